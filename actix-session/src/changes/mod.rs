@@ -1,0 +1,156 @@
+//! What a request did to its session: changes, not a state.
+
+mod merge;
+
+use std::{fmt, sync::Arc};
+
+use crate::{clock::Millis, record::Record};
+
+pub(crate) use self::merge::{
+    Applied, ApplyError, Grounds, forwarded_clear, overwrite, own_record, reduce,
+    refused_behind_login, write_reduced,
+};
+
+/// The changes that one request made: one effect an entry, and the facts that it set.
+///
+/// [`SessionStore::commit`] and [`SessionStore::rotate`] take them together with the record that
+/// they were made on. Opaque; authors of stores apply them with [`Changes::merge`].
+///
+/// [`SessionStore::commit`]: crate::storage::SessionStore::commit
+/// [`SessionStore::rotate`]: crate::storage::SessionStore::rotate
+#[derive(Clone, Default)]
+pub struct Changes {
+    pub(crate) effects: Vec<(String, Effect)>,
+    /// The epoch that this request's `clear` drew.
+    pub(crate) cleared: Option<u64>,
+    pub(crate) ttl: Option<Millis>,
+    pub(crate) login: Option<LoginFact>,
+    pub(crate) reauthenticated: Option<Millis>,
+    pub(crate) renew: bool,
+}
+
+/// What happens to one entry.
+#[derive(Clone)]
+pub(crate) enum Effect {
+    Set(String),
+    Removed,
+    /// Closures in order, on top of what is stored; over a `Set` or a removal they are run at once.
+    Modify(Vec<Modify>),
+}
+
+/// One read-modify-write of an entry: JSON text in, JSON text out.
+pub(crate) type ModifyFn =
+    dyn Fn(Option<&str>) -> Result<Option<String>, anyhow::Error> + Send + Sync;
+
+#[derive(Clone)]
+pub(crate) struct Modify(pub(crate) Arc<ModifyFn>);
+
+/// A login in this request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct LoginFact {
+    pub(crate) principal: String,
+    pub(crate) at: Millis,
+    pub(crate) device: Option<String>,
+    /// The id of the session if the login makes another one of it.
+    pub(crate) id: u128,
+}
+
+impl Modify {
+    pub(crate) fn run_all(ops: &[Self], stored: Option<&str>) -> anyhow::Result<Option<String>> {
+        let mut value = stored.map(str::to_owned);
+        for op in ops {
+            value = (op.0)(value.as_deref())?;
+        }
+        Ok(value)
+    }
+}
+
+impl Changes {
+    /// Whether this request asked for nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.effects.is_empty()
+            && self.cleared.is_none()
+            && self.ttl.is_none()
+            && self.login.is_none()
+            && self.reauthenticated.is_none()
+            && !self.renew
+    }
+
+    /// Whether the key has to change.
+    pub(crate) fn renews(&self) -> bool {
+        self.renew || self.login.is_some() || self.reauthenticated.is_some()
+    }
+
+    pub(crate) fn effect(&self, name: &str) -> Option<&Effect> {
+        let found = self.effects.iter().find(|(known, _)| known == name);
+        found.map(|(_, effect)| effect)
+    }
+
+    pub(crate) fn set_effect(&mut self, name: &str, effect: Effect) {
+        match self.effects.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = effect,
+            None => self.effects.push((name.to_owned(), effect)),
+        }
+    }
+
+    pub(crate) fn clear(&mut self, epoch: u64) {
+        self.effects.clear();
+        self.cleared = Some(epoch);
+        // Nobody is logged in after a `clear`, a login before it included.
+        self.login = None;
+        self.reauthenticated = None;
+    }
+
+    pub(crate) fn has_modify(&self) -> bool {
+        self.effects
+            .iter()
+            .any(|(_, effect)| matches!(effect, Effect::Modify(_)))
+    }
+
+    /// Whether a session of these changes alone would hold anything.
+    pub(crate) fn makes_session(&self) -> bool {
+        let holds = |effect: &Effect| match effect {
+            Effect::Set(_) => true,
+            Effect::Removed => false,
+            // One that fails has to fail where it is reported.
+            Effect::Modify(ops) => !matches!(Modify::run_all(ops, None), Ok(None)),
+        };
+        self.login.is_some()
+            || self.ttl.is_some()
+            || self.effects.iter().any(|(_, effect)| holds(effect))
+    }
+
+    /// Whether they would leave the record that they were made on as it is.
+    ///
+    /// A renewal is a change of its own and not looked at here.
+    pub(crate) fn leave_unchanged(&self, base: &Record) -> bool {
+        let same_facts = self.login.is_none()
+            && self.reauthenticated.is_none()
+            && self
+                .ttl
+                .is_none_or(|ttl| base.facts().and_then(|f| f.ttl) == Some(ttl));
+        let nothing_cleared =
+            self.cleared.is_none() || (base.state().is_empty() && base.principal().is_none());
+        let stored = |name: &str| base.state().get(name);
+        let same = |name: &str, effect: &Effect| match effect {
+            Effect::Set(json) => stored(name).as_deref() == Some(json.as_str()),
+            Effect::Removed => !base.state().contains(name),
+            Effect::Modify(ops) => {
+                let now = stored(name);
+                matches!(Modify::run_all(ops, now.as_deref()), Ok(then) if then.as_deref() == now.as_deref())
+            }
+        };
+        same_facts && nothing_cleared && self.effects.iter().all(|(name, e)| same(name, e))
+    }
+}
+
+/// Shows names of nothing and values of nothing: only how much there is.
+impl fmt::Debug for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changes")
+            .field("effects", &self.effects.len())
+            .field("cleared", &self.cleared.is_some())
+            .field("renews", &self.renews())
+            .finish_non_exhaustive()
+    }
+}

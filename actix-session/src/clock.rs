@@ -1,0 +1,168 @@
+//! Where the time comes from: injected, so that tests move it instead of sleeping.
+
+use std::{
+    fmt,
+    ops::{Add, Sub},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// A source of the wall-clock time.
+///
+/// Absolute ends, times of authentication and, in stores without a TTL of their own, idle ends are
+/// compared with this clock. Give the middleware and its store the same one.
+///
+/// # Examples
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use actix_session::{Clock, SystemClock};
+///
+/// struct Yesterday;
+///
+/// impl Clock for Yesterday {
+///     fn now(&self) -> SystemTime {
+///         SystemClock.now() - Duration::from_secs(86_400)
+///     }
+/// }
+///
+/// assert!(Yesterday.now() < SystemClock.now());
+/// ```
+pub trait Clock: Send + Sync + 'static {
+    /// The present time.
+    fn now(&self) -> SystemTime;
+}
+
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> SystemTime {
+        (**self).now()
+    }
+}
+
+/// The operating system's clock, the default everywhere.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
+/// A clock that can be shared by a middleware and its store.
+#[derive(Clone)]
+pub(crate) struct SharedClock(Arc<dyn Clock>);
+
+impl SharedClock {
+    pub(crate) fn new(clock: impl Clock) -> Self {
+        Self(Arc::new(clock))
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        Millis::from(self.0.now())
+    }
+}
+
+impl Default for SharedClock {
+    fn default() -> Self {
+        Self::new(SystemClock)
+    }
+}
+
+impl fmt::Debug for SharedClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedClock")
+    }
+}
+
+/// A point in time, or a span of it, in milliseconds; points count from the Unix epoch.
+///
+/// All arithmetic saturates: no configured duration can overflow it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Millis(pub(crate) i64);
+
+impl Millis {
+    pub(crate) const ZERO: Self = Self(0);
+
+    pub(crate) const fn secs(secs: i64) -> Self {
+        Self(secs.saturating_mul(1000))
+    }
+
+    pub(crate) fn to_system_time(self) -> SystemTime {
+        let distance = Duration::from_millis(self.0.unsigned_abs());
+        let time = if self.0 < 0 {
+            UNIX_EPOCH.checked_sub(distance)
+        } else {
+            UNIX_EPOCH.checked_add(distance)
+        };
+        time.unwrap_or(UNIX_EPOCH)
+    }
+}
+
+impl Add for Millis {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl Sub for Millis {
+    type Output = Self;
+
+    fn sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+}
+
+impl From<SystemTime> for Millis {
+    fn from(time: SystemTime) -> Self {
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(since) => Self::from(since),
+            Err(before) => Self(-Self::from(before.duration()).0),
+        }
+    }
+}
+
+impl From<Duration> for Millis {
+    fn from(span: Duration) -> Self {
+        Self(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<actix_web::cookie::time::Duration> for Millis {
+    fn from(span: actix_web::cookie::time::Duration) -> Self {
+        let millis = span.whole_milliseconds();
+        let bound = if millis < 0 { i64::MIN } else { i64::MAX };
+        Self(i64::try_from(millis).unwrap_or(bound))
+    }
+}
+
+impl From<Millis> for actix_web::cookie::time::Duration {
+    fn from(span: Millis) -> Self {
+        Self::milliseconds(span.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conversions_saturate_instead_of_panicking() {
+        assert_eq!(Millis::from(Duration::MAX).0, i64::MAX);
+        let max = actix_web::cookie::time::Duration::MAX;
+        assert_eq!(Millis::from(max).0, i64::MAX);
+        let min = actix_web::cookie::time::Duration::MIN;
+        assert_eq!(Millis::from(min).0, i64::MIN);
+        assert_eq!(Millis(i64::MAX) + Millis(1), Millis(i64::MAX));
+        let _ = Millis(i64::MIN).to_system_time();
+        let _ = Millis(i64::MAX).to_system_time();
+    }
+
+    #[test]
+    fn a_point_before_the_epoch_survives_the_round_trip() {
+        let before = UNIX_EPOCH - Duration::from_millis(1500);
+        assert_eq!(Millis::from(before), Millis(-1500));
+        assert_eq!(Millis(-1500).to_system_time(), before);
+    }
+}

@@ -1,0 +1,131 @@
+//! How long sessions and their cookies live.
+
+use actix_web::cookie::time::Duration;
+use derive_more::From;
+
+/// Whether the session cookie ends with the browser's session or at a time, and when the state
+/// ends.
+///
+/// Used by [`SessionMiddlewareBuilder::session_lifecycle`].
+///
+/// [`SessionMiddlewareBuilder::session_lifecycle`]: super::SessionMiddlewareBuilder::session_lifecycle
+#[derive(Debug, Clone, From)]
+#[non_exhaustive]
+pub enum SessionLifecycle {
+    /// The browser drops the cookie when its own session ends, as it understands that: some keep
+    /// running in the background, or restore cookies at the next start.
+    BrowserSession(BrowserSession),
+
+    /// The cookie has a `Max-Age`, and outlives the browser.
+    PersistentSession(PersistentSession),
+}
+
+/// A [lifecycle](SessionLifecycle) in which the cookie ends with the browser's session.
+///
+/// # Examples
+/// ```
+/// use actix_session::config::{BrowserSession, TtlExtensionPolicy};
+/// use actix_web::cookie::time::Duration;
+///
+/// let lifecycle = BrowserSession::default()
+///     .state_ttl(Duration::hours(2))
+///     .state_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+/// # let _ = lifecycle;
+/// ```
+#[derive(Debug, Clone)]
+pub struct BrowserSession {
+    pub(crate) state_ttl: Duration,
+    pub(crate) state_ttl_extension_policy: TtlExtensionPolicy,
+}
+
+impl BrowserSession {
+    /// Sets how long the state lives in the store without being extended; 1 day by default.
+    ///
+    /// The server cannot know when a browser's session ends, so this is an upper bound for it.
+    #[must_use]
+    pub fn state_ttl(mut self, ttl: Duration) -> Self {
+        self.state_ttl = ttl;
+        self
+    }
+
+    /// Sets what extends the state's life; [`TtlExtensionPolicy::OnStateChanges`] by default.
+    #[must_use]
+    pub fn state_ttl_extension_policy(mut self, ttl_extension_policy: TtlExtensionPolicy) -> Self {
+        self.state_ttl_extension_policy = ttl_extension_policy;
+        self
+    }
+}
+
+impl Default for BrowserSession {
+    fn default() -> Self {
+        Self {
+            state_ttl: default_ttl(),
+            state_ttl_extension_policy: TtlExtensionPolicy::OnStateChanges,
+        }
+    }
+}
+
+/// A [lifecycle](SessionLifecycle) in which the cookie outlives the browser.
+///
+/// # Examples
+/// ```
+/// use actix_session::config::{PersistentSession, TtlExtensionPolicy};
+/// use actix_web::cookie::time::Duration;
+///
+/// let lifecycle = PersistentSession::default()
+///     .session_ttl(Duration::weeks(1))
+///     .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+/// # let _ = lifecycle;
+/// ```
+#[derive(Debug, Clone)]
+pub struct PersistentSession {
+    pub(crate) session_ttl: Duration,
+    pub(crate) ttl_extension_policy: TtlExtensionPolicy,
+}
+
+impl PersistentSession {
+    /// Sets how long the cookie and the state live without being extended; 1 day by default.
+    #[doc(alias = "max_age", alias = "max age", alias = "expires")]
+    #[must_use]
+    pub fn session_ttl(mut self, session_ttl: Duration) -> Self {
+        self.session_ttl = session_ttl;
+        self
+    }
+
+    /// Sets what extends the session's life; [`TtlExtensionPolicy::OnStateChanges`] by default.
+    #[must_use]
+    pub fn session_ttl_extension_policy(
+        mut self,
+        ttl_extension_policy: TtlExtensionPolicy,
+    ) -> Self {
+        self.ttl_extension_policy = ttl_extension_policy;
+        self
+    }
+}
+
+impl Default for PersistentSession {
+    fn default() -> Self {
+        Self {
+            session_ttl: default_ttl(),
+            ttl_extension_policy: TtlExtensionPolicy::OnStateChanges,
+        }
+    }
+}
+
+/// What extends a session's life.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum TtlExtensionPolicy {
+    /// Every request that comes with a live session.
+    ///
+    /// In stores on the server the extension rides on the load. A persistent cookie is sent anew
+    /// with each answer, after the store has said that its key is current: one more command.
+    OnEveryRequest,
+
+    /// A change of the state, or a renewal of the key.
+    OnStateChanges,
+}
+
+const fn default_ttl() -> Duration {
+    Duration::days(1)
+}

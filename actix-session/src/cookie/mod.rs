@@ -1,0 +1,4 @@
+//! Our cookie on the wire.
+
+pub(crate) mod read;
+pub(crate) mod write;

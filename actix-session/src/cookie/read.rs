@@ -1,0 +1,142 @@
+//! Our cookie's values in a request, read raw: exact name, no decoding or Unicode trimming of
+//! names, all `Cookie` fields.
+
+use actix_web::http::header::{COOKIE, HeaderMap};
+
+/// How many values of our name are looked at: a browser sends a few at most.
+const MOST: usize = 16;
+
+/// The values under exactly this name, percent-decoded; none twice.
+///
+/// Works on bytes, so that a sibling that is no UTF-8 harms nobody.
+pub(crate) fn values(headers: &HeaderMap, name: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    for field in headers.get_all(COOKIE) {
+        for pair in field.as_bytes().split(|byte| *byte == b';') {
+            let Some(value) = value_of(trim(pair), name.as_bytes()) else {
+                continue;
+            };
+            let Some(value) = decode(value) else {
+                continue;
+            };
+            if !values.contains(&value) {
+                values.push(value);
+            }
+            if values.len() == MOST {
+                return values;
+            }
+        }
+    }
+    values
+}
+
+/// Whether the request carries a cookie of this name, readable or not.
+pub(crate) fn is_sent(headers: &HeaderMap, name: &str) -> bool {
+    headers.get_all(COOKIE).any(|field| {
+        let mut pairs = field.as_bytes().split(|byte| *byte == b';');
+        pairs.any(|pair| value_of(trim(pair), name.as_bytes()).is_some())
+    })
+}
+
+fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let rest = pair.strip_prefix(name)?;
+    let at = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t'))?;
+    (rest[at] == b'=').then(|| trim(&rest[at + 1..]))
+}
+
+/// Space and tab are what RFC 6265bis lets a parser take away, and nothing else.
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+fn decode(value: &[u8]) -> Option<String> {
+    if !value.contains(&b'%') {
+        return Some(std::str::from_utf8(value).ok()?.to_owned());
+    }
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let [first, tail @ ..] = rest {
+        match (first, tail) {
+            (b'%', [high, low, after @ ..]) => match (digit(*high), digit(*low)) {
+                (Some(high), Some(low)) => {
+                    bytes.push(high << 4 | low);
+                    rest = after;
+                }
+                _ => {
+                    bytes.push(b'%');
+                    rest = tail;
+                }
+            },
+            (byte, _) => {
+                bytes.push(*byte);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    let digit = char::from(byte).to_digit(16)?;
+    u8::try_from(digit).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(fields: &[&[u8]], name: &str) -> Vec<String> {
+        let mut headers = HeaderMap::new();
+        for field in fields {
+            headers.append(COOKIE, HeaderValue::from_bytes(field).unwrap());
+        }
+        values(&headers, name)
+    }
+
+    #[test]
+    fn the_name_is_compared_byte_by_byte() {
+        assert_eq!(read(&[b"id=a; Id=b; xid=c; id2=d; id"], "id"), ["a"]);
+        assert_eq!(read(&[b"%69d=a; i%64=b"], "id"), [""; 0]);
+        assert_eq!(read(&[b"%5F%5FHost-id=a"], "__Host-id"), [""; 0]);
+        for blank in ["\u{85}", "\u{a0}", "\u{2000}", "\u{3000}"] {
+            let field = format!("{blank}__Host-id=a; __Host-id{blank}=a");
+            assert_eq!(read(&[field.as_bytes()], "__Host-id"), [""; 0], "{blank:?}");
+        }
+        assert_eq!(read(&[b"=__Host-id=x; ;;__Host-id;"], "__Host-id"), [""; 0]);
+    }
+
+    #[test]
+    fn all_fields_and_all_values_are_read() {
+        assert_eq!(
+            read(&[b"a=1;id=x", b"id=y ;\tid = z; id=x"], "id"),
+            ["x", "y", "z"]
+        );
+    }
+
+    #[test]
+    fn siblings_that_cannot_be_parsed_harm_nobody() {
+        assert_eq!(
+            read(&[b"bad=\xff\xfe; novalue; =; id=a%2Fb%zz%"], "id"),
+            ["a/b%zz%"]
+        );
+        assert_eq!(read(&[b"id=\xff; id=%ff; id=ok"], "id"), ["ok"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(0x20_u8..=0xff, 0..200)) {
+            if let Ok(field) = HeaderValue::from_bytes(&bytes) {
+                let mut headers = HeaderMap::new();
+                headers.append(COOKIE, field);
+                let found = values(&headers, "id");
+                prop_assert!(found.is_empty() || is_sent(&headers, "id"));
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The one writer of our `Set-Cookie` fields, for setting and for removing.
+
+use std::fmt::Write as _;
+
+use actix_web::{
+    cookie::SameSite,
+    http::header::{HeaderMap, HeaderValue, SET_COOKIE},
+};
+use anyhow::Context as _;
+
+use crate::{clock::Millis, config::CookieAttributes};
+
+/// What name and value may have together: browsers drop more (RFC 6265bis, 5.6).
+const LIMIT: usize = 4096;
+
+/// The finished `name=value` pair.
+///
+/// # Errors
+/// It is too long for browsers.
+pub(crate) fn pair(attributes: &CookieAttributes, value: &str) -> anyhow::Result<String> {
+    let name = wire_name(&attributes.name);
+    let mut pair = String::with_capacity(name.len() + value.len() + 64);
+    pair.push_str(&name);
+    pair.push('=');
+    encode(value, is_cookie_octet, &mut pair);
+    let length = pair.len();
+    anyhow::ensure!(
+        length <= LIMIT,
+        "the session cookie would have {length} octets, and browsers drop those of more than \
+         {LIMIT}: keep less in the session, or use a store on the server"
+    );
+    Ok(pair)
+}
+
+/// Adds the field that sets the cookie; without `max_age` it ends with the browser's session.
+pub(crate) fn set(
+    headers: &mut HeaderMap,
+    attributes: &CookieAttributes,
+    pair: String,
+    max_age: Option<Millis>,
+) -> anyhow::Result<()> {
+    // At least a second: 0 would remove the cookie.
+    let max_age = max_age.map(|span| ((span.0.saturating_add(500)) / 1000).max(1));
+    append(headers, attributes, pair, max_age)
+}
+
+/// Adds the field that removes the cookie. It differs from the other in value and age alone.
+pub(crate) fn remove(headers: &mut HeaderMap, attributes: &CookieAttributes) -> anyhow::Result<()> {
+    append(
+        headers,
+        attributes,
+        format!("{}=", wire_name(&attributes.name)),
+        Some(0),
+    )
+}
+
+fn append(
+    headers: &mut HeaderMap,
+    attributes: &CookieAttributes,
+    mut field: String,
+    max_age: Option<i64>,
+) -> anyhow::Result<()> {
+    if attributes.http_only {
+        field.push_str("; HttpOnly");
+    }
+    let same_site = match attributes.same_site {
+        SameSite::Strict => "Strict",
+        SameSite::Lax => "Lax",
+        SameSite::None => "None",
+    };
+    // Writing to a `String` cannot fail.
+    let _ = write!(field, "; SameSite={same_site}");
+    if attributes.secure {
+        field.push_str("; Secure");
+    }
+    let _ = write!(field, "; Path={}", attributes.path);
+    if let Some(domain) = &attributes.domain {
+        let _ = write!(field, "; Domain={domain}");
+    }
+    if let Some(seconds) = max_age {
+        let _ = write!(field, "; Max-Age={seconds}");
+    }
+    if max_age == Some(0) {
+        // For what does not know `Max-Age`.
+        field.push_str("; Expires=Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+    let field = HeaderValue::try_from(field).context(
+        "the session cookie's name, path or domain has characters that a header cannot carry",
+    )?;
+    headers.append(SET_COOKIE, field);
+    Ok(())
+}
+
+/// The name as it stands in headers: percent-encoded where it is no token, as published.
+pub(crate) fn wire_name(name: &str) -> String {
+    let mut wire = String::with_capacity(name.len());
+    encode(name, is_token, &mut wire);
+    wire
+}
+
+fn encode(text: &str, allowed: fn(u8) -> bool, out: &mut String) {
+    if text.bytes().all(allowed) {
+        out.push_str(text);
+        return;
+    }
+    for byte in text.bytes() {
+        if allowed(byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+}
+
+/// RFC 6265, 4.1.1, without `%`: readers decode what follows one.
+fn is_cookie_octet(byte: u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\' | b'%')
+}
+
+/// RFC 9110, 5.6.2, without `%`.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::cookie::Cookie;
+
+    use super::*;
+
+    fn attributes() -> CookieAttributes {
+        CookieAttributes {
+            name: "id".into(),
+            path: "/app".into(),
+            domain: Some("example.org".into()),
+            secure: true,
+            http_only: true,
+            same_site: SameSite::Strict,
+        }
+    }
+
+    fn line(headers: &HeaderMap) -> &str {
+        headers.get(SET_COOKIE).unwrap().to_str().unwrap()
+    }
+
+    #[test]
+    fn what_is_set_is_what_is_removed() {
+        let (mut set_field, mut removal) = (HeaderMap::new(), HeaderMap::new());
+        let pair = pair(&attributes(), "a\"b;c").unwrap();
+        set(&mut set_field, &attributes(), pair, Some(Millis(59_600))).unwrap();
+        remove(&mut removal, &attributes()).unwrap();
+        let set = Cookie::parse_encoded(line(&set_field)).unwrap();
+        let removed = Cookie::parse_encoded(line(&removal)).unwrap();
+        assert_eq!(set.value(), "a\"b;c");
+        assert_eq!(set.max_age().unwrap().whole_seconds(), 60);
+        assert_eq!(removed.max_age().unwrap().whole_seconds(), 0);
+        assert_eq!(
+            (set.name(), set.path(), set.domain()),
+            ("id", Some("/app"), removed.domain())
+        );
+        assert_eq!((removed.name(), removed.path()), ("id", Some("/app")));
+        assert_eq!(set.secure(), removed.secure());
+        assert_eq!(set.http_only(), removed.http_only());
+        assert_eq!(set.same_site(), removed.same_site());
+    }
+
+    #[test]
+    fn the_size_is_that_of_the_finished_pair() {
+        let name = attributes().name.len() + 1;
+        assert!(pair(&attributes(), &"a".repeat(LIMIT - name)).is_ok());
+        let error = pair(&attributes(), &"\"".repeat(LIMIT / 2))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("4096") && error.contains(&(name + LIMIT / 2 * 3).to_string()));
+    }
+
+    #[test]
+    fn nothing_injects_another_attribute_or_line() {
+        for path in ["/\r\nSet-Cookie: a=b", "/\0"] {
+            let attributes = CookieAttributes {
+                path: path.into(),
+                ..attributes()
+            };
+            assert!(remove(&mut HeaderMap::new(), &attributes).is_err());
+        }
+        assert_eq!(wire_name("my session;"), "my%20session%3B");
+    }
+}

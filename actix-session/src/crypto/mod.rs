@@ -1,0 +1,274 @@
+//! Sealing and opening of cookie values, in the published formats.
+//!
+//! Private: base64 of nonce, AES-256-GCM ciphertext and tag, with the cookie's name as associated
+//! data. Signed: base64 of HMAC-SHA-256 and then the value; the MAC covers the name too, which that
+//! of actix-session 0.11 and older did not.
+
+use actix_web::cookie::Key;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use ring::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    hmac,
+};
+
+use crate::{config::CookieContentSecurity, record::WireFormat, storage::random};
+
+/// The length of a MAC of 32 bytes in base64.
+const MAC_LENGTH: usize = 44;
+/// Tells our MACs from those over a bare value, whatever the value is.
+const PURPOSE: &[u8] = b"actix-session signed cookie v1\0";
+
+/// A secret key, set up once for one cookie.
+pub(crate) struct Sealer {
+    name: String,
+    mode: Mode,
+    /// Write what servers of version 0.11 and older can open.
+    old_mac: bool,
+}
+
+enum Mode {
+    Private(Box<LessSafeKey>),
+    Signed(hmac::Key),
+}
+
+/// An opened value.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unsealed {
+    pub(crate) value: String,
+    /// The MAC does not say for which cookie the value was made.
+    pub(crate) unbound: bool,
+}
+
+impl Sealer {
+    pub(crate) fn new(
+        key: &Key,
+        security: CookieContentSecurity,
+        name: &str,
+        format: WireFormat,
+    ) -> Self {
+        let mode = match security {
+            CookieContentSecurity::Private => {
+                let key = UnboundKey::new(&AES_256_GCM, key.encryption());
+                let key = key.expect("`Key` has 32 bytes for encryption");
+                Mode::Private(Box::new(LessSafeKey::new(key)))
+            }
+            CookieContentSecurity::Signed => {
+                Mode::Signed(hmac::Key::new(hmac::HMAC_SHA256, key.signing()))
+            }
+        };
+        Self {
+            name: name.to_owned(),
+            mode,
+            old_mac: format == WireFormat::V0_11,
+        }
+    }
+
+    pub(crate) fn seal(&self, value: &str) -> anyhow::Result<String> {
+        match &self.mode {
+            Mode::Private(key) => self.encrypt(key, value),
+            Mode::Signed(key) => {
+                let mac = if self.old_mac {
+                    hmac::sign(key, value.as_bytes())
+                } else {
+                    self.bound(key, value).sign()
+                };
+                let mut sealed = STANDARD.encode(mac);
+                sealed.push_str(value);
+                Ok(sealed)
+            }
+        }
+    }
+
+    /// `None` is the only answer to whatever was not sealed with this key for this cookie.
+    pub(crate) fn open(&self, sealed: &str) -> Option<Unsealed> {
+        match &self.mode {
+            Mode::Private(key) => {
+                let value = self.decrypt(key, sealed)?;
+                Some(Unsealed {
+                    value,
+                    unbound: false,
+                })
+            }
+            Mode::Signed(key) => self.verify(key, sealed),
+        }
+    }
+
+    fn encrypt(&self, key: &LessSafeKey, value: &str) -> anyhow::Result<String> {
+        let mut nonce = [0; NONCE_LEN];
+        random::fill(&mut nonce)?;
+        let mut data = Vec::with_capacity(NONCE_LEN + value.len() + AES_256_GCM.tag_len());
+        data.extend_from_slice(&nonce);
+        data.extend_from_slice(value.as_bytes());
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let (_, text) = data.split_at_mut(NONCE_LEN);
+        let tag = key
+            .seal_in_place_separate_tag(nonce, Aad::from(self.name.as_bytes()), text)
+            .map_err(|_| anyhow::anyhow!("the session state is too long to be encrypted"))?;
+        data.extend_from_slice(tag.as_ref());
+        Ok(STANDARD.encode(data))
+    }
+
+    fn decrypt(&self, key: &LessSafeKey, sealed: &str) -> Option<String> {
+        let mut data = STANDARD.decode(sealed).ok()?;
+        let (nonce, text) = data.split_at_mut_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let value = key
+            .open_in_place(nonce, Aad::from(self.name.as_bytes()), text)
+            .ok()?;
+        Some(std::str::from_utf8(value).ok()?.to_owned())
+    }
+
+    fn verify(&self, key: &hmac::Key, sealed: &str) -> Option<Unsealed> {
+        let (mac, value) = sealed.split_at_checked(MAC_LENGTH)?;
+        let mac = STANDARD.decode(mac).ok()?;
+        let unsealed = |unbound| Unsealed {
+            value: value.to_owned(),
+            unbound,
+        };
+        if self.bound(key, value).verify(&mac) {
+            return Some(unsealed(false));
+        }
+        let old = hmac::verify(key, value.as_bytes(), &mac);
+        old.is_ok().then(|| unsealed(true))
+    }
+
+    fn bound<'a>(&'a self, key: &'a hmac::Key, value: &'a str) -> Bound<'a> {
+        Bound {
+            key,
+            name: &self.name,
+            value,
+        }
+    }
+}
+
+/// What a MAC of ours covers: purpose, length of the name, name, value.
+struct Bound<'a> {
+    key: &'a hmac::Key,
+    name: &'a str,
+    value: &'a str,
+}
+
+impl Bound<'_> {
+    fn message(&self) -> Vec<u8> {
+        let length = (self.name.len() as u64).to_be_bytes();
+        [
+            PURPOSE,
+            &length,
+            self.name.as_bytes(),
+            self.value.as_bytes(),
+        ]
+        .concat()
+    }
+
+    fn sign(&self) -> hmac::Tag {
+        hmac::sign(self.key, &self.message())
+    }
+
+    /// In constant time.
+    fn verify(&self, mac: &[u8]) -> bool {
+        hmac::verify(self.key, &self.message(), mac).is_ok()
+    }
+}
+
+/// Shows nothing of the key.
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sealer").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::cookie::{Cookie, CookieJar};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MODES: [CookieContentSecurity; 2] = [
+        CookieContentSecurity::Private,
+        CookieContentSecurity::Signed,
+    ];
+
+    fn key(byte: u8) -> Key {
+        Key::from(&[byte; 64])
+    }
+
+    fn sealer(byte: u8, mode: CookieContentSecurity, name: &str, format: WireFormat) -> Sealer {
+        Sealer::new(&key(byte), mode, name, format)
+    }
+
+    /// What actix-session 0.11 does to a cookie.
+    fn published(mode: CookieContentSecurity, name: &str, value: &str) -> String {
+        let mut jar = CookieJar::new();
+        let cookie = Cookie::new(name.to_owned(), value.to_owned());
+        match mode {
+            CookieContentSecurity::Private => jar.private_mut(&key(1)).add(cookie),
+            CookieContentSecurity::Signed => jar.signed_mut(&key(1)).add(cookie),
+        }
+        jar.get(name).unwrap().value().to_owned()
+    }
+
+    fn opened_by_published(mode: CookieContentSecurity, sealed: &str) -> Option<String> {
+        let mut jar = CookieJar::new();
+        jar.add_original(Cookie::new("id", sealed.to_owned()));
+        let cookie = match mode {
+            CookieContentSecurity::Private => jar.private(&key(1)).get("id"),
+            CookieContentSecurity::Signed => jar.signed(&key(1)).get("id"),
+        };
+        cookie.map(|cookie| cookie.value().to_owned())
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_sealed_opens_here_and_for_old_servers(value in ".*") {
+            for mode in MODES {
+                let new = sealer(1, mode, "id", WireFormat::V1);
+                let sealed = new.seal(&value).unwrap();
+                let expected = Unsealed { value: value.clone(), unbound: false };
+                prop_assert_eq!(new.open(&sealed), Some(expected));
+                let old = new.open(&published(mode, "id", &value)).unwrap();
+                prop_assert_eq!(&old.value, &value);
+                prop_assert_eq!(old.unbound, matches!(mode, CookieContentSecurity::Signed));
+                let compatible = sealer(1, mode, "id", WireFormat::V0_11).seal(&value).unwrap();
+                // The published jar refuses to open an empty encrypted value as well.
+                prop_assert_eq!(opened_by_published(mode, &compatible), Some(value.clone()));
+            }
+        }
+
+        #[test]
+        fn no_text_opens_that_was_not_sealed(text in ".*") {
+            for mode in MODES {
+                prop_assert_eq!(sealer(1, mode, "id", WireFormat::V1).open(&text), None);
+            }
+        }
+    }
+
+    #[test]
+    fn another_name_or_key_opens_nothing() {
+        for mode in MODES {
+            let sealed = sealer(1, mode, "id", WireFormat::V1).seal("value").unwrap();
+            assert_eq!(sealer(1, mode, "idx", WireFormat::V1).open(&sealed), None);
+            assert_eq!(sealer(2, mode, "id", WireFormat::V1).open(&sealed), None);
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_is_noticed() {
+        for mode in MODES {
+            let sealer = sealer(1, mode, "id", WireFormat::V1);
+            let sealed = sealer.seal("value").unwrap();
+            for place in 0..sealed.len() {
+                let mut bytes = sealed.clone().into_bytes();
+                bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };
+                let changed = String::from_utf8(bytes).unwrap();
+                assert_eq!(sealer.open(&changed), None, "{mode:?} at {place}");
+                assert_eq!(
+                    sealer.open(&sealed[..place]),
+                    None,
+                    "{mode:?} cut at {place}"
+                );
+            }
+            assert_eq!(sealer.open(&sealed.repeat(2)), None);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+#![doc = include_str!("../docs/overview.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod changes;
+mod clock;
+pub mod config;
+mod cookie;
+mod crypto;
+mod event;
+mod middleware;
+#[cfg(any(feature = "memory-session", feature = "redis-session", test))]
+mod protocol;
+mod record;
+mod session;
+mod session_ext;
+pub mod storage;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+#[doc(hidden)]
+pub use self::middleware::InnerSessionMiddleware;
+pub use self::{
+    clock::{Clock, SystemClock},
+    middleware::SessionMiddleware,
+    session::{
+        Entries, Login, Session, SessionGetError, SessionInsertError, SessionLoginError,
+        SessionPurgeError, SessionStatus, SessionUpdateError,
+    },
+    session_ext::SessionExt,
+};

@@ -1,0 +1,145 @@
+//! A handler may panic, or be dropped half-way: then too a purge is carried out.
+
+use std::{
+    any::Any,
+    future::{Future as _, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+};
+
+use actix_web::dev::{Service, ServiceRequest};
+use tokio::sync::oneshot;
+
+use super::{
+    Shared,
+    decide::Exit,
+    finish::{end, finish},
+    open::Incoming,
+};
+use crate::{
+    Session, event,
+    session::{InRequest, Snapshot},
+    storage::SessionStore,
+};
+
+/// The session of the middleware around this one.
+pub(crate) struct Outside(pub(crate) Option<InRequest>);
+
+/// Finishes a request's session if nobody else does, because its future is dropped.
+pub(crate) struct Guard<Store: SessionStore + 'static>(Option<Unfinished<Store>>);
+
+struct Unfinished<Store> {
+    shared: Rc<Shared<Store>>,
+    incoming: Incoming,
+    session: Session,
+    /// The session has been ended already, on request.
+    ended: bool,
+}
+
+impl<Store: SessionStore + 'static> Guard<Store> {
+    pub(crate) fn new(shared: Rc<Shared<Store>>, incoming: Incoming, session: Session) -> Self {
+        Self(Some(Unfinished {
+            shared,
+            incoming,
+            session,
+            ended: false,
+        }))
+    }
+
+    pub(crate) fn disarm(mut self) -> (Rc<Shared<Store>>, Incoming, bool) {
+        let unfinished = self.0.take().expect("a guard is disarmed once, by value");
+        (unfinished.shared, unfinished.incoming, unfinished.ended)
+    }
+
+    /// Ends the session now, for a handler that waits for it.
+    async fn end_now(&mut self, answer: oneshot::Sender<anyhow::Result<()>>) {
+        let Some(unfinished) = &mut self.0 else {
+            return;
+        };
+        let result = end(&unfinished.shared, &unfinished.incoming).await;
+        unfinished.ended = result.is_ok();
+        // A handler that does not wait any more has its purge all the same.
+        let _ = answer.send(result);
+    }
+}
+
+impl<Store: SessionStore + 'static> Drop for Guard<Store> {
+    fn drop(&mut self) {
+        let Some(unfinished) = self.0.take() else {
+            return;
+        };
+        let snapshot = unfinished.session.lock().take_snapshot();
+        if snapshot.purged || !snapshot.changes.is_empty() {
+            spawn_finish(unfinished, snapshot);
+        }
+    }
+}
+
+/// Best effort: at shutdown the worker may not live long enough.
+fn spawn_finish<Store: SessionStore + 'static>(unfinished: Unfinished<Store>, snapshot: Snapshot) {
+    let key = unfinished
+        .incoming
+        .loaded
+        .key()
+        .map(|key| key.fingerprint());
+    let work = async move {
+        let Unfinished {
+            shared,
+            incoming,
+            ended,
+            ..
+        } = unfinished;
+        let finished = finish(&shared, &incoming, &snapshot, Exit::NoHead, ended).await;
+        event::log_failure("commit", finished.err());
+    };
+    // There is no way to ask whether this thread takes local tasks right now; it panics if not.
+    let on_worker =
+        actix_web::rt::System::is_registered() && tokio::runtime::Handle::try_current().is_ok();
+    let spawned =
+        on_worker && catch_unwind(AssertUnwindSafe(|| drop(actix_web::rt::spawn(work)))).is_ok();
+    if !spawned {
+        event::not_finished(key.as_deref());
+    }
+}
+
+enum Event<T> {
+    Answered(T),
+    Purge(oneshot::Sender<anyhow::Result<()>>),
+}
+
+/// Runs the inner service to its end, a panic included, and ends the session when it asks.
+pub(crate) async fn serve<S, Store>(
+    service: &S,
+    req: ServiceRequest,
+    session: &Session,
+    guard: &mut Guard<Store>,
+) -> Result<Result<S::Response, S::Error>, Box<dyn Any + Send>>
+where
+    S: Service<ServiceRequest>,
+    Store: SessionStore + 'static,
+{
+    // What a panic may leave half done is the handler's; our own state is only read after it.
+    let future = catch_unwind(AssertUnwindSafe(|| service.call(req)))?;
+    let mut future = pin!(future);
+    loop {
+        let event = poll_fn(|cx| {
+            session.lock().purge_requests().listen(cx.waker());
+            let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+            match polled {
+                Err(panic) => return Poll::Ready(Event::Answered(Err(panic))),
+                Ok(Poll::Ready(result)) => return Poll::Ready(Event::Answered(Ok(result))),
+                Ok(Poll::Pending) => {}
+            }
+            match session.lock().purge_requests().asked.take() {
+                Some(answer) => Poll::Ready(Event::Purge(answer)),
+                None => Poll::Pending,
+            }
+        });
+        match event.await {
+            Event::Answered(result) => return result,
+            Event::Purge(answer) => guard.end_now(answer).await,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Carries a machine's steps out on a store, within one budget.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{Backend, Draw, Machine, Name, Next, Op, Reply, Slot};
+use crate::storage::{CommitError, SessionKey, Terms, random};
+
+/// Random values of the operating system; keys and names as the store draws them.
+pub(crate) struct OsDraw<'a, B>(pub(crate) &'a B);
+
+impl<B: Backend> Draw for OsDraw<'_, B> {
+    fn commit_id(&mut self) -> Result<u64, CommitError> {
+        random::u64().map_err(CommitError::Other)
+    }
+
+    fn session_id(&mut self) -> Result<u128, CommitError> {
+        random::u128().map_err(CommitError::Other)
+    }
+
+    fn key(&mut self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
+        self.0.draw_key(beside)
+    }
+}
+
+pub(crate) async fn drive<B: Backend, M: Machine>(
+    backend: &B,
+    mut machine: M,
+    terms: &Terms,
+) -> Result<M::Answer, CommitError> {
+    let deadline = Instant::now() + terms.budget;
+    let mut next = machine.start();
+    let mut lost = false;
+    let mut refusals = 0;
+    loop {
+        let op = match next {
+            Next::Answer(answer) => return Ok(answer),
+            Next::Fail(error) => return Err(error),
+            Next::Do(op) => op,
+        };
+        let reply = match timeout_at(deadline, backend.run(&op, terms)).await {
+            // After a lost answer a refusal says nothing about the attempt before it.
+            Ok(Err(error)) if lost => {
+                tracing::debug!(%error, "a repeated store command failed");
+                Reply::Lost
+            }
+            Ok(reply) => reply.map_err(CommitError::Other)?,
+            Err(_) if lost || writes(&op) => return Err(CommitError::OutcomeUnknown),
+            Err(_) => return Err(CommitError::late()),
+        };
+        let again = match &reply {
+            Reply::Lost => {
+                lost |= writes(&op);
+                true
+            }
+            Reply::Found(Slot::Record(_)) => !matches!(op, Op::Read { .. }),
+            _ => false,
+        };
+        refusals += u32::from(again);
+        if again && Instant::now() >= deadline {
+            return Err(if lost {
+                CommitError::OutcomeUnknown
+            } else {
+                CommitError::Contended
+            });
+        }
+        if again {
+            pause::<B>(refusals, matches!(reply, Reply::Lost), deadline).await;
+        }
+        next = machine.on(reply);
+    }
+}
+
+fn writes(op: &Op) -> bool {
+    !matches!(op, Op::Read { .. } | Op::End { .. })
+}
+
+/// Waits a random moment, so that those who compete for a record part ways.
+async fn pause<B: Backend>(refusals: u32, lost: bool, deadline: Instant) {
+    if !B::REMOTE {
+        tokio::task::yield_now().await;
+        return;
+    }
+    if refusals == 1 {
+        return;
+    }
+    let most = if lost { 20_000 } else { 1_000 };
+    let range = (most << refusals.min(6)).min(100_000);
+    let jitter = random::u64().map_or(0, |n| n % range);
+    let until = (Instant::now() + Duration::from_micros(jitter)).min(deadline);
+    sleep(until.saturating_duration_since(Instant::now())).await;
+}

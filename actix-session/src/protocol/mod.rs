@@ -1,0 +1,230 @@
+//! How stores with a shared back end commit, renew and end: one protocol, apart from any I/O.
+//!
+//! The machines here are told what an atomic step answered and say which step comes next. The
+//! stores carry the steps out ([`Backend`]); the model checker does too, in every order.
+
+mod commit;
+mod drive;
+mod end;
+#[cfg(test)]
+mod model;
+mod rotate;
+
+use std::future::Future;
+
+use crate::{
+    clock::Millis,
+    record::{Record, Version},
+    storage::{CommitError, SessionKey, Terms},
+};
+
+pub(crate) use self::{
+    commit::CommitMachine,
+    drive::{OsDraw, drive},
+    end::EndMachine,
+    rotate::RotateMachine,
+};
+
+/// The name of a record in its store.
+pub(crate) type Name = String;
+
+/// What a renewal leaves beside the old key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Mark {
+    pub(crate) target: Name,
+    pub(crate) flag: Flag,
+    pub(crate) made_at: Millis,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Flag {
+    Plain,
+    /// The renewal was a login.
+    Login,
+    /// The renewal cleared, or the session is another person's now: commits do not follow.
+    Ended,
+}
+
+impl Mark {
+    /// `flag|made_at|target`: the target comes last because it may hold anything.
+    pub(crate) fn encode(&self) -> String {
+        let flag = match self.flag {
+            Flag::Plain => 'p',
+            Flag::Login => 'l',
+            Flag::Ended => 'e',
+        };
+        format!("{flag}|{}|{}", self.made_at.0, self.target)
+    }
+
+    pub(crate) fn decode(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '|');
+        let flag = match parts.next()? {
+            "p" => Flag::Plain,
+            "l" => Flag::Login,
+            "e" => Flag::Ended,
+            _ => return None,
+        };
+        let made_at = Millis(parts.next()?.parse().ok()?);
+        let target = parts.next()?.to_owned();
+        Some(Self {
+            target,
+            flag,
+            made_at,
+        })
+    }
+}
+
+/// What lies at a name.
+#[derive(Debug, Clone)]
+pub(crate) enum Slot {
+    Record(Record),
+    /// Something that this version cannot read.
+    Unreadable,
+    Mark(Mark),
+    Nothing,
+}
+
+impl Slot {
+    /// A record past its absolute end is none.
+    pub(crate) fn live(self, terms: &Terms) -> Self {
+        match self {
+            Self::Record(record) if terms.is_over(&record) => Self::Nothing,
+            slot => slot,
+        }
+    }
+}
+
+/// When a written record ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Until {
+    At(Millis),
+    /// As before: what comes through a mark moves no clock.
+    Same,
+}
+
+/// One atomic step of a store.
+#[derive(Debug, Clone)]
+pub(crate) enum Op {
+    Read {
+        at: Name,
+    },
+    /// Writes where the record is still the expected one.
+    Cas {
+        at: Name,
+        expect: Version,
+        new: Record,
+        until: Until,
+    },
+    /// Where the record is still the expected one: deletes it, leaves the mark and writes the
+    /// record under the mark's target, which must be free.
+    Rotate {
+        at: Name,
+        expect: Version,
+        new: Record,
+        until: Millis,
+        mark: Mark,
+    },
+    /// Writes where nothing is.
+    Insert {
+        at: Name,
+        new: Record,
+        until: Millis,
+    },
+    /// Deletes what is at the name, read or not.
+    End {
+        at: Name,
+    },
+}
+
+/// What a step answered.
+#[derive(Debug, Clone)]
+pub(crate) enum Reply {
+    Done,
+    /// Not done: this is there instead.
+    Found(Slot),
+    /// Not done: the new name is taken.
+    Taken,
+    /// Nobody knows: it may have been done, or may still be.
+    Lost,
+}
+
+/// What a machine wants.
+#[derive(Debug)]
+pub(crate) enum Next<A> {
+    Do(Op),
+    Answer(A),
+    Fail(CommitError),
+}
+
+/// One commit, renewal or ending, step by step.
+pub(crate) trait Machine {
+    type Answer;
+
+    fn start(&mut self) -> Next<Self::Answer>;
+    fn on(&mut self, reply: Reply) -> Next<Self::Answer>;
+}
+
+/// Where random values come from; the model checker's are counted instead.
+pub(crate) trait Draw {
+    fn commit_id(&mut self) -> Result<u64, CommitError>;
+    fn session_id(&mut self) -> Result<u128, CommitError>;
+    /// A new key and the name of its record, drawn beside an old one.
+    fn key(&mut self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError>;
+}
+
+/// A store with a shared back end: atomic steps and nothing else.
+pub(crate) trait Backend {
+    /// Whether an answer travels: then a repeat waits a moment.
+    const REMOTE: bool;
+
+    /// Carries out one step.
+    ///
+    /// # Errors
+    /// The step was definitely not done; where that is not known, the reply is `Lost`.
+    fn run(&self, op: &Op, terms: &Terms) -> impl Future<Output = Result<Reply, anyhow::Error>>;
+
+    /// Reads for a request; extends the record where the terms say so, in the same step.
+    fn look(&self, at: &str, terms: &Terms) -> impl Future<Output = Result<Slot, anyhow::Error>>;
+
+    /// Sets how long a record lives from now on, up to its absolute end.
+    fn set_ttl(&self, at: &str, ttl: Millis) -> impl Future<Output = Result<(), anyhow::Error>>;
+
+    /// The name of a key's record.
+    fn name(&self, key: &SessionKey) -> Name;
+
+    /// Draws a key; where records have to lie together, beside an old name.
+    fn draw_key(&self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError>;
+
+    /// The terms of the five published methods, which are given none.
+    fn own_terms(&self) -> Terms;
+}
+
+macro_rules! draw {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(error) => return Next::Fail(error),
+        }
+    };
+}
+pub(crate) use draw;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_survive_the_round_trip() {
+        for flag in [Flag::Plain, Flag::Login, Flag::Ended] {
+            let mark = Mark {
+                target: "a|b".into(),
+                flag,
+                made_at: Millis(-5),
+            };
+            assert_eq!(Mark::decode(&mark.encode()), Some(mark));
+        }
+        for text in ["", "p", "p|x|k", "q|1|k"] {
+            assert_eq!(Mark::decode(text), None, "{text}");
+        }
+    }
+}

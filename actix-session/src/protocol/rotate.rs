@@ -1,0 +1,348 @@
+//! A renewal: the merged record under a new key, the old one deleted, a mark beside it.
+
+use super::{CommitMachine, Draw, Flag, Machine, Mark, Name, Next, Op, Reply, Slot, draw};
+use crate::{
+    changes::{Applied, ApplyError, Changes, overwrite, own_record},
+    record::Record,
+    storage::{CommitError, Committed, End, Rotated, SessionKey, Terms},
+};
+
+/// How many taken names are met before giving up: more than one means a broken `cache_keygen`.
+const DRAWS: u8 = 5;
+
+#[derive(Clone)]
+pub(crate) struct RotateMachine<'a, D: Draw> {
+    at: Name,
+    /// `None`: the load met a mark, and showed nothing.
+    base: Option<Record>,
+    changes: &'a Changes,
+    terms: &'a Terms,
+    /// In an option because a forwarded `clear` borrows it for a while.
+    draw: Option<D>,
+    new: Option<Target>,
+    phase: Phase<'a, D>,
+    draws: u8,
+}
+
+/// The new key and the name of its record.
+struct Target(SessionKey, Name);
+
+impl Clone for Target {
+    fn clone(&self) -> Self {
+        Self(self.0.duplicate(), self.1.clone())
+    }
+}
+
+#[derive(Clone)]
+enum Phase<'a, D> {
+    /// There is no old key.
+    Fresh,
+    /// Looking where the mark that the load met leads to.
+    Lookup {
+        at: Name,
+    },
+    Rotating {
+        op: Op,
+        end: End,
+    },
+    /// A session of this request's own changes.
+    Creating {
+        op: Op,
+        end: End,
+        lost: bool,
+    },
+    /// Does the record that an earlier attempt made still live?
+    Own {
+        end: End,
+    },
+    /// The `clear` of a renewal that came too late still logs out.
+    Clearing(Box<CommitMachine<'a, D>>),
+}
+
+impl<'a, D: Draw> RotateMachine<'a, D> {
+    pub(crate) fn new(
+        at: Name,
+        base: Option<Record>,
+        changes: &'a Changes,
+        terms: &'a Terms,
+        draw: D,
+    ) -> Self {
+        let phase = Phase::Lookup { at: at.clone() };
+        Self {
+            at,
+            base,
+            changes,
+            terms,
+            draw: Some(draw),
+            new: None,
+            phase,
+            draws: 0,
+        }
+    }
+
+    /// A new session, where there was none to renew.
+    pub(crate) fn creating(changes: &'a Changes, terms: &'a Terms, draw: D) -> Self {
+        Self {
+            phase: Phase::Fresh,
+            ..Self::new(Name::new(), None, changes, terms, draw)
+        }
+    }
+
+    fn drawing(&mut self) -> Result<&mut D, CommitError> {
+        self.draw.as_mut().ok_or_else(CommitError::unexpected)
+    }
+
+    /// The new key, drawn once: every repeat offers the same.
+    fn target(&mut self) -> Result<Target, CommitError> {
+        if let Some(target) = &self.new {
+            return Ok(target.clone());
+        }
+        let beside = (!self.at.is_empty()).then(|| self.at.clone());
+        let (key, name) = self.drawing()?.key(beside.as_deref())?;
+        let target = Target(key, name);
+        self.new = Some(target.clone());
+        Ok(target)
+    }
+
+    fn rotate(&mut self, stored: Record) -> Next<Rotated> {
+        let id = draw!(self.drawing().and_then(D::commit_id));
+        let fresh = draw!(self.drawing().and_then(D::session_id));
+        let Target(_, target) = draw!(self.target());
+        let new = match overwrite(&stored, self.changes, self.terms.grounds(id, fresh)) {
+            Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
+            Ok(Applied::Write(new)) => new,
+            Ok(Applied::Gone | Applied::Nothing) => return Next::Answer(Rotated::Gone),
+        };
+        let until = self.terms.end(&new);
+        let flag = self.flag(&stored, &new);
+        let mark = Mark {
+            target,
+            flag,
+            made_at: self.terms.now,
+        };
+        let op = Op::Rotate {
+            at: self.at.clone(),
+            expect: stored.version(),
+            new,
+            until,
+            mark,
+        };
+        self.phase = Phase::Rotating {
+            op: op.clone(),
+            end: End(until),
+        };
+        Next::Do(op)
+    }
+
+    fn flag(&self, stored: &Record, new: &Record) -> Flag {
+        let replaced = stored.principal().is_some() && stored.principal() != new.principal();
+        if self.changes.cleared.is_some() || replaced {
+            Flag::Ended
+        } else if self.changes.login.is_some() {
+            Flag::Login
+        } else {
+            Flag::Plain
+        }
+    }
+
+    /// Somebody else has committed since.
+    fn merge(&mut self, stored: Record) -> Next<Rotated> {
+        let Some(base) = &self.base else {
+            return Next::Answer(Rotated::Gone);
+        };
+        let logged_out = base.principal().is_some() && stored.epoch() != base.epoch();
+        if logged_out && self.changes.login.is_none() {
+            return Next::Answer(Rotated::Gone);
+        }
+        self.rotate(stored)
+    }
+
+    /// What the base has moved to, or that it is gone, leaves this request's own changes at most.
+    fn too_late(&mut self, mark: Option<Mark>) -> Next<Rotated> {
+        if let (Some(mark), Some(epoch), None) = (mark, self.changes.cleared, &self.changes.login) {
+            if mark.flag != Flag::Ended {
+                return self.clear_behind(mark, epoch);
+            }
+        }
+        self.own_session()
+    }
+
+    fn clear_behind(&mut self, mark: Mark, epoch: u64) -> Next<Rotated> {
+        let Some(draws) = self.draw.take() else {
+            return Next::Fail(CommitError::unexpected());
+        };
+        let clear = Changes {
+            cleared: Some(epoch),
+            ..Changes::default()
+        };
+        let base = self.base.clone();
+        let mut machine = CommitMachine::behind(mark, base, clear, self.terms, draws);
+        let next = machine.start();
+        self.phase = Phase::Clearing(Box::new(machine));
+        self.cleared(next)
+    }
+
+    fn cleared(&mut self, next: Next<Committed>) -> Next<Rotated> {
+        match next {
+            Next::Do(op) => Next::Do(op),
+            Next::Fail(error) => Next::Fail(error),
+            Next::Answer(_) => {
+                let at = Name::new();
+                if let Phase::Clearing(machine) =
+                    std::mem::replace(&mut self.phase, Phase::Lookup { at })
+                {
+                    self.draw = Some(machine.into_draw());
+                }
+                self.own_session()
+            }
+        }
+    }
+
+    /// A session of this request's own changes, where it may have one.
+    fn own_session(&mut self) -> Next<Rotated> {
+        let principal = self.base.as_ref().and_then(Record::principal);
+        let refused = principal.is_some() && self.changes.login.is_none();
+        if refused || !self.changes.makes_session() {
+            return Next::Answer(Rotated::Gone);
+        }
+        let id = draw!(self.drawing().and_then(D::commit_id));
+        let fresh = draw!(self.drawing().and_then(D::session_id));
+        let Target(_, at) = draw!(self.target());
+        let new = match own_record(self.changes, self.terms.grounds(id, fresh)) {
+            Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
+            Ok(Applied::Write(new)) => new,
+            Ok(Applied::Gone | Applied::Nothing) => return Next::Answer(Rotated::Gone),
+        };
+        let until = self.terms.end(&new);
+        let op = Op::Insert { at, new, until };
+        self.phase = Phase::Creating {
+            op: op.clone(),
+            end: End(until),
+            lost: false,
+        };
+        Next::Do(op)
+    }
+
+    fn rotated(&mut self, end: End) -> Next<Rotated> {
+        match self.target() {
+            Ok(Target(key, _)) => Next::Answer(Rotated::Rotated(key, end)),
+            Err(error) => Next::Fail(error),
+        }
+    }
+
+    fn found_while_rotating(&mut self, slot: Slot, end: End) -> Next<Rotated> {
+        match slot.live(self.terms) {
+            Slot::Record(record) => self.merge(record),
+            Slot::Unreadable => Next::Fail(CommitError::unreadable()),
+            Slot::Nothing => self.too_late(None),
+            Slot::Mark(mark) => match &self.new {
+                Some(Target(_, name)) if *name == mark.target => {
+                    let at = mark.target;
+                    self.phase = Phase::Own { end };
+                    Next::Do(Op::Read { at })
+                }
+                _ => self.too_late(Some(mark)),
+            },
+        }
+    }
+
+    fn found_while_looking(&mut self, slot: Slot) -> Next<Rotated> {
+        match slot.live(self.terms) {
+            // The cookie of the logged-in session is on its way; another one would hide it.
+            Slot::Record(record) if record.principal().is_some() => Next::Answer(Rotated::Gone),
+            Slot::Mark(mark) => {
+                self.phase = Phase::Lookup {
+                    at: mark.target.clone(),
+                };
+                Next::Do(Op::Read { at: mark.target })
+            }
+            Slot::Record(_) | Slot::Unreadable | Slot::Nothing => self.own_session(),
+        }
+    }
+
+    /// The drawn name is somebody else's, which only a lossy `cache_keygen` makes likely.
+    fn taken(&mut self) -> Next<Rotated> {
+        self.draws += 1;
+        self.new = None;
+        if self.draws >= DRAWS {
+            return Next::Fail(CommitError::taken());
+        }
+        match &self.phase {
+            Phase::Rotating { .. } => match self.base.clone() {
+                Some(base) => self.rotate(base),
+                None => Next::Answer(Rotated::Gone),
+            },
+            _ => self.own_session(),
+        }
+    }
+
+    fn lost(&mut self) -> Next<Rotated> {
+        match &mut self.phase {
+            Phase::Fresh => Next::Fail(CommitError::unexpected()),
+            Phase::Lookup { at } => Next::Do(Op::Read { at: at.clone() }),
+            Phase::Rotating { op, .. } => Next::Do(op.clone()),
+            Phase::Creating { op, lost, .. } => {
+                *lost = true;
+                Next::Do(op.clone())
+            }
+            Phase::Own { .. } => match self.target() {
+                Ok(Target(_, at)) => Next::Do(Op::Read { at }),
+                Err(error) => Next::Fail(error),
+            },
+            Phase::Clearing(machine) => {
+                let next = machine.on(Reply::Lost);
+                self.cleared(next)
+            }
+        }
+    }
+}
+
+impl<D: Draw> Machine for RotateMachine<'_, D> {
+    type Answer = Rotated;
+
+    fn start(&mut self) -> Next<Rotated> {
+        match (&self.phase, self.base.clone()) {
+            (Phase::Fresh, _) => self.own_session(),
+            (_, Some(base)) => self.rotate(base),
+            (_, None) => Next::Do(Op::Read {
+                at: self.at.clone(),
+            }),
+        }
+    }
+
+    fn on(&mut self, reply: Reply) -> Next<Rotated> {
+        if let (Phase::Clearing(machine), false) = (&mut self.phase, matches!(reply, Reply::Lost)) {
+            let next = machine.on(reply);
+            return self.cleared(next);
+        }
+        match (reply, &self.phase) {
+            (Reply::Lost, _) => self.lost(),
+            (Reply::Done, Phase::Rotating { end, .. } | Phase::Creating { end, .. }) => {
+                let end = *end;
+                self.rotated(end)
+            }
+            (
+                Reply::Taken,
+                Phase::Creating {
+                    lost: true, end, ..
+                },
+            ) => {
+                // An earlier attempt has made it.
+                let end = *end;
+                self.rotated(end)
+            }
+            (Reply::Taken, _) => self.taken(),
+            (Reply::Found(slot), Phase::Rotating { end, .. }) => {
+                let end = *end;
+                self.found_while_rotating(slot, end)
+            }
+            (Reply::Found(slot), Phase::Lookup { .. }) => self.found_while_looking(slot),
+            (Reply::Found(Slot::Record(record)), Phase::Own { end }) => {
+                let end = record.end().map_or(*end, End);
+                self.rotated(end)
+            }
+            (Reply::Found(_), Phase::Own { .. }) => Next::Answer(Rotated::Gone),
+            (Reply::Found(_) | Reply::Done, _) => Next::Fail(CommitError::unexpected()),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What the library itself knows of a session, and its one textual form.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::clock::Millis;
+
+/// The name of the entry that carries the facts where a record is a flat map of strings.
+///
+/// Old servers and wrapped stores keep it because it looks like any other entry to them.
+pub(crate) const RESERVED: &str = "__actix_session";
+
+/// The facts of a session, apart from its state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Facts {
+    /// Random; names the session outside of cookies and is kept by renewals.
+    pub(crate) id: u128,
+    pub(crate) created: Millis,
+    /// The end that no activity moves.
+    pub(crate) absolute_end: Option<Millis>,
+    /// This session's own time to live, in place of the policy's.
+    pub(crate) ttl: Option<Millis>,
+    /// Drawn anew by each `clear`; 0 where there was none.
+    pub(crate) epoch: u64,
+    /// The idle end, only where the store keeps no time of its own (cookie-stored sessions).
+    pub(crate) idle_end: Option<Millis>,
+    pub(crate) auth: Option<Auth>,
+}
+
+/// Who is logged in, since when, and on what.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Auth {
+    pub(crate) principal: String,
+    pub(crate) at: Millis,
+    pub(crate) device: Option<String>,
+}
+
+impl Facts {
+    pub(crate) fn new(id: u128, created: Millis) -> Self {
+        Self {
+            id,
+            created,
+            absolute_end: None,
+            ttl: None,
+            epoch: 0,
+            idle_end: None,
+            auth: None,
+        }
+    }
+
+    /// From when the absolute limit counts: the last authentication, else the creation.
+    pub(crate) fn since(&self) -> Millis {
+        self.auth.as_ref().map_or(self.created, |auth| auth.at)
+    }
+
+    pub(crate) fn principal(&self) -> Option<&str> {
+        self.auth.as_ref().map(|auth| auth.principal.as_str())
+    }
+
+    /// Writes the facts as `commit.id.created.absolute.ttl.epoch.idle[.at.principal.device]`.
+    ///
+    /// The alphabet is chosen so that the text needs no escaping in JSON, however often it is
+    /// nested; the numbers that a Redis script looks for come first, in a fixed order.
+    pub(crate) fn encode(&self, commit: u64, out: &mut String) {
+        use std::fmt::Write as _;
+
+        let number = |value: Option<Millis>| value.map_or_else(String::new, |v| v.0.to_string());
+        // Writing to a `String` cannot fail.
+        let _ = write!(
+            out,
+            "{commit:016x}.{:032x}.{}.{}.{}.{:x}.{}",
+            self.id,
+            self.created.0,
+            number(self.absolute_end),
+            number(self.ttl),
+            self.epoch,
+            number(self.idle_end),
+        );
+        if let Some(auth) = &self.auth {
+            let _ = write!(out, ".{}.", auth.at.0);
+            URL_SAFE_NO_PAD.encode_string(&auth.principal, out);
+            out.push('.');
+            if let Some(device) = &auth.device {
+                // The mark in front tells an empty device from none.
+                out.push('~');
+                URL_SAFE_NO_PAD.encode_string(device, out);
+            }
+        }
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote; further fields, of a later version, are ignored.
+    pub(crate) fn decode(text: &str) -> Option<(u64, Self)> {
+        let mut fields = text.split('.');
+        let commit = u64::from_str_radix(fields.next()?, 16).ok()?;
+        let facts = Self {
+            id: u128::from_str_radix(fields.next()?, 16).ok()?,
+            created: Millis(fields.next()?.parse().ok()?),
+            absolute_end: optional(fields.next()?)?,
+            ttl: optional(fields.next()?)?,
+            epoch: u64::from_str_radix(fields.next()?, 16).ok()?,
+            idle_end: optional(fields.next()?)?,
+            auth: match fields.next() {
+                None => None,
+                Some(at) => Some(Auth {
+                    at: Millis(at.parse().ok()?),
+                    principal: text_field(fields.next()?)?,
+                    device: match fields.next()?.strip_prefix('~') {
+                        None => None,
+                        Some(device) => Some(text_field(device)?),
+                    },
+                }),
+            },
+        };
+        Some((commit, facts))
+    }
+}
+
+fn optional(field: &str) -> Option<Option<Millis>> {
+    if field.is_empty() {
+        return Some(None);
+    }
+    Some(Some(Millis(field.parse().ok()?)))
+}
+
+fn text_field(field: &str) -> Option<String> {
+    String::from_utf8(URL_SAFE_NO_PAD.decode(field).ok()?).ok()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(crate) fn facts() -> impl Strategy<Value = Facts> {
+        let millis = || any::<i64>().prop_map(Millis);
+        let auth =
+            (".*", millis(), proptest::option::of(".*")).prop_map(|(principal, at, device)| Auth {
+                principal,
+                at,
+                device,
+            });
+        (
+            any::<u128>(),
+            millis(),
+            proptest::option::of(millis()),
+            proptest::option::of(millis()),
+            any::<u64>(),
+            proptest::option::of(millis()),
+            proptest::option::of(auth),
+        )
+            .prop_map(
+                |(id, created, absolute_end, ttl, epoch, idle_end, auth)| Facts {
+                    id,
+                    created,
+                    absolute_end,
+                    ttl,
+                    epoch,
+                    idle_end,
+                    auth,
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(facts in facts(), commit: u64) {
+            let mut text = String::new();
+            facts.encode(commit, &mut text);
+            prop_assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-~".contains(&b)));
+            prop_assert_eq!(Facts::decode(&text), Some((commit, facts)));
+        }
+
+        #[test]
+        fn no_text_makes_the_reader_panic(text in ".*") {
+            let _ = Facts::decode(&text);
+        }
+    }
+}

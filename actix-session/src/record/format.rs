@@ -1,0 +1,300 @@
+//! How a record is written, and the older ways in which it may have been.
+//!
+//! Written: `{"v":1,"f":"<facts>","state":{"name":value,...}}`, or for fleets with old servers the
+//! flat map of actix-session 0.6 to 0.11, each value a JSON string that holds JSON, with the facts
+//! as one reserved entry. Read: both of these, and the same envelope without facts.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use super::{
+    facts::{Facts, RESERVED},
+    state::{Name, NamePlace, Object, Spans, State},
+};
+
+/// What stores write.
+///
+/// # Examples
+/// While servers with actix-session 0.9 to 0.11 run beside this one, or may come back:
+/// ```
+/// use actix_session::{SessionMiddleware, config::WireFormat, storage::MemorySessionStore};
+/// use actix_web::cookie::Key;
+/// # let secret_key = Key::generate();
+///
+/// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
+///     .wire_format(WireFormat::V0_11)
+///     .build();
+/// # let _ = middleware;
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum WireFormat {
+    /// The present format. Servers of version 0.11 and older cannot read it.
+    #[default]
+    V1,
+
+    /// The format of actix-session 0.6 to 0.11, for the state and for the MAC of signed cookies.
+    ///
+    /// An old server replaces whole records: while one runs, a request in flight *there* can
+    /// overwrite what this library wrote, or save an ended session under a new key.
+    V0_11,
+}
+
+/// Why a text is not a record that this version reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, derive_more::Display)]
+pub(crate) enum Undecodable {
+    #[display("the record is not a JSON object of a known shape")]
+    Shape,
+    #[display("the record was written by a newer version of the format")]
+    Newer,
+}
+
+impl std::error::Error for Undecodable {}
+
+/// A text taken apart.
+pub(crate) struct Decoded {
+    pub(crate) state: State,
+    pub(crate) facts: Option<(u64, Facts)>,
+    pub(crate) format: WireFormat,
+}
+
+pub(crate) fn decode(text: String) -> Result<Decoded, Undecodable> {
+    if text.starts_with("{\"v\":1,") {
+        if let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(&text) {
+            let facts = envelope.facts.and_then(|facts| Facts::decode(&facts.0));
+            let spans = spans(&text, &envelope.state, false);
+            let state = spans.into_state(text);
+            return Ok(Decoded {
+                state,
+                facts,
+                format: WireFormat::V1,
+            });
+        }
+    }
+    decode_any(text)
+}
+
+/// The slower way: the shape is not known yet.
+fn decode_any(text: String) -> Result<Decoded, Undecodable> {
+    let object: Object<'_> = serde_json::from_str(&text).map_err(|_| Undecodable::Shape)?;
+    let raw = |name: &str| {
+        let found = object.0.iter().rev().find(|(known, _)| known.0 == name);
+        found.map(|(_, value)| value.get())
+    };
+    let is_string = |value: &RawValue| value.get().starts_with('"');
+    if object.0.iter().all(|(_, value)| is_string(value)) {
+        return Ok(decode_flat(&object, &text));
+    }
+    let version = raw("v")
+        .and_then(|v| v.parse::<u64>().ok())
+        .ok_or(Undecodable::Shape)?;
+    if version != 1 {
+        return Err(Undecodable::Newer);
+    }
+    let inner = raw("state").ok_or(Undecodable::Shape)?;
+    let inner: Object<'_> = serde_json::from_str(inner).map_err(|_| Undecodable::Shape)?;
+    let facts = raw("f").and_then(|f| serde_json::from_str::<Cow<'_, str>>(f).ok());
+    let facts = facts.and_then(|facts| Facts::decode(&facts));
+    let spans = spans(&text, &inner, false);
+    Ok(Decoded {
+        state: spans.into_state(text.clone()),
+        facts,
+        format: WireFormat::V1,
+    })
+}
+
+fn decode_flat(object: &Object<'_>, text: &str) -> Decoded {
+    let reserved = object.0.iter().rev().find(|(name, _)| name.0 == RESERVED);
+    let facts = reserved.and_then(|(_, value)| {
+        let nested: String = serde_json::from_str(value.get()).ok()?;
+        facts_from_entry(&nested)
+    });
+    let state = spans(text, object, true).into_state(text.to_owned());
+    Decoded {
+        state,
+        facts,
+        format: WireFormat::V0_11,
+    }
+}
+
+/// The facts in the reserved entry's JSON text.
+pub(crate) fn facts_from_entry(json: &str) -> Option<(u64, Facts)> {
+    let text: String = serde_json::from_str(json).ok()?;
+    Facts::decode(&text)
+}
+
+/// The reserved entry's JSON text.
+pub(crate) fn facts_entry(commit: u64, facts: &Facts) -> String {
+    let mut json = String::with_capacity(96);
+    json.push('"');
+    facts.encode(commit, &mut json);
+    json.push('"');
+    json
+}
+
+/// Where the entries lie; of several of one name the last one counts, and the reserved one never.
+fn spans(text: &str, object: &Object<'_>, nested: bool) -> Spans {
+    let start = text.as_ptr() as usize;
+    let range = |part: &str| {
+        let from = (part.as_ptr() as usize).wrapping_sub(start);
+        (from, from + part.len())
+    };
+    // Looking each name up in a map keeps a hostile record from costing the square of its size.
+    let entries = object.0.iter().enumerate();
+    let last: Option<HashMap<&str, usize>> = (object.0.len() > 16).then(|| {
+        entries
+            .clone()
+            .map(|(i, (name, _))| (&*name.0, i))
+            .collect()
+    });
+    let is_last = |index: usize, name: &str| match &last {
+        Some(last) => last.get(name) == Some(&index),
+        None => !object.0[index + 1..]
+            .iter()
+            .any(|(later, _)| later.0 == name),
+    };
+    let mut spans = Spans::default();
+    for (index, (name, value)) in entries {
+        if name.0 == RESERVED || !is_last(index, &name.0) {
+            continue;
+        }
+        let place = match &name.0 {
+            Cow::Borrowed(name) => {
+                let (from, to) = range(name);
+                NamePlace::At(from, to)
+            }
+            Cow::Owned(name) => NamePlace::Own(name),
+        };
+        spans.push(place, range(value.get()), nested);
+    }
+    spans
+}
+
+/// `{"v":1,...,"state":{...}}` in one pass.
+struct Envelope<'a> {
+    facts: Option<Name<'a>>,
+    state: Object<'a>,
+}
+
+impl<'de> Deserialize<'de> for Envelope<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Envelope<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a record")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let (mut facts, mut state, mut version) = (None, None, None);
+                while let Some(name) = map.next_key::<Name<'de>>()? {
+                    match &*name.0 {
+                        "v" => version = Some(map.next_value::<u64>()?),
+                        "f" => facts = Some(map.next_value()?),
+                        "state" => state = Some(map.next_value()?),
+                        _ => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                // A later `v` may differ from the one that the text starts with.
+                match (version, state) {
+                    (Some(1), Some(state)) => Ok(Envelope { facts, state }),
+                    _ => Err(serde::de::Error::custom("not version 1")),
+                }
+            }
+        }
+
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// The beginning of a record with facts, up to its commit id: what compare-and-set compares.
+pub(crate) fn version_prefix(commit: u64) -> String {
+    format!("{{\"v\":1,\"f\":\"{commit:016x}.")
+}
+
+/// Builds a record's text and notes where its entries lie.
+pub(crate) struct Writer {
+    text: String,
+    spans: Spans,
+    nested: bool,
+    first: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(format: WireFormat, commit: u64, facts: &Facts, capacity: usize) -> Self {
+        let mut text = String::with_capacity(capacity + 160);
+        let nested = format == WireFormat::V0_11;
+        if nested {
+            text.push_str("{\"");
+            text.push_str(RESERVED);
+            text.push_str("\":\"\\\"");
+            facts.encode(commit, &mut text);
+            text.push_str("\\\"\"");
+        } else {
+            text.push_str("{\"v\":1,\"f\":\"");
+            facts.encode(commit, &mut text);
+            text.push_str("\",\"state\":{");
+        }
+        Self {
+            text,
+            spans: Spans::default(),
+            nested,
+            first: !nested,
+        }
+    }
+
+    /// Adds an entry; `json` must be JSON text, except in the nested format, which holds any text.
+    pub(crate) fn entry(&mut self, name: &str, json: &str) {
+        if !std::mem::take(&mut self.first) {
+            self.text.push(',');
+        }
+        let from = self.text.len() + 1;
+        let plain = push_string(&mut self.text, name);
+        let to = self.text.len() - 1;
+        self.text.push(':');
+        let value = self.text.len();
+        if self.nested {
+            push_string(&mut self.text, json);
+        } else {
+            self.text.push_str(json);
+        }
+        let place = if plain {
+            NamePlace::At(from, to)
+        } else {
+            NamePlace::Own(name)
+        };
+        self.spans
+            .push(place, (value, self.text.len()), self.nested);
+    }
+
+    pub(crate) fn finish(mut self) -> State {
+        self.text.push_str(if self.nested { "}" } else { "}}" });
+        self.spans.into_state(self.text)
+    }
+}
+
+/// Appends a JSON string; tells whether the text stands in it unescaped.
+fn push_string(out: &mut String, text: &str) -> bool {
+    let plain = !text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\');
+    if plain {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        // A string always serializes.
+        out.push_str(&serde_json::to_string(text).unwrap_or_default());
+    }
+    plain
+}
+
+/// Whether a value may stand in the envelope as it is.
+pub(crate) fn is_json(text: &str) -> bool {
+    serde_json::from_str::<&RawValue>(text).is_ok()
+}

@@ -1,0 +1,68 @@
+//! What can go wrong for a handler.
+
+use std::error::Error as StdError;
+
+use actix_web::{HttpResponse, ResponseError, body::BoxBody};
+use derive_more::{Display, From};
+
+macro_rules! session_error {
+    ($(#[$doc:meta] $name:ident)+) => {$(
+        #[$doc]
+        ///
+        /// As a response it is an empty 500: the cause is for the log alone.
+        #[derive(Debug, Display, From)]
+        #[display("{_0}")]
+        pub struct $name(pub(crate) anyhow::Error);
+
+        impl StdError for $name {
+            fn source(&self) -> Option<&(dyn StdError + 'static)> {
+                Some(self.0.as_ref())
+            }
+        }
+
+        impl ResponseError for $name {
+            fn error_response(&self) -> HttpResponse<BoxBody> {
+                HttpResponse::new(self.status_code())
+            }
+        }
+    )+};
+}
+
+session_error! {
+    #[doc = "Error returned by [`Session::get`](crate::Session::get): the value is of another type."]
+    SessionGetError
+    #[doc = "Error returned by [`Session::insert`](crate::Session::insert): the value does not serialize."]
+    SessionInsertError
+    #[doc = "Error returned by [`Session::update`](crate::Session::update), \
+             [`Session::update_or`](crate::Session::update_or) and \
+             [`Session::modify`](crate::Session::modify)."]
+    SessionUpdateError
+    #[doc = "Error returned by [`Session::login`](crate::Session::login) and \
+             [`Session::reauthenticated`](crate::Session::reauthenticated)."]
+    SessionLoginError
+    #[doc = "Error returned by [`Session::purge_now`](crate::Session::purge_now): whether the \
+             session has ended is not known."]
+    SessionPurgeError
+}
+
+/// The value is not shown: sessions hold secrets.
+pub(crate) fn of_another_type<T>(name: &str, error: &serde_json::Error) -> anyhow::Error {
+    anyhow::anyhow!(
+        "Failed to deserialize the JSON-encoded session data attached to key `{name}` as a `{}` \
+         type ({:?} error)",
+        std::any::type_name::<T>(),
+        error.classify(),
+    )
+}
+
+pub(crate) fn not_serializable<T>(name: &str, error: serde_json::Error) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!(
+        "Failed to serialize the provided `{}` type instance as JSON in order to attach as \
+         session data to the `{name}` key",
+        std::any::type_name::<T>(),
+    ))
+}
+
+pub(crate) fn reserved(name: &str) -> anyhow::Error {
+    anyhow::anyhow!("the entry name `{name}` is reserved by actix-session: choose another one")
+}

@@ -1,0 +1,191 @@
+//! Who a session belongs to.
+
+use tokio::sync::oneshot;
+
+use super::{Session, SessionLoginError, SessionPurgeError};
+use crate::{changes::LoginFact, storage::random};
+
+/// How long a principal's name may be, in bytes.
+const LONGEST_PRINCIPAL: usize = 1024;
+
+/// A login: who it is, and what the application tells of the device.
+///
+/// # Examples
+/// ```
+/// use actix_session::{Login, Session};
+///
+/// # let session = Session::new();
+/// session.login_with(Login::new("user-42").device("Firefox on Linux"))?;
+/// assert_eq!(session.principal().as_deref(), Some("user-42"));
+/// # Ok::<(), actix_session::SessionLoginError>(())
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Login {
+    principal: String,
+    device: Option<String>,
+}
+
+impl Login {
+    /// A login of this principal: a name that the application keeps for a user for ever.
+    pub fn new(principal: impl Into<String>) -> Self {
+        Self {
+            principal: principal.into(),
+            device: None,
+        }
+    }
+
+    /// Tells what the session is used on, for a list of the user's devices; at most 256 characters
+    /// are kept.
+    pub fn device(mut self, label: impl Into<String>) -> Self {
+        let label: String = label.into();
+        self.device = Some(label.chars().take(256).collect());
+        self
+    }
+}
+
+/// Principals are personal data.
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Logs a principal in: renews the key, and records who it is and when.
+    ///
+    /// The entries stay, unless the session was another principal's: then it starts empty.
+    ///
+    /// # Errors
+    /// The principal is empty, or longer than 1024 bytes.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::Session;
+    ///
+    /// async fn login(session: Session) -> actix_web::Result<&'static str> {
+    ///     // ... after the password was found right
+    ///     session.login("user-42")?;
+    ///     Ok("welcome")
+    /// }
+    /// # actix_web::web::to(login);
+    /// ```
+    pub fn login(&self, principal: impl Into<String>) -> Result<(), SessionLoginError> {
+        self.login_with(Login::new(principal))
+    }
+
+    /// As [`login`](Self::login), telling more of it.
+    ///
+    /// # Errors
+    /// The principal is empty, or longer than 1024 bytes.
+    pub fn login_with(&self, login: Login) -> Result<(), SessionLoginError> {
+        let length = login.principal.len();
+        if length == 0 || length > LONGEST_PRINCIPAL {
+            return Err(SessionLoginError(anyhow::anyhow!(
+                "a principal has 1 to {LONGEST_PRINCIPAL} bytes, and this one has {length}"
+            )));
+        }
+        let (id, epoch) = (random::u128(), random::u64());
+        let (id, epoch) = (
+            id.map_err(SessionLoginError)?,
+            epoch.map_err(SessionLoginError)?,
+        );
+        let mut inner = self.lock();
+        inner.writable().map_err(SessionLoginError)?;
+        let at = inner.now();
+        let Login { principal, device } = login;
+        inner.login(
+            LoginFact {
+                principal,
+                at,
+                device,
+                id,
+            },
+            epoch,
+        );
+        Ok(())
+    }
+
+    /// Records that the principal has proven again who it is, and renews the key.
+    ///
+    /// The absolute timeout counts anew from now.
+    ///
+    /// # Errors
+    /// Nobody is logged in.
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// assert!(session.reauthenticated().is_err());
+    /// session.login("user-42")?;
+    /// assert!(session.reauthenticated().is_ok());
+    /// # Ok::<(), actix_session::SessionLoginError>(())
+    /// ```
+    pub fn reauthenticated(&self) -> Result<(), SessionLoginError> {
+        let mut inner = self.lock();
+        inner.writable().map_err(SessionLoginError)?;
+        if inner.principal().is_none() {
+            return Err(SessionLoginError(anyhow::anyhow!(
+                "nobody is logged in: call `login` where somebody proves who it is"
+            )));
+        }
+        let at = inner.now();
+        inner.reauthenticated(at);
+        Ok(())
+    }
+
+    /// Ends the session, as [`purge`](Self::purge) does.
+    pub fn logout(&self) {
+        self.purge();
+    }
+
+    /// Who is logged in.
+    pub fn principal(&self) -> Option<String> {
+        self.lock().principal().map(str::to_owned)
+    }
+
+    /// Ends the session at once, and answers when the store has done it.
+    ///
+    /// [`purge`](Self::purge) is carried out when the handler has answered, and on the other ways
+    /// out of it as far as that is possible; this is for those who must be sure.
+    ///
+    /// # Errors
+    /// The store fails (the session may live still, and [`purge`](Self::purge) is tried again when
+    /// the handler has answered), the request has been answered, or there is no middleware.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::Session;
+    ///
+    /// async fn delete_account(session: Session) -> actix_web::Result<&'static str> {
+    ///     session.purge_now().await?;
+    ///     Ok("nobody is logged in any more")
+    /// }
+    /// # actix_web::web::to(delete_account);
+    /// ```
+    pub async fn purge_now(&self) -> Result<(), SessionPurgeError> {
+        let unattached = || {
+            SessionPurgeError(anyhow::anyhow!(
+                "no SessionMiddleware serves this session (any more): it was not ended"
+            ))
+        };
+        let answer = {
+            let mut inner = self.lock();
+            inner.purge();
+            let purge = inner.purge_requests();
+            if !purge.attached {
+                return Err(unattached());
+            }
+            let (ask, answer) = oneshot::channel();
+            purge.asked = Some(ask);
+            if let Some(waker) = &purge.waker {
+                waker.wake_by_ref();
+            }
+            answer
+        };
+        match answer.await {
+            Ok(result) => result.map_err(SessionPurgeError),
+            Err(_) => Err(unattached()),
+        }
+    }
+}

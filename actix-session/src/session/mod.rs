@@ -1,0 +1,446 @@
+//! The handle that applications use.
+
+mod entries;
+mod errors;
+mod inner;
+mod login;
+
+use std::{
+    future::{Ready, ready},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use actix_web::{
+    Error, FromRequest, HttpMessage as _, HttpRequest,
+    dev::{Extensions, Payload},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use self::errors::{not_serializable, of_another_type, reserved};
+pub(crate) use self::inner::{Inner, Snapshot};
+pub use self::{
+    entries::Entries,
+    errors::{
+        SessionGetError, SessionInsertError, SessionLoginError, SessionPurgeError,
+        SessionUpdateError,
+    },
+    login::Login,
+};
+use crate::{
+    changes::{Effect, Modify},
+    clock::{Millis, SharedClock},
+    record::RESERVED,
+    storage::random,
+};
+
+/// The session of a request.
+///
+/// It is an extractor; [`SessionExt`](crate::SessionExt) gets it of requests, responses and guards
+/// as well. Clones are the same session. It is `Send` and `Sync`, and may be kept by tasks and
+/// body streams: they read what the handler saw.
+///
+/// What a handler does to its session are *changes*. When the handler has answered, the middleware
+/// commits them, in one atomic step, to what is stored *then*: parallel requests that change
+/// different entries all keep theirs; of two that set the same one, the later wins; and
+/// [`modify`](Self::modify) loses no update.
+///
+/// # Which one to use
+/// | method | the record | the cookie |
+/// | --- | --- | --- |
+/// | [`remove`](Self::remove) | loses one entry | stays |
+/// | [`clear`](Self::clear) | loses all entries and the login | stays |
+/// | [`renew`](Self::renew) | moves to a new key, the old one opens nothing | new |
+/// | [`login`](Self::login) | the same, and belongs to somebody | new |
+/// | [`purge`](Self::purge), [`logout`](Self::logout) | ends, for requests in flight too | removed |
+///
+/// # Examples
+/// ```
+/// use actix_session::Session;
+///
+/// async fn index(session: Session) -> actix_web::Result<String> {
+///     // loses no click, however many requests of one browser run at once
+///     session.modify("clicks", |clicks: Option<u64>| Some(clicks.unwrap_or(0) + 1))?;
+///     let clicks = session.get::<u64>("clicks")?.unwrap_or(0);
+///     Ok(format!("{clicks} clicks"))
+/// }
+/// # actix_web::web::to(index);
+/// ```
+#[derive(Clone, Default)]
+pub struct Session(Arc<Mutex<Inner>>);
+
+/// What a handler has asked of its session so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SessionStatus {
+    /// The state has been changed; the changes will be committed.
+    Changed,
+
+    /// The session will end, and its cookie will be removed. Entries that are set after that start
+    /// a new session.
+    Purged,
+
+    /// The session will get a new key.
+    Renewed,
+
+    /// Nothing has been asked.
+    #[default]
+    Unchanged,
+}
+
+/// Where a request's extensions keep the innermost session.
+pub(crate) struct InRequest(pub(crate) Session);
+
+impl Session {
+    /// Makes a session of its own, which no middleware saves: for tests and for code that wants
+    /// one.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::Session;
+    ///
+    /// let session = Session::new();
+    /// session.insert("user", "ferris")?;
+    /// assert_eq!(session.get::<String>("user")?.as_deref(), Some("ferris"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn of_request(clock: SharedClock) -> Self {
+        Self(Arc::new(Mutex::new(Inner::of_request(clock))))
+    }
+
+    /// Nothing that holds the lock can panic half-way, so a poisoned one is as good as any.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gets a value.
+    ///
+    /// # Errors
+    /// The value is not of this type.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, SessionGetError> {
+        let inner = self.lock();
+        let json = inner.value(key);
+        json.map(|json| parse(key, &json).map_err(SessionGetError))
+            .transpose()
+    }
+
+    /// Whether there is a value.
+    pub fn contains_key(&self, key: &str) -> bool {
+        self.lock().contains(key)
+    }
+
+    /// All entries with their values as JSON text, as they are now.
+    ///
+    /// This is a snapshot: the session can be changed while it is held, and does not change it.
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// session.insert("n", 1)?;
+    /// let entries = session.entries();
+    /// session.insert("n", 2)?;
+    /// assert_eq!(entries["n"], "1");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn entries(&self) -> Entries<'_> {
+        Entries::new(self.lock().entries())
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.lock().entries().is_empty()
+    }
+
+    /// What has been asked of the session so far.
+    pub fn status(&self) -> SessionStatus {
+        self.lock().status.clone()
+    }
+
+    /// Sets an entry. Of parallel requests that set the same one, the last to commit wins.
+    ///
+    /// # Errors
+    /// The value does not serialize as JSON, or the name is reserved; nothing is changed then.
+    pub fn insert<T: Serialize>(
+        &self,
+        key: impl Into<String>,
+        value: T,
+    ) -> Result<(), SessionInsertError> {
+        let key = key.into();
+        if key == RESERVED {
+            return Err(SessionInsertError(reserved(&key)));
+        }
+        let json = serde_json::to_string(&value)
+            .map_err(|error| SessionInsertError(not_serializable::<T>(&key, error)))?;
+        let mut inner = self.lock();
+        inner.writable().map_err(SessionInsertError)?;
+        inner.set(&key, Effect::Set(json));
+        Ok(())
+    }
+
+    /// Replaces a value by what a function makes of it, where there is one.
+    ///
+    /// The function runs once, on the value that this request sees, outside of any lock: of two
+    /// parallel requests the later one overwrites the other's result. For counters and the like
+    /// use [`modify`](Self::modify).
+    ///
+    /// # Errors
+    /// The value is of another type, or the new one does not serialize; nothing is changed then.
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// session.insert("n", 1)?;
+    /// session.update("n", |n: u32| n + 1)?;
+    /// assert_eq!(session.get("n")?, Some(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn update<T: Serialize + DeserializeOwned, F>(
+        &self,
+        key: impl Into<String>,
+        updater: F,
+    ) -> Result<(), SessionUpdateError>
+    where
+        F: FnOnce(T) -> T,
+    {
+        let key = key.into();
+        let value = {
+            let inner = self.lock();
+            match inner.value(&key) {
+                None => return Ok(()),
+                Some(json) => parse(&key, &json).map_err(SessionUpdateError)?,
+            }
+        };
+        let json = serde_json::to_string(&updater(value))
+            .map_err(|error| SessionUpdateError(not_serializable::<T>(&key, error)))?;
+        let mut inner = self.lock();
+        inner.writable().map_err(SessionUpdateError)?;
+        inner.set(&key, Effect::Set(json));
+        Ok(())
+    }
+
+    /// Replaces a value by what a function makes of it, or sets it where there is none.
+    ///
+    /// As with [`update`](Self::update), the function runs once.
+    ///
+    /// # Errors
+    /// The value is of another type, or the new one does not serialize; nothing is changed then.
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// session.update_or("n", 1, |n: u32| n + 1)?;
+    /// session.update_or("n", 1, |n: u32| n + 1)?;
+    /// assert_eq!(session.get("n")?, Some(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn update_or<T: Serialize + DeserializeOwned, F>(
+        &self,
+        key: &str,
+        default_value: T,
+        updater: F,
+    ) -> Result<(), SessionUpdateError>
+    where
+        F: FnOnce(T) -> T,
+    {
+        if self.contains_key(key) {
+            self.update(key, updater)
+        } else {
+            self.insert(key, default_value)
+                .map_err(|error| SessionUpdateError(error.0))
+        }
+    }
+
+    /// Changes a value atomically: where another request has changed it since this one loaded the
+    /// session, the function runs again, on the value that is stored then.
+    ///
+    /// So 32 parallel increments add 32. The function gets `None` where there is no value, and
+    /// removes the entry by answering `None`. It may run several times, on another worker too, and
+    /// should do nothing but compute.
+    ///
+    /// # Errors
+    /// The value that this request sees is of another type, the new one does not serialize, or the
+    /// name is reserved; nothing is changed then. Where that happens only when the commit merges,
+    /// the response is a 500 and nothing of this request is committed.
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// session.modify("n", |n: Option<u32>| Some(n.unwrap_or(0) + 1))?;
+    /// session.modify("n", |n: Option<u32>| n.map(|n| n * 10))?;
+    /// assert_eq!(session.get("n")?, Some(10));
+    /// session.modify("n", |_: Option<u32>| None)?;
+    /// assert!(!session.contains_key("n"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn modify<T, F>(
+        &self,
+        key: impl Into<String>,
+        modifier: F,
+    ) -> Result<(), SessionUpdateError>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Fn(Option<T>) -> Option<T> + Send + Sync + 'static,
+    {
+        let key = key.into();
+        if key == RESERVED {
+            return Err(SessionUpdateError(reserved(&key)));
+        }
+        let name = key.clone();
+        let modify = Modify(Arc::new(move |stored: Option<&str>| {
+            let value = stored.map(|json| parse::<T>(&name, json)).transpose()?;
+            modifier(value)
+                .map(|value| serde_json::to_string(&value))
+                .transpose()
+                .map_err(|error| not_serializable::<T>(&name, error))
+        }));
+        let before = self.lock().value(&key).map(std::borrow::Cow::into_owned);
+        let now = (modify.0)(before.as_deref()).map_err(SessionUpdateError)?;
+        let mut inner = self.lock();
+        inner.writable().map_err(SessionUpdateError)?;
+        inner.modify(&key, modify, now);
+        Ok(())
+    }
+
+    /// Removes an entry, and answers its value as JSON text, where there was one.
+    pub fn remove(&self, key: &str) -> Option<String> {
+        let mut inner = self.lock();
+        inner.warn_if_finished();
+        let before = inner.value(key).map(std::borrow::Cow::into_owned);
+        if before.is_some() || !inner.is_loaded() {
+            inner.set(key, Effect::Removed);
+        } else {
+            inner.mark_changed();
+        }
+        before
+    }
+
+    /// Removes an entry, and answers its value, as JSON text where it is not of this type.
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// session.insert("n", 1)?;
+    /// assert_eq!(session.remove_as::<u32>("n"), Some(Ok(1)));
+    /// assert_eq!(session.remove_as::<u32>("n"), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn remove_as<T: DeserializeOwned>(&self, key: &str) -> Option<Result<T, String>> {
+        self.remove(key)
+            .map(|json| serde_json::from_str(&json).map_err(|_| json))
+    }
+
+    /// Removes all entries, and logs out. The key stays.
+    ///
+    /// What parallel requests committed before is removed too, and so is what those commit later
+    /// that have loaded the session before.
+    pub fn clear(&self) {
+        // Without randomness an epoch is told from another by the time.
+        let epoch = random::u64().unwrap_or_else(|_| self.lock().now().0.unsigned_abs().max(1));
+        let mut inner = self.lock();
+        inner.warn_if_finished();
+        inner.clear(epoch);
+    }
+
+    /// Ends the session: the record is deleted, under whatever key it is by then, and the cookie
+    /// removed. A request in flight cannot bring it back.
+    ///
+    /// Entries that are set afterwards start a new session, under a new key.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::Session;
+    ///
+    /// async fn logout(session: Session) -> actix_web::Result<&'static str> {
+    ///     session.purge();
+    ///     session.insert("flash", "Goodbye!")?;
+    ///     Ok("logged out")
+    /// }
+    /// # actix_web::web::to(logout);
+    /// ```
+    pub fn purge(&self) {
+        let mut inner = self.lock();
+        inner.warn_if_finished();
+        inner.purge();
+    }
+
+    /// Gives the session a new key; the old one opens nothing from then on.
+    ///
+    /// Call it where a session gains rights, unless [`login`](Self::login) does it: the key that
+    /// an attacker may have planted before must not be the one that is logged in.
+    pub fn renew(&self) {
+        let mut inner = self.lock();
+        inner.warn_if_finished();
+        inner.renew();
+    }
+
+    /// Sets how long this session lives without activity, in place of the configured time.
+    ///
+    /// It is kept by writes and renewals, makes the cookie persistent, and is bounded by the
+    /// absolute timeout. Times from 1 ms to 400 days count; others are clamped.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::Session;
+    /// use actix_web::cookie::time::Duration;
+    ///
+    /// async fn remember_me(session: Session) -> &'static str {
+    ///     session.set_ttl(Duration::days(30));
+    ///     "see you next month"
+    /// }
+    /// # actix_web::web::to(remember_me);
+    /// ```
+    pub fn set_ttl(&self, ttl: actix_web::cookie::time::Duration) {
+        let ttl = Millis::from(ttl).clamp(Millis(1), crate::config::LONGEST);
+        let mut inner = self.lock();
+        inner.warn_if_finished();
+        inner.set_ttl(ttl);
+    }
+
+    /// The session of the innermost middleware; one of its own where there is none.
+    pub(crate) fn get_session(extensions: &mut Extensions) -> Self {
+        if let Some(InRequest(session)) = extensions.get() {
+            return session.clone();
+        }
+        warn_unattached();
+        let session = Self::new();
+        extensions.insert(InRequest(session.clone()));
+        session
+    }
+}
+
+fn parse<T: DeserializeOwned>(name: &str, json: &str) -> anyhow::Result<T> {
+    serde_json::from_str(json).map_err(|error| of_another_type::<T>(name, &error))
+}
+
+fn warn_unattached() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        tracing::warn!(
+            "a Session was asked for where no SessionMiddleware is installed: nothing of it will \
+             be saved. Wrap the application (or the scope) in a SessionMiddleware."
+        );
+    });
+}
+
+/// Shows how much was asked, not what the session holds.
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+impl FromRequest for Session {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Ok(Self::get_session(&mut req.extensions_mut())))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! The bodies that a store of five methods gets: look before writing, save before deleting.
+
+use std::{collections::HashMap, time::Duration as StdDuration};
+
+use actix_web::cookie::time::Duration;
+
+use super::{
+    CommitError, Committed, End, Gone, LoadError, Opened, Rotated, SessionKey, SessionStore, Terms,
+    UpdateError, random,
+};
+use crate::{
+    changes::{Applied, ApplyError, Changes, overwrite, own_record},
+    clock::Millis,
+    record::Record,
+};
+
+pub(crate) async fn open<S: SessionStore + ?Sized>(
+    store: &S,
+    key: &SessionKey,
+    terms: &Terms,
+) -> Result<Opened, LoadError> {
+    let record = match store.load(key).await {
+        Ok(Some(state)) => Record::from_map(state),
+        Ok(None) => return Ok(Opened::Nothing),
+        Err(LoadError::Deserialization(error)) => {
+            tracing::debug!(%error, "a session record cannot be decoded");
+            return Ok(Opened::Unreadable);
+        }
+        Err(error) => return Err(error),
+    };
+    if terms.is_over(&record) {
+        return Ok(Opened::Nothing);
+    }
+    if terms.extend {
+        let ttl = span(terms, terms.end(&record));
+        store
+            .update_ttl(key, &ttl)
+            .await
+            .map_err(LoadError::Other)?;
+    }
+    Ok(Opened::Live(record))
+}
+
+pub(crate) async fn create<S: SessionStore + ?Sized>(
+    store: &S,
+    changes: &Changes,
+    terms: &Terms,
+) -> Result<(SessionKey, End), CommitError> {
+    let Some(record) = applied(own_record(changes, grounds(terms)?))? else {
+        return Err(CommitError::unexpected());
+    };
+    save(store, &record, terms).await
+}
+
+pub(crate) async fn commit<S: SessionStore + ?Sized>(
+    store: &S,
+    key: &SessionKey,
+    base: Option<&Record>,
+    changes: &Changes,
+    terms: &Terms,
+) -> Result<Committed, CommitError> {
+    let Some((stored, base)) = current(store, key, terms).await?.zip(base) else {
+        return Ok(Committed::Gone);
+    };
+    let end = terms.end(&stored);
+    if changes.is_empty() {
+        if terms.extend {
+            store
+                .update_ttl(key, &span(terms, end))
+                .await
+                .map_err(CommitError::Other)?;
+        }
+        return Ok(Committed::Saved(End(end)));
+    }
+    if stored.epoch() != base.epoch() {
+        return Ok(Committed::Saved(End(end)));
+    }
+    let Some(record) = applied(overwrite(&stored, changes, grounds(terms)?))? else {
+        return Ok(Committed::Gone);
+    };
+    let end = terms.end(&record);
+    let state = record.to_map_with_facts();
+    let answer = match store
+        .update(key.duplicate(), state, &span(terms, end))
+        .await
+    {
+        Err(UpdateError::Other(error)) if error.is::<Gone>() => return Ok(Committed::Gone),
+        answer => answer?,
+    };
+    if answer == *key {
+        return Ok(Committed::Saved(End(end)));
+    }
+    // A store whose key is the state answers another one, and so does one that saves anew what
+    // has ended in between. Only the first still knows the old key.
+    if store.load(key).await?.is_some() {
+        return Ok(Committed::Resealed(answer, End(end)));
+    }
+    store.delete(&answer).await.map_err(CommitError::Other)?;
+    Ok(Committed::Gone)
+}
+
+pub(crate) async fn rotate<S: SessionStore + ?Sized>(
+    store: &S,
+    key: &SessionKey,
+    base: Option<&Record>,
+    changes: &Changes,
+    terms: &Terms,
+) -> Result<Rotated, CommitError> {
+    let login = changes.login.is_some();
+    let principal = base.and_then(Record::principal);
+    let Some((stored, base)) = current(store, key, terms).await?.zip(base) else {
+        if (principal.is_some() && !login) || !changes.makes_session() {
+            return Ok(Rotated::Gone);
+        }
+        let (key, end) = create(store, changes, terms).await?;
+        return Ok(Rotated::Rotated(key, end));
+    };
+    if principal.is_some() && !login && stored.epoch() != base.epoch() {
+        return Ok(Rotated::Gone);
+    }
+    let Some(record) = applied(overwrite(&stored, changes, grounds(terms)?))? else {
+        return Ok(Rotated::Gone);
+    };
+    let (new, end) = save(store, &record, terms).await?;
+    if let Err(error) = store.delete(key).await {
+        // The old key works still, so the new one must not: nobody has it yet.
+        if store.delete(&new).await.is_err() {
+            tracing::warn!("a renewed session is left to its TTL under a key that nobody has");
+        }
+        return Err(CommitError::Other(error));
+    }
+    Ok(Rotated::Rotated(new, end))
+}
+
+async fn current<S: SessionStore + ?Sized>(
+    store: &S,
+    key: &SessionKey,
+    terms: &Terms,
+) -> Result<Option<Record>, CommitError> {
+    let record = store.load(key).await?.map(Record::from_map);
+    Ok(record.filter(|record| !terms.is_over(record)))
+}
+
+async fn save<S: SessionStore + ?Sized>(
+    store: &S,
+    record: &Record,
+    terms: &Terms,
+) -> Result<(SessionKey, End), CommitError> {
+    let end = terms.end(record);
+    let state: HashMap<_, _> = record.to_map_with_facts();
+    let key = store.save(state, &span(terms, end)).await?;
+    Ok((key, End(end)))
+}
+
+fn applied(applied: Result<Applied, ApplyError>) -> Result<Option<Record>, CommitError> {
+    match applied {
+        Ok(Applied::Write(record)) => Ok(Some(record)),
+        Ok(Applied::Nothing | Applied::Gone) => Ok(None),
+        Err(ApplyError(error)) => Err(CommitError::Serialization(error)),
+    }
+}
+
+fn grounds(terms: &Terms) -> Result<crate::changes::Grounds, CommitError> {
+    let commit = random::u64().map_err(CommitError::Other)?;
+    let id = random::u128().map_err(CommitError::Other)?;
+    Ok(terms.grounds(commit, id))
+}
+
+/// How long until an end, as the five methods take it.
+fn span(terms: &Terms, end: Millis) -> Duration {
+    (end - terms.now).max(Millis(1)).into()
+}
+
+/// The age of a mark.
+pub(crate) fn age(terms: &Terms, made_at: Millis) -> StdDuration {
+    StdDuration::from_millis(u64::try_from((terms.now - made_at).0).unwrap_or_default())
+}

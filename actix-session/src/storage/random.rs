@@ -1,0 +1,90 @@
+//! Random values, straight from the operating system.
+
+use anyhow::Context as _;
+
+use super::SessionKey;
+
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// Of 256 values of a byte, 248 are an equal share for each of 62 symbols.
+const USABLE: u8 = 248;
+pub(crate) const KEY_LENGTH: usize = 64;
+
+pub(crate) fn fill(bytes: &mut [u8]) -> anyhow::Result<()> {
+    // `getrandom`'s error is no `std` error in every build.
+    getrandom::fill(bytes)
+        .map_err(|error| anyhow::anyhow!("{error}"))
+        .context("the operating system's random number generator failed")
+}
+
+pub(crate) fn u64() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    fill(&mut bytes)?;
+    // 0 stands for "no commit" and "no clear".
+    Ok(u64::from_le_bytes(bytes).max(1))
+}
+
+pub(crate) fn u128() -> anyhow::Result<u128> {
+    let mut bytes = [0; 16];
+    fill(&mut bytes)?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+pub(crate) fn alphanumeric(length: usize) -> anyhow::Result<String> {
+    let mut text = String::with_capacity(length);
+    let mut bytes = [0_u8; 80];
+    while text.len() < length {
+        fill(&mut bytes)?;
+        let symbols = bytes.iter().filter(|byte| **byte < USABLE);
+        let symbols = symbols.map(|byte| char::from(ALPHABET[usize::from(byte % 62)]));
+        text.extend(symbols.take(length - text.len()));
+    }
+    Ok(text)
+}
+
+pub(crate) fn session_key() -> anyhow::Result<SessionKey> {
+    Ok(SessionKey::generated(alphanumeric(KEY_LENGTH)?))
+}
+
+/// Draws a session key: 64 alphanumeric characters, some 381 bits, from the operating system.
+///
+/// This is what the stores of this crate use; it exceeds the [OWASP recommendation] of 128 bits.
+///
+/// # Panics
+/// If the operating system's generator fails, which on a running system it does not. (The stores
+/// of this crate answer an error instead.)
+///
+/// # Examples
+/// ```
+/// use actix_session::storage::generate_session_key;
+///
+/// let key = generate_session_key();
+/// assert_eq!(key.as_ref().len(), 64);
+/// assert_ne!(key, generate_session_key());
+/// ```
+///
+/// [OWASP recommendation]: https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html#session-id-entropy
+pub fn generate_session_key() -> SessionKey {
+    session_key().expect("a running operating system has a random number generator")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_symbol_comes_up_at_every_place() {
+        let mut seen = vec![HashSet::new(); KEY_LENGTH];
+        for _ in 0..5_000 {
+            let key = generate_session_key();
+            assert_eq!(key.as_ref().len(), KEY_LENGTH);
+            for (place, symbol) in key.as_ref().chars().enumerate() {
+                assert!(symbol.is_ascii_alphanumeric());
+                seen[place].insert(symbol);
+            }
+        }
+        // 5,000 draws leave one of 62 symbols out with a chance of 1 in 10^33 a place.
+        assert!(seen.iter().all(|symbols| symbols.len() == ALPHABET.len()));
+    }
+}

@@ -1,0 +1,145 @@
+//! The atomic steps as Lua scripts. Each touches one record and its mark, which share a slot.
+//!
+//! Answers: `{0}` nothing is there, `{1, text, pttl}` this record is, `{2, mark}` this mark is,
+//! `{3}` done, `{4}` the new name is taken, `{5}` something that is no string is there.
+
+use std::sync::LazyLock;
+
+use redis::{Cmd, Script};
+
+/// Reads KEYS[1], and where there is none the mark KEYS[2].
+const READ: &str = r"
+local function read()
+  local text = redis.pcall('GET', KEYS[1])
+  if type(text) == 'table' then return nil, {5} end
+  if text then return text end
+  local mark = redis.pcall('GET', KEYS[2])
+  if type(mark) == 'string' then return nil, {2, mark} end
+  return nil, {0}
+end
+local function found(text) return {1, text, redis.call('PTTL', KEYS[1])} end
+";
+
+/// ARGV[1] is a whole text, or the beginning of one where ARGV[2] is 'p'.
+const EXPECTED: &str = r"
+local function expected(text)
+  if ARGV[2] == 'p' then return string.sub(text, 1, #ARGV[1]) == ARGV[1] end
+  return text == ARGV[1]
+end
+";
+
+/// Extends the record: ARGV are now, the policy's TTL and its absolute limit (or ''), in ms. The
+/// session's own TTL and end are found in the facts, whose numbers stand in a fixed place.
+const TOUCH: &str = r#"
+local text, other = read()
+if not text then return other end
+local facts = '^%x+%.%x+%.(%-?%d+)%.(%-?%d*)%.(%-?%d*)%.%x+%.%-?%d*%.?(%-?%d*)'
+local at = nil
+if string.sub(text, 1, 12) == '{"v":1,"f":"' then
+  at = 13
+else
+  local _, last = string.find(text, '"__actix_session":"\\"', 1, true)
+  if last then at = last + 1 end
+end
+local now, ttl, cap = tonumber(ARGV[1]), tonumber(ARGV[2]), nil
+if at then
+  local _, stop = string.find(text, '^[%x%.%-]*', at)
+  local created, absolute, own, auth = string.match(string.sub(text, at, stop), facts)
+  if created then
+    if own ~= '' then ttl = tonumber(own) end
+    if absolute ~= '' then cap = tonumber(absolute)
+    elseif ARGV[3] ~= '' then
+      local since = created
+      if auth ~= '' then since = auth end
+      cap = tonumber(since) + tonumber(ARGV[3])
+    end
+  end
+end
+if cap and cap - now < ttl then ttl = cap - now end
+if ttl > 0 then redis.call('PEXPIRE', KEYS[1], ttl) end
+return found(text)
+"#;
+
+/// ARGV[3] is the new text, ARGV[4] its TTL in ms or '' to keep the present one.
+const CAS: &str = r"
+local text, other = read()
+if not text then return other end
+if not expected(text) then return found(text) end
+if ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
+else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
+return {3}
+";
+
+/// KEYS[3] is the new name; ARGV[5] and ARGV[6] are the mark and its TTL. The deletion comes last,
+/// so that a server that is out of memory refuses before anything has changed.
+const ROTATE: &str = r"
+local text, other = read()
+if not text then return other end
+if not expected(text) then return found(text) end
+if redis.call('EXISTS', KEYS[3]) == 1 then return {4} end
+redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
+redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[6])
+redis.call('DEL', KEYS[1])
+return {3}
+";
+
+const END: &str = r"
+if redis.call('DEL', KEYS[1]) == 1 then return {3} end
+local text, other = read()
+return other or {0}
+";
+
+/// Sets a TTL in ms that reaches no further than the absolute end: as a touch with one's own TTL.
+pub(crate) static TOUCH_SCRIPT: LazyLock<Step> = LazyLock::new(|| Step::new(&[READ, TOUCH]));
+pub(crate) static CAS_SCRIPT: LazyLock<Step> = LazyLock::new(|| Step::new(&[READ, EXPECTED, CAS]));
+pub(crate) static ROTATE_SCRIPT: LazyLock<Step> =
+    LazyLock::new(|| Step::new(&[READ, EXPECTED, ROTATE]));
+pub(crate) static END_SCRIPT: LazyLock<Step> = LazyLock::new(|| Step::new(&[READ, END]));
+
+/// A script and its digest.
+pub(crate) struct Step {
+    source: String,
+    hash: String,
+}
+
+/// One call of a script: with the digest, and whole for a server that does not know it yet.
+pub(crate) struct Call<'a> {
+    step: &'a Step,
+    keys: &'a [&'a str],
+    args: &'a [&'a str],
+}
+
+impl Step {
+    fn new(parts: &[&str]) -> Self {
+        let source = parts.concat();
+        let hash = Script::new(&source).get_hash().to_owned();
+        Self { source, hash }
+    }
+
+    pub(crate) fn call<'a>(&'a self, keys: &'a [&'a str], args: &'a [&'a str]) -> Call<'a> {
+        Call {
+            step: self,
+            keys,
+            args,
+        }
+    }
+}
+
+impl Call<'_> {
+    pub(crate) fn by_hash(&self) -> Cmd {
+        self.command("EVALSHA", &self.step.hash)
+    }
+
+    pub(crate) fn whole(&self) -> Cmd {
+        self.command("EVAL", &self.step.source)
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(script).arg(self.keys.len());
+        for part in self.keys.iter().chain(self.args) {
+            command.arg(*part);
+        }
+        command
+    }
+}

@@ -1,0 +1,94 @@
+//! The token that the cookie carries.
+
+use std::fmt;
+
+use derive_more::{Display, From};
+
+/// How long a key may be, in bytes, as published.
+const LIMIT: usize = 4064;
+
+/// A session key: the string that the cookie carries, sealed, to name a session's state.
+///
+/// It opens the session for whoever has it. `Debug` shows a short fingerprint, never the key.
+///
+/// # Validation
+/// A key fits a cookie: it is no longer than 4064 bytes.
+///
+/// ```
+/// use actix_session::storage::SessionKey;
+///
+/// let key: String = std::iter::repeat('a').take(4065).collect();
+/// let session_key: Result<SessionKey, _> = key.try_into();
+/// assert!(session_key.is_err());
+/// ```
+#[derive(PartialEq, Eq)]
+pub struct SessionKey(String);
+
+impl SessionKey {
+    /// A text that this library has made, of any length: cookies are measured when finished.
+    pub(crate) fn generated(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Keys are not `Clone` in public, so that copies of a secret are made on purpose.
+    pub(crate) fn duplicate(&self) -> Self {
+        Self(self.0.clone())
+    }
+
+    /// What logs may carry of a key: enough to tell two apart, useless to a thief.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::storage::generate_session_key;
+    ///
+    /// let key = generate_session_key();
+    /// assert_eq!(key.fingerprint().len(), 8);
+    /// assert!(!key.as_ref().contains(&key.fingerprint()));
+    /// ```
+    pub fn fingerprint(&self) -> String {
+        crate::event::fingerprint(&self.0)
+    }
+}
+
+impl TryFrom<String> for SessionKey {
+    type Error = InvalidSessionKeyError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.len() > LIMIT {
+            let length = text.len();
+            return Err(InvalidSessionKeyError(anyhow::anyhow!(
+                "the session key has {length} bytes, and no more than {LIMIT} fit a cookie"
+            )));
+        }
+        Ok(Self(text))
+    }
+}
+
+impl AsRef<str> for SessionKey {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<SessionKey> for String {
+    fn from(key: SessionKey) -> Self {
+        key.0
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionKey(#{})", self.fingerprint())
+    }
+}
+
+/// A string that cannot be a session key.
+#[derive(Debug, Display, From)]
+#[display("The provided string is not a valid session key")]
+pub struct InvalidSessionKeyError(anyhow::Error);
+
+impl std::error::Error for InvalidSessionKeyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(self.0.as_ref())
+    }
+}

@@ -1,0 +1,55 @@
+//! Helpers for tests of applications and stores.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use crate::Clock;
+
+/// A clock that stands still until it is moved.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use actix_session::{Clock, testing::ManualClock};
+///
+/// let clock = ManualClock::new();
+/// let before = clock.now();
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(clock.now(), before + Duration::from_secs(60));
+/// ```
+#[derive(Debug, Clone)]
+pub struct ManualClock(Arc<Mutex<SystemTime>>);
+
+impl ManualClock {
+    /// A clock that shows the present time.
+    #[allow(
+        clippy::new_without_default,
+        reason = "two clocks of `Default` would not be equal"
+    )]
+    pub fn new() -> Self {
+        Self::at(SystemTime::now())
+    }
+
+    /// A clock that shows this time.
+    pub fn at(time: SystemTime) -> Self {
+        Self(Arc::new(Mutex::new(time)))
+    }
+
+    /// Moves the clock forward. Clones show the same time.
+    pub fn advance(&self, span: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += span;
+    }
+
+    /// Moves the clock back, as a correction of a server's time may do.
+    pub fn turn_back(&self, span: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) -= span;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> SystemTime {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,113 @@
+//! Installing a server that is missing, where that is a matter of one command.
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::geteuid;
+
+use crate::Error;
+use crate::process::last_lines;
+use crate::software::Software;
+
+/// What the package manager is told.
+///
+/// It must ask nothing. And a package must not start a service of its own, which these tests do not
+/// use: `SYSTEMD_OFFLINE` makes `systemctl` treat the machine as one that is not booted, `RUNLEVEL`
+/// does the same for the older scripts.
+const SETTINGS: [&str; 3] = [
+    "DEBIAN_FRONTEND=noninteractive",
+    "SYSTEMD_OFFLINE=1",
+    "RUNLEVEL=1",
+];
+
+/// Another installation may be going on: wait for it, but not for ever.
+const LOCK: &str = "-oDPkg::Lock::Timeout=120";
+
+/// The program of a server, which is installed if it is missing, the machine has `apt-get`, and this
+/// process may use it (as root, or with a `sudo` that asks for no password).
+///
+/// # Errors
+/// [`Error::Missing`] with what to install by hand, or [`Error::Install`] with what `apt-get` said.
+pub fn ensure(software: &Software) -> Result<PathBuf, Error> {
+    let missing = match software.find() {
+        Err(error @ Error::Missing { .. }) => error,
+        found => return found,
+    };
+    // A variable that names a wrong program is for a person to correct, not for an installation.
+    let named = std::env::var_os(software.variable).is_some_and(|value| !value.is_empty());
+    match Manager::find() {
+        Some(manager) if !named => manager.install(software)?,
+        _ => return Err(missing),
+    }
+    software.find()
+}
+
+/// `apt-get`, and how it is called with the rights to install.
+#[derive(Debug)]
+struct Manager {
+    prefix: &'static [&'static str],
+}
+
+impl Manager {
+    fn find() -> Option<Self> {
+        let prefix: &[&str] = if geteuid().is_root() {
+            &["env"]
+        } else {
+            &["sudo", "-n", "env"]
+        };
+        let manager = Self { prefix };
+        manager
+            .run(&["apt-get", "--version"])
+            .is_ok()
+            .then_some(manager)
+    }
+
+    /// Tries the packages in their order: a release has one name or the other.
+    fn install(&self, software: &Software) -> Result<(), Error> {
+        eprintln!("{} is missing: installing it with apt-get", software.name);
+        // Its failure is not the end: the lists may be fresh enough, or a foreign source broken.
+        let updated = self.run(&["apt-get", "update"]);
+        let mut result = Ok(());
+        for package in software.debian_packages {
+            result = self.run(&[
+                "apt-get",
+                "install",
+                "-y",
+                "--no-install-recommends",
+                LOCK,
+                package,
+            ]);
+            if result.is_ok() {
+                eprintln!("installed {package}; the service that it brings along is not used here");
+                return Ok(());
+            }
+        }
+        updated.and(result)
+    }
+
+    fn run(&self, command: &[&str]) -> Result<(), Error> {
+        let words: Vec<&str> = self
+            .prefix
+            .iter()
+            .chain(&SETTINGS)
+            .chain(command)
+            .copied()
+            .collect();
+        let failed = |output: String| Error::Install {
+            command: words.join(" "),
+            output,
+        };
+        let output = output(&words).map_err(|error| failed(error.to_string()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(failed(last_lines(&[output.stdout, output.stderr].concat())))
+    }
+}
+
+fn output(words: &[&str]) -> std::io::Result<Output> {
+    Command::new(words[0])
+        .args(&words[1..])
+        .stdin(Stdio::null())
+        .output()
+}

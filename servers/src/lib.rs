@@ -1,0 +1,29 @@
+//! Real servers for tests.
+//!
+//! A server here is a child process with a free loopback port and a temporary folder of its own. It
+//! is ready when the function that starts it returns, and gone, folder included, when its value is
+//! dropped, or when the process that started it dies in any way, `kill -9` included.
+//!
+//! ```
+//! let redis = servers::RedisServer::start()?;
+//! redis.ping()?;
+//! println!("{}", redis.url());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! One file holds one kind of server; what all kinds share stands once, in [`software`] (finding the
+//! program), [`install`], [`port`], [`process`] and [`wait`].
+
+#[cfg(not(unix))]
+compile_error!("these tests start Unix servers: run them on Linux or macOS, or in WSL on Windows");
+
+mod error;
+pub mod install;
+pub mod port;
+pub mod process;
+pub mod redis;
+pub mod software;
+pub mod wait;
+
+pub use error::Error;
+pub use redis::RedisServer;

@@ -1,0 +1,44 @@
+//! Waiting for a server by connecting to it.
+
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use crate::Error;
+use crate::process::Process;
+
+/// The pause between two attempts: short beside any server's start, long beside one attempt.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Probes until the server answers. Its end is noticed at once, its silence after `limit`.
+///
+/// A probe must have a time-out of its own.
+///
+/// # Errors
+/// [`Error::Ended`] or [`Error::NotReady`], both with the end of the server's log.
+pub fn until_ready(
+    process: &mut Process,
+    limit: Duration,
+    mut probe: impl FnMut() -> io::Result<()>,
+) -> Result<(), Error> {
+    let started = Instant::now();
+    loop {
+        let Err(last) = probe() else { return Ok(()) };
+        if let Some(status) = process.ended()? {
+            return Err(Error::Ended {
+                name: process.name(),
+                status,
+                log: process.log_tail(),
+            });
+        }
+        if started.elapsed() >= limit {
+            let log = process.log_tail();
+            return Err(Error::NotReady {
+                name: process.name(),
+                waited: limit,
+                last,
+                log,
+            });
+        }
+        thread::sleep(PAUSE);
+    }
+}

@@ -1,0 +1,120 @@
+//! The command line, read.
+
+/// The answer to `cargo xtask help`.
+pub(crate) const HELP: &str = "\
+cargo xtask test [--only STEP]... [-- ARGUMENTS]   start the servers, run every test, stop the servers
+cargo xtask check [--only STEP]...                 formatting, lints, documentation, each feature alone
+cargo xtask servers                                start the servers, print their URLs, stay until Ctrl-C
+cargo xtask help                                   this list
+
+STEP is a name as it is printed before the step runs, or its beginning.
+ARGUMENTS go to `cargo test`:
+    cargo xtask test -- login                      tests with `login` in their names
+    cargo xtask test -- -p servers                 one package
+    cargo xtask test -- -- --nocapture             two more dashes: for the test programs
+
+A missing server is installed with apt-get where that needs no password; elsewhere the error says
+what to install. REDIS_SERVER_BIN names a particular redis-server or valkey-server.";
+
+/// What was asked for.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Request {
+    /// Run the tests.
+    Test {
+        only: Vec<String>,
+        extra: Vec<String>,
+    },
+    /// Run everything that judges the code without running it.
+    Check { only: Vec<String> },
+    /// Keep servers up.
+    Servers,
+    /// List the commands.
+    Help,
+}
+
+impl Request {
+    /// Reads the words after `cargo xtask`; the error says what is wrong with them.
+    pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, String> {
+        let mut words = words.into_iter();
+        let command = words.next().unwrap_or_else(|| "help".to_owned());
+        let (only, extra) = options(words)?;
+        match command.as_str() {
+            "test" => Ok(Self::Test { only, extra }),
+            "check" if extra.is_empty() => Ok(Self::Check { only }),
+            "servers" if only.is_empty() && extra.is_empty() => Ok(Self::Servers),
+            "help" | "-h" | "--help" => Ok(Self::Help),
+            "check" | "servers" => Err(format!("`{command}` takes no such arguments")),
+            other => Err(format!("no command `{other}`")),
+        }
+    }
+}
+
+/// The values of `--only`, and what follows `--`.
+fn options(mut words: impl Iterator<Item = String>) -> Result<(Vec<String>, Vec<String>), String> {
+    let mut only = Vec::new();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--" => return Ok((only, words.collect())),
+            "--only" => only.push(words.next().ok_or("--only needs the name of a step")?),
+            other => {
+                return Err(format!(
+                    "`{other}` is not understood; arguments for cargo test follow `--`"
+                ));
+            }
+        }
+    }
+    Ok((only, Vec::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Request, String> {
+        Request::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn commands_are_read() {
+        assert_eq!(parse(""), Ok(Request::Help));
+        assert_eq!(parse("servers"), Ok(Request::Servers));
+        assert_eq!(
+            parse("check --only fmt"),
+            Ok(Request::Check {
+                only: vec!["fmt".into()]
+            })
+        );
+        assert_eq!(
+            parse("test"),
+            Ok(Request::Test {
+                only: vec![],
+                extra: vec![]
+            })
+        );
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_handed_on_with_further_dashes() {
+        let extra = ["a", "--", "--nocapture"].map(str::to_owned).to_vec();
+        assert_eq!(
+            parse("test -- a -- --nocapture"),
+            Ok(Request::Test {
+                only: vec![],
+                extra
+            })
+        );
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, named) in [
+            ("tset", "tset"),
+            ("test login", "login"),
+            ("check --only", "name of a step"),
+            ("servers -- x", "servers"),
+        ] {
+            let told = parse(line).unwrap_err();
+            assert!(told.contains(named), "{told}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Runs steps one after another, and ends them when the user or the system wants an end.
+
+use std::io;
+use std::process::{Child, ExitCode, ExitStatus};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use servers::process::{Group, Watchdog, lead_group};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::step::Step;
+use crate::{Result, say};
+
+/// How long a step may take to end by itself once it was asked to.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The exit code of a step that a signal ended: there is none, and 0 it must not be.
+const NO_CODE: u8 = 1;
+
+/// What the runner waits for.
+#[derive(Debug)]
+enum Event {
+    /// Ctrl-C and its relatives, with the signal's number.
+    Signal(i32),
+    /// The running step ended.
+    Ended(io::Result<ExitStatus>),
+}
+
+/// How a step went.
+#[derive(Debug)]
+enum Outcome {
+    Ended(ExitStatus),
+    Interrupted(i32),
+}
+
+/// From its making on, Ctrl-C, SIGTERM and a closed terminal no longer end this process: they end the
+/// running step, and then whatever the caller holds is dropped in order, servers included.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+    /// Where the runner's own lines go.
+    say: fn(&str),
+}
+
+impl Runner {
+    /// Takes over the signals.
+    pub(crate) fn new() -> Result<Self> {
+        let (sender, events) = mpsc::channel();
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+        let forward = sender.clone();
+        thread::spawn(move || {
+            for signal in signals.forever() {
+                // Nobody listens any more when the process is about to end.
+                let _ = forward.send(Event::Signal(signal));
+            }
+        });
+        Ok(Self {
+            events,
+            sender,
+            say,
+        })
+    }
+
+    /// Waits for a signal and returns the exit code that tells of it.
+    pub(crate) fn wait_for_signal(&self) -> ExitCode {
+        loop {
+            if let Ok(Event::Signal(signal)) = self.events.recv() {
+                return signalled(signal);
+            }
+        }
+    }
+
+    /// Runs the chosen steps in order, all of them even if one fails. The exit code is that of the
+    /// first that failed.
+    pub(crate) fn run(&self, steps: Vec<Step>, only: &[String]) -> Result<ExitCode> {
+        let names: Vec<String> = steps.iter().map(|step| step.name.clone()).collect();
+        let chosen: Vec<Step> = steps
+            .into_iter()
+            .filter(|step| step.is_chosen(only))
+            .collect();
+        if chosen.is_empty() {
+            return Err(format!("--only names no step; there are: {}", names.join(", ")).into());
+        }
+        let mut failed = Vec::new();
+        for step in chosen {
+            let name = step.name.clone();
+            match self.run_one(step)? {
+                Outcome::Ended(status) if status.success() => {}
+                Outcome::Ended(status) => failed.push((name, code_of(status))),
+                Outcome::Interrupted(signal) => return Ok(signalled(signal)),
+            }
+        }
+        Ok(self.conclude(&failed))
+    }
+
+    fn run_one(&self, mut step: Step) -> Result<Outcome> {
+        (self.say)(&format!("==> {}", step.name));
+        let started = Instant::now();
+        let program = step.command.get_program().to_owned();
+        let failed = |error| format!("cannot run {}: {error}", program.display());
+        let child = lead_group(&mut step.command).spawn().map_err(failed)?;
+        let group = Group::of(&child);
+        let _watchdog = Watchdog::over(group, None)?;
+        self.report_end_of(child);
+        let outcome = match self.next() {
+            Event::Ended(status) => Outcome::Ended(status?),
+            Event::Signal(signal) => {
+                self.end(group);
+                Outcome::Interrupted(signal)
+            }
+        };
+        // What a step left running would hold its ports, and the pipe of whoever reads the output.
+        let _ = group.kill();
+        (self.say)(&format!(
+            "==> {}: {} after {:.1?}",
+            step.name,
+            told(&outcome),
+            started.elapsed()
+        ));
+        Ok(outcome)
+    }
+
+    fn conclude(&self, failed: &[(String, u8)]) -> ExitCode {
+        for (name, code) in failed {
+            (self.say)(&format!("==> failed: {name} (exit code {code})"));
+        }
+        failed
+            .first()
+            .map_or(ExitCode::SUCCESS, |(_, code)| ExitCode::from(*code))
+    }
+
+    fn report_end_of(&self, mut child: Child) {
+        let sender = self.sender.clone();
+        thread::spawn(move || sender.send(Event::Ended(child.wait())));
+    }
+
+    fn next(&self) -> Event {
+        self.events
+            .recv()
+            .expect("the runner itself holds a sender")
+    }
+
+    /// Asks the step to end, and makes it end after a while or at a second signal.
+    fn end(&self, group: Group) {
+        // Refused only if the group has ended already.
+        let _ = group.terminate();
+        if let Err(RecvTimeoutError::Timeout) | Ok(Event::Signal(_)) =
+            self.events.recv_timeout(GRACE)
+        {
+            let _ = group.kill();
+            while let Event::Signal(_) = self.next() {}
+        }
+    }
+}
+
+fn told(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Ended(status) if status.success() => "ok".to_owned(),
+        Outcome::Ended(status) => format!("FAILED ({status})"),
+        Outcome::Interrupted(signal) => format!("interrupted (signal {signal})"),
+    }
+}
+
+fn code_of(status: ExitStatus) -> u8 {
+    status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(NO_CODE)
+}
+
+/// What shells report for a program that a signal ended.
+fn signalled(signal: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(128 + signal).unwrap_or(NO_CODE))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Its lines about failed steps would look like failures in a log of tests that pass.
+    fn quiet() -> Runner {
+        let say = |_: &str| {};
+        Runner {
+            say,
+            ..Runner::new().unwrap()
+        }
+    }
+
+    fn shell(name: &str, script: &str) -> Step {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Step {
+            name: name.to_owned(),
+            command,
+        }
+    }
+
+    /// Both sleeps are in the step's group; whoever waits for one of them for long has lost.
+    const LONG: &str = "sleep 60 & sleep 60; true";
+
+    fn interrupted(script: &str, signals: &[i32]) -> (ExitCode, Duration) {
+        let runner = quiet();
+        for signal in signals {
+            runner.sender.send(Event::Signal(*signal)).unwrap();
+        }
+        let started = Instant::now();
+        let steps = vec![shell("long", script), shell("never", "exit 9")];
+        (runner.run(steps, &[]).unwrap(), started.elapsed())
+    }
+
+    #[test]
+    fn the_first_failure_gives_the_exit_code_and_the_rest_still_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("ran");
+        let last = format!("touch '{}'; exit 4", mark.display());
+        let steps = vec![
+            shell("good", "true"),
+            shell("bad", "exit 3"),
+            shell("last", &last),
+        ];
+        let code = quiet().run(steps, &[]).unwrap();
+        assert_eq!(code, ExitCode::from(3));
+        assert!(mark.exists());
+    }
+
+    #[test]
+    fn a_step_that_a_signal_ended_has_failed() {
+        let steps = vec![shell("killed", "kill -KILL $$")];
+        assert_eq!(quiet().run(steps, &[]).unwrap(), ExitCode::from(NO_CODE));
+    }
+
+    #[test]
+    fn a_choice_of_no_step_is_told_and_not_a_success() {
+        let steps = vec![shell("only one", "true")];
+        let error = quiet().run(steps, &["other".into()]).unwrap_err();
+        assert!(error.to_string().contains("only one"));
+    }
+
+    #[test]
+    fn an_interruption_ends_the_step_and_all_that_would_follow() {
+        let (code, took) = interrupted(LONG, &[SIGINT]);
+        assert_eq!(code, ExitCode::from(130));
+        assert!(took < GRACE);
+    }
+
+    #[test]
+    fn a_second_interruption_ends_a_step_that_does_not_listen() {
+        let (code, took) = interrupted(&format!("trap '' TERM; {LONG}"), &[SIGTERM, SIGTERM]);
+        assert_eq!(code, ExitCode::from(143));
+        assert!(took < GRACE);
+    }
+}

@@ -1,0 +1,51 @@
+//! The servers that tests need, and `cargo xtask servers`.
+
+use std::process::ExitCode;
+
+use servers::{RedisServer, install, redis};
+
+use crate::runner::Runner;
+use crate::step::Step;
+use crate::{Result, say};
+
+/// Every server of a run; dropping it stops them.
+#[derive(Debug)]
+pub(crate) struct Servers {
+    /// What tests find in their environment.
+    variables: Vec<(&'static str, String)>,
+    _redis: RedisServer,
+}
+
+impl Servers {
+    /// Installs what is missing and starts everything.
+    pub(crate) fn start() -> Result<Self> {
+        let program = install::ensure(&redis::SOFTWARE)?;
+        let redis = RedisServer::start()?;
+        let variables = vec![
+            ("REDIS_URL", redis.url()),
+            (redis::SOFTWARE.variable, program.display().to_string()),
+        ];
+        Ok(Self {
+            variables,
+            _redis: redis,
+        })
+    }
+
+    /// The step, told where the servers are.
+    pub(crate) fn tell(&self, step: Step) -> Step {
+        self.variables
+            .iter()
+            .fold(step, |step, (name, value)| step.with(name, value))
+    }
+}
+
+/// Starts everything, prints where it is, and stays.
+pub(crate) fn run() -> Result<ExitCode> {
+    let runner = Runner::new()?;
+    let servers = Servers::start()?;
+    for (name, value) in &servers.variables {
+        say(&format!("{name}={value}"));
+    }
+    eprintln!("servers are up until Ctrl-C");
+    Ok(runner.wait_for_signal())
+}

@@ -1,0 +1,83 @@
+//! `cargo xtask test`: everything that runs the code to judge it.
+
+use std::process::ExitCode;
+
+use crate::Result;
+use crate::runner::Runner;
+use crate::servers::Servers;
+use crate::step::Step;
+
+/// Starts the servers and runs the steps; the servers end with this function, however it ends.
+pub(crate) fn run(only: &[String], extra: Vec<String>) -> Result<ExitCode> {
+    // First of all: a Ctrl-C from here on leaves no server behind.
+    let runner = Runner::new()?;
+    let servers = Servers::start()?;
+    let steps = steps(extra)
+        .into_iter()
+        .map(|step| servers.tell(step))
+        .collect();
+    runner.run(steps, only)
+}
+
+/// The table of steps, in their order. The servers' addresses are in each one's environment.
+fn steps(extra: Vec<String>) -> Vec<Step> {
+    vec![Step::cargo("workspace", cargo_test(extra))]
+}
+
+/// Unit, integration and documentation tests, of the whole workspace unless `extra` names packages.
+fn cargo_test(extra: Vec<String>) -> Vec<String> {
+    let all = if names_packages(&extra) {
+        None
+    } else {
+        Some("--workspace")
+    };
+    let own = ["test", "--all-features"]
+        .into_iter()
+        .chain(all)
+        .map(str::to_owned);
+    own.chain(extra).collect()
+}
+
+/// With `--workspace`, cargo passes over `--package` in silence.
+fn names_packages(extra: &[String]) -> bool {
+    extra.iter().take_while(|word| *word != "--").any(|word| {
+        ["-p", "--package", "--manifest-path"].iter().any(|option| {
+            word.strip_prefix(option)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(extra: &[&str]) -> String {
+        cargo_test(extra.iter().map(|word| (*word).to_owned()).collect()).join(" ")
+    }
+
+    #[test]
+    fn everything_runs_unless_packages_are_named() {
+        assert_eq!(arguments(&[]), "test --all-features --workspace");
+        assert_eq!(
+            arguments(&["login"]),
+            "test --all-features --workspace login"
+        );
+        assert_eq!(
+            arguments(&["-p", "servers"]),
+            "test --all-features -p servers"
+        );
+        assert_eq!(
+            arguments(&["--package=servers"]),
+            "test --all-features --package=servers"
+        );
+    }
+
+    #[test]
+    fn what_is_for_the_test_programs_names_no_package() {
+        assert_eq!(
+            arguments(&["--", "-p"]),
+            "test --all-features --workspace -- -p"
+        );
+    }
+}
