@@ -1,5 +1,19 @@
 #![doc = include_str!("../docs/overview.md")]
+#![doc = ""]
+#![doc = include_str!("../docs/migrating.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    not(all(
+        feature = "cookie-session",
+        feature = "memory-session",
+        feature = "redis-session"
+    )),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "merging and formats serve all stores; with all of them nothing is unused"
+    )
+)]
 
 mod changes;
 mod clock;

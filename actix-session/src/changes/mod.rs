@@ -4,7 +4,11 @@ mod merge;
 
 use std::{fmt, sync::Arc};
 
-use crate::{clock::Millis, record::Record};
+use crate::{
+    clock::Millis,
+    record::Record,
+    storage::{CommitError, Terms, random},
+};
 
 pub(crate) use self::merge::{
     Applied, ApplyError, Grounds, forwarded_clear, overwrite, own_record, reduce,
@@ -14,7 +18,8 @@ pub(crate) use self::merge::{
 /// The changes that one request made: one effect an entry, and the facts that it set.
 ///
 /// [`SessionStore::commit`] and [`SessionStore::rotate`] take them together with the record that
-/// they were made on. Opaque; authors of stores apply them with [`Changes::merge`].
+/// they were made on. Opaque; authors of stores apply them with
+/// [`merge`](Changes::merge).
 ///
 /// [`SessionStore::commit`]: crate::storage::SessionStore::commit
 /// [`SessionStore::rotate`]: crate::storage::SessionStore::rotate
@@ -66,6 +71,66 @@ impl Modify {
 }
 
 impl Changes {
+    /// The record that these changes make of the one that is stored, for authors of stores.
+    ///
+    /// Each named entry overwrites, [`Session::modify`](crate::Session::modify) runs on the stored
+    /// value, and what is not named stays. `None` where they must not be applied: the session has
+    /// been cleared since `base`, or is not the one that they were made for.
+    ///
+    /// # Errors
+    /// A `modify` meets a value of another type, or the random number generator fails.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::storage::{Changes, Record, Terms};
+    ///
+    /// let base = Record::decode(r#"{"v":1,"state":{"a":1}}"#.to_owned())?;
+    /// let merged = Changes::default().merge(&base, &base, &Terms::default())?;
+    /// assert_eq!(merged.unwrap().to_map()["a"], "1");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn merge(
+        &self,
+        stored: &Record,
+        base: &Record,
+        terms: &Terms,
+    ) -> Result<Option<Record>, CommitError> {
+        if stored.epoch() != base.epoch() {
+            return Ok(None);
+        }
+        written(overwrite(stored, self, fresh(terms)?))
+    }
+
+    /// As [`merge`](Self::merge), for a record that these changes were not made on, or that may have
+    /// seen them already: an entry is set or removed only where it is still the base's.
+    ///
+    /// `None` where there is nothing to write.
+    ///
+    /// # Errors
+    /// As for [`merge`](Self::merge).
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::storage::{Changes, Record, Terms};
+    ///
+    /// let base = Record::decode(r#"{"v":1,"state":{"a":1}}"#.to_owned())?;
+    /// let merged = Changes::default().merge_guarded(&base, &base, &Terms::default())?;
+    /// assert!(merged.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn merge_guarded(
+        &self,
+        stored: &Record,
+        base: &Record,
+        terms: &Terms,
+    ) -> Result<Option<Record>, CommitError> {
+        if stored.epoch() != base.epoch() {
+            return Ok(None);
+        }
+        let left = reduce(self, stored, Some(base));
+        written(write_reduced(stored, &left, fresh(terms)?))
+    }
+
     /// Whether this request asked for nothing at all.
     pub fn is_empty(&self) -> bool {
         self.effects.is_empty()
@@ -144,6 +209,20 @@ impl Changes {
     }
 }
 
+pub(crate) fn fresh(terms: &Terms) -> Result<Grounds, CommitError> {
+    let commit = random::u64().map_err(CommitError::Other)?;
+    let id = random::u128().map_err(CommitError::Other)?;
+    Ok(terms.grounds(commit, id))
+}
+
+pub(crate) fn written(applied: Result<Applied, ApplyError>) -> Result<Option<Record>, CommitError> {
+    match applied {
+        Ok(Applied::Write(record)) => Ok(Some(record)),
+        Ok(Applied::Nothing | Applied::Gone) => Ok(None),
+        Err(ApplyError(error)) => Err(CommitError::Serialization(error)),
+    }
+}
+
 /// Shows names of nothing and values of nothing: only how much there is.
 impl fmt::Debug for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -154,3 +233,6 @@ impl fmt::Debug for Changes {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

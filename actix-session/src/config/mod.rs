@@ -1,11 +1,13 @@
 //! Settings of [`SessionMiddleware`].
 
+mod error;
 mod lifecycle;
 
-use std::time::Duration as StdDuration;
+use std::time::{Duration as StdDuration, SystemTime};
 
 use actix_web::cookie::{Key, SameSite, time::Duration};
 
+pub use self::error::ConfigError;
 pub use self::lifecycle::{
     BrowserSession, PersistentSession, SessionLifecycle, TtlExtensionPolicy,
 };
@@ -18,6 +20,8 @@ use crate::{
 
 /// The longest time that browsers keep a cookie: 400 days (RFC 6265bis, 5.5).
 pub(crate) const LONGEST: Millis = Millis::secs(400 * 86_400);
+/// The longest time that a store is asked to keep a state: 100 years.
+const LONGEST_STATE: Millis = Millis::secs(100 * 365 * 86_400);
 /// What a time to live of zero or less becomes.
 const SHORTEST: Millis = Millis::secs(1);
 
@@ -33,6 +37,24 @@ pub enum CookieContentSecurity {
     /// Signed (HMAC-SHA-256), bound to the cookie's name: nobody else can change it, and everybody
     /// who sees it can read it.
     Signed,
+}
+
+/// What happens to a request whose session cannot be loaded because the store fails.
+///
+/// Used by [`SessionMiddlewareBuilder::on_load_error`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnLoadError {
+    /// The response is an opaque 500, and the handler does not run: it never sees a session that
+    /// is not known.
+    #[default]
+    Fail,
+
+    /// The handler runs without a session, for reading, and no cookie is touched.
+    ///
+    /// [`Session::is_degraded`](crate::Session::is_degraded) tells it. Where it ends, renews, logs
+    /// in or changes anything, the response is a 503 instead of its answer.
+    Anonymous,
 }
 
 /// Settings of a [`SessionMiddleware`], made by [`SessionMiddleware::builder`].
@@ -166,6 +188,27 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
+    /// Says that servers of actix-session 0.11 or older share the store, so that an absolute timeout
+    /// under [`WireFormat::V0_11`] is best effort: they may drop or copy the facts of a session.
+    pub fn mixed_fleet(mut self) -> Self {
+        self.configuration.mixed_fleet = true;
+        self
+    }
+
+    /// Sets until when cookie-stored sessions without times are accepted, as actix-session 0.11 and
+    /// older made them. Without it they always are, with a warning at each start: a copy of such a
+    /// cookie never ends by itself.
+    pub fn legacy_cookies_until(mut self, date: SystemTime) -> Self {
+        self.configuration.untimed_until = Some(date.into());
+        self
+    }
+
+    /// Sets what happens where the store fails to load a session; [`OnLoadError::Fail`] by default.
+    pub fn on_load_error(mut self, policy: OnLoadError) -> Self {
+        self.configuration.on_load_error = policy;
+        self
+    }
+
     /// Sets for how long requests that came before a renewal can still find what it led to; 60
     /// seconds by default. It has to cover the longest handler.
     pub fn renewal_grace(mut self, grace: Duration) -> Self {
@@ -184,6 +227,28 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.configuration.clock = SharedClock::new(clock);
         self
+    }
+
+    /// Finishes the settings, and refuses those that cannot do what they say.
+    ///
+    /// # Errors
+    /// [`ConfigError`] says what to change.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, config::PersistentSession, storage::MemorySessionStore};
+    /// # use actix_web::cookie::{Key, time::Duration};
+    /// # let secret_key = Key::generate();
+    /// let ten_years = PersistentSession::default().session_ttl(Duration::weeks(520));
+    /// let refused = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
+    ///     .session_lifecycle(ten_years)
+    ///     .try_build()
+    ///     .unwrap_err();
+    /// assert!(refused.to_string().contains("400 days"));
+    /// ```
+    pub fn try_build(self) -> Result<SessionMiddleware<Store>, ConfigError> {
+        self.configuration.check()?;
+        Ok(self.build())
     }
 
     /// Finishes the settings.
@@ -219,6 +284,9 @@ pub(crate) struct Configuration {
     pub(crate) budget: StdDuration,
     pub(crate) format: WireFormat,
     pub(crate) accepts_unbound: bool,
+    pub(crate) mixed_fleet: bool,
+    pub(crate) untimed_until: Option<Millis>,
+    pub(crate) on_load_error: OnLoadError,
     pub(crate) clock: SharedClock,
 }
 
@@ -253,20 +321,40 @@ impl Configuration {
             budget: crate::storage::terms::BUDGET,
             format: WireFormat::V1,
             accepts_unbound: false,
+            mixed_fleet: false,
+            untimed_until: None,
+            on_load_error: OnLoadError::Fail,
             clock: SharedClock::default(),
         }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let longest = if self.persistent {
+            LONGEST
+        } else {
+            LONGEST_STATE
+        };
+        let possible = |ttl: Millis| ttl > Millis::ZERO && ttl <= longest;
+        if !possible(self.ttl) {
+            return Err(ConfigError::Ttl);
+        }
+        if self.absolute.is_some_and(|limit| limit <= Millis::ZERO) {
+            return Err(ConfigError::AbsoluteTimeout);
+        }
+        if self.absolute.is_some() && self.format == WireFormat::V0_11 && !self.mixed_fleet {
+            return Err(ConfigError::MixedFleet);
+        }
+        Ok(())
     }
 
     fn clamped(mut self) -> Self {
         let longest = if self.persistent {
             LONGEST
         } else {
-            Millis(i64::MAX / 4)
+            LONGEST_STATE
         };
         self.ttl = clamp(self.ttl, longest);
-        self.absolute = self
-            .absolute
-            .map(|limit| clamp(limit, Millis(i64::MAX / 4)));
+        self.absolute = self.absolute.map(|limit| clamp(limit, LONGEST_STATE));
         self.grace = self.grace.clamp(SHORTEST, LONGEST);
         self
     }

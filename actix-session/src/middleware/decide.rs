@@ -30,6 +30,8 @@ pub(crate) struct Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Nothing,
+    /// The store failed at the load: what was asked cannot be done, and the client has to know.
+    Refused,
     /// The changes are lost, and the log says why.
     Dropped(Why),
     /// Ask whether the key is current, and send its cookie again if so.
@@ -58,6 +60,14 @@ pub(crate) fn decide(
     policy: Policy,
 ) -> Outcome {
     let changes = &snapshot.changes;
+    if incoming.degraded {
+        let asked = snapshot.purged || !changes.is_empty();
+        return if asked {
+            Outcome::Refused
+        } else {
+            Outcome::Nothing
+        };
+    }
     if snapshot.purged {
         let then_create = exit == Exit::Response && changes.makes_session();
         return Outcome::End { then_create };

@@ -14,7 +14,7 @@ use crate::{
     event,
     record::Record,
     session::Snapshot,
-    storage::{CommitError, Committed, End, Rotated, SessionKey, SessionStore, Terms},
+    storage::{CommitError, Committed, Degraded, End, Rotated, SessionKey, SessionStore, Terms},
 };
 
 /// What the response says of the cookie.
@@ -44,6 +44,7 @@ pub(crate) async fn finish<S: SessionStore>(
     };
     match decide(incoming, snapshot, exit, shared.policy()) {
         Outcome::Nothing => Ok(CookieAction::Leave),
+        Outcome::Refused => Err(CommitError::degraded()),
         Outcome::Dropped(why) => {
             event::dropped(why, incoming.loaded.key());
             Ok(CookieAction::Leave)
@@ -196,6 +197,7 @@ where
 pub(crate) fn commit_failed(error: CommitError) -> actix_web::Error {
     let status = match error {
         CommitError::Contended => StatusCode::SERVICE_UNAVAILABLE,
+        CommitError::Other(ref cause) if cause.is::<Degraded>() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     with_status(error, status)

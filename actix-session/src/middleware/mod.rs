@@ -28,13 +28,14 @@ use self::{
 };
 use crate::{
     Session,
-    config::{Configuration, SessionMiddlewareBuilder},
+    clock::Millis,
+    config::{Configuration, OnLoadError, SessionMiddlewareBuilder},
     cookie::write,
     crypto::Sealer,
     event,
-    record::WireFormat,
+    record::{Record, WireFormat},
     session::InRequest,
-    storage::{LoadError, SessionStore, Terms},
+    storage::{SessionStore, Terms},
 };
 
 /// The middleware that gives each request its [`Session`] and keeps it in a store.
@@ -148,6 +149,16 @@ impl<Store> Shared<Store> {
         }
     }
 
+    /// Whether a record is a cookie-stored one without times, and those are accepted no more.
+    pub(crate) fn is_too_old(&self, record: &Record, now: Millis) -> bool {
+        let untimed = record.is_sealed() && record.end().is_none();
+        untimed
+            && self
+                .configuration
+                .untimed_until
+                .is_some_and(|until| until <= now)
+    }
+
     pub(crate) fn writes_old_mac(&self) -> bool {
         self.configuration.format == WireFormat::V0_11
     }
@@ -220,9 +231,21 @@ where
     Store: SessionStore + 'static,
 {
     let terms = shared.terms();
-    let incoming = Incoming::load(&shared, req.headers(), &terms).await;
-    let incoming = incoming.map_err(load_failed)?;
+    let incoming = match Incoming::load(&shared, req.headers(), &terms).await {
+        Ok(incoming) => incoming,
+        Err(error) => {
+            event::store_failed("load", &error);
+            match shared.configuration.on_load_error {
+                OnLoadError::Anonymous => Incoming {
+                    degraded: true,
+                    ..Incoming::default()
+                },
+                OnLoadError::Fail => return Err(opaque(error)),
+            }
+        }
+    };
     let session = Session::of_request(shared.configuration.clock.clone());
+    session.lock().degraded = incoming.degraded;
     if let Loaded::Live(_, record) = &incoming.loaded {
         session.lock().load(record.clone());
     }
@@ -257,11 +280,6 @@ where
     })?;
     write_cookie(&shared, response.headers_mut(), action).map_err(opaque)?;
     Ok(response)
-}
-
-fn load_failed(error: LoadError) -> actix_web::Error {
-    event::store_failed("load", &error);
-    opaque(error)
 }
 
 impl Outside {

@@ -25,6 +25,8 @@ pub(crate) struct Incoming {
     pub(crate) cookie_came: bool,
     /// The value should be sealed anew: its MAC is of the old kind.
     pub(crate) stale: bool,
+    /// The store failed, and the request is served without a session.
+    pub(crate) degraded: bool,
 }
 
 /// What the key in use leads to.
@@ -144,6 +146,10 @@ async fn look_up<S: SessionStore>(
             event::refused_unbound();
             return Ok((Loaded::None, false));
         }
+        Opened::Live(record) if shared.is_too_old(&record, terms.now) => {
+            event::unknown_key(&key);
+            Loaded::Lost(key)
+        }
         Opened::Live(record) => Loaded::Live(key, record),
         Opened::Moved(age) => Loaded::Moved(key, age),
         Opened::Nothing => {
@@ -155,5 +161,9 @@ async fn look_up<S: SessionStore>(
             Loaded::Lost(key)
         }
     };
-    Ok((loaded, stale))
+    // Another cookie's text names nothing of ours, so there is nothing to end under it either.
+    match loaded {
+        Loaded::Lost(_) if unbound => Ok((Loaded::None, false)),
+        loaded => Ok((loaded, stale)),
+    }
 }

@@ -59,10 +59,10 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
         };
         refusals += u32::from(again);
         if again && Instant::now() >= deadline {
-            return Err(if lost {
-                CommitError::OutcomeUnknown
-            } else {
-                CommitError::Contended
+            return Err(match reply {
+                _ if lost => CommitError::OutcomeUnknown,
+                Reply::Lost => CommitError::late(),
+                _ => CommitError::Contended,
             });
         }
         if again {

@@ -64,31 +64,31 @@ pub(crate) struct Decoded {
 }
 
 pub(crate) fn decode(text: String) -> Result<Decoded, Undecodable> {
-    if text.starts_with("{\"v\":1,") {
-        if let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(&text) {
+    let usual = text.starts_with("{\"v\":1,");
+    match usual.then(|| serde_json::from_str::<Envelope<'_>>(&text)) {
+        Some(Ok(envelope)) => {
             let facts = envelope.facts.and_then(|facts| Facts::decode(&facts.0));
             let spans = spans(&text, &envelope.state, false);
-            let state = spans.into_state(text);
-            return Ok(Decoded {
-                state,
+            Ok(Decoded {
+                state: spans.into_state(text),
                 facts,
                 format: WireFormat::V1,
-            });
+            })
         }
+        _ => decode_any(&text),
     }
-    decode_any(text)
 }
 
 /// The slower way: the shape is not known yet.
-fn decode_any(text: String) -> Result<Decoded, Undecodable> {
-    let object: Object<'_> = serde_json::from_str(&text).map_err(|_| Undecodable::Shape)?;
+fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
+    let object: Object<'_> = serde_json::from_str(text).map_err(|_| Undecodable::Shape)?;
     let raw = |name: &str| {
         let found = object.0.iter().rev().find(|(known, _)| known.0 == name);
         found.map(|(_, value)| value.get())
     };
     let is_string = |value: &RawValue| value.get().starts_with('"');
     if object.0.iter().all(|(_, value)| is_string(value)) {
-        return Ok(decode_flat(&object, &text));
+        return Ok(decode_flat(&object, text));
     }
     let version = raw("v")
         .and_then(|v| v.parse::<u64>().ok())
@@ -100,9 +100,9 @@ fn decode_any(text: String) -> Result<Decoded, Undecodable> {
     let inner: Object<'_> = serde_json::from_str(inner).map_err(|_| Undecodable::Shape)?;
     let facts = raw("f").and_then(|f| serde_json::from_str::<Cow<'_, str>>(f).ok());
     let facts = facts.and_then(|facts| Facts::decode(&facts));
-    let spans = spans(&text, &inner, false);
+    let spans = spans(text, &inner, false);
     Ok(Decoded {
-        state: spans.into_state(text.clone()),
+        state: spans.into_state(text.to_owned()),
         facts,
         format: WireFormat::V1,
     })

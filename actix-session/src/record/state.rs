@@ -167,6 +167,7 @@ impl Spans {
     }
 }
 
+#[derive(Clone, Copy)]
 pub(crate) enum NamePlace<'a> {
     At(usize, usize),
     Own(&'a str),

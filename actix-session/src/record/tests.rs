@@ -1,1 +1,220 @@
-//! Tests.
+//! Formats, by properties and by the texts that older versions wrote.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{facts::tests::facts, *};
+
+/// Names and values of an application, the awkward ones often.
+fn entries() -> impl Strategy<Value = BTreeMap<String, String>> {
+    let name = prop_oneof![
+        Just("v".to_owned()),
+        Just("f".to_owned()),
+        Just("state".to_owned()),
+        Just(String::new()),
+        "[a-z]{1,6}",
+        ".{0,12}",
+    ];
+    let value = prop_oneof![
+        any::<i64>().prop_map(|n| n.to_string()),
+        any::<bool>().prop_map(|b| b.to_string()),
+        ".{0,20}".prop_map(|text| json!(text).to_string()),
+        ".{0,20}".prop_map(|text| json!({ "v": 1, "state": [text, null] }).to_string()),
+    ];
+    prop::collection::btree_map(name, value, 0..24)
+        .prop_filter("reserved", |map| !map.contains_key(RESERVED))
+}
+
+fn written(
+    format: WireFormat,
+    commit: u64,
+    facts: Facts,
+    map: &BTreeMap<String, String>,
+) -> Record {
+    let entries: Vec<_> = map
+        .iter()
+        .map(|(n, v)| (n.as_str().into(), v.as_str().into()))
+        .collect();
+    Record::written(format, commit, facts, &entries)
+}
+
+fn map_of(record: &Record) -> BTreeMap<String, String> {
+    record.to_map().into_iter().collect()
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(map in entries(), facts in facts(), commit: u64) {
+        for format in [WireFormat::V1, WireFormat::V0_11] {
+            let record = written(format, commit, facts.clone(), &map);
+            prop_assert_eq!(map_of(&record), map.clone(), "the writer's own view, {:?}", format);
+            let text = record.as_text().unwrap().to_owned();
+            let read = Record::decode(text.clone()).unwrap();
+            prop_assert_eq!(map_of(&read), map.clone());
+            prop_assert_eq!(read.facts(), Some(&facts));
+            prop_assert_eq!(read.commit_id(), commit);
+            for (name, json) in &map {
+                let value = read.state().get(name);
+                prop_assert_eq!(value.as_deref(), Some(json.as_str()));
+            }
+            prop_assert!(read.version().matches(&text));
+            prop_assert_eq!(read.version(), record.version());
+            prop_assert!(serde_json::from_str::<Value>(&text).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_five_methods_carry_everything(map in entries(), facts in facts(), commit: u64) {
+        let record = written(WireFormat::V1, commit, facts.clone(), &map);
+        let back = Record::from_map(record.to_map_with_facts());
+        prop_assert_eq!(map_of(&back), map);
+        prop_assert_eq!(back.facts(), Some(&facts));
+        prop_assert_eq!(back.commit_id(), commit);
+    }
+
+    /// What 0.6 to 0.11 wrote: a map of JSON texts as strings.
+    #[test]
+    fn the_published_format_opens(map in entries()) {
+        let read = Record::decode(serde_json::to_string(&map).unwrap()).unwrap();
+        prop_assert_eq!(map_of(&read), map);
+        prop_assert_eq!(read.facts(), None);
+        prop_assert!(matches!(read.version(), Version::Whole(_)));
+    }
+
+    /// What the unreleased successor writes.
+    #[test]
+    fn the_envelope_without_facts_opens(map in entries()) {
+        let state: BTreeMap<&String, Value> =
+            map.iter().map(|(n, v)| (n, serde_json::from_str(v).unwrap())).collect();
+        for text in [
+            json!({ "v": 1, "state": state }).to_string(),
+            format!(" {{ \"state\" : {} , \"v\" : 1 }} ", json!(state)),
+        ] {
+            let read = Record::decode(text).unwrap();
+            for (name, json) in &map {
+                let value: Value = serde_json::from_str(&read.state().get(name).unwrap()).unwrap();
+                prop_assert_eq!(value, serde_json::from_str::<Value>(json).unwrap());
+            }
+            prop_assert_eq!(read.facts(), None);
+        }
+    }
+
+    #[test]
+    fn an_old_server_can_read_what_is_written_for_it(map in entries(), facts in facts()) {
+        let record = written(WireFormat::V0_11, 7, facts, &map);
+        let mut old: BTreeMap<String, String> =
+            serde_json::from_str(record.as_text().unwrap()).unwrap();
+        let reserved = old.remove(RESERVED).unwrap();
+        // Old servers parse values when asked; this one has to be JSON like all others.
+        prop_assert!(is_json(&reserved));
+        prop_assert_eq!(old, map);
+    }
+
+    #[test]
+    fn no_text_makes_the_decoder_panic(text in ".{0,200}") {
+        let _ = Record::decode(text);
+    }
+
+    #[test]
+    fn no_near_miss_makes_the_decoder_panic(
+        map in entries(),
+        facts in facts(),
+        cut in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        nested: bool,
+    ) {
+        let format = if nested { WireFormat::V0_11 } else { WireFormat::V1 };
+        let mut bytes = written(format, 1, facts, &map).as_text().unwrap().as_bytes().to_vec();
+        let place = cut.index(bytes.len());
+        bytes[place] = byte;
+        let near = String::from_utf8(bytes.clone()).map(Record::decode);
+        if let Ok(Ok(record)) = near {
+            record.to_map();
+        }
+        bytes.truncate(place);
+        if let Ok(text) = String::from_utf8(bytes) {
+            prop_assert!(Record::decode(text).is_err());
+        }
+    }
+}
+
+#[test]
+fn literal_records_of_older_versions_open() {
+    let old = r#"{"user_id":"\"ferris\"","counter":"7","v":"1","state":"{\"a\":[1,2]}"}"#;
+    let map = map_of(&Record::decode(old.to_owned()).unwrap());
+    assert_eq!(map["user_id"], r#""ferris""#);
+    assert_eq!(map["counter"], "7");
+    assert_eq!(map["v"], "1");
+    assert_eq!(map["state"], r#"{"a":[1,2]}"#);
+    let empty = Record::decode("{}".to_owned()).unwrap();
+    assert!(empty.state().is_empty());
+}
+
+#[test]
+fn what_is_no_record_of_this_version_is_refused() {
+    for text in [
+        "",
+        "null",
+        "[]",
+        "7",
+        "\"text\"",
+        "{",
+        r#"{"v":2,"state":{}}"#,
+        r#"{"v":1}"#,
+        r#"{"v":1,"state":[]}"#,
+        r#"{"a":1}"#,
+        r#"{"v":1,"state":{}} x"#,
+        r#"{"v":1,"state":{},"v":2}"#,
+        r#"{"v":-1,"state":{}}"#,
+    ] {
+        assert!(Record::decode(text.to_owned()).is_err(), "{text}");
+    }
+    let newer = Record::decode(r#"{"v":2,"state":{}}"#.to_owned()).unwrap_err();
+    assert!(newer.to_string().contains("newer"));
+}
+
+#[test]
+fn a_value_that_is_no_json_is_kept_as_it_is() {
+    let old = r#"{"odd":"not json","n":"1"}"#;
+    let read = Record::decode(old.to_owned()).unwrap();
+    let facts = Facts::new(1, Millis(0));
+    let map: BTreeMap<_, _> = map_of(&read);
+    let rewritten = written(WireFormat::V1, 1, facts, &map);
+    let again = Record::decode(rewritten.as_text().unwrap().to_owned()).unwrap();
+    assert_eq!(again.state().get("odd").unwrap(), "not json");
+    assert_eq!(again.state().get("n").unwrap(), "1");
+}
+
+#[test]
+fn of_entries_of_one_name_the_last_counts_however_many_there_are() {
+    for many in [2, 100_000] {
+        let entries: Vec<String> = (0..many).map(|n| format!("\"a\":{n}")).collect();
+        let text = format!("{{\"v\":1,\"state\":{{{}}}}}", entries.join(","));
+        let read = Record::decode(text).unwrap();
+        assert_eq!(read.len(), 1);
+        assert_eq!(read.state().get("a").unwrap(), (many - 1).to_string());
+    }
+}
+
+#[test]
+fn a_hostile_depth_costs_nothing_until_somebody_asks() {
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let read = Record::decode(format!("{{\"v\":1,\"state\":{{\"a\":{deep}}}}}")).unwrap();
+    let value: Result<Value, _> = serde_json::from_str(&read.state().get("a").unwrap());
+    assert!(value.is_err());
+}
+
+#[test]
+fn the_log_sees_no_entry_and_no_principal() {
+    let mut facts = Facts::new(0x1234_5678, Millis(0));
+    facts.auth = Some(Auth {
+        principal: "alice".into(),
+        at: Millis(0),
+        device: None,
+    });
+    let map = BTreeMap::from([("token".to_owned(), "\"hunter2\"".to_owned())]);
+    let shown = format!("{:?}", written(WireFormat::V1, 1, facts, &map));
+    assert!(!shown.contains("hunter2") && !shown.contains("token") && !shown.contains("alice"));
+}

@@ -158,6 +158,19 @@ impl Session {
         self.lock().status.clone()
     }
 
+    /// Whether the store failed to load the session, and the request was let through all the same.
+    ///
+    /// That is so only with [`OnLoadError::Anonymous`](crate::config::OnLoadError::Anonymous). The
+    /// session is empty then, whatever is stored, and must not be changed.
+    ///
+    /// # Examples
+    /// ```
+    /// assert!(!actix_session::Session::new().is_degraded());
+    /// ```
+    pub fn is_degraded(&self) -> bool {
+        self.lock().degraded
+    }
+
     /// Sets an entry. Of parallel requests that set the same one, the last to commit wins.
     ///
     /// # Errors

@@ -4,10 +4,10 @@ use actix_web::cookie::time::Duration;
 
 use super::{
     CommitError, Committed, End, LoadError, Opened, Rotated, SaveError, SessionKey, SessionStore,
-    Terms, UpdateError, interface::SessionState, random,
+    Terms, UpdateError, interface::SessionState,
 };
 use crate::{
-    changes::{Applied, ApplyError, Changes, overwrite, own_record},
+    changes::{Applied, ApplyError, Changes, Grounds, fresh, overwrite, own_record, written},
     clock::{Millis, SharedClock},
     record::Record,
 };
@@ -59,10 +59,8 @@ impl CookieSessionStore {
         applied: Result<Applied, ApplyError>,
         terms: &Terms,
     ) -> Result<Option<(SessionKey, End)>, CommitError> {
-        let record = match applied {
-            Ok(Applied::Write(record)) => record,
-            Ok(Applied::Nothing | Applied::Gone) => return Ok(None),
-            Err(ApplyError(error)) => return Err(CommitError::Serialization(error)),
+        let Some(record) = written(applied)? else {
+            return Ok(None);
         };
         let end = record.facts().and_then(|facts| facts.idle_end);
         let text = record.as_text().unwrap_or_default().to_owned();
@@ -72,13 +70,11 @@ impl CookieSessionStore {
         )))
     }
 
-    fn grounds(terms: &Terms) -> Result<crate::changes::Grounds, CommitError> {
-        let commit = random::u64().map_err(CommitError::Other)?;
-        let id = random::u128().map_err(CommitError::Other)?;
+    fn grounds(terms: &Terms) -> Result<Grounds, CommitError> {
         let seal = Some(terms.ttl);
-        Ok(crate::changes::Grounds {
+        Ok(Grounds {
             seal,
-            ..terms.grounds(commit, id)
+            ..fresh(terms)?
         })
     }
 }

@@ -88,6 +88,10 @@ impl CommitError {
         ))
     }
 
+    pub(crate) fn degraded() -> Self {
+        Self::Other(Degraded.into())
+    }
+
     pub(crate) fn unexpected() -> Self {
         Self::Other(anyhow::anyhow!(
             "the store gave an answer that makes no sense to its request"
@@ -186,6 +190,12 @@ pub struct Contended;
 #[display("whether the session was changed could not be learnt in time")]
 pub struct OutcomeUnknown;
 
+/// A request whose session could not be loaded asked for a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[display("the session could not be loaded, so it cannot be changed")]
+pub(crate) struct Degraded;
+
+impl StdError for Degraded {}
 impl StdError for Gone {}
 impl StdError for Contended {}
 impl StdError for OutcomeUnknown {}

@@ -6,10 +6,10 @@ use actix_web::cookie::time::Duration;
 
 use super::{
     CommitError, Committed, End, Gone, LoadError, Opened, Rotated, SessionKey, SessionStore, Terms,
-    UpdateError, random,
+    UpdateError,
 };
 use crate::{
-    changes::{Applied, ApplyError, Changes, overwrite, own_record},
+    changes::{Changes, fresh, overwrite, own_record, written},
     clock::Millis,
     record::Record,
 };
@@ -46,7 +46,7 @@ pub(crate) async fn create<S: SessionStore + ?Sized>(
     changes: &Changes,
     terms: &Terms,
 ) -> Result<(SessionKey, End), CommitError> {
-    let Some(record) = applied(own_record(changes, grounds(terms)?))? else {
+    let Some(record) = written(own_record(changes, fresh(terms)?))? else {
         return Err(CommitError::unexpected());
     };
     save(store, &record, terms).await
@@ -75,7 +75,7 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
     if stored.epoch() != base.epoch() {
         return Ok(Committed::Saved(End(end)));
     }
-    let Some(record) = applied(overwrite(&stored, changes, grounds(terms)?))? else {
+    let Some(record) = written(overwrite(&stored, changes, fresh(terms)?))? else {
         return Ok(Committed::Gone);
     };
     let end = terms.end(&record);
@@ -118,7 +118,7 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
     if principal.is_some() && !login && stored.epoch() != base.epoch() {
         return Ok(Rotated::Gone);
     }
-    let Some(record) = applied(overwrite(&stored, changes, grounds(terms)?))? else {
+    let Some(record) = written(overwrite(&stored, changes, fresh(terms)?))? else {
         return Ok(Rotated::Gone);
     };
     let (new, end) = save(store, &record, terms).await?;
@@ -150,20 +150,6 @@ async fn save<S: SessionStore + ?Sized>(
     let state: HashMap<_, _> = record.to_map_with_facts();
     let key = store.save(state, &span(terms, end)).await?;
     Ok((key, End(end)))
-}
-
-fn applied(applied: Result<Applied, ApplyError>) -> Result<Option<Record>, CommitError> {
-    match applied {
-        Ok(Applied::Write(record)) => Ok(Some(record)),
-        Ok(Applied::Nothing | Applied::Gone) => Ok(None),
-        Err(ApplyError(error)) => Err(CommitError::Serialization(error)),
-    }
-}
-
-fn grounds(terms: &Terms) -> Result<crate::changes::Grounds, CommitError> {
-    let commit = random::u64().map_err(CommitError::Other)?;
-    let id = random::u128().map_err(CommitError::Other)?;
-    Ok(terms.grounds(commit, id))
 }
 
 /// How long until an end, as the five methods take it.

@@ -449,11 +449,11 @@ impl Backend for MemorySessionStore {
     async fn set_ttl(&self, at: &str, ttl: Millis) -> Result<(), anyhow::Error> {
         let now = self.inner.clock.now();
         let mut shard = self.inner.shard(at);
-        if let Some(Entry::Record { record, end }) = shard.0.get_mut(at) {
-            if *end > now {
-                let cap = record.absolute_end().unwrap_or(Millis(i64::MAX));
-                *end = (now + ttl).min(cap);
-            }
+        if let Some(Entry::Record { record, end }) = shard.0.get_mut(at)
+            && *end > now
+        {
+            let cap = record.absolute_end().unwrap_or(Millis(i64::MAX));
+            *end = (now + ttl).min(cap);
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ pub(crate) mod terms;
 
 #[cfg(feature = "cookie-session")]
 pub use self::cookie::CookieSessionStore;
+pub(crate) use self::errors::Degraded;
 #[cfg(feature = "memory-session")]
 pub use self::memory::{MemorySessionStore, MemorySessionStoreBuilder};
 #[cfg(feature = "redis-session")]

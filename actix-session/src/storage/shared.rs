@@ -18,11 +18,20 @@ use crate::{
     record::{Record, facts_of_map},
 };
 
+/// Whether a key is one that these stores make; others never reach a back end.
+fn is_ours(key: &SessionKey) -> bool {
+    let text = key.as_ref();
+    text.len() == random::KEY_LENGTH && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
 pub(crate) async fn open<B: Backend>(
     store: &B,
     key: &SessionKey,
     terms: &Terms,
 ) -> Result<Opened, LoadError> {
+    if !is_ours(key) {
+        return Ok(Opened::Nothing);
+    }
     let slot = store
         .look(&store.name(key), terms)
         .await
@@ -54,6 +63,9 @@ pub(crate) async fn commit<B: Backend>(
     changes: &Changes,
     terms: &Terms,
 ) -> Result<Committed, CommitError> {
+    if !is_ours(key) {
+        return Ok(Committed::Gone);
+    }
     let at = store.name(key);
     if changes.is_empty() {
         return check(store, &at, terms).await;
@@ -69,6 +81,9 @@ pub(crate) async fn rotate<B: Backend>(
     changes: &Changes,
     terms: &Terms,
 ) -> Result<Rotated, CommitError> {
+    if !is_ours(key) {
+        return Ok(Rotated::Gone);
+    }
     let at = store.name(key);
     let machine = RotateMachine::new(at, base.cloned(), changes, terms, OsDraw(store));
     drive(store, machine, terms).await
@@ -91,6 +106,9 @@ pub(crate) async fn load<B: Backend>(
     store: &B,
     key: &SessionKey,
 ) -> Result<Option<HashMap<String, String>>, LoadError> {
+    if !is_ours(key) {
+        return Ok(None);
+    }
     let terms = store.own_terms();
     let slot = store
         .look(&store.name(key), &terms)
@@ -132,6 +150,9 @@ pub(crate) async fn update<B: Backend>(
     state: HashMap<String, String>,
     ttl: &Duration,
 ) -> Result<SessionKey, UpdateError> {
+    if !is_ours(&key) {
+        return Err(UpdateError::Other(Gone.into()));
+    }
     let terms = terms(store, ttl);
     let machine = ReplaceMachine {
         at: store.name(&key),
@@ -159,10 +180,16 @@ pub(crate) async fn update_ttl<B: Backend>(
             ttl.0
         );
     }
+    if !is_ours(key) {
+        return Ok(());
+    }
     store.set_ttl(&store.name(key), ttl).await
 }
 
 pub(crate) async fn delete<B: Backend>(store: &B, key: &SessionKey) -> Result<(), anyhow::Error> {
+    if !is_ours(key) {
+        return Ok(());
+    }
     let machine = EndMachine::new(store.name(key));
     let terms = store.own_terms();
     drive(store, machine, &terms)

@@ -1,1 +1,124 @@
-//! Tests.
+//! What is the memory store's own: bounds, sweeping, and one map for all clones.
+
+use super::*;
+use crate::{
+    changes::{Changes, Effect, LoginFact},
+    storage::SessionStore,
+};
+
+fn set(n: usize) -> Changes {
+    let effect = Effect::Set(n.to_string());
+    Changes {
+        effects: vec![("n".into(), effect)],
+        ..Changes::default()
+    }
+}
+
+fn login() -> Changes {
+    let login = LoginFact {
+        principal: "alice".into(),
+        at: Millis(0),
+        device: None,
+        id: 1,
+    };
+    Changes {
+        login: Some(login),
+        ..Changes::default()
+    }
+}
+
+#[actix_web::test]
+async fn it_never_holds_more_than_it_may_and_anonymous_sessions_go_first() {
+    let store = MemorySessionStore::builder().max_sessions(640).build();
+    let terms = Terms::default();
+    let mut members = Vec::new();
+    for _ in 0..64 {
+        members.push(store.create(&login(), &terms).await.unwrap().0);
+    }
+    for n in 0..5_000 {
+        store.create(&set(n), &terms).await.unwrap();
+        assert!(store.len() <= 640);
+    }
+    for key in &members {
+        assert!(store.load(key).await.unwrap().is_some());
+    }
+}
+
+#[actix_web::test]
+async fn the_soonest_to_end_goes_first() {
+    let store = MemorySessionStore::builder().max_sessions(64).build();
+    let long = Terms::default();
+    let short = Terms::default().with_ttl(StdDuration::from_secs(60));
+    let mut shard = Shard::default();
+    for n in 0..20 {
+        let terms = if n % 2 == 0 { &long } else { &short };
+        let (key, end) = store.create(&set(n), terms).await.unwrap();
+        let slot = store
+            .run(
+                &Op::Read {
+                    at: store.name(&key),
+                },
+                terms,
+            )
+            .await
+            .unwrap();
+        if let Reply::Found(Slot::Record(record)) = slot {
+            shard
+                .0
+                .insert(n.to_string(), Entry::Record { record, end: end.0 });
+        }
+    }
+    let before = shard.0.len();
+    shard.make_room(before, long.now);
+    let gone: Vec<usize> = (0..20)
+        .filter(|n| !shard.0.contains_key(&n.to_string()))
+        .collect();
+    assert!(shard.0.len() < before);
+    assert!(gone.iter().all(|n| n % 2 == 1 || before < 20), "{gone:?}");
+}
+
+#[actix_web::test]
+async fn expired_sessions_and_marks_are_swept_out() {
+    let store = MemorySessionStore::new();
+    let terms = Terms::default().with_ttl(StdDuration::from_secs(60));
+    let (key, _) = store.create(&set(1), &terms).await.unwrap();
+    let Ok(crate::storage::Opened::Live(base)) = store.open(&key, &terms).await else {
+        panic!("a session that was just made is live");
+    };
+    let renewal = Changes {
+        renew: true,
+        ..Changes::default()
+    };
+    store
+        .rotate(&key, Some(&base), &renewal, &terms)
+        .await
+        .unwrap();
+    let held = || {
+        store
+            .inner
+            .shards
+            .iter()
+            .map(|shard| lock(shard).0.len())
+            .sum::<usize>()
+    };
+    assert_eq!(held(), 2, "the renewed record and the mark");
+    for (seconds, left) in [(59, 2), (61, 0)] {
+        let now = terms.now + Millis::secs(seconds);
+        store
+            .inner
+            .shards
+            .iter()
+            .for_each(|shard| lock(shard).sweep(now));
+        assert_eq!(held(), left);
+    }
+}
+
+#[actix_web::test]
+async fn clones_share_one_map() {
+    let store = MemorySessionStore::new();
+    let (key, _) = store.create(&set(1), &Terms::default()).await.unwrap();
+    let clone = store.clone();
+    assert_eq!(clone.load(&key).await.unwrap().unwrap()["n"], "1");
+    clone.delete(&key).await.unwrap();
+    assert!(store.is_empty());
+}

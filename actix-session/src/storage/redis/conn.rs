@@ -5,7 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,6 +43,8 @@ struct Inner {
 /// A runtime's connection. Whoever finds none makes it, while others wait.
 struct Place {
     connection: AsyncMutex<Option<Numbered>>,
+    /// How many attempts to connect have failed.
+    failures: AtomicU64,
     /// Ends with the runtime, and then forgets the place.
     watcher: Mutex<Option<AbortHandle>>,
 }
@@ -134,19 +139,22 @@ impl Connections {
 
     fn place(&self) -> Arc<Place> {
         let id = Handle::current().id();
-        let mut runtimes = self
-            .0
-            .runtimes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let place = runtimes.entry(id).or_insert_with(|| {
-            let watcher = self.forget_with_runtime(id);
-            Arc::new(Place {
-                connection: AsyncMutex::new(None),
-                watcher: Mutex::new(Some(watcher)),
-            })
+        if let Some(place) = self.places().get(&id) {
+            return Arc::clone(place);
+        }
+        // Made outside of the lock: on a runtime that is shutting down the watcher is dropped at
+        // once, and takes the lock itself.
+        let made = Arc::new(Place {
+            connection: AsyncMutex::new(None),
+            failures: AtomicU64::new(0),
+            watcher: Mutex::new(Some(self.forget_with_runtime(id))),
         });
-        Arc::clone(place)
+        Arc::clone(self.places().entry(id).or_insert(made))
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<Id, Arc<Place>>> {
+        let places = self.0.runtimes.lock();
+        places.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A task that is dropped with the runtime, and then drops the runtime's connection.
@@ -156,12 +164,7 @@ impl Connections {
         impl Drop for Forget {
             fn drop(&mut self) {
                 if let Some(inner) = self.0.upgrade() {
-                    let place = {
-                        let runtimes = inner.runtimes.lock();
-                        runtimes
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .remove(&self.1)
-                    };
+                    let place = Connections(inner).places().remove(&self.1);
                     drop(place);
                 }
             }
@@ -176,14 +179,20 @@ impl Connections {
     }
 
     async fn connection(&self, place: &Place) -> Result<Numbered, RedisError> {
+        let failures = place.failures.load(Ordering::Relaxed);
         let mut held = place.connection.lock().await;
         if let Some(held) = &*held {
             return Ok(held.clone());
         }
+        if place.failures.load(Ordering::Relaxed) != failures {
+            // Who has waited for an attempt that failed does not wait for one more.
+            return Err((ErrorKind::Io, "connecting to Redis failed a moment ago").into());
+        }
         let client = &self.0.client;
-        let connection = client
-            .get_multiplexed_async_connection_with_config(&self.0.config)
-            .await?;
+        let connecting = client.get_multiplexed_async_connection_with_config(&self.0.config);
+        let connection = connecting.await.inspect_err(|_| {
+            place.failures.fetch_add(1, Ordering::Relaxed);
+        })?;
         let made = Numbered {
             number: next_number(),
             connection,
@@ -194,7 +203,6 @@ impl Connections {
 }
 
 fn next_number() -> u64 {
-    use std::sync::atomic::{AtomicU64, Ordering};
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     NUMBER.fetch_add(1, Ordering::Relaxed)
 }

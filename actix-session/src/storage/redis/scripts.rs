@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, Script};
 
-/// Reads KEYS[1], and where there is none the mark KEYS[2].
+/// Reads the first key, and where there is none the mark, the second.
 const READ: &str = r"
 local function read()
   local text = redis.pcall('GET', KEYS[1])
@@ -20,7 +20,7 @@ end
 local function found(text) return {1, text, redis.call('PTTL', KEYS[1])} end
 ";
 
-/// ARGV[1] is a whole text, or the beginning of one where ARGV[2] is 'p'.
+/// The first argument is a whole text, or the beginning of one where the second is 'p'.
 const EXPECTED: &str = r"
 local function expected(text)
   if ARGV[2] == 'p' then return string.sub(text, 1, #ARGV[1]) == ARGV[1] end
@@ -28,7 +28,7 @@ local function expected(text)
 end
 ";
 
-/// Extends the record: ARGV are now, the policy's TTL and its absolute limit (or ''), in ms. The
+/// Extends the record: the arguments are now, the policy's TTL and its absolute limit (or ''), in ms. The
 /// session's own TTL and end are found in the facts, whose numbers stand in a fixed place.
 const TOUCH: &str = r#"
 local text, other = read()
@@ -60,7 +60,7 @@ if ttl > 0 then redis.call('PEXPIRE', KEYS[1], ttl) end
 return found(text)
 "#;
 
-/// ARGV[3] is the new text, ARGV[4] its TTL in ms or '' to keep the present one.
+/// The third argument is the new text, the fourth its TTL in ms or '' to keep the present one.
 const CAS: &str = r"
 local text, other = read()
 if not text then return other end
@@ -70,7 +70,7 @@ else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
 return {3}
 ";
 
-/// KEYS[3] is the new name; ARGV[5] and ARGV[6] are the mark and its TTL. The deletion comes last,
+/// The third key is the new name; the last two arguments are the mark and its TTL. The deletion comes last,
 /// so that a server that is out of memory refuses before anything has changed.
 const ROTATE: &str = r"
 local text, other = read()

@@ -1,0 +1,329 @@
+//! Merging, forwarding and facts, by properties.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::record::{Facts, WireFormat};
+
+type Map = BTreeMap<String, String>;
+
+const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+fn grounds(commit: u64) -> Grounds {
+    Grounds {
+        commit,
+        fresh_id: 7,
+        now: Millis(1_000),
+        absolute: None,
+        format: WireFormat::V1,
+        seal: None,
+        keep_idle: false,
+    }
+}
+
+fn record(map: &Map) -> Record {
+    let entries: Vec<_> = map
+        .iter()
+        .map(|(n, v)| (n.as_str().into(), v.as_str().into()))
+        .collect();
+    Record::written(WireFormat::V1, 1, Facts::new(7, Millis(0)), &entries)
+}
+
+fn map_of(record: &Record) -> Map {
+    record.to_map().into_iter().collect()
+}
+
+fn maps() -> impl Strategy<Value = Map> {
+    let entry = (prop::sample::select(NAMES.to_vec()), 0..9_u8);
+    prop::collection::vec(entry, 0..6).prop_map(|all| {
+        all.into_iter()
+            .map(|(n, v)| (n.to_owned(), v.to_string()))
+            .collect()
+    })
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Set(u8),
+    Remove,
+    Add(u8),
+}
+
+fn acts() -> impl Strategy<Value = BTreeMap<&'static str, Act>> {
+    let act = prop_oneof![
+        (0..99_u8).prop_map(Act::Set),
+        Just(Act::Remove),
+        (1..9_u8).prop_map(Act::Add),
+    ];
+    prop::collection::btree_map(prop::sample::select(NAMES.to_vec()), act, 0..5)
+}
+
+fn add(n: u8) -> Modify {
+    Modify(Arc::new(move |stored| {
+        let before: i64 = stored.map_or(Ok(0), str::parse)?;
+        Ok(Some((before + i64::from(n)).to_string()))
+    }))
+}
+
+fn changes(acts: &BTreeMap<&'static str, Act>) -> Changes {
+    let mut changes = Changes::default();
+    for (name, act) in acts {
+        let effect = match act {
+            Act::Set(n) => Effect::Set(n.to_string()),
+            Act::Remove => Effect::Removed,
+            Act::Add(n) => Effect::Modify(vec![add(*n)]),
+        };
+        changes.set_effect(name, effect);
+    }
+    changes
+}
+
+fn after(act: &Act, before: Option<&String>) -> Option<String> {
+    match act {
+        Act::Set(n) => Some(n.to_string()),
+        Act::Remove => None,
+        Act::Add(n) => {
+            let before: i64 = before.map_or(0, |b| b.parse().unwrap());
+            Some((before + i64::from(*n)).to_string())
+        }
+    }
+}
+
+fn write(applied: Result<Applied, ApplyError>) -> Record {
+    match applied {
+        Ok(Applied::Write(record)) => record,
+        other => panic!("expected a record, got {other:?}"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_merge_changes_what_it_names_and_nothing_else(stored in maps(), acts in acts()) {
+        let merged = write(overwrite(&record(&stored), &changes(&acts), grounds(2)));
+        let mut expected = stored.clone();
+        for (name, act) in &acts {
+            match after(act, stored.get(*name)) {
+                Some(value) => expected.insert((*name).to_owned(), value),
+                None => expected.remove(*name),
+            };
+        }
+        prop_assert_eq!(map_of(&merged), expected);
+        prop_assert_eq!(merged.commit_id(), 2);
+    }
+
+    /// Disjoint changes of two requests are both there, whoever commits first.
+    #[test]
+    fn no_disjoint_change_is_lost(base in maps(), one in acts(), two in acts()) {
+        let two: BTreeMap<_, _> =
+            two.into_iter().filter(|(name, _)| !one.contains_key(name)).collect();
+        let base = record(&base);
+        let both = |first: &Changes, second: &Changes| {
+            let stored = write(overwrite(&base, first, grounds(2)));
+            map_of(&write(overwrite(&stored, second, grounds(3))))
+        };
+        let (one, two) = (changes(&one), changes(&two));
+        prop_assert_eq!(both(&one, &two), both(&two, &one));
+    }
+
+    #[test]
+    fn a_clear_starts_from_nothing_and_counts_by_its_epoch(stored in maps(), acts in acts()) {
+        let mut changes = changes(&acts);
+        changes.cleared = Some(9);
+        let merged = write(overwrite(&record(&stored), &changes, grounds(2)));
+        let expected: Map = acts
+            .iter()
+            .filter_map(|(name, act)| Some(((*name).to_owned(), after(act, None)?)))
+            .collect();
+        prop_assert_eq!(map_of(&merged), expected);
+        prop_assert_eq!(merged.epoch(), 9);
+    }
+
+    /// Behind a mark, or after a lost answer, an effect happens only where nothing else did.
+    #[test]
+    fn guarded_effects_touch_only_what_is_as_it_was(
+        base in maps(),
+        stored in maps(),
+        acts in acts(),
+    ) {
+        let (base_record, stored_record) = (record(&base), record(&stored));
+        let left = reduce(&changes(&acts), &stored_record, Some(&base_record));
+        let got = match write_reduced(&stored_record, &left, grounds(2)).unwrap() {
+            Applied::Write(record) => map_of(&record),
+            _ => stored.clone(),
+        };
+        let mut expected = stored.clone();
+        for (name, act) in &acts {
+            let unchanged = base.get(*name) == stored.get(*name);
+            if unchanged || matches!(act, Act::Add(_)) {
+                match after(act, stored.get(*name)) {
+                    Some(value) => expected.insert((*name).to_owned(), value),
+                    None => expected.remove(*name),
+                };
+            }
+        }
+        prop_assert_eq!(got, expected);
+    }
+
+    /// Doing it twice is doing it once, as long as no `modify` is among it.
+    #[test]
+    fn a_repeat_after_it_was_applied_writes_nothing(base in maps(), acts in acts()) {
+        let acts: BTreeMap<_, _> =
+            acts.into_iter().filter(|(_, act)| !matches!(act, Act::Add(_))).collect();
+        let base = record(&base);
+        let changes = changes(&acts);
+        let applied = write(overwrite(&base, &changes, grounds(2)));
+        let left = reduce(&changes, &applied, Some(&base));
+        prop_assert!(matches!(write_reduced(&applied, &left, grounds(3)), Ok(Applied::Nothing)));
+    }
+
+    #[test]
+    fn a_forwarded_clear_takes_the_login_and_what_the_base_held(base in maps(), stored in maps()) {
+        let stored_record = logged_in(&stored, "alice");
+        let cleared =
+            forwarded_clear(&stored_record, Some(&record(&base)), 5, grounds(2));
+        let expected: Map = stored
+            .iter()
+            .filter(|(name, value)| base.get(*name) != Some(value))
+            .map(|(n, v)| (n.clone(), v.clone()))
+            .collect();
+        prop_assert_eq!(map_of(&cleared), expected);
+        prop_assert_eq!(cleared.principal(), None);
+        prop_assert_eq!(cleared.epoch(), 5);
+    }
+
+    #[test]
+    fn nothing_changed_is_seen(base in maps(), acts in acts()) {
+        let changes = changes(&acts);
+        let unchanged = acts.iter().all(|(name, act)| {
+            after(act, base.get(*name)).as_ref() == base.get(*name)
+        });
+        prop_assert_eq!(changes.leave_unchanged(&record(&base)), unchanged);
+    }
+}
+
+fn logged_in(map: &Map, principal: &str) -> Record {
+    write(overwrite(&record(map), &login(principal, 500), grounds(1)))
+}
+
+fn login(principal: &str, at: i64) -> Changes {
+    let login = LoginFact {
+        principal: principal.into(),
+        at: Millis(at),
+        device: None,
+        id: 99,
+    };
+    Changes {
+        login: Some(login),
+        ..Changes::default()
+    }
+}
+
+fn some_map() -> Map {
+    Map::from([("a".to_owned(), "1".to_owned())])
+}
+
+#[test]
+fn the_stored_facts_stand_and_only_what_the_request_set_comes_on_top() {
+    let changes = Changes {
+        ttl: Some(Millis(5)),
+        ..Changes::default()
+    };
+    let with_ttl = write(overwrite(
+        &logged_in(&some_map(), "alice"),
+        &changes,
+        grounds(2),
+    ));
+    let other = Changes {
+        effects: vec![("b".into(), Effect::Set("2".into()))],
+        ..Default::default()
+    };
+    let merged = write(overwrite(&with_ttl, &other, grounds(3)));
+    assert_eq!(merged.facts().unwrap().ttl, Some(Millis(5)));
+    assert_eq!(merged.principal(), Some("alice"));
+    assert_eq!(merged.facts().unwrap().id, 7);
+}
+
+#[test]
+fn another_persons_login_starts_empty_under_another_id() {
+    let alice = logged_in(&some_map(), "alice");
+    let again = write(overwrite(&alice, &login("alice", 600), grounds(2)));
+    assert_eq!(map_of(&again), some_map());
+    assert_eq!(again.facts().unwrap().id, 7);
+    let bob = write(overwrite(&alice, &login("bob", 600), grounds(2)));
+    assert!(map_of(&bob).is_empty());
+    assert_eq!(bob.facts().unwrap().id, 99);
+    assert_eq!(bob.facts().unwrap().created, Millis(600));
+}
+
+#[test]
+fn a_proof_of_who_one_is_needs_somebody_logged_in() {
+    let proof = Changes {
+        reauthenticated: Some(Millis(900)),
+        ..Changes::default()
+    };
+    assert!(matches!(
+        overwrite(&record(&some_map()), &proof, grounds(2)),
+        Ok(Applied::Gone)
+    ));
+    let alice = write(overwrite(
+        &logged_in(&some_map(), "alice"),
+        &proof,
+        grounds(2),
+    ));
+    assert_eq!(
+        alice.facts().unwrap().auth.as_ref().unwrap().at,
+        Millis(900)
+    );
+}
+
+#[test]
+fn the_absolute_end_moves_with_authentication_alone() {
+    let limited = Grounds {
+        absolute: Some(Millis(10_000)),
+        ..grounds(1)
+    };
+    let own = Changes {
+        effects: vec![("a".into(), Effect::Set("1".into()))],
+        ..Default::default()
+    };
+    let new = write(own_record(&own, limited));
+    assert_eq!(new.absolute_end(), Some(Millis(11_000)));
+    let later = Grounds {
+        now: Millis(5_000),
+        ..limited
+    };
+    let renewed = Changes { renew: true, ..own };
+    assert_eq!(
+        write(overwrite(&new, &renewed, later)).absolute_end(),
+        Some(Millis(11_000))
+    );
+    let alice = write(overwrite(&new, &login("alice", 5_000), later));
+    assert_eq!(alice.absolute_end(), Some(Millis(15_000)));
+}
+
+#[test]
+fn a_modify_behind_a_login_is_refused_where_the_login_changed_the_entry() {
+    let base = record(&some_map());
+    let modify = Changes {
+        effects: vec![("a".into(), Effect::Modify(vec![add(1)]))],
+        ..Changes::default()
+    };
+    assert!(!refused_behind_login(&base, Some(&base), &modify));
+    let changed = record(&Map::from([("a".to_owned(), "2".to_owned())]));
+    assert!(refused_behind_login(&changed, Some(&base), &modify));
+}
+
+#[test]
+fn a_modify_of_another_type_fails_and_commits_nothing() {
+    let text = record(&Map::from([("a".to_owned(), "\"text\"".to_owned())]));
+    let modify = Changes {
+        effects: vec![
+            ("b".into(), Effect::Set("1".into())),
+            ("a".into(), Effect::Modify(vec![add(1)])),
+        ],
+        ..Changes::default()
+    };
+    assert!(overwrite(&text, &modify, grounds(2)).is_err());
+}

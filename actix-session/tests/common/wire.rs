@@ -1,0 +1,185 @@
+//! Real sockets: a server with workers, a client, and a proxy before Redis.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use actix_session::{SessionMiddleware, storage::SessionStore};
+use actix_web::{
+    App, HttpServer,
+    cookie::Cookie,
+    dev::ServerHandle,
+    web::{self, ServiceConfig},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
+};
+
+/// A server with workers on a loopback port.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    handle: ServerHandle,
+}
+
+impl Server {
+    pub(crate) fn start<S, M>(
+        workers: usize,
+        middleware: M,
+        routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    ) -> Self
+    where
+        S: SessionStore + 'static,
+        M: Fn() -> SessionMiddleware<S> + Clone + Send + 'static,
+    {
+        let make = move || App::new().wrap(middleware()).configure(routes.clone());
+        let server = HttpServer::new(make)
+            .workers(workers)
+            .disable_signals()
+            .bind(("127.0.0.1", 0))
+            .unwrap();
+        let address = server.addrs()[0];
+        let server = server.run();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        Self { address, handle }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.handle.stop(true).await;
+    }
+}
+
+/// One request on a connection of its own: the status and the cookie pair that is set.
+pub(crate) async fn http_get(
+    address: SocketAddr,
+    path: &str,
+    cookie: Option<&str>,
+) -> (u16, Option<String>) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let cookie = cookie.map_or_else(String::new, |pair| format!("cookie: {pair}\r\n"));
+    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{cookie}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let field = answer.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("set-cookie").then_some(value)
+    });
+    let pair = field.map(|field| {
+        let cookie = Cookie::parse(field).unwrap();
+        format!("{}={}", cookie.name(), cookie.value())
+    });
+    (status, pair)
+}
+
+/// Lies between a store and its Redis: sees every command, and can swallow answers.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    commands: Vec<String>,
+    /// The next command of this name is carried out, and its answer lost with the connection.
+    lose: Option<&'static str>,
+}
+
+impl Proxy {
+    pub(crate) async fn before(port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::<Mutex<Seen>>::default();
+        let shared = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(serve(client, port, Arc::clone(&shared)));
+            }
+        });
+        Self { address, seen }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// The commands since this was asked last: each is one round trip.
+    pub(crate) fn commands(&self) -> Vec<String> {
+        std::mem::take(&mut self.seen.lock().unwrap().commands)
+    }
+
+    pub(crate) fn lose_answer_of(&self, command: &'static str) {
+        self.seen.lock().unwrap().lose = Some(command);
+    }
+
+    pub(crate) fn has_lost(&self) -> bool {
+        self.seen.lock().unwrap().lose.is_none()
+    }
+}
+
+async fn serve(client: TcpStream, port: u16, seen: Arc<Mutex<Seen>>) -> std::io::Result<()> {
+    let server = TcpStream::connect(("127.0.0.1", port)).await?;
+    let (mut from_client, to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let mut pending = Vec::new();
+    let mut buffer = vec![0; 16 * 1024];
+    let mut to_client: Option<OwnedWriteHalf> = Some(to_client);
+    let mut answers = vec![0; 16 * 1024];
+    loop {
+        tokio::select! {
+            read = from_client.read(&mut buffer) => {
+                let length = read?;
+                if length == 0 {
+                    return Ok(());
+                }
+                pending.extend_from_slice(&buffer[..length]);
+                while let Some((name, used)) = command(&pending) {
+                    pending.drain(..used);
+                    let mut seen = seen.lock().unwrap();
+                    if seen.lose == Some(name.as_str()) {
+                        seen.lose = None;
+                        to_client = None;
+                    }
+                    // What a client says about itself when it connects is not the store's.
+                    if name != "CLIENT" && name != "HELLO" {
+                        seen.commands.push(name);
+                    }
+                }
+                to_server.write_all(&buffer[..length]).await?;
+            }
+            read = from_server.read(&mut answers) => {
+                let length = read?;
+                // Answered means carried out: only now the client may learn that it will not know.
+                match (&mut to_client, length) {
+                    (Some(to_client), 1..) => to_client.write_all(&answers[..length]).await?,
+                    _ => return Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// The name of the first command that is there as a whole, and its length.
+fn command(bytes: &[u8]) -> Option<(String, usize)> {
+    let (count, mut at) = number(bytes, 0, b'*')?;
+    let mut name = None;
+    for _ in 0..count {
+        let (length, start) = number(bytes, at, b'$')?;
+        let part = bytes.get(start..start + length)?;
+        bytes.get(start + length..start + length + 2)?;
+        name.get_or_insert_with(|| String::from_utf8_lossy(part).to_uppercase());
+        at = start + length + 2;
+    }
+    Some((name?, at))
+}
+
+fn number(bytes: &[u8], at: usize, kind: u8) -> Option<(usize, usize)> {
+    let rest = bytes.get(at..)?;
+    assert!(rest.is_empty() || rest[0] == kind, "not RESP");
+    let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+    let text = std::str::from_utf8(&rest[1..end]).unwrap();
+    Some((text.parse().unwrap(), at + end + 2))
+}

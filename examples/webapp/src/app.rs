@@ -1,0 +1,197 @@
+//! Puts the application together and serves it.
+
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+};
+
+use actix_session::{
+    SessionMiddleware,
+    config::{PersistentSession, TtlExtensionPolicy},
+    storage::{CookieSessionStore, MemorySessionStore, RedisSessionStore, SessionStore},
+};
+use actix_web::{
+    App, HttpServer,
+    cookie::{Key, time::Duration},
+    dev::{Server, ServerHandle},
+    middleware::{Logger, from_fn},
+    web,
+};
+use sqlx::SqlitePool;
+
+use crate::{
+    assets,
+    config::{self, Config, Environment, StoreUrl},
+    database, guard, headers, pages,
+    password::Passwords,
+    start_error::StartError,
+    users::Users,
+};
+
+/// How long a session lasts after the last request that used it.
+const SESSION_TTL: Duration = Duration::days(14);
+
+/// How long requests in flight may take to end when the server is told to stop.
+const SHUTDOWN_SECONDS: u64 = 10;
+
+/// What handlers share.
+pub(crate) struct State {
+    pub(crate) users: Users,
+    pub(crate) passwords: Passwords,
+    /// Whether requests of one session meet in one place. In a cookie each has its own copy.
+    pub(crate) sessions_meet: bool,
+}
+
+/// The application, listening.
+pub struct Application {
+    server: Server,
+    address: SocketAddr,
+    database: SqlitePool,
+}
+
+impl Application {
+    /// Opens the database and the session store, and begins to listen.
+    ///
+    /// # Errors
+    /// What cannot be opened, with the variable to change.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let listener = TcpListener::bind(&config.bind)
+            .map_err(|source| StartError::bind(&config.bind, source))?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| StartError::bind(&config.bind, source))?;
+        warn_of_plain_http(config, address);
+        let database = open_database(config).await?;
+        let state = State {
+            users: Users::new(database.clone()),
+            passwords: Passwords::new().map_err(StartError::passwords)?,
+            sessions_meet: config.session_store != StoreUrl::Cookie,
+        };
+        let server = serve_with_store(listener, state, config).await?;
+        Ok(Self {
+            server,
+            address,
+            database,
+        })
+    }
+
+    /// The address for a browser on this computer.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let mut address = self.address;
+        // "On every address" can be listened on, not opened.
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        format!("http://{address}")
+    }
+
+    /// Stops the server from elsewhere.
+    #[must_use]
+    pub fn handle(&self) -> ServerHandle {
+        self.server.handle()
+    }
+
+    /// Serves until a signal or [`Application::handle`] says stop; requests in flight end first.
+    ///
+    /// # Errors
+    /// A failure of the server's threads.
+    pub async fn run(self) -> io::Result<()> {
+        let outcome = self.server.await;
+        self.database.close().await;
+        outcome
+    }
+}
+
+impl fmt::Debug for Application {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Application")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn open_database(config: &Config) -> Result<SqlitePool, StartError> {
+    let file = &config.database_file;
+    config::create_private_dir(config::data_dir(file))
+        .map_err(|source| StartError::database(file, source))?;
+    database::open(file)
+        .await
+        .map_err(|source| StartError::database(file, source))
+}
+
+/// The middleware is generic over its store. So the choice at run time is made once, here, and
+/// all behind it is compiled for each store.
+async fn serve_with_store(
+    listener: TcpListener,
+    state: State,
+    config: &Config,
+) -> Result<Server, StartError> {
+    log::info!("sessions are kept in {}", config.session_store);
+    let server = match &config.session_store {
+        StoreUrl::Memory => serve(listener, state, config, MemorySessionStore::new()),
+        StoreUrl::Cookie => serve(listener, state, config, CookieSessionStore::default()),
+        StoreUrl::Redis(url) => {
+            let store = RedisSessionStore::new(url.as_str()).await;
+            let store = store.map_err(|error| StartError::store(&config.session_store, error))?;
+            serve(listener, state, config, store)
+        }
+    };
+    server.map_err(|source| StartError::bind(&config.bind, source))
+}
+
+/// Every worker thread gets a handle on the one `store`: a session lives wherever its next
+/// request is served.
+fn serve<S>(listener: TcpListener, state: State, config: &Config, store: S) -> io::Result<Server>
+where
+    S: SessionStore + Clone + Send + 'static,
+{
+    let (key, environment) = (config.secret_key.clone(), config.environment);
+    let state = web::Data::new(state);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(state.clone())
+            .configure(assets::routes)
+            .service(
+                web::scope("")
+                    .configure(pages::routes)
+                    .wrap(sessions(store.clone(), key.clone(), environment))
+                    .wrap(from_fn(guard::refuse_cross_site)),
+            )
+            .wrap(from_fn(headers::add))
+            .wrap(Logger::new("%a \"%r\" %s %b %Dms"))
+    });
+    Ok(server
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .listen(listener)?
+        .run())
+}
+
+fn sessions<S: SessionStore>(store: S, key: Key, environment: Environment) -> SessionMiddleware<S> {
+    let https = environment == Environment::Production;
+    // With this prefix browsers take the cookie only from this host itself, over HTTPS.
+    let name = if https {
+        "__Host-webapp_session"
+    } else {
+        "webapp_session"
+    };
+    let lifecycle = PersistentSession::default()
+        .session_ttl(SESSION_TTL)
+        .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+    SessionMiddleware::builder(store, key)
+        .cookie_name(name.to_owned())
+        .cookie_secure(https)
+        .session_lifecycle(lifecycle)
+        .build()
+}
+
+fn warn_of_plain_http(config: &Config, address: SocketAddr) {
+    if config.environment == Environment::Development && !address.ip().is_loopback() {
+        log::warn!(
+            "{address} can be reached from other computers, in development mode and over plain \
+             HTTP: everybody on the way can read passwords. Set APP_ENV=production behind HTTPS."
+        );
+    }
+}

@@ -1,0 +1,40 @@
+//! What pages refer to, served from the binary.
+
+use actix_web::{HttpResponse, http::header, web};
+
+const STYLE: &str = include_str!("../assets/style.css");
+const ICON: &str = include_str!("../assets/icon.svg");
+
+/// Part of the style sheet's address: a new version is a new address, so that browsers may keep
+/// the old one for good.
+pub(crate) const VERSION: u32 = fingerprint(STYLE.as_bytes());
+
+pub(crate) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .route(
+            "/static/style.css",
+            web::get().to(async || file("text/css; charset=utf-8", STYLE)),
+        )
+        .route(
+            "/static/icon.svg",
+            web::get().to(async || file("image/svg+xml", ICON)),
+        );
+}
+
+fn file(kind: &'static str, body: &'static str) -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type(kind)
+        .insert_header((header::CACHE_CONTROL, "public, max-age=31536000, immutable"))
+        .body(body)
+}
+
+/// FNV-1a: enough to tell two versions apart, and it runs while the program is compiled.
+const fn fingerprint(bytes: &[u8]) -> u32 {
+    let mut hash: u32 = 0x811c_9dc5;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    hash
+}

@@ -1,0 +1,173 @@
+//! What the environment says about how to run.
+
+mod error;
+mod secret;
+mod store;
+
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+};
+
+use actix_web::cookie::Key;
+
+pub(crate) use self::secret::create_private_dir;
+pub use self::{error::ConfigError, store::StoreUrl};
+
+/// Whether this is somebody's desk or the public.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Environment {
+    /// Plain HTTP on this computer; a missing secret key is made.
+    Development,
+    /// Behind HTTPS; a missing secret key is an error.
+    Production,
+}
+
+/// The settings of the application, each from one environment variable.
+///
+/// | variable | meaning | default |
+/// | --- | --- | --- |
+/// | `APP_ENV` | `development` or `production` | `development` |
+/// | `APP_SECRET_KEY` | 64 random bytes or more, base64 or hexadecimal: encrypts the session cookie | in development, made and kept in `dev-secret.key` beside the database |
+/// | `BIND` | address and port to listen on | `127.0.0.1:8080` |
+/// | `DATABASE_FILE` | the SQLite file that holds the users | `data/webapp.sqlite3`, in the package's folder under `cargo run`, else in the current one |
+/// | `SESSION_STORE` | `memory:`, `cookie:`, `redis://HOST:PORT` or `rediss://HOST:PORT` | `memory:` |
+#[derive(Clone)]
+pub struct Config {
+    /// `APP_ENV`.
+    pub environment: Environment,
+    /// `APP_SECRET_KEY`.
+    pub secret_key: Key,
+    /// `BIND`.
+    pub bind: String,
+    /// `DATABASE_FILE`.
+    pub database_file: PathBuf,
+    /// `SESSION_STORE`.
+    pub session_store: StoreUrl,
+}
+
+impl Config {
+    /// Reads the environment of this process.
+    ///
+    /// # Errors
+    /// A variable that cannot be used, with what to set it to.
+    pub fn from_env() -> Result<Self, ConfigError> {
+        Self::from_lookup(|name| {
+            let value = env::var_os(name)?;
+            Some(value.to_string_lossy().into_owned())
+        })
+    }
+
+    /// Reads the same variables from `lookup`. A variable that is set to nothing counts as unset.
+    ///
+    /// # Errors
+    /// As [`Config::from_env`].
+    pub fn from_lookup(
+        lookup: impl Fn(&'static str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let lookup = |name| lookup(name).filter(|value| !value.trim().is_empty());
+        let environment = Environment::parse(lookup("APP_ENV").as_deref())?;
+        let session_store = StoreUrl::parse(lookup("SESSION_STORE").as_deref())?;
+        let database_file = lookup("DATABASE_FILE").map_or_else(
+            || default_data_dir(lookup("CARGO_MANIFEST_DIR")).join("webapp.sqlite3"),
+            PathBuf::from,
+        );
+        let secret_key = match lookup("APP_SECRET_KEY") {
+            Some(text) => secret::parse(&text)?,
+            None if environment == Environment::Development => {
+                secret::development_key(data_dir(&database_file))?
+            }
+            None => return Err(ConfigError::SecretMissing),
+        };
+        Ok(Self {
+            environment,
+            secret_key,
+            bind: lookup("BIND").unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
+            database_file,
+            session_store,
+        })
+    }
+}
+
+/// Everything but the secret.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("environment", &self.environment)
+            .field("bind", &self.bind)
+            .field("database_file", &self.database_file)
+            .field("session_store", &self.session_store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Environment {
+    fn parse(value: Option<&str>) -> Result<Self, ConfigError> {
+        match value {
+            None | Some("development") => Ok(Self::Development),
+            Some("production") => Ok(Self::Production),
+            Some(other) => Err(ConfigError::Environment(other.to_owned())),
+        }
+    }
+}
+
+/// `cargo run` tells the package's folder, so that the files lie in one place from wherever in
+/// the workspace it was typed.
+fn default_data_dir(package: Option<String>) -> PathBuf {
+    package.map(PathBuf::from).unwrap_or_default().join("data")
+}
+
+/// The folder that the database lies in.
+pub(crate) fn data_dir(database_file: &Path) -> &Path {
+    match database_file.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let key = "ab".repeat(64);
+        Config::from_lookup(|name| {
+            let set = variables.iter().find(|(key, _)| *key == name);
+            match (set, name) {
+                (Some((_, value)), _) => Some((*value).to_owned()),
+                (None, "APP_SECRET_KEY") => Some(key.clone()),
+                _ => None,
+            }
+        })
+    }
+
+    #[test]
+    fn defaults_are_those_of_a_desk() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.environment, Environment::Development);
+        assert_eq!(config.bind, "127.0.0.1:8080");
+        assert_eq!(config.session_store, StoreUrl::Memory);
+        assert_eq!(config.database_file, Path::new("data/webapp.sqlite3"));
+    }
+
+    #[test]
+    fn production_needs_a_secret_key() {
+        let error = config(&[("APP_ENV", "production"), ("APP_SECRET_KEY", " ")]).unwrap_err();
+        assert!(error.to_string().contains("openssl rand"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_environment_names_the_two() {
+        let error = config(&[("APP_ENV", "prod")]).unwrap_err().to_string();
+        assert!(
+            error.contains("`development`") && error.contains("`production`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_bare_file_name_lies_in_the_current_folder() {
+        assert_eq!(data_dir(Path::new("users.sqlite3")), Path::new("."));
+        assert_eq!(data_dir(Path::new("a/users.sqlite3")), Path::new("a"));
+    }
+}

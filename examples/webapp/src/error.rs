@@ -1,0 +1,50 @@
+//! What can go wrong while a request is served, and what the visitor gets to see of it.
+
+use actix_session::{SessionGetError, SessionInsertError, SessionLoginError, SessionUpdateError};
+use actix_web::{HttpResponse, ResponseError, error::BlockingError, http::StatusCode};
+
+use crate::pages;
+
+/// A request that cannot be answered as asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AppError {
+    #[error("the form cannot be read: {0}")]
+    BadForm(#[from] actix_web::error::UrlencodedError),
+    #[error("a thread for hashing could not be had")]
+    Blocking(#[from] BlockingError),
+    #[error("a form was sent from another site")]
+    CrossSite,
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("a password could not be hashed or compared: {0}")]
+    Hash(#[from] argon2::password_hash::Error),
+    #[error("an entry of the session could not be read: {0}")]
+    SessionGet(#[from] SessionGetError),
+    #[error("an entry of the session could not be written: {0}")]
+    SessionInsert(#[from] SessionInsertError),
+    #[error("the session could not be logged in: {0}")]
+    SessionLogin(#[from] SessionLoginError),
+    #[error("an entry of the session could not be changed: {0}")]
+    SessionUpdate(#[from] SessionUpdateError),
+    #[error("a page could not be rendered: {0}")]
+    Template(#[from] askama::Error),
+}
+
+impl ResponseError for AppError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::BadForm(error) => error.status_code(),
+            Self::CrossSite => StatusCode::FORBIDDEN,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The visitor learns what to do; the cause goes to the log.
+    fn error_response(&self) -> HttpResponse {
+        let status = self.status_code();
+        if status.is_server_error() {
+            log::error!("{self}");
+        }
+        pages::failure(status)
+    }
+}

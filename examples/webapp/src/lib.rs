@@ -1,0 +1,33 @@
+//! A small web application that shows `actix-session` at work: accounts, notes that live in the
+//! session, and a counter that no parallel click can make miscount.
+//!
+//! Where to look for what:
+//!
+//! | question | file |
+//! | --- | --- |
+//! | How is the session middleware set up? | `app.rs` |
+//! | How do log-in and log-out treat the session? | `pages/account.rs` |
+//! | How do I keep a list in the session? | `notes.rs`, `pages/notes.rs` |
+//! | How do I count without losing a click? | `pages/home.rs` |
+//! | How does a message survive a redirect? | `flash.rs` |
+//! | What protects forms from other sites? | `guard.rs` |
+//! | Which variables configure it? | [`Config`] |
+
+mod app;
+mod assets;
+mod config;
+mod database;
+mod error;
+mod flash;
+mod guard;
+mod headers;
+mod notes;
+mod pages;
+mod password;
+mod start_error;
+mod users;
+mod visitor;
+
+pub use app::Application;
+pub use config::{Config, ConfigError, Environment, StoreUrl};
+pub use start_error::StartError;

@@ -1,0 +1,36 @@
+//! Starts the application with the configuration that the environment holds.
+
+use std::process::ExitCode;
+
+use webapp::{Application, Config};
+
+#[actix_web::main]
+async fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(
+                clippy::print_stderr,
+                reason = "a start-up error is for the person at the terminal"
+            )]
+            {
+                eprintln!("webapp: {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let application = Application::start(&Config::from_env()?).await?;
+    #[expect(
+        clippy::print_stdout,
+        reason = "this line tells where to point the browser"
+    )]
+    {
+        println!("Open {}", application.url());
+    }
+    application.run().await?;
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! Passwords: which are accepted, and how they are kept.
+
+use std::sync::Arc;
+
+use actix_web::web;
+use argon2::{
+    Argon2,
+    password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
+};
+use tokio::sync::Semaphore;
+
+use crate::error::AppError;
+
+/// In characters. NIST SP 800-63B asks for 8 at least, and that 64 are accepted.
+const SHORTEST: usize = 8;
+const LONGEST: usize = 128;
+
+/// Each hash takes 19 MiB for some tens of milliseconds; a rush on the log-in page waits here
+/// instead of taking all the memory.
+const AT_ONCE: usize = 4;
+
+/// A few of those that are tried first everywhere. A public service would ask a full list.
+const COMMON: [&str; 16] = [
+    "12345678",
+    "123456789",
+    "1234567890",
+    "11111111",
+    "00000000",
+    "abcd1234",
+    "baseball",
+    "football",
+    "iloveyou",
+    "letmein1",
+    "password",
+    "password1",
+    "passw0rd",
+    "qwerty123",
+    "qwertyuiop",
+    "sunshine",
+];
+
+/// Hashes and verifies passwords with Argon2id, off the threads that serve requests.
+#[derive(Clone)]
+pub(crate) struct Passwords {
+    permits: Arc<Semaphore>,
+    dummy: Arc<str>,
+}
+
+impl Passwords {
+    pub(crate) fn new() -> Result<Self, AppError> {
+        let dummy = hash_now("no account has this password")?.into();
+        Ok(Self {
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
+            dummy,
+        })
+    }
+
+    pub(crate) async fn hash(&self, password: String) -> Result<String, AppError> {
+        self.in_turn(move || hash_now(&password)).await
+    }
+
+    /// Compares with the hash of an account. Where there is no account a dummy is compared, so
+    /// that the time of the answer does not tell which names exist.
+    pub(crate) async fn verify(
+        &self,
+        password: String,
+        hash: Option<&str>,
+    ) -> Result<bool, AppError> {
+        let known = hash.is_some();
+        let hash = hash.unwrap_or(&self.dummy).to_owned();
+        let matches = self.in_turn(move || verify_now(&password, &hash)).await?;
+        Ok(matches && known)
+    }
+
+    /// The permit goes with the work: a visitor who hangs up does not free it early.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, AppError> + Send + 'static,
+    ) -> Result<T, AppError> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.expect("nothing closes the semaphore");
+        web::block(move || {
+            let _permit = permit;
+            work()
+        })
+        .await?
+    }
+}
+
+/// Says what is wrong with a password that somebody wants to use.
+pub(crate) fn problem(password: &str, name: &str) -> Option<&'static str> {
+    let length = password.chars().count();
+    if length < SHORTEST {
+        return Some("Use at least 8 characters. A few words in a row are easy to remember.");
+    }
+    if length > LONGEST {
+        return Some("Use at most 128 characters.");
+    }
+    let lower = password.to_lowercase();
+    let guessable = COMMON.contains(&lower.as_str()) || lower == name.to_lowercase();
+    guessable.then_some("Choose another one: this is among the first that others would try.")
+}
+
+fn hash_now(password: &str) -> Result<String, AppError> {
+    Ok(Argon2::default()
+        .hash_password(password.as_bytes())?
+        .to_string())
+}
+
+fn verify_now(password: &str, hash: &str) -> Result<bool, AppError> {
+    let hash = PasswordHash::new(hash).map_err(argon2::password_hash::Error::from)?;
+    match Argon2::default().verify_password(password.as_bytes(), &hash) {
+        Ok(()) => Ok(true),
+        Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn length_counts_characters_not_bytes() {
+        assert!(problem("sieben7", "ada").is_some());
+        assert_eq!(problem("ääääääää", "ada"), None);
+        assert_eq!(problem(&"ä".repeat(128), "ada"), None);
+        assert!(problem(&"a".repeat(129), "ada").is_some());
+    }
+
+    #[test]
+    fn the_first_guesses_are_refused() {
+        assert!(problem("Password", "ada").is_some());
+        assert!(problem("ada.lovelace", "Ada.Lovelace").is_some());
+    }
+
+    #[actix_web::test]
+    async fn a_hash_verifies_its_password_only() {
+        let passwords = Passwords::new().unwrap();
+        let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
+        assert!(hash.starts_with("$argon2id$"), "{hash}");
+        assert!(
+            passwords
+                .verify("correct horse".to_owned(), Some(&hash))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !passwords
+                .verify("battery staple".to_owned(), Some(&hash))
+                .await
+                .unwrap()
+        );
+    }
+
+    #[actix_web::test]
+    async fn nobody_logs_in_with_the_dummy() {
+        let passwords = Passwords::new().unwrap();
+        let answer = passwords
+            .verify("no account has this password".to_owned(), None)
+            .await;
+        assert!(!answer.unwrap());
+    }
+}

@@ -1,0 +1,41 @@
+//! Who is asking: the session and, if it belongs to somebody, the account.
+
+use std::pin::Pin;
+
+use actix_session::{Session, SessionExt as _};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, web};
+
+use crate::{
+    app::State,
+    error::AppError,
+    users::{User, Users},
+};
+
+/// The session of a request and the account that it is logged in to.
+pub(crate) struct Visitor {
+    pub(crate) session: Session,
+    pub(crate) user: Option<User>,
+}
+
+impl FromRequest for Visitor {
+    type Error = AppError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, AppError>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let session = request.get_session();
+        let state = request.app_data::<web::Data<State>>().cloned();
+        let state = state.expect("the application registers its state for all routes");
+        Box::pin(async move {
+            let user = account(&session, &state.users).await?;
+            Ok(Self { session, user })
+        })
+    }
+}
+
+/// A session may outlive its account. Then nobody is logged in.
+async fn account(session: &Session, users: &Users) -> Result<Option<User>, AppError> {
+    match session.principal() {
+        Some(id) => Ok(users.by_id(&id).await?),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,13 @@
+//! The application as its visitors meet it: over HTTP, on a free port, with a cookie jar.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a visit that cannot go on is a failed test"
+)]
+
+mod accounts;
+mod forms;
+mod journey;
+mod process;
+mod sessions;
+mod site;

@@ -1,0 +1,126 @@
+//! The program as somebody starts it.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+fn webapp(folder: &Path, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_webapp"));
+    command
+        .env_clear()
+        .envs(variables.iter().copied())
+        .current_dir(folder);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Runs it where it cannot start, and answers what it says.
+fn refusal(variables: &[(&str, &str)]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = webapp(folder.path(), variables).output().unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&stdout), "");
+    String::from_utf8_lossy(&stderr).into_owned()
+}
+
+#[test]
+fn production_without_a_key_does_not_start() {
+    let says = refusal(&[("APP_ENV", "production"), ("BIND", "127.0.0.1:0")]);
+    assert!(
+        says.contains("APP_SECRET_KEY") && says.contains("openssl rand -base64 64"),
+        "{says}"
+    );
+}
+
+#[test]
+fn a_key_that_is_too_short_does_not_start() {
+    let says = refusal(&[("APP_SECRET_KEY", "c2hvcnQ="), ("BIND", "127.0.0.1:0")]);
+    assert!(
+        says.contains("has 5 bytes") && says.contains("at least 64"),
+        "{says}"
+    );
+}
+
+#[test]
+fn an_unknown_store_does_not_start() {
+    let says = refusal(&[
+        ("SESSION_STORE", "memcached://127.0.0.1"),
+        ("BIND", "127.0.0.1:0"),
+    ]);
+    assert!(
+        says.contains("memcached://127.0.0.1") && says.contains("redis://"),
+        "{says}"
+    );
+}
+
+#[test]
+fn a_taken_port_is_explained() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    let says = refusal(&[("BIND", &address)]);
+    assert!(
+        says.contains(&address) && says.contains("set BIND"),
+        "{says}"
+    );
+}
+
+/// Ends the program also where a test fails half-way.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _already_gone = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+#[cfg(unix)]
+#[actix_web::test]
+async fn it_starts_with_nothing_configured_and_stops_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = Running(
+        webapp(folder.path(), &[("BIND", "127.0.0.1:0")])
+            .spawn()
+            .unwrap(),
+    );
+    let mut line = String::new();
+    BufReader::new(running.0.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let url = line
+        .trim()
+        .strip_prefix("Open ")
+        .expect("the first line names the address");
+    let page = reqwest::get(url).await.unwrap();
+    assert!(page.text().await.unwrap().contains("Notes and clicks"));
+    assert!(folder.path().join("data/dev-secret.key").exists());
+
+    let pid = running.0.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+    let mut log = String::new();
+    running
+        .0
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut log)
+        .unwrap();
+    assert!(log.contains("made a key for development"), "{log}");
+}

@@ -1,0 +1,1 @@
+//! Tests alone: this library and the published versions of `actix-session` over the same cookies and records.
