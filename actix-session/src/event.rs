@@ -46,7 +46,7 @@ pub(crate) fn gone(key: &SessionKey) {
 
 pub(crate) fn dropped(why: Why, key: Option<&SessionKey>) {
     let session = key.map(SessionKey::fingerprint);
-    tracing::info!(session, reason = %why, "the changes that a request made to its session are dropped");
+    tracing::warn!(session, reason = %why, "the changes that a request made to its session are dropped");
 }
 
 pub(crate) fn unknown_key(key: &SessionKey) {
@@ -100,8 +100,12 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        // Writing to a `String` cannot fail.
-        let _ = write!(text, ": {error}");
+        let message = error.to_string();
+        // Some errors show their cause themselves.
+        if !text.ends_with(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
         cause = error.source();
     }
     text

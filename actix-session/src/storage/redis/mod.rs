@@ -2,6 +2,8 @@
 
 mod conn;
 mod scripts;
+#[cfg_attr(not(feature = "redis-session-rustls"), path = "no_tls.rs")]
+mod tls;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -142,6 +144,7 @@ impl RedisSessionStoreBuilder {
     /// # Errors
     /// The URL is none, or the server does not answer.
     pub async fn build(self) -> Result<RedisSessionStore, anyhow::Error> {
+        tls::prepare();
         let client = Client::open(self.url.as_str()).context(
             "the Redis address is not a URL such as redis://127.0.0.1:6379 (rediss:// needs the \
              feature redis-session-rustls or redis-session-native-tls)",

@@ -1,0 +1,247 @@
+//! What requests do to their session.
+
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    Clock, Login, Session,
+    clock::SharedClock,
+    record::Record,
+    session::Snapshot,
+};
+
+/// The entry that the session has from before.
+pub(super) const OLD: &str = "old";
+/// The counter that every `modify` counts up.
+pub(super) const COUNT: &str = "n";
+/// All entries that there may be.
+pub(super) const NAMES: [&str; 4] = [OLD, COUNT, "x", "y"];
+/// The value of [`OLD`].
+pub(super) const OLD_VALUE: &str = "7";
+/// Who is logged in from before, where somebody is; and who logs in by most logins.
+pub(super) const SOMEBODY: &str = "somebody";
+const ANOTHER: &str = "another";
+
+/// What one request's handler does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Kind {
+    /// Asks whether its key is current, and touches.
+    Read,
+    InsertX,
+    InsertY,
+    RemoveOld,
+    Modify,
+    ModifyInsertX,
+    SetTtl,
+    Clear,
+    ClearInsertY,
+    Renew,
+    RenewInsertX,
+    RenewModify,
+    ClearRenew,
+    ClearRenewInsertY,
+    Login,
+    LoginInsertX,
+    LoginAnother,
+    Reauthenticate,
+    Purge,
+    PurgeInsertX,
+}
+
+/// What an acknowledged request has made of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Want {
+    /// The request's own value is there.
+    Set,
+    Absent,
+    /// The request is counted, once.
+    Counted,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 20] = [
+        Self::Read,
+        Self::InsertX,
+        Self::InsertY,
+        Self::RemoveOld,
+        Self::Modify,
+        Self::ModifyInsertX,
+        Self::SetTtl,
+        Self::Clear,
+        Self::ClearInsertY,
+        Self::Renew,
+        Self::RenewInsertX,
+        Self::RenewModify,
+        Self::ClearRenew,
+        Self::ClearRenewInsertY,
+        Self::Login,
+        Self::LoginInsertX,
+        Self::LoginAnother,
+        Self::Reauthenticate,
+        Self::Purge,
+        Self::PurgeInsertX,
+    ];
+
+    /// The handler.
+    fn handle(self, session: &Session, who: usize) {
+        let insert = |name| session.insert(name, value(who)).unwrap();
+        let modify = || {
+            let one = one(who);
+            session
+                .modify(COUNT, move |n: Option<u64>| Some(n.unwrap_or(0) + one))
+                .unwrap();
+        };
+        let login = |principal| {
+            let login = Login::new(principal).device(who.to_string());
+            session.login_with(login).unwrap();
+        };
+        match self {
+            Self::Read => {}
+            Self::InsertX => insert("x"),
+            Self::InsertY => insert("y"),
+            Self::RemoveOld => drop(session.remove(OLD)),
+            Self::Modify => modify(),
+            Self::ModifyInsertX => {
+                modify();
+                insert("x");
+            }
+            Self::SetTtl => session.set_ttl(actix_web::cookie::time::Duration::hours(1)),
+            Self::Clear => session.clear(),
+            Self::ClearInsertY => {
+                session.clear();
+                insert("y");
+            }
+            Self::Renew => session.renew(),
+            Self::RenewInsertX => {
+                insert("x");
+                session.renew();
+            }
+            Self::RenewModify => {
+                modify();
+                session.renew();
+            }
+            Self::ClearRenew => {
+                session.clear();
+                session.renew();
+            }
+            Self::ClearRenewInsertY => {
+                session.clear();
+                session.renew();
+                insert("y");
+            }
+            Self::Login => login(SOMEBODY),
+            Self::LoginInsertX => {
+                login(SOMEBODY);
+                insert("x");
+            }
+            Self::LoginAnother => login(ANOTHER),
+            // Where nobody is logged in it is an error, and the request changes nothing.
+            Self::Reauthenticate => drop(session.reauthenticated()),
+            Self::Purge => session.purge(),
+            Self::PurgeInsertX => {
+                session.purge();
+                insert("x");
+            }
+        }
+    }
+
+    /// The entries that the handler names, and what becomes of each.
+    pub(super) fn wants(self) -> &'static [(&'static str, Want)] {
+        match self {
+            Self::InsertX | Self::RenewInsertX | Self::LoginInsertX | Self::PurgeInsertX => {
+                &[("x", Want::Set)]
+            }
+            Self::InsertY | Self::ClearInsertY | Self::ClearRenewInsertY => &[("y", Want::Set)],
+            Self::RemoveOld => &[(OLD, Want::Absent)],
+            Self::Modify | Self::RenewModify => &[(COUNT, Want::Counted)],
+            Self::ModifyInsertX => &[(COUNT, Want::Counted), ("x", Want::Set)],
+            _ => &[],
+        }
+    }
+
+    pub(super) fn names(self, name: &str) -> bool {
+        self.wants().iter().any(|(named, _)| *named == name)
+    }
+
+    pub(super) fn clears(self) -> bool {
+        matches!(
+            self,
+            Self::Clear | Self::ClearInsertY | Self::ClearRenew | Self::ClearRenewInsertY
+        )
+    }
+
+    pub(super) fn purges(self) -> bool {
+        matches!(self, Self::Purge | Self::PurgeInsertX)
+    }
+
+    pub(super) fn logs_in(self) -> bool {
+        matches!(self, Self::Login | Self::LoginInsertX | Self::LoginAnother)
+    }
+
+    /// What a request of this kind asks for, having loaded this.
+    pub(super) fn snapshot(self, who: usize, base: Option<&Record>) -> &'static Snapshot {
+        /// All that a handler may take notice of.
+        type Seen = (Kind, usize, Option<String>, bool);
+        static KNOWN: LazyLock<Mutex<HashMap<Seen, &'static Snapshot>>> =
+            LazyLock::new(Mutex::default);
+
+        let principal = base.and_then(Record::principal).map(str::to_owned);
+        let old = base.is_some_and(|base| base.state().contains(OLD));
+        let seen = (self, who, principal, old);
+        // Leaked, because machines borrow their changes: a few hundred small ones.
+        KNOWN
+            .lock()
+            .unwrap()
+            .entry(seen)
+            .or_insert_with(|| Box::leak(Box::new(self.record(who, base))))
+    }
+
+    fn record(self, who: usize, base: Option<&Record>) -> Snapshot {
+        let session = Session::of_request(SharedClock::new(Still));
+        if let Some(base) = base {
+            session.lock().load(base.clone());
+        }
+        self.handle(&session, who);
+        let mut snapshot = session.lock().take_snapshot();
+        // What the handle draws by chance is counted here.
+        let changes = &mut snapshot.changes;
+        changes.cleared = changes.cleared.map(|_| epoch(who));
+        if let Some(login) = &mut changes.login {
+            login.id = 100 + u128::try_from(who).unwrap();
+        }
+        snapshot
+    }
+}
+
+/// The value that a request gives to the entries that it sets.
+pub(super) fn value(who: usize) -> usize {
+    10 + who
+}
+
+/// What a request adds to the counter: it counts in a hexadecimal digit of its own.
+fn one(who: usize) -> u64 {
+    16_u64.pow(u32::try_from(who).unwrap())
+}
+
+/// How often a request is counted.
+pub(super) fn counted(count: &str, who: usize) -> u64 {
+    let count: u64 = count.parse().expect("a counter is a number");
+    count / one(who) % 16
+}
+
+/// The epoch that a request's `clear` draws.
+pub(super) fn epoch(who: usize) -> u64 {
+    1 + u64::try_from(who).unwrap()
+}
+
+/// Time stands still.
+pub(super) struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_000_000)
+    }
+}
