@@ -1,6 +1,13 @@
 //! What the log may say: events with reasons and fingerprints, never a key or a value.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use crate::{middleware::Why, storage::SessionKey};
 
@@ -49,33 +56,78 @@ pub(crate) fn dropped(why: Why, key: Option<&SessionKey>) {
     tracing::warn!(session, reason = %why, "the changes that a request made to its session are dropped");
 }
 
-pub(crate) fn unknown_key(key: &SessionKey) {
-    tracing::debug!(session = %key.fingerprint(), "a session key leads to no record");
+/// Why a cookie does not count as a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, derive_more::Display)]
+pub(crate) enum Refusal {
+    /// No key of ours sealed it for this cookie.
+    #[display("bad-seal")]
+    BadSeal,
+    /// Its signature does not say for which cookie it was made.
+    #[display("unbound-signature")]
+    Unbound,
+    /// Its key leads to no record: it ended, expired, or never was.
+    #[display("unknown-key")]
+    UnknownKey,
+    /// Its record cannot be read, and is left as it is.
+    #[display("unreadable-record")]
+    Unreadable,
+    /// Another live session came before it.
+    #[display("duplicate-cookie")]
+    Duplicate,
 }
 
-pub(crate) fn unreadable_record(key: &SessionKey) {
-    tracing::warn!(
-        session = %key.fingerprint(),
-        "a session record cannot be read; it is left as it is, and the request starts empty"
-    );
+/// One event for a cookie that is refused. What a client can send without end is counted instead of
+/// told each time.
+pub(crate) fn refused(reason: Refusal, key: Option<&SessionKey>) {
+    static BAD_SEALS: Throttle = Throttle::new();
+    static UNKNOWN_KEYS: Throttle = Throttle::new();
+
+    let session = key.map(SessionKey::fingerprint);
+    match reason {
+        Refusal::BadSeal => {
+            if let Some(unreported) = BAD_SEALS.pass() {
+                tracing::info!(%reason, unreported, "a session cookie is refused");
+            }
+        }
+        Refusal::UnknownKey => {
+            if let Some(unreported) = UNKNOWN_KEYS.pass() {
+                tracing::info!(%reason, session, unreported, "a session cookie is refused");
+            }
+        }
+        Refusal::Unbound | Refusal::Unreadable | Refusal::Duplicate => {
+            tracing::warn!(%reason, session, "a session cookie is refused");
+        }
+    }
 }
 
-pub(crate) fn duplicate_cookie(key: &SessionKey) {
-    tracing::warn!(
-        session = %key.fingerprint(),
-        "a request came with several live session cookies; the first one is used"
-    );
+/// Lets one event a second pass.
+struct Throttle {
+    /// Seconds since the first use, plus one.
+    last: AtomicU64,
+    held_back: AtomicU64,
 }
 
-pub(crate) fn refused_cookie() {
-    tracing::debug!("a session cookie does not verify; it counts as none");
-}
+impl Throttle {
+    const fn new() -> Self {
+        Self {
+            last: AtomicU64::new(0),
+            held_back: AtomicU64::new(0),
+        }
+    }
 
-pub(crate) fn refused_unbound() {
-    tracing::warn!(
-        "a signed cookie-stored session is refused: its signature, as actix-session 0.11 and \
-         older made them, does not say for which cookie it was made"
-    );
+    /// How many events were held back since the last that passed; `None` for one that does not.
+    fn pass(&self) -> Option<u64> {
+        static START: OnceLock<Instant> = OnceLock::new();
+        self.pass_at(START.get_or_init(Instant::now).elapsed().as_secs() + 1)
+    }
+
+    fn pass_at(&self, now: u64) -> Option<u64> {
+        if self.last.swap(now, Ordering::Relaxed) == now {
+            self.held_back.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.held_back.swap(0, Ordering::Relaxed))
+    }
 }
 
 pub(crate) fn store_failed(operation: &'static str, error: &dyn std::error::Error) {
@@ -109,4 +161,26 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+pub(crate) fn replaced_line() {
+    tracing::warn!(
+        "a handler set a cookie of the session cookie's name; its line is replaced by the session's"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_one_kind_is_one_event_a_second_that_counts_the_others() {
+        let throttle = Throttle::new();
+        assert_eq!(throttle.pass_at(1), Some(0));
+        for _ in 0..1_000 {
+            assert_eq!(throttle.pass_at(1), None);
+        }
+        assert_eq!(throttle.pass_at(2), Some(1_000));
+        assert_eq!(throttle.pass_at(3), Some(0));
+    }
 }

@@ -124,6 +124,12 @@ pub enum TtlExtensionPolicy {
 
     /// A change of the state, or a renewal of the key.
     OnStateChanges,
+
+    /// Every request that comes with a live session, but at most once in this time.
+    ///
+    /// A session then lives for its time to live after its last request, less this much at the
+    /// most, and a busy one costs hardly more than with [`OnStateChanges`](Self::OnStateChanges).
+    AtMostEvery(Duration),
 }
 
 const fn default_ttl() -> Duration {

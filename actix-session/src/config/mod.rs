@@ -1,21 +1,25 @@
 //! Settings of [`SessionMiddleware`].
 
+mod builder;
 mod error;
 mod lifecycle;
+mod policy;
+pub mod secret_key;
 
-use std::time::{Duration as StdDuration, SystemTime};
+use std::time::Duration as StdDuration;
 
-use actix_web::cookie::{Key, SameSite, time::Duration};
+use actix_web::cookie::{Key, SameSite};
 
+pub use self::builder::SessionMiddlewareBuilder;
 pub use self::error::ConfigError;
 pub use self::lifecycle::{
     BrowserSession, PersistentSession, SessionLifecycle, TtlExtensionPolicy,
 };
+pub use self::policy::SessionPolicy;
 pub use crate::record::WireFormat;
 use crate::{
-    SessionMiddleware,
-    clock::{Clock, Millis, SharedClock},
-    storage::SessionStore,
+    clock::{Millis, SharedClock},
+    storage::Extension,
 };
 
 /// The longest time that browsers keep a cookie: 400 days (RFC 6265bis, 5.5).
@@ -57,228 +61,21 @@ pub enum OnLoadError {
     Anonymous,
 }
 
-/// Settings of a [`SessionMiddleware`], made by [`SessionMiddleware::builder`].
-///
-/// # Examples
-/// ```
-/// use actix_session::{
-///     SessionMiddleware,
-///     config::{CookieContentSecurity, PersistentSession},
-///     storage::MemorySessionStore,
-/// };
-/// use actix_web::cookie::{Key, SameSite, time::Duration};
-///
-/// # let secret_key = Key::generate();
-/// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
-///     .cookie_name("shop_session".to_owned())
-///     .cookie_same_site(SameSite::Strict)
-///     .cookie_content_security(CookieContentSecurity::Signed)
-///     .session_lifecycle(PersistentSession::default().session_ttl(Duration::weeks(2)))
-///     .build();
-/// # let _ = middleware;
-/// ```
-#[must_use]
-pub struct SessionMiddlewareBuilder<Store: SessionStore> {
-    store: Store,
-    configuration: Configuration,
-}
-
-impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
-    pub(crate) fn new(store: Store, key: Key) -> Self {
-        Self {
-            store,
-            configuration: Configuration::new(key),
-        }
-    }
-
-    /// Sets the cookie's name; `id` by default.
-    pub fn cookie_name(mut self, name: String) -> Self {
-        self.configuration.cookie.name = name;
-        self
-    }
-
-    /// Sets the cookie's `Secure` attribute: browsers then send it over `https` alone. `true` by
-    /// default.
-    pub fn cookie_secure(mut self, secure: bool) -> Self {
-        self.configuration.cookie.secure = secure;
-        self
-    }
-
-    /// Sets how long sessions and their cookies live; [`BrowserSession`] by default.
-    pub fn session_lifecycle<S: Into<SessionLifecycle>>(mut self, session_lifecycle: S) -> Self {
-        let (persistent, ttl, extension) = match session_lifecycle.into() {
-            SessionLifecycle::BrowserSession(browser) => {
-                (false, browser.state_ttl, browser.state_ttl_extension_policy)
-            }
-            SessionLifecycle::PersistentSession(session) => {
-                (true, session.session_ttl, session.ttl_extension_policy)
-            }
-        };
-        self.configuration.persistent = persistent;
-        self.configuration.ttl = ttl.into();
-        self.configuration.extend = matches!(extension, TtlExtensionPolicy::OnEveryRequest);
-        self
-    }
-
-    /// Sets the cookie's `SameSite` attribute; `Lax` by default.
-    pub fn cookie_same_site(mut self, same_site: SameSite) -> Self {
-        self.configuration.cookie.same_site = same_site;
-        self
-    }
-
-    /// Sets the cookie's `Path` attribute; `/` by default.
-    pub fn cookie_path(mut self, path: String) -> Self {
-        self.configuration.cookie.path = path;
-        self
-    }
-
-    /// Sets the cookie's `Domain` attribute; none by default, so that the cookie is for the host
-    /// that set it and not for its subdomains.
-    pub fn cookie_domain(mut self, domain: Option<String>) -> Self {
-        self.configuration.cookie.domain = domain;
-        self
-    }
-
-    /// Sets how the cookie's content is secured; [`CookieContentSecurity::Private`] by default.
-    pub fn cookie_content_security(mut self, content_security: CookieContentSecurity) -> Self {
-        self.configuration.content_security = content_security;
-        self
-    }
-
-    /// Sets the cookie's `HttpOnly` attribute: scripts cannot read the cookie then. `true` by
-    /// default.
-    pub fn cookie_http_only(mut self, http_only: bool) -> Self {
-        self.configuration.cookie.http_only = http_only;
-        self
-    }
-
-    /// Sets what stores write; [`WireFormat::V1`] by default.
-    pub fn wire_format(mut self, format: WireFormat) -> Self {
-        self.configuration.format = format;
-        self
-    }
-
-    /// Accepts signed cookie-stored sessions of actix-session 0.11 and older; not by default.
-    ///
-    /// Their signature does not say for which cookie it was made: the value of any other signed
-    /// cookie whose text a user influences can pass for a session. Accept them for as long as such
-    /// sessions live, and no longer. (With stores on the server they are always accepted: there the
-    /// value has to name a live record.)
-    pub fn accept_unbound_signatures(mut self, accept: bool) -> Self {
-        self.configuration.accepts_unbound = accept;
-        self
-    }
-
-    /// Sets when a session ends at the latest, however busy it is; counted from its creation, or
-    /// from the last [`login`](crate::Session::login) or
-    /// [`reauthenticated`](crate::Session::reauthenticated). None by default.
-    ///
-    /// # Examples
-    /// ```
-    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
-    /// # use actix_web::cookie::{Key, time::Duration};
-    /// # let secret_key = Key::generate();
-    /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
-    ///     .absolute_timeout(Duration::hours(12))
-    ///     .build();
-    /// # let _ = middleware;
-    /// ```
-    pub fn absolute_timeout(mut self, limit: Duration) -> Self {
-        self.configuration.absolute = Some(limit.into());
-        self
-    }
-
-    /// Says that servers of actix-session 0.11 or older share the store, so that an absolute timeout
-    /// under [`WireFormat::V0_11`] is best effort: they may drop or copy the facts of a session.
-    pub fn mixed_fleet(mut self) -> Self {
-        self.configuration.mixed_fleet = true;
-        self
-    }
-
-    /// Sets until when cookie-stored sessions without times are accepted, as actix-session 0.11 and
-    /// older made them. Without it they always are, with a warning at each start: a copy of such a
-    /// cookie never ends by itself.
-    pub fn legacy_cookies_until(mut self, date: SystemTime) -> Self {
-        self.configuration.untimed_until = Some(date.into());
-        self
-    }
-
-    /// Sets what happens where the store fails to load a session; [`OnLoadError::Fail`] by default.
-    pub fn on_load_error(mut self, policy: OnLoadError) -> Self {
-        self.configuration.on_load_error = policy;
-        self
-    }
-
-    /// Sets for how long requests that came before a renewal can still find what it led to; 60
-    /// seconds by default. It has to cover the longest handler.
-    pub fn renewal_grace(mut self, grace: Duration) -> Self {
-        self.configuration.grace = grace.into();
-        self
-    }
-
-    /// Sets how long all attempts of one commit may take together; 3 seconds by default. Past it
-    /// the response is a 503.
-    pub fn commit_budget(mut self, budget: StdDuration) -> Self {
-        self.configuration.budget = budget;
-        self
-    }
-
-    /// Sets where the time comes from, for tests; the store should have the same clock.
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.configuration.clock = SharedClock::new(clock);
-        self
-    }
-
-    /// Finishes the settings, and refuses those that cannot do what they say.
-    ///
-    /// # Errors
-    /// [`ConfigError`] says what to change.
-    ///
-    /// # Examples
-    /// ```
-    /// # use actix_session::{SessionMiddleware, config::PersistentSession, storage::MemorySessionStore};
-    /// # use actix_web::cookie::{Key, time::Duration};
-    /// # let secret_key = Key::generate();
-    /// let ten_years = PersistentSession::default().session_ttl(Duration::weeks(520));
-    /// let refused = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
-    ///     .session_lifecycle(ten_years)
-    ///     .try_build()
-    ///     .unwrap_err();
-    /// assert!(refused.to_string().contains("400 days"));
-    /// ```
-    pub fn try_build(self) -> Result<SessionMiddleware<Store>, ConfigError> {
-        self.configuration.check()?;
-        Ok(self.build())
-    }
-
-    /// Finishes the settings.
-    ///
-    /// Times to live of zero or less, and beyond 400 days, are clamped, with a warning.
-    #[must_use]
-    pub fn build(self) -> SessionMiddleware<Store> {
-        SessionMiddleware::from_parts(self.store, self.configuration.clamped())
-    }
-}
-
-/// Shows nothing of the keys.
-impl<Store: SessionStore> std::fmt::Debug for SessionMiddlewareBuilder<Store> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SessionMiddlewareBuilder")
-            .field("cookie", &self.configuration.cookie)
-            .finish_non_exhaustive()
-    }
-}
-
 /// All settings, as the builder was told.
 #[derive(Clone)]
 pub(crate) struct Configuration {
     pub(crate) cookie: CookieAttributes,
     pub(crate) key: Key,
+    pub(crate) previous_keys: Vec<Key>,
+    /// Other names under which the cookie is read.
+    pub(crate) read_also: Vec<String>,
+    /// Of several live cookies none is used.
+    pub(crate) one_live_cookie: bool,
     pub(crate) content_security: CookieContentSecurity,
     /// The cookie has a `Max-Age`.
     pub(crate) persistent: bool,
     pub(crate) ttl: Millis,
-    pub(crate) extend: bool,
+    pub(crate) extend: Extension,
     pub(crate) absolute: Option<Millis>,
     pub(crate) grace: Millis,
     pub(crate) budget: StdDuration,
@@ -298,6 +95,7 @@ pub(crate) struct CookieAttributes {
     pub(crate) secure: bool,
     pub(crate) http_only: bool,
     pub(crate) same_site: SameSite,
+    pub(crate) partitioned: bool,
 }
 
 impl Configuration {
@@ -310,12 +108,16 @@ impl Configuration {
                 secure: true,
                 http_only: true,
                 same_site: SameSite::Lax,
+                partitioned: false,
             },
             key,
+            previous_keys: Vec::new(),
+            read_also: Vec::new(),
+            one_live_cookie: false,
             content_security: CookieContentSecurity::Private,
             persistent: false,
             ttl: Millis::secs(86_400),
-            extend: false,
+            extend: Extension::Never,
             absolute: None,
             grace: crate::storage::terms::GRACE,
             budget: crate::storage::terms::BUDGET,
@@ -329,6 +131,10 @@ impl Configuration {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        self.cookie.check()?;
+        for name in &self.read_also {
+            check_name(name)?;
+        }
         let longest = if self.persistent {
             LONGEST
         } else {
@@ -360,6 +166,60 @@ impl Configuration {
     }
 }
 
+impl CookieAttributes {
+    /// Whether browsers take and keep the cookie as it is set (RFC 6265bis, CHIPS).
+    fn check(&self) -> Result<(), ConfigError> {
+        check_name(&self.name)?;
+        if !self.path.starts_with('/') || !is_attribute(&self.path) {
+            return Err(ConfigError::Path);
+        }
+        if self
+            .domain
+            .as_deref()
+            .is_some_and(|domain| domain.is_empty() || !is_attribute(domain))
+        {
+            return Err(ConfigError::Domain);
+        }
+        // Browsers compare these prefixes without regard to case.
+        let name = self.name.to_ascii_lowercase();
+        let of_host = name.starts_with("__host-");
+        let http_only = name.starts_with("__http-") || name.starts_with("__host-http-");
+        let prefixed = of_host || http_only || name.starts_with("__secure-");
+        let whole_host = self.path == "/" && self.domain.is_none();
+        if of_host && !(self.secure && whole_host) {
+            return Err(ConfigError::HostPrefix);
+        }
+        if prefixed && !self.secure {
+            return Err(ConfigError::SecurePrefix);
+        }
+        if http_only && !self.http_only {
+            return Err(ConfigError::HttpPrefix);
+        }
+        if self.same_site == SameSite::None && !self.secure {
+            return Err(ConfigError::SameSiteNone);
+        }
+        if self.partitioned && !(self.secure && self.same_site == SameSite::None) {
+            return Err(ConfigError::Partitioned);
+        }
+        Ok(())
+    }
+}
+
+fn check_name(name: &str) -> Result<(), ConfigError> {
+    let is_token = !name.is_empty() && crate::cookie::write::wire_name(name) == name;
+    if is_token && name.len() <= 256 {
+        Ok(())
+    } else {
+        Err(ConfigError::Name)
+    }
+}
+
+/// Browsers drop an attribute of more than 1,024 octets, and end one at a semicolon.
+fn is_attribute(value: &str) -> bool {
+    let visible = |byte: u8| (0x20..0x7f).contains(&byte) && !matches!(byte, b';' | b',');
+    value.len() <= 1024 && value.bytes().all(visible)
+}
+
 fn clamp(ttl: Millis, longest: Millis) -> Millis {
     let clamped = if ttl <= Millis::ZERO {
         SHORTEST
@@ -382,7 +242,116 @@ fn clamp(ttl: Millis, longest: Millis) -> Millis {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::cookie::time::Duration;
+
     use super::*;
+
+    fn refused(change: impl FnOnce(&mut Configuration)) -> Option<ConfigError> {
+        let mut configuration = Configuration::new(Key::generate());
+        change(&mut configuration);
+        configuration.check().err()
+    }
+
+    /// Every combination of prefix and attributes: exactly those that browsers take are built.
+    #[test]
+    fn contradictions_with_a_prefix_are_refused() {
+        for name in [
+            "id",
+            "__Secure-id",
+            "__Host-id",
+            "__host-id",
+            "__Http-id",
+            "__Host-Http-id",
+        ] {
+            for bits in 0..16_u8 {
+                let [secure, root, host_only, http_only] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
+                let lower = name.to_ascii_lowercase();
+                let valid = (!lower.starts_with("__") || secure)
+                    && (!lower.starts_with("__host-") || (root && host_only))
+                    && (!lower.contains("http-") || http_only);
+                let error = refused(|configuration| {
+                    let cookie = &mut configuration.cookie;
+                    cookie.name = name.to_owned();
+                    cookie.secure = secure;
+                    cookie.http_only = http_only;
+                    cookie.path = if root { "/" } else { "/app" }.to_owned();
+                    cookie.domain = (!host_only).then(|| "example.org".to_owned());
+                });
+                assert_eq!(error.is_none(), valid, "{name} {bits:04b} {error:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_browsers_refuse_is_refused_with_its_remedy() {
+        let none = |configuration: &mut Configuration| {
+            configuration.cookie.same_site = SameSite::None;
+        };
+        assert_eq!(refused(none), None);
+        let insecure = refused(|c| {
+            none(c);
+            c.cookie.secure = false;
+        });
+        assert_eq!(insecure, Some(ConfigError::SameSiteNone));
+        let partitioned = |c: &mut Configuration| c.cookie.partitioned = true;
+        assert_eq!(refused(partitioned), Some(ConfigError::Partitioned));
+        assert_eq!(
+            refused(|c| {
+                none(c);
+                partitioned(c)
+            }),
+            None
+        );
+        for path in ["", "app", "/a;b", "/a\r\nb", "/\u{e9}"] {
+            assert_eq!(
+                refused(|c| c.cookie.path = path.into()),
+                Some(ConfigError::Path)
+            );
+        }
+        let long = format!("/{}", "a".repeat(1024));
+        assert_eq!(refused(|c| c.cookie.path = long), Some(ConfigError::Path));
+        for domain in ["", "a;b", "a,b", "a\0"] {
+            let error = refused(|c| c.cookie.domain = Some(domain.into()));
+            assert_eq!(error, Some(ConfigError::Domain));
+        }
+        for name in ["", "a b", "a;b", "a=b", "a,b", "a\r\nb", "\u{e9}"] {
+            assert_eq!(
+                refused(|c| c.cookie.name = name.into()),
+                Some(ConfigError::Name)
+            );
+        }
+    }
+
+    #[test]
+    fn times_and_formats_that_cannot_be_are_refused() {
+        assert_eq!(refused(|c| c.ttl = Millis(0)), Some(ConfigError::Ttl));
+        let long = |c: &mut Configuration| c.ttl = LONGEST + Millis(1);
+        assert_eq!(refused(long), None);
+        assert_eq!(
+            refused(|c| {
+                long(c);
+                c.persistent = true
+            }),
+            Some(ConfigError::Ttl)
+        );
+        let absolute = |c: &mut Configuration| c.absolute = Some(Millis(1));
+        assert_eq!(
+            refused(|c| c.absolute = Some(Millis(0))),
+            Some(ConfigError::AbsoluteTimeout)
+        );
+        let old = |c: &mut Configuration| {
+            absolute(c);
+            c.format = WireFormat::V0_11
+        };
+        assert_eq!(refused(old), Some(ConfigError::MixedFleet));
+        assert_eq!(
+            refused(|c| {
+                old(c);
+                c.mixed_fleet = true
+            }),
+            None
+        );
+    }
 
     #[test]
     fn absurd_times_are_clamped() {

@@ -77,6 +77,9 @@ fn append(
     if let Some(domain) = &attributes.domain {
         let _ = write!(field, "; Domain={domain}");
     }
+    if attributes.partitioned {
+        field.push_str("; Partitioned");
+    }
     if let Some(seconds) = max_age {
         let _ = write!(field, "; Max-Age={seconds}");
     }
@@ -136,6 +139,7 @@ mod tests {
             secure: true,
             http_only: true,
             same_site: SameSite::Strict,
+            partitioned: true,
         }
     }
 

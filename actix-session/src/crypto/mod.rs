@@ -18,10 +18,12 @@ const MAC_LENGTH: usize = 44;
 /// Tells our MACs from those over a bare value, whatever the value is.
 const PURPOSE: &[u8] = b"actix-session signed cookie v1\0";
 
-/// A secret key, set up once for one cookie.
+/// The secret keys, set up once for one cookie.
 pub(crate) struct Sealer {
     name: String,
-    mode: Mode,
+    /// The first one seals, all of them open.
+    first: Mode,
+    previous: Vec<Mode>,
     /// Write what servers of version 0.11 and older can open.
     old_mac: bool,
 }
@@ -31,40 +33,52 @@ enum Mode {
     Signed(hmac::Key),
 }
 
+impl Mode {
+    fn new(key: &Key, security: CookieContentSecurity) -> Self {
+        match security {
+            CookieContentSecurity::Private => {
+                let key = UnboundKey::new(&AES_256_GCM, key.encryption());
+                let key = key.expect("`Key` has 32 bytes for encryption");
+                Self::Private(Box::new(LessSafeKey::new(key)))
+            }
+            CookieContentSecurity::Signed => {
+                Self::Signed(hmac::Key::new(hmac::HMAC_SHA256, key.signing()))
+            }
+        }
+    }
+}
+
 /// An opened value.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unsealed {
     pub(crate) value: String,
     /// The MAC does not say for which cookie the value was made.
     pub(crate) unbound: bool,
+    /// An older key opened it.
+    pub(crate) old_key: bool,
 }
 
 impl Sealer {
     pub(crate) fn new(
         key: &Key,
+        previous: &[Key],
         security: CookieContentSecurity,
         name: &str,
         format: WireFormat,
     ) -> Self {
-        let mode = match security {
-            CookieContentSecurity::Private => {
-                let key = UnboundKey::new(&AES_256_GCM, key.encryption());
-                let key = key.expect("`Key` has 32 bytes for encryption");
-                Mode::Private(Box::new(LessSafeKey::new(key)))
-            }
-            CookieContentSecurity::Signed => {
-                Mode::Signed(hmac::Key::new(hmac::HMAC_SHA256, key.signing()))
-            }
-        };
         Self {
             name: name.to_owned(),
-            mode,
+            first: Mode::new(key, security),
+            previous: previous
+                .iter()
+                .map(|key| Mode::new(key, security))
+                .collect(),
             old_mac: format == WireFormat::V0_11,
         }
     }
 
     pub(crate) fn seal(&self, value: &str) -> anyhow::Result<String> {
-        match &self.mode {
+        match &self.first {
             Mode::Private(key) => self.encrypt(key, value),
             Mode::Signed(key) => {
                 let mac = if self.old_mac {
@@ -79,14 +93,29 @@ impl Sealer {
         }
     }
 
-    /// `None` is the only answer to whatever was not sealed with this key for this cookie.
+    /// `None` is the only answer to whatever was not sealed with one of the keys for this cookie.
     pub(crate) fn open(&self, sealed: &str) -> Option<Unsealed> {
-        match &self.mode {
+        if let Some(unsealed) = self.open_with(&self.first, sealed) {
+            return Some(unsealed);
+        }
+        let older = self
+            .previous
+            .iter()
+            .find_map(|key| self.open_with(key, sealed));
+        older.map(|unsealed| Unsealed {
+            old_key: true,
+            ..unsealed
+        })
+    }
+
+    fn open_with(&self, key: &Mode, sealed: &str) -> Option<Unsealed> {
+        match key {
             Mode::Private(key) => {
                 let value = self.decrypt(key, sealed)?;
                 Some(Unsealed {
                     value,
                     unbound: false,
+                    old_key: false,
                 })
             }
             Mode::Signed(key) => self.verify(key, sealed),
@@ -124,6 +153,7 @@ impl Sealer {
         let unsealed = |unbound| Unsealed {
             value: value.to_owned(),
             unbound,
+            old_key: false,
         };
         if self.bound(key, value).verify(&mac) {
             return Some(unsealed(false));
@@ -194,7 +224,7 @@ mod tests {
     }
 
     fn sealer(byte: u8, mode: CookieContentSecurity, name: &str, format: WireFormat) -> Sealer {
-        Sealer::new(&key(byte), mode, name, format)
+        Sealer::new(&key(byte), &[], mode, name, format)
     }
 
     /// What actix-session 0.11 does to a cookie.
@@ -224,7 +254,7 @@ mod tests {
             for mode in MODES {
                 let new = sealer(1, mode, "id", WireFormat::V1);
                 let sealed = new.seal(&value).unwrap();
-                let expected = Unsealed { value: value.clone(), unbound: false };
+                let expected = Unsealed { value: value.clone(), unbound: false, old_key: false };
                 prop_assert_eq!(new.open(&sealed), Some(expected));
                 let old = new.open(&published(mode, "id", &value)).unwrap();
                 prop_assert_eq!(&old.value, &value);
@@ -249,6 +279,25 @@ mod tests {
             let sealed = sealer(1, mode, "id", WireFormat::V1).seal("value").unwrap();
             assert_eq!(sealer(1, mode, "idx", WireFormat::V1).open(&sealed), None);
             assert_eq!(sealer(2, mode, "id", WireFormat::V1).open(&sealed), None);
+        }
+    }
+
+    #[test]
+    fn older_keys_open_and_say_so_in_any_order_and_removed_ones_do_not() {
+        for mode in MODES {
+            let with = |first, previous: &[u8]| {
+                let previous: Vec<Key> = previous.iter().map(|byte| key(*byte)).collect();
+                Sealer::new(&key(first), &previous, mode, "id", WireFormat::V1)
+            };
+            let sealed = with(1, &[]).seal("value").unwrap();
+            for previous in [[1, 3], [3, 1]] {
+                let opened = with(2, &previous).open(&sealed).unwrap();
+                assert_eq!((opened.value.as_str(), opened.old_key), ("value", true));
+            }
+            assert!(!with(1, &[2, 3]).open(&sealed).unwrap().old_key);
+            assert_eq!(with(2, &[3]).open(&sealed), None);
+            let many: Vec<u8> = (2..=255).collect();
+            assert_eq!(with(2, &many).open(&sealed), None);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The way out: carries out what was decided.
 
-use actix_web::{HttpResponse, error::InternalError, http::StatusCode, http::header::HeaderMap};
+use actix_web::{HttpResponse, error::InternalError, http::StatusCode};
 
 use super::{
     Shared,
@@ -57,7 +57,10 @@ pub(crate) async fn finish<S: SessionStore>(
             if !ended {
                 end(shared, incoming).await.map_err(CommitError::Other)?;
             }
-            match (then_create, incoming.cookie_came) {
+            match (
+                then_create,
+                incoming.cookie_came || !incoming.old_names.is_empty(),
+            ) {
                 (true, _) => work.create().await,
                 (false, true) => Ok(CookieAction::Remove),
                 (false, false) => Ok(CookieAction::Leave),
@@ -163,6 +166,8 @@ impl<S: SessionStore> Work<'_, S> {
     fn set(&self, key: &SessionKey, end: End) -> Result<CookieAction, CommitError> {
         let sealed = self
             .shared
+            .cookies
+            .own
             .sealer
             .seal(key.as_ref())
             .map_err(CommitError::Other)?;
@@ -170,19 +175,6 @@ impl<S: SessionStore> Work<'_, S> {
         let pair = pair.map_err(CommitError::Other)?;
         let age = self.persistent().then(|| end.0 - self.terms.now);
         Ok(CookieAction::Set(pair, age))
-    }
-}
-
-pub(crate) fn write_cookie<S: SessionStore>(
-    shared: &Shared<S>,
-    headers: &mut HeaderMap,
-    action: CookieAction,
-) -> anyhow::Result<()> {
-    let cookie = &shared.configuration.cookie;
-    match action {
-        CookieAction::Leave => Ok(()),
-        CookieAction::Set(pair, age) => write::set(headers, cookie, pair, age),
-        CookieAction::Remove => write::remove(headers, cookie),
     }
 }
 

@@ -1,9 +1,11 @@
 //! The middleware: loads a request's session, and commits what was done to it.
 
-mod decide;
+mod cookies;
+pub(crate) mod decide;
 mod finish;
 mod guard;
-mod open;
+mod headers;
+pub(crate) mod open;
 
 use std::{
     fmt,
@@ -21,21 +23,21 @@ use actix_web::{
 
 pub(crate) use self::decide::Why;
 use self::{
+    cookies::Cookies,
     decide::{Exit, Policy},
-    finish::{commit_failed, finish, opaque, write_cookie},
+    finish::{commit_failed, finish, opaque},
     guard::{Guard, Outside, serve},
+    headers::write_headers,
     open::{Incoming, Loaded},
 };
 use crate::{
     Session,
     clock::Millis,
     config::{Configuration, OnLoadError, SessionMiddlewareBuilder},
-    cookie::write,
-    crypto::Sealer,
     event,
     record::{Record, WireFormat},
     session::InRequest,
-    storage::{SessionStore, Terms},
+    storage::{Extension, SessionStore, Terms},
 };
 
 /// The middleware that gives each request its [`Session`] and keeps it in a store.
@@ -88,9 +90,7 @@ impl<Store: SessionStore> fmt::Debug for SessionMiddleware<Store> {
 pub(crate) struct Shared<Store> {
     pub(crate) store: Store,
     pub(crate) configuration: Configuration,
-    pub(crate) sealer: Sealer,
-    /// The cookie's name as it stands in headers.
-    pub(crate) wire_name: String,
+    pub(crate) cookies: Cookies,
     /// Values of cookie-stored sessions whose MAC is not bound to the cookie's name are accepted.
     pub(crate) accepts_unbound: bool,
 }
@@ -107,22 +107,11 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
     }
 
     pub(crate) fn from_parts(store: Store, configuration: Configuration) -> Self {
-        let Configuration {
-            key,
-            content_security,
-            cookie,
-            format,
-            ..
-        } = &configuration;
-        let sealer = Sealer::new(key, *content_security, &cookie.name, *format);
-        let wire_name = write::wire_name(&cookie.name);
-        let accepts_unbound = configuration.accepts_unbound;
         Self(Rc::new(Shared {
             store,
+            cookies: Cookies::new(&configuration),
+            accepts_unbound: configuration.accepts_unbound,
             configuration,
-            sealer,
-            wire_name,
-            accepts_unbound,
         }))
     }
 }
@@ -144,7 +133,7 @@ impl<Store> Shared<Store> {
 
     pub(crate) fn policy(&self) -> Policy {
         Policy {
-            extend: self.configuration.extend,
+            extend: self.configuration.extend != Extension::Never,
             persistent: self.configuration.persistent,
         }
     }
@@ -278,7 +267,7 @@ where
         event::store_failed("commit", &error);
         commit_failed(error)
     })?;
-    write_cookie(&shared, response.headers_mut(), action).map_err(opaque)?;
+    write_headers(&shared, &incoming, &session, response.headers_mut(), action).map_err(opaque)?;
     Ok(response)
 }
 

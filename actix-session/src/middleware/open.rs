@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
 
-use super::Shared;
+use super::{Shared, cookies::Candidate};
 use crate::{
-    cookie::read,
-    event,
+    event::{self, Refusal},
     record::Record,
     storage::{LoadError, Opened, SessionKey, SessionStore, Terms},
 };
@@ -23,8 +22,12 @@ pub(crate) struct Incoming {
     pub(crate) others: Vec<SessionKey>,
     /// A cookie of our name came, whatever was in it.
     pub(crate) cookie_came: bool,
-    /// The value should be sealed anew: its MAC is of the old kind.
+    /// Cookies of other names that are read came.
+    pub(crate) old_names: Vec<String>,
+    /// The value should be sealed anew: an older key, name or MAC opened it.
     pub(crate) stale: bool,
+    /// Several live sessions came, and that is one too many.
+    pub(crate) ambiguous: bool,
     /// The store failed, and the request is served without a session.
     pub(crate) degraded: bool,
 }
@@ -51,47 +54,47 @@ impl Loaded {
     }
 }
 
-struct Candidate {
-    key: SessionKey,
-    unbound: bool,
-}
-
 impl Incoming {
     pub(crate) async fn load<S: SessionStore>(
         shared: &Shared<S>,
         headers: &HeaderMap,
         terms: &Terms,
     ) -> Result<Self, LoadError> {
-        let name = &shared.wire_name;
-        let values = read::values(headers, name);
-        if values.is_empty() {
-            let cookie_came = read::is_sent(headers, name);
-            return Ok(Self {
-                cookie_came,
-                ..Self::default()
-            });
-        }
-        let candidates = verified(shared, &values);
+        let found = shared.cookies.find(headers, shared.writes_old_mac());
         let mut incoming = Self {
-            cookie_came: true,
+            cookie_came: found.came,
+            old_names: found.others,
             ..Self::default()
         };
-        for (index, candidate) in candidates.into_iter().enumerate() {
+        for (index, candidate) in found.candidates.into_iter().enumerate() {
             if index >= LOOKED_UP {
                 incoming.others.push(candidate.key);
                 continue;
             }
             let (loaded, stale) = look_up(shared, candidate, terms).await?;
-            incoming.take(loaded, stale);
+            let one_only = shared.configuration.one_live_cookie;
+            incoming.take(loaded, stale, one_only);
+        }
+        if incoming.ambiguous {
+            incoming.use_none();
         }
         Ok(incoming)
     }
 
+    /// Whichever of several live sessions is the right one cannot be told.
+    fn use_none(&mut self) {
+        if let Loaded::Live(key, _) = std::mem::take(&mut self.loaded) {
+            self.others.push(key);
+        }
+        self.stale = false;
+    }
+
     /// The first live session is used; before there is one, a mark counts more than nothing.
-    fn take(&mut self, loaded: Loaded, stale: bool) {
+    fn take(&mut self, loaded: Loaded, stale: bool, one_only: bool) {
         let better = match (&self.loaded, &loaded) {
             (Loaded::Live(..), Loaded::Live(key, _)) => {
-                event::duplicate_cookie(key);
+                event::refused(Refusal::Duplicate, Some(key));
+                self.ambiguous |= one_only;
                 false
             }
             (Loaded::None, _) => true,
@@ -114,50 +117,36 @@ impl Incoming {
     }
 }
 
-fn verified<S: SessionStore>(shared: &Shared<S>, values: &[String]) -> Vec<Candidate> {
-    let mut candidates: Vec<Candidate> = Vec::with_capacity(1);
-    for value in values {
-        let Some(unsealed) = shared.sealer.open(value) else {
-            event::refused_cookie();
-            continue;
-        };
-        let key = SessionKey::generated(unsealed.value);
-        if !candidates.iter().any(|known| known.key == key) {
-            candidates.push(Candidate {
-                key,
-                unbound: unsealed.unbound,
-            });
-        }
-    }
-    candidates
-}
-
 async fn look_up<S: SessionStore>(
     shared: &Shared<S>,
     candidate: Candidate,
     terms: &Terms,
 ) -> Result<(Loaded, bool), LoadError> {
-    let Candidate { key, unbound } = candidate;
-    let stale = unbound && !shared.writes_old_mac();
+    let Candidate {
+        key,
+        unbound,
+        stale,
+    } = candidate;
+    let refused = unbound && !shared.writes_old_mac() && !shared.accepts_unbound;
     let loaded = match shared.store.open(&key, terms).await? {
         // A value that says nothing of its cookie may be another cookie's: where it is not just
         // the name of a record but the state itself, that would be a forgery.
-        Opened::Live(record) if stale && record.is_sealed() && !shared.accepts_unbound => {
-            event::refused_unbound();
+        Opened::Live(record) if refused && record.is_sealed() => {
+            event::refused(Refusal::Unbound, Some(&key));
             return Ok((Loaded::None, false));
         }
         Opened::Live(record) if shared.is_too_old(&record, terms.now) => {
-            event::unknown_key(&key);
+            event::refused(Refusal::UnknownKey, Some(&key));
             Loaded::Lost(key)
         }
         Opened::Live(record) => Loaded::Live(key, record),
         Opened::Moved(age) => Loaded::Moved(key, age),
         Opened::Nothing => {
-            event::unknown_key(&key);
+            event::refused(Refusal::UnknownKey, Some(&key));
             Loaded::Lost(key)
         }
         Opened::Unreadable => {
-            event::unreadable_record(&key);
+            event::refused(Refusal::Unreadable, Some(&key));
             Loaded::Lost(key)
         }
     };

@@ -19,6 +19,8 @@ pub(crate) struct Inner {
     /// What the effects in `changes` that are computed come to, for reading.
     computed: HashMap<String, Option<String>>,
     purged: bool,
+    /// The application has asked for it.
+    pub(crate) asked: bool,
     /// The store failed to load it, and the request goes on without.
     pub(crate) degraded: bool,
     /// The changes have been committed; later ones would be lost.

@@ -414,6 +414,7 @@ impl Session {
     /// The session of the innermost middleware; one of its own where there is none.
     pub(crate) fn get_session(extensions: &mut Extensions) -> Self {
         if let Some(InRequest(session)) = extensions.get() {
+            session.lock().asked = true;
             return session.clone();
         }
         warn_unattached();

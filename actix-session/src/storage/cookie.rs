@@ -176,7 +176,8 @@ impl SessionStore for CookieSessionStore {
             return Ok(Committed::Gone);
         };
         let mut grounds = Self::grounds(terms)?;
-        if changes.is_empty() && !terms.extend {
+        let extends = |end| terms.extends_at(base, end);
+        if changes.is_empty() && !base.end().is_some_and(extends) {
             // Sealing anew moves no time that is there.
             grounds.keep_idle = true;
         }

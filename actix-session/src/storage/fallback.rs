@@ -31,7 +31,7 @@ pub(crate) async fn open<S: SessionStore + ?Sized>(
     if terms.is_over(&record) {
         return Ok(Opened::Nothing);
     }
-    if terms.extend {
+    if terms.extends() {
         let ttl = span(terms, terms.end(&record));
         store
             .update_ttl(key, &ttl)
@@ -64,7 +64,7 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
     };
     let end = terms.end(&stored);
     if changes.is_empty() {
-        if terms.extend {
+        if terms.extends() {
             store
                 .update_ttl(key, &span(terms, end))
                 .await

@@ -356,13 +356,15 @@ impl Inner {
     fn touch(&self, at: &str, terms: &Terms) -> Slot {
         let mut shard = self.shard(at);
         let slot = shard.slot(at, terms.now).live(terms);
-        if let (Slot::Record(record), Some(Entry::Record { end, .. }), true) =
-            (&slot, shard.0.get_mut(at), terms.extend)
-        {
-            *end = terms.end(record);
-            return Slot::Record(record.clone().with_end(Some(*end)));
+        let (Slot::Record(record), Some(Entry::Record { end, .. })) = (&slot, shard.0.get_mut(at))
+        else {
+            return slot;
+        };
+        if !terms.extends_at(record, *end) {
+            return slot;
         }
-        slot
+        *end = terms.end(record);
+        Slot::Record(record.clone().with_end(Some(*end)))
     }
 }
 

@@ -17,11 +17,11 @@ pub(crate) mod terms;
 
 #[cfg(feature = "cookie-session")]
 pub use self::cookie::CookieSessionStore;
-pub(crate) use self::errors::Degraded;
 #[cfg(feature = "memory-session")]
 pub use self::memory::{MemorySessionStore, MemorySessionStoreBuilder};
 #[cfg(feature = "redis-session")]
 pub use self::redis::{RedisSessionStore, RedisSessionStoreBuilder};
+pub(crate) use self::{errors::Degraded, terms::Extension};
 pub use self::{
     errors::{CommitError, Contended, Gone, LoadError, OutcomeUnknown, SaveError, UpdateError},
     interface::{Committed, End, Opened, Rotated, SessionStore},

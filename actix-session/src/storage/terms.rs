@@ -25,10 +25,19 @@ pub struct Terms {
     pub(crate) now: Millis,
     pub(crate) ttl: Millis,
     pub(crate) absolute: Option<Millis>,
-    pub(crate) extend: bool,
+    pub(crate) extend: Extension,
     pub(crate) budget: Duration,
     pub(crate) grace: Millis,
     pub(crate) format: WireFormat,
+}
+
+/// Whether reading a record extends its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extension {
+    Never,
+    Always,
+    /// Unless that has been done so shortly before.
+    AtMostEvery(Millis),
 }
 
 /// How long all attempts of one commit may take together.
@@ -43,7 +52,7 @@ impl Default for Terms {
             now: SystemTime::now().into(),
             ttl: Millis::secs(86_400),
             absolute: None,
-            extend: false,
+            extend: Extension::Never,
             budget: BUDGET,
             grace: GRACE,
             format: WireFormat::V1,
@@ -69,7 +78,11 @@ impl Terms {
     /// Sets whether reading extends a record's life.
     #[must_use]
     pub fn with_extension(mut self, extend: bool) -> Self {
-        self.extend = extend;
+        self.extend = if extend {
+            Extension::Always
+        } else {
+            Extension::Never
+        };
         self
     }
 
@@ -92,7 +105,16 @@ impl Terms {
 
     /// Whether reading a record extends its life.
     pub fn extends(&self) -> bool {
-        self.extend
+        self.extend != Extension::Never
+    }
+
+    /// Whether a record that ends then is to be extended now.
+    pub(crate) fn extends_at(&self, record: &Record, end: Millis) -> bool {
+        match self.extend {
+            Extension::Never => false,
+            Extension::Always => true,
+            Extension::AtMostEvery(interval) => self.end(record) - end >= interval,
+        }
     }
 
     pub(crate) fn grounds(&self, commit: u64, fresh_id: u128) -> Grounds {

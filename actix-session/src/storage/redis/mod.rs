@@ -379,7 +379,7 @@ impl Backend for RedisSessionStore {
     }
 
     async fn look(&self, at: &str, terms: &Terms) -> Result<Slot, anyhow::Error> {
-        if terms.extend {
+        if terms.extends() {
             self.touch(at, terms.ttl, terms.absolute, terms).await
         } else {
             self.read(at).await
