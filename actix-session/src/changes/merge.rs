@@ -20,6 +20,8 @@ pub(crate) struct Grounds {
     pub(crate) format: WireFormat,
     /// The policy's idle TTL, where the record itself has to say when it ends.
     pub(crate) seal: Option<Millis>,
+    /// The session gets another id: values from before are to be told from it.
+    pub(crate) new_id: bool,
     /// An idle end that is there already stays as it is.
     pub(crate) keep_idle: bool,
 }
@@ -58,7 +60,10 @@ pub(crate) fn overwrite(
     {
         return Ok(Applied::Gone);
     }
-    let facts = facts_after(stored, changes, another, grounds);
+    let mut facts = facts_after(stored, changes, another, grounds);
+    if grounds.new_id {
+        facts.id = grounds.fresh_id;
+    }
     if changes.cleared.is_some() || another {
         let nothing = Record::empty();
         let values = values(&nothing, changes)?;
@@ -180,6 +185,7 @@ fn facts_after(stored: &Record, changes: &Changes, another: bool, grounds: Groun
             facts.id = login.id;
             facts.created = login.at;
             facts.ttl = changes.ttl;
+            facts.absolute_end = None;
         }
         facts.auth = Some(Auth {
             principal: login.principal.clone(),
@@ -231,5 +237,10 @@ fn rewrite(stored: &Record, values: &Values<'_>, mut facts: Facts, grounds: Grou
             entries.push(((*name).into(), Cow::Borrowed(json)));
         }
     }
-    Record::written(grounds.format, grounds.commit, facts, &entries)
+    // What requests set was serialized a moment ago; what is stored may be older than the checks.
+    if stored.state().is_checked() {
+        Record::written_as(grounds.format, grounds.commit, facts, &entries)
+    } else {
+        Record::written(grounds.format, grounds.commit, facts, &entries)
+    }
 }

@@ -19,6 +19,7 @@ fn grounds(commit: u64) -> Grounds {
         absolute: None,
         format: WireFormat::V1,
         seal: None,
+        new_id: false,
         keep_idle: false,
     }
 }

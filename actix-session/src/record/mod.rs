@@ -163,6 +163,16 @@ impl Record {
             WireFormat::V1 if !entries.iter().all(|(_, json)| is_json(json)) => WireFormat::V0_11,
             format => format,
         };
+        Self::written_as(format, commit, facts, entries)
+    }
+
+    /// As [`written`](Self::written), where all values are known to be JSON.
+    pub(crate) fn written_as(
+        format: WireFormat,
+        commit: u64,
+        facts: Facts,
+        entries: &[(Cow<'_, str>, Cow<'_, str>)],
+    ) -> Self {
         let size = entries
             .iter()
             .map(|(name, json)| name.len() + json.len() + 6)

@@ -100,6 +100,14 @@ impl State {
         }
     }
 
+    /// Whether all values are known to be JSON: the decoder of the envelope has seen them.
+    pub(crate) fn is_checked(&self) -> bool {
+        match self {
+            Self::Map(map) => map.is_empty(),
+            Self::Spans { spans, .. } => !spans.iter().any(|span| span.nested),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Map(map) => map.len(),

@@ -1,14 +1,19 @@
 //! Sessions inside of their cookie.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
 use actix_web::cookie::time::Duration;
 
 use super::{
-    CommitError, Committed, End, LoadError, Opened, Rotated, SaveError, SessionKey, SessionStore,
-    Terms, UpdateError, interface::SessionState,
+    CommitError, Committed, End, LoadError, Opened, RevocationStore, Rotated, SaveError,
+    SessionKey, SessionStore, Terms, UpdateError, interface::SessionState,
 };
 use crate::{
     changes::{Applied, ApplyError, Changes, Grounds, fresh, overwrite, own_record, written},
-    clock::{Millis, SharedClock},
+    clock::{Clock, Millis, SharedClock},
     record::Record,
 };
 
@@ -38,13 +43,115 @@ use crate::{
 /// ```
 ///
 /// [`CookieContentSecurity::Private`]: crate::config::CookieContentSecurity::Private
-#[derive(Debug, Clone, Default)]
+///
+/// # Ending sessions on the server
+/// [`with_revocation`](Self::with_revocation) keeps a list of ended sessions on the server, so that
+/// a logout is final for copies of the cookie too. It costs a look-up a request (two where somebody
+/// is logged in).
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CookieSessionStore {
     clock: SharedClock,
+    revocation: Option<Arc<Revocation>>,
 }
 
+struct Revocation {
+    store: Box<dyn RevocationStore>,
+    /// The longest time to live that was seen: for so long a value may still be around.
+    longest: AtomicI64,
+}
+
+/// How long sessions of a principal that are older than a revocation stay ended: no cookie lives
+/// longer.
+const KEPT: Millis = crate::config::LONGEST;
+
 impl CookieSessionStore {
+    /// Keeps a list of ended sessions in a store on the server.
+    ///
+    /// A purge then ends the session for copies of its cookie too, and so do a renewal and a `clear`
+    /// for those from before. Where the list cannot be asked, requests fail as they do when a store
+    /// fails. Times are by this store's clock, see [`clock`](Self::clock).
+    #[must_use]
+    pub fn with_revocation(mut self, store: impl RevocationStore) -> Self {
+        let store = Box::new(store);
+        self.revocation = Some(Arc::new(Revocation {
+            store,
+            longest: AtomicI64::new(0),
+        }));
+        self
+    }
+
+    /// Sets the clock of the five published methods and of revocation; the middleware should have
+    /// the same.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = SharedClock::new(clock);
+        self
+    }
+
+    /// Ends all sessions of a principal that were logged in until now: "sign out everywhere".
+    ///
+    /// Sessions whose login was at the very same millisecond count as ended.
+    ///
+    /// # Errors
+    /// There is no list of ended sessions ([`with_revocation`](Self::with_revocation)), or its store
+    /// fails.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[cfg(all(feature = "cookie-session", feature = "memory-session"))]
+    /// # actix_web::rt::System::new().block_on(async {
+    /// use actix_session::storage::{CookieSessionStore, MemorySessionStore};
+    ///
+    /// let store = CookieSessionStore::default();
+    /// assert!(store.revoke_principal("user-42").await.is_err());
+    /// let store = store.with_revocation(MemorySessionStore::new());
+    /// assert!(store.revoke_principal("user-42").await.is_ok());
+    /// # });
+    /// ```
+    pub async fn revoke_principal(&self, principal: &str) -> anyhow::Result<()> {
+        let Some(revocation) = &self.revocation else {
+            anyhow::bail!("sessions in cookies end early only `with_revocation`");
+        };
+        let now = self.clock.now();
+        revocation
+            .revoke(&digest("principal", principal), now, now + KEPT)
+            .await
+    }
+
+    /// The record, unless it has been ended.
+    async fn unrevoked(&self, record: Record) -> anyhow::Result<Option<Record>> {
+        let (Some(revocation), Some(facts)) = (&self.revocation, record.facts()) else {
+            return Ok(Some(record));
+        };
+        let id = digest("session", &format!("{:032x}", facts.id));
+        if revocation.store.revoked_at(&id).await?.is_some() {
+            return Ok(None);
+        }
+        if let Some(auth) = &facts.auth {
+            let name = digest("principal", &auth.principal);
+            let revoked = revocation.store.revoked_at(&name).await?;
+            if revoked.is_some_and(|at| auth.at <= Millis::from(at)) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(record))
+    }
+
+    /// Ends the session for all values that it ever had.
+    async fn revoke(&self, record: &Record, terms: Option<&Terms>) -> anyhow::Result<()> {
+        let (Some(revocation), Some(facts)) = (&self.revocation, record.facts()) else {
+            return Ok(());
+        };
+        let now = terms.map_or_else(|| self.clock.now(), |terms| terms.now);
+        let longest = Millis(revocation.longest.load(Ordering::Relaxed));
+        let ttl = facts.ttl.unwrap_or(longest).max(longest);
+        // A request in flight may have sealed the state anew a moment ago.
+        let until = (now + ttl + crate::storage::terms::GRACE).max(facts.idle_end.unwrap_or(now));
+        let id = digest("session", &format!("{:032x}", facts.id));
+        revocation.revoke(&id, now, until).await
+    }
+
     fn read(&self, key: &SessionKey, now: Millis) -> Result<Option<Record>, anyhow::Error> {
         let record = Record::decode(key.as_ref().to_owned())?.sealed();
         let idle_end = record.facts().and_then(|facts| facts.idle_end);
@@ -53,6 +160,13 @@ impl CookieSessionStore {
         }
         let expired = idle_end.is_some_and(|end| end <= now);
         Ok((!expired).then(|| record.with_end(idle_end)))
+    }
+
+    /// The changes with a new id for the session, where values from before are to end.
+    fn ending_older(&self, grounds: &mut Grounds, changes: &Changes) -> bool {
+        let ends = self.revocation.is_some() && (changes.renews() || changes.cleared.is_some());
+        grounds.new_id = ends;
+        ends
     }
 
     fn seal(
@@ -79,6 +193,34 @@ impl CookieSessionStore {
     }
 }
 
+impl Revocation {
+    async fn revoke(&self, name: &str, at: Millis, until: Millis) -> anyhow::Result<()> {
+        self.store
+            .revoke(name, at.to_system_time(), until.to_system_time())
+            .await
+    }
+}
+
+/// A name of 64 hexadecimal digits, which tells nothing of what it names.
+fn digest(kind: &str, what: &str) -> String {
+    let text = format!("actix-session revoked {kind}\0{what}");
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Shows nothing of the list.
+impl std::fmt::Debug for CookieSessionStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CookieSessionStore")
+            .field("revocation", &self.revocation.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
 fn warn_untimed() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
@@ -92,7 +234,10 @@ fn warn_untimed() {
 impl SessionStore for CookieSessionStore {
     async fn load(&self, session_key: &SessionKey) -> Result<Option<SessionState>, LoadError> {
         let record = self.read(session_key, self.clock.now());
-        let record = record.map_err(LoadError::Deserialization)?;
+        let Some(record) = record.map_err(LoadError::Deserialization)? else {
+            return Ok(None);
+        };
+        let record = self.unrevoked(record).await.map_err(LoadError::Other)?;
         Ok(record.map(|record| record.to_map_with_facts()))
     }
 
@@ -144,16 +289,25 @@ impl SessionStore for CookieSessionStore {
         Ok(())
     }
 
-    async fn delete(&self, _session_key: &SessionKey) -> Result<(), anyhow::Error> {
-        Ok(())
+    async fn delete(&self, session_key: &SessionKey) -> Result<(), anyhow::Error> {
+        match Record::decode(session_key.as_ref().to_owned()) {
+            Ok(record) => self.revoke(&record, None).await,
+            // Nothing that could ever open.
+            Err(_) => Ok(()),
+        }
     }
 
     async fn open(&self, session_key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
-        Ok(match self.read(session_key, terms.now) {
-            Err(_) => Opened::Unreadable,
-            Ok(Some(record)) if !terms.is_over(&record) => Opened::Live(record),
-            Ok(_) => Opened::Nothing,
-        })
+        if let Some(revocation) = &self.revocation {
+            revocation.longest.fetch_max(terms.ttl.0, Ordering::Relaxed);
+        }
+        let record = match self.read(session_key, terms.now) {
+            Err(_) => return Ok(Opened::Unreadable),
+            Ok(Some(record)) if !terms.is_over(&record) => record,
+            Ok(_) => return Ok(Opened::Nothing),
+        };
+        let record = self.unrevoked(record).await.map_err(LoadError::Other)?;
+        Ok(record.map_or(Opened::Nothing, Opened::Live))
     }
 
     async fn create(
@@ -181,7 +335,13 @@ impl SessionStore for CookieSessionStore {
             // Sealing anew moves no time that is there.
             grounds.keep_idle = true;
         }
+        let ends = self.ending_older(&mut grounds, changes);
         let sealed = Self::seal(overwrite(base, changes, grounds), terms)?;
+        if ends {
+            self.revoke(base, Some(terms))
+                .await
+                .map_err(CommitError::Other)?;
+        }
         Ok(sealed.map_or(Committed::Gone, |(key, end)| Committed::Resealed(key, end)))
     }
 
@@ -195,7 +355,14 @@ impl SessionStore for CookieSessionStore {
         let Some(base) = base else {
             return Ok(Rotated::Gone);
         };
-        let sealed = Self::seal(overwrite(base, changes, Self::grounds(terms)?), terms)?;
+        let mut grounds = Self::grounds(terms)?;
+        let ends = self.ending_older(&mut grounds, changes);
+        let sealed = Self::seal(overwrite(base, changes, grounds), terms)?;
+        if ends {
+            self.revoke(base, Some(terms))
+                .await
+                .map_err(CommitError::Other)?;
+        }
         Ok(sealed.map_or(Rotated::Gone, |(key, end)| Rotated::Rotated(key, end)))
     }
 }

@@ -10,6 +10,7 @@ mod memory;
 pub(crate) mod random;
 #[cfg(feature = "redis-session")]
 mod redis;
+pub(crate) mod revocation;
 mod session_key;
 #[cfg(any(feature = "memory-session", feature = "redis-session", test))]
 mod shared;
@@ -26,6 +27,7 @@ pub use self::{
     errors::{CommitError, Contended, Gone, LoadError, OutcomeUnknown, SaveError, UpdateError},
     interface::{Committed, End, Opened, Rotated, SessionStore},
     random::generate_session_key,
+    revocation::{RevocationFuture, RevocationStore},
     session_key::{InvalidSessionKeyError, SessionKey},
     terms::Terms,
 };

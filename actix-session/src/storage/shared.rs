@@ -334,6 +334,24 @@ impl Machine for ReplaceMachine<'_> {
 /// Implements [`SessionStore`](super::SessionStore) for a back end.
 macro_rules! shared_store {
     ($store:ty) => {
+        impl $crate::storage::RevocationStore for $store {
+            fn revoke<'a>(
+                &'a self,
+                name: &'a str,
+                at: std::time::SystemTime,
+                until: std::time::SystemTime,
+            ) -> $crate::storage::RevocationFuture<'a, ()> {
+                Box::pin($crate::storage::revocation::shared::revoke(self, name, at, until))
+            }
+
+            fn revoked_at<'a>(
+                &'a self,
+                name: &'a str,
+            ) -> $crate::storage::RevocationFuture<'a, Option<std::time::SystemTime>> {
+                Box::pin($crate::storage::revocation::shared::revoked_at(self, name))
+            }
+        }
+
         impl $crate::storage::SessionStore for $store {
             async fn load(
                 &self,

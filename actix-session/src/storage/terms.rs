@@ -125,6 +125,7 @@ impl Terms {
             absolute: self.absolute,
             format: self.format,
             seal: None,
+            new_id: false,
             keep_idle: false,
         }
     }

@@ -1,0 +1,199 @@
+//! Cookie-stored sessions with a list of ended ones on the server.
+
+use std::time::SystemTime;
+
+use actix_session::{
+    Session, SessionMiddleware,
+    config::{PersistentSession, TtlExtensionPolicy},
+    storage::{CookieSessionStore, MemorySessionStore, RevocationFuture, RevocationStore},
+    testing::ManualClock,
+};
+use actix_web::{
+    App, HttpResponse,
+    body::MessageBody,
+    cookie::{Cookie, Key, time::Duration},
+    dev::{Service, ServiceResponse},
+    http::StatusCode,
+    test, web,
+};
+
+async fn login(session: Session, name: web::Path<String>) -> actix_web::Result<HttpResponse> {
+    session.login(name.into_inner())?;
+    Ok(HttpResponse::Ok().finish())
+}
+
+async fn who(session: Session) -> String {
+    session.principal().unwrap_or_default()
+}
+
+async fn with(session: Session, what: web::Path<String>) -> HttpResponse {
+    match what.as_str() {
+        "logout" => session.logout(),
+        "renew" => session.renew(),
+        "clear" => session.clear(),
+        other => panic!("no such act: {other}"),
+    }
+    HttpResponse::Ok().finish()
+}
+
+struct Client<S>(S);
+
+impl<S, B> Client<S>
+where
+    S: Service<actix_http::Request, Response = ServiceResponse<B>, Error = actix_web::Error>,
+    B: MessageBody,
+{
+    /// The body, and the cookie that was set, if any.
+    async fn get(
+        &self,
+        path: &str,
+        cookie: Option<&Cookie<'static>>,
+    ) -> (String, Option<Cookie<'static>>) {
+        let mut request = test::TestRequest::with_uri(path);
+        if let Some(cookie) = cookie {
+            request = request.cookie(cookie.clone());
+        }
+        let response = self.0.call(request.to_request()).await.unwrap();
+        let set = response.response().cookies().next().map(Cookie::into_owned);
+        let body = test::read_body(response).await;
+        (String::from_utf8(body.to_vec()).unwrap(), set)
+    }
+
+    async fn who(&self, cookie: &Cookie<'static>) -> String {
+        self.get("/who", Some(cookie)).await.0
+    }
+
+    async fn login(&self, name: &str) -> Cookie<'static> {
+        self.get(&format!("/login/{name}"), None).await.1.unwrap()
+    }
+}
+
+macro_rules! client {
+    ($store:expr, $clock:expr) => {{
+        let lifecycle = PersistentSession::default()
+            .session_ttl(Duration::hours(1))
+            .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+        let middleware = SessionMiddleware::builder($store, Key::from(&[7; 64]))
+            .session_lifecycle(lifecycle)
+            .clock($clock.clone())
+            .build();
+        Client(
+            test::init_service(
+                App::new()
+                    .wrap(middleware)
+                    .route("/login/{name}", web::get().to(login))
+                    .route("/who", web::get().to(who))
+                    .route("/{what}", web::get().to(with)),
+            )
+            .await,
+        )
+    }};
+}
+
+fn revocable(clock: &ManualClock) -> CookieSessionStore {
+    let list = MemorySessionStore::builder().clock(clock.clone()).build();
+    CookieSessionStore::default()
+        .clock(clock.clone())
+        .with_revocation(list)
+}
+
+#[actix_web::test]
+async fn without_a_list_a_copy_opens_until_its_own_end() {
+    let clock = ManualClock::new();
+    let client = client!(CookieSessionStore::default(), clock);
+    let copy = client.login("alice").await;
+    client.get("/logout", Some(&copy)).await;
+    assert_eq!(client.who(&copy).await, "alice");
+    clock.advance(std::time::Duration::from_secs(3599));
+    assert_eq!(client.who(&copy).await, "alice");
+    clock.advance(std::time::Duration::from_secs(1));
+    assert_eq!(client.who(&copy).await, "");
+}
+
+#[actix_web::test]
+async fn with_one_a_logout_is_final_for_every_copy() {
+    let clock = ManualClock::new();
+    let client = client!(revocable(&clock), clock);
+    let first = client.login("alice").await;
+    clock.advance(std::time::Duration::from_secs(1800));
+    let (_, extended) = client.get("/who", Some(&first)).await;
+    let extended = extended.unwrap();
+    assert_eq!(client.who(&extended).await, "alice");
+    // Ended by the older of two copies, while the newer one lives for longer.
+    client.get("/logout", Some(&first)).await;
+    for _ in 0..60 {
+        assert_eq!(client.who(&first).await, "");
+        assert_eq!(client.who(&extended).await, "");
+        clock.advance(std::time::Duration::from_secs(61));
+    }
+}
+
+#[actix_web::test]
+async fn what_came_before_a_renewal_or_a_clear_opens_nothing() {
+    let clock = ManualClock::new();
+    let client = client!(revocable(&clock), clock);
+    let old = client.login("alice").await;
+    let (_, new) = client.get("/renew", Some(&old)).await;
+    assert_eq!(client.who(&old).await, "");
+    let new = new.unwrap();
+    assert_eq!(client.who(&new).await, "alice");
+    let (_, cleared) = client.get("/clear", Some(&new)).await;
+    assert_eq!(client.who(&new).await, "");
+    assert_eq!(client.who(&cleared.unwrap()).await, "");
+}
+
+#[actix_web::test]
+async fn a_principal_can_be_signed_out_everywhere() {
+    let clock = ManualClock::new();
+    let store = revocable(&clock);
+    let client = client!(store.clone(), clock);
+    let (alice, bob) = (client.login("alice").await, client.login("bob").await);
+    let elsewhere = client.login("alice").await;
+    store.revoke_principal("alice").await.unwrap();
+    for cookie in [&alice, &elsewhere] {
+        assert_eq!(client.who(cookie).await, "");
+    }
+    assert_eq!(client.who(&bob).await, "bob");
+    // A login of the same instant counts as ended, one of later does not.
+    assert_eq!(client.who(&client.login("alice").await).await, "");
+    clock.advance(std::time::Duration::from_millis(1));
+    assert_eq!(client.who(&client.login("alice").await).await, "alice");
+}
+
+/// A list that cannot be asked.
+struct Down;
+
+impl RevocationStore for Down {
+    fn revoke<'a>(
+        &'a self,
+        _name: &'a str,
+        _at: SystemTime,
+        _until: SystemTime,
+    ) -> RevocationFuture<'a, ()> {
+        Box::pin(async { anyhow::bail!("down") })
+    }
+
+    fn revoked_at<'a>(&'a self, _name: &'a str) -> RevocationFuture<'a, Option<SystemTime>> {
+        Box::pin(async { anyhow::bail!("down") })
+    }
+}
+
+#[actix_web::test]
+async fn where_the_list_cannot_be_asked_nobody_is_let_in() {
+    let clock = ManualClock::new();
+    let cookie = client!(CookieSessionStore::default(), clock)
+        .login("alice")
+        .await;
+    let store = CookieSessionStore::default()
+        .clock(clock.clone())
+        .with_revocation(Down);
+    let client = client!(store, clock);
+    let request = test::TestRequest::with_uri("/who")
+        .cookie(cookie)
+        .to_request();
+    let error = client.0.call(request).await.err().unwrap();
+    assert_eq!(
+        error.error_response().status(),
+        StatusCode::INTERNAL_SERVER_ERROR
+    );
+}
