@@ -169,8 +169,7 @@ impl<'a, D: Draw> CommitMachine<'a, D> {
             return Next::Answer(Committed::Gone);
         };
         if stored.epoch() != base.epoch() {
-            // This request's base was read before a `clear`, so it counts as having come before.
-            return Next::Answer(Committed::Saved(self.end_of(&stored)));
+            return self.merge_after_clear(stored);
         }
         if self.careful && self.changes.cleared.is_none() {
             if self.changes.has_modify() {
@@ -184,24 +183,24 @@ impl<'a, D: Draw> CommitMachine<'a, D> {
         self.attempt(stored, overwrite)
     }
 
+    /// This request's base was read before a `clear`, so what it set counts as having come before.
+    ///
+    /// Its own `clear` counts all the same: the other one may have come through a mark, and have left
+    /// entries that this request saw and was told are cleared.
+    fn merge_after_clear(&mut self, stored: Record) -> Next<Committed> {
+        if self.changes.cleared.is_none() {
+            return Next::Answer(Committed::Saved(self.end_of(&stored)));
+        }
+        if self.careful {
+            // Applied before the other one, or never: to clear again might be to clear twice.
+            return Next::Fail(CommitError::OutcomeUnknown);
+        }
+        self.attempt(stored, overwrite)
+    }
+
     fn forward(&mut self, stored: Record, login: bool) -> Next<Committed> {
         if let Some(epoch) = self.changes.cleared {
-            let known = self
-                .base
-                .as_ref()
-                .is_none_or(|base| base.epoch() == stored.epoch());
-            if !known {
-                return Next::Answer(Committed::Gone);
-            }
-            let base = self.base.clone();
-            return self.attempt(stored, |stored, _, grounds| {
-                Ok(Applied::Write(forwarded_clear(
-                    stored,
-                    base.as_ref(),
-                    epoch,
-                    grounds,
-                )))
-            });
+            return self.forward_clear(stored, epoch);
         }
         let Some(base) = self.base.clone() else {
             return Next::Answer(Committed::Gone);
@@ -221,12 +220,26 @@ impl<'a, D: Draw> CommitMachine<'a, D> {
         };
         let mut left = reduce(&self.changes, &stored, Some(&before));
         left.ttl = None;
-        if self.careful {
-            // What was dropped once stays dropped, whatever the entry's value becomes.
-            self.changes = Cow::Owned(left.clone());
-        }
+        // What was dropped once stays dropped, whatever the entry's value becomes; after a lost answer
+        // the comparison is with this record, where a dropped one would look as if it still applied.
+        self.changes = Cow::Owned(left.clone());
         self.attempt(stored, move |stored, _, grounds| {
             write_reduced(stored, &left, grounds)
+        })
+    }
+
+    /// A `clear` travels even where another one came first: that one may have come through a mark
+    /// too, and have left what this request saw.
+    fn forward_clear(&mut self, stored: Record, epoch: u64) -> Next<Committed> {
+        let on = self.attempt.as_ref().map(|attempt| attempt.on.epoch());
+        if self.careful && on != Some(stored.epoch()) {
+            // Applied before the other one, or never: to clear again might be to clear twice.
+            return Next::Answer(Committed::Gone);
+        }
+        let base = self.base.clone();
+        self.attempt(stored, |stored, _, grounds| {
+            let new = forwarded_clear(stored, base.as_ref(), epoch, grounds);
+            Ok(Applied::Write(new))
         })
     }
 
@@ -268,6 +281,25 @@ impl<'a, D: Draw> CommitMachine<'a, D> {
             answer,
         });
         Next::Do(op)
+    }
+}
+
+/// What tells two machines apart, for the model checker.
+#[cfg(test)]
+impl<D> CommitMachine<'_, D> {
+    pub(super) fn sketch(&self, to: &mut super::model::Sketch) {
+        to.text(&self.at);
+        to.record(self.base.as_ref());
+        to.changes(&self.changes);
+        to.number(match self.way {
+            Way::Direct => 0,
+            Way::Forward { login } => 1 + u64::from(login),
+        });
+        to.flag(self.careful);
+        if let Some(attempt) = &self.attempt {
+            to.op(&attempt.op);
+            to.record(Some(&attempt.on));
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
                 tracing::debug!(%error, "a repeated store command failed");
                 Reply::Lost
             }
-            Ok(reply) => reply.map_err(CommitError::Other)?,
+            Ok(reply) => reply.map_err(CommitError::of_step)?,
             Err(_) if lost || writes(&op) => return Err(CommitError::OutcomeUnknown),
             Err(_) => return Err(CommitError::late()),
         };

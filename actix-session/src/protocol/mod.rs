@@ -7,6 +7,8 @@ mod commit;
 mod drive;
 mod end;
 #[cfg(test)]
+mod lost_answers;
+#[cfg(test)]
 mod model;
 mod rotate;
 

@@ -55,8 +55,18 @@ enum Phase<'a, D> {
     Own {
         end: End,
     },
+    /// The name of a creation is taken, after an answer was lost: is it this session's record?
+    Made {
+        id: Option<u128>,
+        end: End,
+    },
     /// The `clear` of a renewal that came too late still logs out.
     Clearing(Box<CommitMachine<'a, D>>),
+}
+
+/// The id of the session that a record is of.
+fn id_of(record: &Record) -> Option<u128> {
+    record.facts().map(|facts| facts.id)
 }
 
 impl<'a, D: Draw> RotateMachine<'a, D> {
@@ -246,6 +256,17 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
         }
     }
 
+    /// An earlier attempt has made the session, or the name was never free.
+    ///
+    /// The session's id tells which, whatever has been written to the record since.
+    fn found_where_made(&mut self, slot: Slot, id: Option<u128>, end: End) -> Next<Rotated> {
+        match slot {
+            Slot::Record(record) if id_of(&record) == id => self.rotated(end),
+            Slot::Nothing => Next::Answer(Rotated::Gone),
+            _ => self.taken(),
+        }
+    }
+
     fn found_while_looking(&mut self, slot: Slot) -> Next<Rotated> {
         match slot.live(self.terms) {
             // The cookie of the logged-in session is on its way; another one would hide it.
@@ -285,7 +306,7 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
                 *lost = true;
                 Next::Do(op.clone())
             }
-            Phase::Own { .. } => match self.target() {
+            Phase::Own { .. } | Phase::Made { .. } => match self.target() {
                 Ok(Target(_, at)) => Next::Do(Op::Read { at }),
                 Err(error) => Next::Fail(error),
             },
@@ -293,6 +314,29 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
                 let next = machine.on(Reply::Lost);
                 self.cleared(next)
             }
+        }
+    }
+}
+
+/// What tells two machines apart, for the model checker.
+#[cfg(test)]
+impl<D: Draw> RotateMachine<'_, D> {
+    pub(super) fn sketch(&self, to: &mut super::model::Sketch) {
+        to.text(&self.at);
+        to.record(self.base.as_ref());
+        to.number(u64::from(self.draws));
+        to.flag(self.new.is_some());
+        match &self.phase {
+            Phase::Fresh => to.number(0),
+            Phase::Lookup { at } => to.text(at),
+            Phase::Rotating { op, .. } => to.op(op),
+            Phase::Creating { op, lost, .. } => {
+                to.op(op);
+                to.flag(*lost);
+            }
+            Phase::Own { .. } => to.number(1),
+            Phase::Made { .. } => to.number(2),
+            Phase::Clearing(machine) => machine.sketch(to),
         }
     }
 }
@@ -324,17 +368,23 @@ impl<D: Draw> Machine for RotateMachine<'_, D> {
             (
                 Reply::Taken,
                 Phase::Creating {
-                    lost: true, end, ..
+                    op: Op::Insert { at, new, .. },
+                    lost: true,
+                    end,
                 },
             ) => {
-                // An earlier attempt has made it.
-                let end = *end;
-                self.rotated(end)
+                let (at, id, end) = (at.clone(), id_of(new), *end);
+                self.phase = Phase::Made { id, end };
+                Next::Do(Op::Read { at })
             }
             (Reply::Taken, _) => self.taken(),
             (Reply::Found(slot), Phase::Rotating { end, .. }) => {
                 let end = *end;
                 self.found_while_rotating(slot, end)
+            }
+            (Reply::Found(slot), Phase::Made { id, end }) => {
+                let (id, end) = (*id, *end);
+                self.found_where_made(slot, id, end)
             }
             (Reply::Found(slot), Phase::Lookup { .. }) => self.found_while_looking(slot),
             (Reply::Found(Slot::Record(record)), Phase::Own { end }) => {

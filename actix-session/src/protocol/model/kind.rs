@@ -6,12 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{
-    Clock, Login, Session,
-    clock::SharedClock,
-    record::Record,
-    session::Snapshot,
-};
+use crate::{Clock, Login, Session, clock::SharedClock, record::Record, session::Snapshot};
 
 /// The entry that the session has from before.
 pub(super) const OLD: &str = "old";
@@ -22,8 +17,8 @@ pub(super) const NAMES: [&str; 4] = [OLD, COUNT, "x", "y"];
 /// The value of [`OLD`].
 pub(super) const OLD_VALUE: &str = "7";
 /// Who is logged in from before, where somebody is; and who logs in by most logins.
-pub(super) const SOMEBODY: &str = "somebody";
-const ANOTHER: &str = "another";
+pub(super) const SOMEBODY: &str = "alice";
+const ANOTHER: &str = "bob";
 
 /// What one request's handler does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +27,8 @@ pub(super) enum Kind {
     Read,
     InsertX,
     InsertY,
+    InsertXY,
+    RemoveX,
     RemoveOld,
     Modify,
     ModifyInsertX,
@@ -45,6 +42,7 @@ pub(super) enum Kind {
     ClearRenewInsertY,
     Login,
     LoginInsertX,
+    LoginModify,
     LoginAnother,
     Reauthenticate,
     Purge,
@@ -62,10 +60,12 @@ pub(super) enum Want {
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::Read,
         Self::InsertX,
         Self::InsertY,
+        Self::InsertXY,
+        Self::RemoveX,
         Self::RemoveOld,
         Self::Modify,
         Self::ModifyInsertX,
@@ -79,6 +79,7 @@ impl Kind {
         Self::ClearRenewInsertY,
         Self::Login,
         Self::LoginInsertX,
+        Self::LoginModify,
         Self::LoginAnother,
         Self::Reauthenticate,
         Self::Purge,
@@ -102,6 +103,11 @@ impl Kind {
             Self::Read => {}
             Self::InsertX => insert("x"),
             Self::InsertY => insert("y"),
+            Self::InsertXY => {
+                insert("x");
+                insert("y");
+            }
+            Self::RemoveX => drop(session.remove("x")),
             Self::RemoveOld => drop(session.remove(OLD)),
             Self::Modify => modify(),
             Self::ModifyInsertX => {
@@ -137,6 +143,10 @@ impl Kind {
                 login(SOMEBODY);
                 insert("x");
             }
+            Self::LoginModify => {
+                login(SOMEBODY);
+                modify();
+            }
             Self::LoginAnother => login(ANOTHER),
             // Where nobody is logged in it is an error, and the request changes nothing.
             Self::Reauthenticate => drop(session.reauthenticated()),
@@ -155,8 +165,10 @@ impl Kind {
                 &[("x", Want::Set)]
             }
             Self::InsertY | Self::ClearInsertY | Self::ClearRenewInsertY => &[("y", Want::Set)],
+            Self::InsertXY => &[("x", Want::Set), ("y", Want::Set)],
+            Self::RemoveX => &[("x", Want::Absent)],
             Self::RemoveOld => &[(OLD, Want::Absent)],
-            Self::Modify | Self::RenewModify => &[(COUNT, Want::Counted)],
+            Self::Modify | Self::RenewModify | Self::LoginModify => &[(COUNT, Want::Counted)],
             Self::ModifyInsertX => &[(COUNT, Want::Counted), ("x", Want::Set)],
             _ => &[],
         }
@@ -178,19 +190,22 @@ impl Kind {
     }
 
     pub(super) fn logs_in(self) -> bool {
-        matches!(self, Self::Login | Self::LoginInsertX | Self::LoginAnother)
+        matches!(
+            self,
+            Self::Login | Self::LoginInsertX | Self::LoginModify | Self::LoginAnother
+        )
     }
 
     /// What a request of this kind asks for, having loaded this.
     pub(super) fn snapshot(self, who: usize, base: Option<&Record>) -> &'static Snapshot {
         /// All that a handler may take notice of.
-        type Seen = (Kind, usize, Option<String>, bool);
+        type Seen = (Kind, usize, Option<String>, bool, bool);
         static KNOWN: LazyLock<Mutex<HashMap<Seen, &'static Snapshot>>> =
             LazyLock::new(Mutex::default);
 
         let principal = base.and_then(Record::principal).map(str::to_owned);
-        let old = base.is_some_and(|base| base.state().contains(OLD));
-        let seen = (self, who, principal, old);
+        let has = |name| base.is_some_and(|base| base.state().contains(name));
+        let seen = (self, who, principal, has(OLD), has("x"));
         // Leaked, because machines borrow their changes: a few hundred small ones.
         KNOWN
             .lock()

@@ -1,6 +1,6 @@
 //! A store of atomic steps, as plain as it can be.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
     protocol::{Mark, Name, Op, Reply, Slot},
@@ -10,7 +10,7 @@ use crate::{
 /// What lies under each name that was ever used. Names are never forgotten, so that nothing can
 /// come back unseen.
 #[derive(Clone)]
-pub(super) struct Store(BTreeMap<Name, Place>);
+pub(super) struct Store(Arc<BTreeMap<Name, Place>>);
 
 #[derive(Clone)]
 pub(super) struct Place {
@@ -36,13 +36,13 @@ pub(super) struct Written {
 
 impl Store {
     pub(super) fn new(name: &str, record: Record) -> Self {
-        let mut store = Self(BTreeMap::new());
+        let mut store = Self(Arc::default());
         store.put(name, 0, Kept::Record(record));
         store
     }
 
     fn put(&mut self, name: &str, session: usize, kept: Kept) {
-        self.0.insert(name.to_owned(), Place { session, kept });
+        Arc::make_mut(&mut self.0).insert(name.to_owned(), Place { session, kept });
     }
 
     pub(super) fn places(&self) -> impl Iterator<Item = (&Name, &Place)> {
@@ -162,7 +162,7 @@ impl Store {
 
     /// Leaves nothing at a name, not even a mark.
     pub(super) fn forget(&mut self, at: &str) {
-        if let Some(place) = self.0.get_mut(at) {
+        if let Some(place) = Arc::make_mut(&mut self.0).get_mut(at) {
             place.kept = Kept::Ended;
         }
     }
@@ -176,5 +176,15 @@ impl Store {
             Op::Insert { .. } => true,
             Op::End { at } => self.record(at).is_some(),
         }
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&match self {
+            Self::Record(record) => record.as_text().unwrap_or_default().to_owned(),
+            Self::Mark(mark) => mark.encode(),
+            Self::Ended => "ended".to_owned(),
+        })
     }
 }

@@ -1,0 +1,123 @@
+//! The checker at work.
+//!
+//! The numbers of states are those of the day on which this was written, and the tests ask for
+//! about as many, so that no run becomes empty unnoticed.
+
+use std::time::Duration;
+
+use stateright::{Checker, Model as _};
+
+use super::{
+    kind::Kind,
+    mutant::Mutant,
+    promises::{self, Promise},
+    world::{KEPT, Runs, Set},
+};
+
+/// The kinds that the contract speaks most of.
+const CORE: [Kind; 12] = [
+    Kind::InsertX,
+    Kind::InsertY,
+    Kind::InsertXY,
+    Kind::RemoveOld,
+    Kind::Modify,
+    Kind::Clear,
+    Kind::ClearInsertY,
+    Kind::Renew,
+    Kind::RenewInsertX,
+    Kind::Login,
+    Kind::LoginInsertX,
+    Kind::Purge,
+];
+
+/// All ways to take so many of these, in any order, on a session with and without a login.
+fn sets(kinds: &[Kind], many: usize) -> Vec<Set> {
+    let mut chosen = vec![vec![]];
+    for _ in 0..many {
+        let longer = |set: &Vec<Kind>| {
+            let set = set.clone();
+            let last = set.last().copied();
+            let next = kinds
+                .iter()
+                .filter(move |kind| last.is_none_or(|last| **kind >= last));
+            next.map(move |kind| [&set[..], &[*kind]].concat())
+                .collect::<Vec<_>>()
+        };
+        chosen = chosen.iter().flat_map(longer).collect();
+    }
+    let both = |kinds: Vec<Kind>| {
+        [false, true].map(|logged_in| Set {
+            kinds: kinds.clone(),
+            logged_in,
+        })
+    };
+    chosen.into_iter().flat_map(both).collect()
+}
+
+fn check(runs: Runs, at_least: usize) {
+    let (count, losses) = (runs.sets.len(), runs.losses);
+    let start = std::time::Instant::now();
+    let checker = runs.checker().spawn_dfs().join();
+    let states = checker.unique_state_count();
+    println!(
+        "{count} sets, {losses} losses: {states} states, {:?}",
+        start.elapsed()
+    );
+    checker.assert_properties();
+    assert!(states > at_least, "only {states} states");
+}
+
+#[test]
+fn every_three_requests() {
+    let mut sets = sets(&Kind::ALL, 3);
+    // Those of the core come below, with answers lost.
+    sets.retain(|set| !set.kinds.iter().all(|kind| CORE.contains(kind)));
+    check(Runs::of(sets, 0), 1);
+}
+
+#[test]
+fn every_three_requests_of_the_core_and_a_lost_answer() {
+    check(Runs::of(sets(&CORE, 3), 1), 1);
+}
+
+#[test]
+fn every_two_requests_and_three_lost_answers() {
+    check(Runs::of(sets(&Kind::ALL, 2), 3), 1);
+}
+
+#[test]
+fn every_two_requests_of_which_one_comes_long_after_a_renewal() {
+    let runs = Runs {
+        age: Duration::from_secs(30),
+        ..Runs::of(sets(&Kind::ALL, 2), 1)
+    };
+    check(runs, 1);
+}
+
+/// The checker finds the fault of a broken variant, on the shortest way there.
+#[track_caller]
+fn finds(mutant: Mutant, promises: &'static [Promise]) {
+    let runs = Runs {
+        mutant: Some(mutant),
+        promises,
+        ..Runs::of(sets(&CORE, 2), 0)
+    };
+    let checker = runs.checker().spawn_bfs().join();
+    let path = checker.assert_any_discovery(KEPT);
+    println!("{mutant:?}: {path}{:?}", path.last_state());
+}
+
+#[test]
+fn a_commit_of_whole_states_is_found_out() {
+    finds(Mutant::WholeState, promises::no_change_is_lost());
+}
+
+#[test]
+fn a_commit_that_saves_what_is_gone_is_found_out() {
+    finds(Mutant::GoneSaves, promises::ended_stays_ended());
+}
+
+#[test]
+fn a_purge_that_stops_at_a_mark_is_found_out() {
+    finds(Mutant::PurgeStops, promises::ended_stays_ended());
+}

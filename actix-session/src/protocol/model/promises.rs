@@ -1,0 +1,254 @@
+//! The sentences of the contract, as properties of states.
+
+use super::{
+    kind::{COUNT, Kind, NAMES, OLD, OLD_VALUE, Want, counted, epoch, value},
+    request::{Answer, Request, Seen, new_name},
+    world::World,
+};
+use crate::{protocol::Flag, record::Record};
+
+/// One sentence of the contract.
+pub(super) struct Promise {
+    pub(super) name: &'static str,
+    pub(super) is_kept: fn(&World) -> bool,
+}
+
+/// All of them. The first ones are those that the broken variants break.
+pub(super) static PROMISES: [Promise; 11] = [
+    Promise {
+        name: "no acknowledged change that nobody else made is lost",
+        is_kept: |world| world.requests.iter().all(|r| is_kept(world, r)),
+    },
+    Promise {
+        name: "what a purge has ended is under no key",
+        is_kept: |world| world.requests.iter().all(|r| has_ended(world, r)),
+    },
+    Promise {
+        name: "no step does what it may not",
+        is_kept: |world| world.fault.is_none(),
+    },
+    Promise {
+        name: "no request is counted twice",
+        is_kept: |world| {
+            world
+                .records()
+                .all(|(_, record)| nobody_counts_twice(record))
+        },
+    },
+    Promise {
+        name: "after a clear nobody is logged in",
+        is_kept: |world| world.requests.iter().all(|r| has_logged_out(world, r)),
+    },
+    Promise {
+        name: "what a clear has seen is gone",
+        is_kept: |world| world.requests.iter().all(|r| has_cleared(world, r)),
+    },
+    Promise {
+        name: "a session keeps the TTL that it was given",
+        is_kept: |world| world.requests.iter().all(|r| has_its_ttl(world, r)),
+    },
+    Promise {
+        name: "what a session holds was written to it",
+        is_kept: |world| {
+            let mut records = world.records();
+            records.all(|(session, record)| is_from_here(world, session, record))
+        },
+    },
+    Promise {
+        name: "a session is one record",
+        is_kept: |world| {
+            let mut sessions = 0..=world.requests.len();
+            sessions.all(|session| world.store.live(session).count() <= 1)
+        },
+    },
+    Promise {
+        name: "a renewal is whole",
+        is_kept: is_whole,
+    },
+    Promise {
+        name: "a request renews once",
+        is_kept: |world| world.requests.iter().all(|r| r.deeds.renewed <= 1),
+    },
+];
+
+/// What the commit of whole states loses.
+pub(super) fn no_change_is_lost() -> &'static [Promise] {
+    &PROMISES[..1]
+}
+
+/// What a session that comes back breaks.
+pub(super) fn ended_stays_ended() -> &'static [Promise] {
+    &PROMISES[1..2]
+}
+
+/// The promises that a state breaks.
+pub(super) fn broken(world: &World) -> Vec<&'static str> {
+    let broken = PROMISES.iter().filter(|promise| !(promise.is_kept)(world));
+    broken.map(|promise| promise.name).collect()
+}
+
+impl World {
+    fn records(&self) -> impl Iterator<Item = (usize, &Record)> {
+        self.store.records()
+    }
+
+    fn live(&self, session: usize) -> Option<&Record> {
+        self.store.live(session).next()
+    }
+}
+
+/// Every entry that an acknowledged request changed, and that no other request names, is as this
+/// one wanted it: in the record that it wrote to, unless somebody ended or cleared that since.
+fn is_kept(world: &World, request: &Request) -> bool {
+    if !request.acknowledged() {
+        return true;
+    }
+    let Some((session, epoch)) = request.deeds.last else {
+        return wrote_nothing_with_cause(world, request);
+    };
+    let Some(live) = world.live(session).filter(|live| live.epoch() == epoch) else {
+        return true;
+    };
+    let alone = |name| {
+        !world
+            .requests
+            .iter()
+            .any(|other| other.who != request.who && other.kind.names(name))
+    };
+    request.kind.wants().iter().all(|(name, want)| {
+        let is = live.state().get(name);
+        match want {
+            Want::Set => !alone(name) || is == Some(value(request.who).to_string().into()),
+            Want::Absent => !alone(name) || is.is_none(),
+            Want::Counted => is.is_some_and(|count| counted(&count, request.who) == 1),
+        }
+    })
+}
+
+/// An acknowledged request that wrote nothing came before a `clear`; or others overwrote it, before
+/// it came through a mark or was repeated.
+fn wrote_nothing_with_cause(world: &World, request: &Request) -> bool {
+    let cleared = world
+        .live(request.session)
+        .is_none_or(|live| request.seen != Seen::Record(live.epoch()));
+    let careful = request.answer() == Some(&Answer::Forwarded) || request.deeds.lost;
+    let dropped = request.kind.wants().iter().all(|(name, want)| {
+        let others = world
+            .requests
+            .iter()
+            .filter(|other| other.who != request.who);
+        *want != Want::Counted && others.clone().any(|other| other.kind.names(name))
+    });
+    cleared || careful && dropped
+}
+
+fn nobody_counts_twice(record: &Record) -> bool {
+    let count = record.state().get(COUNT);
+    count.is_none_or(|count| (0..4).all(|who| counted(&count, who) <= 1))
+}
+
+/// Once a purge was answered, no record of its session lives, and none that holds something of it.
+fn has_ended(world: &World, request: &Request) -> bool {
+    let mut records = world.records();
+    !request.deeds.ended
+        || records.all(|(session, record)| {
+            session != request.session && is_from_here(world, session, record)
+        })
+}
+
+/// Once a `clear` was answered, nobody is logged in but by a login that came after it.
+///
+/// It does not go through a mark that says *ended*: the session behind it is another person's.
+fn has_logged_out(world: &World, request: &Request) -> bool {
+    let answered = matches!(
+        request.answer(),
+        Some(Answer::Saved | Answer::Forwarded | Answer::Gone | Answer::Renewed(_))
+    );
+    if !request.kind.clears() || !answered {
+        return true;
+    }
+    let mut way = world.store.way_from(&request.at);
+    if way.any(|mark| mark.flag == Flag::Ended && mark.target != new_name(request.who)) {
+        return true;
+    }
+    match world.live(request.session).and_then(login_of) {
+        None => true,
+        Some(Login::First) => false,
+        Some(Login::Of(who)) => request.deeds.logins_before & (1 << who) == 0,
+    }
+}
+
+/// Once a `clear` was acknowledged, nothing is there of what it has seen.
+fn has_cleared(world: &World, request: &Request) -> bool {
+    if !request.kind.clears() || !request.acknowledged() {
+        return true;
+    }
+    let Some((base, live)) = request.base.as_ref().zip(world.live(request.session)) else {
+        return true;
+    };
+    let value = |record: &Record, name| record.state().get(name).map(std::borrow::Cow::into_owned);
+    // A counter counts on from nothing, and may come to the same.
+    let mut values = NAMES.iter().filter(|name| **name != COUNT);
+    values.all(|name| value(base, name).is_none() || value(base, name) != value(live, name))
+}
+
+fn has_its_ttl(world: &World, request: &Request) -> bool {
+    let others = world.requests.iter().any(|r| r.kind == Kind::LoginAnother);
+    let written = request.acknowledged() && request.has_written_to(request.session);
+    if request.kind != Kind::SetTtl || !written || others {
+        return true;
+    }
+    let ttl = |live: &Record| live.facts().and_then(|facts| facts.ttl);
+    world
+        .live(request.session)
+        .is_none_or(|live| ttl(live).is_some())
+}
+
+enum Login {
+    First,
+    Of(usize),
+}
+
+/// By whose login somebody is logged in.
+fn login_of(record: &Record) -> Option<Login> {
+    let auth = record.facts()?.auth.as_ref()?;
+    Some(match &auth.device {
+        None => Login::First,
+        Some(device) => Login::Of(device.parse().expect("the device names the request")),
+    })
+}
+
+/// All that a record holds was written to its session, by requests that came with a key of it or
+/// made it.
+fn is_from_here(world: &World, session: usize, record: &Record) -> bool {
+    let by = |who: usize, did: &dyn Fn(Kind) -> bool| {
+        let request = &world.requests[who];
+        let here = request.session == session || request.own_session() == session;
+        here && request.has_written_to(session) && did(request.kind)
+    };
+    let entries = NAMES.iter().all(|name| match record.state().get(name) {
+        None => true,
+        Some(json) if *name == OLD => session == 0 && json == OLD_VALUE,
+        Some(json) if *name == COUNT => (0..world.requests.len())
+            .all(|who| counted(&json, who) == 0 || by(who, &|kind| kind.names(COUNT))),
+        Some(json) => (0..world.requests.len())
+            .any(|who| json == value(who).to_string() && by(who, &|kind| kind.names(name))),
+    });
+    let login = match login_of(record) {
+        None => true,
+        Some(Login::First) => session == 0,
+        Some(Login::Of(who)) => by(who, &Kind::logs_in),
+    };
+    let cleared = record.epoch() == 0
+        || (0..world.requests.len()).any(|who| epoch(who) == record.epoch() && by(who, &|_| true));
+    entries && login && cleared
+}
+
+/// Every mark leads on within its session, to a record or to what became of it.
+fn is_whole(world: &World) -> bool {
+    world.store.places().all(|(name, place)| {
+        world.store.mark(name).is_none_or(|mark| {
+            mark.target != *name && world.store.session_of(&mark.target) == Some(place.session)
+        })
+    })
+}

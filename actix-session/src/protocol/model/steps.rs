@@ -1,0 +1,314 @@
+//! What a single write and a single answer may do.
+
+use std::sync::Arc;
+
+use super::{
+    kind::{COUNT, NAMES, Want, counted, epoch, value},
+    request::{Answer, Request, Seen, new_name},
+    store::{Store, Written},
+};
+use crate::{
+    changes::Changes,
+    protocol::{Flag, Mark, Op, Until},
+    record::{Facts, Record},
+};
+
+type Fault = Option<&'static str>;
+
+fn fault_if(fault: bool, what: &'static str) -> Fault {
+    fault.then_some(what)
+}
+
+/// What a write did that it may not do.
+pub(super) fn fault_of_write(
+    store: &Store,
+    request: &Request,
+    op: &Op,
+    written: &Written,
+) -> Fault {
+    if written.revived {
+        return Some("what ended was made again");
+    }
+    match (op, &written.before) {
+        (Op::Insert { at, new, .. }, _) => fault_of_creation(request, at, new),
+        (Op::Cas { at, new, .. }, Some(before)) if *at == request.at => {
+            fault_of_epoch(request, before).or(fault_of_merge(request, before, new))
+        }
+        (Op::Cas { at, new, until, .. }, Some(before)) => {
+            let way = Way::from(store, &request.at, at);
+            fault_of_forward(request, &way, before, new)
+                .or(fault_of_epoch(request, before))
+                .or(fault_if(
+                    *until != Until::Same,
+                    "a forward moved the idle end",
+                ))
+        }
+        (Op::Rotate { at, new, mark, .. }, Some(before)) if *at == request.at => {
+            fault_of_merge(request, before, new).or(fault_of_mark(request, before, new, mark))
+        }
+        (Op::Rotate { .. }, Some(_)) => Some("a renewal renewed another key than its own"),
+        _ => Some("a write made a record where none was"),
+    }
+}
+
+/// Whether a record is written under the id of another one, that a request may still expect.
+pub(super) fn fault_of_id(requests: &[Arc<Request>], op: &Op) -> Fault {
+    let (Op::Cas { new, .. } | Op::Rotate { new, .. } | Op::Insert { new, .. }) = op else {
+        return None;
+    };
+    let at_work = requests.iter().filter(|r| r.answer().is_none());
+    let mut bases = at_work.filter_map(|r| r.base.as_ref());
+    let same =
+        bases.any(|base| base.commit_id() == new.commit_id() && base.as_text() != new.as_text());
+    fault_if(same, "an id names two records")
+}
+
+/// What a request did whose base is of another epoch came before the `clear`.
+fn fault_of_epoch(request: &Request, before: &Record) -> Fault {
+    let cleared = changes(request).cleared.is_some();
+    let same = request.seen == Seen::Record(before.epoch());
+    fault_if(
+        !cleared && !same,
+        "what came before a clear was written after it",
+    )
+}
+
+fn entry(record: &Record, name: &str) -> Option<String> {
+    record.state().get(name).map(std::borrow::Cow::into_owned)
+}
+
+fn changes(request: &Request) -> &'static Changes {
+    &request.snapshot().changes
+}
+
+fn want(request: &Request, name: &str) -> Option<Want> {
+    // A handler that cannot do what it wants changes nothing.
+    changes(request).effect(name)?;
+    let wants = request.kind.wants().iter();
+    wants
+        .clone()
+        .find(|(named, _)| *named == name)
+        .map(|(_, want)| *want)
+}
+
+/// Whether a counter counts this request once more, and the others as before.
+fn is_one_more(was: Option<&str>, is: Option<&str>, who: usize) -> bool {
+    let count = |count: Option<&str>, who| count.map_or(0, |count| counted(count, who));
+    (0..4).all(|other| count(is, other) == count(was, other) + u64::from(other == who))
+}
+
+/// A write on top of the record under the request's own key: it changes what it names.
+fn fault_of_merge(request: &Request, before: &Record, after: &Record) -> Fault {
+    if request.base.is_none() {
+        return Some("a request that loaded nothing wrote under the key that it came with");
+    }
+    let (changes, lost) = (changes(request), request.deeds.lost);
+    for name in NAMES {
+        let is = entry(after, name);
+        let was = entry(before, name).filter(|_| changes.cleared.is_none());
+        let own = value(request.who).to_string();
+        let fine = match want(request, name) {
+            None => is == was,
+            Some(Want::Set) => is == Some(own) || (lost && is == was),
+            Some(Want::Absent) => is.is_none() || (lost && is == was),
+            Some(Want::Counted) => is_one_more(was.as_deref(), is.as_deref(), request.who),
+        };
+        if !fine {
+            return Some("a merge changed what it does not name, or not what it names");
+        }
+    }
+    fault_if(
+        !facts_are(&expected_facts(request, before), after),
+        "a merge changed facts that the request did not set",
+    )
+}
+
+fn facts_are(expected: &Facts, record: &Record) -> bool {
+    record.facts() == Some(expected)
+}
+
+/// The stored facts stand; on top comes what this request set.
+fn expected_facts(request: &Request, before: &Record) -> Facts {
+    let changes = changes(request);
+    let mut facts = before.facts().expect("all records have facts").clone();
+    if changes.cleared.is_some() {
+        facts.epoch = epoch(request.who);
+        facts.auth = None;
+    }
+    if let Some(login) = &changes.login {
+        if before
+            .principal()
+            .is_some_and(|before| before != login.principal)
+        {
+            // Another person's session: nothing of this one's life counts for it.
+            facts.id = login.id;
+            facts.created = login.at;
+            facts.ttl = None;
+        }
+        facts.auth = Some(crate::record::Auth {
+            principal: login.principal.clone(),
+            at: login.at,
+            device: login.device.clone(),
+        });
+    }
+    facts.ttl = changes.ttl.or(facts.ttl);
+    facts
+}
+
+fn fault_of_mark(request: &Request, before: &Record, after: &Record, mark: &Mark) -> Fault {
+    let replaced = before.principal().is_some() && before.principal() != after.principal();
+    let expected = if changes(request).cleared.is_some() || replaced {
+        Flag::Ended
+    } else if changes(request).login.is_some() {
+        Flag::Login
+    } else {
+        Flag::Plain
+    };
+    fault_if(mark.flag != expected, "a mark says what was not").or(fault_if(
+        mark.target != new_name(request.who),
+        "a strange new key",
+    ))
+}
+
+/// The marks between a request's key and the record that it writes to.
+struct Way {
+    ended: bool,
+    login: bool,
+}
+
+impl Way {
+    fn from(store: &Store, from: &str, to: &str) -> Self {
+        let mut way = Self {
+            ended: true,
+            login: false,
+        };
+        let mut ended = false;
+        for mark in store.way_from(from) {
+            ended |= mark.flag == Flag::Ended;
+            way.login |= mark.flag == Flag::Login;
+            if mark.target == to {
+                way.ended = ended;
+                return way;
+            }
+        }
+        way
+    }
+}
+
+/// A write behind marks: it changes only what still is as the request knew it.
+fn fault_of_forward(request: &Request, way: &Way, before: &Record, after: &Record) -> Fault {
+    if way.ended {
+        return Some("a forward came through a mark that says ended, or through none");
+    }
+    let changes = changes(request);
+    let cleared = changes.cleared.is_some();
+    for name in NAMES {
+        let (was, is) = (entry(before, name), entry(after, name));
+        let known = request.base.as_ref().map(|base| entry(base, name));
+        let untouched = known.as_ref() == Some(&was);
+        let own = value(request.who).to_string();
+        let fine = is == was
+            || match want(request, name) {
+                _ if cleared => is.is_none() && untouched,
+                None => false,
+                Some(Want::Set) => is == Some(own) && untouched,
+                Some(Want::Absent) => is.is_none() && untouched,
+                Some(Want::Counted) => {
+                    is_one_more(was.as_deref(), is.as_deref(), request.who)
+                        && (untouched || !way.login)
+                }
+            };
+        if !fine {
+            return Some("a forward changed what was not as the request knew it");
+        }
+    }
+    let mut facts = before.facts().expect("all records have facts").clone();
+    if cleared {
+        facts.epoch = epoch(request.who);
+        facts.auth = None;
+    }
+    fault_if(!facts_are(&facts, after), "a forward changed facts")
+}
+
+/// A session of the request's own changes holds these alone.
+fn fault_of_creation(request: &Request, at: &str, new: &Record) -> Fault {
+    for name in NAMES {
+        let is = entry(new, name);
+        let fine = match want(request, name) {
+            None | Some(Want::Absent) => is.is_none(),
+            Some(Want::Set) => is == Some(value(request.who).to_string()),
+            Some(Want::Counted) => is_one_more(None, is.as_deref(), request.who),
+        };
+        if !fine {
+            return Some("a session of own changes holds something else");
+        }
+    }
+    let login = changes(request).login.as_ref();
+    let principal = login.map(|login| login.principal.as_str());
+    let left = login.is_none() && !request.kind.purges() && request.base_principal().is_some();
+    fault_if(
+        left,
+        "a session that somebody was logged in to was left for another",
+    )
+    .or(fault_if(
+        new.principal() != principal,
+        "a new session is somebody's",
+    ))
+    .or(fault_if(
+        at != new_name(request.who),
+        "a new session has a strange key",
+    ))
+}
+
+/// What an answer says that is not so.
+pub(super) fn fault_of_answer(store: &Store, request: &Request) -> Fault {
+    let current = store.record(&request.at).is_some();
+    let moved = store.mark(&request.at).is_some();
+    match request.answer()? {
+        Answer::Nothing | Answer::Ended => None,
+        Answer::Saved | Answer::Current => fault_if(!current, "a key is called current"),
+        Answer::Stale => fault_if(current, "a key is called stale"),
+        Answer::Forwarded => fault_if(!moved, "a key is called moved"),
+        Answer::Gone => fault_if(!gone_has_cause(store, request), "gone without cause"),
+        Answer::Renewed(name) => fault_if(
+            *name != new_name(request.who) || store.record(name).is_none(),
+            "an answer carries a key that its request did not make, or that opens nothing",
+        ),
+        Answer::OutcomeUnknown => fault_if(!request.deeds.lost, "no answer was lost"),
+        Answer::Failed => Some("nothing failed"),
+    }
+}
+
+/// Whether there is a reason to refuse a request.
+fn gone_has_cause(store: &Store, request: &Request) -> bool {
+    let changes = changes(request);
+    let ended = store.live(request.session).next().is_none();
+    let moved = store.mark(&request.at).is_some();
+    if changes.renews() && changes.cleared.is_none() || changes.login.is_some() {
+        let own = request.deeds.renewed > 0 && ended;
+        let refused = changes.login.is_none()
+            && (request.base_principal().is_some()
+                || !changes.makes_session()
+                || request.seen == Seen::Mark);
+        let epoch = store.record(&request.at).map(Record::epoch);
+        let cleared = epoch.is_some_and(|epoch| request.seen != Seen::Record(epoch));
+        return own || refused && (ended || moved || cleared);
+    }
+    if changes.cleared.is_some() {
+        let epoch = store.record(&request.at).map(Record::epoch);
+        let cleared = epoch.is_some_and(|epoch| request.seen != Seen::Record(epoch));
+        return ended || moved || changes.renews() && cleared;
+    }
+    let over = store
+        .way_from(&request.at)
+        .any(|mark| mark.flag == Flag::Ended);
+    let login = store
+        .way_from(&request.at)
+        .any(|mark| mark.flag == Flag::Login);
+    let known = request.base.as_ref().and_then(|base| entry(base, COUNT));
+    let counted = store
+        .live(request.session)
+        .next()
+        .and_then(|live| entry(live, COUNT));
+    ended || over || login && want(request, COUNT).is_some() && counted != known
+}

@@ -1,0 +1,358 @@
+//! Three requests, one store and a network that loses answers: every interleaving.
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use stateright::{Model, Property};
+
+use super::{
+    kind::{COUNT, Kind, OLD, OLD_VALUE, SOMEBODY},
+    mutant::Mutant,
+    promises::{self, PROMISES, Promise},
+    request::{Answer, Request, Stage, TERMS},
+    sketch::Sketch,
+    steps,
+    store::Store,
+};
+use crate::{
+    protocol::{Name, Op, Reply},
+    record::{Auth, Facts, Record, WireFormat},
+};
+
+/// The one property.
+pub(super) const KEPT: &str = "every promise is kept";
+/// The name of the key that the session has in the beginning.
+pub(super) const FIRST: &str = "K0";
+
+/// Which runs there are.
+pub(super) struct Runs {
+    pub(super) sets: Vec<Set>,
+    /// How many answers are lost in one run.
+    pub(super) losses: u8,
+    /// How old a mark is that a load meets.
+    pub(super) age: Duration,
+    /// Whether a creation may arrive after its repeat was answered.
+    pub(super) late_creations: bool,
+    pub(super) mutant: Option<Mutant>,
+    /// What is checked.
+    pub(super) promises: &'static [Promise],
+}
+
+/// The requests of one run, and whether somebody is logged in when they come.
+#[derive(Debug, Clone)]
+pub(super) struct Set {
+    pub(super) kinds: Vec<Kind>,
+    pub(super) logged_in: bool,
+}
+
+impl Runs {
+    pub(super) fn of(sets: Vec<Set>, losses: u8) -> Self {
+        Self {
+            sets,
+            losses,
+            age: Duration::ZERO,
+            late_creations: false,
+            mutant: None,
+            promises: &PROMISES,
+        }
+    }
+}
+
+/// One state.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) store: Store,
+    /// Shared with the states before and after, but for the one that takes a step.
+    pub(super) requests: Vec<Arc<Request>>,
+    /// Steps that were given up for lost, and who sent them. They may arrive at any moment.
+    in_flight: Vec<Arc<(usize, Op)>>,
+    losses: u8,
+    /// The first step that did what it may not do.
+    pub(super) fault: Option<&'static str>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// A request comes with this key: it is loaded, and its handler runs.
+    Start(usize, Name),
+    /// The next step of a request's machine is done and answered.
+    Step(usize),
+    /// It is given up for lost: perhaps it will be done, some day.
+    Lose(usize),
+    /// What was given up for lost is done now.
+    Arrive(usize),
+}
+
+impl World {
+    fn new(set: &Set, losses: u8) -> Self {
+        let requests = set.kinds.iter().enumerate();
+        Self {
+            store: Store::new(FIRST, first_record(set.logged_in)),
+            requests: requests
+                .map(|(who, kind)| Arc::new(Request::new(who, *kind)))
+                .collect(),
+            in_flight: Vec::new(),
+            losses,
+            fault: None,
+        }
+    }
+
+    fn request(&mut self, who: usize) -> &mut Request {
+        Arc::make_mut(&mut self.requests[who])
+    }
+
+    /// The keys that a browser, or a thief, may send.
+    fn keys(&self) -> impl Iterator<Item = &str> {
+        let renewed = self.requests.iter().filter_map(|r| match r.answer() {
+            Some(Answer::Renewed(name)) => Some(name.as_str()),
+            _ => None,
+        });
+        std::iter::once(FIRST).chain(renewed)
+    }
+
+    fn equal_waits_before(&self, who: usize) -> bool {
+        let kind = self.requests[who].kind;
+        let mut before = self.requests[..who].iter();
+        before.any(|r| r.kind == kind && matches!(r.stage, Stage::Waiting))
+    }
+
+    fn start(&mut self, who: usize, at: &str, age: Duration) {
+        let session = self
+            .store
+            .session_of(at)
+            .expect("a key that was handed out");
+        let slot = self.store.slot(at);
+        self.request(who).start(at, session, slot, age);
+        if self.requests[who].kind.clears() {
+            self.request(who).deeds.logins_before = self.logins(session);
+        }
+        self.judge(who);
+    }
+
+    /// The requests that have logged somebody in to a session.
+    fn logins(&self, session: usize) -> u8 {
+        let logins = self.requests.iter();
+        let logins = logins.filter(|r| r.kind.logs_in() && r.has_written_to(session));
+        logins.fold(0, |bits, r| bits | 1 << r.who)
+    }
+
+    /// Carries a step out, and looks at what it did.
+    fn carry_out(&mut self, who: usize, op: &Op, mutant: Option<Mutant>) -> Reply {
+        let own = self.requests[who].own_session();
+        let (reply, written) = match mutant {
+            Some(mutant) => mutant.carry_out(&mut self.store, op, own),
+            None => self.store.carry_out(op, own),
+        };
+        if let Some(written) = &written {
+            let fault = steps::fault_of_write(&self.store, &self.requests[who], op, written)
+                .or_else(|| steps::fault_of_id(&self.requests, op));
+            self.fault = self.fault.or(fault);
+            self.note(who, op);
+        }
+        if let (Op::End { .. }, Reply::Done, false) = (op, &reply, self.requests[who].kind.purges())
+        {
+            self.fault = self.fault.or(Some("only a purge ends"));
+        }
+        reply
+    }
+
+    /// Keeps in mind what a request has done.
+    fn note(&mut self, who: usize, op: &Op) {
+        let (name, new, renewed) = match op {
+            Op::Cas { at, new, .. } => (at, new, false),
+            Op::Rotate { mark, new, .. } => (&mark.target, new, true),
+            Op::Insert { at, new, .. } => (at, new, true),
+            Op::Read { .. } | Op::End { .. } => return,
+        };
+        let session = self.store.session_of(name).expect("it has been written");
+        let logins = self.logins(session);
+        let request = self.request(who);
+        request.deeds.wrote |= 1 << session;
+        request.deeds.last = Some((session, new.epoch()));
+        request.deeds.renewed += u8::from(renewed);
+        if request.kind.clears() && session == request.session {
+            request.deeds.logins_before = logins;
+        }
+    }
+
+    fn answer(&mut self, who: usize, reply: Reply) {
+        self.request(who).on(reply);
+        self.judge(who);
+    }
+
+    /// Looks at a request's answer, if it has one now.
+    fn judge(&mut self, who: usize) {
+        let fault = steps::fault_of_answer(&self.store, &self.requests[who]);
+        self.fault = self.fault.or(fault);
+    }
+
+    fn step(&mut self, who: usize, mutant: Option<Mutant>) {
+        let Stage::Running(_, op) = &self.requests[who].stage else {
+            panic!("only a request that runs takes a step");
+        };
+        let op = op.clone();
+        let reply = self.carry_out(who, &op, mutant);
+        self.answer(who, reply);
+        if let Some(mutant) = mutant {
+            mutant.after(self.request(who));
+        }
+    }
+
+    fn lose(&mut self, who: usize) {
+        let Stage::Running(_, op) = &self.requests[who].stage else {
+            panic!("only a request that runs loses an answer");
+        };
+        let op = op.clone();
+        // To do a thing twice that compares before it writes is to do it once.
+        let repeated = self.requests[who].deeds.lost && !matches!(op, Op::Insert { .. });
+        let known = |known: &Arc<(usize, Op)>| known.0 == who && is_same(&known.1, &op);
+        if !(repeated && self.in_flight.iter().any(known)) {
+            self.in_flight.push(Arc::new((who, op)));
+        }
+        self.losses -= 1;
+        self.request(who).deeds.lost = true;
+        self.answer(who, Reply::Lost);
+    }
+
+    fn arrive(&mut self, index: usize) {
+        let sent = self.in_flight.remove(index);
+        self.carry_out(sent.0, &sent.1, None);
+    }
+
+    /// Forgets steps in flight that can do nothing any more.
+    fn tidy(&mut self, late_creations: bool) {
+        let (store, requests) = (&self.store, &self.requests);
+        self.in_flight.retain(|sent| {
+            let (who, op) = &**sent;
+            // A creation that was answered is there, or was: its first copy has arrived by then.
+            let creating = matches!(&requests[*who].stage, Stage::Running(..));
+            let counts = creating || late_creations || !matches!(op, Op::Insert { .. });
+            counts && store.may_still_do(op)
+        });
+    }
+
+    fn digest(&self) -> [u64; 2] {
+        let mut sketch = Sketch::default();
+        sketch.store(&self.store);
+        for request in &self.requests {
+            let in_flight = || self.in_flight.iter().any(|sent| sent.0 == request.who);
+            let at_work = request.answer().is_none() || request.kind.clears() || in_flight();
+            sketch.record(request.base.as_ref().filter(|_| at_work));
+            sketch.request(request);
+        }
+        for sent in &self.in_flight {
+            sketch.count(sent.0);
+            sketch.op(&sent.1);
+        }
+        sketch.number(u64::from(self.losses));
+        sketch.flag(self.fault.is_some());
+        sketch.finish()
+    }
+}
+
+/// Whether two steps of one request are one, sent twice.
+fn is_same(one: &Op, two: &Op) -> bool {
+    match (one, two) {
+        (Op::Cas { new: one, .. }, Op::Cas { new: two, .. })
+        | (Op::Rotate { new: one, .. }, Op::Rotate { new: two, .. }) => {
+            one.commit_id() == two.commit_id()
+        }
+        (Op::End { at: one }, Op::End { at: two }) => one == two,
+        _ => false,
+    }
+}
+
+fn first_record(logged_in: bool) -> Record {
+    let mut facts = Facts::new(1, TERMS.now);
+    facts.auth = logged_in.then(|| Auth {
+        principal: SOMEBODY.to_owned(),
+        at: TERMS.now,
+        device: None,
+    });
+    let entries = [(OLD.into(), OLD_VALUE.into()), (COUNT.into(), "0".into())];
+    Record::written(WireFormat::V1, 1, facts, &entries)
+}
+
+impl Model for Runs {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        let sets = self.sets.iter();
+        sets.map(|set| World::new(set, self.losses)).collect()
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        for request in &world.requests {
+            let who = request.who;
+            match &request.stage {
+                // Which of two equals comes first is the same.
+                Stage::Waiting if world.equal_waits_before(who) => {}
+                Stage::Waiting => {
+                    let starts = world.keys().map(|key| Action::Start(who, key.to_owned()));
+                    actions.extend(starts);
+                }
+                Stage::Running(_, op) => {
+                    actions.push(Action::Step(who));
+                    // To repeat a reading is to read later.
+                    if world.losses > 0 && !matches!(op, Op::Read { .. }) {
+                        actions.push(Action::Lose(who));
+                    }
+                }
+                Stage::Done(_) => {}
+            }
+        }
+        actions.extend((0..world.in_flight.len()).map(Action::Arrive));
+    }
+
+    fn next_state(&self, world: &World, action: Action) -> Option<World> {
+        let mut world = world.clone();
+        match action {
+            Action::Start(who, key) => world.start(who, &key, self.age),
+            Action::Step(who) => world.step(who, self.mutant),
+            Action::Lose(who) => world.lose(who),
+            Action::Arrive(index) => world.arrive(index),
+        }
+        world.tidy(self.late_creations);
+        Some(world)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        // One property for all, since the checker is slow at telling properties apart. Which one is
+        // broken, the state says.
+        let kept = |runs: &Self, world: &World| runs.promises.iter().all(|p| (p.is_kept)(world));
+        vec![Property::<Self>::always(KEPT, kept)]
+    }
+}
+
+impl PartialEq for World {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest() == other.digest()
+    }
+}
+
+impl Hash for World {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.digest().hash(state);
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "broken: {:?} {:?}", promises::broken(self), self.fault)?;
+        for (name, place) in self.store.places() {
+            writeln!(f, "  {name} of session {}: {:?}", place.session, place.kept)?;
+        }
+        for request in &self.requests {
+            writeln!(f, "  {request:?}")?;
+        }
+        for sent in &self.in_flight {
+            writeln!(f, "  in flight from {}: {:?}", sent.0, sent.1)?;
+        }
+        Ok(())
+    }
+}
