@@ -1,5 +1,10 @@
 //! Stores with the five published methods: written once, for every version.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests, functions that no `#[test]` stands on included"
+)]
+
 mod support;
 
 use std::{collections::HashMap, sync::Arc, time::Duration as StdDuration};

@@ -1,5 +1,10 @@
 //! Published versions and ours over the same cookies and records, in every combination.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests, functions that no `#[test]` stands on included"
+)]
+
 mod support;
 
 use actix_session::{config::WireFormat, storage::CookieSessionStore};

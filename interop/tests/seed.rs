@@ -1,6 +1,12 @@
 //! The two programs of the documentation of actix-session 0.9, as they stand there.
 
-#![allow(clippy::print_stdout, reason = "the programs print")]
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::print_stdout,
+    clippy::redundant_closure,
+    clippy::unwrap_used,
+    reason = "the programs stand here as they were written"
+)]
 
 mod support;
 

@@ -2,7 +2,8 @@
 
 #![allow(
     dead_code,
-    reason = "each test binary compiles this module and uses a part of it"
+    clippy::unwrap_used,
+    reason = "each test binary compiles this module and uses a part of it; it is a test's"
 )]
 
 use std::{collections::BTreeMap, fmt, future::Future, pin::Pin, rc::Rc};
