@@ -5,6 +5,7 @@
     feature = "redis-session",
     feature = "testing"
 ))]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 

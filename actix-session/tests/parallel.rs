@@ -5,17 +5,18 @@
     feature = "redis-session",
     feature = "testing"
 ))]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use actix_session::{Session, SessionMiddleware, storage::SessionStore};
 use actix_web::{HttpResponse, cookie::Key, http::StatusCode, web};
 use futures_util::future::join_all;
 use tokio::sync::Barrier;
 
-use crate::common::{Bench, Browser, Flight, Memory, Redis, Server, http_get, on_each_store};
+use crate::common::{Bench, Browser, Flight, Memory, Server, http_get, on_each_store};
 
 const MANY: usize = 32;
 
@@ -301,8 +302,7 @@ where
 /// The stores that workers share.
 trait Shared: Bench<Store: Send> {}
 
-impl Shared for Memory {}
-impl Shared for Redis {}
+impl<B: Bench<Store: Send>> Shared for B {}
 
 async fn distinct_entries_land_on_several_workers(bench: impl Shared) {
     on_workers(bench.store(), |n| format!("/insert/{n}")).await;
@@ -316,4 +316,28 @@ async fn distinct_entries_land_on_several_workers(bench: impl Shared) {
 async fn modifies_add_up_on_several_workers(bench: impl Shared) {
     on_workers(bench.store(), |_| "/modify".to_owned()).await;
     assert_eq!(bench.dump().await.only()["n"], MANY.to_string());
+}
+
+#[actix_web::test]
+async fn who_keeps_losing_is_told_and_has_changed_nothing() {
+    let bench = Memory::start().await;
+    // No time for a second attempt.
+    let builder = bench.middleware().commit_budget(Duration::ZERO);
+    let browser = bench.browser_of(builder).await;
+    browser
+        .visit(|s| s.insert("seed", 1).unwrap())
+        .await
+        .assert_sets_cookie();
+    let loser = browser.begin().await;
+    browser
+        .visit(|s| s.insert("first", 1).unwrap())
+        .await
+        .assert_ok();
+    let before = bench.dump().await.sorted();
+    loser.insert("second", 2).unwrap();
+    let answer = loser.finish().await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    answer.assert_no_cookie();
+    assert!(answer.body.is_empty());
+    assert_eq!(bench.dump().await.sorted(), before);
 }

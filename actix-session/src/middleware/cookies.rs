@@ -10,6 +10,9 @@ use crate::{
     storage::SessionKey,
 };
 
+/// How many values that verify are kept: a browser has one or two, and a purge ends them all.
+const MOST: usize = 16;
+
 /// The cookie that is written, and those that are read as well.
 pub(crate) struct Cookies {
     pub(crate) own: Named,
@@ -90,6 +93,9 @@ impl Named {
                 continue;
             };
             let (unbound, stale) = (unsealed.unbound, stale(&unsealed));
+            if found.candidates.len() == MOST {
+                return;
+            }
             let key = SessionKey::generated(unsealed.value);
             if !found.candidates.iter().any(|known| known.key == key) {
                 found.candidates.push(Candidate {

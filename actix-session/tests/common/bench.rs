@@ -97,13 +97,7 @@ impl Redis {
     pub(crate) async fn through(url: &str, own_url: &str) -> Self {
         let prefix = format!("test:{}:", random_name());
         let clock = ManualClock::new();
-        let named = prefix.clone();
-        let store = RedisSessionStore::builder(url)
-            .cache_keygen(move |key| format!("{named}{key}"))
-            .clock(clock.clone())
-            .build()
-            .await
-            .unwrap();
+        let store = store(url, &prefix, &clock).await;
         Self {
             store,
             connection: connect(own_url).await,
@@ -111,6 +105,16 @@ impl Redis {
             clock,
             key: Key::generate(),
         }
+    }
+
+    /// Another store of the same sessions, over another way to the server.
+    pub(crate) async fn store_through(&self, url: &str) -> RedisSessionStore {
+        store(url, &self.prefix, &self.clock).await
+    }
+
+    /// For a look at a server that was started again.
+    pub(crate) async fn connect_again(&mut self, url: &str) {
+        self.connection = connect(url).await;
     }
 
     /// The names under the prefix, marks included.
@@ -135,6 +139,16 @@ impl Redis {
         assert_eq!(names.len(), 1, "{names:?}");
         names.remove(0)
     }
+}
+
+async fn store(url: &str, prefix: &str, clock: &ManualClock) -> RedisSessionStore {
+    let prefix = prefix.to_owned();
+    RedisSessionStore::builder(url)
+        .cache_keygen(move |key| format!("{prefix}{key}"))
+        .clock(clock.clone())
+        .build()
+        .await
+        .unwrap()
 }
 
 pub(crate) async fn connect(url: &str) -> MultiplexedConnection {

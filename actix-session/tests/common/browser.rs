@@ -249,13 +249,14 @@ impl Browser {
         self.jar.borrow_mut().clear();
     }
 
-    fn request(&self) -> TestRequest {
+    fn request(&self, path: &str) -> TestRequest {
         let jar = self.jar.borrow();
+        let request = TestRequest::with_uri(path);
         let pairs: Vec<String> = jar.iter().map(|(n, v)| format!("{n}={v}")).collect();
         if pairs.is_empty() {
-            return TestRequest::get();
+            return request;
         }
-        TestRequest::get().insert_header((COOKIE, pairs.join("; ")))
+        request.insert_header((COOKIE, pairs.join("; ")))
     }
 
     fn absorb(&self, answer: &Answer) {
@@ -271,7 +272,7 @@ impl Browser {
 
     /// A request whose session is loaded and whose handler stands still.
     pub(crate) async fn begin(&self) -> Flight {
-        self.begin_with(self.request()).await
+        self.begin_with(self.request("/")).await
     }
 
     pub(crate) async fn begin_with(&self, request: TestRequest) -> Flight {
@@ -287,7 +288,11 @@ impl Browser {
 
     /// A request whose handler does this; the answer may come without the handler.
     pub(crate) async fn visit(&self, act: impl FnOnce(&Session)) -> Answer {
-        self.visit_with(self.request(), act).await
+        self.visit_path("/", act).await
+    }
+
+    pub(crate) async fn visit_path(&self, path: &str, act: impl FnOnce(&Session)) -> Answer {
+        self.visit_with(self.request(path), act).await
     }
 
     pub(crate) async fn visit_with(

@@ -12,19 +12,23 @@
     reason = "each test file uses a part of it"
 )]
 
+mod actor;
 mod bench;
 mod browser;
 mod spy;
+mod sql;
 mod wire;
 
 pub(crate) use self::{
+    actor::*,
     bench::{Bench, Dump, Memory, Redis, connect, expected, millis, random_name},
-    browser::{Answer, Browser, Flight, Site},
+    browser::{Answer, Browser, Flight, Site, may_fail, stop},
     spy::{DETAIL, Spy},
+    sql::*,
     wire::{Proxy, Server, http_get},
 };
 
-/// Instantiates generic tests for the memory store and for Redis.
+/// Instantiates generic tests for the memory store, for Redis and for the SQL stores of this build.
 macro_rules! on_each_store {
     ($($test:ident),+ $(,)?) => {
         mod on_memory {
@@ -35,6 +39,30 @@ macro_rules! on_each_store {
         mod on_redis {
             $(#[actix_web::test] async fn $test() {
                 super::$test(<crate::common::Redis as crate::common::Bench>::start().await).await;
+            })+
+        }
+        #[cfg(feature = "redis-actor-session")]
+        mod on_redis_actor {
+            $(#[actix_web::test] async fn $test() {
+                super::$test(<crate::common::RedisActor as crate::common::Bench>::start().await).await;
+            })+
+        }
+        #[cfg(feature = "sqlite-session")]
+        mod on_sqlite {
+            $(#[actix_web::test] async fn $test() {
+                super::$test(<crate::common::Sqlite as crate::common::Bench>::start().await).await;
+            })+
+        }
+        #[cfg(feature = "postgres-session")]
+        mod on_postgres {
+            $(#[actix_web::test] async fn $test() {
+                super::$test(<crate::common::Postgres as crate::common::Bench>::start().await).await;
+            })+
+        }
+        #[cfg(feature = "mysql-session")]
+        mod on_mysql {
+            $(#[actix_web::test] async fn $test() {
+                super::$test(<crate::common::MySql as crate::common::Bench>::start().await).await;
             })+
         }
     };

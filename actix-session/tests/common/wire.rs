@@ -1,6 +1,7 @@
 //! Real sockets: a server with workers, a client, and a proxy before Redis.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -14,7 +15,8 @@ use actix_web::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
 };
 
 /// A server with workers on a loopback port.
@@ -79,6 +81,7 @@ pub(crate) async fn http_get(
 pub(crate) struct Proxy {
     address: SocketAddr,
     seen: Arc<Mutex<Seen>>,
+    events: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -86,6 +89,8 @@ struct Seen {
     commands: Vec<String>,
     /// The next command of this name is carried out, and its answer lost with the connection.
     lose: Option<&'static str>,
+    /// No connection that is made after that gets through.
+    held: bool,
 }
 
 impl Proxy {
@@ -93,13 +98,19 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::<Mutex<Seen>>::default();
-        let shared = Arc::clone(&seen);
+        let events = Arc::new(Notify::new());
+        let (shared, notify) = (Arc::clone(&seen), Arc::clone(&events));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(serve(client, port, Arc::clone(&shared)));
+                let (seen, events) = (Arc::clone(&shared), Arc::clone(&notify));
+                tokio::spawn(serve(client, port, seen, events));
             }
         });
-        Self { address, seen }
+        Self {
+            address,
+            seen,
+            events,
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -111,52 +122,79 @@ impl Proxy {
         std::mem::take(&mut self.seen.lock().unwrap().commands)
     }
 
+    /// The answer of the next such command gets lost, and whoever sent it cannot ask again before
+    /// [`let_through`](Self::let_through).
     pub(crate) fn lose_answer_of(&self, command: &'static str) {
-        self.seen.lock().unwrap().lose = Some(command);
+        let mut seen = self.seen.lock().unwrap();
+        (seen.lose, seen.held) = (Some(command), true);
     }
 
-    pub(crate) fn has_lost(&self) -> bool {
-        self.seen.lock().unwrap().lose.is_none()
+    /// Waits until the answer is lost, hence the command carried out.
+    pub(crate) async fn lost(&self) {
+        until(&self.events, || self.seen.lock().unwrap().lose.is_none()).await;
+    }
+
+    pub(crate) fn let_through(&self) {
+        self.seen.lock().unwrap().held = false;
+        self.events.notify_waiters();
     }
 }
 
-async fn serve(client: TcpStream, port: u16, seen: Arc<Mutex<Seen>>) -> std::io::Result<()> {
-    let server = TcpStream::connect(("127.0.0.1", port)).await?;
-    let (mut from_client, to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
+async fn until(events: &Notify, done: impl Fn() -> bool) {
+    loop {
+        let notified = events.notified();
+        if done() {
+            return;
+        }
+        notified.await;
+    }
+}
+
+async fn serve(
+    mut client: TcpStream,
+    port: u16,
+    seen: Arc<Mutex<Seen>>,
+    events: Arc<Notify>,
+) -> io::Result<()> {
+    until(&events, || {
+        !seen.lock().unwrap().held || seen.lock().unwrap().lose.is_some()
+    })
+    .await;
+    let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
+    let (mut asked, mut answered) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
     let mut pending = Vec::new();
-    let mut buffer = vec![0; 16 * 1024];
-    let mut to_client: Option<OwnedWriteHalf> = Some(to_client);
-    let mut answers = vec![0; 16 * 1024];
+    let mut losing = false;
     loop {
         tokio::select! {
-            read = from_client.read(&mut buffer) => {
+            read = client.read(&mut asked) => {
                 let length = read?;
                 if length == 0 {
                     return Ok(());
                 }
-                pending.extend_from_slice(&buffer[..length]);
+                pending.extend_from_slice(&asked[..length]);
                 while let Some((name, used)) = command(&pending) {
                     pending.drain(..used);
                     let mut seen = seen.lock().unwrap();
-                    if seen.lose == Some(name.as_str()) {
-                        seen.lose = None;
-                        to_client = None;
-                    }
+                    losing |= seen.lose == Some(name.as_str());
                     // What a client says about itself when it connects is not the store's.
                     if name != "CLIENT" && name != "HELLO" {
                         seen.commands.push(name);
                     }
                 }
-                to_server.write_all(&buffer[..length]).await?;
+                server.write_all(&asked[..length]).await?;
             }
-            read = from_server.read(&mut answers) => {
+            read = server.read(&mut answered) => {
                 let length = read?;
-                // Answered means carried out: only now the client may learn that it will not know.
-                match (&mut to_client, length) {
-                    (Some(to_client), 1..) => to_client.write_all(&answers[..length]).await?,
-                    _ => return Ok(()),
+                if losing {
+                    // Answered means carried out. The client learns that it will not know.
+                    seen.lock().unwrap().lose = None;
+                    events.notify_waiters();
+                    return Ok(());
                 }
+                if length == 0 {
+                    return Ok(());
+                }
+                client.write_all(&answered[..length]).await?;
             }
         }
     }
