@@ -160,7 +160,19 @@ fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    text
+    text.chars().map(harmless).collect()
+}
+
+/// An error may name an entry, and that name may be a client's: no second line, no escape sequence,
+/// no change of direction comes of it.
+fn harmless(symbol: char) -> char {
+    match symbol {
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            char::REPLACEMENT_CHARACTER
+        }
+        symbol if symbol.is_control() => char::REPLACEMENT_CHARACTER,
+        symbol => symbol,
+    }
 }
 
 pub(crate) fn replaced_line() {

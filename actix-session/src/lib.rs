@@ -22,7 +22,14 @@ mod cookie;
 mod crypto;
 mod event;
 mod middleware;
-#[cfg(any(feature = "memory-session", feature = "redis-session", test))]
+#[cfg(any(
+    feature = "memory-session",
+    feature = "redis-session",
+    feature = "sqlite-session",
+    feature = "postgres-session",
+    feature = "mysql-session",
+    test
+))]
 mod protocol;
 mod record;
 mod session;

@@ -17,13 +17,26 @@
 #[cfg(not(unix))]
 compile_error!("these tests start Unix servers: run them on Linux or macOS, or in WSL on Windows");
 
+pub mod cluster;
 mod error;
+mod family;
 pub mod install;
+pub mod mariadb;
 pub mod port;
+pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod redis_tls;
+pub mod resp;
+pub mod sentinel;
 pub mod software;
+mod user;
 pub mod wait;
 
+pub use cluster::RedisCluster;
 pub use error::Error;
+pub use mariadb::MariaDbServer;
+pub use postgres::PostgresServer;
 pub use redis::RedisServer;
+pub use redis_tls::TlsRedis;
+pub use sentinel::RedisSentinel;

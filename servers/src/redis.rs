@@ -29,9 +29,6 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 /// How long one question may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
-/// How often a server that ends at once is started before its error is told.
-const LAUNCH_ATTEMPTS: usize = 5;
-
 /// A Redis server of its own: nothing is kept on disk unless the configuration says so.
 #[derive(Debug)]
 pub struct RedisServer {
@@ -67,7 +64,7 @@ impl RedisServer {
             port: 0,
             folder,
         };
-        retry(|| {
+        wait::retry(|| {
             server.port = port::free().map_err(Error::io("cannot start Redis"))?;
             write_config(server.folder.path(), server.port, config)?;
             server.launch()
@@ -136,7 +133,7 @@ impl RedisServer {
     pub fn restart(&mut self) -> Result<(), Error> {
         self.kill();
         port::wait_until_free(self.port, START_LIMIT);
-        retry(|| self.launch())
+        wait::retry(|| self.launch())
     }
 
     /// Freezes the server (SIGSTOP): connections stay open, and nothing is answered.
@@ -173,19 +170,6 @@ impl RedisServer {
         self.process = Some(process);
         Ok(())
     }
-}
-
-/// Tries again while the server ends before it is ready. Most often somebody took its port first; that
-/// cannot be asked afterwards, since they may have left again, and a refused configuration is told
-/// after as many tries, which take no time that a person notices.
-fn retry(mut launch: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
-    for _ in 1..LAUNCH_ATTEMPTS {
-        match launch() {
-            Err(Error::Ended { .. }) => {}
-            result => return result,
-        }
-    }
-    launch()
 }
 
 fn config_file(folder: &Path) -> PathBuf {

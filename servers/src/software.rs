@@ -83,7 +83,21 @@ fn folders() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(USUAL_FOLDERS.iter().map(PathBuf::from))
+        .chain(versioned(Path::new("/usr/lib/postgresql")))
         .collect()
+}
+
+/// Debian gives each version of PostgreSQL a folder of its own, outside of `PATH`; the newest first.
+fn versioned(parent: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let mut versions: Vec<(u32, PathBuf)> = entries
+        .filter_map(|entry| {
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .collect();
+    versions.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
+    versions.into_iter().map(|(_, folder)| folder).collect()
 }
 
 fn is_program(path: &Path) -> bool {
@@ -117,6 +131,16 @@ mod tests {
         assert_eq!(SOFTWARE.search(&folders), Some(second));
         let first = put_program(two.path(), "first");
         assert_eq!(SOFTWARE.search(&folders), Some(first));
+    }
+
+    #[test]
+    fn of_several_versions_the_newest_comes_first() {
+        let parent = tempfile::tempdir().unwrap();
+        for name in ["9", "15", "common"] {
+            fs::create_dir(parent.path().join(name)).unwrap();
+        }
+        let expected = ["15", "9"].map(|version| parent.path().join(version).join("bin"));
+        assert_eq!(versioned(parent.path()), expected);
     }
 
     #[test]

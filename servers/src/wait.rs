@@ -9,6 +9,9 @@ use crate::process::Process;
 /// The pause between two attempts: short beside any server's start, long beside one attempt.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How often a server that ends at once is started before its error is told.
+const LAUNCH_ATTEMPTS: usize = 5;
+
 /// Probes until the server answers. Its end is noticed at once, its silence after `limit`.
 ///
 /// A probe must have a time-out of its own.
@@ -41,4 +44,17 @@ pub fn until_ready(
         }
         thread::sleep(PAUSE);
     }
+}
+
+/// Tries again while the server ends before it is ready. Most often somebody took its port first; that
+/// cannot be asked afterwards, since they may have left again, and a refused configuration is told
+/// after as many tries, which take no time that a person notices.
+pub(crate) fn retry(mut launch: impl FnMut() -> Result<(), Error>) -> Result<(), Error> {
+    for _ in 1..LAUNCH_ATTEMPTS {
+        match launch() {
+            Err(Error::Ended { .. }) => {}
+            result => return result,
+        }
+    }
+    launch()
 }

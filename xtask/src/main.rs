@@ -5,6 +5,7 @@ mod features;
 mod request;
 mod runner;
 mod servers;
+mod soak;
 mod step;
 mod test;
 
@@ -35,6 +36,7 @@ fn obey(request: Request) -> Result<ExitCode> {
     match request {
         Request::Test { only, extra } => test::run(&only, extra),
         Request::Check { only } => check::run(&only),
+        Request::Soak(seconds) => soak::run(seconds),
         Request::Servers => servers::run(),
         Request::Help => {
             say(request::HELP);

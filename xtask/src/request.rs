@@ -4,6 +4,7 @@
 pub(crate) const HELP: &str = "\
 cargo xtask test [--only STEP]... [-- ARGUMENTS]   start the servers, run every test, stop the servers
 cargo xtask check [--only STEP]...                 formatting, lints, documentation, each feature alone
+cargo xtask soak [--seconds 60]                    load on a Redis that is killed, frozen and filled meanwhile
 cargo xtask servers                                start the servers, print their URLs, stay until Ctrl-C
 cargo xtask help                                   this list
 
@@ -14,7 +15,7 @@ ARGUMENTS go to `cargo test`:
     cargo xtask test -- -- --nocapture             two more dashes: for the test programs
 
 A missing server is installed with apt-get where that needs no password; elsewhere the error says
-what to install. REDIS_SERVER_BIN names a particular redis-server or valkey-server.";
+what to install. REDIS_SERVER_BIN, POSTGRES_BIN and MARIADB_BIN name particular programs.";
 
 /// What was asked for.
 #[derive(Debug, PartialEq)]
@@ -26,6 +27,8 @@ pub(crate) enum Request {
     },
     /// Run everything that judges the code without running it.
     Check { only: Vec<String> },
+    /// Load a Redis while it fails, for so many seconds.
+    Soak(u32),
     /// Keep servers up.
     Servers,
     /// List the commands.
@@ -37,6 +40,9 @@ impl Request {
     pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut words = words.into_iter();
         let command = words.next().unwrap_or_else(|| "help".to_owned());
+        if command == "soak" {
+            return soak(words);
+        }
         let (only, extra) = options(words)?;
         match command.as_str() {
             "test" => Ok(Self::Test { only, extra }),
@@ -46,6 +52,18 @@ impl Request {
             "check" | "servers" => Err(format!("`{command}` takes no such arguments")),
             other => Err(format!("no command `{other}`")),
         }
+    }
+}
+
+/// For how long: a minute, unless told otherwise.
+fn soak(mut words: impl Iterator<Item = String>) -> Result<Request, String> {
+    let told = "`soak` takes --seconds and a number";
+    match (words.next().as_deref(), words.next(), words.next()) {
+        (None, None, None) => Ok(Request::Soak(60)),
+        (Some("--seconds"), Some(number), None) => {
+            number.parse().map(Request::Soak).map_err(|_| told.into())
+        }
+        _ => Err(told.into()),
     }
 }
 
@@ -77,6 +95,8 @@ mod tests {
     #[test]
     fn commands_are_read() {
         assert_eq!(parse(""), Ok(Request::Help));
+        assert_eq!(parse("soak"), Ok(Request::Soak(60)));
+        assert_eq!(parse("soak --seconds 5"), Ok(Request::Soak(5)));
         assert_eq!(parse("servers"), Ok(Request::Servers));
         assert_eq!(
             parse("check --only fmt"),
@@ -112,6 +132,9 @@ mod tests {
             ("test login", "login"),
             ("check --only", "name of a step"),
             ("servers -- x", "servers"),
+            ("soak 60", "--seconds"),
+            ("soak --seconds", "--seconds"),
+            ("soak --seconds x", "--seconds"),
         ] {
             let told = parse(line).unwrap_err();
             assert!(told.contains(named), "{told}");

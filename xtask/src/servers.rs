@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use servers::{RedisServer, install, redis};
+use servers::{MariaDbServer, PostgresServer, RedisServer, install, mariadb, postgres, redis};
 
 use crate::runner::Runner;
 use crate::step::Step;
@@ -14,20 +14,32 @@ pub(crate) struct Servers {
     /// What tests find in their environment.
     variables: Vec<(&'static str, String)>,
     _redis: RedisServer,
+    _postgres: PostgresServer,
+    _mariadb: MariaDbServer,
 }
 
 impl Servers {
     /// Installs what is missing and starts everything.
     pub(crate) fn start() -> Result<Self> {
-        let program = install::ensure(&redis::SOFTWARE)?;
+        let kinds = [redis::SOFTWARE, postgres::SOFTWARE, mariadb::SOFTWARE];
+        let mut variables = Vec::new();
+        for kind in &kinds {
+            let program = install::ensure(kind)?;
+            variables.push((kind.variable, program.display().to_string()));
+        }
         let redis = RedisServer::start()?;
-        let variables = vec![
+        let postgres = PostgresServer::start()?;
+        let mariadb = MariaDbServer::start()?;
+        variables.extend([
             ("REDIS_URL", redis.url()),
-            (redis::SOFTWARE.variable, program.display().to_string()),
-        ];
+            ("POSTGRES_URL", postgres.url()),
+            ("MYSQL_URL", mariadb.url()),
+        ]);
         Ok(Self {
             variables,
             _redis: redis,
+            _postgres: postgres,
+            _mariadb: mariadb,
         })
     }
 

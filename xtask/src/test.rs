@@ -21,8 +21,24 @@ pub(crate) fn run(only: &[String], extra: Vec<String>) -> Result<ExitCode> {
 
 /// The table of steps, in their order. The servers' addresses are in each one's environment.
 fn steps(extra: Vec<String>) -> Vec<Step> {
-    vec![Step::cargo("workspace", cargo_test(extra))]
+    let everything = extra.is_empty();
+    let mut steps = vec![Step::cargo("workspace", cargo_test(extra))];
+    if everything {
+        steps.push(Step::cargo("TLS of the system", SYSTEM_TLS));
+    }
+    steps
 }
+
+/// Where both libraries for TLS are built in, `rustls` is used: the other one needs a build without it.
+const SYSTEM_TLS: [&str; 7] = [
+    "test",
+    "--manifest-path",
+    "actix-session/Cargo.toml",
+    "--features",
+    "memory-session,redis-session-native-tls,testing",
+    "--test",
+    "redis_tls",
+];
 
 /// Unit, integration and documentation tests, of the whole workspace unless `extra` names packages.
 fn cargo_test(extra: Vec<String>) -> Vec<String> {

@@ -112,7 +112,11 @@ impl<S: SessionStore> Work<'_, S> {
         {
             Committed::Saved(end) if self.refreshes(changes) => self.set(key, end),
             Committed::Saved(_) => Ok(CookieAction::Leave),
-            Committed::Resealed(key, end) => self.set(&key, end),
+            Committed::Resealed(sealed, end) => {
+                let action = self.set(&sealed, end)?;
+                self.end_older(key).await?;
+                Ok(action)
+            }
             Committed::Forwarded => {
                 event::forwarded(key);
                 Ok(CookieAction::Leave)
@@ -136,7 +140,9 @@ impl<S: SessionStore> Work<'_, S> {
         {
             Rotated::Rotated(key, end) => {
                 event::renewed(old, &key);
-                self.set(&key, end)
+                let action = self.set(&key, end)?;
+                self.end_older(old).await?;
+                Ok(action)
             }
             Rotated::Moved | Rotated::Gone => {
                 event::gone(old);
@@ -149,6 +155,18 @@ impl<S: SessionStore> Work<'_, S> {
         let (key, end) = self.shared.store.create(self.changes, self.terms).await?;
         event::created(&key);
         self.set(&key, end)
+    }
+
+    /// A renewal or a `clear` of a cookie-stored session ends the values from before it. Not before
+    /// the new one is known to fit: else the session would be lost.
+    async fn end_older(&self, key: &SessionKey) -> Result<(), CommitError> {
+        let (_, base) = self.base();
+        let ends = self.changes.renews() || self.changes.cleared.is_some();
+        if ends && base.is_some_and(Record::is_sealed) {
+            let ended = self.shared.store.delete(key).await;
+            ended.map_err(CommitError::Other)?;
+        }
+        Ok(())
     }
 
     /// Whether an answer that the key is current sends the cookie again.

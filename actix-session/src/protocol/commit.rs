@@ -234,7 +234,7 @@ impl<'a, D: Draw> CommitMachine<'a, D> {
         let on = self.attempt.as_ref().map(|attempt| attempt.on.epoch());
         if self.careful && on != Some(stored.epoch()) {
             // Applied before the other one, or never: to clear again might be to clear twice.
-            return Next::Answer(Committed::Gone);
+            return Next::Fail(CommitError::OutcomeUnknown);
         }
         let base = self.base.clone();
         self.attempt(stored, |stored, _, grounds| {

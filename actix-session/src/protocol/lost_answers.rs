@@ -280,6 +280,47 @@ fn a_clear_that_was_done_is_known_by_its_epoch() {
 }
 
 #[test]
+fn a_clear_is_done_after_another_one_but_not_twice() {
+    let base = record(1, &[("x", "0")]);
+    let (changes, terms) = (cleared(5, Changes::default()), terms());
+    // Through a mark, the other one has left what this one has seen.
+    let after = of_epoch(7, 6, &[("x", "0")]);
+
+    for lost in [false, true] {
+        for behind in [false, true] {
+            let mut machine = commit(&base, &changes, &terms);
+            machine.start();
+            if lost {
+                machine.on(Reply::Lost);
+            }
+            if behind {
+                machine.on(mark(NEW, Flag::Plain));
+            }
+            let next = machine.on(found(&after));
+            if lost {
+                assert_unknown(&next);
+            } else {
+                let (_, new, _) = written(next);
+                assert_eq!((new.epoch(), new.len()), (5, 0));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_clear_behind_a_mark_that_was_lost_is_done_where_nobody_cleared_since() {
+    let base = record(1, &[("x", "0")]);
+    let (changes, terms) = (cleared(5, Changes::default()), terms());
+    let mut machine = commit(&base, &changes, &terms);
+    machine.start();
+    machine.on(mark(NEW, Flag::Plain));
+    machine.on(found(&of_epoch(7, 6, &[("x", "0")])));
+    machine.on(Reply::Lost);
+    let (_, new, _) = written(machine.on(found(&of_epoch(8, 6, &[("x", "0"), ("y", "1")]))));
+    assert_eq!((new.epoch(), new.len()), (5, 1));
+}
+
+#[test]
 fn what_came_before_a_clear_writes_nothing() {
     let (base, changes, terms) = (record(1, &[]), set("x", "1"), terms());
     let after = of_epoch(7, 5, &[]);

@@ -47,7 +47,7 @@ use crate::{
 /// # Ending sessions on the server
 /// [`with_revocation`](Self::with_revocation) keeps a list of ended sessions on the server, so that
 /// a logout is final for copies of the cookie too. It costs a look-up a request (two where somebody
-/// is logged in).
+/// is logged in), and as many again where the answer carries the cookie anew.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CookieSessionStore {
@@ -139,11 +139,11 @@ impl CookieSessionStore {
     }
 
     /// Ends the session for all values that it ever had.
-    async fn revoke(&self, record: &Record, terms: Option<&Terms>) -> anyhow::Result<()> {
+    async fn revoke(&self, record: &Record) -> anyhow::Result<()> {
         let (Some(revocation), Some(facts)) = (&self.revocation, record.facts()) else {
             return Ok(());
         };
-        let now = terms.map_or_else(|| self.clock.now(), |terms| terms.now);
+        let now = self.clock.now();
         let longest = Millis(revocation.longest.load(Ordering::Relaxed));
         let ttl = facts.ttl.unwrap_or(longest).max(longest);
         // A request in flight may have sealed the state anew a moment ago.
@@ -163,10 +163,18 @@ impl CookieSessionStore {
     }
 
     /// The changes with a new id for the session, where values from before are to end.
-    fn ending_older(&self, grounds: &mut Grounds, changes: &Changes) -> bool {
-        let ends = self.revocation.is_some() && (changes.renews() || changes.cleared.is_some());
-        grounds.new_id = ends;
-        ends
+    ///
+    /// The middleware ends those by [`delete`](SessionStore::delete), once the new cookie is known
+    /// to fit.
+    fn ending_older(&self, grounds: &mut Grounds, changes: &Changes) {
+        grounds.new_id =
+            self.revocation.is_some() && (changes.renews() || changes.cleared.is_some());
+    }
+
+    /// Whether the session has ended since the request loaded it.
+    async fn has_ended(&self, base: &Record) -> Result<bool, CommitError> {
+        let base = self.unrevoked(base.clone()).await;
+        Ok(base.map_err(CommitError::Other)?.is_none())
     }
 
     fn seal(
@@ -291,7 +299,7 @@ impl SessionStore for CookieSessionStore {
 
     async fn delete(&self, session_key: &SessionKey) -> Result<(), anyhow::Error> {
         match Record::decode(session_key.as_ref().to_owned()) {
-            Ok(record) => self.revoke(&record, None).await,
+            Ok(record) => self.revoke(&record).await,
             // Nothing that could ever open.
             Err(_) => Ok(()),
         }
@@ -329,19 +337,17 @@ impl SessionStore for CookieSessionStore {
         let Some(base) = base else {
             return Ok(Committed::Gone);
         };
+        if self.has_ended(base).await? {
+            return Ok(Committed::Gone);
+        }
         let mut grounds = Self::grounds(terms)?;
         let extends = |end| terms.extends_at(base, end);
         if changes.is_empty() && !base.end().is_some_and(extends) {
             // Sealing anew moves no time that is there.
             grounds.keep_idle = true;
         }
-        let ends = self.ending_older(&mut grounds, changes);
+        self.ending_older(&mut grounds, changes);
         let sealed = Self::seal(overwrite(base, changes, grounds), terms)?;
-        if ends {
-            self.revoke(base, Some(terms))
-                .await
-                .map_err(CommitError::Other)?;
-        }
         Ok(sealed.map_or(Committed::Gone, |(key, end)| Committed::Resealed(key, end)))
     }
 
@@ -355,14 +361,18 @@ impl SessionStore for CookieSessionStore {
         let Some(base) = base else {
             return Ok(Rotated::Gone);
         };
-        let mut grounds = Self::grounds(terms)?;
-        let ends = self.ending_older(&mut grounds, changes);
-        let sealed = Self::seal(overwrite(base, changes, grounds), terms)?;
-        if ends {
-            self.revoke(base, Some(terms))
-                .await
-                .map_err(CommitError::Other)?;
+        if self.has_ended(base).await? {
+            // As on the server: what this request itself has done is all that may live.
+            let somebodys = base.principal().is_some() && changes.login.is_none();
+            if somebodys || !changes.makes_session() {
+                return Ok(Rotated::Gone);
+            }
+            let (key, end) = self.create(changes, terms).await?;
+            return Ok(Rotated::Rotated(key, end));
         }
+        let mut grounds = Self::grounds(terms)?;
+        self.ending_older(&mut grounds, changes);
+        let sealed = Self::seal(overwrite(base, changes, grounds), terms)?;
         Ok(sealed.map_or(Rotated::Gone, |(key, end)| Rotated::Rotated(key, end)))
     }
 }

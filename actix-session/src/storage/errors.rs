@@ -92,6 +92,14 @@ impl CommitError {
         Self::Other(Degraded.into())
     }
 
+    /// A step that was not done because others kept winning tells so by [`Contended`].
+    pub(crate) fn of_step(error: anyhow::Error) -> Self {
+        if error.is::<Contended>() {
+            return Self::Contended;
+        }
+        Self::Other(error)
+    }
+
     pub(crate) fn unexpected() -> Self {
         Self::Other(anyhow::anyhow!(
             "the store gave an answer that makes no sense to its request"

@@ -1,5 +1,6 @@
 //! Where sessions are kept: the stores, and the trait that they implement.
 
+mod any;
 #[cfg(feature = "cookie-session")]
 mod cookie;
 mod errors;
@@ -12,18 +13,45 @@ pub(crate) mod random;
 mod redis;
 pub(crate) mod revocation;
 mod session_key;
-#[cfg(any(feature = "memory-session", feature = "redis-session", test))]
+#[cfg(any(
+    feature = "memory-session",
+    feature = "redis-session",
+    feature = "sqlite-session",
+    feature = "postgres-session",
+    feature = "mysql-session",
+    test
+))]
 mod shared;
+#[cfg(any(
+    feature = "sqlite-session",
+    feature = "postgres-session",
+    feature = "mysql-session"
+))]
+mod sql;
 pub(crate) mod terms;
 
 #[cfg(feature = "cookie-session")]
 pub use self::cookie::CookieSessionStore;
 #[cfg(feature = "memory-session")]
 pub use self::memory::{MemorySessionStore, MemorySessionStoreBuilder};
+#[cfg(feature = "redis-actor-session")]
+pub use self::redis::actor::{RedisActorSessionStore, RedisActorSessionStoreBuilder};
 #[cfg(feature = "redis-session")]
 pub use self::redis::{RedisSessionStore, RedisSessionStoreBuilder};
-pub(crate) use self::{errors::Degraded, terms::Extension};
+#[cfg(any(
+    feature = "sqlite-session",
+    feature = "postgres-session",
+    feature = "mysql-session"
+))]
+pub use self::sql::Sweeper;
+#[cfg(feature = "mysql-session")]
+pub use self::sql::{MySqlSessionStore, MySqlSessionStoreBuilder};
+#[cfg(feature = "postgres-session")]
+pub use self::sql::{PostgresSessionStore, PostgresSessionStoreBuilder};
+#[cfg(feature = "sqlite-session")]
+pub use self::sql::{SqliteSessionStore, SqliteSessionStoreBuilder};
 pub use self::{
+    any::AnySessionStore,
     errors::{CommitError, Contended, Gone, LoadError, OutcomeUnknown, SaveError, UpdateError},
     interface::{Committed, End, Opened, Rotated, SessionStore},
     random::generate_session_key,
@@ -31,6 +59,7 @@ pub use self::{
     session_key::{InvalidSessionKeyError, SessionKey},
     terms::Terms,
 };
+pub(crate) use self::{errors::Degraded, terms::Extension};
 pub use crate::{
     changes::Changes,
     record::{DecodeError, Record},

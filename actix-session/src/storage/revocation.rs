@@ -35,7 +35,13 @@ pub trait RevocationStore: Send + Sync + 'static {
 }
 
 /// Notes in a store with a shared back end: records under names that no key of a session has.
-#[cfg(any(feature = "memory-session", feature = "redis-session"))]
+#[cfg(any(
+    feature = "memory-session",
+    feature = "redis-session",
+    feature = "sqlite-session",
+    feature = "postgres-session",
+    feature = "mysql-session"
+))]
 pub(crate) mod shared {
     use super::SystemTime;
     use crate::{

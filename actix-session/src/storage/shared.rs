@@ -352,6 +352,10 @@ macro_rules! shared_store {
             }
         }
 
+        $crate::storage::shared::shared_store!(local $store);
+    };
+    // A store that stays on the thread that made it.
+    (local $store:ty) => {
         impl $crate::storage::SessionStore for $store {
             async fn load(
                 &self,

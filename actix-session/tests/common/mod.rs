@@ -19,12 +19,18 @@ mod spy;
 mod sql;
 mod wire;
 
+#[cfg(feature = "redis-actor-session")]
+pub(crate) use self::actor::*;
+#[cfg(any(
+    feature = "sqlite-session",
+    feature = "postgres-session",
+    feature = "mysql-session"
+))]
+pub(crate) use self::sql::*;
 pub(crate) use self::{
-    actor::*,
     bench::{Bench, Dump, Memory, Redis, connect, expected, millis, random_name},
     browser::{Answer, Browser, Flight, Site, may_fail, stop},
     spy::{DETAIL, Spy},
-    sql::*,
     wire::{Proxy, Server, http_get},
 };
 

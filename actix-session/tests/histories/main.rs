@@ -25,6 +25,7 @@ mod history;
 mod proxy;
 mod run;
 mod script;
+mod sql;
 
 use std::{env, panic, panic::AssertUnwindSafe, sync::Arc};
 
@@ -95,4 +96,35 @@ fn redis_with_lost_answers() {
     });
     assert!(checked.failed > 0, "some outcomes stay unknown");
     assert!(proxy.lost_answers() > 50 && proxy.lost_commands() > 50);
+}
+
+#[cfg(all(
+    feature = "sqlite-session",
+    feature = "postgres-session",
+    feature = "mysql-session"
+))]
+mod sql_stores {
+    use super::{Arc, rounds, sql};
+
+    #[test]
+    fn sqlite() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/sessions.sqlite3", folder.path().display());
+        let checked = rounds(200, 0, |_| Arc::new(sql::Sqlite::new(&url)));
+        assert_eq!(checked.failed, 0, "no answer was lost");
+    }
+
+    #[test]
+    fn postgres() {
+        let url = servers::PostgresServer::shared_url().unwrap();
+        let checked = rounds(200, 0, |_| Arc::new(sql::Postgres::new(&url)));
+        assert_eq!(checked.failed, 0, "no answer was lost");
+    }
+
+    #[test]
+    fn mysql() {
+        let url = servers::MariaDbServer::shared_url().unwrap();
+        let checked = rounds(200, 0, |_| Arc::new(sql::MySql::new(&url)));
+        assert_eq!(checked.failed, 0, "no answer was lost");
+    }
 }

@@ -34,7 +34,7 @@ use super::{
     script::{Actor, Op, Plan, Step},
 };
 
-type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+pub(crate) type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 /// Where sessions are kept.
 pub(crate) trait Place: Send + Sync {
@@ -45,6 +45,11 @@ pub(crate) trait Place: Send + Sync {
     fn lose(&self, losses: u32);
 
     fn dump(&self) -> Local<'_, Left>;
+
+    /// What the store calls the record of a session key.
+    fn name_of(&self, key: &str) -> String {
+        key.to_owned()
+    }
 }
 
 pub(crate) struct Memory(MemorySessionStore);
@@ -69,6 +74,12 @@ pub(crate) struct Round {
     events: Mutex<Vec<Event>>,
 }
 
+impl Round {
+    pub(crate) fn clock(&self) -> ManualClock {
+        self.clock.clone()
+    }
+}
+
 type Answered = Result<ServiceResponse, actix_web::Error>;
 type Call = Rc<dyn Fn(actix_http::Request) -> Local<'static, Answered>>;
 
@@ -81,8 +92,10 @@ pub(crate) struct Site {
 
 /// A pause lets others go on, for no certain time.
 #[derive(Clone)]
-enum Pause {
+pub(crate) enum Pause {
     Yields,
+    /// For stores whose answers take a while: as long as about one of them.
+    Naps,
     /// Round trips to Redis, past the proxy: in the time of one, another request can do a step.
     Trips(MultiplexedConnection),
 }
@@ -92,6 +105,7 @@ impl Pause {
         for _ in 0..times {
             match self {
                 Self::Yields => tokio::task::yield_now().await,
+                Self::Naps => rt::time::sleep(Duration::from_millis(1)).await,
                 Self::Trips(connection) => {
                     let ping = redis::cmd("PING");
                     ping.query_async::<()>(connection).await.unwrap();
@@ -196,7 +210,7 @@ impl Place for Redis {
     }
 }
 
-async fn site<S: SessionStore + 'static>(store: S, round: &Round, pause: Pause) -> Site {
+pub(crate) async fn site<S: SessionStore + 'static>(store: S, round: &Round, pause: Pause) -> Site {
     let every = TtlExtensionPolicy::OnEveryRequest;
     let lifecycle: SessionLifecycle = if round.plan.persistent {
         PersistentSession::default()
@@ -319,6 +333,12 @@ pub(crate) fn round(plan: &Plan, place: &Arc<dyn Place>) -> History {
     let left = rt::System::new().block_on(place.dump());
     let mut events = std::mem::take(&mut *round.events.lock().unwrap());
     events.sort_by_key(|event| event.start);
+    for event in &mut events {
+        event.sent = event.sent.take().map(|key| place.name_of(&key));
+        if let CookieSent::Set(key) = &mut event.cookie {
+            *key = place.name_of(key);
+        }
+    }
     History { events, left }
 }
 

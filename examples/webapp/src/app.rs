@@ -8,7 +8,7 @@ use std::{
 use actix_session::{
     SessionMiddleware,
     config::{PersistentSession, TtlExtensionPolicy},
-    storage::{CookieSessionStore, MemorySessionStore, RedisSessionStore, SessionStore},
+    storage::{AnySessionStore, SessionStore, Sweeper},
 };
 use actix_web::{
     App, HttpServer,
@@ -31,6 +31,10 @@ use crate::{
 /// How long a session lasts after the last request that used it.
 const SESSION_TTL: Duration = Duration::days(14);
 
+/// How often ended sessions are deleted from an SQL database, and how many at a time.
+const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(60);
+const SWEEP_BATCH: u32 = 1_000;
+
 /// How long requests in flight may take to end when the server is told to stop.
 const SHUTDOWN_SECONDS: u64 = 10;
 
@@ -47,6 +51,8 @@ pub struct Application {
     server: Server,
     address: SocketAddr,
     database: SqlitePool,
+    /// Sweeps for as long as this lives.
+    _sweeper: Option<Sweeper>,
 }
 
 impl Application {
@@ -67,11 +73,15 @@ impl Application {
             passwords: Passwords::new().map_err(StartError::passwords)?,
             sessions_meet: config.session_store != StoreUrl::Cookie,
         };
-        let server = serve_with_store(listener, state, config).await?;
+        let store = open_store(config).await?;
+        let sweeper = store.spawn_sweeper(SWEEP_INTERVAL, SWEEP_BATCH);
+        let server = serve(listener, state, config, store)
+            .map_err(|source| StartError::bind(&config.bind, source))?;
         Ok(Self {
             server,
             address,
             database,
+            _sweeper: sweeper,
         })
     }
 
@@ -122,24 +132,12 @@ async fn open_database(config: &Config) -> Result<SqlitePool, StartError> {
         .map_err(|source| StartError::database(file, source))
 }
 
-/// The middleware is generic over its store. So the choice at run time is made once, here, and
-/// all behind it is compiled for each store.
-async fn serve_with_store(
-    listener: TcpListener,
-    state: State,
-    config: &Config,
-) -> Result<Server, StartError> {
+/// The store that the configuration names.
+async fn open_store(config: &Config) -> Result<AnySessionStore, StartError> {
     log::info!("sessions are kept in {}", config.session_store);
-    let server = match &config.session_store {
-        StoreUrl::Memory => serve(listener, state, config, MemorySessionStore::new()),
-        StoreUrl::Cookie => serve(listener, state, config, CookieSessionStore::default()),
-        StoreUrl::Redis(url) => {
-            let store = RedisSessionStore::new(url.as_str()).await;
-            let store = store.map_err(|error| StartError::store(&config.session_store, error))?;
-            serve(listener, state, config, store)
-        }
-    };
-    server.map_err(|source| StartError::bind(&config.bind, source))
+    let url = config.session_store.resolve(&config.database_file);
+    let store = AnySessionStore::new(&url).await;
+    store.map_err(|error| StartError::store(&config.session_store, error))
 }
 
 /// Every worker thread gets a handle on the one `store`: a session lives wherever its next

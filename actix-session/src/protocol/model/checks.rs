@@ -1,7 +1,9 @@
 //! The checker at work.
 //!
-//! The numbers of states are those of the day on which this was written, and the tests ask for
-//! about as many, so that no run becomes empty unnoticed.
+//! All sets of three requests of all kinds with two lost answers (4,600 sets, 13,243,794 states)
+//! take minutes, and are not run every time; the parts of them that are here take some 20 s of one
+//! processor. Each test asks for about as many states as it was written with, so that no run
+//! becomes empty unnoticed.
 
 use std::time::Duration;
 
@@ -30,6 +32,16 @@ const CORE: [Kind; 12] = [
     Kind::Purge,
 ];
 
+/// One of each kind that repeats find hard to tell apart.
+const HARD: [Kind; 6] = [
+    Kind::InsertX,
+    Kind::Modify,
+    Kind::ClearInsertY,
+    Kind::RenewInsertX,
+    Kind::LoginInsertX,
+    Kind::Purge,
+];
+
 /// All ways to take so many of these, in any order, on a session with and without a login.
 fn sets(kinds: &[Kind], many: usize) -> Vec<Set> {
     let mut chosen = vec![vec![]];
@@ -54,44 +66,52 @@ fn sets(kinds: &[Kind], many: usize) -> Vec<Set> {
     chosen.into_iter().flat_map(both).collect()
 }
 
+/// Visits every state, and asks for about as many as there were when this was written.
+#[track_caller]
 fn check(runs: Runs, at_least: usize) {
-    let (count, losses) = (runs.sets.len(), runs.losses);
-    let start = std::time::Instant::now();
+    let (sets, losses) = (runs.sets.len(), runs.losses);
     let checker = runs.checker().spawn_dfs().join();
     let states = checker.unique_state_count();
-    println!(
-        "{count} sets, {losses} losses: {states} states, {:?}",
-        start.elapsed()
-    );
+    println!("{sets} sets of requests, {losses} answers lost: {states} states");
     checker.assert_properties();
-    assert!(states > at_least, "only {states} states");
+    assert!(states >= at_least, "only {states} states");
 }
 
+/// 3,872 sets of requests, 571,894 states.
 #[test]
 fn every_three_requests() {
     let mut sets = sets(&Kind::ALL, 3);
-    // Those of the core come below, with answers lost.
+    // Those of the core come below, with a lost answer.
     sets.retain(|set| !set.kinds.iter().all(|kind| CORE.contains(kind)));
-    check(Runs::of(sets, 0), 1);
+    check(Runs::of(sets, 0), 500_000);
 }
 
+/// 728 sets of requests, 606,484 states.
 #[test]
 fn every_three_requests_of_the_core_and_a_lost_answer() {
-    check(Runs::of(sets(&CORE, 3), 1), 1);
+    check(Runs::of(sets(&CORE, 3), 1), 500_000);
 }
 
+/// 112 sets of requests, 286,625 states.
+#[test]
+fn three_requests_and_two_lost_answers() {
+    check(Runs::of(sets(&HARD, 3), 2), 250_000);
+}
+
+/// 552 sets of requests, 133,359 states.
 #[test]
 fn every_two_requests_and_three_lost_answers() {
-    check(Runs::of(sets(&Kind::ALL, 2), 3), 1);
+    check(Runs::of(sets(&Kind::ALL, 2), 3), 100_000);
 }
 
+/// 552 sets of requests, 33,888 states.
 #[test]
 fn every_two_requests_of_which_one_comes_long_after_a_renewal() {
     let runs = Runs {
         age: Duration::from_secs(30),
         ..Runs::of(sets(&Kind::ALL, 2), 1)
     };
-    check(runs, 1);
+    check(runs, 25_000);
 }
 
 /// The checker finds the fault of a broken variant, on the shortest way there.

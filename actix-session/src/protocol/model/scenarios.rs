@@ -256,6 +256,29 @@ fn a_purge_follows_every_renewal() {
     assert_eq!(run.world.store.records().count(), 0);
 }
 
+/// A known limit: a creation whose answer was lost is repeated under the same key, and its first copy
+/// may still be on the way. If that arrives when the session was used and ended, it is made again,
+/// as it was in the beginning. (Commits and renewals cannot: they expect a record that is gone.)
+#[test]
+fn a_creation_that_arrives_after_its_session_was_ended_makes_it_again() {
+    let run = |late_creations| {
+        let mut run = Run::logged_in(&[Kind::PurgeInsertX, Kind::Purge]);
+        run.runs.late_creations = late_creations;
+        run.start(0, FIRST).step(0);
+        run.lost(0).finish(0).answers(0, renewed("K1"));
+        run.run(1, "K1").answers(1, Answer::Ended);
+        run
+    };
+    let late = Action::Arrive(0);
+    // What the other tests take for granted.
+    assert!(!run(false).possible().contains(&late));
+
+    let Run { runs, world } = run(true);
+    let world = runs.next_state(&world, late).unwrap();
+    assert!(world.store.record("K1").is_some());
+    assert!(!promises::broken(&world).is_empty());
+}
+
 /// A write that comes soon after a renewal it has not heard of makes no session.
 #[test]
 fn a_late_insertion_is_dropped_for_ten_seconds_and_starts_anew_after_that() {

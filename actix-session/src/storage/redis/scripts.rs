@@ -1,5 +1,9 @@
 //! The atomic steps as Lua scripts. Each touches one record and its mark, which share a slot.
 //!
+//! In a cluster all but the renewal are given the record alone, and the mark is asked for afterwards where
+//! there is no record: a script with one key finds it in a slot that is being moved too, while one with
+//! two is put off until all of the slot has arrived.
+//!
 //! Answers: `{0}` nothing is there, `{1, text, pttl}` this record is, `{2, mark}` this mark is,
 //! `{3}` done, `{4}` the new name is taken, `{5}` something that is no string is there.
 
@@ -13,7 +17,7 @@ local function read()
   local text = redis.pcall('GET', KEYS[1])
   if type(text) == 'table' then return nil, {5} end
   if text then return text end
-  local mark = redis.pcall('GET', KEYS[2])
+  local mark = KEYS[2] and redis.pcall('GET', KEYS[2])
   if type(mark) == 'string' then return nil, {2, mark} end
   return nil, {0}
 end
@@ -28,8 +32,9 @@ local function expected(text)
 end
 ";
 
-/// Extends the record: the arguments are now, the policy's TTL and its absolute limit (or ''), in ms. The
-/// session's own TTL and end are found in the facts, whose numbers stand in a fixed place.
+/// Extends the record: the arguments are now, the policy's TTL, its absolute limit (or ''), and the least
+/// extension that is worth it (or ''), in ms. The session's own TTL and end are found in the facts, whose
+/// numbers stand in a fixed place.
 const TOUCH: &str = r#"
 local text, other = read()
 if not text then return other end
@@ -56,7 +61,9 @@ if at then
   end
 end
 if cap and cap - now < ttl then ttl = cap - now end
-if ttl > 0 then redis.call('PEXPIRE', KEYS[1], ttl) end
+if ttl > 0 and (ARGV[4] == '' or ttl - redis.call('PTTL', KEYS[1]) >= tonumber(ARGV[4])) then
+  redis.call('PEXPIRE', KEYS[1], ttl)
+end
 return found(text)
 "#;
 
@@ -83,6 +90,30 @@ redis.call('DEL', KEYS[1])
 return {3}
 ";
 
+/// The first half of a renewal whose new record lies in another slot: nobody knows its name yet. The arguments
+/// are the text and its TTL in ms. An earlier attempt's is as good.
+const PREPARE: &str = r"
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return {3} end
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then return {3} end
+return {4}
+";
+
+/// The second half, which decides: the last two arguments are the mark and its TTL.
+const LEAVE: &str = r"
+local text, other = read()
+if not text then return other end
+if not expected(text) then return found(text) end
+redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
+redis.call('DEL', KEYS[1])
+return {3}
+";
+
+/// Takes the first half back, where nobody has written since.
+const TAKE_BACK: &str = r"
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return {3}
+";
+
 const END: &str = r"
 if redis.call('DEL', KEYS[1]) == 1 then return {3} end
 local text, other = read()
@@ -94,6 +125,10 @@ pub(crate) static TOUCH_SCRIPT: LazyLock<Step> = LazyLock::new(|| Step::new(&[RE
 pub(crate) static CAS_SCRIPT: LazyLock<Step> = LazyLock::new(|| Step::new(&[READ, EXPECTED, CAS]));
 pub(crate) static ROTATE_SCRIPT: LazyLock<Step> =
     LazyLock::new(|| Step::new(&[READ, EXPECTED, ROTATE]));
+pub(crate) static PREPARE_SCRIPT: LazyLock<Step> = LazyLock::new(|| Step::new(&[PREPARE]));
+pub(crate) static LEAVE_SCRIPT: LazyLock<Step> =
+    LazyLock::new(|| Step::new(&[READ, EXPECTED, LEAVE]));
+pub(crate) static TAKE_BACK_SCRIPT: LazyLock<Step> = LazyLock::new(|| Step::new(&[TAKE_BACK]));
 pub(crate) static END_SCRIPT: LazyLock<Step> = LazyLock::new(|| Step::new(&[READ, END]));
 
 /// A script and its digest.
@@ -126,6 +161,11 @@ impl Step {
 }
 
 impl Call<'_> {
+    /// The name that says where it is to run.
+    pub(crate) fn at(&self) -> &str {
+        self.keys.first().copied().unwrap_or_default()
+    }
+
     pub(crate) fn by_hash(&self) -> Cmd {
         self.command("EVALSHA", &self.step.hash)
     }

@@ -11,8 +11,6 @@ use super::{
 
 /// A database that can keep sessions.
 pub(crate) trait Database: sqlx::Database {
-    /// For messages.
-    const NAME: &'static str;
     const QUOTE: char;
     /// The smaller one of two numbers.
     const LEAST: &'static str;
@@ -174,8 +172,9 @@ macro_rules! queries {
                 Ok::<_, sqlx::Error>(Row {
                     state: row.try_get(0)?,
                     expires: row.try_get(1)?,
-                    moved_to: row.try_get(2)?,
-                    moved_flag: row.try_get(3)?,
+                    // MySQL shows texts of a binary collation as bytes.
+                    moved_to: row.try_get_unchecked(2)?,
+                    moved_flag: row.try_get_unchecked(3)?,
                     moved_at: row.try_get(4)?,
                 })
             };

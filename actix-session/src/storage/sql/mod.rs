@@ -19,12 +19,6 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::Pool;
 
-use self::{
-    database::Database,
-    run::Connections,
-    schema::{Place, Statements},
-    steps::Step,
-};
 #[cfg(feature = "mysql-session")]
 pub use self::public::{MySqlSessionStore, MySqlSessionStoreBuilder};
 #[cfg(feature = "postgres-session")]
@@ -32,6 +26,12 @@ pub use self::public::{PostgresSessionStore, PostgresSessionStoreBuilder};
 #[cfg(feature = "sqlite-session")]
 pub use self::public::{SqliteSessionStore, SqliteSessionStoreBuilder};
 pub use self::sweep::Sweeper;
+use self::{
+    database::Database,
+    run::Connections,
+    schema::{Place, Statements},
+    steps::Step,
+};
 use super::{CommitError, Contended, SessionKey, Terms, random, terms::Extension};
 use crate::{
     clock::{Millis, SharedClock},

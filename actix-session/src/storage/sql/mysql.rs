@@ -19,7 +19,6 @@ use super::{
 const PATIENCE: i64 = 60;
 
 impl Database for MySql {
-    const NAME: &'static str = "MySQL";
     const QUOTE: char = '`';
     const LEAST: &'static str = "LEAST";
     // Neither has MySQL `RETURNING`, nor MariaDB for an update.

@@ -21,7 +21,6 @@ const AGAIN: [&str; 4] = ["40001", "40P01", "55P03", "53300"];
 const LOST: [&str; 6] = ["57P01", "57P02", "57P03", "57P05", "08006", "40003"];
 
 impl Database for Postgres {
-    const NAME: &'static str = "PostgreSQL";
     const QUOTE: char = '"';
     const LEAST: &'static str = "LEAST";
     const RETURNS: bool = true;
@@ -75,10 +74,7 @@ impl Database for Postgres {
     }
 
     /// Held until the transaction ends.
-    async fn lock_for_migration(
-        connection: &mut PgConnection,
-        place: &Place,
-    ) -> Result<(), Error> {
+    async fn lock_for_migration(connection: &mut PgConnection, place: &Place) -> Result<(), Error> {
         sqlx::query("SELECT pg_advisory_xact_lock($1)")
             .bind(place.lock("migrate"))
             .execute(connection)

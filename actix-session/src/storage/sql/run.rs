@@ -233,7 +233,11 @@ impl Attempts {
 
     /// # Errors
     /// It is not done again: the failure stands.
-    pub(crate) async fn again(&mut self, failure: Failure, repeatable: bool) -> Result<(), Failure> {
+    pub(crate) async fn again(
+        &mut self,
+        failure: Failure,
+        repeatable: bool,
+    ) -> Result<(), Failure> {
         self.failed += 1;
         let in_time = Instant::now() < self.deadline;
         let again = match failure.verdict {

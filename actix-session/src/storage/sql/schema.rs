@@ -4,6 +4,7 @@ use super::{
     database::Database,
     statement::{Statement, digest},
 };
+use crate::record::version_prefix;
 
 /// Where sessions are kept: a table, perhaps in a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +151,8 @@ impl Statements {
                  WHERE {live} AND {compare}"
             ))
         };
-        let away = |compare: &str| format!("UPDATE {{table}} SET {MARK} WHERE {live} AND {compare}");
+        let away =
+            |compare: &str| format!("UPDATE {{table}} SET {MARK} WHERE {live} AND {compare}");
         let rotate = |compare: &str| {
             make(&format!(
                 "WITH moved AS ({} RETURNING 1) INSERT INTO {{table}} ({NEW_COLUMNS}) \
@@ -158,7 +160,12 @@ impl Statements {
                 away(compare)
             ))
         };
-        let (by_revision, by_text) = ("revision = :expect", "state = :whole");
+        // The prefix as well: a text that somebody wrote by hand kept the revision.
+        let by_revision = format!(
+            "revision = :expect AND substr(state, 1, {}) = :prefix",
+            version_prefix(0).len()
+        );
+        let (by_revision, by_text) = (by_revision.as_str(), "state = :whole");
         Self {
             probe: make(&format!(
                 "SELECT {NEW_COLUMNS}, {COLUMNS} FROM {{table}} WHERE id = ''"
@@ -191,7 +198,17 @@ mod tests {
 
     #[test]
     fn names_that_could_break_out_are_refused() {
-        for name in ["", "a b", "a\"", "a;b", "a`", "1a", "ä", "a.b", &"a".repeat(49)] {
+        for name in [
+            "",
+            "a b",
+            "a\"",
+            "a;b",
+            "a`",
+            "1a",
+            "ä",
+            "a.b",
+            &"a".repeat(49),
+        ] {
             assert!(Place::new(None, name.into()).is_err(), "{name}");
             assert!(Place::new(Some(name.into()), "t".into()).is_err(), "{name}");
         }

@@ -17,7 +17,6 @@ use super::{
 };
 
 impl Database for Sqlite {
-    const NAME: &'static str = "SQLite";
     const QUOTE: char = '"';
     const LEAST: &'static str = "MIN";
     const RETURNS: bool = true;

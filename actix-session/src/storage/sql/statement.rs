@@ -14,6 +14,7 @@ pub(crate) enum Param {
     Id,
     Now,
     Expect,
+    Prefix,
     Whole,
     State,
     Revision,
@@ -30,13 +31,13 @@ pub(crate) enum Param {
     IdleEnd,
     Absolute,
     Batch,
-    Lock,
 }
 
 const PARAMS: [(&str, Param); 20] = [
     ("id", Param::Id),
     ("now", Param::Now),
     ("expect", Param::Expect),
+    ("prefix", Param::Prefix),
     ("whole", Param::Whole),
     ("state", Param::State),
     ("revision", Param::Revision),
@@ -53,7 +54,6 @@ const PARAMS: [(&str, Param); 20] = [
     ("idle_end", Param::IdleEnd),
     ("absolute", Param::Absolute),
     ("batch", Param::Batch),
-    ("lock", Param::Lock),
 ];
 
 /// What is bound to a parameter.
@@ -104,6 +104,7 @@ pub(crate) struct Values<'a> {
     pub(crate) id: &'a str,
     pub(crate) now: i64,
     pub(crate) expect: Option<i64>,
+    pub(crate) prefix: Option<&'a [u8]>,
     pub(crate) whole: Option<&'a [u8]>,
     pub(crate) row: NewRow<'a>,
     pub(crate) expires: Option<i64>,
@@ -111,7 +112,6 @@ pub(crate) struct Values<'a> {
     pub(crate) idle_end: i64,
     pub(crate) absolute: Option<i64>,
     pub(crate) batch: i64,
-    pub(crate) lock: i64,
 }
 
 /// The columns that a record fills.
@@ -129,7 +129,7 @@ pub(crate) struct NewRow<'a> {
 /// The columns that a mark fills.
 #[derive(Debug, Default)]
 pub(crate) struct MarkColumns<'a> {
-    target: Option<&'a str>,
+    pub(crate) target: Option<&'a str>,
     flag: Option<String>,
     moved_at: Option<i64>,
     pub(crate) end: i64,
@@ -142,6 +142,7 @@ impl Values<'_> {
             Param::Id => Value::Text(Some(self.id)),
             Param::Now => Value::Int(Some(self.now)),
             Param::Expect => Value::Int(self.expect),
+            Param::Prefix => Value::Bytes(self.prefix),
             Param::Whole => Value::Bytes(self.whole),
             Param::State => Value::Bytes(row.state),
             Param::Revision => Value::Int(row.revision),
@@ -158,7 +159,6 @@ impl Values<'_> {
             Param::IdleEnd => Value::Int(Some(self.idle_end)),
             Param::Absolute => Value::Int(self.absolute),
             Param::Batch => Value::Int(Some(self.batch)),
-            Param::Lock => Value::Int(Some(self.lock)),
         }
     }
 }
@@ -168,7 +168,7 @@ impl Param {
     pub(crate) fn kind(self) -> Value<'static> {
         match self {
             Self::Id | Self::Principal | Self::Target | Self::Flag => Value::Text(None),
-            Self::Whole | Self::State => Value::Bytes(None),
+            Self::Prefix | Self::Whole | Self::State => Value::Bytes(None),
             _ => Value::Int(None),
         }
     }
@@ -257,7 +257,11 @@ mod tests {
             let version = Version::Prefix(version_prefix(commit));
             assert_eq!(revision(&version), Some(commit.cast_signed()));
         }
-        for text in ["", "{\"v\":1,\"f\":\"zz", "{\"v\":2,\"f\":\"0000000000000001."] {
+        for text in [
+            "",
+            "{\"v\":1,\"f\":\"zz",
+            "{\"v\":2,\"f\":\"0000000000000001.",
+        ] {
             assert_eq!(revision(&Version::Prefix(text.into())), None, "{text}");
         }
         let whole = Version::Whole(version_prefix(1));

@@ -286,12 +286,13 @@ fn base<'a>(at: &'a str, terms: &Terms) -> Values<'a> {
 }
 
 fn expecting<'a>(at: &'a str, expect: &'a Version, terms: &Terms) -> Values<'a> {
-    let whole = match expect {
-        Version::Whole(text) => Some(text.as_bytes()),
-        Version::Prefix(_) => None,
+    let (prefix, whole) = match expect {
+        Version::Prefix(prefix) => (Some(prefix.as_bytes()), None),
+        Version::Whole(text) => (None, Some(text.as_bytes())),
     };
     Values {
         expect: revision(expect),
+        prefix,
         whole,
         ..base(at, terms)
     }

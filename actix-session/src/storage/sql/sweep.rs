@@ -16,8 +16,8 @@ use tokio::{
 
 use super::{
     Store,
-    database::Database,
-    run::{Failure, Held},
+    database::{Database, Verdict},
+    run::{Attempts, Failure, Held},
     statement::{Values, number},
 };
 use crate::storage::random;
@@ -88,6 +88,16 @@ impl fmt::Debug for Sweeper {
 impl<D: Database> Store<D> {
     /// Deletes up to `batch` rows that have ended; answers how many.
     pub(crate) async fn sweep(&self, batch: u32) -> Result<u64, Failure> {
+        let mut attempts = Attempts::within(LIMIT);
+        loop {
+            match self.sweep_once(batch).await {
+                Ok(swept) => return Ok(swept),
+                Err(failure) => attempts.again(failure, true).await?,
+            }
+        }
+    }
+
+    async fn sweep_once(&self, batch: u32) -> Result<u64, Failure> {
         let connections = &self.0.connections;
         let mut held = connections.hold(true).await?;
         let result = timeout(LIMIT, self.delete(&mut held, batch)).await;
@@ -118,6 +128,8 @@ impl<D: Database> Store<D> {
                         swept = told.swept.load(Ordering::Relaxed) - before,
                         "ended sessions were swept out"
                     ),
+                    // Requests come first.
+                    Err(failure) if failure.verdict == Verdict::Again => {}
                     Err(failure) => tracing::warn!(
                         error = %failure.error,
                         "ended sessions could not be swept out; the next turn goes on"
@@ -189,7 +201,11 @@ mod tests {
     fn intervals_stay_near_what_was_asked_for() {
         let minute = Duration::from_secs(60);
         let drawn: Vec<Duration> = (0..100).map(|_| jittered(minute)).collect();
-        assert!(drawn.iter().all(|span| *span >= minute * 3 / 4 && *span < minute * 5 / 4));
+        assert!(
+            drawn
+                .iter()
+                .all(|span| *span >= minute * 3 / 4 && *span < minute * 5 / 4)
+        );
         assert!(drawn.iter().any(|span| *span != drawn[0]));
     }
 }

@@ -27,12 +27,14 @@ pub enum ConfigError {
     /// The secret is too short.
     #[error("APP_SECRET_KEY has {0} bytes and needs at least 64; {HOW_TO_MAKE_ONE}")]
     SecretShort(usize),
-    /// `SESSION_STORE` has a scheme that this application does not know.
-    #[error(
-        "SESSION_STORE `{0}` names no store; set it to `memory:` (in this process), `cookie:` (in \
-         the visitor's browser), `redis://HOST:PORT` or `rediss://HOST:PORT` (Redis, with TLS)"
-    )]
-    Store(String),
+    /// `SESSION_STORE` names no store that this application knows.
+    #[error("SESSION_STORE `{url}` cannot be used: {source}")]
+    Store {
+        /// What it says, without its password.
+        url: String,
+        /// Why not, and what there is.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 const HOW_TO_MAKE_ONE: &str = "make one with `openssl rand -base64 64`, keep it secret, and give \

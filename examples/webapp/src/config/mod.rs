@@ -31,7 +31,7 @@ pub enum Environment {
 /// | `APP_SECRET_KEY` | 64 random bytes or more, base64 or hexadecimal: encrypts the session cookie | in development, made and kept in `dev-secret.key` beside the database |
 /// | `BIND` | address and port to listen on | `127.0.0.1:8080` |
 /// | `DATABASE_FILE` | the SQLite file that holds the users | `data/webapp.sqlite3`, in the package's folder under `cargo run`, else in the current one |
-/// | `SESSION_STORE` | `memory:`, `cookie:`, `redis://HOST:PORT` or `rediss://HOST:PORT` | `memory:` |
+/// | `SESSION_STORE` | `memory:`, `cookie:`, `sqlite://FILE`, `redis://HOST:PORT` (TLS: `rediss://`), `postgres://USER@HOST/DATABASE` or `mysql://USER@HOST/DATABASE` | `sessions.sqlite3` beside the users |
 #[derive(Clone)]
 pub struct Config {
     /// `APP_ENV`.
@@ -146,7 +146,7 @@ mod tests {
         let config = config(&[]).unwrap();
         assert_eq!(config.environment, Environment::Development);
         assert_eq!(config.bind, "127.0.0.1:8080");
-        assert_eq!(config.session_store, StoreUrl::Memory);
+        assert_eq!(config.session_store, StoreUrl::File);
         assert_eq!(config.database_file, Path::new("data/webapp.sqlite3"));
     }
 

@@ -1,41 +1,67 @@
-use std::fmt;
+use std::{fmt, path::Path};
 
-use super::ConfigError;
+use actix_session::storage::AnySessionStore;
+
+use super::{ConfigError, data_dir};
 
 /// Where the sessions are kept, as `SESSION_STORE` says.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreUrl {
+    /// In an SQLite file beside the one that holds the users: they survive a restart.
+    File,
     /// `memory:`, in this process: a restart forgets them.
     Memory,
     /// `cookie:`, encrypted, in the visitor's browser.
     Cookie,
-    /// `redis://` or `rediss://`: the whole URL, password included.
-    Redis(String),
+    /// A server or a file of its own: the whole URL, password included.
+    At(String),
 }
 
 impl StoreUrl {
     pub(super) fn parse(value: Option<&str>) -> Result<Self, ConfigError> {
         let Some(value) = value.map(str::trim) else {
-            return Ok(Self::Memory);
+            return Ok(Self::File);
         };
-        match value.split_once(':') {
-            Some(("memory", "" | "//")) => Ok(Self::Memory),
-            Some(("cookie", "" | "//")) => Ok(Self::Cookie),
-            Some(("redis" | "rediss", rest)) if rest.starts_with("//") => {
-                Ok(Self::Redis(value.to_owned()))
+        AnySessionStore::check_url(value).map_err(|source| ConfigError::Store {
+            url: without_password(value),
+            source: source.into(),
+        })?;
+        Ok(match value.trim_end_matches("//") {
+            "memory:" => Self::Memory,
+            "cookie:" => Self::Cookie,
+            _ => Self::At(value.to_owned()),
+        })
+    }
+
+    /// The URL that the session library takes.
+    pub(crate) fn resolve(&self, database_file: &Path) -> String {
+        match self {
+            Self::File => {
+                let file = data_dir(database_file).join("sessions.sqlite3");
+                format!("sqlite://{}", escaped(&file.to_string_lossy()))
             }
-            _ => Err(ConfigError::Store(without_password(value))),
+            Self::Memory => "memory:".to_owned(),
+            Self::Cookie => "cookie:".to_owned(),
+            Self::At(url) => url.clone(),
         }
     }
+}
+
+/// What would end a path in a URL.
+fn escaped(path: &str) -> String {
+    path.replace('%', "%25")
+        .replace('?', "%3F")
+        .replace('#', "%23")
 }
 
 /// The URL without user name and password, fit for logs and messages.
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::File => f.write_str("a file beside the database"),
             Self::Memory => f.write_str("memory:"),
             Self::Cookie => f.write_str("cookie:"),
-            Self::Redis(url) => f.write_str(&without_password(url)),
+            Self::At(url) => f.write_str(&without_password(url)),
         }
     }
 }
@@ -60,14 +86,22 @@ mod tests {
 
     #[test]
     fn every_scheme_is_recognised() {
-        let redis = "redis://127.0.0.1:6379";
-        assert_eq!(StoreUrl::parse(None).unwrap(), StoreUrl::Memory);
+        assert_eq!(StoreUrl::parse(None).unwrap(), StoreUrl::File);
         assert_eq!(StoreUrl::parse(Some("memory:")).unwrap(), StoreUrl::Memory);
-        assert_eq!(StoreUrl::parse(Some("cookie:")).unwrap(), StoreUrl::Cookie);
         assert_eq!(
-            StoreUrl::parse(Some(redis)).unwrap(),
-            StoreUrl::Redis(redis.to_owned())
+            StoreUrl::parse(Some("cookie://")).unwrap(),
+            StoreUrl::Cookie
         );
+        for url in [
+            "redis://127.0.0.1:6379",
+            "rediss://127.0.0.1:6379",
+            "sqlite://sessions.sqlite3",
+            "postgres://me@127.0.0.1/app",
+            "mysql://me@127.0.0.1/app",
+        ] {
+            let parsed = StoreUrl::parse(Some(url)).unwrap();
+            assert_eq!(parsed, StoreUrl::At(url.to_owned()));
+        }
     }
 
     #[test]
@@ -75,7 +109,14 @@ mod tests {
         let error = StoreUrl::parse(Some("mongodb://me:hunter2@db"))
             .unwrap_err()
             .to_string();
-        for scheme in ["memory:", "cookie:", "redis://", "rediss://"] {
+        for scheme in [
+            "memory:",
+            "cookie:",
+            "redis://",
+            "sqlite://",
+            "postgres://",
+            "mysql://",
+        ] {
             assert!(error.contains(scheme), "{error}");
         }
         assert!(!error.contains("hunter2"), "{error}");
@@ -86,5 +127,11 @@ mod tests {
         let url = StoreUrl::parse(Some("rediss://me:hunter2@db:6380/1")).unwrap();
         assert_eq!(url.to_string(), "rediss://db:6380/1");
         assert_eq!(format!("{url:?}"), "StoreUrl(rediss://db:6380/1)");
+    }
+
+    #[test]
+    fn the_file_lies_beside_the_database() {
+        let url = StoreUrl::File.resolve(Path::new("a%b/users.sqlite3"));
+        assert_eq!(url, "sqlite://a%25b/sessions.sqlite3");
     }
 }

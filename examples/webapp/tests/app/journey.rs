@@ -73,35 +73,62 @@ async fn sessions_in_the_cookie() {
 
 #[actix_web::test]
 async fn sessions_in_redis() {
-    let Some(url) = redis_url() else { return };
+    let Some(url) = server_url("REDIS_URL") else {
+        return;
+    };
+    over_a_restart(StoreUrl::At(url)).await;
+}
+
+#[actix_web::test]
+async fn sessions_in_postgres() {
+    let Some(url) = server_url("POSTGRES_URL") else {
+        return;
+    };
+    over_a_restart(StoreUrl::At(url)).await;
+}
+
+#[actix_web::test]
+async fn sessions_in_mariadb() {
+    let Some(url) = server_url("MYSQL_URL") else {
+        return;
+    };
+    over_a_restart(StoreUrl::At(url)).await;
+}
+
+#[actix_web::test]
+async fn sessions_in_a_file_beside_the_users() {
+    over_a_restart(StoreUrl::File).await;
+}
+
+async fn over_a_restart(store: StoreUrl) {
     let folder = tempfile::tempdir().unwrap();
-    let site = Site::start_with(folder.path(), StoreUrl::Redis(url.clone())).await;
+    let site = Site::start_with(folder.path(), store.clone()).await;
     journey(&site).await;
     shared_store_journey(&site).await;
 
     let eve = site.visitor();
     eve.register("eve").await;
     site.stop().await;
-    let site = Site::start_with(folder.path(), StoreUrl::Redis(url)).await;
+    let site = Site::start_with(folder.path(), store).await;
     let eve_after_restart = site.visitor();
     eve_after_restart.take_cookie(&eve.cookies().unwrap());
     assert!(
         eve_after_restart.is_logged_in().await,
-        "Redis keeps sessions over a restart"
+        "the store keeps sessions over a restart"
     );
     site.stop().await;
 }
 
 /// The project's test command always sets it, and CI runs nothing else.
-fn redis_url() -> Option<String> {
-    let url = env::var("REDIS_URL").ok().filter(|url| !url.is_empty());
+fn server_url(variable: &str) -> Option<String> {
+    let url = env::var(variable).ok().filter(|url| !url.is_empty());
     let ci = env::var("CI").is_ok_and(|ci| ci == "true");
     assert!(
         url.is_some() || !ci,
-        "REDIS_URL is not set: run `cargo xtask test`, which starts Redis"
+        "{variable} is not set: run `cargo xtask test`, which starts the servers"
     );
     if url.is_none() {
-        eprintln!("not run: set REDIS_URL, or run `cargo xtask test`, which starts Redis");
+        eprintln!("not run: set {variable}, or run `cargo xtask test`, which starts the servers");
     }
     url
 }

@@ -7,6 +7,8 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use crate::site::Visitor;
+
 fn webapp(folder: &Path, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_webapp"));
     command
@@ -84,23 +86,41 @@ impl Drop for Running {
     }
 }
 
-#[cfg(unix)]
-#[actix_web::test]
-async fn it_starts_with_nothing_configured_and_stops_when_asked() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut running = Running(
-        webapp(folder.path(), &[("BIND", "127.0.0.1:0")])
-            .spawn()
-            .unwrap(),
-    );
+/// Starts it with nothing configured, and reads where it is.
+fn start(folder: &Path) -> (Running, reqwest::Url) {
+    let mut running = Running(webapp(folder, &[("BIND", "127.0.0.1:0")]).spawn().unwrap());
     let mut line = String::new();
     BufReader::new(running.0.stdout.as_mut().unwrap())
         .read_line(&mut line)
         .unwrap();
-    let url = line
-        .trim()
-        .strip_prefix("Open ")
-        .expect("the first line names the address");
+    let url = line.trim().strip_prefix("Open ");
+    let url = url.expect("the first line names the address").parse();
+    (running, url.unwrap())
+}
+
+#[actix_web::test]
+async fn who_is_logged_in_is_so_still_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let (running, url) = start(folder.path());
+    let eve = Visitor::at(url);
+    eve.register("eve").await;
+    eve.add_note("remember me").await;
+    assert!(eve.is_logged_in().await);
+    // Kills it (SIGKILL) and waits for its end.
+    drop(running);
+
+    let (_running, url) = start(folder.path());
+    let eve_later = Visitor::at(url);
+    eve_later.take_cookie(&eve.cookies().unwrap());
+    assert!(eve_later.is_logged_in().await);
+    assert!(eve_later.page("/notes").await.contains("remember me"));
+}
+
+#[cfg(unix)]
+#[actix_web::test]
+async fn it_starts_with_nothing_configured_and_stops_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut running, url) = start(folder.path());
     let page = reqwest::get(url).await.unwrap();
     assert!(page.text().await.unwrap().contains("Notes and clicks"));
     assert!(folder.path().join("data/dev-secret.key").exists());

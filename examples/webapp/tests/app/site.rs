@@ -66,15 +66,7 @@ impl Site {
 
     /// Somebody who has never been here.
     pub(crate) fn visitor(&self) -> Visitor {
-        let jar = Arc::new(Jar::default());
-        let client = Client::builder()
-            .cookie_provider(Arc::clone(&jar))
-            .redirect(Policy::none());
-        Visitor {
-            url: self.url.parse().unwrap(),
-            client: client.build().unwrap(),
-            jar,
-        }
+        Visitor::at(self.url.parse().unwrap())
     }
 }
 
@@ -86,6 +78,18 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
+    pub(crate) fn at(url: Url) -> Self {
+        let jar = Arc::new(Jar::default());
+        let client = Client::builder()
+            .cookie_provider(Arc::clone(&jar))
+            .redirect(Policy::none());
+        Self {
+            url,
+            client: client.build().unwrap(),
+            jar,
+        }
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Response {
         self.client
             .get(self.url.join(path).unwrap())

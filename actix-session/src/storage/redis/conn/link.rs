@@ -1,4 +1,4 @@
-//! Connections: one for each runtime, made when needed, replaced when broken.
+//! Connections to one server: one for each runtime, made when needed, replaced when broken.
 //!
 //! A connection's driver is a task of the runtime that made it. Sharing one between workers would
 //! let it die with one of them, and would wake two threads for each command.
@@ -9,12 +9,11 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ServerErrorKind, Value,
-    aio::{ConnectionLike as _, MultiplexedConnection},
+    AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind,
+    aio::MultiplexedConnection,
 };
 use tokio::{
     runtime::{Handle, Id},
@@ -22,20 +21,20 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::scripts::Call;
-
-/// What became of a command.
-pub(crate) enum Outcome {
-    Value(Value),
-    /// The connection broke or the time was up: the command may have been carried out.
-    Lost(RedisError),
-}
+use super::{Job, Limits, Outcome, sentinel::Sentinel};
 
 #[derive(Clone)]
-pub(crate) struct Connections(Arc<Inner>);
+pub(super) struct Link(Arc<Inner>);
+
+/// Where a connection leads.
+pub(super) enum Source {
+    Server(Client),
+    /// Whichever server is the master at the moment of connecting.
+    Sentinel(Sentinel),
+}
 
 struct Inner {
-    client: Client,
+    source: Source,
     config: AsyncConnectionConfig,
     runtimes: Mutex<HashMap<Id, Arc<Place>>>,
 }
@@ -67,74 +66,27 @@ impl Drop for Place {
     }
 }
 
-impl Connections {
-    pub(crate) fn new(client: Client, connect: Duration, command: Duration) -> Self {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(connect))
-            .set_response_timeout(Some(command));
+impl Link {
+    pub(super) fn new(source: Source, limits: Limits) -> Self {
         Self(Arc::new(Inner {
-            client,
-            config,
+            source,
+            config: limits.config(),
             runtimes: Mutex::default(),
         }))
     }
 
-    /// Runs a script.
+    /// Does a job once.
     ///
     /// # Errors
-    /// It was definitely not carried out.
-    pub(crate) async fn script(&self, call: &Call<'_>) -> Result<Outcome, RedisError> {
-        match self.command(&call.by_hash()).await {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.command(&call.whole()).await
-            }
-            outcome => outcome,
-        }
-    }
-
-    /// Runs a command once.
-    ///
-    /// # Errors
-    /// It was definitely not carried out: there is no connection, or the server refused.
-    pub(crate) async fn command(&self, command: &Cmd) -> Result<Outcome, RedisError> {
+    /// It was definitely not done: there is no connection, or the server refused.
+    pub(super) async fn once(&self, job: Job<'_>) -> Result<Outcome, RedisError> {
         let place = self.place();
         let mut held = self.connection(&place).await?;
-        match held.connection.req_packed_command(command).await {
-            Ok(Value::ServerError(error)) => Err(error.into()),
-            Ok(value) => Ok(Outcome::Value(value)),
-            Err(error) if is_refusal(&error) => Err(error),
-            Err(error) => {
-                forget(&place, held.number).await;
-                Ok(Outcome::Lost(error))
-            }
+        let outcome = job.over(&mut held.connection).await;
+        if is_over(&outcome) {
+            forget(&place, held.number).await;
         }
-    }
-
-    /// Runs a command that may be repeated freely.
-    ///
-    /// A connection that broke since its last use is found out by using it, so the first repeat
-    /// is at once and on a new one. A command that took too long is not repeated: its time is up.
-    pub(crate) async fn repeatable(&self, command: &Cmd) -> Result<Value, RedisError> {
-        match self.command(command).await? {
-            Outcome::Value(value) => Ok(value),
-            Outcome::Lost(error) if error.is_timeout() => Err(error),
-            Outcome::Lost(_) => match self.command(command).await? {
-                Outcome::Value(value) => Ok(value),
-                Outcome::Lost(error) => Err(error),
-            },
-        }
-    }
-
-    /// As [`repeatable`](Self::repeatable), for a script.
-    pub(crate) async fn repeatable_script(&self, call: &Call<'_>) -> Result<Value, RedisError> {
-        match self.script(call).await? {
-            Outcome::Value(value) => Ok(value),
-            Outcome::Lost(error) if error.is_timeout() => Err(error),
-            Outcome::Lost(_) => match self.script(call).await? {
-                Outcome::Value(value) => Ok(value),
-                Outcome::Lost(error) => Err(error),
-            },
-        }
+        outcome
     }
 
     fn place(&self) -> Arc<Place> {
@@ -164,7 +116,7 @@ impl Connections {
         impl Drop for Forget {
             fn drop(&mut self) {
                 if let Some(inner) = self.0.upgrade() {
-                    let place = Connections(inner).places().remove(&self.1);
+                    let place = Link(inner).places().remove(&self.1);
                     drop(place);
                 }
             }
@@ -188,8 +140,7 @@ impl Connections {
             // Who has waited for an attempt that failed does not wait for one more.
             return Err((ErrorKind::Io, "connecting to Redis failed a moment ago").into());
         }
-        let client = &self.0.client;
-        let connecting = client.get_multiplexed_async_connection_with_config(&self.0.config);
+        let connecting = self.0.source.connect(&self.0.config);
         let connection = connecting.await.inspect_err(|_| {
             place.failures.fetch_add(1, Ordering::Relaxed);
         })?;
@@ -199,6 +150,32 @@ impl Connections {
         };
         *held = Some(made.clone());
         Ok(made)
+    }
+}
+
+impl Source {
+    async fn connect(
+        &self,
+        config: &AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        match self {
+            Self::Server(client) => {
+                client
+                    .get_multiplexed_async_connection_with_config(config)
+                    .await
+            }
+            Self::Sentinel(sentinel) => sentinel.connect(config).await,
+        }
+    }
+}
+
+/// Whether the connection is of no use any more: it broke, or leads to a server that was a master
+/// once.
+pub(super) fn is_over(outcome: &Result<Outcome, RedisError>) -> bool {
+    match outcome {
+        Ok(Outcome::Value(_)) => false,
+        Ok(Outcome::Lost(_)) => true,
+        Err(error) => error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly),
     }
 }
 
@@ -213,9 +190,4 @@ async fn forget(place: &Place, number: u64) {
     if held.as_ref().is_some_and(|held| held.number == number) {
         *held = None;
     }
-}
-
-/// Whether the server has answered that it does not do it.
-fn is_refusal(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }

@@ -1,0 +1,317 @@
+//! Addresses: what a URL says about servers, and what the settings add to it.
+
+use anyhow::{Context as _, bail};
+use redis::{Client, ConnectionInfo, IntoConnectionInfo as _};
+
+use super::{
+    conn::{Pool, Target},
+    tls,
+};
+
+const HINT: &str = "the Redis address is not a URL such as redis://127.0.0.1:6379 (rediss:// needs \
+                    the feature redis-session-rustls or redis-session-native-tls)";
+
+/// The port of a sentinel whose URL names none.
+const SENTINEL_PORT: u16 = 26_379;
+
+/// Where the sessions are, as the application says it.
+pub(super) enum Address {
+    Url(String),
+    Cluster(Vec<String>),
+    Sentinel {
+        nodes: Vec<String>,
+        master: String,
+    },
+    #[cfg_attr(
+        not(feature = "redis-pool"),
+        allow(dead_code, reason = "no pool is built in")
+    )]
+    Pool(Pool),
+}
+
+/// What the settings say about every server.
+#[derive(Default)]
+pub(super) struct Access {
+    pub(super) username: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) database: Option<i64>,
+    /// User and password for the sentinels.
+    pub(super) sentinel: Option<(Option<String>, String)>,
+    pub(super) tls: tls::Files,
+}
+
+impl Address {
+    pub(super) fn resolve(self, access: &Access) -> anyhow::Result<Target> {
+        match self {
+            Self::Url(url) => resolve_url(&url, access),
+            Self::Cluster(urls) => cluster(&urls, access),
+            Self::Sentinel { nodes, master } => {
+                let nodes = sentinels(&nodes, access)?;
+                let data = nodes.first().context("no sentinel is named")?;
+                let data = data
+                    .clone()
+                    .set_redis_settings(redis::RedisConnectionInfo::default());
+                let data = access.log_in(data);
+                Ok(Target::Sentinel {
+                    nodes,
+                    master,
+                    data,
+                })
+            }
+            Self::Pool(pool) => {
+                if access.is_set() {
+                    bail!(
+                        "user, password, database and TLS are settings of the pool that was given"
+                    );
+                }
+                Ok(Target::Pool(pool))
+            }
+        }
+    }
+}
+
+/// `redis://`, or one of the forms with several hosts: `redis+cluster://[user:password@]host:port,...` and
+/// `redis+sentinel://[user:password@]host:port,.../master[/database]`.
+fn resolve_url(url: &str, access: &Access) -> anyhow::Result<Target> {
+    let (scheme, rest) = url.split_once("://").context(HINT)?;
+    match scheme.split_once('+') {
+        Some((base, "cluster")) => {
+            let parts = Parts::of(base, rest)?;
+            cluster(&parts.urls(None), access)
+        }
+        Some((base, "sentinel")) => {
+            let parts = Parts::of(base, rest)?;
+            let told = "a Sentinel address ends with the master's name, as in \
+                        redis+sentinel://host1:26379,host2:26379/mymaster";
+            let (master, database) = parts.path.split_once('/').unwrap_or((parts.path, ""));
+            if master.is_empty() {
+                bail!(told);
+            }
+            let database = match database {
+                "" => 0,
+                number => number.parse().context("the database is no number")?,
+            };
+            // User and password are the data servers'.
+            let like = parts.urls(Some(SENTINEL_PORT));
+            let data = one(like.first().context(told)?, &access.tls)?;
+            let settings = data.redis_settings().clone().set_db(database);
+            let data = access.log_in(data.set_redis_settings(settings));
+            let nodes = Parts { user: "", ..parts }.urls(Some(SENTINEL_PORT));
+            let nodes = sentinels(&nodes, access)?;
+            let master = master.to_owned();
+            Ok(Target::Sentinel {
+                nodes,
+                master,
+                data,
+            })
+        }
+        _ => Ok(Target::Server(access.log_in(one(url, &access.tls)?))),
+    }
+}
+
+fn cluster(urls: &[String], access: &Access) -> anyhow::Result<Target> {
+    let nodes = urls.iter().map(|url| {
+        let node = one(url, &access.tls)?;
+        Ok(access.log_in(node))
+    });
+    let nodes = nodes.collect::<anyhow::Result<Vec<_>>>()?;
+    if nodes.is_empty() {
+        bail!("no node of the cluster is named");
+    }
+    Ok(Target::Cluster(nodes))
+}
+
+fn sentinels(urls: &[String], access: &Access) -> anyhow::Result<Vec<ConnectionInfo>> {
+    urls.iter()
+        .map(|url| {
+            let node = one(url, &access.tls)?;
+            let settings = node.redis_settings().clone().set_db(0);
+            Ok(node.set_redis_settings(match &access.sentinel {
+                None => settings,
+                Some((None, password)) => settings.set_password(password),
+                Some((Some(user), password)) => settings.set_username(user).set_password(password),
+            }))
+        })
+        .collect()
+}
+
+/// One server's URL, with the certificates.
+fn one(url: &str, files: &tls::Files) -> anyhow::Result<ConnectionInfo> {
+    let info = url.into_connection_info().context(HINT)?;
+    // Asks whether this kind of address is built in.
+    let info = Client::open(info)
+        .context(HINT)?
+        .get_connection_info()
+        .clone();
+    tls::with_files(info, files)
+}
+
+impl Access {
+    fn is_set(&self) -> bool {
+        self.username.is_some()
+            || self.password.is_some()
+            || self.database.is_some()
+            || self.tls.is_set()
+    }
+
+    /// What the settings name comes before what the URL says.
+    fn log_in(&self, info: ConnectionInfo) -> ConnectionInfo {
+        let mut settings = info.redis_settings().clone();
+        if let Some(username) = &self.username {
+            settings = settings.set_username(username);
+        }
+        if let Some(password) = &self.password {
+            settings = settings.set_password(password);
+        }
+        if let Some(database) = self.database {
+            settings = settings.set_db(database);
+        }
+        info.set_redis_settings(settings)
+    }
+}
+
+/// A URL with several hosts, taken apart.
+struct Parts<'a> {
+    base: &'a str,
+    /// With its `@`.
+    user: &'a str,
+    hosts: &'a str,
+    path: &'a str,
+    /// With its `?`.
+    query: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(base: &'a str, rest: &'a str) -> anyhow::Result<Self> {
+        let (rest, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+        let (user, rest) = rest.split_at(rest.rfind('@').map_or(0, |at| at + 1));
+        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+        if hosts.is_empty() {
+            bail!(HINT);
+        }
+        Ok(Self {
+            base,
+            user,
+            hosts,
+            path,
+            query,
+        })
+    }
+
+    /// One URL a host. `port` stands for one that is not named.
+    fn urls(&self, port: Option<u16>) -> Vec<String> {
+        let Self {
+            base, user, query, ..
+        } = self;
+        let hosts = self.hosts.split(',').map(str::trim);
+        hosts
+            .filter(|host| !host.is_empty())
+            .map(|host| match port {
+                Some(port) if !has_port(host) => format!("{base}://{user}{host}:{port}{query}"),
+                _ => format!("{base}://{user}{host}{query}"),
+            })
+            .collect()
+    }
+}
+
+/// A colon inside of the brackets of an IPv6 address is none of a port.
+fn has_port(host: &str) -> bool {
+    host.rsplit(']')
+        .next()
+        .is_some_and(|rest| rest.contains(':'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(url: &str) -> anyhow::Result<Target> {
+        Address::Url(url.to_owned()).resolve(&Access::default())
+    }
+
+    fn shown(info: &ConnectionInfo) -> String {
+        let redis = info.redis_settings();
+        let or_none = |text: Option<&str>| text.unwrap_or("-").to_owned();
+        format!(
+            "{} {} {} {}",
+            info.addr(),
+            or_none(redis.username()),
+            or_none(redis.password()),
+            redis.db()
+        )
+    }
+
+    #[test]
+    fn one_server() {
+        let Target::Server(info) = resolve("redis://me:p%40ss@host:7000/3").unwrap() else {
+            panic!("one server");
+        };
+        assert_eq!(shown(&info), "host:7000 me p@ss 3");
+    }
+
+    #[test]
+    fn a_cluster() {
+        let Target::Cluster(nodes) = resolve("redis+cluster://me:pw@a:1,b:2, [::1]:3").unwrap()
+        else {
+            panic!("a cluster");
+        };
+        let nodes: Vec<String> = nodes.iter().map(shown).collect();
+        assert_eq!(nodes, ["a:1 me pw 0", "b:2 me pw 0", "::1:3 me pw 0"]);
+    }
+
+    #[test]
+    fn sentinels_with_and_without_ports() {
+        let Target::Sentinel {
+            nodes,
+            master,
+            data,
+        } = resolve("redis+sentinel://me:pw@a,b:2,[::1]/main/5").unwrap()
+        else {
+            panic!("sentinels");
+        };
+        let nodes: Vec<String> = nodes.iter().map(shown).collect();
+        assert_eq!(nodes, ["a:26379 - - 0", "b:2 - - 0", "::1:26379 - - 0"]);
+        assert_eq!(master, "main");
+        assert!(shown(&data).ends_with("me pw 5"));
+    }
+
+    #[test]
+    fn settings_come_before_the_url() {
+        let access = Access {
+            username: Some("you".into()),
+            password: Some("other".into()),
+            database: Some(2),
+            sentinel: Some((None, "guard".into())),
+            ..Access::default()
+        };
+        let url = Address::Url("redis://me:pw@a:1/3".into());
+        let Target::Server(info) = url.resolve(&access).unwrap() else {
+            panic!("one server");
+        };
+        assert_eq!(shown(&info), "a:1 you other 2");
+        let nodes = vec!["redis://x:y@a:1".to_owned()];
+        let master = "m".to_owned();
+        let target = Address::Sentinel { nodes, master }.resolve(&access);
+        let Target::Sentinel { nodes, data, .. } = target.unwrap() else {
+            panic!("sentinels");
+        };
+        assert_eq!(shown(&nodes[0]), "a:1 x guard 0");
+        assert!(shown(&data).ends_with("you other 2"));
+    }
+
+    #[test]
+    fn what_is_no_address_is_told() {
+        for url in [
+            "",
+            "127.0.0.1:6379",
+            "http://a:1",
+            "redis+cluster://",
+            "redis+cluster://a:x",
+            "redis+sentinel://a:1",
+            "redis+sentinel://a:1/main/x",
+            "redis+other://a:1",
+        ] {
+            assert!(resolve(url).is_err(), "{url}");
+        }
+    }
+}

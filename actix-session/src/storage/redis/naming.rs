@@ -1,0 +1,130 @@
+//! How a session key becomes the name of its record.
+
+use std::sync::Arc;
+
+use anyhow::ensure;
+use ring::digest::{SHA256, digest};
+
+use super::{
+    slots::{key_in, slot},
+    steps::mark_name,
+};
+use crate::storage::{CommitError, SessionKey, random};
+
+pub(super) type Keygen = Arc<dyn Fn(&str) -> String + Send + Sync>;
+
+/// The settings that make a name, from the inside out.
+#[derive(Default)]
+pub(super) struct Naming {
+    pub(super) custom: Option<Keygen>,
+    pub(super) hashed: bool,
+    pub(super) prefix: String,
+}
+
+impl Naming {
+    pub(super) fn into_keygen(self) -> Keygen {
+        let Self {
+            custom,
+            hashed,
+            prefix,
+        } = self;
+        match (custom, hashed, prefix.as_str()) {
+            (None, false, "") => Arc::new(str::to_owned),
+            (Some(custom), false, "") => custom,
+            (None, false, _) => Arc::new(move |key| [&prefix, key].concat()),
+            (Some(custom), false, _) => {
+                Arc::new(move |key| [&prefix, custom(key).as_str()].concat())
+            }
+            (None, true, _) => Arc::new(move |key| hashed_name(&prefix, key)),
+            (Some(custom), true, _) => Arc::new(move |key| hashed_name(&prefix, &custom(key))),
+        }
+    }
+}
+
+/// The prefix, and the SHA-256 of the rest in hexadecimal digits.
+fn hashed_name(prefix: &str, key: &str) -> String {
+    use std::fmt::Write as _;
+
+    let mut name = String::with_capacity(prefix.len() + 64);
+    name.push_str(prefix);
+    for byte in digest(&SHA256, key.as_bytes()).as_ref() {
+        // Writing to a `String` cannot fail.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
+/// Refuses names whose mark would lie in another slot of a cluster: with a `}` alone, or an empty `{}`.
+pub(super) fn check_for_cluster(name: &dyn Fn(&str) -> String) -> anyhow::Result<()> {
+    // Braces come from the `cache_keygen`: a session key has none. More than one key, since it may
+    // look at what it is given.
+    for _ in 0..8 {
+        let key = random::session_key()?;
+        let name = name(key.as_ref());
+        ensure!(
+            slot(&name) == slot(&mark_name(&name)),
+            "the names of this `cache_keygen` have braces that don't suit a cluster: use none, or \
+             put a part that is not empty between one `{{` and the next `}}`"
+        );
+    }
+    Ok(())
+}
+
+/// Draws a key; in a cluster, if possible, one whose record falls into the slot of an old name.
+pub(super) fn draw_key(
+    name: &dyn Fn(&str) -> String,
+    beside: Option<&str>,
+) -> Result<(SessionKey, String), CommitError> {
+    let found = match beside {
+        Some(beside) => key_in(slot(beside), name).map_err(CommitError::Other)?,
+        None => None,
+    };
+    let key = match found {
+        Some(key) => key,
+        None => random::session_key().map_err(CommitError::Other)?,
+    };
+    let name = name(key.as_ref());
+    Ok((key, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(naming: Naming) -> String {
+        naming.into_keygen()("abc")
+    }
+
+    #[test]
+    fn names_are_made_from_the_inside_out() {
+        let sha = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let naming = |custom: bool, hashed, prefix: &str| Naming {
+            custom: custom.then(|| Arc::new(|_: &str| "abc".to_owned()) as Keygen),
+            hashed,
+            prefix: prefix.to_owned(),
+        };
+        for custom in [false, true] {
+            assert_eq!(name(naming(custom, false, "")), "abc");
+            assert_eq!(name(naming(custom, false, "shop:")), "shop:abc");
+            assert_eq!(name(naming(custom, true, "")), sha);
+            assert_eq!(name(naming(custom, true, "shop:")), format!("shop:{sha}"));
+        }
+        let twice = |key: &str| format!("{key}{key}");
+        let twice = Naming {
+            custom: Some(Arc::new(twice)),
+            ..Naming::default()
+        };
+        assert_eq!(name(twice), "abcabc");
+    }
+
+    #[test]
+    fn odd_braces_are_refused() {
+        let refused = |form: fn(&str) -> String| check_for_cluster(&form).is_err();
+        assert!(refused(|key| format!("a}}{key}")));
+        assert!(refused(|key| format!("{{}}{key}")));
+        assert!(refused(|key| format!("{{{key}")));
+        assert!(!refused(|key| key.to_owned()));
+        assert!(!refused(|key| format!("{{shop}}:{key}")));
+        assert!(!refused(|key| format!("s:{{{key}}}")));
+    }
+}

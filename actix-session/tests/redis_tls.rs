@@ -1,0 +1,183 @@
+//! TLS to a real Redis, with certificates made here. The same for `rustls` and the system's library:
+//! whichever is built in is tested.
+
+#![cfg(all(
+    feature = "memory-session",
+    feature = "testing",
+    any(feature = "redis-session-rustls", feature = "redis-session-native-tls")
+))]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a helper of tests that fails, fails its test"
+)]
+
+mod common;
+
+use std::process::Command;
+
+use actix_session::{
+    Session, SessionMiddleware,
+    storage::{RedisSessionStore, RedisSessionStoreBuilder},
+};
+use actix_web::cookie::Key;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+};
+use servers::{TlsRedis, redis_tls::Certificates};
+
+use crate::common::{Browser, Site, random_name};
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        // A name of its own: OpenSSL looks for an authority by that, and tries one of them.
+        params.distinguished_name = named(&random_name());
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::self_signed(params, key).unwrap())
+    }
+
+    fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate and its key.
+    fn sign(&self, name: &str, usage: ExtendedKeyUsagePurpose) -> (String, String) {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        // Like its authority's, it would be taken for one that signs itself.
+        params.distinguished_name = named(name);
+        params.extended_key_usages = vec![usage];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
+
+fn server(authority: &Authority, name: &str, ask_clients: bool) -> TlsRedis {
+    let (certificate, key) = authority.sign(name, ExtendedKeyUsagePurpose::ServerAuth);
+    let certificates = Certificates {
+        certificate: &certificate,
+        key: &key,
+        ca: &authority.pem(),
+    };
+    TlsRedis::start(certificates, ask_clients).unwrap()
+}
+
+fn builder(server: &TlsRedis) -> RedisSessionStoreBuilder {
+    RedisSessionStore::builder(server.url())
+}
+
+async fn works(store: RedisSessionStore) {
+    let builder = SessionMiddleware::builder(store, Key::generate());
+    let browser = Browser::new(Site::new(builder.build()).await);
+    browser
+        .visit(|s| s.insert("a", 1).unwrap())
+        .await
+        .assert_sets_cookie();
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    assert_eq!(browser.number("a").await, Some(1));
+}
+
+#[actix_web::test]
+async fn a_server_is_trusted_for_an_authority_of_ones_own_and_for_no_other() {
+    let (own, other) = (Authority::new(), Authority::new());
+    let server = server(&own, "localhost", false);
+    works(builder(&server).tls_ca(own.pem()).build().await.unwrap()).await;
+    let both = format!("{}{}", other.pem(), own.pem());
+    works(builder(&server).tls_ca(both).build().await.unwrap()).await;
+    assert!(builder(&server).tls_ca(other.pem()).build().await.is_err());
+    assert!(
+        builder(&server).build().await.is_err(),
+        "the system's roots"
+    );
+}
+
+#[actix_web::test]
+async fn a_certificate_for_another_name_is_refused() {
+    let own = Authority::new();
+    let server = server(&own, "elsewhere.example", false);
+    assert!(builder(&server).tls_ca(own.pem()).build().await.is_err());
+}
+
+#[actix_web::test]
+async fn a_client_shows_its_certificate() {
+    let own = Authority::new();
+    let server = server(&own, "localhost", true);
+    let with_ca = || builder(&server).tls_ca(own.pem());
+    assert!(with_ca().build().await.is_err(), "without a certificate");
+    let (certificate, key) = own.sign("app", ExtendedKeyUsagePurpose::ClientAuth);
+    works(
+        with_ca()
+            .tls_client(certificate, key)
+            .build()
+            .await
+            .unwrap(),
+    )
+    .await;
+    let stranger = Authority::new().sign("app", ExtendedKeyUsagePurpose::ClientAuth);
+    let (certificate, key) = stranger;
+    assert!(
+        with_ca()
+            .tls_client(certificate, key)
+            .build()
+            .await
+            .is_err()
+    );
+}
+
+#[actix_web::test]
+async fn connections_over_tls_heal_too() {
+    let own = Authority::new();
+    let mut server = server(&own, "localhost", false);
+    let store = builder(&server).tls_ca(own.pem()).build().await.unwrap();
+    works(store.clone()).await;
+    server.server().restart().unwrap();
+    works(store).await;
+}
+
+#[actix_web::test]
+async fn mistakes_are_told_at_the_start() {
+    let own = Authority::new();
+    let server = server(&own, "localhost", false);
+    let told = async |builder: RedisSessionStoreBuilder| {
+        format!("{:#}", builder.build().await.unwrap_err())
+    };
+    let plain = RedisSessionStore::builder("redis://127.0.0.1:1").tls_ca(own.pem());
+    assert!(told(plain).await.contains("rediss://"));
+    let junk = builder(&server)
+        .tls_ca(own.pem())
+        .tls_client("junk", "junk");
+    assert!(told(junk).await.contains("PEM"));
+}
+
+/// Runs in a process of its own, where the system's roots are these.
+#[actix_web::test]
+async fn the_systems_roots_are_trusted() {
+    const URL: &str = "TEST_URL_OF_A_REDIS_WITH_TLS";
+    if let Ok(url) = std::env::var(URL) {
+        return works(RedisSessionStore::new(url).await.unwrap()).await;
+    }
+    let own = Authority::new();
+    let server = server(&own, "localhost", false);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("roots.pem");
+    std::fs::write(&file, own.pem()).unwrap();
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_systems_roots_are_trusted"])
+        .env("SSL_CERT_FILE", &file)
+        .env("SSL_CERT_DIR", folder.path())
+        .env(URL, server.url())
+        .status()
+        .unwrap();
+    assert!(status.success());
+}

@@ -1,0 +1,110 @@
+//! PostgreSQL and MariaDB that are started, killed, started again and frozen.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a helper of tests that fails, fails its test"
+)]
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+use rustix::process::{Pid, test_kill_process};
+use servers::{Error, MariaDbServer, PostgresServer, install, mariadb, postgres};
+
+fn runs(process: u32) -> bool {
+    let pid = Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
+    test_kill_process(pid).is_ok()
+}
+
+/// A connection that has got through to the server's greeting, and a byte to wake it with.
+fn connected(port: u16) -> TcpStream {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    stream
+}
+
+macro_rules! life {
+    ($module:ident, $server:ident, $software:expr) => {
+        mod $module {
+            use super::*;
+
+            #[test]
+            fn it_is_killed_restarted_frozen_and_dropped() {
+                install::ensure(&$software).unwrap();
+                let mut server = $server::start().unwrap();
+                server.ping().unwrap();
+                let (port, process) = (server.port(), server.process_id().unwrap());
+                assert!(server.url().contains(&port.to_string()));
+
+                server.kill();
+                assert!(server.ping().is_err() && !runs(process));
+                assert!(matches!(server.pause(), Err(Error::Io { .. })));
+
+                server.restart().unwrap();
+                server.ping().unwrap();
+                assert_eq!(server.port(), port);
+                assert_ne!(server.process_id(), Some(process));
+
+                server.pause().unwrap();
+                assert!(server.ping().is_err());
+                server.resume().unwrap();
+                server.ping().unwrap();
+
+                let (process, folder) = (server.process_id().unwrap(), server.folder().to_owned());
+                drop(server);
+                assert!(!runs(process) && !folder.exists());
+            }
+
+            #[test]
+            fn a_setting_that_is_refused_is_told_with_the_log() {
+                install::ensure(&$software).unwrap();
+                let error = $server::start_with(&[("no-such-setting", "1")]).unwrap_err();
+                assert!(matches!(error, Error::Ended { .. }), "{error}");
+            }
+
+            #[test]
+            fn tests_that_share_a_server_get_the_same_one() {
+                install::ensure(&$software).unwrap();
+                let url = $server::shared_url().unwrap();
+                assert_eq!($server::shared_url().unwrap(), url);
+            }
+        }
+    };
+}
+
+life!(on_postgres, PostgresServer, postgres::SOFTWARE);
+life!(on_mariadb, MariaDbServer, mariadb::SOFTWARE);
+
+#[test]
+fn the_connections_of_postgres_stand_still_and_die_with_it() {
+    install::ensure(&postgres::SOFTWARE).unwrap();
+    let mut server = PostgresServer::start().unwrap();
+    let mut stream = connected(server.port());
+    stream
+        .write_all(b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\0")
+        .unwrap();
+    let mut greeting = Vec::new();
+    let mut buffer = [0; 1024];
+    // "Ready for query" ends the greeting.
+    while !greeting.ends_with(b"Z\0\0\0\x05I") {
+        let length = stream.read(&mut buffer).unwrap();
+        assert_ne!(length, 0);
+        greeting.extend_from_slice(&buffer[..length]);
+    }
+    server.pause().unwrap();
+    stream.write_all(b"Q\0\0\0\x0dSELECT 1\0").unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    assert!(
+        stream.read(&mut buffer).is_err(),
+        "it answered while frozen"
+    );
+    server.kill();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    assert!(matches!(stream.read(&mut buffer), Ok(0) | Err(_)));
+}

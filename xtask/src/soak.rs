@@ -1,0 +1,30 @@
+//! `cargo xtask soak`: mixed load on a real Redis, with a fault every few seconds.
+
+use std::process::ExitCode;
+
+use servers::{install, redis};
+
+use crate::Result;
+use crate::runner::Runner;
+use crate::step::Step;
+
+/// Runs the load for so long and shows what it observed; it fails where something was lost or came back.
+pub(crate) fn run(seconds: u32) -> Result<ExitCode> {
+    let runner = Runner::new()?;
+    let program = install::ensure(&redis::SOFTWARE)?;
+    let step = Step::cargo("soak", ARGUMENTS)
+        .with("SOAK_SECONDS", seconds.to_string())
+        .with(redis::SOFTWARE.variable, program);
+    runner.run(vec![step], &[])
+}
+
+const ARGUMENTS: [&str; 8] = [
+    "test",
+    "--manifest-path",
+    "actix-session/Cargo.toml",
+    "--all-features",
+    "--test",
+    "redis_soak",
+    "--",
+    "--nocapture",
+];
