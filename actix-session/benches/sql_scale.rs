@@ -2,7 +2,8 @@
 //! session is, how fast sweeping goes and what requests feel of it.
 //!
 //! `cargo bench --manifest-path actix-session/Cargo.toml --bench sql_scale --features \
-//! sqlite-session,postgres-session,testing`. `SQL_SCALE_ROWS` says how many.
+//! sqlite-session,postgres-session,testing`. `SQL_SCALE_ROWS` says how many,
+//! `SQL_SCALE_ONLY=postgres` or `sqlite` where.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "figures are for the person who asked")]
 
@@ -176,6 +177,16 @@ macro_rules! bench {
 async fn main() {
     // Not used but to be sure that the bench's own keys look like the store's.
     assert_eq!(generate_session_key().as_ref().len(), key('L', 0).len());
+    let only = env::var("SQL_SCALE_ONLY").unwrap_or_default();
+    if only != "postgres" {
+        sqlite().await;
+    }
+    if only != "sqlite" {
+        postgres().await;
+    }
+}
+
+async fn sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}/sessions.sqlite3", folder.path().display());
     let store = SqliteSessionStore::new(url).await.unwrap();
@@ -186,6 +197,9 @@ async fn main() {
         "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
         "ANALYZE"
     );
+}
+
+async fn postgres() {
     let server = PostgresServer::start_with(&[("fsync", "on"), ("shared_buffers", "512MB")]);
     let server = server.unwrap();
     let store = PostgresSessionStore::new(server.url()).await.unwrap();

@@ -55,7 +55,8 @@ impl Servers {
 pub(crate) fn run() -> Result<ExitCode> {
     let runner = Runner::new()?;
     let servers = Servers::start()?;
-    for (name, value) in &servers.variables {
+    let is_url = |name: &str| name.ends_with("_URL");
+    for (name, value) in servers.variables.iter().filter(|(name, _)| is_url(name)) {
         say(&format!("{name}={value}"));
     }
     eprintln!("servers are up until Ctrl-C");

@@ -114,17 +114,17 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
         Ok(target)
     }
 
-    fn rotate(&mut self, stored: Record) -> Next<Rotated> {
+    fn rotate(&mut self, stored: &Record) -> Next<Rotated> {
         let id = draw!(self.drawing().and_then(D::commit_id));
         let fresh = draw!(self.drawing().and_then(D::session_id));
         let Target(_, target) = draw!(self.target());
-        let new = match overwrite(&stored, self.changes, self.terms.grounds(id, fresh)) {
+        let new = match overwrite(stored, self.changes, self.terms.grounds(id, fresh)) {
             Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
             Ok(Applied::Write(new)) => new,
             Ok(Applied::Gone | Applied::Nothing) => return Next::Answer(Rotated::Gone),
         };
         let until = self.terms.end(&new);
-        let flag = self.flag(&stored, &new);
+        let flag = self.flag(stored, &new);
         let mark = Mark {
             target,
             flag,
@@ -156,7 +156,7 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
     }
 
     /// Somebody else has committed since.
-    fn merge(&mut self, stored: Record) -> Next<Rotated> {
+    fn merge(&mut self, stored: &Record) -> Next<Rotated> {
         let Some(base) = &self.base else {
             return Next::Answer(Rotated::Gone);
         };
@@ -169,12 +169,13 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
 
     /// What the base has moved to, or that it is gone, leaves this request's own changes at most.
     fn too_late(&mut self, mark: Option<Mark>) -> Next<Rotated> {
-        if let (Some(mark), Some(epoch), None) = (mark, self.changes.cleared, &self.changes.login) {
-            if mark.flag != Flag::Ended {
-                return self.clear_behind(mark, epoch);
+        let travels = self.changes.login.is_none();
+        match (mark, self.changes.cleared) {
+            (Some(mark), Some(epoch)) if travels && mark.flag != Flag::Ended => {
+                self.clear_behind(mark, epoch)
             }
+            _ => self.own_session(),
         }
-        self.own_session()
     }
 
     fn clear_behind(&mut self, mark: Mark, epoch: u64) -> Next<Rotated> {
@@ -242,7 +243,7 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
 
     fn found_while_rotating(&mut self, slot: Slot, end: End) -> Next<Rotated> {
         match slot.live(self.terms) {
-            Slot::Record(record) => self.merge(record),
+            Slot::Record(record) => self.merge(&record),
             Slot::Unreadable => Next::Fail(CommitError::unreadable()),
             Slot::Nothing => self.too_late(None),
             Slot::Mark(mark) => match &self.new {
@@ -290,7 +291,7 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
         }
         match &self.phase {
             Phase::Rotating { .. } => match self.base.clone() {
-                Some(base) => self.rotate(base),
+                Some(base) => self.rotate(&base),
                 None => Next::Answer(Rotated::Gone),
             },
             _ => self.own_session(),
@@ -347,7 +348,7 @@ impl<D: Draw> Machine for RotateMachine<'_, D> {
     fn start(&mut self) -> Next<Rotated> {
         match (&self.phase, self.base.clone()) {
             (Phase::Fresh, _) => self.own_session(),
-            (_, Some(base)) => self.rotate(base),
+            (_, Some(base)) => self.rotate(&base),
             (_, None) => Next::Do(Op::Read {
                 at: self.at.clone(),
             }),

@@ -42,10 +42,12 @@ impl Mutant {
     pub(super) fn after(self, request: &mut Request) {
         let gone = request.answer() == Some(&Answer::Gone);
         let commits = !request.snapshot().changes.renews();
-        if self == Self::GoneSaves && gone && commits {
-            if let Some((saving, op)) = Saving::new(request) {
-                request.stage = Stage::Running(Running::Saving(saving), op);
-            }
+        if self == Self::GoneSaves
+            && gone
+            && commits
+            && let Some((saving, op)) = Saving::new(request)
+        {
+            request.stage = Stage::Running(Running::Saving(saving), op);
         }
     }
 }

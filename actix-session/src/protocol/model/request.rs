@@ -274,7 +274,7 @@ impl Request {
             panic!("only a request that runs is answered");
         };
         let next = match &mut running {
-            Running::Check => checked(reply, op),
+            Running::Check => checked(&reply, op),
             Running::Commit(machine) => committed(machine.on(reply)),
             Running::Rotate(machine) => rotated(machine.on(reply)),
             Running::End(machine, ..) => renamed(machine.on(reply), |()| Answer::Ended),
@@ -295,7 +295,7 @@ impl Request {
     }
 }
 
-fn checked(reply: Reply, op: Op) -> Next<Answer> {
+fn checked(reply: &Reply, op: Op) -> Next<Answer> {
     match reply {
         Reply::Found(Slot::Record(_)) => Next::Answer(Answer::Current),
         Reply::Lost => Next::Do(op),

@@ -92,8 +92,8 @@ impl Run {
     }
 
     #[track_caller]
-    fn answers(&mut self, who: usize, answer: Answer) -> &mut Self {
-        assert_eq!(self.world.requests[who].answer(), Some(&answer));
+    fn answers(&mut self, who: usize, answer: &Answer) -> &mut Self {
+        assert_eq!(self.world.requests[who].answer(), Some(answer));
         self
     }
 
@@ -115,11 +115,11 @@ fn renewed(key: &str) -> Answer {
 #[test]
 fn a_late_login_brings_nothing_back_of_a_session_that_was_renewed_and_ended() {
     let mut run = Run::of(&[Kind::Renew, Kind::LoginInsertX, Kind::Purge]);
-    run.start(1, FIRST).run(0, FIRST).answers(0, renewed("K1"));
+    run.start(1, FIRST).run(0, FIRST).answers(0, &renewed("K1"));
     // Its renewal meets the mark.
     run.step(1);
-    run.run(2, "K1").answers(2, Answer::Ended);
-    run.finish(1).answers(1, renewed("K2"));
+    run.run(2, "K1").answers(2, &Answer::Ended);
+    run.finish(1).answers(1, &renewed("K2"));
     assert_eq!(run.record("K2").unwrap().len(), 1);
     assert_eq!(run.value("K2", "x").as_deref(), Some("11"));
     assert_eq!(run.world.store.live(0).count(), 0);
@@ -132,9 +132,9 @@ fn a_repeat_that_has_nothing_to_do_leaves_the_id_that_another_repeat_looks_for()
     run.start(0, FIRST).done_and_lost(0);
     run.start(1, FIRST).done_and_lost(1);
     let id = run.record(FIRST).unwrap().commit_id();
-    run.finish(0).answers(0, Answer::Saved);
+    run.finish(0).answers(0, &Answer::Saved);
     assert_eq!(run.record(FIRST).unwrap().commit_id(), id);
-    run.finish(1).answers(1, Answer::Saved);
+    run.finish(1).answers(1, &Answer::Saved);
     assert_eq!(run.value(FIRST, COUNT).as_deref(), Some("16"));
 }
 
@@ -146,9 +146,9 @@ fn a_repeat_that_writes_lets_nobody_mistake_its_write_for_another() {
     let id = |run: &Run| run.world.store.record(FIRST).unwrap().commit_id();
     run.start(1, FIRST).done_and_lost(1);
     let counted = id(&run);
-    run.finish(0).answers(0, Answer::Saved);
+    run.finish(0).answers(0, &Answer::Saved);
     assert_ne!(id(&run), counted);
-    run.finish(1).answers(1, Answer::OutcomeUnknown);
+    run.finish(1).answers(1, &Answer::OutcomeUnknown);
     assert_eq!(run.value(FIRST, COUNT).as_deref(), Some("16"));
     assert_eq!(run.value(FIRST, "x").as_deref(), Some("10"));
 }
@@ -159,9 +159,9 @@ fn a_repeat_that_writes_lets_nobody_mistake_its_write_for_another() {
 fn a_repeat_cannot_tell_what_is_as_it_was_from_what_is_so_again() {
     let mut run = Run::of(&[Kind::InsertX, Kind::RemoveX]);
     run.start(0, FIRST).done_and_lost(0);
-    run.run(1, FIRST).answers(1, Answer::Saved);
+    run.run(1, FIRST).answers(1, &Answer::Saved);
     assert_eq!(run.value(FIRST, "x"), None);
-    run.finish(0).answers(0, Answer::Saved);
+    run.finish(0).answers(0, &Answer::Saved);
     assert_eq!(run.value(FIRST, "x").as_deref(), Some("10"));
 }
 
@@ -170,8 +170,8 @@ fn a_repeat_cannot_tell_what_is_as_it_was_from_what_is_so_again() {
 fn a_login_that_was_ended_before_its_repeat_logs_nobody_in() {
     let mut run = Run::of(&[Kind::Login, Kind::Purge]);
     run.start(0, FIRST).done_and_lost(0);
-    run.run(1, FIRST).answers(1, Answer::Ended);
-    run.finish(0).answers(0, Answer::Gone);
+    run.run(1, FIRST).answers(1, &Answer::Ended);
+    run.finish(0).answers(0, &Answer::Gone);
     assert_eq!(run.world.store.records().count(), 0);
 }
 
@@ -180,8 +180,8 @@ fn a_login_that_was_ended_before_its_repeat_logs_nobody_in() {
 fn an_old_key_logs_out_and_wipes_nothing_that_came_with_the_login() {
     let mut run = Run::of(&[Kind::Clear, Kind::LoginInsertX]);
     run.start(0, FIRST);
-    run.run(1, FIRST).answers(1, renewed("K2"));
-    run.finish(0).answers(0, Answer::Gone);
+    run.run(1, FIRST).answers(1, &renewed("K2"));
+    run.finish(0).answers(0, &Answer::Gone);
     assert_eq!(run.value("K2", "x").as_deref(), Some("11"));
     assert_eq!(run.value("K2", OLD), None);
     assert_eq!(run.record("K2").unwrap().principal(), None);
@@ -192,8 +192,8 @@ fn an_old_key_logs_out_and_wipes_nothing_that_came_with_the_login() {
 fn an_old_key_counts_nothing_that_came_with_the_login() {
     let mut run = Run::of(&[Kind::Modify, Kind::LoginModify]);
     run.start(0, FIRST);
-    run.run(1, FIRST).answers(1, renewed("K2"));
-    run.finish(0).answers(0, Answer::Gone);
+    run.run(1, FIRST).answers(1, &renewed("K2"));
+    run.finish(0).answers(0, &Answer::Gone);
     assert_eq!(run.value("K2", COUNT).as_deref(), Some("16"));
 }
 
@@ -202,8 +202,8 @@ fn an_old_key_counts_nothing_that_came_with_the_login() {
 fn a_logout_that_renews_logs_out_although_another_has_renewed() {
     let mut run = Run::logged_in(&[Kind::Renew, Kind::ClearRenew]);
     run.start(1, FIRST);
-    run.run(0, FIRST).answers(0, renewed("K1"));
-    run.finish(1).answers(1, Answer::Gone);
+    run.run(0, FIRST).answers(0, &renewed("K1"));
+    run.finish(1).answers(1, &Answer::Gone);
     let left = run.record("K1").unwrap();
     assert_eq!((left.principal(), left.len()), (None, 0));
 }
@@ -214,7 +214,7 @@ fn what_is_set_after_a_clear_that_travels_is_dropped_and_not_called_done() {
     for kind in [Kind::ClearInsertY, Kind::ClearRenewInsertY] {
         let mut run = Run::logged_in(&[Kind::Renew, kind]);
         run.start(1, FIRST).run(0, FIRST);
-        run.finish(1).answers(1, Answer::Gone);
+        run.finish(1).answers(1, &Answer::Gone);
         assert_eq!(run.record("K1").unwrap().len(), 0);
         assert_eq!(run.world.store.records().count(), 1);
     }
@@ -225,13 +225,13 @@ fn what_is_set_after_a_clear_that_travels_is_dropped_and_not_called_done() {
 fn a_renewal_that_met_a_mark_makes_no_session_where_somebody_is_logged_in() {
     let mut run = Run::logged_in(&[Kind::Renew, Kind::RenewInsertX]);
     run.run(0, FIRST);
-    run.run(1, FIRST).answers(1, Answer::Gone);
+    run.run(1, FIRST).answers(1, &Answer::Gone);
     assert_eq!(run.world.requests[1].seen, Seen::Mark);
     assert_eq!(run.world.store.records().count(), 1);
 
     let mut run = Run::of(&[Kind::Renew, Kind::RenewInsertX]);
     run.run(0, FIRST);
-    run.run(1, FIRST).answers(1, renewed("K2"));
+    run.run(1, FIRST).answers(1, &renewed("K2"));
 }
 
 /// Third list, 9, an idea that was unsafe: no renewal of a moved base is forwarded, so that what a
@@ -241,8 +241,8 @@ fn a_renewal_that_met_a_mark_makes_no_session_where_somebody_is_logged_in() {
 #[test]
 fn nothing_of_a_late_renewal_comes_into_the_session_of_who_renewed_first() {
     let mut run = Run::of(&[Kind::Renew, Kind::RenewInsertX]);
-    run.start(1, FIRST).run(0, FIRST).answers(0, renewed("K1"));
-    run.finish(1).answers(1, renewed("K2"));
+    run.start(1, FIRST).run(0, FIRST).answers(0, &renewed("K1"));
+    run.finish(1).answers(1, &renewed("K2"));
     assert_eq!(run.value("K1", "x"), None);
     assert_eq!(run.value("K2", "x").as_deref(), Some("11"));
 }
@@ -252,7 +252,7 @@ fn nothing_of_a_late_renewal_comes_into_the_session_of_who_renewed_first() {
 fn a_purge_follows_every_renewal() {
     let mut run = Run::logged_in(&[Kind::Purge, Kind::Renew, Kind::Renew]);
     run.start(0, FIRST).run(1, FIRST).run(2, "K2");
-    run.finish(0).answers(0, Answer::Ended);
+    run.finish(0).answers(0, &Answer::Ended);
     assert_eq!(run.world.store.records().count(), 0);
 }
 
@@ -265,8 +265,8 @@ fn a_creation_that_arrives_after_its_session_was_ended_makes_it_again() {
         let mut run = Run::logged_in(&[Kind::PurgeInsertX, Kind::Purge]);
         run.runs.late_creations = late_creations;
         run.start(0, FIRST).step(0);
-        run.lost(0).finish(0).answers(0, renewed("K1"));
-        run.run(1, "K1").answers(1, Answer::Ended);
+        run.lost(0).finish(0).answers(0, &renewed("K1"));
+        run.run(1, "K1").answers(1, &Answer::Ended);
         run
     };
     let late = Action::Arrive(0);
@@ -284,10 +284,10 @@ fn a_creation_that_arrives_after_its_session_was_ended_makes_it_again() {
 fn a_late_insertion_is_dropped_for_ten_seconds_and_starts_anew_after_that() {
     let kinds = [Kind::Renew, Kind::InsertX];
     let mut run = Run::of(&kinds);
-    run.run(0, FIRST).run(1, FIRST).answers(1, Answer::Nothing);
+    run.run(0, FIRST).run(1, FIRST).answers(1, &Answer::Nothing);
     assert_eq!(run.world.store.records().count(), 1);
 
     let mut run = Run::new(&kinds, false, Duration::from_secs(10));
-    run.run(0, FIRST).run(1, FIRST).answers(1, renewed("K2"));
+    run.run(0, FIRST).run(1, FIRST).answers(1, &renewed("K2"));
     assert_eq!(run.record("K2").unwrap().len(), 1);
 }

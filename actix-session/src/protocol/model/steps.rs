@@ -32,19 +32,20 @@ pub(super) fn fault_of_write(
     match (op, &written.before) {
         (Op::Insert { at, new, .. }, _) => fault_of_creation(request, at, new),
         (Op::Cas { at, new, .. }, Some(before)) if *at == request.at => {
-            fault_of_epoch(request, before).or(fault_of_merge(request, before, new))
+            fault_of_epoch(request, before).or_else(|| fault_of_merge(request, before, new))
         }
         (Op::Cas { at, new, until, .. }, Some(before)) => {
             let way = Way::from(store, &request.at, at);
             fault_of_forward(request, &way, before, new)
-                .or(fault_of_epoch(request, before))
-                .or(fault_if(
-                    *until != Until::Same,
-                    "a forward moved the idle end",
-                ))
+                .or_else(|| fault_of_epoch(request, before))
+                .or_else(|| fault_if(*until != Until::Same, "a forward moved the idle end"))
         }
         (Op::Rotate { at, new, mark, .. }, Some(before)) if *at == request.at => {
-            fault_of_merge(request, before, new).or(fault_of_mark(request, before, new, mark))
+            let logged_in = request.base_principal().is_some();
+            let stays = logged_in && changes(request).login.is_none();
+            fault_of_merge(request, before, new)
+                .or_else(|| fault_of_mark(request, before, new, mark))
+                .or_else(|| stays.then(|| fault_of_epoch(request, before)).flatten())
         }
         (Op::Rotate { .. }, Some(_)) => Some("a renewal renewed another key than its own"),
         _ => Some("a write made a record where none was"),
@@ -164,10 +165,8 @@ fn fault_of_mark(request: &Request, before: &Record, after: &Record, mark: &Mark
     } else {
         Flag::Plain
     };
-    fault_if(mark.flag != expected, "a mark says what was not").or(fault_if(
-        mark.target != new_name(request.who),
-        "a strange new key",
-    ))
+    fault_if(mark.flag != expected, "a mark says what was not")
+        .or_else(|| fault_if(mark.target != new_name(request.who), "a strange new key"))
 }
 
 /// The marks between a request's key and the record that it writes to.
@@ -246,18 +245,9 @@ fn fault_of_creation(request: &Request, at: &str, new: &Record) -> Fault {
     let login = changes(request).login.as_ref();
     let principal = login.map(|login| login.principal.as_str());
     let left = login.is_none() && !request.kind.purges() && request.base_principal().is_some();
-    fault_if(
-        left,
-        "a session that somebody was logged in to was left for another",
-    )
-    .or(fault_if(
-        new.principal() != principal,
-        "a new session is somebody's",
-    ))
-    .or(fault_if(
-        at != new_name(request.who),
-        "a new session has a strange key",
-    ))
+    fault_if(left, "a session that somebody was logged in to was left")
+        .or_else(|| fault_if(new.principal() != principal, "a new session is somebody's"))
+        .or_else(|| fault_if(at != new_name(request.who), "a strange new key"))
 }
 
 /// What an answer says that is not so.
