@@ -61,7 +61,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
-    /// Sets how long sessions and their cookies live; [`BrowserSession`] by default.
+    /// Sets how long sessions and their cookies live; [`BrowserSession`](super::BrowserSession) by default.
     pub fn session_lifecycle<S: Into<SessionLifecycle>>(mut self, session_lifecycle: S) -> Self {
         let (persistent, ttl, extension) = match session_lifecycle.into() {
             SessionLifecycle::BrowserSession(browser) => {

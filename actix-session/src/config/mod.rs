@@ -1,4 +1,4 @@
-//! Settings of [`SessionMiddleware`].
+//! Settings of [`SessionMiddleware`](crate::SessionMiddleware).
 
 mod builder;
 mod error;
