@@ -1,7 +1,7 @@
 //! The checker at work.
 //!
 //! All sets of three requests of all kinds with two lost answers (4,600 sets, 13,243,794 states)
-//! take minutes, and are not run every time; the parts of them that are here take some 20 s of one
+//! take minutes, and are not run every time; the parts of them that are here take some 30 s of one
 //! processor. Each test asks for about as many states as it was written with, so that no run
 //! becomes empty unnoticed.
 

@@ -8,6 +8,10 @@
 //! The properties are of two kinds. Those of `promises` are said of states: what was acknowledged
 //! is there, what ended is not. Those of `steps` are said of single writes and answers: a merge
 //! changes what it names, a forward is write-only, nobody is told *gone* without cause.
+//!
+//! A request may stop at any moment, since no promise waits for it: that covers definite refusals,
+//! budgets that are used up and clients that go away. Time stands still, so that nothing expires,
+//! marks included; and all records can be read. Where this matters, `lost_answers` has a test.
 
 mod checks;
 mod kind;

@@ -64,6 +64,33 @@ pub(super) fn fault_of_id(requests: &[Arc<Request>], op: &Op) -> Fault {
     fault_if(same, "an id names two records")
 }
 
+/// Whether an entry is set again over what others made of it since.
+///
+/// Where somebody removes it, it may look as if it had never been set: that is known.
+pub(super) fn fault_of_repeat(
+    requests: &[Arc<Request>],
+    request: &Request,
+    op: &Op,
+    written: &Written,
+) -> Fault {
+    let (Op::Cas { new, .. }, Some(before)) = (op, &written.before) else {
+        return None;
+    };
+    if !request.has_written_to(request.session) {
+        return None;
+    }
+    let own = Some(value(request.who).to_string());
+    let removes = |r: &Request, name| r.kind.wants().contains(&(name, Want::Absent));
+    let sets = request
+        .kind
+        .wants()
+        .iter()
+        .filter(|(_, want)| *want == Want::Set);
+    let mut sets = sets.filter(|(name, _)| !requests.iter().any(|r| removes(r, name)));
+    let again = sets.any(|(name, _)| entry(new, name) == own && entry(before, name) != own);
+    fault_if(again, "a change happened twice")
+}
+
 /// What a request did whose base is of another epoch came before the `clear`.
 fn fault_of_epoch(request: &Request, before: &Record) -> Fault {
     let cleared = changes(request).cleared.is_some();
@@ -110,8 +137,9 @@ fn fault_of_merge(request: &Request, before: &Record, after: &Record) -> Fault {
         let own = value(request.who).to_string();
         let fine = match want(request, name) {
             None => is == was,
-            Some(Want::Set) => is == Some(own) || (lost && is == was),
-            Some(Want::Absent) => is.is_none() || (lost && is == was),
+            Some(Want::Set | Want::Absent) if lost && is == was => true,
+            Some(Want::Set) => is == Some(own),
+            Some(Want::Absent) => is.is_none(),
             Some(Want::Counted) => is_one_more(was.as_deref(), is.as_deref(), request.who),
         };
         if !fine {

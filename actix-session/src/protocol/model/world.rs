@@ -148,8 +148,10 @@ impl World {
             None => self.store.carry_out(op, own),
         };
         if let Some(written) = &written {
-            let fault = steps::fault_of_write(&self.store, &self.requests[who], op, written)
-                .or_else(|| steps::fault_of_id(&self.requests, op));
+            let (requests, request) = (&self.requests, &self.requests[who]);
+            let fault = steps::fault_of_write(&self.store, request, op, written)
+                .or_else(|| steps::fault_of_id(requests, op))
+                .or_else(|| steps::fault_of_repeat(requests, request, op, written));
             self.fault = self.fault.or(fault);
             self.note(who, op);
         }
