@@ -6,6 +6,7 @@ use super::{Changes, Effect, Modify};
 use crate::{
     clock::Millis,
     record::{Auth, Facts, Record, WireFormat},
+    storage::StateTooLarge,
 };
 
 /// On what a new record is written: all that is neither in the record nor in the changes.
@@ -18,6 +19,8 @@ pub(crate) struct Grounds {
     /// The policy's cap on a session's whole life.
     pub(crate) absolute: Option<Millis>,
     pub(crate) format: WireFormat,
+    /// How many octets the record may have, unless it had as many before.
+    pub(crate) max_state: usize,
     /// The policy's idle TTL, where the record itself has to say when it ends.
     pub(crate) seal: Option<Millis>,
     /// The session gets another id: values from before are to be told from it.
@@ -67,14 +70,10 @@ pub(crate) fn overwrite(
     if changes.cleared.is_some() || another {
         let nothing = Record::empty();
         let values = values(&nothing, changes)?;
-        return Ok(Applied::Write(rewrite(&nothing, &values, facts, grounds)));
+        return bounded(rewrite(&nothing, &values, facts, grounds), stored, grounds);
     }
-    Ok(Applied::Write(rewrite(
-        stored,
-        &values(stored, changes)?,
-        facts,
-        grounds,
-    )))
+    let values = values(stored, changes)?;
+    bounded(rewrite(stored, &values, facts, grounds), stored, grounds)
 }
 
 /// A session of these changes alone.
@@ -118,7 +117,22 @@ pub(crate) fn write_reduced(
         return Ok(Applied::Nothing);
     }
     facts.ttl = changes.ttl.or(facts.ttl);
-    Ok(Applied::Write(rewrite(stored, &values, facts, grounds)))
+    bounded(rewrite(stored, &values, facts, grounds), stored, grounds)
+}
+
+/// Refuses a record that is too large, unless it was no smaller before: what is there may shrink.
+fn bounded(new: Record, stored: &Record, grounds: Grounds) -> Result<Applied, ApplyError> {
+    let size = |record: &Record| record.as_text().map_or(0, str::len);
+    if size(&new) <= grounds.max_state || size(&new) <= size(stored) {
+        return Ok(Applied::Write(new));
+    }
+    Err(ApplyError(
+        StateTooLarge {
+            size: size(&new),
+            limit: grounds.max_state,
+        }
+        .into(),
+    ))
 }
 
 /// Whether an effect behind the mark of a login is refused: a `modify` of what the login changed.

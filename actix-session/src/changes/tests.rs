@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::{Facts, WireFormat};
+use crate::{
+    record::{Facts, WireFormat},
+    storage::StateTooLarge,
+};
 
 type Map = BTreeMap<String, String>;
 
@@ -18,6 +21,7 @@ fn grounds(commit: u64) -> Grounds {
         now: Millis(1_000),
         absolute: None,
         format: WireFormat::V1,
+        max_state: 1 << 20,
         seal: None,
         new_id: false,
         keep_idle: false,
@@ -327,4 +331,32 @@ fn a_modify_of_another_type_fails_and_commits_nothing() {
         ..Changes::default()
     };
     assert!(overwrite(&text, &modify, grounds(2)).is_err());
+}
+
+#[test]
+fn a_record_grows_to_the_limit_and_no_further_but_may_shrink() {
+    let stored = write(overwrite(&Record::empty(), &set("a", 100), grounds(1)));
+    let size = |record: &Record| record.as_text().unwrap().len();
+    let limited = |max_state| Grounds {
+        max_state,
+        ..grounds(2)
+    };
+    let grown = size(&stored) + 10;
+    assert!(overwrite(&stored, &set("a", 110), limited(grown)).is_ok());
+    let ApplyError(refused) = overwrite(&stored, &set("a", 111), limited(grown)).unwrap_err();
+    let told = refused.downcast_ref::<StateTooLarge>().unwrap();
+    assert_eq!((told.size(), told.limit()), (grown + 1, grown));
+    assert!(write_reduced(&stored, &set("a", 111), limited(grown)).is_err());
+    // Larger than a limit that came later.
+    for length in [99, 100] {
+        assert!(overwrite(&stored, &set("a", length), limited(10)).is_ok());
+    }
+    assert!(overwrite(&stored, &set("b", 1), limited(10)).is_err());
+}
+
+fn set(name: &str, length: usize) -> Changes {
+    let mut changes = Changes::default();
+    let json = format!("\"{}\"", "x".repeat(length));
+    changes.set_effect(name, Effect::Set(json));
+    changes
 }

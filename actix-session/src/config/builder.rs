@@ -164,8 +164,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     }
 
     /// The hardened settings: the cookie is named `__Host-id` (a name that was set before gets the
-    /// prefix), `Secure`, `HttpOnly`, `SameSite=Strict`, for the whole host and no other; and where a
-    /// request comes with several live sessions none is used. What is set later on the builder holds.
+    /// prefix), `Secure`, `HttpOnly`, `SameSite=Strict`, for the whole host and no other; where a
+    /// request comes with several live sessions none is used; and a record has 64 KiB at most. What is set later on the builder holds.
     ///
     /// Links from other sites find a visitor logged out under `Strict`; choose `Lax` after this if
     /// that matters more (NIST SP 800-63B-4, 5.1.1 allows both).
@@ -193,6 +193,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         cookie.http_only = true;
         cookie.same_site = SameSite::Strict;
         self.configuration.one_live_cookie = true;
+        self.configuration.max_state = 64 * 1024;
         self
     }
 
@@ -284,6 +285,29 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// the response is a 503.
     pub fn commit_budget(mut self, budget: StdDuration) -> Self {
         self.configuration.budget = budget;
+        self
+    }
+
+    /// Sets how large a session's record may become, in octets of what the store keeps; 16 MiB by
+    /// default, 64 KiB under [`strict`](Self::strict).
+    ///
+    /// A commit that would make it larger is an error that names both numbers
+    /// ([`StateTooLarge`](crate::storage::StateTooLarge)): the response is a 500, nothing is
+    /// written, and the session stays as it was. What is larger already can be read, and made
+    /// smaller. A cookie has its own limit, the 4,096 octets of browsers.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let secret_key = Key::generate();
+    /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
+    ///     .max_state_size(256 * 1024)
+    ///     .build();
+    /// # let _ = middleware;
+    /// ```
+    pub fn max_state_size(mut self, octets: usize) -> Self {
+        self.configuration.max_state = octets;
         self
     }
 

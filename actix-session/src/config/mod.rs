@@ -80,6 +80,8 @@ pub(crate) struct Configuration {
     pub(crate) grace: Millis,
     pub(crate) budget: StdDuration,
     pub(crate) format: WireFormat,
+    /// In octets.
+    pub(crate) max_state: usize,
     pub(crate) accepts_unbound: bool,
     pub(crate) mixed_fleet: bool,
     pub(crate) untimed_until: Option<Millis>,
@@ -122,6 +124,7 @@ impl Configuration {
             grace: crate::storage::terms::GRACE,
             budget: crate::storage::terms::BUDGET,
             format: WireFormat::V1,
+            max_state: crate::storage::terms::MAX_STATE,
             accepts_unbound: false,
             mixed_fleet: false,
             untimed_until: None,

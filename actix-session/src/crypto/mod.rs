@@ -248,6 +248,19 @@ mod tests {
         cookie.map(|cookie| cookie.value().to_owned())
     }
 
+    /// T-37.
+    #[test]
+    fn nonces_do_not_repeat() {
+        let sealer = sealer(1, CookieContentSecurity::Private, "id", WireFormat::V1);
+        let mut seen = std::collections::HashSet::with_capacity(1_000_000);
+        for _ in 0..1_000_000 {
+            let sealed = sealer.seal("the same").unwrap();
+            let start = STANDARD.decode(&sealed.as_bytes()[..16]).unwrap();
+            let nonce: [u8; 12] = start.try_into().unwrap();
+            assert!(seen.insert(nonce));
+        }
+    }
+
     proptest! {
         #[test]
         fn what_was_sealed_opens_here_and_for_old_servers(value in ".*") {

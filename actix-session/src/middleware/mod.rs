@@ -128,6 +128,7 @@ impl<Store> Shared<Store> {
             budget: configuration.budget,
             grace: configuration.grace,
             format: configuration.format,
+            max_state: configuration.max_state,
         }
     }
 

@@ -198,6 +198,34 @@ pub struct Contended;
 #[display("whether the session was changed could not be learnt in time")]
 pub struct OutcomeUnknown;
 
+/// The session's record would have become larger than the middleware's `max_state_size`, or than
+/// the 16 MiB that any store takes.
+///
+/// Inside of [`CommitError::Serialization`]; nothing was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[display(
+    "the session's state would have {size} octets, and {limit} are allowed: keep large things \
+     elsewhere and their names in the session, or raise `max_state_size`"
+)]
+pub struct StateTooLarge {
+    pub(crate) size: usize,
+    pub(crate) limit: usize,
+}
+
+impl StateTooLarge {
+    /// How many octets the record would have had.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// How many octets it may have.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+}
+
+impl StdError for StateTooLarge {}
+
 /// A request whose session could not be loaded asked for a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("the session could not be loaded, so it cannot be changed")]

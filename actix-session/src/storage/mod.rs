@@ -52,7 +52,10 @@ pub use self::sql::{PostgresSessionStore, PostgresSessionStoreBuilder};
 pub use self::sql::{SqliteSessionStore, SqliteSessionStoreBuilder};
 pub use self::{
     any::AnySessionStore,
-    errors::{CommitError, Contended, Gone, LoadError, OutcomeUnknown, SaveError, UpdateError},
+    errors::{
+        CommitError, Contended, Gone, LoadError, OutcomeUnknown, SaveError, StateTooLarge,
+        UpdateError,
+    },
     interface::{Committed, End, Opened, Rotated, SessionStore},
     random::generate_session_key,
     revocation::{RevocationFuture, RevocationStore},

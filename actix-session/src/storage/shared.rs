@@ -9,7 +9,7 @@ use super::{
     UpdateError, fallback::age, random,
 };
 use crate::{
-    changes::{Applied, Changes, overwrite},
+    changes::{Changes, overwrite, written},
     clock::Millis,
     protocol::{
         Backend, CommitMachine, EndMachine, Machine, Name, Next, Op, OsDraw, Reply, RotateMachine,
@@ -209,10 +209,8 @@ fn terms<B: Backend>(store: &B, ttl: &Duration) -> Terms {
 fn whole(record: &Record, terms: &Terms) -> Result<Record, CommitError> {
     let commit = random::u64().map_err(CommitError::Other)?;
     let id = random::u128().map_err(CommitError::Other)?;
-    match overwrite(record, &Changes::default(), terms.grounds(commit, id)) {
-        Ok(Applied::Write(written)) => Ok(written),
-        _ => Err(CommitError::unexpected()),
-    }
+    let grounds = terms.grounds(commit, id);
+    written(overwrite(record, &Changes::default(), grounds))?.ok_or_else(CommitError::unexpected)
 }
 
 /// Inserts a record under a key that is free.

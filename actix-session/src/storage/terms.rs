@@ -29,6 +29,8 @@ pub struct Terms {
     pub(crate) budget: Duration,
     pub(crate) grace: Millis,
     pub(crate) format: WireFormat,
+    /// How many octets a record may have.
+    pub(crate) max_state: usize,
 }
 
 /// Whether reading a record extends its life.
@@ -44,6 +46,8 @@ pub(crate) enum Extension {
 pub(crate) const BUDGET: Duration = Duration::from_secs(3);
 /// How long a renewal leaves its mark.
 pub(crate) const GRACE: Millis = Millis::secs(60);
+/// How large a record may become: far more than any session needs, and what every back end takes.
+pub(crate) const MAX_STATE: usize = 16 << 20;
 
 impl Default for Terms {
     /// One day to live, no absolute limit, no extension by reading, the system's clock.
@@ -56,6 +60,7 @@ impl Default for Terms {
             budget: BUDGET,
             grace: GRACE,
             format: WireFormat::V1,
+            max_state: MAX_STATE,
         }
     }
 }
@@ -124,6 +129,7 @@ impl Terms {
             now: self.now,
             absolute: self.absolute,
             format: self.format,
+            max_state: self.max_state,
             seal: None,
             new_id: false,
             keep_idle: false,

@@ -1,5 +1,7 @@
 //! The stores under attack. Whatever secret comes up in a test is registered as one.
 
+use std::cell::Cell;
+
 use actix_session::{
     SessionMiddleware,
     config::{PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy},
@@ -19,6 +21,10 @@ use actix_web::{
     web,
 };
 
+#[cfg(feature = "mysql-session")]
+pub(crate) use crate::common::MySql;
+#[cfg(feature = "postgres-session")]
+pub(crate) use crate::common::Postgres;
 #[cfg(feature = "sqlite-session")]
 pub(crate) use crate::common::Sqlite;
 pub(crate) use crate::common::{Memory, Redis};
@@ -31,6 +37,8 @@ use crate::{
 pub(crate) trait Arena: Bench {
     /// There is a record on the server for each session.
     const SERVER: bool;
+    /// How many requests make a flood: what a store's distance allows.
+    const FLOOD: usize = 10_000;
 
     fn has_records(&self) -> bool {
         Self::SERVER
@@ -61,6 +69,24 @@ pub(crate) trait Arena: Bench {
             let dump = self.dump().await;
             assert_eq!(dump.records().len(), count, "{dump:?}");
         }
+    }
+}
+
+thread_local! {
+    static LISTENING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From here on this thread repeats attacks for what they log: a thousand of anything are enough.
+pub(crate) fn listen() {
+    LISTENING.set(true);
+}
+
+/// So many, unless the attack is repeated for its log.
+pub(crate) fn many(full: usize) -> usize {
+    if LISTENING.get() {
+        full.min(1_000)
+    } else {
+        full
     }
 }
 
@@ -171,6 +197,7 @@ pub(crate) fn somebody() -> String {
 
 impl Arena for Memory {
     const SERVER: bool = true;
+    const FLOOD: usize = 100_000;
 }
 
 impl Arena for Redis {
@@ -179,6 +206,16 @@ impl Arena for Redis {
 
 #[cfg(feature = "sqlite-session")]
 impl Arena for Sqlite {
+    const SERVER: bool = true;
+}
+
+#[cfg(feature = "postgres-session")]
+impl Arena for Postgres {
+    const SERVER: bool = true;
+}
+
+#[cfg(feature = "mysql-session")]
+impl Arena for MySql {
     const SERVER: bool = true;
 }
 

@@ -2,7 +2,7 @@
 //! tampering, the cookie on the wire, and what logs and stores show.
 //!
 //! A test's name begins with its number. Each runs on every store that it applies to: the memory
-//! store, Redis, SQLite (where that is built), cookies, and cookies with a list of ended sessions;
+//! store, Redis, the SQL stores (where they are built), cookies, and cookies with a list of ended sessions;
 //! [`attacks!`] says which. Where there is a store, a test ends with a look at what it holds.
 //!
 //! | number | test, or why there is none here |
@@ -40,7 +40,7 @@
 //! | T-33 | `tampering::t33_other_app`; the audience is the cookie's name and the store, there is no other |
 //! | T-34 | `tampering::t34_key_rotation` (all keys are tried, newest first) |
 //! | T-35, T-36 | `tampering::t35_downgrade`, `tampering::t36_unknown_version` |
-//! | T-37 | `tampering::t37_nonces` (10^4) |
+//! | T-37 | `crypto::tests::nonces_do_not_repeat`; over requests `tampering::t37_nonces` |
 //! | T-38 | `tampering::t38_source_check`; no test here asserts timing |
 //! | T-39 | none: records are not encrypted at rest |
 //! | T-40 | `cookie_layer::t40_contradictory_prefixes` |
@@ -76,7 +76,7 @@
 //! | T-82 | `stores::t82_unknown_and_garbage` |
 //! | T-83 | not yet: there is no cap on a principal's sessions |
 //! | T-84, T-85 | `stores::t84_failing_store`; `redis_faults::a_dead_server_is_an_opaque_error_until_it_is_back`, `redis_faults::a_frozen_server_is_an_opaque_error_in_bounded_time` and the lost answers there |
-//! | T-86 | in cookies: `cookie_layer::t47_oversize`; not yet on servers: the size of a state has no cap there |
+//! | T-86 | `stores::t86_fat_state`; in cookies also `cookie_layer::t47_oversize` |
 //! | T-87 | `stores::t87_memory_bound`, `stores::t87_memory_sweep`, `storage::memory::tests` |
 
 #![cfg(all(
@@ -137,6 +137,10 @@ macro_rules! attacks {
         $crate::attacks_on!(on_redis Redis: $($every)* $($lasting)* $($server)*);
         #[cfg(feature = "sqlite-session")]
         $crate::attacks_on!(on_sqlite Sqlite: $($every)* $($lasting)* $($server)* $($timed)*);
+        #[cfg(feature = "postgres-session")]
+        $crate::attacks_on!(on_postgres Postgres: $($every)* $($lasting)* $($server)* $($timed)*);
+        #[cfg(feature = "mysql-session")]
+        $crate::attacks_on!(on_mysql MySql: $($every)* $($lasting)* $($server)* $($timed)*);
         $crate::attacks_on!(on_cookies InCookie: $($every)* $($timed)* $($cookie)*);
         $crate::attacks_on!(on_revocable Revocable: $($every)* $($lasting)* $($timed)* $($cookie)*);
 
@@ -160,6 +164,10 @@ macro_rules! attacks {
                 on_redis::all(),
                 #[cfg(feature = "sqlite-session")]
                 on_sqlite::all(),
+                #[cfg(feature = "postgres-session")]
+                on_postgres::all(),
+                #[cfg(feature = "mysql-session")]
+                on_mysql::all(),
                 on_cookies::all(),
                 on_revocable::all(),
                 alone::all(),

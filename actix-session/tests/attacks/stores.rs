@@ -7,13 +7,13 @@ use actix_session::{
 use redis::AsyncCommands as _;
 
 use crate::{
-    arena::{Arena, Memory, Redis, private, secret, somebody},
+    arena::{Arena, Memory, Redis, many, private, secret, somebody},
     attacks,
     common::{Bench, Browser, Spy},
 };
 
 attacks! {
-    every: [t84_failing_store],
+    every: [t84_failing_store, t86_fat_state],
     lasting: [],
     server: [t80_anonymous_reads, t81_logouts_of_nobody, t82_unknown_and_garbage],
     timed: [],
@@ -130,10 +130,6 @@ async fn t73_hostile_records_in_redis() {
     }
 }
 
-/// How many requests a flood has. (10^5 take too long without optimization; nothing is kept by
-/// the thousandth that the next would add to.)
-const FLOOD: usize = 1_000;
-
 async fn spied<A: Arena>(arena: &A) -> (Spy<A::Store>, Browser) {
     let spy = Spy::new(arena.store());
     let builder = SessionMiddleware::builder(spy.clone(), arena.key().clone());
@@ -141,9 +137,9 @@ async fn spied<A: Arena>(arena: &A) -> (Spy<A::Store>, Browser) {
     (spy, browser)
 }
 
-async fn t80_anonymous_reads(arena: impl Arena) {
+async fn t80_anonymous_reads<A: Arena>(arena: A) {
     let (spy, browser) = spied(&arena).await;
-    for _ in 0..FLOOD {
+    for _ in 0..many(A::FLOOD) {
         let answer = browser
             .visit(|s| {
                 assert!(s.get::<u8>("a").unwrap().is_none() && s.is_empty());
@@ -158,9 +154,9 @@ async fn t80_anonymous_reads(arena: impl Arena) {
     assert!(arena.dump().await.0.is_empty());
 }
 
-async fn t81_logouts_of_nobody(arena: impl Arena) {
+async fn t81_logouts_of_nobody<A: Arena>(arena: A) {
     let (spy, browser) = spied(&arena).await;
-    for _ in 0..FLOOD {
+    for _ in 0..many(A::FLOOD) {
         browser
             .visit(Session::logout)
             .await
@@ -171,9 +167,9 @@ async fn t81_logouts_of_nobody(arena: impl Arena) {
     assert!(arena.dump().await.0.is_empty());
 }
 
-async fn t82_unknown_and_garbage(arena: impl Arena) {
+async fn t82_unknown_and_garbage<A: Arena>(arena: A) {
     let (spy, browser) = spied(&arena).await;
-    for n in 0..FLOOD {
+    for n in 0..many(A::FLOOD) {
         let garbage = format!("id={n}{}", "A".repeat(120));
         browser
             .visit_as(&[garbage], |_| ())
@@ -186,7 +182,7 @@ async fn t82_unknown_and_garbage(arena: impl Arena) {
         calls.is_empty(),
         "the store is asked for what no key of ours sealed"
     );
-    for n in 0..FLOOD {
+    for n in 0..many(A::FLOOD) {
         let unknown: String = generate_session_key().into();
         let field = format!("id={}", private(arena.key(), "id", &unknown));
         let end: fn(&Session) = if n % 2 == 0 { |_| () } else { Session::purge };
@@ -241,6 +237,64 @@ async fn t84_failing_store(arena: impl Arena) {
         .assert_ok()
         .assert_removes_cookie();
     arena.assert_sessions(0).await;
+}
+
+/// A state past its cap is refused as a whole, and the one before it stays; what was larger before
+/// the cap came can be read, and made smaller.
+async fn t86_fat_state(arena: impl Arena) {
+    const CAP: usize = 2_000;
+    let fat = secret("a state value").repeat(60);
+    let browser = arena
+        .visitor_of(arena.middleware().max_state_size(CAP))
+        .await;
+    browser
+        .visit(|s| s.insert("fat", &fat).unwrap())
+        .await
+        .assert_opaque();
+    arena.assert_sessions(0).await;
+    browser
+        .visit(|s| s.insert("n", 1).unwrap())
+        .await
+        .assert_ok();
+    let before = arena.dump().await;
+    let name = somebody();
+    let steps: [&dyn Fn(&Session); 3] = [
+        &|s| s.insert("fat", &fat).unwrap(),
+        &|s| {
+            let fat = fat.clone();
+            s.modify("fat", move |_: Option<String>| Some(fat.clone()))
+                .unwrap();
+        },
+        &|s| {
+            s.insert("fat", &fat).unwrap();
+            s.login(&name).unwrap();
+        },
+    ];
+    for step in steps {
+        browser.visit(step).await.assert_opaque();
+        assert_eq!(arena.dump().await, before);
+        assert_eq!(browser.number("n").await, Some(1));
+        assert_eq!(browser.principal().await, None);
+    }
+    let roomy = arena.visitor().await;
+    roomy
+        .visit(|s| s.insert("fat", &fat[..2_000]).unwrap())
+        .await
+        .assert_ok();
+    let tight = browser.fork();
+    tight.set_cookie("id", roomy.value().unwrap());
+    tight
+        .visit(|s| s.insert("b", 1).unwrap())
+        .await
+        .assert_opaque();
+    tight
+        .visit(|s| {
+            let had: String = s.get("fat").unwrap().unwrap();
+            s.insert("fat", &had[..1_990]).unwrap();
+        })
+        .await
+        .assert_ok();
+    tight.visit(Session::purge).await.assert_ok();
 }
 
 /// A flood of guests does not push out who is logged in, nor the bound.
