@@ -1,10 +1,16 @@
 //! Cookie-stored sessions with a list of ended ones on the server.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::time::SystemTime;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::SystemTime,
+};
 
 use actix_session::{
-    Session, SessionMiddleware,
+    Session, SessionMiddleware, SystemClock,
     config::{PersistentSession, TtlExtensionPolicy},
     storage::{CookieSessionStore, MemorySessionStore, RevocationFuture, RevocationStore},
     testing::ManualClock,
@@ -170,7 +176,7 @@ impl RevocationStore for Down {
         _name: &'a str,
         _at: SystemTime,
         _until: SystemTime,
-    ) -> RevocationFuture<'a, ()> {
+    ) -> RevocationFuture<'a, bool> {
         Box::pin(async { anyhow::bail!("down") })
     }
 
@@ -197,4 +203,64 @@ async fn where_the_list_cannot_be_asked_nobody_is_let_in() {
         error.error_response().status(),
         StatusCode::INTERNAL_SERVER_ERROR
     );
+}
+
+/// A list to which, once it is armed, a logout comes just after somebody has looked.
+#[derive(Clone)]
+struct Overtaken {
+    list: MemorySessionStore,
+    /// How many more looks at sessions until then.
+    armed: Arc<AtomicU32>,
+}
+
+impl RevocationStore for Overtaken {
+    fn revoke<'a>(
+        &'a self,
+        name: &'a str,
+        at: SystemTime,
+        until: SystemTime,
+    ) -> RevocationFuture<'a, bool> {
+        self.list.revoke(name, at, until)
+    }
+
+    fn revoked_at<'a>(&'a self, name: &'a str) -> RevocationFuture<'a, Option<SystemTime>> {
+        Box::pin(async move {
+            let found = self.list.revoked_at(name).await;
+            if self.armed.fetch_sub(1, Ordering::Relaxed) == 1 {
+                let now = SystemTime::now();
+                let until = now + std::time::Duration::from_secs(3_600);
+                self.list.revoke(name, now, until).await?;
+            }
+            found
+        })
+    }
+}
+
+/// The renewal has looked at the list the last time, then the logout comes, then it answers.
+#[actix_web::test]
+async fn a_logout_in_the_midst_of_a_renewal_is_final() {
+    let armed = Arc::new(AtomicU32::new(u32::MAX));
+    let list = Overtaken {
+        list: MemorySessionStore::new(),
+        armed: Arc::clone(&armed),
+    };
+    let store = CookieSessionStore::default().with_revocation(list.clone());
+    let client = client!(store, SystemClock);
+    for path in ["/renew", "/clear"] {
+        let old = client.login("alice").await;
+        // On the way in for the session and for the principal, and on the way out for the session.
+        armed.store(3, Ordering::Relaxed);
+        let (_, new) = client.get(path, Some(&old)).await;
+        assert!(
+            armed.load(Ordering::Relaxed) > u32::MAX - 3,
+            "the logout came"
+        );
+        assert!(new.is_none(), "{path} hands out what has ended");
+        assert_eq!(client.who(&old).await, "");
+    }
+    let old = client.login("alice").await;
+    armed.store(3, Ordering::Relaxed);
+    let (_, new) = client.get("/login/bob", Some(&old)).await;
+    assert_eq!(client.who(&new.unwrap()).await, "bob");
+    assert_eq!(client.who(&old).await, "");
 }

@@ -114,8 +114,7 @@ impl<S: SessionStore> Work<'_, S> {
             Committed::Saved(_) => Ok(CookieAction::Leave),
             Committed::Resealed(sealed, end) => {
                 let action = self.set(&sealed, end)?;
-                self.end_older(key).await?;
-                Ok(action)
+                self.unless_ended(key, action).await
             }
             Committed::Forwarded => {
                 event::forwarded(key);
@@ -141,8 +140,7 @@ impl<S: SessionStore> Work<'_, S> {
             Rotated::Rotated(key, end) => {
                 event::renewed(old, &key);
                 let action = self.set(&key, end)?;
-                self.end_older(old).await?;
-                Ok(action)
+                self.unless_ended(old, action).await
             }
             Rotated::Moved | Rotated::Gone => {
                 event::gone(old);
@@ -158,15 +156,27 @@ impl<S: SessionStore> Work<'_, S> {
     }
 
     /// A renewal or a `clear` of a cookie-stored session ends the values from before it. Not before
-    /// the new one is known to fit: else the session would be lost.
-    async fn end_older(&self, key: &SessionKey) -> Result<(), CommitError> {
+    /// the new one is known to fit: else the session would be lost. If a logout was faster, the new
+    /// one is not sent; a login makes a session of its own.
+    async fn unless_ended(
+        &self,
+        old: &SessionKey,
+        action: CookieAction,
+    ) -> Result<CookieAction, CommitError> {
         let (_, base) = self.base();
         let ends = self.changes.renews() || self.changes.cleared.is_some();
-        if ends && base.is_some_and(Record::is_sealed) {
-            let ended = self.shared.store.delete(key).await;
-            ended.map_err(CommitError::Other)?;
+        if !(ends && base.is_some_and(Record::is_sealed)) {
+            return Ok(action);
         }
-        Ok(())
+        let ended = self.shared.store.end_older(old).await;
+        if ended.map_err(CommitError::Other)? {
+            return Ok(action);
+        }
+        event::gone(old);
+        if self.changes.login.is_some() {
+            return self.create().await;
+        }
+        Ok(CookieAction::Leave)
     }
 
     /// Whether an answer that the key is current sends the cookie again.

@@ -117,6 +117,7 @@ impl CookieSessionStore {
         revocation
             .revoke(&digest("principal", principal), now, now + KEPT)
             .await
+            .map(drop)
     }
 
     /// The record, unless it has been ended.
@@ -138,10 +139,10 @@ impl CookieSessionStore {
         Ok(Some(record))
     }
 
-    /// Ends the session for all values that it ever had.
-    async fn revoke(&self, record: &Record) -> anyhow::Result<()> {
+    /// Ends the session for all values that it ever had; answers whether nobody had before.
+    async fn revoke(&self, record: &Record) -> anyhow::Result<bool> {
         let (Some(revocation), Some(facts)) = (&self.revocation, record.facts()) else {
-            return Ok(());
+            return Ok(true);
         };
         let now = self.clock.now();
         let longest = Millis(revocation.longest.load(Ordering::Relaxed));
@@ -202,7 +203,7 @@ impl CookieSessionStore {
 }
 
 impl Revocation {
-    async fn revoke(&self, name: &str, at: Millis, until: Millis) -> anyhow::Result<()> {
+    async fn revoke(&self, name: &str, at: Millis, until: Millis) -> anyhow::Result<bool> {
         self.store
             .revoke(name, at.to_system_time(), until.to_system_time())
             .await
@@ -299,9 +300,16 @@ impl SessionStore for CookieSessionStore {
 
     async fn delete(&self, session_key: &SessionKey) -> Result<(), anyhow::Error> {
         match Record::decode(session_key.as_ref().to_owned()) {
-            Ok(record) => self.revoke(&record).await,
+            Ok(record) => self.revoke(&record).await.map(drop),
             // Nothing that could ever open.
             Err(_) => Ok(()),
+        }
+    }
+
+    async fn end_older(&self, session_key: &SessionKey) -> Result<bool, anyhow::Error> {
+        match Record::decode(session_key.as_ref().to_owned()) {
+            Ok(record) => self.revoke(&record).await,
+            Err(_) => Ok(true),
         }
     }
 

@@ -192,6 +192,20 @@ pub trait SessionStore {
     ) -> impl Future<Output = Result<Rotated, CommitError>> {
         fallback::rotate(self, session_key, base, changes, terms)
     }
+
+    /// Ends what a renewed key came from, where the key is the state itself and the store keeps a
+    /// list of ended ones: the middleware asks for it once the new cookie is known to fit. `false`
+    /// says that somebody else has ended it meanwhile, and then the new cookie is not sent.
+    ///
+    /// # Errors
+    /// The store fails.
+    #[doc(hidden)]
+    fn end_older(
+        &self,
+        session_key: &SessionKey,
+    ) -> impl Future<Output = Result<bool, anyhow::Error>> {
+        async move { self.delete(session_key).await.map(|()| true) }
+    }
 }
 
 /// What [`SessionStore::open`] found.
@@ -347,6 +361,13 @@ macro_rules! forward_to_pointee {
                 terms: &Terms,
             ) -> impl Future<Output = Result<Rotated, CommitError>> {
                 (**self).rotate(session_key, base, changes, terms)
+            }
+
+            fn end_older(
+                &self,
+                session_key: &SessionKey,
+            ) -> impl Future<Output = Result<bool, anyhow::Error>> {
+                (**self).end_older(session_key)
             }
         }
     )+};

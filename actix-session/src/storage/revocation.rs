@@ -20,15 +20,18 @@ pub type RevocationFuture<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>
 /// # }
 /// ```
 pub trait RevocationStore: Send + Sync + 'static {
-    /// Notes that what is named was revoked at that time, and keeps the note until then.
+    /// Notes that what is named was revoked at that time, and keeps the note until then; answers
+    /// whether there was no note before.
     ///
-    /// A note that is there already keeps its later times.
+    /// A note that is there already keeps its later times. Of several that note one name at once
+    /// exactly one is answered `true`: a renewal that is not the first to end its old cookie has
+    /// lost against a logout. Where that cannot be known, `false` is the safe answer.
     fn revoke<'a>(
         &'a self,
         name: &'a str,
         at: SystemTime,
         until: SystemTime,
-    ) -> RevocationFuture<'a, ()>;
+    ) -> RevocationFuture<'a, bool>;
 
     /// When what is named was revoked, where it was and the note is kept still.
     fn revoked_at<'a>(&'a self, name: &'a str) -> RevocationFuture<'a, Option<SystemTime>>;
@@ -56,7 +59,7 @@ pub(crate) mod shared {
         name: &str,
         at: SystemTime,
         until: SystemTime,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         let name = store.name(&SessionKey::generated(name.to_owned()));
         let terms = store.own_terms();
         let (at, until) = (Millis::from(at), Millis::from(until));
@@ -79,9 +82,9 @@ pub(crate) mod shared {
                     }
                 }
             };
-            // A lost answer is looked after by looking again.
+            // A lost answer is looked after by looking again; what is there then may be anybody's.
             if let Reply::Done = store.run(&op, &terms).await? {
-                return Ok(());
+                return Ok(matches!(op, Op::Insert { .. }));
             }
         }
         anyhow::bail!("a revocation could not be noted: others kept changing the note")

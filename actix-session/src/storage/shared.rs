@@ -338,7 +338,7 @@ macro_rules! shared_store {
                 name: &'a str,
                 at: std::time::SystemTime,
                 until: std::time::SystemTime,
-            ) -> $crate::storage::RevocationFuture<'a, ()> {
+            ) -> $crate::storage::RevocationFuture<'a, bool> {
                 Box::pin($crate::storage::revocation::shared::revoke(self, name, at, until))
             }
 
