@@ -42,6 +42,44 @@ pub fn ensure(software: &Software) -> Result<PathBuf, Error> {
     software.find()
 }
 
+/// The headers of OpenSSL, without which the library's `redis-session-native-tls`, and so a build with
+/// all features, does not compile on Linux. They are installed as servers are, if they are missing.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn ensure_openssl() -> Result<(), Error> {
+    // Elsewhere the system's own library is used, and who names a folder has the headers.
+    let elsewhere = !cfg!(target_os = "linux") || std::env::var_os("OPENSSL_DIR").is_some();
+    if elsewhere || openssl_is_there() {
+        return Ok(());
+    }
+    let missing = || Error::Missing {
+        name: "OpenSSL (headers, found through pkg-config)",
+        hint: "install them (Debian, Ubuntu: apt-get install libssl-dev pkg-config; Fedora: dnf \
+               install openssl-devel pkgconf), or name their folder in OPENSSL_DIR"
+            .to_owned(),
+    };
+    let manager = Manager::find().ok_or_else(missing)?;
+    eprintln!("the headers of OpenSSL are missing: installing them with apt-get");
+    let updated = manager.run(&["apt-get", "update"]);
+    let installed = manager.install_packages(&["libssl-dev", "pkg-config"]);
+    if installed.is_err() {
+        updated.and(installed)?;
+    }
+    if openssl_is_there() {
+        return Ok(());
+    }
+    Err(missing())
+}
+
+fn openssl_is_there() -> bool {
+    let asked = Command::new("pkg-config")
+        .args(["--exists", "openssl"])
+        .stdin(Stdio::null())
+        .status();
+    asked.is_ok_and(|status| status.success())
+}
+
 /// `apt-get`, and how it is called with the rights to install.
 #[derive(Debug)]
 struct Manager {
@@ -69,20 +107,18 @@ impl Manager {
         let updated = self.run(&["apt-get", "update"]);
         let mut result = Ok(());
         for package in software.debian_packages {
-            result = self.run(&[
-                "apt-get",
-                "install",
-                "-y",
-                "--no-install-recommends",
-                LOCK,
-                package,
-            ]);
+            result = self.install_packages(&[package]);
             if result.is_ok() {
                 eprintln!("installed {package}; the service that it brings along is not used here");
                 return Ok(());
             }
         }
         updated.and(result)
+    }
+
+    fn install_packages(&self, packages: &[&str]) -> Result<(), Error> {
+        let install = ["apt-get", "install", "-y", "--no-install-recommends", LOCK];
+        self.run(&[&install, packages].concat())
     }
 
     fn run(&self, command: &[&str]) -> Result<(), Error> {

@@ -10,6 +10,7 @@ use crate::step::Step;
 /// Runs the checks, all of them even if one fails.
 pub(crate) fn run(only: &[String]) -> Result<ExitCode> {
     let runner = Runner::new()?;
+    servers::install::ensure_openssl()?;
     runner.run(steps(&Library::find("actix-session")?), only)
 }
 

@@ -11,6 +11,7 @@ use crate::step::Step;
 pub(crate) fn run(only: &[String], extra: Vec<String>) -> Result<ExitCode> {
     // First of all: a Ctrl-C from here on leaves no server behind.
     let runner = Runner::new()?;
+    servers::install::ensure_openssl()?;
     let servers = Servers::start()?;
     let steps = steps(extra)
         .into_iter()
