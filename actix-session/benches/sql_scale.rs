@@ -1,4 +1,4 @@
-//! A million sessions in PostgreSQL and in SQLite: how long loads and updates take, how large a
+//! A million sessions in PostgreSQL and in SQLite: how long loads and commits take, how large a
 //! session is, how fast sweeping goes and what requests feel of it.
 //!
 //! `cargo bench --manifest-path actix-session/Cargo.toml --bench sql_scale --features \
@@ -10,13 +10,23 @@
 use std::{
     collections::HashMap,
     env,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use actix_session::storage::{
-    PostgresSessionStore, SessionKey, SessionStore, SqliteSessionStore, generate_session_key,
+use actix_session::{
+    Session, SessionMiddleware,
+    storage::{
+        Changes, CommitError, Committed, End, LoadError, MemorySessionStore, Opened,
+        PostgresSessionStore, SaveError, SessionKey, SessionStore, SqliteSessionStore, Terms,
+        UpdateError, generate_session_key,
+    },
 };
-use actix_web::cookie::time;
+use actix_web::{
+    App,
+    cookie::{Key, time},
+    test, web,
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
 use servers::PostgresServer;
@@ -50,6 +60,66 @@ fn state() -> HashMap<String, String> {
     HashMap::from(own)
 }
 
+/// Keeps the changes that a request makes a session of.
+struct Tap(MemorySessionStore, Arc<Mutex<Option<Changes>>>);
+
+impl SessionStore for Tap {
+    async fn load(&self, key: &SessionKey) -> Result<Option<HashMap<String, String>>, LoadError> {
+        self.0.load(key).await
+    }
+
+    async fn save(
+        &self,
+        state: HashMap<String, String>,
+        ttl: &time::Duration,
+    ) -> Result<SessionKey, SaveError> {
+        self.0.save(state, ttl).await
+    }
+
+    async fn update(
+        &self,
+        key: SessionKey,
+        state: HashMap<String, String>,
+        ttl: &time::Duration,
+    ) -> Result<SessionKey, UpdateError> {
+        self.0.update(key, state, ttl).await
+    }
+
+    async fn update_ttl(&self, key: &SessionKey, ttl: &time::Duration) -> anyhow::Result<()> {
+        self.0.update_ttl(key, ttl).await
+    }
+
+    async fn delete(&self, key: &SessionKey) -> anyhow::Result<()> {
+        self.0.delete(key).await
+    }
+
+    async fn create(
+        &self,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<(SessionKey, End), CommitError> {
+        *self.1.lock().unwrap() = Some(changes.clone());
+        self.0.create(changes, terms).await
+    }
+}
+
+/// What a request changes that increments a counter, as the middleware hands it to a store.
+async fn changes() -> Changes {
+    let kept = Arc::new(Mutex::new(None));
+    let store = Tap(MemorySessionStore::new(), Arc::clone(&kept));
+    let count = async |session: Session| {
+        let add = |clicks: Option<u64>| Some(clicks.unwrap_or(0) + 1);
+        session.modify("clicks", add).unwrap();
+        ""
+    };
+    let app = App::new()
+        .wrap(SessionMiddleware::new(store, Key::generate()))
+        .default_service(web::to(count));
+    let app = test::init_service(app).await;
+    test::call_service(&app, test::TestRequest::default().to_request()).await;
+    kept.lock().unwrap().take().unwrap()
+}
+
 /// The median and the 99th percentile.
 fn show(what: &str, mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
@@ -58,8 +128,8 @@ fn show(what: &str, mut times: Vec<Duration>) -> Duration {
     at(99)
 }
 
-/// What a client may do again and again; one of a great many keys each time.
-async fn measure<F: Future<Output = ()>>(
+/// What a client does again and again, and says how long it took; one of a great many keys each time.
+async fn measure<F: Future<Output = Duration>>(
     rows: usize,
     act: impl Fn(SessionKey) -> F,
 ) -> Vec<Duration> {
@@ -69,9 +139,7 @@ async fn measure<F: Future<Output = ()>>(
             // Every row comes as likely as another, in no order.
             let row = (n * CLIENTS + client).wrapping_mul(2_654_435_761) % rows;
             let key = SessionKey::try_from(key('L', row)).unwrap();
-            let started = Instant::now();
-            act(key).await;
-            times.push(started.elapsed());
+            times.push(act(key).await);
         }
         times
     };
@@ -107,14 +175,21 @@ macro_rules! bench {
             }
             sqlx::query($analyze).execute(&pool).await.unwrap();
         };
+        let (terms, changes) = (Terms::default(), changes().await);
         let load = async |key: SessionKey| {
-            assert!(store.load(&key).await.unwrap().is_some());
+            let started = Instant::now();
+            let opened = store.open(&key, &terms).await.unwrap();
+            assert!(matches!(opened, Opened::Live(_)));
+            started.elapsed()
         };
-        let update = async |key: SessionKey| {
-            store
-                .update(key, state(), &time::Duration::days(1))
-                .await
-                .unwrap();
+        let commit = async |key: SessionKey| {
+            let Opened::Live(base) = store.open(&key, &terms).await.unwrap() else {
+                panic!("it was put there")
+            };
+            let started = Instant::now();
+            let committed = store.commit(&key, Some(&base), &changes, &terms).await;
+            assert!(matches!(committed.unwrap(), Committed::Saved(_)));
+            started.elapsed()
         };
         let few = rows / 100;
         fill('L', 0, few, expires).await;
@@ -123,8 +198,8 @@ macro_rules! bench {
             measure(few, load).await,
         );
         show(
-            &format!("{} update, {few} rows", $name),
-            measure(few, update).await,
+            &format!("{} commit, {few} rows", $name),
+            measure(few, commit).await,
         );
         fill('L', few, rows, expires).await;
         let size: i64 = sqlx::query_scalar($size).fetch_one(&pool).await.unwrap();
@@ -138,8 +213,8 @@ macro_rules! bench {
             measure(rows, load).await,
         );
         show(
-            &format!("{} update, {rows} rows", $name),
-            measure(rows, update).await,
+            &format!("{} commit, {rows} rows", $name),
+            measure(rows, commit).await,
         );
 
         fill('E', 0, rows, 1).await;

@@ -45,7 +45,7 @@ pub use self::{
     middleware::SessionMiddleware,
     session::{
         Entries, Login, Session, SessionGetError, SessionInsertError, SessionLoginError,
-        SessionPurgeError, SessionStatus, SessionUpdateError,
+        SessionPurgeError, SessionStatus, SessionUpdateError, StaleAuthenticationError,
     },
     session_ext::SessionExt,
 };

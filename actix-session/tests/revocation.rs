@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix_session::{
-    Session, SessionMiddleware, SystemClock,
+    Login, Session, SessionMiddleware, SystemClock,
     config::{PersistentSession, TtlExtensionPolicy},
     storage::{CookieSessionStore, MemorySessionStore, RevocationFuture, RevocationStore},
     testing::ManualClock,
@@ -25,7 +25,15 @@ use actix_web::{
 };
 
 async fn login(session: Session, name: web::Path<String>) -> actix_web::Result<HttpResponse> {
-    session.login(name.into_inner())?;
+    let name = name.into_inner();
+    let login = match name.strip_suffix("-since-an-hour") {
+        None => Login::new(name),
+        Some(name) => {
+            let proven = SystemTime::now() - std::time::Duration::from_secs(3_600);
+            Login::new(name).authenticated_at(proven)
+        }
+    };
+    session.login_with(login)?;
     Ok(HttpResponse::Ok().finish())
 }
 
@@ -165,6 +173,11 @@ async fn a_principal_can_be_signed_out_everywhere() {
     assert_eq!(client.who(&client.login("alice").await).await, "");
     clock.advance(std::time::Duration::from_millis(1));
     assert_eq!(client.who(&client.login("alice").await).await, "alice");
+    // It is the login that counts, and not when an identity provider saw the proof.
+    assert_eq!(
+        client.who(&client.login("alice-since-an-hour").await).await,
+        "alice"
+    );
 }
 
 /// A list that cannot be asked.

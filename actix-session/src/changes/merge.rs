@@ -203,12 +203,16 @@ fn facts_after(stored: &Record, changes: &Changes, another: bool, grounds: Groun
         }
         facts.auth = Some(Auth {
             principal: login.principal.clone(),
-            at: login.at,
+            at: login.proven.unwrap_or(login.at),
             device: login.device.clone(),
+            login: login.proven.and(Some(login.at)),
         });
     }
-    if let (Some(at), Some(auth)) = (changes.reauthenticated, &mut facts.auth) {
-        auth.at = auth.at.max(at);
+    if let (Some(at), Some(auth)) = (changes.reauthenticated, &mut facts.auth)
+        && at > auth.at
+    {
+        auth.login = Some(auth.login());
+        auth.at = at;
     }
     if changes.login.is_some() || changes.reauthenticated.is_some() {
         facts.absolute_end = absolute_end(&facts, grounds).or(facts.absolute_end);

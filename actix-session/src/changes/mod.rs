@@ -54,7 +54,10 @@ pub(crate) struct Modify(pub(crate) Arc<ModifyFn>);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct LoginFact {
     pub(crate) principal: String,
+    /// The time of the call.
     pub(crate) at: Millis,
+    /// When it was proven who it is, where that was earlier and elsewhere.
+    pub(crate) proven: Option<Millis>,
     pub(crate) device: Option<String>,
     /// The id of the session if the login makes another one of it.
     pub(crate) id: u128,

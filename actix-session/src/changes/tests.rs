@@ -217,6 +217,7 @@ fn login(principal: &str, at: i64) -> Changes {
         principal: principal.into(),
         at: Millis(at),
         device: None,
+        proven: None,
         id: 99,
     };
     Changes {

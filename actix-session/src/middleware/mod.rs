@@ -234,7 +234,8 @@ where
             }
         }
     };
-    let session = Session::of_request(shared.configuration.clock.clone());
+    let configuration = &shared.configuration;
+    let session = Session::of_request(configuration.clock.clone(), configuration.absolute);
     session.lock().degraded = incoming.degraded;
     if let Loaded::Live(_, record) = &incoming.loaded {
         session.lock().load(record.clone());

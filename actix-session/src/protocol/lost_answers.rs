@@ -417,6 +417,7 @@ fn a_renewal_that_was_ended_before_its_repeat_is_gone() {
         principal: "alice".into(),
         at: Millis(0),
         device: None,
+        proven: None,
         id: 1,
     };
     let changes = Changes {

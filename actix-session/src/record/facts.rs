@@ -30,8 +30,18 @@ pub(crate) struct Facts {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Auth {
     pub(crate) principal: String,
+    /// When it was last proven.
     pub(crate) at: Millis,
     pub(crate) device: Option<String>,
+    /// When `login` was called, where that was at another time.
+    pub(crate) login: Option<Millis>,
+}
+
+impl Auth {
+    /// When `login` was called: what revocations are compared with.
+    pub(crate) fn login(&self) -> Millis {
+        self.login.unwrap_or(self.at)
+    }
 }
 
 impl Facts {
@@ -56,7 +66,7 @@ impl Facts {
         self.auth.as_ref().map(|auth| auth.principal.as_str())
     }
 
-    /// Writes the facts as `commit.id.created.absolute.ttl.epoch.idle[.at.principal.device]`.
+    /// Writes the facts as `commit.id.created.absolute.ttl.epoch.idle[.at.principal.device[.login]]`.
     ///
     /// The alphabet is chosen so that the text needs no escaping in JSON, however often it is
     /// nested; the numbers that a Redis script looks for come first, in a fixed order.
@@ -84,6 +94,9 @@ impl Facts {
                 out.push('~');
                 URL_SAFE_NO_PAD.encode_string(device, out);
             }
+            if let Some(login) = auth.login {
+                let _ = write!(out, ".{}", login.0);
+            }
         }
     }
 
@@ -106,6 +119,10 @@ impl Facts {
                     device: match fields.next()?.strip_prefix('~') {
                         None => None,
                         Some(device) => Some(text_field(device)?),
+                    },
+                    login: match fields.next() {
+                        None => None,
+                        Some(login) => optional(login)?,
                     },
                 }),
             },
@@ -133,11 +150,17 @@ pub(crate) mod tests {
 
     pub(crate) fn facts() -> impl Strategy<Value = Facts> {
         let millis = || any::<i64>().prop_map(Millis);
-        let auth =
-            (".*", millis(), proptest::option::of(".*")).prop_map(|(principal, at, device)| Auth {
+        let auth = (
+            ".*",
+            millis(),
+            proptest::option::of(".*"),
+            proptest::option::of(millis()),
+        )
+            .prop_map(|(principal, at, device, login)| Auth {
                 principal,
                 at,
                 device,
+                login,
             });
         (
             any::<u128>(),

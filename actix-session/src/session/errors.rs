@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use actix_web::{HttpResponse, ResponseError, body::BoxBody};
+use actix_web::{HttpResponse, ResponseError, body::BoxBody, http::StatusCode};
 use derive_more::{Display, From};
 
 macro_rules! session_error {
@@ -43,6 +43,49 @@ session_error! {
     #[doc = "Error returned by [`Session::purge_now`](crate::Session::purge_now): whether the \
              session has ended is not known."]
     SessionPurgeError
+}
+
+/// Error returned by
+/// [`Session::require_recent_authentication`](crate::Session::require_recent_authentication).
+///
+/// As a response it is an empty 401 where nobody is logged in, and an empty 403 where the proof of
+/// who it is is too old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StaleAuthenticationError {
+    pub(crate) anonymous: bool,
+}
+
+impl StaleAuthenticationError {
+    /// Whether nobody is logged in.
+    pub fn is_anonymous(&self) -> bool {
+        self.anonymous
+    }
+}
+
+impl std::fmt::Display for StaleAuthenticationError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.anonymous {
+            "nobody is logged in"
+        } else {
+            "the authentication is too old for this"
+        })
+    }
+}
+
+impl StdError for StaleAuthenticationError {}
+
+impl ResponseError for StaleAuthenticationError {
+    fn status_code(&self) -> StatusCode {
+        if self.anonymous {
+            StatusCode::UNAUTHORIZED
+        } else {
+            StatusCode::FORBIDDEN
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        HttpResponse::new(self.status_code())
+    }
 }
 
 /// The value is not shown: sessions hold secrets.

@@ -26,6 +26,8 @@ pub(crate) struct Inner {
     /// The changes have been committed; later ones would be lost.
     finished: bool,
     clock: SharedClock,
+    /// The policy's cap on a session's whole life.
+    absolute: Option<Millis>,
     purge: Purge,
 }
 
@@ -58,9 +60,10 @@ pub(crate) struct Snapshot {
 }
 
 impl Inner {
-    pub(crate) fn of_request(clock: SharedClock) -> Self {
+    pub(crate) fn of_request(clock: SharedClock, absolute: Option<Millis>) -> Self {
         Self {
             clock,
+            absolute,
             purge: Purge {
                 attached: true,
                 ..Purge::default()
@@ -98,6 +101,10 @@ impl Inner {
 
     pub(crate) fn now(&self) -> Millis {
         self.clock.now()
+    }
+
+    pub(crate) fn absolute(&self) -> Option<Millis> {
+        self.absolute
     }
 
     pub(crate) fn purge_requests(&mut self) -> &mut Purge {
@@ -218,6 +225,19 @@ impl Inner {
         }
     }
 
+    /// When it was last proven who is logged in.
+    pub(crate) fn authenticated_at(&self) -> Option<Millis> {
+        if let Some(login) = &self.changes.login {
+            return Some(login.proven.unwrap_or(login.at));
+        }
+        let stored = self.visible()?.facts()?.auth.as_ref()?.at;
+        Some(
+            self.changes
+                .reauthenticated
+                .map_or(stored, |at| at.max(stored)),
+        )
+    }
+
     pub(crate) fn login(&mut self, login: LoginFact, epoch: u64) {
         let known = self.principal();
         if known.is_some_and(|known| known != login.principal) {
@@ -232,6 +252,7 @@ impl Inner {
     pub(crate) fn reauthenticated(&mut self, at: Millis) {
         if let Some(login) = &mut self.changes.login {
             login.at = at;
+            login.proven = None;
         } else {
             self.changes.reauthenticated = Some(at);
         }

@@ -1,9 +1,11 @@
 //! Who a session belongs to.
 
+use std::time::{Duration, SystemTime};
+
 use tokio::sync::oneshot;
 
-use super::{Session, SessionLoginError, SessionPurgeError};
-use crate::{changes::LoginFact, storage::random};
+use super::{Session, SessionLoginError, SessionPurgeError, StaleAuthenticationError};
+use crate::{changes::LoginFact, clock::Millis, storage::random};
 
 /// How long a principal's name may be, in bytes.
 const LONGEST_PRINCIPAL: usize = 1024;
@@ -24,6 +26,7 @@ const LONGEST_PRINCIPAL: usize = 1024;
 pub struct Login {
     principal: String,
     device: Option<String>,
+    proven: Option<Millis>,
 }
 
 impl Login {
@@ -32,6 +35,7 @@ impl Login {
         Self {
             principal: principal.into(),
             device: None,
+            proven: None,
         }
     }
 
@@ -40,6 +44,26 @@ impl Login {
     pub fn device(mut self, label: impl Into<String>) -> Self {
         let label: String = label.into();
         self.device = Some(label.chars().take(256).collect());
+        self
+    }
+
+    /// Tells when an identity provider saw the proof of who it is (`auth_time` in OpenID Connect),
+    /// where that was before this call. The absolute timeout counts from then (ASVS 5.0, 7.6.1). A
+    /// time in the future counts as now.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use actix_session::{Login, Session};
+    ///
+    /// # let session = Session::new();
+    /// let auth_time = SystemTime::now() - Duration::from_secs(600);
+    /// session.login_with(Login::new("user-42").authenticated_at(auth_time))?;
+    /// assert!(session.authenticated_at().unwrap() <= SystemTime::now() - Duration::from_secs(599));
+    /// # Ok::<(), actix_session::SessionLoginError>(())
+    /// ```
+    pub fn authenticated_at(mut self, at: SystemTime) -> Self {
+        self.proven = Some(at.into());
         self
     }
 }
@@ -77,7 +101,8 @@ impl Session {
     /// As [`login`](Self::login), telling more of it.
     ///
     /// # Errors
-    /// The principal is empty, or longer than 1024 bytes.
+    /// The principal is empty, or longer than 1024 bytes; or the proof is older than the absolute
+    /// timeout, and the user has to sign in anew where it was given.
     pub fn login_with(&self, login: Login) -> Result<(), SessionLoginError> {
         let length = login.principal.len();
         if length == 0 || length > LONGEST_PRINCIPAL {
@@ -93,11 +118,25 @@ impl Session {
         let mut inner = self.lock();
         inner.writable().map_err(SessionLoginError)?;
         let at = inner.now();
-        let Login { principal, device } = login;
+        let Login {
+            principal,
+            device,
+            proven,
+        } = login;
+        let proven = proven.filter(|proven| *proven < at);
+        if let (Some(proven), Some(limit)) = (proven, inner.absolute())
+            && proven + limit <= at
+        {
+            return Err(SessionLoginError(anyhow::anyhow!(
+                "the authentication is older than the absolute timeout: have the user sign in anew \
+                 at the identity provider"
+            )));
+        }
         inner.login(
             LoginFact {
                 principal,
                 at,
+                proven,
                 device,
                 id,
             },
@@ -132,6 +171,50 @@ impl Session {
         let at = inner.now();
         inner.reauthenticated(at);
         Ok(())
+    }
+
+    /// When it was last proven who is logged in: at the login, or by
+    /// [`reauthenticated`](Self::reauthenticated).
+    pub fn authenticated_at(&self) -> Option<SystemTime> {
+        let at = self.lock().authenticated_at();
+        at.map(Millis::to_system_time)
+    }
+
+    /// Lets somebody go on who has proven less than `max_age` ago who it is; for what changes
+    /// passwords, addresses and second factors (ASVS 5.0, 7.5.1 and 7.5.3).
+    ///
+    /// # Errors
+    /// The proof is older (as a response a 403), or nobody is logged in (a 401). Send the user to
+    /// where [`reauthenticated`](Self::reauthenticated) is called.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use actix_session::Session;
+    ///
+    /// async fn change_address(session: Session) -> actix_web::Result<&'static str> {
+    ///     session.require_recent_authentication(Duration::from_secs(300))?;
+    ///     // ...
+    ///     Ok("changed")
+    /// }
+    /// # actix_web::web::to(change_address);
+    ///
+    /// let session = Session::new();
+    /// let refused = session.require_recent_authentication(Duration::from_secs(300));
+    /// assert!(refused.unwrap_err().is_anonymous());
+    /// ```
+    pub fn require_recent_authentication(
+        &self,
+        max_age: Duration,
+    ) -> Result<(), StaleAuthenticationError> {
+        let inner = self.lock();
+        let Some(at) = inner.authenticated_at() else {
+            return Err(StaleAuthenticationError { anonymous: true });
+        };
+        if at + Millis::from(max_age) > inner.now() {
+            return Ok(());
+        }
+        Err(StaleAuthenticationError { anonymous: false })
     }
 
     /// Ends the session, as [`purge`](Self::purge) does.

@@ -22,7 +22,7 @@ pub use self::{
     entries::Entries,
     errors::{
         SessionGetError, SessionInsertError, SessionLoginError, SessionPurgeError,
-        SessionUpdateError,
+        SessionUpdateError, StaleAuthenticationError,
     },
     login::Login,
 };
@@ -106,8 +106,8 @@ impl Session {
         Self::default()
     }
 
-    pub(crate) fn of_request(clock: SharedClock) -> Self {
-        Self(Arc::new(Mutex::new(Inner::of_request(clock))))
+    pub(crate) fn of_request(clock: SharedClock, absolute: Option<Millis>) -> Self {
+        Self(Arc::new(Mutex::new(Inner::of_request(clock, absolute))))
     }
 
     /// Nothing that holds the lock can panic half-way, so a poisoned one is as good as any.

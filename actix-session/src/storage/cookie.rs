@@ -1,9 +1,6 @@
 //! Sessions inside of their cookie.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
-};
+use std::sync::Arc;
 
 use actix_web::cookie::time::Duration;
 
@@ -57,12 +54,9 @@ pub struct CookieSessionStore {
 
 struct Revocation {
     store: Box<dyn RevocationStore>,
-    /// The longest time to live that was seen: for so long a value may still be around.
-    longest: AtomicI64,
 }
 
-/// How long sessions of a principal that are older than a revocation stay ended: no cookie lives
-/// longer.
+/// How long what was ended stays ended: no cookie lives longer.
 const KEPT: Millis = crate::config::LONGEST;
 
 impl CookieSessionStore {
@@ -74,10 +68,7 @@ impl CookieSessionStore {
     #[must_use]
     pub fn with_revocation(mut self, store: impl RevocationStore) -> Self {
         let store = Box::new(store);
-        self.revocation = Some(Arc::new(Revocation {
-            store,
-            longest: AtomicI64::new(0),
-        }));
+        self.revocation = Some(Arc::new(Revocation { store }));
         self
     }
 
@@ -132,7 +123,7 @@ impl CookieSessionStore {
         if let Some(auth) = &facts.auth {
             let name = digest("principal", &auth.principal);
             let revoked = revocation.store.revoked_at(&name).await?;
-            if revoked.is_some_and(|at| auth.at <= Millis::from(at)) {
+            if revoked.is_some_and(|at| auth.login() <= Millis::from(at)) {
                 return Ok(None);
             }
         }
@@ -145,10 +136,12 @@ impl CookieSessionStore {
             return Ok(true);
         };
         let now = self.clock.now();
-        let longest = Millis(revocation.longest.load(Ordering::Relaxed));
-        let ttl = facts.ttl.unwrap_or(longest).max(longest);
-        // A request in flight may have sealed the state anew a moment ago.
-        let until = (now + ttl + crate::storage::terms::GRACE).max(facts.idle_end.unwrap_or(now));
+        // Another value of this session may have a longer TTL than this one, and a request in flight may
+        // seal one more; only the absolute end is that of all.
+        let grace = now + crate::storage::terms::GRACE;
+        let longest = grace + KEPT;
+        let until = facts.absolute_end.map_or(longest, |end| end.min(longest));
+        let until = until.max(facts.idle_end.unwrap_or(now)).max(grace);
         let id = digest("session", &format!("{:032x}", facts.id));
         revocation.revoke(&id, now, until).await
     }
@@ -314,9 +307,6 @@ impl SessionStore for CookieSessionStore {
     }
 
     async fn open(&self, session_key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
-        if let Some(revocation) = &self.revocation {
-            revocation.longest.fetch_max(terms.ttl.0, Ordering::Relaxed);
-        }
         let record = match self.read(session_key, terms.now) {
             Err(_) => return Ok(Opened::Unreadable),
             Ok(Some(record)) if !terms.is_over(&record) => record,

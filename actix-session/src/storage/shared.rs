@@ -243,6 +243,20 @@ impl<B: Backend> SaveMachine<'_, B> {
     }
 }
 
+impl<B> SaveMachine<'_, B> {
+    fn look(&self) -> Next<SessionKey> {
+        match &self.key {
+            Some((_, at)) => Next::Do(Op::Read { at: at.clone() }),
+            None => Next::Fail(CommitError::unexpected()),
+        }
+    }
+
+    fn is_own(&self, record: &Record) -> bool {
+        let id = |record: &Record| record.facts().map(|facts| facts.id);
+        id(record) == id(&self.new)
+    }
+}
+
 impl<B: Backend> Machine for SaveMachine<'_, B> {
     type Answer = SessionKey;
 
@@ -261,14 +275,15 @@ impl<B: Backend> Machine for SaveMachine<'_, B> {
                 self.lost = true;
                 self.insert()
             }
-            // An earlier attempt has made it.
-            Reply::Taken if self.lost => self.answer(),
-            Reply::Taken if self.draws < 5 => {
+            // By an earlier attempt, or by another session's: its id tells.
+            Reply::Taken if self.lost => self.look(),
+            Reply::Found(Slot::Record(record)) if self.is_own(&record) => self.answer(),
+            Reply::Taken | Reply::Found(_) if self.draws < 5 => {
                 self.draws += 1;
+                self.lost = false;
                 self.start()
             }
-            Reply::Taken => Next::Fail(CommitError::taken()),
-            Reply::Found(_) => Next::Fail(CommitError::unexpected()),
+            Reply::Taken | Reply::Found(_) => Next::Fail(CommitError::taken()),
         }
     }
 }
@@ -439,3 +454,49 @@ macro_rules! shared_store {
     };
 }
 pub(crate) use shared_store;
+
+#[cfg(all(test, feature = "memory-session"))]
+mod tests {
+    use super::*;
+    use crate::storage::MemorySessionStore;
+
+    fn insert(next: Next<SessionKey>) -> (Name, Record) {
+        match next {
+            Next::Do(Op::Insert { at, new, .. }) => (at, new),
+            _ => panic!("a creation was expected"),
+        }
+    }
+
+    fn read(next: &Next<SessionKey>, expected: &str) -> bool {
+        matches!(next, Next::Do(Op::Read { at }) if at == expected)
+    }
+
+    /// Only the session's id tells whose record lies under a name that is taken after all.
+    #[test]
+    fn a_save_whose_answer_was_lost_takes_nobody_elses_record_for_its_own() {
+        let store = MemorySessionStore::new();
+        let record = || whole(&Record::empty(), &store.own_terms()).unwrap();
+        let mut machine = SaveMachine {
+            store: &store,
+            new: record(),
+            until: Millis(i64::MAX),
+            key: None,
+            lost: false,
+            draws: 0,
+        };
+        let (first, new) = insert(machine.start());
+        assert_eq!(
+            insert(machine.on(Reply::Lost)).0,
+            first,
+            "the same is repeated"
+        );
+        assert!(read(&machine.on(Reply::Taken), &first));
+        let (second, _) = insert(machine.on(Reply::Found(Slot::Record(record()))));
+        assert_ne!(first, second);
+        // This time it was its own.
+        machine.on(Reply::Lost);
+        assert!(read(&machine.on(Reply::Taken), &second));
+        let done = machine.on(Reply::Found(Slot::Record(new)));
+        assert!(matches!(done, Next::Answer(key) if store.name(&key) == second));
+    }
+}

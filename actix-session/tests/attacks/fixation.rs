@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use actix_session::{Session, storage::generate_session_key};
+use actix_session::{Clock as _, Login, Session, storage::generate_session_key};
 
 use crate::{
     arena::{Arena, Redis, key_of, many, private, secret, somebody},
@@ -11,7 +11,13 @@ use crate::{
 };
 
 attacks! {
-    every: [t01_fixation, t05_rotation_as_extension, t06_reauthentication],
+    every: [
+        t01_fixation,
+        t05_rotation_as_extension,
+        t06_reauthentication,
+        t06_upstream_authentication,
+        t23b_stale_authentication,
+    ],
     lasting: [t03_left_over_id, t04_privilege_change],
     server: [t02_adopted_id, t09_odd_ids],
     timed: [],
@@ -105,6 +111,7 @@ async fn t04_privilege_change(arena: impl Arena) {
 }
 
 const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
+const MILLISECOND: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// A hundred renewals shortly before the absolute end do not push it.
 async fn t05_rotation_as_extension(arena: impl Arena) {
@@ -154,6 +161,97 @@ async fn t06_reauthentication(arena: impl Arena) {
     assert_eq!(proven.principal().await.as_deref(), Some(&*name));
     arena.clock().advance(MINUTE);
     assert!(proven.is_nobody().await);
+}
+
+/// The absolute clock of a login starts when the identity provider saw the proof, and a proof that
+/// is past it makes no session.
+async fn t06_upstream_authentication(arena: impl Arena) {
+    let limit = actix_web::cookie::time::Duration::minutes(50);
+    let browser = arena
+        .visitor_of(arena.rolling().absolute_timeout(limit))
+        .await;
+    let name = somebody();
+    let proven = |ago: u32| {
+        let at = arena.clock().now() - ago * MINUTE;
+        Login::new(&name).authenticated_at(at)
+    };
+    browser
+        .visit(|s| assert!(s.login_with(proven(50)).is_err()))
+        .await
+        .assert_ok()
+        .assert_no_cookie();
+    arena.assert_sessions(0).await;
+    browser
+        .visit(|s| s.login_with(proven(30)).unwrap())
+        .await
+        .assert_sets_cookie();
+    let since = arena.clock().now() - 30 * MINUTE;
+    let check = |s: &Session| {
+        let told = s.authenticated_at().unwrap();
+        assert!(
+            told <= since && since < told + MILLISECOND,
+            "milliseconds are kept"
+        );
+    };
+    browser.visit(check).await.assert_ok();
+    arena.clock().advance(19 * MINUTE);
+    assert_eq!(browser.principal().await.as_deref(), Some(&*name));
+    arena.clock().advance(MINUTE);
+    assert!(browser.is_nobody().await);
+    // What the provider says of the future counts as now.
+    let future = Login::new(&name).authenticated_at(arena.clock().now() + 500 * MINUTE);
+    let login = browser.visit(|s| s.login_with(future.clone()).unwrap());
+    login.await.assert_sets_cookie();
+    arena.clock().advance(49 * MINUTE);
+    assert_eq!(browser.principal().await.as_deref(), Some(&*name));
+    arena.clock().advance(MINUTE);
+    assert!(browser.is_nobody().await);
+}
+
+/// What changes an account wants a fresh proof; neither a renewal nor activity is one.
+async fn t23b_stale_authentication(arena: impl Arena) {
+    let browser = arena.visitor_of(arena.rolling()).await;
+    let name = somebody();
+    let guard = |s: &Session| s.require_recent_authentication(5 * MINUTE);
+    let refused = |anonymous: bool| {
+        move |s: &Session| assert_eq!(guard(s).unwrap_err().is_anonymous(), anonymous)
+    };
+    browser.visit(refused(true)).await.assert_ok();
+    browser
+        .visit(|s| s.insert("a", 1).unwrap())
+        .await
+        .assert_ok();
+    browser.visit(refused(true)).await.assert_ok();
+    let login = |s: &Session| {
+        s.login(&name).unwrap();
+        guard(s).unwrap();
+    };
+    browser.visit(login).await.assert_ok();
+    arena.clock().advance(5 * MINUTE - MILLISECOND);
+    browser.visit(|s| guard(s).unwrap()).await.assert_ok();
+    browser.visit(Session::renew).await.assert_ok();
+    browser
+        .visit(|s| s.insert("a", 2).unwrap())
+        .await
+        .assert_ok();
+    arena.clock().advance(MILLISECOND);
+    browser.visit(refused(false)).await.assert_ok();
+    let again = |s: &Session| {
+        s.reauthenticated().unwrap();
+        guard(s).unwrap();
+    };
+    browser.visit(again).await.assert_ok();
+    browser.visit(|s| guard(s).unwrap()).await.assert_ok();
+    // An old proof of a provider does not pass for a new one.
+    let old = Login::new(&name).authenticated_at(arena.clock().now() - 6 * MINUTE);
+    let login = |s: &Session| {
+        s.login_with(old.clone()).unwrap();
+        refused(false)(s);
+    };
+    browser.visit(login).await.assert_ok();
+    browser.visit(refused(false)).await.assert_ok();
+    browser.visit(Session::clear).await.assert_ok();
+    browser.visit(refused(true)).await.assert_ok();
 }
 
 /// 10^6 keys: none twice, every symbol everywhere.

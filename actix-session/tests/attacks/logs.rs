@@ -673,6 +673,8 @@ async fn shown_types() -> Vec<(&'static str, String)> {
     error("Gone", &Gone);
     error("Contended", &Contended);
     error("OutcomeUnknown", &OutcomeUnknown);
+    let stale = Session::new().require_recent_authentication(std::time::Duration::ZERO);
+    error("StaleAuthenticationError", &stale.unwrap_err());
     error("StateTooLarge", &too_large(&text).await);
     error("ConfigError", &ConfigError::Ttl);
     add("SystemClock", &SystemClock);

@@ -12,7 +12,7 @@
 //! | T-03 | `fixation::t03_left_over_id` |
 //! | T-04 | `fixation::t04_privilege_change` |
 //! | T-05 | `fixation::t05_rotation_as_extension` |
-//! | T-06 | `fixation::t06_reauthentication`; a time of authentication from elsewhere cannot be given yet |
+//! | T-06 | `fixation::t06_reauthentication`, `fixation::t06_upstream_authentication` |
 //! | T-07 | none: there is no timed rotation |
 //! | T-08 | `fixation::t08_weak_ids`; the system's generator cannot be made to fail from here: `storage::random` answers its error |
 //! | T-09 | `fixation::t09_odd_ids`, `fixation::t09_odd_ids_never_reach_redis` |
@@ -30,7 +30,8 @@
 //! | T-21 | `expiry::t21_absolute` |
 //! | T-22 | `expiry::t22_replay_after_expiry` |
 //! | T-23 | `expiry::t23_clock_jumps` |
-//! | T-23b, T-24b | not yet: there is no guard for stale authentication, and no locked session |
+//! | T-23b | `fixation::t23b_stale_authentication`; levels and demands are the application's entries, there are none of the library's |
+//! | T-24b | none: a session past its idle end is over, and never locked |
 //! | T-24 | `expiry::t24_throttled_touch` (on Redis time cannot be moved to the millisecond) |
 //! | T-25 | `expiry::t25_tardy_eviction` |
 //! | T-26, T-27 | `expiry::t26_absurd_ttls`, `expiry::t26_absurd_ttls_of_a_session` |

@@ -215,7 +215,7 @@ impl Kind {
     }
 
     fn record(self, who: usize, base: Option<&Record>) -> Snapshot {
-        let session = Session::of_request(SharedClock::new(Still));
+        let session = Session::of_request(SharedClock::new(Still), None);
         if let Some(base) = base {
             session.lock().load(base.clone());
         }

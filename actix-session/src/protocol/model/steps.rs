@@ -178,6 +178,7 @@ fn expected_facts(request: &Request, before: &Record) -> Facts {
             principal: login.principal.clone(),
             at: login.at,
             device: login.device.clone(),
+            login: None,
         });
     }
     facts.ttl = changes.ttl.or(facts.ttl);

@@ -274,6 +274,7 @@ fn first_record(logged_in: bool) -> Record {
         principal: SOMEBODY.to_owned(),
         at: TERMS.now,
         device: None,
+        login: None,
     });
     let entries = [(OLD.into(), OLD_VALUE.into()), (COUNT.into(), "0".into())];
     Record::written(WireFormat::V1, 1, facts, &entries)

@@ -19,6 +19,7 @@ fn login() -> Changes {
         principal: "alice".into(),
         at: Millis(0),
         device: None,
+        proven: None,
         id: 1,
     };
     Changes {
