@@ -25,6 +25,8 @@ use actix_web::{
 pub(crate) use crate::common::MySql;
 #[cfg(feature = "postgres-session")]
 pub(crate) use crate::common::Postgres;
+#[cfg(feature = "redis-actor-session")]
+pub(crate) use crate::common::RedisActor;
 #[cfg(feature = "sqlite-session")]
 pub(crate) use crate::common::Sqlite;
 pub(crate) use crate::common::{Memory, Redis};
@@ -201,6 +203,11 @@ impl Arena for Memory {
 }
 
 impl Arena for Redis {
+    const SERVER: bool = true;
+}
+
+#[cfg(feature = "redis-actor-session")]
+impl Arena for RedisActor {
     const SERVER: bool = true;
 }
 

@@ -2,7 +2,7 @@
 //! tampering, the cookie on the wire, and what logs and stores show.
 //!
 //! A test's name begins with its number. Each runs on every store that it applies to: the memory
-//! store, Redis, the SQL stores (where they are built), cookies, and cookies with a list of ended sessions;
+//! store, Redis, Redis through actors, the SQL stores (where they are built), cookies, and cookies with a list of ended sessions;
 //! [`attacks!`] says which. Where there is a store, a test ends with a look at what it holds.
 //!
 //! | number | test, or why there is none here |
@@ -136,6 +136,8 @@ macro_rules! attacks {
     ) => {
         $crate::attacks_on!(on_memory Memory: $($every)* $($lasting)* $($server)* $($timed)*);
         $crate::attacks_on!(on_redis Redis: $($every)* $($lasting)* $($server)*);
+        #[cfg(feature = "redis-actor-session")]
+        $crate::attacks_on!(on_redis_actor RedisActor: $($every)* $($lasting)* $($server)*);
         #[cfg(feature = "sqlite-session")]
         $crate::attacks_on!(on_sqlite Sqlite: $($every)* $($lasting)* $($server)* $($timed)*);
         #[cfg(feature = "postgres-session")]
@@ -163,6 +165,8 @@ macro_rules! attacks {
             [
                 on_memory::all(),
                 on_redis::all(),
+                #[cfg(feature = "redis-actor-session")]
+                on_redis_actor::all(),
                 #[cfg(feature = "sqlite-session")]
                 on_sqlite::all(),
                 #[cfg(feature = "postgres-session")]
