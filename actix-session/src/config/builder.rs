@@ -5,7 +5,7 @@ use std::time::{Duration as StdDuration, SystemTime};
 use actix_web::cookie::{Key, SameSite, time::Duration};
 
 use super::{
-    ConfigError, Configuration, CookieContentSecurity, OnLoadError, SessionLifecycle,
+    ConfigError, Configuration, CookieContentSecurity, OldCookie, OnLoadError, SessionLifecycle,
     SessionPolicy, TtlExtensionPolicy, WireFormat,
 };
 use crate::{
@@ -144,7 +144,11 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
 
     /// Reads cookies of this name too, sealed under it with the same keys, to change the cookie's
     /// name without logging anybody out. The answer moves the session to the present name and removes
-    /// the old cookie.
+    /// the old cookie, which is not looked at where a live one of the present name came.
+    ///
+    /// A browser drops a cookie only if it is told its path and domain: where those were others than
+    /// they are now, say so with an [`OldCookie`]. Otherwise the old cookie stays, and a session that
+    /// is stored in it comes back after a logout.
     ///
     /// # Examples
     /// ```
@@ -158,8 +162,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// # let _ = middleware;
     /// # Ok::<(), actix_session::config::ConfigError>(())
     /// ```
-    pub fn read_also(mut self, name: impl Into<String>) -> Self {
-        self.configuration.read_also.push(name.into());
+    pub fn read_also(mut self, cookie: impl Into<OldCookie>) -> Self {
+        self.configuration.read_also.push(cookie.into());
         self
     }
 

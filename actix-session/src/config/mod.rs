@@ -3,6 +3,7 @@
 mod builder;
 mod error;
 mod lifecycle;
+mod old_cookie;
 mod policy;
 pub mod secret_key;
 
@@ -15,6 +16,7 @@ pub use self::error::ConfigError;
 pub use self::lifecycle::{
     BrowserSession, PersistentSession, SessionLifecycle, TtlExtensionPolicy,
 };
+pub use self::old_cookie::OldCookie;
 pub use self::policy::SessionPolicy;
 pub use crate::record::WireFormat;
 use crate::{
@@ -68,7 +70,7 @@ pub(crate) struct Configuration {
     pub(crate) key: Key,
     pub(crate) previous_keys: Vec<Key>,
     /// Other names under which the cookie is read.
-    pub(crate) read_also: Vec<String>,
+    pub(crate) read_also: Vec<OldCookie>,
     /// Of several live cookies none is used.
     pub(crate) one_live_cookie: bool,
     pub(crate) content_security: CookieContentSecurity,
@@ -135,8 +137,8 @@ impl Configuration {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.cookie.check()?;
-        for name in &self.read_also {
-            check_name(name)?;
+        for old in &self.read_also {
+            old.check()?;
         }
         let longest = if self.persistent {
             LONGEST
@@ -173,16 +175,7 @@ impl CookieAttributes {
     /// Whether browsers take and keep the cookie as it is set (RFC 6265bis, CHIPS).
     fn check(&self) -> Result<(), ConfigError> {
         check_name(&self.name)?;
-        if !self.path.starts_with('/') || !is_attribute(&self.path) {
-            return Err(ConfigError::Path);
-        }
-        if self
-            .domain
-            .as_deref()
-            .is_some_and(|domain| domain.is_empty() || !is_attribute(domain))
-        {
-            return Err(ConfigError::Domain);
-        }
+        check_attributes(Some(&self.path), self.domain.as_deref())?;
         // Browsers compare these prefixes without regard to case.
         let name = self.name.to_ascii_lowercase();
         let of_host = name.starts_with("__host-");
@@ -215,6 +208,16 @@ fn check_name(name: &str) -> Result<(), ConfigError> {
     } else {
         Err(ConfigError::Name)
     }
+}
+
+fn check_attributes(path: Option<&str>, domain: Option<&str>) -> Result<(), ConfigError> {
+    if path.is_some_and(|path| !path.starts_with('/') || !is_attribute(path)) {
+        return Err(ConfigError::Path);
+    }
+    if domain.is_some_and(|domain| domain.is_empty() || !is_attribute(domain)) {
+        return Err(ConfigError::Domain);
+    }
+    Ok(())
 }
 
 /// Browsers drop an attribute of more than 1,024 octets, and end one at a semicolon.

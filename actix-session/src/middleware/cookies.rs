@@ -3,7 +3,7 @@
 use actix_web::http::header::HeaderMap;
 
 use crate::{
-    config::Configuration,
+    config::{Configuration, CookieAttributes},
     cookie::{read, write},
     crypto::Sealer,
     event::{self, Refusal},
@@ -16,7 +16,19 @@ const MOST: usize = 16;
 /// The cookie that is written, and those that are read as well.
 pub(crate) struct Cookies {
     pub(crate) own: Named,
-    also: Vec<Named>,
+    also: Vec<Also>,
+}
+
+/// A cookie from before, and how to remove it.
+pub(crate) struct Also {
+    named: Named,
+    pub(crate) attributes: CookieAttributes,
+}
+
+impl Also {
+    pub(crate) fn wire_name(&self) -> &str {
+        &self.named.wire_name
+    }
 }
 
 pub(crate) struct Named {
@@ -32,6 +44,8 @@ pub(crate) struct Candidate {
     pub(crate) unbound: bool,
     /// It should be sealed anew: an older key, name or MAC opened it.
     pub(crate) stale: bool,
+    /// It came under another name than the present one.
+    pub(crate) is_old: bool,
 }
 
 /// What the cookies of a request hold.
@@ -40,8 +54,8 @@ pub(crate) struct Found {
     pub(crate) candidates: Vec<Candidate>,
     /// A cookie of our name came, whatever was in it.
     pub(crate) came: bool,
-    /// Cookies of these other names came.
-    pub(crate) others: Vec<String>,
+    /// Those of the old cookies that came, by their places.
+    pub(crate) others: Vec<usize>,
 }
 
 impl Cookies {
@@ -57,23 +71,33 @@ impl Cookies {
             ),
         };
         let own = &configuration.cookie.name;
-        let also = configuration.read_also.iter().filter(|name| *name != own);
+        let also = configuration.read_also.iter();
+        let also = also.filter(|old| old.name != *own).map(|old| Also {
+            named: named(&old.name),
+            attributes: old.attributes(&configuration.cookie),
+        });
         Self {
             own: named(own),
-            also: also.map(|name| named(name)).collect(),
+            also: also.collect(),
         }
+    }
+
+    /// The old cookie at a place that [`Found`] told.
+    pub(crate) fn old(&self, place: usize) -> Option<&Also> {
+        self.also.get(place)
     }
 
     pub(crate) fn find(&self, headers: &HeaderMap, writes_old_mac: bool) -> Found {
         let mut found = Found::default();
-        self.own.find(headers, &mut found, |unsealed| {
+        let stale = |unsealed: &crate::crypto::Unsealed| {
             unsealed.old_key || (unsealed.unbound && !writes_old_mac)
-        });
+        };
+        self.own.find(headers, &mut found, stale, false);
         found.came = read::is_sent(headers, &self.own.wire_name);
-        for named in &self.also {
+        for (place, Also { named, .. }) in self.also.iter().enumerate() {
             if read::is_sent(headers, &named.wire_name) {
-                named.find(headers, &mut found, |_| true);
-                found.others.push(named.wire_name.clone());
+                named.find(headers, &mut found, |_| true, true);
+                found.others.push(place);
             }
         }
         found
@@ -86,6 +110,7 @@ impl Named {
         headers: &HeaderMap,
         found: &mut Found,
         stale: impl Fn(&crate::crypto::Unsealed) -> bool,
+        is_old: bool,
     ) {
         for value in read::values(headers, &self.wire_name) {
             let Some(unsealed) = self.sealer.open(&value) else {
@@ -102,6 +127,7 @@ impl Named {
                     key,
                     unbound,
                     stale,
+                    is_old,
                 });
             }
         }

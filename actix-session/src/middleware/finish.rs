@@ -59,7 +59,7 @@ pub(crate) async fn finish<S: SessionStore>(
             }
             match (
                 then_create,
-                incoming.cookie_came || !incoming.old_names.is_empty(),
+                incoming.cookie_came || !incoming.old_cookies.is_empty(),
             ) {
                 (true, _) => work.create().await,
                 (false, true) => Ok(CookieAction::Remove),

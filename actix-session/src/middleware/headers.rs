@@ -3,7 +3,7 @@
 use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE, VARY};
 
 use super::{Shared, finish::CookieAction, open::Incoming};
-use crate::{Session, config::CookieAttributes, cookie::write, event};
+use crate::{Session, cookie::write, event};
 
 /// Sets or removes the cookie, and keeps shared caches from answers that are one visitor's.
 ///
@@ -30,13 +30,11 @@ pub(crate) fn write_headers<S>(
         CookieAction::Remove | CookieAction::Leave => {}
     }
     // The session has moved to the present name, or ended under the old one.
-    for name in &incoming.old_names {
-        drop_lines_of(headers, name);
-        let old = CookieAttributes {
-            name: name.clone(),
-            ..cookie.clone()
-        };
-        write::remove(headers, &old)?;
+    for old in &incoming.old_cookies {
+        if let Some(old) = shared.cookies.old(*old) {
+            drop_lines_of(headers, old.wire_name());
+            write::remove(headers, &old.attributes)?;
+        }
     }
     keep_private(headers);
     Ok(())

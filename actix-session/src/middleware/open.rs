@@ -22,8 +22,8 @@ pub(crate) struct Incoming {
     pub(crate) others: Vec<SessionKey>,
     /// A cookie of our name came, whatever was in it.
     pub(crate) cookie_came: bool,
-    /// Cookies of other names that are read came.
-    pub(crate) old_names: Vec<String>,
+    /// Old cookies that are read came: their places in the configuration.
+    pub(crate) old_cookies: Vec<usize>,
     /// The value should be sealed anew: an older key, name or MAC opened it.
     pub(crate) stale: bool,
     /// Several live sessions came, and that is one too many.
@@ -63,11 +63,14 @@ impl Incoming {
         let found = shared.cookies.find(headers, shared.writes_old_mac());
         let mut incoming = Self {
             cookie_came: found.came,
-            old_names: found.others,
+            old_cookies: found.others,
             ..Self::default()
         };
         for (index, candidate) in found.candidates.into_iter().enumerate() {
-            if index >= LOOKED_UP {
+            // A neighbour may have planted an old cookie; and one that could not be removed comes again
+            // and again.
+            let superseded = candidate.is_old && matches!(incoming.loaded, Loaded::Live(..));
+            if index >= LOOKED_UP || superseded {
                 incoming.others.push(candidate.key);
                 continue;
             }
@@ -126,6 +129,7 @@ async fn look_up<S: SessionStore>(
         key,
         unbound,
         stale,
+        ..
     } = candidate;
     let refused = unbound && !shared.writes_old_mac() && !shared.accepts_unbound;
     let loaded = match shared.store.open(&key, terms).await? {

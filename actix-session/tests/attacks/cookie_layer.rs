@@ -2,7 +2,7 @@
 
 use actix_session::{
     Session, SessionMiddleware,
-    config::{ConfigError, CookieContentSecurity, SessionMiddlewareBuilder},
+    config::{ConfigError, CookieContentSecurity, OldCookie, SessionMiddlewareBuilder},
     storage::CookieSessionStore,
 };
 use actix_web::{
@@ -25,6 +25,7 @@ attacks! {
         t41_to_43_forged_prefix,
         t44_nameless,
         t45_tossing,
+        t45_tossing_the_old_name,
         t46_split_fields,
         t50_double_set_cookie,
         t55_huge_header,
@@ -223,6 +224,48 @@ async fn t44_nameless(arena: impl Arena) {
         assert!(!nobody(&browser, &beside).await, "{field}");
     }
     arena.assert_sessions(1).await;
+}
+
+/// A neighbour plants a cookie of the old name: where a live one of the present name came, nobody
+/// looks at it, and what removes it says the path and the domain that it had.
+async fn t45_tossing_the_old_name(arena: impl Arena) {
+    let old = OldCookie::named("id").domain("example.com").path("/app");
+    let browser = arena
+        .visitor_of(arena.middleware().strict().read_also(old))
+        .await;
+    let (victim, attacker) = (somebody(), somebody());
+    browser
+        .visit(|s| s.login(&victim).unwrap())
+        .await
+        .assert_sets_cookie();
+    let neighbour = arena.visitor().await;
+    neighbour
+        .visit(|s| s.login(&attacker).unwrap())
+        .await
+        .assert_sets_cookie();
+    let own = format!("__Host-id={}", browser.cookie("__Host-id").unwrap());
+    let planted = format!("id={}", neighbour.value().unwrap());
+    for field in [format!("{planted}; {own}"), format!("{own}; {planted}")] {
+        let seen = principal(&browser, &[&field]).await;
+        assert_eq!(seen.as_deref(), Some(&*victim), "{field}");
+    }
+    let field = format!("{planted}; {own}");
+    let answer = browser.visit_as(&[&field], Session::purge).await;
+    let lines: Vec<&str> = answer
+        .assert_ok()
+        .headers
+        .get_all(SET_COOKIE)
+        .map(|line| line.to_str().unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let gone = lines.iter().find(|line| line.starts_with("id=;")).unwrap();
+    for part in ["Path=/app", "Domain=example.com", "Max-Age=0", "Secure"] {
+        assert!(
+            gone.split("; ").any(|attribute| attribute == part),
+            "{gone}"
+        );
+    }
+    arena.assert_sessions(0).await;
 }
 
 /// Junk beside the good one; the attacker's good one beside the victim's; five.

@@ -12,8 +12,9 @@ use std::{
 use actix_session::{
     Clock as _, Login, Session, SessionMiddleware, SessionStatus, SystemClock,
     config::{
-        BrowserSession, ConfigError, CookieContentSecurity, OnLoadError, PersistentSession,
-        SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat, secret_key,
+        BrowserSession, ConfigError, CookieContentSecurity, OldCookie, OnLoadError,
+        PersistentSession, SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat,
+        secret_key,
     },
     storage::{
         AnySessionStore, Changes, CommitError, Committed, Contended, CookieSessionStore, End, Gone,
@@ -676,6 +677,7 @@ async fn shown_types() -> Vec<(&'static str, String)> {
     let stale = Session::new().require_recent_authentication(std::time::Duration::ZERO);
     error("StaleAuthenticationError", &stale.unwrap_err());
     error("StateTooLarge", &too_large(&text).await);
+    add("OldCookie", &OldCookie::named("id"));
     error("ConfigError", &ConfigError::Ttl);
     add("SystemClock", &SystemClock);
     add("ManualClock", &ManualClock::new());

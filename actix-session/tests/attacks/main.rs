@@ -47,7 +47,7 @@
 //! | T-40 | `cookie_layer::t40_contradictory_prefixes` |
 //! | T-41 to T-43 | `cookie_layer::t41_to_43_forged_prefix` |
 //! | T-44 | `cookie_layer::t44_nameless` |
-//! | T-45 | `cookie_layer::t45_tossing` |
+//! | T-45 | `cookie_layer::t45_tossing`, `cookie_layer::t45_tossing_the_old_name` |
 //! | T-46 | `cookie_layer::t46_split_fields` |
 //! | T-46b | none: cookies are not cut into chunks |
 //! | T-47, T-48 | `cookie_layer::t47_oversize`, `cookie_layer::t47_oversize_renewal`, `cookie_layer::t48_oversize_signed` |
