@@ -17,6 +17,7 @@
 #[cfg(not(unix))]
 compile_error!("these tests start Unix servers: run them on Linux or macOS, or in WSL on Windows");
 
+pub mod chromium;
 pub mod cluster;
 mod error;
 mod family;
@@ -33,6 +34,7 @@ pub mod software;
 mod user;
 pub mod wait;
 
+pub use chromium::Chromium;
 pub use cluster::RedisCluster;
 pub use error::Error;
 pub use mariadb::MariaDbServer;

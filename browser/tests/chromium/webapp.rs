@@ -1,0 +1,187 @@
+//! The application in `examples/webapp`, as somebody uses it.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::devtools::{Browser, Connection, Page};
+
+const CLICKS: u64 = 16;
+
+/// The application as a process. It ends with the test, however that goes.
+struct Running(Child);
+
+impl Running {
+    /// Starts it with nothing configured but its address and a quiet log.
+    fn start(folder: &Path, port: u16) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_webapp-to-visit"));
+        command
+            .env_clear()
+            .env("BIND", format!("127.0.0.1:{port}"))
+            .env("RUST_LOG", "error")
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let mut running = Self(command.spawn().unwrap());
+        let mut line = String::new();
+        let output = running.0.stdout.as_mut().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), format!("Open http://127.0.0.1:{port}"));
+        running
+    }
+}
+
+impl Drop for Running {
+    /// By SIGKILL.
+    fn drop(&mut self) {
+        let _already_gone = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+struct User {
+    page: Page,
+    connection: Connection,
+    url: String,
+}
+
+impl User {
+    fn goto(&self, path: &str) {
+        self.page.goto(&format!("{}{path}", self.url));
+    }
+
+    fn fill(&self, field: &str, text: &str) {
+        let script = format!(
+            "document.querySelector('[name={field}]').value = {}",
+            json!(text)
+        );
+        self.page.evaluate(&script);
+    }
+
+    /// Presses the button of the form that goes to this address.
+    fn press(&self, action: &str) {
+        let form = format!(
+            "document.querySelector('form[action={}] button')",
+            json!(action)
+        );
+        self.page.follow(&format!("{form}.click()"));
+    }
+
+    fn assert_sees(&self, text: &str) {
+        let shown = self.page.text();
+        assert!(shown.contains(text), "no {text:?} in {shown}");
+    }
+
+    fn assert_misses(&self, text: &str) {
+        let shown = self.page.text();
+        assert!(!shown.contains(text), "{text:?} in {shown}");
+    }
+
+    fn clicks(&self) -> u64 {
+        self.goto("/");
+        let figure = self
+            .page
+            .evaluate("document.querySelector('.figure').textContent");
+        let figure = figure
+            .as_str()
+            .unwrap()
+            .trim_start_matches("Clicks so far: ");
+        figure.parse().unwrap()
+    }
+
+    /// Whether the account's page opens; else it leads to the one for logging in.
+    fn is_logged_in(&self) -> bool {
+        self.goto("/account");
+        self.page.url().ends_with("/account")
+    }
+
+    fn cookies(&self) -> Vec<Value> {
+        let ours = json!({"urls": [self.url]});
+        let mut kept = self.page.call("Network.getCookies", &ours);
+        let kept: Value = kept["cookies"].take();
+        kept.as_array().unwrap().clone()
+    }
+
+    /// Clicks the counter many times at once in this window, and meanwhile in another.
+    fn click_in_parallel(&self) {
+        self.goto("/");
+        let other = Self {
+            page: Page::open(&self.connection),
+            connection: self.connection.clone(),
+            url: self.url.clone(),
+        };
+        other.goto("/");
+        let script = format!(
+            "window.all = Promise.all(Array.from({{length: {}}}, () => \
+             fetch('/clicks', {{method: 'POST'}}).then(answer => answer.ok))); 0",
+            CLICKS - 1
+        );
+        self.page.evaluate(&script);
+        other.press("/clicks");
+        let all = self.page.evaluate("window.all");
+        assert!(all.as_array().unwrap().iter().all(|ok| ok == true), "{all}");
+    }
+}
+
+#[test]
+fn a_user_of_the_application_keeps_everything_until_the_logout_and_nothing_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = servers::port::free().unwrap();
+    let running = Running::start(folder.path(), port);
+    let connection = Browser::shared();
+    let user = User {
+        page: Page::open(&connection),
+        connection,
+        url: format!("http://127.0.0.1:{port}"),
+    };
+
+    // Before there is an account, and along into it.
+    user.goto("/notes");
+    user.fill("text", "buy <b>milk</b>");
+    user.press("/notes");
+    user.assert_sees("buy <b>milk</b>");
+    user.goto("/register");
+    user.fill("name", "ada");
+    user.fill("password", "correct horse battery");
+    user.press("/register");
+    user.assert_sees("Your account is ready");
+    assert!(user.is_logged_in());
+    user.click_in_parallel();
+    assert_eq!(user.clicks(), CLICKS);
+
+    // The server is killed, and another one takes over.
+    drop(running);
+    let _running = Running::start(folder.path(), port);
+    assert!(user.is_logged_in());
+    assert_eq!(user.clicks(), CLICKS);
+    user.goto("/notes");
+    user.assert_sees("buy <b>milk</b>");
+
+    // The logout: neither the back button nor the cookie from before it opens anything.
+    let old = user.cookies();
+    assert_eq!(old.len(), 1, "{old:?}");
+    user.press("/logout");
+    user.assert_sees("Goodbye!");
+    assert!(
+        user.cookies()
+            .iter()
+            .all(|cookie| cookie["value"] != old[0]["value"])
+    );
+    user.page.back();
+    assert!(user.page.url().ends_with("/notes"), "{}", user.page.url());
+    user.assert_misses("milk");
+    user.assert_sees("Log in");
+    assert!(!user.is_logged_in());
+    let (name, value) = (&old[0]["name"], &old[0]["value"]);
+    let again = json!({"name": name, "value": value, "url": user.url});
+    user.page.call("Network.setCookie", &again);
+    assert_eq!(user.cookies()[0]["value"], *value);
+    assert!(!user.is_logged_in());
+    assert_eq!(user.clicks(), 0);
+    user.goto("/notes");
+    user.assert_misses("milk");
+}
