@@ -15,7 +15,8 @@ use crate::{config::CookieContentSecurity, record::WireFormat, storage::random};
 
 /// The length of a MAC of 32 bytes in base64.
 const MAC_LENGTH: usize = 44;
-/// Tells our MACs from those over a bare value, whatever the value is.
+/// What the key of our MACs is derived for. Those over a bare value are under the key itself: that a
+/// value begins otherwise would not tell them apart, where an application signs what users type.
 const PURPOSE: &[u8] = b"actix-session signed cookie v1\0";
 
 /// The secret keys, set up once for one cookie.
@@ -30,7 +31,24 @@ pub(crate) struct Sealer {
 
 enum Mode {
     Private(Box<LessSafeKey>),
-    Signed(hmac::Key),
+    Signed(Box<Macs>),
+}
+
+struct Macs {
+    bare: hmac::Key,
+    bound: hmac::Key,
+}
+
+impl Macs {
+    /// Derives with another hash than cookies are signed with, so that no MAC in a cookie is that key.
+    fn new(key: &Key) -> Self {
+        let deriving = hmac::Key::new(hmac::HMAC_SHA512, key.signing());
+        let derived = hmac::sign(&deriving, PURPOSE);
+        Self {
+            bare: hmac::Key::new(hmac::HMAC_SHA256, key.signing()),
+            bound: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
+        }
+    }
 }
 
 impl Mode {
@@ -41,9 +59,7 @@ impl Mode {
                 let key = key.expect("`Key` has 32 bytes for encryption");
                 Self::Private(Box::new(LessSafeKey::new(key)))
             }
-            CookieContentSecurity::Signed => {
-                Self::Signed(hmac::Key::new(hmac::HMAC_SHA256, key.signing()))
-            }
+            CookieContentSecurity::Signed => Self::Signed(Box::new(Macs::new(key))),
         }
     }
 }
@@ -80,11 +96,11 @@ impl Sealer {
     pub(crate) fn seal(&self, value: &str) -> anyhow::Result<String> {
         match &self.first {
             Mode::Private(key) => self.encrypt(key, value),
-            Mode::Signed(key) => {
+            Mode::Signed(keys) => {
                 let mac = if self.old_mac {
-                    hmac::sign(key, value.as_bytes())
+                    hmac::sign(&keys.bare, value.as_bytes())
                 } else {
-                    self.bound(key, value).sign()
+                    self.bound(&keys.bound, value).sign()
                 };
                 let mut sealed = STANDARD.encode(mac);
                 sealed.push_str(value);
@@ -118,7 +134,7 @@ impl Sealer {
                     old_key: false,
                 })
             }
-            Mode::Signed(key) => self.verify(key, sealed),
+            Mode::Signed(keys) => self.verify(keys, sealed),
         }
     }
 
@@ -147,7 +163,7 @@ impl Sealer {
         Some(std::str::from_utf8(value).ok()?.to_owned())
     }
 
-    fn verify(&self, key: &hmac::Key, sealed: &str) -> Option<Unsealed> {
+    fn verify(&self, keys: &Macs, sealed: &str) -> Option<Unsealed> {
         let (mac, value) = sealed.split_at_checked(MAC_LENGTH)?;
         let mac = STANDARD.decode(mac).ok()?;
         let unsealed = |unbound| Unsealed {
@@ -155,10 +171,10 @@ impl Sealer {
             unbound,
             old_key: false,
         };
-        if self.bound(key, value).verify(&mac) {
+        if self.bound(&keys.bound, value).verify(&mac) {
             return Some(unsealed(false));
         }
-        let old = hmac::verify(key, value.as_bytes(), &mac);
+        let old = hmac::verify(&keys.bare, value.as_bytes(), &mac);
         old.is_ok().then(|| unsealed(true))
     }
 
@@ -171,7 +187,7 @@ impl Sealer {
     }
 }
 
-/// What a MAC of ours covers: purpose, length of the name, name, value.
+/// What a MAC of ours covers: length of the name, name, value.
 struct Bound<'a> {
     key: &'a hmac::Key,
     name: &'a str,
@@ -181,13 +197,7 @@ struct Bound<'a> {
 impl Bound<'_> {
     fn message(&self) -> Vec<u8> {
         let length = (self.name.len() as u64).to_be_bytes();
-        [
-            PURPOSE,
-            &length,
-            self.name.as_bytes(),
-            self.value.as_bytes(),
-        ]
-        .concat()
+        [&length, self.name.as_bytes(), self.value.as_bytes()].concat()
     }
 
     fn sign(&self) -> hmac::Tag {
@@ -293,6 +303,33 @@ mod tests {
             assert_eq!(sealer(1, mode, "idx", WireFormat::V1).open(&sealed), None);
             assert_eq!(sealer(2, mode, "id", WireFormat::V1).open(&sealed), None);
         }
+    }
+
+    /// Applications sign with the same key what users type.
+    #[test]
+    fn the_mac_of_a_bare_value_is_none_of_ours_whatever_the_value_is() {
+        let length = 2_u64.to_be_bytes();
+        let derived = Macs::new(&key(1)).bound;
+        for typed in [
+            [PURPOSE, &length, b"id", b"mine"].concat(),
+            [&length, b"id".as_slice(), b"mine"].concat(),
+        ] {
+            let typed = String::from_utf8(typed).unwrap();
+            let signed = published(CookieContentSecurity::Signed, "name", &typed);
+            let forged = format!("{}mine", &signed[..MAC_LENGTH]);
+            let sealer = sealer(1, CookieContentSecurity::Signed, "id", WireFormat::V1);
+            assert_eq!(sealer.open(&forged), None);
+        }
+        let of_purpose = String::from_utf8(PURPOSE.to_vec()).unwrap();
+        let signed = published(CookieContentSecurity::Signed, "name", &of_purpose);
+        let shown = STANDARD.decode(&signed[..MAC_LENGTH]).unwrap();
+        let shown = hmac::Key::new(hmac::HMAC_SHA256, &shown);
+        let mac = |key| hmac::sign(key, b"x").as_ref().to_vec();
+        assert_ne!(
+            mac(&shown),
+            mac(&derived),
+            "no cookie shows the derived key"
+        );
     }
 
     #[test]
