@@ -67,7 +67,7 @@ pub(crate) fn decode(text: String) -> Result<Decoded, Undecodable> {
     let usual = text.starts_with("{\"v\":1,");
     match usual.then(|| serde_json::from_str::<Envelope<'_>>(&text)) {
         Some(Ok(envelope)) => {
-            let facts = envelope.facts.and_then(|facts| Facts::decode(&facts.0));
+            let facts = known(envelope.facts.map(|facts| Facts::decode(&facts.0)))?;
             let spans = spans(&text, &envelope.state, false);
             Ok(Decoded {
                 state: spans.into_state(text),
@@ -88,7 +88,15 @@ fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
     };
     let is_string = |value: &RawValue| value.get().starts_with('"');
     if object.0.iter().all(|(_, value)| is_string(value)) {
-        return Ok(decode_flat(&object, text));
+        // Half a surrogate pair is the one thing that the parser passes over and no string can hold.
+        let unreadable = |value: &RawValue| {
+            value.get().contains("\\u")
+                && serde_json::from_str::<Cow<'_, str>>(value.get()).is_err()
+        };
+        if object.0.iter().any(|(_, value)| unreadable(value)) {
+            return Err(Undecodable::Shape);
+        }
+        return decode_flat(&object, text);
     }
     let version = raw("v")
         .and_then(|v| v.parse::<u64>().ok())
@@ -98,8 +106,8 @@ fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
     }
     let inner = raw("state").ok_or(Undecodable::Shape)?;
     let inner: Object<'_> = serde_json::from_str(inner).map_err(|_| Undecodable::Shape)?;
-    let facts = raw("f").and_then(|f| serde_json::from_str::<Cow<'_, str>>(f).ok());
-    let facts = facts.and_then(|facts| Facts::decode(&facts));
+    let read = |f: &str| Facts::decode(&serde_json::from_str::<Cow<'_, str>>(f).ok()?);
+    let facts = known(raw("f").map(read))?;
     let spans = spans(text, &inner, false);
     Ok(Decoded {
         state: spans.into_state(text.to_owned()),
@@ -108,18 +116,27 @@ fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
     })
 }
 
-fn decode_flat(object: &Object<'_>, text: &str) -> Decoded {
+/// Facts that are there and cannot be read are no reason to go on without: who is logged in, and when
+/// the session ends at the latest, is in them.
+fn known<F>(facts: Option<Option<F>>) -> Result<Option<F>, Undecodable> {
+    match facts {
+        Some(None) => Err(Undecodable::Shape),
+        facts => Ok(facts.flatten()),
+    }
+}
+
+fn decode_flat(object: &Object<'_>, text: &str) -> Result<Decoded, Undecodable> {
     let reserved = object.0.iter().rev().find(|(name, _)| name.0 == RESERVED);
-    let facts = reserved.and_then(|(_, value)| {
+    let facts = known(reserved.map(|(_, value)| {
         let nested: String = serde_json::from_str(value.get()).ok()?;
         facts_from_entry(&nested)
-    });
+    }))?;
     let state = spans(text, object, true).into_state(text.to_owned());
-    Decoded {
+    Ok(Decoded {
         state,
         facts,
         format: WireFormat::V0_11,
-    }
+    })
 }
 
 /// The facts in the reserved entry's JSON text.
@@ -296,5 +313,6 @@ fn push_string(out: &mut String, text: &str) -> bool {
 
 /// Whether a value may stand in the envelope as it is.
 pub(crate) fn is_json(text: &str) -> bool {
-    serde_json::from_str::<&RawValue>(text).is_ok()
+    // Blanks around it would be lost: read again, the value would differ from what others have loaded.
+    serde_json::from_str::<&RawValue>(text).is_ok_and(|raw| raw.get().len() == text.len())
 }

@@ -125,6 +125,15 @@ impl Record {
         }))
     }
 
+    /// As [`from_map`](Self::from_map), for what a store has kept: facts that cannot be read are not
+    /// passed over.
+    pub(crate) fn from_stored(entries: HashMap<String, String>) -> Result<Self, DecodeError> {
+        match entries.get(RESERVED) {
+            Some(json) if facts_from_entry(json).is_none() => Err(DecodeError(Undecodable::Shape)),
+            _ => Ok(Self::from_map(entries)),
+        }
+    }
+
     /// The entries and their JSON texts, without the facts.
     pub fn to_map(&self) -> HashMap<String, String> {
         self.0.state.to_map()

@@ -20,7 +20,10 @@ pub(crate) async fn open<S: SessionStore + ?Sized>(
     terms: &Terms,
 ) -> Result<Opened, LoadError> {
     let record = match store.load(key).await {
-        Ok(Some(state)) => Record::from_map(state),
+        Ok(Some(state)) => match Record::from_stored(state) {
+            Ok(record) => record,
+            Err(_) => return Ok(Opened::Unreadable),
+        },
         Ok(None) => return Ok(Opened::Nothing),
         Err(LoadError::Deserialization(error)) => {
             tracing::debug!(%error, "a session record cannot be decoded");
@@ -137,7 +140,8 @@ async fn current<S: SessionStore + ?Sized>(
     key: &SessionKey,
     terms: &Terms,
 ) -> Result<Option<Record>, CommitError> {
-    let record = store.load(key).await?.map(Record::from_map);
+    let record = store.load(key).await?.map(Record::from_stored);
+    let record = record.transpose().map_err(|_| CommitError::unreadable())?;
     Ok(record.filter(|record| !terms.is_over(record)))
 }
 
