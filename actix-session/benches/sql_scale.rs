@@ -2,7 +2,7 @@
 //! session is, how fast sweeping goes and what requests feel of it.
 //!
 //! `cargo bench --manifest-path actix-session/Cargo.toml --bench sql_scale --features \
-//! sqlite-session,postgres-session,testing`. `SQL_SCALE_ROWS` says how many,
+//! memory-session,sqlite-session,postgres-session,testing`. `SQL_SCALE_ROWS` says how many,
 //! `SQL_SCALE_ONLY=postgres` or `sqlite` where.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "figures are for the person who asked")]

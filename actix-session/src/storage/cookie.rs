@@ -45,6 +45,14 @@ use crate::{
 /// [`with_revocation`](Self::with_revocation) keeps a list of ended sessions on the server, so that
 /// a logout is final for copies of the cookie too. It costs a look-up a request (two where somebody
 /// is logged in), and as many again where the answer carries the cookie anew.
+///
+/// A note on the list is kept until the session's absolute end, or for 400 days where there is none,
+/// since another value of it may live as long: set an
+/// [`absolute_timeout`](crate::config::SessionMiddlewareBuilder::absolute_timeout), and the list stays
+/// short. Keep it where nothing is evicted: a `MemorySessionStore` that is full lets notes go.
+///
+/// A logout that was in flight while another request renewed the same session ends the value that it
+/// came with, and not the renewed one; [`revoke_principal`](Self::revoke_principal) ends both.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CookieSessionStore {
