@@ -21,6 +21,9 @@ pub mod config;
 mod cookie;
 mod crypto;
 mod event;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod middleware;
 #[cfg(any(
     feature = "memory-session",

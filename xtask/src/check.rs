@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::Result;
 use crate::features::Library;
+use crate::fuzz;
 use crate::runner::Runner;
 use crate::step::Step;
 
@@ -11,7 +12,9 @@ use crate::step::Step;
 pub(crate) fn run(only: &[String]) -> Result<ExitCode> {
     let runner = Runner::new()?;
     servers::install::ensure_openssl()?;
-    runner.run(steps(&Library::find("actix-session")?), only)
+    let mut steps = steps(&Library::find("actix-session")?);
+    steps.extend(fuzz::checks()?);
+    runner.run(steps, only)
 }
 
 /// The table of checks, in their order.

@@ -2,6 +2,7 @@
 
 mod check;
 mod features;
+mod fuzz;
 mod request;
 mod runner;
 mod servers;
@@ -37,6 +38,7 @@ fn obey(request: Request) -> Result<ExitCode> {
         Request::Test { only, extra } => test::run(&only, extra),
         Request::Check { only } => check::run(&only),
         Request::Soak(seconds) => soak::run(seconds),
+        Request::Fuzz { seconds, targets } => fuzz::run(seconds, &targets),
         Request::Servers => servers::run(),
         Request::Help => {
             say(request::HELP);

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
+use servers::{chromium, install};
+
 use crate::Result;
+use crate::fuzz;
 use crate::runner::Runner;
 use crate::servers::Servers;
 use crate::step::Step;
@@ -11,12 +14,18 @@ use crate::step::Step;
 pub(crate) fn run(only: &[String], extra: Vec<String>) -> Result<ExitCode> {
     // First of all: a Ctrl-C from here on leaves no server behind.
     let runner = Runner::new()?;
-    servers::install::ensure_openssl()?;
+    let everything = extra.is_empty();
+    if everything {
+        fuzz::ensure_compiler()?;
+        install::ensure(&chromium::SOFTWARE)?;
+    }
+    install::ensure_openssl()?;
     let servers = Servers::start()?;
-    let steps = steps(extra)
-        .into_iter()
-        .map(|step| servers.tell(step))
-        .collect();
+    let mut steps = steps(extra);
+    if everything {
+        steps.extend(fuzz::replays()?);
+    }
+    let steps = steps.into_iter().map(|step| servers.tell(step)).collect();
     runner.run(steps, only)
 }
 

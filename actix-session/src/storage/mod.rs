@@ -10,7 +10,7 @@ mod interface;
 mod memory;
 pub(crate) mod random;
 #[cfg(feature = "redis-session")]
-mod redis;
+pub(crate) mod redis;
 pub(crate) mod revocation;
 mod session_key;
 #[cfg(any(
@@ -27,7 +27,7 @@ mod shared;
     feature = "postgres-session",
     feature = "mysql-session"
 ))]
-mod sql;
+pub(crate) mod sql;
 pub(crate) mod terms;
 
 #[cfg(feature = "cookie-session")]

@@ -187,3 +187,16 @@ impl Backend for RedisSessionStore {
 }
 
 shared_store!(RedisSessionStore);
+
+/// What a script's answer means.
+#[cfg(fuzzing)]
+pub(crate) fn answer(value: redis::Value, terms: &Terms) -> anyhow::Result<Reply> {
+    steps::reply(value, terms)
+}
+
+/// Whether an address is understood.
+#[cfg(fuzzing)]
+pub(crate) fn check_address(url: &str) -> anyhow::Result<()> {
+    let address = address::Address::Url(url.to_owned());
+    address.resolve(&address::Access::default()).map(drop)
+}

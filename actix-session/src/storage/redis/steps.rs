@@ -314,7 +314,7 @@ fn replied(outcome: Outcome, terms: &Terms) -> anyhow::Result<Reply> {
 }
 
 /// What a script answered.
-fn reply(value: Value, terms: &Terms) -> anyhow::Result<Reply> {
+pub(super) fn reply(value: Value, terms: &Terms) -> anyhow::Result<Reply> {
     let Value::Array(parts) = value else {
         anyhow::bail!("Redis answered a script with something else than an array");
     };

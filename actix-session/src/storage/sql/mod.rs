@@ -153,3 +153,12 @@ impl<D: Database> Backend for Store<D> {
         }
     }
 }
+
+/// What is made of a row's columns.
+#[cfg(fuzzing)]
+pub(crate) fn slot_of(row: database::Row) -> Slot {
+    steps::slot(Some(database::Found::Row(row)))
+}
+
+#[cfg(fuzzing)]
+pub(crate) use self::database::Row;

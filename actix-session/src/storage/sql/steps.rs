@@ -317,7 +317,7 @@ fn done_or_taken(result: Result<u64, Error>) -> Result<Reply, Error> {
     }
 }
 
-fn slot(found: Option<Found>) -> Slot {
+pub(super) fn slot(found: Option<Found>) -> Slot {
     match found {
         None => Slot::Nothing,
         Some(Found::Garbage) => Slot::Unreadable,
@@ -332,7 +332,9 @@ fn mark_slot(row: &Row) -> Slot {
         let (flag, moved_at) = (row.moved_flag.as_ref()?, row.moved_at?);
         Some(format!("{flag}|{moved_at}|{target}"))
     });
+    // A flag with more in it than a flag would make another target of it.
     let mark = text.and_then(|text| Mark::decode(&text));
+    let mark = mark.filter(|mark| Some(&mark.target) == row.moved_to.as_ref());
     mark.map_or(Slot::Nothing, Slot::Mark)
 }
 

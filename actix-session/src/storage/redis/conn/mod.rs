@@ -78,6 +78,10 @@ enum Way {
     Server(Link),
     Sentinel(Link),
     Cluster(Cluster),
+    #[cfg_attr(
+        not(feature = "redis-pool"),
+        allow(dead_code, reason = "no pool is built in")
+    )]
     Pool(Pool),
 }
 

@@ -1,0 +1,715 @@
+//! Sections 2 to 4 of what a session promises, for a store whose steps nothing interrupts.
+//!
+//! Loads and answers are atomic here; that steps of several answers mix is the model checker's.
+
+use std::collections::BTreeMap;
+
+/// For so long after a renewal, the newer cookie may be on its way.
+const ON_ITS_WAY: i64 = 10_000;
+/// For how long a renewal leaves its mark.
+const GRACE: i64 = 60_000;
+
+/// Entries by the number of their name.
+pub type Entries = BTreeMap<u8, i64>;
+/// A session key: its place in the order in which keys were made.
+pub type Key = usize;
+
+/// What a middleware is configured to. Times are in ms.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// Idle time to live.
+    pub ttl: i64,
+    /// The cap on a session's whole life.
+    pub absolute: Option<i64>,
+    /// Whether loads extend: always, or if that is worth so much.
+    pub extend: Option<i64>,
+    /// Cookies have an age.
+    pub persistent: bool,
+    /// Of two live cookies none is used.
+    pub strict: bool,
+}
+
+/// A record.
+#[derive(Debug, Clone)]
+pub struct Rec {
+    /// Which session it is, whatever its key.
+    pub lineage: u32,
+    /// The state.
+    pub entries: Entries,
+    epoch: u32,
+    /// Who is logged in, and when that was proven last.
+    pub auth: Option<(u8, i64)>,
+    /// The time of the login itself.
+    pub logged_in: Option<i64>,
+    /// When the session began.
+    pub created: i64,
+    /// The end that no activity moves.
+    pub cap: Option<i64>,
+    /// The session's own time to live.
+    pub ttl: Option<i64>,
+    end: i64,
+    write: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Login,
+    Ended,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    to: Key,
+    kind: Kind,
+    made: i64,
+    end: i64,
+}
+
+#[derive(Debug, Clone)]
+enum Slot {
+    Rec(Rec),
+    Mark(Mark),
+    Nothing,
+}
+
+/// One read-modify-write.
+#[derive(Debug, Clone, Copy)]
+pub enum Op {
+    /// Adds, to 0 where there is nothing.
+    Add(i64),
+    /// Doubles what is there.
+    Double,
+    /// Removes.
+    Take,
+}
+
+impl Op {
+    /// What it makes of a value.
+    pub const fn on(self, value: Option<i64>) -> Option<i64> {
+        match (self, value) {
+            (Self::Add(n), Some(value)) => Some(value.wrapping_add(n)),
+            (Self::Add(n), None) => Some(n),
+            (Self::Double, Some(value)) => Some(value.wrapping_mul(2)),
+            (Self::Double, None) | (Self::Take, _) => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Effect {
+    Set(i64),
+    Removed,
+    Modify(Vec<Op>),
+}
+
+impl Effect {
+    fn on(&self, value: Option<i64>) -> Option<i64> {
+        match self {
+            Self::Set(new) => Some(*new),
+            Self::Removed => None,
+            Self::Modify(ops) => ops.iter().fold(value, |value, op| op.on(value)),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Changes {
+    effects: BTreeMap<u8, Effect>,
+    cleared: Option<u32>,
+    ttl: Option<i64>,
+    /// Who, when, and which session it would be if it is another's.
+    login: Option<(u8, i64, u32)>,
+    proven: Option<i64>,
+    renew: bool,
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        let facts = self.cleared.is_some() || self.ttl.is_some() || self.proven.is_some();
+        self.effects.is_empty() && !facts && self.login.is_none() && !self.renew
+    }
+
+    fn makes_session(&self) -> bool {
+        let holds = |effect: &Effect| effect.on(None).is_some();
+        self.login.is_some() || self.ttl.is_some() || self.effects.values().any(holds)
+    }
+
+    fn applied_to(&self, entries: &Entries) -> Entries {
+        let mut new = entries.clone();
+        for (name, effect) in &self.effects {
+            match effect.on(entries.get(name).copied()) {
+                Some(value) => drop(new.insert(*name, value)),
+                None => drop(new.remove(name)),
+            }
+        }
+        new
+    }
+
+    fn leave_as_it_is(&self, base: &Rec) -> bool {
+        let cleared = self.cleared.is_some() && !(base.entries.is_empty() && base.auth.is_none());
+        let timed = self.ttl.is_some_and(|ttl| base.ttl != Some(ttl));
+        let known = self.login.is_some() || self.proven.is_some();
+        !cleared && !timed && !known && self.applied_to(&base.entries) == base.entries
+    }
+}
+
+/// What a request came with.
+#[derive(Debug)]
+enum Loaded {
+    None,
+    Live(Key, Rec),
+    Moved(Key, i64),
+    Lost(Key),
+}
+
+/// A request between load and answer.
+#[derive(Debug)]
+pub struct Request {
+    loaded: Loaded,
+    others: Vec<Key>,
+    came: bool,
+    changes: Changes,
+    purged: bool,
+    ended: bool,
+}
+
+/// What the answer says of the cookie.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Cookie {
+    /// Nothing.
+    Leave,
+    /// This key, for so long where that is said.
+    Set(Key, Option<i64>),
+    /// To remove it.
+    Remove,
+}
+
+/// The store and the middleware.
+#[derive(Debug)]
+pub struct Model {
+    policy: Policy,
+    /// The present time.
+    pub now: i64,
+    slots: Vec<Slot>,
+    drawn: u32,
+}
+
+impl Request {
+    fn base(&self) -> Option<&Rec> {
+        match &self.loaded {
+            Loaded::Live(_, base) => Some(base),
+            _ => None,
+        }
+    }
+
+    fn visible(&self) -> Option<&Rec> {
+        let hidden = self.purged || self.changes.cleared.is_some();
+        self.base().filter(|_| !hidden)
+    }
+
+    /// An entry as the handler sees it.
+    pub fn value(&self, name: u8) -> Option<i64> {
+        let base = self.visible().and_then(|base| base.entries.get(&name));
+        match self.changes.effects.get(&name) {
+            Some(effect) => effect.on(base.copied()),
+            None => base.copied(),
+        }
+    }
+
+    /// All of them.
+    pub fn entries(&self) -> Entries {
+        let base = self.visible().map(|base| base.entries.clone());
+        self.changes.applied_to(&base.unwrap_or_default())
+    }
+
+    /// Who is logged in.
+    pub fn principal(&self) -> Option<u8> {
+        let login = self.changes.login.map(|(who, ..)| who);
+        login.or_else(|| self.visible()?.auth.map(|(who, _)| who))
+    }
+
+    /// Sets an entry.
+    pub fn insert(&mut self, name: u8, value: i64) {
+        self.changes.effects.insert(name, Effect::Set(value));
+    }
+
+    /// Removes one.
+    pub fn remove(&mut self, name: u8) {
+        if self.value(name).is_some() {
+            self.changes.effects.insert(name, Effect::Removed);
+        }
+    }
+
+    /// Changes one atomically.
+    pub fn modify(&mut self, name: u8, op: Op) {
+        let new = op.on(self.value(name));
+        let hidden = self.purged || self.changes.cleared.is_some();
+        let effect = match self.changes.effects.get_mut(&name) {
+            Some(Effect::Modify(ops)) => return ops.push(op),
+            None if !hidden => Effect::Modify(vec![op]),
+            _ => new.map_or(Effect::Removed, Effect::Set),
+        };
+        self.changes.effects.insert(name, effect);
+    }
+
+    /// Ends the session.
+    pub fn purge(&mut self) {
+        self.purged = true;
+        self.changes = Changes::default();
+    }
+
+    /// Asks for another key.
+    pub const fn renew(&mut self) {
+        self.changes.renew = true;
+    }
+
+    /// Sets the session's own time to live.
+    pub const fn set_ttl(&mut self, ttl: i64) {
+        self.changes.ttl = Some(ttl);
+    }
+
+    /// Who is logged in has proven it again; whether anybody is.
+    pub fn prove(&mut self, now: i64) -> bool {
+        if self.principal().is_none() {
+            return false;
+        }
+        match &mut self.changes.login {
+            Some((_, at, _)) => *at = now,
+            None => self.changes.proven = Some(now),
+        }
+        self.changes.renew = true;
+        true
+    }
+
+    fn clear(&mut self, epoch: u32) {
+        if self.purged {
+            self.changes = Changes::default();
+            return;
+        }
+        self.changes.effects.clear();
+        self.changes.cleared = Some(epoch);
+        self.changes.login = None;
+        self.changes.proven = None;
+    }
+}
+
+impl Model {
+    /// Nothing is stored.
+    pub const fn new(policy: Policy, now: i64) -> Self {
+        Self {
+            policy,
+            now,
+            slots: Vec::new(),
+            drawn: 0,
+        }
+    }
+
+    /// How many keys were made.
+    pub fn keys(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The record that a key opens.
+    pub fn live(&self, key: Key) -> Option<Rec> {
+        match self.slot(key) {
+            Slot::Rec(rec) => Some(rec),
+            _ => None,
+        }
+    }
+
+    fn slot(&self, key: Key) -> Slot {
+        match &self.slots[key] {
+            Slot::Rec(rec) if rec.end <= self.now => Slot::Nothing,
+            Slot::Rec(rec) if rec.cap.is_some_and(|cap| cap <= self.now) => Slot::Nothing,
+            Slot::Mark(mark) if mark.end <= self.now => Slot::Nothing,
+            slot => slot.clone(),
+        }
+    }
+
+    fn draw(&mut self) -> u32 {
+        self.drawn += 1;
+        self.drawn
+    }
+
+    fn end_of(&self, rec: &Rec) -> i64 {
+        let idle = self.now + rec.ttl.unwrap_or(self.policy.ttl);
+        rec.cap.map_or(idle, |cap| cap.min(idle))
+    }
+
+    /// A request comes, with these cookies.
+    pub fn load(&mut self, cookies: &[Key]) -> Request {
+        let mut distinct: Vec<Key> = Vec::new();
+        for key in cookies {
+            if !distinct.contains(key) {
+                distinct.push(*key);
+            }
+        }
+        let mut found: Vec<Loaded> = Vec::new();
+        for key in distinct.iter().take(4) {
+            self.touch(*key);
+            found.push(match self.slot(*key) {
+                Slot::Rec(rec) => Loaded::Live(*key, rec),
+                Slot::Mark(mark) => Loaded::Moved(*key, self.now - mark.made),
+                Slot::Nothing => Loaded::Lost(*key),
+            });
+        }
+        let live = |loaded: &Loaded| matches!(loaded, Loaded::Live(..));
+        let moved = |loaded: &Loaded| matches!(loaded, Loaded::Moved(..));
+        let ambiguous = self.policy.strict && found.iter().filter(|l| live(l)).count() > 1;
+        let best = found.iter().position(live);
+        let best = best.or_else(|| found.iter().position(moved));
+        let loaded = match best.or_else(|| (!found.is_empty()).then_some(0)) {
+            Some(best) if !ambiguous => found.swap_remove(best),
+            _ => Loaded::None,
+        };
+        let used = match &loaded {
+            Loaded::Live(key, _) | Loaded::Moved(key, _) | Loaded::Lost(key) => Some(*key),
+            Loaded::None => None,
+        };
+        Request {
+            loaded,
+            others: distinct
+                .into_iter()
+                .filter(|key| Some(*key) != used)
+                .collect(),
+            came: !cookies.is_empty(),
+            changes: Changes::default(),
+            purged: false,
+            ended: false,
+        }
+    }
+
+    fn touch(&mut self, key: Key) {
+        let Slot::Rec(mut rec) = self.slot(key) else {
+            return;
+        };
+        let end = self.end_of(&rec);
+        if self
+            .policy
+            .extend
+            .is_some_and(|worth| end - rec.end >= worth || worth == 0)
+        {
+            rec.end = end;
+            self.slots[key] = Slot::Rec(rec);
+        }
+    }
+
+    /// The handler clears.
+    pub fn clear(&mut self, request: &mut Request) {
+        let epoch = self.draw();
+        request.clear(epoch);
+    }
+
+    /// The handler logs somebody in.
+    pub fn login(&mut self, request: &mut Request, who: u8) {
+        if request.principal().is_some_and(|known| known != who) {
+            self.clear(request);
+        }
+        request.changes.login = Some((who, self.now, self.draw()));
+        request.changes.proven = None;
+        request.changes.renew = true;
+    }
+
+    /// The handler ends the session and waits for it.
+    pub fn purge_now(&mut self, request: &mut Request) {
+        request.purge();
+        request.ended = true;
+        self.end_all(request);
+    }
+
+    /// The answer; `head` is whether there is one that can carry a cookie.
+    pub fn finish(&mut self, request: &Request, head: bool) -> Cookie {
+        let changes = &request.changes;
+        if request.purged {
+            if !request.ended {
+                self.end_all(request);
+            }
+            return match (head && changes.makes_session(), request.came) {
+                (true, _) => self.create(request),
+                (false, true) => Cookie::Remove,
+                (false, false) => Cookie::Leave,
+            };
+        }
+        match &request.loaded {
+            Loaded::Live(key, _) if changes.renew && head => self.rotate(*key, request),
+            Loaded::Live(..) if changes.renew => Cookie::Leave,
+            Loaded::Live(key, base) if !changes.leave_as_it_is(base) => self.commit(*key, request),
+            Loaded::Live(key, base) if head => self.check(*key, base),
+            Loaded::Live(..) => Cookie::Leave,
+            Loaded::Moved(key, age) => self.behind_mark(*key, *age, request, head),
+            Loaded::None | Loaded::Lost(_) if head && changes.makes_session() => {
+                self.create(request)
+            }
+            Loaded::None | Loaded::Lost(_) => Cookie::Leave,
+        }
+    }
+
+    fn behind_mark(&mut self, key: Key, age: i64, request: &Request, head: bool) -> Cookie {
+        let changes = &request.changes;
+        if changes.login.is_some() {
+            return if head {
+                self.create(request)
+            } else {
+                Cookie::Leave
+            };
+        }
+        if changes.cleared.is_some() {
+            return self.commit(key, request);
+        }
+        if changes.is_empty() || !changes.makes_session() || !head {
+            return Cookie::Leave;
+        }
+        if changes.renew {
+            return self.rotate(key, request);
+        }
+        if age < ON_ITS_WAY {
+            return Cookie::Leave;
+        }
+        self.create(request)
+    }
+
+    /// Nothing has changed; a cookie with an age is refreshed where its key is current.
+    fn check(&mut self, key: Key, base: &Rec) -> Cookie {
+        let aged = self.policy.persistent || base.ttl.is_some();
+        if self.policy.extend.is_none() || !aged {
+            return Cookie::Leave;
+        }
+        self.touch(key);
+        match self.slot(key) {
+            Slot::Rec(rec) => Cookie::Set(key, Some(rec.end - self.now)),
+            _ => Cookie::Leave,
+        }
+    }
+
+    fn aged(&self, request: &Request) -> bool {
+        let own = request.base().is_some_and(|base| base.ttl.is_some());
+        self.policy.persistent || request.changes.ttl.is_some() || own
+    }
+
+    fn set(&self, key: Key, end: i64, request: &Request) -> Cookie {
+        Cookie::Set(key, self.aged(request).then(|| end - self.now))
+    }
+
+    fn commit(&mut self, key: Key, request: &Request) -> Cookie {
+        let (changes, base) = (&request.changes, request.base());
+        let end = match (self.slot(key), base) {
+            (Slot::Rec(stored), Some(base)) => {
+                if stored.epoch != base.epoch && changes.cleared.is_none() {
+                    // It counts as having happened before the clear.
+                    stored.end
+                } else {
+                    let Some(new) = self.merged(&stored, changes) else {
+                        return Cookie::Leave;
+                    };
+                    let end = new.end;
+                    self.slots[key] = Slot::Rec(new);
+                    end
+                }
+            }
+            (Slot::Mark(_), base) => {
+                let base = base.cloned();
+                self.forward(key, base.as_ref(), changes);
+                return Cookie::Leave;
+            }
+            _ => return Cookie::Leave,
+        };
+        if self.aged(request) {
+            return self.set(key, end, request);
+        }
+        Cookie::Leave
+    }
+
+    /// The stored record with the changes on top; `None` where what they were made for is gone.
+    fn merged(&mut self, stored: &Rec, changes: &Changes) -> Option<Rec> {
+        let mut new = stored.clone();
+        new.write = self.draw();
+        let another = match (stored.auth, changes.login) {
+            (Some((known, _)), Some((who, ..))) => known != who,
+            _ => false,
+        };
+        if changes.proven.is_some() && changes.login.is_none() && stored.auth.is_none() {
+            return None;
+        }
+        if changes.cleared.is_some() || another {
+            new.entries.clear();
+        }
+        new.entries = changes.applied_to(&new.entries);
+        if let Some(epoch) = changes.cleared {
+            new.epoch = epoch;
+            (new.auth, new.logged_in) = (None, None);
+        }
+        new.ttl = changes.ttl.or(new.ttl);
+        if let Some((who, at, lineage)) = changes.login {
+            if another {
+                (new.lineage, new.created, new.ttl) = (lineage, at, changes.ttl);
+            }
+            (new.auth, new.logged_in) = (Some((who, at)), Some(at));
+        }
+        if let (Some(at), Some((_, since))) = (changes.proven, &mut new.auth) {
+            *since = at.max(*since);
+        }
+        if changes.login.is_some() || changes.proven.is_some() {
+            let since = new.auth.map_or(new.created, |(_, at)| at);
+            new.cap = self.policy.absolute.map(|span| since + span);
+        }
+        new.end = self.end_of(&new);
+        Some(new)
+    }
+
+    /// A commit behind a mark.
+    fn forward(&mut self, from: Key, base: Option<&Rec>, changes: &Changes) {
+        let (mut at, mut login) = (from, false);
+        let mut stored = loop {
+            match self.slot(at) {
+                Slot::Mark(mark) if mark.kind == Kind::Ended => return,
+                Slot::Mark(mark) => {
+                    login |= mark.kind == Kind::Login;
+                    at = mark.to;
+                }
+                Slot::Rec(rec) => break rec,
+                Slot::Nothing => return,
+            }
+        };
+        let before = |name: &u8| base.and_then(|base| base.entries.get(name)).copied();
+        if let Some(epoch) = changes.cleared {
+            stored.epoch = epoch;
+            (stored.auth, stored.logged_in) = (None, None);
+            stored
+                .entries
+                .retain(|name, value| before(name) != Some(*value));
+        } else {
+            if base.is_none_or(|base| base.epoch != stored.epoch) {
+                return;
+            }
+            let same = |name: &u8| stored.entries.get(name).copied() == before(name);
+            let modifies = |effect: &Effect| matches!(effect, Effect::Modify(_));
+            let mut effects = changes.effects.iter();
+            if login && effects.any(|(name, effect)| modifies(effect) && !same(name)) {
+                return;
+            }
+            let effects = changes.effects.iter();
+            let kept = effects.filter(|(name, effect)| modifies(effect) || same(name));
+            let kept = Changes {
+                effects: kept.map(|(name, effect)| (*name, effect.clone())).collect(),
+                ..Changes::default()
+            };
+            let entries = kept.applied_to(&stored.entries);
+            if entries == stored.entries {
+                return;
+            }
+            stored.entries = entries;
+        }
+        stored.write = self.draw();
+        self.slots[at] = Slot::Rec(stored);
+    }
+
+    fn rotate(&mut self, key: Key, request: &Request) -> Cookie {
+        let changes = &request.changes;
+        let Some(base) = request.base().cloned() else {
+            return self.renew_behind_mark(key, request);
+        };
+        match self.slot(key) {
+            Slot::Rec(stored) => {
+                let logged_out = base.auth.is_some() && stored.epoch != base.epoch;
+                if logged_out && changes.login.is_none() {
+                    return Cookie::Leave;
+                }
+                let Some(new) = self.merged(&stored, changes) else {
+                    return Cookie::Leave;
+                };
+                let who = |rec: &Rec| rec.auth.map(|(who, _)| who);
+                let replaced = stored.auth.is_some() && who(&stored) != who(&new);
+                let kind = match changes.login {
+                    _ if changes.cleared.is_some() || replaced => Kind::Ended,
+                    Some(_) => Kind::Login,
+                    None => Kind::Plain,
+                };
+                let end = new.end;
+                let to = self.slots.len();
+                self.slots.push(Slot::Rec(new));
+                self.slots[key] = Slot::Mark(Mark {
+                    to,
+                    kind,
+                    made: self.now,
+                    end: self.now + GRACE,
+                });
+                self.set(to, end, request)
+            }
+            Slot::Mark(_) => {
+                if changes.login.is_none() && changes.cleared.is_some() {
+                    self.forward(key, Some(&base), changes);
+                }
+                self.own(request)
+            }
+            Slot::Nothing => self.own(request),
+        }
+    }
+
+    fn renew_behind_mark(&mut self, key: Key, request: &Request) -> Cookie {
+        let mut at = key;
+        loop {
+            match self.slot(at) {
+                Slot::Mark(mark) => at = mark.to,
+                Slot::Rec(rec) if rec.auth.is_some() => return Cookie::Leave,
+                _ => return self.own(request),
+            }
+        }
+    }
+
+    /// A session of this request's own changes alone, where it may have one.
+    fn own(&mut self, request: &Request) -> Cookie {
+        let somebodys = request.base().is_some_and(|base| base.auth.is_some());
+        let refused = somebodys && request.changes.login.is_none();
+        if refused || !request.changes.makes_session() {
+            return Cookie::Leave;
+        }
+        self.create(request)
+    }
+
+    fn create(&mut self, request: &Request) -> Cookie {
+        let empty = Rec {
+            lineage: self.draw(),
+            entries: Entries::new(),
+            epoch: 0,
+            auth: None,
+            logged_in: None,
+            created: self.now,
+            cap: self.policy.absolute.map(|span| self.now + span),
+            ttl: None,
+            end: 0,
+            write: 0,
+        };
+        let Some(new) = self.merged(&empty, &request.changes) else {
+            return Cookie::Leave;
+        };
+        let (key, end) = (self.slots.len(), new.end);
+        self.slots.push(Slot::Rec(new));
+        self.set(key, end, request)
+    }
+
+    fn end_all(&mut self, request: &Request) {
+        let used = match &request.loaded {
+            Loaded::Live(key, _) | Loaded::Moved(key, _) | Loaded::Lost(key) => Some(*key),
+            Loaded::None => None,
+        };
+        for key in used.into_iter().chain(request.others.iter().copied()) {
+            self.end(key);
+        }
+    }
+
+    /// Deletes the record, or goes on where the mark leads to.
+    fn end(&mut self, key: Key) {
+        let mut at = key;
+        loop {
+            match &self.slots[at] {
+                Slot::Mark(mark) if mark.end > self.now => at = mark.to,
+                Slot::Rec(_) => {
+                    self.slots[at] = Slot::Nothing;
+                    return;
+                }
+                _ => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What a stored text means, read with `serde_json` and nothing else; and what must hold of it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use actix_session::{
+    fuzzing::{self, Doing, Told, WireFormat},
+    storage::{Changes, Record, Terms},
+};
+use serde_json::value::RawValue;
+
+/// The entry that carries the facts in a map of strings.
+pub const RESERVED: &str = "__actix_session";
+
+/// Entries and their JSON texts.
+pub type Map = BTreeMap<String, String>;
+
+/// A text that can be read.
+#[derive(Debug)]
+pub struct Meaning {
+    /// The entries, without the reserved one.
+    pub entries: Map,
+    /// The facts, where there are some.
+    pub facts: Option<Told>,
+}
+
+/// What actix-session 0.6 to 0.11 sees in a text.
+pub fn old_reader(text: &str) -> Option<HashMap<String, String>> {
+    serde_json::from_str(text).ok()
+}
+
+/// What a text means; `None` where it is to be refused.
+pub fn meaning(text: &str) -> Option<Meaning> {
+    if let Some(flat) = old_reader(text) {
+        let mut entries: Map = flat.into_iter().collect();
+        let reserved = entries.remove(RESERVED);
+        let facts = match reserved {
+            Some(json) => Some(facts_in(&json)?),
+            None => None,
+        };
+        return Some(Meaning { entries, facts });
+    }
+    let outer: HashMap<String, Box<RawValue>> = serde_json::from_str(text).ok()?;
+    if outer.get("v")?.get() != "1" {
+        return None;
+    }
+    let state: HashMap<String, Box<RawValue>> =
+        serde_json::from_str(outer.get("state")?.get()).ok()?;
+    let facts = match outer.get("f") {
+        Some(raw) => Some(facts_in(raw.get())?),
+        None => None,
+    };
+    let entries = state.into_iter();
+    let entries = entries.map(|(name, json)| (name, json.get().to_owned()));
+    Some(Meaning {
+        entries: entries.filter(|(name, _)| name != RESERVED).collect(),
+        facts,
+    })
+}
+
+/// Facts that are there and cannot be read make the record one that is to be refused.
+fn facts_in(json: &str) -> Option<Told> {
+    fuzzing::facts(&serde_json::from_str::<String>(json).ok()?)
+}
+
+/// Whether a text can stand in an envelope and be read again as it was.
+fn is_json(text: &str) -> bool {
+    let read = serde_json::from_str::<Box<RawValue>>(text);
+    read.is_ok_and(|raw| raw.get() == text)
+}
+
+fn entries(record: &Record) -> Map {
+    record.to_map().into_iter().collect()
+}
+
+/// The facts that a record carries through the published methods.
+pub fn facts(record: &Record) -> Option<Told> {
+    let map = record.to_map_with_facts();
+    let json = map.get(RESERVED)?;
+    let text: String = serde_json::from_str(json).expect("the reserved entry is JSON");
+    Some(fuzzing::facts(&text).expect("and holds facts"))
+}
+
+/// All that must hold of a text, whatever it is.
+pub fn check(text: &str) {
+    let read = Record::decode(text.to_owned());
+    let Some(expected) = meaning(text) else {
+        assert!(read.is_err(), "shown although it cannot be read");
+        return;
+    };
+    let read = read.expect("a text of a known format is read");
+    assert_eq!(entries(&read), expected.entries);
+    assert_eq!(facts(&read), expected.facts);
+    assert_eq!(read.as_text(), Some(text), "the text itself is kept");
+    for (name, json) in &expected.entries {
+        assert_eq!(fuzzing::value(&read, name).as_ref(), Some(json));
+    }
+    let again = Record::from_map(read.to_map_with_facts());
+    assert_eq!(entries(&again), expected.entries, "through a map");
+    assert_eq!(facts(&again), expected.facts);
+    for format in [WireFormat::V1, WireFormat::V0_11] {
+        rewrite(&read, &expected, format);
+        rewrite(&again, &expected, format);
+        change_one(&read, &expected, format);
+    }
+}
+
+fn terms(format: WireFormat) -> Terms {
+    Terms::default()
+        .with_now(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000))
+        .with_format(format)
+}
+
+fn merged(record: &Record, doing: Doing, format: WireFormat) -> Record {
+    let merged = Changes::from(doing).merge(record, record, &terms(format));
+    let merged = merged.expect("what is set is JSON and short");
+    merged.expect("a record has its own epoch")
+}
+
+/// Written anew it says the same, and old servers can read what is written for them.
+fn rewrite(read: &Record, expected: &Meaning, format: WireFormat) {
+    let written = merged(read, Doing::default(), format);
+    same(&written, &expected.entries, expected.facts.as_ref(), format);
+}
+
+/// A change of one entry leaves the others as they are, byte by byte.
+fn change_one(read: &Record, expected: &Meaning, format: WireFormat) {
+    let mut map = expected.entries.clone();
+    let mut doing = Doing::default();
+    if let Some((first, _)) = map.pop_first() {
+        doing.entries.push((first, None));
+    }
+    let (name, json) = ("\"odd\" \u{7f}\n", r#"{"a":[1.0e2,"\u00e9"]}"#);
+    map.insert(name.into(), json.into());
+    doing.entries.push((name.into(), Some(json.into())));
+    let written = merged(read, doing, format);
+    same(&written, &map, expected.facts.as_ref(), format);
+}
+
+fn same(written: &Record, map: &Map, told: Option<&Told>, format: WireFormat) {
+    assert_eq!(&entries(written), map, "the writer's own view");
+    let text = written.as_text().expect("a written record has a text");
+    let read = Record::decode(text.to_owned()).expect("what was written is read");
+    assert_eq!(&entries(&read), map, "{text}");
+    let new = facts(&read).expect("each written record has facts");
+    if let Some(told) = told {
+        let kept = Told {
+            commit: new.commit,
+            idle_end: None,
+            ..told.clone()
+        };
+        assert_eq!(new, kept);
+    }
+    if format == WireFormat::V1 && map.values().all(|json| is_json(json)) {
+        let start = format!(r#"{{"v":1,"f":"{:016x}."#, new.commit);
+        assert!(text.starts_with(&start), "compare-and-set compares this");
+        return;
+    }
+    let mut old: Map = old_reader(text)
+        .expect("old servers read it")
+        .into_iter()
+        .collect();
+    let reserved = old.remove(RESERVED).expect("the facts are an entry");
+    assert!(is_json(&reserved), "as all entries of old servers are");
+    assert_eq!(&old, map);
+}

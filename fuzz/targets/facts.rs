@@ -1,0 +1,69 @@
+//! What the library itself knows of a session, as text.
+#![no_main]
+
+use actix_session::fuzzing;
+use actix_session_fuzz::cursor::Cursor;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let Some(told) = fuzzing::facts(text) else {
+        return;
+    };
+    assert!(is_readable(text), "shown although a field cannot be read");
+    let written = fuzzing::facts_text(&told);
+    assert_eq!(fuzzing::facts(&written).as_ref(), Some(&told));
+    assert_eq!(fuzzing::facts_text(&told), written, "one way to write it");
+    // It stands in JSON, and in JSON inside of JSON, without escaping.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-~".contains(&byte);
+    assert!(written.bytes().all(plain), "{written}");
+    script(&written, &told);
+    // Fields of a later version change nothing of what is read.
+    if let Some(auth) = &told.auth {
+        let filler = if auth.login.is_none() { "." } else { "" };
+        let longer = format!("{written}{filler}.{}", Cursor::new(bytes).byte());
+        assert_eq!(fuzzing::facts(&longer), Some(told));
+    }
+});
+
+/// Whether each field of a text is what it should be: a number, text in base64, or absent.
+fn is_readable(text: &str) -> bool {
+    let fields: Vec<&str> = text.split('.').collect();
+    let number = |field: &str| field.parse::<i64>().is_ok();
+    let or_none = |field: &str| field.is_empty() || number(field);
+    let hexadecimal = |field: &str| u128::from_str_radix(field, 16).is_ok();
+    let [commit, id, created, end, ttl, epoch, idle, auth @ ..] = &fields[..] else {
+        return false;
+    };
+    let auth_is = match auth {
+        [] => true,
+        [at, _, _] => number(at),
+        [at, _, _, login, ..] => number(at) && or_none(login),
+        _ => false,
+    };
+    let numbers = number(created) && [end, ttl, idle].into_iter().all(|field| or_none(field));
+    auth_is
+        && numbers
+        && [commit, id, epoch]
+            .into_iter()
+            .all(|field| hexadecimal(field))
+}
+
+/// What the script that extends a record in Redis finds:
+/// `^%x+%.%x+%.(%-?%d+)%.(%-?%d*)%.(%-?%d*)%.%x+%.%-?%d*%.?(%-?%d*)`.
+fn script(written: &str, told: &fuzzing::Told) {
+    let fields: Vec<&str> = written.splitn(9, '.').collect();
+    let or_none = |number: Option<i64>| number.map_or_else(String::new, |n| n.to_string());
+    assert_eq!(fields[2], told.created.to_string());
+    assert_eq!(fields[3], or_none(told.absolute_end));
+    assert_eq!(fields[4], or_none(told.ttl));
+    let at = told.auth.as_ref().map(|auth| auth.at);
+    assert_eq!(fields.get(7).copied().unwrap_or_default(), or_none(at));
+    let hexadecimal = |field: &str| field.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(
+        [0, 1, 5]
+            .into_iter()
+            .all(|n| hexadecimal(fields[n]) && !fields[n].is_empty())
+    );
+}

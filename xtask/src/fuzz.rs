@@ -1,0 +1,371 @@
+//! `cargo xtask fuzz`: what is in `fuzz/`, built for libFuzzer by the stable compiler.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use servers::install;
+use servers::software::Software;
+
+use crate::runner::Runner;
+use crate::step::{Step, cargo};
+use crate::{Result, say};
+
+/// What is compiled in so that libFuzzer sees which code an input reaches. The library has no unsafe
+/// code of its own, so there is no sanitizer, and with that no need for an unstable compiler.
+const FLAGS: &str = "-Cpasses=sancov-module \
+    -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
+
+/// An input may take so many seconds, and a target so much memory.
+const LIMITS: [&str; 3] = ["-timeout=20", "-rss_limit_mb=1024", "-max_len=2048"];
+
+/// libFuzzer itself is in C++.
+const COMPILER: Software = Software {
+    name: "a C++ compiler",
+    programs: &["c++", "g++", "clang++"],
+    variable: "CXX",
+    debian_packages: &["g++", "clang"],
+    elsewhere: "macOS: xcode-select --install",
+};
+
+/// Runs the named targets, or all, for so long each; fails where one found something.
+pub(crate) fn run(seconds: u32, named: &[String]) -> Result<ExitCode> {
+    let runner = Runner::new()?;
+    let fuzz = Fuzz::find()?;
+    let targets = fuzz.chosen(named)?;
+    ensure_compiler()?;
+    let built = runner.run(vec![fuzz.build()], &[])?;
+    if built != ExitCode::SUCCESS {
+        return Ok(built);
+    }
+    let mut steps = Vec::new();
+    for target in &targets {
+        steps.push(fuzz.search(target, seconds)?);
+    }
+    let code = runner.run(steps, &[])?;
+    let found: Vec<Found> = targets.iter().map(|target| fuzz.found(target)).collect();
+    say(&table(&found));
+    found.iter().for_each(|found| fuzz.tell(found));
+    Ok(code)
+}
+
+/// Installs a C++ compiler where there is none. One that is named by `CXX` is the builder's affair.
+pub(crate) fn ensure_compiler() -> Result<()> {
+    if std::env::var_os("CXX").is_none_or(|named| named.is_empty()) {
+        install::ensure(&COMPILER)?;
+    }
+    Ok(())
+}
+
+/// Builds the targets, and runs each on the inputs that are kept in the repository.
+pub(crate) fn replays() -> Result<Vec<Step>> {
+    let fuzz = Fuzz::find()?;
+    let mut steps = vec![fuzz.build()];
+    for target in fuzz.targets()? {
+        steps.push(fuzz.replay(&target)?);
+    }
+    Ok(steps)
+}
+
+/// Format and lints of the targets, which are a workspace of their own.
+pub(crate) fn checks() -> Result<Vec<Step>> {
+    let fuzz = Fuzz::find()?;
+    let format = ["fmt", "--manifest-path", MANIFEST, "--check"];
+    let lints = ["clippy", "--manifest-path", MANIFEST];
+    let strictly = ["--target", &fuzz.host, "--", "-D", "warnings"];
+    let lints = lints.iter().chain(&strictly);
+    Ok(vec![
+        Step::cargo("fuzz format", format),
+        fuzz.with_flags(Step::cargo("fuzz lints", lints)),
+    ])
+}
+
+const MANIFEST: &str = "fuzz/Cargo.toml";
+
+/// Where everything is.
+#[derive(Debug)]
+struct Fuzz {
+    /// The repository.
+    root: PathBuf,
+    /// What the compiler builds for. Named, so that build scripts are not built for libFuzzer.
+    host: String,
+}
+
+impl Fuzz {
+    fn find() -> Result<Self> {
+        let output = Command::new("rustc").arg("-vV").output()?;
+        let version = String::from_utf8(output.stdout)?;
+        let host = version
+            .lines()
+            .find_map(|line| line.strip_prefix("host: "))
+            .ok_or("rustc -vV names no host")?;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Ok(Self {
+            root: root.parent().ok_or("xtask has no folder above")?.to_owned(),
+            host: host.to_owned(),
+        })
+    }
+
+    /// The names of all targets, each of which is a file.
+    fn targets(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for file in fs::read_dir(self.root.join("fuzz/targets"))? {
+            let path = file?.path();
+            if let Some(name) = path.file_stem().and_then(|name| name.to_str()) {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn chosen(&self, named: &[String]) -> Result<Vec<String>> {
+        let all = self.targets()?;
+        if let Some(unknown) = named.iter().find(|name| !all.contains(name)) {
+            return Err(format!("no target `{unknown}`; there are: {}", all.join(", ")).into());
+        }
+        Ok(if named.is_empty() {
+            all
+        } else {
+            named.to_vec()
+        })
+    }
+
+    fn with_flags(&self, mut step: Step) -> Step {
+        step.command.current_dir(&self.root);
+        // It would come before `RUSTFLAGS`.
+        step.command.env_remove("CARGO_ENCODED_RUSTFLAGS");
+        step.with("RUSTFLAGS", FLAGS)
+            .with("CARGO_TARGET_DIR", self.folder(""))
+    }
+
+    fn build(&self) -> Step {
+        let mut command = cargo();
+        command.args(["build", "--release", "--bins"]);
+        command.args(["--manifest-path", MANIFEST, "--target", &self.host]);
+        self.with_flags(named("fuzz corpus: build", command))
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        self.root.join("target/fuzz").join(name)
+    }
+
+    fn program(&self, target: &str) -> Command {
+        let folder = self.folder(&self.host).join("release");
+        let mut command = Command::new(folder.join(target));
+        command.current_dir(&self.root).stdin(Stdio::null());
+        command.args(LIMITS);
+        command
+    }
+
+    fn replay(&self, target: &str) -> Result<Step> {
+        let mut command = self.program(target);
+        command
+            .args(["-runs=0", "-verbosity=0", &self.artifacts(target)?])
+            .arg(corpus(target));
+        Ok(named(&format!("fuzz corpus: {target}"), command))
+    }
+
+    /// Where an input is kept that makes a target fail. libFuzzer wants the folder to be there.
+    fn artifacts(&self, target: &str) -> Result<String> {
+        let folder = format!("fuzz/artifacts/{target}/");
+        fs::create_dir_all(self.root.join(&folder))?;
+        Ok(format!("-artifact_prefix={folder}"))
+    }
+
+    /// New inputs go to a folder of their own, and what libFuzzer says to a file beside it.
+    fn search(&self, target: &str, seconds: u32) -> Result<Step> {
+        let new = self.folder("new").join(target);
+        if new.exists() {
+            fs::remove_dir_all(&new)?;
+        }
+        fs::create_dir_all(&new)?;
+        let mut command = self.program(target);
+        command
+            .arg(format!("-max_total_time={seconds}"))
+            .args(["-print_final_stats=1", &self.artifacts(target)?]);
+        let dictionary = format!("fuzz/dict/{target}.dict");
+        if self.root.join(&dictionary).exists() {
+            command.arg(format!("-dict={dictionary}"));
+        }
+        command.arg(new).arg(corpus(target));
+        let log = File::create(self.log(target))?;
+        command.stdout(Stdio::null()).stderr(log);
+        Ok(named(target, command))
+    }
+
+    fn log(&self, target: &str) -> PathBuf {
+        self.folder("new").join(format!("{target}.log"))
+    }
+
+    fn found(&self, target: &str) -> Found {
+        let log = fs::read(self.log(target)).unwrap_or_default();
+        Found::read(target, &String::from_utf8_lossy(&log))
+    }
+
+    /// Says what was found and how to see it again.
+    fn tell(&self, found: &Found) {
+        let program = self.program(&found.target);
+        for input in &found.inputs {
+            say(&format!("{}: {}", found.target, found.told));
+            say(&format!("    kept in {input}; to see it again:"));
+            say(&format!("    {} {input}", program.get_program().display()));
+        }
+        if found.executions == 0 || !found.inputs.is_empty() {
+            let log = self.log(&found.target);
+            say(&format!("    all that it said: {}", log.display()));
+        }
+    }
+}
+
+fn named(name: &str, command: Command) -> Step {
+    Step {
+        name: name.to_owned(),
+        command,
+    }
+}
+
+fn corpus(target: &str) -> OsString {
+    format!("fuzz/corpus/{target}").into()
+}
+
+/// How a target did, from what libFuzzer says.
+#[derive(Debug, Default, PartialEq)]
+struct Found {
+    target: String,
+    executions: u64,
+    seconds: u64,
+    edges: u64,
+    features: u64,
+    /// The files that made it fail.
+    inputs: Vec<String>,
+    /// What it said then.
+    told: String,
+}
+
+impl Found {
+    fn read(target: &str, log: &str) -> Self {
+        let number_after = |line: &str, word: &str| {
+            let rest = line.split(word).nth(1)?.trim_start();
+            let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+            digits.parse().ok()
+        };
+        let last = |word: &str| log.lines().rev().find_map(|line| number_after(line, word));
+        let executions = last("stat::number_of_executed_units:").unwrap_or_default();
+        let a_second = last("stat::average_exec_per_sec:").unwrap_or_default();
+        let inputs = log
+            .lines()
+            .filter_map(|line| line.split("Test unit written to ").nth(1));
+        let mut lines = log
+            .lines()
+            .skip_while(|line| !line.contains(" panicked at "));
+        let told = match (lines.next(), lines.next()) {
+            (Some(place), Some(why)) => format!("{why} ({place})"),
+            _ => log
+                .lines()
+                .find(|line| line.contains("ERROR: libFuzzer"))
+                .unwrap_or("")
+                .into(),
+        };
+        Self {
+            target: target.to_owned(),
+            executions,
+            // At less than one a second libFuzzer says 0.
+            seconds: executions.checked_div(a_second).unwrap_or_default(),
+            edges: last("cov:").unwrap_or_default(),
+            features: last("ft:").unwrap_or_default(),
+            inputs: inputs.map(str::to_owned).collect(),
+            told,
+        }
+    }
+}
+
+fn table(found: &[Found]) -> String {
+    let mut lines = vec![format!(
+        "{:<16}{:>14}{:>9}{:>11}{:>9}{:>8}{:>10}",
+        "target", "executions", "seconds", "a second", "crashes", "edges", "features"
+    )];
+    for row in found {
+        lines.push(format!(
+            "{:<16}{:>14}{:>9}{:>11}{:>9}{:>8}{:>10}",
+            row.target,
+            row.executions,
+            row.seconds,
+            row.executions.checked_div(row.seconds).unwrap_or_default(),
+            row.inputs.len(),
+            row.edges,
+            row.features,
+        ));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "\
+#2      INITED cov: 10 ft: 11 corp: 1/1b exec/s: 0 rss: 27Mb
+#3189   NEW    cov: 24 ft: 31 corp: 3/11b lim: 33 exec/s: 0 rss: 27Mb
+
+thread '<unnamed>' (1) panicked at src/lib.rs:3:87:
+found
+==1== ERROR: libFuzzer: deadly signal
+artifact_prefix='fuzz/artifacts/x/'; Test unit written to fuzz/artifacts/x/crash-1a
+stat::number_of_executed_units: 3200
+stat::average_exec_per_sec:     1600";
+
+    #[test]
+    fn what_libfuzzer_says_is_read() {
+        let expected = Found {
+            target: "x".into(),
+            executions: 3200,
+            seconds: 2,
+            edges: 24,
+            features: 31,
+            inputs: vec!["fuzz/artifacts/x/crash-1a".into()],
+            told: "found (thread '<unnamed>' (1) panicked at src/lib.rs:3:87:)".into(),
+        };
+        assert_eq!(Found::read("x", LOG), expected);
+        let none = Found::read("y", "");
+        assert_eq!((none.executions, none.seconds), (0, 0));
+        let table = table(&[expected, none]);
+        assert!(
+            table.lines().nth(1).unwrap().contains("1600        1"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn every_target_has_inputs_to_start_from_and_a_place_in_the_manifest() {
+        let fuzz = Fuzz::find().unwrap();
+        let manifest = fs::read_to_string(fuzz.root.join(MANIFEST)).unwrap();
+        let targets = fuzz.targets().unwrap();
+        assert!(targets.contains(&"session".to_owned()), "{targets:?}");
+        for target in targets {
+            let corpus = fuzz.root.join(corpus(&target));
+            assert!(
+                fs::read_dir(corpus).is_ok_and(|mut files| files.next().is_some()),
+                "{target}"
+            );
+            assert!(
+                manifest.contains(&format!("targets/{target}.rs")),
+                "{target}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_none_is_told() {
+        let fuzz = Fuzz::find().unwrap();
+        let told = fuzz.chosen(&["sesion".into()]).unwrap_err().to_string();
+        assert!(
+            told.contains("sesion") && told.contains("session"),
+            "{told}"
+        );
+    }
+}
