@@ -277,3 +277,30 @@ async fn a_logout_in_the_midst_of_a_renewal_is_final() {
     assert_eq!(client.who(&new.unwrap()).await, "bob");
     assert_eq!(client.who(&old).await, "");
 }
+
+/// The logout came with a value that another request has renewed, once or twice, in the meantime.
+#[actix_web::test]
+async fn a_logout_follows_a_renewal_that_was_faster() {
+    let clock = ManualClock::new();
+    let client = client!(revocable(&clock), clock);
+    for renewals in 1..=3 {
+        let old = client.login("alice").await;
+        let mut newest = old.clone();
+        for path in ["/renew", "/login/alice", "/clear"].iter().take(renewals) {
+            newest = client.get(path, Some(&newest)).await.1.unwrap();
+        }
+        assert_eq!(client.who(&newest).await.is_empty(), renewals == 3);
+        for _ in 0..2 {
+            client.get("/logout", Some(&old)).await;
+        }
+        let (_, set) = client.get("/renew", Some(&newest)).await;
+        assert!(set.is_none(), "after {renewals}: there is nothing to renew");
+        assert_eq!(client.who(&newest).await, "");
+    }
+    // Who kept an old value for longer ends nobody's session with it.
+    let old = client.login("alice").await;
+    let (_, renewed) = client.get("/renew", Some(&old)).await;
+    clock.advance(std::time::Duration::from_secs(61));
+    client.get("/logout", Some(&old)).await;
+    assert_eq!(client.who(&renewed.unwrap()).await, "alice");
+}

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     changes::{Applied, ApplyError, Changes, Grounds, fresh, overwrite, own_record, written},
     clock::{Clock, Millis, SharedClock},
-    record::Record,
+    record::{Facts, Record},
 };
 
 /// Keeps the whole state inside the session cookie, sealed.
@@ -51,8 +51,8 @@ use crate::{
 /// [`absolute_timeout`](crate::config::SessionMiddlewareBuilder::absolute_timeout), and the list stays
 /// short. Keep it where nothing is evicted: a `MemorySessionStore` that is full lets notes go.
 ///
-/// A logout that was in flight while another request renewed the same session ends the value that it
-/// came with, and not the renewed one; [`revoke_principal`](Self::revoke_principal) ends both.
+/// A logout that was in flight while another request renewed the session ends what that led to, for as
+/// long as a store on the server would follow it: 60 seconds.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CookieSessionStore {
@@ -66,6 +66,8 @@ struct Revocation {
 
 /// How long what was ended stays ended: no cookie lives longer.
 const KEPT: Millis = crate::config::LONGEST;
+/// How often a session is renewed within the time that one request takes, at most.
+const MOST_RENEWALS: u32 = 64;
 
 impl CookieSessionStore {
     /// Keeps a list of ended sessions in a store on the server.
@@ -124,7 +126,7 @@ impl CookieSessionStore {
         let (Some(revocation), Some(facts)) = (&self.revocation, record.facts()) else {
             return Ok(Some(record));
         };
-        let id = digest("session", &format!("{:032x}", facts.id));
+        let id = note_of("session", facts.id);
         if revocation.store.revoked_at(&id).await?.is_some() {
             return Ok(None);
         }
@@ -138,9 +140,9 @@ impl CookieSessionStore {
         Ok(Some(record))
     }
 
-    /// Ends the session for all values that it ever had; answers whether nobody had before.
-    async fn revoke(&self, record: &Record) -> anyhow::Result<bool> {
-        let (Some(revocation), Some(facts)) = (&self.revocation, record.facts()) else {
+    /// Ends the session for all values that it has under this id; answers whether nobody had before.
+    async fn revoke(&self, facts: &Facts, id: u128) -> anyhow::Result<bool> {
+        let Some(revocation) = &self.revocation else {
             return Ok(true);
         };
         let now = self.clock.now();
@@ -150,8 +152,24 @@ impl CookieSessionStore {
         let longest = grace + KEPT;
         let until = facts.absolute_end.map_or(longest, |end| end.min(longest));
         let until = until.max(facts.idle_end.unwrap_or(now)).max(grace);
-        let id = digest("session", &format!("{:032x}", facts.id));
-        revocation.revoke(&id, now, until).await
+        revocation.revoke(&note_of("session", id), now, until).await
+    }
+
+    /// Ends the session, and what it was renewed to while this request was in flight.
+    async fn revoke_ahead(&self, facts: &Facts) -> anyhow::Result<()> {
+        let Some(revocation) = &self.revocation else {
+            return Ok(());
+        };
+        let mut id = facts.id;
+        for _ in 0..MOST_RENEWALS {
+            let first = self.revoke(facts, id).await?;
+            let renewed = note_of("renewed", id);
+            if first || revocation.store.revoked_at(&renewed).await?.is_none() {
+                return Ok(());
+            }
+            id = renewed_id(id);
+        }
+        anyhow::bail!("a session was renewed over and over again while it was to be ended")
     }
 
     fn read(&self, key: &SessionKey, now: Millis) -> Result<Option<Record>, anyhow::Error> {
@@ -168,9 +186,12 @@ impl CookieSessionStore {
     ///
     /// The middleware ends those by [`delete`](SessionStore::delete), once the new cookie is known
     /// to fit.
-    fn ending_older(&self, grounds: &mut Grounds, changes: &Changes) {
+    fn ending_older(&self, grounds: &mut Grounds, base: &Record, changes: &Changes) {
         grounds.new_id =
             self.revocation.is_some() && (changes.renews() || changes.cleared.is_some());
+        if let (true, Some(facts)) = (grounds.new_id, base.facts()) {
+            grounds.fresh_id = renewed_id(facts.id);
+        }
     }
 
     /// Whether the session has ended since the request loaded it.
@@ -209,6 +230,16 @@ impl Revocation {
             .revoke(name, at.to_system_time(), until.to_system_time())
             .await
     }
+}
+
+fn note_of(kind: &str, id: u128) -> String {
+    digest(kind, &format!("{id:032x}"))
+}
+
+/// The id that a renewal gives: a logout that knows the old one alone can tell it.
+fn renewed_id(id: u128) -> u128 {
+    let name = note_of("id after", id);
+    u128::from_str_radix(&name[..32], 16).expect("a digest is hexadecimal")
 }
 
 /// A name of 64 hexadecimal digits, which tells nothing of what it names.
@@ -301,17 +332,27 @@ impl SessionStore for CookieSessionStore {
 
     async fn delete(&self, session_key: &SessionKey) -> Result<(), anyhow::Error> {
         match Record::decode(session_key.as_ref().to_owned()) {
-            Ok(record) => self.revoke(&record).await.map(drop),
+            Ok(record) => match record.facts() {
+                Some(facts) => self.revoke_ahead(facts).await,
+                None => Ok(()),
+            },
             // Nothing that could ever open.
             Err(_) => Ok(()),
         }
     }
 
     async fn end_older(&self, session_key: &SessionKey) -> Result<bool, anyhow::Error> {
-        match Record::decode(session_key.as_ref().to_owned()) {
-            Ok(record) => self.revoke(&record).await,
-            Err(_) => Ok(true),
-        }
+        let record = Record::decode(session_key.as_ref().to_owned());
+        let facts = record.as_ref().ok().and_then(Record::facts);
+        let (Some(facts), Some(revocation)) = (facts, &self.revocation) else {
+            return Ok(true);
+        };
+        // First, so that who finds the session ended finds where it went.
+        let now = self.clock.now();
+        let grace = now + crate::storage::terms::GRACE;
+        let renewed = note_of("renewed", facts.id);
+        revocation.revoke(&renewed, now, grace).await?;
+        self.revoke(facts, facts.id).await
     }
 
     async fn open(&self, session_key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
@@ -352,7 +393,7 @@ impl SessionStore for CookieSessionStore {
             // Sealing anew moves no time that is there.
             grounds.keep_idle = true;
         }
-        self.ending_older(&mut grounds, changes);
+        self.ending_older(&mut grounds, base, changes);
         let sealed = Self::seal(overwrite(base, changes, grounds), terms)?;
         Ok(sealed.map_or(Committed::Gone, |(key, end)| Committed::Resealed(key, end)))
     }
@@ -377,7 +418,7 @@ impl SessionStore for CookieSessionStore {
             return Ok(Rotated::Rotated(key, end));
         }
         let mut grounds = Self::grounds(terms)?;
-        self.ending_older(&mut grounds, changes);
+        self.ending_older(&mut grounds, base, changes);
         let sealed = Self::seal(overwrite(base, changes, grounds), terms)?;
         Ok(sealed.map_or(Rotated::Gone, |(key, end)| Rotated::Rotated(key, end)))
     }
