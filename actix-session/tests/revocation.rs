@@ -46,9 +46,21 @@ async fn with(session: Session, what: web::Path<String>) -> HttpResponse {
         "logout" => session.logout(),
         "renew" => session.renew(),
         "clear" => session.clear(),
+        "guest" => session.insert("guest", 1).unwrap(),
+        "step" => {
+            session.insert("step", 1).unwrap();
+            session.renew();
+        }
         other => panic!("no such act: {other}"),
     }
     HttpResponse::Ok().finish()
+}
+
+async fn entries(session: Session) -> String {
+    let entries = session.entries();
+    let mut names: Vec<&str> = entries.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names.join(" ")
 }
 
 struct Client<S>(S);
@@ -98,6 +110,7 @@ macro_rules! client {
                     .wrap(middleware)
                     .route("/login/{name}", web::get().to(login))
                     .route("/who", web::get().to(who))
+                    .route("/entries", web::get().to(entries))
                     .route("/{what}", web::get().to(with)),
             )
             .await,
@@ -276,6 +289,32 @@ async fn a_logout_in_the_midst_of_a_renewal_is_final() {
     let (_, new) = client.get("/login/bob", Some(&old)).await;
     assert_eq!(client.who(&new.unwrap()).await, "bob");
     assert_eq!(client.who(&old).await, "");
+}
+
+/// Of a guest's session that has ended, a renewal leaves what its own request has done.
+#[actix_web::test]
+async fn a_renewal_after_the_end_makes_a_session_of_its_own_changes() {
+    let armed = Arc::new(AtomicU32::new(u32::MAX));
+    let list = Overtaken {
+        list: MemorySessionStore::new(),
+        armed: Arc::clone(&armed),
+    };
+    let store = CookieSessionStore::default().with_revocation(list.clone());
+    let client = client!(store, SystemClock);
+    // On the way in for the session (a guest has no principal), and on the way out.
+    for looks in [1, 2] {
+        let (_, old) = client.get("/guest", None).await;
+        let old = old.unwrap();
+        armed.store(looks, Ordering::Relaxed);
+        let (_, new) = client.get("/step", Some(&old)).await;
+        assert_eq!(client.get("/entries", Some(&old)).await.0, "", "{looks}");
+        let new = new.unwrap();
+        assert_eq!(
+            client.get("/entries", Some(&new)).await.0,
+            "step",
+            "{looks}"
+        );
+    }
 }
 
 /// The logout came with a value that another request has renewed, once or twice, in the meantime.

@@ -2,7 +2,7 @@
 #![no_main]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -36,6 +36,8 @@ struct World {
     values: Vec<String>,
     /// Ids of sessions that have ended.
     ended: BTreeSet<u128>,
+    /// What sessions were renewed to, and until when a logout follows that.
+    renewed: BTreeMap<u128, (u128, i64)>,
     /// Principals, and until when their logins are ended.
     principals: Vec<(String, i64)>,
 }
@@ -78,6 +80,7 @@ impl World {
             revocation,
             values: Vec::new(),
             ended: BTreeSet::new(),
+            renewed: BTreeMap::new(),
             principals: Vec::new(),
         }
     }
@@ -211,6 +214,7 @@ impl World {
                 }
                 if doing.cleared.is_some() {
                     assert_eq!(new.auth, None, "nobody is logged in after a clear");
+                    self.end_older(&text, Some(new.id));
                 }
             }
             other => panic!("a cookie-stored session does not answer {other:?}"),
@@ -259,7 +263,7 @@ impl World {
                 if let Some((principal, ..)) = &doing.login {
                     assert_eq!(new.auth.map(|auth| auth.who).as_ref(), Some(principal));
                 }
-                self.delete(&text);
+                self.end_older(&text, free.then_some(new.id));
             }
             Rotated::Gone => assert!(!free),
             other => panic!("a cookie-stored session does not answer {other:?}"),
@@ -269,8 +273,30 @@ impl World {
     fn delete(&mut self, text: &str) {
         let Some(key) = key(text) else { return };
         now(self.store.delete(&key)).expect("the list is there");
-        if let Some(told) = told(text).filter(|_| self.revocation) {
-            self.ended.insert(told.id);
+        let Some(told) = told(text).filter(|_| self.revocation) else {
+            return;
+        };
+        let mut id = told.id;
+        while !self.ended.insert(id) {
+            match self.renewed.get(&id) {
+                Some((next, until)) if self.now < *until => id = *next,
+                _ => return,
+            }
+        }
+    }
+
+    /// What the middleware does once a renewed value is known to fit. Where it is not the same session
+    /// that goes on, no logout follows.
+    fn end_older(&mut self, text: &str, new: Option<u128>) {
+        let Some(key) = key(text) else { return };
+        let first = now(self.store.end_older(&key)).expect("the list is there");
+        let Some(told) = told(text).filter(|_| self.revocation) else {
+            assert!(first, "nobody ends anything");
+            return;
+        };
+        assert_eq!(first, self.ended.insert(told.id), "one renewal wins");
+        if let Some(new) = new {
+            self.renewed.insert(told.id, (new, self.now + 60_000));
         }
     }
 

@@ -157,7 +157,7 @@ impl<S: SessionStore> Work<'_, S> {
 
     /// A renewal or a `clear` of a cookie-stored session ends the values from before it. Not before
     /// the new one is known to fit: else the session would be lost. If a logout was faster, the new
-    /// one is not sent; a login makes a session of its own.
+    /// one is not sent; what this request itself has done may be a session, as on the server.
     async fn unless_ended(
         &self,
         old: &SessionKey,
@@ -172,10 +172,12 @@ impl<S: SessionStore> Work<'_, S> {
         if ended.map_err(CommitError::Other)? {
             return Ok(action);
         }
-        event::gone(old);
-        if self.changes.login.is_some() {
+        let somebodys = base.is_some_and(|base| base.principal().is_some());
+        let may_live = self.changes.login.is_some() || !somebodys;
+        if self.changes.renews() && may_live && self.changes.makes_session() {
             return self.create().await;
         }
+        event::gone(old);
         Ok(CookieAction::Leave)
     }
 
