@@ -1,11 +1,17 @@
 //! Stores under test, and a look at everything that they hold.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use actix_session::{
     SessionMiddleware,
     config::SessionMiddlewareBuilder,
-    storage::{MemorySessionStore, Record, RedisSessionStore, SessionStore, generate_session_key},
+    storage::{
+        MemorySessionStore, Record, RedisSessionStore, RedisSessionStoreBuilder, SessionStore,
+        generate_session_key,
+    },
     testing::ManualClock,
 };
 use actix_web::cookie::Key;
@@ -141,14 +147,18 @@ impl Redis {
     }
 }
 
-async fn store(url: &str, prefix: &str, clock: &ManualClock) -> RedisSessionStore {
+/// Where no test is about time limits, none is to fail for a machine that is busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+fn builder(url: &str, prefix: &str, clock: &ManualClock) -> RedisSessionStoreBuilder {
     let prefix = prefix.to_owned();
     RedisSessionStore::builder(url)
         .cache_keygen(move |key| format!("{prefix}{key}"))
         .clock(clock.clone())
-        .build()
-        .await
-        .unwrap()
+}
+
+async fn store(url: &str, prefix: &str, clock: &ManualClock) -> RedisSessionStore {
+    builder(url, prefix, clock).build().await.unwrap()
 }
 
 pub(crate) async fn connect(url: &str) -> MultiplexedConnection {
@@ -160,7 +170,13 @@ impl Bench for Redis {
     type Store = RedisSessionStore;
 
     async fn start() -> Self {
-        Self::at(&servers::RedisServer::shared_url().unwrap()).await
+        let url = servers::RedisServer::shared_url().unwrap();
+        let mut bench = Self::at(&url).await;
+        let patient = builder(&url, &bench.prefix, &bench.clock)
+            .command_timeout(PATIENCE)
+            .connect_timeout(PATIENCE);
+        bench.store = patient.build().await.unwrap();
+        bench
     }
 
     fn store(&self) -> RedisSessionStore {

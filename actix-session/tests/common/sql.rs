@@ -10,7 +10,7 @@ use actix_session::testing::ManualClock;
 use actix_web::cookie::Key;
 use sqlx::Row as _;
 
-use super::{Bench, Dump, random_name};
+use super::{Bench, Dump, PATIENCE, random_name};
 
 /// What tests of SQL stores need besides.
 pub(crate) trait SqlBench: Bench {
@@ -105,6 +105,11 @@ macro_rules! bench {
                 let (url, folder): (String, Option<tempfile::TempDir>) = $start;
                 let mut bench = Self::at(&url).await;
                 bench.folder = folder;
+                let patient = bench
+                    .builder(&url)
+                    .command_timeout(PATIENCE)
+                    .connect_timeout(PATIENCE);
+                bench.store = patient.build().await.unwrap();
                 bench
             }
 
