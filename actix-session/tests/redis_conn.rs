@@ -31,7 +31,7 @@ use tokio::{
 };
 
 use crate::{
-    common::{Browser, Site, connect},
+    common::{Browser, PATIENCE, Site, connect},
     load::Load,
 };
 
@@ -325,9 +325,15 @@ async fn endings_and_renewals_wait_for_replicas() {
     while wait(&mut redis, "200").await == 0 {
         let _: () = redis.set("probe", 1).await.unwrap();
     }
-    let builder = RedisSessionStore::builder(master.url());
-    let builder = builder.wait_for_replicas(1, Duration::from_millis(300));
-    let here = browser(builder.build().await.unwrap()).await;
+    let store = async |limit: Duration| {
+        RedisSessionStore::builder(master.url())
+            .wait_for_replicas(1, limit)
+            .command_timeout(PATIENCE)
+            .build()
+            .await
+            .unwrap()
+    };
+    let here = browser(store(PATIENCE).await).await;
     let calls = async |redis: &mut MultiplexedConnection| {
         let stats: String = redis::cmd("INFO")
             .arg("commandstats")
@@ -354,6 +360,7 @@ async fn endings_and_renewals_wait_for_replicas() {
     }
     assert_eq!(calls(&mut redis).await, before + 2);
     // Without a replica it holds all the same, and a warning says so.
+    let here = browser(store(Duration::from_millis(300)).await).await;
     here.visit(count).await.assert_ok();
     replica.kill();
     here.visit(Session::purge)
