@@ -151,7 +151,7 @@ macro_rules! frozen {
     ($server:ident, $bench:ident) => {
         let mut server = $server::start().unwrap();
         let bench = $bench::at(&server.url()).await;
-        let limit = Duration::from_millis(200);
+        let limit = Duration::from_secs(1);
         let builder = bench.builder(bench.url());
         let store = builder
             .command_timeout(limit)
