@@ -30,6 +30,7 @@ pub mod redis;
 pub mod redis_tls;
 pub mod resp;
 pub mod sentinel;
+mod shared;
 pub mod software;
 mod user;
 pub mod wait;

@@ -1,16 +1,16 @@
 //! MariaDB.
 
+use std::fs;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use std::{env, fs};
 
 use tempfile::TempDir;
 
 use crate::process::{Process, last_lines};
+use crate::shared::Shared;
 use crate::software::Software;
 use crate::user::User;
 use crate::{Error, port, wait};
@@ -92,16 +92,8 @@ impl MariaDbServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn shared_url() -> Result<String, Error> {
-        // Never dropped, being static: its watchdog ends it.
-        static SHARED: Mutex<Option<MariaDbServer>> = Mutex::new(None);
-        if let Ok(url) = env::var("MYSQL_URL") {
-            return Ok(url);
-        }
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = &*shared {
-            return Ok(server.url());
-        }
-        Ok(shared.insert(Self::start()?).url())
+        static SHARED: Shared<MariaDbServer> = Shared::new("MYSQL_URL");
+        SHARED.url(Self::start, Self::url)
     }
 
     /// The address as clients take it: `mysql://tester@127.0.0.1:PORT/sessions`.

@@ -1,17 +1,17 @@
 //! PostgreSQL.
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use std::{env, fs};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{Process, last_lines};
+use crate::shared::Shared;
 use crate::software::Software;
 use crate::user::User;
 use crate::{Error, family, port, wait};
@@ -93,16 +93,8 @@ impl PostgresServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn shared_url() -> Result<String, Error> {
-        // Never dropped, being static: its watchdog ends it.
-        static SHARED: Mutex<Option<PostgresServer>> = Mutex::new(None);
-        if let Ok(url) = env::var("POSTGRES_URL") {
-            return Ok(url);
-        }
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = &*shared {
-            return Ok(server.url());
-        }
-        Ok(shared.insert(Self::start()?).url())
+        static SHARED: Shared<PostgresServer> = Shared::new("POSTGRES_URL");
+        SHARED.url(Self::start, Self::url)
     }
 
     /// The address as clients take it: `postgres://postgres@127.0.0.1:PORT/postgres`.

@@ -1,16 +1,16 @@
 //! Redis, or Valkey, which speaks the same protocol.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use std::{env, fs};
 
 use tempfile::TempDir;
 
 use crate::process::Process;
+use crate::shared::Shared;
 use crate::software::Software;
 use crate::{Error, port, wait};
 
@@ -79,16 +79,8 @@ impl RedisServer {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn shared_url() -> Result<String, Error> {
-        // Never dropped, being static: its watchdog ends it.
-        static SHARED: Mutex<Option<RedisServer>> = Mutex::new(None);
-        if let Ok(url) = env::var("REDIS_URL") {
-            return Ok(url);
-        }
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = &*shared {
-            return Ok(server.url());
-        }
-        Ok(shared.insert(Self::start()?).url())
+        static SHARED: Shared<RedisServer> = Shared::new("REDIS_URL");
+        SHARED.url(Self::start, Self::url)
     }
 
     /// The address as clients take it: `redis://127.0.0.1:PORT`.
