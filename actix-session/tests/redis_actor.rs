@@ -23,7 +23,7 @@ use actix_web::{
 };
 use servers::RedisServer;
 
-use crate::common::{Browser, Server, Site, http_get, random_name};
+use crate::common::{Browser, Server, Site, count, http_get, random_name};
 
 fn store(server: &RedisServer) -> RedisActorSessionStore {
     RedisActorSessionStore::new(format!("127.0.0.1:{}", server.port()))
@@ -32,12 +32,6 @@ fn store(server: &RedisServer) -> RedisActorSessionStore {
 async fn browser(store: RedisActorSessionStore) -> Browser {
     let builder = SessionMiddleware::builder(store, Key::generate());
     Browser::new(Site::new(builder.build()).await)
-}
-
-fn count(session: &Session) {
-    session
-        .modify("n", |n: Option<u32>| Some(n.unwrap_or(0) + 1))
-        .unwrap();
 }
 
 #[actix_web::test]

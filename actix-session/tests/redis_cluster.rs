@@ -20,19 +20,13 @@ use actix_web::{cookie::Key, rt};
 use servers::{RedisCluster, resp::lines_of};
 
 use crate::{
-    common::{Browser, Site},
+    common::{Browser, Site, count},
     load::Load,
 };
 
 async fn browser(store: RedisSessionStore) -> Browser {
     let builder = SessionMiddleware::builder(store, Key::generate());
     Browser::new(Site::new(builder.build()).await)
-}
-
-fn count(session: &Session) {
-    session
-        .modify("n", |n: Option<u32>| Some(n.unwrap_or(0) + 1))
-        .unwrap();
 }
 
 /// Every name in the cluster, on whichever master it is.

@@ -31,19 +31,13 @@ use tokio::{
 };
 
 use crate::{
-    common::{Browser, PATIENCE, Site, connect},
+    common::{Browser, PATIENCE, Site, connect, count},
     load::Load,
 };
 
 async fn browser(store: RedisSessionStore) -> Browser {
     let builder = SessionMiddleware::builder(store, Key::generate());
     Browser::new(Site::new(builder.build()).await)
-}
-
-fn count(session: &Session) {
-    session
-        .modify("n", |n: Option<u32>| Some(n.unwrap_or(0) + 1))
-        .unwrap();
 }
 
 /// Against a test that hangs; nothing is measured.

@@ -21,7 +21,7 @@ use redis::AsyncCommands as _;
 use servers::RedisServer;
 
 use crate::common::{
-    Answer, Bench, Browser, Proxy, Redis, Server, Site, expected, http_get, random_name,
+    Answer, Bench, Browser, Proxy, Redis, Server, Site, count, expected, http_get, random_name,
 };
 
 /// A server that keeps what it has acknowledged.
@@ -45,12 +45,6 @@ async fn fill(browser: &Browser) {
     let write = |s: &Session| s.insert("a", 1).unwrap();
     let answer = browser.visit(write).await;
     answer.assert_ok().assert_sets_cookie();
-}
-
-fn count(session: &Session) {
-    session
-        .modify("n", |n: Option<u32>| Some(n.unwrap_or(0) + 1))
-        .unwrap();
 }
 
 async fn set_ok(browser: &Browser, act: impl FnOnce(&Session)) {

@@ -29,7 +29,7 @@ use tokio::{
     sync::Notify,
 };
 
-use crate::common::{Bench, Browser, MySql, Postgres, SqlBench, expected};
+use crate::common::{Bench, Browser, MySql, Postgres, SqlBench, count, expected};
 
 /// Against a test that hangs; nothing is measured.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
@@ -44,12 +44,6 @@ async fn guest(bench: &impl Bench) -> Browser {
     let answer = browser.visit(|s| s.insert("a", 1).unwrap()).await;
     answer.assert_ok().assert_sets_cookie();
     browser
-}
-
-fn count(session: &Session) {
-    session
-        .modify("n", |n: Option<u32>| Some(n.unwrap_or(0) + 1))
-        .unwrap();
 }
 
 macro_rules! on_servers {

@@ -33,7 +33,7 @@ use futures_util::future::join_all;
 use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions};
 
 use crate::common::{
-    Bench, Browser, Flight, MySql, Postgres, SqlBench, Sqlite, expected, random_name,
+    Bench, Browser, Flight, MySql, Postgres, SqlBench, Sqlite, count, expected, random_name,
 };
 
 macro_rules! on_each_sql_store {
@@ -74,12 +74,6 @@ async fn guest(bench: &impl Bench) -> Browser {
     let answer = browser.visit(|s| s.insert("a", 1).unwrap()).await;
     answer.assert_ok().assert_sets_cookie();
     browser
-}
-
-fn count(session: &Session) {
-    session
-        .modify("n", |n: Option<u32>| Some(n.unwrap_or(0) + 1))
-        .unwrap();
 }
 
 async fn a_row_past_its_end_is_there_and_nobody_sees_it(bench: impl SqlBench) {

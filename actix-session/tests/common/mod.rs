@@ -29,7 +29,7 @@ pub(crate) use self::actor::*;
 pub(crate) use self::sql::*;
 pub(crate) use self::{
     bench::{Bench, Dump, Memory, PATIENCE, Redis, connect, expected, millis, random_name},
-    browser::{Answer, Browser, Flight, Site, may_fail, stop},
+    browser::{Answer, Browser, Flight, Site, count, may_fail, stop},
     spy::{DETAIL, Spy},
     wire::{Proxy, Server, http_get},
 };
