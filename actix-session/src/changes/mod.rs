@@ -188,6 +188,13 @@ impl Changes {
             || self.effects.iter().any(|(_, effect)| holds(effect))
     }
 
+    /// Whether a renewal of what has ended or moved leaves a session of these changes alone: what was
+    /// somebody's wants a login for that.
+    pub(crate) fn may_live_alone(&self, base: Option<&Record>) -> bool {
+        let somebodys = base.is_some_and(|base| base.principal().is_some());
+        (self.login.is_some() || !somebodys) && self.makes_session()
+    }
+
     /// Whether they would leave the record that they were made on as it is.
     ///
     /// A renewal is a change of its own and not looked at here.

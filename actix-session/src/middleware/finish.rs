@@ -172,9 +172,7 @@ impl<S: SessionStore> Work<'_, S> {
         if ended.map_err(CommitError::Other)? {
             return Ok(action);
         }
-        let somebodys = base.is_some_and(|base| base.principal().is_some());
-        let may_live = self.changes.login.is_some() || !somebodys;
-        if self.changes.renews() && may_live && self.changes.makes_session() {
+        if self.changes.renews() && self.changes.may_live_alone(base) {
             return self.create().await;
         }
         event::gone(old);

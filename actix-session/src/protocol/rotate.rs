@@ -211,9 +211,7 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
 
     /// A session of this request's own changes, where it may have one.
     fn own_session(&mut self) -> Next<Rotated> {
-        let principal = self.base.as_ref().and_then(Record::principal);
-        let refused = principal.is_some() && self.changes.login.is_none();
-        if refused || !self.changes.makes_session() {
+        if !self.changes.may_live_alone(self.base.as_ref()) {
             return Next::Answer(Rotated::Gone);
         }
         let id = draw!(self.drawing().and_then(D::commit_id));

@@ -410,8 +410,7 @@ impl SessionStore for CookieSessionStore {
         };
         if self.has_ended(base).await? {
             // As on the server: what this request itself has done is all that may live.
-            let somebodys = base.principal().is_some() && changes.login.is_none();
-            if somebodys || !changes.makes_session() {
+            if !changes.may_live_alone(Some(base)) {
                 return Ok(Rotated::Gone);
             }
             let (key, end) = self.create(changes, terms).await?;

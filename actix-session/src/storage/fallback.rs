@@ -109,16 +109,15 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
     changes: &Changes,
     terms: &Terms,
 ) -> Result<Rotated, CommitError> {
-    let login = changes.login.is_some();
-    let principal = base.and_then(Record::principal);
     let Some((stored, base)) = current(store, key, terms).await?.zip(base) else {
-        if (principal.is_some() && !login) || !changes.makes_session() {
+        if !changes.may_live_alone(base) {
             return Ok(Rotated::Gone);
         }
         let (key, end) = create(store, changes, terms).await?;
         return Ok(Rotated::Rotated(key, end));
     };
-    if principal.is_some() && !login && stored.epoch() != base.epoch() {
+    let logged_out = base.principal().is_some() && stored.epoch() != base.epoch();
+    if logged_out && changes.login.is_none() {
         return Ok(Rotated::Gone);
     }
     let Some(record) = written(overwrite(&stored, changes, fresh(terms)?))? else {
