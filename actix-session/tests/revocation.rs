@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -12,7 +13,11 @@ use std::{
 use actix_session::{
     Login, Session, SessionMiddleware, SystemClock,
     config::{PersistentSession, TtlExtensionPolicy},
-    storage::{CookieSessionStore, MemorySessionStore, RevocationFuture, RevocationStore},
+    storage::{
+        Changes, CommitError, Committed, CookieSessionStore, End, LoadError, MemorySessionStore,
+        Opened, Record, RevocationFuture, RevocationStore, Rotated, SaveError, SessionKey,
+        SessionStore, Terms, UpdateError,
+    },
     testing::ManualClock,
 };
 use actix_web::{
@@ -262,15 +267,22 @@ impl RevocationStore for Overtaken {
     }
 }
 
-/// The renewal has looked at the list the last time, then the logout comes, then it answers.
-#[actix_web::test]
-async fn a_logout_in_the_midst_of_a_renewal_is_final() {
+/// A list, and a counter that arms it.
+fn overtaken() -> (Overtaken, Arc<AtomicU32>) {
     let armed = Arc::new(AtomicU32::new(u32::MAX));
     let list = Overtaken {
         list: MemorySessionStore::new(),
         armed: Arc::clone(&armed),
     };
-    let store = CookieSessionStore::default().with_revocation(list.clone());
+    (list, armed)
+}
+
+/// The renewal has looked at the list the last time, then the logout comes, then it answers.
+async fn a_logout_in_the_midst_of_a_renewal<S: SessionStore + 'static>(
+    wrap: impl FnOnce(CookieSessionStore) -> S,
+) {
+    let (list, armed) = overtaken();
+    let store = wrap(CookieSessionStore::default().with_revocation(list));
     let client = client!(store, SystemClock);
     for path in ["/renew", "/clear"] {
         let old = client.login("alice").await;
@@ -291,15 +303,87 @@ async fn a_logout_in_the_midst_of_a_renewal_is_final() {
     assert_eq!(client.who(&old).await, "");
 }
 
+#[actix_web::test]
+async fn a_logout_in_the_midst_of_a_renewal_is_final() {
+    a_logout_in_the_midst_of_a_renewal(|store| store).await;
+}
+
+#[actix_web::test]
+async fn a_logout_in_the_midst_of_a_renewal_is_final_behind_a_wrapper() {
+    a_logout_in_the_midst_of_a_renewal(Wrapper).await;
+}
+
+/// Forwards the nine methods that the trait documents.
+struct Wrapper<S>(S);
+
+impl<S: SessionStore> SessionStore for Wrapper<S> {
+    async fn load(&self, key: &SessionKey) -> Result<Option<HashMap<String, String>>, LoadError> {
+        self.0.load(key).await
+    }
+
+    async fn save(
+        &self,
+        state: HashMap<String, String>,
+        ttl: &Duration,
+    ) -> Result<SessionKey, SaveError> {
+        self.0.save(state, ttl).await
+    }
+
+    async fn update(
+        &self,
+        key: SessionKey,
+        state: HashMap<String, String>,
+        ttl: &Duration,
+    ) -> Result<SessionKey, UpdateError> {
+        self.0.update(key, state, ttl).await
+    }
+
+    async fn update_ttl(&self, key: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
+        self.0.update_ttl(key, ttl).await
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
+        self.0.delete(key).await
+    }
+
+    async fn open(&self, key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
+        self.0.open(key, terms).await
+    }
+
+    async fn create(
+        &self,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<(SessionKey, End), CommitError> {
+        self.0.create(changes, terms).await
+    }
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<Committed, CommitError> {
+        self.0.commit(key, base, changes, terms).await
+    }
+
+    async fn rotate(
+        &self,
+        key: &SessionKey,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<Rotated, CommitError> {
+        self.0.rotate(key, base, changes, terms).await
+    }
+}
+
 /// Of a guest's session that has ended, a renewal leaves what its own request has done.
 #[actix_web::test]
 async fn a_renewal_after_the_end_makes_a_session_of_its_own_changes() {
-    let armed = Arc::new(AtomicU32::new(u32::MAX));
-    let list = Overtaken {
-        list: MemorySessionStore::new(),
-        armed: Arc::clone(&armed),
-    };
-    let store = CookieSessionStore::default().with_revocation(list.clone());
+    let (list, armed) = overtaken();
+    let store = CookieSessionStore::default().with_revocation(list);
     let client = client!(store, SystemClock);
     // On the way in for the session (a guest has no principal), and on the way out.
     for looks in [1, 2] {

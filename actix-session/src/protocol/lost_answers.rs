@@ -170,7 +170,7 @@ fn assert_answer<A: PartialEq + std::fmt::Debug>(next: &Next<A>, answer: &A) {
 
 #[track_caller]
 fn assert_renewed(next: &Next<Rotated>, name: &str) {
-    let renewed = matches!(next, Next::Answer(Rotated::Rotated(key, _)) if key.as_ref() == name);
+    let renewed = matches!(next, Next::Answer(Rotated::Rotated(key, ..)) if key.as_ref() == name);
     assert!(renewed, "{next:?}");
 }
 

@@ -377,10 +377,6 @@ impl SessionStore for AnySessionStore {
     ) -> Result<Rotated, CommitError> {
         forward!(self.rotate(key, base, changes, terms))
     }
-
-    async fn end_older(&self, key: &SessionKey) -> Result<bool, anyhow::Error> {
-        forward!(self.end_older(key))
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What a store promises.
 
-use std::{collections::HashMap, future::Future, rc::Rc, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashMap, fmt, future::Future, pin::Pin, rc::Rc, sync::Arc, time::SystemTime,
+};
 
 use actix_web::cookie::time::Duration;
 
@@ -192,20 +194,6 @@ pub trait SessionStore {
     ) -> impl Future<Output = Result<Rotated, CommitError>> {
         fallback::rotate(self, session_key, base, changes, terms)
     }
-
-    /// Ends what a renewed key came from, where the key is the state itself and the store keeps a
-    /// list of ended ones: the middleware asks for it once the new cookie is known to fit. `false`
-    /// says that somebody else has ended it meanwhile, and then the new cookie is not sent.
-    ///
-    /// # Errors
-    /// The store fails.
-    #[doc(hidden)]
-    fn end_older(
-        &self,
-        session_key: &SessionKey,
-    ) -> impl Future<Output = Result<bool, anyhow::Error>> {
-        async move { self.delete(session_key).await.map(|()| true) }
-    }
 }
 
 /// What [`SessionStore::open`] found.
@@ -251,18 +239,61 @@ impl From<SystemTime> for End {
     }
 }
 
+/// What has yet to be ended once the new cookie is known to fit: the values of a cookie-stored
+/// session from before a renewal or a `clear`, where a list on the server ends them.
+///
+/// The middleware runs it. [`Older::none`] is the right one for every store whose key only names the
+/// state. A wrapper hands on what it got.
+///
+/// # Examples
+/// ```
+/// use actix_session::storage::Older;
+///
+/// assert_eq!(format!("{:?}", Older::none()), "Older(false)");
+/// ```
+#[derive(Default)]
+pub struct Older(Option<Pin<Box<dyn Future<Output = anyhow::Result<bool>>>>>);
+
+impl Older {
+    /// There is nothing left to end.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Runs once the new cookie is known to fit; `false` says that the session was ended by somebody
+    /// else meanwhile.
+    pub(crate) fn ended_by(end: impl Future<Output = anyhow::Result<bool>> + 'static) -> Self {
+        Self(Some(Box::pin(end)))
+    }
+
+    /// Ends it. `false`: somebody else was faster, and the new cookie must not be sent.
+    pub(crate) async fn end(self) -> anyhow::Result<bool> {
+        match self.0 {
+            Some(end) => end.await,
+            None => Ok(true),
+        }
+    }
+}
+
+/// Shows whether there is something to end.
+impl fmt::Debug for Older {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Older").field(&self.0.is_some()).finish()
+    }
+}
+
 /// What became of a commit.
 ///
 /// Only a store whose key is the state answers with a key: a late answer must not hand out
 /// somebody's new one.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Committed {
     /// Saved, and the key is current.
     Saved(End),
 
-    /// The key is the state, and this is the new one.
-    Resealed(SessionKey, End),
+    /// The key is the state, and this is the new one. [`Older`] ends the one before.
+    NewValue(SessionKey, End, Older),
 
     /// The key was renewed by another request; the changes went where it led.
     Forwarded,
@@ -272,11 +303,12 @@ pub enum Committed {
 }
 
 /// What became of a renewal.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Rotated {
-    /// Renewed, or a session of the request's own changes made.
-    Rotated(SessionKey, End),
+    /// Renewed, or a session of the request's own changes made. [`Older`] ends what a key that is
+    /// the state itself came from; a store on the server has done so in the same step.
+    Rotated(SessionKey, End, Older),
 
     /// Another request renewed the key; this one makes no session.
     Moved,
@@ -361,13 +393,6 @@ macro_rules! forward_to_pointee {
                 terms: &Terms,
             ) -> impl Future<Output = Result<Rotated, CommitError>> {
                 (**self).rotate(session_key, base, changes, terms)
-            }
-
-            fn end_older(
-                &self,
-                session_key: &SessionKey,
-            ) -> impl Future<Output = Result<bool, anyhow::Error>> {
-                (**self).end_older(session_key)
             }
         }
     )+};

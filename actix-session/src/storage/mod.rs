@@ -56,7 +56,7 @@ pub use self::{
         CommitError, Contended, Gone, LoadError, OutcomeUnknown, SaveError, StateTooLarge,
         UpdateError,
     },
-    interface::{Committed, End, Opened, Rotated, SessionStore},
+    interface::{Committed, End, Older, Opened, Rotated, SessionStore},
     random::generate_session_key,
     revocation::{RevocationFuture, RevocationStore},
     session_key::{InvalidSessionKeyError, SessionKey},

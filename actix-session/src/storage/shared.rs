@@ -51,7 +51,7 @@ pub(crate) async fn create<B: Backend>(
 ) -> Result<(SessionKey, End), CommitError> {
     let machine = RotateMachine::creating(changes, terms, OsDraw(store));
     match drive(store, machine, terms).await? {
-        Rotated::Rotated(key, end) => Ok((key, end)),
+        Rotated::Rotated(key, end, _) => Ok((key, end)),
         Rotated::Moved | Rotated::Gone => Err(CommitError::unexpected()),
     }
 }

@@ -18,8 +18,8 @@ use actix_session::{
     },
     storage::{
         AnySessionStore, Changes, CommitError, Committed, Contended, CookieSessionStore, End, Gone,
-        LoadError, MemorySessionStore, Opened, OutcomeUnknown, Record, RedisSessionStore, Rotated,
-        SaveError, SessionKey, SessionStore, StateTooLarge, Terms, UpdateError,
+        LoadError, MemorySessionStore, Older, Opened, OutcomeUnknown, Record, RedisSessionStore,
+        Rotated, SaveError, SessionKey, SessionStore, StateTooLarge, Terms, UpdateError,
         generate_session_key,
     },
     testing::ManualClock,
@@ -652,8 +652,11 @@ async fn shown_types() -> Vec<(&'static str, String)> {
     let long = SessionKey::try_from(session_key.repeat(70)).unwrap_err();
     error("InvalidSessionKeyError", &long);
     let end = End::from(SystemClock.now());
-    add("Committed", &Committed::Resealed(as_key(), end));
-    add("Rotated", &Rotated::Rotated(as_key(), end));
+    add(
+        "Committed",
+        &Committed::NewValue(as_key(), end, Older::none()),
+    );
+    add("Rotated", &Rotated::Rotated(as_key(), end, Older::none()));
     let record = Record::decode(format!(r#"{{"v":1,"state":{{"text":"{text}"}}}}"#)).unwrap();
     add("Record", &record);
     add("Opened", &Opened::Live(record));

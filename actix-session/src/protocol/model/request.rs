@@ -308,13 +308,13 @@ fn committed(next: Next<Committed>) -> Next<Answer> {
         Committed::Saved(_) => Answer::Saved,
         Committed::Forwarded => Answer::Forwarded,
         Committed::Gone => Answer::Gone,
-        Committed::Resealed(..) => panic!("only a store without records seals anew"),
+        Committed::NewValue(..) => panic!("only a store without records seals anew"),
     })
 }
 
 fn rotated(next: Next<Rotated>) -> Next<Answer> {
     renamed(next, |rotated| match rotated {
-        Rotated::Rotated(key, _) => Answer::Renewed(key.into()),
+        Rotated::Rotated(key, ..) => Answer::Renewed(key.into()),
         Rotated::Moved | Rotated::Gone => Answer::Gone,
     })
 }
