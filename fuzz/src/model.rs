@@ -21,7 +21,7 @@ pub struct Policy {
     pub ttl: i64,
     /// The cap on a session's whole life.
     pub absolute: Option<i64>,
-    /// Whether loads extend: always, or if they extend by at least this much.
+    /// The least extension that a load makes; `None` if loads extend nothing.
     pub extend: Option<i64>,
     /// Cookies have an age.
     pub persistent: bool,

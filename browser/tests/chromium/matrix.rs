@@ -251,7 +251,7 @@ impl Batch {
         });
         self.look("purge", false);
         self.each("app", "/app/who", |case, seen| {
-            let told = || format!("after purge: the request must carry no cookie; the server saw {seen:?}");
+            let told = || format!("after purge: no cookie must arrive; the server saw {seen:?}");
             case.demand(seen.is_nobody(), told);
         });
     }
