@@ -1,4 +1,4 @@
-//! Sessions inside of their cookie, with a list of ended ones and without: which values open, and when.
+//! Cookie-stored sessions, with and without a list of ended ones: which values open, and when.
 #![no_main]
 
 use std::{
@@ -32,13 +32,13 @@ struct World {
     absolute: Option<i64>,
     extend: bool,
     revocation: bool,
-    /// Every value that ever was.
+    /// Every value that was ever made.
     values: Vec<String>,
     /// Ids of sessions that have ended.
     ended: BTreeSet<u128>,
-    /// What sessions were renewed to, and until when a logout follows that.
+    /// The session that each session was renewed to, and how long a logout follows the renewal.
     renewed: BTreeMap<u128, (u128, i64)>,
-    /// Principals, and until when their logins are ended.
+    /// Principals, and the time up to which their logins are ended.
     principals: Vec<(String, i64)>,
 }
 
@@ -89,7 +89,7 @@ impl World {
         fuzzing::terms(self.now, self.ttl, self.absolute, self.extend)
     }
 
-    /// What the contract says of a value.
+    /// Whether a value must open.
     fn opens(&self, text: &str) -> bool {
         let Some(meaning) = meaning(text) else {
             return false;
@@ -153,7 +153,7 @@ impl World {
         assert!(told.absolute_end.is_none_or(|cap| idle <= cap));
         let fresh = doing.login.is_some() || base.is_none();
         if let Some(base) = base.filter(|_| !fresh) {
-            // No renewal and no extension reaches past it.
+            // No renewal and no extension reaches past the absolute end.
             assert!(base.absolute_end.is_none() || told.absolute_end == base.absolute_end);
             assert_eq!(told.created, base.created);
         }
