@@ -14,11 +14,11 @@ use crate::{
     changes::{Changes, Effect, LoginFact},
     clock::Millis,
     config::CookieContentSecurity,
-    cookie::read,
-    crypto::Sealer,
+    contract::{End, Older, Terms},
+    cookie::{read, seal::Sealer},
     protocol::{Mark, Reply, Slot},
     record::{Auth, Facts, Record},
-    storage::{End, Older, Terms, redis, sql},
+    storage::{redis, sql},
 };
 
 /// The values of one cookie, percent-decoded.

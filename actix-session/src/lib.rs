@@ -1,6 +1,8 @@
 #![doc = include_str!("../docs/overview.md")]
 #![doc = ""]
 #![doc = include_str!("../docs/migrating.md")]
+#![doc = ""]
+#![doc = include_str!("../docs/glossary.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(all(
@@ -18,12 +20,14 @@
 mod changes;
 mod clock;
 pub mod config;
+mod contract;
 mod cookie;
-mod crypto;
+mod error;
 mod event;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod key;
 mod middleware;
 #[cfg(any(
     feature = "memory-session",
@@ -34,6 +38,7 @@ mod middleware;
     test
 ))]
 mod protocol;
+mod random;
 mod record;
 mod session;
 mod session_ext;

@@ -10,13 +10,14 @@ use super::{
 use crate::{
     changes::Changes,
     clock::Millis,
+    contract::{Committed, End, Older, Rotated, Terms},
     cookie::write,
+    error::{CommitError, Degraded},
     event,
+    key::SessionKey,
     record::Record,
     session::Snapshot,
-    storage::{
-        CommitError, Committed, Degraded, End, Older, Rotated, SessionKey, SessionStore, Terms,
-    },
+    storage::SessionStore,
 };
 
 /// What the response says of the cookie.

@@ -16,13 +16,16 @@ use super::MySqlSessionStore;
 use super::PostgresSessionStore;
 #[cfg(feature = "redis-session")]
 use super::RedisSessionStore;
+use super::SessionStore;
 #[cfg(feature = "sqlite-session")]
 use super::SqliteSessionStore;
-use super::{
-    CommitError, Committed, End, LoadError, Opened, Rotated, SaveError, SessionKey, SessionStore,
-    Terms, UpdateError,
+use crate::{
+    changes::Changes,
+    contract::{Committed, End, Opened, Rotated, Terms},
+    error::{CommitError, LoadError, SaveError, UpdateError},
+    key::SessionKey,
+    record::Record,
 };
-use crate::{changes::Changes, record::Record};
 
 /// A store of any kind that this build has, chosen by a URL at run time.
 ///

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use actix_web::cookie::time::Duration;
 
-use super::{
-    CommitError, Committed, End, LoadError, Older, Opened, RevocationStore, Rotated, SaveError,
-    SessionKey, SessionStore, Terms, UpdateError, interface::SessionState,
-};
+use super::{RevocationStore, SessionStore};
 use crate::{
     changes::{Applied, ApplyError, Changes, Grounds, fresh, overwrite, own_record, written},
     clock::{Clock, Millis, SharedClock},
+    contract::{self, Committed, End, Older, Opened, Rotated, SessionState, Terms},
+    error::{CommitError, LoadError, SaveError, UpdateError},
+    key::SessionKey,
     record::{Facts, Record},
 };
 
@@ -148,7 +148,7 @@ impl CookieSessionStore {
         let now = self.clock.now();
         // Another value of this session may have a longer TTL than this one, and a request in flight may
         // seal one more; only the absolute end is that of all.
-        let grace = now + crate::storage::terms::GRACE;
+        let grace = now + contract::GRACE;
         let longest = grace + KEPT;
         let until = facts.absolute_end.map_or(longest, |end| end.min(longest));
         let until = until.max(facts.idle_end.unwrap_or(now)).max(grace);
@@ -201,7 +201,7 @@ impl CookieSessionStore {
         };
         // First, so that whoever finds the session ended finds where it went.
         let now = self.clock.now();
-        let grace = now + crate::storage::terms::GRACE;
+        let grace = now + contract::GRACE;
         let renewed = note_of("renewed", facts.id);
         revocation.revoke(&renewed, now, grace).await?;
         self.revoke(facts, facts.id).await

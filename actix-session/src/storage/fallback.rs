@@ -4,13 +4,13 @@ use std::{collections::HashMap, time::Duration as StdDuration};
 
 use actix_web::cookie::time::Duration;
 
-use super::{
-    CommitError, Committed, End, Gone, LoadError, Older, Opened, Rotated, SessionKey, SessionStore,
-    Terms, UpdateError,
-};
+use super::SessionStore;
 use crate::{
     changes::{Changes, fresh, overwrite, own_record, written},
     clock::Millis,
+    contract::{Committed, End, Older, Opened, Rotated, Terms},
+    error::{CommitError, Gone, LoadError, UpdateError},
+    key::SessionKey,
     record::Record,
 };
 

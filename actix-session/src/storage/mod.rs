@@ -3,16 +3,13 @@
 mod any;
 #[cfg(feature = "cookie-session")]
 mod cookie;
-mod errors;
 mod fallback;
 mod interface;
 #[cfg(feature = "memory-session")]
 mod memory;
-pub(crate) mod random;
 #[cfg(feature = "redis-session")]
 pub(crate) mod redis;
 pub(crate) mod revocation;
-mod session_key;
 #[cfg(any(
     feature = "memory-session",
     feature = "redis-session",
@@ -28,7 +25,6 @@ mod shared;
     feature = "mysql-session"
 ))]
 pub(crate) mod sql;
-pub(crate) mod terms;
 
 #[cfg(feature = "cookie-session")]
 pub use self::cookie::CookieSessionStore;
@@ -52,18 +48,17 @@ pub use self::sql::{PostgresSessionStore, PostgresSessionStoreBuilder};
 pub use self::sql::{SqliteSessionStore, SqliteSessionStoreBuilder};
 pub use self::{
     any::AnySessionStore,
-    errors::{
+    interface::SessionStore,
+    revocation::{RevocationFuture, RevocationStore},
+};
+pub use crate::{
+    changes::Changes,
+    contract::{Committed, End, Older, Opened, Rotated, Terms},
+    error::{
         CommitError, Contended, Gone, LoadError, OutcomeUnknown, SaveError, StateTooLarge,
         UpdateError,
     },
-    interface::{Committed, End, Older, Opened, Rotated, SessionStore},
+    key::{InvalidSessionKeyError, SessionKey},
     random::generate_session_key,
-    revocation::{RevocationFuture, RevocationStore},
-    session_key::{InvalidSessionKeyError, SessionKey},
-    terms::Terms,
-};
-pub(crate) use self::{errors::Degraded, terms::Extension};
-pub use crate::{
-    changes::Changes,
     record::{DecodeError, Record},
 };

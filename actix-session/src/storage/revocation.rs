@@ -49,9 +49,11 @@ pub(crate) mod shared {
     use super::SystemTime;
     use crate::{
         clock::Millis,
+        contract::Terms,
+        key::SessionKey,
         protocol::{Backend, Op, Reply, Slot, Until},
+        random,
         record::{Facts, Record, WireFormat},
-        storage::{SessionKey, Terms, random},
     };
 
     pub(crate) async fn revoke<B: Backend>(

@@ -4,17 +4,18 @@ use std::collections::HashMap;
 
 use actix_web::cookie::time::Duration;
 
-use super::{
-    CommitError, Committed, End, Gone, LoadError, Opened, Rotated, SaveError, SessionKey, Terms,
-    UpdateError, fallback::age, random,
-};
+use super::fallback::age;
 use crate::{
     changes::{Changes, overwrite, written},
     clock::Millis,
+    contract::{Committed, End, Opened, Rotated, Terms},
+    error::{CommitError, Gone, LoadError, SaveError, UpdateError},
+    key::SessionKey,
     protocol::{
         Backend, CommitMachine, EndMachine, Machine, Name, Next, Op, OsDraw, Reply, RotateMachine,
         Slot, Until, drive,
     },
+    random,
     record::{Record, facts_of_map},
 };
 

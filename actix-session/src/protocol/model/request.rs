@@ -8,6 +8,9 @@ use super::{
 };
 use crate::{
     Clock as _,
+    contract::{Committed, Rotated, Terms},
+    error::CommitError,
+    key::SessionKey,
     middleware::{
         decide::{Exit, Outcome, Policy, decide},
         open::{Incoming, Loaded},
@@ -17,7 +20,6 @@ use crate::{
     },
     record::Record,
     session::Snapshot,
-    storage::{CommitError, Committed, Rotated, SessionKey, Terms},
 };
 
 pub(super) static TERMS: LazyLock<Terms> = LazyLock::new(|| Terms::default().with_now(Still.now()));
