@@ -347,8 +347,8 @@ impl Machine for ReplaceMachine<'_> {
 
 /// Implements [`SessionStore`](super::SessionStore) for a back end.
 macro_rules! shared_store {
-    ($store:ty) => {
-        impl $crate::storage::RevocationStore for $store {
+    ($store:ty $(, impl[$($generic:tt)*])?) => {
+        impl $(<$($generic)*>)? $crate::storage::RevocationStore for $store {
             fn revoke<'a>(
                 &'a self,
                 name: &'a str,
@@ -366,11 +366,11 @@ macro_rules! shared_store {
             }
         }
 
-        $crate::storage::shared::shared_store!(local $store);
+        $crate::storage::shared::shared_store!(local $store $(, impl[$($generic)*])?);
     };
     // A store that stays on the thread that made it.
-    (local $store:ty) => {
-        impl $crate::storage::SessionStore for $store {
+    (local $store:ty $(, impl[$($generic:tt)*])?) => {
+        impl $(<$($generic)*>)? $crate::storage::SessionStore for $store {
             async fn load(
                 &self,
                 session_key: &$crate::storage::SessionKey,
