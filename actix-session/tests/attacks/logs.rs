@@ -610,13 +610,13 @@ async fn shown_types() -> Vec<(&'static str, String)> {
     {
         use actix_session::storage::SqliteSessionStore;
         let arena = <crate::common::Sqlite as Bench>::start().await;
-        add("SqliteSessionStore", &arena.store());
+        add("SqlSessionStore", &arena.store());
         let sweeper = arena
             .store()
             .spawn_sweeper(std::time::Duration::from_secs(60), 1);
         add("Sweeper", &sweeper);
         add(
-            "SqliteSessionStoreBuilder",
+            "SqlSessionStoreBuilder",
             &SqliteSessionStore::builder(format!("sqlite://{text}")),
         );
     }
@@ -626,7 +626,7 @@ async fn shown_types() -> Vec<(&'static str, String)> {
         let url = format!("postgres://user:{text}@127.0.0.1:1/db");
         let builder = PostgresSessionStore::builder(url)
             .connect_timeout(std::time::Duration::from_millis(200));
-        add("PostgresSessionStoreBuilder", &builder);
+        add("SqlSessionStoreBuilder", &builder);
         error(
             "LoadError",
             &LoadError::Other(builder.build().await.err().unwrap()),
@@ -638,7 +638,7 @@ async fn shown_types() -> Vec<(&'static str, String)> {
         let url = format!("mysql://user:{text}@127.0.0.1:1/db");
         let builder =
             MySqlSessionStore::builder(url).connect_timeout(std::time::Duration::from_millis(200));
-        add("MySqlSessionStoreBuilder", &builder);
+        add("SqlSessionStoreBuilder", &builder);
         error(
             "LoadError",
             &LoadError::Other(builder.build().await.err().unwrap()),
@@ -710,7 +710,7 @@ async fn t67_debug() {
 async fn t67_list_is_complete() {
     capture::install();
     let shown: Vec<&str> = shown_types().await.iter().map(|(name, _)| *name).collect();
-    // What this build does not have. (The names in `sql/public.rs` come from a macro.)
+    // What this build does not have.
     let elsewhere = |path: &str| {
         // Built for the fuzzing targets alone.
         path.ends_with("src/fuzzing.rs")

@@ -134,7 +134,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
                 return Ok(Reply::Lost);
             }
             let again = attempts.again(failure, query.is_repeatable()).await;
-            again.map_err(|failure| failure.error)?;
+            again.map_err(Failure::into_error)?;
         }
     }
 

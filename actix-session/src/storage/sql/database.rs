@@ -10,7 +10,7 @@ use super::{
     table::Table,
 };
 
-/// A database that [`SqlSessionStore`](super::SqlSessionStore) can keep sessions in.
+/// A database that `SqlSessionStore` can keep sessions in.
 ///
 /// `sqlx::Sqlite`, `sqlx::Postgres` and `sqlx::MySql` implement it if their features are on. It is
 /// sealed: no other type can.
@@ -30,7 +30,7 @@ pub(crate) trait Database: sqlx::Database {
     const ROTATES_AT_ONCE: bool;
     /// Begins a transaction that writes.
     const BEGIN: &'static str;
-    /// Whether the database is in this process: writers wait in line, and no connection can be lost.
+    /// Whether it runs in this process: writers wait in line, and no connection can be lost.
     const LOCAL: bool;
     /// Deletes up to `:batch` rows that expired at `:now` or before.
     const SWEEP: &'static str;
@@ -62,7 +62,7 @@ pub(crate) trait Database: sqlx::Database {
         table: &Table,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Takes the sweeper's lock, which this connection then holds; `false` if another server has it.
+    /// Takes the sweeper's lock for this connection; `false` if another server has it.
     fn lock_for_sweep(
         connection: &mut Self::Connection,
         table: &Table,
@@ -101,6 +101,8 @@ pub(crate) enum Verdict {
     Again,
     /// Nothing was done.
     Refused,
+    /// Nothing was done, since the table is missing.
+    NoTable,
     /// The statement may have been done.
     Lost,
 }

@@ -20,11 +20,11 @@ const LOCK_TIMEOUT: i64 = 60;
 ///
 /// A commit and an ending are one statement and one round trip each. A renewal is a transaction of
 /// four round trips. A load is one round trip, or two if it extends the record, since an update
-/// returns no row here. After a deadlock the store tries again; the client does not notice.
+/// returns no row here. After a deadlock, the store tries again; the client does not notice.
 ///
-/// The table holds digests of session keys: whoever reads it, or a dump of it, cannot use a session.
-/// The promotion of an asynchronous replica, and a crash under `innodb_flush_log_at_trx_commit` with
-/// any value but 1, may bring an ended session back.
+/// The table holds digests of session keys: nobody can use a session by reading it, or a dump of it.
+/// The promotion of an asynchronous replica may bring an ended session back; so may a crash if
+/// `innodb_flush_log_at_trx_commit` is not 1.
 ///
 /// The URL looks like `mysql://user:password@localhost/app`.
 ///
@@ -122,6 +122,7 @@ impl Database for MySql {
             Some(1213 | 1205 | 1020 | 1040 | 1203) => Verdict::Again,
             // Shutdown, a killed connection or query, a network error, an error during the commit.
             Some(1053 | 1077 | 1079 | 1927 | 1317 | 1152 | 1158..=1161 | 1180) => Verdict::Lost,
+            Some(1146) => Verdict::NoTable,
             _ => Verdict::Refused,
         }
     }

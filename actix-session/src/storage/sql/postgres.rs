@@ -11,13 +11,13 @@ use super::{
 
 /// Keeps sessions in PostgreSQL, 11 or newer.
 ///
-/// A commit, an ending and a renewal are one statement each, so each is atomic and one round trip. A
-/// load is one round trip too, whether or not it extends the record. After a serialization failure
-/// or a deadlock the store tries again, at any isolation level; the client does not notice.
+/// A commit, an ending and a renewal are one statement each: atomic, and one round trip. So is a
+/// load, whether or not it extends the record. After a serialization failure or a deadlock, the
+/// store tries again, at any isolation level; the client does not notice.
 ///
-/// The table holds digests of session keys: whoever reads it, or a dump of it, cannot use a session.
-/// The promotion of an asynchronous replica, and a crash under `synchronous_commit = off`, may bring
-/// an ended session back.
+/// The table holds digests of session keys: nobody can use a session by reading it, or a dump of it.
+/// The promotion of an asynchronous replica may bring an ended session back; so may a crash under
+/// `synchronous_commit = off`.
 ///
 /// The URL looks like `postgres://user:password@localhost/app`.
 ///
@@ -127,6 +127,7 @@ impl Database for Postgres {
             Some("40001" | "40P01" | "55P03" | "53300") => Verdict::Again,
             // The server stops, has crashed or starts; the outcome of a commit is unknown.
             Some("57P01" | "57P02" | "57P03" | "57P05" | "08006" | "40003") => Verdict::Lost,
+            Some("42P01") => Verdict::NoTable,
             _ => Verdict::Refused,
         }
     }

@@ -32,8 +32,8 @@ pub(crate) struct Connections<D: Database> {
     suspects: AtomicU32,
 }
 
-/// A connection that is closed unless it is given back. In the middle of a statement, only closing it
-/// makes the server give up; in the pool, the rest of the answer would still have to be read.
+/// A connection that is closed unless it is given back. In the middle of a statement, only closing
+/// it makes the server give up; in the pool, the rest of the answer would still have to be read.
 pub(crate) struct Held<D: Database> {
     connection: Option<PoolConnection<D>>,
     _turn: Option<OwnedSemaphorePermit>,
@@ -62,8 +62,8 @@ impl<D: Database> Held<D> {
 impl<D: Database> Drop for Held<D> {
     fn drop(&mut self) {
         match self.connection.take() {
-            // Its worker thread finishes the statement. A closed connection would be worse: a database
-            // in memory ends with its last one.
+            // Its worker thread finishes the statement. Closing the last connection would delete a
+            // database in memory.
             Some(connection) if D::LOCAL => drop(connection),
             Some(connection) => drop(connection.detach()),
             None => {}
@@ -86,19 +86,30 @@ impl Failure {
     }
 
     fn with<D: Database>(error: Error, verdict: Verdict) -> Self {
-        let told = error.to_string();
-        let is_missing = ["no such table", "does not exist", "doesn't exist"];
-        let hint = if is_missing.iter().any(|words| told.contains(words)) {
-            "; has the store's `migrate` run?"
-        } else {
-            ""
-        };
-        let context = format!("the {} session store failed{hint}", D::NAME);
+        let context = format!("the {} session store failed", D::NAME);
         Self {
             verdict,
             error: anyhow::Error::from(error).context(context),
             late: false,
         }
+    }
+
+    /// The error for the application, with a hint if the table is missing.
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        match self.verdict {
+            Verdict::NoTable => self
+                .error
+                .context("the session table may be missing: call the store's `migrate`"),
+            _ => self.error,
+        }
+    }
+
+    /// Marks the error if only other requests caused it.
+    fn contended(mut self) -> Self {
+        if self.verdict == Verdict::Again {
+            self.error = self.error.context(Contended);
+        }
+        self
     }
 }
 
@@ -191,7 +202,7 @@ impl<D: Database> Connections<D> {
                 let failure = Failure::of::<D>(error);
                 match failure.verdict {
                     Verdict::Lost => self.suspect(),
-                    Verdict::Again | Verdict::Refused => held.give_back(),
+                    Verdict::Again | Verdict::Refused | Verdict::NoTable => held.give_back(),
                 }
                 Err(failure)
             }
@@ -215,7 +226,7 @@ impl<D: Database> Connections<D> {
 fn no_connection<D: Database>(error: Error) -> Failure {
     let verdict = match verdict::<D>(&error) {
         Verdict::Again => Verdict::Again,
-        Verdict::Refused | Verdict::Lost => Verdict::Refused,
+        Verdict::Refused | Verdict::NoTable | Verdict::Lost => Verdict::Refused,
     };
     Failure::with::<D>(error, verdict)
 }
@@ -249,7 +260,7 @@ impl Attempts {
         let again = match failure.verdict {
             Verdict::Again => in_time,
             Verdict::Lost => repeatable && in_time && !failure.late && self.failed < MAX_ATTEMPTS,
-            Verdict::Refused => false,
+            Verdict::Refused | Verdict::NoTable => false,
         };
         if !again {
             return Err(failure.contended());
@@ -259,15 +270,5 @@ impl Attempts {
         let jitter = random::u64().map_or(0, |n| n % most);
         sleep(Duration::from_micros(jitter)).await;
         Ok(())
-    }
-}
-
-impl Failure {
-    /// Marks a failure that only other requests caused.
-    fn contended(mut self) -> Self {
-        if self.verdict == Verdict::Again {
-            self.error = self.error.context(Contended);
-        }
-        self
     }
 }

@@ -19,15 +19,15 @@ use super::{
 /// Keeps sessions in an SQLite file: for one server, with nothing to install. Sessions survive a
 /// restart.
 ///
-/// A commit and an ending are one statement each, a renewal is one transaction. Reads never wait for
-/// writes (WAL). Writers of one store wait in line, so that none starves; writers of other processes
-/// wait for each other up to [`command_timeout`].
+/// A commit and an ending are one statement each, a renewal is one transaction. Reads never wait
+/// for writes (WAL). Writers of one store wait in line, so that none starves; writers of other
+/// processes wait for each other up to [`command_timeout`].
 ///
 /// With [`new`], the file is in WAL mode under `synchronous = NORMAL`. If the process is killed,
-/// nothing is lost. If the whole machine crashes, what was acknowledged last may be undone, and that
-/// may be an ending. If that is not acceptable, pass a pool with `synchronous = FULL`.
+/// nothing is lost. If the whole machine crashes, what was acknowledged last may be undone, even an
+/// ending. If that is not acceptable, pass a pool with `synchronous = FULL`.
 ///
-/// The table holds digests of session keys: whoever reads it, or a copy of it, cannot use a session.
+/// The table holds digests of session keys: nobody can use a session by reading it, or a copy of it.
 ///
 /// The URL looks like `sqlite://sessions.sqlite3`.
 ///
@@ -117,11 +117,14 @@ impl Database for Sqlite {
         ]
     }
 
-    /// `SQLITE_BUSY` and `SQLITE_LOCKED`, with their extended codes, may pass.
     fn verdict(error: &dyn DatabaseError) -> Verdict {
         let code = error.code().and_then(|code| code.parse::<u32>().ok());
-        match code.map(|code| code & 0xff) {
-            Some(5 | 6) => Verdict::Again,
+        match code.map(|code| (code, code & 0xff)) {
+            // `SQLITE_BUSY` and `SQLITE_LOCKED`, with their extended codes.
+            Some((_, 5 | 6)) => Verdict::Again,
+            // `SQLITE_ERROR`: SQLite has no code of its own for a missing table, and the rest of a
+            // statement is right.
+            Some((1, _)) => Verdict::NoTable,
             _ => Verdict::Refused,
         }
     }

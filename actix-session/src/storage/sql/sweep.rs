@@ -93,8 +93,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// # Errors
     /// The database does not answer, or refuses the statement.
     pub async fn sweep(&self, batch: u32) -> Result<u64, anyhow::Error> {
-        let swept = self.sweep_batch(batch).await;
-        swept.map_err(|failure| failure.error)
+        self.sweep_batch(batch).await.map_err(Failure::into_error)
     }
 
     /// Sweeps in the background, about once per `interval`, until the handle is dropped.
@@ -128,7 +127,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
                 // Requests come first.
                 Err(failure) if failure.verdict == Verdict::Again => {}
                 Err(failure) => tracing::warn!(
-                    error = %failure.error,
+                    error = %failure.into_error(),
                     "expired sessions could not be deleted; the next turn tries again"
                 ),
             }
