@@ -22,7 +22,7 @@ const LOCK_TIMEOUT: i64 = 60;
 /// four round trips. A load is one round trip, or two if it extends the record, since an update
 /// returns no row here. After a deadlock, the store tries again; the client does not notice.
 ///
-/// The table holds digests of session keys: nobody can use a session by reading it, or a dump of it.
+/// The table holds digests of session keys: nobody can use a session by reading it or a dump of it.
 /// The promotion of an asynchronous replica may bring an ended session back; so may a crash if
 /// `innodb_flush_log_at_trx_commit` is not 1.
 ///

@@ -15,7 +15,7 @@ use super::{
 /// load, whether or not it extends the record. After a serialization failure or a deadlock, the
 /// store tries again, at any isolation level; the client does not notice.
 ///
-/// The table holds digests of session keys: nobody can use a session by reading it, or a dump of it.
+/// The table holds digests of session keys: nobody can use a session by reading it or a dump of it.
 /// The promotion of an asynchronous replica may bring an ended session back; so may a crash under
 /// `synchronous_commit = off`.
 ///

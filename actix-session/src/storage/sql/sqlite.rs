@@ -27,7 +27,7 @@ use super::{
 /// nothing is lost. If the whole machine crashes, what was acknowledged last may be undone, even an
 /// ending. If that is not acceptable, pass a pool with `synchronous = FULL`.
 ///
-/// The table holds digests of session keys: nobody can use a session by reading it, or a copy of it.
+/// The table holds digests of session keys: nobody can use a session by reading it or a copy of it.
 ///
 /// The URL looks like `sqlite://sessions.sqlite3`.
 ///
