@@ -29,14 +29,7 @@ mod event;
 pub mod fuzzing;
 mod key;
 mod middleware;
-#[cfg(any(
-    feature = "memory-session",
-    feature = "redis-session",
-    feature = "sqlite-session",
-    feature = "postgres-session",
-    feature = "mysql-session",
-    test
-))]
+#[cfg(any(feature = "_backend", test))]
 mod protocol;
 mod random;
 mod record;
@@ -57,3 +50,12 @@ pub use self::{
     },
     session_ext::SessionExt,
 };
+
+/// What the macros for stores name, whatever the application depends on.
+#[doc(hidden)]
+pub mod __private {
+    pub use std::collections::HashMap;
+
+    pub use actix_web::cookie::time::Duration;
+    pub use anyhow::Error as AnyError;
+}

@@ -7,23 +7,13 @@ mod fallback;
 mod interface;
 #[cfg(feature = "memory-session")]
 mod memory;
+mod methods;
 #[cfg(feature = "redis-session")]
 pub(crate) mod redis;
 pub(crate) mod revocation;
-#[cfg(any(
-    feature = "memory-session",
-    feature = "redis-session",
-    feature = "sqlite-session",
-    feature = "postgres-session",
-    feature = "mysql-session",
-    test
-))]
+#[cfg(any(feature = "_backend", test))]
 mod shared;
-#[cfg(any(
-    feature = "sqlite-session",
-    feature = "postgres-session",
-    feature = "mysql-session"
-))]
+#[cfg(feature = "_sql")]
 pub(crate) mod sql;
 
 #[cfg(feature = "cookie-session")]
@@ -34,11 +24,7 @@ pub use self::memory::{MemorySessionStore, MemorySessionStoreBuilder};
 pub use self::redis::actor::{RedisActorSessionStore, RedisActorSessionStoreBuilder};
 #[cfg(feature = "redis-session")]
 pub use self::redis::{RedisSessionStore, RedisSessionStoreBuilder};
-#[cfg(any(
-    feature = "sqlite-session",
-    feature = "postgres-session",
-    feature = "mysql-session"
-))]
+#[cfg(feature = "_sql")]
 pub use self::sql::Sweeper;
 #[cfg(feature = "mysql-session")]
 pub use self::sql::{MySqlSessionStore, MySqlSessionStoreBuilder};
