@@ -12,8 +12,8 @@ use crate::{
     error::CommitError,
     key::SessionKey,
     middleware::{
-        decide::{Exit, Outcome, Policy, decide},
-        open::{Incoming, Loaded},
+        decide::{Decision, Exit, Finished, Policy},
+        load::{Incoming, Loaded},
     },
     protocol::{
         CommitMachine, Draw, EndMachine, Machine, Name, Next, Op, Reply, RotateMachine, Slot,
@@ -222,29 +222,35 @@ impl Request {
             cookie_came: true,
             ..Incoming::default()
         };
-        let outcome = decide(&incoming, snapshot, Exit::Response, POLICY);
-        self.begin(outcome, snapshot);
+        let finished = Finished {
+            incoming: &incoming,
+            snapshot,
+            exit: Exit::Response,
+            policy: POLICY,
+            now: TERMS.now,
+        };
+        self.begin(finished.decide(), snapshot);
     }
 
-    /// As the middleware and the shared stores carry an outcome out.
-    fn begin(&mut self, outcome: Outcome, snapshot: &'static Snapshot) {
+    /// As the middleware and the shared stores carry a decision out.
+    fn begin(&mut self, decision: Decision, snapshot: &'static Snapshot) {
         let (at, base, changes) = (self.at.clone(), self.base.clone(), &snapshot.changes);
         let (terms, draw) = (&*TERMS, Counter::of(self.who));
-        let check = outcome == Outcome::Commit && changes.is_empty();
-        let next = match outcome {
-            Outcome::Check => self.run(Running::Check, Next::Do(Op::Read { at })),
+        let check = decision == Decision::Commit && changes.is_empty();
+        let next = match decision {
+            Decision::Check => self.run(Running::Check, Next::Do(Op::Read { at })),
             _ if check => self.run(Running::Check, Next::Do(Op::Read { at })),
-            Outcome::Commit => {
+            Decision::Commit => {
                 let mut machine = CommitMachine::new(at, base, changes, terms, draw);
                 let next = machine.start();
                 self.run(Running::Commit(Box::new(machine)), committed(next))
             }
-            Outcome::Rotate => {
+            Decision::Rotate => {
                 let machine = RotateMachine::new(at, base, changes, terms, draw);
                 self.renew(machine)
             }
-            Outcome::Create => self.renew(RotateMachine::creating(changes, terms, draw)),
-            Outcome::End { then_create } => {
+            Decision::Create => self.renew(RotateMachine::creating(changes, terms, draw)),
+            Decision::End { then_create } => {
                 let mut machine = EndMachine::new(at);
                 let next = machine.start();
                 let running = Running::End(machine, snapshot, then_create);
