@@ -4,12 +4,12 @@ use std::fs;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::process::{Process, last_lines};
+use crate::process::Process;
 use crate::shared::Shared;
 use crate::software::Software;
 use crate::user::User;
@@ -181,21 +181,9 @@ impl MariaDbServer {
         command
             .args(["--no-defaults", "--skip-test-db"])
             .arg("--auth-root-authentication-method=normal")
-            .arg(format!("--datadir={}", data(folder).display()))
-            .current_dir(folder)
-            .stdin(Stdio::null());
+            .arg(format!("--datadir={}", data(folder).display()));
         self.user.runs(&mut command);
-        let output = command
-            .output()
-            .map_err(Error::io("cannot run mariadb-install-db"))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(Error::Ended {
-            name: "mariadb-install-db",
-            status: output.status,
-            log: last_lines(&[output.stdout, output.stderr].concat()),
-        })
+        Process::run("mariadb-install-db", command, folder, START_LIMIT)
     }
 
     fn launch(&mut self) -> Result<(), Error> {
@@ -205,7 +193,7 @@ impl MariaDbServer {
         command
             // First of all options, so that no file of the machine says anything.
             .arg("--no-defaults")
-            .args([path("--datadir", "data"), path("--tmpdir", "data")])
+            .arg(path("--datadir", "data"))
             .args([path("--socket", "socket"), path("--pid-file", "pid")])
             .arg(path("--init-file", "setup.sql"))
             .args(["--bind-address=127.0.0.1", "--skip-name-resolve"])
@@ -213,8 +201,7 @@ impl MariaDbServer {
             // What survives a kill of the server need not be on the disk.
             .arg("--innodb-flush-log-at-trx-commit=2")
             .args(["--innodb-buffer-pool-size=64M", "--max-connections=300"])
-            .args(&self.options)
-            .current_dir(folder);
+            .args(&self.options);
         self.user.runs(&mut command);
         let mut process = Process::start(SOFTWARE.name, command, folder)?;
         let (port, id) = (self.port, process.id());

@@ -4,13 +4,13 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::process::{Process, last_lines};
+use crate::process::Process;
 use crate::shared::Shared;
 use crate::software::Software;
 use crate::user::User;
@@ -191,19 +191,9 @@ impl PostgresServer {
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
             .args(["--locale=C", "--no-sync", "--no-instructions"])
             .arg("--pgdata")
-            .arg(data(self.folder.path()))
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null());
+            .arg(data(self.folder.path()));
         self.user.runs(&mut command);
-        let output = command.output().map_err(Error::io("cannot run initdb"))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(Error::Ended {
-            name: "initdb",
-            status: output.status,
-            log: last_lines(&[output.stdout, output.stderr].concat()),
-        })
+        Process::run("initdb", command, self.folder.path(), START_LIMIT)
     }
 
     fn launch(&mut self) -> Result<(), Error> {
@@ -213,8 +203,7 @@ impl PostgresServer {
             .arg("-D")
             .arg(data(folder))
             .arg("-c")
-            .arg(format!("config_file={}", config_file(folder).display()))
-            .current_dir(folder);
+            .arg(format!("config_file={}", config_file(folder).display()));
         self.user.runs(&mut command);
         let mut process = Process::start(SOFTWARE.name, command, folder)?;
         let (port, id) = (self.port, process.id());

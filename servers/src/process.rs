@@ -5,13 +5,14 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use crate::Error;
+use crate::{Error, wait};
 
-/// How many lines of a log an error shows.
-const LOG_LINES: usize = 20;
+/// How many lines of a log an error shows. MariaDB's closing advice alone has some thirty.
+const LOG_LINES: usize = 60;
 
 /// What the watchdog runs. Its input is a pipe that only its parent holds open, so `read` ends when
 /// the parent is gone, however it went. `$1` is the group to kill, `$2` the folder to remove, if any.
@@ -98,7 +99,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`, with its output in `server.log` of `folder`.
+    /// Starts `command` in `folder`, with its output in `server.log` there.
+    ///
+    /// The folder is its temporary folder too. In a shared one, servers disturb each other: MariaDB,
+    /// for example, deletes every temporary table that it finds there at its start.
     ///
     /// # Errors
     /// If the log cannot be written or a process cannot be started.
@@ -109,6 +113,7 @@ impl Process {
         let err = out
             .try_clone()
             .map_err(Error::io("cannot share a server's log"))?;
+        command.current_dir(folder).env("TMPDIR", folder);
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         let failed = format!("cannot start {}", command.get_program().display());
         let mut child = lead_group(&mut command)
@@ -128,6 +133,24 @@ impl Process {
                 ))
             }
         }
+    }
+
+    /// Runs `command` as [`start`](Self::start) does, and waits for its end, for at most `limit`.
+    ///
+    /// # Errors
+    /// If it cannot be started, fails, or takes longer; the last two with the end of its log.
+    pub fn run(
+        name: &'static str,
+        command: Command,
+        folder: &Path,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        let mut process = Self::start(name, command, folder)?;
+        let status = wait::until_ended(&mut process, limit)?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(process.ended_with(status))
     }
 
     /// The kind of server.
@@ -182,14 +205,29 @@ impl Process {
         }
     }
 
+    /// The error that reports this end.
+    pub(crate) fn ended_with(&self, status: ExitStatus) -> Error {
+        Error::Ended {
+            name: self.name,
+            status,
+            log: self.log_tail(),
+        }
+    }
+
+    /// The error that reports that the server is not ready yet, with what the last look met.
+    pub(crate) fn not_ready(&self, waited: Duration, last: io::Error) -> Error {
+        Error::NotReady {
+            name: self.name,
+            waited,
+            last,
+            log: self.log_tail(),
+        }
+    }
+
     fn signal(&mut self, signal: Signal) -> Result<(), Error> {
         // Looked at first: the id of a process that was waited for may be somebody else's by now.
         if let Some(status) = self.ended()? {
-            return Err(Error::Ended {
-                name: self.name,
-                status,
-                log: self.log_tail(),
-            });
+            return Err(self.ended_with(status));
         }
         Group::of(&self.child)
             .signal(signal)
@@ -228,8 +266,33 @@ mod tests {
         let many: String = (0..100).map(|n| format!("{n}\n")).collect();
         let shown = last_lines(many.as_bytes());
         assert_eq!(shown.lines().count(), LOG_LINES);
-        assert!(shown.starts_with("80\n") && shown.ends_with("\n99"));
+        assert!(shown.starts_with("40\n") && shown.ends_with("\n99"));
         assert_eq!(last_lines(b""), "");
+    }
+
+    fn run(script: &str, folder: &Path, limit: Duration) -> Result<(), Error> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Process::run("Example", command, folder, limit)
+    }
+
+    #[test]
+    fn a_program_runs_in_its_folder_and_has_it_for_its_temporary_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = r#"[ "$TMPDIR" = "$(pwd -P)" ] && : > "$TMPDIR/mark""#;
+        let real = folder.path().canonicalize().unwrap();
+        run(script, &real, Duration::MAX).unwrap();
+        assert!(folder.path().join("mark").exists());
+    }
+
+    #[test]
+    fn a_program_that_fails_or_hangs_is_reported_with_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let failed = run("echo cause; exit 3", folder.path(), Duration::MAX).unwrap_err();
+        assert!(matches!(failed, Error::Ended { .. }), "{failed}");
+        assert!(failed.to_string().contains("cause"), "{failed}");
+        let hung = run("sleep 600", folder.path(), Duration::ZERO).unwrap_err();
+        assert!(matches!(hung, Error::NotReady { .. }), "{hung}");
     }
 
     #[test]

@@ -153,9 +153,7 @@ impl RedisServer {
 
     fn launch(&mut self) -> Result<(), Error> {
         let mut command = Command::new(&self.program);
-        command
-            .arg(config_file(self.folder.path()))
-            .current_dir(self.folder.path());
+        command.arg(config_file(self.folder.path()));
         let mut process = Process::start(SOFTWARE.name, command, self.folder.path())?;
         let (port, id) = (self.port, process.id());
         wait::until_ready(&mut process, START_LIMIT, || answers_as(port, id))?;

@@ -157,10 +157,7 @@ impl Sentinel {
             let port = port::free().map_err(Error::io("cannot start a sentinel"))?;
             let config = write_config(&folder, port, master)?;
             let mut command = Command::new(&program);
-            command
-                .arg(config)
-                .arg("--sentinel")
-                .current_dir(folder.path());
+            command.arg(config).arg("--sentinel");
             let mut process = Process::start("Redis Sentinel", command, folder.path())?;
             wait::until_ready(&mut process, LIMIT, || {
                 match lines_of(port, "PING")?.first() {

@@ -1,5 +1,6 @@
 //! Waiting for a server by connecting to it.
 
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -27,20 +28,24 @@ pub fn until_ready(
     loop {
         let Err(last) = probe() else { return Ok(()) };
         if let Some(status) = process.ended()? {
-            return Err(Error::Ended {
-                name: process.name(),
-                status,
-                log: process.log_tail(),
-            });
+            return Err(process.ended_with(status));
         }
         if started.elapsed() >= limit {
-            let log = process.log_tail();
-            return Err(Error::NotReady {
-                name: process.name(),
-                waited: limit,
-                last,
-                log,
-            });
+            return Err(process.not_ready(limit, last));
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Waits for the end of a program that is to do its work and end.
+pub(crate) fn until_ended(process: &mut Process, limit: Duration) -> Result<ExitStatus, Error> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = process.ended()? {
+            return Ok(status);
+        }
+        if started.elapsed() >= limit {
+            return Err(process.not_ready(limit, io::Error::other("it still runs")));
         }
         thread::sleep(PAUSE);
     }

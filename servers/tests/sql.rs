@@ -6,10 +6,15 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, test_kill_process};
 use servers::{Error, MariaDbServer, PostgresServer, install, mariadb, postgres};
+
+/// How many servers of a kind start at the same moment.
+const AT_ONCE: usize = 4;
 
 fn runs(process: u32) -> bool {
     let pid = Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
@@ -62,6 +67,31 @@ macro_rules! life {
                 install::ensure(&$software).unwrap();
                 let error = $server::start_with(&[("no-such-setting", "1")]).unwrap_err();
                 assert!(matches!(error, Error::Ended { .. }), "{error}");
+            }
+
+            #[test]
+            fn servers_that_start_at_once_do_not_disturb_each_other() {
+                install::ensure(&$software).unwrap();
+                let starts = [(); AT_ONCE].map(|()| thread::spawn($server::start));
+                let servers = starts.map(|start| start.join().unwrap().unwrap());
+                for server in &servers {
+                    server.ping().unwrap();
+                }
+            }
+
+            #[test]
+            fn what_others_keep_in_the_shared_temporary_folder_stays() {
+                install::ensure(&$software).unwrap();
+                let before = $server::start().unwrap();
+                let owner = before.folder().metadata().unwrap();
+                // Named like a temporary table of MariaDB, and owned by the servers' user.
+                let table = tempfile::Builder::new()
+                    .prefix("#sql-temptable-")
+                    .tempfile()
+                    .unwrap();
+                chown(table.path(), Some(owner.uid()), Some(owner.gid())).unwrap();
+                let _server = $server::start().unwrap();
+                assert!(table.path().exists(), "a server removed another's table");
             }
 
             #[test]
