@@ -32,6 +32,8 @@ enum Event {
 #[derive(Debug)]
 enum Outcome {
     Ended(ExitStatus),
+    /// It could not be run, or not be waited for.
+    NotRun(String),
     Interrupted(i32),
 }
 
@@ -74,7 +76,7 @@ impl Runner {
     }
 
     /// Runs the chosen steps in order, all of them even if one fails. The exit code is that of the
-    /// first that failed.
+    /// first that failed. A step whose program cannot be started has failed too.
     pub(crate) fn run(&self, steps: Vec<Step>, only: &[String]) -> Result<ExitCode> {
         let names: Vec<String> = steps.iter().map(|step| step.name.clone()).collect();
         let chosen: Vec<Step> = steps
@@ -87,18 +89,29 @@ impl Runner {
         let mut failed = Vec::new();
         for step in chosen {
             let name = step.name.clone();
-            match self.run_one(step)? {
+            match self.run_one(step) {
                 Outcome::Ended(status) if status.success() => {}
                 Outcome::Ended(status) => failed.push((name, code_of(status))),
+                Outcome::NotRun(_) => failed.push((name, NO_CODE)),
                 Outcome::Interrupted(signal) => return Ok(signalled(signal)),
             }
         }
         Ok(self.conclude(&failed))
     }
 
-    fn run_one(&self, mut step: Step) -> Result<Outcome> {
-        (self.say)(&format!("==> {}", step.name));
+    fn run_one(&self, step: Step) -> Outcome {
+        let name = step.name.clone();
+        (self.say)(&format!("==> {name}"));
         let started = Instant::now();
+        let outcome = self
+            .outcome_of(step)
+            .unwrap_or_else(|error| Outcome::NotRun(error.to_string()));
+        let (told, took) = (told(&outcome), started.elapsed());
+        (self.say)(&format!("==> {name}: {told} after {took:.1?}"));
+        outcome
+    }
+
+    fn outcome_of(&self, mut step: Step) -> Result<Outcome> {
         let program = step.command.get_program().to_owned();
         let failed = |error| format!("cannot run {}: {error}", program.display());
         let child = lead_group(&mut step.command).spawn().map_err(failed)?;
@@ -114,12 +127,6 @@ impl Runner {
         };
         // What a step left running would hold its ports, and the pipe of whoever reads the output.
         let _ = group.kill();
-        (self.say)(&format!(
-            "==> {}: {} after {:.1?}",
-            step.name,
-            told(&outcome),
-            started.elapsed()
-        ));
         Ok(outcome)
     }
 
@@ -160,6 +167,7 @@ fn told(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Ended(status) if status.success() => "ok".to_owned(),
         Outcome::Ended(status) => format!("FAILED ({status})"),
+        Outcome::NotRun(why) => format!("FAILED ({why})"),
         Outcome::Interrupted(signal) => format!("interrupted (signal {signal})"),
     }
 }
@@ -225,6 +233,20 @@ mod tests {
         ];
         let code = quiet().run(steps, &[]).unwrap();
         assert_eq!(code, ExitCode::from(3));
+        assert!(mark.exists());
+    }
+
+    #[test]
+    fn a_step_that_cannot_be_started_has_failed_and_the_rest_still_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("ran");
+        let absent = Step {
+            name: "absent".to_owned(),
+            command: Command::new(folder.path().join("absent")),
+        };
+        let last = shell("last", &format!("touch '{}'", mark.display()));
+        let code = quiet().run(vec![absent, last], &[]).unwrap();
+        assert_eq!(code, ExitCode::from(NO_CODE));
         assert!(mark.exists());
     }
 
