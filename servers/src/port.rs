@@ -1,7 +1,7 @@
 //! Free loopback ports.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use std::{io, thread};
@@ -17,6 +17,9 @@ const ATTEMPTS: u16 = 200;
 
 /// The pause before a taken port is looked at again.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long a server may take to accept a connection or to answer a question.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// A reserved loopback port: it stays its owner's while the server is down, too.
 ///
@@ -85,6 +88,15 @@ pub fn wait_until_free(port: u16, limit: Duration) {
     while is_taken(port) && started.elapsed() < limit {
         thread::sleep(PAUSE);
     }
+}
+
+/// Connects to a loopback port. Neither this nor reading nor writing takes longer than the limit.
+pub(crate) fn connect(port: u16) -> io::Result<TcpStream> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let stream = TcpStream::connect_timeout(&address, ANSWER_LIMIT)?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    stream.set_write_timeout(Some(ANSWER_LIMIT))?;
+    Ok(stream)
 }
 
 /// Random, not counted up: several test processes look for ports at the same time.
