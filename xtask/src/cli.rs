@@ -1,27 +1,33 @@
-//! The command line, read.
+//! The command line.
+
+use std::ffi::OsString;
+
+use pico_args::Arguments;
+
+use crate::Result;
 
 /// The answer to `cargo xtask help`.
 pub(crate) const HELP: &str = "\
 cargo xtask test [--only STEP]... [-- ARGUMENTS]   start the servers, run every test, stop the servers
 cargo xtask check [--only STEP]...                 formatting, lints, documentation, each feature alone
-cargo xtask soak [--seconds 60]                    load on a Redis that is killed, frozen and filled meanwhile
-cargo xtask fuzz [--seconds 60] [TARGET]...        random input, found by what code it reaches, for each target
+cargo xtask soak [--seconds 60]                    load on a Redis that is killed, paused and filled meanwhile
+cargo xtask fuzz [--seconds 60] [TARGET]...        random input, guided by the code that it reaches, for each target
 cargo xtask servers                                start the servers, print their URLs, stay until Ctrl-C
 cargo xtask help                                   this list
 
-STEP is a name as it is printed before the step runs, or its beginning. TARGET is a file in fuzz/targets.
+STEP is the name that is printed before the step runs, or the beginning of it. TARGET is a file in fuzz/targets.
 ARGUMENTS go to `cargo test`:
     cargo xtask test -- login                      tests with `login` in their names
     cargo xtask test -- -p servers                 one package
     cargo xtask test -- -- --nocapture             two more dashes: for the test programs
 
-A missing server is installed with apt-get where that needs no password; elsewhere the error says
-what to install. REDIS_SERVER_BIN, POSTGRES_BIN, MARIADB_BIN and CHROMIUM_BIN name particular
-programs. So is a missing C++ compiler, which fuzzing needs; CXX names one.";
+A missing server, or the C++ compiler that fuzzing needs, is installed with apt-get if that needs no
+password; otherwise the error says what to install. REDIS_SERVER_BIN, POSTGRES_BIN, MARIADB_BIN,
+CHROMIUM_BIN and CXX name particular programs.";
 
-/// What was asked for.
+/// What to do.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Request {
+pub(crate) enum Task {
     /// Run the tests.
     Test {
         only: Vec<String>,
@@ -29,9 +35,9 @@ pub(crate) enum Request {
     },
     /// Run everything that judges the code without running it.
     Check { only: Vec<String> },
-    /// Load a Redis while it fails, for so many seconds.
+    /// Put a failing Redis under load, for so many seconds.
     Soak(u32),
-    /// Throw random input at these targets, or at all, for so many seconds each.
+    /// Feed random input to these targets, or to all, for so many seconds each.
     Fuzz { seconds: u32, targets: Vec<String> },
     /// Keep servers up.
     Servers,
@@ -39,122 +45,114 @@ pub(crate) enum Request {
     Help,
 }
 
-impl Request {
-    /// Reads the words after `cargo xtask`; the error says what is wrong with them.
-    pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Self, String> {
-        let mut words = words.into_iter();
-        let command = words.next().unwrap_or_else(|| "help".to_owned());
-        if command == "soak" {
-            return soak(words);
-        }
-        if command == "fuzz" {
-            return fuzz(words);
-        }
-        let (only, extra) = options(words)?;
-        match command.as_str() {
-            "test" => Ok(Self::Test { only, extra }),
-            "check" if extra.is_empty() => Ok(Self::Check { only }),
-            "servers" if only.is_empty() && extra.is_empty() => Ok(Self::Servers),
-            "help" | "-h" | "--help" => Ok(Self::Help),
-            "check" | "servers" => Err(format!("`{command}` takes no such arguments")),
-            other => Err(format!("no command `{other}`")),
+impl Task {
+    /// Reads the words after `cargo xtask`.
+    pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Self> {
+        let mut words: Vec<String> = words.into_iter().collect();
+        let dashes = words.iter().position(|word| word == "--");
+        let mut extra = words.split_off(dashes.unwrap_or(words.len()));
+        let mut words = Arguments::from_vec(words.into_iter().map(OsString::from).collect());
+        let task = match words.subcommand()?.as_deref() {
+            Some("test") => Self::Test {
+                only: only(&mut words)?,
+                extra: extra.drain(..).skip(1).collect(),
+            },
+            Some("check") => Self::Check {
+                only: only(&mut words)?,
+            },
+            Some("soak") => Self::Soak(seconds(&mut words)?),
+            Some("fuzz") => Self::Fuzz {
+                seconds: seconds(&mut words)?,
+                targets: targets(&mut words)?,
+            },
+            Some("servers") => Self::Servers,
+            None if words.contains(["-h", "--help"]) => Self::Help,
+            None | Some("help") => Self::Help,
+            Some(other) => return Err(format!("unknown command `{other}`").into()),
+        };
+        let extra = extra.into_iter().map(OsString::from);
+        match words.finish().into_iter().chain(extra).next() {
+            None => Ok(task),
+            Some(word) => Err(format!("unexpected argument {}", word.display()).into()),
         }
     }
 }
 
-/// For how long: a minute, unless told otherwise.
-fn soak(mut words: impl Iterator<Item = String>) -> Result<Request, String> {
-    let told = "`soak` takes --seconds and a number";
-    match (words.next().as_deref(), words.next(), words.next()) {
-        (None, None, None) => Ok(Request::Soak(60)),
-        (Some("--seconds"), Some(number), None) => {
-            number.parse().map(Request::Soak).map_err(|_| told.into())
-        }
-        _ => Err(told.into()),
-    }
+fn only(words: &mut Arguments) -> Result<Vec<String>> {
+    Ok(words.values_from_str("--only")?)
 }
 
-/// As `soak`, and for which targets: all, unless some are named.
-fn fuzz(mut words: impl Iterator<Item = String>) -> Result<Request, String> {
-    let (mut seconds, mut targets) = (60, Vec::new());
-    while let Some(word) = words.next() {
-        if word == "--seconds" {
-            let number = words.next().and_then(|number| number.parse().ok());
-            seconds = number.ok_or("`--seconds` needs a number")?;
-        } else if word.starts_with('-') {
-            return Err(format!(
-                "`fuzz` takes --seconds and targets, and not `{word}`"
-            ));
-        } else {
-            targets.push(word);
-        }
-    }
-    Ok(Request::Fuzz { seconds, targets })
+fn seconds(words: &mut Arguments) -> Result<u32> {
+    Ok(words.opt_value_from_str("--seconds")?.unwrap_or(60))
 }
 
-/// The values of `--only`, and what follows `--`.
-fn options(mut words: impl Iterator<Item = String>) -> Result<(Vec<String>, Vec<String>), String> {
-    let mut only = Vec::new();
-    while let Some(word) = words.next() {
-        match word.as_str() {
-            "--" => return Ok((only, words.collect())),
-            "--only" => only.push(words.next().ok_or("--only needs the name of a step")?),
-            other => {
-                return Err(format!(
-                    "`{other}` is not understood; arguments for cargo test follow `--`"
-                ));
-            }
-        }
+fn targets(words: &mut Arguments) -> Result<Vec<String>> {
+    let mut targets: Vec<String> = Vec::new();
+    while let Some(target) = words.opt_free_from_str()? {
+        targets.push(target);
     }
-    Ok((only, Vec::new()))
+    match targets.iter().find(|target| target.starts_with('-')) {
+        None => Ok(targets),
+        Some(option) => Err(format!("unexpected option {option}").into()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<Request, String> {
-        Request::parse(line.split_whitespace().map(str::to_owned))
+    fn parse(line: &str) -> Result<Task> {
+        Task::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
     }
 
     #[test]
     fn commands_are_read() {
-        assert_eq!(parse(""), Ok(Request::Help));
-        assert_eq!(parse("soak"), Ok(Request::Soak(60)));
-        assert_eq!(parse("soak --seconds 5"), Ok(Request::Soak(5)));
-        assert_eq!(parse("servers"), Ok(Request::Servers));
-        let (seconds, targets) = (60, vec![]);
-        assert_eq!(parse("fuzz"), Ok(Request::Fuzz { seconds, targets }));
-        let (seconds, targets) = (5, vec!["a".into(), "b".into()]);
-        assert_eq!(
-            parse("fuzz a --seconds 5 b"),
-            Ok(Request::Fuzz { seconds, targets })
-        );
-        assert_eq!(
-            parse("check --only fmt"),
-            Ok(Request::Check {
-                only: vec!["fmt".into()]
-            })
-        );
-        assert_eq!(
-            parse("test"),
-            Ok(Request::Test {
-                only: vec![],
-                extra: vec![]
-            })
-        );
+        for (line, task) in [
+            ("", Task::Help),
+            ("--help", Task::Help),
+            ("help", Task::Help),
+            ("soak", Task::Soak(60)),
+            ("soak --seconds 5", Task::Soak(5)),
+            ("servers", Task::Servers),
+            (
+                "check --only fmt --only docs",
+                Task::Check {
+                    only: words("fmt docs"),
+                },
+            ),
+        ] {
+            assert_eq!(parse(line).unwrap(), task, "{line}");
+        }
     }
 
     #[test]
-    fn what_follows_two_dashes_is_handed_on_with_further_dashes() {
-        let extra = ["a", "--", "--nocapture"].map(str::to_owned).to_vec();
-        assert_eq!(
-            parse("test -- a -- --nocapture"),
-            Ok(Request::Test {
-                only: vec![],
-                extra
-            })
-        );
+    fn targets_are_wherever_the_seconds_leave_room() {
+        for (line, seconds, targets) in [
+            ("fuzz", 60, ""),
+            ("fuzz a", 60, "a"),
+            ("fuzz --seconds 5 a b", 5, "a b"),
+            ("fuzz a --seconds 5 b", 5, "a b"),
+        ] {
+            let targets = words(targets);
+            assert_eq!(parse(line).unwrap(), Task::Fuzz { seconds, targets });
+        }
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_passed_on_with_further_dashes() {
+        for (line, only, extra) in [
+            ("test", "", ""),
+            ("test --only x", "x", ""),
+            ("test -- a -- --nocapture", "", "a -- --nocapture"),
+            ("test --only x -- --only y", "x", "--only y"),
+        ] {
+            let (only, extra) = (words(only), words(extra));
+            assert_eq!(parse(line).unwrap(), Task::Test { only, extra });
+        }
     }
 
     #[test]
@@ -162,17 +160,19 @@ mod tests {
         for (line, named) in [
             ("tset", "tset"),
             ("test login", "login"),
-            ("check --only", "name of a step"),
-            ("servers -- x", "servers"),
-            ("soak 60", "--seconds"),
+            ("check --only", "--only"),
+            ("check -- x", "--"),
+            ("servers -- x", "--"),
+            ("servers --only x", "--only"),
+            ("soak 60", "60"),
             ("soak --seconds", "--seconds"),
-            ("soak --seconds x", "--seconds"),
+            ("soak --seconds x", "'x'"),
             ("fuzz --seconds", "--seconds"),
-            ("fuzz a --seconds b", "--seconds"),
+            ("fuzz a --seconds b", "'b'"),
             ("fuzz --only a", "--only"),
         ] {
-            let told = parse(line).unwrap_err();
-            assert!(told.contains(named), "{told}");
+            let told = parse(line).unwrap_err().to_string();
+            assert!(told.contains(named), "{line}: {told}");
         }
     }
 }
