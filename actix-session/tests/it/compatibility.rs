@@ -1,0 +1,576 @@
+//! What applications and stores written for the published crate rely on.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+};
+
+use actix_session::{
+    Session, SessionExt as _, SessionMiddleware, SessionStatus,
+    config::{
+        BrowserSession, CookieContentSecurity, PersistentSession, SessionMiddlewareBuilder,
+        TtlExtensionPolicy,
+    },
+    storage::{
+        CookieSessionStore, Gone, LoadError, SaveError, SessionKey, SessionStore, UpdateError,
+        generate_session_key,
+    },
+};
+use actix_web::{
+    App, HttpResponse,
+    cookie::{Key, SameSite, time::Duration},
+    guard,
+    test::{TestRequest, init_service},
+    web,
+};
+use redis::AsyncCommands as _;
+
+use crate::support::{Answer, Bench, Browser, DETAIL, Memory, Redis, Site, Spy, on_each_store};
+
+on_each_store! {
+    the_five_methods,
+    an_update_of_a_missing_record_is_gone,
+    a_wrapper_of_five_methods_keeps_what_the_library_knows,
+}
+
+const MODES: [CookieContentSecurity; 2] = [
+    CookieContentSecurity::Private,
+    CookieContentSecurity::Signed,
+];
+
+type Builder<S> = SessionMiddlewareBuilder<S>;
+
+/// Runs a test with every store and content security. The flag says whether what ended is known to
+/// have ended: a cookie is all that a cookie store has.
+macro_rules! with_every_store {
+    ($test:ident) => {
+        #[actix_web::test]
+        async fn $test() {
+            for security in MODES {
+                let cookie = || {
+                    SessionMiddleware::builder(CookieSessionStore::default(), Key::from(&[7; 64]))
+                        .cookie_content_security(security)
+                };
+                workflows::$test(cookie, false).await;
+                let memory = Memory::start().await;
+                let builder = || memory.middleware().cookie_content_security(security);
+                workflows::$test(builder, true).await;
+                let redis = Redis::start().await;
+                let builder = || redis.middleware().cookie_content_security(security);
+                workflows::$test(builder, true).await;
+                let custom = FiveMethods::default();
+                let builder = || {
+                    SessionMiddleware::builder(custom.clone(), Key::from(&[7; 64]))
+                        .cookie_content_security(security)
+                };
+                workflows::$test(builder, true).await;
+            }
+        }
+    };
+}
+
+with_every_store!(a_cookie_has_the_configured_attributes);
+with_every_store!(a_max_age_is_refreshed_by_changes);
+with_every_store!(a_max_age_is_refreshed_by_every_request);
+with_every_store!(a_user_comes_shops_logs_in_and_leaves);
+with_every_store!(a_guard_sees_the_session);
+
+mod workflows {
+    use super::*;
+
+    async fn browser<S: SessionStore + 'static>(builder: Builder<S>) -> Browser {
+        Browser::new(Site::new(builder.build()).await)
+    }
+
+    fn write(session: &Session) {
+        session.update_or("n", 1, |n: u32| n + 1).unwrap();
+    }
+
+    pub(super) async fn a_cookie_has_the_configured_attributes<S: SessionStore + 'static>(
+        builder: impl Fn() -> Builder<S>,
+        _: bool,
+    ) {
+        let visitor = browser(builder()).await;
+        let set = visitor.visit(write).await;
+        let removal = visitor.visit(Session::purge).await;
+        for (answer, max_age) in [(&set, None), (&removal, Some(Duration::ZERO))] {
+            let cookie = answer.cookie().unwrap();
+            assert_eq!((cookie.name(), cookie.path()), ("id", Some("/")));
+            assert_eq!((cookie.domain(), cookie.max_age()), (None, max_age));
+            assert_eq!(
+                (cookie.secure(), cookie.http_only()),
+                (Some(true), Some(true))
+            );
+            assert_eq!(cookie.same_site(), Some(SameSite::Lax));
+        }
+        let own = builder()
+            .cookie_name("shop session".to_owned())
+            .cookie_path("/shop".to_owned())
+            .cookie_domain(Some("localhost".to_owned()))
+            .cookie_secure(false)
+            .cookie_http_only(false)
+            .cookie_same_site(SameSite::None);
+        let visitor = browser(own).await;
+        let set = visitor.visit(write).await;
+        assert_eq!(visitor.number("n").await, Some(1));
+        let removal = visitor.visit(Session::purge).await;
+        removal.assert_removes_cookie();
+        for answer in [&set, &removal] {
+            let cookie = answer.cookie().unwrap();
+            assert_eq!(
+                (cookie.name(), cookie.path()),
+                ("shop%20session", Some("/shop"))
+            );
+            assert_eq!(cookie.domain(), Some("localhost"));
+            assert_eq!((cookie.secure(), cookie.http_only()), (None, None));
+            assert_eq!(cookie.same_site(), Some(SameSite::None));
+        }
+        assert_eq!(visitor.cookie("shop%20session"), None);
+    }
+
+    fn minute(policy: TtlExtensionPolicy) -> PersistentSession {
+        PersistentSession::default()
+            .session_ttl(Duration::seconds(60))
+            .session_ttl_extension_policy(policy)
+    }
+
+    pub(super) async fn a_max_age_is_refreshed_by_changes<S: SessionStore + 'static>(
+        builder: impl Fn() -> Builder<S>,
+        _: bool,
+    ) {
+        let lifecycle = minute(TtlExtensionPolicy::OnStateChanges);
+        let visitor = browser(builder().session_lifecycle(lifecycle)).await;
+        assert_eq!(visitor.visit(write).await.max_age(), Some(60));
+        visitor.visit(|_| ()).await.assert_ok().assert_no_cookie();
+        assert_eq!(visitor.visit(write).await.max_age(), Some(60));
+        assert_eq!(visitor.visit(Session::renew).await.max_age(), Some(60));
+    }
+
+    pub(super) async fn a_max_age_is_refreshed_by_every_request<S: SessionStore + 'static>(
+        builder: impl Fn() -> Builder<S>,
+        _: bool,
+    ) {
+        let lifecycle = minute(TtlExtensionPolicy::OnEveryRequest);
+        let visitor = browser(builder().session_lifecycle(lifecycle)).await;
+        visitor.visit(|_| ()).await.assert_ok().assert_no_cookie();
+        assert_eq!(visitor.visit(write).await.max_age(), Some(60));
+        assert_eq!(visitor.visit(|_| ()).await.max_age(), Some(60));
+        let browser_session = BrowserSession::default()
+            .state_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+        let visitor = browser(builder().session_lifecycle(browser_session)).await;
+        assert_eq!(visitor.visit(write).await.max_age(), None);
+        visitor.visit(|_| ()).await.assert_ok();
+        assert_eq!(visitor.number("n").await, Some(1));
+    }
+
+    pub(super) async fn a_user_comes_shops_logs_in_and_leaves<S: SessionStore + 'static>(
+        builder: impl Fn() -> Builder<S>,
+        ends_are_known: bool,
+    ) {
+        let week = PersistentSession::default().session_ttl(Duration::days(7));
+        let visitor = browser(builder().session_lifecycle(week)).await;
+        let user = async |browser: &Browser| {
+            let mut user = None;
+            let read = |s: &Session| user = s.get::<String>("user_id").unwrap();
+            browser.visit(read).await.assert_ok();
+            user
+        };
+        visitor.visit(|_| ()).await.assert_ok().assert_no_cookie();
+        let first = visitor.visit(write).await;
+        assert_eq!(first.max_age(), Some(7 * 86_400));
+        visitor.visit(|_| ()).await.assert_ok().assert_no_cookie();
+        assert_eq!(visitor.visit(write).await.max_age(), first.max_age());
+        assert_eq!(visitor.number("n").await, Some(2));
+
+        let guest = visitor.fork();
+        let login = |s: &Session| {
+            s.insert("user_id", "ferris").unwrap();
+            s.renew();
+            assert_eq!(s.get::<u32>("n").unwrap(), Some(2));
+        };
+        visitor.visit(login).await.assert_ok().assert_sets_cookie();
+        assert_ne!(visitor.value(), guest.value());
+        assert_eq!(user(&visitor).await.as_deref(), Some("ferris"));
+        visitor.visit(write).await.assert_ok();
+        assert_eq!(visitor.number("n").await, Some(3));
+
+        let read = guest.visit(|_| ()).await;
+        read.assert_ok().assert_no_cookie();
+        assert_eq!(user(&guest).await, None);
+        let old = (!ends_are_known).then_some(2);
+        assert_eq!(guest.number("n").await, old);
+
+        let logged_in = visitor.fork();
+        let removal = visitor.visit(Session::purge).await;
+        removal.assert_ok().assert_removes_cookie();
+        assert_eq!(removal.cookie().unwrap().path(), Some("/"));
+        visitor.visit(|_| ()).await.assert_ok().assert_no_cookie();
+        assert!(visitor.is_nobody().await);
+        assert_eq!(logged_in.is_nobody().await, ends_are_known);
+    }
+
+    pub(super) async fn a_guard_sees_the_session<S: SessionStore + 'static>(
+        builder: impl Fn() -> Builder<S>,
+        _: bool,
+    ) {
+        let members = guard::fn_guard(|ctx| {
+            let user = ctx.get_session().get::<String>("user_id");
+            user.unwrap().is_some()
+        });
+        let app = App::new()
+            .wrap(builder().build())
+            .service(
+                web::scope("/members")
+                    .guard(members)
+                    .default_service(web::to(crate::support::stop)),
+            )
+            .route("/login", web::to(crate::support::stop));
+        let visitor = Browser::new(Site::of(init_service(app).await));
+        let mut inside = false;
+        let answer = visitor.visit_path("/members/", |_| inside = true).await;
+        assert_eq!((answer.status.as_u16(), inside), (404, false));
+        let login = |s: &Session| s.insert("user_id", "ferris").unwrap();
+        visitor
+            .visit_path("/login", login)
+            .await
+            .assert_sets_cookie();
+        let answer = visitor.visit_path("/members/", |_| inside = true).await;
+        answer.assert_ok();
+        assert!(inside);
+    }
+}
+
+/// A store as somebody wrote it for the published crate: five methods on a map.
+#[derive(Clone, Default)]
+struct FiveMethods(Rc<RefCell<HashMap<String, State>>>);
+
+type State = HashMap<String, String>;
+
+impl SessionStore for FiveMethods {
+    async fn load(&self, session_key: &SessionKey) -> Result<Option<State>, LoadError> {
+        Ok(self.0.borrow().get(session_key.as_ref()).cloned())
+    }
+
+    async fn save(&self, session_state: State, _ttl: &Duration) -> Result<SessionKey, SaveError> {
+        let key = generate_session_key();
+        let name = key.as_ref().to_owned();
+        self.0.borrow_mut().insert(name, session_state);
+        Ok(key)
+    }
+
+    async fn update(
+        &self,
+        session_key: SessionKey,
+        session_state: State,
+        ttl: &Duration,
+    ) -> Result<SessionKey, UpdateError> {
+        let known = self.0.borrow().contains_key(session_key.as_ref());
+        if !known {
+            // As the published Redis store does.
+            let saved = self.save(session_state, ttl).await;
+            return saved.map_err(|error| UpdateError::Other(error.into()));
+        }
+        let name = session_key.as_ref().to_owned();
+        self.0.borrow_mut().insert(name, session_state);
+        Ok(session_key)
+    }
+
+    async fn update_ttl(&self, _: &SessionKey, _ttl: &Duration) -> Result<(), anyhow::Error> {
+        Ok(())
+    }
+
+    async fn delete(&self, session_key: &SessionKey) -> Result<(), anyhow::Error> {
+        self.0.borrow_mut().remove(session_key.as_ref());
+        Ok(())
+    }
+}
+
+async fn custom<S: SessionStore + 'static>(store: S) -> Browser {
+    let builder = SessionMiddleware::builder(store, Key::generate());
+    Browser::new(Site::new(builder.build()).await)
+}
+
+#[actix_web::test]
+async fn a_store_of_five_methods_brings_nothing_back() {
+    let store = FiveMethods::default();
+    let browser = custom(store.clone()).await;
+    let login = |s: &Session| {
+        s.insert("a", 1).unwrap();
+        s.login("user-42").unwrap();
+    };
+    browser.visit(login).await.assert_sets_cookie();
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+    let (writes, renews) = (browser.begin().await, browser.begin().await);
+    browser.visit(Session::purge).await.assert_removes_cookie();
+    writes.insert("late", 1).unwrap();
+    renews.insert("late", 1).unwrap();
+    renews.renew();
+    for late in [writes, renews] {
+        late.finish().await.assert_ok().assert_no_cookie();
+        assert_eq!(store.0.borrow().len(), 0);
+    }
+}
+
+/// Somebody ends the session between a commit's look and its write.
+#[derive(Clone, Default)]
+struct Racing {
+    inner: FiveMethods,
+    ends_before_update: Rc<Cell<bool>>,
+}
+
+impl SessionStore for Racing {
+    async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
+        self.inner.load(key).await
+    }
+
+    async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
+        self.inner.save(state, ttl).await
+    }
+
+    async fn update(
+        &self,
+        key: SessionKey,
+        state: State,
+        ttl: &Duration,
+    ) -> Result<SessionKey, UpdateError> {
+        if self.ends_before_update.get() {
+            self.inner.delete(&key).await.unwrap();
+        }
+        self.inner.update(key, state, ttl).await
+    }
+
+    async fn update_ttl(&self, key: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
+        self.inner.update_ttl(key, ttl).await
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
+        self.inner.delete(key).await
+    }
+}
+
+#[actix_web::test]
+async fn what_a_published_store_saves_anew_is_deleted_again() {
+    let store = Racing::default();
+    let browser = custom(store.clone()).await;
+    browser
+        .visit(|s| s.insert("a", 1).unwrap())
+        .await
+        .assert_sets_cookie();
+    store.ends_before_update.set(true);
+    let answer = browser.visit(|s| s.insert("a", 2).unwrap()).await;
+    answer.assert_ok().assert_no_cookie();
+    assert_eq!(store.inner.0.borrow().len(), 0);
+}
+
+async fn the_five_methods(bench: impl Bench) {
+    let store = bench.store();
+    let ttl = Duration::seconds(60);
+    let state = |n: u32| HashMap::from([("n".to_owned(), n.to_string())]);
+    let entries = |loaded: Option<State>| loaded.map(|state| state["n"].clone());
+    let missing = generate_session_key();
+    assert!(store.load(&missing).await.unwrap().is_none());
+    store.delete(&missing).await.unwrap();
+    store.update_ttl(&missing, &ttl).await.unwrap();
+    assert!(store.load(&missing).await.unwrap().is_none());
+
+    let key = store.save(state(1), &ttl).await.unwrap();
+    assert_eq!(
+        entries(store.load(&key).await.unwrap()).as_deref(),
+        Some("1")
+    );
+    let other = store.save(state(9), &ttl).await.unwrap();
+    assert_ne!(key.as_ref(), other.as_ref());
+    let same: SessionKey = key.as_ref().to_owned().try_into().unwrap();
+    let answer = store.update(same, state(2), &ttl).await.unwrap();
+    assert_eq!(answer.as_ref(), key.as_ref());
+    assert_eq!(
+        entries(store.load(&key).await.unwrap()).as_deref(),
+        Some("2")
+    );
+    store
+        .update_ttl(&key, &Duration::seconds(120))
+        .await
+        .unwrap();
+    // A time of nothing would end it, which is not what the name says.
+    for ttl in [Duration::ZERO, Duration::seconds(-1)] {
+        assert!(store.update_ttl(&key, &ttl).await.is_err());
+    }
+    assert_eq!(
+        entries(store.load(&key).await.unwrap()).as_deref(),
+        Some("2")
+    );
+    store.delete(&key).await.unwrap();
+    assert!(store.load(&key).await.unwrap().is_none());
+    assert_eq!(bench.dump().await.records().len(), 1, "the other one");
+}
+
+/// The one meant difference: the published stores save the state under a new key.
+async fn an_update_of_a_missing_record_is_gone(bench: impl Bench) {
+    let store = bench.store();
+    let ttl = Duration::seconds(60);
+    let state = || HashMap::from([("n".to_owned(), "1".to_owned())]);
+    let is_gone = |result: Result<SessionKey, UpdateError>| matches!(result, Err(UpdateError::Other(error)) if error.is::<Gone>());
+    let never = generate_session_key();
+    assert!(is_gone(store.update(never, state(), &ttl).await));
+    let ended = store.save(state(), &ttl).await.unwrap();
+    store.delete(&ended).await.unwrap();
+    assert!(is_gone(store.update(ended, state(), &ttl).await));
+    assert_eq!(bench.dump().await.0.len(), 0);
+}
+
+/// A logging wrapper, say, that knows of five methods alone.
+struct Wrapper<S>(S);
+
+impl<S: SessionStore> SessionStore for Wrapper<S> {
+    async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
+        self.0.load(key).await
+    }
+
+    async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
+        self.0.save(state, ttl).await
+    }
+
+    async fn update(
+        &self,
+        key: SessionKey,
+        state: State,
+        ttl: &Duration,
+    ) -> Result<SessionKey, UpdateError> {
+        self.0.update(key, state, ttl).await
+    }
+
+    async fn update_ttl(&self, key: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
+        self.0.update_ttl(key, ttl).await
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
+        self.0.delete(key).await
+    }
+}
+
+async fn a_wrapper_of_five_methods_keeps_what_the_library_knows(bench: impl Bench) {
+    let builder = SessionMiddleware::builder(Wrapper(bench.store()), bench.key().clone())
+        .clock(bench.clock().clone())
+        .absolute_timeout(Duration::hours(1));
+    let browser = bench.browser_of(builder).await;
+    let login = |s: &Session| {
+        s.login("user-42").unwrap();
+        s.set_ttl(Duration::minutes(50));
+    };
+    browser.visit(login).await.assert_sets_cookie();
+    bench
+        .clock()
+        .advance(std::time::Duration::from_secs(40 * 60));
+    let late = browser.begin().await;
+    let answer = browser.visit(|s| s.insert("n", 1).unwrap()).await;
+    assert_eq!(answer.max_age(), Some(20 * 60));
+    // Not atomic, but merged with what is there.
+    late.insert("late", 1).unwrap();
+    late.finish().await.assert_ok();
+    assert_eq!(bench.dump().await.only().len(), 2);
+    // The same record through the store itself.
+    let direct = browser.at(Site::new(bench.middleware().build()).await);
+    assert_eq!(direct.principal().await.as_deref(), Some("user-42"));
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+    bench
+        .clock()
+        .advance(std::time::Duration::from_secs(20 * 60));
+    assert!(browser.is_nobody().await);
+}
+
+async fn opaque(answer: Answer) {
+    answer.assert_opaque();
+    assert!(answer.failed, "an error of the service, as published");
+    let shown = format!("{:?}{:?}", answer.headers, answer.body);
+    assert!(!shown.contains(DETAIL));
+}
+
+#[actix_web::test]
+async fn what_a_store_says_when_it_fails_is_for_the_log() {
+    let spy = Spy::new(FiveMethods::default());
+    // The wrapper leaves the other methods to their bodies, which call these.
+    let browser = custom(Wrapper(spy.clone())).await;
+    let write = |s: &Session| s.update_or("n", 1, |n: u32| n + 1).unwrap();
+    spy.refuse(&["save"]);
+    opaque(browser.visit(write).await).await;
+    spy.refuse(&[]);
+    browser.visit(write).await.assert_sets_cookie();
+    type Act = fn(&Session);
+    let acts: [(&'static str, Act); 4] = [
+        ("load", |_| ()),
+        ("update", write),
+        ("delete", Session::purge),
+        ("delete", Session::renew),
+    ];
+    for (method, act) in acts {
+        spy.refuse(&[method]);
+        opaque(browser.visit(act).await).await;
+        spy.refuse(&[]);
+        assert_eq!(browser.number("n").await, Some(1), "{method}");
+    }
+}
+
+#[actix_web::test]
+async fn what_cannot_be_decoded_is_told_by_load() {
+    let bench = Redis::start().await;
+    let store = bench.store();
+    let key = generate_session_key();
+    let mut connection = bench.connection.clone();
+    let name = format!("{}{}", bench.prefix, key.as_ref());
+    let _: () = connection.set(&name, "random-thing").await.unwrap();
+    let loaded = store.load(&key).await;
+    assert!(matches!(loaded, Err(LoadError::Deserialization(_))));
+    let _: () = connection.del(&name).await.unwrap();
+}
+
+#[actix_web::test]
+async fn a_session_of_a_bare_request() {
+    let req = TestRequest::default().to_srv_request();
+    let session = req.get_session();
+    assert_eq!(session.status(), SessionStatus::Unchanged);
+    session.insert("a", "value").unwrap();
+    assert_eq!(session.status(), SessionStatus::Changed);
+    assert_eq!(
+        session.get::<String>("a").unwrap().as_deref(),
+        Some("value")
+    );
+    session.insert("b", 1).unwrap();
+    assert_eq!(
+        session.remove_as::<String>("a"),
+        Some(Ok("value".to_owned()))
+    );
+    session.insert("c", "text").unwrap();
+    assert_eq!(
+        session.remove_as::<u8>("c"),
+        Some(Err("\"text\"".to_owned()))
+    );
+    session.renew();
+    session.insert("d", 1).unwrap();
+    session.remove("d");
+    session.clear();
+    assert_eq!(session.status(), SessionStatus::Renewed);
+    session.insert("b", 2).unwrap();
+    let res = req.into_response(HttpResponse::Ok().finish());
+    let entries: Vec<_> = res.get_session().entries().clone().into_iter().collect();
+    assert_eq!(entries, [("b".to_owned(), "2".to_owned())]);
+    session.purge();
+    assert_eq!(session.status(), SessionStatus::Purged);
+    session.renew();
+    assert_eq!(session.status(), SessionStatus::Purged);
+}
+
+#[actix_web::test]
+async fn what_a_bare_session_updates() {
+    let session = TestRequest::default().to_srv_request().get_session();
+    session.update("n", |n: u32| n + 1).unwrap();
+    assert_eq!(session.status(), SessionStatus::Unchanged);
+    session.update_or("n", 1, |n: u32| n + 1).unwrap();
+    assert_eq!(session.status(), SessionStatus::Changed);
+    session.update_or("n", 1, |n: u32| n + 1).unwrap();
+    session.update("n", |n: u32| n * 10).unwrap();
+    assert_eq!(session.get("n").unwrap(), Some(20));
+    assert!(session.update("n", |text: String| text).is_err());
+    assert_eq!(session.get("n").unwrap(), Some(20));
+}

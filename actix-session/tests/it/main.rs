@@ -1,0 +1,30 @@
+//! The integration tests: one program, a module a topic.
+//!
+//! A function that no test calls is dead code, hence an error of the lints: this is how a generic
+//! test that no list names is found.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed, and what it prints is for whoever looks"
+)]
+
+mod attacks;
+mod compatibility;
+mod concurrency;
+mod cookies;
+mod expiry;
+mod histories;
+mod logout;
+mod redis_actor;
+mod redis_cluster;
+mod redis_conn;
+mod redis_faults;
+mod redis_sentinel;
+mod redis_soak;
+mod renewals;
+mod revocation;
+mod sql_faults;
+mod sql_stores;
+mod support;
+mod without_response;

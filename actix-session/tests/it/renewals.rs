@@ -1,0 +1,601 @@
+//! Renewals: one atomic step, what forwards through their marks, and what never does.
+
+use std::time::Duration;
+
+use actix_session::SessionMiddleware;
+use actix_web::cookie::time::Duration as CookieDuration;
+use servers::RedisServer;
+
+use crate::support::{Bench, Browser, Redis, Spy, expected, on_each_store};
+
+on_each_store! {
+    a_renewal_moves_the_record_and_leaves_a_mark,
+    a_renewal_takes_along_what_others_committed,
+    what_did_not_change_meanwhile_lands_behind_the_mark,
+    a_modify_runs_on_what_lies_behind_the_mark,
+    a_forwarded_request_is_one_or_not_at_all_behind_a_login,
+    a_commit_follows_several_marks,
+    what_never_travels_does_not,
+    a_guests_cart_follows_into_the_login,
+    nothing_follows_into_another_persons_session,
+    nothing_follows_a_renewal_that_cleared,
+    a_late_plain_write_with_the_old_key_is_dropped,
+    ten_seconds_after_the_renewal_a_write_makes_a_session,
+    a_late_login_with_the_old_key_makes_a_session,
+    a_late_renewal_with_the_old_key_makes_one_unless_somebody_is_logged_in,
+    a_double_clicked_login_is_logged_in_by_its_own_changes,
+    a_planted_key_opens_nothing_after_the_login,
+    a_planted_key_in_flight_changes_nothing_of_the_login,
+    two_renewals_of_a_guest_are_one_and_its_own_changes,
+    two_renewals_of_somebody_are_one,
+    what_was_purged_is_not_copied_by_a_login_that_came_before,
+    a_refused_renewal_leaves_the_old_session_working,
+    a_renewal_without_a_session_makes_none,
+    every_key_is_new,
+}
+
+async fn guest(bench: &impl Bench) -> Browser {
+    let browser = bench.browser().await;
+    fill(&browser).await;
+    browser
+}
+
+async fn fill(browser: &Browser) {
+    let answer = browser
+        .visit(|s| {
+            for name in ["a", "b", "c"] {
+                s.insert(name, 1).unwrap();
+            }
+        })
+        .await;
+    answer.assert_ok().assert_sets_cookie();
+}
+
+async fn logged_in(bench: &impl Bench) -> Browser {
+    let browser = guest(bench).await;
+    let answer = browser.visit(|s| s.login("user-42").unwrap()).await;
+    answer.assert_ok().assert_sets_cookie();
+    browser
+}
+
+async fn renew(browser: &Browser) {
+    let answer = browser.visit(|s| s.renew()).await;
+    answer.assert_ok().assert_sets_cookie();
+}
+
+async fn a_renewal_moves_the_record_and_leaves_a_mark(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let old = browser.fork();
+    let answer = browser
+        .visit(|s| {
+            s.insert("a", 2).unwrap();
+            s.remove("b");
+            s.renew();
+            // A change after it is no reason to forget it.
+            s.insert("d", 3).unwrap();
+        })
+        .await;
+    answer.assert_ok().assert_sets_cookie();
+    assert_ne!(browser.value(), old.value());
+    let dump = bench.dump().await;
+    assert_eq!(dump.only(), expected(&[("a", "2"), ("c", "1"), ("d", "3")]));
+    assert_eq!(dump.marks(), 1);
+    assert!(old.is_nobody().await);
+    assert_eq!(browser.number("a").await, Some(2));
+    // To load a mark removes no cookie: the newer one may be in the browser.
+    old.visit(|_| ()).await.assert_ok().assert_no_cookie();
+}
+
+async fn a_renewal_takes_along_what_others_committed(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let renews = browser.begin().await;
+    let other = |s: &actix_session::Session| {
+        s.insert("a", 5).unwrap();
+        s.remove("b");
+        s.insert("n", 1).unwrap();
+    };
+    browser.visit(other).await.assert_ok();
+    renews.renew();
+    renews.insert("own", 1).unwrap();
+    renews
+        .modify("n", |n: Option<u8>| Some(n.unwrap_or(0) + 1))
+        .unwrap();
+    renews.finish().await.assert_ok().assert_sets_cookie();
+    assert_eq!(
+        bench.dump().await.only(),
+        expected(&[("a", "5"), ("c", "1"), ("n", "2"), ("own", "1")])
+    );
+}
+
+async fn what_did_not_change_meanwhile_lands_behind_the_mark(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let (late, remover) = (browser.begin().await, browser.begin().await);
+    let answer = browser
+        .visit(|s| {
+            s.insert("a", 2).unwrap();
+            s.insert("fresh", 2).unwrap();
+            s.renew();
+        })
+        .await;
+    answer.assert_sets_cookie();
+    for name in ["a", "b", "new", "fresh"] {
+        late.insert(name, 3).unwrap();
+    }
+    remover.remove("a");
+    remover.remove("c");
+    late.finish().await.assert_ok().assert_no_cookie();
+    remover.finish().await.assert_ok().assert_no_cookie();
+    assert_eq!(
+        bench.dump().await.only(),
+        expected(&[("a", "2"), ("b", "3"), ("fresh", "2"), ("new", "3")])
+    );
+}
+
+async fn a_modify_runs_on_what_lies_behind_the_mark(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let late = browser.begin().await;
+    let answer = browser
+        .visit(|s| {
+            s.insert("a", 10).unwrap();
+            s.renew();
+        })
+        .await;
+    answer.assert_sets_cookie();
+    late.modify("a", |n: Option<u8>| Some(n.unwrap_or(0) + 1))
+        .unwrap();
+    assert_eq!(late.get::<u8>("a").unwrap(), Some(2));
+    late.finish().await.assert_ok().assert_no_cookie();
+    assert_eq!(bench.dump().await.only()["a"], "11");
+}
+
+async fn a_forwarded_request_is_one_or_not_at_all_behind_a_login(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let (same, other) = (browser.begin().await, browser.begin().await);
+    let answer = browser
+        .visit(|s| {
+            s.insert("a", 10).unwrap();
+            s.login("user-42").unwrap();
+        })
+        .await;
+    answer.assert_sets_cookie();
+    let plus_one = |n: Option<u8>| Some(n.unwrap_or(0) + 1);
+    same.modify("b", plus_one).unwrap();
+    other.modify("a", plus_one).unwrap();
+    other.insert("beside", 1).unwrap();
+    same.finish().await.assert_ok().assert_no_cookie();
+    other.finish().await.assert_ok().assert_no_cookie();
+    assert_eq!(
+        bench.dump().await.only(),
+        expected(&[("a", "10"), ("b", "2"), ("c", "1")])
+    );
+}
+
+async fn a_commit_follows_several_marks(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let late = browser.begin().await;
+    for _ in 0..5 {
+        renew(&browser).await;
+    }
+    late.insert("new", 1).unwrap();
+    late.finish().await.assert_ok().assert_no_cookie();
+    assert_eq!(bench.dump().await.only()["new"], "1");
+    assert_eq!(browser.number("new").await, Some(1));
+}
+
+async fn what_never_travels_does_not(bench: impl Bench) {
+    let browser = logged_in(&bench).await;
+    let (ttl, renewer, step_up) = (
+        browser.begin().await,
+        browser.begin().await,
+        browser.begin().await,
+    );
+    renew(&browser).await;
+    let before = bench.dump().await.sorted();
+    ttl.set_ttl(CookieDuration::days(30));
+    renewer.insert("from-renewer", 1).unwrap();
+    renewer.renew();
+    step_up.insert("from-step-up", 1).unwrap();
+    step_up.reauthenticated().unwrap();
+    for late in [ttl, renewer, step_up] {
+        late.finish().await.assert_ok().assert_no_cookie();
+        assert_eq!(bench.dump().await.sorted(), before);
+    }
+}
+
+async fn a_guests_cart_follows_into_the_login(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let late = browser.begin().await;
+    browser.visit(|s| s.login("user-42").unwrap()).await;
+    late.insert("basket", 1).unwrap();
+    late.finish().await.assert_ok().assert_no_cookie();
+    assert_eq!(bench.dump().await.only()["basket"], "1");
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+}
+
+async fn nothing_follows_into_another_persons_session(bench: impl Bench) {
+    let browser = logged_in(&bench).await;
+    let old = browser.fork();
+    let (writer, counter, clears) = (
+        browser.begin().await,
+        browser.begin().await,
+        browser.begin().await,
+    );
+    let answer = browser
+        .visit(|s| {
+            s.login("user-7").unwrap();
+            assert!(s.is_empty(), "what is another person's is not shown");
+        })
+        .await;
+    answer.assert_sets_cookie();
+    let before = bench.dump().await.sorted();
+    assert_eq!(before.only().len(), 0, "nor kept");
+    writer.insert("draft", 1).unwrap();
+    counter.modify("n", |_: Option<u8>| Some(1)).unwrap();
+    clears.clear();
+    for late in [writer, counter, clears] {
+        late.finish().await.assert_ok().assert_no_cookie();
+        assert_eq!(bench.dump().await.sorted(), before);
+    }
+    // Nor does a logout by who comes with the old key, and loads no more than the mark.
+    let answer = old.visit(actix_session::Session::clear).await;
+    answer.assert_ok().assert_no_cookie();
+    assert_eq!(bench.dump().await.sorted(), before);
+    assert_eq!(browser.principal().await.as_deref(), Some("user-7"));
+}
+
+async fn nothing_follows_a_renewal_that_cleared(bench: impl Bench) {
+    let browser = logged_in(&bench).await;
+    let late = browser.begin().await;
+    let answer = browser
+        .visit(|s| {
+            s.clear();
+            s.renew();
+        })
+        .await;
+    answer.assert_sets_cookie();
+    late.insert("draft", 1).unwrap();
+    late.finish().await.assert_ok().assert_no_cookie();
+    let dump = bench.dump().await;
+    assert_eq!(dump.only().len(), 0);
+    assert!(!dump.holds("user-42"));
+}
+
+async fn a_late_plain_write_with_the_old_key_is_dropped(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let old = browser.fork();
+    browser.visit(|s| s.login("user-42").unwrap()).await;
+    let before = bench.dump().await.sorted();
+    bench.clock().advance(Duration::from_millis(9_999));
+    let flash = |s: &actix_session::Session| s.insert("flash", 1).unwrap();
+    old.visit(flash).await.assert_ok().assert_no_cookie();
+    let count = |s: &actix_session::Session| s.modify("n", |_: Option<u8>| Some(1)).unwrap();
+    old.visit(count).await.assert_ok().assert_no_cookie();
+    let bare = old.visit(|s| s.renew()).await;
+    bare.assert_ok().assert_no_cookie();
+    assert_eq!(bench.dump().await.sorted(), before);
+}
+
+async fn ten_seconds_after_the_renewal_a_write_makes_a_session(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let old = browser.fork();
+    browser.visit(|s| s.login("user-42").unwrap()).await;
+    bench.clock().advance(Duration::from_secs(10));
+    // Reading makes none.
+    old.visit(|_| ()).await.assert_ok().assert_no_cookie();
+    assert_eq!(bench.dump().await.records().len(), 1);
+    let answer = old.visit(|s| s.insert("form", 1).unwrap()).await;
+    answer.assert_ok().assert_sets_cookie();
+    let records = bench.dump().await.records();
+    assert_eq!(records.len(), 2);
+    assert!(records.contains(&expected(&[("form", "1")])), "{records:?}");
+    assert_eq!(old.principal().await, None);
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+}
+
+async fn a_late_login_with_the_old_key_makes_a_session(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let old = browser.fork();
+    browser.visit(|s| s.login("user-42").unwrap()).await;
+    let answer = old
+        .visit(|s| {
+            s.insert("own", 1).unwrap();
+            s.login("user-42").unwrap();
+        })
+        .await;
+    answer.assert_ok().assert_sets_cookie();
+    assert_eq!(old.principal().await.as_deref(), Some("user-42"));
+    let records = bench.dump().await.records();
+    assert_eq!(records.len(), 2);
+    assert!(records.contains(&expected(&[("own", "1")])), "{records:?}");
+}
+
+async fn a_late_renewal_with_the_old_key_makes_one_unless_somebody_is_logged_in(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let first = browser.fork();
+    renew(&browser).await;
+    let second = browser.fork();
+    let renewal = |s: &actix_session::Session| {
+        s.insert("own", 1).unwrap();
+        s.renew();
+    };
+    first.fork().visit(renewal).await.assert_sets_cookie();
+    let records = bench.dump().await.records();
+    assert_eq!(records.len(), 2);
+    assert!(records.contains(&expected(&[("own", "1")])), "{records:?}");
+    browser.visit(|s| s.login("user-42").unwrap()).await;
+    let before = bench.dump().await.sorted();
+    for old in [first, second] {
+        old.visit(renewal).await.assert_ok().assert_no_cookie();
+        assert_eq!(bench.dump().await.sorted(), before);
+    }
+}
+
+async fn a_double_clicked_login_is_logged_in_by_its_own_changes(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let (first, second) = (browser.begin().await, browser.begin().await);
+    for click in [&first, &second] {
+        click.login("user-42").unwrap();
+        click.insert("own", 1).unwrap();
+    }
+    first.finish().await.assert_ok().assert_sets_cookie();
+    let first = browser.fork();
+    second.finish().await.assert_ok().assert_sets_cookie();
+    let dump = bench.dump().await;
+    let mut records = dump.records();
+    records.sort_by_key(|record| record.len());
+    assert_eq!(records[0], expected(&[("own", "1")]));
+    assert_eq!(
+        records[1],
+        expected(&[("a", "1"), ("b", "1"), ("c", "1"), ("own", "1")])
+    );
+    assert_eq!((records.len(), dump.marks()), (2, 1));
+    for tab in [&browser, &first] {
+        assert_eq!(tab.principal().await.as_deref(), Some("user-42"));
+    }
+    // A purge ends one of the two.
+    browser.visit(|s| s.purge()).await.assert_removes_cookie();
+    assert_eq!(first.principal().await.as_deref(), Some("user-42"));
+    assert_eq!(bench.dump().await.records().len(), 1);
+}
+
+async fn a_planted_key_opens_nothing_after_the_login(bench: impl Bench) {
+    let attacker = guest(&bench).await;
+    let victim = attacker.fork();
+    let answer = victim
+        .visit(|s| {
+            s.insert("secret", "of-42").unwrap();
+            s.login("user-42").unwrap();
+        })
+        .await;
+    answer.assert_ok().assert_sets_cookie();
+    assert!(attacker.is_nobody().await);
+    let dump = bench.dump().await;
+    assert_eq!((dump.records().len(), dump.marks()), (1, 1));
+    // No answer ever hands out what the mark leads to.
+    let new = victim.value().unwrap();
+    for clock in [0, 10, 60] {
+        bench.clock().advance(Duration::from_secs(clock));
+        let thief = attacker.fork();
+        let answer = thief
+            .visit(|s| {
+                s.insert("n", 1).unwrap();
+                s.renew();
+            })
+            .await;
+        answer.assert_ok();
+        assert_ne!(thief.value(), Some(new.clone()));
+        assert_eq!(thief.principal().await, None);
+        assert_eq!(thief.number("a").await, None);
+    }
+    assert_eq!(victim.principal().await.as_deref(), Some("user-42"));
+    assert!(bench.dump().await.holds("of-42"));
+}
+
+async fn a_planted_key_in_flight_changes_nothing_of_the_login(bench: impl Bench) {
+    let attacker = guest(&bench).await;
+    let victim = attacker.fork();
+    let (writer, counter, clears, logs_in) = (
+        attacker.begin().await,
+        attacker.begin().await,
+        attacker.begin().await,
+        attacker.begin().await,
+    );
+    let answer = victim
+        .visit(|s| {
+            s.insert("a", "of-42").unwrap();
+            s.insert("secret", "of-42").unwrap();
+            s.login("user-42").unwrap();
+        })
+        .await;
+    answer.assert_ok().assert_sets_cookie();
+    let before = bench.dump().await.sorted();
+    writer.insert("a", "planted").unwrap();
+    writer.remove("secret");
+    writer.insert("secret", "planted").unwrap();
+    writer.finish().await.assert_ok().assert_no_cookie();
+    counter.modify("secret", |_: Option<String>| None).unwrap();
+    counter.finish().await.assert_ok().assert_no_cookie();
+    assert_eq!(bench.dump().await.sorted(), before);
+    // A login of his own is a session of his own, which holds nothing of hers.
+    logs_in.login("attacker").unwrap();
+    logs_in.finish().await.assert_ok().assert_sets_cookie();
+    assert!(attacker.number("a").await.is_none());
+    assert_eq!(bench.dump().await.records().len(), 2);
+    // A logout travels; what the login has set stays all the same.
+    clears.clear();
+    clears.finish().await.assert_ok().assert_no_cookie();
+    let records = bench.dump().await.records();
+    let hers = expected(&[("a", "\"of-42\""), ("secret", "\"of-42\"")]);
+    assert!(records.contains(&hers), "{records:?}");
+}
+
+async fn two_renewals_of_a_guest_are_one_and_its_own_changes(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let (first, bare, writer) = (
+        browser.begin().await,
+        browser.begin().await,
+        browser.begin().await,
+    );
+    for flight in [&first, &bare, &writer] {
+        flight.renew();
+    }
+    writer.insert("own", 1).unwrap();
+    first.finish().await.assert_ok().assert_sets_cookie();
+    bare.finish().await.assert_ok().assert_no_cookie();
+    assert_eq!(bench.dump().await.records().len(), 1);
+    writer.finish().await.assert_ok().assert_sets_cookie();
+    let records = bench.dump().await.records();
+    assert_eq!(records.len(), 2);
+    assert!(records.contains(&expected(&[("own", "1")])), "{records:?}");
+}
+
+async fn two_renewals_of_somebody_are_one(bench: impl Bench) {
+    let browser = logged_in(&bench).await;
+    let (first, second) = (browser.begin().await, browser.begin().await);
+    first.renew();
+    second.insert("own", 1).unwrap();
+    second.renew();
+    first.finish().await.assert_ok().assert_sets_cookie();
+    second.finish().await.assert_ok().assert_no_cookie();
+    // Base and principal are not copied, nor is the change: that would be a write by renewal.
+    assert_eq!(
+        bench.dump().await.only(),
+        expected(&[("a", "1"), ("b", "1"), ("c", "1")])
+    );
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+}
+
+async fn what_was_purged_is_not_copied_by_a_login_that_came_before(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let login = browser.begin().await;
+    renew(&browser).await;
+    browser.visit(|s| s.purge()).await.assert_removes_cookie();
+    login.login("user-42").unwrap();
+    login.finish().await.assert_ok().assert_sets_cookie();
+    assert_eq!(bench.dump().await.only().len(), 0);
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+}
+
+async fn a_refused_renewal_leaves_the_old_session_working(bench: impl Bench) {
+    let spy = Spy::new(bench.store());
+    let middleware =
+        SessionMiddleware::builder(spy.clone(), bench.key().clone()).clock(bench.clock().clone());
+    let browser = bench.browser_of(middleware).await;
+    fill(&browser).await;
+    let before = bench.dump().await.sorted();
+    spy.refuse(&["rotate"]);
+    let login = |s: &actix_session::Session| {
+        s.insert("a", 2).unwrap();
+        s.login("user-42").unwrap();
+    };
+    let answer = browser.visit(login).await;
+    answer.assert_opaque();
+    assert!(answer.failed);
+    assert_eq!(bench.dump().await.sorted(), before);
+    assert_eq!(browser.number("a").await, Some(1));
+    assert_eq!(browser.principal().await, None);
+    spy.refuse(&["commit"]);
+    browser
+        .visit(|s| s.insert("a", 3).unwrap())
+        .await
+        .assert_opaque();
+    assert_eq!(bench.dump().await.sorted(), before);
+    spy.refuse(&[]);
+    browser.visit(login).await.assert_ok().assert_sets_cookie();
+    assert_eq!(bench.dump().await.only()["a"], "2");
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+}
+
+async fn a_renewal_without_a_session_makes_none(bench: impl Bench) {
+    let browser = bench.browser().await;
+    browser
+        .visit(|s| s.renew())
+        .await
+        .assert_ok()
+        .assert_no_cookie();
+    assert_eq!(bench.dump().await.0.len(), 0);
+    let write = |s: &actix_session::Session| {
+        s.insert("a", 1).unwrap();
+        s.renew();
+    };
+    browser.visit(write).await.assert_ok().assert_sets_cookie();
+    assert_eq!(bench.dump().await.only(), expected(&[("a", "1")]));
+}
+
+async fn every_key_is_new(bench: impl Bench) {
+    let browser = guest(&bench).await;
+    let mut names = std::collections::HashSet::new();
+    for _ in 0..20 {
+        renew(&browser).await;
+        let dump = bench.dump().await;
+        let record = dump.0.iter().find(|(_, text)| text.starts_with('{'));
+        let (name, _) = record.unwrap();
+        let key = name.rsplit(':').next().unwrap();
+        // A key as it is, or its digest in SQL databases.
+        let is_key = key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        assert!(is_key || key.len() == 43, "{name}");
+        assert!(names.insert(name.clone()), "a key came twice");
+    }
+}
+
+const STEP_UP: &str = "step-up";
+
+/// A Redis that answers but refuses to write: the old session works, and the next try does.
+async fn refusing(refuse: &[&[&str]], allow: &[&[&str]]) {
+    let server = RedisServer::start().unwrap();
+    let bench = Redis::at(&server.url()).await;
+    let browser = logged_in(&bench).await;
+    let before = bench.dump().await.sorted();
+    let run = async |commands: &[&[&str]]| {
+        for words in commands {
+            let mut command = redis::cmd(words[0]);
+            command.arg(&words[1..]);
+            let mut connection = bench.connection.clone();
+            let _: redis::Value = command.query_async(&mut connection).await.unwrap();
+        }
+    };
+    run(refuse).await;
+    let renewal = |s: &actix_session::Session| {
+        s.insert(STEP_UP, true).unwrap();
+        s.renew();
+    };
+    browser.visit(renewal).await.assert_opaque();
+    browser
+        .visit(|s| s.insert("a", 2).unwrap())
+        .await
+        .assert_opaque();
+    assert_eq!(bench.dump().await.sorted(), before);
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+    assert_eq!(browser.number("a").await, Some(1));
+    // Ending needs no memory.
+    let other = browser.fork();
+    run(allow).await;
+    browser
+        .visit(renewal)
+        .await
+        .assert_ok()
+        .assert_sets_cookie();
+    assert_eq!(bench.dump().await.only()[STEP_UP], "true");
+    assert!(other.is_nobody().await);
+}
+
+#[actix_web::test]
+async fn a_redis_without_memory_refuses_and_nothing_changes() {
+    refusing(
+        &[
+            &["CONFIG", "SET", "maxmemory-policy", "noeviction"],
+            &["CONFIG", "SET", "maxmemory", "1"],
+        ],
+        &[&["CONFIG", "SET", "maxmemory", "0"]],
+    )
+    .await;
+}
+
+#[actix_web::test]
+async fn a_redis_that_forbids_writing_refuses_and_nothing_changes() {
+    refusing(
+        &[&["ACL", "SETUSER", "default", "-set"]],
+        &[&["ACL", "SETUSER", "default", "+set"]],
+    )
+    .await;
+}
