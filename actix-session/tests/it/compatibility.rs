@@ -26,7 +26,7 @@ use actix_web::{
 };
 use redis::AsyncCommands as _;
 
-use crate::support::{Answer, Bench, Browser, DETAIL, Memory, Redis, Site, Spy, on_each_store};
+use crate::support::{Answer, Browser, DETAIL, Memory, Redis, Site, Spy, TestStore, on_each_store};
 
 on_each_store! {
     the_five_methods,
@@ -363,8 +363,8 @@ async fn what_a_published_store_saves_anew_is_deleted_again() {
     assert_eq!(store.inner.0.borrow().len(), 0);
 }
 
-async fn the_five_methods(bench: impl Bench) {
-    let store = bench.store();
+async fn the_five_methods(tested: impl TestStore) {
+    let store = tested.store();
     let ttl = Duration::seconds(60);
     let state = |n: u32| HashMap::from([("n".to_owned(), n.to_string())]);
     let entries = |loaded: Option<State>| loaded.map(|state| state["n"].clone());
@@ -402,12 +402,12 @@ async fn the_five_methods(bench: impl Bench) {
     );
     store.delete(&key).await.unwrap();
     assert!(store.load(&key).await.unwrap().is_none());
-    assert_eq!(bench.dump().await.records().len(), 1, "the other one");
+    assert_eq!(tested.dump().await.records().len(), 1, "the other one");
 }
 
 /// The one meant difference: the published stores save the state under a new key.
-async fn an_update_of_a_missing_record_is_gone(bench: impl Bench) {
-    let store = bench.store();
+async fn an_update_of_a_missing_record_is_gone(tested: impl TestStore) {
+    let store = tested.store();
     let ttl = Duration::seconds(60);
     let state = || HashMap::from([("n".to_owned(), "1".to_owned())]);
     let is_gone = |result: Result<SessionKey, UpdateError>| matches!(result, Err(UpdateError::Other(error)) if error.is::<Gone>());
@@ -416,7 +416,7 @@ async fn an_update_of_a_missing_record_is_gone(bench: impl Bench) {
     let ended = store.save(state(), &ttl).await.unwrap();
     store.delete(&ended).await.unwrap();
     assert!(is_gone(store.update(ended, state(), &ttl).await));
-    assert_eq!(bench.dump().await.0.len(), 0);
+    assert_eq!(tested.dump().await.0.len(), 0);
 }
 
 /// A logging wrapper, say, that knows of five methods alone.
@@ -449,17 +449,17 @@ impl<S: SessionStore> SessionStore for Wrapper<S> {
     }
 }
 
-async fn a_wrapper_of_five_methods_keeps_what_the_library_knows(bench: impl Bench) {
-    let builder = SessionMiddleware::builder(Wrapper(bench.store()), bench.key().clone())
-        .clock(bench.clock().clone())
+async fn a_wrapper_of_five_methods_keeps_what_the_library_knows(tested: impl TestStore) {
+    let builder = SessionMiddleware::builder(Wrapper(tested.store()), tested.key().clone())
+        .clock(tested.clock().clone())
         .absolute_timeout(Duration::hours(1));
-    let browser = bench.browser_of(builder).await;
+    let browser = tested.browser_of(builder).await;
     let login = |s: &Session| {
         s.login("user-42").unwrap();
         s.set_ttl(Duration::minutes(50));
     };
     browser.visit(login).await.assert_sets_cookie();
-    bench
+    tested
         .clock()
         .advance(std::time::Duration::from_secs(40 * 60));
     let late = browser.begin().await;
@@ -468,13 +468,13 @@ async fn a_wrapper_of_five_methods_keeps_what_the_library_knows(bench: impl Benc
     // Not atomic, but merged with what is there.
     late.insert("late", 1).unwrap();
     late.finish().await.assert_ok();
-    assert_eq!(bench.dump().await.only().len(), 2);
+    assert_eq!(tested.dump().await.only().len(), 2);
     // The same record through the store itself.
-    let direct = browser.at(Site::new(bench.middleware().build()).await);
+    let direct = browser.at(Site::new(tested.middleware().build()).await);
     assert_eq!(direct.principal().await.as_deref(), Some("user-42"));
     browser.visit(Session::renew).await.assert_sets_cookie();
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
-    bench
+    tested
         .clock()
         .advance(std::time::Duration::from_secs(20 * 60));
     assert!(browser.is_nobody().await);
@@ -514,11 +514,11 @@ async fn what_a_store_says_when_it_fails_is_for_the_log() {
 
 #[actix_web::test]
 async fn what_cannot_be_decoded_is_told_by_load() {
-    let bench = Redis::start().await;
-    let store = bench.store();
+    let tested = Redis::start().await;
+    let store = tested.store();
     let key = generate_session_key();
-    let mut connection = bench.connection.clone();
-    let name = format!("{}{}", bench.prefix, key.as_ref());
+    let mut connection = tested.connection.clone();
+    let name = format!("{}{}", tested.prefix, key.as_ref());
     let _: () = connection.set(&name, "random-thing").await.unwrap();
     let loaded = store.load(&key).await;
     assert!(matches!(loaded, Err(LoadError::Deserialization(_))));

@@ -7,7 +7,7 @@ use actix_web::{HttpResponse, cookie::Key, http::StatusCode, web};
 use futures_util::future::join_all;
 use tokio::sync::Barrier;
 
-use crate::support::{Bench, Browser, Flight, Memory, Server, http_get, on_each_store};
+use crate::support::{Browser, Flight, Memory, Server, TestStore, http_get, on_each_store};
 
 const MANY: usize = 32;
 
@@ -28,8 +28,8 @@ on_each_store! {
 }
 
 /// A browser with a session that holds `seed`.
-async fn seeded(bench: &impl Bench) -> Browser {
-    let browser = bench.browser().await;
+async fn seeded(tested: &impl TestStore) -> Browser {
+    let browser = tested.browser().await;
     let answer = browser.visit(|s| s.insert("seed", 1).unwrap()).await;
     answer.assert_ok().assert_sets_cookie();
     browser
@@ -45,14 +45,14 @@ async fn finish_all(flights: Vec<Flight>) {
     }
 }
 
-async fn distinct_entries_all_land(bench: impl Bench) {
-    let browser = seeded(&bench).await;
+async fn distinct_entries_all_land(tested: impl TestStore) {
+    let browser = seeded(&tested).await;
     let flights = begin_many(&browser).await;
     for (n, flight) in flights.iter().enumerate() {
         flight.insert(format!("entry-{n}"), n).unwrap();
     }
     finish_all(flights).await;
-    let record = bench.dump().await.only();
+    let record = tested.dump().await.only();
     assert_eq!(record.len(), MANY + 1, "{record:?}");
     for n in 0..MANY {
         assert_eq!(record[&format!("entry-{n}")], n.to_string());
@@ -60,8 +60,8 @@ async fn distinct_entries_all_land(bench: impl Bench) {
     assert_eq!(record["seed"], "1");
 }
 
-async fn modifies_add_up(bench: impl Bench) {
-    let browser = seeded(&bench).await;
+async fn modifies_add_up(tested: impl TestStore) {
+    let browser = seeded(&tested).await;
     let flights = begin_many(&browser).await;
     for flight in &flights {
         flight
@@ -71,18 +71,18 @@ async fn modifies_add_up(bench: impl Bench) {
         assert_eq!(flight.get::<u32>("n").unwrap(), Some(1));
     }
     finish_all(flights).await;
-    assert_eq!(bench.dump().await.only()["n"], MANY.to_string());
+    assert_eq!(tested.dump().await.only()["n"], MANY.to_string());
 }
 
-async fn one_of_the_values_of_the_same_entry_stays(bench: impl Bench) {
-    let browser = seeded(&bench).await;
+async fn one_of_the_values_of_the_same_entry_stays(tested: impl TestStore) {
+    let browser = seeded(&tested).await;
     let flights = begin_many(&browser).await;
     for (n, flight) in flights.iter().enumerate() {
         flight.insert("a", n).unwrap();
         flight.insert("b", n).unwrap();
     }
     finish_all(flights).await;
-    let record = bench.dump().await.only();
+    let record = tested.dump().await.only();
     let winner: usize = record["a"].parse().unwrap();
     assert!(winner < MANY);
     assert_eq!(
@@ -92,19 +92,19 @@ async fn one_of_the_values_of_the_same_entry_stays(bench: impl Bench) {
     assert_eq!(record["seed"], "1");
 }
 
-async fn the_last_to_commit_wins_with_all_that_it_set(bench: impl Bench) {
-    let browser = seeded(&bench).await;
+async fn the_last_to_commit_wins_with_all_that_it_set(tested: impl TestStore) {
+    let browser = seeded(&tested).await;
     let (first, second) = (browser.begin().await, browser.begin().await);
     first.insert("a", "first").unwrap();
     second.insert("a", "second").unwrap();
     // Who loaded last commits first.
     second.finish().await.assert_ok();
     first.finish().await.assert_ok();
-    assert_eq!(bench.dump().await.only()["a"], "\"first\"");
+    assert_eq!(tested.dump().await.only()["a"], "\"first\"");
 }
 
-async fn an_entry_set_to_its_base_value_is_written_too(bench: impl Bench) {
-    let browser = bench.browser().await;
+async fn an_entry_set_to_its_base_value_is_written_too(tested: impl TestStore) {
+    let browser = tested.browser().await;
     let set = |session: &Session, tenant: &str, role: &str| {
         session.insert("tenant", tenant).unwrap();
         session.insert("role", role).unwrap();
@@ -115,13 +115,13 @@ async fn an_entry_set_to_its_base_value_is_written_too(bench: impl Bench) {
     set(&second, "C", "user");
     first.finish().await.assert_ok();
     second.finish().await.assert_ok();
-    let record = bench.dump().await.only();
+    let record = tested.dump().await.only();
     assert_eq!(record["tenant"], "\"C\"");
     assert_eq!(record["role"], "\"user\"", "nobody was admin of tenant C");
 }
 
-async fn a_removal_and_an_insert_of_others_both_happen(bench: impl Bench) {
-    let browser = seeded(&bench).await;
+async fn a_removal_and_an_insert_of_others_both_happen(tested: impl TestStore) {
+    let browser = seeded(&tested).await;
     let (remover, writer, counter) = (
         browser.begin().await,
         browser.begin().await,
@@ -131,13 +131,13 @@ async fn a_removal_and_an_insert_of_others_both_happen(bench: impl Bench) {
     writer.insert("other", 2).unwrap();
     counter.modify("n", |_: Option<u8>| Some(3)).unwrap();
     finish_all(vec![writer, remover, counter]).await;
-    let record = bench.dump().await.only();
+    let record = tested.dump().await.only();
     let names: Vec<&str> = record.keys().map(String::as_str).collect();
     assert_eq!(names, ["n", "other"], "{record:?}");
 }
 
-async fn what_a_request_did_not_name_stays_as_stored(bench: impl Bench) {
-    let browser = seeded(&bench).await;
+async fn what_a_request_did_not_name_stays_as_stored(tested: impl TestStore) {
+    let browser = seeded(&tested).await;
     let slow = browser.begin().await;
     browser.visit(|s| s.insert("seed", 2).unwrap()).await;
     browser.visit(|s| s.insert("later", true).unwrap()).await;
@@ -145,14 +145,14 @@ async fn what_a_request_did_not_name_stays_as_stored(bench: impl Bench) {
     // It goes on to see what it loaded.
     assert_eq!(slow.get::<u8>("seed").unwrap(), Some(1));
     slow.finish().await.assert_ok();
-    let record = bench.dump().await.only();
+    let record = tested.dump().await.only();
     assert_eq!(record["seed"], "2");
     assert_eq!(record["later"], "true");
     assert_eq!(record["own"], "1");
 }
 
-async fn a_modify_can_remove_and_create(bench: impl Bench) {
-    let browser = seeded(&bench).await;
+async fn a_modify_can_remove_and_create(tested: impl TestStore) {
+    let browser = seeded(&tested).await;
     let (first, second) = (browser.begin().await, browser.begin().await);
     // Whoever comes second finds what the first left, not what it loaded.
     let toggle = |n: Option<u32>| match n {
@@ -163,46 +163,46 @@ async fn a_modify_can_remove_and_create(bench: impl Bench) {
     second.modify("seed", toggle).unwrap();
     assert!(!first.contains_key("seed") && !second.contains_key("seed"));
     first.finish().await.assert_ok();
-    assert!(!bench.dump().await.only().contains_key("seed"));
+    assert!(!tested.dump().await.only().contains_key("seed"));
     second.finish().await.assert_ok();
-    assert_eq!(bench.dump().await.only()["seed"], "7");
+    assert_eq!(tested.dump().await.only()["seed"], "7");
 }
 
-async fn a_modify_that_meets_another_type_commits_nothing(bench: impl Bench) {
-    let browser = seeded(&bench).await;
+async fn a_modify_that_meets_another_type_commits_nothing(tested: impl TestStore) {
+    let browser = seeded(&tested).await;
     let counter = browser.begin().await;
     browser.visit(|s| s.insert("seed", "text").unwrap()).await;
-    let before = bench.dump().await.sorted();
+    let before = tested.dump().await.sorted();
     counter
         .modify("seed", |n: Option<u32>| n.map(|n| n + 1))
         .unwrap();
     counter.insert("beside", 1).unwrap();
     counter.finish().await.assert_opaque();
-    assert_eq!(bench.dump().await.sorted(), before);
+    assert_eq!(tested.dump().await.sorted(), before);
 }
 
-async fn update_alone_is_kept(bench: impl Bench) {
-    let browser = seeded(&bench).await;
+async fn update_alone_is_kept(tested: impl TestStore) {
+    let browser = seeded(&tested).await;
     let answer = browser
         .visit(|s| s.update("seed", |n: u32| n + 1).unwrap())
         .await;
     answer.assert_ok().assert_no_cookie();
-    assert_eq!(bench.dump().await.only()["seed"], "2");
+    assert_eq!(tested.dump().await.only()["seed"], "2");
     let answer = browser
         .visit(|s| s.update_or("seed", 0, |n: u32| n + 1).unwrap())
         .await;
     answer.assert_ok();
-    assert_eq!(bench.dump().await.only()["seed"], "3");
+    assert_eq!(tested.dump().await.only()["seed"], "3");
     // Of nothing it makes nothing.
     browser
         .visit(|s| s.update("none", |n: u32| n + 1).unwrap())
         .await;
-    assert_eq!(bench.dump().await.only().len(), 1);
+    assert_eq!(tested.dump().await.only().len(), 1);
     assert_eq!(browser.number("seed").await, Some(3));
 }
 
-async fn logins_in_parallel_leave_no_guest_data_behind(bench: impl Bench) {
-    let browser = bench.browser().await;
+async fn logins_in_parallel_leave_no_guest_data_behind(tested: impl TestStore) {
+    let browser = tested.browser().await;
     browser
         .visit(|s| s.insert("basket", "guest").unwrap())
         .await;
@@ -223,7 +223,7 @@ async fn logins_in_parallel_leave_no_guest_data_behind(bench: impl Bench) {
         })
         .collect();
     assert_eq!(keys.len(), MANY);
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     let records = dump.records();
     assert_eq!(records.len(), MANY);
     assert_eq!(dump.marks(), 1);
@@ -291,30 +291,30 @@ where
 }
 
 /// The stores that workers share.
-trait Shared: Bench<Store: Send> {}
+trait Shared: TestStore<Store: Send> {}
 
-impl<B: Bench<Store: Send>> Shared for B {}
+impl<B: TestStore<Store: Send>> Shared for B {}
 
-async fn distinct_entries_land_on_several_workers(bench: impl Shared) {
-    on_workers(bench.store(), |n| format!("/insert/{n}")).await;
-    let record = bench.dump().await.only();
+async fn distinct_entries_land_on_several_workers(tested: impl Shared) {
+    on_workers(tested.store(), |n| format!("/insert/{n}")).await;
+    let record = tested.dump().await.only();
     assert_eq!(record.len(), MANY + 1, "{record:?}");
     for n in 0..MANY {
         assert_eq!(record[&format!("entry-{n}")], n.to_string());
     }
 }
 
-async fn modifies_add_up_on_several_workers(bench: impl Shared) {
-    on_workers(bench.store(), |_| "/modify".to_owned()).await;
-    assert_eq!(bench.dump().await.only()["n"], MANY.to_string());
+async fn modifies_add_up_on_several_workers(tested: impl Shared) {
+    on_workers(tested.store(), |_| "/modify".to_owned()).await;
+    assert_eq!(tested.dump().await.only()["n"], MANY.to_string());
 }
 
 #[actix_web::test]
 async fn who_keeps_losing_is_told_and_has_changed_nothing() {
-    let bench = Memory::start().await;
+    let tested = Memory::start().await;
     // No time for a second attempt.
-    let builder = bench.middleware().commit_budget(Duration::ZERO);
-    let browser = bench.browser_of(builder).await;
+    let builder = tested.middleware().commit_budget(Duration::ZERO);
+    let browser = tested.browser_of(builder).await;
     browser
         .visit(|s| s.insert("seed", 1).unwrap())
         .await
@@ -324,11 +324,11 @@ async fn who_keeps_losing_is_told_and_has_changed_nothing() {
         .visit(|s| s.insert("first", 1).unwrap())
         .await
         .assert_ok();
-    let before = bench.dump().await.sorted();
+    let before = tested.dump().await.sorted();
     loser.insert("second", 2).unwrap();
     let answer = loser.finish().await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     answer.assert_no_cookie();
     assert!(answer.body.is_empty());
-    assert_eq!(bench.dump().await.sorted(), before);
+    assert_eq!(tested.dump().await.sorted(), before);
 }

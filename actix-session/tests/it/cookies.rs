@@ -18,7 +18,7 @@ use actix_web::{
 use redis::AsyncCommands as _;
 
 use crate::support::{
-    Bench, Browser, Redis, Site, Spy, expected, on_each_store, random_name, stop,
+    Browser, Redis, Site, Spy, TestStore, expected, on_each_store, random_name, stop,
 };
 
 on_each_store! {
@@ -38,8 +38,8 @@ on_each_store! {
     the_reserved_entry_is_nobodys,
 }
 
-async fn with(bench: &impl Bench, name: &str) -> Browser {
-    let browser = bench.browser().await;
+async fn with(tested: &impl TestStore, name: &str) -> Browser {
+    let browser = tested.browser().await;
     let answer = browser.visit(|s| s.insert("name", name).unwrap()).await;
     answer.assert_ok().assert_sets_cookie();
     browser
@@ -54,11 +54,11 @@ async fn seen(browser: &Browser, fields: &[impl AsRef<[u8]>]) -> Option<String> 
     name
 }
 
-async fn the_first_live_session_of_several_is_used(bench: impl Bench) {
+async fn the_first_live_session_of_several_is_used(tested: impl TestStore) {
     let (a, b, gone) = (
-        with(&bench, "a").await,
-        with(&bench, "b").await,
-        with(&bench, "gone").await,
+        with(&tested, "a").await,
+        with(&tested, "b").await,
+        with(&tested, "gone").await,
     );
     let [first, second, dead] = [&a, &b, &gone].map(|browser| browser.value().unwrap());
     gone.visit(Session::purge).await.assert_ok();
@@ -77,7 +77,7 @@ async fn the_first_live_session_of_several_is_used(bench: impl Bench) {
     // At most four that verify are looked up.
     let mut values = vec![second];
     for n in 0..4 {
-        let gone = with(&bench, &n.to_string()).await;
+        let gone = with(&tested, &n.to_string()).await;
         values.insert(0, gone.value().unwrap());
         gone.visit(Session::purge).await.assert_ok();
     }
@@ -87,12 +87,12 @@ async fn the_first_live_session_of_several_is_used(bench: impl Bench) {
     assert_eq!(seen(&a, &[pairs]).await.as_deref(), Some("b"));
 }
 
-async fn what_does_not_verify_is_not_counted(bench: impl Bench) {
-    let browser = with(&bench, "a").await;
+async fn what_does_not_verify_is_not_counted(tested: impl TestStore) {
+    let browser = with(&tested, "a").await;
     let value = browser.value().unwrap();
     let foreign = {
-        let builder = SessionMiddleware::builder(bench.store(), Key::generate());
-        let other = bench.browser_of(builder).await;
+        let builder = SessionMiddleware::builder(tested.store(), Key::generate());
+        let other = tested.browser_of(builder).await;
         other.visit(|s| s.insert("name", "x").unwrap()).await;
         other.value().unwrap()
     };
@@ -104,8 +104,8 @@ async fn what_does_not_verify_is_not_counted(bench: impl Bench) {
     assert_eq!(seen.as_deref(), Some("a"));
 }
 
-async fn values_are_found_in_any_cookie_field(bench: impl Bench) {
-    let browser = with(&bench, "a").await;
+async fn values_are_found_in_any_cookie_field(tested: impl TestStore) {
+    let browser = with(&tested, "a").await;
     let pair = format!("id={}", browser.value().unwrap());
     for fields in [
         vec!["x=1".to_owned(), pair.clone()],
@@ -120,8 +120,8 @@ async fn values_are_found_in_any_cookie_field(bench: impl Bench) {
     }
 }
 
-async fn siblings_harm_nobody(bench: impl Bench) {
-    let browser = with(&bench, "a").await;
+async fn siblings_harm_nobody(tested: impl TestStore) {
+    let browser = with(&tested, "a").await;
     let pair = format!("id={}", browser.value().unwrap()).into_bytes();
     for sibling in [
         &b"bad=\xff\xfe"[..],
@@ -138,8 +138,8 @@ async fn siblings_harm_nobody(bench: impl Bench) {
     }
 }
 
-async fn a_key_without_a_record_is_never_adopted(bench: impl Bench) {
-    let browser = with(&bench, "a").await;
+async fn a_key_without_a_record_is_never_adopted(tested: impl TestStore) {
+    let browser = with(&tested, "a").await;
     let planted = browser.fork();
     browser.visit(Session::purge).await.assert_removes_cookie();
     let before = planted.value();
@@ -154,21 +154,21 @@ async fn a_key_without_a_record_is_never_adopted(bench: impl Bench) {
     answer.assert_ok().assert_sets_cookie();
     assert_ne!(planted.value(), before);
     assert!(attacker.is_nobody().await);
-    assert_eq!(bench.dump().await.only(), expected(&[("n", "1")]));
+    assert_eq!(tested.dump().await.only(), expected(&[("n", "1")]));
 }
 
-async fn spied<B: Bench>(bench: &B) -> (Spy<B::Store>, Browser, Browser) {
-    let spy = Spy::new(bench.store());
+async fn spied<B: TestStore>(tested: &B) -> (Spy<B::Store>, Browser, Browser) {
+    let spy = Spy::new(tested.store());
     let builder = || {
-        SessionMiddleware::builder(spy.clone(), bench.key().clone()).clock(bench.clock().clone())
+        SessionMiddleware::builder(spy.clone(), tested.key().clone()).clock(tested.clock().clone())
     };
     let persistent = builder().session_lifecycle(PersistentSession::default());
-    let browser = bench.browser_of(builder()).await;
-    (spy.clone(), browser, bench.browser_of(persistent).await)
+    let browser = tested.browser_of(builder()).await;
+    (spy.clone(), browser, tested.browser_of(persistent).await)
 }
 
-async fn who_writes_nothing_has_no_record(bench: impl Bench) {
-    let (spy, browser, persistent) = spied(&bench).await;
+async fn who_writes_nothing_has_no_record(tested: impl TestStore) {
+    let (spy, browser, persistent) = spied(&tested).await;
     let acts: [fn(&Session); 8] = [
         |_| (),
         |s| assert!(s.entries().is_empty() && s.principal().is_none()),
@@ -188,11 +188,11 @@ async fn who_writes_nothing_has_no_record(bench: impl Bench) {
         }
     }
     assert_eq!(spy.calls(), [""; 0]);
-    assert_eq!(bench.dump().await.0.len(), 0);
+    assert_eq!(tested.dump().await.0.len(), 0);
 }
 
-async fn what_changes_nothing_is_not_written(bench: impl Bench) {
-    let (spy, browser, persistent) = spied(&bench).await;
+async fn what_changes_nothing_is_not_written(tested: impl TestStore) {
+    let (spy, browser, persistent) = spied(&tested).await;
     let acts: [fn(&Session); 5] = [
         |s| s.insert("name", "a").unwrap(),
         |s| assert_eq!(s.remove("absent"), None),
@@ -208,13 +208,13 @@ async fn what_changes_nothing_is_not_written(bench: impl Bench) {
     for browser in [browser, persistent] {
         let answer = browser.visit(|s| s.insert("name", "a").unwrap()).await;
         answer.assert_ok().assert_sets_cookie();
-        let before = bench.dump().await.sorted();
+        let before = tested.dump().await.sorted();
         spy.calls();
         for act in acts {
             browser.visit(act).await.assert_ok().assert_no_cookie();
             assert_eq!(spy.calls(), ["open"]);
         }
-        assert_eq!(bench.dump().await.sorted(), before);
+        assert_eq!(tested.dump().await.sorted(), before);
         // The same for an empty session that is cleared.
         browser.visit(|s| drop(s.remove("name"))).await.assert_ok();
         spy.calls();
@@ -225,15 +225,15 @@ async fn what_changes_nothing_is_not_written(bench: impl Bench) {
             .assert_no_cookie();
         assert_eq!(spy.calls(), ["open"]);
         // It stays, empty, until its time is up.
-        assert_eq!(bench.dump().await.only().len(), 0);
+        assert_eq!(tested.dump().await.only().len(), 0);
         browser.visit(Session::purge).await.assert_ok();
     }
 }
 
-async fn a_value_that_does_not_serialize_changes_nothing(bench: impl Bench) {
-    let (spy, browser, _) = spied(&bench).await;
+async fn a_value_that_does_not_serialize_changes_nothing(tested: impl TestStore) {
+    let (spy, browser, _) = spied(&tested).await;
     browser.visit(|s| s.insert("name", "a").unwrap()).await;
-    let before = bench.dump().await.sorted();
+    let before = tested.dump().await.sorted();
     spy.calls();
     let unserializable = std::collections::HashMap::from([((1, 2), 3)]);
     let answer = browser
@@ -247,7 +247,7 @@ async fn a_value_that_does_not_serialize_changes_nothing(bench: impl Bench) {
         .await;
     answer.assert_ok().assert_no_cookie();
     assert_eq!(spy.calls(), ["open"]);
-    assert_eq!(bench.dump().await.sorted(), before);
+    assert_eq!(tested.dump().await.sorted(), before);
 }
 
 /// Between two middlewares: writes to the outer session before the handler and after it.
@@ -263,11 +263,11 @@ async fn between(
     Ok(response)
 }
 
-async fn two_nested_middlewares_never_mix(bench: impl Bench) {
+async fn two_nested_middlewares_never_mix(tested: impl TestStore) {
     let outer = MemorySessionStore::new();
-    let builder = SessionMiddleware::builder(outer.clone(), bench.key().clone());
+    let builder = SessionMiddleware::builder(outer.clone(), tested.key().clone());
     let app = App::new()
-        .wrap(bench.middleware().cookie_name("inner".to_owned()).build())
+        .wrap(tested.middleware().cookie_name("inner".to_owned()).build())
         .wrap(from_fn(between))
         .wrap(builder.cookie_name("outer".to_owned()).build())
         .default_service(web::to(stop));
@@ -281,7 +281,7 @@ async fn two_nested_middlewares_never_mix(bench: impl Bench) {
         let answer = browser.visit(secret).await;
         answer.assert_ok();
         assert_eq!(answer.cookies().len(), if round == 1 { 2 } else { 0 });
-        let inner = bench.dump().await.only();
+        let inner = tested.dump().await.only();
         assert_eq!(inner.len(), round, "{inner:?}");
         assert!(inner.keys().all(|name| name.starts_with("secret-")));
         let outer = crate::support::Dump(outer.dump()).only();
@@ -291,13 +291,13 @@ async fn two_nested_middlewares_never_mix(bench: impl Bench) {
     // One that ends does not end the other.
     let answer = browser.visit(Session::purge).await;
     answer.assert_removes_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
     assert_eq!(outer.len(), 1);
 }
 
-async fn two_middlewares_side_by_side_never_mix(bench: impl Bench) {
+async fn two_middlewares_side_by_side_never_mix(tested: impl TestStore) {
     let scope = |name: &str| {
-        let builder = bench.middleware().cookie_name(name.to_owned());
+        let builder = tested.middleware().cookie_name(name.to_owned());
         web::scope(&format!("/{name}"))
             .wrap(builder.build())
             .default_service(web::to(stop))
@@ -318,7 +318,7 @@ async fn two_middlewares_side_by_side_never_mix(bench: impl Bench) {
             .await
             .assert_ok();
     }
-    let records = bench.dump().await.records();
+    let records = tested.dump().await.records();
     assert_eq!(records.len(), 2);
     assert!(
         records.iter().all(|record| record.len() == 1),
@@ -329,20 +329,20 @@ async fn two_middlewares_side_by_side_never_mix(bench: impl Bench) {
         answer.assert_removes_cookie().cookie().unwrap().name(),
         "admin"
     );
-    assert_eq!(bench.dump().await.only(), expected(&[("shop", "1")]));
+    assert_eq!(tested.dump().await.only(), expected(&[("shop", "1")]));
 }
 
-async fn a_value_of_another_cookie_does_not_open(bench: impl Bench) {
+async fn a_value_of_another_cookie_does_not_open(tested: impl TestStore) {
     for security in [
         CookieContentSecurity::Private,
         CookieContentSecurity::Signed,
     ] {
         let named = async |name: &str| {
-            let builder = bench
+            let builder = tested
                 .middleware()
                 .cookie_name(name.to_owned())
                 .cookie_content_security(security);
-            bench.browser_of(builder).await
+            tested.browser_of(builder).await
         };
         let (shop, admin) = (named("shop").await, named("admin").await);
         shop.visit(|s| s.insert("a", 1).unwrap()).await;
@@ -356,10 +356,10 @@ async fn a_value_of_another_cookie_does_not_open(bench: impl Bench) {
     }
 }
 
-async fn a_session_can_be_used_in_any_order(bench: impl Bench) {
+async fn a_session_can_be_used_in_any_order(tested: impl TestStore) {
     fn is_shareable(_: &(impl Send + Sync + Clone + 'static)) {}
 
-    let browser = with(&bench, "a").await;
+    let browser = with(&tested, "a").await;
     let answer = browser
         .visit(|s| {
             is_shareable(s);
@@ -396,7 +396,7 @@ async fn a_session_can_be_used_in_any_order(bench: impl Bench) {
         })
         .await;
     answer.assert_ok();
-    let record = bench.dump().await.only();
+    let record = tested.dump().await.only();
     let names: Vec<&str> = record.keys().map(String::as_str).collect();
     assert_eq!(
         names,
@@ -410,13 +410,13 @@ async fn a_session_can_be_used_in_any_order(bench: impl Bench) {
     );
 }
 
-async fn a_handle_outlives_its_request_for_reading(bench: impl Bench) {
-    let browser = with(&bench, "a").await;
+async fn a_handle_outlives_its_request_for_reading(tested: impl TestStore) {
+    let browser = with(&tested, "a").await;
     let flight = browser.begin().await;
     flight.insert("n", 1).unwrap();
     let body = flight.handle();
     flight.finish().await.assert_ok();
-    let before = bench.dump().await.sorted();
+    let before = tested.dump().await.sorted();
     // As a body stream does, after the head was sent.
     assert_eq!(body.get::<u32>("n").unwrap(), Some(1));
     assert_eq!(body.entries().len(), 2);
@@ -425,13 +425,13 @@ async fn a_handle_outlives_its_request_for_reading(bench: impl Bench) {
     assert!(body.modify("n", |_: Option<u32>| Some(9)).is_err());
     assert!(body.login("user-42").is_err());
     body.purge();
-    assert_eq!(bench.dump().await.sorted(), before);
+    assert_eq!(tested.dump().await.sorted(), before);
     assert_eq!(browser.number("n").await, Some(1));
 }
 
-async fn the_reserved_entry_is_nobodys(bench: impl Bench) {
+async fn the_reserved_entry_is_nobodys(tested: impl TestStore) {
     const RESERVED: &str = "__actix_session";
-    let browser = with(&bench, "a").await;
+    let browser = with(&tested, "a").await;
     browser.visit(|s| s.login("user-42").unwrap()).await;
     let answer = browser
         .visit(|s| {
@@ -509,9 +509,9 @@ async fn a_cookie_that_browsers_would_drop_is_an_error_and_the_one_before_stays(
 }
 
 /// Puts a text in the place of the only record.
-async fn overwrite(bench: &Redis, text: &str) -> String {
-    let name = bench.only_name().await;
-    let mut connection = bench.connection.clone();
+async fn overwrite(tested: &Redis, text: &str) -> String {
+    let name = tested.only_name().await;
+    let mut connection = tested.connection.clone();
     let _: () = connection.set(&name, text).await.unwrap();
     name
 }
@@ -528,12 +528,12 @@ async fn a_record_that_cannot_be_read_is_left_as_it_is() {
         r#"{"name":1}"#,
         "\u{0}",
     ] {
-        let bench = Redis::start().await;
-        let browser = with(&bench, "a").await;
+        let tested = Redis::start().await;
+        let browser = with(&tested, "a").await;
         let (late, renews) = (browser.begin().await, browser.begin().await);
-        let name = overwrite(&bench, text).await;
+        let name = overwrite(&tested, text).await;
         let stored = async || {
-            let mut connection = bench.connection.clone();
+            let mut connection = tested.connection.clone();
             let stored: Option<String> = connection.get(&name).await.unwrap();
             stored
         };
@@ -560,8 +560,8 @@ async fn a_record_that_cannot_be_read_is_left_as_it_is() {
 }
 
 /// Two names for all keys there are.
-async fn colliding(bench: &Redis, names: usize) -> RedisSessionStore {
-    let prefix = format!("{}{}:", bench.prefix, random_name());
+async fn colliding(tested: &Redis, names: usize) -> RedisSessionStore {
+    let prefix = format!("{}{}:", tested.prefix, random_name());
     let url = servers::RedisServer::shared_url().unwrap();
     RedisSessionStore::builder(url)
         .cache_keygen(move |key| {
@@ -575,13 +575,13 @@ async fn colliding(bench: &Redis, names: usize) -> RedisSessionStore {
 
 #[actix_web::test]
 async fn colliding_names_never_hand_out_somebodys_session() {
-    let bench = Redis::start().await;
+    let tested = Redis::start().await;
     for names in [1, 2, 5] {
-        let store = colliding(&bench, names).await;
-        let builder = || SessionMiddleware::builder(store.clone(), bench.key().clone());
+        let store = colliding(&tested, names).await;
+        let builder = || SessionMiddleware::builder(store.clone(), tested.key().clone());
         let mut browsers = Vec::new();
         for n in 0..30 {
-            let browser = bench.browser_of(builder()).await;
+            let browser = tested.browser_of(builder()).await;
             let answer = browser.visit(|s| s.insert("n", n).unwrap()).await;
             if answer.status.is_success() {
                 answer.assert_sets_cookie();
@@ -605,15 +605,15 @@ async fn colliding_names_never_hand_out_somebodys_session() {
 
 #[actix_web::test]
 async fn a_persistent_cookie_says_for_how_long() {
-    let bench = crate::support::Memory::start().await;
+    let tested = crate::support::Memory::start().await;
     let lifecycle = PersistentSession::default().session_ttl(CookieDuration::days(7));
-    let builder = bench
+    let builder = tested
         .middleware()
         .session_lifecycle(lifecycle)
         .cookie_path("/app".to_owned())
         .cookie_domain(Some("example.org".to_owned()))
         .cookie_same_site(actix_web::cookie::SameSite::Strict);
-    let browser = bench.browser_of(builder).await;
+    let browser = tested.browser_of(builder).await;
     let set = browser.visit(|s| s.insert("a", 1).unwrap()).await;
     assert_eq!(set.max_age(), Some(7 * 86_400));
     let removal = browser.visit(Session::purge).await;

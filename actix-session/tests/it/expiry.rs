@@ -13,7 +13,7 @@ use actix_session::{
 };
 use actix_web::cookie::{Key, time::Duration as CookieDuration};
 
-use crate::support::{Bench, Browser, Memory, Redis, Site, expected, on_each_store};
+use crate::support::{Browser, Memory, Redis, Site, TestStore, expected, on_each_store};
 
 const TTL: u64 = 100_500;
 const DAY: i64 = 86_400;
@@ -55,10 +55,10 @@ async fn start(browser: &Browser) {
 
 /// The stores whose idle end is compared with the injected clock.
 async fn timed(lifecycle: SessionLifecycle) -> Vec<(ManualClock, Browser)> {
-    let bench = Memory::start().await;
-    let builder = bench.middleware().session_lifecycle(lifecycle.clone());
-    let in_memory = bench.browser_of(builder).await;
-    let mut all = vec![(bench.clock().clone(), in_memory)];
+    let tested = Memory::start().await;
+    let builder = tested.middleware().session_lifecycle(lifecycle.clone());
+    let in_memory = tested.browser_of(builder).await;
+    let mut all = vec![(tested.clock().clone(), in_memory)];
     for security in [
         CookieContentSecurity::Private,
         CookieContentSecurity::Signed,
@@ -173,46 +173,46 @@ async fn a_cookie_stored_session_has_an_absolute_end_too() {
 
 #[actix_web::test]
 async fn a_write_that_ends_after_its_session_is_gone() {
-    let bench = Memory::start().await;
+    let tested = Memory::start().await;
     let lifecycle = browser_session(TTL, OnStateChanges);
-    let builder = bench.middleware().session_lifecycle(lifecycle);
-    let browser = bench.browser_of(builder).await;
+    let builder = tested.middleware().session_lifecycle(lifecycle);
+    let browser = tested.browser_of(builder).await;
     start(&browser).await;
-    advance(bench.clock(), TTL - 10);
+    advance(tested.clock(), TTL - 10);
     let (late, touch) = (browser.begin().await, browser.begin().await);
-    advance(bench.clock(), 10);
+    advance(tested.clock(), 10);
     late.insert("late", 1).unwrap();
     late.finish().await.assert_ok().assert_no_cookie();
     touch.finish().await.assert_ok().assert_no_cookie();
     // It lies there still, and nobody sees it.
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     assert_eq!(dump.only(), expected(&[("n", "1")]));
     assert!(browser.is_nobody().await);
     // A request that loaded in time, and extends by loading, works to its end.
     let lifecycle = persistent(TTL, OnEveryRequest);
-    let builder = bench.middleware().session_lifecycle(lifecycle);
-    let browser = bench.browser_of(builder).await;
+    let builder = tested.middleware().session_lifecycle(lifecycle);
+    let browser = tested.browser_of(builder).await;
     start(&browser).await;
-    advance(bench.clock(), TTL - 10);
+    advance(tested.clock(), TTL - 10);
     let slow = browser.begin().await;
-    advance(bench.clock(), 50);
+    advance(tested.clock(), 50);
     slow.finish().await.assert_ok().assert_sets_cookie();
     assert_eq!(browser.number("n").await, Some(1));
 }
 
 /// A session with a middleware whose sessions are bounded by 1000 s, and idle after 600 s.
-async fn bounded(bench: &impl Bench) -> Browser {
-    let builder = bench
+async fn bounded(tested: &impl TestStore) -> Browser {
+    let builder = tested
         .middleware()
         .session_lifecycle(persistent(600_000, OnEveryRequest))
         .absolute_timeout(CookieDuration::seconds(1000));
-    let browser = bench.browser_of(builder).await;
+    let browser = tested.browser_of(builder).await;
     start(&browser).await;
     browser
 }
 
-async fn the_absolute_end_is_not_pushed_by_activity_or_renewals(bench: impl Bench) {
-    let browser = bounded(&bench).await;
+async fn the_absolute_end_is_not_pushed_by_activity_or_renewals(tested: impl TestStore) {
+    let browser = bounded(&tested).await;
     let acts: [fn(&Session); 4] = [
         |_| (),
         write,
@@ -221,7 +221,7 @@ async fn the_absolute_end_is_not_pushed_by_activity_or_renewals(bench: impl Benc
         Session::clear,
     ];
     for (step, act) in acts.into_iter().enumerate() {
-        advance(bench.clock(), 200_000);
+        advance(tested.clock(), 200_000);
         let answer = browser.visit(act).await;
         // The cookie ends with the session, not after it.
         let left = 1000 - 200 * (i64::try_from(step).unwrap() + 1);
@@ -229,33 +229,33 @@ async fn the_absolute_end_is_not_pushed_by_activity_or_renewals(bench: impl Benc
     }
     let present = browser.visit(write).await;
     assert_eq!(present.max_age(), Some(200));
-    advance(bench.clock(), 199_999);
+    advance(tested.clock(), 199_999);
     assert_eq!(browser.number("n").await, Some(1));
-    advance(bench.clock(), 1);
+    advance(tested.clock(), 1);
     assert!(browser.is_nobody().await);
 }
 
-async fn a_login_and_a_step_up_push_the_absolute_end(bench: impl Bench) {
-    let browser = bounded(&bench).await;
-    advance(bench.clock(), 500_000);
+async fn a_login_and_a_step_up_push_the_absolute_end(tested: impl TestStore) {
+    let browser = bounded(&tested).await;
+    advance(tested.clock(), 500_000);
     browser.visit(|s| s.login("user-42").unwrap()).await;
     for _ in 0..3 {
-        advance(bench.clock(), 300_000);
+        advance(tested.clock(), 300_000);
         browser.visit(|_| ()).await.assert_ok().assert_sets_cookie();
     }
     // 900 s after the login, and 1400 s after the session was made.
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
     browser.visit(|s| s.reauthenticated().unwrap()).await;
     for _ in 0..3 {
-        advance(bench.clock(), 333_000);
+        advance(tested.clock(), 333_000);
         assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
     }
-    advance(bench.clock(), 1_000);
+    advance(tested.clock(), 1_000);
     assert!(browser.is_nobody().await);
 }
 
-async fn what_is_past_its_absolute_end_is_not_there(bench: impl Bench) {
-    let browser = bounded(&bench).await;
+async fn what_is_past_its_absolute_end_is_not_there(tested: impl TestStore) {
+    let browser = bounded(&tested).await;
     let flights = [
         browser.begin().await,
         browser.begin().await,
@@ -263,10 +263,10 @@ async fn what_is_past_its_absolute_end_is_not_there(bench: impl Bench) {
     ];
     let before = browser.value();
     for _ in 0..2 {
-        advance(bench.clock(), 499_000);
+        advance(tested.clock(), 499_000);
         browser.visit(|_| ()).await.assert_ok();
     }
-    advance(bench.clock(), 2_000);
+    advance(tested.clock(), 2_000);
     let [writes, touches, renews] = flights;
     writes.insert("late", 1).unwrap();
     renews.renew();
@@ -274,7 +274,7 @@ async fn what_is_past_its_absolute_end_is_not_there(bench: impl Bench) {
         flight.finish().await.assert_ok().assert_no_cookie();
     }
     // The record is there still, as nothing has swept it out, and no request sees it.
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     assert_eq!(dump.only(), expected(&[("n", "1")]));
     assert_eq!(dump.marks(), 0);
     assert!(browser.is_nobody().await);
@@ -283,10 +283,10 @@ async fn what_is_past_its_absolute_end_is_not_there(bench: impl Bench) {
     assert_eq!(browser.number("n").await, Some(1));
 }
 
-async fn a_ttl_of_ones_own_makes_the_cookie_persistent_and_stays(bench: impl Bench) {
+async fn a_ttl_of_ones_own_makes_the_cookie_persistent_and_stays(tested: impl TestStore) {
     let lifecycle = browser_session(TTL, OnEveryRequest);
-    let builder = bench.middleware().session_lifecycle(lifecycle);
-    let browser = bench.browser_of(builder).await;
+    let builder = tested.middleware().session_lifecycle(lifecycle);
+    let browser = tested.browser_of(builder).await;
     let answer = browser.visit(write).await;
     assert_eq!(answer.max_age(), None);
     let month = Some(30 * DAY);
@@ -303,7 +303,7 @@ async fn a_ttl_of_ones_own_makes_the_cookie_persistent_and_stays(bench: impl Ben
         answer.assert_ok().assert_sets_cookie();
         assert_eq!(answer.max_age(), month);
         // Many times the configured time, and less than the session's own.
-        advance(bench.clock(), 50 * TTL);
+        advance(tested.clock(), 50 * TTL);
     }
     browser.visit(write).await;
     let kiosk = browser
@@ -313,23 +313,25 @@ async fn a_ttl_of_ones_own_makes_the_cookie_persistent_and_stays(bench: impl Ben
     assert_eq!(browser.visit(|_| ()).await.max_age(), Some(300));
 }
 
-async fn a_ttl_of_ones_own_reaches_no_further_than_the_absolute_end(bench: impl Bench) {
-    let builder = bench.middleware().absolute_timeout(CookieDuration::days(7));
-    let browser = bench.browser_of(builder).await;
+async fn a_ttl_of_ones_own_reaches_no_further_than_the_absolute_end(tested: impl TestStore) {
+    let builder = tested
+        .middleware()
+        .absolute_timeout(CookieDuration::days(7));
+    let browser = tested.browser_of(builder).await;
     let answer = browser.visit(|s| s.set_ttl(CookieDuration::days(30))).await;
     assert_eq!(answer.max_age(), Some(7 * DAY));
-    bench.clock().advance(Duration::from_secs(6 * 86_400));
+    tested.clock().advance(Duration::from_secs(6 * 86_400));
     let answer = browser.visit(write).await;
     assert_eq!(answer.max_age(), Some(DAY));
-    bench.clock().advance(Duration::from_secs(86_400));
+    tested.clock().advance(Duration::from_secs(86_400));
     assert!(browser.is_nobody().await);
 }
 
-async fn a_write_that_came_before_a_new_ttl_does_not_take_it_back(bench: impl Bench) {
-    let builder = bench
+async fn a_write_that_came_before_a_new_ttl_does_not_take_it_back(tested: impl TestStore) {
+    let builder = tested
         .middleware()
         .session_lifecycle(persistent(TTL, OnStateChanges));
-    let browser = bench.browser_of(builder).await;
+    let browser = tested.browser_of(builder).await;
     start(&browser).await;
     let (writes, renews) = (browser.begin().await, browser.begin().await);
     browser
@@ -343,8 +345,8 @@ async fn a_write_that_came_before_a_new_ttl_does_not_take_it_back(bench: impl Be
     assert_eq!(browser.visit(write).await.max_age(), Some(30 * DAY));
 }
 
-async fn the_next_principal_does_not_inherit_a_ttl(bench: impl Bench) {
-    let browser = bench.browser().await;
+async fn the_next_principal_does_not_inherit_a_ttl(tested: impl TestStore) {
+    let browser = tested.browser().await;
     let remember_me = |s: &Session| {
         s.login("user-42").unwrap();
         s.set_ttl(CookieDuration::days(30));
@@ -356,7 +358,7 @@ async fn the_next_principal_does_not_inherit_a_ttl(bench: impl Bench) {
     assert_eq!(answer.assert_sets_cookie().max_age(), None);
 }
 
-async fn no_ttl_is_too_short_or_too_long(bench: impl Bench) {
+async fn no_ttl_is_too_short_or_too_long(tested: impl TestStore) {
     for (ttl, age) in [
         (CookieDuration::ZERO, 1),
         (CookieDuration::seconds(-5), 1),
@@ -365,19 +367,19 @@ async fn no_ttl_is_too_short_or_too_long(bench: impl Bench) {
         (CookieDuration::days(4_000), 400 * DAY),
     ] {
         let lifecycle = PersistentSession::default().session_ttl(ttl);
-        let builder = bench.middleware().session_lifecycle(lifecycle);
-        let browser = bench.browser_of(builder).await;
+        let builder = tested.middleware().session_lifecycle(lifecycle);
+        let browser = tested.browser_of(builder).await;
         assert_eq!(browser.visit(write).await.max_age(), Some(age));
-        let own = bench.browser().await;
+        let own = tested.browser().await;
         let answer = own.visit(|s| s.set_ttl(ttl)).await;
         assert_eq!(answer.assert_ok().max_age(), Some(age));
     }
 }
 
 /// The end of the record by Redis' clock, and that clock.
-async fn ends_at(bench: &Redis) -> i64 {
-    let name = bench.only_name().await;
-    let mut connection = bench.connection.clone();
+async fn ends_at(tested: &Redis) -> i64 {
+    let name = tested.only_name().await;
+    let mut connection = tested.connection.clone();
     let mut command = redis::cmd("PEXPIRETIME");
     command
         .arg(&name)
@@ -386,8 +388,8 @@ async fn ends_at(bench: &Redis) -> i64 {
         .unwrap()
 }
 
-async fn time(bench: &Redis) -> i64 {
-    let mut connection = bench.connection.clone();
+async fn time(tested: &Redis) -> i64 {
+    let mut connection = tested.connection.clone();
     let (seconds, micros): (i64, i64) = redis::cmd("TIME")
         .query_async(&mut connection)
         .await
@@ -397,7 +399,7 @@ async fn time(bench: &Redis) -> i64 {
 
 /// Does something in between, after which the record lives for exactly this long.
 async fn lives_for<S: SessionStore + 'static>(
-    bench: &Redis,
+    tested: &Redis,
     millis: u64,
     builder: SessionMiddlewareBuilder<S>,
     browser: &Browser,
@@ -405,10 +407,10 @@ async fn lives_for<S: SessionStore + 'static>(
 ) {
     let browser = browser.at(Site::new(builder.build()).await);
     let millis = i64::try_from(millis).unwrap();
-    let before = time(bench).await;
+    let before = time(tested).await;
     browser.visit(act).await.assert_ok();
-    let after = time(bench).await;
-    let end = ends_at(bench).await;
+    let after = time(tested).await;
+    let end = ends_at(tested).await;
     assert!(
         (before + millis..=after + millis).contains(&end),
         "{before} + {millis} <= {end} <= {after} + {millis}"
@@ -416,9 +418,9 @@ async fn lives_for<S: SessionStore + 'static>(
 }
 
 /// Makes the record old.
-async fn age(bench: &Redis) {
-    let name = bench.only_name().await;
-    let mut connection = bench.connection.clone();
+async fn age(tested: &Redis) {
+    let name = tested.only_name().await;
+    let mut connection = tested.connection.clone();
     let mut command = redis::cmd("PEXPIRE");
     command.arg(&name).arg(77_777);
     let done: bool = command.query_async(&mut connection).await.unwrap();
@@ -427,70 +429,70 @@ async fn age(bench: &Redis) {
 
 #[actix_web::test]
 async fn redis_keeps_milliseconds_and_extends_as_configured() {
-    let bench = Redis::start().await;
-    let browser = bench.browser().await;
+    let tested = Redis::start().await;
+    let browser = tested.browser().await;
     let changes = || {
         let lifecycle = browser_session(TTL, OnStateChanges);
-        bench.middleware().session_lifecycle(lifecycle)
+        tested.middleware().session_lifecycle(lifecycle)
     };
     let every = || {
         let lifecycle = browser_session(TTL, OnEveryRequest);
-        bench.middleware().session_lifecycle(lifecycle)
+        tested.middleware().session_lifecycle(lifecycle)
     };
-    lives_for(&bench, TTL, changes(), &browser, write).await;
-    age(&bench).await;
-    let aged = ends_at(&bench).await;
+    lives_for(&tested, TTL, changes(), &browser, write).await;
+    age(&tested).await;
+    let aged = ends_at(&tested).await;
     let reader = browser.at(Site::new(changes().build()).await);
     assert_eq!(reader.number("n").await, Some(1));
-    assert_eq!(ends_at(&bench).await, aged, "reading does not extend");
-    lives_for(&bench, TTL, every(), &browser, |_| ()).await;
-    age(&bench).await;
-    lives_for(&bench, TTL, changes(), &browser, write).await;
-    age(&bench).await;
-    lives_for(&bench, TTL, changes(), &browser, Session::renew).await;
+    assert_eq!(ends_at(&tested).await, aged, "reading does not extend");
+    lives_for(&tested, TTL, every(), &browser, |_| ()).await;
+    age(&tested).await;
+    lives_for(&tested, TTL, changes(), &browser, write).await;
+    age(&tested).await;
+    lives_for(&tested, TTL, changes(), &browser, Session::renew).await;
     // The session's own time comes before the configured one, in every way of writing.
     let own = 5_001;
     let set_own = |s: &Session| s.set_ttl(CookieDuration::milliseconds(5_001));
-    lives_for(&bench, own, changes(), &browser, set_own).await;
-    lives_for(&bench, own, every(), &browser, |_| ()).await;
-    lives_for(&bench, own, every(), &browser, write).await;
-    lives_for(&bench, own, changes(), &browser, Session::renew).await;
+    lives_for(&tested, own, changes(), &browser, set_own).await;
+    lives_for(&tested, own, every(), &browser, |_| ()).await;
+    lives_for(&tested, own, every(), &browser, write).await;
+    lives_for(&tested, own, changes(), &browser, Session::renew).await;
     let hour = |s: &Session| s.set_ttl(CookieDuration::hours(1));
-    lives_for(&bench, 3_600_000, changes(), &browser, hour).await;
+    lives_for(&tested, 3_600_000, changes(), &browser, hour).await;
     // Nothing reaches past the absolute end, made by policy or kept in the record.
     let capped = || every().absolute_timeout(CookieDuration::seconds(40));
-    lives_for(&bench, 40_000, capped(), &browser, |_| ()).await;
-    advance(bench.clock(), 10_000);
-    lives_for(&bench, 30_000, capped(), &browser, write).await;
-    lives_for(&bench, 30_000, capped(), &browser, Session::renew).await;
-    lives_for(&bench, 30_000, every(), &browser, |_| ()).await;
+    lives_for(&tested, 40_000, capped(), &browser, |_| ()).await;
+    advance(tested.clock(), 10_000);
+    lives_for(&tested, 30_000, capped(), &browser, write).await;
+    lives_for(&tested, 30_000, capped(), &browser, Session::renew).await;
+    lives_for(&tested, 30_000, every(), &browser, |_| ()).await;
 }
 
 #[actix_web::test]
 async fn what_comes_through_a_mark_moves_no_clock() {
-    let bench = Redis::start().await;
-    let browser = bench.browser().await;
+    let tested = Redis::start().await;
+    let browser = tested.browser().await;
     start(&browser).await;
     let late = browser.begin().await;
     browser.visit(Session::renew).await.assert_sets_cookie();
-    age(&bench).await;
-    let aged = ends_at(&bench).await;
+    age(&tested).await;
+    let aged = ends_at(&tested).await;
     late.insert("late", 1).unwrap();
     late.finish().await.assert_ok().assert_no_cookie();
-    assert_eq!(bench.dump().await.only()["late"], "1");
-    assert_eq!(ends_at(&bench).await, aged);
+    assert_eq!(tested.dump().await.only()["late"], "1");
+    assert_eq!(ends_at(&tested).await, aged);
 }
 
 #[actix_web::test]
 async fn what_redis_expired_is_gone() {
-    let bench = Redis::start().await;
+    let tested = Redis::start().await;
     let lifecycle = persistent(TTL, OnEveryRequest);
-    let builder = bench.middleware().session_lifecycle(lifecycle);
-    let browser = bench.browser_of(builder).await;
+    let builder = tested.middleware().session_lifecycle(lifecycle);
+    let browser = tested.browser_of(builder).await;
     start(&browser).await;
     let (writes, touches) = (browser.begin().await, browser.begin().await);
-    let name = bench.only_name().await;
-    let mut connection = bench.connection.clone();
+    let name = tested.only_name().await;
+    let mut connection = tested.connection.clone();
     let mut command = redis::cmd("PEXPIREAT");
     command.arg(&name).arg(1);
     let done: bool = command.query_async(&mut connection).await.unwrap();
@@ -499,5 +501,5 @@ async fn what_redis_expired_is_gone() {
     write(&writes);
     writes.finish().await.assert_ok().assert_no_cookie();
     touches.finish().await.assert_ok().assert_no_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
 }

@@ -8,7 +8,7 @@ use actix_session::{
 };
 use actix_web::{cookie::time::Duration as CookieDuration, test::TestRequest};
 
-use crate::support::{Bench, Browser, Spy, on_each_store};
+use crate::support::{Browser, Spy, TestStore, on_each_store};
 
 on_each_store! {
     a_writer_in_flight_brings_nothing_back,
@@ -43,8 +43,8 @@ on_each_store! {
 }
 
 /// A browser in which user 42 is logged in, with a secret entry.
-async fn logged_in(bench: &impl Bench) -> Browser {
-    let browser = bench.browser().await;
+async fn logged_in(tested: &impl TestStore) -> Browser {
+    let browser = tested.browser().await;
     log_in(&browser).await;
     browser
 }
@@ -65,34 +65,34 @@ async fn log_out(browser: &Browser) {
     answer.assert_ok().assert_removes_cookie();
 }
 
-async fn a_writer_in_flight_brings_nothing_back(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_writer_in_flight_brings_nothing_back(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let thief = browser.fork();
     let late = browser.begin().await;
     log_out(&browser).await;
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
     late.insert("draft", 1).unwrap();
     late.remove("secret");
     late.finish().await.assert_ok().assert_no_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
     assert!(thief.is_nobody().await);
 }
 
-async fn a_modify_in_flight_brings_nothing_back(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_modify_in_flight_brings_nothing_back(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let late = browser.begin().await;
     late.modify("n", |n: Option<u8>| Some(n.unwrap_or(0) + 1))
         .unwrap();
     log_out(&browser).await;
     late.finish().await.assert_ok().assert_no_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
 }
 
-async fn a_touch_in_flight_brings_nothing_back(bench: impl Bench) {
+async fn a_touch_in_flight_brings_nothing_back(tested: impl TestStore) {
     let lifecycle = PersistentSession::default()
         .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
-    let browser = bench
-        .browser_of(bench.middleware().session_lifecycle(lifecycle))
+    let browser = tested
+        .browser_of(tested.middleware().session_lifecycle(lifecycle))
         .await;
     log_in(&browser).await;
     // Without the logout in between, this request sends the cookie again.
@@ -101,11 +101,11 @@ async fn a_touch_in_flight_brings_nothing_back(bench: impl Bench) {
     log_out(&browser).await;
     late.finish().await.assert_ok().assert_no_cookie();
     assert_eq!(browser.value(), None);
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
 }
 
-async fn a_clear_or_a_new_ttl_in_flight_brings_nothing_back(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_clear_or_a_new_ttl_in_flight_brings_nothing_back(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let (clears, stays) = (browser.begin().await, browser.begin().await);
     log_out(&browser).await;
     clears.clear();
@@ -113,12 +113,12 @@ async fn a_clear_or_a_new_ttl_in_flight_brings_nothing_back(bench: impl Bench) {
     stays.set_ttl(CookieDuration::days(30));
     for late in [clears, stays] {
         late.finish().await.assert_ok().assert_no_cookie();
-        bench.dump().await.assert_no_record();
+        tested.dump().await.assert_no_record();
     }
 }
 
-async fn a_reader_in_flight_is_left_alone(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_reader_in_flight_is_left_alone(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let late = browser.begin().await;
     log_out(&browser).await;
     // It came before the logout, and sees what was then.
@@ -128,11 +128,11 @@ async fn a_reader_in_flight_is_left_alone(bench: impl Bench) {
         Some("of-42")
     );
     late.finish().await.assert_ok().assert_no_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
 }
 
-async fn a_renewer_in_flight_brings_nobody_back(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_renewer_in_flight_brings_nobody_back(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let (bare, writer) = (browser.begin().await, browser.begin().await);
     log_out(&browser).await;
     bare.renew();
@@ -140,74 +140,74 @@ async fn a_renewer_in_flight_brings_nobody_back(bench: impl Bench) {
     writer.renew();
     for late in [bare, writer] {
         late.finish().await.assert_ok().assert_no_cookie();
-        bench.dump().await.assert_no_record();
+        tested.dump().await.assert_no_record();
     }
 }
 
-async fn a_step_up_in_flight_brings_nobody_back(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_step_up_in_flight_brings_nobody_back(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let late = browser.begin().await;
     log_out(&browser).await;
     late.insert("tenant", 7).unwrap();
     late.reauthenticated().unwrap();
     late.finish().await.assert_ok().assert_no_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
 }
 
-async fn a_renewer_in_flight_of_a_guest_keeps_its_own_changes_alone(bench: impl Bench) {
-    let browser = bench.browser().await;
+async fn a_renewer_in_flight_of_a_guest_keeps_its_own_changes_alone(tested: impl TestStore) {
+    let browser = tested.browser().await;
     browser.visit(|s| s.insert("basket", 1).unwrap()).await;
     let (bare, writer) = (browser.begin().await, browser.begin().await);
     log_out(&browser).await;
     bare.renew();
     bare.finish().await.assert_ok().assert_no_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
     writer.insert("own", 2).unwrap();
     writer.renew();
     writer.finish().await.assert_ok().assert_sets_cookie();
-    let record = bench.dump().await.only();
+    let record = tested.dump().await.only();
     assert_eq!(record, crate::support::expected(&[("own", "2")]));
 }
 
-async fn a_login_in_flight_keeps_its_own_changes_alone(bench: impl Bench) {
-    let browser = bench.browser().await;
+async fn a_login_in_flight_keeps_its_own_changes_alone(tested: impl TestStore) {
+    let browser = tested.browser().await;
     browser.visit(|s| s.insert("basket", 1).unwrap()).await;
     let late = browser.begin().await;
     log_out(&browser).await;
     late.insert("own", 2).unwrap();
     late.login("user-42").unwrap();
     late.finish().await.assert_ok().assert_sets_cookie();
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     assert_eq!(dump.only(), crate::support::expected(&[("own", "2")]));
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
     assert_eq!(browser.number("basket").await, None);
 }
 
-async fn a_purge_ends_what_its_key_moved_to(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_purge_ends_what_its_key_moved_to(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let late = browser.begin().await;
     browser.visit(|s| s.renew()).await.assert_sets_cookie();
-    assert_eq!(bench.dump().await.records().len(), 1);
+    assert_eq!(tested.dump().await.records().len(), 1);
     late.purge();
     // The browser has the newer cookie by now, and it goes too.
     late.finish().await.assert_ok().assert_removes_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
 }
 
-async fn a_purge_follows_several_marks(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_purge_follows_several_marks(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let late = browser.begin().await;
     for _ in 0..6 {
         browser.visit(|s| s.renew()).await.assert_sets_cookie();
     }
-    assert_eq!(bench.dump().await.marks(), 6);
+    assert_eq!(tested.dump().await.marks(), 6);
     late.purge();
     late.finish().await.assert_ok().assert_removes_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
 }
 
-async fn a_purge_follows_the_marks_of_logins(bench: impl Bench) {
-    let browser = bench.browser().await;
+async fn a_purge_follows_the_marks_of_logins(tested: impl TestStore) {
+    let browser = tested.browser().await;
     browser.visit(|s| s.insert("basket", 1).unwrap()).await;
     let guest = browser.begin().await;
     log_in(&browser).await;
@@ -217,48 +217,48 @@ async fn a_purge_follows_the_marks_of_logins(bench: impl Bench) {
     assert_eq!(browser.principal().await.as_deref(), Some("user-7"));
     of_42.purge();
     of_42.finish().await.assert_ok().assert_removes_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
     guest.purge();
     guest.finish().await.assert_ok().assert_removes_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
 }
 
-async fn a_purge_by_who_loaded_a_mark_ends_what_it_leads_to(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_purge_by_who_loaded_a_mark_ends_what_it_leads_to(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let old = browser.fork();
     browser.visit(|s| s.renew()).await.assert_sets_cookie();
     let late = old.begin().await;
     assert!(late.is_empty() && late.principal().is_none());
     late.purge();
     late.finish().await.assert_ok().assert_removes_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
     assert!(browser.is_nobody().await);
 }
 
-async fn a_purge_ends_every_session_that_came(bench: impl Bench) {
-    let (one, two) = (logged_in(&bench).await, logged_in(&bench).await);
+async fn a_purge_ends_every_session_that_came(tested: impl TestStore) {
+    let (one, two) = (logged_in(&tested).await, logged_in(&tested).await);
     let (mut values, site) = (Vec::new(), one.site.clone());
     for browser in [&one, &two] {
         values.push(browser.value().unwrap());
     }
     // More than are looked up: three keys that open nothing any more, between the two.
     for _ in 0..3 {
-        let gone = logged_in(&bench).await;
+        let gone = logged_in(&tested).await;
         values.insert(1, gone.value().unwrap());
         log_out(&gone).await;
     }
-    assert_eq!(bench.dump().await.records().len(), 2);
+    assert_eq!(tested.dump().await.records().len(), 2);
     let pairs: Vec<String> = values.iter().map(|value| format!("id={value}")).collect();
     let answer = Browser::new(site)
         .visit_as(&[pairs.join("; ")], |s| s.purge())
         .await;
     answer.assert_ok().assert_removes_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
 }
 
-async fn a_purge_without_a_session_still_removes_the_cookie(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
-    let kept = bench.dump().await.sorted();
+async fn a_purge_without_a_session_still_removes_the_cookie(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
+    let kept = tested.dump().await.sorted();
     let forged = {
         let mut value = browser.value().unwrap().into_bytes();
         let middle = value.len() / 2;
@@ -273,17 +273,17 @@ async fn a_purge_without_a_session_still_removes_the_cookie(bench: impl Bench) {
         let answer = browser.visit_as(&cookie, |_| ()).await;
         answer.assert_ok().assert_no_cookie();
     }
-    assert_eq!(bench.dump().await.sorted(), kept);
+    assert_eq!(tested.dump().await.sorted(), kept);
     // A cookie whose session ended.
     let ended = browser.fork();
     log_out(&browser).await;
     ended.visit(|_| ()).await.assert_no_cookie();
     ended.visit(|s| s.purge()).await.assert_removes_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
 }
 
-async fn a_purge_without_a_cookie_says_nothing(bench: impl Bench) {
-    let browser = bench.browser().await;
+async fn a_purge_without_a_cookie_says_nothing(tested: impl TestStore) {
+    let browser = tested.browser().await;
     browser
         .visit(|s| s.purge())
         .await
@@ -292,11 +292,11 @@ async fn a_purge_without_a_cookie_says_nothing(bench: impl Bench) {
     // Another cookie is none of ours.
     let answer = browser.visit_as(&["other=1; Id=2"], |s| s.purge()).await;
     answer.assert_ok().assert_no_cookie();
-    assert_eq!(bench.dump().await.0.len(), 0);
+    assert_eq!(tested.dump().await.0.len(), 0);
 }
 
-async fn a_purge_wins_over_the_rest_of_its_request(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_purge_wins_over_the_rest_of_its_request(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let answer = browser
         .visit(|s| {
             s.insert("before", 1).unwrap();
@@ -310,11 +310,11 @@ async fn a_purge_wins_over_the_rest_of_its_request(bench: impl Bench) {
         })
         .await;
     answer.assert_ok().assert_removes_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
 }
 
-async fn what_is_set_after_a_purge_is_a_new_session(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn what_is_set_after_a_purge_is_a_new_session(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let old = browser.fork();
     let before = browser.value();
     let answer = browser
@@ -329,7 +329,7 @@ async fn what_is_set_after_a_purge_is_a_new_session(bench: impl Bench) {
         .await;
     answer.assert_ok().assert_sets_cookie();
     assert_ne!(browser.value(), before);
-    let record = bench.dump().await.only();
+    let record = tested.dump().await.only();
     assert_eq!(
         record,
         crate::support::expected(&[("flash", "\"Goodbye!\"")])
@@ -338,8 +338,8 @@ async fn what_is_set_after_a_purge_is_a_new_session(bench: impl Bench) {
     assert!(old.is_nobody().await);
 }
 
-async fn a_second_user_logs_in_after_a_purge(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_second_user_logs_in_after_a_purge(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let old = browser.fork();
     let answer = browser
         .visit(|s| {
@@ -349,14 +349,14 @@ async fn a_second_user_logs_in_after_a_purge(bench: impl Bench) {
         .await;
     answer.assert_ok().assert_sets_cookie();
     assert_eq!(browser.principal().await.as_deref(), Some("user-7"));
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     assert_eq!(dump.only().len(), 0);
     assert!(!dump.holds("user-42") && !dump.holds("of-42"));
     assert!(old.is_nobody().await);
 }
 
-async fn a_clear_logs_out_and_keeps_the_key(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_clear_logs_out_and_keeps_the_key(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let before = browser.value();
     let answer = browser
         .visit(|s| {
@@ -366,26 +366,26 @@ async fn a_clear_logs_out_and_keeps_the_key(bench: impl Bench) {
         .await;
     answer.assert_ok().assert_no_cookie();
     assert_eq!(browser.value(), before);
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     assert_eq!(dump.only().len(), 0);
     assert!(!dump.holds("user-42"));
     assert!(browser.is_nobody().await);
 }
 
-async fn a_clear_leaves_nothing_for_the_next_user(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_clear_leaves_nothing_for_the_next_user(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let late = browser.begin().await;
     browser.visit(|s| s.clear()).await.assert_ok();
     late.insert("draft", "of-42").unwrap();
     late.finish().await.assert_ok();
     browser.visit(|s| s.login("user-7").unwrap()).await;
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     assert_eq!(dump.only().len(), 0, "{dump:?}");
     assert_eq!(browser.principal().await.as_deref(), Some("user-7"));
 }
 
-async fn a_clear_travels_through_a_mark(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_clear_travels_through_a_mark(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let late = browser.begin().await;
     let answer = browser
         .visit(|s| {
@@ -398,7 +398,7 @@ async fn a_clear_travels_through_a_mark(bench: impl Bench) {
     late.insert("dropped", 1).unwrap();
     late.finish().await.assert_ok().assert_no_cookie();
     // What the base held is gone, what came after it stays; nobody is logged in.
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     assert_eq!(
         dump.only(),
         crate::support::expected(&[("after", "\"renewal\"")])
@@ -407,101 +407,101 @@ async fn a_clear_travels_through_a_mark(bench: impl Bench) {
     assert_eq!(browser.principal().await, None);
 }
 
-async fn a_clear_with_a_renewal_travels_too(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_clear_with_a_renewal_travels_too(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let late = browser.begin().await;
     browser.visit(|s| s.renew()).await.assert_sets_cookie();
     late.clear();
     late.renew();
     late.finish().await.assert_ok().assert_no_cookie();
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     assert_eq!(dump.only().len(), 0);
     assert!(!dump.holds("user-42"));
     assert!(browser.is_nobody().await);
 }
 
-async fn what_loaded_before_a_clear_writes_nothing(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn what_loaded_before_a_clear_writes_nothing(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let (writer, counter, renewer) = (
         browser.begin().await,
         browser.begin().await,
         browser.begin().await,
     );
     browser.visit(|s| s.clear()).await.assert_ok();
-    let cleared = bench.dump().await.sorted();
+    let cleared = tested.dump().await.sorted();
     writer.insert("draft", 1).unwrap();
     counter.modify("n", |_: Option<u8>| Some(1)).unwrap();
     renewer.insert("tenant", 1).unwrap();
     renewer.renew();
     for late in [writer, counter, renewer] {
         late.finish().await.assert_ok().assert_no_cookie();
-        assert_eq!(bench.dump().await.sorted(), cleared);
+        assert_eq!(tested.dump().await.sorted(), cleared);
     }
     // What loads after it writes as ever.
     browser.visit(|s| s.insert("next", 1).unwrap()).await;
     assert_eq!(
-        bench.dump().await.only(),
+        tested.dump().await.only(),
         crate::support::expected(&[("next", "1")])
     );
 }
 
-async fn a_clear_removes_what_others_committed_before(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_clear_removes_what_others_committed_before(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let clears = browser.begin().await;
     browser.visit(|s| s.insert("draft", 1).unwrap()).await;
     clears.clear();
     clears.finish().await.assert_ok().assert_no_cookie();
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     assert_eq!(dump.only().len(), 0);
     assert!(!dump.holds("user-42"));
 }
 
-async fn a_clear_keeps_what_it_is_followed_by(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn a_clear_keeps_what_it_is_followed_by(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let clears = browser.begin().await;
     browser.visit(|s| s.insert("draft", 1).unwrap()).await;
     clears.insert("before", 1).unwrap();
     clears.clear();
     clears.insert("after", 2).unwrap();
     clears.finish().await.assert_ok().assert_no_cookie();
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     assert_eq!(dump.only(), crate::support::expected(&[("after", "2")]));
     assert!(!dump.holds("user-42"));
 }
 
-async fn purge_now_ends_before_the_response(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn purge_now_ends_before_the_response(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let flight = browser.begin().await;
     flight.purge_now().await.unwrap();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
     flight.insert("flash", 1).unwrap();
     flight.finish().await.assert_ok().assert_sets_cookie();
     assert_eq!(
-        bench.dump().await.only(),
+        tested.dump().await.only(),
         crate::support::expected(&[("flash", "1")])
     );
     // Over a mark too, and without anything after it.
     let late = browser.begin().await;
     browser.visit(|s| s.renew()).await.assert_sets_cookie();
     late.purge_now().await.unwrap();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
     late.finish().await.assert_ok().assert_removes_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
 }
 
-async fn purge_now_tells_of_a_failure_and_purge_tries_again(bench: impl Bench) {
-    let spy = Spy::new(bench.store());
-    let middleware = actix_session::SessionMiddleware::builder(spy.clone(), bench.key().clone())
-        .clock(bench.clock().clone());
-    let browser = bench.browser_of(middleware).await;
+async fn purge_now_tells_of_a_failure_and_purge_tries_again(tested: impl TestStore) {
+    let spy = Spy::new(tested.store());
+    let middleware = actix_session::SessionMiddleware::builder(spy.clone(), tested.key().clone())
+        .clock(tested.clock().clone());
+    let browser = tested.browser_of(middleware).await;
     log_in(&browser).await;
     let flight = browser.begin().await;
     spy.refuse(&["delete"]);
     assert!(flight.purge_now().await.is_err());
-    assert_eq!(bench.dump().await.records().len(), 1);
+    assert_eq!(tested.dump().await.records().len(), 1);
     spy.refuse(&[]);
     flight.finish().await.assert_ok().assert_removes_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
     // A purge that fails is no logout: the cookie stays, and the answer says so.
     log_in(&browser).await;
     spy.refuse(&["delete"]);
@@ -516,16 +516,16 @@ async fn purge_now_tells_of_a_failure_and_purge_tries_again(bench: impl Bench) {
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
 }
 
-async fn two_purges_are_one(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn two_purges_are_one(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let late = browser.begin().await;
     late.purge();
     log_out(&browser).await;
     // The browser has a session of another login by now, which this one is not about.
     log_in(&browser).await;
-    bench.clock().advance(Duration::from_secs(1));
+    tested.clock().advance(Duration::from_secs(1));
     late.finish().await.assert_ok();
-    assert_eq!(bench.dump().await.records().len(), 1);
+    assert_eq!(tested.dump().await.records().len(), 1);
     let empty = browser.site.answer(TestRequest::get()).await;
     empty.assert_ok().assert_no_cookie();
 }

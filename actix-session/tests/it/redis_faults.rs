@@ -12,7 +12,7 @@ use redis::AsyncCommands as _;
 use servers::RedisServer;
 
 use crate::support::{
-    Answer, Bench, Browser, Proxy, Redis, Server, Site, count, expected, http_get, random_name,
+    Answer, Browser, Proxy, Redis, Server, Site, TestStore, count, expected, http_get, random_name,
 };
 
 /// A server that keeps what it has acknowledged.
@@ -26,8 +26,8 @@ async fn soon<T>(work: impl Future<Output = T>) -> T {
         .expect("an answer within bounds")
 }
 
-async fn guest(bench: &Redis) -> Browser {
-    let browser = bench.browser().await;
+async fn guest(tested: &Redis) -> Browser {
+    let browser = tested.browser().await;
     fill(&browser).await;
     browser
 }
@@ -45,13 +45,13 @@ async fn set_ok(browser: &Browser, act: impl FnOnce(&Session)) {
 #[actix_web::test]
 async fn killed_and_started_again_between_two_requests() {
     let mut server = RedisServer::start_with(&DURABLE).unwrap();
-    let mut bench = Redis::at(&server.url()).await;
-    let browser = guest(&bench).await;
+    let mut tested = Redis::at(&server.url()).await;
+    let browser = guest(&tested).await;
     // Whatever the first command on the dead connection is, the request works.
     let mut again = async |browser: &Browser| {
         server.restart().unwrap();
-        bench.connect_again(&server.url()).await;
-        (bench.dump().await, browser.fork())
+        tested.connect_again(&server.url()).await;
+        (tested.dump().await, browser.fork())
     };
     again(&browser).await;
     assert_eq!(browser.number("a").await, Some(1));
@@ -84,8 +84,8 @@ async fn killed_and_started_again_between_two_requests() {
 #[actix_web::test]
 async fn killed_and_started_again_between_load_and_commit() {
     let mut server = RedisServer::start_with(&DURABLE).unwrap();
-    let mut bench = Redis::at(&server.url()).await;
-    let browser = guest(&bench).await;
+    let mut tested = Redis::at(&server.url()).await;
+    let browser = guest(&tested).await;
     // The scripts are known to the server, and after the restart are not.
     set_ok(&browser, count).await;
     let flights = (
@@ -94,44 +94,44 @@ async fn killed_and_started_again_between_load_and_commit() {
         browser.begin().await,
     );
     server.restart().unwrap();
-    bench.connect_again(&server.url()).await;
+    tested.connect_again(&server.url()).await;
     count(&flights.0);
     flights.0.finish().await.assert_ok();
-    assert_eq!(bench.dump().await.only()["n"], "2");
+    assert_eq!(tested.dump().await.only()["n"], "2");
     server.restart().unwrap();
     flights.1.renew();
     flights.1.finish().await.assert_ok().assert_sets_cookie();
     server.restart().unwrap();
-    bench.connect_again(&server.url()).await;
+    tested.connect_again(&server.url()).await;
     flights.2.purge();
     flights.2.finish().await.assert_ok().assert_removes_cookie();
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
 }
 
 #[actix_web::test]
 async fn a_server_that_forgets_makes_nobody_of_everybody() {
     let mut server = RedisServer::start().unwrap();
-    let mut bench = Redis::at(&server.url()).await;
-    let browser = guest(&bench).await;
+    let mut tested = Redis::at(&server.url()).await;
+    let browser = guest(&tested).await;
     let late = browser.begin().await;
     let before = browser.value();
     server.restart().unwrap();
-    bench.connect_again(&server.url()).await;
+    tested.connect_again(&server.url()).await;
     late.insert("b", 1).unwrap();
     late.finish().await.assert_ok().assert_no_cookie();
     assert!(browser.is_nobody().await);
-    assert_eq!(bench.dump().await.0.len(), 0);
+    assert_eq!(tested.dump().await.0.len(), 0);
     // A key that opens nothing is not adopted.
     fill(&browser).await;
     assert_ne!(browser.value(), before);
-    assert_eq!(bench.dump().await.only(), expected(&[("a", "1")]));
+    assert_eq!(tested.dump().await.only(), expected(&[("a", "1")]));
 }
 
 #[actix_web::test]
 async fn a_dead_server_is_an_opaque_error_until_it_is_back() {
     let mut server = RedisServer::start_with(&DURABLE).unwrap();
-    let mut bench = Redis::at(&server.url()).await;
-    let browser = guest(&bench).await;
+    let mut tested = Redis::at(&server.url()).await;
+    let browser = guest(&tested).await;
     let late = browser.begin().await;
     server.kill();
     let mut ran = false;
@@ -140,7 +140,7 @@ async fn a_dead_server_is_an_opaque_error_until_it_is_back() {
     late.insert("b", 2).unwrap();
     soon(late.finish()).await.assert_opaque();
     // Who has no session needs no store, unless there is something to keep.
-    let stranger = bench.browser().await;
+    let stranger = tested.browser().await;
     stranger.visit(|_| ()).await.assert_ok();
     let write = stranger.visit(|s| s.insert("a", 1).unwrap());
     soon(write).await.assert_opaque();
@@ -150,8 +150,8 @@ async fn a_dead_server_is_an_opaque_error_until_it_is_back() {
     assert!(garbage);
 
     server.restart().unwrap();
-    bench.connect_again(&server.url()).await;
-    assert_eq!(bench.dump().await.only(), expected(&[("a", "1")]));
+    tested.connect_again(&server.url()).await;
+    assert_eq!(tested.dump().await.only(), expected(&[("a", "1")]));
     assert_eq!(browser.number("a").await, Some(1));
     set_ok(&browser, count).await;
 }
@@ -159,8 +159,8 @@ async fn a_dead_server_is_an_opaque_error_until_it_is_back() {
 #[actix_web::test]
 async fn a_frozen_server_is_an_opaque_error_in_bounded_time() {
     let mut server = RedisServer::start().unwrap();
-    let bench = Redis::at(&server.url()).await;
-    let browser = guest(&bench).await;
+    let tested = Redis::at(&server.url()).await;
+    let browser = guest(&tested).await;
     server.pause().unwrap();
     let mut ran = false;
     let answer = soon(browser.visit(|_| ran = true)).await;
@@ -171,15 +171,19 @@ async fn a_frozen_server_is_an_opaque_error_in_bounded_time() {
     server.resume().unwrap();
     assert_eq!(browser.number("a").await, Some(1));
     set_ok(&browser, |s| s.insert("a", 2).unwrap()).await;
-    assert_eq!(bench.dump().await.only(), expected(&[("a", "2")]));
+    assert_eq!(tested.dump().await.only(), expected(&[("a", "2")]));
 }
 
 #[actix_web::test]
 async fn what_is_sent_to_a_frozen_server_holds_or_not_but_never_by_half() {
     let mut server = RedisServer::start().unwrap();
-    let bench = Redis::at(&server.url()).await;
-    let quick = || bench.middleware().commit_budget(Duration::from_millis(300));
-    let browser = bench.browser_of(quick()).await;
+    let tested = Redis::at(&server.url()).await;
+    let quick = || {
+        tested
+            .middleware()
+            .commit_budget(Duration::from_millis(300))
+    };
+    let browser = tested.browser_of(quick()).await;
     fill(&browser).await;
     set_ok(&browser, count).await;
 
@@ -192,7 +196,7 @@ async fn what_is_sent_to_a_frozen_server_holds_or_not_but_never_by_half() {
     server.resume().unwrap();
     // What the store sends next is answered after what it has sent before.
     browser.visit(|_| ()).await.assert_ok();
-    let record = bench.dump().await.only();
+    let record = tested.dump().await.only();
     let done = record.contains_key("beside");
     assert_eq!(record["n"], if done { "2" } else { "1" });
 
@@ -204,13 +208,13 @@ async fn what_is_sent_to_a_frozen_server_holds_or_not_but_never_by_half() {
     soon(late.finish()).await.assert_opaque();
     server.resume().unwrap();
     old.visit(|_| ()).await.assert_ok();
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     let moved = dump.only().contains_key("moved");
     assert_eq!(dump.marks(), usize::from(moved));
     assert_eq!(old.is_nobody().await, moved);
 
     // An ending: not known either, so the cookie stays.
-    let browser = bench.browser_of(quick()).await;
+    let browser = tested.browser_of(quick()).await;
     fill(&browser).await;
     let late = browser.begin().await;
     server.pause().unwrap();
@@ -233,20 +237,20 @@ async fn counted(
 ) -> (RedisServer, Proxy, Redis, Browser) {
     let server = RedisServer::start().unwrap();
     let proxy = Proxy::before(server.port()).await;
-    let bench = Redis::through(&proxy.url(), &server.url()).await;
-    let browser = bench.browser_of(lifecycle(bench.middleware())).await;
+    let tested = Redis::through(&proxy.url(), &server.url()).await;
+    let browser = tested.browser_of(lifecycle(tested.middleware())).await;
     fill(&browser).await;
     browser.visit(count).await.assert_ok();
     browser.visit(Session::renew).await.assert_ok();
     browser.fork().visit(Session::purge).await.assert_ok();
     browser.forget();
     proxy.commands();
-    (server, proxy, bench, browser)
+    (server, proxy, tested, browser)
 }
 
 #[actix_web::test]
 async fn how_many_round_trips_a_request_takes() {
-    let (_server, proxy, bench, browser) = counted(|builder| builder).await;
+    let (_server, proxy, tested, browser) = counted(|builder| builder).await;
     let trips = async |act: &dyn Fn(&Session)| {
         browser.visit(|s| act(s)).await.assert_ok();
         proxy.commands()
@@ -276,7 +280,7 @@ async fn how_many_round_trips_a_request_takes() {
         ["GET", "EVALSHA"]
     );
     assert_eq!(trips(&|s| s.purge()).await, ["GET", "EVALSHA"]);
-    bench.dump().await.assert_no_record();
+    tested.dump().await.assert_no_record();
 }
 
 #[actix_web::test]
@@ -305,7 +309,7 @@ async fn how_many_round_trips_an_extension_takes() {
 struct Lossy {
     _server: RedisServer,
     proxy: Proxy,
-    bench: Redis,
+    tested: Redis,
     lossy: Browser,
     other: Browser,
 }
@@ -314,12 +318,12 @@ impl Lossy {
     async fn start() -> Self {
         let server = RedisServer::start().unwrap();
         let proxy = Proxy::before(server.port()).await;
-        let bench = Redis::through(&proxy.url(), &server.url()).await;
-        let direct = bench.store_through(&server.url()).await;
-        let direct = SessionMiddleware::builder(direct, bench.key().clone())
-            .clock(bench.clock().clone())
+        let tested = Redis::through(&proxy.url(), &server.url()).await;
+        let direct = tested.store_through(&server.url()).await;
+        let direct = SessionMiddleware::builder(direct, tested.key().clone())
+            .clock(tested.clock().clone())
             .build();
-        let lossy = bench.browser().await;
+        let lossy = tested.browser().await;
         fill(&lossy).await;
         // The server knows the scripts from here on.
         lossy.visit(count).await.assert_ok();
@@ -328,7 +332,7 @@ impl Lossy {
         Self {
             _server: server,
             proxy,
-            bench,
+            tested,
             lossy,
             other,
         }
@@ -363,11 +367,11 @@ async fn a_lost_answer_of_a_commit_does_nothing_twice() {
     };
     site.lose(act, nothing).await.assert_ok().assert_no_cookie();
     assert_eq!(
-        site.bench.dump().await.only(),
+        site.tested.dump().await.only(),
         expected(&[("a", "1"), ("b", "2"), ("n", "2")])
     );
     site.lose(Session::clear, nothing).await.assert_ok();
-    assert_eq!(site.bench.dump().await.only().len(), 0);
+    assert_eq!(site.tested.dump().await.only().len(), 0);
 }
 
 #[actix_web::test]
@@ -378,7 +382,7 @@ async fn a_lost_answer_of_a_renewal_still_gives_the_new_key() {
     answer.assert_ok().assert_sets_cookie();
     assert_eq!(site.lossy.number("n").await, Some(1));
     assert!(old.is_nobody().await);
-    assert_eq!(site.bench.dump().await.records().len(), 1);
+    assert_eq!(site.tested.dump().await.records().len(), 1);
 }
 
 #[actix_web::test]
@@ -386,13 +390,13 @@ async fn a_lost_answer_of_a_purge_is_a_purge() {
     let site = Lossy::start().await;
     let answer = site.lose(Session::purge, nothing).await;
     answer.assert_ok().assert_removes_cookie();
-    site.bench.dump().await.assert_no_record();
+    site.tested.dump().await.assert_no_record();
 }
 
 #[actix_web::test]
 async fn a_lost_answer_of_a_creation_makes_one_session() {
     let site = Lossy::start().await;
-    let browser = site.bench.browser().await;
+    let browser = site.tested.browser().await;
     site.proxy.lose_answer_of("SET");
     let visit = browser.clone();
     let task = rt::spawn(async move { visit.visit(|s| s.insert("new", 1).unwrap()).await });
@@ -400,7 +404,7 @@ async fn a_lost_answer_of_a_creation_makes_one_session() {
     site.proxy.let_through();
     soon(task).await.unwrap().assert_ok().assert_sets_cookie();
     assert_eq!(browser.number("new").await, Some(1));
-    assert_eq!(site.bench.dump().await.records().len(), 2);
+    assert_eq!(site.tested.dump().await.records().len(), 2);
 }
 
 #[actix_web::test]
@@ -432,7 +436,7 @@ async fn a_repeat_does_not_undo_what_others_set_since() {
     };
     site.lose(act, theirs).await.assert_ok().assert_no_cookie();
     assert_eq!(
-        site.bench.dump().await.only(),
+        site.tested.dump().await.only(),
         expected(&[
             ("a", "\"theirs\""),
             ("beside", "1"),
@@ -450,13 +454,13 @@ async fn a_modify_whose_outcome_cannot_be_learnt_is_an_error_and_counts_once() {
     };
     site.lose(count, theirs).await.assert_opaque();
     assert_eq!(
-        site.bench.dump().await.only(),
+        site.tested.dump().await.only(),
         expected(&[("a", "1"), ("beside", "1"), ("n", "2")])
     );
     // The same where the others' commit is a `modify` of the same entry.
     let theirs = async |other: &Browser| set_ok(other, count).await;
     site.lose(count, theirs).await.assert_opaque();
-    assert_eq!(site.bench.dump().await.only()["n"], "4");
+    assert_eq!(site.tested.dump().await.only()["n"], "4");
 }
 
 #[actix_web::test]
@@ -466,7 +470,7 @@ async fn a_modify_that_was_lost_before_a_renewal_counts_once() {
         other.visit(Session::renew).await.assert_sets_cookie();
     };
     site.lose(count, renews).await.assert_no_cookie();
-    assert_eq!(site.bench.dump().await.only()["n"], "2");
+    assert_eq!(site.tested.dump().await.only()["n"], "2");
 }
 
 #[actix_web::test]
@@ -479,7 +483,7 @@ async fn a_repeat_after_an_ending_brings_nothing_back() {
             other.visit(Session::purge).await.assert_removes_cookie();
         };
         site.lose(act, purges).await.assert_no_cookie();
-        site.bench.dump().await.assert_no_record();
+        site.tested.dump().await.assert_no_record();
     }
 }
 
@@ -491,7 +495,7 @@ async fn a_repeated_login_is_none_after_a_logout() {
     };
     let answer = site.lose(|s| s.login("user-42").unwrap(), purges).await;
     answer.assert_ok().assert_no_cookie();
-    site.bench.dump().await.assert_no_record();
+    site.tested.dump().await.assert_no_record();
 }
 
 #[actix_web::test]
@@ -504,7 +508,7 @@ async fn a_renewal_that_lost_its_answer_knows_itself_after_a_forward() {
     };
     let answer = site.lose(Session::renew, forwards).await;
     answer.assert_ok().assert_sets_cookie();
-    let record = site.bench.dump().await.only();
+    let record = site.tested.dump().await.only();
     assert_eq!(
         record,
         expected(&[("a", "1"), ("forwarded", "1"), ("n", "1")])
@@ -548,10 +552,10 @@ async fn add(session: Session) -> HttpResponse {
 
 #[actix_web::test]
 async fn workers_share_a_store_and_may_end() {
-    let bench = Redis::start().await;
+    let tested = Redis::start().await;
     let mut cookie = None;
     for _ in 0..3 {
-        let (store, key) = (bench.store(), bench.key().clone());
+        let (store, key) = (tested.store(), tested.key().clone());
         let server = Server::start(
             2,
             move || SessionMiddleware::new(store.clone(), key.clone()),
@@ -566,23 +570,23 @@ async fn workers_share_a_store_and_may_end() {
         }
         server.stop().await;
     }
-    assert_eq!(bench.dump().await.only()["n"], "12");
+    assert_eq!(tested.dump().await.only()["n"], "12");
 }
 
 #[actix_web::test]
 async fn something_else_under_our_name_is_no_session() {
-    let bench = Redis::start().await;
+    let tested = Redis::start().await;
     let every = TtlExtensionPolicy::OnEveryRequest;
     let extended = PersistentSession::default().session_ttl_extension_policy(every);
     for middleware in [
-        bench.middleware(),
-        bench.middleware().session_lifecycle(extended),
+        tested.middleware(),
+        tested.middleware().session_lifecycle(extended),
     ] {
-        let browser = bench.browser_of(middleware).await;
+        let browser = tested.browser_of(middleware).await;
         fill(&browser).await;
         let late = browser.begin().await;
-        let name = bench.only_name().await;
-        let mut redis = bench.connection.clone();
+        let name = tested.only_name().await;
+        let mut redis = tested.connection.clone();
         let _: () = redis.del(&name).await.unwrap();
         let _: () = redis.rpush(&name, "a list").await.unwrap();
         assert!(browser.is_nobody().await);
@@ -608,12 +612,12 @@ async fn something_else_under_our_name_is_no_session() {
 
 #[actix_web::test]
 async fn something_else_under_a_marks_name_leads_nowhere() {
-    let bench = Redis::start().await;
-    let browser = guest(&bench).await;
+    let tested = Redis::start().await;
+    let browser = guest(&tested).await;
     let old = browser.fork();
     browser.visit(Session::renew).await.assert_sets_cookie();
-    let mut redis = bench.connection.clone();
-    let names = bench.names().await;
+    let mut redis = tested.connection.clone();
+    let names = tested.names().await;
     let mark = names.iter().find(|n| n.ends_with(":moved")).unwrap();
     for text in ["", "nonsense", "p|x|y", "z|1|y"] {
         let _: () = redis.set(mark, text).await.unwrap();

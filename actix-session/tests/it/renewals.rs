@@ -6,7 +6,7 @@ use actix_session::SessionMiddleware;
 use actix_web::cookie::time::Duration as CookieDuration;
 use servers::RedisServer;
 
-use crate::support::{Bench, Browser, Redis, Spy, expected, on_each_store};
+use crate::support::{Browser, Redis, Spy, TestStore, expected, on_each_store};
 
 on_each_store! {
     a_renewal_moves_the_record_and_leaves_a_mark,
@@ -34,8 +34,8 @@ on_each_store! {
     every_key_is_new,
 }
 
-async fn guest(bench: &impl Bench) -> Browser {
-    let browser = bench.browser().await;
+async fn guest(tested: &impl TestStore) -> Browser {
+    let browser = tested.browser().await;
     fill(&browser).await;
     browser
 }
@@ -51,8 +51,8 @@ async fn fill(browser: &Browser) {
     answer.assert_ok().assert_sets_cookie();
 }
 
-async fn logged_in(bench: &impl Bench) -> Browser {
-    let browser = guest(bench).await;
+async fn logged_in(tested: &impl TestStore) -> Browser {
+    let browser = guest(tested).await;
     let answer = browser.visit(|s| s.login("user-42").unwrap()).await;
     answer.assert_ok().assert_sets_cookie();
     browser
@@ -63,8 +63,8 @@ async fn renew(browser: &Browser) {
     answer.assert_ok().assert_sets_cookie();
 }
 
-async fn a_renewal_moves_the_record_and_leaves_a_mark(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn a_renewal_moves_the_record_and_leaves_a_mark(tested: impl TestStore) {
+    let browser = guest(&tested).await;
     let old = browser.fork();
     let answer = browser
         .visit(|s| {
@@ -77,7 +77,7 @@ async fn a_renewal_moves_the_record_and_leaves_a_mark(bench: impl Bench) {
         .await;
     answer.assert_ok().assert_sets_cookie();
     assert_ne!(browser.value(), old.value());
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     assert_eq!(dump.only(), expected(&[("a", "2"), ("c", "1"), ("d", "3")]));
     assert_eq!(dump.marks(), 1);
     assert!(old.is_nobody().await);
@@ -86,8 +86,8 @@ async fn a_renewal_moves_the_record_and_leaves_a_mark(bench: impl Bench) {
     old.visit(|_| ()).await.assert_ok().assert_no_cookie();
 }
 
-async fn a_renewal_takes_along_what_others_committed(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn a_renewal_takes_along_what_others_committed(tested: impl TestStore) {
+    let browser = guest(&tested).await;
     let renews = browser.begin().await;
     let other = |s: &actix_session::Session| {
         s.insert("a", 5).unwrap();
@@ -102,13 +102,13 @@ async fn a_renewal_takes_along_what_others_committed(bench: impl Bench) {
         .unwrap();
     renews.finish().await.assert_ok().assert_sets_cookie();
     assert_eq!(
-        bench.dump().await.only(),
+        tested.dump().await.only(),
         expected(&[("a", "5"), ("c", "1"), ("n", "2"), ("own", "1")])
     );
 }
 
-async fn what_did_not_change_meanwhile_lands_behind_the_mark(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn what_did_not_change_meanwhile_lands_behind_the_mark(tested: impl TestStore) {
+    let browser = guest(&tested).await;
     let (late, remover) = (browser.begin().await, browser.begin().await);
     let answer = browser
         .visit(|s| {
@@ -126,13 +126,13 @@ async fn what_did_not_change_meanwhile_lands_behind_the_mark(bench: impl Bench) 
     late.finish().await.assert_ok().assert_no_cookie();
     remover.finish().await.assert_ok().assert_no_cookie();
     assert_eq!(
-        bench.dump().await.only(),
+        tested.dump().await.only(),
         expected(&[("a", "2"), ("b", "3"), ("fresh", "2"), ("new", "3")])
     );
 }
 
-async fn a_modify_runs_on_what_lies_behind_the_mark(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn a_modify_runs_on_what_lies_behind_the_mark(tested: impl TestStore) {
+    let browser = guest(&tested).await;
     let late = browser.begin().await;
     let answer = browser
         .visit(|s| {
@@ -145,11 +145,11 @@ async fn a_modify_runs_on_what_lies_behind_the_mark(bench: impl Bench) {
         .unwrap();
     assert_eq!(late.get::<u8>("a").unwrap(), Some(2));
     late.finish().await.assert_ok().assert_no_cookie();
-    assert_eq!(bench.dump().await.only()["a"], "11");
+    assert_eq!(tested.dump().await.only()["a"], "11");
 }
 
-async fn a_forwarded_request_is_one_or_not_at_all_behind_a_login(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn a_forwarded_request_is_one_or_not_at_all_behind_a_login(tested: impl TestStore) {
+    let browser = guest(&tested).await;
     let (same, other) = (browser.begin().await, browser.begin().await);
     let answer = browser
         .visit(|s| {
@@ -165,32 +165,32 @@ async fn a_forwarded_request_is_one_or_not_at_all_behind_a_login(bench: impl Ben
     same.finish().await.assert_ok().assert_no_cookie();
     other.finish().await.assert_ok().assert_no_cookie();
     assert_eq!(
-        bench.dump().await.only(),
+        tested.dump().await.only(),
         expected(&[("a", "10"), ("b", "2"), ("c", "1")])
     );
 }
 
-async fn a_commit_follows_several_marks(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn a_commit_follows_several_marks(tested: impl TestStore) {
+    let browser = guest(&tested).await;
     let late = browser.begin().await;
     for _ in 0..5 {
         renew(&browser).await;
     }
     late.insert("new", 1).unwrap();
     late.finish().await.assert_ok().assert_no_cookie();
-    assert_eq!(bench.dump().await.only()["new"], "1");
+    assert_eq!(tested.dump().await.only()["new"], "1");
     assert_eq!(browser.number("new").await, Some(1));
 }
 
-async fn what_never_travels_does_not(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn what_never_travels_does_not(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let (ttl, renewer, step_up) = (
         browser.begin().await,
         browser.begin().await,
         browser.begin().await,
     );
     renew(&browser).await;
-    let before = bench.dump().await.sorted();
+    let before = tested.dump().await.sorted();
     ttl.set_ttl(CookieDuration::days(30));
     renewer.insert("from-renewer", 1).unwrap();
     renewer.renew();
@@ -198,22 +198,22 @@ async fn what_never_travels_does_not(bench: impl Bench) {
     step_up.reauthenticated().unwrap();
     for late in [ttl, renewer, step_up] {
         late.finish().await.assert_ok().assert_no_cookie();
-        assert_eq!(bench.dump().await.sorted(), before);
+        assert_eq!(tested.dump().await.sorted(), before);
     }
 }
 
-async fn a_guests_cart_follows_into_the_login(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn a_guests_cart_follows_into_the_login(tested: impl TestStore) {
+    let browser = guest(&tested).await;
     let late = browser.begin().await;
     browser.visit(|s| s.login("user-42").unwrap()).await;
     late.insert("basket", 1).unwrap();
     late.finish().await.assert_ok().assert_no_cookie();
-    assert_eq!(bench.dump().await.only()["basket"], "1");
+    assert_eq!(tested.dump().await.only()["basket"], "1");
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
 }
 
-async fn nothing_follows_into_another_persons_session(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn nothing_follows_into_another_persons_session(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let old = browser.fork();
     let (writer, counter, clears) = (
         browser.begin().await,
@@ -227,24 +227,24 @@ async fn nothing_follows_into_another_persons_session(bench: impl Bench) {
         })
         .await;
     answer.assert_sets_cookie();
-    let before = bench.dump().await.sorted();
+    let before = tested.dump().await.sorted();
     assert_eq!(before.only().len(), 0, "nor kept");
     writer.insert("draft", 1).unwrap();
     counter.modify("n", |_: Option<u8>| Some(1)).unwrap();
     clears.clear();
     for late in [writer, counter, clears] {
         late.finish().await.assert_ok().assert_no_cookie();
-        assert_eq!(bench.dump().await.sorted(), before);
+        assert_eq!(tested.dump().await.sorted(), before);
     }
     // Nor does a logout by who comes with the old key, and loads no more than the mark.
     let answer = old.visit(actix_session::Session::clear).await;
     answer.assert_ok().assert_no_cookie();
-    assert_eq!(bench.dump().await.sorted(), before);
+    assert_eq!(tested.dump().await.sorted(), before);
     assert_eq!(browser.principal().await.as_deref(), Some("user-7"));
 }
 
-async fn nothing_follows_a_renewal_that_cleared(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn nothing_follows_a_renewal_that_cleared(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let late = browser.begin().await;
     let answer = browser
         .visit(|s| {
@@ -255,45 +255,45 @@ async fn nothing_follows_a_renewal_that_cleared(bench: impl Bench) {
     answer.assert_sets_cookie();
     late.insert("draft", 1).unwrap();
     late.finish().await.assert_ok().assert_no_cookie();
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     assert_eq!(dump.only().len(), 0);
     assert!(!dump.holds("user-42"));
 }
 
-async fn a_late_plain_write_with_the_old_key_is_dropped(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn a_late_plain_write_with_the_old_key_is_dropped(tested: impl TestStore) {
+    let browser = guest(&tested).await;
     let old = browser.fork();
     browser.visit(|s| s.login("user-42").unwrap()).await;
-    let before = bench.dump().await.sorted();
-    bench.clock().advance(Duration::from_millis(9_999));
+    let before = tested.dump().await.sorted();
+    tested.clock().advance(Duration::from_millis(9_999));
     let flash = |s: &actix_session::Session| s.insert("flash", 1).unwrap();
     old.visit(flash).await.assert_ok().assert_no_cookie();
     let count = |s: &actix_session::Session| s.modify("n", |_: Option<u8>| Some(1)).unwrap();
     old.visit(count).await.assert_ok().assert_no_cookie();
     let bare = old.visit(|s| s.renew()).await;
     bare.assert_ok().assert_no_cookie();
-    assert_eq!(bench.dump().await.sorted(), before);
+    assert_eq!(tested.dump().await.sorted(), before);
 }
 
-async fn ten_seconds_after_the_renewal_a_write_makes_a_session(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn ten_seconds_after_the_renewal_a_write_makes_a_session(tested: impl TestStore) {
+    let browser = guest(&tested).await;
     let old = browser.fork();
     browser.visit(|s| s.login("user-42").unwrap()).await;
-    bench.clock().advance(Duration::from_secs(10));
+    tested.clock().advance(Duration::from_secs(10));
     // Reading makes none.
     old.visit(|_| ()).await.assert_ok().assert_no_cookie();
-    assert_eq!(bench.dump().await.records().len(), 1);
+    assert_eq!(tested.dump().await.records().len(), 1);
     let answer = old.visit(|s| s.insert("form", 1).unwrap()).await;
     answer.assert_ok().assert_sets_cookie();
-    let records = bench.dump().await.records();
+    let records = tested.dump().await.records();
     assert_eq!(records.len(), 2);
     assert!(records.contains(&expected(&[("form", "1")])), "{records:?}");
     assert_eq!(old.principal().await, None);
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
 }
 
-async fn a_late_login_with_the_old_key_makes_a_session(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn a_late_login_with_the_old_key_makes_a_session(tested: impl TestStore) {
+    let browser = guest(&tested).await;
     let old = browser.fork();
     browser.visit(|s| s.login("user-42").unwrap()).await;
     let answer = old
@@ -304,13 +304,15 @@ async fn a_late_login_with_the_old_key_makes_a_session(bench: impl Bench) {
         .await;
     answer.assert_ok().assert_sets_cookie();
     assert_eq!(old.principal().await.as_deref(), Some("user-42"));
-    let records = bench.dump().await.records();
+    let records = tested.dump().await.records();
     assert_eq!(records.len(), 2);
     assert!(records.contains(&expected(&[("own", "1")])), "{records:?}");
 }
 
-async fn a_late_renewal_with_the_old_key_makes_one_unless_somebody_is_logged_in(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn a_late_renewal_with_the_old_key_makes_one_unless_somebody_is_logged_in(
+    tested: impl TestStore,
+) {
+    let browser = guest(&tested).await;
     let first = browser.fork();
     renew(&browser).await;
     let second = browser.fork();
@@ -319,19 +321,19 @@ async fn a_late_renewal_with_the_old_key_makes_one_unless_somebody_is_logged_in(
         s.renew();
     };
     first.fork().visit(renewal).await.assert_sets_cookie();
-    let records = bench.dump().await.records();
+    let records = tested.dump().await.records();
     assert_eq!(records.len(), 2);
     assert!(records.contains(&expected(&[("own", "1")])), "{records:?}");
     browser.visit(|s| s.login("user-42").unwrap()).await;
-    let before = bench.dump().await.sorted();
+    let before = tested.dump().await.sorted();
     for old in [first, second] {
         old.visit(renewal).await.assert_ok().assert_no_cookie();
-        assert_eq!(bench.dump().await.sorted(), before);
+        assert_eq!(tested.dump().await.sorted(), before);
     }
 }
 
-async fn a_double_clicked_login_is_logged_in_by_its_own_changes(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn a_double_clicked_login_is_logged_in_by_its_own_changes(tested: impl TestStore) {
+    let browser = guest(&tested).await;
     let (first, second) = (browser.begin().await, browser.begin().await);
     for click in [&first, &second] {
         click.login("user-42").unwrap();
@@ -340,7 +342,7 @@ async fn a_double_clicked_login_is_logged_in_by_its_own_changes(bench: impl Benc
     first.finish().await.assert_ok().assert_sets_cookie();
     let first = browser.fork();
     second.finish().await.assert_ok().assert_sets_cookie();
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     let mut records = dump.records();
     records.sort_by_key(|record| record.len());
     assert_eq!(records[0], expected(&[("own", "1")]));
@@ -355,11 +357,11 @@ async fn a_double_clicked_login_is_logged_in_by_its_own_changes(bench: impl Benc
     // A purge ends one of the two.
     browser.visit(|s| s.purge()).await.assert_removes_cookie();
     assert_eq!(first.principal().await.as_deref(), Some("user-42"));
-    assert_eq!(bench.dump().await.records().len(), 1);
+    assert_eq!(tested.dump().await.records().len(), 1);
 }
 
-async fn a_planted_key_opens_nothing_after_the_login(bench: impl Bench) {
-    let attacker = guest(&bench).await;
+async fn a_planted_key_opens_nothing_after_the_login(tested: impl TestStore) {
+    let attacker = guest(&tested).await;
     let victim = attacker.fork();
     let answer = victim
         .visit(|s| {
@@ -369,12 +371,12 @@ async fn a_planted_key_opens_nothing_after_the_login(bench: impl Bench) {
         .await;
     answer.assert_ok().assert_sets_cookie();
     assert!(attacker.is_nobody().await);
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     assert_eq!((dump.records().len(), dump.marks()), (1, 1));
     // No answer ever hands out what the mark leads to.
     let new = victim.value().unwrap();
     for clock in [0, 10, 60] {
-        bench.clock().advance(Duration::from_secs(clock));
+        tested.clock().advance(Duration::from_secs(clock));
         let thief = attacker.fork();
         let answer = thief
             .visit(|s| {
@@ -388,11 +390,11 @@ async fn a_planted_key_opens_nothing_after_the_login(bench: impl Bench) {
         assert_eq!(thief.number("a").await, None);
     }
     assert_eq!(victim.principal().await.as_deref(), Some("user-42"));
-    assert!(bench.dump().await.holds("of-42"));
+    assert!(tested.dump().await.holds("of-42"));
 }
 
-async fn a_planted_key_in_flight_changes_nothing_of_the_login(bench: impl Bench) {
-    let attacker = guest(&bench).await;
+async fn a_planted_key_in_flight_changes_nothing_of_the_login(tested: impl TestStore) {
+    let attacker = guest(&tested).await;
     let victim = attacker.fork();
     let (writer, counter, clears, logs_in) = (
         attacker.begin().await,
@@ -408,29 +410,29 @@ async fn a_planted_key_in_flight_changes_nothing_of_the_login(bench: impl Bench)
         })
         .await;
     answer.assert_ok().assert_sets_cookie();
-    let before = bench.dump().await.sorted();
+    let before = tested.dump().await.sorted();
     writer.insert("a", "planted").unwrap();
     writer.remove("secret");
     writer.insert("secret", "planted").unwrap();
     writer.finish().await.assert_ok().assert_no_cookie();
     counter.modify("secret", |_: Option<String>| None).unwrap();
     counter.finish().await.assert_ok().assert_no_cookie();
-    assert_eq!(bench.dump().await.sorted(), before);
+    assert_eq!(tested.dump().await.sorted(), before);
     // A login of his own is a session of his own, which holds nothing of hers.
     logs_in.login("attacker").unwrap();
     logs_in.finish().await.assert_ok().assert_sets_cookie();
     assert!(attacker.number("a").await.is_none());
-    assert_eq!(bench.dump().await.records().len(), 2);
+    assert_eq!(tested.dump().await.records().len(), 2);
     // A logout travels; what the login has set stays all the same.
     clears.clear();
     clears.finish().await.assert_ok().assert_no_cookie();
-    let records = bench.dump().await.records();
+    let records = tested.dump().await.records();
     let hers = expected(&[("a", "\"of-42\""), ("secret", "\"of-42\"")]);
     assert!(records.contains(&hers), "{records:?}");
 }
 
-async fn two_renewals_of_a_guest_are_one_and_its_own_changes(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn two_renewals_of_a_guest_are_one_and_its_own_changes(tested: impl TestStore) {
+    let browser = guest(&tested).await;
     let (first, bare, writer) = (
         browser.begin().await,
         browser.begin().await,
@@ -442,15 +444,15 @@ async fn two_renewals_of_a_guest_are_one_and_its_own_changes(bench: impl Bench) 
     writer.insert("own", 1).unwrap();
     first.finish().await.assert_ok().assert_sets_cookie();
     bare.finish().await.assert_ok().assert_no_cookie();
-    assert_eq!(bench.dump().await.records().len(), 1);
+    assert_eq!(tested.dump().await.records().len(), 1);
     writer.finish().await.assert_ok().assert_sets_cookie();
-    let records = bench.dump().await.records();
+    let records = tested.dump().await.records();
     assert_eq!(records.len(), 2);
     assert!(records.contains(&expected(&[("own", "1")])), "{records:?}");
 }
 
-async fn two_renewals_of_somebody_are_one(bench: impl Bench) {
-    let browser = logged_in(&bench).await;
+async fn two_renewals_of_somebody_are_one(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
     let (first, second) = (browser.begin().await, browser.begin().await);
     first.renew();
     second.insert("own", 1).unwrap();
@@ -459,30 +461,30 @@ async fn two_renewals_of_somebody_are_one(bench: impl Bench) {
     second.finish().await.assert_ok().assert_no_cookie();
     // Base and principal are not copied, nor is the change: that would be a write by renewal.
     assert_eq!(
-        bench.dump().await.only(),
+        tested.dump().await.only(),
         expected(&[("a", "1"), ("b", "1"), ("c", "1")])
     );
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
 }
 
-async fn what_was_purged_is_not_copied_by_a_login_that_came_before(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn what_was_purged_is_not_copied_by_a_login_that_came_before(tested: impl TestStore) {
+    let browser = guest(&tested).await;
     let login = browser.begin().await;
     renew(&browser).await;
     browser.visit(|s| s.purge()).await.assert_removes_cookie();
     login.login("user-42").unwrap();
     login.finish().await.assert_ok().assert_sets_cookie();
-    assert_eq!(bench.dump().await.only().len(), 0);
+    assert_eq!(tested.dump().await.only().len(), 0);
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
 }
 
-async fn a_refused_renewal_leaves_the_old_session_working(bench: impl Bench) {
-    let spy = Spy::new(bench.store());
+async fn a_refused_renewal_leaves_the_old_session_working(tested: impl TestStore) {
+    let spy = Spy::new(tested.store());
     let middleware =
-        SessionMiddleware::builder(spy.clone(), bench.key().clone()).clock(bench.clock().clone());
-    let browser = bench.browser_of(middleware).await;
+        SessionMiddleware::builder(spy.clone(), tested.key().clone()).clock(tested.clock().clone());
+    let browser = tested.browser_of(middleware).await;
     fill(&browser).await;
-    let before = bench.dump().await.sorted();
+    let before = tested.dump().await.sorted();
     spy.refuse(&["rotate"]);
     let login = |s: &actix_session::Session| {
         s.insert("a", 2).unwrap();
@@ -491,7 +493,7 @@ async fn a_refused_renewal_leaves_the_old_session_working(bench: impl Bench) {
     let answer = browser.visit(login).await;
     answer.assert_opaque();
     assert!(answer.failed);
-    assert_eq!(bench.dump().await.sorted(), before);
+    assert_eq!(tested.dump().await.sorted(), before);
     assert_eq!(browser.number("a").await, Some(1));
     assert_eq!(browser.principal().await, None);
     spy.refuse(&["commit"]);
@@ -499,35 +501,35 @@ async fn a_refused_renewal_leaves_the_old_session_working(bench: impl Bench) {
         .visit(|s| s.insert("a", 3).unwrap())
         .await
         .assert_opaque();
-    assert_eq!(bench.dump().await.sorted(), before);
+    assert_eq!(tested.dump().await.sorted(), before);
     spy.refuse(&[]);
     browser.visit(login).await.assert_ok().assert_sets_cookie();
-    assert_eq!(bench.dump().await.only()["a"], "2");
+    assert_eq!(tested.dump().await.only()["a"], "2");
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
 }
 
-async fn a_renewal_without_a_session_makes_none(bench: impl Bench) {
-    let browser = bench.browser().await;
+async fn a_renewal_without_a_session_makes_none(tested: impl TestStore) {
+    let browser = tested.browser().await;
     browser
         .visit(|s| s.renew())
         .await
         .assert_ok()
         .assert_no_cookie();
-    assert_eq!(bench.dump().await.0.len(), 0);
+    assert_eq!(tested.dump().await.0.len(), 0);
     let write = |s: &actix_session::Session| {
         s.insert("a", 1).unwrap();
         s.renew();
     };
     browser.visit(write).await.assert_ok().assert_sets_cookie();
-    assert_eq!(bench.dump().await.only(), expected(&[("a", "1")]));
+    assert_eq!(tested.dump().await.only(), expected(&[("a", "1")]));
 }
 
-async fn every_key_is_new(bench: impl Bench) {
-    let browser = guest(&bench).await;
+async fn every_key_is_new(tested: impl TestStore) {
+    let browser = guest(&tested).await;
     let mut names = std::collections::HashSet::new();
     for _ in 0..20 {
         renew(&browser).await;
-        let dump = bench.dump().await;
+        let dump = tested.dump().await;
         let record = dump.0.iter().find(|(_, text)| text.starts_with('{'));
         let (name, _) = record.unwrap();
         let key = name.rsplit(':').next().unwrap();
@@ -543,14 +545,14 @@ const STEP_UP: &str = "step-up";
 /// A Redis that answers but refuses to write: the old session works, and the next try does.
 async fn refusing(refuse: &[&[&str]], allow: &[&[&str]]) {
     let server = RedisServer::start().unwrap();
-    let bench = Redis::at(&server.url()).await;
-    let browser = logged_in(&bench).await;
-    let before = bench.dump().await.sorted();
+    let tested = Redis::at(&server.url()).await;
+    let browser = logged_in(&tested).await;
+    let before = tested.dump().await.sorted();
     let run = async |commands: &[&[&str]]| {
         for words in commands {
             let mut command = redis::cmd(words[0]);
             command.arg(&words[1..]);
-            let mut connection = bench.connection.clone();
+            let mut connection = tested.connection.clone();
             let _: redis::Value = command.query_async(&mut connection).await.unwrap();
         }
     };
@@ -564,7 +566,7 @@ async fn refusing(refuse: &[&[&str]], allow: &[&[&str]]) {
         .visit(|s| s.insert("a", 2).unwrap())
         .await
         .assert_opaque();
-    assert_eq!(bench.dump().await.sorted(), before);
+    assert_eq!(tested.dump().await.sorted(), before);
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
     assert_eq!(browser.number("a").await, Some(1));
     // Ending needs no memory.
@@ -575,7 +577,7 @@ async fn refusing(refuse: &[&[&str]], allow: &[&[&str]]) {
         .await
         .assert_ok()
         .assert_sets_cookie();
-    assert_eq!(bench.dump().await.only()[STEP_UP], "true");
+    assert_eq!(tested.dump().await.only()[STEP_UP], "true");
     assert!(other.is_nobody().await);
 }
 

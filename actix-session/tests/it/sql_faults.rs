@@ -17,7 +17,7 @@ use tokio::{
     sync::Notify,
 };
 
-use crate::support::{Bench, Browser, MySql, Postgres, SqlBench, count, expected};
+use crate::support::{Browser, MySql, Postgres, SqlTestStore, TestStore, count, expected};
 
 /// Against a test that hangs; nothing is measured.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
@@ -27,8 +27,8 @@ async fn soon<T>(work: impl Future<Output = T>) -> T {
         .expect("an answer within bounds")
 }
 
-async fn guest(bench: &impl Bench) -> Browser {
-    let browser = bench.browser().await;
+async fn guest(tested: &impl TestStore) -> Browser {
+    let browser = tested.browser().await;
     let answer = browser.visit(|s| s.insert("a", 1).unwrap()).await;
     answer.assert_ok().assert_sets_cookie();
     browser
@@ -55,10 +55,10 @@ macro_rules! on_servers {
 /// While the server dies and comes back again and again, clients count. What was answered with 200
 /// has happened once; what was not, at most once.
 macro_rules! killed_under_load {
-    ($server:ident, $bench:ident) => {
+    ($server:ident, $tested:ident) => {
         let mut server = $server::start().unwrap();
-        let bench = $bench::at(&server.url()).await;
-        let browser = guest(&bench).await;
+        let tested = $tested::at(&server.url()).await;
+        let browser = guest(&tested).await;
         let clients: Vec<_> = (0..4)
             .map(|_| {
                 let browser = browser.clone();
@@ -106,10 +106,10 @@ on_servers!(
 );
 
 macro_rules! killed_between {
-    ($server:ident, $bench:ident) => {
+    ($server:ident, $tested:ident) => {
         let mut server = $server::start().unwrap();
-        let bench = $bench::at(&server.url()).await;
-        let browser = guest(&bench).await;
+        let tested = $tested::at(&server.url()).await;
+        let browser = guest(&tested).await;
         // Whatever the first statement on the dead connections is, a reader is served.
         server.restart().unwrap();
         assert_eq!(browser.number("a").await, Some(1));
@@ -122,7 +122,7 @@ macro_rules! killed_between {
             .await
             .assert_ok();
         assert_eq!(
-            bench.dump().await.only(),
+            tested.dump().await.only(),
             expected(&[("a", "1"), ("b", "3")])
         );
     };
@@ -130,21 +130,21 @@ macro_rules! killed_between {
 on_servers!(a_server_that_is_down_is_a_500_and_no_longer, killed_between);
 
 macro_rules! frozen {
-    ($server:ident, $bench:ident) => {
+    ($server:ident, $tested:ident) => {
         let mut server = $server::start().unwrap();
-        let bench = $bench::at(&server.url()).await;
+        let tested = $tested::at(&server.url()).await;
         let limit = Duration::from_secs(1);
-        let builder = bench.builder(bench.url());
+        let builder = tested.builder(tested.url());
         let store = builder
             .command_timeout(limit)
             .connect_timeout(limit)
             .build()
             .await
             .unwrap();
-        let middleware = SessionMiddleware::builder(store, bench.key().clone())
+        let middleware = SessionMiddleware::builder(store, tested.key().clone())
             .commit_budget(Duration::from_secs(1))
-            .clock(bench.clock().clone());
-        let browser = bench.browser_of(middleware).await;
+            .clock(tested.clock().clone());
+        let browser = tested.browser_of(middleware).await;
         browser
             .visit(|s| s.insert("a", 1).unwrap())
             .await
@@ -235,22 +235,22 @@ async fn pass(mut client: TcpStream, port: u16, state: Arc<State>) -> io::Result
 }
 
 macro_rules! cut {
-    ($server:ident, $bench:ident) => {
+    ($server:ident, $tested:ident) => {
         let url = $server::shared_url().unwrap();
         let port = url.rsplit_once(':').unwrap().1.split('/').next().unwrap();
         let cut = Cut::before(port.parse().unwrap()).await;
         let through = url.replace(port, &cut.address.port().to_string());
-        let bench = $bench::at(&url).await;
-        let store = bench.builder(&through).build().await.unwrap();
+        let tested = $tested::at(&url).await;
+        let store = tested.builder(&through).build().await.unwrap();
         let middleware =
-            SessionMiddleware::builder(store, bench.key().clone()).clock(bench.clock().clone());
-        let browser = bench.browser_of(middleware).await;
+            SessionMiddleware::builder(store, tested.key().clone()).clock(tested.clock().clone());
+        let browser = tested.browser_of(middleware).await;
 
         cut.lose_answer_to("needle-0");
         let answer = soon(browser.visit(|s| s.insert("x", "needle-0").unwrap())).await;
         answer.assert_ok().assert_sets_cookie();
         assert!(cut.has_lost());
-        assert_eq!(bench.dump().await.0.len(), 1, "made once");
+        assert_eq!(tested.dump().await.0.len(), 1, "made once");
 
         // Its repeat finds its own id, and counts once.
         cut.lose_answer_to("needle-1");
@@ -264,7 +264,7 @@ macro_rules! cut {
             .assert_no_cookie();
         assert!(cut.has_lost());
         assert_eq!(
-            bench.dump().await.only(),
+            tested.dump().await.only(),
             expected(&[("n", "1"), ("x", "\"needle-1\"")])
         );
 
@@ -280,7 +280,7 @@ macro_rules! cut {
             .assert_ok()
             .assert_sets_cookie();
         assert!(cut.has_lost());
-        let dump = bench.dump().await;
+        let dump = tested.dump().await;
         assert_eq!(dump.only(), expected(&[("n", "2"), ("x", "\"needle-2\"")]));
         assert_eq!(dump.marks(), 1);
         assert_eq!(browser.number("n").await, Some(2));
@@ -293,7 +293,7 @@ macro_rules! cut {
         soon(flight.finish()).await.assert_ok();
         other.insert("late", 1).unwrap();
         soon(other.finish()).await.assert_ok();
-        assert_eq!(bench.dump().await.only(), expected(&[]));
+        assert_eq!(tested.dump().await.only(), expected(&[]));
     };
 }
 on_servers!(a_connection_that_is_cut_mid_commit_doubles_nothing, cut);

@@ -21,24 +21,24 @@ use futures_util::future::join_all;
 use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions};
 
 use crate::support::{
-    Bench, Browser, Flight, MySql, Postgres, SqlBench, Sqlite, count, expected, random_name,
+    Browser, Flight, MySql, Postgres, SqlTestStore, Sqlite, TestStore, count, expected, random_name,
 };
 
 macro_rules! on_each_sql_store {
     ($($test:ident),+ $(,)?) => {
         mod on_sqlite {
             $(#[actix_web::test] async fn $test() {
-                super::$test(<super::Sqlite as super::Bench>::start().await).await;
+                super::$test(<super::Sqlite as super::TestStore>::start().await).await;
             })+
         }
         mod on_postgres {
             $(#[actix_web::test] async fn $test() {
-                super::$test(<super::Postgres as super::Bench>::start().await).await;
+                super::$test(<super::Postgres as super::TestStore>::start().await).await;
             })+
         }
         mod on_mysql {
             $(#[actix_web::test] async fn $test() {
-                super::$test(<super::MySql as super::Bench>::start().await).await;
+                super::$test(<super::MySql as super::TestStore>::start().await).await;
             })+
         }
     };
@@ -57,34 +57,34 @@ on_each_sql_store! {
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-async fn guest(bench: &impl Bench) -> Browser {
-    let browser = bench.browser().await;
+async fn guest(tested: &impl TestStore) -> Browser {
+    let browser = tested.browser().await;
     let answer = browser.visit(|s| s.insert("a", 1).unwrap()).await;
     answer.assert_ok().assert_sets_cookie();
     browser
 }
 
-async fn a_row_past_its_end_is_there_and_nobody_sees_it(bench: impl SqlBench) {
-    let browser = guest(&bench).await;
+async fn a_row_past_its_end_is_there_and_nobody_sees_it(tested: impl SqlTestStore) {
+    let browser = guest(&tested).await;
     let flight = browser.begin().await;
     flight.insert("late", 1).unwrap();
-    bench.clock().advance(25 * HOUR);
-    let before = bench.dump().await;
+    tested.clock().advance(25 * HOUR);
+    let before = tested.dump().await;
     assert_eq!(before.records().len(), 1, "nobody has swept");
     assert!(browser.is_nobody().await);
     flight.finish().await.assert_ok().assert_no_cookie();
-    assert_eq!(bench.dump().await, before, "what is over is not written");
+    assert_eq!(tested.dump().await, before, "what is over is not written");
 }
 
-async fn a_dump_holds_nothing_that_opens_a_session(bench: impl SqlBench) {
-    let browser = guest(&bench).await;
+async fn a_dump_holds_nothing_that_opens_a_session(tested: impl SqlTestStore) {
+    let browser = guest(&tested).await;
     let login = |s: &Session| s.login("ferris").unwrap();
     browser.visit(login).await.assert_ok().assert_sets_cookie();
     let state = HashMap::from([("n".to_owned(), "1".to_owned())]);
     let ttl = time::Duration::hours(1);
-    let store = bench.store();
+    let store = tested.store();
     let key = store.save(state.clone(), &ttl).await.unwrap();
-    let dump = bench.dump().await;
+    let dump = tested.dump().await;
     assert_eq!((dump.records().len(), dump.marks()), (2, 1));
     for (name, text) in &dump.0 {
         assert!(!name.contains(key.as_ref()) && !text.contains(key.as_ref()));
@@ -97,7 +97,7 @@ async fn a_dump_holds_nothing_that_opens_a_session(bench: impl SqlBench) {
     assert_eq!(store.load(&key).await.unwrap().unwrap()["n"], "1");
 }
 
-async fn rows_that_cannot_be_read_stay_as_they_are(bench: impl SqlBench) {
+async fn rows_that_cannot_be_read_stay_as_they_are(tested: impl SqlTestStore) {
     for state in [
         "NULL",
         "'garbage'",
@@ -105,21 +105,21 @@ async fn rows_that_cannot_be_read_stay_as_they_are(bench: impl SqlBench) {
         r#"'{"v":2,"state":{"a":1}}'"#,
         r#"'{"v":1,"state":[]}'"#,
     ] {
-        let browser = guest(&bench).await;
+        let browser = guest(&tested).await;
         let flight = browser.begin().await;
-        bench
+        tested
             .execute(&format!("UPDATE {{t}} SET state = {state}"))
             .await;
-        let before = bench.dump().await;
+        let before = tested.dump().await;
         assert!(browser.is_nobody().await, "{state}");
         flight.insert("b", 2).unwrap();
         // A commit that meets what it cannot read is an error and changes nothing.
         flight.finish().await.assert_opaque();
-        assert_eq!(bench.dump().await, before, "{state}");
+        assert_eq!(tested.dump().await, before, "{state}");
         let old = browser.fork();
         let write = |s: &Session| s.insert("c", 3).unwrap();
         browser.visit(write).await.assert_ok().assert_sets_cookie();
-        let dump = bench.dump().await;
+        let dump = tested.dump().await;
         assert_eq!(dump.0.len(), 2, "{state}");
         assert!(dump.0.contains(&before.0[0]), "{state}");
         // Ending works undecoded.
@@ -128,22 +128,22 @@ async fn rows_that_cannot_be_read_stay_as_they_are(bench: impl SqlBench) {
             .assert_ok()
             .assert_removes_cookie();
         assert_eq!(
-            bench.dump().await.only(),
+            tested.dump().await.only(),
             expected(&[("c", "3")]),
             "{state}"
         );
         browser.visit(Session::purge).await.assert_ok();
-        assert!(bench.dump().await.0.is_empty());
+        assert!(tested.dump().await.0.is_empty());
     }
 }
 
-async fn marks_that_cannot_be_read_lead_nowhere(bench: impl SqlBench) {
-    let browser = guest(&bench).await;
+async fn marks_that_cannot_be_read_lead_nowhere(tested: impl SqlTestStore) {
+    let browser = guest(&tested).await;
     let old = browser.fork();
     let flight = old.begin().await;
     browser.visit(Session::renew).await.assert_ok();
     let changed = "UPDATE {t} SET moved_flag = NULL, moved_at = NULL WHERE moved_to IS NOT NULL";
-    assert_eq!(bench.execute(changed).await, 1);
+    assert_eq!(tested.execute(changed).await, 1);
     flight.insert("b", 2).unwrap();
     flight.finish().await.assert_ok().assert_no_cookie();
     assert!(old.is_nobody().await);
@@ -151,38 +151,38 @@ async fn marks_that_cannot_be_read_lead_nowhere(bench: impl SqlBench) {
     assert_eq!(browser.number("b").await, None);
 }
 
-async fn an_extension_keeps_to_the_sessions_own_ttl_and_end(bench: impl SqlBench) {
+async fn an_extension_keeps_to_the_sessions_own_ttl_and_end(tested: impl SqlTestStore) {
     let lifecycle = PersistentSession::default()
         .session_ttl(time::Duration::hours(2))
         .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
-    let middleware = bench
+    let middleware = tested
         .middleware()
         .session_lifecycle(lifecycle)
         .absolute_timeout(time::Duration::hours(4));
-    let browser = bench.browser_of(middleware).await;
-    let began = millis(bench.clock());
+    let browser = tested.browser_of(middleware).await;
+    let began = millis(tested.clock());
     browser
         .visit(|s| s.insert("a", 1).unwrap())
         .await
         .assert_ok();
     let hours = |n: i64| n * 3_600_000;
-    let end = async || bench.number("SELECT expires FROM {t}").await - began;
+    let end = async || tested.number("SELECT expires FROM {t}").await - began;
     assert_eq!(end().await, hours(2));
-    bench.clock().advance(HOUR);
+    tested.clock().advance(HOUR);
     browser.visit(|_| {}).await.assert_ok();
     assert_eq!(end().await, hours(3), "the policy's TTL");
     browser
         .visit(|s| s.set_ttl(time::Duration::minutes(90)))
         .await
         .assert_ok();
-    bench.clock().advance(HOUR);
+    tested.clock().advance(HOUR);
     browser.visit(|_| {}).await.assert_ok();
     assert_eq!(end().await, hours(3) + hours(1) / 2, "its own TTL");
-    bench.clock().advance(HOUR);
+    tested.clock().advance(HOUR);
     browser.visit(|_| {}).await.assert_ok();
     assert_eq!(end().await, hours(4), "its absolute end");
     assert_eq!(browser.number("a").await, Some(1));
-    bench.clock().advance(HOUR);
+    tested.clock().advance(HOUR);
     assert!(browser.is_nobody().await);
 }
 
@@ -191,17 +191,17 @@ fn millis(clock: &ManualClock) -> i64 {
     crate::support::millis(clock.now()).try_into().unwrap()
 }
 
-async fn rows_written_by_hand_are_compared_as_a_whole(bench: impl SqlBench) {
-    let browser = guest(&bench).await;
+async fn rows_written_by_hand_are_compared_as_a_whole(tested: impl SqlTestStore) {
+    let browser = guest(&tested).await;
     for revision in ["NULL", "17"] {
         let by_hand = format!("UPDATE {{t}} SET revision = {revision}");
-        bench.execute(&by_hand).await;
+        tested.execute(&by_hand).await;
         let flights = join_all((0..8).map(|_| browser.begin())).await;
         flights.iter().for_each(|flight| count(flight));
         for answer in join_all(flights.into_iter().map(Flight::finish)).await {
             answer.assert_ok();
         }
-        bench.execute(&by_hand).await;
+        tested.execute(&by_hand).await;
         browser
             .visit(Session::renew)
             .await
@@ -209,21 +209,21 @@ async fn rows_written_by_hand_are_compared_as_a_whole(bench: impl SqlBench) {
             .assert_sets_cookie();
     }
     assert_eq!(
-        bench.dump().await.only(),
+        tested.dump().await.only(),
         expected(&[("a", "1"), ("n", "16")])
     );
 }
 
-async fn the_principal_has_a_column(bench: impl SqlBench) {
-    let browser = guest(&bench).await;
+async fn the_principal_has_a_column(tested: impl SqlTestStore) {
+    let browser = guest(&tested).await;
     let logged_in = "SELECT COUNT(*) FROM {t} WHERE principal IS NOT NULL";
-    assert_eq!(bench.number(logged_in).await, 0);
+    assert_eq!(tested.number(logged_in).await, 0);
     browser
         .visit(|s| s.login("ferris").unwrap())
         .await
         .assert_ok();
     let ferris = "SELECT COUNT(*) FROM {t} WHERE principal = 'ferris' AND moved_to IS NULL";
-    assert_eq!(bench.number(ferris).await, 1);
+    assert_eq!(tested.number(ferris).await, 1);
     // Longer than any index takes, and with a character that PostgreSQL has none of.
     let long = "x".repeat(1_000);
     for principal in [long.as_str(), "a\0b"] {
@@ -234,24 +234,24 @@ async fn the_principal_has_a_column(bench: impl SqlBench) {
         assert_eq!(browser.principal().await.as_deref(), Some(principal));
     }
     browser.visit(Session::clear).await.assert_ok();
-    assert_eq!(bench.number(logged_in).await, 0, "the mark names nobody");
+    assert_eq!(tested.number(logged_in).await, 0, "the mark names nobody");
 }
 
 /// Each server compares with its own clock: a difference moves ends by as much, and no more.
-async fn servers_whose_clocks_differ(bench: impl SqlBench) {
-    let browser = guest(&bench).await;
+async fn servers_whose_clocks_differ(tested: impl SqlTestStore) {
+    let browser = guest(&tested).await;
     let ahead = ManualClock::at({
         use actix_session::Clock as _;
-        bench.clock().now() + HOUR
+        tested.clock().now() + HOUR
     });
-    let other = bench
-        .browser_of(bench.middleware().clock(ahead.clone()))
+    let other = tested
+        .browser_of(tested.middleware().clock(ahead.clone()))
         .await;
     let other = browser.at(other.site.clone());
     assert_eq!(other.number("a").await, Some(1));
     other.visit(|s| s.insert("b", 2).unwrap()).await.assert_ok();
     // Written by the clock that is ahead: 25 hours for the one behind.
-    bench.clock().advance(24 * HOUR + HOUR / 2);
+    tested.clock().advance(24 * HOUR + HOUR / 2);
     assert_eq!(browser.number("b").await, Some(2));
     ahead.advance(24 * HOUR);
     assert!(other.is_nobody().await);
@@ -265,20 +265,20 @@ macro_rules! each {
 
             #[actix_web::test]
             async fn on_sqlite() {
-                let bench = Sqlite::start().await;
-                $body!(bench, SqliteSessionStore);
+                let tested = Sqlite::start().await;
+                $body!(tested, SqliteSessionStore);
             }
 
             #[actix_web::test]
             async fn on_postgres() {
-                let bench = Postgres::start().await;
-                $body!(bench, PostgresSessionStore);
+                let tested = Postgres::start().await;
+                $body!(tested, PostgresSessionStore);
             }
 
             #[actix_web::test]
             async fn on_mysql() {
-                let bench = MySql::start().await;
-                $body!(bench, MySqlSessionStore);
+                let tested = MySql::start().await;
+                $body!(tested, MySqlSessionStore);
             }
         }
     };
@@ -294,18 +294,18 @@ async fn fill<S: SessionStore>(store: &S, short: usize) -> SessionKey {
 }
 
 macro_rules! sweeps {
-    ($bench:ident, $store:ident) => {
-        let store = $bench.store();
+    ($tested:ident, $store:ident) => {
+        let store = $tested.store();
         let long = fill(&store, 23).await;
-        let browser = guest(&$bench).await;
+        let browser = guest(&$tested).await;
         browser.visit(Session::renew).await.assert_ok();
         assert_eq!(store.sweep(100).await.unwrap(), 0);
-        $bench.clock().advance(2 * HOUR);
+        $tested.clock().advance(2 * HOUR);
         assert_eq!(store.sweep(10).await.unwrap(), 10, "a batch");
         // Two servers, in turn where the database can say so.
         let sweepers = [0, 1].map(|_| store.spawn_sweeper(Duration::from_millis(2), 5));
         let rows = "SELECT COUNT(*) FROM {t}";
-        while $bench.number(rows).await > 2 || sweepers.iter().any(|s| s.runs() < 2) {
+        while $tested.number(rows).await > 2 || sweepers.iter().any(|s| s.runs() < 2) {
             rt::time::sleep(Duration::from_millis(5)).await;
         }
         let swept: u64 = sweepers.iter().map(|sweeper| sweeper.swept()).sum();
@@ -320,9 +320,9 @@ macro_rules! sweeps {
 each!(the_sweeper_deletes_what_is_over_and_nothing_else, sweeps);
 
 macro_rules! migrates {
-    ($bench:ident, $store:ident) => {
+    ($tested:ident, $store:ident) => {
         let table = format!("new_{}", random_name());
-        let stores = (0..10).map(|_| $store::builder($bench.url()).table(&table).build());
+        let stores = (0..10).map(|_| $store::builder($tested.url()).table(&table).build());
         let stores: Vec<$store> = join_all(stores)
             .await
             .into_iter()
@@ -337,8 +337,8 @@ macro_rules! migrates {
 each!(ten_servers_make_the_table_at_once, migrates);
 
 macro_rules! needs_table {
-    ($bench:ident, $store:ident) => {
-        let pool = $bench.store().pool().clone();
+    ($tested:ident, $store:ident) => {
+        let pool = $tested.store().pool().clone();
         let store = $store::builder_from_pool(pool)
             .table("nobody_has_made")
             .build();
@@ -348,7 +348,7 @@ macro_rules! needs_table {
         let told = format!("{:?}", error);
         assert!(told.contains("migrate"), "{told}");
         for name in ["a\"; DROP TABLE x", "a`b", "", "ä"] {
-            let refused = $store::builder_from_pool($bench.store().pool().clone());
+            let refused = $store::builder_from_pool($tested.store().pool().clone());
             assert!(refused.table(name).build().await.is_err());
         }
     };
@@ -359,8 +359,8 @@ each!(
 );
 
 macro_rules! in_schema {
-    ($bench:ident, $store:ident) => {
-        let builder = $store::builder($bench.url()).schema(format!("s_{}", random_name()));
+    ($tested:ident, $store:ident) => {
+        let builder = $store::builder($tested.url()).schema(format!("s_{}", random_name()));
         let store = builder.build().await.unwrap();
         let key = fill(&store, 0).await;
         assert!(store.load(&key).await.unwrap().is_some());
@@ -371,10 +371,10 @@ macro_rules! in_schema {
 
 #[actix_web::test]
 async fn a_schema_is_made_with_the_table() {
-    let bench = Postgres::start().await;
-    in_schema!(bench, PostgresSessionStore);
-    let bench = MySql::start().await;
-    in_schema!(bench, MySqlSessionStore);
+    let tested = Postgres::start().await;
+    in_schema!(tested, PostgresSessionStore);
+    let tested = MySql::start().await;
+    in_schema!(tested, MySqlSessionStore);
 }
 
 /// What the documentation shows is what runs.
@@ -399,10 +399,10 @@ async fn the_documented_sql_is_the_sql() {
 struct AnySql(String);
 
 macro_rules! full_pool {
-    ($bench:ident, $store:ident) => {
-        let store = $store::builder($bench.url())
-            .table(&$bench.table)
-            .clock($bench.clock().clone())
+    ($tested:ident, $store:ident) => {
+        let store = $store::builder($tested.url())
+            .table(&$tested.table)
+            .clock($tested.clock().clone())
             .max_connections(1)
             .connect_timeout(Duration::from_millis(100))
             .build()
@@ -424,13 +424,14 @@ each!(a_full_pool_is_an_error_in_time, full_pool);
 
 /// 32 requests count on one session, through four stores.
 macro_rules! adds_up {
-    ($bench:ident, $stores:expr) => {
-        let browser = guest(&$bench).await;
+    ($tested:ident, $stores:expr) => {
+        let browser = guest(&$tested).await;
         let mut flights = Vec::new();
         for store in $stores {
-            let middleware = actix_session::SessionMiddleware::builder(store, $bench.key().clone())
-                .clock($bench.clock().clone());
-            let other = $bench.browser_of(middleware).await;
+            let middleware =
+                actix_session::SessionMiddleware::builder(store, $tested.key().clone())
+                    .clock($tested.clock().clone());
+            let other = $tested.browser_of(middleware).await;
             let other = browser.at(other.site.clone());
             flights.extend(join_all((0..8).map(|_| other.begin())).await);
         }
@@ -444,17 +445,17 @@ macro_rules! adds_up {
 
 #[actix_web::test]
 async fn four_processes_on_one_sqlite_file_lose_nothing() {
-    let bench = Sqlite::start().await;
+    let tested = Sqlite::start().await;
     let mut stores = Vec::new();
     for _ in 0..4 {
-        stores.push(bench.builder(bench.url()).build().await.unwrap());
+        stores.push(tested.builder(tested.url()).build().await.unwrap());
     }
-    adds_up!(bench, stores);
+    adds_up!(tested, stores);
 }
 
 #[actix_web::test]
 async fn serialization_failures_stay_unseen() {
-    let bench = Postgres::start().await;
+    let tested = Postgres::start().await;
     let mut stores = Vec::new();
     for level in [
         "serializable",
@@ -469,15 +470,15 @@ async fn serialization_failures_stay_unseen() {
                     sqlx::query(&set).execute(connection).await.map(drop)
                 })
             })
-            .connect(bench.url())
+            .connect(tested.url())
             .await
             .unwrap();
-        let builder = PostgresSessionStore::builder_from_pool(pool).table(&bench.table);
-        stores.push(builder.clock(bench.clock().clone()).build().await.unwrap());
+        let builder = PostgresSessionStore::builder_from_pool(pool).table(&tested.table);
+        stores.push(builder.clock(tested.clock().clone()).build().await.unwrap());
     }
-    adds_up!(bench, stores);
+    adds_up!(tested, stores);
 
-    let bench = MySql::start().await;
+    let tested = MySql::start().await;
     let mut stores = Vec::new();
     for level in [
         "SERIALIZABLE",
@@ -492,37 +493,37 @@ async fn serialization_failures_stay_unseen() {
                     sqlx::query(&set).execute(connection).await.map(drop)
                 })
             })
-            .connect(bench.url())
+            .connect(tested.url())
             .await
             .unwrap();
-        let builder = MySqlSessionStore::builder_from_pool(pool).table(&bench.table);
-        stores.push(builder.clock(bench.clock().clone()).build().await.unwrap());
+        let builder = MySqlSessionStore::builder_from_pool(pool).table(&tested.table);
+        stores.push(builder.clock(tested.clock().clone()).build().await.unwrap());
     }
-    adds_up!(bench, stores);
+    adds_up!(tested, stores);
 }
 
 #[actix_web::test]
 async fn a_locked_file_is_read_and_not_written() {
-    let bench = Sqlite::start().await;
+    let tested = Sqlite::start().await;
     let lifecycle = PersistentSession::default()
         .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
     let limit = Duration::from_millis(20);
-    let store = bench
-        .builder(bench.url())
+    let store = tested
+        .builder(tested.url())
         .command_timeout(limit)
         .build()
         .await
         .unwrap();
-    let middleware = actix_session::SessionMiddleware::builder(store, bench.key().clone())
-        .clock(bench.clock().clone())
+    let middleware = actix_session::SessionMiddleware::builder(store, tested.key().clone())
+        .clock(tested.clock().clone())
         .commit_budget(Duration::from_millis(200))
         .session_lifecycle(lifecycle);
-    let browser = bench.browser_of(middleware).await;
+    let browser = tested.browser_of(middleware).await;
     browser
         .visit(|s| s.insert("a", 1).unwrap())
         .await
         .assert_ok();
-    let other = bench.store();
+    let other = tested.store();
     let mut lock = other.pool().acquire().await.unwrap();
     sqlx::query("BEGIN IMMEDIATE")
         .execute(&mut *lock)

@@ -26,11 +26,11 @@ pub(crate) use crate::support::MySql;
 pub(crate) use crate::support::Postgres;
 pub(crate) use crate::support::RedisActor;
 pub(crate) use crate::support::Sqlite;
-use crate::support::{Bench, Browser, Dump, Site, may_fail, stop};
+use crate::support::{Browser, Dump, Site, TestStore, may_fail, stop};
 pub(crate) use crate::support::{Memory, Redis};
 
 /// A store, and what may be expected of it.
-pub(crate) trait Arena: Bench {
+pub(crate) trait Arena: TestStore {
     /// There is a record on the server for each session.
     const SERVER: bool;
     /// How many requests make a flood: what a store's distance allows.
@@ -153,7 +153,7 @@ pub(crate) fn opened(key: &Key, name: &str, value: &str) -> Option<String> {
 }
 
 /// The session key that a browser has.
-pub(crate) fn key_of(arena: &impl Bench, browser: &Browser) -> String {
+pub(crate) fn key_of(arena: &impl TestStore, browser: &Browser) -> String {
     opened(arena.key(), "id", &browser.value().unwrap()).unwrap()
 }
 
@@ -224,7 +224,7 @@ pub(crate) struct InCookie {
     key: Key,
 }
 
-impl Bench for InCookie {
+impl TestStore for InCookie {
     type Store = CookieSessionStore;
 
     async fn start() -> Self {
@@ -265,7 +265,7 @@ impl Arena for InCookie {
 /// The same with a list of ended sessions on the server, which `dump` shows.
 pub(crate) struct Revocable(InCookie);
 
-impl Bench for Revocable {
+impl TestStore for Revocable {
     type Store = CookieSessionStore;
 
     async fn start() -> Self {

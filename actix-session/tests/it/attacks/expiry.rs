@@ -13,7 +13,7 @@ use super::{
     arena::{Arena, InCookie, somebody},
     attacks,
 };
-use crate::support::{Bench, Browser};
+use crate::support::{Browser, TestStore};
 
 attacks! {
     every: [t21_absolute, t23_clock_jumps, t26_absurd_ttls_of_a_session],

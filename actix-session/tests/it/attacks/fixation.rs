@@ -8,7 +8,7 @@ use super::{
     arena::{Arena, Redis, key_of, many, private, secret, somebody},
     attacks, capture,
 };
-use crate::support::{Bench, Proxy};
+use crate::support::{Proxy, TestStore};
 
 attacks! {
     every: [

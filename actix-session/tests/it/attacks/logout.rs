@@ -7,7 +7,7 @@ use super::{
     arena::{Arena, Revocable, fingerprint, key_of, private, secret, somebody},
     attacks, capture,
 };
-use crate::support::{Bench, Browser, Flight};
+use crate::support::{Browser, Flight, TestStore};
 
 attacks! {
     every: [t17_logout_without_a_session],

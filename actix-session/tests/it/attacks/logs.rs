@@ -41,7 +41,7 @@ use super::{
     },
     attacks, capture,
 };
-use crate::support::{Answer, Bench, Browser, DETAIL, Server, Site, Spy, http_get};
+use crate::support::{Answer, Browser, DETAIL, Server, Site, Spy, TestStore, http_get};
 
 attacks! {
     every: [t65_log_injection, t68_error_bodies],
@@ -611,7 +611,7 @@ async fn shown_types() -> Vec<(&'static str, String)> {
     }
     {
         use actix_session::storage::SqliteSessionStore;
-        let arena = <crate::support::Sqlite as Bench>::start().await;
+        let arena = <crate::support::Sqlite as TestStore>::start().await;
         add("SqliteSessionStore", &arena.store());
         let sweeper = arena
             .store()

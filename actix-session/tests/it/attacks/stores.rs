@@ -10,7 +10,7 @@ use super::{
     arena::{Arena, Memory, Redis, many, private, secret, somebody},
     attacks, capture,
 };
-use crate::support::{Bench, Browser, Spy};
+use crate::support::{Browser, Spy, TestStore};
 
 attacks! {
     every: [t84_failing_store, t86_fat_state],

@@ -11,7 +11,7 @@ use actix_session::{
 };
 use actix_web::cookie::{Key, time::Duration};
 
-use super::{Bench, Dump, Redis};
+use super::{Dump, Redis, TestStore};
 
 /// A part of a Redis, through actors.
 pub(crate) struct RedisActor {
@@ -19,11 +19,11 @@ pub(crate) struct RedisActor {
     redis: Redis,
 }
 
-impl Bench for RedisActor {
+impl TestStore for RedisActor {
     type Store = OneEachThread;
 
     async fn start() -> Self {
-        let redis = <Redis as Bench>::start().await;
+        let redis = <Redis as TestStore>::start().await;
         let store = OneEachThread {
             url: servers::RedisServer::shared_url().unwrap(),
             prefix: redis.prefix.clone(),

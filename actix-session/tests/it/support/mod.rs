@@ -1,6 +1,6 @@
 //! What the integration tests share.
 //!
-//! A test is written once, for any [`Bench`], and [`on_each_store!`] instantiates it for the memory
+//! A test is written once, for any [`TestStore`], and [`on_each_store!`] instantiates it for the memory
 //! store and for a real Redis. It drives requests step by step: [`Browser::begin`] is a request
 //! whose session is loaded and whose handler stands still; [`Flight::finish`] lets it answer. So
 //! every interleaving is written down as it happens, and none depends on time.
@@ -18,7 +18,7 @@ pub(crate) use self::sql::*;
 pub(crate) use self::{
     browser::{Answer, Browser, Flight, Site, count, may_fail, stop},
     spy::{DETAIL, Spy},
-    stores::{Bench, Dump, Memory, PATIENCE, Redis, connect, expected, millis, random_name},
+    stores::{Dump, Memory, PATIENCE, Redis, TestStore, connect, expected, millis, random_name},
     wire::{Proxy, Server, http_get},
 };
 
@@ -27,32 +27,32 @@ macro_rules! on_each_store {
     ($($test:ident),+ $(,)?) => {
         mod on_memory {
             $(#[actix_web::test] async fn $test() {
-                super::$test(<crate::support::Memory as crate::support::Bench>::start().await).await;
+                super::$test(<crate::support::Memory as crate::support::TestStore>::start().await).await;
             })+
         }
         mod on_redis {
             $(#[actix_web::test] async fn $test() {
-                super::$test(<crate::support::Redis as crate::support::Bench>::start().await).await;
+                super::$test(<crate::support::Redis as crate::support::TestStore>::start().await).await;
             })+
         }
         mod on_redis_actor {
             $(#[actix_web::test] async fn $test() {
-                super::$test(<crate::support::RedisActor as crate::support::Bench>::start().await).await;
+                super::$test(<crate::support::RedisActor as crate::support::TestStore>::start().await).await;
             })+
         }
         mod on_sqlite {
             $(#[actix_web::test] async fn $test() {
-                super::$test(<crate::support::Sqlite as crate::support::Bench>::start().await).await;
+                super::$test(<crate::support::Sqlite as crate::support::TestStore>::start().await).await;
             })+
         }
         mod on_postgres {
             $(#[actix_web::test] async fn $test() {
-                super::$test(<crate::support::Postgres as crate::support::Bench>::start().await).await;
+                super::$test(<crate::support::Postgres as crate::support::TestStore>::start().await).await;
             })+
         }
         mod on_mysql {
             $(#[actix_web::test] async fn $test() {
-                super::$test(<crate::support::MySql as crate::support::Bench>::start().await).await;
+                super::$test(<crate::support::MySql as crate::support::TestStore>::start().await).await;
             })+
         }
     };

@@ -4,10 +4,10 @@ use actix_session::testing::ManualClock;
 use actix_web::cookie::Key;
 use sqlx::Row as _;
 
-use super::{Bench, Dump, PATIENCE, random_name};
+use super::{Dump, PATIENCE, TestStore, random_name};
 
 /// What tests of SQL stores need besides.
-pub(crate) trait SqlBench: Bench {
+pub(crate) trait SqlTestStore: TestStore {
     type Builder;
 
     /// A table on the server at a URL.
@@ -25,10 +25,10 @@ pub(crate) trait SqlBench: Bench {
     async fn number(&self, sql: &str) -> i64;
 }
 
-macro_rules! bench {
-    ($bench:ident, $store:ident, $builder:ident, $database:ty, $quote:literal, $start:expr) => {
+macro_rules! test_store {
+    ($name:ident, $store:ident, $builder:ident, $database:ty, $quote:literal, $start:expr) => {
         /// A table that nobody else has.
-        pub(crate) struct $bench {
+        pub(crate) struct $name {
             store: actix_session::storage::$store,
             clock: ManualClock,
             key: Key,
@@ -39,14 +39,14 @@ macro_rules! bench {
             folder: Option<tempfile::TempDir>,
         }
 
-        impl $bench {
+        impl $name {
             fn sql(&self, sql: &str) -> String {
                 let table = format!("{}{}{}", $quote, self.table, $quote);
                 sql.replace("{t}", &table)
             }
         }
 
-        impl SqlBench for $bench {
+        impl SqlTestStore for $name {
             type Builder = actix_session::storage::$builder;
 
             async fn at(url: &str) -> Self {
@@ -92,19 +92,19 @@ macro_rules! bench {
             }
         }
 
-        impl Bench for $bench {
+        impl TestStore for $name {
             type Store = actix_session::storage::$store;
 
             async fn start() -> Self {
                 let (url, folder): (String, Option<tempfile::TempDir>) = $start;
-                let mut bench = Self::at(&url).await;
-                bench.folder = folder;
-                let patient = bench
+                let mut tested = Self::at(&url).await;
+                tested.folder = folder;
+                let patient = tested
                     .builder(&url)
                     .command_timeout(PATIENCE)
                     .connect_timeout(PATIENCE);
-                bench.store = patient.build().await.unwrap();
-                bench
+                tested.store = patient.build().await.unwrap();
+                tested
             }
 
             fn store(&self) -> Self::Store {
@@ -143,7 +143,7 @@ macro_rules! bench {
     };
 }
 
-bench!(
+test_store!(
     Sqlite,
     SqliteSessionStore,
     SqliteSessionStoreBuilder,
@@ -156,7 +156,7 @@ bench!(
     }
 );
 
-bench!(
+test_store!(
     Postgres,
     PostgresSessionStore,
     PostgresSessionStoreBuilder,
@@ -165,7 +165,7 @@ bench!(
     (servers::PostgresServer::shared_url().unwrap(), None)
 );
 
-bench!(
+test_store!(
     MySql,
     MySqlSessionStore,
     MySqlSessionStoreBuilder,

@@ -20,7 +20,7 @@ use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 use super::{Browser, Site};
 
 /// A store with its clock, and a way to see all of it.
-pub(crate) trait Bench: Sized {
+pub(crate) trait TestStore: Sized {
     type Store: SessionStore + Clone + 'static;
 
     async fn start() -> Self;
@@ -56,7 +56,7 @@ pub(crate) struct Memory {
     key: Key,
 }
 
-impl Bench for Memory {
+impl TestStore for Memory {
     type Store = MemorySessionStore;
 
     async fn start() -> Self {
@@ -166,17 +166,17 @@ pub(crate) async fn connect(url: &str) -> MultiplexedConnection {
     client.get_multiplexed_async_connection().await.unwrap()
 }
 
-impl Bench for Redis {
+impl TestStore for Redis {
     type Store = RedisSessionStore;
 
     async fn start() -> Self {
         let url = servers::RedisServer::shared_url().unwrap();
-        let mut bench = Self::at(&url).await;
-        let patient = builder(&url, &bench.prefix, &bench.clock)
+        let mut tested = Self::at(&url).await;
+        let patient = builder(&url, &tested.prefix, &tested.clock)
             .command_timeout(PATIENCE)
             .connect_timeout(PATIENCE);
-        bench.store = patient.build().await.unwrap();
-        bench
+        tested.store = patient.build().await.unwrap();
+        tested
     }
 
     fn store(&self) -> RedisSessionStore {
