@@ -6,16 +6,16 @@ use actix_session::{
     Session, SessionMiddleware,
     config::{
         BrowserSession, CookieContentSecurity, PersistentSession, SessionLifecycle,
-        SessionMiddlewareBuilder, TtlExtensionPolicy,
+        TtlExtensionPolicy,
     },
-    storage::{CookieSessionStore, SessionStore},
+    storage::CookieSessionStore,
     testing::ManualClock,
 };
 use actix_web::cookie::{Key, time::Duration as CookieDuration};
 
-use crate::support::{Browser, Memory, Redis, Site, TestStore, expected, on_each_store};
+use crate::support::{Browser, Memory, Site, TestStore, expected, on_each_store};
 
-const TTL: u64 = 100_500;
+pub(crate) const TTL: u64 = 100_500;
 const DAY: i64 = 86_400;
 
 on_each_store! {
@@ -29,13 +29,13 @@ on_each_store! {
     no_ttl_is_too_short_or_too_long,
 }
 
-fn browser_session(ttl: u64, policy: TtlExtensionPolicy) -> SessionLifecycle {
+pub(crate) fn browser_session(ttl: u64, policy: TtlExtensionPolicy) -> SessionLifecycle {
     let ttl = CookieDuration::milliseconds(i64::try_from(ttl).unwrap());
     let lifecycle = BrowserSession::default().state_ttl(ttl);
     lifecycle.state_ttl_extension_policy(policy).into()
 }
 
-fn persistent(ttl: u64, policy: TtlExtensionPolicy) -> SessionLifecycle {
+pub(crate) fn persistent(ttl: u64, policy: TtlExtensionPolicy) -> SessionLifecycle {
     let ttl = CookieDuration::milliseconds(i64::try_from(ttl).unwrap());
     let lifecycle = PersistentSession::default().session_ttl(ttl);
     lifecycle.session_ttl_extension_policy(policy).into()
@@ -43,13 +43,13 @@ fn persistent(ttl: u64, policy: TtlExtensionPolicy) -> SessionLifecycle {
 
 use TtlExtensionPolicy::{OnEveryRequest, OnStateChanges};
 
-fn write(session: &Session) {
+pub(crate) fn write(session: &Session) {
     session
         .modify("n", |n: Option<u32>| Some(n.unwrap_or(0) + 1))
         .unwrap();
 }
 
-async fn start(browser: &Browser) {
+pub(crate) async fn start(browser: &Browser) {
     browser.visit(write).await.assert_ok().assert_sets_cookie();
 }
 
@@ -73,7 +73,7 @@ async fn timed(lifecycle: SessionLifecycle) -> Vec<(ManualClock, Browser)> {
     all
 }
 
-fn advance(clock: &ManualClock, millis: u64) {
+pub(crate) fn advance(clock: &ManualClock, millis: u64) {
     clock.advance(Duration::from_millis(millis));
 }
 
@@ -374,132 +374,4 @@ async fn no_ttl_is_too_short_or_too_long(tested: impl TestStore) {
         let answer = own.visit(|s| s.set_ttl(ttl)).await;
         assert_eq!(answer.assert_ok().max_age(), Some(age));
     }
-}
-
-/// The end of the record by Redis' clock, and that clock.
-async fn ends_at(tested: &Redis) -> i64 {
-    let name = tested.only_name().await;
-    let mut connection = tested.connection.clone();
-    let mut command = redis::cmd("PEXPIRETIME");
-    command
-        .arg(&name)
-        .query_async(&mut connection)
-        .await
-        .unwrap()
-}
-
-async fn time(tested: &Redis) -> i64 {
-    let mut connection = tested.connection.clone();
-    let (seconds, micros): (i64, i64) = redis::cmd("TIME")
-        .query_async(&mut connection)
-        .await
-        .unwrap();
-    seconds * 1000 + micros / 1000
-}
-
-/// Does something in between, after which the record lives for exactly this long.
-async fn lives_for<S: SessionStore + 'static>(
-    tested: &Redis,
-    millis: u64,
-    builder: SessionMiddlewareBuilder<S>,
-    browser: &Browser,
-    act: impl FnOnce(&Session),
-) {
-    let browser = browser.at(Site::new(builder.build()).await);
-    let millis = i64::try_from(millis).unwrap();
-    let before = time(tested).await;
-    browser.visit(act).await.assert_ok();
-    let after = time(tested).await;
-    let end = ends_at(tested).await;
-    assert!(
-        (before + millis..=after + millis).contains(&end),
-        "{before} + {millis} <= {end} <= {after} + {millis}"
-    );
-}
-
-/// Makes the record old.
-async fn age(tested: &Redis) {
-    let name = tested.only_name().await;
-    let mut connection = tested.connection.clone();
-    let mut command = redis::cmd("PEXPIRE");
-    command.arg(&name).arg(77_777);
-    let done: bool = command.query_async(&mut connection).await.unwrap();
-    assert!(done);
-}
-
-#[actix_web::test]
-async fn redis_keeps_milliseconds_and_extends_as_configured() {
-    let tested = Redis::start().await;
-    let browser = tested.browser().await;
-    let changes = || {
-        let lifecycle = browser_session(TTL, OnStateChanges);
-        tested.middleware().session_lifecycle(lifecycle)
-    };
-    let every = || {
-        let lifecycle = browser_session(TTL, OnEveryRequest);
-        tested.middleware().session_lifecycle(lifecycle)
-    };
-    lives_for(&tested, TTL, changes(), &browser, write).await;
-    age(&tested).await;
-    let aged = ends_at(&tested).await;
-    let reader = browser.at(Site::new(changes().build()).await);
-    assert_eq!(reader.number("n").await, Some(1));
-    assert_eq!(ends_at(&tested).await, aged, "reading does not extend");
-    lives_for(&tested, TTL, every(), &browser, |_| ()).await;
-    age(&tested).await;
-    lives_for(&tested, TTL, changes(), &browser, write).await;
-    age(&tested).await;
-    lives_for(&tested, TTL, changes(), &browser, Session::renew).await;
-    // The session's own time comes before the configured one, in every way of writing.
-    let own = 5_001;
-    let set_own = |s: &Session| s.set_ttl(CookieDuration::milliseconds(5_001));
-    lives_for(&tested, own, changes(), &browser, set_own).await;
-    lives_for(&tested, own, every(), &browser, |_| ()).await;
-    lives_for(&tested, own, every(), &browser, write).await;
-    lives_for(&tested, own, changes(), &browser, Session::renew).await;
-    let hour = |s: &Session| s.set_ttl(CookieDuration::hours(1));
-    lives_for(&tested, 3_600_000, changes(), &browser, hour).await;
-    // Nothing reaches past the absolute end, made by policy or kept in the record.
-    let capped = || every().absolute_timeout(CookieDuration::seconds(40));
-    lives_for(&tested, 40_000, capped(), &browser, |_| ()).await;
-    advance(tested.clock(), 10_000);
-    lives_for(&tested, 30_000, capped(), &browser, write).await;
-    lives_for(&tested, 30_000, capped(), &browser, Session::renew).await;
-    lives_for(&tested, 30_000, every(), &browser, |_| ()).await;
-}
-
-#[actix_web::test]
-async fn what_comes_through_a_mark_moves_no_clock() {
-    let tested = Redis::start().await;
-    let browser = tested.browser().await;
-    start(&browser).await;
-    let late = browser.begin().await;
-    browser.visit(Session::renew).await.assert_sets_cookie();
-    age(&tested).await;
-    let aged = ends_at(&tested).await;
-    late.insert("late", 1).unwrap();
-    late.finish().await.assert_ok().assert_no_cookie();
-    assert_eq!(tested.dump().await.only()["late"], "1");
-    assert_eq!(ends_at(&tested).await, aged);
-}
-
-#[actix_web::test]
-async fn what_redis_expired_is_gone() {
-    let tested = Redis::start().await;
-    let lifecycle = persistent(TTL, OnEveryRequest);
-    let builder = tested.middleware().session_lifecycle(lifecycle);
-    let browser = tested.browser_of(builder).await;
-    start(&browser).await;
-    let (writes, touches) = (browser.begin().await, browser.begin().await);
-    let name = tested.only_name().await;
-    let mut connection = tested.connection.clone();
-    let mut command = redis::cmd("PEXPIREAT");
-    command.arg(&name).arg(1);
-    let done: bool = command.query_async(&mut connection).await.unwrap();
-    assert!(done);
-    assert!(browser.is_nobody().await);
-    write(&writes);
-    writes.finish().await.assert_ok().assert_no_cookie();
-    touches.finish().await.assert_ok().assert_no_cookie();
-    tested.dump().await.assert_no_record();
 }

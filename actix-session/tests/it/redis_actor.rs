@@ -5,34 +5,28 @@ use actix_session::{
     storage::{RedisActorSessionStore, SessionStore as _},
 };
 use actix_web::{
-    HttpResponse,
     cookie::{Key, time::Duration},
     web,
 };
 use servers::RedisServer;
 
-use crate::support::{Browser, Server, Site, count, http_get, random_name};
+use crate::support::{Browser, Flight, Server, connect, count, http_get, random_name, serve_count};
 
 fn store(server: &RedisServer) -> RedisActorSessionStore {
     RedisActorSessionStore::new(format!("127.0.0.1:{}", server.port()))
 }
 
-async fn browser(store: RedisActorSessionStore) -> Browser {
-    let builder = SessionMiddleware::builder(store, Key::generate());
-    Browser::new(Site::new(builder.build()).await)
-}
-
 #[actix_web::test]
 async fn it_keeps_what_the_other_store_keeps() {
     let server = RedisServer::start().unwrap();
-    let browser = browser(store(&server)).await;
+    let browser = Browser::with(store(&server)).await;
     browser.visit(count).await.assert_sets_cookie();
     // Parallel commits of one entry, and one through a renewal.
     let flights: Vec<_> = futures_util::future::join_all((0..8).map(|_| browser.begin())).await;
     for flight in &flights {
         count(flight);
     }
-    let answers = flights.into_iter().map(crate::support::Flight::finish);
+    let answers = flights.into_iter().map(Flight::finish);
     for answer in futures_util::future::join_all(answers).await {
         answer.assert_ok();
     }
@@ -76,7 +70,7 @@ async fn it_starts_while_redis_is_down_and_heals_when_it_restarts() {
     let mut server = RedisServer::start_with(&[("appendonly", "yes"), ("appendfsync", "always")]);
     let server = server.as_mut().unwrap();
     server.kill();
-    let browser = browser(store(server)).await;
+    let browser = Browser::with(store(server)).await;
     browser.visit(count).await.assert_opaque();
     server.restart().unwrap();
     browser.visit(count).await.assert_ok().assert_sets_cookie();
@@ -87,14 +81,9 @@ async fn it_starts_while_redis_is_down_and_heals_when_it_restarts() {
 
 #[actix_web::test]
 async fn an_address_that_is_none_is_an_error_of_each_request() {
-    let browser = browser(RedisActorSessionStore::new("http://localhost:1")).await;
+    let browser = Browser::with(RedisActorSessionStore::new("http://localhost:1")).await;
     browser.visit(|_| ()).await.assert_ok();
     browser.visit(count).await.assert_opaque();
-}
-
-async fn add(session: Session) -> HttpResponse {
-    count(&session);
-    HttpResponse::Ok().finish()
 }
 
 #[actix_web::test]
@@ -108,7 +97,7 @@ async fn each_worker_has_a_store_of_its_own() {
             SessionMiddleware::new(store, key.clone())
         },
         |config| {
-            config.route("/", web::to(add));
+            config.route("/", web::to(serve_count));
         },
     );
     let mut cookie = None;
@@ -118,7 +107,7 @@ async fn each_worker_has_a_store_of_its_own() {
         cookie = cookie.or(set);
     }
     server.stop().await;
-    let mut redis = crate::support::connect(&redis.url()).await;
+    let mut redis = connect(&redis.url()).await;
     let names: Vec<String> = redis::cmd("KEYS")
         .arg("*")
         .query_async(&mut redis)

@@ -2,16 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use actix_session::{Session, SessionMiddleware, storage::RedisSessionStore};
-use actix_web::{cookie::Key, rt};
+use actix_session::{Session, storage::RedisSessionStore};
 use servers::{RedisCluster, resp::lines_of};
 
-use crate::support::{Browser, Site, count, load::Load};
-
-async fn browser(store: RedisSessionStore) -> Browser {
-    let builder = SessionMiddleware::builder(store, Key::generate());
-    Browser::new(Site::new(builder.build()).await)
-}
+use crate::support::{Browser, aside, count, load::Load};
 
 /// Every name in the cluster, on whichever master it is.
 fn names(cluster: &mut RedisCluster) -> BTreeSet<String> {
@@ -30,13 +24,8 @@ fn slot(cluster: &mut RedisCluster, name: &str) -> u16 {
     told[0][1..].parse().unwrap()
 }
 
-/// Runs what blocks beside the requests.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    rt::task::spawn_blocking(work).await.unwrap()
-}
-
 async fn does_everything(store: RedisSessionStore, name: &str) {
-    let browser = browser(store).await;
+    let browser = Browser::with(store).await;
     for n in 1..40 {
         browser.visit(count).await.assert_ok();
         assert_eq!(browser.number("n").await, Some(n), "{name}");
@@ -93,7 +82,7 @@ async fn a_renewed_record_lies_in_the_old_ones_slot() {
         .await
         .unwrap();
     for _ in 0..10 {
-        let browser = browser(store.clone()).await;
+        let browser = Browser::with(store.clone()).await;
         browser.visit(count).await.assert_sets_cookie();
         let before = names(&mut cluster);
         browser.visit(Session::renew).await.assert_sets_cookie();
@@ -112,7 +101,7 @@ async fn a_renewed_record_lies_in_the_old_ones_slot() {
 async fn a_renewal_in_two_steps_leaves_nothing_when_it_comes_too_late() {
     let mut cluster = RedisCluster::start().unwrap();
     let builder = RedisSessionStore::builder_cluster(cluster.urls()).hashed_keys();
-    let browser = browser(builder.build().await.unwrap()).await;
+    let browser = Browser::with(builder.build().await.unwrap()).await;
     browser.visit(count).await.assert_sets_cookie();
     let (late, other) = (browser.begin().await, browser.fork());
     late.renew();
@@ -204,7 +193,7 @@ async fn slots_on_the_move_lose_nothing() {
         .cache_keygen(|key| format!("{{shop}}:{key}"));
     let store = one_slot.build().await.unwrap();
     let moving = slot(&mut cluster, "{shop}");
-    let browser = browser(store.clone()).await;
+    let browser = Browser::with(store.clone()).await;
     browser.visit(count).await.assert_sets_cookie();
     let load = Load::start(store).await;
     load.works_for(100).await;

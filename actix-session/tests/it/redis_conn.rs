@@ -2,13 +2,12 @@
 
 use std::{
     cell::Cell,
-    future::Future,
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use actix_session::{Session, SessionMiddleware, storage::RedisSessionStore};
-use actix_web::{cookie::Key, rt};
+use actix_session::{Session, storage::RedisSessionStore};
+use actix_web::rt;
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 use servers::RedisServer;
 use tokio::{
@@ -16,20 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Browser, PATIENCE, Site, connect, count, load::Load};
-
-async fn browser(store: RedisSessionStore) -> Browser {
-    let builder = SessionMiddleware::builder(store, Key::generate());
-    Browser::new(Site::new(builder.build()).await)
-}
-
-/// Against a test that hangs; nothing is measured.
-async fn soon<T>(work: impl Future<Output = T>) -> T {
-    let limit = Duration::from_secs(20);
-    tokio::time::timeout(limit, work)
-        .await
-        .expect("an answer within bounds")
-}
+use crate::support::{Browser, PATIENCE, connect, count, load::Load, soon};
 
 async fn ask(redis: &mut MultiplexedConnection, command: &str) -> redis::Value {
     let mut words = command.split(' ');
@@ -49,7 +35,7 @@ async fn names_have_a_prefix_and_hide_the_key() {
     let server = RedisServer::start().unwrap();
     let mut redis = connect(&server.url()).await;
     let builder = RedisSessionStore::builder(server.url()).key_prefix("shop:");
-    let here = browser(builder.build().await.unwrap()).await;
+    let here = Browser::with(builder.build().await.unwrap()).await;
     here.visit(count).await.assert_sets_cookie();
     let found = names(&mut redis).await;
     assert!(
@@ -61,7 +47,7 @@ async fn names_have_a_prefix_and_hide_the_key() {
     let builder = RedisSessionStore::builder(server.url())
         .key_prefix("shop:")
         .hashed_keys();
-    let here = browser(builder.build().await.unwrap()).await;
+    let here = Browser::with(builder.build().await.unwrap()).await;
     here.visit(count).await.assert_sets_cookie();
     let found = names(&mut redis).await;
     let digits = found[0].strip_prefix("shop:").unwrap();
@@ -80,13 +66,13 @@ async fn user_password_and_database_come_from_the_url_or_the_settings() {
     ask(&mut redis, "ACL SETUSER app on >sec@ret ~* &* +@all").await;
     let address = format!("127.0.0.1:{}", server.port());
     let by_url = RedisSessionStore::builder(format!("redis://app:sec%40ret@{address}/3"));
-    let here = browser(by_url.build().await.unwrap()).await;
+    let here = Browser::with(by_url.build().await.unwrap()).await;
     here.visit(count).await.assert_sets_cookie();
     let by_setting = RedisSessionStore::builder(server.url())
         .username("app")
         .password("sec@ret")
         .database(3);
-    let here = browser(by_setting.build().await.unwrap()).await;
+    let here = Browser::with(by_setting.build().await.unwrap()).await;
     here.visit(count).await.assert_sets_cookie();
     let mut third = connect(&format!("{}/3", server.url())).await;
     assert_eq!(
@@ -106,7 +92,7 @@ async fn a_lazy_store_starts_while_redis_is_down() {
     server.kill();
     assert!(RedisSessionStore::new(server.url()).await.is_err());
     let lazy = RedisSessionStore::builder(server.url()).lazy_connect();
-    let here = browser(lazy.build().await.unwrap()).await;
+    let here = Browser::with(lazy.build().await.unwrap()).await;
     here.visit(|_| ()).await.assert_ok();
     soon(here.visit(count)).await.assert_opaque();
     server.restart().unwrap();
@@ -121,7 +107,7 @@ async fn a_lazy_store_starts_while_redis_is_down() {
 async fn connections_that_are_killed_between_requests_are_not_noticed() {
     let server = RedisServer::start().unwrap();
     let mut redis = connect(&server.url()).await;
-    let here = browser(RedisSessionStore::new(server.url()).await.unwrap()).await;
+    let here = Browser::with(RedisSessionStore::new(server.url()).await.unwrap()).await;
     here.visit(count).await.assert_sets_cookie();
     for n in 2..6 {
         // This test's own connection is spared.
@@ -169,7 +155,7 @@ async fn a_pause_that_is_short_is_waited_for_and_a_long_one_is_an_error() {
     let mut redis = connect(&server.url()).await;
     let builder = RedisSessionStore::builder(server.url());
     let builder = builder.command_timeout(Duration::from_millis(500));
-    let here = browser(builder.build().await.unwrap()).await;
+    let here = Browser::with(builder.build().await.unwrap()).await;
     here.visit(count).await.assert_sets_cookie();
     ask(&mut redis, "CLIENT PAUSE 100 ALL").await;
     here.visit(count).await.assert_ok();
@@ -185,13 +171,13 @@ async fn a_pause_that_is_short_is_waited_for_and_a_long_one_is_an_error() {
 async fn a_full_server_refuses_writes_and_forgets_nothing() {
     let server = RedisServer::start_with(&[("maxmemory-policy", "noeviction")]).unwrap();
     let mut redis = connect(&server.url()).await;
-    let here = browser(RedisSessionStore::new(server.url()).await.unwrap()).await;
+    let here = Browser::with(RedisSessionStore::new(server.url()).await.unwrap()).await;
     here.visit(count).await.assert_sets_cookie();
     let old = here.fork();
     ask(&mut redis, "CONFIG SET maxmemory 1").await;
     here.visit(count).await.assert_opaque();
     here.visit(Session::renew).await.assert_opaque();
-    browser(RedisSessionStore::new(server.url()).await.unwrap())
+    Browser::with(RedisSessionStore::new(server.url()).await.unwrap())
         .await
         .visit(count)
         .await
@@ -214,7 +200,7 @@ async fn a_replica_that_is_read_only_serves_reads_and_refuses_the_rest() {
     let mut redis = connect(&master.url()).await;
     let server = RedisServer::start().unwrap();
     let mut replica = connect(&server.url()).await;
-    let here = browser(RedisSessionStore::new(server.url()).await.unwrap()).await;
+    let here = Browser::with(RedisSessionStore::new(server.url()).await.unwrap()).await;
     // It is a master at first: a session is there, and the scripts are known.
     here.visit(count).await.assert_sets_cookie();
     let name = names(&mut replica).await.remove(0);
@@ -270,7 +256,7 @@ async fn moving_address(first: u16) -> (String, Rc<Cell<u16>>) {
 async fn an_address_that_leads_to_another_master_is_followed() {
     let (old, new) = (RedisServer::start().unwrap(), RedisServer::start().unwrap());
     let (url, leads_to) = moving_address(old.port()).await;
-    let here = browser(RedisSessionStore::new(url).await.unwrap()).await;
+    let here = Browser::with(RedisSessionStore::new(url).await.unwrap()).await;
     let mut redis = connect(&old.url()).await;
     ask(&mut redis, &format!("REPLICAOF 127.0.0.1 {}", new.port())).await;
     // The connection leads to a replica now, and nobody has closed it.
@@ -283,48 +269,44 @@ async fn an_address_that_leads_to_another_master_is_followed() {
     assert_eq!(here.number("n").await, Some(1));
 }
 
+/// A replica that has caught up with its master.
+async fn replica_of(master: &RedisServer) -> RedisServer {
+    let of = format!("127.0.0.1 {}", master.port());
+    let config = [("replicaof", &*of), ("repl-diskless-sync-delay", "0")];
+    let replica = RedisServer::start_with(&config).unwrap();
+    let mut redis = connect(&master.url()).await;
+    let mut wait = redis::cmd("WAIT");
+    wait.arg(1).arg(200);
+    while wait.query_async::<i64>(&mut redis).await.unwrap() == 0 {
+        let _: () = redis.set("probe", 1).await.unwrap();
+    }
+    replica
+}
+
+/// How often `WAIT` has been called.
+async fn waits(redis: &mut MultiplexedConnection) -> u32 {
+    let mut info = redis::cmd("INFO");
+    let stats: String = info.arg("commandstats").query_async(redis).await.unwrap();
+    let line = stats.lines().find(|line| line.starts_with("cmdstat_wait:"));
+    let calls = line.and_then(|line| line.split(['=', ',']).nth(1));
+    calls.unwrap().parse().unwrap()
+}
+
 #[actix_web::test]
 async fn endings_and_renewals_wait_for_replicas() {
     let master = RedisServer::start().unwrap();
-    let of = format!("127.0.0.1 {}", master.port());
-    let mut replica =
-        RedisServer::start_with(&[("replicaof", &of), ("repl-diskless-sync-delay", "0")]).unwrap();
+    let mut replica = replica_of(&master).await;
     let mut redis = connect(&master.url()).await;
     let mut copy = connect(&replica.url()).await;
-    let wait = async |redis: &mut MultiplexedConnection, limit: &str| -> i64 {
-        redis::cmd("WAIT")
-            .arg(1)
-            .arg(limit)
-            .query_async(redis)
-            .await
-            .unwrap()
-    };
-    while wait(&mut redis, "200").await == 0 {
-        let _: () = redis.set("probe", 1).await.unwrap();
-    }
     let store = async |limit: Duration| {
-        RedisSessionStore::builder(master.url())
-            .wait_for_replicas(1, limit)
-            .command_timeout(PATIENCE)
-            .build()
-            .await
-            .unwrap()
+        let builder = RedisSessionStore::builder(master.url()).wait_for_replicas(1, limit);
+        builder.command_timeout(PATIENCE).build().await.unwrap()
     };
-    let here = browser(store(PATIENCE).await).await;
-    let calls = async |redis: &mut MultiplexedConnection| {
-        let stats: String = redis::cmd("INFO")
-            .arg("commandstats")
-            .query_async(redis)
-            .await
-            .unwrap();
-        let line = stats.lines().find(|line| line.starts_with("cmdstat_wait:"));
-        let calls = line.and_then(|line| line.split(['=', ',']).nth(1)).unwrap();
-        calls.parse::<u32>().unwrap()
-    };
+    let here = Browser::with(store(PATIENCE).await).await;
     here.visit(count).await.assert_sets_cookie();
-    let before = calls(&mut redis).await;
+    let before = waits(&mut redis).await;
     here.visit(count).await.assert_ok();
-    assert_eq!(calls(&mut redis).await, before, "a commit does not wait");
+    assert_eq!(waits(&mut redis).await, before, "a commit does not wait");
     for act in [Session::renew, Session::purge] {
         let known = here.fork();
         here.visit(act).await.assert_ok();
@@ -335,88 +317,14 @@ async fn endings_and_renewals_wait_for_replicas() {
         let expected = usize::from(here.value().is_some());
         assert_eq!(there, Some(expected));
     }
-    assert_eq!(calls(&mut redis).await, before + 2);
+    assert_eq!(waits(&mut redis).await, before + 2);
     // Without a replica it holds all the same, and a warning says so.
-    let here = browser(store(Duration::from_millis(300)).await).await;
+    let here = Browser::with(store(Duration::from_millis(300)).await).await;
     here.visit(count).await.assert_ok();
     replica.kill();
-    here.visit(Session::purge)
-        .await
-        .assert_ok()
-        .assert_removes_cookie();
+    let answer = here.visit(Session::purge).await;
+    answer.assert_ok().assert_removes_cookie();
     assert!(here.is_nobody().await);
-}
-
-mod pool {
-    use deadpool_redis::{Config, PoolConfig, Runtime};
-
-    use super::*;
-
-    fn pool(server: &RedisServer, size: usize) -> deadpool_redis::Pool {
-        let mut config = Config::from_url(server.url());
-        config.pool = Some(PoolConfig::new(size));
-        config.create_pool(Some(Runtime::Tokio1)).unwrap()
-    }
-
-    #[actix_web::test]
-    async fn a_pool_heals_when_the_server_restarts() {
-        let mut server =
-            RedisServer::start_with(&[("appendonly", "yes"), ("appendfsync", "always")]).unwrap();
-        let store = RedisSessionStore::new_pooled(pool(&server, 4))
-            .await
-            .unwrap();
-        let load = Load::start(store.clone()).await;
-        load.works_for(100).await;
-        server.restart().unwrap();
-        load.works_for(100).await;
-        load.stop().await.assert_whole();
-        let here = browser(store).await;
-        here.visit(count).await.assert_sets_cookie();
-        server.restart().unwrap();
-        here.visit(count).await.assert_ok();
-        here.visit(Session::renew).await.assert_sets_cookie();
-        assert_eq!(here.number("n").await, Some(2));
-    }
-
-    #[actix_web::test]
-    async fn a_pool_that_gives_no_connection_is_a_refusal_in_bounded_time() {
-        let server = RedisServer::start().unwrap();
-        let pool = pool(&server, 1);
-        let builder = RedisSessionStore::builder_pooled(pool.clone());
-        let quick = builder.connect_timeout(Duration::from_millis(100));
-        let here = browser(quick.build().await.unwrap()).await;
-        here.visit(count).await.assert_sets_cookie();
-        let late = here.begin().await;
-        let taken = pool.get().await.unwrap();
-        soon(here.visit(count)).await.assert_opaque();
-        // Refused, hence not done.
-        count(&late);
-        late.renew();
-        soon(late.finish()).await.assert_opaque();
-        drop(taken);
-        here.visit(count).await.assert_ok();
-        assert_eq!(here.number("n").await, Some(2));
-    }
-
-    #[actix_web::test]
-    async fn a_connection_whose_answer_is_late_goes_to_nobody_else() {
-        let mut server = RedisServer::start().unwrap();
-        let builder = RedisSessionStore::builder_pooled(pool(&server, 1));
-        let quick = builder.command_timeout(Duration::from_millis(200));
-        let here = browser(quick.build().await.unwrap()).await;
-        here.visit(count).await.assert_sets_cookie();
-        let other = here.fork();
-        other.forget();
-        other
-            .visit(|s| s.insert("n", 100).unwrap())
-            .await
-            .assert_ok();
-        server.pause().unwrap();
-        soon(here.visit(count)).await.assert_opaque();
-        server.resume().unwrap();
-        assert_eq!(other.number("n").await, Some(100));
-        assert_eq!(here.number("n").await, Some(1));
-    }
 }
 
 #[actix_web::test]

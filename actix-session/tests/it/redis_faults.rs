@@ -1,44 +1,25 @@
 //! A real Redis that dies, freezes, loses answers or holds something else.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use actix_session::{
     Session, SessionMiddleware,
-    config::{BrowserSession, PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy},
+    config::{PersistentSession, TtlExtensionPolicy},
     storage::RedisSessionStore,
 };
-use actix_web::{HttpResponse, cookie::Key, http::StatusCode, rt, web};
+use actix_web::{cookie::Key, http::StatusCode, rt, web};
 use redis::AsyncCommands as _;
 use servers::RedisServer;
 
 use crate::support::{
-    Answer, Browser, Proxy, Redis, Server, Site, TestStore, count, expected, http_get, random_name,
+    Browser, Redis, Server, Site, TestStore, count, expected, fill, guest, http_get, random_name,
+    serve_count, soon,
 };
 
 /// A server that keeps what it has acknowledged.
 const DURABLE: [(&str, &str); 2] = [("appendonly", "yes"), ("appendfsync", "always")];
 
-/// Against a test that hangs; nothing is measured.
-async fn soon<T>(work: impl Future<Output = T>) -> T {
-    let limit = Duration::from_secs(20);
-    tokio::time::timeout(limit, work)
-        .await
-        .expect("an answer within bounds")
-}
-
-async fn guest(tested: &Redis) -> Browser {
-    let browser = tested.browser().await;
-    fill(&browser).await;
-    browser
-}
-
-async fn fill(browser: &Browser) {
-    let write = |s: &Session| s.insert("a", 1).unwrap();
-    let answer = browser.visit(write).await;
-    answer.assert_ok().assert_sets_cookie();
-}
-
-async fn set_ok(browser: &Browser, act: impl FnOnce(&Session)) {
+pub(crate) async fn set_ok(browser: &Browser, act: impl FnOnce(&Session)) {
     browser.visit(act).await.assert_ok().assert_no_cookie();
 }
 
@@ -174,26 +155,32 @@ async fn a_frozen_server_is_an_opaque_error_in_bounded_time() {
     assert_eq!(tested.dump().await.only(), expected(&[("a", "2")]));
 }
 
+/// Makes a request whose commit the server gets while it is frozen, and carries out once it goes
+/// on.
+async fn freeze(server: &mut RedisServer, browser: &Browser, act: impl FnOnce(&Session)) {
+    let late = browser.begin().await;
+    server.pause().unwrap();
+    act(&late);
+    soon(late.finish()).await.assert_opaque();
+    server.resume().unwrap();
+}
+
 #[actix_web::test]
 async fn what_is_sent_to_a_frozen_server_holds_or_not_but_never_by_half() {
     let mut server = RedisServer::start().unwrap();
     let tested = Redis::at(&server.url()).await;
-    let quick = || {
-        tested
-            .middleware()
-            .commit_budget(Duration::from_millis(300))
-    };
+    let limit = Duration::from_millis(300);
+    let quick = || tested.middleware().commit_budget(limit);
     let browser = tested.browser_of(quick()).await;
     fill(&browser).await;
     set_ok(&browser, count).await;
 
     // A commit: one or not, and one at most.
-    let late = browser.begin().await;
-    server.pause().unwrap();
-    count(&late);
-    late.insert("beside", 1).unwrap();
-    soon(late.finish()).await.assert_opaque();
-    server.resume().unwrap();
+    let act = |s: &Session| {
+        count(s);
+        s.insert("beside", 1).unwrap();
+    };
+    freeze(&mut server, &browser, act).await;
     // What the store sends next is answered after what it has sent before.
     browser.visit(|_| ()).await.assert_ok();
     let record = tested.dump().await.only();
@@ -201,12 +188,12 @@ async fn what_is_sent_to_a_frozen_server_holds_or_not_but_never_by_half() {
     assert_eq!(record["n"], if done { "2" } else { "1" });
 
     // A renewal: under one key or the other.
-    let (old, late) = (browser.fork(), browser.begin().await);
-    server.pause().unwrap();
-    late.insert("moved", 1).unwrap();
-    late.renew();
-    soon(late.finish()).await.assert_opaque();
-    server.resume().unwrap();
+    let old = browser.fork();
+    let act = |s: &Session| {
+        s.insert("moved", 1).unwrap();
+        s.renew();
+    };
+    freeze(&mut server, &browser, act).await;
     old.visit(|_| ()).await.assert_ok();
     let dump = tested.dump().await;
     let moved = dump.only().contains_key("moved");
@@ -216,304 +203,10 @@ async fn what_is_sent_to_a_frozen_server_holds_or_not_but_never_by_half() {
     // An ending: not known either, so the cookie stays.
     let browser = tested.browser_of(quick()).await;
     fill(&browser).await;
-    let late = browser.begin().await;
-    server.pause().unwrap();
-    late.purge();
-    soon(late.finish()).await.assert_opaque();
-    server.resume().unwrap();
-    browser
-        .visit(Session::purge)
-        .await
-        .assert_ok()
-        .assert_removes_cookie();
-    assert!(browser.is_nobody().await);
-}
-
-/// Whoever counts round trips counts what a request sends after the server knows the scripts.
-async fn counted(
-    lifecycle: impl FnOnce(
-        SessionMiddlewareBuilder<RedisSessionStore>,
-    ) -> SessionMiddlewareBuilder<RedisSessionStore>,
-) -> (RedisServer, Proxy, Redis, Browser) {
-    let server = RedisServer::start().unwrap();
-    let proxy = Proxy::before(server.port()).await;
-    let tested = Redis::through(&proxy.url(), &server.url()).await;
-    let browser = tested.browser_of(lifecycle(tested.middleware())).await;
-    fill(&browser).await;
-    browser.visit(count).await.assert_ok();
-    browser.visit(Session::renew).await.assert_ok();
-    browser.fork().visit(Session::purge).await.assert_ok();
-    browser.forget();
-    proxy.commands();
-    (server, proxy, tested, browser)
-}
-
-#[actix_web::test]
-async fn how_many_round_trips_a_request_takes() {
-    let (_server, proxy, tested, browser) = counted(|builder| builder).await;
-    let trips = async |act: &dyn Fn(&Session)| {
-        browser.visit(|s| act(s)).await.assert_ok();
-        proxy.commands()
-    };
-    assert_eq!(trips(&|_| ()).await, [""; 0], "anonymous");
-    assert_eq!(trips(&|s| s.renew()).await, [""; 0], "anonymous");
-    for junk in ["id=garbage", "id=", "other=1"] {
-        browser.visit_as(&[junk], |_| ()).await.assert_ok();
-        browser.visit_as(&[junk], Session::purge).await.assert_ok();
-        assert_eq!(proxy.commands(), [""; 0], "{junk}");
-    }
-    assert_eq!(trips(&|s| s.insert("a", 1).unwrap()).await, ["SET"]);
-    assert_eq!(trips(&|_| ()).await, ["GET"]);
-    assert_eq!(
-        trips(&|s| s.insert("a", 1).unwrap()).await,
-        ["GET"],
-        "equal"
-    );
-    assert_eq!(
-        trips(&|s| s.insert("a", 2).unwrap()).await,
-        ["GET", "EVALSHA"]
-    );
-    assert_eq!(trips(&count).await, ["GET", "EVALSHA"]);
-    assert_eq!(trips(&|s| s.renew()).await, ["GET", "EVALSHA"]);
-    assert_eq!(
-        trips(&|s| s.login("user-42").unwrap()).await,
-        ["GET", "EVALSHA"]
-    );
-    assert_eq!(trips(&|s| s.purge()).await, ["GET", "EVALSHA"]);
-    tested.dump().await.assert_no_record();
-}
-
-#[actix_web::test]
-async fn how_many_round_trips_an_extension_takes() {
-    let every = TtlExtensionPolicy::OnEveryRequest;
-    let lifecycle = BrowserSession::default().state_ttl_extension_policy(every.clone());
-    let (_server, proxy, _, browser) = counted(|b| b.session_lifecycle(lifecycle)).await;
-    fill(&browser).await;
-    proxy.commands();
-    browser.visit(|_| ()).await.assert_ok().assert_no_cookie();
-    assert_eq!(proxy.commands(), ["EVALSHA"]);
-    browser.visit(count).await.assert_ok();
-    assert_eq!(proxy.commands(), ["EVALSHA", "EVALSHA"]);
-
-    let lifecycle = PersistentSession::default().session_ttl_extension_policy(every);
-    let (_server, proxy, _, browser) = counted(|b| b.session_lifecycle(lifecycle)).await;
-    fill(&browser).await;
-    proxy.commands();
-    browser.visit(|_| ()).await.assert_ok().assert_sets_cookie();
-    assert_eq!(proxy.commands(), ["EVALSHA", "EVALSHA"]);
-    browser.visit(count).await.assert_ok().assert_sets_cookie();
-    assert_eq!(proxy.commands(), ["EVALSHA", "EVALSHA"]);
-}
-
-/// A browser whose requests go through the proxy, and one whose requests go around it.
-struct Lossy {
-    _server: RedisServer,
-    proxy: Proxy,
-    tested: Redis,
-    lossy: Browser,
-    other: Browser,
-}
-
-impl Lossy {
-    async fn start() -> Self {
-        let server = RedisServer::start().unwrap();
-        let proxy = Proxy::before(server.port()).await;
-        let tested = Redis::through(&proxy.url(), &server.url()).await;
-        let direct = tested.store_through(&server.url()).await;
-        let direct = SessionMiddleware::builder(direct, tested.key().clone())
-            .clock(tested.clock().clone())
-            .build();
-        let lossy = tested.browser().await;
-        fill(&lossy).await;
-        // The server knows the scripts from here on.
-        lossy.visit(count).await.assert_ok();
-        lossy.visit(Session::renew).await.assert_ok();
-        let other = lossy.at(Site::new(direct).await);
-        Self {
-            _server: server,
-            proxy,
-            tested,
-            lossy,
-            other,
-        }
-    }
-
-    /// Makes a request whose commit is carried out and not answered; before it learns more, the
-    /// rest happens.
-    async fn lose(
-        &self,
-        act: impl FnOnce(&Session),
-        meanwhile: impl AsyncFnOnce(&Browser),
-    ) -> Answer {
-        let flight = self.lossy.begin().await;
-        act(&flight);
-        self.proxy.lose_answer_of("EVALSHA");
-        let finish = rt::spawn(flight.finish());
-        soon(self.proxy.lost()).await;
-        meanwhile(&self.other).await;
-        self.proxy.let_through();
-        soon(finish).await.unwrap()
-    }
-}
-
-async fn nothing(_: &Browser) {}
-
-#[actix_web::test]
-async fn a_lost_answer_of_a_commit_does_nothing_twice() {
-    let site = Lossy::start().await;
-    let act = |s: &Session| {
-        count(s);
-        s.insert("b", 2).unwrap();
-    };
-    site.lose(act, nothing).await.assert_ok().assert_no_cookie();
-    assert_eq!(
-        site.tested.dump().await.only(),
-        expected(&[("a", "1"), ("b", "2"), ("n", "2")])
-    );
-    site.lose(Session::clear, nothing).await.assert_ok();
-    assert_eq!(site.tested.dump().await.only().len(), 0);
-}
-
-#[actix_web::test]
-async fn a_lost_answer_of_a_renewal_still_gives_the_new_key() {
-    let site = Lossy::start().await;
-    let old = site.lossy.fork();
-    let answer = site.lose(Session::renew, nothing).await;
-    answer.assert_ok().assert_sets_cookie();
-    assert_eq!(site.lossy.number("n").await, Some(1));
-    assert!(old.is_nobody().await);
-    assert_eq!(site.tested.dump().await.records().len(), 1);
-}
-
-#[actix_web::test]
-async fn a_lost_answer_of_a_purge_is_a_purge() {
-    let site = Lossy::start().await;
-    let answer = site.lose(Session::purge, nothing).await;
+    freeze(&mut server, &browser, Session::purge).await;
+    let answer = browser.visit(Session::purge).await;
     answer.assert_ok().assert_removes_cookie();
-    site.tested.dump().await.assert_no_record();
-}
-
-#[actix_web::test]
-async fn a_lost_answer_of_a_creation_makes_one_session() {
-    let site = Lossy::start().await;
-    let browser = site.tested.browser().await;
-    site.proxy.lose_answer_of("SET");
-    let visit = browser.clone();
-    let task = rt::spawn(async move { visit.visit(|s| s.insert("new", 1).unwrap()).await });
-    soon(site.proxy.lost()).await;
-    site.proxy.let_through();
-    soon(task).await.unwrap().assert_ok().assert_sets_cookie();
-    assert_eq!(browser.number("new").await, Some(1));
-    assert_eq!(site.tested.dump().await.records().len(), 2);
-}
-
-#[actix_web::test]
-async fn a_lost_answer_of_a_load_is_asked_for_again() {
-    let site = Lossy::start().await;
-    site.proxy.lose_answer_of("GET");
-    let browser = site.lossy.clone();
-    let task = rt::spawn(async move { browser.number("a").await });
-    soon(site.proxy.lost()).await;
-    site.proxy.let_through();
-    assert_eq!(soon(task).await.unwrap(), Some(1));
-}
-
-#[actix_web::test]
-async fn a_repeat_does_not_undo_what_others_set_since() {
-    let site = Lossy::start().await;
-    let act = |s: &Session| {
-        s.insert("a", "mine").unwrap();
-        s.insert("own", 1).unwrap();
-        s.remove("n");
-    };
-    let theirs = async |other: &Browser| {
-        let act = |s: &Session| {
-            s.insert("a", "theirs").unwrap();
-            s.insert("n", 7).unwrap();
-            s.insert("beside", 1).unwrap();
-        };
-        set_ok(other, act).await;
-    };
-    site.lose(act, theirs).await.assert_ok().assert_no_cookie();
-    assert_eq!(
-        site.tested.dump().await.only(),
-        expected(&[
-            ("a", "\"theirs\""),
-            ("beside", "1"),
-            ("n", "7"),
-            ("own", "1")
-        ])
-    );
-}
-
-#[actix_web::test]
-async fn a_modify_whose_outcome_cannot_be_learnt_is_an_error_and_counts_once() {
-    let site = Lossy::start().await;
-    let theirs = async |other: &Browser| {
-        set_ok(other, |s| s.insert("beside", 1).unwrap()).await;
-    };
-    site.lose(count, theirs).await.assert_opaque();
-    assert_eq!(
-        site.tested.dump().await.only(),
-        expected(&[("a", "1"), ("beside", "1"), ("n", "2")])
-    );
-    // The same where the others' commit is a `modify` of the same entry.
-    let theirs = async |other: &Browser| set_ok(other, count).await;
-    site.lose(count, theirs).await.assert_opaque();
-    assert_eq!(site.tested.dump().await.only()["n"], "4");
-}
-
-#[actix_web::test]
-async fn a_modify_that_was_lost_before_a_renewal_counts_once() {
-    let site = Lossy::start().await;
-    let renews = async |other: &Browser| {
-        other.visit(Session::renew).await.assert_sets_cookie();
-    };
-    site.lose(count, renews).await.assert_no_cookie();
-    assert_eq!(site.tested.dump().await.only()["n"], "2");
-}
-
-#[actix_web::test]
-async fn a_repeat_after_an_ending_brings_nothing_back() {
-    for act in [count, Session::renew, |s: &Session| {
-        s.insert("b", 1).unwrap()
-    }] {
-        let site = Lossy::start().await;
-        let purges = async |other: &Browser| {
-            other.visit(Session::purge).await.assert_removes_cookie();
-        };
-        site.lose(act, purges).await.assert_no_cookie();
-        site.tested.dump().await.assert_no_record();
-    }
-}
-
-#[actix_web::test]
-async fn a_repeated_login_is_none_after_a_logout() {
-    let site = Lossy::start().await;
-    let purges = async |other: &Browser| {
-        other.visit(Session::purge).await.assert_removes_cookie();
-    };
-    let answer = site.lose(|s| s.login("user-42").unwrap(), purges).await;
-    answer.assert_ok().assert_no_cookie();
-    site.tested.dump().await.assert_no_record();
-}
-
-#[actix_web::test]
-async fn a_renewal_that_lost_its_answer_knows_itself_after_a_forward() {
-    let site = Lossy::start().await;
-    let late = site.other.begin().await;
-    let forwards = async |_: &Browser| {
-        late.insert("forwarded", 1).unwrap();
-        late.finish().await.assert_ok().assert_no_cookie();
-    };
-    let answer = site.lose(Session::renew, forwards).await;
-    answer.assert_ok().assert_sets_cookie();
-    let record = site.tested.dump().await.only();
-    assert_eq!(
-        record,
-        expected(&[("a", "1"), ("forwarded", "1"), ("n", "1")])
-    );
-    assert_eq!(site.lossy.number("forwarded").await, Some(1));
+    assert!(browser.is_nobody().await);
 }
 
 #[actix_web::test]
@@ -545,11 +238,6 @@ async fn a_store_outlives_the_runtime_that_made_it() {
     }
 }
 
-async fn add(session: Session) -> HttpResponse {
-    count(&session);
-    HttpResponse::Ok().finish()
-}
-
 #[actix_web::test]
 async fn workers_share_a_store_and_may_end() {
     let tested = Redis::start().await;
@@ -560,7 +248,7 @@ async fn workers_share_a_store_and_may_end() {
             2,
             move || SessionMiddleware::new(store.clone(), key.clone()),
             |config| {
-                config.route("/", web::to(add));
+                config.route("/", web::to(serve_count));
             },
         );
         for _ in 0..4 {

@@ -2,20 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use actix_session::{Session, SessionMiddleware, storage::RedisSessionStore};
-use actix_web::{cookie::Key, rt};
+use actix_session::{Session, storage::RedisSessionStore};
 use servers::RedisSentinel;
 
-use crate::support::{Browser, Site, load::Load};
-
-async fn browser(store: RedisSessionStore) -> Browser {
-    let builder = SessionMiddleware::builder(store, Key::generate());
-    Browser::new(Site::new(builder.build()).await)
-}
-
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    rt::task::spawn_blocking(work).await.unwrap()
-}
+use crate::support::{Browser, aside, load::Load};
 
 /// Waits until the sentinels name another master than the one at this port.
 async fn replaced(sentinel: RedisSentinel, old: u16) -> RedisSentinel {
@@ -40,7 +30,7 @@ async fn the_master_is_found_by_name_through_any_sentinel() {
         RedisSentinel::MASTER
     );
     let store = RedisSessionStore::new(url).await.unwrap();
-    let here = browser(store).await;
+    let here = Browser::with(store).await;
     here.visit(|s| s.insert("a", 1).unwrap())
         .await
         .assert_sets_cookie();
@@ -90,7 +80,7 @@ async fn a_failover_that_is_asked_for_is_followed() {
     let urls = sentinel.sentinel_urls();
     let builder = RedisSessionStore::builder_sentinel(urls, RedisSentinel::MASTER);
     let store = builder.build().await.unwrap();
-    let here = browser(store.clone()).await;
+    let here = Browser::with(store.clone()).await;
     here.visit(|s| s.insert("a", 1).unwrap())
         .await
         .assert_sets_cookie();

@@ -1,299 +1,247 @@
 //! Database servers that die, freeze, or lose answers.
 
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use actix_session::{Session, SessionMiddleware};
 use actix_web::rt;
 use servers::{MariaDbServer, PostgresServer};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    sync::Notify,
+
+use crate::support::{
+    Answer, Browser, MySql, PATIENCE, Postgres, Proxy, SqlTestStore, TestStore, count, expected,
+    guest, soon,
 };
 
-use crate::support::{Browser, MySql, Postgres, SqlTestStore, TestStore, count, expected};
+/// A kind of server, and the store that keeps sessions there.
+trait Database: Send + Sized + 'static {
+    type Store: SqlTestStore;
 
-/// Against a test that hangs; nothing is measured.
-async fn soon<T>(work: impl Future<Output = T>) -> T {
-    let limit = Duration::from_secs(60);
-    tokio::time::timeout(limit, work)
-        .await
-        .expect("an answer within bounds")
+    fn start() -> Self;
+    fn shared_url() -> String;
+    fn url(&self) -> String;
+    fn kill(&mut self);
+    fn restart(&mut self);
+    fn pause(&mut self);
+    fn resume(&mut self);
 }
 
-async fn guest(tested: &impl TestStore) -> Browser {
-    let browser = tested.browser().await;
-    let answer = browser.visit(|s| s.insert("a", 1).unwrap()).await;
-    answer.assert_ok().assert_sets_cookie();
-    browser
+macro_rules! database {
+    ($server:ident, $store:ident) => {
+        impl Database for $server {
+            type Store = $store;
+
+            fn start() -> Self {
+                Self::start().unwrap()
+            }
+
+            fn shared_url() -> String {
+                Self::shared_url().unwrap()
+            }
+
+            fn url(&self) -> String {
+                self.url()
+            }
+
+            fn kill(&mut self) {
+                self.kill();
+            }
+
+            fn restart(&mut self) {
+                self.restart().unwrap();
+            }
+
+            fn pause(&mut self) {
+                self.pause().unwrap();
+            }
+
+            fn resume(&mut self) {
+                self.resume().unwrap();
+            }
+        }
+    };
 }
+database!(PostgresServer, Postgres);
+database!(MariaDbServer, MySql);
 
 macro_rules! on_servers {
-    ($name:ident, $body:ident) => {
-        mod $name {
-            use super::*;
-
+    ($($test:ident),+ $(,)?) => {
+        $(mod $test {
             #[actix_web::test]
             async fn on_postgres() {
-                $body!(PostgresServer, Postgres);
+                super::$test::<servers::PostgresServer>().await;
             }
 
             #[actix_web::test]
             async fn on_mariadb() {
-                $body!(MariaDbServer, MySql);
+                super::$test::<servers::MariaDbServer>().await;
             }
-        }
+        })+
     };
+}
+
+on_servers! {
+    a_server_that_is_killed_under_load_loses_and_doubles_nothing,
+    a_server_that_is_down_is_a_500_and_no_longer,
+    a_frozen_server_is_an_error_in_time,
+    a_connection_that_is_cut_mid_commit_doubles_nothing,
+}
+
+/// Counts until so many clicks are acknowledged: how many are, and how many may have happened.
+async fn count_until(browser: Browser, acknowledged: u32) -> (u32, u32) {
+    let (mut sure, mut unsure) = (0, 0);
+    while sure < acknowledged {
+        let answer = soon(browser.visit(count)).await;
+        if answer.status.is_success() {
+            sure += 1;
+        } else {
+            assert!(answer.status.is_server_error(), "{answer:?}");
+            answer.assert_no_cookie();
+            unsure += 1;
+        }
+        rt::time::sleep(Duration::from_millis(10)).await;
+    }
+    (sure, unsure)
 }
 
 /// While the server dies and comes back again and again, clients count. What was answered with 200
 /// has happened once; what was not, at most once.
-macro_rules! killed_under_load {
-    ($server:ident, $tested:ident) => {
-        let mut server = $server::start().unwrap();
-        let tested = $tested::at(&server.url()).await;
-        let browser = guest(&tested).await;
-        let clients: Vec<_> = (0..4)
-            .map(|_| {
-                let browser = browser.clone();
-                rt::spawn(async move {
-                    let (mut sure, mut unsure) = (0, 0);
-                    while sure < 25 {
-                        let answer = soon(browser.visit(count)).await;
-                        if answer.status.is_success() {
-                            sure += 1;
-                        } else {
-                            assert!(answer.status.is_server_error(), "{answer:?}");
-                            answer.assert_no_cookie();
-                            unsure += 1;
-                        }
-                        rt::time::sleep(Duration::from_millis(10)).await;
-                    }
-                    (sure, unsure)
-                })
-            })
-            .collect();
-        let killer = std::thread::spawn(move || {
-            for _ in 0..3 {
-                std::thread::sleep(Duration::from_millis(100));
-                server.restart().unwrap();
-            }
-            server
-        });
-        let (mut sure, mut unsure) = (0, 0);
-        for client in clients {
-            let (s, u) = client.await.unwrap();
-            (sure, unsure) = (sure + s, unsure + u);
+async fn a_server_that_is_killed_under_load_loses_and_doubles_nothing<D: Database>() {
+    let mut server = D::start();
+    let tested = D::Store::at(&server.url()).await;
+    let browser = guest(&tested).await;
+    let clients = [(); 4].map(|()| rt::spawn(count_until(browser.clone(), 25)));
+    let killer = std::thread::spawn(move || {
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(100));
+            server.restart();
         }
-        let _server = killer.join().unwrap();
-        let n = soon(browser.number("n")).await.unwrap();
-        assert!(
-            (sure..=sure + unsure).contains(&n),
-            "{sure} + {unsure}, not {n}"
-        );
-        assert_eq!(browser.number("a").await, Some(1));
-    };
-}
-on_servers!(
-    a_server_that_is_killed_under_load_loses_and_doubles_nothing,
-    killed_under_load
-);
-
-macro_rules! killed_between {
-    ($server:ident, $tested:ident) => {
-        let mut server = $server::start().unwrap();
-        let tested = $tested::at(&server.url()).await;
-        let browser = guest(&tested).await;
-        // Whatever the first statement on the dead connections is, a reader is served.
-        server.restart().unwrap();
-        assert_eq!(browser.number("a").await, Some(1));
-        server.kill();
-        let answer = soon(browser.visit(|s| s.insert("b", 2).unwrap())).await;
-        answer.assert_opaque();
-        server.restart().unwrap();
-        browser
-            .visit(|s| s.insert("b", 3).unwrap())
-            .await
-            .assert_ok();
-        assert_eq!(
-            tested.dump().await.only(),
-            expected(&[("a", "1"), ("b", "3")])
-        );
-    };
-}
-on_servers!(a_server_that_is_down_is_a_500_and_no_longer, killed_between);
-
-macro_rules! frozen {
-    ($server:ident, $tested:ident) => {
-        let mut server = $server::start().unwrap();
-        let tested = $tested::at(&server.url()).await;
-        let limit = Duration::from_secs(1);
-        let builder = tested.builder(tested.url());
-        let store = builder
-            .command_timeout(limit)
-            .connect_timeout(limit)
-            .build()
-            .await
-            .unwrap();
-        let middleware = SessionMiddleware::builder(store, tested.key().clone())
-            .commit_budget(Duration::from_secs(1))
-            .clock(tested.clock().clone());
-        let browser = tested.browser_of(middleware).await;
-        browser
-            .visit(|s| s.insert("a", 1).unwrap())
-            .await
-            .assert_ok();
-        let flight = browser.begin().await;
-        flight.insert("b", 2).unwrap();
-        server.pause().unwrap();
-        soon(browser.visit(|_| {})).await.assert_opaque();
-        // What is not known may have happened, so nothing is told as done.
-        soon(flight.finish()).await.assert_opaque();
-        server.resume().unwrap();
-        assert_eq!(soon(browser.number("a")).await, Some(1));
-        soon(browser.visit(|s| s.insert("c", 3).unwrap()))
-            .await
-            .assert_ok();
-        assert_eq!(browser.number("c").await, Some(3));
-    };
-}
-on_servers!(a_frozen_server_is_an_error_in_time, frozen);
-
-/// A way to a server on which one answer gets lost, with the connection.
-struct Cut {
-    address: SocketAddr,
-    state: Arc<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// The answer to the first message that holds this is lost.
-    needle: Mutex<Option<&'static str>>,
-    lost: Notify,
-}
-
-impl Cut {
-    async fn before(port: u16) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let state = Arc::<State>::default();
-        let shared = Arc::clone(&state);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, port, Arc::clone(&shared)));
-            }
-        });
-        Self { address, state }
+        server
+    });
+    let (mut sure, mut unsure) = (0, 0);
+    for client in clients {
+        let (s, u) = client.await.unwrap();
+        (sure, unsure) = (sure + s, unsure + u);
     }
-
-    fn lose_answer_to(&self, needle: &'static str) {
-        *self.state.needle.lock().unwrap() = Some(needle);
-    }
-
-    fn has_lost(&self) -> bool {
-        self.state.needle.lock().unwrap().is_none()
-    }
+    let _server = killer.join().unwrap();
+    let n = soon(browser.number("n")).await.unwrap();
+    let possible = i64::from(sure)..=i64::from(sure + unsure);
+    assert!(possible.contains(&n), "{sure} + {unsure}, not {n}");
+    assert_eq!(browser.number("a").await, Some(1));
 }
 
-async fn pass(mut client: TcpStream, port: u16, state: Arc<State>) -> io::Result<()> {
-    let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
-    let (mut asked, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
-    let mut losing = false;
-    loop {
-        tokio::select! {
-            read = client.read(&mut asked) => {
-                let length = read?;
-                if length == 0 {
-                    return Ok(());
-                }
-                losing |= state.needle.lock().unwrap().is_some_and(|needle| {
-                    asked[..length].windows(needle.len()).any(|part| part == needle.as_bytes())
-                });
-                server.write_all(&asked[..length]).await?;
-            }
-            read = server.read(&mut answered) => {
-                let length = read?;
-                if losing {
-                    // Answered means carried out. The client learns that it will not know.
-                    *state.needle.lock().unwrap() = None;
-                    state.lost.notify_waiters();
-                    return Ok(());
-                }
-                if length == 0 {
-                    return Ok(());
-                }
-                client.write_all(&answered[..length]).await?;
-            }
-        }
-    }
+async fn a_server_that_is_down_is_a_500_and_no_longer<D: Database>() {
+    let mut server = D::start();
+    let tested = D::Store::at(&server.url()).await;
+    let browser = guest(&tested).await;
+    // Whatever the first statement on the dead connections is, a reader is served.
+    server.restart();
+    assert_eq!(browser.number("a").await, Some(1));
+    server.kill();
+    let answer = soon(browser.visit(|s| s.insert("b", 2).unwrap())).await;
+    answer.assert_opaque();
+    server.restart();
+    let answer = browser.visit(|s| s.insert("b", 3).unwrap()).await;
+    answer.assert_ok();
+    assert_eq!(
+        tested.dump().await.only(),
+        expected(&[("a", "1"), ("b", "3")])
+    );
 }
 
-macro_rules! cut {
-    ($server:ident, $tested:ident) => {
-        let url = $server::shared_url().unwrap();
+async fn a_frozen_server_is_an_error_in_time<D: Database>() {
+    let mut server = D::start();
+    let tested = D::Store::at(&server.url()).await;
+    let limit = Duration::from_secs(1);
+    let store = tested.store_through(tested.url(), limit).await;
+    let middleware = SessionMiddleware::builder(store, tested.key().clone())
+        .commit_budget(Duration::from_secs(1))
+        .clock(tested.clock().clone());
+    let browser = tested.browser_of(middleware).await;
+    browser
+        .visit(|s| s.insert("a", 1).unwrap())
+        .await
+        .assert_ok();
+    let flight = browser.begin().await;
+    flight.insert("b", 2).unwrap();
+    server.pause();
+    soon(browser.visit(|_| {})).await.assert_opaque();
+    // What is not known may have happened, so nothing is reported as done.
+    soon(flight.finish()).await.assert_opaque();
+    server.resume();
+    assert_eq!(soon(browser.number("a")).await, Some(1));
+    soon(browser.visit(|s| s.insert("c", 3).unwrap()))
+        .await
+        .assert_ok();
+    assert_eq!(browser.number("c").await, Some(3));
+}
+
+/// A store behind a proxy.
+struct Cut<S> {
+    tested: S,
+    proxy: Proxy,
+    browser: Browser,
+}
+
+impl<S: SqlTestStore> Cut<S> {
+    async fn before(url: &str) -> Self {
         let port = url.rsplit_once(':').unwrap().1.split('/').next().unwrap();
-        let cut = Cut::before(port.parse().unwrap()).await;
-        let through = url.replace(port, &cut.address.port().to_string());
-        let tested = $tested::at(&url).await;
-        let store = tested.builder(&through).build().await.unwrap();
+        let proxy = Proxy::before_database(port.parse().unwrap());
+        let through = url.replace(port, &proxy.port().to_string());
+        let tested = S::at(url).await;
+        let store = tested.store_through(&through, PATIENCE).await;
         let middleware =
             SessionMiddleware::builder(store, tested.key().clone()).clock(tested.clock().clone());
         let browser = tested.browser_of(middleware).await;
+        Self {
+            tested,
+            proxy,
+            browser,
+        }
+    }
 
-        cut.lose_answer_to("needle-0");
-        let answer = soon(browser.visit(|s| s.insert("x", "needle-0").unwrap())).await;
-        answer.assert_ok().assert_sets_cookie();
-        assert!(cut.has_lost());
-        assert_eq!(tested.dump().await.0.len(), 1, "made once");
-
-        // Its repeat finds its own id, and counts once.
-        cut.lose_answer_to("needle-1");
-        let twice = |s: &Session| {
-            s.insert("x", "needle-1").unwrap();
-            count(s);
-        };
-        soon(browser.visit(twice))
-            .await
-            .assert_ok()
-            .assert_no_cookie();
-        assert!(cut.has_lost());
-        assert_eq!(
-            tested.dump().await.only(),
-            expected(&[("n", "1"), ("x", "\"needle-1\"")])
-        );
-
-        // In a transaction the answer is lost before it ends: nothing has happened yet.
-        cut.lose_answer_to("needle-2");
-        let renew = |s: &Session| {
-            s.insert("x", "needle-2").unwrap();
-            count(s);
-            s.renew();
-        };
-        soon(browser.visit(renew))
-            .await
-            .assert_ok()
-            .assert_sets_cookie();
-        assert!(cut.has_lost());
-        let dump = tested.dump().await;
-        assert_eq!(dump.only(), expected(&[("n", "2"), ("x", "\"needle-2\"")]));
-        assert_eq!(dump.marks(), 1);
-        assert_eq!(browser.number("n").await, Some(2));
-
-        let flight = browser.begin().await;
-        let other = browser.begin().await;
-        cut.lose_answer_to("needle-3");
-        flight.insert("x", "needle-3").unwrap();
-        flight.clear();
-        soon(flight.finish()).await.assert_ok();
-        other.insert("late", 1).unwrap();
-        soon(other.finish()).await.assert_ok();
-        assert_eq!(tested.dump().await.only(), expected(&[]));
-    };
+    /// A request that sets `x` to this text, whose answer is lost, and does something else.
+    async fn visit(&self, text: &'static str, act: impl FnOnce(&Session)) -> Answer {
+        self.proxy.lose_answer_to(text);
+        let answer = soon(self.browser.visit(|s| {
+            s.insert("x", text).unwrap();
+            act(s);
+        }))
+        .await;
+        assert!(self.proxy.has_lost());
+        answer.assert_ok();
+        answer
+    }
 }
-on_servers!(a_connection_that_is_cut_mid_commit_doubles_nothing, cut);
+
+async fn a_connection_that_is_cut_mid_commit_doubles_nothing<D: Database>() {
+    let cut = Cut::<D::Store>::before(&D::shared_url()).await;
+    cut.visit("needle-0", |_| ()).await.assert_sets_cookie();
+    assert_eq!(cut.tested.dump().await.0.len(), 1, "made once");
+
+    // Its repeat finds its own id, and counts once.
+    cut.visit("needle-1", count).await.assert_no_cookie();
+    assert_eq!(
+        cut.tested.dump().await.only(),
+        expected(&[("n", "1"), ("x", "\"needle-1\"")])
+    );
+
+    // In a transaction the answer is lost before it ends: nothing has happened yet.
+    let renew = |s: &Session| {
+        count(s);
+        s.renew();
+    };
+    cut.visit("needle-2", renew).await.assert_sets_cookie();
+    let dump = cut.tested.dump().await;
+    assert_eq!(dump.only(), expected(&[("n", "2"), ("x", "\"needle-2\"")]));
+    assert_eq!(dump.marks(), 1);
+    assert_eq!(cut.browser.number("n").await, Some(2));
+
+    let flight = cut.browser.begin().await;
+    let other = cut.browser.begin().await;
+    cut.proxy.lose_answer_to("needle-3");
+    flight.insert("x", "needle-3").unwrap();
+    flight.clear();
+    soon(flight.finish()).await.assert_ok();
+    other.insert("late", 1).unwrap();
+    soon(other.finish()).await.assert_ok();
+    assert_eq!(cut.tested.dump().await.only(), expected(&[]));
+}

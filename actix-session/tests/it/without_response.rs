@@ -13,7 +13,9 @@ use actix_web::{
     web,
 };
 
-use crate::support::{Browser, Dump, Flight, Site, Spy, TestStore, expected, on_each_store};
+use crate::support::{
+    Browser, Dump, Flight, Site, Spy, TestStore, expected, may_fail, on_each_store,
+};
 
 on_each_store! {
     a_purge_before_an_error_is_carried_out,
@@ -344,7 +346,7 @@ async fn an_error_of_a_handler_is_a_response(tested: impl TestStore) {
         Err(actix_web::error::ErrorForbidden("no"))
     }
     let app = App::new()
-        .wrap(from_fn(crate::support::may_fail))
+        .wrap(from_fn(may_fail))
         .wrap(tested.middleware().build())
         .default_service(web::to(refuse));
     let forbidden = browser.at(Site::of(init_service(app).await));

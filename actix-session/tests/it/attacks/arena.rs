@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use actix_session::{
-    SessionMiddleware,
+    Session, SessionMiddleware,
     config::{PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy},
     storage::{
         CookieSessionStore, MemorySessionStore, SessionKey, SessionStore, generate_session_key,
@@ -22,12 +22,8 @@ use actix_web::{
 };
 
 use super::capture;
-pub(crate) use crate::support::MySql;
-pub(crate) use crate::support::Postgres;
-pub(crate) use crate::support::RedisActor;
-pub(crate) use crate::support::Sqlite;
-use crate::support::{Browser, Dump, Site, TestStore, may_fail, stop};
-pub(crate) use crate::support::{Memory, Redis};
+use crate::support::{Browser, Dump, Site, TestStore, may_fail, opened, stop};
+pub(crate) use crate::support::{Memory, MySql, Postgres, Redis, RedisActor, Sqlite};
 
 /// A store, and what may be expected of it.
 pub(crate) trait Arena: TestStore {
@@ -109,7 +105,7 @@ pub(crate) async fn site<S: SessionStore + 'static>(
     Site::of(init_service(app).await)
 }
 
-async fn purge_and_fail(session: actix_session::Session) -> HttpResponse {
+async fn purge_and_fail(session: Session) -> HttpResponse {
     session.purge();
     HttpResponse::InternalServerError().finish()
 }
@@ -144,12 +140,11 @@ fn plant_cookie(key: &Key, cookie: &Cookie<'_>) {
     }
 }
 
-/// What is in a private value.
-pub(crate) fn opened(key: &Key, name: &str, value: &str) -> Option<String> {
-    let mut jar = CookieJar::new();
-    jar.add_original(Cookie::new(name.to_owned(), value.to_owned()));
-    let cookie = jar.private(key).get(name)?;
-    Some(cookie.value().to_owned())
+pub(crate) async fn nobody(browser: &Browser, fields: &[impl AsRef<[u8]>]) -> bool {
+    let mut nobody = false;
+    let see = |s: &Session| nobody = s.is_empty() && s.principal().is_none();
+    browser.visit_as(fields, see).await.assert_ok();
+    nobody
 }
 
 /// The session key that a browser has.

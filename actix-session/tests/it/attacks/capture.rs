@@ -1,12 +1,18 @@
 //! Everything that anybody logs, at TRACE level, and everything that must not be in it.
+//!
+//! A process has one log, and other tests run beside the attacks. What the library says is kept
+//! whoever made it say so; what other crates say is kept unless a test's thread that is no attack
+//! made them.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     fmt::{self, Write as _},
     sync::{
         Mutex, MutexGuard, Once, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
 };
 
 use actix_web::cookie::Key;
@@ -18,6 +24,7 @@ use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
     span,
+    subscriber::Interest,
 };
 
 static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
@@ -39,9 +46,29 @@ fn lock<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Listens from now on, for the whole process.
+thread_local! {
+    /// This thread runs a test that is no attack.
+    static ELSEWHERE: Cell<bool> = Cell::new(is_named_like_a_test());
+}
+
+/// The harness gives a test's thread the test's path for a name; the threads of servers and
+/// runtimes have names of another form.
+fn is_named_like_a_test() -> bool {
+    let name = thread::current().name().map(str::to_owned);
+    name.is_some_and(|name| name.contains("::"))
+}
+
+fn is_kept(target: &str) -> bool {
+    target.starts_with(OWN) || !ELSEWHERE.try_with(Cell::get).unwrap_or_default()
+}
+
+/// What the library's targets begin with.
+const OWN: &str = "actix_session";
+
+/// Listens from now on, to this thread as well.
 pub(crate) fn install() {
     static ONCE: Once = Once::new();
+    ELSEWHERE.set(false);
     ONCE.call_once(|| {
         tracing::subscriber::set_global_default(Capture).unwrap();
         log::set_logger(&Capture).unwrap();
@@ -72,8 +99,13 @@ impl Visit for Fields<'_> {
 }
 
 impl Subscriber for Capture {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
+    /// It depends on the thread.
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        is_kept(metadata.target())
     }
 
     fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
@@ -104,15 +136,15 @@ impl Subscriber for Capture {
 }
 
 impl log::Log for Capture {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        is_kept(metadata.target())
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        keep(
-            record.target(),
-            format!("{} {}", record.level(), record.args()),
-        );
+        if is_kept(record.target()) {
+            let text = format!("{} {}", record.level(), record.args());
+            keep(record.target(), text);
+        }
     }
 
     fn flush(&self) {}
@@ -121,9 +153,7 @@ impl log::Log for Capture {
 /// What this library has logged so far.
 pub(crate) fn own_lines() -> Vec<Line> {
     let lines = lock(&LINES);
-    let own = lines
-        .iter()
-        .filter(|line| line.target.starts_with("actix_session"));
+    let own = lines.iter().filter(|line| line.target.starts_with(OWN));
     own.cloned().collect()
 }
 

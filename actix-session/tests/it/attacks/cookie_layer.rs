@@ -1,385 +1,32 @@
 //! T-40 to T-56: the cookie on the wire, as browsers see it.
 
 use actix_session::{
-    Session, SessionMiddleware,
-    config::{ConfigError, CookieContentSecurity, OldCookie, SessionMiddlewareBuilder},
-    storage::CookieSessionStore,
+    Session,
+    config::{ConfigError, CookieContentSecurity},
 };
 use actix_web::{
     App, HttpRequest, HttpResponse,
-    cookie::{Cookie, Key, SameSite},
-    http::header::{CACHE_CONTROL, HeaderMap, SET_COOKIE, VARY},
+    cookie::Cookie,
+    http::header::{CACHE_CONTROL, SET_COOKIE, VARY},
     test::{TestRequest, init_service},
     web,
 };
 
 use super::{
-    arena::{Arena, fingerprint, key_of, secret, somebody},
+    arena::{Arena, nobody, secret},
     attacks, capture,
-    jar::{Jar, taken},
+    jar::taken,
+    prefixes::{builder, line},
 };
 use crate::support::{Answer, Browser, Site};
 
 attacks! {
-    every: [
-        t41_to_43_forged_prefix,
-        t44_nameless,
-        t45_tossing,
-        t45_tossing_the_old_name,
-        t46_split_fields,
-        t50_double_set_cookie,
-        t55_huge_header,
-        t56_caching,
-    ],
+    every: [t50_double_set_cookie, t55_huge_header, t56_caching],
     lasting: [],
     server: [],
     timed: [],
     cookie: [t47_oversize, t48_oversize_signed, t47_oversize_renewal],
-    alone: [
-        t40_contradictory_prefixes,
-        t49_long_attributes,
-        t51_removal,
-        t52_t53_partitioned_and_none,
-        t54_injected_attributes,
-    ],
-}
-
-type Builder = SessionMiddlewareBuilder<CookieSessionStore>;
-
-fn builder() -> Builder {
-    SessionMiddleware::builder(CookieSessionStore::default(), Key::from(&[7; 64]))
-}
-
-/// One combination of all that a browser looks at, made twice: to try it and to use it.
-#[derive(Debug, Clone)]
-struct Combination {
-    name: &'static str,
-    secure: bool,
-    http_only: bool,
-    path: &'static str,
-    domain: Option<&'static str>,
-    same_site: SameSite,
-    partitioned: bool,
-}
-
-const NAMES: [&str; 10] = [
-    "id",
-    "__Secure-id",
-    "__Host-id",
-    "__Http-id",
-    "__Host-Http-id",
-    "__secure-id",
-    "__HOST-id",
-    "__hTTp-id",
-    "__host-http-id",
-    "Host-id",
-];
-
-fn combinations() -> Vec<Combination> {
-    let mut all = Vec::new();
-    for name in NAMES {
-        for bits in 0..16_u8 {
-            let [secure, http_only, root, host] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
-            for same_site in [SameSite::Strict, SameSite::Lax, SameSite::None] {
-                for partitioned in [false, true] {
-                    all.push(Combination {
-                        name,
-                        secure,
-                        http_only,
-                        path: if root { "/" } else { "/app" },
-                        domain: (!host).then_some("shop.example"),
-                        same_site,
-                        partitioned,
-                    });
-                }
-            }
-        }
-    }
-    all
-}
-
-impl Combination {
-    fn builder(&self) -> Builder {
-        builder()
-            .cookie_name(self.name.to_owned())
-            .cookie_secure(self.secure)
-            .cookie_http_only(self.http_only)
-            .cookie_path(self.path.to_owned())
-            .cookie_domain(self.domain.map(str::to_owned))
-            .cookie_same_site(self.same_site)
-            .cookie_partitioned(self.partitioned)
-    }
-
-    async fn browser(&self) -> Browser {
-        let key = Key::from(&[7; 64]);
-        Browser::new(crate::attacks::arena::site(self.builder().build(), &key).await)
-    }
-
-    /// `Partitioned` without `SameSite=None` is of no use, and only that is refused besides.
-    fn is_useless(&self) -> bool {
-        self.partitioned && self.same_site != SameSite::None
-    }
-}
-
-fn line(headers: &HeaderMap) -> String {
-    let field = headers.get(SET_COOKIE).unwrap();
-    field.to_str().unwrap().to_owned()
-}
-
-/// What builds is what a browser takes, and nothing else.
-async fn t40_contradictory_prefixes() {
-    capture::install();
-    for combination in combinations() {
-        let builds = combination.builder().try_build();
-        let browser = combination.browser().await;
-        let answer = browser.visit(|s| s.insert("a", 1).unwrap()).await;
-        let line = line(&answer.headers);
-        let valid = taken(&line).is_some() && !combination.is_useless();
-        assert_eq!(builds.is_ok(), valid, "{combination:?} {:?}", builds.err());
-        if let Err(error) = builds {
-            let text = error.to_string();
-            assert!(
-                text.contains("set") || text.contains("use"),
-                "no remedy: {text}"
-            );
-        }
-    }
-}
-
-/// Our cookie's value under names that a lax parser takes for ours.
-async fn t41_to_43_forged_prefix(arena: impl Arena) {
-    let browser = arena.visitor_of(arena.middleware().strict()).await;
-    browser
-        .visit(|s| s.insert("a", 1).unwrap())
-        .await
-        .assert_sets_cookie();
-    let value = browser.cookie("__Host-id").unwrap();
-    let good = [format!("__Host-id={value}")];
-    assert!(!nobody(&browser, &good).await);
-    let mut forged: Vec<String> = [
-        "__host-id",
-        "__HOST-ID",
-        "__Host-Id",
-        "__Host-id2",
-        "_Host-id",
-    ]
-    .map(str::to_owned)
-    .into();
-    for (place, symbol) in "__Host-id".char_indices() {
-        let (before, after) = ("__Host-id".split_at(place).0, &"__Host-id"[place + 1..]);
-        forged.push(format!("{before}%{:02X}{after}", u32::from(symbol)));
-        forged.push(format!("{before}%{:02x}{after}", u32::from(symbol)));
-    }
-    let blanks = ('\u{2000}'..='\u{200a}').chain([
-        '\u{85}', '\u{a0}', '\u{1680}', '\u{2028}', '\u{2029}', '\u{202f}', '\u{205f}', '\u{3000}',
-        '\u{feff}',
-    ]);
-    for blank in blanks {
-        forged.push(format!("{blank}__Host-id"));
-        forged.push(format!("__Host-id{blank}"));
-    }
-    for name in forged {
-        let fields = [format!("{name}={value}")];
-        assert!(nobody(&browser, &fields).await, "{name:?}");
-        let answer = browser.visit_as(&fields, Session::purge).await;
-        answer.assert_ok().assert_no_cookie();
-    }
-    for byte in [0x85_u8, 0xa0, 0xff] {
-        let fields = [[&[byte], good[0].as_bytes()].concat()];
-        assert!(nobody(&browser, &fields).await, "{byte:x}");
-    }
-    assert!(!nobody(&browser, &good).await);
-    arena.assert_sessions(1).await;
-}
-
-async fn nobody(browser: &Browser, fields: &[impl AsRef<[u8]>]) -> bool {
-    let mut nobody = false;
-    let see = |s: &Session| nobody = s.is_empty() && s.principal().is_none();
-    browser.visit_as(fields, see).await.assert_ok();
-    nobody
-}
-
-/// Pairs without a name, or without a value, mimic nothing.
-async fn t44_nameless(arena: impl Arena) {
-    let browser = arena.visitor_of(arena.middleware().strict()).await;
-    browser
-        .visit(|s| s.insert("a", 1).unwrap())
-        .await
-        .assert_sets_cookie();
-    let value = browser.cookie("__Host-id").unwrap();
-    for field in [
-        format!("=__Host-id={value}"),
-        format!("= __Host-id={value}"),
-        format!("==__Host-id={value}"),
-        format!("a=b __Host-id={value}"),
-        format!("\"__Host-id\"={value}"),
-        "__Host-id".to_owned(),
-        "__Host-id;=".to_owned(),
-        ";;".to_owned(),
-        "=".to_owned(),
-        value.clone(),
-    ] {
-        assert!(nobody(&browser, &[&field]).await, "{field}");
-        let beside = [format!("{field}; __Host-id={value}")];
-        assert!(!nobody(&browser, &beside).await, "{field}");
-    }
-    arena.assert_sessions(1).await;
-}
-
-/// A neighbour plants a cookie of the old name: where a live one of the present name came, nobody
-/// looks at it, and what removes it says the path and the domain that it had.
-async fn t45_tossing_the_old_name(arena: impl Arena) {
-    let old = OldCookie::named("id").domain("example.com").path("/app");
-    let browser = arena
-        .visitor_of(arena.middleware().strict().read_also(old))
-        .await;
-    let (victim, attacker) = (somebody(), somebody());
-    browser
-        .visit(|s| s.login(&victim).unwrap())
-        .await
-        .assert_sets_cookie();
-    let neighbour = arena.visitor().await;
-    neighbour
-        .visit(|s| s.login(&attacker).unwrap())
-        .await
-        .assert_sets_cookie();
-    let own = format!("__Host-id={}", browser.cookie("__Host-id").unwrap());
-    let planted = format!("id={}", neighbour.value().unwrap());
-    for field in [format!("{planted}; {own}"), format!("{own}; {planted}")] {
-        let seen = principal(&browser, &[&field]).await;
-        assert_eq!(seen.as_deref(), Some(&*victim), "{field}");
-    }
-    let field = format!("{planted}; {own}");
-    let answer = browser.visit_as(&[&field], Session::purge).await;
-    let lines: Vec<&str> = answer
-        .assert_ok()
-        .headers
-        .get_all(SET_COOKIE)
-        .map(|line| line.to_str().unwrap())
-        .collect();
-    assert_eq!(lines.len(), 2, "{lines:?}");
-    let gone = lines.iter().find(|line| line.starts_with("id=;")).unwrap();
-    for part in ["Path=/app", "Domain=example.com", "Max-Age=0", "Secure"] {
-        assert!(
-            gone.split("; ").any(|attribute| attribute == part),
-            "{gone}"
-        );
-    }
-    arena.assert_sessions(0).await;
-}
-
-/// Junk beside the good one; the attacker's good one beside the victim's; five.
-async fn t45_tossing(arena: impl Arena) {
-    let strict = arena
-        .visitor_of(arena.middleware().cookie_name("id".into()).strict())
-        .await;
-    let (mut values, mut names) = (Vec::new(), Vec::new());
-    for _ in 0..5 {
-        let (browser, name) = (Browser::new(strict.site.clone()), somebody());
-        browser
-            .visit(|s| s.login(&name).unwrap())
-            .await
-            .assert_sets_cookie();
-        values.push(browser.cookie("__Host-id").unwrap());
-        names.push(name);
-    }
-    let pair = |n: usize| format!("__Host-id={}", values[n]);
-    let before = arena.dump().await.sorted();
-    for field in [
-        format!("__Host-id=junk; {}", pair(0)),
-        format!("{}; __Host-id=junk", pair(0)),
-        format!("{}; {}", pair(0), pair(0)),
-        format!("{}; {}", ["__Host-id=junk"; 5].join("; "), pair(0)),
-        // What does not verify is not counted, however much of it there is.
-        format!("{}; {}", junk(40), pair(0)),
-        format!("{}; {}", junk(1_000), pair(0)),
-    ] {
-        assert_eq!(
-            principal(&strict, &[&field]).await.as_deref(),
-            Some(&*names[0]),
-            "{field}"
-        );
-    }
-    for field in [
-        format!("{}; {}", pair(0), pair(1)),
-        format!("{}; {}", pair(1), pair(0)),
-        (0..5).map(pair).collect::<Vec<_>>().join("; "),
-    ] {
-        assert_eq!(principal(&strict, &[&field]).await, None);
-        assert!(nobody(&strict, &[&field]).await);
-        // Nothing is written into any of them either.
-        let answer = strict
-            .visit_as(&[&field], |s| s.insert("card", 1).unwrap())
-            .await;
-        answer.assert_ok();
-        assert!(!arena.dump().await.0.iter().any(|(_, text)| {
-            text.contains("card") && names.iter().any(|name| text.contains(name.as_str()))
-        }));
-    }
-    assert!(capture::told(&[
-        "WARN",
-        "reason=duplicate-cookie",
-        "session="
-    ]));
-    let kept = arena.dump().await;
-    assert!(before.0.iter().all(|record| kept.0.contains(record)));
-    // By default the first one is used, and an event says so.
-    let lax = arena.visitor().await;
-    let (first, second) = (lax.fork(), lax.fork());
-    for (browser, name) in [(&first, &names[0]), (&second, &names[1])] {
-        browser
-            .visit(|s| s.login(name).unwrap())
-            .await
-            .assert_sets_cookie();
-    }
-    let [a, b] = [&first, &second].map(|browser| format!("id={}", browser.value().unwrap()));
-    for (field, at) in [(format!("{a}; {b}"), 0), (format!("{b}; {a}"), 1)] {
-        assert_eq!(
-            principal(&lax, &[field]).await.as_deref(),
-            Some(&*names[at])
-        );
-        let other = [&second, &first][at];
-        let event = [
-            "reason=duplicate-cookie",
-            &fingerprint(&key_of(&arena, other)),
-        ];
-        assert!(capture::told(&event));
-    }
-}
-
-fn junk(count: usize) -> String {
-    let pairs: Vec<String> = (0..count).map(|n| format!("__Host-id=junk{n}")).collect();
-    pairs.join("; ")
-}
-
-async fn principal(browser: &Browser, fields: &[impl AsRef<[u8]>]) -> Option<String> {
-    let mut principal = None;
-    let answer = browser
-        .visit_as(fields, |s| principal = s.principal())
-        .await;
-    answer.assert_ok();
-    principal
-}
-
-/// HTTP/2 may split the field.
-async fn t46_split_fields(arena: impl Arena) {
-    let strict = arena.visitor_of(arena.middleware().strict()).await;
-    let other = Browser::new(strict.site.clone());
-    for browser in [&strict, &other] {
-        browser
-            .visit(|s| s.insert("a", 1).unwrap())
-            .await
-            .assert_sets_cookie();
-    }
-    let [a, b] = [&strict, &other]
-        .map(|browser| format!("__Host-id={}", browser.cookie("__Host-id").unwrap()));
-    assert!(!nobody(&strict, &["x=1", &a]).await);
-    assert!(!nobody(&strict, &[&a, "x=1"]).await);
-    assert!(!nobody(&strict, &["__Host-id=junk", &a]).await);
-    assert!(!nobody(&strict, &[&a, &a]).await);
-    assert!(nobody(&strict, &[&a, &b]).await);
-    assert!(nobody(&strict, &[&b, &a]).await);
-    arena.assert_sessions(2).await;
+    alone: [t49_long_attributes, t54_injected_attributes],
 }
 
 /// A state that makes name and value this long. Each state byte counts 4/3, so a pair's length
@@ -539,53 +186,6 @@ async fn t50_double_set_cookie(arena: impl Arena) {
     ]));
 }
 
-/// Set, then removed: nothing is left, whatever builds.
-async fn t51_removal() {
-    capture::install();
-    let mut tried = 0;
-    for combination in combinations() {
-        if combination.builder().try_build().is_err() {
-            continue;
-        }
-        let browser = combination.browser().await;
-        let mut jar = Jar::default();
-        let set = browser.visit(|s| s.insert("a", 1).unwrap()).await;
-        jar.absorb(&set.headers);
-        assert!(!jar.is_empty(), "{combination:?}");
-        let mut seen = None;
-        browser
-            .visit_as(&[jar.field()], |s| seen = s.get("a").unwrap())
-            .await
-            .assert_ok();
-        assert_eq!(seen, Some(1), "{combination:?}");
-        let removal = browser.visit_as(&[jar.field()], Session::purge).await;
-        jar.absorb(&removal.headers);
-        assert!(jar.is_empty(), "{combination:?} {jar:?}");
-        tried += 1;
-    }
-    assert!(tried > 50, "{tried}");
-}
-
-async fn t52_t53_partitioned_and_none() {
-    capture::install();
-    for combination in combinations() {
-        let error = combination.builder().try_build().err();
-        let none = combination.same_site == SameSite::None;
-        if none && !combination.secure {
-            assert!(error.is_some(), "{combination:?}");
-        }
-        if combination.partitioned && !(none && combination.secure) {
-            assert!(error.is_some(), "{combination:?}");
-        }
-    }
-    let plain = || builder().cookie_same_site(SameSite::None);
-    let insecure = plain().cookie_secure(false).try_build();
-    assert_eq!(insecure.err(), Some(ConfigError::SameSiteNone));
-    let lax = builder().cookie_partitioned(true).try_build();
-    assert_eq!(lax.err(), Some(ConfigError::Partitioned));
-    assert!(plain().cookie_partitioned(true).try_build().is_ok());
-}
-
 /// Refused; and what `build` makes of it all the same carries no second line or attribute.
 async fn t54_injected_attributes() {
     capture::install();
@@ -691,6 +291,11 @@ async fn t56_caching(arena: impl Arena) {
     let plain = arena.visitor().await.visit(|s| drop(s.entries())).await;
     assert_eq!(values(&plain, "vary"), ["Cookie"]);
 
+    what_a_handler_says_of_caches_is_narrowed(&arena, &browser).await;
+    arena.assert_sessions(0).await;
+}
+
+async fn what_a_handler_says_of_caches_is_narrowed(arena: &impl Arena, browser: &Browser) {
     let app = App::new()
         .wrap(arena.rolling().build())
         .route("/{act}", web::get().to(cached));
@@ -720,7 +325,6 @@ async fn t56_caching(arena: impl Arena) {
             browser.set_cookie("id", cookie.value());
         }
     }
-    arena.assert_sessions(0).await;
 }
 
 fn values<'a>(answer: &'a Answer, name: &str) -> Vec<&'a str> {

@@ -35,7 +35,7 @@ async fn logged_in(browser: &Browser) {
 }
 
 /// One tick before and at the idle end; a request in time moves it. (In Redis the idle end is the
-/// server's own: `crate::expiry::redis_keeps_milliseconds_and_extends_as_configured`.)
+/// server's own: `crate::redis_expiry::redis_keeps_milliseconds_and_extends_as_configured`.)
 async fn t20_idle(arena: impl Arena) {
     let browser = arena.visitor_of(arena.rolling()).await;
     logged_in(&browser).await;

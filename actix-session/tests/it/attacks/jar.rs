@@ -31,50 +31,66 @@ pub(crate) fn taken(line: &str) -> Option<Stored> {
     if name.len() + value.len() > 4096 || name.is_empty() {
         return None;
     }
-    let mut stored = Stored {
+    let attributes = Attributes::read(parts);
+    attributes.are_taken(name).then(|| Stored {
         name: name.to_owned(),
         value: value.to_owned(),
-        domain: None,
-        path: "/app".to_owned(),
-        partitioned: false,
-        expired: false,
-    };
-    let (mut secure, mut http_only, mut same_site, mut has_path) = (false, false, "", false);
-    for part in parts {
-        let (attribute, value) = part.split_once('=').unwrap_or((part, ""));
-        // An attribute that is too long is as if it were not there.
-        if value.len() > 1024 {
-            continue;
-        }
-        match attribute.to_ascii_lowercase().as_str() {
-            "secure" => secure = true,
-            "httponly" => http_only = true,
-            "samesite" => same_site = value,
-            "partitioned" => stored.partitioned = true,
-            "domain" => stored.domain = Some(value.trim_start_matches('.').to_lowercase()),
-            "path" if value.starts_with('/') => {
-                stored.path = value.to_owned();
-                has_path = true;
+        path: attributes.path.unwrap_or("/app").to_owned(),
+        domain: attributes.domain,
+        partitioned: attributes.partitioned,
+        expired: attributes.expired,
+    })
+}
+
+#[derive(Default)]
+struct Attributes<'a> {
+    secure: bool,
+    http_only: bool,
+    same_site: &'a str,
+    partitioned: bool,
+    domain: Option<String>,
+    path: Option<&'a str>,
+    expired: bool,
+}
+
+impl<'a> Attributes<'a> {
+    fn read(parts: impl Iterator<Item = &'a str>) -> Self {
+        let mut all = Self::default();
+        for part in parts {
+            let (attribute, value) = part.split_once('=').unwrap_or((part, ""));
+            // An attribute that is too long is as if it were not there.
+            if value.len() > 1024 {
+                continue;
             }
-            "max-age" => stored.expired = value.parse::<i64>().is_ok_and(|age| age <= 0),
-            _ => {}
+            match attribute.to_ascii_lowercase().as_str() {
+                "secure" => all.secure = true,
+                "httponly" => all.http_only = true,
+                "samesite" => all.same_site = value,
+                "partitioned" => all.partitioned = true,
+                "domain" => all.domain = Some(value.trim_start_matches('.').to_lowercase()),
+                "path" if value.starts_with('/') => all.path = Some(value),
+                "max-age" => all.expired = value.parse::<i64>().is_ok_and(|age| age <= 0),
+                _ => {}
+            }
         }
+        all
     }
-    let of_this_host = |domain: &str| HOST == domain || HOST.ends_with(&format!(".{domain}"));
-    if stored.domain.as_deref().is_some_and(|d| !of_this_host(d)) {
-        return None;
+
+    /// For a cookie of this name.
+    fn are_taken(&self, name: &str) -> bool {
+        let of_this_host = |domain: &str| HOST == domain || HOST.ends_with(&format!(".{domain}"));
+        let lower = name.to_ascii_lowercase();
+        let prefix = |prefix: &str| lower.starts_with(prefix);
+        let whole_host = self.domain.is_none() && self.path == Some("/");
+        let needs_secure = self.partitioned
+            || self.same_site.eq_ignore_ascii_case("none")
+            || ["__secure-", "__host-", "__http-"].into_iter().any(prefix);
+        let needs_http_only = prefix("__http-") || prefix("__host-http-");
+        self.domain.as_deref().is_none_or(of_this_host)
+            && (self.secure || !needs_secure)
+            && (self.http_only || !needs_http_only)
+            && (whole_host || !prefix("__host-"))
     }
-    let lower = name.to_ascii_lowercase();
-    let prefix = |prefix: &str| lower.starts_with(prefix);
-    let whole_host = stored.domain.is_none() && has_path && stored.path == "/";
-    let needs_secure = stored.partitioned
-        || same_site.eq_ignore_ascii_case("none")
-        || ["__secure-", "__host-", "__http-"].into_iter().any(prefix);
-    let needs_http_only = prefix("__http-") || prefix("__host-http-");
-    let refused = (needs_secure && !secure)
-        || (needs_http_only && !http_only)
-        || (prefix("__host-") && !whole_host);
-    (!refused).then_some(stored)
 }
 
 type Place = (String, Option<String>, String, bool);

@@ -26,7 +26,7 @@
 //! | T-17 | `logout::t17_logout_without_a_session` |
 //! | T-18 | not yet: sessions are not listed by principal; the rule for a login of the same instant: `crate::revocation::a_principal_can_be_signed_out_everywhere` |
 //! | T-19 | `crate::concurrency::distinct_entries_all_land`, `crate::concurrency::modifies_add_up` and on several workers; `crate::histories` |
-//! | T-20 | `expiry::t20_idle`; Redis: `crate::expiry::redis_keeps_milliseconds_and_extends_as_configured` |
+//! | T-20 | `expiry::t20_idle`; Redis: `crate::redis_expiry::redis_keeps_milliseconds_and_extends_as_configured` |
 //! | T-21 | `expiry::t21_absolute` |
 //! | T-22 | `expiry::t22_replay_after_expiry` |
 //! | T-23 | `expiry::t23_clock_jumps` |
@@ -44,17 +44,17 @@
 //! | T-37 | `crypto::tests::nonces_do_not_repeat`; over requests `tampering::t37_nonces` |
 //! | T-38 | `tampering::t38_source_check`; no test here asserts timing |
 //! | T-39 | none: records are not encrypted at rest |
-//! | T-40 | `cookie_layer::t40_contradictory_prefixes` |
-//! | T-41 to T-43 | `cookie_layer::t41_to_43_forged_prefix` |
-//! | T-44 | `cookie_layer::t44_nameless` |
-//! | T-45 | `cookie_layer::t45_tossing`, `cookie_layer::t45_tossing_the_old_name` |
-//! | T-46 | `cookie_layer::t46_split_fields` |
+//! | T-40 | `prefixes::t40_contradictory_prefixes` |
+//! | T-41 to T-43 | `prefixes::t41_to_43_forged_prefix` |
+//! | T-44 | `prefixes::t44_nameless` |
+//! | T-45 | `tossing::t45_tossing`, `tossing::t45_tossing_the_old_name` |
+//! | T-46 | `tossing::t46_split_fields` |
 //! | T-46b | none: cookies are not cut into chunks |
 //! | T-47, T-48 | `cookie_layer::t47_oversize`, `cookie_layer::t47_oversize_renewal`, `cookie_layer::t48_oversize_signed` |
 //! | T-49 | `cookie_layer::t49_long_attributes` |
 //! | T-50 | `cookie_layer::t50_double_set_cookie` |
-//! | T-51 | `cookie_layer::t51_removal` |
-//! | T-52, T-53 | `cookie_layer::t52_t53_partitioned_and_none` |
+//! | T-51 | `prefixes::t51_removal` |
+//! | T-52, T-53 | `prefixes::t52_t53_partitioned_and_none` |
 //! | T-54 | `cookie_layer::t54_injected_attributes` |
 //! | T-54b | none: the scheme is the proxy's knowledge; `Secure` is on by default, and keeps browsers from sending the cookie over plain HTTP |
 //! | T-55 | `cookie_layer::t55_huge_header` (found among 10,000; no time is asserted) |
@@ -65,8 +65,8 @@
 //! | T-65 | `logs::t65_log_injection` |
 //! | T-65b | `logs::t65b_refusals`, `logs::t65b_life_cycle`, `logs::t65b_flood` |
 //! | T-66 | `logs::t66_secrets_in_logs`, which runs all others; `logs::t66_over_http` |
-//! | T-67 | `logs::t67_debug`, `logs::t67_list_is_complete` |
-//! | T-68 | `logs::t68_error_bodies`, `logs::t68_failed_modify`, `logs::t68_redis_says_no` |
+//! | T-67 | `debug::t67_debug`, `debug::t67_list_is_complete` |
+//! | T-68 | `errors::t68_error_bodies`, `errors::t68_failed_modify`, `errors::t68_redis_says_no` |
 //! | T-70 | `stores::t70_namespace`; keygens that collide: `crate::cookies::colliding_names_never_hand_out_somebodys_session` |
 //! | T-71 | of the SQL stores: `storage::sql::schema::tests::names_that_could_break_out_are_refused`; ids are bound, as digests |
 //! | T-72 | `crate::redis_faults::something_else_under_our_name_is_no_session`, `crate::redis_faults::something_else_under_a_marks_name_leads_nowhere`, `crate::cookies::a_record_that_cannot_be_read_is_left_as_it_is` |
@@ -83,13 +83,18 @@
 mod arena;
 mod capture;
 mod cookie_layer;
+mod debug;
+mod errors;
 mod expiry;
 mod fixation;
 mod jar;
 mod logout;
 mod logs;
+mod prefixes;
 mod stores;
 mod tampering;
+mod tossing;
+mod types;
 
 use futures_util::future::LocalBoxFuture;
 
@@ -104,7 +109,11 @@ fn all() -> Vec<Attack> {
         expiry::all(),
         tampering::all(),
         cookie_layer::all(),
+        prefixes::all(),
+        tossing::all(),
         logs::all(),
+        debug::all(),
+        errors::all(),
         stores::all(),
     ]
     .concat()

@@ -10,10 +10,10 @@ use actix_web::cookie::Key;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
-    arena::{Arena, InCookie, key_of, many, opened, private, secret, signed, site},
+    arena::{Arena, InCookie, key_of, many, private, secret, signed, site},
     attacks, capture,
 };
-use crate::support::{Browser, Spy};
+use crate::support::{Browser, Spy, opened};
 
 attacks! {
     every: [
@@ -311,7 +311,7 @@ async fn t37_nonces() {
 
 /// MACs are compared by `ring` alone, in constant time; a statistical test would assert timing.
 async fn t38_source_check() {
-    let source = include_str!("../../../src/crypto/mod.rs");
+    let source = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/crypto/mod.rs"));
     let (code, _) = source.split_once("#[cfg(test)]").unwrap();
     assert!(code.contains("hmac::verify("));
     assert!(code.contains(".open_in_place("));
@@ -326,7 +326,7 @@ async fn t38_source_check() {
         assert!(!suspect || named, "{line}");
     }
     // Nobody else has a way to make or to check one.
-    for file in super::logs::sources() {
+    for file in super::debug::sources() {
         let elsewhere = !file.ends_with("crypto/mod.rs");
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(!(elsewhere && text.contains("hmac")), "{}", file.display());

@@ -9,21 +9,25 @@
 //! repeats round 17, `HISTORIES_ROUNDS=10000` looks longer. A round of one thread on the memory
 //! store goes the same way each time; the others depend on the scheduler too.
 
+mod anomalies;
 mod check;
 mod history;
-mod proxy;
+mod index;
+mod places;
 mod run;
 mod script;
+mod site;
 mod sql;
 
 use std::{env, panic, panic::AssertUnwindSafe, sync::Arc};
 
 use self::{
     check::{Checked, check},
-    proxy::Proxy,
-    run::{Memory, Place, Redis, round},
+    places::{Memory, Place, Redis},
+    run::round,
     script::Plan,
 };
+use crate::support::Proxy;
 
 fn number(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok()?;
@@ -78,9 +82,8 @@ fn redis() {
 #[test]
 fn redis_with_lost_answers() {
     let server = servers::RedisServer::start().unwrap();
-    let proxy = Proxy::before(server.port());
+    let proxy = Proxy::before_redis(server.port());
     let checked = rounds(350, 150, |plan| {
-        proxy.reseed(plan.seed);
         Arc::new(Redis::through(&server.url(), &proxy, plan))
     });
     assert!(checked.failed > 0, "some outcomes stay unknown");

@@ -1,17 +1,16 @@
 //! Rounds on SQL databases.
 
-use std::time::Duration;
-
-use actix_session::storage::{
-    MySqlSessionStore, PostgresSessionStore, SqliteSessionStore, generate_session_key,
-};
+use actix_session::storage::{MySqlSessionStore, PostgresSessionStore, SqliteSessionStore};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sqlx::Row as _;
 
 use super::{
     history::Left,
-    run::{Local, Pause, Place, Round, Site, site},
+    places::{Local, Place},
+    run::Round,
+    site::{Pause, Site, site},
 };
+use crate::support::{PATIENCE, random_name};
 
 macro_rules! place {
     ($place:ident, $store:ident, $database:ty, $quote:literal) => {
@@ -23,7 +22,7 @@ macro_rules! place {
 
         impl $place {
             pub(crate) fn new(url: &str) -> Self {
-                let table = format!("round_{}", &generate_session_key().as_ref()[..16]);
+                let table = format!("round_{}", random_name());
                 Self {
                     url: url.to_owned(),
                     table,
@@ -36,11 +35,10 @@ macro_rules! place {
                 Box::pin(async move {
                     let store = $store::builder(&self.url)
                         .table(&self.table)
-                        .clock(round.clock())
+                        .clock(round.clock.clone())
                         .max_connections(4)
-                        // Nothing here is slow, except on a busy machine.
-                        .connect_timeout(Duration::from_secs(20))
-                        .command_timeout(Duration::from_secs(20));
+                        .connect_timeout(PATIENCE)
+                        .command_timeout(PATIENCE);
                     site(store.build().await.unwrap(), round, Pause::Naps).await
                 })
             }

@@ -5,23 +5,22 @@ use std::{cell::RefCell, collections::BTreeMap, ops::Deref, rc::Rc};
 use actix_session::{Session, SessionMiddleware, storage::SessionStore};
 use actix_web::{
     App, Error, HttpMessage as _, HttpRequest, HttpResponse,
-    body::{BoxBody, MessageBody, to_bytes},
-    cookie::Cookie,
+    body::{BoxBody, MessageBody},
+    cookie::Key,
     dev::{Service, ServiceRequest, ServiceResponse},
-    http::{
-        StatusCode,
-        header::{COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE},
-    },
+    http::header::{COOKIE, HeaderName, HeaderValue},
     middleware::{Next, from_fn},
     rt,
     test::{TestRequest, init_service},
-    web::{self, Bytes},
+    web::{self},
 };
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use tokio::{
     sync::oneshot,
     task::{JoinError, JoinHandle},
 };
+
+use super::answer::{Answer, is_removal};
 
 /// Tells the inner middleware to answer an error.
 const FAIL: HeaderName = HeaderName::from_static("x-fail");
@@ -118,89 +117,6 @@ impl Site {
     }
 }
 
-/// A response as it was read to its end.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-    /// The service answered `Err`, which the server makes a response of.
-    pub(crate) failed: bool,
-}
-
-impl Answer {
-    async fn of(result: Result<ServiceResponse, Error>) -> Self {
-        let failed = result.is_err();
-        let response = match result {
-            Ok(response) => response.into_parts().1,
-            Err(error) => error.error_response(),
-        };
-        Self {
-            status: response.status(),
-            headers: response.headers().clone(),
-            body: to_bytes(response.into_body()).await.unwrap(),
-            failed,
-        }
-    }
-
-    pub(crate) fn cookies(&self) -> Vec<Cookie<'_>> {
-        let fields = self.headers.get_all(SET_COOKIE);
-        fields
-            .map(|field| Cookie::parse(field.to_str().unwrap()).unwrap())
-            .collect()
-    }
-
-    /// The session cookie that it sets or removes.
-    pub(crate) fn cookie(&self) -> Option<Cookie<'_>> {
-        let mut cookies = self.cookies();
-        assert!(cookies.len() <= 1, "one Set-Cookie a response: {cookies:?}");
-        cookies.pop()
-    }
-
-    #[track_caller]
-    pub(crate) fn assert_ok(&self) -> &Self {
-        assert_eq!(self.status, StatusCode::OK, "{self:?}");
-        self
-    }
-
-    /// An empty 500.
-    #[track_caller]
-    pub(crate) fn assert_opaque(&self) -> &Self {
-        assert_eq!(self.status, StatusCode::INTERNAL_SERVER_ERROR, "{self:?}");
-        assert!(self.body.is_empty(), "{self:?}");
-        self.assert_no_cookie()
-    }
-
-    #[track_caller]
-    pub(crate) fn assert_no_cookie(&self) -> &Self {
-        assert!(self.cookies().is_empty(), "{self:?}");
-        self
-    }
-
-    #[track_caller]
-    pub(crate) fn assert_sets_cookie(&self) -> &Self {
-        let cookie = self.cookie();
-        assert!(cookie.is_some_and(|c| !is_removal(&c)), "{self:?}");
-        self
-    }
-
-    #[track_caller]
-    pub(crate) fn assert_removes_cookie(&self) -> &Self {
-        let cookie = self.cookie();
-        assert!(cookie.is_some_and(|c| is_removal(&c)), "{self:?}");
-        self
-    }
-
-    /// Whole seconds of the cookie's `Max-Age`.
-    pub(crate) fn max_age(&self) -> Option<i64> {
-        Some(self.cookie()?.max_age()?.whole_seconds())
-    }
-}
-
-fn is_removal(cookie: &Cookie<'_>) -> bool {
-    cookie.value().is_empty() && cookie.max_age().is_some_and(|age| age.is_zero())
-}
-
 /// A client that keeps cookies. Clones share the jar.
 #[derive(Clone)]
 pub(crate) struct Browser {
@@ -214,6 +130,12 @@ impl Browser {
             site,
             jar: Rc::default(),
         }
+    }
+
+    /// A visitor of an application with this store and settings of no interest.
+    pub(crate) async fn with(store: impl SessionStore + 'static) -> Self {
+        let middleware = SessionMiddleware::new(store, Key::generate());
+        Self::new(Site::new(middleware).await)
     }
 
     /// Another browser that has the same cookies now: a thief, a second tab, an old answer.
@@ -415,11 +337,4 @@ impl Flight {
     pub(crate) fn handle(&self) -> Session {
         self.session.clone()
     }
-}
-
-/// A request's click on a counter that loses none.
-pub(crate) fn count(session: &Session) {
-    session
-        .modify("n", |n: Option<u32>| Some(n.unwrap_or(0) + 1))
-        .unwrap();
 }

@@ -1,7 +1,12 @@
 //! The SQL stores under test: a table of its own for each test.
 
-use actix_session::testing::ManualClock;
-use actix_web::cookie::Key;
+use std::{collections::HashMap, time::Duration};
+
+use actix_session::{
+    storage::{SessionKey, SessionStore},
+    testing::ManualClock,
+};
+use actix_web::cookie::{Key, time};
 use sqlx::Row as _;
 
 use super::{Dump, PATIENCE, TestStore, random_name};
@@ -17,6 +22,9 @@ pub(crate) trait SqlTestStore: TestStore {
 
     /// Settings of another store on the same table, on another way to the server.
     fn builder(&self, url: &str) -> Self::Builder;
+
+    /// The store on the same table, by another way to the server, in no more time than that.
+    async fn store_through(&self, url: &str, limit: Duration) -> Self::Store;
 
     /// Changes rows by hand; `{t}` is the table. Answers how many.
     async fn execute(&self, sql: &str) -> u64;
@@ -79,6 +87,12 @@ macro_rules! test_store {
                     .clock(self.clock.clone())
             }
 
+            async fn store_through(&self, url: &str, limit: Duration) -> Self::Store {
+                let builder = self.builder(url);
+                let limited = builder.command_timeout(limit).connect_timeout(limit);
+                limited.build().await.unwrap()
+            }
+
             async fn execute(&self, sql: &str) -> u64 {
                 let sql = self.sql(sql);
                 let done = sqlx::query::<$database>(&sql).execute(&self.pool).await;
@@ -99,11 +113,7 @@ macro_rules! test_store {
                 let (url, folder): (String, Option<tempfile::TempDir>) = $start;
                 let mut tested = Self::at(&url).await;
                 tested.folder = folder;
-                let patient = tested
-                    .builder(&url)
-                    .command_timeout(PATIENCE)
-                    .connect_timeout(PATIENCE);
-                tested.store = patient.build().await.unwrap();
+                tested.store = tested.store_through(&url, PATIENCE).await;
                 tested
             }
 
@@ -173,3 +183,41 @@ test_store!(
     '`',
     { (servers::MariaDbServer::shared_url().unwrap(), None) }
 );
+
+/// Instantiates the body of a test, a macro, for each SQL store and its type.
+macro_rules! on_each_database {
+    ($name:ident, $body:ident) => {
+        mod $name {
+            use super::*;
+            use $crate::support::{MySql, Postgres, Sqlite};
+
+            #[actix_web::test]
+            async fn on_sqlite() {
+                let tested = Sqlite::start().await;
+                $body!(tested, SqliteSessionStore);
+            }
+
+            #[actix_web::test]
+            async fn on_postgres() {
+                let tested = Postgres::start().await;
+                $body!(tested, PostgresSessionStore);
+            }
+
+            #[actix_web::test]
+            async fn on_mysql() {
+                let tested = MySql::start().await;
+                $body!(tested, MySqlSessionStore);
+            }
+        }
+    };
+}
+pub(crate) use on_each_database;
+
+/// Some sessions of an hour, and one of two days.
+pub(crate) async fn fill_store<S: SessionStore>(store: &S, short: usize) -> SessionKey {
+    let state = || HashMap::from([("n".to_owned(), "1".to_owned())]);
+    for _ in 0..short {
+        store.save(state(), &time::Duration::HOUR).await.unwrap();
+    }
+    store.save(state(), &time::Duration::days(2)).await.unwrap()
+}

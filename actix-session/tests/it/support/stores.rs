@@ -8,14 +8,10 @@ use std::{
 use actix_session::{
     SessionMiddleware,
     config::SessionMiddlewareBuilder,
-    storage::{
-        MemorySessionStore, Record, RedisSessionStore, RedisSessionStoreBuilder, SessionStore,
-        generate_session_key,
-    },
+    storage::{MemorySessionStore, Record, SessionStore, generate_session_key},
     testing::ManualClock,
 };
 use actix_web::cookie::Key;
-use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 
 use super::{Browser, Site};
 
@@ -85,123 +81,8 @@ impl TestStore for Memory {
     }
 }
 
-/// A part of a Redis, under a prefix that nobody else has.
-pub(crate) struct Redis {
-    store: RedisSessionStore,
-    pub(crate) connection: MultiplexedConnection,
-    pub(crate) prefix: String,
-    clock: ManualClock,
-    key: Key,
-}
-
-impl Redis {
-    pub(crate) async fn at(url: &str) -> Self {
-        Self::through(url, url).await
-    }
-
-    /// The store takes one way to the server, the test's own look another.
-    pub(crate) async fn through(url: &str, own_url: &str) -> Self {
-        let prefix = format!("test:{}:", random_name());
-        let clock = ManualClock::new();
-        let store = store(url, &prefix, &clock).await;
-        Self {
-            store,
-            connection: connect(own_url).await,
-            prefix,
-            clock,
-            key: Key::generate(),
-        }
-    }
-
-    /// Another store of the same sessions, over another way to the server.
-    pub(crate) async fn store_through(&self, url: &str) -> RedisSessionStore {
-        store(url, &self.prefix, &self.clock).await
-    }
-
-    /// For a look at a server that was started again.
-    pub(crate) async fn connect_again(&mut self, url: &str) {
-        self.connection = connect(url).await;
-    }
-
-    /// The names under the prefix, marks included.
-    pub(crate) async fn names(&self) -> Vec<String> {
-        let mut connection = self.connection.clone();
-        let pattern = format!("*{}*", self.prefix);
-        let mut names = Vec::new();
-        let mut scan = connection.scan_match::<_, String>(pattern).await.unwrap();
-        while let Some(name) = scan.next_item().await {
-            names.push(name.unwrap());
-        }
-        // A scan may tell a name twice.
-        names.sort();
-        names.dedup();
-        names
-    }
-
-    /// The name of the only record.
-    pub(crate) async fn only_name(&self) -> String {
-        let mut names = self.names().await;
-        names.retain(|name| !name.ends_with(":moved"));
-        assert_eq!(names.len(), 1, "{names:?}");
-        names.remove(0)
-    }
-}
-
-/// Where no test is about time limits, none is to fail for a machine that is busy.
+/// Where no test is about time limits, none is to fail because the machine is busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-fn builder(url: &str, prefix: &str, clock: &ManualClock) -> RedisSessionStoreBuilder {
-    let prefix = prefix.to_owned();
-    RedisSessionStore::builder(url)
-        .cache_keygen(move |key| format!("{prefix}{key}"))
-        .clock(clock.clone())
-}
-
-async fn store(url: &str, prefix: &str, clock: &ManualClock) -> RedisSessionStore {
-    builder(url, prefix, clock).build().await.unwrap()
-}
-
-pub(crate) async fn connect(url: &str) -> MultiplexedConnection {
-    let client = redis::Client::open(url).unwrap();
-    client.get_multiplexed_async_connection().await.unwrap()
-}
-
-impl TestStore for Redis {
-    type Store = RedisSessionStore;
-
-    async fn start() -> Self {
-        let url = servers::RedisServer::shared_url().unwrap();
-        let mut tested = Self::at(&url).await;
-        let patient = builder(&url, &tested.prefix, &tested.clock)
-            .command_timeout(PATIENCE)
-            .connect_timeout(PATIENCE);
-        tested.store = patient.build().await.unwrap();
-        tested
-    }
-
-    fn store(&self) -> RedisSessionStore {
-        self.store.clone()
-    }
-
-    fn clock(&self) -> &ManualClock {
-        &self.clock
-    }
-
-    fn key(&self) -> &Key {
-        &self.key
-    }
-
-    async fn dump(&self) -> Dump {
-        let mut connection = self.connection.clone();
-        let mut all = Vec::new();
-        for name in self.names().await {
-            let text: Option<String> = connection.get(&name).await.unwrap();
-            // What expired between the two commands is not there.
-            all.extend(text.map(|text| (name, text)));
-        }
-        Dump(all)
-    }
-}
 
 pub(crate) fn random_name() -> String {
     generate_session_key().as_ref()[..16].to_owned()
