@@ -29,19 +29,11 @@ mod event;
 pub mod fuzzing;
 mod key;
 mod middleware;
-#[cfg(any(
-    feature = "memory-session",
-    feature = "redis-session",
-    feature = "sqlite-session",
-    feature = "postgres-session",
-    feature = "mysql-session",
-    test
-))]
+#[cfg(any(feature = "_backend", test))]
 mod protocol;
 mod random;
 mod record;
 mod session;
-mod session_ext;
 pub mod storage;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -52,8 +44,17 @@ pub use self::{
     clock::{Clock, SystemClock},
     middleware::SessionMiddleware,
     session::{
-        Entries, Login, Session, SessionGetError, SessionInsertError, SessionLoginError,
-        SessionPurgeError, SessionStatus, SessionUpdateError, StaleAuthenticationError,
+        Entries, Login, Session, SessionExt, SessionGetError, SessionInsertError,
+        SessionLoginError, SessionPurgeError, SessionStatus, SessionUpdateError,
+        StaleAuthenticationError,
     },
-    session_ext::SessionExt,
 };
+
+/// What the macros for stores name, whatever the application depends on.
+#[doc(hidden)]
+pub mod __private {
+    pub use std::collections::HashMap;
+
+    pub use actix_web::cookie::time::Duration;
+    pub use anyhow::Error as AnyError;
+}

@@ -5,7 +5,8 @@ use std::time::Duration;
 use std::{fmt, io};
 
 /// Why a server could not be found, installed, started or spoken to.
-#[derive(Debug)]
+///
+/// Its debug output is its message, so that a test that unwraps it shows the log line by line.
 #[non_exhaustive]
 pub enum Error {
     /// No program of this kind is on this machine.
@@ -59,6 +60,12 @@ impl Error {
     }
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -68,7 +75,7 @@ impl fmt::Display for Error {
             Self::Ended { name, status, log } => {
                 write!(
                     f,
-                    "{name} ended before it was ready ({status}); its log closes with:\n{log}"
+                    "{name} ended before it was ready ({status}); its log ends with:\n{log}"
                 )
             }
             Self::NotReady {
@@ -78,7 +85,7 @@ impl fmt::Display for Error {
                 log,
             } => write!(
                 f,
-                "{name} did not answer within {waited:?} (last: {last}); its log closes with:\n{log}"
+                "{name} was not ready within {waited:?} ({last}); its log ends with:\n{log}"
             ),
         }
     }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, test_kill_process};
-use servers::{Error, RedisServer};
+use servers::{Error, RedisServer, wait};
 
 /// One command over a connection of its own; the first line of the answer.
 fn ask(server: &RedisServer, command: &str) -> String {
@@ -30,14 +30,11 @@ fn runs(process: u32) -> bool {
     test_kill_process(pid).is_ok()
 }
 
-/// Polls, for at most ten seconds.
+/// Polls, for at most as long as anything here may take.
 fn eventually(what: &str, holds: impl Fn() -> bool) {
     let started = Instant::now();
     while !holds() {
-        assert!(
-            started.elapsed() < Duration::from_secs(10),
-            "still not: {what}"
-        );
+        assert!(started.elapsed() < wait::LIMIT, "not yet: {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -144,13 +141,9 @@ fn dropping_leaves_no_process_and_no_folder() {
 }
 
 #[test]
-fn a_refused_configuration_is_told_at_once_with_the_log() {
-    let started = Instant::now();
+fn a_refused_setting_ends_the_start_and_is_shown_with_the_log() {
     let error = RedisServer::start_with(&[("no-such-setting", "1")]).unwrap_err();
-    assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "waited for a process that had ended"
-    );
+    // Not `NotReady`, for which a process that has ended would be waited for.
     assert!(matches!(&error, Error::Ended { .. }), "{error}");
     assert!(error.to_string().contains("no-such-setting"), "{error}");
 }

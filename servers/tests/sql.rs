@@ -4,12 +4,17 @@
     reason = "a helper of tests that fails, fails its test"
 )]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, test_kill_process};
-use servers::{Error, MariaDbServer, PostgresServer, install, mariadb, postgres};
+use servers::{Error, MariaDbServer, PostgresServer, install, mariadb, postgres, wait};
+
+/// How many servers of a kind start at the same moment.
+const AT_ONCE: usize = 4;
 
 fn runs(process: u32) -> bool {
     let pid = Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
@@ -19,9 +24,7 @@ fn runs(process: u32) -> bool {
 /// A connection that has got through to the server's greeting, and a byte to wake it with.
 fn connected(port: u16) -> TcpStream {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
+    stream.set_read_timeout(Some(wait::LIMIT)).unwrap();
     stream
 }
 
@@ -60,8 +63,34 @@ macro_rules! life {
             #[test]
             fn a_setting_that_is_refused_is_told_with_the_log() {
                 install::ensure(&$software).unwrap();
-                let error = $server::start_with(&[("no-such-setting", "1")]).unwrap_err();
+                let error = $server::start_with(&[("no_such_setting", "1")]).unwrap_err();
                 assert!(matches!(error, Error::Ended { .. }), "{error}");
+                assert!(error.to_string().contains("no_such_setting"), "{error}");
+            }
+
+            #[test]
+            fn servers_that_start_at_once_do_not_disturb_each_other() {
+                install::ensure(&$software).unwrap();
+                let starts = [(); AT_ONCE].map(|()| thread::spawn($server::start));
+                let servers = starts.map(|start| start.join().unwrap().unwrap());
+                for server in &servers {
+                    server.ping().unwrap();
+                }
+            }
+
+            #[test]
+            fn what_others_keep_in_the_shared_temporary_folder_stays() {
+                install::ensure(&$software).unwrap();
+                let before = $server::start().unwrap();
+                let owner = before.folder().metadata().unwrap();
+                // Named like a temporary table of MariaDB, and owned by the servers' user.
+                let table = tempfile::Builder::new()
+                    .prefix("#sql-temptable-")
+                    .tempfile()
+                    .unwrap();
+                chown(table.path(), Some(owner.uid()), Some(owner.gid())).unwrap();
+                let _server = $server::start().unwrap();
+                assert!(table.path().exists(), "a server removed another's table");
             }
 
             #[test]
@@ -103,8 +132,9 @@ fn the_connections_of_postgres_stand_still_and_die_with_it() {
         "it answered while frozen"
     );
     server.kill();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
-    assert!(matches!(stream.read(&mut buffer), Ok(0) | Err(_)));
+    stream.set_read_timeout(Some(wait::LIMIT)).unwrap();
+    match stream.read(&mut buffer) {
+        Ok(length) => assert_eq!(length, 0, "it answered after its end"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
 }

@@ -18,12 +18,13 @@ pub(crate) fn run(seconds: u32) -> Result<ExitCode> {
     runner.run(vec![step], &[])
 }
 
-const ARGUMENTS: [&str; 8] = [
+const ARGUMENTS: [&str; 9] = [
     "test",
     "--manifest-path",
     "actix-session/Cargo.toml",
     "--all-features",
     "--test",
+    "it",
     "redis_soak",
     "--",
     "--nocapture",

@@ -6,11 +6,8 @@
 mod commit;
 mod drive;
 mod end;
-#[cfg(test)]
-mod lost_answers;
-#[cfg(test)]
-mod model;
 mod rotate;
+mod save;
 
 use std::future::Future;
 
@@ -24,9 +21,10 @@ use crate::{
 
 pub(crate) use self::{
     commit::CommitMachine,
-    drive::{OsDraw, drive},
+    drive::drive,
     end::EndMachine,
     rotate::RotateMachine,
+    save::{ReplaceMachine, SaveMachine},
 };
 
 /// The name of a record in its store.
@@ -164,8 +162,8 @@ pub(crate) enum Next<A> {
 pub(crate) trait Machine {
     type Answer;
 
-    fn start(&mut self) -> Next<Self::Answer>;
-    fn on(&mut self, reply: Reply) -> Next<Self::Answer>;
+    fn start(&mut self, draw: &mut impl Draw) -> Next<Self::Answer>;
+    fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<Self::Answer>;
 }
 
 /// Where random values come from; the model checker's are counted instead.
@@ -214,21 +212,4 @@ macro_rules! draw {
 pub(crate) use draw;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_survive_the_round_trip() {
-        for flag in [Flag::Plain, Flag::Login, Flag::Ended] {
-            let mark = Mark {
-                target: "a|b".into(),
-                flag,
-                made_at: Millis(-5),
-            };
-            assert_eq!(Mark::decode(&mark.encode()), Some(mark));
-        }
-        for text in ["", "p", "p|x|k", "q|1|k"] {
-            assert_eq!(Mark::decode(text), None, "{text}");
-        }
-    }
-}
+mod tests;

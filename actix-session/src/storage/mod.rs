@@ -7,6 +7,7 @@ mod fallback;
 mod interface;
 #[cfg(feature = "memory-session")]
 mod memory;
+mod methods;
 #[cfg(feature = "redis-session")]
 pub(crate) mod redis;
 pub(crate) mod revocation;

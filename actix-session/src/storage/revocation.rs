@@ -38,13 +38,7 @@ pub trait RevocationStore: Send + Sync + 'static {
 }
 
 /// Notes in a store with a shared back end: records under names that no key of a session has.
-#[cfg(any(
-    feature = "memory-session",
-    feature = "redis-session",
-    feature = "sqlite-session",
-    feature = "postgres-session",
-    feature = "mysql-session"
-))]
+#[cfg(feature = "_backend")]
 pub(crate) mod shared {
     use super::SystemTime;
     use crate::{

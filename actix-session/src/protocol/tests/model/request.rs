@@ -1,0 +1,351 @@
+//! One request: what it loaded, the machine that it runs, and what it was answered.
+
+use std::{fmt, sync::LazyLock, time::Duration};
+
+use super::{
+    kind::{Kind, Still},
+    mutant::Saving,
+};
+use crate::{
+    Clock as _,
+    contract::{Committed, Rotated, Terms},
+    error::CommitError,
+    key::SessionKey,
+    middleware::{
+        decide::{Decision, Exit, Finished, Policy},
+        load::{Incoming, Loaded},
+    },
+    protocol::{
+        CommitMachine, Draw, EndMachine, Machine, Name, Next, Op, Reply, RotateMachine, Slot,
+    },
+    record::Record,
+    session::Snapshot,
+};
+
+pub(super) static TERMS: LazyLock<Terms> = LazyLock::new(|| Terms::default().with_now(Still.now()));
+
+/// Every request that loads extends, and its cookie is refreshed where the key is current.
+const POLICY: Policy = Policy {
+    extend: true,
+    persistent: true,
+};
+
+#[derive(Clone)]
+pub(super) struct Request {
+    pub(super) who: usize,
+    pub(super) kind: Kind,
+    pub(super) stage: Stage,
+    draw: Counter,
+    /// The name of the key that it was sent with.
+    pub(super) at: Name,
+    /// Which session that name is one of.
+    pub(super) session: usize,
+    pub(super) base: Option<Record>,
+    pub(super) seen: Seen,
+    asked: Option<&'static Snapshot>,
+    /// What happened in its name so far.
+    pub(super) deeds: Deeds,
+}
+
+/// What a request's load met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It was not loaded yet, or there was nothing.
+    Nothing,
+    Mark,
+    /// A record of this epoch.
+    Record(u64),
+}
+
+#[derive(Clone)]
+pub(super) enum Stage {
+    Waiting,
+    Running(Running, Op),
+    Done(Answer),
+}
+
+/// What a request's writes have done to the store, known to nobody in it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Deeds {
+    /// The sessions that it has written to: bits.
+    pub(super) wrote: u8,
+    /// The session that it wrote to last, and the epoch that it left there.
+    pub(super) last: Option<(usize, u64)>,
+    /// How often it has renewed or created.
+    pub(super) renewed: u8,
+    /// For a `clear`: the requests whose login it came after, as bits.
+    pub(super) logins_before: u8,
+    /// Its purge has been answered.
+    pub(super) ended: bool,
+    /// An answer to one of its writes was lost.
+    pub(super) lost: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// There was nothing to do, or it may not be done.
+    Nothing,
+    /// Its key is current: the cookie is sent again.
+    Current,
+    /// Its key is not current.
+    Stale,
+    Saved,
+    Forwarded,
+    Gone,
+    /// The cookie with a new key is sent.
+    Renewed(Name),
+    Ended,
+    OutcomeUnknown,
+    Failed,
+}
+
+impl Answer {
+    /// Whether the request was told that its changes are done.
+    pub(super) fn acknowledges(&self) -> bool {
+        matches!(self, Self::Saved | Self::Forwarded | Self::Renewed(_))
+    }
+}
+
+#[derive(Clone)]
+pub(super) enum Running {
+    Check,
+    Commit(Box<CommitMachine<'static>>),
+    Rotate(Box<RotateMachine<'static>>),
+    End(EndMachine, &'static Snapshot, bool),
+    /// A broken variant.
+    Saving(Saving),
+}
+
+/// Random values, counted: no two requests draw the same.
+#[derive(Clone)]
+pub(super) struct Counter {
+    who: usize,
+    next: u64,
+}
+
+impl Counter {
+    pub(super) fn of(who: usize) -> Self {
+        Self { who, next: 0 }
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.next += 1;
+        (u64::try_from(self.who).unwrap() + 1) << 32 | self.next
+    }
+}
+
+impl Draw for Counter {
+    fn commit_id(&mut self) -> Result<u64, CommitError> {
+        Ok(self.draw())
+    }
+
+    fn session_id(&mut self) -> Result<u128, CommitError> {
+        // The same for all draws: a record gets one once.
+        Ok(200 + u128::try_from(self.who).unwrap())
+    }
+
+    fn key(&mut self, _: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
+        let name = new_name(self.who);
+        Ok((SessionKey::generated(name.clone()), name))
+    }
+}
+
+/// The name of the key that a request draws.
+pub(super) fn new_name(who: usize) -> Name {
+    format!("K{}", who + 1)
+}
+
+impl Request {
+    pub(super) fn new(who: usize, kind: Kind) -> Self {
+        Self {
+            who,
+            kind,
+            stage: Stage::Waiting,
+            draw: Counter::of(who),
+            at: Name::new(),
+            session: 0,
+            base: None,
+            seen: Seen::Nothing,
+            asked: None,
+            deeds: Deeds::default(),
+        }
+    }
+
+    /// The session that it makes if it makes one.
+    pub(super) fn own_session(&self) -> usize {
+        self.who + 1
+    }
+
+    pub(super) fn answer(&self) -> Option<&Answer> {
+        match &self.stage {
+            Stage::Done(answer) => Some(answer),
+            _ => None,
+        }
+    }
+
+    pub(super) fn acknowledged(&self) -> bool {
+        self.answer().is_some_and(Answer::acknowledges)
+    }
+
+    pub(super) fn has_written_to(&self, session: usize) -> bool {
+        self.deeds.wrote & (1 << session) != 0
+    }
+
+    pub(super) fn snapshot(&self) -> &'static Snapshot {
+        self.asked.expect("a request that has come has asked")
+    }
+
+    /// Who was logged in when it came.
+    pub(super) fn base_principal(&self) -> Option<&str> {
+        self.base.as_ref().and_then(Record::principal)
+    }
+
+    /// Loads what is there, runs the handler and decides what is to be done.
+    pub(super) fn start(&mut self, at: &str, session: usize, slot: Slot, age: Duration) {
+        at.clone_into(&mut self.at);
+        self.session = session;
+        let key = SessionKey::generated(at.to_owned());
+        let loaded = match slot {
+            Slot::Record(record) => {
+                self.base = Some(record.clone());
+                self.seen = Seen::Record(record.epoch());
+                Loaded::Live(key, record)
+            }
+            Slot::Mark(_) => {
+                self.seen = Seen::Mark;
+                Loaded::Moved(key, age)
+            }
+            Slot::Nothing | Slot::Unreadable => Loaded::Lost(key),
+        };
+        let snapshot = self.kind.snapshot(self.who, self.base.as_ref());
+        self.asked = Some(snapshot);
+        let incoming = Incoming {
+            loaded,
+            cookie_came: true,
+            ..Incoming::default()
+        };
+        let finished = Finished {
+            incoming: &incoming,
+            snapshot,
+            exit: Exit::Response,
+            policy: POLICY,
+            now: TERMS.now,
+        };
+        self.begin(finished.decide(), snapshot);
+    }
+
+    /// As the middleware and the shared stores carry a decision out.
+    fn begin(&mut self, decision: Decision, snapshot: &'static Snapshot) {
+        let (at, base, changes) = (self.at.clone(), self.base.clone(), &snapshot.changes);
+        let terms = &*TERMS;
+        let check = decision == Decision::Commit && changes.is_empty();
+        let next = match decision {
+            Decision::Check => self.run(Running::Check, Next::Do(Op::Read { at })),
+            _ if check => self.run(Running::Check, Next::Do(Op::Read { at })),
+            Decision::Commit => {
+                let mut machine = CommitMachine::new(at, base, changes, terms);
+                let next = machine.start(&mut self.draw);
+                self.run(Running::Commit(Box::new(machine)), committed(next))
+            }
+            Decision::Rotate => {
+                let machine = RotateMachine::new(at, base, changes, terms);
+                self.renew(machine)
+            }
+            Decision::Create => self.renew(RotateMachine::creating(changes, terms)),
+            Decision::End { then_create } => {
+                let mut machine = EndMachine::new(at);
+                let next = machine.start(&mut self.draw);
+                let running = Running::End(machine, snapshot, then_create);
+                self.run(running, renamed(next, |()| Answer::Ended))
+            }
+            _ => Stage::Done(Answer::Nothing),
+        };
+        self.stage = next;
+    }
+
+    fn renew(&mut self, mut machine: RotateMachine<'static>) -> Stage {
+        let next = machine.start(&mut self.draw);
+        self.run(Running::Rotate(Box::new(machine)), rotated(next))
+    }
+
+    fn run(&self, running: Running, next: Next<Answer>) -> Stage {
+        match next {
+            Next::Do(op) => Stage::Running(running, op),
+            Next::Answer(answer) => Stage::Done(answer),
+            Next::Fail(CommitError::OutcomeUnknown) => Stage::Done(Answer::OutcomeUnknown),
+            Next::Fail(_) => Stage::Done(Answer::Failed),
+        }
+    }
+
+    /// Tells the machine what its step was answered.
+    pub(super) fn on(&mut self, reply: Reply) {
+        let Stage::Running(mut running, op) = std::mem::replace(&mut self.stage, Stage::Waiting)
+        else {
+            panic!("only a request that runs is answered");
+        };
+        let next = match &mut running {
+            Running::Check => checked(&reply, op),
+            Running::Commit(machine) => committed(machine.on(reply, &mut self.draw)),
+            Running::Rotate(machine) => rotated(machine.on(reply, &mut self.draw)),
+            Running::End(machine, ..) => {
+                renamed(machine.on(reply, &mut self.draw), |()| Answer::Ended)
+            }
+            Running::Saving(saving) => saving.on(reply),
+        };
+        self.stage = match (running, next) {
+            (Running::End(_, snapshot, then_create), Next::Answer(answer)) => {
+                self.deeds.ended = true;
+                if then_create {
+                    self.renew(RotateMachine::creating(&snapshot.changes, &TERMS))
+                } else {
+                    Stage::Done(answer)
+                }
+            }
+            (running, next) => self.run(running, next),
+        };
+    }
+}
+
+fn checked(reply: &Reply, op: Op) -> Next<Answer> {
+    match reply {
+        Reply::Found(Slot::Record(_)) => Next::Answer(Answer::Current),
+        Reply::Lost => Next::Do(op),
+        _ => Next::Answer(Answer::Stale),
+    }
+}
+
+fn committed(next: Next<Committed>) -> Next<Answer> {
+    renamed(next, |committed| match committed {
+        Committed::Saved(_) => Answer::Saved,
+        Committed::Forwarded => Answer::Forwarded,
+        Committed::Gone => Answer::Gone,
+        Committed::NewValue(..) => panic!("only a store without records seals anew"),
+    })
+}
+
+fn rotated(next: Next<Rotated>) -> Next<Answer> {
+    renamed(next, |rotated| match rotated {
+        Rotated::Rotated(key, ..) => Answer::Renewed(key.into()),
+        Rotated::Moved | Rotated::Gone => Answer::Gone,
+    })
+}
+
+fn renamed<A>(next: Next<A>, name: impl FnOnce(A) -> Answer) -> Next<Answer> {
+    match next {
+        Next::Do(op) => Next::Do(op),
+        Next::Answer(answer) => Next::Answer(name(answer)),
+        Next::Fail(error) => Next::Fail(error),
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} with {}, ", self.who, self.kind, self.at)?;
+        match &self.stage {
+            Stage::Waiting => f.write_str("has not come yet"),
+            Stage::Running(_, op) => write!(f, "wants {op:?}"),
+            Stage::Done(answer) => write!(f, "answered {answer:?}"),
+        }?;
+        write!(f, "; {:?}", self.deeds)
+    }
+}

@@ -1,0 +1,50 @@
+//! Sessions of the types that handlers, middlewares and guards meet.
+
+use actix_web::{
+    HttpMessage as _, HttpRequest,
+    dev::{ServiceRequest, ServiceResponse},
+    guard::GuardContext,
+};
+
+use super::Session;
+
+/// Gets the [`Session`] of requests, responses and guards.
+///
+/// # Examples
+/// ```
+/// use actix_session::SessionExt;
+/// use actix_web::{HttpResponse, guard, web};
+///
+/// let members = web::scope("/members")
+///     .guard(guard::fn_guard(|ctx| ctx.get_session().contains_key("user_id")))
+///     .route("/", web::get().to(HttpResponse::Ok));
+/// # let _ = members;
+/// ```
+pub trait SessionExt {
+    /// The session of the innermost middleware.
+    fn get_session(&self) -> Session;
+}
+
+impl SessionExt for HttpRequest {
+    fn get_session(&self) -> Session {
+        Session::get_session(&mut self.extensions_mut())
+    }
+}
+
+impl SessionExt for ServiceRequest {
+    fn get_session(&self) -> Session {
+        Session::get_session(&mut self.extensions_mut())
+    }
+}
+
+impl SessionExt for ServiceResponse {
+    fn get_session(&self) -> Session {
+        self.request().get_session()
+    }
+}
+
+impl SessionExt for GuardContext<'_> {
+    fn get_session(&self) -> Session {
+        Session::get_session(&mut self.req_data_mut())
+    }
+}

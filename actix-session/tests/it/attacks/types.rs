@@ -1,0 +1,347 @@
+//! Every public type, as it prints itself with secrets wherever there is room for one.
+
+use std::{
+    collections::HashMap,
+    error::Error as StdError,
+    fmt::Debug,
+    sync::{Arc, Mutex},
+    time::Duration as StdDuration,
+};
+
+use actix_session::{
+    Clock as _, Login, Session, SessionMiddleware, SessionStatus, SystemClock,
+    config::{
+        BrowserSession, ConfigError, CookieContentSecurity, OldCookie, OnLoadError,
+        PersistentSession, SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat,
+        secret_key,
+    },
+    storage::{
+        AnySessionStore, Changes, CommitError, Committed, Contended, CookieSessionStore, End, Gone,
+        LoadError, MemorySessionStore, MySqlSessionStore, Older, Opened, OutcomeUnknown,
+        PostgresSessionStore, Record, RedisActorSessionStore, RedisSessionStore, Rotated,
+        SaveError, SessionKey, SessionStore, SqliteSessionStore, StateTooLarge, Terms, UpdateError,
+        generate_session_key,
+    },
+    testing::ManualClock,
+};
+use actix_web::{
+    cookie::{Key, time::Duration},
+    dev::Transform as _,
+    test::ok_service,
+};
+
+use super::{
+    arena::{Sqlite, secret, site, somebody},
+    capture,
+};
+use crate::support::{Browser, TestStore};
+
+/// A type, and what it prints.
+pub(super) type Row = (&'static str, String);
+
+/// `{:?}` and `{:#?}`.
+fn debug(name: &'static str, value: &dyn Debug) -> Row {
+    (name, format!("{value:?} {value:#?}"))
+}
+
+/// All forms of an error and of its causes.
+fn error(name: &'static str, value: &dyn StdError) -> Row {
+    let mut shown = String::new();
+    let mut next = Some(value);
+    while let Some(error) = next {
+        shown.push_str(&format!("{error:?} {error:#?} {error} "));
+        next = error.source();
+    }
+    (name, shown)
+}
+
+/// The table.
+pub(super) async fn all() -> Vec<Row> {
+    let text = secret("a state value");
+    [
+        in_use(&text).await,
+        without_a_middleware(&text).await,
+        stores(&text).await,
+        sqlite(&text).await,
+        unreachable_stores(&text).await,
+        contract(&text),
+        records(&text),
+        errors(&text).await,
+        settings(),
+    ]
+    .concat()
+}
+
+/// A middleware at work, with all that passes between it and its store.
+async fn in_use(text: &str) -> Vec<Row> {
+    let (key, previous) = (Key::generate(), Key::generate());
+    capture::plant_key(&key);
+    capture::plant_key(&previous);
+    let seen = Arc::default();
+    let peek = Peek {
+        inner: MemorySessionStore::new(),
+        seen: Arc::clone(&seen),
+    };
+    let builder = SessionMiddleware::builder(peek, key.clone()).previous_keys([previous]);
+    let mut rows = vec![debug("SessionMiddlewareBuilder", &builder)];
+    let middleware = builder.build();
+    rows.push(debug("SessionMiddleware", &middleware));
+    let inner = middleware.new_transform(ok_service()).await;
+    rows.push(debug("InnerSessionMiddleware", &inner.ok()));
+    let browser = Browser::new(site(middleware, &key).await);
+    let principal = somebody();
+    let write = |s: &Session| s.insert("text", text).unwrap();
+    browser.visit(write).await.assert_ok();
+    let login = || Login::new(principal.as_str()).device(text);
+    rows.push(debug("Login", &login()));
+    let log_in = |s: &Session| {
+        s.login_with(login()).unwrap();
+        s.modify("text", |old: Option<String>| old).unwrap();
+        rows.extend(session(s));
+    };
+    browser.visit(log_in).await.assert_ok();
+    let write = |s: &Session| s.insert("other", text).unwrap();
+    browser.visit(write).await.assert_ok();
+    rows.append(&mut seen.lock().unwrap());
+    rows
+}
+
+/// A session whose entry `text` is no number.
+fn session(session: &Session) -> [Row; 5] {
+    let wrong = session.modify("text", |old: Option<u8>| old).unwrap_err();
+    [
+        debug("Session", session),
+        debug("Entries", &session.entries()),
+        debug("SessionStatus", &session.status()),
+        error("SessionGetError", &session.get::<u8>("text").unwrap_err()),
+        error("SessionUpdateError", &wrong),
+    ]
+}
+
+async fn without_a_middleware(text: &str) -> Vec<Row> {
+    let session = Session::new();
+    session.insert("text", text).unwrap();
+    let reserved = session.insert("__actix_session", text).unwrap_err();
+    let too_long = session.login(text.repeat(100)).unwrap_err();
+    let stale = session.require_recent_authentication(StdDuration::ZERO);
+    vec![
+        error("SessionInsertError", &reserved),
+        error("SessionLoginError", &too_long),
+        error("SessionPurgeError", &session.purge_now().await.unwrap_err()),
+        error("StaleAuthenticationError", &stale.unwrap_err()),
+        debug("SessionStatus", &SessionStatus::Renewed),
+    ]
+}
+
+async fn stores(text: &str) -> Vec<Row> {
+    let memory = MemorySessionStore::new();
+    let any = AnySessionStore::new("memory:").await.unwrap();
+    let redis = RedisSessionStore::new(servers::RedisServer::shared_url().unwrap()).await;
+    let actor = RedisActorSessionStore::builder(redis_url(text));
+    let cookie = CookieSessionStore::default().with_revocation(memory.clone());
+    vec![
+        debug("MemorySessionStore", &memory),
+        debug("MemorySessionStoreBuilder", &MemorySessionStore::builder()),
+        debug("AnySessionStore", &any),
+        debug("RedisSessionStore", &redis.unwrap()),
+        debug("RedisActorSessionStoreBuilder", &actor),
+        debug("RedisActorSessionStore", &actor.build()),
+        debug("CookieSessionStore", &cookie),
+    ]
+}
+
+fn redis_url(password: &str) -> String {
+    format!("redis://user:{password}@127.0.0.1:1/0")
+}
+
+async fn sqlite(text: &str) -> Vec<Row> {
+    let store = Sqlite::start().await.store();
+    let sweeper = store.spawn_sweeper(StdDuration::from_secs(60), 1);
+    let builder = SqliteSessionStore::builder(format!("sqlite://{text}"));
+    vec![
+        debug("SqlSessionStore", &store),
+        debug("Sweeper", &sweeper),
+        debug("SqlSessionStoreBuilder", &builder),
+    ]
+}
+
+/// Stores that cannot be built, and how they say so.
+async fn unreachable_stores(text: &str) -> Vec<Row> {
+    let limit = StdDuration::from_millis(200);
+    let redis = RedisSessionStore::builder(redis_url(text)).connect_timeout(limit);
+    let postgres = format!("postgres://user:{text}@127.0.0.1:1/db");
+    let postgres = PostgresSessionStore::builder(postgres).connect_timeout(limit);
+    let mysql = format!("mysql://user:{text}@127.0.0.1:1/db");
+    let mysql = MySqlSessionStore::builder(mysql).connect_timeout(limit);
+    let no_url = RedisSessionStore::new(format!("no-url:{text}")).await;
+    let no_store = AnySessionStore::new(&format!("no-store://user:{text}@host")).await;
+    let mut rows = vec![
+        debug("RedisSessionStoreBuilder", &redis),
+        debug("SqlSessionStoreBuilder", &postgres),
+        debug("SqlSessionStoreBuilder", &mysql),
+    ];
+    let failures = [
+        no_url.err(),
+        no_store.err(),
+        redis.build().await.err(),
+        postgres.build().await.err(),
+        mysql.build().await.err(),
+    ];
+    let failures = failures.into_iter().map(Option::unwrap);
+    rows.extend(failures.map(|failure| error("LoadError", &LoadError::Other(failure))));
+    rows
+}
+
+/// What a store is asked and answers.
+fn contract(text: &str) -> Vec<Row> {
+    let session_key: String = generate_session_key().into();
+    capture::plant("a session key", &session_key);
+    let key = || SessionKey::try_from(session_key.clone()).unwrap();
+    let too_long = SessionKey::try_from(session_key.repeat(70)).unwrap_err();
+    let end = End::from(SystemClock.now());
+    let record = Record::decode(format!(r#"{{"v":1,"state":{{"text":"{text}"}}}}"#)).unwrap();
+    vec![
+        debug("SessionKey", &key()),
+        error("InvalidSessionKeyError", &too_long),
+        debug("Committed", &Committed::NewValue(key(), end, Older::none())),
+        debug("Rotated", &Rotated::Rotated(key(), end, Older::none())),
+        debug("Record", &record),
+        debug("Opened", &Opened::Live(record)),
+    ]
+}
+
+/// Records that cannot be read.
+fn records(text: &str) -> Vec<Row> {
+    let broken = [format!("[{text}"), format!(r#"{{"v":2,"a":"{text}"}}"#)];
+    let row = |text| error("DecodeError", &Record::decode(text).unwrap_err());
+    broken.into_iter().map(row).collect()
+}
+
+async fn errors(text: &str) -> Vec<Row> {
+    let no_key = secret_key::parse(&format!("no key: {text}")).err();
+    vec![
+        error("SecretKeyError", &no_key.unwrap()),
+        error("SaveError", &SaveError::Other(Gone.into())),
+        error("UpdateError", &UpdateError::Other(Contended.into())),
+        error("CommitError", &CommitError::Other(OutcomeUnknown.into())),
+        error("Gone", &Gone),
+        error("Contended", &Contended),
+        error("OutcomeUnknown", &OutcomeUnknown),
+        error("StateTooLarge", &too_large(text).await),
+        error("ConfigError", &ConfigError::Ttl),
+    ]
+}
+
+/// How a store refuses a state that grows too large.
+async fn too_large(text: &str) -> StateTooLarge {
+    let state = HashMap::from([("text".to_owned(), format!("\"{}\"", text.repeat(1 << 20)))]);
+    let saved = MemorySessionStore::new().save(state, &Duration::HOUR).await;
+    match saved {
+        Err(SaveError::Other(error)) => *error.downcast_ref().unwrap(),
+        other => panic!("{}", other.is_ok()),
+    }
+}
+
+fn settings() -> Vec<Row> {
+    let lifecycle: SessionLifecycle = BrowserSession::default().into();
+    vec![
+        debug("OldCookie", &OldCookie::named("id")),
+        debug("SystemClock", &SystemClock),
+        debug("ManualClock", &ManualClock::new()),
+        debug("CookieContentSecurity", &CookieContentSecurity::Private),
+        debug("OnLoadError", &OnLoadError::Anonymous),
+        debug("WireFormat", &WireFormat::V1),
+        debug("SessionLifecycle", &lifecycle),
+        debug("BrowserSession", &BrowserSession::default()),
+        debug("PersistentSession", &PersistentSession::default()),
+        debug("TtlExtensionPolicy", &TtlExtensionPolicy::OnEveryRequest),
+        debug("SessionPolicy", &SessionPolicy::aal1()),
+    ]
+}
+
+/// Shows what passes between the middleware and a store.
+struct Peek {
+    inner: MemorySessionStore,
+    seen: Arc<Mutex<Vec<Row>>>,
+}
+
+impl Peek {
+    fn show(&self, name: &'static str, value: &dyn Debug) {
+        self.seen.lock().unwrap().push(debug(name, value));
+    }
+}
+
+type State = HashMap<String, String>;
+
+impl SessionStore for Peek {
+    async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
+        self.inner.load(key).await
+    }
+
+    async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
+        self.inner.save(state, ttl).await
+    }
+
+    async fn update(
+        &self,
+        key: SessionKey,
+        state: State,
+        ttl: &Duration,
+    ) -> Result<SessionKey, UpdateError> {
+        self.inner.update(key, state, ttl).await
+    }
+
+    async fn update_ttl(&self, key: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
+        self.inner.update_ttl(key, ttl).await
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
+        self.inner.delete(key).await
+    }
+
+    async fn open(&self, key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
+        let opened = self.inner.open(key, terms).await;
+        self.show("SessionKey", key);
+        self.show("Terms", terms);
+        self.show("Opened", &opened);
+        opened
+    }
+
+    async fn create(
+        &self,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<(SessionKey, End), CommitError> {
+        self.show("Changes", changes);
+        let created = self.inner.create(changes, terms).await;
+        self.show("End", &created);
+        created
+    }
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<Committed, CommitError> {
+        self.show("Changes", changes);
+        self.show("Record", &base);
+        let committed = self.inner.commit(key, base, changes, terms).await;
+        self.show("Committed", &committed);
+        committed
+    }
+
+    async fn rotate(
+        &self,
+        key: &SessionKey,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<Rotated, CommitError> {
+        self.show("Changes", changes);
+        let rotated = self.inner.rotate(key, base, changes, terms).await;
+        self.show("Rotated", &rotated);
+        rotated
+    }
+}

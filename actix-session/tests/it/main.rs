@@ -1,0 +1,41 @@
+//! The integration tests: one program, a module a topic.
+//!
+//! A function that no test calls is dead code, hence an error of the lints: this is how a generic
+//! test that no list names is found.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed, and what it prints is for whoever looks"
+)]
+
+mod attacks;
+mod compatibility;
+mod concurrency;
+mod cookies;
+mod expiry;
+mod five_methods;
+mod forwarding;
+mod histories;
+mod logout;
+mod purge;
+mod redis_actor;
+mod redis_cluster;
+mod redis_conn;
+mod redis_expiry;
+mod redis_faults;
+mod redis_lost_answers;
+mod redis_pool;
+mod redis_round_trips;
+mod redis_sentinel;
+mod redis_soak;
+mod renewals;
+mod revocation;
+mod session_handle;
+mod several_middlewares;
+mod sql_contention;
+mod sql_faults;
+mod sql_stores;
+mod sql_tables;
+mod support;
+mod without_response;

@@ -1,0 +1,223 @@
+//! A real cluster: keys in slots, failover, and slots on the move.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use actix_session::{Session, storage::RedisSessionStore};
+use servers::{RedisCluster, resp::lines_of};
+
+use crate::support::{Browser, aside, count, load::Load};
+
+/// Every name in the cluster, on whichever master it is.
+fn names(cluster: &mut RedisCluster) -> BTreeSet<String> {
+    let ports: Vec<u16> = cluster.nodes().iter().map(|node| node.port()).collect();
+    let mut names = BTreeSet::new();
+    for port in ports {
+        let told = lines_of(port, "KEYS *").unwrap();
+        names.extend(told.into_iter().skip(2).step_by(2));
+    }
+    names
+}
+
+fn slot(cluster: &mut RedisCluster, name: &str) -> u16 {
+    let port = cluster.nodes()[0].port();
+    let told = lines_of(port, &format!("CLUSTER KEYSLOT {name}")).unwrap();
+    told[0][1..].parse().unwrap()
+}
+
+async fn does_everything(store: RedisSessionStore, name: &str) {
+    let browser = Browser::with(store).await;
+    for n in 1..40 {
+        browser.visit(count).await.assert_ok();
+        assert_eq!(browser.number("n").await, Some(n), "{name}");
+        let (old, late) = (browser.fork(), browser.begin().await);
+        browser.visit(Session::renew).await.assert_sets_cookie();
+        // A commit in flight is forwarded, and the old key opens nothing.
+        late.insert("late", n).unwrap();
+        late.finish().await.assert_ok().assert_no_cookie();
+        assert!(old.is_nobody().await, "{name}");
+        assert_eq!(browser.number("late").await, Some(n), "{name}");
+    }
+    // An ending follows the mark too.
+    let old = browser.fork();
+    browser
+        .visit(|s| s.login("user-42").unwrap())
+        .await
+        .assert_sets_cookie();
+    old.visit(Session::purge)
+        .await
+        .assert_ok()
+        .assert_removes_cookie();
+    assert!(browser.is_nobody().await, "{name}");
+}
+
+#[actix_web::test]
+async fn sessions_live_in_every_slot_under_every_kind_of_name() {
+    let mut cluster = RedisCluster::start().unwrap();
+    let urls = cluster.urls();
+    let list = urls.join(",").replace("redis://", "");
+    let build = async |builder: actix_session::storage::RedisSessionStoreBuilder| {
+        builder.build().await.unwrap()
+    };
+    let by_url = RedisSessionStore::builder(format!("redis+cluster://{list}"));
+    does_everything(build(by_url).await, "plain").await;
+    let one_node = RedisSessionStore::builder_cluster([urls[4].clone()]);
+    does_everything(build(one_node.key_prefix("shop:")).await, "prefix").await;
+    let builder = || RedisSessionStore::builder_cluster(urls.clone());
+    let tagged = builder().cache_keygen(|key| format!("s:{{{key}}}:x"));
+    does_everything(build(tagged).await, "tagged").await;
+    let one_slot = builder().cache_keygen(|key| format!("{{shop}}:{key}"));
+    does_everything(build(one_slot).await, "one slot").await;
+    // Two steps a renewal: the key cannot be drawn for a slot.
+    does_everything(build(builder().hashed_keys()).await, "hashed").await;
+    // Nothing but marks is left: neither a record, nor half of a renewal.
+    let left = names(&mut cluster);
+    assert!(left.iter().all(|name| name.ends_with(":moved")), "{left:?}");
+}
+
+#[actix_web::test]
+async fn a_renewed_record_lies_in_the_old_ones_slot() {
+    let mut cluster = RedisCluster::start().unwrap();
+    let store = RedisSessionStore::builder_cluster(cluster.urls())
+        .build()
+        .await
+        .unwrap();
+    for _ in 0..10 {
+        let browser = Browser::with(store.clone()).await;
+        browser.visit(count).await.assert_sets_cookie();
+        let before = names(&mut cluster);
+        browser.visit(Session::renew).await.assert_sets_cookie();
+        let after = names(&mut cluster);
+        let gone: Vec<&String> = before.difference(&after).collect();
+        let new: Vec<&String> = after.difference(&before).collect();
+        assert_eq!((gone.len(), new.len()), (1, 2), "{gone:?} {new:?}");
+        let wanted = slot(&mut cluster, gone[0]);
+        for name in new {
+            assert_eq!(slot(&mut cluster, name), wanted);
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_renewal_in_two_steps_leaves_nothing_when_it_comes_too_late() {
+    let mut cluster = RedisCluster::start().unwrap();
+    let builder = RedisSessionStore::builder_cluster(cluster.urls()).hashed_keys();
+    let browser = Browser::with(builder.build().await.unwrap()).await;
+    browser.visit(count).await.assert_sets_cookie();
+    let (late, other) = (browser.begin().await, browser.fork());
+    late.renew();
+    other.visit(Session::purge).await.assert_removes_cookie();
+    late.finish().await.assert_ok().assert_no_cookie();
+    assert_eq!(names(&mut cluster), BTreeSet::new());
+    // Against a commit of somebody else it is merged, and there is one record.
+    browser.forget();
+    browser.visit(count).await.assert_sets_cookie();
+    let (late, other) = (browser.begin().await, browser.fork());
+    other
+        .visit(|s| s.insert("beside", 1).unwrap())
+        .await
+        .assert_ok();
+    late.renew();
+    late.finish().await.assert_ok().assert_sets_cookie();
+    assert_eq!(browser.number("beside").await, Some(1));
+    assert_eq!(names(&mut cluster).len(), 2, "a record and a mark");
+}
+
+#[actix_web::test]
+async fn names_with_odd_braces_are_refused() {
+    let mut cluster = RedisCluster::start().unwrap();
+    let urls = cluster.urls();
+    for form in [
+        |key: &str| format!("a}}{key}"),
+        |key: &str| format!("{{}}{key}"),
+    ] {
+        let builder = RedisSessionStore::builder_cluster(urls.clone()).cache_keygen(form);
+        let told = builder.build().await.unwrap_err().to_string();
+        assert!(told.contains("braces"), "{told}");
+    }
+    assert_eq!(names(&mut cluster), BTreeSet::new());
+}
+
+#[actix_web::test]
+async fn a_failover_that_is_asked_for_loses_nothing() {
+    let mut cluster = RedisCluster::start().unwrap();
+    let store = RedisSessionStore::builder_cluster(cluster.urls())
+        .build()
+        .await
+        .unwrap();
+    let load = Load::start(store).await;
+    load.works_for(200).await;
+    for replica in 3..6 {
+        cluster = aside(move || {
+            cluster.fail_over(replica).unwrap();
+            cluster
+        })
+        .await;
+        load.works_for(200).await;
+    }
+    load.stop().await.assert_whole();
+    assert_eq!(cluster.owner(0, 1).unwrap(), 3);
+}
+
+#[actix_web::test]
+async fn a_master_that_is_killed_is_replaced_and_requests_work_again() {
+    let mut cluster = RedisCluster::start().unwrap();
+    let store = RedisSessionStore::builder_cluster(cluster.urls())
+        .build()
+        .await
+        .unwrap();
+    let load = Load::start(store).await;
+    load.works_for(200).await;
+    cluster.nodes()[0].kill();
+    load.fails().await;
+    let cluster = aside(move || {
+        let started = std::time::Instant::now();
+        while cluster.owner(0, 1).ok() != Some(3) {
+            assert!(started.elapsed() < Duration::from_secs(30), "no failover");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        cluster
+    })
+    .await;
+    // What the dead master had acknowledged and not passed on may be lost; what comes now is not.
+    load.works_for(400).await;
+    let report = load.stop().await;
+    assert_eq!(report.panics, 0, "{report:?}");
+    let store = RedisSessionStore::builder_cluster(cluster.urls()).lazy_connect();
+    does_everything(store.build().await.unwrap(), "after the failover").await;
+}
+
+#[actix_web::test]
+async fn slots_on_the_move_lose_nothing() {
+    let mut cluster = RedisCluster::start().unwrap();
+    let one_slot = RedisSessionStore::builder_cluster(cluster.urls())
+        .cache_keygen(|key| format!("{{shop}}:{key}"));
+    let store = one_slot.build().await.unwrap();
+    let moving = slot(&mut cluster, "{shop}");
+    let browser = Browser::with(store.clone()).await;
+    browser.visit(count).await.assert_sets_cookie();
+    let load = Load::start(store).await;
+    load.works_for(100).await;
+    for _ in 0..3 {
+        let from = cluster.owner(moving, 0).unwrap();
+        let to = (from + 1) % 3;
+        cluster.begin_moving(moving, from, to).unwrap();
+        // The record is at the old owner, its mark would be at the new one: reads and commits go on.
+        browser.visit(count).await.assert_ok();
+        cluster = aside(move || {
+            cluster.move_keys(moving, from, to).unwrap();
+            cluster
+        })
+        .await;
+        // It has gone ahead of its slot.
+        browser.visit(count).await.assert_ok();
+        cluster = aside(move || {
+            cluster.move_keys(moving, from, to).unwrap();
+            cluster.end_moving(moving, from, to).unwrap();
+            cluster
+        })
+        .await;
+        load.works_for(100).await;
+    }
+    load.stop().await.assert_whole();
+    assert_eq!(browser.number("n").await, Some(7));
+}

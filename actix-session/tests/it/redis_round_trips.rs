@@ -1,0 +1,86 @@
+//! What a request costs in commands.
+
+use actix_session::{
+    Session,
+    config::{BrowserSession, PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy},
+    storage::RedisSessionStore,
+};
+use servers::RedisServer;
+
+use crate::support::{Browser, Proxy, Redis, TestStore, count, fill};
+
+/// Whoever counts round trips counts what a request sends after the server knows the scripts.
+async fn counted(
+    lifecycle: impl FnOnce(
+        SessionMiddlewareBuilder<RedisSessionStore>,
+    ) -> SessionMiddlewareBuilder<RedisSessionStore>,
+) -> (RedisServer, Proxy, Redis, Browser) {
+    let server = RedisServer::start().unwrap();
+    let proxy = Proxy::before_redis(server.port());
+    let tested = Redis::through(&proxy.redis_url(), &server.url()).await;
+    let browser = tested.browser_of(lifecycle(tested.middleware())).await;
+    fill(&browser).await;
+    browser.visit(count).await.assert_ok();
+    browser.visit(Session::renew).await.assert_ok();
+    browser.fork().visit(Session::purge).await.assert_ok();
+    browser.forget();
+    proxy.commands();
+    (server, proxy, tested, browser)
+}
+
+#[actix_web::test]
+async fn how_many_round_trips_a_request_takes() {
+    let (_server, proxy, tested, browser) = counted(|builder| builder).await;
+    let trips = async |act: &dyn Fn(&Session)| {
+        browser.visit(|s| act(s)).await.assert_ok();
+        proxy.commands()
+    };
+    assert_eq!(trips(&|_| ()).await, [""; 0], "anonymous");
+    assert_eq!(trips(&|s| s.renew()).await, [""; 0], "anonymous");
+    for junk in ["id=garbage", "id=", "other=1"] {
+        browser.visit_as(&[junk], |_| ()).await.assert_ok();
+        browser.visit_as(&[junk], Session::purge).await.assert_ok();
+        assert_eq!(proxy.commands(), [""; 0], "{junk}");
+    }
+    assert_eq!(trips(&|s| s.insert("a", 1).unwrap()).await, ["SET"]);
+    assert_eq!(trips(&|_| ()).await, ["GET"]);
+    assert_eq!(
+        trips(&|s| s.insert("a", 1).unwrap()).await,
+        ["GET"],
+        "equal"
+    );
+    assert_eq!(
+        trips(&|s| s.insert("a", 2).unwrap()).await,
+        ["GET", "EVALSHA"]
+    );
+    assert_eq!(trips(&count).await, ["GET", "EVALSHA"]);
+    assert_eq!(trips(&|s| s.renew()).await, ["GET", "EVALSHA"]);
+    assert_eq!(
+        trips(&|s| s.login("user-42").unwrap()).await,
+        ["GET", "EVALSHA"]
+    );
+    assert_eq!(trips(&|s| s.purge()).await, ["GET", "EVALSHA"]);
+    tested.dump().await.assert_no_record();
+}
+
+#[actix_web::test]
+async fn how_many_round_trips_an_extension_takes() {
+    let every = TtlExtensionPolicy::OnEveryRequest;
+    let lifecycle = BrowserSession::default().state_ttl_extension_policy(every.clone());
+    let (_server, proxy, _, browser) = counted(|b| b.session_lifecycle(lifecycle)).await;
+    fill(&browser).await;
+    proxy.commands();
+    browser.visit(|_| ()).await.assert_ok().assert_no_cookie();
+    assert_eq!(proxy.commands(), ["EVALSHA"]);
+    browser.visit(count).await.assert_ok();
+    assert_eq!(proxy.commands(), ["EVALSHA", "EVALSHA"]);
+
+    let lifecycle = PersistentSession::default().session_ttl_extension_policy(every);
+    let (_server, proxy, _, browser) = counted(|b| b.session_lifecycle(lifecycle)).await;
+    fill(&browser).await;
+    proxy.commands();
+    browser.visit(|_| ()).await.assert_ok().assert_sets_cookie();
+    assert_eq!(proxy.commands(), ["EVALSHA", "EVALSHA"]);
+    browser.visit(count).await.assert_ok().assert_sets_cookie();
+    assert_eq!(proxy.commands(), ["EVALSHA", "EVALSHA"]);
+}

@@ -1,0 +1,128 @@
+//! Two session middlewares in one application.
+
+use actix_session::{
+    Session, SessionExt as _, SessionMiddleware, config::CookieContentSecurity,
+    storage::MemorySessionStore,
+};
+use actix_web::{
+    App, Error,
+    body::MessageBody,
+    dev::{ServiceRequest, ServiceResponse},
+    middleware::{Next, from_fn},
+    test::init_service,
+    web,
+};
+
+use crate::support::{Browser, Dump, Site, TestStore, expected, on_each_store, stop};
+
+on_each_store! {
+    two_nested_middlewares_never_mix,
+    two_middlewares_side_by_side_never_mix,
+    a_value_of_another_cookie_does_not_open,
+}
+
+/// Between two middlewares: writes to the outer session before the handler and after it.
+async fn between(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let outer = req.get_session();
+    outer.insert("on-the-way-in", 1)?;
+    let response = next.call(req).await?;
+    let again = response.request().get_session();
+    again.insert("on-the-way-out", outer.entries().len())?;
+    Ok(response)
+}
+
+async fn two_nested_middlewares_never_mix(tested: impl TestStore) {
+    let outer = MemorySessionStore::new();
+    let builder = SessionMiddleware::builder(outer.clone(), tested.key().clone());
+    let app = App::new()
+        .wrap(tested.middleware().cookie_name("inner".to_owned()).build())
+        .wrap(from_fn(between))
+        .wrap(builder.cookie_name("outer".to_owned()).build())
+        .default_service(web::to(stop));
+    let browser = Browser::new(Site::of(init_service(app).await));
+    for round in 1..=2_usize {
+        let secret = |s: &Session| {
+            assert!(!s.contains_key("on-the-way-in"));
+            assert_eq!(s.entries().len(), round - 1);
+            s.insert(format!("secret-{round}"), round).unwrap();
+        };
+        let answer = browser.visit(secret).await;
+        answer.assert_ok();
+        assert_eq!(answer.cookies().len(), if round == 1 { 2 } else { 0 });
+        let inner = tested.dump().await.only();
+        assert_eq!(inner.len(), round, "{inner:?}");
+        assert!(inner.keys().all(|name| name.starts_with("secret-")));
+        let outer = Dump(outer.dump()).only();
+        let own: Vec<&str> = outer.keys().map(String::as_str).collect();
+        assert_eq!(own, ["on-the-way-in", "on-the-way-out"]);
+    }
+    // One that ends does not end the other.
+    let answer = browser.visit(Session::purge).await;
+    answer.assert_removes_cookie();
+    tested.dump().await.assert_no_record();
+    assert_eq!(outer.len(), 1);
+}
+
+async fn two_middlewares_side_by_side_never_mix(tested: impl TestStore) {
+    let scope = |name: &str| {
+        let builder = tested.middleware().cookie_name(name.to_owned());
+        web::scope(&format!("/{name}"))
+            .wrap(builder.build())
+            .default_service(web::to(stop))
+    };
+    let app = App::new().service(scope("shop")).service(scope("admin"));
+    let browser = Browser::new(Site::of(init_service(app).await));
+    for name in ["shop", "admin"] {
+        let write = |s: &Session| s.insert(name, 1).unwrap();
+        browser
+            .visit_path(&format!("/{name}/"), write)
+            .await
+            .assert_sets_cookie();
+    }
+    for (name, other) in [("shop", "admin"), ("admin", "shop")] {
+        let read = |s: &Session| assert!(s.contains_key(name) && !s.contains_key(other));
+        browser
+            .visit_path(&format!("/{name}/"), read)
+            .await
+            .assert_ok();
+    }
+    let records = tested.dump().await.records();
+    assert_eq!(records.len(), 2);
+    assert!(
+        records.iter().all(|record| record.len() == 1),
+        "{records:?}"
+    );
+    let answer = browser.visit_path("/admin/", Session::purge).await;
+    assert_eq!(
+        answer.assert_removes_cookie().cookie().unwrap().name(),
+        "admin"
+    );
+    assert_eq!(tested.dump().await.only(), expected(&[("shop", "1")]));
+}
+
+async fn a_value_of_another_cookie_does_not_open(tested: impl TestStore) {
+    for security in [
+        CookieContentSecurity::Private,
+        CookieContentSecurity::Signed,
+    ] {
+        let named = async |name: &str| {
+            let builder = tested
+                .middleware()
+                .cookie_name(name.to_owned())
+                .cookie_content_security(security);
+            tested.browser_of(builder).await
+        };
+        let (shop, admin) = (named("shop").await, named("admin").await);
+        shop.visit(|s| s.insert("a", 1).unwrap()).await;
+        let value = shop.cookie("shop").unwrap();
+        let pair = [format!("admin={value}")];
+        let answer = admin.visit_as(&pair, |s| assert!(s.is_empty())).await;
+        answer.assert_ok();
+        let pair = [format!("shop={value}")];
+        let answer = shop.visit_as(&pair, |s| assert!(!s.is_empty())).await;
+        answer.assert_ok();
+    }
+}

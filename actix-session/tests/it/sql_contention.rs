@@ -1,0 +1,160 @@
+//! Databases that are full, locked, or refuse what meets something else.
+
+use std::time::Duration;
+
+use actix_session::{
+    config::{PersistentSession, TtlExtensionPolicy},
+    storage::{MySqlSessionStore, PostgresSessionStore, SessionStore, SqliteSessionStore},
+};
+use futures_util::future::join_all;
+use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions};
+
+use crate::support::{
+    Flight, MySql, Postgres, SqlTestStore, Sqlite, TestStore, count, fill_store, guest,
+    on_each_database,
+};
+
+macro_rules! full_pool {
+    ($tested:ident, $store:ident) => {
+        let store = $store::builder($tested.url())
+            .table(&$tested.table)
+            .clock($tested.clock().clone())
+            .max_connections(1)
+            .connect_timeout(Duration::from_millis(100))
+            .build()
+            .await
+            .unwrap();
+        let key = fill_store(&store, 0).await;
+        let held = store.pool().acquire().await.unwrap();
+        assert!(store.load(&key).await.is_err(), "nobody waits for ever");
+        drop(held);
+        let mut found = store.load(&key).await;
+        // The pool takes a connection back in a task of its own.
+        while found.is_err() {
+            found = store.load(&key).await;
+        }
+        assert!(found.unwrap().is_some());
+    };
+}
+
+on_each_database!(a_full_pool_is_an_error_in_time, full_pool);
+
+/// 32 requests count on one session, through four stores.
+macro_rules! adds_up {
+    ($tested:ident, $stores:expr) => {
+        let browser = guest(&$tested).await;
+        let mut flights = Vec::new();
+        for store in $stores {
+            let middleware =
+                actix_session::SessionMiddleware::builder(store, $tested.key().clone())
+                    .clock($tested.clock().clone());
+            let other = $tested.browser_of(middleware).await;
+            let other = browser.at(other.site.clone());
+            flights.extend(join_all((0..8).map(|_| other.begin())).await);
+        }
+        flights.iter().for_each(|flight| count(flight));
+        for answer in join_all(flights.into_iter().map(Flight::finish)).await {
+            answer.assert_ok();
+        }
+        assert_eq!(browser.number("n").await, Some(32));
+    };
+}
+
+#[actix_web::test]
+async fn four_processes_on_one_sqlite_file_lose_nothing() {
+    let tested = Sqlite::start().await;
+    let mut stores = Vec::new();
+    for _ in 0..4 {
+        stores.push(tested.builder(tested.url()).build().await.unwrap());
+    }
+    adds_up!(tested, stores);
+}
+
+/// Stores on one table, one an isolation level.
+macro_rules! isolated {
+    ($tested:ident, $store:ident, $pool:ident, $set:literal) => {{
+        let mut stores = Vec::new();
+        for level in [
+            "SERIALIZABLE",
+            "REPEATABLE READ",
+            "SERIALIZABLE",
+            "READ COMMITTED",
+        ] {
+            let pool = $pool::new().after_connect(move |connection, _| {
+                Box::pin(async move {
+                    let set = format!($set, level);
+                    sqlx::query(&set).execute(connection).await.map(drop)
+                })
+            });
+            let pool = pool.connect($tested.url()).await.unwrap();
+            let builder = $store::builder_from_pool(pool).table(&$tested.table);
+            stores.push(
+                builder
+                    .clock($tested.clock().clone())
+                    .build()
+                    .await
+                    .unwrap(),
+            );
+        }
+        stores
+    }};
+}
+
+#[actix_web::test]
+async fn serialization_failures_stay_unseen() {
+    let tested = Postgres::start().await;
+    let set = isolated!(
+        tested,
+        PostgresSessionStore,
+        PgPoolOptions,
+        "SET default_transaction_isolation = '{}'"
+    );
+    adds_up!(tested, set);
+    let tested = MySql::start().await;
+    let set = isolated!(
+        tested,
+        MySqlSessionStore,
+        MySqlPoolOptions,
+        "SET SESSION TRANSACTION ISOLATION LEVEL {}"
+    );
+    adds_up!(tested, set);
+}
+
+#[actix_web::test]
+async fn a_locked_file_is_read_and_not_written() {
+    let tested = Sqlite::start().await;
+    let lifecycle = PersistentSession::default()
+        .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+    let limit = Duration::from_millis(20);
+    let store = tested
+        .builder(tested.url())
+        .command_timeout(limit)
+        .build()
+        .await
+        .unwrap();
+    let middleware = actix_session::SessionMiddleware::builder(store, tested.key().clone())
+        .clock(tested.clock().clone())
+        .commit_budget(Duration::from_millis(200))
+        .session_lifecycle(lifecycle);
+    let browser = tested.browser_of(middleware).await;
+    browser
+        .visit(|s| s.insert("a", 1).unwrap())
+        .await
+        .assert_ok();
+    let other = tested.store();
+    let mut lock = other.pool().acquire().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    // It cannot be extended, and that is no reason to fail.
+    assert_eq!(browser.number("a").await, Some(1));
+    let answer = browser.visit(|s| s.insert("b", 2).unwrap()).await;
+    assert!(answer.status.is_server_error(), "{answer:?}");
+    sqlx::query("ROLLBACK").execute(&mut *lock).await.unwrap();
+    browser
+        .visit(|s| s.insert("b", 3).unwrap())
+        .await
+        .assert_ok();
+    assert_eq!(browser.number("b").await, Some(3));
+}

@@ -1,0 +1,257 @@
+//! What is the SQL stores' own: rows, time, the table, the sweeper.
+
+use std::{collections::HashMap, time::Duration};
+
+use actix_session::{
+    Session,
+    config::{PersistentSession, TtlExtensionPolicy},
+    storage::{SessionKey, SessionStore},
+    testing::ManualClock,
+};
+use actix_web::{cookie::time, rt};
+use futures_util::future::join_all;
+
+use crate::support::{
+    Flight, SqlTestStore, TestStore, count, expected, fill_store, guest, on_each_database, on_store,
+};
+
+macro_rules! on_each_sql_store {
+    ($($test:ident),+ $(,)?) => {
+        on_store!(on_sqlite Sqlite: $($test)+);
+        on_store!(on_postgres Postgres: $($test)+);
+        on_store!(on_mysql MySql: $($test)+);
+    };
+}
+
+on_each_sql_store! {
+    a_row_past_its_end_is_there_and_nobody_sees_it,
+    a_dump_holds_nothing_that_opens_a_session,
+    rows_that_cannot_be_read_stay_as_they_are,
+    marks_that_cannot_be_read_lead_nowhere,
+    an_extension_keeps_to_the_sessions_own_ttl_and_end,
+    rows_written_by_hand_are_compared_as_a_whole,
+    the_principal_has_a_column,
+    servers_whose_clocks_differ,
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+async fn a_row_past_its_end_is_there_and_nobody_sees_it(tested: impl SqlTestStore) {
+    let browser = guest(&tested).await;
+    let flight = browser.begin().await;
+    flight.insert("late", 1).unwrap();
+    tested.clock().advance(25 * HOUR);
+    let before = tested.dump().await;
+    assert_eq!(before.records().len(), 1, "nobody has swept");
+    assert!(browser.is_nobody().await);
+    flight.finish().await.assert_ok().assert_no_cookie();
+    assert_eq!(tested.dump().await, before, "what is over is not written");
+}
+
+async fn a_dump_holds_nothing_that_opens_a_session(tested: impl SqlTestStore) {
+    let browser = guest(&tested).await;
+    let login = |s: &Session| s.login("ferris").unwrap();
+    browser.visit(login).await.assert_ok().assert_sets_cookie();
+    let state = HashMap::from([("n".to_owned(), "1".to_owned())]);
+    let ttl = time::Duration::hours(1);
+    let store = tested.store();
+    let key = store.save(state.clone(), &ttl).await.unwrap();
+    let dump = tested.dump().await;
+    assert_eq!((dump.records().len(), dump.marks()), (2, 1));
+    for (name, text) in &dump.0 {
+        assert!(!name.contains(key.as_ref()) && !text.contains(key.as_ref()));
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
+        for word in words.chain([name.as_str()]).filter(|word| !word.is_empty()) {
+            let tried = SessionKey::try_from(word.to_owned()).unwrap();
+            assert!(store.load(&tried).await.unwrap().is_none(), "{word}");
+        }
+    }
+    assert_eq!(store.load(&key).await.unwrap().unwrap()["n"], "1");
+}
+
+async fn rows_that_cannot_be_read_stay_as_they_are(tested: impl SqlTestStore) {
+    for state in [
+        "NULL",
+        "'garbage'",
+        "''",
+        r#"'{"v":2,"state":{"a":1}}'"#,
+        r#"'{"v":1,"state":[]}'"#,
+    ] {
+        let browser = guest(&tested).await;
+        let flight = browser.begin().await;
+        tested
+            .execute(&format!("UPDATE {{t}} SET state = {state}"))
+            .await;
+        let before = tested.dump().await;
+        assert!(browser.is_nobody().await, "{state}");
+        flight.insert("b", 2).unwrap();
+        // A commit that meets what it cannot read is an error and changes nothing.
+        flight.finish().await.assert_opaque();
+        assert_eq!(tested.dump().await, before, "{state}");
+        let old = browser.fork();
+        let write = |s: &Session| s.insert("c", 3).unwrap();
+        browser.visit(write).await.assert_ok().assert_sets_cookie();
+        let dump = tested.dump().await;
+        assert_eq!(dump.0.len(), 2, "{state}");
+        assert!(dump.0.contains(&before.0[0]), "{state}");
+        // Ending works undecoded.
+        old.visit(Session::purge)
+            .await
+            .assert_ok()
+            .assert_removes_cookie();
+        assert_eq!(
+            tested.dump().await.only(),
+            expected(&[("c", "3")]),
+            "{state}"
+        );
+        browser.visit(Session::purge).await.assert_ok();
+        assert!(tested.dump().await.0.is_empty());
+    }
+}
+
+async fn marks_that_cannot_be_read_lead_nowhere(tested: impl SqlTestStore) {
+    let browser = guest(&tested).await;
+    let old = browser.fork();
+    let flight = old.begin().await;
+    browser.visit(Session::renew).await.assert_ok();
+    let changed = "UPDATE {t} SET moved_flag = NULL, moved_at = NULL WHERE moved_to IS NOT NULL";
+    assert_eq!(tested.execute(changed).await, 1);
+    flight.insert("b", 2).unwrap();
+    flight.finish().await.assert_ok().assert_no_cookie();
+    assert!(old.is_nobody().await);
+    assert_eq!(browser.number("a").await, Some(1));
+    assert_eq!(browser.number("b").await, None);
+}
+
+async fn an_extension_keeps_to_the_sessions_own_ttl_and_end(tested: impl SqlTestStore) {
+    let lifecycle = PersistentSession::default()
+        .session_ttl(time::Duration::hours(2))
+        .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+    let middleware = tested
+        .middleware()
+        .session_lifecycle(lifecycle)
+        .absolute_timeout(time::Duration::hours(4));
+    let browser = tested.browser_of(middleware).await;
+    let began = millis(tested.clock());
+    browser
+        .visit(|s| s.insert("a", 1).unwrap())
+        .await
+        .assert_ok();
+    let hours = |n: i64| n * 3_600_000;
+    let end = async || tested.number("SELECT expires FROM {t}").await - began;
+    assert_eq!(end().await, hours(2));
+    tested.clock().advance(HOUR);
+    browser.visit(|_| {}).await.assert_ok();
+    assert_eq!(end().await, hours(3), "the policy's TTL");
+    browser
+        .visit(|s| s.set_ttl(time::Duration::minutes(90)))
+        .await
+        .assert_ok();
+    tested.clock().advance(HOUR);
+    browser.visit(|_| {}).await.assert_ok();
+    assert_eq!(end().await, hours(3) + hours(1) / 2, "its own TTL");
+    tested.clock().advance(HOUR);
+    browser.visit(|_| {}).await.assert_ok();
+    assert_eq!(end().await, hours(4), "its absolute end");
+    assert_eq!(browser.number("a").await, Some(1));
+    tested.clock().advance(HOUR);
+    assert!(browser.is_nobody().await);
+}
+
+fn millis(clock: &ManualClock) -> i64 {
+    use actix_session::Clock as _;
+    crate::support::millis(clock.now()).try_into().unwrap()
+}
+
+async fn rows_written_by_hand_are_compared_as_a_whole(tested: impl SqlTestStore) {
+    let browser = guest(&tested).await;
+    for revision in ["NULL", "17"] {
+        let by_hand = format!("UPDATE {{t}} SET revision = {revision}");
+        tested.execute(&by_hand).await;
+        let flights = join_all((0..8).map(|_| browser.begin())).await;
+        flights.iter().for_each(|flight| count(flight));
+        for answer in join_all(flights.into_iter().map(Flight::finish)).await {
+            answer.assert_ok();
+        }
+        tested.execute(&by_hand).await;
+        browser
+            .visit(Session::renew)
+            .await
+            .assert_ok()
+            .assert_sets_cookie();
+    }
+    assert_eq!(
+        tested.dump().await.only(),
+        expected(&[("a", "1"), ("n", "16")])
+    );
+}
+
+async fn the_principal_has_a_column(tested: impl SqlTestStore) {
+    let browser = guest(&tested).await;
+    let logged_in = "SELECT COUNT(*) FROM {t} WHERE principal IS NOT NULL";
+    assert_eq!(tested.number(logged_in).await, 0);
+    browser
+        .visit(|s| s.login("ferris").unwrap())
+        .await
+        .assert_ok();
+    let ferris = "SELECT COUNT(*) FROM {t} WHERE principal = 'ferris' AND moved_to IS NULL";
+    assert_eq!(tested.number(ferris).await, 1);
+    // Longer than any index takes, and with a character that PostgreSQL has none of.
+    let long = "x".repeat(1_000);
+    for principal in [long.as_str(), "a\0b"] {
+        browser
+            .visit(|s| s.login(principal).unwrap())
+            .await
+            .assert_ok();
+        assert_eq!(browser.principal().await.as_deref(), Some(principal));
+    }
+    browser.visit(Session::clear).await.assert_ok();
+    assert_eq!(tested.number(logged_in).await, 0, "the mark names nobody");
+}
+
+/// Each server compares with its own clock: a difference moves ends by as much, and no more.
+async fn servers_whose_clocks_differ(tested: impl SqlTestStore) {
+    let browser = guest(&tested).await;
+    let ahead = ManualClock::at({
+        use actix_session::Clock as _;
+        tested.clock().now() + HOUR
+    });
+    let other = tested
+        .browser_of(tested.middleware().clock(ahead.clone()))
+        .await;
+    let other = browser.at(other.site.clone());
+    assert_eq!(other.number("a").await, Some(1));
+    other.visit(|s| s.insert("b", 2).unwrap()).await.assert_ok();
+    // Written by the clock that is ahead: 25 hours for the one behind.
+    tested.clock().advance(24 * HOUR + HOUR / 2);
+    assert_eq!(browser.number("b").await, Some(2));
+    ahead.advance(24 * HOUR);
+    assert!(other.is_nobody().await);
+    assert_eq!(browser.number("a").await, Some(1), "nothing was deleted");
+}
+
+macro_rules! sweeps {
+    ($tested:ident, $store:ident) => {
+        let store = $tested.store();
+        let long = fill_store(&store, 23).await;
+        let browser = guest(&$tested).await;
+        browser.visit(Session::renew).await.assert_ok();
+        assert_eq!(store.sweep(100).await.unwrap(), 0);
+        $tested.clock().advance(2 * HOUR);
+        assert_eq!(store.sweep(10).await.unwrap(), 10, "a batch");
+        // Two servers, in turn where the database can say so.
+        let sweepers = [0, 1].map(|_| store.spawn_sweeper(Duration::from_millis(2), 5));
+        let rows = "SELECT COUNT(*) FROM {t}";
+        while $tested.number(rows).await > 2 || sweepers.iter().any(|s| s.runs() < 2) {
+            rt::time::sleep(Duration::from_millis(5)).await;
+        }
+        let swept: u64 = sweepers.iter().map(|sweeper| sweeper.swept()).sum();
+        assert_eq!(swept, 14, "13 sessions and the mark");
+        for sweeper in sweepers {
+            sweeper.stop().await;
+        }
+        assert!(store.load(&long).await.unwrap().is_some());
+        assert_eq!(browser.number("a").await, Some(1));
+    };
+}
+on_each_database!(the_sweeper_deletes_what_is_over_and_nothing_else, sweeps);

@@ -1,0 +1,138 @@
+//! How the table of an SQL store comes to be.
+
+use std::{env, process::Stdio};
+
+use actix_session::storage::{
+    AnySessionStore, MySqlSessionStore, PostgresSessionStore, SessionKey, SessionStore,
+    SqliteSessionStore,
+};
+use futures_util::future::join_all;
+
+use crate::support::{
+    MySql, Postgres, SqlTestStore, Sqlite, TestStore, alone, assert_passed, fill_store,
+    on_each_database, random_name,
+};
+
+macro_rules! migrates {
+    ($tested:ident, $store:ident) => {
+        let table = format!("new_{}", random_name());
+        let stores = (0..10).map(|_| $store::builder($tested.url()).table(&table).build());
+        let stores: Vec<$store> = join_all(stores)
+            .await
+            .into_iter()
+            .map(Result::unwrap)
+            .collect();
+        let again = stores.iter().map(|store| store.migrate());
+        join_all(again).await.into_iter().for_each(Result::unwrap);
+        let key = fill_store(&stores[0], 0).await;
+        assert!(stores[9].load(&key).await.unwrap().is_some());
+    };
+}
+
+on_each_database!(ten_servers_make_the_table_at_once, migrates);
+
+macro_rules! needs_table {
+    ($tested:ident, $store:ident) => {
+        let pool = $tested.store().pool().clone();
+        let store = $store::builder_from_pool(pool)
+            .table("nobody_has_made")
+            .build();
+        let store = store.await.unwrap();
+        let key = SessionKey::try_from("a".repeat(64)).unwrap();
+        let error = store.load(&key).await.unwrap_err();
+        let told = format!("{:?}", error);
+        assert!(told.contains("migrate"), "{told}");
+        for name in ["a\"; DROP TABLE x", "a`b", "", "ä"] {
+            let refused = $store::builder_from_pool($tested.store().pool().clone());
+            assert!(refused.table(name).build().await.is_err());
+        }
+    };
+}
+
+on_each_database!(
+    a_missing_table_is_told_and_a_strange_name_refused,
+    needs_table
+);
+
+macro_rules! in_schema {
+    ($tested:ident, $store:ident) => {
+        let builder = $store::builder($tested.url()).schema(format!("s_{}", random_name()));
+        let store = builder.build().await.unwrap();
+        let key = fill_store(&store, 0).await;
+        assert!(store.load(&key).await.unwrap().is_some());
+        assert_eq!(store.sweep(10).await.unwrap(), 0);
+        assert!(store.schema_sql().contains("CREATE TABLE IF NOT EXISTS"));
+    };
+}
+
+#[actix_web::test]
+async fn a_schema_is_made_with_the_table() {
+    let tested = Postgres::start().await;
+    in_schema!(tested, PostgresSessionStore);
+    let tested = MySql::start().await;
+    in_schema!(tested, MySqlSessionStore);
+}
+
+/// What the documentation shows is what runs.
+#[actix_web::test]
+async fn the_documented_sql_is_the_sql() {
+    let docs = include_str!("../../docs/stores-sql.md");
+    let (sqlite, postgres, mysql) = (
+        AnySql(Sqlite::start().await.store().schema_sql()),
+        AnySql(Postgres::start().await.store().schema_sql()),
+        AnySql(MySql::start().await.store().schema_sql()),
+    );
+    for AnySql(sql) in [sqlite, postgres, mysql] {
+        let table = sql
+            .split('"')
+            .chain(sql.split('`'))
+            .find(|part| part.starts_with("test_"));
+        let sql = sql.replace(table.unwrap(), "actix_sessions");
+        assert!(docs.contains(&sql), "docs/stores-sql.md lacks:\n{sql}");
+    }
+}
+
+struct AnySql(String);
+
+const URL: &str = "SQL_TABLES_MIGRATE";
+
+/// What each of ten processes runs; by itself it makes a table of its own.
+#[actix_web::test]
+async fn one_process_makes_the_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = format!("sqlite://{}/own.sqlite3", folder.path().display());
+    let url = env::var(URL).unwrap_or(own);
+    let store = AnySessionStore::new(&url).await.unwrap();
+    let key = fill_store(&store, 0).await;
+    assert!(store.load(&key).await.unwrap().is_some());
+}
+
+#[actix_web::test]
+async fn ten_processes_make_the_table_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = format!("db_{}", random_name());
+    let postgres = Postgres::start().await;
+    postgres
+        .execute(&format!("CREATE DATABASE \"{own}\""))
+        .await;
+    let mysql = MySql::start().await;
+    mysql.execute(&format!("CREATE DATABASE `{own}`")).await;
+    let at = |url: &str| format!("{}/{own}", url.rsplit_once('/').unwrap().0);
+    for url in [
+        format!("sqlite://{}/new.sqlite3", folder.path().display()),
+        at(postgres.url()),
+        at(mysql.url()),
+    ] {
+        let start = || {
+            let mut command = alone("sql_tables::one_process_makes_the_table");
+            command.env(URL, &url).stdout(Stdio::piped());
+            command.spawn().unwrap()
+        };
+        let processes: Vec<_> = (0..10).map(|_| start()).collect();
+        for process in processes {
+            assert_passed(&process.wait_with_output().unwrap());
+        }
+    }
+    postgres.execute(&format!("DROP DATABASE \"{own}\"")).await;
+    mysql.execute(&format!("DROP DATABASE `{own}`")).await;
+}

@@ -1,0 +1,64 @@
+//! What the integration tests share.
+//!
+//! A test is written once, for any [`TestStore`], and [`on_each_store!`] instantiates it for every
+//! store. It drives requests step by step: [`Browser::begin`] is a request whose session is loaded
+//! and whose handler stands still; [`Flight::finish`] lets it answer. So every interleaving is
+//! written down as it happens, and none depends on time.
+
+mod actor;
+mod acts;
+mod answer;
+mod browser;
+pub(crate) mod load;
+mod proxy;
+mod random;
+mod redis;
+mod spy;
+mod sql;
+mod stores;
+mod wire;
+
+pub(crate) use self::{
+    actor::RedisActor,
+    acts::{alone, aside, assert_passed, count, fill, guest, opened, serve_count, soon},
+    answer::Answer,
+    browser::{Browser, Flight, Site, may_fail, stop},
+    proxy::Proxy,
+    random::Random,
+    redis::{Cluster, HashedCluster, Redis, RedisPool, Sentinel, connect},
+    spy::{DETAIL, Spy},
+    sql::{MySql, Postgres, SqlTestStore, Sqlite, fill_store, on_each_database},
+    stores::{Dump, Memory, PATIENCE, TestStore, expected, millis, random_name},
+    wire::{Server, http_get},
+};
+
+/// Instantiates generic tests for every store. A test that is in no list is dead code.
+macro_rules! on_each_store {
+    ($($test:ident),+ $(,)?) => {
+        $crate::support::on_store!(on_memory Memory: $($test)+);
+        $crate::support::on_store!(on_redis Redis: $($test)+);
+        $crate::support::on_store!(on_redis_actor RedisActor: $($test)+);
+        $crate::support::on_store!(on_redis_pool RedisPool: $($test)+);
+        $crate::support::on_store!(on_sentinel Sentinel: $($test)+);
+        $crate::support::on_store!(on_cluster Cluster: $($test)+);
+        $crate::support::on_store!(on_hashed_cluster HashedCluster: $($test)+);
+        $crate::support::on_store!(on_sqlite Sqlite: $($test)+);
+        $crate::support::on_store!(on_postgres Postgres: $($test)+);
+        $crate::support::on_store!(on_mysql MySql: $($test)+);
+    };
+}
+pub(crate) use on_each_store;
+
+/// Instantiates generic tests for one store.
+macro_rules! on_store {
+    ($module:ident $store:ident: $($test:ident)+) => {
+        mod $module {
+            $(#[actix_web::test]
+            async fn $test() {
+                type Store = $crate::support::$store;
+                super::$test(<Store as $crate::support::TestStore>::start().await).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_store;

@@ -1,0 +1,235 @@
+//! Redis under test: one server, a pool of connections, Sentinel, and a cluster.
+
+use std::sync::OnceLock;
+
+use actix_session::{
+    storage::{RedisSessionStore, RedisSessionStoreBuilder},
+    testing::ManualClock,
+};
+use actix_web::cookie::Key;
+use redis::{AsyncCommands as _, ScanOptions, aio::MultiplexedConnection};
+use servers::{RedisCluster, RedisSentinel, RedisServer};
+
+use super::{Dump, PATIENCE, TestStore, random_name};
+
+/// A part of a Redis, under a prefix that nobody else has.
+pub(crate) struct Redis {
+    store: RedisSessionStore,
+    pub(crate) connection: MultiplexedConnection,
+    /// The other masters of a cluster.
+    others: Vec<MultiplexedConnection>,
+    pub(crate) prefix: String,
+    clock: ManualClock,
+    key: Key,
+}
+
+impl Redis {
+    pub(crate) async fn at(url: &str) -> Self {
+        Self::through(url, url).await
+    }
+
+    /// The store takes one way to the server, the test's own look another.
+    pub(crate) async fn through(url: &str, own_url: &str) -> Self {
+        let plain = |prefix: &str| named(RedisSessionStore::builder(url), prefix);
+        Self::build(plain, &[own_url.to_owned()]).await
+    }
+
+    /// A store that is built for a prefix; the look goes to every master.
+    async fn build(
+        builder: impl FnOnce(&str) -> RedisSessionStoreBuilder,
+        masters: &[String],
+    ) -> Self {
+        let prefix = format!("test:{}:", random_name());
+        let clock = ManualClock::new();
+        let store = builder(&prefix).clock(clock.clone()).build().await.unwrap();
+        let mut others = Vec::new();
+        for url in &masters[1..] {
+            others.push(connect(url).await);
+        }
+        Self {
+            store,
+            connection: connect(&masters[0]).await,
+            others,
+            prefix,
+            clock,
+            key: Key::generate(),
+        }
+    }
+
+    /// Another store of the same sessions, over another way to the server.
+    pub(crate) async fn store_through(&self, url: &str) -> RedisSessionStore {
+        let builder = named(RedisSessionStore::builder(url), &self.prefix);
+        builder.clock(self.clock.clone()).build().await.unwrap()
+    }
+
+    /// For a look at a server that was started again.
+    pub(crate) async fn connect_again(&mut self, url: &str) {
+        self.connection = connect(url).await;
+    }
+
+    /// The name of the only record.
+    pub(crate) async fn only_name(&self) -> String {
+        let mut names = self.names().await;
+        names.retain(|name| !name.ends_with(":moved"));
+        assert_eq!(names.len(), 1, "{names:?}");
+        names.remove(0)
+    }
+
+    /// The names under the prefix, marks included.
+    pub(crate) async fn names(&self) -> Vec<String> {
+        self.names_on(&self.connection).await
+    }
+
+    async fn names_on(&self, master: &MultiplexedConnection) -> Vec<String> {
+        let mut connection = master.clone();
+        let options = ScanOptions::default()
+            .with_pattern(format!("*{}*", self.prefix))
+            .with_count(1_000);
+        let mut names = Vec::new();
+        let mut scan = connection.scan_options::<String>(options).await.unwrap();
+        while let Some(name) = scan.next_item().await {
+            names.push(name.unwrap());
+        }
+        // A scan may report a name twice.
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+/// The form of a key's name that 0.9 offered.
+fn named(builder: RedisSessionStoreBuilder, prefix: &str) -> RedisSessionStoreBuilder {
+    let prefix = prefix.to_owned();
+    builder.cache_keygen(move |key| format!("{prefix}{key}"))
+}
+
+fn patient(builder: RedisSessionStoreBuilder) -> RedisSessionStoreBuilder {
+    builder.command_timeout(PATIENCE).connect_timeout(PATIENCE)
+}
+
+pub(crate) async fn connect(url: &str) -> MultiplexedConnection {
+    let client = redis::Client::open(url).unwrap();
+    client.get_multiplexed_async_connection().await.unwrap()
+}
+
+impl TestStore for Redis {
+    type Store = RedisSessionStore;
+
+    async fn start() -> Self {
+        let url = RedisServer::shared_url().unwrap();
+        let plain = |prefix: &str| patient(named(RedisSessionStore::builder(&url), prefix));
+        Self::build(plain, std::slice::from_ref(&url)).await
+    }
+
+    fn store(&self) -> RedisSessionStore {
+        self.store.clone()
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    async fn dump(&self) -> Dump {
+        let mut all = Vec::new();
+        for master in std::iter::once(&self.connection).chain(&self.others) {
+            let mut connection = master.clone();
+            for name in self.names_on(master).await {
+                let text: Option<String> = connection.get(&name).await.unwrap();
+                // What expired between the two commands is not there.
+                all.extend(text.map(|text| (name, text)));
+            }
+        }
+        Dump(all)
+    }
+}
+
+/// Another way to sessions in Redis.
+macro_rules! redis_store {
+    ($(#[$about:meta])* $name:ident, $start:expr) => {
+        $(#[$about])*
+        pub(crate) struct $name(Redis);
+
+        impl TestStore for $name {
+            type Store = RedisSessionStore;
+
+            async fn start() -> Self {
+                Self($start.await)
+            }
+
+            fn store(&self) -> RedisSessionStore {
+                self.0.store()
+            }
+
+            fn clock(&self) -> &ManualClock {
+                self.0.clock()
+            }
+
+            fn key(&self) -> &Key {
+                self.0.key()
+            }
+
+            async fn dump(&self) -> Dump {
+                self.0.dump().await
+            }
+        }
+    };
+}
+
+redis_store!(
+    /// The connections come from a pool of the application's.
+    RedisPool,
+    pooled()
+);
+redis_store!(
+    /// Sentinel names the master.
+    Sentinel,
+    watched()
+);
+redis_store!(
+    /// A cluster; new keys are drawn for the slot of the old ones.
+    Cluster,
+    clustered(|builder, prefix| builder.key_prefix(prefix))
+);
+redis_store!(
+    /// A cluster in which a key cannot be drawn for a slot: a renewal takes two steps.
+    HashedCluster,
+    clustered(|builder, prefix| builder.key_prefix(prefix).hashed_keys())
+);
+
+async fn pooled() -> Redis {
+    let url = RedisServer::shared_url().unwrap();
+    let mut config = deadpool_redis::Config::from_url(&url);
+    config.pool = Some(deadpool_redis::PoolConfig::new(4));
+    let pool = config.create_pool(Some(deadpool_redis::Runtime::Tokio1));
+    let builder = RedisSessionStore::builder_pooled(pool.unwrap());
+    let plain = |prefix: &str| patient(builder.key_prefix(prefix));
+    Redis::build(plain, &[url]).await
+}
+
+/// One master with its sentinels for all tests of the process; nobody fails it over.
+async fn watched() -> Redis {
+    static SHARED: OnceLock<RedisSentinel> = OnceLock::new();
+
+    let shared = SHARED.get_or_init(|| RedisSentinel::start().unwrap());
+    let master = format!("redis://127.0.0.1:{}", shared.master_port().unwrap());
+    let urls = shared.sentinel_urls();
+    let builder = RedisSessionStore::builder_sentinel(urls, RedisSentinel::MASTER);
+    let plain = |prefix: &str| patient(builder.key_prefix(prefix));
+    Redis::build(plain, &[master]).await
+}
+
+/// One cluster for all tests of the process; its masters stay the first three.
+async fn clustered(
+    name: impl FnOnce(RedisSessionStoreBuilder, &str) -> RedisSessionStoreBuilder,
+) -> Redis {
+    static SHARED: OnceLock<RedisCluster> = OnceLock::new();
+
+    let urls = SHARED.get_or_init(|| RedisCluster::start().unwrap()).urls();
+    let builder = RedisSessionStore::builder_cluster(urls.clone());
+    let named = |prefix: &str| patient(name(builder, prefix));
+    Redis::build(named, &urls[..3]).await
+}

@@ -1,0 +1,152 @@
+//! Stores under test, and a look at everything that they hold.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use actix_session::{
+    SessionMiddleware,
+    config::SessionMiddlewareBuilder,
+    storage::{MemorySessionStore, Record, SessionStore, generate_session_key},
+    testing::ManualClock,
+};
+use actix_web::cookie::Key;
+
+use super::{Browser, Site};
+
+/// A store with its clock, and a way to see all of it.
+pub(crate) trait TestStore: Sized {
+    type Store: SessionStore + Clone + 'static;
+
+    async fn start() -> Self;
+
+    fn store(&self) -> Self::Store;
+
+    fn clock(&self) -> &ManualClock;
+
+    fn key(&self) -> &Key;
+
+    /// Every record and mark, whoever may read it.
+    async fn dump(&self) -> Dump;
+
+    fn middleware(&self) -> SessionMiddlewareBuilder<Self::Store> {
+        SessionMiddleware::builder(self.store(), self.key().clone()).clock(self.clock().clone())
+    }
+
+    async fn browser(&self) -> Browser {
+        self.browser_of(self.middleware()).await
+    }
+
+    async fn browser_of<S: SessionStore + 'static>(
+        &self,
+        middleware: SessionMiddlewareBuilder<S>,
+    ) -> Browser {
+        Browser::new(Site::new(middleware.build()).await)
+    }
+}
+
+pub(crate) struct Memory {
+    store: MemorySessionStore,
+    clock: ManualClock,
+    key: Key,
+}
+
+impl TestStore for Memory {
+    type Store = MemorySessionStore;
+
+    async fn start() -> Self {
+        let clock = ManualClock::new();
+        Self {
+            store: MemorySessionStore::builder().clock(clock.clone()).build(),
+            clock,
+            key: Key::generate(),
+        }
+    }
+
+    fn store(&self) -> MemorySessionStore {
+        self.store.clone()
+    }
+
+    fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    fn key(&self) -> &Key {
+        &self.key
+    }
+
+    async fn dump(&self) -> Dump {
+        Dump(self.store.dump())
+    }
+}
+
+/// Where no test is about time limits, none is to fail because the machine is busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn random_name() -> String {
+    generate_session_key().as_ref()[..16].to_owned()
+}
+
+/// Everything that a store holds: names and texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Dump(pub(crate) Vec<(String, String)>);
+
+pub(crate) type Entries = BTreeMap<String, String>;
+
+impl Dump {
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let records = self.0.iter().filter(|(_, text)| text.starts_with('{'));
+        records.map(|(_, text)| text.as_str())
+    }
+
+    /// The entries of every record, without the facts.
+    pub(crate) fn records(&self) -> Vec<Entries> {
+        self.texts().map(entries).collect()
+    }
+
+    /// The entries of the only record.
+    pub(crate) fn only(&self) -> Entries {
+        let mut records = self.records();
+        assert_eq!(records.len(), 1, "one record, not {self:?}");
+        records.remove(0)
+    }
+
+    pub(crate) fn marks(&self) -> usize {
+        self.0.len() - self.texts().count()
+    }
+
+    /// Whether a record, facts included, holds this text.
+    pub(crate) fn holds(&self, text: &str) -> bool {
+        self.texts().any(|record| record.contains(text))
+    }
+
+    /// No record at all, whatever marks there are.
+    #[track_caller]
+    pub(crate) fn assert_no_record(&self) {
+        assert_eq!(self.texts().count(), 0, "{self:?}");
+    }
+
+    /// Sorted, so that two looks can be compared.
+    pub(crate) fn sorted(mut self) -> Self {
+        self.0.sort();
+        self
+    }
+}
+
+fn entries(text: &str) -> Entries {
+    let record = Record::decode(text.to_owned()).unwrap();
+    record.to_map().into_iter().collect()
+}
+
+/// What a record should hold: names and JSON texts.
+pub(crate) fn expected(entries: &[(&str, &str)]) -> Entries {
+    let own = |(name, json): &(&str, &str)| ((*name).to_owned(), (*json).to_owned());
+    entries.iter().map(own).collect()
+}
+
+/// The whole millisecond that a clock shows, as records keep it.
+pub(crate) fn millis(at: SystemTime) -> u128 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap().as_millis()
+}

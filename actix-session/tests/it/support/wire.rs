@@ -1,0 +1,68 @@
+//! Real sockets: a server with workers, and a client.
+
+use std::net::SocketAddr;
+
+use actix_session::{SessionMiddleware, storage::SessionStore};
+use actix_web::{App, HttpServer, cookie::Cookie, dev::ServerHandle, web::ServiceConfig};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+/// A server with workers on a loopback port.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    handle: ServerHandle,
+}
+
+impl Server {
+    pub(crate) fn start<S, M>(
+        workers: usize,
+        middleware: M,
+        routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
+    ) -> Self
+    where
+        S: SessionStore + 'static,
+        M: Fn() -> SessionMiddleware<S> + Clone + Send + 'static,
+    {
+        let make = move || App::new().wrap(middleware()).configure(routes.clone());
+        let server = HttpServer::new(make)
+            .workers(workers)
+            .disable_signals()
+            .bind(("127.0.0.1", 0))
+            .unwrap();
+        let address = server.addrs()[0];
+        let server = server.run();
+        let handle = server.handle();
+        actix_web::rt::spawn(server);
+        Self { address, handle }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.handle.stop(true).await;
+    }
+}
+
+/// One request on a connection of its own: the status and the cookie pair that is set.
+pub(crate) async fn http_get(
+    address: SocketAddr,
+    path: &str,
+    cookie: Option<&str>,
+) -> (u16, Option<String>) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let cookie = cookie.map_or_else(String::new, |pair| format!("cookie: {pair}\r\n"));
+    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{cookie}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let field = answer.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("set-cookie").then_some(value)
+    });
+    let pair = field.map(|field| {
+        let cookie = Cookie::parse(field).unwrap();
+        format!("{}={}", cookie.name(), cookie.value())
+    });
+    (status, pair)
+}
