@@ -15,10 +15,8 @@ use super::shared::shared_store;
 use crate::{
     clock::{Clock, Millis, SharedClock},
     contract::Terms,
-    error::CommitError,
     key::SessionKey,
     protocol::{Backend, Mark, Name, Op, Reply, Slot, Until},
-    random,
     record::{Record, Version},
 };
 
@@ -469,17 +467,8 @@ impl Backend for MemorySessionStore {
         key.as_ref().to_owned()
     }
 
-    fn draw_key(&self, _beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
-        let key = random::session_key().map_err(CommitError::Other)?;
-        let name = self.name(&key);
-        Ok((key, name))
-    }
-
-    fn own_terms(&self) -> Terms {
-        Terms {
-            now: self.inner.clock.now(),
-            ..Terms::default()
-        }
+    fn clock(&self) -> &SharedClock {
+        &self.inner.clock
     }
 }
 

@@ -181,11 +181,8 @@ impl Backend for RedisSessionStore {
         naming::draw_key(&*self.keygen, beside)
     }
 
-    fn own_terms(&self) -> Terms {
-        Terms {
-            now: self.clock.now(),
-            ..Terms::default()
-        }
+    fn clock(&self) -> &SharedClock {
+        &self.clock
     }
 }
 
