@@ -43,6 +43,7 @@ mod record;
 mod session;
 mod session_ext;
 pub mod storage;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 

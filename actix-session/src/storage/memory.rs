@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, Weak,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, ThreadId},
@@ -18,6 +18,7 @@ use crate::{
     key::SessionKey,
     protocol::{Backend, Mark, Name, Op, Reply, Slot, Until},
     record::{Record, Version},
+    sync::lock,
 };
 
 const SHARDS: usize = 64;
@@ -195,11 +196,6 @@ fn warn_if_one_a_worker(inner: &Arc<Inner>) {
         });
     }
     known.push(Arc::downgrade(inner));
-}
-
-/// A panic elsewhere cannot leave a map half changed, so a poisoned lock is as good as any.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shard {

@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -24,6 +24,7 @@ use super::{
     super::slots::{SLOTS, slot},
     Job, Limits, Link, Outcome, PAUSE, Source, sentinel,
 };
+use crate::sync;
 
 #[derive(Clone)]
 pub(crate) struct Cluster(Arc<Inner>);
@@ -226,11 +227,11 @@ impl Cluster {
     }
 
     fn map(&self) -> RwLockReadGuard<'_, Map> {
-        self.0.map.read().unwrap_or_else(PoisonError::into_inner)
+        sync::read(&self.0.map)
     }
 
     fn map_mut(&self) -> RwLockWriteGuard<'_, Map> {
-        self.0.map.write().unwrap_or_else(PoisonError::into_inner)
+        sync::write(&self.0.map)
     }
 }
 

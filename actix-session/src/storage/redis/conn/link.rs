@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use super::{Job, Limits, Outcome, sentinel::Sentinel};
+use crate::sync::lock;
 
 #[derive(Clone)]
 pub(super) struct Link(Arc<Inner>);
@@ -56,11 +57,7 @@ struct Numbered {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let watcher = self
-            .watcher
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(watcher) = watcher.take() {
+        if let Some(watcher) = lock(&self.watcher).take() {
             watcher.abort();
         }
     }
@@ -105,8 +102,7 @@ impl Link {
     }
 
     fn places(&self) -> MutexGuard<'_, HashMap<Id, Arc<Place>>> {
-        let places = self.0.runtimes.lock();
-        places.unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.runtimes)
     }
 
     /// A task that is dropped with the runtime, and then drops the runtime's connection.
