@@ -1,7 +1,7 @@
 //! Sessions in this process's memory.
 //!
-//! `map.rs` has the protocol's steps on all shards, `shard.rs` one shard and who is evicted from
-//! it, and `sweep.rs` the thread that removes expired sessions.
+//! `map.rs` has the protocol's steps on all shards, `shard.rs` one shard and what it evicts,
+//! and `sweep.rs` the thread that removes expired sessions.
 
 mod map;
 mod shard;

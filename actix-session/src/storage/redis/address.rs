@@ -5,8 +5,8 @@ use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo
 
 use super::{conn::Target, pool::Pool, tls};
 
-const HINT: &str = "the Redis address must be a URL such as redis://127.0.0.1:6379 (rediss:// needs \
-                    the feature redis-session-rustls or redis-session-native-tls)";
+const HINT: &str = "the Redis address must be a URL such as redis://127.0.0.1:6379 (rediss:// \
+                    needs the feature redis-session-rustls or redis-session-native-tls)";
 const SENTINEL_HINT: &str = "a Sentinel address must end with the master's name, as in \
                              redis+sentinel://host1:26379,host2:26379/mymaster";
 
@@ -69,13 +69,13 @@ fn resolve_url(url: &str, access: &Access) -> anyhow::Result<Target> {
             let parts = Parts::of(base, rest)?;
             cluster(&parts.urls(None), access)
         }
-        Some((base, "sentinel")) => sentinel(Parts::of(base, rest)?, access),
+        Some((base, "sentinel")) => sentinel(&Parts::of(base, rest)?, access),
         _ => Ok(Target::Server(access.log_in(one(url, &access.tls)?))),
     }
 }
 
 /// User and password of the URL are for the data servers.
-fn sentinel(parts: Parts<'_>, access: &Access) -> anyhow::Result<Target> {
+fn sentinel(parts: &Parts<'_>, access: &Access) -> anyhow::Result<Target> {
     let (master, database) = parts.path.split_once('/').unwrap_or((parts.path, ""));
     if master.is_empty() {
         bail!(SENTINEL_HINT);
@@ -88,7 +88,7 @@ fn sentinel(parts: Parts<'_>, access: &Access) -> anyhow::Result<Target> {
     let data = one(like.first().context(SENTINEL_HINT)?, &access.tls)?;
     let settings = data.redis_settings().clone().set_db(database);
     let data = access.log_in(data.set_redis_settings(settings));
-    let nodes = Parts { user: "", ..parts }.urls(Some(SENTINEL_PORT));
+    let nodes = Parts { user: "", ..*parts }.urls(Some(SENTINEL_PORT));
     Ok(Target::Sentinel {
         nodes: sentinels(&nodes, access)?,
         master: master.to_owned(),

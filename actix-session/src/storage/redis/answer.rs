@@ -21,7 +21,7 @@ pub(super) fn reply(value: Value, terms: &Terms) -> anyhow::Result<Reply> {
     };
     Ok(match code {
         0 => Reply::Found(Slot::Nothing),
-        1 => Reply::Found(timed_record(parts.next(), parts.next(), terms.now)),
+        1 => Reply::Found(timed_record(parts.next(), parts.next().as_ref(), terms.now)),
         2 => Reply::Found(mark(parts.next())),
         3 => Reply::Done,
         4 => Reply::Taken,
@@ -29,9 +29,9 @@ pub(super) fn reply(value: Value, terms: &Terms) -> anyhow::Result<Reply> {
     })
 }
 
-fn timed_record(text: Option<Value>, pttl: Option<Value>, now: Millis) -> Slot {
+fn timed_record(text: Option<Value>, pttl: Option<&Value>, now: Millis) -> Slot {
     let end = match pttl {
-        Some(Value::Int(pttl)) if pttl >= 0 => Some(now + Millis(pttl)),
+        Some(Value::Int(pttl)) if *pttl >= 0 => Some(now + Millis(*pttl)),
         _ => None,
     };
     match record(text) {

@@ -127,9 +127,9 @@ impl Executor {
         if let Some(policy) = evicting_policy(&info) {
             tracing::warn!(
                 policy,
-                "this Redis evicts sessions when its memory is full, and with them the redirects of \
-                 renewals and lists of sessions: set `maxmemory-policy noeviction`, or give sessions \
-                 a server of their own"
+                "this Redis evicts sessions when its memory is full, and with them the redirects \
+                 of renewals and lists of sessions: set `maxmemory-policy noeviction`, or give \
+                 sessions a server of their own"
             );
         }
     }
@@ -336,11 +336,11 @@ mod tests {
         let info = |limit: u32, policy: &str| {
             format!("# Memory\r\nmaxmemory:{limit}\r\nmaxmemory_policy:{policy}\r\nx:y\r\n")
         };
-        let told = |limit, policy| evicting_policy(&info(limit, policy)).map(str::to_owned);
-        assert_eq!(told(1, "allkeys-lru").as_deref(), Some("allkeys-lru"));
-        assert_eq!(told(1, "volatile-ttl").as_deref(), Some("volatile-ttl"));
-        assert_eq!(told(0, "allkeys-lru"), None);
-        assert_eq!(told(1, "noeviction"), None);
+        let warned = |limit, policy| evicting_policy(&info(limit, policy)).map(str::to_owned);
+        assert_eq!(warned(1, "allkeys-lru").as_deref(), Some("allkeys-lru"));
+        assert_eq!(warned(1, "volatile-ttl").as_deref(), Some("volatile-ttl"));
+        assert_eq!(warned(0, "allkeys-lru"), None);
+        assert_eq!(warned(1, "noeviction"), None);
         assert_eq!(evicting_policy(""), None);
     }
 }

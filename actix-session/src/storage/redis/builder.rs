@@ -88,8 +88,8 @@ impl RedisSessionStoreBuilder {
     }
 
     /// Names each record by the SHA-256 of its session key (or of what
-    /// [`cache_keygen`](Self::cache_keygen) returns for it), in hexadecimal digits. Whoever reads the
-    /// server's memory, files or log then learns no key that opens a session.
+    /// [`cache_keygen`](Self::cache_keygen) returns for it), in hexadecimal digits. Whoever reads
+    /// the server's memory, files or log then learns no key that opens a session.
     ///
     /// The store no longer finds sessions that it has stored under other names.
     pub fn hashed_keys(mut self) -> Self {
@@ -97,8 +97,8 @@ impl RedisSessionStoreBuilder {
         self
     }
 
-    /// Sets how long connecting may take, or how long to wait for a connection from a pool: 2 seconds
-    /// by default.
+    /// Sets how long connecting may take, or how long to wait for a connection from a pool: 2
+    /// seconds by default.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.timeouts.connect = limit;
         self
@@ -137,7 +137,8 @@ impl RedisSessionStoreBuilder {
         self
     }
 
-    /// Trusts only servers whose certificates were signed by these authorities (one or more, as PEM).
+    /// Trusts only servers whose certificates were signed by these authorities (one or more, as
+    /// PEM).
     ///
     /// The address must begin with `rediss://`.
     pub fn tls_ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
@@ -165,12 +166,13 @@ impl RedisSessionStoreBuilder {
         self
     }
 
-    /// Makes endings and renewals wait until `count` replicas have them, for at most `limit` (`WAIT`).
+    /// Makes endings and renewals wait until `count` replicas have them, for at most `limit`
+    /// (`WAIT`).
     ///
     /// Without this, a failover to a replica that has not received an ending brings the session
-    /// back. This narrows that window but does not close it: if too few replicas answer in time, the
-    /// ending holds on the master all the same, and a warning says so. It costs a second connection
-    /// for each worker, and one round trip.
+    /// back. This narrows that window but does not close it: if too few replicas answer in time,
+    /// the ending holds on the master all the same, and a warning says so. It costs a second
+    /// connection for each worker, and one round trip.
     pub fn wait_for_replicas(mut self, count: u32, limit: Duration) -> Self {
         self.replicas = Some(Replicas {
             count,

@@ -48,13 +48,14 @@ use crate::{
 /// Keeps sessions in Redis (6.2 or newer) or Valkey: on one server, on the master that Sentinel
 /// names, in a cluster, or wherever a pool of yours is connected to.
 ///
-/// Each commit, renewal and ending is one script, so it is atomic. A load takes one round trip, even
-/// if it extends the record's life. A commit takes one more.
+/// Each commit, renewal and ending is one script, so it is atomic. A load takes one round trip,
+/// even if it extends the record's life. A commit takes one more.
 ///
 /// The store makes connections when it needs them, one for each worker, and replaces them when they
-/// break. Every wait is bounded ([`connect_timeout`], [`command_timeout`]). If Redis loses an ending
-/// that it has acknowledged (by a failover before replication, or with `appendfsync everysec`), the
-/// session is back. [`wait_for_replicas`] makes that less likely.
+/// break. Every wait is bounded ([`connect_timeout`], [`command_timeout`]).
+///
+/// If Redis loses an ending that it has acknowledged (by a failover before replication, or with
+/// `appendfsync everysec`), the session is back. [`wait_for_replicas`] makes that less likely.
 ///
 /// # Examples
 /// ```no_run
@@ -89,9 +90,9 @@ use crate::{
 ///
 /// # Cluster
 /// A record and the redirect that its renewal leaves lie in one slot, and a renewal draws a new key
-/// whose record falls into the old one's slot. If [`cache_keygen`] or [`hashed_keys`] hides the key,
-/// a renewal takes two steps: it writes the new record under a name that nobody knows, and then
-/// replaces the old one by compare-and-set.
+/// whose record falls into the old one's slot. If [`cache_keygen`] or [`hashed_keys`] hides the
+/// key, a renewal takes two steps: it writes the new record under a name that nobody knows, and
+/// then replaces the old one by compare-and-set.
 ///
 /// [`connect_timeout`]: RedisSessionStoreBuilder::connect_timeout
 /// [`command_timeout`]: RedisSessionStoreBuilder::command_timeout
@@ -114,8 +115,8 @@ impl RedisSessionStore {
         RedisSessionStoreBuilder::to_url(connection_string.into())
     }
 
-    /// Starts from the default settings, for a cluster. The `redis://` or `rediss://` URLs of some of
-    /// its nodes are enough.
+    /// Starts from the default settings, for a cluster. The `redis://` or `rediss://` URLs of some
+    /// of its nodes are enough.
     ///
     /// # Examples
     /// ```no_run

@@ -69,8 +69,8 @@ pub(super) fn check_for_cluster(name: &dyn Fn(&str) -> String) -> anyhow::Result
         let name = name(key.as_ref());
         ensure!(
             slot(&name) == slot(&mark_name(&name)),
-            "the names of this `cache_keygen` have braces that are invalid for a cluster: use none, \
-             or put some text between the first `{{` and the next `}}`"
+            "the names of this `cache_keygen` have braces that are invalid for a cluster: use \
+             none, or put some text between the first `{{` and the next `}}`"
         );
     }
     Ok(())

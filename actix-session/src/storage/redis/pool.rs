@@ -18,11 +18,11 @@ impl Pool {
     }
 
     pub(super) async fn lend(&self, limit: Duration) -> Result<Lent, RedisError> {
-        let told = "the pool gave no connection";
+        let message = "the pool gave no connection";
         match timeout(limit, self.0.get()).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(PoolError::Backend(error))) => Err(error),
-            Ok(Err(error)) => Err((ErrorKind::Io, told, error.to_string()).into()),
+            Ok(Err(error)) => Err((ErrorKind::Io, message, error.to_string()).into()),
             Err(_) => Err((ErrorKind::Io, "the pool gave no connection in time").into()),
         }
     }

@@ -96,8 +96,8 @@ redis.call('DEL', KEYS[1])
 return {3}
 ";
 
-/// The first half of a renewal across slots: writes the new record, whose name nobody knows yet. The
-/// arguments are the text and its TTL in ms. A record that an earlier attempt wrote is as good.
+/// The first half of a renewal across slots: writes the new record, whose name nobody knows yet.
+/// The arguments are the text and its TTL in ms. A record that an earlier attempt wrote is as good.
 const PREPARE: &str = r"
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return {3} end
 if redis.pcall('GET', KEYS[1]) == ARGV[1] then return {3} end

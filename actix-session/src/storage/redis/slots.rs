@@ -46,7 +46,8 @@ pub(crate) fn key_in(
 
 /// Searches the keys that differ from a drawn one in the last two characters only.
 ///
-/// It looks at 16,384 keys on average, so it computes the sum of what stands before these only once.
+/// It looks at 16,384 keys on average, so it computes the sum of what stands before these only
+/// once.
 fn neighbour_in(wanted: u16, drawn: &str, name: &dyn Fn(&str) -> String) -> Option<String> {
     let own = name(drawn);
     let (before, after) = hashed(&own).split_once(drawn)?;

@@ -17,7 +17,7 @@ impl Files {
     }
 }
 
-/// Without TLS, certificates are a mistake.
+/// A build without TLS accepts no certificates.
 #[cfg(not(any(feature = "redis-session-rustls", feature = "redis-session-native-tls")))]
 pub(super) fn with_files(info: ConnectionInfo, files: &Files) -> anyhow::Result<ConnectionInfo> {
     anyhow::ensure!(

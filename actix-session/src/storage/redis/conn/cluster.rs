@@ -72,7 +72,8 @@ impl Cluster {
         })))
     }
 
-    /// Does a job where its record is, and tries refusals that pass again until the deadline.
+    /// Does a job at the node of its record, and repeats it while it is refused for a reason that
+    /// passes, until the deadline.
     pub(super) async fn run(
         &self,
         mut job: Job<'_>,
@@ -135,8 +136,8 @@ impl Cluster {
         }
         self.refresh(self.version()).await?;
         self.map().owner(slot).ok_or_else(|| {
-            let told = "no node of the cluster has the slot";
-            (ErrorKind::ClusterConnectionNotFound, told).into()
+            let message = "no node of the cluster has the slot";
+            (ErrorKind::ClusterConnectionNotFound, message).into()
         })
     }
 
@@ -297,8 +298,8 @@ impl Node {
                 (host.clone(), *port)
             }
             _ => {
-                let told = "the address of a cluster's node must have a host and a port";
-                return Err((ErrorKind::InvalidClientConfig, told).into());
+                let message = "the address of a cluster's node must have a host and a port";
+                return Err((ErrorKind::InvalidClientConfig, message).into());
             }
         };
         let client = Client::open(info.clone())?;

@@ -4,7 +4,7 @@
 //! Only this folder decides what may have happened to a command. *Refused* (an error) means that
 //! it was not carried out and never will be: there was no connection to send it on, or the server
 //! answered an error (`MOVED`, `ASK`, `CLUSTERDOWN`, `READONLY`, `LOADING`, `OOM`, ...; a server
-//! decides all of these before a script's first write). Anything else that is no answer is *lost*.
+//! decides all of these before a script's first write). Any other failure is *lost*.
 //! The client library repeats nothing on its own: this folder repeats refusals that pass, and the
 //! protocol repeats steps whose answer was lost.
 

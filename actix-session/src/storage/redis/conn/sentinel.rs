@@ -74,8 +74,8 @@ impl Sentinel {
         ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
         let answer = question(&mut sentinel, &ask).await?;
         let (host, port) = address(answer).ok_or_else(|| {
-            let told = "a sentinel knows no master of this name";
-            RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, told))
+            let message = "a sentinel knows no master of this name";
+            RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, message))
         })?;
         let client = Client::open(at(&self.data, host, port))?;
         let mut master = client
