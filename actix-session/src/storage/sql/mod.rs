@@ -35,10 +35,9 @@ use self::{
 use crate::{
     clock::{Millis, SharedClock},
     contract::{Extension, Terms},
-    error::{CommitError, Contended},
+    error::Contended,
     key::SessionKey,
     protocol::{Backend, Name, Op, Reply, Slot},
-    random,
 };
 
 /// What all handles of a store share.
@@ -143,17 +142,8 @@ impl<D: Database> Backend for Store<D> {
         statement::digest(key.as_ref())
     }
 
-    fn draw_key(&self, _beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
-        let key = random::session_key().map_err(CommitError::Other)?;
-        let name = self.name(&key);
-        Ok((key, name))
-    }
-
-    fn own_terms(&self) -> Terms {
-        Terms {
-            now: self.0.clock.now(),
-            ..Terms::default()
-        }
+    fn clock(&self) -> &SharedClock {
+        &self.0.clock
     }
 }
 

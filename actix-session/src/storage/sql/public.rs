@@ -9,7 +9,6 @@ use super::{Limits, Store, Sweeper, migrate, run::Failure, schema::Place};
 use crate::{
     clock::{Clock, Millis, SharedClock},
     contract::Terms,
-    error::CommitError,
     key::SessionKey,
     protocol::{Backend, Name, Op, Reply, Slot},
     storage::shared::shared_store,
@@ -259,12 +258,8 @@ macro_rules! sql_store {
                 self.0.name(key)
             }
 
-            fn draw_key(&self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
-                self.0.draw_key(beside)
-            }
-
-            fn own_terms(&self) -> Terms {
-                self.0.own_terms()
+            fn clock(&self) -> &SharedClock {
+                self.0.clock()
             }
         }
 
