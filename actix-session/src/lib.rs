@@ -35,6 +35,7 @@ mod random;
 mod record;
 mod session;
 pub mod storage;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 

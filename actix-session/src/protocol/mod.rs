@@ -12,10 +12,11 @@ mod save;
 use std::future::Future;
 
 use crate::{
-    clock::Millis,
+    clock::{Millis, SharedClock},
     contract::Terms,
     error::CommitError,
     key::SessionKey,
+    random,
     record::{Record, Version},
 };
 
@@ -194,11 +195,23 @@ pub(crate) trait Backend {
     /// The name of a key's record.
     fn name(&self, key: &SessionKey) -> Name;
 
-    /// Draws a key; where records have to lie together, beside an old name.
-    fn draw_key(&self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError>;
+    /// The clock for methods that are given no terms.
+    fn clock(&self) -> &SharedClock;
+
+    /// Draws a key and names its record: beside an old name, if records must lie together.
+    fn draw_key(&self, _beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
+        let key = random::session_key().map_err(CommitError::Other)?;
+        let name = self.name(&key);
+        Ok((key, name))
+    }
 
     /// The terms of the five published methods, which are given none.
-    fn own_terms(&self) -> Terms;
+    fn own_terms(&self) -> Terms {
+        Terms {
+            now: self.clock().now(),
+            ..Terms::default()
+        }
+    }
 }
 
 macro_rules! draw {

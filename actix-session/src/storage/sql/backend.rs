@@ -11,12 +11,11 @@ use super::{
     store::SqlSessionStore,
 };
 use crate::{
-    clock::Millis,
+    clock::{Millis, SharedClock},
     contract::{Extension, Terms},
-    error::{CommitError, Contended},
+    error::Contended,
     key::SessionKey,
     protocol::{Backend, Mark, Name, Op, Reply, Slot, Until},
-    random,
     record::{Record, Version},
     storage::shared::shared_store,
 };
@@ -54,17 +53,8 @@ impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
         digest(key.as_ref())
     }
 
-    fn draw_key(&self, _beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
-        let key = random::session_key().map_err(CommitError::Other)?;
-        let name = self.name(&key);
-        Ok((key, name))
-    }
-
-    fn own_terms(&self) -> Terms {
-        Terms {
-            now: self.0.clock.now(),
-            ..Terms::default()
-        }
+    fn clock(&self) -> &SharedClock {
+        &self.0.clock
     }
 }
 
