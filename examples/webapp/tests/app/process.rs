@@ -47,10 +47,9 @@ fn production_without_a_key_does_not_start() {
 #[test]
 fn a_key_that_is_too_short_does_not_start() {
     let says = refusal(&[("APP_SECRET_KEY", "c2hvcnQ="), ("BIND", "127.0.0.1:0")]);
-    assert!(
-        says.contains("has 5 bytes") && says.contains("at least 64"),
-        "{says}"
-    );
+    for part in ["APP_SECRET_KEY", "5 bytes", "openssl rand -base64 64"] {
+        assert!(says.contains(part), "{says}");
+    }
 }
 
 #[test]
