@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::family::Family;
 use crate::{Error, wait};
@@ -305,14 +305,10 @@ fn end(child: &mut Child) {
     family.kill();
 }
 
-/// Stops a child's group, and returns when the child stands still.
+/// Stops a child, and returns when it stands still. It alone, not its group: while it starts another
+/// process, it waits in the kernel until that one runs, which it never does if it is stopped as well.
 fn stop(child: &Child) -> io::Result<()> {
-    Group::of(child).signal(Signal::STOP)?;
-    // The signal is only on its way: without this wait, one more request might be answered. A child
-    // that is killed meanwhile counts too; NOWAIT leaves its status for `ended`.
-    let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    waitid(WaitId::Pid(Pid::from_child(child)), options)?;
-    Ok(())
+    Family::just(child).pause()
 }
 
 /// The last lines of some output, for an error.
@@ -358,6 +354,20 @@ mod tests {
         assert!(failed.to_string().contains("cause"), "{failed}");
         let hung = run("sleep 600", folder.path(), Duration::ZERO).unwrap_err();
         assert!(matches!(hung, Error::NotReady { .. }), "{hung}");
+    }
+
+    #[test]
+    fn a_program_that_keeps_starting_others_can_be_paused_and_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..20 {
+            let mut command = Command::new("sh");
+            command.args(["-c", "while :; do /bin/true; done"]);
+            let mut process = Process::start("Example", command, folder.path()).unwrap();
+            for _ in 0..5 {
+                process.pause().unwrap();
+                process.resume().unwrap();
+            }
+        }
     }
 
     #[test]
