@@ -2,14 +2,14 @@ use std::{io, path::PathBuf};
 
 use actix_session::config::secret_key::SecretKeyError;
 
-/// A variable that cannot be used, and what to set it to.
+/// An invalid environment variable, and what to set it to.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// `APP_ENV` is neither of the two.
-    #[error("APP_ENV is `{0}`; set it to `development` or `production`")]
+    #[error("APP_ENV must be `development` or `production`, not `{0}`")]
     Environment(String),
-    /// The file of the development key holds no key.
+    /// The development key's file contains no valid key.
     #[error("{0}, or delete it: the next start makes another one")]
     DevelopmentKey(SecretKeyError),
     /// The development key cannot be made.
@@ -18,26 +18,26 @@ pub enum ConfigError {
          set DATABASE_FILE to a file in another folder, or set APP_SECRET_KEY"
     )]
     NoDevelopmentKey {
-        /// The file that would hold it.
+        /// Its file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// `APP_SECRET_KEY` holds no key.
-    #[error("APP_SECRET_KEY cannot be used: {0}, keep it secret, and give every server the same")]
+    /// `APP_SECRET_KEY` contains no valid key.
+    #[error("APP_SECRET_KEY is invalid: {0}, keep it secret, and give every server the same")]
     Secret(SecretKeyError),
-    /// Production without a secret key.
+    /// There is no secret key in production.
     #[error(
-        "APP_SECRET_KEY is not set, and APP_ENV=production needs it; make one with \
+        "APP_SECRET_KEY must be set under APP_ENV=production; make one with \
          `openssl rand -base64 64`, keep it secret, and give every server the same"
     )]
     SecretMissing,
-    /// `SESSION_STORE` names no store that this application knows.
-    #[error("SESSION_STORE `{url}` cannot be used: {source}")]
+    /// `SESSION_STORE` names no known store.
+    #[error("SESSION_STORE `{url}` is invalid: {source}")]
     Store {
-        /// What it says, without its password.
+        /// Its value, without the password.
         url: String,
-        /// Why not, and what there is.
+        /// The cause, with the known stores.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -11,12 +11,12 @@ use actix_web::cookie::Key;
 
 use super::ConfigError;
 
-/// Reads what `APP_SECRET_KEY` says.
+/// Reads the value of `APP_SECRET_KEY`.
 pub(super) fn parse(text: &str) -> Result<Key, ConfigError> {
     secret_key::parse(text).map_err(ConfigError::Secret)
 }
 
-/// The key kept in `folder`. It is made if there is none, so that a restart logs nobody out.
+/// The key in `folder`. If there is none, it is made and kept, so that a restart logs nobody out.
 pub(super) fn development_key(folder: &Path) -> Result<Key, ConfigError> {
     let path = folder.join("dev-secret.key");
     if !path.exists() {
