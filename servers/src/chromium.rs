@@ -29,8 +29,8 @@ pub const SOFTWARE: Software = Software {
 /// shell puts them there: this process would need `unsafe` to do so.
 const ON_PIPES: &str = r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >&2"#;
 
-/// It talks to this machine alone: names under `.test` lead here, and it knows no others. There is no
-/// sandbox: root and many containers cannot have one, and the pages are our own.
+/// It talks to this machine alone: names under `.test` lead here, and it knows no others. There is
+/// no sandbox: root and many containers cannot have one, and the pages are our own.
 const FLAGS: [&str; 16] = [
     "--headless",
     "--no-sandbox",
@@ -99,8 +99,8 @@ impl Chromium {
         Ok((browser, pipe))
     }
 
-    /// Starts the browser again with the same profile. If it still runs, it is killed first, and what
-    /// it has not written yet is lost.
+    /// Starts the browser again with the same profile. If it still runs, it is killed first, and
+    /// what it has not written yet is lost.
     ///
     /// # Errors
     /// As [`start`](Self::start).

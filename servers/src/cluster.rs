@@ -19,11 +19,11 @@ const SETTINGS: [(&str, &str); 5] = [
     ("repl-diskless-sync-delay", "0"),
 ];
 
-/// A replica gives up a failover after five seconds. It is told again when those have passed.
+/// A replica gives up a failover after five seconds. It is asked again after those have passed.
 const FAILOVER_LIMIT: Duration = Duration::from_secs(6);
 
-/// Six servers that are a cluster: the first three start as masters, and the node three places after
-/// each is its replica.
+/// Six servers that are a cluster: the first three start as masters, and the node three places
+/// after each is its replica.
 #[derive(Debug)]
 pub struct RedisCluster {
     nodes: Vec<RedisServer>,
@@ -68,8 +68,9 @@ impl RedisCluster {
     /// # Errors
     /// If that node does not answer, or knows no such master.
     pub fn owner(&self, slot: u16, seen_by: usize) -> io::Result<usize> {
-        let told = lines_of(self.nodes[seen_by].port(), "CLUSTER NODES")?;
-        told.iter()
+        let answer = lines_of(self.nodes[seen_by].port(), "CLUSTER NODES")?;
+        answer
+            .iter()
             .find(|line| is_living_master(line) && has_slot(line, slot))
             .and_then(|line| self.node_of(line))
             .ok_or_else(|| io::Error::other(format!("no master has slot {slot}")))
@@ -97,8 +98,8 @@ impl RedisCluster {
         })
     }
 
-    /// Starts to move a slot: from now on, the old owner refers to the new one for keys that it does
-    /// not have.
+    /// Starts to move a slot: from now on, the old owner refers to the new one for keys that it
+    /// does not have.
     ///
     /// # Errors
     /// If a node refuses.
@@ -115,9 +116,9 @@ impl RedisCluster {
     pub fn move_keys(&self, slot: u16, from: usize, to: usize) -> io::Result<()> {
         let (from, to) = (self.nodes[from].port(), self.nodes[to].port());
         loop {
-            let told = lines_of(from, &format!("CLUSTER GETKEYSINSLOT {slot} 100"))?;
+            let answer = lines_of(from, &format!("CLUSTER GETKEYSINSLOT {slot} 100"))?;
             // Lengths and keys take turns.
-            let mut keys = told.iter().skip(2).step_by(2).peekable();
+            let mut keys = answer.iter().skip(2).step_by(2).peekable();
             if keys.peek().is_none() {
                 return Ok(());
             }
@@ -139,8 +140,9 @@ impl RedisCluster {
     }
 
     fn id(&self, node: usize) -> io::Result<String> {
-        let told = lines_of(self.nodes[node].port(), "CLUSTER MYID")?;
-        told.into_iter()
+        let answer = lines_of(self.nodes[node].port(), "CLUSTER MYID")?;
+        answer
+            .into_iter()
             .nth(1)
             .ok_or_else(|| io::Error::other("the answer to CLUSTER MYID is empty"))
     }
@@ -194,19 +196,22 @@ impl RedisCluster {
     /// Whether it holds for what each node says of all of them, a line for each.
     fn every_node_says(&self, holds: impl Fn(&[String]) -> bool) -> bool {
         self.nodes.iter().all(|node| {
-            let told = lines_of(node.port(), "CLUSTER NODES").unwrap_or_default();
-            let lines: Vec<String> = told.into_iter().filter(|line| line.contains('@')).collect();
+            let answer = lines_of(node.port(), "CLUSTER NODES").unwrap_or_default();
+            let lines: Vec<String> = answer
+                .into_iter()
+                .filter(|line| line.contains('@'))
+                .collect();
             holds(&lines)
         })
     }
 
     fn expect_ok(&self, node: usize, command: &str) -> io::Result<()> {
-        let told = lines_of(self.nodes[node].port(), command)?;
-        if told.first().is_some_and(|line| line == "+OK") {
+        let answer = lines_of(self.nodes[node].port(), command)?;
+        if answer.first().is_some_and(|line| line == "+OK") {
             return Ok(());
         }
         let command: String = command.chars().take(40).collect();
-        Err(io::Error::other(format!("{command}: {told:?}")))
+        Err(io::Error::other(format!("{command}: {answer:?}")))
     }
 
     fn eventually(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) -> io::Result<()> {
@@ -239,7 +244,7 @@ fn move_key(key: &str, from: u16, to: u16) -> io::Result<()> {
 
 fn all_say(nodes: &[RedisServer], command: &str, wanted: &str) -> bool {
     nodes.iter().all(|node| {
-        lines_of(node.port(), command).is_ok_and(|told| told.iter().any(|line| line == wanted))
+        lines_of(node.port(), command).is_ok_and(|answer| answer.iter().any(|line| line == wanted))
     })
 }
 

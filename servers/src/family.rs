@@ -1,6 +1,7 @@
 //! The processes that belong to a server: its process group, and children that left it, as
 //! PostgreSQL's do.
 
+use std::process::Child;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -28,10 +29,16 @@ impl Family {
         Self(members.filter_map(|known| pid(known.id)).collect())
     }
 
-    /// Pauses every member, and returns when they stand still.
+    /// A server without its family.
+    pub(crate) fn just(server: &Child) -> Self {
+        Self(vec![Pid::from_child(server)])
+    }
+
+    /// Pauses every member, and returns when they stand still. A signal is only on its way when it
+    /// is sent: without the wait, one more request might be answered.
     pub(crate) fn pause(&self) -> io::Result<()> {
         self.signal(Signal::STOP)?;
-        self.wait_while_any(|known| !known.is_dead() && !known.is_stopped());
+        self.wait_while_any(|known| !known.is_dead() && !known.is_still());
         Ok(())
     }
 
@@ -99,8 +106,9 @@ impl Known {
         self.state.starts_with(['Z', 'X'])
     }
 
-    fn is_stopped(&self) -> bool {
-        self.state.starts_with(['T', 't'])
+    /// Stopped, or waiting in the kernel and stopped before it leaves it.
+    fn is_still(&self) -> bool {
+        self.state.starts_with(['T', 't', 'D', 'U'])
     }
 }
 

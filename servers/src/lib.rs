@@ -1,8 +1,8 @@
 //! Real servers for tests.
 //!
 //! A server here is a child process with a free loopback port and a temporary folder of its own. It
-//! is ready when the function that starts it returns. It is gone, folder included, when its value is
-//! dropped, or when the process that started it dies for any reason, `kill -9` included.
+//! is ready when the function that starts it returns. It is gone, folder included, when its value
+//! is dropped, or when the process that started it dies for any reason, `kill -9` included.
 //!
 //! ```
 //! let redis = servers::RedisServer::start()?;

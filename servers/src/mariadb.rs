@@ -83,11 +83,11 @@ impl Kind for MariaDb {
         command
     }
 
-    /// A server that does not get its port ends, so the one that this folder's file names is the one
-    /// that answers.
+    /// A server that does not get its port ends, so the one that this folder's file names is the
+    /// one that answers.
     fn answers(setup: &Setup, process_id: u32) -> io::Result<()> {
-        let told = fs::read_to_string(setup.folder().join("pid"))?;
-        if told.trim() != process_id.to_string() {
+        let text = fs::read_to_string(setup.folder().join("pid"))?;
+        if text.trim() != process_id.to_string() {
             return Err(io::Error::other("it is not ready yet"));
         }
         Self::ping(setup.port())

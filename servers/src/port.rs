@@ -6,10 +6,10 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-/// Below the ports that systems hand out to outgoing connections (from 32,768 on Linux). One of those
-/// could be lost while its server is down for a restart, even to a client of that very server: a
-/// connection to a free port of that range may reach itself. Half of what is below stays free for the
-/// second port of a Redis Cluster node, 10,000 above its first.
+/// Below the ports that systems hand out to outgoing connections (from 32,768 on Linux). One of
+/// those could be lost while its server is down for a restart, even to a client of that very
+/// server: a connection to a free port of that range may reach itself. Half of what is below stays
+/// free for the second port of a Redis Cluster node, 10,000 above its first.
 const RANGE: Range<u16> = 15_000..22_000;
 
 /// How many random ports are tried before the machine counts as full.
@@ -23,9 +23,9 @@ pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// A reserved loopback port: it stays its owner's while the server is down, too.
 ///
-/// The server needs the TCP port itself, so a UDP socket with the same number reserves it. Every test
-/// process passes over ports whose UDP socket is taken, and the system closes that socket however its
-/// owner ends.
+/// The server needs the TCP port itself, so a UDP socket with the same number reserves it. Every
+/// test process passes over ports whose UDP socket is taken, and the system closes that socket
+/// however its owner ends.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -44,11 +44,11 @@ impl Port {
         (0..ATTEMPTS)
             .find_map(|_| Self::reserve_this(random()))
             .ok_or_else(|| {
-                let told = format!(
+                let message = format!(
                     "no free port found in {ATTEMPTS} attempts between {} and {}",
                     RANGE.start, RANGE.end
                 );
-                io::Error::new(io::ErrorKind::AddrInUse, told)
+                io::Error::new(io::ErrorKind::AddrInUse, message)
             })
     }
 
@@ -57,8 +57,8 @@ impl Port {
         self.number
     }
 
-    /// Reserves before it looks: looking binds the port for a moment, which may be the very moment in
-    /// which its owner's server starts.
+    /// Reserves before it looks: looking binds the port for a moment, which may be the very moment
+    /// in which its owner's server starts.
     fn reserve_this(number: u16) -> Option<Self> {
         let reserved = UdpSocket::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
         (!is_taken(number)).then_some(Self {

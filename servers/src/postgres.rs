@@ -77,11 +77,11 @@ impl Kind for Postgres {
         command
     }
 
-    /// A server that does not get its port ends, so the one that this folder's file names as ready is
-    /// the one that answers.
+    /// A server that does not get its port ends, so the one that this folder's file names as ready
+    /// is the one that answers.
     fn answers(setup: &Setup, process_id: u32) -> io::Result<()> {
-        let told = fs::read_to_string(data(setup).join("postmaster.pid"))?;
-        let mut lines = told.lines().map(str::trim);
+        let text = fs::read_to_string(data(setup).join("postmaster.pid"))?;
+        let mut lines = text.lines().map(str::trim);
         let (id, status) = (lines.next(), lines.nth(6));
         if id != Some(&process_id.to_string()) || status != Some("ready") {
             return Err(io::Error::other("it is not ready yet"));

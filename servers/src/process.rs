@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::family::Family;
 use crate::{Error, wait};
@@ -15,9 +15,10 @@ use crate::{Error, wait};
 /// How many lines of a log an error shows. MariaDB's closing advice alone has some thirty.
 const LOG_LINES: usize = 60;
 
-/// What the watchdog runs. Its input is a pipe that only its parent holds open, so `read` returns when
-/// the parent is gone, for whatever reason. `$1` is the group to kill, `$2` the folder to remove, if any.
-/// Children of a killed PostgreSQL still write there for a moment, so one attempt may not be enough.
+/// What the watchdog runs. Its input is a pipe that only its parent holds open, so `read` returns
+/// when the parent is gone, for whatever reason. `$1` is the group to kill, `$2` the folder to
+/// remove, if any. Children of a killed PostgreSQL still write there for a moment, so one attempt
+/// may not be enough.
 const WATCHDOG: &str = r#"
 trap '' HUP INT TERM
 read -r _
@@ -61,12 +62,14 @@ impl Group {
 }
 
 /// Makes the child the leader of its own process group: a signal reaches it with everything that it
-/// starts, and a Ctrl-C at the terminal does not reach it before its owner has decided what to end first.
+/// starts, and a Ctrl-C at the terminal does not reach it before its owner has decided what to end
+/// first.
 pub fn lead_group(command: &mut Command) -> &mut Command {
     command.process_group(0)
 }
 
-/// Kills a process group as soon as this process is gone, even by `kill -9`, when no destructor runs.
+/// Kills a process group as soon as this process is gone, even by `kill -9`, when no destructor
+/// runs.
 #[derive(Debug)]
 pub struct Watchdog(Child);
 
@@ -95,8 +98,8 @@ impl Drop for Watchdog {
     }
 }
 
-/// A running server: its process, its log, and a watchdog. Dropping it kills it with everything that it
-/// has started, and waits for their end.
+/// A running server: its process, its log, and a watchdog. Dropping it kills it with everything
+/// that it has started, and waits for their end.
 #[derive(Debug)]
 pub struct Process {
     name: &'static str,
@@ -108,8 +111,8 @@ pub struct Process {
 impl Process {
     /// Starts `command` in `folder`, with its output in `server.log` there.
     ///
-    /// The folder is its temporary folder too. In a shared one, servers disturb each other: MariaDB,
-    /// for example, starts by deleting every temporary table that it finds there.
+    /// The folder is its temporary folder too. In a shared one, servers disturb each other:
+    /// MariaDB, for example, starts by deleting every temporary table that it finds there.
     ///
     /// # Errors
     /// If the log cannot be written or the process cannot be started.
@@ -122,7 +125,8 @@ impl Process {
         Self::spawn(name, command, folder, log)
     }
 
-    /// Starts `command` likewise, with its input and output on pipes. Only its errors go to the log.
+    /// Starts `command` likewise, with its input and output on pipes. Only its errors go to the
+    /// log.
     pub(crate) fn start_on_pipes(
         name: &'static str,
         mut command: Command,
@@ -193,7 +197,7 @@ impl Process {
     /// How the process ended, if it did.
     ///
     /// # Errors
-    /// If the system does not say.
+    /// If the system does not know.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
         self.child
             .try_wait()
@@ -241,7 +245,7 @@ impl Process {
         }
     }
 
-    /// The error for a server that is not where it should be, with what the last attempt met.
+    /// The error for a server that is not ready in time, with the result of the last attempt.
     pub(crate) fn not_ready(&self, waited: Duration, last: io::Error) -> Error {
         Error::NotReady {
             name: self.name,
@@ -251,7 +255,7 @@ impl Process {
         }
     }
 
-    /// To be called before any signal: the id of a process that was waited for may be reused.
+    /// Must precede any signal: once a process was waited for, its id may be reused.
     fn check_running(&mut self) -> Result<(), Error> {
         match self.ended()? {
             Some(status) => Err(self.ended_with(status)),
@@ -266,7 +270,7 @@ impl Drop for Process {
     }
 }
 
-/// Where a process writes.
+/// The file that a process writes to.
 struct Log {
     path: PathBuf,
     file: File,
@@ -287,8 +291,8 @@ impl Log {
     }
 }
 
-/// Kills a child with everything that it has started, and waits for their end. There is no grace: tests
-/// want the worst case, and what a server would tidy up is in a folder that is removed.
+/// Kills a child with everything that it has started, and waits for their end. There is no grace:
+/// tests want the worst case, and what a server would tidy up is in a folder that is removed.
 fn end(child: &mut Child) {
     if !matches!(child.try_wait(), Ok(None)) {
         return;
@@ -301,14 +305,10 @@ fn end(child: &mut Child) {
     family.kill();
 }
 
-/// Stops a child's group, and returns when the child stands still.
+/// Stops a child, and returns when it stands still. It alone, not its group: while it starts another
+/// process, it waits in the kernel until that one runs, which it never does if it is stopped as well.
 fn stop(child: &Child) -> io::Result<()> {
-    Group::of(child).signal(Signal::STOP)?;
-    // The signal is only on its way: without this wait, one more request might be answered. A child
-    // that is killed meanwhile counts too; NOWAIT leaves its status for `ended`.
-    let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-    waitid(WaitId::Pid(Pid::from_child(child)), options)?;
-    Ok(())
+    Family::just(child).pause()
 }
 
 /// The last lines of some output, for an error.
@@ -338,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_runs_in_its_folder_and_has_it_for_its_temporary_files() {
+    fn a_program_runs_in_its_folder_and_puts_its_temporary_files_there() {
         let folder = tempfile::tempdir().unwrap();
         let script = r#"[ "$TMPDIR" = "$(pwd -P)" ] && : > "$TMPDIR/mark""#;
         let real = folder.path().canonicalize().unwrap();
@@ -357,13 +357,27 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_to_a_process_that_ended_is_refused_with_its_log() {
+    fn a_program_that_keeps_starting_others_can_be_paused_and_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..20 {
+            let mut command = Command::new("sh");
+            command.args(["-c", "while :; do /bin/true; done"]);
+            let mut process = Process::start("Example", command, folder.path()).unwrap();
+            for _ in 0..5 {
+                process.pause().unwrap();
+                process.resume().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn pausing_a_process_that_has_ended_fails_and_shows_its_log() {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "echo farewell"]);
         let mut process = Process::start("Example", command, folder.path()).unwrap();
         process.child.wait().unwrap();
-        let told = process.pause().unwrap_err().to_string();
-        assert!(told.contains("farewell"), "{told}");
+        let message = process.pause().unwrap_err().to_string();
+        assert!(message.contains("farewell"), "{message}");
     }
 }

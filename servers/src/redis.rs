@@ -80,15 +80,15 @@ pub(crate) fn lines(settings: &[(&str, &str)]) -> String {
 pub(crate) fn answers_as(port: u16, process_id: u32) -> io::Result<()> {
     Redis::ping(port)?;
     let info = lines_of(port, "INFO server")?;
-    let told = info
+    let actual = info
         .iter()
         .find_map(|line| line.strip_prefix("process_id:"));
-    if told == Some(&process_id.to_string()) {
+    if actual == Some(&process_id.to_string()) {
         return Ok(());
     }
     Err(io::Error::other(format!(
         "process {} answers on the port",
-        told.unwrap_or("unknown")
+        actual.unwrap_or("unknown")
     )))
 }
 
@@ -101,7 +101,10 @@ mod tests {
         let server = RedisServer::start().unwrap();
         let id = server.process_id().unwrap();
         answers_as(server.port(), id).unwrap();
-        let told = answers_as(server.port(), id + 1).unwrap_err().to_string();
-        assert!(told.contains(&format!("process {id} answers")), "{told}");
+        let message = answers_as(server.port(), id + 1).unwrap_err().to_string();
+        assert!(
+            message.contains(&format!("process {id} answers")),
+            "{message}"
+        );
     }
 }

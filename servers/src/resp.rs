@@ -4,8 +4,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 
 use crate::port::connect;
 
-/// Sends a command to a server on loopback, and returns the lines of its answer: headers as they are sent
-/// (`*2`, `$5`), and the lines of each text.
+/// Sends a command to a server on loopback, and returns the lines of its answer: headers as they
+/// are sent (`*2`, `$5`), and the lines of each text.
 ///
 /// # Errors
 /// If there is no answer in time.

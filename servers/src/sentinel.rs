@@ -10,8 +10,8 @@ use crate::server::{Kind, Server, Setup};
 use crate::software::Software;
 use crate::wait;
 
-/// How long a master is silent before sentinels agree that it is down, in milliseconds: short, since
-/// tests wait for it, but longer than a busy machine keeps a living server waiting.
+/// How long a master is silent before sentinels agree that it is down, in milliseconds: short,
+/// since tests wait for it, but longer than a busy machine keeps a living server waiting.
 const DOWN_AFTER: &str = "1500";
 
 /// A master and a replica that three sentinels watch, under the name [`MASTER`](Self::MASTER).
@@ -80,7 +80,8 @@ impl RedisSentinel {
         Err(last)
     }
 
-    /// Tells the sentinels to make the replica the master, as an operator does, without waiting for it.
+    /// Tells the sentinels to make the replica the master, as an operator does, without waiting for
+    /// it.
     ///
     /// # Errors
     /// If the sentinels refuse: the replica is not good enough, or a failover is going on.
@@ -94,8 +95,8 @@ impl RedisSentinel {
 
     /// What is not there yet: the replica's copy, or something that a sentinel does not know.
     fn missing(&self) -> Option<String> {
-        let told = lines_of(self.servers[1].port(), "INFO replication").unwrap_or_default();
-        if !told.iter().any(|line| line == "master_link_status:up") {
+        let answer = lines_of(self.servers[1].port(), "INFO replication").unwrap_or_default();
+        if !answer.iter().any(|line| line == "master_link_status:up") {
             return Some("the replica's copy".into());
         }
         let command = format!("SENTINEL MASTER {}", Self::MASTER);
@@ -105,8 +106,8 @@ impl RedisSentinel {
                 .into_iter()
                 .find(|(field, value)| field_of(&lines, field) != Some(value))
                 .map(|(field, value)| {
-                    let told = field_of(&lines, field);
-                    format!("{field} must be {value}, and a sentinel says {told:?}")
+                    let answer = field_of(&lines, field);
+                    format!("{field} must be {value}, and a sentinel says {answer:?}")
                 })
         })
     }

@@ -253,9 +253,10 @@ impl<K: Kind> Server<K> {
 }
 
 impl<K: Shareable> Server<K> {
-    /// The URL of the server that tests share: the one that [`URL_VARIABLE`](Shareable::URL_VARIABLE)
-    /// names, or one that is started for this process at the first call and ends with it. Whoever
-    /// shares it uses keys or tables of their own, and neither empties, restarts nor pauses it.
+    /// The URL of the server that tests share: the one that
+    /// [`URL_VARIABLE`](Shareable::URL_VARIABLE) names, or one that is started for this process at
+    /// the first call and ends with it. Whoever shares it uses keys or tables of their own, and
+    /// neither empties, restarts nor pauses it.
     ///
     /// # Errors
     /// As [`start`](Self::start).

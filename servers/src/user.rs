@@ -27,8 +27,8 @@ impl User {
         }
         let found = names.iter().find_map(|name| ids(name));
         found.map(|ids| Self(Some(ids))).ok_or_else(|| {
-            let told = std::io::Error::other(format!("there is no {}", names.join(" and no ")));
-            Error::io("cannot find a user for a server that refuses root")(told)
+            let cause = std::io::Error::other(format!("there is no {}", names.join(" and no ")));
+            Error::io("cannot find a user for a server that refuses root")(cause)
         })
     }
 

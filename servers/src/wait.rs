@@ -7,11 +7,12 @@ use std::{io, thread};
 use crate::Error;
 use crate::process::Process;
 
-/// How long a server may take until it is ready, even on a busy machine and with repairs after a kill.
-/// Only a failure takes that long.
+/// How long a server may take until it is ready, even on a busy machine and with repairs after a
+/// kill. Only a failure takes that long.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
-/// The pause between two attempts: short compared with a server's start, long compared with an attempt.
+/// The pause between two attempts: short compared with a server's start, long compared with an
+/// attempt.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// How often a server that ends at once is started before its error is reported.
@@ -67,9 +68,9 @@ pub(crate) fn until_complete(mut missing: impl FnMut() -> Option<String>) -> io:
     Ok(())
 }
 
-/// Launches again if the server ends before it is ready; `launch` is told whether this is so. The usual
-/// cause is another program that took the port, which may be gone by the time anybody looks. A refused
-/// setting costs as many attempts, too short to notice.
+/// Launches again if the server ends before it is ready; `launch` learns whether it does so. The
+/// usual cause is another program that took the port, which may be gone by the time anybody looks.
+/// A refused setting costs as many attempts, too short to notice.
 pub(crate) fn retry<T>(mut launch: impl FnMut(bool) -> Result<T, Error>) -> Result<T, Error> {
     let mut result = launch(false);
     for _ in 1..LAUNCH_ATTEMPTS {

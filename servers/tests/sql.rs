@@ -1,8 +1,5 @@
-//! PostgreSQL and MariaDB that are started, killed, started again and frozen.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a helper of tests that fails, fails its test"
-)]
+//! PostgreSQL and MariaDB that are started, killed, restarted and paused.
+#![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -21,7 +18,7 @@ fn runs(process: u32) -> bool {
     test_kill_process(pid).is_ok()
 }
 
-/// A connection that has got through to the server's greeting, and a byte to wake it with.
+/// A connection to a server.
 fn connected(port: u16) -> TcpStream {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     stream.set_read_timeout(Some(wait::LIMIT)).unwrap();
@@ -34,7 +31,7 @@ macro_rules! life {
             use super::*;
 
             #[test]
-            fn it_is_killed_restarted_frozen_and_dropped() {
+            fn it_is_killed_restarted_paused_and_dropped() {
                 install::ensure(&$software).unwrap();
                 let mut server = $server::start().unwrap();
                 server.ping().unwrap();
@@ -61,7 +58,7 @@ macro_rules! life {
             }
 
             #[test]
-            fn a_setting_that_is_refused_is_told_with_the_log() {
+            fn a_refused_setting_is_shown_with_the_log() {
                 install::ensure(&$software).unwrap();
                 let error = $server::start_with(&[("no_such_setting", "1")]).unwrap_err();
                 assert!(matches!(error, Error::Ended { .. }), "{error}");
@@ -79,7 +76,7 @@ macro_rules! life {
             }
 
             #[test]
-            fn what_others_keep_in_the_shared_temporary_folder_stays() {
+            fn files_of_others_in_the_shared_temporary_folder_stay() {
                 install::ensure(&$software).unwrap();
                 let before = $server::start().unwrap();
                 let owner = before.folder().metadata().unwrap();
@@ -107,7 +104,7 @@ life!(on_postgres, PostgresServer, postgres::SOFTWARE);
 life!(on_mariadb, MariaDbServer, mariadb::SOFTWARE);
 
 #[test]
-fn the_connections_of_postgres_stand_still_and_die_with_it() {
+fn connections_to_postgres_pause_and_end_with_it() {
     install::ensure(&postgres::SOFTWARE).unwrap();
     let mut server = PostgresServer::start().unwrap();
     let mut stream = connected(server.port());
@@ -129,7 +126,7 @@ fn the_connections_of_postgres_stand_still_and_die_with_it() {
         .unwrap();
     assert!(
         stream.read(&mut buffer).is_err(),
-        "it answered while frozen"
+        "it answered while paused"
     );
     server.kill();
     stream.set_read_timeout(Some(wait::LIMIT)).unwrap();

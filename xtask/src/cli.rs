@@ -171,8 +171,8 @@ mod tests {
             ("fuzz a --seconds b", "'b'"),
             ("fuzz --only a", "--only"),
         ] {
-            let told = parse(line).unwrap_err().to_string();
-            assert!(told.contains(named), "{line}: {told}");
+            let error = parse(line).unwrap_err().to_string();
+            assert!(error.contains(named), "{line}: {error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The library as cargo sees it: asked, so that nobody has to remember a list.
+//! The library's features, from cargo, so that nobody has to maintain a list.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::step::cargo;
 /// A package of the workspace.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Library {
-    /// Names it even where published versions of the same name are dependencies too.
+    /// Identifies it even if published versions with the same name are dependencies, too.
     pub(crate) id: String,
     /// The features that applications choose from, in alphabetical order: not `default`, and no name
     /// that begins with `_`, which other features turn on.
@@ -26,7 +26,7 @@ impl Library {
         }
         let metadata = serde_json::from_slice(&output.stdout)?;
         Self::read(&metadata, name).ok_or_else(|| {
-            format!("cargo metadata knows no package {name} in this workspace").into()
+            format!("cargo metadata lists no package {name} in this workspace").into()
         })
     }
 

@@ -47,8 +47,8 @@ fn run(task: Task) -> Result<ExitCode> {
     }
 }
 
-/// Prints a line. If nobody reads it, as after `| head`, nothing is lost; `println!` would panic and
-/// leave the running step behind.
+/// Prints a line. If nobody reads it, as after `| head`, nothing is lost; `println!` would panic
+/// and leave the running step behind.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -16,7 +16,8 @@ use crate::{Result, say};
 /// How long a step may take to end by itself after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Reported for a step that has no exit code, because a signal ended it or it never ran. It must not be 0.
+/// Reported for a step that has no exit code, because a signal ended it or it never ran. It must
+/// not be 0.
 const NO_CODE: u8 = 1;
 
 /// What the runner waits for.
@@ -37,8 +38,8 @@ enum Outcome {
     Interrupted(i32),
 }
 
-/// As soon as it exists, Ctrl-C, SIGTERM and a closed terminal no longer end this process. They end the
-/// running step; then whatever the caller holds is dropped in order, servers included.
+/// As soon as it exists, Ctrl-C, SIGTERM and a closed terminal no longer end this process. They end
+/// the running step; then whatever the caller holds is dropped in order, servers included.
 #[derive(Debug)]
 pub(crate) struct Runner {
     events: Receiver<Event>,
@@ -112,8 +113,8 @@ impl Runner {
         let outcome = self
             .outcome_of(step)
             .unwrap_or_else(|error| Outcome::NotRun(error.to_string()));
-        let (told, took) = (told(&outcome), started.elapsed());
-        (self.say)(&format!("==> {name}: {told} after {took:.1?}"));
+        let (result, took) = (describe(&outcome), started.elapsed());
+        (self.say)(&format!("==> {name}: {result} after {took:.1?}"));
         outcome
     }
 
@@ -131,7 +132,8 @@ impl Runner {
                 Outcome::Interrupted(signal)
             }
         };
-        // What a step leaves running would keep its ports, and the pipe of whoever reads the output.
+        // What a step leaves running would keep its ports, and the pipe of whoever reads the
+        // output.
         let _ = group.kill();
         Ok(outcome)
     }
@@ -169,7 +171,7 @@ impl Runner {
     }
 }
 
-fn told(outcome: &Outcome) -> String {
+fn describe(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Ended(status) if status.success() => "ok".to_owned(),
         Outcome::Ended(status) => format!("FAILED ({status})"),

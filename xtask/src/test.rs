@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that runs the code to judge it.
+//! `cargo xtask test`: everything that judges the code by running it.
 
 use std::process::ExitCode;
 
@@ -10,9 +10,9 @@ use crate::runner::Runner;
 use crate::servers::Servers;
 use crate::step::Step;
 
-/// Starts the servers and runs the steps; the servers end with this function, however it ends.
+/// Starts the servers and runs the steps. The servers end with this function, however it ends.
 pub(crate) fn run(only: &[String], extra: Vec<String>) -> Result<ExitCode> {
-    // First of all: a Ctrl-C from here on leaves no server behind.
+    // Comes first, so that a Ctrl-C leaves no server behind.
     let runner = Runner::new()?;
     let everything = extra.is_empty();
     if everything {
@@ -25,11 +25,11 @@ pub(crate) fn run(only: &[String], extra: Vec<String>) -> Result<ExitCode> {
     if everything {
         steps.extend(fuzz::replays()?);
     }
-    let steps = steps.into_iter().map(|step| servers.tell(step)).collect();
+    let steps = steps.into_iter().map(|step| servers.add_to(step)).collect();
     runner.run(steps, only)
 }
 
-/// The table of steps, in their order. The servers' addresses are in each one's environment.
+/// The steps, in order.
 fn steps(extra: Vec<String>) -> Vec<Step> {
     let everything = extra.is_empty();
     let mut steps = vec![Step::cargo("workspace", cargo_test(extra))];
@@ -39,7 +39,7 @@ fn steps(extra: Vec<String>) -> Vec<Step> {
     steps
 }
 
-/// Where both libraries for TLS are built in, `rustls` is used: the other one needs a build without it.
+/// If both TLS libraries are built in, `rustls` is used, so the other one needs a build without it.
 const SYSTEM_TLS: [&str; 8] = [
     "test",
     ALL_RESULTS,
@@ -67,12 +67,12 @@ fn cargo_test(extra: Vec<String>) -> Vec<String> {
     words.into_iter().map(str::to_owned).chain(extra).collect()
 }
 
-/// What is not for the test programs.
+/// The arguments that are not for the test programs.
 fn for_cargo(extra: &[String]) -> impl Iterator<Item = &String> {
     extra.iter().take_while(|word| *word != "--")
 }
 
-/// With `--workspace`, cargo passes over `--package` in silence.
+/// With `--workspace`, cargo silently ignores `--package`.
 fn names_packages(extra: &[String]) -> bool {
     for_cargo(extra).any(|word| {
         ["-p", "--package", "--manifest-path"].iter().any(|option| {

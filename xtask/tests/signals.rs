@@ -1,8 +1,5 @@
-//! `cargo xtask servers` as a person or a system ends it: no server may be left.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a helper of tests that fails, fails its test"
-)]
+//! `cargo xtask servers`, ended by a person or by the system: no server may be left.
+#![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
@@ -25,9 +22,9 @@ fn start() -> (Child, String) {
         .read_line(&mut line)
         .unwrap();
     let Some(address) = line.trim_end().strip_prefix("REDIS_URL=redis://") else {
-        let mut told = String::new();
-        child.stderr.unwrap().read_to_string(&mut told).unwrap();
-        panic!("the servers did not start: {line}{told}");
+        let mut log = String::new();
+        child.stderr.unwrap().read_to_string(&mut log).unwrap();
+        panic!("the servers did not start: {line}{log}");
     };
     (child, address.to_owned())
 }
