@@ -9,10 +9,10 @@ use std::{
 };
 
 use crate::{
-    changes::Grounds,
+    changes::Stamp,
     clock::Millis,
     key::SessionKey,
-    record::{Facts, Record, WireFormat},
+    record::{Metadata, Record, WireFormat},
 };
 
 /// The state of a session, as published: entry names and JSON texts.
@@ -35,7 +35,7 @@ pub struct Terms {
     pub(crate) now: Millis,
     pub(crate) ttl: Millis,
     pub(crate) absolute: Option<Millis>,
-    pub(crate) extend: Extension,
+    pub(crate) extend: ExtendOnRead,
     pub(crate) budget: Duration,
     pub(crate) grace: Millis,
     pub(crate) format: WireFormat,
@@ -45,7 +45,7 @@ pub struct Terms {
 
 /// Whether reading a record extends its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extension {
+pub(crate) enum ExtendOnRead {
     Never,
     Always,
     /// Unless that has been done so shortly before.
@@ -66,7 +66,7 @@ impl Default for Terms {
             now: SystemTime::now().into(),
             ttl: Millis::secs(86_400),
             absolute: None,
-            extend: Extension::Never,
+            extend: ExtendOnRead::Never,
             budget: BUDGET,
             grace: GRACE,
             format: WireFormat::V1,
@@ -94,9 +94,9 @@ impl Terms {
     #[must_use]
     pub fn with_extension(mut self, extend: bool) -> Self {
         self.extend = if extend {
-            Extension::Always
+            ExtendOnRead::Always
         } else {
-            Extension::Never
+            ExtendOnRead::Never
         };
         self
     }
@@ -120,20 +120,20 @@ impl Terms {
 
     /// Whether reading a record extends its life.
     pub fn extends(&self) -> bool {
-        self.extend != Extension::Never
+        self.extend != ExtendOnRead::Never
     }
 
     /// Whether a record that ends then is to be extended now.
     pub(crate) fn extends_at(&self, record: &Record, end: Millis) -> bool {
         match self.extend {
-            Extension::Never => false,
-            Extension::Always => true,
-            Extension::AtMostEvery(interval) => self.end(record) - end >= interval,
+            ExtendOnRead::Never => false,
+            ExtendOnRead::Always => true,
+            ExtendOnRead::AtMostEvery(interval) => self.end(record) - end >= interval,
         }
     }
 
-    pub(crate) fn grounds(&self, commit: u64, fresh_id: u128) -> Grounds {
-        Grounds {
+    pub(crate) fn stamp(&self, commit: u64, fresh_id: u128) -> Stamp {
+        Stamp {
             commit,
             fresh_id,
             now: self.now,
@@ -149,14 +149,14 @@ impl Terms {
     /// When a record ends that is written or extended now.
     pub(crate) fn end(&self, record: &Record) -> Millis {
         record
-            .facts()
-            .map_or(self.now + self.ttl, |facts| self.end_of(facts))
+            .metadata()
+            .map_or(self.now + self.ttl, |metadata| self.end_of(metadata))
     }
 
-    pub(crate) fn end_of(&self, facts: &Facts) -> Millis {
-        let idle = self.now + facts.ttl.unwrap_or(self.ttl);
-        let absolute = self.absolute.map(|span| facts.since() + span);
-        let cap = facts.absolute_end.or(absolute);
+    pub(crate) fn end_of(&self, metadata: &Metadata) -> Millis {
+        let idle = self.now + metadata.ttl.unwrap_or(self.ttl);
+        let absolute = self.absolute.map(|span| metadata.since() + span);
+        let cap = metadata.absolute_end.or(absolute);
         cap.map_or(idle, |cap| cap.min(idle))
     }
 

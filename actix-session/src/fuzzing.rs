@@ -11,13 +11,13 @@ use actix_web::{cookie::Key, http::header::HeaderMap};
 
 pub use crate::record::WireFormat;
 use crate::{
-    changes::{Changes, Effect, LoginFact},
+    changes::{Changes, Effect, LoginChange},
     clock::Millis,
     config::CookieContentSecurity,
     contract::{End, Older, Terms},
     cookie::{read, seal::Sealer},
-    protocol::{Mark, Reply, Slot},
-    record::{Auth, Facts, Record},
+    protocol::{Redirect, Reply, Stored},
+    record::{Auth, Metadata, Record},
     storage::{redis, sql},
 };
 
@@ -87,17 +87,17 @@ pub struct ToldAuth {
     pub login: Option<i64>,
 }
 
-pub fn facts(text: &str) -> Option<Told> {
-    let (commit, facts) = Facts::decode(text)?;
+pub fn metadata(text: &str) -> Option<Told> {
+    let (commit, metadata) = Metadata::decode(text)?;
     Some(Told {
         commit,
-        id: facts.id,
-        created: facts.created.0,
-        absolute_end: facts.absolute_end.map(|end| end.0),
-        ttl: facts.ttl.map(|ttl| ttl.0),
-        epoch: facts.epoch,
-        idle_end: facts.idle_end.map(|end| end.0),
-        auth: facts.auth.map(|auth| ToldAuth {
+        id: metadata.id,
+        created: metadata.created.0,
+        absolute_end: metadata.absolute_end.map(|end| end.0),
+        ttl: metadata.ttl.map(|ttl| ttl.0),
+        epoch: metadata.epoch,
+        idle_end: metadata.idle_end.map(|end| end.0),
+        auth: metadata.auth.map(|auth| ToldAuth {
             who: auth.principal,
             at: auth.at.0,
             device: auth.device,
@@ -106,14 +106,14 @@ pub fn facts(text: &str) -> Option<Told> {
     })
 }
 
-pub fn facts_text(told: &Told) -> String {
+pub fn metadata_text(told: &Told) -> String {
     let auth = |auth: ToldAuth| Auth {
         principal: auth.who,
         at: Millis(auth.at),
         device: auth.device,
         login: auth.login.map(Millis),
     };
-    let facts = Facts {
+    let metadata = Metadata {
         id: told.id,
         created: Millis(told.created),
         absolute_end: told.absolute_end.map(Millis),
@@ -123,7 +123,7 @@ pub fn facts_text(told: &Told) -> String {
         auth: told.auth.clone().map(auth),
     };
     let mut text = String::new();
-    facts.encode(told.commit, &mut text);
+    metadata.encode(told.commit, &mut text);
     text
 }
 
@@ -156,7 +156,7 @@ impl From<Doing> for Changes {
             let effect = json.clone().map_or(Effect::Removed, Effect::Set);
             changes.set_effect(name, effect);
         }
-        changes.login = doing.login.map(|(principal, at, id)| LoginFact {
+        changes.login = doing.login.map(|(principal, at, id)| LoginChange {
             principal,
             at: Millis(at),
             device: None,
@@ -193,20 +193,20 @@ pub enum Shown {
     Nothing,
     Unreadable,
     /// Flag, time and target.
-    Mark(char, i64, String),
+    Redirect(char, i64, String),
     /// The text, and until when the store keeps it.
     Record(String, Option<i64>),
     /// A step was done, or a name was taken.
     Other,
 }
 
-impl From<Slot> for Shown {
-    fn from(slot: Slot) -> Self {
-        match slot {
-            Slot::Nothing => Self::Nothing,
-            Slot::Unreadable => Self::Unreadable,
-            Slot::Mark(mark) => Self::mark(&mark),
-            Slot::Record(record) => Self::Record(
+impl From<Stored> for Shown {
+    fn from(found: Stored) -> Self {
+        match found {
+            Stored::Nothing => Self::Nothing,
+            Stored::Unreadable => Self::Unreadable,
+            Stored::Redirect(redirect) => Self::redirect(&redirect),
+            Stored::Record(record) => Self::Record(
                 record.as_text().unwrap_or_default().to_owned(),
                 record.end().map(|end| end.0),
             ),
@@ -215,11 +215,15 @@ impl From<Slot> for Shown {
 }
 
 impl Shown {
-    fn mark(mark: &Mark) -> Self {
-        let encoded = mark.encode();
-        assert_eq!(Mark::decode(&encoded).as_ref(), Some(mark), "{encoded}");
+    fn redirect(redirect: &Redirect) -> Self {
+        let encoded = redirect.encode();
+        assert_eq!(
+            Redirect::decode(&encoded).as_ref(),
+            Some(redirect),
+            "{encoded}"
+        );
         let flag = encoded.chars().next().expect("the flag comes first");
-        Self::Mark(flag, mark.made_at.0, mark.target.clone())
+        Self::Redirect(flag, redirect.made_at.0, redirect.target.clone())
     }
 }
 
@@ -231,7 +235,7 @@ pub fn redis_answer(wire: &[u8], now: i64) -> Option<Result<Shown, String>> {
         ..Terms::default()
     };
     Some(match redis::answer(value, &terms) {
-        Ok(Reply::Found(slot)) => Ok(slot.into()),
+        Ok(Reply::Found(found)) => Ok(found.into()),
         Ok(_) => Ok(Shown::Other),
         Err(error) => Err(error.to_string()),
     })

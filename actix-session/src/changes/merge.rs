@@ -6,12 +6,12 @@ use super::{Changes, Effect, Modify};
 use crate::{
     clock::Millis,
     error::StateTooLarge,
-    record::{Auth, Facts, Record, WireFormat},
+    record::{Auth, Metadata, Record, WireFormat},
 };
 
 /// On what a new record is written: all that is neither in the record nor in the changes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Grounds {
+pub(crate) struct Stamp {
     pub(crate) commit: u64,
     /// For a record that has no id yet.
     pub(crate) fresh_id: u128,
@@ -53,7 +53,7 @@ type Values<'a> = Vec<(&'a str, Option<Cow<'a, str>>)>;
 pub(crate) fn overwrite(
     stored: &Record,
     changes: &Changes,
-    grounds: Grounds,
+    stamp: Stamp,
 ) -> Result<Applied, ApplyError> {
     let another = match (stored.principal(), &changes.login) {
         (Some(stored), Some(login)) => stored != login.principal,
@@ -63,28 +63,28 @@ pub(crate) fn overwrite(
     {
         return Ok(Applied::Gone);
     }
-    let mut facts = facts_after(stored, changes, another, grounds);
-    if grounds.new_id {
-        facts.id = grounds.fresh_id;
+    let mut metadata = metadata_after(stored, changes, another, stamp);
+    if stamp.new_id {
+        metadata.id = stamp.fresh_id;
     }
     if changes.cleared.is_some() || another {
         let nothing = Record::empty();
         let values = values(&nothing, changes)?;
-        return bounded(rewrite(&nothing, &values, facts, grounds), stored, grounds);
+        return bounded(rewrite(&nothing, &values, metadata, stamp), stored, stamp);
     }
     let values = values(stored, changes)?;
-    bounded(rewrite(stored, &values, facts, grounds), stored, grounds)
+    bounded(rewrite(stored, &values, metadata, stamp), stored, stamp)
 }
 
 /// A session of these changes alone.
-pub(crate) fn own_record(changes: &Changes, grounds: Grounds) -> Result<Applied, ApplyError> {
-    overwrite(&Record::empty(), changes, grounds)
+pub(crate) fn own_record(changes: &Changes, stamp: Stamp) -> Result<Applied, ApplyError> {
+    overwrite(&Record::empty(), changes, stamp)
 }
 
 /// What is left of the changes for a record that may have seen them, or that they were not made
 /// on: a `Set` or a removal stays only where the stored value is the one in `before`.
 ///
-/// Facts do not stay, except a TTL that nobody has set since.
+/// Metadata do not stay, except a TTL that nobody has set since.
 pub(crate) fn reduce(changes: &Changes, stored: &Record, before: Option<&Record>) -> Changes {
     let value = |name: &str| before.and_then(|before| before.state().get(name));
     let unchanged = |name: &str| stored.state().get(name) == value(name);
@@ -92,7 +92,7 @@ pub(crate) fn reduce(changes: &Changes, stored: &Record, before: Option<&Record>
         .effects
         .iter()
         .filter(|(name, effect)| matches!(effect, Effect::Modify(_)) || unchanged(name));
-    let ttl = |record: &Record| record.facts().and_then(|facts| facts.ttl);
+    let ttl = |record: &Record| record.metadata().and_then(|metadata| metadata.ttl);
     Changes {
         effects: kept.cloned().collect(),
         ttl: changes
@@ -106,30 +106,30 @@ pub(crate) fn reduce(changes: &Changes, stored: &Record, before: Option<&Record>
 pub(crate) fn write_reduced(
     stored: &Record,
     changes: &Changes,
-    grounds: Grounds,
+    stamp: Stamp,
 ) -> Result<Applied, ApplyError> {
     let values = values(stored, changes)?;
     let same = |(name, value): &(&str, Option<Cow<'_, str>>)| {
         stored.state().get(name).as_deref() == value.as_deref()
     };
-    let mut facts = facts_of(stored, grounds);
-    if values.iter().all(same) && changes.ttl.is_none_or(|ttl| facts.ttl == Some(ttl)) {
+    let mut metadata = metadata_of(stored, stamp);
+    if values.iter().all(same) && changes.ttl.is_none_or(|ttl| metadata.ttl == Some(ttl)) {
         return Ok(Applied::Nothing);
     }
-    facts.ttl = changes.ttl.or(facts.ttl);
-    bounded(rewrite(stored, &values, facts, grounds), stored, grounds)
+    metadata.ttl = changes.ttl.or(metadata.ttl);
+    bounded(rewrite(stored, &values, metadata, stamp), stored, stamp)
 }
 
 /// Refuses a record that is too large, unless it was no smaller before: what is there may shrink.
-fn bounded(new: Record, stored: &Record, grounds: Grounds) -> Result<Applied, ApplyError> {
+fn bounded(new: Record, stored: &Record, stamp: Stamp) -> Result<Applied, ApplyError> {
     let size = |record: &Record| record.as_text().map_or(0, str::len);
-    if size(&new) <= grounds.max_state || size(&new) <= size(stored) {
+    if size(&new) <= stamp.max_state || size(&new) <= size(stored) {
         return Ok(Applied::Write(new));
     }
     Err(ApplyError(
         StateTooLarge {
             size: size(&new),
-            limit: grounds.max_state,
+            limit: stamp.max_state,
         }
         .into(),
     ))
@@ -152,11 +152,11 @@ pub(crate) fn forwarded_clear(
     stored: &Record,
     base: Option<&Record>,
     epoch: u64,
-    grounds: Grounds,
+    stamp: Stamp,
 ) -> Record {
-    let mut facts = facts_of(stored, grounds);
-    facts.epoch = epoch;
-    facts.auth = None;
+    let mut metadata = metadata_of(stored, stamp);
+    metadata.epoch = epoch;
+    metadata.auth = None;
     let mut names = Vec::new();
     stored.state().for_each(|name, json| {
         let before = base.and_then(|base| base.state().get(name));
@@ -165,7 +165,7 @@ pub(crate) fn forwarded_clear(
         }
     });
     let removed: Values<'_> = names.iter().map(|name| (name.as_str(), None)).collect();
-    rewrite(stored, &removed, facts, grounds)
+    rewrite(stored, &removed, metadata, stamp)
 }
 
 fn values<'a>(stored: &Record, changes: &'a Changes) -> Result<Values<'a>, ApplyError> {
@@ -186,63 +186,65 @@ fn values<'a>(stored: &Record, changes: &'a Changes) -> Result<Values<'a>, Apply
 }
 
 /// The stored facts, and on top what this request itself set.
-fn facts_after(stored: &Record, changes: &Changes, another: bool, grounds: Grounds) -> Facts {
-    let mut facts = facts_of(stored, grounds);
+fn metadata_after(stored: &Record, changes: &Changes, another: bool, stamp: Stamp) -> Metadata {
+    let mut metadata = metadata_of(stored, stamp);
     if let Some(epoch) = changes.cleared {
-        facts.epoch = epoch;
-        facts.auth = None;
+        metadata.epoch = epoch;
+        metadata.auth = None;
     }
-    facts.ttl = changes.ttl.or(facts.ttl);
+    metadata.ttl = changes.ttl.or(metadata.ttl);
     if let Some(login) = &changes.login {
         if another {
             // Another person's session: nothing of this one's life counts for it.
-            facts.id = login.id;
-            facts.created = login.at;
-            facts.ttl = changes.ttl;
-            facts.absolute_end = None;
+            metadata.id = login.id;
+            metadata.created = login.at;
+            metadata.ttl = changes.ttl;
+            metadata.absolute_end = None;
         }
-        facts.auth = Some(Auth {
+        metadata.auth = Some(Auth {
             principal: login.principal.clone(),
             at: login.proven.unwrap_or(login.at),
             device: login.device.clone(),
             login: login.proven.and(Some(login.at)),
         });
     }
-    if let (Some(at), Some(auth)) = (changes.reauthenticated, &mut facts.auth)
+    if let (Some(at), Some(auth)) = (changes.reauthenticated, &mut metadata.auth)
         && at > auth.at
     {
         auth.login = Some(auth.login());
         auth.at = at;
     }
     if changes.login.is_some() || changes.reauthenticated.is_some() {
-        facts.absolute_end = absolute_end(&facts, grounds).or(facts.absolute_end);
+        metadata.absolute_end = absolute_end(&metadata, stamp).or(metadata.absolute_end);
     }
-    facts
+    metadata
 }
 
 /// The record's facts, or those of one that is seen for the first time.
-fn facts_of(stored: &Record, grounds: Grounds) -> Facts {
-    let mut facts = match stored.facts() {
-        Some(facts) => facts.clone(),
-        None => Facts::new(grounds.fresh_id, grounds.now),
+fn metadata_of(stored: &Record, stamp: Stamp) -> Metadata {
+    let mut metadata = match stored.metadata() {
+        Some(metadata) => metadata.clone(),
+        None => Metadata::new(stamp.fresh_id, stamp.now),
     };
-    facts.absolute_end = facts.absolute_end.or_else(|| absolute_end(&facts, grounds));
-    facts
+    metadata.absolute_end = metadata
+        .absolute_end
+        .or_else(|| absolute_end(&metadata, stamp));
+    metadata
 }
 
-fn absolute_end(facts: &Facts, grounds: Grounds) -> Option<Millis> {
-    grounds.absolute.map(|span| facts.since() + span)
+fn absolute_end(metadata: &Metadata, stamp: Stamp) -> Option<Millis> {
+    stamp.absolute.map(|span| metadata.since() + span)
 }
 
 /// The stored entries with some of them replaced; the others are copied as they are.
-fn rewrite(stored: &Record, values: &Values<'_>, mut facts: Facts, grounds: Grounds) -> Record {
-    if let Some(ttl) = grounds.seal {
-        if !(grounds.keep_idle && facts.idle_end.is_some()) {
-            let end = grounds.now + facts.ttl.unwrap_or(ttl);
-            facts.idle_end = Some(facts.absolute_end.map_or(end, |cap| cap.min(end)));
+fn rewrite(stored: &Record, values: &Values<'_>, mut metadata: Metadata, stamp: Stamp) -> Record {
+    if let Some(ttl) = stamp.seal {
+        if !(stamp.keep_idle && metadata.idle_end.is_some()) {
+            let end = stamp.now + metadata.ttl.unwrap_or(ttl);
+            metadata.idle_end = Some(metadata.absolute_end.map_or(end, |cap| cap.min(end)));
         }
     } else {
-        facts.idle_end = None;
+        metadata.idle_end = None;
     }
     let mut entries: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(stored.len() + 1);
     stored.state().for_each(|name, json| {
@@ -257,8 +259,8 @@ fn rewrite(stored: &Record, values: &Values<'_>, mut facts: Facts, grounds: Grou
     }
     // What requests set was serialized a moment ago; what is stored may be older than the checks.
     if stored.state().is_checked() {
-        Record::written_as(grounds.format, grounds.commit, facts, &entries)
+        Record::written_as(stamp.format, stamp.commit, metadata, &entries)
     } else {
-        Record::written(grounds.format, grounds.commit, facts, &entries)
+        Record::written(stamp.format, stamp.commit, metadata, &entries)
     }
 }

@@ -7,7 +7,7 @@ use std::{fmt, sync::Arc};
 use crate::{clock::Millis, contract::Terms, error::CommitError, random, record::Record};
 
 pub(crate) use self::merge::{
-    Applied, ApplyError, Grounds, forwarded_clear, overwrite, own_record, reduce,
+    Applied, ApplyError, Stamp, forwarded_clear, overwrite, own_record, reduce,
     refused_behind_login, write_reduced,
 };
 
@@ -25,7 +25,7 @@ pub struct Changes {
     /// The epoch that this request's `clear` drew.
     pub(crate) cleared: Option<u64>,
     pub(crate) ttl: Option<Millis>,
-    pub(crate) login: Option<LoginFact>,
+    pub(crate) login: Option<LoginChange>,
     pub(crate) reauthenticated: Option<Millis>,
     pub(crate) renew: bool,
 }
@@ -48,7 +48,7 @@ pub(crate) struct Modify(pub(crate) Arc<ModifyFn>);
 
 /// A login in this request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct LoginFact {
+pub(crate) struct LoginChange {
     pub(crate) principal: String,
     /// The time of the call.
     pub(crate) at: Millis,
@@ -62,8 +62,8 @@ pub(crate) struct LoginFact {
 impl Modify {
     pub(crate) fn run_all(ops: &[Self], stored: Option<&str>) -> anyhow::Result<Option<String>> {
         let mut value = stored.map(str::to_owned);
-        for op in ops {
-            value = (op.0)(value.as_deref())?;
+        for step in ops {
+            value = (step.0)(value.as_deref())?;
         }
         Ok(value)
     }
@@ -195,11 +195,11 @@ impl Changes {
     ///
     /// A renewal is a change of its own and not looked at here.
     pub(crate) fn leave_unchanged(&self, base: &Record) -> bool {
-        let same_facts = self.login.is_none()
+        let same_metadata = self.login.is_none()
             && self.reauthenticated.is_none()
             && self
                 .ttl
-                .is_none_or(|ttl| base.facts().and_then(|f| f.ttl) == Some(ttl));
+                .is_none_or(|ttl| base.metadata().and_then(|f| f.ttl) == Some(ttl));
         let nothing_cleared =
             self.cleared.is_none() || (base.state().is_empty() && base.principal().is_none());
         let stored = |name: &str| base.state().get(name);
@@ -211,14 +211,14 @@ impl Changes {
                 matches!(Modify::run_all(ops, now.as_deref()), Ok(then) if then.as_deref() == now.as_deref())
             }
         };
-        same_facts && nothing_cleared && self.effects.iter().all(|(name, e)| same(name, e))
+        same_metadata && nothing_cleared && self.effects.iter().all(|(name, e)| same(name, e))
     }
 }
 
-pub(crate) fn fresh(terms: &Terms) -> Result<Grounds, CommitError> {
+pub(crate) fn fresh(terms: &Terms) -> Result<Stamp, CommitError> {
     let commit = random::u64().map_err(CommitError::Other)?;
     let id = random::u128().map_err(CommitError::Other)?;
-    Ok(terms.grounds(commit, id))
+    Ok(terms.stamp(commit, id))
 }
 
 pub(crate) fn written(applied: Result<Applied, ApplyError>) -> Result<Option<Record>, CommitError> {

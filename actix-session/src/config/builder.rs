@@ -11,7 +11,7 @@ use super::{
 use crate::{
     SessionMiddleware,
     clock::{Clock, Millis, SharedClock},
-    contract::Extension,
+    contract::ExtendOnRead,
     storage::SessionStore,
 };
 
@@ -75,9 +75,9 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self.configuration.persistent = persistent;
         self.configuration.terms.ttl = ttl.into();
         self.configuration.terms.extend = match extension {
-            TtlExtensionPolicy::OnEveryRequest => Extension::Always,
-            TtlExtensionPolicy::OnStateChanges => Extension::Never,
-            TtlExtensionPolicy::AtMostEvery(interval) => Extension::AtMostEvery(interval.into()),
+            TtlExtensionPolicy::OnEveryRequest => ExtendOnRead::Always,
+            TtlExtensionPolicy::OnStateChanges => ExtendOnRead::Never,
+            TtlExtensionPolicy::AtMostEvery(interval) => ExtendOnRead::AtMostEvery(interval.into()),
         };
         self
     }
@@ -217,7 +217,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     pub fn policy(mut self, policy: &SessionPolicy) -> Self {
         let absolute = Millis::from(policy.absolute());
         self.configuration.terms.ttl = policy.idle().map_or(absolute, Millis::from);
-        self.configuration.terms.extend = Extension::Always;
+        self.configuration.terms.extend = ExtendOnRead::Always;
         self.configuration.terms.absolute = Some(absolute);
         self
     }

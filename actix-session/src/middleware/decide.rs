@@ -150,7 +150,10 @@ impl Finished<'_> {
 
     /// Whether the cookie has an age: that is configured, or the session has a TTL of its own.
     fn is_persistent(&self) -> bool {
-        let own = |base: &Record| base.facts().is_some_and(|facts| facts.ttl.is_some());
+        let own = |base: &Record| {
+            base.metadata()
+                .is_some_and(|metadata| metadata.ttl.is_some())
+        };
         self.policy.persistent
             || self.snapshot.changes.ttl.is_some()
             || self.incoming.loaded.record().is_some_and(own)

@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::{Draw, Flag, Machine, Mark, Name, Next, Op, Reply, Slot, Until, draw};
+use super::{Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, Until, draw};
 use crate::{
     changes::{
-        Applied, ApplyError, Changes, Grounds, forwarded_clear, overwrite, reduce,
+        Applied, ApplyError, Changes, Stamp, forwarded_clear, overwrite, reduce,
         refused_behind_login, write_reduced,
     },
     contract::{Committed, End, Terms},
@@ -20,7 +20,7 @@ pub(crate) struct CommitMachine<'a> {
     base: Option<Record>,
     changes: Cow<'a, Changes>,
     terms: &'a Terms,
-    way: Way,
+    route: Route,
     attempt: Option<Attempt>,
     /// An answer was lost: from here on an effect happens only where the record shows that it has
     /// not happened yet.
@@ -28,7 +28,7 @@ pub(crate) struct CommitMachine<'a> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Way {
+enum Route {
     Direct,
     /// Behind a mark; whether one of those on the way was left by a login.
     Forward {
@@ -38,7 +38,7 @@ enum Way {
 
 #[derive(Clone)]
 struct Attempt {
-    op: Op,
+    step: Step,
     id: u64,
     /// The record that it was made on.
     on: Record,
@@ -75,7 +75,7 @@ impl<'a> CommitMachine<'a> {
             base,
             changes: Cow::Borrowed(changes),
             terms,
-            way: Way::Direct,
+            route: Route::Direct,
             attempt: None,
             careful: false,
         }
@@ -83,35 +83,35 @@ impl<'a> CommitMachine<'a> {
 
     /// A machine that carries changes through a mark that is known already.
     pub(crate) fn behind(
-        mark: Mark,
+        redirect: Redirect,
         base: Option<Record>,
         changes: Changes,
         terms: &'a Terms,
     ) -> Self {
         Self {
-            at: mark.target,
+            at: redirect.target,
             base,
             changes: Cow::Owned(changes),
             terms,
-            way: Way::Forward {
-                login: mark.flag == Flag::Login,
+            route: Route::Forward {
+                login: redirect.flag == Flag::Login,
             },
             attempt: None,
             careful: false,
         }
     }
 
-    fn found(&mut self, slot: Slot, draw: &mut impl Draw) -> Next<Committed> {
-        match (slot.live(self.terms), self.way) {
-            (Slot::Nothing, _) => Next::Answer(Committed::Gone),
-            (Slot::Mark(mark), _) => self.follow(mark),
-            (Slot::Unreadable, Way::Direct) => Next::Fail(CommitError::unreadable()),
-            (Slot::Unreadable, Way::Forward { .. }) => Next::Answer(Committed::Gone),
-            (Slot::Record(record), _) if self.applied(&record) => {
+    fn found(&mut self, found: Stored, draw: &mut impl Draw) -> Next<Committed> {
+        match (found.live(self.terms), self.route) {
+            (Stored::Nothing, _) => Next::Answer(Committed::Gone),
+            (Stored::Redirect(redirect), _) => self.follow(redirect),
+            (Stored::Unreadable, Route::Direct) => Next::Fail(CommitError::unreadable()),
+            (Stored::Unreadable, Route::Forward { .. }) => Next::Answer(Committed::Gone),
+            (Stored::Record(record), _) if self.applied(&record) => {
                 Next::Answer(self.answered(&record))
             }
-            (Slot::Record(record), Way::Direct) => self.merge(record, draw),
-            (Slot::Record(record), Way::Forward { login }) => self.forward(record, login, draw),
+            (Stored::Record(record), Route::Direct) => self.merge(record, draw),
+            (Stored::Record(record), Route::Forward { login }) => self.forward(record, login, draw),
         }
     }
 
@@ -129,10 +129,10 @@ impl<'a> CommitMachine<'a> {
     }
 
     fn answered(&self, record: &Record) -> Committed {
-        match self.way {
-            Way::Direct => Committed::Saved(self.end_of(record)),
-            Way::Forward { .. } if self.changes.cleared.is_some() => Committed::Gone,
-            Way::Forward { .. } => Committed::Forwarded,
+        match self.route {
+            Route::Direct => Committed::Saved(self.end_of(record)),
+            Route::Forward { .. } if self.changes.cleared.is_some() => Committed::Gone,
+            Route::Forward { .. } => Committed::Forwarded,
         }
     }
 
@@ -140,16 +140,16 @@ impl<'a> CommitMachine<'a> {
         End(record.end().unwrap_or_else(|| self.terms.end(record)))
     }
 
-    fn follow(&mut self, mark: Mark) -> Next<Committed> {
-        if mark.flag == Flag::Ended {
+    fn follow(&mut self, redirect: Redirect) -> Next<Committed> {
+        if redirect.flag == Flag::Ended {
             return Next::Answer(Committed::Gone);
         }
-        let before = matches!(self.way, Way::Forward { login: true });
-        self.way = Way::Forward {
-            login: before || mark.flag == Flag::Login,
+        let before = matches!(self.route, Route::Forward { login: true });
+        self.route = Route::Forward {
+            login: before || redirect.flag == Flag::Login,
         };
-        self.at = mark.target;
-        Next::Do(Op::Read {
+        self.at = redirect.target;
+        Next::Do(Step::Read {
             at: self.at.clone(),
         })
     }
@@ -214,7 +214,7 @@ impl<'a> CommitMachine<'a> {
         // What was dropped once stays dropped, whatever the entry's value becomes; after a lost answer
         // the comparison is with this record, where a dropped one would look as if it still applied.
         self.changes = Cow::Owned(left.clone());
-        let make = move |stored: &_, _: &_, grounds| write_reduced(stored, &left, grounds);
+        let make = move |stored: &_, _: &_, stamp| write_reduced(stored, &left, stamp);
         self.attempt(stored, make, draw)
     }
 
@@ -232,8 +232,8 @@ impl<'a> CommitMachine<'a> {
             return Next::Fail(CommitError::OutcomeUnknown);
         }
         let base = self.base.clone();
-        let make = |stored: &_, _: &_, grounds| {
-            let new = forwarded_clear(stored, base.as_ref(), epoch, grounds);
+        let make = |stored: &_, _: &_, stamp| {
+            let new = forwarded_clear(stored, base.as_ref(), epoch, stamp);
             Ok(Applied::Write(new))
         };
         self.attempt(stored, make, draw)
@@ -243,58 +243,58 @@ impl<'a> CommitMachine<'a> {
     fn attempt(
         &mut self,
         on: Record,
-        make: impl FnOnce(&Record, &Changes, Grounds) -> Result<Applied, ApplyError>,
+        make: impl FnOnce(&Record, &Changes, Stamp) -> Result<Applied, ApplyError>,
         draw: &mut impl Draw,
     ) -> Next<Committed> {
         let id = draw!(draw.commit_id());
         let fresh = draw!(draw.session_id());
-        let new = match make(&on, &self.changes, self.terms.grounds(id, fresh)) {
+        let new = match make(&on, &self.changes, self.terms.stamp(id, fresh)) {
             Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
             Ok(Applied::Gone) => return Next::Answer(Committed::Gone),
             Ok(Applied::Nothing) => {
-                return Next::Answer(match self.way {
-                    Way::Direct => Committed::Saved(self.end_of(&on)),
-                    Way::Forward { .. } => Committed::Forwarded,
+                return Next::Answer(match self.route {
+                    Route::Direct => Committed::Saved(self.end_of(&on)),
+                    Route::Forward { .. } => Committed::Forwarded,
                 });
             }
             Ok(Applied::Write(new)) => new,
         };
         let end = self.terms.end(&new);
-        let (until, answer) = match self.way {
-            Way::Direct => (Until::At(end), Answer::Saved(End(end))),
-            Way::Forward { .. } if self.changes.cleared.is_some() => (Until::Same, Answer::Gone),
-            Way::Forward { .. } => (Until::Same, Answer::Forwarded),
+        let (until, answer) = match self.route {
+            Route::Direct => (Until::At(end), Answer::Saved(End(end))),
+            Route::Forward { .. } if self.changes.cleared.is_some() => (Until::Same, Answer::Gone),
+            Route::Forward { .. } => (Until::Same, Answer::Forwarded),
         };
-        let op = Op::Cas {
+        let step = Step::Cas {
             at: self.at.clone(),
             expect: on.version(),
             new,
             until,
         };
         self.attempt = Some(Attempt {
-            op: op.clone(),
+            step: step.clone(),
             id,
             on,
             answer,
         });
-        Next::Do(op)
+        Next::Do(step)
     }
 }
 
 /// What tells two machines apart, for the model checker.
 #[cfg(test)]
 impl CommitMachine<'_> {
-    pub(super) fn sketch(&self, to: &mut super::tests::model::Sketch) {
+    pub(super) fn fingerprint(&self, to: &mut super::tests::model::Fingerprint) {
         to.text(&self.at);
         to.record(self.base.as_ref());
         to.changes(&self.changes);
-        to.number(match self.way {
-            Way::Direct => 0,
-            Way::Forward { login } => 1 + u64::from(login),
+        to.number(match self.route {
+            Route::Direct => 0,
+            Route::Forward { login } => 1 + u64::from(login),
         });
         to.flag(self.careful);
         if let Some(attempt) = &self.attempt {
-            to.op(&attempt.op);
+            to.step(&attempt.step);
             to.record(Some(&attempt.on));
         }
     }
@@ -302,8 +302,8 @@ impl CommitMachine<'_> {
 
 impl Attempt {
     fn at(&self) -> &str {
-        match &self.op {
-            Op::Cas { at, .. } => at,
+        match &self.step {
+            Step::Cas { at, .. } => at,
             _ => "",
         }
     }
@@ -313,9 +313,9 @@ impl Machine for CommitMachine<'_> {
     type Answer = Committed;
 
     fn start(&mut self, draw: &mut impl Draw) -> Next<Committed> {
-        match (&self.way, self.base.clone()) {
-            (Way::Direct, Some(base)) => self.attempt(base, overwrite, draw),
-            _ => Next::Do(Op::Read {
+        match (&self.route, self.base.clone()) {
+            (Route::Direct, Some(base)) => self.attempt(base, overwrite, draw),
+            _ => Next::Do(Step::Read {
                 at: self.at.clone(),
             }),
         }
@@ -324,12 +324,12 @@ impl Machine for CommitMachine<'_> {
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<Committed> {
         match (reply, &self.attempt) {
             (Reply::Done, Some(attempt)) => Next::Answer(attempt.answer.into()),
-            (Reply::Found(slot), _) => self.found(slot, draw),
+            (Reply::Found(found), _) => self.found(found, draw),
             (Reply::Lost, Some(attempt)) if attempt.at() == self.at => {
                 self.careful = true;
-                Next::Do(attempt.op.clone())
+                Next::Do(attempt.step.clone())
             }
-            (Reply::Lost, _) => Next::Do(Op::Read {
+            (Reply::Lost, _) => Next::Do(Step::Read {
                 at: self.at.clone(),
             }),
             (Reply::Done | Reply::Taken, _) => Next::Fail(CommitError::unexpected()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Backend, Draw, Machine, Name, Next, Op, Reply, Slot};
+use super::{Backend, Draw, Machine, Name, Next, Reply, Step, Stored};
 use crate::{contract::Terms, error::CommitError, key::SessionKey, random};
 
 /// Random values of the operating system; keys and names as the store draws them.
@@ -35,27 +35,27 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
     let mut lost = false;
     let mut refusals = 0;
     loop {
-        let op = match next {
+        let step = match next {
             Next::Answer(answer) => return Ok(answer),
             Next::Fail(error) => return Err(error),
-            Next::Do(op) => op,
+            Next::Do(step) => step,
         };
-        let reply = match timeout_at(deadline, backend.run(&op, terms)).await {
+        let reply = match timeout_at(deadline, backend.run(&step, terms)).await {
             // After a lost answer a refusal says nothing about the attempt before it.
             Ok(Err(error)) if lost => {
                 tracing::debug!(%error, "a repeated store command failed");
                 Reply::Lost
             }
             Ok(reply) => reply.map_err(CommitError::of_step)?,
-            Err(_) if lost || writes(&op) => return Err(CommitError::OutcomeUnknown),
+            Err(_) if lost || writes(&step) => return Err(CommitError::OutcomeUnknown),
             Err(_) => return Err(CommitError::late()),
         };
         let again = match &reply {
             Reply::Lost => {
-                lost |= writes(&op);
+                lost |= writes(&step);
                 true
             }
-            Reply::Found(Slot::Record(_)) => !matches!(op, Op::Read { .. }),
+            Reply::Found(Stored::Record(_)) => !matches!(step, Step::Read { .. }),
             _ => false,
         };
         refusals += u32::from(again);
@@ -73,8 +73,8 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
     }
 }
 
-fn writes(op: &Op) -> bool {
-    !matches!(op, Op::Read { .. } | Op::End { .. })
+fn writes(step: &Step) -> bool {
+    !matches!(step, Step::Read { .. } | Step::End { .. })
 }
 
 /// Waits a random moment, so that those who compete for a record part ways.

@@ -1,6 +1,6 @@
 //! An ending: a loop of atomic steps, one a hop.
 
-use super::{Draw, Machine, Name, Next, Op, Reply, Slot};
+use super::{Draw, Machine, Name, Next, Reply, Step, Stored};
 
 /// Ends what a name leads to, over every mark.
 ///
@@ -16,7 +16,7 @@ impl EndMachine {
     }
 
     fn step(&self) -> Next<()> {
-        Next::Do(Op::End {
+        Next::Do(Step::End {
             at: self.at.clone(),
         })
     }
@@ -31,8 +31,8 @@ impl Machine for EndMachine {
 
     fn on(&mut self, reply: Reply, _: &mut impl Draw) -> Next<()> {
         match reply {
-            Reply::Found(Slot::Mark(mark)) => {
-                self.at = mark.target;
+            Reply::Found(Stored::Redirect(redirect)) => {
+                self.at = redirect.target;
                 self.step()
             }
             // Twice is once.

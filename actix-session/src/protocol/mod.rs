@@ -33,7 +33,7 @@ pub(crate) type Name = String;
 
 /// What a renewal leaves beside the old key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Mark {
+pub(crate) struct Redirect {
     pub(crate) target: Name,
     pub(crate) flag: Flag,
     pub(crate) made_at: Millis,
@@ -48,7 +48,7 @@ pub(crate) enum Flag {
     Ended,
 }
 
-impl Mark {
+impl Redirect {
     /// `flag|made_at|target`: the target comes last because it may hold anything.
     pub(crate) fn encode(&self) -> String {
         let flag = match self.flag {
@@ -79,20 +79,20 @@ impl Mark {
 
 /// What lies at a name.
 #[derive(Debug, Clone)]
-pub(crate) enum Slot {
+pub(crate) enum Stored {
     Record(Record),
     /// Something that this version cannot read.
     Unreadable,
-    Mark(Mark),
+    Redirect(Redirect),
     Nothing,
 }
 
-impl Slot {
+impl Stored {
     /// A record past its absolute end is none.
     pub(crate) fn live(self, terms: &Terms) -> Self {
         match self {
             Self::Record(record) if terms.is_over(&record) => Self::Nothing,
-            slot => slot,
+            found => found,
         }
     }
 }
@@ -107,7 +107,7 @@ pub(crate) enum Until {
 
 /// One atomic step of a store.
 #[derive(Debug, Clone)]
-pub(crate) enum Op {
+pub(crate) enum Step {
     Read {
         at: Name,
     },
@@ -125,7 +125,7 @@ pub(crate) enum Op {
         expect: Version,
         new: Record,
         until: Millis,
-        mark: Mark,
+        redirect: Redirect,
     },
     /// Writes where nothing is.
     Insert {
@@ -144,7 +144,7 @@ pub(crate) enum Op {
 pub(crate) enum Reply {
     Done,
     /// Not done: this is there instead.
-    Found(Slot),
+    Found(Stored),
     /// Not done: the new name is taken.
     Taken,
     /// Nobody knows: it may have been done, or may still be.
@@ -154,7 +154,7 @@ pub(crate) enum Reply {
 /// What a machine wants.
 #[derive(Debug)]
 pub(crate) enum Next<A> {
-    Do(Op),
+    Do(Step),
     Answer(A),
     Fail(CommitError),
 }
@@ -184,10 +184,11 @@ pub(crate) trait Backend {
     ///
     /// # Errors
     /// The step was definitely not done; where that is not known, the reply is `Lost`.
-    fn run(&self, op: &Op, terms: &Terms) -> impl Future<Output = Result<Reply, anyhow::Error>>;
+    fn run(&self, step: &Step, terms: &Terms)
+    -> impl Future<Output = Result<Reply, anyhow::Error>>;
 
     /// Reads for a request; extends the record where the terms say so, in the same step.
-    fn look(&self, at: &str, terms: &Terms) -> impl Future<Output = Result<Slot, anyhow::Error>>;
+    fn look(&self, at: &str, terms: &Terms) -> impl Future<Output = Result<Stored, anyhow::Error>>;
 
     /// Sets how long a record lives from now on, up to its absolute end.
     fn set_ttl(&self, at: &str, ttl: Millis) -> impl Future<Output = Result<(), anyhow::Error>>;

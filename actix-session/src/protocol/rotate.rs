@@ -1,6 +1,6 @@
 //! A renewal: the merged record under a new key, the old one deleted, a mark beside it.
 
-use super::{CommitMachine, Draw, Flag, Machine, Mark, Name, Next, Op, Reply, Slot, draw};
+use super::{CommitMachine, Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, draw};
 use crate::{
     changes::{Applied, ApplyError, Changes, overwrite, own_record},
     contract::{Committed, End, Older, Rotated, Terms},
@@ -42,12 +42,12 @@ enum Phase<'a> {
         at: Name,
     },
     Rotating {
-        op: Op,
+        step: Step,
         end: End,
     },
     /// A session of this request's own changes.
     Creating {
-        op: Op,
+        step: Step,
         end: End,
         lost: bool,
     },
@@ -66,7 +66,7 @@ enum Phase<'a> {
 
 /// The id of the session that a record is of.
 fn id_of(record: &Record) -> Option<u128> {
-    record.facts().map(|facts| facts.id)
+    record.metadata().map(|metadata| metadata.id)
 }
 
 impl<'a> RotateMachine<'a> {
@@ -112,30 +112,30 @@ impl<'a> RotateMachine<'a> {
         let id = draw!(draw.commit_id());
         let fresh = draw!(draw.session_id());
         let Target(_, target) = draw!(self.target(draw));
-        let new = match overwrite(stored, self.changes, self.terms.grounds(id, fresh)) {
+        let new = match overwrite(stored, self.changes, self.terms.stamp(id, fresh)) {
             Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
             Ok(Applied::Write(new)) => new,
             Ok(Applied::Gone | Applied::Nothing) => return Next::Answer(Rotated::Gone),
         };
         let until = self.terms.end(&new);
         let flag = self.flag(stored, &new);
-        let mark = Mark {
+        let redirect = Redirect {
             target,
             flag,
             made_at: self.terms.now,
         };
-        let op = Op::Rotate {
+        let step = Step::Rotate {
             at: self.at.clone(),
             expect: stored.version(),
             new,
             until,
-            mark,
+            redirect,
         };
         self.phase = Phase::Rotating {
-            op: op.clone(),
+            step: step.clone(),
             end: End(until),
         };
-        Next::Do(op)
+        Next::Do(step)
     }
 
     fn flag(&self, stored: &Record, new: &Record) -> Flag {
@@ -162,23 +162,28 @@ impl<'a> RotateMachine<'a> {
     }
 
     /// What the base has moved to, or that it is gone, leaves this request's own changes at most.
-    fn too_late(&mut self, mark: Option<Mark>, draw: &mut impl Draw) -> Next<Rotated> {
+    fn too_late(&mut self, redirect: Option<Redirect>, draw: &mut impl Draw) -> Next<Rotated> {
         let travels = self.changes.login.is_none();
-        match (mark, self.changes.cleared) {
-            (Some(mark), Some(epoch)) if travels && mark.flag != Flag::Ended => {
-                self.clear_behind(mark, epoch, draw)
+        match (redirect, self.changes.cleared) {
+            (Some(redirect), Some(epoch)) if travels && redirect.flag != Flag::Ended => {
+                self.clear_behind(redirect, epoch, draw)
             }
             _ => self.own_session(draw),
         }
     }
 
-    fn clear_behind(&mut self, mark: Mark, epoch: u64, draw: &mut impl Draw) -> Next<Rotated> {
+    fn clear_behind(
+        &mut self,
+        redirect: Redirect,
+        epoch: u64,
+        draw: &mut impl Draw,
+    ) -> Next<Rotated> {
         let clear = Changes {
             cleared: Some(epoch),
             ..Changes::default()
         };
         let base = self.base.clone();
-        let mut machine = CommitMachine::behind(mark, base, clear, self.terms);
+        let mut machine = CommitMachine::behind(redirect, base, clear, self.terms);
         let next = machine.start(draw);
         self.phase = Phase::Clearing(Box::new(machine));
         self.cleared(next, draw)
@@ -186,7 +191,7 @@ impl<'a> RotateMachine<'a> {
 
     fn cleared(&mut self, next: Next<Committed>, draw: &mut impl Draw) -> Next<Rotated> {
         match next {
-            Next::Do(op) => Next::Do(op),
+            Next::Do(step) => Next::Do(step),
             Next::Fail(error) => Next::Fail(error),
             Next::Answer(_) => {
                 self.phase = Phase::Fresh;
@@ -203,19 +208,19 @@ impl<'a> RotateMachine<'a> {
         let id = draw!(draw.commit_id());
         let fresh = draw!(draw.session_id());
         let Target(_, at) = draw!(self.target(draw));
-        let new = match own_record(self.changes, self.terms.grounds(id, fresh)) {
+        let new = match own_record(self.changes, self.terms.stamp(id, fresh)) {
             Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
             Ok(Applied::Write(new)) => new,
             Ok(Applied::Gone | Applied::Nothing) => return Next::Answer(Rotated::Gone),
         };
         let until = self.terms.end(&new);
-        let op = Op::Insert { at, new, until };
+        let step = Step::Insert { at, new, until };
         self.phase = Phase::Creating {
-            op: op.clone(),
+            step: step.clone(),
             end: End(until),
             lost: false,
         };
-        Next::Do(op)
+        Next::Do(step)
     }
 
     fn rotated(&mut self, end: End, draw: &mut impl Draw) -> Next<Rotated> {
@@ -227,21 +232,21 @@ impl<'a> RotateMachine<'a> {
 
     fn found_while_rotating(
         &mut self,
-        slot: Slot,
+        found: Stored,
         end: End,
         draw: &mut impl Draw,
     ) -> Next<Rotated> {
-        match slot.live(self.terms) {
-            Slot::Record(record) => self.merge(&record, draw),
-            Slot::Unreadable => Next::Fail(CommitError::unreadable()),
-            Slot::Nothing => self.too_late(None, draw),
-            Slot::Mark(mark) => match &self.new {
-                Some(Target(_, name)) if *name == mark.target => {
-                    let at = mark.target;
+        match found.live(self.terms) {
+            Stored::Record(record) => self.merge(&record, draw),
+            Stored::Unreadable => Next::Fail(CommitError::unreadable()),
+            Stored::Nothing => self.too_late(None, draw),
+            Stored::Redirect(redirect) => match &self.new {
+                Some(Target(_, name)) if *name == redirect.target => {
+                    let at = redirect.target;
                     self.phase = Phase::Own { end };
-                    Next::Do(Op::Read { at })
+                    Next::Do(Step::Read { at })
                 }
-                _ => self.too_late(Some(mark), draw),
+                _ => self.too_late(Some(redirect), draw),
             },
         }
     }
@@ -251,29 +256,31 @@ impl<'a> RotateMachine<'a> {
     /// The session's id tells which, whatever has been written to the record since.
     fn found_where_made(
         &mut self,
-        slot: Slot,
+        found: Stored,
         id: Option<u128>,
         end: End,
         draw: &mut impl Draw,
     ) -> Next<Rotated> {
-        match slot {
-            Slot::Record(record) if id_of(&record) == id => self.rotated(end, draw),
-            Slot::Nothing => Next::Answer(Rotated::Gone),
+        match found {
+            Stored::Record(record) if id_of(&record) == id => self.rotated(end, draw),
+            Stored::Nothing => Next::Answer(Rotated::Gone),
             _ => self.taken(draw),
         }
     }
 
-    fn found_while_looking(&mut self, slot: Slot, draw: &mut impl Draw) -> Next<Rotated> {
-        match slot.live(self.terms) {
+    fn found_while_looking(&mut self, found: Stored, draw: &mut impl Draw) -> Next<Rotated> {
+        match found.live(self.terms) {
             // The cookie of the logged-in session is on its way; another one would hide it.
-            Slot::Record(record) if record.principal().is_some() => Next::Answer(Rotated::Gone),
-            Slot::Mark(mark) => {
+            Stored::Record(record) if record.principal().is_some() => Next::Answer(Rotated::Gone),
+            Stored::Redirect(redirect) => {
                 self.phase = Phase::Lookup {
-                    at: mark.target.clone(),
+                    at: redirect.target.clone(),
                 };
-                Next::Do(Op::Read { at: mark.target })
+                Next::Do(Step::Read {
+                    at: redirect.target,
+                })
             }
-            Slot::Record(_) | Slot::Unreadable | Slot::Nothing => self.own_session(draw),
+            Stored::Record(_) | Stored::Unreadable | Stored::Nothing => self.own_session(draw),
         }
     }
 
@@ -296,14 +303,14 @@ impl<'a> RotateMachine<'a> {
     fn lost(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         match &mut self.phase {
             Phase::Fresh => Next::Fail(CommitError::unexpected()),
-            Phase::Lookup { at } => Next::Do(Op::Read { at: at.clone() }),
-            Phase::Rotating { op, .. } => Next::Do(op.clone()),
-            Phase::Creating { op, lost, .. } => {
+            Phase::Lookup { at } => Next::Do(Step::Read { at: at.clone() }),
+            Phase::Rotating { step, .. } => Next::Do(step.clone()),
+            Phase::Creating { step, lost, .. } => {
                 *lost = true;
-                Next::Do(op.clone())
+                Next::Do(step.clone())
             }
             Phase::Own { .. } | Phase::Made { .. } => match self.target(draw) {
-                Ok(Target(_, at)) => Next::Do(Op::Read { at }),
+                Ok(Target(_, at)) => Next::Do(Step::Read { at }),
                 Err(error) => Next::Fail(error),
             },
             Phase::Clearing(machine) => {
@@ -317,7 +324,7 @@ impl<'a> RotateMachine<'a> {
 /// What tells two machines apart, for the model checker.
 #[cfg(test)]
 impl RotateMachine<'_> {
-    pub(super) fn sketch(&self, to: &mut super::tests::model::Sketch) {
+    pub(super) fn fingerprint(&self, to: &mut super::tests::model::Fingerprint) {
         to.text(&self.at);
         to.record(self.base.as_ref());
         to.number(u64::from(self.draws));
@@ -325,14 +332,14 @@ impl RotateMachine<'_> {
         match &self.phase {
             Phase::Fresh => to.number(0),
             Phase::Lookup { at } => to.text(at),
-            Phase::Rotating { op, .. } => to.op(op),
-            Phase::Creating { op, lost, .. } => {
-                to.op(op);
+            Phase::Rotating { step, .. } => to.step(step),
+            Phase::Creating { step, lost, .. } => {
+                to.step(step);
                 to.flag(*lost);
             }
             Phase::Own { .. } => to.number(1),
             Phase::Made { .. } => to.number(2),
-            Phase::Clearing(machine) => machine.sketch(to),
+            Phase::Clearing(machine) => machine.fingerprint(to),
         }
     }
 }
@@ -344,7 +351,7 @@ impl Machine for RotateMachine<'_> {
         match (&self.phase, self.base.clone()) {
             (Phase::Fresh, _) => self.own_session(draw),
             (_, Some(base)) => self.rotate(&base, draw),
-            (_, None) => Next::Do(Op::Read {
+            (_, None) => Next::Do(Step::Read {
                 at: self.at.clone(),
             }),
         }
@@ -364,26 +371,26 @@ impl Machine for RotateMachine<'_> {
             (
                 Reply::Taken,
                 Phase::Creating {
-                    op: Op::Insert { at, new, .. },
+                    step: Step::Insert { at, new, .. },
                     lost: true,
                     end,
                 },
             ) => {
                 let (at, id, end) = (at.clone(), id_of(new), *end);
                 self.phase = Phase::Made { id, end };
-                Next::Do(Op::Read { at })
+                Next::Do(Step::Read { at })
             }
             (Reply::Taken, _) => self.taken(draw),
-            (Reply::Found(slot), Phase::Rotating { end, .. }) => {
+            (Reply::Found(found), Phase::Rotating { end, .. }) => {
                 let end = *end;
-                self.found_while_rotating(slot, end, draw)
+                self.found_while_rotating(found, end, draw)
             }
-            (Reply::Found(slot), Phase::Made { id, end }) => {
+            (Reply::Found(found), Phase::Made { id, end }) => {
                 let (id, end) = (*id, *end);
-                self.found_where_made(slot, id, end, draw)
+                self.found_where_made(found, id, end, draw)
             }
-            (Reply::Found(slot), Phase::Lookup { .. }) => self.found_while_looking(slot, draw),
-            (Reply::Found(Slot::Record(record)), Phase::Own { end }) => {
+            (Reply::Found(found), Phase::Lookup { .. }) => self.found_while_looking(found, draw),
+            (Reply::Found(Stored::Record(record)), Phase::Own { end }) => {
                 let end = record.end().map_or(*end, End);
                 self.rotated(end, draw)
             }

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::{Draw, Machine, Name, Next, Op, Reply, Slot, Until, draw};
+use super::{Draw, Machine, Name, Next, Reply, Step, Stored, Until, draw};
 use crate::{
     changes::{Changes, overwrite, written},
     clock::Millis,
     contract::Terms,
     error::CommitError,
     key::SessionKey,
-    record::{Record, facts_of_map},
+    record::{Record, metadata_of_map},
 };
 
 /// How many taken names are met before giving up: more than one means a broken `cache_keygen`.
@@ -33,7 +33,7 @@ struct Attempt {
 
 impl Attempt {
     fn insert(&self) -> Next<SessionKey> {
-        Next::Do(Op::Insert {
+        Next::Do(Step::Insert {
             at: self.at.clone(),
             new: self.new.clone(),
             until: self.until,
@@ -42,7 +42,7 @@ impl Attempt {
 
     /// Whether a record is the one of this attempt, whatever has been written to it since.
     fn made(&self, record: &Record) -> bool {
-        let id = |record: &Record| record.facts().map(|facts| facts.id);
+        let id = |record: &Record| record.metadata().map(|metadata| metadata.id);
         id(record) == id(&self.new)
     }
 }
@@ -98,10 +98,10 @@ impl Machine for SaveMachine<'_> {
                 attempt.insert()
             }
             // By an earlier attempt, or by another session's: its id tells.
-            Reply::Taken if self.lost => Next::Do(Op::Read {
+            Reply::Taken if self.lost => Next::Do(Step::Read {
                 at: attempt.at.clone(),
             }),
-            Reply::Found(Slot::Record(record)) if attempt.made(&record) => {
+            Reply::Found(Stored::Record(record)) if attempt.made(&record) => {
                 Next::Answer(attempt.key.duplicate())
             }
             Reply::Taken | Reply::Found(_) => self.again(draw),
@@ -115,7 +115,7 @@ pub(crate) struct ReplaceMachine<'a> {
     state: HashMap<String, String>,
     terms: &'a Terms,
     /// The step of the last attempt, and its commit id.
-    attempt: Option<(Op, u64)>,
+    attempt: Option<(Step, u64)>,
 }
 
 impl<'a> ReplaceMachine<'a> {
@@ -129,35 +129,35 @@ impl<'a> ReplaceMachine<'a> {
     }
 
     fn read(&self) -> Next<bool> {
-        Next::Do(Op::Read {
+        Next::Do(Step::Read {
             at: self.at.clone(),
         })
     }
 
     fn replace(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<bool> {
-        let facts = facts_of_map(&self.state).or_else(|| stored.facts().cloned());
-        let record = Record::from_map(self.state.clone()).with_facts(facts);
+        let metadata = metadata_of_map(&self.state).or_else(|| stored.metadata().cloned());
+        let record = Record::from_map(self.state.clone()).with_metadata(metadata);
         let new = draw!(whole(&record, self.terms, draw));
         let id = new.commit_id();
         let until = Until::At(self.terms.end(&new));
-        let op = Op::Cas {
+        let step = Step::Cas {
             at: self.at.clone(),
             expect: stored.version(),
             new,
             until,
         };
-        self.attempt = Some((op.clone(), id));
-        Next::Do(op)
+        self.attempt = Some((step.clone(), id));
+        Next::Do(step)
     }
 
-    fn found(&mut self, slot: Slot, draw: &mut impl Draw) -> Next<bool> {
-        match (slot.live(self.terms), &self.attempt) {
-            (Slot::Record(record), Some((_, id))) if *id == record.commit_id() => {
+    fn found(&mut self, found: Stored, draw: &mut impl Draw) -> Next<bool> {
+        match (found.live(self.terms), &self.attempt) {
+            (Stored::Record(record), Some((_, id))) if *id == record.commit_id() => {
                 Next::Answer(true)
             }
-            (Slot::Record(record), _) => self.replace(&record, draw),
-            (Slot::Unreadable, _) => Next::Fail(CommitError::unreadable()),
-            (Slot::Mark(_) | Slot::Nothing, _) => Next::Answer(false),
+            (Stored::Record(record), _) => self.replace(&record, draw),
+            (Stored::Unreadable, _) => Next::Fail(CommitError::unreadable()),
+            (Stored::Redirect(_) | Stored::Nothing, _) => Next::Answer(false),
         }
     }
 }
@@ -172,16 +172,16 @@ impl Machine for ReplaceMachine<'_> {
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<bool> {
         match (reply, &self.attempt) {
             (Reply::Done, _) => Next::Answer(true),
-            (Reply::Lost, Some((op, _))) => Next::Do(op.clone()),
+            (Reply::Lost, Some((step, _))) => Next::Do(step.clone()),
             (Reply::Lost, None) => self.read(),
             (Reply::Taken, _) => Next::Fail(CommitError::unexpected()),
-            (Reply::Found(slot), _) => self.found(slot, draw),
+            (Reply::Found(found), _) => self.found(found, draw),
         }
     }
 }
 
 /// A record as it is to be written, under a commit id of its own.
 fn whole(record: &Record, terms: &Terms, draw: &mut impl Draw) -> Result<Record, CommitError> {
-    let grounds = terms.grounds(draw.commit_id()?, draw.session_id()?);
-    written(overwrite(record, &Changes::default(), grounds))?.ok_or_else(CommitError::unexpected)
+    let stamp = terms.stamp(draw.commit_id()?, draw.session_id()?);
+    written(overwrite(record, &Changes::default(), stamp))?.ok_or_else(CommitError::unexpected)
 }

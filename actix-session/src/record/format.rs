@@ -13,7 +13,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    facts::{Facts, RESERVED},
+    metadata::{Metadata, RESERVED},
     state::{Name, NamePlace, Object, Spans, State},
 };
 
@@ -59,7 +59,7 @@ impl std::error::Error for Undecodable {}
 /// A text taken apart.
 pub(crate) struct Decoded {
     pub(crate) state: State,
-    pub(crate) facts: Option<(u64, Facts)>,
+    pub(crate) metadata: Option<(u64, Metadata)>,
     pub(crate) format: WireFormat,
 }
 
@@ -67,11 +67,15 @@ pub(crate) fn decode(text: String) -> Result<Decoded, Undecodable> {
     let usual = text.starts_with("{\"v\":1,");
     match usual.then(|| serde_json::from_str::<Envelope<'_>>(&text)) {
         Some(Ok(envelope)) => {
-            let facts = known(envelope.facts.map(|facts| Facts::decode(&facts.0)))?;
+            let metadata = known(
+                envelope
+                    .metadata
+                    .map(|metadata| Metadata::decode(&metadata.0)),
+            )?;
             let spans = spans(&text, &envelope.state, false);
             Ok(Decoded {
                 state: spans.into_state(text),
-                facts,
+                metadata,
                 format: WireFormat::V1,
             })
         }
@@ -106,50 +110,50 @@ fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
     }
     let inner = raw("state").ok_or(Undecodable::Shape)?;
     let inner: Object<'_> = serde_json::from_str(inner).map_err(|_| Undecodable::Shape)?;
-    let read = |f: &str| Facts::decode(&serde_json::from_str::<Cow<'_, str>>(f).ok()?);
-    let facts = known(raw("f").map(read))?;
+    let read = |f: &str| Metadata::decode(&serde_json::from_str::<Cow<'_, str>>(f).ok()?);
+    let metadata = known(raw("f").map(read))?;
     let spans = spans(text, &inner, false);
     Ok(Decoded {
         state: spans.into_state(text.to_owned()),
-        facts,
+        metadata,
         format: WireFormat::V1,
     })
 }
 
-/// Facts that are there and cannot be read are no reason to go on without: who is logged in, and when
+/// Metadata that are there and cannot be read are no reason to go on without: who is logged in, and when
 /// the session ends at the latest, is in them.
-fn known<F>(facts: Option<Option<F>>) -> Result<Option<F>, Undecodable> {
-    match facts {
+fn known<F>(metadata: Option<Option<F>>) -> Result<Option<F>, Undecodable> {
+    match metadata {
         Some(None) => Err(Undecodable::Shape),
-        facts => Ok(facts.flatten()),
+        metadata => Ok(metadata.flatten()),
     }
 }
 
 fn decode_flat(object: &Object<'_>, text: &str) -> Result<Decoded, Undecodable> {
     let reserved = object.0.iter().rev().find(|(name, _)| name.0 == RESERVED);
-    let facts = known(reserved.map(|(_, value)| {
+    let metadata = known(reserved.map(|(_, value)| {
         let nested: String = serde_json::from_str(value.get()).ok()?;
-        facts_from_entry(&nested)
+        metadata_from_entry(&nested)
     }))?;
     let state = spans(text, object, true).into_state(text.to_owned());
     Ok(Decoded {
         state,
-        facts,
+        metadata,
         format: WireFormat::V0_11,
     })
 }
 
 /// The facts in the reserved entry's JSON text.
-pub(crate) fn facts_from_entry(json: &str) -> Option<(u64, Facts)> {
+pub(crate) fn metadata_from_entry(json: &str) -> Option<(u64, Metadata)> {
     let text: String = serde_json::from_str(json).ok()?;
-    Facts::decode(&text)
+    Metadata::decode(&text)
 }
 
 /// The reserved entry's JSON text.
-pub(crate) fn facts_entry(commit: u64, facts: &Facts) -> String {
+pub(crate) fn metadata_entry(commit: u64, metadata: &Metadata) -> String {
     let mut json = String::with_capacity(96);
     json.push('"');
-    facts.encode(commit, &mut json);
+    metadata.encode(commit, &mut json);
     json.push('"');
     json
 }
@@ -194,7 +198,7 @@ fn spans(text: &str, object: &Object<'_>, nested: bool) -> Spans {
 
 /// `{"v":1,...,"state":{...}}` in one pass.
 struct Envelope<'a> {
-    facts: Option<Name<'a>>,
+    metadata: Option<Name<'a>>,
     state: Object<'a>,
 }
 
@@ -210,18 +214,18 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let (mut facts, mut state, mut version) = (None, None, None);
+                let (mut metadata, mut state, mut version) = (None, None, None);
                 while let Some(name) = map.next_key::<Name<'de>>()? {
                     match &*name.0 {
                         "v" => version = Some(map.next_value::<u64>()?),
-                        "f" => facts = Some(map.next_value()?),
+                        "f" => metadata = Some(map.next_value()?),
                         "state" => state = Some(map.next_value()?),
                         _ => drop(map.next_value::<IgnoredAny>()?),
                     }
                 }
                 // A later `v` may differ from the one that the text starts with.
                 match (version, state) {
-                    (Some(1), Some(state)) => Ok(Envelope { facts, state }),
+                    (Some(1), Some(state)) => Ok(Envelope { metadata, state }),
                     _ => Err(serde::de::Error::custom("not version 1")),
                 }
             }
@@ -245,18 +249,23 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(format: WireFormat, commit: u64, facts: &Facts, capacity: usize) -> Self {
+    pub(crate) fn new(
+        format: WireFormat,
+        commit: u64,
+        metadata: &Metadata,
+        capacity: usize,
+    ) -> Self {
         let mut text = String::with_capacity(capacity + 160);
         let nested = format == WireFormat::V0_11;
         if nested {
             text.push_str("{\"");
             text.push_str(RESERVED);
             text.push_str("\":\"\\\"");
-            facts.encode(commit, &mut text);
+            metadata.encode(commit, &mut text);
             text.push_str("\\\"\"");
         } else {
             text.push_str("{\"v\":1,\"f\":\"");
-            facts.encode(commit, &mut text);
+            metadata.encode(commit, &mut text);
             text.push_str("\",\"state\":{");
         }
         Self {

@@ -1,7 +1,7 @@
 //! What a store holds under a key.
 
-mod facts;
 mod format;
+mod metadata;
 mod state;
 
 use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc};
@@ -10,8 +10,8 @@ use crate::clock::Millis;
 
 pub use self::format::WireFormat;
 pub(crate) use self::{
-    facts::{Auth, Facts, RESERVED},
-    format::{Undecodable, facts_entry, facts_from_entry, is_json, version_prefix},
+    format::{Undecodable, is_json, metadata_entry, metadata_from_entry, version_prefix},
+    metadata::{Auth, Metadata, RESERVED},
     state::State,
 };
 
@@ -33,7 +33,7 @@ pub struct Record(Arc<Inner>);
 
 struct Inner {
     state: State,
-    facts: Option<Facts>,
+    metadata: Option<Metadata>,
     commit: u64,
     format: WireFormat,
     /// The state lives in the cookie: only a new cookie changes it.
@@ -50,9 +50,9 @@ pub struct DecodeError(Undecodable);
 impl std::error::Error for DecodeError {}
 
 /// The facts that the reserved entry of a map holds.
-pub(crate) fn facts_of_map(entries: &HashMap<String, String>) -> Option<Facts> {
-    let (_, facts) = facts_from_entry(entries.get(RESERVED)?)?;
-    Some(facts)
+pub(crate) fn metadata_of_map(entries: &HashMap<String, String>) -> Option<Metadata> {
+    let (_, metadata) = metadata_from_entry(entries.get(RESERVED)?)?;
+    Some(metadata)
 }
 
 /// What a compare-and-set compares.
@@ -80,13 +80,13 @@ impl Record {
     /// The text is not a JSON object of a known shape, or a newer version wrote it.
     pub fn decode(text: String) -> Result<Self, DecodeError> {
         let decoded = format::decode(text).map_err(DecodeError)?;
-        let (commit, facts) = match decoded.facts {
-            Some((commit, facts)) => (commit, Some(facts)),
+        let (commit, metadata) = match decoded.metadata {
+            Some((commit, metadata)) => (commit, Some(metadata)),
             None => (0, None),
         };
         Ok(Self(Arc::new(Inner {
             state: decoded.state,
-            facts,
+            metadata,
             commit,
             format: decoded.format,
             in_cookie: false,
@@ -110,14 +110,14 @@ impl Record {
     /// ```
     pub fn from_map(mut entries: HashMap<String, String>) -> Self {
         let reserved = entries.remove(RESERVED);
-        let facts = reserved.and_then(|json| facts_from_entry(&json));
-        let (commit, facts) = match facts {
-            Some((commit, facts)) => (commit, Some(facts)),
+        let metadata = reserved.and_then(|json| metadata_from_entry(&json));
+        let (commit, metadata) = match metadata {
+            Some((commit, metadata)) => (commit, Some(metadata)),
             None => (0, None),
         };
         Self(Arc::new(Inner {
             state: State::Map(entries),
-            facts,
+            metadata,
             commit,
             format: WireFormat::V0_11,
             in_cookie: false,
@@ -129,7 +129,9 @@ impl Record {
     /// passed over.
     pub(crate) fn from_stored(entries: HashMap<String, String>) -> Result<Self, DecodeError> {
         match entries.get(RESERVED) {
-            Some(json) if facts_from_entry(json).is_none() => Err(DecodeError(Undecodable::Shape)),
+            Some(json) if metadata_from_entry(json).is_none() => {
+                Err(DecodeError(Undecodable::Shape))
+            }
             _ => Ok(Self::from_map(entries)),
         }
     }
@@ -142,10 +144,10 @@ impl Record {
     /// The entries with the facts as the reserved entry, as [`SessionStore::save`] takes them.
     ///
     /// [`SessionStore::save`]: crate::storage::SessionStore::save
-    pub fn to_map_with_facts(&self) -> HashMap<String, String> {
+    pub fn to_map_with_metadata(&self) -> HashMap<String, String> {
         let mut map = self.to_map();
-        if let Some(facts) = &self.0.facts {
-            map.insert(RESERVED.to_owned(), facts_entry(self.0.commit, facts));
+        if let Some(metadata) = &self.0.metadata {
+            map.insert(RESERVED.to_owned(), metadata_entry(self.0.commit, metadata));
         }
         map
     }
@@ -164,7 +166,7 @@ impl Record {
     pub(crate) fn written(
         format: WireFormat,
         commit: u64,
-        facts: Facts,
+        metadata: Metadata,
         entries: &[(Cow<'_, str>, Cow<'_, str>)],
     ) -> Self {
         // What is not JSON (old records may hold such texts) fits the older format alone.
@@ -172,27 +174,27 @@ impl Record {
             WireFormat::V1 if !entries.iter().all(|(_, json)| is_json(json)) => WireFormat::V0_11,
             format => format,
         };
-        Self::written_as(format, commit, facts, entries)
+        Self::written_as(format, commit, metadata, entries)
     }
 
     /// As [`written`](Self::written), where all values are known to be JSON.
     pub(crate) fn written_as(
         format: WireFormat,
         commit: u64,
-        facts: Facts,
+        metadata: Metadata,
         entries: &[(Cow<'_, str>, Cow<'_, str>)],
     ) -> Self {
         let size = entries
             .iter()
             .map(|(name, json)| name.len() + json.len() + 6)
             .sum();
-        let mut writer = format::Writer::new(format, commit, &facts, size);
+        let mut writer = format::Writer::new(format, commit, &metadata, size);
         for (name, json) in entries {
             writer.entry(name, json);
         }
         Self(Arc::new(Inner {
             state: writer.finish(),
-            facts: Some(facts),
+            metadata: Some(metadata),
             commit,
             format,
             in_cookie: false,
@@ -206,12 +208,12 @@ impl Record {
 
     /// Whether the record is past its absolute end, its own or the policy's.
     pub(crate) fn is_over(&self, now: Millis, absolute: Option<Millis>) -> bool {
-        let Some(facts) = self.facts() else {
+        let Some(metadata) = self.metadata() else {
             return false;
         };
-        let end = facts
+        let end = metadata
             .absolute_end
-            .or_else(|| absolute.map(|span| facts.since() + span));
+            .or_else(|| absolute.map(|span| metadata.since() + span));
         end.is_some_and(|end| end <= now)
     }
 
@@ -219,8 +221,8 @@ impl Record {
         &self.0.state
     }
 
-    pub(crate) fn facts(&self) -> Option<&Facts> {
-        self.0.facts.as_ref()
+    pub(crate) fn metadata(&self) -> Option<&Metadata> {
+        self.0.metadata.as_ref()
     }
 
     pub(crate) fn commit_id(&self) -> u64 {
@@ -228,15 +230,21 @@ impl Record {
     }
 
     pub(crate) fn epoch(&self) -> u64 {
-        self.0.facts.as_ref().map_or(0, |facts| facts.epoch)
+        self.0
+            .metadata
+            .as_ref()
+            .map_or(0, |metadata| metadata.epoch)
     }
 
     pub(crate) fn principal(&self) -> Option<&str> {
-        self.0.facts.as_ref().and_then(Facts::principal)
+        self.0.metadata.as_ref().and_then(Metadata::principal)
     }
 
     pub(crate) fn absolute_end(&self) -> Option<Millis> {
-        self.0.facts.as_ref().and_then(|facts| facts.absolute_end)
+        self.0
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.absolute_end)
     }
 
     pub(crate) fn is_in_cookie(&self) -> bool {
@@ -249,7 +257,7 @@ impl Record {
 
     pub(crate) fn version(&self) -> Version {
         let text = self.0.state.text().unwrap_or_default();
-        if self.0.format == WireFormat::V1 && self.0.facts.is_some() {
+        if self.0.format == WireFormat::V1 && self.0.metadata.is_some() {
             let prefix = version_prefix(self.0.commit);
             // Another writer may have laid the fields out differently.
             if text.starts_with(&prefix) {
@@ -259,8 +267,8 @@ impl Record {
         Version::Whole(text.to_owned())
     }
 
-    pub(crate) fn with_facts(self, facts: Option<Facts>) -> Self {
-        self.changed(|inner| inner.facts = facts)
+    pub(crate) fn with_metadata(self, metadata: Option<Metadata>) -> Self {
+        self.changed(|inner| inner.metadata = metadata)
     }
 
     pub(crate) fn with_end(self, end: Option<Millis>) -> Self {
@@ -274,7 +282,7 @@ impl Record {
     fn changed(self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = Arc::try_unwrap(self.0).unwrap_or_else(|shared| Inner {
             state: shared.state.clone(),
-            facts: shared.facts.clone(),
+            metadata: shared.metadata.clone(),
             ..*shared
         });
         change(&mut inner);

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{Session, SessionLoginError, StaleAuthenticationError};
-use crate::{changes::LoginFact, clock::Millis, random};
+use crate::{changes::LoginChange, clock::Millis, random};
 
 /// How long a principal's name may be, in bytes.
 const LONGEST_PRINCIPAL: usize = 1024;
@@ -131,7 +131,7 @@ impl Session {
             )));
         }
         pending.login(
-            LoginFact {
+            LoginChange {
                 principal,
                 at,
                 proven,

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use super::{SessionStatus, lifecycle::Purge};
 use crate::{
-    changes::{Changes, Effect, LoginFact, Modify},
+    changes::{Changes, Effect, LoginChange, Modify},
     clock::{Millis, SharedClock},
     record::{RESERVED, Record},
 };
@@ -198,7 +198,7 @@ impl Pending {
         if let Some(login) = &self.changes.login {
             return Some(login.proven.unwrap_or(login.at));
         }
-        let stored = self.visible()?.facts()?.auth.as_ref()?.at;
+        let stored = self.visible()?.metadata()?.auth.as_ref()?.at;
         Some(
             self.changes
                 .reauthenticated
@@ -206,7 +206,7 @@ impl Pending {
         )
     }
 
-    pub(crate) fn login(&mut self, login: LoginFact, epoch: u64) {
+    pub(crate) fn login(&mut self, login: LoginChange, epoch: u64) {
         let known = self.principal();
         if known.is_some_and(|known| known != login.principal) {
             // What is another person's is not shown to this one.

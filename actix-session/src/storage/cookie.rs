@@ -6,12 +6,12 @@ use actix_web::cookie::time::Duration;
 
 use super::{RevocationStore, SessionStore};
 use crate::{
-    changes::{Applied, ApplyError, Changes, Grounds, fresh, overwrite, own_record, written},
+    changes::{Applied, ApplyError, Changes, Stamp, fresh, overwrite, own_record, written},
     clock::{Clock, Millis, SharedClock},
     contract::{self, Committed, End, Older, Opened, Rotated, SessionState, Terms},
     error::{CommitError, LoadError, SaveError, UpdateError},
     key::SessionKey,
-    record::{Facts, Record},
+    record::{Metadata, Record},
 };
 
 /// Keeps the whole state inside the session cookie, sealed.
@@ -123,14 +123,14 @@ impl CookieSessionStore {
 
     /// The record, unless it has been ended.
     async fn unrevoked(&self, record: Record) -> anyhow::Result<Option<Record>> {
-        let (Some(revocation), Some(facts)) = (&self.revocation, record.facts()) else {
+        let (Some(revocation), Some(metadata)) = (&self.revocation, record.metadata()) else {
             return Ok(Some(record));
         };
-        let id = note_of("session", facts.id);
+        let id = note_of("session", metadata.id);
         if revocation.store.revoked_at(&id).await?.is_some() {
             return Ok(None);
         }
-        if let Some(auth) = &facts.auth {
+        if let Some(auth) = &metadata.auth {
             let name = digest("principal", &auth.principal);
             let revoked = revocation.store.revoked_at(&name).await?;
             if revoked.is_some_and(|at| auth.login() <= Millis::from(at)) {
@@ -141,7 +141,7 @@ impl CookieSessionStore {
     }
 
     /// Ends the session for all values that it has under this id; answers whether nobody had before.
-    async fn revoke(&self, facts: &Facts, id: u128) -> anyhow::Result<bool> {
+    async fn revoke(&self, metadata: &Metadata, id: u128) -> anyhow::Result<bool> {
         let Some(revocation) = &self.revocation else {
             return Ok(true);
         };
@@ -150,19 +150,21 @@ impl CookieSessionStore {
         // seal one more; only the absolute end is that of all.
         let grace = now + contract::GRACE;
         let longest = grace + KEPT;
-        let until = facts.absolute_end.map_or(longest, |end| end.min(longest));
-        let until = until.max(facts.idle_end.unwrap_or(now)).max(grace);
+        let until = metadata
+            .absolute_end
+            .map_or(longest, |end| end.min(longest));
+        let until = until.max(metadata.idle_end.unwrap_or(now)).max(grace);
         revocation.revoke(&note_of("session", id), now, until).await
     }
 
     /// Ends the session, and what it was renewed to while this request was in flight.
-    async fn revoke_ahead(&self, facts: &Facts) -> anyhow::Result<()> {
+    async fn revoke_ahead(&self, metadata: &Metadata) -> anyhow::Result<()> {
         let Some(revocation) = &self.revocation else {
             return Ok(());
         };
-        let mut id = facts.id;
+        let mut id = metadata.id;
         for _ in 0..MOST_RENEWALS {
-            let first = self.revoke(facts, id).await?;
+            let first = self.revoke(metadata, id).await?;
             let renewed = note_of("renewed", id);
             if first || revocation.store.revoked_at(&renewed).await?.is_none() {
                 return Ok(());
@@ -174,7 +176,7 @@ impl CookieSessionStore {
 
     fn read(&self, key: &SessionKey, now: Millis) -> Result<Option<Record>, anyhow::Error> {
         let record = Record::decode(key.as_ref().to_owned())?.in_cookie();
-        let idle_end = record.facts().and_then(|facts| facts.idle_end);
+        let idle_end = record.metadata().and_then(|metadata| metadata.idle_end);
         if idle_end.is_none() {
             warn_untimed();
         }
@@ -183,28 +185,27 @@ impl CookieSessionStore {
     }
 
     /// Gives the session a new id if values from before are to end, and answers what ends them.
-    fn ending_older(&self, grounds: &mut Grounds, base: &Record, changes: &Changes) -> Older {
-        grounds.new_id =
-            self.revocation.is_some() && (changes.renews() || changes.cleared.is_some());
-        let (true, Some(facts)) = (grounds.new_id, base.facts()) else {
+    fn ending_older(&self, stamp: &mut Stamp, base: &Record, changes: &Changes) -> Older {
+        stamp.new_id = self.revocation.is_some() && (changes.renews() || changes.cleared.is_some());
+        let (true, Some(metadata)) = (stamp.new_id, base.metadata()) else {
             return Older::none();
         };
-        grounds.fresh_id = renewed_id(facts.id);
-        let (store, facts) = (self.clone(), facts.clone());
-        Older::ended_by(async move { store.end_older(&facts).await })
+        stamp.fresh_id = renewed_id(metadata.id);
+        let (store, metadata) = (self.clone(), metadata.clone());
+        Older::ended_by(async move { store.end_older(&metadata).await })
     }
 
     /// Ends the values from before a renewal; answers whether nobody had ended the session before.
-    async fn end_older(&self, facts: &Facts) -> anyhow::Result<bool> {
+    async fn end_older(&self, metadata: &Metadata) -> anyhow::Result<bool> {
         let Some(revocation) = &self.revocation else {
             return Ok(true);
         };
         // First, so that whoever finds the session ended finds where it went.
         let now = self.clock.now();
         let grace = now + contract::GRACE;
-        let renewed = note_of("renewed", facts.id);
+        let renewed = note_of("renewed", metadata.id);
         revocation.revoke(&renewed, now, grace).await?;
-        self.revoke(facts, facts.id).await
+        self.revoke(metadata, metadata.id).await
     }
 
     /// Whether the session has ended since the request loaded it.
@@ -220,7 +221,7 @@ impl CookieSessionStore {
         let Some(record) = written(applied)? else {
             return Ok(None);
         };
-        let end = record.facts().and_then(|facts| facts.idle_end);
+        let end = record.metadata().and_then(|metadata| metadata.idle_end);
         let text = record.as_text().unwrap_or_default().to_owned();
         Ok(Some((
             SessionKey::generated(text),
@@ -228,9 +229,9 @@ impl CookieSessionStore {
         )))
     }
 
-    fn grounds(terms: &Terms) -> Result<Grounds, CommitError> {
+    fn stamp(terms: &Terms) -> Result<Stamp, CommitError> {
         let seal = Some(terms.ttl);
-        Ok(Grounds {
+        Ok(Stamp {
             seal,
             ..fresh(terms)?
         })
@@ -292,7 +293,7 @@ impl SessionStore for CookieSessionStore {
             return Ok(None);
         };
         let record = self.unrevoked(record).await.map_err(LoadError::Other)?;
-        Ok(record.map(|record| record.to_map_with_facts()))
+        Ok(record.map(|record| record.to_map_with_metadata()))
     }
 
     async fn save(
@@ -306,12 +307,8 @@ impl SessionStore for CookieSessionStore {
             ttl: Millis::from(*ttl),
             ..Terms::default()
         };
-        let grounds = Self::grounds(&terms).map_err(|e| SaveError::Other(e.into_anyhow()))?;
-        let record = overwrite(
-            &Record::from_map(session_state),
-            &Changes::default(),
-            grounds,
-        );
+        let stamp = Self::stamp(&terms).map_err(|e| SaveError::Other(e.into_anyhow()))?;
+        let record = overwrite(&Record::from_map(session_state), &Changes::default(), stamp);
         let sealed = Self::seal(record, &terms).map_err(|e| SaveError::Other(e.into_anyhow()))?;
         let (key, _) =
             sealed.ok_or_else(|| SaveError::Other(anyhow::anyhow!("nothing to save")))?;
@@ -345,8 +342,8 @@ impl SessionStore for CookieSessionStore {
 
     async fn delete(&self, session_key: &SessionKey) -> Result<(), anyhow::Error> {
         match Record::decode(session_key.as_ref().to_owned()) {
-            Ok(record) => match record.facts() {
-                Some(facts) => self.revoke_ahead(facts).await,
+            Ok(record) => match record.metadata() {
+                Some(metadata) => self.revoke_ahead(metadata).await,
                 None => Ok(()),
             },
             // Nothing that could ever open.
@@ -369,7 +366,7 @@ impl SessionStore for CookieSessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<(SessionKey, End), CommitError> {
-        let record = own_record(changes, Self::grounds(terms)?);
+        let record = own_record(changes, Self::stamp(terms)?);
         Self::seal(record, terms)?.ok_or_else(CommitError::unexpected)
     }
 
@@ -386,14 +383,14 @@ impl SessionStore for CookieSessionStore {
         if self.has_ended(base).await? {
             return Ok(Committed::Gone);
         }
-        let mut grounds = Self::grounds(terms)?;
+        let mut stamp = Self::stamp(terms)?;
         let extends = |end| terms.extends_at(base, end);
         if changes.is_empty() && !base.end().is_some_and(extends) {
             // Sealing anew moves no time that is there.
-            grounds.keep_idle = true;
+            stamp.keep_idle = true;
         }
-        let older = self.ending_older(&mut grounds, base, changes);
-        let sealed = Self::seal(overwrite(base, changes, grounds), terms)?;
+        let older = self.ending_older(&mut stamp, base, changes);
+        let sealed = Self::seal(overwrite(base, changes, stamp), terms)?;
         Ok(sealed.map_or(Committed::Gone, |(key, end)| {
             Committed::NewValue(key, end, older)
         }))
@@ -417,9 +414,9 @@ impl SessionStore for CookieSessionStore {
             let (key, end) = self.create(changes, terms).await?;
             return Ok(Rotated::Rotated(key, end, Older::none()));
         }
-        let mut grounds = Self::grounds(terms)?;
-        let older = self.ending_older(&mut grounds, base, changes);
-        let sealed = Self::seal(overwrite(base, changes, grounds), terms)?;
+        let mut stamp = Self::stamp(terms)?;
+        let older = self.ending_older(&mut stamp, base, changes);
+        let sealed = Self::seal(overwrite(base, changes, stamp), terms)?;
         Ok(sealed.map_or(Rotated::Gone, |(key, end)| {
             Rotated::Rotated(key, end, older)
         }))

@@ -45,9 +45,9 @@ pub(crate) mod shared {
         clock::Millis,
         contract::Terms,
         key::SessionKey,
-        protocol::{Backend, Op, Reply, Slot, Until},
+        protocol::{Backend, Reply, Step, Stored, Until},
         random,
-        record::{Facts, Record, WireFormat},
+        record::{Metadata, Record, WireFormat},
     };
 
     pub(crate) async fn revoke<B: Backend>(
@@ -61,8 +61,8 @@ pub(crate) mod shared {
         let (at, until) = (Millis::from(at), Millis::from(until));
         // Few revoke one thing at once; who loses sees the other's note and adds to it.
         for _ in 0..16 {
-            let op = match look(store, &name, &terms).await? {
-                None => Op::Insert {
+            let step = match look(store, &name, &terms).await? {
+                None => Step::Insert {
                     at: name.clone(),
                     new: note(at)?,
                     until,
@@ -70,7 +70,7 @@ pub(crate) mod shared {
                 Some(known) => {
                     let at = at.max(revoked(&known));
                     let until = Until::At(until.max(known.end().unwrap_or(until)));
-                    Op::Cas {
+                    Step::Cas {
                         at: name.clone(),
                         expect: known.version(),
                         new: note(at)?,
@@ -79,8 +79,8 @@ pub(crate) mod shared {
                 }
             };
             // A lost answer is looked after by looking again; what is there then may be anybody's.
-            if let Reply::Done = store.run(&op, &terms).await? {
-                return Ok(matches!(op, Op::Insert { .. }));
+            if let Reply::Done = store.run(&step, &terms).await? {
+                return Ok(matches!(step, Step::Insert { .. }));
             }
         }
         anyhow::bail!("a revocation could not be noted: others kept changing the note")
@@ -101,9 +101,9 @@ pub(crate) mod shared {
         terms: &Terms,
     ) -> anyhow::Result<Option<Record>> {
         match store.look(name, terms).await? {
-            Slot::Record(record) => Ok(Some(record)),
-            Slot::Nothing => Ok(None),
-            Slot::Mark(_) | Slot::Unreadable => {
+            Stored::Record(record) => Ok(Some(record)),
+            Stored::Nothing => Ok(None),
+            Stored::Redirect(_) | Stored::Unreadable => {
                 anyhow::bail!("a revocation note cannot be read")
             }
         }
@@ -111,13 +111,18 @@ pub(crate) mod shared {
 
     /// The facts' creation is the time of the revocation.
     fn note(at: Millis) -> anyhow::Result<Record> {
-        let facts = Facts::new(0, at);
-        Ok(Record::written(WireFormat::V1, random::u64()?, facts, &[]))
+        let metadata = Metadata::new(0, at);
+        Ok(Record::written(
+            WireFormat::V1,
+            random::u64()?,
+            metadata,
+            &[],
+        ))
     }
 
     fn revoked(record: &Record) -> Millis {
         record
-            .facts()
-            .map_or(Millis(i64::MAX), |facts| facts.created)
+            .metadata()
+            .map_or(Millis(i64::MAX), |metadata| metadata.created)
     }
 }

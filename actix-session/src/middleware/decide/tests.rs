@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    changes::{Effect, LoginFact},
+    changes::{Effect, LoginChange},
     clock::Millis,
     key::SessionKey,
     record::{Record, WireFormat},
@@ -69,7 +69,7 @@ fn renew(changes: Changes) -> Changes {
 }
 
 fn login() -> Changes {
-    let login = LoginFact {
+    let login = LoginChange {
         principal: "alice".into(),
         at: Millis(0),
         device: None,
@@ -227,11 +227,11 @@ fn sealed_records_are_sealed_anew_where_their_time_moves_or_is_missing() {
 
 #[test]
 fn a_session_with_a_ttl_of_its_own_has_its_cookie_refreshed() {
-    let facts = crate::record::Facts {
+    let metadata = crate::record::Metadata {
         ttl: Some(Millis(9)),
-        ..crate::record::Facts::new(1, Millis(0))
+        ..crate::record::Metadata::new(1, Millis(0))
     };
-    let record = Record::written(WireFormat::V1, 1, facts, &[]);
+    let record = Record::written(WireFormat::V1, 1, metadata, &[]);
     let incoming = Incoming {
         loaded: Loaded::Live(key(), record),
         ..Incoming::default()

@@ -14,12 +14,12 @@ use std::{
 };
 
 use self::map::{Map, Write};
-use super::shared::shared_store;
+use super::backend::shared_store;
 use crate::{
     clock::{Clock, Millis, SharedClock},
     contract::Terms,
     key::SessionKey,
-    protocol::{Backend, Name, Op, Reply, Slot},
+    protocol::{Backend, Name, Reply, Step, Stored},
     sync::lock,
 };
 
@@ -184,32 +184,32 @@ fn warn_if_made_on_each_worker(made: &Arc<Inner>) {
 impl Backend for MemorySessionStore {
     const REMOTE: bool = false;
 
-    async fn run(&self, op: &Op, terms: &Terms) -> Result<Reply, anyhow::Error> {
+    async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
         let map = &self.inner.map;
-        Ok(match op {
-            Op::Read { at } => Reply::Found(map.read(at, terms.now)),
-            Op::Cas {
+        Ok(match step {
+            Step::Read { at } => Reply::Found(map.read(at, terms.now)),
+            Step::Cas {
                 at,
                 expect,
                 new,
                 until,
             } => map.replace(&Write { at, expect, new }, *until, terms.now),
-            Op::Rotate {
+            Step::Rotate {
                 at,
                 expect,
                 new,
                 until,
-                mark,
-            } => map.rotate(&Write { at, expect, new }, mark, *until, terms),
-            Op::Insert { at, new, until } => {
+                redirect,
+            } => map.rotate(&Write { at, expect, new }, redirect, *until, terms),
+            Step::Insert { at, new, until } => {
                 self.start_sweeper();
                 map.insert(at, new, *until, terms.now)
             }
-            Op::End { at } => map.end(at, terms.now),
+            Step::End { at } => map.end(at, terms.now),
         })
     }
 
-    async fn look(&self, at: &str, terms: &Terms) -> Result<Slot, anyhow::Error> {
+    async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
         Ok(self.inner.map.touch(at, terms))
     }
 

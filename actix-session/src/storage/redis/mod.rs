@@ -36,13 +36,13 @@ use std::fmt;
 
 pub use self::builder::RedisSessionStoreBuilder;
 use self::{backend::Executor, naming::Keygen};
-use super::shared::shared_store;
+use super::backend::shared_store;
 use crate::{
     clock::{Millis, SharedClock},
     contract::Terms,
     error::CommitError,
     key::SessionKey,
-    protocol::{Backend, Name, Op, Reply, Slot},
+    protocol::{Backend, Name, Reply, Step, Stored},
 };
 
 /// Keeps sessions in Redis (6.2 or newer) or Valkey: on one server, on the master that Sentinel
@@ -214,11 +214,11 @@ impl fmt::Debug for RedisSessionStore {
 impl Backend for RedisSessionStore {
     const REMOTE: bool = true;
 
-    async fn run(&self, op: &Op, terms: &Terms) -> Result<Reply, anyhow::Error> {
-        self.executor.run(op, terms).await
+    async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
+        self.executor.run(step, terms).await
     }
 
-    async fn look(&self, at: &str, terms: &Terms) -> Result<Slot, anyhow::Error> {
+    async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
         self.executor.look(at, terms).await
     }
 

@@ -52,7 +52,7 @@ fn hashed_name(prefix: &str, key: &str) -> String {
 }
 
 /// The name of a record's mark, which lies in the same slot of a cluster.
-pub(super) fn mark_name(name: &str) -> String {
+pub(super) fn redirect_name(name: &str) -> String {
     if name.contains('{') {
         format!("{name}:moved")
     } else {
@@ -68,7 +68,7 @@ pub(super) fn check_for_cluster(name: &dyn Fn(&str) -> String) -> anyhow::Result
         let key = random::session_key()?;
         let name = name(key.as_ref());
         ensure!(
-            slot(&name) == slot(&mark_name(&name)),
+            slot(&name) == slot(&redirect_name(&name)),
             "the names of this `cache_keygen` have braces that are invalid for a cluster: use \
              none, or put some text between the first `{{` and the next `}}`"
         );
@@ -135,9 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_lies_in_the_slot_of_its_record() {
+    fn a_redirect_lies_in_the_slot_of_its_record() {
         for name in ["abc", "shop:abc", "{shop}:abc", "s:{abc}:x"] {
-            assert_eq!(slot(name), slot(&mark_name(name)), "{name}");
+            assert_eq!(slot(name), slot(&redirect_name(name)), "{name}");
         }
     }
 }

@@ -23,8 +23,8 @@ local function read()
   local text = redis.pcall('GET', KEYS[1])
   if type(text) == 'table' then return nil, {5} end
   if text then return text end
-  local mark = KEYS[2] and redis.pcall('GET', KEYS[2])
-  if type(mark) == 'string' then return nil, {2, mark} end
+  local redirect = KEYS[2] and redis.pcall('GET', KEYS[2])
+  if type(redirect) == 'string' then return nil, {2, redirect} end
   return nil, {0}
 end
 local function found(text) return {1, text, redis.call('PTTL', KEYS[1])} end
@@ -44,7 +44,7 @@ end
 const TOUCH: &str = r#"
 local text, other = read()
 if not text then return other end
-local facts = '^%x+%.%x+%.(%-?%d+)%.(%-?%d*)%.(%-?%d*)%.%x+%.%-?%d*%.?(%-?%d*)'
+local metadata = '^%x+%.%x+%.(%-?%d+)%.(%-?%d*)%.(%-?%d*)%.%x+%.%-?%d*%.?(%-?%d*)'
 local at = nil
 if string.sub(text, 1, 12) == '{"v":1,"f":"' then
   at = 13
@@ -55,7 +55,7 @@ end
 local now, ttl, cap = tonumber(ARGV[1]), tonumber(ARGV[2]), nil
 if at then
   local _, stop = string.find(text, '^[%x%.%-]*', at)
-  local created, absolute, own, auth = string.match(string.sub(text, at, stop), facts)
+  local created, absolute, own, auth = string.match(string.sub(text, at, stop), metadata)
   if created then
     if own ~= '' then ttl = tonumber(own) end
     if absolute ~= '' then cap = tonumber(absolute)

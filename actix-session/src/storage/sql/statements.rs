@@ -49,7 +49,7 @@ const NEW_VALUES: &str = ":target, :state, :revision, :principal, :created, :aut
 
 const MARK: &str = "state = NULL, revision = NULL, principal = NULL, ttl = NULL, \
     authenticated = NULL, absolute_end = NULL, moved_to = :target, moved_flag = :flag, \
-    moved_at = :moved_at, expires = :mark_end";
+    moved_at = :moved_at, expires = :redirect_end";
 
 impl Statements {
     pub(crate) fn new<D: Database>(table: &Table) -> Self {

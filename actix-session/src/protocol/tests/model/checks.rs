@@ -138,6 +138,6 @@ fn a_commit_that_saves_what_is_gone_is_found_out() {
 }
 
 #[test]
-fn a_purge_that_stops_at_a_mark_is_found_out() {
+fn a_purge_that_stops_at_a_redirect_is_found_out() {
     finds(Mutant::PurgeStops, promises::ended_stays_ended());
 }

@@ -14,14 +14,14 @@
 //! marks included; and all records can be read. Where this matters, `lost_answers` has a test.
 
 mod checks;
+mod fingerprint;
 mod kind;
 mod mutant;
 mod promises;
 mod request;
 mod scenarios;
-mod sketch;
-mod steps;
 mod store;
 mod world;
+mod writes;
 
-pub(in crate::protocol) use self::sketch::Sketch;
+pub(in crate::protocol) use self::fingerprint::Fingerprint;

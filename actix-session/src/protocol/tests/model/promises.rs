@@ -67,7 +67,7 @@ pub(super) static PROMISES: [Promise; 11] = [
     },
     Promise {
         name: "a request renews once",
-        is_kept: |world| world.requests.iter().all(|r| r.deeds.renewed <= 1),
+        is_kept: |world| world.requests.iter().all(|r| r.history.renewed <= 1),
     },
 ];
 
@@ -103,7 +103,7 @@ fn is_kept(world: &World, request: &Request) -> bool {
     if !request.acknowledged() {
         return true;
     }
-    let Some((session, epoch)) = request.deeds.last else {
+    let Some((session, epoch)) = request.history.last else {
         return wrote_nothing_with_cause(world, request);
     };
     let Some(live) = world.live(session).filter(|live| live.epoch() == epoch) else {
@@ -131,7 +131,7 @@ fn wrote_nothing_with_cause(world: &World, request: &Request) -> bool {
     let cleared = world
         .live(request.session)
         .is_none_or(|live| request.seen != Seen::Record(live.epoch()));
-    let careful = request.answer() == Some(&Answer::Forwarded) || request.deeds.lost;
+    let careful = request.answer() == Some(&Answer::Forwarded) || request.history.lost;
     let dropped = request.kind.wants().iter().all(|(name, want)| {
         let others = world
             .requests
@@ -150,7 +150,7 @@ fn nobody_counts_twice(record: &Record) -> bool {
 /// Once a purge was answered, no record of its session lives, and none that holds something of it.
 fn has_ended(world: &World, request: &Request) -> bool {
     let mut records = world.records();
-    !request.deeds.ended
+    !request.history.ended
         || records.all(|(session, record)| {
             session != request.session && is_from_here(world, session, record)
         })
@@ -167,14 +167,16 @@ fn has_logged_out(world: &World, request: &Request) -> bool {
     if !request.kind.clears() || !answered {
         return true;
     }
-    let mut way = world.store.way_from(&request.at);
-    if way.any(|mark| mark.flag == Flag::Ended && mark.target != new_name(request.who)) {
+    let mut route = world.store.way_from(&request.at);
+    if route
+        .any(|redirect| redirect.flag == Flag::Ended && redirect.target != new_name(request.who))
+    {
         return true;
     }
     match world.live(request.session).and_then(login_of) {
         None => true,
         Some(Login::First) => false,
-        Some(Login::Of(who)) => request.deeds.logins_before & (1 << who) == 0,
+        Some(Login::Of(who)) => request.history.logins_before & (1 << who) == 0,
     }
 }
 
@@ -198,7 +200,7 @@ fn has_its_ttl(world: &World, request: &Request) -> bool {
     if request.kind != Kind::SetTtl || !written || others {
         return true;
     }
-    let ttl = |live: &Record| live.facts().and_then(|facts| facts.ttl);
+    let ttl = |live: &Record| live.metadata().and_then(|metadata| metadata.ttl);
     world
         .live(request.session)
         .is_none_or(|live| ttl(live).is_some())
@@ -211,7 +213,7 @@ enum Login {
 
 /// By whose login somebody is logged in.
 fn login_of(record: &Record) -> Option<Login> {
-    let auth = record.facts()?.auth.as_ref()?;
+    let auth = record.metadata()?.auth.as_ref()?;
     Some(match &auth.device {
         None => Login::First,
         Some(device) => Login::Of(device.parse().expect("the device names the request")),
@@ -247,8 +249,9 @@ fn is_from_here(world: &World, session: usize, record: &Record) -> bool {
 /// Every mark leads on within its session, to a record or to what became of it.
 fn is_whole(world: &World) -> bool {
     world.store.places().all(|(name, place)| {
-        world.store.mark(name).is_none_or(|mark| {
-            mark.target != *name && world.store.session_of(&mark.target) == Some(place.session)
+        world.store.redirect(name).is_none_or(|redirect| {
+            redirect.target != *name
+                && world.store.session_of(&redirect.target) == Some(place.session)
         })
     })
 }

@@ -16,7 +16,7 @@ use crate::{
         load::{Incoming, Loaded},
     },
     protocol::{
-        CommitMachine, Draw, EndMachine, Machine, Name, Next, Op, Reply, RotateMachine, Slot,
+        CommitMachine, Draw, EndMachine, Machine, Name, Next, Reply, RotateMachine, Step, Stored,
     },
     record::Record,
     session::Snapshot,
@@ -44,7 +44,7 @@ pub(super) struct Request {
     pub(super) seen: Seen,
     asked: Option<&'static Snapshot>,
     /// What happened in its name so far.
-    pub(super) deeds: Deeds,
+    pub(super) history: History,
 }
 
 /// What a request's load met.
@@ -52,7 +52,7 @@ pub(super) struct Request {
 pub(super) enum Seen {
     /// It was not loaded yet, or there was nothing.
     Nothing,
-    Mark,
+    Redirect,
     /// A record of this epoch.
     Record(u64),
 }
@@ -60,13 +60,13 @@ pub(super) enum Seen {
 #[derive(Clone)]
 pub(super) enum Stage {
     Waiting,
-    Running(Running, Op),
+    Running(Running, Step),
     Done(Answer),
 }
 
 /// What a request's writes have done to the store, known to nobody in it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Deeds {
+pub(super) struct History {
     /// The sessions that it has written to: bits.
     pub(super) wrote: u8,
     /// The session that it wrote to last, and the epoch that it left there.
@@ -167,7 +167,7 @@ impl Request {
             base: None,
             seen: Seen::Nothing,
             asked: None,
-            deeds: Deeds::default(),
+            history: History::default(),
         }
     }
 
@@ -188,7 +188,7 @@ impl Request {
     }
 
     pub(super) fn has_written_to(&self, session: usize) -> bool {
-        self.deeds.wrote & (1 << session) != 0
+        self.history.wrote & (1 << session) != 0
     }
 
     pub(super) fn snapshot(&self) -> &'static Snapshot {
@@ -201,21 +201,21 @@ impl Request {
     }
 
     /// Loads what is there, runs the handler and decides what is to be done.
-    pub(super) fn start(&mut self, at: &str, session: usize, slot: Slot, age: Duration) {
+    pub(super) fn start(&mut self, at: &str, session: usize, found: Stored, age: Duration) {
         at.clone_into(&mut self.at);
         self.session = session;
         let key = SessionKey::generated(at.to_owned());
-        let loaded = match slot {
-            Slot::Record(record) => {
+        let loaded = match found {
+            Stored::Record(record) => {
                 self.base = Some(record.clone());
                 self.seen = Seen::Record(record.epoch());
                 Loaded::Live(key, record)
             }
-            Slot::Mark(_) => {
-                self.seen = Seen::Mark;
+            Stored::Redirect(_) => {
+                self.seen = Seen::Redirect;
                 Loaded::Moved(key, age)
             }
-            Slot::Nothing | Slot::Unreadable => Loaded::Lost(key),
+            Stored::Nothing | Stored::Unreadable => Loaded::Lost(key),
         };
         let snapshot = self.kind.snapshot(self.who, self.base.as_ref());
         self.asked = Some(snapshot);
@@ -240,8 +240,8 @@ impl Request {
         let terms = &*TERMS;
         let check = decision == Decision::Commit && changes.is_empty();
         let next = match decision {
-            Decision::Check => self.run(Running::Check, Next::Do(Op::Read { at })),
-            _ if check => self.run(Running::Check, Next::Do(Op::Read { at })),
+            Decision::Check => self.run(Running::Check, Next::Do(Step::Read { at })),
+            _ if check => self.run(Running::Check, Next::Do(Step::Read { at })),
             Decision::Commit => {
                 let mut machine = CommitMachine::new(at, base, changes, terms);
                 let next = machine.start(&mut self.draw);
@@ -270,7 +270,7 @@ impl Request {
 
     fn run(&self, running: Running, next: Next<Answer>) -> Stage {
         match next {
-            Next::Do(op) => Stage::Running(running, op),
+            Next::Do(step) => Stage::Running(running, step),
             Next::Answer(answer) => Stage::Done(answer),
             Next::Fail(CommitError::OutcomeUnknown) => Stage::Done(Answer::OutcomeUnknown),
             Next::Fail(_) => Stage::Done(Answer::Failed),
@@ -279,12 +279,12 @@ impl Request {
 
     /// Tells the machine what its step was answered.
     pub(super) fn on(&mut self, reply: Reply) {
-        let Stage::Running(mut running, op) = std::mem::replace(&mut self.stage, Stage::Waiting)
+        let Stage::Running(mut running, step) = std::mem::replace(&mut self.stage, Stage::Waiting)
         else {
             panic!("only a request that runs is answered");
         };
         let next = match &mut running {
-            Running::Check => checked(&reply, op),
+            Running::Check => checked(&reply, step),
             Running::Commit(machine) => committed(machine.on(reply, &mut self.draw)),
             Running::Rotate(machine) => rotated(machine.on(reply, &mut self.draw)),
             Running::End(machine, ..) => {
@@ -294,7 +294,7 @@ impl Request {
         };
         self.stage = match (running, next) {
             (Running::End(_, snapshot, then_create), Next::Answer(answer)) => {
-                self.deeds.ended = true;
+                self.history.ended = true;
                 if then_create {
                     self.renew(RotateMachine::creating(&snapshot.changes, &TERMS))
                 } else {
@@ -306,10 +306,10 @@ impl Request {
     }
 }
 
-fn checked(reply: &Reply, op: Op) -> Next<Answer> {
+fn checked(reply: &Reply, step: Step) -> Next<Answer> {
     match reply {
-        Reply::Found(Slot::Record(_)) => Next::Answer(Answer::Current),
-        Reply::Lost => Next::Do(op),
+        Reply::Found(Stored::Record(_)) => Next::Answer(Answer::Current),
+        Reply::Lost => Next::Do(step),
         _ => Next::Answer(Answer::Stale),
     }
 }
@@ -332,7 +332,7 @@ fn rotated(next: Next<Rotated>) -> Next<Answer> {
 
 fn renamed<A>(next: Next<A>, name: impl FnOnce(A) -> Answer) -> Next<Answer> {
     match next {
-        Next::Do(op) => Next::Do(op),
+        Next::Do(step) => Next::Do(step),
         Next::Answer(answer) => Next::Answer(name(answer)),
         Next::Fail(error) => Next::Fail(error),
     }
@@ -343,9 +343,9 @@ impl fmt::Debug for Request {
         write!(f, "{} {:?} with {}, ", self.who, self.kind, self.at)?;
         match &self.stage {
             Stage::Waiting => f.write_str("has not come yet"),
-            Stage::Running(_, op) => write!(f, "wants {op:?}"),
+            Stage::Running(_, step) => write!(f, "wants {step:?}"),
             Stage::Done(answer) => write!(f, "answered {answer:?}"),
         }?;
-        write!(f, "; {:?}", self.deeds)
+        write!(f, "; {:?}", self.history)
     }
 }

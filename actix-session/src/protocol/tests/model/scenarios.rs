@@ -222,11 +222,11 @@ fn what_is_set_after_a_clear_that_travels_is_dropped_and_not_called_done() {
 
 /// Third list, 7: no anonymous cookie takes the place of the logged-in one.
 #[test]
-fn a_renewal_that_met_a_mark_makes_no_session_where_somebody_is_logged_in() {
+fn a_renewal_that_met_a_redirect_makes_no_session_if_somebody_is_logged_in() {
     let mut run = Run::logged_in(&[Kind::Renew, Kind::RenewInsertX]);
     run.run(0, FIRST);
     run.run(1, FIRST).answers(1, &Answer::Gone);
-    assert_eq!(run.world.requests[1].seen, Seen::Mark);
+    assert_eq!(run.world.requests[1].seen, Seen::Redirect);
     assert_eq!(run.world.store.records().count(), 1);
 
     let mut run = Run::of(&[Kind::Renew, Kind::RenewInsertX]);

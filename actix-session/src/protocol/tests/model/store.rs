@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
-    protocol::{Mark, Name, Op, Reply, Slot},
+    protocol::{Name, Redirect, Reply, Step, Stored},
     record::Record,
 };
 
@@ -22,7 +22,7 @@ pub(super) struct Place {
 #[derive(Clone)]
 pub(super) enum Kept {
     Record(Record),
-    Mark(Mark),
+    Redirect(Redirect),
     /// There was a record, and it was ended.
     Ended,
 }
@@ -63,12 +63,12 @@ impl Store {
         }
     }
 
-    pub(super) fn mark(&self, name: &str) -> Option<&Mark> {
+    pub(super) fn redirect(&self, name: &str) -> Option<&Redirect> {
         match self.0.get(name) {
             Some(Place {
-                kept: Kept::Mark(mark),
+                kept: Kept::Redirect(redirect),
                 ..
-            }) => Some(mark),
+            }) => Some(redirect),
             _ => None,
         }
     }
@@ -89,20 +89,22 @@ impl Store {
     }
 
     /// The marks that lead on from a name.
-    pub(super) fn way_from<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Mark> {
-        std::iter::successors(self.mark(name), |mark| self.mark(&mark.target))
+    pub(super) fn way_from<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Redirect> {
+        std::iter::successors(self.redirect(name), |redirect| {
+            self.redirect(&redirect.target)
+        })
     }
 
-    pub(super) fn slot(&self, name: &str) -> Slot {
+    pub(super) fn found(&self, name: &str) -> Stored {
         match self.0.get(name).map(|place| &place.kept) {
-            Some(Kept::Record(record)) => Slot::Record(record.clone()),
-            Some(Kept::Mark(mark)) => Slot::Mark(mark.clone()),
-            Some(Kept::Ended) | None => Slot::Nothing,
+            Some(Kept::Record(record)) => Stored::Record(record.clone()),
+            Some(Kept::Redirect(redirect)) => Stored::Redirect(redirect.clone()),
+            Some(Kept::Ended) | None => Stored::Nothing,
         }
     }
 
-    fn is_expected(&self, op: &Op) -> bool {
-        let (Op::Cas { at, expect, .. } | Op::Rotate { at, expect, .. }) = op else {
+    fn is_expected(&self, step: &Step) -> bool {
+        let (Step::Cas { at, expect, .. } | Step::Rotate { at, expect, .. }) = step else {
             return false;
         };
         let text = self.record(at).and_then(Record::as_text);
@@ -110,27 +112,31 @@ impl Store {
     }
 
     /// Carries out one step; `own` is the session that an insertion makes.
-    pub(super) fn carry_out(&mut self, op: &Op, own: usize) -> (Reply, Option<Written>) {
-        match op {
-            Op::Read { at } => (Reply::Found(self.slot(at)), None),
-            Op::Cas { at, .. } | Op::Rotate { at, .. } if !self.is_expected(op) => {
-                (Reply::Found(self.slot(at)), None)
+    pub(super) fn carry_out(&mut self, step: &Step, own: usize) -> (Reply, Option<Written>) {
+        match step {
+            Step::Read { at } => (Reply::Found(self.found(at)), None),
+            Step::Cas { at, .. } | Step::Rotate { at, .. } if !self.is_expected(step) => {
+                (Reply::Found(self.found(at)), None)
             }
-            Op::Cas { at, new, .. } => self.replace(at, new),
-            Op::Rotate { mark, .. } if !matches!(self.slot(&mark.target), Slot::Nothing) => {
+            Step::Cas { at, new, .. } => self.replace(at, new),
+            Step::Rotate { redirect, .. }
+                if !matches!(self.found(&redirect.target), Stored::Nothing) =>
+            {
                 (Reply::Taken, None)
             }
-            Op::Rotate { at, new, mark, .. } => self.rotate(at, new, mark),
-            Op::Insert { at, .. } if !matches!(self.slot(at), Slot::Nothing) => {
+            Step::Rotate {
+                at, new, redirect, ..
+            } => self.rotate(at, new, redirect),
+            Step::Insert { at, .. } if !matches!(self.found(at), Stored::Nothing) => {
                 (Reply::Taken, None)
             }
-            Op::Insert { at, new, .. } => {
+            Step::Insert { at, new, .. } => {
                 let revived = self.0.contains_key(at);
                 self.put(at, own, Kept::Record(new.clone()));
                 let before = None;
                 (Reply::Done, Some(Written { before, revived }))
             }
-            Op::End { at } => (self.end(at), None),
+            Step::End { at } => (self.end(at), None),
         }
     }
 
@@ -143,12 +149,12 @@ impl Store {
         (Reply::Done, Some(Written { before, revived }))
     }
 
-    fn rotate(&mut self, at: &str, new: &Record, mark: &Mark) -> (Reply, Option<Written>) {
+    fn rotate(&mut self, at: &str, new: &Record, redirect: &Redirect) -> (Reply, Option<Written>) {
         let before = self.record(at).cloned();
         let session = self.session_of(at).expect("what is renewed is there");
-        let revived = self.0.contains_key(&mark.target);
-        self.put(at, session, Kept::Mark(mark.clone()));
-        self.put(&mark.target, session, Kept::Record(new.clone()));
+        let revived = self.0.contains_key(&redirect.target);
+        self.put(at, session, Kept::Redirect(redirect.clone()));
+        self.put(&redirect.target, session, Kept::Record(new.clone()));
         (Reply::Done, Some(Written { before, revived }))
     }
 
@@ -157,7 +163,7 @@ impl Store {
             self.forget(at);
             return Reply::Done;
         }
-        Reply::Found(self.slot(at))
+        Reply::Found(self.found(at))
     }
 
     /// Leaves nothing at a name, not even a mark.
@@ -168,13 +174,13 @@ impl Store {
     }
 
     /// Whether a step whose answer was lost may still do something when it arrives late.
-    pub(super) fn may_still_do(&self, op: &Op) -> bool {
-        match op {
-            Op::Read { .. } => false,
+    pub(super) fn may_still_do(&self, step: &Step) -> bool {
+        match step {
+            Step::Read { .. } => false,
             // Ids are never used twice: a record that was replaced is never the expected one again.
-            Op::Cas { .. } | Op::Rotate { .. } => self.is_expected(op),
-            Op::Insert { .. } => true,
-            Op::End { at } => self.record(at).is_some(),
+            Step::Cas { .. } | Step::Rotate { .. } => self.is_expected(step),
+            Step::Insert { .. } => true,
+            Step::End { at } => self.record(at).is_some(),
         }
     }
 }
@@ -183,7 +189,7 @@ impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&match self {
             Self::Record(record) => record.as_text().unwrap_or_default().to_owned(),
-            Self::Mark(mark) => mark.encode(),
+            Self::Redirect(redirect) => redirect.encode(),
             Self::Ended => "ended".to_owned(),
         })
     }

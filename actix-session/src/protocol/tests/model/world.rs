@@ -10,17 +10,17 @@ use std::{
 use stateright::{Model, Property};
 
 use super::{
+    fingerprint::Fingerprint,
     kind::{COUNT, Kind, OLD, OLD_VALUE, SOMEBODY},
     mutant::Mutant,
     promises::{self, PROMISES, Promise},
     request::{Answer, Request, Stage, TERMS},
-    sketch::Sketch,
-    steps,
     store::Store,
+    writes,
 };
 use crate::{
-    protocol::{Name, Op, Reply},
-    record::{Auth, Facts, Record, WireFormat},
+    protocol::{Name, Reply, Step},
+    record::{Auth, Metadata, Record, WireFormat},
 };
 
 /// The one property.
@@ -69,7 +69,7 @@ pub(super) struct World {
     /// Shared with the states before and after, but for the one that takes a step.
     pub(super) requests: Vec<Arc<Request>>,
     /// Steps that were given up for lost, and who sent them. They may arrive at any moment.
-    in_flight: Vec<Arc<(usize, Op)>>,
+    in_flight: Vec<Arc<(usize, Step)>>,
     losses: u8,
     /// The first step that did what it may not do.
     pub(super) fault: Option<&'static str>,
@@ -125,10 +125,10 @@ impl World {
             .store
             .session_of(at)
             .expect("a key that was handed out");
-        let slot = self.store.slot(at);
-        self.request(who).start(at, session, slot, age);
+        let found = self.store.found(at);
+        self.request(who).start(at, session, found, age);
         if self.requests[who].kind.clears() {
-            self.request(who).deeds.logins_before = self.logins(session);
+            self.request(who).history.logins_before = self.logins(session);
         }
         self.judge(who);
     }
@@ -141,21 +141,22 @@ impl World {
     }
 
     /// Carries a step out, and looks at what it did.
-    fn carry_out(&mut self, who: usize, op: &Op, mutant: Option<Mutant>) -> Reply {
+    fn carry_out(&mut self, who: usize, step: &Step, mutant: Option<Mutant>) -> Reply {
         let own = self.requests[who].own_session();
         let (reply, written) = match mutant {
-            Some(mutant) => mutant.carry_out(&mut self.store, op, own),
-            None => self.store.carry_out(op, own),
+            Some(mutant) => mutant.carry_out(&mut self.store, step, own),
+            None => self.store.carry_out(step, own),
         };
         if let Some(written) = &written {
             let (requests, request) = (&self.requests, &self.requests[who]);
-            let fault = steps::fault_of_write(&self.store, request, op, written)
-                .or_else(|| steps::fault_of_id(requests, op))
-                .or_else(|| steps::fault_of_repeat(requests, request, op, written));
+            let fault = writes::fault_of_write(&self.store, request, step, written)
+                .or_else(|| writes::fault_of_id(requests, step))
+                .or_else(|| writes::fault_of_repeat(requests, request, step, written));
             self.fault = self.fault.or(fault);
-            self.note(who, op);
+            self.note(who, step);
         }
-        if let (Op::End { .. }, Reply::Done, false) = (op, &reply, self.requests[who].kind.purges())
+        if let (Step::End { .. }, Reply::Done, false) =
+            (step, &reply, self.requests[who].kind.purges())
         {
             self.fault = self.fault.or(Some("only a purge ends"));
         }
@@ -163,21 +164,21 @@ impl World {
     }
 
     /// Keeps in mind what a request has done.
-    fn note(&mut self, who: usize, op: &Op) {
-        let (name, new, renewed) = match op {
-            Op::Cas { at, new, .. } => (at, new, false),
-            Op::Rotate { mark, new, .. } => (&mark.target, new, true),
-            Op::Insert { at, new, .. } => (at, new, true),
-            Op::Read { .. } | Op::End { .. } => return,
+    fn note(&mut self, who: usize, step: &Step) {
+        let (name, new, renewed) = match step {
+            Step::Cas { at, new, .. } => (at, new, false),
+            Step::Rotate { redirect, new, .. } => (&redirect.target, new, true),
+            Step::Insert { at, new, .. } => (at, new, true),
+            Step::Read { .. } | Step::End { .. } => return,
         };
         let session = self.store.session_of(name).expect("it has been written");
         let logins = self.logins(session);
         let request = self.request(who);
-        request.deeds.wrote |= 1 << session;
-        request.deeds.last = Some((session, new.epoch()));
-        request.deeds.renewed += u8::from(renewed);
+        request.history.wrote |= 1 << session;
+        request.history.last = Some((session, new.epoch()));
+        request.history.renewed += u8::from(renewed);
         if request.kind.clears() && session == request.session {
-            request.deeds.logins_before = logins;
+            request.history.logins_before = logins;
         }
     }
 
@@ -188,16 +189,16 @@ impl World {
 
     /// Looks at a request's answer, if it has one now.
     fn judge(&mut self, who: usize) {
-        let fault = steps::fault_of_answer(&self.store, &self.requests[who]);
+        let fault = writes::fault_of_answer(&self.store, &self.requests[who]);
         self.fault = self.fault.or(fault);
     }
 
     fn step(&mut self, who: usize, mutant: Option<Mutant>) {
-        let Stage::Running(_, op) = &self.requests[who].stage else {
+        let Stage::Running(_, step) = &self.requests[who].stage else {
             panic!("only a request that runs takes a step");
         };
-        let op = op.clone();
-        let reply = self.carry_out(who, &op, mutant);
+        let step = step.clone();
+        let reply = self.carry_out(who, &step, mutant);
         self.answer(who, reply);
         if let Some(mutant) = mutant {
             mutant.after(self.request(who));
@@ -205,18 +206,18 @@ impl World {
     }
 
     fn lose(&mut self, who: usize) {
-        let Stage::Running(_, op) = &self.requests[who].stage else {
+        let Stage::Running(_, step) = &self.requests[who].stage else {
             panic!("only a request that runs loses an answer");
         };
-        let op = op.clone();
+        let step = step.clone();
         // To do a thing twice that compares before it writes is to do it once.
-        let repeated = self.requests[who].deeds.lost && !matches!(op, Op::Insert { .. });
-        let known = |known: &Arc<(usize, Op)>| known.0 == who && is_same(&known.1, &op);
+        let repeated = self.requests[who].history.lost && !matches!(step, Step::Insert { .. });
+        let known = |known: &Arc<(usize, Step)>| known.0 == who && is_same(&known.1, &step);
         if !(repeated && self.in_flight.iter().any(known)) {
-            self.in_flight.push(Arc::new((who, op)));
+            self.in_flight.push(Arc::new((who, step)));
         }
         self.losses -= 1;
-        self.request(who).deeds.lost = true;
+        self.request(who).history.lost = true;
         self.answer(who, Reply::Lost);
     }
 
@@ -229,55 +230,55 @@ impl World {
     fn tidy(&mut self, late_creations: bool) {
         let (store, requests) = (&self.store, &self.requests);
         self.in_flight.retain(|sent| {
-            let (who, op) = &**sent;
+            let (who, step) = &**sent;
             // A creation that was answered is there, or was: its first copy has arrived by then.
             let creating = matches!(&requests[*who].stage, Stage::Running(..));
-            let counts = creating || late_creations || !matches!(op, Op::Insert { .. });
-            counts && store.may_still_do(op)
+            let counts = creating || late_creations || !matches!(step, Step::Insert { .. });
+            counts && store.may_still_do(step)
         });
     }
 
     fn digest(&self) -> [u64; 2] {
-        let mut sketch = Sketch::default();
-        sketch.store(&self.store);
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.store(&self.store);
         for request in &self.requests {
             let in_flight = || self.in_flight.iter().any(|sent| sent.0 == request.who);
             let at_work = request.answer().is_none() || request.kind.clears() || in_flight();
-            sketch.record(request.base.as_ref().filter(|_| at_work));
-            sketch.request(request);
+            fingerprint.record(request.base.as_ref().filter(|_| at_work));
+            fingerprint.request(request);
         }
         for sent in &self.in_flight {
-            sketch.count(sent.0);
-            sketch.op(&sent.1);
+            fingerprint.count(sent.0);
+            fingerprint.step(&sent.1);
         }
-        sketch.number(u64::from(self.losses));
-        sketch.flag(self.fault.is_some());
-        sketch.finish()
+        fingerprint.number(u64::from(self.losses));
+        fingerprint.flag(self.fault.is_some());
+        fingerprint.finish()
     }
 }
 
 /// Whether two steps of one request are one, sent twice.
-fn is_same(one: &Op, two: &Op) -> bool {
+fn is_same(one: &Step, two: &Step) -> bool {
     match (one, two) {
-        (Op::Cas { new: one, .. }, Op::Cas { new: two, .. })
-        | (Op::Rotate { new: one, .. }, Op::Rotate { new: two, .. }) => {
+        (Step::Cas { new: one, .. }, Step::Cas { new: two, .. })
+        | (Step::Rotate { new: one, .. }, Step::Rotate { new: two, .. }) => {
             one.commit_id() == two.commit_id()
         }
-        (Op::End { at: one }, Op::End { at: two }) => one == two,
+        (Step::End { at: one }, Step::End { at: two }) => one == two,
         _ => false,
     }
 }
 
 fn first_record(logged_in: bool) -> Record {
-    let mut facts = Facts::new(1, TERMS.now);
-    facts.auth = logged_in.then(|| Auth {
+    let mut metadata = Metadata::new(1, TERMS.now);
+    metadata.auth = logged_in.then(|| Auth {
         principal: SOMEBODY.to_owned(),
         at: TERMS.now,
         device: None,
         login: None,
     });
     let entries = [(OLD.into(), OLD_VALUE.into()), (COUNT.into(), "0".into())];
-    Record::written(WireFormat::V1, 1, facts, &entries)
+    Record::written(WireFormat::V1, 1, metadata, &entries)
 }
 
 impl Model for Runs {
@@ -299,10 +300,10 @@ impl Model for Runs {
                     let starts = world.keys().map(|key| Action::Start(who, key.to_owned()));
                     actions.extend(starts);
                 }
-                Stage::Running(_, op) => {
+                Stage::Running(_, step) => {
                     actions.push(Action::Step(who));
                     // To repeat a reading is to read later.
-                    if world.losses > 0 && !matches!(op, Op::Read { .. }) {
+                    if world.losses > 0 && !matches!(step, Step::Read { .. }) {
                         actions.push(Action::Lose(who));
                     }
                 }

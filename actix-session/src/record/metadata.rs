@@ -11,7 +11,7 @@ pub(crate) const RESERVED: &str = "__actix_session";
 
 /// The facts of a session, apart from its state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Facts {
+pub(crate) struct Metadata {
     /// Random; names the session outside of cookies and is kept by renewals.
     pub(crate) id: u128,
     pub(crate) created: Millis,
@@ -44,7 +44,7 @@ impl Auth {
     }
 }
 
-impl Facts {
+impl Metadata {
     pub(crate) fn new(id: u128, created: Millis) -> Self {
         Self {
             id,
@@ -104,7 +104,7 @@ impl Facts {
     pub(crate) fn decode(text: &str) -> Option<(u64, Self)> {
         let mut fields = text.split('.');
         let commit = u64::from_str_radix(fields.next()?, 16).ok()?;
-        let facts = Self {
+        let metadata = Self {
             id: u128::from_str_radix(fields.next()?, 16).ok()?,
             created: Millis(fields.next()?.parse().ok()?),
             absolute_end: optional(fields.next()?)?,
@@ -127,7 +127,7 @@ impl Facts {
                 }),
             },
         };
-        Some((commit, facts))
+        Some((commit, metadata))
     }
 }
 
@@ -148,7 +148,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    pub(crate) fn facts() -> impl Strategy<Value = Facts> {
+    pub(crate) fn metadata() -> impl Strategy<Value = Metadata> {
         let millis = || any::<i64>().prop_map(Millis);
         let auth = (
             ".*",
@@ -172,7 +172,7 @@ pub(crate) mod tests {
             proptest::option::of(auth),
         )
             .prop_map(
-                |(id, created, absolute_end, ttl, epoch, idle_end, auth)| Facts {
+                |(id, created, absolute_end, ttl, epoch, idle_end, auth)| Metadata {
                     id,
                     created,
                     absolute_end,
@@ -186,16 +186,16 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(facts in facts(), commit: u64) {
+        fn what_is_written_is_read(metadata in metadata(), commit: u64) {
             let mut text = String::new();
-            facts.encode(commit, &mut text);
+            metadata.encode(commit, &mut text);
             prop_assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-~".contains(&b)));
-            prop_assert_eq!(Facts::decode(&text), Some((commit, facts)));
+            prop_assert_eq!(Metadata::decode(&text), Some((commit, metadata)));
         }
 
         #[test]
         fn no_text_makes_the_reader_panic(text in ".*") {
-            let _ = Facts::decode(&text);
+            let _ = Metadata::decode(&text);
         }
     }
 }

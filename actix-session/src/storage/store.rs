@@ -4,7 +4,7 @@ use std::{future::Future, rc::Rc, sync::Arc};
 
 use actix_web::cookie::time::Duration;
 
-use super::fallback;
+use super::five_methods;
 use crate::{
     changes::Changes,
     contract::{Committed, End, Opened, Rotated, SessionState, Terms},
@@ -148,7 +148,7 @@ pub trait SessionStore {
         session_key: &SessionKey,
         terms: &Terms,
     ) -> impl Future<Output = Result<Opened, LoadError>> {
-        fallback::open(self, session_key, terms)
+        five_methods::open(self, session_key, terms)
     }
 
     /// Makes a session of the changes of a request that had none, under a new key.
@@ -160,7 +160,7 @@ pub trait SessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> impl Future<Output = Result<(SessionKey, End), CommitError>> {
-        fallback::create(self, changes, terms)
+        five_methods::create(self, changes, terms)
     }
 
     /// Commits a request's changes to the record that its key leads to.
@@ -180,7 +180,7 @@ pub trait SessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> impl Future<Output = Result<Committed, CommitError>> {
-        fallback::commit(self, session_key, base, changes, terms)
+        five_methods::commit(self, session_key, base, changes, terms)
     }
 
     /// Renews: gives the record, with the request's changes, to a new key, and deletes the old one.
@@ -194,7 +194,7 @@ pub trait SessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> impl Future<Output = Result<Rotated, CommitError>> {
-        fallback::rotate(self, session_key, base, changes, terms)
+        five_methods::rotate(self, session_key, base, changes, terms)
     }
 }
 

@@ -82,7 +82,7 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
         return Ok(Committed::Gone);
     };
     let end = terms.end(&record);
-    let state = record.to_map_with_facts();
+    let state = record.to_map_with_metadata();
     let answer = match store
         .update(key.duplicate(), state, &span(terms, end))
         .await
@@ -150,7 +150,7 @@ async fn save<S: SessionStore + ?Sized>(
     terms: &Terms,
 ) -> Result<(SessionKey, End), CommitError> {
     let end = terms.end(record);
-    let state: HashMap<_, _> = record.to_map_with_facts();
+    let state: HashMap<_, _> = record.to_map_with_metadata();
     let key = store.save(state, &span(terms, end)).await?;
     Ok((key, End(end)))
 }
