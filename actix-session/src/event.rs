@@ -1,7 +1,6 @@
 //! What the log may say: events with reasons and fingerprints, never a key or a value.
 
 use std::{
-    fmt::Write as _,
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -9,20 +8,13 @@ use std::{
     time::Instant,
 };
 
-use crate::key::SessionKey;
+use crate::{digest, key::SessionKey};
 
-/// The first 32 bits of a key's SHA-256, in hexadecimal.
+/// The first 32 bits of a key's SHA-256, in hexadecimal digits.
 pub(crate) fn fingerprint(key: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    let mut digest = digest::hex(key);
+    digest.truncate(8);
     digest
-        .as_ref()
-        .iter()
-        .take(4)
-        .fold(String::with_capacity(8), |mut text, byte| {
-            // Writing to a `String` cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }
 
 pub(crate) fn created(key: &SessionKey) {

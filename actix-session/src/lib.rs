@@ -22,6 +22,7 @@ mod clock;
 pub mod config;
 mod contract;
 mod cookie;
+mod digest;
 mod error;
 mod event;
 #[cfg(fuzzing)]

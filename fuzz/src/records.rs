@@ -59,7 +59,7 @@ pub fn meaning(text: &str) -> Option<Meaning> {
 
 /// A record with unreadable metadata must be refused.
 fn facts_in(json: &str) -> Option<Told> {
-    fuzzing::facts(&serde_json::from_str::<String>(json).ok()?)
+    fuzzing::metadata(&serde_json::from_str::<String>(json).ok()?)
 }
 
 /// Whether a text in an envelope can be read again as it was.
@@ -77,7 +77,7 @@ pub fn facts(record: &Record) -> Option<Told> {
     let map = record.to_map_with_facts();
     let json = map.get(RESERVED)?;
     let text: String = serde_json::from_str(json).expect("the reserved entry is JSON");
-    Some(fuzzing::facts(&text).expect("and holds facts"))
+    Some(fuzzing::metadata(&text).expect("and holds facts"))
 }
 
 /// Checks all that must hold for any text.

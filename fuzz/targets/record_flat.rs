@@ -34,7 +34,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let told = cursor.flag().then(|| told(&mut cursor));
     let reserved = told
         .as_ref()
-        .map(|told| format!("\"{}\"", fuzzing::facts_text(told)));
+        .map(|told| format!("\"{}\"", fuzzing::metadata_text(told)));
     let damage = cursor
         .flag()
         .then(|| (cursor.byte(), cursor.byte(), cursor.byte()));

@@ -416,7 +416,7 @@ impl World {
 
 fn told(json: &str) -> Told {
     let text: String = serde_json::from_str(json).expect("the reserved entry is JSON");
-    fuzzing::facts(&text).expect("and holds facts")
+    fuzzing::metadata(&text).expect("and holds facts")
 }
 
 fn modify(session: &Session, request: &mut Request, name: &str, entry: u8, op: Op) {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How many taken names are met before giving up: more than one means a broken `cache_keygen`.
-const DRAWS: u8 = 5;
+const MAX_DRAWS: u8 = 5;
 
 #[derive(Clone)]
 pub(crate) struct RotateMachine<'a> {
@@ -288,7 +288,7 @@ impl<'a> RotateMachine<'a> {
     fn taken(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         self.draws += 1;
         self.new = None;
-        if self.draws >= DRAWS {
+        if self.draws >= MAX_DRAWS {
             return Next::Fail(CommitError::taken());
         }
         match &self.phase {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How many taken names are met before giving up: more than one means a broken `cache_keygen`.
-const DRAWS: u8 = 5;
+const MAX_DRAWS: u8 = 5;
 
 /// Inserts a record under a key that is free.
 pub(crate) struct SaveMachine<'a> {
@@ -61,7 +61,7 @@ impl<'a> SaveMachine<'a> {
     fn again(&mut self, draw: &mut impl Draw) -> Next<SessionKey> {
         self.draws += 1;
         self.lost = false;
-        if self.draws > DRAWS {
+        if self.draws > MAX_DRAWS {
             return Next::Fail(CommitError::taken());
         }
         let new = match self.attempt.take() {

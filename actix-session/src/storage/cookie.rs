@@ -9,6 +9,7 @@ use crate::{
     changes::{Applied, ApplyError, Changes, Stamp, fresh, overwrite, own_record, written},
     clock::{Clock, Millis, SharedClock},
     contract::{self, Committed, End, Older, Opened, Rotated, SessionState, Terms},
+    digest,
     error::{CommitError, LoadError, SaveError, UpdateError},
     key::SessionKey,
     record::{Metadata, Record},
@@ -65,9 +66,9 @@ struct Revocation {
 }
 
 /// How long what was ended stays ended: no cookie lives longer.
-const KEPT: Millis = crate::config::LONGEST;
+const REVOCATION_TTL: Millis = crate::config::LONGEST;
 /// How often a session is renewed within the time that one request takes, at most.
-const MOST_RENEWALS: u32 = 64;
+const MAX_RENEWALS: u32 = 64;
 
 impl CookieSessionStore {
     /// Keeps a list of ended sessions in a store on the server.
@@ -116,7 +117,11 @@ impl CookieSessionStore {
         };
         let now = self.clock.now();
         revocation
-            .revoke(&digest("principal", principal), now, now + KEPT)
+            .revoke(
+                &note_name("principal", principal),
+                now,
+                now + REVOCATION_TTL,
+            )
             .await
             .map(drop)
     }
@@ -131,7 +136,7 @@ impl CookieSessionStore {
             return Ok(None);
         }
         if let Some(auth) = &metadata.auth {
-            let name = digest("principal", &auth.principal);
+            let name = note_name("principal", &auth.principal);
             let revoked = revocation.store.revoked_at(&name).await?;
             if revoked.is_some_and(|at| auth.login() <= Millis::from(at)) {
                 return Ok(None);
@@ -149,7 +154,7 @@ impl CookieSessionStore {
         // Another value of this session may have a longer TTL than this one, and a request in flight may
         // seal one more; only the absolute end is that of all.
         let grace = now + contract::GRACE;
-        let longest = grace + KEPT;
+        let longest = grace + REVOCATION_TTL;
         let until = metadata
             .absolute_end
             .map_or(longest, |end| end.min(longest));
@@ -163,7 +168,7 @@ impl CookieSessionStore {
             return Ok(());
         };
         let mut id = metadata.id;
-        for _ in 0..MOST_RENEWALS {
+        for _ in 0..MAX_RENEWALS {
             let first = self.revoke(metadata, id).await?;
             let renewed = note_of("renewed", id);
             if first || revocation.store.revoked_at(&renewed).await?.is_none() {
@@ -247,7 +252,7 @@ impl Revocation {
 }
 
 fn note_of(kind: &str, id: u128) -> String {
-    digest(kind, &format!("{id:032x}"))
+    note_name(kind, &format!("{id:032x}"))
 }
 
 /// The id that a renewal gives: a logout that knows the old one alone can tell it.
@@ -256,15 +261,9 @@ fn renewed_id(id: u128) -> u128 {
     u128::from_str_radix(&name[..32], 16).expect("a digest is hexadecimal")
 }
 
-/// A name of 64 hexadecimal digits, which tells nothing of what it names.
-fn digest(kind: &str, what: &str) -> String {
-    let text = format!("actix-session revoked {kind}\0{what}");
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+/// The name of a note, which tells nothing of what it is about.
+fn note_name(kind: &str, what: &str) -> String {
+    digest::hex(&format!("actix-session revoked {kind}\0{what}"))
 }
 
 /// Shows nothing of the list.

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::ensure;
-use ring::digest::{SHA256, digest};
 
 use super::slots::{key_in, slot};
-use crate::{error::CommitError, key::SessionKey, random};
+use crate::{digest, error::CommitError, key::SessionKey, random};
 
 pub(super) type Keygen = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
@@ -32,23 +31,12 @@ impl Naming {
             (Some(custom), false, _) => {
                 Arc::new(move |key| [&prefix, custom(key).as_str()].concat())
             }
-            (None, true, _) => Arc::new(move |key| hashed_name(&prefix, key)),
-            (Some(custom), true, _) => Arc::new(move |key| hashed_name(&prefix, &custom(key))),
+            (None, true, _) => Arc::new(move |key| format!("{}{}", &prefix, digest::hex(key))),
+            (Some(custom), true, _) => {
+                Arc::new(move |key| format!("{}{}", &prefix, digest::hex(&custom(key))))
+            }
         }
     }
-}
-
-/// The prefix, and the SHA-256 of the rest in hexadecimal digits.
-fn hashed_name(prefix: &str, key: &str) -> String {
-    use std::fmt::Write as _;
-
-    let mut name = String::with_capacity(prefix.len() + 64);
-    name.push_str(prefix);
-    for byte in digest(&SHA256, key.as_bytes()).as_ref() {
-        // Writing to a `String` cannot fail.
-        let _ = write!(name, "{byte:02x}");
-    }
-    name
 }
 
 /// The name of a record's mark, which lies in the same slot of a cluster.

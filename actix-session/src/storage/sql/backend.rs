@@ -4,7 +4,7 @@ use sqlx::{Connection as _, Error};
 
 use super::{
     database::{Database, SqlDatabase, Verdict},
-    row::{RecordColumns, RedirectColumns, digest, number, revision, stored},
+    row::{RecordColumns, RedirectColumns, number, revision, stored},
     run::{Attempts, Failure},
     statement::Values,
     statements::Statements,
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     clock::{Millis, SharedClock},
     contract::{ExtendOnRead, Terms},
+    digest,
     error::Contended,
     key::SessionKey,
     protocol::{Backend, Name, Redirect, Reply, Step, Stored, Until},
@@ -50,7 +51,7 @@ impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
     }
 
     fn name(&self, key: &SessionKey) -> Name {
-        digest(key.as_ref())
+        digest::base64(key.as_ref())
     }
 
     fn clock(&self) -> &SharedClock {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::{
     clock::Millis,
+    digest,
     protocol::{Redirect, Stored},
     record::{Record, Version, version_prefix},
 };
@@ -78,15 +79,7 @@ fn principal_column(principal: &str) -> Cow<'_, str> {
     if principal.len() <= 255 && !principal.contains('\0') {
         return Cow::Borrowed(principal);
     }
-    Cow::Owned(format!("sha256:{}", digest(principal)))
-}
-
-/// SHA-256 in 43 characters of URL-safe base64.
-pub(crate) fn digest(text: &str) -> String {
-    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    URL_SAFE_NO_PAD.encode(digest)
+    Cow::Owned(format!("sha256:{}", digest::base64(principal)))
 }
 
 /// What a query found: a row, or something that cannot be one.

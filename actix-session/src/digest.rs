@@ -1,0 +1,26 @@
+//! SHA-256 as text.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::digest::{Digest, SHA256, digest};
+
+fn sha256(text: &str) -> Digest {
+    digest(&SHA256, text.as_bytes())
+}
+
+/// In 64 hexadecimal digits.
+pub(crate) fn hex(text: &str) -> String {
+    use std::fmt::Write as _;
+
+    let mut hex = String::with_capacity(64);
+    for byte in sha256(text).as_ref() {
+        // Writing to a `String` cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
+}
+
+/// In 43 characters that URLs and databases take as they are.
+#[cfg_attr(not(feature = "_sql"), allow(dead_code, reason = "for SQL stores"))]
+pub(crate) fn base64(text: &str) -> String {
+    URL_SAFE_NO_PAD.encode(sha256(text))
+}
