@@ -20,7 +20,6 @@ pub(crate) fn hex(text: &str) -> String {
 }
 
 /// In 43 characters that URLs and databases take as they are.
-#[cfg_attr(not(feature = "_sql"), allow(dead_code, reason = "for SQL stores"))]
 pub(crate) fn base64(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(sha256(text))
 }

@@ -8,7 +8,9 @@
     not(all(
         feature = "cookie-session",
         feature = "memory-session",
-        feature = "redis-session"
+        feature = "redis-session",
+        feature = "_sql",
+        feature = "testing"
     )),
     allow(
         dead_code,

@@ -6,7 +6,7 @@ use super::{Changes, Effect, Modify};
 use crate::{
     clock::Millis,
     error::StateTooLarge,
-    record::{Auth, Metadata, Record, WireFormat},
+    record::{Metadata, Record, WireFormat},
 };
 
 /// On what a new record is written: all that is neither in the record nor in the changes.
@@ -55,10 +55,7 @@ pub(crate) fn overwrite(
     changes: &Changes,
     stamp: Stamp,
 ) -> Result<Applied, ApplyError> {
-    let another = match (stored.principal(), &changes.login) {
-        (Some(stored), Some(login)) => stored != login.principal,
-        _ => false,
-    };
+    let another = changes.log_in_another(stored);
     if changes.reauthenticated.is_some() && changes.login.is_none() && stored.principal().is_none()
     {
         return Ok(Applied::Gone);
@@ -86,12 +83,9 @@ pub(crate) fn own_record(changes: &Changes, stamp: Stamp) -> Result<Applied, App
 ///
 /// Metadata do not stay, except a TTL that nobody has set since.
 pub(crate) fn reduce(changes: &Changes, stored: &Record, before: Option<&Record>) -> Changes {
-    let value = |name: &str| before.and_then(|before| before.state().get(name));
-    let unchanged = |name: &str| stored.state().get(name) == value(name);
-    let kept = changes
-        .effects
-        .iter()
-        .filter(|(name, effect)| matches!(effect, Effect::Modify(_)) || unchanged(name));
+    let kept = changes.effects.iter().filter(|(name, effect)| {
+        matches!(effect, Effect::Modify(_)) || unchanged(stored, before, name)
+    });
     let ttl = |record: &Record| record.metadata().and_then(|metadata| metadata.ttl);
     Changes {
         effects: kept.cloned().collect(),
@@ -122,17 +116,11 @@ pub(crate) fn write_reduced(
 
 /// Refuses a record that is too large, unless it was no smaller before: what is there may shrink.
 fn bounded(new: Record, stored: &Record, stamp: Stamp) -> Result<Applied, ApplyError> {
-    let size = |record: &Record| record.as_text().map_or(0, str::len);
-    if size(&new) <= stamp.max_state || size(&new) <= size(stored) {
+    let (size, limit) = (new.size(), stamp.max_state);
+    if size <= limit || size <= stored.size() {
         return Ok(Applied::Write(new));
     }
-    Err(ApplyError(
-        StateTooLarge {
-            size: size(&new),
-            limit: stamp.max_state,
-        }
-        .into(),
-    ))
+    Err(ApplyError(StateTooLarge { size, limit }.into()))
 }
 
 /// Whether an effect behind the mark of a login is refused: a `modify` of what the login changed.
@@ -141,10 +129,15 @@ pub(crate) fn refused_behind_login(
     base: Option<&Record>,
     changes: &Changes,
 ) -> bool {
-    let before = |name: &str| base.and_then(|base| base.state().get(name));
-    changes.effects.iter().any(|(name, effect)| {
-        matches!(effect, Effect::Modify(_)) && stored.state().get(name) != before(name)
-    })
+    changes
+        .effects
+        .iter()
+        .any(|(name, effect)| matches!(effect, Effect::Modify(_)) && !unchanged(stored, base, name))
+}
+
+/// Whether an entry has the value that it had before; absent is a value too.
+fn unchanged(stored: &Record, before: Option<&Record>, name: &str) -> bool {
+    stored.state().get(name) == before.and_then(|before| before.state().get(name))
 }
 
 /// A logout behind a mark: nobody is logged in, and what the base held is gone where unchanged.
@@ -155,8 +148,7 @@ pub(crate) fn forwarded_clear(
     stamp: Stamp,
 ) -> Record {
     let mut metadata = metadata_of(stored, stamp);
-    metadata.epoch = epoch;
-    metadata.auth = None;
+    metadata.clear(epoch);
     let mut names = Vec::new();
     stored.state().for_each(|name, json| {
         let before = base.and_then(|base| base.state().get(name));
@@ -189,30 +181,18 @@ fn values<'a>(stored: &Record, changes: &'a Changes) -> Result<Values<'a>, Apply
 fn metadata_after(stored: &Record, changes: &Changes, another: bool, stamp: Stamp) -> Metadata {
     let mut metadata = metadata_of(stored, stamp);
     if let Some(epoch) = changes.cleared {
-        metadata.epoch = epoch;
-        metadata.auth = None;
+        metadata.clear(epoch);
     }
     metadata.ttl = changes.ttl.or(metadata.ttl);
     if let Some(login) = &changes.login {
         if another {
-            // Another person's session: nothing of this one's life counts for it.
-            metadata.id = login.id;
-            metadata.created = login.at;
+            metadata.start_over(login.id, login.at);
             metadata.ttl = changes.ttl;
-            metadata.absolute_end = None;
         }
-        metadata.auth = Some(Auth {
-            principal: login.principal.clone(),
-            at: login.proven.unwrap_or(login.at),
-            device: login.device.clone(),
-            login: login.proven.and(Some(login.at)),
-        });
+        metadata.auth = Some(login.auth());
     }
-    if let (Some(at), Some(auth)) = (changes.reauthenticated, &mut metadata.auth)
-        && at > auth.at
-    {
-        auth.login = Some(auth.login());
-        auth.at = at;
+    if let Some(at) = changes.reauthenticated {
+        metadata.reauthenticate(at);
     }
     if changes.login.is_some() || changes.reauthenticated.is_some() {
         metadata.absolute_end = absolute_end(&metadata, stamp).or(metadata.absolute_end);

@@ -4,7 +4,13 @@ mod merge;
 
 use std::{fmt, sync::Arc};
 
-use crate::{clock::Millis, contract::Terms, error::CommitError, random, record::Record};
+use crate::{
+    clock::Millis,
+    contract::Terms,
+    error::CommitError,
+    random,
+    record::{Auth, Record},
+};
 
 pub(crate) use self::merge::{
     Applied, ApplyError, Stamp, forwarded_clear, overwrite, own_record, reduce,
@@ -57,6 +63,17 @@ pub(crate) struct LoginChange {
     pub(crate) device: Option<String>,
     /// The id of the session if the login makes another one of it.
     pub(crate) id: u128,
+}
+
+impl LoginChange {
+    fn auth(&self) -> Auth {
+        Auth {
+            principal: self.principal.clone(),
+            at: self.proven.unwrap_or(self.at),
+            device: self.device.clone(),
+            login: self.proven.and(Some(self.at)),
+        }
+    }
 }
 
 impl Modify {
@@ -143,6 +160,12 @@ impl Changes {
     /// Whether the key has to change.
     pub(crate) fn renews(&self) -> bool {
         self.renew || self.login.is_some() || self.reauthenticated.is_some()
+    }
+
+    /// Whether they log in somebody else than whoever is logged in.
+    fn log_in_another(&self, stored: &Record) -> bool {
+        let principals = stored.principal().zip(self.login.as_ref());
+        principals.is_some_and(|(stored, login)| stored != login.principal)
     }
 
     pub(crate) fn effect(&self, name: &str) -> Option<&Effect> {

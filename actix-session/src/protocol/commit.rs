@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, Until, draw};
+use super::{
+    Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, Until, or_fail, stamp,
+};
 use crate::{
     changes::{
         Applied, ApplyError, Changes, Stamp, forwarded_clear, overwrite, reduce,
@@ -149,9 +151,7 @@ impl<'a> CommitMachine<'a> {
             login: before || redirect.flag == Flag::Login,
         };
         self.at = redirect.target;
-        Next::Do(Step::Read {
-            at: self.at.clone(),
-        })
+        Next::read(&self.at)
     }
 
     /// Somebody else has committed since: these changes go on top of theirs.
@@ -163,15 +163,20 @@ impl<'a> CommitMachine<'a> {
             return self.merge_after_clear(stored, draw);
         }
         if self.careful && self.changes.cleared.is_none() {
-            if self.changes.has_modify() {
-                return Next::Fail(CommitError::OutcomeUnknown);
-            }
-            let attempted = self.attempt.as_ref().map(|attempt| &attempt.on);
-            let left = reduce(&self.changes, &stored, attempted);
-            self.changes = Cow::Owned(left);
-            return self.attempt(stored, write_reduced, draw);
+            return self.repeat(stored, draw);
         }
         self.attempt(stored, overwrite, draw)
+    }
+
+    /// After a lost answer nothing happens twice.
+    fn repeat(&mut self, stored: Record, draw: &mut impl Draw) -> Next<Committed> {
+        if self.changes.has_modify() {
+            return Next::Fail(CommitError::OutcomeUnknown);
+        }
+        let attempted = self.attempt.as_ref().map(|attempt| &attempt.on);
+        let left = reduce(&self.changes, &stored, attempted);
+        self.changes = Cow::Owned(left);
+        self.attempt(stored, write_reduced, draw)
     }
 
     /// This request's base was read before a `clear`, so what it set counts as having come before.
@@ -246,25 +251,25 @@ impl<'a> CommitMachine<'a> {
         make: impl FnOnce(&Record, &Changes, Stamp) -> Result<Applied, ApplyError>,
         draw: &mut impl Draw,
     ) -> Next<Committed> {
-        let id = draw!(draw.commit_id());
-        let fresh = draw!(draw.session_id());
-        let new = match make(&on, &self.changes, self.terms.stamp(id, fresh)) {
-            Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
-            Ok(Applied::Gone) => return Next::Answer(Committed::Gone),
-            Ok(Applied::Nothing) => {
-                return Next::Answer(match self.route {
-                    Route::Direct => Committed::Saved(self.end_of(&on)),
-                    Route::Forward { .. } => Committed::Forwarded,
-                });
-            }
-            Ok(Applied::Write(new)) => new,
-        };
-        let end = self.terms.end(&new);
-        let (until, answer) = match self.route {
-            Route::Direct => (Until::At(end), Answer::Saved(End(end))),
-            Route::Forward { .. } if self.changes.cleared.is_some() => (Until::Same, Answer::Gone),
-            Route::Forward { .. } => (Until::Same, Answer::Forwarded),
-        };
+        let stamp = or_fail!(stamp(self.terms, draw));
+        match make(&on, &self.changes, stamp) {
+            Err(ApplyError(error)) => Next::Fail(CommitError::Serialization(error)),
+            Ok(Applied::Gone) => Next::Answer(Committed::Gone),
+            Ok(Applied::Nothing) => Next::Answer(self.without_a_write(&on)),
+            Ok(Applied::Write(new)) => self.write(on, new),
+        }
+    }
+
+    fn without_a_write(&self, on: &Record) -> Committed {
+        match self.route {
+            Route::Direct => Committed::Saved(self.end_of(on)),
+            Route::Forward { .. } => Committed::Forwarded,
+        }
+    }
+
+    fn write(&mut self, on: Record, new: Record) -> Next<Committed> {
+        let (until, answer) = self.until_and_answer(&new);
+        let id = new.commit_id();
         let step = Step::Cas {
             at: self.at.clone(),
             expect: on.version(),
@@ -278,6 +283,15 @@ impl<'a> CommitMachine<'a> {
             answer,
         });
         Next::Do(step)
+    }
+
+    fn until_and_answer(&self, new: &Record) -> (Until, Answer) {
+        let end = self.terms.end(new);
+        match self.route {
+            Route::Direct => (Until::At(end), Answer::Saved(End(end))),
+            Route::Forward { .. } if self.changes.cleared.is_some() => (Until::Same, Answer::Gone),
+            Route::Forward { .. } => (Until::Same, Answer::Forwarded),
+        }
     }
 }
 
@@ -315,9 +329,7 @@ impl Machine for CommitMachine<'_> {
     fn start(&mut self, draw: &mut impl Draw) -> Next<Committed> {
         match (&self.route, self.base.clone()) {
             (Route::Direct, Some(base)) => self.attempt(base, overwrite, draw),
-            _ => Next::Do(Step::Read {
-                at: self.at.clone(),
-            }),
+            _ => Next::read(&self.at),
         }
     }
 
@@ -329,9 +341,7 @@ impl Machine for CommitMachine<'_> {
                 self.careful = true;
                 Next::Do(attempt.step.clone())
             }
-            (Reply::Lost, _) => Next::Do(Step::Read {
-                at: self.at.clone(),
-            }),
+            (Reply::Lost, _) => Next::read(&self.at),
             (Reply::Done | Reply::Taken, _) => Next::Fail(CommitError::unexpected()),
         }
     }

@@ -29,47 +29,73 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
     mut machine: M,
     terms: &Terms,
 ) -> Result<M::Answer, CommitError> {
-    let deadline = Instant::now() + terms.budget;
+    let mut drive = Drive {
+        backend,
+        terms,
+        deadline: Instant::now() + terms.budget,
+        lost: false,
+        refusals: 0,
+    };
     let mut draw = OsDraw(backend);
     let mut next = machine.start(&mut draw);
-    let mut lost = false;
-    let mut refusals = 0;
     loop {
         let step = match next {
             Next::Answer(answer) => return Ok(answer),
             Next::Fail(error) => return Err(error),
             Next::Do(step) => step,
         };
-        let reply = match timeout_at(deadline, backend.run(&step, terms)).await {
+        let reply = drive.carry_out(&step).await?;
+        drive.pause_before_repeat(&step, &reply).await?;
+        next = machine.on(reply, &mut draw);
+    }
+}
+
+struct Drive<'a, B> {
+    backend: &'a B,
+    terms: &'a Terms,
+    deadline: Instant,
+    /// The answer to a step that writes was lost.
+    lost: bool,
+    refusals: u32,
+}
+
+impl<B: Backend> Drive<'_, B> {
+    async fn carry_out(&mut self, step: &Step) -> Result<Reply, CommitError> {
+        let run = self.backend.run(step, self.terms);
+        let reply = match timeout_at(self.deadline, run).await {
             // After a lost answer a refusal says nothing about the attempt before it.
-            Ok(Err(error)) if lost => {
+            Ok(Err(error)) if self.lost => {
                 tracing::debug!(%error, "a repeated store command failed");
                 Reply::Lost
             }
             Ok(reply) => reply.map_err(CommitError::of_step)?,
-            Err(_) if lost || writes(&step) => return Err(CommitError::OutcomeUnknown),
+            Err(_) if self.lost || writes(step) => return Err(CommitError::OutcomeUnknown),
             Err(_) => return Err(CommitError::late()),
         };
-        let again = match &reply {
-            Reply::Lost => {
-                lost |= writes(&step);
-                true
-            }
+        self.lost |= matches!(reply, Reply::Lost) && writes(step);
+        Ok(reply)
+    }
+
+    /// Waits if what comes next is a repeat, and gives up once the budget is used up.
+    async fn pause_before_repeat(&mut self, step: &Step, reply: &Reply) -> Result<(), CommitError> {
+        let again = match reply {
+            Reply::Lost => true,
             Reply::Found(Stored::Record(_)) => !matches!(step, Step::Read { .. }),
             _ => false,
         };
-        refusals += u32::from(again);
-        if again && Instant::now() >= deadline {
+        if !again {
+            return Ok(());
+        }
+        self.refusals += 1;
+        if Instant::now() >= self.deadline {
             return Err(match reply {
-                _ if lost => CommitError::OutcomeUnknown,
+                _ if self.lost => CommitError::OutcomeUnknown,
                 Reply::Lost => CommitError::late(),
                 _ => CommitError::Contended,
             });
         }
-        if again {
-            pause::<B>(refusals, matches!(reply, Reply::Lost), deadline).await;
-        }
-        next = machine.on(reply, &mut draw);
+        pause::<B>(self.refusals, matches!(reply, Reply::Lost), self.deadline).await;
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ mod save;
 use std::future::Future;
 
 use crate::{
+    changes::Stamp,
     clock::{Millis, SharedClock},
     contract::Terms,
     error::CommitError,
@@ -48,25 +49,35 @@ pub(crate) enum Flag {
     Ended,
 }
 
+impl Flag {
+    fn letter(self) -> char {
+        match self {
+            Self::Plain => 'p',
+            Self::Login => 'l',
+            Self::Ended => 'e',
+        }
+    }
+
+    fn of_letter(letter: &str) -> Option<Self> {
+        match letter {
+            "p" => Some(Self::Plain),
+            "l" => Some(Self::Login),
+            "e" => Some(Self::Ended),
+            _ => None,
+        }
+    }
+}
+
 impl Redirect {
     /// `flag|made_at|target`: the target comes last because it may hold anything.
     pub(crate) fn encode(&self) -> String {
-        let flag = match self.flag {
-            Flag::Plain => 'p',
-            Flag::Login => 'l',
-            Flag::Ended => 'e',
-        };
+        let flag = self.flag.letter();
         format!("{flag}|{}|{}", self.made_at.0, self.target)
     }
 
     pub(crate) fn decode(text: &str) -> Option<Self> {
         let mut parts = text.splitn(3, '|');
-        let flag = match parts.next()? {
-            "p" => Flag::Plain,
-            "l" => Flag::Login,
-            "e" => Flag::Ended,
-            _ => return None,
-        };
+        let flag = Flag::of_letter(parts.next()?)?;
         let made_at = Millis(parts.next()?.parse().ok()?);
         let target = parts.next()?.to_owned();
         Some(Self {
@@ -159,6 +170,12 @@ pub(crate) enum Next<A> {
     Fail(CommitError),
 }
 
+impl<A> Next<A> {
+    fn read(at: &str) -> Self {
+        Self::Do(Step::Read { at: at.to_owned() })
+    }
+}
+
 /// One commit, renewal or ending, step by step.
 pub(crate) trait Machine {
     type Answer;
@@ -215,7 +232,13 @@ pub(crate) trait Backend {
     }
 }
 
-macro_rules! draw {
+/// Random values for a write, and the terms that it is made on.
+fn stamp(terms: &Terms, draw: &mut impl Draw) -> Result<Stamp, CommitError> {
+    Ok(terms.stamp(draw.commit_id()?, draw.session_id()?))
+}
+
+/// `?` for a machine's next step.
+macro_rules! or_fail {
     ($result:expr) => {
         match $result {
             Ok(value) => value,
@@ -223,7 +246,7 @@ macro_rules! draw {
         }
     };
 }
-pub(crate) use draw;
+use or_fail;
 
 #[cfg(test)]
 mod tests;

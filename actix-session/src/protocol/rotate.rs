@@ -1,8 +1,10 @@
 //! A renewal: the merged record under a new key, the old one deleted, a mark beside it.
 
-use super::{CommitMachine, Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, draw};
+use super::{
+    CommitMachine, Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, or_fail, stamp,
+};
 use crate::{
-    changes::{Applied, ApplyError, Changes, overwrite, own_record},
+    changes::{Changes, overwrite, own_record, written},
     contract::{Committed, End, Older, Rotated, Terms},
     error::CommitError,
     key::SessionKey,
@@ -109,19 +111,15 @@ impl<'a> RotateMachine<'a> {
     }
 
     fn rotate(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<Rotated> {
-        let id = draw!(draw.commit_id());
-        let fresh = draw!(draw.session_id());
-        let Target(_, target) = draw!(self.target(draw));
-        let new = match overwrite(stored, self.changes, self.terms.stamp(id, fresh)) {
-            Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
-            Ok(Applied::Write(new)) => new,
-            Ok(Applied::Gone | Applied::Nothing) => return Next::Answer(Rotated::Gone),
+        let stamp = or_fail!(stamp(self.terms, draw));
+        let Target(_, target) = or_fail!(self.target(draw));
+        let Some(new) = or_fail!(written(overwrite(stored, self.changes, stamp))) else {
+            return Next::Answer(Rotated::Gone);
         };
         let until = self.terms.end(&new);
-        let flag = self.flag(stored, &new);
         let redirect = Redirect {
             target,
-            flag,
+            flag: self.flag(stored, &new),
             made_at: self.terms.now,
         };
         let step = Step::Rotate {
@@ -205,13 +203,10 @@ impl<'a> RotateMachine<'a> {
         if !self.changes.may_live_alone(self.base.as_ref()) {
             return Next::Answer(Rotated::Gone);
         }
-        let id = draw!(draw.commit_id());
-        let fresh = draw!(draw.session_id());
-        let Target(_, at) = draw!(self.target(draw));
-        let new = match own_record(self.changes, self.terms.stamp(id, fresh)) {
-            Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
-            Ok(Applied::Write(new)) => new,
-            Ok(Applied::Gone | Applied::Nothing) => return Next::Answer(Rotated::Gone),
+        let stamp = or_fail!(stamp(self.terms, draw));
+        let Target(_, at) = or_fail!(self.target(draw));
+        let Some(new) = or_fail!(written(own_record(self.changes, stamp))) else {
+            return Next::Answer(Rotated::Gone);
         };
         let until = self.terms.end(&new);
         let step = Step::Insert { at, new, until };
@@ -221,6 +216,31 @@ impl<'a> RotateMachine<'a> {
             lost: false,
         };
         Next::Do(step)
+    }
+
+    fn done(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
+        match self.phase {
+            Phase::Rotating { end, .. } | Phase::Creating { end, .. } => self.rotated(end, draw),
+            _ => Next::Fail(CommitError::unexpected()),
+        }
+    }
+
+    fn found(&mut self, found: Stored, draw: &mut impl Draw) -> Next<Rotated> {
+        match self.phase {
+            Phase::Rotating { end, .. } => self.found_while_rotating(found, end, draw),
+            Phase::Made { id, end } => self.found_where_made(found, id, end, draw),
+            Phase::Lookup { .. } => self.found_while_looking(found, draw),
+            Phase::Own { end } => self.found_own(found, end, draw),
+            _ => Next::Fail(CommitError::unexpected()),
+        }
+    }
+
+    /// An earlier attempt made the record; it may have ended since.
+    fn found_own(&mut self, found: Stored, end: End, draw: &mut impl Draw) -> Next<Rotated> {
+        match found {
+            Stored::Record(record) => self.rotated(record.end().map_or(end, End), draw),
+            _ => Next::Answer(Rotated::Gone),
+        }
     }
 
     fn rotated(&mut self, end: End, draw: &mut impl Draw) -> Next<Rotated> {
@@ -244,7 +264,7 @@ impl<'a> RotateMachine<'a> {
                 Some(Target(_, name)) if *name == redirect.target => {
                     let at = redirect.target;
                     self.phase = Phase::Own { end };
-                    Next::Do(Step::Read { at })
+                    Next::read(&at)
                 }
                 _ => self.too_late(Some(redirect), draw),
             },
@@ -286,6 +306,9 @@ impl<'a> RotateMachine<'a> {
 
     /// The drawn name is somebody else's, which only a lossy `cache_keygen` makes likely.
     fn taken(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
+        if let Some(next) = self.look_at_made() {
+            return next;
+        }
         self.draws += 1;
         self.new = None;
         if self.draws >= MAX_DRAWS {
@@ -300,23 +323,35 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
+    /// A creation whose answer was lost may have taken the name itself.
+    fn look_at_made(&mut self) -> Option<Next<Rotated>> {
+        let Phase::Creating { step, end, lost } = &self.phase else {
+            return None;
+        };
+        let (Step::Insert { at, new, .. }, true) = (step, *lost) else {
+            return None;
+        };
+        let next = Next::read(at);
+        self.phase = Phase::Made {
+            id: id_of(new),
+            end: *end,
+        };
+        Some(next)
+    }
+
     fn lost(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         match &mut self.phase {
-            Phase::Fresh => Next::Fail(CommitError::unexpected()),
-            Phase::Lookup { at } => Next::Do(Step::Read { at: at.clone() }),
+            Phase::Fresh | Phase::Clearing(_) => Next::Fail(CommitError::unexpected()),
+            Phase::Lookup { at } => Next::read(at),
             Phase::Rotating { step, .. } => Next::Do(step.clone()),
             Phase::Creating { step, lost, .. } => {
                 *lost = true;
                 Next::Do(step.clone())
             }
             Phase::Own { .. } | Phase::Made { .. } => match self.target(draw) {
-                Ok(Target(_, at)) => Next::Do(Step::Read { at }),
+                Ok(Target(_, at)) => Next::read(&at),
                 Err(error) => Next::Fail(error),
             },
-            Phase::Clearing(machine) => {
-                let next = machine.on(Reply::Lost, draw);
-                self.cleared(next, draw)
-            }
         }
     }
 }
@@ -351,51 +386,20 @@ impl Machine for RotateMachine<'_> {
         match (&self.phase, self.base.clone()) {
             (Phase::Fresh, _) => self.own_session(draw),
             (_, Some(base)) => self.rotate(&base, draw),
-            (_, None) => Next::Do(Step::Read {
-                at: self.at.clone(),
-            }),
+            (_, None) => Next::read(&self.at),
         }
     }
 
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<Rotated> {
-        if let (Phase::Clearing(machine), false) = (&mut self.phase, matches!(reply, Reply::Lost)) {
+        if let Phase::Clearing(machine) = &mut self.phase {
             let next = machine.on(reply, draw);
             return self.cleared(next, draw);
         }
-        match (reply, &self.phase) {
-            (Reply::Lost, _) => self.lost(draw),
-            (Reply::Done, Phase::Rotating { end, .. } | Phase::Creating { end, .. }) => {
-                let end = *end;
-                self.rotated(end, draw)
-            }
-            (
-                Reply::Taken,
-                Phase::Creating {
-                    step: Step::Insert { at, new, .. },
-                    lost: true,
-                    end,
-                },
-            ) => {
-                let (at, id, end) = (at.clone(), id_of(new), *end);
-                self.phase = Phase::Made { id, end };
-                Next::Do(Step::Read { at })
-            }
-            (Reply::Taken, _) => self.taken(draw),
-            (Reply::Found(found), Phase::Rotating { end, .. }) => {
-                let end = *end;
-                self.found_while_rotating(found, end, draw)
-            }
-            (Reply::Found(found), Phase::Made { id, end }) => {
-                let (id, end) = (*id, *end);
-                self.found_where_made(found, id, end, draw)
-            }
-            (Reply::Found(found), Phase::Lookup { .. }) => self.found_while_looking(found, draw),
-            (Reply::Found(Stored::Record(record)), Phase::Own { end }) => {
-                let end = record.end().map_or(*end, End);
-                self.rotated(end, draw)
-            }
-            (Reply::Found(_), Phase::Own { .. }) => Next::Answer(Rotated::Gone),
-            (Reply::Found(_) | Reply::Done, _) => Next::Fail(CommitError::unexpected()),
+        match reply {
+            Reply::Done => self.done(draw),
+            Reply::Found(found) => self.found(found, draw),
+            Reply::Taken => self.taken(draw),
+            Reply::Lost => self.lost(draw),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Draw, Machine, Name, Next, Reply, Step, Stored, Until, draw};
+use super::{Draw, Machine, Name, Next, Reply, Step, Stored, Until, or_fail, stamp};
 use crate::{
     changes::{Changes, overwrite, written},
     clock::Millis,
@@ -66,9 +66,9 @@ impl<'a> SaveMachine<'a> {
         }
         let new = match self.attempt.take() {
             Some(attempt) => attempt.new,
-            None => draw!(whole(&self.record, self.terms, draw)),
+            None => or_fail!(whole(&self.record, self.terms, draw)),
         };
-        let (key, at) = draw!(draw.key(None));
+        let (key, at) = or_fail!(draw.key(None));
         let until = self.terms.end(&new);
         let attempt = self.attempt.insert(Attempt {
             key,
@@ -98,9 +98,7 @@ impl Machine for SaveMachine<'_> {
                 attempt.insert()
             }
             // By an earlier attempt, or by another session's: its id tells.
-            Reply::Taken if self.lost => Next::Do(Step::Read {
-                at: attempt.at.clone(),
-            }),
+            Reply::Taken if self.lost => Next::read(&attempt.at),
             Reply::Found(Stored::Record(record)) if attempt.made(&record) => {
                 Next::Answer(attempt.key.duplicate())
             }
@@ -128,16 +126,10 @@ impl<'a> ReplaceMachine<'a> {
         }
     }
 
-    fn read(&self) -> Next<bool> {
-        Next::Do(Step::Read {
-            at: self.at.clone(),
-        })
-    }
-
     fn replace(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<bool> {
         let metadata = metadata_of_map(&self.state).or_else(|| stored.metadata().cloned());
         let record = Record::from_map(self.state.clone()).with_metadata(metadata);
-        let new = draw!(whole(&record, self.terms, draw));
+        let new = or_fail!(whole(&record, self.terms, draw));
         let id = new.commit_id();
         let until = Until::At(self.terms.end(&new));
         let step = Step::Cas {
@@ -166,14 +158,14 @@ impl Machine for ReplaceMachine<'_> {
     type Answer = bool;
 
     fn start(&mut self, _: &mut impl Draw) -> Next<bool> {
-        self.read()
+        Next::read(&self.at)
     }
 
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<bool> {
         match (reply, &self.attempt) {
             (Reply::Done, _) => Next::Answer(true),
             (Reply::Lost, Some((step, _))) => Next::Do(step.clone()),
-            (Reply::Lost, None) => self.read(),
+            (Reply::Lost, None) => Next::read(&self.at),
             (Reply::Taken, _) => Next::Fail(CommitError::unexpected()),
             (Reply::Found(found), _) => self.found(found, draw),
         }
@@ -182,6 +174,6 @@ impl Machine for ReplaceMachine<'_> {
 
 /// A record as it is to be written, under a commit id of its own.
 fn whole(record: &Record, terms: &Terms, draw: &mut impl Draw) -> Result<Record, CommitError> {
-    let stamp = terms.stamp(draw.commit_id()?, draw.session_id()?);
+    let stamp = stamp(terms, draw)?;
     written(overwrite(record, &Changes::default(), stamp))?.ok_or_else(CommitError::unexpected)
 }

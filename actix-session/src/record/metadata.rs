@@ -57,6 +57,26 @@ impl Metadata {
         }
     }
 
+    /// Nobody is logged in any more.
+    pub(crate) fn clear(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        self.auth = None;
+    }
+
+    /// Forgets the life of the session's last owner.
+    pub(crate) fn start_over(&mut self, id: u128, created: Millis) {
+        self.id = id;
+        self.created = created;
+        self.absolute_end = None;
+    }
+
+    pub(crate) fn reauthenticate(&mut self, at: Millis) {
+        if let Some(auth) = self.auth.as_mut().filter(|auth| at > auth.at) {
+            auth.login = Some(auth.login());
+            auth.at = at;
+        }
+    }
+
     /// From when the absolute limit counts: the last authentication, else the creation.
     pub(crate) fn since(&self) -> Millis {
         self.auth.as_ref().map_or(self.created, |auth| auth.at)

@@ -251,6 +251,11 @@ impl Record {
         self.0.in_cookie
     }
 
+    /// In octets, as it is stored.
+    pub(crate) fn size(&self) -> usize {
+        self.as_text().map_or(0, str::len)
+    }
+
     pub(crate) fn end(&self) -> Option<Millis> {
         self.0.end
     }

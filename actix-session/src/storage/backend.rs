@@ -202,14 +202,14 @@ macro_rules! shared_store {
                 at: std::time::SystemTime,
                 until: std::time::SystemTime,
             ) -> $crate::storage::RevocationFuture<'a, bool> {
-                Box::pin($crate::storage::revocation::shared::revoke(self, name, at, until))
+                Box::pin($crate::storage::notes::revoke(self, name, at, until))
             }
 
             fn revoked_at<'a>(
                 &'a self,
                 name: &'a str,
             ) -> $crate::storage::RevocationFuture<'a, Option<std::time::SystemTime>> {
-                Box::pin($crate::storage::revocation::shared::revoked_at(self, name))
+                Box::pin($crate::storage::notes::revoked_at(self, name))
             }
         }
 

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use actix_web::cookie::time::Duration;
 
-use super::{RevocationStore, SessionStore};
+use super::{
+    RevocationStore, SessionStore,
+    revocation::{Revocation, note_name, note_of, renewed_id},
+};
 use crate::{
     changes::{Applied, ApplyError, Changes, Stamp, fresh, overwrite, own_record, written},
     clock::{Clock, Millis, SharedClock},
     contract::{self, Committed, End, Older, Opened, Rotated, SessionState, Terms},
-    digest,
     error::{CommitError, LoadError, SaveError, UpdateError},
     key::SessionKey,
     record::{Metadata, Record},
@@ -61,10 +63,6 @@ pub struct CookieSessionStore {
     revocation: Option<Arc<Revocation>>,
 }
 
-struct Revocation {
-    store: Box<dyn RevocationStore>,
-}
-
 /// How long what was ended stays ended: no cookie lives longer.
 const REVOCATION_TTL: Millis = crate::config::LONGEST;
 /// How often a session is renewed within the time that one request takes, at most.
@@ -101,7 +99,6 @@ impl CookieSessionStore {
     ///
     /// # Examples
     /// ```
-    /// # #[cfg(all(feature = "cookie-session", feature = "memory-session"))]
     /// # actix_web::rt::System::new().block_on(async {
     /// use actix_session::storage::{CookieSessionStore, MemorySessionStore};
     ///
@@ -241,29 +238,6 @@ impl CookieSessionStore {
             ..fresh(terms)?
         })
     }
-}
-
-impl Revocation {
-    async fn revoke(&self, name: &str, at: Millis, until: Millis) -> anyhow::Result<bool> {
-        self.store
-            .revoke(name, at.to_system_time(), until.to_system_time())
-            .await
-    }
-}
-
-fn note_of(kind: &str, id: u128) -> String {
-    note_name(kind, &format!("{id:032x}"))
-}
-
-/// The id that a renewal gives: a logout that knows the old one alone can tell it.
-fn renewed_id(id: u128) -> u128 {
-    let name = note_of("id after", id);
-    u128::from_str_radix(&name[..32], 16).expect("a digest is hexadecimal")
-}
-
-/// The name of a note, which tells nothing of what it is about.
-fn note_name(kind: &str, what: &str) -> String {
-    digest::hex(&format!("actix-session revoked {kind}\0{what}"))
 }
 
 /// Shows nothing of the list.

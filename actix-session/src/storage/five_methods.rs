@@ -81,12 +81,18 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
     let Some(record) = written(overwrite(&stored, changes, fresh(terms)?))? else {
         return Ok(Committed::Gone);
     };
-    let end = terms.end(&record);
-    let state = record.to_map_with_metadata();
-    let answer = match store
-        .update(key.duplicate(), state, &span(terms, end))
-        .await
-    {
+    replace(store, key, &record, terms).await
+}
+
+async fn replace<S: SessionStore + ?Sized>(
+    store: &S,
+    key: &SessionKey,
+    record: &Record,
+    terms: &Terms,
+) -> Result<Committed, CommitError> {
+    let end = terms.end(record);
+    let (state, ttl) = (record.to_map_with_metadata(), span(terms, end));
+    let answer = match store.update(key.duplicate(), state, &ttl).await {
         Err(UpdateError::Other(error)) if error.is::<Gone>() => return Ok(Committed::Gone),
         answer => answer?,
     };

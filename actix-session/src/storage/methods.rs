@@ -27,7 +27,6 @@
 ///         self.inner.delete(session_key).await
 ///     }
 /// }
-/// # #[cfg(feature = "memory-session")]
 /// # actix_web::rt::System::new().block_on(async {
 /// use actix_session::storage::{MemorySessionStore, generate_session_key};
 ///

@@ -8,7 +8,12 @@ mod cookie;
 mod five_methods;
 #[cfg(feature = "memory-session")]
 mod memory;
+#[cfg(all(feature = "memory-session", feature = "testing"))]
+#[path = "memory/dump.rs"]
+mod memory_dump;
 mod methods;
+#[cfg(any(feature = "_backend", test))]
+mod notes;
 #[cfg(feature = "redis-session")]
 pub(crate) mod redis;
 pub(crate) mod revocation;

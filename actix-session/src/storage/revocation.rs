@@ -2,6 +2,8 @@
 
 use std::{future::Future, pin::Pin, time::SystemTime};
 
+use crate::{clock::Millis, digest};
+
 /// A future of a [`RevocationStore`].
 pub type RevocationFuture<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>> + 'a>>;
 
@@ -12,12 +14,10 @@ pub type RevocationFuture<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>
 ///
 /// # Examples
 /// ```
-/// # #[cfg(all(feature = "cookie-session", feature = "memory-session"))] {
 /// use actix_session::storage::{CookieSessionStore, MemorySessionStore};
 ///
 /// let store = CookieSessionStore::default().with_revocation(MemorySessionStore::new());
 /// # let _ = store;
-/// # }
 /// ```
 pub trait RevocationStore: Send + Sync + 'static {
     /// Notes that what is named was revoked at that time, and keeps the note until then; answers
@@ -37,92 +37,35 @@ pub trait RevocationStore: Send + Sync + 'static {
     fn revoked_at<'a>(&'a self, name: &'a str) -> RevocationFuture<'a, Option<SystemTime>>;
 }
 
-/// Notes in a store with a shared back end: records under names that no key of a session has.
-#[cfg(feature = "_backend")]
-pub(crate) mod shared {
-    use super::SystemTime;
-    use crate::{
-        clock::Millis,
-        contract::Terms,
-        key::SessionKey,
-        protocol::{Backend, Reply, Step, Stored, Until},
-        random,
-        record::{Metadata, Record, WireFormat},
-    };
+/// A list, and how a cookie-stored session is named on it.
+pub(super) struct Revocation {
+    pub(super) store: Box<dyn RevocationStore>,
+}
 
-    pub(crate) async fn revoke<B: Backend>(
-        store: &B,
+impl Revocation {
+    pub(super) async fn revoke(
+        &self,
         name: &str,
-        at: SystemTime,
-        until: SystemTime,
+        at: Millis,
+        until: Millis,
     ) -> anyhow::Result<bool> {
-        let name = store.name(&SessionKey::generated(name.to_owned()));
-        let terms = store.own_terms();
-        let (at, until) = (Millis::from(at), Millis::from(until));
-        // Few revoke one thing at once; who loses sees the other's note and adds to it.
-        for _ in 0..16 {
-            let step = match look(store, &name, &terms).await? {
-                None => Step::Insert {
-                    at: name.clone(),
-                    new: note(at)?,
-                    until,
-                },
-                Some(known) => {
-                    let at = at.max(revoked(&known));
-                    let until = Until::At(until.max(known.end().unwrap_or(until)));
-                    Step::Cas {
-                        at: name.clone(),
-                        expect: known.version(),
-                        new: note(at)?,
-                        until,
-                    }
-                }
-            };
-            // A lost answer is looked after by looking again; what is there then may be anybody's.
-            if let Reply::Done = store.run(&step, &terms).await? {
-                return Ok(matches!(step, Step::Insert { .. }));
-            }
-        }
-        anyhow::bail!("a revocation could not be noted: others kept changing the note")
+        self.store
+            .revoke(name, at.to_system_time(), until.to_system_time())
+            .await
     }
+}
 
-    pub(crate) async fn revoked_at<B: Backend>(
-        store: &B,
-        name: &str,
-    ) -> anyhow::Result<Option<SystemTime>> {
-        let name = store.name(&SessionKey::generated(name.to_owned()));
-        let known = look(store, &name, &store.own_terms()).await?;
-        Ok(known.map(|record| revoked(&record).to_system_time()))
-    }
+pub(super) fn note_of(kind: &str, id: u128) -> String {
+    note_name(kind, &format!("{id:032x}"))
+}
 
-    async fn look<B: Backend>(
-        store: &B,
-        name: &str,
-        terms: &Terms,
-    ) -> anyhow::Result<Option<Record>> {
-        match store.look(name, terms).await? {
-            Stored::Record(record) => Ok(Some(record)),
-            Stored::Nothing => Ok(None),
-            Stored::Redirect(_) | Stored::Unreadable => {
-                anyhow::bail!("a revocation note cannot be read")
-            }
-        }
-    }
+/// The id that a renewal gives: a logout that knows the old one alone can tell it.
+pub(super) fn renewed_id(id: u128) -> u128 {
+    let name = note_of("id after", id);
+    u128::from_str_radix(&name[..32], 16).expect("a digest is hexadecimal")
+}
 
-    /// The facts' creation is the time of the revocation.
-    fn note(at: Millis) -> anyhow::Result<Record> {
-        let metadata = Metadata::new(0, at);
-        Ok(Record::written(
-            WireFormat::V1,
-            random::u64()?,
-            metadata,
-            &[],
-        ))
-    }
-
-    fn revoked(record: &Record) -> Millis {
-        record
-            .metadata()
-            .map_or(Millis(i64::MAX), |metadata| metadata.created)
-    }
+/// The name of a note, which tells nothing of what it is about.
+pub(super) fn note_name(kind: &str, what: &str) -> String {
+    digest::hex(&format!("actix-session revoked {kind}\0{what}"))
 }

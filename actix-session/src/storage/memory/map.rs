@@ -139,9 +139,8 @@ impl Map {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    #[cfg(feature = "testing")]
-    pub(super) fn dump(&self) -> Vec<(String, String)> {
-        let all = self.shards.iter().map(|shard| lock(shard).dump());
+    pub(super) fn all(&self) -> Vec<(String, String)> {
+        let all = self.shards.iter().map(|shard| lock(shard).all());
         all.flatten().collect()
     }
 

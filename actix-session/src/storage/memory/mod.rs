@@ -83,6 +83,11 @@ impl MemorySessionStore {
         }
     }
 
+    /// Every record and redirect as text under its name.
+    pub(super) fn all(&self) -> Vec<(String, String)> {
+        self.inner.map.all()
+    }
+
     /// How many sessions the store holds, including expired ones that it has not removed yet.
     pub fn len(&self) -> usize {
         self.inner.map.sessions()
@@ -91,12 +96,6 @@ impl MemorySessionStore {
     /// Whether the store holds no session.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Every record and redirect as text under its name, for tests that search for secrets.
-    #[cfg(feature = "testing")]
-    pub fn dump(&self) -> Vec<(String, String)> {
-        self.inner.map.dump()
     }
 }
 

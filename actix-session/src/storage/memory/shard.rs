@@ -121,8 +121,7 @@ impl Shard {
         })
     }
 
-    #[cfg(feature = "testing")]
-    pub(super) fn dump(&self) -> Vec<(Name, String)> {
+    pub(super) fn all(&self) -> Vec<(Name, String)> {
         let text = |entry: &Entry| match entry {
             Entry::Record { record, .. } => record.as_text().unwrap_or_default().to_owned(),
             Entry::Redirect { redirect, .. } => redirect.encode(),

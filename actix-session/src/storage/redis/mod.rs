@@ -5,7 +5,7 @@
 //! | `mod.rs` | the store, and the features that add to it |
 //! | `builder.rs` | its settings |
 //! | `address.rs` | URLs, and the servers that they name |
-//! | `tls.rs` | certificates |
+//! | `tls/` | certificates, for each kind of build |
 //! | `naming.rs` | how a session key becomes the name of a record |
 //! | `slots.rs` | a cluster's hash slots, and keys drawn for one of them |
 //! | `backend.rs` | the protocol's atomic steps, as commands and scripts |
@@ -30,7 +30,18 @@ mod pool;
 mod pool;
 mod script;
 mod slots;
+#[cfg_attr(
+    any(feature = "redis-session-rustls", feature = "redis-session-native-tls"),
+    path = "tls/connect.rs"
+)]
+#[cfg_attr(
+    not(any(feature = "redis-session-rustls", feature = "redis-session-native-tls")),
+    path = "tls/none.rs"
+)]
 mod tls;
+#[cfg_attr(feature = "redis-session-rustls", path = "tls/rustls.rs")]
+#[cfg_attr(not(feature = "redis-session-rustls"), path = "tls/system.rs")]
+mod tls_provider;
 
 use std::fmt;
 
