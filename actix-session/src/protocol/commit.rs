@@ -72,32 +72,34 @@ impl<'a> CommitMachine<'a> {
         changes: &'a Changes,
         terms: &'a Terms,
     ) -> Self {
-        Self {
-            at,
-            base,
-            changes: Cow::Borrowed(changes),
-            terms,
-            route: Route::Direct,
-            attempt: None,
-            careful: false,
-        }
+        Self::on_route(Route::Direct, at, base, Cow::Borrowed(changes), terms)
     }
 
-    /// A machine that carries changes through a mark that is known already.
+    /// A machine that carries changes through a redirect that is known already.
     pub(crate) fn behind(
         redirect: Redirect,
         base: Option<Record>,
         changes: Changes,
         terms: &'a Terms,
     ) -> Self {
+        let login = redirect.flag == Flag::Login;
+        let route = Route::Forward { login };
+        Self::on_route(route, redirect.target, base, Cow::Owned(changes), terms)
+    }
+
+    fn on_route(
+        route: Route,
+        at: Name,
+        base: Option<Record>,
+        changes: Cow<'a, Changes>,
+        terms: &'a Terms,
+    ) -> Self {
         Self {
-            at: redirect.target,
+            at,
             base,
-            changes: Cow::Owned(changes),
+            changes,
             terms,
-            route: Route::Forward {
-                login: redirect.flag == Flag::Login,
-            },
+            route,
             attempt: None,
             careful: false,
         }

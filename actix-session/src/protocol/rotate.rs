@@ -66,11 +66,6 @@ enum Phase<'a> {
     Clearing(Box<CommitMachine<'a>>),
 }
 
-/// The id of the session that a record is of.
-fn id_of(record: &Record) -> Option<u128> {
-    record.metadata().map(|metadata| metadata.id)
-}
-
 impl<'a> RotateMachine<'a> {
     pub(crate) fn new(
         at: Name,
@@ -282,7 +277,7 @@ impl<'a> RotateMachine<'a> {
         draw: &mut impl Draw,
     ) -> Next<Rotated> {
         match found {
-            Stored::Record(record) if id_of(&record) == id => self.rotated(end, draw),
+            Stored::Record(record) if record.id() == id => self.rotated(end, draw),
             Stored::Nothing => Next::Answer(Rotated::Gone),
             _ => self.taken(draw),
         }
@@ -333,7 +328,7 @@ impl<'a> RotateMachine<'a> {
         };
         let next = Next::read(at);
         self.phase = Phase::Made {
-            id: id_of(new),
+            id: new.id(),
             end: *end,
         };
         Some(next)

@@ -42,8 +42,7 @@ impl Attempt {
 
     /// Whether a record is the one of this attempt, whatever has been written to it since.
     fn made(&self, record: &Record) -> bool {
-        let id = |record: &Record| record.metadata().map(|metadata| metadata.id);
-        id(record) == id(&self.new)
+        record.id() == self.new.id()
     }
 }
 

@@ -251,6 +251,11 @@ impl Record {
         self.0.in_cookie
     }
 
+    /// The id of the session that the record belongs to.
+    pub(crate) fn id(&self) -> Option<u128> {
+        self.metadata().map(|metadata| metadata.id)
+    }
+
     /// In octets, as it is stored.
     pub(crate) fn size(&self) -> usize {
         self.as_text().map_or(0, str::len)
