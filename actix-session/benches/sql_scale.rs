@@ -1,9 +1,9 @@
 //! A million sessions in PostgreSQL and in SQLite: how long loads and commits take, how large a
-//! session is, how fast sweeping goes and what requests feel of it.
+//! session is, how fast sweeping is, and how much it slows requests down.
 //!
 //! `cargo bench --manifest-path actix-session/Cargo.toml --bench sql_scale --features \
-//! memory-session,sqlite-session,postgres-session,testing`. `SQL_SCALE_ROWS` says how many,
-//! `SQL_SCALE_ONLY=postgres` or `sqlite` where.
+//! memory-session,sqlite-session,postgres-session,testing`. `SQL_SCALE_ROWS` sets the number
+//! of sessions; `SQL_SCALE_ONLY=postgres` or `sqlite` selects one database.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![allow(clippy::print_stdout, reason = "figures are for the person who asked")]
 
@@ -32,7 +32,7 @@ use futures_util::future::join_all;
 use servers::PostgresServer;
 use sqlx::QueryBuilder;
 
-/// Requests that are made for one figure, by so many clients at once.
+/// The number of requests for one figure, and of clients that make them at once.
 const SAMPLES: usize = 20_000;
 const CLIENTS: usize = 4;
 
@@ -41,7 +41,7 @@ fn digest(key: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest)
 }
 
-/// The key of a row: live ones and ended ones are counted apart.
+/// The key of a row: live and expired rows have separate numbers.
 fn key(kind: char, number: usize) -> String {
     format!("{kind}{number:063}")
 }
@@ -60,7 +60,7 @@ fn state() -> HashMap<String, String> {
     HashMap::from(own)
 }
 
-/// Keeps the changes that a request makes a session of.
+/// Keeps the changes of a request that makes a session.
 struct Tap(MemorySessionStore, Arc<Mutex<Option<Changes>>>);
 
 impl SessionStore for Tap {
@@ -103,7 +103,7 @@ impl SessionStore for Tap {
     }
 }
 
-/// What a request changes that increments a counter, as the middleware hands it to a store.
+/// The changes of a request that increments a counter, as the middleware hands them to a store.
 async fn changes() -> Changes {
     let kept = Arc::new(Mutex::new(None));
     let store = Tap(MemorySessionStore::new(), Arc::clone(&kept));
@@ -128,7 +128,7 @@ fn show(what: &str, mut times: Vec<Duration>) -> Duration {
     at(99)
 }
 
-/// What a client does again and again, and says how long it took; one of a great many keys each time.
+/// Repeats what a client does, with a random key each time, and returns how long each took.
 async fn measure<F: Future<Output = Duration>>(
     rows: usize,
     act: impl Fn(SessionKey) -> F,
@@ -136,7 +136,7 @@ async fn measure<F: Future<Output = Duration>>(
     let client = async |client: usize| {
         let mut times = Vec::with_capacity(SAMPLES / CLIENTS);
         for n in 0..SAMPLES / CLIENTS {
-            // Every row comes as likely as another, in no order.
+            // Every row is equally likely, in random order.
             let row = (n * CLIENTS + client).wrapping_mul(2_654_435_761) % rows;
             let key = SessionKey::try_from(key('L', row)).unwrap();
             times.push(act(key).await);
@@ -250,7 +250,7 @@ macro_rules! bench {
 
 #[actix_web::main]
 async fn main() {
-    // Not used but to be sure that the bench's own keys look like the store's.
+    // Make sure that the bench's own keys look like the store's.
     assert_eq!(generate_session_key().as_ref().len(), key('L', 0).len());
     let only = env::var("SQL_SCALE_ONLY").unwrap_or_default();
     if only != "postgres" {

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{middleware::Why, storage::SessionKey};
+use crate::key::SessionKey;
 
 /// The first 32 bits of a key's SHA-256, in hexadecimal.
 pub(crate) fn fingerprint(key: &str) -> String {
@@ -54,6 +54,15 @@ pub(crate) fn gone(key: &SessionKey) {
 pub(crate) fn dropped(why: Why, key: Option<&SessionKey>) {
     let session = key.map(SessionKey::fingerprint);
     tracing::warn!(session, reason = %why, "the changes that a request made to its session are dropped");
+}
+
+/// Why a request's changes are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, derive_more::Display)]
+pub(crate) enum Why {
+    #[display("its cookie was renewed a moment ago, and the newer one is still on its way")]
+    JustRenewed,
+    #[display("it ended without a response that could carry the new cookie")]
+    NoResponse,
 }
 
 /// Why a cookie does not count as a session.

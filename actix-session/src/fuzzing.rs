@@ -14,11 +14,11 @@ use crate::{
     changes::{Changes, Effect, LoginFact},
     clock::Millis,
     config::CookieContentSecurity,
-    cookie::read,
-    crypto::Sealer,
+    contract::{End, Older, Terms},
+    cookie::{read, seal::Sealer},
     protocol::{Mark, Reply, Slot},
     record::{Auth, Facts, Record},
-    storage::{End, Terms, redis, sql},
+    storage::{redis, sql},
 };
 
 /// The values of one cookie, percent-decoded.
@@ -180,6 +180,11 @@ pub fn terms(now: i64, ttl: i64, absolute: Option<i64>, extend: bool) -> Terms {
 /// When something ends, in ms.
 pub fn end_of(end: End) -> i64 {
     end.0.0
+}
+
+/// Ends what came before a renewal, as the middleware does.
+pub async fn end_older(older: Older) -> anyhow::Result<bool> {
+    older.end().await
 }
 
 /// What a store's answer shows.

@@ -1,6 +1,8 @@
 #![doc = include_str!("../docs/overview.md")]
 #![doc = ""]
 #![doc = include_str!("../docs/migrating.md")]
+#![doc = ""]
+#![doc = include_str!("../docs/glossary.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(all(
@@ -18,22 +20,18 @@
 mod changes;
 mod clock;
 pub mod config;
+mod contract;
 mod cookie;
-mod crypto;
+mod error;
 mod event;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod key;
 mod middleware;
-#[cfg(any(
-    feature = "memory-session",
-    feature = "redis-session",
-    feature = "sqlite-session",
-    feature = "postgres-session",
-    feature = "mysql-session",
-    test
-))]
+#[cfg(any(feature = "_backend", test))]
 mod protocol;
+mod random;
 mod record;
 mod session;
 mod session_ext;
@@ -52,3 +50,12 @@ pub use self::{
     },
     session_ext::SessionExt,
 };
+
+/// What the macros for stores name, whatever the application depends on.
+#[doc(hidden)]
+pub mod __private {
+    pub use std::collections::HashMap;
+
+    pub use actix_web::cookie::time::Duration;
+    pub use anyhow::Error as AnyError;
+}

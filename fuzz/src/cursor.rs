@@ -1,6 +1,6 @@
-//! Decisions out of the bytes that the fuzzer makes.
+//! Decisions made from the fuzzer's bytes.
 
-/// Bytes that are used up; where there are no more, they are zeros.
+/// Bytes that are used up one by one, followed by endless zeros.
 #[derive(Debug)]
 pub struct Cursor<'a>(&'a [u8]);
 

@@ -1,4 +1,4 @@
-//! What the fuzz targets share: the library is judged by these models, which share no code with it.
+//! What the fuzz targets share: models that judge the library and share no code with it.
 
 pub mod cursor;
 pub mod model;

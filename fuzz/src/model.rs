@@ -1,31 +1,31 @@
-//! Sections 2 to 4 of what a session promises, for a store whose steps nothing interrupts.
+//! The promises about writes, renewals and time, for a store whose steps nothing interrupts.
 //!
-//! Loads and answers are atomic here; that steps of several answers mix is the model checker's.
+//! Loads and answers are atomic here. The model checker covers the steps of several answers mixed.
 
 use std::collections::BTreeMap;
 
-/// For so long after a renewal, the newer cookie may be on its way.
+/// How long after a renewal the new cookie may still be on its way.
 const ON_ITS_WAY: i64 = 10_000;
-/// For how long a renewal leaves its mark.
+/// How long a renewal leaves its redirect.
 const GRACE: i64 = 60_000;
 
 /// Entries by the number of their name.
 pub type Entries = BTreeMap<u8, i64>;
-/// A session key: its place in the order in which keys were made.
+/// A session key: its index in the order in which keys were made.
 pub type Key = usize;
 
-/// What a middleware is configured to. Times are in ms.
+/// The configuration of a middleware. Times are in ms.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
     /// Idle time to live.
     pub ttl: i64,
     /// The cap on a session's whole life.
     pub absolute: Option<i64>,
-    /// Whether loads extend: always, or if that is worth so much.
+    /// The least extension that a load makes; `None` if loads extend nothing.
     pub extend: Option<i64>,
     /// Cookies have an age.
     pub persistent: bool,
-    /// Of two live cookies none is used.
+    /// If two live cookies arrive, neither is used.
     pub strict: bool,
 }
 
@@ -37,7 +37,7 @@ pub struct Rec {
     /// The state.
     pub entries: Entries,
     epoch: u32,
-    /// Who is logged in, and when that was proven last.
+    /// Who is logged in, and the time of the last authentication.
     pub auth: Option<(u8, i64)>,
     /// The time of the login itself.
     pub logged_in: Option<i64>,
@@ -76,7 +76,7 @@ enum Slot {
 /// One read-modify-write.
 #[derive(Debug, Clone, Copy)]
 pub enum Op {
-    /// Adds, to 0 where there is nothing.
+    /// Adds to the value, or to 0 if there is none.
     Add(i64),
     /// Doubles what is there.
     Double,
@@ -85,7 +85,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// What it makes of a value.
+    /// The result for a value.
     pub const fn on(self, value: Option<i64>) -> Option<i64> {
         match (self, value) {
             (Self::Add(n), Some(value)) => Some(value.wrapping_add(n)),
@@ -118,7 +118,7 @@ struct Changes {
     effects: BTreeMap<u8, Effect>,
     cleared: Option<u32>,
     ttl: Option<i64>,
-    /// Who, when, and which session it would be if it is another's.
+    /// Who, when, and the session's id if it was another principal's.
     login: Option<(u8, i64, u32)>,
     proven: Option<i64>,
     renew: bool,
@@ -174,14 +174,14 @@ pub struct Request {
     ended: bool,
 }
 
-/// What the answer says of the cookie.
+/// What the answer does with the cookie.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Cookie {
     /// Nothing.
     Leave,
-    /// This key, for so long where that is said.
+    /// Sets this key, with this age if there is one.
     Set(Key, Option<i64>),
-    /// To remove it.
+    /// Removes it.
     Remove,
 }
 
@@ -269,7 +269,7 @@ impl Request {
         self.changes.ttl = Some(ttl);
     }
 
-    /// Who is logged in has proven it again; whether anybody is.
+    /// Whoever is logged in has authenticated again; `false` if nobody is.
     pub fn prove(&mut self, now: i64) -> bool {
         if self.principal().is_none() {
             return false;
@@ -469,7 +469,7 @@ impl Model {
         self.create(request)
     }
 
-    /// Nothing has changed; a cookie with an age is refreshed where its key is current.
+    /// Nothing has changed. A cookie with an age is refreshed if its key is current.
     fn check(&mut self, key: Key, base: &Rec) -> Cookie {
         let aged = self.policy.persistent || base.ttl.is_some();
         if self.policy.extend.is_none() || !aged {
@@ -496,7 +496,7 @@ impl Model {
         let end = match (self.slot(key), base) {
             (Slot::Rec(stored), Some(base)) => {
                 if stored.epoch != base.epoch && changes.cleared.is_none() {
-                    // It counts as having happened before the clear.
+                    // The commit counts as older than the clear.
                     stored.end
                 } else {
                     let Some(new) = self.merged(&stored, changes) else {
@@ -520,7 +520,7 @@ impl Model {
         Cookie::Leave
     }
 
-    /// The stored record with the changes on top; `None` where what they were made for is gone.
+    /// The stored record with the changes on top; `None` if the session that they were made for is gone.
     fn merged(&mut self, stored: &Rec, changes: &Changes) -> Option<Rec> {
         let mut new = stored.clone();
         new.write = self.draw();
@@ -557,7 +557,7 @@ impl Model {
         Some(new)
     }
 
-    /// A commit behind a mark.
+    /// A commit behind a redirect.
     fn forward(&mut self, from: Key, base: Option<&Rec>, changes: &Changes) {
         let (mut at, mut login) = (from, false);
         let mut stored = loop {
@@ -657,7 +657,7 @@ impl Model {
         }
     }
 
-    /// A session of this request's own changes alone, where it may have one.
+    /// A session of this request's own changes alone, if it may have one.
     fn own(&mut self, request: &Request) -> Cookie {
         let somebodys = request.base().is_some_and(|base| base.auth.is_some());
         let refused = somebodys && request.changes.login.is_none();
@@ -698,7 +698,7 @@ impl Model {
         }
     }
 
-    /// Deletes the record, or goes on where the mark leads to.
+    /// Deletes the record, or follows the redirect.
     fn end(&mut self, key: Key) {
         let mut at = key;
         loop {

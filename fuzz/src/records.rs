@@ -1,4 +1,4 @@
-//! What a stored text means, read with `serde_json` and nothing else; and what must hold of it.
+//! What a stored text means, read with `serde_json` alone, and what must hold for it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +8,7 @@ use actix_session::{
 };
 use serde_json::value::RawValue;
 
-/// The entry that carries the facts in a map of strings.
+/// The entry that carries the metadata in a map of strings.
 pub const RESERVED: &str = "__actix_session";
 
 /// Entries and their JSON texts.
@@ -19,7 +19,7 @@ pub type Map = BTreeMap<String, String>;
 pub struct Meaning {
     /// The entries, without the reserved one.
     pub entries: Map,
-    /// The facts, where there are some.
+    /// The metadata, if there is any.
     pub facts: Option<Told>,
 }
 
@@ -28,7 +28,7 @@ pub fn old_reader(text: &str) -> Option<HashMap<String, String>> {
     serde_json::from_str(text).ok()
 }
 
-/// What a text means; `None` where it is to be refused.
+/// What a text means; `None` if it must be refused.
 pub fn meaning(text: &str) -> Option<Meaning> {
     if let Some(flat) = old_reader(text) {
         let mut entries: Map = flat.into_iter().collect();
@@ -57,12 +57,12 @@ pub fn meaning(text: &str) -> Option<Meaning> {
     })
 }
 
-/// Facts that are there and cannot be read make the record one that is to be refused.
+/// A record with unreadable metadata must be refused.
 fn facts_in(json: &str) -> Option<Told> {
     fuzzing::facts(&serde_json::from_str::<String>(json).ok()?)
 }
 
-/// Whether a text can stand in an envelope and be read again as it was.
+/// Whether a text in an envelope can be read again as it was.
 fn is_json(text: &str) -> bool {
     let read = serde_json::from_str::<Box<RawValue>>(text);
     read.is_ok_and(|raw| raw.get() == text)
@@ -72,7 +72,7 @@ fn entries(record: &Record) -> Map {
     record.to_map().into_iter().collect()
 }
 
-/// The facts that a record carries through the published methods.
+/// The metadata that a record carries through the published methods.
 pub fn facts(record: &Record) -> Option<Told> {
     let map = record.to_map_with_facts();
     let json = map.get(RESERVED)?;
@@ -80,11 +80,11 @@ pub fn facts(record: &Record) -> Option<Told> {
     Some(fuzzing::facts(&text).expect("and holds facts"))
 }
 
-/// All that must hold of a text, whatever it is.
+/// Checks all that must hold for any text.
 pub fn check(text: &str) {
     let read = Record::decode(text.to_owned());
     let Some(expected) = meaning(text) else {
-        assert!(read.is_err(), "shown although it cannot be read");
+        assert!(read.is_err(), "an unreadable text must be refused");
         return;
     };
     let read = read.expect("a text of a known format is read");
@@ -116,7 +116,7 @@ fn merged(record: &Record, doing: Doing, format: WireFormat) -> Record {
     merged.expect("a record has its own epoch")
 }
 
-/// Written anew it says the same, and old servers can read what is written for them.
+/// A rewritten record says the same, and old servers can read what is written for them.
 fn rewrite(read: &Record, expected: &Meaning, format: WireFormat) {
     let written = merged(read, Doing::default(), format);
     same(&written, &expected.entries, expected.facts.as_ref(), format);

@@ -1,4 +1,4 @@
-//! What a deployment may get wrong: secret keys and addresses. No error shows a secret.
+//! Settings that a deployment may get wrong: secret keys and addresses. No error shows a secret.
 #![no_main]
 
 use actix_session::{config::secret_key, fuzzing, storage::AnySessionStore};
@@ -19,7 +19,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// Any text: a key of 64 bytes or more, or an error without the text.
+/// Any text gives a key of 64 bytes or more, or an error that does not contain the text.
 fn parse(text: &str) {
     match secret_key::parse(text) {
         Ok(key) => {
@@ -36,7 +36,7 @@ fn parse(text: &str) {
     }
 }
 
-/// A key in each encoding is that key.
+/// A key is read back from each encoding.
 fn encoded(cursor: &mut Cursor<'_>) {
     let form = cursor.below(6);
     let (blank, place) = (cursor.one_of(&["", "\n", " ", "\r\n\t"]), cursor.below(86));
@@ -63,7 +63,7 @@ fn encoded(cursor: &mut Cursor<'_>) {
     let ambiguous = form < 4 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     text.insert_str(place.min(text.len()), blank);
     match secret_key::parse(&text) {
-        // 86 hexadecimal digits by chance are one in 10^51.
+        // The chance that base64 of a key has only hexadecimal digits is one in 10^51.
         _ if ambiguous => {}
         // The first 64 bytes are the key, as with `Key::from`.
         Ok(key) => assert!(key.master() == &bytes[..64]),
@@ -92,7 +92,7 @@ fn address(cursor: &mut Cursor<'_>) {
         12 => cursor.text(),
         known => SCHEMES[known].to_owned(),
     };
-    // What follows a question mark is no password.
+    // Text after a question mark is not a password.
     let (user, separator) = (
         cursor.text().replace('?', ""),
         cursor.one_of(&["://", ":", "//", ":/"]),

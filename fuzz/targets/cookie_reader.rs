@@ -1,8 +1,8 @@
-//! `Cookie` fields as they come, against a reader of a few lines; and which of the values lead to a
-//! look-up in the store.
+//! Raw `Cookie` fields, compared with a reader of a few lines; and the values that lead to a look-up in
+//! the store.
 //!
-//! The first byte chooses, the others are the fields, with a line each. A byte below 8 stands for a
-//! sealed value.
+//! The first byte chooses the configuration. The other bytes are the fields, one on each line; a byte
+//! below 8 stands for a sealed value.
 #![no_main]
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
@@ -32,7 +32,7 @@ const MODES: [CookieContentSecurity; 2] = [
 
 thread_local! {
     static SYSTEM: SystemRunner = System::new();
-    /// For each mode and name: the sealed keys, and one that is sealed for another cookie.
+    /// For each mode and name: the sealed keys, and one sealed for another cookie.
     static SEALED: Vec<Vec<String>> = sealed();
 }
 
@@ -113,7 +113,7 @@ struct Log {
     ended: Vec<String>,
 }
 
-/// Notes what is asked of it.
+/// Records the keys that it is asked for.
 struct Store(Rc<RefCell<Log>>);
 
 impl SessionStore for Store {
@@ -189,7 +189,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     SYSTEM.with(|system| system.block_on(serve(middleware, headers, &expected, purge)));
 });
 
-/// Lines of what a header can carry, with the sealed values in them.
+/// Lines that a header can carry, with the sealed values in them.
 fn fields(bytes: &[u8], sealed: &[String]) -> Vec<Vec<u8>> {
     let lines = bytes.split(|byte| *byte == b'\n').take(8);
     let lines = lines.map(|line| {

@@ -1,4 +1,4 @@
-//! What the library itself knows of a session, as text.
+//! The metadata of a session, as text.
 #![no_main]
 
 use actix_session::fuzzing;
@@ -11,15 +11,15 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some(told) = fuzzing::facts(text) else {
         return;
     };
-    assert!(is_readable(text), "shown although a field cannot be read");
+    assert!(is_readable(text), "an invalid field must be refused");
     let written = fuzzing::facts_text(&told);
     assert_eq!(fuzzing::facts(&written).as_ref(), Some(&told));
     assert_eq!(fuzzing::facts_text(&told), written, "one way to write it");
-    // It stands in JSON, and in JSON inside of JSON, without escaping.
+    // The text needs no escaping in JSON, nor in JSON inside JSON.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-~".contains(&byte);
     assert!(written.bytes().all(plain), "{written}");
     script(&written, &told);
-    // Fields of a later version change nothing of what is read.
+    // Fields of a later version change nothing in the fields that are read.
     if let Some(auth) = &told.auth {
         let filler = if auth.login.is_none() { "." } else { "" };
         let longer = format!("{written}{filler}.{}", Cursor::new(bytes).byte());
@@ -27,7 +27,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// Whether each field of a text is what it should be: a number, text in base64, or absent.
+/// Whether each field of a text is valid: a number, text in base64, or absent.
 fn is_readable(text: &str) -> bool {
     let fields: Vec<&str> = text.split('.').collect();
     let number = |field: &str| field.parse::<i64>().is_ok();
@@ -50,7 +50,7 @@ fn is_readable(text: &str) -> bool {
             .all(|field| hexadecimal(field))
 }
 
-/// What the script that extends a record in Redis finds:
+/// What the Redis script that extends a record finds:
 /// `^%x+%.%x+%.(%-?%d+)%.(%-?%d*)%.(%-?%d*)%.%x+%.%-?%d*%.?(%-?%d*)`.
 fn script(written: &str, told: &fuzzing::Told) {
     let fields: Vec<&str> = written.splitn(9, '.').collect();

@@ -1,4 +1,5 @@
-//! Sealed values, damaged and transplanted: what opens was sealed for this cookie, with one of the keys.
+//! Damaged and transplanted sealed values. A value that opens was sealed for this cookie, with one of
+//! the keys.
 #![no_main]
 
 use actix_session::{
@@ -17,7 +18,7 @@ const MODES: [CookieContentSecurity; 2] = [
 ];
 const MAC: usize = 44;
 
-/// A value that somebody with a key has sealed.
+/// A value that some key has sealed.
 struct Sealed {
     text: String,
     value: String,
@@ -25,11 +26,11 @@ struct Sealed {
     key: usize,
     mode: CookieContentSecurity,
     name: &'static str,
-    /// Whether its MAC says nothing of the cookie.
+    /// Whether its MAC leaves out the cookie's name.
     unbound: bool,
 }
 
-/// Keys of this run alone: the fuzzer remembers what it has seen compared, sealed values included.
+/// Keys for this run alone: the fuzzer remembers all compared bytes, including sealed values.
 fn keys(input: &[u8]) -> [Key; 3] {
     let key = |number: u8| {
         let digest = digest(&SHA512, &[input, &[number]].concat());
@@ -87,7 +88,7 @@ fn damage(cursor: &mut Cursor<'_>, text: &str, other: &str) -> String {
         3 if !bytes.is_empty() => bytes[place] ^= 1 << cursor.below(8),
         4 => bytes.insert(place.min(bytes.len()), cursor.byte()),
         5 => bytes.extend_from_slice(other.as_bytes()),
-        // The MAC of one, the value of the other.
+        // The MAC of one value, the text of the other.
         6 if text.len() >= MAC => {
             bytes.truncate(MAC);
             bytes.extend(other.bytes().skip(MAC));
@@ -123,7 +124,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// What a candidate opens as: it is one of the sealed ones, or nothing.
+/// A candidate that opens is one of the sealed values.
 fn expected(known: &[Sealed], mode: CookieContentSecurity, candidate: &str) -> Option<Opened> {
     let fits = |sealed: &&Sealed| {
         sealed.text == candidate

@@ -1,4 +1,4 @@
-//! What actix-session 0.6 to 0.11 wrote, with facts or without, and that damaged.
+//! Records as actix-session 0.6 to 0.11 wrote them, with and without metadata, intact and damaged.
 #![no_main]
 
 use actix_session::{fuzzing, storage::Record};

@@ -1,4 +1,4 @@
-//! A stored text, as it may be.
+//! Any text, as a stored record.
 #![no_main]
 
 use actix_session_fuzz::records::check;

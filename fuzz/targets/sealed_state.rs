@@ -1,4 +1,4 @@
-//! Sessions inside of their cookie, with a list of ended ones and without: which values open, and when.
+//! Cookie-stored sessions, with and without a list of ended ones: which values open, and when.
 #![no_main]
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
 use actix_session::{
     fuzzing::{self, Doing, Told, ToldAuth},
     storage::{
-        Changes, Committed, CookieSessionStore, MemorySessionStore, Opened, Record, Rotated,
+        Changes, Committed, CookieSessionStore, MemorySessionStore, Older, Opened, Record, Rotated,
         SessionKey, SessionStore as _, Terms,
     },
     testing::ManualClock,
@@ -32,13 +32,13 @@ struct World {
     absolute: Option<i64>,
     extend: bool,
     revocation: bool,
-    /// Every value that ever was.
+    /// Every value that was ever made.
     values: Vec<String>,
     /// Ids of sessions that have ended.
     ended: BTreeSet<u128>,
-    /// What sessions were renewed to, and until when a logout follows that.
+    /// The session that each session was renewed to, and how long a logout follows the renewal.
     renewed: BTreeMap<u128, (u128, i64)>,
-    /// Principals, and until when their logins are ended.
+    /// Principals, and the time up to which their logins are ended.
     principals: Vec<(String, i64)>,
 }
 
@@ -89,7 +89,7 @@ impl World {
         fuzzing::terms(self.now, self.ttl, self.absolute, self.extend)
     }
 
-    /// What the contract says of a value.
+    /// Whether a value must open.
     fn opens(&self, text: &str) -> bool {
         let Some(meaning) = meaning(text) else {
             return false;
@@ -153,7 +153,7 @@ impl World {
         assert!(told.absolute_end.is_none_or(|cap| idle <= cap));
         let fresh = doing.login.is_some() || base.is_none();
         if let Some(base) = base.filter(|_| !fresh) {
-            // No renewal and no extension reaches past it.
+            // No renewal and no extension reaches past the absolute end.
             assert!(base.absolute_end.is_none() || told.absolute_end == base.absolute_end);
             assert_eq!(told.created, base.created);
         }
@@ -200,7 +200,7 @@ impl World {
         let id = before.as_ref().map(|told| told.id);
         match committed.expect("it is small") {
             Committed::Gone => assert!(!self.is_free(before.as_ref())),
-            Committed::Resealed(sealed, end) => {
+            Committed::NewValue(sealed, end, older) => {
                 assert!(
                     self.is_free(before.as_ref()),
                     "what has ended is not sealed anew"
@@ -214,7 +214,7 @@ impl World {
                 }
                 if doing.cleared.is_some() {
                     assert_eq!(new.auth, None, "nobody is logged in after a clear");
-                    self.end_older(&text, Some(new.id));
+                    self.end_older(older, &text, new.id);
                 }
             }
             other => panic!("a cookie-stored session does not answer {other:?}"),
@@ -254,7 +254,7 @@ impl World {
         let before = told(&text);
         let free = self.is_free(before.as_ref());
         match rotated.expect("it is small") {
-            Rotated::Rotated(sealed, end) => {
+            Rotated::Rotated(sealed, end, older) => {
                 let base = before.as_ref().filter(|_| free);
                 let new = self.made(&sealed, fuzzing::end_of(end), base, &doing);
                 if self.revocation {
@@ -263,7 +263,9 @@ impl World {
                 if let Some((principal, ..)) = &doing.login {
                     assert_eq!(new.auth.map(|auth| auth.who).as_ref(), Some(principal));
                 }
-                self.end_older(&text, free.then_some(new.id));
+                if free {
+                    self.end_older(older, &text, new.id);
+                }
             }
             Rotated::Gone => assert!(!free),
             other => panic!("a cookie-stored session does not answer {other:?}"),
@@ -285,19 +287,15 @@ impl World {
         }
     }
 
-    /// What the middleware does once a renewed value is known to fit. Where it is not the same session
-    /// that goes on, no logout follows.
-    fn end_older(&mut self, text: &str, new: Option<u128>) {
-        let Some(key) = key(text) else { return };
-        let first = now(self.store.end_older(&key)).expect("the list is there");
+    /// What the middleware does once a renewed value is known to fit.
+    fn end_older(&mut self, older: Older, text: &str, new: u128) {
+        let first = now(fuzzing::end_older(older)).expect("the list is there");
         let Some(told) = told(text).filter(|_| self.revocation) else {
             assert!(first, "nobody ends anything");
             return;
         };
         assert_eq!(first, self.ended.insert(told.id), "one renewal wins");
-        if let Some(new) = new {
-            self.renewed.insert(told.id, (new, self.now + 60_000));
-        }
+        self.renewed.insert(told.id, (new, self.now + 60_000));
     }
 
     /// Ends one session, or all of a principal.

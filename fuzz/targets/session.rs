@@ -1,4 +1,4 @@
-//! Up to three requests of some browsers at once, through the real middleware, against the model.
+//! Up to three requests of some browsers at once, through the real middleware, compared with the model.
 //!
 //! `FUZZ_TRACE=1` prints the steps.
 #![no_main]
@@ -63,7 +63,7 @@ enum Exit {
     Dropped,
 }
 
-/// Hands the session out, and waits for how to answer.
+/// Hands the session out, and waits until it is told how to answer.
 struct Probe(Rc<RefCell<Option<Session>>>, oneshot::Receiver<Exit>);
 
 struct Flight {
@@ -301,7 +301,7 @@ impl World {
         let Flight { call, go, .. } = flight;
         if exit == Exit::Dropped {
             drop(call);
-            // What is left to do is done by a task of its own.
+            // A task of its own does the rest.
             for _ in 0..16 {
                 tokio::task::yield_now().await;
             }
@@ -354,7 +354,7 @@ impl World {
         }
     }
 
-    /// Compares all that is stored with what should be.
+    /// Compares everything stored with the model.
     async fn compare(&mut self) {
         assert_eq!(
             self.keys.len(),
@@ -409,7 +409,7 @@ impl World {
         );
         let since = auth.map_or(told.created, |(_, at)| at);
         let cap = self.policy.absolute.map(|span| since + span);
-        // A clear keeps the end that the login before it had set.
+        // A clear keeps the end that the previous login set.
         assert!(cap.is_none_or(|cap| self.model.now < cap.max(expected.cap.unwrap_or(cap))));
     }
 }

@@ -1,4 +1,4 @@
-//! What servers answer: Redis on the wire, databases in columns.
+//! Answers of servers: Redis on the wire, databases in columns.
 #![no_main]
 
 use actix_session::fuzzing::{self, Shown};
@@ -18,7 +18,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// A record is one that can be read, and a mark says where to and when.
+/// Every record shown can be read, and every redirect says where to and when.
 fn check(shown: &Shown, from: Option<&str>) {
     match shown {
         Shown::Record(text, _) => {
@@ -30,7 +30,7 @@ fn check(shown: &Shown, from: Option<&str>) {
     }
 }
 
-/// A mark, read by the letter of its format.
+/// A redirect, read strictly.
 fn mark(text: &str) -> Option<Shown> {
     let (flag, rest) = text.split_once('|')?;
     let (at, target) = rest.split_once('|')?;
@@ -39,7 +39,7 @@ fn mark(text: &str) -> Option<Shown> {
     Some(Shown::Mark(flag.chars().next()?, at, target.to_owned()))
 }
 
-/// An answer in the shape that scripts have.
+/// An answer in the shape that scripts return.
 fn script(cursor: &mut Cursor<'_>) {
     let (code, pttl, now) = (cursor.below(7), cursor.number(), cursor.number());
     let payload = cursor.rest_of_bytes();

@@ -1,1 +1,1 @@
-//! Tests alone: this library and the published versions of `actix-session` over the same cookies and records.
+//! Only tests: this library and the published versions of `actix-session` over the same cookies and records.

@@ -1,4 +1,4 @@
-//! Stores with the five published methods: written once, for every version.
+//! Stores with the five published methods, written once for every version.
 
 #![allow(
     clippy::unwrap_used,
@@ -79,7 +79,7 @@ macro_rules! custom_store {
                         *known = body;
                         return Ok(session_key);
                     }
-                    // As the published Redis store does: what has ended is saved anew.
+                    // The published Redis store does the same: it saves an ended session again.
                     self.save(session_state, ttl)
                         .await
                         .map_err(|err| match err {
@@ -105,7 +105,7 @@ macro_rules! custom_store {
     };
 }
 
-// The same source compiles against what has been published, so it is what applications have.
+// The same source compiles against the published versions, so applications can have such stores.
 custom_store!(
     for_ours,
     actix_session,
@@ -175,7 +175,7 @@ async fn a_store_of_five_methods_works_unchanged() {
     }
 }
 
-/// Such a store saves anew what has ended; nobody gets the key, and nothing stays.
+/// Such a store saves an ended session again. Nobody gets its new key, and its record is deleted.
 #[actix_web::test]
 async fn what_ended_does_not_come_back_through_a_store_that_saves_it_anew() {
     let store = Custom::default();

@@ -1,4 +1,4 @@
-//! `actix-identity`, as published, over this library: a project of its own, since patches need one.
+//! `actix-identity`, as published, over this library: a separate project, because a patch needs one.
 
 use std::{
     env, fs,
@@ -14,7 +14,7 @@ fn cargo(project: &Path, arguments: &[&str]) -> Result<(), String> {
         // Kept, so that only the first run builds everything.
         .env("CARGO_TARGET_DIR", target().join("interop-identity"))
         .output()
-        .expect("cargo is there, since it runs this test");
+        .expect("cargo exists, since it runs this test");
     if output.status.success() {
         return Ok(());
     }
@@ -31,7 +31,7 @@ fn target() -> PathBuf {
     let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let target = temporary
         .parent()
-        .expect("it is inside of the target folder");
+        .expect("CARGO_TARGET_TMPDIR is inside the target folder");
     target.to_owned()
 }
 
@@ -50,7 +50,7 @@ fn actix_identity_works_over_ours() {
     fs::write(project.join("Cargo.toml"), manifest).unwrap();
     fs::copy(fixture.join("src/lib.rs"), project.join("src/lib.rs")).unwrap();
 
-    // What has been downloaded before is enough, where it is.
+    // Crates that were downloaded before are enough, if they are there.
     if cargo(&project, &["generate-lockfile", "--offline"]).is_err() {
         cargo(&project, &["generate-lockfile"]).unwrap();
     }

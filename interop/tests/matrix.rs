@@ -21,7 +21,7 @@ fn with(mut all: Entries, more: serde_json::Value) -> Entries {
     all
 }
 
-/// As `ours_at`, accepting what may be accepted.
+/// As `ours_at`, with every opt-in for old cookies.
 async fn ours_accepting(place: Place, seal: Seal, format: WireFormat) -> support::Server {
     match place {
         Place::Redis => ours_at(place, seal, format).await,
@@ -45,7 +45,7 @@ async fn what_published_versions_wrote_opens_here() {
                 assert!(client.cookie.is_some());
                 let here = client.read(&ours).await;
                 assert_eq!(here, values(), "{place:?} {seal:?} {old:?} {format:?}");
-                // And what is added here finds the rest in its place.
+                // An entry added here leaves the others in place.
                 client.send(&ours, json!([["insert", "new", "here"]])).await;
                 let here = client.read(&ours).await;
                 assert_eq!(here, with(values(), json!({"new": "here"})));
@@ -65,7 +65,7 @@ async fn signed_state_of_old_servers_is_accepted_only_where_that_was_asked_for()
         assert_eq!(opened(&default).await, Entries::new(), "{old:?}");
         let accepting = ours_accepting(Place::Cookie, Seal::Signed, WireFormat::V1).await;
         assert_eq!(opened(&accepting).await, entries(json!({"n": 1})));
-        // This one makes such signatures itself, so it has to open them.
+        // This server makes such signatures itself, so it must open them.
         let beside = ours_at(Place::Cookie, Seal::Signed, WireFormat::V0_11).await;
         assert_eq!(opened(&beside).await, entries(json!({"n": 1})));
     }
@@ -105,7 +105,7 @@ async fn ours_open_there_and_back_again() {
     }
 }
 
-/// Old servers see the facts as one more entry.
+/// Old servers see the metadata as one more entry.
 fn without_facts(mut entries: Entries) -> Entries {
     let facts = entries.remove("__actix_session");
     assert!(facts.is_some_and(|facts| facts.is_string()));
@@ -125,7 +125,7 @@ async fn renewals_and_logins_on_either_side_are_seen_on_the_other() {
             client.send(&ours, json!([["login", "ferris"]])).await;
             assert_ne!(client.cookie, before.cookie, "{case}");
             assert_eq!(without_facts(client.read(&old).await), values(), "{case}");
-            // (A cookie-stored session has no record to go by.)
+            // (A cookie-stored session has no record to check.)
             if place == Place::Redis {
                 assert_eq!(before.read(&old).await, Entries::new(), "{case}");
                 assert_eq!(before.read(&ours).await, Entries::new(), "{case}");
@@ -158,7 +158,7 @@ async fn an_end_on_either_side_is_one_on_the_other() {
                 let mut kept = client.clone();
                 client.send(ended, json!([["purge"]])).await;
                 assert_eq!(client.cookie, None, "{place:?} {old:?}");
-                // Of a cookie-stored session the browser's copy is all there is.
+                // The browser has the only copy of a cookie-stored session.
                 if place == Place::Redis {
                     assert_eq!(kept.read(&old).await, Entries::new(), "{old:?}");
                     assert_eq!(kept.read(&ours).await, Entries::new(), "{old:?}");
@@ -186,12 +186,12 @@ async fn facts_survive_what_old_servers_write() {
                     "{case}"
                 );
                 assert!(answer.before.contains_key(name), "{case}");
-                // The entry that carries them is nobody's business here.
+                // This test does not look at the entry that carries the metadata.
                 assert!(!answer.before.contains_key("__actix_session"), "{case}");
             }
             let expected = json!({"n": 3, "a": 1, "b": 1});
             assert_eq!(client.read(&ours).await, entries(expected), "{case}");
-            // A `clear` logs out, over there too.
+            // A `clear` logs the user out on old servers too.
             client
                 .send(&old, json!([["clear"], ["insert", "c", 1]]))
                 .await;
@@ -202,7 +202,7 @@ async fn facts_survive_what_old_servers_write() {
     }
 }
 
-/// Behind a load balancer that knows no sessions, with servers of all versions.
+/// A load balancer without sticky sessions, in front of servers of all versions.
 #[actix_web::test]
 async fn a_rolling_fleet_loses_nobody_and_nothing() {
     for seal in [Seal::Private, Seal::Signed] {
@@ -264,11 +264,11 @@ async fn what_is_written_by_default_is_an_empty_session_to_old_servers() {
                 .send(&ours, json!([["insert", "n", 1], ["login", "ferris"]]))
                 .await;
             assert_eq!(client.read(&old).await, Entries::new(), "{case}");
-            // To read does no harm ...
+            // Reading does no harm ...
             let answer = client.send(&ours, json!([])).await;
             assert_eq!(answer.before, entries(json!({"n": 1})), "{case}");
             assert_eq!(answer.principal.as_deref(), Some("ferris"), "{case}");
-            // ... but to write does: the browser goes on with what the old server made.
+            // ... but writing does: the browser continues with the session that the old server made.
             let kept = client.clone();
             client.send(&old, json!([["insert", "there", 1]])).await;
             assert_eq!(
@@ -285,8 +285,8 @@ async fn what_is_written_by_default_is_an_empty_session_to_old_servers() {
             let answer = client.send(&ours, json!([])).await;
             assert_eq!(answer.before, entries(there), "{case}");
             assert_eq!(answer.principal, None, "{case}");
-            // A signed cookie does not even verify there, so the old record was out of reach; with
-            // a private one the key opened, and the record was overwritten.
+            // A signed cookie does not even verify there, so the old server could not reach the record.
+            // A private one opened there, and the record was overwritten.
             let overwritten = (place, seal) == (Place::Redis, Seal::Private);
             let left = if overwritten {
                 json!({"there": 1})
@@ -298,7 +298,7 @@ async fn what_is_written_by_default_is_an_empty_session_to_old_servers() {
     }
 }
 
-/// The format of the version after 0.11 that has not been released.
+/// The format of the unreleased version after 0.11.
 #[actix_web::test]
 async fn the_unreleased_successors_format_opens() {
     let record = json!({"v": 1, "state": values()}).to_string();
@@ -312,7 +312,7 @@ async fn the_unreleased_successors_format_opens() {
     }
 }
 
-/// What 0.6 to 0.8 wrote has the shape of 0.9's: each value a string that holds JSON.
+/// 0.6 to 0.8 wrote the same shape as 0.9: each value is a string that holds JSON.
 #[actix_web::test]
 async fn records_of_older_versions_open() {
     let record = r#"{"user":"\"ferris\"","n":"42","list":"[1,\"a\",{\"b\":null}]","q":"\"\\\"\\u00e9\\\\\""}"#;
@@ -349,9 +349,9 @@ fn sealed(value: &str) -> String {
     pair.strip_prefix("id=").unwrap().to_owned()
 }
 
-/// Puts a record into Redis; answers its key.
+/// Puts a record into Redis and returns its key.
 async fn stored(record: &str) -> String {
-    // A store of ours draws a key that nobody has.
+    // Our own store draws a key that nobody has.
     use actix_session::storage::SessionStore as _;
     let day = actix_web::cookie::time::Duration::days(1);
     let key: String = redis().await.save([].into(), &day).await.unwrap().into();

@@ -1,4 +1,4 @@
-//! The two programs of the documentation of actix-session 0.9, as they stand there.
+//! The two programs in the documentation of actix-session 0.9, word for word.
 
 #![allow(
     clippy::needless_pass_by_value,
@@ -15,9 +15,9 @@ use actix_web::{HttpResponse, test, web};
 
 use self::support::{Client, Server, key};
 
-/// "Getting started". It listens on a fixed port, so that it compiles is all that is tested.
+/// "Getting started". It listens on a fixed port, so the test only compiles it.
 ///
-/// (The page imports `RedisActorSessionStore` and uses `RedisSessionStore`, which compiles nowhere.)
+/// (The page imports `RedisActorSessionStore` but uses `RedisSessionStore`; that compiles with no version.)
 #[allow(dead_code)]
 mod getting_started {
     use actix_session::{SessionMiddleware, storage::RedisSessionStore};

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use super::{Changes, Effect, Modify};
 use crate::{
     clock::Millis,
+    error::StateTooLarge,
     record::{Auth, Facts, Record, WireFormat},
-    storage::StateTooLarge,
 };
 
 /// On what a new record is written: all that is neither in the record nor in the changes.

@@ -4,11 +4,7 @@ mod merge;
 
 use std::{fmt, sync::Arc};
 
-use crate::{
-    clock::Millis,
-    record::Record,
-    storage::{CommitError, Terms, random},
-};
+use crate::{clock::Millis, contract::Terms, error::CommitError, random, record::Record};
 
 pub(crate) use self::merge::{
     Applied, ApplyError, Grounds, forwarded_clear, overwrite, own_record, reduce,

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    error::StateTooLarge,
     record::{Facts, WireFormat},
-    storage::StateTooLarge,
 };
 
 type Map = BTreeMap<String, String>;

@@ -11,7 +11,8 @@ use super::{
 use crate::{
     SessionMiddleware,
     clock::{Clock, Millis, SharedClock},
-    storage::{Extension, SessionStore},
+    contract::Extension,
+    storage::SessionStore,
 };
 
 /// Settings of a [`SessionMiddleware`], made by [`SessionMiddleware::builder`].

@@ -1,7 +1,7 @@
 //! Settings of [`SessionMiddleware`](crate::SessionMiddleware).
 
 mod builder;
-mod error;
+pub(crate) mod error;
 mod lifecycle;
 mod old_cookie;
 mod policy;
@@ -9,7 +9,7 @@ pub mod secret_key;
 
 use std::time::Duration as StdDuration;
 
-use actix_web::cookie::{Key, SameSite};
+use actix_web::cookie::Key;
 
 pub use self::builder::SessionMiddlewareBuilder;
 pub use self::error::ConfigError;
@@ -21,7 +21,8 @@ pub use self::policy::SessionPolicy;
 pub use crate::record::WireFormat;
 use crate::{
     clock::{Millis, SharedClock},
-    storage::Extension,
+    contract::{self, Extension},
+    cookie::attributes::CookieAttributes,
 };
 
 /// The longest time that browsers keep a cookie: 400 days (RFC 6265bis, 5.5).
@@ -91,29 +92,10 @@ pub(crate) struct Configuration {
     pub(crate) clock: SharedClock,
 }
 
-#[derive(Debug, Clone)]
-pub(crate) struct CookieAttributes {
-    pub(crate) name: String,
-    pub(crate) path: String,
-    pub(crate) domain: Option<String>,
-    pub(crate) secure: bool,
-    pub(crate) http_only: bool,
-    pub(crate) same_site: SameSite,
-    pub(crate) partitioned: bool,
-}
-
 impl Configuration {
     fn new(key: Key) -> Self {
         Self {
-            cookie: CookieAttributes {
-                name: "id".to_owned(),
-                path: "/".to_owned(),
-                domain: None,
-                secure: true,
-                http_only: true,
-                same_site: SameSite::Lax,
-                partitioned: false,
-            },
+            cookie: CookieAttributes::default(),
             key,
             previous_keys: Vec::new(),
             read_also: Vec::new(),
@@ -123,10 +105,10 @@ impl Configuration {
             ttl: Millis::secs(86_400),
             extend: Extension::Never,
             absolute: None,
-            grace: crate::storage::terms::GRACE,
-            budget: crate::storage::terms::BUDGET,
+            grace: contract::GRACE,
+            budget: contract::BUDGET,
             format: WireFormat::V1,
-            max_state: crate::storage::terms::MAX_STATE,
+            max_state: contract::MAX_STATE,
             accepts_unbound: false,
             mixed_fleet: false,
             untimed_until: None,
@@ -171,61 +153,6 @@ impl Configuration {
     }
 }
 
-impl CookieAttributes {
-    /// Whether browsers take and keep the cookie as it is set (RFC 6265bis, CHIPS).
-    fn check(&self) -> Result<(), ConfigError> {
-        check_name(&self.name)?;
-        check_attributes(Some(&self.path), self.domain.as_deref())?;
-        // Browsers compare these prefixes without regard to case.
-        let name = self.name.to_ascii_lowercase();
-        let of_host = name.starts_with("__host-");
-        let http_only = name.starts_with("__http-") || name.starts_with("__host-http-");
-        let prefixed = of_host || http_only || name.starts_with("__secure-");
-        let whole_host = self.path == "/" && self.domain.is_none();
-        if of_host && !(self.secure && whole_host) {
-            return Err(ConfigError::HostPrefix);
-        }
-        if prefixed && !self.secure {
-            return Err(ConfigError::SecurePrefix);
-        }
-        if http_only && !self.http_only {
-            return Err(ConfigError::HttpPrefix);
-        }
-        if self.same_site == SameSite::None && !self.secure {
-            return Err(ConfigError::SameSiteNone);
-        }
-        if self.partitioned && !(self.secure && self.same_site == SameSite::None) {
-            return Err(ConfigError::Partitioned);
-        }
-        Ok(())
-    }
-}
-
-fn check_name(name: &str) -> Result<(), ConfigError> {
-    let is_token = !name.is_empty() && crate::cookie::write::wire_name(name) == name;
-    if is_token && name.len() <= 256 {
-        Ok(())
-    } else {
-        Err(ConfigError::Name)
-    }
-}
-
-fn check_attributes(path: Option<&str>, domain: Option<&str>) -> Result<(), ConfigError> {
-    if path.is_some_and(|path| !path.starts_with('/') || !is_attribute(path)) {
-        return Err(ConfigError::Path);
-    }
-    if domain.is_some_and(|domain| domain.is_empty() || !is_attribute(domain)) {
-        return Err(ConfigError::Domain);
-    }
-    Ok(())
-}
-
-/// Browsers drop an attribute of more than 1,024 octets, and end one at a semicolon.
-fn is_attribute(value: &str) -> bool {
-    let visible = |byte: u8| (0x20..0x7f).contains(&byte) && !matches!(byte, b';' | b',');
-    value.len() <= 1024 && value.bytes().all(visible)
-}
-
 fn clamp(ttl: Millis, longest: Millis) -> Millis {
     let clamped = if ttl <= Millis::ZERO {
         SHORTEST
@@ -248,7 +175,7 @@ fn clamp(ttl: Millis, longest: Millis) -> Millis {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::cookie::time::Duration;
+    use actix_web::cookie::{SameSite, time::Duration};
 
     use super::*;
 

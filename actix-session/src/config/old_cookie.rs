@@ -1,6 +1,7 @@
 //! A cookie that sessions come from.
 
-use super::{ConfigError, CookieAttributes, check_attributes, check_name};
+use super::ConfigError;
+use crate::cookie::attributes::{CookieAttributes, check_name, check_place};
 
 /// A cookie that sessions had before this one: its name, and what a browser has to be told again to
 /// drop it. See [`read_also`](super::SessionMiddlewareBuilder::read_also).
@@ -61,7 +62,7 @@ impl OldCookie {
 
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         check_name(&self.name)?;
-        check_attributes(self.path.as_deref(), self.domain.as_deref())
+        check_place(self.path.as_deref(), self.domain.as_deref())
     }
 
     /// What the line that removes it says.

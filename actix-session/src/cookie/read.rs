@@ -2,6 +2,7 @@
 //! names, all `Cookie` fields.
 
 use actix_web::http::header::{COOKIE, HeaderMap};
+use percent_encoding::percent_decode;
 
 /// The values under exactly this name, percent-decoded, in order.
 ///
@@ -35,36 +36,10 @@ fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
+/// A `%` that two digits do not follow stays, as published.
 fn decode(value: &[u8]) -> Option<String> {
-    if !value.contains(&b'%') {
-        return Some(std::str::from_utf8(value).ok()?.to_owned());
-    }
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value;
-    while let [first, tail @ ..] = rest {
-        match (first, tail) {
-            (b'%', [high, low, after @ ..]) => match (digit(*high), digit(*low)) {
-                (Some(high), Some(low)) => {
-                    bytes.push(high << 4 | low);
-                    rest = after;
-                }
-                _ => {
-                    bytes.push(b'%');
-                    rest = tail;
-                }
-            },
-            (byte, _) => {
-                bytes.push(*byte);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8(bytes).ok()
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    let digit = char::from(byte).to_digit(16)?;
-    u8::try_from(digit).ok()
+    let text = percent_decode(value).decode_utf8().ok()?;
+    Some(text.into_owned())
 }
 
 #[cfg(test)]

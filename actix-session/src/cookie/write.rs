@@ -7,11 +7,22 @@ use actix_web::{
     http::header::{HeaderMap, HeaderValue, SET_COOKIE},
 };
 use anyhow::Context as _;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::{clock::Millis, config::CookieAttributes};
+use super::attributes::{CookieAttributes, wire_name};
+use crate::clock::Millis;
 
 /// What name and value may have together: browsers drop more (RFC 6265bis, 5.6).
 const LIMIT: usize = 4096;
+
+/// What a cookie's value may not hold (RFC 6265, 4.1.1), and `%`, which readers decode.
+const NOT_COOKIE_OCTET: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b',')
+    .add(b';')
+    .add(b'\\')
+    .add(b'%');
 
 /// The finished `name=value` pair.
 ///
@@ -22,7 +33,7 @@ pub(crate) fn pair(attributes: &CookieAttributes, value: &str) -> anyhow::Result
     let mut pair = String::with_capacity(name.len() + value.len() + 64);
     pair.push_str(&name);
     pair.push('=');
-    encode(value, is_cookie_octet, &mut pair);
+    pair.extend(utf8_percent_encode(value, NOT_COOKIE_OCTET));
     let length = pair.len();
     anyhow::ensure!(
         length <= LIMIT,
@@ -92,37 +103,6 @@ fn append(
     )?;
     headers.append(SET_COOKIE, field);
     Ok(())
-}
-
-/// The name as it stands in headers: percent-encoded where it is no token, as published.
-pub(crate) fn wire_name(name: &str) -> String {
-    let mut wire = String::with_capacity(name.len());
-    encode(name, is_token, &mut wire);
-    wire
-}
-
-fn encode(text: &str, allowed: fn(u8) -> bool, out: &mut String) {
-    if text.bytes().all(allowed) {
-        out.push_str(text);
-        return;
-    }
-    for byte in text.bytes() {
-        if allowed(byte) {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-}
-
-/// RFC 6265, 4.1.1, without `%`: readers decode what follows one.
-fn is_cookie_octet(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\' | b'%')
-}
-
-/// RFC 9110, 5.6.2, without `%`.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::open::{Incoming, Loaded};
-use crate::{changes::Changes, session::Snapshot};
+use crate::{changes::Changes, event::Why, session::Snapshot};
 
 /// For so long after a renewal, the newer cookie may still be on its way to the browser.
 const ON_ITS_WAY: Duration = Duration::from_secs(10);
@@ -43,14 +43,6 @@ pub(crate) enum Outcome {
     End {
         then_create: bool,
     },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, derive_more::Display)]
-pub(crate) enum Why {
-    #[display("its cookie was renewed a moment ago, and the newer one is still on its way")]
-    JustRenewed,
-    #[display("it ended without a response that could carry the new cookie")]
-    NoResponse,
 }
 
 pub(crate) fn decide(

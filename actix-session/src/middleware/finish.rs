@@ -10,11 +10,14 @@ use super::{
 use crate::{
     changes::Changes,
     clock::Millis,
+    contract::{Committed, End, Older, Rotated, Terms},
     cookie::write,
+    error::{CommitError, Degraded},
     event,
+    key::SessionKey,
     record::Record,
     session::Snapshot,
-    storage::{CommitError, Committed, Degraded, End, Rotated, SessionKey, SessionStore, Terms},
+    storage::SessionStore,
 };
 
 /// What the response says of the cookie.
@@ -112,9 +115,9 @@ impl<S: SessionStore> Work<'_, S> {
         {
             Committed::Saved(end) if self.refreshes(changes) => self.set(key, end),
             Committed::Saved(_) => Ok(CookieAction::Leave),
-            Committed::Resealed(sealed, end) => {
+            Committed::NewValue(sealed, end, older) => {
                 let action = self.set(&sealed, end)?;
-                self.unless_ended(key, action).await
+                self.unless_ended(key, older, action).await
             }
             Committed::Forwarded => {
                 event::forwarded(key);
@@ -137,10 +140,10 @@ impl<S: SessionStore> Work<'_, S> {
             .rotate(old, base, self.changes, self.terms)
             .await?
         {
-            Rotated::Rotated(key, end) => {
+            Rotated::Rotated(key, end, older) => {
                 event::renewed(old, &key);
                 let action = self.set(&key, end)?;
-                self.unless_ended(old, action).await
+                self.unless_ended(old, older, action).await
             }
             Rotated::Moved | Rotated::Gone => {
                 event::gone(old);
@@ -161,17 +164,13 @@ impl<S: SessionStore> Work<'_, S> {
     async fn unless_ended(
         &self,
         old: &SessionKey,
+        older: Older,
         action: CookieAction,
     ) -> Result<CookieAction, CommitError> {
+        if older.end().await.map_err(CommitError::Other)? {
+            return Ok(action);
+        }
         let (_, base) = self.base();
-        let ends = self.changes.renews() || self.changes.cleared.is_some();
-        if !(ends && base.is_some_and(Record::is_sealed)) {
-            return Ok(action);
-        }
-        let ended = self.shared.store.end_older(old).await;
-        if ended.map_err(CommitError::Other)? {
-            return Ok(action);
-        }
         if self.changes.renews() && self.changes.may_live_alone(base) {
             return self.create().await;
         }

@@ -1,6 +1,5 @@
 //! The middleware: loads a request's session, and commits what was done to it.
 
-mod cookies;
 pub(crate) mod decide;
 mod finish;
 mod guard;
@@ -21,9 +20,7 @@ use actix_web::{
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
 };
 
-pub(crate) use self::decide::Why;
 use self::{
-    cookies::Cookies,
     decide::{Exit, Policy},
     finish::{commit_failed, finish, opaque},
     guard::{Guard, Outside, serve},
@@ -34,10 +31,12 @@ use crate::{
     Session,
     clock::Millis,
     config::{Configuration, OnLoadError, SessionMiddlewareBuilder},
+    contract::{Extension, Terms},
+    cookie::jar::Cookies,
     event,
     record::{Record, WireFormat},
     session::InRequest,
-    storage::{Extension, SessionStore, Terms},
+    storage::SessionStore,
 };
 
 /// The middleware that gives each request its [`Session`] and keeps it in a store.

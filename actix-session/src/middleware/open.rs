@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
 
-use super::{Shared, cookies::Candidate};
+use super::Shared;
 use crate::{
+    contract::{Opened, Terms},
+    cookie::jar::Candidate,
+    error::LoadError,
     event::{self, Refusal},
+    key::SessionKey,
     record::Record,
-    storage::{LoadError, Opened, SessionKey, SessionStore, Terms},
+    storage::SessionStore,
 };
 
 /// How many values that verify are looked up.

@@ -8,8 +8,9 @@ use crate::{
         Applied, ApplyError, Changes, Grounds, forwarded_clear, overwrite, reduce,
         refused_behind_login, write_reduced,
     },
+    contract::{Committed, End, Terms},
+    error::CommitError,
     record::Record,
-    storage::{CommitError, Committed, End, Terms},
 };
 
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Backend, Draw, Machine, Name, Next, Op, Reply, Slot};
-use crate::storage::{CommitError, SessionKey, Terms, random};
+use crate::{contract::Terms, error::CommitError, key::SessionKey, random};
 
 /// Random values of the operating system; keys and names as the store draws them.
 pub(crate) struct OsDraw<'a, B>(pub(crate) &'a B);

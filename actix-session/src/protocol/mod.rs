@@ -16,8 +16,10 @@ use std::future::Future;
 
 use crate::{
     clock::Millis,
+    contract::Terms,
+    error::CommitError,
+    key::SessionKey,
     record::{Record, Version},
-    storage::{CommitError, SessionKey, Terms},
 };
 
 pub(crate) use self::{

@@ -3,8 +3,10 @@
 use super::{CommitMachine, Draw, Flag, Machine, Mark, Name, Next, Op, Reply, Slot, draw};
 use crate::{
     changes::{Applied, ApplyError, Changes, overwrite, own_record},
+    contract::{Committed, End, Older, Rotated, Terms},
+    error::CommitError,
+    key::SessionKey,
     record::Record,
-    storage::{CommitError, Committed, End, Rotated, SessionKey, Terms},
 };
 
 /// How many taken names are met before giving up: more than one means a broken `cache_keygen`.
@@ -234,7 +236,7 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
 
     fn rotated(&mut self, end: End) -> Next<Rotated> {
         match self.target() {
-            Ok(Target(key, _)) => Next::Answer(Rotated::Rotated(key, end)),
+            Ok(Target(key, _)) => Next::Answer(Rotated::Rotated(key, end, Older::none())),
             Err(error) => Next::Fail(error),
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::oneshot;
 
 use super::{Session, SessionLoginError, SessionPurgeError, StaleAuthenticationError};
-use crate::{changes::LoginFact, clock::Millis, storage::random};
+use crate::{changes::LoginFact, clock::Millis, random};
 
 /// How long a principal's name may be, in bytes.
 const LONGEST_PRINCIPAL: usize = 1024;

@@ -29,8 +29,8 @@ pub use self::{
 use crate::{
     changes::{Effect, Modify},
     clock::{Millis, SharedClock},
+    random,
     record::RESERVED,
-    storage::random,
 };
 
 /// The session of a request.

@@ -1,28 +1,6 @@
 //! A store that is chosen at run time.
 
-#[cfg(feature = "cookie-session")]
-use std::sync::Arc;
-use std::{collections::HashMap, fmt};
-
-use actix_web::cookie::time::Duration;
-
-#[cfg(feature = "cookie-session")]
-use super::CookieSessionStore;
-#[cfg(feature = "memory-session")]
-use super::MemorySessionStore;
-#[cfg(feature = "mysql-session")]
-use super::MySqlSessionStore;
-#[cfg(feature = "postgres-session")]
-use super::PostgresSessionStore;
-#[cfg(feature = "redis-session")]
-use super::RedisSessionStore;
-#[cfg(feature = "sqlite-session")]
-use super::SqliteSessionStore;
-use super::{
-    CommitError, Committed, End, LoadError, Opened, Rotated, SaveError, SessionKey, SessionStore,
-    Terms, UpdateError,
-};
-use crate::{changes::Changes, record::Record};
+use std::{fmt, time::Duration};
 
 /// A store of any kind that this build has, chosen by a URL at run time.
 ///
@@ -54,25 +32,6 @@ use crate::{changes::Changes, record::Record};
 #[derive(Clone)]
 pub struct AnySessionStore(Kind);
 
-#[derive(Clone)]
-enum Kind {
-    #[cfg(feature = "memory-session")]
-    Memory(MemorySessionStore),
-    #[cfg(feature = "cookie-session")]
-    Cookie(Arc<CookieSessionStore>),
-    #[cfg(feature = "redis-session")]
-    Redis(RedisSessionStore),
-    #[cfg(feature = "sqlite-session")]
-    Sqlite(SqliteSessionStore),
-    #[cfg(feature = "postgres-session")]
-    Postgres(PostgresSessionStore),
-    #[cfg(feature = "mysql-session")]
-    MySql(MySqlSessionStore),
-    /// A build without any store has this and nothing else, which nobody can make.
-    #[allow(dead_code, reason = "never made")]
-    None(std::convert::Infallible),
-}
-
 /// A kind of store that URLs can name.
 struct Scheme {
     names: &'static [&'static str],
@@ -81,56 +40,109 @@ struct Scheme {
     is_built: bool,
 }
 
-const SCHEMES: [Scheme; 8] = [
-    Scheme {
-        names: &["memory"],
-        example: "memory:",
-        feature: "memory-session",
-        is_built: cfg!(feature = "memory-session"),
-    },
-    Scheme {
-        names: &["cookie"],
-        example: "cookie:",
-        feature: "cookie-session",
-        is_built: cfg!(feature = "cookie-session"),
-    },
-    Scheme {
-        names: &["redis", "rediss", "valkey", "valkeys"],
-        example: "redis://HOST:PORT",
-        feature: "redis-session",
-        is_built: cfg!(feature = "redis-session"),
-    },
-    Scheme {
-        names: &["redis+cluster"],
-        example: "redis+cluster://HOST:PORT",
-        feature: "redis-session",
-        is_built: cfg!(feature = "redis-session"),
-    },
-    Scheme {
-        names: &["redis+sentinel"],
-        example: "redis+sentinel://HOST:PORT",
-        feature: "redis-session",
-        is_built: cfg!(feature = "redis-session"),
-    },
-    Scheme {
-        names: &["sqlite"],
-        example: "sqlite://FILE",
-        feature: "sqlite-session",
-        is_built: cfg!(feature = "sqlite-session"),
-    },
-    Scheme {
-        names: &["postgres", "postgresql"],
-        example: "postgres://USER@HOST/DATABASE",
-        feature: "postgres-session",
-        is_built: cfg!(feature = "postgres-session"),
-    },
-    Scheme {
-        names: &["mysql", "mariadb"],
-        example: "mysql://USER@HOST/DATABASE",
-        feature: "mysql-session",
-        is_built: cfg!(feature = "mysql-session"),
-    },
-];
+/// Everything about the stores that URLs can name: per store its feature, type and name for logs, how it
+/// is made of a URL, what sweeps it, and the schemes with an example of each.
+macro_rules! stores {
+    ($(
+        $feature:literal $kind:ident($store:ty) $name:literal
+        = |$url:ident| $open:expr, $sweep:ident {
+            $($($scheme:literal)|+ => $example:literal,)+
+        }
+    )+) => {
+        #[derive(Clone)]
+        enum Kind {
+            $(#[cfg(feature = $feature)] $kind($store),)+
+            /// A build without any store has this and nothing else, which nobody can make.
+            #[allow(dead_code, reason = "never made")]
+            None(std::convert::Infallible),
+        }
+
+        const SCHEMES: &[Scheme] = &[$(
+            $(Scheme {
+                names: &[$($scheme),+],
+                example: $example,
+                feature: $feature,
+                is_built: cfg!(feature = $feature),
+            },)+
+        )+];
+
+        impl Kind {
+            fn name(&self) -> &'static str {
+                match self {
+                    $(#[cfg(feature = $feature)] Self::$kind(_) => $name,)+
+                    Self::None(never) => match *never {},
+                }
+            }
+
+            async fn open(url: &str) -> anyhow::Result<Self> {
+                let scheme = scheme_of(url);
+                $(#[cfg(feature = $feature)]
+                if [$($($scheme),+),+].contains(&scheme) {
+                    let $url = url;
+                    return Ok(Self::$kind($open));
+                })+
+                Err(unknown(url).into())
+            }
+
+            #[cfg(feature = "_sql")]
+            fn spawn_sweeper(&self, interval: Duration, batch: u32) -> Option<super::Sweeper> {
+                match self {
+                    $(#[cfg(feature = $feature)]
+                    Self::$kind(store) => stores!(@sweep $sweep store, interval, batch),)+
+                    Self::None(never) => match *never {},
+                }
+            }
+        }
+
+        macro_rules! forward {
+            ([] $self:ident.$method:ident $arguments:tt) => {
+                async move {
+                    match &$self.0 {
+                        $(#[cfg(feature = $feature)]
+                        Kind::$kind(store) => store.$method $arguments.await,)+
+                        Kind::None(never) => match *never {},
+                    }
+                }
+            };
+        }
+    };
+    (@sweep by_itself $store:ident, $interval:ident, $batch:ident) => {{
+        let _ = $store;
+        None
+    }};
+    (@sweep swept $store:ident, $interval:ident, $batch:ident) => {
+        Some($store.spawn_sweeper($interval, $batch))
+    };
+}
+
+stores! {
+    "memory-session" Memory(super::MemorySessionStore) "memory"
+    = |_url| super::MemorySessionStore::new(), by_itself {
+        "memory" => "memory:",
+    }
+    "cookie-session" Cookie(super::CookieSessionStore) "cookie"
+    = |_url| super::CookieSessionStore::default(), by_itself {
+        "cookie" => "cookie:",
+    }
+    "redis-session" Redis(super::RedisSessionStore) "Redis"
+    = |url| super::RedisSessionStore::new(url).await?, by_itself {
+        "redis" | "rediss" | "valkey" | "valkeys" => "redis://HOST:PORT",
+        "redis+cluster" => "redis+cluster://HOST:PORT",
+        "redis+sentinel" => "redis+sentinel://HOST:PORT",
+    }
+    "sqlite-session" Sqlite(super::SqliteSessionStore) "SQLite"
+    = |url| super::SqliteSessionStore::new(url).await?, swept {
+        "sqlite" => "sqlite://FILE",
+    }
+    "postgres-session" Postgres(super::PostgresSessionStore) "PostgreSQL"
+    = |url| super::PostgresSessionStore::new(url).await?, swept {
+        "postgres" | "postgresql" => "postgres://USER@HOST/DATABASE",
+    }
+    "mysql-session" MySql(super::MySqlSessionStore) "MySQL"
+    = |url| super::MySqlSessionStore::new(url).await?, swept {
+        "mysql" | "mariadb" => "mysql://USER@HOST/DATABASE",
+    }
+}
 
 /// The URL names no store, or one that this build does not have.
 #[derive(Debug)]
@@ -153,7 +165,7 @@ impl AnySessionStore {
     pub async fn new(url: &str) -> Result<Self, anyhow::Error> {
         let url = url.trim();
         check(url)?;
-        open(url).await.map(Self)
+        Kind::open(url).await.map(Self)
     }
 
     /// Whether a URL names a store that this build has, without making it.
@@ -166,21 +178,7 @@ impl AnySessionStore {
 
     /// The store's kind, for a log: `memory`, `cookie`, `Redis`, `SQLite`, `PostgreSQL` or `MySQL`.
     pub fn kind(&self) -> &'static str {
-        match &self.0 {
-            #[cfg(feature = "memory-session")]
-            Kind::Memory(_) => "memory",
-            #[cfg(feature = "cookie-session")]
-            Kind::Cookie(_) => "cookie",
-            #[cfg(feature = "redis-session")]
-            Kind::Redis(_) => "Redis",
-            #[cfg(feature = "sqlite-session")]
-            Kind::Sqlite(_) => "SQLite",
-            #[cfg(feature = "postgres-session")]
-            Kind::Postgres(_) => "PostgreSQL",
-            #[cfg(feature = "mysql-session")]
-            Kind::MySql(_) => "MySQL",
-            Kind::None(never) => match *never {},
-        }
+        self.0.name()
     }
 
     /// Sweeps ended sessions out in the background, where the store does not do so by itself:
@@ -188,25 +186,9 @@ impl AnySessionStore {
     ///
     /// # Panics
     /// Outside of a Tokio (or Actix) runtime.
-    #[cfg(any(
-        feature = "sqlite-session",
-        feature = "postgres-session",
-        feature = "mysql-session"
-    ))]
-    pub fn spawn_sweeper(
-        &self,
-        interval: std::time::Duration,
-        batch: u32,
-    ) -> Option<super::Sweeper> {
-        match &self.0 {
-            #[cfg(feature = "sqlite-session")]
-            Kind::Sqlite(store) => Some(store.spawn_sweeper(interval, batch)),
-            #[cfg(feature = "postgres-session")]
-            Kind::Postgres(store) => Some(store.spawn_sweeper(interval, batch)),
-            #[cfg(feature = "mysql-session")]
-            Kind::MySql(store) => Some(store.spawn_sweeper(interval, batch)),
-            _ => None,
-        }
+    #[cfg(feature = "_sql")]
+    pub fn spawn_sweeper(&self, interval: Duration, batch: u32) -> Option<super::Sweeper> {
+        self.0.spawn_sweeper(interval, batch)
     }
 }
 
@@ -216,25 +198,6 @@ impl fmt::Debug for AnySessionStore {
         f.debug_tuple("AnySessionStore")
             .field(&self.kind())
             .finish()
-    }
-}
-
-async fn open(url: &str) -> anyhow::Result<Kind> {
-    match scheme_of(url) {
-        #[cfg(feature = "memory-session")]
-        "memory" => Ok(Kind::Memory(MemorySessionStore::new())),
-        #[cfg(feature = "cookie-session")]
-        "cookie" => Ok(Kind::Cookie(Arc::new(CookieSessionStore::default()))),
-        #[cfg(feature = "sqlite-session")]
-        "sqlite" => Ok(Kind::Sqlite(SqliteSessionStore::new(url).await?)),
-        #[cfg(feature = "postgres-session")]
-        "postgres" | "postgresql" => Ok(Kind::Postgres(PostgresSessionStore::new(url).await?)),
-        #[cfg(feature = "mysql-session")]
-        "mysql" | "mariadb" => Ok(Kind::MySql(MySqlSessionStore::new(url).await?)),
-        #[cfg(feature = "redis-session")]
-        _ => Ok(Kind::Redis(RedisSessionStore::new(url).await?)),
-        #[cfg(not(feature = "redis-session"))]
-        _ => Err(unknown(url).into()),
     }
 }
 
@@ -291,96 +254,8 @@ fn built() -> String {
     examples.join(", ")
 }
 
-/// Calls the method of the store that there is.
-macro_rules! forward {
-    ($self:ident.$method:ident($($argument:expr),*)) => {
-        match &$self.0 {
-            #[cfg(feature = "memory-session")]
-            Kind::Memory(store) => store.$method($($argument),*).await,
-            #[cfg(feature = "cookie-session")]
-            Kind::Cookie(store) => store.$method($($argument),*).await,
-            #[cfg(feature = "redis-session")]
-            Kind::Redis(store) => store.$method($($argument),*).await,
-            #[cfg(feature = "sqlite-session")]
-            Kind::Sqlite(store) => store.$method($($argument),*).await,
-            #[cfg(feature = "postgres-session")]
-            Kind::Postgres(store) => store.$method($($argument),*).await,
-            #[cfg(feature = "mysql-session")]
-            Kind::MySql(store) => store.$method($($argument),*).await,
-            Kind::None(never) => match *never {},
-        }
-    };
-}
-
-#[cfg_attr(
-    not(feature = "memory-session"),
-    allow(unused_variables, reason = "a build without stores forwards nothing")
-)]
-impl SessionStore for AnySessionStore {
-    async fn load(&self, key: &SessionKey) -> Result<Option<HashMap<String, String>>, LoadError> {
-        forward!(self.load(key))
-    }
-
-    async fn save(
-        &self,
-        state: HashMap<String, String>,
-        ttl: &Duration,
-    ) -> Result<SessionKey, SaveError> {
-        forward!(self.save(state, ttl))
-    }
-
-    async fn update(
-        &self,
-        key: SessionKey,
-        state: HashMap<String, String>,
-        ttl: &Duration,
-    ) -> Result<SessionKey, UpdateError> {
-        forward!(self.update(key, state, ttl))
-    }
-
-    async fn update_ttl(&self, key: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
-        forward!(self.update_ttl(key, ttl))
-    }
-
-    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
-        forward!(self.delete(key))
-    }
-
-    async fn open(&self, key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
-        forward!(self.open(key, terms))
-    }
-
-    async fn create(
-        &self,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<(SessionKey, End), CommitError> {
-        forward!(self.create(changes, terms))
-    }
-
-    async fn commit(
-        &self,
-        key: &SessionKey,
-        base: Option<&Record>,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<Committed, CommitError> {
-        forward!(self.commit(key, base, changes, terms))
-    }
-
-    async fn rotate(
-        &self,
-        key: &SessionKey,
-        base: Option<&Record>,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<Rotated, CommitError> {
-        forward!(self.rotate(key, base, changes, terms))
-    }
-
-    async fn end_older(&self, key: &SessionKey) -> Result<bool, anyhow::Error> {
-        forward!(self.end_older(key))
-    }
+impl super::SessionStore for AnySessionStore {
+    crate::__store_methods! { [] self [forward] [] }
 }
 
 #[cfg(test)]
@@ -400,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_scheme_that_is_not_built_names_its_feature() {
-        for scheme in &SCHEMES {
+        for scheme in SCHEMES {
             let checked = AnySessionStore::check_url(&format!("{}://x", scheme.names[0]));
             match (scheme.is_built, scheme.names[0]) {
                 (true, "memory" | "cookie") => assert!(checked.is_err(), "they have no host"),

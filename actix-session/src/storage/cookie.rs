@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use actix_web::cookie::time::Duration;
 
-use super::{
-    CommitError, Committed, End, LoadError, Opened, RevocationStore, Rotated, SaveError,
-    SessionKey, SessionStore, Terms, UpdateError, interface::SessionState,
-};
+use super::{RevocationStore, SessionStore};
 use crate::{
     changes::{Applied, ApplyError, Changes, Grounds, fresh, overwrite, own_record, written},
     clock::{Clock, Millis, SharedClock},
+    contract::{self, Committed, End, Older, Opened, Rotated, SessionState, Terms},
+    error::{CommitError, LoadError, SaveError, UpdateError},
+    key::SessionKey,
     record::{Facts, Record},
 };
 
@@ -148,7 +148,7 @@ impl CookieSessionStore {
         let now = self.clock.now();
         // Another value of this session may have a longer TTL than this one, and a request in flight may
         // seal one more; only the absolute end is that of all.
-        let grace = now + crate::storage::terms::GRACE;
+        let grace = now + contract::GRACE;
         let longest = grace + KEPT;
         let until = facts.absolute_end.map_or(longest, |end| end.min(longest));
         let until = until.max(facts.idle_end.unwrap_or(now)).max(grace);
@@ -182,16 +182,29 @@ impl CookieSessionStore {
         Ok((!expired).then(|| record.with_end(idle_end)))
     }
 
-    /// The changes with a new id for the session, where values from before are to end.
-    ///
-    /// The middleware ends those by [`delete`](SessionStore::delete), once the new cookie is known
-    /// to fit.
-    fn ending_older(&self, grounds: &mut Grounds, base: &Record, changes: &Changes) {
+    /// Gives the session a new id if values from before are to end, and answers what ends them.
+    fn ending_older(&self, grounds: &mut Grounds, base: &Record, changes: &Changes) -> Older {
         grounds.new_id =
             self.revocation.is_some() && (changes.renews() || changes.cleared.is_some());
-        if let (true, Some(facts)) = (grounds.new_id, base.facts()) {
-            grounds.fresh_id = renewed_id(facts.id);
-        }
+        let (true, Some(facts)) = (grounds.new_id, base.facts()) else {
+            return Older::none();
+        };
+        grounds.fresh_id = renewed_id(facts.id);
+        let (store, facts) = (self.clone(), facts.clone());
+        Older::ended_by(async move { store.end_older(&facts).await })
+    }
+
+    /// Ends the values from before a renewal; answers whether nobody had ended the session before.
+    async fn end_older(&self, facts: &Facts) -> anyhow::Result<bool> {
+        let Some(revocation) = &self.revocation else {
+            return Ok(true);
+        };
+        // First, so that whoever finds the session ended finds where it went.
+        let now = self.clock.now();
+        let grace = now + contract::GRACE;
+        let renewed = note_of("renewed", facts.id);
+        revocation.revoke(&renewed, now, grace).await?;
+        self.revoke(facts, facts.id).await
     }
 
     /// Whether the session has ended since the request loaded it.
@@ -341,20 +354,6 @@ impl SessionStore for CookieSessionStore {
         }
     }
 
-    async fn end_older(&self, session_key: &SessionKey) -> Result<bool, anyhow::Error> {
-        let record = Record::decode(session_key.as_ref().to_owned());
-        let facts = record.as_ref().ok().and_then(Record::facts);
-        let (Some(facts), Some(revocation)) = (facts, &self.revocation) else {
-            return Ok(true);
-        };
-        // First, so that who finds the session ended finds where it went.
-        let now = self.clock.now();
-        let grace = now + crate::storage::terms::GRACE;
-        let renewed = note_of("renewed", facts.id);
-        revocation.revoke(&renewed, now, grace).await?;
-        self.revoke(facts, facts.id).await
-    }
-
     async fn open(&self, session_key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
         let record = match self.read(session_key, terms.now) {
             Err(_) => return Ok(Opened::Unreadable),
@@ -393,9 +392,11 @@ impl SessionStore for CookieSessionStore {
             // Sealing anew moves no time that is there.
             grounds.keep_idle = true;
         }
-        self.ending_older(&mut grounds, base, changes);
+        let older = self.ending_older(&mut grounds, base, changes);
         let sealed = Self::seal(overwrite(base, changes, grounds), terms)?;
-        Ok(sealed.map_or(Committed::Gone, |(key, end)| Committed::Resealed(key, end)))
+        Ok(sealed.map_or(Committed::Gone, |(key, end)| {
+            Committed::NewValue(key, end, older)
+        }))
     }
 
     async fn rotate(
@@ -414,11 +415,13 @@ impl SessionStore for CookieSessionStore {
                 return Ok(Rotated::Gone);
             }
             let (key, end) = self.create(changes, terms).await?;
-            return Ok(Rotated::Rotated(key, end));
+            return Ok(Rotated::Rotated(key, end, Older::none()));
         }
         let mut grounds = Self::grounds(terms)?;
-        self.ending_older(&mut grounds, base, changes);
+        let older = self.ending_older(&mut grounds, base, changes);
         let sealed = Self::seal(overwrite(base, changes, grounds), terms)?;
-        Ok(sealed.map_or(Rotated::Gone, |(key, end)| Rotated::Rotated(key, end)))
+        Ok(sealed.map_or(Rotated::Gone, |(key, end)| {
+            Rotated::Rotated(key, end, older)
+        }))
     }
 }

@@ -4,13 +4,13 @@ use std::{collections::HashMap, time::Duration as StdDuration};
 
 use actix_web::cookie::time::Duration;
 
-use super::{
-    CommitError, Committed, End, Gone, LoadError, Opened, Rotated, SessionKey, SessionStore, Terms,
-    UpdateError,
-};
+use super::SessionStore;
 use crate::{
     changes::{Changes, fresh, overwrite, own_record, written},
     clock::Millis,
+    contract::{Committed, End, Older, Opened, Rotated, Terms},
+    error::{CommitError, Gone, LoadError, UpdateError},
+    key::SessionKey,
     record::Record,
 };
 
@@ -96,7 +96,7 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
     // A store whose key is the state answers another one, and so does one that saves anew what
     // has ended in between. Only the first still knows the old key.
     if store.load(key).await?.is_some() {
-        return Ok(Committed::Resealed(answer, End(end)));
+        return Ok(Committed::NewValue(answer, End(end), Older::none()));
     }
     store.delete(&answer).await.map_err(CommitError::Other)?;
     Ok(Committed::Gone)
@@ -114,7 +114,7 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
             return Ok(Rotated::Gone);
         }
         let (key, end) = create(store, changes, terms).await?;
-        return Ok(Rotated::Rotated(key, end));
+        return Ok(Rotated::Rotated(key, end, Older::none()));
     };
     let logged_out = base.principal().is_some() && stored.epoch() != base.epoch();
     if logged_out && changes.login.is_none() {
@@ -131,7 +131,7 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
         }
         return Err(CommitError::Other(error));
     }
-    Ok(Rotated::Rotated(new, end))
+    Ok(Rotated::Rotated(new, end, Older::none()))
 }
 
 async fn current<S: SessionStore + ?Sized>(

@@ -1,13 +1,17 @@
 //! What a store promises.
 
-use std::{collections::HashMap, future::Future, rc::Rc, sync::Arc, time::SystemTime};
+use std::{future::Future, rc::Rc, sync::Arc};
 
 use actix_web::cookie::time::Duration;
 
-use super::{CommitError, LoadError, SaveError, SessionKey, Terms, UpdateError, fallback};
-use crate::{changes::Changes, clock::Millis, record::Record};
-
-pub(crate) type SessionState = HashMap<String, String>;
+use super::fallback;
+use crate::{
+    changes::Changes,
+    contract::{Committed, End, Opened, Rotated, SessionState, Terms},
+    error::{CommitError, LoadError, SaveError, UpdateError},
+    key::SessionKey,
+    record::Record,
+};
 
 /// Where sessions are kept.
 ///
@@ -192,183 +196,12 @@ pub trait SessionStore {
     ) -> impl Future<Output = Result<Rotated, CommitError>> {
         fallback::rotate(self, session_key, base, changes, terms)
     }
-
-    /// Ends what a renewed key came from, where the key is the state itself and the store keeps a
-    /// list of ended ones: the middleware asks for it once the new cookie is known to fit. `false`
-    /// says that somebody else has ended it meanwhile, and then the new cookie is not sent.
-    ///
-    /// # Errors
-    /// The store fails.
-    #[doc(hidden)]
-    fn end_older(
-        &self,
-        session_key: &SessionKey,
-    ) -> impl Future<Output = Result<bool, anyhow::Error>> {
-        async move { self.delete(session_key).await.map(|()| true) }
-    }
-}
-
-/// What [`SessionStore::open`] found.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum Opened {
-    /// The record of a live session.
-    Live(Record),
-
-    /// The key was renewed so long ago; the newer one may be on its way to the browser.
-    Moved(std::time::Duration),
-
-    /// No record: it never was, it ended, or its time is up.
-    Nothing,
-
-    /// A record that cannot be decoded, or that a newer version wrote. It is left as it is.
-    Unreadable,
-}
-
-/// When a session ends unless something extends it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct End(pub(crate) Millis);
-
-impl End {
-    /// The end as a point in time.
-    ///
-    /// # Examples
-    /// ```
-    /// use std::time::{Duration, SystemTime};
-    /// use actix_session::storage::End;
-    ///
-    /// let end = End::from(SystemTime::UNIX_EPOCH + Duration::from_secs(5));
-    /// assert_eq!(end.at(), SystemTime::UNIX_EPOCH + Duration::from_secs(5));
-    /// ```
-    pub fn at(self) -> SystemTime {
-        self.0.to_system_time()
-    }
-}
-
-impl From<SystemTime> for End {
-    fn from(at: SystemTime) -> Self {
-        Self(at.into())
-    }
-}
-
-/// What became of a commit.
-///
-/// Only a store whose key is the state answers with a key: a late answer must not hand out
-/// somebody's new one.
-#[derive(Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Committed {
-    /// Saved, and the key is current.
-    Saved(End),
-
-    /// The key is the state, and this is the new one.
-    Resealed(SessionKey, End),
-
-    /// The key was renewed by another request; the changes went where it led.
-    Forwarded,
-
-    /// The session ended; nothing was written, and nothing came back.
-    Gone,
-}
-
-/// What became of a renewal.
-#[derive(Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Rotated {
-    /// Renewed, or a session of the request's own changes made.
-    Rotated(SessionKey, End),
-
-    /// Another request renewed the key; this one makes no session.
-    Moved,
-
-    /// The session ended; this request makes none.
-    Gone,
 }
 
 macro_rules! forward_to_pointee {
     ($($pointer:ty),+) => {$(
         impl<S: SessionStore + ?Sized> SessionStore for $pointer {
-            fn load(
-                &self,
-                session_key: &SessionKey,
-            ) -> impl Future<Output = Result<Option<SessionState>, LoadError>> {
-                (**self).load(session_key)
-            }
-
-            fn save(
-                &self,
-                session_state: SessionState,
-                ttl: &Duration,
-            ) -> impl Future<Output = Result<SessionKey, SaveError>> {
-                (**self).save(session_state, ttl)
-            }
-
-            fn update(
-                &self,
-                session_key: SessionKey,
-                session_state: SessionState,
-                ttl: &Duration,
-            ) -> impl Future<Output = Result<SessionKey, UpdateError>> {
-                (**self).update(session_key, session_state, ttl)
-            }
-
-            fn update_ttl(
-                &self,
-                session_key: &SessionKey,
-                ttl: &Duration,
-            ) -> impl Future<Output = Result<(), anyhow::Error>> {
-                (**self).update_ttl(session_key, ttl)
-            }
-
-            fn delete(
-                &self,
-                session_key: &SessionKey,
-            ) -> impl Future<Output = Result<(), anyhow::Error>> {
-                (**self).delete(session_key)
-            }
-
-            fn open(
-                &self,
-                session_key: &SessionKey,
-                terms: &Terms,
-            ) -> impl Future<Output = Result<Opened, LoadError>> {
-                (**self).open(session_key, terms)
-            }
-
-            fn create(
-                &self,
-                changes: &Changes,
-                terms: &Terms,
-            ) -> impl Future<Output = Result<(SessionKey, End), CommitError>> {
-                (**self).create(changes, terms)
-            }
-
-            fn commit(
-                &self,
-                session_key: &SessionKey,
-                base: Option<&Record>,
-                changes: &Changes,
-                terms: &Terms,
-            ) -> impl Future<Output = Result<Committed, CommitError>> {
-                (**self).commit(session_key, base, changes, terms)
-            }
-
-            fn rotate(
-                &self,
-                session_key: &SessionKey,
-                base: Option<&Record>,
-                changes: &Changes,
-                terms: &Terms,
-            ) -> impl Future<Output = Result<Rotated, CommitError>> {
-                (**self).rotate(session_key, base, changes, terms)
-            }
-
-            fn end_older(
-                &self,
-                session_key: &SessionKey,
-            ) -> impl Future<Output = Result<bool, anyhow::Error>> {
-                (**self).end_older(session_key)
-            }
+            crate::forward_store_methods!(self => **self);
         }
     )+};
 }

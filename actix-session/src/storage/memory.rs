@@ -11,10 +11,14 @@ use std::{
     time::Duration as StdDuration,
 };
 
-use super::{CommitError, SessionKey, Terms, random, shared::shared_store};
+use super::shared::shared_store;
 use crate::{
     clock::{Clock, Millis, SharedClock},
+    contract::Terms,
+    error::CommitError,
+    key::SessionKey,
     protocol::{Backend, Mark, Name, Op, Reply, Slot, Until},
+    random,
     record::{Record, Version},
 };
 

@@ -3,32 +3,18 @@
 mod any;
 #[cfg(feature = "cookie-session")]
 mod cookie;
-mod errors;
 mod fallback;
 mod interface;
 #[cfg(feature = "memory-session")]
 mod memory;
-pub(crate) mod random;
+mod methods;
 #[cfg(feature = "redis-session")]
 pub(crate) mod redis;
 pub(crate) mod revocation;
-mod session_key;
-#[cfg(any(
-    feature = "memory-session",
-    feature = "redis-session",
-    feature = "sqlite-session",
-    feature = "postgres-session",
-    feature = "mysql-session",
-    test
-))]
+#[cfg(any(feature = "_backend", test))]
 mod shared;
-#[cfg(any(
-    feature = "sqlite-session",
-    feature = "postgres-session",
-    feature = "mysql-session"
-))]
+#[cfg(feature = "_sql")]
 pub(crate) mod sql;
-pub(crate) mod terms;
 
 #[cfg(feature = "cookie-session")]
 pub use self::cookie::CookieSessionStore;
@@ -38,11 +24,7 @@ pub use self::memory::{MemorySessionStore, MemorySessionStoreBuilder};
 pub use self::redis::actor::{RedisActorSessionStore, RedisActorSessionStoreBuilder};
 #[cfg(feature = "redis-session")]
 pub use self::redis::{RedisSessionStore, RedisSessionStoreBuilder};
-#[cfg(any(
-    feature = "sqlite-session",
-    feature = "postgres-session",
-    feature = "mysql-session"
-))]
+#[cfg(feature = "_sql")]
 pub use self::sql::Sweeper;
 #[cfg(feature = "mysql-session")]
 pub use self::sql::{MySqlSessionStore, MySqlSessionStoreBuilder};
@@ -52,18 +34,17 @@ pub use self::sql::{PostgresSessionStore, PostgresSessionStoreBuilder};
 pub use self::sql::{SqliteSessionStore, SqliteSessionStoreBuilder};
 pub use self::{
     any::AnySessionStore,
-    errors::{
+    interface::SessionStore,
+    revocation::{RevocationFuture, RevocationStore},
+};
+pub use crate::{
+    changes::Changes,
+    contract::{Committed, End, Older, Opened, Rotated, Terms},
+    error::{
         CommitError, Contended, Gone, LoadError, OutcomeUnknown, SaveError, StateTooLarge,
         UpdateError,
     },
-    interface::{Committed, End, Opened, Rotated, SessionStore},
+    key::{InvalidSessionKeyError, SessionKey},
     random::generate_session_key,
-    revocation::{RevocationFuture, RevocationStore},
-    session_key::{InvalidSessionKeyError, SessionKey},
-    terms::Terms,
-};
-pub(crate) use self::{errors::Degraded, terms::Extension};
-pub use crate::{
-    changes::Changes,
     record::{DecodeError, Record},
 };

@@ -38,20 +38,16 @@ pub trait RevocationStore: Send + Sync + 'static {
 }
 
 /// Notes in a store with a shared back end: records under names that no key of a session has.
-#[cfg(any(
-    feature = "memory-session",
-    feature = "redis-session",
-    feature = "sqlite-session",
-    feature = "postgres-session",
-    feature = "mysql-session"
-))]
+#[cfg(feature = "_backend")]
 pub(crate) mod shared {
     use super::SystemTime;
     use crate::{
         clock::Millis,
+        contract::Terms,
+        key::SessionKey,
         protocol::{Backend, Op, Reply, Slot, Until},
+        random,
         record::{Facts, Record, WireFormat},
-        storage::{SessionKey, Terms, random},
     };
 
     pub(crate) async fn revoke<B: Backend>(

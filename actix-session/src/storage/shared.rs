@@ -4,17 +4,18 @@ use std::collections::HashMap;
 
 use actix_web::cookie::time::Duration;
 
-use super::{
-    CommitError, Committed, End, Gone, LoadError, Opened, Rotated, SaveError, SessionKey, Terms,
-    UpdateError, fallback::age, random,
-};
+use super::fallback::age;
 use crate::{
     changes::{Changes, overwrite, written},
     clock::Millis,
+    contract::{Committed, End, Opened, Rotated, Terms},
+    error::{CommitError, Gone, LoadError, SaveError, UpdateError},
+    key::SessionKey,
     protocol::{
         Backend, CommitMachine, EndMachine, Machine, Name, Next, Op, OsDraw, Reply, RotateMachine,
         Slot, Until, drive,
     },
+    random,
     record::{Record, facts_of_map},
 };
 
@@ -51,7 +52,7 @@ pub(crate) async fn create<B: Backend>(
 ) -> Result<(SessionKey, End), CommitError> {
     let machine = RotateMachine::creating(changes, terms, OsDraw(store));
     match drive(store, machine, terms).await? {
-        Rotated::Rotated(key, end) => Ok((key, end)),
+        Rotated::Rotated(key, end, _) => Ok((key, end)),
         Rotated::Moved | Rotated::Gone => Err(CommitError::unexpected()),
     }
 }
@@ -346,8 +347,8 @@ impl Machine for ReplaceMachine<'_> {
 
 /// Implements [`SessionStore`](super::SessionStore) for a back end.
 macro_rules! shared_store {
-    ($store:ty) => {
-        impl $crate::storage::RevocationStore for $store {
+    ($(impl[$($generic:tt)*])? $store:ty) => {
+        impl $(<$($generic)*>)? $crate::storage::RevocationStore for $store {
             fn revoke<'a>(
                 &'a self,
                 name: &'a str,
@@ -365,95 +366,23 @@ macro_rules! shared_store {
             }
         }
 
-        $crate::storage::shared::shared_store!(local $store);
+        $crate::storage::shared::shared_store!(local $(impl[$($generic)*])? $store);
     };
     // A store that stays on the thread that made it.
-    (local $store:ty) => {
-        impl $crate::storage::SessionStore for $store {
-            async fn load(
-                &self,
-                session_key: &$crate::storage::SessionKey,
-            ) -> Result<
-                Option<std::collections::HashMap<String, String>>,
-                $crate::storage::LoadError,
-            > {
-                $crate::storage::shared::load(self, session_key).await
-            }
-
-            async fn save(
-                &self,
-                session_state: std::collections::HashMap<String, String>,
-                ttl: &actix_web::cookie::time::Duration,
-            ) -> Result<$crate::storage::SessionKey, $crate::storage::SaveError> {
-                $crate::storage::shared::save(self, session_state, ttl).await
-            }
-
-            async fn update(
-                &self,
-                session_key: $crate::storage::SessionKey,
-                session_state: std::collections::HashMap<String, String>,
-                ttl: &actix_web::cookie::time::Duration,
-            ) -> Result<$crate::storage::SessionKey, $crate::storage::UpdateError> {
-                $crate::storage::shared::update(self, session_key, session_state, ttl).await
-            }
-
-            async fn update_ttl(
-                &self,
-                session_key: &$crate::storage::SessionKey,
-                ttl: &actix_web::cookie::time::Duration,
-            ) -> Result<(), anyhow::Error> {
-                $crate::storage::shared::update_ttl(self, session_key, ttl).await
-            }
-
-            async fn delete(
-                &self,
-                session_key: &$crate::storage::SessionKey,
-            ) -> Result<(), anyhow::Error> {
-                $crate::storage::shared::delete(self, session_key).await
-            }
-
-            async fn open(
-                &self,
-                session_key: &$crate::storage::SessionKey,
-                terms: &$crate::storage::Terms,
-            ) -> Result<$crate::storage::Opened, $crate::storage::LoadError> {
-                $crate::storage::shared::open(self, session_key, terms).await
-            }
-
-            async fn create(
-                &self,
-                changes: &$crate::storage::Changes,
-                terms: &$crate::storage::Terms,
-            ) -> Result<
-                ($crate::storage::SessionKey, $crate::storage::End),
-                $crate::storage::CommitError,
-            > {
-                $crate::storage::shared::create(self, changes, terms).await
-            }
-
-            async fn commit(
-                &self,
-                session_key: &$crate::storage::SessionKey,
-                base: Option<&$crate::storage::Record>,
-                changes: &$crate::storage::Changes,
-                terms: &$crate::storage::Terms,
-            ) -> Result<$crate::storage::Committed, $crate::storage::CommitError> {
-                $crate::storage::shared::commit(self, session_key, base, changes, terms).await
-            }
-
-            async fn rotate(
-                &self,
-                session_key: &$crate::storage::SessionKey,
-                base: Option<&$crate::storage::Record>,
-                changes: &$crate::storage::Changes,
-                terms: &$crate::storage::Terms,
-            ) -> Result<$crate::storage::Rotated, $crate::storage::CommitError> {
-                $crate::storage::shared::rotate(self, session_key, base, changes, terms).await
-            }
+    (local $(impl[$($generic:tt)*])? $store:ty) => {
+        impl $(<$($generic)*>)? $crate::storage::SessionStore for $store {
+            $crate::__store_methods! { [] self [$crate::storage::shared::call] [] }
         }
     };
 }
 pub(crate) use shared_store;
+
+macro_rules! call {
+    ([] $self:ident.$method:ident($($argument:expr),*)) => {
+        $crate::storage::shared::$method($self, $($argument),*)
+    };
+}
+pub(crate) use call;
 
 #[cfg(all(test, feature = "memory-session"))]
 mod tests {

@@ -11,7 +11,9 @@ use std::{
 use actix_session::{
     Login, Session, SessionMiddleware, SystemClock,
     config::{PersistentSession, TtlExtensionPolicy},
-    storage::{CookieSessionStore, MemorySessionStore, RevocationFuture, RevocationStore},
+    storage::{
+        CookieSessionStore, MemorySessionStore, RevocationFuture, RevocationStore, SessionStore,
+    },
     testing::ManualClock,
 };
 use actix_web::{
@@ -261,15 +263,22 @@ impl RevocationStore for Overtaken {
     }
 }
 
-/// The renewal has looked at the list the last time, then the logout comes, then it answers.
-#[actix_web::test]
-async fn a_logout_in_the_midst_of_a_renewal_is_final() {
+/// A list, and a counter that arms it.
+fn overtaken() -> (Overtaken, Arc<AtomicU32>) {
     let armed = Arc::new(AtomicU32::new(u32::MAX));
     let list = Overtaken {
         list: MemorySessionStore::new(),
         armed: Arc::clone(&armed),
     };
-    let store = CookieSessionStore::default().with_revocation(list.clone());
+    (list, armed)
+}
+
+/// The renewal has looked at the list the last time, then the logout comes, then it answers.
+async fn a_logout_in_the_midst_of_a_renewal<S: SessionStore + 'static>(
+    wrap: impl FnOnce(CookieSessionStore) -> S,
+) {
+    let (list, armed) = overtaken();
+    let store = wrap(CookieSessionStore::default().with_revocation(list));
     let client = client!(store, SystemClock);
     for path in ["/renew", "/clear"] {
         let old = client.login("alice").await;
@@ -290,15 +299,28 @@ async fn a_logout_in_the_midst_of_a_renewal_is_final() {
     assert_eq!(client.who(&old).await, "");
 }
 
+#[actix_web::test]
+async fn a_logout_in_the_midst_of_a_renewal_is_final() {
+    a_logout_in_the_midst_of_a_renewal(|store| store).await;
+}
+
+#[actix_web::test]
+async fn a_logout_in_the_midst_of_a_renewal_is_final_behind_a_wrapper() {
+    a_logout_in_the_midst_of_a_renewal(Wrapper).await;
+}
+
+/// Forwards the nine methods that the trait documents.
+struct Wrapper<S>(S);
+
+impl<S: SessionStore> SessionStore for Wrapper<S> {
+    actix_session::forward_store_methods!(self => self.0);
+}
+
 /// Of a guest's session that has ended, a renewal leaves what its own request has done.
 #[actix_web::test]
 async fn a_renewal_after_the_end_makes_a_session_of_its_own_changes() {
-    let armed = Arc::new(AtomicU32::new(u32::MAX));
-    let list = Overtaken {
-        list: MemorySessionStore::new(),
-        armed: Arc::clone(&armed),
-    };
-    let store = CookieSessionStore::default().with_revocation(list.clone());
+    let (list, armed) = overtaken();
+    let store = CookieSessionStore::default().with_revocation(list);
     let client = client!(store, SystemClock);
     // On the way in for the session (a guest has no principal), and on the way out.
     for looks in [1, 2] {

@@ -1,4 +1,4 @@
-//! Every way to put the builder's settings for cookies together.
+//! Every combination of the builder's cookie settings.
 
 use std::fmt;
 
@@ -28,17 +28,17 @@ const NAMES: [&str; 6] = [
     "__Host-Http-id",
 ];
 
-/// Where `strict()` stands.
+/// When `strict()` is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Strict {
     No,
-    /// Before everything else, which then holds.
+    /// Before all other settings, which then override it.
     First,
-    /// After everything else, which then holds no more.
+    /// After all other settings, which it then overrides.
     Last,
 }
 
-/// One way.
+/// One combination of settings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Combination {
     pub(crate) strict: Strict,
@@ -55,7 +55,7 @@ pub(crate) struct Combination {
     pub(crate) memory: bool,
 }
 
-/// What the browser is to show of a cookie.
+/// What the browser must show of a cookie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attributes {
     pub(crate) name: String,
@@ -69,7 +69,7 @@ pub(crate) struct Attributes {
 }
 
 impl Combination {
-    /// All of them; the number of one is its place here.
+    /// All combinations; the number of each is its index here.
     pub(crate) fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for strict in [Strict::No, Strict::First, Strict::Last] {
@@ -109,7 +109,7 @@ impl Combination {
         }
     }
 
-    /// Sets all of it on a builder.
+    /// Applies the combination to a builder.
     pub(crate) fn set<S: SessionStore>(
         &self,
         mut builder: SessionMiddlewareBuilder<S>,
@@ -142,7 +142,7 @@ impl Combination {
         builder
     }
 
-    /// What the documentation of the builder promises of the cookie.
+    /// What the builder's documentation promises about the cookie.
     pub(crate) fn attributes(&self) -> Attributes {
         let set = Attributes {
             name: self.name.to_owned(),
@@ -172,7 +172,7 @@ impl Combination {
         }
     }
 
-    /// Two combinations of which this is the same make the same middleware.
+    /// Two combinations with the same text make the same middleware.
     pub(crate) fn outcome(&self) -> String {
         let strict = self.strict != Strict::No;
         let (private, memory) = (self.private, self.memory);
@@ -180,7 +180,7 @@ impl Combination {
     }
 }
 
-/// As it stands in a program.
+/// The combination as a program spells it.
 impl fmt::Display for Combination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let store = if self.memory { "Memory" } else { "Cookie" };

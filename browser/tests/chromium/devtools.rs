@@ -22,7 +22,7 @@ use servers::{
     install,
 };
 
-/// No answer takes so long. It is not a measure, but an end for a test that would hang.
+/// Longer than any answer takes: it ends a test that would hang, and measures nothing.
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The browser, and the connection to it.
@@ -32,7 +32,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser with an empty profile; Chromium is installed where it is missing.
+    /// Starts a browser with an empty profile. Installs Chromium if it is missing.
     pub(crate) fn start(third_parties: ThirdParties) -> Self {
         if let Err(error) = install::ensure(&chromium::SOFTWARE) {
             panic!("{error}");
@@ -45,9 +45,9 @@ impl Browser {
         }
     }
 
-    /// The one that tests share. Each has sites of its own, so that no cookies meet.
+    /// The browser that tests share. Each test has its own sites, so that no cookies meet.
     pub(crate) fn shared() -> Connection {
-        // Never dropped, being static: it ends when its pipe closes, with this process.
+        // A static is never dropped: the browser ends when its pipe closes, with this process.
         static SHARED: LazyLock<Mutex<Browser>> =
             LazyLock::new(|| Mutex::new(Browser::start(ThirdParties::Kept)));
         let browser = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +75,7 @@ struct Inner {
     last_id: AtomicU64,
 }
 
-/// Who waits for what.
+/// Who waits for which answer.
 #[derive(Default)]
 struct Routes {
     answers: HashMap<u64, Sender<Value>>,
@@ -107,7 +107,7 @@ impl Connection {
         let bytes = format!("{command}\0");
         lock(&self.0.commands).write_all(bytes.as_bytes()).unwrap();
         let Ok(mut answer) = receiver.recv_timeout(LIMIT) else {
-            panic!("the browser does not answer {method} {params}");
+            panic!("the browser did not answer {method} {params}");
         };
         if let Some(error) = answer.get("error") {
             panic!("{method} {params}: {error}");
@@ -131,7 +131,7 @@ fn route(messages: ChildStdout, routes: &Mutex<Routes>) {
         let mut routes = lock(routes);
         if let Some(id) = message["id"].as_u64() {
             if let Some(sender) = routes.answers.remove(&id) {
-                // Who waits no more has failed already.
+                // A receiver that no longer waits has failed already.
                 let _ = sender.send(message);
             }
             continue;
@@ -141,7 +141,7 @@ fn route(messages: ChildStdout, routes: &Mutex<Routes>) {
             let _ = sender.send(message);
         }
     }
-    // Whoever waits learns that nothing comes any more.
+    // Tell everyone who waits that nothing more will come.
     *lock(routes) = Routes::default();
 }
 
@@ -211,7 +211,7 @@ impl Page {
         self.wait_for_another_page();
     }
 
-    /// What a script comes to, once its promise is kept.
+    /// The result of a script, once its promise is fulfilled.
     pub(crate) fn evaluate(&self, script: &str) -> Value {
         let mut result = self.call(
             "Runtime.evaluate",
@@ -223,12 +223,12 @@ impl Page {
         result["result"]["value"].take()
     }
 
-    /// The text that is to be seen.
+    /// The visible text.
     pub(crate) fn text(&self) -> String {
         text(&self.evaluate("document.body.innerText"))
     }
 
-    /// The address that is to be seen.
+    /// The address of the page.
     pub(crate) fn url(&self) -> String {
         text(&self.evaluate("location.href"))
     }
@@ -237,7 +237,7 @@ impl Page {
     pub(crate) fn next_event(&self, method: &str) -> Value {
         loop {
             let Ok(mut event) = self.events.recv_timeout(LIMIT) else {
-                panic!("the browser tells of no {method}");
+                panic!("the browser reported no {method}");
             };
             if event["method"] == method {
                 return event["params"].take();
@@ -252,7 +252,7 @@ impl Page {
     fn wait_for_another_page(&self) {
         loop {
             let frame = self.next_event("Page.frameNavigated")["frame"].take();
-            // Frames inside of the page have parents.
+            // Frames inside the page have parents.
             if frame["id"] == self.main_frame.as_str() {
                 return self.wait_until_loaded(frame["loaderId"].as_str().unwrap());
             }

@@ -9,15 +9,15 @@ use crate::devtools::Connection;
 pub(crate) struct Cookie {
     pub(crate) name: String,
     pub(crate) value: String,
-    /// With a leading dot where subdomains get it too.
+    /// Begins with a dot if subdomains get the cookie too.
     pub(crate) domain: String,
     pub(crate) path: String,
     pub(crate) secure: bool,
     pub(crate) http_only: bool,
     pub(crate) same_site: Option<String>,
-    /// Seconds since 1970; none where it ends with the browser's session.
+    /// Seconds since 1970; `None` if the cookie ends with the browser's session.
     pub(crate) expires: Option<f64>,
-    /// The site of the page on top, where the cookie is for that one alone.
+    /// The site of the top-level page, if the cookie is for that site alone.
     pub(crate) partition: Option<String>,
 }
 
@@ -39,12 +39,12 @@ impl Cookie {
         }
     }
 
-    /// How long name, `=` and value are together.
+    /// The length of name, `=` and value together.
     pub(crate) fn pair_length(&self) -> usize {
         self.name.len() + 1 + self.value.len()
     }
 
-    /// Whether it is this host's, or that of a domain above it which is not everybody's.
+    /// Whether the cookie belongs to this host, or to a domain above it that is not a public suffix.
     fn is_under(&self, site: &str) -> bool {
         let domain = self.domain.trim_start_matches('.');
         domain == site || domain.ends_with(&format!(".{site}"))
@@ -61,7 +61,7 @@ impl Jar {
         Self(all.as_array().unwrap().iter().map(Cookie::read).collect())
     }
 
-    /// Those of a site and of everything below it.
+    /// The cookies of a site and of all hosts below it.
     pub(crate) fn of(&self, site: &str) -> Vec<&Cookie> {
         self.0
             .iter()

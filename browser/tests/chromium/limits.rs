@@ -38,7 +38,7 @@ impl Site {
             .ask_one(&Server::shared().https(self.host, path))
     }
 
-    /// What the server says of the cookie in its answer.
+    /// What the server's response says about the cookie.
     fn line(&self, path: &str) -> String {
         self.driver.page.call("Network.enable", &json!({}));
         self.driver.page.forget_events();
@@ -58,7 +58,7 @@ impl Site {
         own.find(|cookie| cookie.name == name).cloned()
     }
 
-    /// Puts so many letters in a session that lives in a cookie, and answers how long that is.
+    /// Puts so many letters into a cookie-stored session, and returns the cookie's length.
     fn fill(&self, setup: &str, letters: usize) -> Result<usize, u64> {
         let seen = self.ask(&format!("/fill?as={setup}&size={letters}"));
         if seen.status != 200 {
@@ -71,7 +71,7 @@ impl Site {
             .pair_length())
     }
 
-    /// What the browser makes of a cookie of this length, whoever sends it.
+    /// Whether the browser keeps a cookie of this length, whoever sends it.
     fn keeps(&self, octets: usize) -> bool {
         let value = "v".repeat(octets - "raw=".len());
         let line = encode(&format!("raw={value}; Secure; Path=/"));
@@ -88,13 +88,13 @@ impl Site {
 #[test]
 fn a_cookie_of_4096_octets_is_kept_and_a_longer_one_is_an_error_before_it_is_lost() {
     let site = Site::new("long.test");
-    // The browser's own limit is that of name and value, without the `=` between them.
+    // The browser's own limit counts name and value, without the `=` between them.
     assert!(site.keeps(OCTETS) && !site.keeps(OCTETS + 2));
     for (kind, octets_a_step, letters_a_step) in [("signed", 1, 1), ("private", 4, 3)] {
         let few = 1_200;
         let length = site.fill(&format!("{kind}-id"), few).unwrap();
         let missing = OCTETS - length;
-        // What whole steps cannot fill, the name does.
+        // The name fills what whole steps of the value cannot.
         let letters = few + missing / octets_a_step * letters_a_step;
         let name = format!("id{}", "_".repeat(missing % octets_a_step));
         let setup = format!("{kind}-{name}");
@@ -103,7 +103,7 @@ fn a_cookie_of_4096_octets_is_kept_and_a_longer_one_is_an_error_before_it_is_los
         let seen = site.ask(&format!("/who?as={setup}"));
         assert_eq!(seen.text, Some(letters as u64), "{setup}");
 
-        // One octet more: an error, and the session before it stays.
+        // One octet more is an error, and the previous session stays.
         assert_eq!(site.fill(&format!("{setup}_"), letters), Err(500));
         assert!(site.cookie(&format!("{name}_")).is_none());
         let refused = site.fill(&setup, letters + letters_a_step);
@@ -118,7 +118,7 @@ fn now() -> f64 {
     UNIX_EPOCH.elapsed().unwrap().as_secs_f64()
 }
 
-/// In how many days a cookie ends that the browser was just given, to the second or so.
+/// In how many days a cookie that the browser just received ends, to within about a second.
 fn days_of(site: &Site, path: &str, name: &str) -> std::ops::RangeInclusive<f64> {
     let before = now();
     let seen = site.ask(path);

@@ -1,8 +1,8 @@
 //! Our cookies in a real Chromium: what it takes, returns and drops.
 //!
-//! Whatever the builder builds is carried through a session's life in the browser, and whatever it
-//! refuses is shown to the browser all the same. The browser is the judge: what is expected here is
-//! what the documentation of the builder says, and what the browser does comes from its own jar.
+//! Each configuration that the builder accepts goes through a session's life in the browser. Each that
+//! it refuses is sent to the browser all the same. The browser is the judge: expectations come from the
+//! builder's documentation, results from the browser's own cookie jar.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

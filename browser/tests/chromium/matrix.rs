@@ -19,7 +19,7 @@ use crate::{
 /// partitioned ones.
 const BATCH: usize = 48;
 
-/// How many failures are told in full.
+/// How many failures are reported in full.
 const TOLD: usize = 12;
 
 /// Where the browser meets the cookies.
@@ -35,7 +35,7 @@ enum Place {
     Isolated,
 }
 
-/// How much of a session's life.
+/// How much of a session's life a test covers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Life {
     /// Set, read, elsewhere, login, renewal, end.
@@ -70,7 +70,7 @@ impl Place {
         }
     }
 
-    /// The site on top, as the browser writes it in a cookie's partition.
+    /// The top-level site, as the browser writes it in a cookie's partition.
     fn partition(self, batch: usize) -> String {
         let site = match self {
             Self::Embedded | Self::Isolated => top(batch),
@@ -111,7 +111,7 @@ impl Case {
         }
     }
 
-    /// What is above the hosts of this case.
+    /// The domain above the hosts of this case.
     fn site(&self) -> String {
         format!("c{}.{}", self.number, self.place.site(self.batch))
     }
@@ -128,8 +128,8 @@ impl Case {
         }
     }
 
-    /// In a frame on another site's page, browsers take and send what says `SameSite=None`, or only
-    /// what is partitioned, too.
+    /// In a frame on another site's page, browsers accept and send a cookie only if it says
+    /// `SameSite=None` or, if third-party cookies are blocked, only if it is also partitioned.
     fn is_taken(&self) -> bool {
         match self.place {
             Place::Https | Place::Http => true,
@@ -138,19 +138,19 @@ impl Case {
         }
     }
 
-    /// The request came with exactly the one cookie, or with none.
+    /// The request carried exactly this one cookie, or no cookie.
     fn demand_came(&mut self, step: &str, seen: &Seen, wanted: bool) {
         let names = Vec::from_iter(wanted.then(|| self.wanted.name.clone()));
         let holds = seen.status == 200 && seen.came == names;
         self.demand(holds, || {
-            format!("{step}: the browser was to send {names:?}; the server saw {seen:?}")
+            format!("{step}: the browser must send {names:?}; the server saw {seen:?}")
         });
     }
 
     fn demand_session(&mut self, step: &str, seen: &Seen, n: Option<u64>, who: Option<&str>) {
         let holds = (seen.n, seen.who.as_deref()) == (n, who);
         self.demand(holds, || {
-            format!("{step}: the session was to have {n:?} and {who:?}; it has {seen:?}")
+            format!("{step}: the session must have {n:?} and {who:?}; it has {seen:?}")
         });
     }
 
@@ -159,19 +159,19 @@ impl Case {
         let [cookie] = jar.of(&self.site())[..] else {
             let found = format!("{:?}", jar.of(&self.site()));
             return self.demand(false, || {
-                format!("{step}: the browser was to keep one cookie; it keeps {found}")
+                format!("{step}: the browser must keep one cookie; it keeps {found}")
             });
         };
         let cookie = cookie.clone();
         for (what, holds) in self.compare(&cookie) {
             self.demand(holds, || {
-                format!("{step}: {what} is not that of {cookie:?}")
+                format!("{step}: {what} differs from that of {cookie:?}")
             });
         }
         if is_new {
             let before = std::mem::replace(&mut self.value, cookie.value.clone());
             let changed = before != cookie.value;
-            self.demand(changed, || format!("{step}: the value was to be replaced"));
+            self.demand(changed, || format!("{step}: the value must be replaced"));
         }
     }
 
@@ -200,12 +200,12 @@ impl Case {
         let found = jar.of(&self.site());
         let told = format!("{found:?}");
         self.demand(found.is_empty(), || {
-            format!("{step}: the browser was to keep no cookie; it keeps {told}")
+            format!("{step}: the browser must keep no cookie; it keeps {told}")
         });
     }
 }
 
-/// A persistent cookie ends a week from now, give or take the hour that a slow machine may need.
+/// A persistent cookie ends a week from now, within the hour that a slow machine may need.
 fn is_end(expires: Option<f64>, persistent: bool) -> bool {
     let Some(expires) = expires else {
         return !persistent;
@@ -219,7 +219,7 @@ struct Batch {
     driver: Driver,
     connection: Connection,
     cases: Vec<Case>,
-    /// Those that the browser does not take in this place.
+    /// The cases whose cookies the browser does not accept in this place.
     refused: Vec<Case>,
 }
 
@@ -251,7 +251,7 @@ impl Batch {
         });
         self.look("purge", false);
         self.each("app", "/app/who", |case, seen| {
-            let told = || format!("after purge: nobody was to come, but {seen:?}");
+            let told = || format!("after purge: no cookie must arrive; the server saw {seen:?}");
             case.demand(seen.is_nobody(), told);
         });
     }
@@ -268,8 +268,8 @@ impl Batch {
         });
     }
 
-    /// `Path` and `Domain` mean what they say: seen once for each set of attributes, since for all of
-    /// them the jar has shown that they are as they were set.
+    /// `Path` and `Domain` work as documented. One check for each set of attributes is enough: the jar
+    /// has shown for all combinations that the attributes are as they were set.
     fn other_paths_and_hosts(&mut self) {
         let once = |case: &Case| {
             let Combination {
@@ -303,7 +303,7 @@ impl Batch {
         }
     }
 
-    /// What is taken and not purged is in the jar, and nothing else.
+    /// The jar holds every cookie that was accepted and not purged, and nothing else.
     fn look(&mut self, step: &str, is_new: bool) {
         let jar = Jar::look(&self.connection);
         for case in &mut self.cases {
@@ -315,7 +315,7 @@ impl Batch {
         }
     }
 
-    /// Where the browser takes nothing, there is nothing more to see.
+    /// If the browser accepts nothing, there is nothing more to check.
     fn judge_refused(&mut self) {
         let (taken, refused) = self.cases.drain(..).partition(Case::is_taken);
         self.cases = taken;
@@ -348,7 +348,7 @@ fn live(connection: &Connection, place: Place, life: Life, numbers: &[usize]) {
     tell(&failed, numbers.len());
 }
 
-/// Fails with the first of these failures.
+/// Panics with the first of these failures, if there are any.
 pub(crate) fn tell(failed: &[String], of: usize) {
     assert!(of > 0, "nothing was tried");
     assert!(
@@ -359,7 +359,7 @@ pub(crate) fn tell(failed: &[String], of: usize) {
     );
 }
 
-/// The combinations that build and are like this, one for each middleware that is made of them.
+/// The combinations that build and meet this condition, one for each distinct middleware.
 pub(crate) fn that_build(like: impl Fn(&Combination) -> bool) -> Vec<usize> {
     let mut seen = HashSet::new();
     let chosen = |combination: &Combination| {
@@ -368,7 +368,7 @@ pub(crate) fn that_build(like: impl Fn(&Combination) -> bool) -> Vec<usize> {
     numbers_of(chosen)
 }
 
-/// The numbers of the combinations that are like this.
+/// The numbers of the combinations that meet this condition.
 pub(crate) fn numbers_of(mut like: impl FnMut(&Combination) -> bool) -> Vec<usize> {
     let all = COMBINATIONS.iter().enumerate();
     all.filter_map(|(number, combination)| like(combination).then_some(number))
@@ -381,7 +381,7 @@ fn what_builds_lives() {
     live(&Browser::shared(), Place::Https, Life::Whole, &numbers);
 }
 
-/// After `strict()`, and before it: the cookies are as above, and only one live one is accepted.
+/// With `strict()` first and last: the cookies are as above, and only a single live one is accepted.
 #[test]
 fn what_builds_with_strict_lives() {
     let numbers = that_build(|combination| combination.strict != Strict::No);

@@ -1,4 +1,4 @@
-//! Cookies where a person goes: addresses typed, links followed and forms sent, from our own pages
+//! Cookies when a person navigates: addresses typed, links followed and forms sent, from our own pages
 //! and from another site's.
 
 use actix_web::cookie::SameSite;
@@ -68,7 +68,7 @@ impl Walk<'_> {
         self.demand_came(&format!("typed address of {act}"), came);
     }
 
-    /// Goes to a page of this host and uses what it has: `a` is a link, `button` sends a form.
+    /// Goes to a page of this host and uses this element of it: `a` is a link, `button` sends a form.
     fn use_page(&mut self, host: &str, element: &str, came: bool) {
         let links = format!("/links?to={}", encode(&self.act("who")));
         self.page.goto(&self.address(host, &links));
@@ -96,8 +96,8 @@ impl Walk<'_> {
     }
 }
 
-/// Every `SameSite` with the plain name, seen by scripts or not, and every prefix with the two ends of
-/// it; the rest in turn.
+/// The plain name with every `SameSite`, visible to scripts or not; each prefix with `Strict`, and
+/// partitioned. The other settings take turns.
 fn is_walked(combination: &Combination) -> bool {
     let Combination {
         name,

@@ -1,4 +1,4 @@
-//! What the server answers.
+//! The pages that the server sends.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use serde_json::json;
 
 type Arguments = Query<HashMap<String, String>>;
 
-/// A page whose script asks for addresses: itself, or from within the frame that it holds.
+/// A page whose script requests addresses, from the page itself or from a frame in it.
 const DRIVER: &str = "\
 <!doctype html><title>driver</title><script>
 const ask = async address => {
@@ -71,7 +71,8 @@ async fn raw(arguments: Arguments) -> HttpResponse {
         .body("{}")
 }
 
-/// Does to the session what the last part of the path says, and answers what came and what is there.
+/// Does to the session what the last part of the path says. Answers which cookies came and what the
+/// session holds.
 pub(crate) async fn act(req: HttpRequest, arguments: Arguments) -> Result<HttpResponse> {
     if !arguments.contains_key("as") {
         return Err(ErrorNotFound("no such page"));

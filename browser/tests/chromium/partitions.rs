@@ -1,4 +1,5 @@
-//! A partitioned session is one session for each site whose pages embed ours, and one of our own.
+//! With a partitioned cookie, each site whose pages embed ours has its own session, and so has our own
+//! site.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use crate::{
 
 const SITE: &str = "partitioned.test";
 
-/// The sites on top; the first is our own.
+/// The top-level sites; the first is our own.
 const TOPS: [&str; 3] = [SITE, "one.test", "two.test"];
 
 fn drivers(connection: &Connection) -> [Driver; 3] {
@@ -33,7 +34,7 @@ fn address(number: &usize, act: &str) -> String {
     Server::shared().https(&host, &format!("/app/{act}?as=c{number}"))
 }
 
-/// The partitions in which the browser keeps the cookie, in the order of the alphabet.
+/// The partitions in which the browser keeps the cookie, in alphabetical order.
 fn partitions(jar: &Jar, number: usize) -> Vec<Option<String>> {
     let kept = jar.of(&format!("c{number}.{SITE}"));
     let mut partitions: Vec<_> = kept.iter().map(|cookie| cookie.partition.clone()).collect();
@@ -45,7 +46,7 @@ fn partitions(jar: &Jar, number: usize) -> Vec<Option<String>> {
 fn a_partitioned_session_is_one_for_each_site_on_top() {
     let numbers = that_build(|combination: &Combination| {
         let plain = combination.strict == Strict::No && combination.private;
-        // The two stores in turn: a cookie's lifetime goes with one of them.
+        // The two stores in turn, each with one kind of lifetime.
         plain && combination.partitioned && combination.persistent == combination.memory
     });
     let connection = Browser::shared();
@@ -56,17 +57,17 @@ fn a_partitioned_session_is_one_for_each_site_on_top() {
             complaints.entry(number).or_default().push(told);
         }
     };
-    // Each of them counts to another number.
+    // Each session counts to a different number.
     for (index, driver) in drivers.iter().enumerate() {
         for n in 1..=index as u64 + 1 {
             let addresses: Vec<_> = numbers.iter().map(|c| address(c, "count")).collect();
             for (number, seen) in numbers.iter().zip(driver.ask(&addresses)) {
-                let told = format!("on {}, {n} was to be counted: {seen:?}", TOPS[index]);
+                let told = format!("on {}, the count must be {n}: {seen:?}", TOPS[index]);
                 demand(*number, seen.n == Some(n), told);
             }
         }
     }
-    // They end one after the other, and none with another.
+    // They end one after the other; none ends another.
     for (ended, driver) in drivers.iter().enumerate() {
         let jar = Jar::look(&connection);
         for number in &numbers {
@@ -76,7 +77,7 @@ fn a_partitioned_session_is_one_for_each_site_on_top() {
                 .collect();
             wanted.sort();
             let found = partitions(&jar, *number);
-            let told = format!("the cookie was to be in {wanted:?}, and is in {found:?}");
+            let told = format!("the cookie must be in {wanted:?}; it is in {found:?}");
             demand(*number, found == wanted, told);
         }
         let addresses: Vec<_> = numbers.iter().map(|c| address(c, "purge")).collect();

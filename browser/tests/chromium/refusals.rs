@@ -1,4 +1,4 @@
-//! What the builder refuses, and what it would send if it did not: the browser's own judgement.
+//! Combinations that the builder refuses, and how the browser judges the cookies that they would send.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -16,7 +16,7 @@ use crate::{
     visit::Driver,
 };
 
-/// How many share a page and a site.
+/// How many combinations share a page and a site.
 const BATCH: usize = 48;
 
 /// A combination that the builder refuses.
@@ -41,7 +41,7 @@ impl Refused {
         Server::shared().https(&host, &self.path(act))
     }
 
-    /// Browsers take it, and it does nothing of what `Partitioned` is for: no frame gets it.
+    /// Browsers accept the cookie, but no frame gets it, so `Partitioned` has no effect.
     fn is_useless(&self) -> bool {
         let wanted = &self.wanted;
         self.error == ConfigError::Partitioned
@@ -57,7 +57,7 @@ impl Refused {
     }
 }
 
-/// One for each set of attributes that is refused: nothing else has a part in it, as is shown here.
+/// One for each refused set of attributes. No other setting plays a part, as this shows.
 fn refused() -> Vec<Refused> {
     let mut answers = HashMap::new();
     let mut refused = Vec::new();
@@ -88,8 +88,8 @@ fn refused() -> Vec<Refused> {
     refused
 }
 
-/// Why the browser blocked each of these answers' cookies, by path and query. The events may be told
-/// after the answers.
+/// Why the browser blocked each of these responses' cookies, by path and query. The events may arrive
+/// after the responses.
 fn reasons(driver: &Driver, count: usize) -> HashMap<String, BTreeSet<String>> {
     let mut reasons = HashMap::new();
     while reasons.len() < count {
@@ -108,7 +108,7 @@ fn reasons(driver: &Driver, count: usize) -> HashMap<String, BTreeSet<String>> {
     reasons
 }
 
-/// What the browser is to name as its reason. For a wrong `Partitioned` it names none.
+/// The reason that the browser must name. For an invalid `Partitioned` it names no reason.
 fn expected(case: &Refused) -> &'static [&'static str] {
     match &case.error {
         ConfigError::HostPrefix | ConfigError::HttpPrefix | ConfigError::SecurePrefix => {
@@ -116,7 +116,7 @@ fn expected(case: &Refused) -> &'static [&'static str] {
         }
         ConfigError::SameSiteNone if !case.wanted.partitioned => &["SameSiteNoneInsecure"],
         ConfigError::SameSiteNone | ConfigError::Partitioned => &[],
-        other => panic!("{other:?} is none of the browser's rules"),
+        other => panic!("{other:?} is not one of the browser's rules"),
     }
 }
 
@@ -153,7 +153,7 @@ fn what_the_builder_refuses_the_browser_refuses() {
     tell(&failed, refused.len());
 }
 
-/// `Partitioned` is for frames: there, nothing of what is refused is taken or sent.
+/// `Partitioned` is for frames: in a frame, the browser accepts and sends none of the refused cookies.
 fn taken_in_frames(connection: &Connection, batch: usize, cases: &[Refused]) -> Vec<String> {
     let useless = cases.iter().filter(|case| case.is_useless());
     let useless: Vec<&Refused> = useless.collect();

@@ -1,4 +1,4 @@
-//! A cookie that gets another name, and a browser that has the old one.
+//! A cookie that gets a new name, and a browser that has one with the old name.
 
 use crate::{
     devtools::Browser,
@@ -38,14 +38,14 @@ fn a_browser_with_the_old_name_stays_logged_in_under_the_new_one() {
         assert!(kept().is_empty(), "{store}: {:?}", kept());
         assert!(ask("who", "-renamed").is_nobody(), "{store}");
 
-        // Who logs out with the old name alone is logged out.
+        // A logout works with the old name alone.
         ask("login", "");
         ask("purge", "-renamed");
         assert!(kept().is_empty(), "{store}: {:?}", kept());
         assert!(ask("who", "-renamed").is_nobody(), "{store}");
         assert!(ask("who", "").is_nobody(), "{store}");
 
-        // An old server that still ran made another old cookie beside the new one.
+        // An old server that still runs sets another old cookie beside the new one.
         ask("login", "-renamed");
         ask("login", "");
         assert_eq!(kept(), ["__Host-id", "id"], "{store}");
@@ -55,8 +55,8 @@ fn a_browser_with_the_old_name_stays_logged_in_under_the_new_one() {
     }
 }
 
-/// The old cookie was for all hosts of the domain. Told so, the browser drops it; and where nobody
-/// tells, the two of them log nobody out.
+/// The old cookie was for all hosts of the domain. If the middleware is told so, the browser drops it;
+/// if not, the two cookies log nobody out.
 #[test]
 fn a_cookie_of_the_whole_domain_becomes_one_of_the_host() {
     let connection = Browser::shared();
@@ -84,7 +84,7 @@ fn a_cookie_of_the_whole_domain_becomes_one_of_the_host() {
             assert_eq!(kept().contains(&"id".to_owned()), !told, "{context}");
             ask("purge", settings);
             assert!(!kept().contains(&"__Host-id".to_owned()), "{context}");
-            // What is stored in a cookie that stays cannot be ended.
+            // A session that is stored in a cookie that stays cannot be ended.
             let comes_back = store == "cookie" && !told;
             assert_eq!(ask("who", settings).who.is_some(), comes_back, "{context}");
         }

@@ -1,7 +1,7 @@
 //! The sites that the browser visits: any host, over `https` and plain `http`.
 //!
-//! A request says in its query which session middleware it is to meet (`?as=NAME`); names are in
-//! [`setup`](crate::setup). So one server has them all, and any of them can stand on any host.
+//! A request names its session middleware in the query (`?as=NAME`); [`setup`](crate::setup) has the
+//! names. So one server has all middlewares, on any host.
 
 use std::{
     cell::RefCell,
@@ -37,10 +37,10 @@ use crate::{
     setup::{Setup, Stores},
 };
 
-/// Says on each answer what it answers: events about cookies name no address.
+/// Repeats the request's address in each response, because events about cookies do not name one.
 pub(crate) const ASKED: HeaderName = HeaderName::from_static("x-asked");
 
-/// Connections that the browser keeps are not closed under it.
+/// So long that the server never closes a connection that the browser keeps.
 const KEEP_ALIVE: Duration = Duration::from_secs(600);
 
 pub(crate) struct Server {
@@ -49,7 +49,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The one that tests share; it ends with this process.
+    /// The server that tests share; it ends with this process.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: LazyLock<Server> = LazyLock::new(Server::start);
         &SHARED
@@ -95,7 +95,7 @@ impl Server {
     }
 }
 
-/// A certificate of our own making, for all hosts: the browser is told not to mind.
+/// A self-signed certificate for all hosts; the browser is told to accept it.
 fn tls() -> ServerConfig {
     let made = rcgen::generate_simple_self_signed(["*.test".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
@@ -108,7 +108,7 @@ fn tls() -> ServerConfig {
         .unwrap()
 }
 
-/// Leads each request through the middleware that it names, or through none.
+/// Leads each request through the middleware that it names, if any.
 struct Choose(Stores);
 
 type Answer = Pin<Box<dyn Future<Output = Result<ServiceResponse<BoxBody>, Error>>>>;
@@ -118,7 +118,7 @@ type Wrapped = Rc<dyn Fn(ServiceRequest) -> Answer>;
 struct Chosen<S> {
     stores: Stores,
     application: Rc<S>,
-    /// By their names and the domains of their cookies; made when they are first asked for.
+    /// By their names and the domains of their cookies; made on first use.
     wrapped: Rc<RefCell<HashMap<(String, String), Wrapped>>>,
 }
 
@@ -175,7 +175,7 @@ where
                     Ok(response)
                 }
                 Err(error) => {
-                    // The script on the page is to see the status of a failure, too.
+                    // The script on the page must see the status of a failure too.
                     let mut response: HttpResponse = error.error_response();
                     mark(response.headers_mut());
                     Err(InternalError::from_response(error, response).into())
@@ -215,7 +215,7 @@ where
     Rc::new(move |req| service.call(req))
 }
 
-/// What `as` says, and the host without its first label.
+/// The value of `as`, and the host without its first label.
 fn name_and_domain(req: &ServiceRequest) -> Option<(String, String)> {
     let query = Query::<HashMap<String, String>>::from_query(req.query_string()).ok()?;
     let name = query.get("as")?.clone();

@@ -11,17 +11,17 @@ use actix_web::cookie::{Key, time::Duration};
 
 use crate::combination::Combination;
 
-/// What the numbers in `c17` and the like count.
+/// All combinations; `c17` names number 17.
 pub(crate) static COMBINATIONS: LazyLock<Vec<Combination>> = LazyLock::new(Combination::all);
 
-/// All middlewares share these: cookies of one name that meet on one host are of one application.
+/// All middlewares share these: cookies of one name on one host belong to one application.
 #[derive(Clone)]
 pub(crate) struct Stores {
     key: Key,
     memory: MemorySessionStore,
 }
 
-/// Settings, before they are built.
+/// A builder with its settings.
 pub(crate) enum Setup {
     Memory(SessionMiddlewareBuilder<MemorySessionStore>),
     Cookie(SessionMiddlewareBuilder<CookieSessionStore>),
@@ -74,9 +74,9 @@ impl Stores {
     /// - `memory-renamed`, `cookie-renamed`: `strict()`, and the cookie `id` is read too;
     /// - `memory-wide`, `cookie-wide`: the defaults, for all hosts of the domain;
     /// - `memory-narrowed`, `cookie-narrowed`: as renamed, and `id` was for all hosts of the domain;
-    /// - `memory-careless`, `cookie-careless`: as renamed, without a word of that;
+    /// - `memory-careless`, `cookie-careless`: the same, but the middleware is not told so;
     /// - `private-NAME`, `signed-NAME`: sessions in a cookie of that name;
-    /// - `days-NUMBER`: persistent for so long.
+    /// - `days-NUMBER`: persistent for that many days.
     pub(crate) fn setup(&self, name: &str, domain: &str) -> Setup {
         let number = name.strip_prefix('c').and_then(|n| n.parse::<usize>().ok());
         if let Some(number) = number {
@@ -105,7 +105,7 @@ impl Stores {
                 let lifecycle = PersistentSession::default().session_ttl(days);
                 Setup::Memory(self.in_memory().session_lifecycle(lifecycle))
             }
-            _ => panic!("nothing is set up as {name}"),
+            _ => panic!("no middleware is named {name}"),
         }
     }
 

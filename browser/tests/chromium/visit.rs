@@ -1,4 +1,4 @@
-//! Visits, and what they meet.
+//! Visits, and the responses to them.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::{
     server::Server,
 };
 
-/// What an answer says of the request and of the session.
+/// What a response says about the request and the session.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) status: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// What a page shows that the browser went to.
+    /// What the page that the browser went to shows.
     pub(crate) fn on(page: &Page) -> Self {
         Self::read(200, &page.text())
     }
@@ -43,7 +43,7 @@ impl Seen {
         }
     }
 
-    /// Nobody came, with nothing.
+    /// The request carried no cookie, and the session was empty.
     pub(crate) fn is_nobody(&self) -> bool {
         *self
             == Self {
@@ -53,14 +53,14 @@ impl Seen {
     }
 }
 
-/// A page whose script asks for addresses, many at once.
+/// A page whose script requests addresses, many at once.
 pub(crate) struct Driver {
     pub(crate) page: Page,
     script: &'static str,
 }
 
 impl Driver {
-    /// The script runs in the page on top, of this host.
+    /// The script runs in a top-level page of this host.
     pub(crate) fn on_top(connection: &Connection, address: &str) -> Self {
         let page = Page::open(connection);
         page.goto(address);
@@ -70,7 +70,7 @@ impl Driver {
         }
     }
 
-    /// The script runs in a frame, which a page of another host holds.
+    /// The script runs in a frame in a page of another host.
     pub(crate) fn within(connection: &Connection, top: &str, frame: &str) -> Self {
         let page = Page::open(connection);
         let address = Server::shared().https(top, &format!("/driver?frame={}", encode(frame)));
@@ -81,7 +81,7 @@ impl Driver {
         }
     }
 
-    /// All at once; the answers in the order of the addresses.
+    /// Requests all addresses at once; the responses are in the order of the addresses.
     pub(crate) fn ask(&self, addresses: &[String]) -> Vec<Seen> {
         if addresses.is_empty() {
             return Vec::new();
@@ -102,7 +102,7 @@ impl Driver {
     }
 }
 
-/// For a place inside of a query.
+/// Encodes a text for use inside a query.
 pub(crate) fn encode(text: &str) -> String {
     let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     let octets = text.bytes().map(|byte| {

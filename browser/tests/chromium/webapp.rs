@@ -1,4 +1,4 @@
-//! The application in `examples/webapp`, as somebody uses it.
+//! The application in `examples/webapp`, as a visitor uses it.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -12,7 +12,7 @@ use crate::devtools::{Browser, Connection, Page};
 
 const CLICKS: u64 = 16;
 
-/// The application as a process. It ends with the test, however that goes.
+/// The application as a process. It ends with the test, however the test ends.
 struct Running(Child);
 
 impl Running {
@@ -93,7 +93,7 @@ impl User {
         figure.parse().unwrap()
     }
 
-    /// Whether the account's page opens; else it leads to the one for logging in.
+    /// Whether the account page opens; otherwise it leads to the login page.
     fn is_logged_in(&self) -> bool {
         self.goto("/account");
         self.page.url().ends_with("/account")
@@ -106,7 +106,7 @@ impl User {
         kept.as_array().unwrap().clone()
     }
 
-    /// Clicks the counter many times at once in this window, and meanwhile in another.
+    /// Clicks the counter many times at once in this window, and in another at the same time.
     fn click_in_parallel(&self) {
         self.goto("/");
         let other = Self {
@@ -139,7 +139,7 @@ fn a_user_of_the_application_keeps_everything_until_the_logout_and_nothing_after
         url: format!("http://127.0.0.1:{port}"),
     };
 
-    // Before there is an account, and along into it.
+    // A note made before there is an account moves into it.
     user.goto("/notes");
     user.fill("text", "buy <b>milk</b>");
     user.press("/notes");

@@ -1,6 +1,6 @@
-//! `actix-session` 0.11 for dependants that ask for 0.10: the same types under another version.
+//! `actix-session` 0.11 for dependants that ask for 0.10: the same types under that version.
 //!
-//! To be used by `[patch.crates-io]`; see the migration notes of `actix-session`.
+//! Use it through `[patch.crates-io]`; see the migration notes of `actix-session`.
 #![forbid(unsafe_code)]
 
 pub use actual::*;

@@ -1,4 +1,4 @@
-//! Servers of every version that do what a request's body says, and a browser with one cookie.
+//! Servers of every version that do what a request's body says, and a browser that keeps one cookie.
 
 #![allow(
     dead_code,
@@ -25,7 +25,7 @@ use actix_web::{
 use serde_json::{Value, json};
 use servers::RedisServer;
 
-/// Where sessions are.
+/// Where sessions are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Cookie,
@@ -46,7 +46,7 @@ pub(crate) const MATRIX: [(Place, Seal); 4] = [
     (Place::Redis, Seal::Signed),
 ];
 
-/// The one key of the whole fleet.
+/// The secret key that all servers share.
 pub(crate) fn key() -> Key {
     Key::from(&[7; 64])
 }
@@ -61,7 +61,7 @@ pub(crate) fn entries(value: Value) -> Entries {
     }
 }
 
-/// All kinds of values, under names that might be mistaken for something else.
+/// Values of every kind, under names that could be mistaken for something else.
 pub(crate) fn values() -> Entries {
     entries(json!({
         "v": 1,
@@ -177,7 +177,7 @@ impl Client {
         answer
     }
 
-    /// What the server says is in the session.
+    /// The entries that the server sees in the session.
     pub(crate) async fn read(&mut self, server: &Server) -> Entries {
         self.send(server, json!([])).await.before
     }
@@ -232,7 +232,7 @@ handler!(
     session.principal()
 );
 
-/// A server of ours with the fleet's key.
+/// One of our servers, with the shared secret key.
 pub(crate) async fn ours<S: SessionStore + 'static>(
     store: S,
     configure: impl FnOnce(SessionMiddlewareBuilder<S>) -> SessionMiddlewareBuilder<S>,
@@ -244,7 +244,7 @@ pub(crate) async fn ours<S: SessionStore + 'static>(
     Server::new("ours", test::init_service(app).await)
 }
 
-/// A server of ours over the usual store of a place.
+/// One of our servers, over the usual store of a place.
 pub(crate) async fn ours_at(place: Place, seal: Seal, format: WireFormat) -> Server {
     match place {
         Place::Cookie => {
@@ -268,7 +268,7 @@ pub(crate) fn settings<S: SessionStore>(
         })
 }
 
-/// Our store, over the Redis that the whole fleet shares.
+/// Our store, over the Redis that all servers share.
 pub(crate) async fn redis() -> RedisSessionStore {
     RedisSessionStore::new(redis_url()).await.unwrap()
 }

@@ -4,8 +4,8 @@ use super::*;
 use crate::{
     changes::{Effect, LoginFact},
     clock::Millis,
+    key::SessionKey,
     record::{Record, WireFormat},
-    storage::SessionKey,
 };
 
 const QUIET: Policy = Policy {

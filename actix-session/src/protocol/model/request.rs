@@ -8,6 +8,9 @@ use super::{
 };
 use crate::{
     Clock as _,
+    contract::{Committed, Rotated, Terms},
+    error::CommitError,
+    key::SessionKey,
     middleware::{
         decide::{Exit, Outcome, Policy, decide},
         open::{Incoming, Loaded},
@@ -17,7 +20,6 @@ use crate::{
     },
     record::Record,
     session::Snapshot,
-    storage::{CommitError, Committed, Rotated, SessionKey, Terms},
 };
 
 pub(super) static TERMS: LazyLock<Terms> = LazyLock::new(|| Terms::default().with_now(Still.now()));
@@ -308,13 +310,13 @@ fn committed(next: Next<Committed>) -> Next<Answer> {
         Committed::Saved(_) => Answer::Saved,
         Committed::Forwarded => Answer::Forwarded,
         Committed::Gone => Answer::Gone,
-        Committed::Resealed(..) => panic!("only a store without records seals anew"),
+        Committed::NewValue(..) => panic!("only a store without records seals anew"),
     })
 }
 
 fn rotated(next: Next<Rotated>) -> Next<Answer> {
     renamed(next, |rotated| match rotated {
-        Rotated::Rotated(key, _) => Answer::Renewed(key.into()),
+        Rotated::Rotated(key, ..) => Answer::Renewed(key.into()),
         Rotated::Moved | Rotated::Gone => Answer::Gone,
     })
 }

@@ -8,8 +8,11 @@ use anyhow::Context as _;
 use super::{RedisSessionStoreBuilder, naming, steps::Steps};
 use crate::{
     clock::{Clock, Millis, SharedClock},
+    contract::Terms,
+    error::CommitError,
+    key::SessionKey,
     protocol::{Backend, Name, Op, Reply, Slot},
-    storage::{CommitError, SessionKey, Terms, shared::shared_store},
+    storage::shared::shared_store,
 };
 
 /// Keeps sessions in Redis, with the interface that this store had in 0.9: it is built without waiting, and

@@ -19,9 +19,12 @@ use std::fmt;
 
 pub use self::builder::RedisSessionStoreBuilder;
 use self::{naming::Keygen, steps::Steps};
-use super::{CommitError, SessionKey, Terms, shared::shared_store};
+use super::shared::shared_store;
 use crate::{
     clock::{Millis, SharedClock},
+    contract::Terms,
+    error::CommitError,
+    key::SessionKey,
     protocol::{Backend, Name, Op, Reply, Slot},
 };
 

@@ -9,7 +9,7 @@ use super::{
     slots::{key_in, slot},
     steps::mark_name,
 };
-use crate::storage::{CommitError, SessionKey, random};
+use crate::{error::CommitError, key::SessionKey, random};
 
 pub(super) type Keygen = Arc<dyn Fn(&str) -> String + Send + Sync>;
 

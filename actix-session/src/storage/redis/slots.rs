@@ -1,6 +1,6 @@
 //! The slots of a cluster, and keys whose records fall into a given one.
 
-use crate::storage::{SessionKey, random};
+use crate::{key::SessionKey, random};
 
 /// How many there are.
 pub(crate) const SLOTS: usize = 16_384;

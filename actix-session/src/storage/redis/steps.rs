@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     clock::Millis,
+    contract::{Extension, Terms},
     protocol::{Mark, Op, Reply, Slot, Until},
     record::{Record, Version},
-    storage::{Extension, Terms},
 };
 
 /// Carries steps out over connections.

@@ -32,10 +32,13 @@ use self::{
     schema::{Place, Statements},
     steps::Step,
 };
-use super::{CommitError, Contended, SessionKey, Terms, random, terms::Extension};
 use crate::{
     clock::{Millis, SharedClock},
+    contract::{Extension, Terms},
+    error::{CommitError, Contended},
+    key::SessionKey,
     protocol::{Backend, Name, Op, Reply, Slot},
+    random,
 };
 
 /// What all handles of a store share.

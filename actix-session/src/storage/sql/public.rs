@@ -8,8 +8,11 @@ use sqlx::Pool;
 use super::{Limits, Store, Sweeper, migrate, run::Failure, schema::Place};
 use crate::{
     clock::{Clock, Millis, SharedClock},
+    contract::Terms,
+    error::CommitError,
+    key::SessionKey,
     protocol::{Backend, Name, Op, Reply, Slot},
-    storage::{CommitError, SessionKey, Terms, shared::shared_store},
+    storage::shared::shared_store,
 };
 
 /// Settings that all three have.

@@ -18,7 +18,7 @@ use super::{
     Limits,
     database::{Database, Verdict, verdict},
 };
-use crate::storage::{Contended, random};
+use crate::{error::Contended, random};
 
 /// How often something that changes nothing is asked before its failure is told.
 const READS: u32 = 3;

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     clock::Millis,
+    contract::Terms,
     protocol::{Mark, Op, Reply, Slot, Until},
     record::{Record, Version},
-    storage::Terms,
 };
 
 /// What is asked of the database.

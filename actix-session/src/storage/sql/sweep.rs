@@ -20,7 +20,7 @@ use super::{
     run::{Attempts, Failure, Held},
     statement::{Values, number},
 };
-use crate::storage::random;
+use crate::random;
 
 /// A batch takes longer than a request's statement may.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -14,7 +14,7 @@
 //! | T-05 | `fixation::t05_rotation_as_extension` |
 //! | T-06 | `fixation::t06_reauthentication`, `fixation::t06_upstream_authentication` |
 //! | T-07 | none: there is no timed rotation |
-//! | T-08 | `fixation::t08_weak_ids`; the system's generator cannot be made to fail from here: `storage::random` answers its error |
+//! | T-08 | `fixation::t08_weak_ids`; the system's generator cannot be made to fail from here: `random` answers its error |
 //! | T-09 | `fixation::t09_odd_ids`, `fixation::t09_odd_ids_never_reach_redis` |
 //! | T-10 | `logout::t10_replay_after_logout`; without a list: `crate::revocation::without_a_list_a_copy_opens_until_its_own_end` |
 //! | T-11 | `logout::t11_resurrection`, `logout::t11_resurrection_by_renewal`; the ways of `crate::logout` |
@@ -41,7 +41,7 @@
 //! | T-33 | `tampering::t33_other_app`; the audience is the cookie's name and the store, there is no other |
 //! | T-34 | `tampering::t34_key_rotation` (all keys are tried, newest first) |
 //! | T-35, T-36 | `tampering::t35_downgrade`, `tampering::t36_unknown_version` |
-//! | T-37 | `crypto::tests::nonces_do_not_repeat`; over requests `tampering::t37_nonces` |
+//! | T-37 | `cookie::seal::tests::nonces_do_not_repeat`; over requests `tampering::t37_nonces` |
 //! | T-38 | `tampering::t38_source_check`; no test here asserts timing |
 //! | T-39 | none: records are not encrypted at rest |
 //! | T-40 | `prefixes::t40_contradictory_prefixes` |

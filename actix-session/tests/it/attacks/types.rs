@@ -17,7 +17,7 @@ use actix_session::{
     },
     storage::{
         AnySessionStore, Changes, CommitError, Committed, Contended, CookieSessionStore, End, Gone,
-        LoadError, MemorySessionStore, MySqlSessionStore, Opened, OutcomeUnknown,
+        LoadError, MemorySessionStore, MySqlSessionStore, Older, Opened, OutcomeUnknown,
         PostgresSessionStore, Record, RedisActorSessionStore, RedisSessionStore, Rotated,
         SaveError, SessionKey, SessionStore, SqliteSessionStore, StateTooLarge, Terms, UpdateError,
         generate_session_key,
@@ -203,8 +203,8 @@ fn contract(text: &str) -> Vec<Row> {
     vec![
         debug("SessionKey", &key()),
         error("InvalidSessionKeyError", &too_long),
-        debug("Committed", &Committed::Resealed(key(), end)),
-        debug("Rotated", &Rotated::Rotated(key(), end)),
+        debug("Committed", &Committed::NewValue(key(), end, Older::none())),
+        debug("Rotated", &Rotated::Rotated(key(), end, Older::none())),
         debug("Record", &record),
         debug("Opened", &Opened::Live(record)),
     ]
@@ -271,33 +271,10 @@ impl Peek {
     }
 }
 
-type State = HashMap<String, String>;
-
 impl SessionStore for Peek {
-    async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
-        self.inner.load(key).await
-    }
-
-    async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
-        self.inner.save(state, ttl).await
-    }
-
-    async fn update(
-        &self,
-        key: SessionKey,
-        state: State,
-        ttl: &Duration,
-    ) -> Result<SessionKey, UpdateError> {
-        self.inner.update(key, state, ttl).await
-    }
-
-    async fn update_ttl(&self, key: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
-        self.inner.update_ttl(key, ttl).await
-    }
-
-    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
-        self.inner.delete(key).await
-    }
+    actix_session::forward_store_methods!(
+        self => self.inner; except open, create, commit, rotate
+    );
 
     async fn open(&self, key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
         let opened = self.inner.open(key, terms).await;

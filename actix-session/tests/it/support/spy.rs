@@ -120,9 +120,4 @@ impl<S: SessionStore> SessionStore for Spy<S> {
         self.call("rotate").map_err(CommitError::Other)?;
         self.inner.rotate(key, base, changes, terms).await
     }
-
-    async fn end_older(&self, key: &SessionKey) -> Result<bool, anyhow::Error> {
-        self.call("end_older")?;
-        self.inner.end_older(key).await
-    }
 }

@@ -2,12 +2,15 @@
 
 use actix_web::http::header::HeaderMap;
 
+use super::{
+    attributes::{CookieAttributes, wire_name},
+    read,
+    seal::{Sealer, Unsealed},
+};
 use crate::{
-    config::{Configuration, CookieAttributes},
-    cookie::{read, write},
-    crypto::Sealer,
+    config::Configuration,
     event::{self, Refusal},
-    storage::SessionKey,
+    key::SessionKey,
 };
 
 /// How many values that verify are kept: a browser has one or two, and a purge ends them all.
@@ -61,7 +64,7 @@ pub(crate) struct Found {
 impl Cookies {
     pub(crate) fn new(configuration: &Configuration) -> Self {
         let named = |name: &str| Named {
-            wire_name: write::wire_name(name),
+            wire_name: wire_name(name),
             sealer: Sealer::new(
                 &configuration.key,
                 &configuration.previous_keys,
@@ -89,9 +92,7 @@ impl Cookies {
 
     pub(crate) fn find(&self, headers: &HeaderMap, writes_old_mac: bool) -> Found {
         let mut found = Found::default();
-        let stale = |unsealed: &crate::crypto::Unsealed| {
-            unsealed.old_key || (unsealed.unbound && !writes_old_mac)
-        };
+        let stale = |unsealed: &Unsealed| unsealed.old_key || (unsealed.unbound && !writes_old_mac);
         self.own.find(headers, &mut found, stale, false);
         found.came = read::is_sent(headers, &self.own.wire_name);
         for (place, Also { named, .. }) in self.also.iter().enumerate() {
@@ -109,7 +110,7 @@ impl Named {
         &self,
         headers: &HeaderMap,
         found: &mut Found,
-        stale: impl Fn(&crate::crypto::Unsealed) -> bool,
+        stale: impl Fn(&Unsealed) -> bool,
         is_old: bool,
     ) {
         for value in read::values(headers, &self.wire_name) {

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use super::SessionKey;
+use crate::key::SessionKey;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 /// Of 256 values of a byte, 248 are an equal share for each of 62 symbols.

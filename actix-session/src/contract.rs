@@ -1,12 +1,22 @@
-//! The terms on which a store keeps a record.
+//! What a store is asked, and what it answers.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    pin::Pin,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     changes::Grounds,
     clock::Millis,
+    key::SessionKey,
     record::{Facts, Record, WireFormat},
 };
+
+/// The state of a session, as published: entry names and JSON texts.
+pub(crate) type SessionState = HashMap<String, String>;
 
 /// The terms on which a store reads and writes records: the time, the times to live and the
 /// format that the middleware's configuration asks for.
@@ -154,4 +164,125 @@ impl Terms {
     pub(crate) fn is_over(&self, record: &Record) -> bool {
         record.is_over(self.now, self.absolute)
     }
+}
+
+/// What [`SessionStore::open`](crate::storage::SessionStore::open) found.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Opened {
+    /// The record of a live session.
+    Live(Record),
+
+    /// The key was renewed so long ago; the newer one may be on its way to the browser.
+    Moved(Duration),
+
+    /// No record: it never was, it ended, or its time is up.
+    Nothing,
+
+    /// A record that cannot be decoded, or that a newer version wrote. It is left as it is.
+    Unreadable,
+}
+
+/// When a session ends unless something extends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct End(pub(crate) Millis);
+
+impl End {
+    /// The end as a point in time.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use actix_session::storage::End;
+    ///
+    /// let end = End::from(SystemTime::UNIX_EPOCH + Duration::from_secs(5));
+    /// assert_eq!(end.at(), SystemTime::UNIX_EPOCH + Duration::from_secs(5));
+    /// ```
+    pub fn at(self) -> SystemTime {
+        self.0.to_system_time()
+    }
+}
+
+impl From<SystemTime> for End {
+    fn from(at: SystemTime) -> Self {
+        Self(at.into())
+    }
+}
+
+/// What has yet to be ended once the new cookie is known to fit: the values of a cookie-stored
+/// session from before a renewal or a `clear`, where a list on the server ends them.
+///
+/// The middleware runs it. [`Older::none`] is the right one for every store whose key only names the
+/// state. A wrapper hands on what it got.
+///
+/// # Examples
+/// ```
+/// use actix_session::storage::Older;
+///
+/// assert_eq!(format!("{:?}", Older::none()), "Older(false)");
+/// ```
+#[derive(Default)]
+pub struct Older(Option<Pin<Box<dyn Future<Output = anyhow::Result<bool>>>>>);
+
+impl Older {
+    /// There is nothing left to end.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Runs once the new cookie is known to fit; `false` says that the session was ended by somebody
+    /// else meanwhile.
+    pub(crate) fn ended_by(end: impl Future<Output = anyhow::Result<bool>> + 'static) -> Self {
+        Self(Some(Box::pin(end)))
+    }
+
+    /// Ends it. `false`: somebody else was faster, and the new cookie must not be sent.
+    pub(crate) async fn end(self) -> anyhow::Result<bool> {
+        match self.0 {
+            Some(end) => end.await,
+            None => Ok(true),
+        }
+    }
+}
+
+/// Shows whether there is something to end.
+impl fmt::Debug for Older {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Older").field(&self.0.is_some()).finish()
+    }
+}
+
+/// What became of a commit.
+///
+/// Only a store whose key is the state answers with a key: a late answer must not hand out
+/// somebody's new one.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Committed {
+    /// Saved, and the key is current.
+    Saved(End),
+
+    /// The key is the state, and this is the new one. [`Older`] ends the one before.
+    NewValue(SessionKey, End, Older),
+
+    /// The key was renewed by another request; the changes went where it led.
+    Forwarded,
+
+    /// The session ended; nothing was written, and nothing came back.
+    Gone,
+}
+
+/// What became of a renewal.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Rotated {
+    /// Renewed, or a session of the request's own changes made. [`Older`] ends what a key that is
+    /// the state itself came from; a store on the server has done so in the same step.
+    Rotated(SessionKey, End, Older),
+
+    /// Another request renewed the key; this one makes no session.
+    Moved,
+
+    /// The session ended; this request makes none.
+    Gone,
 }

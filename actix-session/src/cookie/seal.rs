@@ -11,7 +11,7 @@ use ring::{
     hmac,
 };
 
-use crate::{config::CookieContentSecurity, record::WireFormat, storage::random};
+use crate::{config::CookieContentSecurity, random, record::WireFormat};
 
 /// The length of a MAC of 32 bytes in base64.
 const MAC_LENGTH: usize = 44;

@@ -8,7 +8,7 @@ fn source_of(error: &anyhow::Error) -> Option<&(dyn StdError + 'static)> {
     Some(error.as_ref())
 }
 
-/// Possible failures of [`SessionStore::load`](super::SessionStore::load).
+/// Possible failures of [`SessionStore::load`](crate::storage::SessionStore::load).
 #[derive(Debug, Display)]
 pub enum LoadError {
     /// The state is there and cannot be decoded.
@@ -20,7 +20,7 @@ pub enum LoadError {
     Other(anyhow::Error),
 }
 
-/// Possible failures of [`SessionStore::save`](super::SessionStore::save).
+/// Possible failures of [`SessionStore::save`](crate::storage::SessionStore::save).
 #[derive(Debug, Display)]
 pub enum SaveError {
     /// The state cannot be encoded.
@@ -32,7 +32,7 @@ pub enum SaveError {
     Other(anyhow::Error),
 }
 
-/// Possible failures of [`SessionStore::update`](super::SessionStore::update).
+/// Possible failures of [`SessionStore::update`](crate::storage::SessionStore::update).
 ///
 /// That the record is [`Gone`], that commits were [`Contended`] and that an outcome is unknown
 /// ([`OutcomeUnknown`]) come inside of `Other`:
@@ -56,9 +56,9 @@ pub enum UpdateError {
     Other(anyhow::Error),
 }
 
-/// Possible failures of [`SessionStore::commit`](super::SessionStore::commit),
-/// [`SessionStore::rotate`](super::SessionStore::rotate) and
-/// [`SessionStore::create`](super::SessionStore::create).
+/// Possible failures of [`SessionStore::commit`](crate::storage::SessionStore::commit),
+/// [`SessionStore::rotate`](crate::storage::SessionStore::rotate) and
+/// [`SessionStore::create`](crate::storage::SessionStore::create).
 #[derive(Debug, Display)]
 #[non_exhaustive]
 pub enum CommitError {
