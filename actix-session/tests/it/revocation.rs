@@ -357,7 +357,7 @@ async fn a_logout_follows_a_renewal_that_was_faster() {
         assert!(set.is_none(), "after {renewals}: there is nothing to renew");
         assert_eq!(client.who(&newest).await, "");
     }
-    // Who kept an old value for longer ends nobody's session with it.
+    // Whoever kept an old value for longer ends nobody's session with it.
     let old = client.login("alice").await;
     let (_, renewed) = client.get("/renew", Some(&old)).await;
     clock.advance(std::time::Duration::from_secs(61));

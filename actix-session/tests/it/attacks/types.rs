@@ -203,6 +203,7 @@ fn contract(text: &str) -> Vec<Row> {
     vec![
         debug("SessionKey", &key()),
         error("InvalidSessionKeyError", &too_long),
+        debug("Older", &Older::none()),
         debug("Committed", &Committed::NewValue(key(), end, Older::none())),
         debug("Rotated", &Rotated::Rotated(key(), end, Older::none())),
         debug("Record", &record),
