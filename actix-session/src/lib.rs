@@ -34,8 +34,8 @@ mod protocol;
 mod random;
 mod record;
 mod session;
-mod session_ext;
 pub mod storage;
+mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -45,10 +45,10 @@ pub use self::{
     clock::{Clock, SystemClock},
     middleware::SessionMiddleware,
     session::{
-        Entries, Login, Session, SessionGetError, SessionInsertError, SessionLoginError,
-        SessionPurgeError, SessionStatus, SessionUpdateError, StaleAuthenticationError,
+        Entries, Login, Session, SessionExt, SessionGetError, SessionInsertError,
+        SessionLoginError, SessionPurgeError, SessionStatus, SessionUpdateError,
+        StaleAuthenticationError,
     },
-    session_ext::SessionExt,
 };
 
 /// What the macros for stores name, whatever the application depends on.

@@ -1,16 +1,15 @@
 //! Chromium, without a window, driven over a pipe.
 
-use std::io::Read as _;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::process::{ChildStdin, ChildStdout, Command};
 
 use tempfile::TempDir;
 
 use crate::Error;
-use crate::process::{Group, Watchdog, last_lines, lead_group};
+use crate::process::Process;
 use crate::software::Software;
+use crate::wait::{self, LIMIT};
 
 /// How Chromium is found and installed.
 pub const SOFTWARE: Software = Software {
@@ -27,11 +26,11 @@ pub const SOFTWARE: Software = Software {
 };
 
 /// The browser speaks the DevTools protocol on its descriptors 3 and 4, and ends when they close. A
-/// shell puts them there: to do so in this process would need `unsafe`.
+/// shell puts them there: this process would need `unsafe` to do so.
 const ON_PIPES: &str = r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >&2"#;
 
-/// Only this machine is spoken to: names under `.test` are this machine, and no other name is known.
-/// No sandbox: it cannot be had as root or in many containers, and the pages are our own.
+/// It talks to this machine alone: names under `.test` lead here, and it knows no others. There is
+/// no sandbox: root and many containers cannot have one, and the pages are our own.
 const FLAGS: [&str; 16] = [
     "--headless",
     "--no-sandbox",
@@ -51,27 +50,21 @@ const FLAGS: [&str; 16] = [
     "--no-first-run",
 ];
 
-/// Whether pages in frames of other sites get cookies that are not partitioned. Distributions differ
-/// in what they preset.
+/// Whether pages in frames of other sites get cookies that are not partitioned. Distributions have
+/// different defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ThirdParties {
-    /// As Chromium is made.
+    /// Chromium's own default.
     Kept,
-    /// As many users, distributions and other browsers have it.
+    /// The choice of many users, distributions and other browsers.
     Blocked,
 }
-
-/// How long a browser that was asked to end may take to write its profile.
-const CLOSE_LIMIT: Duration = Duration::from_secs(20);
-
-/// The pause before a browser that is to end is looked at again.
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// A browser with an empty profile of its own. Dropping it kills it and removes the profile.
 #[derive(Debug)]
 pub struct Chromium {
     // Dropped in this order: the process is gone before its folder is removed.
-    process: Option<Running>,
+    process: Option<Process>,
     program: PathBuf,
     folder: TempDir,
 }
@@ -85,14 +78,8 @@ pub struct Pipe {
     pub messages: ChildStdout,
 }
 
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    _watchdog: Watchdog,
-}
-
 impl Chromium {
-    /// Starts a browser. It answers as soon as it can: what is written before that waits in the pipe.
+    /// Starts a browser. It answers as soon as it can; what is written earlier waits in the pipe.
     ///
     /// # Errors
     /// If there is no program to start, or the system refuses to start it.
@@ -112,8 +99,8 @@ impl Chromium {
         Ok((browser, pipe))
     }
 
-    /// Starts the browser again, with the profile that it had. If it still runs, it is killed first;
-    /// what it had not yet written is lost then.
+    /// Starts the browser again with the same profile. If it still runs, it is killed first, and
+    /// what it has not written yet is lost.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -122,22 +109,13 @@ impl Chromium {
         self.launch()
     }
 
-    /// Waits for the end of a browser that was asked to close, as a user's that is closed.
+    /// Waits for the end of a browser that was asked to close, as when a user closes it.
     ///
     /// # Errors
     /// If it does not end in time.
     pub fn wait_until_closed(&mut self) -> Result<(), Error> {
-        let started = Instant::now();
-        while self.ended()?.is_none() {
-            if started.elapsed() > CLOSE_LIMIT {
-                return Err(Error::NotReady {
-                    name: SOFTWARE.name,
-                    waited: CLOSE_LIMIT,
-                    last: std::io::Error::other("it was asked to close and runs still"),
-                    log: self.log_tail(),
-                });
-            }
-            thread::sleep(PAUSE);
+        if let Some(process) = &mut self.process {
+            wait::until_ended(process, LIMIT)?;
         }
         self.process = None;
         Ok(())
@@ -145,46 +123,18 @@ impl Chromium {
 
     /// The last lines that the browser wrote.
     pub fn log_tail(&self) -> String {
-        let mut bytes = Vec::new();
-        let read = fs::File::open(self.log()).and_then(|mut log| log.read_to_end(&mut bytes));
-        match read {
-            Ok(_) => last_lines(&bytes),
-            Err(error) => format!("(its log cannot be read: {error})"),
-        }
-    }
-
-    fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
-        let Some(running) = &mut self.process else {
-            return Ok(Some(ExitStatus::default()));
-        };
-        let ended = running.child.try_wait();
-        ended.map_err(Error::io("cannot look after Chromium"))
+        self.process
+            .as_ref()
+            .map_or_else(|| "(it does not run)".to_owned(), Process::log_tail)
     }
 
     fn launch(&mut self) -> Result<Pipe, Error> {
         let folder = self.folder.path();
-        let log = fs::File::create(self.log()).map_err(Error::io("cannot write Chromium's log"))?;
-        let mut command = command(&self.program, folder);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log);
-        let started = lead_group(&mut command).spawn();
-        let mut child = started.map_err(Error::io("cannot start Chromium"))?;
-        let pipe = Pipe {
-            commands: child.stdin.take().expect("its input is a pipe"),
-            messages: child.stdout.take().expect("its output is a pipe"),
-        };
-        let watchdog = Watchdog::over(Group::of(&child), Some(folder));
-        self.process = Some(Running {
-            child,
-            _watchdog: watchdog.map_err(Error::io("cannot start `sh`, which watches"))?,
-        });
-        Ok(pipe)
-    }
-
-    fn log(&self) -> PathBuf {
-        self.folder.path().join("browser.log")
+        let command = command(&self.program, folder);
+        let (process, commands, messages) =
+            Process::start_on_pipes(SOFTWARE.name, command, folder)?;
+        self.process = Some(process);
+        Ok(Pipe { commands, messages })
     }
 }
 
@@ -205,30 +155,18 @@ fn command(program: &Path, folder: &Path) -> Command {
     command.args(["-c", ON_PIPES]).arg(program).args(FLAGS);
     let mut profile = std::ffi::OsString::from("--user-data-dir=");
     profile.push(folder.join("profile"));
-    // What it would leave in the user's folders, it leaves here.
     command.arg(profile).arg("about:blank");
+    // What it would leave in the user's folders, it leaves here.
     command
-        .current_dir(folder)
         .env("HOME", folder)
-        .env("TMPDIR", folder)
         .env_remove("XDG_CONFIG_HOME")
         .env_remove("XDG_CACHE_HOME");
     command
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            // The group, not the leader alone: what it started would write on in its folder.
-            let _ = Group::of(&self.child).kill();
-            let _ = self.child.wait();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::io::{Read as _, Write as _};
 
     use super::*;
     use crate::install;
@@ -252,7 +190,7 @@ mod tests {
         let (browser, mut pipe) = answering();
         let folder = browser.folder.path().to_owned();
         drop(browser);
-        // The pipe is closed on the other side: nobody of the group holds it any more.
+        // The other side of the pipe is closed: no process of the group holds it any more.
         pipe.messages.read_to_end(&mut Vec::new()).unwrap();
         assert!(!folder.exists());
     }

@@ -1,21 +1,22 @@
-//! What can go wrong around a server.
+//! What can go wrong with a server.
 
 use std::process::ExitStatus;
 use std::time::Duration;
 use std::{fmt, io};
 
-/// Why a server could not be found, installed, started or spoken to.
-#[derive(Debug)]
+/// Why a server could not be found, installed, started or reached.
+///
+/// Its debug output is its message, so that a test that unwraps it shows the log line by line.
 #[non_exhaustive]
 pub enum Error {
-    /// No program of this kind is on this machine.
+    /// This machine has no program of this kind.
     Missing {
         /// The kind of server.
         name: &'static str,
-        /// What a person can do about it.
+        /// What to do about it.
         hint: String,
     },
-    /// The package manager was asked and failed.
+    /// The package manager failed.
     Install {
         /// The command that failed.
         command: String,
@@ -26,10 +27,10 @@ pub enum Error {
     Io {
         /// What was being done.
         doing: String,
-        /// What the system answered.
+        /// The system's answer.
         source: io::Error,
     },
-    /// The server ended before it was ready.
+    /// The server ended too early, or an operation needs it to run.
     Ended {
         /// The kind of server.
         name: &'static str,
@@ -38,13 +39,13 @@ pub enum Error {
         /// The last lines of its log.
         log: String,
     },
-    /// The server runs, but did not answer in time.
+    /// The server runs, but was not ready in time.
     NotReady {
         /// The kind of server.
         name: &'static str,
-        /// How long it was waited for.
+        /// How long the test waited.
         waited: Duration,
-        /// What the last attempt met.
+        /// The result of the last attempt.
         last: io::Error,
         /// The last lines of its log.
         log: String,
@@ -52,24 +53,27 @@ pub enum Error {
 }
 
 impl Error {
-    /// For `map_err`: the system's answer, with what was being done.
+    /// For `map_err`: adds what was being done to the system's answer.
     pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let doing = doing.into();
         move |source| Self::Io { doing, source }
     }
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing { name, hint } => write!(f, "no {name} on this machine: {hint}"),
+            Self::Missing { name, hint } => write!(f, "{name} is missing on this machine: {hint}"),
             Self::Install { command, output } => write!(f, "`{command}` failed:\n{output}"),
             Self::Io { doing, source } => write!(f, "{doing}: {source}"),
             Self::Ended { name, status, log } => {
-                write!(
-                    f,
-                    "{name} ended before it was ready ({status}); its log closes with:\n{log}"
-                )
+                write!(f, "{name} has ended ({status}); its log ends with:\n{log}")
             }
             Self::NotReady {
                 name,
@@ -78,7 +82,7 @@ impl fmt::Display for Error {
                 log,
             } => write!(
                 f,
-                "{name} did not answer within {waited:?} (last: {last}); its log closes with:\n{log}"
+                "{name} was not ready within {waited:?} ({last}); its log ends with:\n{log}"
             ),
         }
     }

@@ -1,55 +1,115 @@
-//! Child processes that leave their parent's process group, as PostgreSQL's do.
+//! The processes that belong to a server: its process group, and children that left it, as
+//! PostgreSQL's do.
 
+use std::process::Child;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long killed processes are waited for.
-const LIMIT: Duration = Duration::from_secs(5);
+/// How long signalled processes may take to stop or end.
+const LIMIT: Duration = Duration::from_secs(20);
 
-/// The processes that `parent` has started and that run still.
-pub(crate) fn children(parent: u32) -> Vec<Pid> {
-    processes()
-        .filter(|known| known.parent == parent && !known.is_dead)
-        .filter_map(|known| Pid::from_raw(i32::try_from(known.id).ok()?))
-        .collect()
-}
+/// The pause before they are looked at again.
+const PAUSE: Duration = Duration::from_millis(5);
 
-/// Signals each of them; one that has ended meanwhile is no error.
-pub(crate) fn signal(processes: &[Pid], signal: Signal) -> io::Result<()> {
-    for process in processes {
-        match kill_process(*process, signal) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(error) => return Err(error.into()),
+/// The processes that a server leads or has started, apart from itself. As long as it stands still,
+/// there will be no more of them.
+#[derive(Debug)]
+pub(crate) struct Family(Vec<Pid>);
+
+impl Family {
+    /// The living family of the server with this process id.
+    pub(crate) fn of(server: u32) -> Self {
+        let members = processes().filter(|known| {
+            known.id != server
+                && (known.parent == server || known.group == server)
+                && !known.is_dead()
+        });
+        Self(members.filter_map(|known| pid(known.id)).collect())
+    }
+
+    /// A server without its family.
+    pub(crate) fn just(server: &Child) -> Self {
+        Self(vec![Pid::from_child(server)])
+    }
+
+    /// Pauses every member, and returns when they stand still. A signal is only on its way when it
+    /// is sent: without the wait, one more request might be answered.
+    pub(crate) fn pause(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)?;
+        self.wait_while_any(|known| !known.is_dead() && !known.is_still());
+        Ok(())
+    }
+
+    /// Lets every member go on.
+    pub(crate) fn resume(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Kills every member, and returns when they are gone.
+    pub(crate) fn kill(&self) {
+        // Refused only for a process that has ended and whose id is somebody else's by now.
+        let _ = self.signal(Signal::KILL);
+        self.wait_while_any(|known| !known.is_dead());
+    }
+
+    /// Signals every member; one that has ended meanwhile is not an error.
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        for member in &self.0 {
+            match kill_process(*member, signal) {
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_while_any(&self, holds: impl Fn(&Known) -> bool) {
+        let started = Instant::now();
+        let is_member = |known: &Known| pid(known.id).is_some_and(|id| self.0.contains(&id));
+        while !self.0.is_empty()
+            && started.elapsed() < LIMIT
+            && processes().any(|known| is_member(&known) && holds(&known))
+        {
+            thread::sleep(PAUSE);
         }
     }
-    Ok(())
 }
 
-/// Kills each of them and waits for their ends.
-pub(crate) fn kill(ids: &[Pid]) {
-    // Who is gone or somebody else's needs no kill.
-    let _ = signal(ids, Signal::KILL);
-    let started = Instant::now();
-    while any_lives(ids) && started.elapsed() < LIMIT {
-        thread::sleep(Duration::from_millis(5));
-    }
+fn pid(id: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(id).ok()?)
 }
 
-fn any_lives(ids: &[Pid]) -> bool {
-    let named = |known: &Known| {
-        ids.iter()
-            .any(|id| u32::try_from(id.as_raw_nonzero().get()) == Ok(known.id))
-    };
-    processes().any(|known| !known.is_dead && named(&known))
-}
-
+/// A process, as the system lists it.
 struct Known {
     id: u32,
     parent: u32,
-    /// Ended, and not waited for by its parent.
-    is_dead: bool,
+    group: u32,
+    state: String,
+}
+
+impl Known {
+    /// Reads `STATE PARENT GROUP`.
+    fn read(id: u32, rest: &str) -> Option<Self> {
+        let mut fields = rest.split_whitespace();
+        Some(Self {
+            id,
+            state: fields.next()?.to_owned(),
+            parent: fields.next()?.parse().ok()?,
+            group: fields.next()?.parse().ok()?,
+        })
+    }
+
+    /// Ended, though its parent may not have waited for it yet.
+    fn is_dead(&self) -> bool {
+        self.state.starts_with(['Z', 'X'])
+    }
+
+    /// Stopped, or waiting in the kernel and stopped before it leaves it.
+    fn is_still(&self) -> bool {
+        self.state.starts_with(['T', 't', 'D', 'U'])
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -58,20 +118,15 @@ fn processes() -> impl Iterator<Item = Known> {
     entries.filter_map(|entry| {
         let id = entry.file_name().to_str()?.parse().ok()?;
         let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-        // The name, in brackets, may hold anything.
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-        Some(Known {
-            id,
-            is_dead: matches!(fields.next()?, "Z" | "X"),
-            parent: fields.next()?.parse().ok()?,
-        })
+        // The name, in brackets, may contain anything.
+        Known::read(id, stat.rsplit_once(')')?.1)
     })
 }
 
 #[cfg(not(target_os = "linux"))]
 fn processes() -> impl Iterator<Item = Known> {
     let listing = std::process::Command::new("ps")
-        .args(["-A", "-o", "pid=,ppid=,state="])
+        .args(["-A", "-o", "pid=,state=,ppid=,pgid="])
         .output();
     let text = listing.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let lines: Vec<String> = text
@@ -80,11 +135,7 @@ fn processes() -> impl Iterator<Item = Known> {
         .map(str::to_owned)
         .collect();
     lines.into_iter().filter_map(|line| {
-        let mut fields = line.split_whitespace();
-        Some(Known {
-            id: fields.next()?.parse().ok()?,
-            parent: fields.next()?.parse().ok()?,
-            is_dead: fields.next()?.starts_with('Z'),
-        })
+        let (id, rest) = line.trim_start().split_once(' ')?;
+        Known::read(id.parse().ok()?, rest)
     })
 }

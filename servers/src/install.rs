@@ -1,4 +1,4 @@
-//! Installing a server that is missing, where that is a matter of one command.
+//! Installing a missing server, if one command can do that.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -9,31 +9,33 @@ use crate::Error;
 use crate::process::last_lines;
 use crate::software::Software;
 
-/// What the package manager is told.
+/// The package manager's environment.
 ///
-/// It must ask nothing. And a package must not start a service of its own, which these tests do not
-/// use: `SYSTEMD_OFFLINE` makes `systemctl` treat the machine as one that is not booted, `RUNLEVEL`
-/// does the same for the older scripts.
+/// It must not ask questions, and packages must not start services, which these tests do not use:
+/// `SYSTEMD_OFFLINE` makes `systemctl` behave as if the machine were not booted, and `RUNLEVEL`
+/// does the same for older scripts.
 const SETTINGS: [&str; 3] = [
     "DEBIAN_FRONTEND=noninteractive",
     "SYSTEMD_OFFLINE=1",
     "RUNLEVEL=1",
 ];
 
-/// Another installation may be going on: wait for it, but not for ever.
+/// Another installation may be in progress: wait for it, but not forever.
 const LOCK: &str = "-oDPkg::Lock::Timeout=120";
 
-/// The program of a server, which is installed if it is missing, the machine has `apt-get`, and this
-/// process may use it (as root, or with a `sudo` that asks for no password).
+/// Finds a server's program. A missing one is installed if the machine has `apt-get` and this
+/// process may use it: as root, or with a `sudo` that does not ask for a password.
 ///
 /// # Errors
-/// [`Error::Missing`] with what to install by hand, or [`Error::Install`] with what `apt-get` said.
+/// [`Error::Missing`] with what to install by hand, or [`Error::Install`] with the output of
+/// `apt-get`.
 pub fn ensure(software: &Software) -> Result<PathBuf, Error> {
     let missing = match software.find() {
         Err(error @ Error::Missing { .. }) => error,
         found => return found,
     };
-    // A variable that names a wrong program is for a person to correct, not for an installation.
+    // If a variable names a wrong program, a person must correct it; an installation would not
+    // help.
     let named = std::env::var_os(software.variable).is_some_and(|value| !value.is_empty());
     match Manager::find() {
         Some(manager) if !named => manager.install(software)?,
@@ -42,13 +44,14 @@ pub fn ensure(software: &Software) -> Result<PathBuf, Error> {
     software.find()
 }
 
-/// The headers of OpenSSL, without which the library's `redis-session-native-tls`, and so a build with
-/// all features, does not compile on Linux. They are installed as servers are, if they are missing.
+/// Makes sure that the OpenSSL headers are there, and installs them as [`ensure`] installs servers.
+/// On Linux, `redis-session-native-tls` does not compile without them, nor does a build with all
+/// features.
 ///
 /// # Errors
 /// As [`ensure`].
 pub fn ensure_openssl() -> Result<(), Error> {
-    // Elsewhere the system's own library is used, and who names a folder has the headers.
+    // Other systems use a library of their own, and whoever names a folder has the headers.
     let elsewhere = !cfg!(target_os = "linux") || std::env::var_os("OPENSSL_DIR").is_some();
     if elsewhere || openssl_is_there() {
         return Ok(());
@@ -60,7 +63,7 @@ pub fn ensure_openssl() -> Result<(), Error> {
             .to_owned(),
     };
     let manager = Manager::find().ok_or_else(missing)?;
-    eprintln!("the headers of OpenSSL are missing: installing them with apt-get");
+    eprintln!("the OpenSSL headers are missing: installing them with apt-get");
     let updated = manager.run(&["apt-get", "update"]);
     let installed = manager.install_packages(&["libssl-dev", "pkg-config"]);
     if installed.is_err() {
@@ -80,7 +83,7 @@ fn openssl_is_there() -> bool {
     asked.is_ok_and(|status| status.success())
 }
 
-/// `apt-get`, and how it is called with the rights to install.
+/// `apt-get`, and how to call it with the right to install.
 #[derive(Debug)]
 struct Manager {
     prefix: &'static [&'static str],
@@ -100,16 +103,17 @@ impl Manager {
             .then_some(manager)
     }
 
-    /// Tries the packages in their order: a release has one name or the other.
+    /// Tries the packages in order: a release knows one name or the other.
     fn install(&self, software: &Software) -> Result<(), Error> {
         eprintln!("{} is missing: installing it with apt-get", software.name);
-        // Its failure is not the end: the lists may be fresh enough, or a foreign source broken.
+        // A failure does not matter yet: the lists may be fresh enough, or an unrelated source
+        // broken.
         let updated = self.run(&["apt-get", "update"]);
         let mut result = Ok(());
         for package in software.debian_packages {
             result = self.install_packages(&[package]);
             if result.is_ok() {
-                eprintln!("installed {package}; the service that it brings along is not used here");
+                eprintln!("installed {package}; the service that comes with it is not used here");
                 return Ok(());
             }
         }

@@ -1,8 +1,8 @@
 //! Real servers for tests.
 //!
 //! A server here is a child process with a free loopback port and a temporary folder of its own. It
-//! is ready when the function that starts it returns, and gone, folder included, when its value is
-//! dropped, or when the process that started it dies in any way, `kill -9` included.
+//! is ready when the function that starts it returns. It is gone, folder included, when its value
+//! is dropped, or when the process that started it dies for any reason, `kill -9` included.
 //!
 //! ```
 //! let redis = servers::RedisServer::start()?;
@@ -11,11 +11,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! One file holds one kind of server; what all kinds share stands once, in [`software`] (finding the
-//! program), [`install`], [`port`], [`process`] and [`wait`].
+//! Each kind of server has a file of its own. [`server`] has what all kinds share, on top of
+//! [`software`] (finding the program), [`install`], [`port`], [`process`] and [`wait`].
 
 #[cfg(not(unix))]
-compile_error!("these tests start Unix servers: run them on Linux or macOS, or in WSL on Windows");
+compile_error!("these tests start Unix servers: run them on Linux, on macOS, or in WSL on Windows");
 
 pub mod chromium;
 pub mod cluster;
@@ -30,7 +30,7 @@ pub mod redis;
 pub mod redis_tls;
 pub mod resp;
 pub mod sentinel;
-mod shared;
+pub mod server;
 pub mod software;
 mod user;
 pub mod wait;
@@ -43,3 +43,4 @@ pub use postgres::PostgresServer;
 pub use redis::RedisServer;
 pub use redis_tls::TlsRedis;
 pub use sentinel::RedisSentinel;
+pub use server::Server;

@@ -4,22 +4,30 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::Error;
+use crate::family::Family;
+use crate::{Error, wait};
 
-/// How many lines of a log an error shows.
-const LOG_LINES: usize = 20;
+/// How many lines of a log an error shows. MariaDB's closing advice alone has some thirty.
+const LOG_LINES: usize = 60;
 
-/// What the watchdog runs. Its input is a pipe that only its parent holds open, so `read` ends when
-/// the parent is gone, however it went. `$1` is the group to kill, `$2` the folder to remove, if any.
+/// What the watchdog runs. Its input is a pipe that only its parent holds open, so `read` returns
+/// when the parent is gone, for whatever reason. `$1` is the group to kill, `$2` the folder to
+/// remove, if any. Children of a killed PostgreSQL still write there for a moment, so one attempt
+/// may not be enough.
 const WATCHDOG: &str = r#"
 trap '' HUP INT TERM
 read -r _
 kill -s KILL -- "-$1"
-[ -z "$2" ] || rm -rf -- "$2"
+[ -n "$2" ] || exit 0
+for _ in 1 2 3 4 5 6 7 8 9 10; do
+    rm -rf -- "$2" && exit 0
+    sleep 1
+done
 "#;
 
 /// The process group that a child leads, with whatever the child starts.
@@ -35,7 +43,7 @@ impl Group {
     /// Asks every process of the group to end.
     ///
     /// # Errors
-    /// If the group has no process any more.
+    /// If the group no longer has a process.
     pub fn terminate(self) -> io::Result<()> {
         self.signal(Signal::TERM)
     }
@@ -43,7 +51,7 @@ impl Group {
     /// Ends every process of the group, paused ones included.
     ///
     /// # Errors
-    /// If the group has no process any more.
+    /// If the group no longer has a process.
     pub fn kill(self) -> io::Result<()> {
         self.signal(Signal::KILL)
     }
@@ -53,18 +61,20 @@ impl Group {
     }
 }
 
-/// Makes the child leader of a process group of its own: a signal reaches it with all that it starts,
-/// and a Ctrl-C at the terminal does not reach it before its owner has decided what to end first.
+/// Makes the child the leader of its own process group: a signal reaches it with everything that it
+/// starts, and a Ctrl-C at the terminal does not reach it before its owner has decided what to end
+/// first.
 pub fn lead_group(command: &mut Command) -> &mut Command {
     command.process_group(0)
 }
 
-/// Kills a process group as soon as this process is gone, by `kill -9` too, when no destructor runs.
+/// Kills a process group as soon as this process is gone, even by `kill -9`, when no destructor
+/// runs.
 #[derive(Debug)]
 pub struct Watchdog(Child);
 
 impl Watchdog {
-    /// Watches over a group, and over a folder to remove with it.
+    /// Watches over a group, and over a folder that is removed with it.
     ///
     /// # Errors
     /// If `sh` cannot be started.
@@ -82,13 +92,14 @@ impl Watchdog {
 
 impl Drop for Watchdog {
     fn drop(&mut self) {
-        // Killed before its input closes: it has nothing to do when its owner ends in order.
+        // Killed before its input closes: if its owner ends in order, there is nothing left to do.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A running server: its process, its log, and a watchdog. Dropping it kills it and waits for its end.
+/// A running server: its process, its log, and a watchdog. Dropping it kills it with everything
+/// that it has started, and waits for their end.
 #[derive(Debug)]
 pub struct Process {
     name: &'static str,
@@ -98,36 +109,79 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`, with its output in `server.log` of `folder`.
+    /// Starts `command` in `folder`, with its output in `server.log` there.
+    ///
+    /// The folder is its temporary folder too. In a shared one, servers disturb each other:
+    /// MariaDB, for example, starts by deleting every temporary table that it finds there.
     ///
     /// # Errors
-    /// If the log cannot be written or a process cannot be started.
+    /// If the log cannot be written or the process cannot be started.
     pub fn start(name: &'static str, mut command: Command, folder: &Path) -> Result<Self, Error> {
-        let log = folder.join("server.log");
-        let out =
-            File::create(&log).map_err(Error::io(format!("cannot write {}", log.display())))?;
-        let err = out
-            .try_clone()
-            .map_err(Error::io("cannot share a server's log"))?;
-        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        let log = Log::create(folder)?;
+        command
+            .stdin(Stdio::null())
+            .stdout(log.share()?)
+            .stderr(log.share()?);
+        Self::spawn(name, command, folder, log)
+    }
+
+    /// Starts `command` likewise, with its input and output on pipes. Only its errors go to the
+    /// log.
+    pub(crate) fn start_on_pipes(
+        name: &'static str,
+        mut command: Command,
+        folder: &Path,
+    ) -> Result<(Self, ChildStdin, ChildStdout), Error> {
+        let log = Log::create(folder)?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log.share()?);
+        let mut process = Self::spawn(name, command, folder, log)?;
+        let input = process.child.stdin.take().expect("its input is a pipe");
+        let output = process.child.stdout.take().expect("its output is a pipe");
+        Ok((process, input, output))
+    }
+
+    /// Runs `command` as [`start`](Self::start) does, and waits for its end.
+    ///
+    /// # Errors
+    /// If it cannot be started, fails, or takes longer than `limit`. The last two show its log.
+    pub fn run(
+        name: &'static str,
+        command: Command,
+        folder: &Path,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        let mut process = Self::start(name, command, folder)?;
+        let status = wait::until_ended(&mut process, limit)?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(process.ended_with(status))
+    }
+
+    fn spawn(
+        name: &'static str,
+        mut command: Command,
+        folder: &Path,
+        log: Log,
+    ) -> Result<Self, Error> {
+        command.current_dir(folder).env("TMPDIR", folder);
         let failed = format!("cannot start {}", command.get_program().display());
         let mut child = lead_group(&mut command)
             .spawn()
             .map_err(Error::io(failed))?;
-        match Watchdog::over(Group::of(&child), Some(folder)) {
-            Ok(watchdog) => Ok(Self {
-                name,
-                child,
-                log,
-                _watchdog: watchdog,
-            }),
-            Err(error) => {
-                end(&mut child);
-                Err(Error::io("cannot start `sh`, which watches over servers")(
-                    error,
-                ))
-            }
-        }
+        let watchdog = Watchdog::over(Group::of(&child), Some(folder)).map_err(|error| {
+            end(&mut child);
+            Error::io("cannot start `sh`, which watches over servers")(error)
+        })?;
+        Ok(Self {
+            name,
+            child,
+            log: log.path,
+            _watchdog: watchdog,
+        })
     }
 
     /// The kind of server.
@@ -143,35 +197,35 @@ impl Process {
     /// How the process ended, if it did.
     ///
     /// # Errors
-    /// If the system does not tell.
+    /// If the system does not know.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>, Error> {
         self.child
             .try_wait()
-            .map_err(Error::io(format!("cannot look after {}", self.name)))
+            .map_err(Error::io(format!("cannot check on {}", self.name)))
     }
 
-    /// Stops the server in its tracks (SIGSTOP), and returns when it stands still.
+    /// Pauses the server (SIGSTOP) with everything that it has started, and returns when all of it
+    /// stands still.
     ///
     /// # Errors
-    /// If it runs no more.
+    /// If it no longer runs.
     pub fn pause(&mut self) -> Result<(), Error> {
-        self.signal(Signal::STOP)?;
-        // The signal is only on its way: without this wait one more request might be answered. A
-        // server that is killed meanwhile counts too; NOWAIT leaves its status for `ended`.
-        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        waitid(WaitId::Pid(Pid::from_child(&self.child)), options)
-            .map(drop)
-            .map_err(|error| {
-                Error::io(format!("cannot wait for {} to pause", self.name))(error.into())
-            })
+        self.check_running()?;
+        stop(&self.child)
+            .and_then(|()| Family::of(self.id()).pause())
+            .map_err(Error::io(format!("cannot pause {}", self.name)))
     }
 
     /// Lets a paused server go on (SIGCONT).
     ///
     /// # Errors
-    /// If it runs no more.
+    /// If it no longer runs.
     pub fn resume(&mut self) -> Result<(), Error> {
-        self.signal(Signal::CONT)
+        self.check_running()?;
+        Family::of(self.id())
+            .resume()
+            .and_then(|()| Group::of(&self.child).signal(Signal::CONT))
+            .map_err(Error::io(format!("cannot resume {}", self.name)))
     }
 
     /// The last lines that the server wrote.
@@ -182,18 +236,31 @@ impl Process {
         }
     }
 
-    fn signal(&mut self, signal: Signal) -> Result<(), Error> {
-        // Looked at first: the id of a process that was waited for may be somebody else's by now.
-        if let Some(status) = self.ended()? {
-            return Err(Error::Ended {
-                name: self.name,
-                status,
-                log: self.log_tail(),
-            });
+    /// The error for this end.
+    pub(crate) fn ended_with(&self, status: ExitStatus) -> Error {
+        Error::Ended {
+            name: self.name,
+            status,
+            log: self.log_tail(),
         }
-        Group::of(&self.child)
-            .signal(signal)
-            .map_err(Error::io(format!("cannot signal {}", self.name)))
+    }
+
+    /// The error for a server that is not ready in time, with the result of the last attempt.
+    pub(crate) fn not_ready(&self, waited: Duration, last: io::Error) -> Error {
+        Error::NotReady {
+            name: self.name,
+            waited,
+            last,
+            log: self.log_tail(),
+        }
+    }
+
+    /// Must precede any signal: once a process was waited for, its id may be reused.
+    fn check_running(&mut self) -> Result<(), Error> {
+        match self.ended()? {
+            Some(status) => Err(self.ended_with(status)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -203,13 +270,45 @@ impl Drop for Process {
     }
 }
 
-/// Kills a child with its group and waits for its end. No grace: tests want the worst case, and
-/// what a server would tidy up lies in a folder that is removed.
-fn end(child: &mut Child) {
-    if matches!(child.try_wait(), Ok(None)) {
-        let _ = Group::of(child).kill();
-        let _ = child.wait();
+/// The file that a process writes to.
+struct Log {
+    path: PathBuf,
+    file: File,
+}
+
+impl Log {
+    fn create(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join("server.log");
+        let file =
+            File::create(&path).map_err(Error::io(format!("cannot write {}", path.display())))?;
+        Ok(Self { path, file })
     }
+
+    fn share(&self) -> Result<File, Error> {
+        self.file
+            .try_clone()
+            .map_err(Error::io("cannot share a server's log"))
+    }
+}
+
+/// Kills a child with everything that it has started, and waits for their end. There is no grace:
+/// tests want the worst case, and what a server would tidy up is in a folder that is removed.
+fn end(child: &mut Child) {
+    if !matches!(child.try_wait(), Ok(None)) {
+        return;
+    }
+    // Refused only if it ends by itself at this moment.
+    let _ = stop(child);
+    let family = Family::of(child.id());
+    let _ = Group::of(child).kill();
+    let _ = child.wait();
+    family.kill();
+}
+
+/// Stops a child, and returns when it stands still. It alone, not its group: while it starts another
+/// process, it waits in the kernel until that one runs, which it never does if it is stopped as well.
+fn stop(child: &Child) -> io::Result<()> {
+    Family::just(child).pause()
 }
 
 /// The last lines of some output, for an error.
@@ -228,18 +327,57 @@ mod tests {
         let many: String = (0..100).map(|n| format!("{n}\n")).collect();
         let shown = last_lines(many.as_bytes());
         assert_eq!(shown.lines().count(), LOG_LINES);
-        assert!(shown.starts_with("80\n") && shown.ends_with("\n99"));
+        assert!(shown.starts_with("40\n") && shown.ends_with("\n99"));
         assert_eq!(last_lines(b""), "");
     }
 
+    fn run(script: &str, folder: &Path, limit: Duration) -> Result<(), Error> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Process::run("Example", command, folder, limit)
+    }
+
     #[test]
-    fn a_signal_to_a_process_that_ended_is_refused_with_its_log() {
+    fn a_program_runs_in_its_folder_and_puts_its_temporary_files_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = r#"[ "$TMPDIR" = "$(pwd -P)" ] && : > "$TMPDIR/mark""#;
+        let real = folder.path().canonicalize().unwrap();
+        run(script, &real, Duration::MAX).unwrap();
+        assert!(folder.path().join("mark").exists());
+    }
+
+    #[test]
+    fn a_program_that_fails_or_hangs_is_reported_with_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let failed = run("echo cause; exit 3", folder.path(), Duration::MAX).unwrap_err();
+        assert!(matches!(failed, Error::Ended { .. }), "{failed}");
+        assert!(failed.to_string().contains("cause"), "{failed}");
+        let hung = run("sleep 600", folder.path(), Duration::ZERO).unwrap_err();
+        assert!(matches!(hung, Error::NotReady { .. }), "{hung}");
+    }
+
+    #[test]
+    fn a_program_that_keeps_starting_others_can_be_paused_and_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        for _ in 0..20 {
+            let mut command = Command::new("sh");
+            command.args(["-c", "while :; do /bin/true; done"]);
+            let mut process = Process::start("Example", command, folder.path()).unwrap();
+            for _ in 0..5 {
+                process.pause().unwrap();
+                process.resume().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn pausing_a_process_that_has_ended_fails_and_shows_its_log() {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", "echo farewell"]);
         let mut process = Process::start("Example", command, folder.path()).unwrap();
         process.child.wait().unwrap();
-        let told = process.pause().unwrap_err().to_string();
-        assert!(told.contains("farewell"), "{told}");
+        let message = process.pause().unwrap_err().to_string();
+        assert!(message.contains("farewell"), "{message}");
     }
 }

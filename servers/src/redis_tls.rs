@@ -4,8 +4,9 @@ use std::fs;
 
 use tempfile::TempDir;
 
+use crate::Error;
+use crate::port::Port;
 use crate::redis::RedisServer;
-use crate::{Error, port, wait};
 
 /// What a server needs to speak TLS, as PEM.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +15,7 @@ pub struct Certificates<'a> {
     pub certificate: &'a str,
     /// Its key.
     pub key: &'a str,
-    /// Who signs the certificates of clients.
+    /// The authority that signs the certificates of clients.
     pub ca: &'a str,
 }
 
@@ -23,17 +24,17 @@ pub struct Certificates<'a> {
 pub struct TlsRedis {
     // Dropped in this order: the server is gone before its files are removed.
     server: RedisServer,
-    port: u16,
+    port: Port,
     _files: TempDir,
 }
 
 impl TlsRedis {
-    /// Starts a server; `ask_clients` makes it refuse clients without a certificate.
+    /// Starts a server. `ask_clients` makes it refuse clients without a certificate.
     ///
     /// # Errors
-    /// If there is no program to start, it was built without TLS, or a certificate is none.
+    /// If there is no program to start, it was built without TLS, or a certificate is invalid.
     pub fn start(certificates: Certificates<'_>, ask_clients: bool) -> Result<Self, Error> {
-        let failed = "cannot write the certificates of a Redis";
+        let failed = "cannot write the certificates for Redis";
         let files = tempfile::Builder::new()
             .prefix("redis-tls-")
             .tempdir()
@@ -46,20 +47,14 @@ impl TlsRedis {
         let certificate = write("server.crt", certificates.certificate)?;
         let key = write("server.key", certificates.key)?;
         let ca = write("ca.crt", certificates.ca)?;
-        let mut started = None;
-        wait::retry(|| {
-            let port = port::free().map_err(Error::io("cannot start Redis"))?;
-            let server = RedisServer::start_with(&[
-                ("tls-port", &port.to_string()),
-                ("tls-cert-file", &certificate),
-                ("tls-key-file", &key),
-                ("tls-ca-cert-file", &ca),
-                ("tls-auth-clients", if ask_clients { "yes" } else { "no" }),
-            ])?;
-            started = Some((server, port));
-            Ok(())
-        })?;
-        let (server, port) = started.expect("the loop ends with a start or an error");
+        let port = Port::reserve().map_err(Error::io("cannot reserve a port for TLS"))?;
+        let server = RedisServer::start_with(&[
+            ("tls-port", &port.number().to_string()),
+            ("tls-cert-file", &certificate),
+            ("tls-key-file", &key),
+            ("tls-ca-cert-file", &ca),
+            ("tls-auth-clients", if ask_clients { "yes" } else { "no" }),
+        ])?;
         Ok(Self {
             server,
             port,
@@ -69,10 +64,10 @@ impl TlsRedis {
 
     /// The address for TLS, by name: `rediss://localhost:PORT`.
     pub fn url(&self) -> String {
-        format!("rediss://localhost:{}", self.port)
+        format!("rediss://localhost:{}", self.port.number())
     }
 
-    /// The server, which answers without TLS too, on its first port.
+    /// The server, which also answers without TLS, on its first port.
     pub fn server(&mut self) -> &mut RedisServer {
         &mut self.server
     }

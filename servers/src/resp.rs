@@ -1,26 +1,18 @@
-//! Redis' protocol, as far as these servers are asked something.
+//! Redis's protocol, as far as tests need it to question a server.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
 
-/// How long one question may take.
-const LIMIT: Duration = Duration::from_secs(5);
+use crate::port::connect;
 
-/// Sends a command to a server on loopback, and returns the lines of its answer: headers as they are sent
-/// (`*2`, `$5`), and the lines of each text.
+/// Sends a command to a server on loopback, and returns the lines of its answer: headers as they
+/// are sent (`*2`, `$5`), and the lines of each text.
 ///
 /// # Errors
 /// If there is no answer in time.
 pub fn lines_of(port: u16, command: &str) -> io::Result<Vec<String>> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let stream = TcpStream::connect_timeout(&address, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
-    let mut reader = BufReader::new(stream);
-    reader
-        .get_mut()
-        .write_all(format!("{command}\r\n").as_bytes())?;
+    let mut reader = BufReader::new(connect(port)?);
+    let line = format!("{command}\r\n");
+    reader.get_mut().write_all(line.as_bytes())?;
     let mut lines = Vec::new();
     read_value(&mut reader, &mut lines)?;
     Ok(lines)
@@ -35,7 +27,7 @@ fn read_value(from: &mut impl BufRead, lines: &mut Vec<String>) -> io::Result<()
     lines.push(header.clone());
     match header.split_at_checked(1) {
         Some(("$", length)) => {
-            // -1 is no text.
+            // -1 means that there is no text.
             if let Ok(length) = length.parse::<u64>() {
                 let mut text = String::new();
                 from.by_ref().take(length).read_to_string(&mut text)?;

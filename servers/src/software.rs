@@ -6,7 +6,8 @@ use std::{env, fs};
 
 use crate::Error;
 
-/// Where servers are when `PATH` does not name their folder: a desktop's `PATH` leaves `sbin` out.
+/// Where servers are if `PATH` does not name their folder: on a desktop, it often leaves `sbin`
+/// out.
 const USUAL_FOLDERS: [&str; 5] = [
     "/usr/bin",
     "/usr/sbin",
@@ -20,11 +21,11 @@ const USUAL_FOLDERS: [&str; 5] = [
 pub struct Software {
     /// The name for people.
     pub name: &'static str,
-    /// The programs that serve, the preferred one first.
+    /// The names of programs that serve, the preferred one first.
     pub programs: &'static [&'static str],
     /// The environment variable that names one particular program.
     pub variable: &'static str,
-    /// Debian's packages that hold one of the programs, the preferred one first.
+    /// Debian packages with one of the programs, the preferred one first.
     pub debian_packages: &'static [&'static str],
     /// How to install it on other systems.
     pub elsewhere: &'static str,
@@ -34,7 +35,7 @@ impl Software {
     /// The program to run: the one that [`variable`](Self::variable) names, or the first found.
     ///
     /// # Errors
-    /// [`Error::Missing`] if there is none, with what to install.
+    /// [`Error::Missing`] if no program is found; it says what to install.
     pub fn find(&self) -> Result<PathBuf, Error> {
         match env::var_os(self.variable).filter(|value| !value.is_empty()) {
             Some(named) => self.check_named(PathBuf::from(named)),
@@ -42,13 +43,13 @@ impl Software {
         }
     }
 
-    /// Somebody who names a program wants that one: falling back would test another in silence.
+    /// Whoever names a program wants that one: falling back would silently test another.
     fn check_named(&self, named: PathBuf) -> Result<PathBuf, Error> {
         if is_program(&named) {
             return Ok(named);
         }
         let hint = format!(
-            "{} names {}, which is no program that can be run; correct or unset the variable",
+            "{} names {}, which is not a program that can be run; correct or unset the variable",
             self.variable,
             named.display()
         );
@@ -87,7 +88,8 @@ fn folders() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Debian gives each version of PostgreSQL a folder of its own, outside of `PATH`; the newest first.
+/// On Debian, each version of PostgreSQL has a folder of its own outside `PATH`. The newest comes
+/// first.
 fn versioned(parent: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let mut versions: Vec<(u32, PathBuf)> = entries
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_versions_the_newest_comes_first() {
+    fn the_newest_of_several_versions_comes_first() {
         let parent = tempfile::tempdir().unwrap();
         for name in ["9", "15", "common"] {
             fs::create_dir(parent.path().join(name)).unwrap();
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_run_is_no_program() {
+    fn a_file_that_cannot_be_run_is_not_a_program() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("first");
         fs::write(&file, "").unwrap();
@@ -156,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_says_what_to_install() {
-        let told = SOFTWARE.find().unwrap_err().to_string();
+    fn the_error_for_a_missing_program_says_what_to_install() {
+        let message = SOFTWARE.find().unwrap_err().to_string();
         for part in [
             "apt-get install example-server",
             "compile it",
             SOFTWARE.variable,
         ] {
-            assert!(told.contains(part), "{told}");
+            assert!(message.contains(part), "{message}");
         }
     }
 }

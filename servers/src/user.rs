@@ -9,7 +9,7 @@ use rustix::process::geteuid;
 
 use crate::Error;
 
-/// Who a server runs as: somebody else where this process is root, else whoever runs this process.
+/// The user that a server runs as: another one if this process is root, else the same.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct User(Option<Ids>);
 
@@ -20,15 +20,15 @@ struct Ids {
 }
 
 impl User {
-    /// The first of these users that this machine has, if this process is root.
+    /// The first of these users that this machine has, if this process is root and any are named.
     pub(crate) fn ordinary(names: &[&str]) -> Result<Self, Error> {
-        if !geteuid().is_root() {
+        if names.is_empty() || !geteuid().is_root() {
             return Ok(Self(None));
         }
         let found = names.iter().find_map(|name| ids(name));
         found.map(|ids| Self(Some(ids))).ok_or_else(|| {
-            let told = std::io::Error::other(format!("there is none of {}", names.join(", ")));
-            Error::io("cannot find a user for a server that refuses root")(told)
+            let cause = std::io::Error::other(format!("there is no {}", names.join(" and no ")));
+            Error::io("cannot find a user for a server that refuses root")(cause)
         })
     }
 
@@ -39,12 +39,12 @@ impl User {
         }
     }
 
-    /// Gives this user a folder.
-    pub(crate) fn owns(self, folder: &Path) -> Result<(), Error> {
+    /// Makes this user the owner of a file or folder.
+    pub(crate) fn owns(self, path: &Path) -> Result<(), Error> {
         let Some(ids) = self.0 else { return Ok(()) };
-        chown(folder, Some(ids.user), Some(ids.group)).map_err(Error::io(format!(
+        chown(path, Some(ids.user), Some(ids.group)).map_err(Error::io(format!(
             "cannot give {} to a server's user",
-            folder.display()
+            path.display()
         )))
     }
 }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn root_has_no_id_but_zero_and_nobody_has_none() {
+    fn root_has_id_zero_and_an_unknown_user_has_no_id() {
         assert_eq!(ids("root").map(|ids| (ids.user, ids.group)), Some((0, 0)));
         assert!(ids("a user that no machine has").is_none());
     }

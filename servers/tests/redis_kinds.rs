@@ -1,22 +1,19 @@
-//! A cluster and a Sentinel that come up, change hands, and go.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a helper of tests that fails, fails its test"
-)]
+//! A cluster and a Sentinel that start, fail over, and end.
+#![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
 use std::time::{Duration, Instant};
 
-use servers::{RedisCluster, RedisSentinel, resp::lines_of};
+use servers::{RedisCluster, RedisSentinel, resp::lines_of, wait};
 
 #[test]
-fn a_cluster_shares_its_slots_and_a_replica_takes_over() {
+fn a_cluster_distributes_its_slots_and_a_replica_takes_over() {
     let mut cluster = RedisCluster::start().unwrap();
     assert_eq!(cluster.urls().len(), 6);
     assert_eq!(cluster.owner(0, 5).unwrap(), 0);
     assert_eq!(cluster.owner(16_383, 0).unwrap(), 2);
     cluster.fail_over(3).unwrap();
     assert_eq!(cluster.owner(0, 1).unwrap(), 3);
-    // And a slot moves with what is in it: `foo` is in slot 12,182.
+    // A slot moves with its content: `foo` is in slot 12,182.
     let port = cluster.nodes()[2].port();
     assert_eq!(lines_of(port, "SET foo bar").unwrap(), ["+OK"]);
     cluster.begin_moving(12_182, 2, 1).unwrap();
@@ -36,7 +33,7 @@ fn sentinels_choose_the_replica_when_the_master_is_gone() {
     sentinel.servers()[0].kill();
     let started = Instant::now();
     while sentinel.master_port().unwrap() == first {
-        assert!(started.elapsed() < Duration::from_secs(30), "no failover");
+        assert!(started.elapsed() < wait::LIMIT, "no failover");
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(

@@ -1,27 +1,27 @@
-//! PostgreSQL and MariaDB that are started, killed, started again and frozen.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a helper of tests that fails, fails its test"
-)]
+//! PostgreSQL and MariaDB that are started, killed, restarted and paused.
+#![allow(clippy::unwrap_used, reason = "a helper that panics fails its test")]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, test_kill_process};
-use servers::{Error, MariaDbServer, PostgresServer, install, mariadb, postgres};
+use servers::{Error, MariaDbServer, PostgresServer, install, mariadb, postgres, wait};
+
+/// How many servers of a kind start at the same moment.
+const AT_ONCE: usize = 4;
 
 fn runs(process: u32) -> bool {
     let pid = Pid::from_raw(i32::try_from(process).unwrap()).unwrap();
     test_kill_process(pid).is_ok()
 }
 
-/// A connection that has got through to the server's greeting, and a byte to wake it with.
+/// A connection to a server.
 fn connected(port: u16) -> TcpStream {
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
+    stream.set_read_timeout(Some(wait::LIMIT)).unwrap();
     stream
 }
 
@@ -31,7 +31,7 @@ macro_rules! life {
             use super::*;
 
             #[test]
-            fn it_is_killed_restarted_frozen_and_dropped() {
+            fn it_is_killed_restarted_paused_and_dropped() {
                 install::ensure(&$software).unwrap();
                 let mut server = $server::start().unwrap();
                 server.ping().unwrap();
@@ -58,10 +58,36 @@ macro_rules! life {
             }
 
             #[test]
-            fn a_setting_that_is_refused_is_told_with_the_log() {
+            fn a_refused_setting_is_shown_with_the_log() {
                 install::ensure(&$software).unwrap();
-                let error = $server::start_with(&[("no-such-setting", "1")]).unwrap_err();
+                let error = $server::start_with(&[("no_such_setting", "1")]).unwrap_err();
                 assert!(matches!(error, Error::Ended { .. }), "{error}");
+                assert!(error.to_string().contains("no_such_setting"), "{error}");
+            }
+
+            #[test]
+            fn servers_that_start_at_once_do_not_disturb_each_other() {
+                install::ensure(&$software).unwrap();
+                let starts = [(); AT_ONCE].map(|()| thread::spawn($server::start));
+                let servers = starts.map(|start| start.join().unwrap().unwrap());
+                for server in &servers {
+                    server.ping().unwrap();
+                }
+            }
+
+            #[test]
+            fn files_of_others_in_the_shared_temporary_folder_stay() {
+                install::ensure(&$software).unwrap();
+                let before = $server::start().unwrap();
+                let owner = before.folder().metadata().unwrap();
+                // Named like a temporary table of MariaDB, and owned by the servers' user.
+                let table = tempfile::Builder::new()
+                    .prefix("#sql-temptable-")
+                    .tempfile()
+                    .unwrap();
+                chown(table.path(), Some(owner.uid()), Some(owner.gid())).unwrap();
+                let _server = $server::start().unwrap();
+                assert!(table.path().exists(), "a server removed another's table");
             }
 
             #[test]
@@ -78,7 +104,7 @@ life!(on_postgres, PostgresServer, postgres::SOFTWARE);
 life!(on_mariadb, MariaDbServer, mariadb::SOFTWARE);
 
 #[test]
-fn the_connections_of_postgres_stand_still_and_die_with_it() {
+fn connections_to_postgres_pause_and_end_with_it() {
     install::ensure(&postgres::SOFTWARE).unwrap();
     let mut server = PostgresServer::start().unwrap();
     let mut stream = connected(server.port());
@@ -100,11 +126,12 @@ fn the_connections_of_postgres_stand_still_and_die_with_it() {
         .unwrap();
     assert!(
         stream.read(&mut buffer).is_err(),
-        "it answered while frozen"
+        "it answered while paused"
     );
     server.kill();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .unwrap();
-    assert!(matches!(stream.read(&mut buffer), Ok(0) | Err(_)));
+    stream.set_read_timeout(Some(wait::LIMIT)).unwrap();
+    match stream.read(&mut buffer) {
+        Ok(length) => assert_eq!(length, 0, "it answered after its end"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
 }

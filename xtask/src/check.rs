@@ -17,12 +17,12 @@ pub(crate) fn run(only: &[String]) -> Result<ExitCode> {
     runner.run(steps, only)
 }
 
-/// The table of checks, in their order.
+/// The checks, in order.
 fn steps(library: &Library) -> Vec<Step> {
     let mut steps = vec![
         Step::cargo("format", ["fmt", "--all", "--check"]),
         Step::cargo("lints", LINTS),
-        // Before the public pages, so that those are what is left in the target folder.
+        // Before the public pages, so that these are the ones left in the target folder.
         doc(
             "internal documentation",
             &["--package", &library.id, "--document-private-items"],
@@ -56,8 +56,8 @@ fn doc(name: &str, selection: &[&str]) -> Step {
     Step::cargo(name, arguments).with("RUSTDOCFLAGS", "-D warnings")
 }
 
-/// The library must build with each feature alone: applications choose one, and only `--all-features`
-/// would hide what it forgot to turn on. A warning there is a failure too.
+/// The library must build with each feature alone: applications choose one, and `--all-features`
+/// would hide a dependency that the feature forgets to enable. A warning is a failure, too.
 fn feature(library: &Library, name: &str, feature: Option<&str>) -> Step {
     let own = ["clippy", "--package", &library.id, "--no-default-features"];
     let chosen = feature

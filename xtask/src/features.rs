@@ -1,4 +1,4 @@
-//! The library as cargo sees it: asked, so that nobody has to remember a list.
+//! The library's features, from cargo, so that nobody has to maintain a list.
 
 use serde_json::Value;
 
@@ -8,9 +8,10 @@ use crate::step::cargo;
 /// A package of the workspace.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Library {
-    /// Names it even where published versions of the same name are dependencies too.
+    /// Identifies it even if published versions with the same name are dependencies, too.
     pub(crate) id: String,
-    /// Its features but `default`, in the order of the alphabet.
+    /// The features that applications choose from, in alphabetical order: not `default`, and no name
+    /// that begins with `_`, which other features turn on.
     pub(crate) features: Vec<String>,
 }
 
@@ -25,7 +26,7 @@ impl Library {
         }
         let metadata = serde_json::from_slice(&output.stdout)?;
         Self::read(&metadata, name).ok_or_else(|| {
-            format!("cargo metadata knows no package {name} in this workspace").into()
+            format!("cargo metadata lists no package {name} in this workspace").into()
         })
     }
 
@@ -39,7 +40,7 @@ impl Library {
             id: package["id"].as_str()?.to_owned(),
             features: features
                 .keys()
-                .filter(|key| *key != "default")
+                .filter(|name| *name != "default" && !name.starts_with('_'))
                 .cloned()
                 .collect(),
         })
@@ -51,10 +52,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_has_every_feature_but_the_default() {
+    fn the_list_has_every_feature_that_applications_choose() {
         let metadata = serde_json::json!({"packages": [
             {"name": "other", "id": "o", "features": {"x": []}},
-            {"name": "lib", "id": "path+file:///l#lib@1.0.0", "features": {"b": [], "default": ["a"], "a": []}},
+            {"name": "lib", "id": "path+file:///l#lib@1.0.0", "features": {"b": ["_c"], "default": ["a"], "_c": [], "a": []}},
         ]});
         let library = Library::read(&metadata, "lib").unwrap();
         assert_eq!(library.features, ["a", "b"]);

@@ -12,18 +12,18 @@ use crate::runner::Runner;
 use crate::step::{Step, cargo};
 use crate::{Result, say};
 
-/// What is compiled in so that libFuzzer sees which code an input reaches. The library has no unsafe
-/// code of its own, so there is no sanitizer, and with that no need for an unstable compiler.
+/// Shows libFuzzer which code an input reaches. The library has no unsafe code, so it needs no
+/// sanitizer, and thus no unstable compiler.
 const FLAGS: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing";
 
-/// An input may take so many seconds, and a target so much memory.
+/// How many seconds an input may take, how much memory a target, and how long an input may be.
 const LIMITS: [&str; 3] = ["-timeout=20", "-rss_limit_mb=1024", "-max_len=2048"];
 
-/// libFuzzer itself is in C++.
+/// libFuzzer itself is written in C++.
 const COMPILER: Software = Software {
     name: "a C++ compiler",
     programs: &["c++", "g++", "clang++"],
@@ -32,7 +32,8 @@ const COMPILER: Software = Software {
     elsewhere: "macOS: xcode-select --install",
 };
 
-/// Runs the named targets, or all, for so long each; fails where one found something.
+/// Runs the named targets, or all of them, for so many seconds each. It fails if one finds
+/// something.
 pub(crate) fn run(seconds: u32, named: &[String]) -> Result<ExitCode> {
     let runner = Runner::new()?;
     let fuzz = Fuzz::find()?;
@@ -49,11 +50,11 @@ pub(crate) fn run(seconds: u32, named: &[String]) -> Result<ExitCode> {
     let code = runner.run(steps, &[])?;
     let found: Vec<Found> = targets.iter().map(|target| fuzz.found(target)).collect();
     say(&table(&found));
-    found.iter().for_each(|found| fuzz.tell(found));
+    found.iter().for_each(|found| fuzz.report(found));
     Ok(code)
 }
 
-/// Installs a C++ compiler where there is none. One that is named by `CXX` is the builder's affair.
+/// Installs a C++ compiler if there is none. One that `CXX` names is left to the build.
 pub(crate) fn ensure_compiler() -> Result<()> {
     if std::env::var_os("CXX").is_none_or(|named| named.is_empty()) {
         install::ensure(&COMPILER)?;
@@ -61,7 +62,7 @@ pub(crate) fn ensure_compiler() -> Result<()> {
     Ok(())
 }
 
-/// Builds the targets, and runs each on the inputs that are kept in the repository.
+/// Builds the targets, and runs each on the inputs in the repository.
 pub(crate) fn replays() -> Result<Vec<Step>> {
     let fuzz = Fuzz::find()?;
     let mut steps = vec![fuzz.build()];
@@ -71,7 +72,7 @@ pub(crate) fn replays() -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// Format and lints of the targets, which are a workspace of their own.
+/// Checks the format and lints of the targets, which are a workspace of their own.
 pub(crate) fn checks() -> Result<Vec<Step>> {
     let fuzz = Fuzz::find()?;
     let format = ["fmt", "--manifest-path", MANIFEST, "--check"];
@@ -86,12 +87,13 @@ pub(crate) fn checks() -> Result<Vec<Step>> {
 
 const MANIFEST: &str = "fuzz/Cargo.toml";
 
-/// Where everything is.
+/// The folders and the platform.
 #[derive(Debug)]
 struct Fuzz {
     /// The repository.
     root: PathBuf,
-    /// What the compiler builds for. Named, so that build scripts are not built for libFuzzer.
+    /// The compiler's own platform. It is named as the target, so that build scripts are not built
+    /// for libFuzzer.
     host: String,
 }
 
@@ -110,7 +112,7 @@ impl Fuzz {
         })
     }
 
-    /// The names of all targets, each of which is a file.
+    /// The names of all targets. Each is a file.
     fn targets(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for file in fs::read_dir(self.root.join("fuzz/targets"))? {
@@ -126,7 +128,11 @@ impl Fuzz {
     fn chosen(&self, named: &[String]) -> Result<Vec<String>> {
         let all = self.targets()?;
         if let Some(unknown) = named.iter().find(|name| !all.contains(name)) {
-            return Err(format!("no target `{unknown}`; there are: {}", all.join(", ")).into());
+            return Err(format!(
+                "unknown target `{unknown}`; the targets are: {}",
+                all.join(", ")
+            )
+            .into());
         }
         Ok(if named.is_empty() {
             all
@@ -137,7 +143,7 @@ impl Fuzz {
 
     fn with_flags(&self, mut step: Step) -> Step {
         step.command.current_dir(&self.root);
-        // It would come before `RUSTFLAGS`.
+        // It would take precedence over `RUSTFLAGS`.
         step.command.env_remove("CARGO_ENCODED_RUSTFLAGS");
         step.with("RUSTFLAGS", FLAGS)
             .with("CARGO_TARGET_DIR", self.folder(""))
@@ -170,14 +176,14 @@ impl Fuzz {
         Ok(named(&format!("fuzz corpus: {target}"), command))
     }
 
-    /// Where an input is kept that makes a target fail. libFuzzer wants the folder to be there.
+    /// The folder for inputs that make a target fail. libFuzzer expects it to exist.
     fn artifacts(&self, target: &str) -> Result<String> {
         let folder = format!("fuzz/artifacts/{target}/");
         fs::create_dir_all(self.root.join(&folder))?;
         Ok(format!("-artifact_prefix={folder}"))
     }
 
-    /// New inputs go to a folder of their own, and what libFuzzer says to a file beside it.
+    /// New inputs go to a folder of their own, and libFuzzer's output to a file beside it.
     fn search(&self, target: &str, seconds: u32) -> Result<Step> {
         let new = self.folder("new").join(target);
         if new.exists() {
@@ -207,17 +213,17 @@ impl Fuzz {
         Found::read(target, &String::from_utf8_lossy(&log))
     }
 
-    /// Says what was found and how to see it again.
-    fn tell(&self, found: &Found) {
+    /// Says what was found and how to reproduce it.
+    fn report(&self, found: &Found) {
         let program = self.program(&found.target);
         for input in &found.inputs {
-            say(&format!("{}: {}", found.target, found.told));
-            say(&format!("    kept in {input}; to see it again:"));
+            say(&format!("{}: {}", found.target, found.failure));
+            say(&format!("    kept in {input}; to reproduce it:"));
             say(&format!("    {} {input}", program.get_program().display()));
         }
         if found.executions == 0 || !found.inputs.is_empty() {
             let log = self.log(&found.target);
-            say(&format!("    all that it said: {}", log.display()));
+            say(&format!("    its whole output: {}", log.display()));
         }
     }
 }
@@ -233,7 +239,7 @@ fn corpus(target: &str) -> OsString {
     format!("fuzz/corpus/{target}").into()
 }
 
-/// How a target did, from what libFuzzer says.
+/// The results of a target, from libFuzzer's output.
 #[derive(Debug, Default, PartialEq)]
 struct Found {
     target: String,
@@ -243,8 +249,8 @@ struct Found {
     features: u64,
     /// The files that made it fail.
     inputs: Vec<String>,
-    /// What it said then.
-    told: String,
+    /// What it printed then.
+    failure: String,
 }
 
 impl Found {
@@ -263,7 +269,7 @@ impl Found {
         let mut lines = log
             .lines()
             .skip_while(|line| !line.contains(" panicked at "));
-        let told = match (lines.next(), lines.next()) {
+        let failure = match (lines.next(), lines.next()) {
             (Some(place), Some(why)) => format!("{why} ({place})"),
             _ => log
                 .lines()
@@ -274,12 +280,12 @@ impl Found {
         Self {
             target: target.to_owned(),
             executions,
-            // At less than one a second libFuzzer says 0.
+            // Below one a second, libFuzzer says 0.
             seconds: executions.checked_div(a_second).unwrap_or_default(),
             edges: last("cov:").unwrap_or_default(),
             features: last("ft:").unwrap_or_default(),
             inputs: inputs.map(str::to_owned).collect(),
-            told,
+            failure,
         }
     }
 }
@@ -320,7 +326,7 @@ stat::number_of_executed_units: 3200
 stat::average_exec_per_sec:     1600";
 
     #[test]
-    fn what_libfuzzer_says_is_read() {
+    fn the_output_of_libfuzzer_is_read() {
         let expected = Found {
             target: "x".into(),
             executions: 3200,
@@ -328,7 +334,7 @@ stat::average_exec_per_sec:     1600";
             edges: 24,
             features: 31,
             inputs: vec!["fuzz/artifacts/x/crash-1a".into()],
-            told: "found (thread '<unnamed>' (1) panicked at src/lib.rs:3:87:)".into(),
+            failure: "found (thread '<unnamed>' (1) panicked at src/lib.rs:3:87:)".into(),
         };
         assert_eq!(Found::read("x", LOG), expected);
         let none = Found::read("y", "");
@@ -341,7 +347,7 @@ stat::average_exec_per_sec:     1600";
     }
 
     #[test]
-    fn every_target_has_inputs_to_start_from_and_a_place_in_the_manifest() {
+    fn every_target_has_inputs_to_start_from_and_an_entry_in_the_manifest() {
         let fuzz = Fuzz::find().unwrap();
         let manifest = fs::read_to_string(fuzz.root.join(MANIFEST)).unwrap();
         let targets = fuzz.targets().unwrap();
@@ -360,12 +366,12 @@ stat::average_exec_per_sec:     1600";
     }
 
     #[test]
-    fn a_target_that_is_none_is_told() {
+    fn an_unknown_target_is_named_with_the_known_ones() {
         let fuzz = Fuzz::find().unwrap();
-        let told = fuzz.chosen(&["sesion".into()]).unwrap_err().to_string();
+        let error = fuzz.chosen(&["sesion".into()]).unwrap_err().to_string();
         assert!(
-            told.contains("sesion") && told.contains("session"),
-            "{told}"
+            error.contains("sesion") && error.contains("session"),
+            "{error}"
         );
     }
 }

@@ -1,9 +1,9 @@
 //! The project's own commands: `cargo xtask help` lists them.
 
 mod check;
+mod cli;
 mod features;
 mod fuzz;
-mod request;
 mod runner;
 mod servers;
 mod soak;
@@ -14,41 +14,41 @@ use std::error::Error;
 use std::io::Write;
 use std::process::ExitCode;
 
-use request::Request;
+use cli::Task;
 
-/// What commands return: any error, told to the person in front of the terminal.
+/// What commands return. An error is shown to the person at the terminal.
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    let request = match Request::parse(std::env::args().skip(1)) {
-        Ok(request) => request,
-        Err(told) => {
-            eprintln!("{told}\n\n{}", request::HELP);
+    let task = match Task::parse(std::env::args().skip(1)) {
+        Ok(task) => task,
+        Err(error) => {
+            eprintln!("error: {error}\n\n{}", cli::HELP);
             return ExitCode::from(2);
         }
     };
-    obey(request).unwrap_or_else(|error| {
+    run(task).unwrap_or_else(|error| {
         eprintln!("error: {error}");
         ExitCode::FAILURE
     })
 }
 
-fn obey(request: Request) -> Result<ExitCode> {
-    match request {
-        Request::Test { only, extra } => test::run(&only, extra),
-        Request::Check { only } => check::run(&only),
-        Request::Soak(seconds) => soak::run(seconds),
-        Request::Fuzz { seconds, targets } => fuzz::run(seconds, &targets),
-        Request::Servers => servers::run(),
-        Request::Help => {
-            say(request::HELP);
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Test { only, extra } => test::run(&only, extra),
+        Task::Check { only } => check::run(&only),
+        Task::Soak(seconds) => soak::run(seconds),
+        Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets),
+        Task::Servers => servers::run(),
+        Task::Help => {
+            say(cli::HELP);
             Ok(ExitCode::SUCCESS)
         }
     }
 }
 
-/// Prints a line. If nobody reads it, as after `| head`, nothing is lost; `println!` would panic, and
-/// leave the running step to itself.
+/// Prints a line. If nobody reads it, as after `| head`, nothing is lost; `println!` would panic
+/// and leave the running step behind.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! Runs steps one after another, and ends them when the user or the system wants an end.
+//! Runs steps one after another, and ends them when the user or the system says so.
 
 use std::io;
 use std::process::{Child, ExitCode, ExitStatus};
@@ -13,10 +13,11 @@ use signal_hook::iterator::Signals;
 use crate::step::Step;
 use crate::{Result, say};
 
-/// How long a step may take to end by itself once it was asked to.
+/// How long a step may take to end by itself after it was asked to.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The exit code of a step that a signal ended: there is none, and 0 it must not be.
+/// Reported for a step that has no exit code, because a signal ended it or it never ran. It must
+/// not be 0.
 const NO_CODE: u8 = 1;
 
 /// What the runner waits for.
@@ -32,15 +33,18 @@ enum Event {
 #[derive(Debug)]
 enum Outcome {
     Ended(ExitStatus),
+    /// It could not be started or waited for.
+    NotRun(String),
     Interrupted(i32),
 }
 
-/// From its making on, Ctrl-C, SIGTERM and a closed terminal no longer end this process: they end the
-/// running step, and then whatever the caller holds is dropped in order, servers included.
+/// As soon as it exists, Ctrl-C, SIGTERM and a closed terminal no longer end this process. They end
+/// the running step; then whatever the caller holds is dropped in order, servers included.
 #[derive(Debug)]
 pub(crate) struct Runner {
     events: Receiver<Event>,
     sender: Sender<Event>,
+    grace: Duration,
     /// Where the runner's own lines go.
     say: fn(&str),
 }
@@ -53,18 +57,19 @@ impl Runner {
         let forward = sender.clone();
         thread::spawn(move || {
             for signal in signals.forever() {
-                // Nobody listens any more when the process is about to end.
+                // Nobody listens when the process is about to end.
                 let _ = forward.send(Event::Signal(signal));
             }
         });
         Ok(Self {
             events,
             sender,
+            grace: GRACE,
             say,
         })
     }
 
-    /// Waits for a signal and returns the exit code that tells of it.
+    /// Waits for a signal, and returns the exit code for it.
     pub(crate) fn wait_for_signal(&self) -> ExitCode {
         loop {
             if let Ok(Event::Signal(signal)) = self.events.recv() {
@@ -74,7 +79,7 @@ impl Runner {
     }
 
     /// Runs the chosen steps in order, all of them even if one fails. The exit code is that of the
-    /// first that failed.
+    /// first that failed. A step whose program cannot be started has failed too.
     pub(crate) fn run(&self, steps: Vec<Step>, only: &[String]) -> Result<ExitCode> {
         let names: Vec<String> = steps.iter().map(|step| step.name.clone()).collect();
         let chosen: Vec<Step> = steps
@@ -82,23 +87,38 @@ impl Runner {
             .filter(|step| step.is_chosen(only))
             .collect();
         if chosen.is_empty() {
-            return Err(format!("--only names no step; there are: {}", names.join(", ")).into());
+            return Err(format!(
+                "--only matches no step; the steps are: {}",
+                names.join(", ")
+            )
+            .into());
         }
         let mut failed = Vec::new();
         for step in chosen {
             let name = step.name.clone();
-            match self.run_one(step)? {
+            match self.run_one(step) {
                 Outcome::Ended(status) if status.success() => {}
                 Outcome::Ended(status) => failed.push((name, code_of(status))),
+                Outcome::NotRun(_) => failed.push((name, NO_CODE)),
                 Outcome::Interrupted(signal) => return Ok(signalled(signal)),
             }
         }
         Ok(self.conclude(&failed))
     }
 
-    fn run_one(&self, mut step: Step) -> Result<Outcome> {
-        (self.say)(&format!("==> {}", step.name));
+    fn run_one(&self, step: Step) -> Outcome {
+        let name = step.name.clone();
+        (self.say)(&format!("==> {name}"));
         let started = Instant::now();
+        let outcome = self
+            .outcome_of(step)
+            .unwrap_or_else(|error| Outcome::NotRun(error.to_string()));
+        let (result, took) = (describe(&outcome), started.elapsed());
+        (self.say)(&format!("==> {name}: {result} after {took:.1?}"));
+        outcome
+    }
+
+    fn outcome_of(&self, mut step: Step) -> Result<Outcome> {
         let program = step.command.get_program().to_owned();
         let failed = |error| format!("cannot run {}: {error}", program.display());
         let child = lead_group(&mut step.command).spawn().map_err(failed)?;
@@ -112,14 +132,9 @@ impl Runner {
                 Outcome::Interrupted(signal)
             }
         };
-        // What a step left running would hold its ports, and the pipe of whoever reads the output.
+        // What a step leaves running would keep its ports, and the pipe of whoever reads the
+        // output.
         let _ = group.kill();
-        (self.say)(&format!(
-            "==> {}: {} after {:.1?}",
-            step.name,
-            told(&outcome),
-            started.elapsed()
-        ));
         Ok(outcome)
     }
 
@@ -143,12 +158,12 @@ impl Runner {
             .expect("the runner itself holds a sender")
     }
 
-    /// Asks the step to end, and makes it end after a while or at a second signal.
+    /// Asks the step to end, and kills it after the grace or at a second signal.
     fn end(&self, group: Group) {
         // Refused only if the group has ended already.
         let _ = group.terminate();
         if let Err(RecvTimeoutError::Timeout) | Ok(Event::Signal(_)) =
-            self.events.recv_timeout(GRACE)
+            self.events.recv_timeout(self.grace)
         {
             let _ = group.kill();
             while let Event::Signal(_) = self.next() {}
@@ -156,10 +171,11 @@ impl Runner {
     }
 }
 
-fn told(outcome: &Outcome) -> String {
+fn describe(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Ended(status) if status.success() => "ok".to_owned(),
         Outcome::Ended(status) => format!("FAILED ({status})"),
+        Outcome::NotRun(why) => format!("FAILED ({why})"),
         Outcome::Interrupted(signal) => format!("interrupted (signal {signal})"),
     }
 }
@@ -182,11 +198,12 @@ mod tests {
 
     use super::*;
 
-    /// Its lines about failed steps would look like failures in a log of tests that pass.
+    /// Its lines about failed steps would look like failures in the log of tests that pass.
     fn quiet() -> Runner {
-        let say = |_: &str| {};
         Runner {
-            say,
+            say: |_: &str| {},
+            // Longer than anybody waits: what needs it to be over hangs.
+            grace: Duration::from_secs(86_400),
             ..Runner::new().unwrap()
         }
     }
@@ -200,17 +217,16 @@ mod tests {
         }
     }
 
-    /// Both sleeps are in the step's group; whoever waits for one of them for long has lost.
-    const LONG: &str = "sleep 60 & sleep 60; true";
+    /// Both sleeps are in the step's group, and outlast every test.
+    const LONG: &str = "sleep 86400 & sleep 86400; true";
 
-    fn interrupted(script: &str, signals: &[i32]) -> (ExitCode, Duration) {
+    fn interrupted(script: &str, signals: &[i32]) -> ExitCode {
         let runner = quiet();
         for signal in signals {
             runner.sender.send(Event::Signal(*signal)).unwrap();
         }
-        let started = Instant::now();
         let steps = vec![shell("long", script), shell("never", "exit 9")];
-        (runner.run(steps, &[]).unwrap(), started.elapsed())
+        runner.run(steps, &[]).unwrap()
     }
 
     #[test]
@@ -229,13 +245,27 @@ mod tests {
     }
 
     #[test]
+    fn a_step_that_cannot_be_started_has_failed_and_the_rest_still_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = folder.path().join("ran");
+        let absent = Step {
+            name: "absent".to_owned(),
+            command: Command::new(folder.path().join("absent")),
+        };
+        let last = shell("last", &format!("touch '{}'", mark.display()));
+        let code = quiet().run(vec![absent, last], &[]).unwrap();
+        assert_eq!(code, ExitCode::from(NO_CODE));
+        assert!(mark.exists());
+    }
+
+    #[test]
     fn a_step_that_a_signal_ended_has_failed() {
         let steps = vec![shell("killed", "kill -KILL $$")];
         assert_eq!(quiet().run(steps, &[]).unwrap(), ExitCode::from(NO_CODE));
     }
 
     #[test]
-    fn a_choice_of_no_step_is_told_and_not_a_success() {
+    fn a_choice_that_matches_no_step_is_an_error() {
         let steps = vec![shell("only one", "true")];
         let error = quiet().run(steps, &["other".into()]).unwrap_err();
         assert!(error.to_string().contains("only one"));
@@ -243,15 +273,12 @@ mod tests {
 
     #[test]
     fn an_interruption_ends_the_step_and_all_that_would_follow() {
-        let (code, took) = interrupted(LONG, &[SIGINT]);
-        assert_eq!(code, ExitCode::from(130));
-        assert!(took < GRACE);
+        assert_eq!(interrupted(LONG, &[SIGINT]), ExitCode::from(130));
     }
 
     #[test]
     fn a_second_interruption_ends_a_step_that_does_not_listen() {
-        let (code, took) = interrupted(&format!("trap '' TERM; {LONG}"), &[SIGTERM, SIGTERM]);
-        assert_eq!(code, ExitCode::from(143));
-        assert!(took < GRACE);
+        let deaf = format!("trap '' TERM; {LONG}");
+        assert_eq!(interrupted(&deaf, &[SIGTERM, SIGTERM]), ExitCode::from(143));
     }
 }

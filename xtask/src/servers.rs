@@ -8,10 +8,10 @@ use crate::runner::Runner;
 use crate::step::Step;
 use crate::{Result, say};
 
-/// Every server of a run; dropping it stops them.
+/// The servers of a run. Dropping this stops them.
 #[derive(Debug)]
 pub(crate) struct Servers {
-    /// What tests find in their environment.
+    /// The environment of the tests.
     variables: Vec<(&'static str, String)>,
     _redis: RedisServer,
     _postgres: PostgresServer,
@@ -43,15 +43,15 @@ impl Servers {
         })
     }
 
-    /// The step, told where the servers are.
-    pub(crate) fn tell(&self, step: Step) -> Step {
+    /// Adds the servers' URLs to a step's environment.
+    pub(crate) fn add_to(&self, step: Step) -> Step {
         self.variables
             .iter()
             .fold(step, |step, (name, value)| step.with(name, value))
     }
 }
 
-/// Starts everything, prints where it is, and stays.
+/// Starts the servers, prints their URLs, and waits.
 pub(crate) fn run() -> Result<ExitCode> {
     let runner = Runner::new()?;
     let servers = Servers::start()?;
@@ -59,6 +59,6 @@ pub(crate) fn run() -> Result<ExitCode> {
     for (name, value) in servers.variables.iter().filter(|(name, _)| is_url(name)) {
         say(&format!("{name}={value}"));
     }
-    eprintln!("servers are up until Ctrl-C");
+    eprintln!("the servers are up until Ctrl-C");
     Ok(runner.wait_for_signal())
 }

@@ -8,7 +8,8 @@ use crate::Result;
 use crate::runner::Runner;
 use crate::step::Step;
 
-/// Runs the load for so long and shows what it observed; it fails where something was lost or came back.
+/// Runs the load for so many seconds and shows what it observed. It fails if something was lost or
+/// came back.
 pub(crate) fn run(seconds: u32) -> Result<ExitCode> {
     let runner = Runner::new()?;
     let program = install::ensure(&redis::SOFTWARE)?;

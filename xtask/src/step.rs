@@ -12,7 +12,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// A call of cargo with these arguments.
+    /// A call to cargo with these arguments.
     pub(crate) fn cargo<A: AsRef<OsStr>>(
         name: impl Into<String>,
         arguments: impl IntoIterator<Item = A>,
@@ -31,7 +31,7 @@ impl Step {
         self
     }
 
-    /// Whether the user's choice, if there is one, takes this step.
+    /// Whether the user's choice, if any, includes this step.
     pub(crate) fn is_chosen(&self, only: &[String]) -> bool {
         only.is_empty() || only.iter().any(|start| self.name.starts_with(start))
     }
@@ -39,8 +39,8 @@ impl Step {
 
 /// The cargo that runs this program, as a person at a terminal would call it.
 ///
-/// What it told this program about the package `xtask` is taken away: build scripts that depend on
-/// such variables would run anew, here and again in the next `cargo test` typed by hand.
+/// The variables that describe the package `xtask` are removed: build scripts that depend on them
+/// would run again, here and in the next `cargo test` typed by hand.
 pub(crate) fn cargo() -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_choice_is_a_beginning_and_no_choice_is_everything() {
+    fn a_choice_is_the_beginning_of_a_name_and_no_choice_is_everything() {
         let step = Step::cargo("feature memory-session", ["check"]);
         assert!(step.is_chosen(&[]));
         assert!(step.is_chosen(&["other".into(), "feature".into()]));

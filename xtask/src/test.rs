@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that runs the code to judge it.
+//! `cargo xtask test`: everything that judges the code by running it.
 
 use std::process::ExitCode;
 
@@ -10,9 +10,9 @@ use crate::runner::Runner;
 use crate::servers::Servers;
 use crate::step::Step;
 
-/// Starts the servers and runs the steps; the servers end with this function, however it ends.
+/// Starts the servers and runs the steps. The servers end with this function, however it ends.
 pub(crate) fn run(only: &[String], extra: Vec<String>) -> Result<ExitCode> {
-    // First of all: a Ctrl-C from here on leaves no server behind.
+    // Comes first, so that a Ctrl-C leaves no server behind.
     let runner = Runner::new()?;
     let everything = extra.is_empty();
     if everything {
@@ -25,11 +25,11 @@ pub(crate) fn run(only: &[String], extra: Vec<String>) -> Result<ExitCode> {
     if everything {
         steps.extend(fuzz::replays()?);
     }
-    let steps = steps.into_iter().map(|step| servers.tell(step)).collect();
+    let steps = steps.into_iter().map(|step| servers.add_to(step)).collect();
     runner.run(steps, only)
 }
 
-/// The table of steps, in their order. The servers' addresses are in each one's environment.
+/// The steps, in order.
 fn steps(extra: Vec<String>) -> Vec<Step> {
     let everything = extra.is_empty();
     let mut steps = vec![Step::cargo("workspace", cargo_test(extra))];
@@ -39,9 +39,10 @@ fn steps(extra: Vec<String>) -> Vec<Step> {
     steps
 }
 
-/// Where both libraries for TLS are built in, `rustls` is used: the other one needs a build without it.
-const SYSTEM_TLS: [&str; 7] = [
+/// If both TLS libraries are built in, `rustls` is used, so the other one needs a build without it.
+const SYSTEM_TLS: [&str; 8] = [
     "test",
+    ALL_RESULTS,
     "--manifest-path",
     "actix-session/Cargo.toml",
     "--features",
@@ -50,23 +51,30 @@ const SYSTEM_TLS: [&str; 7] = [
     "redis_tls",
 ];
 
+/// A test program that fails must not hide what the others would show.
+const ALL_RESULTS: &str = "--no-fail-fast";
+
 /// Unit, integration and documentation tests, of the whole workspace unless `extra` names packages.
 fn cargo_test(extra: Vec<String>) -> Vec<String> {
-    let all = if names_packages(&extra) {
-        None
-    } else {
-        Some("--workspace")
-    };
-    let own = ["test", "--all-features"]
-        .into_iter()
-        .chain(all)
-        .map(str::to_owned);
-    own.chain(extra).collect()
+    let mut words = vec!["test", "--all-features"];
+    // Cargo refuses it if it is given twice.
+    if !for_cargo(&extra).any(|word| word == ALL_RESULTS) {
+        words.push(ALL_RESULTS);
+    }
+    if !names_packages(&extra) {
+        words.push("--workspace");
+    }
+    words.into_iter().map(str::to_owned).chain(extra).collect()
 }
 
-/// With `--workspace`, cargo passes over `--package` in silence.
+/// The arguments that are not for the test programs.
+fn for_cargo(extra: &[String]) -> impl Iterator<Item = &String> {
+    extra.iter().take_while(|word| *word != "--")
+}
+
+/// With `--workspace`, cargo silently ignores `--package`.
 fn names_packages(extra: &[String]) -> bool {
-    extra.iter().take_while(|word| *word != "--").any(|word| {
+    for_cargo(extra).any(|word| {
         ["-p", "--package", "--manifest-path"].iter().any(|option| {
             word.strip_prefix(option)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
@@ -84,26 +92,38 @@ mod tests {
 
     #[test]
     fn everything_runs_unless_packages_are_named() {
-        assert_eq!(arguments(&[]), "test --all-features --workspace");
+        for (extra, expected) in [
+            (&[][..], "test --all-features --no-fail-fast --workspace"),
+            (
+                &["login"],
+                "test --all-features --no-fail-fast --workspace login",
+            ),
+            (
+                &["-p", "servers"],
+                "test --all-features --no-fail-fast -p servers",
+            ),
+            (
+                &["--package=servers"],
+                "test --all-features --no-fail-fast --package=servers",
+            ),
+        ] {
+            assert_eq!(arguments(extra), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_for_the_test_programs_is_not_for_cargo() {
         assert_eq!(
-            arguments(&["login"]),
-            "test --all-features --workspace login"
-        );
-        assert_eq!(
-            arguments(&["-p", "servers"]),
-            "test --all-features -p servers"
-        );
-        assert_eq!(
-            arguments(&["--package=servers"]),
-            "test --all-features --package=servers"
+            arguments(&["--", "-p", "--no-fail-fast"]),
+            "test --all-features --no-fail-fast --workspace -- -p --no-fail-fast"
         );
     }
 
     #[test]
-    fn what_is_for_the_test_programs_names_no_package() {
+    fn an_option_that_cargo_takes_once_is_given_once() {
         assert_eq!(
-            arguments(&["--", "-p"]),
-            "test --all-features --workspace -- -p"
+            arguments(&["--no-fail-fast"]),
+            "test --all-features --workspace --no-fail-fast"
         );
     }
 }

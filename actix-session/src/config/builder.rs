@@ -73,8 +73,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
             }
         };
         self.configuration.persistent = persistent;
-        self.configuration.ttl = ttl.into();
-        self.configuration.extend = match extension {
+        self.configuration.terms.ttl = ttl.into();
+        self.configuration.terms.extend = match extension {
             TtlExtensionPolicy::OnEveryRequest => Extension::Always,
             TtlExtensionPolicy::OnStateChanges => Extension::Never,
             TtlExtensionPolicy::AtMostEvery(interval) => Extension::AtMostEvery(interval.into()),
@@ -198,7 +198,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         cookie.http_only = true;
         cookie.same_site = SameSite::Strict;
         self.configuration.one_live_cookie = true;
-        self.configuration.max_state = 64 * 1024;
+        self.configuration.terms.max_state = 64 * 1024;
         self
     }
 
@@ -216,15 +216,15 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// ```
     pub fn policy(mut self, policy: &SessionPolicy) -> Self {
         let absolute = Millis::from(policy.absolute());
-        self.configuration.ttl = policy.idle().map_or(absolute, Millis::from);
-        self.configuration.extend = Extension::Always;
-        self.configuration.absolute = Some(absolute);
+        self.configuration.terms.ttl = policy.idle().map_or(absolute, Millis::from);
+        self.configuration.terms.extend = Extension::Always;
+        self.configuration.terms.absolute = Some(absolute);
         self
     }
 
     /// Sets what stores write; [`WireFormat::V1`] by default.
     pub fn wire_format(mut self, format: WireFormat) -> Self {
-        self.configuration.format = format;
+        self.configuration.terms.format = format;
         self
     }
 
@@ -254,7 +254,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// # let _ = middleware;
     /// ```
     pub fn absolute_timeout(mut self, limit: Duration) -> Self {
-        self.configuration.absolute = Some(limit.into());
+        self.configuration.terms.absolute = Some(limit.into());
         self
     }
 
@@ -282,14 +282,14 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// Sets for how long requests that came before a renewal can still find what it led to; 60
     /// seconds by default. It has to cover the longest handler.
     pub fn renewal_grace(mut self, grace: Duration) -> Self {
-        self.configuration.grace = grace.into();
+        self.configuration.terms.grace = grace.into();
         self
     }
 
     /// Sets how long all attempts of one commit may take together; 3 seconds by default. Past it
     /// the response is a 503.
     pub fn commit_budget(mut self, budget: StdDuration) -> Self {
-        self.configuration.budget = budget;
+        self.configuration.terms.budget = budget;
         self
     }
 
@@ -312,7 +312,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// # let _ = middleware;
     /// ```
     pub fn max_state_size(mut self, octets: usize) -> Self {
-        self.configuration.max_state = octets;
+        self.configuration.terms.max_state = octets;
         self
     }
 

@@ -7,8 +7,6 @@ mod old_cookie;
 mod policy;
 pub mod secret_key;
 
-use std::time::Duration as StdDuration;
-
 use actix_web::cookie::Key;
 
 pub use self::builder::SessionMiddlewareBuilder;
@@ -21,7 +19,7 @@ pub use self::policy::SessionPolicy;
 pub use crate::record::WireFormat;
 use crate::{
     clock::{Millis, SharedClock},
-    contract::{self, Extension},
+    contract::Terms,
     cookie::attributes::CookieAttributes,
 };
 
@@ -77,14 +75,8 @@ pub(crate) struct Configuration {
     pub(crate) content_security: CookieContentSecurity,
     /// The cookie has a `Max-Age`.
     pub(crate) persistent: bool,
-    pub(crate) ttl: Millis,
-    pub(crate) extend: Extension,
-    pub(crate) absolute: Option<Millis>,
-    pub(crate) grace: Millis,
-    pub(crate) budget: StdDuration,
-    pub(crate) format: WireFormat,
-    /// In octets.
-    pub(crate) max_state: usize,
+    /// The terms of every store call; their time is set anew for each.
+    pub(crate) terms: Terms,
     pub(crate) accepts_unbound: bool,
     pub(crate) mixed_fleet: bool,
     pub(crate) untimed_until: Option<Millis>,
@@ -102,13 +94,7 @@ impl Configuration {
             one_live_cookie: false,
             content_security: CookieContentSecurity::Private,
             persistent: false,
-            ttl: Millis::secs(86_400),
-            extend: Extension::Never,
-            absolute: None,
-            grace: contract::GRACE,
-            budget: contract::BUDGET,
-            format: WireFormat::V1,
-            max_state: contract::MAX_STATE,
+            terms: Terms::default(),
             accepts_unbound: false,
             mixed_fleet: false,
             untimed_until: None,
@@ -128,13 +114,20 @@ impl Configuration {
             LONGEST_STATE
         };
         let possible = |ttl: Millis| ttl > Millis::ZERO && ttl <= longest;
-        if !possible(self.ttl) {
+        if !possible(self.terms.ttl) {
             return Err(ConfigError::Ttl);
         }
-        if self.absolute.is_some_and(|limit| limit <= Millis::ZERO) {
+        if self
+            .terms
+            .absolute
+            .is_some_and(|limit| limit <= Millis::ZERO)
+        {
             return Err(ConfigError::AbsoluteTimeout);
         }
-        if self.absolute.is_some() && self.format == WireFormat::V0_11 && !self.mixed_fleet {
+        if self.terms.absolute.is_some()
+            && self.terms.format == WireFormat::V0_11
+            && !self.mixed_fleet
+        {
             return Err(ConfigError::MixedFleet);
         }
         Ok(())
@@ -146,9 +139,9 @@ impl Configuration {
         } else {
             LONGEST_STATE
         };
-        self.ttl = clamp(self.ttl, longest);
-        self.absolute = self.absolute.map(|limit| clamp(limit, LONGEST_STATE));
-        self.grace = self.grace.clamp(SHORTEST, LONGEST);
+        self.terms.ttl = clamp(self.terms.ttl, longest);
+        self.terms.absolute = self.terms.absolute.map(|limit| clamp(limit, LONGEST_STATE));
+        self.terms.grace = self.terms.grace.clamp(SHORTEST, LONGEST);
         self
     }
 }
@@ -257,8 +250,8 @@ mod tests {
 
     #[test]
     fn times_and_formats_that_cannot_be_are_refused() {
-        assert_eq!(refused(|c| c.ttl = Millis(0)), Some(ConfigError::Ttl));
-        let long = |c: &mut Configuration| c.ttl = LONGEST + Millis(1);
+        assert_eq!(refused(|c| c.terms.ttl = Millis(0)), Some(ConfigError::Ttl));
+        let long = |c: &mut Configuration| c.terms.ttl = LONGEST + Millis(1);
         assert_eq!(refused(long), None);
         assert_eq!(
             refused(|c| {
@@ -267,14 +260,14 @@ mod tests {
             }),
             Some(ConfigError::Ttl)
         );
-        let absolute = |c: &mut Configuration| c.absolute = Some(Millis(1));
+        let absolute = |c: &mut Configuration| c.terms.absolute = Some(Millis(1));
         assert_eq!(
-            refused(|c| c.absolute = Some(Millis(0))),
+            refused(|c| c.terms.absolute = Some(Millis(0))),
             Some(ConfigError::AbsoluteTimeout)
         );
         let old = |c: &mut Configuration| {
             absolute(c);
-            c.format = WireFormat::V0_11
+            c.terms.format = WireFormat::V0_11
         };
         assert_eq!(refused(old), Some(ConfigError::MixedFleet));
         assert_eq!(
@@ -289,12 +282,10 @@ mod tests {
     #[test]
     fn absurd_times_are_clamped() {
         let with = |persistent, ttl: Duration| {
-            let configuration = Configuration {
-                persistent,
-                ttl: ttl.into(),
-                ..Configuration::new(Key::generate())
-            };
-            configuration.clamped().ttl
+            let mut configuration = Configuration::new(Key::generate());
+            configuration.persistent = persistent;
+            configuration.terms.ttl = ttl.into();
+            configuration.clamped().terms.ttl
         };
         assert_eq!(with(true, Duration::ZERO), SHORTEST);
         assert_eq!(with(true, Duration::seconds(-5)), SHORTEST);

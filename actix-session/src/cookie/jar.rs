@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How many values that verify are kept: a browser has one or two, and a purge ends them all.
-const MOST: usize = 16;
+const MAX_CANDIDATES: usize = 16;
 
 /// The cookie that is written, and those that are read as well.
 pub(crate) struct Cookies {
@@ -57,7 +57,7 @@ pub(crate) struct Found {
     pub(crate) candidates: Vec<Candidate>,
     /// A cookie of our name came, whatever was in it.
     pub(crate) came: bool,
-    /// Those of the old cookies that came, by their places.
+    /// Indices of the old cookies that the request carried.
     pub(crate) others: Vec<usize>,
 }
 
@@ -70,7 +70,7 @@ impl Cookies {
                 &configuration.previous_keys,
                 configuration.content_security,
                 name,
-                configuration.format,
+                configuration.terms.format,
             ),
         };
         let own = &configuration.cookie.name;
@@ -85,9 +85,9 @@ impl Cookies {
         }
     }
 
-    /// The old cookie at a place that [`Found`] told.
-    pub(crate) fn old(&self, place: usize) -> Option<&Also> {
-        self.also.get(place)
+    /// The old cookie at an index from [`Found`].
+    pub(crate) fn old(&self, index: usize) -> Option<&Also> {
+        self.also.get(index)
     }
 
     pub(crate) fn find(&self, headers: &HeaderMap, writes_old_mac: bool) -> Found {
@@ -95,10 +95,10 @@ impl Cookies {
         let stale = |unsealed: &Unsealed| unsealed.old_key || (unsealed.unbound && !writes_old_mac);
         self.own.find(headers, &mut found, stale, false);
         found.came = read::is_sent(headers, &self.own.wire_name);
-        for (place, Also { named, .. }) in self.also.iter().enumerate() {
+        for (index, Also { named, .. }) in self.also.iter().enumerate() {
             if read::is_sent(headers, &named.wire_name) {
                 named.find(headers, &mut found, |_| true, true);
-                found.others.push(place);
+                found.others.push(index);
             }
         }
         found
@@ -119,7 +119,7 @@ impl Named {
                 continue;
             };
             let (unbound, stale) = (unsealed.unbound, stale(&unsealed));
-            if found.candidates.len() == MOST {
+            if found.candidates.len() == MAX_CANDIDATES {
                 return;
             }
             let key = SessionKey::generated(unsealed.value);

@@ -9,14 +9,17 @@ use std::{
     task::Poll,
 };
 
-use actix_web::dev::{Service, ServiceRequest};
+use actix_web::{
+    HttpMessage as _, HttpRequest,
+    dev::{Service, ServiceRequest},
+};
 use tokio::sync::oneshot;
 
 use super::{
-    Shared,
+    Parts,
+    commit::{commit, end},
     decide::Exit,
-    finish::{end, finish},
-    open::Incoming,
+    load::Incoming,
 };
 use crate::{
     Session, event,
@@ -25,13 +28,27 @@ use crate::{
 };
 
 /// The session of the middleware around this one.
-pub(crate) struct Outside(pub(crate) Option<InRequest>);
+pub(crate) struct Outside(Option<InRequest>);
+
+impl Outside {
+    /// Makes the session the innermost one of the request.
+    pub(crate) fn enter(req: &ServiceRequest, session: &Session) -> Self {
+        Self(req.extensions_mut().insert(InRequest(session.clone())))
+    }
+
+    /// On the way out the plain extractor gives the outer session again.
+    pub(crate) fn leave(self, req: &HttpRequest) {
+        if let Some(outer) = self.0 {
+            req.extensions_mut().insert(outer);
+        }
+    }
+}
 
 /// Finishes a request's session if nobody else does, because its future is dropped.
 pub(crate) struct Guard<Store: SessionStore + 'static>(Option<Unfinished<Store>>);
 
 struct Unfinished<Store> {
-    shared: Rc<Shared<Store>>,
+    parts: Rc<Parts<Store>>,
     incoming: Incoming,
     session: Session,
     /// The session has been ended already, on request.
@@ -39,18 +56,18 @@ struct Unfinished<Store> {
 }
 
 impl<Store: SessionStore + 'static> Guard<Store> {
-    pub(crate) fn new(shared: Rc<Shared<Store>>, incoming: Incoming, session: Session) -> Self {
+    pub(crate) fn new(parts: Rc<Parts<Store>>, incoming: Incoming, session: Session) -> Self {
         Self(Some(Unfinished {
-            shared,
+            parts,
             incoming,
             session,
             ended: false,
         }))
     }
 
-    pub(crate) fn disarm(mut self) -> (Rc<Shared<Store>>, Incoming, bool) {
+    pub(crate) fn disarm(mut self) -> (Rc<Parts<Store>>, Incoming, bool) {
         let unfinished = self.0.take().expect("a guard is disarmed once, by value");
-        (unfinished.shared, unfinished.incoming, unfinished.ended)
+        (unfinished.parts, unfinished.incoming, unfinished.ended)
     }
 
     /// Ends the session now, for a handler that waits for it.
@@ -58,7 +75,7 @@ impl<Store: SessionStore + 'static> Guard<Store> {
         let Some(unfinished) = &mut self.0 else {
             return;
         };
-        let result = end(&unfinished.shared, &unfinished.incoming).await;
+        let result = end(&unfinished.parts, &unfinished.incoming).await;
         unfinished.ended = result.is_ok();
         // A handler that does not wait any more has its purge all the same.
         let _ = answer.send(result);
@@ -86,13 +103,13 @@ fn spawn_finish<Store: SessionStore + 'static>(unfinished: Unfinished<Store>, sn
         .map(|key| key.fingerprint());
     let work = async move {
         let Unfinished {
-            shared,
+            parts,
             incoming,
             ended,
             ..
         } = unfinished;
-        let finished = finish(&shared, &incoming, &snapshot, Exit::NoHead, ended).await;
-        event::log_failure("commit", finished.err());
+        let committed = commit(&parts, &incoming, &snapshot, Exit::NoHead, ended).await;
+        event::log_failure("commit", committed.err());
     };
     // There is no way to ask whether this thread takes local tasks right now; it panics if not.
     let on_worker =

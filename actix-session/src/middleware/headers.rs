@@ -2,7 +2,7 @@
 
 use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE, VARY};
 
-use super::{Shared, finish::CookieAction, open::Incoming};
+use super::{Parts, commit::SetCookie, load::Incoming};
 use crate::{Session, cookie::write, event};
 
 /// Sets or removes the cookie, and keeps shared caches from answers that are one visitor's.
@@ -10,28 +10,28 @@ use crate::{Session, cookie::write, event};
 /// # Errors
 /// The cookie's attributes cannot stand in a header.
 pub(crate) fn write_headers<S>(
-    shared: &Shared<S>,
+    parts: &Parts<S>,
     incoming: &Incoming,
     session: &Session,
     headers: &mut HeaderMap,
-    action: CookieAction,
+    set_cookie: SetCookie,
 ) -> anyhow::Result<()> {
-    let cookie = &shared.configuration.cookie;
+    let cookie = &parts.configuration.cookie;
     if session.lock().asked {
         vary_by_cookie(headers);
     }
-    if action == CookieAction::Leave {
+    if set_cookie == SetCookie::Leave {
         return Ok(());
     }
-    drop_lines_of(headers, &shared.cookies.own.wire_name);
-    match action {
-        CookieAction::Set(pair, age) => write::set(headers, cookie, pair, age)?,
-        CookieAction::Remove if incoming.cookie_came => write::remove(headers, cookie)?,
-        CookieAction::Remove | CookieAction::Leave => {}
+    drop_lines_of(headers, &parts.cookies.own.wire_name);
+    match set_cookie {
+        SetCookie::Set(pair, age) => write::set(headers, cookie, pair, age)?,
+        SetCookie::Remove if incoming.cookie_came => write::remove(headers, cookie)?,
+        SetCookie::Remove | SetCookie::Leave => {}
     }
     // The session has moved to the present name, or ended under the old one.
     for old in &incoming.old_cookies {
-        if let Some(old) = shared.cookies.old(*old) {
+        if let Some(old) = parts.cookies.old(*old) {
             drop_lines_of(headers, old.wire_name());
             write::remove(headers, &old.attributes)?;
         }

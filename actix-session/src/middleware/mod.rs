@@ -1,10 +1,10 @@
 //! The middleware: loads a request's session, and commits what was done to it.
 
+mod commit;
 pub(crate) mod decide;
-mod finish;
 mod guard;
 mod headers;
-pub(crate) mod open;
+pub(crate) mod load;
 
 use std::{
     fmt,
@@ -14,28 +14,25 @@ use std::{
 };
 
 use actix_web::{
-    HttpMessage as _,
     body::MessageBody,
     cookie::Key,
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
 };
 
 use self::{
+    commit::{commit, commit_failed, opaque},
     decide::{Exit, Policy},
-    finish::{commit_failed, finish, opaque},
     guard::{Guard, Outside, serve},
     headers::write_headers,
-    open::{Incoming, Loaded},
+    load::{Incoming, Loaded},
 };
 use crate::{
     Session,
-    clock::Millis,
     config::{Configuration, OnLoadError, SessionMiddlewareBuilder},
-    contract::{Extension, Terms},
+    contract::Terms,
     cookie::jar::Cookies,
     event,
-    record::{Record, WireFormat},
-    session::InRequest,
+    record::WireFormat,
     storage::SessionStore,
 };
 
@@ -68,7 +65,7 @@ use crate::{
 ///     .await
 /// }
 /// ```
-pub struct SessionMiddleware<Store: SessionStore>(Rc<Shared<Store>>);
+pub struct SessionMiddleware<Store: SessionStore>(Rc<Parts<Store>>);
 
 impl<Store: SessionStore> Clone for SessionMiddleware<Store> {
     fn clone(&self) -> Self {
@@ -86,7 +83,7 @@ impl<Store: SessionStore> fmt::Debug for SessionMiddleware<Store> {
 }
 
 /// What all requests of a middleware share.
-pub(crate) struct Shared<Store> {
+pub(crate) struct Parts<Store> {
     pub(crate) store: Store,
     pub(crate) configuration: Configuration,
     pub(crate) cookies: Cookies,
@@ -106,7 +103,7 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
     }
 
     pub(crate) fn from_parts(store: Store, configuration: Configuration) -> Self {
-        Self(Rc::new(Shared {
+        Self(Rc::new(Parts {
             store,
             cookies: Cookies::new(&configuration),
             accepts_unbound: configuration.accepts_unbound,
@@ -115,41 +112,25 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
     }
 }
 
-impl<Store> Shared<Store> {
-    /// The terms of now.
+impl<Store> Parts<Store> {
+    /// The terms of a store call made now.
     pub(crate) fn terms(&self) -> Terms {
         let configuration = &self.configuration;
         Terms {
             now: configuration.clock.now(),
-            ttl: configuration.ttl,
-            absolute: configuration.absolute,
-            extend: configuration.extend,
-            budget: configuration.budget,
-            grace: configuration.grace,
-            format: configuration.format,
-            max_state: configuration.max_state,
+            ..configuration.terms.clone()
         }
     }
 
     pub(crate) fn policy(&self) -> Policy {
         Policy {
-            extend: self.configuration.extend != Extension::Never,
+            extend: self.configuration.terms.extends(),
             persistent: self.configuration.persistent,
         }
     }
 
-    /// Whether a record is a cookie-stored one without times, and those are accepted no more.
-    pub(crate) fn is_too_old(&self, record: &Record, now: Millis) -> bool {
-        let untimed = record.is_sealed() && record.end().is_none();
-        untimed
-            && self
-                .configuration
-                .untimed_until
-                .is_some_and(|until| until <= now)
-    }
-
     pub(crate) fn writes_old_mac(&self) -> bool {
-        self.configuration.format == WireFormat::V0_11
+        self.configuration.terms.format == WireFormat::V0_11
     }
 }
 
@@ -167,10 +148,10 @@ where
     type Future = Ready<Result<Self::Transform, Self::InitError>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        let shared = Rc::clone(&self.0);
+        let parts = Rc::clone(&self.0);
         ready(Ok(InnerSessionMiddleware {
             service: Rc::new(service),
-            shared,
+            parts,
         }))
     }
 }
@@ -180,7 +161,7 @@ where
 #[non_exhaustive]
 pub struct InnerSessionMiddleware<S, Store: SessionStore + 'static> {
     service: Rc<S>,
-    shared: Rc<Shared<Store>>,
+    parts: Rc<Parts<Store>>,
 }
 
 impl<S, Store: SessionStore + 'static> fmt::Debug for InnerSessionMiddleware<S, Store> {
@@ -205,13 +186,13 @@ where
 
     fn call(&self, req: ServiceRequest) -> Self::Future {
         let service = Rc::clone(&self.service);
-        let shared = Rc::clone(&self.shared);
-        Box::pin(handle(shared, service, req))
+        let parts = Rc::clone(&self.parts);
+        Box::pin(handle(parts, service, req))
     }
 }
 
 async fn handle<S, B, Store>(
-    shared: Rc<Shared<Store>>,
+    parts: Rc<Parts<Store>>,
     service: Rc<S>,
     req: ServiceRequest,
 ) -> Result<ServiceResponse<B>, actix_web::Error>
@@ -219,29 +200,10 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
     Store: SessionStore + 'static,
 {
-    let terms = shared.terms();
-    let incoming = match Incoming::load(&shared, req.headers(), &terms).await {
-        Ok(incoming) => incoming,
-        Err(error) => {
-            event::store_failed("load", &error);
-            match shared.configuration.on_load_error {
-                OnLoadError::Anonymous => Incoming {
-                    degraded: true,
-                    ..Incoming::default()
-                },
-                OnLoadError::Fail => return Err(opaque(error)),
-            }
-        }
-    };
-    let configuration = &shared.configuration;
-    let session = Session::of_request(configuration.clock.clone(), configuration.absolute);
-    session.lock().degraded = incoming.degraded;
-    if let Loaded::Live(_, record) = &incoming.loaded {
-        session.lock().load(record.clone());
-    }
+    let incoming = load(&parts, &req).await?;
+    let session = session_of(&parts.configuration, &incoming);
     let outer = Outside::enter(&req, &session);
-    let mut guard = Guard::new(shared, incoming, session.clone());
-
+    let mut guard = Guard::new(parts, incoming, session.clone());
     let result = serve(&service, req, &session, &mut guard).await;
 
     let exit = if matches!(result, Ok(Ok(_))) {
@@ -249,39 +211,51 @@ where
     } else {
         Exit::NoHead
     };
-    let (shared, incoming, ended) = guard.disarm();
+    let (parts, incoming, ended) = guard.disarm();
     let snapshot = session.lock().take_snapshot();
-    let finished = finish(&shared, &incoming, &snapshot, exit, ended).await;
+    let committed = commit(&parts, &incoming, &snapshot, exit, ended).await;
     let mut response = match result {
         Err(panic) => {
-            event::log_failure("commit", finished.err());
+            event::log_failure("commit", committed.err());
             std::panic::resume_unwind(panic)
         }
         Ok(Err(error)) => {
-            event::log_failure("commit", finished.err());
+            event::log_failure("commit", committed.err());
             return Err(error);
         }
         Ok(Ok(response)) => response,
     };
     outer.leave(response.request());
-    let action = finished.map_err(|error| {
+    let cookie = committed.map_err(|error| {
         event::store_failed("commit", &error);
         commit_failed(error)
     })?;
-    write_headers(&shared, &incoming, &session, response.headers_mut(), action).map_err(opaque)?;
+    write_headers(&parts, &incoming, &session, response.headers_mut(), cookie).map_err(opaque)?;
     Ok(response)
 }
 
-impl Outside {
-    /// Makes the session the innermost one of the request.
-    fn enter(req: &ServiceRequest, session: &Session) -> Self {
-        Self(req.extensions_mut().insert(InRequest(session.clone())))
-    }
-
-    /// On the way out the plain extractor gives the outer session again.
-    fn leave(self, req: &actix_web::HttpRequest) {
-        if let Some(outer) = self.0 {
-            req.extensions_mut().insert(outer);
+/// What the request came with; an error is the response.
+async fn load<Store: SessionStore>(
+    parts: &Parts<Store>,
+    req: &ServiceRequest,
+) -> Result<Incoming, actix_web::Error> {
+    let loaded = Incoming::load(parts, req.headers(), &parts.terms()).await;
+    loaded.or_else(|error| {
+        event::store_failed("load", &error);
+        match parts.configuration.on_load_error {
+            OnLoadError::Anonymous => Ok(Incoming::degraded()),
+            OnLoadError::Fail => Err(opaque(error)),
         }
+    })
+}
+
+fn session_of(configuration: &Configuration, incoming: &Incoming) -> Session {
+    let session = Session::of_request(configuration.clock.clone(), configuration.terms.absolute);
+    let mut pending = session.lock();
+    pending.degraded = incoming.degraded;
+    if let Loaded::Live(_, record) = &incoming.loaded {
+        pending.load(record.clone());
     }
+    drop(pending);
+    session
 }

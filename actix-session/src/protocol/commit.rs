@@ -14,13 +14,12 @@ use crate::{
 };
 
 #[derive(Clone)]
-pub(crate) struct CommitMachine<'a, D> {
+pub(crate) struct CommitMachine<'a> {
     at: Name,
     /// `None`: the load met a mark, and showed nothing.
     base: Option<Record>,
     changes: Cow<'a, Changes>,
     terms: &'a Terms,
-    draw: D,
     way: Way,
     attempt: Option<Attempt>,
     /// An answer was lost: from here on an effect happens only where the record shows that it has
@@ -64,20 +63,18 @@ impl From<Answer> for Committed {
     }
 }
 
-impl<'a, D: Draw> CommitMachine<'a, D> {
+impl<'a> CommitMachine<'a> {
     pub(crate) fn new(
         at: Name,
         base: Option<Record>,
         changes: &'a Changes,
         terms: &'a Terms,
-        draw: D,
     ) -> Self {
         Self {
             at,
             base,
             changes: Cow::Borrowed(changes),
             terms,
-            draw,
             way: Way::Direct,
             attempt: None,
             careful: false,
@@ -90,14 +87,12 @@ impl<'a, D: Draw> CommitMachine<'a, D> {
         base: Option<Record>,
         changes: Changes,
         terms: &'a Terms,
-        draw: D,
     ) -> Self {
         Self {
             at: mark.target,
             base,
             changes: Cow::Owned(changes),
             terms,
-            draw,
             way: Way::Forward {
                 login: mark.flag == Flag::Login,
             },
@@ -106,12 +101,7 @@ impl<'a, D: Draw> CommitMachine<'a, D> {
         }
     }
 
-    /// The draws, for who goes on after this machine.
-    pub(crate) fn into_draw(self) -> D {
-        self.draw
-    }
-
-    fn found(&mut self, slot: Slot) -> Next<Committed> {
+    fn found(&mut self, slot: Slot, draw: &mut impl Draw) -> Next<Committed> {
         match (slot.live(self.terms), self.way) {
             (Slot::Nothing, _) => Next::Answer(Committed::Gone),
             (Slot::Mark(mark), _) => self.follow(mark),
@@ -120,8 +110,8 @@ impl<'a, D: Draw> CommitMachine<'a, D> {
             (Slot::Record(record), _) if self.applied(&record) => {
                 Next::Answer(self.answered(&record))
             }
-            (Slot::Record(record), Way::Direct) => self.merge(record),
-            (Slot::Record(record), Way::Forward { login }) => self.forward(record, login),
+            (Slot::Record(record), Way::Direct) => self.merge(record, draw),
+            (Slot::Record(record), Way::Forward { login }) => self.forward(record, login, draw),
         }
     }
 
@@ -165,12 +155,12 @@ impl<'a, D: Draw> CommitMachine<'a, D> {
     }
 
     /// Somebody else has committed since: these changes go on top of theirs.
-    fn merge(&mut self, stored: Record) -> Next<Committed> {
+    fn merge(&mut self, stored: Record, draw: &mut impl Draw) -> Next<Committed> {
         let Some(base) = &self.base else {
             return Next::Answer(Committed::Gone);
         };
         if stored.epoch() != base.epoch() {
-            return self.merge_after_clear(stored);
+            return self.merge_after_clear(stored, draw);
         }
         if self.careful && self.changes.cleared.is_none() {
             if self.changes.has_modify() {
@@ -179,16 +169,16 @@ impl<'a, D: Draw> CommitMachine<'a, D> {
             let attempted = self.attempt.as_ref().map(|attempt| &attempt.on);
             let left = reduce(&self.changes, &stored, attempted);
             self.changes = Cow::Owned(left);
-            return self.attempt(stored, write_reduced);
+            return self.attempt(stored, write_reduced, draw);
         }
-        self.attempt(stored, overwrite)
+        self.attempt(stored, overwrite, draw)
     }
 
     /// This request's base was read before a `clear`, so what it set counts as having come before.
     ///
     /// Its own `clear` counts all the same: the other one may have come through a mark, and have left
     /// entries that this request saw and was told are cleared.
-    fn merge_after_clear(&mut self, stored: Record) -> Next<Committed> {
+    fn merge_after_clear(&mut self, stored: Record, draw: &mut impl Draw) -> Next<Committed> {
         if self.changes.cleared.is_none() {
             return Next::Answer(Committed::Saved(self.end_of(&stored)));
         }
@@ -196,12 +186,12 @@ impl<'a, D: Draw> CommitMachine<'a, D> {
             // Applied before the other one, or never: to clear again might be to clear twice.
             return Next::Fail(CommitError::OutcomeUnknown);
         }
-        self.attempt(stored, overwrite)
+        self.attempt(stored, overwrite, draw)
     }
 
-    fn forward(&mut self, stored: Record, login: bool) -> Next<Committed> {
+    fn forward(&mut self, stored: Record, login: bool, draw: &mut impl Draw) -> Next<Committed> {
         if let Some(epoch) = self.changes.cleared {
-            return self.forward_clear(stored, epoch);
+            return self.forward_clear(stored, epoch, draw);
         }
         let Some(base) = self.base.clone() else {
             return Next::Answer(Committed::Gone);
@@ -224,24 +214,29 @@ impl<'a, D: Draw> CommitMachine<'a, D> {
         // What was dropped once stays dropped, whatever the entry's value becomes; after a lost answer
         // the comparison is with this record, where a dropped one would look as if it still applied.
         self.changes = Cow::Owned(left.clone());
-        self.attempt(stored, move |stored, _, grounds| {
-            write_reduced(stored, &left, grounds)
-        })
+        let make = move |stored: &_, _: &_, grounds| write_reduced(stored, &left, grounds);
+        self.attempt(stored, make, draw)
     }
 
     /// A `clear` travels even where another one came first: that one may have come through a mark
     /// too, and have left what this request saw.
-    fn forward_clear(&mut self, stored: Record, epoch: u64) -> Next<Committed> {
+    fn forward_clear(
+        &mut self,
+        stored: Record,
+        epoch: u64,
+        draw: &mut impl Draw,
+    ) -> Next<Committed> {
         let on = self.attempt.as_ref().map(|attempt| attempt.on.epoch());
         if self.careful && on != Some(stored.epoch()) {
             // Applied before the other one, or never: to clear again might be to clear twice.
             return Next::Fail(CommitError::OutcomeUnknown);
         }
         let base = self.base.clone();
-        self.attempt(stored, |stored, _, grounds| {
+        let make = |stored: &_, _: &_, grounds| {
             let new = forwarded_clear(stored, base.as_ref(), epoch, grounds);
             Ok(Applied::Write(new))
-        })
+        };
+        self.attempt(stored, make, draw)
     }
 
     /// Tries to write what `make` makes of the stored record.
@@ -249,9 +244,10 @@ impl<'a, D: Draw> CommitMachine<'a, D> {
         &mut self,
         on: Record,
         make: impl FnOnce(&Record, &Changes, Grounds) -> Result<Applied, ApplyError>,
+        draw: &mut impl Draw,
     ) -> Next<Committed> {
-        let id = draw!(self.draw.commit_id());
-        let fresh = draw!(self.draw.session_id());
+        let id = draw!(draw.commit_id());
+        let fresh = draw!(draw.session_id());
         let new = match make(&on, &self.changes, self.terms.grounds(id, fresh)) {
             Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
             Ok(Applied::Gone) => return Next::Answer(Committed::Gone),
@@ -287,8 +283,8 @@ impl<'a, D: Draw> CommitMachine<'a, D> {
 
 /// What tells two machines apart, for the model checker.
 #[cfg(test)]
-impl<D> CommitMachine<'_, D> {
-    pub(super) fn sketch(&self, to: &mut super::model::Sketch) {
+impl CommitMachine<'_> {
+    pub(super) fn sketch(&self, to: &mut super::tests::model::Sketch) {
         to.text(&self.at);
         to.record(self.base.as_ref());
         to.changes(&self.changes);
@@ -313,22 +309,22 @@ impl Attempt {
     }
 }
 
-impl<D: Draw> Machine for CommitMachine<'_, D> {
+impl Machine for CommitMachine<'_> {
     type Answer = Committed;
 
-    fn start(&mut self) -> Next<Committed> {
+    fn start(&mut self, draw: &mut impl Draw) -> Next<Committed> {
         match (&self.way, self.base.clone()) {
-            (Way::Direct, Some(base)) => self.attempt(base, overwrite),
+            (Way::Direct, Some(base)) => self.attempt(base, overwrite, draw),
             _ => Next::Do(Op::Read {
                 at: self.at.clone(),
             }),
         }
     }
 
-    fn on(&mut self, reply: Reply) -> Next<Committed> {
+    fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<Committed> {
         match (reply, &self.attempt) {
             (Reply::Done, Some(attempt)) => Next::Answer(attempt.answer.into()),
-            (Reply::Found(slot), _) => self.found(slot),
+            (Reply::Found(slot), _) => self.found(slot, draw),
             (Reply::Lost, Some(attempt)) if attempt.at() == self.at => {
                 self.careful = true;
                 Next::Do(attempt.op.clone())

@@ -8,7 +8,7 @@ use super::{Backend, Draw, Machine, Name, Next, Op, Reply, Slot};
 use crate::{contract::Terms, error::CommitError, key::SessionKey, random};
 
 /// Random values of the operating system; keys and names as the store draws them.
-pub(crate) struct OsDraw<'a, B>(pub(crate) &'a B);
+struct OsDraw<'a, B>(&'a B);
 
 impl<B: Backend> Draw for OsDraw<'_, B> {
     fn commit_id(&mut self) -> Result<u64, CommitError> {
@@ -30,7 +30,8 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
     terms: &Terms,
 ) -> Result<M::Answer, CommitError> {
     let deadline = Instant::now() + terms.budget;
-    let mut next = machine.start();
+    let mut draw = OsDraw(backend);
+    let mut next = machine.start(&mut draw);
     let mut lost = false;
     let mut refusals = 0;
     loop {
@@ -68,7 +69,7 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
         if again {
             pause::<B>(refusals, matches!(reply, Reply::Lost), deadline).await;
         }
-        next = machine.on(reply);
+        next = machine.on(reply, &mut draw);
     }
 }
 

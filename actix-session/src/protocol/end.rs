@@ -1,6 +1,6 @@
 //! An ending: a loop of atomic steps, one a hop.
 
-use super::{Machine, Name, Next, Op, Reply, Slot};
+use super::{Draw, Machine, Name, Next, Op, Reply, Slot};
 
 /// Ends what a name leads to, over every mark.
 ///
@@ -25,11 +25,11 @@ impl EndMachine {
 impl Machine for EndMachine {
     type Answer = ();
 
-    fn start(&mut self) -> Next<()> {
+    fn start(&mut self, _: &mut impl Draw) -> Next<()> {
         self.step()
     }
 
-    fn on(&mut self, reply: Reply) -> Next<()> {
+    fn on(&mut self, reply: Reply, _: &mut impl Draw) -> Next<()> {
         match reply {
             Reply::Found(Slot::Mark(mark)) => {
                 self.at = mark.target;

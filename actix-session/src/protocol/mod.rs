@@ -6,27 +6,26 @@
 mod commit;
 mod drive;
 mod end;
-#[cfg(test)]
-mod lost_answers;
-#[cfg(test)]
-mod model;
 mod rotate;
+mod save;
 
 use std::future::Future;
 
 use crate::{
-    clock::Millis,
+    clock::{Millis, SharedClock},
     contract::Terms,
     error::CommitError,
     key::SessionKey,
+    random,
     record::{Record, Version},
 };
 
 pub(crate) use self::{
     commit::CommitMachine,
-    drive::{OsDraw, drive},
+    drive::drive,
     end::EndMachine,
     rotate::RotateMachine,
+    save::{ReplaceMachine, SaveMachine},
 };
 
 /// The name of a record in its store.
@@ -164,8 +163,8 @@ pub(crate) enum Next<A> {
 pub(crate) trait Machine {
     type Answer;
 
-    fn start(&mut self) -> Next<Self::Answer>;
-    fn on(&mut self, reply: Reply) -> Next<Self::Answer>;
+    fn start(&mut self, draw: &mut impl Draw) -> Next<Self::Answer>;
+    fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<Self::Answer>;
 }
 
 /// Where random values come from; the model checker's are counted instead.
@@ -196,11 +195,23 @@ pub(crate) trait Backend {
     /// The name of a key's record.
     fn name(&self, key: &SessionKey) -> Name;
 
-    /// Draws a key; where records have to lie together, beside an old name.
-    fn draw_key(&self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError>;
+    /// The clock for methods that are given no terms.
+    fn clock(&self) -> &SharedClock;
+
+    /// Draws a key and names its record: beside an old name, if records must lie together.
+    fn draw_key(&self, _beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
+        let key = random::session_key().map_err(CommitError::Other)?;
+        let name = self.name(&key);
+        Ok((key, name))
+    }
 
     /// The terms of the five published methods, which are given none.
-    fn own_terms(&self) -> Terms;
+    fn own_terms(&self) -> Terms {
+        Terms {
+            now: self.clock().now(),
+            ..Terms::default()
+        }
+    }
 }
 
 macro_rules! draw {
@@ -214,21 +225,4 @@ macro_rules! draw {
 pub(crate) use draw;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_survive_the_round_trip() {
-        for flag in [Flag::Plain, Flag::Login, Flag::Ended] {
-            let mark = Mark {
-                target: "a|b".into(),
-                flag,
-                made_at: Millis(-5),
-            };
-            assert_eq!(Mark::decode(&mark.encode()), Some(mark));
-        }
-        for text in ["", "p", "p|x|k", "q|1|k"] {
-            assert_eq!(Mark::decode(text), None, "{text}");
-        }
-    }
-}
+mod tests;

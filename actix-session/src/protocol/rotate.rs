@@ -13,16 +13,14 @@ use crate::{
 const DRAWS: u8 = 5;
 
 #[derive(Clone)]
-pub(crate) struct RotateMachine<'a, D: Draw> {
+pub(crate) struct RotateMachine<'a> {
     at: Name,
     /// `None`: the load met a mark, and showed nothing.
     base: Option<Record>,
     changes: &'a Changes,
     terms: &'a Terms,
-    /// In an option because a forwarded `clear` borrows it for a while.
-    draw: Option<D>,
     new: Option<Target>,
-    phase: Phase<'a, D>,
+    phase: Phase<'a>,
     draws: u8,
 }
 
@@ -36,7 +34,7 @@ impl Clone for Target {
 }
 
 #[derive(Clone)]
-enum Phase<'a, D> {
+enum Phase<'a> {
     /// There is no old key.
     Fresh,
     /// Looking where the mark that the load met leads to.
@@ -63,7 +61,7 @@ enum Phase<'a, D> {
         end: End,
     },
     /// The `clear` of a renewal that came too late still logs out.
-    Clearing(Box<CommitMachine<'a, D>>),
+    Clearing(Box<CommitMachine<'a>>),
 }
 
 /// The id of the session that a record is of.
@@ -71,13 +69,12 @@ fn id_of(record: &Record) -> Option<u128> {
     record.facts().map(|facts| facts.id)
 }
 
-impl<'a, D: Draw> RotateMachine<'a, D> {
+impl<'a> RotateMachine<'a> {
     pub(crate) fn new(
         at: Name,
         base: Option<Record>,
         changes: &'a Changes,
         terms: &'a Terms,
-        draw: D,
     ) -> Self {
         let phase = Phase::Lookup { at: at.clone() };
         Self {
@@ -85,7 +82,6 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
             base,
             changes,
             terms,
-            draw: Some(draw),
             new: None,
             phase,
             draws: 0,
@@ -93,33 +89,29 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
     }
 
     /// A new session, where there was none to renew.
-    pub(crate) fn creating(changes: &'a Changes, terms: &'a Terms, draw: D) -> Self {
+    pub(crate) fn creating(changes: &'a Changes, terms: &'a Terms) -> Self {
         Self {
             phase: Phase::Fresh,
-            ..Self::new(Name::new(), None, changes, terms, draw)
+            ..Self::new(Name::new(), None, changes, terms)
         }
     }
 
-    fn drawing(&mut self) -> Result<&mut D, CommitError> {
-        self.draw.as_mut().ok_or_else(CommitError::unexpected)
-    }
-
     /// The new key, drawn once: every repeat offers the same.
-    fn target(&mut self) -> Result<Target, CommitError> {
+    fn target(&mut self, draw: &mut impl Draw) -> Result<Target, CommitError> {
         if let Some(target) = &self.new {
             return Ok(target.clone());
         }
         let beside = (!self.at.is_empty()).then(|| self.at.clone());
-        let (key, name) = self.drawing()?.key(beside.as_deref())?;
+        let (key, name) = draw.key(beside.as_deref())?;
         let target = Target(key, name);
         self.new = Some(target.clone());
         Ok(target)
     }
 
-    fn rotate(&mut self, stored: &Record) -> Next<Rotated> {
-        let id = draw!(self.drawing().and_then(D::commit_id));
-        let fresh = draw!(self.drawing().and_then(D::session_id));
-        let Target(_, target) = draw!(self.target());
+    fn rotate(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<Rotated> {
+        let id = draw!(draw.commit_id());
+        let fresh = draw!(draw.session_id());
+        let Target(_, target) = draw!(self.target(draw));
         let new = match overwrite(stored, self.changes, self.terms.grounds(id, fresh)) {
             Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
             Ok(Applied::Write(new)) => new,
@@ -158,7 +150,7 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
     }
 
     /// Somebody else has committed since.
-    fn merge(&mut self, stored: &Record) -> Next<Rotated> {
+    fn merge(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<Rotated> {
         let Some(base) = &self.base else {
             return Next::Answer(Rotated::Gone);
         };
@@ -166,59 +158,51 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
         if logged_out && self.changes.login.is_none() {
             return Next::Answer(Rotated::Gone);
         }
-        self.rotate(stored)
+        self.rotate(stored, draw)
     }
 
     /// What the base has moved to, or that it is gone, leaves this request's own changes at most.
-    fn too_late(&mut self, mark: Option<Mark>) -> Next<Rotated> {
+    fn too_late(&mut self, mark: Option<Mark>, draw: &mut impl Draw) -> Next<Rotated> {
         let travels = self.changes.login.is_none();
         match (mark, self.changes.cleared) {
             (Some(mark), Some(epoch)) if travels && mark.flag != Flag::Ended => {
-                self.clear_behind(mark, epoch)
+                self.clear_behind(mark, epoch, draw)
             }
-            _ => self.own_session(),
+            _ => self.own_session(draw),
         }
     }
 
-    fn clear_behind(&mut self, mark: Mark, epoch: u64) -> Next<Rotated> {
-        let Some(draws) = self.draw.take() else {
-            return Next::Fail(CommitError::unexpected());
-        };
+    fn clear_behind(&mut self, mark: Mark, epoch: u64, draw: &mut impl Draw) -> Next<Rotated> {
         let clear = Changes {
             cleared: Some(epoch),
             ..Changes::default()
         };
         let base = self.base.clone();
-        let mut machine = CommitMachine::behind(mark, base, clear, self.terms, draws);
-        let next = machine.start();
+        let mut machine = CommitMachine::behind(mark, base, clear, self.terms);
+        let next = machine.start(draw);
         self.phase = Phase::Clearing(Box::new(machine));
-        self.cleared(next)
+        self.cleared(next, draw)
     }
 
-    fn cleared(&mut self, next: Next<Committed>) -> Next<Rotated> {
+    fn cleared(&mut self, next: Next<Committed>, draw: &mut impl Draw) -> Next<Rotated> {
         match next {
             Next::Do(op) => Next::Do(op),
             Next::Fail(error) => Next::Fail(error),
             Next::Answer(_) => {
-                let at = Name::new();
-                if let Phase::Clearing(machine) =
-                    std::mem::replace(&mut self.phase, Phase::Lookup { at })
-                {
-                    self.draw = Some(machine.into_draw());
-                }
-                self.own_session()
+                self.phase = Phase::Fresh;
+                self.own_session(draw)
             }
         }
     }
 
     /// A session of this request's own changes, where it may have one.
-    fn own_session(&mut self) -> Next<Rotated> {
+    fn own_session(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         if !self.changes.may_live_alone(self.base.as_ref()) {
             return Next::Answer(Rotated::Gone);
         }
-        let id = draw!(self.drawing().and_then(D::commit_id));
-        let fresh = draw!(self.drawing().and_then(D::session_id));
-        let Target(_, at) = draw!(self.target());
+        let id = draw!(draw.commit_id());
+        let fresh = draw!(draw.session_id());
+        let Target(_, at) = draw!(self.target(draw));
         let new = match own_record(self.changes, self.terms.grounds(id, fresh)) {
             Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
             Ok(Applied::Write(new)) => new,
@@ -234,25 +218,30 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
         Next::Do(op)
     }
 
-    fn rotated(&mut self, end: End) -> Next<Rotated> {
-        match self.target() {
+    fn rotated(&mut self, end: End, draw: &mut impl Draw) -> Next<Rotated> {
+        match self.target(draw) {
             Ok(Target(key, _)) => Next::Answer(Rotated::Rotated(key, end, Older::none())),
             Err(error) => Next::Fail(error),
         }
     }
 
-    fn found_while_rotating(&mut self, slot: Slot, end: End) -> Next<Rotated> {
+    fn found_while_rotating(
+        &mut self,
+        slot: Slot,
+        end: End,
+        draw: &mut impl Draw,
+    ) -> Next<Rotated> {
         match slot.live(self.terms) {
-            Slot::Record(record) => self.merge(&record),
+            Slot::Record(record) => self.merge(&record, draw),
             Slot::Unreadable => Next::Fail(CommitError::unreadable()),
-            Slot::Nothing => self.too_late(None),
+            Slot::Nothing => self.too_late(None, draw),
             Slot::Mark(mark) => match &self.new {
                 Some(Target(_, name)) if *name == mark.target => {
                     let at = mark.target;
                     self.phase = Phase::Own { end };
                     Next::Do(Op::Read { at })
                 }
-                _ => self.too_late(Some(mark)),
+                _ => self.too_late(Some(mark), draw),
             },
         }
     }
@@ -260,15 +249,21 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
     /// An earlier attempt has made the session, or the name was never free.
     ///
     /// The session's id tells which, whatever has been written to the record since.
-    fn found_where_made(&mut self, slot: Slot, id: Option<u128>, end: End) -> Next<Rotated> {
+    fn found_where_made(
+        &mut self,
+        slot: Slot,
+        id: Option<u128>,
+        end: End,
+        draw: &mut impl Draw,
+    ) -> Next<Rotated> {
         match slot {
-            Slot::Record(record) if id_of(&record) == id => self.rotated(end),
+            Slot::Record(record) if id_of(&record) == id => self.rotated(end, draw),
             Slot::Nothing => Next::Answer(Rotated::Gone),
-            _ => self.taken(),
+            _ => self.taken(draw),
         }
     }
 
-    fn found_while_looking(&mut self, slot: Slot) -> Next<Rotated> {
+    fn found_while_looking(&mut self, slot: Slot, draw: &mut impl Draw) -> Next<Rotated> {
         match slot.live(self.terms) {
             // The cookie of the logged-in session is on its way; another one would hide it.
             Slot::Record(record) if record.principal().is_some() => Next::Answer(Rotated::Gone),
@@ -278,12 +273,12 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
                 };
                 Next::Do(Op::Read { at: mark.target })
             }
-            Slot::Record(_) | Slot::Unreadable | Slot::Nothing => self.own_session(),
+            Slot::Record(_) | Slot::Unreadable | Slot::Nothing => self.own_session(draw),
         }
     }
 
     /// The drawn name is somebody else's, which only a lossy `cache_keygen` makes likely.
-    fn taken(&mut self) -> Next<Rotated> {
+    fn taken(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         self.draws += 1;
         self.new = None;
         if self.draws >= DRAWS {
@@ -291,14 +286,14 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
         }
         match &self.phase {
             Phase::Rotating { .. } => match self.base.clone() {
-                Some(base) => self.rotate(&base),
+                Some(base) => self.rotate(&base, draw),
                 None => Next::Answer(Rotated::Gone),
             },
-            _ => self.own_session(),
+            _ => self.own_session(draw),
         }
     }
 
-    fn lost(&mut self) -> Next<Rotated> {
+    fn lost(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         match &mut self.phase {
             Phase::Fresh => Next::Fail(CommitError::unexpected()),
             Phase::Lookup { at } => Next::Do(Op::Read { at: at.clone() }),
@@ -307,13 +302,13 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
                 *lost = true;
                 Next::Do(op.clone())
             }
-            Phase::Own { .. } | Phase::Made { .. } => match self.target() {
+            Phase::Own { .. } | Phase::Made { .. } => match self.target(draw) {
                 Ok(Target(_, at)) => Next::Do(Op::Read { at }),
                 Err(error) => Next::Fail(error),
             },
             Phase::Clearing(machine) => {
-                let next = machine.on(Reply::Lost);
-                self.cleared(next)
+                let next = machine.on(Reply::Lost, draw);
+                self.cleared(next, draw)
             }
         }
     }
@@ -321,8 +316,8 @@ impl<'a, D: Draw> RotateMachine<'a, D> {
 
 /// What tells two machines apart, for the model checker.
 #[cfg(test)]
-impl<D: Draw> RotateMachine<'_, D> {
-    pub(super) fn sketch(&self, to: &mut super::model::Sketch) {
+impl RotateMachine<'_> {
+    pub(super) fn sketch(&self, to: &mut super::tests::model::Sketch) {
         to.text(&self.at);
         to.record(self.base.as_ref());
         to.number(u64::from(self.draws));
@@ -342,29 +337,29 @@ impl<D: Draw> RotateMachine<'_, D> {
     }
 }
 
-impl<D: Draw> Machine for RotateMachine<'_, D> {
+impl Machine for RotateMachine<'_> {
     type Answer = Rotated;
 
-    fn start(&mut self) -> Next<Rotated> {
+    fn start(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         match (&self.phase, self.base.clone()) {
-            (Phase::Fresh, _) => self.own_session(),
-            (_, Some(base)) => self.rotate(&base),
+            (Phase::Fresh, _) => self.own_session(draw),
+            (_, Some(base)) => self.rotate(&base, draw),
             (_, None) => Next::Do(Op::Read {
                 at: self.at.clone(),
             }),
         }
     }
 
-    fn on(&mut self, reply: Reply) -> Next<Rotated> {
+    fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<Rotated> {
         if let (Phase::Clearing(machine), false) = (&mut self.phase, matches!(reply, Reply::Lost)) {
-            let next = machine.on(reply);
-            return self.cleared(next);
+            let next = machine.on(reply, draw);
+            return self.cleared(next, draw);
         }
         match (reply, &self.phase) {
-            (Reply::Lost, _) => self.lost(),
+            (Reply::Lost, _) => self.lost(draw),
             (Reply::Done, Phase::Rotating { end, .. } | Phase::Creating { end, .. }) => {
                 let end = *end;
-                self.rotated(end)
+                self.rotated(end, draw)
             }
             (
                 Reply::Taken,
@@ -378,19 +373,19 @@ impl<D: Draw> Machine for RotateMachine<'_, D> {
                 self.phase = Phase::Made { id, end };
                 Next::Do(Op::Read { at })
             }
-            (Reply::Taken, _) => self.taken(),
+            (Reply::Taken, _) => self.taken(draw),
             (Reply::Found(slot), Phase::Rotating { end, .. }) => {
                 let end = *end;
-                self.found_while_rotating(slot, end)
+                self.found_while_rotating(slot, end, draw)
             }
             (Reply::Found(slot), Phase::Made { id, end }) => {
                 let (id, end) = (*id, *end);
-                self.found_where_made(slot, id, end)
+                self.found_where_made(slot, id, end, draw)
             }
-            (Reply::Found(slot), Phase::Lookup { .. }) => self.found_while_looking(slot),
+            (Reply::Found(slot), Phase::Lookup { .. }) => self.found_while_looking(slot, draw),
             (Reply::Found(Slot::Record(record)), Phase::Own { end }) => {
                 let end = record.end().map_or(*end, End);
-                self.rotated(end)
+                self.rotated(end, draw)
             }
             (Reply::Found(_), Phase::Own { .. }) => Next::Answer(Rotated::Gone),
             (Reply::Found(_) | Reply::Done, _) => Next::Fail(CommitError::unexpected()),

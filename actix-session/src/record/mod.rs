@@ -37,7 +37,7 @@ struct Inner {
     commit: u64,
     format: WireFormat,
     /// The state lives in the cookie: only a new cookie changes it.
-    sealed: bool,
+    in_cookie: bool,
     /// When the record ends unless somebody extends it, as far as its store has said.
     end: Option<Millis>,
 }
@@ -89,7 +89,7 @@ impl Record {
             facts,
             commit,
             format: decoded.format,
-            sealed: false,
+            in_cookie: false,
             end: None,
         })))
     }
@@ -120,7 +120,7 @@ impl Record {
             facts,
             commit,
             format: WireFormat::V0_11,
-            sealed: false,
+            in_cookie: false,
             end: None,
         }))
     }
@@ -195,7 +195,7 @@ impl Record {
             facts: Some(facts),
             commit,
             format,
-            sealed: false,
+            in_cookie: false,
             end: None,
         }))
     }
@@ -239,8 +239,8 @@ impl Record {
         self.0.facts.as_ref().and_then(|facts| facts.absolute_end)
     }
 
-    pub(crate) fn is_sealed(&self) -> bool {
-        self.0.sealed
+    pub(crate) fn is_in_cookie(&self) -> bool {
+        self.0.in_cookie
     }
 
     pub(crate) fn end(&self) -> Option<Millis> {
@@ -267,8 +267,8 @@ impl Record {
         self.changed(|inner| inner.end = end)
     }
 
-    pub(crate) fn sealed(self) -> Self {
-        self.changed(|inner| inner.sealed = true)
+    pub(crate) fn in_cookie(self) -> Self {
+        self.changed(|inner| inner.in_cookie = true)
     }
 
     fn changed(self, change: impl FnOnce(&mut Inner)) -> Self {

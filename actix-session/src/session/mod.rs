@@ -1,9 +1,11 @@
 //! The handle that applications use.
 
+mod auth;
 mod entries;
 mod errors;
-mod inner;
-mod login;
+mod ext;
+mod lifecycle;
+mod pending;
 
 use std::{
     future::{Ready, ready},
@@ -17,19 +19,19 @@ use actix_web::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use self::errors::{not_serializable, of_another_type, reserved};
-pub(crate) use self::inner::{Inner, Snapshot};
+pub(crate) use self::pending::{Pending, Snapshot};
 pub use self::{
+    auth::Login,
     entries::Entries,
     errors::{
         SessionGetError, SessionInsertError, SessionLoginError, SessionPurgeError,
         SessionUpdateError, StaleAuthenticationError,
     },
-    login::Login,
+    ext::SessionExt,
 };
 use crate::{
     changes::{Effect, Modify},
     clock::{Millis, SharedClock},
-    random,
     record::RESERVED,
 };
 
@@ -66,7 +68,7 @@ use crate::{
 /// # actix_web::web::to(index);
 /// ```
 #[derive(Clone, Default)]
-pub struct Session(Arc<Mutex<Inner>>);
+pub struct Session(Arc<Mutex<Pending>>);
 
 /// What a handler has asked of its session so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,11 +109,11 @@ impl Session {
     }
 
     pub(crate) fn of_request(clock: SharedClock, absolute: Option<Millis>) -> Self {
-        Self(Arc::new(Mutex::new(Inner::of_request(clock, absolute))))
+        Self(Arc::new(Mutex::new(Pending::of_request(clock, absolute))))
     }
 
     /// Nothing that holds the lock can panic half-way, so a poisoned one is as good as any.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Pending> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -120,8 +122,8 @@ impl Session {
     /// # Errors
     /// The value is not of this type.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, SessionGetError> {
-        let inner = self.lock();
-        let json = inner.value(key);
+        let pending = self.lock();
+        let json = pending.value(key);
         json.map(|json| parse(key, &json).map_err(SessionGetError))
             .transpose()
     }
@@ -186,9 +188,9 @@ impl Session {
         }
         let json = serde_json::to_string(&value)
             .map_err(|error| SessionInsertError(not_serializable::<T>(&key, error)))?;
-        let mut inner = self.lock();
-        inner.writable().map_err(SessionInsertError)?;
-        inner.set(&key, Effect::Set(json));
+        let mut pending = self.lock();
+        pending.writable().map_err(SessionInsertError)?;
+        pending.set(&key, Effect::Set(json));
         Ok(())
     }
 
@@ -219,17 +221,17 @@ impl Session {
     {
         let key = key.into();
         let value = {
-            let inner = self.lock();
-            match inner.value(&key) {
+            let pending = self.lock();
+            match pending.value(&key) {
                 None => return Ok(()),
                 Some(json) => parse(&key, &json).map_err(SessionUpdateError)?,
             }
         };
         let json = serde_json::to_string(&updater(value))
             .map_err(|error| SessionUpdateError(not_serializable::<T>(&key, error)))?;
-        let mut inner = self.lock();
-        inner.writable().map_err(SessionUpdateError)?;
-        inner.set(&key, Effect::Set(json));
+        let mut pending = self.lock();
+        pending.writable().map_err(SessionUpdateError)?;
+        pending.set(&key, Effect::Set(json));
         Ok(())
     }
 
@@ -310,21 +312,21 @@ impl Session {
         }));
         let before = self.lock().value(&key).map(std::borrow::Cow::into_owned);
         let now = (modify.0)(before.as_deref()).map_err(SessionUpdateError)?;
-        let mut inner = self.lock();
-        inner.writable().map_err(SessionUpdateError)?;
-        inner.modify(&key, modify, now);
+        let mut pending = self.lock();
+        pending.writable().map_err(SessionUpdateError)?;
+        pending.modify(&key, modify, now);
         Ok(())
     }
 
     /// Removes an entry, and answers its value as JSON text, where there was one.
     pub fn remove(&self, key: &str) -> Option<String> {
-        let mut inner = self.lock();
-        inner.warn_if_finished();
-        let before = inner.value(key).map(std::borrow::Cow::into_owned);
-        if before.is_some() || !inner.is_loaded() {
-            inner.set(key, Effect::Removed);
+        let mut pending = self.lock();
+        pending.warn_if_finished();
+        let before = pending.value(key).map(std::borrow::Cow::into_owned);
+        if before.is_some() {
+            pending.set(key, Effect::Removed);
         } else {
-            inner.mark_changed();
+            pending.mark_changed();
         }
         before
     }
@@ -342,73 +344,6 @@ impl Session {
     pub fn remove_as<T: DeserializeOwned>(&self, key: &str) -> Option<Result<T, String>> {
         self.remove(key)
             .map(|json| serde_json::from_str(&json).map_err(|_| json))
-    }
-
-    /// Removes all entries, and logs out. The key stays.
-    ///
-    /// What parallel requests committed before is removed too, and so is what those commit later
-    /// that have loaded the session before.
-    pub fn clear(&self) {
-        // Without randomness an epoch is told from another by the time.
-        let epoch = random::u64().unwrap_or_else(|_| self.lock().now().0.unsigned_abs().max(1));
-        let mut inner = self.lock();
-        inner.warn_if_finished();
-        inner.clear(epoch);
-    }
-
-    /// Ends the session: the record is deleted, under whatever key it is by then, and the cookie
-    /// removed. A request in flight cannot bring it back.
-    ///
-    /// Entries that are set afterwards start a new session, under a new key.
-    ///
-    /// # Examples
-    /// ```
-    /// use actix_session::Session;
-    ///
-    /// async fn logout(session: Session) -> actix_web::Result<&'static str> {
-    ///     session.purge();
-    ///     session.insert("flash", "Goodbye!")?;
-    ///     Ok("logged out")
-    /// }
-    /// # actix_web::web::to(logout);
-    /// ```
-    pub fn purge(&self) {
-        let mut inner = self.lock();
-        inner.warn_if_finished();
-        inner.purge();
-    }
-
-    /// Gives the session a new key; the old one opens nothing from then on.
-    ///
-    /// Call it where a session gains rights, unless [`login`](Self::login) does it: the key that
-    /// an attacker may have planted before must not be the one that is logged in.
-    pub fn renew(&self) {
-        let mut inner = self.lock();
-        inner.warn_if_finished();
-        inner.renew();
-    }
-
-    /// Sets how long this session lives without activity, in place of the configured time.
-    ///
-    /// It is kept by writes and renewals, makes the cookie persistent, and is bounded by the
-    /// absolute timeout. Times from 1 ms to 400 days count; others are clamped.
-    ///
-    /// # Examples
-    /// ```
-    /// use actix_session::Session;
-    /// use actix_web::cookie::time::Duration;
-    ///
-    /// async fn remember_me(session: Session) -> &'static str {
-    ///     session.set_ttl(Duration::days(30));
-    ///     "see you next month"
-    /// }
-    /// # actix_web::web::to(remember_me);
-    /// ```
-    pub fn set_ttl(&self, ttl: actix_web::cookie::time::Duration) {
-        let ttl = Millis::from(ttl).clamp(Millis(1), crate::config::LONGEST);
-        let mut inner = self.lock();
-        inner.warn_if_finished();
-        inner.set_ttl(ttl);
     }
 
     /// The session of the innermost middleware; one of its own where there is none.

@@ -173,7 +173,7 @@ impl CookieSessionStore {
     }
 
     fn read(&self, key: &SessionKey, now: Millis) -> Result<Option<Record>, anyhow::Error> {
-        let record = Record::decode(key.as_ref().to_owned())?.sealed();
+        let record = Record::decode(key.as_ref().to_owned())?.in_cookie();
         let idle_end = record.facts().and_then(|facts| facts.idle_end);
         if idle_end.is_none() {
             warn_untimed();

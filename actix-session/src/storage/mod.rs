@@ -24,12 +24,12 @@ pub use self::memory::{MemorySessionStore, MemorySessionStoreBuilder};
 pub use self::redis::actor::{RedisActorSessionStore, RedisActorSessionStoreBuilder};
 #[cfg(feature = "redis-session")]
 pub use self::redis::{RedisSessionStore, RedisSessionStoreBuilder};
-#[cfg(feature = "_sql")]
-pub use self::sql::Sweeper;
 #[cfg(feature = "mysql-session")]
 pub use self::sql::{MySqlSessionStore, MySqlSessionStoreBuilder};
 #[cfg(feature = "postgres-session")]
 pub use self::sql::{PostgresSessionStore, PostgresSessionStoreBuilder};
+#[cfg(feature = "_sql")]
+pub use self::sql::{SqlDatabase, SqlSessionStore, SqlSessionStoreBuilder, Sweeper};
 #[cfg(feature = "sqlite-session")]
 pub use self::sql::{SqliteSessionStore, SqliteSessionStoreBuilder};
 pub use self::{

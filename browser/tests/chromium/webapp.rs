@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use servers::port::Port;
 
 use crate::devtools::{Browser, Connection, Page};
 
@@ -130,7 +131,9 @@ impl User {
 #[test]
 fn a_user_of_the_application_keeps_everything_until_the_logout_and_nothing_after_it() {
     let folder = tempfile::tempdir().unwrap();
-    let port = servers::port::free().unwrap();
+    // Reserved, since the application leaves it for a moment.
+    let reserved = Port::reserve().unwrap();
+    let port = reserved.number();
     let running = Running::start(folder.path(), port);
     let connection = Browser::shared();
     let user = User {

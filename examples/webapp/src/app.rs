@@ -31,19 +31,19 @@ use crate::{
 /// How long a session lasts after the last request that used it.
 const SESSION_TTL: Duration = Duration::days(14);
 
-/// How often ended sessions are deleted from an SQL database, and how many at a time.
+/// How often expired sessions are deleted from an SQL database, and how many at a time.
 const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(60);
 const SWEEP_BATCH: u32 = 1_000;
 
-/// How long requests in flight may take to end when the server is told to stop.
+/// How long requests in flight may take when the server stops.
 const SHUTDOWN_SECONDS: u64 = 10;
 
-/// What handlers share.
+/// What the handlers share.
 pub(crate) struct State {
     pub(crate) users: Users,
     pub(crate) passwords: Passwords,
-    /// Whether requests of one session meet in one place. In a cookie each has its own copy.
-    pub(crate) sessions_meet: bool,
+    /// Whether all requests of a session share one record. In a cookie, each has a copy of its own.
+    pub(crate) sessions_are_shared: bool,
 }
 
 /// The application, listening.
@@ -56,10 +56,10 @@ pub struct Application {
 }
 
 impl Application {
-    /// Opens the database and the session store, and begins to listen.
+    /// Opens the database and the session store, and starts to listen.
     ///
     /// # Errors
-    /// What cannot be opened, with the variable to change.
+    /// If something cannot be opened; the error names the variable to change.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let listener = TcpListener::bind(&config.bind)
             .map_err(|source| StartError::bind(&config.bind, source))?;
@@ -71,7 +71,7 @@ impl Application {
         let state = State {
             users: Users::new(database.clone()),
             passwords: Passwords::new().map_err(StartError::passwords)?,
-            sessions_meet: config.session_store != StoreUrl::Cookie,
+            sessions_are_shared: config.session_store != StoreUrl::Cookie,
         };
         let store = open_store(config).await?;
         let sweeper = store.spawn_sweeper(SWEEP_INTERVAL, SWEEP_BATCH);
@@ -89,7 +89,7 @@ impl Application {
     #[must_use]
     pub fn url(&self) -> String {
         let mut address = self.address;
-        // "On every address" can be listened on, not opened.
+        // A server can listen on the unspecified address, but a browser cannot open it.
         match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
             IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
@@ -98,16 +98,16 @@ impl Application {
         format!("http://{address}")
     }
 
-    /// Stops the server from elsewhere.
+    /// A handle that stops the server.
     #[must_use]
     pub fn handle(&self) -> ServerHandle {
         self.server.handle()
     }
 
-    /// Serves until a signal or [`Application::handle`] says stop; requests in flight end first.
+    /// Serves until a signal or [`Application::handle`] stops it. Requests in flight end first.
     ///
     /// # Errors
-    /// A failure of the server's threads.
+    /// If one of the server's threads fails.
     pub async fn run(self) -> io::Result<()> {
         let outcome = self.server.await;
         self.database.close().await;
@@ -132,16 +132,15 @@ async fn open_database(config: &Config) -> Result<SqlitePool, StartError> {
         .map_err(|source| StartError::database(file, source))
 }
 
-/// The store that the configuration names.
+/// Opens the store that the configuration names.
 async fn open_store(config: &Config) -> Result<AnySessionStore, StartError> {
-    log::info!("sessions are kept in {}", config.session_store);
+    log::info!("session store: {}", config.session_store);
     let url = config.session_store.resolve(&config.database_file);
     let store = AnySessionStore::new(&url).await;
     store.map_err(|error| StartError::store(&config.session_store, error))
 }
 
-/// Every worker thread gets a handle on the one `store`: a session lives wherever its next
-/// request is served.
+/// All worker threads share one `store`, so any of them can serve a session's next request.
 fn serve<S>(listener: TcpListener, state: State, config: &Config, store: S) -> io::Result<Server>
 where
     S: SessionStore + Clone + Send + 'static,
@@ -169,7 +168,7 @@ where
 
 fn sessions<S: SessionStore>(store: S, key: Key, environment: Environment) -> SessionMiddleware<S> {
     let https = environment == Environment::Production;
-    // With this prefix browsers take the cookie only from this host itself, over HTTPS.
+    // With this prefix, browsers accept the cookie only from this very host, and only over HTTPS.
     let name = if https {
         "__Host-webapp_session"
     } else {
@@ -189,7 +188,7 @@ fn warn_of_plain_http(config: &Config, address: SocketAddr) {
     if config.environment == Environment::Development && !address.ip().is_loopback() {
         log::warn!(
             "{address} can be reached from other computers, in development mode and over plain \
-             HTTP: everybody on the way can read passwords. Set APP_ENV=production behind HTTPS."
+             HTTP: anyone on the network can read passwords. Set APP_ENV=production behind HTTPS."
         );
     }
 }

@@ -1,12 +1,11 @@
-//! What pages refer to, served from the binary.
+//! The files that pages refer to, served from the binary.
 
 use actix_web::{HttpResponse, http::header, web};
 
 const STYLE: &str = include_str!("../assets/style.css");
 const ICON: &str = include_str!("../assets/icon.svg");
 
-/// Part of the style sheet's address: a new version is a new address, so that browsers may keep
-/// the old one for good.
+/// Part of the style sheet's address: each version has its own, so browsers may cache it forever.
 pub(crate) const VERSION: u32 = fingerprint(STYLE.as_bytes());
 
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
@@ -28,7 +27,7 @@ fn file(kind: &'static str, body: &'static str) -> HttpResponse {
         .body(body)
 }
 
-/// FNV-1a: enough to tell two versions apart, and it runs while the program is compiled.
+/// FNV-1a: good enough to distinguish versions, and it runs at compile time.
 const fn fingerprint(bytes: &[u8]) -> u32 {
     let mut hash: u32 = 0x811c_9dc5;
     let mut at = 0;

@@ -1,4 +1,4 @@
-//! The embedded database that holds the users.
+//! The embedded database with the users.
 
 use std::{path::Path, pin::Pin, time::Duration};
 
@@ -9,18 +9,18 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-/// The schema's history, inside the binary. A change of schema is a new line, never an edit.
+/// The schema's history, in the binary. To change the schema, add a line; never edit one.
 const MIGRATIONS: &[(i64, &str, &str)] =
     &[(1, "users", include_str!("../migrations/0001_users.sql"))];
 
-/// Opens the file, makes it where it is missing, and brings its schema up to date.
+/// Opens the file, creates it if it is missing, and brings its schema up to date.
 pub(crate) async fn open(file: &Path) -> Result<SqlitePool, sqlx::Error> {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)
         // Readers and the writer do not wait for each other.
         .journal_mode(SqliteJournalMode::Wal)
-        // A power cut may undo the last sign-up, never damage the file.
+        // A power cut may undo the last registration, but never damages the file.
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(Duration::from_secs(5));
     let pool = SqlitePoolOptions::new()

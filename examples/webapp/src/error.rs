@@ -1,16 +1,16 @@
-//! What can go wrong while a request is served, and what the visitor gets to see of it.
+//! What can go wrong while a request is served, and what the visitor sees of it.
 
 use actix_session::{SessionGetError, SessionInsertError, SessionLoginError, SessionUpdateError};
 use actix_web::{HttpResponse, ResponseError, error::BlockingError, http::StatusCode};
 
 use crate::pages;
 
-/// A request that cannot be answered as asked.
+/// Why a request fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AppError {
     #[error("the form cannot be read: {0}")]
     BadForm(#[from] actix_web::error::UrlencodedError),
-    #[error("a thread for hashing could not be had")]
+    #[error("no thread was available for hashing")]
     Blocking(#[from] BlockingError),
     #[error("a form was sent from another site")]
     CrossSite,
@@ -18,13 +18,13 @@ pub(crate) enum AppError {
     Database(#[from] sqlx::Error),
     #[error("a password could not be hashed or compared: {0}")]
     Hash(#[from] argon2::password_hash::Error),
-    #[error("an entry of the session could not be read: {0}")]
+    #[error("a session entry could not be read: {0}")]
     SessionGet(#[from] SessionGetError),
-    #[error("an entry of the session could not be written: {0}")]
+    #[error("a session entry could not be written: {0}")]
     SessionInsert(#[from] SessionInsertError),
-    #[error("the session could not be logged in: {0}")]
+    #[error("the login failed: {0}")]
     SessionLogin(#[from] SessionLoginError),
-    #[error("an entry of the session could not be changed: {0}")]
+    #[error("a session entry could not be changed: {0}")]
     SessionUpdate(#[from] SessionUpdateError),
     #[error("a page could not be rendered: {0}")]
     Template(#[from] askama::Error),
@@ -39,7 +39,7 @@ impl ResponseError for AppError {
         }
     }
 
-    /// The visitor learns what to do; the cause goes to the log.
+    /// The visitor learns what to do. The cause goes to the log.
     fn error_response(&self) -> HttpResponse {
         let status = self.status_code();
         if status.is_server_error() {

@@ -1,4 +1,4 @@
-//! A message that waits in the session for the next page and is shown there once.
+//! A message that waits in the session and is shown once, on the next page.
 
 use actix_session::Session;
 use serde::{Deserialize, Serialize};
@@ -7,12 +7,12 @@ use crate::error::AppError;
 
 const KEY: &str = "flash";
 
-/// Leaves `text` for the next page that this visitor sees.
+/// Leaves `text` for the next page that this visitor opens.
 pub(crate) fn leave(session: &Session, text: impl Into<String>) -> Result<(), AppError> {
     Ok(session.insert(KEY, Flash { text: text.into() })?)
 }
 
-/// Takes the message out, if there is one. One that an older version wrote and this one cannot
+/// Takes the message out, if there is one. A message from an older version that this one cannot
 /// read is dropped: it is not worth an error page.
 pub(crate) fn take(session: &Session) -> Option<String> {
     let flash: Flash = session.remove_as(KEY)?.ok()?;

@@ -1,8 +1,8 @@
 //! Refuses forms that another site sends in a visitor's name (cross-site request forgery).
 //!
-//! `SameSite=Lax` already keeps the session cookie out of such requests. This is the second lock:
-//! it also stops sibling subdomains, which count as the same *site*, and log-in forms, which need
-//! no cookie at all.
+//! `SameSite=Lax` already keeps the session cookie out of such requests. This second line of
+//! defence also stops sibling subdomains, which count as the same *site*, and login forms, which
+//! need no cookie.
 
 use actix_web::{
     Error,
@@ -14,7 +14,7 @@ use actix_web::{
 
 use crate::error::AppError;
 
-/// Lets a request through that only reads, or that comes from our own pages.
+/// Lets a request pass if it only reads, or if it comes from our own pages.
 pub(crate) async fn refuse_cross_site(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -25,8 +25,8 @@ pub(crate) async fn refuse_cross_site(
     Err(AppError::CrossSite.into())
 }
 
-/// Browsers of today say where a request comes from. Older ones send `Origin` with every POST. A
-/// request with neither is none of a browser's, and carries no visitor's cookies unasked.
+/// Modern browsers say where a request comes from. Older ones send `Origin` with every POST. A
+/// request with neither does not come from a browser, so no visitor's cookies were added to it.
 fn is_own(headers: &HeaderMap) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {
         return site == "same-origin" || site == "none";
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_of_today_is_believed_before_the_origin() {
+    fn what_a_modern_browser_says_outweighs_the_origin() {
         let own = ("origin", "http://notes.example:8080");
         assert!(passes(&[("sec-fetch-site", "same-origin")]));
         assert!(passes(&[("sec-fetch-site", "none")]));
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_without_a_browser_may_post() {
+    fn a_program_that_is_not_a_browser_may_post() {
         assert!(passes(&[]));
     }
 }

@@ -1,4 +1,4 @@
-//! Headers that tell the browser what these pages never do, so that it refuses an attack.
+//! Headers that tell the browser what these pages never do, so that it blocks attacks.
 
 use actix_web::{
     Error,
@@ -26,8 +26,8 @@ const HEADERS: [(HeaderName, &str); 4] = [
     ),
 ];
 
-/// Adds the headers to every answer. What fails in a middleware (a session store that is down)
-/// arrives here as an error and becomes a page as well.
+/// Adds the headers to every response. A failure in a middleware, such as a session store that is
+/// down, arrives here as an error and becomes a page, too.
 pub(crate) async fn add(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -38,12 +38,12 @@ pub(crate) async fn add(
             insert_into(response.headers_mut());
             Ok(response)
         }
-        Err(error) => Err(dressed(error, &line)),
+        Err(error) => Err(as_page(error, &line)),
     }
 }
 
-/// The access log sees answers only, not errors, so the line for it is written here.
-fn dressed(error: Error, line: &str) -> Error {
+/// The access log sees responses, not errors, so errors are logged here.
+fn as_page(error: Error, line: &str) -> Error {
     let mut response = error.error_response();
     let status = response.status();
     log::warn!("\"{line}\" {status}");

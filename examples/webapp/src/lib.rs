@@ -1,17 +1,17 @@
-//! A small web application that shows `actix-session` at work: accounts, notes that live in the
-//! session, and a counter that no parallel click can make miscount.
+//! A small web application that shows `actix-session` at work: accounts, notes that are kept in the
+//! session, and a counter that counts right under parallel clicks.
 //!
-//! Where to look for what:
+//! Where to look:
 //!
 //! | question | file |
 //! | --- | --- |
 //! | How is the session middleware set up? | `app.rs` |
-//! | How do log-in and log-out treat the session? | `pages/account.rs` |
+//! | What do login and logout do to the session? | `pages/account.rs` |
 //! | How do I keep a list in the session? | `notes.rs`, `pages/notes.rs` |
 //! | How do I count without losing a click? | `pages/home.rs` |
 //! | How does a message survive a redirect? | `flash.rs` |
-//! | What protects forms from other sites? | `guard.rs` |
-//! | Which variables configure it? | [`Config`] |
+//! | What protects against forms from other sites? | `guard.rs` |
+//! | Which environment variables are there? | [`Config`] |
 
 mod app;
 mod assets;

@@ -1,4 +1,4 @@
-//! Starts the application with the configuration that the environment holds.
+//! Starts the application with the configuration from the environment.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             #[expect(
                 clippy::print_stderr,
-                reason = "a start-up error is for the person at the terminal"
+                reason = "a startup error is for the person at the terminal"
             )]
             {
                 eprintln!("webapp: {error}");
@@ -24,10 +24,7 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let application = Application::start(&Config::from_env()?).await?;
-    #[expect(
-        clippy::print_stdout,
-        reason = "this line tells where to point the browser"
-    )]
+    #[expect(clippy::print_stdout, reason = "this line says which address to open")]
     {
         println!("Open {}", application.url());
     }

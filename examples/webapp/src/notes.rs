@@ -1,4 +1,4 @@
-//! A list that the session holds.
+//! A list in the session.
 
 use actix_session::Session;
 use serde::{Deserialize, Serialize};
@@ -6,12 +6,15 @@ use serde::{Deserialize, Serialize};
 use crate::error::AppError;
 
 const KEY: &str = "notes";
-const MOST: usize = 10;
-const LONGEST: usize = 200;
+/// How many notes a list may have.
+const MAX_NOTES: usize = 10;
 
-/// The list must fit wherever a session may lie. The tightest place is a cookie: 4,096 bytes for
-/// everything, encrypted and in base64.
-const MOST_BYTES: usize = 1_800;
+/// How many characters a note may have.
+const MAX_LENGTH: usize = 200;
+
+/// The list must fit into every store. The smallest is a cookie: 4,096 bytes for everything,
+/// encrypted and in base64.
+const MAX_BYTES: usize = 1_800;
 
 /// One visitor's notes, oldest first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -20,8 +23,8 @@ pub(crate) struct Notes {
     items: Vec<Note>,
 }
 
-/// One note. Its id is never given out again, so that a page that lies open since yesterday
-/// cannot remove another one.
+/// One note. Its id is never reused, so a page that has been open since yesterday cannot remove
+/// another one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Note {
     pub(crate) id: u32,
@@ -38,7 +41,7 @@ impl Notes {
     }
 
     pub(crate) fn has_room_for(&self, text: &str) -> bool {
-        self.items.len() < MOST && self.clone().with(text).bytes() <= MOST_BYTES
+        self.items.len() < MAX_NOTES && self.clone().with(text).bytes() <= MAX_BYTES
     }
 
     fn with(mut self, text: &str) -> Self {
@@ -60,8 +63,8 @@ impl Notes {
     }
 }
 
-/// Adds a note, also to a list that a parallel request changes meanwhile: the session runs the
-/// closure again on what it finds stored. Hence the limit is checked inside.
+/// Adds a note, even if a parallel request changes the list meanwhile: the session then runs the
+/// closure again, on the stored list. That is why the closure checks the limit.
 pub(crate) fn add(session: &Session, text: String) -> Result<(), AppError> {
     Ok(session.modify(KEY, move |stored: Option<Notes>| {
         let notes = stored.unwrap_or_default();
@@ -73,12 +76,12 @@ pub(crate) fn add(session: &Session, text: String) -> Result<(), AppError> {
     })?)
 }
 
-/// Removes a note. One that is gone already is no error: both clicks meant the same.
+/// Removes a note. If it is already gone, that is not an error: both clicks meant the same.
 pub(crate) fn remove(session: &Session, id: u32) -> Result<(), AppError> {
     Ok(session.modify(KEY, move |stored: Option<Notes>| Some(stored?.without(id)))?)
 }
 
-/// Brings what was typed into one line, or says what is wrong with it.
+/// Puts the typed text on one line, or says what is wrong with it.
 pub(crate) fn tidy(typed: &str) -> Result<String, &'static str> {
     let words: Vec<&str> = typed
         .split(|c: char| c.is_whitespace() || c.is_control())
@@ -87,7 +90,7 @@ pub(crate) fn tidy(typed: &str) -> Result<String, &'static str> {
     let text = words.join(" ");
     match text.chars().count() {
         0 => Err("Write something first."),
-        1..=LONGEST => Ok(text),
+        1..=MAX_LENGTH => Ok(text),
         _ => Err("Shorten it to 200 characters."),
     }
 }
@@ -97,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_not_given_out_again() {
+    fn ids_are_not_reused() {
         let notes = Notes::default().with("a").with("b").without(1).with("c");
         let ids: Vec<u32> = notes.items().iter().map(|note| note.id).collect();
         assert_eq!(ids, [0, 2]);
@@ -105,16 +108,16 @@ mod tests {
 
     #[test]
     fn the_list_is_bounded_in_number() {
-        let full = (0..MOST).fold(Notes::default(), |notes, _| notes.with("milk"));
+        let full = (0..MAX_NOTES).fold(Notes::default(), |notes, _| notes.with("milk"));
         assert!(!full.has_room_for("one more"));
         assert!(full.without(3).has_room_for("one more"));
     }
 
     #[test]
     fn the_list_is_bounded_in_bytes_as_stored() {
-        let quotes = "\"".repeat(LONGEST);
+        let quotes = "\"".repeat(MAX_LENGTH);
         let full = (0..4).fold(Notes::default(), |notes, _| notes.with(&quotes));
-        assert!(full.bytes() <= MOST_BYTES && !full.has_room_for(&quotes));
+        assert!(full.bytes() <= MAX_BYTES && !full.has_room_for(&quotes));
     }
 
     #[test]

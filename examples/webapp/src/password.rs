@@ -1,4 +1,4 @@
-//! Passwords: which are accepted, and how they are kept.
+//! Passwords: which are accepted, and how they are stored.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use tokio::sync::Semaphore;
 
 use crate::error::AppError;
 
-/// In characters. NIST SP 800-63B asks for 8 at least, and that 64 are accepted.
-const SHORTEST: usize = 8;
-const LONGEST: usize = 128;
+/// In characters. NIST SP 800-63B requires at least 8, and that 64 are accepted.
+const MIN_LENGTH: usize = 8;
+const MAX_LENGTH: usize = 128;
 
-/// Each hash takes 19 MiB for some tens of milliseconds; a rush on the log-in page waits here
-/// instead of taking all the memory.
-const AT_ONCE: usize = 4;
+/// How many passwords are hashed at once. Each takes 19 MiB for tens of milliseconds; during a rush
+/// on the login page, others wait here instead of using up all the memory.
+const MAX_PARALLEL: usize = 4;
 
-/// A few of those that are tried first everywhere. A public service would ask a full list.
+/// A few of the passwords that attackers try first. A public service would check a full list.
 const COMMON: [&str; 16] = [
     "12345678",
     "123456789",
@@ -50,7 +50,7 @@ impl Passwords {
     pub(crate) fn new() -> Result<Self, AppError> {
         let dummy = hash_now("no account has this password")?.into();
         Ok(Self {
-            permits: Arc::new(Semaphore::new(AT_ONCE)),
+            permits: Arc::new(Semaphore::new(MAX_PARALLEL)),
             dummy,
         })
     }
@@ -59,8 +59,8 @@ impl Passwords {
         self.in_turn(move || hash_now(&password)).await
     }
 
-    /// Compares with the hash of an account. Where there is no account a dummy is compared, so
-    /// that the time of the answer does not tell which names exist.
+    /// Compares a password with the hash of an account. If there is no account, it is compared with
+    /// a dummy, so that the response time does not reveal which names exist.
     pub(crate) async fn verify(
         &self,
         password: String,
@@ -72,7 +72,7 @@ impl Passwords {
         Ok(matches && known)
     }
 
-    /// The permit goes with the work: a visitor who hangs up does not free it early.
+    /// The permit stays with the work, so a visitor that disconnects does not free it early.
     async fn in_turn<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, AppError> + Send + 'static,
@@ -87,18 +87,18 @@ impl Passwords {
     }
 }
 
-/// Says what is wrong with a password that somebody wants to use.
+/// Says what is wrong with a new password, if anything.
 pub(crate) fn problem(password: &str, name: &str) -> Option<&'static str> {
     let length = password.chars().count();
-    if length < SHORTEST {
+    if length < MIN_LENGTH {
         return Some("Use at least 8 characters. A few words in a row are easy to remember.");
     }
-    if length > LONGEST {
+    if length > MAX_LENGTH {
         return Some("Use at most 128 characters.");
     }
     let lower = password.to_lowercase();
     let guessable = COMMON.contains(&lower.as_str()) || lower == name.to_lowercase();
-    guessable.then_some("Choose another one: this is among the first that others would try.")
+    guessable.then_some("Choose another one: this is one of the first that an attacker would try.")
 }
 
 fn hash_now(password: &str) -> Result<String, AppError> {
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn length_counts_characters_not_bytes() {
+    fn length_is_counted_in_characters_not_bytes() {
         assert!(problem("sieben7", "ada").is_some());
         assert_eq!(problem("ääääääää", "ada"), None);
         assert_eq!(problem(&"ä".repeat(128), "ada"), None);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn a_hash_verifies_its_password_only() {
+    async fn a_hash_matches_its_own_password_only() {
         let passwords = Passwords::new().unwrap();
         let hash = passwords.hash("correct horse".to_owned()).await.unwrap();
         assert!(hash.starts_with("$argon2id$"), "{hash}");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn nobody_logs_in_with_the_dummy() {
+    async fn the_password_of_the_dummy_opens_nothing() {
         let passwords = Passwords::new().unwrap();
         let answer = passwords
             .verify("no account has this password".to_owned(), None)

@@ -12,27 +12,27 @@ type Cause = Box<dyn Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The address cannot be listened on.
+    /// The application cannot listen on the address.
     #[error(
         "cannot listen on {address} ({source}); set BIND to a free ADDRESS:PORT, for example BIND=127.0.0.1:8081"
     )]
     Bind {
-        /// What `BIND` says.
+        /// The value of `BIND`.
         address: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// The database cannot be opened.
     #[error(
-        "cannot open the database {file} ({source}); set DATABASE_FILE to a file that can be written"
+        "cannot open the database {file} ({source}); set DATABASE_FILE to a file that this user may write"
     )]
     Database {
-        /// What `DATABASE_FILE` says.
+        /// The value of `DATABASE_FILE`.
         file: PathBuf,
-        /// Why not.
+        /// The cause.
         source: Cause,
     },
-    /// No password can be hashed on this machine.
+    /// This machine cannot hash passwords.
     #[error("cannot hash passwords: {0}")]
     Passwords(Cause),
     /// The session store cannot be reached.
@@ -40,9 +40,9 @@ pub enum StartError {
         "cannot reach the session store {url} ({source}); start it, or set SESSION_STORE to another one, for example `memory:`"
     )]
     Store {
-        /// What `SESSION_STORE` says, without its password.
+        /// The value of `SESSION_STORE`, without the password.
         url: String,
-        /// Why not.
+        /// The cause.
         source: Cause,
     },
 }
@@ -74,8 +74,8 @@ impl StartError {
     }
 }
 
-/// A certificate that does not fit is behind "does not answer": tell the causes as well, each
-/// once, though some errors repeat theirs.
+/// Adds the causes: "does not answer" may be due to an invalid certificate. Some errors repeat
+/// their cause, so each is added once.
 fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,15 +1,15 @@
-//! Who has an account.
+//! The users that have an account.
 
 use sqlx::SqlitePool;
 
-/// An account as pages show it: without the password's hash.
+/// An account as pages show it, without the password's hash.
 #[derive(Debug, Clone)]
 pub(crate) struct User {
     pub(crate) name: String,
     pub(crate) created_at: String,
 }
 
-/// What log-in compares with.
+/// What a login is compared with.
 pub(crate) struct Credentials {
     pub(crate) id: String,
     pub(crate) password_hash: String,
@@ -24,7 +24,7 @@ impl Users {
         Self(pool)
     }
 
-    /// Adds a user and answers the id, or `None` where the name is taken.
+    /// Adds a user and returns the id, or `None` if the name is taken.
     pub(crate) async fn add(&self, name: &str, hash: &str) -> Result<Option<String>, sqlx::Error> {
         sqlx::query_scalar(
             "INSERT INTO users (name, password_hash) VALUES (?, ?)
@@ -53,16 +53,16 @@ impl Users {
     }
 }
 
-/// Says what is wrong with a name that somebody wants to register.
+/// Says what is wrong with a new name, if anything.
 ///
-/// Letters of one alphabet only, so that no two names look alike.
+/// Names use the letters of one alphabet, so that no two names look alike.
 pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if !(3..=32).contains(&name.len()) || !name.bytes().all(allowed) {
-        return Some("Use 3 to 32 characters: letters a to z, digits, dot, hyphen, underscore.");
+        return Some("Use 3 to 32 characters: letters a to z, digits, dots, hyphens, underscores.");
     }
     let starts_with_letter = name.starts_with(|first: char| first.is_ascii_alphabetic());
-    (!starts_with_letter).then_some("Begin with a letter.")
+    (!starts_with_letter).then_some("Start with a letter.")
 }
 
 #[cfg(test)]

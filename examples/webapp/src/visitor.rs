@@ -1,4 +1,4 @@
-//! Who is asking: the session and, if it belongs to somebody, the account.
+//! The visitor: the session and, after a login, the account.
 
 use std::pin::Pin;
 
@@ -11,7 +11,7 @@ use crate::{
     users::{User, Users},
 };
 
-/// The session of a request and the account that it is logged in to.
+/// A request's session, and the account that it is logged in to.
 pub(crate) struct Visitor {
     pub(crate) session: Session,
     pub(crate) user: Option<User>,
@@ -32,7 +32,7 @@ impl FromRequest for Visitor {
     }
 }
 
-/// A session may outlive its account. Then nobody is logged in.
+/// A session may outlive its account. If so, nobody is logged in.
 async fn account(session: &Session, users: &Users) -> Result<Option<User>, AppError> {
     match session.principal() {
         Some(id) => Ok(users.by_id(&id).await?),

@@ -82,24 +82,35 @@ fn login() -> Changes {
     })
 }
 
-fn with(incoming: &Incoming, changes: Changes, policy: Policy) -> Outcome {
+fn finished<'a>(
+    incoming: &'a Incoming,
+    snapshot: &'a Snapshot,
+    exit: Exit,
+    policy: Policy,
+) -> Finished<'a> {
+    Finished {
+        incoming,
+        snapshot,
+        exit,
+        policy,
+        now: Millis(1_000),
+    }
+}
+
+fn with(incoming: &Incoming, changes: Changes, policy: Policy) -> Decision {
     let snapshot = Snapshot {
         purged: false,
         changes,
     };
-    decide(incoming, &snapshot, Exit::Response, policy)
+    finished(incoming, &snapshot, Exit::Response, policy).decide()
 }
 
-fn without_head(incoming: &Incoming, changes: Changes) -> Outcome {
-    decide(
-        incoming,
-        &Snapshot {
-            purged: false,
-            changes,
-        },
-        Exit::NoHead,
-        PERSISTENT,
-    )
+fn without_head(incoming: &Incoming, changes: Changes) -> Decision {
+    let snapshot = Snapshot {
+        purged: false,
+        changes,
+    };
+    finished(incoming, &snapshot, Exit::NoHead, PERSISTENT).decide()
 }
 
 #[test]
@@ -109,18 +120,15 @@ fn a_request_that_changes_nothing_writes_nothing() {
         ..Changes::default()
     };
     for changes in [Changes::default(), set("a", "1"), removal.clone()] {
-        assert_eq!(with(&live(), changes.clone(), QUIET), Outcome::Nothing);
-        assert_eq!(with(&live(), changes.clone(), EXTENDING), Outcome::Nothing);
-        assert_eq!(with(&live(), changes, PERSISTENT), Outcome::Check);
+        assert_eq!(with(&live(), changes.clone(), QUIET), UNNEEDED);
+        assert_eq!(with(&live(), changes.clone(), EXTENDING), UNNEEDED);
+        assert_eq!(with(&live(), changes, PERSISTENT), Decision::Check);
     }
     for incoming in [Incoming::default(), lost(), moved(1), moved(20)] {
-        assert_eq!(
-            with(&incoming, removal.clone(), PERSISTENT),
-            Outcome::Nothing
-        );
+        assert_eq!(with(&incoming, removal.clone(), PERSISTENT), UNNEEDED);
         assert_eq!(
             with(&incoming, renew(Changes::default()), PERSISTENT),
-            Outcome::Nothing
+            UNNEEDED
         );
     }
 }
@@ -129,37 +137,37 @@ fn a_request_that_changes_nothing_writes_nothing() {
 fn where_anything_changed_all_effects_are_committed() {
     let mut changes = set("a", "1");
     changes.set_effect("b", Effect::Set("2".into()));
-    assert_eq!(with(&live(), changes, QUIET), Outcome::Commit);
+    assert_eq!(with(&live(), changes, QUIET), Decision::Commit);
     assert_eq!(
         with(&live(), renew(Changes::default()), QUIET),
-        Outcome::Rotate
+        Decision::Rotate
     );
-    assert_eq!(with(&live(), login(), QUIET), Outcome::Rotate);
+    assert_eq!(with(&live(), login(), QUIET), Decision::Rotate);
 }
 
 #[test]
 fn a_key_without_a_record_is_never_adopted() {
-    assert_eq!(with(&lost(), set("a", "1"), QUIET), Outcome::Create);
-    assert_eq!(with(&lost(), renew(set("a", "1")), QUIET), Outcome::Create);
-    assert_eq!(with(&Incoming::default(), login(), QUIET), Outcome::Create);
+    assert_eq!(with(&lost(), set("a", "1"), QUIET), Decision::Create);
+    assert_eq!(with(&lost(), renew(set("a", "1")), QUIET), Decision::Create);
+    assert_eq!(with(&Incoming::default(), login(), QUIET), Decision::Create);
 }
 
 #[test]
 fn soon_after_a_renewal_only_a_login_makes_a_session() {
-    let dropped = Outcome::Dropped(Why::JustRenewed);
+    let dropped = Decision::Leave(Silence::Dropped(Why::JustRenewed));
     assert_eq!(with(&moved(9), set("a", "1"), QUIET), dropped);
-    assert_eq!(with(&moved(10), set("a", "1"), QUIET), Outcome::Create);
+    assert_eq!(with(&moved(10), set("a", "1"), QUIET), Decision::Create);
     for age in [1, 20] {
-        assert_eq!(with(&moved(age), login(), QUIET), Outcome::Create);
+        assert_eq!(with(&moved(age), login(), QUIET), Decision::Create);
         assert_eq!(
             with(&moved(age), renew(set("a", "1")), QUIET),
-            Outcome::Rotate
+            Decision::Rotate
         );
         let cleared = Changes {
             cleared: Some(1),
             ..set("a", "1")
         };
-        assert_eq!(with(&moved(age), cleared, QUIET), Outcome::Commit);
+        assert_eq!(with(&moved(age), cleared, QUIET), Decision::Commit);
     }
 }
 
@@ -168,7 +176,7 @@ fn a_purge_wins_over_everything_and_what_is_set_after_it_starts_anew() {
     for incoming in [live(), lost(), moved(1), Incoming::default()] {
         for exit in [Exit::Response, Exit::NoHead] {
             let purge = |changes| {
-                decide(
+                finished(
                     &incoming,
                     &Snapshot {
                         purged: true,
@@ -177,45 +185,43 @@ fn a_purge_wins_over_everything_and_what_is_set_after_it_starts_anew() {
                     exit,
                     PERSISTENT,
                 )
+                .decide()
             };
             let new = exit == Exit::Response;
             assert_eq!(
                 purge(renew(Changes::default())),
-                Outcome::End { then_create: false }
+                Decision::End { then_create: false }
             );
-            assert_eq!(purge(set("flash", "1")), Outcome::End { then_create: new });
+            assert_eq!(purge(set("flash", "1")), Decision::End { then_create: new });
         }
     }
 }
 
 #[test]
 fn without_a_response_nothing_happens_that_needs_a_cookie() {
-    let dropped = Outcome::Dropped(Why::NoResponse);
-    assert_eq!(without_head(&live(), set("a", "2")), Outcome::Commit);
+    let dropped = Decision::Leave(Silence::Dropped(Why::NoResponse));
+    assert_eq!(without_head(&live(), set("a", "2")), Decision::Commit);
     assert_eq!(without_head(&live(), renew(set("a", "2"))), dropped);
     assert_eq!(without_head(&live(), login()), dropped);
     assert_eq!(without_head(&Incoming::default(), set("a", "2")), dropped);
-    assert_eq!(without_head(&live(), Changes::default()), Outcome::Nothing);
+    assert_eq!(without_head(&live(), Changes::default()), UNNEEDED);
 }
 
 #[test]
 fn sealed_records_are_sealed_anew_where_their_time_moves_or_is_missing() {
     let sealed = |end| Incoming {
-        loaded: Loaded::Live(key(), record().sealed().with_end(end)),
+        loaded: Loaded::Live(key(), record().in_cookie().with_end(end)),
         ..Incoming::default()
     };
     let end = Some(Millis(5));
-    assert_eq!(
-        with(&sealed(end), Changes::default(), QUIET),
-        Outcome::Nothing
-    );
+    assert_eq!(with(&sealed(end), Changes::default(), QUIET), UNNEEDED);
     assert_eq!(
         with(&sealed(end), Changes::default(), EXTENDING),
-        Outcome::Check
+        Decision::Check
     );
     assert_eq!(
         with(&sealed(None), Changes::default(), QUIET),
-        Outcome::Check
+        Decision::Check
     );
 }
 
@@ -232,9 +238,9 @@ fn a_session_with_a_ttl_of_its_own_has_its_cookie_refreshed() {
     };
     assert_eq!(
         with(&incoming, Changes::default(), EXTENDING),
-        Outcome::Check
+        Decision::Check
     );
-    assert_eq!(with(&incoming, Changes::default(), QUIET), Outcome::Nothing);
+    assert_eq!(with(&incoming, Changes::default(), QUIET), UNNEEDED);
 }
 
 #[test]
@@ -243,21 +249,142 @@ fn without_a_store_only_reading_is_served() {
         degraded: true,
         ..Incoming::default()
     };
-    assert_eq!(
-        with(&degraded, Changes::default(), PERSISTENT),
-        Outcome::Nothing
-    );
-    assert_eq!(with(&degraded, set("a", "1"), PERSISTENT), Outcome::Refused);
+    assert_eq!(with(&degraded, Changes::default(), PERSISTENT), UNNEEDED);
+    assert_eq!(with(&degraded, set("a", "1"), PERSISTENT), Decision::Refuse);
     assert_eq!(
         with(&degraded, renew(Changes::default()), PERSISTENT),
-        Outcome::Refused
+        Decision::Refuse
     );
     let purged = Snapshot {
         purged: true,
         changes: Changes::default(),
     };
     assert_eq!(
-        decide(&degraded, &purged, Exit::Response, QUIET),
-        Outcome::Refused
+        finished(&degraded, &purged, Exit::Response, QUIET).decide(),
+        Decision::Refuse
     );
+}
+
+/// A request that was answered, and what it asked.
+fn answered<'a>(incoming: &'a Incoming, snapshot: &'a Snapshot, policy: Policy) -> Finished<'a> {
+    finished(incoming, snapshot, Exit::Response, policy)
+}
+
+fn asked(changes: Changes) -> Snapshot {
+    Snapshot {
+        purged: false,
+        changes,
+    }
+}
+
+fn end() -> End {
+    End(Millis(61_000))
+}
+
+/// Origin, whether it names a key of its own, and the `Max-Age`.
+fn sent(fate: CookieFate) -> (Origin, bool, Option<Millis>) {
+    match fate {
+        CookieFate::Send(cookie) => (cookie.origin, cookie.key.is_some(), cookie.max_age),
+        other => panic!("a cookie was expected: {other:?}"),
+    }
+}
+
+fn silence(fate: CookieFate) -> Silence {
+    match fate {
+        CookieFate::Leave(silence) => silence,
+        other => panic!("no cookie was expected: {other:?}"),
+    }
+}
+
+const MINUTE: Option<Millis> = Some(Millis(60_000));
+
+#[test]
+fn a_current_key_is_sent_again_if_the_cookie_has_an_age_or_should_be_sealed_anew() {
+    let saved = || Committed::Saved(end());
+    let (plain, own_ttl) = (
+        asked(set("a", "2")),
+        asked(Changes {
+            ttl: Some(Millis(60_000)),
+            ..Changes::default()
+        }),
+    );
+    let stale = Incoming {
+        stale: true,
+        ..live()
+    };
+    let after = |incoming: &Incoming, snapshot: &Snapshot, policy| {
+        answered(incoming, snapshot, policy).after_commit(saved())
+    };
+    assert_eq!(
+        silence(after(&live(), &plain, EXTENDING)),
+        Silence::Unneeded
+    );
+    let refreshed = |max_age| (Origin::Refreshed, false, max_age);
+    assert_eq!(sent(after(&live(), &plain, PERSISTENT)), refreshed(MINUTE));
+    assert_eq!(sent(after(&live(), &own_ttl, QUIET)), refreshed(MINUTE));
+    assert_eq!(sent(after(&stale, &plain, QUIET)), refreshed(None));
+}
+
+#[test]
+fn only_a_key_of_its_own_request_is_handed_out() {
+    let (incoming, snapshot) = (live(), asked(set("a", "2")));
+    let request = answered(&incoming, &snapshot, QUIET);
+    let value = Committed::NewValue(key(), end(), Older::none());
+    let committed = sent(request.after_commit(value));
+    assert_eq!(committed, (Origin::Refreshed, true, None));
+    let renewed = Rotated::Rotated(key(), end(), Older::none());
+    assert_eq!(
+        sent(request.after_rotate(renewed)),
+        (Origin::Renewed, true, None)
+    );
+    let created = sent(request.after_create((key(), end())));
+    assert_eq!(created, (Origin::Created, true, None));
+}
+
+#[test]
+fn what_has_moved_or_ended_gets_no_cookie_and_loses_none() {
+    let (incoming, snapshot) = (live(), asked(renew(set("a", "2"))));
+    let request = answered(&incoming, &snapshot, PERSISTENT);
+    let fates = [
+        request.after_commit(Committed::Forwarded),
+        request.after_commit(Committed::Gone),
+        request.after_rotate(Rotated::Moved),
+        request.after_rotate(Rotated::Gone),
+    ];
+    assert_eq!(
+        fates.map(silence),
+        [
+            Silence::Forwarded,
+            Silence::Gone,
+            Silence::Gone,
+            Silence::Gone
+        ]
+    );
+}
+
+#[test]
+fn after_an_end_a_cookie_that_came_is_removed() {
+    let old = Incoming {
+        old_cookies: vec![0],
+        ..Incoming::default()
+    };
+    for (incoming, removed) in [(live(), true), (old, true), (Incoming::default(), false)] {
+        let snapshot = asked(Changes::default());
+        let fate = answered(&incoming, &snapshot, QUIET).after_end();
+        assert_eq!(matches!(fate, CookieFate::Remove), removed, "{incoming:?}");
+    }
+}
+
+#[test]
+fn a_renewal_that_a_logout_overtook_leaves_its_own_changes_alone() {
+    let incoming = live();
+    let after = |changes| {
+        let snapshot = asked(changes);
+        answered(&incoming, &snapshot, QUIET).after_overtaken()
+    };
+    assert_eq!(after(renew(set("b", "1"))), Decision::Create);
+    assert_eq!(after(login()), Decision::Create);
+    for changes in [set("b", "1"), renew(Changes::default())] {
+        assert_eq!(after(changes), Decision::Leave(Silence::Gone));
+    }
 }

@@ -1,6 +1,11 @@
 //! What is the memory store's own: bounds, sweeping, and one map for all clones.
 
-use super::*;
+use std::time::Duration;
+
+use super::{
+    shard::{Entry, Shard},
+    *,
+};
 use crate::{
     changes::{Changes, Effect, LoginFact},
     storage::SessionStore,
@@ -49,7 +54,7 @@ async fn it_never_holds_more_than_it_may_and_anonymous_sessions_go_first() {
 async fn the_soonest_to_end_goes_first() {
     let store = MemorySessionStore::builder().max_sessions(64).build();
     let long = Terms::default();
-    let short = Terms::default().with_ttl(StdDuration::from_secs(60));
+    let short = Terms::default().with_ttl(Duration::from_secs(60));
     let mut shard = Shard::default();
     for n in 0..20 {
         let terms = if n % 2 == 0 { &long } else { &short };
@@ -64,24 +69,22 @@ async fn the_soonest_to_end_goes_first() {
             .await
             .unwrap();
         if let Reply::Found(Slot::Record(record)) = slot {
-            shard
-                .0
-                .insert(n.to_string(), Entry::Record { record, end: end.0 });
+            shard.put(&n.to_string(), Entry::record(&record, end.0));
         }
     }
-    let before = shard.0.len();
+    let before = shard.len();
     shard.make_room(before, long.now);
     let gone: Vec<usize> = (0..20)
-        .filter(|n| !shard.0.contains_key(&n.to_string()))
+        .filter(|n| !shard.is_taken(&n.to_string(), long.now))
         .collect();
-    assert!(shard.0.len() < before);
+    assert!(shard.len() < before);
     assert!(gone.iter().all(|n| n % 2 == 1 || before < 20), "{gone:?}");
 }
 
 #[actix_web::test]
 async fn expired_sessions_and_marks_are_swept_out() {
     let store = MemorySessionStore::new();
-    let terms = Terms::default().with_ttl(StdDuration::from_secs(60));
+    let terms = Terms::default().with_ttl(Duration::from_secs(60));
     let (key, _) = store.create(&set(1), &terms).await.unwrap();
     let Ok(crate::storage::Opened::Live(base)) = store.open(&key, &terms).await else {
         panic!("a session that was just made is live");
@@ -94,23 +97,12 @@ async fn expired_sessions_and_marks_are_swept_out() {
         .rotate(&key, Some(&base), &renewal, &terms)
         .await
         .unwrap();
-    let held = || {
-        store
-            .inner
-            .shards
-            .iter()
-            .map(|shard| lock(shard).0.len())
-            .sum::<usize>()
-    };
-    assert_eq!(held(), 2, "the renewed record and the mark");
+    let map = &store.inner.map;
+    assert_eq!(map.len(), 2, "the renewed record and the mark");
     for (seconds, left) in [(59, 2), (61, 0)] {
         let now = terms.now + Millis::secs(seconds);
-        store
-            .inner
-            .shards
-            .iter()
-            .for_each(|shard| lock(shard).sweep(now));
-        assert_eq!(held(), left);
+        map.sweep(now);
+        assert_eq!(map.len(), left);
     }
 }
 

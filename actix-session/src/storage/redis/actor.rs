@@ -1,11 +1,11 @@
-//! The store that 0.9 had: built without waiting, with one connection for each worker, behind an actor.
+//! The store of 0.9: built without waiting, with one connection for each worker, behind an actor.
 
 use std::fmt;
 
 use actix::{Actor, Addr, Context, Handler, Message, ResponseFuture, Supervised, Supervisor};
-use anyhow::Context as _;
+use anyhow::bail;
 
-use super::{RedisSessionStoreBuilder, naming, steps::Steps};
+use super::{RedisSessionStoreBuilder, backend::Executor, naming};
 use crate::{
     clock::{Clock, Millis, SharedClock},
     contract::Terms,
@@ -15,14 +15,18 @@ use crate::{
     storage::shared::shared_store,
 };
 
-/// Keeps sessions in Redis, with the interface that this store had in 0.9: it is built without waiting, and
-/// where the application is built, once for each worker.
+/// Why a task was not done, or has no answer.
+const GONE: &str = "the actor that holds the connections to Redis is gone";
+
+/// Keeps sessions in Redis, with the interface that this store had in 0.9: build it inside the
+/// closure of `HttpServer::new`, once for each worker and without waiting.
 ///
-/// It does all that [`RedisSessionStore`](crate::storage::RedisSessionStore) does, over the same connections, which a supervised actor holds
-/// here; prefer the other one in new code, which tells at the start whether Redis is there.
+/// It does all that [`RedisSessionStore`](crate::storage::RedisSessionStore) does, over the same
+/// kind of connections, which a supervised actor holds. Prefer `RedisSessionStore` in new code: it
+/// reports at the start if Redis does not answer.
 ///
 /// # Panics
-/// Building one panics outside of an Actix system: the actor runs in it.
+/// Building one outside an Actix system panics: the actor runs in that system.
 ///
 /// # Examples
 /// ```no_run
@@ -61,7 +65,7 @@ pub struct RedisActorSessionStoreBuilder {
 }
 
 impl RedisActorSessionStore {
-    /// Settings other than the default ones, for the server at `host:port` (or any address that
+    /// Starts from the default settings, for the server at `host:port` (or any address that
     /// [`RedisSessionStore`](crate::storage::RedisSessionStore) takes).
     pub fn builder<S: Into<String>>(connection_string: S) -> RedisActorSessionStoreBuilder {
         RedisActorSessionStoreBuilder {
@@ -71,7 +75,7 @@ impl RedisActorSessionStore {
         }
     }
 
-    /// A store on the server at `host:port`, which need not be up yet.
+    /// Makes a store on the server at `host:port`, which need not be up yet.
     pub fn new<S: Into<String>>(connection_string: S) -> Self {
         Self::builder(connection_string).build()
     }
@@ -89,7 +93,7 @@ impl RedisActorSessionStoreBuilder {
         self
     }
 
-    /// Sets the clock for absolute ends; the middleware should have the same.
+    /// Sets the clock for absolute timeouts. Give the middleware the same one.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
         self
@@ -97,7 +101,7 @@ impl RedisActorSessionStoreBuilder {
 
     /// Starts the actor, which connects when the first request needs it.
     ///
-    /// An address that is none is logged here, and is the error of every request.
+    /// If the address is invalid, this logs an error, and every request fails with it.
     #[must_use]
     pub fn build(self) -> RedisActorSessionStore {
         let url = if self.connection_string.contains("://") {
@@ -105,26 +109,29 @@ impl RedisActorSessionStoreBuilder {
         } else {
             format!("redis://{}", self.connection_string)
         };
-        let steps = connect(url, &*self.keygen).map_err(|error| {
+        let executor = connect(url, &*self.keygen).map_err(|error| {
             let error = format!("{error:#}");
-            tracing::error!(error, "this session store cannot work");
+            tracing::error!(
+                error,
+                "this session store has an invalid address: every request will fail"
+            );
             error
         });
         RedisActorSessionStore {
-            has_slots: steps.as_ref().is_ok_and(Steps::has_slots),
-            actor: Supervisor::start(|_| RedisActor { steps }),
+            has_slots: executor.as_ref().is_ok_and(Executor::has_slots),
+            actor: Supervisor::start(|_| RedisActor { executor }),
             keygen: self.keygen,
             clock: self.clock,
         }
     }
 }
 
-fn connect(url: String, keygen: &dyn Fn(&str) -> String) -> anyhow::Result<Steps> {
-    let steps = RedisSessionStoreBuilder::to_url(url).unconnected()?.steps;
-    if steps.has_slots() {
+fn connect(url: String, keygen: &dyn Fn(&str) -> String) -> anyhow::Result<Executor> {
+    let store = RedisSessionStoreBuilder::to_url(url).unconnected()?;
+    if store.executor.has_slots() {
         naming::check_for_cluster(keygen)?;
     }
-    Ok(steps)
+    Ok(store.executor)
 }
 
 /// Shows nothing of the address, which may hold a password.
@@ -143,14 +150,14 @@ impl fmt::Debug for RedisActorSessionStoreBuilder {
     }
 }
 
-/// Holds the connections. The supervisor starts it again if it stops; there is nothing to restore then, since
-/// connections are made when needed.
+/// Holds the connections. If it stops, the supervisor starts it again. There is nothing to restore
+/// then, since connections are made when needed.
 struct RedisActor {
-    /// Or why there is none.
-    steps: Result<Steps, String>,
+    /// The connections, or why there are none.
+    executor: Result<Executor, String>,
 }
 
-/// A step, with what it is done under.
+/// A task, with the terms that hold for it.
 struct Do(Task, Terms);
 
 enum Task {
@@ -177,14 +184,14 @@ impl Handler<Do> for RedisActor {
     type Result = ResponseFuture<anyhow::Result<Reply>>;
 
     fn handle(&mut self, Do(task, terms): Do, _: &mut Self::Context) -> Self::Result {
-        let steps = self.steps.clone();
+        let executor = self.executor.clone();
         Box::pin(async move {
-            let steps = steps.map_err(anyhow::Error::msg)?;
+            let executor = executor.map_err(anyhow::Error::msg)?;
             match task {
-                Task::Run(op) => steps.run(&op, &terms).await,
-                Task::Look(at) => Ok(Reply::Found(steps.look(&at, &terms).await?)),
+                Task::Run(op) => executor.run(&op, &terms).await,
+                Task::Look(at) => Ok(Reply::Found(executor.look(&at, &terms).await?)),
                 Task::SetTtl(at, ttl) => {
-                    steps.set_ttl(&at, ttl, &terms).await?;
+                    executor.set_ttl(&at, ttl, &terms).await?;
                     Ok(Reply::Done)
                 }
             }
@@ -194,13 +201,13 @@ impl Handler<Do> for RedisActor {
 
 impl RedisActorSessionStore {
     /// # Errors
-    /// The task was definitely not done.
+    /// The task was refused.
     async fn ask(&self, task: Task, terms: &Terms) -> anyhow::Result<Reply> {
         match self.actor.send(Do(task, terms.clone())).await {
             Ok(answer) => answer,
-            // The actor was stopped with the task in its hands, or before that.
+            // The actor stopped during the task, or before it.
             Err(error) => {
-                tracing::debug!(%error, "the actor that holds the connections to Redis is gone");
+                tracing::debug!(%error, "{GONE}");
                 Ok(Reply::Lost)
             }
         }
@@ -209,7 +216,7 @@ impl RedisActorSessionStore {
     async fn found(&self, task: Task, terms: &Terms) -> anyhow::Result<Slot> {
         match self.ask(task, terms).await? {
             Reply::Found(slot) => Ok(slot),
-            _ => anyhow::bail!("the actor that holds the connections to Redis is gone"),
+            _ => bail!(GONE),
         }
     }
 }
@@ -229,7 +236,7 @@ impl Backend for RedisActorSessionStore {
         let task = Task::SetTtl(at.to_owned(), ttl);
         match self.ask(task, &self.own_terms()).await? {
             Reply::Done => Ok(()),
-            _ => Err(anyhow::Error::msg("its connections are gone")).context("no answer of Redis"),
+            _ => bail!(GONE),
         }
     }
 
@@ -242,11 +249,8 @@ impl Backend for RedisActorSessionStore {
         naming::draw_key(&*self.keygen, beside)
     }
 
-    fn own_terms(&self) -> Terms {
-        Terms {
-            now: self.clock.now(),
-            ..Terms::default()
-        }
+    fn clock(&self) -> &SharedClock {
+        &self.clock
     }
 }
 

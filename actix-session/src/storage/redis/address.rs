@@ -1,20 +1,19 @@
-//! Addresses: what a URL says about servers, and what the settings add to it.
+//! Addresses: what a URL says about servers, and what the settings add.
 
 use anyhow::{Context as _, bail};
-use redis::{Client, ConnectionInfo, IntoConnectionInfo as _};
+use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
 
-use super::{
-    conn::{Pool, Target},
-    tls,
-};
+use super::{conn::Target, pool::Pool, tls};
 
-const HINT: &str = "the Redis address is not a URL such as redis://127.0.0.1:6379 (rediss:// needs \
-                    the feature redis-session-rustls or redis-session-native-tls)";
+const HINT: &str = "the Redis address must be a URL such as redis://127.0.0.1:6379 (rediss:// \
+                    needs the feature redis-session-rustls or redis-session-native-tls)";
+const SENTINEL_HINT: &str = "a Sentinel address must end with the master's name, as in \
+                             redis+sentinel://host1:26379,host2:26379/mymaster";
 
-/// The port of a sentinel whose URL names none.
+/// The port of a sentinel whose URL has no port.
 const SENTINEL_PORT: u16 = 26_379;
 
-/// Where the sessions are, as the application says it.
+/// Where the sessions are, in the application's words.
 pub(super) enum Address {
     Url(String),
     Cluster(Vec<String>),
@@ -22,10 +21,7 @@ pub(super) enum Address {
         nodes: Vec<String>,
         master: String,
     },
-    #[cfg_attr(
-        not(feature = "redis-pool"),
-        allow(dead_code, reason = "no pool is built in")
-    )]
+    #[allow(dead_code, reason = "a build without pools makes none")]
     Pool(Pool),
 }
 
@@ -47,30 +43,24 @@ impl Address {
             Self::Cluster(urls) => cluster(&urls, access),
             Self::Sentinel { nodes, master } => {
                 let nodes = sentinels(&nodes, access)?;
-                let data = nodes.first().context("no sentinel is named")?;
-                let data = data
-                    .clone()
-                    .set_redis_settings(redis::RedisConnectionInfo::default());
-                let data = access.log_in(data);
+                let data = nodes.first().context("an address must name a sentinel")?;
+                let settings = RedisConnectionInfo::default();
+                let data = access.log_in(data.clone().set_redis_settings(settings));
                 Ok(Target::Sentinel {
                     nodes,
                     master,
                     data,
                 })
             }
-            Self::Pool(pool) => {
-                if access.is_set() {
-                    bail!(
-                        "user, password, database and TLS are settings of the pool that was given"
-                    );
-                }
-                Ok(Target::Pool(pool))
+            Self::Pool(_) if access.is_set() => {
+                bail!("set user, password, database and TLS on the pool, not on the store")
             }
+            Self::Pool(pool) => Ok(Target::Pool(pool)),
         }
     }
 }
 
-/// `redis://`, or one of the forms with several hosts: `redis+cluster://[user:password@]host:port,...` and
+/// `redis://`, or a form with several hosts: `redis+cluster://[user:password@]host:port,...` or
 /// `redis+sentinel://[user:password@]host:port,.../master[/database]`.
 fn resolve_url(url: &str, access: &Access) -> anyhow::Result<Target> {
     let (scheme, rest) = url.split_once("://").context(HINT)?;
@@ -79,34 +69,31 @@ fn resolve_url(url: &str, access: &Access) -> anyhow::Result<Target> {
             let parts = Parts::of(base, rest)?;
             cluster(&parts.urls(None), access)
         }
-        Some((base, "sentinel")) => {
-            let parts = Parts::of(base, rest)?;
-            let told = "a Sentinel address ends with the master's name, as in \
-                        redis+sentinel://host1:26379,host2:26379/mymaster";
-            let (master, database) = parts.path.split_once('/').unwrap_or((parts.path, ""));
-            if master.is_empty() {
-                bail!(told);
-            }
-            let database = match database {
-                "" => 0,
-                number => number.parse().context("the database is no number")?,
-            };
-            // User and password are the data servers'.
-            let like = parts.urls(Some(SENTINEL_PORT));
-            let data = one(like.first().context(told)?, &access.tls)?;
-            let settings = data.redis_settings().clone().set_db(database);
-            let data = access.log_in(data.set_redis_settings(settings));
-            let nodes = Parts { user: "", ..parts }.urls(Some(SENTINEL_PORT));
-            let nodes = sentinels(&nodes, access)?;
-            let master = master.to_owned();
-            Ok(Target::Sentinel {
-                nodes,
-                master,
-                data,
-            })
-        }
+        Some((base, "sentinel")) => sentinel(&Parts::of(base, rest)?, access),
         _ => Ok(Target::Server(access.log_in(one(url, &access.tls)?))),
     }
+}
+
+/// User and password of the URL are for the data servers.
+fn sentinel(parts: &Parts<'_>, access: &Access) -> anyhow::Result<Target> {
+    let (master, database) = parts.path.split_once('/').unwrap_or((parts.path, ""));
+    if master.is_empty() {
+        bail!(SENTINEL_HINT);
+    }
+    let database = match database {
+        "" => 0,
+        number => number.parse().context("the database must be a number")?,
+    };
+    let like = parts.urls(Some(SENTINEL_PORT));
+    let data = one(like.first().context(SENTINEL_HINT)?, &access.tls)?;
+    let settings = data.redis_settings().clone().set_db(database);
+    let data = access.log_in(data.set_redis_settings(settings));
+    let nodes = Parts { user: "", ..*parts }.urls(Some(SENTINEL_PORT));
+    Ok(Target::Sentinel {
+        nodes: sentinels(&nodes, access)?,
+        master: master.to_owned(),
+        data,
+    })
 }
 
 fn cluster(urls: &[String], access: &Access) -> anyhow::Result<Target> {
@@ -116,7 +103,7 @@ fn cluster(urls: &[String], access: &Access) -> anyhow::Result<Target> {
     });
     let nodes = nodes.collect::<anyhow::Result<Vec<_>>>()?;
     if nodes.is_empty() {
-        bail!("no node of the cluster is named");
+        bail!("the address of a cluster must name a node");
     }
     Ok(Target::Cluster(nodes))
 }
@@ -138,7 +125,7 @@ fn sentinels(urls: &[String], access: &Access) -> anyhow::Result<Vec<ConnectionI
 /// One server's URL, with the certificates.
 fn one(url: &str, files: &tls::Files) -> anyhow::Result<ConnectionInfo> {
     let info = url.into_connection_info().context(HINT)?;
-    // Asks whether this kind of address is built in.
+    // Fails if this build cannot connect to addresses of this kind.
     let info = Client::open(info)
         .context(HINT)?
         .get_connection_info()
@@ -154,7 +141,7 @@ impl Access {
             || self.tls.is_set()
     }
 
-    /// What the settings name comes before what the URL says.
+    /// Settings take precedence over the URL.
     fn log_in(&self, info: ConnectionInfo) -> ConnectionInfo {
         let mut settings = info.redis_settings().clone();
         if let Some(username) = &self.username {
@@ -170,7 +157,7 @@ impl Access {
     }
 }
 
-/// A URL with several hosts, taken apart.
+/// The parts of a URL with several hosts.
 struct Parts<'a> {
     base: &'a str,
     /// With its `@`.
@@ -198,7 +185,7 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// One URL a host. `port` stands for one that is not named.
+    /// One URL for each host. A host without a port gets this one.
     fn urls(&self, port: Option<u16>) -> Vec<String> {
         let Self {
             base, user, query, ..
@@ -214,7 +201,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// A colon inside of the brackets of an IPv6 address is none of a port.
+/// A colon inside the brackets of an IPv6 address does not start a port.
 fn has_port(host: &str) -> bool {
     host.rsplit(']')
         .next()
@@ -300,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_told() {
+    fn invalid_addresses_are_refused() {
         for url in [
             "",
             "127.0.0.1:6379",

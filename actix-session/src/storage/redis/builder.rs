@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use super::{
     RedisSessionStore,
     address::{Access, Address},
-    conn::{Connections, Limits, Replicas},
+    backend::Executor,
+    conn::{Connections, Replicas, Timeouts},
     naming::{Keygen, Naming, check_for_cluster},
-    steps::Steps,
 };
 use crate::clock::{Clock, SharedClock};
 
@@ -33,7 +33,7 @@ use crate::clock::{Clock, SharedClock};
 pub struct RedisSessionStoreBuilder {
     address: Address,
     access: Access,
-    limits: Limits,
+    timeouts: Timeouts,
     replicas: Option<Replicas>,
     naming: Naming,
     lazy: bool,
@@ -41,11 +41,11 @@ pub struct RedisSessionStoreBuilder {
 }
 
 impl RedisSessionStoreBuilder {
-    fn to(address: Address) -> Self {
+    pub(super) fn to(address: Address) -> Self {
         Self {
             address,
             access: Access::default(),
-            limits: Limits {
+            timeouts: Timeouts {
                 connect: Duration::from_secs(2),
                 command: Duration::from_secs(1),
             },
@@ -70,8 +70,9 @@ impl RedisSessionStoreBuilder {
 
     /// Sets how a session key becomes the name of its record.
     ///
-    /// Different keys must get different names. For a cluster, what is in braces decides where the record
-    /// lies, as usual there; `build` refuses names with a `}` alone or an empty `{}`.
+    /// Different keys must get different names. In a cluster, text in braces decides which slot the
+    /// record lies in, as usual there. `build` refuses names with an empty `{}` or a brace that has
+    /// no partner.
     pub fn cache_keygen<F>(mut self, keygen: F) -> Self
     where
         F: Fn(&str) -> String + 'static + Send + Sync,
@@ -80,50 +81,51 @@ impl RedisSessionStoreBuilder {
         self
     }
 
-    /// Puts a prefix before each name, whatever else makes the name.
+    /// Puts a prefix before each name, whatever other settings say about names.
     pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.naming.prefix = prefix.into();
         self
     }
 
-    /// Names records by the SHA-256 of the session key (or of what [`cache_keygen`](Self::cache_keygen)
-    /// makes of it), in hexadecimal digits: who reads the server's memory, its files or its log learns no
-    /// key that opens a session.
+    /// Names each record by the SHA-256 of its session key (or of what
+    /// [`cache_keygen`](Self::cache_keygen) returns for it), in hexadecimal digits. Whoever reads
+    /// the server's memory, files or log then learns no key that opens a session.
     ///
-    /// Sessions that were stored under other names are not found any more.
+    /// The store no longer finds sessions that it has stored under other names.
     pub fn hashed_keys(mut self) -> Self {
         self.naming.hashed = true;
         self
     }
 
-    /// Sets how long connecting may take; 2 seconds by default. For a pool: how long its connection is
-    /// waited for.
+    /// Sets how long connecting may take, or how long to wait for a connection from a pool: 2
+    /// seconds by default.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.limits.connect = limit;
+        self.timeouts.connect = limit;
         self
     }
 
-    /// Sets how long a command may take; 1 second by default. A refusal that passes (a server that is
-    /// loading its file, a cluster or Sentinel that is about to choose another master) is tried again within
-    /// this time.
+    /// Sets how long a command may take: 1 second by default.
+    ///
+    /// Within this time, the store repeats a command that was refused for a reason that passes: a
+    /// server is loading its file, or a cluster or Sentinel is about to choose another master.
     pub fn command_timeout(mut self, limit: Duration) -> Self {
-        self.limits.command = limit;
+        self.timeouts.command = limit;
         self
     }
 
-    /// Sets the user, instead of one in the URL.
+    /// Sets the user, in place of one in the URL.
     pub fn username(mut self, username: impl Into<String>) -> Self {
         self.access.username = Some(username.into());
         self
     }
 
-    /// Sets the password, instead of one in the URL.
+    /// Sets the password, in place of one in the URL.
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.access.password = Some(password.into());
         self
     }
 
-    /// Sets the number of the database, instead of one in the URL. A cluster has only 0.
+    /// Sets the number of the database, in place of one in the URL. A cluster has only 0.
     pub fn database(mut self, number: u32) -> Self {
         self.access.database = Some(i64::from(number));
         self
@@ -135,18 +137,19 @@ impl RedisSessionStoreBuilder {
         self
     }
 
-    /// Trusts servers whose certificates these authorities (PEM, one or more) have signed, and no others.
+    /// Trusts only servers whose certificates were signed by these authorities (one or more, as
+    /// PEM).
     ///
-    /// Needs a `rediss://` address.
+    /// The address must begin with `rediss://`.
     pub fn tls_ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.access.tls.ca = Some(pem.into());
         self
     }
 
-    /// Shows a client certificate to the server: the certificate with its chain, and its key (PKCS#8), as
-    /// PEM.
+    /// Presents a client certificate to the server: the certificate with its chain, and its key
+    /// (PKCS#8), both as PEM.
     ///
-    /// Needs a `rediss://` address.
+    /// The address must begin with `rediss://`.
     pub fn tls_client(
         mut self,
         certificate_pem: impl Into<Vec<u8>>,
@@ -156,42 +159,48 @@ impl RedisSessionStoreBuilder {
         self
     }
 
-    /// Does not connect in `build`: the application starts while Redis is down. Requests fail until it is
-    /// up, and then don't, without a restart.
+    /// Does not connect in `build`, so that the application can start while Redis is down. Requests
+    /// fail until Redis is up, and then succeed without a restart.
     pub fn lazy_connect(mut self) -> Self {
         self.lazy = true;
         self
     }
 
-    /// Makes endings and renewals wait until `count` replicas have them, for at most `limit` (`WAIT`).
+    /// Makes endings and renewals wait until `count` replicas have them, for at most `limit`
+    /// (`WAIT`).
     ///
-    /// Without it, a failover to a replica that had not got the news brings an ended session back. This
-    /// narrows that window and does not close it: where too few replicas answer in time, the ending holds
-    /// all the same, and a warning says so. It costs a second connection a worker, and one round trip.
+    /// Without this, a failover to a replica that has not received an ending brings the session
+    /// back. This narrows that window but does not close it: if too few replicas answer in time,
+    /// the ending holds on the master all the same, and a warning says so. It costs a second
+    /// connection for each worker, and one round trip.
     pub fn wait_for_replicas(mut self, count: u32, limit: Duration) -> Self {
-        self.replicas = Some(Replicas { count, limit });
+        self.replicas = Some(Replicas {
+            count,
+            timeout: limit,
+        });
         self
     }
 
-    /// Sets the clock for absolute ends; the middleware should have the same.
+    /// Sets the clock for absolute timeouts. Give the middleware the same one.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
         self
     }
 
-    /// Connects, and asks the server whether it is there (unless told [`lazy_connect`](Self::lazy_connect)).
+    /// Connects and pings the server, unless [`lazy_connect`](Self::lazy_connect) is set.
     ///
-    /// A server that throws sessions away when its memory is full is warned about.
+    /// It logs a warning if the server evicts sessions when its memory is full.
     ///
     /// # Errors
-    /// The address or a certificate cannot be read, names don't suit a cluster, or the server does not
-    /// answer.
+    /// The address or a certificate is invalid, names are invalid for a cluster, or the server does
+    /// not answer.
     pub async fn build(self) -> Result<RedisSessionStore, anyhow::Error> {
         let lazy = self.lazy;
         let store = self.unconnected()?;
         if !lazy {
-            store.steps.ping().await.context("Redis does not answer")?;
-            store.steps.warn_if_it_evicts().await;
+            let pinged = store.executor.ping().await;
+            pinged.context("Redis does not answer")?;
+            store.executor.warn_if_it_evicts().await;
         }
         Ok(store)
     }
@@ -199,14 +208,14 @@ impl RedisSessionStoreBuilder {
     /// The store, before its first connection.
     pub(super) fn unconnected(self) -> anyhow::Result<RedisSessionStore> {
         let target = self.address.resolve(&self.access)?;
-        let connections = Connections::new(&target, self.limits, self.replicas)
-            .context("no connection can be made to the Redis address")?;
+        let connections = Connections::new(&target, self.timeouts, self.replicas)
+            .context("the Redis address is invalid: no connection to it is possible")?;
         let keygen = self.naming.into_keygen();
         if connections.is_cluster() {
             check_for_cluster(&*keygen)?;
         }
         Ok(RedisSessionStore {
-            steps: Steps::new(connections),
+            executor: Executor::new(connections),
             keygen,
             clock: self.clock,
         })
@@ -218,43 +227,5 @@ impl fmt::Debug for RedisSessionStoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisSessionStoreBuilder")
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(feature = "redis-pool")]
-mod pooled {
-    use super::{super::conn::Pool, Address, RedisSessionStore, RedisSessionStoreBuilder};
-
-    impl RedisSessionStore {
-        /// Settings for a pool of yours.
-        ///
-        /// Its connections are borrowed for one command each; `deadpool` asks each one for a sign of life before
-        /// that, which is one more round trip.
-        pub fn builder_pooled(pool: impl Into<deadpool_redis::Pool>) -> RedisSessionStoreBuilder {
-            RedisSessionStoreBuilder::to(Address::Pool(Pool::new(pool.into())))
-        }
-
-        /// Takes connections from a pool of yours.
-        ///
-        /// # Errors
-        /// The server does not answer.
-        ///
-        /// # Examples
-        /// ```no_run
-        /// use actix_session::storage::RedisSessionStore;
-        /// use deadpool_redis::{Config, Runtime};
-        ///
-        /// # async fn run() -> anyhow::Result<()> {
-        /// let config = Config::from_url("redis://127.0.0.1:6379");
-        /// let pool = config.create_pool(Some(Runtime::Tokio1))?;
-        /// let store = RedisSessionStore::new_pooled(pool).await?;
-        /// # let _ = store; Ok(())
-        /// # }
-        /// ```
-        pub async fn new_pooled(
-            pool: impl Into<deadpool_redis::Pool>,
-        ) -> Result<Self, anyhow::Error> {
-            Self::builder_pooled(pool).build().await
-        }
     }
 }

@@ -1,24 +1,41 @@
 //! Sessions in Redis or Valkey.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `mod.rs` | the store, and the features that add to it |
+//! | `builder.rs` | its settings |
+//! | `address.rs` | URLs, and the servers that they name |
+//! | `tls.rs` | certificates |
+//! | `naming.rs` | how a session key becomes the name of a record |
+//! | `slots.rs` | a cluster's hash slots, and keys drawn for one of them |
+//! | `backend.rs` | the protocol's atomic steps, as commands and scripts |
+//! | `script.rs` | the Lua scripts, and what their answers mean |
+//! | `answer.rs` | reads these answers |
+//! | `conn/` | connections to each topology, and whether a command was refused or lost |
+//! | `pool.rs`, `no_pool.rs` | connections of the application's own pool |
+//! | `actor.rs` | the store of 0.9, on the same parts |
 
 #[cfg(feature = "redis-actor-session")]
 pub(crate) mod actor;
 mod address;
+mod answer;
+mod backend;
 mod builder;
 mod conn;
 mod naming;
-mod scripts;
+#[cfg(feature = "redis-pool")]
+mod pool;
+#[cfg(not(feature = "redis-pool"))]
+#[path = "no_pool.rs"]
+mod pool;
+mod script;
 mod slots;
-mod steps;
-#[cfg_attr(
-    not(any(feature = "redis-session-rustls", feature = "redis-session-native-tls")),
-    path = "no_tls.rs"
-)]
 mod tls;
 
 use std::fmt;
 
 pub use self::builder::RedisSessionStoreBuilder;
-use self::{naming::Keygen, steps::Steps};
+use self::{backend::Executor, naming::Keygen};
 use super::shared::shared_store;
 use crate::{
     clock::{Millis, SharedClock},
@@ -28,16 +45,17 @@ use crate::{
     protocol::{Backend, Name, Op, Reply, Slot},
 };
 
-/// Keeps sessions in Redis (6.2 or newer) or Valkey: one server, a master that Sentinel names, a cluster,
-/// or whatever a pool of yours is connected to.
+/// Keeps sessions in Redis (6.2 or newer) or Valkey: on one server, on the master that Sentinel
+/// names, in a cluster, or wherever a pool of yours is connected to.
 ///
-/// Each commit, renewal and ending is one script, hence atomic. A load is one round trip, with or
-/// without an extension of the record's life; a commit is one more.
+/// Each commit, renewal and ending is one script, so it is atomic. A load takes one round trip,
+/// even if it extends the record's life. A commit takes one more.
 ///
-/// Connections are made when needed, one for each worker, and replaced when they break; every wait
-/// is bounded ([`connect_timeout`], [`command_timeout`]). What Redis acknowledged and then loses
-/// (a failover before replication, `appendfsync everysec`) can bring an ended session back:
-/// [`wait_for_replicas`] narrows that.
+/// The store makes connections when it needs them, one for each worker, and replaces them when they
+/// break. Every wait is bounded ([`connect_timeout`], [`command_timeout`]).
+///
+/// If Redis loses an ending that it has acknowledged (by a failover before replication, or with
+/// `appendfsync everysec`), the session is back. [`wait_for_replicas`] makes that less likely.
 ///
 /// # Examples
 /// ```no_run
@@ -59,22 +77,22 @@ use crate::{
 /// ```
 ///
 /// # Addresses
-/// | URL | |
+/// | URL | names |
 /// | --- | --- |
 /// | `redis://[user:password@]host[:port][/database]` | one server |
-/// | `redis+sentinel://[user:password@]host[:port],.../master[/database]` | the master that Sentinel names; user and password are the data servers' ([`sentinel_login`] has the sentinels') |
-/// | `redis+cluster://[user:password@]host[:port],...` | a cluster, of which some nodes are named |
+/// | `redis+sentinel://[user:password@]host[:port],.../master[/database]` | the master that these sentinels know by this name. User and password are for the data servers; set those for the sentinels with [`sentinel_login`]. |
+/// | `redis+cluster://[user:password@]host[:port],...` | a cluster, by some of its nodes |
 ///
-/// `rediss` instead of `redis` is TLS to all of them, sentinels included, with the feature
-/// `redis-session-rustls` or `redis-session-native-tls` (where both are on, `rustls` does it). Certificates of
-/// your own: [`tls_ca`], [`tls_client`]. Characters with a meaning in URLs are percent-encoded in users and
-/// passwords.
+/// With `rediss` instead of `redis`, all connections use TLS, including those to sentinels. That
+/// needs the feature `redis-session-rustls` or `redis-session-native-tls`; with both, `rustls` is
+/// used. Set your own certificates with [`tls_ca`] and [`tls_client`]. Percent-encode characters in
+/// users and passwords that have a meaning in URLs.
 ///
 /// # Cluster
-/// A record and the mark that its renewal leaves lie in one slot, and the new key of a renewal is drawn so
-/// that its record falls into the old one's. Where [`cache_keygen`] or [`hashed_keys`] hides the key, a
-/// renewal takes two steps: the new record first, under a name that nobody knows, then one
-/// compare-and-set on the old one.
+/// A record and the redirect that its renewal leaves lie in one slot, and a renewal draws a new key
+/// whose record falls into the old one's slot. If [`cache_keygen`] or [`hashed_keys`] hides the
+/// key, a renewal takes two steps: it writes the new record under a name that nobody knows, and
+/// then replaces the old one by compare-and-set.
 ///
 /// [`connect_timeout`]: RedisSessionStoreBuilder::connect_timeout
 /// [`command_timeout`]: RedisSessionStoreBuilder::command_timeout
@@ -86,18 +104,19 @@ use crate::{
 /// [`hashed_keys`]: RedisSessionStoreBuilder::hashed_keys
 #[derive(Clone)]
 pub struct RedisSessionStore {
-    steps: Steps,
+    executor: Executor,
     keygen: Keygen,
     clock: SharedClock,
 }
 
 impl RedisSessionStore {
-    /// Settings other than the default ones, for what a URL names.
+    /// Starts from the default settings, for the servers that a URL names.
     pub fn builder(connection_string: impl Into<String>) -> RedisSessionStoreBuilder {
         RedisSessionStoreBuilder::to_url(connection_string.into())
     }
 
-    /// Settings for a cluster. A few of its nodes are enough, as `redis://` or `rediss://` URLs.
+    /// Starts from the default settings, for a cluster. The `redis://` or `rediss://` URLs of some
+    /// of its nodes are enough.
     ///
     /// # Examples
     /// ```no_run
@@ -116,9 +135,11 @@ impl RedisSessionStore {
         RedisSessionStoreBuilder::to_cluster(urls.into_iter().map(Into::into).collect())
     }
 
-    /// Settings for the master of this name, which the sentinels at these URLs watch.
+    /// Starts from the default settings, for the master that the sentinels at these URLs know by
+    /// this name.
     ///
-    /// User and password in a URL are for that sentinel; those of the data servers are settings.
+    /// User and password in a URL are for that sentinel. Set those for the data servers with the
+    /// builder.
     ///
     /// # Examples
     /// ```no_run
@@ -141,12 +162,45 @@ impl RedisSessionStore {
         RedisSessionStoreBuilder::to_sentinel(urls, master.into())
     }
 
-    /// Connects to what a URL names.
+    /// Connects to the servers that a URL names.
     ///
     /// # Errors
-    /// The URL is none, or the server does not answer.
+    /// The URL cannot be parsed, or the server does not answer.
     pub async fn new(connection_string: impl Into<String>) -> Result<Self, anyhow::Error> {
         Self::builder(connection_string).build().await
+    }
+}
+
+#[cfg(feature = "redis-pool")]
+impl RedisSessionStore {
+    /// Starts from the default settings, for a pool of yours.
+    ///
+    /// Each command borrows a connection. Before that, `deadpool` pings the connection, which costs
+    /// one more round trip.
+    pub fn builder_pooled(pool: impl Into<deadpool_redis::Pool>) -> RedisSessionStoreBuilder {
+        let pool = pool::Pool::new(pool.into());
+        RedisSessionStoreBuilder::to(address::Address::Pool(pool))
+    }
+
+    /// Takes connections from a pool of yours.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use actix_session::storage::RedisSessionStore;
+    /// use deadpool_redis::{Config, Runtime};
+    ///
+    /// # async fn run() -> anyhow::Result<()> {
+    /// let config = Config::from_url("redis://127.0.0.1:6379");
+    /// let pool = config.create_pool(Some(Runtime::Tokio1))?;
+    /// let store = RedisSessionStore::new_pooled(pool).await?;
+    /// # let _ = store; Ok(())
+    /// # }
+    /// ```
+    pub async fn new_pooled(pool: impl Into<deadpool_redis::Pool>) -> Result<Self, anyhow::Error> {
+        Self::builder_pooled(pool).build().await
     }
 }
 
@@ -161,15 +215,15 @@ impl Backend for RedisSessionStore {
     const REMOTE: bool = true;
 
     async fn run(&self, op: &Op, terms: &Terms) -> Result<Reply, anyhow::Error> {
-        self.steps.run(op, terms).await
+        self.executor.run(op, terms).await
     }
 
     async fn look(&self, at: &str, terms: &Terms) -> Result<Slot, anyhow::Error> {
-        self.steps.look(at, terms).await
+        self.executor.look(at, terms).await
     }
 
     async fn set_ttl(&self, at: &str, ttl: Millis) -> Result<(), anyhow::Error> {
-        self.steps.set_ttl(at, ttl, &self.own_terms()).await
+        self.executor.set_ttl(at, ttl, &self.own_terms()).await
     }
 
     fn name(&self, key: &SessionKey) -> Name {
@@ -177,27 +231,24 @@ impl Backend for RedisSessionStore {
     }
 
     fn draw_key(&self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
-        let beside = beside.filter(|_| self.steps.has_slots());
+        let beside = beside.filter(|_| self.executor.has_slots());
         naming::draw_key(&*self.keygen, beside)
     }
 
-    fn own_terms(&self) -> Terms {
-        Terms {
-            now: self.clock.now(),
-            ..Terms::default()
-        }
+    fn clock(&self) -> &SharedClock {
+        &self.clock
     }
 }
 
 shared_store!(RedisSessionStore);
 
-/// What a script's answer means.
+/// Reads a script's answer.
 #[cfg(fuzzing)]
 pub(crate) fn answer(value: redis::Value, terms: &Terms) -> anyhow::Result<Reply> {
-    steps::reply(value, terms)
+    answer::reply(value, terms)
 }
 
-/// Whether an address is understood.
+/// Checks an address, without connecting.
 #[cfg(fuzzing)]
 pub(crate) fn check_address(url: &str) -> anyhow::Result<()> {
     let address = address::Address::Url(url.to_owned());

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use anyhow::ensure;
 use ring::digest::{SHA256, digest};
 
-use super::{
-    slots::{key_in, slot},
-    steps::mark_name,
-};
+use super::slots::{key_in, slot};
 use crate::{error::CommitError, key::SessionKey, random};
 
 pub(super) type Keygen = Arc<dyn Fn(&str) -> String + Send + Sync>;
@@ -54,23 +51,32 @@ fn hashed_name(prefix: &str, key: &str) -> String {
     name
 }
 
-/// Refuses names whose mark would lie in another slot of a cluster: with a `}` alone, or an empty `{}`.
+/// The name of a record's mark, which lies in the same slot of a cluster.
+pub(super) fn mark_name(name: &str) -> String {
+    if name.contains('{') {
+        format!("{name}:moved")
+    } else {
+        format!("{{{name}}}:moved")
+    }
+}
+
+/// Refuses names whose mark would lie in another slot: with a `}` alone, or an empty `{}`.
 pub(super) fn check_for_cluster(name: &dyn Fn(&str) -> String) -> anyhow::Result<()> {
-    // Braces come from the `cache_keygen`: a session key has none. More than one key, since it may
-    // look at what it is given.
+    // A session key has no braces, so they come from the `cache_keygen`. Names of several keys are
+    // tried, because braces may depend on the key.
     for _ in 0..8 {
         let key = random::session_key()?;
         let name = name(key.as_ref());
         ensure!(
             slot(&name) == slot(&mark_name(&name)),
-            "the names of this `cache_keygen` have braces that don't suit a cluster: use none, or \
-             put a part that is not empty between one `{{` and the next `}}`"
+            "the names of this `cache_keygen` have braces that are invalid for a cluster: use \
+             none, or put some text between the first `{{` and the next `}}`"
         );
     }
     Ok(())
 }
 
-/// Draws a key; in a cluster, if possible, one whose record falls into the slot of an old name.
+/// Draws a key: beside an old name, one whose record falls into the same slot, if possible.
 pub(super) fn draw_key(
     name: &dyn Fn(&str) -> String,
     beside: Option<&str>,
@@ -126,5 +132,12 @@ mod tests {
         assert!(!refused(|key| key.to_owned()));
         assert!(!refused(|key| format!("{{shop}}:{key}")));
         assert!(!refused(|key| format!("s:{{{key}}}")));
+    }
+
+    #[test]
+    fn a_mark_lies_in_the_slot_of_its_record() {
+        for name in ["abc", "shop:abc", "{shop}:abc", "s:{abc}:x"] {
+            assert_eq!(slot(name), slot(&mark_name(name)), "{name}");
+        }
     }
 }

@@ -1,13 +1,12 @@
-//! The slots of a cluster, and keys whose records fall into a given one.
+//! The hash slots of a cluster, and session keys whose records fall into a given slot.
 
 use crate::{key::SessionKey, random};
 
-/// How many there are.
 pub(crate) const SLOTS: usize = 16_384;
 
-/// How many keys are drawn before it is given up to find one for a slot. With names that hold the key as
-/// it is, one draw covers 3,844 candidates, so that all of them miss once in 10^13 times.
-const DRAWS: usize = 128;
+/// How many keys are drawn for a slot before the search gives up. If names contain the key, each
+/// draw covers 3,844 candidates, so all of them miss once in 10^13 searches.
+const MAX_DRAWS: usize = 128;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -16,7 +15,7 @@ pub(crate) fn slot(name: &str) -> u16 {
     crc(0, hashed(name).as_bytes()) % 16_384
 }
 
-/// The part of a name that decides: what stands between the first `{` and the next `}`, or all of it.
+/// The part of a name that is hashed: between the first `{` and the next `}`, or all of it.
 fn hashed(name: &str) -> &str {
     let tag = name
         .split_once('{')
@@ -27,12 +26,12 @@ fn hashed(name: &str) -> &str {
     }
 }
 
-/// Draws a key whose record falls into a slot; `None` where the names don't allow to look for one.
+/// Draws a key whose record falls into a slot. `None`: no key was found, because names hide it.
 pub(crate) fn key_in(
     wanted: u16,
     name: &dyn Fn(&str) -> String,
 ) -> anyhow::Result<Option<SessionKey>> {
-    for _ in 0..DRAWS {
+    for _ in 0..MAX_DRAWS {
         let drawn = random::session_key()?;
         if slot(&name(drawn.as_ref())) == wanted {
             return Ok(Some(drawn));
@@ -45,9 +44,10 @@ pub(crate) fn key_in(
     Ok(None)
 }
 
-/// Looks through the keys that differ from a drawn one in the last two characters only.
+/// Searches the keys that differ from a drawn one in the last two characters only.
 ///
-/// The sum is carried on from where they begin, since 16,384 keys are looked at on average.
+/// It looks at 16,384 keys on average, so it computes the sum of what stands before these only
+/// once.
 fn neighbour_in(wanted: u16, drawn: &str, name: &dyn Fn(&str) -> String) -> Option<String> {
     let own = name(drawn);
     let (before, after) = hashed(&own).split_once(drawn)?;
@@ -59,7 +59,7 @@ fn neighbour_in(wanted: u16, drawn: &str, name: &dyn Fn(&str) -> String) -> Opti
             let sum = crc(crc(sum, &[*two]), after.as_bytes());
             if sum % 16_384 == wanted {
                 let found = format!("{fixed}{}{}", char::from(*one), char::from(*two));
-                // A name may be made in stranger ways than it looked like.
+                // The `cache_keygen` may do more than put text around the key.
                 return (slot(&name(&found)) == wanted).then_some(found);
             }
         }

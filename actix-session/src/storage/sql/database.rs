@@ -1,90 +1,109 @@
 //! What differs between databases.
 
-use std::{borrow::Cow, future::Future};
+use std::{future::Future, time::Duration};
 
-use sqlx::{Error, error::DatabaseError};
+use sqlx::{Connection, Error, Pool, error::DatabaseError, pool::PoolOptions};
 
 use super::{
-    schema::Place,
+    row::Found,
     statement::{Param, Statement, Values},
+    table::Table,
 };
 
-/// A database that can keep sessions.
+/// A database that `SqlSessionStore` can keep sessions in.
+///
+/// `sqlx::Sqlite`, `sqlx::Postgres` and `sqlx::MySql` implement it if their features are on. It is
+/// sealed: no other type can.
+#[allow(private_bounds, reason = "this seals the trait")]
+pub trait SqlDatabase: sqlx::Database + Database {}
+
+/// What the store needs of a database.
 pub(crate) trait Database: sqlx::Database {
+    /// A URL as an example, for errors.
+    const URL: &'static str;
     const QUOTE: char;
-    /// The smaller one of two numbers.
+    /// The function for the smaller of two numbers.
     const LEAST: &'static str;
-    /// Whether an update can answer the row.
+    /// Whether an `UPDATE` can return the row.
     const RETURNS: bool;
     /// Whether a renewal is one statement.
     const ROTATES_AT_ONCE: bool;
     /// Begins a transaction that writes.
     const BEGIN: &'static str;
-    /// Whether it is in this process: writers wait in line, and no connection can be lost.
+    /// Whether it runs in this process: writers wait in line, and no connection can be lost.
     const LOCAL: bool;
-    /// Deletes up to `:batch` rows that ended at `:now` or before.
+    /// Deletes up to `:batch` rows that expired at `:now` or before.
     const SWEEP: &'static str;
 
     fn placeholder(param: Param, number: usize) -> String;
 
-    /// The statements that make the table.
-    fn tables(place: &Place) -> Vec<String>;
+    /// The statements that create the table.
+    fn create_table(table: &Table) -> Vec<String>;
 
-    /// Takes, on a connection that is in a transaction, the lock that migrations share.
+    /// What an error that the database itself reported means.
+    fn verdict(error: &dyn DatabaseError) -> Verdict;
+
+    /// Connects to the database at a URL.
+    fn connect(
+        url: &str,
+        limits: &Limits,
+    ) -> impl Future<Output = Result<Pool<Self>, Error>> + Send {
+        connect_to_server(url, *limits)
+    }
+
+    /// Takes the lock that migrations share, in the connection's transaction.
     fn lock_for_migration(
         connection: &mut Self::Connection,
-        place: &Place,
+        table: &Table,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
     fn unlock_after_migration(
         connection: &mut Self::Connection,
-        place: &Place,
+        table: &Table,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Says whether this server is the one to sweep, and takes the lock for as long as the
-    /// connection is not given back.
+    /// Takes the sweeper's lock for this connection; `false` if another server has it.
     fn lock_for_sweep(
         connection: &mut Self::Connection,
-        place: &Place,
+        table: &Table,
     ) -> impl Future<Output = Result<bool, Error>> + Send;
 
     fn unlock_after_sweep(
         connection: &mut Self::Connection,
-        place: &Place,
+        table: &Table,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Runs a statement without parameters that no cache needs to keep.
+    /// Runs a statement without parameters, which is not worth caching.
     fn run(
         connection: &mut Self::Connection,
         sql: &str,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Runs a statement; answers how many rows it met.
+    /// Runs a statement and returns the number of rows that it changed.
     fn execute(
         connection: &mut Self::Connection,
         statement: &Statement,
         values: &Values<'_>,
     ) -> impl Future<Output = Result<u64, Error>> + Send;
 
-    /// Runs a statement that answers one row or none.
+    /// Runs a statement that returns at most one row.
     fn fetch(
         connection: &mut Self::Connection,
         statement: &Statement,
         values: &Values<'_>,
     ) -> impl Future<Output = Result<Option<Found>, Error>> + Send;
-
-    /// What an error that the database itself has answered means.
-    fn verdict(error: &dyn DatabaseError) -> Verdict;
 }
 
-/// What an error means for the step that met it.
+/// What an error means for the statement that met it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Not done; done again it may work.
+    /// Nothing was done; another attempt may succeed.
     Again,
-    /// Not done.
+    /// Nothing was done.
     Refused,
-    /// Nobody knows.
+    /// Nothing was done, since the table is missing.
+    NoTable,
+    /// The statement may have been done.
     Lost,
 }
 
@@ -102,26 +121,41 @@ pub(crate) fn verdict<D: Database>(error: &Error) -> Verdict {
     }
 }
 
-/// A row: a record, a mark, or what is neither.
-#[derive(Debug)]
-pub(crate) enum Found {
-    Row(Row),
-    /// A column holds something of another type.
-    Garbage,
+/// How long things may take, and how many connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) connect: Duration,
+    pub(crate) command: Duration,
+    pub(crate) connections: u32,
 }
 
-#[derive(Debug)]
-pub(crate) struct Row {
-    pub(crate) state: Option<Vec<u8>>,
-    pub(crate) expires: i64,
-    pub(crate) moved_to: Option<String>,
-    pub(crate) moved_flag: Option<String>,
-    pub(crate) moved_at: Option<i64>,
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(2),
+            command: Duration::from_secs(1),
+            connections: 10,
+        }
+    }
 }
 
-/// Codes are compared as text, since that is what all databases have.
-pub(crate) fn is_one_of(code: Option<&Cow<'_, str>>, known: &[&str]) -> bool {
-    code.is_some_and(|code| known.contains(&code.as_ref()))
+async fn connect_to_server<D: Database>(url: &str, limits: Limits) -> Result<Pool<D>, Error> {
+    let options = url.parse::<<D::Connection as Connection>::Options>()?;
+    PoolOptions::new()
+        .max_connections(limits.connections)
+        .acquire_timeout(limits.connect)
+        .test_before_acquire(false)
+        .before_acquire(|connection: &mut D::Connection, known| {
+            Box::pin(async move {
+                // Only after a pause: a ping per request would double the round trips of a load.
+                if known.idle_for > Duration::from_secs(1) {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
+        .connect_with(options)
+        .await
 }
 
 /// Binds values in the order of a statement's parameters.
@@ -140,7 +174,7 @@ macro_rules! bind {
 }
 pub(crate) use bind;
 
-/// The part of a [`Database`] that reads the same for all of them.
+/// The methods of a [`Database`] that have the same text for each: sqlx's bounds cannot be generic.
 macro_rules! queries {
     () => {
         async fn run(connection: &mut Self::Connection, sql: &str) -> Result<(), sqlx::Error> {
@@ -162,9 +196,9 @@ macro_rules! queries {
             connection: &mut Self::Connection,
             statement: &$crate::storage::sql::statement::Statement,
             values: &$crate::storage::sql::statement::Values<'_>,
-        ) -> Result<Option<$crate::storage::sql::database::Found>, sqlx::Error> {
+        ) -> Result<Option<$crate::storage::sql::row::Found>, sqlx::Error> {
             use sqlx::Row as _;
-            use $crate::storage::sql::database::{Found, Row};
+            use $crate::storage::sql::row::{Found, Row};
 
             let query = $crate::storage::sql::database::bind!(statement, values);
             let row = query.fetch_optional(connection).await?;

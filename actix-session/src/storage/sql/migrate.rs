@@ -1,4 +1,4 @@
-//! Making the table.
+//! Creating the table.
 
 use std::time::Duration;
 
@@ -7,43 +7,48 @@ use sqlx::{Connection as _, Error};
 use tokio::time::timeout;
 
 use super::{
-    Store,
-    database::Database,
+    database::{Database, SqlDatabase},
     run::{Attempts, Failure},
-    schema::Place,
     statement::Values,
+    store::SqlSessionStore,
+    table::Table,
 };
 
-/// How long a migration may take, the wait for other servers' included.
-const LIMIT: Duration = Duration::from_secs(90);
+/// How long a migration may take, including the wait for other servers' migrations.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// The statements that make the table, for who runs them by other means.
-pub(crate) fn sql<D: Database>(place: &Place) -> String {
-    let statements = D::tables(place);
-    let lines = statements.iter().map(|statement| format!("{statement};\n"));
-    lines.collect()
-}
-
-impl<D: Database> Store<D> {
-    pub(crate) async fn migrate(&self) -> anyhow::Result<()> {
-        // As a rule it is there, and then a user without the right to make it is as good.
-        if self.table_is_there().await {
+impl<D: SqlDatabase> SqlSessionStore<D> {
+    /// Creates the session table if it is missing. It is harmless to repeat this, and to call it
+    /// from many servers at once.
+    ///
+    /// # Errors
+    /// The database does not answer, or does not let this user create a table.
+    pub async fn migrate(&self) -> Result<(), anyhow::Error> {
+        // Usually the table exists. Then a user that may not create it is good enough.
+        if self.has_table().await {
             return Ok(());
         }
-        let mut attempts = Attempts::within(LIMIT);
+        let mut attempts = Attempts::within(MIGRATION_TIMEOUT);
         loop {
-            let failure = match self.make_table().await {
+            let failure = match self.create_table().await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
             let again = attempts.again(failure, true).await;
             again
                 .map_err(|failure| failure.error)
-                .context("the session table cannot be made")?;
+                .context("the session table cannot be created")?;
         }
     }
 
-    async fn table_is_there(&self) -> bool {
+    /// The SQL that [`migrate`](Self::migrate) runs, for applications that run it by other means.
+    pub fn schema_sql(&self) -> String {
+        let statements = D::create_table(&self.0.table);
+        let lines = statements.iter().map(|statement| format!("{statement};\n"));
+        lines.collect()
+    }
+
+    async fn has_table(&self) -> bool {
         let connections = &self.0.connections;
         let Ok(mut held) = connections.hold(false).await else {
             return false;
@@ -56,22 +61,22 @@ impl<D: Database> Store<D> {
         connections.settle(held, result).is_ok()
     }
 
-    async fn make_table(&self) -> Result<(), Failure> {
+    async fn create_table(&self) -> Result<(), Failure> {
         let connections = &self.0.connections;
         let mut held = connections.hold(true).await?;
-        let work = async { make::<D>(held.get()?, &self.0.place).await };
-        let result = timeout(LIMIT, work).await.ok();
+        let work = async { create::<D>(held.get()?, &self.0.table).await };
+        let result = timeout(MIGRATION_TIMEOUT, work).await.ok();
         connections.settle(held, result)
     }
 }
 
-/// In one transaction where the database can, and never two at once.
-async fn make<D: Database>(connection: &mut D::Connection, place: &Place) -> Result<(), Error> {
+/// Creates the table in one transaction if the database can, and never twice at once.
+async fn create<D: Database>(connection: &mut D::Connection, table: &Table) -> Result<(), Error> {
     let mut transaction = connection.begin_with(D::BEGIN).await?;
-    D::lock_for_migration(&mut transaction, place).await?;
-    for statement in D::tables(place) {
+    D::lock_for_migration(&mut transaction, table).await?;
+    for statement in D::create_table(table) {
         D::run(&mut transaction, &statement).await?;
     }
-    D::unlock_after_migration(&mut transaction, place).await?;
+    D::unlock_after_migration(&mut transaction, table).await?;
     transaction.commit().await
 }

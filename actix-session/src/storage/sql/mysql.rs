@@ -1,27 +1,81 @@
 //! MySQL and MariaDB.
 
-use std::{str::FromStr as _, time::Duration};
-
 use sqlx::{
-    Connection as _, Error, MySql, MySqlPool,
+    Error, MySql,
     error::DatabaseError,
-    mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPoolOptions},
+    mysql::{MySqlConnection, MySqlDatabaseError},
 };
 
 use super::{
-    Limits,
-    database::{Database, Verdict, queries},
-    schema::Place,
+    database::{Database, SqlDatabase, Verdict, queries},
     statement::Param,
+    store::{SqlSessionStore, SqlSessionStoreBuilder},
+    table::Table,
 };
 
 /// How long a migration waits for another server's, in seconds.
-const PATIENCE: i64 = 60;
+const LOCK_TIMEOUT: i64 = 60;
+
+/// Keeps sessions in MariaDB (10.5 or newer) or MySQL (8.0 or newer).
+///
+/// A commit and an ending are one statement and one round trip each. A renewal is a transaction of
+/// four round trips. A load is one round trip, or two if it extends the record, since an update
+/// returns no row here. After a deadlock, the store tries again; the client does not notice.
+///
+/// The table holds digests of session keys: nobody can use a session by reading it or a dump of it.
+/// The promotion of an asynchronous replica may bring an ended session back; so may a crash if
+/// `innodb_flush_log_at_trx_commit` is not 1.
+///
+/// The URL looks like `mysql://user:password@localhost/app`.
+///
+/// # TLS
+/// Turn on one of `sqlx`'s features, such as `tls-rustls`, in the application.
+///
+/// # Examples
+/// ```no_run
+/// use actix_session::{SessionMiddleware, storage::MySqlSessionStore};
+/// use actix_web::{App, HttpServer, cookie::Key};
+///
+/// # async fn run() -> anyhow::Result<()> {
+/// let store = MySqlSessionStore::new("mysql://user:password@localhost/app").await?;
+/// let secret_key = Key::generate();
+///
+/// HttpServer::new(move || {
+///     App::new().wrap(SessionMiddleware::new(store.clone(), secret_key.clone()))
+/// })
+/// .bind(("127.0.0.1", 8080))?
+/// .run()
+/// .await?;
+/// # Ok(())
+/// # }
+/// ```
+pub type MySqlSessionStore = SqlSessionStore<MySql>;
+
+/// Sets up a [`MySqlSessionStore`].
+///
+/// # Examples
+/// ```no_run
+/// use std::time::Duration;
+/// use actix_session::storage::MySqlSessionStore;
+///
+/// # async fn run() -> anyhow::Result<()> {
+/// let store = MySqlSessionStore::builder("mysql://user:password@localhost/app")
+///     .table("web_sessions")
+///     .command_timeout(Duration::from_millis(500))
+///     .build()
+///     .await?;
+/// # let _ = store; Ok(())
+/// # }
+/// ```
+pub type MySqlSessionStoreBuilder = SqlSessionStoreBuilder<MySql>;
+
+impl SqlDatabase for MySql {}
 
 impl Database for MySql {
+    const URL: &'static str = "mysql://user:password@localhost/app";
     const QUOTE: char = '`';
     const LEAST: &'static str = "LEAST";
-    // Neither has MySQL `RETURNING`, nor MariaDB for an update.
+    // MySQL has no `RETURNING`; MariaDB has it, but not for an update.
     const RETURNS: bool = false;
     const ROTATES_AT_ONCE: bool = false;
     const BEGIN: &'static str = "START TRANSACTION";
@@ -33,12 +87,12 @@ impl Database for MySql {
         "?".to_owned()
     }
 
-    /// One statement, since each of them is a transaction of its own here.
-    fn tables(place: &Place) -> Vec<String> {
-        let schema = place
+    /// Creates the indexes in the same statement: here each statement commits on its own.
+    fn create_table(table: &Table) -> Vec<String> {
+        let schema = table
             .schema()
             .map(|schema| format!("CREATE DATABASE IF NOT EXISTS `{schema}`"));
-        let table = place.fill(
+        let create = table.fill(
             "CREATE TABLE IF NOT EXISTS {table} (
     id            CHAR(43) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     state         LONGBLOB,
@@ -57,17 +111,30 @@ impl Database for MySql {
 ) ENGINE = InnoDB",
             Self::QUOTE,
         );
-        schema.into_iter().chain([table]).collect()
+        schema.into_iter().chain([create]).collect()
+    }
+
+    /// By number: one SQLSTATE covers many errors.
+    fn verdict(error: &dyn DatabaseError) -> Verdict {
+        let number = error.try_downcast_ref::<MySqlDatabaseError>();
+        match number.map(MySqlDatabaseError::number) {
+            // Deadlock, lock wait timeout, changed since the snapshot, too many connections.
+            Some(1213 | 1205 | 1020 | 1040 | 1203) => Verdict::Again,
+            // Shutdown, a killed connection or query, a network error, an error during the commit.
+            Some(1053 | 1077 | 1079 | 1927 | 1317 | 1152 | 1158..=1161 | 1180) => Verdict::Lost,
+            Some(1146) => Verdict::NoTable,
+            _ => Verdict::Refused,
+        }
     }
 
     async fn lock_for_migration(
         connection: &mut MySqlConnection,
-        place: &Place,
+        table: &Table,
     ) -> Result<(), Error> {
-        let name = place.lock_name("migrate");
+        let name = table.lock_name("migrate");
         let got = sqlx::query_scalar::<_, Option<i64>>("SELECT GET_LOCK(?, ?)")
             .bind(name)
-            .bind(PATIENCE)
+            .bind(LOCK_TIMEOUT)
             .fetch_one(connection)
             .await?;
         match got {
@@ -78,17 +145,17 @@ impl Database for MySql {
 
     async fn unlock_after_migration(
         connection: &mut MySqlConnection,
-        place: &Place,
+        table: &Table,
     ) -> Result<(), Error> {
-        release(connection, place, "migrate").await
+        release(connection, table, "migrate").await
     }
 
     async fn lock_for_sweep(
         connection: &mut MySqlConnection,
-        place: &Place,
+        table: &Table,
     ) -> Result<bool, Error> {
         let got = sqlx::query_scalar::<_, Option<i64>>("SELECT GET_LOCK(?, 0)")
-            .bind(place.lock_name("sweep"))
+            .bind(table.lock_name("sweep"))
             .fetch_one(connection)
             .await?;
         Ok(got == Some(1))
@@ -96,53 +163,22 @@ impl Database for MySql {
 
     async fn unlock_after_sweep(
         connection: &mut MySqlConnection,
-        place: &Place,
+        table: &Table,
     ) -> Result<(), Error> {
-        release(connection, place, "sweep").await
+        release(connection, table, "sweep").await
     }
 
     queries!();
-
-    /// The server has a number for each; its SQLSTATEs are few.
-    fn verdict(error: &dyn DatabaseError) -> Verdict {
-        let number = error.try_downcast_ref::<MySqlDatabaseError>();
-        match number.map(MySqlDatabaseError::number) {
-            // Deadlock, lock wait time-out, changed since the snapshot, too many connections.
-            Some(1213 | 1205 | 1020 | 1040 | 1203) => Verdict::Again,
-            // Going down, the connection or the query killed, the outcome of a commit.
-            Some(1053 | 1077 | 1079 | 1927 | 1317 | 1152 | 1158..=1161 | 1180) => Verdict::Lost,
-            _ => Verdict::Refused,
-        }
-    }
 }
 
 async fn release(
     connection: &mut MySqlConnection,
-    place: &Place,
+    table: &Table,
     purpose: &str,
 ) -> Result<(), Error> {
     sqlx::query("DO RELEASE_LOCK(?)")
-        .bind(place.lock_name(purpose))
+        .bind(table.lock_name(purpose))
         .execute(connection)
         .await
         .map(drop)
-}
-
-pub(crate) async fn connect(url: &str, limits: &Limits) -> Result<MySqlPool, Error> {
-    let options = MySqlConnectOptions::from_str(url)?;
-    MySqlPoolOptions::new()
-        .max_connections(limits.connections)
-        .acquire_timeout(limits.connect)
-        .test_before_acquire(false)
-        .before_acquire(|connection, known| {
-            Box::pin(async move {
-                // Asked only after a pause: a round trip for each request would be half of it.
-                if known.idle_for > Duration::from_secs(1) {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_with(options)
-        .await
 }

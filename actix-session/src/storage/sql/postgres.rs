@@ -1,33 +1,81 @@
 //! PostgreSQL.
 
-use std::{str::FromStr as _, time::Duration};
-
-use sqlx::{
-    Connection as _, Error, PgPool, Postgres,
-    error::DatabaseError,
-    postgres::{PgConnectOptions, PgConnection, PgPoolOptions},
-};
+use sqlx::{Error, Postgres, error::DatabaseError, postgres::PgConnection};
 
 use super::{
-    Limits,
-    database::{Database, Verdict, is_one_of, queries},
-    schema::Place,
+    database::{Database, SqlDatabase, Verdict, queries},
     statement::{Param, Value},
+    store::{SqlSessionStore, SqlSessionStoreBuilder},
+    table::Table,
 };
 
-/// Serialization failure, deadlock, lock not available, too many connections at this moment.
-const AGAIN: [&str; 4] = ["40001", "40P01", "55P03", "53300"];
-/// The server is going down, has crashed or is starting.
-const LOST: [&str; 6] = ["57P01", "57P02", "57P03", "57P05", "08006", "40003"];
+/// Keeps sessions in PostgreSQL, 11 or newer.
+///
+/// A commit, an ending and a renewal are one statement each: atomic, and one round trip. So is a
+/// load, whether or not it extends the record. After a serialization failure or a deadlock, the
+/// store tries again, at any isolation level; the client does not notice.
+///
+/// The table holds digests of session keys: nobody can use a session by reading it or a dump of it.
+/// The promotion of an asynchronous replica may bring an ended session back; so may a crash under
+/// `synchronous_commit = off`.
+///
+/// The URL looks like `postgres://user:password@localhost/app`.
+///
+/// # TLS
+/// Turn on one of `sqlx`'s features, such as `tls-rustls`, in the application.
+///
+/// # Examples
+/// ```no_run
+/// use actix_session::{SessionMiddleware, storage::PostgresSessionStore};
+/// use actix_web::{App, HttpServer, cookie::Key};
+/// use sqlx::PgPool;
+///
+/// # async fn run() -> anyhow::Result<()> {
+/// let pool = PgPool::connect("postgres://user:password@localhost/app").await?;
+/// let store = PostgresSessionStore::from_pool(pool);
+/// store.migrate().await?;
+/// let secret_key = Key::generate();
+///
+/// HttpServer::new(move || {
+///     App::new().wrap(SessionMiddleware::new(store.clone(), secret_key.clone()))
+/// })
+/// .bind(("127.0.0.1", 8080))?
+/// .run()
+/// .await?;
+/// # Ok(())
+/// # }
+/// ```
+pub type PostgresSessionStore = SqlSessionStore<Postgres>;
+
+/// Sets up a [`PostgresSessionStore`].
+///
+/// # Examples
+/// ```no_run
+/// use std::time::Duration;
+/// use actix_session::storage::PostgresSessionStore;
+///
+/// # async fn run() -> anyhow::Result<()> {
+/// let store = PostgresSessionStore::builder("postgres://user:password@localhost/app")
+///     .table("web_sessions")
+///     .command_timeout(Duration::from_millis(500))
+///     .build()
+///     .await?;
+/// # let _ = store; Ok(())
+/// # }
+/// ```
+pub type PostgresSessionStoreBuilder = SqlSessionStoreBuilder<Postgres>;
+
+impl SqlDatabase for Postgres {}
 
 impl Database for Postgres {
+    const URL: &'static str = "postgres://user:password@localhost/app";
     const QUOTE: char = '"';
     const LEAST: &'static str = "LEAST";
     const RETURNS: bool = true;
     const ROTATES_AT_ONCE: bool = true;
     const BEGIN: &'static str = "BEGIN";
     const LOCAL: bool = false;
-    // One server's batch at a time, without waiting; rows that a request holds are left for later.
+    // Never waits: rows that a request has locked are left for later.
     const SWEEP: &'static str = "DELETE FROM {table} WHERE expires <= :now AND id IN (\
         SELECT id FROM {table} WHERE expires <= :now ORDER BY expires LIMIT :batch \
         FOR UPDATE SKIP LOCKED)";
@@ -41,13 +89,13 @@ impl Database for Postgres {
         format!("${number}::{kind}")
     }
 
-    fn tables(place: &Place) -> Vec<String> {
-        let fill = |template: &str| place.fill(template, Self::QUOTE);
-        let schema = place
+    fn create_table(table: &Table) -> Vec<String> {
+        let fill = |template: &str| table.fill(template, Self::QUOTE);
+        let schema = table
             .schema()
             .map(|schema| format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\""));
         let own = [
-            // Room in each page, since every commit is a new version of its row.
+            // Leaves room in each page, since every commit writes a new version of its row.
             fill(
                 "CREATE TABLE IF NOT EXISTS {table} (
     id            TEXT COLLATE \"C\" PRIMARY KEY,
@@ -73,63 +121,44 @@ impl Database for Postgres {
         schema.into_iter().chain(own).collect()
     }
 
+    fn verdict(error: &dyn DatabaseError) -> Verdict {
+        match error.code().as_deref() {
+            // Serialization failure, deadlock, lock not available, too many connections for now.
+            Some("40001" | "40P01" | "55P03" | "53300") => Verdict::Again,
+            // The server stops, has crashed or starts; the outcome of a commit is unknown.
+            Some("57P01" | "57P02" | "57P03" | "57P05" | "08006" | "40003") => Verdict::Lost,
+            Some("42P01") => Verdict::NoTable,
+            _ => Verdict::Refused,
+        }
+    }
+
     /// Held until the transaction ends.
-    async fn lock_for_migration(connection: &mut PgConnection, place: &Place) -> Result<(), Error> {
+    async fn lock_for_migration(connection: &mut PgConnection, table: &Table) -> Result<(), Error> {
         sqlx::query("SELECT pg_advisory_xact_lock($1)")
-            .bind(place.lock("migrate"))
+            .bind(table.lock_number("migrate"))
             .execute(connection)
             .await
             .map(drop)
     }
 
-    async fn unlock_after_migration(_: &mut PgConnection, _: &Place) -> Result<(), Error> {
+    async fn unlock_after_migration(_: &mut PgConnection, _: &Table) -> Result<(), Error> {
         Ok(())
     }
 
-    async fn lock_for_sweep(connection: &mut PgConnection, place: &Place) -> Result<bool, Error> {
+    async fn lock_for_sweep(connection: &mut PgConnection, table: &Table) -> Result<bool, Error> {
         sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-            .bind(place.lock("sweep"))
+            .bind(table.lock_number("sweep"))
             .fetch_one(connection)
             .await
     }
 
-    async fn unlock_after_sweep(connection: &mut PgConnection, place: &Place) -> Result<(), Error> {
+    async fn unlock_after_sweep(connection: &mut PgConnection, table: &Table) -> Result<(), Error> {
         sqlx::query("SELECT pg_advisory_unlock($1)")
-            .bind(place.lock("sweep"))
+            .bind(table.lock_number("sweep"))
             .execute(connection)
             .await
             .map(drop)
     }
 
     queries!();
-
-    fn verdict(error: &dyn DatabaseError) -> Verdict {
-        let code = error.code();
-        if is_one_of(code.as_ref(), &AGAIN) {
-            Verdict::Again
-        } else if is_one_of(code.as_ref(), &LOST) {
-            Verdict::Lost
-        } else {
-            Verdict::Refused
-        }
-    }
-}
-
-pub(crate) async fn connect(url: &str, limits: &Limits) -> Result<PgPool, Error> {
-    let options = PgConnectOptions::from_str(url)?;
-    PgPoolOptions::new()
-        .max_connections(limits.connections)
-        .acquire_timeout(limits.connect)
-        .test_before_acquire(false)
-        .before_acquire(|connection, known| {
-            Box::pin(async move {
-                // Asked only after a pause: a round trip for each request would be half of it.
-                if known.idle_for > Duration::from_secs(1) {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_with(options)
-        .await
 }

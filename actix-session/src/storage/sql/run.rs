@@ -14,28 +14,26 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{
-    Limits,
-    database::{Database, Verdict, verdict},
-};
+use super::database::{Database, Limits, Verdict, verdict};
 use crate::{error::Contended, random};
 
-/// How often something that changes nothing is asked before its failure is told.
-const READS: u32 = 3;
+/// How often a repeatable statement is run if the connection is lost each time.
+const MAX_ATTEMPTS: u32 = 3;
 
-/// A pool, and what is known about it.
+/// A pool, and what is known about its connections.
 pub(crate) struct Connections<D: Database> {
     pool: Pool<D>,
     limits: Limits,
-    /// Writers on a database that takes one at a time wait here in line: its own way of waiting is
-    /// to try again, which lets the unlucky starve.
-    turns: Arc<Semaphore>,
-    /// After a lost connection so many others are asked for a sign of life before they are used.
+    /// Writers wait here in line if the database takes one at a time. SQLite itself waits by trying
+    /// again, which lets the unlucky starve.
+    writer: Arc<Semaphore>,
+    /// How many connections may be dead, since another one was lost: each is pinged before its next
+    /// use.
     suspects: AtomicU32,
 }
 
-/// A connection that is closed unless it is given back: in the midst of something, only its end
-/// tells the server to forget that, and a pool would wait for the rest of the answer.
+/// A connection that is closed unless it is given back. In the middle of a statement, only closing
+/// it makes the server give up; in the pool, the rest of the answer would still have to be read.
 pub(crate) struct Held<D: Database> {
     connection: Option<PoolConnection<D>>,
     _turn: Option<OwnedSemaphorePermit>,
@@ -46,13 +44,13 @@ pub(crate) struct Held<D: Database> {
 pub(crate) struct Failure {
     pub(crate) verdict: Verdict,
     pub(crate) error: anyhow::Error,
-    /// The time was up.
+    /// The time limit has passed.
     late: bool,
 }
 
 impl<D: Database> Held<D> {
     pub(crate) fn get(&mut self) -> Result<&mut D::Connection, Error> {
-        // Only giving it back takes it out, and that takes the whole.
+        // It is missing only after `give_back`, which consumes the whole.
         self.connection.as_deref_mut().ok_or(Error::PoolClosed)
     }
 
@@ -64,7 +62,8 @@ impl<D: Database> Held<D> {
 impl<D: Database> Drop for Held<D> {
     fn drop(&mut self) {
         match self.connection.take() {
-            // Its worker ends what was begun; and with its last connection a database in memory ends.
+            // Its worker thread finishes the statement. Closing the last connection would delete a
+            // database in memory.
             Some(connection) if D::LOCAL => drop(connection),
             Some(connection) => drop(connection.detach()),
             None => {}
@@ -76,7 +75,7 @@ impl Failure {
     fn late(doing: &str, verdict: Verdict) -> Self {
         Self {
             verdict,
-            error: anyhow::anyhow!("the session database did not answer in time ({doing})"),
+            error: anyhow::anyhow!("the session database did not answer in time: {doing}"),
             late: true,
         }
     }
@@ -87,19 +86,30 @@ impl Failure {
     }
 
     fn with<D: Database>(error: Error, verdict: Verdict) -> Self {
-        let told = error.to_string();
-        let is_missing = ["no such table", "does not exist", "doesn't exist"];
-        let hint = if is_missing.iter().any(|words| told.contains(words)) {
-            "; has the store's `migrate` run?"
-        } else {
-            ""
-        };
-        let context = format!("the {} session store failed{hint}", D::NAME);
+        let context = format!("the {} session store failed", D::NAME);
         Self {
             verdict,
             error: anyhow::Error::from(error).context(context),
             late: false,
         }
+    }
+
+    /// The error for the application, with a hint if the table is missing.
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        match self.verdict {
+            Verdict::NoTable => self
+                .error
+                .context("the session table may be missing: call the store's `migrate`"),
+            _ => self.error,
+        }
+    }
+
+    /// Marks the error if only other requests caused it.
+    fn contended(mut self) -> Self {
+        if self.verdict == Verdict::Again {
+            self.error = self.error.context(Contended);
+        }
+        self
     }
 }
 
@@ -108,7 +118,7 @@ impl<D: Database> Connections<D> {
         Self {
             pool,
             limits,
-            turns: Arc::new(Semaphore::new(1)),
+            writer: Arc::new(Semaphore::new(1)),
             suspects: AtomicU32::new(0),
         }
     }
@@ -117,23 +127,16 @@ impl<D: Database> Connections<D> {
         &self.pool
     }
 
-    /// A connection that works as far as anybody knows.
+    /// Takes a connection that is not known to be dead.
     ///
     /// # Errors
     /// Nothing was done.
     pub(crate) async fn hold(&self, writes: bool) -> Result<Held<D>, Failure> {
         let limit = self.limits.connect;
         let deadline = Instant::now() + limit;
-        let turn = if D::LOCAL && writes {
-            let turn = timeout(limit, Arc::clone(&self.turns).acquire_owned()).await;
-            let turn = turn.map_err(|_| Failure::late("waiting to write", Verdict::Refused))?;
-            turn.ok()
-        } else {
-            None
-        };
         let mut held = Held {
             connection: None,
-            _turn: turn,
+            _turn: self.wait_to_write(writes).await?,
         };
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -143,7 +146,7 @@ impl<D: Database> Connections<D> {
                 Err(_) => return Err(Failure::late("connecting", Verdict::Refused)),
             };
             held.connection = Some(connection);
-            if self.is_good(&mut held).await {
+            if self.is_alive(&mut held).await {
                 return Ok(held);
             }
             if let Some(connection) = held.connection.take() {
@@ -152,8 +155,20 @@ impl<D: Database> Connections<D> {
         }
     }
 
-    /// Asks a suspect for a sign of life.
-    async fn is_good(&self, held: &mut Held<D>) -> bool {
+    /// Waits for the turn to write, if the database takes one writer at a time.
+    async fn wait_to_write(&self, writes: bool) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+        if !D::LOCAL || !writes {
+            return Ok(None);
+        }
+        let turn = Arc::clone(&self.writer).acquire_owned();
+        match timeout(self.limits.connect, turn).await {
+            Ok(turn) => Ok(turn.ok()),
+            Err(_) => Err(Failure::late("waiting to write", Verdict::Refused)),
+        }
+    }
+
+    /// Pings a connection that may be dead.
+    async fn is_alive(&self, held: &mut Held<D>) -> bool {
         if D::LOCAL || self.suspects.load(Ordering::Relaxed) == 0 {
             return true;
         }
@@ -168,7 +183,7 @@ impl<D: Database> Connections<D> {
         matches!(answered, Ok(Ok(())))
     }
 
-    /// Ends a use of a connection: gives it back where it is good for more.
+    /// Ends the use of a connection, and gives it back unless it may be broken.
     pub(crate) fn settle<T>(
         &self,
         held: Held<D>,
@@ -187,7 +202,7 @@ impl<D: Database> Connections<D> {
                 let failure = Failure::of::<D>(error);
                 match failure.verdict {
                     Verdict::Lost => self.suspect(),
-                    Verdict::Again | Verdict::Refused => held.give_back(),
+                    Verdict::Again | Verdict::Refused | Verdict::NoTable => held.give_back(),
                 }
                 Err(failure)
             }
@@ -198,7 +213,7 @@ impl<D: Database> Connections<D> {
         self.suspects.store(self.pool.size(), Ordering::Relaxed);
     }
 
-    /// How long a statement may take; one of this process cannot be interrupted.
+    /// Limits how long a statement may take. In a database in this process none can be interrupted.
     pub(crate) async fn bounded<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         if D::LOCAL {
             return Some(work.await);
@@ -207,23 +222,23 @@ impl<D: Database> Connections<D> {
     }
 }
 
-/// Without a connection nothing was done.
+/// Without a connection, nothing was done.
 fn no_connection<D: Database>(error: Error) -> Failure {
     let verdict = match verdict::<D>(&error) {
         Verdict::Again => Verdict::Again,
-        Verdict::Refused | Verdict::Lost => Verdict::Refused,
+        Verdict::Refused | Verdict::NoTable | Verdict::Lost => Verdict::Refused,
     };
     Failure::with::<D>(error, verdict)
 }
 
-/// Decides whether something that failed is done again, and waits a little before.
+/// Decides whether a failed statement is tried again, and waits a little before that.
 pub(crate) struct Attempts {
     deadline: Instant,
     failed: u32,
 }
 
 impl Attempts {
-    /// Attempts within most of a budget, so that the rest is left for telling.
+    /// Allows attempts within most of a budget, so that there is time left to report a failure.
     pub(crate) fn within(budget: Duration) -> Self {
         Self {
             deadline: Instant::now() + budget * 3 / 4,
@@ -231,8 +246,10 @@ impl Attempts {
         }
     }
 
+    /// Returns if another attempt is due.
+    ///
     /// # Errors
-    /// It is not done again: the failure stands.
+    /// The failure is final.
     pub(crate) async fn again(
         &mut self,
         failure: Failure,
@@ -242,26 +259,16 @@ impl Attempts {
         let in_time = Instant::now() < self.deadline;
         let again = match failure.verdict {
             Verdict::Again => in_time,
-            Verdict::Lost => repeatable && in_time && !failure.late && self.failed < READS,
-            Verdict::Refused => false,
+            Verdict::Lost => repeatable && in_time && !failure.late && self.failed < MAX_ATTEMPTS,
+            Verdict::Refused | Verdict::NoTable => false,
         };
         if !again {
             return Err(failure.contended());
         }
-        tracing::debug!(error = %failure.error, "a statement on sessions is repeated");
+        tracing::debug!(error = %failure.error, "a statement of the session store is tried again");
         let most = (500_u64 << self.failed.min(6)).min(20_000);
         let jitter = random::u64().map_or(0, |n| n % most);
         sleep(Duration::from_micros(jitter)).await;
         Ok(())
-    }
-}
-
-impl Failure {
-    /// What could have worked but for others is told as such.
-    fn contended(mut self) -> Self {
-        if self.verdict == Verdict::Again {
-            self.error = self.error.context(Contended);
-        }
-        self
     }
 }

@@ -10,18 +10,77 @@ use sqlx::{
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Limits,
-    database::{Database, Verdict, queries, verdict},
-    schema::Place,
+    database::{Database, Limits, SqlDatabase, Verdict, queries, verdict},
     statement::Param,
+    store::{SqlSessionStore, SqlSessionStoreBuilder},
+    table::Table,
 };
 
+/// Keeps sessions in an SQLite file: for one server, with nothing to install. Sessions survive a
+/// restart.
+///
+/// A commit and an ending are one statement each, a renewal is one transaction. Reads never wait
+/// for writes (WAL). Writers of one store wait in line, so that none starves; writers of other
+/// processes wait for each other up to [`command_timeout`].
+///
+/// With [`new`], the file is in WAL mode under `synchronous = NORMAL`. If the process is killed,
+/// nothing is lost. If the whole machine crashes, what was acknowledged last may be undone, even an
+/// ending. If that is not acceptable, pass a pool with `synchronous = FULL`.
+///
+/// The table holds digests of session keys: nobody can use a session by reading it or a copy of it.
+///
+/// The URL looks like `sqlite://sessions.sqlite3`.
+///
+/// [`new`]: SqlSessionStore::new
+/// [`command_timeout`]: SqlSessionStoreBuilder::command_timeout
+///
+/// # Examples
+/// ```no_run
+/// use actix_session::{SessionMiddleware, storage::SqliteSessionStore};
+/// use actix_web::{App, HttpServer, cookie::Key};
+///
+/// # async fn run() -> anyhow::Result<()> {
+/// let store = SqliteSessionStore::new("sqlite://sessions.sqlite3").await?;
+/// let secret_key = Key::generate();
+///
+/// HttpServer::new(move || {
+///     App::new().wrap(SessionMiddleware::new(store.clone(), secret_key.clone()))
+/// })
+/// .bind(("127.0.0.1", 8080))?
+/// .run()
+/// .await?;
+/// # Ok(())
+/// # }
+/// ```
+pub type SqliteSessionStore = SqlSessionStore<Sqlite>;
+
+/// Sets up an [`SqliteSessionStore`].
+///
+/// # Examples
+/// ```no_run
+/// use std::time::Duration;
+/// use actix_session::storage::SqliteSessionStore;
+///
+/// # async fn run() -> anyhow::Result<()> {
+/// let store = SqliteSessionStore::builder("sqlite://sessions.sqlite3")
+///     .table("web_sessions")
+///     .command_timeout(Duration::from_millis(500))
+///     .build()
+///     .await?;
+/// # let _ = store; Ok(())
+/// # }
+/// ```
+pub type SqliteSessionStoreBuilder = SqlSessionStoreBuilder<Sqlite>;
+
+impl SqlDatabase for Sqlite {}
+
 impl Database for Sqlite {
+    const URL: &'static str = "sqlite://sessions.sqlite3";
     const QUOTE: char = '"';
     const LEAST: &'static str = "MIN";
     const RETURNS: bool = true;
     const ROTATES_AT_ONCE: bool = false;
-    // A transaction that reads first and then wants to write may find that it never can.
+    // A transaction that reads first and writes later may never get the write lock.
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const LOCAL: bool = true;
     const SWEEP: &'static str = "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} \
@@ -31,8 +90,8 @@ impl Database for Sqlite {
         "?".to_owned()
     }
 
-    fn tables(place: &Place) -> Vec<String> {
-        let fill = |template: &str| place.fill(template, Self::QUOTE);
+    fn create_table(table: &Table) -> Vec<String> {
+        let fill = |template: &str| table.fill(template, Self::QUOTE);
         vec![
             fill(
                 "CREATE TABLE IF NOT EXISTS {table} (
@@ -58,60 +117,63 @@ impl Database for Sqlite {
         ]
     }
 
+    fn verdict(error: &dyn DatabaseError) -> Verdict {
+        let code = error.code().and_then(|code| code.parse::<u32>().ok());
+        match code.map(|code| (code, code & 0xff)) {
+            // `SQLITE_BUSY` and `SQLITE_LOCKED`, with their extended codes.
+            Some((_, 5 | 6)) => Verdict::Again,
+            // `SQLITE_ERROR`: SQLite has no code of its own for a missing table, and the rest of a
+            // statement is right.
+            Some((1, _)) => Verdict::NoTable,
+            _ => Verdict::Refused,
+        }
+    }
+
+    /// Opens a file, and creates it if it is missing.
+    ///
+    /// With WAL and `synchronous = NORMAL`, a crash of the process loses nothing. A crash of the
+    /// machine may undo the last commits, but does not damage the file.
+    async fn connect(url: &str, limits: &Limits) -> Result<SqlitePool, Error> {
+        let options = SqliteConnectOptions::from_str(url)?
+            .create_if_missing(true)
+            .busy_timeout(limits.command)
+            .synchronous(SqliteSynchronous::Normal);
+        let in_memory = url.contains(":memory:") || url.contains("mode=memory");
+        let pool = SqlitePoolOptions::new()
+            .max_connections(if in_memory { 1 } else { limits.connections })
+            .acquire_timeout(limits.connect)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await?;
+        turn_on_wal(&pool, limits.connect).await?;
+        Ok(pool)
+    }
+
     /// The transaction is the lock.
-    async fn lock_for_migration(_: &mut SqliteConnection, _: &Place) -> Result<(), Error> {
+    async fn lock_for_migration(_: &mut SqliteConnection, _: &Table) -> Result<(), Error> {
         Ok(())
     }
 
-    async fn unlock_after_migration(_: &mut SqliteConnection, _: &Place) -> Result<(), Error> {
+    async fn unlock_after_migration(_: &mut SqliteConnection, _: &Table) -> Result<(), Error> {
         Ok(())
     }
 
-    /// SQLite has no such lock; its sweepers wait for each other, batch by batch.
-    async fn lock_for_sweep(_: &mut SqliteConnection, _: &Place) -> Result<bool, Error> {
+    /// SQLite has no such lock: sweepers wait for each other, batch by batch.
+    async fn lock_for_sweep(_: &mut SqliteConnection, _: &Table) -> Result<bool, Error> {
         Ok(true)
     }
 
-    async fn unlock_after_sweep(_: &mut SqliteConnection, _: &Place) -> Result<(), Error> {
+    async fn unlock_after_sweep(_: &mut SqliteConnection, _: &Table) -> Result<(), Error> {
         Ok(())
     }
 
     queries!();
-
-    /// `SQLITE_BUSY` and `SQLITE_LOCKED` with their extended codes. What SQLite answers it knows.
-    fn verdict(error: &dyn DatabaseError) -> Verdict {
-        let code = error.code().and_then(|code| code.parse::<u32>().ok());
-        match code.map(|code| code & 0xff) {
-            Some(5 | 6) => Verdict::Again,
-            _ => Verdict::Refused,
-        }
-    }
 }
 
-/// Opens a file, which is made where there is none.
-///
-/// `synchronous = NORMAL` under WAL: no crash of a process loses anything, and none of the machine
-/// damages the file; a crash of the machine may undo what was acknowledged last.
-pub(crate) async fn connect(url: &str, limits: &Limits) -> Result<SqlitePool, Error> {
-    let options = SqliteConnectOptions::from_str(url)?
-        .create_if_missing(true)
-        .busy_timeout(limits.command)
-        .synchronous(SqliteSynchronous::Normal);
-    let in_memory = url.contains(":memory:") || url.contains("mode=memory");
-    let pool = SqlitePoolOptions::new()
-        .max_connections(if in_memory { 1 } else { limits.connections })
-        .acquire_timeout(limits.connect)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .connect_with(options)
-        .await?;
-    turn_wal_on(&pool, limits.connect).await?;
-    Ok(pool)
-}
-
-/// Kept in the file, once it is on. To turn it on takes a lock that no busy time-out waits for.
-async fn turn_wal_on(pool: &SqlitePool, limit: Duration) -> Result<(), Error> {
+/// The file stays in WAL mode. SQLite's busy timeout does not wait for the lock that this takes.
+async fn turn_on_wal(pool: &SqlitePool, limit: Duration) -> Result<(), Error> {
     let deadline = Instant::now() + limit;
     loop {
         match sqlx::query("PRAGMA journal_mode = WAL").execute(pool).await {

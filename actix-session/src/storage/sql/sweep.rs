@@ -1,4 +1,4 @@
-//! Deleting what has ended.
+//! Deleting expired rows.
 
 use std::{
     fmt,
@@ -15,30 +15,29 @@ use tokio::{
 };
 
 use super::{
-    Store,
-    database::{Database, Verdict},
+    database::{SqlDatabase, Verdict},
+    row::number,
     run::{Attempts, Failure, Held},
-    statement::{Values, number},
+    statement::Values,
+    store::SqlSessionStore,
 };
 use crate::random;
 
-/// A batch takes longer than a request's statement may.
-const LIMIT: Duration = Duration::from_secs(30);
+/// A batch may take longer than a request's statement.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Deletes ended sessions in the background until it is dropped, or its runtime ends.
+/// Deletes expired sessions in the background until it is dropped, or its runtime ends.
 ///
 /// # Examples
-/// ```no_run
-/// # #[cfg(feature = "sqlite-session")]
-/// # async fn run() -> anyhow::Result<()> {
+/// ```
 /// use std::time::Duration;
-/// use actix_session::storage::SqliteSessionStore;
+/// use actix_session::storage::{SqlDatabase, SqlSessionStore};
 ///
-/// let store = SqliteSessionStore::new("sqlite://sessions.sqlite3").await?;
-/// let sweeper = store.spawn_sweeper(Duration::from_secs(60), 1_000);
-/// // ... the server runs
-/// println!("{} sessions ended on this server's watch", sweeper.swept());
-/// # Ok(()) }
+/// async fn serve<D: SqlDatabase>(store: SqlSessionStore<D>) {
+///     let sweeper = store.spawn_sweeper(Duration::from_secs(60), 1_000);
+///     // ... the server runs
+///     println!("this server deleted {} expired sessions", sweeper.swept());
+/// }
 /// ```
 #[must_use = "the sweeper stops when its handle is dropped"]
 pub struct Sweeper {
@@ -53,20 +52,21 @@ struct Counts {
 }
 
 impl Sweeper {
-    /// How many ended sessions and old marks this sweeper has deleted.
+    /// How many expired sessions and redirects this sweeper has deleted.
     pub fn swept(&self) -> u64 {
         self.counts.swept.load(Ordering::Relaxed)
     }
 
-    /// How often it has looked, other servers' turns not counted.
+    /// How often it has swept. If another server had the turn, that does not count.
     pub fn runs(&self) -> u64 {
         self.counts.runs.load(Ordering::Relaxed)
     }
 
-    /// Stops it, after the batch that it is at.
+    /// Stops the sweeper and waits until it has stopped. A batch that has begun may still finish in
+    /// the database.
     pub async fn stop(mut self) {
         self.task.abort();
-        // Aborted or not, it is over.
+        // Whether it was aborted or had ended before makes no difference.
         let _ = (&mut self.task).await;
     }
 }
@@ -85,10 +85,57 @@ impl fmt::Debug for Sweeper {
     }
 }
 
-impl<D: Database> Store<D> {
-    /// Deletes up to `batch` rows that have ended; answers how many.
-    pub(crate) async fn sweep(&self, batch: u32) -> Result<u64, Failure> {
-        let mut attempts = Attempts::within(LIMIT);
+impl<D: SqlDatabase> SqlSessionStore<D> {
+    /// Deletes up to `batch` expired sessions and redirects, and returns how many it deleted.
+    ///
+    /// Requests never see them, swept or not: sweeping only makes room.
+    ///
+    /// # Errors
+    /// The database does not answer, or refuses the statement.
+    pub async fn sweep(&self, batch: u32) -> Result<u64, anyhow::Error> {
+        self.sweep_batch(batch).await.map_err(Failure::into_error)
+    }
+
+    /// Sweeps in the background, about once per `interval`, until the handle is dropped.
+    ///
+    /// The sweeper deletes `batch` rows at a time (1,000 is a good number) until none is left, and
+    /// pauses after each batch for as long as the batch took. If several servers have a sweeper,
+    /// PostgreSQL and MySQL let one of them work at a time.
+    ///
+    /// # Panics
+    /// Outside of a Tokio (or Actix) runtime.
+    pub fn spawn_sweeper(&self, interval: Duration, batch: u32) -> Sweeper {
+        let counts = Arc::new(Counts::default());
+        let task = self
+            .clone()
+            .sweep_forever(interval, batch.max(1), Arc::clone(&counts));
+        Sweeper {
+            task: tokio::spawn(task),
+            counts,
+        }
+    }
+
+    async fn sweep_forever(self, interval: Duration, batch: u32, counts: Arc<Counts>) {
+        loop {
+            sleep(jittered(interval)).await;
+            let before = counts.swept.load(Ordering::Relaxed);
+            match self.sweep_in_turn(batch, &counts).await {
+                Ok(()) => tracing::debug!(
+                    swept = counts.swept.load(Ordering::Relaxed) - before,
+                    "expired sessions were deleted"
+                ),
+                // Requests come first.
+                Err(failure) if failure.verdict == Verdict::Again => {}
+                Err(failure) => tracing::warn!(
+                    error = %failure.into_error(),
+                    "expired sessions could not be deleted; the next turn tries again"
+                ),
+            }
+        }
+    }
+
+    async fn sweep_batch(&self, batch: u32) -> Result<u64, Failure> {
+        let mut attempts = Attempts::within(BATCH_TIMEOUT);
         loop {
             match self.sweep_once(batch).await {
                 Ok(swept) => return Ok(swept),
@@ -100,7 +147,7 @@ impl<D: Database> Store<D> {
     async fn sweep_once(&self, batch: u32) -> Result<u64, Failure> {
         let connections = &self.0.connections;
         let mut held = connections.hold(true).await?;
-        let result = timeout(LIMIT, self.delete(&mut held, batch)).await;
+        let result = timeout(BATCH_TIMEOUT, self.delete(&mut held, batch)).await;
         connections.settle(held, result.ok())
     }
 
@@ -113,34 +160,7 @@ impl<D: Database> Store<D> {
         D::execute(held.get()?, &self.0.statements.sweep, &values).await
     }
 
-    pub(crate) fn spawn_sweeper(&self, interval: Duration, batch: u32) -> Sweeper
-    where
-        Self: Send + Sync + 'static,
-    {
-        let counts = Arc::new(Counts::default());
-        let (store, told) = (self.clone(), Arc::clone(&counts));
-        let task = tokio::spawn(async move {
-            loop {
-                sleep(jittered(interval)).await;
-                let before = told.swept.load(Ordering::Relaxed);
-                match store.sweep_in_turn(batch.max(1), &told).await {
-                    Ok(()) => tracing::debug!(
-                        swept = told.swept.load(Ordering::Relaxed) - before,
-                        "ended sessions were swept out"
-                    ),
-                    // Requests come first.
-                    Err(failure) if failure.verdict == Verdict::Again => {}
-                    Err(failure) => tracing::warn!(
-                        error = %failure.error,
-                        "ended sessions could not be swept out; the next turn goes on"
-                    ),
-                }
-            }
-        });
-        Sweeper { task, counts }
-    }
-
-    /// Sweeps until nothing is left, if no other server does.
+    /// Sweeps until nothing is left, unless another server is sweeping.
     async fn sweep_in_turn(&self, batch: u32, counts: &Counts) -> Result<(), Failure> {
         let connections = &self.0.connections;
         if D::LOCAL {
@@ -148,21 +168,21 @@ impl<D: Database> Store<D> {
             return self.sweep_batches(None, batch, counts).await;
         }
         let mut held = connections.hold(false).await?;
-        let place = &self.0.place;
-        let locking = async { D::lock_for_sweep(held.get()?, place).await };
+        let table = &self.0.table;
+        let locking = async { D::lock_for_sweep(held.get()?, table).await };
         match connections.bounded(locking).await {
             Some(Ok(true)) => {}
             result => return connections.settle(held, result).map(drop),
         }
         counts.runs.fetch_add(1, Ordering::Relaxed);
-        // Where this fails, the connection and the lock with it are gone.
+        // If this fails, the connection is closed, and the lock goes with it.
         self.sweep_batches(Some(&mut held), batch, counts).await?;
-        let unlocking = async { D::unlock_after_sweep(held.get()?, place).await };
+        let unlocking = async { D::unlock_after_sweep(held.get()?, table).await };
         let result = connections.bounded(unlocking).await;
         connections.settle(held, result)
     }
 
-    /// Works no more than half of the time, so that requests come between.
+    /// Works at most half of the time, so that requests get through.
     async fn sweep_batches(
         &self,
         mut held: Option<&mut Held<D>>,
@@ -172,8 +192,8 @@ impl<D: Database> Store<D> {
         loop {
             let started = Instant::now();
             let swept = match &mut held {
-                None => self.sweep(batch).await?,
-                Some(held) => timeout(LIMIT, self.delete(held, batch))
+                None => self.sweep_batch(batch).await?,
+                Some(held) => timeout(BATCH_TIMEOUT, self.delete(held, batch))
                     .await
                     .map_err(|_| Failure::of::<D>(sqlx::Error::PoolTimedOut))?
                     .map_err(Failure::of::<D>)?,
@@ -187,7 +207,8 @@ impl<D: Database> Store<D> {
     }
 }
 
-/// Between three and five quarters of an interval, so that servers that started together part.
+/// Between three and five quarters of an interval, so that servers that started together drift
+/// apart.
 fn jittered(interval: Duration) -> Duration {
     let share = random::u64().map_or(500, |n| n % 1_000);
     interval * 3 / 4 + interval / 2 * u32::try_from(share).unwrap_or(500) / 1_000

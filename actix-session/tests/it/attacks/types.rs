@@ -159,9 +159,9 @@ async fn sqlite(text: &str) -> Vec<Row> {
     let sweeper = store.spawn_sweeper(StdDuration::from_secs(60), 1);
     let builder = SqliteSessionStore::builder(format!("sqlite://{text}"));
     vec![
-        debug("SqliteSessionStore", &store),
+        debug("SqlSessionStore", &store),
         debug("Sweeper", &sweeper),
-        debug("SqliteSessionStoreBuilder", &builder),
+        debug("SqlSessionStoreBuilder", &builder),
     ]
 }
 
@@ -177,8 +177,8 @@ async fn unreachable_stores(text: &str) -> Vec<Row> {
     let no_store = AnySessionStore::new(&format!("no-store://user:{text}@host")).await;
     let mut rows = vec![
         debug("RedisSessionStoreBuilder", &redis),
-        debug("PostgresSessionStoreBuilder", &postgres),
-        debug("MySqlSessionStoreBuilder", &mysql),
+        debug("SqlSessionStoreBuilder", &postgres),
+        debug("SqlSessionStoreBuilder", &mysql),
     ];
     let failures = [
         no_url.err(),

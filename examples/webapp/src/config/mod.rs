@@ -1,4 +1,4 @@
-//! What the environment says about how to run.
+//! The configuration, from environment variables.
 
 mod error;
 mod secret;
@@ -14,12 +14,12 @@ use actix_web::cookie::Key;
 pub(crate) use self::secret::create_private_dir;
 pub use self::{error::ConfigError, store::StoreUrl};
 
-/// Whether this is somebody's desk or the public.
+/// Whether the application runs on a developer's computer or in public.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Environment {
-    /// Plain HTTP on this computer; a missing secret key is made.
+    /// Plain HTTP on this computer. If there is no secret key, one is made.
     Development,
-    /// Behind HTTPS; a missing secret key is an error.
+    /// Behind HTTPS. A missing secret key is an error.
     Production,
 }
 
@@ -28,9 +28,9 @@ pub enum Environment {
 /// | variable | meaning | default |
 /// | --- | --- | --- |
 /// | `APP_ENV` | `development` or `production` | `development` |
-/// | `APP_SECRET_KEY` | 64 random bytes or more, base64 or hexadecimal: encrypts the session cookie | in development, made and kept in `dev-secret.key` beside the database |
+/// | `APP_SECRET_KEY` | encrypts the session cookie: at least 64 random bytes, as base64 or hexadecimal | in development, one is made and kept in `dev-secret.key` beside the database |
 /// | `BIND` | address and port to listen on | `127.0.0.1:8080` |
-/// | `DATABASE_FILE` | the SQLite file that holds the users | `data/webapp.sqlite3`, in the package's folder under `cargo run`, else in the current one |
+/// | `DATABASE_FILE` | the SQLite file with the users | `data/webapp.sqlite3`, in the package's folder under `cargo run`, otherwise in the current one |
 /// | `SESSION_STORE` | `memory:`, `cookie:`, `sqlite://FILE`, `redis://HOST:PORT` (TLS: `rediss://`), `postgres://USER@HOST/DATABASE` or `mysql://USER@HOST/DATABASE` | `sessions.sqlite3` beside the users |
 #[derive(Clone)]
 pub struct Config {
@@ -50,7 +50,7 @@ impl Config {
     /// Reads the environment of this process.
     ///
     /// # Errors
-    /// A variable that cannot be used, with what to set it to.
+    /// If a variable is invalid; the error says what to set it to.
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_lookup(|name| {
             let value = env::var_os(name)?;
@@ -58,7 +58,7 @@ impl Config {
         })
     }
 
-    /// Reads the same variables from `lookup`. A variable that is set to nothing counts as unset.
+    /// Reads the same variables from `lookup`. An empty variable counts as unset.
     ///
     /// # Errors
     /// As [`Config::from_env`].
@@ -89,7 +89,7 @@ impl Config {
     }
 }
 
-/// Everything but the secret.
+/// Shows everything but the secret.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
@@ -111,13 +111,13 @@ impl Environment {
     }
 }
 
-/// `cargo run` tells the package's folder, so that the files lie in one place from wherever in
-/// the workspace it was typed.
+/// `cargo run` passes the package's folder, so the files are in one place wherever in the workspace
+/// it was typed.
 fn default_data_dir(package: Option<String>) -> PathBuf {
     package.map(PathBuf::from).unwrap_or_default().join("data")
 }
 
-/// The folder that the database lies in.
+/// The folder of the database.
 pub(crate) fn data_dir(database_file: &Path) -> &Path {
     match database_file.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_a_desk() {
+    fn the_defaults_suit_development() {
         let config = config(&[]).unwrap();
         assert_eq!(config.environment, Environment::Development);
         assert_eq!(config.bind, "127.0.0.1:8080");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_environment_names_the_two() {
+    fn an_unknown_environment_is_refused_with_the_two_known_ones() {
         let error = config(&[("APP_ENV", "prod")]).unwrap_err().to_string();
         assert!(
             error.contains("`development`") && error.contains("`production`"),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_file_name_lies_in_the_current_folder() {
+    fn a_bare_file_name_is_in_the_current_folder() {
         assert_eq!(data_dir(Path::new("users.sqlite3")), Path::new("."));
         assert_eq!(data_dir(Path::new("a/users.sqlite3")), Path::new("a"));
     }

@@ -6,73 +6,39 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use actix_session::config::secret_key;
 use actix_web::cookie::Key;
-use base64::{
-    Engine as _, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
 
 use super::ConfigError;
 
-const MINIMUM: usize = 64;
-
-/// Whoever pastes a key has it with or without `=` at the end.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
-
-/// Reads base64 or hexadecimal, with the line breaks that `openssl` puts in.
+/// Reads the value of `APP_SECRET_KEY`.
 pub(super) fn parse(text: &str) -> Result<Key, ConfigError> {
-    let text: String = text.split_whitespace().collect();
-    let bytes = decode(&text).ok_or(ConfigError::SecretFormat)?;
-    if bytes.len() < MINIMUM {
-        return Err(ConfigError::SecretShort(bytes.len()));
-    }
-    Ok(Key::from(&bytes))
+    secret_key::parse(text).map_err(ConfigError::Secret)
 }
 
-/// A text of nothing but hexadecimal digits is taken for that, though it is base64 as well: so
-/// the shorter of two readings is measured.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !is_hex {
-        let standard: String = text.replace('-', "+").replace('_', "/");
-        return BASE64.decode(standard).ok();
-    }
-    let pairs = (0..text.len()).step_by(2).map(|at| &text[at..at + 2]);
-    pairs
-        .map(|pair| u8::from_str_radix(pair, 16).ok())
-        .collect()
-}
-
-/// The key kept in `folder`, made when there is none, so that a restart logs nobody out.
+/// The key in `folder`. If there is none, it is made and kept, so that a restart logs nobody out.
 pub(super) fn development_key(folder: &Path) -> Result<Key, ConfigError> {
     let path = folder.join("dev-secret.key");
-    match fs::read_to_string(&path) {
-        Ok(text) => parse(&text).map_err(|error| unusable(&path, &error)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = make(&path).map_err(|source| failure(&path, source))?;
-            log::warn!(
-                "APP_SECRET_KEY is not set: made a key for development in {}. \
-                 Production needs a key of its own.",
-                path.display()
-            );
-            Ok(key)
-        }
-        Err(source) => Err(failure(&path, source)),
+    if !path.exists() {
+        make(&path).map_err(|source| failure(&path, source))?;
+        log::warn!(
+            "APP_SECRET_KEY is not set: made a key for development in {}. \
+             Production needs a key of its own.",
+            path.display()
+        );
     }
+    secret_key::from_file(&path).map_err(ConfigError::DevelopmentKey)
 }
 
-fn make(path: &Path) -> io::Result<Key> {
-    let key = Key::generate();
+fn make(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         create_private_dir(folder)?;
     }
     let mut file = private_file(path)?;
-    writeln!(file, "{}", BASE64.encode(key.master()))?;
-    file.sync_all()?;
-    Ok(key)
+    for byte in Key::generate().master() {
+        write!(file, "{byte:02x}")?;
+    }
+    file.sync_all()
 }
 
 fn private_file(path: &Path) -> io::Result<fs::File> {
@@ -83,7 +49,7 @@ fn private_file(path: &Path) -> io::Result<fs::File> {
     options.open(path)
 }
 
-/// A folder that only its owner may enter, where it does not exist yet.
+/// Makes a folder that only its owner may enter, if it does not exist yet.
 pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -93,18 +59,10 @@ pub(crate) fn create_private_dir(path: &Path) -> io::Result<()> {
 }
 
 fn failure(path: &Path, source: io::Error) -> ConfigError {
-    ConfigError::DevelopmentKey {
+    ConfigError::NoDevelopmentKey {
         path: PathBuf::from(path),
         source,
     }
-}
-
-fn unusable(path: &Path, error: &ConfigError) -> ConfigError {
-    log::debug!("{}: {error}", path.display());
-    failure(
-        path,
-        io::Error::new(io::ErrorKind::InvalidData, "it holds no key; delete it"),
-    )
 }
 
 #[cfg(test)]
@@ -112,14 +70,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64_and_hexadecimal_give_the_same_key() {
-        let bytes: Vec<u8> = (0..64).map(|byte| byte * 3 + 1).collect();
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut base64 = BASE64.encode(&bytes);
-        base64.insert(64, '\n');
-        let urlsafe = base64.replace('+', "-").replace('/', "_").replace('=', "");
-        let key = Key::from(&bytes);
-        for text in [hex, base64, urlsafe] {
+    fn what_openssl_prints_and_the_same_in_hexadecimal_are_one_key() {
+        let base64 = format!("{}\n{}==\n", "q6ur".repeat(16), "q6ur".repeat(5) + "qw");
+        let hexadecimal = "ab".repeat(64);
+        let key = Key::from(&[0xab; 64]);
+        for text in [base64, hexadecimal] {
             assert!(parse(&text).unwrap() == key, "{text}");
         }
     }
@@ -131,10 +86,9 @@ mod tests {
             ("hunter2 !".to_owned(), "neither"),
         ] {
             let error = parse(&text).err().unwrap().to_string();
-            assert!(
-                error.contains(says) && error.contains("openssl rand -base64 64"),
-                "{error}"
-            );
+            for part in ["APP_SECRET_KEY", says, "openssl rand -base64 64"] {
+                assert!(error.contains(part), "{error}");
+            }
         }
     }
 
@@ -154,10 +108,24 @@ mod tests {
     }
 
     #[test]
+    fn a_development_key_that_cannot_be_made_names_its_file_and_the_remedies() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = development_key(&file).err().unwrap().to_string();
+        for part in ["dev-secret.key", "DATABASE_FILE", "APP_SECRET_KEY"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
     fn a_damaged_development_key_says_to_delete_it() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("dev-secret.key"), "").unwrap();
         let error = development_key(folder.path()).err().unwrap().to_string();
-        assert!(error.contains("delete it"), "{error}");
+        assert!(
+            error.contains("dev-secret.key") && error.contains("delete it"),
+            "{error}"
+        );
     }
 }

@@ -4,16 +4,16 @@ use actix_session::storage::AnySessionStore;
 
 use super::{ConfigError, data_dir};
 
-/// Where the sessions are kept, as `SESSION_STORE` says.
+/// Where the sessions are stored: the value of `SESSION_STORE`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreUrl {
-    /// In an SQLite file beside the one that holds the users: they survive a restart.
+    /// In an SQLite file beside the users' one: they survive a restart.
     File,
-    /// `memory:`, in this process: a restart forgets them.
+    /// `memory:`, in this process: a restart loses them.
     Memory,
-    /// `cookie:`, encrypted, in the visitor's browser.
+    /// `cookie:`, encrypted in the visitor's browser.
     Cookie,
-    /// A server or a file of its own: the whole URL, password included.
+    /// In a server or a file of its own: the whole URL, including the password.
     At(String),
 }
 
@@ -47,14 +47,14 @@ impl StoreUrl {
     }
 }
 
-/// What would end a path in a URL.
+/// Escapes what would end a path in a URL.
 fn escaped(path: &str) -> String {
     path.replace('%', "%25")
         .replace('?', "%3F")
         .replace('#', "%23")
 }
 
-/// The URL without user name and password, fit for logs and messages.
+/// Shows the URL without user name and password, for logs and messages.
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_scheme_lists_those_there_are() {
+    fn an_unknown_scheme_is_refused_with_the_known_ones() {
         let error = StoreUrl::parse(Some("mongodb://me:hunter2@db"))
             .unwrap_err()
             .to_string();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_lies_beside_the_database() {
+    fn the_file_is_beside_the_database() {
         let url = StoreUrl::File.resolve(Path::new("a%b/users.sqlite3"));
         assert_eq!(url, "sqlite://a%25b/sessions.sqlite3");
     }

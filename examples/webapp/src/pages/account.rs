@@ -1,4 +1,4 @@
-//! Registering, logging in, logging out, and the page that only its owner sees.
+//! Registration, login, logout, and the account page, which only its owner sees.
 
 use actix_web::{HttpResponse, http::StatusCode, web};
 use askama::Template;
@@ -132,8 +132,8 @@ async fn log_in_page(visitor: Visitor) -> Result<HttpResponse, AppError> {
     html(StatusCode::OK, &page)
 }
 
-/// One answer, after the same work, for an unknown name and a wrong password: neither the words
-/// nor the time tell which names have an account.
+/// An unknown name and a wrong password get the same response after the same work: neither its text
+/// nor its time reveals which names have an account.
 async fn log_in(
     state: web::Data<State>,
     visitor: Visitor,
@@ -157,16 +157,16 @@ async fn log_in(
     }
 }
 
-/// The session gets a new key, so that nobody who planted or saw the old one is logged in with
-/// it; what an anonymous visitor has put into the session stays.
+/// The session gets a new key, so whoever planted or saw the old one is not logged in with it. What
+/// an anonymous visitor has put into the session stays.
 fn welcome(visitor: &Visitor, id: String, greeting: &str) -> Result<HttpResponse, AppError> {
     visitor.session.login(id)?;
     flash::leave(&visitor.session, greeting)?;
     Ok(see_other(START))
 }
 
-/// Ends the session with all that it holds. What is left afterwards begins a new one, which
-/// knows nothing but the goodbye.
+/// Ends the session with everything in it. The goodbye then starts a new one, which contains
+/// nothing else.
 async fn log_out(visitor: Visitor) -> Result<HttpResponse, AppError> {
     visitor.session.logout();
     flash::leave(&visitor.session, "You are logged out. Goodbye!")?;

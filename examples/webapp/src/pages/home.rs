@@ -21,21 +21,21 @@ struct HomePage {
     frame: Frame,
     clicks: u64,
     notes: usize,
-    sessions_meet: bool,
+    sessions_are_shared: bool,
 }
 
 async fn show(state: web::Data<State>, visitor: Visitor) -> Result<HttpResponse, AppError> {
     let page = HomePage {
         clicks: clicks(&visitor)?,
         notes: Notes::of(&visitor.session)?.items().len(),
-        sessions_meet: state.sessions_meet,
+        sessions_are_shared: state.sessions_are_shared,
         frame: Frame::of(&visitor, START),
     };
     html(StatusCode::OK, &page)
 }
 
-/// Counts with `modify`, not with `get` and `insert`: of two clicks at the same moment both would
-/// read the same number, and one would be lost.
+/// Counts with `modify`, not with `get` and `insert`: two clicks at the same moment would read the
+/// same number, and one would be lost.
 async fn click(visitor: Visitor) -> Result<HttpResponse, AppError> {
     visitor.session.modify(CLICKS, |clicks: Option<u64>| {
         Some(clicks.unwrap_or_default().saturating_add(1))

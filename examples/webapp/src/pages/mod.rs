@@ -1,4 +1,4 @@
-//! The pages: one module a topic, one template a page.
+//! The pages: a module for each topic, a template for each page.
 
 mod account;
 mod home;
@@ -13,12 +13,12 @@ use askama::Template;
 
 use crate::{error::AppError, flash, visitor::Visitor};
 
-/// No form here is longer than this, encoded.
-const LONGEST_FORM: usize = 16 * 1024;
+/// The size limit for an encoded form, in bytes.
+const MAX_FORM_BYTES: usize = 16 * 1024;
 
-/// The pages' addresses.
+/// Registers the pages.
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
-    let form = web::FormConfig::default().limit(LONGEST_FORM);
+    let form = web::FormConfig::default().limit(MAX_FORM_BYTES);
     config
         .app_data(form.error_handler(|error, _| AppError::from(error).into()))
         .configure(home::routes)
@@ -27,7 +27,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .default_service(web::to(not_found));
 }
 
-/// What the frame around every page shows.
+/// The content of the frame around every page.
 struct Frame {
     /// The address of this page, for the navigation to mark.
     here: &'static str,
@@ -35,16 +35,16 @@ struct Frame {
     flash: Option<String>,
 }
 
-/// What the frame knows of who is looking.
+/// What the frame knows about the visitor.
 enum Account {
     Anonymous,
     LoggedIn(String),
-    /// Pages for failures are shown where no session can be asked.
+    /// Failure pages are shown without asking the session, which may be what failed.
     Unknown,
 }
 
 impl Frame {
-    /// The frame for this visitor. Whatever message waits in the session is shown by it.
+    /// The frame for this visitor. It shows the message that waits in the session, if any.
     fn of(visitor: &Visitor, here: &'static str) -> Self {
         let account = match &visitor.user {
             Some(user) => Account::LoggedIn(user.name.clone()),
@@ -101,31 +101,31 @@ async fn not_found(visitor: Visitor) -> Result<HttpResponse, AppError> {
 fn explain(status: StatusCode) -> (&'static str, &'static str) {
     match status {
         StatusCode::FORBIDDEN => (
-            "That came from another site",
-            "A form was sent to us from a page that is not ours, so nothing was done. \
-             If you meant it, open our page and send the form there.",
+            "This form came from another site",
+            "It was sent from a page that is not ours, so we did nothing. \
+             If you meant to send it, open our page and send the form there.",
         ),
         StatusCode::NOT_FOUND => (
             "There is no such page",
-            "Check the address, or begin again at the start page.",
+            "Check the address, or start over from the start page.",
         ),
         StatusCode::SERVICE_UNAVAILABLE => (
             "Too busy right now",
             "Nothing was changed. Please try again in a moment.",
         ),
         status if status.is_client_error() => (
-            "That could not be read",
+            "The form could not be read",
             "Go back, reload the page, and send the form again.",
         ),
         _ => (
             "Something went wrong",
-            "It is our fault, not yours. Please try again in a moment.",
+            "This is our fault, not yours. Please try again in a moment.",
         ),
     }
 }
 
-/// Pages show what belongs to one visitor: no cache may keep them, the browser's own included,
-/// which would show them again after log-out.
+/// Pages show one visitor's data, so no cache may keep them. This includes the browser's, which
+/// would show them again after logout.
 fn html(status: StatusCode, page: &impl Template) -> Result<HttpResponse, AppError> {
     let body = page.render()?;
     Ok(HttpResponse::build(status)
@@ -134,7 +134,7 @@ fn html(status: StatusCode, page: &impl Template) -> Result<HttpResponse, AppErr
         .body(body))
 }
 
-/// Sends the browser on after a form: a reload then repeats the page, not the form.
+/// Redirects after a form, so that a reload repeats the page and not the form.
 fn see_other(address: &'static str) -> HttpResponse {
     HttpResponse::SeeOther()
         .insert_header((header::LOCATION, address))

@@ -1,4 +1,4 @@
-//! The notes page: a list that lives in the session, with an account or without.
+//! The notes page: a list in the session, with or without an account.
 
 use actix_web::{HttpResponse, http::StatusCode, web};
 use askama::Template;

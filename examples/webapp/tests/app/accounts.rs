@@ -1,4 +1,4 @@
-//! Registering and logging in.
+//! Registration and login.
 
 use reqwest::StatusCode;
 use webapp::StoreUrl;
@@ -6,11 +6,11 @@ use webapp::StoreUrl;
 use crate::site::{PASSWORD, Site};
 
 #[actix_web::test]
-async fn a_wrong_password_and_an_unknown_name_get_the_same_answer() {
+async fn a_wrong_password_and_an_unknown_name_get_the_same_response() {
     let (site, _folder) = Site::start().await;
     site.visitor().register("ada").await;
 
-    let mut answers = Vec::new();
+    let mut responses = Vec::new();
     for (name, password) in [
         ("ada", "wrong horse battery"),
         ("nobody", PASSWORD),
@@ -21,16 +21,16 @@ async fn a_wrong_password_and_an_unknown_name_get_the_same_answer() {
             .post("/login", &[("name", name), ("password", password)])
             .await;
         assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
-        answers.push(response.text().await.unwrap().replace(name, "NAME"));
+        responses.push(response.text().await.unwrap().replace(name, "NAME"));
         assert!(!visitor.is_logged_in().await);
     }
-    assert!(answers[0].contains("User name or password is wrong."));
-    assert!(answers.iter().all(|answer| *answer == answers[0]));
+    assert!(responses[0].contains("The user name or password is wrong."));
+    assert!(responses.iter().all(|page| *page == responses[0]));
     site.stop().await;
 }
 
 #[actix_web::test]
-async fn what_cannot_be_registered_is_explained_beside_the_field() {
+async fn a_refused_registration_is_explained_beside_the_field() {
     let (site, _folder) = Site::start().await;
     site.visitor().register("ada").await;
     for (name, password, says) in [

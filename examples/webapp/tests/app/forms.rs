@@ -1,4 +1,4 @@
-//! Forms from elsewhere, headers, and requests that make no sense.
+//! Forms from other sites, headers, and requests that make no sense.
 
 use reqwest::{StatusCode, header};
 
@@ -44,7 +44,7 @@ async fn a_form_from_another_site_is_refused() {
 }
 
 #[actix_web::test]
-async fn every_answer_carries_the_security_headers() {
+async fn every_response_has_the_security_headers() {
     let (site, _folder) = Site::start().await;
     let visitor = site.visitor();
     for path in [
@@ -68,7 +68,7 @@ async fn every_answer_carries_the_security_headers() {
 }
 
 #[actix_web::test]
-async fn nonsense_gets_a_page_not_a_failure() {
+async fn nonsense_gets_a_page_not_a_server_error() {
     let (site, _folder) = Site::start().await;
     let visitor = site.visitor();
     let response = visitor.get("/no-such-page").await;

@@ -1,4 +1,4 @@
-//! One person's visit from the first page to the goodbye, on every store.
+//! A visit from the first page to the logout, on every store.
 
 use std::env;
 
@@ -8,8 +8,8 @@ use webapp::{Config, StoreUrl};
 
 use crate::site::Site;
 
-/// On every store: anonymous notes survive the log-in, the page shows them escaped, and after
-/// the log-out nothing is left.
+/// On every store: anonymous notes survive the login, the page shows them escaped, and after the
+/// logout nothing is left.
 async fn journey(site: &Site) {
     let ada = site.visitor();
     ada.add_note("buy <b>milk</b> & bread").await;
@@ -36,8 +36,8 @@ async fn journey(site: &Site) {
     assert!(ada.is_logged_in().await);
 }
 
-/// On every store that servers share: parallel clicks all count, and the cookie from before the
-/// log-out opens nothing afterwards.
+/// On every store that servers share: all parallel clicks count, and the cookie from before the
+/// logout opens nothing afterwards.
 async fn shared_store_journey(site: &Site) {
     let bob = site.visitor();
     bob.register("bob").await;
@@ -114,12 +114,12 @@ async fn over_a_restart(store: StoreUrl) {
     eve_after_restart.take_cookie(&eve.cookies().unwrap());
     assert!(
         eve_after_restart.is_logged_in().await,
-        "the store keeps sessions over a restart"
+        "the store must keep sessions over a restart"
     );
     site.stop().await;
 }
 
-/// The project's test command always sets it, and CI runs nothing else.
+/// `cargo xtask test` always sets the variable, and CI runs nothing else.
 fn server_url(variable: &str) -> Option<String> {
     let url = env::var(variable).ok().filter(|url| !url.is_empty());
     let ci = env::var("CI").is_ok_and(|ci| ci == "true");
@@ -128,13 +128,13 @@ fn server_url(variable: &str) -> Option<String> {
         "{variable} is not set: run `cargo xtask test`, which starts the servers"
     );
     if url.is_none() {
-        eprintln!("not run: set {variable}, or run `cargo xtask test`, which starts the servers");
+        eprintln!("skipped: set {variable}, or run `cargo xtask test`, which starts the servers");
     }
     url
 }
 
 #[actix_web::test]
-async fn redis_that_is_down_is_named_without_its_password() {
+async fn a_redis_that_is_down_is_named_without_its_password() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder
         .path()
@@ -145,7 +145,7 @@ async fn redis_that_is_down_is_named_without_its_password() {
         "APP_SECRET_KEY" => Some("ab".repeat(64)),
         "BIND" => Some("127.0.0.1:0".to_owned()),
         "DATABASE_FILE" => Some(database.clone()),
-        // Port 1 is nobody's: the connection is refused at once.
+        // Nobody listens on port 1: the connection is refused at once.
         "SESSION_STORE" => Some("redis://me:hunter2@127.0.0.1:1".to_owned()),
         _ => None,
     });

@@ -1,4 +1,4 @@
-//! The application as its visitors meet it: over HTTP, on a free port, with a cookie jar.
+//! The application as its visitors see it: over HTTP, on a free port, with a cookie jar.
 
 #![expect(
     clippy::unwrap_used,

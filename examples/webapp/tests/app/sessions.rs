@@ -1,4 +1,4 @@
-//! What a session holds, and when it holds nothing.
+//! What a session contains, and when there is none.
 
 use reqwest::{StatusCode, header};
 use webapp::{Environment, StoreUrl};
@@ -6,7 +6,7 @@ use webapp::{Environment, StoreUrl};
 use crate::site::Site;
 
 #[actix_web::test]
-async fn who_only_reads_gets_no_cookie() {
+async fn a_visitor_that_only_reads_gets_no_cookie() {
     let (site, _folder) = Site::start().await;
     let visitor = site.visitor();
     for path in ["/", "/notes", "/login", "/register", "/static/style.css"] {
@@ -20,7 +20,7 @@ async fn who_only_reads_gets_no_cookie() {
 }
 
 #[actix_web::test]
-async fn log_in_gives_a_new_key_and_the_old_one_opens_nothing() {
+async fn a_login_changes_the_key_and_the_old_one_opens_nothing() {
     let (site, _folder) = Site::start().await;
     let ada = site.visitor();
     ada.add_note("mine").await;
@@ -46,12 +46,12 @@ async fn a_message_is_shown_once() {
 }
 
 #[actix_web::test]
-async fn the_next_account_on_the_same_browser_sees_nothing_of_the_last() {
+async fn the_next_account_in_the_same_browser_sees_nothing_of_the_previous_one() {
     let (site, _folder) = Site::start().await;
     let browser = site.visitor();
     browser.register("ada").await;
     browser.add_note("secret plan").await;
-    // Straight from one account to the other, without a log-out between.
+    // From one account straight to the other, without a logout in between.
     browser.register("bob").await;
     assert!(browser.page("/account").await.contains("bob"));
     assert!(!browser.page("/notes").await.contains("secret plan"));
@@ -78,7 +78,7 @@ async fn notes_are_bounded() {
 }
 
 #[actix_web::test]
-async fn full_notes_fit_into_a_cookie_whatever_they_hold() {
+async fn full_notes_fit_into_a_cookie_whatever_they_contain() {
     let folder = tempfile::tempdir().unwrap();
     let site = Site::start_with(folder.path(), StoreUrl::Cookie).await;
     let letters = ["x", "\"", "\\", "ä", "🦀", "\u{202e}"];
@@ -124,7 +124,7 @@ async fn the_cookie_is_for_this_site_only_and_no_page_is_cached() {
 }
 
 #[actix_web::test]
-async fn in_production_the_cookie_travels_over_https_only() {
+async fn in_production_the_cookie_is_sent_over_https_only() {
     let folder = tempfile::tempdir().unwrap();
     let site = Site::start_as(Environment::Production, folder.path(), StoreUrl::Memory).await;
     let response = site.visitor().post("/clicks", &[]).await;

@@ -1,4 +1,4 @@
-//! A running application, and people who visit it.
+//! A running application, and its visitors.
 
 use std::{path::Path, sync::Arc};
 
@@ -64,7 +64,7 @@ impl Site {
         self.running.await.unwrap().unwrap();
     }
 
-    /// Somebody who has never been here.
+    /// A visitor that has never been here.
     pub(crate) fn visitor(&self) -> Visitor {
         Visitor::at(self.url.parse().unwrap())
     }
@@ -98,7 +98,7 @@ impl Visitor {
             .unwrap()
     }
 
-    /// The text of a page that must be there.
+    /// The text of a page that must exist.
     pub(crate) async fn page(&self, path: &str) -> String {
         let response = self.get(path).await;
         assert_eq!(response.status(), StatusCode::OK, "GET {path}");
@@ -114,7 +114,7 @@ impl Visitor {
             .unwrap()
     }
 
-    /// Sends a form that must be accepted, and answers where the browser is sent.
+    /// Sends a form that must be accepted, and returns the address that it redirects to.
     pub(crate) async fn submit(&self, path: &str, form: &[(&str, &str)]) -> String {
         let response = self.post(path, form).await;
         assert_eq!(response.status(), StatusCode::SEE_OTHER, "POST {path}");
@@ -138,7 +138,7 @@ impl Visitor {
         self.submit("/notes", &[("text", text)]).await;
     }
 
-    /// What the browser would send now.
+    /// The cookies that a browser would send now.
     pub(crate) fn cookies(&self) -> Option<HeaderValue> {
         self.jar.cookies(&self.url)
     }
@@ -153,12 +153,12 @@ impl Visitor {
         after.split_once('<').unwrap().0.parse().unwrap()
     }
 
-    /// Whether the account page opens; else it sends to the log-in page.
+    /// Whether the account page opens. If not, it redirects to the login page.
     pub(crate) async fn is_logged_in(&self) -> bool {
         match self.get("/account").await.status() {
             StatusCode::OK => true,
             StatusCode::SEE_OTHER => false,
-            status => panic!("GET /account answered {status}"),
+            status => panic!("the status of GET /account is {status}"),
         }
     }
 }

@@ -1,12 +1,12 @@
-//! A cluster: which node has a slot, and what to do when it has it no more.
+//! A cluster: which node has a slot, and what to do if it no longer has it.
 //!
-//! Written here, and not left to the client library: its driver cannot follow `ASK` with its own
-//! repeats switched off, and with them on it repeats commands whose outcome is unknown.
+//! The client library's own driver cannot follow `ASK` with its repeats switched off. With them
+//! on, it repeats commands whose outcome is unknown.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -22,8 +22,9 @@ use tokio::{
 
 use super::{
     super::slots::{SLOTS, slot},
-    Job, Limits, Link, Outcome, PAUSE, Source, sentinel,
+    Job, Link, Outcome, RETRY_PAUSE, Source, Timeouts, sentinel,
 };
+use crate::sync;
 
 #[derive(Clone)]
 pub(crate) struct Cluster(Arc<Inner>);
@@ -33,18 +34,18 @@ struct Inner {
     seeds: Vec<Arc<Node>>,
     /// Everything but the address.
     like: ConnectionInfo,
-    limits: Limits,
+    timeouts: Timeouts,
     map: RwLock<Map>,
     refreshing: AsyncMutex<()>,
     /// An answer was lost: the map may be out of date.
     suspect: AtomicBool,
 }
 
-/// Which node has which slot, as far as known.
+/// Which node has which slot, as far as this process knows.
 #[derive(Default)]
 struct Map {
     version: u64,
-    /// By slot; empty before the first look.
+    /// By slot. Empty before the first refresh.
     owners: Vec<Option<Arc<Node>>>,
 }
 
@@ -57,65 +58,76 @@ type Address = (String, u16);
 type Nodes = HashMap<Address, Arc<Node>>;
 
 impl Cluster {
-    pub(super) fn new(seeds: &[ConnectionInfo], limits: Limits) -> Result<Self, RedisError> {
+    pub(super) fn new(seeds: &[ConnectionInfo], timeouts: Timeouts) -> Result<Self, RedisError> {
         let none = || RedisError::from((ErrorKind::InvalidClientConfig, "no node is named"));
         let like = seeds.first().ok_or_else(none)?.clone();
-        let nodes = seeds.iter().map(|seed| Node::new(seed, limits));
+        let nodes = seeds.iter().map(|seed| Node::new(seed, timeouts));
         Ok(Self(Arc::new(Inner {
             seeds: nodes.collect::<Result<_, _>>()?,
             like,
-            limits,
+            timeouts,
             map: RwLock::default(),
             refreshing: AsyncMutex::new(()),
             suspect: AtomicBool::new(false),
         })))
     }
 
-    /// Does a job where its record is. Refusals that pass are tried again until the deadline.
+    /// Does a job at the node of its record, and repeats it while it is refused for a reason that
+    /// passes, until the deadline.
     pub(super) async fn run(
         &self,
         mut job: Job<'_>,
         deadline: Instant,
     ) -> Result<Outcome, RedisError> {
         let slot = slot(job.at);
-        if self.0.suspect.swap(false, Ordering::Relaxed) {
-            // Nothing depends on its success: the map that is there may still be right.
-            let _ = self.refresh(self.version()).await;
-        }
-        let mut node = self.owner(slot).await?;
+        let mut node = self.first_node(slot).await?;
         loop {
             let error = match node.link.once(job).await {
-                Ok(Outcome::Lost(error)) => {
-                    self.0.suspect.store(true, Ordering::Relaxed);
-                    return Ok(Outcome::Lost(error));
+                Ok(outcome) => {
+                    self.suspect_if_lost(&outcome);
+                    return Ok(outcome);
                 }
-                Ok(answer) => return Ok(answer),
+                Err(error) if Instant::now() >= deadline => return Err(error),
                 Err(error) => error,
             };
-            let next = Next::after(&error);
-            if matches!(next, Next::Fail) || Instant::now() >= deadline {
-                return Err(error);
-            }
-            job.asking = match next {
-                Next::Ask => true,
-                Next::Wait => job.asking,
-                _ => false,
-            };
-            match next {
-                Next::Ask => node = self.redirected(&error, &node)?,
-                Next::Moved => {
+            match Redirection::after(&error) {
+                Redirection::Moved => {
                     node = self.redirected(&error, &node)?;
                     self.learn(slot, &node);
+                    job.asking = false;
                 }
-                Next::Wait => sleep(PAUSE).await,
-                Next::Look | Next::Fail => {
-                    sleep(PAUSE).await;
-                    // Where nobody answers, the node that is known is tried again.
-                    let _ = self.refresh(self.version()).await;
+                Redirection::Ask => {
+                    node = self.redirected(&error, &node)?;
+                    job.asking = true;
+                }
+                Redirection::Wait => sleep(RETRY_PAUSE).await,
+                Redirection::Search => {
+                    sleep(RETRY_PAUSE).await;
+                    self.try_refresh().await;
                     node = self.owner(slot).await?;
+                    job.asking = false;
                 }
+                Redirection::Final => return Err(error),
             }
         }
+    }
+
+    async fn first_node(&self, slot: u16) -> Result<Arc<Node>, RedisError> {
+        if self.0.suspect.swap(false, Ordering::Relaxed) {
+            self.try_refresh().await;
+        }
+        self.owner(slot).await
+    }
+
+    fn suspect_if_lost(&self, outcome: &Outcome) {
+        if matches!(outcome, Outcome::Lost(_)) {
+            self.0.suspect.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Nothing depends on its success: if nobody answers, the present map may still be right.
+    async fn try_refresh(&self) {
+        let _ = self.refresh(self.version()).await;
     }
 
     async fn owner(&self, slot: u16) -> Result<Arc<Node>, RedisError> {
@@ -124,8 +136,8 @@ impl Cluster {
         }
         self.refresh(self.version()).await?;
         self.map().owner(slot).ok_or_else(|| {
-            let told = "no node of the cluster has the slot";
-            (ErrorKind::ClusterConnectionNotFound, told).into()
+            let message = "no node of the cluster has the slot";
+            (ErrorKind::ClusterConnectionNotFound, message).into()
         })
     }
 
@@ -134,7 +146,12 @@ impl Cluster {
             let (host, port) = address.rsplit_once(':')?;
             Some((host.to_owned(), port.parse().ok()?))
         });
-        let unreadable = || RedisError::from((ErrorKind::Parse, "a redirection leads nowhere"));
+        let unreadable = || {
+            RedisError::from((
+                ErrorKind::Parse,
+                "a redirection of the cluster has no valid address",
+            ))
+        };
         let (host, port) = address.ok_or_else(unreadable)?;
         self.node(from.beside(host, port))
     }
@@ -145,7 +162,7 @@ impl Cluster {
         }
     }
 
-    /// The node at an address, with the connections that it has.
+    /// The node at an address, with the connections that it has already.
     fn node(&self, address: Address) -> Result<Arc<Node>, RedisError> {
         self.made(&mut self.known(), address)
     }
@@ -155,12 +172,12 @@ impl Cluster {
         if let Some(node) = known.get(&address) {
             return Ok(Arc::clone(node));
         }
-        let node = Node::new(&sentinel::at(&self.0.like, host, port), self.0.limits)?;
+        let node = Node::new(&sentinel::at(&self.0.like, host, port), self.0.timeouts)?;
         known.insert(address, Arc::clone(&node));
         Ok(node)
     }
 
-    /// Every node that is known, the named ones too.
+    /// Every known node, including the ones that the application named.
     fn known(&self) -> Nodes {
         let map = self.map();
         let mut nodes: Vec<_> = self.0.seeds.iter().collect();
@@ -176,7 +193,7 @@ impl Cluster {
         known
     }
 
-    /// Asks who has which slot, unless somebody has done so since this version of the map.
+    /// Asks which node has which slot, unless another job has asked since this version of the map.
     async fn refresh(&self, seen: u64) -> Result<(), RedisError> {
         let _alone = self.0.refreshing.lock().await;
         if self.version() != seen {
@@ -197,7 +214,7 @@ impl Cluster {
                 (Err(error), Err(_)) => best = Err(error),
                 (Err(_), Ok(_)) => {}
             }
-            // Whoever knows all of them knows enough; nobody waits for a node that is frozen.
+            // A node that knows all slots knows enough, so nobody waits for a frozen one.
             if best.as_ref().is_ok_and(|have| count(have) == SLOTS) {
                 break;
             }
@@ -226,29 +243,29 @@ impl Cluster {
     }
 
     fn map(&self) -> RwLockReadGuard<'_, Map> {
-        self.0.map.read().unwrap_or_else(PoisonError::into_inner)
+        sync::read(&self.0.map)
     }
 
     fn map_mut(&self) -> RwLockWriteGuard<'_, Map> {
-        self.0.map.write().unwrap_or_else(PoisonError::into_inner)
+        sync::write(&self.0.map)
     }
 }
 
-/// What a refusal leads to.
-#[derive(Clone, Copy)]
-enum Next {
+/// Where a refusal leads.
+enum Redirection {
     /// This node has the slot now.
     Moved,
     /// This node is taking the slot over, and has this key already.
     Ask,
-    /// The same node, a moment later.
+    /// To the same node, a moment later.
     Wait,
-    /// Somebody else may have the slot.
-    Look,
-    Fail,
+    /// Another node may have the slot.
+    Search,
+    /// Nowhere.
+    Final,
 }
 
-impl Next {
+impl Redirection {
     fn after(error: &RedisError) -> Self {
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved) => Self::Moved,
@@ -261,9 +278,9 @@ impl Next {
                 | ServerErrorKind::MasterDown
                 | ServerErrorKind::ReadOnly,
             )
-            // No connection, hence nothing sent.
-            | ErrorKind::Io => Self::Look,
-            _ => Self::Fail,
+            // There was no connection, so nothing was sent.
+            | ErrorKind::Io => Self::Search,
+            _ => Self::Final,
         }
     }
 }
@@ -275,22 +292,22 @@ impl Map {
 }
 
 impl Node {
-    fn new(info: &ConnectionInfo, limits: Limits) -> Result<Arc<Self>, RedisError> {
+    fn new(info: &ConnectionInfo, timeouts: Timeouts) -> Result<Arc<Self>, RedisError> {
         let address = match info.addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
                 (host.clone(), *port)
             }
             _ => {
-                let told = "a cluster's node has a host and a port";
-                return Err((ErrorKind::InvalidClientConfig, told).into());
+                let message = "the address of a cluster's node must have a host and a port";
+                return Err((ErrorKind::InvalidClientConfig, message).into());
             }
         };
         let client = Client::open(info.clone())?;
-        let link = Link::new(Source::Server(client), limits);
+        let link = Link::new(Source::Server(client), timeouts);
         Ok(Arc::new(Self { address, link }))
     }
 
-    /// An address that this node has told: without a host it means its own.
+    /// An address that this node has named. Without a host, it is on this node's own.
     fn beside(&self, host: String, port: u16) -> Address {
         let host = if host.is_empty() || host == "?" {
             self.address.0.clone()
@@ -300,16 +317,20 @@ impl Node {
         (host, port)
     }
 
-    /// Who has which slots, as this node sees it.
+    /// Which node has which slots, as this one sees it.
     async fn shares(&self) -> Result<Vec<Share>, RedisError> {
         let mut ask = redis::cmd("CLUSTER");
         ask.arg("SLOTS");
-        match self.link.once(Job::new("", &ask)).await? {
+        match self.link.once(Job::command("", &ask)).await? {
             Outcome::Value(Value::Array(shares)) => Ok(shares
                 .into_iter()
                 .filter_map(|share| Share::read(share, self))
                 .collect()),
-            Outcome::Value(_) => Err((ErrorKind::Parse, "CLUSTER SLOTS is no list").into()),
+            Outcome::Value(_) => Err((
+                ErrorKind::Parse,
+                "the answer to CLUSTER SLOTS must be a list",
+            )
+                .into()),
             Outcome::Lost(error) => Err(error),
         }
     }
@@ -328,7 +349,7 @@ impl Share {
     }
 
     /// `[first, last, [host, port, ...], replicas ...]`.
-    fn read(value: Value, told_by: &Node) -> Option<Self> {
+    fn read(value: Value, named_by: &Node) -> Option<Self> {
         let Value::Array(parts) = value else {
             return None;
         };
@@ -348,7 +369,7 @@ impl Share {
         (first <= last && last < SLOTS).then(|| Self {
             first,
             last,
-            owner: told_by.beside(host, port),
+            owner: named_by.beside(host, port),
         })
     }
 }

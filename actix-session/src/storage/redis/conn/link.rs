@@ -1,27 +1,25 @@
-//! Connections to one server: one for each runtime, made when needed, replaced when broken.
+//! Connections to one server: one for each runtime, made when needed, and replaced when broken.
 //!
-//! A connection's driver is a task of the runtime that made it. Sharing one between workers would
-//! let it die with one of them, and would wake two threads for each command.
+//! A connection's driver is a task of the runtime that made it. A connection that workers share
+//! would die with one of them, and would wake two threads for each command.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind,
-    aio::MultiplexedConnection,
-};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, aio::MultiplexedConnection};
 use tokio::{
     runtime::{Handle, Id},
     sync::Mutex as AsyncMutex,
     task::AbortHandle,
 };
 
-use super::{Job, Limits, Outcome, sentinel::Sentinel};
+use super::{Job, Outcome, Timeouts, is_spent, sentinel::Sentinel};
+use crate::sync::lock;
 
 #[derive(Clone)]
 pub(super) struct Link(Arc<Inner>);
@@ -29,22 +27,22 @@ pub(super) struct Link(Arc<Inner>);
 /// Where a connection leads.
 pub(super) enum Source {
     Server(Client),
-    /// Whichever server is the master at the moment of connecting.
+    /// Whichever server is the master at the time of connecting.
     Sentinel(Sentinel),
 }
 
 struct Inner {
     source: Source,
     config: AsyncConnectionConfig,
-    runtimes: Mutex<HashMap<Id, Arc<Place>>>,
+    runtimes: Mutex<HashMap<Id, Arc<RuntimeConnection>>>,
 }
 
-/// A runtime's connection. Whoever finds none makes it, while others wait.
-struct Place {
+/// A runtime's connection. The first job makes it, while others wait.
+struct RuntimeConnection {
     connection: AsyncMutex<Option<Numbered>>,
     /// How many attempts to connect have failed.
     failures: AtomicU64,
-    /// Ends with the runtime, and then forgets the place.
+    /// Ends with the runtime, and then forgets the connection.
     watcher: Mutex<Option<AbortHandle>>,
 }
 
@@ -54,23 +52,29 @@ struct Numbered {
     connection: MultiplexedConnection,
 }
 
-impl Drop for Place {
+impl RuntimeConnection {
+    /// Drops a broken connection, unless another job has replaced it already.
+    async fn forget(&self, number: u64) {
+        let mut held = self.connection.lock().await;
+        if held.as_ref().is_some_and(|held| held.number == number) {
+            *held = None;
+        }
+    }
+}
+
+impl Drop for RuntimeConnection {
     fn drop(&mut self) {
-        let watcher = self
-            .watcher
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(watcher) = watcher.take() {
+        if let Some(watcher) = lock(&self.watcher).take() {
             watcher.abort();
         }
     }
 }
 
 impl Link {
-    pub(super) fn new(source: Source, limits: Limits) -> Self {
+    pub(super) fn new(source: Source, timeouts: Timeouts) -> Self {
         Self(Arc::new(Inner {
             source,
-            config: limits.config(),
+            config: timeouts.config(),
             runtimes: Mutex::default(),
         }))
     }
@@ -78,46 +82,45 @@ impl Link {
     /// Does a job once.
     ///
     /// # Errors
-    /// It was definitely not done: there is no connection, or the server refused.
+    /// The job was refused.
     pub(super) async fn once(&self, job: Job<'_>) -> Result<Outcome, RedisError> {
-        let place = self.place();
-        let mut held = self.connection(&place).await?;
+        let own = self.of_this_runtime();
+        let mut held = self.connection(&own).await?;
         let outcome = job.over(&mut held.connection).await;
-        if is_over(&outcome) {
-            forget(&place, held.number).await;
+        if is_spent(&outcome) {
+            own.forget(held.number).await;
         }
         outcome
     }
 
-    fn place(&self) -> Arc<Place> {
+    fn of_this_runtime(&self) -> Arc<RuntimeConnection> {
         let id = Handle::current().id();
-        if let Some(place) = self.places().get(&id) {
-            return Arc::clone(place);
+        if let Some(own) = self.runtimes().get(&id) {
+            return Arc::clone(own);
         }
-        // Made outside of the lock: on a runtime that is shutting down the watcher is dropped at
-        // once, and takes the lock itself.
-        let made = Arc::new(Place {
+        // Made outside the lock: a runtime that is shutting down drops the watcher at once, and
+        // the watcher takes the lock itself.
+        let made = Arc::new(RuntimeConnection {
             connection: AsyncMutex::new(None),
             failures: AtomicU64::new(0),
             watcher: Mutex::new(Some(self.forget_with_runtime(id))),
         });
-        Arc::clone(self.places().entry(id).or_insert(made))
+        Arc::clone(self.runtimes().entry(id).or_insert(made))
     }
 
-    fn places(&self) -> MutexGuard<'_, HashMap<Id, Arc<Place>>> {
-        let places = self.0.runtimes.lock();
-        places.unwrap_or_else(PoisonError::into_inner)
+    fn runtimes(&self) -> MutexGuard<'_, HashMap<Id, Arc<RuntimeConnection>>> {
+        lock(&self.0.runtimes)
     }
 
-    /// A task that is dropped with the runtime, and then drops the runtime's connection.
+    /// Starts a task that is dropped with the runtime, and then drops the runtime's connection.
     fn forget_with_runtime(&self, id: Id) -> AbortHandle {
         struct Forget(std::sync::Weak<Inner>, Id);
 
         impl Drop for Forget {
             fn drop(&mut self) {
                 if let Some(inner) = self.0.upgrade() {
-                    let place = Link(inner).places().remove(&self.1);
-                    drop(place);
+                    let own = Link(inner).runtimes().remove(&self.1);
+                    drop(own);
                 }
             }
         }
@@ -130,19 +133,19 @@ impl Link {
         tokio::spawn(watch).abort_handle()
     }
 
-    async fn connection(&self, place: &Place) -> Result<Numbered, RedisError> {
-        let failures = place.failures.load(Ordering::Relaxed);
-        let mut held = place.connection.lock().await;
+    async fn connection(&self, own: &RuntimeConnection) -> Result<Numbered, RedisError> {
+        let failures = own.failures.load(Ordering::Relaxed);
+        let mut held = own.connection.lock().await;
         if let Some(held) = &*held {
             return Ok(held.clone());
         }
-        if place.failures.load(Ordering::Relaxed) != failures {
-            // Who has waited for an attempt that failed does not wait for one more.
+        if own.failures.load(Ordering::Relaxed) != failures {
+            // A job that has waited for an attempt that failed does not wait for another.
             return Err((ErrorKind::Io, "connecting to Redis failed a moment ago").into());
         }
         let connecting = self.0.source.connect(&self.0.config);
         let connection = connecting.await.inspect_err(|_| {
-            place.failures.fetch_add(1, Ordering::Relaxed);
+            own.failures.fetch_add(1, Ordering::Relaxed);
         })?;
         let made = Numbered {
             number: next_number(),
@@ -169,25 +172,7 @@ impl Source {
     }
 }
 
-/// Whether the connection is of no use any more: it broke, or leads to a server that was a master
-/// once.
-pub(super) fn is_over(outcome: &Result<Outcome, RedisError>) -> bool {
-    match outcome {
-        Ok(Outcome::Value(_)) => false,
-        Ok(Outcome::Lost(_)) => true,
-        Err(error) => error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly),
-    }
-}
-
 fn next_number() -> u64 {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     NUMBER.fetch_add(1, Ordering::Relaxed)
-}
-
-/// Drops a broken connection, unless somebody has replaced it already.
-async fn forget(place: &Place, number: u64) {
-    let mut held = place.connection.lock().await;
-    if held.as_ref().is_some_and(|held| held.number == number) {
-        *held = None;
-    }
 }

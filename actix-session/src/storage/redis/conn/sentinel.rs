@@ -9,16 +9,16 @@ use redis::{
 };
 use tokio::time::timeout;
 
-use super::{Limits, question};
+use super::{Timeouts, question};
 
-/// All sentinels are asked at once, and whoever leads to a master first is followed: one of them may
-/// be frozen, cut off, or behind the times.
+/// Asks all sentinels at once, and follows the first that leads to a master: one of them may be
+/// frozen, cut off, or out of date.
 pub(super) struct Sentinel {
     nodes: Vec<Client>,
     master: String,
     /// Everything about the master but its address.
     data: ConnectionInfo,
-    limit: Duration,
+    connect_timeout: Duration,
 }
 
 impl Sentinel {
@@ -26,38 +26,35 @@ impl Sentinel {
         nodes: &[ConnectionInfo],
         master: String,
         data: ConnectionInfo,
-        limits: Limits,
+        timeouts: Timeouts,
     ) -> Result<Self, RedisError> {
         let nodes = nodes.iter().cloned().map(Client::open);
         Ok(Self {
             nodes: nodes.collect::<Result<_, _>>()?,
             master,
             data,
-            limit: limits.connect,
+            connect_timeout: timeouts.connect,
         })
     }
 
-    /// A connection to the present master.
+    /// Connects to the present master.
     pub(super) async fn connect(
         &self,
         config: &AsyncConnectionConfig,
     ) -> Result<MultiplexedConnection, RedisError> {
-        timeout(self.limit, self.search(config))
-            .await
-            .unwrap_or_else(|_| {
-                Err((ErrorKind::Io, "no sentinel has led to a master in time").into())
-            })
+        let found = timeout(self.connect_timeout, self.search(config)).await;
+        found.unwrap_or_else(|_| Err((ErrorKind::Io, "no sentinel led to a master in time").into()))
     }
 
     async fn search(
         &self,
         config: &AsyncConnectionConfig,
     ) -> Result<MultiplexedConnection, RedisError> {
-        let ways = self.nodes.iter().map(|node| self.through(node, config));
-        let mut ways: FuturesUnordered<_> = ways.collect();
+        let searches = self.nodes.iter().map(|node| self.through(node, config));
+        let mut searches: FuturesUnordered<_> = searches.collect();
         let mut last = RedisError::from((ErrorKind::EmptySentinelList, "no sentinel is named"));
-        while let Some(way) = ways.next().await {
-            match way {
+        while let Some(found) = searches.next().await {
+            match found {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = error,
             }
@@ -77,20 +74,18 @@ impl Sentinel {
         ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
         let answer = question(&mut sentinel, &ask).await?;
         let (host, port) = address(answer).ok_or_else(|| {
-            let told = "a sentinel knows no master of this name";
-            RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, told))
+            let message = "a sentinel knows no master of this name";
+            RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, message))
         })?;
         let client = Client::open(at(&self.data, host, port))?;
         let mut master = client
             .get_multiplexed_async_connection_with_config(config)
             .await?;
-        // A sentinel that was cut off names the old one.
+        // A sentinel that was cut off names the former master.
         match question(&mut master, &redis::cmd("ROLE")).await {
-            Ok(Value::Array(role)) if text(role.first()) == Some("slave") => Err((
-                ErrorKind::Io,
-                "a sentinel has named a replica as the master",
-            )
-                .into()),
+            Ok(Value::Array(role)) if text(role.first()) == Some("slave") => {
+                Err((ErrorKind::Io, "a sentinel named a replica as the master").into())
+            }
             _ => Ok(master),
         }
     }
@@ -113,7 +108,7 @@ fn text(value: Option<&Value>) -> Option<&str> {
     }
 }
 
-/// The same way to connect, to another address.
+/// How to connect to another address in the same way.
 pub(super) fn at(like: &ConnectionInfo, host: String, port: u16) -> ConnectionInfo {
     let addr = match like.addr() {
         ConnectionAddr::TcpTls {

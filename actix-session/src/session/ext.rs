@@ -6,7 +6,7 @@ use actix_web::{
     guard::GuardContext,
 };
 
-use crate::Session;
+use super::Session;
 
 /// Gets the [`Session`] of requests, responses and guards.
 ///

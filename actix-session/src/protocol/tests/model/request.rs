@@ -12,8 +12,8 @@ use crate::{
     error::CommitError,
     key::SessionKey,
     middleware::{
-        decide::{Exit, Outcome, Policy, decide},
-        open::{Incoming, Loaded},
+        decide::{Decision, Exit, Finished, Policy},
+        load::{Incoming, Loaded},
     },
     protocol::{
         CommitMachine, Draw, EndMachine, Machine, Name, Next, Op, Reply, RotateMachine, Slot,
@@ -35,6 +35,7 @@ pub(super) struct Request {
     pub(super) who: usize,
     pub(super) kind: Kind,
     pub(super) stage: Stage,
+    draw: Counter,
     /// The name of the key that it was sent with.
     pub(super) at: Name,
     /// Which session that name is one of.
@@ -108,8 +109,8 @@ impl Answer {
 #[derive(Clone)]
 pub(super) enum Running {
     Check,
-    Commit(Box<CommitMachine<'static, Counter>>),
-    Rotate(Box<RotateMachine<'static, Counter>>),
+    Commit(Box<CommitMachine<'static>>),
+    Rotate(Box<RotateMachine<'static>>),
     End(EndMachine, &'static Snapshot, bool),
     /// A broken variant.
     Saving(Saving),
@@ -160,6 +161,7 @@ impl Request {
             who,
             kind,
             stage: Stage::Waiting,
+            draw: Counter::of(who),
             at: Name::new(),
             session: 0,
             base: None,
@@ -222,31 +224,37 @@ impl Request {
             cookie_came: true,
             ..Incoming::default()
         };
-        let outcome = decide(&incoming, snapshot, Exit::Response, POLICY);
-        self.begin(outcome, snapshot);
+        let finished = Finished {
+            incoming: &incoming,
+            snapshot,
+            exit: Exit::Response,
+            policy: POLICY,
+            now: TERMS.now,
+        };
+        self.begin(finished.decide(), snapshot);
     }
 
-    /// As the middleware and the shared stores carry an outcome out.
-    fn begin(&mut self, outcome: Outcome, snapshot: &'static Snapshot) {
+    /// As the middleware and the shared stores carry a decision out.
+    fn begin(&mut self, decision: Decision, snapshot: &'static Snapshot) {
         let (at, base, changes) = (self.at.clone(), self.base.clone(), &snapshot.changes);
-        let (terms, draw) = (&*TERMS, Counter::of(self.who));
-        let check = outcome == Outcome::Commit && changes.is_empty();
-        let next = match outcome {
-            Outcome::Check => self.run(Running::Check, Next::Do(Op::Read { at })),
+        let terms = &*TERMS;
+        let check = decision == Decision::Commit && changes.is_empty();
+        let next = match decision {
+            Decision::Check => self.run(Running::Check, Next::Do(Op::Read { at })),
             _ if check => self.run(Running::Check, Next::Do(Op::Read { at })),
-            Outcome::Commit => {
-                let mut machine = CommitMachine::new(at, base, changes, terms, draw);
-                let next = machine.start();
+            Decision::Commit => {
+                let mut machine = CommitMachine::new(at, base, changes, terms);
+                let next = machine.start(&mut self.draw);
                 self.run(Running::Commit(Box::new(machine)), committed(next))
             }
-            Outcome::Rotate => {
-                let machine = RotateMachine::new(at, base, changes, terms, draw);
+            Decision::Rotate => {
+                let machine = RotateMachine::new(at, base, changes, terms);
                 self.renew(machine)
             }
-            Outcome::Create => self.renew(RotateMachine::creating(changes, terms, draw)),
-            Outcome::End { then_create } => {
+            Decision::Create => self.renew(RotateMachine::creating(changes, terms)),
+            Decision::End { then_create } => {
                 let mut machine = EndMachine::new(at);
-                let next = machine.start();
+                let next = machine.start(&mut self.draw);
                 let running = Running::End(machine, snapshot, then_create);
                 self.run(running, renamed(next, |()| Answer::Ended))
             }
@@ -255,8 +263,8 @@ impl Request {
         self.stage = next;
     }
 
-    fn renew(&self, mut machine: RotateMachine<'static, Counter>) -> Stage {
-        let next = machine.start();
+    fn renew(&mut self, mut machine: RotateMachine<'static>) -> Stage {
+        let next = machine.start(&mut self.draw);
         self.run(Running::Rotate(Box::new(machine)), rotated(next))
     }
 
@@ -277,17 +285,18 @@ impl Request {
         };
         let next = match &mut running {
             Running::Check => checked(&reply, op),
-            Running::Commit(machine) => committed(machine.on(reply)),
-            Running::Rotate(machine) => rotated(machine.on(reply)),
-            Running::End(machine, ..) => renamed(machine.on(reply), |()| Answer::Ended),
+            Running::Commit(machine) => committed(machine.on(reply, &mut self.draw)),
+            Running::Rotate(machine) => rotated(machine.on(reply, &mut self.draw)),
+            Running::End(machine, ..) => {
+                renamed(machine.on(reply, &mut self.draw), |()| Answer::Ended)
+            }
             Running::Saving(saving) => saving.on(reply),
         };
         self.stage = match (running, next) {
             (Running::End(_, snapshot, then_create), Next::Answer(answer)) => {
                 self.deeds.ended = true;
                 if then_create {
-                    let draw = Counter::of(self.who);
-                    self.renew(RotateMachine::creating(&snapshot.changes, &TERMS, draw))
+                    self.renew(RotateMachine::creating(&snapshot.changes, &TERMS))
                 } else {
                     Stage::Done(answer)
                 }

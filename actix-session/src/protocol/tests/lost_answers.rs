@@ -1,8 +1,8 @@
 //! What the machines do about answers that were lost, and about records that nobody can use.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use super::*;
+use super::super::*;
 use crate::{
     changes::{Changes, Effect, Modify},
     contract::{Committed, Rotated},
@@ -81,32 +81,35 @@ fn terms() -> Terms {
     }
 }
 
-fn commit<'a>(
-    base: &Record,
-    changes: &'a Changes,
-    terms: &'a Terms,
-) -> CommitMachine<'a, Counting> {
-    CommitMachine::new(
-        OLD.into(),
-        Some(base.clone()),
-        changes,
-        terms,
-        Counting(100),
-    )
+/// A machine with the values that it draws.
+struct Driven<M> {
+    machine: M,
+    draw: Counting,
 }
 
-fn rotate<'a>(
-    base: &Record,
-    changes: &'a Changes,
-    terms: &'a Terms,
-) -> RotateMachine<'a, Counting> {
-    RotateMachine::new(
-        OLD.into(),
-        Some(base.clone()),
-        changes,
-        terms,
-        Counting(100),
-    )
+impl<M: Machine> Driven<M> {
+    fn new(machine: M) -> Self {
+        let draw = Counting(100);
+        Self { machine, draw }
+    }
+
+    fn start(&mut self) -> Next<M::Answer> {
+        self.machine.start(&mut self.draw)
+    }
+
+    fn on(&mut self, reply: Reply) -> Next<M::Answer> {
+        self.machine.on(reply, &mut self.draw)
+    }
+}
+
+fn commit<'a>(base: &Record, changes: &'a Changes, terms: &'a Terms) -> Driven<CommitMachine<'a>> {
+    let base = Some(base.clone());
+    Driven::new(CommitMachine::new(OLD.into(), base, changes, terms))
+}
+
+fn rotate<'a>(base: &Record, changes: &'a Changes, terms: &'a Terms) -> Driven<RotateMachine<'a>> {
+    let base = Some(base.clone());
+    Driven::new(RotateMachine::new(OLD.into(), base, changes, terms))
 }
 
 fn found(record: &Record) -> Reply {
@@ -141,7 +144,7 @@ fn rotated(next: Next<Rotated>) -> (Record, Mark) {
 }
 
 #[track_caller]
-fn inserted(next: Next<Rotated>) -> (Name, Record) {
+fn inserted<A: std::fmt::Debug>(next: Next<A>) -> (Name, Record) {
     match next {
         Next::Do(Op::Insert { at, new, .. }) => (at, new),
         next => panic!("{next:?} makes nothing"),
@@ -389,7 +392,8 @@ fn a_reading_that_was_lost_is_read_again_where_it_was() {
     let (_, new, _) = written(machine.on(found(&record(7, &[]))));
     assert_eq!(value(&new, "x").as_deref(), Some("1"));
 
-    let mut machine = RotateMachine::new(OLD.into(), None, &changes, &terms, Counting(100));
+    let machine = RotateMachine::new(OLD.into(), None, &changes, &terms);
+    let mut machine = Driven::new(machine);
     assert_reads(&machine.start(), OLD);
     assert_reads(&machine.on(mark("a", Flag::Plain)), "a");
     assert_reads(&machine.on(Reply::Lost), "a");
@@ -446,8 +450,8 @@ fn a_renewal_that_another_overtook_makes_its_own_session_under_the_key_that_it_o
 fn taken_after_loss<'a>(
     changes: &'a Changes,
     terms: &'a Terms,
-) -> (RotateMachine<'a, Counting>, Record) {
-    let mut machine = RotateMachine::creating(changes, terms, Counting(100));
+) -> (Driven<RotateMachine<'a>>, Record) {
+    let mut machine = Driven::new(RotateMachine::creating(changes, terms));
     let (first, _) = inserted(machine.start());
     let (again, new) = inserted(machine.on(Reply::Lost));
     assert_eq!(first, again);
@@ -494,7 +498,7 @@ fn a_key_that_was_taken_before_an_answer_was_lost_is_not_handed_out() {
 #[test]
 fn a_key_that_is_taken_is_never_handed_out() {
     let (changes, terms) = (set("x", "1"), terms());
-    let mut machine = RotateMachine::creating(&changes, &terms, Counting(100));
+    let mut machine = Driven::new(RotateMachine::creating(&changes, &terms));
     let mut names = vec![inserted(machine.start()).0];
     for _ in 0..4 {
         names.push(inserted(machine.on(Reply::Taken)).0);
@@ -535,7 +539,7 @@ fn an_ending_is_repeated_where_it_was_lost() {
         let ends = matches!(next, Next::Do(Op::End { at }) if at == name);
         assert!(ends, "{next:?}");
     }
-    let mut machine = EndMachine::new(OLD.into());
+    let mut machine = Driven::new(EndMachine::new(OLD.into()));
     assert_ends(&machine.start(), OLD);
     assert_ends(&machine.on(Reply::Lost), OLD);
     assert_ends(&machine.on(mark("a", Flag::Ended)), "a");
@@ -573,4 +577,23 @@ fn a_record_that_cannot_be_read_is_left_as_it_is() {
     let mut machine = rotate(&base, &changes, &terms);
     machine.start();
     assert!(matches!(machine.on(unreadable()), Next::Fail(_)));
+}
+
+/// Only the session's id tells whose record lies under a name that is taken after all.
+#[test]
+fn a_save_whose_answer_was_lost_takes_nobody_elses_record_for_its_own() {
+    let terms = terms();
+    let mut machine = Driven::new(SaveMachine::new(HashMap::new(), &terms));
+    let (first, new) = inserted(machine.start());
+    let (again, _) = inserted(machine.on(Reply::Lost));
+    assert_eq!(again, first, "the same is repeated");
+    assert_reads(&machine.on(Reply::Taken), &first);
+    let other = Record::written(WireFormat::V1, 9, Facts::new(77, Millis(0)), &[]);
+    let (second, _) = inserted(machine.on(found(&other)));
+    assert_ne!(first, second);
+    // This time it was its own.
+    machine.on(Reply::Lost);
+    assert_reads(&machine.on(Reply::Taken), &second);
+    let done = machine.on(found(&new));
+    assert!(matches!(done, Next::Answer(key) if key.as_ref() == second));
 }

@@ -2,9 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::oneshot;
-
-use super::{Session, SessionLoginError, SessionPurgeError, StaleAuthenticationError};
+use super::{Session, SessionLoginError, StaleAuthenticationError};
 use crate::{changes::LoginFact, clock::Millis, random};
 
 /// How long a principal's name may be, in bytes.
@@ -115,16 +113,16 @@ impl Session {
             id.map_err(SessionLoginError)?,
             epoch.map_err(SessionLoginError)?,
         );
-        let mut inner = self.lock();
-        inner.writable().map_err(SessionLoginError)?;
-        let at = inner.now();
+        let mut pending = self.lock();
+        pending.writable().map_err(SessionLoginError)?;
+        let at = pending.now();
         let Login {
             principal,
             device,
             proven,
         } = login;
         let proven = proven.filter(|proven| *proven < at);
-        if let (Some(proven), Some(limit)) = (proven, inner.absolute())
+        if let (Some(proven), Some(limit)) = (proven, pending.absolute())
             && proven + limit <= at
         {
             return Err(SessionLoginError(anyhow::anyhow!(
@@ -132,7 +130,7 @@ impl Session {
                  at the identity provider"
             )));
         }
-        inner.login(
+        pending.login(
             LoginFact {
                 principal,
                 at,
@@ -161,15 +159,15 @@ impl Session {
     /// # Ok::<(), actix_session::SessionLoginError>(())
     /// ```
     pub fn reauthenticated(&self) -> Result<(), SessionLoginError> {
-        let mut inner = self.lock();
-        inner.writable().map_err(SessionLoginError)?;
-        if inner.principal().is_none() {
+        let mut pending = self.lock();
+        pending.writable().map_err(SessionLoginError)?;
+        if pending.principal().is_none() {
             return Err(SessionLoginError(anyhow::anyhow!(
                 "nobody is logged in: call `login` where somebody proves who it is"
             )));
         }
-        let at = inner.now();
-        inner.reauthenticated(at);
+        let at = pending.now();
+        pending.reauthenticated(at);
         Ok(())
     }
 
@@ -207,68 +205,18 @@ impl Session {
         &self,
         max_age: Duration,
     ) -> Result<(), StaleAuthenticationError> {
-        let inner = self.lock();
-        let Some(at) = inner.authenticated_at() else {
+        let pending = self.lock();
+        let Some(at) = pending.authenticated_at() else {
             return Err(StaleAuthenticationError { anonymous: true });
         };
-        if at + Millis::from(max_age) > inner.now() {
+        if at + Millis::from(max_age) > pending.now() {
             return Ok(());
         }
         Err(StaleAuthenticationError { anonymous: false })
     }
 
-    /// Ends the session, as [`purge`](Self::purge) does.
-    pub fn logout(&self) {
-        self.purge();
-    }
-
     /// Who is logged in.
     pub fn principal(&self) -> Option<String> {
         self.lock().principal().map(str::to_owned)
-    }
-
-    /// Ends the session at once, and answers when the store has done it.
-    ///
-    /// [`purge`](Self::purge) is carried out when the handler has answered, and on the other ways
-    /// out of it as far as that is possible; this is for those who must be sure.
-    ///
-    /// # Errors
-    /// The store fails (the session may live still, and [`purge`](Self::purge) is tried again when
-    /// the handler has answered), the request has been answered, or there is no middleware.
-    ///
-    /// # Examples
-    /// ```
-    /// use actix_session::Session;
-    ///
-    /// async fn delete_account(session: Session) -> actix_web::Result<&'static str> {
-    ///     session.purge_now().await?;
-    ///     Ok("nobody is logged in any more")
-    /// }
-    /// # actix_web::web::to(delete_account);
-    /// ```
-    pub async fn purge_now(&self) -> Result<(), SessionPurgeError> {
-        let unattached = || {
-            SessionPurgeError(anyhow::anyhow!(
-                "no SessionMiddleware serves this session (any more): it was not ended"
-            ))
-        };
-        let answer = {
-            let mut inner = self.lock();
-            inner.purge();
-            let purge = inner.purge_requests();
-            if !purge.attached {
-                return Err(unattached());
-            }
-            let (ask, answer) = oneshot::channel();
-            purge.asked = Some(ask);
-            if let Some(waker) = &purge.waker {
-                waker.wake_by_ref();
-            }
-            answer
-        };
-        match answer.await {
-            Ok(result) => result.map_err(SessionPurgeError),
-            Err(_) => Err(unattached()),
-        }
     }
 }

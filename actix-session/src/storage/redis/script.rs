@@ -1,17 +1,23 @@
 //! The atomic steps as Lua scripts. Each touches one record and its mark, which share a slot.
 //!
-//! In a cluster all but the renewal are given the record alone, and the mark is asked for afterwards where
-//! there is no record: a script with one key finds it in a slot that is being moved too, while one with
-//! two is put off until all of the slot has arrived.
+//! In a cluster, only the renewal gets both names. The others get the record's alone, and the mark
+//! is read afterwards if there is no record: a script with one key works even in a slot that is
+//! being moved, while one with two is refused until the whole slot has arrived.
 //!
-//! Answers: `{0}` nothing is there, `{1, text, pttl}` this record is, `{2, mark}` this mark is,
-//! `{3}` done, `{4}` the new name is taken, `{5}` something that is no string is there.
+//! | answer | meaning |
+//! | --- | --- |
+//! | `{0}` | the name is free |
+//! | `{1, text, pttl}` | not done: this record is there |
+//! | `{2, mark}` | not done: this mark is there |
+//! | `{3}` | done |
+//! | `{4}` | not done: the new name is taken |
+//! | `{5}` | not done: something other than a string is there |
 
 use std::sync::LazyLock;
 
-use redis::{Cmd, Script};
+use redis::Cmd;
 
-/// Reads the first key, and where there is none the mark, the second.
+/// Reads the record, which is the first key, or else the mark, which is the second.
 const READ: &str = r"
 local function read()
   local text = redis.pcall('GET', KEYS[1])
@@ -24,7 +30,7 @@ end
 local function found(text) return {1, text, redis.call('PTTL', KEYS[1])} end
 ";
 
-/// The first argument is a whole text, or the beginning of one where the second is 'p'.
+/// The first argument is the whole text or, if the second is 'p', the beginning of it.
 const EXPECTED: &str = r"
 local function expected(text)
   if ARGV[2] == 'p' then return string.sub(text, 1, #ARGV[1]) == ARGV[1] end
@@ -32,9 +38,9 @@ local function expected(text)
 end
 ";
 
-/// Extends the record: the arguments are now, the policy's TTL, its absolute limit (or ''), and the least
-/// extension that is worth it (or ''), in ms. The session's own TTL and end are found in the facts, whose
-/// numbers stand in a fixed place.
+/// Extends the record. The arguments are the present time, the policy's TTL, its absolute limit (or
+/// '') and the least extension worth a write (or ''), in ms. The session's own TTL and end stand in
+/// the facts, each at a fixed place.
 const TOUCH: &str = r#"
 local text, other = read()
 if not text then return other end
@@ -67,7 +73,7 @@ end
 return found(text)
 "#;
 
-/// The third argument is the new text, the fourth its TTL in ms or '' to keep the present one.
+/// The third argument is the new text; the fourth its TTL in ms, or '' to keep the present one.
 const CAS: &str = r"
 local text, other = read()
 if not text then return other end
@@ -77,8 +83,8 @@ else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
 return {3}
 ";
 
-/// The third key is the new name; the last two arguments are the mark and its TTL. The deletion comes last,
-/// so that a server that is out of memory refuses before anything has changed.
+/// The third key is the new name. The last two arguments are the mark and its TTL in ms. The
+/// deletion comes last, so that a server without memory refuses before anything has changed.
 const ROTATE: &str = r"
 local text, other = read()
 if not text then return other end
@@ -90,15 +96,15 @@ redis.call('DEL', KEYS[1])
 return {3}
 ";
 
-/// The first half of a renewal whose new record lies in another slot: nobody knows its name yet. The arguments
-/// are the text and its TTL in ms. An earlier attempt's is as good.
+/// The first half of a renewal across slots: writes the new record, whose name nobody knows yet.
+/// The arguments are the text and its TTL in ms. A record that an earlier attempt wrote is as good.
 const PREPARE: &str = r"
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return {3} end
 if redis.pcall('GET', KEYS[1]) == ARGV[1] then return {3} end
 return {4}
 ";
 
-/// The second half, which decides: the last two arguments are the mark and its TTL.
+/// The second half, which decides. The last two arguments are the mark and its TTL in ms.
 const LEAVE: &str = r"
 local text, other = read()
 if not text then return other end
@@ -108,7 +114,7 @@ redis.call('DEL', KEYS[1])
 return {3}
 ";
 
-/// Takes the first half back, where nobody has written since.
+/// Takes the first half back, unless another request has written since.
 const TAKE_BACK: &str = r"
 if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return {3}
@@ -120,40 +126,40 @@ local text, other = read()
 return other or {0}
 ";
 
-/// Sets a TTL in ms that reaches no further than the absolute end: as a touch with one's own TTL.
-pub(crate) static TOUCH_SCRIPT: LazyLock<Step> = LazyLock::new(|| Step::new(&[READ, TOUCH]));
-pub(crate) static CAS_SCRIPT: LazyLock<Step> = LazyLock::new(|| Step::new(&[READ, EXPECTED, CAS]));
-pub(crate) static ROTATE_SCRIPT: LazyLock<Step> =
-    LazyLock::new(|| Step::new(&[READ, EXPECTED, ROTATE]));
-pub(crate) static PREPARE_SCRIPT: LazyLock<Step> = LazyLock::new(|| Step::new(&[PREPARE]));
-pub(crate) static LEAVE_SCRIPT: LazyLock<Step> =
-    LazyLock::new(|| Step::new(&[READ, EXPECTED, LEAVE]));
-pub(crate) static TAKE_BACK_SCRIPT: LazyLock<Step> = LazyLock::new(|| Step::new(&[TAKE_BACK]));
-pub(crate) static END_SCRIPT: LazyLock<Step> = LazyLock::new(|| Step::new(&[READ, END]));
+pub(crate) static TOUCH_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[READ, TOUCH]));
+pub(crate) static CAS_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[READ, EXPECTED, CAS]));
+pub(crate) static ROTATE_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[READ, EXPECTED, ROTATE]));
+pub(crate) static PREPARE_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[PREPARE]));
+pub(crate) static LEAVE_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[READ, EXPECTED, LEAVE]));
+pub(crate) static TAKE_BACK_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[TAKE_BACK]));
+pub(crate) static END_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[READ, END]));
 
 /// A script and its digest.
-pub(crate) struct Step {
+pub(crate) struct Script {
     source: String,
     hash: String,
 }
 
-/// One call of a script: with the digest, and whole for a server that does not know it yet.
+/// One call of a script: by its digest, or whole for a server that does not know it yet.
 pub(crate) struct Call<'a> {
-    step: &'a Step,
+    script: &'a Script,
     keys: &'a [&'a str],
     args: &'a [&'a str],
 }
 
-impl Step {
+impl Script {
     fn new(parts: &[&str]) -> Self {
         let source = parts.concat();
-        let hash = Script::new(&source).get_hash().to_owned();
+        let hash = redis::Script::new(&source).get_hash().to_owned();
         Self { source, hash }
     }
 
     pub(crate) fn call<'a>(&'a self, keys: &'a [&'a str], args: &'a [&'a str]) -> Call<'a> {
         Call {
-            step: self,
+            script: self,
             keys,
             args,
         }
@@ -161,17 +167,17 @@ impl Step {
 }
 
 impl Call<'_> {
-    /// The name that says where it is to run.
+    /// The name of the record, which says where the script runs.
     pub(crate) fn at(&self) -> &str {
         self.keys.first().copied().unwrap_or_default()
     }
 
     pub(crate) fn by_hash(&self) -> Cmd {
-        self.command("EVALSHA", &self.step.hash)
+        self.command("EVALSHA", &self.script.hash)
     }
 
     pub(crate) fn whole(&self) -> Cmd {
-        self.command("EVAL", &self.step.source)
+        self.command("EVAL", &self.script.source)
     }
 
     fn command(&self, name: &str, script: &str) -> Cmd {

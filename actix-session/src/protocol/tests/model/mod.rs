@@ -24,4 +24,4 @@ mod steps;
 mod store;
 mod world;
 
-pub(super) use self::sketch::Sketch;
+pub(in crate::protocol) use self::sketch::Sketch;

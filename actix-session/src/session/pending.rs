@@ -1,10 +1,8 @@
 //! What a session handle holds: the record as it was loaded, and the changes on top.
 
-use std::{borrow::Cow, collections::HashMap, task::Waker};
+use std::{borrow::Cow, collections::HashMap};
 
-use tokio::sync::oneshot;
-
-use super::SessionStatus;
+use super::{SessionStatus, lifecycle::Purge};
 use crate::{
     changes::{Changes, Effect, LoginFact, Modify},
     clock::{Millis, SharedClock},
@@ -12,7 +10,7 @@ use crate::{
 };
 
 #[derive(Default)]
-pub(crate) struct Inner {
+pub(crate) struct Pending {
     pub(crate) status: SessionStatus,
     base: Option<Record>,
     changes: Changes,
@@ -31,27 +29,6 @@ pub(crate) struct Inner {
     purge: Purge,
 }
 
-/// How a handler has the session ended before it answers: it asks, the middleware does it.
-#[derive(Default)]
-pub(crate) struct Purge {
-    pub(crate) asked: Option<oneshot::Sender<anyhow::Result<()>>>,
-    pub(crate) waker: Option<Waker>,
-    /// A middleware is there to do it.
-    pub(crate) attached: bool,
-}
-
-impl Purge {
-    pub(crate) fn listen(&mut self, waker: &Waker) {
-        if !self
-            .waker
-            .as_ref()
-            .is_some_and(|known| known.will_wake(waker))
-        {
-            self.waker = Some(waker.clone());
-        }
-    }
-}
-
 /// What the middleware takes when the handler has answered.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
@@ -59,7 +36,7 @@ pub(crate) struct Snapshot {
     pub(crate) changes: Changes,
 }
 
-impl Inner {
+impl Pending {
     pub(crate) fn of_request(clock: SharedClock, absolute: Option<Millis>) -> Self {
         Self {
             clock,
@@ -109,15 +86,6 @@ impl Inner {
 
     pub(crate) fn purge_requests(&mut self) -> &mut Purge {
         &mut self.purge
-    }
-
-    /// Whether what is stored is known.
-    #[allow(
-        clippy::unused_self,
-        reason = "sessions that are loaded later are to come"
-    )]
-    pub(crate) fn is_loaded(&self) -> bool {
-        true
     }
 
     /// The record under the changes: nothing once the session is purged or cleared.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use actix_web::http::header::HeaderMap;
 
-use super::Shared;
+use super::Parts;
 use crate::{
+    clock::Millis,
     contract::{Opened, Terms},
     cookie::jar::Candidate,
     error::LoadError,
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// How many values that verify are looked up.
-const LOOKED_UP: usize = 4;
+const MAX_LOOKUPS: usize = 4;
 
 /// What a request came with.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ pub(crate) struct Incoming {
     pub(crate) others: Vec<SessionKey>,
     /// A cookie of our name came, whatever was in it.
     pub(crate) cookie_came: bool,
-    /// Old cookies that are read came: their places in the configuration.
+    /// Indices of the old cookies that the request carried.
     pub(crate) old_cookies: Vec<usize>,
     /// The value should be sealed anew: an older key, name or MAC opened it.
     pub(crate) stale: bool,
@@ -56,15 +57,23 @@ impl Loaded {
             Self::Live(key, _) | Self::Moved(key, _) | Self::Lost(key) => Some(key),
         }
     }
+
+    /// The record that the request's changes are made on.
+    pub(crate) fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Live(_, record) => Some(record),
+            Self::None | Self::Moved(..) | Self::Lost(_) => None,
+        }
+    }
 }
 
 impl Incoming {
     pub(crate) async fn load<S: SessionStore>(
-        shared: &Shared<S>,
+        parts: &Parts<S>,
         headers: &HeaderMap,
         terms: &Terms,
     ) -> Result<Self, LoadError> {
-        let found = shared.cookies.find(headers, shared.writes_old_mac());
+        let found = parts.cookies.find(headers, parts.writes_old_mac());
         let mut incoming = Self {
             cookie_came: found.came,
             old_cookies: found.others,
@@ -74,18 +83,26 @@ impl Incoming {
             // A neighbour may have planted an old cookie; and one that could not be removed comes again
             // and again.
             let superseded = candidate.is_old && matches!(incoming.loaded, Loaded::Live(..));
-            if index >= LOOKED_UP || superseded {
+            if index >= MAX_LOOKUPS || superseded {
                 incoming.others.push(candidate.key);
                 continue;
             }
-            let (loaded, stale) = look_up(shared, candidate, terms).await?;
-            let one_only = shared.configuration.one_live_cookie;
+            let (loaded, stale) = look_up(parts, candidate, terms).await?;
+            let one_only = parts.configuration.one_live_cookie;
             incoming.take(loaded, stale, one_only);
         }
         if incoming.ambiguous {
             incoming.use_none();
         }
         Ok(incoming)
+    }
+
+    /// The store failed, and the request goes on without a session.
+    pub(crate) fn degraded() -> Self {
+        Self {
+            degraded: true,
+            ..Self::default()
+        }
     }
 
     /// Whichever of several live sessions is the right one cannot be told.
@@ -125,7 +142,7 @@ impl Incoming {
 }
 
 async fn look_up<S: SessionStore>(
-    shared: &Shared<S>,
+    parts: &Parts<S>,
     candidate: Candidate,
     terms: &Terms,
 ) -> Result<(Loaded, bool), LoadError> {
@@ -135,15 +152,15 @@ async fn look_up<S: SessionStore>(
         stale,
         ..
     } = candidate;
-    let refused = unbound && !shared.writes_old_mac() && !shared.accepts_unbound;
-    let loaded = match shared.store.open(&key, terms).await? {
+    let refused = unbound && !parts.writes_old_mac() && !parts.accepts_unbound;
+    let loaded = match parts.store.open(&key, terms).await? {
         // A value that says nothing of its cookie may be another cookie's: where it is not just
         // the name of a record but the state itself, that would be a forgery.
-        Opened::Live(record) if refused && record.is_sealed() => {
+        Opened::Live(record) if refused && record.is_in_cookie() => {
             event::refused(Refusal::Unbound, Some(&key));
             return Ok((Loaded::None, false));
         }
-        Opened::Live(record) if shared.is_too_old(&record, terms.now) => {
+        Opened::Live(record) if is_too_old(parts, &record, terms.now) => {
             event::refused(Refusal::UnknownKey, Some(&key));
             Loaded::Lost(key)
         }
@@ -163,4 +180,11 @@ async fn look_up<S: SessionStore>(
         Loaded::Lost(_) if unbound => Ok((Loaded::None, false)),
         loaded => Ok((loaded, stale)),
     }
+}
+
+/// Whether a record is a cookie-stored one without times, and those are accepted no more.
+fn is_too_old<S>(parts: &Parts<S>, record: &Record, now: Millis) -> bool {
+    let until = parts.configuration.untimed_until;
+    let untimed = record.is_in_cookie() && record.end().is_none();
+    untimed && until.is_some_and(|until| until <= now)
 }

@@ -1,0 +1,215 @@
+//! The way out: asks the store what was decided, and seals the cookie that comes of it.
+
+use actix_web::{HttpResponse, error::InternalError, http::StatusCode};
+
+use super::{
+    Parts,
+    decide::{CookieFate, Decision, Exit, Finished, NewCookie, Origin, Silence},
+    load::Incoming,
+};
+use crate::{
+    changes::Changes,
+    clock::Millis,
+    contract::{Committed, Rotated, Terms},
+    cookie::write,
+    error::{CommitError, Degraded},
+    event,
+    key::SessionKey,
+    session::Snapshot,
+    storage::SessionStore,
+};
+
+/// What the response's headers say of the cookie.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SetCookie {
+    Leave,
+    /// The finished pair, and for how long from now.
+    Set(String, Option<Millis>),
+    Remove,
+}
+
+/// Commits, renews, creates or ends, and answers what becomes of the cookie.
+pub(crate) async fn commit<S: SessionStore>(
+    parts: &Parts<S>,
+    incoming: &Incoming,
+    snapshot: &Snapshot,
+    exit: Exit,
+    ended: bool,
+) -> Result<SetCookie, CommitError> {
+    // The time of the answer: the handler may have taken long.
+    let terms = parts.terms();
+    let request = Finished {
+        incoming,
+        snapshot,
+        exit,
+        policy: parts.policy(),
+        now: terms.now,
+    };
+    let work = Work {
+        parts,
+        request,
+        terms: &terms,
+    };
+    work.deliver(work.request.decide(), ended).await
+}
+
+/// Ends every session whose key came and verified.
+pub(crate) async fn end<S: SessionStore>(
+    parts: &Parts<S>,
+    incoming: &Incoming,
+) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    for key in incoming.loaded.key().into_iter().chain(&incoming.others) {
+        match parts.store.delete(key).await {
+            Ok(()) => event::ended(key),
+            // The others are ended all the same.
+            Err(error) => result = Err(error),
+        }
+    }
+    result
+}
+
+struct Work<'a, S: SessionStore> {
+    parts: &'a Parts<S>,
+    request: Finished<'a>,
+    terms: &'a Terms,
+}
+
+impl<S: SessionStore> Work<'_, S> {
+    async fn deliver(&self, decision: Decision, ended: bool) -> Result<SetCookie, CommitError> {
+        match self.ask(decision, ended).await? {
+            CookieFate::Leave(silence) => Ok(self.leave(silence)),
+            CookieFate::Remove => Ok(SetCookie::Remove),
+            CookieFate::Send(cookie) => self.send(cookie).await,
+        }
+    }
+
+    async fn ask(&self, decision: Decision, ended: bool) -> Result<CookieFate, CommitError> {
+        let request = &self.request;
+        match decision {
+            Decision::Leave(silence) => Ok(CookieFate::Leave(silence)),
+            Decision::Refuse => Err(CommitError::degraded()),
+            Decision::Check => self.commit(&Changes::default()).await,
+            Decision::Commit => self.commit(&request.snapshot.changes).await,
+            Decision::Rotate => self.rotate().await,
+            Decision::Create => self.create().await,
+            Decision::End { then_create } => {
+                if !ended {
+                    let ended = end(self.parts, request.incoming).await;
+                    ended.map_err(CommitError::Other)?;
+                }
+                if then_create {
+                    self.create().await
+                } else {
+                    Ok(request.after_end())
+                }
+            }
+        }
+    }
+
+    async fn commit(&self, changes: &Changes) -> Result<CookieFate, CommitError> {
+        let loaded = &self.request.incoming.loaded;
+        let answer = match loaded.key() {
+            Some(key) => {
+                let store = &self.parts.store;
+                let committed = store.commit(key, loaded.record(), changes, self.terms);
+                committed.await?
+            }
+            None => Committed::Gone,
+        };
+        Ok(self.request.after_commit(answer))
+    }
+
+    async fn rotate(&self) -> Result<CookieFate, CommitError> {
+        let (loaded, changes) = (
+            &self.request.incoming.loaded,
+            &self.request.snapshot.changes,
+        );
+        let answer = match loaded.key() {
+            Some(key) => {
+                let store = &self.parts.store;
+                let rotated = store.rotate(key, loaded.record(), changes, self.terms);
+                rotated.await?
+            }
+            None => Rotated::Gone,
+        };
+        Ok(self.request.after_rotate(answer))
+    }
+
+    async fn create(&self) -> Result<CookieFate, CommitError> {
+        let changes = &self.request.snapshot.changes;
+        let created = self.parts.store.create(changes, self.terms).await?;
+        Ok(self.request.after_create(created))
+    }
+
+    /// Nothing older is ended before the new cookie is known to fit: else the session would be lost.
+    async fn send(&self, cookie: NewCookie) -> Result<SetCookie, CommitError> {
+        let line = self.seal(&cookie)?;
+        if cookie.older.end().await.map_err(CommitError::Other)? {
+            return Ok(line);
+        }
+        match self.ask(self.request.after_overtaken(), true).await? {
+            CookieFate::Send(cookie) => self.seal(&cookie),
+            CookieFate::Leave(silence) => Ok(self.leave(silence)),
+            CookieFate::Remove => Ok(SetCookie::Remove),
+        }
+    }
+
+    fn seal(&self, cookie: &NewCookie) -> Result<SetCookie, CommitError> {
+        let came = self.request.incoming.loaded.key();
+        let Some(key) = cookie.key.as_ref().or(came) else {
+            return Ok(self.leave(Silence::Unneeded));
+        };
+        log(cookie.origin, came, key);
+        let sealer = &self.parts.cookies.own.sealer;
+        let sealed = sealer.seal(key.as_ref()).map_err(CommitError::Other)?;
+        let pair = write::pair(&self.parts.configuration.cookie, &sealed);
+        Ok(SetCookie::Set(
+            pair.map_err(CommitError::Other)?,
+            cookie.max_age,
+        ))
+    }
+
+    fn leave(&self, silence: Silence) -> SetCookie {
+        let key = self.request.incoming.loaded.key();
+        match (silence, key) {
+            (Silence::Dropped(why), key) => event::dropped(why, key),
+            (Silence::Forwarded, Some(key)) => event::forwarded(key),
+            (Silence::Gone, Some(key)) => event::gone(key),
+            (Silence::Unneeded | Silence::Forwarded | Silence::Gone, _) => {}
+        }
+        SetCookie::Leave
+    }
+}
+
+fn log(origin: Origin, came: Option<&SessionKey>, key: &SessionKey) {
+    match (origin, came) {
+        (Origin::Renewed, Some(old)) => event::renewed(old, key),
+        (Origin::Renewed | Origin::Created, _) => event::created(key),
+        (Origin::Refreshed, _) => {}
+    }
+}
+
+/// An error response without a body: what went wrong is for the log.
+pub(crate) fn opaque<E>(error: E) -> actix_web::Error
+where
+    E: std::fmt::Debug + std::fmt::Display + 'static,
+{
+    with_status(error, StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+pub(crate) fn commit_failed(error: CommitError) -> actix_web::Error {
+    let status = match error {
+        CommitError::Contended => StatusCode::SERVICE_UNAVAILABLE,
+        CommitError::Other(ref cause) if cause.is::<Degraded>() => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    with_status(error, status)
+}
+
+fn with_status<E>(error: E, status: StatusCode) -> actix_web::Error
+where
+    E: std::fmt::Debug + std::fmt::Display + 'static,
+{
+    InternalError::from_response(error, HttpResponse::new(status)).into()
+}

@@ -1,0 +1,233 @@
+//! Sessions in this process's memory.
+//!
+//! `map.rs` has the protocol's steps on all shards, `shard.rs` one shard and what it evicts,
+//! and `sweep.rs` the thread that removes expired sessions.
+
+mod map;
+mod shard;
+mod sweep;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, Once, Weak, atomic::AtomicBool},
+    thread::{self, ThreadId},
+};
+
+use self::map::{Map, Write};
+use super::shared::shared_store;
+use crate::{
+    clock::{Clock, Millis, SharedClock},
+    contract::Terms,
+    key::SessionKey,
+    protocol::{Backend, Name, Op, Reply, Slot},
+    sync::lock,
+};
+
+/// Keeps sessions in the memory of this process: for one server, for development and for tests.
+///
+/// Clones share one map. Make the store once, **outside** the closure that `HttpServer::new`
+/// takes. A store made inside it is another one for each worker, and sessions created by one worker
+/// are unknown to the others (a warning says so).
+///
+/// Each commit, renewal and ending is atomic under a lock, and never waits for a handler. The
+/// number of sessions is bounded ([`max_sessions`]). A full store removes expired sessions first,
+/// then the anonymous ones that end soonest, then the others that end soonest. A restart loses all
+/// sessions.
+///
+/// [`max_sessions`]: MemorySessionStoreBuilder::max_sessions
+///
+/// # Examples
+/// ```
+/// use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+/// use actix_web::{App, HttpServer, cookie::Key};
+///
+/// # async fn run() -> std::io::Result<()> {
+/// let store = MemorySessionStore::new();
+/// let secret_key = Key::generate();
+///
+/// HttpServer::new(move || {
+///     App::new().wrap(SessionMiddleware::new(store.clone(), secret_key.clone()))
+/// })
+/// .bind(("127.0.0.1", 0))?
+/// # ; Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct MemorySessionStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    map: Map,
+    clock: SharedClock,
+    /// Whether the sweeper was started.
+    sweeping: AtomicBool,
+    made_on: ThreadId,
+}
+
+impl MemorySessionStore {
+    /// Makes an empty store for up to 100,000 sessions.
+    #[allow(
+        clippy::new_without_default,
+        reason = "a store made by `Default` hides that it is new"
+    )]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Starts from the default settings.
+    pub fn builder() -> MemorySessionStoreBuilder {
+        MemorySessionStoreBuilder {
+            max_sessions: 100_000,
+            clock: SharedClock::default(),
+        }
+    }
+
+    /// How many sessions the store holds, including expired ones that it has not removed yet.
+    pub fn len(&self) -> usize {
+        self.inner.map.sessions()
+    }
+
+    /// Whether the store holds no session.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every record and redirect as text under its name, for tests that search for secrets.
+    #[cfg(feature = "testing")]
+    pub fn dump(&self) -> Vec<(String, String)> {
+        self.inner.map.dump()
+    }
+}
+
+impl fmt::Debug for MemorySessionStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemorySessionStore").finish_non_exhaustive()
+    }
+}
+
+/// Settings of a [`MemorySessionStore`].
+///
+/// # Examples
+/// ```
+/// use actix_session::storage::MemorySessionStore;
+///
+/// let store = MemorySessionStore::builder().max_sessions(10_000).build();
+/// assert!(store.is_empty());
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct MemorySessionStoreBuilder {
+    max_sessions: usize,
+    clock: SharedClock,
+}
+
+impl MemorySessionStoreBuilder {
+    /// Sets how many sessions the store holds at most: 100,000 by default, and at least 64.
+    ///
+    /// Each of 64 parts of the map has an equal share of this number, so a store can remove live
+    /// sessions a little before it is full.
+    pub fn max_sessions(mut self, most: usize) -> Self {
+        self.max_sessions = most;
+        self
+    }
+
+    /// Sets the clock that sessions expire by. Give the middleware the same one.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = SharedClock::new(clock);
+        self
+    }
+
+    /// Makes the store.
+    pub fn build(self) -> MemorySessionStore {
+        let inner = Arc::new(Inner {
+            map: Map::new(self.max_sessions),
+            clock: self.clock,
+            sweeping: AtomicBool::new(false),
+            made_on: thread::current().id(),
+        });
+        if is_on_a_worker() {
+            warn_if_made_on_each_worker(&inner);
+        }
+        MemorySessionStore { inner }
+    }
+}
+
+/// Whether an Actix server runs the closure of `HttpServer::new` now: it does so on the threads of
+/// its workers.
+fn is_on_a_worker() -> bool {
+    thread::current().name().is_some_and(|name| {
+        name.starts_with("actix-rt|") || name.starts_with("actix-server worker")
+    })
+}
+
+/// Two live stores made on two workers are a store for each worker.
+fn warn_if_made_on_each_worker(made: &Arc<Inner>) {
+    static ON_WORKERS: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
+    static ONCE: Once = Once::new();
+
+    let mut known = lock(&ON_WORKERS);
+    known.retain(|store| store.strong_count() > 0);
+    let mut others = known.iter().filter_map(Weak::upgrade);
+    if others.any(|store| store.made_on != made.made_on) {
+        ONCE.call_once(|| {
+            tracing::warn!(
+                "a MemorySessionStore was made for each worker, so sessions created by one worker \
+                 are unknown to the others: make it once, before `HttpServer::new`, and clone it \
+                 inside"
+            );
+        });
+    }
+    known.push(Arc::downgrade(made));
+}
+
+impl Backend for MemorySessionStore {
+    const REMOTE: bool = false;
+
+    async fn run(&self, op: &Op, terms: &Terms) -> Result<Reply, anyhow::Error> {
+        let map = &self.inner.map;
+        Ok(match op {
+            Op::Read { at } => Reply::Found(map.read(at, terms.now)),
+            Op::Cas {
+                at,
+                expect,
+                new,
+                until,
+            } => map.replace(&Write { at, expect, new }, *until, terms.now),
+            Op::Rotate {
+                at,
+                expect,
+                new,
+                until,
+                mark,
+            } => map.rotate(&Write { at, expect, new }, mark, *until, terms),
+            Op::Insert { at, new, until } => {
+                self.start_sweeper();
+                map.insert(at, new, *until, terms.now)
+            }
+            Op::End { at } => map.end(at, terms.now),
+        })
+    }
+
+    async fn look(&self, at: &str, terms: &Terms) -> Result<Slot, anyhow::Error> {
+        Ok(self.inner.map.touch(at, terms))
+    }
+
+    async fn set_ttl(&self, at: &str, ttl: Millis) -> Result<(), anyhow::Error> {
+        self.inner.map.set_ttl(at, ttl, self.inner.clock.now());
+        Ok(())
+    }
+
+    fn name(&self, key: &SessionKey) -> Name {
+        key.as_ref().to_owned()
+    }
+
+    fn clock(&self) -> &SharedClock {
+        &self.inner.clock
+    }
+}
+
+shared_store!(MemorySessionStore);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,346 @@
+//! The atomic steps of the protocol, as commands and scripts.
+
+use anyhow::bail;
+use redis::{RedisError, Value};
+
+use super::{
+    answer,
+    conn::{Connections, Job, Outcome},
+    naming::mark_name,
+    script::{
+        CAS_SCRIPT, END_SCRIPT, LEAVE_SCRIPT, PREPARE_SCRIPT, ROTATE_SCRIPT, TAKE_BACK_SCRIPT,
+        TOUCH_SCRIPT,
+    },
+    slots::slot,
+};
+use crate::{
+    clock::Millis,
+    contract::{Extension, Terms},
+    protocol::{Mark, Op, Reply, Slot, Until},
+    record::{Record, Version},
+};
+
+/// Carries steps out over connections.
+#[derive(Clone)]
+pub(super) struct Executor {
+    connections: Connections,
+    /// In a cluster records lie in slots, and no step can change two slots.
+    has_slots: bool,
+}
+
+/// How far a read extends a record, and the least extension worth a write.
+#[derive(Clone, Copy)]
+struct Extending {
+    ttl: Millis,
+    absolute: Option<Millis>,
+    least: Option<Millis>,
+}
+
+/// A record that replaces the expected one.
+#[derive(Clone, Copy)]
+struct Write<'a> {
+    at: &'a str,
+    expect: &'a Version,
+    new: &'a Record,
+}
+
+impl Executor {
+    pub(super) fn new(connections: Connections) -> Self {
+        let has_slots = connections.is_cluster();
+        Self {
+            connections,
+            has_slots,
+        }
+    }
+
+    pub(super) const fn has_slots(&self) -> bool {
+        self.has_slots
+    }
+
+    /// # Errors
+    /// The step was refused.
+    pub(super) async fn run(&self, op: &Op, terms: &Terms) -> anyhow::Result<Reply> {
+        match op {
+            Op::Read { at } => Ok(Reply::Found(self.read(at).await?)),
+            Op::Cas {
+                at,
+                expect,
+                new,
+                until,
+            } => self.replace(Write { at, expect, new }, *until, terms).await,
+            Op::Rotate {
+                at,
+                expect,
+                new,
+                until,
+                mark,
+            } => {
+                let write = Write { at, expect, new };
+                self.rotate(write, mark, *until, terms).await
+            }
+            Op::Insert { at, new, until } => self.insert(at, new, *until - terms.now).await,
+            Op::End { at } => self.end(at, terms).await,
+        }
+    }
+
+    /// Reads for a request, and extends the record if the terms say so.
+    pub(super) async fn look(&self, at: &str, terms: &Terms) -> anyhow::Result<Slot> {
+        let least = match terms.extend {
+            Extension::Never => return self.read(at).await,
+            Extension::Always => None,
+            Extension::AtMostEvery(interval) => Some(interval),
+        };
+        let extending = Extending {
+            ttl: terms.ttl,
+            absolute: terms.absolute,
+            least,
+        };
+        self.touch(at, extending, terms).await
+    }
+
+    /// Sets how long a record lives from now on, up to its absolute end.
+    pub(super) async fn set_ttl(&self, at: &str, ttl: Millis, terms: &Terms) -> anyhow::Result<()> {
+        let extending = Extending {
+            ttl,
+            absolute: None,
+            least: None,
+        };
+        self.touch(at, extending, terms).await.map(drop)
+    }
+
+    /// Asks the server whether it is there.
+    pub(super) async fn ping(&self) -> Result<(), RedisError> {
+        let ping = redis::cmd("PING");
+        let job = Job::command("", &ping);
+        self.connections.repeatable(job).await.map(drop)
+    }
+
+    /// Warns if the server evicts sessions when its memory is full. A server that does not answer
+    /// the question is not warned about.
+    pub(super) async fn warn_if_it_evicts(&self) {
+        let mut info = redis::cmd("INFO");
+        info.arg("memory");
+        let Ok(answer) = self.connections.repeatable(Job::command("", &info)).await else {
+            return;
+        };
+        let info = answer::text(Some(answer)).unwrap_or_default();
+        if let Some(policy) = evicting_policy(&info) {
+            tracing::warn!(
+                policy,
+                "this Redis evicts sessions when its memory is full, and with them the redirects \
+                 of renewals and lists of sessions: set `maxmemory-policy noeviction`, or give \
+                 sessions a server of their own"
+            );
+        }
+    }
+
+    async fn read(&self, at: &str) -> anyhow::Result<Slot> {
+        match self.get(at).await {
+            Ok(Value::Nil) => self.read_mark(&mark_name(at)).await,
+            Ok(value) => Ok(answer::record(Some(value))),
+            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Slot::Unreadable),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn read_mark(&self, name: &str) -> anyhow::Result<Slot> {
+        match self.get(name).await {
+            Ok(value) => Ok(answer::mark(Some(value))),
+            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Slot::Nothing),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn get(&self, name: &str) -> Result<Value, RedisError> {
+        let mut get = redis::cmd("GET");
+        get.arg(name);
+        self.connections.repeatable(Job::command(name, &get)).await
+    }
+
+    /// Extends the record and reads it, in one round trip.
+    async fn touch(&self, at: &str, how: Extending, terms: &Terms) -> anyhow::Result<Slot> {
+        let mark = mark_name(at);
+        let or_empty =
+            |span: Option<Millis>| span.map_or_else(String::new, |span| span.0.to_string());
+        let (absolute, least) = (or_empty(how.absolute), or_empty(how.least));
+        let (now, ttl) = (terms.now.0.to_string(), how.ttl.0.to_string());
+        let (keys, args) = ([at, mark.as_str()], [now.as_str(), &ttl, &absolute, &least]);
+        let call = TOUCH_SCRIPT.call(self.keys(&keys), &args);
+        let value = self.connections.repeatable(Job::script(&call)).await?;
+        match self.or_mark(answer::reply(value, terms)?, &mark).await? {
+            Reply::Found(found) => Ok(found),
+            _ => bail!("Redis answered a read like a write"),
+        }
+    }
+
+    async fn replace(
+        &self,
+        write: Write<'_>,
+        until: Until,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        let ttl = match until {
+            Until::Same => String::new(),
+            Until::At(end) if end <= terms.now => return Ok(Reply::Found(Slot::Nothing)),
+            Until::At(end) => (end - terms.now).0.to_string(),
+        };
+        let mark = mark_name(write.at);
+        let (expect, how) = expectation(write.expect);
+        let keys = [write.at, mark.as_str()];
+        let args = [expect, how, text(write.new), &ttl];
+        let call = CAS_SCRIPT.call(self.keys(&keys), &args);
+        let reply = self.step(Job::script(&call), terms).await?;
+        self.or_mark(reply, &mark).await
+    }
+
+    async fn rotate(
+        &self,
+        write: Write<'_>,
+        mark: &Mark,
+        until: Millis,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        if until <= terms.now {
+            return Ok(Reply::Found(Slot::Nothing));
+        }
+        let ttl = (until - terms.now).0.to_string();
+        if self.has_slots && slot(write.at) != slot(&mark.target) {
+            return self.rotate_across_slots(write, mark, &ttl, terms).await;
+        }
+        let beside = mark_name(write.at);
+        let (expect, how) = expectation(write.expect);
+        let keys = [write.at, beside.as_str(), mark.target.as_str()];
+        let (mark, grace) = (mark.encode(), terms.grace.0.to_string());
+        let args = [expect, how, text(write.new), &ttl, &mark, &grace];
+        let call = ROTATE_SCRIPT.call(&keys, &args);
+        self.step(Job::ending(&call), terms).await
+    }
+
+    /// Writes the new record first, under a name that nobody knows. The step at the old record then
+    /// decides.
+    async fn rotate_across_slots(
+        &self,
+        write: Write<'_>,
+        mark: &Mark,
+        ttl: &str,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        let target = mark.target.as_str();
+        let (keys, args) = ([target], [text(write.new), ttl]);
+        let prepare = PREPARE_SCRIPT.call(&keys, &args);
+        match self.step(Job::script(&prepare), terms).await? {
+            Reply::Done => {}
+            reply => return Ok(reply),
+        }
+        let decided = self.leave(write, mark, terms).await?;
+        let own = matches!(&decided, Reply::Found(Slot::Mark(mark)) if mark.target == target);
+        if let (Reply::Found(_), false) = (&decided, own) {
+            let args = [text(write.new)];
+            let take_back = TAKE_BACK_SCRIPT.call(&keys, &args);
+            // If this fails, the new record expires: nobody knows its name.
+            let _ = self.step(Job::script(&take_back), terms).await;
+        }
+        Ok(decided)
+    }
+
+    /// Replaces the old record by a mark.
+    async fn leave(&self, write: Write<'_>, mark: &Mark, terms: &Terms) -> anyhow::Result<Reply> {
+        let beside = mark_name(write.at);
+        let (expect, how) = expectation(write.expect);
+        let (mark, grace) = (mark.encode(), terms.grace.0.to_string());
+        let (keys, args) = ([write.at, &beside], [expect, how, &mark, &grace]);
+        let call = LEAVE_SCRIPT.call(&keys, &args);
+        self.step(Job::ending(&call), terms).await
+    }
+
+    async fn insert(&self, at: &str, new: &Record, ttl: Millis) -> anyhow::Result<Reply> {
+        let mut set = redis::cmd("SET");
+        set.arg(at)
+            .arg(text(new))
+            .arg("NX")
+            .arg("PX")
+            .arg(ttl.max(Millis(1)).0);
+        Ok(match self.connections.run(Job::command(at, &set)).await? {
+            Outcome::Value(Value::Nil) => Reply::Taken,
+            Outcome::Value(Value::Okay | Value::SimpleString(_)) => Reply::Done,
+            Outcome::Value(_) => bail!("Redis gave an invalid answer to SET"),
+            Outcome::Lost(_) => Reply::Lost,
+        })
+    }
+
+    async fn end(&self, at: &str, terms: &Terms) -> anyhow::Result<Reply> {
+        let mark = mark_name(at);
+        let keys = [at, mark.as_str()];
+        let call = END_SCRIPT.call(self.keys(&keys), &[]);
+        let reply = self.step(Job::ending(&call), terms).await?;
+        self.or_mark(reply, &mark).await
+    }
+
+    /// Runs a script that changes something.
+    async fn step(&self, job: Job<'_>, terms: &Terms) -> anyhow::Result<Reply> {
+        match self.connections.run(job).await? {
+            Outcome::Value(value) => answer::reply(value, terms),
+            Outcome::Lost(error) => {
+                tracing::debug!(%error, "the answer of a Redis command was lost");
+                Ok(Reply::Lost)
+            }
+        }
+    }
+
+    /// The keys of a script: in a cluster the record alone.
+    fn keys<'a>(&self, both: &'a [&'a str; 2]) -> &'a [&'a str] {
+        if self.has_slots { &both[..1] } else { both }
+    }
+
+    /// Reads the mark if a script that knew only the record has found nothing.
+    async fn or_mark(&self, reply: Reply, mark: &str) -> anyhow::Result<Reply> {
+        match reply {
+            Reply::Found(Slot::Nothing) if self.has_slots => {
+                Ok(Reply::Found(self.read_mark(mark).await?))
+            }
+            reply => Ok(reply),
+        }
+    }
+}
+
+fn expectation(version: &Version) -> (&str, &'static str) {
+    match version {
+        Version::Prefix(prefix) => (prefix, "p"),
+        Version::Whole(whole) => (whole, "w"),
+    }
+}
+
+/// Every record that the protocol writes has a text.
+fn text(record: &Record) -> &str {
+    record.as_text().unwrap_or_default()
+}
+
+/// The policy by which a server evicts keys, from its `INFO memory`. `None` if it evicts none.
+fn evicting_policy(info: &str) -> Option<&str> {
+    let field = |name: &str| {
+        let mut lines = info.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+    };
+    let limited = field("maxmemory").is_some_and(|limit| limit.trim() != "0");
+    // `volatile-*` policies evict sessions too: each has an end.
+    let policy = field("maxmemory_policy")?.trim();
+    (limited && policy != "noeviction").then_some(policy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_evicts_is_known() {
+        let info = |limit: u32, policy: &str| {
+            format!("# Memory\r\nmaxmemory:{limit}\r\nmaxmemory_policy:{policy}\r\nx:y\r\n")
+        };
+        let warned = |limit, policy| evicting_policy(&info(limit, policy)).map(str::to_owned);
+        assert_eq!(warned(1, "allkeys-lru").as_deref(), Some("allkeys-lru"));
+        assert_eq!(warned(1, "volatile-ttl").as_deref(), Some("volatile-ttl"));
+        assert_eq!(warned(0, "allkeys-lru"), None);
+        assert_eq!(warned(1, "noeviction"), None);
+        assert_eq!(evicting_policy(""), None);
+    }
+}

@@ -1,0 +1,370 @@
+//! The atomic steps of the protocol: one statement or one transaction each.
+
+use sqlx::{Connection as _, Error};
+
+use super::{
+    database::{Database, SqlDatabase, Verdict},
+    row::{MarkColumns, RecordColumns, digest, number, revision, slot},
+    run::{Attempts, Failure},
+    statement::Values,
+    statements::Statements,
+    store::SqlSessionStore,
+};
+use crate::{
+    clock::{Millis, SharedClock},
+    contract::{Extension, Terms},
+    error::Contended,
+    key::SessionKey,
+    protocol::{Backend, Mark, Name, Op, Reply, Slot, Until},
+    record::{Record, Version},
+    storage::shared::shared_store,
+};
+
+shared_store!(SqlSessionStore<D>, impl[D: SqlDatabase]);
+
+impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
+    const REMOTE: bool = true;
+
+    async fn run(&self, op: &Op, terms: &Terms) -> Result<Reply, anyhow::Error> {
+        self.query(Query::Run(op), terms).await
+    }
+
+    async fn look(&self, at: &str, terms: &Terms) -> Result<Slot, anyhow::Error> {
+        match terms.extend {
+            Extension::Never => self.read(at, terms).await,
+            Extension::Always => self.touch_or_read(at, terms).await,
+            // Most requests come before the interval is over, and then need no write.
+            Extension::AtMostEvery(_) => match self.read(at, terms).await? {
+                Slot::Record(record) if is_due(&record, terms) => {
+                    self.touch_or_read(at, terms).await
+                }
+                slot => Ok(slot),
+            },
+        }
+    }
+
+    async fn set_ttl(&self, at: &str, ttl: Millis) -> Result<(), anyhow::Error> {
+        let terms = self.own_terms();
+        let end = terms.now + ttl;
+        self.query(Query::SetEnd(at, end), &terms).await.map(drop)
+    }
+
+    fn name(&self, key: &SessionKey) -> Name {
+        digest(key.as_ref())
+    }
+
+    fn clock(&self) -> &SharedClock {
+        &self.0.clock
+    }
+}
+
+fn is_due(record: &Record, terms: &Terms) -> bool {
+    let end = record.end().unwrap_or(Millis::ZERO);
+    terms.extends_at(record, end)
+}
+
+/// What is asked of the database.
+#[derive(Debug, Clone, Copy)]
+enum Query<'a> {
+    Run(&'a Op),
+    Read(&'a str),
+    /// Reads and extends.
+    Touch(&'a str),
+    SetEnd(&'a str, Millis),
+}
+
+impl Query<'_> {
+    fn writes(self) -> bool {
+        !matches!(self, Self::Read(_) | Self::Run(Op::Read { .. }))
+    }
+
+    /// Whether it may be done twice, even if the first time succeeded.
+    fn is_repeatable(self) -> bool {
+        !matches!(self, Self::Run(op) if !matches!(op, Op::Read { .. }))
+    }
+}
+
+impl<D: SqlDatabase> SqlSessionStore<D> {
+    async fn read(&self, at: &str, terms: &Terms) -> anyhow::Result<Slot> {
+        self.look_at(Query::Read(at), terms).await
+    }
+
+    /// Extends and reads. If others keep the database locked, it only reads: a missed extension is
+    /// better than an error.
+    async fn touch_or_read(&self, at: &str, terms: &Terms) -> anyhow::Result<Slot> {
+        match self.look_at(Query::Touch(at), terms).await {
+            Err(error) if error.is::<Contended>() => {
+                tracing::warn!(%error, "a session could not be extended; it is read as it is");
+                self.read(at, terms).await
+            }
+            result => result,
+        }
+    }
+
+    async fn look_at(&self, query: Query<'_>, terms: &Terms) -> anyhow::Result<Slot> {
+        match self.query(query, terms).await? {
+            Reply::Found(slot) => Ok(slot),
+            _ => anyhow::bail!("the session database gave an unexpected reply to a read"),
+        }
+    }
+
+    /// Carries out a query, and tries again whenever the database says that this may help.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    async fn query(&self, query: Query<'_>, terms: &Terms) -> anyhow::Result<Reply> {
+        let mut attempts = Attempts::within(terms.budget);
+        loop {
+            let failure = match self.attempt(query, terms).await {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => failure,
+            };
+            if failure.verdict == Verdict::Lost && !query.is_repeatable() {
+                tracing::debug!(error = %failure.error, "the answer to a statement was lost");
+                return Ok(Reply::Lost);
+            }
+            let again = attempts.again(failure, query.is_repeatable()).await;
+            again.map_err(Failure::into_error)?;
+        }
+    }
+
+    async fn attempt(&self, query: Query<'_>, terms: &Terms) -> Result<Reply, Failure> {
+        let connections = &self.0.connections;
+        let mut held = connections.hold(query.writes()).await?;
+        let work = async {
+            let attempt = Attempt::<D> {
+                statements: &self.0.statements,
+                connection: held.get()?,
+                terms,
+            };
+            attempt.perform(query).await
+        };
+        let result = connections.bounded(work).await;
+        connections.settle(held, result)
+    }
+}
+
+/// One attempt at a query, on one connection.
+struct Attempt<'a, D: Database> {
+    statements: &'a Statements,
+    connection: &'a mut D::Connection,
+    terms: &'a Terms,
+}
+
+/// A change that requires the record to be the expected version.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Replace,
+    Rotate,
+}
+
+impl<D: Database> Attempt<'_, D> {
+    async fn perform(mut self, query: Query<'_>) -> Result<Reply, Error> {
+        match query {
+            Query::Run(op) => self.run(op).await,
+            Query::Read(at) => self.read(at).await.map(Reply::Found),
+            Query::Touch(at) => self.touch(at).await.map(Reply::Found),
+            Query::SetEnd(at, end) => {
+                let values = Values {
+                    idle_end: number(end),
+                    ..self.values(at)
+                };
+                D::execute(self.connection, &self.statements.set_end, &values).await?;
+                Ok(Reply::Done)
+            }
+        }
+    }
+
+    async fn run(&mut self, op: &Op) -> Result<Reply, Error> {
+        match op {
+            Op::Read { at } => self.read(at).await.map(Reply::Found),
+            Op::Cas {
+                at,
+                expect,
+                new,
+                until,
+            } => self.replace(at, expect, new, *until).await,
+            Op::Rotate {
+                at,
+                expect,
+                new,
+                until,
+                mark,
+            } => self.rotate(at, expect, (new, *until), mark).await,
+            Op::Insert { at, new, until } => self.insert(at, new, *until).await,
+            Op::End { at } => self.end(at).await,
+        }
+    }
+
+    async fn read(&mut self, at: &str) -> Result<Slot, Error> {
+        let values = self.values(at);
+        let found = D::fetch(self.connection, &self.statements.read, &values).await?;
+        Ok(slot(found))
+    }
+
+    async fn touch(&mut self, at: &str) -> Result<Slot, Error> {
+        let values = Values {
+            idle_end: number(self.terms.now + self.terms.ttl),
+            absolute: self.terms.absolute.map(number),
+            ..self.values(at)
+        };
+        let touch = &self.statements.touch;
+        if !D::RETURNS {
+            D::execute(self.connection, touch, &values).await?;
+        } else if let found @ Some(_) = D::fetch(self.connection, touch, &values).await? {
+            return Ok(slot(found));
+        }
+        self.read(at).await
+    }
+
+    async fn replace(
+        &mut self,
+        at: &str,
+        expect: &Version,
+        new: &Record,
+        until: Until,
+    ) -> Result<Reply, Error> {
+        let expires = match until {
+            Until::At(end) if end <= self.terms.now => return Ok(Reply::Found(Slot::Nothing)),
+            Until::At(end) => Some(number(end)),
+            Until::Same => None,
+        };
+        let values = Values {
+            record: RecordColumns::of(new, self.terms.now),
+            expires,
+            ..self.expecting(at, expect)
+        };
+        self.change(Change::Replace, expect, values).await
+    }
+
+    async fn rotate(
+        &mut self,
+        at: &str,
+        expect: &Version,
+        (new, until): (&Record, Millis),
+        mark: &Mark,
+    ) -> Result<Reply, Error> {
+        let Terms { now, grace, .. } = *self.terms;
+        if until <= now {
+            return Ok(Reply::Found(Slot::Nothing));
+        }
+        let values = Values {
+            record: RecordColumns::of(new, now),
+            expires: Some(number(until)),
+            mark: MarkColumns::of(mark, now + grace),
+            ..self.expecting(at, expect)
+        };
+        self.change(Change::Rotate, expect, values).await
+    }
+
+    async fn insert(&mut self, at: &str, new: &Record, until: Millis) -> Result<Reply, Error> {
+        let mut values = Values {
+            record: RecordColumns::of(new, self.terms.now),
+            expires: Some(number(until)),
+            ..self.values(at)
+        };
+        values.mark.target = Some(at);
+        done_or_taken(D::execute(self.connection, &self.statements.insert, &values).await)
+    }
+
+    async fn end(&mut self, at: &str) -> Result<Reply, Error> {
+        let values = self.values(at);
+        if D::execute(self.connection, &self.statements.end, &values).await? > 0 {
+            return Ok(Reply::Done);
+        }
+        self.read(at).await.map(Reply::Found)
+    }
+
+    /// Changes the expected record, or answers what is there instead.
+    async fn change(
+        &mut self,
+        change: Change,
+        expect: &Version,
+        values: Values<'_>,
+    ) -> Result<Reply, Error> {
+        match self.change_once(change, &values).await? {
+            Reply::Found(_) => {}
+            reply => return Ok(reply),
+        }
+        let found = self.read(values.id).await?;
+        // Somebody may have written this text by hand, with another revision or without one.
+        if let Some(text) = expected_text(&found, expect) {
+            let values = Values {
+                expect: None,
+                whole: Some(text.as_bytes()),
+                ..values
+            };
+            match self.change_once(change, &values).await? {
+                Reply::Found(_) => {}
+                reply => return Ok(reply),
+            }
+        }
+        Ok(Reply::Found(found))
+    }
+
+    /// Changes the expected record, or answers that it found nothing.
+    async fn change_once(&mut self, change: Change, values: &Values<'_>) -> Result<Reply, Error> {
+        let statements = self.statements;
+        let statement = match (change, &statements.rotate) {
+            (Change::Replace, _) => &statements.replace,
+            (Change::Rotate, Some(rotate)) => rotate,
+            (Change::Rotate, None) => return self.rotate_in_transaction(values).await,
+        };
+        done_or_taken(D::execute(self.connection, statement.of(values), values).await)
+    }
+
+    async fn rotate_in_transaction(&mut self, values: &Values<'_>) -> Result<Reply, Error> {
+        let statements = self.statements;
+        let mut transaction = self.connection.begin_with(D::BEGIN).await?;
+        let move_away = statements.move_away.of(values);
+        let reply = match D::execute(&mut transaction, move_away, values).await? {
+            0 => Reply::Found(Slot::Nothing),
+            _ => done_or_taken(D::execute(&mut transaction, &statements.insert, values).await)?,
+        };
+        match reply {
+            Reply::Done => transaction.commit().await?,
+            _ => transaction.rollback().await?,
+        }
+        Ok(reply)
+    }
+
+    fn values<'v>(&self, at: &'v str) -> Values<'v> {
+        Values {
+            id: at,
+            now: number(self.terms.now),
+            ..Values::default()
+        }
+    }
+
+    fn expecting<'v>(&self, at: &'v str, expect: &'v Version) -> Values<'v> {
+        let (prefix, whole) = match expect {
+            Version::Prefix(prefix) => (Some(prefix.as_bytes()), None),
+            Version::Whole(text) => (None, Some(text.as_bytes())),
+        };
+        Values {
+            expect: revision(expect),
+            prefix,
+            whole,
+            ..self.values(at)
+        }
+    }
+}
+
+/// The text that is there, if it is the expected one although its revision column says otherwise.
+fn expected_text<'a>(found: &'a Slot, expect: &Version) -> Option<&'a str> {
+    match (found, expect) {
+        (Slot::Record(record), Version::Prefix(_)) => {
+            record.as_text().filter(|text| expect.matches(text))
+        }
+        _ => None,
+    }
+}
+
+fn done_or_taken(result: Result<u64, Error>) -> Result<Reply, Error> {
+    match result {
+        Ok(0) => Ok(Reply::Found(Slot::Nothing)),
+        Ok(_) => Ok(Reply::Done),
+        Err(Error::Database(error)) if error.is_unique_violation() => Ok(Reply::Taken),
+        Err(error) => Err(error),
+    }
+}

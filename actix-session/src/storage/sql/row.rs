@@ -1,0 +1,173 @@
+//! A record and a mark as columns: how they are written, and how they are read.
+
+use std::borrow::Cow;
+
+use crate::{
+    clock::Millis,
+    protocol::{Mark, Slot},
+    record::{Record, Version, version_prefix},
+};
+
+/// The columns that a record fills.
+#[derive(Debug, Default)]
+pub(crate) struct RecordColumns<'a> {
+    pub(crate) state: Option<&'a [u8]>,
+    pub(crate) revision: Option<i64>,
+    pub(crate) principal: Option<Cow<'a, str>>,
+    pub(crate) created: i64,
+    pub(crate) authenticated: Option<i64>,
+    pub(crate) ttl: Option<i64>,
+    pub(crate) absolute_end: Option<i64>,
+}
+
+/// The columns that a mark fills.
+#[derive(Debug, Default)]
+pub(crate) struct MarkColumns<'a> {
+    pub(crate) target: Option<&'a str>,
+    pub(crate) flag: Option<String>,
+    pub(crate) moved_at: Option<i64>,
+    pub(crate) end: i64,
+}
+
+impl<'a> RecordColumns<'a> {
+    pub(crate) fn of(record: &'a Record, now: Millis) -> Self {
+        let facts = record.facts();
+        let auth = facts.and_then(|facts| facts.auth.as_ref());
+        Self {
+            state: record.as_text().map(str::as_bytes),
+            revision: revision(&record.version()),
+            principal: record.principal().map(principal_column),
+            created: number(facts.map_or(now, |facts| facts.created)),
+            authenticated: auth.map(|auth| number(auth.at)),
+            ttl: facts.and_then(|facts| facts.ttl).map(number),
+            absolute_end: record.absolute_end().map(number),
+        }
+    }
+}
+
+impl<'a> MarkColumns<'a> {
+    pub(crate) fn of(mark: &'a Mark, end: Millis) -> Self {
+        Self {
+            target: Some(&mark.target),
+            flag: mark.encode().get(..1).map(str::to_owned),
+            moved_at: Some(number(mark.made_at)),
+            end: number(end),
+        }
+    }
+}
+
+/// Milliseconds as a column holds them: far from overflow, so that databases can add.
+pub(crate) fn number(time: Millis) -> i64 {
+    const MAX_MILLIS: i64 = 1 << 61;
+    time.0.clamp(-MAX_MILLIS, MAX_MILLIS)
+}
+
+/// The commit id that a version names; `None` if the version is the whole text.
+pub(crate) fn revision(version: &Version) -> Option<i64> {
+    let Version::Prefix(prefix) = version else {
+        return None;
+    };
+    let empty = version_prefix(0);
+    let start = empty.find('0').unwrap_or_default();
+    let commit = u64::from_str_radix(prefix.get(start..start + 16)?, 16).ok()?;
+    (version_prefix(commit) == *prefix).then_some(commit.cast_signed())
+}
+
+/// A principal, or its digest if some database's index could not hold it.
+fn principal_column(principal: &str) -> Cow<'_, str> {
+    if principal.len() <= 255 && !principal.contains('\0') {
+        return Cow::Borrowed(principal);
+    }
+    Cow::Owned(format!("sha256:{}", digest(principal)))
+}
+
+/// SHA-256 in 43 characters of URL-safe base64.
+pub(crate) fn digest(text: &str) -> String {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    URL_SAFE_NO_PAD.encode(digest)
+}
+
+/// What a query found: a row, or something that cannot be one.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Row(Row),
+    /// A column has a value of the wrong type.
+    Garbage,
+}
+
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) state: Option<Vec<u8>>,
+    pub(crate) expires: i64,
+    pub(crate) moved_to: Option<String>,
+    pub(crate) moved_flag: Option<String>,
+    pub(crate) moved_at: Option<i64>,
+}
+
+/// What the row of a name means.
+pub(crate) fn slot(found: Option<Found>) -> Slot {
+    match found {
+        None => Slot::Nothing,
+        Some(Found::Garbage) => Slot::Unreadable,
+        Some(Found::Row(row)) if row.moved_to.is_some() => mark_slot(&row),
+        Some(Found::Row(row)) => record_slot(row),
+    }
+}
+
+#[cfg(fuzzing)]
+pub(crate) fn slot_of(row: Row) -> Slot {
+    slot(Some(Found::Row(row)))
+}
+
+/// A mark that cannot be read leads nowhere.
+fn mark_slot(row: &Row) -> Slot {
+    let text = row.moved_to.as_ref().and_then(|target| {
+        let (flag, moved_at) = (row.moved_flag.as_ref()?, row.moved_at?);
+        Some(format!("{flag}|{moved_at}|{target}"))
+    });
+    // A flag that contained a separator would change the target.
+    let mark = text.and_then(|text| Mark::decode(&text));
+    let mark = mark.filter(|mark| Some(&mark.target) == row.moved_to.as_ref());
+    mark.map_or(Slot::Nothing, Slot::Mark)
+}
+
+fn record_slot(row: Row) -> Slot {
+    let text = row.state.and_then(|bytes| String::from_utf8(bytes).ok());
+    let record = text.and_then(|text| Record::decode(text).ok());
+    record.map_or(Slot::Unreadable, |record| {
+        Slot::Record(record.with_end(Some(Millis(row.expires))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_is_the_commit_id_and_nothing_else() {
+        for commit in [1, 0xabcd, u64::MAX] {
+            let version = Version::Prefix(version_prefix(commit));
+            assert_eq!(revision(&version), Some(commit.cast_signed()));
+        }
+        for text in [
+            "",
+            "{\"v\":1,\"f\":\"zz",
+            "{\"v\":2,\"f\":\"0000000000000001.",
+        ] {
+            assert_eq!(revision(&Version::Prefix(text.into())), None, "{text}");
+        }
+        let whole = Version::Whole(version_prefix(1));
+        assert_eq!(revision(&whole), None);
+    }
+
+    #[test]
+    fn a_principal_that_no_index_takes_is_a_digest() {
+        assert_eq!(principal_column("alice"), "alice");
+        for principal in ["x".repeat(256), "a\0b".to_owned()] {
+            assert!(principal_column(&principal).starts_with("sha256:"));
+        }
+        assert_ne!(principal_column("a\0b"), principal_column("a\0c"));
+    }
+}

@@ -1,0 +1,145 @@
+//! Every statement of a store.
+
+use super::{
+    database::Database,
+    statement::{Statement, Values},
+    table::Table,
+};
+use crate::record::version_prefix;
+
+/// Every statement of a store, as its database takes it.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    pub(crate) probe: Statement,
+    pub(crate) read: Statement,
+    pub(crate) touch: Statement,
+    pub(crate) set_end: Statement,
+    pub(crate) replace: Expecting,
+    pub(crate) insert: Statement,
+    pub(crate) move_away: Expecting,
+    /// Moves and inserts at once, if the database can.
+    pub(crate) rotate: Option<Expecting>,
+    pub(crate) end: Statement,
+    pub(crate) sweep: Statement,
+}
+
+/// A statement that changes a record only while it is the expected version.
+#[derive(Debug)]
+pub(crate) struct Expecting {
+    by_revision: Statement,
+    by_text: Statement,
+}
+
+const FOREVER: i64 = i64::MAX;
+
+const COLUMNS: &str = "state, expires, moved_to, moved_flag, moved_at, revision";
+
+const UNEXPIRED: &str = "id = :id AND expires > :now";
+
+const LIVE: &str = "id = :id AND expires > :now AND moved_to IS NULL";
+
+const WRITE: &str = "state = :state, revision = :revision, principal = :principal, \
+    created = :created, authenticated = :authenticated, ttl = :ttl, absolute_end = :absolute_end";
+
+const NEW_COLUMNS: &str =
+    "id, state, revision, principal, created, authenticated, ttl, absolute_end, expires";
+
+const NEW_VALUES: &str = ":target, :state, :revision, :principal, :created, :authenticated, :ttl, \
+    :absolute_end, :expires";
+
+const MARK: &str = "state = NULL, revision = NULL, principal = NULL, ttl = NULL, \
+    authenticated = NULL, absolute_end = NULL, moved_to = :target, moved_flag = :flag, \
+    moved_at = :moved_at, expires = :mark_end";
+
+impl Statements {
+    pub(crate) fn new<D: Database>(table: &Table) -> Self {
+        let make = |template: &str| {
+            let template = table.fill(template, D::QUOTE);
+            Statement::new(&template, D::placeholder)
+        };
+        let expecting =
+            |template: fn(&str) -> String| Expecting::new(|version| make(&template(version)));
+        Self {
+            probe: make(&format!(
+                "SELECT {NEW_COLUMNS}, {COLUMNS} FROM {{table}} WHERE id = ''"
+            )),
+            read: make(&format!(
+                "SELECT {COLUMNS} FROM {{table}} WHERE {UNEXPIRED}"
+            )),
+            touch: make(&touch::<D>()),
+            set_end: make(&set_end::<D>()),
+            replace: expecting(replace),
+            insert: make(&format!(
+                "INSERT INTO {{table}} ({NEW_COLUMNS}) VALUES ({NEW_VALUES})"
+            )),
+            move_away: expecting(move_away),
+            rotate: D::ROTATES_AT_ONCE.then(|| expecting(rotate)),
+            end: make("DELETE FROM {table} WHERE id = :id AND moved_to IS NULL"),
+            sweep: make(D::SWEEP),
+        }
+    }
+}
+
+impl Expecting {
+    fn new(make: impl Fn(&str) -> Statement) -> Self {
+        // The prefix as well: whoever edits the text by hand leaves the revision as it was.
+        let by_revision = format!(
+            "revision = :expect AND substr(state, 1, {}) = :prefix",
+            version_prefix(0).len()
+        );
+        Self {
+            by_revision: make(&by_revision),
+            by_text: make("state = :whole"),
+        }
+    }
+
+    /// The statement that compares what these values expect: a revision or the whole text.
+    pub(crate) fn of(&self, values: &Values<'_>) -> &Statement {
+        match values.expect {
+            Some(_) => &self.by_revision,
+            None => &self.by_text,
+        }
+    }
+}
+
+/// Extends a record. Its own TTL and absolute end take precedence over the policy's.
+fn touch<D: Database>() -> String {
+    let least = D::LEAST;
+    let returning = if D::RETURNS {
+        format!(" RETURNING {COLUMNS}")
+    } else {
+        String::new()
+    };
+    format!(
+        "UPDATE {{table}} SET expires = {least}(COALESCE(:now + ttl, :idle_end), \
+         COALESCE(absolute_end, COALESCE(authenticated, created) + :absolute, {FOREVER})) \
+         WHERE {LIVE}{returning}"
+    )
+}
+
+fn set_end<D: Database>() -> String {
+    let least = D::LEAST;
+    format!(
+        "UPDATE {{table}} SET expires = {least}(:idle_end, COALESCE(absolute_end, {FOREVER})) \
+         WHERE {LIVE}"
+    )
+}
+
+fn replace(version: &str) -> String {
+    format!(
+        "UPDATE {{table}} SET {WRITE}, expires = COALESCE(:expires, expires) \
+         WHERE {LIVE} AND {version}"
+    )
+}
+
+fn move_away(version: &str) -> String {
+    format!("UPDATE {{table}} SET {MARK} WHERE {LIVE} AND {version}")
+}
+
+fn rotate(version: &str) -> String {
+    let move_away = move_away(version);
+    format!(
+        "WITH moved AS ({move_away} RETURNING 1) INSERT INTO {{table}} ({NEW_COLUMNS}) \
+         SELECT {NEW_VALUES} FROM moved"
+    )
+}

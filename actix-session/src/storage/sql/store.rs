@@ -1,0 +1,226 @@
+//! The store and its builder, for every database.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use sqlx::Pool;
+
+use super::{
+    database::{Limits, SqlDatabase},
+    run::Connections,
+    statements::Statements,
+    table::{self, Table},
+};
+use crate::clock::{Clock, SharedClock};
+
+/// Keeps sessions in an SQL database.
+///
+/// Each database has a name for its store: [`SqliteSessionStore`], [`PostgresSessionStore`] and
+/// [`MySqlSessionStore`]. They say what each database promises, and have examples. This type is for
+/// code that works with any of them.
+///
+/// Clones share one store.
+///
+/// [`SqliteSessionStore`]: crate::storage::SqliteSessionStore
+/// [`PostgresSessionStore`]: crate::storage::PostgresSessionStore
+/// [`MySqlSessionStore`]: crate::storage::MySqlSessionStore
+///
+/// # Examples
+/// ```
+/// use actix_session::storage::{SqlDatabase, SqlSessionStore};
+///
+/// async fn delete_expired<D: SqlDatabase>(store: &SqlSessionStore<D>) -> anyhow::Result<u64> {
+///     store.sweep(1_000).await
+/// }
+/// ```
+pub struct SqlSessionStore<D: SqlDatabase>(pub(super) Arc<Inner<D>>);
+
+pub(super) struct Inner<D: SqlDatabase> {
+    pub(super) connections: Connections<D>,
+    pub(super) table: Table,
+    pub(super) statements: Statements,
+    pub(super) clock: SharedClock,
+}
+
+impl<D: SqlDatabase> SqlSessionStore<D> {
+    /// Connects to the database at a URL, and creates the session table if it is missing.
+    ///
+    /// # Errors
+    /// The URL cannot be parsed, the database does not answer, or the table cannot be created.
+    pub async fn new(url: impl Into<String>) -> Result<Self, anyhow::Error> {
+        Self::builder(url).build().await
+    }
+
+    /// Keeps sessions in the table `actix_sessions`, through a pool of the application's.
+    ///
+    /// The table must exist: call [`migrate`](Self::migrate) once at the start, or run
+    /// [`schema_sql`](Self::schema_sql) with your other migrations.
+    pub fn from_pool(pool: Pool<D>) -> Self {
+        Self::with(
+            pool,
+            Table::default(),
+            Limits::default(),
+            SharedClock::default(),
+        )
+    }
+
+    /// Sets the store up for the database at a URL.
+    pub fn builder(url: impl Into<String>) -> SqlSessionStoreBuilder<D> {
+        SqlSessionStoreBuilder::from_source(Source::Url(url.into()))
+    }
+
+    /// Sets the store up for a pool of the application's.
+    pub fn builder_from_pool(pool: Pool<D>) -> SqlSessionStoreBuilder<D> {
+        SqlSessionStoreBuilder::from_source(Source::Pool(pool))
+    }
+
+    /// The pool, for instance to close it after the server has stopped.
+    pub fn pool(&self) -> &Pool<D> {
+        self.0.connections.pool()
+    }
+
+    fn with(pool: Pool<D>, table: Table, limits: Limits, clock: SharedClock) -> Self {
+        Self(Arc::new(Inner {
+            connections: Connections::new(pool, limits),
+            statements: Statements::new::<D>(&table),
+            table,
+            clock,
+        }))
+    }
+}
+
+impl<D: SqlDatabase> Clone for SqlSessionStore<D> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// Shows nothing of the URL, which may hold a password.
+impl<D: SqlDatabase> fmt::Debug for SqlSessionStore<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlSessionStore")
+            .field("database", &D::NAME)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sets up an [`SqlSessionStore`].
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use actix_session::storage::{SqlDatabase, SqlSessionStore};
+///
+/// async fn open<D: SqlDatabase>(url: &str) -> anyhow::Result<SqlSessionStore<D>> {
+///     SqlSessionStore::builder(url)
+///         .table("web_sessions")
+///         .command_timeout(Duration::from_millis(500))
+///         .build()
+///         .await
+/// }
+/// ```
+#[must_use]
+pub struct SqlSessionStoreBuilder<D: SqlDatabase> {
+    source: Source<D>,
+    schema: Option<String>,
+    table: String,
+    limits: Limits,
+    clock: SharedClock,
+    migrates: bool,
+}
+
+enum Source<D: SqlDatabase> {
+    Url(String),
+    Pool(Pool<D>),
+}
+
+impl<D: SqlDatabase> SqlSessionStoreBuilder<D> {
+    fn from_source(source: Source<D>) -> Self {
+        Self {
+            // Applications that bring a pool usually run their own migrations.
+            migrates: matches!(source, Source::Url(_)),
+            source,
+            schema: None,
+            table: table::DEFAULT_NAME.to_owned(),
+            limits: Limits::default(),
+            clock: SharedClock::default(),
+        }
+    }
+
+    /// Sets the table's name: up to 48 ASCII letters, digits and underscores.
+    pub fn table(mut self, name: impl Into<String>) -> Self {
+        self.table = name.into();
+        self
+    }
+
+    /// Sets the schema of the table. In MySQL this is the database, in SQLite the attached file.
+    pub fn schema(mut self, name: impl Into<String>) -> Self {
+        self.schema = Some(name.into());
+        self
+    }
+
+    /// Sets how long it may take to get a connection, free or new; 2 seconds by default.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.limits.connect = limit;
+        self
+    }
+
+    /// Sets how long a statement may take; 1 second by default. In SQLite, this is how long a
+    /// statement waits for writers of other processes.
+    pub fn command_timeout(mut self, limit: Duration) -> Self {
+        self.limits.command = limit;
+        self
+    }
+
+    /// Sets the greatest number of connections; 10 by default. It does not change a pool that the
+    /// application brings.
+    pub fn max_connections(mut self, most: u32) -> Self {
+        self.limits.connections = most.max(1);
+        self
+    }
+
+    /// Sets the clock that decides what has expired. Give the middleware the same clock.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = SharedClock::new(clock);
+        self
+    }
+
+    /// Sets whether [`build`](Self::build) creates the table: by default yes for a URL, no for a
+    /// pool.
+    pub fn migrate(mut self, migrates: bool) -> Self {
+        self.migrates = migrates;
+        self
+    }
+
+    /// Connects, and creates the table if [`migrate`](Self::migrate) says so.
+    ///
+    /// # Errors
+    /// The URL cannot be parsed, a name is invalid, the database does not answer, or the table
+    /// cannot be created.
+    pub async fn build(self) -> Result<SqlSessionStore<D>, anyhow::Error> {
+        let table = Table::new(self.schema, self.table)?;
+        let pool = match self.source {
+            Source::Pool(pool) => pool,
+            Source::Url(url) => D::connect(&url, &self.limits).await.with_context(|| {
+                format!(
+                    "the session database cannot be opened; its URL must look like {}",
+                    D::URL
+                )
+            })?,
+        };
+        let store = SqlSessionStore::with(pool, table, self.limits, self.clock);
+        if self.migrates {
+            store.migrate().await?;
+        }
+        Ok(store)
+    }
+}
+
+/// Shows nothing of the URL, which may hold a password.
+impl<D: SqlDatabase> fmt::Debug for SqlSessionStoreBuilder<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlSessionStoreBuilder")
+            .field("database", &D::NAME)
+            .finish_non_exhaustive()
+    }
+}

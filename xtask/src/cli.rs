@@ -1,0 +1,178 @@
+//! The command line.
+
+use std::ffi::OsString;
+
+use pico_args::Arguments;
+
+use crate::Result;
+
+/// The answer to `cargo xtask help`.
+pub(crate) const HELP: &str = "\
+cargo xtask test [--only STEP]... [-- ARGUMENTS]   start the servers, run every test, stop the servers
+cargo xtask check [--only STEP]...                 formatting, lints, documentation, each feature alone
+cargo xtask soak [--seconds 60]                    load on a Redis that is killed, paused and filled meanwhile
+cargo xtask fuzz [--seconds 60] [TARGET]...        random input, guided by the code that it reaches, for each target
+cargo xtask servers                                start the servers, print their URLs, stay until Ctrl-C
+cargo xtask help                                   this list
+
+STEP is the name that is printed before the step runs, or the beginning of it. TARGET is a file in fuzz/targets.
+ARGUMENTS go to `cargo test`:
+    cargo xtask test -- login                      tests with `login` in their names
+    cargo xtask test -- -p servers                 one package
+    cargo xtask test -- -- --nocapture             two more dashes: for the test programs
+
+A missing server, or the C++ compiler that fuzzing needs, is installed with apt-get if that needs no
+password; otherwise the error says what to install. REDIS_SERVER_BIN, POSTGRES_BIN, MARIADB_BIN,
+CHROMIUM_BIN and CXX name particular programs.";
+
+/// What to do.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Task {
+    /// Run the tests.
+    Test {
+        only: Vec<String>,
+        extra: Vec<String>,
+    },
+    /// Run everything that judges the code without running it.
+    Check { only: Vec<String> },
+    /// Put a failing Redis under load, for so many seconds.
+    Soak(u32),
+    /// Feed random input to these targets, or to all, for so many seconds each.
+    Fuzz { seconds: u32, targets: Vec<String> },
+    /// Keep servers up.
+    Servers,
+    /// List the commands.
+    Help,
+}
+
+impl Task {
+    /// Reads the words after `cargo xtask`.
+    pub(crate) fn parse(words: impl IntoIterator<Item = String>) -> Result<Self> {
+        let mut words: Vec<String> = words.into_iter().collect();
+        let dashes = words.iter().position(|word| word == "--");
+        let mut extra = words.split_off(dashes.unwrap_or(words.len()));
+        let mut words = Arguments::from_vec(words.into_iter().map(OsString::from).collect());
+        let task = match words.subcommand()?.as_deref() {
+            Some("test") => Self::Test {
+                only: only(&mut words)?,
+                extra: extra.drain(..).skip(1).collect(),
+            },
+            Some("check") => Self::Check {
+                only: only(&mut words)?,
+            },
+            Some("soak") => Self::Soak(seconds(&mut words)?),
+            Some("fuzz") => Self::Fuzz {
+                seconds: seconds(&mut words)?,
+                targets: targets(&mut words)?,
+            },
+            Some("servers") => Self::Servers,
+            None if words.contains(["-h", "--help"]) => Self::Help,
+            None | Some("help") => Self::Help,
+            Some(other) => return Err(format!("unknown command `{other}`").into()),
+        };
+        let extra = extra.into_iter().map(OsString::from);
+        match words.finish().into_iter().chain(extra).next() {
+            None => Ok(task),
+            Some(word) => Err(format!("unexpected argument {}", word.display()).into()),
+        }
+    }
+}
+
+fn only(words: &mut Arguments) -> Result<Vec<String>> {
+    Ok(words.values_from_str("--only")?)
+}
+
+fn seconds(words: &mut Arguments) -> Result<u32> {
+    Ok(words.opt_value_from_str("--seconds")?.unwrap_or(60))
+}
+
+fn targets(words: &mut Arguments) -> Result<Vec<String>> {
+    let mut targets: Vec<String> = Vec::new();
+    while let Some(target) = words.opt_free_from_str()? {
+        targets.push(target);
+    }
+    match targets.iter().find(|target| target.starts_with('-')) {
+        None => Ok(targets),
+        Some(option) => Err(format!("unexpected option {option}").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Task> {
+        Task::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn commands_are_read() {
+        for (line, task) in [
+            ("", Task::Help),
+            ("--help", Task::Help),
+            ("help", Task::Help),
+            ("soak", Task::Soak(60)),
+            ("soak --seconds 5", Task::Soak(5)),
+            ("servers", Task::Servers),
+            (
+                "check --only fmt --only docs",
+                Task::Check {
+                    only: words("fmt docs"),
+                },
+            ),
+        ] {
+            assert_eq!(parse(line).unwrap(), task, "{line}");
+        }
+    }
+
+    #[test]
+    fn targets_are_wherever_the_seconds_leave_room() {
+        for (line, seconds, targets) in [
+            ("fuzz", 60, ""),
+            ("fuzz a", 60, "a"),
+            ("fuzz --seconds 5 a b", 5, "a b"),
+            ("fuzz a --seconds 5 b", 5, "a b"),
+        ] {
+            let targets = words(targets);
+            assert_eq!(parse(line).unwrap(), Task::Fuzz { seconds, targets });
+        }
+    }
+
+    #[test]
+    fn what_follows_two_dashes_is_passed_on_with_further_dashes() {
+        for (line, only, extra) in [
+            ("test", "", ""),
+            ("test --only x", "x", ""),
+            ("test -- a -- --nocapture", "", "a -- --nocapture"),
+            ("test --only x -- --only y", "x", "--only y"),
+        ] {
+            let (only, extra) = (words(only), words(extra));
+            assert_eq!(parse(line).unwrap(), Task::Test { only, extra });
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, named) in [
+            ("tset", "tset"),
+            ("test login", "login"),
+            ("check --only", "--only"),
+            ("check -- x", "--"),
+            ("servers -- x", "--"),
+            ("servers --only x", "--only"),
+            ("soak 60", "60"),
+            ("soak --seconds", "--seconds"),
+            ("soak --seconds x", "'x'"),
+            ("fuzz --seconds", "--seconds"),
+            ("fuzz a --seconds b", "'b'"),
+            ("fuzz --only a", "--only"),
+        ] {
+            let error = parse(line).unwrap_err().to_string();
+            assert!(error.contains(named), "{line}: {error}");
+        }
+    }
+}
