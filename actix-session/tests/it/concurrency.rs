@@ -97,7 +97,7 @@ async fn the_last_to_commit_wins_with_all_that_it_set(tested: impl TestStore) {
     let (first, second) = (browser.begin().await, browser.begin().await);
     first.insert("a", "first").unwrap();
     second.insert("a", "second").unwrap();
-    // Who loaded last commits first.
+    // The last to load commits first.
     second.finish().await.assert_ok();
     first.finish().await.assert_ok();
     assert_eq!(tested.dump().await.only()["a"], "\"first\"");
@@ -193,7 +193,7 @@ async fn update_alone_is_kept(tested: impl TestStore) {
         .await;
     answer.assert_ok();
     assert_eq!(tested.dump().await.only()["seed"], "3");
-    // Of nothing it makes nothing.
+    // It does nothing to a missing entry.
     browser
         .visit(|s| s.update("none", |n: u32| n + 1).unwrap())
         .await;
@@ -226,7 +226,7 @@ async fn logins_in_parallel_leave_no_guest_data_behind(tested: impl TestStore) {
     let dump = tested.dump().await;
     let records = dump.records();
     assert_eq!(records.len(), MANY);
-    assert_eq!(dump.marks(), 1);
+    assert_eq!(dump.redirects(), 1);
     // The basket went with exactly one of them; nobody copied it.
     let baskets = records.iter().filter(|r| r.contains_key("basket"));
     assert_eq!(baskets.count(), 1);

@@ -1,4 +1,4 @@
-//! Which cookie opens which session, and when none is needed.
+//! Which cookie opens which session.
 
 use actix_session::{
     Session, SessionMiddleware,

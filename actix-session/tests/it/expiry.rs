@@ -184,7 +184,7 @@ async fn a_write_that_ends_after_its_session_is_gone() {
     late.insert("late", 1).unwrap();
     late.finish().await.assert_ok().assert_no_cookie();
     touch.finish().await.assert_ok().assert_no_cookie();
-    // It lies there still, and nobody sees it.
+    // The record is still there, and nobody sees it.
     let dump = tested.dump().await;
     assert_eq!(dump.only(), expected(&[("n", "1")]));
     assert!(browser.is_nobody().await);
@@ -217,7 +217,7 @@ async fn the_absolute_end_is_not_pushed_by_activity_or_renewals(tested: impl Tes
         |_| (),
         write,
         Session::renew,
-        // Somebody who is nobody is not logged in by that, and `clear` keeps the end as well.
+        // A step-up logs in nobody who was logged out, and `clear` keeps the end as well.
         Session::clear,
     ];
     for (step, act) in acts.into_iter().enumerate() {
@@ -273,10 +273,10 @@ async fn what_is_past_its_absolute_end_is_not_there(tested: impl TestStore) {
     for flight in [writes, touches, renews] {
         flight.finish().await.assert_ok().assert_no_cookie();
     }
-    // The record is there still, as nothing has swept it out, and no request sees it.
+    // The record is still there, since nothing has swept it, and no request sees it.
     let dump = tested.dump().await;
     assert_eq!(dump.only(), expected(&[("n", "1")]));
-    assert_eq!(dump.marks(), 0);
+    assert_eq!(dump.redirects(), 0);
     assert!(browser.is_nobody().await);
     browser.visit(write).await.assert_ok().assert_sets_cookie();
     assert_ne!(browser.value(), before);

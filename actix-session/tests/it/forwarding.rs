@@ -1,4 +1,4 @@
-//! What travels through the mark of a renewal, and what never does.
+//! What travels through the redirect of a renewal, and what never does.
 
 use std::time::Duration;
 
@@ -153,7 +153,7 @@ async fn nothing_follows_into_another_persons_session(tested: impl TestStore) {
         late.finish().await.assert_ok().assert_no_cookie();
         assert_eq!(tested.dump().await.sorted(), before);
     }
-    // Nor does a logout by who comes with the old key, and loads no more than the mark.
+    // Nor does a logout by whoever comes with the old key, and loads only the redirect.
     let answer = old.visit(actix_session::Session::clear).await;
     answer.assert_ok().assert_no_cookie();
     assert_eq!(tested.dump().await.sorted(), before);
@@ -197,7 +197,7 @@ async fn ten_seconds_after_the_renewal_a_write_makes_a_session(tested: impl Test
     let old = browser.fork();
     browser.visit(|s| s.login("user-42").unwrap()).await;
     tested.clock().advance(Duration::from_secs(10));
-    // Reading makes none.
+    // Reading makes no session.
     old.visit(|_| ()).await.assert_ok().assert_no_cookie();
     assert_eq!(tested.dump().await.records().len(), 1);
     let answer = old.visit(|s| s.insert("form", 1).unwrap()).await;

@@ -1,4 +1,4 @@
-//! What a purge ends, and what its request does besides.
+//! What a purge ends, and what else its request does.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn a_purge_follows_several_marks(tested: impl TestStore) {
     for _ in 0..6 {
         browser.visit(|s| s.renew()).await.assert_sets_cookie();
     }
-    assert_eq!(tested.dump().await.marks(), 6);
+    assert_eq!(tested.dump().await.redirects(), 6);
     late.purge();
     late.finish().await.assert_ok().assert_removes_cookie();
     tested.dump().await.assert_no_record();
@@ -55,7 +55,7 @@ async fn a_purge_follows_the_marks_of_logins(tested: impl TestStore) {
     let guest = browser.begin().await;
     log_in(&browser).await;
     let of_42 = browser.begin().await;
-    // Another principal leaves the mark of an ended session.
+    // Another principal leaves the redirect of an ended session.
     browser.visit(|s| s.login("user-7").unwrap()).await;
     assert_eq!(browser.principal().await.as_deref(), Some("user-7"));
     of_42.purge();
@@ -132,7 +132,7 @@ async fn a_purge_without_a_cookie_says_nothing(tested: impl TestStore) {
         .await
         .assert_ok()
         .assert_no_cookie();
-    // Another cookie is none of ours.
+    // Another cookie is not ours.
     let answer = browser.visit_as(&["other=1; Id=2"], |s| s.purge()).await;
     answer.assert_ok().assert_no_cookie();
     assert_eq!(tested.dump().await.0.len(), 0);
@@ -203,7 +203,7 @@ async fn purge_now_ends_before_the_response(tested: impl TestStore) {
     flight.insert("flash", 1).unwrap();
     flight.finish().await.assert_ok().assert_sets_cookie();
     assert_eq!(tested.dump().await.only(), expected(&[("flash", "1")]));
-    // Over a mark too, and without anything after it.
+    // Over a redirect too, and without anything after it.
     let late = browser.begin().await;
     browser.visit(|s| s.renew()).await.assert_sets_cookie();
     late.purge_now().await.unwrap();
@@ -244,7 +244,7 @@ async fn two_purges_are_one(tested: impl TestStore) {
     let late = browser.begin().await;
     late.purge();
     log_out(&browser).await;
-    // The browser has a session of another login by now, which this one is not about.
+    // By now the browser has the session of another login, which this purge does not concern.
     log_in(&browser).await;
     tested.clock().advance(Duration::from_secs(1));
     late.finish().await.assert_ok();

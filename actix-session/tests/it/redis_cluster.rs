@@ -37,7 +37,7 @@ async fn does_everything(store: RedisSessionStore, name: &str) {
         assert!(old.is_nobody().await, "{name}");
         assert_eq!(browser.number("late").await, Some(n), "{name}");
     }
-    // An ending follows the mark too.
+    // An ending follows the redirect too.
     let old = browser.fork();
     browser
         .visit(|s| s.login("user-42").unwrap())
@@ -69,7 +69,7 @@ async fn sessions_live_in_every_slot_under_every_kind_of_name() {
     does_everything(build(one_slot).await, "one slot").await;
     // Two steps a renewal: the key cannot be drawn for a slot.
     does_everything(build(builder().hashed_keys()).await, "hashed").await;
-    // Nothing but marks is left: neither a record, nor half of a renewal.
+    // Nothing but redirects is left: neither a record, nor half of a renewal.
     let left = names(&mut cluster);
     assert!(left.iter().all(|name| name.ends_with(":moved")), "{left:?}");
 }
@@ -119,7 +119,7 @@ async fn a_renewal_in_two_steps_leaves_nothing_when_it_comes_too_late() {
     late.renew();
     late.finish().await.assert_ok().assert_sets_cookie();
     assert_eq!(browser.number("beside").await, Some(1));
-    assert_eq!(names(&mut cluster).len(), 2, "a record and a mark");
+    assert_eq!(names(&mut cluster).len(), 2, "a record and a redirect");
 }
 
 #[actix_web::test]
@@ -201,7 +201,7 @@ async fn slots_on_the_move_lose_nothing() {
         let from = cluster.owner(moving, 0).unwrap();
         let to = (from + 1) % 3;
         cluster.begin_moving(moving, from, to).unwrap();
-        // The record is at the old owner, its mark would be at the new one: reads and commits go on.
+        // The record is at the old owner, its redirect would be at the new one: reads and commits go on.
         browser.visit(count).await.assert_ok();
         cluster = aside(move || {
             cluster.move_keys(moving, from, to).unwrap();

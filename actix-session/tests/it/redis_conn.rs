@@ -1,4 +1,4 @@
-//! What a connection can be told, and what a server can do to it.
+//! How a connection is set up, and what a server can do to it.
 
 use std::{
     cell::Cell,
@@ -56,7 +56,7 @@ async fn names_have_a_prefix_and_hide_the_key() {
     here.visit(Session::renew).await.assert_sets_cookie();
     assert_eq!(here.number("n").await, Some(1));
     old.visit(Session::purge).await.assert_removes_cookie();
-    assert!(here.is_nobody().await, "an ending follows the mark");
+    assert!(here.is_nobody().await, "an ending follows the redirect");
 }
 
 #[actix_web::test]
@@ -98,7 +98,7 @@ async fn a_lazy_store_starts_while_redis_is_down() {
     server.restart().unwrap();
     here.visit(count).await.assert_ok().assert_sets_cookie();
     assert_eq!(here.number("n").await, Some(1));
-    // An address that is none is told all the same.
+    // An invalid address is reported all the same.
     let wrong = RedisSessionStore::builder("nonsense").lazy_connect();
     assert!(wrong.build().await.is_err());
 }
@@ -233,8 +233,8 @@ async fn a_replica_that_is_read_only_serves_reads_and_refuses_the_rest() {
     assert_eq!(here.number("n").await, Some(2));
 }
 
-/// An address that leads to one server first, and to another when it is told to, as a name or a load
-/// balancer does: connections that are there stay where they are.
+/// An address that leads to one server first and to another later, like a name or a load balancer:
+/// existing connections stay where they are.
 async fn moving_address(first: u16) -> (String, Rc<Cell<u16>>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
@@ -318,7 +318,7 @@ async fn endings_and_renewals_wait_for_replicas() {
         assert_eq!(there, Some(expected));
     }
     assert_eq!(waits(&mut redis).await, before + 2);
-    // Without a replica it holds all the same, and a warning says so.
+    // Without a replica the ending holds all the same, and a warning says so.
     let here = Browser::with(store(Duration::from_millis(300)).await).await;
     here.visit(count).await.assert_ok();
     replica.kill();

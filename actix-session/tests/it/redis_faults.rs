@@ -120,7 +120,7 @@ async fn a_dead_server_is_an_opaque_error_until_it_is_back() {
     assert!(!ran, "no handler runs on a session that nobody knows");
     late.insert("b", 2).unwrap();
     soon(late.finish()).await.assert_opaque();
-    // Who has no session needs no store, unless there is something to keep.
+    // Whoever has no session needs no store, unless there is something to keep.
     let stranger = tested.browser().await;
     stranger.visit(|_| ()).await.assert_ok();
     let write = stranger.visit(|s| s.insert("a", 1).unwrap());
@@ -197,7 +197,7 @@ async fn what_is_sent_to_a_frozen_server_holds_or_not_but_never_by_half() {
     old.visit(|_| ()).await.assert_ok();
     let dump = tested.dump().await;
     let moved = dump.only().contains_key("moved");
-    assert_eq!(dump.marks(), usize::from(moved));
+    assert_eq!(dump.redirects(), usize::from(moved));
     assert_eq!(old.is_nobody().await, moved);
 
     // An ending: not known either, so the cookie stays.
@@ -306,18 +306,18 @@ async fn something_else_under_a_marks_name_leads_nowhere() {
     browser.visit(Session::renew).await.assert_sets_cookie();
     let mut redis = tested.connection.clone();
     let names = tested.names().await;
-    let mark = names.iter().find(|n| n.ends_with(":moved")).unwrap();
+    let redirect = names.iter().find(|n| n.ends_with(":moved")).unwrap();
     for text in ["", "nonsense", "p|x|y", "z|1|y"] {
-        let _: () = redis.set(mark, text).await.unwrap();
+        let _: () = redis.set(redirect, text).await.unwrap();
         assert!(old.is_nobody().await, "{text}");
     }
-    let _: () = redis.del(mark).await.unwrap();
-    let _: () = redis.rpush(mark, "a list").await.unwrap();
+    let _: () = redis.del(redirect).await.unwrap();
+    let _: () = redis.rpush(redirect, "a list").await.unwrap();
     assert!(old.is_nobody().await);
     old.visit(Session::purge)
         .await
         .assert_ok()
         .assert_removes_cookie();
     assert_eq!(browser.number("a").await, Some(1));
-    let _: () = redis.del(mark).await.unwrap();
+    let _: () = redis.del(redirect).await.unwrap();
 }

@@ -42,8 +42,8 @@ impl Lossy {
         }
     }
 
-    /// Makes a request whose commit is carried out and not answered; before it learns more, the
-    /// rest happens.
+    /// Makes a request whose commit is carried out but not answered; the rest happens before the
+    /// request can ask again.
     async fn lose(
         &self,
         act: impl FnOnce(&Session),
@@ -161,7 +161,7 @@ async fn a_modify_whose_outcome_cannot_be_learnt_is_an_error_and_counts_once() {
         site.tested.dump().await.only(),
         expected(&[("a", "1"), ("beside", "1"), ("n", "2")])
     );
-    // The same where the others' commit is a `modify` of the same entry.
+    // The same if the others' commit is a `modify` of the same entry.
     let theirs = async |other: &Browser| set_ok(other, count).await;
     site.lose(count, theirs).await.assert_opaque();
     assert_eq!(site.tested.dump().await.only()["n"], "4");

@@ -1,4 +1,4 @@
-//! Renewals: one atomic step, what forwards through their marks, and what never does.
+//! Renewals: one atomic step, what forwards through their redirects, and what never does.
 
 use std::time::Duration;
 
@@ -66,10 +66,10 @@ async fn a_renewal_moves_the_record_and_leaves_a_mark(tested: impl TestStore) {
     assert_ne!(browser.value(), old.value());
     let dump = tested.dump().await;
     assert_eq!(dump.only(), expected(&[("a", "2"), ("c", "1"), ("d", "3")]));
-    assert_eq!(dump.marks(), 1);
+    assert_eq!(dump.redirects(), 1);
     assert!(old.is_nobody().await);
     assert_eq!(browser.number("a").await, Some(2));
-    // To load a mark removes no cookie: the newer one may be in the browser.
+    // To load a redirect removes no cookie: the newer one may be in the browser.
     old.visit(|_| ()).await.assert_ok().assert_no_cookie();
 }
 
@@ -112,7 +112,7 @@ async fn a_double_clicked_login_is_logged_in_by_its_own_changes(tested: impl Tes
         records[1],
         expected(&[("a", "1"), ("b", "1"), ("c", "1"), ("own", "1")])
     );
-    assert_eq!((records.len(), dump.marks()), (2, 1));
+    assert_eq!((records.len(), dump.redirects()), (2, 1));
     for tab in [&browser, &first] {
         assert_eq!(tab.principal().await.as_deref(), Some("user-42"));
     }
@@ -134,8 +134,8 @@ async fn a_planted_key_opens_nothing_after_the_login(tested: impl TestStore) {
     answer.assert_ok().assert_sets_cookie();
     assert!(attacker.is_nobody().await);
     let dump = tested.dump().await;
-    assert_eq!((dump.records().len(), dump.marks()), (1, 1));
-    // No answer ever hands out what the mark leads to.
+    assert_eq!((dump.records().len(), dump.redirects()), (1, 1));
+    // No answer ever hands out what the redirect leads to.
     let new = victim.value().unwrap();
     for clock in [0, 10, 60] {
         tested.clock().advance(Duration::from_secs(clock));

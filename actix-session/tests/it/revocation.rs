@@ -1,7 +1,6 @@
 //! Cookie-stored sessions with a list of ended ones on the server.
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -13,9 +12,7 @@ use actix_session::{
     Login, Session, SessionMiddleware, SystemClock,
     config::{PersistentSession, TtlExtensionPolicy},
     storage::{
-        Changes, CommitError, Committed, CookieSessionStore, End, LoadError, MemorySessionStore,
-        Opened, Record, RevocationFuture, RevocationStore, Rotated, SaveError, SessionKey,
-        SessionStore, Terms, UpdateError,
+        CookieSessionStore, MemorySessionStore, RevocationFuture, RevocationStore, SessionStore,
     },
     testing::ManualClock,
 };
@@ -316,66 +313,7 @@ async fn a_logout_in_the_midst_of_a_renewal_is_final_behind_a_wrapper() {
 struct Wrapper<S>(S);
 
 impl<S: SessionStore> SessionStore for Wrapper<S> {
-    async fn load(&self, key: &SessionKey) -> Result<Option<HashMap<String, String>>, LoadError> {
-        self.0.load(key).await
-    }
-
-    async fn save(
-        &self,
-        state: HashMap<String, String>,
-        ttl: &Duration,
-    ) -> Result<SessionKey, SaveError> {
-        self.0.save(state, ttl).await
-    }
-
-    async fn update(
-        &self,
-        key: SessionKey,
-        state: HashMap<String, String>,
-        ttl: &Duration,
-    ) -> Result<SessionKey, UpdateError> {
-        self.0.update(key, state, ttl).await
-    }
-
-    async fn update_ttl(&self, key: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
-        self.0.update_ttl(key, ttl).await
-    }
-
-    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
-        self.0.delete(key).await
-    }
-
-    async fn open(&self, key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
-        self.0.open(key, terms).await
-    }
-
-    async fn create(
-        &self,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<(SessionKey, End), CommitError> {
-        self.0.create(changes, terms).await
-    }
-
-    async fn commit(
-        &self,
-        key: &SessionKey,
-        base: Option<&Record>,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<Committed, CommitError> {
-        self.0.commit(key, base, changes, terms).await
-    }
-
-    async fn rotate(
-        &self,
-        key: &SessionKey,
-        base: Option<&Record>,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<Rotated, CommitError> {
-        self.0.rotate(key, base, changes, terms).await
-    }
+    actix_session::forward_store_methods!(self => self.0);
 }
 
 /// Of a guest's session that has ended, a renewal leaves what its own request has done.
@@ -419,7 +357,7 @@ async fn a_logout_follows_a_renewal_that_was_faster() {
         assert!(set.is_none(), "after {renewals}: there is nothing to renew");
         assert_eq!(client.who(&newest).await, "");
     }
-    // Who kept an old value for longer ends nobody's session with it.
+    // Whoever kept an old value for longer ends nobody's session with it.
     let old = client.login("alice").await;
     let (_, renewed) = client.get("/renew", Some(&old)).await;
     clock.advance(std::time::Duration::from_secs(61));

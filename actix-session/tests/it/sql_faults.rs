@@ -85,7 +85,8 @@ on_servers! {
     a_connection_that_is_cut_mid_commit_doubles_nothing,
 }
 
-/// Counts until so many clicks are acknowledged: how many are, and how many may have happened.
+/// Clicks until this many clicks are acknowledged. Returns how many are, and how many more may have
+/// happened.
 async fn count_until(browser: Browser, acknowledged: u32) -> (u32, u32) {
     let (mut sure, mut unsure) = (0, 0);
     while sure < acknowledged {
@@ -232,7 +233,7 @@ async fn a_connection_that_is_cut_mid_commit_doubles_nothing<D: Database>() {
     cut.visit("needle-2", renew).await.assert_sets_cookie();
     let dump = cut.tested.dump().await;
     assert_eq!(dump.only(), expected(&[("n", "2"), ("x", "\"needle-2\"")]));
-    assert_eq!(dump.marks(), 1);
+    assert_eq!(dump.redirects(), 1);
     assert_eq!(cut.browser.number("n").await, Some(2));
 
     let flight = cut.browser.begin().await;

@@ -1,4 +1,4 @@
-//! What is the SQL stores' own: rows, time, the table, the sweeper.
+//! What only SQL stores have: rows, their times, the sweeper.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -57,7 +57,7 @@ async fn a_dump_holds_nothing_that_opens_a_session(tested: impl SqlTestStore) {
     let store = tested.store();
     let key = store.save(state.clone(), &ttl).await.unwrap();
     let dump = tested.dump().await;
-    assert_eq!((dump.records().len(), dump.marks()), (2, 1));
+    assert_eq!((dump.records().len(), dump.redirects()), (2, 1));
     for (name, text) in &dump.0 {
         assert!(!name.contains(key.as_ref()) && !text.contains(key.as_ref()));
         let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
@@ -196,7 +196,7 @@ async fn the_principal_has_a_column(tested: impl SqlTestStore) {
         .assert_ok();
     let ferris = "SELECT COUNT(*) FROM {t} WHERE principal = 'ferris' AND moved_to IS NULL";
     assert_eq!(tested.number(ferris).await, 1);
-    // Longer than any index takes, and with a character that PostgreSQL has none of.
+    // Longer than any index takes, and with a character that PostgreSQL does not have.
     let long = "x".repeat(1_000);
     for principal in [long.as_str(), "a\0b"] {
         browser
@@ -206,7 +206,11 @@ async fn the_principal_has_a_column(tested: impl SqlTestStore) {
         assert_eq!(browser.principal().await.as_deref(), Some(principal));
     }
     browser.visit(Session::clear).await.assert_ok();
-    assert_eq!(tested.number(logged_in).await, 0, "the mark names nobody");
+    assert_eq!(
+        tested.number(logged_in).await,
+        0,
+        "the redirect names nobody"
+    );
 }
 
 /// Each server compares with its own clock: a difference moves ends by as much, and no more.
@@ -239,14 +243,14 @@ macro_rules! sweeps {
         assert_eq!(store.sweep(100).await.unwrap(), 0);
         $tested.clock().advance(2 * HOUR);
         assert_eq!(store.sweep(10).await.unwrap(), 10, "a batch");
-        // Two servers, in turn where the database can say so.
+        // Two servers; they take turns if the database has locks for that.
         let sweepers = [0, 1].map(|_| store.spawn_sweeper(Duration::from_millis(2), 5));
         let rows = "SELECT COUNT(*) FROM {t}";
         while $tested.number(rows).await > 2 || sweepers.iter().any(|s| s.runs() < 2) {
             rt::time::sleep(Duration::from_millis(5)).await;
         }
         let swept: u64 = sweepers.iter().map(|sweeper| sweeper.swept()).sum();
-        assert_eq!(swept, 14, "13 sessions and the mark");
+        assert_eq!(swept, 14, "13 sessions and the redirect");
         for sweeper in sweepers {
             sweeper.stop().await;
         }

@@ -132,7 +132,7 @@ async fn a_login_before_an_error_logs_nobody_in(tested: impl TestStore) {
     .await;
     assert_eq!(tested.dump().await.sorted(), before);
     assert_eq!(browser.principal().await, None);
-    // Nor is somebody who was logged in half another person, or out.
+    // Nor is a user who was logged in now half another one, or logged out.
     let browser = logged_in(&tested).await;
     let before = tested.dump().await.sorted();
     fail(&browser, |s| s.login("user-7").unwrap()).await;
@@ -220,7 +220,7 @@ async fn a_panic_keeps_changes_and_logs_nobody_in(tested: impl TestStore) {
     let dump = tested.dump().await;
     assert_eq!(dump.only(), expected(&[("attempts", "1"), ("basket", "1")]));
     assert!(!dump.holds("user-42"));
-    assert_eq!(dump.marks(), 0);
+    assert_eq!(dump.redirects(), 0);
 }
 
 async fn a_dropped_request_is_purged(tested: impl TestStore) {
@@ -253,7 +253,7 @@ async fn a_dropped_request_keeps_changes_and_logs_nobody_in(tested: impl TestSto
     let dump = eventually(&tested, |dump| dump.holds("attempts")).await;
     assert_eq!(dump.only(), expected(&[("attempts", "1"), ("basket", "1")]));
     assert!(!dump.holds("user-42"));
-    assert_eq!(dump.marks(), 0);
+    assert_eq!(dump.redirects(), 0);
     assert_eq!(browser.principal().await, None);
 }
 

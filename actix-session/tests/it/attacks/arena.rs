@@ -1,4 +1,4 @@
-//! The stores under attack. Whatever secret comes up in a test is registered as one.
+//! The stores under attack. Every secret that comes up in a test is registered.
 
 use std::cell::Cell;
 
@@ -29,7 +29,7 @@ pub(crate) use crate::support::{Memory, MySql, Postgres, Redis, RedisActor, Sqli
 pub(crate) trait Arena: TestStore {
     /// There is a record on the server for each session.
     const SERVER: bool;
-    /// How many requests make a flood: what a store's distance allows.
+    /// How many requests make a flood: fewer if the store is far away.
     const FLOOD: usize = 10_000;
 
     fn has_records(&self) -> bool {
@@ -55,7 +55,7 @@ pub(crate) trait Arena: TestStore {
         self.middleware().session_lifecycle(lifecycle)
     }
 
-    /// So many sessions are in the store, where it has any.
+    /// The store has this many sessions, if it keeps sessions at all.
     async fn assert_sessions(&self, count: usize) {
         if Self::SERVER {
             let dump = self.dump().await;
@@ -68,12 +68,12 @@ thread_local! {
     static LISTENING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From here on this thread repeats attacks for what they log: a thousand of anything are enough.
+/// From here on this thread repeats attacks for their log: a thousand of anything is enough.
 pub(crate) fn listen() {
     LISTENING.set(true);
 }
 
-/// So many, unless the attack is repeated for its log.
+/// This many, or fewer if the attack is repeated for its log.
 pub(crate) fn many(full: usize) -> usize {
     if LISTENING.get() {
         full.min(1_000)
@@ -181,7 +181,7 @@ pub(crate) fn secret(kind: &'static str) -> String {
     text
 }
 
-/// A principal: who is logged in is nobody's business in a log either.
+/// A principal. Logs must not say who is logged in either.
 pub(crate) fn somebody() -> String {
     secret("principal")
 }

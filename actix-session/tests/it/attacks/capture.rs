@@ -1,8 +1,7 @@
 //! Everything that anybody logs, at TRACE level, and everything that must not be in it.
 //!
-//! A process has one log, and other tests run beside the attacks. What the library says is kept
-//! whoever made it say so; what other crates say is kept unless a test's thread that is no attack
-//! made them.
+//! A process has one log, and other tests run beside the attacks. Every line of the library is kept.
+//! Lines of other crates are kept too, except those from the threads of tests that are not attacks.
 
 use std::{
     cell::Cell,
@@ -47,12 +46,12 @@ fn lock<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
 }
 
 thread_local! {
-    /// This thread runs a test that is no attack.
+    /// This thread runs a test that is not an attack.
     static ELSEWHERE: Cell<bool> = Cell::new(is_named_like_a_test());
 }
 
-/// The harness gives a test's thread the test's path for a name; the threads of servers and
-/// runtimes have names of another form.
+/// The harness names the thread of a test after its path. Threads of servers and runtimes have no
+/// `::` in their names.
 fn is_named_like_a_test() -> bool {
     let name = thread::current().name().map(str::to_owned);
     name.is_some_and(|name| name.contains("::"))
@@ -65,7 +64,7 @@ fn is_kept(target: &str) -> bool {
 /// What the library's targets begin with.
 const OWN: &str = "actix_session";
 
-/// Listens from now on, to this thread as well.
+/// Listens from now on, and to other crates on this thread too.
 pub(crate) fn install() {
     static ONCE: Once = Once::new();
     ELSEWHERE.set(false);
@@ -99,7 +98,7 @@ impl Visit for Fields<'_> {
 }
 
 impl Subscriber for Capture {
-    /// It depends on the thread.
+    /// The answer depends on the thread, so it must not be cached.
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
         Interest::sometimes()
     }

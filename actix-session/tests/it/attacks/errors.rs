@@ -159,7 +159,7 @@ async fn t68_failed_modify(arena: impl Arena) {
     assert_eq!(stored["n"], format!("\"{text}\""));
 }
 
-/// Of a Redis that says no: its words are for the log, and hold no value.
+/// If Redis refuses, its words go to the log and contain no value.
 async fn t68_redis_says_no() {
     let arena: Redis = crate::attacks::arena::begin().await;
     let browser = arena.visitor().await;

@@ -66,7 +66,7 @@ async fn t21_absolute(arena: impl Arena) {
     assert!(browser.is_nobody().await);
 }
 
-/// A value out of the jar of who ignores `Max-Age`.
+/// A value from the jar of a client that ignores `Max-Age`.
 async fn t22_replay_after_expiry(arena: impl Arena) {
     let idle = arena.visitor_of(arena.rolling()).await;
     logged_in(&idle).await;

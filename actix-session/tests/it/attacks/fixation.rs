@@ -258,7 +258,7 @@ async fn t23b_stale_authentication(arena: impl Arena) {
     browser.visit(refused(true)).await.assert_ok();
 }
 
-/// 10^6 keys: none twice, every symbol everywhere.
+/// 10^6 keys: no key comes twice, and every symbol occurs at every place.
 async fn t08_weak_ids() {
     // Fewer would miss a symbol by chance.
     let count = many(1_000_000).max(20_000);
@@ -325,7 +325,7 @@ async fn t09_odd_ids(arena: impl Arena) {
     }
 }
 
-/// The store is asked for none of them.
+/// The store is asked for no such key.
 async fn t09_odd_ids_never_reach_redis() {
     let url = servers::RedisServer::shared_url().unwrap();
     let port = url.trim_end_matches('/').rsplit(':').next().unwrap();

@@ -226,7 +226,7 @@ async fn t16_logout_in_a_failing_request(arena: impl Arena) {
                 _ => flight.abort().await,
             }
         }
-        // Who dropped the request cannot wait for what it asked.
+        // Whoever dropped the request cannot wait for what it asked.
         for _ in 0..1_000 {
             if copy.is_nobody().await {
                 break;

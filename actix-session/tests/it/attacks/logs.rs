@@ -58,7 +58,7 @@ async fn t60_digests_in_redis() {
         keys.push(key_of(&arena, &browser));
     }
     let dump = arena.dump().await;
-    assert_eq!((dump.records().len(), dump.marks()), (1, 2), "{dump:?}");
+    assert_eq!((dump.records().len(), dump.redirects()), (1, 2), "{dump:?}");
     for key in keys {
         let shown = dump
             .0
@@ -104,7 +104,7 @@ fn assert_harmless_log() {
     }
 }
 
-/// Line ends, escapes and marks of direction, from wherever a client or its data may bring them.
+/// Line ends, escapes and direction marks, wherever a client or its data may bring them in.
 async fn t65_log_injection(arena: impl Arena) {
     let browser = arena.visitor_of(arena.rolling()).await;
     let encoded: String = EVIL.bytes().map(|byte| format!("%{byte:02X}")).collect();
@@ -127,7 +127,7 @@ async fn t65_log_injection(arena: impl Arena) {
         s.insert(EVIL, EVIL).unwrap();
     };
     browser.visit(act).await.assert_ok();
-    // An entry's name stands in the error of a `modify` that meets another type when it merges.
+    // The error of a `modify` that meets another type when it merges names the entry.
     let flight = browser.begin().await;
     let longer = |text: Option<String>| text.map(|text| text + "!");
     flight.modify(EVIL, longer).unwrap();
@@ -253,7 +253,7 @@ async fn a_failing_store_is_an_error(arena: &Memory) {
     assert!(count(&event) > before);
 }
 
-/// A thousand refused cookies of each kind are counted, not told one by one. In a process of its
+/// A thousand refused cookies of each kind are counted, not reported one by one. In a process of its
 /// own: the limit is the process'.
 async fn t65b_flood() {
     const CHILD: &str = "ATTACKS_FLOOD_ALONE";

@@ -2,8 +2,9 @@
 //! tampering, the cookie on the wire, and what logs and stores show.
 //!
 //! A test's name begins with its number. Each runs on every store that it applies to: the memory
-//! store, Redis, Redis through actors, the SQL stores (where they are built), cookies, and cookies with a list of ended sessions;
-//! [`attacks!`] says which. Where there is a store, a test ends with a look at what it holds.
+//! store, Redis, Redis through actors, the SQL stores, cookies, and cookies with a list of ended
+//! sessions; [`attacks!`] says which. If there is a store, a test ends with a look at what it holds.
+//! Paths in the table are below this module unless they begin with `crate`.
 //!
 //! | number | test, or why there is none here |
 //! | --- | --- |
@@ -14,7 +15,7 @@
 //! | T-05 | `fixation::t05_rotation_as_extension` |
 //! | T-06 | `fixation::t06_reauthentication`, `fixation::t06_upstream_authentication` |
 //! | T-07 | none: there is no timed rotation |
-//! | T-08 | `fixation::t08_weak_ids`; the system's generator cannot be made to fail from here: `storage::random` answers its error |
+//! | T-08 | `fixation::t08_weak_ids`; the system's generator cannot be made to fail from here: `random` answers its error |
 //! | T-09 | `fixation::t09_odd_ids`, `fixation::t09_odd_ids_never_reach_redis` |
 //! | T-10 | `logout::t10_replay_after_logout`; without a list: `crate::revocation::without_a_list_a_copy_opens_until_its_own_end` |
 //! | T-11 | `logout::t11_resurrection`, `logout::t11_resurrection_by_renewal`; the ways of `crate::logout` |
@@ -30,7 +31,7 @@
 //! | T-21 | `expiry::t21_absolute` |
 //! | T-22 | `expiry::t22_replay_after_expiry` |
 //! | T-23 | `expiry::t23_clock_jumps` |
-//! | T-23b | `fixation::t23b_stale_authentication`; levels and demands are the application's entries, there are none of the library's |
+//! | T-23b | `fixation::t23b_stale_authentication`; levels and demands are entries of the application: the library has no such thing |
 //! | T-24b | none: a session past its idle end is over, and never locked |
 //! | T-24 | `expiry::t24_throttled_touch` (on Redis time cannot be moved to the millisecond) |
 //! | T-25 | `expiry::t25_tardy_eviction` |
@@ -41,7 +42,7 @@
 //! | T-33 | `tampering::t33_other_app`; the audience is the cookie's name and the store, there is no other |
 //! | T-34 | `tampering::t34_key_rotation` (all keys are tried, newest first) |
 //! | T-35, T-36 | `tampering::t35_downgrade`, `tampering::t36_unknown_version` |
-//! | T-37 | `crypto::tests::nonces_do_not_repeat`; over requests `tampering::t37_nonces` |
+//! | T-37 | `cookie::seal::tests::nonces_do_not_repeat`; over requests `tampering::t37_nonces` |
 //! | T-38 | `tampering::t38_source_check`; no test here asserts timing |
 //! | T-39 | none: records are not encrypted at rest |
 //! | T-40 | `prefixes::t40_contradictory_prefixes` |
@@ -119,7 +120,7 @@ fn all() -> Vec<Attack> {
     .concat()
 }
 
-/// Instantiates attacks for the stores that they apply to: `every` store; the `lasting` ones, where
+/// Instantiates attacks for the stores that they apply to: `every` store; the `lasting` ones, in which
 /// an ending is final (all but cookies without a list); those with a record on the `server`; the
 /// `timed` ones, whose idle end is by the injected clock (all but Redis); `cookie`s with and without
 /// a list; and those that make their own (`alone`).

@@ -97,7 +97,7 @@ impl Combination {
         Browser::new(crate::attacks::arena::site(self.builder().build(), &key).await)
     }
 
-    /// `Partitioned` without `SameSite=None` is of no use, and only that is refused besides.
+    /// `Partitioned` without `SameSite=None` is of no use; nothing else is refused.
     fn is_useless(&self) -> bool {
         self.partitioned && self.same_site != SameSite::None
     }

@@ -310,7 +310,7 @@ async fn what_was_larger_before_can_be_made_smaller(
     tight.visit(Session::purge).await.assert_ok();
 }
 
-/// A flood of guests does not push out who is logged in, nor the bound.
+/// A flood of guests pushes out no session with a login, and does not exceed the bound.
 async fn t87_memory_bound() {
     let arena: Memory = crate::attacks::arena::begin().await;
     let store = MemorySessionStore::builder()

@@ -18,7 +18,7 @@ attacks! {
     alone: [],
 }
 
-/// A neighbour plants a cookie of the old name: where a live one of the present name came, nobody
+/// A neighbour plants a cookie of the old name: if a live one of the present name came, nobody
 /// looks at it, and what removes it says the path and the domain that it had.
 async fn t45_tossing_the_old_name(arena: impl Arena) {
     let old = OldCookie::named("id").domain("example.com").path("/app");

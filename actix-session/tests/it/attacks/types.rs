@@ -203,6 +203,7 @@ fn contract(text: &str) -> Vec<Row> {
     vec![
         debug("SessionKey", &key()),
         error("InvalidSessionKeyError", &too_long),
+        debug("Older", &Older::none()),
         debug("Committed", &Committed::NewValue(key(), end, Older::none())),
         debug("Rotated", &Rotated::Rotated(key(), end, Older::none())),
         debug("Record", &record),
@@ -271,33 +272,10 @@ impl Peek {
     }
 }
 
-type State = HashMap<String, String>;
-
 impl SessionStore for Peek {
-    async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
-        self.inner.load(key).await
-    }
-
-    async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
-        self.inner.save(state, ttl).await
-    }
-
-    async fn update(
-        &self,
-        key: SessionKey,
-        state: State,
-        ttl: &Duration,
-    ) -> Result<SessionKey, UpdateError> {
-        self.inner.update(key, state, ttl).await
-    }
-
-    async fn update_ttl(&self, key: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
-        self.inner.update_ttl(key, ttl).await
-    }
-
-    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
-        self.inner.delete(key).await
-    }
+    actix_session::forward_store_methods!(
+        self => self.inner; except open, create, commit, rotate
+    );
 
     async fn open(&self, key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
         let opened = self.inner.open(key, terms).await;

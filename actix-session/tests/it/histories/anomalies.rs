@@ -80,7 +80,7 @@ pub(super) fn read_of_the_future(index: &Index<'_>, _: &mut Checked) -> Broken {
     Ok(())
 }
 
-/// A value of somebody who was in another session.
+/// A value whose writer was in another session.
 pub(super) fn leak_between_sessions(index: &Index<'_>, _: &mut Checked) -> Broken {
     for view in index.views() {
         let (back, values) = (index.back(view.key), values(view.entries));
@@ -120,7 +120,7 @@ pub(super) fn split_session(index: &Index<'_>, _: &mut Checked) -> Broken {
 pub(super) fn resurrection(index: &Index<'_>, checked: &mut Checked) -> Broken {
     for (purge, dead) in index.purges() {
         checked.dead += 1;
-        checked.dead_behind_a_mark += usize::from(dead.len() > 1);
+        checked.dead_behind_a_redirect += usize::from(dead.len() > 1);
         let who = &purge.who;
         for key in &dead {
             let at = &key[..5];
@@ -176,7 +176,7 @@ pub(super) fn undone_clear(index: &Index<'_>, checked: &mut Checked) -> Broken {
     Ok(())
 }
 
-/// Somebody is logged in who did not log in, or whose login was cleared.
+/// A user is logged in without a login, or after it was cleared.
 pub(super) fn phantom_login(index: &Index<'_>, _: &mut Checked) -> Broken {
     let logins = || index.events().filter(|event| event.does(&Op::Login));
     for event in index.events() {
@@ -197,8 +197,7 @@ pub(super) fn phantom_login(index: &Index<'_>, _: &mut Checked) -> Broken {
     Ok(())
 }
 
-/// An answered change does not show, and nobody who came later or at the same time changed the same
-/// entry.
+/// An answered change does not show, and no later or overlapping request changed the same entry.
 pub(super) fn lost_update(index: &Index<'_>, checked: &mut Checked) -> Broken {
     for event in index.events() {
         let Some(home) = index.home(event) else {
@@ -239,7 +238,7 @@ fn shows(
     Ok(())
 }
 
-/// What an event did last to each entry that it set or removed: the value, or none.
+/// What an event did last to each entry that it set or removed: the value, or nothing.
 fn last_effects(event: &Event) -> Vec<(&str, Option<&str>)> {
     let mut effects: HashMap<&str, Option<&str>> = HashMap::new();
     for op in &event.ops {
@@ -282,7 +281,7 @@ pub(super) fn doubled_modify(index: &Index<'_>, _: &mut Checked) -> Broken {
     Ok(())
 }
 
-/// A write that came through a mark shows, although somebody had changed the entry meanwhile: it was
+/// A write that came through a redirect shows, although somebody had changed the entry meanwhile: it was
 /// to be dropped.
 pub(super) fn aborted_read(index: &Index<'_>, checked: &mut Checked) -> Broken {
     let ends = |event: &Event| event.does(&Op::Clear) || event.does(&Op::Purge);

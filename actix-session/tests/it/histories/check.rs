@@ -1,7 +1,7 @@
 //! Compares a history with what sessions promise.
 //!
 //! Everything is judged by what is certain: the order of two requests only if one had its answer
-//! before the other began, the way from key to key only by the marks that lie in the store. If both
+//! before the other began, the way from key to key only by the redirects in the store. If both
 //! of two outcomes are right, neither is demanded.
 
 use super::{anomalies::*, history::History, index::Index, script::Plan};
@@ -21,7 +21,7 @@ pub(crate) use must;
 type Search = fn(&Index<'_>, &mut Checked) -> Broken;
 
 /// What no history may show.
-const ANOMALIES: [(&str, Search); 15] = [
+pub(super) const ANOMALIES: [(&str, Search); 15] = [
     ("unexplained failure", unexplained_failure),
     ("refusal without a rival", refusal_without_a_rival),
     ("unasked renewal", unasked_renewal),
@@ -43,7 +43,7 @@ pub(crate) fn check(plan: &Plan, history: &History) -> Result<Checked, String> {
     let index = Index::of(plan, history);
     let mut checked = Checked {
         rounds: 1,
-        marks: history.left.marks.len(),
+        redirects: history.left.redirects.len(),
         ..Checked::default()
     };
     for (name, search) in ANOMALIES {
@@ -62,14 +62,14 @@ pub(crate) struct Checked {
     /// Changes that had to be found, and modifies that had to be counted.
     pub(super) found: usize,
     pub(super) counted: usize,
-    /// Keys that had to be dead after a purge, and those among them behind a mark.
+    /// Keys that had to be dead after a purge, and those among them behind a redirect.
     pub(super) dead: usize,
-    pub(super) dead_behind_a_mark: usize,
+    pub(super) dead_behind_a_redirect: usize,
     /// Writes that a `clear` had to undo or keep out.
     pub(super) cleared: usize,
-    /// Writes that came through a mark to an entry that had been changed, and had to be dropped.
+    /// Writes that came through a redirect to an entry that had been changed, and had to be dropped.
     pub(super) yielded: usize,
-    pub(super) marks: usize,
+    pub(super) redirects: usize,
     /// Writes of requests that ran alone, which nothing may keep from succeeding.
     pub(super) alone: usize,
 }
@@ -81,10 +81,10 @@ impl Checked {
             &mut self.found,
             &mut self.counted,
             &mut self.dead,
-            &mut self.dead_behind_a_mark,
+            &mut self.dead_behind_a_redirect,
             &mut self.cleared,
             &mut self.yielded,
-            &mut self.marks,
+            &mut self.redirects,
             &mut self.alone,
             &mut self.rounds,
             &mut self.acknowledged,

@@ -90,11 +90,11 @@ impl Event {
 pub(crate) struct Left {
     pub(crate) records: HashMap<String, Entries>,
     /// Old key to new key.
-    pub(crate) marks: HashMap<String, String>,
+    pub(crate) redirects: HashMap<String, String>,
 }
 
 impl Left {
-    /// Adds a record or a mark under a key.
+    /// Adds a record or a redirect under a key.
     pub(crate) fn add(&mut self, key: &str, text: &str, plain: impl Fn(&str) -> String) {
         if text.starts_with('{') {
             let record = Record::decode(text.to_owned()).expect("a record that can be read");
@@ -102,8 +102,11 @@ impl Left {
             let before = self.records.insert(key.to_owned(), entries);
             assert!(before.is_none(), "two records under one key");
         } else {
-            let target = text.splitn(3, '|').nth(2).expect("a mark names its target");
-            self.marks.insert(key.to_owned(), plain(target));
+            let target = text
+                .splitn(3, '|')
+                .nth(2)
+                .expect("a redirect names its target");
+            self.redirects.insert(key.to_owned(), plain(target));
         }
     }
 }
@@ -116,7 +119,7 @@ pub(crate) struct History {
     pub(crate) left: Left,
 }
 
-/// Keys are long, and their beginnings tell them apart.
+/// Keys are long, and their beginnings differ.
 fn short(key: &str) -> &str {
     &key[..key.len().min(5)]
 }
@@ -155,8 +158,8 @@ impl fmt::Display for History {
                 )?;
             }
         }
-        for (from, to) in &self.left.marks {
-            writeln!(f, "mark {} -> {}", short(from), short(to))?;
+        for (from, to) in &self.left.redirects {
+            writeln!(f, "redirect {} -> {}", short(from), short(to))?;
         }
         for (key, entries) in &self.left.records {
             writeln!(f, "record {} {entries:?}", short(key))?;

@@ -55,12 +55,12 @@ impl<'a> Index<'a> {
                 }
             }
         }
-        let marks = history.left.marks.iter();
+        let redirects = history.left.redirects.iter();
         Self {
             history,
             lossy: plan.losses > 0,
             writers,
-            parents: marks.map(|(f, t)| (t.as_str(), f.as_str())).collect(),
+            parents: redirects.map(|(f, t)| (t.as_str(), f.as_str())).collect(),
         }
     }
 
@@ -74,7 +74,7 @@ impl<'a> Index<'a> {
 
     /// The key and all that it was renewed to.
     pub(super) fn forward(&self, key: &'a str) -> Vec<&'a str> {
-        let next = |key: &&'a str| self.history.left.marks.get(*key).map(String::as_str);
+        let next = |key: &&'a str| self.history.left.redirects.get(*key).map(String::as_str);
         std::iter::successors(Some(key), next).collect()
     }
 
@@ -142,7 +142,7 @@ impl<'a> Index<'a> {
         if !event.acknowledged() || event.does(&Op::Clear) || event.does(&Op::Purge) {
             return None;
         }
-        // Behind the mark of a login a modify is refused, and all that came with it.
+        // Behind the redirect of a login a modify is refused, and all that came with it.
         let modifies = event.ops.iter().any(|op| matches!(op, Op::Modify(_)));
         let login = |other: &Event| other.does(&Op::Login) && overlap(event, other);
         if modifies && self.events().any(login) {

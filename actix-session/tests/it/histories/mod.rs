@@ -14,6 +14,7 @@ mod check;
 mod history;
 mod index;
 mod places;
+mod planted;
 mod run;
 mod script;
 mod site;
@@ -34,7 +35,7 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().expect("a number"))
 }
 
-/// Runs rounds, and tells how much there was to check.
+/// Runs rounds, and reports how much there was to check.
 fn rounds(most: u64, losses: u32, place: impl Fn(&Plan) -> Arc<dyn Place>) -> Checked {
     let first = number("HISTORIES_SEED").unwrap_or(0);
     let rounds = number("HISTORIES_ROUNDS").unwrap_or(most);

@@ -21,7 +21,7 @@ pub(crate) enum Op {
 /// One request.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Step {
-    /// None: it only touches.
+    /// If empty, the request only touches the session.
     pub(crate) ops: Vec<Op>,
     /// Pauses of the client before it, of the handler before it changes something, and after.
     pub(crate) pauses: [u32; 3],
@@ -41,14 +41,14 @@ pub(crate) struct Actor {
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
-    /// Clients are spread over so many threads, each with an application of its own.
+    /// The clients are spread over this many threads, each with an application of its own.
     pub(crate) threads: usize,
     pub(crate) jars: usize,
     pub(crate) actors: Vec<Actor>,
     /// Every request extends the session and sends the cookie again.
     pub(crate) persistent: bool,
     pub(crate) format: WireFormat,
-    /// Of 1,000 commands, about so many get lost, or their answers.
+    /// About this many of 1,000 commands get lost, or their answers.
     pub(crate) losses: u32,
 }
 
@@ -131,7 +131,7 @@ fn draw_step(
     Step {
         ops,
         pauses,
-        // Not so often that marks get old.
+        // Not so often that redirects get old.
         later: later && step == 1 && actor < 2,
     }
 }

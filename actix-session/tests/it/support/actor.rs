@@ -1,15 +1,12 @@
 //! The store of 0.9 under test, on the same Redis as the other one.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{cell::RefCell, collections::HashMap};
 
 use actix_session::{
-    storage::{
-        Changes, CommitError, Committed, End, LoadError, Opened, Record, RedisActorSessionStore,
-        Rotated, SaveError, SessionKey, SessionStore, Terms, UpdateError,
-    },
+    storage::{RedisActorSessionStore, SessionStore},
     testing::ManualClock,
 };
-use actix_web::cookie::{Key, time::Duration};
+use actix_web::cookie::Key;
 
 use super::{Dump, Redis, TestStore};
 
@@ -57,16 +54,16 @@ pub(crate) struct OneEachThread {
     clock: ManualClock,
 }
 
-type State = HashMap<String, String>;
-
 impl OneEachThread {
-    fn here(&self) -> Rc<RedisActorSessionStore> {
+    /// This thread's store. It is leaked, since futures borrow it; a test makes a few.
+    fn here(&self) -> &'static RedisActorSessionStore {
         thread_local! {
-            static MADE: RefCell<HashMap<String, Rc<RedisActorSessionStore>>> = RefCell::default();
+            static MADE: RefCell<HashMap<String, &'static RedisActorSessionStore>> =
+                RefCell::default();
         }
         MADE.with_borrow_mut(|made| {
             let store = made.entry(self.prefix.clone());
-            Rc::clone(store.or_insert_with(|| Rc::new(self.make())))
+            *store.or_insert_with(|| Box::leak(Box::new(self.make())))
         })
     }
 
@@ -80,60 +77,5 @@ impl OneEachThread {
 }
 
 impl SessionStore for OneEachThread {
-    async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
-        self.here().load(key).await
-    }
-
-    async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
-        self.here().save(state, ttl).await
-    }
-
-    async fn update(
-        &self,
-        key: SessionKey,
-        state: State,
-        ttl: &Duration,
-    ) -> Result<SessionKey, UpdateError> {
-        self.here().update(key, state, ttl).await
-    }
-
-    async fn update_ttl(&self, key: &SessionKey, ttl: &Duration) -> Result<(), anyhow::Error> {
-        self.here().update_ttl(key, ttl).await
-    }
-
-    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
-        self.here().delete(key).await
-    }
-
-    async fn open(&self, key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
-        self.here().open(key, terms).await
-    }
-
-    async fn create(
-        &self,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<(SessionKey, End), CommitError> {
-        self.here().create(changes, terms).await
-    }
-
-    async fn commit(
-        &self,
-        key: &SessionKey,
-        base: Option<&Record>,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<Committed, CommitError> {
-        self.here().commit(key, base, changes, terms).await
-    }
-
-    async fn rotate(
-        &self,
-        key: &SessionKey,
-        base: Option<&Record>,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<Rotated, CommitError> {
-        self.here().rotate(key, base, changes, terms).await
-    }
+    actix_session::forward_store_methods!(self => self.here());
 }

@@ -15,7 +15,7 @@ use actix_web::{
 
 use super::{Browser, TestStore};
 
-/// A request's click on a counter that loses none.
+/// A click on a counter that loses no click.
 pub(crate) fn count(session: &Session) {
     session
         .modify("n", |n: Option<u32>| Some(n.unwrap_or(0) + 1))

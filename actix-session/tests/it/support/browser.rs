@@ -60,7 +60,7 @@ pub(crate) async fn stop(req: HttpRequest, session: Session) -> HttpResponse {
     }
 }
 
-/// The inner middleware: answers `Err` where the response says so.
+/// The inner middleware: answers `Err` if the response says so.
 pub(crate) async fn may_fail(
     req: ServiceRequest,
     next: Next<impl MessageBody + 'static>,

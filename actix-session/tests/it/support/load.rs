@@ -1,5 +1,5 @@
-//! Users who count, renew and log out while something happens to their Redis, and remember what they were
-//! told.
+//! Users that count, renew and log out while something happens to their Redis, and remember the
+//! answers.
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,7 +15,7 @@ use crate::support::{Browser, Site};
 
 const USERS: u64 = 8;
 
-/// Requests that go on until they are told to stop.
+/// Requests that go on until [`stop`](Self::stop).
 pub(crate) struct Load {
     shared: Rc<Shared>,
     users: Vec<JoinHandle<User>>,
@@ -74,7 +74,7 @@ impl Load {
         }
     }
 
-    /// Waits until so many more requests have worked: nothing is measured, and nobody waits for ever.
+    /// Waits until this many more requests have worked. Nothing is measured, and the wait is bounded.
     pub(crate) async fn works_for(&self, answers: u64) {
         let until = self.shared.answers.get() + answers;
         let limit = Instant::now() + Duration::from_secs(60);
@@ -227,7 +227,7 @@ impl User {
         self.leave();
     }
 
-    /// Starts anew.
+    /// Starts again.
     fn leave(&mut self) {
         self.browser.forget();
         (self.acknowledged, self.unknown) = (0, 0);

@@ -49,7 +49,7 @@ enum Losses {
     AnswerOf(&'static str),
     /// The answer to the next message that holds this text.
     AnswerTo(&'static str),
-    /// Of 1,000 messages, so many are lost, or their answers.
+    /// This many of 1,000 messages are lost, or their answers.
     AtRandom(u32, Random),
 }
 
@@ -114,8 +114,7 @@ impl Proxy {
         self.shared.state().losses = Losses::AnswerTo(text);
     }
 
-    /// From now on, of 1,000 messages so many are lost, or their answers: which ones, the seed
-    /// determines.
+    /// From now on this many of 1,000 messages are lost, or their answers; the seed says which.
     pub(crate) fn lose_at_random(&self, losses: u32, seed: u64) {
         let mut state = self.shared.state();
         state.losses = Losses::AtRandom(losses, Random::new(seed));
@@ -197,7 +196,7 @@ impl State {
     }
 }
 
-/// What a client says about itself when it connects is not the store's.
+/// Commands by which a client introduces itself; the store does not send them.
 fn connects(name: &str) -> bool {
     name == "CLIENT" || name == "HELLO"
 }
@@ -227,7 +226,7 @@ fn at_random(losses: u32, random: &mut Random, names: &[String]) -> Fate {
     if names.iter().any(|name| connects(name)) {
         return Fate::Arrives;
     }
-    // Reads are repeated freely: losing many of them tells little.
+    // Reads are repeated freely: losing many of them shows little.
     let writes = names.iter().any(|n| n.starts_with("EVAL") || n == "SET");
     let losses = losses / if writes { 1 } else { 8 };
     if random.index(1_000) >= losses as usize {

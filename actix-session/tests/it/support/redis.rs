@@ -8,7 +8,7 @@ use actix_session::{
 };
 use actix_web::cookie::Key;
 use redis::{AsyncCommands as _, ScanOptions, aio::MultiplexedConnection};
-use servers::{RedisCluster, RedisSentinel, RedisServer};
+use servers::{RedisCluster, RedisSentinel, RedisServer, resp::lines_of};
 
 use super::{Dump, PATIENCE, TestStore, random_name};
 
@@ -75,7 +75,7 @@ impl Redis {
         names.remove(0)
     }
 
-    /// The names under the prefix, marks included.
+    /// The names under the prefix, redirects included.
     pub(crate) async fn names(&self) -> Vec<String> {
         self.names_on(&self.connection).await
     }
@@ -139,7 +139,7 @@ impl TestStore for Redis {
             let mut connection = master.clone();
             for name in self.names_on(master).await {
                 let text: Option<String> = connection.get(&name).await.unwrap();
-                // What expired between the two commands is not there.
+                // A name may expire between the two commands.
                 all.extend(text.map(|text| (name, text)));
             }
         }
@@ -214,7 +214,7 @@ async fn pooled() -> Redis {
 async fn watched() -> Redis {
     static SHARED: OnceLock<RedisSentinel> = OnceLock::new();
 
-    let shared = SHARED.get_or_init(|| RedisSentinel::start().unwrap());
+    let shared = SHARED.get_or_init(patient_sentinel);
     let master = format!("redis://127.0.0.1:{}", shared.master_port().unwrap());
     let urls = shared.sentinel_urls();
     let builder = RedisSessionStore::builder_sentinel(urls, RedisSentinel::MASTER);
@@ -222,13 +222,28 @@ async fn watched() -> Redis {
     Redis::build(plain, &[master]).await
 }
 
-/// One cluster for all tests of the process; its masters stay the first three.
+/// A busy machine is no reason for a failover.
+fn patient_sentinel() -> RedisSentinel {
+    let shared = RedisSentinel::start().unwrap();
+    for url in shared.sentinel_urls() {
+        let port = url.rsplit(':').next().unwrap().parse().unwrap();
+        let name = RedisSentinel::MASTER;
+        let set = format!("SENTINEL SET {name} down-after-milliseconds 600000");
+        assert_eq!(lines_of(port, &set).unwrap(), ["+OK"]);
+    }
+    shared
+}
+
+/// One cluster for all tests of the process; its masters stay the first three, however busy the
+/// machine is.
 async fn clustered(
     name: impl FnOnce(RedisSessionStoreBuilder, &str) -> RedisSessionStoreBuilder,
 ) -> Redis {
     static SHARED: OnceLock<RedisCluster> = OnceLock::new();
 
-    let urls = SHARED.get_or_init(|| RedisCluster::start().unwrap()).urls();
+    let config = [("cluster-node-timeout", "600000")];
+    let start = || RedisCluster::start_with(&config).unwrap();
+    let urls = SHARED.get_or_init(start).urls();
     let builder = RedisSessionStore::builder_cluster(urls.clone());
     let named = |prefix: &str| patient(name(builder, prefix));
     Redis::build(named, &urls[..3]).await

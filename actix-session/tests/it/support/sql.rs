@@ -11,7 +11,7 @@ use sqlx::Row as _;
 
 use super::{Dump, PATIENCE, TestStore, random_name};
 
-/// What tests of SQL stores need besides.
+/// What tests of SQL stores need in addition.
 pub(crate) trait SqlTestStore: TestStore {
     type Builder;
 

@@ -27,7 +27,7 @@ pub(crate) trait TestStore: Sized {
 
     fn key(&self) -> &Key;
 
-    /// Every record and mark, whoever may read it.
+    /// Every record and redirect.
     async fn dump(&self) -> Dump;
 
     fn middleware(&self) -> SessionMiddlewareBuilder<Self::Store> {
@@ -81,7 +81,7 @@ impl TestStore for Memory {
     }
 }
 
-/// Where no test is about time limits, none is to fail because the machine is busy.
+/// The time limit of tests that are not about time limits: no busy machine exceeds it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn random_name() -> String {
@@ -100,7 +100,7 @@ impl Dump {
         records.map(|(_, text)| text.as_str())
     }
 
-    /// The entries of every record, without the facts.
+    /// The entries of every record, without the metadata.
     pub(crate) fn records(&self) -> Vec<Entries> {
         self.texts().map(entries).collect()
     }
@@ -112,16 +112,16 @@ impl Dump {
         records.remove(0)
     }
 
-    pub(crate) fn marks(&self) -> usize {
+    pub(crate) fn redirects(&self) -> usize {
         self.0.len() - self.texts().count()
     }
 
-    /// Whether a record, facts included, holds this text.
+    /// Whether a record, metadata included, holds this text.
     pub(crate) fn holds(&self, text: &str) -> bool {
         self.texts().any(|record| record.contains(text))
     }
 
-    /// No record at all, whatever marks there are.
+    /// No record at all, whatever redirects there are.
     #[track_caller]
     pub(crate) fn assert_no_record(&self) {
         assert_eq!(self.texts().count(), 0, "{self:?}");
