@@ -214,6 +214,13 @@ impl Changes {
         (self.login.is_some() || !somebodys) && self.makes_session()
     }
 
+    /// Whether whoever was logged in when they were made has been logged out since, and they log nobody
+    /// in.
+    pub(crate) fn come_after_logout(&self, base: &Record, stored: &Record) -> bool {
+        let logged_out = base.principal().is_some() && stored.epoch() != base.epoch();
+        logged_out && self.login.is_none()
+    }
+
     /// Whether they would leave the record that they were made on as it is.
     ///
     /// A renewal is a change of its own and not looked at here.

@@ -176,8 +176,7 @@ impl<'a> CommitMachine<'a> {
             return Next::Fail(CommitError::OutcomeUnknown);
         }
         let attempted = self.attempt.as_ref().map(|attempt| &attempt.on);
-        let left = reduce(&self.changes, &stored, attempted);
-        self.changes = Cow::Owned(left);
+        self.changes = Cow::Owned(reduce(&self.changes, &stored, attempted));
         self.attempt(stored, write_reduced, draw)
     }
 

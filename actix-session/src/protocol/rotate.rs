@@ -144,14 +144,12 @@ impl<'a> RotateMachine<'a> {
 
     /// Somebody else has committed since.
     fn merge(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<Rotated> {
-        let Some(base) = &self.base else {
-            return Next::Answer(Rotated::Gone);
-        };
-        let logged_out = base.principal().is_some() && stored.epoch() != base.epoch();
-        if logged_out && self.changes.login.is_none() {
-            return Next::Answer(Rotated::Gone);
+        match &self.base {
+            Some(base) if !self.changes.come_after_logout(base, stored) => {
+                self.rotate(stored, draw)
+            }
+            _ => Next::Answer(Rotated::Gone),
         }
-        self.rotate(stored, draw)
     }
 
     /// What the base has moved to, or that it is gone, leaves this request's own changes at most.

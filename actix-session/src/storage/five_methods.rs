@@ -122,8 +122,7 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
         let (key, end) = create(store, changes, terms).await?;
         return Ok(Rotated::Rotated(key, end, Older::none()));
     };
-    let logged_out = base.principal().is_some() && stored.epoch() != base.epoch();
-    if logged_out && changes.login.is_none() {
+    if changes.come_after_logout(base, &stored) {
         return Ok(Rotated::Gone);
     }
     let Some(record) = written(overwrite(&stored, changes, fresh(terms)?))? else {
