@@ -148,10 +148,8 @@ impl<'a> CommitMachine<'a> {
         if redirect.flag == Flag::Ended {
             return Next::Answer(Committed::Gone);
         }
-        let before = matches!(self.route, Route::Forward { login: true });
-        self.route = Route::Forward {
-            login: before || redirect.flag == Flag::Login,
-        };
+        let login = self.route == Route::Forward { login: true } || redirect.flag == Flag::Login;
+        self.route = Route::Forward { login };
         self.at = redirect.target;
         Next::read(&self.at)
     }

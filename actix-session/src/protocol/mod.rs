@@ -76,10 +76,10 @@ impl Redirect {
     }
 
     pub(crate) fn decode(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(3, '|');
-        let flag = Flag::of_letter(parts.next()?)?;
-        let made_at = Millis(parts.next()?.parse().ok()?);
-        let target = parts.next()?.to_owned();
+        let (flag, rest) = text.split_once('|')?;
+        let (made_at, target) = rest.split_once('|')?;
+        let (flag, made_at) = (Flag::of_letter(flag)?, Millis(made_at.parse().ok()?));
+        let target = target.to_owned();
         Some(Self {
             target,
             flag,

@@ -184,10 +184,7 @@ impl<'a> RotateMachine<'a> {
         match next {
             Next::Do(step) => Next::Do(step),
             Next::Fail(error) => Next::Fail(error),
-            Next::Answer(_) => {
-                self.phase = Phase::Fresh;
-                self.own_session(draw)
-            }
+            Next::Answer(_) => self.own_session(draw),
         }
     }
 

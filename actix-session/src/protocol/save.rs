@@ -20,7 +20,6 @@ pub(crate) struct SaveMachine<'a> {
     record: Record,
     terms: &'a Terms,
     attempt: Option<Attempt>,
-    lost: bool,
     draws: u8,
 }
 
@@ -29,6 +28,8 @@ struct Attempt {
     at: Name,
     new: Record,
     until: Millis,
+    /// Its answer was lost.
+    lost: bool,
 }
 
 impl Attempt {
@@ -52,14 +53,12 @@ impl<'a> SaveMachine<'a> {
             record: Record::from_map(state),
             terms,
             attempt: None,
-            lost: false,
             draws: 0,
         }
     }
 
     fn again(&mut self, draw: &mut impl Draw) -> Next<SessionKey> {
         self.draws += 1;
-        self.lost = false;
         if self.draws > MAX_DRAWS {
             return Next::Fail(CommitError::taken());
         }
@@ -74,6 +73,7 @@ impl<'a> SaveMachine<'a> {
             at,
             new,
             until,
+            lost: false,
         });
         attempt.insert()
     }
@@ -87,17 +87,17 @@ impl Machine for SaveMachine<'_> {
     }
 
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<SessionKey> {
-        let Some(attempt) = &self.attempt else {
+        let Some(attempt) = &mut self.attempt else {
             return Next::Fail(CommitError::unexpected());
         };
         match reply {
             Reply::Done => Next::Answer(attempt.key.duplicate()),
             Reply::Lost => {
-                self.lost = true;
+                attempt.lost = true;
                 attempt.insert()
             }
             // By an earlier attempt, or by another session's: its id tells.
-            Reply::Taken if self.lost => Next::read(&attempt.at),
+            Reply::Taken if attempt.lost => Next::read(&attempt.at),
             Reply::Found(Stored::Record(record)) if attempt.made(&record) => {
                 Next::Answer(attempt.key.duplicate())
             }
