@@ -84,8 +84,7 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a session store",
     label = "this must implement `actix_session::storage::SessionStore`",
-    note = "the stores of this crate are behind features: `cookie-session`, `memory-session`, \
-            `redis-session`"
+    note = "each store of this crate is behind a feature named for it, such as `memory-session`"
 )]
 pub trait SessionStore {
     /// Loads the state that belongs to a key; `None` where there is none, or its time is up.

@@ -14,7 +14,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     assert!(is_readable(text), "an invalid field must be refused");
     let written = fuzzing::metadata_text(&told);
     assert_eq!(fuzzing::metadata(&written).as_ref(), Some(&told));
-    assert_eq!(fuzzing::metadata_text(&told), written, "one way to write it");
+    assert_eq!(
+        fuzzing::metadata_text(&told),
+        written,
+        "one way to write it"
+    );
     // The text needs no escaping in JSON, nor in JSON inside JSON.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-~".contains(&byte);
     assert!(written.bytes().all(plain), "{written}");
