@@ -1,4 +1,5 @@
-//! A renewal: the merged record under a new key, the old one deleted, a mark beside it.
+//! A renewal: it writes the merged record under a new key, deletes the old one and leaves a
+//! redirect.
 
 use super::{CommitMachine, Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, draw};
 use crate::{
@@ -9,13 +10,13 @@ use crate::{
     record::Record,
 };
 
-/// How many taken names are met before giving up: more than one means a broken `cache_keygen`.
+/// How many taken names make a renewal fail. More than one means a broken `cache_keygen`.
 const MAX_DRAWS: u8 = 5;
 
 #[derive(Clone)]
 pub(crate) struct RotateMachine<'a> {
     at: Name,
-    /// `None`: the load met a mark, and showed nothing.
+    /// `None` if the load found a redirect, and showed nothing.
     base: Option<Record>,
     changes: &'a Changes,
     terms: &'a Terms,
@@ -37,7 +38,7 @@ impl Clone for Target {
 enum Phase<'a> {
     /// There is no old key.
     Fresh,
-    /// Looking where the mark that the load met leads to.
+    /// Follows the redirect that the load found.
     Lookup {
         at: Name,
     },
@@ -45,17 +46,17 @@ enum Phase<'a> {
         step: Step,
         end: End,
     },
-    /// A session of this request's own changes.
+    /// Makes a session from this request's own changes.
     Creating {
         step: Step,
         end: End,
         lost: bool,
     },
-    /// Does the record that an earlier attempt made still live?
+    /// Reads whether the record that an earlier attempt made is still live.
     Own {
         end: End,
     },
-    /// The name of a creation is taken, after an answer was lost: is it this session's record?
+    /// The name is taken after an answer was lost: reads whether this session's record has it.
     Made {
         id: Option<u128>,
         end: End,
@@ -64,7 +65,7 @@ enum Phase<'a> {
     Clearing(Box<CommitMachine<'a>>),
 }
 
-/// The id of the session that a record is of.
+/// The id of a record's session.
 fn id_of(record: &Record) -> Option<u128> {
     record.metadata().map(|metadata| metadata.id)
 }
@@ -88,7 +89,7 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// A new session, where there was none to renew.
+    /// Makes a new session if there is none to renew.
     pub(crate) fn creating(changes: &'a Changes, terms: &'a Terms) -> Self {
         Self {
             phase: Phase::Fresh,
@@ -96,7 +97,7 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// The new key, drawn once: every repeat offers the same.
+    /// The new key. It is drawn once, so that every repeat offers the same one.
     fn target(&mut self, draw: &mut impl Draw) -> Result<Target, CommitError> {
         if let Some(target) = &self.new {
             return Ok(target.clone());
@@ -149,7 +150,7 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// Somebody else has committed since.
+    /// Another request has committed since.
     fn merge(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<Rotated> {
         let Some(base) = &self.base else {
             return Next::Answer(Rotated::Gone);
@@ -161,11 +162,11 @@ impl<'a> RotateMachine<'a> {
         self.rotate(stored, draw)
     }
 
-    /// What the base has moved to, or that it is gone, leaves this request's own changes at most.
+    /// The base has moved or is gone, so at most this request's own changes remain.
     fn too_late(&mut self, redirect: Option<Redirect>, draw: &mut impl Draw) -> Next<Rotated> {
-        let travels = self.changes.login.is_none();
+        let forwards = self.changes.login.is_none();
         match (redirect, self.changes.cleared) {
-            (Some(redirect), Some(epoch)) if travels && redirect.flag != Flag::Ended => {
+            (Some(redirect), Some(epoch)) if forwards && redirect.flag != Flag::Ended => {
                 self.clear_behind(redirect, epoch, draw)
             }
             _ => self.own_session(draw),
@@ -200,7 +201,7 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// A session of this request's own changes, where it may have one.
+    /// Makes a session from this request's own changes, if it may have one.
     fn own_session(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         if !self.changes.may_live_alone(self.base.as_ref()) {
             return Next::Answer(Rotated::Gone);
@@ -253,7 +254,7 @@ impl<'a> RotateMachine<'a> {
 
     /// An earlier attempt has made the session, or the name was never free.
     ///
-    /// The session's id tells which, whatever has been written to the record since.
+    /// The session's id says which, whatever has been written to the record since.
     fn found_where_made(
         &mut self,
         found: Stored,
@@ -270,7 +271,8 @@ impl<'a> RotateMachine<'a> {
 
     fn found_while_looking(&mut self, found: Stored, draw: &mut impl Draw) -> Next<Rotated> {
         match found.live(self.terms) {
-            // The cookie of the logged-in session is on its way; another one would hide it.
+            // The cookie of the logged-in session is on its way to the browser. Another one would
+            // replace it.
             Stored::Record(record) if record.principal().is_some() => Next::Answer(Rotated::Gone),
             Stored::Redirect(redirect) => {
                 self.phase = Phase::Lookup {
@@ -284,7 +286,7 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// The drawn name is somebody else's, which only a lossy `cache_keygen` makes likely.
+    /// Another session has the drawn name, which only a lossy `cache_keygen` makes likely.
     fn taken(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         self.draws += 1;
         self.new = None;
