@@ -22,7 +22,7 @@ pub(crate) struct Stamp {
     /// How many octets the record may have, unless it had as many before.
     pub(crate) max_state: usize,
     /// The policy's idle TTL, if the record itself must say when it ends.
-    pub(crate) seal: Option<Millis>,
+    pub(crate) idle_ttl: Option<Millis>,
     /// The session gets another id, which tells it from the older values of its cookie.
     pub(crate) new_id: bool,
     /// The record keeps its idle end if it has one.
@@ -240,7 +240,7 @@ fn absolute_end(metadata: &Metadata, stamp: Stamp) -> Option<Millis> {
 
 /// The stored entries, some of them replaced and the others copied as they are.
 fn rewrite(stored: &Record, values: &Values<'_>, mut metadata: Metadata, stamp: Stamp) -> Record {
-    if let Some(ttl) = stamp.seal {
+    if let Some(ttl) = stamp.idle_ttl {
         if !(stamp.keep_idle && metadata.idle_end.is_some()) {
             let end = stamp.now + metadata.ttl.unwrap_or(ttl);
             metadata.idle_end = Some(metadata.absolute_end.map_or(end, |cap| cap.min(end)));

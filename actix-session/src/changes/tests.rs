@@ -22,7 +22,7 @@ fn stamp(commit: u64) -> Stamp {
         absolute: None,
         format: WireFormat::V1,
         max_state: 1 << 20,
-        seal: None,
+        idle_ttl: None,
         new_id: false,
         keep_idle: false,
     }

@@ -1,14 +1,14 @@
-//! What ends cookie-stored sessions before their time: a list of the ended ones on the server.
+//! A list of ended sessions on the server, which ends cookie-stored sessions early.
 
 use std::{future::Future, pin::Pin, time::SystemTime};
 
 /// A future of a [`RevocationStore`].
 pub type RevocationFuture<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>> + 'a>>;
 
-/// Where a [`CookieSessionStore`](super::CookieSessionStore) keeps which sessions have ended.
+/// Keeps the list of ended sessions for a [`CookieSessionStore`](super::CookieSessionStore).
 ///
 /// The stores of this crate that keep records on the server implement it. A name is the digest of
-/// what was revoked, and tells nothing of it.
+/// what was revoked, and reveals nothing of it.
 ///
 /// # Examples
 /// ```
@@ -20,12 +20,12 @@ pub type RevocationFuture<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>
 /// # }
 /// ```
 pub trait RevocationStore: Send + Sync + 'static {
-    /// Notes that what is named was revoked at that time, and keeps the note until then; answers
+    /// Notes that `name` was revoked at the time `at`, and keeps the note until `until`. Returns
     /// whether there was no note before.
     ///
-    /// A note that is there already keeps its later times. Of several that note one name at once
-    /// exactly one is answered `true`: a renewal that is not the first to end its old cookie has
-    /// lost against a logout. Where that cannot be known, `false` is the safe answer.
+    /// If there is a note already, the later times win. If several calls note one name at once,
+    /// exactly one must return `true`: a renewal that is not the first to end its old cookie has
+    /// lost against a logout. If that cannot be known, `false` is the safe answer.
     fn revoke<'a>(
         &'a self,
         name: &'a str,
@@ -33,7 +33,7 @@ pub trait RevocationStore: Send + Sync + 'static {
         until: SystemTime,
     ) -> RevocationFuture<'a, bool>;
 
-    /// When what is named was revoked, where it was and the note is kept still.
+    /// When `name` was revoked, or `None` if there is no note, or no longer one.
     fn revoked_at<'a>(&'a self, name: &'a str) -> RevocationFuture<'a, Option<SystemTime>>;
 }
 
@@ -59,7 +59,8 @@ pub(crate) mod shared {
         let name = store.name(&SessionKey::generated(name.to_owned()));
         let terms = store.own_terms();
         let (at, until) = (Millis::from(at), Millis::from(until));
-        // Few revoke one thing at once; who loses sees the other's note and adds to it.
+        // Few calls revoke one thing at once. A call that loses sees the other's note, and adds to
+        // it.
         for _ in 0..16 {
             let step = match look(store, &name, &terms).await? {
                 None => Step::Insert {
@@ -78,12 +79,13 @@ pub(crate) mod shared {
                     }
                 }
             };
-            // A lost answer is looked after by looking again; what is there then may be anybody's.
+            // After a lost answer, the next turn looks again. A note that it finds then may be
+            // anybody's.
             if let Reply::Done = store.run(&step, &terms).await? {
                 return Ok(matches!(step, Step::Insert { .. }));
             }
         }
-        anyhow::bail!("a revocation could not be noted: others kept changing the note")
+        anyhow::bail!("a revocation could not be noted: other requests kept changing the note")
     }
 
     pub(crate) async fn revoked_at<B: Backend>(
@@ -109,7 +111,7 @@ pub(crate) mod shared {
         }
     }
 
-    /// The facts' creation is the time of the revocation.
+    /// The creation in the metadata is the time of the revocation.
     fn note(at: Millis) -> anyhow::Result<Record> {
         let metadata = Metadata::new(0, at);
         Ok(Record::written(
