@@ -212,8 +212,8 @@ fn check(url: &str) -> Result<(), NoSuchStore> {
     };
     if !scheme.is_built {
         return Err(NoSuchStore(format!(
-            "stores at `{name}:` need the feature `{}`, which is off; \
-             this build has {}",
+            "stores at `{name}:` need the feature `{}`, which is off; this build \
+             has {}",
             scheme.feature,
             built()
         )));
