@@ -1,5 +1,4 @@
-//! A renewal: it writes the merged record under a new key, deletes the old one and leaves a
-//! redirect.
+//! A renewal: the merged record gets a new key, and a redirect takes the old one's place.
 
 use super::{CommitMachine, Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, draw};
 use crate::{
@@ -271,8 +270,7 @@ impl<'a> RotateMachine<'a> {
 
     fn found_while_looking(&mut self, found: Stored, draw: &mut impl Draw) -> Next<Rotated> {
         match found.live(self.terms) {
-            // The cookie of the logged-in session is on its way to the browser. Another one would
-            // replace it.
+            // The cookie of the logged-in session is on its way. Another one would replace it.
             Stored::Record(record) if record.principal().is_some() => Next::Answer(Rotated::Gone),
             Stored::Redirect(redirect) => {
                 self.phase = Phase::Lookup {
