@@ -140,7 +140,7 @@ impl Terms {
             absolute: self.absolute,
             format: self.format,
             max_state: self.max_state,
-            seal: None,
+            idle_ttl: None,
             new_id: false,
             keep_idle: false,
         }
@@ -212,8 +212,8 @@ impl From<SystemTime> for End {
 /// What has yet to be ended once the new cookie is known to fit: the values of a cookie-stored
 /// session from before a renewal or a `clear`, where a list on the server ends them.
 ///
-/// The middleware runs it. [`Older::none`] is the right one for every store whose key only names the
-/// state. A wrapper hands on what it got.
+/// The middleware runs it. [`Older::none`] is the right one for every store whose key only names
+/// the state. A wrapper hands on what it got.
 ///
 /// # Examples
 /// ```
@@ -230,8 +230,8 @@ impl Older {
         Self(None)
     }
 
-    /// Runs once the new cookie is known to fit; `false` says that the session was ended by somebody
-    /// else meanwhile.
+    /// Runs once the new cookie is known to fit; `false` says that the session was ended by
+    /// somebody else meanwhile.
     pub(crate) fn ended_by(end: impl Future<Output = anyhow::Result<bool>> + 'static) -> Self {
         Self(Some(Box::pin(end)))
     }

@@ -9,7 +9,7 @@ use crate::{
     record::{Metadata, Record, WireFormat},
 };
 
-/// On what a new record is written: all that is neither in the record nor in the changes.
+/// What a new record takes from neither the stored record nor the changes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stamp {
     pub(crate) commit: u64,
@@ -21,26 +21,26 @@ pub(crate) struct Stamp {
     pub(crate) format: WireFormat,
     /// How many octets the record may have, unless it had as many before.
     pub(crate) max_state: usize,
-    /// The policy's idle TTL, where the record itself has to say when it ends.
-    pub(crate) seal: Option<Millis>,
-    /// The session gets another id: values from before are to be told from it.
+    /// The policy's idle TTL, if the record itself must say when it ends.
+    pub(crate) idle_ttl: Option<Millis>,
+    /// The session gets another id, which tells it from the older values of its cookie.
     pub(crate) new_id: bool,
-    /// An idle end that is there already stays as it is.
+    /// The record keeps its idle end if it has one.
     pub(crate) keep_idle: bool,
 }
 
-/// What became of changes.
+/// The result of applying changes.
 #[derive(Debug)]
 pub(crate) enum Applied {
     /// There is nothing to write.
     Nothing,
     Write(Record),
-    /// Refused: what these changes were made for is not there any more.
+    /// Refused: the session that these changes were made for no longer exists.
     Gone,
 }
 
-/// An effect that cannot be computed: a `modify` met a value of another type, or made one that
-/// does not serialize.
+/// An effect cannot be computed: a `modify` met a value of another type, or made one that does not
+/// serialize.
 #[derive(Debug, derive_more::Display)]
 #[display("{_0}")]
 pub(crate) struct ApplyError(pub(crate) anyhow::Error);
@@ -48,8 +48,8 @@ pub(crate) struct ApplyError(pub(crate) anyhow::Error);
 /// An entry and its new JSON text; `None` removes it.
 type Values<'a> = Vec<(&'a str, Option<Cow<'a, str>>)>;
 
-/// The stored record with the changes on top: each named entry overwrites, `modify` runs on what
-/// is stored, and what is not named stays.
+/// The stored record with the changes applied: a changed entry replaces the stored one, `modify`
+/// runs on the stored value, and all other entries stay.
 pub(crate) fn overwrite(
     stored: &Record,
     changes: &Changes,
@@ -73,15 +73,15 @@ pub(crate) fn overwrite(
     bounded(rewrite(stored, &values, metadata, stamp), stored, stamp)
 }
 
-/// A session of these changes alone.
+/// A session with these changes alone.
 pub(crate) fn own_record(changes: &Changes, stamp: Stamp) -> Result<Applied, ApplyError> {
     overwrite(&Record::empty(), changes, stamp)
 }
 
-/// What is left of the changes for a record that may have seen them, or that they were not made
-/// on: a `Set` or a removal stays only where the stored value is the one in `before`.
+/// What is left of the changes for a record that may contain them already, or that they were not
+/// made on: a `Set` or a removal stays only if the stored value is the one in `before`.
 ///
-/// Metadata do not stay, except a TTL that nobody has set since.
+/// No metadata stays, except a TTL if no other request has set one since.
 pub(crate) fn reduce(changes: &Changes, stored: &Record, before: Option<&Record>) -> Changes {
     let kept = changes.effects.iter().filter(|(name, effect)| {
         matches!(effect, Effect::Modify(_)) || unchanged(stored, before, name)
@@ -96,7 +96,7 @@ pub(crate) fn reduce(changes: &Changes, stored: &Record, before: Option<&Record>
     }
 }
 
-/// The effects (and the TTL) of reduced changes on top of a record; its other facts stand.
+/// The record with the effects and the TTL of reduced changes applied. Its other metadata stays.
 pub(crate) fn write_reduced(
     stored: &Record,
     changes: &Changes,
@@ -114,7 +114,7 @@ pub(crate) fn write_reduced(
     bounded(rewrite(stored, &values, metadata, stamp), stored, stamp)
 }
 
-/// Refuses a record that is too large, unless it was no smaller before: what is there may shrink.
+/// Refuses a record that is too large, unless it has not grown: a large record may shrink.
 fn bounded(new: Record, stored: &Record, stamp: Stamp) -> Result<Applied, ApplyError> {
     let (size, limit) = (new.size(), stamp.max_state);
     if size <= limit || size <= stored.size() {
@@ -123,7 +123,8 @@ fn bounded(new: Record, stored: &Record, stamp: Stamp) -> Result<Applied, ApplyE
     Err(ApplyError(StateTooLarge { size, limit }.into()))
 }
 
-/// Whether an effect behind the mark of a login is refused: a `modify` of what the login changed.
+/// Whether an effect behind a login's redirect is refused: a `modify` of an entry that the login
+/// changed.
 pub(crate) fn refused_behind_login(
     stored: &Record,
     base: Option<&Record>,
@@ -140,7 +141,8 @@ fn unchanged(stored: &Record, before: Option<&Record>, name: &str) -> bool {
     stored.state().get(name) == before.and_then(|before| before.state().get(name))
 }
 
-/// A logout behind a mark: nobody is logged in, and what the base held is gone where unchanged.
+/// A logout behind a redirect: nobody is logged in any more, and the base's entries are removed if
+/// they are unchanged.
 pub(crate) fn forwarded_clear(
     stored: &Record,
     base: Option<&Record>,
@@ -166,9 +168,9 @@ fn values<'a>(stored: &Record, changes: &'a Changes) -> Result<Values<'a>, Apply
         let value = match effect {
             Effect::Set(json) => Some(Cow::Borrowed(json.as_str())),
             Effect::Removed => None,
-            Effect::Modify(ops) => {
+            Effect::Modify(closures) => {
                 let now = stored.state().get(name);
-                let then = Modify::run_all(ops, now.as_deref()).map_err(ApplyError)?;
+                let then = Modify::run_all(closures, now.as_deref()).map_err(ApplyError)?;
                 then.map(Cow::Owned)
             }
         };
@@ -177,7 +179,7 @@ fn values<'a>(stored: &Record, changes: &'a Changes) -> Result<Values<'a>, Apply
     Ok(values)
 }
 
-/// The stored facts, and on top what this request itself set.
+/// The stored metadata, with what this request set.
 fn metadata_after(stored: &Record, changes: &Changes, another: bool, stamp: Stamp) -> Metadata {
     let mut metadata = metadata_of(stored, stamp);
     if let Some(epoch) = changes.cleared {
@@ -186,6 +188,7 @@ fn metadata_after(stored: &Record, changes: &Changes, another: bool, stamp: Stam
     metadata.ttl = changes.ttl.or(metadata.ttl);
     if let Some(login) = &changes.login {
         if another {
+            // It is another person's session now: no time of the old one counts.
             metadata.start_over(login.id, login.at);
             metadata.ttl = changes.ttl;
         }
@@ -200,7 +203,7 @@ fn metadata_after(stored: &Record, changes: &Changes, another: bool, stamp: Stam
     metadata
 }
 
-/// The record's facts, or those of one that is seen for the first time.
+/// The record's metadata, or new metadata if it has none yet.
 fn metadata_of(stored: &Record, stamp: Stamp) -> Metadata {
     let mut metadata = match stored.metadata() {
         Some(metadata) => metadata.clone(),
@@ -216,9 +219,9 @@ fn absolute_end(metadata: &Metadata, stamp: Stamp) -> Option<Millis> {
     stamp.absolute.map(|span| metadata.since() + span)
 }
 
-/// The stored entries with some of them replaced; the others are copied as they are.
+/// The stored entries, some of them replaced and the others copied as they are.
 fn rewrite(stored: &Record, values: &Values<'_>, mut metadata: Metadata, stamp: Stamp) -> Record {
-    if let Some(ttl) = stamp.seal {
+    if let Some(ttl) = stamp.idle_ttl {
         if !(stamp.keep_idle && metadata.idle_end.is_some()) {
             let end = stamp.now + metadata.ttl.unwrap_or(ttl);
             metadata.idle_end = Some(metadata.absolute_end.map_or(end, |cap| cap.min(end)));
@@ -237,7 +240,7 @@ fn rewrite(stored: &Record, values: &Values<'_>, mut metadata: Metadata, stamp: 
             entries.push(((*name).into(), Cow::Borrowed(json)));
         }
     }
-    // What requests set was serialized a moment ago; what is stored may be older than the checks.
+    // Requests' values were serialized a moment ago. Stored ones may be older than the checks.
     if stored.state().is_checked() {
         Record::written_as(stamp.format, stamp.commit, metadata, &entries)
     } else {

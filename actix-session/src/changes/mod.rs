@@ -17,7 +17,7 @@ pub(crate) use self::merge::{
     refused_behind_login, write_reduced,
 };
 
-/// The changes that one request made: one effect an entry, and the facts that it set.
+/// The changes that one request made: one effect for each entry, and the metadata that it set.
 ///
 /// [`SessionStore::commit`] and [`SessionStore::rotate`] take them together with the record that
 /// they were made on. Opaque; authors of stores apply them with
@@ -41,7 +41,7 @@ pub struct Changes {
 pub(crate) enum Effect {
     Set(String),
     Removed,
-    /// Closures in order, on top of what is stored; over a `Set` or a removal they are run at once.
+    /// Closures, run in order on the stored value. After a `Set` or a removal they run at once.
     Modify(Vec<Modify>),
 }
 
@@ -58,10 +58,10 @@ pub(crate) struct LoginChange {
     pub(crate) principal: String,
     /// The time of the call.
     pub(crate) at: Millis,
-    /// When it was proven who it is, where that was earlier and elsewhere.
+    /// When the user authenticated, if that was earlier and elsewhere.
     pub(crate) proven: Option<Millis>,
     pub(crate) device: Option<String>,
-    /// The id of the session if the login makes another one of it.
+    /// The session's new id, if the login makes it another person's.
     pub(crate) id: u128,
 }
 
@@ -77,21 +77,25 @@ impl LoginChange {
 }
 
 impl Modify {
-    pub(crate) fn run_all(ops: &[Self], stored: Option<&str>) -> anyhow::Result<Option<String>> {
+    pub(crate) fn run_all(
+        closures: &[Self],
+        stored: Option<&str>,
+    ) -> anyhow::Result<Option<String>> {
         let mut value = stored.map(str::to_owned);
-        for step in ops {
-            value = (step.0)(value.as_deref())?;
+        for closure in closures {
+            value = (closure.0)(value.as_deref())?;
         }
         Ok(value)
     }
 }
 
 impl Changes {
-    /// The record that these changes make of the one that is stored, for authors of stores.
+    /// Applies these changes to the stored record, for authors of stores.
     ///
-    /// Each named entry overwrites, [`Session::modify`](crate::Session::modify) runs on the stored
-    /// value, and what is not named stays. `None` where they must not be applied: the session has
-    /// been cleared since `base`, or is not the one that they were made for.
+    /// A changed entry replaces the stored one, [`Session::modify`](crate::Session::modify) runs on
+    /// the stored value, and all other entries stay. Returns `None` if the changes must not be
+    /// applied: the session has been cleared since `base`, or is not the one that they were made
+    /// for.
     ///
     /// # Errors
     /// A `modify` meets a value of another type, or the random number generator fails.
@@ -117,10 +121,10 @@ impl Changes {
         written(overwrite(stored, self, fresh(terms)?))
     }
 
-    /// As [`merge`](Self::merge), for a record that these changes were not made on, or that may have
-    /// seen them already: an entry is set or removed only where it is still the base's.
+    /// Like [`merge`](Self::merge), for a record that these changes were not made on, or that may
+    /// contain them already: sets or removes an entry only if it still has its value in `base`.
     ///
-    /// `None` where there is nothing to write.
+    /// Returns `None` if there is nothing to write.
     ///
     /// # Errors
     /// As for [`merge`](Self::merge).
@@ -147,7 +151,7 @@ impl Changes {
         written(write_reduced(stored, &left, fresh(terms)?))
     }
 
-    /// Whether this request asked for nothing at all.
+    /// Whether this request changed nothing at all.
     pub fn is_empty(&self) -> bool {
         self.effects.is_empty()
             && self.cleared.is_none()
@@ -157,7 +161,7 @@ impl Changes {
             && !self.renew
     }
 
-    /// Whether the key has to change.
+    /// Whether the key must change.
     pub(crate) fn renews(&self) -> bool {
         self.renew || self.login.is_some() || self.reauthenticated.is_some()
     }
@@ -183,7 +187,7 @@ impl Changes {
     pub(crate) fn clear(&mut self, epoch: u64) {
         self.effects.clear();
         self.cleared = Some(epoch);
-        // Nobody is logged in after a `clear`, a login before it included.
+        // Nobody is logged in after a `clear`, even if this request logged in before it.
         self.login = None;
         self.reauthenticated = None;
     }
@@ -194,21 +198,21 @@ impl Changes {
             .any(|(_, effect)| matches!(effect, Effect::Modify(_)))
     }
 
-    /// Whether a session of these changes alone would hold anything.
+    /// Whether a session with these changes alone would hold anything.
     pub(crate) fn makes_session(&self) -> bool {
         let holds = |effect: &Effect| match effect {
             Effect::Set(_) => true,
             Effect::Removed => false,
-            // One that fails has to fail where it is reported.
-            Effect::Modify(ops) => !matches!(Modify::run_all(ops, None), Ok(None)),
+            // A closure that fails must fail where the error is reported.
+            Effect::Modify(closures) => !matches!(Modify::run_all(closures, None), Ok(None)),
         };
         self.login.is_some()
             || self.ttl.is_some()
             || self.effects.iter().any(|(_, effect)| holds(effect))
     }
 
-    /// Whether a renewal of what has ended or moved leaves a session of these changes alone: what was
-    /// somebody's wants a login for that.
+    /// Whether these changes alone may become a session if the one to renew has ended or moved. If
+    /// somebody was logged in to it, that takes a login.
     pub(crate) fn may_live_alone(&self, base: Option<&Record>) -> bool {
         let somebodys = base.is_some_and(|base| base.principal().is_some());
         (self.login.is_some() || !somebodys) && self.makes_session()
@@ -221,9 +225,9 @@ impl Changes {
         logged_out && self.login.is_none()
     }
 
-    /// Whether they would leave the record that they were made on as it is.
+    /// Whether the changes would leave the record that they were made on as it is.
     ///
-    /// A renewal is a change of its own and not looked at here.
+    /// A renewal is a change of its own, and is not considered here.
     pub(crate) fn leave_unchanged(&self, base: &Record) -> bool {
         let same_metadata = self.login.is_none()
             && self.reauthenticated.is_none()
@@ -236,9 +240,10 @@ impl Changes {
         let same = |name: &str, effect: &Effect| match effect {
             Effect::Set(json) => stored(name).as_deref() == Some(json.as_str()),
             Effect::Removed => !base.state().contains(name),
-            Effect::Modify(ops) => {
+            Effect::Modify(closures) => {
                 let now = stored(name);
-                matches!(Modify::run_all(ops, now.as_deref()), Ok(then) if then.as_deref() == now.as_deref())
+                let then = Modify::run_all(closures, now.as_deref());
+                then.is_ok_and(|then| then.as_deref() == now.as_deref())
             }
         };
         same_metadata && nothing_cleared && self.effects.iter().all(|(name, e)| same(name, e))
@@ -259,7 +264,7 @@ pub(crate) fn written(applied: Result<Applied, ApplyError>) -> Result<Option<Rec
     }
 }
 
-/// Shows names of nothing and values of nothing: only how much there is.
+/// Shows only how many changes there are: no names and no values.
 impl fmt::Debug for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Changes")

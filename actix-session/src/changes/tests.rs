@@ -1,4 +1,4 @@
-//! Merging, forwarding and facts, by properties.
+//! Merging, forwarding and metadata, by properties.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,7 +22,7 @@ fn stamp(commit: u64) -> Stamp {
         absolute: None,
         format: WireFormat::V1,
         max_state: 1 << 20,
-        seal: None,
+        idle_ttl: None,
         new_id: false,
         keep_idle: false,
     }
@@ -118,7 +118,7 @@ proptest! {
         prop_assert_eq!(merged.commit_id(), 2);
     }
 
-    /// Disjoint changes of two requests are both there, whoever commits first.
+    /// Disjoint changes of two requests are both kept, whichever commits first.
     #[test]
     fn no_disjoint_change_is_lost(base in maps(), one in acts(), two in acts()) {
         let two: BTreeMap<_, _> =
@@ -145,7 +145,8 @@ proptest! {
         prop_assert_eq!(merged.epoch(), 9);
     }
 
-    /// Behind a mark, or after a lost answer, an effect happens only where nothing else did.
+    /// Behind a redirect, or after a lost answer, an effect happens only if nothing else changed
+    /// the entry.
     #[test]
     fn guarded_effects_touch_only_what_is_as_it_was(
         base in maps(),
@@ -171,7 +172,7 @@ proptest! {
         prop_assert_eq!(got, expected);
     }
 
-    /// Doing it twice is doing it once, as long as no `modify` is among it.
+    /// To apply changes twice is to apply them once, unless one of them is a `modify`.
     #[test]
     fn a_repeat_after_it_was_applied_writes_nothing(base in maps(), acts in acts()) {
         let acts: BTreeMap<_, _> =
@@ -264,7 +265,7 @@ fn another_persons_login_starts_empty_under_another_id() {
 }
 
 #[test]
-fn a_proof_of_who_one_is_needs_somebody_logged_in() {
+fn a_reauthentication_needs_somebody_logged_in() {
     let proof = Changes {
         reauthenticated: Some(Millis(900)),
         ..Changes::default()
@@ -310,7 +311,7 @@ fn the_absolute_end_moves_with_authentication_alone() {
 }
 
 #[test]
-fn a_modify_behind_a_login_is_refused_where_the_login_changed_the_entry() {
+fn a_modify_behind_a_login_is_refused_if_the_login_changed_the_entry() {
     let base = record(&some_map());
     let modify = Changes {
         effects: vec![("a".into(), Effect::Modify(vec![add(1)]))],
@@ -345,10 +346,10 @@ fn a_record_grows_to_the_limit_and_no_further_but_may_shrink() {
     let grown = size(&stored) + 10;
     assert!(overwrite(&stored, &set("a", 110), limited(grown)).is_ok());
     let ApplyError(refused) = overwrite(&stored, &set("a", 111), limited(grown)).unwrap_err();
-    let told = refused.downcast_ref::<StateTooLarge>().unwrap();
-    assert_eq!((told.size(), told.limit()), (grown + 1, grown));
+    let refused = refused.downcast_ref::<StateTooLarge>().unwrap();
+    assert_eq!((refused.size(), refused.limit()), (grown + 1, grown));
     assert!(write_reduced(&stored, &set("a", 111), limited(grown)).is_err());
-    // Larger than a limit that came later.
+    // The record is larger than a limit that was set later.
     for length in [99, 100] {
         assert!(overwrite(&stored, &set("a", length), limited(10)).is_ok());
     }

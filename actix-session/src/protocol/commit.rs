@@ -18,21 +18,21 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct CommitMachine<'a> {
     at: Name,
-    /// `None`: the load met a mark, and showed nothing.
+    /// `None` if the load found a redirect, and showed nothing.
     base: Option<Record>,
     changes: Cow<'a, Changes>,
     terms: &'a Terms,
     route: Route,
     attempt: Option<Attempt>,
-    /// An answer was lost: from here on an effect happens only where the record shows that it has
-    /// not happened yet.
+    /// An answer was lost: from here on an effect happens only if the record shows that it has not
+    /// happened yet.
     careful: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Route {
     Direct,
-    /// Behind a mark; whether one of those on the way was left by a login.
+    /// Behind a redirect. `login` says whether a login left one of those on the route.
     Forward {
         login: bool,
     },
@@ -42,7 +42,7 @@ enum Route {
 struct Attempt {
     step: Step,
     id: u64,
-    /// The record that it was made on.
+    /// The record that the attempt was made on.
     on: Record,
     answer: Answer,
 }
@@ -75,7 +75,7 @@ impl<'a> CommitMachine<'a> {
         Self::on_route(Route::Direct, at, base, Cow::Borrowed(changes), terms)
     }
 
-    /// A machine that carries changes through a redirect that is known already.
+    /// A machine that carries changes through a redirect that is already known.
     pub(crate) fn behind(
         redirect: Redirect,
         base: Option<Record>,
@@ -119,7 +119,7 @@ impl<'a> CommitMachine<'a> {
         }
     }
 
-    /// Whether an earlier attempt of this commit is what the record shows.
+    /// Whether the record shows an earlier attempt of this commit.
     fn applied(&self, record: &Record) -> bool {
         let own_id = self
             .attempt
@@ -154,7 +154,7 @@ impl<'a> CommitMachine<'a> {
         Next::read(&self.at)
     }
 
-    /// Somebody else has committed since: these changes go on top of theirs.
+    /// Another request has committed since: these changes go on top of its changes.
     fn merge(&mut self, stored: Record, draw: &mut impl Draw) -> Next<Committed> {
         let Some(base) = &self.base else {
             return Next::Answer(Committed::Gone);
@@ -178,16 +178,16 @@ impl<'a> CommitMachine<'a> {
         self.attempt(stored, write_reduced, draw)
     }
 
-    /// This request's base was read before a `clear`, so what it set counts as having come before.
+    /// This request's base was read before a `clear`, so its changes count as older.
     ///
-    /// Its own `clear` counts all the same: the other one may have come through a mark, and have left
-    /// entries that this request saw and was told are cleared.
+    /// Its own `clear` still counts: the other one may have come through a redirect, and have left
+    /// entries that this request saw and cleared.
     fn merge_after_clear(&mut self, stored: Record, draw: &mut impl Draw) -> Next<Committed> {
         if self.changes.cleared.is_none() {
             return Next::Answer(Committed::Saved(self.end_of(&stored)));
         }
         if self.careful {
-            // Applied before the other one, or never: to clear again might be to clear twice.
+            // It was applied before the other one, or never: another try could clear twice.
             return Next::Fail(CommitError::OutcomeUnknown);
         }
         self.attempt(stored, overwrite, draw)
@@ -215,15 +215,16 @@ impl<'a> CommitMachine<'a> {
         };
         let mut left = reduce(&self.changes, &stored, Some(&before));
         left.ttl = None;
-        // What was dropped once stays dropped, whatever the entry's value becomes; after a lost answer
-        // the comparison is with this record, where a dropped one would look as if it still applied.
+        // A dropped effect stays dropped, whatever the entry's value becomes. After a lost answer
+        // the comparison is with this record, in which a dropped effect would look as if it still
+        // applied.
         self.changes = Cow::Owned(left.clone());
         let make = move |stored: &_, _: &_, stamp| write_reduced(stored, &left, stamp);
         self.attempt(stored, make, draw)
     }
 
-    /// A `clear` travels even where another one came first: that one may have come through a mark
-    /// too, and have left what this request saw.
+    /// A `clear` is forwarded even if another one came first: that one may have come through a
+    /// redirect too, and have left entries that this request saw.
     fn forward_clear(
         &mut self,
         stored: Record,
@@ -232,7 +233,7 @@ impl<'a> CommitMachine<'a> {
     ) -> Next<Committed> {
         let on = self.attempt.as_ref().map(|attempt| attempt.on.epoch());
         if self.careful && on != Some(stored.epoch()) {
-            // Applied before the other one, or never: to clear again might be to clear twice.
+            // It was applied before the other one, or never: another try could clear twice.
             return Next::Fail(CommitError::OutcomeUnknown);
         }
         let base = self.base.clone();
@@ -243,7 +244,7 @@ impl<'a> CommitMachine<'a> {
         self.attempt(stored, make, draw)
     }
 
-    /// Tries to write what `make` makes of the stored record.
+    /// Tries to write the record that `make` makes from the stored one.
     fn attempt(
         &mut self,
         on: Record,

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{Backend, Draw, Machine, Name, Next, Reply, Step, Stored};
 use crate::{contract::Terms, error::CommitError, key::SessionKey, random};
 
-/// Random values of the operating system; keys and names as the store draws them.
+/// Random values from the operating system. The store draws keys and names.
 struct OsDraw<'a, B>(&'a B);
 
 impl<B: Backend> Draw for OsDraw<'_, B> {
@@ -103,7 +103,7 @@ fn writes(step: &Step) -> bool {
     !matches!(step, Step::Read { .. } | Step::End { .. })
 }
 
-/// Waits a random moment, so that those who compete for a record part ways.
+/// Waits a random moment, so that requests that compete for a record drift apart.
 async fn pause<B: Backend>(refusals: u32, lost: bool, deadline: Instant) {
     if !B::REMOTE {
         tokio::task::yield_now().await;

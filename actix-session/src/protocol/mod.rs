@@ -1,7 +1,7 @@
-//! How stores with a shared back end commit, renew and end: one protocol, apart from any I/O.
+//! How stores with a shared back end commit, renew and end sessions: one protocol, without I/O.
 //!
-//! The machines here are told what an atomic step answered and say which step comes next. The
-//! stores carry the steps out ([`Backend`]); the model checker does too, in every order.
+//! The machines here take the reply to an atomic step, and say which step comes next. The stores
+//! ([`Backend`]) carry the steps out. So does the model checker, in every order.
 
 mod commit;
 mod drive;
@@ -45,7 +45,7 @@ pub(crate) enum Flag {
     Plain,
     /// The renewal was a login.
     Login,
-    /// The renewal cleared, or the session is another person's now: commits do not follow.
+    /// The renewal cleared the session, or it is another person's now: commits do not follow.
     Ended,
 }
 
@@ -69,7 +69,7 @@ impl Flag {
 }
 
 impl Redirect {
-    /// `flag|made_at|target`: the target comes last because it may hold anything.
+    /// `flag|made_at|target`: the target comes last because it may contain any character.
     pub(crate) fn encode(&self) -> String {
         let flag = self.flag.letter();
         format!("{flag}|{}|{}", self.made_at.0, self.target)
@@ -88,7 +88,7 @@ impl Redirect {
     }
 }
 
-/// What lies at a name.
+/// What a store holds under a name.
 #[derive(Debug, Clone)]
 pub(crate) enum Stored {
     Record(Record),
@@ -99,7 +99,7 @@ pub(crate) enum Stored {
 }
 
 impl Stored {
-    /// A record past its absolute end is none.
+    /// A record past its absolute end counts as missing.
     pub(crate) fn live(self, terms: &Terms) -> Self {
         match self {
             Self::Record(record) if terms.is_over(&record) => Self::Nothing,
@@ -112,7 +112,7 @@ impl Stored {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Until {
     At(Millis),
-    /// As before: what comes through a mark moves no clock.
+    /// As before: a change that comes through a redirect extends nothing.
     Same,
 }
 
@@ -122,15 +122,15 @@ pub(crate) enum Step {
     Read {
         at: Name,
     },
-    /// Writes where the record is still the expected one.
+    /// Writes the record if the stored one is still the expected version.
     Cas {
         at: Name,
         expect: Version,
         new: Record,
         until: Until,
     },
-    /// Where the record is still the expected one: deletes it, leaves the mark and writes the
-    /// record under the mark's target, which must be free.
+    /// If the stored record is still the expected version: deletes it, leaves the redirect, and
+    /// writes the new record under the redirect's target, which must be free.
     Rotate {
         at: Name,
         expect: Version,
@@ -138,19 +138,19 @@ pub(crate) enum Step {
         until: Millis,
         redirect: Redirect,
     },
-    /// Writes where nothing is.
+    /// Writes the record if the name is free.
     Insert {
         at: Name,
         new: Record,
         until: Millis,
     },
-    /// Deletes what is at the name, read or not.
+    /// Deletes the record, whether or not it can be read.
     End {
         at: Name,
     },
 }
 
-/// What a step answered.
+/// The reply to a step.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
     Done,
@@ -158,11 +158,11 @@ pub(crate) enum Reply {
     Found(Stored),
     /// Not done: the new name is taken.
     Taken,
-    /// Nobody knows: it may have been done, or may still be.
+    /// Unknown: the step may have been done, or may still be.
     Lost,
 }
 
-/// What a machine wants.
+/// What a machine wants next.
 #[derive(Debug)]
 pub(crate) enum Next<A> {
     Do(Step),
@@ -184,27 +184,28 @@ pub(crate) trait Machine {
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<Self::Answer>;
 }
 
-/// Where random values come from; the model checker's are counted instead.
+/// The source of random values. The model checker counts instead.
 pub(crate) trait Draw {
     fn commit_id(&mut self) -> Result<u64, CommitError>;
     fn session_id(&mut self) -> Result<u128, CommitError>;
-    /// A new key and the name of its record, drawn beside an old one.
+    /// Draws a new key and the name of its record, which may have to lie beside an old one.
     fn key(&mut self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError>;
 }
 
 /// A store with a shared back end: atomic steps and nothing else.
 pub(crate) trait Backend {
-    /// Whether an answer travels: then a repeat waits a moment.
+    /// Whether the back end is remote. If so, a repeat waits a moment.
     const REMOTE: bool;
 
     /// Carries out one step.
     ///
     /// # Errors
-    /// The step was definitely not done; where that is not known, the reply is `Lost`.
+    /// The step was refused: it is not done, and never will be. If that is not certain, the reply
+    /// is `Lost`.
     fn run(&self, step: &Step, terms: &Terms)
     -> impl Future<Output = Result<Reply, anyhow::Error>>;
 
-    /// Reads for a request; extends the record where the terms say so, in the same step.
+    /// Reads for a request, and extends the record in the same step if the terms say so.
     fn look(&self, at: &str, terms: &Terms) -> impl Future<Output = Result<Stored, anyhow::Error>>;
 
     /// Sets how long a record lives from now on, up to its absolute end.
@@ -213,7 +214,7 @@ pub(crate) trait Backend {
     /// The name of a key's record.
     fn name(&self, key: &SessionKey) -> Name;
 
-    /// The clock for methods that are given no terms.
+    /// The clock for methods that get no terms.
     fn clock(&self) -> &SharedClock;
 
     /// Draws a key and names its record: beside an old name, if records must lie together.
@@ -223,7 +224,7 @@ pub(crate) trait Backend {
         Ok((key, name))
     }
 
-    /// The terms of the five published methods, which are given none.
+    /// The terms for the five published methods, which get none.
     fn own_terms(&self) -> Terms {
         Terms {
             now: self.clock().now(),

@@ -1,4 +1,4 @@
-//! A renewal: the merged record under a new key, the old one deleted, a mark beside it.
+//! A renewal: the merged record gets a new key, and a redirect takes the old one's place.
 
 use super::{
     CommitMachine, Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, or_fail, stamp,
@@ -11,13 +11,13 @@ use crate::{
     record::Record,
 };
 
-/// How many taken names are met before giving up: more than one means a broken `cache_keygen`.
+/// How many taken names make a renewal fail. More than one means a broken `cache_keygen`.
 const MAX_DRAWS: u8 = 5;
 
 #[derive(Clone)]
 pub(crate) struct RotateMachine<'a> {
     at: Name,
-    /// `None`: the load met a mark, and showed nothing.
+    /// `None` if the load found a redirect, and showed nothing.
     base: Option<Record>,
     changes: &'a Changes,
     terms: &'a Terms,
@@ -39,7 +39,7 @@ impl Clone for Target {
 enum Phase<'a> {
     /// There is no old key.
     Fresh,
-    /// Looking where the mark that the load met leads to.
+    /// Follows the redirect that the load found.
     Lookup {
         at: Name,
     },
@@ -47,17 +47,17 @@ enum Phase<'a> {
         step: Step,
         end: End,
     },
-    /// A session of this request's own changes.
+    /// Makes a session from this request's own changes.
     Creating {
         step: Step,
         end: End,
         lost: bool,
     },
-    /// Does the record that an earlier attempt made still live?
+    /// Reads whether the record that an earlier attempt made is still live.
     Own {
         end: End,
     },
-    /// The name of a creation is taken, after an answer was lost: is it this session's record?
+    /// The name is taken after an answer was lost: reads whether this session's record has it.
     Made {
         id: Option<u128>,
         end: End,
@@ -85,7 +85,7 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// A new session, where there was none to renew.
+    /// Makes a new session if there is none to renew.
     pub(crate) fn creating(changes: &'a Changes, terms: &'a Terms) -> Self {
         Self {
             phase: Phase::Fresh,
@@ -93,7 +93,7 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// The new key, drawn once: every repeat offers the same.
+    /// The new key. It is drawn once, so that every repeat offers the same one.
     fn target(&mut self, draw: &mut impl Draw) -> Result<Target, CommitError> {
         if let Some(target) = &self.new {
             return Ok(target.clone());
@@ -142,7 +142,7 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// Somebody else has committed since.
+    /// Another request has committed since.
     fn merge(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<Rotated> {
         match &self.base {
             Some(base) if !self.changes.come_after_logout(base, stored) => {
@@ -152,11 +152,11 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// What the base has moved to, or that it is gone, leaves this request's own changes at most.
+    /// The base has moved or is gone, so at most this request's own changes remain.
     fn too_late(&mut self, redirect: Option<Redirect>, draw: &mut impl Draw) -> Next<Rotated> {
-        let travels = self.changes.login.is_none();
+        let forwards = self.changes.login.is_none();
         match (redirect, self.changes.cleared) {
-            (Some(redirect), Some(epoch)) if travels && redirect.flag != Flag::Ended => {
+            (Some(redirect), Some(epoch)) if forwards && redirect.flag != Flag::Ended => {
                 self.clear_behind(redirect, epoch, draw)
             }
             _ => self.own_session(draw),
@@ -188,7 +188,7 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// A session of this request's own changes, where it may have one.
+    /// Makes a session from this request's own changes, if it may have one.
     fn own_session(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         if !self.changes.may_live_alone(self.base.as_ref()) {
             return Next::Answer(Rotated::Gone);
@@ -263,7 +263,7 @@ impl<'a> RotateMachine<'a> {
 
     /// An earlier attempt has made the session, or the name was never free.
     ///
-    /// The session's id tells which, whatever has been written to the record since.
+    /// The session's id says which, whatever has been written to the record since.
     fn found_where_made(
         &mut self,
         found: Stored,
@@ -280,7 +280,7 @@ impl<'a> RotateMachine<'a> {
 
     fn found_while_looking(&mut self, found: Stored, draw: &mut impl Draw) -> Next<Rotated> {
         match found.live(self.terms) {
-            // The cookie of the logged-in session is on its way; another one would hide it.
+            // The cookie of the logged-in session is on its way. Another one would replace it.
             Stored::Record(record) if record.principal().is_some() => Next::Answer(Rotated::Gone),
             Stored::Redirect(redirect) => {
                 self.phase = Phase::Lookup {
@@ -294,7 +294,7 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// The drawn name is somebody else's, which only a lossy `cache_keygen` makes likely.
+    /// Another session has the drawn name, which only a lossy `cache_keygen` makes likely.
     fn taken(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         if let Some(next) = self.look_at_made() {
             return next;

@@ -1,4 +1,5 @@
-//! What `save` and `update` of the five published methods do: insert a whole record, or replace one.
+//! What `save` and `update` of the five published methods do: insert a whole record, or replace
+//! one.
 
 use std::collections::HashMap;
 
@@ -12,10 +13,10 @@ use crate::{
     record::{Record, metadata_of_map},
 };
 
-/// How many taken names are met before giving up: more than one means a broken `cache_keygen`.
+/// How many taken names make a save fail. More than one means a broken `cache_keygen`.
 const MAX_DRAWS: u8 = 5;
 
-/// Inserts a record under a key that is free.
+/// Inserts a record under a free key.
 pub(crate) struct SaveMachine<'a> {
     record: Record,
     terms: &'a Terms,
@@ -41,7 +42,7 @@ impl Attempt {
         })
     }
 
-    /// Whether a record is the one of this attempt, whatever has been written to it since.
+    /// Whether this attempt made a record, whatever has been written to it since.
     fn made(&self, record: &Record) -> bool {
         record.id() == self.new.id()
     }
@@ -96,7 +97,7 @@ impl Machine for SaveMachine<'_> {
                 attempt.lost = true;
                 attempt.insert()
             }
-            // By an earlier attempt, or by another session's: its id tells.
+            // An earlier attempt or another session has taken it. The record's id says which.
             Reply::Taken if attempt.lost => Next::read(&attempt.at),
             Reply::Found(Stored::Record(record)) if attempt.made(&record) => {
                 Next::Answer(attempt.key.duplicate())
@@ -106,7 +107,7 @@ impl Machine for SaveMachine<'_> {
     }
 }
 
-/// Replaces the record at a name; answers whether there was one.
+/// Replaces the record under a name, and answers whether there was one.
 pub(crate) struct ReplaceMachine<'a> {
     at: Name,
     state: HashMap<String, String>,
@@ -171,7 +172,7 @@ impl Machine for ReplaceMachine<'_> {
     }
 }
 
-/// A record as it is to be written, under a commit id of its own.
+/// The record to write, under a commit id of its own.
 fn whole(record: &Record, terms: &Terms, draw: &mut impl Draw) -> Result<Record, CommitError> {
     let stamp = stamp(terms, draw)?;
     written(overwrite(record, &Changes::default(), stamp))?.ok_or_else(CommitError::unexpected)

@@ -1,8 +1,9 @@
-//! How a record is written, and the older ways in which it may have been.
+//! How a record is written, and which older formats are read.
 //!
-//! Written: `{"v":1,"f":"<facts>","state":{"name":value,...}}`, or for fleets with old servers the
-//! flat map of actix-session 0.6 to 0.11, each value a JSON string that holds JSON, with the facts
-//! as one reserved entry. Read: both of these, and the same envelope without facts.
+//! Written: `{"v":1,"f":"<metadata>","state":{"name":value,...}}` or, for fleets with old servers,
+//! the flat map of actix-session 0.6 to 0.11. There each value is a JSON string that holds JSON,
+//! and the metadata is one reserved entry. Read: both of these, and the same envelope without
+//! metadata.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -40,12 +41,12 @@ pub enum WireFormat {
 
     /// The format of actix-session 0.6 to 0.11, for the state and for the MAC of signed cookies.
     ///
-    /// An old server replaces whole records: while one runs, a request in flight *there* can
+    /// An old server replaces whole records. While one runs, a request in flight *there* can
     /// overwrite what this library wrote, or save an ended session under a new key.
     V0_11,
 }
 
-/// Why a text is not a record that this version reads.
+/// Why this version cannot read a text as a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, derive_more::Display)]
 pub(crate) enum Undecodable {
     #[display("the record is not a JSON object of a known shape")]
@@ -56,7 +57,7 @@ pub(crate) enum Undecodable {
 
 impl std::error::Error for Undecodable {}
 
-/// A text taken apart.
+/// A decoded text.
 pub(crate) struct Decoded {
     pub(crate) state: State,
     pub(crate) metadata: Option<(u64, Metadata)>,
@@ -83,7 +84,7 @@ pub(crate) fn decode(text: String) -> Result<Decoded, Undecodable> {
     }
 }
 
-/// The slower way: the shape is not known yet.
+/// Slower, for a text whose shape is not known yet.
 fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
     let object: Object<'_> = serde_json::from_str(text).map_err(|_| Undecodable::Shape)?;
     let raw = |name: &str| {
@@ -92,7 +93,8 @@ fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
     };
     let is_string = |value: &RawValue| value.get().starts_with('"');
     if object.0.iter().all(|(_, value)| is_string(value)) {
-        // Half a surrogate pair is the one thing that the parser passes over and no string can hold.
+        // The parser accepts half a surrogate pair in a value that it skips, but no string can hold
+        // it.
         let unreadable = |value: &RawValue| {
             value.get().contains("\\u")
                 && serde_json::from_str::<Cow<'_, str>>(value.get()).is_err()
@@ -120,8 +122,8 @@ fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
     })
 }
 
-/// Metadata that are there and cannot be read are no reason to go on without: who is logged in, and when
-/// the session ends at the latest, is in them.
+/// Unreadable metadata is an error: it says who is logged in, and when the session ends at the
+/// latest.
 fn known<F>(metadata: Option<Option<F>>) -> Result<Option<F>, Undecodable> {
     match metadata {
         Some(None) => Err(Undecodable::Shape),
@@ -143,7 +145,7 @@ fn decode_flat(object: &Object<'_>, text: &str) -> Result<Decoded, Undecodable> 
     })
 }
 
-/// The facts in the reserved entry's JSON text.
+/// The metadata in the reserved entry's JSON text.
 pub(crate) fn metadata_from_entry(json: &str) -> Option<(u64, Metadata)> {
     let text: String = serde_json::from_str(json).ok()?;
     Metadata::decode(&text)
@@ -158,7 +160,7 @@ pub(crate) fn metadata_entry(commit: u64, metadata: &Metadata) -> String {
     json
 }
 
-/// Where the entries lie; of several of one name the last one counts, and the reserved one never.
+/// Where the entries lie. Of several with one name, the last counts. The reserved entry never does.
 fn spans(text: &str, object: &Object<'_>, nested: bool) -> Spans {
     let start = text.as_ptr() as usize;
     let range = |part: &str| {
@@ -235,7 +237,7 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
     }
 }
 
-/// The beginning of a record with facts, up to its commit id: what compare-and-set compares.
+/// The beginning of a record with metadata, up to its commit id: what compare-and-set compares.
 pub(crate) fn version_prefix(commit: u64) -> String {
     format!("{{\"v\":1,\"f\":\"{commit:016x}.")
 }
@@ -306,7 +308,7 @@ impl Writer {
     }
 }
 
-/// Appends a JSON string; tells whether the text stands in it unescaped.
+/// Appends a JSON string, and returns whether the text needed no escaping.
 fn push_string(out: &mut String, text: &str) -> bool {
     let plain = !text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\');
     if plain {
@@ -320,8 +322,9 @@ fn push_string(out: &mut String, text: &str) -> bool {
     plain
 }
 
-/// Whether a value may stand in the envelope as it is.
+/// Whether the envelope can hold a value as it is.
 pub(crate) fn is_json(text: &str) -> bool {
-    // Blanks around it would be lost: read again, the value would differ from what others have loaded.
+    // Blanks around it would be lost, and the value would differ from the one that others have
+    // loaded.
     serde_json::from_str::<&RawValue>(text).is_ok_and(|raw| raw.get().len() == text.len())
 }

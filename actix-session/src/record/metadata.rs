@@ -4,24 +4,24 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::clock::Millis;
 
-/// The name of the entry that carries the facts where a record is a flat map of strings.
+/// The name of the entry that holds the metadata if a record is a flat map of strings.
 ///
 /// Old servers and wrapped stores keep it because it looks like any other entry to them.
 pub(crate) const RESERVED: &str = "__actix_session";
 
-/// The facts of a session, apart from its state.
+/// What the library knows of a session, apart from its state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Metadata {
-    /// Random; names the session outside of cookies and is kept by renewals.
+    /// Random. It names the session outside of cookies, and renewals keep it.
     pub(crate) id: u128,
     pub(crate) created: Millis,
     /// The end that no activity moves.
     pub(crate) absolute_end: Option<Millis>,
     /// This session's own time to live, in place of the policy's.
     pub(crate) ttl: Option<Millis>,
-    /// Drawn anew by each `clear`; 0 where there was none.
+    /// Each `clear` draws a new one. It is 0 before the first.
     pub(crate) epoch: u64,
-    /// The idle end, only where the store keeps no time of its own (cookie-stored sessions).
+    /// The idle end, only if the store keeps no time of its own (cookie-stored sessions).
     pub(crate) idle_end: Option<Millis>,
     pub(crate) auth: Option<Auth>,
 }
@@ -30,15 +30,15 @@ pub(crate) struct Metadata {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Auth {
     pub(crate) principal: String,
-    /// When it was last proven.
+    /// When the principal last authenticated.
     pub(crate) at: Millis,
     pub(crate) device: Option<String>,
-    /// When `login` was called, where that was at another time.
+    /// When `login` was called, if that was at another time.
     pub(crate) login: Option<Millis>,
 }
 
 impl Auth {
-    /// When `login` was called: what revocations are compared with.
+    /// When `login` was called. Revocations are compared with this.
     pub(crate) fn login(&self) -> Millis {
         self.login.unwrap_or(self.at)
     }
@@ -77,7 +77,7 @@ impl Metadata {
         }
     }
 
-    /// From when the absolute limit counts: the last authentication, else the creation.
+    /// When the absolute timeout starts: at the last authentication, or else at the creation.
     pub(crate) fn since(&self) -> Millis {
         self.auth.as_ref().map_or(self.created, |auth| auth.at)
     }
@@ -86,10 +86,11 @@ impl Metadata {
         self.auth.as_ref().map(|auth| auth.principal.as_str())
     }
 
-    /// Writes the facts as `commit.id.created.absolute.ttl.epoch.idle[.at.principal.device[.login]]`.
+    /// Writes the metadata as
+    /// `commit.id.created.absolute.ttl.epoch.idle[.at.principal.device[.login]]`.
     ///
-    /// The alphabet is chosen so that the text needs no escaping in JSON, however often it is
-    /// nested; the numbers that a Redis script looks for come first, in a fixed order.
+    /// The text needs no escaping in JSON, however often it is nested. The numbers that a Redis
+    /// script looks for come first, in a fixed order.
     pub(crate) fn encode(&self, commit: u64, out: &mut String) {
         use std::fmt::Write as _;
 
@@ -110,7 +111,7 @@ impl Metadata {
             URL_SAFE_NO_PAD.encode_string(&auth.principal, out);
             out.push('.');
             if let Some(device) = &auth.device {
-                // The mark in front tells an empty device from none.
+                // The `~` tells an empty device from a missing one.
                 out.push('~');
                 URL_SAFE_NO_PAD.encode_string(device, out);
             }
@@ -120,7 +121,8 @@ impl Metadata {
         }
     }
 
-    /// Reads what [`encode`](Self::encode) wrote; further fields, of a later version, are ignored.
+    /// Reads what [`encode`](Self::encode) wrote. Further fields, from a later version, are
+    /// ignored.
     pub(crate) fn decode(text: &str) -> Option<(u64, Self)> {
         let mut fields = text.split('.');
         let commit = u64::from_str_radix(fields.next()?, 16).ok()?;

@@ -15,9 +15,9 @@ pub(crate) use self::{
     state::State,
 };
 
-/// A record: the state of a session, the facts about it and the id of the last commit.
+/// A record: the state of a session, its metadata and the id of the last commit.
 ///
-/// Opaque, cheap to clone and shared by its readers. Stores make it from the bytes that they hold
+/// Opaque, cheap to clone, and shared by its readers. Stores make one from the bytes that they hold
 /// ([`Record::decode`]) or from a map of entries ([`Record::from_map`]), and hand it to requests.
 ///
 /// # Examples
@@ -38,18 +38,18 @@ struct Inner {
     format: WireFormat,
     /// The state lives in the cookie: only a new cookie changes it.
     in_cookie: bool,
-    /// When the record ends unless somebody extends it, as far as its store has said.
+    /// When the record ends unless a request extends it, if the store has said so.
     end: Option<Millis>,
 }
 
-/// A text that is not a record of a version that this library reads.
+/// The text is not a record of a version that this library reads.
 #[derive(Debug, derive_more::Display)]
 #[display("{_0}")]
 pub struct DecodeError(Undecodable);
 
 impl std::error::Error for DecodeError {}
 
-/// The facts that the reserved entry of a map holds.
+/// The metadata in the reserved entry of a map.
 pub(crate) fn metadata_of_map(entries: &HashMap<String, String>) -> Option<Metadata> {
     let (_, metadata) = metadata_from_entry(entries.get(RESERVED)?)?;
     Some(metadata)
@@ -60,7 +60,8 @@ pub(crate) fn metadata_of_map(entries: &HashMap<String, String>) -> Option<Metad
 pub(crate) enum Version {
     /// The text begins with this: an envelope with this commit id.
     Prefix(String),
-    /// The text is this: a record that has no id, or whose id old servers would carry along.
+    /// The whole text: the record has no id, or old servers would keep its id while they change the
+    /// rest.
     Whole(String),
 }
 
@@ -74,7 +75,7 @@ impl Version {
 }
 
 impl Record {
-    /// Reads the text that a store holds: the present format and those of 0.6 to 0.11.
+    /// Reads the text that a store holds, in the present format or one of 0.6 to 0.11.
     ///
     /// # Errors
     /// The text is not a JSON object of a known shape, or a newer version wrote it.
@@ -94,9 +95,9 @@ impl Record {
         })))
     }
 
-    /// Makes a record of entries and their JSON texts, as [`SessionStore::load`] returns them.
+    /// Makes a record from entries and their JSON texts, as [`SessionStore::load`] returns them.
     ///
-    /// The reserved entry, where it is among them, carries the facts.
+    /// If the reserved entry is among them, the record takes its metadata from it.
     ///
     /// [`SessionStore::load`]: crate::storage::SessionStore::load
     ///
@@ -125,8 +126,8 @@ impl Record {
         }))
     }
 
-    /// As [`from_map`](Self::from_map), for what a store has kept: facts that cannot be read are not
-    /// passed over.
+    /// Like [`from_map`](Self::from_map), for the entries that a store holds: unreadable metadata
+    /// is an error.
     pub(crate) fn from_stored(entries: HashMap<String, String>) -> Result<Self, DecodeError> {
         match entries.get(RESERVED) {
             Some(json) if metadata_from_entry(json).is_none() => {
@@ -136,12 +137,12 @@ impl Record {
         }
     }
 
-    /// The entries and their JSON texts, without the facts.
+    /// The entries and their JSON texts, without the metadata.
     pub fn to_map(&self) -> HashMap<String, String> {
         self.0.state.to_map()
     }
 
-    /// The entries with the facts as the reserved entry, as [`SessionStore::save`] takes them.
+    /// The entries, with the metadata as the reserved entry, as [`SessionStore::save`] takes them.
     ///
     /// [`SessionStore::save`]: crate::storage::SessionStore::save
     pub fn to_map_with_metadata(&self) -> HashMap<String, String> {
@@ -154,7 +155,7 @@ impl Record {
 
     /// The text that a store keeps.
     ///
-    /// `None` for a record that was made from a map and not written since.
+    /// `None` if the record was made from a map and has not been written since.
     pub fn as_text(&self) -> Option<&str> {
         self.0.state.text()
     }
@@ -169,7 +170,7 @@ impl Record {
         metadata: Metadata,
         entries: &[(Cow<'_, str>, Cow<'_, str>)],
     ) -> Self {
-        // What is not JSON (old records may hold such texts) fits the older format alone.
+        // Only the older format can hold values that are not JSON. Old records may have some.
         let format = match format {
             WireFormat::V1 if !entries.iter().all(|(_, json)| is_json(json)) => WireFormat::V0_11,
             format => format,
@@ -177,7 +178,7 @@ impl Record {
         Self::written_as(format, commit, metadata, entries)
     }
 
-    /// As [`written`](Self::written), where all values are known to be JSON.
+    /// Like [`written`](Self::written), for values that are known to be JSON.
     pub(crate) fn written_as(
         format: WireFormat,
         commit: u64,
@@ -300,7 +301,7 @@ impl Record {
     }
 }
 
-/// Shows sizes alone: entries, principals and ids are nobody's business in a log.
+/// Shows sizes alone: entries, principals and ids must not reach a log.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{metadata::tests::metadata, *};
 
-/// Names and values of an application, the awkward ones often.
+/// An application's names and values, with many awkward ones.
 fn entries() -> impl Strategy<Value = BTreeMap<String, String>> {
     let name = prop_oneof![
         Just("v".to_owned()),
@@ -107,7 +107,7 @@ proptest! {
         let mut old: BTreeMap<String, String> =
             serde_json::from_str(record.as_text().unwrap()).unwrap();
         let reserved = old.remove(RESERVED).unwrap();
-        // Old servers parse values when asked; this one has to be JSON like all others.
+        // Old servers parse a value if asked for it, so this one must be JSON like all others.
         prop_assert!(is_json(&reserved));
         prop_assert_eq!(old, map);
     }
@@ -175,7 +175,7 @@ fn what_is_no_record_of_this_version_is_refused() {
     assert!(newer.to_string().contains("newer"));
 }
 
-/// The parser passes over half a surrogate pair in what it skips; no string can hold it.
+/// The parser accepts half a surrogate pair in a value that it skips, but no string can hold it.
 #[test]
 fn a_flat_record_with_a_value_that_no_string_holds_is_refused_whole() {
     for value in [r"\ud800", r"\udc00x", r"\ud83d\u0041"] {

@@ -1,4 +1,4 @@
-//! The nine methods of a store with a shared back end, once for all of them.
+//! The nine methods of every store with a shared back end.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ use crate::{
     record::Record,
 };
 
-/// Whether a key is one that these stores make; others never reach a back end.
+/// Whether a key is one that these stores make. Others never reach a back end.
 fn is_ours(key: &SessionKey) -> bool {
     let text = key.as_ref();
     text.len() == random::KEY_LENGTH && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -90,7 +90,7 @@ pub(crate) async fn rotate<B: Backend>(
     drive(store, machine, terms).await
 }
 
-/// Says whether a key is current, for a request without changes.
+/// Answers whether a key is current, for a request without changes.
 async fn check<B: Backend>(store: &B, at: &str, terms: &Terms) -> Result<Committed, CommitError> {
     let found = store.look(at, terms).await.map_err(CommitError::Other)?;
     Ok(match found.live(terms) {
@@ -102,7 +102,7 @@ async fn check<B: Backend>(store: &B, at: &str, terms: &Terms) -> Result<Committ
     })
 }
 
-/// A map with the facts as the reserved entry, so that wrappers keep them.
+/// A map with the metadata as the reserved entry, so that wrappers keep it.
 pub(crate) async fn load<B: Backend>(
     store: &B,
     key: &SessionKey,
@@ -119,7 +119,7 @@ pub(crate) async fn load<B: Backend>(
         Stored::Record(record) => Ok(Some(record.to_map_with_metadata())),
         Stored::Redirect(_) | Stored::Nothing => Ok(None),
         Stored::Unreadable => Err(LoadError::Deserialization(anyhow::anyhow!(
-            "the stored record is not one that this version reads"
+            "this version cannot read the stored record"
         ))),
     }
 }
@@ -135,7 +135,7 @@ pub(crate) async fn save<B: Backend>(
     drive(store, machine, &terms).await.map_err(failed)
 }
 
-/// Replaces a whole record. Metadata that the state brings along replace the stored ones.
+/// Replaces a whole record. If the state contains metadata, it replaces the stored metadata.
 pub(crate) async fn update<B: Backend>(
     store: &B,
     key: SessionKey,
@@ -163,7 +163,7 @@ pub(crate) async fn update_ttl<B: Backend>(
     let ttl = Millis::from(*ttl);
     if ttl <= Millis::ZERO {
         anyhow::bail!(
-            "a time to live of {}ms would end the session: use `delete`",
+            "the time to live must be positive, and is {} ms: to end the session, use `delete`",
             ttl.0
         );
     }

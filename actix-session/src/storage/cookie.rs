@@ -1,4 +1,4 @@
-//! Sessions inside of their cookie.
+//! Sessions inside their cookies.
 
 use std::sync::Arc;
 
@@ -19,18 +19,18 @@ use crate::{
 
 /// Keeps the whole state inside the session cookie, sealed.
 ///
-/// There is no shared record, so **the last `Set-Cookie` wins**: of two parallel requests that
-/// write, one is lost; a slow answer can undo a logout or a login; and a value that somebody
-/// copied opens the session until its own end, logged out or not. Where that matters, use a store
-/// on the server.
+/// There is no shared record, so **the last `Set-Cookie` wins**: if two requests write in parallel,
+/// the changes of one are lost. A slow response can undo a logout or a login. A copied value opens
+/// the session until its own end, even after a logout. If that matters, use a store on the server.
 ///
-/// The value carries its own times, so an expired one is refused however the browser's cookie was
-/// kept. Values that actix-session 0.11 or older made have none: they are accepted, with a warning,
-/// and get times when they are first seen.
+/// The value contains its own times, so an expired one is refused however long the browser keeps
+/// the cookie. Values from actix-session 0.11 or older contain no times. The store accepts them
+/// with a warning, and adds times when it first sees them.
 ///
 /// # Limits
-/// Name and value together fit 4,096 octets, or the request fails with an error that names both
-/// numbers. Choose [`CookieContentSecurity::Private`], the default: a signed cookie can be read.
+/// Name and value together must fit into 4,096 octets. Otherwise the request fails, with an error
+/// that names both numbers. Choose [`CookieContentSecurity::Private`], the default: anybody can
+/// read a signed cookie.
 ///
 /// # Examples
 /// ```
@@ -46,16 +46,16 @@ use crate::{
 ///
 /// # Ending sessions on the server
 /// [`with_revocation`](Self::with_revocation) keeps a list of ended sessions on the server, so that
-/// a logout is final for copies of the cookie too. It costs a look-up a request (two where somebody
-/// is logged in), and as many again where the answer carries the cookie anew.
+/// a logout ends copies of the cookie too. It costs one look-up for each request (two if somebody
+/// is logged in), and as many again if the response sets the cookie.
 ///
-/// A note on the list is kept until the session's absolute end, or for 400 days where there is none,
-/// since another value of it may live as long: set an
-/// [`absolute_timeout`](crate::config::SessionMiddlewareBuilder::absolute_timeout), and the list stays
-/// short. Keep it where nothing is evicted: a `MemorySessionStore` that is full lets notes go.
+/// The list keeps a note until the session's absolute end, or for 400 days if it has no absolute
+/// end, since another value of the session may live that long. Set an
+/// [`absolute_timeout`](crate::config::SessionMiddlewareBuilder::absolute_timeout) to keep the list
+/// short. Keep the list in a store that evicts nothing: a full `MemorySessionStore` evicts notes.
 ///
-/// A logout that was in flight while another request renewed the session ends what that led to, for as
-/// long as a store on the server would follow it: 60 seconds.
+/// If another request renews the session while a logout is in flight, the logout ends the renewed
+/// session too. This holds for 60 seconds after the renewal, as with a store on the server.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CookieSessionStore {
@@ -63,17 +63,17 @@ pub struct CookieSessionStore {
     revocation: Option<Arc<Revocation>>,
 }
 
-/// How long what was ended stays ended: no cookie lives longer.
+/// How long an ended session stays ended: no cookie lives longer.
 const REVOCATION_TTL: Millis = crate::config::LONGEST;
-/// How often a session is renewed within the time that one request takes, at most.
+/// How many renewals a logout follows, at most: more do not fit into the time of one request.
 const MAX_RENEWALS: u32 = 64;
 
 impl CookieSessionStore {
     /// Keeps a list of ended sessions in a store on the server.
     ///
-    /// A purge then ends the session for copies of its cookie too, and so do a renewal and a `clear`
-    /// for those from before. Where the list cannot be asked, requests fail as they do when a store
-    /// fails. Times are by this store's clock, see [`clock`](Self::clock).
+    /// A purge then ends copies of the session's cookie too. A renewal and a `clear` end the older
+    /// copies. If the list does not answer, requests fail as they do if a store fails. Times are by
+    /// this store's [`clock`](Self::clock).
     #[must_use]
     pub fn with_revocation(mut self, store: impl RevocationStore) -> Self {
         let store = Box::new(store);
@@ -81,21 +81,21 @@ impl CookieSessionStore {
         self
     }
 
-    /// Sets the clock of the five published methods and of revocation; the middleware should have
-    /// the same.
+    /// Sets the clock for the five published methods and for revocation. Give the middleware the
+    /// same one.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
         self
     }
 
-    /// Ends all sessions of a principal that were logged in until now: "sign out everywhere".
+    /// Ends all sessions that a principal has logged in to until now: "sign out everywhere".
     ///
-    /// Sessions whose login was at the very same millisecond count as ended.
+    /// A login in the same millisecond counts as ended.
     ///
     /// # Errors
-    /// There is no list of ended sessions ([`with_revocation`](Self::with_revocation)), or its store
-    /// fails.
+    /// There is no list of ended sessions ([`with_revocation`](Self::with_revocation)), or its
+    /// store fails.
     ///
     /// # Examples
     /// ```
@@ -110,7 +110,7 @@ impl CookieSessionStore {
     /// ```
     pub async fn revoke_principal(&self, principal: &str) -> anyhow::Result<()> {
         let Some(revocation) = &self.revocation else {
-            anyhow::bail!("sessions in cookies end early only `with_revocation`");
+            anyhow::bail!("to end cookie-stored sessions early, set a store by `with_revocation`");
         };
         let now = self.clock.now();
         revocation
@@ -123,7 +123,7 @@ impl CookieSessionStore {
             .map(drop)
     }
 
-    /// The record, unless it has been ended.
+    /// The record, unless its session has ended.
     async fn unrevoked(&self, record: Record) -> anyhow::Result<Option<Record>> {
         let (Some(revocation), Some(metadata)) = (&self.revocation, record.metadata()) else {
             return Ok(Some(record));
@@ -142,14 +142,15 @@ impl CookieSessionStore {
         Ok(Some(record))
     }
 
-    /// Ends the session for all values that it has under this id; answers whether nobody had before.
+    /// Ends all values of the session that have this id, and returns whether nobody had ended them
+    /// before.
     async fn revoke(&self, metadata: &Metadata, id: u128) -> anyhow::Result<bool> {
         let Some(revocation) = &self.revocation else {
             return Ok(true);
         };
         let now = self.clock.now();
-        // Another value of this session may have a longer TTL than this one, and a request in flight may
-        // seal one more; only the absolute end is that of all.
+        // Another value of this session may have a longer TTL than this one, and a request in
+        // flight may make one more. Only the absolute end is common to all.
         let grace = now + contract::GRACE;
         let longest = grace + REVOCATION_TTL;
         let until = metadata
@@ -159,7 +160,7 @@ impl CookieSessionStore {
         revocation.revoke(&note_of("session", id), now, until).await
     }
 
-    /// Ends the session, and what it was renewed to while this request was in flight.
+    /// Ends the session, and whatever it was renewed to while this request was in flight.
     async fn revoke_ahead(&self, metadata: &Metadata) -> anyhow::Result<()> {
         let Some(revocation) = &self.revocation else {
             return Ok(());
@@ -173,7 +174,7 @@ impl CookieSessionStore {
             }
             id = renewed_id(id);
         }
-        anyhow::bail!("a session was renewed over and over again while it was to be ended")
+        anyhow::bail!("the session could not be ended: other requests kept renewing it")
     }
 
     fn read(&self, key: &SessionKey, now: Millis) -> Result<Option<Record>, anyhow::Error> {
@@ -186,7 +187,7 @@ impl CookieSessionStore {
         Ok((!expired).then(|| record.with_end(idle_end)))
     }
 
-    /// Gives the session a new id if values from before are to end, and answers what ends them.
+    /// If older values must end, gives the session a new id, and returns what ends them.
     fn ending_older(&self, stamp: &mut Stamp, base: &Record, changes: &Changes) -> Older {
         stamp.new_id = self.revocation.is_some() && (changes.renews() || changes.cleared.is_some());
         let (true, Some(metadata)) = (stamp.new_id, base.metadata()) else {
@@ -197,12 +198,13 @@ impl CookieSessionStore {
         Older::ended_by(async move { store.end_older(&metadata).await })
     }
 
-    /// Ends the values from before a renewal; answers whether nobody had ended the session before.
+    /// Ends the values from before a renewal, and returns whether nobody had ended the session
+    /// before.
     async fn end_older(&self, metadata: &Metadata) -> anyhow::Result<bool> {
         let Some(revocation) = &self.revocation else {
             return Ok(true);
         };
-        // First, so that whoever finds the session ended finds where it went.
+        // This note comes first, so that whoever finds the session ended also finds where it went.
         let now = self.clock.now();
         let grace = now + contract::GRACE;
         let renewed = note_of("renewed", metadata.id);
@@ -216,7 +218,7 @@ impl CookieSessionStore {
         Ok(base.map_err(CommitError::Other)?.is_none())
     }
 
-    fn seal(
+    fn value_of(
         applied: Result<Applied, ApplyError>,
         terms: &Terms,
     ) -> Result<Option<(SessionKey, End)>, CommitError> {
@@ -232,9 +234,9 @@ impl CookieSessionStore {
     }
 
     fn stamp(terms: &Terms) -> Result<Stamp, CommitError> {
-        let seal = Some(terms.ttl);
+        let idle_ttl = Some(terms.ttl);
         Ok(Stamp {
-            seal,
+            idle_ttl,
             ..fresh(terms)?
         })
     }
@@ -282,10 +284,10 @@ impl SessionStore for CookieSessionStore {
         };
         let stamp = Self::stamp(&terms).map_err(|e| SaveError::Other(e.into_anyhow()))?;
         let record = overwrite(&Record::from_map(session_state), &Changes::default(), stamp);
-        let sealed = Self::seal(record, &terms).map_err(|e| SaveError::Other(e.into_anyhow()))?;
-        let (key, _) =
-            sealed.ok_or_else(|| SaveError::Other(anyhow::anyhow!("nothing to save")))?;
-        // The published limit; the finished cookie is measured besides.
+        let value =
+            Self::value_of(record, &terms).map_err(|e| SaveError::Other(e.into_anyhow()))?;
+        let (key, _) = value.ok_or_else(|| SaveError::Other(anyhow::anyhow!("nothing to save")))?;
+        // The published limit. The finished cookie has a limit of its own.
         String::from(key)
             .try_into()
             .map_err(|error: super::InvalidSessionKeyError| SaveError::Other(error.into()))
@@ -319,7 +321,7 @@ impl SessionStore for CookieSessionStore {
                 Some(metadata) => self.revoke_ahead(metadata).await,
                 None => Ok(()),
             },
-            // Nothing that could ever open.
+            // Such a value can never open.
             Err(_) => Ok(()),
         }
     }
@@ -340,7 +342,7 @@ impl SessionStore for CookieSessionStore {
         terms: &Terms,
     ) -> Result<(SessionKey, End), CommitError> {
         let record = own_record(changes, Self::stamp(terms)?);
-        Self::seal(record, terms)?.ok_or_else(CommitError::unexpected)
+        Self::value_of(record, terms)?.ok_or_else(CommitError::unexpected)
     }
 
     async fn commit(
@@ -359,12 +361,12 @@ impl SessionStore for CookieSessionStore {
         let mut stamp = Self::stamp(terms)?;
         let extends = |end| terms.extends_at(base, end);
         if changes.is_empty() && !base.end().is_some_and(extends) {
-            // Sealing anew moves no time that is there.
+            // Without changes, the new value keeps its idle end.
             stamp.keep_idle = true;
         }
         let older = self.ending_older(&mut stamp, base, changes);
-        let sealed = Self::seal(overwrite(base, changes, stamp), terms)?;
-        Ok(sealed.map_or(Committed::Gone, |(key, end)| {
+        let value = Self::value_of(overwrite(base, changes, stamp), terms)?;
+        Ok(value.map_or(Committed::Gone, |(key, end)| {
             Committed::NewValue(key, end, older)
         }))
     }
@@ -380,7 +382,7 @@ impl SessionStore for CookieSessionStore {
             return Ok(Rotated::Gone);
         };
         if self.has_ended(base).await? {
-            // As on the server: what this request itself has done is all that may live.
+            // As with a store on the server, only this request's own changes may live.
             if !changes.may_live_alone(Some(base)) {
                 return Ok(Rotated::Gone);
             }
@@ -389,8 +391,8 @@ impl SessionStore for CookieSessionStore {
         }
         let mut stamp = Self::stamp(terms)?;
         let older = self.ending_older(&mut stamp, base, changes);
-        let sealed = Self::seal(overwrite(base, changes, stamp), terms)?;
-        Ok(sealed.map_or(Rotated::Gone, |(key, end)| {
+        let value = Self::value_of(overwrite(base, changes, stamp), terms)?;
+        Ok(value.map_or(Rotated::Gone, |(key, end)| {
             Rotated::Rotated(key, end, older)
         }))
     }

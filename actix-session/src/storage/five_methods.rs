@@ -1,4 +1,5 @@
-//! The bodies that a store of five methods gets: look before writing, save before deleting.
+//! The default bodies for a store of five methods. They look before they write, and save before
+//! they delete.
 
 use std::{collections::HashMap, time::Duration as StdDuration};
 
@@ -99,8 +100,8 @@ async fn replace<S: SessionStore + ?Sized>(
     if answer == *key {
         return Ok(Committed::Saved(End(end)));
     }
-    // A store whose key is the state answers another one, and so does one that saves anew what
-    // has ended in between. Only the first still knows the old key.
+    // A store whose key is the state answers another key. So does one that saves a session again
+    // after it has ended meanwhile. Only the former still knows the old key.
     if store.load(key).await?.is_some() {
         return Ok(Committed::NewValue(answer, End(end), Older::none()));
     }
@@ -130,9 +131,12 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
     };
     let (new, end) = save(store, &record, terms).await?;
     if let Err(error) = store.delete(key).await {
-        // The old key works still, so the new one must not: nobody has it yet.
+        // The old key still works, so the new one must not. Nobody has it yet.
         if store.delete(&new).await.is_err() {
-            tracing::warn!("a renewed session is left to its TTL under a key that nobody has");
+            tracing::warn!(
+                "a failed renewal left a record that could not be deleted: it stays until its TTL \
+                 is over, under a key that nobody has"
+            );
         }
         return Err(CommitError::Other(error));
     }
@@ -165,7 +169,7 @@ fn span(terms: &Terms, end: Millis) -> Duration {
     (end - terms.now).max(Millis(1)).into()
 }
 
-/// The age of a mark.
+/// The age of a redirect.
 pub(crate) fn age(terms: &Terms, made_at: Millis) -> StdDuration {
     StdDuration::from_millis(u64::try_from((terms.now - made_at).0).unwrap_or_default())
 }

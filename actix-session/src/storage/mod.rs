@@ -1,4 +1,4 @@
-//! Where sessions are kept: the stores, and the trait that they implement.
+//! The session stores, and the trait that they implement.
 
 mod any;
 #[cfg(any(feature = "_backend", test))]

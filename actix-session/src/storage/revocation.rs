@@ -1,4 +1,4 @@
-//! What ends cookie-stored sessions before their time: a list of the ended ones on the server.
+//! A list of ended sessions on the server, which ends cookie-stored sessions early.
 
 use std::{future::Future, pin::Pin, time::SystemTime};
 
@@ -7,10 +7,10 @@ use crate::{clock::Millis, digest};
 /// A future of a [`RevocationStore`].
 pub type RevocationFuture<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>> + 'a>>;
 
-/// Where a [`CookieSessionStore`](super::CookieSessionStore) keeps which sessions have ended.
+/// Keeps the list of ended sessions for a [`CookieSessionStore`](super::CookieSessionStore).
 ///
 /// The stores of this crate that keep records on the server implement it. A name is the digest of
-/// what was revoked, and tells nothing of it.
+/// what was revoked, and reveals nothing of it.
 ///
 /// # Examples
 /// ```
@@ -20,12 +20,12 @@ pub type RevocationFuture<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>
 /// # let _ = store;
 /// ```
 pub trait RevocationStore: Send + Sync + 'static {
-    /// Notes that what is named was revoked at that time, and keeps the note until then; answers
+    /// Notes that `name` was revoked at the time `at`, and keeps the note until `until`. Returns
     /// whether there was no note before.
     ///
-    /// A note that is there already keeps its later times. Of several that note one name at once
-    /// exactly one is answered `true`: a renewal that is not the first to end its old cookie has
-    /// lost against a logout. Where that cannot be known, `false` is the safe answer.
+    /// If there is a note already, the later times win. If several calls note one name at once,
+    /// exactly one must return `true`: a renewal that is not the first to end its old cookie has
+    /// lost against a logout. If that cannot be known, `false` is the safe answer.
     fn revoke<'a>(
         &'a self,
         name: &'a str,
@@ -33,7 +33,7 @@ pub trait RevocationStore: Send + Sync + 'static {
         until: SystemTime,
     ) -> RevocationFuture<'a, bool>;
 
-    /// When what is named was revoked, where it was and the note is kept still.
+    /// When `name` was revoked, or `None` if there is no note, or no longer one.
     fn revoked_at<'a>(&'a self, name: &'a str) -> RevocationFuture<'a, Option<SystemTime>>;
 }
 
@@ -59,13 +59,13 @@ pub(super) fn note_of(kind: &str, id: u128) -> String {
     note_name(kind, &format!("{id:032x}"))
 }
 
-/// The id that a renewal gives: a logout that knows the old one alone can tell it.
+/// The id that a renewal gives. A logout that knows only the old one can compute it.
 pub(super) fn renewed_id(id: u128) -> u128 {
     let name = note_of("id after", id);
     u128::from_str_radix(&name[..32], 16).expect("a digest is hexadecimal")
 }
 
-/// The name of a note, which tells nothing of what it is about.
+/// The name of a note. It reveals nothing of what the note is about.
 pub(super) fn note_name(kind: &str, what: &str) -> String {
     digest::hex(&format!("actix-session revoked {kind}\0{what}"))
 }

@@ -1,4 +1,4 @@
-//! What the machines do about answers that were lost, and about records that nobody can use.
+//! How the machines handle lost answers and unusable records.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -28,7 +28,7 @@ impl Draw for Counting {
     }
 
     fn key(&mut self, _: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
-        // In steps of its own, so that names do not depend on how many ids were drawn.
+        // Keys count in thousands, so that names do not depend on how many ids were drawn.
         self.0 += 1000;
         let name = format!("new{}", self.0 / 1000);
         Ok((SessionKey::generated(name.clone()), name))
@@ -167,7 +167,7 @@ fn assert_saved(next: &Next<Committed>) {
 
 #[track_caller]
 fn assert_answer<A: std::fmt::Debug>(next: &Next<A>, answer: &A) {
-    // Answers can hold a future, so what is compared is what they show.
+    // Answers can hold a future, so this compares their debug texts.
     assert_eq!(format!("{next:?}"), format!("Answer({answer:?})"));
 }
 
@@ -243,7 +243,7 @@ fn what_a_repeat_has_dropped_stays_dropped() {
     machine.start();
     machine.on(Reply::Lost);
     written(machine.on(found(&record(7, &[("x", "5")]))));
-    // Somebody else wins again, and the entry is as it was in the beginning.
+    // Another request wins again, and the entry is as it was at the start.
     let (_, new, _) = written(machine.on(found(&record(8, &[("x", "0")]))));
     assert_eq!(value(&new, "x").as_deref(), Some("0"));
     assert_eq!(value(&new, "y").as_deref(), Some("1"));
@@ -286,7 +286,7 @@ fn a_clear_that_was_done_is_known_by_its_epoch() {
 fn a_clear_is_done_after_another_one_but_not_twice() {
     let base = record(1, &[("x", "0")]);
     let (changes, terms) = (cleared(5, Changes::default()), terms());
-    // Through a mark, the other one has left what this one has seen.
+    // The other one came through a redirect, and has left what this one has seen.
     let after = of_epoch(7, 6, &[("x", "0")]);
 
     for lost in [false, true] {
@@ -388,7 +388,7 @@ fn a_reading_that_was_lost_is_read_again_where_it_was() {
     assert_reads(&machine.on(redirect("a", Flag::Plain)), "a");
     assert_reads(&machine.on(Reply::Lost), "a");
     assert_reads(&machine.on(redirect("b", Flag::Plain)), "b");
-    // Only readings were lost, so that what was not done is not taken for done.
+    // Only reads were lost, so the machine must not take the write for done.
     let (_, new, _) = written(machine.on(found(&record(7, &[]))));
     assert_eq!(value(&new, "x").as_deref(), Some("1"));
 
@@ -579,7 +579,7 @@ fn a_record_that_cannot_be_read_is_left_as_it_is() {
     assert!(matches!(machine.on(unreadable()), Next::Fail(_)));
 }
 
-/// Only the session's id tells whose record lies under a name that is taken after all.
+/// Only the session's id says whose record has the taken name.
 #[test]
 fn a_save_whose_answer_was_lost_takes_nobody_elses_record_for_its_own() {
     let terms = terms();

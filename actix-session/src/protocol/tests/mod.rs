@@ -1,4 +1,4 @@
-//! What the machines promise: by hand, and as a model in every order.
+//! Tests of the machines: single cases by hand, and a model that takes every order.
 
 mod lost_answers;
 pub(super) mod model;

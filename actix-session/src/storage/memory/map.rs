@@ -16,7 +16,7 @@ use crate::{
 
 const SHARDS: usize = 64;
 
-/// Records and marks by name. Each shard has a lock of its own.
+/// Records and redirects by name. Each shard has a lock of its own.
 pub(super) struct Map {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
@@ -133,7 +133,7 @@ impl Map {
         self.shards.iter().map(records).sum()
     }
 
-    /// How many records and marks there are.
+    /// How many records and redirects there are.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()

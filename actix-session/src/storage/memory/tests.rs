@@ -98,7 +98,7 @@ async fn expired_sessions_and_redirects_are_swept_out() {
         .await
         .unwrap();
     let map = &store.inner.map;
-    assert_eq!(map.len(), 2, "the renewed record and the mark");
+    assert_eq!(map.len(), 2, "the renewed record and the redirect");
     for (seconds, left) in [(59, 2), (61, 0)] {
         let now = terms.now + Millis::secs(seconds);
         map.sweep(now);

@@ -215,7 +215,7 @@ impl RedisActorSessionStore {
 
     async fn found(&self, task: Task, terms: &Terms) -> anyhow::Result<Stored> {
         match self.ask(task, terms).await? {
-            Reply::Found(slot) => Ok(slot),
+            Reply::Found(stored) => Ok(stored),
             _ => bail!(GONE),
         }
     }

@@ -45,7 +45,7 @@ pub(super) fn record(value: Option<Value>) -> Stored {
     record.map_or(Stored::Unreadable, Stored::Record)
 }
 
-/// A mark that cannot be read leads nowhere.
+/// A redirect that cannot be read leads nowhere.
 pub(super) fn redirect(value: Option<Value>) -> Stored {
     let redirect = text(value).and_then(|text| Redirect::decode(&text));
     redirect.map_or(Stored::Nothing, Stored::Redirect)

@@ -249,7 +249,7 @@ impl Executor {
         Ok(decided)
     }
 
-    /// Replaces the old record by a mark.
+    /// Replaces the old record by a redirect.
     async fn leave(
         &self,
         write: Write<'_>,
@@ -303,7 +303,7 @@ impl Executor {
         if self.has_slots { &both[..1] } else { both }
     }
 
-    /// Reads the mark if a script that knew only the record has found nothing.
+    /// Reads the redirect if a script that knew only the record has found nothing.
     async fn or_redirect(&self, reply: Reply, redirect: &str) -> anyhow::Result<Reply> {
         match reply {
             Reply::Found(Stored::Nothing) if self.has_slots => {

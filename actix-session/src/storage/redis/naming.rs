@@ -39,7 +39,7 @@ impl Naming {
     }
 }
 
-/// The name of a record's mark, which lies in the same slot of a cluster.
+/// The name of a record's redirect, which lies in the same slot of a cluster.
 pub(super) fn redirect_name(name: &str) -> String {
     if name.contains('{') {
         format!("{name}:moved")
@@ -48,7 +48,7 @@ pub(super) fn redirect_name(name: &str) -> String {
     }
 }
 
-/// Refuses names whose mark would lie in another slot: with a `}` alone, or an empty `{}`.
+/// Refuses names whose redirect would lie in another slot: with a `}` alone, or an empty `{}`.
 pub(super) fn check_for_cluster(name: &dyn Fn(&str) -> String) -> anyhow::Result<()> {
     // A session key has no braces, so they come from the `cache_keygen`. Names of several keys are
     // tried, because braces may depend on the key.

@@ -1,14 +1,14 @@
-//! The atomic steps as Lua scripts. Each touches one record and its mark, which share a slot.
+//! The atomic steps as Lua scripts. Each touches one record and its redirect, which share a slot.
 //!
-//! In a cluster, only the renewal gets both names. The others get the record's alone, and the mark
-//! is read afterwards if there is no record: a script with one key works even in a slot that is
-//! being moved, while one with two is refused until the whole slot has arrived.
+//! In a cluster, only the renewal gets both names. The others get the record's alone, and the
+//! redirect is read afterwards if there is no record: a script with one key works even in a slot
+//! that is being moved, while one with two is refused until the whole slot has arrived.
 //!
 //! | answer | meaning |
 //! | --- | --- |
 //! | `{0}` | the name is free |
 //! | `{1, text, pttl}` | not done: this record is there |
-//! | `{2, mark}` | not done: this mark is there |
+//! | `{2, redirect}` | not done: this redirect is there |
 //! | `{3}` | done |
 //! | `{4}` | not done: the new name is taken |
 //! | `{5}` | not done: something other than a string is there |
@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
-/// Reads the record, which is the first key, or else the mark, which is the second.
+/// Reads the record, which is the first key, or else the redirect, which is the second.
 const READ: &str = r"
 local function read()
   local text = redis.pcall('GET', KEYS[1])
@@ -39,8 +39,8 @@ end
 ";
 
 /// Extends the record. The arguments are the present time, the policy's TTL, its absolute limit (or
-/// '') and the least extension worth a write (or ''), in ms. The session's own TTL and end stand in
-/// the facts, each at a fixed place.
+/// '') and the least extension worth a write (or ''), in ms. The session's own TTL and end have
+/// fixed places in the metadata.
 const TOUCH: &str = r#"
 local text, other = read()
 if not text then return other end
@@ -83,7 +83,7 @@ else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
 return {3}
 ";
 
-/// The third key is the new name. The last two arguments are the mark and its TTL in ms. The
+/// The third key is the new name. The last two arguments are the redirect and its TTL in ms. The
 /// deletion comes last, so that a server without memory refuses before anything has changed.
 const ROTATE: &str = r"
 local text, other = read()
@@ -104,7 +104,7 @@ if redis.pcall('GET', KEYS[1]) == ARGV[1] then return {3} end
 return {4}
 ";
 
-/// The second half, which decides. The last two arguments are the mark and its TTL in ms.
+/// The second half, which decides. The last two arguments are the redirect and its TTL in ms.
 const LEAVE: &str = r"
 local text, other = read()
 if not text then return other end

@@ -1,4 +1,4 @@
-//! A record and a mark as columns: how they are written, and how they are read.
+//! A record and a redirect as columns: how they are written, and how they are read.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ pub(crate) struct RecordColumns<'a> {
     pub(crate) absolute_end: Option<i64>,
 }
 
-/// The columns that a mark fills.
+/// The columns that a redirect fills.
 #[derive(Debug, Default)]
 pub(crate) struct RedirectColumns<'a> {
     pub(crate) target: Option<&'a str>,
@@ -114,7 +114,7 @@ pub(crate) fn slot_of(row: Row) -> Stored {
     stored(Some(Found::Row(row)))
 }
 
-/// A mark that cannot be read leads nowhere.
+/// A redirect that cannot be read leads nowhere.
 fn stored_redirect(row: &Row) -> Stored {
     let text = row.moved_to.as_ref().and_then(|target| {
         let (flag, moved_at) = (row.moved_flag.as_ref()?, row.moved_at?);

@@ -3,7 +3,7 @@
 use super::{
     kind::NAMES,
     request::{Answer, History, Request, Running, Seen, Stage},
-    store::{Kept, Store},
+    store::{Content, Store},
 };
 use crate::{
     changes::{Changes, Effect},
@@ -13,8 +13,8 @@ use crate::{
 
 /// A digest of a state.
 ///
-/// Commit ids are numbered in the order in which they come up, since all that counts of them is
-/// which are the same: states that differ only in what was drawn are one.
+/// Commit ids are numbered in the order in which they come up, since it only matters which of them
+/// are equal: states that differ only in what was drawn are one state.
 #[derive(Default)]
 pub(in crate::protocol) struct Fingerprint {
     digest: [u64; 2],
@@ -81,7 +81,7 @@ impl Fingerprint {
             found += usize::from(value.is_some());
             self.maybe_text(value.as_deref());
         }
-        assert_eq!(found, record.len(), "a record holds a strange entry");
+        assert_eq!(found, record.len(), "a record holds an unknown entry");
         if let Some(metadata) = record.metadata() {
             self.number(u64::try_from(metadata.id).unwrap());
             self.number(metadata.epoch);
@@ -164,10 +164,10 @@ impl Fingerprint {
         for (name, place) in store.places() {
             self.text(name);
             self.count(place.session);
-            match &place.kept {
-                Kept::Record(record) => self.record(Some(record)),
-                Kept::Redirect(redirect) => self.redirect(redirect),
-                Kept::Ended => self.number(u64::MAX),
+            match &place.content {
+                Content::Record(record) => self.record(Some(record)),
+                Content::Redirect(redirect) => self.redirect(redirect),
+                Content::Ended => self.number(u64::MAX),
             }
         }
     }
@@ -214,7 +214,7 @@ impl Fingerprint {
                 self.number(3);
                 machine.fingerprint(self);
             }
-            // Where it is, its step says.
+            // Its step says where it is.
             Running::End(..) => self.number(4),
             Running::Saving(_) => self.number(5),
         }

@@ -1,4 +1,4 @@
-//! Broken variants of the protocol. The checker has to find each of them.
+//! Broken variants of the protocol. The checker must find each of them.
 
 use super::{
     request::{Answer, Counter, Request, Running, Stage, TERMS, new_name},
@@ -11,11 +11,11 @@ use crate::{
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mutant {
-    /// A commit writes its base with its changes, whatever is there by then.
+    /// A commit writes its base with its changes, whatever is stored by then.
     WholeState,
-    /// A commit whose record is gone saves it anew, under a new key.
+    /// A commit whose record is gone saves it again, under a new key.
     GoneSaves,
-    /// A purge deletes what is under its key, be it a record or a mark, and follows nothing.
+    /// A purge deletes the record or redirect under its key, and follows nothing.
     PurgeStops,
 }
 
@@ -38,7 +38,7 @@ impl Mutant {
         }
     }
 
-    /// What follows an answer of the machine.
+    /// Acts after an answer of the machine.
     pub(super) fn after(self, request: &mut Request) {
         let gone = request.answer() == Some(&Answer::Gone);
         let commits = !request.snapshot().changes.renews();

@@ -1,4 +1,4 @@
-//! One request: what it loaded, the machine that it runs, and what it was answered.
+//! One request: what it loaded, the machine that it runs, and its answer.
 
 use std::{fmt, sync::LazyLock, time::Duration};
 
@@ -24,7 +24,7 @@ use crate::{
 
 pub(super) static TERMS: LazyLock<Terms> = LazyLock::new(|| Terms::default().with_now(Still.now()));
 
-/// Every request that loads extends, and its cookie is refreshed where the key is current.
+/// Every request that loads a session extends it, and refreshes the cookie if the key is current.
 const POLICY: Policy = Policy {
     extend: true,
     persistent: true,
@@ -36,21 +36,21 @@ pub(super) struct Request {
     pub(super) kind: Kind,
     pub(super) stage: Stage,
     draw: Counter,
-    /// The name of the key that it was sent with.
+    /// The name of the key that the request came with.
     pub(super) at: Name,
-    /// Which session that name is one of.
+    /// The session that this name belongs to.
     pub(super) session: usize,
     pub(super) base: Option<Record>,
     pub(super) seen: Seen,
     asked: Option<&'static Snapshot>,
-    /// What happened in its name so far.
+    /// What the request has done so far.
     pub(super) history: History,
 }
 
-/// What a request's load met.
+/// What a request's load found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// It was not loaded yet, or there was nothing.
+    /// It has not loaded yet, or there was nothing.
     Nothing,
     Redirect,
     /// A record of this epoch.
@@ -64,10 +64,10 @@ pub(super) enum Stage {
     Done(Answer),
 }
 
-/// What a request's writes have done to the store, known to nobody in it.
+/// What a request's writes have done to the store. No machine sees this.
 #[derive(Debug, Clone, Default)]
 pub(super) struct History {
-    /// The sessions that it has written to: bits.
+    /// The sessions that it has written to, as bits.
     pub(super) wrote: u8,
     /// The session that it wrote to last, and the epoch that it left there.
     pub(super) last: Option<(usize, u64)>,
@@ -83,7 +83,7 @@ pub(super) struct History {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// There was nothing to do, or it may not be done.
+    /// There was nothing to do, or it must not be done.
     Nothing,
     /// Its key is current: the cookie is sent again.
     Current,
@@ -100,7 +100,7 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// Whether the request was told that its changes are done.
+    /// Whether this confirms that the request's changes are done.
     pub(super) fn acknowledges(&self) -> bool {
         matches!(self, Self::Saved | Self::Forwarded | Self::Renewed(_))
     }
@@ -116,7 +116,7 @@ pub(super) enum Running {
     Saving(Saving),
 }
 
-/// Random values, counted: no two requests draw the same.
+/// Counts in place of random values: no two requests draw the same.
 #[derive(Clone)]
 pub(super) struct Counter {
     who: usize,
@@ -140,7 +140,7 @@ impl Draw for Counter {
     }
 
     fn session_id(&mut self) -> Result<u128, CommitError> {
-        // The same for all draws: a record gets one once.
+        // The same for all draws, since a record gets only one.
         Ok(200 + u128::try_from(self.who).unwrap())
     }
 
@@ -195,12 +195,12 @@ impl Request {
         self.asked.expect("a request that has come has asked")
     }
 
-    /// Who was logged in when it came.
+    /// Who was logged in when the request came.
     pub(super) fn base_principal(&self) -> Option<&str> {
         self.base.as_ref().and_then(Record::principal)
     }
 
-    /// Loads what is there, runs the handler and decides what is to be done.
+    /// Loads what is there, runs the handler and decides what to do.
     pub(super) fn start(&mut self, at: &str, session: usize, found: Stored, age: Duration) {
         at.clone_into(&mut self.at);
         self.session = session;
@@ -234,7 +234,7 @@ impl Request {
         self.begin(finished.decide(), snapshot);
     }
 
-    /// As the middleware and the shared stores carry a decision out.
+    /// Carries a decision out, as the middleware and the shared stores do.
     fn begin(&mut self, decision: Decision, snapshot: &'static Snapshot) {
         let (at, base, changes) = (self.at.clone(), self.base.clone(), &snapshot.changes);
         let terms = &*TERMS;
@@ -277,7 +277,7 @@ impl Request {
         }
     }
 
-    /// Tells the machine what its step was answered.
+    /// Passes the reply to the machine.
     pub(super) fn on(&mut self, reply: Reply) {
         let Stage::Running(mut running, step) = std::mem::replace(&mut self.stage, Stage::Waiting)
         else {
@@ -319,7 +319,7 @@ fn committed(next: Next<Committed>) -> Next<Answer> {
         Committed::Saved(_) => Answer::Saved,
         Committed::Forwarded => Answer::Forwarded,
         Committed::Gone => Answer::Gone,
-        Committed::NewValue(..) => panic!("only a store without records seals anew"),
+        Committed::NewValue(..) => panic!("only a store without records answers a new value"),
     })
 }
 

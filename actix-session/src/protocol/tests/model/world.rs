@@ -28,12 +28,12 @@ pub(super) const KEPT: &str = "every promise is kept";
 /// The name of the key that the session has in the beginning.
 pub(super) const FIRST: &str = "K0";
 
-/// Which runs there are.
+/// The runs to check.
 pub(super) struct Runs {
     pub(super) sets: Vec<Set>,
     /// How many answers are lost in one run.
     pub(super) losses: u8,
-    /// How old a mark is that a load meets.
+    /// How old a redirect is when a load finds it.
     pub(super) age: Duration,
     /// Whether a creation may arrive after its repeat was answered.
     pub(super) late_creations: bool,
@@ -42,7 +42,7 @@ pub(super) struct Runs {
     pub(super) promises: &'static [Promise],
 }
 
-/// The requests of one run, and whether somebody is logged in when they come.
+/// The requests of one run, and whether somebody is logged in at the start.
 #[derive(Debug, Clone)]
 pub(super) struct Set {
     pub(super) kinds: Vec<Kind>,
@@ -66,24 +66,24 @@ impl Runs {
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) store: Store,
-    /// Shared with the states before and after, but for the one that takes a step.
+    /// Shared with the states before and after, except the one that takes a step.
     pub(super) requests: Vec<Arc<Request>>,
-    /// Steps that were given up for lost, and who sent them. They may arrive at any moment.
+    /// Steps that count as lost, each with its sender. They may arrive at any moment.
     in_flight: Vec<Arc<(usize, Step)>>,
     losses: u8,
-    /// The first step that did what it may not do.
+    /// The fault of the first step that did something forbidden.
     pub(super) fault: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
-    /// A request comes with this key: it is loaded, and its handler runs.
+    /// A request comes with this key: its session is loaded, and its handler runs.
     Start(usize, Name),
     /// The next step of a request's machine is done and answered.
     Step(usize),
-    /// It is given up for lost: perhaps it will be done, some day.
+    /// The step counts as lost: it may still be done at any later moment.
     Lose(usize),
-    /// What was given up for lost is done now.
+    /// A step that counted as lost is done now.
     Arrive(usize),
 }
 
@@ -140,7 +140,7 @@ impl World {
         logins.fold(0, |bits, r| bits | 1 << r.who)
     }
 
-    /// Carries a step out, and looks at what it did.
+    /// Carries a step out, and checks what it did.
     fn carry_out(&mut self, who: usize, step: &Step, mutant: Option<Mutant>) -> Reply {
         let own = self.requests[who].own_session();
         let (reply, written) = match mutant {
@@ -163,7 +163,7 @@ impl World {
         reply
     }
 
-    /// Keeps in mind what a request has done.
+    /// Notes what a request has done in its history.
     fn note(&mut self, who: usize, step: &Step) {
         let (name, new, renewed) = match step {
             Step::Cas { at, new, .. } => (at, new, false),
@@ -187,7 +187,7 @@ impl World {
         self.judge(who);
     }
 
-    /// Looks at a request's answer, if it has one now.
+    /// Checks a request's answer, if it has one now.
     fn judge(&mut self, who: usize) {
         let fault = writes::fault_of_answer(&self.store, &self.requests[who]);
         self.fault = self.fault.or(fault);
@@ -210,7 +210,7 @@ impl World {
             panic!("only a request that runs loses an answer");
         };
         let step = step.clone();
-        // To do a thing twice that compares before it writes is to do it once.
+        // A step that compares before it writes does nothing the second time.
         let repeated = self.requests[who].history.lost && !matches!(step, Step::Insert { .. });
         let known = |known: &Arc<(usize, Step)>| known.0 == who && is_same(&known.1, &step);
         if !(repeated && self.in_flight.iter().any(known)) {
@@ -226,12 +226,12 @@ impl World {
         self.carry_out(sent.0, &sent.1, None);
     }
 
-    /// Forgets steps in flight that can do nothing any more.
+    /// Drops steps in flight that can no longer do anything.
     fn tidy(&mut self, late_creations: bool) {
         let (store, requests) = (&self.store, &self.requests);
         self.in_flight.retain(|sent| {
             let (who, step) = &**sent;
-            // A creation that was answered is there, or was: its first copy has arrived by then.
+            // If a creation was answered, its first copy has arrived by then.
             let creating = matches!(&requests[*who].stage, Stage::Running(..));
             let counts = creating || late_creations || !matches!(step, Step::Insert { .. });
             counts && store.may_still_do(step)
@@ -257,7 +257,7 @@ impl World {
     }
 }
 
-/// Whether two steps of one request are one, sent twice.
+/// Whether two steps of one request are the same step, sent twice.
 fn is_same(one: &Step, two: &Step) -> bool {
     match (one, two) {
         (Step::Cas { new: one, .. }, Step::Cas { new: two, .. })
@@ -294,7 +294,7 @@ impl Model for Runs {
         for request in &world.requests {
             let who = request.who;
             match &request.stage {
-                // Which of two equals comes first is the same.
+                // Two equal requests need only one order.
                 Stage::Waiting if world.equal_waits_before(who) => {}
                 Stage::Waiting => {
                     let starts = world.keys().map(|key| Action::Start(who, key.to_owned()));
@@ -302,7 +302,7 @@ impl Model for Runs {
                 }
                 Stage::Running(_, step) => {
                     actions.push(Action::Step(who));
-                    // To repeat a reading is to read later.
+                    // To repeat a read is to read later.
                     if world.losses > 0 && !matches!(step, Step::Read { .. }) {
                         actions.push(Action::Lose(who));
                     }
@@ -326,8 +326,8 @@ impl Model for Runs {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        // One property for all, since the checker is slow at telling properties apart. Which one is
-        // broken, the state says.
+        // One property for all, since the checker is slow with several. The state says which
+        // promise is broken.
         let kept = |runs: &Self, world: &World| runs.promises.iter().all(|p| (p.is_kept)(world));
         vec![Property::<Self>::always(KEPT, kept)]
     }
@@ -349,7 +349,11 @@ impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "broken: {:?} {:?}", promises::broken(self), self.fault)?;
         for (name, place) in self.store.places() {
-            writeln!(f, "  {name} of session {}: {:?}", place.session, place.kept)?;
+            writeln!(
+                f,
+                "  {name} of session {}: {:?}",
+                place.session, place.content
+            )?;
         }
         for request in &self.requests {
             writeln!(f, "  {request:?}")?;

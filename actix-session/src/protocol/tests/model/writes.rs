@@ -19,7 +19,7 @@ fn fault_if(fault: bool, what: &'static str) -> Fault {
     fault.then_some(what)
 }
 
-/// What a write did that it may not do.
+/// What a write did although it must not.
 pub(super) fn fault_of_write(
     store: &Store,
     request: &Request,
@@ -57,7 +57,7 @@ pub(super) fn fault_of_write(
     }
 }
 
-/// Whether a record is written under the id of another one, that a request may still expect.
+/// Whether a record is written under the id of another one that a request may still expect.
 pub(super) fn fault_of_id(requests: &[Arc<Request>], step: &Step) -> Fault {
     let (Step::Cas { new, .. } | Step::Rotate { new, .. } | Step::Insert { new, .. }) = step else {
         return None;
@@ -69,9 +69,9 @@ pub(super) fn fault_of_id(requests: &[Arc<Request>], step: &Step) -> Fault {
     fault_if(same, "an id names two records")
 }
 
-/// Whether an entry is set again over what others made of it since.
+/// Whether an entry is set again although others have changed it since.
 ///
-/// Where somebody removes it, it may look as if it had never been set: that is known.
+/// If a request removes it, it may look as if it had never been set. This limit is known.
 pub(super) fn fault_of_repeat(
     requests: &[Arc<Request>],
     request: &Request,
@@ -96,7 +96,7 @@ pub(super) fn fault_of_repeat(
     fault_if(again, "a change happened twice")
 }
 
-/// What a request did whose base is of another epoch came before the `clear`.
+/// If a request's base has another epoch, its changes are older than the `clear`.
 fn fault_of_epoch(request: &Request, before: &Record) -> Fault {
     let cleared = changes(request).cleared.is_some();
     let same = request.seen == Seen::Record(before.epoch());
@@ -130,7 +130,7 @@ fn is_one_more(was: Option<&str>, is: Option<&str>, who: usize) -> bool {
     (0..4).all(|other| count(is, other) == count(was, other) + u64::from(other == who))
 }
 
-/// A write on top of the record under the request's own key: it changes what it names.
+/// A write on top of the record under the request's own key: it changes only what it names.
 fn fault_of_merge(request: &Request, before: &Record, after: &Record) -> Fault {
     if request.base.is_none() {
         return Some("a request that loaded nothing wrote under the key that it came with");
@@ -153,7 +153,7 @@ fn fault_of_merge(request: &Request, before: &Record, after: &Record) -> Fault {
     }
     fault_if(
         !metadata_are(&expected_metadata(request, before), after),
-        "a merge changed facts that the request did not set",
+        "a merge changed metadata that the request did not set",
     )
 }
 
@@ -161,10 +161,13 @@ fn metadata_are(expected: &Metadata, record: &Record) -> bool {
     record.metadata() == Some(expected)
 }
 
-/// The stored facts stand; on top comes what this request set.
+/// The stored metadata, with what this request set.
 fn expected_metadata(request: &Request, before: &Record) -> Metadata {
     let changes = changes(request);
-    let mut metadata = before.metadata().expect("all records have facts").clone();
+    let mut metadata = before
+        .metadata()
+        .expect("all records have metadata")
+        .clone();
     if changes.cleared.is_some() {
         metadata.epoch = epoch(request.who);
         metadata.auth = None;
@@ -174,7 +177,7 @@ fn expected_metadata(request: &Request, before: &Record) -> Metadata {
             .principal()
             .is_some_and(|before| before != login.principal)
         {
-            // Another person's session: nothing of this one's life counts for it.
+            // It is another person's session now: no time of the old one counts.
             metadata.id = login.id;
             metadata.created = login.at;
             metadata.ttl = None;
@@ -204,15 +207,15 @@ fn fault_of_redirect(
     } else {
         Flag::Plain
     };
-    fault_if(redirect.flag != expected, "a mark says what was not").or_else(|| {
+    fault_if(redirect.flag != expected, "a redirect has the wrong flag").or_else(|| {
         fault_if(
             redirect.target != new_name(request.who),
-            "a strange new key",
+            "an unexpected new key",
         )
     })
 }
 
-/// The marks between a request's key and the record that it writes to.
+/// The redirects between a request's key and the record that it writes to.
 struct Route {
     ended: bool,
     login: bool,
@@ -225,7 +228,7 @@ impl Route {
             login: false,
         };
         let mut ended = false;
-        for redirect in store.way_from(from) {
+        for redirect in store.route_from(from) {
             ended |= redirect.flag == Flag::Ended;
             route.login |= redirect.flag == Flag::Login;
             if redirect.target == to {
@@ -237,10 +240,10 @@ impl Route {
     }
 }
 
-/// A write behind marks: it changes only what still is as the request knew it.
+/// A write behind redirects: it changes only what is still as the request knew it.
 fn fault_of_forward(request: &Request, route: &Route, before: &Record, after: &Record) -> Fault {
     if route.ended {
-        return Some("a forward came through a mark that says ended, or through none");
+        return Some("a forward came through a redirect that says ended, or through no redirect");
     }
     let changes = changes(request);
     let cleared = changes.cleared.is_some();
@@ -264,15 +267,21 @@ fn fault_of_forward(request: &Request, route: &Route, before: &Record, after: &R
             return Some("a forward changed what was not as the request knew it");
         }
     }
-    let mut metadata = before.metadata().expect("all records have facts").clone();
+    let mut metadata = before
+        .metadata()
+        .expect("all records have metadata")
+        .clone();
     if cleared {
         metadata.epoch = epoch(request.who);
         metadata.auth = None;
     }
-    fault_if(!metadata_are(&metadata, after), "a forward changed facts")
+    fault_if(
+        !metadata_are(&metadata, after),
+        "a forward changed metadata",
+    )
 }
 
-/// A session of the request's own changes holds these alone.
+/// A session of the request's own changes holds nothing else.
 fn fault_of_creation(request: &Request, at: &str, new: &Record) -> Fault {
     for name in NAMES {
         let is = entry(new, name);
@@ -290,10 +299,10 @@ fn fault_of_creation(request: &Request, at: &str, new: &Record) -> Fault {
     let left = login.is_none() && !request.kind.purges() && request.base_principal().is_some();
     fault_if(left, "a session that somebody was logged in to was left")
         .or_else(|| fault_if(new.principal() != principal, "a new session is somebody's"))
-        .or_else(|| fault_if(at != new_name(request.who), "a strange new key"))
+        .or_else(|| fault_if(at != new_name(request.who), "an unexpected new key"))
 }
 
-/// What an answer says that is not so.
+/// What an answer says although it is wrong.
 pub(super) fn fault_of_answer(store: &Store, request: &Request) -> Fault {
     let current = store.record(&request.at).is_some();
     let moved = store.redirect(&request.at).is_some();
@@ -333,10 +342,10 @@ fn gone_has_cause(store: &Store, request: &Request) -> bool {
         return ended || moved || changes.renews() && cleared;
     }
     let over = store
-        .way_from(&request.at)
+        .route_from(&request.at)
         .any(|redirect| redirect.flag == Flag::Ended);
     let login = store
-        .way_from(&request.at)
+        .route_from(&request.at)
         .any(|redirect| redirect.flag == Flag::Login);
     let known = request.base.as_ref().and_then(|base| entry(base, COUNT));
     let counted = store
