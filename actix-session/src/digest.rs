@@ -3,10 +3,6 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::digest::{Digest, SHA256, digest};
 
-fn sha256(text: &str) -> Digest {
-    digest(&SHA256, text.as_bytes())
-}
-
 /// The digest in 64 hexadecimal digits.
 pub(crate) fn hex(text: &str) -> String {
     use std::fmt::Write as _;
@@ -22,4 +18,8 @@ pub(crate) fn hex(text: &str) -> String {
 /// The digest in 43 characters that need no escaping in URLs and databases.
 pub(crate) fn base64(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(sha256(text))
+}
+
+fn sha256(text: &str) -> Digest {
+    digest(&SHA256, text.as_bytes())
 }

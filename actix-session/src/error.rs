@@ -4,10 +4,6 @@ use std::error::Error as StdError;
 
 use derive_more::Display;
 
-fn source_of(error: &anyhow::Error) -> Option<&(dyn StdError + 'static)> {
-    Some(error.as_ref())
-}
-
 /// Possible failures of [`SessionStore::load`](crate::storage::SessionStore::load).
 #[derive(Debug, Display)]
 pub enum LoadError {
@@ -125,6 +121,10 @@ impl CommitError {
             Self::OutcomeUnknown => OutcomeUnknown.into(),
         }
     }
+}
+
+fn source_of(error: &anyhow::Error) -> Option<&(dyn StdError + 'static)> {
+    Some(error.as_ref())
 }
 
 macro_rules! error_with_source {

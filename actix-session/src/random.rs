@@ -9,6 +9,28 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 const USABLE: u8 = 248;
 pub(crate) const KEY_LENGTH: usize = 64;
 
+/// Draws a session key from the operating system: 64 alphanumeric characters, about 381 bits.
+///
+/// The stores of this crate use it. It exceeds the [OWASP recommendation] of 128 bits.
+///
+/// # Panics
+/// Panics if the operating system's generator fails, which does not happen on a running system.
+/// (The stores of this crate return an error instead.)
+///
+/// # Examples
+/// ```
+/// use actix_session::storage::generate_session_key;
+///
+/// let key = generate_session_key();
+/// assert_eq!(key.as_ref().len(), 64);
+/// assert_ne!(key, generate_session_key());
+/// ```
+///
+/// [OWASP recommendation]: https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html#session-id-entropy
+pub fn generate_session_key() -> SessionKey {
+    session_key().expect("a running operating system has a random number generator")
+}
+
 pub(crate) fn fill(bytes: &mut [u8]) -> anyhow::Result<()> {
     // `getrandom`'s error does not implement `std::error::Error` in every build.
     getrandom::fill(bytes)
@@ -43,28 +65,6 @@ pub(crate) fn alphanumeric(length: usize) -> anyhow::Result<String> {
 
 pub(crate) fn session_key() -> anyhow::Result<SessionKey> {
     Ok(SessionKey::generated(alphanumeric(KEY_LENGTH)?))
-}
-
-/// Draws a session key from the operating system: 64 alphanumeric characters, about 381 bits.
-///
-/// The stores of this crate use it. It exceeds the [OWASP recommendation] of 128 bits.
-///
-/// # Panics
-/// Panics if the operating system's generator fails, which does not happen on a running system.
-/// (The stores of this crate return an error instead.)
-///
-/// # Examples
-/// ```
-/// use actix_session::storage::generate_session_key;
-///
-/// let key = generate_session_key();
-/// assert_eq!(key.as_ref().len(), 64);
-/// assert_ne!(key, generate_session_key());
-/// ```
-///
-/// [OWASP recommendation]: https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html#session-id-entropy
-pub fn generate_session_key() -> SessionKey {
-    session_key().expect("a running operating system has a random number generator")
 }
 
 #[cfg(test)]

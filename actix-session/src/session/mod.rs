@@ -89,9 +89,6 @@ pub enum SessionStatus {
     Unchanged,
 }
 
-/// The innermost session, as a request's extensions keep it.
-pub(crate) struct InRequest(pub(crate) Session);
-
 impl Session {
     /// Creates a session that no middleware saves, for tests and for code that needs one of its
     /// own.
@@ -362,6 +359,9 @@ impl Session {
         session
     }
 }
+
+/// The innermost session, as a request's extensions keep it.
+pub(crate) struct InRequest(pub(crate) Session);
 
 fn parse<T: DeserializeOwned>(name: &str, json: &str) -> anyhow::Result<T> {
     serde_json::from_str(json).map_err(|error| of_another_type::<T>(name, &error))
