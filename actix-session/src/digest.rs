@@ -3,11 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::digest::{Digest, SHA256, digest};
 
-fn sha256(text: &str) -> Digest {
-    digest(&SHA256, text.as_bytes())
-}
-
-/// In 64 hexadecimal digits.
+/// The digest in 64 hexadecimal digits.
 pub(crate) fn hex(text: &str) -> String {
     use std::fmt::Write as _;
 
@@ -19,7 +15,11 @@ pub(crate) fn hex(text: &str) -> String {
     hex
 }
 
-/// In 43 characters that URLs and databases take as they are.
+/// The digest in 43 characters that need no escaping in URLs and databases.
 pub(crate) fn base64(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(sha256(text))
+}
+
+fn sha256(text: &str) -> Digest {
+    digest(&SHA256, text.as_bytes())
 }

@@ -1,5 +1,5 @@
-//! Doors to the inside for the targets in `fuzz/`. Built with `--cfg fuzzing` alone; what holds is
-//! asserted by the targets, which share no code with what they judge.
+//! Access to private parts for the targets in `fuzz/`; it exists only under `--cfg fuzzing`. The
+//! targets assert the properties, and share no code with what they test.
 
 #![allow(
     missing_docs,
@@ -66,7 +66,7 @@ impl Seals {
     }
 }
 
-/// All that the text of the facts says.
+/// Everything that the metadata's text contains.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Told {
     pub commit: u64,
@@ -127,20 +127,20 @@ pub fn metadata_text(told: &Told) -> String {
     text
 }
 
-/// One entry's JSON text, as a session gets it.
+/// One entry's JSON text, as a session reads it.
 pub fn value(record: &Record, name: &str) -> Option<String> {
     record.state().get(name).map(std::borrow::Cow::into_owned)
 }
 
-/// Changes of a request: entries that are set (to JSON text) or removed, in order.
+/// A request's changes: entries that are set (to JSON text) or removed, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Doing {
     pub entries: Vec<(String, Option<String>)>,
-    /// The epoch that a `clear` draws; it comes before the entries.
+    /// The epoch of a `clear`, which comes before the entries.
     pub cleared: Option<u64>,
     pub ttl: Option<i64>,
     pub renew: bool,
-    /// Who, and when.
+    /// The principal, the time and the id.
     pub login: Option<(String, i64, u128)>,
 }
 
@@ -167,7 +167,7 @@ impl From<Doing> for Changes {
     }
 }
 
-/// The terms of a middleware that is configured so; times in ms.
+/// The terms of a middleware with this configuration; times in ms.
 pub fn terms(now: i64, ttl: i64, absolute: Option<i64>, extend: bool) -> Terms {
     Terms {
         now: Millis(now),
@@ -177,24 +177,24 @@ pub fn terms(now: i64, ttl: i64, absolute: Option<i64>, extend: bool) -> Terms {
     }
 }
 
-/// When something ends, in ms.
+/// A session's end, in ms.
 pub fn end_of(end: End) -> i64 {
     end.0.0
 }
 
-/// Ends what came before a renewal, as the middleware does.
+/// Ends the older values of a renewed session, as the middleware does.
 pub async fn end_older(older: Older) -> anyhow::Result<bool> {
     older.end().await
 }
 
-/// What a store's answer shows.
+/// What a store's answer contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shown {
     Nothing,
     Unreadable,
     /// Flag, time and target.
     Redirect(char, i64, String),
-    /// The text, and until when the store keeps it.
+    /// The text, and the time until which the store keeps it.
     Record(String, Option<i64>),
     /// A step was done, or a name was taken.
     Other,
@@ -227,7 +227,7 @@ impl Shown {
     }
 }
 
-/// What is made of a script's answer as it comes from the wire; `None` where that is no RESP.
+/// Parses a script's answer from the wire; `None` if it is not RESP.
 pub fn redis_answer(wire: &[u8], now: i64) -> Option<Result<Shown, String>> {
     let value = ::redis::parse_redis_value(wire).ok()?;
     let terms = Terms {
@@ -241,7 +241,7 @@ pub fn redis_answer(wire: &[u8], now: i64) -> Option<Result<Shown, String>> {
     })
 }
 
-/// What is made of a row's columns.
+/// Parses a row's columns.
 pub fn sql_row(
     state: Option<Vec<u8>>,
     expires: i64,
@@ -259,7 +259,7 @@ pub fn sql_row(
     .into()
 }
 
-/// Whether an address of Redis is understood; the error as `Display` and as `Debug` show it.
+/// Whether an address of Redis is valid. The error comes as both `Display` and `Debug` show it.
 pub fn redis_address(url: &str) -> Result<(), String> {
     redis::check_address(url).map_err(|error| format!("{error:#} {error:?}"))
 }

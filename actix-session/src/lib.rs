@@ -15,7 +15,7 @@
     allow(
         dead_code,
         unused_imports,
-        reason = "merging and formats serve all stores; with all of them nothing is unused"
+        reason = "all stores share merging and formats; with every feature, nothing is unused"
     )
 )]
 
@@ -54,7 +54,7 @@ pub use self::{
     },
 };
 
-/// What the macros for stores name, whatever the application depends on.
+/// Re-exports for the store macros: an application need not depend on these crates.
 #[doc(hidden)]
 pub mod __private {
     pub use std::collections::HashMap;
