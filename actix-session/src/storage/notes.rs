@@ -67,7 +67,7 @@ async fn look<B: Backend>(store: &B, name: &str, terms: &Terms) -> anyhow::Resul
     }
 }
 
-/// The facts' creation is the time of the revocation.
+/// The metadata's creation time is the time of the revocation.
 fn note(at: Millis) -> anyhow::Result<Record> {
     let metadata = Metadata::new(0, at);
     Ok(Record::written(
