@@ -1,4 +1,4 @@
-//! Where the time comes from: injected, so that tests move it instead of sleeping.
+//! The source of time. It is injected: tests move a clock instead of sleeping.
 
 use std::{
     fmt,
@@ -7,10 +7,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// A source of the wall-clock time.
+/// A source of wall-clock time.
 ///
-/// Absolute ends, times of authentication and, in stores without a TTL of their own, idle ends are
-/// compared with this clock. Give the middleware and its store the same one.
+/// Absolute ends and times of authentication are compared with this clock; so are idle ends, in
+/// stores without a TTL of their own. Give the middleware and its store the same clock.
 ///
 /// # Examples
 /// ```
@@ -28,7 +28,7 @@ use std::{
 /// assert!(Yesterday.now() < SystemClock.now());
 /// ```
 pub trait Clock: Send + Sync + 'static {
-    /// The present time.
+    /// Returns the current time.
     fn now(&self) -> SystemTime;
 }
 
@@ -48,7 +48,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that can be shared by a middleware and its store.
+/// A clock that a middleware and its store can share.
 #[derive(Clone)]
 pub(crate) struct SharedClock(Arc<dyn Clock>);
 
@@ -74,7 +74,7 @@ impl fmt::Debug for SharedClock {
     }
 }
 
-/// A point in time, or a span of it, in milliseconds; points count from the Unix epoch.
+/// A point in time or a duration, in milliseconds. Points count from the Unix epoch.
 ///
 /// All arithmetic saturates: no configured duration can overflow it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,4 +1,4 @@
-//! What a store is asked, and what it answers.
+//! What the middleware asks of a store, and what the store answers.
 
 use std::{
     collections::HashMap,
@@ -9,17 +9,17 @@ use std::{
 };
 
 use crate::{
-    changes::Grounds,
+    changes::Stamp,
     clock::Millis,
     key::SessionKey,
-    record::{Facts, Record, WireFormat},
+    record::{Metadata, Record, WireFormat},
 };
 
-/// The state of a session, as published: entry names and JSON texts.
+/// The state of a session in its published form: entry names and JSON texts.
 pub(crate) type SessionState = HashMap<String, String>;
 
-/// The terms on which a store reads and writes records: the time, the times to live and the
-/// format that the middleware's configuration asks for.
+/// The terms of a store call: the current time, the timeouts and the format that the middleware's
+/// configuration asks for.
 ///
 /// # Examples
 /// ```
@@ -35,38 +35,39 @@ pub struct Terms {
     pub(crate) now: Millis,
     pub(crate) ttl: Millis,
     pub(crate) absolute: Option<Millis>,
-    pub(crate) extend: Extension,
+    pub(crate) extend: ExtendOnRead,
     pub(crate) budget: Duration,
     pub(crate) grace: Millis,
     pub(crate) format: WireFormat,
-    /// How many octets a record may have.
+    /// The maximum size of a record, in octets.
     pub(crate) max_state: usize,
 }
 
 /// Whether reading a record extends its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Extension {
+pub(crate) enum ExtendOnRead {
     Never,
     Always,
-    /// Unless that has been done so shortly before.
+    /// Only if the last extension is at least this long ago.
     AtMostEvery(Millis),
 }
 
-/// How long all attempts of one commit may take together.
+/// The time limit for all attempts of one commit together.
 pub(crate) const BUDGET: Duration = Duration::from_secs(3);
-/// How long a renewal leaves its mark.
+/// How long a renewal leaves its redirect.
 pub(crate) const GRACE: Millis = Millis::secs(60);
-/// How large a record may become: far more than any session needs, and what every back end takes.
+/// The maximum size of a record: far more than any session needs, and no more than every back end
+/// accepts.
 pub(crate) const MAX_STATE: usize = 16 << 20;
 
 impl Default for Terms {
-    /// One day to live, no absolute limit, no extension by reading, the system's clock.
+    /// A TTL of one day, no absolute timeout, no extension on read, the system's time.
     fn default() -> Self {
         Self {
             now: SystemTime::now().into(),
             ttl: Millis::secs(86_400),
             absolute: None,
-            extend: Extension::Never,
+            extend: ExtendOnRead::Never,
             budget: BUDGET,
             grace: GRACE,
             format: WireFormat::V1,
@@ -76,14 +77,14 @@ impl Default for Terms {
 }
 
 impl Terms {
-    /// Sets the idle time to live.
+    /// Sets the idle timeout.
     #[must_use]
     pub fn with_ttl(mut self, ttl: Duration) -> Self {
         self.ttl = ttl.into();
         self
     }
 
-    /// Sets the present time.
+    /// Sets the current time.
     #[must_use]
     pub fn with_now(mut self, now: SystemTime) -> Self {
         self.now = now.into();
@@ -94,69 +95,69 @@ impl Terms {
     #[must_use]
     pub fn with_extension(mut self, extend: bool) -> Self {
         self.extend = if extend {
-            Extension::Always
+            ExtendOnRead::Always
         } else {
-            Extension::Never
+            ExtendOnRead::Never
         };
         self
     }
 
-    /// Sets the format that is written.
+    /// Sets the format in which records are written.
     #[must_use]
     pub fn with_format(mut self, format: WireFormat) -> Self {
         self.format = format;
         self
     }
 
-    /// The present time, by the middleware's clock.
+    /// The current time, by the middleware's clock.
     pub fn now(&self) -> SystemTime {
         self.now.to_system_time()
     }
 
-    /// The idle time to live of a session that has none of its own.
+    /// The idle timeout of sessions without a TTL of their own.
     pub fn ttl(&self) -> Duration {
         Duration::from_millis(self.ttl.0.unsigned_abs())
     }
 
     /// Whether reading a record extends its life.
     pub fn extends(&self) -> bool {
-        self.extend != Extension::Never
+        self.extend != ExtendOnRead::Never
     }
 
-    /// Whether a record that ends then is to be extended now.
+    /// Whether reading a record that ends at `end` extends it now.
     pub(crate) fn extends_at(&self, record: &Record, end: Millis) -> bool {
         match self.extend {
-            Extension::Never => false,
-            Extension::Always => true,
-            Extension::AtMostEvery(interval) => self.end(record) - end >= interval,
+            ExtendOnRead::Never => false,
+            ExtendOnRead::Always => true,
+            ExtendOnRead::AtMostEvery(interval) => self.end(record) - end >= interval,
         }
     }
 
-    pub(crate) fn grounds(&self, commit: u64, fresh_id: u128) -> Grounds {
-        Grounds {
+    pub(crate) fn stamp(&self, commit: u64, fresh_id: u128) -> Stamp {
+        Stamp {
             commit,
             fresh_id,
             now: self.now,
             absolute: self.absolute,
             format: self.format,
             max_state: self.max_state,
-            seal: None,
+            idle_ttl: None,
             new_id: false,
             keep_idle: false,
         }
     }
 
-    /// When a record ends that is written or extended now.
+    /// The end of a record that is written or extended now.
     pub(crate) fn end(&self, record: &Record) -> Millis {
         record
-            .facts()
-            .map_or(self.now + self.ttl, |facts| self.end_of(facts))
+            .metadata()
+            .map_or(self.now + self.ttl, |metadata| self.end_of(metadata))
     }
 
-    pub(crate) fn end_of(&self, facts: &Facts) -> Millis {
-        let idle = self.now + facts.ttl.unwrap_or(self.ttl);
-        let absolute = self.absolute.map(|span| facts.since() + span);
-        let cap = facts.absolute_end.or(absolute);
+    pub(crate) fn end_of(&self, metadata: &Metadata) -> Millis {
+        let idle = self.now + metadata.ttl.unwrap_or(self.ttl);
+        let absolute = self.absolute.map(|span| metadata.since() + span);
+        let cap = metadata.absolute_end.or(absolute);
         cap.map_or(idle, |cap| cap.min(idle))
     }
 
@@ -173,13 +174,14 @@ pub enum Opened {
     /// The record of a live session.
     Live(Record),
 
-    /// The key was renewed so long ago; the newer one may be on its way to the browser.
+    /// The key was renewed this long ago. The new one may still be on its way to the browser.
     Moved(Duration),
 
-    /// No record: it never was, it ended, or its time is up.
+    /// There is no record: it never existed, it ended or it expired.
     Nothing,
 
-    /// A record that cannot be decoded, or that a newer version wrote. It is left as it is.
+    /// A record that cannot be decoded, or that a newer version wrote. The store leaves it as it
+    /// is.
     Unreadable,
 }
 
@@ -209,11 +211,11 @@ impl From<SystemTime> for End {
     }
 }
 
-/// What has yet to be ended once the new cookie is known to fit: the values of a cookie-stored
-/// session from before a renewal or a `clear`, where a list on the server ends them.
+/// The older values of a cookie-stored session that are still to be ended after a renewal or a
+/// `clear`, if a list on the server ends them.
 ///
-/// The middleware runs it. [`Older::none`] is the right one for every store whose key only names the
-/// state. A wrapper hands on what it got.
+/// The middleware ends them once the new cookie is known to fit. Stores whose key only names the
+/// state return [`Older::none`]. Wrappers return what they received.
 ///
 /// # Examples
 /// ```
@@ -225,18 +227,19 @@ impl From<SystemTime> for End {
 pub struct Older(Option<Pin<Box<dyn Future<Output = anyhow::Result<bool>>>>>);
 
 impl Older {
-    /// There is nothing left to end.
+    /// Nothing is left to end.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// Runs once the new cookie is known to fit; `false` says that the session was ended by somebody
-    /// else meanwhile.
+    /// Runs `end` once the new cookie is known to fit. `false` means that another request has ended
+    /// the session meanwhile.
     pub(crate) fn ended_by(end: impl Future<Output = anyhow::Result<bool>> + 'static) -> Self {
         Self(Some(Box::pin(end)))
     }
 
-    /// Ends it. `false`: somebody else was faster, and the new cookie must not be sent.
+    /// Ends the older values. `false` means that another request has ended the session, and the new
+    /// cookie must not be sent.
     pub(crate) async fn end(self) -> anyhow::Result<bool> {
         match self.0 {
             Some(end) => end.await,
@@ -245,44 +248,45 @@ impl Older {
     }
 }
 
-/// Shows whether there is something to end.
+/// Shows only whether there is something to end.
 impl fmt::Debug for Older {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Older").field(&self.0.is_some()).finish()
     }
 }
 
-/// What became of a commit.
+/// The outcome of a commit.
 ///
-/// Only a store whose key is the state answers with a key: a late answer must not hand out
-/// somebody's new one.
+/// Only a store whose key is the state returns a key: a late response must not hand out the new key
+/// of another request.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Committed {
-    /// Saved, and the key is current.
+    /// The changes are saved, and the key is current.
     Saved(End),
 
-    /// The key is the state, and this is the new one. [`Older`] ends the one before.
+    /// The key is the state, and this is its new value. [`Older`] ends the old one.
     NewValue(SessionKey, End, Older),
 
-    /// The key was renewed by another request; the changes went where it led.
+    /// Another request has renewed the key; the changes went to the new record.
     Forwarded,
 
-    /// The session ended; nothing was written, and nothing came back.
+    /// The session has ended. Nothing was written, and the record stays deleted.
     Gone,
 }
 
-/// What became of a renewal.
+/// The outcome of a renewal.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Rotated {
-    /// Renewed, or a session of the request's own changes made. [`Older`] ends what a key that is
-    /// the state itself came from; a store on the server has done so in the same step.
+    /// The session has a new key, or the request's own changes have become a new session. If the
+    /// key is the state, [`Older`] ends the old value; a store on the server has ended the old key
+    /// in the same step.
     Rotated(SessionKey, End, Older),
 
-    /// Another request renewed the key; this one makes no session.
+    /// Another request has renewed the key; this one starts no session.
     Moved,
 
-    /// The session ended; this request makes none.
+    /// The session has ended; this request starts no session.
     Gone,
 }

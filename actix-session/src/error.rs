@@ -1,21 +1,17 @@
-//! The ways in which a store can fail.
+//! The errors of stores.
 
 use std::error::Error as StdError;
 
 use derive_more::Display;
 
-fn source_of(error: &anyhow::Error) -> Option<&(dyn StdError + 'static)> {
-    Some(error.as_ref())
-}
-
 /// Possible failures of [`SessionStore::load`](crate::storage::SessionStore::load).
 #[derive(Debug, Display)]
 pub enum LoadError {
-    /// The state is there and cannot be decoded.
+    /// The state exists, but it cannot be decoded.
     #[display("Failed to deserialize session state")]
     Deserialization(anyhow::Error),
 
-    /// The store did not answer as it should.
+    /// The store failed, or its answer was invalid.
     #[display("Something went wrong when retrieving the session state")]
     Other(anyhow::Error),
 }
@@ -27,15 +23,15 @@ pub enum SaveError {
     #[display("Failed to serialize session state")]
     Serialization(anyhow::Error),
 
-    /// The store did not answer as it should.
+    /// The store failed, or its answer was invalid.
     #[display("Something went wrong when persisting the session state")]
     Other(anyhow::Error),
 }
 
 /// Possible failures of [`SessionStore::update`](crate::storage::SessionStore::update).
 ///
-/// That the record is [`Gone`], that commits were [`Contended`] and that an outcome is unknown
-/// ([`OutcomeUnknown`]) come inside of `Other`:
+/// `Other` contains [`Gone`] if the record does not exist, [`Contended`] if other requests kept
+/// committing first, and [`OutcomeUnknown`] if the outcome is unknown:
 ///
 /// ```
 /// use actix_session::storage::{Gone, UpdateError};
@@ -51,7 +47,7 @@ pub enum UpdateError {
     #[display("Failed to serialize session state")]
     Serialization(anyhow::Error),
 
-    /// The store did not answer as it should, or refused.
+    /// The store failed, or refused the change.
     #[display("Something went wrong when updating the session state.")]
     Other(anyhow::Error),
 }
@@ -62,21 +58,21 @@ pub enum UpdateError {
 #[derive(Debug, Display)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// A change cannot be applied: a `modify` met a value of another type, or made one that does
-    /// not serialize. Nothing was committed.
+    /// A change cannot be applied: a `modify` found a value of another type, or returned one that
+    /// does not serialize. Nothing was committed.
     #[display("a change to the session cannot be applied")]
     Serialization(anyhow::Error),
 
-    /// Other requests kept winning until the budget was used up. Nothing was committed; the
-    /// middleware answers 503.
+    /// Other requests kept committing first until the budget was used up. Nothing was committed;
+    /// the response is a 503.
     #[display("the session is contended: other requests kept changing it")]
     Contended,
 
-    /// An answer was lost, and whether the commit has happened could not be learnt.
-    #[display("whether the session was changed could not be learnt in time")]
+    /// An answer was lost, so it is unknown whether the commit happened.
+    #[display("it is unknown whether the session was changed: the store's answer was lost")]
     OutcomeUnknown,
 
-    /// The store did not answer as it should, or refused.
+    /// The store failed, or refused the change.
     #[display("something went wrong when committing the session")]
     Other(anyhow::Error),
 }
@@ -84,7 +80,7 @@ pub enum CommitError {
 impl CommitError {
     pub(crate) fn unreadable() -> Self {
         Self::Other(anyhow::anyhow!(
-            "the stored record cannot be read by this version, and is left as it is"
+            "this version cannot read the stored record, and leaves it as it is"
         ))
     }
 
@@ -92,7 +88,7 @@ impl CommitError {
         Self::Other(Degraded.into())
     }
 
-    /// A step that was not done because others kept winning tells so by [`Contended`].
+    /// A step reports [`Contended`] if it was not done because other requests kept winning.
     pub(crate) fn of_step(error: anyhow::Error) -> Self {
         if error.is::<Contended>() {
             return Self::Contended;
@@ -102,14 +98,14 @@ impl CommitError {
 
     pub(crate) fn unexpected() -> Self {
         Self::Other(anyhow::anyhow!(
-            "the store gave an answer that makes no sense to its request"
+            "the store's answer does not match the request"
         ))
     }
 
     pub(crate) fn taken() -> Self {
         Self::Other(anyhow::anyhow!(
-            "several new session keys in a row were taken; does `cache_keygen` map different keys \
-            to one name?"
+            "several new session keys in a row were already taken: `cache_keygen` must map \
+            different keys to different names"
         ))
     }
 
@@ -117,7 +113,7 @@ impl CommitError {
         Self::Other(anyhow::anyhow!("the store did not answer in time"))
     }
 
-    /// The same failure as the five methods of a store report it.
+    /// This error as the five methods of a store report it.
     pub(crate) fn into_anyhow(self) -> anyhow::Error {
         match self {
             Self::Serialization(error) | Self::Other(error) => error,
@@ -127,13 +123,17 @@ impl CommitError {
     }
 }
 
+fn source_of(error: &anyhow::Error) -> Option<&(dyn StdError + 'static)> {
+    Some(error.as_ref())
+}
+
 macro_rules! error_with_source {
     ($($name:ty: $($variant:ident)|+;)+) => {$(
         impl StdError for $name {
             fn source(&self) -> Option<&(dyn StdError + 'static)> {
                 match self {
                     $(Self::$variant(error) => source_of(error),)+
-                    #[allow(unreachable_patterns, reason = "not all have variants without source")]
+                    #[allow(unreachable_patterns, reason = "some have a source in all variants")]
                     _ => None,
                 }
             }
@@ -177,35 +177,37 @@ impl From<LoadError> for CommitError {
     }
 }
 
-/// The record that was to be updated is not there: it ended, or it expired.
+/// The record to update does not exist: it has ended or expired.
 ///
-/// Inside of [`UpdateError::Other`]. An update never makes a record.
+/// It is found inside [`UpdateError::Other`]. An update never creates a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-#[display("the session is gone")]
+#[display("the session has ended or expired")]
 pub struct Gone;
 
-/// Other commits kept winning until the budget was used up.
+/// Other requests kept committing first until the budget was used up.
 ///
-/// Inside of [`UpdateError::Other`]; [`CommitError::Contended`] where the method has that.
+/// It is found inside [`UpdateError::Other`]. Methods that return [`CommitError`] report
+/// [`CommitError::Contended`] instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("the session is contended: other requests kept changing it")]
 pub struct Contended;
 
-/// Whether a command was carried out could not be learnt.
+/// It is unknown whether a command was carried out.
 ///
-/// Inside of [`UpdateError::Other`]; [`CommitError::OutcomeUnknown`] where the method has that.
+/// It is found inside [`UpdateError::Other`]. Methods that return [`CommitError`] report
+/// [`CommitError::OutcomeUnknown`] instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-#[display("whether the session was changed could not be learnt in time")]
+#[display("it is unknown whether the session was changed: the store's answer was lost")]
 pub struct OutcomeUnknown;
 
-/// The session's record would have become larger than the middleware's `max_state_size`, or than
-/// the 16 MiB that any store takes.
+/// The session's record would be larger than the middleware's `max_state_size`, or than the 16 MiB
+/// that every store accepts.
 ///
-/// Inside of [`CommitError::Serialization`]; nothing was committed.
+/// It is found inside [`CommitError::Serialization`]. Nothing was committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display(
-    "the session's state would have {size} octets, and {limit} are allowed: keep large things \
-     elsewhere and their names in the session, or raise `max_state_size`"
+    "the session's state would have {size} octets, but at most {limit} are allowed: keep large \
+     values elsewhere and only their names in the session, or raise `max_state_size`"
 )]
 pub struct StateTooLarge {
     pub(crate) size: usize,
@@ -213,12 +215,12 @@ pub struct StateTooLarge {
 }
 
 impl StateTooLarge {
-    /// How many octets the record would have had.
+    /// The size that the record would have had, in octets.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// How many octets it may have.
+    /// The maximum size, in octets.
     pub fn limit(&self) -> usize {
         self.limit
     }
@@ -226,7 +228,7 @@ impl StateTooLarge {
 
 impl StdError for StateTooLarge {}
 
-/// A request whose session could not be loaded asked for a change.
+/// A request tried to change a session that could not be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("the session could not be loaded, so it cannot be changed")]
 pub(crate) struct Degraded;

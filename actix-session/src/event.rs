@@ -1,7 +1,6 @@
-//! What the log may say: events with reasons and fingerprints, never a key or a value.
+//! What the log may contain: events with reasons and fingerprints, never a key or a value.
 
 use std::{
-    fmt::Write as _,
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -9,20 +8,13 @@ use std::{
     time::Instant,
 };
 
-use crate::key::SessionKey;
+use crate::{digest, key::SessionKey};
 
-/// The first 32 bits of a key's SHA-256, in hexadecimal.
+/// The first 32 bits of a key's SHA-256, in hexadecimal digits.
 pub(crate) fn fingerprint(key: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());
+    let mut digest = digest::hex(key);
+    digest.truncate(8);
     digest
-        .as_ref()
-        .iter()
-        .take(4)
-        .fold(String::with_capacity(8), |mut text, byte| {
-            // Writing to a `String` cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }
 
 pub(crate) fn created(key: &SessionKey) {
@@ -40,7 +32,7 @@ pub(crate) fn ended(key: &SessionKey) {
 pub(crate) fn forwarded(key: &SessionKey) {
     tracing::debug!(
         session = %key.fingerprint(),
-        "the session was renewed by another request; the changes followed"
+        "another request renewed the session; the changes followed"
     );
 }
 
@@ -53,40 +45,39 @@ pub(crate) fn gone(key: &SessionKey) {
 
 pub(crate) fn dropped(why: Why, key: Option<&SessionKey>) {
     let session = key.map(SessionKey::fingerprint);
-    tracing::warn!(session, reason = %why, "the changes that a request made to its session are dropped");
+    tracing::warn!(session, reason = %why, "a request's changes to its session are dropped");
 }
 
-/// Why a request's changes are lost.
+/// Why a request's changes are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, derive_more::Display)]
 pub(crate) enum Why {
-    #[display("its cookie was renewed a moment ago, and the newer one is still on its way")]
+    #[display("its session key was renewed a moment ago, and the new cookie is still on its way")]
     JustRenewed,
-    #[display("it ended without a response that could carry the new cookie")]
+    #[display("there was no response that could carry the new cookie")]
     NoResponse,
 }
 
-/// Why a cookie does not count as a session.
+/// Why a cookie opens no session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, derive_more::Display)]
 pub(crate) enum Refusal {
-    /// No key of ours sealed it for this cookie.
+    /// None of the secret keys sealed it for this cookie.
     #[display("bad-seal")]
     BadSeal,
-    /// Its signature does not say for which cookie it was made.
+    /// Its signature does not cover the cookie's name.
     #[display("unbound-signature")]
     Unbound,
-    /// Its key leads to no record: it ended, expired, or never was.
+    /// Its key leads to no record: the session ended, expired or never existed.
     #[display("unknown-key")]
     UnknownKey,
     /// Its record cannot be read, and is left as it is.
     #[display("unreadable-record")]
     Unreadable,
-    /// Another live session came before it.
+    /// Another live session came first.
     #[display("duplicate-cookie")]
     Duplicate,
 }
 
-/// One event for a cookie that is refused. What a client can send without end is counted instead of
-/// told each time.
+/// Logs a refused cookie. Refusals that a client can cause without limit are throttled and counted.
 pub(crate) fn refused(reason: Refusal, key: Option<&SessionKey>) {
     static BAD_SEALS: Throttle = Throttle::new();
     static UNKNOWN_KEYS: Throttle = Throttle::new();
@@ -95,21 +86,21 @@ pub(crate) fn refused(reason: Refusal, key: Option<&SessionKey>) {
     match reason {
         Refusal::BadSeal => {
             if let Some(unreported) = BAD_SEALS.pass() {
-                tracing::info!(%reason, unreported, "a session cookie is refused");
+                tracing::info!(%reason, unreported, "a session cookie was refused");
             }
         }
         Refusal::UnknownKey => {
             if let Some(unreported) = UNKNOWN_KEYS.pass() {
-                tracing::info!(%reason, session, unreported, "a session cookie is refused");
+                tracing::info!(%reason, session, unreported, "a session cookie was refused");
             }
         }
         Refusal::Unbound | Refusal::Unreadable | Refusal::Duplicate => {
-            tracing::warn!(%reason, session, "a session cookie is refused");
+            tracing::warn!(%reason, session, "a session cookie was refused");
         }
     }
 }
 
-/// Lets one event a second pass.
+/// Lets one event per second pass.
 struct Throttle {
     /// Seconds since the first use, plus one.
     last: AtomicU64,
@@ -124,7 +115,8 @@ impl Throttle {
         }
     }
 
-    /// How many events were held back since the last that passed; `None` for one that does not.
+    /// The number of events held back since the last one that passed, or `None` to hold this one
+    /// back.
     fn pass(&self) -> Option<u64> {
         static START: OnceLock<Instant> = OnceLock::new();
         self.pass_at(START.get_or_init(Instant::now).elapsed().as_secs() + 1)
@@ -152,7 +144,7 @@ pub(crate) fn log_failure<E: std::error::Error>(operation: &'static str, error: 
 pub(crate) fn not_finished(session: Option<&str>) {
     tracing::warn!(
         session,
-        "a request was dropped outside of a worker: what it asked of its session is not done"
+        "a request was dropped outside a worker: its session changes were not committed"
     );
 }
 
@@ -172,8 +164,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     text.chars().map(harmless).collect()
 }
 
-/// An error may name an entry, and that name may be a client's: no second line, no escape sequence,
-/// no change of direction comes of it.
+/// An error may contain an entry's name, and a client may have chosen it: it must not add a line,
+/// an escape sequence or a change of text direction to the log.
 fn harmless(symbol: char) -> char {
     match symbol {
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
@@ -185,9 +177,7 @@ fn harmless(symbol: char) -> char {
 }
 
 pub(crate) fn replaced_line() {
-    tracing::warn!(
-        "a handler set a cookie of the session cookie's name; its line is replaced by the session's"
-    );
+    tracing::warn!("a handler set a cookie named like the session cookie; it was replaced");
 }
 
 #[cfg(test)]

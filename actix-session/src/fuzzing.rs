@@ -1,5 +1,5 @@
-//! Doors to the inside for the targets in `fuzz/`. Built with `--cfg fuzzing` alone; what holds is
-//! asserted by the targets, which share no code with what they judge.
+//! Access to private parts for the targets in `fuzz/`; it exists only under `--cfg fuzzing`. The
+//! targets assert the properties, and share no code with what they test.
 
 #![allow(
     missing_docs,
@@ -11,13 +11,13 @@ use actix_web::{cookie::Key, http::header::HeaderMap};
 
 pub use crate::record::WireFormat;
 use crate::{
-    changes::{Changes, Effect, LoginFact},
+    changes::{Changes, Effect, LoginChange},
     clock::Millis,
     config::CookieContentSecurity,
     contract::{End, Older, Terms},
     cookie::{read, seal::Sealer},
-    protocol::{Mark, Reply, Slot},
-    record::{Auth, Facts, Record},
+    protocol::{Redirect, Reply, Stored},
+    record::{Auth, Metadata, Record},
     storage::{redis, sql},
 };
 
@@ -66,7 +66,7 @@ impl Seals {
     }
 }
 
-/// All that the text of the facts says.
+/// Everything that the metadata's text contains.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Told {
     pub commit: u64,
@@ -87,17 +87,17 @@ pub struct ToldAuth {
     pub login: Option<i64>,
 }
 
-pub fn facts(text: &str) -> Option<Told> {
-    let (commit, facts) = Facts::decode(text)?;
+pub fn metadata(text: &str) -> Option<Told> {
+    let (commit, metadata) = Metadata::decode(text)?;
     Some(Told {
         commit,
-        id: facts.id,
-        created: facts.created.0,
-        absolute_end: facts.absolute_end.map(|end| end.0),
-        ttl: facts.ttl.map(|ttl| ttl.0),
-        epoch: facts.epoch,
-        idle_end: facts.idle_end.map(|end| end.0),
-        auth: facts.auth.map(|auth| ToldAuth {
+        id: metadata.id,
+        created: metadata.created.0,
+        absolute_end: metadata.absolute_end.map(|end| end.0),
+        ttl: metadata.ttl.map(|ttl| ttl.0),
+        epoch: metadata.epoch,
+        idle_end: metadata.idle_end.map(|end| end.0),
+        auth: metadata.auth.map(|auth| ToldAuth {
             who: auth.principal,
             at: auth.at.0,
             device: auth.device,
@@ -106,14 +106,14 @@ pub fn facts(text: &str) -> Option<Told> {
     })
 }
 
-pub fn facts_text(told: &Told) -> String {
+pub fn metadata_text(told: &Told) -> String {
     let auth = |auth: ToldAuth| Auth {
         principal: auth.who,
         at: Millis(auth.at),
         device: auth.device,
         login: auth.login.map(Millis),
     };
-    let facts = Facts {
+    let metadata = Metadata {
         id: told.id,
         created: Millis(told.created),
         absolute_end: told.absolute_end.map(Millis),
@@ -123,24 +123,24 @@ pub fn facts_text(told: &Told) -> String {
         auth: told.auth.clone().map(auth),
     };
     let mut text = String::new();
-    facts.encode(told.commit, &mut text);
+    metadata.encode(told.commit, &mut text);
     text
 }
 
-/// One entry's JSON text, as a session gets it.
+/// One entry's JSON text, as a session reads it.
 pub fn value(record: &Record, name: &str) -> Option<String> {
     record.state().get(name).map(std::borrow::Cow::into_owned)
 }
 
-/// Changes of a request: entries that are set (to JSON text) or removed, in order.
+/// A request's changes: entries that are set (to JSON text) or removed, in order.
 #[derive(Debug, Clone, Default)]
 pub struct Doing {
     pub entries: Vec<(String, Option<String>)>,
-    /// The epoch that a `clear` draws; it comes before the entries.
+    /// The epoch of a `clear`, which comes before the entries.
     pub cleared: Option<u64>,
     pub ttl: Option<i64>,
     pub renew: bool,
-    /// Who, and when.
+    /// The principal, the time and the id.
     pub login: Option<(String, i64, u128)>,
 }
 
@@ -156,7 +156,7 @@ impl From<Doing> for Changes {
             let effect = json.clone().map_or(Effect::Removed, Effect::Set);
             changes.set_effect(name, effect);
         }
-        changes.login = doing.login.map(|(principal, at, id)| LoginFact {
+        changes.login = doing.login.map(|(principal, at, id)| LoginChange {
             principal,
             at: Millis(at),
             device: None,
@@ -167,7 +167,7 @@ impl From<Doing> for Changes {
     }
 }
 
-/// The terms of a middleware that is configured so; times in ms.
+/// The terms of a middleware with this configuration; times in ms.
 pub fn terms(now: i64, ttl: i64, absolute: Option<i64>, extend: bool) -> Terms {
     Terms {
         now: Millis(now),
@@ -177,36 +177,36 @@ pub fn terms(now: i64, ttl: i64, absolute: Option<i64>, extend: bool) -> Terms {
     }
 }
 
-/// When something ends, in ms.
+/// A session's end, in ms.
 pub fn end_of(end: End) -> i64 {
     end.0.0
 }
 
-/// Ends what came before a renewal, as the middleware does.
+/// Ends the older values of a renewed session, as the middleware does.
 pub async fn end_older(older: Older) -> anyhow::Result<bool> {
     older.end().await
 }
 
-/// What a store's answer shows.
+/// What a store's answer contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shown {
     Nothing,
     Unreadable,
     /// Flag, time and target.
-    Mark(char, i64, String),
-    /// The text, and until when the store keeps it.
+    Redirect(char, i64, String),
+    /// The text, and the time until which the store keeps it.
     Record(String, Option<i64>),
     /// A step was done, or a name was taken.
     Other,
 }
 
-impl From<Slot> for Shown {
-    fn from(slot: Slot) -> Self {
-        match slot {
-            Slot::Nothing => Self::Nothing,
-            Slot::Unreadable => Self::Unreadable,
-            Slot::Mark(mark) => Self::mark(&mark),
-            Slot::Record(record) => Self::Record(
+impl From<Stored> for Shown {
+    fn from(found: Stored) -> Self {
+        match found {
+            Stored::Nothing => Self::Nothing,
+            Stored::Unreadable => Self::Unreadable,
+            Stored::Redirect(redirect) => Self::redirect(&redirect),
+            Stored::Record(record) => Self::Record(
                 record.as_text().unwrap_or_default().to_owned(),
                 record.end().map(|end| end.0),
             ),
@@ -215,15 +215,19 @@ impl From<Slot> for Shown {
 }
 
 impl Shown {
-    fn mark(mark: &Mark) -> Self {
-        let encoded = mark.encode();
-        assert_eq!(Mark::decode(&encoded).as_ref(), Some(mark), "{encoded}");
+    fn redirect(redirect: &Redirect) -> Self {
+        let encoded = redirect.encode();
+        assert_eq!(
+            Redirect::decode(&encoded).as_ref(),
+            Some(redirect),
+            "{encoded}"
+        );
         let flag = encoded.chars().next().expect("the flag comes first");
-        Self::Mark(flag, mark.made_at.0, mark.target.clone())
+        Self::Redirect(flag, redirect.made_at.0, redirect.target.clone())
     }
 }
 
-/// What is made of a script's answer as it comes from the wire; `None` where that is no RESP.
+/// Parses a script's answer from the wire; `None` if it is not RESP.
 pub fn redis_answer(wire: &[u8], now: i64) -> Option<Result<Shown, String>> {
     let value = ::redis::parse_redis_value(wire).ok()?;
     let terms = Terms {
@@ -231,13 +235,13 @@ pub fn redis_answer(wire: &[u8], now: i64) -> Option<Result<Shown, String>> {
         ..Terms::default()
     };
     Some(match redis::answer(value, &terms) {
-        Ok(Reply::Found(slot)) => Ok(slot.into()),
+        Ok(Reply::Found(found)) => Ok(found.into()),
         Ok(_) => Ok(Shown::Other),
         Err(error) => Err(error.to_string()),
     })
 }
 
-/// What is made of a row's columns.
+/// Parses a row's columns.
 pub fn sql_row(
     state: Option<Vec<u8>>,
     expires: i64,
@@ -255,7 +259,7 @@ pub fn sql_row(
     .into()
 }
 
-/// Whether an address of Redis is understood; the error as `Display` and as `Debug` show it.
+/// Whether an address of Redis is valid. The error comes as both `Display` and `Debug` show it.
 pub fn redis_address(url: &str) -> Result<(), String> {
     redis::check_address(url).map_err(|error| format!("{error:#} {error:?}"))
 }

@@ -1,18 +1,18 @@
-//! The token that the cookie carries.
+//! The session key: the token that the cookie carries.
 
 use std::fmt;
 
 use derive_more::{Display, From};
 
-/// How long a key may be, in bytes, as published.
+/// The maximum length of a key, in bytes, as published.
 const LIMIT: usize = 4064;
 
-/// A session key: the string that the cookie carries, sealed, to name a session's state.
+/// A session key: the string that names a session's state. The cookie carries it sealed.
 ///
-/// It opens the session for whoever has it. `Debug` shows a short fingerprint, never the key.
+/// Whoever has the key can open the session. `Debug` shows a short fingerprint, never the key.
 ///
 /// # Validation
-/// A key fits a cookie: it is no longer than 4064 bytes.
+/// A key must be at most 4064 bytes long, to fit a cookie.
 ///
 /// ```
 /// use actix_session::storage::SessionKey;
@@ -25,17 +25,17 @@ const LIMIT: usize = 4064;
 pub struct SessionKey(String);
 
 impl SessionKey {
-    /// A text that this library has made, of any length: cookies are measured when finished.
+    /// Wraps a text of any length that this library has made: the finished cookie is measured.
     pub(crate) fn generated(text: String) -> Self {
         Self(text)
     }
 
-    /// Keys are not `Clone` in public, so that copies of a secret are made on purpose.
+    /// `Clone` is missing on purpose: nobody should copy a secret by accident.
     pub(crate) fn duplicate(&self) -> Self {
         Self(self.0.clone())
     }
 
-    /// What logs may carry of a key: enough to tell two apart, useless to a thief.
+    /// What logs may show of a key: enough to distinguish two keys, and useless to a thief.
     ///
     /// # Examples
     /// ```
@@ -57,7 +57,7 @@ impl TryFrom<String> for SessionKey {
         if text.len() > LIMIT {
             let length = text.len();
             return Err(InvalidSessionKeyError(anyhow::anyhow!(
-                "the session key has {length} bytes, and no more than {LIMIT} fit a cookie"
+                "the session key has {length} bytes; it must have at most {LIMIT} to fit a cookie"
             )));
         }
         Ok(Self(text))
@@ -82,7 +82,7 @@ impl fmt::Debug for SessionKey {
     }
 }
 
-/// A string that cannot be a session key.
+/// The error for a string that is not a valid session key.
 #[derive(Debug, Display, From)]
 #[display("The provided string is not a valid session key")]
 pub struct InvalidSessionKeyError(anyhow::Error);

@@ -8,12 +8,14 @@
     not(all(
         feature = "cookie-session",
         feature = "memory-session",
-        feature = "redis-session"
+        feature = "redis-session",
+        feature = "_sql",
+        feature = "testing"
     )),
     allow(
         dead_code,
         unused_imports,
-        reason = "merging and formats serve all stores; with all of them nothing is unused"
+        reason = "all stores share merging and formats; with every feature, nothing is unused"
     )
 )]
 
@@ -22,6 +24,7 @@ mod clock;
 pub mod config;
 mod contract;
 mod cookie;
+mod digest;
 mod error;
 mod event;
 #[cfg(fuzzing)]
@@ -51,7 +54,7 @@ pub use self::{
     },
 };
 
-/// What the macros for stores name, whatever the application depends on.
+/// Re-exports for the store macros: an application need not depend on these crates.
 #[doc(hidden)]
 pub mod __private {
     pub use std::collections::HashMap;

@@ -5,12 +5,34 @@ use anyhow::Context as _;
 use crate::key::SessionKey;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// Of 256 values of a byte, 248 are an equal share for each of 62 symbols.
+/// Bytes below this give each of the 62 symbols an equal share.
 const USABLE: u8 = 248;
 pub(crate) const KEY_LENGTH: usize = 64;
 
+/// Draws a session key from the operating system: 64 alphanumeric characters, about 381 bits.
+///
+/// The stores of this crate use it. It exceeds the [OWASP recommendation] of 128 bits.
+///
+/// # Panics
+/// Panics if the operating system's generator fails, which does not happen on a running system.
+/// (The stores of this crate return an error instead.)
+///
+/// # Examples
+/// ```
+/// use actix_session::storage::generate_session_key;
+///
+/// let key = generate_session_key();
+/// assert_eq!(key.as_ref().len(), 64);
+/// assert_ne!(key, generate_session_key());
+/// ```
+///
+/// [OWASP recommendation]: https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html#session-id-entropy
+pub fn generate_session_key() -> SessionKey {
+    session_key().expect("a running operating system has a random number generator")
+}
+
 pub(crate) fn fill(bytes: &mut [u8]) -> anyhow::Result<()> {
-    // `getrandom`'s error is no `std` error in every build.
+    // `getrandom`'s error does not implement `std::error::Error` in every build.
     getrandom::fill(bytes)
         .map_err(|error| anyhow::anyhow!("{error}"))
         .context("the operating system's random number generator failed")
@@ -45,28 +67,6 @@ pub(crate) fn session_key() -> anyhow::Result<SessionKey> {
     Ok(SessionKey::generated(alphanumeric(KEY_LENGTH)?))
 }
 
-/// Draws a session key: 64 alphanumeric characters, some 381 bits, from the operating system.
-///
-/// This is what the stores of this crate use; it exceeds the [OWASP recommendation] of 128 bits.
-///
-/// # Panics
-/// If the operating system's generator fails, which on a running system it does not. (The stores
-/// of this crate answer an error instead.)
-///
-/// # Examples
-/// ```
-/// use actix_session::storage::generate_session_key;
-///
-/// let key = generate_session_key();
-/// assert_eq!(key.as_ref().len(), 64);
-/// assert_ne!(key, generate_session_key());
-/// ```
-///
-/// [OWASP recommendation]: https://cheatsheetseries.owasp.org/cheatsheets/Session_Management_Cheat_Sheet.html#session-id-entropy
-pub fn generate_session_key() -> SessionKey {
-    session_key().expect("a running operating system has a random number generator")
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -84,7 +84,7 @@ mod tests {
                 seen[place].insert(symbol);
             }
         }
-        // 5,000 draws leave one of 62 symbols out with a chance of 1 in 10^33 a place.
+        // At each place, 5,000 draws miss one of the 62 symbols with a probability of 10^-33.
         assert!(seen.iter().all(|symbols| symbols.len() == ALPHABET.len()));
     }
 }

@@ -1,4 +1,4 @@
-//! Locks. A poisoned one may be used: no code panics halfway through a change under a lock.
+//! Locks. A poisoned lock stays usable: no code panics halfway through a change under a lock.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -59,7 +59,7 @@ enum Kind {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Mark {
+struct Redirect {
     to: Key,
     kind: Kind,
     made: i64,
@@ -67,9 +67,9 @@ struct Mark {
 }
 
 #[derive(Debug, Clone)]
-enum Slot {
+enum Stored {
     Rec(Rec),
-    Mark(Mark),
+    Redirect(Redirect),
     Nothing,
 }
 
@@ -126,8 +126,8 @@ struct Changes {
 
 impl Changes {
     fn is_empty(&self) -> bool {
-        let facts = self.cleared.is_some() || self.ttl.is_some() || self.proven.is_some();
-        self.effects.is_empty() && !facts && self.login.is_none() && !self.renew
+        let metadata = self.cleared.is_some() || self.ttl.is_some() || self.proven.is_some();
+        self.effects.is_empty() && !metadata && self.login.is_none() && !self.renew
     }
 
     fn makes_session(&self) -> bool {
@@ -191,7 +191,7 @@ pub struct Model {
     policy: Policy,
     /// The present time.
     pub now: i64,
-    slots: Vec<Slot>,
+    slots: Vec<Stored>,
     drawn: u32,
 }
 
@@ -313,16 +313,16 @@ impl Model {
     /// The record that a key opens.
     pub fn live(&self, key: Key) -> Option<Rec> {
         match self.slot(key) {
-            Slot::Rec(rec) => Some(rec),
+            Stored::Rec(rec) => Some(rec),
             _ => None,
         }
     }
 
-    fn slot(&self, key: Key) -> Slot {
+    fn slot(&self, key: Key) -> Stored {
         match &self.slots[key] {
-            Slot::Rec(rec) if rec.end <= self.now => Slot::Nothing,
-            Slot::Rec(rec) if rec.cap.is_some_and(|cap| cap <= self.now) => Slot::Nothing,
-            Slot::Mark(mark) if mark.end <= self.now => Slot::Nothing,
+            Stored::Rec(rec) if rec.end <= self.now => Stored::Nothing,
+            Stored::Rec(rec) if rec.cap.is_some_and(|cap| cap <= self.now) => Stored::Nothing,
+            Stored::Redirect(redirect) if redirect.end <= self.now => Stored::Nothing,
             slot => slot.clone(),
         }
     }
@@ -349,9 +349,9 @@ impl Model {
         for key in distinct.iter().take(4) {
             self.touch(*key);
             found.push(match self.slot(*key) {
-                Slot::Rec(rec) => Loaded::Live(*key, rec),
-                Slot::Mark(mark) => Loaded::Moved(*key, self.now - mark.made),
-                Slot::Nothing => Loaded::Lost(*key),
+                Stored::Rec(rec) => Loaded::Live(*key, rec),
+                Stored::Redirect(redirect) => Loaded::Moved(*key, self.now - redirect.made),
+                Stored::Nothing => Loaded::Lost(*key),
             });
         }
         let live = |loaded: &Loaded| matches!(loaded, Loaded::Live(..));
@@ -381,7 +381,7 @@ impl Model {
     }
 
     fn touch(&mut self, key: Key) {
-        let Slot::Rec(mut rec) = self.slot(key) else {
+        let Stored::Rec(mut rec) = self.slot(key) else {
             return;
         };
         let end = self.end_of(&rec);
@@ -391,7 +391,7 @@ impl Model {
             .is_some_and(|worth| end - rec.end >= worth || worth == 0)
         {
             rec.end = end;
-            self.slots[key] = Slot::Rec(rec);
+            self.slots[key] = Stored::Rec(rec);
         }
     }
 
@@ -437,7 +437,7 @@ impl Model {
             Loaded::Live(key, base) if !changes.leave_as_it_is(base) => self.commit(*key, request),
             Loaded::Live(key, base) if head => self.check(*key, base),
             Loaded::Live(..) => Cookie::Leave,
-            Loaded::Moved(key, age) => self.behind_mark(*key, *age, request, head),
+            Loaded::Moved(key, age) => self.behind_redirect(*key, *age, request, head),
             Loaded::None | Loaded::Lost(_) if head && changes.makes_session() => {
                 self.create(request)
             }
@@ -445,7 +445,7 @@ impl Model {
         }
     }
 
-    fn behind_mark(&mut self, key: Key, age: i64, request: &Request, head: bool) -> Cookie {
+    fn behind_redirect(&mut self, key: Key, age: i64, request: &Request, head: bool) -> Cookie {
         let changes = &request.changes;
         if changes.login.is_some() {
             return if head {
@@ -477,7 +477,7 @@ impl Model {
         }
         self.touch(key);
         match self.slot(key) {
-            Slot::Rec(rec) => Cookie::Set(key, Some(rec.end - self.now)),
+            Stored::Rec(rec) => Cookie::Set(key, Some(rec.end - self.now)),
             _ => Cookie::Leave,
         }
     }
@@ -494,7 +494,7 @@ impl Model {
     fn commit(&mut self, key: Key, request: &Request) -> Cookie {
         let (changes, base) = (&request.changes, request.base());
         let end = match (self.slot(key), base) {
-            (Slot::Rec(stored), Some(base)) => {
+            (Stored::Rec(stored), Some(base)) => {
                 if stored.epoch != base.epoch && changes.cleared.is_none() {
                     // The commit counts as older than the clear.
                     stored.end
@@ -503,11 +503,11 @@ impl Model {
                         return Cookie::Leave;
                     };
                     let end = new.end;
-                    self.slots[key] = Slot::Rec(new);
+                    self.slots[key] = Stored::Rec(new);
                     end
                 }
             }
-            (Slot::Mark(_), base) => {
+            (Stored::Redirect(_), base) => {
                 let base = base.cloned();
                 self.forward(key, base.as_ref(), changes);
                 return Cookie::Leave;
@@ -562,13 +562,13 @@ impl Model {
         let (mut at, mut login) = (from, false);
         let mut stored = loop {
             match self.slot(at) {
-                Slot::Mark(mark) if mark.kind == Kind::Ended => return,
-                Slot::Mark(mark) => {
-                    login |= mark.kind == Kind::Login;
-                    at = mark.to;
+                Stored::Redirect(redirect) if redirect.kind == Kind::Ended => return,
+                Stored::Redirect(redirect) => {
+                    login |= redirect.kind == Kind::Login;
+                    at = redirect.to;
                 }
-                Slot::Rec(rec) => break rec,
-                Slot::Nothing => return,
+                Stored::Rec(rec) => break rec,
+                Stored::Nothing => return,
             }
         };
         let before = |name: &u8| base.and_then(|base| base.entries.get(name)).copied();
@@ -601,16 +601,16 @@ impl Model {
             stored.entries = entries;
         }
         stored.write = self.draw();
-        self.slots[at] = Slot::Rec(stored);
+        self.slots[at] = Stored::Rec(stored);
     }
 
     fn rotate(&mut self, key: Key, request: &Request) -> Cookie {
         let changes = &request.changes;
         let Some(base) = request.base().cloned() else {
-            return self.renew_behind_mark(key, request);
+            return self.renew_behind_redirect(key, request);
         };
         match self.slot(key) {
-            Slot::Rec(stored) => {
+            Stored::Rec(stored) => {
                 let logged_out = base.auth.is_some() && stored.epoch != base.epoch;
                 if logged_out && changes.login.is_none() {
                     return Cookie::Leave;
@@ -627,8 +627,8 @@ impl Model {
                 };
                 let end = new.end;
                 let to = self.slots.len();
-                self.slots.push(Slot::Rec(new));
-                self.slots[key] = Slot::Mark(Mark {
+                self.slots.push(Stored::Rec(new));
+                self.slots[key] = Stored::Redirect(Redirect {
                     to,
                     kind,
                     made: self.now,
@@ -636,22 +636,22 @@ impl Model {
                 });
                 self.set(to, end, request)
             }
-            Slot::Mark(_) => {
+            Stored::Redirect(_) => {
                 if changes.login.is_none() && changes.cleared.is_some() {
                     self.forward(key, Some(&base), changes);
                 }
                 self.own(request)
             }
-            Slot::Nothing => self.own(request),
+            Stored::Nothing => self.own(request),
         }
     }
 
-    fn renew_behind_mark(&mut self, key: Key, request: &Request) -> Cookie {
+    fn renew_behind_redirect(&mut self, key: Key, request: &Request) -> Cookie {
         let mut at = key;
         loop {
             match self.slot(at) {
-                Slot::Mark(mark) => at = mark.to,
-                Slot::Rec(rec) if rec.auth.is_some() => return Cookie::Leave,
+                Stored::Redirect(redirect) => at = redirect.to,
+                Stored::Rec(rec) if rec.auth.is_some() => return Cookie::Leave,
                 _ => return self.own(request),
             }
         }
@@ -684,7 +684,7 @@ impl Model {
             return Cookie::Leave;
         };
         let (key, end) = (self.slots.len(), new.end);
-        self.slots.push(Slot::Rec(new));
+        self.slots.push(Stored::Rec(new));
         self.set(key, end, request)
     }
 
@@ -703,9 +703,9 @@ impl Model {
         let mut at = key;
         loop {
             match &self.slots[at] {
-                Slot::Mark(mark) if mark.end > self.now => at = mark.to,
-                Slot::Rec(_) => {
-                    self.slots[at] = Slot::Nothing;
+                Stored::Redirect(redirect) if redirect.end > self.now => at = redirect.to,
+                Stored::Rec(_) => {
+                    self.slots[at] = Stored::Nothing;
                     return;
                 }
                 _ => return,

@@ -20,7 +20,7 @@ pub struct Meaning {
     /// The entries, without the reserved one.
     pub entries: Map,
     /// The metadata, if there is any.
-    pub facts: Option<Told>,
+    pub metadata: Option<Told>,
 }
 
 /// What actix-session 0.6 to 0.11 sees in a text.
@@ -33,11 +33,11 @@ pub fn meaning(text: &str) -> Option<Meaning> {
     if let Some(flat) = old_reader(text) {
         let mut entries: Map = flat.into_iter().collect();
         let reserved = entries.remove(RESERVED);
-        let facts = match reserved {
-            Some(json) => Some(facts_in(&json)?),
+        let metadata = match reserved {
+            Some(json) => Some(metadata_in(&json)?),
             None => None,
         };
-        return Some(Meaning { entries, facts });
+        return Some(Meaning { entries, metadata });
     }
     let outer: HashMap<String, Box<RawValue>> = serde_json::from_str(text).ok()?;
     if outer.get("v")?.get() != "1" {
@@ -45,21 +45,21 @@ pub fn meaning(text: &str) -> Option<Meaning> {
     }
     let state: HashMap<String, Box<RawValue>> =
         serde_json::from_str(outer.get("state")?.get()).ok()?;
-    let facts = match outer.get("f") {
-        Some(raw) => Some(facts_in(raw.get())?),
+    let metadata = match outer.get("f") {
+        Some(raw) => Some(metadata_in(raw.get())?),
         None => None,
     };
     let entries = state.into_iter();
     let entries = entries.map(|(name, json)| (name, json.get().to_owned()));
     Some(Meaning {
         entries: entries.filter(|(name, _)| name != RESERVED).collect(),
-        facts,
+        metadata,
     })
 }
 
 /// A record with unreadable metadata must be refused.
-fn facts_in(json: &str) -> Option<Told> {
-    fuzzing::facts(&serde_json::from_str::<String>(json).ok()?)
+fn metadata_in(json: &str) -> Option<Told> {
+    fuzzing::metadata(&serde_json::from_str::<String>(json).ok()?)
 }
 
 /// Whether a text in an envelope can be read again as it was.
@@ -73,11 +73,11 @@ fn entries(record: &Record) -> Map {
 }
 
 /// The metadata that a record carries through the published methods.
-pub fn facts(record: &Record) -> Option<Told> {
-    let map = record.to_map_with_facts();
+pub fn metadata(record: &Record) -> Option<Told> {
+    let map = record.to_map_with_metadata();
     let json = map.get(RESERVED)?;
     let text: String = serde_json::from_str(json).expect("the reserved entry is JSON");
-    Some(fuzzing::facts(&text).expect("and holds facts"))
+    Some(fuzzing::metadata(&text).expect("and holds metadata"))
 }
 
 /// Checks all that must hold for any text.
@@ -89,14 +89,14 @@ pub fn check(text: &str) {
     };
     let read = read.expect("a text of a known format is read");
     assert_eq!(entries(&read), expected.entries);
-    assert_eq!(facts(&read), expected.facts);
+    assert_eq!(metadata(&read), expected.metadata);
     assert_eq!(read.as_text(), Some(text), "the text itself is kept");
     for (name, json) in &expected.entries {
         assert_eq!(fuzzing::value(&read, name).as_ref(), Some(json));
     }
-    let again = Record::from_map(read.to_map_with_facts());
+    let again = Record::from_map(read.to_map_with_metadata());
     assert_eq!(entries(&again), expected.entries, "through a map");
-    assert_eq!(facts(&again), expected.facts);
+    assert_eq!(metadata(&again), expected.metadata);
     for format in [WireFormat::V1, WireFormat::V0_11] {
         rewrite(&read, &expected, format);
         rewrite(&again, &expected, format);
@@ -119,7 +119,12 @@ fn merged(record: &Record, doing: Doing, format: WireFormat) -> Record {
 /// A rewritten record says the same, and old servers can read what is written for them.
 fn rewrite(read: &Record, expected: &Meaning, format: WireFormat) {
     let written = merged(read, Doing::default(), format);
-    same(&written, &expected.entries, expected.facts.as_ref(), format);
+    same(
+        &written,
+        &expected.entries,
+        expected.metadata.as_ref(),
+        format,
+    );
 }
 
 /// A change of one entry leaves the others as they are, byte by byte.
@@ -133,7 +138,7 @@ fn change_one(read: &Record, expected: &Meaning, format: WireFormat) {
     map.insert(name.into(), json.into());
     doing.entries.push((name.into(), Some(json.into())));
     let written = merged(read, doing, format);
-    same(&written, &map, expected.facts.as_ref(), format);
+    same(&written, &map, expected.metadata.as_ref(), format);
 }
 
 fn same(written: &Record, map: &Map, told: Option<&Told>, format: WireFormat) {
@@ -141,7 +146,7 @@ fn same(written: &Record, map: &Map, told: Option<&Told>, format: WireFormat) {
     let text = written.as_text().expect("a written record has a text");
     let read = Record::decode(text.to_owned()).expect("what was written is read");
     assert_eq!(&entries(&read), map, "{text}");
-    let new = facts(&read).expect("each written record has facts");
+    let new = metadata(&read).expect("each written record has metadata");
     if let Some(told) = told {
         let kept = Told {
             commit: new.commit,
@@ -159,7 +164,7 @@ fn same(written: &Record, map: &Map, told: Option<&Told>, format: WireFormat) {
         .expect("old servers read it")
         .into_iter()
         .collect();
-    let reserved = old.remove(RESERVED).expect("the facts are an entry");
+    let reserved = old.remove(RESERVED).expect("the metadata is an entry");
     assert!(is_json(&reserved), "as all entries of old servers are");
     assert_eq!(&old, map);
 }

@@ -4,7 +4,7 @@
 use actix_session::{fuzzing, storage::Record};
 use actix_session_fuzz::{
     cursor::Cursor,
-    records::{Map, RESERVED, check, facts},
+    records::{Map, RESERVED, check, metadata},
 };
 
 fn told(cursor: &mut Cursor<'_>) -> fuzzing::Told {
@@ -34,7 +34,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let told = cursor.flag().then(|| told(&mut cursor));
     let reserved = told
         .as_ref()
-        .map(|told| format!("\"{}\"", fuzzing::facts_text(told)));
+        .map(|told| format!("\"{}\"", fuzzing::metadata_text(told)));
     let damage = cursor
         .flag()
         .then(|| (cursor.byte(), cursor.byte(), cursor.byte()));
@@ -55,7 +55,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let read = Record::decode(text.clone()).expect("old servers wrote such");
     let read_entries: Map = read.to_map().into_iter().collect();
     assert_eq!(read_entries, entries);
-    assert_eq!(facts(&read), told);
+    assert_eq!(metadata(&read), told);
     check(&text);
     if let Some((high, low, byte)) = damage {
         let mut bytes = std::mem::take(&mut text).into_bytes();

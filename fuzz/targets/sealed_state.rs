@@ -54,7 +54,7 @@ fn key(text: &str) -> Option<SessionKey> {
 }
 
 fn told(text: &str) -> Option<Told> {
-    meaning(text)?.facts
+    meaning(text)?.metadata
 }
 
 fn entries(text: &str) -> Map {
@@ -94,7 +94,7 @@ impl World {
         let Some(meaning) = meaning(text) else {
             return false;
         };
-        let Some(told) = meaning.facts else {
+        let Some(told) = meaning.metadata else {
             return true;
         };
         let since = told.auth.as_ref().map_or(told.created, |auth| auth.at);
@@ -147,7 +147,7 @@ impl World {
     /// A value that a store has just made.
     fn made(&mut self, key: &SessionKey, end: i64, base: Option<&Told>, doing: &Doing) -> Told {
         let text = key.as_ref().to_owned();
-        let told = told(&text).expect("what is sealed has facts");
+        let told = told(&text).expect("what is sealed has metadata");
         let idle = told.idle_end.expect("and its times");
         assert_eq!(idle, end, "the cookie ends with the value");
         assert!(told.absolute_end.is_none_or(|cap| idle <= cap));

@@ -375,7 +375,7 @@ impl World {
                         !self.dead.contains(&key),
                         "a key that opened nothing opens again"
                     );
-                    let reserved = stored.remove(RESERVED).expect("each record has facts");
+                    let reserved = stored.remove(RESERVED).expect("each record has metadata");
                     let told = told(&reserved);
                     assert!(living.insert(told.id), "two live records of one session");
                     let entries = expected.entries.iter();
@@ -383,7 +383,7 @@ impl World {
                         .map(|(name, value)| (NAMES[usize::from(*name)].into(), value.to_string()))
                         .collect();
                     assert_eq!(stored, entries);
-                    self.compare_facts(&told, &expected);
+                    self.compare_metadata(&told, &expected);
                 }
                 (stored, expected) => panic!("key {key}: {stored:?} for {expected:?}"),
             }
@@ -394,7 +394,7 @@ impl World {
         }
     }
 
-    fn compare_facts(&mut self, told: &Told, expected: &actix_session_fuzz::model::Rec) {
+    fn compare_metadata(&mut self, told: &Told, expected: &actix_session_fuzz::model::Rec) {
         let auth = told.auth.as_ref().map(|auth| (auth.who.as_str(), auth.at));
         let somebody = expected.auth.map(|(who, at)| (WHO[usize::from(who)], at));
         assert_eq!(auth, somebody);
@@ -416,7 +416,7 @@ impl World {
 
 fn told(json: &str) -> Told {
     let text: String = serde_json::from_str(json).expect("the reserved entry is JSON");
-    fuzzing::facts(&text).expect("and holds facts")
+    fuzzing::metadata(&text).expect("and holds metadata")
 }
 
 fn modify(session: &Session, request: &mut Request, name: &str, entry: u8, op: Op) {

@@ -25,18 +25,18 @@ fn check(shown: &Shown, from: Option<&str>) {
             assert!(meaning(text).is_some(), "{text}");
             assert!(from.is_none_or(|from| from == text));
         }
-        Shown::Mark(flag, ..) => assert!("ple".contains(*flag)),
+        Shown::Redirect(flag, ..) => assert!("ple".contains(*flag)),
         Shown::Nothing | Shown::Unreadable | Shown::Other => {}
     }
 }
 
 /// A redirect, read strictly.
-fn mark(text: &str) -> Option<Shown> {
+fn redirect(text: &str) -> Option<Shown> {
     let (flag, rest) = text.split_once('|')?;
     let (at, target) = rest.split_once('|')?;
     let flag = ["p", "l", "e"].iter().find(|known| **known == flag)?;
     let at = at.parse().ok()?;
-    Some(Shown::Mark(flag.chars().next()?, at, target.to_owned()))
+    Some(Shown::Redirect(flag.chars().next()?, at, target.to_owned()))
 }
 
 /// An answer in the shape that scripts return.
@@ -58,7 +58,7 @@ fn script(cursor: &mut Cursor<'_>) {
             assert_eq!(shown, Shown::Record(text.unwrap_or_default().into(), end));
         }
         1 => assert_eq!(shown, Shown::Unreadable),
-        2 => assert_eq!(shown, text.and_then(mark).unwrap_or(Shown::Nothing)),
+        2 => assert_eq!(shown, text.and_then(redirect).unwrap_or(Shown::Nothing)),
         3 | 4 => assert_eq!(shown, Shown::Other),
         _ => assert_eq!(shown, Shown::Unreadable),
     }
@@ -79,7 +79,7 @@ fn row(cursor: &mut Cursor<'_>) {
     );
     let expected = match (moved_to, flag, moved_at) {
         (Some(to), Some(flag), Some(at)) if ["p", "l", "e"].contains(&flag.as_str()) => {
-            Shown::Mark(flag.chars().next().unwrap_or('p'), at, to)
+            Shown::Redirect(flag.chars().next().unwrap_or('p'), at, to)
         }
         (Some(_), ..) => Shown::Nothing,
         (None, ..) => {

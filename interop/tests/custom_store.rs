@@ -269,7 +269,7 @@ async fn a_wrapper_of_our_stores_works() {
 }
 
 #[actix_web::test]
-async fn facts_survive_a_wrapper() {
+async fn metadata_survives_a_wrapper() {
     let clock = ManualClock::new();
     let memory = MemorySessionStore::builder().clock(clock.clone()).build();
     let redis = RedisSessionStore::builder(redis_url())
@@ -277,12 +277,12 @@ async fn facts_survive_a_wrapper() {
         .build();
     let redis = redis.await.unwrap();
     for format in [WireFormat::V1, WireFormat::V0_11] {
-        facts_survive(memory.clone(), &clock, format).await;
-        facts_survive(redis.clone(), &clock, format).await;
+        metadata_survives(memory.clone(), &clock, format).await;
+        metadata_survives(redis.clone(), &clock, format).await;
     }
 }
 
-async fn facts_survive<S: SessionStore + Clone + 'static>(
+async fn metadata_survives<S: SessionStore + Clone + 'static>(
     store: S,
     clock: &ManualClock,
     format: WireFormat,

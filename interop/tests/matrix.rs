@@ -81,7 +81,11 @@ async fn ours_open_there_and_back_again() {
             let mut expected = values();
             for turn in 0..3 {
                 let there = client.read(&old).await;
-                assert_eq!(without_facts(there), expected, "{place:?} {seal:?} {old:?}");
+                assert_eq!(
+                    without_metadata(there),
+                    expected,
+                    "{place:?} {seal:?} {old:?}"
+                );
                 let name = format!("there {turn} \"é\"");
                 client
                     .send(&old, json!([["insert", name, turn], ["remove", "list"]]))
@@ -99,16 +103,16 @@ async fn ours_open_there_and_back_again() {
                 expected.insert(name, json!({"turn": turn}));
                 expected.insert("list".into(), json!([]));
             }
-            let there = without_facts(client.read(&old).await);
+            let there = without_metadata(client.read(&old).await);
             assert_eq!(there, expected, "{place:?} {seal:?} {old:?}");
         }
     }
 }
 
 /// Old servers see the metadata as one more entry.
-fn without_facts(mut entries: Entries) -> Entries {
-    let facts = entries.remove("__actix_session");
-    assert!(facts.is_some_and(|facts| facts.is_string()));
+fn without_metadata(mut entries: Entries) -> Entries {
+    let metadata = entries.remove("__actix_session");
+    assert!(metadata.is_some_and(|metadata| metadata.is_string()));
     entries
 }
 
@@ -124,7 +128,11 @@ async fn renewals_and_logins_on_either_side_are_seen_on_the_other() {
             let mut before = client.clone();
             client.send(&ours, json!([["login", "ferris"]])).await;
             assert_ne!(client.cookie, before.cookie, "{case}");
-            assert_eq!(without_facts(client.read(&old).await), values(), "{case}");
+            assert_eq!(
+                without_metadata(client.read(&old).await),
+                values(),
+                "{case}"
+            );
             // (A cookie-stored session has no record to check.)
             if place == Place::Redis {
                 assert_eq!(before.read(&old).await, Entries::new(), "{case}");
@@ -140,7 +148,11 @@ async fn renewals_and_logins_on_either_side_are_seen_on_the_other() {
             if place == Place::Redis {
                 assert_eq!(before.read(&ours).await, Entries::new(), "{case}");
             }
-            assert_eq!(without_facts(client.read(&old).await), values(), "{case}");
+            assert_eq!(
+                without_metadata(client.read(&old).await),
+                values(),
+                "{case}"
+            );
         }
     }
 }
@@ -241,7 +253,7 @@ async fn a_rolling_fleet_loses_nobody_and_nothing() {
                 client.send(server, operations).await;
                 assert!(client.cookie.is_some(), "{who}, step {step}: logged out");
                 for server in [&fleet[0], &fleet[2]] {
-                    let there = without_facts(client.read(server).await);
+                    let there = without_metadata(client.read(server).await);
                     assert_eq!(there, expected, "{who}, step {step}");
                 }
                 let here = client.send(&fleet[3], json!([])).await;

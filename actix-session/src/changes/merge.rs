@@ -6,12 +6,12 @@ use super::{Changes, Effect, Modify};
 use crate::{
     clock::Millis,
     error::StateTooLarge,
-    record::{Auth, Facts, Record, WireFormat},
+    record::{Metadata, Record, WireFormat},
 };
 
-/// On what a new record is written: all that is neither in the record nor in the changes.
+/// What a new record takes from neither the stored record nor the changes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Grounds {
+pub(crate) struct Stamp {
     pub(crate) commit: u64,
     /// For a record that has no id yet.
     pub(crate) fresh_id: u128,
@@ -21,26 +21,26 @@ pub(crate) struct Grounds {
     pub(crate) format: WireFormat,
     /// How many octets the record may have, unless it had as many before.
     pub(crate) max_state: usize,
-    /// The policy's idle TTL, where the record itself has to say when it ends.
-    pub(crate) seal: Option<Millis>,
-    /// The session gets another id: values from before are to be told from it.
+    /// The policy's idle TTL, if the record itself must say when it ends.
+    pub(crate) idle_ttl: Option<Millis>,
+    /// The session gets another id, which tells it from the older values of its cookie.
     pub(crate) new_id: bool,
-    /// An idle end that is there already stays as it is.
+    /// The record keeps its idle end if it has one.
     pub(crate) keep_idle: bool,
 }
 
-/// What became of changes.
+/// The result of applying changes.
 #[derive(Debug)]
 pub(crate) enum Applied {
     /// There is nothing to write.
     Nothing,
     Write(Record),
-    /// Refused: what these changes were made for is not there any more.
+    /// Refused: the session that these changes were made for no longer exists.
     Gone,
 }
 
-/// An effect that cannot be computed: a `modify` met a value of another type, or made one that
-/// does not serialize.
+/// An effect cannot be computed: a `modify` met a value of another type, or made one that does not
+/// serialize.
 #[derive(Debug, derive_more::Display)]
 #[display("{_0}")]
 pub(crate) struct ApplyError(pub(crate) anyhow::Error);
@@ -48,51 +48,45 @@ pub(crate) struct ApplyError(pub(crate) anyhow::Error);
 /// An entry and its new JSON text; `None` removes it.
 type Values<'a> = Vec<(&'a str, Option<Cow<'a, str>>)>;
 
-/// The stored record with the changes on top: each named entry overwrites, `modify` runs on what
-/// is stored, and what is not named stays.
+/// The stored record with the changes applied: a changed entry replaces the stored one, `modify`
+/// runs on the stored value, and all other entries stay.
 pub(crate) fn overwrite(
     stored: &Record,
     changes: &Changes,
-    grounds: Grounds,
+    stamp: Stamp,
 ) -> Result<Applied, ApplyError> {
-    let another = match (stored.principal(), &changes.login) {
-        (Some(stored), Some(login)) => stored != login.principal,
-        _ => false,
-    };
+    let another = changes.log_in_another(stored);
     if changes.reauthenticated.is_some() && changes.login.is_none() && stored.principal().is_none()
     {
         return Ok(Applied::Gone);
     }
-    let mut facts = facts_after(stored, changes, another, grounds);
-    if grounds.new_id {
-        facts.id = grounds.fresh_id;
+    let mut metadata = metadata_after(stored, changes, another, stamp);
+    if stamp.new_id {
+        metadata.id = stamp.fresh_id;
     }
     if changes.cleared.is_some() || another {
         let nothing = Record::empty();
         let values = values(&nothing, changes)?;
-        return bounded(rewrite(&nothing, &values, facts, grounds), stored, grounds);
+        return bounded(rewrite(&nothing, &values, metadata, stamp), stored, stamp);
     }
     let values = values(stored, changes)?;
-    bounded(rewrite(stored, &values, facts, grounds), stored, grounds)
+    bounded(rewrite(stored, &values, metadata, stamp), stored, stamp)
 }
 
-/// A session of these changes alone.
-pub(crate) fn own_record(changes: &Changes, grounds: Grounds) -> Result<Applied, ApplyError> {
-    overwrite(&Record::empty(), changes, grounds)
+/// A session with these changes alone.
+pub(crate) fn own_record(changes: &Changes, stamp: Stamp) -> Result<Applied, ApplyError> {
+    overwrite(&Record::empty(), changes, stamp)
 }
 
-/// What is left of the changes for a record that may have seen them, or that they were not made
-/// on: a `Set` or a removal stays only where the stored value is the one in `before`.
+/// What is left of the changes for a record that may contain them already, or that they were not
+/// made on: a `Set` or a removal stays only if the stored value is the one in `before`.
 ///
-/// Facts do not stay, except a TTL that nobody has set since.
+/// No metadata stays, except a TTL if no other request has set one since.
 pub(crate) fn reduce(changes: &Changes, stored: &Record, before: Option<&Record>) -> Changes {
-    let value = |name: &str| before.and_then(|before| before.state().get(name));
-    let unchanged = |name: &str| stored.state().get(name) == value(name);
-    let kept = changes
-        .effects
-        .iter()
-        .filter(|(name, effect)| matches!(effect, Effect::Modify(_)) || unchanged(name));
-    let ttl = |record: &Record| record.facts().and_then(|facts| facts.ttl);
+    let kept = changes.effects.iter().filter(|(name, effect)| {
+        matches!(effect, Effect::Modify(_)) || unchanged(stored, before, name)
+    });
+    let ttl = |record: &Record| record.metadata().and_then(|metadata| metadata.ttl);
     Changes {
         effects: kept.cloned().collect(),
         ttl: changes
@@ -102,61 +96,61 @@ pub(crate) fn reduce(changes: &Changes, stored: &Record, before: Option<&Record>
     }
 }
 
-/// The effects (and the TTL) of reduced changes on top of a record; its other facts stand.
+/// The record with the effects and the TTL of reduced changes applied. Its other metadata stays.
 pub(crate) fn write_reduced(
     stored: &Record,
     changes: &Changes,
-    grounds: Grounds,
+    stamp: Stamp,
 ) -> Result<Applied, ApplyError> {
     let values = values(stored, changes)?;
     let same = |(name, value): &(&str, Option<Cow<'_, str>>)| {
         stored.state().get(name).as_deref() == value.as_deref()
     };
-    let mut facts = facts_of(stored, grounds);
-    if values.iter().all(same) && changes.ttl.is_none_or(|ttl| facts.ttl == Some(ttl)) {
+    let mut metadata = metadata_of(stored, stamp);
+    if values.iter().all(same) && changes.ttl.is_none_or(|ttl| metadata.ttl == Some(ttl)) {
         return Ok(Applied::Nothing);
     }
-    facts.ttl = changes.ttl.or(facts.ttl);
-    bounded(rewrite(stored, &values, facts, grounds), stored, grounds)
+    metadata.ttl = changes.ttl.or(metadata.ttl);
+    bounded(rewrite(stored, &values, metadata, stamp), stored, stamp)
 }
 
-/// Refuses a record that is too large, unless it was no smaller before: what is there may shrink.
-fn bounded(new: Record, stored: &Record, grounds: Grounds) -> Result<Applied, ApplyError> {
-    let size = |record: &Record| record.as_text().map_or(0, str::len);
-    if size(&new) <= grounds.max_state || size(&new) <= size(stored) {
+/// Refuses a record that is too large, unless it has not grown: a large record may shrink.
+fn bounded(new: Record, stored: &Record, stamp: Stamp) -> Result<Applied, ApplyError> {
+    let (size, limit) = (new.size(), stamp.max_state);
+    if size <= limit || size <= stored.size() {
         return Ok(Applied::Write(new));
     }
-    Err(ApplyError(
-        StateTooLarge {
-            size: size(&new),
-            limit: grounds.max_state,
-        }
-        .into(),
-    ))
+    Err(ApplyError(StateTooLarge { size, limit }.into()))
 }
 
-/// Whether an effect behind the mark of a login is refused: a `modify` of what the login changed.
+/// Whether an effect behind a login's redirect is refused: a `modify` of an entry that the login
+/// changed.
 pub(crate) fn refused_behind_login(
     stored: &Record,
     base: Option<&Record>,
     changes: &Changes,
 ) -> bool {
-    let before = |name: &str| base.and_then(|base| base.state().get(name));
-    changes.effects.iter().any(|(name, effect)| {
-        matches!(effect, Effect::Modify(_)) && stored.state().get(name) != before(name)
-    })
+    changes
+        .effects
+        .iter()
+        .any(|(name, effect)| matches!(effect, Effect::Modify(_)) && !unchanged(stored, base, name))
 }
 
-/// A logout behind a mark: nobody is logged in, and what the base held is gone where unchanged.
+/// Whether an entry has the value that it had before; absent is a value too.
+fn unchanged(stored: &Record, before: Option<&Record>, name: &str) -> bool {
+    stored.state().get(name) == before.and_then(|before| before.state().get(name))
+}
+
+/// A logout behind a redirect: nobody is logged in any more, and the base's entries are removed if
+/// they are unchanged.
 pub(crate) fn forwarded_clear(
     stored: &Record,
     base: Option<&Record>,
     epoch: u64,
-    grounds: Grounds,
+    stamp: Stamp,
 ) -> Record {
-    let mut facts = facts_of(stored, grounds);
-    facts.epoch = epoch;
-    facts.auth = None;
+    let mut metadata = metadata_of(stored, stamp);
+    metadata.clear(epoch);
     let mut names = Vec::new();
     stored.state().for_each(|name, json| {
         let before = base.and_then(|base| base.state().get(name));
@@ -165,7 +159,7 @@ pub(crate) fn forwarded_clear(
         }
     });
     let removed: Values<'_> = names.iter().map(|name| (name.as_str(), None)).collect();
-    rewrite(stored, &removed, facts, grounds)
+    rewrite(stored, &removed, metadata, stamp)
 }
 
 fn values<'a>(stored: &Record, changes: &'a Changes) -> Result<Values<'a>, ApplyError> {
@@ -174,9 +168,9 @@ fn values<'a>(stored: &Record, changes: &'a Changes) -> Result<Values<'a>, Apply
         let value = match effect {
             Effect::Set(json) => Some(Cow::Borrowed(json.as_str())),
             Effect::Removed => None,
-            Effect::Modify(ops) => {
+            Effect::Modify(closures) => {
                 let now = stored.state().get(name);
-                let then = Modify::run_all(ops, now.as_deref()).map_err(ApplyError)?;
+                let then = Modify::run_all(closures, now.as_deref()).map_err(ApplyError)?;
                 then.map(Cow::Owned)
             }
         };
@@ -185,64 +179,55 @@ fn values<'a>(stored: &Record, changes: &'a Changes) -> Result<Values<'a>, Apply
     Ok(values)
 }
 
-/// The stored facts, and on top what this request itself set.
-fn facts_after(stored: &Record, changes: &Changes, another: bool, grounds: Grounds) -> Facts {
-    let mut facts = facts_of(stored, grounds);
+/// The stored metadata, with what this request set.
+fn metadata_after(stored: &Record, changes: &Changes, another: bool, stamp: Stamp) -> Metadata {
+    let mut metadata = metadata_of(stored, stamp);
     if let Some(epoch) = changes.cleared {
-        facts.epoch = epoch;
-        facts.auth = None;
+        metadata.clear(epoch);
     }
-    facts.ttl = changes.ttl.or(facts.ttl);
+    metadata.ttl = changes.ttl.or(metadata.ttl);
     if let Some(login) = &changes.login {
         if another {
-            // Another person's session: nothing of this one's life counts for it.
-            facts.id = login.id;
-            facts.created = login.at;
-            facts.ttl = changes.ttl;
-            facts.absolute_end = None;
+            // It is another person's session now: no time of the old one counts.
+            metadata.start_over(login.id, login.at);
+            metadata.ttl = changes.ttl;
         }
-        facts.auth = Some(Auth {
-            principal: login.principal.clone(),
-            at: login.proven.unwrap_or(login.at),
-            device: login.device.clone(),
-            login: login.proven.and(Some(login.at)),
-        });
+        metadata.auth = Some(login.auth());
     }
-    if let (Some(at), Some(auth)) = (changes.reauthenticated, &mut facts.auth)
-        && at > auth.at
-    {
-        auth.login = Some(auth.login());
-        auth.at = at;
+    if let Some(at) = changes.reauthenticated {
+        metadata.reauthenticate(at);
     }
     if changes.login.is_some() || changes.reauthenticated.is_some() {
-        facts.absolute_end = absolute_end(&facts, grounds).or(facts.absolute_end);
+        metadata.absolute_end = absolute_end(&metadata, stamp).or(metadata.absolute_end);
     }
-    facts
+    metadata
 }
 
-/// The record's facts, or those of one that is seen for the first time.
-fn facts_of(stored: &Record, grounds: Grounds) -> Facts {
-    let mut facts = match stored.facts() {
-        Some(facts) => facts.clone(),
-        None => Facts::new(grounds.fresh_id, grounds.now),
+/// The record's metadata, or new metadata if it has none yet.
+fn metadata_of(stored: &Record, stamp: Stamp) -> Metadata {
+    let mut metadata = match stored.metadata() {
+        Some(metadata) => metadata.clone(),
+        None => Metadata::new(stamp.fresh_id, stamp.now),
     };
-    facts.absolute_end = facts.absolute_end.or_else(|| absolute_end(&facts, grounds));
-    facts
+    metadata.absolute_end = metadata
+        .absolute_end
+        .or_else(|| absolute_end(&metadata, stamp));
+    metadata
 }
 
-fn absolute_end(facts: &Facts, grounds: Grounds) -> Option<Millis> {
-    grounds.absolute.map(|span| facts.since() + span)
+fn absolute_end(metadata: &Metadata, stamp: Stamp) -> Option<Millis> {
+    stamp.absolute.map(|span| metadata.since() + span)
 }
 
-/// The stored entries with some of them replaced; the others are copied as they are.
-fn rewrite(stored: &Record, values: &Values<'_>, mut facts: Facts, grounds: Grounds) -> Record {
-    if let Some(ttl) = grounds.seal {
-        if !(grounds.keep_idle && facts.idle_end.is_some()) {
-            let end = grounds.now + facts.ttl.unwrap_or(ttl);
-            facts.idle_end = Some(facts.absolute_end.map_or(end, |cap| cap.min(end)));
+/// The stored entries, some of them replaced and the others copied as they are.
+fn rewrite(stored: &Record, values: &Values<'_>, mut metadata: Metadata, stamp: Stamp) -> Record {
+    if let Some(ttl) = stamp.idle_ttl {
+        if !(stamp.keep_idle && metadata.idle_end.is_some()) {
+            let end = stamp.now + metadata.ttl.unwrap_or(ttl);
+            metadata.idle_end = Some(metadata.absolute_end.map_or(end, |cap| cap.min(end)));
         }
     } else {
-        facts.idle_end = None;
+        metadata.idle_end = None;
     }
     let mut entries: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(stored.len() + 1);
     stored.state().for_each(|name, json| {
@@ -255,10 +240,10 @@ fn rewrite(stored: &Record, values: &Values<'_>, mut facts: Facts, grounds: Grou
             entries.push(((*name).into(), Cow::Borrowed(json)));
         }
     }
-    // What requests set was serialized a moment ago; what is stored may be older than the checks.
+    // Requests' values were serialized a moment ago. Stored ones may be older than the checks.
     if stored.state().is_checked() {
-        Record::written_as(grounds.format, grounds.commit, facts, &entries)
+        Record::written_as(stamp.format, stamp.commit, metadata, &entries)
     } else {
-        Record::written(grounds.format, grounds.commit, facts, &entries)
+        Record::written(stamp.format, stamp.commit, metadata, &entries)
     }
 }

@@ -4,14 +4,20 @@ mod merge;
 
 use std::{fmt, sync::Arc};
 
-use crate::{clock::Millis, contract::Terms, error::CommitError, random, record::Record};
+use crate::{
+    clock::Millis,
+    contract::Terms,
+    error::CommitError,
+    random,
+    record::{Auth, Record},
+};
 
 pub(crate) use self::merge::{
-    Applied, ApplyError, Grounds, forwarded_clear, overwrite, own_record, reduce,
+    Applied, ApplyError, Stamp, forwarded_clear, overwrite, own_record, reduce,
     refused_behind_login, write_reduced,
 };
 
-/// The changes that one request made: one effect an entry, and the facts that it set.
+/// The changes that one request made: one effect for each entry, and the metadata that it set.
 ///
 /// [`SessionStore::commit`] and [`SessionStore::rotate`] take them together with the record that
 /// they were made on. Opaque; authors of stores apply them with
@@ -25,7 +31,7 @@ pub struct Changes {
     /// The epoch that this request's `clear` drew.
     pub(crate) cleared: Option<u64>,
     pub(crate) ttl: Option<Millis>,
-    pub(crate) login: Option<LoginFact>,
+    pub(crate) login: Option<LoginChange>,
     pub(crate) reauthenticated: Option<Millis>,
     pub(crate) renew: bool,
 }
@@ -35,7 +41,7 @@ pub struct Changes {
 pub(crate) enum Effect {
     Set(String),
     Removed,
-    /// Closures in order, on top of what is stored; over a `Set` or a removal they are run at once.
+    /// Closures, run in order on the stored value. After a `Set` or a removal they run at once.
     Modify(Vec<Modify>),
 }
 
@@ -48,33 +54,48 @@ pub(crate) struct Modify(pub(crate) Arc<ModifyFn>);
 
 /// A login in this request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct LoginFact {
+pub(crate) struct LoginChange {
     pub(crate) principal: String,
     /// The time of the call.
     pub(crate) at: Millis,
-    /// When it was proven who it is, where that was earlier and elsewhere.
+    /// When the user authenticated, if that was earlier and elsewhere.
     pub(crate) proven: Option<Millis>,
     pub(crate) device: Option<String>,
-    /// The id of the session if the login makes another one of it.
+    /// The session's new id, if the login makes it another person's.
     pub(crate) id: u128,
 }
 
+impl LoginChange {
+    fn auth(&self) -> Auth {
+        Auth {
+            principal: self.principal.clone(),
+            at: self.proven.unwrap_or(self.at),
+            device: self.device.clone(),
+            login: self.proven.and(Some(self.at)),
+        }
+    }
+}
+
 impl Modify {
-    pub(crate) fn run_all(ops: &[Self], stored: Option<&str>) -> anyhow::Result<Option<String>> {
+    pub(crate) fn run_all(
+        closures: &[Self],
+        stored: Option<&str>,
+    ) -> anyhow::Result<Option<String>> {
         let mut value = stored.map(str::to_owned);
-        for op in ops {
-            value = (op.0)(value.as_deref())?;
+        for closure in closures {
+            value = (closure.0)(value.as_deref())?;
         }
         Ok(value)
     }
 }
 
 impl Changes {
-    /// The record that these changes make of the one that is stored, for authors of stores.
+    /// Applies these changes to the stored record, for authors of stores.
     ///
-    /// Each named entry overwrites, [`Session::modify`](crate::Session::modify) runs on the stored
-    /// value, and what is not named stays. `None` where they must not be applied: the session has
-    /// been cleared since `base`, or is not the one that they were made for.
+    /// A changed entry replaces the stored one, [`Session::modify`](crate::Session::modify) runs on
+    /// the stored value, and all other entries stay. Returns `None` if the changes must not be
+    /// applied: the session has been cleared since `base`, or is not the one that they were made
+    /// for.
     ///
     /// # Errors
     /// A `modify` meets a value of another type, or the random number generator fails.
@@ -100,10 +121,10 @@ impl Changes {
         written(overwrite(stored, self, fresh(terms)?))
     }
 
-    /// As [`merge`](Self::merge), for a record that these changes were not made on, or that may have
-    /// seen them already: an entry is set or removed only where it is still the base's.
+    /// Like [`merge`](Self::merge), for a record that these changes were not made on, or that may
+    /// contain them already: sets or removes an entry only if it still has its value in `base`.
     ///
-    /// `None` where there is nothing to write.
+    /// Returns `None` if there is nothing to write.
     ///
     /// # Errors
     /// As for [`merge`](Self::merge).
@@ -130,7 +151,7 @@ impl Changes {
         written(write_reduced(stored, &left, fresh(terms)?))
     }
 
-    /// Whether this request asked for nothing at all.
+    /// Whether this request changed nothing at all.
     pub fn is_empty(&self) -> bool {
         self.effects.is_empty()
             && self.cleared.is_none()
@@ -140,9 +161,15 @@ impl Changes {
             && !self.renew
     }
 
-    /// Whether the key has to change.
+    /// Whether the key must change.
     pub(crate) fn renews(&self) -> bool {
         self.renew || self.login.is_some() || self.reauthenticated.is_some()
+    }
+
+    /// Whether they log in somebody else than whoever is logged in.
+    fn log_in_another(&self, stored: &Record) -> bool {
+        let principals = stored.principal().zip(self.login.as_ref());
+        principals.is_some_and(|(stored, login)| stored != login.principal)
     }
 
     pub(crate) fn effect(&self, name: &str) -> Option<&Effect> {
@@ -160,7 +187,7 @@ impl Changes {
     pub(crate) fn clear(&mut self, epoch: u64) {
         self.effects.clear();
         self.cleared = Some(epoch);
-        // Nobody is logged in after a `clear`, a login before it included.
+        // Nobody is logged in after a `clear`, even if this request logged in before it.
         self.login = None;
         self.reauthenticated = None;
     }
@@ -171,54 +198,62 @@ impl Changes {
             .any(|(_, effect)| matches!(effect, Effect::Modify(_)))
     }
 
-    /// Whether a session of these changes alone would hold anything.
+    /// Whether a session with these changes alone would hold anything.
     pub(crate) fn makes_session(&self) -> bool {
         let holds = |effect: &Effect| match effect {
             Effect::Set(_) => true,
             Effect::Removed => false,
-            // One that fails has to fail where it is reported.
-            Effect::Modify(ops) => !matches!(Modify::run_all(ops, None), Ok(None)),
+            // A closure that fails must fail where the error is reported.
+            Effect::Modify(closures) => !matches!(Modify::run_all(closures, None), Ok(None)),
         };
         self.login.is_some()
             || self.ttl.is_some()
             || self.effects.iter().any(|(_, effect)| holds(effect))
     }
 
-    /// Whether a renewal of what has ended or moved leaves a session of these changes alone: what was
-    /// somebody's wants a login for that.
+    /// Whether these changes alone may become a session if the one to renew has ended or moved. If
+    /// somebody was logged in to it, that takes a login.
     pub(crate) fn may_live_alone(&self, base: Option<&Record>) -> bool {
         let somebodys = base.is_some_and(|base| base.principal().is_some());
         (self.login.is_some() || !somebodys) && self.makes_session()
     }
 
-    /// Whether they would leave the record that they were made on as it is.
+    /// Whether whoever was logged in when they were made has been logged out since, and they log nobody
+    /// in.
+    pub(crate) fn come_after_logout(&self, base: &Record, stored: &Record) -> bool {
+        let logged_out = base.principal().is_some() && stored.epoch() != base.epoch();
+        logged_out && self.login.is_none()
+    }
+
+    /// Whether the changes would leave the record that they were made on as it is.
     ///
-    /// A renewal is a change of its own and not looked at here.
+    /// A renewal is a change of its own, and is not considered here.
     pub(crate) fn leave_unchanged(&self, base: &Record) -> bool {
-        let same_facts = self.login.is_none()
+        let same_metadata = self.login.is_none()
             && self.reauthenticated.is_none()
             && self
                 .ttl
-                .is_none_or(|ttl| base.facts().and_then(|f| f.ttl) == Some(ttl));
+                .is_none_or(|ttl| base.metadata().and_then(|f| f.ttl) == Some(ttl));
         let nothing_cleared =
             self.cleared.is_none() || (base.state().is_empty() && base.principal().is_none());
         let stored = |name: &str| base.state().get(name);
         let same = |name: &str, effect: &Effect| match effect {
             Effect::Set(json) => stored(name).as_deref() == Some(json.as_str()),
             Effect::Removed => !base.state().contains(name),
-            Effect::Modify(ops) => {
+            Effect::Modify(closures) => {
                 let now = stored(name);
-                matches!(Modify::run_all(ops, now.as_deref()), Ok(then) if then.as_deref() == now.as_deref())
+                let then = Modify::run_all(closures, now.as_deref());
+                then.is_ok_and(|then| then.as_deref() == now.as_deref())
             }
         };
-        same_facts && nothing_cleared && self.effects.iter().all(|(name, e)| same(name, e))
+        same_metadata && nothing_cleared && self.effects.iter().all(|(name, e)| same(name, e))
     }
 }
 
-pub(crate) fn fresh(terms: &Terms) -> Result<Grounds, CommitError> {
+pub(crate) fn fresh(terms: &Terms) -> Result<Stamp, CommitError> {
     let commit = random::u64().map_err(CommitError::Other)?;
     let id = random::u128().map_err(CommitError::Other)?;
-    Ok(terms.grounds(commit, id))
+    Ok(terms.stamp(commit, id))
 }
 
 pub(crate) fn written(applied: Result<Applied, ApplyError>) -> Result<Option<Record>, CommitError> {
@@ -229,7 +264,7 @@ pub(crate) fn written(applied: Result<Applied, ApplyError>) -> Result<Option<Rec
     }
 }
 
-/// Shows names of nothing and values of nothing: only how much there is.
+/// Shows only how many changes there are: no names and no values.
 impl fmt::Debug for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Changes")

@@ -1,4 +1,4 @@
-//! Merging, forwarding and facts, by properties.
+//! Merging, forwarding and metadata, by properties.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,22 +7,22 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     error::StateTooLarge,
-    record::{Facts, WireFormat},
+    record::{Metadata, WireFormat},
 };
 
 type Map = BTreeMap<String, String>;
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-fn grounds(commit: u64) -> Grounds {
-    Grounds {
+fn stamp(commit: u64) -> Stamp {
+    Stamp {
         commit,
         fresh_id: 7,
         now: Millis(1_000),
         absolute: None,
         format: WireFormat::V1,
         max_state: 1 << 20,
-        seal: None,
+        idle_ttl: None,
         new_id: false,
         keep_idle: false,
     }
@@ -33,7 +33,7 @@ fn record(map: &Map) -> Record {
         .iter()
         .map(|(n, v)| (n.as_str().into(), v.as_str().into()))
         .collect();
-    Record::written(WireFormat::V1, 1, Facts::new(7, Millis(0)), &entries)
+    Record::written(WireFormat::V1, 1, Metadata::new(7, Millis(0)), &entries)
 }
 
 fn map_of(record: &Record) -> Map {
@@ -106,7 +106,7 @@ fn write(applied: Result<Applied, ApplyError>) -> Record {
 proptest! {
     #[test]
     fn a_merge_changes_what_it_names_and_nothing_else(stored in maps(), acts in acts()) {
-        let merged = write(overwrite(&record(&stored), &changes(&acts), grounds(2)));
+        let merged = write(overwrite(&record(&stored), &changes(&acts), stamp(2)));
         let mut expected = stored.clone();
         for (name, act) in &acts {
             match after(act, stored.get(*name)) {
@@ -118,15 +118,15 @@ proptest! {
         prop_assert_eq!(merged.commit_id(), 2);
     }
 
-    /// Disjoint changes of two requests are both there, whoever commits first.
+    /// Disjoint changes of two requests are both kept, whichever commits first.
     #[test]
     fn no_disjoint_change_is_lost(base in maps(), one in acts(), two in acts()) {
         let two: BTreeMap<_, _> =
             two.into_iter().filter(|(name, _)| !one.contains_key(name)).collect();
         let base = record(&base);
         let both = |first: &Changes, second: &Changes| {
-            let stored = write(overwrite(&base, first, grounds(2)));
-            map_of(&write(overwrite(&stored, second, grounds(3))))
+            let stored = write(overwrite(&base, first, stamp(2)));
+            map_of(&write(overwrite(&stored, second, stamp(3))))
         };
         let (one, two) = (changes(&one), changes(&two));
         prop_assert_eq!(both(&one, &two), both(&two, &one));
@@ -136,7 +136,7 @@ proptest! {
     fn a_clear_starts_from_nothing_and_counts_by_its_epoch(stored in maps(), acts in acts()) {
         let mut changes = changes(&acts);
         changes.cleared = Some(9);
-        let merged = write(overwrite(&record(&stored), &changes, grounds(2)));
+        let merged = write(overwrite(&record(&stored), &changes, stamp(2)));
         let expected: Map = acts
             .iter()
             .filter_map(|(name, act)| Some(((*name).to_owned(), after(act, None)?)))
@@ -145,7 +145,8 @@ proptest! {
         prop_assert_eq!(merged.epoch(), 9);
     }
 
-    /// Behind a mark, or after a lost answer, an effect happens only where nothing else did.
+    /// Behind a redirect, or after a lost answer, an effect happens only if nothing else changed
+    /// the entry.
     #[test]
     fn guarded_effects_touch_only_what_is_as_it_was(
         base in maps(),
@@ -154,7 +155,7 @@ proptest! {
     ) {
         let (base_record, stored_record) = (record(&base), record(&stored));
         let left = reduce(&changes(&acts), &stored_record, Some(&base_record));
-        let got = match write_reduced(&stored_record, &left, grounds(2)).unwrap() {
+        let got = match write_reduced(&stored_record, &left, stamp(2)).unwrap() {
             Applied::Write(record) => map_of(&record),
             _ => stored.clone(),
         };
@@ -171,23 +172,23 @@ proptest! {
         prop_assert_eq!(got, expected);
     }
 
-    /// Doing it twice is doing it once, as long as no `modify` is among it.
+    /// To apply changes twice is to apply them once, unless one of them is a `modify`.
     #[test]
     fn a_repeat_after_it_was_applied_writes_nothing(base in maps(), acts in acts()) {
         let acts: BTreeMap<_, _> =
             acts.into_iter().filter(|(_, act)| !matches!(act, Act::Add(_))).collect();
         let base = record(&base);
         let changes = changes(&acts);
-        let applied = write(overwrite(&base, &changes, grounds(2)));
+        let applied = write(overwrite(&base, &changes, stamp(2)));
         let left = reduce(&changes, &applied, Some(&base));
-        prop_assert!(matches!(write_reduced(&applied, &left, grounds(3)), Ok(Applied::Nothing)));
+        prop_assert!(matches!(write_reduced(&applied, &left, stamp(3)), Ok(Applied::Nothing)));
     }
 
     #[test]
     fn a_forwarded_clear_takes_the_login_and_what_the_base_held(base in maps(), stored in maps()) {
         let stored_record = logged_in(&stored, "alice");
         let cleared =
-            forwarded_clear(&stored_record, Some(&record(&base)), 5, grounds(2));
+            forwarded_clear(&stored_record, Some(&record(&base)), 5, stamp(2));
         let expected: Map = stored
             .iter()
             .filter(|(name, value)| base.get(*name) != Some(value))
@@ -209,11 +210,11 @@ proptest! {
 }
 
 fn logged_in(map: &Map, principal: &str) -> Record {
-    write(overwrite(&record(map), &login(principal, 500), grounds(1)))
+    write(overwrite(&record(map), &login(principal, 500), stamp(1)))
 }
 
 fn login(principal: &str, at: i64) -> Changes {
-    let login = LoginFact {
+    let login = LoginChange {
         principal: principal.into(),
         at: Millis(at),
         device: None,
@@ -231,7 +232,7 @@ fn some_map() -> Map {
 }
 
 #[test]
-fn the_stored_facts_stand_and_only_what_the_request_set_comes_on_top() {
+fn the_stored_metadata_stands_and_only_what_the_request_set_comes_on_top() {
     let changes = Changes {
         ttl: Some(Millis(5)),
         ..Changes::default()
@@ -239,56 +240,56 @@ fn the_stored_facts_stand_and_only_what_the_request_set_comes_on_top() {
     let with_ttl = write(overwrite(
         &logged_in(&some_map(), "alice"),
         &changes,
-        grounds(2),
+        stamp(2),
     ));
     let other = Changes {
         effects: vec![("b".into(), Effect::Set("2".into()))],
         ..Default::default()
     };
-    let merged = write(overwrite(&with_ttl, &other, grounds(3)));
-    assert_eq!(merged.facts().unwrap().ttl, Some(Millis(5)));
+    let merged = write(overwrite(&with_ttl, &other, stamp(3)));
+    assert_eq!(merged.metadata().unwrap().ttl, Some(Millis(5)));
     assert_eq!(merged.principal(), Some("alice"));
-    assert_eq!(merged.facts().unwrap().id, 7);
+    assert_eq!(merged.metadata().unwrap().id, 7);
 }
 
 #[test]
 fn another_persons_login_starts_empty_under_another_id() {
     let alice = logged_in(&some_map(), "alice");
-    let again = write(overwrite(&alice, &login("alice", 600), grounds(2)));
+    let again = write(overwrite(&alice, &login("alice", 600), stamp(2)));
     assert_eq!(map_of(&again), some_map());
-    assert_eq!(again.facts().unwrap().id, 7);
-    let bob = write(overwrite(&alice, &login("bob", 600), grounds(2)));
+    assert_eq!(again.metadata().unwrap().id, 7);
+    let bob = write(overwrite(&alice, &login("bob", 600), stamp(2)));
     assert!(map_of(&bob).is_empty());
-    assert_eq!(bob.facts().unwrap().id, 99);
-    assert_eq!(bob.facts().unwrap().created, Millis(600));
+    assert_eq!(bob.metadata().unwrap().id, 99);
+    assert_eq!(bob.metadata().unwrap().created, Millis(600));
 }
 
 #[test]
-fn a_proof_of_who_one_is_needs_somebody_logged_in() {
+fn a_reauthentication_needs_somebody_logged_in() {
     let proof = Changes {
         reauthenticated: Some(Millis(900)),
         ..Changes::default()
     };
     assert!(matches!(
-        overwrite(&record(&some_map()), &proof, grounds(2)),
+        overwrite(&record(&some_map()), &proof, stamp(2)),
         Ok(Applied::Gone)
     ));
     let alice = write(overwrite(
         &logged_in(&some_map(), "alice"),
         &proof,
-        grounds(2),
+        stamp(2),
     ));
     assert_eq!(
-        alice.facts().unwrap().auth.as_ref().unwrap().at,
+        alice.metadata().unwrap().auth.as_ref().unwrap().at,
         Millis(900)
     );
 }
 
 #[test]
 fn the_absolute_end_moves_with_authentication_alone() {
-    let limited = Grounds {
+    let limited = Stamp {
         absolute: Some(Millis(10_000)),
-        ..grounds(1)
+        ..stamp(1)
     };
     let own = Changes {
         effects: vec![("a".into(), Effect::Set("1".into()))],
@@ -296,7 +297,7 @@ fn the_absolute_end_moves_with_authentication_alone() {
     };
     let new = write(own_record(&own, limited));
     assert_eq!(new.absolute_end(), Some(Millis(11_000)));
-    let later = Grounds {
+    let later = Stamp {
         now: Millis(5_000),
         ..limited
     };
@@ -310,7 +311,7 @@ fn the_absolute_end_moves_with_authentication_alone() {
 }
 
 #[test]
-fn a_modify_behind_a_login_is_refused_where_the_login_changed_the_entry() {
+fn a_modify_behind_a_login_is_refused_if_the_login_changed_the_entry() {
     let base = record(&some_map());
     let modify = Changes {
         effects: vec![("a".into(), Effect::Modify(vec![add(1)]))],
@@ -331,24 +332,24 @@ fn a_modify_of_another_type_fails_and_commits_nothing() {
         ],
         ..Changes::default()
     };
-    assert!(overwrite(&text, &modify, grounds(2)).is_err());
+    assert!(overwrite(&text, &modify, stamp(2)).is_err());
 }
 
 #[test]
 fn a_record_grows_to_the_limit_and_no_further_but_may_shrink() {
-    let stored = write(overwrite(&Record::empty(), &set("a", 100), grounds(1)));
+    let stored = write(overwrite(&Record::empty(), &set("a", 100), stamp(1)));
     let size = |record: &Record| record.as_text().unwrap().len();
-    let limited = |max_state| Grounds {
+    let limited = |max_state| Stamp {
         max_state,
-        ..grounds(2)
+        ..stamp(2)
     };
     let grown = size(&stored) + 10;
     assert!(overwrite(&stored, &set("a", 110), limited(grown)).is_ok());
     let ApplyError(refused) = overwrite(&stored, &set("a", 111), limited(grown)).unwrap_err();
-    let told = refused.downcast_ref::<StateTooLarge>().unwrap();
-    assert_eq!((told.size(), told.limit()), (grown + 1, grown));
+    let refused = refused.downcast_ref::<StateTooLarge>().unwrap();
+    assert_eq!((refused.size(), refused.limit()), (grown + 1, grown));
     assert!(write_reduced(&stored, &set("a", 111), limited(grown)).is_err());
-    // Larger than a limit that came later.
+    // The record is larger than a limit that was set later.
     for length in [99, 100] {
         assert!(overwrite(&stored, &set("a", length), limited(10)).is_ok());
     }

@@ -1,4 +1,4 @@
-//! The builder.
+//! The builder of the middleware.
 
 use std::time::{Duration as StdDuration, SystemTime};
 
@@ -11,11 +11,11 @@ use super::{
 use crate::{
     SessionMiddleware,
     clock::{Clock, Millis, SharedClock},
-    contract::Extension,
+    contract::ExtendOnRead,
     storage::SessionStore,
 };
 
-/// Settings of a [`SessionMiddleware`], made by [`SessionMiddleware::builder`].
+/// The settings of a [`SessionMiddleware`]. [`SessionMiddleware::builder`] creates the builder.
 ///
 /// # Examples
 /// ```
@@ -55,14 +55,15 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
-    /// Sets the cookie's `Secure` attribute: browsers then send it over `https` alone. `true` by
-    /// default.
+    /// Sets the cookie's `Secure` attribute, with which browsers send the cookie only over `https`.
+    /// `true` by default.
     pub fn cookie_secure(mut self, secure: bool) -> Self {
         self.configuration.cookie.secure = secure;
         self
     }
 
-    /// Sets how long sessions and their cookies live; [`BrowserSession`](super::BrowserSession) by default.
+    /// Sets how long sessions and their cookies live; [`BrowserSession`](super::BrowserSession) by
+    /// default.
     pub fn session_lifecycle<S: Into<SessionLifecycle>>(mut self, session_lifecycle: S) -> Self {
         let (persistent, ttl, extension) = match session_lifecycle.into() {
             SessionLifecycle::BrowserSession(browser) => {
@@ -75,9 +76,9 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self.configuration.persistent = persistent;
         self.configuration.terms.ttl = ttl.into();
         self.configuration.terms.extend = match extension {
-            TtlExtensionPolicy::OnEveryRequest => Extension::Always,
-            TtlExtensionPolicy::OnStateChanges => Extension::Never,
-            TtlExtensionPolicy::AtMostEvery(interval) => Extension::AtMostEvery(interval.into()),
+            TtlExtensionPolicy::OnEveryRequest => ExtendOnRead::Always,
+            TtlExtensionPolicy::OnStateChanges => ExtendOnRead::Never,
+            TtlExtensionPolicy::AtMostEvery(interval) => ExtendOnRead::AtMostEvery(interval.into()),
         };
         self
     }
@@ -94,8 +95,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
-    /// Sets the cookie's `Domain` attribute; none by default, so that the cookie is for the host
-    /// that set it and not for its subdomains.
+    /// Sets the cookie's `Domain` attribute. By default there is none, and the cookie is for the
+    /// host that set it, without its subdomains.
     pub fn cookie_domain(mut self, domain: Option<String>) -> Self {
         self.configuration.cookie.domain = domain;
         self
@@ -107,18 +108,18 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
-    /// Sets the cookie's `HttpOnly` attribute: scripts cannot read the cookie then. `true` by
+    /// Sets the cookie's `HttpOnly` attribute, with which scripts cannot read the cookie. `true` by
     /// default.
     pub fn cookie_http_only(mut self, http_only: bool) -> Self {
         self.configuration.cookie.http_only = http_only;
         self
     }
 
-    /// Sets secret keys that still open cookies, for a planned rotation: the key that the builder was
-    /// made with seals, and a cookie that one of these opened is sealed anew in the answer.
+    /// Sets older secret keys that still open cookies, for a planned key rotation. If one of them
+    /// opens a cookie, the response carries the cookie sealed with the builder's own key.
     ///
-    /// A key that has leaked is removed, not listed here: for as long as it is listed, whoever has it
-    /// can make cookies.
+    /// If a key has leaked, remove it instead of listing it here: as long as it is listed, whoever
+    /// has it can make cookies.
     ///
     /// # Examples
     /// ```
@@ -135,21 +136,22 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
-    /// Sets the cookie's `Partitioned` attribute (CHIPS): a page embedded in others then has a
-    /// session for each of them. Browsers want `Secure` with it, and `SameSite=None` for embedded
-    /// pages. `false` by default.
+    /// Sets the cookie's `Partitioned` attribute (CHIPS). A page that several sites embed then has
+    /// a separate session in each of them. Browsers require `Secure` with it, and `SameSite=None`
+    /// for embedded pages. `false` by default.
     pub fn cookie_partitioned(mut self, partitioned: bool) -> Self {
         self.configuration.cookie.partitioned = partitioned;
         self
     }
 
-    /// Reads cookies of this name too, sealed under it with the same keys, to change the cookie's
-    /// name without logging anybody out. The answer moves the session to the present name and removes
-    /// the old cookie, which is not looked at where a live one of the present name came.
+    /// Also reads cookies of this name, which the same keys sealed under it. Use it to change the
+    /// cookie's name without logging anybody out: the response moves the session to the current
+    /// name and removes the old cookie. If a live cookie of the current name came, the old one is
+    /// not looked up.
     ///
-    /// A browser drops a cookie only if it is told its path and domain: where those were others than
-    /// they are now, say so with an [`OldCookie`]. Otherwise the old cookie stays, and a session that
-    /// is stored in it comes back after a logout.
+    /// A browser drops a cookie only if the response names its path and domain. If these have
+    /// changed since, pass an [`OldCookie`] that has the old ones. Otherwise the old cookie stays,
+    /// and a session that is stored in it comes back after a logout.
     ///
     /// # Examples
     /// ```
@@ -168,12 +170,13 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
-    /// The hardened settings: the cookie is named `__Host-id` (a name that was set before gets the
-    /// prefix), `Secure`, `HttpOnly`, `SameSite=Strict`, for the whole host and no other; where a
-    /// request comes with several live sessions none is used; and a record has 64 KiB at most. What is set later on the builder holds.
+    /// Applies the hardened settings. The cookie is named `__Host-id` (a name that was set before
+    /// gets the prefix), and it is `Secure`, `HttpOnly` and `SameSite=Strict`, for the whole host
+    /// and no other. If several live sessions come with a request, none is used. A record has at
+    /// most 64 KiB. Settings that follow override these.
     ///
-    /// Links from other sites find a visitor logged out under `Strict`; choose `Lax` after this if
-    /// that matters more (NIST SP 800-63B-4, 5.1.1 allows both).
+    /// Under `Strict`, visitors who follow a link from another site arrive logged out. If that is a
+    /// problem, set `Lax` afterwards (NIST SP 800-63B-4, 5.1.1 allows both).
     ///
     /// # Examples
     /// ```
@@ -202,7 +205,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
-    /// Sets the idle and absolute timeouts of a [`SessionPolicy`]. The cookie's kind stays.
+    /// Sets the idle and absolute timeouts of a [`SessionPolicy`]. Whether the cookie outlives the
+    /// browser stays as it is.
     ///
     /// # Examples
     /// ```
@@ -217,31 +221,32 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     pub fn policy(mut self, policy: &SessionPolicy) -> Self {
         let absolute = Millis::from(policy.absolute());
         self.configuration.terms.ttl = policy.idle().map_or(absolute, Millis::from);
-        self.configuration.terms.extend = Extension::Always;
+        self.configuration.terms.extend = ExtendOnRead::Always;
         self.configuration.terms.absolute = Some(absolute);
         self
     }
 
-    /// Sets what stores write; [`WireFormat::V1`] by default.
+    /// Sets the format that stores write; [`WireFormat::V1`] by default.
     pub fn wire_format(mut self, format: WireFormat) -> Self {
         self.configuration.terms.format = format;
         self
     }
 
-    /// Accepts signed cookie-stored sessions of actix-session 0.11 and older; not by default.
+    /// Sets whether signed cookie-stored sessions of actix-session 0.11 and older are accepted;
+    /// `false` by default.
     ///
-    /// Their signature does not say for which cookie it was made: the value of any other signed
-    /// cookie whose text a user influences can pass for a session. Accept them for as long as such
-    /// sessions live, and no longer. (With stores on the server they are always accepted: there the
-    /// value has to name a live record.)
+    /// Their signature does not cover the cookie's name. If users influence the value of any other
+    /// signed cookie, that value can pass for a session. Accept such sessions only as long as they
+    /// live. (Stores on the server always accept such signatures: there the value must be the key
+    /// of a live record.)
     pub fn accept_unbound_signatures(mut self, accept: bool) -> Self {
         self.configuration.accepts_unbound = accept;
         self
     }
 
-    /// Sets when a session ends at the latest, however busy it is; counted from its creation, or
-    /// from the last [`login`](crate::Session::login) or
-    /// [`reauthenticated`](crate::Session::reauthenticated). None by default.
+    /// Sets the absolute timeout: how long a session may live, however busy it is. It counts from
+    /// the creation, or from the last [`login`](crate::Session::login) or
+    /// [`reauthenticated`](crate::Session::reauthenticated). By default there is none.
     ///
     /// # Examples
     /// ```
@@ -258,48 +263,49 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
-    /// Says that servers of actix-session 0.11 or older share the store, so that an absolute timeout
-    /// under [`WireFormat::V0_11`] is best effort: they may drop or copy the facts of a session.
+    /// Declares that servers with actix-session 0.11 or older share the store. They may drop or
+    /// copy a session's metadata, so an absolute timeout under [`WireFormat::V0_11`] is best
+    /// effort.
     pub fn mixed_fleet(mut self) -> Self {
         self.configuration.mixed_fleet = true;
         self
     }
 
-    /// Sets until when cookie-stored sessions without times are accepted, as actix-session 0.11 and
-    /// older made them. Without it they always are, with a warning at each start: a copy of such a
-    /// cookie never ends by itself.
+    /// Sets the date until which cookie-stored sessions without times are accepted, as
+    /// actix-session 0.11 and older made them. Without a date they are always accepted, and each
+    /// start logs a warning: a copy of such a cookie never expires.
     pub fn legacy_cookies_until(mut self, date: SystemTime) -> Self {
         self.configuration.untimed_until = Some(date.into());
         self
     }
 
-    /// Sets what happens where the store fails to load a session; [`OnLoadError::Fail`] by default.
+    /// Sets what happens if the store fails to load a session; [`OnLoadError::Fail`] by default.
     pub fn on_load_error(mut self, policy: OnLoadError) -> Self {
         self.configuration.on_load_error = policy;
         self
     }
 
-    /// Sets for how long requests that came before a renewal can still find what it led to; 60
-    /// seconds by default. It has to cover the longest handler.
+    /// Sets how long a renewal leaves a redirect, so that requests in flight still find the new
+    /// record; 60 seconds by default. It must cover the longest handler.
     pub fn renewal_grace(mut self, grace: Duration) -> Self {
         self.configuration.terms.grace = grace.into();
         self
     }
 
-    /// Sets how long all attempts of one commit may take together; 3 seconds by default. Past it
+    /// Sets the time limit for all attempts of one commit together; 3 seconds by default. Beyond it
     /// the response is a 503.
     pub fn commit_budget(mut self, budget: StdDuration) -> Self {
         self.configuration.terms.budget = budget;
         self
     }
 
-    /// Sets how large a session's record may become, in octets of what the store keeps; 16 MiB by
+    /// Sets the maximum size of a session's record, in octets as the store keeps it; 16 MiB by
     /// default, 64 KiB under [`strict`](Self::strict).
     ///
-    /// A commit that would make it larger is an error that names both numbers
+    /// A commit that would exceed it fails with an error that names both sizes
     /// ([`StateTooLarge`](crate::storage::StateTooLarge)): the response is a 500, nothing is
-    /// written, and the session stays as it was. What is larger already can be read, and made
-    /// smaller. A cookie has its own limit, the 4,096 octets of browsers.
+    /// written, and the session stays as it was. A record that is already larger can still be read
+    /// and made smaller. Cookies have a limit of their own, the 4,096 octets of browsers.
     ///
     /// # Examples
     /// ```
@@ -316,13 +322,13 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
-    /// Sets where the time comes from, for tests; the store should have the same clock.
+    /// Sets the source of time, for tests. Give the store the same clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.configuration.clock = SharedClock::new(clock);
         self
     }
 
-    /// Finishes the settings, and refuses those that cannot do what they say.
+    /// Builds the middleware, and refuses invalid settings.
     ///
     /// # Errors
     /// [`ConfigError`] says what to change.
@@ -344,21 +350,21 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         Ok(self.build())
     }
 
-    /// Finishes the settings.
+    /// Builds the middleware.
     ///
-    /// Times to live of zero or less, and beyond 400 days, are clamped. What browsers refuse leaves
-    /// as it was set. A warning names either, with what to change;
-    /// [`try_build`](Self::try_build) makes an error of it.
+    /// Timeouts of zero or less are raised, and a TTL of more than 400 days is lowered if the
+    /// cookie is persistent. Other settings that browsers refuse are kept. In each case, a warning
+    /// says what to change; [`try_build`](Self::try_build) returns an error instead.
     #[must_use]
     pub fn build(self) -> SessionMiddleware<Store> {
         if let Err(error) = self.configuration.check() {
-            tracing::warn!(%error, "a session setting cannot do what it says");
+            tracing::warn!(%error, "a session setting is invalid");
         }
         SessionMiddleware::from_parts(self.store, self.configuration.clamped())
     }
 }
 
-/// Shows nothing of the keys.
+/// Does not show the keys.
 impl<Store: SessionStore> std::fmt::Debug for SessionMiddlewareBuilder<Store> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SessionMiddlewareBuilder")

@@ -1,8 +1,9 @@
-//! Settings that cannot be.
+//! Invalid settings.
 
 use derive_more::Display;
 
-/// Settings that contradict each other, or that browsers refuse; each says what to change.
+/// A setting that contradicts another one, or that browsers refuse. Each message says what to
+/// change.
 ///
 /// # Examples
 /// ```
@@ -14,76 +15,77 @@ use derive_more::Display;
 #[non_exhaustive]
 pub enum ConfigError {
     /// The absolute timeout would end every session at once.
-    #[display("the absolute timeout has to be longer than zero")]
+    #[display("the absolute timeout must be longer than zero")]
     AbsoluteTimeout,
 
-    /// The cookie's domain is none.
+    /// The cookie's domain is not a valid host name.
     #[display(
-        "the cookie's domain is to be a host name without `;`, `,` or control characters; leave it \
-         out for a cookie of this host alone"
+        "the cookie's domain must be a host name without `;`, `,` or control characters; leave it \
+         out if the cookie is for this host alone"
     )]
     Domain,
 
-    /// `__Host-` promises what the other attributes do not keep.
+    /// The other attributes break the promise of `__Host-`.
     #[display(
-        "browsers drop a cookie whose name begins with `__Host-` unless it is Secure, has the path \
-         `/` and no domain: set these, or use another name (`__Secure-` where subdomains share it)"
+        "a cookie whose name begins with `__Host-` must be Secure, with the path `/` and no \
+         domain, or browsers drop it: set these, or use another name (`__Secure-` if subdomains \
+         share it)"
     )]
     HostPrefix,
 
-    /// `__Http-` promises what the other attributes do not keep.
+    /// The other attributes break the promise of `__Http-`.
     #[display(
-        "a cookie whose name begins with `__Http-` or `__Host-Http-` has to be HttpOnly: set that, \
-         or use another name"
+        "a cookie whose name begins with `__Http-` or `__Host-Http-` must be HttpOnly, or browsers \
+         drop it: set `.cookie_http_only(true)`, or use another name"
     )]
     HttpPrefix,
 
     /// Old servers do not keep what an absolute timeout needs.
     #[display(
-        "an absolute timeout under WireFormat::V0_11 is best effort, since old servers may drop or \
-         copy what it is computed from: leave one of both, or say `.mixed_fleet()`"
+        "an absolute timeout under WireFormat::V0_11 is best effort, because old servers may drop \
+         or copy the metadata that it needs: remove one of the two, or call `.mixed_fleet()`"
     )]
     MixedFleet,
 
-    /// The cookie's name is none.
+    /// The cookie's name is not a valid token.
     #[display(
-        "the cookie's name is to be a token (letters, digits, and no blanks, `=`, `;` or `,`) of at \
+        "the cookie's name must be a token (letters, digits, and no blanks, `=`, `;` or `,`) of at \
          most 256 characters"
     )]
     Name,
 
-    /// `Partitioned` needs others beside it.
+    /// `Partitioned` requires other attributes.
     #[display(
-        "browsers ignore `Partitioned` unless the cookie is Secure, and it is for embedded pages, \
-         which get cookies with SameSite=None alone: set both, or leave it"
+        "a `Partitioned` cookie must be Secure, or browsers ignore the attribute, and it must have \
+         SameSite=None, or embedded pages do not get it: set both, or leave `Partitioned` out"
     )]
     Partitioned,
 
-    /// The cookie's path is none.
+    /// The cookie's path is invalid.
     #[display(
-        "the cookie's path is to begin with `/`, without `;`, `,` or control characters, and to \
+        "the cookie's path must begin with `/`, contain no `;`, `,` or control characters, and \
          have at most 1,024 characters"
     )]
     Path,
 
-    /// `SameSite=None` without `Secure`.
+    /// `SameSite=None` requires `Secure`.
     #[display(
-        "browsers refuse a cookie with SameSite=None that is not Secure: set `.cookie_secure(true)`, \
-         or choose Lax"
+        "a cookie with SameSite=None must be Secure, or browsers refuse it: set \
+         `.cookie_secure(true)`, or choose Lax"
     )]
     SameSiteNone,
 
-    /// A prefix promises `Secure`.
+    /// The prefix of the cookie's name requires `Secure`.
     #[display(
-        "browsers drop a cookie whose name begins with `__Secure-` unless it is Secure: set \
-         `.cookie_secure(true)`, or use another name"
+        "a cookie whose name begins with `__Secure-` or `__Http-` must be Secure, or browsers drop \
+         it: set `.cookie_secure(true)`, or use another name"
     )]
     SecurePrefix,
 
-    /// The time to live cannot be.
+    /// The time to live is invalid.
     #[display(
-        "the time to live has to be longer than zero, and no longer than 400 days for a \
-         persistent cookie: browsers keep none for longer (RFC 6265bis)"
+        "the time to live must be longer than zero, and at most 400 days for a persistent cookie: \
+         browsers keep no cookie longer (RFC 6265bis)"
     )]
     Ttl,
 }

@@ -3,8 +3,8 @@
 use actix_web::cookie::time::Duration;
 use derive_more::From;
 
-/// Whether the session cookie ends with the browser's session or at a time, and when the state
-/// ends.
+/// Whether the session cookie ends with the browser's session or at a fixed time, and how long the
+/// state lives.
 ///
 /// Used by [`SessionMiddlewareBuilder::session_lifecycle`].
 ///
@@ -12,7 +12,7 @@ use derive_more::From;
 #[derive(Debug, Clone, From)]
 #[non_exhaustive]
 pub enum SessionLifecycle {
-    /// The browser drops the cookie when its own session ends, as it understands that: some keep
+    /// The browser drops the cookie when its own session ends. Browsers differ in this: some keep
     /// running in the background, or restore cookies at the next start.
     BrowserSession(BrowserSession),
 
@@ -39,9 +39,9 @@ pub struct BrowserSession {
 }
 
 impl BrowserSession {
-    /// Sets how long the state lives in the store without being extended; 1 day by default.
+    /// Sets how long the state lives in the store unless it is extended; 1 day by default.
     ///
-    /// The server cannot know when a browser's session ends, so this is an upper bound for it.
+    /// The server does not learn when a browser's session ends; this is the upper bound.
     #[must_use]
     pub fn state_ttl(mut self, ttl: Duration) -> Self {
         self.state_ttl = ttl;
@@ -84,7 +84,7 @@ pub struct PersistentSession {
 }
 
 impl PersistentSession {
-    /// Sets how long the cookie and the state live without being extended; 1 day by default.
+    /// Sets how long the cookie and the state live unless they are extended; 1 day by default.
     #[doc(alias = "max_age", alias = "max age", alias = "expires")]
     #[must_use]
     pub fn session_ttl(mut self, session_ttl: Duration) -> Self {
@@ -116,19 +116,20 @@ impl Default for PersistentSession {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum TtlExtensionPolicy {
-    /// Every request that comes with a live session.
+    /// Every request with a live session.
     ///
-    /// In stores on the server the extension rides on the load. A persistent cookie is sent anew
-    /// with each answer, after the store has said that its key is current: one more command.
+    /// Stores on the server extend the session as they load it. Each response sends a persistent
+    /// cookie again, once the store has confirmed that its key is current, which takes one more
+    /// command.
     OnEveryRequest,
 
     /// A change of the state, or a renewal of the key.
     OnStateChanges,
 
-    /// Every request that comes with a live session, but at most once in this time.
+    /// Every request with a live session, but at most once in this interval.
     ///
-    /// A session then lives for its time to live after its last request, less this much at the
-    /// most, and a busy one costs hardly more than with [`OnStateChanges`](Self::OnStateChanges).
+    /// After its last request, a session then lives for its time to live less this interval at
+    /// most. A busy session costs hardly more than with [`OnStateChanges`](Self::OnStateChanges).
     AtMostEvery(Duration),
 }
 

@@ -25,9 +25,9 @@ use crate::{
 
 /// The longest time that browsers keep a cookie: 400 days (RFC 6265bis, 5.5).
 pub(crate) const LONGEST: Millis = Millis::secs(400 * 86_400);
-/// The longest time that a store is asked to keep a state: 100 years.
+/// The longest TTL that is asked of a store: 100 years.
 const LONGEST_STATE: Millis = Millis::secs(100 * 365 * 86_400);
-/// What a time to live of zero or less becomes.
+/// The shortest TTL: zero and less are raised to it.
 const SHORTEST: Millis = Millis::secs(1);
 
 /// How the content of the session cookie is secured.
@@ -35,12 +35,12 @@ const SHORTEST: Millis = Millis::secs(1);
 /// Used by [`SessionMiddlewareBuilder::cookie_content_security`].
 #[derive(Debug, Clone, Copy)]
 pub enum CookieContentSecurity {
-    /// Encrypted and authenticated (AES-256-GCM), bound to the cookie's name: nobody else can read
-    /// or change it.
+    /// Encrypted and authenticated (AES-256-GCM), and bound to the cookie's name: only the server
+    /// can read or change it.
     Private,
 
-    /// Signed (HMAC-SHA-256), bound to the cookie's name: nobody else can change it, and everybody
-    /// who sees it can read it.
+    /// Signed (HMAC-SHA-256), and bound to the cookie's name: only the server can change it, but
+    /// whoever sees it can read it.
     Signed,
 }
 
@@ -50,19 +50,19 @@ pub enum CookieContentSecurity {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnLoadError {
-    /// The response is an opaque 500, and the handler does not run: it never sees a session that
-    /// is not known.
+    /// The response is an empty 500. The handler does not run, so it never mistakes an unknown
+    /// session for an empty one.
     #[default]
     Fail,
 
-    /// The handler runs without a session, for reading, and no cookie is touched.
+    /// The handler runs with an empty session, for reading only, and the cookie is left as it is.
     ///
-    /// [`Session::is_degraded`](crate::Session::is_degraded) tells it. Where it ends, renews, logs
-    /// in or changes anything, the response is a 503 instead of its answer.
+    /// [`Session::is_degraded`](crate::Session::is_degraded) reports this. If the handler changes,
+    /// renews or ends the session, or logs in, the response is a 503 instead of the handler's.
     Anonymous,
 }
 
-/// All settings, as the builder was told.
+/// All settings, as made on the builder.
 #[derive(Clone)]
 pub(crate) struct Configuration {
     pub(crate) cookie: CookieAttributes,
@@ -70,12 +70,12 @@ pub(crate) struct Configuration {
     pub(crate) previous_keys: Vec<Key>,
     /// Other names under which the cookie is read.
     pub(crate) read_also: Vec<OldCookie>,
-    /// Of several live cookies none is used.
+    /// If several live cookies come, none is used.
     pub(crate) one_live_cookie: bool,
     pub(crate) content_security: CookieContentSecurity,
     /// The cookie has a `Max-Age`.
     pub(crate) persistent: bool,
-    /// The terms of every store call; their time is set anew for each.
+    /// The terms of every store call, to which each call adds the current time.
     pub(crate) terms: Terms,
     pub(crate) accepts_unbound: bool,
     pub(crate) mixed_fleet: bool,
@@ -158,8 +158,8 @@ fn clamp(ttl: Millis, longest: Millis) -> Millis {
             tracing::warn!(
                 given_ms = ttl.0,
                 used_ms = clamped.0,
-                "a session's time to live is more than zero, and no more than 400 days for a \
-                 persistent cookie: browsers keep none for longer"
+                "a session's time to live must be longer than zero, and at most 400 days for a \
+                 persistent cookie: it was clamped"
             );
         });
     }
@@ -178,7 +178,7 @@ mod tests {
         configuration.check().err()
     }
 
-    /// Every combination of prefix and attributes: exactly those that browsers take are built.
+    /// Of all combinations of prefix and attributes, exactly those build that browsers accept.
     #[test]
     fn contradictions_with_a_prefix_are_refused() {
         for name in [
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn times_and_formats_that_cannot_be_are_refused() {
+    fn invalid_times_and_formats_are_refused() {
         assert_eq!(refused(|c| c.terms.ttl = Millis(0)), Some(ConfigError::Ttl));
         let long = |c: &mut Configuration| c.terms.ttl = LONGEST + Millis(1);
         assert_eq!(refused(long), None);

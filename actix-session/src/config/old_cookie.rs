@@ -1,10 +1,10 @@
-//! A cookie that sessions come from.
+//! A former session cookie.
 
 use super::ConfigError;
 use crate::cookie::attributes::{CookieAttributes, check_name, check_place};
 
-/// A cookie that sessions had before this one: its name, and what a browser has to be told again to
-/// drop it. See [`read_also`](super::SessionMiddlewareBuilder::read_also).
+/// A former session cookie: its name, and the attributes that a browser needs to drop it. See
+/// [`read_also`](super::SessionMiddlewareBuilder::read_also).
 ///
 /// # Examples
 /// ```
@@ -12,7 +12,7 @@ use crate::cookie::attributes::{CookieAttributes, check_name, check_place};
 /// use actix_web::cookie::Key;
 ///
 /// # let secret_key = Key::generate();
-/// // It was for all of the company's hosts, and `__Host-` wants this one alone.
+/// // It was for all of the company's hosts; with `__Host-` it is for this one alone.
 /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
 ///     .strict()
 ///     .read_also(OldCookie::named("id").domain("example.com"))
@@ -30,8 +30,8 @@ pub struct OldCookie {
 }
 
 impl OldCookie {
-    /// A cookie of this name, with the path of the present one, no domain where that has none, and
-    /// partitioned where that is.
+    /// A cookie of this name. Its path, its domain and `Partitioned` are those of the current
+    /// cookie unless they are set.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -41,20 +41,19 @@ impl OldCookie {
         }
     }
 
-    /// Sets its `Path`, where that was another one.
+    /// Sets its `Path`, if the current cookie has another one.
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.path = Some(path.into());
         self
     }
 
-    /// Sets its `Domain`, where that was another one than the present cookie has, or that has none.
+    /// Sets its `Domain`, if the current cookie has another one or none.
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
         self.domain = Some(domain.into());
         self
     }
 
-    /// Sets whether it was `Partitioned`, where the present cookie is and this was not, or the other
-    /// way around.
+    /// Sets whether it was `Partitioned`, if the current cookie differs.
     pub fn partitioned(mut self, partitioned: bool) -> Self {
         self.partitioned = Some(partitioned);
         self
@@ -65,9 +64,9 @@ impl OldCookie {
         check_place(self.path.as_deref(), self.domain.as_deref())
     }
 
-    /// What the line that removes it says.
+    /// The attributes of the header field that removes it.
     pub(crate) fn attributes(&self, present: &CookieAttributes) -> CookieAttributes {
-        // Browsers compare these prefixes without regard to case.
+        // Browsers ignore the case of these prefixes.
         let of_host = self.name.to_ascii_lowercase().starts_with("__host-");
         let domain = self.domain.clone().or_else(|| present.domain.clone());
         CookieAttributes {

@@ -1,4 +1,4 @@
-//! Timeouts with reasons, in one value that an application can print and document.
+//! Idle and absolute timeouts, in one value that an application can print and document.
 
 use std::{fmt, time::Duration};
 
@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 /// Idle and absolute timeouts that belong together.
 ///
-/// The presets hold the figures of NIST SP 800-63B-4 (July 2025), sections 2.1.3, 2.2.3 and 2.3.3.
-/// A policy prints itself, for the document that OWASP ASVS 5.0, 7.1.1 asks for and for a log line
-/// at the start, and (de)serializes.
+/// The presets have the figures of NIST SP 800-63B-4 (July 2025), sections 2.1.3, 2.2.3 and 2.3.3.
+/// A policy can be printed, for a log line at the start and for the document that OWASP ASVS 5.0,
+/// 7.1.1 requires. It can also be (de)serialized.
 ///
 /// # Examples
 /// ```
@@ -29,7 +29,7 @@ pub struct SessionPolicy {
 }
 
 impl SessionPolicy {
-    /// A policy of your own: the name stands in what it prints.
+    /// Creates a policy of your own. It prints its name.
     ///
     /// # Examples
     /// ```
@@ -51,7 +51,7 @@ impl SessionPolicy {
         }
     }
 
-    /// Authentication assurance level 1: 30 days overall, no limit for inactivity.
+    /// Authentication assurance level 1: 30 days overall, no limit on inactivity.
     pub fn aal1() -> Self {
         Self::new("NIST SP 800-63B-4 AAL1", None, hours(30 * 24))
     }
@@ -70,12 +70,13 @@ impl SessionPolicy {
         )
     }
 
-    /// How long a session lives without a request.
+    /// The idle timeout: how long a session lives without a request.
     pub fn idle(&self) -> Option<Duration> {
         self.idle
     }
 
-    /// How long a session lives at most, from its creation or the last authentication.
+    /// The absolute timeout: how long a session may live after its creation or the last
+    /// authentication.
     pub fn absolute(&self) -> Duration {
         self.absolute
     }
@@ -95,7 +96,7 @@ impl fmt::Display for SessionPolicy {
     }
 }
 
-/// A duration in the largest unit that it is a whole number of.
+/// Shows a duration in the largest unit that divides it.
 struct Short(Duration);
 
 impl fmt::Display for Short {

@@ -1,4 +1,4 @@
-//! Reading a secret key from where a deployment keeps it.
+//! Reads a secret key from where a deployment keeps it.
 
 use std::{fmt, path::Path};
 
@@ -9,13 +9,13 @@ use base64::{
 };
 use derive_more::Display;
 
-/// How many bytes a key has: 32 to sign with and 32 to encrypt with.
+/// The minimum length of a key, in bytes: 32 for signing and 32 for encryption.
 const LENGTH: usize = 64;
 
-/// Reads a key from an environment variable: 64 bytes or more, as base64 or hexadecimal.
+/// Reads a key from an environment variable: at least 64 bytes, as base64 or hexadecimal.
 ///
 /// # Errors
-/// There is no such variable, or it holds no key; the error says how to make one.
+/// The variable is not set, or it contains no valid key. The error says how to make one.
 ///
 /// # Examples
 /// ```
@@ -35,10 +35,10 @@ pub fn from_env(variable: &str) -> Result<Key, SecretKeyError> {
     }
 }
 
-/// Reads a key from a file, such as a mounted secret: 64 bytes or more, as base64 or hexadecimal.
+/// Reads a key from a file, such as a mounted secret: at least 64 bytes, as base64 or hexadecimal.
 ///
 /// # Errors
-/// The file cannot be read, or holds no key; the error says how to make one.
+/// The file cannot be read, or it contains no valid key. The error says how to make one.
 ///
 /// # Examples
 /// ```
@@ -59,11 +59,10 @@ pub fn from_file(path: impl AsRef<Path>) -> Result<Key, SecretKeyError> {
     }
 }
 
-/// Reads a key from a text: 64 bytes or more, as base64 or hexadecimal; blanks and line breaks do
-/// not count.
+/// Reads a key from a text: at least 64 bytes, as base64 or hexadecimal. Whitespace is ignored.
 ///
 /// # Errors
-/// The text is no key; the error says how to make one, and never shows the text.
+/// The text is not a valid key. The error says how to make one, and never shows the text.
 ///
 /// # Examples
 /// ```
@@ -92,7 +91,8 @@ fn parse_at(text: &str, place: String) -> Result<Key, SecretKeyError> {
     Ok(Key::from(&bytes))
 }
 
-/// Text that is both is hexadecimal: 64 bytes in base64 are never of these digits alone by chance.
+/// A text that is both counts as hexadecimal: 64 random bytes in base64 practically never consist
+/// of hexadecimal digits alone.
 fn hexadecimal(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) {
         return None;
@@ -115,7 +115,7 @@ fn base64(text: &str) -> Option<Vec<u8>> {
         .find_map(|engine| engine.decode(text).ok())
 }
 
-/// There is no secret key where one was looked for.
+/// The error for a missing or invalid secret key.
 #[derive(Debug)]
 pub struct SecretKeyError {
     place: String,
@@ -130,7 +130,7 @@ enum Problem {
     Unreadable(std::io::ErrorKind),
     #[display("is neither base64 nor hexadecimal")]
     Encoding,
-    #[display("holds {_0} bytes, and a key has {LENGTH} or more")]
+    #[display("holds {_0} bytes, but a key must have at least {LENGTH}")]
     Short(usize),
 }
 
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_told_without_being_shown() {
+    fn an_invalid_key_is_reported_without_being_shown() {
         for (text, word) in [
             ("", "empty"),
             ("c2hvcnQ=", "holds 5 bytes"),

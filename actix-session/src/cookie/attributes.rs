@@ -1,11 +1,11 @@
-//! The cookie's attributes, and whether browsers take them.
+//! The cookie's attributes, and whether browsers accept them.
 
 use actix_web::cookie::SameSite;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::config::error::ConfigError;
 
-/// What a token may not hold (RFC 9110, 5.6.2), and `%`, which readers decode.
+/// What a token must not contain (RFC 9110, 5.6.2), and `%`, which readers decode.
 const NOT_TOKEN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
     .remove(b'#')
@@ -22,7 +22,7 @@ const NOT_TOKEN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
-/// The session cookie as the builder was told to set it.
+/// The session cookie's attributes, as set on the builder.
 #[derive(Debug, Clone)]
 pub(crate) struct CookieAttributes {
     pub(crate) name: String,
@@ -35,7 +35,7 @@ pub(crate) struct CookieAttributes {
 }
 
 impl Default for CookieAttributes {
-    /// As published.
+    /// The published defaults.
     fn default() -> Self {
         Self {
             name: "id".to_owned(),
@@ -50,11 +50,11 @@ impl Default for CookieAttributes {
 }
 
 impl CookieAttributes {
-    /// Whether browsers take and keep the cookie as it is set (RFC 6265bis, CHIPS).
+    /// Checks that browsers accept and keep a cookie with these attributes (RFC 6265bis, CHIPS).
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check_name(&self.name)?;
         check_place(Some(&self.path), self.domain.as_deref())?;
-        // Browsers compare these prefixes without regard to case.
+        // Browsers ignore the case of these prefixes.
         let name = self.name.to_ascii_lowercase();
         let of_host = name.starts_with("__host-");
         let http_only = name.starts_with("__http-") || name.starts_with("__host-http-");
@@ -79,7 +79,7 @@ impl CookieAttributes {
     }
 }
 
-/// A name has to be a token (RFC 9110, 5.6.2) to be the same in a header.
+/// A name must be a token (RFC 9110, 5.6.2), or headers cannot carry it unchanged.
 pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
     let is_token = !name.is_empty() && wire_name(name) == name;
     if is_token && name.len() <= 256 {
@@ -105,7 +105,7 @@ fn is_attribute(value: &str) -> bool {
     value.len() <= 1024 && value.bytes().all(visible)
 }
 
-/// The name as it is written in headers: percent-encoded if it is not a token, as published.
+/// The name as headers carry it: percent-encoded if it is not a token, as published.
 pub(crate) fn wire_name(name: &str) -> String {
     utf8_percent_encode(name, NOT_TOKEN).to_string()
 }

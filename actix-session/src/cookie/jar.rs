@@ -1,4 +1,4 @@
-//! The cookies under which a session may come, and what opens them.
+//! The cookies that may carry a session, and what opens them.
 
 use actix_web::http::header::HeaderMap;
 
@@ -13,16 +13,17 @@ use crate::{
     key::SessionKey,
 };
 
-/// How many values that verify are kept: a browser has one or two, and a purge ends them all.
+/// The maximum number of verified values that are kept. A browser sends one or two, and a purge
+/// ends all of them.
 const MAX_CANDIDATES: usize = 16;
 
-/// The cookie that is written, and those that are read as well.
+/// The cookie that is written, and the old ones that are read as well.
 pub(crate) struct Cookies {
     pub(crate) own: Named,
     also: Vec<Also>,
 }
 
-/// A cookie from before, and how to remove it.
+/// An old cookie, and how to remove it.
 pub(crate) struct Also {
     named: Named,
     pub(crate) attributes: CookieAttributes,
@@ -35,27 +36,27 @@ impl Also {
 }
 
 pub(crate) struct Named {
-    /// As it stands in headers.
+    /// As headers carry it.
     pub(crate) wire_name: String,
     pub(crate) sealer: Sealer,
 }
 
-/// A value that verified.
+/// A verified value.
 pub(crate) struct Candidate {
     pub(crate) key: SessionKey,
-    /// Its MAC does not say for which cookie it was made.
+    /// Its MAC does not cover the cookie's name.
     pub(crate) unbound: bool,
-    /// It should be sealed anew: an older key, name or MAC opened it.
+    /// It should be sealed again: its key, its name or its MAC is old.
     pub(crate) stale: bool,
-    /// It came under another name than the present one.
+    /// It came under an old name.
     pub(crate) is_old: bool,
 }
 
-/// What the cookies of a request hold.
+/// What the cookies of a request contain.
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) candidates: Vec<Candidate>,
-    /// A cookie of our name came, whatever was in it.
+    /// A cookie of the current name came, valid or not.
     pub(crate) came: bool,
     /// Indices of the old cookies that the request carried.
     pub(crate) others: Vec<usize>,

@@ -1,4 +1,4 @@
-//! The session cookie: its attributes, the names it is read under, its seal, and its form in headers.
+//! The session cookie: its attributes, the names under which it is read, its seal, and its headers.
 
 pub(crate) mod attributes;
 pub(crate) mod jar;

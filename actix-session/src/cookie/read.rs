@@ -1,13 +1,13 @@
-//! Our cookie's values in a request, read raw: exact name, no decoding or Unicode trimming of
-//! names, all `Cookie` fields.
+//! Reads our cookie's values from all `Cookie` fields of a request. Names are compared as they are,
+//! without decoding or Unicode trimming.
 
 use actix_web::http::header::{COOKIE, HeaderMap};
 use percent_encoding::percent_decode;
 
 /// The values under exactly this name, percent-decoded, in order.
 ///
-/// Works on bytes, so that a sibling that is no UTF-8 harms nobody. However many there are, all are
-/// read: junk in front must not hide the right one.
+/// Works on bytes, because another cookie need not be UTF-8. Reads all values, however many: junk
+/// in front must not hide the right one.
 pub(crate) fn values<'a>(headers: &'a HeaderMap, name: &'a str) -> impl Iterator<Item = String> {
     let fields = headers.get_all(COOKIE);
     let pairs = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
@@ -28,7 +28,7 @@ fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     (rest[at] == b'=').then(|| trim(&rest[at + 1..]))
 }
 
-/// Space and tab are what RFC 6265bis lets a parser take away, and nothing else.
+/// RFC 6265bis lets a parser strip spaces and tabs, and nothing else.
 fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
         text = rest;
@@ -36,7 +36,7 @@ fn trim(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// A `%` that two digits do not follow stays, as published.
+/// A `%` without two digits after it stays, as published.
 fn decode(value: &[u8]) -> Option<String> {
     let text = percent_decode(value).decode_utf8().ok()?;
     Some(text.into_owned())

@@ -1,8 +1,8 @@
-//! Sealing and opening of cookie values, in the published formats.
+//! Seals and opens cookie values, in the published formats.
 //!
 //! Private: base64 of nonce, AES-256-GCM ciphertext and tag, with the cookie's name as associated
-//! data. Signed: base64 of HMAC-SHA-256 and then the value; the MAC covers the name too, which that
-//! of actix-session 0.11 and older did not.
+//! data. Signed: base64 of the HMAC-SHA-256, then the value. The MAC covers the name too; in
+//! actix-session 0.11 and older it did not.
 
 use actix_web::cookie::Key;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -15,17 +15,17 @@ use crate::{config::CookieContentSecurity, random, record::WireFormat};
 
 /// The length of a MAC of 32 bytes in base64.
 const MAC_LENGTH: usize = 44;
-/// What the key of our MACs is derived for. Those over a bare value are under the key itself: that a
-/// value begins otherwise would not tell them apart, where an application signs what users type.
+/// The purpose that the key of our MACs is derived for. MACs over a bare value use the key itself.
+/// A prefix of the value could not separate the two: an application may sign what users type.
 const PURPOSE: &[u8] = b"actix-session signed cookie v1\0";
 
-/// The secret keys, set up once for one cookie.
+/// The secret keys, prepared for one cookie.
 pub(crate) struct Sealer {
     name: String,
-    /// The first one seals, all of them open.
+    /// The first one seals; all of them open.
     first: Mode,
     previous: Vec<Mode>,
-    /// Write what servers of version 0.11 and older can open.
+    /// Write what actix-session 0.11 and older can open.
     old_mac: bool,
 }
 
@@ -40,7 +40,8 @@ struct Macs {
 }
 
 impl Macs {
-    /// Derives with another hash than cookies are signed with, so that no MAC in a cookie is that key.
+    /// Derives with another hash than cookies are signed with: no MAC in a cookie may equal the
+    /// key.
     fn new(key: &Key) -> Self {
         let deriving = hmac::Key::new(hmac::HMAC_SHA512, key.signing());
         let derived = hmac::sign(&deriving, PURPOSE);
@@ -68,7 +69,7 @@ impl Mode {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unsealed {
     pub(crate) value: String,
-    /// The MAC does not say for which cookie the value was made.
+    /// The MAC does not cover the cookie's name.
     pub(crate) unbound: bool,
     /// An older key opened it.
     pub(crate) old_key: bool,
@@ -109,7 +110,7 @@ impl Sealer {
         }
     }
 
-    /// `None` is the only answer to whatever was not sealed with one of the keys for this cookie.
+    /// Returns `None` for every value that none of the keys sealed for this cookie.
     pub(crate) fn open(&self, sealed: &str) -> Option<Unsealed> {
         if let Some(unsealed) = self.open_with(&self.first, sealed) {
             return Some(unsealed);
@@ -148,7 +149,7 @@ impl Sealer {
         let (_, text) = data.split_at_mut(NONCE_LEN);
         let tag = key
             .seal_in_place_separate_tag(nonce, Aad::from(self.name.as_bytes()), text)
-            .map_err(|_| anyhow::anyhow!("the session state is too long to be encrypted"))?;
+            .map_err(|_| anyhow::anyhow!("the session state is too long to encrypt"))?;
         data.extend_from_slice(tag.as_ref());
         Ok(STANDARD.encode(data))
     }
@@ -187,7 +188,7 @@ impl Sealer {
     }
 }
 
-/// What a MAC of ours covers: length of the name, name, value.
+/// What our MACs cover: the length of the name, the name and the value.
 struct Bound<'a> {
     key: &'a hmac::Key,
     name: &'a str,
@@ -204,13 +205,13 @@ impl Bound<'_> {
         hmac::sign(self.key, &self.message())
     }
 
-    /// In constant time.
+    /// Compares in constant time.
     fn verify(&self, mac: &[u8]) -> bool {
         hmac::verify(self.key, &self.message(), mac).is_ok()
     }
 }
 
-/// Shows nothing of the key.
+/// Does not show the keys.
 impl std::fmt::Debug for Sealer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sealer").finish_non_exhaustive()
@@ -237,7 +238,7 @@ mod tests {
         Sealer::new(&key(byte), &[], mode, name, format)
     }
 
-    /// What actix-session 0.11 does to a cookie.
+    /// A value as actix-session 0.11 seals it.
     fn published(mode: CookieContentSecurity, name: &str, value: &str) -> String {
         let mut jar = CookieJar::new();
         let cookie = Cookie::new(name.to_owned(), value.to_owned());
@@ -283,7 +284,7 @@ mod tests {
                 prop_assert_eq!(&old.value, &value);
                 prop_assert_eq!(old.unbound, matches!(mode, CookieContentSecurity::Signed));
                 let compatible = sealer(1, mode, "id", WireFormat::V0_11).seal(&value).unwrap();
-                // The published jar refuses to open an empty encrypted value as well.
+                // The published jar does not open an empty encrypted value either.
                 prop_assert_eq!(opened_by_published(mode, &compatible), Some(value.clone()));
             }
         }
@@ -305,9 +306,9 @@ mod tests {
         }
     }
 
-    /// Applications sign with the same key what users type.
+    /// Applications may sign what users type, with the same key.
     #[test]
-    fn the_mac_of_a_bare_value_is_none_of_ours_whatever_the_value_is() {
+    fn the_mac_of_a_bare_value_never_passes_for_ours() {
         let length = 2_u64.to_be_bytes();
         let derived = Macs::new(&key(1)).bound;
         for typed in [

@@ -1,4 +1,4 @@
-//! The one writer of our `Set-Cookie` fields, for setting and for removing.
+//! The only writer of our `Set-Cookie` fields, for setting and for removing.
 
 use std::fmt::Write as _;
 
@@ -12,10 +12,11 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use super::attributes::{CookieAttributes, wire_name};
 use crate::clock::Millis;
 
-/// What name and value may have together: browsers drop more (RFC 6265bis, 5.6).
+/// The maximum length of name and value together, in octets: browsers drop longer cookies (RFC
+/// 6265bis, 5.6).
 const LIMIT: usize = 4096;
 
-/// What a cookie's value may not hold (RFC 6265, 4.1.1), and `%`, which readers decode.
+/// What a cookie's value must not contain (RFC 6265, 4.1.1), and `%`, which readers decode.
 const NOT_COOKIE_OCTET: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -37,13 +38,14 @@ pub(crate) fn pair(attributes: &CookieAttributes, value: &str) -> anyhow::Result
     let length = pair.len();
     anyhow::ensure!(
         length <= LIMIT,
-        "the session cookie would have {length} octets, and browsers drop those of more than \
+        "the session cookie would have {length} octets, but browsers drop cookies of more than \
          {LIMIT}: keep less in the session, or use a store on the server"
     );
     Ok(pair)
 }
 
-/// Adds the field that sets the cookie; without `max_age` it ends with the browser's session.
+/// Adds the field that sets the cookie. Without `max_age`, the cookie ends with the browser's
+/// session.
 pub(crate) fn set(
     headers: &mut HeaderMap,
     attributes: &CookieAttributes,
@@ -55,7 +57,7 @@ pub(crate) fn set(
     append(headers, attributes, pair, max_age)
 }
 
-/// Adds the field that removes the cookie. It differs from the other in value and age alone.
+/// Adds the field that removes the cookie. It differs from the other one only in value and age.
 pub(crate) fn remove(headers: &mut HeaderMap, attributes: &CookieAttributes) -> anyhow::Result<()> {
     append(
         headers,
@@ -95,11 +97,11 @@ fn append(
         let _ = write!(field, "; Max-Age={seconds}");
     }
     if max_age == Some(0) {
-        // For what does not know `Max-Age`.
+        // For clients that do not know `Max-Age`.
         field.push_str("; Expires=Thu, 01 Jan 1970 00:00:00 GMT");
     }
     let field = HeaderValue::try_from(field).context(
-        "the session cookie's name, path or domain has characters that a header cannot carry",
+        "the session cookie's name, path or domain contains characters that are invalid in headers",
     )?;
     headers.append(SET_COOKIE, field);
     Ok(())

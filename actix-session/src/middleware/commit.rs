@@ -1,4 +1,4 @@
-//! The way out: asks the store what was decided, and seals the cookie that comes of it.
+//! The way out: makes the store call that was decided, and seals the cookie if one is sent.
 
 use actix_web::{HttpResponse, error::InternalError, http::StatusCode};
 
@@ -19,16 +19,16 @@ use crate::{
     storage::SessionStore,
 };
 
-/// What the response's headers say of the cookie.
+/// What the response's headers do with the cookie.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SetCookie {
     Leave,
-    /// The finished pair, and for how long from now.
+    /// The finished pair, and how long it lives from now.
     Set(String, Option<Millis>),
     Remove,
 }
 
-/// Commits, renews, creates or ends, and answers what becomes of the cookie.
+/// Commits, renews, creates or ends, and returns what becomes of the cookie.
 pub(crate) async fn commit<S: SessionStore>(
     parts: &Parts<S>,
     incoming: &Incoming,
@@ -36,7 +36,7 @@ pub(crate) async fn commit<S: SessionStore>(
     exit: Exit,
     ended: bool,
 ) -> Result<SetCookie, CommitError> {
-    // The time of the answer: the handler may have taken long.
+    // The time of the response: the handler may have taken long.
     let terms = parts.terms();
     let request = Finished {
         incoming,
@@ -53,7 +53,7 @@ pub(crate) async fn commit<S: SessionStore>(
     work.deliver(work.request.decide(), ended).await
 }
 
-/// Ends every session whose key came and verified.
+/// Ends every session of which a verified key came.
 pub(crate) async fn end<S: SessionStore>(
     parts: &Parts<S>,
     incoming: &Incoming,
@@ -62,7 +62,7 @@ pub(crate) async fn end<S: SessionStore>(
     for key in incoming.loaded.key().into_iter().chain(&incoming.others) {
         match parts.store.delete(key).await {
             Ok(()) => event::ended(key),
-            // The others are ended all the same.
+            // An error must not keep the others alive.
             Err(error) => result = Err(error),
         }
     }
@@ -142,7 +142,8 @@ impl<S: SessionStore> Work<'_, S> {
         Ok(self.request.after_create(created))
     }
 
-    /// Nothing older is ended before the new cookie is known to fit: else the session would be lost.
+    /// Ends older values only once the new cookie is known to fit: otherwise the session would be
+    /// lost.
     async fn send(&self, cookie: NewCookie) -> Result<SetCookie, CommitError> {
         let line = self.seal(&cookie)?;
         if cookie.older.end().await.map_err(CommitError::Other)? {
@@ -190,7 +191,7 @@ fn log(origin: Origin, came: Option<&SessionKey>, key: &SessionKey) {
     }
 }
 
-/// An error response without a body: what went wrong is for the log.
+/// An error response without a body: only the log says what went wrong.
 pub(crate) fn opaque<E>(error: E) -> actix_web::Error
 where
     E: std::fmt::Debug + std::fmt::Display + 'static,

@@ -1,7 +1,8 @@
-//! A request is over: what the store is asked, and what its answer makes of the cookie.
+//! Decides what a finished request asks of the store, and what the store's answer means for the
+//! cookie.
 //!
-//! Everything about the fate of a response's cookie is here. Pure: nothing here touches a store or a
-//! header.
+//! Everything about the fate of a response's cookie is in this file. The file is pure: it touches
+//! neither a store nor a header.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::{
     session::Snapshot,
 };
 
-/// For so long after a renewal, the newer cookie may still be on its way to the browser.
+/// For this long after a renewal, the new cookie may still be on its way to the browser.
 const COOKIE_IN_FLIGHT: Duration = Duration::from_secs(10);
 
 /// How a request ended.
@@ -28,48 +29,49 @@ pub(crate) enum Exit {
     NoHead,
 }
 
-/// The part of the configuration that matters here.
+/// The settings that matter here.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Policy {
-    /// Every request that loads extends the session.
+    /// Every request that loads a session extends it.
     pub(crate) extend: bool,
     /// Cookies have a `Max-Age`.
     pub(crate) persistent: bool,
 }
 
-/// What the store is asked.
+/// What to ask of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Nothing, and the cookie stays as it is.
+    /// Nothing; the cookie stays as it is.
     Leave(Silence),
-    /// Nothing: the store failed at the load, what the request wants cannot be done, and the client has
-    /// to know.
+    /// Nothing: the store failed at the load, so the request's changes cannot be committed, and the
+    /// client must know.
     Refuse,
-    /// Whether the key is current; its cookie is sent again if so.
+    /// Whether the key is current; if so, its cookie is sent again.
     Check,
     Commit,
     Rotate,
     Create,
-    /// To end every session that came, and then to make one of what was set after the purge.
+    /// To end every session that came. `then_create`: also to create one from what was set after
+    /// the purge.
     End {
         then_create: bool,
     },
 }
 
-/// Why a response says nothing of the cookie.
+/// Why a response does not touch the cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Silence {
     /// The browser has what it needs.
     Unneeded,
-    /// The changes are lost.
+    /// The changes are dropped.
     Dropped(Why),
     /// Another request renewed the key, and its response sets the cookie.
     Forwarded,
-    /// The session ended. The cookie stays: a newer one may be in the browser already.
+    /// The session has ended. The cookie stays: the browser may already have a newer one.
     Gone,
 }
 
-/// What the response says of the cookie, once the store has answered.
+/// What happens to the cookie, once the store has answered.
 #[derive(Debug)]
 pub(crate) enum CookieFate {
     Leave(Silence),
@@ -80,16 +82,16 @@ pub(crate) enum CookieFate {
 /// A cookie that is sent if it fits.
 #[derive(Debug)]
 pub(crate) struct NewCookie {
-    /// `None`: the key that came.
+    /// `None` is the key that came.
     pub(crate) key: Option<SessionKey>,
     pub(crate) origin: Origin,
-    /// Without one the cookie ends with the browser's session.
+    /// Without one, the cookie ends with the browser's session.
     pub(crate) max_age: Option<Millis>,
-    /// What is ended before the cookie leaves.
+    /// Ended before the cookie is sent.
     pub(crate) older: Older,
 }
 
-/// Where a cookie that is sent comes from.
+/// Where a cookie comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// The same session under the same key, or its newer value.
@@ -98,7 +100,7 @@ pub(crate) enum Origin {
     Created,
 }
 
-/// A finished request: all that a decision is made of.
+/// A finished request: everything that a decision depends on.
 pub(crate) struct Finished<'a> {
     pub(crate) incoming: &'a Incoming,
     pub(crate) snapshot: &'a Snapshot,
@@ -119,7 +121,7 @@ impl Finished<'_> {
             return Decision::End { then_create };
         }
         match (self.exit, self.with_a_head()) {
-            // A key that nobody is told of, or a login of half a request: neither.
+            // Without a response, a new key reaches nobody, and a login would be half done.
             (Exit::NoHead, Decision::Rotate | Decision::Create) => {
                 Decision::Leave(Silence::Dropped(Why::NoResponse))
             }
@@ -140,7 +142,7 @@ impl Finished<'_> {
         }
     }
 
-    /// Whether a request that changes nothing sends the cookie again, if its key is current.
+    /// Whether a request without changes sends the cookie again, if its key is current.
     fn needs_check(&self, base: &Record) -> bool {
         let in_cookie = base.is_in_cookie();
         let untimed = in_cookie && base.end().is_none();
@@ -148,9 +150,13 @@ impl Finished<'_> {
         extended || untimed || self.incoming.stale
     }
 
-    /// Whether the cookie has an age: that is configured, or the session has a TTL of its own.
+    /// Whether the cookie has a `Max-Age`: by configuration, or because the session has a TTL of
+    /// its own.
     fn is_persistent(&self) -> bool {
-        let own = |base: &Record| base.facts().is_some_and(|facts| facts.ttl.is_some());
+        let own = |base: &Record| {
+            base.metadata()
+                .is_some_and(|metadata| metadata.ttl.is_some())
+        };
         self.policy.persistent
             || self.snapshot.changes.ttl.is_some()
             || self.incoming.loaded.record().is_some_and(own)
@@ -190,8 +196,9 @@ impl Finished<'_> {
         }
     }
 
-    /// A logout was faster than a renewal or a `clear` of a cookie-stored session, whose new cookie is
-    /// not sent; what this request itself has done may be a session, as on the server.
+    /// A logout came before the renewal or the `clear` of a cookie-stored session, so the new
+    /// cookie is not sent. The request's own changes may become a session, as with stores on the
+    /// server.
     pub(crate) fn after_overtaken(&self) -> Decision {
         let changes = &self.snapshot.changes;
         if changes.renews() && changes.may_live_alone(self.incoming.loaded.record()) {

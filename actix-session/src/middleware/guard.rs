@@ -1,4 +1,4 @@
-//! A handler may panic, or be dropped half-way: then too a purge is carried out.
+//! Carries out a purge even if the handler panics or is dropped halfway.
 
 use std::{
     any::Any,
@@ -27,7 +27,7 @@ use crate::{
     storage::SessionStore,
 };
 
-/// The session of the middleware around this one.
+/// The session of the outer middleware.
 pub(crate) struct Outside(Option<InRequest>);
 
 impl Outside {
@@ -36,7 +36,7 @@ impl Outside {
         Self(req.extensions_mut().insert(InRequest(session.clone())))
     }
 
-    /// On the way out the plain extractor gives the outer session again.
+    /// Makes the extractor return the outer session again, on the way out.
     pub(crate) fn leave(self, req: &HttpRequest) {
         if let Some(outer) = self.0 {
             req.extensions_mut().insert(outer);
@@ -44,14 +44,14 @@ impl Outside {
     }
 }
 
-/// Finishes a request's session if nobody else does, because its future is dropped.
+/// Finishes a request's session if the request's future is dropped.
 pub(crate) struct Guard<Store: SessionStore + 'static>(Option<Unfinished<Store>>);
 
 struct Unfinished<Store> {
     parts: Rc<Parts<Store>>,
     incoming: Incoming,
     session: Session,
-    /// The session has been ended already, on request.
+    /// `purge_now` has already ended the session.
     ended: bool,
 }
 
@@ -77,7 +77,7 @@ impl<Store: SessionStore + 'static> Guard<Store> {
         };
         let result = end(&unfinished.parts, &unfinished.incoming).await;
         unfinished.ended = result.is_ok();
-        // A handler that does not wait any more has its purge all the same.
+        // The purge counts even if the handler no longer waits.
         let _ = answer.send(result);
     }
 }
@@ -111,7 +111,8 @@ fn spawn_finish<Store: SessionStore + 'static>(unfinished: Unfinished<Store>, sn
         let committed = commit(&parts, &incoming, &snapshot, Exit::NoHead, ended).await;
         event::log_failure("commit", committed.err());
     };
-    // There is no way to ask whether this thread takes local tasks right now; it panics if not.
+    // `spawn` panics if this thread takes no local tasks right now, and there is no way to ask
+    // first.
     let on_worker =
         actix_web::rt::System::is_registered() && tokio::runtime::Handle::try_current().is_ok();
     let spawned =
@@ -126,7 +127,7 @@ enum Event<T> {
     Purge(oneshot::Sender<anyhow::Result<()>>),
 }
 
-/// Runs the inner service to its end, a panic included, and ends the session when it asks.
+/// Runs the inner service to its end or a panic, and ends the session when the handler asks for it.
 pub(crate) async fn serve<S, Store>(
     service: &S,
     req: ServiceRequest,
@@ -137,7 +138,7 @@ where
     S: Service<ServiceRequest>,
     Store: SessionStore + 'static,
 {
-    // What a panic may leave half done is the handler's; our own state is only read after it.
+    // A panic leaves only the handler's own state half done; ours is only read after it.
     let future = catch_unwind(AssertUnwindSafe(|| service.call(req)))?;
     let mut future = pin!(future);
     loop {

@@ -1,14 +1,14 @@
-//! What a response says of its session, in headers.
+//! The response's headers: the cookie, and what caches may do.
 
 use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE, VARY};
 
 use super::{Parts, commit::SetCookie, load::Incoming};
 use crate::{Session, cookie::write, event};
 
-/// Sets or removes the cookie, and keeps shared caches from answers that are one visitor's.
+/// Sets or removes the cookie, and keeps one visitor's response out of shared caches.
 ///
 /// # Errors
-/// The cookie's attributes cannot stand in a header.
+/// The cookie's attributes contain characters that are invalid in headers.
 pub(crate) fn write_headers<S>(
     parts: &Parts<S>,
     incoming: &Incoming,
@@ -29,7 +29,7 @@ pub(crate) fn write_headers<S>(
         SetCookie::Remove if incoming.cookie_came => write::remove(headers, cookie)?,
         SetCookie::Remove | SetCookie::Leave => {}
     }
-    // The session has moved to the present name, or ended under the old one.
+    // The session has moved to the current name, or ended under the old one.
     for old in &incoming.old_cookies {
         if let Some(old) = parts.cookies.old(*old) {
             drop_lines_of(headers, old.wire_name());
@@ -40,7 +40,7 @@ pub(crate) fn write_headers<S>(
     Ok(())
 }
 
-/// One `Set-Cookie` a name a response: ours replaces what the application wrote (RFC 6265bis, 4.1.1).
+/// A response has one `Set-Cookie` per name (RFC 6265bis, 4.1.1): ours replaces the application's.
 fn drop_lines_of(headers: &mut HeaderMap, name: &str) {
     let is_ours = |line: &HeaderValue| {
         let rest = line.as_bytes().strip_prefix(name.as_bytes());
@@ -70,7 +70,8 @@ fn vary_by_cookie(headers: &mut HeaderMap) {
     }
 }
 
-/// An answer with a session cookie is for nobody else (RFC 9111, 7.3; OWASP ASVS 5.0, 14.3.2).
+/// A response with a session cookie is for one visitor only (RFC 9111, 7.3; OWASP ASVS 5.0,
+/// 14.3.2).
 fn keep_private(headers: &mut HeaderMap) {
     let given: Vec<String> = headers
         .get_all(CACHE_CONTROL)
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn caches_that_are_shared_are_kept_out() {
+    fn shared_caches_are_kept_out() {
         for (given, kept) in [
             (None, "no-store"),
             (Some("no-cache"), "no-cache, private"),

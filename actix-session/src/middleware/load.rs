@@ -16,22 +16,22 @@ use crate::{
     storage::SessionStore,
 };
 
-/// How many values that verify are looked up.
+/// The maximum number of verified values that are looked up.
 const MAX_LOOKUPS: usize = 4;
 
-/// What a request came with.
+/// What a request carried.
 #[derive(Debug, Default)]
 pub(crate) struct Incoming {
     pub(crate) loaded: Loaded,
     /// The other keys that verified; a purge ends them too.
     pub(crate) others: Vec<SessionKey>,
-    /// A cookie of our name came, whatever was in it.
+    /// A cookie of the current name came, valid or not.
     pub(crate) cookie_came: bool,
     /// Indices of the old cookies that the request carried.
     pub(crate) old_cookies: Vec<usize>,
-    /// The value should be sealed anew: an older key, name or MAC opened it.
+    /// The value should be sealed again: its key, its name or its MAC is old.
     pub(crate) stale: bool,
-    /// Several live sessions came, and that is one too many.
+    /// Several live sessions came, and the configuration allows only one.
     pub(crate) ambiguous: bool,
     /// The store failed, and the request is served without a session.
     pub(crate) degraded: bool,
@@ -40,13 +40,13 @@ pub(crate) struct Incoming {
 /// What the key in use leads to.
 #[derive(Debug, Default)]
 pub(crate) enum Loaded {
-    /// There is no key.
+    /// No key came.
     #[default]
     None,
     Live(SessionKey, Record),
-    /// It was renewed so long ago.
+    /// The key was renewed this long ago.
     Moved(SessionKey, Duration),
-    /// It leads to nothing that can be used.
+    /// The key leads to no usable record.
     Lost(SessionKey),
 }
 
@@ -58,7 +58,7 @@ impl Loaded {
         }
     }
 
-    /// The record that the request's changes are made on.
+    /// The base of the request's changes.
     pub(crate) fn record(&self) -> Option<&Record> {
         match self {
             Self::Live(_, record) => Some(record),
@@ -80,8 +80,8 @@ impl Incoming {
             ..Self::default()
         };
         for (index, candidate) in found.candidates.into_iter().enumerate() {
-            // A neighbour may have planted an old cookie; and one that could not be removed comes again
-            // and again.
+            // A neighbouring host may have planted an old cookie, and one that could not be removed
+            // keeps coming.
             let superseded = candidate.is_old && matches!(incoming.loaded, Loaded::Live(..));
             if index >= MAX_LOOKUPS || superseded {
                 incoming.others.push(candidate.key);
@@ -97,7 +97,7 @@ impl Incoming {
         Ok(incoming)
     }
 
-    /// The store failed, and the request goes on without a session.
+    /// The store failed, and the request is served without a session.
     pub(crate) fn degraded() -> Self {
         Self {
             degraded: true,
@@ -105,7 +105,7 @@ impl Incoming {
         }
     }
 
-    /// Whichever of several live sessions is the right one cannot be told.
+    /// Of several live sessions, any could be the right one: none is used.
     fn use_none(&mut self) {
         if let Loaded::Live(key, _) = std::mem::take(&mut self.loaded) {
             self.others.push(key);
@@ -113,7 +113,8 @@ impl Incoming {
         self.stale = false;
     }
 
-    /// The first live session is used; before there is one, a mark counts more than nothing.
+    /// Uses the first live session. Before there is one, a redirect counts more than a missing
+    /// record.
     fn take(&mut self, loaded: Loaded, stale: bool, one_only: bool) {
         let better = match (&self.loaded, &loaded) {
             (Loaded::Live(..), Loaded::Live(key, _)) => {
@@ -154,8 +155,8 @@ async fn look_up<S: SessionStore>(
     } = candidate;
     let refused = unbound && !parts.writes_old_mac() && !parts.accepts_unbound;
     let loaded = match parts.store.open(&key, terms).await? {
-        // A value that says nothing of its cookie may be another cookie's: where it is not just
-        // the name of a record but the state itself, that would be a forgery.
+        // A value whose MAC does not cover the cookie's name may be another cookie's. If it is the
+        // state itself, not just a key, that would be a forgery.
         Opened::Live(record) if refused && record.is_in_cookie() => {
             event::refused(Refusal::Unbound, Some(&key));
             return Ok((Loaded::None, false));
@@ -175,14 +176,14 @@ async fn look_up<S: SessionStore>(
             Loaded::Lost(key)
         }
     };
-    // Another cookie's text names nothing of ours, so there is nothing to end under it either.
+    // Another cookie's value is no key of ours, so there is nothing to end.
     match loaded {
         Loaded::Lost(_) if unbound => Ok((Loaded::None, false)),
         loaded => Ok((loaded, stale)),
     }
 }
 
-/// Whether a record is a cookie-stored one without times, and those are accepted no more.
+/// Whether this is a cookie-stored record without times, and those are no longer accepted.
 fn is_too_old<S>(parts: &Parts<S>, record: &Record, now: Millis) -> bool {
     let until = parts.configuration.untimed_until;
     let untimed = record.is_in_cookie() && record.end().is_none();

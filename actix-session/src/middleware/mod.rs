@@ -1,4 +1,4 @@
-//! The middleware: loads a request's session, and commits what was done to it.
+//! The middleware: loads a request's session, and commits its changes.
 
 mod commit;
 pub(crate) mod decide;
@@ -38,12 +38,12 @@ use crate::{
 
 /// The middleware that gives each request its [`Session`] and keeps it in a store.
 ///
-/// It takes a store and a secret key. The defaults are safe: the cookie is encrypted, `Secure`,
-/// `HttpOnly` and `SameSite=Lax`, ends with the browser's session, and the state lives for a day
-/// after its last change. [`builder`](Self::builder) changes them.
+/// It takes a store and a secret key. By default the cookie is encrypted, `Secure`, `HttpOnly` and
+/// `SameSite=Lax`, and ends with the browser's session; the state lives for one day after its last
+/// change. [`builder`](Self::builder) changes these settings.
 ///
 /// Several middlewares with different cookie names can serve one application, nested or side by
-/// side. The extractor gives the innermost one's session.
+/// side. The extractor returns the innermost one's session.
 ///
 /// # Examples
 /// ```no_run
@@ -52,9 +52,9 @@ use crate::{
 ///
 /// #[actix_web::main]
 /// async fn main() -> std::io::Result<()> {
-///     // Both are made outside of the closure: each worker calls it once.
+///     // Made once, outside the closure that each worker calls.
 ///     let store = MemorySessionStore::new();
-///     // A key of your own comes from the configuration: sessions end when it changes.
+///     // In production, read the key from your configuration: all sessions end when it changes.
 ///     let secret_key = Key::generate();
 ///
 ///     HttpServer::new(move || {
@@ -73,7 +73,7 @@ impl<Store: SessionStore> Clone for SessionMiddleware<Store> {
     }
 }
 
-/// Shows nothing of the store, whose address may hold a password.
+/// Does not show the store: its address may contain a password.
 impl<Store: SessionStore> fmt::Debug for SessionMiddleware<Store> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionMiddleware")
@@ -87,17 +87,17 @@ pub(crate) struct Parts<Store> {
     pub(crate) store: Store,
     pub(crate) configuration: Configuration,
     pub(crate) cookies: Cookies,
-    /// Values of cookie-stored sessions whose MAC is not bound to the cookie's name are accepted.
+    /// Cookie-stored sessions are accepted even if the MAC does not cover the cookie's name.
     pub(crate) accepts_unbound: bool,
 }
 
 impl<Store: SessionStore> SessionMiddleware<Store> {
-    /// Makes a middleware with the default settings.
+    /// Creates a middleware with the default settings.
     pub fn new(store: Store, key: Key) -> Self {
         Self::builder(store, key).build()
     }
 
-    /// Settings other than the default ones.
+    /// Returns a builder, to change the default settings.
     pub fn builder(store: Store, key: Key) -> SessionMiddlewareBuilder<Store> {
         SessionMiddlewareBuilder::new(store, key)
     }
@@ -156,7 +156,7 @@ where
     }
 }
 
-/// The service that [`SessionMiddleware`] makes of another.
+/// The service that [`SessionMiddleware`] makes of the inner one.
 #[doc(hidden)]
 #[non_exhaustive]
 pub struct InnerSessionMiddleware<S, Store: SessionStore + 'static> {
@@ -234,7 +234,7 @@ where
     Ok(response)
 }
 
-/// What the request came with; an error is the response.
+/// What the request carried. An error is the response.
 async fn load<Store: SessionStore>(
     parts: &Parts<Store>,
     req: &ServiceRequest,

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::{Draw, Flag, Machine, Mark, Name, Next, Op, Reply, Slot, Until, draw};
+use super::{
+    Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, Until, or_fail, stamp,
+};
 use crate::{
     changes::{
-        Applied, ApplyError, Changes, Grounds, forwarded_clear, overwrite, reduce,
+        Applied, ApplyError, Changes, Stamp, forwarded_clear, overwrite, reduce,
         refused_behind_login, write_reduced,
     },
     contract::{Committed, End, Terms},
@@ -16,21 +18,21 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct CommitMachine<'a> {
     at: Name,
-    /// `None`: the load met a mark, and showed nothing.
+    /// `None` if the load found a redirect, and showed nothing.
     base: Option<Record>,
     changes: Cow<'a, Changes>,
     terms: &'a Terms,
-    way: Way,
+    route: Route,
     attempt: Option<Attempt>,
-    /// An answer was lost: from here on an effect happens only where the record shows that it has
-    /// not happened yet.
+    /// An answer was lost: from here on an effect happens only if the record shows that it has not
+    /// happened yet.
     careful: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Way {
+enum Route {
     Direct,
-    /// Behind a mark; whether one of those on the way was left by a login.
+    /// Behind a redirect. `login` says whether a login left one of those on the route.
     Forward {
         login: bool,
     },
@@ -38,9 +40,9 @@ enum Way {
 
 #[derive(Clone)]
 struct Attempt {
-    op: Op,
+    step: Step,
     id: u64,
-    /// The record that it was made on.
+    /// The record that the attempt was made on.
     on: Record,
     answer: Answer,
 }
@@ -70,52 +72,54 @@ impl<'a> CommitMachine<'a> {
         changes: &'a Changes,
         terms: &'a Terms,
     ) -> Self {
-        Self {
-            at,
-            base,
-            changes: Cow::Borrowed(changes),
-            terms,
-            way: Way::Direct,
-            attempt: None,
-            careful: false,
-        }
+        Self::on_route(Route::Direct, at, base, Cow::Borrowed(changes), terms)
     }
 
-    /// A machine that carries changes through a mark that is known already.
+    /// A machine that carries changes through a redirect that is already known.
     pub(crate) fn behind(
-        mark: Mark,
+        redirect: Redirect,
         base: Option<Record>,
         changes: Changes,
         terms: &'a Terms,
     ) -> Self {
+        let login = redirect.flag == Flag::Login;
+        let route = Route::Forward { login };
+        Self::on_route(route, redirect.target, base, Cow::Owned(changes), terms)
+    }
+
+    fn on_route(
+        route: Route,
+        at: Name,
+        base: Option<Record>,
+        changes: Cow<'a, Changes>,
+        terms: &'a Terms,
+    ) -> Self {
         Self {
-            at: mark.target,
+            at,
             base,
-            changes: Cow::Owned(changes),
+            changes,
             terms,
-            way: Way::Forward {
-                login: mark.flag == Flag::Login,
-            },
+            route,
             attempt: None,
             careful: false,
         }
     }
 
-    fn found(&mut self, slot: Slot, draw: &mut impl Draw) -> Next<Committed> {
-        match (slot.live(self.terms), self.way) {
-            (Slot::Nothing, _) => Next::Answer(Committed::Gone),
-            (Slot::Mark(mark), _) => self.follow(mark),
-            (Slot::Unreadable, Way::Direct) => Next::Fail(CommitError::unreadable()),
-            (Slot::Unreadable, Way::Forward { .. }) => Next::Answer(Committed::Gone),
-            (Slot::Record(record), _) if self.applied(&record) => {
+    fn found(&mut self, found: Stored, draw: &mut impl Draw) -> Next<Committed> {
+        match (found.live(self.terms), self.route) {
+            (Stored::Nothing, _) => Next::Answer(Committed::Gone),
+            (Stored::Redirect(redirect), _) => self.follow(redirect),
+            (Stored::Unreadable, Route::Direct) => Next::Fail(CommitError::unreadable()),
+            (Stored::Unreadable, Route::Forward { .. }) => Next::Answer(Committed::Gone),
+            (Stored::Record(record), _) if self.applied(&record) => {
                 Next::Answer(self.answered(&record))
             }
-            (Slot::Record(record), Way::Direct) => self.merge(record, draw),
-            (Slot::Record(record), Way::Forward { login }) => self.forward(record, login, draw),
+            (Stored::Record(record), Route::Direct) => self.merge(record, draw),
+            (Stored::Record(record), Route::Forward { login }) => self.forward(record, login, draw),
         }
     }
 
-    /// Whether an earlier attempt of this commit is what the record shows.
+    /// Whether the record shows an earlier attempt of this commit.
     fn applied(&self, record: &Record) -> bool {
         let own_id = self
             .attempt
@@ -129,10 +133,10 @@ impl<'a> CommitMachine<'a> {
     }
 
     fn answered(&self, record: &Record) -> Committed {
-        match self.way {
-            Way::Direct => Committed::Saved(self.end_of(record)),
-            Way::Forward { .. } if self.changes.cleared.is_some() => Committed::Gone,
-            Way::Forward { .. } => Committed::Forwarded,
+        match self.route {
+            Route::Direct => Committed::Saved(self.end_of(record)),
+            Route::Forward { .. } if self.changes.cleared.is_some() => Committed::Gone,
+            Route::Forward { .. } => Committed::Forwarded,
         }
     }
 
@@ -140,21 +144,17 @@ impl<'a> CommitMachine<'a> {
         End(record.end().unwrap_or_else(|| self.terms.end(record)))
     }
 
-    fn follow(&mut self, mark: Mark) -> Next<Committed> {
-        if mark.flag == Flag::Ended {
+    fn follow(&mut self, redirect: Redirect) -> Next<Committed> {
+        if redirect.flag == Flag::Ended {
             return Next::Answer(Committed::Gone);
         }
-        let before = matches!(self.way, Way::Forward { login: true });
-        self.way = Way::Forward {
-            login: before || mark.flag == Flag::Login,
-        };
-        self.at = mark.target;
-        Next::Do(Op::Read {
-            at: self.at.clone(),
-        })
+        let login = self.route == Route::Forward { login: true } || redirect.flag == Flag::Login;
+        self.route = Route::Forward { login };
+        self.at = redirect.target;
+        Next::read(&self.at)
     }
 
-    /// Somebody else has committed since: these changes go on top of theirs.
+    /// Another request has committed since: these changes go on top of its changes.
     fn merge(&mut self, stored: Record, draw: &mut impl Draw) -> Next<Committed> {
         let Some(base) = &self.base else {
             return Next::Answer(Committed::Gone);
@@ -163,27 +163,31 @@ impl<'a> CommitMachine<'a> {
             return self.merge_after_clear(stored, draw);
         }
         if self.careful && self.changes.cleared.is_none() {
-            if self.changes.has_modify() {
-                return Next::Fail(CommitError::OutcomeUnknown);
-            }
-            let attempted = self.attempt.as_ref().map(|attempt| &attempt.on);
-            let left = reduce(&self.changes, &stored, attempted);
-            self.changes = Cow::Owned(left);
-            return self.attempt(stored, write_reduced, draw);
+            return self.repeat(stored, draw);
         }
         self.attempt(stored, overwrite, draw)
     }
 
-    /// This request's base was read before a `clear`, so what it set counts as having come before.
+    /// After a lost answer nothing happens twice.
+    fn repeat(&mut self, stored: Record, draw: &mut impl Draw) -> Next<Committed> {
+        if self.changes.has_modify() {
+            return Next::Fail(CommitError::OutcomeUnknown);
+        }
+        let attempted = self.attempt.as_ref().map(|attempt| &attempt.on);
+        self.changes = Cow::Owned(reduce(&self.changes, &stored, attempted));
+        self.attempt(stored, write_reduced, draw)
+    }
+
+    /// This request's base was read before a `clear`, so its changes count as older.
     ///
-    /// Its own `clear` counts all the same: the other one may have come through a mark, and have left
-    /// entries that this request saw and was told are cleared.
+    /// Its own `clear` still counts: the other one may have come through a redirect, and have left
+    /// entries that this request saw and cleared.
     fn merge_after_clear(&mut self, stored: Record, draw: &mut impl Draw) -> Next<Committed> {
         if self.changes.cleared.is_none() {
             return Next::Answer(Committed::Saved(self.end_of(&stored)));
         }
         if self.careful {
-            // Applied before the other one, or never: to clear again might be to clear twice.
+            // It was applied before the other one, or never: another try could clear twice.
             return Next::Fail(CommitError::OutcomeUnknown);
         }
         self.attempt(stored, overwrite, draw)
@@ -211,15 +215,16 @@ impl<'a> CommitMachine<'a> {
         };
         let mut left = reduce(&self.changes, &stored, Some(&before));
         left.ttl = None;
-        // What was dropped once stays dropped, whatever the entry's value becomes; after a lost answer
-        // the comparison is with this record, where a dropped one would look as if it still applied.
+        // A dropped effect stays dropped, whatever the entry's value becomes. After a lost answer
+        // the comparison is with this record, in which a dropped effect would look as if it still
+        // applied.
         self.changes = Cow::Owned(left.clone());
-        let make = move |stored: &_, _: &_, grounds| write_reduced(stored, &left, grounds);
+        let make = move |stored: &_, _: &_, stamp| write_reduced(stored, &left, stamp);
         self.attempt(stored, make, draw)
     }
 
-    /// A `clear` travels even where another one came first: that one may have come through a mark
-    /// too, and have left what this request saw.
+    /// A `clear` is forwarded even if another one came first: that one may have come through a
+    /// redirect too, and have left entries that this request saw.
     fn forward_clear(
         &mut self,
         stored: Record,
@@ -228,73 +233,82 @@ impl<'a> CommitMachine<'a> {
     ) -> Next<Committed> {
         let on = self.attempt.as_ref().map(|attempt| attempt.on.epoch());
         if self.careful && on != Some(stored.epoch()) {
-            // Applied before the other one, or never: to clear again might be to clear twice.
+            // It was applied before the other one, or never: another try could clear twice.
             return Next::Fail(CommitError::OutcomeUnknown);
         }
         let base = self.base.clone();
-        let make = |stored: &_, _: &_, grounds| {
-            let new = forwarded_clear(stored, base.as_ref(), epoch, grounds);
+        let make = |stored: &_, _: &_, stamp| {
+            let new = forwarded_clear(stored, base.as_ref(), epoch, stamp);
             Ok(Applied::Write(new))
         };
         self.attempt(stored, make, draw)
     }
 
-    /// Tries to write what `make` makes of the stored record.
+    /// Tries to write the record that `make` makes from the stored one.
     fn attempt(
         &mut self,
         on: Record,
-        make: impl FnOnce(&Record, &Changes, Grounds) -> Result<Applied, ApplyError>,
+        make: impl FnOnce(&Record, &Changes, Stamp) -> Result<Applied, ApplyError>,
         draw: &mut impl Draw,
     ) -> Next<Committed> {
-        let id = draw!(draw.commit_id());
-        let fresh = draw!(draw.session_id());
-        let new = match make(&on, &self.changes, self.terms.grounds(id, fresh)) {
-            Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
-            Ok(Applied::Gone) => return Next::Answer(Committed::Gone),
-            Ok(Applied::Nothing) => {
-                return Next::Answer(match self.way {
-                    Way::Direct => Committed::Saved(self.end_of(&on)),
-                    Way::Forward { .. } => Committed::Forwarded,
-                });
-            }
-            Ok(Applied::Write(new)) => new,
-        };
-        let end = self.terms.end(&new);
-        let (until, answer) = match self.way {
-            Way::Direct => (Until::At(end), Answer::Saved(End(end))),
-            Way::Forward { .. } if self.changes.cleared.is_some() => (Until::Same, Answer::Gone),
-            Way::Forward { .. } => (Until::Same, Answer::Forwarded),
-        };
-        let op = Op::Cas {
+        let stamp = or_fail!(stamp(self.terms, draw));
+        match make(&on, &self.changes, stamp) {
+            Err(ApplyError(error)) => Next::Fail(CommitError::Serialization(error)),
+            Ok(Applied::Gone) => Next::Answer(Committed::Gone),
+            Ok(Applied::Nothing) => Next::Answer(self.without_a_write(&on)),
+            Ok(Applied::Write(new)) => self.write(on, new),
+        }
+    }
+
+    fn without_a_write(&self, on: &Record) -> Committed {
+        match self.route {
+            Route::Direct => Committed::Saved(self.end_of(on)),
+            Route::Forward { .. } => Committed::Forwarded,
+        }
+    }
+
+    fn write(&mut self, on: Record, new: Record) -> Next<Committed> {
+        let (until, answer) = self.until_and_answer(&new);
+        let id = new.commit_id();
+        let step = Step::Cas {
             at: self.at.clone(),
             expect: on.version(),
             new,
             until,
         };
         self.attempt = Some(Attempt {
-            op: op.clone(),
+            step: step.clone(),
             id,
             on,
             answer,
         });
-        Next::Do(op)
+        Next::Do(step)
+    }
+
+    fn until_and_answer(&self, new: &Record) -> (Until, Answer) {
+        let end = self.terms.end(new);
+        match self.route {
+            Route::Direct => (Until::At(end), Answer::Saved(End(end))),
+            Route::Forward { .. } if self.changes.cleared.is_some() => (Until::Same, Answer::Gone),
+            Route::Forward { .. } => (Until::Same, Answer::Forwarded),
+        }
     }
 }
 
 /// What tells two machines apart, for the model checker.
 #[cfg(test)]
 impl CommitMachine<'_> {
-    pub(super) fn sketch(&self, to: &mut super::tests::model::Sketch) {
+    pub(super) fn fingerprint(&self, to: &mut super::tests::model::Fingerprint) {
         to.text(&self.at);
         to.record(self.base.as_ref());
         to.changes(&self.changes);
-        to.number(match self.way {
-            Way::Direct => 0,
-            Way::Forward { login } => 1 + u64::from(login),
+        to.number(match self.route {
+            Route::Direct => 0,
+            Route::Forward { login } => 1 + u64::from(login),
         });
         to.flag(self.careful);
         if let Some(attempt) = &self.attempt {
-            to.op(&attempt.op);
+            to.step(&attempt.step);
             to.record(Some(&attempt.on));
         }
     }
@@ -302,8 +316,8 @@ impl CommitMachine<'_> {
 
 impl Attempt {
     fn at(&self) -> &str {
-        match &self.op {
-            Op::Cas { at, .. } => at,
+        match &self.step {
+            Step::Cas { at, .. } => at,
             _ => "",
         }
     }
@@ -313,25 +327,21 @@ impl Machine for CommitMachine<'_> {
     type Answer = Committed;
 
     fn start(&mut self, draw: &mut impl Draw) -> Next<Committed> {
-        match (&self.way, self.base.clone()) {
-            (Way::Direct, Some(base)) => self.attempt(base, overwrite, draw),
-            _ => Next::Do(Op::Read {
-                at: self.at.clone(),
-            }),
+        match (&self.route, self.base.clone()) {
+            (Route::Direct, Some(base)) => self.attempt(base, overwrite, draw),
+            _ => Next::read(&self.at),
         }
     }
 
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<Committed> {
         match (reply, &self.attempt) {
             (Reply::Done, Some(attempt)) => Next::Answer(attempt.answer.into()),
-            (Reply::Found(slot), _) => self.found(slot, draw),
+            (Reply::Found(found), _) => self.found(found, draw),
             (Reply::Lost, Some(attempt)) if attempt.at() == self.at => {
                 self.careful = true;
-                Next::Do(attempt.op.clone())
+                Next::Do(attempt.step.clone())
             }
-            (Reply::Lost, _) => Next::Do(Op::Read {
-                at: self.at.clone(),
-            }),
+            (Reply::Lost, _) => Next::read(&self.at),
             (Reply::Done | Reply::Taken, _) => Next::Fail(CommitError::unexpected()),
         }
     }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Backend, Draw, Machine, Name, Next, Op, Reply, Slot};
+use super::{Backend, Draw, Machine, Name, Next, Reply, Step, Stored};
 use crate::{contract::Terms, error::CommitError, key::SessionKey, random};
 
-/// Random values of the operating system; keys and names as the store draws them.
+/// Random values from the operating system. The store draws keys and names.
 struct OsDraw<'a, B>(&'a B);
 
 impl<B: Backend> Draw for OsDraw<'_, B> {
@@ -29,55 +29,81 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
     mut machine: M,
     terms: &Terms,
 ) -> Result<M::Answer, CommitError> {
-    let deadline = Instant::now() + terms.budget;
+    let mut drive = Drive {
+        backend,
+        terms,
+        deadline: Instant::now() + terms.budget,
+        lost: false,
+        refusals: 0,
+    };
     let mut draw = OsDraw(backend);
     let mut next = machine.start(&mut draw);
-    let mut lost = false;
-    let mut refusals = 0;
     loop {
-        let op = match next {
+        let step = match next {
             Next::Answer(answer) => return Ok(answer),
             Next::Fail(error) => return Err(error),
-            Next::Do(op) => op,
+            Next::Do(step) => step,
         };
-        let reply = match timeout_at(deadline, backend.run(&op, terms)).await {
-            // After a lost answer a refusal says nothing about the attempt before it.
-            Ok(Err(error)) if lost => {
-                tracing::debug!(%error, "a repeated store command failed");
-                Reply::Lost
-            }
-            Ok(reply) => reply.map_err(CommitError::of_step)?,
-            Err(_) if lost || writes(&op) => return Err(CommitError::OutcomeUnknown),
-            Err(_) => return Err(CommitError::late()),
-        };
-        let again = match &reply {
-            Reply::Lost => {
-                lost |= writes(&op);
-                true
-            }
-            Reply::Found(Slot::Record(_)) => !matches!(op, Op::Read { .. }),
-            _ => false,
-        };
-        refusals += u32::from(again);
-        if again && Instant::now() >= deadline {
-            return Err(match reply {
-                _ if lost => CommitError::OutcomeUnknown,
-                Reply::Lost => CommitError::late(),
-                _ => CommitError::Contended,
-            });
-        }
-        if again {
-            pause::<B>(refusals, matches!(reply, Reply::Lost), deadline).await;
-        }
+        let reply = drive.carry_out(&step).await?;
+        drive.pause_before_repeat(&step, &reply).await?;
         next = machine.on(reply, &mut draw);
     }
 }
 
-fn writes(op: &Op) -> bool {
-    !matches!(op, Op::Read { .. } | Op::End { .. })
+struct Drive<'a, B> {
+    backend: &'a B,
+    terms: &'a Terms,
+    deadline: Instant,
+    /// The answer to a step that writes was lost.
+    lost: bool,
+    refusals: u32,
 }
 
-/// Waits a random moment, so that those who compete for a record part ways.
+impl<B: Backend> Drive<'_, B> {
+    async fn carry_out(&mut self, step: &Step) -> Result<Reply, CommitError> {
+        let run = self.backend.run(step, self.terms);
+        let reply = match timeout_at(self.deadline, run).await {
+            // After a lost answer a refusal says nothing about the attempt before it.
+            Ok(Err(error)) if self.lost => {
+                tracing::debug!(%error, "a repeated store command failed");
+                Reply::Lost
+            }
+            Ok(reply) => reply.map_err(CommitError::of_step)?,
+            Err(_) if self.lost || writes(step) => return Err(CommitError::OutcomeUnknown),
+            Err(_) => return Err(CommitError::late()),
+        };
+        self.lost |= matches!(reply, Reply::Lost) && writes(step);
+        Ok(reply)
+    }
+
+    /// Waits if what comes next is a repeat, and gives up once the budget is used up.
+    async fn pause_before_repeat(&mut self, step: &Step, reply: &Reply) -> Result<(), CommitError> {
+        let again = match reply {
+            Reply::Lost => true,
+            Reply::Found(Stored::Record(_)) => !matches!(step, Step::Read { .. }),
+            _ => false,
+        };
+        if !again {
+            return Ok(());
+        }
+        self.refusals += 1;
+        if Instant::now() >= self.deadline {
+            return Err(match reply {
+                _ if self.lost => CommitError::OutcomeUnknown,
+                Reply::Lost => CommitError::late(),
+                _ => CommitError::Contended,
+            });
+        }
+        pause::<B>(self.refusals, matches!(reply, Reply::Lost), self.deadline).await;
+        Ok(())
+    }
+}
+
+fn writes(step: &Step) -> bool {
+    !matches!(step, Step::Read { .. } | Step::End { .. })
+}
+
+/// Waits a random moment, so that requests that compete for a record drift apart.
 async fn pause<B: Backend>(refusals: u32, lost: bool, deadline: Instant) {
     if !B::REMOTE {
         tokio::task::yield_now().await;

@@ -1,10 +1,11 @@
-//! An ending: a loop of atomic steps, one a hop.
+//! An ending: a loop of atomic steps, one for each redirect and one for the record.
 
-use super::{Draw, Machine, Name, Next, Op, Reply, Slot};
+use super::{Draw, Machine, Name, Next, Reply, Step, Stored};
 
-/// Ends what a name leads to, over every mark.
+/// Ends the record that a name leads to, through every redirect.
 ///
-/// A renewal deletes and marks in one step, so what lives is always ahead of the loop.
+/// A renewal deletes the record and leaves the redirect in one step, so the live record is always
+/// ahead of the loop.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct EndMachine {
     at: Name,
@@ -16,7 +17,7 @@ impl EndMachine {
     }
 
     fn step(&self) -> Next<()> {
-        Next::Do(Op::End {
+        Next::Do(Step::End {
             at: self.at.clone(),
         })
     }
@@ -31,11 +32,11 @@ impl Machine for EndMachine {
 
     fn on(&mut self, reply: Reply, _: &mut impl Draw) -> Next<()> {
         match reply {
-            Reply::Found(Slot::Mark(mark)) => {
-                self.at = mark.target;
+            Reply::Found(Stored::Redirect(redirect)) => {
+                self.at = redirect.target;
                 self.step()
             }
-            // Twice is once.
+            // To end twice is to end once.
             Reply::Lost => self.step(),
             Reply::Done | Reply::Taken | Reply::Found(_) => Next::Answer(()),
         }

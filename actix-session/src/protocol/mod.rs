@@ -1,7 +1,7 @@
-//! How stores with a shared back end commit, renew and end: one protocol, apart from any I/O.
+//! How stores with a shared back end commit, renew and end sessions: one protocol, without I/O.
 //!
-//! The machines here are told what an atomic step answered and say which step comes next. The
-//! stores carry the steps out ([`Backend`]); the model checker does too, in every order.
+//! The machines here take the reply to an atomic step, and say which step comes next. The stores
+//! ([`Backend`]) carry the steps out. So does the model checker, in every order.
 
 mod commit;
 mod drive;
@@ -12,6 +12,7 @@ mod save;
 use std::future::Future;
 
 use crate::{
+    changes::Stamp,
     clock::{Millis, SharedClock},
     contract::Terms,
     error::CommitError,
@@ -33,7 +34,7 @@ pub(crate) type Name = String;
 
 /// What a renewal leaves beside the old key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Mark {
+pub(crate) struct Redirect {
     pub(crate) target: Name,
     pub(crate) flag: Flag,
     pub(crate) made_at: Millis,
@@ -44,31 +45,41 @@ pub(crate) enum Flag {
     Plain,
     /// The renewal was a login.
     Login,
-    /// The renewal cleared, or the session is another person's now: commits do not follow.
+    /// The renewal cleared the session, or it is another person's now: commits do not follow.
     Ended,
 }
 
-impl Mark {
-    /// `flag|made_at|target`: the target comes last because it may hold anything.
+impl Flag {
+    fn letter(self) -> char {
+        match self {
+            Self::Plain => 'p',
+            Self::Login => 'l',
+            Self::Ended => 'e',
+        }
+    }
+
+    fn of_letter(letter: &str) -> Option<Self> {
+        match letter {
+            "p" => Some(Self::Plain),
+            "l" => Some(Self::Login),
+            "e" => Some(Self::Ended),
+            _ => None,
+        }
+    }
+}
+
+impl Redirect {
+    /// `flag|made_at|target`: the target comes last because it may contain any character.
     pub(crate) fn encode(&self) -> String {
-        let flag = match self.flag {
-            Flag::Plain => 'p',
-            Flag::Login => 'l',
-            Flag::Ended => 'e',
-        };
+        let flag = self.flag.letter();
         format!("{flag}|{}|{}", self.made_at.0, self.target)
     }
 
     pub(crate) fn decode(text: &str) -> Option<Self> {
-        let mut parts = text.splitn(3, '|');
-        let flag = match parts.next()? {
-            "p" => Flag::Plain,
-            "l" => Flag::Login,
-            "e" => Flag::Ended,
-            _ => return None,
-        };
-        let made_at = Millis(parts.next()?.parse().ok()?);
-        let target = parts.next()?.to_owned();
+        let (flag, rest) = text.split_once('|')?;
+        let (made_at, target) = rest.split_once('|')?;
+        let (flag, made_at) = (Flag::of_letter(flag)?, Millis(made_at.parse().ok()?));
+        let target = target.to_owned();
         Some(Self {
             target,
             flag,
@@ -77,22 +88,22 @@ impl Mark {
     }
 }
 
-/// What lies at a name.
+/// What a store holds under a name.
 #[derive(Debug, Clone)]
-pub(crate) enum Slot {
+pub(crate) enum Stored {
     Record(Record),
     /// Something that this version cannot read.
     Unreadable,
-    Mark(Mark),
+    Redirect(Redirect),
     Nothing,
 }
 
-impl Slot {
-    /// A record past its absolute end is none.
+impl Stored {
+    /// A record past its absolute end counts as missing.
     pub(crate) fn live(self, terms: &Terms) -> Self {
         match self {
             Self::Record(record) if terms.is_over(&record) => Self::Nothing,
-            slot => slot,
+            found => found,
         }
     }
 }
@@ -101,62 +112,68 @@ impl Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Until {
     At(Millis),
-    /// As before: what comes through a mark moves no clock.
+    /// As before: a change that comes through a redirect extends nothing.
     Same,
 }
 
 /// One atomic step of a store.
 #[derive(Debug, Clone)]
-pub(crate) enum Op {
+pub(crate) enum Step {
     Read {
         at: Name,
     },
-    /// Writes where the record is still the expected one.
+    /// Writes the record if the stored one is still the expected version.
     Cas {
         at: Name,
         expect: Version,
         new: Record,
         until: Until,
     },
-    /// Where the record is still the expected one: deletes it, leaves the mark and writes the
-    /// record under the mark's target, which must be free.
+    /// If the stored record is still the expected version: deletes it, leaves the redirect, and
+    /// writes the new record under the redirect's target, which must be free.
     Rotate {
         at: Name,
         expect: Version,
         new: Record,
         until: Millis,
-        mark: Mark,
+        redirect: Redirect,
     },
-    /// Writes where nothing is.
+    /// Writes the record if the name is free.
     Insert {
         at: Name,
         new: Record,
         until: Millis,
     },
-    /// Deletes what is at the name, read or not.
+    /// Deletes the record, whether or not it can be read.
     End {
         at: Name,
     },
 }
 
-/// What a step answered.
+/// The reply to a step.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
     Done,
     /// Not done: this is there instead.
-    Found(Slot),
+    Found(Stored),
     /// Not done: the new name is taken.
     Taken,
-    /// Nobody knows: it may have been done, or may still be.
+    /// Unknown: the step may have been done, or may still be.
     Lost,
 }
 
-/// What a machine wants.
+/// What a machine wants next.
 #[derive(Debug)]
 pub(crate) enum Next<A> {
-    Do(Op),
+    Do(Step),
     Answer(A),
     Fail(CommitError),
+}
+
+impl<A> Next<A> {
+    fn read(at: &str) -> Self {
+        Self::Do(Step::Read { at: at.to_owned() })
+    }
 }
 
 /// One commit, renewal or ending, step by step.
@@ -167,27 +184,29 @@ pub(crate) trait Machine {
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<Self::Answer>;
 }
 
-/// Where random values come from; the model checker's are counted instead.
+/// The source of random values. The model checker counts instead.
 pub(crate) trait Draw {
     fn commit_id(&mut self) -> Result<u64, CommitError>;
     fn session_id(&mut self) -> Result<u128, CommitError>;
-    /// A new key and the name of its record, drawn beside an old one.
+    /// Draws a new key and the name of its record, which may have to lie beside an old one.
     fn key(&mut self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError>;
 }
 
 /// A store with a shared back end: atomic steps and nothing else.
 pub(crate) trait Backend {
-    /// Whether an answer travels: then a repeat waits a moment.
+    /// Whether the back end is remote. If so, a repeat waits a moment.
     const REMOTE: bool;
 
     /// Carries out one step.
     ///
     /// # Errors
-    /// The step was definitely not done; where that is not known, the reply is `Lost`.
-    fn run(&self, op: &Op, terms: &Terms) -> impl Future<Output = Result<Reply, anyhow::Error>>;
+    /// The step was refused: it is not done, and never will be. If that is not certain, the reply
+    /// is `Lost`.
+    fn run(&self, step: &Step, terms: &Terms)
+    -> impl Future<Output = Result<Reply, anyhow::Error>>;
 
-    /// Reads for a request; extends the record where the terms say so, in the same step.
-    fn look(&self, at: &str, terms: &Terms) -> impl Future<Output = Result<Slot, anyhow::Error>>;
+    /// Reads for a request, and extends the record in the same step if the terms say so.
+    fn look(&self, at: &str, terms: &Terms) -> impl Future<Output = Result<Stored, anyhow::Error>>;
 
     /// Sets how long a record lives from now on, up to its absolute end.
     fn set_ttl(&self, at: &str, ttl: Millis) -> impl Future<Output = Result<(), anyhow::Error>>;
@@ -195,7 +214,7 @@ pub(crate) trait Backend {
     /// The name of a key's record.
     fn name(&self, key: &SessionKey) -> Name;
 
-    /// The clock for methods that are given no terms.
+    /// The clock for methods that get no terms.
     fn clock(&self) -> &SharedClock;
 
     /// Draws a key and names its record: beside an old name, if records must lie together.
@@ -205,7 +224,7 @@ pub(crate) trait Backend {
         Ok((key, name))
     }
 
-    /// The terms of the five published methods, which are given none.
+    /// The terms for the five published methods, which get none.
     fn own_terms(&self) -> Terms {
         Terms {
             now: self.clock().now(),
@@ -214,7 +233,13 @@ pub(crate) trait Backend {
     }
 }
 
-macro_rules! draw {
+/// Random values for a write, and the terms that it is made on.
+fn stamp(terms: &Terms, draw: &mut impl Draw) -> Result<Stamp, CommitError> {
+    Ok(terms.stamp(draw.commit_id()?, draw.session_id()?))
+}
+
+/// `?` for a machine's next step.
+macro_rules! or_fail {
     ($result:expr) => {
         match $result {
             Ok(value) => value,
@@ -222,7 +247,7 @@ macro_rules! draw {
         }
     };
 }
-pub(crate) use draw;
+use or_fail;
 
 #[cfg(test)]
 mod tests;

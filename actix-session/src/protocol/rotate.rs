@@ -1,21 +1,23 @@
-//! A renewal: the merged record under a new key, the old one deleted, a mark beside it.
+//! A renewal: the merged record gets a new key, and a redirect takes the old one's place.
 
-use super::{CommitMachine, Draw, Flag, Machine, Mark, Name, Next, Op, Reply, Slot, draw};
+use super::{
+    CommitMachine, Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, or_fail, stamp,
+};
 use crate::{
-    changes::{Applied, ApplyError, Changes, overwrite, own_record},
+    changes::{Changes, overwrite, own_record, written},
     contract::{Committed, End, Older, Rotated, Terms},
     error::CommitError,
     key::SessionKey,
     record::Record,
 };
 
-/// How many taken names are met before giving up: more than one means a broken `cache_keygen`.
-const DRAWS: u8 = 5;
+/// How many taken names make a renewal fail. More than one means a broken `cache_keygen`.
+const MAX_DRAWS: u8 = 5;
 
 #[derive(Clone)]
 pub(crate) struct RotateMachine<'a> {
     at: Name,
-    /// `None`: the load met a mark, and showed nothing.
+    /// `None` if the load found a redirect, and showed nothing.
     base: Option<Record>,
     changes: &'a Changes,
     terms: &'a Terms,
@@ -37,36 +39,31 @@ impl Clone for Target {
 enum Phase<'a> {
     /// There is no old key.
     Fresh,
-    /// Looking where the mark that the load met leads to.
+    /// Follows the redirect that the load found.
     Lookup {
         at: Name,
     },
     Rotating {
-        op: Op,
+        step: Step,
         end: End,
     },
-    /// A session of this request's own changes.
+    /// Makes a session from this request's own changes.
     Creating {
-        op: Op,
+        step: Step,
         end: End,
         lost: bool,
     },
-    /// Does the record that an earlier attempt made still live?
+    /// Reads whether the record that an earlier attempt made is still live.
     Own {
         end: End,
     },
-    /// The name of a creation is taken, after an answer was lost: is it this session's record?
+    /// The name is taken after an answer was lost: reads whether this session's record has it.
     Made {
         id: Option<u128>,
         end: End,
     },
     /// The `clear` of a renewal that came too late still logs out.
     Clearing(Box<CommitMachine<'a>>),
-}
-
-/// The id of the session that a record is of.
-fn id_of(record: &Record) -> Option<u128> {
-    record.facts().map(|facts| facts.id)
 }
 
 impl<'a> RotateMachine<'a> {
@@ -88,7 +85,7 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// A new session, where there was none to renew.
+    /// Makes a new session if there is none to renew.
     pub(crate) fn creating(changes: &'a Changes, terms: &'a Terms) -> Self {
         Self {
             phase: Phase::Fresh,
@@ -96,7 +93,7 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// The new key, drawn once: every repeat offers the same.
+    /// The new key. It is drawn once, so that every repeat offers the same one.
     fn target(&mut self, draw: &mut impl Draw) -> Result<Target, CommitError> {
         if let Some(target) = &self.new {
             return Ok(target.clone());
@@ -109,33 +106,29 @@ impl<'a> RotateMachine<'a> {
     }
 
     fn rotate(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<Rotated> {
-        let id = draw!(draw.commit_id());
-        let fresh = draw!(draw.session_id());
-        let Target(_, target) = draw!(self.target(draw));
-        let new = match overwrite(stored, self.changes, self.terms.grounds(id, fresh)) {
-            Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
-            Ok(Applied::Write(new)) => new,
-            Ok(Applied::Gone | Applied::Nothing) => return Next::Answer(Rotated::Gone),
+        let stamp = or_fail!(stamp(self.terms, draw));
+        let Target(_, target) = or_fail!(self.target(draw));
+        let Some(new) = or_fail!(written(overwrite(stored, self.changes, stamp))) else {
+            return Next::Answer(Rotated::Gone);
         };
         let until = self.terms.end(&new);
-        let flag = self.flag(stored, &new);
-        let mark = Mark {
+        let redirect = Redirect {
             target,
-            flag,
+            flag: self.flag(stored, &new),
             made_at: self.terms.now,
         };
-        let op = Op::Rotate {
+        let step = Step::Rotate {
             at: self.at.clone(),
             expect: stored.version(),
             new,
             until,
-            mark,
+            redirect,
         };
         self.phase = Phase::Rotating {
-            op: op.clone(),
+            step: step.clone(),
             end: End(until),
         };
-        Next::Do(op)
+        Next::Do(step)
     }
 
     fn flag(&self, stored: &Record, new: &Record) -> Flag {
@@ -149,36 +142,39 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// Somebody else has committed since.
+    /// Another request has committed since.
     fn merge(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<Rotated> {
-        let Some(base) = &self.base else {
-            return Next::Answer(Rotated::Gone);
-        };
-        let logged_out = base.principal().is_some() && stored.epoch() != base.epoch();
-        if logged_out && self.changes.login.is_none() {
-            return Next::Answer(Rotated::Gone);
+        match &self.base {
+            Some(base) if !self.changes.come_after_logout(base, stored) => {
+                self.rotate(stored, draw)
+            }
+            _ => Next::Answer(Rotated::Gone),
         }
-        self.rotate(stored, draw)
     }
 
-    /// What the base has moved to, or that it is gone, leaves this request's own changes at most.
-    fn too_late(&mut self, mark: Option<Mark>, draw: &mut impl Draw) -> Next<Rotated> {
-        let travels = self.changes.login.is_none();
-        match (mark, self.changes.cleared) {
-            (Some(mark), Some(epoch)) if travels && mark.flag != Flag::Ended => {
-                self.clear_behind(mark, epoch, draw)
+    /// The base has moved or is gone, so at most this request's own changes remain.
+    fn too_late(&mut self, redirect: Option<Redirect>, draw: &mut impl Draw) -> Next<Rotated> {
+        let forwards = self.changes.login.is_none();
+        match (redirect, self.changes.cleared) {
+            (Some(redirect), Some(epoch)) if forwards && redirect.flag != Flag::Ended => {
+                self.clear_behind(redirect, epoch, draw)
             }
             _ => self.own_session(draw),
         }
     }
 
-    fn clear_behind(&mut self, mark: Mark, epoch: u64, draw: &mut impl Draw) -> Next<Rotated> {
+    fn clear_behind(
+        &mut self,
+        redirect: Redirect,
+        epoch: u64,
+        draw: &mut impl Draw,
+    ) -> Next<Rotated> {
         let clear = Changes {
             cleared: Some(epoch),
             ..Changes::default()
         };
         let base = self.base.clone();
-        let mut machine = CommitMachine::behind(mark, base, clear, self.terms);
+        let mut machine = CommitMachine::behind(redirect, base, clear, self.terms);
         let next = machine.start(draw);
         self.phase = Phase::Clearing(Box::new(machine));
         self.cleared(next, draw)
@@ -186,36 +182,55 @@ impl<'a> RotateMachine<'a> {
 
     fn cleared(&mut self, next: Next<Committed>, draw: &mut impl Draw) -> Next<Rotated> {
         match next {
-            Next::Do(op) => Next::Do(op),
+            Next::Do(step) => Next::Do(step),
             Next::Fail(error) => Next::Fail(error),
-            Next::Answer(_) => {
-                self.phase = Phase::Fresh;
-                self.own_session(draw)
-            }
+            Next::Answer(_) => self.own_session(draw),
         }
     }
 
-    /// A session of this request's own changes, where it may have one.
+    /// Makes a session from this request's own changes, if it may have one.
     fn own_session(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         if !self.changes.may_live_alone(self.base.as_ref()) {
             return Next::Answer(Rotated::Gone);
         }
-        let id = draw!(draw.commit_id());
-        let fresh = draw!(draw.session_id());
-        let Target(_, at) = draw!(self.target(draw));
-        let new = match own_record(self.changes, self.terms.grounds(id, fresh)) {
-            Err(ApplyError(error)) => return Next::Fail(CommitError::Serialization(error)),
-            Ok(Applied::Write(new)) => new,
-            Ok(Applied::Gone | Applied::Nothing) => return Next::Answer(Rotated::Gone),
+        let stamp = or_fail!(stamp(self.terms, draw));
+        let Target(_, at) = or_fail!(self.target(draw));
+        let Some(new) = or_fail!(written(own_record(self.changes, stamp))) else {
+            return Next::Answer(Rotated::Gone);
         };
         let until = self.terms.end(&new);
-        let op = Op::Insert { at, new, until };
+        let step = Step::Insert { at, new, until };
         self.phase = Phase::Creating {
-            op: op.clone(),
+            step: step.clone(),
             end: End(until),
             lost: false,
         };
-        Next::Do(op)
+        Next::Do(step)
+    }
+
+    fn done(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
+        match self.phase {
+            Phase::Rotating { end, .. } | Phase::Creating { end, .. } => self.rotated(end, draw),
+            _ => Next::Fail(CommitError::unexpected()),
+        }
+    }
+
+    fn found(&mut self, found: Stored, draw: &mut impl Draw) -> Next<Rotated> {
+        match self.phase {
+            Phase::Rotating { end, .. } => self.found_while_rotating(found, end, draw),
+            Phase::Made { id, end } => self.found_where_made(found, id, end, draw),
+            Phase::Lookup { .. } => self.found_while_looking(found, draw),
+            Phase::Own { end } => self.found_own(found, end, draw),
+            _ => Next::Fail(CommitError::unexpected()),
+        }
+    }
+
+    /// An earlier attempt made the record; it may have ended since.
+    fn found_own(&mut self, found: Stored, end: End, draw: &mut impl Draw) -> Next<Rotated> {
+        match found {
+            Stored::Record(record) => self.rotated(record.end().map_or(end, End), draw),
+            _ => Next::Answer(Rotated::Gone),
+        }
     }
 
     fn rotated(&mut self, end: End, draw: &mut impl Draw) -> Next<Rotated> {
@@ -227,61 +242,66 @@ impl<'a> RotateMachine<'a> {
 
     fn found_while_rotating(
         &mut self,
-        slot: Slot,
+        found: Stored,
         end: End,
         draw: &mut impl Draw,
     ) -> Next<Rotated> {
-        match slot.live(self.terms) {
-            Slot::Record(record) => self.merge(&record, draw),
-            Slot::Unreadable => Next::Fail(CommitError::unreadable()),
-            Slot::Nothing => self.too_late(None, draw),
-            Slot::Mark(mark) => match &self.new {
-                Some(Target(_, name)) if *name == mark.target => {
-                    let at = mark.target;
+        match found.live(self.terms) {
+            Stored::Record(record) => self.merge(&record, draw),
+            Stored::Unreadable => Next::Fail(CommitError::unreadable()),
+            Stored::Nothing => self.too_late(None, draw),
+            Stored::Redirect(redirect) => match &self.new {
+                Some(Target(_, name)) if *name == redirect.target => {
+                    let at = redirect.target;
                     self.phase = Phase::Own { end };
-                    Next::Do(Op::Read { at })
+                    Next::read(&at)
                 }
-                _ => self.too_late(Some(mark), draw),
+                _ => self.too_late(Some(redirect), draw),
             },
         }
     }
 
     /// An earlier attempt has made the session, or the name was never free.
     ///
-    /// The session's id tells which, whatever has been written to the record since.
+    /// The session's id says which, whatever has been written to the record since.
     fn found_where_made(
         &mut self,
-        slot: Slot,
+        found: Stored,
         id: Option<u128>,
         end: End,
         draw: &mut impl Draw,
     ) -> Next<Rotated> {
-        match slot {
-            Slot::Record(record) if id_of(&record) == id => self.rotated(end, draw),
-            Slot::Nothing => Next::Answer(Rotated::Gone),
+        match found {
+            Stored::Record(record) if record.id() == id => self.rotated(end, draw),
+            Stored::Nothing => Next::Answer(Rotated::Gone),
             _ => self.taken(draw),
         }
     }
 
-    fn found_while_looking(&mut self, slot: Slot, draw: &mut impl Draw) -> Next<Rotated> {
-        match slot.live(self.terms) {
-            // The cookie of the logged-in session is on its way; another one would hide it.
-            Slot::Record(record) if record.principal().is_some() => Next::Answer(Rotated::Gone),
-            Slot::Mark(mark) => {
+    fn found_while_looking(&mut self, found: Stored, draw: &mut impl Draw) -> Next<Rotated> {
+        match found.live(self.terms) {
+            // The cookie of the logged-in session is on its way. Another one would replace it.
+            Stored::Record(record) if record.principal().is_some() => Next::Answer(Rotated::Gone),
+            Stored::Redirect(redirect) => {
                 self.phase = Phase::Lookup {
-                    at: mark.target.clone(),
+                    at: redirect.target.clone(),
                 };
-                Next::Do(Op::Read { at: mark.target })
+                Next::Do(Step::Read {
+                    at: redirect.target,
+                })
             }
-            Slot::Record(_) | Slot::Unreadable | Slot::Nothing => self.own_session(draw),
+            Stored::Record(_) | Stored::Unreadable | Stored::Nothing => self.own_session(draw),
         }
     }
 
-    /// The drawn name is somebody else's, which only a lossy `cache_keygen` makes likely.
+    /// Another session has the drawn name, which only a lossy `cache_keygen` makes likely.
     fn taken(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
+        if let Some(next) = self.look_at_made() {
+            return next;
+        }
         self.draws += 1;
         self.new = None;
-        if self.draws >= DRAWS {
+        if self.draws >= MAX_DRAWS {
             return Next::Fail(CommitError::taken());
         }
         match &self.phase {
@@ -293,23 +313,35 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
+    /// A creation whose answer was lost may have taken the name itself.
+    fn look_at_made(&mut self) -> Option<Next<Rotated>> {
+        let Phase::Creating { step, end, lost } = &self.phase else {
+            return None;
+        };
+        let (Step::Insert { at, new, .. }, true) = (step, *lost) else {
+            return None;
+        };
+        let next = Next::read(at);
+        self.phase = Phase::Made {
+            id: new.id(),
+            end: *end,
+        };
+        Some(next)
+    }
+
     fn lost(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         match &mut self.phase {
-            Phase::Fresh => Next::Fail(CommitError::unexpected()),
-            Phase::Lookup { at } => Next::Do(Op::Read { at: at.clone() }),
-            Phase::Rotating { op, .. } => Next::Do(op.clone()),
-            Phase::Creating { op, lost, .. } => {
+            Phase::Fresh | Phase::Clearing(_) => Next::Fail(CommitError::unexpected()),
+            Phase::Lookup { at } => Next::read(at),
+            Phase::Rotating { step, .. } => Next::Do(step.clone()),
+            Phase::Creating { step, lost, .. } => {
                 *lost = true;
-                Next::Do(op.clone())
+                Next::Do(step.clone())
             }
             Phase::Own { .. } | Phase::Made { .. } => match self.target(draw) {
-                Ok(Target(_, at)) => Next::Do(Op::Read { at }),
+                Ok(Target(_, at)) => Next::read(&at),
                 Err(error) => Next::Fail(error),
             },
-            Phase::Clearing(machine) => {
-                let next = machine.on(Reply::Lost, draw);
-                self.cleared(next, draw)
-            }
         }
     }
 }
@@ -317,7 +349,7 @@ impl<'a> RotateMachine<'a> {
 /// What tells two machines apart, for the model checker.
 #[cfg(test)]
 impl RotateMachine<'_> {
-    pub(super) fn sketch(&self, to: &mut super::tests::model::Sketch) {
+    pub(super) fn fingerprint(&self, to: &mut super::tests::model::Fingerprint) {
         to.text(&self.at);
         to.record(self.base.as_ref());
         to.number(u64::from(self.draws));
@@ -325,14 +357,14 @@ impl RotateMachine<'_> {
         match &self.phase {
             Phase::Fresh => to.number(0),
             Phase::Lookup { at } => to.text(at),
-            Phase::Rotating { op, .. } => to.op(op),
-            Phase::Creating { op, lost, .. } => {
-                to.op(op);
+            Phase::Rotating { step, .. } => to.step(step),
+            Phase::Creating { step, lost, .. } => {
+                to.step(step);
                 to.flag(*lost);
             }
             Phase::Own { .. } => to.number(1),
             Phase::Made { .. } => to.number(2),
-            Phase::Clearing(machine) => machine.sketch(to),
+            Phase::Clearing(machine) => machine.fingerprint(to),
         }
     }
 }
@@ -344,51 +376,20 @@ impl Machine for RotateMachine<'_> {
         match (&self.phase, self.base.clone()) {
             (Phase::Fresh, _) => self.own_session(draw),
             (_, Some(base)) => self.rotate(&base, draw),
-            (_, None) => Next::Do(Op::Read {
-                at: self.at.clone(),
-            }),
+            (_, None) => Next::read(&self.at),
         }
     }
 
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<Rotated> {
-        if let (Phase::Clearing(machine), false) = (&mut self.phase, matches!(reply, Reply::Lost)) {
+        if let Phase::Clearing(machine) = &mut self.phase {
             let next = machine.on(reply, draw);
             return self.cleared(next, draw);
         }
-        match (reply, &self.phase) {
-            (Reply::Lost, _) => self.lost(draw),
-            (Reply::Done, Phase::Rotating { end, .. } | Phase::Creating { end, .. }) => {
-                let end = *end;
-                self.rotated(end, draw)
-            }
-            (
-                Reply::Taken,
-                Phase::Creating {
-                    op: Op::Insert { at, new, .. },
-                    lost: true,
-                    end,
-                },
-            ) => {
-                let (at, id, end) = (at.clone(), id_of(new), *end);
-                self.phase = Phase::Made { id, end };
-                Next::Do(Op::Read { at })
-            }
-            (Reply::Taken, _) => self.taken(draw),
-            (Reply::Found(slot), Phase::Rotating { end, .. }) => {
-                let end = *end;
-                self.found_while_rotating(slot, end, draw)
-            }
-            (Reply::Found(slot), Phase::Made { id, end }) => {
-                let (id, end) = (*id, *end);
-                self.found_where_made(slot, id, end, draw)
-            }
-            (Reply::Found(slot), Phase::Lookup { .. }) => self.found_while_looking(slot, draw),
-            (Reply::Found(Slot::Record(record)), Phase::Own { end }) => {
-                let end = record.end().map_or(*end, End);
-                self.rotated(end, draw)
-            }
-            (Reply::Found(_), Phase::Own { .. }) => Next::Answer(Rotated::Gone),
-            (Reply::Found(_) | Reply::Done, _) => Next::Fail(CommitError::unexpected()),
+        match reply {
+            Reply::Done => self.done(draw),
+            Reply::Found(found) => self.found(found, draw),
+            Reply::Taken => self.taken(draw),
+            Reply::Lost => self.lost(draw),
         }
     }
 }

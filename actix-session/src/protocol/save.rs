@@ -1,26 +1,26 @@
-//! What `save` and `update` of the five published methods do: insert a whole record, or replace one.
+//! What `save` and `update` of the five published methods do: insert a whole record, or replace
+//! one.
 
 use std::collections::HashMap;
 
-use super::{Draw, Machine, Name, Next, Op, Reply, Slot, Until, draw};
+use super::{Draw, Machine, Name, Next, Reply, Step, Stored, Until, or_fail, stamp};
 use crate::{
     changes::{Changes, overwrite, written},
     clock::Millis,
     contract::Terms,
     error::CommitError,
     key::SessionKey,
-    record::{Record, facts_of_map},
+    record::{Record, metadata_of_map},
 };
 
-/// How many taken names are met before giving up: more than one means a broken `cache_keygen`.
-const DRAWS: u8 = 5;
+/// How many taken names make a save fail. More than one means a broken `cache_keygen`.
+const MAX_DRAWS: u8 = 5;
 
-/// Inserts a record under a key that is free.
+/// Inserts a record under a free key.
 pub(crate) struct SaveMachine<'a> {
     record: Record,
     terms: &'a Terms,
     attempt: Option<Attempt>,
-    lost: bool,
     draws: u8,
 }
 
@@ -29,21 +29,22 @@ struct Attempt {
     at: Name,
     new: Record,
     until: Millis,
+    /// Its answer was lost.
+    lost: bool,
 }
 
 impl Attempt {
     fn insert(&self) -> Next<SessionKey> {
-        Next::Do(Op::Insert {
+        Next::Do(Step::Insert {
             at: self.at.clone(),
             new: self.new.clone(),
             until: self.until,
         })
     }
 
-    /// Whether a record is the one of this attempt, whatever has been written to it since.
+    /// Whether this attempt made a record, whatever has been written to it since.
     fn made(&self, record: &Record) -> bool {
-        let id = |record: &Record| record.facts().map(|facts| facts.id);
-        id(record) == id(&self.new)
+        record.id() == self.new.id()
     }
 }
 
@@ -53,28 +54,27 @@ impl<'a> SaveMachine<'a> {
             record: Record::from_map(state),
             terms,
             attempt: None,
-            lost: false,
             draws: 0,
         }
     }
 
     fn again(&mut self, draw: &mut impl Draw) -> Next<SessionKey> {
         self.draws += 1;
-        self.lost = false;
-        if self.draws > DRAWS {
+        if self.draws > MAX_DRAWS {
             return Next::Fail(CommitError::taken());
         }
         let new = match self.attempt.take() {
             Some(attempt) => attempt.new,
-            None => draw!(whole(&self.record, self.terms, draw)),
+            None => or_fail!(whole(&self.record, self.terms, draw)),
         };
-        let (key, at) = draw!(draw.key(None));
+        let (key, at) = or_fail!(draw.key(None));
         let until = self.terms.end(&new);
         let attempt = self.attempt.insert(Attempt {
             key,
             at,
             new,
             until,
+            lost: false,
         });
         attempt.insert()
     }
@@ -88,20 +88,18 @@ impl Machine for SaveMachine<'_> {
     }
 
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<SessionKey> {
-        let Some(attempt) = &self.attempt else {
+        let Some(attempt) = &mut self.attempt else {
             return Next::Fail(CommitError::unexpected());
         };
         match reply {
             Reply::Done => Next::Answer(attempt.key.duplicate()),
             Reply::Lost => {
-                self.lost = true;
+                attempt.lost = true;
                 attempt.insert()
             }
-            // By an earlier attempt, or by another session's: its id tells.
-            Reply::Taken if self.lost => Next::Do(Op::Read {
-                at: attempt.at.clone(),
-            }),
-            Reply::Found(Slot::Record(record)) if attempt.made(&record) => {
+            // An earlier attempt or another session has taken it. The record's id says which.
+            Reply::Taken if attempt.lost => Next::read(&attempt.at),
+            Reply::Found(Stored::Record(record)) if attempt.made(&record) => {
                 Next::Answer(attempt.key.duplicate())
             }
             Reply::Taken | Reply::Found(_) => self.again(draw),
@@ -109,13 +107,13 @@ impl Machine for SaveMachine<'_> {
     }
 }
 
-/// Replaces the record at a name; answers whether there was one.
+/// Replaces the record under a name, and answers whether there was one.
 pub(crate) struct ReplaceMachine<'a> {
     at: Name,
     state: HashMap<String, String>,
     terms: &'a Terms,
     /// The step of the last attempt, and its commit id.
-    attempt: Option<(Op, u64)>,
+    attempt: Option<(Step, u64)>,
 }
 
 impl<'a> ReplaceMachine<'a> {
@@ -128,36 +126,30 @@ impl<'a> ReplaceMachine<'a> {
         }
     }
 
-    fn read(&self) -> Next<bool> {
-        Next::Do(Op::Read {
-            at: self.at.clone(),
-        })
-    }
-
     fn replace(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<bool> {
-        let facts = facts_of_map(&self.state).or_else(|| stored.facts().cloned());
-        let record = Record::from_map(self.state.clone()).with_facts(facts);
-        let new = draw!(whole(&record, self.terms, draw));
+        let metadata = metadata_of_map(&self.state).or_else(|| stored.metadata().cloned());
+        let record = Record::from_map(self.state.clone()).with_metadata(metadata);
+        let new = or_fail!(whole(&record, self.terms, draw));
         let id = new.commit_id();
         let until = Until::At(self.terms.end(&new));
-        let op = Op::Cas {
+        let step = Step::Cas {
             at: self.at.clone(),
             expect: stored.version(),
             new,
             until,
         };
-        self.attempt = Some((op.clone(), id));
-        Next::Do(op)
+        self.attempt = Some((step.clone(), id));
+        Next::Do(step)
     }
 
-    fn found(&mut self, slot: Slot, draw: &mut impl Draw) -> Next<bool> {
-        match (slot.live(self.terms), &self.attempt) {
-            (Slot::Record(record), Some((_, id))) if *id == record.commit_id() => {
+    fn found(&mut self, found: Stored, draw: &mut impl Draw) -> Next<bool> {
+        match (found.live(self.terms), &self.attempt) {
+            (Stored::Record(record), Some((_, id))) if *id == record.commit_id() => {
                 Next::Answer(true)
             }
-            (Slot::Record(record), _) => self.replace(&record, draw),
-            (Slot::Unreadable, _) => Next::Fail(CommitError::unreadable()),
-            (Slot::Mark(_) | Slot::Nothing, _) => Next::Answer(false),
+            (Stored::Record(record), _) => self.replace(&record, draw),
+            (Stored::Unreadable, _) => Next::Fail(CommitError::unreadable()),
+            (Stored::Redirect(_) | Stored::Nothing, _) => Next::Answer(false),
         }
     }
 }
@@ -166,22 +158,22 @@ impl Machine for ReplaceMachine<'_> {
     type Answer = bool;
 
     fn start(&mut self, _: &mut impl Draw) -> Next<bool> {
-        self.read()
+        Next::read(&self.at)
     }
 
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<bool> {
         match (reply, &self.attempt) {
             (Reply::Done, _) => Next::Answer(true),
-            (Reply::Lost, Some((op, _))) => Next::Do(op.clone()),
-            (Reply::Lost, None) => self.read(),
+            (Reply::Lost, Some((step, _))) => Next::Do(step.clone()),
+            (Reply::Lost, None) => Next::read(&self.at),
             (Reply::Taken, _) => Next::Fail(CommitError::unexpected()),
-            (Reply::Found(slot), _) => self.found(slot, draw),
+            (Reply::Found(found), _) => self.found(found, draw),
         }
     }
 }
 
-/// A record as it is to be written, under a commit id of its own.
+/// The record to write, under a commit id of its own.
 fn whole(record: &Record, terms: &Terms, draw: &mut impl Draw) -> Result<Record, CommitError> {
-    let grounds = terms.grounds(draw.commit_id()?, draw.session_id()?);
-    written(overwrite(record, &Changes::default(), grounds))?.ok_or_else(CommitError::unexpected)
+    let stamp = stamp(terms, draw)?;
+    written(overwrite(record, &Changes::default(), stamp))?.ok_or_else(CommitError::unexpected)
 }

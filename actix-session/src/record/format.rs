@@ -1,8 +1,9 @@
-//! How a record is written, and the older ways in which it may have been.
+//! How a record is written, and which older formats are read.
 //!
-//! Written: `{"v":1,"f":"<facts>","state":{"name":value,...}}`, or for fleets with old servers the
-//! flat map of actix-session 0.6 to 0.11, each value a JSON string that holds JSON, with the facts
-//! as one reserved entry. Read: both of these, and the same envelope without facts.
+//! Written: `{"v":1,"f":"<metadata>","state":{"name":value,...}}` or, for fleets with old servers,
+//! the flat map of actix-session 0.6 to 0.11. There each value is a JSON string that holds JSON,
+//! and the metadata is one reserved entry. Read: both of these, and the same envelope without
+//! metadata.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -13,7 +14,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    facts::{Facts, RESERVED},
+    metadata::{Metadata, RESERVED},
     state::{Name, NamePlace, Object, Spans, State},
 };
 
@@ -40,12 +41,12 @@ pub enum WireFormat {
 
     /// The format of actix-session 0.6 to 0.11, for the state and for the MAC of signed cookies.
     ///
-    /// An old server replaces whole records: while one runs, a request in flight *there* can
+    /// An old server replaces whole records. While one runs, a request in flight *there* can
     /// overwrite what this library wrote, or save an ended session under a new key.
     V0_11,
 }
 
-/// Why a text is not a record that this version reads.
+/// Why this version cannot read a text as a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, derive_more::Display)]
 pub(crate) enum Undecodable {
     #[display("the record is not a JSON object of a known shape")]
@@ -56,10 +57,10 @@ pub(crate) enum Undecodable {
 
 impl std::error::Error for Undecodable {}
 
-/// A text taken apart.
+/// A decoded text.
 pub(crate) struct Decoded {
     pub(crate) state: State,
-    pub(crate) facts: Option<(u64, Facts)>,
+    pub(crate) metadata: Option<(u64, Metadata)>,
     pub(crate) format: WireFormat,
 }
 
@@ -67,11 +68,15 @@ pub(crate) fn decode(text: String) -> Result<Decoded, Undecodable> {
     let usual = text.starts_with("{\"v\":1,");
     match usual.then(|| serde_json::from_str::<Envelope<'_>>(&text)) {
         Some(Ok(envelope)) => {
-            let facts = known(envelope.facts.map(|facts| Facts::decode(&facts.0)))?;
+            let metadata = known(
+                envelope
+                    .metadata
+                    .map(|metadata| Metadata::decode(&metadata.0)),
+            )?;
             let spans = spans(&text, &envelope.state, false);
             Ok(Decoded {
                 state: spans.into_state(text),
-                facts,
+                metadata,
                 format: WireFormat::V1,
             })
         }
@@ -79,7 +84,7 @@ pub(crate) fn decode(text: String) -> Result<Decoded, Undecodable> {
     }
 }
 
-/// The slower way: the shape is not known yet.
+/// Slower, for a text whose shape is not known yet.
 fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
     let object: Object<'_> = serde_json::from_str(text).map_err(|_| Undecodable::Shape)?;
     let raw = |name: &str| {
@@ -88,7 +93,8 @@ fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
     };
     let is_string = |value: &RawValue| value.get().starts_with('"');
     if object.0.iter().all(|(_, value)| is_string(value)) {
-        // Half a surrogate pair is the one thing that the parser passes over and no string can hold.
+        // The parser accepts half a surrogate pair in a value that it skips, but no string can hold
+        // it.
         let unreadable = |value: &RawValue| {
             value.get().contains("\\u")
                 && serde_json::from_str::<Cow<'_, str>>(value.get()).is_err()
@@ -106,55 +112,55 @@ fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
     }
     let inner = raw("state").ok_or(Undecodable::Shape)?;
     let inner: Object<'_> = serde_json::from_str(inner).map_err(|_| Undecodable::Shape)?;
-    let read = |f: &str| Facts::decode(&serde_json::from_str::<Cow<'_, str>>(f).ok()?);
-    let facts = known(raw("f").map(read))?;
+    let read = |f: &str| Metadata::decode(&serde_json::from_str::<Cow<'_, str>>(f).ok()?);
+    let metadata = known(raw("f").map(read))?;
     let spans = spans(text, &inner, false);
     Ok(Decoded {
         state: spans.into_state(text.to_owned()),
-        facts,
+        metadata,
         format: WireFormat::V1,
     })
 }
 
-/// Facts that are there and cannot be read are no reason to go on without: who is logged in, and when
-/// the session ends at the latest, is in them.
-fn known<F>(facts: Option<Option<F>>) -> Result<Option<F>, Undecodable> {
-    match facts {
+/// Unreadable metadata is an error: it says who is logged in, and when the session ends at the
+/// latest.
+fn known<F>(metadata: Option<Option<F>>) -> Result<Option<F>, Undecodable> {
+    match metadata {
         Some(None) => Err(Undecodable::Shape),
-        facts => Ok(facts.flatten()),
+        metadata => Ok(metadata.flatten()),
     }
 }
 
 fn decode_flat(object: &Object<'_>, text: &str) -> Result<Decoded, Undecodable> {
     let reserved = object.0.iter().rev().find(|(name, _)| name.0 == RESERVED);
-    let facts = known(reserved.map(|(_, value)| {
+    let metadata = known(reserved.map(|(_, value)| {
         let nested: String = serde_json::from_str(value.get()).ok()?;
-        facts_from_entry(&nested)
+        metadata_from_entry(&nested)
     }))?;
     let state = spans(text, object, true).into_state(text.to_owned());
     Ok(Decoded {
         state,
-        facts,
+        metadata,
         format: WireFormat::V0_11,
     })
 }
 
-/// The facts in the reserved entry's JSON text.
-pub(crate) fn facts_from_entry(json: &str) -> Option<(u64, Facts)> {
+/// The metadata in the reserved entry's JSON text.
+pub(crate) fn metadata_from_entry(json: &str) -> Option<(u64, Metadata)> {
     let text: String = serde_json::from_str(json).ok()?;
-    Facts::decode(&text)
+    Metadata::decode(&text)
 }
 
 /// The reserved entry's JSON text.
-pub(crate) fn facts_entry(commit: u64, facts: &Facts) -> String {
+pub(crate) fn metadata_entry(commit: u64, metadata: &Metadata) -> String {
     let mut json = String::with_capacity(96);
     json.push('"');
-    facts.encode(commit, &mut json);
+    metadata.encode(commit, &mut json);
     json.push('"');
     json
 }
 
-/// Where the entries lie; of several of one name the last one counts, and the reserved one never.
+/// Where the entries lie. Of several with one name, the last counts. The reserved entry never does.
 fn spans(text: &str, object: &Object<'_>, nested: bool) -> Spans {
     let start = text.as_ptr() as usize;
     let range = |part: &str| {
@@ -194,7 +200,7 @@ fn spans(text: &str, object: &Object<'_>, nested: bool) -> Spans {
 
 /// `{"v":1,...,"state":{...}}` in one pass.
 struct Envelope<'a> {
-    facts: Option<Name<'a>>,
+    metadata: Option<Name<'a>>,
     state: Object<'a>,
 }
 
@@ -210,18 +216,18 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let (mut facts, mut state, mut version) = (None, None, None);
+                let (mut metadata, mut state, mut version) = (None, None, None);
                 while let Some(name) = map.next_key::<Name<'de>>()? {
                     match &*name.0 {
                         "v" => version = Some(map.next_value::<u64>()?),
-                        "f" => facts = Some(map.next_value()?),
+                        "f" => metadata = Some(map.next_value()?),
                         "state" => state = Some(map.next_value()?),
                         _ => drop(map.next_value::<IgnoredAny>()?),
                     }
                 }
                 // A later `v` may differ from the one that the text starts with.
                 match (version, state) {
-                    (Some(1), Some(state)) => Ok(Envelope { facts, state }),
+                    (Some(1), Some(state)) => Ok(Envelope { metadata, state }),
                     _ => Err(serde::de::Error::custom("not version 1")),
                 }
             }
@@ -231,7 +237,7 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
     }
 }
 
-/// The beginning of a record with facts, up to its commit id: what compare-and-set compares.
+/// The beginning of a record with metadata, up to its commit id: what compare-and-set compares.
 pub(crate) fn version_prefix(commit: u64) -> String {
     format!("{{\"v\":1,\"f\":\"{commit:016x}.")
 }
@@ -245,18 +251,23 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(format: WireFormat, commit: u64, facts: &Facts, capacity: usize) -> Self {
+    pub(crate) fn new(
+        format: WireFormat,
+        commit: u64,
+        metadata: &Metadata,
+        capacity: usize,
+    ) -> Self {
         let mut text = String::with_capacity(capacity + 160);
         let nested = format == WireFormat::V0_11;
         if nested {
             text.push_str("{\"");
             text.push_str(RESERVED);
             text.push_str("\":\"\\\"");
-            facts.encode(commit, &mut text);
+            metadata.encode(commit, &mut text);
             text.push_str("\\\"\"");
         } else {
             text.push_str("{\"v\":1,\"f\":\"");
-            facts.encode(commit, &mut text);
+            metadata.encode(commit, &mut text);
             text.push_str("\",\"state\":{");
         }
         Self {
@@ -297,7 +308,7 @@ impl Writer {
     }
 }
 
-/// Appends a JSON string; tells whether the text stands in it unescaped.
+/// Appends a JSON string, and returns whether the text needed no escaping.
 fn push_string(out: &mut String, text: &str) -> bool {
     let plain = !text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\');
     if plain {
@@ -311,8 +322,9 @@ fn push_string(out: &mut String, text: &str) -> bool {
     plain
 }
 
-/// Whether a value may stand in the envelope as it is.
+/// Whether the envelope can hold a value as it is.
 pub(crate) fn is_json(text: &str) -> bool {
-    // Blanks around it would be lost: read again, the value would differ from what others have loaded.
+    // Blanks around it would be lost, and the value would differ from the one that others have
+    // loaded.
     serde_json::from_str::<&RawValue>(text).is_ok_and(|raw| raw.get().len() == text.len())
 }

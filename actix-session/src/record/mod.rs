@@ -1,7 +1,7 @@
 //! What a store holds under a key.
 
-mod facts;
 mod format;
+mod metadata;
 mod state;
 
 use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc};
@@ -10,14 +10,14 @@ use crate::clock::Millis;
 
 pub use self::format::WireFormat;
 pub(crate) use self::{
-    facts::{Auth, Facts, RESERVED},
-    format::{Undecodable, facts_entry, facts_from_entry, is_json, version_prefix},
+    format::{Undecodable, is_json, metadata_entry, metadata_from_entry, version_prefix},
+    metadata::{Auth, Metadata, RESERVED},
     state::State,
 };
 
-/// A record: the state of a session, the facts about it and the id of the last commit.
+/// A record: the state of a session, its metadata and the id of the last commit.
 ///
-/// Opaque, cheap to clone and shared by its readers. Stores make it from the bytes that they hold
+/// Opaque, cheap to clone, and shared by its readers. Stores make one from the bytes that they hold
 /// ([`Record::decode`]) or from a map of entries ([`Record::from_map`]), and hand it to requests.
 ///
 /// # Examples
@@ -33,26 +33,26 @@ pub struct Record(Arc<Inner>);
 
 struct Inner {
     state: State,
-    facts: Option<Facts>,
+    metadata: Option<Metadata>,
     commit: u64,
     format: WireFormat,
     /// The state lives in the cookie: only a new cookie changes it.
     in_cookie: bool,
-    /// When the record ends unless somebody extends it, as far as its store has said.
+    /// When the record ends unless a request extends it, if the store has said so.
     end: Option<Millis>,
 }
 
-/// A text that is not a record of a version that this library reads.
+/// The text is not a record of a version that this library reads.
 #[derive(Debug, derive_more::Display)]
 #[display("{_0}")]
 pub struct DecodeError(Undecodable);
 
 impl std::error::Error for DecodeError {}
 
-/// The facts that the reserved entry of a map holds.
-pub(crate) fn facts_of_map(entries: &HashMap<String, String>) -> Option<Facts> {
-    let (_, facts) = facts_from_entry(entries.get(RESERVED)?)?;
-    Some(facts)
+/// The metadata in the reserved entry of a map.
+pub(crate) fn metadata_of_map(entries: &HashMap<String, String>) -> Option<Metadata> {
+    let (_, metadata) = metadata_from_entry(entries.get(RESERVED)?)?;
+    Some(metadata)
 }
 
 /// What a compare-and-set compares.
@@ -60,7 +60,8 @@ pub(crate) fn facts_of_map(entries: &HashMap<String, String>) -> Option<Facts> {
 pub(crate) enum Version {
     /// The text begins with this: an envelope with this commit id.
     Prefix(String),
-    /// The text is this: a record that has no id, or whose id old servers would carry along.
+    /// The whole text: the record has no id, or old servers would keep its id while they change the
+    /// rest.
     Whole(String),
 }
 
@@ -74,19 +75,19 @@ impl Version {
 }
 
 impl Record {
-    /// Reads the text that a store holds: the present format and those of 0.6 to 0.11.
+    /// Reads the text that a store holds, in the present format or one of 0.6 to 0.11.
     ///
     /// # Errors
     /// The text is not a JSON object of a known shape, or a newer version wrote it.
     pub fn decode(text: String) -> Result<Self, DecodeError> {
         let decoded = format::decode(text).map_err(DecodeError)?;
-        let (commit, facts) = match decoded.facts {
-            Some((commit, facts)) => (commit, Some(facts)),
+        let (commit, metadata) = match decoded.metadata {
+            Some((commit, metadata)) => (commit, Some(metadata)),
             None => (0, None),
         };
         Ok(Self(Arc::new(Inner {
             state: decoded.state,
-            facts,
+            metadata,
             commit,
             format: decoded.format,
             in_cookie: false,
@@ -94,9 +95,9 @@ impl Record {
         })))
     }
 
-    /// Makes a record of entries and their JSON texts, as [`SessionStore::load`] returns them.
+    /// Makes a record from entries and their JSON texts, as [`SessionStore::load`] returns them.
     ///
-    /// The reserved entry, where it is among them, carries the facts.
+    /// If the reserved entry is among them, the record takes its metadata from it.
     ///
     /// [`SessionStore::load`]: crate::storage::SessionStore::load
     ///
@@ -110,14 +111,14 @@ impl Record {
     /// ```
     pub fn from_map(mut entries: HashMap<String, String>) -> Self {
         let reserved = entries.remove(RESERVED);
-        let facts = reserved.and_then(|json| facts_from_entry(&json));
-        let (commit, facts) = match facts {
-            Some((commit, facts)) => (commit, Some(facts)),
+        let metadata = reserved.and_then(|json| metadata_from_entry(&json));
+        let (commit, metadata) = match metadata {
+            Some((commit, metadata)) => (commit, Some(metadata)),
             None => (0, None),
         };
         Self(Arc::new(Inner {
             state: State::Map(entries),
-            facts,
+            metadata,
             commit,
             format: WireFormat::V0_11,
             in_cookie: false,
@@ -125,34 +126,36 @@ impl Record {
         }))
     }
 
-    /// As [`from_map`](Self::from_map), for what a store has kept: facts that cannot be read are not
-    /// passed over.
+    /// Like [`from_map`](Self::from_map), for the entries that a store holds: unreadable metadata
+    /// is an error.
     pub(crate) fn from_stored(entries: HashMap<String, String>) -> Result<Self, DecodeError> {
         match entries.get(RESERVED) {
-            Some(json) if facts_from_entry(json).is_none() => Err(DecodeError(Undecodable::Shape)),
+            Some(json) if metadata_from_entry(json).is_none() => {
+                Err(DecodeError(Undecodable::Shape))
+            }
             _ => Ok(Self::from_map(entries)),
         }
     }
 
-    /// The entries and their JSON texts, without the facts.
+    /// The entries and their JSON texts, without the metadata.
     pub fn to_map(&self) -> HashMap<String, String> {
         self.0.state.to_map()
     }
 
-    /// The entries with the facts as the reserved entry, as [`SessionStore::save`] takes them.
+    /// The entries, with the metadata as the reserved entry, as [`SessionStore::save`] takes them.
     ///
     /// [`SessionStore::save`]: crate::storage::SessionStore::save
-    pub fn to_map_with_facts(&self) -> HashMap<String, String> {
+    pub fn to_map_with_metadata(&self) -> HashMap<String, String> {
         let mut map = self.to_map();
-        if let Some(facts) = &self.0.facts {
-            map.insert(RESERVED.to_owned(), facts_entry(self.0.commit, facts));
+        if let Some(metadata) = &self.0.metadata {
+            map.insert(RESERVED.to_owned(), metadata_entry(self.0.commit, metadata));
         }
         map
     }
 
     /// The text that a store keeps.
     ///
-    /// `None` for a record that was made from a map and not written since.
+    /// `None` if the record was made from a map and has not been written since.
     pub fn as_text(&self) -> Option<&str> {
         self.0.state.text()
     }
@@ -164,35 +167,35 @@ impl Record {
     pub(crate) fn written(
         format: WireFormat,
         commit: u64,
-        facts: Facts,
+        metadata: Metadata,
         entries: &[(Cow<'_, str>, Cow<'_, str>)],
     ) -> Self {
-        // What is not JSON (old records may hold such texts) fits the older format alone.
+        // Only the older format can hold values that are not JSON. Old records may have some.
         let format = match format {
             WireFormat::V1 if !entries.iter().all(|(_, json)| is_json(json)) => WireFormat::V0_11,
             format => format,
         };
-        Self::written_as(format, commit, facts, entries)
+        Self::written_as(format, commit, metadata, entries)
     }
 
-    /// As [`written`](Self::written), where all values are known to be JSON.
+    /// Like [`written`](Self::written), for values that are known to be JSON.
     pub(crate) fn written_as(
         format: WireFormat,
         commit: u64,
-        facts: Facts,
+        metadata: Metadata,
         entries: &[(Cow<'_, str>, Cow<'_, str>)],
     ) -> Self {
         let size = entries
             .iter()
             .map(|(name, json)| name.len() + json.len() + 6)
             .sum();
-        let mut writer = format::Writer::new(format, commit, &facts, size);
+        let mut writer = format::Writer::new(format, commit, &metadata, size);
         for (name, json) in entries {
             writer.entry(name, json);
         }
         Self(Arc::new(Inner {
             state: writer.finish(),
-            facts: Some(facts),
+            metadata: Some(metadata),
             commit,
             format,
             in_cookie: false,
@@ -206,12 +209,12 @@ impl Record {
 
     /// Whether the record is past its absolute end, its own or the policy's.
     pub(crate) fn is_over(&self, now: Millis, absolute: Option<Millis>) -> bool {
-        let Some(facts) = self.facts() else {
+        let Some(metadata) = self.metadata() else {
             return false;
         };
-        let end = facts
+        let end = metadata
             .absolute_end
-            .or_else(|| absolute.map(|span| facts.since() + span));
+            .or_else(|| absolute.map(|span| metadata.since() + span));
         end.is_some_and(|end| end <= now)
     }
 
@@ -219,8 +222,8 @@ impl Record {
         &self.0.state
     }
 
-    pub(crate) fn facts(&self) -> Option<&Facts> {
-        self.0.facts.as_ref()
+    pub(crate) fn metadata(&self) -> Option<&Metadata> {
+        self.0.metadata.as_ref()
     }
 
     pub(crate) fn commit_id(&self) -> u64 {
@@ -228,19 +231,35 @@ impl Record {
     }
 
     pub(crate) fn epoch(&self) -> u64 {
-        self.0.facts.as_ref().map_or(0, |facts| facts.epoch)
+        self.0
+            .metadata
+            .as_ref()
+            .map_or(0, |metadata| metadata.epoch)
     }
 
     pub(crate) fn principal(&self) -> Option<&str> {
-        self.0.facts.as_ref().and_then(Facts::principal)
+        self.0.metadata.as_ref().and_then(Metadata::principal)
     }
 
     pub(crate) fn absolute_end(&self) -> Option<Millis> {
-        self.0.facts.as_ref().and_then(|facts| facts.absolute_end)
+        self.0
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.absolute_end)
     }
 
     pub(crate) fn is_in_cookie(&self) -> bool {
         self.0.in_cookie
+    }
+
+    /// The id of the session that the record belongs to.
+    pub(crate) fn id(&self) -> Option<u128> {
+        self.metadata().map(|metadata| metadata.id)
+    }
+
+    /// In octets, as it is stored.
+    pub(crate) fn size(&self) -> usize {
+        self.as_text().map_or(0, str::len)
     }
 
     pub(crate) fn end(&self) -> Option<Millis> {
@@ -249,7 +268,7 @@ impl Record {
 
     pub(crate) fn version(&self) -> Version {
         let text = self.0.state.text().unwrap_or_default();
-        if self.0.format == WireFormat::V1 && self.0.facts.is_some() {
+        if self.0.format == WireFormat::V1 && self.0.metadata.is_some() {
             let prefix = version_prefix(self.0.commit);
             // Another writer may have laid the fields out differently.
             if text.starts_with(&prefix) {
@@ -259,8 +278,8 @@ impl Record {
         Version::Whole(text.to_owned())
     }
 
-    pub(crate) fn with_facts(self, facts: Option<Facts>) -> Self {
-        self.changed(|inner| inner.facts = facts)
+    pub(crate) fn with_metadata(self, metadata: Option<Metadata>) -> Self {
+        self.changed(|inner| inner.metadata = metadata)
     }
 
     pub(crate) fn with_end(self, end: Option<Millis>) -> Self {
@@ -274,7 +293,7 @@ impl Record {
     fn changed(self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = Arc::try_unwrap(self.0).unwrap_or_else(|shared| Inner {
             state: shared.state.clone(),
-            facts: shared.facts.clone(),
+            metadata: shared.metadata.clone(),
             ..*shared
         });
         change(&mut inner);
@@ -282,7 +301,7 @@ impl Record {
     }
 }
 
-/// Shows sizes alone: entries, principals and ids are nobody's business in a log.
+/// Shows sizes alone: entries, principals and ids must not reach a log.
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")

@@ -1,6 +1,6 @@
 //! The state of a session as it was stored: bytes with the spans of the entries, or a map.
 //!
-//! A value is looked at when somebody asks for it, and copied as it is when nobody changed it.
+//! A value is read only if somebody asks for it, and copied as it is if nobody has changed it.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -19,7 +19,7 @@ pub(crate) enum State {
     Map(HashMap<String, String>),
 }
 
-/// Where one entry lies in the text. 32 bits are enough: longer texts are refused by the decoder.
+/// Where one entry lies in the text. 32 bits are enough: no store holds a text of 4 GiB.
 #[derive(Clone)]
 pub(crate) struct Span {
     name: NameAt,
@@ -42,7 +42,7 @@ impl Default for State {
 }
 
 fn slice(text: &str, (from, to): (u32, u32)) -> &str {
-    // Spans are made by this module over the text they are kept with.
+    // This module makes spans only for the text that it keeps with them.
     text.get(from as usize..to as usize).unwrap_or_default()
 }
 
@@ -69,7 +69,7 @@ fn unnest(raw: &str) -> Cow<'_, str> {
     let inner = raw.strip_prefix('"').and_then(|r| r.strip_suffix('"'));
     match inner {
         Some(inner) if !inner.contains('\\') => Cow::Borrowed(inner),
-        // The decoder has made sure that this is a JSON string.
+        // The decoder has checked that this is a JSON string.
         _ => Cow::Owned(serde_json::from_str(raw).unwrap_or_default()),
     }
 }
@@ -100,7 +100,7 @@ impl State {
         }
     }
 
-    /// Whether all values are known to be JSON: the decoder of the envelope has seen them.
+    /// Whether all values are known to be JSON: the decoder of the envelope has checked them.
     pub(crate) fn is_checked(&self) -> bool {
         match self {
             Self::Map(map) => map.is_empty(),
@@ -208,7 +208,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
     }
 }
 
-/// An entry's name, borrowed where the text holds it unescaped.
+/// An entry's name, borrowed if the text holds it unescaped.
 pub(crate) struct Name<'a>(pub(crate) Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{facts::tests::facts, *};
+use super::{metadata::tests::metadata, *};
 
-/// Names and values of an application, the awkward ones often.
+/// An application's names and values, with many awkward ones.
 fn entries() -> impl Strategy<Value = BTreeMap<String, String>> {
     let name = prop_oneof![
         Just("v".to_owned()),
@@ -30,14 +30,14 @@ fn entries() -> impl Strategy<Value = BTreeMap<String, String>> {
 fn written(
     format: WireFormat,
     commit: u64,
-    facts: Facts,
+    metadata: Metadata,
     map: &BTreeMap<String, String>,
 ) -> Record {
     let entries: Vec<_> = map
         .iter()
         .map(|(n, v)| (n.as_str().into(), v.as_str().into()))
         .collect();
-    Record::written(format, commit, facts, &entries)
+    Record::written(format, commit, metadata, &entries)
 }
 
 fn map_of(record: &Record) -> BTreeMap<String, String> {
@@ -46,14 +46,14 @@ fn map_of(record: &Record) -> BTreeMap<String, String> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(map in entries(), facts in facts(), commit: u64) {
+    fn what_is_written_is_read(map in entries(), metadata in metadata(), commit: u64) {
         for format in [WireFormat::V1, WireFormat::V0_11] {
-            let record = written(format, commit, facts.clone(), &map);
+            let record = written(format, commit, metadata.clone(), &map);
             prop_assert_eq!(map_of(&record), map.clone(), "the writer's own view, {:?}", format);
             let text = record.as_text().unwrap().to_owned();
             let read = Record::decode(text.clone()).unwrap();
             prop_assert_eq!(map_of(&read), map.clone());
-            prop_assert_eq!(read.facts(), Some(&facts));
+            prop_assert_eq!(read.metadata(), Some(&metadata));
             prop_assert_eq!(read.commit_id(), commit);
             for (name, json) in &map {
                 let value = read.state().get(name);
@@ -66,11 +66,11 @@ proptest! {
     }
 
     #[test]
-    fn the_five_methods_carry_everything(map in entries(), facts in facts(), commit: u64) {
-        let record = written(WireFormat::V1, commit, facts.clone(), &map);
-        let back = Record::from_map(record.to_map_with_facts());
+    fn the_five_methods_carry_everything(map in entries(), metadata in metadata(), commit: u64) {
+        let record = written(WireFormat::V1, commit, metadata.clone(), &map);
+        let back = Record::from_map(record.to_map_with_metadata());
         prop_assert_eq!(map_of(&back), map);
-        prop_assert_eq!(back.facts(), Some(&facts));
+        prop_assert_eq!(back.metadata(), Some(&metadata));
         prop_assert_eq!(back.commit_id(), commit);
     }
 
@@ -79,13 +79,13 @@ proptest! {
     fn the_published_format_opens(map in entries()) {
         let read = Record::decode(serde_json::to_string(&map).unwrap()).unwrap();
         prop_assert_eq!(map_of(&read), map);
-        prop_assert_eq!(read.facts(), None);
+        prop_assert_eq!(read.metadata(), None);
         prop_assert!(matches!(read.version(), Version::Whole(_)));
     }
 
     /// What the unreleased successor writes.
     #[test]
-    fn the_envelope_without_facts_opens(map in entries()) {
+    fn the_envelope_without_metadata_opens(map in entries()) {
         let state: BTreeMap<&String, Value> =
             map.iter().map(|(n, v)| (n, serde_json::from_str(v).unwrap())).collect();
         for text in [
@@ -97,17 +97,17 @@ proptest! {
                 let value: Value = serde_json::from_str(&read.state().get(name).unwrap()).unwrap();
                 prop_assert_eq!(value, serde_json::from_str::<Value>(json).unwrap());
             }
-            prop_assert_eq!(read.facts(), None);
+            prop_assert_eq!(read.metadata(), None);
         }
     }
 
     #[test]
-    fn an_old_server_can_read_what_is_written_for_it(map in entries(), facts in facts()) {
-        let record = written(WireFormat::V0_11, 7, facts, &map);
+    fn an_old_server_can_read_what_is_written_for_it(map in entries(), metadata in metadata()) {
+        let record = written(WireFormat::V0_11, 7, metadata, &map);
         let mut old: BTreeMap<String, String> =
             serde_json::from_str(record.as_text().unwrap()).unwrap();
         let reserved = old.remove(RESERVED).unwrap();
-        // Old servers parse values when asked; this one has to be JSON like all others.
+        // Old servers parse a value if asked for it, so this one must be JSON like all others.
         prop_assert!(is_json(&reserved));
         prop_assert_eq!(old, map);
     }
@@ -120,13 +120,13 @@ proptest! {
     #[test]
     fn no_near_miss_makes_the_decoder_panic(
         map in entries(),
-        facts in facts(),
+        metadata in metadata(),
         cut in any::<prop::sample::Index>(),
         byte in any::<u8>(),
         nested: bool,
     ) {
         let format = if nested { WireFormat::V0_11 } else { WireFormat::V1 };
-        let mut bytes = written(format, 1, facts, &map).as_text().unwrap().as_bytes().to_vec();
+        let mut bytes = written(format, 1, metadata, &map).as_text().unwrap().as_bytes().to_vec();
         let place = cut.index(bytes.len());
         bytes[place] = byte;
         let near = String::from_utf8(bytes.clone()).map(Record::decode);
@@ -175,7 +175,7 @@ fn what_is_no_record_of_this_version_is_refused() {
     assert!(newer.to_string().contains("newer"));
 }
 
-/// The parser passes over half a surrogate pair in what it skips; no string can hold it.
+/// The parser accepts half a surrogate pair in a value that it skips, but no string can hold it.
 #[test]
 fn a_flat_record_with_a_value_that_no_string_holds_is_refused_whole() {
     for value in [r"\ud800", r"\udc00x", r"\ud83d\u0041"] {
@@ -187,7 +187,7 @@ fn a_flat_record_with_a_value_that_no_string_holds_is_refused_whole() {
 }
 
 #[test]
-fn facts_that_cannot_be_read_are_not_passed_over() {
+fn metadata_that_cannot_be_read_is_not_passed_over() {
     let damaged = [
         r#"{"v":1,"f":"nonsense","state":{"n":1}}"#,
         r#"{"v":1,"f":7,"state":{"n":1}}"#,
@@ -198,7 +198,7 @@ fn facts_that_cannot_be_read_are_not_passed_over() {
     for text in damaged {
         assert!(Record::decode(text.to_owned()).is_err(), "{text}");
     }
-    let map = |facts: &str| HashMap::from([(RESERVED.to_owned(), facts.to_owned())]);
+    let map = |metadata: &str| HashMap::from([(RESERVED.to_owned(), metadata.to_owned())]);
     assert!(Record::from_stored(map("nonsense")).is_err());
     assert!(Record::from_stored(HashMap::new()).is_ok());
 }
@@ -206,7 +206,12 @@ fn facts_that_cannot_be_read_are_not_passed_over() {
 #[test]
 fn blanks_around_a_value_are_kept() {
     let read = Record::decode(r#"{"a":" 1\n"}"#.to_owned()).unwrap();
-    let rewritten = written(WireFormat::V1, 1, Facts::new(1, Millis(0)), &map_of(&read));
+    let rewritten = written(
+        WireFormat::V1,
+        1,
+        Metadata::new(1, Millis(0)),
+        &map_of(&read),
+    );
     let again = Record::decode(rewritten.as_text().unwrap().to_owned()).unwrap();
     assert_eq!(again.state().get("a").unwrap(), " 1\n");
 }
@@ -215,9 +220,9 @@ fn blanks_around_a_value_are_kept() {
 fn a_value_that_is_no_json_is_kept_as_it_is() {
     let old = r#"{"odd":"not json","n":"1"}"#;
     let read = Record::decode(old.to_owned()).unwrap();
-    let facts = Facts::new(1, Millis(0));
+    let metadata = Metadata::new(1, Millis(0));
     let map: BTreeMap<_, _> = map_of(&read);
-    let rewritten = written(WireFormat::V1, 1, facts, &map);
+    let rewritten = written(WireFormat::V1, 1, metadata, &map);
     let again = Record::decode(rewritten.as_text().unwrap().to_owned()).unwrap();
     assert_eq!(again.state().get("odd").unwrap(), "not json");
     assert_eq!(again.state().get("n").unwrap(), "1");
@@ -244,14 +249,14 @@ fn a_hostile_depth_costs_nothing_until_somebody_asks() {
 
 #[test]
 fn the_log_sees_no_entry_and_no_principal() {
-    let mut facts = Facts::new(0x1234_5678, Millis(0));
-    facts.auth = Some(Auth {
+    let mut metadata = Metadata::new(0x1234_5678, Millis(0));
+    metadata.auth = Some(Auth {
         principal: "alice".into(),
         at: Millis(0),
         device: None,
         login: None,
     });
     let map = BTreeMap::from([("token".to_owned(), "\"hunter2\"".to_owned())]);
-    let shown = format!("{:?}", written(WireFormat::V1, 1, facts, &map));
+    let shown = format!("{:?}", written(WireFormat::V1, 1, metadata, &map));
     assert!(!shown.contains("hunter2") && !shown.contains("token") && !shown.contains("alice"));
 }

@@ -1,14 +1,14 @@
-//! Who a session belongs to.
+//! The principal that a session belongs to, and when it authenticated.
 
 use std::time::{Duration, SystemTime};
 
 use super::{Session, SessionLoginError, StaleAuthenticationError};
-use crate::{changes::LoginFact, clock::Millis, random};
+use crate::{changes::LoginChange, clock::Millis, random};
 
-/// How long a principal's name may be, in bytes.
+/// The maximum length of a principal, in bytes.
 const LONGEST_PRINCIPAL: usize = 1024;
 
-/// A login: who it is, and what the application tells of the device.
+/// A login: the principal, and what the application knows of the device and the authentication.
 ///
 /// # Examples
 /// ```
@@ -28,7 +28,7 @@ pub struct Login {
 }
 
 impl Login {
-    /// A login of this principal: a name that the application keeps for a user for ever.
+    /// Creates a login of `principal`: a name that the application keeps for the same user forever.
     pub fn new(principal: impl Into<String>) -> Self {
         Self {
             principal: principal.into(),
@@ -37,7 +37,7 @@ impl Login {
         }
     }
 
-    /// Tells what the session is used on, for a list of the user's devices; at most 256 characters
+    /// Sets a label for the device, for a list of the user's devices. Only the first 256 characters
     /// are kept.
     pub fn device(mut self, label: impl Into<String>) -> Self {
         let label: String = label.into();
@@ -45,9 +45,9 @@ impl Login {
         self
     }
 
-    /// Tells when an identity provider saw the proof of who it is (`auth_time` in OpenID Connect),
-    /// where that was before this call. The absolute timeout counts from then (ASVS 5.0, 7.6.1). A
-    /// time in the future counts as now.
+    /// Sets when an identity provider authenticated the user (`auth_time` in OpenID Connect), if
+    /// that was before this call. The absolute timeout counts from then (ASVS 5.0, 7.6.1). A time
+    /// in the future counts as now.
     ///
     /// # Examples
     /// ```
@@ -66,7 +66,7 @@ impl Login {
     }
 }
 
-/// Principals are personal data.
+/// Shows nothing: principals are personal data.
 impl std::fmt::Debug for Login {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Login").finish_non_exhaustive()
@@ -74,9 +74,9 @@ impl std::fmt::Debug for Login {
 }
 
 impl Session {
-    /// Logs a principal in: renews the key, and records who it is and when.
+    /// Logs a principal in: renews the session key, and records the principal and the time.
     ///
-    /// The entries stay, unless the session was another principal's: then it starts empty.
+    /// The entries stay. If the session belonged to another principal, it starts empty instead.
     ///
     /// # Errors
     /// The principal is empty, or longer than 1024 bytes.
@@ -86,7 +86,7 @@ impl Session {
     /// use actix_session::Session;
     ///
     /// async fn login(session: Session) -> actix_web::Result<&'static str> {
-    ///     // ... after the password was found right
+    ///     // ... after the password has been verified
     ///     session.login("user-42")?;
     ///     Ok("welcome")
     /// }
@@ -96,16 +96,16 @@ impl Session {
         self.login_with(Login::new(principal))
     }
 
-    /// As [`login`](Self::login), telling more of it.
+    /// Logs a principal in as [`login`](Self::login) does, with the details that the [`Login`] has.
     ///
     /// # Errors
-    /// The principal is empty, or longer than 1024 bytes; or the proof is older than the absolute
-    /// timeout, and the user has to sign in anew where it was given.
+    /// The principal is empty, or longer than 1024 bytes; or the authentication is older than the
+    /// absolute timeout, and the user must sign in again at the identity provider.
     pub fn login_with(&self, login: Login) -> Result<(), SessionLoginError> {
         let length = login.principal.len();
         if length == 0 || length > LONGEST_PRINCIPAL {
             return Err(SessionLoginError(anyhow::anyhow!(
-                "a principal has 1 to {LONGEST_PRINCIPAL} bytes, and this one has {length}"
+                "a principal must have 1 to {LONGEST_PRINCIPAL} bytes, but this one has {length}"
             )));
         }
         let (id, epoch) = (random::u128(), random::u64());
@@ -126,12 +126,12 @@ impl Session {
             && proven + limit <= at
         {
             return Err(SessionLoginError(anyhow::anyhow!(
-                "the authentication is older than the absolute timeout: have the user sign in anew \
-                 at the identity provider"
+                "the authentication is older than the absolute timeout: the user must sign in \
+                 again at the identity provider"
             )));
         }
         pending.login(
-            LoginFact {
+            LoginChange {
                 principal,
                 at,
                 proven,
@@ -143,9 +143,9 @@ impl Session {
         Ok(())
     }
 
-    /// Records that the principal has proven again who it is, and renews the key.
+    /// Records that the user has proven again who they are, and renews the session key.
     ///
-    /// The absolute timeout counts anew from now.
+    /// The absolute timeout starts again.
     ///
     /// # Errors
     /// Nobody is logged in.
@@ -163,7 +163,7 @@ impl Session {
         pending.writable().map_err(SessionLoginError)?;
         if pending.principal().is_none() {
             return Err(SessionLoginError(anyhow::anyhow!(
-                "nobody is logged in: call `login` where somebody proves who it is"
+                "nobody is logged in: call `login` once the user has proven who they are"
             )));
         }
         let at = pending.now();
@@ -171,19 +171,19 @@ impl Session {
         Ok(())
     }
 
-    /// When it was last proven who is logged in: at the login, or by
+    /// When the user last authenticated: at the login, or by
     /// [`reauthenticated`](Self::reauthenticated).
     pub fn authenticated_at(&self) -> Option<SystemTime> {
         let at = self.lock().authenticated_at();
         at.map(Millis::to_system_time)
     }
 
-    /// Lets somebody go on who has proven less than `max_age` ago who it is; for what changes
-    /// passwords, addresses and second factors (ASVS 5.0, 7.5.1 and 7.5.3).
+    /// Fails unless the user authenticated within `max_age`. Call it before changing passwords,
+    /// addresses and second factors (ASVS 5.0, 7.5.1 and 7.5.3).
     ///
     /// # Errors
-    /// The proof is older (as a response a 403), or nobody is logged in (a 401). Send the user to
-    /// where [`reauthenticated`](Self::reauthenticated) is called.
+    /// The authentication is older (as a response, a 403), or nobody is logged in (a 401). Send the
+    /// user to a page that calls [`reauthenticated`](Self::reauthenticated).
     ///
     /// # Examples
     /// ```
@@ -215,7 +215,7 @@ impl Session {
         Err(StaleAuthenticationError { anonymous: false })
     }
 
-    /// Who is logged in.
+    /// The principal that is logged in.
     pub fn principal(&self) -> Option<String> {
         self.lock().principal().map(str::to_owned)
     }

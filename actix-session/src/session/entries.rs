@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, fmt, marker::PhantomData, ops::Deref};
 
-/// All entries of a session with their values as JSON text, as they were when asked for.
+/// All entries of a session with their values as JSON text, as they were at the time of the call.
 ///
 /// Derefs to the map.
 pub struct Entries<'a> {
     map: HashMap<String, String>,
-    // As published: the borrow lets code that names the lifetime go on to compile.
+    // As published: code that names the lifetime must still compile.
     session: PhantomData<&'a ()>,
 }
 
@@ -20,7 +20,7 @@ impl Entries<'_> {
     }
 }
 
-// No `Clone`: `entries().clone()` has to clone the map, as with the guard that was published.
+// No `Clone`: `entries().clone()` must clone the map, as it did with the published guard.
 impl Deref for Entries<'_> {
     type Target = HashMap<String, String>;
 
@@ -29,7 +29,7 @@ impl Deref for Entries<'_> {
     }
 }
 
-/// Shows how many there are: values may be secrets.
+/// Shows only the number of entries: values may be secrets.
 impl fmt::Debug for Entries<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entries")

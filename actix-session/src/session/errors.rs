@@ -1,4 +1,4 @@
-//! What can go wrong for a handler.
+//! The errors of a session's methods.
 
 use std::error::Error as StdError;
 
@@ -9,7 +9,7 @@ macro_rules! session_error {
     ($(#[$doc:meta] $name:ident)+) => {$(
         #[$doc]
         ///
-        /// As a response it is an empty 500: the cause is for the log alone.
+        /// As a response it is an empty 500: only the log names the cause.
         #[derive(Debug, Display, From)]
         #[display("{_0}")]
         pub struct $name(pub(crate) anyhow::Error);
@@ -29,9 +29,11 @@ macro_rules! session_error {
 }
 
 session_error! {
-    #[doc = "Error returned by [`Session::get`](crate::Session::get): the value is of another type."]
+    #[doc = "Error returned by [`Session::get`](crate::Session::get): the value is of another \
+             type."]
     SessionGetError
-    #[doc = "Error returned by [`Session::insert`](crate::Session::insert): the value does not serialize."]
+    #[doc = "Error returned by [`Session::insert`](crate::Session::insert): the value does not \
+             serialize, or the name is reserved."]
     SessionInsertError
     #[doc = "Error returned by [`Session::update`](crate::Session::update), \
              [`Session::update_or`](crate::Session::update_or) and \
@@ -40,16 +42,16 @@ session_error! {
     #[doc = "Error returned by [`Session::login`](crate::Session::login) and \
              [`Session::reauthenticated`](crate::Session::reauthenticated)."]
     SessionLoginError
-    #[doc = "Error returned by [`Session::purge_now`](crate::Session::purge_now): whether the \
-             session has ended is not known."]
+    #[doc = "Error returned by [`Session::purge_now`](crate::Session::purge_now): it is \
+             unknown whether the session has ended."]
     SessionPurgeError
 }
 
 /// Error returned by
 /// [`Session::require_recent_authentication`](crate::Session::require_recent_authentication).
 ///
-/// As a response it is an empty 401 where nobody is logged in, and an empty 403 where the proof of
-/// who it is is too old.
+/// As a response it is an empty 401 if nobody is logged in, and an empty 403 if the authentication
+/// is too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StaleAuthenticationError {
     pub(crate) anonymous: bool,
@@ -67,7 +69,7 @@ impl std::fmt::Display for StaleAuthenticationError {
         f.write_str(if self.anonymous {
             "nobody is logged in"
         } else {
-            "the authentication is too old for this"
+            "the authentication is too old: the user must authenticate again"
         })
     }
 }
@@ -88,7 +90,7 @@ impl ResponseError for StaleAuthenticationError {
     }
 }
 
-/// The value is not shown: sessions hold secrets.
+/// The value must not be shown: sessions hold secrets.
 pub(crate) fn of_another_type<T>(name: &str, error: &serde_json::Error) -> anyhow::Error {
     anyhow::anyhow!(
         "Failed to deserialize the JSON-encoded session data attached to key `{name}` as a `{}` \

@@ -1,4 +1,4 @@
-//! Sessions of the types that handlers, middlewares and guards meet.
+//! Access to the session from requests, responses and guards.
 
 use actix_web::{
     HttpMessage as _, HttpRequest,
@@ -8,7 +8,7 @@ use actix_web::{
 
 use super::Session;
 
-/// Gets the [`Session`] of requests, responses and guards.
+/// Gets the [`Session`] from requests, responses and guards.
 ///
 /// # Examples
 /// ```
@@ -21,7 +21,7 @@ use super::Session;
 /// # let _ = members;
 /// ```
 pub trait SessionExt {
-    /// The session of the innermost middleware.
+    /// Returns the session of the innermost middleware.
     fn get_session(&self) -> Session;
 }
 

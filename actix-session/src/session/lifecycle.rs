@@ -1,4 +1,4 @@
-//! What happens to a session as a whole: it is cleared, renewed, given a time to live, or ended.
+//! Changes to a session as a whole: clear, renew, set the TTL, end.
 
 use std::task::Waker;
 
@@ -7,12 +7,12 @@ use tokio::sync::oneshot;
 use super::{Session, SessionPurgeError};
 use crate::{clock::Millis, random};
 
-/// How a handler has the session ended before it answers: it asks, the middleware does it.
+/// A handler's request to end the session before it answers. The middleware carries it out.
 #[derive(Default)]
 pub(crate) struct Purge {
     pub(crate) asked: Option<oneshot::Sender<anyhow::Result<()>>>,
     pub(crate) waker: Option<Waker>,
-    /// A middleware is there to do it.
+    /// A middleware can carry it out.
     pub(crate) attached: bool,
 }
 
@@ -29,32 +29,32 @@ impl Purge {
 }
 
 impl Session {
-    /// Removes all entries, and logs out. The key stays.
+    /// Removes all entries and logs the user out. The session key stays.
     ///
-    /// What parallel requests committed before is removed too, and so is what those commit later
-    /// that have loaded the session before.
+    /// This also removes what parallel requests have committed. Requests in flight, which loaded
+    /// the session before, write nothing when they commit later.
     pub fn clear(&self) {
-        // Without randomness an epoch is told from another by the time.
+        // If the random number generator fails, the time distinguishes epochs.
         let epoch = random::u64().unwrap_or_else(|_| self.lock().now().0.unsigned_abs().max(1));
         let mut pending = self.lock();
         pending.warn_if_finished();
         pending.clear(epoch);
     }
 
-    /// Gives the session a new key; the old one opens nothing from then on.
+    /// Gives the session a new key. The old one then opens nothing.
     ///
-    /// Call it where a session gains rights, unless [`login`](Self::login) does it: the key that
-    /// an attacker may have planted before must not be the one that is logged in.
+    /// Call it when a session gains rights, unless [`login`](Self::login) does so: a key that an
+    /// attacker planted before must not open the session that is logged in.
     pub fn renew(&self) {
         let mut pending = self.lock();
         pending.warn_if_finished();
         pending.renew();
     }
 
-    /// Sets how long this session lives without activity, in place of the configured time.
+    /// Sets how long this session lives without activity, instead of the configured time.
     ///
-    /// It is kept by writes and renewals, makes the cookie persistent, and is bounded by the
-    /// absolute timeout. Times from 1 ms to 400 days count; others are clamped.
+    /// Writes and renewals keep this time. It makes the cookie persistent, and the absolute timeout
+    /// limits it. Values outside 1 ms to 400 days are clamped.
     ///
     /// # Examples
     /// ```
@@ -74,10 +74,10 @@ impl Session {
         pending.set_ttl(ttl);
     }
 
-    /// Ends the session: the record is deleted, under whatever key it is by then, and the cookie
-    /// removed. A request in flight cannot bring it back.
+    /// Ends the session: the middleware deletes the record, even if renewals have moved it to
+    /// another key, and removes the cookie. A request in flight cannot bring the session back.
     ///
-    /// Entries that are set afterwards start a new session, under a new key.
+    /// Entries set afterwards start a new session under a new key.
     ///
     /// # Examples
     /// ```
@@ -101,14 +101,16 @@ impl Session {
         self.purge();
     }
 
-    /// Ends the session at once, and answers when the store has done it.
+    /// Ends the session at once, and returns when the store has done it.
     ///
-    /// [`purge`](Self::purge) is carried out when the handler has answered, and on the other ways
-    /// out of it as far as that is possible; this is for those who must be sure.
+    /// The middleware carries out a [`purge`](Self::purge) once the handler has answered, and as
+    /// far as possible if the handler panics or is dropped. Call `purge_now` if you must be
+    /// certain.
     ///
     /// # Errors
-    /// The store fails (the session may live still, and [`purge`](Self::purge) is tried again when
-    /// the handler has answered), the request has been answered, or there is no middleware.
+    /// The store failed, the request has been answered, or there is no middleware. If the store
+    /// failed, the session may still live, and the middleware tries again once the handler has
+    /// answered.
     ///
     /// # Examples
     /// ```
@@ -123,7 +125,8 @@ impl Session {
     pub async fn purge_now(&self) -> Result<(), SessionPurgeError> {
         let unattached = || {
             SessionPurgeError(anyhow::anyhow!(
-                "no SessionMiddleware serves this session (any more): it was not ended"
+                "the session was not ended: `purge_now` must be called while a SessionMiddleware \
+                 serves the request"
             ))
         };
         let answer = {

@@ -1,4 +1,4 @@
-//! The handle that applications use.
+//! The handle through which applications use a session.
 
 mod auth;
 mod entries;
@@ -37,13 +37,14 @@ use crate::{
 
 /// The session of a request.
 ///
-/// It is an extractor; [`SessionExt`](crate::SessionExt) gets it of requests, responses and guards
-/// as well. Clones are the same session. It is `Send` and `Sync`, and may be kept by tasks and
-/// body streams: they read what the handler saw.
+/// It is an extractor; [`SessionExt`](crate::SessionExt) also gets it from requests, responses and
+/// guards. All clones are the same session. A session is `Send` and `Sync`, so tasks and body
+/// streams may keep it. Once the response is sent, it can still be read, as the handler left it,
+/// but no longer be changed.
 ///
-/// What a handler does to its session are *changes*. When the handler has answered, the middleware
-/// commits them, in one atomic step, to what is stored *then*: parallel requests that change
-/// different entries all keep theirs; of two that set the same one, the later wins; and
+/// A handler makes *changes* to its session. Once it has answered, the middleware commits them, in
+/// one atomic step, to what is stored *at that time*. If parallel requests change different
+/// entries, all changes are kept. If two of them set the same entry, the later commit wins.
 /// [`modify`](Self::modify) loses no update.
 ///
 /// # Which one to use
@@ -51,8 +52,8 @@ use crate::{
 /// | --- | --- | --- |
 /// | [`remove`](Self::remove) | loses one entry | stays |
 /// | [`clear`](Self::clear) | loses all entries and the login | stays |
-/// | [`renew`](Self::renew) | moves to a new key, the old one opens nothing | new |
-/// | [`login`](Self::login) | the same, and belongs to somebody | new |
+/// | [`renew`](Self::renew) | moves to a new key; the old one opens nothing | new |
+/// | [`login`](Self::login) | the same, and belongs to a principal | new |
 /// | [`purge`](Self::purge), [`logout`](Self::logout) | ends, for requests in flight too | removed |
 ///
 /// # Examples
@@ -60,7 +61,7 @@ use crate::{
 /// use actix_session::Session;
 ///
 /// async fn index(session: Session) -> actix_web::Result<String> {
-///     // loses no click, however many requests of one browser run at once
+///     // loses no click, however many requests run at once
 ///     session.modify("clicks", |clicks: Option<u64>| Some(clicks.unwrap_or(0) + 1))?;
 ///     let clicks = session.get::<u64>("clicks")?.unwrap_or(0);
 ///     Ok(format!("{clicks} clicks"))
@@ -70,30 +71,27 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct Session(Arc<Mutex<Pending>>);
 
-/// What a handler has asked of its session so far.
+/// What a handler has done to its session so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum SessionStatus {
     /// The state has been changed; the changes will be committed.
     Changed,
 
-    /// The session will end, and its cookie will be removed. Entries that are set after that start
-    /// a new session.
+    /// The session will end, and its cookie will be removed. Entries set afterwards start a new
+    /// session.
     Purged,
 
     /// The session will get a new key.
     Renewed,
 
-    /// Nothing has been asked.
+    /// Nothing has changed.
     #[default]
     Unchanged,
 }
 
-/// Where a request's extensions keep the innermost session.
-pub(crate) struct InRequest(pub(crate) Session);
-
 impl Session {
-    /// Makes a session of its own, which no middleware saves: for tests and for code that wants
-    /// one.
+    /// Creates a session that no middleware saves, for tests and for code that needs one of its
+    /// own.
     ///
     /// # Examples
     /// ```
@@ -112,7 +110,7 @@ impl Session {
         Self(Arc::new(Mutex::new(Pending::of_request(clock, absolute))))
     }
 
-    /// Nothing that holds the lock can panic half-way, so a poisoned one is as good as any.
+    /// A poisoned lock stays usable: nothing that holds it panics halfway.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Pending> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -128,14 +126,14 @@ impl Session {
             .transpose()
     }
 
-    /// Whether there is a value.
+    /// Whether there is an entry of this name.
     pub fn contains_key(&self, key: &str) -> bool {
         self.lock().contains(key)
     }
 
     /// All entries with their values as JSON text, as they are now.
     ///
-    /// This is a snapshot: the session can be changed while it is held, and does not change it.
+    /// This is a snapshot: later changes to the session do not affect it.
     ///
     /// # Examples
     /// ```
@@ -150,20 +148,20 @@ impl Session {
         Entries::new(self.lock().entries())
     }
 
-    /// Whether there is no entry.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.lock().entries().is_empty()
     }
 
-    /// What has been asked of the session so far.
+    /// What the handler has done to the session so far.
     pub fn status(&self) -> SessionStatus {
         self.lock().status.clone()
     }
 
-    /// Whether the store failed to load the session, and the request was let through all the same.
+    /// Whether the store failed to load the session, and the request was served without it.
     ///
-    /// That is so only with [`OnLoadError::Anonymous`](crate::config::OnLoadError::Anonymous). The
-    /// session is empty then, whatever is stored, and must not be changed.
+    /// This happens only with [`OnLoadError::Anonymous`](crate::config::OnLoadError::Anonymous).
+    /// The session is then empty, whatever the store holds, and must not be changed.
     ///
     /// # Examples
     /// ```
@@ -173,10 +171,11 @@ impl Session {
         self.lock().degraded
     }
 
-    /// Sets an entry. Of parallel requests that set the same one, the last to commit wins.
+    /// Sets an entry. If parallel requests set the same one, the last commit wins.
     ///
     /// # Errors
-    /// The value does not serialize as JSON, or the name is reserved; nothing is changed then.
+    /// The value does not serialize as JSON, or the name is reserved. The session is then
+    /// unchanged.
     pub fn insert<T: Serialize>(
         &self,
         key: impl Into<String>,
@@ -194,14 +193,15 @@ impl Session {
         Ok(())
     }
 
-    /// Replaces a value by what a function makes of it, where there is one.
+    /// Replaces a value, if there is one, with what a function makes of it.
     ///
-    /// The function runs once, on the value that this request sees, outside of any lock: of two
-    /// parallel requests the later one overwrites the other's result. For counters and the like
-    /// use [`modify`](Self::modify).
+    /// The function runs once, on the value that this request sees, outside any lock. If parallel
+    /// requests update the same entry, the last commit overwrites the others. For counters and the
+    /// like, use [`modify`](Self::modify).
     ///
     /// # Errors
-    /// The value is of another type, or the new one does not serialize; nothing is changed then.
+    /// The value is of another type, or the new one does not serialize. The session is then
+    /// unchanged.
     ///
     /// # Examples
     /// ```
@@ -235,12 +235,13 @@ impl Session {
         Ok(())
     }
 
-    /// Replaces a value by what a function makes of it, or sets it where there is none.
+    /// Replaces a value with what a function makes of it, or sets a default value if there is none.
     ///
     /// As with [`update`](Self::update), the function runs once.
     ///
     /// # Errors
-    /// The value is of another type, or the new one does not serialize; nothing is changed then.
+    /// The value is of another type, or the new one does not serialize. The session is then
+    /// unchanged.
     ///
     /// # Examples
     /// ```
@@ -267,17 +268,17 @@ impl Session {
         }
     }
 
-    /// Changes a value atomically: where another request has changed it since this one loaded the
-    /// session, the function runs again, on the value that is stored then.
+    /// Changes a value atomically: if another request has changed it since this one loaded the
+    /// session, the function runs again, on the value that is stored by then.
     ///
-    /// So 32 parallel increments add 32. The function gets `None` where there is no value, and
-    /// removes the entry by answering `None`. It may run several times, on another worker too, and
-    /// should do nothing but compute.
+    /// So 32 parallel increments add 32. The function gets `None` if there is no value, and removes
+    /// the entry if it returns `None`. It may run several times, on another worker too, so it
+    /// should only compute.
     ///
     /// # Errors
     /// The value that this request sees is of another type, the new one does not serialize, or the
-    /// name is reserved; nothing is changed then. Where that happens only when the commit merges,
-    /// the response is a 500 and nothing of this request is committed.
+    /// name is reserved. The session is then unchanged. If this happens only when the commit
+    /// merges, the response is a 500 and nothing of this request is committed.
     ///
     /// # Examples
     /// ```
@@ -318,7 +319,7 @@ impl Session {
         Ok(())
     }
 
-    /// Removes an entry, and answers its value as JSON text, where there was one.
+    /// Removes an entry and returns its value as JSON text, if there was one.
     pub fn remove(&self, key: &str) -> Option<String> {
         let mut pending = self.lock();
         pending.warn_if_finished();
@@ -331,7 +332,7 @@ impl Session {
         before
     }
 
-    /// Removes an entry, and answers its value, as JSON text where it is not of this type.
+    /// Removes an entry and returns its value, or its JSON text if the value is of another type.
     ///
     /// # Examples
     /// ```
@@ -346,7 +347,7 @@ impl Session {
             .map(|json| serde_json::from_str(&json).map_err(|_| json))
     }
 
-    /// The session of the innermost middleware; one of its own where there is none.
+    /// The session of the innermost middleware, or a new one if there is no middleware.
     pub(crate) fn get_session(extensions: &mut Extensions) -> Self {
         if let Some(InRequest(session)) = extensions.get() {
             session.lock().asked = true;
@@ -359,6 +360,9 @@ impl Session {
     }
 }
 
+/// The innermost session, as a request's extensions keep it.
+pub(crate) struct InRequest(pub(crate) Session);
+
 fn parse<T: DeserializeOwned>(name: &str, json: &str) -> anyhow::Result<T> {
     serde_json::from_str(json).map_err(|error| of_another_type::<T>(name, &error))
 }
@@ -367,13 +371,13 @@ fn warn_unattached() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         tracing::warn!(
-            "a Session was asked for where no SessionMiddleware is installed: nothing of it will \
-             be saved. Wrap the application (or the scope) in a SessionMiddleware."
+            "a Session is used, but no SessionMiddleware is installed: nothing will be saved. \
+             Wrap the application (or the scope) in a SessionMiddleware."
         );
     });
 }
 
-/// Shows how much was asked, not what the session holds.
+/// Shows the status, never the content.
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
@@ -390,6 +394,3 @@ impl FromRequest for Session {
         ready(Ok(Self::get_session(&mut req.extensions_mut())))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use super::{SessionStatus, lifecycle::Purge};
 use crate::{
-    changes::{Changes, Effect, LoginFact, Modify},
+    changes::{Changes, Effect, LoginChange, Modify},
     clock::{Millis, SharedClock},
     record::{RESERVED, Record},
 };
@@ -14,22 +14,22 @@ pub(crate) struct Pending {
     pub(crate) status: SessionStatus,
     base: Option<Record>,
     changes: Changes,
-    /// What the effects in `changes` that are computed come to, for reading.
+    /// The results of those effects in `changes` that are functions, for reading.
     computed: HashMap<String, Option<String>>,
     purged: bool,
-    /// The application has asked for it.
+    /// The application has asked for the session.
     pub(crate) asked: bool,
-    /// The store failed to load it, and the request goes on without.
+    /// The store failed to load the record, and the request is served without it.
     pub(crate) degraded: bool,
     /// The changes have been committed; later ones would be lost.
     finished: bool,
     clock: SharedClock,
-    /// The policy's cap on a session's whole life.
+    /// The absolute timeout.
     absolute: Option<Millis>,
     purge: Purge,
 }
 
-/// What the middleware takes when the handler has answered.
+/// What the middleware takes once the handler has answered.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     pub(crate) purged: bool,
@@ -58,16 +58,16 @@ impl Pending {
         self.purge = Purge::default();
     }
 
-    /// Whether changes still have somebody to commit them.
+    /// Fails once it is too late to commit changes.
     pub(crate) fn writable(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             !self.finished,
-            "the response has been sent: a session is changed before, in the handler"
+            "the response has been sent: a session must be changed before that, in the handler"
         );
         Ok(())
     }
 
-    /// As [`writable`](Self::writable), for methods that have no room for an error.
+    /// As [`writable`](Self::writable), for methods that cannot return an error.
     pub(crate) fn warn_if_finished(&self) {
         if self.finished {
             tracing::warn!(
@@ -88,7 +88,7 @@ impl Pending {
         &mut self.purge
     }
 
-    /// The record under the changes: nothing once the session is purged or cleared.
+    /// The record under the changes, unless the session is purged or cleared.
     fn visible(&self) -> Option<&Record> {
         if self.purged || self.changes.cleared.is_some() {
             None
@@ -142,7 +142,8 @@ impl Pending {
         self.changes.set_effect(name, effect);
     }
 
-    /// Adds a closure; over an effect of this request that needs no closure it is run at once.
+    /// Adds a closure. If this request alone determines the value that the closure gets, only the
+    /// result is kept.
     pub(crate) fn modify(&mut self, name: &str, modify: Modify, now: Option<String>) {
         let known = self.changes.effect(name);
         let over_nothing = known.is_none() && (self.purged || self.changes.cleared.is_some());
@@ -193,12 +194,12 @@ impl Pending {
         }
     }
 
-    /// When it was last proven who is logged in.
+    /// When the user last authenticated.
     pub(crate) fn authenticated_at(&self) -> Option<Millis> {
         if let Some(login) = &self.changes.login {
             return Some(login.proven.unwrap_or(login.at));
         }
-        let stored = self.visible()?.facts()?.auth.as_ref()?.at;
+        let stored = self.visible()?.metadata()?.auth.as_ref()?.at;
         Some(
             self.changes
                 .reauthenticated
@@ -206,10 +207,10 @@ impl Pending {
         )
     }
 
-    pub(crate) fn login(&mut self, login: LoginFact, epoch: u64) {
+    pub(crate) fn login(&mut self, login: LoginChange, epoch: u64) {
         let known = self.principal();
         if known.is_some_and(|known| known != login.principal) {
-            // What is another person's is not shown to this one.
+            // A principal must not see the entries of another one.
             self.clear(epoch);
         }
         self.changes.login = Some(login);
@@ -227,7 +228,7 @@ impl Pending {
         self.renew();
     }
 
-    /// What is to be committed. The handle stays readable; writing to it is over.
+    /// Takes what must be committed. The handle can still be read, but no longer be changed.
     pub(crate) fn take_snapshot(&mut self) -> Snapshot {
         self.finish();
         Snapshot {

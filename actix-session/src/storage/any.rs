@@ -14,7 +14,7 @@ use std::{fmt, time::Duration};
 /// | `postgres://`, `postgresql://` | `PostgresSessionStore` | `postgres-session` |
 /// | `mysql://`, `mariadb://` | `MySqlSessionStore` | `mysql-session` |
 ///
-/// Each is made with its default settings. Clones share one store.
+/// Each store has its default settings. Clones share one store.
 ///
 /// # Examples
 /// ```
@@ -40,8 +40,8 @@ struct Scheme {
     is_built: bool,
 }
 
-/// Everything about the stores that URLs can name: per store its feature, type and name for logs, how it
-/// is made of a URL, what sweeps it, and the schemes with an example of each.
+/// Everything about the stores that URLs can name: for each, its feature, its type, its name for
+/// logs, how to make it from a URL, what sweeps it, and its schemes with an example each.
 macro_rules! stores {
     ($(
         $feature:literal $kind:ident($store:ty) $name:literal
@@ -52,7 +52,7 @@ macro_rules! stores {
         #[derive(Clone)]
         enum Kind {
             $(#[cfg(feature = $feature)] $kind($store),)+
-            /// A build without any store has this and nothing else, which nobody can make.
+            /// The only variant of a build without stores. It cannot be made.
             #[allow(dead_code, reason = "never made")]
             None(std::convert::Infallible),
         }
@@ -157,21 +157,21 @@ impl fmt::Display for NoSuchStore {
 impl std::error::Error for NoSuchStore {}
 
 impl AnySessionStore {
-    /// Makes the store that a URL names. SQL stores make their table where there is none.
+    /// Makes the store that a URL names. SQL stores create their table if it is missing.
     ///
     /// # Errors
-    /// The URL names no store, or one whose feature this build does not have: the error lists those
-    /// that it has. Or the store's server does not answer.
+    /// The URL names no store, or one whose feature is off in this build (the error lists the
+    /// stores that this build has). Or the store's server does not answer.
     pub async fn new(url: &str) -> Result<Self, anyhow::Error> {
         let url = url.trim();
         check(url)?;
         Kind::open(url).await.map(Self)
     }
 
-    /// Whether a URL names a store that this build has, without making it.
+    /// Checks that a URL names a store that this build has, without making the store.
     ///
     /// # Errors
-    /// As [`new`](Self::new), but for the store's own.
+    /// Those of [`new`](Self::new), except the store's own.
     pub fn check_url(url: &str) -> Result<(), anyhow::Error> {
         Ok(check(url.trim())?)
     }
@@ -181,8 +181,8 @@ impl AnySessionStore {
         self.0.name()
     }
 
-    /// Sweeps ended sessions out in the background, where the store does not do so by itself:
-    /// in SQL databases. See `SqliteSessionStore::spawn_sweeper`.
+    /// Deletes expired sessions in the background if the store is an SQL database. The other stores
+    /// do so themselves: for them, this returns `None`. See `SqliteSessionStore::spawn_sweeper`.
     ///
     /// # Panics
     /// Outside of a Tokio (or Actix) runtime.
@@ -212,7 +212,8 @@ fn check(url: &str) -> Result<(), NoSuchStore> {
     };
     if !scheme.is_built {
         return Err(NoSuchStore(format!(
-            "stores at `{name}:` need the feature `{}`, which this build does not have; it has {}",
+            "stores at `{name}:` need the feature `{}`, which is off; this build \
+             has {}",
             scheme.feature,
             built()
         )));
@@ -228,16 +229,16 @@ fn check(url: &str) -> Result<(), NoSuchStore> {
         return Ok(());
     }
     Err(NoSuchStore(format!(
-        "the address of a session store at `{name}:` should look like {}",
+        "the address of a session store at `{name}:` must look like {}",
         scheme.example
     )))
 }
 
-/// Tells the scheme alone: an address may hold a password.
+/// Shows the scheme alone: an address may hold a password.
 fn unknown(url: &str) -> NoSuchStore {
     let name = url.split_once(':').map_or("", |(scheme, _)| scheme);
     NoSuchStore(format!(
-        "`{name}:` names no kind of session store; this build has {}",
+        "`{name}:` is not the scheme of a session store; this build has {}",
         built()
     ))
 }
@@ -249,7 +250,7 @@ fn built() -> String {
         .map(|scheme| scheme.example)
         .collect();
     if examples.is_empty() {
-        return "none: turn on a feature such as `memory-session`".to_owned();
+        return "no store: turn on a feature such as `memory-session`".to_owned();
     }
     examples.join(", ")
 }
@@ -265,10 +266,10 @@ mod tests {
     #[test]
     fn an_unknown_scheme_lists_what_there_is_and_shows_no_password() {
         for url in ["mongodb://me:hunter2@db", "hunter2", ""] {
-            let told = AnySessionStore::check_url(url).unwrap_err().to_string();
-            assert!(!told.contains("hunter2"), "{told}");
+            let error = AnySessionStore::check_url(url).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
             for scheme in SCHEMES.iter().filter(|scheme| scheme.is_built) {
-                assert!(told.contains(scheme.example), "{told}");
+                assert!(error.contains(scheme.example), "{error}");
             }
         }
     }
@@ -281,8 +282,8 @@ mod tests {
                 (true, "memory" | "cookie") => assert!(checked.is_err(), "they have no host"),
                 (true, _) => checked.unwrap(),
                 (false, _) => {
-                    let told = checked.unwrap_err().to_string();
-                    assert!(told.contains(scheme.feature), "{told}");
+                    let error = checked.unwrap_err().to_string();
+                    assert!(error.contains(scheme.feature), "{error}");
                 }
             }
         }

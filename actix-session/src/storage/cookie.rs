@@ -1,33 +1,36 @@
-//! Sessions inside of their cookie.
+//! Sessions inside their cookies.
 
 use std::sync::Arc;
 
 use actix_web::cookie::time::Duration;
 
-use super::{RevocationStore, SessionStore};
+use super::{
+    RevocationStore, SessionStore,
+    revocation::{Revocation, note_name, note_of, renewed_id},
+};
 use crate::{
-    changes::{Applied, ApplyError, Changes, Grounds, fresh, overwrite, own_record, written},
+    changes::{Applied, ApplyError, Changes, Stamp, fresh, overwrite, own_record, written},
     clock::{Clock, Millis, SharedClock},
     contract::{self, Committed, End, Older, Opened, Rotated, SessionState, Terms},
     error::{CommitError, LoadError, SaveError, UpdateError},
     key::SessionKey,
-    record::{Facts, Record},
+    record::{Metadata, Record},
 };
 
 /// Keeps the whole state inside the session cookie, sealed.
 ///
-/// There is no shared record, so **the last `Set-Cookie` wins**: of two parallel requests that
-/// write, one is lost; a slow answer can undo a logout or a login; and a value that somebody
-/// copied opens the session until its own end, logged out or not. Where that matters, use a store
-/// on the server.
+/// There is no shared record, so **the last `Set-Cookie` wins**: if two requests write in parallel,
+/// the changes of one are lost. A slow response can undo a logout or a login. A copied value opens
+/// the session until its own end, even after a logout. If that matters, use a store on the server.
 ///
-/// The value carries its own times, so an expired one is refused however the browser's cookie was
-/// kept. Values that actix-session 0.11 or older made have none: they are accepted, with a warning,
-/// and get times when they are first seen.
+/// The value contains its own times, so an expired one is refused however long the browser keeps
+/// the cookie. Values from actix-session 0.11 or older contain no times. The store accepts them
+/// with a warning, and adds times when it first sees them.
 ///
 /// # Limits
-/// Name and value together fit 4,096 octets, or the request fails with an error that names both
-/// numbers. Choose [`CookieContentSecurity::Private`], the default: a signed cookie can be read.
+/// Name and value together must fit into 4,096 octets. Otherwise the request fails, with an error
+/// that names both numbers. Choose [`CookieContentSecurity::Private`], the default: anybody can
+/// read a signed cookie.
 ///
 /// # Examples
 /// ```
@@ -43,16 +46,16 @@ use crate::{
 ///
 /// # Ending sessions on the server
 /// [`with_revocation`](Self::with_revocation) keeps a list of ended sessions on the server, so that
-/// a logout is final for copies of the cookie too. It costs a look-up a request (two where somebody
-/// is logged in), and as many again where the answer carries the cookie anew.
+/// a logout ends copies of the cookie too. It costs one look-up for each request (two if somebody
+/// is logged in), and as many again if the response sets the cookie.
 ///
-/// A note on the list is kept until the session's absolute end, or for 400 days where there is none,
-/// since another value of it may live as long: set an
-/// [`absolute_timeout`](crate::config::SessionMiddlewareBuilder::absolute_timeout), and the list stays
-/// short. Keep it where nothing is evicted: a `MemorySessionStore` that is full lets notes go.
+/// The list keeps a note until the session's absolute end, or for 400 days if it has no absolute
+/// end, since another value of the session may live that long. Set an
+/// [`absolute_timeout`](crate::config::SessionMiddlewareBuilder::absolute_timeout) to keep the list
+/// short. Keep the list in a store that evicts nothing: a full `MemorySessionStore` evicts notes.
 ///
-/// A logout that was in flight while another request renewed the session ends what that led to, for as
-/// long as a store on the server would follow it: 60 seconds.
+/// If another request renews the session while a logout is in flight, the logout ends the renewed
+/// session too. This holds for 60 seconds after the renewal, as with a store on the server.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CookieSessionStore {
@@ -60,21 +63,17 @@ pub struct CookieSessionStore {
     revocation: Option<Arc<Revocation>>,
 }
 
-struct Revocation {
-    store: Box<dyn RevocationStore>,
-}
-
-/// How long what was ended stays ended: no cookie lives longer.
-const KEPT: Millis = crate::config::LONGEST;
-/// How often a session is renewed within the time that one request takes, at most.
-const MOST_RENEWALS: u32 = 64;
+/// How long an ended session stays ended: no cookie lives longer.
+const REVOCATION_TTL: Millis = crate::config::LONGEST;
+/// How many renewals a logout follows, at most: more do not fit into the time of one request.
+const MAX_RENEWALS: u32 = 64;
 
 impl CookieSessionStore {
     /// Keeps a list of ended sessions in a store on the server.
     ///
-    /// A purge then ends the session for copies of its cookie too, and so do a renewal and a `clear`
-    /// for those from before. Where the list cannot be asked, requests fail as they do when a store
-    /// fails. Times are by this store's clock, see [`clock`](Self::clock).
+    /// A purge then ends copies of the session's cookie too. A renewal and a `clear` end the older
+    /// copies. If the list does not answer, requests fail as they do if a store fails. Times are by
+    /// this store's [`clock`](Self::clock).
     #[must_use]
     pub fn with_revocation(mut self, store: impl RevocationStore) -> Self {
         let store = Box::new(store);
@@ -82,25 +81,24 @@ impl CookieSessionStore {
         self
     }
 
-    /// Sets the clock of the five published methods and of revocation; the middleware should have
-    /// the same.
+    /// Sets the clock for the five published methods and for revocation. Give the middleware the
+    /// same one.
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
         self
     }
 
-    /// Ends all sessions of a principal that were logged in until now: "sign out everywhere".
+    /// Ends all sessions that a principal has logged in to until now: "sign out everywhere".
     ///
-    /// Sessions whose login was at the very same millisecond count as ended.
+    /// A login in the same millisecond counts as ended.
     ///
     /// # Errors
-    /// There is no list of ended sessions ([`with_revocation`](Self::with_revocation)), or its store
-    /// fails.
+    /// There is no list of ended sessions ([`with_revocation`](Self::with_revocation)), or its
+    /// store fails.
     ///
     /// # Examples
     /// ```
-    /// # #[cfg(all(feature = "cookie-session", feature = "memory-session"))]
     /// # actix_web::rt::System::new().block_on(async {
     /// use actix_session::storage::{CookieSessionStore, MemorySessionStore};
     ///
@@ -112,26 +110,30 @@ impl CookieSessionStore {
     /// ```
     pub async fn revoke_principal(&self, principal: &str) -> anyhow::Result<()> {
         let Some(revocation) = &self.revocation else {
-            anyhow::bail!("sessions in cookies end early only `with_revocation`");
+            anyhow::bail!("to end cookie-stored sessions early, set a store by `with_revocation`");
         };
         let now = self.clock.now();
         revocation
-            .revoke(&digest("principal", principal), now, now + KEPT)
+            .revoke(
+                &note_name("principal", principal),
+                now,
+                now + REVOCATION_TTL,
+            )
             .await
             .map(drop)
     }
 
-    /// The record, unless it has been ended.
+    /// The record, unless its session has ended.
     async fn unrevoked(&self, record: Record) -> anyhow::Result<Option<Record>> {
-        let (Some(revocation), Some(facts)) = (&self.revocation, record.facts()) else {
+        let (Some(revocation), Some(metadata)) = (&self.revocation, record.metadata()) else {
             return Ok(Some(record));
         };
-        let id = note_of("session", facts.id);
+        let id = note_of("session", metadata.id);
         if revocation.store.revoked_at(&id).await?.is_some() {
             return Ok(None);
         }
-        if let Some(auth) = &facts.auth {
-            let name = digest("principal", &auth.principal);
+        if let Some(auth) = &metadata.auth {
+            let name = note_name("principal", &auth.principal);
             let revoked = revocation.store.revoked_at(&name).await?;
             if revoked.is_some_and(|at| auth.login() <= Millis::from(at)) {
                 return Ok(None);
@@ -140,41 +142,44 @@ impl CookieSessionStore {
         Ok(Some(record))
     }
 
-    /// Ends the session for all values that it has under this id; answers whether nobody had before.
-    async fn revoke(&self, facts: &Facts, id: u128) -> anyhow::Result<bool> {
+    /// Ends all values of the session that have this id, and returns whether nobody had ended them
+    /// before.
+    async fn revoke(&self, metadata: &Metadata, id: u128) -> anyhow::Result<bool> {
         let Some(revocation) = &self.revocation else {
             return Ok(true);
         };
         let now = self.clock.now();
-        // Another value of this session may have a longer TTL than this one, and a request in flight may
-        // seal one more; only the absolute end is that of all.
+        // Another value of this session may have a longer TTL than this one, and a request in
+        // flight may make one more. Only the absolute end is common to all.
         let grace = now + contract::GRACE;
-        let longest = grace + KEPT;
-        let until = facts.absolute_end.map_or(longest, |end| end.min(longest));
-        let until = until.max(facts.idle_end.unwrap_or(now)).max(grace);
+        let longest = grace + REVOCATION_TTL;
+        let until = metadata
+            .absolute_end
+            .map_or(longest, |end| end.min(longest));
+        let until = until.max(metadata.idle_end.unwrap_or(now)).max(grace);
         revocation.revoke(&note_of("session", id), now, until).await
     }
 
-    /// Ends the session, and what it was renewed to while this request was in flight.
-    async fn revoke_ahead(&self, facts: &Facts) -> anyhow::Result<()> {
+    /// Ends the session, and whatever it was renewed to while this request was in flight.
+    async fn revoke_ahead(&self, metadata: &Metadata) -> anyhow::Result<()> {
         let Some(revocation) = &self.revocation else {
             return Ok(());
         };
-        let mut id = facts.id;
-        for _ in 0..MOST_RENEWALS {
-            let first = self.revoke(facts, id).await?;
+        let mut id = metadata.id;
+        for _ in 0..MAX_RENEWALS {
+            let first = self.revoke(metadata, id).await?;
             let renewed = note_of("renewed", id);
             if first || revocation.store.revoked_at(&renewed).await?.is_none() {
                 return Ok(());
             }
             id = renewed_id(id);
         }
-        anyhow::bail!("a session was renewed over and over again while it was to be ended")
+        anyhow::bail!("the session could not be ended: other requests kept renewing it")
     }
 
     fn read(&self, key: &SessionKey, now: Millis) -> Result<Option<Record>, anyhow::Error> {
         let record = Record::decode(key.as_ref().to_owned())?.in_cookie();
-        let idle_end = record.facts().and_then(|facts| facts.idle_end);
+        let idle_end = record.metadata().and_then(|metadata| metadata.idle_end);
         if idle_end.is_none() {
             warn_untimed();
         }
@@ -182,29 +187,29 @@ impl CookieSessionStore {
         Ok((!expired).then(|| record.with_end(idle_end)))
     }
 
-    /// Gives the session a new id if values from before are to end, and answers what ends them.
-    fn ending_older(&self, grounds: &mut Grounds, base: &Record, changes: &Changes) -> Older {
-        grounds.new_id =
-            self.revocation.is_some() && (changes.renews() || changes.cleared.is_some());
-        let (true, Some(facts)) = (grounds.new_id, base.facts()) else {
+    /// If older values must end, gives the session a new id, and returns what ends them.
+    fn ending_older(&self, stamp: &mut Stamp, base: &Record, changes: &Changes) -> Older {
+        stamp.new_id = self.revocation.is_some() && (changes.renews() || changes.cleared.is_some());
+        let (true, Some(metadata)) = (stamp.new_id, base.metadata()) else {
             return Older::none();
         };
-        grounds.fresh_id = renewed_id(facts.id);
-        let (store, facts) = (self.clone(), facts.clone());
-        Older::ended_by(async move { store.end_older(&facts).await })
+        stamp.fresh_id = renewed_id(metadata.id);
+        let (store, metadata) = (self.clone(), metadata.clone());
+        Older::ended_by(async move { store.end_older(&metadata).await })
     }
 
-    /// Ends the values from before a renewal; answers whether nobody had ended the session before.
-    async fn end_older(&self, facts: &Facts) -> anyhow::Result<bool> {
+    /// Ends the values from before a renewal, and returns whether nobody had ended the session
+    /// before.
+    async fn end_older(&self, metadata: &Metadata) -> anyhow::Result<bool> {
         let Some(revocation) = &self.revocation else {
             return Ok(true);
         };
-        // First, so that whoever finds the session ended finds where it went.
+        // This note comes first, so that whoever finds the session ended also finds where it went.
         let now = self.clock.now();
         let grace = now + contract::GRACE;
-        let renewed = note_of("renewed", facts.id);
+        let renewed = note_of("renewed", metadata.id);
         revocation.revoke(&renewed, now, grace).await?;
-        self.revoke(facts, facts.id).await
+        self.revoke(metadata, metadata.id).await
     }
 
     /// Whether the session has ended since the request loaded it.
@@ -213,14 +218,14 @@ impl CookieSessionStore {
         Ok(base.map_err(CommitError::Other)?.is_none())
     }
 
-    fn seal(
+    fn value_of(
         applied: Result<Applied, ApplyError>,
         terms: &Terms,
     ) -> Result<Option<(SessionKey, End)>, CommitError> {
         let Some(record) = written(applied)? else {
             return Ok(None);
         };
-        let end = record.facts().and_then(|facts| facts.idle_end);
+        let end = record.metadata().and_then(|metadata| metadata.idle_end);
         let text = record.as_text().unwrap_or_default().to_owned();
         Ok(Some((
             SessionKey::generated(text),
@@ -228,42 +233,13 @@ impl CookieSessionStore {
         )))
     }
 
-    fn grounds(terms: &Terms) -> Result<Grounds, CommitError> {
-        let seal = Some(terms.ttl);
-        Ok(Grounds {
-            seal,
+    fn stamp(terms: &Terms) -> Result<Stamp, CommitError> {
+        let idle_ttl = Some(terms.ttl);
+        Ok(Stamp {
+            idle_ttl,
             ..fresh(terms)?
         })
     }
-}
-
-impl Revocation {
-    async fn revoke(&self, name: &str, at: Millis, until: Millis) -> anyhow::Result<bool> {
-        self.store
-            .revoke(name, at.to_system_time(), until.to_system_time())
-            .await
-    }
-}
-
-fn note_of(kind: &str, id: u128) -> String {
-    digest(kind, &format!("{id:032x}"))
-}
-
-/// The id that a renewal gives: a logout that knows the old one alone can tell it.
-fn renewed_id(id: u128) -> u128 {
-    let name = note_of("id after", id);
-    u128::from_str_radix(&name[..32], 16).expect("a digest is hexadecimal")
-}
-
-/// A name of 64 hexadecimal digits, which tells nothing of what it names.
-fn digest(kind: &str, what: &str) -> String {
-    let text = format!("actix-session revoked {kind}\0{what}");
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 /// Shows nothing of the list.
@@ -292,7 +268,7 @@ impl SessionStore for CookieSessionStore {
             return Ok(None);
         };
         let record = self.unrevoked(record).await.map_err(LoadError::Other)?;
-        Ok(record.map(|record| record.to_map_with_facts()))
+        Ok(record.map(|record| record.to_map_with_metadata()))
     }
 
     async fn save(
@@ -306,16 +282,12 @@ impl SessionStore for CookieSessionStore {
             ttl: Millis::from(*ttl),
             ..Terms::default()
         };
-        let grounds = Self::grounds(&terms).map_err(|e| SaveError::Other(e.into_anyhow()))?;
-        let record = overwrite(
-            &Record::from_map(session_state),
-            &Changes::default(),
-            grounds,
-        );
-        let sealed = Self::seal(record, &terms).map_err(|e| SaveError::Other(e.into_anyhow()))?;
-        let (key, _) =
-            sealed.ok_or_else(|| SaveError::Other(anyhow::anyhow!("nothing to save")))?;
-        // The published limit; the finished cookie is measured besides.
+        let stamp = Self::stamp(&terms).map_err(|e| SaveError::Other(e.into_anyhow()))?;
+        let record = overwrite(&Record::from_map(session_state), &Changes::default(), stamp);
+        let value =
+            Self::value_of(record, &terms).map_err(|e| SaveError::Other(e.into_anyhow()))?;
+        let (key, _) = value.ok_or_else(|| SaveError::Other(anyhow::anyhow!("nothing to save")))?;
+        // The published limit. The finished cookie has a limit of its own.
         String::from(key)
             .try_into()
             .map_err(|error: super::InvalidSessionKeyError| SaveError::Other(error.into()))
@@ -345,11 +317,11 @@ impl SessionStore for CookieSessionStore {
 
     async fn delete(&self, session_key: &SessionKey) -> Result<(), anyhow::Error> {
         match Record::decode(session_key.as_ref().to_owned()) {
-            Ok(record) => match record.facts() {
-                Some(facts) => self.revoke_ahead(facts).await,
+            Ok(record) => match record.metadata() {
+                Some(metadata) => self.revoke_ahead(metadata).await,
                 None => Ok(()),
             },
-            // Nothing that could ever open.
+            // Such a value can never open.
             Err(_) => Ok(()),
         }
     }
@@ -369,8 +341,8 @@ impl SessionStore for CookieSessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<(SessionKey, End), CommitError> {
-        let record = own_record(changes, Self::grounds(terms)?);
-        Self::seal(record, terms)?.ok_or_else(CommitError::unexpected)
+        let record = own_record(changes, Self::stamp(terms)?);
+        Self::value_of(record, terms)?.ok_or_else(CommitError::unexpected)
     }
 
     async fn commit(
@@ -386,15 +358,15 @@ impl SessionStore for CookieSessionStore {
         if self.has_ended(base).await? {
             return Ok(Committed::Gone);
         }
-        let mut grounds = Self::grounds(terms)?;
+        let mut stamp = Self::stamp(terms)?;
         let extends = |end| terms.extends_at(base, end);
         if changes.is_empty() && !base.end().is_some_and(extends) {
-            // Sealing anew moves no time that is there.
-            grounds.keep_idle = true;
+            // Without changes, the new value keeps its idle end.
+            stamp.keep_idle = true;
         }
-        let older = self.ending_older(&mut grounds, base, changes);
-        let sealed = Self::seal(overwrite(base, changes, grounds), terms)?;
-        Ok(sealed.map_or(Committed::Gone, |(key, end)| {
+        let older = self.ending_older(&mut stamp, base, changes);
+        let value = Self::value_of(overwrite(base, changes, stamp), terms)?;
+        Ok(value.map_or(Committed::Gone, |(key, end)| {
             Committed::NewValue(key, end, older)
         }))
     }
@@ -410,17 +382,17 @@ impl SessionStore for CookieSessionStore {
             return Ok(Rotated::Gone);
         };
         if self.has_ended(base).await? {
-            // As on the server: what this request itself has done is all that may live.
+            // As with a store on the server, only this request's own changes may live.
             if !changes.may_live_alone(Some(base)) {
                 return Ok(Rotated::Gone);
             }
             let (key, end) = self.create(changes, terms).await?;
             return Ok(Rotated::Rotated(key, end, Older::none()));
         }
-        let mut grounds = Self::grounds(terms)?;
-        let older = self.ending_older(&mut grounds, base, changes);
-        let sealed = Self::seal(overwrite(base, changes, grounds), terms)?;
-        Ok(sealed.map_or(Rotated::Gone, |(key, end)| {
+        let mut stamp = Self::stamp(terms)?;
+        let older = self.ending_older(&mut stamp, base, changes);
+        let value = Self::value_of(overwrite(base, changes, stamp), terms)?;
+        Ok(value.map_or(Rotated::Gone, |(key, end)| {
             Rotated::Rotated(key, end, older)
         }))
     }

@@ -1,12 +1,13 @@
-//! The nine methods of a store, spelled once.
+//! The signatures of a store's nine methods, in one place.
 //!
-//! Pointers, wrappers, stores with a back end and the store that a URL names have them all from here.
+//! Pointers, wrappers, stores with a back end and the store that a URL names all take them from
+//! here.
 
 /// Forwards the methods of [`SessionStore`](crate::storage::SessionStore) to another store, for
-/// stores that wrap one.
+/// wrappers.
 ///
-/// It stands inside of the `impl` and forwards all nine methods, so that nothing that the other store
-/// promises is lost; `except` names those that the wrapper writes itself.
+/// Call it inside the `impl`. It forwards all nine methods, so the wrapper keeps every promise of
+/// the other store. After `except`, list the methods that the wrapper implements itself.
 ///
 /// # Examples
 /// ```
@@ -27,7 +28,6 @@
 ///         self.inner.delete(session_key).await
 ///     }
 /// }
-/// # #[cfg(feature = "memory-session")]
 /// # actix_web::rt::System::new().block_on(async {
 /// use actix_session::storage::{MemorySessionStore, generate_session_key};
 ///
@@ -43,7 +43,7 @@ macro_rules! forward_store_methods {
     };
 }
 
-/// `[methods that are left out] self [macro that makes the body] [what it is handed]`
+/// `[methods to leave out] self [macro that makes the body] [its argument]`
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __store_methods {

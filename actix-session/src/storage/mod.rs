@@ -1,20 +1,25 @@
-//! Where sessions are kept: the stores, and the trait that they implement.
+//! The session stores, and the trait that they implement.
 
 mod any;
+#[cfg(any(feature = "_backend", test))]
+mod backend;
 #[cfg(feature = "cookie-session")]
 mod cookie;
-mod fallback;
-mod interface;
+mod five_methods;
 #[cfg(feature = "memory-session")]
 mod memory;
+#[cfg(all(feature = "memory-session", feature = "testing"))]
+#[path = "memory/dump.rs"]
+mod memory_dump;
 mod methods;
+#[cfg(any(feature = "_backend", test))]
+mod notes;
 #[cfg(feature = "redis-session")]
 pub(crate) mod redis;
 pub(crate) mod revocation;
-#[cfg(any(feature = "_backend", test))]
-mod shared;
 #[cfg(feature = "_sql")]
 pub(crate) mod sql;
+mod store;
 
 #[cfg(feature = "cookie-session")]
 pub use self::cookie::CookieSessionStore;
@@ -34,8 +39,8 @@ pub use self::sql::{SqlDatabase, SqlSessionStore, SqlSessionStoreBuilder, Sweepe
 pub use self::sql::{SqliteSessionStore, SqliteSessionStoreBuilder};
 pub use self::{
     any::AnySessionStore,
-    interface::SessionStore,
     revocation::{RevocationFuture, RevocationStore},
+    store::SessionStore,
 };
 pub use crate::{
     changes::Changes,

@@ -7,7 +7,7 @@ use std::{
 
 use crate::Clock;
 
-/// A clock that stands still until it is moved.
+/// A clock that stands still until a test moves it.
 ///
 /// # Examples
 /// ```
@@ -23,16 +23,16 @@ use crate::Clock;
 pub struct ManualClock(Arc<Mutex<SystemTime>>);
 
 impl ManualClock {
-    /// A clock that shows the present time.
+    /// Creates a clock that shows the current time.
     #[allow(
         clippy::new_without_default,
-        reason = "two clocks of `Default` would not be equal"
+        reason = "two default clocks would differ"
     )]
     pub fn new() -> Self {
         Self::at(SystemTime::now())
     }
 
-    /// A clock that shows this time.
+    /// Creates a clock that shows this time.
     pub fn at(time: SystemTime) -> Self {
         Self(Arc::new(Mutex::new(time)))
     }
@@ -42,7 +42,7 @@ impl ManualClock {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) += span;
     }
 
-    /// Moves the clock back, as a correction of a server's time may do.
+    /// Moves the clock back, as a correction of a server's time can do.
     pub fn turn_back(&self, span: Duration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) -= span;
     }

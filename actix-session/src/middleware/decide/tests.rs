@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    changes::{Effect, LoginFact},
+    changes::{Effect, LoginChange},
     clock::Millis,
     key::SessionKey,
     record::{Record, WireFormat},
@@ -69,7 +69,7 @@ fn renew(changes: Changes) -> Changes {
 }
 
 fn login() -> Changes {
-    let login = LoginFact {
+    let login = LoginChange {
         principal: "alice".into(),
         at: Millis(0),
         device: None,
@@ -134,7 +134,7 @@ fn a_request_that_changes_nothing_writes_nothing() {
 }
 
 #[test]
-fn where_anything_changed_all_effects_are_committed() {
+fn if_anything_changed_all_effects_are_committed() {
     let mut changes = set("a", "1");
     changes.set_effect("b", Effect::Set("2".into()));
     assert_eq!(with(&live(), changes, QUIET), Decision::Commit);
@@ -172,7 +172,7 @@ fn soon_after_a_renewal_only_a_login_makes_a_session() {
 }
 
 #[test]
-fn a_purge_wins_over_everything_and_what_is_set_after_it_starts_anew() {
+fn a_purge_wins_over_everything_and_later_entries_start_a_new_session() {
     for incoming in [live(), lost(), moved(1), Incoming::default()] {
         for exit in [Exit::Response, Exit::NoHead] {
             let purge = |changes| {
@@ -208,7 +208,7 @@ fn without_a_response_nothing_happens_that_needs_a_cookie() {
 }
 
 #[test]
-fn sealed_records_are_sealed_anew_where_their_time_moves_or_is_missing() {
+fn cookie_stored_records_are_sealed_again_if_their_time_moves_or_is_missing() {
     let sealed = |end| Incoming {
         loaded: Loaded::Live(key(), record().in_cookie().with_end(end)),
         ..Incoming::default()
@@ -227,11 +227,11 @@ fn sealed_records_are_sealed_anew_where_their_time_moves_or_is_missing() {
 
 #[test]
 fn a_session_with_a_ttl_of_its_own_has_its_cookie_refreshed() {
-    let facts = crate::record::Facts {
+    let metadata = crate::record::Metadata {
         ttl: Some(Millis(9)),
-        ..crate::record::Facts::new(1, Millis(0))
+        ..crate::record::Metadata::new(1, Millis(0))
     };
-    let record = Record::written(WireFormat::V1, 1, facts, &[]);
+    let record = Record::written(WireFormat::V1, 1, metadata, &[]);
     let incoming = Incoming {
         loaded: Loaded::Live(key(), record),
         ..Incoming::default()
@@ -265,7 +265,7 @@ fn without_a_store_only_reading_is_served() {
     );
 }
 
-/// A request that was answered, and what it asked.
+/// A request that was answered, and its changes.
 fn answered<'a>(incoming: &'a Incoming, snapshot: &'a Snapshot, policy: Policy) -> Finished<'a> {
     finished(incoming, snapshot, Exit::Response, policy)
 }
@@ -299,7 +299,7 @@ fn silence(fate: CookieFate) -> Silence {
 const MINUTE: Option<Millis> = Some(Millis(60_000));
 
 #[test]
-fn a_current_key_is_sent_again_if_the_cookie_has_an_age_or_should_be_sealed_anew() {
+fn a_current_key_is_sent_again_if_the_cookie_has_an_age_or_is_stale() {
     let saved = || Committed::Saved(end());
     let (plain, own_ttl) = (
         asked(set("a", "2")),

@@ -1,4 +1,4 @@
-//! What the machines do about answers that were lost, and about records that nobody can use.
+//! How the machines handle lost answers and unusable records.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -6,7 +6,7 @@ use super::super::*;
 use crate::{
     changes::{Changes, Effect, Modify},
     contract::{Committed, Rotated},
-    record::{Facts, WireFormat},
+    record::{Metadata, WireFormat},
 };
 
 const OLD: &str = "old";
@@ -28,7 +28,7 @@ impl Draw for Counting {
     }
 
     fn key(&mut self, _: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
-        // In steps of its own, so that names do not depend on how many ids were drawn.
+        // Keys count in thousands, so that names do not depend on how many ids were drawn.
         self.0 += 1000;
         let name = format!("new{}", self.0 / 1000);
         Ok((SessionKey::generated(name.clone()), name))
@@ -40,15 +40,15 @@ fn record(id: u64, entries: &[(&str, &str)]) -> Record {
 }
 
 fn of_epoch(id: u64, epoch: u64, entries: &[(&str, &str)]) -> Record {
-    let facts = Facts {
+    let metadata = Metadata {
         epoch,
-        ..Facts::new(1, Millis(0))
+        ..Metadata::new(1, Millis(0))
     };
     let entries: Vec<_> = entries
         .iter()
         .map(|(name, json)| ((*name).into(), (*json).into()))
         .collect();
-    Record::written(WireFormat::V1, id, facts, &entries)
+    Record::written(WireFormat::V1, id, metadata, &entries)
 }
 
 fn set(name: &str, json: &str) -> Changes {
@@ -113,32 +113,32 @@ fn rotate<'a>(base: &Record, changes: &'a Changes, terms: &'a Terms) -> Driven<R
 }
 
 fn found(record: &Record) -> Reply {
-    Reply::Found(Slot::Record(record.clone()))
+    Reply::Found(Stored::Record(record.clone()))
 }
 
-fn mark(target: &str, flag: Flag) -> Reply {
-    Reply::Found(Slot::Mark(Mark {
+fn redirect(target: &str, flag: Flag) -> Reply {
+    Reply::Found(Stored::Redirect(Redirect {
         target: target.into(),
         flag,
         made_at: Millis(0),
     }))
 }
 
-const NOTHING: Reply = Reply::Found(Slot::Nothing);
+const NOTHING: Reply = Reply::Found(Stored::Nothing);
 
 /// What a compare-and-set would write.
 #[track_caller]
 fn written<A: std::fmt::Debug>(next: Next<A>) -> (Name, Record, Until) {
     match next {
-        Next::Do(Op::Cas { at, new, until, .. }) => (at, new, until),
+        Next::Do(Step::Cas { at, new, until, .. }) => (at, new, until),
         next => panic!("{next:?} writes nothing"),
     }
 }
 
 #[track_caller]
-fn rotated(next: Next<Rotated>) -> (Record, Mark) {
+fn rotated(next: Next<Rotated>) -> (Record, Redirect) {
     match next {
-        Next::Do(Op::Rotate { new, mark, .. }) => (new, mark),
+        Next::Do(Step::Rotate { new, redirect, .. }) => (new, redirect),
         next => panic!("{next:?} renews nothing"),
     }
 }
@@ -146,7 +146,7 @@ fn rotated(next: Next<Rotated>) -> (Record, Mark) {
 #[track_caller]
 fn inserted<A: std::fmt::Debug>(next: Next<A>) -> (Name, Record) {
     match next {
-        Next::Do(Op::Insert { at, new, .. }) => (at, new),
+        Next::Do(Step::Insert { at, new, .. }) => (at, new),
         next => panic!("{next:?} makes nothing"),
     }
 }
@@ -154,7 +154,7 @@ fn inserted<A: std::fmt::Debug>(next: Next<A>) -> (Name, Record) {
 #[track_caller]
 fn assert_reads<A: std::fmt::Debug>(next: &Next<A>, name: &str) {
     assert!(
-        matches!(next, Next::Do(Op::Read { at }) if at == name),
+        matches!(next, Next::Do(Step::Read { at }) if at == name),
         "{next:?}"
     );
 }
@@ -167,7 +167,7 @@ fn assert_saved(next: &Next<Committed>) {
 
 #[track_caller]
 fn assert_answer<A: std::fmt::Debug>(next: &Next<A>, answer: &A) {
-    // Answers can hold a future, so what is compared is what they show.
+    // Answers can hold a future, so this compares their debug texts.
     assert_eq!(format!("{next:?}"), format!("Answer({answer:?})"));
 }
 
@@ -243,7 +243,7 @@ fn what_a_repeat_has_dropped_stays_dropped() {
     machine.start();
     machine.on(Reply::Lost);
     written(machine.on(found(&record(7, &[("x", "5")]))));
-    // Somebody else wins again, and the entry is as it was in the beginning.
+    // Another request wins again, and the entry is as it was at the start.
     let (_, new, _) = written(machine.on(found(&record(8, &[("x", "0")]))));
     assert_eq!(value(&new, "x").as_deref(), Some("0"));
     assert_eq!(value(&new, "y").as_deref(), Some("1"));
@@ -278,7 +278,7 @@ fn a_clear_that_was_done_is_known_by_its_epoch() {
     let mut machine = commit(&base, &changes, &terms);
     machine.start();
     machine.on(Reply::Lost);
-    assert_reads(&machine.on(mark(NEW, Flag::Plain)), NEW);
+    assert_reads(&machine.on(redirect(NEW, Flag::Plain)), NEW);
     assert_answer(&machine.on(found(&after)), &Committed::Gone);
 }
 
@@ -286,7 +286,7 @@ fn a_clear_that_was_done_is_known_by_its_epoch() {
 fn a_clear_is_done_after_another_one_but_not_twice() {
     let base = record(1, &[("x", "0")]);
     let (changes, terms) = (cleared(5, Changes::default()), terms());
-    // Through a mark, the other one has left what this one has seen.
+    // The other one came through a redirect, and has left what this one has seen.
     let after = of_epoch(7, 6, &[("x", "0")]);
 
     for lost in [false, true] {
@@ -297,7 +297,7 @@ fn a_clear_is_done_after_another_one_but_not_twice() {
                 machine.on(Reply::Lost);
             }
             if behind {
-                machine.on(mark(NEW, Flag::Plain));
+                machine.on(redirect(NEW, Flag::Plain));
             }
             let next = machine.on(found(&after));
             if lost {
@@ -311,12 +311,12 @@ fn a_clear_is_done_after_another_one_but_not_twice() {
 }
 
 #[test]
-fn a_clear_behind_a_mark_that_was_lost_is_done_where_nobody_cleared_since() {
+fn a_clear_behind_a_redirect_that_was_lost_is_done_if_nobody_cleared_since() {
     let base = record(1, &[("x", "0")]);
     let (changes, terms) = (cleared(5, Changes::default()), terms());
     let mut machine = commit(&base, &changes, &terms);
     machine.start();
-    machine.on(mark(NEW, Flag::Plain));
+    machine.on(redirect(NEW, Flag::Plain));
     machine.on(found(&of_epoch(7, 6, &[("x", "0")])));
     machine.on(Reply::Lost);
     let (_, new, _) = written(machine.on(found(&of_epoch(8, 6, &[("x", "0"), ("y", "1")]))));
@@ -334,7 +334,7 @@ fn what_came_before_a_clear_writes_nothing() {
 
     let mut machine = commit(&base, &changes, &terms);
     machine.start();
-    machine.on(mark(NEW, Flag::Plain));
+    machine.on(redirect(NEW, Flag::Plain));
     assert_answer(&machine.on(found(&after)), &Committed::Forwarded);
 }
 
@@ -348,7 +348,7 @@ fn a_repeat_that_finds_nothing_is_gone() {
 }
 
 #[test]
-fn a_repeat_behind_a_mark_does_nothing_twice() {
+fn a_repeat_behind_a_redirect_does_nothing_twice() {
     let (base, terms) = (record(1, &[("n", "0")]), terms());
     let copied = record(7, &[("n", "01"), ("x", "1")]);
 
@@ -356,14 +356,14 @@ fn a_repeat_behind_a_mark_does_nothing_twice() {
     let mut machine = commit(&base, &changes, &terms);
     machine.start();
     machine.on(Reply::Lost);
-    machine.on(mark(NEW, Flag::Plain));
+    machine.on(redirect(NEW, Flag::Plain));
     assert_unknown(&machine.on(found(&copied)));
 
     let changes = set("x", "1");
     let mut machine = commit(&base, &changes, &terms);
     machine.start();
     machine.on(Reply::Lost);
-    machine.on(mark(NEW, Flag::Plain));
+    machine.on(redirect(NEW, Flag::Plain));
     assert_answer(&machine.on(found(&copied)), &Committed::Forwarded);
 }
 
@@ -372,7 +372,7 @@ fn a_forward_is_repeated_where_it_was_lost_and_moves_no_end() {
     let (base, changes, terms) = (record(1, &[]), set("x", "1"), terms());
     let mut machine = commit(&base, &changes, &terms);
     machine.start();
-    machine.on(mark(NEW, Flag::Plain));
+    machine.on(redirect(NEW, Flag::Plain));
     let (at, first, until) = written(machine.on(found(&record(7, &[]))));
     assert_eq!((at.as_str(), until), (NEW, Until::Same));
     let (at, again, _) = written(machine.on(Reply::Lost));
@@ -385,22 +385,22 @@ fn a_reading_that_was_lost_is_read_again_where_it_was() {
     let (base, changes, terms) = (record(1, &[]), set("x", "1"), terms());
     let mut machine = commit(&base, &changes, &terms);
     machine.start();
-    assert_reads(&machine.on(mark("a", Flag::Plain)), "a");
+    assert_reads(&machine.on(redirect("a", Flag::Plain)), "a");
     assert_reads(&machine.on(Reply::Lost), "a");
-    assert_reads(&machine.on(mark("b", Flag::Plain)), "b");
-    // Only readings were lost, so that what was not done is not taken for done.
+    assert_reads(&machine.on(redirect("b", Flag::Plain)), "b");
+    // Only reads were lost, so the machine must not take the write for done.
     let (_, new, _) = written(machine.on(found(&record(7, &[]))));
     assert_eq!(value(&new, "x").as_deref(), Some("1"));
 
     let machine = RotateMachine::new(OLD.into(), None, &changes, &terms);
     let mut machine = Driven::new(machine);
     assert_reads(&machine.start(), OLD);
-    assert_reads(&machine.on(mark("a", Flag::Plain)), "a");
+    assert_reads(&machine.on(redirect("a", Flag::Plain)), "a");
     assert_reads(&machine.on(Reply::Lost), "a");
 }
 
 #[test]
-fn a_renewal_knows_its_own_mark_whatever_it_says() {
+fn a_renewal_knows_its_own_redirect_whatever_it_says() {
     let (base, changes, terms) = (record(1, &[("x", "0")]), Changes::default(), terms());
     for flag in [Flag::Plain, Flag::Login, Flag::Ended] {
         let mut machine = rotate(&base, &changes, &terms);
@@ -408,7 +408,7 @@ fn a_renewal_knows_its_own_mark_whatever_it_says() {
         let (again, same) = rotated(machine.on(Reply::Lost));
         assert_eq!(first.as_text(), again.as_text());
         assert_eq!(own.target, same.target);
-        assert_reads(&machine.on(mark(&own.target, flag)), &own.target);
+        assert_reads(&machine.on(redirect(&own.target, flag)), &own.target);
         assert_reads(&machine.on(Reply::Lost), &own.target);
         // Others may have written to it since.
         assert_renewed(&machine.on(found(&record(7, &[]))), &own.target);
@@ -417,7 +417,7 @@ fn a_renewal_knows_its_own_mark_whatever_it_says() {
 
 #[test]
 fn a_renewal_that_was_ended_before_its_repeat_is_gone() {
-    let login = crate::changes::LoginFact {
+    let login = crate::changes::LoginChange {
         principal: "alice".into(),
         at: Millis(0),
         device: None,
@@ -432,7 +432,7 @@ fn a_renewal_that_was_ended_before_its_repeat_is_gone() {
     let mut machine = rotate(&base, &changes, &terms);
     let (_, own) = rotated(machine.start());
     machine.on(Reply::Lost);
-    assert_reads(&machine.on(mark(&own.target, Flag::Login)), NEW);
+    assert_reads(&machine.on(redirect(&own.target, Flag::Login)), NEW);
     assert_answer(&machine.on(NOTHING), &Rotated::Gone);
 }
 
@@ -442,7 +442,7 @@ fn a_renewal_that_another_overtook_makes_its_own_session_under_the_key_that_it_o
     let mut machine = rotate(&base, &changes, &terms);
     rotated(machine.start());
     machine.on(Reply::Lost);
-    let (at, new) = inserted(machine.on(mark("another", Flag::Plain)));
+    let (at, new) = inserted(machine.on(redirect("another", Flag::Plain)));
     assert_eq!((at.as_str(), new.len()), (NEW, 1));
 }
 
@@ -468,7 +468,7 @@ fn a_creation_is_repeated_under_the_same_key_and_is_done_if_its_record_is_there(
 
     // Others may have written to it since.
     let (mut machine, new) = taken_after_loss(&changes, &terms);
-    let newer = Record::written(WireFormat::V1, 7, new.facts().unwrap().clone(), &[]);
+    let newer = Record::written(WireFormat::V1, 7, new.metadata().unwrap().clone(), &[]);
     assert_renewed(&machine.on(found(&newer)), NEW);
 }
 
@@ -484,8 +484,8 @@ fn a_key_that_was_taken_before_an_answer_was_lost_is_not_handed_out() {
     let (changes, terms) = (set("x", "1"), terms());
     let others = [
         found(&record(7, &[])),
-        mark("another", Flag::Plain),
-        Reply::Found(Slot::Unreadable),
+        redirect("another", Flag::Plain),
+        Reply::Found(Stored::Unreadable),
     ];
     for other in others {
         let (mut machine, _) = taken_after_loss(&changes, &terms);
@@ -512,7 +512,7 @@ fn a_key_that_is_taken_is_never_handed_out() {
 }
 
 #[test]
-fn a_clear_on_its_way_behind_a_mark_is_repeated_there() {
+fn a_clear_on_its_way_behind_a_redirect_is_repeated_there() {
     let (base, changes, terms) = (
         record(1, &[("x", "0")]),
         cleared(5, Changes::default()),
@@ -520,11 +520,11 @@ fn a_clear_on_its_way_behind_a_mark_is_repeated_there() {
     );
     let mut machine = rotate(&base, &changes, &terms);
     rotated(machine.start());
-    assert_reads(&machine.on(mark("another", Flag::Plain)), "another");
+    assert_reads(&machine.on(redirect("another", Flag::Plain)), "another");
     let clear = machine.on(found(&record(7, &[("x", "0"), ("y", "1")])));
     let again = machine.on(Reply::Lost);
     for step in [clear, again] {
-        let Next::Do(Op::Cas { at, new, .. }) = step else {
+        let Next::Do(Step::Cas { at, new, .. }) = step else {
             panic!("{step:?} clears nothing");
         };
         assert_eq!((at.as_str(), new.epoch(), new.len()), ("another", 5, 1));
@@ -536,13 +536,13 @@ fn a_clear_on_its_way_behind_a_mark_is_repeated_there() {
 fn an_ending_is_repeated_where_it_was_lost() {
     #[track_caller]
     fn assert_ends(next: &Next<()>, name: &str) {
-        let ends = matches!(next, Next::Do(Op::End { at }) if at == name);
+        let ends = matches!(next, Next::Do(Step::End { at }) if at == name);
         assert!(ends, "{next:?}");
     }
     let mut machine = Driven::new(EndMachine::new(OLD.into()));
     assert_ends(&machine.start(), OLD);
     assert_ends(&machine.on(Reply::Lost), OLD);
-    assert_ends(&machine.on(mark("a", Flag::Ended)), "a");
+    assert_ends(&machine.on(redirect("a", Flag::Ended)), "a");
     assert_ends(&machine.on(Reply::Lost), "a");
     assert_answer(&machine.on(NOTHING), &());
 }
@@ -563,7 +563,7 @@ fn a_record_past_its_absolute_end_is_gone() {
 #[test]
 fn a_record_that_cannot_be_read_is_left_as_it_is() {
     let (base, changes, terms) = (record(1, &[]), set("x", "1"), terms());
-    let unreadable = || Reply::Found(Slot::Unreadable);
+    let unreadable = || Reply::Found(Stored::Unreadable);
 
     let mut machine = commit(&base, &changes, &terms);
     machine.start();
@@ -571,7 +571,7 @@ fn a_record_that_cannot_be_read_is_left_as_it_is() {
 
     let mut machine = commit(&base, &changes, &terms);
     machine.start();
-    machine.on(mark(NEW, Flag::Plain));
+    machine.on(redirect(NEW, Flag::Plain));
     assert_answer(&machine.on(unreadable()), &Committed::Gone);
 
     let mut machine = rotate(&base, &changes, &terms);
@@ -579,7 +579,7 @@ fn a_record_that_cannot_be_read_is_left_as_it_is() {
     assert!(matches!(machine.on(unreadable()), Next::Fail(_)));
 }
 
-/// Only the session's id tells whose record lies under a name that is taken after all.
+/// Only the session's id says whose record has the taken name.
 #[test]
 fn a_save_whose_answer_was_lost_takes_nobody_elses_record_for_its_own() {
     let terms = terms();
@@ -588,7 +588,7 @@ fn a_save_whose_answer_was_lost_takes_nobody_elses_record_for_its_own() {
     let (again, _) = inserted(machine.on(Reply::Lost));
     assert_eq!(again, first, "the same is repeated");
     assert_reads(&machine.on(Reply::Taken), &first);
-    let other = Record::written(WireFormat::V1, 9, Facts::new(77, Millis(0)), &[]);
+    let other = Record::written(WireFormat::V1, 9, Metadata::new(77, Millis(0)), &[]);
     let (second, _) = inserted(machine.on(found(&other)));
     assert_ne!(first, second);
     // This time it was its own.

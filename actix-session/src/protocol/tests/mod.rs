@@ -1,4 +1,4 @@
-//! What the machines promise: by hand, and as a model in every order.
+//! Tests of the machines: single cases by hand, and a model that takes every order.
 
 mod lost_answers;
 pub(super) mod model;
@@ -6,16 +6,16 @@ pub(super) mod model;
 use super::*;
 
 #[test]
-fn marks_survive_the_round_trip() {
+fn redirects_survive_the_round_trip() {
     for flag in [Flag::Plain, Flag::Login, Flag::Ended] {
-        let mark = Mark {
+        let redirect = Redirect {
             target: "a|b".into(),
             flag,
             made_at: Millis(-5),
         };
-        assert_eq!(Mark::decode(&mark.encode()), Some(mark));
+        assert_eq!(Redirect::decode(&redirect.encode()), Some(redirect));
     }
     for text in ["", "p", "p|x|k", "q|1|k"] {
-        assert_eq!(Mark::decode(text), None, "{text}");
+        assert_eq!(Redirect::decode(text), None, "{text}");
     }
 }

@@ -9,14 +9,14 @@ use super::shard::{Entry, Shard};
 use crate::{
     clock::Millis,
     contract::Terms,
-    protocol::{Mark, Reply, Slot, Until},
+    protocol::{Redirect, Reply, Stored, Until},
     record::{Record, Version},
     sync::lock,
 };
 
 const SHARDS: usize = 64;
 
-/// Records and marks by name. Each shard has a lock of its own.
+/// Records and redirects by name. Each shard has a lock of its own.
 pub(super) struct Map {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
@@ -39,27 +39,27 @@ impl Map {
         }
     }
 
-    pub(super) fn read(&self, at: &str, now: Millis) -> Slot {
+    pub(super) fn read(&self, at: &str, now: Millis) -> Stored {
         self.shard(at).read(at, now)
     }
 
     /// Reads a record, and extends it if the terms say so.
-    pub(super) fn touch(&self, at: &str, terms: &Terms) -> Slot {
+    pub(super) fn touch(&self, at: &str, terms: &Terms) -> Stored {
         let mut shard = self.shard(at);
         let found = shard.read(at, terms.now).live(terms);
-        let (Slot::Record(record), Some(end)) = (&found, shard.end_mut(at, terms.now)) else {
+        let (Stored::Record(record), Some(end)) = (&found, shard.end_mut(at, terms.now)) else {
             return found;
         };
         if !terms.extends_at(record, *end) {
             return found;
         }
         *end = terms.end(record);
-        Slot::Record(record.clone().with_end(Some(*end)))
+        Stored::Record(record.clone().with_end(Some(*end)))
     }
 
     pub(super) fn set_ttl(&self, at: &str, ttl: Millis, now: Millis) {
         let mut shard = self.shard(at);
-        let Slot::Record(record) = shard.read(at, now) else {
+        let Stored::Record(record) = shard.read(at, now) else {
             return;
         };
         if let Some(end) = shard.end_mut(at, now) {
@@ -94,24 +94,24 @@ impl Map {
     pub(super) fn rotate(
         &self,
         write: &Write<'_>,
-        mark: &Mark,
+        redirect: &Redirect,
         until: Millis,
         terms: &Terms,
     ) -> Reply {
         let now = terms.now;
-        let mut shards = self.lock_both(write.at, &mark.target);
+        let mut shards = self.lock_both(write.at, &redirect.target);
         let from = &mut shards.from;
         if from.end_if_expected(write.at, write.expect, now).is_none() {
             return Reply::Found(from.read(write.at, now));
         }
-        if shards.to().is_taken(&mark.target, now) {
+        if shards.to().is_taken(&redirect.target, now) {
             return Reply::Taken;
         }
-        let left = Entry::mark(mark, now + terms.grace);
+        let left = Entry::redirect(redirect, now + terms.grace);
         shards.from.put(write.at, left);
         let to = shards.to();
         to.make_room(self.max_per_shard, now);
-        to.put(&mark.target, Entry::record(write.new, until));
+        to.put(&redirect.target, Entry::record(write.new, until));
         Reply::Done
     }
 
@@ -133,15 +133,14 @@ impl Map {
         self.shards.iter().map(records).sum()
     }
 
-    /// How many records and marks there are.
+    /// How many records and redirects there are.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    #[cfg(feature = "testing")]
-    pub(super) fn dump(&self) -> Vec<(String, String)> {
-        let all = self.shards.iter().map(|shard| lock(shard).dump());
+    pub(super) fn all(&self) -> Vec<(String, String)> {
+        let all = self.shards.iter().map(|shard| lock(shard).all());
         all.flatten().collect()
     }
 

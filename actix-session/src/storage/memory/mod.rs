@@ -14,12 +14,12 @@ use std::{
 };
 
 use self::map::{Map, Write};
-use super::shared::shared_store;
+use super::backend::shared_store;
 use crate::{
     clock::{Clock, Millis, SharedClock},
     contract::Terms,
     key::SessionKey,
-    protocol::{Backend, Name, Op, Reply, Slot},
+    protocol::{Backend, Name, Reply, Step, Stored},
     sync::lock,
 };
 
@@ -83,6 +83,11 @@ impl MemorySessionStore {
         }
     }
 
+    /// Every record and redirect as text under its name.
+    pub(super) fn all(&self) -> Vec<(String, String)> {
+        self.inner.map.all()
+    }
+
     /// How many sessions the store holds, including expired ones that it has not removed yet.
     pub fn len(&self) -> usize {
         self.inner.map.sessions()
@@ -91,12 +96,6 @@ impl MemorySessionStore {
     /// Whether the store holds no session.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Every record and redirect as text under its name, for tests that search for secrets.
-    #[cfg(feature = "testing")]
-    pub fn dump(&self) -> Vec<(String, String)> {
-        self.inner.map.dump()
     }
 }
 
@@ -184,32 +183,32 @@ fn warn_if_made_on_each_worker(made: &Arc<Inner>) {
 impl Backend for MemorySessionStore {
     const REMOTE: bool = false;
 
-    async fn run(&self, op: &Op, terms: &Terms) -> Result<Reply, anyhow::Error> {
+    async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
         let map = &self.inner.map;
-        Ok(match op {
-            Op::Read { at } => Reply::Found(map.read(at, terms.now)),
-            Op::Cas {
+        Ok(match step {
+            Step::Read { at } => Reply::Found(map.read(at, terms.now)),
+            Step::Cas {
                 at,
                 expect,
                 new,
                 until,
             } => map.replace(&Write { at, expect, new }, *until, terms.now),
-            Op::Rotate {
+            Step::Rotate {
                 at,
                 expect,
                 new,
                 until,
-                mark,
-            } => map.rotate(&Write { at, expect, new }, mark, *until, terms),
-            Op::Insert { at, new, until } => {
+                redirect,
+            } => map.rotate(&Write { at, expect, new }, redirect, *until, terms),
+            Step::Insert { at, new, until } => {
                 self.start_sweeper();
                 map.insert(at, new, *until, terms.now)
             }
-            Op::End { at } => map.end(at, terms.now),
+            Step::End { at } => map.end(at, terms.now),
         })
     }
 
-    async fn look(&self, at: &str, terms: &Terms) -> Result<Slot, anyhow::Error> {
+    async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
         Ok(self.inner.map.touch(at, terms))
     }
 

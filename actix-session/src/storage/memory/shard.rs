@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     clock::Millis,
-    protocol::{Mark, Name, Slot},
+    protocol::{Name, Redirect, Stored},
     record::{Record, Version},
 };
 
@@ -13,7 +13,7 @@ pub(super) struct Shard(HashMap<Name, Entry>);
 
 pub(super) enum Entry {
     Record { record: Record, end: Millis },
-    Mark { mark: Mark, end: Millis },
+    Redirect { redirect: Redirect, end: Millis },
 }
 
 impl Entry {
@@ -22,26 +22,26 @@ impl Entry {
         Self::Record { record, end }
     }
 
-    pub(super) fn mark(mark: &Mark, end: Millis) -> Self {
-        let mark = mark.clone();
-        Self::Mark { mark, end }
+    pub(super) fn redirect(redirect: &Redirect, end: Millis) -> Self {
+        let redirect = redirect.clone();
+        Self::Redirect { redirect, end }
     }
 
     const fn end(&self) -> Millis {
         match self {
-            Self::Record { end, .. } | Self::Mark { end, .. } => *end,
+            Self::Record { end, .. } | Self::Redirect { end, .. } => *end,
         }
     }
 }
 
 impl Shard {
-    pub(super) fn read(&self, at: &str, now: Millis) -> Slot {
+    pub(super) fn read(&self, at: &str, now: Millis) -> Stored {
         match self.live(at, now) {
             Some(Entry::Record { record, end }) => {
-                Slot::Record(record.clone().with_end(Some(*end)))
+                Stored::Record(record.clone().with_end(Some(*end)))
             }
-            Some(Entry::Mark { mark, .. }) => Slot::Mark(mark.clone()),
-            None => Slot::Nothing,
+            Some(Entry::Redirect { redirect, .. }) => Stored::Redirect(redirect.clone()),
+            None => Stored::Nothing,
         }
     }
 
@@ -117,15 +117,14 @@ impl Shard {
     pub(super) fn records(&self) -> impl Iterator<Item = (&Name, &Record, Millis)> {
         self.0.iter().filter_map(|(name, entry)| match entry {
             Entry::Record { record, end } => Some((name, record, *end)),
-            Entry::Mark { .. } => None,
+            Entry::Redirect { .. } => None,
         })
     }
 
-    #[cfg(feature = "testing")]
-    pub(super) fn dump(&self) -> Vec<(Name, String)> {
+    pub(super) fn all(&self) -> Vec<(Name, String)> {
         let text = |entry: &Entry| match entry {
             Entry::Record { record, .. } => record.as_text().unwrap_or_default().to_owned(),
-            Entry::Mark { mark, .. } => mark.encode(),
+            Entry::Redirect { redirect, .. } => redirect.encode(),
         };
         let all = self.0.iter();
         all.map(|(name, entry)| (name.clone(), text(entry)))

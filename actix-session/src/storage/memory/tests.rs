@@ -7,7 +7,7 @@ use super::{
     *,
 };
 use crate::{
-    changes::{Changes, Effect, LoginFact},
+    changes::{Changes, Effect, LoginChange},
     storage::SessionStore,
 };
 
@@ -20,7 +20,7 @@ fn set(n: usize) -> Changes {
 }
 
 fn login() -> Changes {
-    let login = LoginFact {
+    let login = LoginChange {
         principal: "alice".into(),
         at: Millis(0),
         device: None,
@@ -59,16 +59,16 @@ async fn the_soonest_to_end_goes_first() {
     for n in 0..20 {
         let terms = if n % 2 == 0 { &long } else { &short };
         let (key, end) = store.create(&set(n), terms).await.unwrap();
-        let slot = store
+        let found = store
             .run(
-                &Op::Read {
+                &Step::Read {
                     at: store.name(&key),
                 },
                 terms,
             )
             .await
             .unwrap();
-        if let Reply::Found(Slot::Record(record)) = slot {
+        if let Reply::Found(Stored::Record(record)) = found {
             shard.put(&n.to_string(), Entry::record(&record, end.0));
         }
     }
@@ -82,7 +82,7 @@ async fn the_soonest_to_end_goes_first() {
 }
 
 #[actix_web::test]
-async fn expired_sessions_and_marks_are_swept_out() {
+async fn expired_sessions_and_redirects_are_swept_out() {
     let store = MemorySessionStore::new();
     let terms = Terms::default().with_ttl(Duration::from_secs(60));
     let (key, _) = store.create(&set(1), &terms).await.unwrap();
@@ -98,7 +98,7 @@ async fn expired_sessions_and_marks_are_swept_out() {
         .await
         .unwrap();
     let map = &store.inner.map;
-    assert_eq!(map.len(), 2, "the renewed record and the mark");
+    assert_eq!(map.len(), 2, "the renewed record and the redirect");
     for (seconds, left) in [(59, 2), (61, 0)] {
         let now = terms.now + Millis::secs(seconds);
         map.sweep(now);

@@ -11,8 +11,8 @@ use crate::{
     contract::Terms,
     error::CommitError,
     key::SessionKey,
-    protocol::{Backend, Name, Op, Reply, Slot},
-    storage::shared::shared_store,
+    protocol::{Backend, Name, Reply, Step, Stored},
+    storage::backend::shared_store,
 };
 
 /// Why a task was not done, or has no answer.
@@ -161,7 +161,7 @@ struct RedisActor {
 struct Do(Task, Terms);
 
 enum Task {
-    Run(Op),
+    Run(Step),
     Look(Name),
     SetTtl(Name, Millis),
 }
@@ -188,7 +188,7 @@ impl Handler<Do> for RedisActor {
         Box::pin(async move {
             let executor = executor.map_err(anyhow::Error::msg)?;
             match task {
-                Task::Run(op) => executor.run(&op, &terms).await,
+                Task::Run(step) => executor.run(&step, &terms).await,
                 Task::Look(at) => Ok(Reply::Found(executor.look(&at, &terms).await?)),
                 Task::SetTtl(at, ttl) => {
                     executor.set_ttl(&at, ttl, &terms).await?;
@@ -213,9 +213,9 @@ impl RedisActorSessionStore {
         }
     }
 
-    async fn found(&self, task: Task, terms: &Terms) -> anyhow::Result<Slot> {
+    async fn found(&self, task: Task, terms: &Terms) -> anyhow::Result<Stored> {
         match self.ask(task, terms).await? {
-            Reply::Found(slot) => Ok(slot),
+            Reply::Found(stored) => Ok(stored),
             _ => bail!(GONE),
         }
     }
@@ -224,11 +224,11 @@ impl RedisActorSessionStore {
 impl Backend for RedisActorSessionStore {
     const REMOTE: bool = true;
 
-    async fn run(&self, op: &Op, terms: &Terms) -> Result<Reply, anyhow::Error> {
-        self.ask(Task::Run(op.clone()), terms).await
+    async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
+        self.ask(Task::Run(step.clone()), terms).await
     }
 
-    async fn look(&self, at: &str, terms: &Terms) -> Result<Slot, anyhow::Error> {
+    async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
         self.found(Task::Look(at.to_owned()), terms).await
     }
 

@@ -33,7 +33,7 @@ pub(super) struct Access {
     pub(super) database: Option<i64>,
     /// User and password for the sentinels.
     pub(super) sentinel: Option<(Option<String>, String)>,
-    pub(super) tls: tls::Files,
+    pub(super) tls: Files,
 }
 
 impl Address {
@@ -123,7 +123,7 @@ fn sentinels(urls: &[String], access: &Access) -> anyhow::Result<Vec<ConnectionI
 }
 
 /// One server's URL, with the certificates.
-fn one(url: &str, files: &tls::Files) -> anyhow::Result<ConnectionInfo> {
+fn one(url: &str, files: &Files) -> anyhow::Result<ConnectionInfo> {
     let info = url.into_connection_info().context(HINT)?;
     // Fails if this build cannot connect to addresses of this kind.
     let info = Client::open(info)
@@ -206,6 +206,19 @@ fn has_port(host: &str) -> bool {
     host.rsplit(']')
         .next()
         .is_some_and(|rest| rest.contains(':'))
+}
+
+/// Certificates and a key as PEM.
+#[derive(Clone, Default)]
+pub(super) struct Files {
+    pub(super) ca: Option<Vec<u8>>,
+    pub(super) client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Files {
+    pub(super) const fn is_set(&self) -> bool {
+        self.ca.is_some() || self.client.is_some()
+    }
 }
 
 #[cfg(test)]

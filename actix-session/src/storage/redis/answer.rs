@@ -6,7 +6,7 @@ use redis::Value;
 use crate::{
     clock::Millis,
     contract::Terms,
-    protocol::{Mark, Reply, Slot},
+    protocol::{Redirect, Reply, Stored},
     record::Record,
 };
 
@@ -20,35 +20,35 @@ pub(super) fn reply(value: Value, terms: &Terms) -> anyhow::Result<Reply> {
         bail!("the answer of a Redis script must begin with a code");
     };
     Ok(match code {
-        0 => Reply::Found(Slot::Nothing),
+        0 => Reply::Found(Stored::Nothing),
         1 => Reply::Found(timed_record(parts.next(), parts.next().as_ref(), terms.now)),
-        2 => Reply::Found(mark(parts.next())),
+        2 => Reply::Found(redirect(parts.next())),
         3 => Reply::Done,
         4 => Reply::Taken,
-        _ => Reply::Found(Slot::Unreadable),
+        _ => Reply::Found(Stored::Unreadable),
     })
 }
 
-fn timed_record(text: Option<Value>, pttl: Option<&Value>, now: Millis) -> Slot {
+fn timed_record(text: Option<Value>, pttl: Option<&Value>, now: Millis) -> Stored {
     let end = match pttl {
         Some(Value::Int(pttl)) if *pttl >= 0 => Some(now + Millis(*pttl)),
         _ => None,
     };
     match record(text) {
-        Slot::Record(record) => Slot::Record(record.with_end(end)),
+        Stored::Record(record) => Stored::Record(record.with_end(end)),
         other => other,
     }
 }
 
-pub(super) fn record(value: Option<Value>) -> Slot {
+pub(super) fn record(value: Option<Value>) -> Stored {
     let record = text(value).and_then(|text| Record::decode(text).ok());
-    record.map_or(Slot::Unreadable, Slot::Record)
+    record.map_or(Stored::Unreadable, Stored::Record)
 }
 
-/// A mark that cannot be read leads nowhere.
-pub(super) fn mark(value: Option<Value>) -> Slot {
-    let mark = text(value).and_then(|text| Mark::decode(&text));
-    mark.map_or(Slot::Nothing, Slot::Mark)
+/// A redirect that cannot be read leads nowhere.
+pub(super) fn redirect(value: Option<Value>) -> Stored {
+    let redirect = text(value).and_then(|text| Redirect::decode(&text));
+    redirect.map_or(Stored::Nothing, Stored::Redirect)
 }
 
 pub(super) fn text(value: Option<Value>) -> Option<String> {

@@ -6,7 +6,7 @@ use redis::{RedisError, Value};
 use super::{
     answer,
     conn::{Connections, Job, Outcome},
-    naming::mark_name,
+    naming::redirect_name,
     script::{
         CAS_SCRIPT, END_SCRIPT, LEAVE_SCRIPT, PREPARE_SCRIPT, ROTATE_SCRIPT, TAKE_BACK_SCRIPT,
         TOUCH_SCRIPT,
@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     clock::Millis,
-    contract::{Extension, Terms},
-    protocol::{Mark, Op, Reply, Slot, Until},
+    contract::{ExtendOnRead, Terms},
+    protocol::{Redirect, Reply, Step, Stored, Until},
     record::{Record, Version},
 };
 
@@ -59,36 +59,36 @@ impl Executor {
 
     /// # Errors
     /// The step was refused.
-    pub(super) async fn run(&self, op: &Op, terms: &Terms) -> anyhow::Result<Reply> {
-        match op {
-            Op::Read { at } => Ok(Reply::Found(self.read(at).await?)),
-            Op::Cas {
+    pub(super) async fn run(&self, step: &Step, terms: &Terms) -> anyhow::Result<Reply> {
+        match step {
+            Step::Read { at } => Ok(Reply::Found(self.read(at).await?)),
+            Step::Cas {
                 at,
                 expect,
                 new,
                 until,
             } => self.replace(Write { at, expect, new }, *until, terms).await,
-            Op::Rotate {
+            Step::Rotate {
                 at,
                 expect,
                 new,
                 until,
-                mark,
+                redirect,
             } => {
                 let write = Write { at, expect, new };
-                self.rotate(write, mark, *until, terms).await
+                self.rotate(write, redirect, *until, terms).await
             }
-            Op::Insert { at, new, until } => self.insert(at, new, *until - terms.now).await,
-            Op::End { at } => self.end(at, terms).await,
+            Step::Insert { at, new, until } => self.insert(at, new, *until - terms.now).await,
+            Step::End { at } => self.end(at, terms).await,
         }
     }
 
     /// Reads for a request, and extends the record if the terms say so.
-    pub(super) async fn look(&self, at: &str, terms: &Terms) -> anyhow::Result<Slot> {
+    pub(super) async fn look(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
         let least = match terms.extend {
-            Extension::Never => return self.read(at).await,
-            Extension::Always => None,
-            Extension::AtMostEvery(interval) => Some(interval),
+            ExtendOnRead::Never => return self.read(at).await,
+            ExtendOnRead::Always => None,
+            ExtendOnRead::AtMostEvery(interval) => Some(interval),
         };
         let extending = Extending {
             ttl: terms.ttl,
@@ -134,19 +134,19 @@ impl Executor {
         }
     }
 
-    async fn read(&self, at: &str) -> anyhow::Result<Slot> {
+    async fn read(&self, at: &str) -> anyhow::Result<Stored> {
         match self.get(at).await {
-            Ok(Value::Nil) => self.read_mark(&mark_name(at)).await,
+            Ok(Value::Nil) => self.read_redirect(&redirect_name(at)).await,
             Ok(value) => Ok(answer::record(Some(value))),
-            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Slot::Unreadable),
+            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Stored::Unreadable),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn read_mark(&self, name: &str) -> anyhow::Result<Slot> {
+    async fn read_redirect(&self, name: &str) -> anyhow::Result<Stored> {
         match self.get(name).await {
-            Ok(value) => Ok(answer::mark(Some(value))),
-            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Slot::Nothing),
+            Ok(value) => Ok(answer::redirect(Some(value))),
+            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Stored::Nothing),
             Err(error) => Err(error.into()),
         }
     }
@@ -158,16 +158,22 @@ impl Executor {
     }
 
     /// Extends the record and reads it, in one round trip.
-    async fn touch(&self, at: &str, how: Extending, terms: &Terms) -> anyhow::Result<Slot> {
-        let mark = mark_name(at);
+    async fn touch(&self, at: &str, how: Extending, terms: &Terms) -> anyhow::Result<Stored> {
+        let redirect = redirect_name(at);
         let or_empty =
             |span: Option<Millis>| span.map_or_else(String::new, |span| span.0.to_string());
         let (absolute, least) = (or_empty(how.absolute), or_empty(how.least));
         let (now, ttl) = (terms.now.0.to_string(), how.ttl.0.to_string());
-        let (keys, args) = ([at, mark.as_str()], [now.as_str(), &ttl, &absolute, &least]);
+        let (keys, args) = (
+            [at, redirect.as_str()],
+            [now.as_str(), &ttl, &absolute, &least],
+        );
         let call = TOUCH_SCRIPT.call(self.keys(&keys), &args);
         let value = self.connections.repeatable(Job::script(&call)).await?;
-        match self.or_mark(answer::reply(value, terms)?, &mark).await? {
+        match self
+            .or_redirect(answer::reply(value, terms)?, &redirect)
+            .await?
+        {
             Reply::Found(found) => Ok(found),
             _ => bail!("Redis answered a read like a write"),
         }
@@ -181,37 +187,37 @@ impl Executor {
     ) -> anyhow::Result<Reply> {
         let ttl = match until {
             Until::Same => String::new(),
-            Until::At(end) if end <= terms.now => return Ok(Reply::Found(Slot::Nothing)),
+            Until::At(end) if end <= terms.now => return Ok(Reply::Found(Stored::Nothing)),
             Until::At(end) => (end - terms.now).0.to_string(),
         };
-        let mark = mark_name(write.at);
+        let redirect = redirect_name(write.at);
         let (expect, how) = expectation(write.expect);
-        let keys = [write.at, mark.as_str()];
+        let keys = [write.at, redirect.as_str()];
         let args = [expect, how, text(write.new), &ttl];
         let call = CAS_SCRIPT.call(self.keys(&keys), &args);
         let reply = self.step(Job::script(&call), terms).await?;
-        self.or_mark(reply, &mark).await
+        self.or_redirect(reply, &redirect).await
     }
 
     async fn rotate(
         &self,
         write: Write<'_>,
-        mark: &Mark,
+        redirect: &Redirect,
         until: Millis,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
         if until <= terms.now {
-            return Ok(Reply::Found(Slot::Nothing));
+            return Ok(Reply::Found(Stored::Nothing));
         }
         let ttl = (until - terms.now).0.to_string();
-        if self.has_slots && slot(write.at) != slot(&mark.target) {
-            return self.rotate_across_slots(write, mark, &ttl, terms).await;
+        if self.has_slots && slot(write.at) != slot(&redirect.target) {
+            return self.rotate_across_slots(write, redirect, &ttl, terms).await;
         }
-        let beside = mark_name(write.at);
+        let beside = redirect_name(write.at);
         let (expect, how) = expectation(write.expect);
-        let keys = [write.at, beside.as_str(), mark.target.as_str()];
-        let (mark, grace) = (mark.encode(), terms.grace.0.to_string());
-        let args = [expect, how, text(write.new), &ttl, &mark, &grace];
+        let keys = [write.at, beside.as_str(), redirect.target.as_str()];
+        let (redirect, grace) = (redirect.encode(), terms.grace.0.to_string());
+        let args = [expect, how, text(write.new), &ttl, &redirect, &grace];
         let call = ROTATE_SCRIPT.call(&keys, &args);
         self.step(Job::ending(&call), terms).await
     }
@@ -221,19 +227,19 @@ impl Executor {
     async fn rotate_across_slots(
         &self,
         write: Write<'_>,
-        mark: &Mark,
+        redirect: &Redirect,
         ttl: &str,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
-        let target = mark.target.as_str();
+        let target = redirect.target.as_str();
         let (keys, args) = ([target], [text(write.new), ttl]);
         let prepare = PREPARE_SCRIPT.call(&keys, &args);
         match self.step(Job::script(&prepare), terms).await? {
             Reply::Done => {}
             reply => return Ok(reply),
         }
-        let decided = self.leave(write, mark, terms).await?;
-        let own = matches!(&decided, Reply::Found(Slot::Mark(mark)) if mark.target == target);
+        let decided = self.leave(write, redirect, terms).await?;
+        let own = matches!(&decided, Reply::Found(Stored::Redirect(redirect)) if redirect.target == target);
         if let (Reply::Found(_), false) = (&decided, own) {
             let args = [text(write.new)];
             let take_back = TAKE_BACK_SCRIPT.call(&keys, &args);
@@ -243,12 +249,17 @@ impl Executor {
         Ok(decided)
     }
 
-    /// Replaces the old record by a mark.
-    async fn leave(&self, write: Write<'_>, mark: &Mark, terms: &Terms) -> anyhow::Result<Reply> {
-        let beside = mark_name(write.at);
+    /// Replaces the old record by a redirect.
+    async fn leave(
+        &self,
+        write: Write<'_>,
+        redirect: &Redirect,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        let beside = redirect_name(write.at);
         let (expect, how) = expectation(write.expect);
-        let (mark, grace) = (mark.encode(), terms.grace.0.to_string());
-        let (keys, args) = ([write.at, &beside], [expect, how, &mark, &grace]);
+        let (redirect, grace) = (redirect.encode(), terms.grace.0.to_string());
+        let (keys, args) = ([write.at, &beside], [expect, how, &redirect, &grace]);
         let call = LEAVE_SCRIPT.call(&keys, &args);
         self.step(Job::ending(&call), terms).await
     }
@@ -269,11 +280,11 @@ impl Executor {
     }
 
     async fn end(&self, at: &str, terms: &Terms) -> anyhow::Result<Reply> {
-        let mark = mark_name(at);
-        let keys = [at, mark.as_str()];
+        let redirect = redirect_name(at);
+        let keys = [at, redirect.as_str()];
         let call = END_SCRIPT.call(self.keys(&keys), &[]);
         let reply = self.step(Job::ending(&call), terms).await?;
-        self.or_mark(reply, &mark).await
+        self.or_redirect(reply, &redirect).await
     }
 
     /// Runs a script that changes something.
@@ -292,11 +303,11 @@ impl Executor {
         if self.has_slots { &both[..1] } else { both }
     }
 
-    /// Reads the mark if a script that knew only the record has found nothing.
-    async fn or_mark(&self, reply: Reply, mark: &str) -> anyhow::Result<Reply> {
+    /// Reads the redirect if a script that knew only the record has found nothing.
+    async fn or_redirect(&self, reply: Reply, redirect: &str) -> anyhow::Result<Reply> {
         match reply {
-            Reply::Found(Slot::Nothing) if self.has_slots => {
-                Ok(Reply::Found(self.read_mark(mark).await?))
+            Reply::Found(Stored::Nothing) if self.has_slots => {
+                Ok(Reply::Found(self.read_redirect(redirect).await?))
             }
             reply => Ok(reply),
         }

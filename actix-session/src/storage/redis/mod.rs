@@ -5,7 +5,7 @@
 //! | `mod.rs` | the store, and the features that add to it |
 //! | `builder.rs` | its settings |
 //! | `address.rs` | URLs, and the servers that they name |
-//! | `tls.rs` | certificates |
+//! | `tls/` | certificates, for each kind of build |
 //! | `naming.rs` | how a session key becomes the name of a record |
 //! | `slots.rs` | a cluster's hash slots, and keys drawn for one of them |
 //! | `backend.rs` | the protocol's atomic steps, as commands and scripts |
@@ -30,19 +30,30 @@ mod pool;
 mod pool;
 mod script;
 mod slots;
+#[cfg_attr(
+    any(feature = "redis-session-rustls", feature = "redis-session-native-tls"),
+    path = "tls/connect.rs"
+)]
+#[cfg_attr(
+    not(any(feature = "redis-session-rustls", feature = "redis-session-native-tls")),
+    path = "tls/none.rs"
+)]
 mod tls;
+#[cfg_attr(feature = "redis-session-rustls", path = "tls/rustls.rs")]
+#[cfg_attr(not(feature = "redis-session-rustls"), path = "tls/system.rs")]
+mod tls_provider;
 
 use std::fmt;
 
 pub use self::builder::RedisSessionStoreBuilder;
 use self::{backend::Executor, naming::Keygen};
-use super::shared::shared_store;
+use super::backend::shared_store;
 use crate::{
     clock::{Millis, SharedClock},
     contract::Terms,
     error::CommitError,
     key::SessionKey,
-    protocol::{Backend, Name, Op, Reply, Slot},
+    protocol::{Backend, Name, Reply, Step, Stored},
 };
 
 /// Keeps sessions in Redis (6.2 or newer) or Valkey: on one server, on the master that Sentinel
@@ -214,11 +225,11 @@ impl fmt::Debug for RedisSessionStore {
 impl Backend for RedisSessionStore {
     const REMOTE: bool = true;
 
-    async fn run(&self, op: &Op, terms: &Terms) -> Result<Reply, anyhow::Error> {
-        self.executor.run(op, terms).await
+    async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
+        self.executor.run(step, terms).await
     }
 
-    async fn look(&self, at: &str, terms: &Terms) -> Result<Slot, anyhow::Error> {
+    async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
         self.executor.look(at, terms).await
     }
 

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use anyhow::ensure;
-use ring::digest::{SHA256, digest};
 
 use super::slots::{key_in, slot};
-use crate::{error::CommitError, key::SessionKey, random};
+use crate::{digest, error::CommitError, key::SessionKey, random};
 
 pub(super) type Keygen = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
@@ -32,27 +31,16 @@ impl Naming {
             (Some(custom), false, _) => {
                 Arc::new(move |key| [&prefix, custom(key).as_str()].concat())
             }
-            (None, true, _) => Arc::new(move |key| hashed_name(&prefix, key)),
-            (Some(custom), true, _) => Arc::new(move |key| hashed_name(&prefix, &custom(key))),
+            (None, true, _) => Arc::new(move |key| format!("{}{}", &prefix, digest::hex(key))),
+            (Some(custom), true, _) => {
+                Arc::new(move |key| format!("{}{}", &prefix, digest::hex(&custom(key))))
+            }
         }
     }
 }
 
-/// The prefix, and the SHA-256 of the rest in hexadecimal digits.
-fn hashed_name(prefix: &str, key: &str) -> String {
-    use std::fmt::Write as _;
-
-    let mut name = String::with_capacity(prefix.len() + 64);
-    name.push_str(prefix);
-    for byte in digest(&SHA256, key.as_bytes()).as_ref() {
-        // Writing to a `String` cannot fail.
-        let _ = write!(name, "{byte:02x}");
-    }
-    name
-}
-
-/// The name of a record's mark, which lies in the same slot of a cluster.
-pub(super) fn mark_name(name: &str) -> String {
+/// The name of a record's redirect, which lies in the same slot of a cluster.
+pub(super) fn redirect_name(name: &str) -> String {
     if name.contains('{') {
         format!("{name}:moved")
     } else {
@@ -60,7 +48,7 @@ pub(super) fn mark_name(name: &str) -> String {
     }
 }
 
-/// Refuses names whose mark would lie in another slot: with a `}` alone, or an empty `{}`.
+/// Refuses names whose redirect would lie in another slot: with a `}` alone, or an empty `{}`.
 pub(super) fn check_for_cluster(name: &dyn Fn(&str) -> String) -> anyhow::Result<()> {
     // A session key has no braces, so they come from the `cache_keygen`. Names of several keys are
     // tried, because braces may depend on the key.
@@ -68,7 +56,7 @@ pub(super) fn check_for_cluster(name: &dyn Fn(&str) -> String) -> anyhow::Result
         let key = random::session_key()?;
         let name = name(key.as_ref());
         ensure!(
-            slot(&name) == slot(&mark_name(&name)),
+            slot(&name) == slot(&redirect_name(&name)),
             "the names of this `cache_keygen` have braces that are invalid for a cluster: use \
              none, or put some text between the first `{{` and the next `}}`"
         );
@@ -135,9 +123,9 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_lies_in_the_slot_of_its_record() {
+    fn a_redirect_lies_in_the_slot_of_its_record() {
         for name in ["abc", "shop:abc", "{shop}:abc", "s:{abc}:x"] {
-            assert_eq!(slot(name), slot(&mark_name(name)), "{name}");
+            assert_eq!(slot(name), slot(&redirect_name(name)), "{name}");
         }
     }
 }

@@ -1,14 +1,14 @@
-//! The atomic steps as Lua scripts. Each touches one record and its mark, which share a slot.
+//! The atomic steps as Lua scripts. Each touches one record and its redirect, which share a slot.
 //!
-//! In a cluster, only the renewal gets both names. The others get the record's alone, and the mark
-//! is read afterwards if there is no record: a script with one key works even in a slot that is
-//! being moved, while one with two is refused until the whole slot has arrived.
+//! In a cluster, only the renewal gets both names. The others get the record's alone, and the
+//! redirect is read afterwards if there is no record: a script with one key works even in a slot
+//! that is being moved, while one with two is refused until the whole slot has arrived.
 //!
 //! | answer | meaning |
 //! | --- | --- |
 //! | `{0}` | the name is free |
 //! | `{1, text, pttl}` | not done: this record is there |
-//! | `{2, mark}` | not done: this mark is there |
+//! | `{2, redirect}` | not done: this redirect is there |
 //! | `{3}` | done |
 //! | `{4}` | not done: the new name is taken |
 //! | `{5}` | not done: something other than a string is there |
@@ -17,14 +17,14 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
-/// Reads the record, which is the first key, or else the mark, which is the second.
+/// Reads the record, which is the first key, or else the redirect, which is the second.
 const READ: &str = r"
 local function read()
   local text = redis.pcall('GET', KEYS[1])
   if type(text) == 'table' then return nil, {5} end
   if text then return text end
-  local mark = KEYS[2] and redis.pcall('GET', KEYS[2])
-  if type(mark) == 'string' then return nil, {2, mark} end
+  local redirect = KEYS[2] and redis.pcall('GET', KEYS[2])
+  if type(redirect) == 'string' then return nil, {2, redirect} end
   return nil, {0}
 end
 local function found(text) return {1, text, redis.call('PTTL', KEYS[1])} end
@@ -39,12 +39,12 @@ end
 ";
 
 /// Extends the record. The arguments are the present time, the policy's TTL, its absolute limit (or
-/// '') and the least extension worth a write (or ''), in ms. The session's own TTL and end stand in
-/// the facts, each at a fixed place.
+/// '') and the least extension worth a write (or ''), in ms. The session's own TTL and end have
+/// fixed places in the metadata.
 const TOUCH: &str = r#"
 local text, other = read()
 if not text then return other end
-local facts = '^%x+%.%x+%.(%-?%d+)%.(%-?%d*)%.(%-?%d*)%.%x+%.%-?%d*%.?(%-?%d*)'
+local metadata = '^%x+%.%x+%.(%-?%d+)%.(%-?%d*)%.(%-?%d*)%.%x+%.%-?%d*%.?(%-?%d*)'
 local at = nil
 if string.sub(text, 1, 12) == '{"v":1,"f":"' then
   at = 13
@@ -55,7 +55,7 @@ end
 local now, ttl, cap = tonumber(ARGV[1]), tonumber(ARGV[2]), nil
 if at then
   local _, stop = string.find(text, '^[%x%.%-]*', at)
-  local created, absolute, own, auth = string.match(string.sub(text, at, stop), facts)
+  local created, absolute, own, auth = string.match(string.sub(text, at, stop), metadata)
   if created then
     if own ~= '' then ttl = tonumber(own) end
     if absolute ~= '' then cap = tonumber(absolute)
@@ -83,7 +83,7 @@ else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
 return {3}
 ";
 
-/// The third key is the new name. The last two arguments are the mark and its TTL in ms. The
+/// The third key is the new name. The last two arguments are the redirect and its TTL in ms. The
 /// deletion comes last, so that a server without memory refuses before anything has changed.
 const ROTATE: &str = r"
 local text, other = read()
@@ -104,7 +104,7 @@ if redis.pcall('GET', KEYS[1]) == ARGV[1] then return {3} end
 return {4}
 ";
 
-/// The second half, which decides. The last two arguments are the mark and its TTL in ms.
+/// The second half, which decides. The last two arguments are the redirect and its TTL in ms.
 const LEAVE: &str = r"
 local text, other = read()
 if not text then return other end

@@ -4,7 +4,7 @@ use sqlx::{Connection as _, Error};
 
 use super::{
     database::{Database, SqlDatabase, Verdict},
-    row::{MarkColumns, RecordColumns, digest, number, revision, slot},
+    row::{RecordColumns, RedirectColumns, number, revision, stored},
     run::{Attempts, Failure},
     statement::Values,
     statements::Statements,
@@ -12,12 +12,13 @@ use super::{
 };
 use crate::{
     clock::{Millis, SharedClock},
-    contract::{Extension, Terms},
+    contract::{ExtendOnRead, Terms},
+    digest,
     error::Contended,
     key::SessionKey,
-    protocol::{Backend, Mark, Name, Op, Reply, Slot, Until},
+    protocol::{Backend, Name, Redirect, Reply, Step, Stored, Until},
     record::{Record, Version},
-    storage::shared::shared_store,
+    storage::backend::shared_store,
 };
 
 shared_store!(SqlSessionStore<D>, impl[D: SqlDatabase]);
@@ -25,20 +26,20 @@ shared_store!(SqlSessionStore<D>, impl[D: SqlDatabase]);
 impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
     const REMOTE: bool = true;
 
-    async fn run(&self, op: &Op, terms: &Terms) -> Result<Reply, anyhow::Error> {
-        self.query(Query::Run(op), terms).await
+    async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
+        self.query(Query::Run(step), terms).await
     }
 
-    async fn look(&self, at: &str, terms: &Terms) -> Result<Slot, anyhow::Error> {
+    async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
         match terms.extend {
-            Extension::Never => self.read(at, terms).await,
-            Extension::Always => self.touch_or_read(at, terms).await,
+            ExtendOnRead::Never => self.read(at, terms).await,
+            ExtendOnRead::Always => self.touch_or_read(at, terms).await,
             // Most requests come before the interval is over, and then need no write.
-            Extension::AtMostEvery(_) => match self.read(at, terms).await? {
-                Slot::Record(record) if is_due(&record, terms) => {
+            ExtendOnRead::AtMostEvery(_) => match self.read(at, terms).await? {
+                Stored::Record(record) if is_due(&record, terms) => {
                     self.touch_or_read(at, terms).await
                 }
-                slot => Ok(slot),
+                found => Ok(found),
             },
         }
     }
@@ -50,7 +51,7 @@ impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
     }
 
     fn name(&self, key: &SessionKey) -> Name {
-        digest(key.as_ref())
+        digest::base64(key.as_ref())
     }
 
     fn clock(&self) -> &SharedClock {
@@ -66,7 +67,7 @@ fn is_due(record: &Record, terms: &Terms) -> bool {
 /// What is asked of the database.
 #[derive(Debug, Clone, Copy)]
 enum Query<'a> {
-    Run(&'a Op),
+    Run(&'a Step),
     Read(&'a str),
     /// Reads and extends.
     Touch(&'a str),
@@ -75,23 +76,23 @@ enum Query<'a> {
 
 impl Query<'_> {
     fn writes(self) -> bool {
-        !matches!(self, Self::Read(_) | Self::Run(Op::Read { .. }))
+        !matches!(self, Self::Read(_) | Self::Run(Step::Read { .. }))
     }
 
     /// Whether it may be done twice, even if the first time succeeded.
     fn is_repeatable(self) -> bool {
-        !matches!(self, Self::Run(op) if !matches!(op, Op::Read { .. }))
+        !matches!(self, Self::Run(step) if !matches!(step, Step::Read { .. }))
     }
 }
 
 impl<D: SqlDatabase> SqlSessionStore<D> {
-    async fn read(&self, at: &str, terms: &Terms) -> anyhow::Result<Slot> {
+    async fn read(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
         self.look_at(Query::Read(at), terms).await
     }
 
     /// Extends and reads. If others keep the database locked, it only reads: a missed extension is
     /// better than an error.
-    async fn touch_or_read(&self, at: &str, terms: &Terms) -> anyhow::Result<Slot> {
+    async fn touch_or_read(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
         match self.look_at(Query::Touch(at), terms).await {
             Err(error) if error.is::<Contended>() => {
                 tracing::warn!(%error, "a session could not be extended; it is read as it is");
@@ -101,9 +102,9 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         }
     }
 
-    async fn look_at(&self, query: Query<'_>, terms: &Terms) -> anyhow::Result<Slot> {
+    async fn look_at(&self, query: Query<'_>, terms: &Terms) -> anyhow::Result<Stored> {
         match self.query(query, terms).await? {
-            Reply::Found(slot) => Ok(slot),
+            Reply::Found(found) => Ok(found),
             _ => anyhow::bail!("the session database gave an unexpected reply to a read"),
         }
     }
@@ -161,7 +162,7 @@ enum Change {
 impl<D: Database> Attempt<'_, D> {
     async fn perform(mut self, query: Query<'_>) -> Result<Reply, Error> {
         match query {
-            Query::Run(op) => self.run(op).await,
+            Query::Run(step) => self.run(step).await,
             Query::Read(at) => self.read(at).await.map(Reply::Found),
             Query::Touch(at) => self.touch(at).await.map(Reply::Found),
             Query::SetEnd(at, end) => {
@@ -175,34 +176,34 @@ impl<D: Database> Attempt<'_, D> {
         }
     }
 
-    async fn run(&mut self, op: &Op) -> Result<Reply, Error> {
-        match op {
-            Op::Read { at } => self.read(at).await.map(Reply::Found),
-            Op::Cas {
+    async fn run(&mut self, step: &Step) -> Result<Reply, Error> {
+        match step {
+            Step::Read { at } => self.read(at).await.map(Reply::Found),
+            Step::Cas {
                 at,
                 expect,
                 new,
                 until,
             } => self.replace(at, expect, new, *until).await,
-            Op::Rotate {
+            Step::Rotate {
                 at,
                 expect,
                 new,
                 until,
-                mark,
-            } => self.rotate(at, expect, (new, *until), mark).await,
-            Op::Insert { at, new, until } => self.insert(at, new, *until).await,
-            Op::End { at } => self.end(at).await,
+                redirect,
+            } => self.rotate(at, expect, (new, *until), redirect).await,
+            Step::Insert { at, new, until } => self.insert(at, new, *until).await,
+            Step::End { at } => self.end(at).await,
         }
     }
 
-    async fn read(&mut self, at: &str) -> Result<Slot, Error> {
+    async fn read(&mut self, at: &str) -> Result<Stored, Error> {
         let values = self.values(at);
         let found = D::fetch(self.connection, &self.statements.read, &values).await?;
-        Ok(slot(found))
+        Ok(stored(found))
     }
 
-    async fn touch(&mut self, at: &str) -> Result<Slot, Error> {
+    async fn touch(&mut self, at: &str) -> Result<Stored, Error> {
         let values = Values {
             idle_end: number(self.terms.now + self.terms.ttl),
             absolute: self.terms.absolute.map(number),
@@ -212,7 +213,7 @@ impl<D: Database> Attempt<'_, D> {
         if !D::RETURNS {
             D::execute(self.connection, touch, &values).await?;
         } else if let found @ Some(_) = D::fetch(self.connection, touch, &values).await? {
-            return Ok(slot(found));
+            return Ok(stored(found));
         }
         self.read(at).await
     }
@@ -225,7 +226,7 @@ impl<D: Database> Attempt<'_, D> {
         until: Until,
     ) -> Result<Reply, Error> {
         let expires = match until {
-            Until::At(end) if end <= self.terms.now => return Ok(Reply::Found(Slot::Nothing)),
+            Until::At(end) if end <= self.terms.now => return Ok(Reply::Found(Stored::Nothing)),
             Until::At(end) => Some(number(end)),
             Until::Same => None,
         };
@@ -242,16 +243,16 @@ impl<D: Database> Attempt<'_, D> {
         at: &str,
         expect: &Version,
         (new, until): (&Record, Millis),
-        mark: &Mark,
+        redirect: &Redirect,
     ) -> Result<Reply, Error> {
         let Terms { now, grace, .. } = *self.terms;
         if until <= now {
-            return Ok(Reply::Found(Slot::Nothing));
+            return Ok(Reply::Found(Stored::Nothing));
         }
         let values = Values {
             record: RecordColumns::of(new, now),
             expires: Some(number(until)),
-            mark: MarkColumns::of(mark, now + grace),
+            redirect: RedirectColumns::of(redirect, now + grace),
             ..self.expecting(at, expect)
         };
         self.change(Change::Rotate, expect, values).await
@@ -263,7 +264,7 @@ impl<D: Database> Attempt<'_, D> {
             expires: Some(number(until)),
             ..self.values(at)
         };
-        values.mark.target = Some(at);
+        values.redirect.target = Some(at);
         done_or_taken(D::execute(self.connection, &self.statements.insert, &values).await)
     }
 
@@ -318,7 +319,7 @@ impl<D: Database> Attempt<'_, D> {
         let mut transaction = self.connection.begin_with(D::BEGIN).await?;
         let move_away = statements.move_away.of(values);
         let reply = match D::execute(&mut transaction, move_away, values).await? {
-            0 => Reply::Found(Slot::Nothing),
+            0 => Reply::Found(Stored::Nothing),
             _ => done_or_taken(D::execute(&mut transaction, &statements.insert, values).await)?,
         };
         match reply {
@@ -351,9 +352,9 @@ impl<D: Database> Attempt<'_, D> {
 }
 
 /// The text that is there, if it is the expected one although its revision column says otherwise.
-fn expected_text<'a>(found: &'a Slot, expect: &Version) -> Option<&'a str> {
+fn expected_text<'a>(found: &'a Stored, expect: &Version) -> Option<&'a str> {
     match (found, expect) {
-        (Slot::Record(record), Version::Prefix(_)) => {
+        (Stored::Record(record), Version::Prefix(_)) => {
             record.as_text().filter(|text| expect.matches(text))
         }
         _ => None,
@@ -362,7 +363,7 @@ fn expected_text<'a>(found: &'a Slot, expect: &Version) -> Option<&'a str> {
 
 fn done_or_taken(result: Result<u64, Error>) -> Result<Reply, Error> {
     match result {
-        Ok(0) => Ok(Reply::Found(Slot::Nothing)),
+        Ok(0) => Ok(Reply::Found(Stored::Nothing)),
         Ok(_) => Ok(Reply::Done),
         Err(Error::Database(error)) if error.is_unique_violation() => Ok(Reply::Taken),
         Err(error) => Err(error),

@@ -12,9 +12,9 @@ use super::{
 
 /// A database that `SqlSessionStore` can keep sessions in.
 ///
-/// `sqlx::Sqlite`, `sqlx::Postgres` and `sqlx::MySql` implement it if their features are on. It is
-/// sealed: no other type can.
-#[allow(private_bounds, reason = "this seals the trait")]
+/// `sqlx::Sqlite`, `sqlx::Postgres` and `sqlx::MySql` implement it if their features are on. No
+/// other type can.
+#[allow(private_bounds, reason = "no other crate may implement the trait")]
 pub trait SqlDatabase: sqlx::Database + Database {}
 
 /// What the store needs of a database.

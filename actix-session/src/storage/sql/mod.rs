@@ -3,7 +3,7 @@
 //! - `store`: [`SqlSessionStore`], which handles share, and its builder.
 //! - `backend`: the atomic steps of the protocol, each as one statement or one transaction.
 //! - `statements`: every statement of a store; `statement`: one of them, with named parameters.
-//! - `row`: a record and a mark as columns; `table`: the names of the table and its indexes.
+//! - `row`: a record and a redirect as columns; `table`: the names of the table and its indexes.
 //! - `run`: connections, time limits, and what becomes of errors.
 //! - `migrate`: creates the table; `sweep`: deletes expired rows.
 //! - `database`: what differs between databases; `sqlite`, `postgres`, `mysql`: the dialects, and

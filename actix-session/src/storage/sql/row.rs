@@ -1,10 +1,11 @@
-//! A record and a mark as columns: how they are written, and how they are read.
+//! A record and a redirect as columns: how they are written, and how they are read.
 
 use std::borrow::Cow;
 
 use crate::{
     clock::Millis,
-    protocol::{Mark, Slot},
+    digest,
+    protocol::{Redirect, Stored},
     record::{Record, Version, version_prefix},
 };
 
@@ -20,9 +21,9 @@ pub(crate) struct RecordColumns<'a> {
     pub(crate) absolute_end: Option<i64>,
 }
 
-/// The columns that a mark fills.
+/// The columns that a redirect fills.
 #[derive(Debug, Default)]
-pub(crate) struct MarkColumns<'a> {
+pub(crate) struct RedirectColumns<'a> {
     pub(crate) target: Option<&'a str>,
     pub(crate) flag: Option<String>,
     pub(crate) moved_at: Option<i64>,
@@ -31,26 +32,26 @@ pub(crate) struct MarkColumns<'a> {
 
 impl<'a> RecordColumns<'a> {
     pub(crate) fn of(record: &'a Record, now: Millis) -> Self {
-        let facts = record.facts();
-        let auth = facts.and_then(|facts| facts.auth.as_ref());
+        let metadata = record.metadata();
+        let auth = metadata.and_then(|metadata| metadata.auth.as_ref());
         Self {
             state: record.as_text().map(str::as_bytes),
             revision: revision(&record.version()),
             principal: record.principal().map(principal_column),
-            created: number(facts.map_or(now, |facts| facts.created)),
+            created: number(metadata.map_or(now, |metadata| metadata.created)),
             authenticated: auth.map(|auth| number(auth.at)),
-            ttl: facts.and_then(|facts| facts.ttl).map(number),
+            ttl: metadata.and_then(|metadata| metadata.ttl).map(number),
             absolute_end: record.absolute_end().map(number),
         }
     }
 }
 
-impl<'a> MarkColumns<'a> {
-    pub(crate) fn of(mark: &'a Mark, end: Millis) -> Self {
+impl<'a> RedirectColumns<'a> {
+    pub(crate) fn of(redirect: &'a Redirect, end: Millis) -> Self {
         Self {
-            target: Some(&mark.target),
-            flag: mark.encode().get(..1).map(str::to_owned),
-            moved_at: Some(number(mark.made_at)),
+            target: Some(&redirect.target),
+            flag: redirect.encode().get(..1).map(str::to_owned),
+            moved_at: Some(number(redirect.made_at)),
             end: number(end),
         }
     }
@@ -78,15 +79,7 @@ fn principal_column(principal: &str) -> Cow<'_, str> {
     if principal.len() <= 255 && !principal.contains('\0') {
         return Cow::Borrowed(principal);
     }
-    Cow::Owned(format!("sha256:{}", digest(principal)))
-}
-
-/// SHA-256 in 43 characters of URL-safe base64.
-pub(crate) fn digest(text: &str) -> String {
-    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    URL_SAFE_NO_PAD.encode(digest)
+    Cow::Owned(format!("sha256:{}", digest::base64(principal)))
 }
 
 /// What a query found: a row, or something that cannot be one.
@@ -107,37 +100,37 @@ pub(crate) struct Row {
 }
 
 /// What the row of a name means.
-pub(crate) fn slot(found: Option<Found>) -> Slot {
+pub(crate) fn stored(found: Option<Found>) -> Stored {
     match found {
-        None => Slot::Nothing,
-        Some(Found::Garbage) => Slot::Unreadable,
-        Some(Found::Row(row)) if row.moved_to.is_some() => mark_slot(&row),
-        Some(Found::Row(row)) => record_slot(row),
+        None => Stored::Nothing,
+        Some(Found::Garbage) => Stored::Unreadable,
+        Some(Found::Row(row)) if row.moved_to.is_some() => stored_redirect(&row),
+        Some(Found::Row(row)) => stored_record(row),
     }
 }
 
 #[cfg(fuzzing)]
-pub(crate) fn slot_of(row: Row) -> Slot {
-    slot(Some(Found::Row(row)))
+pub(crate) fn slot_of(row: Row) -> Stored {
+    stored(Some(Found::Row(row)))
 }
 
-/// A mark that cannot be read leads nowhere.
-fn mark_slot(row: &Row) -> Slot {
+/// A redirect that cannot be read leads nowhere.
+fn stored_redirect(row: &Row) -> Stored {
     let text = row.moved_to.as_ref().and_then(|target| {
         let (flag, moved_at) = (row.moved_flag.as_ref()?, row.moved_at?);
         Some(format!("{flag}|{moved_at}|{target}"))
     });
     // A flag that contained a separator would change the target.
-    let mark = text.and_then(|text| Mark::decode(&text));
-    let mark = mark.filter(|mark| Some(&mark.target) == row.moved_to.as_ref());
-    mark.map_or(Slot::Nothing, Slot::Mark)
+    let redirect = text.and_then(|text| Redirect::decode(&text));
+    let redirect = redirect.filter(|redirect| Some(&redirect.target) == row.moved_to.as_ref());
+    redirect.map_or(Stored::Nothing, Stored::Redirect)
 }
 
-fn record_slot(row: Row) -> Slot {
+fn stored_record(row: Row) -> Stored {
     let text = row.state.and_then(|bytes| String::from_utf8(bytes).ok());
     let record = text.and_then(|text| Record::decode(text).ok());
-    record.map_or(Slot::Unreadable, |record| {
-        Slot::Record(record.with_end(Some(Millis(row.expires))))
+    record.map_or(Stored::Unreadable, |record| {
+        Stored::Record(record.with_end(Some(Millis(row.expires))))
     })
 }
 

@@ -1,6 +1,6 @@
 //! One SQL statement with named parameters, written once for all databases.
 
-use super::row::{MarkColumns, RecordColumns};
+use super::row::{RecordColumns, RedirectColumns};
 
 /// A parameter of a statement: `:name` in its template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) enum Param {
     Target,
     Flag,
     MovedAt,
-    MarkEnd,
+    RedirectEnd,
     IdleEnd,
     Absolute,
     Batch,
@@ -44,7 +44,7 @@ const PARAMS: [(&str, Param); 20] = [
     ("target", Param::Target),
     ("flag", Param::Flag),
     ("moved_at", Param::MovedAt),
-    ("mark_end", Param::MarkEnd),
+    ("redirect_end", Param::RedirectEnd),
     ("idle_end", Param::IdleEnd),
     ("absolute", Param::Absolute),
     ("batch", Param::Batch),
@@ -102,7 +102,7 @@ pub(crate) struct Values<'a> {
     pub(crate) whole: Option<&'a [u8]>,
     pub(crate) record: RecordColumns<'a>,
     pub(crate) expires: Option<i64>,
-    pub(crate) mark: MarkColumns<'a>,
+    pub(crate) redirect: RedirectColumns<'a>,
     pub(crate) idle_end: i64,
     pub(crate) absolute: Option<i64>,
     pub(crate) batch: i64,
@@ -125,10 +125,10 @@ impl Values<'_> {
             Param::Ttl => Value::Int(record.ttl),
             Param::AbsoluteEnd => Value::Int(record.absolute_end),
             Param::Expires => Value::Int(self.expires),
-            Param::Target => Value::Text(self.mark.target),
-            Param::Flag => Value::Text(self.mark.flag.as_deref()),
-            Param::MovedAt => Value::Int(self.mark.moved_at),
-            Param::MarkEnd => Value::Int(Some(self.mark.end)),
+            Param::Target => Value::Text(self.redirect.target),
+            Param::Flag => Value::Text(self.redirect.flag.as_deref()),
+            Param::MovedAt => Value::Int(self.redirect.moved_at),
+            Param::RedirectEnd => Value::Int(Some(self.redirect.end)),
             Param::IdleEnd => Value::Int(Some(self.idle_end)),
             Param::Absolute => Value::Int(self.absolute),
             Param::Batch => Value::Int(Some(self.batch)),

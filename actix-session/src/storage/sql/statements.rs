@@ -47,9 +47,9 @@ const NEW_COLUMNS: &str =
 const NEW_VALUES: &str = ":target, :state, :revision, :principal, :created, :authenticated, :ttl, \
     :absolute_end, :expires";
 
-const MARK: &str = "state = NULL, revision = NULL, principal = NULL, ttl = NULL, \
+const REDIRECT: &str = "state = NULL, revision = NULL, principal = NULL, ttl = NULL, \
     authenticated = NULL, absolute_end = NULL, moved_to = :target, moved_flag = :flag, \
-    moved_at = :moved_at, expires = :mark_end";
+    moved_at = :moved_at, expires = :redirect_end";
 
 impl Statements {
     pub(crate) fn new<D: Database>(table: &Table) -> Self {
@@ -133,7 +133,7 @@ fn replace(version: &str) -> String {
 }
 
 fn move_away(version: &str) -> String {
-    format!("UPDATE {{table}} SET {MARK} WHERE {LIVE} AND {version}")
+    format!("UPDATE {{table}} SET {REDIRECT} WHERE {LIVE} AND {version}")
 }
 
 fn rotate(version: &str) -> String {

@@ -1,6 +1,6 @@
 //! The session table: its name, quoted and put into SQL.
 
-use super::row::digest;
+use crate::digest;
 
 /// The table that sessions are kept in, perhaps in a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,10 @@ impl Table {
     /// The name of an advisory lock on this table.
     pub(crate) fn lock_name(&self, purpose: &str) -> String {
         let table = self.quoted('"');
-        format!("actix-session {}", digest(&format!("{purpose} {table}")))
+        format!(
+            "actix-session {}",
+            digest::base64(&format!("{purpose} {table}"))
+        )
     }
 }
 

@@ -1,9 +1,9 @@
-//! The checker at work.
+//! Runs of the checker.
 //!
 //! All sets of three requests of all kinds with two lost answers (4,600 sets, 13,243,794 states)
-//! take minutes, and are not run every time; the parts of them that are here take some 30 s of one
-//! processor. Each test asks for about as many states as it was written with, so that no run
-//! becomes empty unnoticed.
+//! take minutes, so they do not run every time. The subsets here take about 30 s of one processor.
+//! Each test requires about as many states as it had when it was written, so that no run becomes
+//! empty unnoticed.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::{
     world::{KEPT, Runs, Set},
 };
 
-/// The kinds that the contract speaks most of.
+/// The kinds that the contract says most about.
 const CORE: [Kind; 12] = [
     Kind::InsertX,
     Kind::InsertY,
@@ -32,7 +32,7 @@ const CORE: [Kind; 12] = [
     Kind::Purge,
 ];
 
-/// One of each kind that repeats find hard to tell apart.
+/// Those that repeats find hardest to tell apart, one of each sort.
 const HARD: [Kind; 6] = [
     Kind::InsertX,
     Kind::Modify,
@@ -42,7 +42,7 @@ const HARD: [Kind; 6] = [
     Kind::Purge,
 ];
 
-/// All ways to take so many of these, in any order, on a session with and without a login.
+/// All combinations of so many of these kinds, on a session with and without a login.
 fn sets(kinds: &[Kind], many: usize) -> Vec<Set> {
     let mut chosen = vec![vec![]];
     for _ in 0..many {
@@ -66,7 +66,7 @@ fn sets(kinds: &[Kind], many: usize) -> Vec<Set> {
     chosen.into_iter().flat_map(both).collect()
 }
 
-/// Visits every state, and asks for about as many as there were when this was written.
+/// Visits every state, and requires about as many as there were when the test was written.
 #[track_caller]
 fn check(runs: Runs, at_least: usize) {
     let (sets, losses) = (runs.sets.len(), runs.losses);
@@ -81,7 +81,7 @@ fn check(runs: Runs, at_least: usize) {
 #[test]
 fn every_three_requests() {
     let mut sets = sets(&Kind::ALL, 3);
-    // Those of the core come below, with a lost answer.
+    // The next test has those of the core, with a lost answer.
     sets.retain(|set| !set.kinds.iter().all(|kind| CORE.contains(kind)));
     check(Runs::of(sets, 0), 500_000);
 }
@@ -114,7 +114,7 @@ fn every_two_requests_of_which_one_comes_long_after_a_renewal() {
     check(runs, 25_000);
 }
 
-/// The checker finds the fault of a broken variant, on the shortest way there.
+/// The checker finds the fault of a broken variant, by the shortest path.
 #[track_caller]
 fn finds(mutant: Mutant, promises: &'static [Promise]) {
     let runs = Runs {
@@ -138,6 +138,6 @@ fn a_commit_that_saves_what_is_gone_is_found_out() {
 }
 
 #[test]
-fn a_purge_that_stops_at_a_mark_is_found_out() {
+fn a_purge_that_stops_at_a_redirect_is_found_out() {
     finds(Mutant::PurgeStops, promises::ended_stays_ended());
 }

@@ -8,22 +8,22 @@ use std::{
 
 use crate::{Clock, Login, Session, clock::SharedClock, record::Record, session::Snapshot};
 
-/// The entry that the session has from before.
+/// The entry that the session has from the start.
 pub(super) const OLD: &str = "old";
-/// The counter that every `modify` counts up.
+/// The counter that every `modify` increments.
 pub(super) const COUNT: &str = "n";
-/// All entries that there may be.
+/// The names of all entries that there may be.
 pub(super) const NAMES: [&str; 4] = [OLD, COUNT, "x", "y"];
 /// The value of [`OLD`].
 pub(super) const OLD_VALUE: &str = "7";
-/// Who is logged in from before, where somebody is; and who logs in by most logins.
+/// The principal that is logged in from the start, if any, and that most logins name.
 pub(super) const SOMEBODY: &str = "alice";
 const ANOTHER: &str = "bob";
 
 /// What one request's handler does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Kind {
-    /// Asks whether its key is current, and touches.
+    /// Asks whether its key is current, and extends the session.
     Read,
     InsertX,
     InsertY,
@@ -49,7 +49,7 @@ pub(super) enum Kind {
     PurgeInsertX,
 }
 
-/// What an acknowledged request has made of an entry.
+/// What an acknowledged request has done to an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Want {
     /// The request's own value is there.
@@ -148,7 +148,7 @@ impl Kind {
                 modify();
             }
             Self::LoginAnother => login(ANOTHER),
-            // Where nobody is logged in it is an error, and the request changes nothing.
+            // If nobody is logged in, this is an error, and the request changes nothing.
             Self::Reauthenticate => drop(session.reauthenticated()),
             Self::Purge => session.purge(),
             Self::PurgeInsertX => {
@@ -196,9 +196,9 @@ impl Kind {
         )
     }
 
-    /// What a request of this kind asks for, having loaded this.
+    /// What a request of this kind asks for after it has loaded `base`.
     pub(super) fn snapshot(self, who: usize, base: Option<&Record>) -> &'static Snapshot {
-        /// All that a handler may take notice of.
+        /// Everything that a handler may react to.
         type Seen = (Kind, usize, Option<String>, bool, bool);
         static KNOWN: LazyLock<Mutex<HashMap<Seen, &'static Snapshot>>> =
             LazyLock::new(Mutex::default);
@@ -206,7 +206,7 @@ impl Kind {
         let principal = base.and_then(Record::principal).map(str::to_owned);
         let has = |name| base.is_some_and(|base| base.state().contains(name));
         let seen = (self, who, principal, has(OLD), has("x"));
-        // Leaked, because machines borrow their changes: a few hundred small ones.
+        // Leaked, because machines borrow their changes. There are only a few hundred small ones.
         KNOWN
             .lock()
             .unwrap()
@@ -221,7 +221,7 @@ impl Kind {
         }
         self.handle(&session, who);
         let mut snapshot = session.lock().take_snapshot();
-        // What the handle draws by chance is counted here.
+        // Counted values replace the random ones that the handle has drawn.
         let changes = &mut snapshot.changes;
         changes.cleared = changes.cleared.map(|_| epoch(who));
         if let Some(login) = &mut changes.login {

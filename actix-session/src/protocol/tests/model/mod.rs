@@ -1,27 +1,27 @@
 //! The protocol as a checked model.
 //!
-//! A store of atomic steps, requests of one session in every interleaving, answers lost on the
-//! way, and the sentences of the contract as properties. What runs here is the code itself: the
-//! machines, the `Session` handle that records changes, and `decide`. Made up are the store
-//! (`store`) and the network (`world`).
+//! A store of atomic steps, requests of one session in every interleaving, lost answers, and the
+//! contract as properties. The code itself runs here: the machines, the `Session` handle that
+//! records changes, and `decide`. Only the store (`store`) and the network (`world`) are made up.
 //!
-//! The properties are of two kinds. Those of `promises` are said of states: what was acknowledged
-//! is there, what ended is not. Those of `steps` are said of single writes and answers: a merge
-//! changes what it names, a forward is write-only, nobody is told *gone* without cause.
+//! There are two kinds of properties. Those in `promises` hold for states: what was acknowledged is
+//! there, and what ended is not. Those in `writes` hold for single writes and answers: a merge
+//! changes only what it names, a forward is write-only, and no request is answered *gone* without
+//! cause.
 //!
-//! A request may stop at any moment, since no promise waits for it: that covers definite refusals,
-//! budgets that are used up and clients that go away. Time stands still, so that nothing expires,
-//! marks included; and all records can be read. Where this matters, `lost_answers` has a test.
+//! A request may stop at any moment, since no promise waits for it. That covers refusals, exhausted
+//! budgets and clients that go away. Time stands still, so nothing expires, not even redirects, and
+//! all records can be read. `lost_answers` tests the cases for which that matters.
 
 mod checks;
+mod fingerprint;
 mod kind;
 mod mutant;
 mod promises;
 mod request;
 mod scenarios;
-mod sketch;
-mod steps;
 mod store;
 mod world;
+mod writes;
 
-pub(in crate::protocol) use self::sketch::Sketch;
+pub(in crate::protocol) use self::fingerprint::Fingerprint;

@@ -1,4 +1,4 @@
-//! Broken variants of the protocol. The checker has to find each of them.
+//! Broken variants of the protocol. The checker must find each of them.
 
 use super::{
     request::{Answer, Counter, Request, Running, Stage, TERMS, new_name},
@@ -6,16 +6,16 @@ use super::{
 };
 use crate::{
     changes::{Applied, overwrite},
-    protocol::{Draw as _, Name, Next, Op, Reply},
+    protocol::{Draw as _, Name, Next, Reply, Step},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mutant {
-    /// A commit writes its base with its changes, whatever is there by then.
+    /// A commit writes its base with its changes, whatever is stored by then.
     WholeState,
-    /// A commit whose record is gone saves it anew, under a new key.
+    /// A commit whose record is gone saves it again, under a new key.
     GoneSaves,
-    /// A purge deletes what is under its key, be it a record or a mark, and follows nothing.
+    /// A purge deletes the record or redirect under its key, and follows nothing.
     PurgeStops,
 }
 
@@ -23,31 +23,31 @@ impl Mutant {
     pub(super) fn carry_out(
         self,
         store: &mut Store,
-        op: &Op,
+        step: &Step,
         own: usize,
     ) -> (Reply, Option<Written>) {
-        match (self, op) {
-            (Self::WholeState, Op::Cas { at, new, .. }) if store.record(at).is_some() => {
+        match (self, step) {
+            (Self::WholeState, Step::Cas { at, new, .. }) if store.record(at).is_some() => {
                 store.replace(at, new)
             }
-            (Self::PurgeStops, Op::End { at }) => {
+            (Self::PurgeStops, Step::End { at }) => {
                 store.forget(at);
                 (Reply::Done, None)
             }
-            _ => store.carry_out(op, own),
+            _ => store.carry_out(step, own),
         }
     }
 
-    /// What follows an answer of the machine.
+    /// Acts after an answer of the machine.
     pub(super) fn after(self, request: &mut Request) {
         let gone = request.answer() == Some(&Answer::Gone);
         let commits = !request.snapshot().changes.renews();
         if self == Self::GoneSaves
             && gone
             && commits
-            && let Some((saving, op)) = Saving::new(request)
+            && let Some((saving, step)) = Saving::new(request)
         {
-            request.stage = Stage::Running(Running::Saving(saving), op);
+            request.stage = Stage::Running(Running::Saving(saving), step);
         }
     }
 }
@@ -57,17 +57,17 @@ impl Mutant {
 pub(super) struct Saving(Name);
 
 impl Saving {
-    fn new(request: &Request) -> Option<(Self, Op)> {
+    fn new(request: &Request) -> Option<(Self, Step)> {
         let at = new_name(request.who);
         let id = Counter::of(9).commit_id().ok()?;
-        let grounds = TERMS.grounds(id, 1);
-        let written = overwrite(request.base.as_ref()?, &request.snapshot().changes, grounds);
+        let stamp = TERMS.stamp(id, 1);
+        let written = overwrite(request.base.as_ref()?, &request.snapshot().changes, stamp);
         let Ok(Applied::Write(new)) = written else {
             return None;
         };
         let until = TERMS.end(&new);
         let saving = Self(at.clone());
-        Some((saving, Op::Insert { at, new, until }))
+        Some((saving, Step::Insert { at, new, until }))
     }
 
     pub(super) fn on(&self, _: Reply) -> Next<Answer> {

@@ -1,4 +1,4 @@
-//! The sentences of the contract, as properties of states.
+//! The contract, as properties of states.
 
 use super::{
     kind::{COUNT, Kind, NAMES, OLD, OLD_VALUE, Want, counted, epoch, value},
@@ -13,7 +13,7 @@ pub(super) struct Promise {
     pub(super) is_kept: fn(&World) -> bool,
 }
 
-/// All of them. The first ones are those that the broken variants break.
+/// All promises. The broken variants break the first ones.
 pub(super) static PROMISES: [Promise; 11] = [
     Promise {
         name: "no acknowledged change that nobody else made is lost",
@@ -24,7 +24,7 @@ pub(super) static PROMISES: [Promise; 11] = [
         is_kept: |world| world.requests.iter().all(|r| has_ended(world, r)),
     },
     Promise {
-        name: "no step does what it may not",
+        name: "no step does anything forbidden",
         is_kept: |world| world.fault.is_none(),
     },
     Promise {
@@ -67,16 +67,16 @@ pub(super) static PROMISES: [Promise; 11] = [
     },
     Promise {
         name: "a request renews once",
-        is_kept: |world| world.requests.iter().all(|r| r.deeds.renewed <= 1),
+        is_kept: |world| world.requests.iter().all(|r| r.history.renewed <= 1),
     },
 ];
 
-/// What the commit of whole states loses.
+/// The promise that a commit of whole states breaks.
 pub(super) fn no_change_is_lost() -> &'static [Promise] {
     &PROMISES[..1]
 }
 
-/// What a session that comes back breaks.
+/// The promise that a session breaks if it comes back.
 pub(super) fn ended_stays_ended() -> &'static [Promise] {
     &PROMISES[1..2]
 }
@@ -97,13 +97,14 @@ impl World {
     }
 }
 
-/// Every entry that an acknowledged request changed, and that no other request names, is as this
-/// one wanted it: in the record that it wrote to, unless somebody ended or cleared that since.
+/// Every entry that an acknowledged request changed, and that no other request names, has the value
+/// that this one wanted, in the record that it wrote to, unless another request has ended or
+/// cleared that record since.
 fn is_kept(world: &World, request: &Request) -> bool {
     if !request.acknowledged() {
         return true;
     }
-    let Some((session, epoch)) = request.deeds.last else {
+    let Some((session, epoch)) = request.history.last else {
         return wrote_nothing_with_cause(world, request);
     };
     let Some(live) = world.live(session).filter(|live| live.epoch() == epoch) else {
@@ -125,13 +126,13 @@ fn is_kept(world: &World, request: &Request) -> bool {
     })
 }
 
-/// An acknowledged request that wrote nothing came before a `clear`; or others overwrote it, before
-/// it came through a mark or was repeated.
+/// If an acknowledged request wrote nothing, it came before a `clear`, or others overwrote its
+/// entries before it came through a redirect or was repeated.
 fn wrote_nothing_with_cause(world: &World, request: &Request) -> bool {
     let cleared = world
         .live(request.session)
         .is_none_or(|live| request.seen != Seen::Record(live.epoch()));
-    let careful = request.answer() == Some(&Answer::Forwarded) || request.deeds.lost;
+    let careful = request.answer() == Some(&Answer::Forwarded) || request.history.lost;
     let dropped = request.kind.wants().iter().all(|(name, want)| {
         let others = world
             .requests
@@ -147,18 +148,18 @@ fn nobody_counts_twice(record: &Record) -> bool {
     count.is_none_or(|count| (0..4).all(|who| counted(&count, who) <= 1))
 }
 
-/// Once a purge was answered, no record of its session lives, and none that holds something of it.
+/// Once a purge is answered, no record of its session is live, and no record holds anything of it.
 fn has_ended(world: &World, request: &Request) -> bool {
     let mut records = world.records();
-    !request.deeds.ended
+    !request.history.ended
         || records.all(|(session, record)| {
             session != request.session && is_from_here(world, session, record)
         })
 }
 
-/// Once a `clear` was answered, nobody is logged in but by a login that came after it.
+/// Once a `clear` is answered, nobody is logged in, except by a later login.
 ///
-/// It does not go through a mark that says *ended*: the session behind it is another person's.
+/// A `clear` does not pass a redirect that says *ended*: the session behind it is another person's.
 fn has_logged_out(world: &World, request: &Request) -> bool {
     let answered = matches!(
         request.answer(),
@@ -167,18 +168,20 @@ fn has_logged_out(world: &World, request: &Request) -> bool {
     if !request.kind.clears() || !answered {
         return true;
     }
-    let mut way = world.store.way_from(&request.at);
-    if way.any(|mark| mark.flag == Flag::Ended && mark.target != new_name(request.who)) {
+    let mut route = world.store.route_from(&request.at);
+    if route
+        .any(|redirect| redirect.flag == Flag::Ended && redirect.target != new_name(request.who))
+    {
         return true;
     }
     match world.live(request.session).and_then(login_of) {
         None => true,
         Some(Login::First) => false,
-        Some(Login::Of(who)) => request.deeds.logins_before & (1 << who) == 0,
+        Some(Login::Of(who)) => request.history.logins_before & (1 << who) == 0,
     }
 }
 
-/// Once a `clear` was acknowledged, nothing is there of what it has seen.
+/// Once a `clear` is acknowledged, no entry is left as it has seen it.
 fn has_cleared(world: &World, request: &Request) -> bool {
     if !request.kind.clears() || !request.acknowledged() {
         return true;
@@ -187,7 +190,7 @@ fn has_cleared(world: &World, request: &Request) -> bool {
         return true;
     };
     let value = |record: &Record, name| record.state().get(name).map(std::borrow::Cow::into_owned);
-    // A counter counts on from nothing, and may come to the same.
+    // A counter starts again from nothing, and may reach the same value.
     let mut values = NAMES.iter().filter(|name| **name != COUNT);
     values.all(|name| value(base, name).is_none() || value(base, name) != value(live, name))
 }
@@ -198,7 +201,7 @@ fn has_its_ttl(world: &World, request: &Request) -> bool {
     if request.kind != Kind::SetTtl || !written || others {
         return true;
     }
-    let ttl = |live: &Record| live.facts().and_then(|facts| facts.ttl);
+    let ttl = |live: &Record| live.metadata().and_then(|metadata| metadata.ttl);
     world
         .live(request.session)
         .is_none_or(|live| ttl(live).is_some())
@@ -209,17 +212,17 @@ enum Login {
     Of(usize),
 }
 
-/// By whose login somebody is logged in.
+/// The login by which somebody is logged in.
 fn login_of(record: &Record) -> Option<Login> {
-    let auth = record.facts()?.auth.as_ref()?;
+    let auth = record.metadata()?.auth.as_ref()?;
     Some(match &auth.device {
         None => Login::First,
         Some(device) => Login::Of(device.parse().expect("the device names the request")),
     })
 }
 
-/// All that a record holds was written to its session, by requests that came with a key of it or
-/// made it.
+/// Everything that a record holds was written to its session, by requests that came with one of its
+/// keys or made it.
 fn is_from_here(world: &World, session: usize, record: &Record) -> bool {
     let by = |who: usize, did: &dyn Fn(Kind) -> bool| {
         let request = &world.requests[who];
@@ -244,11 +247,12 @@ fn is_from_here(world: &World, session: usize, record: &Record) -> bool {
     entries && login && cleared
 }
 
-/// Every mark leads on within its session, to a record or to what became of it.
+/// Every redirect leads on within its session, to a record or to what became of it.
 fn is_whole(world: &World) -> bool {
     world.store.places().all(|(name, place)| {
-        world.store.mark(name).is_none_or(|mark| {
-            mark.target != *name && world.store.session_of(&mark.target) == Some(place.session)
+        world.store.redirect(name).is_none_or(|redirect| {
+            redirect.target != *name
+                && world.store.session_of(&redirect.target) == Some(place.session)
         })
     })
 }

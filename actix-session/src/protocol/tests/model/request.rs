@@ -1,4 +1,4 @@
-//! One request: what it loaded, the machine that it runs, and what it was answered.
+//! One request: what it loaded, the machine that it runs, and its answer.
 
 use std::{fmt, sync::LazyLock, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
         load::{Incoming, Loaded},
     },
     protocol::{
-        CommitMachine, Draw, EndMachine, Machine, Name, Next, Op, Reply, RotateMachine, Slot,
+        CommitMachine, Draw, EndMachine, Machine, Name, Next, Reply, RotateMachine, Step, Stored,
     },
     record::Record,
     session::Snapshot,
@@ -24,7 +24,7 @@ use crate::{
 
 pub(super) static TERMS: LazyLock<Terms> = LazyLock::new(|| Terms::default().with_now(Still.now()));
 
-/// Every request that loads extends, and its cookie is refreshed where the key is current.
+/// Every request that loads a session extends it, and refreshes the cookie if the key is current.
 const POLICY: Policy = Policy {
     extend: true,
     persistent: true,
@@ -36,23 +36,23 @@ pub(super) struct Request {
     pub(super) kind: Kind,
     pub(super) stage: Stage,
     draw: Counter,
-    /// The name of the key that it was sent with.
+    /// The name of the key that the request came with.
     pub(super) at: Name,
-    /// Which session that name is one of.
+    /// The session that this name belongs to.
     pub(super) session: usize,
     pub(super) base: Option<Record>,
     pub(super) seen: Seen,
     asked: Option<&'static Snapshot>,
-    /// What happened in its name so far.
-    pub(super) deeds: Deeds,
+    /// What the request has done so far.
+    pub(super) history: History,
 }
 
-/// What a request's load met.
+/// What a request's load found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// It was not loaded yet, or there was nothing.
+    /// It has not loaded yet, or there was nothing.
     Nothing,
-    Mark,
+    Redirect,
     /// A record of this epoch.
     Record(u64),
 }
@@ -60,14 +60,14 @@ pub(super) enum Seen {
 #[derive(Clone)]
 pub(super) enum Stage {
     Waiting,
-    Running(Running, Op),
+    Running(Running, Step),
     Done(Answer),
 }
 
-/// What a request's writes have done to the store, known to nobody in it.
+/// What a request's writes have done to the store. No machine sees this.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Deeds {
-    /// The sessions that it has written to: bits.
+pub(super) struct History {
+    /// The sessions that it has written to, as bits.
     pub(super) wrote: u8,
     /// The session that it wrote to last, and the epoch that it left there.
     pub(super) last: Option<(usize, u64)>,
@@ -83,7 +83,7 @@ pub(super) struct Deeds {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// There was nothing to do, or it may not be done.
+    /// There was nothing to do, or it must not be done.
     Nothing,
     /// Its key is current: the cookie is sent again.
     Current,
@@ -100,7 +100,7 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// Whether the request was told that its changes are done.
+    /// Whether this confirms that the request's changes are done.
     pub(super) fn acknowledges(&self) -> bool {
         matches!(self, Self::Saved | Self::Forwarded | Self::Renewed(_))
     }
@@ -116,7 +116,7 @@ pub(super) enum Running {
     Saving(Saving),
 }
 
-/// Random values, counted: no two requests draw the same.
+/// Counts in place of random values: no two requests draw the same.
 #[derive(Clone)]
 pub(super) struct Counter {
     who: usize,
@@ -140,7 +140,7 @@ impl Draw for Counter {
     }
 
     fn session_id(&mut self) -> Result<u128, CommitError> {
-        // The same for all draws: a record gets one once.
+        // The same for all draws, since a record gets only one.
         Ok(200 + u128::try_from(self.who).unwrap())
     }
 
@@ -167,7 +167,7 @@ impl Request {
             base: None,
             seen: Seen::Nothing,
             asked: None,
-            deeds: Deeds::default(),
+            history: History::default(),
         }
     }
 
@@ -188,34 +188,34 @@ impl Request {
     }
 
     pub(super) fn has_written_to(&self, session: usize) -> bool {
-        self.deeds.wrote & (1 << session) != 0
+        self.history.wrote & (1 << session) != 0
     }
 
     pub(super) fn snapshot(&self) -> &'static Snapshot {
         self.asked.expect("a request that has come has asked")
     }
 
-    /// Who was logged in when it came.
+    /// Who was logged in when the request came.
     pub(super) fn base_principal(&self) -> Option<&str> {
         self.base.as_ref().and_then(Record::principal)
     }
 
-    /// Loads what is there, runs the handler and decides what is to be done.
-    pub(super) fn start(&mut self, at: &str, session: usize, slot: Slot, age: Duration) {
+    /// Loads what is there, runs the handler and decides what to do.
+    pub(super) fn start(&mut self, at: &str, session: usize, found: Stored, age: Duration) {
         at.clone_into(&mut self.at);
         self.session = session;
         let key = SessionKey::generated(at.to_owned());
-        let loaded = match slot {
-            Slot::Record(record) => {
+        let loaded = match found {
+            Stored::Record(record) => {
                 self.base = Some(record.clone());
                 self.seen = Seen::Record(record.epoch());
                 Loaded::Live(key, record)
             }
-            Slot::Mark(_) => {
-                self.seen = Seen::Mark;
+            Stored::Redirect(_) => {
+                self.seen = Seen::Redirect;
                 Loaded::Moved(key, age)
             }
-            Slot::Nothing | Slot::Unreadable => Loaded::Lost(key),
+            Stored::Nothing | Stored::Unreadable => Loaded::Lost(key),
         };
         let snapshot = self.kind.snapshot(self.who, self.base.as_ref());
         self.asked = Some(snapshot);
@@ -234,14 +234,14 @@ impl Request {
         self.begin(finished.decide(), snapshot);
     }
 
-    /// As the middleware and the shared stores carry a decision out.
+    /// Carries a decision out, as the middleware and the shared stores do.
     fn begin(&mut self, decision: Decision, snapshot: &'static Snapshot) {
         let (at, base, changes) = (self.at.clone(), self.base.clone(), &snapshot.changes);
         let terms = &*TERMS;
         let check = decision == Decision::Commit && changes.is_empty();
         let next = match decision {
-            Decision::Check => self.run(Running::Check, Next::Do(Op::Read { at })),
-            _ if check => self.run(Running::Check, Next::Do(Op::Read { at })),
+            Decision::Check => self.run(Running::Check, Next::Do(Step::Read { at })),
+            _ if check => self.run(Running::Check, Next::Do(Step::Read { at })),
             Decision::Commit => {
                 let mut machine = CommitMachine::new(at, base, changes, terms);
                 let next = machine.start(&mut self.draw);
@@ -270,21 +270,21 @@ impl Request {
 
     fn run(&self, running: Running, next: Next<Answer>) -> Stage {
         match next {
-            Next::Do(op) => Stage::Running(running, op),
+            Next::Do(step) => Stage::Running(running, step),
             Next::Answer(answer) => Stage::Done(answer),
             Next::Fail(CommitError::OutcomeUnknown) => Stage::Done(Answer::OutcomeUnknown),
             Next::Fail(_) => Stage::Done(Answer::Failed),
         }
     }
 
-    /// Tells the machine what its step was answered.
+    /// Passes the reply to the machine.
     pub(super) fn on(&mut self, reply: Reply) {
-        let Stage::Running(mut running, op) = std::mem::replace(&mut self.stage, Stage::Waiting)
+        let Stage::Running(mut running, step) = std::mem::replace(&mut self.stage, Stage::Waiting)
         else {
             panic!("only a request that runs is answered");
         };
         let next = match &mut running {
-            Running::Check => checked(&reply, op),
+            Running::Check => checked(&reply, step),
             Running::Commit(machine) => committed(machine.on(reply, &mut self.draw)),
             Running::Rotate(machine) => rotated(machine.on(reply, &mut self.draw)),
             Running::End(machine, ..) => {
@@ -294,7 +294,7 @@ impl Request {
         };
         self.stage = match (running, next) {
             (Running::End(_, snapshot, then_create), Next::Answer(answer)) => {
-                self.deeds.ended = true;
+                self.history.ended = true;
                 if then_create {
                     self.renew(RotateMachine::creating(&snapshot.changes, &TERMS))
                 } else {
@@ -306,10 +306,10 @@ impl Request {
     }
 }
 
-fn checked(reply: &Reply, op: Op) -> Next<Answer> {
+fn checked(reply: &Reply, step: Step) -> Next<Answer> {
     match reply {
-        Reply::Found(Slot::Record(_)) => Next::Answer(Answer::Current),
-        Reply::Lost => Next::Do(op),
+        Reply::Found(Stored::Record(_)) => Next::Answer(Answer::Current),
+        Reply::Lost => Next::Do(step),
         _ => Next::Answer(Answer::Stale),
     }
 }
@@ -319,7 +319,7 @@ fn committed(next: Next<Committed>) -> Next<Answer> {
         Committed::Saved(_) => Answer::Saved,
         Committed::Forwarded => Answer::Forwarded,
         Committed::Gone => Answer::Gone,
-        Committed::NewValue(..) => panic!("only a store without records seals anew"),
+        Committed::NewValue(..) => panic!("only a store without records answers a new value"),
     })
 }
 
@@ -332,7 +332,7 @@ fn rotated(next: Next<Rotated>) -> Next<Answer> {
 
 fn renamed<A>(next: Next<A>, name: impl FnOnce(A) -> Answer) -> Next<Answer> {
     match next {
-        Next::Do(op) => Next::Do(op),
+        Next::Do(step) => Next::Do(step),
         Next::Answer(answer) => Next::Answer(name(answer)),
         Next::Fail(error) => Next::Fail(error),
     }
@@ -343,9 +343,9 @@ impl fmt::Debug for Request {
         write!(f, "{} {:?} with {}, ", self.who, self.kind, self.at)?;
         match &self.stage {
             Stage::Waiting => f.write_str("has not come yet"),
-            Stage::Running(_, op) => write!(f, "wants {op:?}"),
+            Stage::Running(_, step) => write!(f, "wants {step:?}"),
             Stage::Done(answer) => write!(f, "answered {answer:?}"),
         }?;
-        write!(f, "; {:?}", self.deeds)
+        write!(f, "; {:?}", self.history)
     }
 }

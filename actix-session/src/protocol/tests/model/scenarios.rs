@@ -14,7 +14,7 @@ use super::{
 };
 use crate::record::Record;
 
-/// One run, step by step. Every promise is looked at after each step.
+/// One run, step by step. Each step is followed by a check of every promise.
 struct Run {
     runs: Runs,
     world: World,
@@ -51,7 +51,7 @@ impl Run {
         let possible = self.possible();
         assert!(
             possible.contains(&action),
-            "{action:?} is none of {possible:?}"
+            "{action:?} is not one of {possible:?}"
         );
         self.world = self.runs.next_state(&self.world, action).unwrap();
         assert!(promises::broken(&self.world).is_empty(), "{:?}", self.world);
@@ -74,7 +74,7 @@ impl Run {
         self.act(last.expect("what was lost is in flight"))
     }
 
-    /// A step is not done, and nobody knows.
+    /// A step is not done, and its sender cannot know.
     fn lost(&mut self, who: usize) -> &mut Self {
         self.act(Action::Lose(who))
     }
@@ -111,12 +111,12 @@ fn renewed(key: &str) -> Answer {
     Answer::Renewed(key.to_owned())
 }
 
-/// Third list, 1: base entries are never copied.
+/// Base entries are never copied.
 #[test]
 fn a_late_login_brings_nothing_back_of_a_session_that_was_renewed_and_ended() {
     let mut run = Run::of(&[Kind::Renew, Kind::LoginInsertX, Kind::Purge]);
     run.start(1, FIRST).run(0, FIRST).answers(0, &renewed("K1"));
-    // Its renewal meets the mark.
+    // Its renewal finds the redirect.
     run.step(1);
     run.run(2, "K1").answers(2, &Answer::Ended);
     run.finish(1).answers(1, &renewed("K2"));
@@ -125,7 +125,7 @@ fn a_late_login_brings_nothing_back_of_a_session_that_was_renewed_and_ended() {
     assert_eq!(run.world.store.live(0).count(), 0);
 }
 
-/// Third list, 2: a repeat with nothing to change writes nothing.
+/// A repeat with nothing to change writes nothing.
 #[test]
 fn a_repeat_that_has_nothing_to_do_leaves_the_id_that_another_repeat_looks_for() {
     let mut run = Run::of(&[Kind::InsertX, Kind::Modify]);
@@ -138,7 +138,7 @@ fn a_repeat_that_has_nothing_to_do_leaves_the_id_that_another_repeat_looks_for()
     assert_eq!(run.value(FIRST, COUNT).as_deref(), Some("16"));
 }
 
-/// Third list, 2: what a repeat does write, it writes under a fresh id.
+/// A repeat that does write uses a fresh id.
 #[test]
 fn a_repeat_that_writes_lets_nobody_mistake_its_write_for_another() {
     let mut run = Run::of(&[Kind::InsertX, Kind::Modify]);
@@ -153,8 +153,8 @@ fn a_repeat_that_writes_lets_nobody_mistake_its_write_for_another() {
     assert_eq!(run.value(FIRST, "x").as_deref(), Some("10"));
 }
 
-/// The letter of the rule of repeats, and its limit: what was set, then removed by somebody who had
-/// seen it, is as it was in the beginning, and is set again.
+/// A known limit of repeats: an entry that was set, and then removed by a request that had seen it,
+/// is as it was at the start. So the repeat sets it again.
 #[test]
 fn a_repeat_cannot_tell_what_is_as_it_was_from_what_is_so_again() {
     let mut run = Run::of(&[Kind::InsertX, Kind::RemoveX]);
@@ -165,7 +165,7 @@ fn a_repeat_cannot_tell_what_is_as_it_was_from_what_is_so_again() {
     assert_eq!(run.value(FIRST, "x").as_deref(), Some("10"));
 }
 
-/// Third list, 3: a repeat knows its own mark, and a purge leaves marks.
+/// A repeat knows its own redirect, and a purge leaves redirects.
 #[test]
 fn a_login_that_was_ended_before_its_repeat_logs_nobody_in() {
     let mut run = Run::of(&[Kind::Login, Kind::Purge]);
@@ -175,7 +175,7 @@ fn a_login_that_was_ended_before_its_repeat_logs_nobody_in() {
     assert_eq!(run.world.store.records().count(), 0);
 }
 
-/// Third list, 4: what the login wrote survives the `clear` of who has the old key.
+/// What the login wrote survives a `clear` by whoever has the old key.
 #[test]
 fn an_old_key_logs_out_and_wipes_nothing_that_came_with_the_login() {
     let mut run = Run::of(&[Kind::Clear, Kind::LoginInsertX]);
@@ -187,7 +187,7 @@ fn an_old_key_logs_out_and_wipes_nothing_that_came_with_the_login() {
     assert_eq!(run.record("K2").unwrap().principal(), None);
 }
 
-/// Third list, 4: behind the mark of a login a `modify` of what the login changed is refused.
+/// Behind a login's redirect, a `modify` of an entry that the login changed is refused.
 #[test]
 fn an_old_key_counts_nothing_that_came_with_the_login() {
     let mut run = Run::of(&[Kind::Modify, Kind::LoginModify]);
@@ -197,7 +197,7 @@ fn an_old_key_counts_nothing_that_came_with_the_login() {
     assert_eq!(run.value("K2", COUNT).as_deref(), Some("16"));
 }
 
-/// Third list, 5: the `clear` of a renewal that came too late travels.
+/// The `clear` of a renewal that came too late is forwarded.
 #[test]
 fn a_logout_that_renews_logs_out_although_another_has_renewed() {
     let mut run = Run::logged_in(&[Kind::Renew, Kind::ClearRenew]);
@@ -208,7 +208,7 @@ fn a_logout_that_renews_logs_out_although_another_has_renewed() {
     assert_eq!((left.principal(), left.len()), (None, 0));
 }
 
-/// Third list, 6: effects after a `clear` that travelled are dropped, and nobody is told otherwise.
+/// Effects after a forwarded `clear` are dropped, and the answer does not claim otherwise.
 #[test]
 fn what_is_set_after_a_clear_that_travels_is_dropped_and_not_called_done() {
     for kind in [Kind::ClearInsertY, Kind::ClearRenewInsertY] {
@@ -220,13 +220,13 @@ fn what_is_set_after_a_clear_that_travels_is_dropped_and_not_called_done() {
     }
 }
 
-/// Third list, 7: no anonymous cookie takes the place of the logged-in one.
+/// No anonymous cookie takes the place of the logged-in one.
 #[test]
-fn a_renewal_that_met_a_mark_makes_no_session_where_somebody_is_logged_in() {
+fn a_renewal_that_met_a_redirect_makes_no_session_if_somebody_is_logged_in() {
     let mut run = Run::logged_in(&[Kind::Renew, Kind::RenewInsertX]);
     run.run(0, FIRST);
     run.run(1, FIRST).answers(1, &Answer::Gone);
-    assert_eq!(run.world.requests[1].seen, Seen::Mark);
+    assert_eq!(run.world.requests[1].seen, Seen::Redirect);
     assert_eq!(run.world.store.records().count(), 1);
 
     let mut run = Run::of(&[Kind::Renew, Kind::RenewInsertX]);
@@ -234,12 +234,13 @@ fn a_renewal_that_met_a_mark_makes_no_session_where_somebody_is_logged_in() {
     run.run(1, FIRST).answers(1, &renewed("K2"));
 }
 
-/// Third list, 9, an idea that was unsafe: no renewal of a moved base is forwarded, so that what a
-/// victim writes with its renewal does not come into the session that a thief has renewed.
+/// No renewal of a moved base is forwarded. Otherwise, what a victim writes with its renewal would
+/// enter the session that a thief has renewed.
 ///
-/// Item 8 (who logs in by hand, and inserts long before it renews) is the application's own.
+/// An application that logs users in by hand, and inserts long before it renews, must take care of
+/// this itself.
 #[test]
-fn nothing_of_a_late_renewal_comes_into_the_session_of_who_renewed_first() {
+fn nothing_of_a_late_renewal_comes_into_the_session_of_whoever_renewed_first() {
     let mut run = Run::of(&[Kind::Renew, Kind::RenewInsertX]);
     run.start(1, FIRST).run(0, FIRST).answers(0, &renewed("K1"));
     run.finish(1).answers(1, &renewed("K2"));
@@ -247,7 +248,7 @@ fn nothing_of_a_late_renewal_comes_into_the_session_of_who_renewed_first() {
     assert_eq!(run.value("K2", "x").as_deref(), Some("11"));
 }
 
-/// First list, 1, and the issue's own: a purge ends what renewals made of the session.
+/// A purge ends the session wherever renewals have moved it.
 #[test]
 fn a_purge_follows_every_renewal() {
     let mut run = Run::logged_in(&[Kind::Purge, Kind::Renew, Kind::Renew]);
@@ -256,9 +257,10 @@ fn a_purge_follows_every_renewal() {
     assert_eq!(run.world.store.records().count(), 0);
 }
 
-/// A known limit: a creation whose answer was lost is repeated under the same key, and its first copy
-/// may still be on the way. If that arrives when the session was used and ended, it is made again,
-/// as it was in the beginning. (Commits and renewals cannot: they expect a record that is gone.)
+/// A known limit: a creation whose answer was lost is repeated under the same key, and its first
+/// copy may still be in flight. If that copy arrives after the session was used and ended, it makes
+/// the session again, as it was at the start. (Commits and renewals cannot: they expect a record
+/// that is gone.)
 #[test]
 fn a_creation_that_arrives_after_its_session_was_ended_makes_it_again() {
     let run = |late_creations| {
@@ -279,9 +281,9 @@ fn a_creation_that_arrives_after_its_session_was_ended_makes_it_again() {
     assert!(!promises::broken(&world).is_empty());
 }
 
-/// A write that comes soon after a renewal it has not heard of makes no session.
+/// A write that comes soon after a renewal that it does not know of makes no session.
 #[test]
-fn a_late_insertion_is_dropped_for_ten_seconds_and_starts_anew_after_that() {
+fn a_late_insertion_is_dropped_for_ten_seconds_and_makes_a_session_after_that() {
     let kinds = [Kind::Renew, Kind::InsertX];
     let mut run = Run::of(&kinds);
     run.run(0, FIRST).run(1, FIRST).answers(1, &Answer::Nothing);

@@ -3,26 +3,26 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
-    protocol::{Mark, Name, Op, Reply, Slot},
+    protocol::{Name, Redirect, Reply, Step, Stored},
     record::Record,
 };
 
-/// What lies under each name that was ever used. Names are never forgotten, so that nothing can
-/// come back unseen.
+/// What is under each name that was ever used. Names are never forgotten, so nothing can come back
+/// unseen.
 #[derive(Clone)]
 pub(super) struct Store(Arc<BTreeMap<Name, Place>>);
 
 #[derive(Clone)]
 pub(super) struct Place {
-    /// Which session it is a name of: renewals of one session share this.
+    /// The session that the name belongs to. The renewals of one session share it.
     pub(super) session: usize,
-    pub(super) kept: Kept,
+    pub(super) content: Content,
 }
 
 #[derive(Clone)]
-pub(super) enum Kept {
+pub(super) enum Content {
     Record(Record),
-    Mark(Mark),
+    Redirect(Redirect),
     /// There was a record, and it was ended.
     Ended,
 }
@@ -30,19 +30,19 @@ pub(super) enum Kept {
 /// What a step has written.
 pub(super) struct Written {
     pub(super) before: Option<Record>,
-    /// The name was one of a record that had been ended.
+    /// The name had belonged to a record that was ended.
     pub(super) revived: bool,
 }
 
 impl Store {
     pub(super) fn new(name: &str, record: Record) -> Self {
         let mut store = Self(Arc::default());
-        store.put(name, 0, Kept::Record(record));
+        store.put(name, 0, Content::Record(record));
         store
     }
 
-    fn put(&mut self, name: &str, session: usize, kept: Kept) {
-        Arc::make_mut(&mut self.0).insert(name.to_owned(), Place { session, kept });
+    fn put(&mut self, name: &str, session: usize, content: Content) {
+        Arc::make_mut(&mut self.0).insert(name.to_owned(), Place { session, content });
     }
 
     pub(super) fn places(&self) -> impl Iterator<Item = (&Name, &Place)> {
@@ -56,53 +56,55 @@ impl Store {
     pub(super) fn record(&self, name: &str) -> Option<&Record> {
         match self.0.get(name) {
             Some(Place {
-                kept: Kept::Record(record),
+                content: Content::Record(record),
                 ..
             }) => Some(record),
             _ => None,
         }
     }
 
-    pub(super) fn mark(&self, name: &str) -> Option<&Mark> {
+    pub(super) fn redirect(&self, name: &str) -> Option<&Redirect> {
         match self.0.get(name) {
             Some(Place {
-                kept: Kept::Mark(mark),
+                content: Content::Redirect(redirect),
                 ..
-            }) => Some(mark),
+            }) => Some(redirect),
             _ => None,
         }
     }
 
-    /// The live records of a session: one, or none where it was ended.
+    /// The live records of a session: one, or none if it was ended.
     pub(super) fn live(&self, session: usize) -> impl Iterator<Item = &Record> {
         self.records()
             .filter(move |(of, _)| *of == session)
             .map(|(_, record)| record)
     }
 
-    /// Every live record, and the session that it is of.
+    /// Every live record, and its session.
     pub(super) fn records(&self) -> impl Iterator<Item = (usize, &Record)> {
-        self.0.values().filter_map(|place| match &place.kept {
-            Kept::Record(record) => Some((place.session, record)),
+        self.0.values().filter_map(|place| match &place.content {
+            Content::Record(record) => Some((place.session, record)),
             _ => None,
         })
     }
 
-    /// The marks that lead on from a name.
-    pub(super) fn way_from<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Mark> {
-        std::iter::successors(self.mark(name), |mark| self.mark(&mark.target))
+    /// The redirects that lead on from a name.
+    pub(super) fn route_from<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Redirect> {
+        std::iter::successors(self.redirect(name), |redirect| {
+            self.redirect(&redirect.target)
+        })
     }
 
-    pub(super) fn slot(&self, name: &str) -> Slot {
-        match self.0.get(name).map(|place| &place.kept) {
-            Some(Kept::Record(record)) => Slot::Record(record.clone()),
-            Some(Kept::Mark(mark)) => Slot::Mark(mark.clone()),
-            Some(Kept::Ended) | None => Slot::Nothing,
+    pub(super) fn found(&self, name: &str) -> Stored {
+        match self.0.get(name).map(|place| &place.content) {
+            Some(Content::Record(record)) => Stored::Record(record.clone()),
+            Some(Content::Redirect(redirect)) => Stored::Redirect(redirect.clone()),
+            Some(Content::Ended) | None => Stored::Nothing,
         }
     }
 
-    fn is_expected(&self, op: &Op) -> bool {
-        let (Op::Cas { at, expect, .. } | Op::Rotate { at, expect, .. }) = op else {
+    fn is_expected(&self, step: &Step) -> bool {
+        let (Step::Cas { at, expect, .. } | Step::Rotate { at, expect, .. }) = step else {
             return false;
         };
         let text = self.record(at).and_then(Record::as_text);
@@ -110,45 +112,49 @@ impl Store {
     }
 
     /// Carries out one step; `own` is the session that an insertion makes.
-    pub(super) fn carry_out(&mut self, op: &Op, own: usize) -> (Reply, Option<Written>) {
-        match op {
-            Op::Read { at } => (Reply::Found(self.slot(at)), None),
-            Op::Cas { at, .. } | Op::Rotate { at, .. } if !self.is_expected(op) => {
-                (Reply::Found(self.slot(at)), None)
+    pub(super) fn carry_out(&mut self, step: &Step, own: usize) -> (Reply, Option<Written>) {
+        match step {
+            Step::Read { at } => (Reply::Found(self.found(at)), None),
+            Step::Cas { at, .. } | Step::Rotate { at, .. } if !self.is_expected(step) => {
+                (Reply::Found(self.found(at)), None)
             }
-            Op::Cas { at, new, .. } => self.replace(at, new),
-            Op::Rotate { mark, .. } if !matches!(self.slot(&mark.target), Slot::Nothing) => {
+            Step::Cas { at, new, .. } => self.replace(at, new),
+            Step::Rotate { redirect, .. }
+                if !matches!(self.found(&redirect.target), Stored::Nothing) =>
+            {
                 (Reply::Taken, None)
             }
-            Op::Rotate { at, new, mark, .. } => self.rotate(at, new, mark),
-            Op::Insert { at, .. } if !matches!(self.slot(at), Slot::Nothing) => {
+            Step::Rotate {
+                at, new, redirect, ..
+            } => self.rotate(at, new, redirect),
+            Step::Insert { at, .. } if !matches!(self.found(at), Stored::Nothing) => {
                 (Reply::Taken, None)
             }
-            Op::Insert { at, new, .. } => {
+            Step::Insert { at, new, .. } => {
                 let revived = self.0.contains_key(at);
-                self.put(at, own, Kept::Record(new.clone()));
+                self.put(at, own, Content::Record(new.clone()));
                 let before = None;
                 (Reply::Done, Some(Written { before, revived }))
             }
-            Op::End { at } => (self.end(at), None),
+            Step::End { at } => (self.end(at), None),
         }
     }
 
-    /// Writes what is to be written, whatever is there now.
+    /// Writes the new record, whatever is there now.
     pub(super) fn replace(&mut self, at: &str, new: &Record) -> (Reply, Option<Written>) {
         let before = self.record(at).cloned();
         let session = self.session_of(at).expect("what is replaced is there");
-        self.put(at, session, Kept::Record(new.clone()));
+        self.put(at, session, Content::Record(new.clone()));
         let revived = before.is_none();
         (Reply::Done, Some(Written { before, revived }))
     }
 
-    fn rotate(&mut self, at: &str, new: &Record, mark: &Mark) -> (Reply, Option<Written>) {
+    fn rotate(&mut self, at: &str, new: &Record, redirect: &Redirect) -> (Reply, Option<Written>) {
         let before = self.record(at).cloned();
         let session = self.session_of(at).expect("what is renewed is there");
-        let revived = self.0.contains_key(&mark.target);
-        self.put(at, session, Kept::Mark(mark.clone()));
-        self.put(&mark.target, session, Kept::Record(new.clone()));
+        let revived = self.0.contains_key(&redirect.target);
+        self.put(at, session, Content::Redirect(redirect.clone()));
+        self.put(&redirect.target, session, Content::Record(new.clone()));
         (Reply::Done, Some(Written { before, revived }))
     }
 
@@ -157,33 +163,33 @@ impl Store {
             self.forget(at);
             return Reply::Done;
         }
-        Reply::Found(self.slot(at))
+        Reply::Found(self.found(at))
     }
 
-    /// Leaves nothing at a name, not even a mark.
+    /// Leaves nothing under a name, not even a redirect.
     pub(super) fn forget(&mut self, at: &str) {
         if let Some(place) = Arc::make_mut(&mut self.0).get_mut(at) {
-            place.kept = Kept::Ended;
+            place.content = Content::Ended;
         }
     }
 
-    /// Whether a step whose answer was lost may still do something when it arrives late.
-    pub(super) fn may_still_do(&self, op: &Op) -> bool {
-        match op {
-            Op::Read { .. } => false,
+    /// Whether a step whose answer was lost can still do something if it arrives late.
+    pub(super) fn may_still_do(&self, step: &Step) -> bool {
+        match step {
+            Step::Read { .. } => false,
             // Ids are never used twice: a record that was replaced is never the expected one again.
-            Op::Cas { .. } | Op::Rotate { .. } => self.is_expected(op),
-            Op::Insert { .. } => true,
-            Op::End { at } => self.record(at).is_some(),
+            Step::Cas { .. } | Step::Rotate { .. } => self.is_expected(step),
+            Step::Insert { .. } => true,
+            Step::End { at } => self.record(at).is_some(),
         }
     }
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&match self {
             Self::Record(record) => record.as_text().unwrap_or_default().to_owned(),
-            Self::Mark(mark) => mark.encode(),
+            Self::Redirect(redirect) => redirect.encode(),
             Self::Ended => "ended".to_owned(),
         })
     }

@@ -10,17 +10,17 @@ use std::{
 use stateright::{Model, Property};
 
 use super::{
+    fingerprint::Fingerprint,
     kind::{COUNT, Kind, OLD, OLD_VALUE, SOMEBODY},
     mutant::Mutant,
     promises::{self, PROMISES, Promise},
     request::{Answer, Request, Stage, TERMS},
-    sketch::Sketch,
-    steps,
     store::Store,
+    writes,
 };
 use crate::{
-    protocol::{Name, Op, Reply},
-    record::{Auth, Facts, Record, WireFormat},
+    protocol::{Name, Reply, Step},
+    record::{Auth, Metadata, Record, WireFormat},
 };
 
 /// The one property.
@@ -28,12 +28,12 @@ pub(super) const KEPT: &str = "every promise is kept";
 /// The name of the key that the session has in the beginning.
 pub(super) const FIRST: &str = "K0";
 
-/// Which runs there are.
+/// The runs to check.
 pub(super) struct Runs {
     pub(super) sets: Vec<Set>,
     /// How many answers are lost in one run.
     pub(super) losses: u8,
-    /// How old a mark is that a load meets.
+    /// How old a redirect is when a load finds it.
     pub(super) age: Duration,
     /// Whether a creation may arrive after its repeat was answered.
     pub(super) late_creations: bool,
@@ -42,7 +42,7 @@ pub(super) struct Runs {
     pub(super) promises: &'static [Promise],
 }
 
-/// The requests of one run, and whether somebody is logged in when they come.
+/// The requests of one run, and whether somebody is logged in at the start.
 #[derive(Debug, Clone)]
 pub(super) struct Set {
     pub(super) kinds: Vec<Kind>,
@@ -66,24 +66,24 @@ impl Runs {
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) store: Store,
-    /// Shared with the states before and after, but for the one that takes a step.
+    /// Shared with the states before and after, except the one that takes a step.
     pub(super) requests: Vec<Arc<Request>>,
-    /// Steps that were given up for lost, and who sent them. They may arrive at any moment.
-    in_flight: Vec<Arc<(usize, Op)>>,
+    /// Steps that count as lost, each with its sender. They may arrive at any moment.
+    in_flight: Vec<Arc<(usize, Step)>>,
     losses: u8,
-    /// The first step that did what it may not do.
+    /// The fault of the first step that did something forbidden.
     pub(super) fault: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
-    /// A request comes with this key: it is loaded, and its handler runs.
+    /// A request comes with this key: its session is loaded, and its handler runs.
     Start(usize, Name),
     /// The next step of a request's machine is done and answered.
     Step(usize),
-    /// It is given up for lost: perhaps it will be done, some day.
+    /// The step counts as lost: it may still be done at any later moment.
     Lose(usize),
-    /// What was given up for lost is done now.
+    /// A step that counted as lost is done now.
     Arrive(usize),
 }
 
@@ -125,10 +125,10 @@ impl World {
             .store
             .session_of(at)
             .expect("a key that was handed out");
-        let slot = self.store.slot(at);
-        self.request(who).start(at, session, slot, age);
+        let found = self.store.found(at);
+        self.request(who).start(at, session, found, age);
         if self.requests[who].kind.clears() {
-            self.request(who).deeds.logins_before = self.logins(session);
+            self.request(who).history.logins_before = self.logins(session);
         }
         self.judge(who);
     }
@@ -140,44 +140,45 @@ impl World {
         logins.fold(0, |bits, r| bits | 1 << r.who)
     }
 
-    /// Carries a step out, and looks at what it did.
-    fn carry_out(&mut self, who: usize, op: &Op, mutant: Option<Mutant>) -> Reply {
+    /// Carries a step out, and checks what it did.
+    fn carry_out(&mut self, who: usize, step: &Step, mutant: Option<Mutant>) -> Reply {
         let own = self.requests[who].own_session();
         let (reply, written) = match mutant {
-            Some(mutant) => mutant.carry_out(&mut self.store, op, own),
-            None => self.store.carry_out(op, own),
+            Some(mutant) => mutant.carry_out(&mut self.store, step, own),
+            None => self.store.carry_out(step, own),
         };
         if let Some(written) = &written {
             let (requests, request) = (&self.requests, &self.requests[who]);
-            let fault = steps::fault_of_write(&self.store, request, op, written)
-                .or_else(|| steps::fault_of_id(requests, op))
-                .or_else(|| steps::fault_of_repeat(requests, request, op, written));
+            let fault = writes::fault_of_write(&self.store, request, step, written)
+                .or_else(|| writes::fault_of_id(requests, step))
+                .or_else(|| writes::fault_of_repeat(requests, request, step, written));
             self.fault = self.fault.or(fault);
-            self.note(who, op);
+            self.note(who, step);
         }
-        if let (Op::End { .. }, Reply::Done, false) = (op, &reply, self.requests[who].kind.purges())
+        if let (Step::End { .. }, Reply::Done, false) =
+            (step, &reply, self.requests[who].kind.purges())
         {
             self.fault = self.fault.or(Some("only a purge ends"));
         }
         reply
     }
 
-    /// Keeps in mind what a request has done.
-    fn note(&mut self, who: usize, op: &Op) {
-        let (name, new, renewed) = match op {
-            Op::Cas { at, new, .. } => (at, new, false),
-            Op::Rotate { mark, new, .. } => (&mark.target, new, true),
-            Op::Insert { at, new, .. } => (at, new, true),
-            Op::Read { .. } | Op::End { .. } => return,
+    /// Notes what a request has done in its history.
+    fn note(&mut self, who: usize, step: &Step) {
+        let (name, new, renewed) = match step {
+            Step::Cas { at, new, .. } => (at, new, false),
+            Step::Rotate { redirect, new, .. } => (&redirect.target, new, true),
+            Step::Insert { at, new, .. } => (at, new, true),
+            Step::Read { .. } | Step::End { .. } => return,
         };
         let session = self.store.session_of(name).expect("it has been written");
         let logins = self.logins(session);
         let request = self.request(who);
-        request.deeds.wrote |= 1 << session;
-        request.deeds.last = Some((session, new.epoch()));
-        request.deeds.renewed += u8::from(renewed);
+        request.history.wrote |= 1 << session;
+        request.history.last = Some((session, new.epoch()));
+        request.history.renewed += u8::from(renewed);
         if request.kind.clears() && session == request.session {
-            request.deeds.logins_before = logins;
+            request.history.logins_before = logins;
         }
     }
 
@@ -186,18 +187,18 @@ impl World {
         self.judge(who);
     }
 
-    /// Looks at a request's answer, if it has one now.
+    /// Checks a request's answer, if it has one now.
     fn judge(&mut self, who: usize) {
-        let fault = steps::fault_of_answer(&self.store, &self.requests[who]);
+        let fault = writes::fault_of_answer(&self.store, &self.requests[who]);
         self.fault = self.fault.or(fault);
     }
 
     fn step(&mut self, who: usize, mutant: Option<Mutant>) {
-        let Stage::Running(_, op) = &self.requests[who].stage else {
+        let Stage::Running(_, step) = &self.requests[who].stage else {
             panic!("only a request that runs takes a step");
         };
-        let op = op.clone();
-        let reply = self.carry_out(who, &op, mutant);
+        let step = step.clone();
+        let reply = self.carry_out(who, &step, mutant);
         self.answer(who, reply);
         if let Some(mutant) = mutant {
             mutant.after(self.request(who));
@@ -205,18 +206,18 @@ impl World {
     }
 
     fn lose(&mut self, who: usize) {
-        let Stage::Running(_, op) = &self.requests[who].stage else {
+        let Stage::Running(_, step) = &self.requests[who].stage else {
             panic!("only a request that runs loses an answer");
         };
-        let op = op.clone();
-        // To do a thing twice that compares before it writes is to do it once.
-        let repeated = self.requests[who].deeds.lost && !matches!(op, Op::Insert { .. });
-        let known = |known: &Arc<(usize, Op)>| known.0 == who && is_same(&known.1, &op);
+        let step = step.clone();
+        // A step that compares before it writes does nothing the second time.
+        let repeated = self.requests[who].history.lost && !matches!(step, Step::Insert { .. });
+        let known = |known: &Arc<(usize, Step)>| known.0 == who && is_same(&known.1, &step);
         if !(repeated && self.in_flight.iter().any(known)) {
-            self.in_flight.push(Arc::new((who, op)));
+            self.in_flight.push(Arc::new((who, step)));
         }
         self.losses -= 1;
-        self.request(who).deeds.lost = true;
+        self.request(who).history.lost = true;
         self.answer(who, Reply::Lost);
     }
 
@@ -225,59 +226,59 @@ impl World {
         self.carry_out(sent.0, &sent.1, None);
     }
 
-    /// Forgets steps in flight that can do nothing any more.
+    /// Drops steps in flight that can no longer do anything.
     fn tidy(&mut self, late_creations: bool) {
         let (store, requests) = (&self.store, &self.requests);
         self.in_flight.retain(|sent| {
-            let (who, op) = &**sent;
-            // A creation that was answered is there, or was: its first copy has arrived by then.
+            let (who, step) = &**sent;
+            // If a creation was answered, its first copy has arrived by then.
             let creating = matches!(&requests[*who].stage, Stage::Running(..));
-            let counts = creating || late_creations || !matches!(op, Op::Insert { .. });
-            counts && store.may_still_do(op)
+            let counts = creating || late_creations || !matches!(step, Step::Insert { .. });
+            counts && store.may_still_do(step)
         });
     }
 
     fn digest(&self) -> [u64; 2] {
-        let mut sketch = Sketch::default();
-        sketch.store(&self.store);
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.store(&self.store);
         for request in &self.requests {
             let in_flight = || self.in_flight.iter().any(|sent| sent.0 == request.who);
             let at_work = request.answer().is_none() || request.kind.clears() || in_flight();
-            sketch.record(request.base.as_ref().filter(|_| at_work));
-            sketch.request(request);
+            fingerprint.record(request.base.as_ref().filter(|_| at_work));
+            fingerprint.request(request);
         }
         for sent in &self.in_flight {
-            sketch.count(sent.0);
-            sketch.op(&sent.1);
+            fingerprint.count(sent.0);
+            fingerprint.step(&sent.1);
         }
-        sketch.number(u64::from(self.losses));
-        sketch.flag(self.fault.is_some());
-        sketch.finish()
+        fingerprint.number(u64::from(self.losses));
+        fingerprint.flag(self.fault.is_some());
+        fingerprint.finish()
     }
 }
 
-/// Whether two steps of one request are one, sent twice.
-fn is_same(one: &Op, two: &Op) -> bool {
+/// Whether two steps of one request are the same step, sent twice.
+fn is_same(one: &Step, two: &Step) -> bool {
     match (one, two) {
-        (Op::Cas { new: one, .. }, Op::Cas { new: two, .. })
-        | (Op::Rotate { new: one, .. }, Op::Rotate { new: two, .. }) => {
+        (Step::Cas { new: one, .. }, Step::Cas { new: two, .. })
+        | (Step::Rotate { new: one, .. }, Step::Rotate { new: two, .. }) => {
             one.commit_id() == two.commit_id()
         }
-        (Op::End { at: one }, Op::End { at: two }) => one == two,
+        (Step::End { at: one }, Step::End { at: two }) => one == two,
         _ => false,
     }
 }
 
 fn first_record(logged_in: bool) -> Record {
-    let mut facts = Facts::new(1, TERMS.now);
-    facts.auth = logged_in.then(|| Auth {
+    let mut metadata = Metadata::new(1, TERMS.now);
+    metadata.auth = logged_in.then(|| Auth {
         principal: SOMEBODY.to_owned(),
         at: TERMS.now,
         device: None,
         login: None,
     });
     let entries = [(OLD.into(), OLD_VALUE.into()), (COUNT.into(), "0".into())];
-    Record::written(WireFormat::V1, 1, facts, &entries)
+    Record::written(WireFormat::V1, 1, metadata, &entries)
 }
 
 impl Model for Runs {
@@ -293,16 +294,16 @@ impl Model for Runs {
         for request in &world.requests {
             let who = request.who;
             match &request.stage {
-                // Which of two equals comes first is the same.
+                // Two equal requests need only one order.
                 Stage::Waiting if world.equal_waits_before(who) => {}
                 Stage::Waiting => {
                     let starts = world.keys().map(|key| Action::Start(who, key.to_owned()));
                     actions.extend(starts);
                 }
-                Stage::Running(_, op) => {
+                Stage::Running(_, step) => {
                     actions.push(Action::Step(who));
-                    // To repeat a reading is to read later.
-                    if world.losses > 0 && !matches!(op, Op::Read { .. }) {
+                    // To repeat a read is to read later.
+                    if world.losses > 0 && !matches!(step, Step::Read { .. }) {
                         actions.push(Action::Lose(who));
                     }
                 }
@@ -325,8 +326,8 @@ impl Model for Runs {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        // One property for all, since the checker is slow at telling properties apart. Which one is
-        // broken, the state says.
+        // One property for all, since the checker is slow with several. The state says which
+        // promise is broken.
         let kept = |runs: &Self, world: &World| runs.promises.iter().all(|p| (p.is_kept)(world));
         vec![Property::<Self>::always(KEPT, kept)]
     }
@@ -348,7 +349,11 @@ impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "broken: {:?} {:?}", promises::broken(self), self.fault)?;
         for (name, place) in self.store.places() {
-            writeln!(f, "  {name} of session {}: {:?}", place.session, place.kept)?;
+            writeln!(
+                f,
+                "  {name} of session {}: {:?}",
+                place.session, place.content
+            )?;
         }
         for request in &self.requests {
             writeln!(f, "  {request:?}")?;

@@ -227,7 +227,7 @@ pub(crate) struct Job<'a> {
     /// It ends or renews a session, so replicas must have it if the application says so.
     ends: bool,
     replicas: Option<Replicas>,
-    /// It goes to a node that is taking the slot over, and must be told so.
+    /// It goes to a node that is taking the slot over, so it needs `ASKING` before it.
     asking: bool,
 }
 

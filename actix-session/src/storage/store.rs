@@ -1,10 +1,10 @@
-//! What a store promises.
+//! The trait that session stores implement.
 
 use std::{future::Future, rc::Rc, sync::Arc};
 
 use actix_web::cookie::time::Duration;
 
-use super::fallback;
+use super::five_methods;
 use crate::{
     changes::Changes,
     contract::{Committed, End, Opened, Rotated, SessionState, Terms},
@@ -13,22 +13,23 @@ use crate::{
     record::Record,
 };
 
-/// Where sessions are kept.
+/// A place to keep sessions.
 ///
-/// Implement the first five methods for a store of your own; the other four have bodies that are
-/// built from them. The state is a map of entry names to JSON texts. One entry is reserved: it
-/// carries what the library itself knows of a session (its creation, absolute end, principal), and
-/// has to be kept like any other.
+/// For a store of your own, implement the first five methods: the other four have default bodies
+/// that call them. The state maps the names of entries to JSON texts. One entry is reserved for
+/// metadata, which is what the library itself knows of a session (its creation, absolute end,
+/// principal). A store must keep it like any other entry.
 ///
 /// # What the default bodies cannot promise
-/// They look before they write, since five methods allow no more: between the look and the write
-/// another request may commit, and is overwritten; a session may end, and a write that started
-/// before comes after it. A store that can compare and set in one step should override
+/// They look before they write, since five methods allow no more. Between the look and the write,
+/// another request may commit, and its changes are overwritten. Or the session may end, and the
+/// write comes after its end. A store that can compare and set in one step should override
 /// [`commit`](Self::commit), [`rotate`](Self::rotate) and [`create`](Self::create).
 ///
 /// # Wrappers
 /// References, `Box`, `Rc` and `Arc` forward all nine methods. A store that wraps another one
-/// should do so too: one that forwards five alone is as safe as five methods are.
+/// should do so too, with [`forward_store_methods!`](crate::forward_store_methods): if it forwards
+/// only five, it is only as safe as five methods are.
 ///
 /// # Examples
 /// ```
@@ -64,7 +65,7 @@ use crate::{
 ///     ) -> Result<SessionKey, UpdateError> {
 ///         match self.0.borrow_mut().get_mut(key.as_ref()) {
 ///             Some(stored) => *stored = state,
-///             // Never saved anew: what was ended does not come back.
+///             // Never saved again: an ended session must not come back.
 ///             None => return Err(UpdateError::Other(actix_session::storage::Gone.into())),
 ///         }
 ///         Ok(key)
@@ -84,22 +85,21 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a session store",
     label = "this must implement `actix_session::storage::SessionStore`",
-    note = "the stores of this crate are behind features: `cookie-session`, `memory-session`, \
-            `redis-session`"
+    note = "each store of this crate is behind a feature named for it, such as `memory-session`"
 )]
 pub trait SessionStore {
-    /// Loads the state that belongs to a key; `None` where there is none, or its time is up.
+    /// Loads the state under a key, or `None` if it is missing or expired.
     ///
     /// # Errors
-    /// The state is there and cannot be decoded, or the store fails.
+    /// The state cannot be decoded, or the store fails.
     fn load(
         &self,
         session_key: &SessionKey,
     ) -> impl Future<Output = Result<Option<SessionState>, LoadError>>;
 
-    /// Saves the state of a new session under a new key, and answers the key.
+    /// Saves the state of a new session under a new key, and returns the key.
     ///
-    /// A key that exists is never handed out.
+    /// It must never return a key that exists already.
     ///
     /// # Errors
     /// The state cannot be encoded, or the store fails.
@@ -109,13 +109,13 @@ pub trait SessionStore {
         ttl: &Duration,
     ) -> impl Future<Output = Result<SessionKey, SaveError>>;
 
-    /// Replaces the state that belongs to a key.
+    /// Replaces the state under a key.
     ///
-    /// Answers the same key, except where the key *is* the state.
+    /// Returns the same key, unless the key *is* the state.
     ///
     /// # Errors
-    /// [`Gone`](super::Gone), inside of [`UpdateError::Other`], where there is no such record: an
-    /// update never makes one. Else the state cannot be encoded, or the store fails.
+    /// [`Gone`](super::Gone), inside [`UpdateError::Other`], if there is no such record: an update
+    /// must never make one. Otherwise, the state cannot be encoded, or the store fails.
     fn update(
         &self,
         session_key: SessionKey,
@@ -123,7 +123,7 @@ pub trait SessionStore {
         ttl: &Duration,
     ) -> impl Future<Output = Result<SessionKey, UpdateError>>;
 
-    /// Sets the time to live of the state that belongs to a key. Makes and revives nothing.
+    /// Sets the time to live of the state under a key. It must never make or revive a session.
     ///
     /// # Errors
     /// The store fails.
@@ -133,25 +133,27 @@ pub trait SessionStore {
         ttl: &Duration,
     ) -> impl Future<Output = Result<(), anyhow::Error>>;
 
-    /// Deletes the state that belongs to a key, and what it was renewed to. Nothing is no error.
+    /// Deletes the state under a key, wherever renewals have moved it. A missing session is not an
+    /// error.
     ///
     /// # Errors
-    /// The store fails; the state may be there still.
+    /// The store fails. The state may still be there.
     fn delete(&self, session_key: &SessionKey) -> impl Future<Output = Result<(), anyhow::Error>>;
 
-    /// Loads a record for a request, and extends its life where the terms say so.
+    /// Loads a record for a request, and extends its life if the terms say so.
     ///
     /// # Errors
-    /// The store fails. What cannot be decoded is no error but [`Opened::Unreadable`].
+    /// The store fails. A record that cannot be decoded is not an error: it is
+    /// [`Opened::Unreadable`].
     fn open(
         &self,
         session_key: &SessionKey,
         terms: &Terms,
     ) -> impl Future<Output = Result<Opened, LoadError>> {
-        fallback::open(self, session_key, terms)
+        five_methods::open(self, session_key, terms)
     }
 
-    /// Makes a session of the changes of a request that had none, under a new key.
+    /// Makes a session from the changes of a request that had none, under a new key.
     ///
     /// # Errors
     /// A change cannot be applied, or the store fails.
@@ -160,19 +162,19 @@ pub trait SessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> impl Future<Output = Result<(SessionKey, End), CommitError>> {
-        fallback::create(self, changes, terms)
+        five_methods::create(self, changes, terms)
     }
 
     /// Commits a request's changes to the record that its key leads to.
     ///
-    /// `base` is the record that the request loaded, `None` where [`open`](Self::open) answered
-    /// [`Opened::Moved`]. Where another request has committed since, the changes are merged into
-    /// what it left; where it renewed the key, they follow. Without changes this asks whether the
-    /// key is current, and extends the record where the terms say so.
+    /// `base` is the record that the request loaded, or `None` if [`open`](Self::open) returned
+    /// [`Opened::Moved`]. If another request has committed since, the changes are merged into its
+    /// record. If it has renewed the key, the changes follow. Without changes, this asks whether
+    /// the key is current, and extends the record if the terms say so.
     ///
     /// # Errors
-    /// A change cannot be applied, others keep winning, an outcome is not known, or the store
-    /// fails.
+    /// A change cannot be applied, other requests keep committing first, the outcome is unknown, or
+    /// the store fails.
     fn commit(
         &self,
         session_key: &SessionKey,
@@ -180,13 +182,14 @@ pub trait SessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> impl Future<Output = Result<Committed, CommitError>> {
-        fallback::commit(self, session_key, base, changes, terms)
+        five_methods::commit(self, session_key, base, changes, terms)
     }
 
-    /// Renews: gives the record, with the request's changes, to a new key, and deletes the old one.
+    /// Renews the session: writes the record, with the request's changes, under a new key, and
+    /// deletes it under the old one.
     ///
     /// # Errors
-    /// As for [`commit`](Self::commit). After a definite refusal the old key works still.
+    /// As for [`commit`](Self::commit). After a refusal, the old key still works.
     fn rotate(
         &self,
         session_key: &SessionKey,
@@ -194,7 +197,7 @@ pub trait SessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> impl Future<Output = Result<Rotated, CommitError>> {
-        fallback::rotate(self, session_key, base, changes, terms)
+        five_methods::rotate(self, session_key, base, changes, terms)
     }
 }
 

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     changes::Changes,
-    protocol::{Flag, Mark, Op, Until},
-    record::{Facts, Record},
+    protocol::{Flag, Redirect, Step, Until},
+    record::{Metadata, Record},
 };
 
 type Fault = Option<&'static str>;
@@ -19,42 +19,47 @@ fn fault_if(fault: bool, what: &'static str) -> Fault {
     fault.then_some(what)
 }
 
-/// What a write did that it may not do.
+/// What a write did although it must not.
 pub(super) fn fault_of_write(
     store: &Store,
     request: &Request,
-    op: &Op,
+    step: &Step,
     written: &Written,
 ) -> Fault {
     if written.revived {
         return Some("what ended was made again");
     }
-    match (op, &written.before) {
-        (Op::Insert { at, new, .. }, _) => fault_of_creation(request, at, new),
-        (Op::Cas { at, new, .. }, Some(before)) if *at == request.at => {
+    match (step, &written.before) {
+        (Step::Insert { at, new, .. }, _) => fault_of_creation(request, at, new),
+        (Step::Cas { at, new, .. }, Some(before)) if *at == request.at => {
             fault_of_epoch(request, before).or_else(|| fault_of_merge(request, before, new))
         }
-        (Op::Cas { at, new, until, .. }, Some(before)) => {
-            let way = Way::from(store, &request.at, at);
-            fault_of_forward(request, &way, before, new)
+        (Step::Cas { at, new, until, .. }, Some(before)) => {
+            let route = Route::from(store, &request.at, at);
+            fault_of_forward(request, &route, before, new)
                 .or_else(|| fault_of_epoch(request, before))
                 .or_else(|| fault_if(*until != Until::Same, "a forward moved the idle end"))
         }
-        (Op::Rotate { at, new, mark, .. }, Some(before)) if *at == request.at => {
+        (
+            Step::Rotate {
+                at, new, redirect, ..
+            },
+            Some(before),
+        ) if *at == request.at => {
             let logged_in = request.base_principal().is_some();
             let stays = logged_in && changes(request).login.is_none();
             fault_of_merge(request, before, new)
-                .or_else(|| fault_of_mark(request, before, new, mark))
+                .or_else(|| fault_of_redirect(request, before, new, redirect))
                 .or_else(|| stays.then(|| fault_of_epoch(request, before)).flatten())
         }
-        (Op::Rotate { .. }, Some(_)) => Some("a renewal renewed another key than its own"),
+        (Step::Rotate { .. }, Some(_)) => Some("a renewal renewed another key than its own"),
         _ => Some("a write made a record where none was"),
     }
 }
 
-/// Whether a record is written under the id of another one, that a request may still expect.
-pub(super) fn fault_of_id(requests: &[Arc<Request>], op: &Op) -> Fault {
-    let (Op::Cas { new, .. } | Op::Rotate { new, .. } | Op::Insert { new, .. }) = op else {
+/// Whether a record is written under the id of another one that a request may still expect.
+pub(super) fn fault_of_id(requests: &[Arc<Request>], step: &Step) -> Fault {
+    let (Step::Cas { new, .. } | Step::Rotate { new, .. } | Step::Insert { new, .. }) = step else {
         return None;
     };
     let at_work = requests.iter().filter(|r| r.answer().is_none());
@@ -64,16 +69,16 @@ pub(super) fn fault_of_id(requests: &[Arc<Request>], op: &Op) -> Fault {
     fault_if(same, "an id names two records")
 }
 
-/// Whether an entry is set again over what others made of it since.
+/// Whether an entry is set again although others have changed it since.
 ///
-/// Where somebody removes it, it may look as if it had never been set: that is known.
+/// If a request removes it, it may look as if it had never been set. This limit is known.
 pub(super) fn fault_of_repeat(
     requests: &[Arc<Request>],
     request: &Request,
-    op: &Op,
+    step: &Step,
     written: &Written,
 ) -> Fault {
-    let (Op::Cas { new, .. }, Some(before)) = (op, &written.before) else {
+    let (Step::Cas { new, .. }, Some(before)) = (step, &written.before) else {
         return None;
     };
     if !request.has_written_to(request.session) {
@@ -91,7 +96,7 @@ pub(super) fn fault_of_repeat(
     fault_if(again, "a change happened twice")
 }
 
-/// What a request did whose base is of another epoch came before the `clear`.
+/// If a request's base has another epoch, its changes are older than the `clear`.
 fn fault_of_epoch(request: &Request, before: &Record) -> Fault {
     let cleared = changes(request).cleared.is_some();
     let same = request.seen == Seen::Record(before.epoch());
@@ -125,12 +130,12 @@ fn is_one_more(was: Option<&str>, is: Option<&str>, who: usize) -> bool {
     (0..4).all(|other| count(is, other) == count(was, other) + u64::from(other == who))
 }
 
-/// A write on top of the record under the request's own key: it changes what it names.
+/// A write on top of the record under the request's own key: it changes only what it names.
 fn fault_of_merge(request: &Request, before: &Record, after: &Record) -> Fault {
     if request.base.is_none() {
         return Some("a request that loaded nothing wrote under the key that it came with");
     }
-    let (changes, lost) = (changes(request), request.deeds.lost);
+    let (changes, lost) = (changes(request), request.history.lost);
     for name in NAMES {
         let is = entry(after, name);
         let was = entry(before, name).filter(|_| changes.cleared.is_none());
@@ -147,45 +152,53 @@ fn fault_of_merge(request: &Request, before: &Record, after: &Record) -> Fault {
         }
     }
     fault_if(
-        !facts_are(&expected_facts(request, before), after),
-        "a merge changed facts that the request did not set",
+        !metadata_are(&expected_metadata(request, before), after),
+        "a merge changed metadata that the request did not set",
     )
 }
 
-fn facts_are(expected: &Facts, record: &Record) -> bool {
-    record.facts() == Some(expected)
+fn metadata_are(expected: &Metadata, record: &Record) -> bool {
+    record.metadata() == Some(expected)
 }
 
-/// The stored facts stand; on top comes what this request set.
-fn expected_facts(request: &Request, before: &Record) -> Facts {
+/// The stored metadata, with what this request set.
+fn expected_metadata(request: &Request, before: &Record) -> Metadata {
     let changes = changes(request);
-    let mut facts = before.facts().expect("all records have facts").clone();
+    let mut metadata = before
+        .metadata()
+        .expect("all records have metadata")
+        .clone();
     if changes.cleared.is_some() {
-        facts.epoch = epoch(request.who);
-        facts.auth = None;
+        metadata.epoch = epoch(request.who);
+        metadata.auth = None;
     }
     if let Some(login) = &changes.login {
         if before
             .principal()
             .is_some_and(|before| before != login.principal)
         {
-            // Another person's session: nothing of this one's life counts for it.
-            facts.id = login.id;
-            facts.created = login.at;
-            facts.ttl = None;
+            // It is another person's session now: no time of the old one counts.
+            metadata.id = login.id;
+            metadata.created = login.at;
+            metadata.ttl = None;
         }
-        facts.auth = Some(crate::record::Auth {
+        metadata.auth = Some(crate::record::Auth {
             principal: login.principal.clone(),
             at: login.at,
             device: login.device.clone(),
             login: None,
         });
     }
-    facts.ttl = changes.ttl.or(facts.ttl);
-    facts
+    metadata.ttl = changes.ttl.or(metadata.ttl);
+    metadata
 }
 
-fn fault_of_mark(request: &Request, before: &Record, after: &Record, mark: &Mark) -> Fault {
+fn fault_of_redirect(
+    request: &Request,
+    before: &Record,
+    after: &Record,
+    redirect: &Redirect,
+) -> Fault {
     let replaced = before.principal().is_some() && before.principal() != after.principal();
     let expected = if changes(request).cleared.is_some() || replaced {
         Flag::Ended
@@ -194,39 +207,43 @@ fn fault_of_mark(request: &Request, before: &Record, after: &Record, mark: &Mark
     } else {
         Flag::Plain
     };
-    fault_if(mark.flag != expected, "a mark says what was not")
-        .or_else(|| fault_if(mark.target != new_name(request.who), "a strange new key"))
+    fault_if(redirect.flag != expected, "a redirect has the wrong flag").or_else(|| {
+        fault_if(
+            redirect.target != new_name(request.who),
+            "an unexpected new key",
+        )
+    })
 }
 
-/// The marks between a request's key and the record that it writes to.
-struct Way {
+/// The redirects between a request's key and the record that it writes to.
+struct Route {
     ended: bool,
     login: bool,
 }
 
-impl Way {
+impl Route {
     fn from(store: &Store, from: &str, to: &str) -> Self {
-        let mut way = Self {
+        let mut route = Self {
             ended: true,
             login: false,
         };
         let mut ended = false;
-        for mark in store.way_from(from) {
-            ended |= mark.flag == Flag::Ended;
-            way.login |= mark.flag == Flag::Login;
-            if mark.target == to {
-                way.ended = ended;
-                return way;
+        for redirect in store.route_from(from) {
+            ended |= redirect.flag == Flag::Ended;
+            route.login |= redirect.flag == Flag::Login;
+            if redirect.target == to {
+                route.ended = ended;
+                return route;
             }
         }
-        way
+        route
     }
 }
 
-/// A write behind marks: it changes only what still is as the request knew it.
-fn fault_of_forward(request: &Request, way: &Way, before: &Record, after: &Record) -> Fault {
-    if way.ended {
-        return Some("a forward came through a mark that says ended, or through none");
+/// A write behind redirects: it changes only what is still as the request knew it.
+fn fault_of_forward(request: &Request, route: &Route, before: &Record, after: &Record) -> Fault {
+    if route.ended {
+        return Some("a forward came through a redirect that says ended, or through no redirect");
     }
     let changes = changes(request);
     let cleared = changes.cleared.is_some();
@@ -243,22 +260,28 @@ fn fault_of_forward(request: &Request, way: &Way, before: &Record, after: &Recor
                 Some(Want::Absent) => is.is_none() && untouched,
                 Some(Want::Counted) => {
                     is_one_more(was.as_deref(), is.as_deref(), request.who)
-                        && (untouched || !way.login)
+                        && (untouched || !route.login)
                 }
             };
         if !fine {
             return Some("a forward changed what was not as the request knew it");
         }
     }
-    let mut facts = before.facts().expect("all records have facts").clone();
+    let mut metadata = before
+        .metadata()
+        .expect("all records have metadata")
+        .clone();
     if cleared {
-        facts.epoch = epoch(request.who);
-        facts.auth = None;
+        metadata.epoch = epoch(request.who);
+        metadata.auth = None;
     }
-    fault_if(!facts_are(&facts, after), "a forward changed facts")
+    fault_if(
+        !metadata_are(&metadata, after),
+        "a forward changed metadata",
+    )
 }
 
-/// A session of the request's own changes holds these alone.
+/// A session of the request's own changes holds nothing else.
 fn fault_of_creation(request: &Request, at: &str, new: &Record) -> Fault {
     for name in NAMES {
         let is = entry(new, name);
@@ -276,13 +299,13 @@ fn fault_of_creation(request: &Request, at: &str, new: &Record) -> Fault {
     let left = login.is_none() && !request.kind.purges() && request.base_principal().is_some();
     fault_if(left, "a session that somebody was logged in to was left")
         .or_else(|| fault_if(new.principal() != principal, "a new session is somebody's"))
-        .or_else(|| fault_if(at != new_name(request.who), "a strange new key"))
+        .or_else(|| fault_if(at != new_name(request.who), "an unexpected new key"))
 }
 
-/// What an answer says that is not so.
+/// What an answer says although it is wrong.
 pub(super) fn fault_of_answer(store: &Store, request: &Request) -> Fault {
     let current = store.record(&request.at).is_some();
-    let moved = store.mark(&request.at).is_some();
+    let moved = store.redirect(&request.at).is_some();
     match request.answer()? {
         Answer::Nothing | Answer::Ended => None,
         Answer::Saved | Answer::Current => fault_if(!current, "a key is called current"),
@@ -293,7 +316,7 @@ pub(super) fn fault_of_answer(store: &Store, request: &Request) -> Fault {
             *name != new_name(request.who) || store.record(name).is_none(),
             "an answer carries a key that its request did not make, or that opens nothing",
         ),
-        Answer::OutcomeUnknown => fault_if(!request.deeds.lost, "no answer was lost"),
+        Answer::OutcomeUnknown => fault_if(!request.history.lost, "no answer was lost"),
         Answer::Failed => Some("nothing failed"),
     }
 }
@@ -302,13 +325,13 @@ pub(super) fn fault_of_answer(store: &Store, request: &Request) -> Fault {
 fn gone_has_cause(store: &Store, request: &Request) -> bool {
     let changes = changes(request);
     let ended = store.live(request.session).next().is_none();
-    let moved = store.mark(&request.at).is_some();
+    let moved = store.redirect(&request.at).is_some();
     if changes.renews() && changes.cleared.is_none() || changes.login.is_some() {
-        let own = request.deeds.renewed > 0 && ended;
+        let own = request.history.renewed > 0 && ended;
         let refused = changes.login.is_none()
             && (request.base_principal().is_some()
                 || !changes.makes_session()
-                || request.seen == Seen::Mark);
+                || request.seen == Seen::Redirect);
         let epoch = store.record(&request.at).map(Record::epoch);
         let cleared = epoch.is_some_and(|epoch| request.seen != Seen::Record(epoch));
         return own || refused && (ended || moved || cleared);
@@ -319,11 +342,11 @@ fn gone_has_cause(store: &Store, request: &Request) -> bool {
         return ended || moved || changes.renews() && cleared;
     }
     let over = store
-        .way_from(&request.at)
-        .any(|mark| mark.flag == Flag::Ended);
+        .route_from(&request.at)
+        .any(|redirect| redirect.flag == Flag::Ended);
     let login = store
-        .way_from(&request.at)
-        .any(|mark| mark.flag == Flag::Login);
+        .route_from(&request.at)
+        .any(|redirect| redirect.flag == Flag::Login);
     let known = request.base.as_ref().and_then(|base| entry(base, COUNT));
     let counted = store
         .live(request.session)

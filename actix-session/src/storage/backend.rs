@@ -1,10 +1,10 @@
-//! The nine methods of a store with a shared back end, once for all of them.
+//! The nine methods of every store with a shared back end.
 
 use std::collections::HashMap;
 
 use actix_web::cookie::time::Duration;
 
-use super::fallback::age;
+use super::five_methods::age;
 use crate::{
     changes::Changes,
     clock::Millis,
@@ -12,13 +12,14 @@ use crate::{
     error::{CommitError, Gone, LoadError, SaveError, UpdateError},
     key::SessionKey,
     protocol::{
-        Backend, CommitMachine, EndMachine, ReplaceMachine, RotateMachine, SaveMachine, Slot, drive,
+        Backend, CommitMachine, EndMachine, ReplaceMachine, RotateMachine, SaveMachine, Stored,
+        drive,
     },
     random,
     record::Record,
 };
 
-/// Whether a key is one that these stores make; others never reach a back end.
+/// Whether a key is one that these stores make. Others never reach a back end.
 fn is_ours(key: &SessionKey) -> bool {
     let text = key.as_ref();
     text.len() == random::KEY_LENGTH && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
@@ -32,15 +33,15 @@ pub(crate) async fn open<B: Backend>(
     if !is_ours(key) {
         return Ok(Opened::Nothing);
     }
-    let slot = store
+    let found = store
         .look(&store.name(key), terms)
         .await
         .map_err(LoadError::Other)?;
-    Ok(match slot.live(terms) {
-        Slot::Record(record) => Opened::Live(record),
-        Slot::Mark(mark) => Opened::Moved(age(terms, mark.made_at)),
-        Slot::Nothing => Opened::Nothing,
-        Slot::Unreadable => Opened::Unreadable,
+    Ok(match found.live(terms) {
+        Stored::Record(record) => Opened::Live(record),
+        Stored::Redirect(redirect) => Opened::Moved(age(terms, redirect.made_at)),
+        Stored::Nothing => Opened::Nothing,
+        Stored::Unreadable => Opened::Unreadable,
     })
 }
 
@@ -89,19 +90,19 @@ pub(crate) async fn rotate<B: Backend>(
     drive(store, machine, terms).await
 }
 
-/// Says whether a key is current, for a request without changes.
+/// Answers whether a key is current, for a request without changes.
 async fn check<B: Backend>(store: &B, at: &str, terms: &Terms) -> Result<Committed, CommitError> {
-    let slot = store.look(at, terms).await.map_err(CommitError::Other)?;
-    Ok(match slot.live(terms) {
-        Slot::Record(record) => {
+    let found = store.look(at, terms).await.map_err(CommitError::Other)?;
+    Ok(match found.live(terms) {
+        Stored::Record(record) => {
             Committed::Saved(End(record.end().unwrap_or_else(|| terms.end(&record))))
         }
-        Slot::Mark(_) => Committed::Forwarded,
-        Slot::Nothing | Slot::Unreadable => Committed::Gone,
+        Stored::Redirect(_) => Committed::Forwarded,
+        Stored::Nothing | Stored::Unreadable => Committed::Gone,
     })
 }
 
-/// A map with the facts as the reserved entry, so that wrappers keep them.
+/// A map with the metadata as the reserved entry, so that wrappers keep it.
 pub(crate) async fn load<B: Backend>(
     store: &B,
     key: &SessionKey,
@@ -110,15 +111,15 @@ pub(crate) async fn load<B: Backend>(
         return Ok(None);
     }
     let terms = store.own_terms();
-    let slot = store
+    let found = store
         .look(&store.name(key), &terms)
         .await
         .map_err(LoadError::Other)?;
-    match slot.live(&terms) {
-        Slot::Record(record) => Ok(Some(record.to_map_with_facts())),
-        Slot::Mark(_) | Slot::Nothing => Ok(None),
-        Slot::Unreadable => Err(LoadError::Deserialization(anyhow::anyhow!(
-            "the stored record is not one that this version reads"
+    match found.live(&terms) {
+        Stored::Record(record) => Ok(Some(record.to_map_with_metadata())),
+        Stored::Redirect(_) | Stored::Nothing => Ok(None),
+        Stored::Unreadable => Err(LoadError::Deserialization(anyhow::anyhow!(
+            "this version cannot read the stored record"
         ))),
     }
 }
@@ -134,7 +135,7 @@ pub(crate) async fn save<B: Backend>(
     drive(store, machine, &terms).await.map_err(failed)
 }
 
-/// Replaces a whole record. Facts that the state brings along replace the stored ones.
+/// Replaces a whole record. If the state contains metadata, it replaces the stored metadata.
 pub(crate) async fn update<B: Backend>(
     store: &B,
     key: SessionKey,
@@ -162,7 +163,7 @@ pub(crate) async fn update_ttl<B: Backend>(
     let ttl = Millis::from(*ttl);
     if ttl <= Millis::ZERO {
         anyhow::bail!(
-            "a time to live of {}ms would end the session: use `delete`",
+            "the time to live must be positive, and is {} ms: to end the session, use `delete`",
             ttl.0
         );
     }
@@ -201,23 +202,23 @@ macro_rules! shared_store {
                 at: std::time::SystemTime,
                 until: std::time::SystemTime,
             ) -> $crate::storage::RevocationFuture<'a, bool> {
-                Box::pin($crate::storage::revocation::shared::revoke(self, name, at, until))
+                Box::pin($crate::storage::notes::revoke(self, name, at, until))
             }
 
             fn revoked_at<'a>(
                 &'a self,
                 name: &'a str,
             ) -> $crate::storage::RevocationFuture<'a, Option<std::time::SystemTime>> {
-                Box::pin($crate::storage::revocation::shared::revoked_at(self, name))
+                Box::pin($crate::storage::notes::revoked_at(self, name))
             }
         }
 
-        $crate::storage::shared::shared_store!(local $store $(, impl[$($generic)*])?);
+        $crate::storage::backend::shared_store!(local $store $(, impl[$($generic)*])?);
     };
     // A store that stays on the thread that made it.
     (local $store:ty $(, impl[$($generic:tt)*])?) => {
         impl $(<$($generic)*>)? $crate::storage::SessionStore for $store {
-            $crate::__store_methods! { [] self [$crate::storage::shared::call] [] }
+            $crate::__store_methods! { [] self [$crate::storage::backend::call] [] }
         }
     };
 }
@@ -225,7 +226,7 @@ pub(crate) use shared_store;
 
 macro_rules! call {
     ([] $self:ident.$method:ident($($argument:expr),*)) => {
-        $crate::storage::shared::$method($self, $($argument),*)
+        $crate::storage::backend::$method($self, $($argument),*)
     };
 }
 pub(crate) use call;

@@ -4,24 +4,24 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::clock::Millis;
 
-/// The name of the entry that carries the facts where a record is a flat map of strings.
+/// The name of the entry that holds the metadata if a record is a flat map of strings.
 ///
 /// Old servers and wrapped stores keep it because it looks like any other entry to them.
 pub(crate) const RESERVED: &str = "__actix_session";
 
-/// The facts of a session, apart from its state.
+/// What the library knows of a session, apart from its state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Facts {
-    /// Random; names the session outside of cookies and is kept by renewals.
+pub(crate) struct Metadata {
+    /// Random. It names the session outside of cookies, and renewals keep it.
     pub(crate) id: u128,
     pub(crate) created: Millis,
     /// The end that no activity moves.
     pub(crate) absolute_end: Option<Millis>,
     /// This session's own time to live, in place of the policy's.
     pub(crate) ttl: Option<Millis>,
-    /// Drawn anew by each `clear`; 0 where there was none.
+    /// Each `clear` draws a new one. It is 0 before the first.
     pub(crate) epoch: u64,
-    /// The idle end, only where the store keeps no time of its own (cookie-stored sessions).
+    /// The idle end, only if the store keeps no time of its own (cookie-stored sessions).
     pub(crate) idle_end: Option<Millis>,
     pub(crate) auth: Option<Auth>,
 }
@@ -30,21 +30,21 @@ pub(crate) struct Facts {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Auth {
     pub(crate) principal: String,
-    /// When it was last proven.
+    /// When the principal last authenticated.
     pub(crate) at: Millis,
     pub(crate) device: Option<String>,
-    /// When `login` was called, where that was at another time.
+    /// When `login` was called, if that was at another time.
     pub(crate) login: Option<Millis>,
 }
 
 impl Auth {
-    /// When `login` was called: what revocations are compared with.
+    /// When `login` was called. Revocations are compared with this.
     pub(crate) fn login(&self) -> Millis {
         self.login.unwrap_or(self.at)
     }
 }
 
-impl Facts {
+impl Metadata {
     pub(crate) fn new(id: u128, created: Millis) -> Self {
         Self {
             id,
@@ -57,7 +57,27 @@ impl Facts {
         }
     }
 
-    /// From when the absolute limit counts: the last authentication, else the creation.
+    /// Nobody is logged in any more.
+    pub(crate) fn clear(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        self.auth = None;
+    }
+
+    /// Forgets the life of the session's last owner.
+    pub(crate) fn start_over(&mut self, id: u128, created: Millis) {
+        self.id = id;
+        self.created = created;
+        self.absolute_end = None;
+    }
+
+    pub(crate) fn reauthenticate(&mut self, at: Millis) {
+        if let Some(auth) = self.auth.as_mut().filter(|auth| at > auth.at) {
+            auth.login = Some(auth.login());
+            auth.at = at;
+        }
+    }
+
+    /// When the absolute timeout starts: at the last authentication, or else at the creation.
     pub(crate) fn since(&self) -> Millis {
         self.auth.as_ref().map_or(self.created, |auth| auth.at)
     }
@@ -66,10 +86,11 @@ impl Facts {
         self.auth.as_ref().map(|auth| auth.principal.as_str())
     }
 
-    /// Writes the facts as `commit.id.created.absolute.ttl.epoch.idle[.at.principal.device[.login]]`.
+    /// Writes the metadata as
+    /// `commit.id.created.absolute.ttl.epoch.idle[.at.principal.device[.login]]`.
     ///
-    /// The alphabet is chosen so that the text needs no escaping in JSON, however often it is
-    /// nested; the numbers that a Redis script looks for come first, in a fixed order.
+    /// The text needs no escaping in JSON, however often it is nested. The numbers that a Redis
+    /// script looks for come first, in a fixed order.
     pub(crate) fn encode(&self, commit: u64, out: &mut String) {
         use std::fmt::Write as _;
 
@@ -90,7 +111,7 @@ impl Facts {
             URL_SAFE_NO_PAD.encode_string(&auth.principal, out);
             out.push('.');
             if let Some(device) = &auth.device {
-                // The mark in front tells an empty device from none.
+                // The `~` tells an empty device from a missing one.
                 out.push('~');
                 URL_SAFE_NO_PAD.encode_string(device, out);
             }
@@ -100,11 +121,12 @@ impl Facts {
         }
     }
 
-    /// Reads what [`encode`](Self::encode) wrote; further fields, of a later version, are ignored.
+    /// Reads what [`encode`](Self::encode) wrote. Further fields, from a later version, are
+    /// ignored.
     pub(crate) fn decode(text: &str) -> Option<(u64, Self)> {
         let mut fields = text.split('.');
         let commit = u64::from_str_radix(fields.next()?, 16).ok()?;
-        let facts = Self {
+        let metadata = Self {
             id: u128::from_str_radix(fields.next()?, 16).ok()?,
             created: Millis(fields.next()?.parse().ok()?),
             absolute_end: optional(fields.next()?)?,
@@ -127,7 +149,7 @@ impl Facts {
                 }),
             },
         };
-        Some((commit, facts))
+        Some((commit, metadata))
     }
 }
 
@@ -148,7 +170,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    pub(crate) fn facts() -> impl Strategy<Value = Facts> {
+    pub(crate) fn metadata() -> impl Strategy<Value = Metadata> {
         let millis = || any::<i64>().prop_map(Millis);
         let auth = (
             ".*",
@@ -172,7 +194,7 @@ pub(crate) mod tests {
             proptest::option::of(auth),
         )
             .prop_map(
-                |(id, created, absolute_end, ttl, epoch, idle_end, auth)| Facts {
+                |(id, created, absolute_end, ttl, epoch, idle_end, auth)| Metadata {
                     id,
                     created,
                     absolute_end,
@@ -186,16 +208,16 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(facts in facts(), commit: u64) {
+        fn what_is_written_is_read(metadata in metadata(), commit: u64) {
             let mut text = String::new();
-            facts.encode(commit, &mut text);
+            metadata.encode(commit, &mut text);
             prop_assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-~".contains(&b)));
-            prop_assert_eq!(Facts::decode(&text), Some((commit, facts)));
+            prop_assert_eq!(Metadata::decode(&text), Some((commit, metadata)));
         }
 
         #[test]
         fn no_text_makes_the_reader_panic(text in ".*") {
-            let _ = Facts::decode(&text);
+            let _ = Metadata::decode(&text);
         }
     }
 }

@@ -2,28 +2,28 @@
 
 use super::{
     kind::NAMES,
-    request::{Answer, Deeds, Request, Running, Seen, Stage},
-    store::{Kept, Store},
+    request::{Answer, History, Request, Running, Seen, Stage},
+    store::{Content, Store},
 };
 use crate::{
     changes::{Changes, Effect},
-    protocol::{Mark, Op, Until},
+    protocol::{Redirect, Step, Until},
     record::{Record, Version},
 };
 
 /// A digest of a state.
 ///
-/// Commit ids are numbered in the order in which they come up, since all that counts of them is
-/// which are the same: states that differ only in what was drawn are one.
+/// Commit ids are numbered in the order in which they come up, since it only matters which of them
+/// are equal: states that differ only in what was drawn are one state.
 #[derive(Default)]
-pub(in crate::protocol) struct Sketch {
+pub(in crate::protocol) struct Fingerprint {
     digest: [u64; 2],
     ids: Vec<u64>,
     /// The ids of the records that were described already: an id is drawn for one record only.
     described: Vec<u64>,
 }
 
-impl Sketch {
+impl Fingerprint {
     pub(super) fn finish(self) -> [u64; 2] {
         self.digest
     }
@@ -81,12 +81,12 @@ impl Sketch {
             found += usize::from(value.is_some());
             self.maybe_text(value.as_deref());
         }
-        assert_eq!(found, record.len(), "a record holds a strange entry");
-        if let Some(facts) = record.facts() {
-            self.number(u64::try_from(facts.id).unwrap());
-            self.number(facts.epoch);
-            self.number(facts.ttl.map_or(0, |ttl| ttl.0.unsigned_abs()));
-            let auth = facts.auth.as_ref();
+        assert_eq!(found, record.len(), "a record holds an unknown entry");
+        if let Some(metadata) = record.metadata() {
+            self.number(u64::try_from(metadata.id).unwrap());
+            self.number(metadata.epoch);
+            self.number(metadata.ttl.map_or(0, |ttl| ttl.0.unsigned_abs()));
+            let auth = metadata.auth.as_ref();
             self.maybe_text(auth.map(|auth| &auth.principal[..1]));
             self.maybe_text(auth.and_then(|auth| auth.device.as_deref()));
         }
@@ -107,15 +107,15 @@ impl Sketch {
         self.flag(changes.login.is_some());
     }
 
-    pub(in crate::protocol) fn mark(&mut self, mark: &Mark) {
-        self.text(&mark.target);
-        self.number(mark.flag as u64);
+    pub(in crate::protocol) fn redirect(&mut self, redirect: &Redirect) {
+        self.text(&redirect.target);
+        self.number(redirect.flag as u64);
     }
 
-    pub(in crate::protocol) fn op(&mut self, op: &Op) {
-        match op {
-            Op::Read { at } => self.place(0, at),
-            Op::Cas {
+    pub(in crate::protocol) fn step(&mut self, step: &Step) {
+        match step {
+            Step::Read { at } => self.place(0, at),
+            Step::Cas {
                 at,
                 expect,
                 new,
@@ -126,23 +126,23 @@ impl Sketch {
                 self.record(Some(new));
                 self.flag(*until == Until::Same);
             }
-            Op::Rotate {
+            Step::Rotate {
                 at,
                 expect,
                 new,
-                mark,
+                redirect,
                 ..
             } => {
                 self.place(2, at);
                 self.version(expect);
                 self.record(Some(new));
-                self.mark(mark);
+                self.redirect(redirect);
             }
-            Op::Insert { at, new, .. } => {
+            Step::Insert { at, new, .. } => {
                 self.place(3, at);
                 self.record(Some(new));
             }
-            Op::End { at } => self.place(4, at),
+            Step::End { at } => self.place(4, at),
         }
     }
 
@@ -164,10 +164,10 @@ impl Sketch {
         for (name, place) in store.places() {
             self.text(name);
             self.count(place.session);
-            match &place.kept {
-                Kept::Record(record) => self.record(Some(record)),
-                Kept::Mark(mark) => self.mark(mark),
-                Kept::Ended => self.number(u64::MAX),
+            match &place.content {
+                Content::Record(record) => self.record(Some(record)),
+                Content::Redirect(redirect) => self.redirect(redirect),
+                Content::Ended => self.number(u64::MAX),
             }
         }
     }
@@ -178,26 +178,26 @@ impl Sketch {
         self.count(request.session);
         self.number(match request.seen {
             Seen::Nothing => 0,
-            Seen::Mark => 1,
+            Seen::Redirect => 1,
             Seen::Record(epoch) => 2 + epoch,
         });
-        self.deeds(&request.deeds);
+        self.history(&request.history);
         match &request.stage {
             Stage::Waiting => self.number(0),
-            Stage::Running(running, op) => {
+            Stage::Running(running, step) => {
                 self.running(running);
-                self.op(op);
+                self.step(step);
             }
             Stage::Done(answer) => self.answer(answer),
         }
     }
 
-    fn deeds(&mut self, deeds: &Deeds) {
-        self.number(u64::from(deeds.wrote) << 8 | u64::from(deeds.logins_before));
-        self.number(u64::from(deeds.renewed) << 2 | u64::from(deeds.ended) << 1);
-        self.flag(deeds.lost);
-        self.flag(deeds.last.is_some());
-        if let Some((session, epoch)) = deeds.last {
+    fn history(&mut self, history: &History) {
+        self.number(u64::from(history.wrote) << 8 | u64::from(history.logins_before));
+        self.number(u64::from(history.renewed) << 2 | u64::from(history.ended) << 1);
+        self.flag(history.lost);
+        self.flag(history.last.is_some());
+        if let Some((session, epoch)) = history.last {
             self.count(session);
             self.number(epoch);
         }
@@ -208,13 +208,13 @@ impl Sketch {
             Running::Check => self.number(1),
             Running::Commit(machine) => {
                 self.number(2);
-                machine.sketch(self);
+                machine.fingerprint(self);
             }
             Running::Rotate(machine) => {
                 self.number(3);
-                machine.sketch(self);
+                machine.fingerprint(self);
             }
-            // Where it is, its step says.
+            // Its step says where it is.
             Running::End(..) => self.number(4),
             Running::Saving(_) => self.number(5),
         }

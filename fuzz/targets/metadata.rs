@@ -8,13 +8,17 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    let Some(told) = fuzzing::facts(text) else {
+    let Some(told) = fuzzing::metadata(text) else {
         return;
     };
     assert!(is_readable(text), "an invalid field must be refused");
-    let written = fuzzing::facts_text(&told);
-    assert_eq!(fuzzing::facts(&written).as_ref(), Some(&told));
-    assert_eq!(fuzzing::facts_text(&told), written, "one way to write it");
+    let written = fuzzing::metadata_text(&told);
+    assert_eq!(fuzzing::metadata(&written).as_ref(), Some(&told));
+    assert_eq!(
+        fuzzing::metadata_text(&told),
+        written,
+        "one way to write it"
+    );
     // The text needs no escaping in JSON, nor in JSON inside JSON.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-~".contains(&byte);
     assert!(written.bytes().all(plain), "{written}");
@@ -23,7 +27,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Some(auth) = &told.auth {
         let filler = if auth.login.is_none() { "." } else { "" };
         let longer = format!("{written}{filler}.{}", Cursor::new(bytes).byte());
-        assert_eq!(fuzzing::facts(&longer), Some(told));
+        assert_eq!(fuzzing::metadata(&longer), Some(told));
     }
 });
 

@@ -1,4 +1,5 @@
-//! The bodies that a store of five methods gets: look before writing, save before deleting.
+//! The default bodies for a store of five methods. They look before they write, and save before
+//! they delete.
 
 use std::{collections::HashMap, time::Duration as StdDuration};
 
@@ -81,20 +82,26 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
     let Some(record) = written(overwrite(&stored, changes, fresh(terms)?))? else {
         return Ok(Committed::Gone);
     };
-    let end = terms.end(&record);
-    let state = record.to_map_with_facts();
-    let answer = match store
-        .update(key.duplicate(), state, &span(terms, end))
-        .await
-    {
+    replace(store, key, &record, terms).await
+}
+
+async fn replace<S: SessionStore + ?Sized>(
+    store: &S,
+    key: &SessionKey,
+    record: &Record,
+    terms: &Terms,
+) -> Result<Committed, CommitError> {
+    let end = terms.end(record);
+    let (state, ttl) = (record.to_map_with_metadata(), span(terms, end));
+    let answer = match store.update(key.duplicate(), state, &ttl).await {
         Err(UpdateError::Other(error)) if error.is::<Gone>() => return Ok(Committed::Gone),
         answer => answer?,
     };
     if answer == *key {
         return Ok(Committed::Saved(End(end)));
     }
-    // A store whose key is the state answers another one, and so does one that saves anew what
-    // has ended in between. Only the first still knows the old key.
+    // A store whose key is the state answers another key. So does one that saves a session again
+    // after it has ended meanwhile. Only the former still knows the old key.
     if store.load(key).await?.is_some() {
         return Ok(Committed::NewValue(answer, End(end), Older::none()));
     }
@@ -116,8 +123,7 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
         let (key, end) = create(store, changes, terms).await?;
         return Ok(Rotated::Rotated(key, end, Older::none()));
     };
-    let logged_out = base.principal().is_some() && stored.epoch() != base.epoch();
-    if logged_out && changes.login.is_none() {
+    if changes.come_after_logout(base, &stored) {
         return Ok(Rotated::Gone);
     }
     let Some(record) = written(overwrite(&stored, changes, fresh(terms)?))? else {
@@ -125,9 +131,12 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
     };
     let (new, end) = save(store, &record, terms).await?;
     if let Err(error) = store.delete(key).await {
-        // The old key works still, so the new one must not: nobody has it yet.
+        // The old key still works, so the new one must not. Nobody has it yet.
         if store.delete(&new).await.is_err() {
-            tracing::warn!("a renewed session is left to its TTL under a key that nobody has");
+            tracing::warn!(
+                "a failed renewal left a record that could not be deleted: it stays until its TTL \
+                 is over, under a key that nobody has"
+            );
         }
         return Err(CommitError::Other(error));
     }
@@ -150,7 +159,7 @@ async fn save<S: SessionStore + ?Sized>(
     terms: &Terms,
 ) -> Result<(SessionKey, End), CommitError> {
     let end = terms.end(record);
-    let state: HashMap<_, _> = record.to_map_with_facts();
+    let state: HashMap<_, _> = record.to_map_with_metadata();
     let key = store.save(state, &span(terms, end)).await?;
     Ok((key, End(end)))
 }
@@ -160,7 +169,7 @@ fn span(terms: &Terms, end: Millis) -> Duration {
     (end - terms.now).max(Millis(1)).into()
 }
 
-/// The age of a mark.
+/// The age of a redirect.
 pub(crate) fn age(terms: &Terms, made_at: Millis) -> StdDuration {
     StdDuration::from_millis(u64::try_from((terms.now - made_at).0).unwrap_or_default())
 }

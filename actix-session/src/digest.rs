@@ -1,0 +1,25 @@
+//! SHA-256 as text.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::digest::{Digest, SHA256, digest};
+
+/// The digest in 64 hexadecimal digits.
+pub(crate) fn hex(text: &str) -> String {
+    use std::fmt::Write as _;
+
+    let mut hex = String::with_capacity(64);
+    for byte in sha256(text).as_ref() {
+        // Writing to a `String` cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
+}
+
+/// The digest in 43 characters that need no escaping in URLs and databases.
+pub(crate) fn base64(text: &str) -> String {
+    URL_SAFE_NO_PAD.encode(sha256(text))
+}
+
+fn sha256(text: &str) -> Digest {
+    digest(&SHA256, text.as_bytes())
+}

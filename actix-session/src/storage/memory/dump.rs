@@ -1,0 +1,10 @@
+//! A look at everything that the store holds.
+
+use super::MemorySessionStore;
+
+impl MemorySessionStore {
+    /// Every record and redirect as text under its name, for tests that search for secrets.
+    pub fn dump(&self) -> Vec<(String, String)> {
+        self.all()
+    }
+}
