@@ -12,7 +12,7 @@ fn session() -> History {
     history.events.push(Event {
         sent: None,
         cookie: CookieSent::Set("aaaaa".to_owned()),
-        ..event("first", [0, 1, 2, 3], [set("anchor", "v0")])
+        ..event("first", [0, 1, 2, 3], &[set("anchor", "v0")])
     });
     history.events[0].seen.as_mut().unwrap().entries.clear();
     record(&mut history, "aaaaa", &[]);
@@ -20,7 +20,7 @@ fn session() -> History {
 }
 
 /// A request to that session: when it starts, has loaded, is about to answer, and ends.
-fn event<const N: usize>(who: &str, at: [u64; 4], ops: [Op; N]) -> Event {
+fn event(who: &str, at: [u64; 4], ops: &[Op]) -> Event {
     let [start, loaded, left, end] = at;
     Event {
         who: who.to_owned(),
@@ -69,24 +69,26 @@ fn modify() -> Op {
 
 const EARLY: [u64; 4] = [10, 11, 18, 19];
 
+type Plant = fn(&mut History);
+
 /// What each anomaly adds to a sound history.
-const PLANTED: [(&str, fn(&mut History)); 15] = [
+const PLANTED: [(&str, Plant); 15] = [
     ("unexplained failure", |history| {
-        let refused = event("b", EARLY, []);
+        let refused = event("b", EARLY, &[]);
         history.events.push(Event {
             status: 404,
             ..refused
         });
     }),
     ("refusal without a rival", |history| {
-        let refused = event("b", EARLY, [set("x", "v1")]);
+        let refused = event("b", EARLY, &[set("x", "v1")]);
         history.events.push(Event {
             status: 500,
             ..refused
         });
     }),
     ("unasked renewal", |history| {
-        let mut write = event("b", EARLY, [set("x", "v1")]);
+        let mut write = event("b", EARLY, &[set("x", "v1")]);
         write.cookie = CookieSent::Set("ccccc".to_owned());
         history.events.push(write);
     }),
@@ -94,7 +96,7 @@ const PLANTED: [(&str, fn(&mut History)); 15] = [
         record(history, "aaaaa", &[("x", r#""v1""#)]);
     }),
     ("read of the future", |history| {
-        let later = event("c", [20, 21, 22, 23], [set("x", "v1")]);
+        let later = event("c", [20, 21, 22, 23], &[set("x", "v1")]);
         let reader = reader(&[("x", r#""v1""#)]);
         history.events.extend([reader, later]);
         record(history, "aaaaa", &[("x", r#""v1""#)]);
@@ -109,18 +111,18 @@ const PLANTED: [(&str, fn(&mut History)); 15] = [
         record(history, "aaaaa", &[]);
     }),
     ("resurrection", |history| {
-        history.events.push(event("b", EARLY, [Op::Purge]));
+        history.events.push(event("b", EARLY, &[Op::Purge]));
     }),
     ("stale renewal", |history| {
         renew(history);
         history.left.records.clear();
-        let purge = event("c", [10, 11, 12, 13], [Op::Purge]);
-        let mut renewal = event("b", EARLY, [Op::Renew]);
+        let purge = event("c", [10, 11, 12, 13], &[Op::Purge]);
+        let mut renewal = event("b", EARLY, &[Op::Renew]);
         renewal.cookie = CookieSent::Set("bbbbb".to_owned());
         history.events.extend([purge, renewal]);
     }),
     ("undone clear", |history| {
-        history.events.push(event("b", EARLY, [Op::Clear]));
+        history.events.push(event("b", EARLY, &[Op::Clear]));
     }),
     ("phantom login", |history| {
         let mut reader = reader(&[]);
@@ -128,13 +130,13 @@ const PLANTED: [(&str, fn(&mut History)); 15] = [
         history.events.push(reader);
     }),
     ("lost update", |history| {
-        history.events.push(event("b", EARLY, [set("x", "v1")]));
+        history.events.push(event("b", EARLY, &[set("x", "v1")]));
     }),
     ("lost modify", |history| {
-        history.events.push(event("b", EARLY, [modify()]));
+        history.events.push(event("b", EARLY, &[modify()]));
     }),
     ("doubled modify", |history| {
-        let write = event("c", [4, 5, 6, 7], [modify()]);
+        let write = event("c", [4, 5, 6, 7], &[modify()]);
         history
             .events
             .extend([write, reader(&[("log", r#"["t1","t1"]"#)])]);
@@ -143,16 +145,16 @@ const PLANTED: [(&str, fn(&mut History)); 15] = [
     ("aborted read", |history| {
         record(history, "aaaaa", &[("x", r#""late""#)]);
         renew(history);
-        let mut renewal = event("c", [12, 13, 14, 15], [Op::Renew, set("x", "v1")]);
+        let mut renewal = event("c", [12, 13, 14, 15], &[Op::Renew, set("x", "v1")]);
         renewal.cookie = CookieSent::Set("bbbbb".to_owned());
-        let late = event("b", EARLY, [set("x", "late")]);
+        let late = event("b", EARLY, &[set("x", "late")]);
         history.events.extend([late, renewal]);
     }),
 ];
 
 /// A request that sees this, and does nothing.
 fn reader(more: &[(&str, &str)]) -> Event {
-    let mut reader = event("b", EARLY, []);
+    let mut reader = event("b", EARLY, &[]);
     reader.seen.as_mut().unwrap().entries = entries(more);
     reader
 }
