@@ -7,6 +7,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use tokio::time::Instant;
+
 /// A source of wall-clock time.
 ///
 /// Absolute ends and times of authentication are compared with this clock; so are idle ends, in
@@ -72,6 +74,13 @@ impl fmt::Debug for SharedClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SharedClock")
     }
+}
+
+/// When a wait that begins now is over. No configured duration can overflow it.
+pub(crate) fn deadline(span: Duration) -> Instant {
+    /// No request waits for as long.
+    const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
+    Instant::now() + span.min(LONGEST_WAIT)
 }
 
 /// A point in time or a duration, in milliseconds. Points count from the Unix epoch.

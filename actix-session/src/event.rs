@@ -141,9 +141,8 @@ pub(crate) fn log_failure<E: std::error::Error>(operation: &'static str, error: 
     }
 }
 
-pub(crate) fn not_finished(session: Option<&str>) {
+pub(crate) fn not_finished() {
     tracing::warn!(
-        session,
         "a request was dropped outside a worker: its session changes were not committed"
     );
 }

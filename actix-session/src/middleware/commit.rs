@@ -5,6 +5,7 @@ use actix_web::{HttpResponse, error::InternalError, http::StatusCode};
 use super::{
     Parts,
     decide::{CookieFate, Decision, Exit, Finished, NewCookie, Origin, Silence},
+    guard::Departure,
     load::Incoming,
 };
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     contract::{Committed, Rotated, Terms},
     cookie::write,
     error::{CommitError, Degraded},
-    event,
+    event::{self, Why},
     key::SessionKey,
     session::Snapshot,
     storage::SessionStore,
@@ -35,6 +36,7 @@ pub(crate) async fn commit<S: SessionStore>(
     snapshot: &Snapshot,
     exit: Exit,
     ended: bool,
+    departure: &Departure,
 ) -> Result<SetCookie, CommitError> {
     // The time of the response: the handler may have taken long.
     let terms = parts.terms();
@@ -49,6 +51,7 @@ pub(crate) async fn commit<S: SessionStore>(
         parts,
         request,
         terms: &terms,
+        departure,
     };
     work.deliver(work.request.decide(), ended).await
 }
@@ -73,6 +76,7 @@ struct Work<'a, S: SessionStore> {
     parts: &'a Parts<S>,
     request: Finished<'a>,
     terms: &'a Terms,
+    departure: &'a Departure,
 }
 
 impl<S: SessionStore> Work<'_, S> {
@@ -98,7 +102,7 @@ impl<S: SessionStore> Work<'_, S> {
                     let ended = end(self.parts, request.incoming).await;
                     ended.map_err(CommitError::Other)?;
                 }
-                if then_create {
+                if then_create && !self.departure.is_over() {
                     self.create().await
                 } else {
                     Ok(request.after_end())
@@ -148,6 +152,9 @@ impl<S: SessionStore> Work<'_, S> {
         let line = self.seal(&cookie)?;
         if cookie.older.end().await.map_err(CommitError::Other)? {
             return Ok(line);
+        }
+        if self.departure.is_over() {
+            return Ok(self.leave(Silence::Dropped(Why::NoResponse)));
         }
         match self.ask(self.request.after_overtaken(), true).await? {
             CookieFate::Send(cookie) => self.seal(&cookie),

@@ -153,12 +153,10 @@ impl Finished<'_> {
     /// Whether the cookie has a `Max-Age`: by configuration, or because the session has a TTL of
     /// its own.
     fn is_persistent(&self) -> bool {
-        let own = |base: &Record| {
-            base.metadata()
-                .is_some_and(|metadata| metadata.ttl.is_some())
-        };
+        let changes = &self.snapshot.changes;
+        let own = |base: &Record| changes.keep_own_ttl() && base.has_own_ttl();
         self.policy.persistent
-            || self.snapshot.changes.ttl.is_some()
+            || changes.ttl.is_some()
             || self.incoming.loaded.record().is_some_and(own)
     }
 

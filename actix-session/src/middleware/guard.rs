@@ -2,50 +2,57 @@
 
 use std::{
     any::Any,
-    future::{Future as _, poll_fn},
+    cell::Cell,
+    future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
 };
 
 use actix_web::{
-    HttpMessage as _, HttpRequest,
+    HttpMessage as _,
     dev::{Service, ServiceRequest},
 };
 use tokio::sync::oneshot;
 
 use super::{
     Parts,
-    commit::{commit, end},
+    commit::{SetCookie, commit, end},
     decide::Exit,
     load::Incoming,
 };
-use crate::{
-    Session, event,
-    session::{InRequest, Snapshot},
-    storage::SessionStore,
-};
+use crate::{Session, error::CommitError, event, session::InRequest, storage::SessionStore};
 
-/// The session of the outer middleware.
-pub(crate) struct Outside(Option<InRequest>);
+/// Makes a session the innermost one of its request, until it is dropped: then the plain extractor
+/// gives the outer session again, however the request ends.
+pub(crate) struct Innermost(InRequest);
 
-impl Outside {
-    /// Makes the session the innermost one of the request.
+impl Innermost {
     pub(crate) fn enter(req: &ServiceRequest, session: &Session) -> Self {
-        Self(req.extensions_mut().insert(InRequest(session.clone())))
-    }
-
-    /// Makes the extractor return the outer session again, on the way out.
-    pub(crate) fn leave(self, req: &HttpRequest) {
-        if let Some(outer) = self.0 {
-            req.extensions_mut().insert(outer);
-        }
+        let mut extensions = req.extensions_mut();
+        let sessions = extensions.get::<InRequest>().cloned().unwrap_or_default();
+        sessions.push(session.clone());
+        extensions.insert(sessions.clone());
+        Self(sessions)
     }
 }
 
-/// Finishes a request's session if the request's future is dropped.
-pub(crate) struct Guard<Store: SessionStore + 'static>(Option<Unfinished<Store>>);
+impl Drop for Innermost {
+    fn drop(&mut self) {
+        self.0.pop();
+    }
+}
+
+/// Finishes a request's session, whether its future is polled to the end or dropped.
+pub(crate) struct Guard<Store: SessionStore + 'static>(Stage<Store>);
+
+enum Stage<Store> {
+    Serving(Unfinished<Store>),
+    /// The store has been asked: that is finished without the client, too.
+    Committing(Committing<Store>, Departure),
+    Done,
+}
 
 struct Unfinished<Store> {
     parts: Rc<Parts<Store>>,
@@ -55,9 +62,28 @@ struct Unfinished<Store> {
     ended: bool,
 }
 
+/// A request whose session is finished.
+pub(crate) struct Finished<Store> {
+    pub(crate) parts: Rc<Parts<Store>>,
+    pub(crate) incoming: Incoming,
+    pub(crate) set_cookie: Result<SetCookie, CommitError>,
+}
+
+type Committing<Store> = Pin<Box<dyn Future<Output = Finished<Store>>>>;
+
+/// Whether the client has gone, which nobody but the guard sees.
+#[derive(Clone, Default)]
+pub(crate) struct Departure(Rc<Cell<bool>>);
+
+impl Departure {
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.get()
+    }
+}
+
 impl<Store: SessionStore + 'static> Guard<Store> {
     pub(crate) fn new(parts: Rc<Parts<Store>>, incoming: Incoming, session: Session) -> Self {
-        Self(Some(Unfinished {
+        Self(Stage::Serving(Unfinished {
             parts,
             incoming,
             session,
@@ -65,14 +91,25 @@ impl<Store: SessionStore + 'static> Guard<Store> {
         }))
     }
 
-    pub(crate) fn disarm(mut self) -> (Rc<Parts<Store>>, Incoming, bool) {
-        let unfinished = self.0.take().expect("a guard is disarmed once, by value");
-        (unfinished.parts, unfinished.incoming, unfinished.ended)
+    /// Commits what was asked of the session.
+    pub(crate) async fn commit(&mut self, exit: Exit) -> Finished<Store> {
+        if let Stage::Serving(unfinished) = std::mem::replace(&mut self.0, Stage::Done) {
+            let departure = Departure::default();
+            let committing = unfinished.commit(exit, departure.clone());
+            self.0 = Stage::Committing(Box::pin(committing), departure);
+        }
+        let finished = poll_fn(|cx| match &mut self.0 {
+            Stage::Committing(committing, _) => committing.as_mut().poll(cx),
+            Stage::Serving(_) | Stage::Done => Poll::Pending,
+        });
+        let finished = finished.await;
+        self.0 = Stage::Done;
+        finished
     }
 
     /// Ends the session now, for a handler that waits for it.
     async fn end_now(&mut self, answer: oneshot::Sender<anyhow::Result<()>>) {
-        let Some(unfinished) = &mut self.0 else {
+        let Stage::Serving(unfinished) = &mut self.0 else {
             return;
         };
         let result = end(&unfinished.parts, &unfinished.incoming).await;
@@ -82,34 +119,45 @@ impl<Store: SessionStore + 'static> Guard<Store> {
     }
 }
 
+impl<Store: SessionStore + 'static> Unfinished<Store> {
+    async fn commit(self, exit: Exit, departure: Departure) -> Finished<Store> {
+        let snapshot = self.session.lock().take_snapshot();
+        let Self {
+            parts,
+            incoming,
+            ended,
+            ..
+        } = self;
+        let set_cookie = commit(&parts, &incoming, &snapshot, exit, ended, &departure).await;
+        Finished {
+            parts,
+            incoming,
+            set_cookie,
+        }
+    }
+}
+
 impl<Store: SessionStore + 'static> Drop for Guard<Store> {
     fn drop(&mut self) {
-        let Some(unfinished) = self.0.take() else {
-            return;
-        };
-        let snapshot = unfinished.session.lock().take_snapshot();
-        if snapshot.purged || !snapshot.changes.is_empty() {
-            spawn_finish(unfinished, snapshot);
+        match std::mem::replace(&mut self.0, Stage::Done) {
+            Stage::Serving(unfinished) if unfinished.session.lock().is_asked_for_anything() => {
+                let departure = Departure::default();
+                spawn(Box::pin(unfinished.commit(Exit::NoHead, departure)));
+            }
+            Stage::Committing(committing, departure) => {
+                departure.0.set(true);
+                spawn(committing);
+            }
+            Stage::Serving(_) | Stage::Done => {}
         }
     }
 }
 
 /// Best effort: at shutdown the worker may not live long enough.
-fn spawn_finish<Store: SessionStore + 'static>(unfinished: Unfinished<Store>, snapshot: Snapshot) {
-    let key = unfinished
-        .incoming
-        .loaded
-        .key()
-        .map(|key| key.fingerprint());
+fn spawn<Store: 'static>(committing: Committing<Store>) {
     let work = async move {
-        let Unfinished {
-            parts,
-            incoming,
-            ended,
-            ..
-        } = unfinished;
-        let committed = commit(&parts, &incoming, &snapshot, Exit::NoHead, ended).await;
-        event::log_failure("commit", committed.err());
+        let finished = committing.await;
+        event::log_failure("commit", finished.set_cookie.err());
     };
     // `spawn` panics if this thread takes no local tasks right now, and there is no way to ask
     // first.
@@ -118,7 +166,7 @@ fn spawn_finish<Store: SessionStore + 'static>(unfinished: Unfinished<Store>, sn
     let spawned =
         on_worker && catch_unwind(AssertUnwindSafe(|| drop(actix_web::rt::spawn(work)))).is_ok();
     if !spawned {
-        event::not_finished(key.as_deref());
+        event::not_finished();
     }
 }
 

@@ -1,6 +1,6 @@
 //! The way in: which cookies open, and what they lead to.
 
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 use actix_web::http::header::HeaderMap;
 
@@ -68,18 +68,22 @@ impl Loaded {
 }
 
 impl Incoming {
+    /// # Errors
+    /// The store fails. What is left is a request without a session, which can still end those whose
+    /// keys it carried.
     pub(crate) async fn load<S: SessionStore>(
         parts: &Parts<S>,
         headers: &HeaderMap,
         terms: &Terms,
-    ) -> Result<Self, LoadError> {
+    ) -> Result<Self, (LoadError, Self)> {
         let found = parts.cookies.find(headers, parts.writes_old_mac());
         let mut incoming = Self {
             cookie_came: found.came,
             old_cookies: found.others,
             ..Self::default()
         };
-        for (index, candidate) in found.candidates.into_iter().enumerate() {
+        let mut candidates = found.candidates.into_iter().enumerate();
+        while let Some((index, candidate)) = candidates.next() {
             // A neighbouring host may have planted an old cookie, and one that could not be removed
             // keeps coming.
             let superseded = candidate.is_old && matches!(incoming.loaded, Loaded::Live(..));
@@ -87,7 +91,14 @@ impl Incoming {
                 incoming.others.push(candidate.key);
                 continue;
             }
-            let (loaded, stale) = look_up(parts, candidate, terms).await?;
+            let (loaded, stale) = match look_up(parts, candidate, terms).await {
+                Ok(found) => found,
+                Err((error, key)) => {
+                    let rest = candidates.map(|(_, candidate)| candidate.key);
+                    incoming.others.extend(iter::once(key).chain(rest));
+                    return Err((error, incoming.degraded()));
+                }
+            };
             let one_only = parts.configuration.one_live_cookie;
             incoming.take(loaded, stale, one_only);
         }
@@ -98,17 +109,19 @@ impl Incoming {
     }
 
     /// The store failed, and the request is served without a session.
-    pub(crate) fn degraded() -> Self {
-        Self {
-            degraded: true,
-            ..Self::default()
-        }
+    fn degraded(mut self) -> Self {
+        self.use_none();
+        self.degraded = true;
+        self
     }
 
     /// Of several live sessions, any could be the right one: none is used.
     fn use_none(&mut self) {
-        if let Loaded::Live(key, _) = std::mem::take(&mut self.loaded) {
-            self.others.push(key);
+        match std::mem::take(&mut self.loaded) {
+            Loaded::None => {}
+            Loaded::Live(key, _) | Loaded::Moved(key, _) | Loaded::Lost(key) => {
+                self.others.push(key);
+            }
         }
         self.stale = false;
     }
@@ -146,7 +159,7 @@ async fn look_up<S: SessionStore>(
     parts: &Parts<S>,
     candidate: Candidate,
     terms: &Terms,
-) -> Result<(Loaded, bool), LoadError> {
+) -> Result<(Loaded, bool), (LoadError, SessionKey)> {
     let Candidate {
         key,
         unbound,
@@ -154,7 +167,11 @@ async fn look_up<S: SessionStore>(
         ..
     } = candidate;
     let refused = unbound && !parts.writes_old_mac() && !parts.accepts_unbound;
-    let loaded = match parts.store.open(&key, terms).await? {
+    let opened = match parts.store.open(&key, terms).await {
+        Ok(opened) => opened,
+        Err(error) => return Err((error, key)),
+    };
+    let loaded = match opened {
         // A value whose MAC does not cover the cookie's name may be another cookie's. If it is the
         // state itself, not just a key, that would be a forgery.
         Opened::Live(record) if refused && record.is_in_cookie() => {

@@ -20,9 +20,9 @@ use actix_web::{
 };
 
 use self::{
-    commit::{commit, commit_failed, opaque},
+    commit::{commit_failed, opaque},
     decide::{Exit, Policy},
-    guard::{Guard, Outside, serve},
+    guard::{Finished, Guard, Innermost, serve},
     headers::write_headers,
     load::{Incoming, Loaded},
 };
@@ -202,7 +202,7 @@ where
 {
     let incoming = load(&parts, &req).await?;
     let session = session_of(&parts.configuration, &incoming);
-    let outer = Outside::enter(&req, &session);
+    let _innermost = Innermost::enter(&req, &session);
     let mut guard = Guard::new(parts, incoming, session.clone());
     let result = serve(&service, req, &session, &mut guard).await;
 
@@ -211,26 +211,34 @@ where
     } else {
         Exit::NoHead
     };
-    let (parts, incoming, ended) = guard.disarm();
-    let snapshot = session.lock().take_snapshot();
-    let committed = commit(&parts, &incoming, &snapshot, exit, ended).await;
+    let Finished {
+        parts,
+        incoming,
+        set_cookie,
+    } = guard.commit(exit).await;
     let mut response = match result {
         Err(panic) => {
-            event::log_failure("commit", committed.err());
+            event::log_failure("commit", set_cookie.err());
             std::panic::resume_unwind(panic)
         }
         Ok(Err(error)) => {
-            event::log_failure("commit", committed.err());
+            event::log_failure("commit", set_cookie.err());
             return Err(error);
         }
         Ok(Ok(response)) => response,
     };
-    outer.leave(response.request());
-    let cookie = committed.map_err(|error| {
+    let set_cookie = set_cookie.map_err(|error| {
         event::store_failed("commit", &error);
         commit_failed(error)
     })?;
-    write_headers(&parts, &incoming, &session, response.headers_mut(), cookie).map_err(opaque)?;
+    write_headers(
+        &parts,
+        &incoming,
+        &session,
+        response.headers_mut(),
+        set_cookie,
+    )
+    .map_err(opaque)?;
     Ok(response)
 }
 
@@ -240,10 +248,10 @@ async fn load<Store: SessionStore>(
     req: &ServiceRequest,
 ) -> Result<Incoming, actix_web::Error> {
     let loaded = Incoming::load(parts, req.headers(), &parts.terms()).await;
-    loaded.or_else(|error| {
+    loaded.or_else(|(error, degraded)| {
         event::store_failed("load", &error);
         match parts.configuration.on_load_error {
-            OnLoadError::Anonymous => Ok(Incoming::degraded()),
+            OnLoadError::Anonymous => Ok(degraded),
             OnLoadError::Fail => Err(opaque(error)),
         }
     })

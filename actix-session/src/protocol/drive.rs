@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Backend, Draw, Machine, Name, Next, Reply, Step, Stored};
-use crate::{contract::Terms, error::CommitError, key::SessionKey, random};
+use crate::{clock::deadline, contract::Terms, error::CommitError, key::SessionKey, random};
 
 /// Random values from the operating system. The store draws keys and names.
 struct OsDraw<'a, B>(&'a B);
@@ -32,7 +32,7 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
     let mut drive = Drive {
         backend,
         terms,
-        deadline: Instant::now() + terms.budget,
+        deadline: deadline(terms.budget),
         lost: false,
         refusals: 0,
     };

@@ -1,5 +1,7 @@
 //! Access to the session from requests, responses and guards.
 
+use std::{cell::RefCell, rc::Rc};
+
 use actix_web::{
     HttpMessage as _, HttpRequest,
     dev::{ServiceRequest, ServiceResponse},
@@ -46,5 +48,29 @@ impl SessionExt for ServiceResponse {
 impl SessionExt for GuardContext<'_> {
     fn get_session(&self) -> Session {
         Session::get_session(&mut self.req_data_mut())
+    }
+}
+
+/// Where a request's extensions keep the innermost session.
+///
+/// The middlewares of a request share it, so that each can take its own session back.
+#[derive(Clone, Default)]
+pub(crate) struct InRequest(Rc<RefCell<Vec<Session>>>);
+
+impl InRequest {
+    pub(crate) fn push(&self, session: Session) {
+        self.0.borrow_mut().push(session);
+    }
+
+    /// The outermost session stays: whatever is around its middleware may ask for it.
+    pub(crate) fn pop(&self) {
+        let mut sessions = self.0.borrow_mut();
+        if sessions.len() > 1 {
+            sessions.pop();
+        }
+    }
+
+    pub(super) fn innermost(&self) -> Option<Session> {
+        self.0.borrow().last().cloned()
     }
 }

@@ -19,7 +19,6 @@ use actix_web::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use self::errors::{not_serializable, of_another_type, reserved};
-pub(crate) use self::pending::{Pending, Snapshot};
 pub use self::{
     auth::Login,
     entries::Entries,
@@ -28,6 +27,10 @@ pub use self::{
         SessionUpdateError, StaleAuthenticationError,
     },
     ext::SessionExt,
+};
+pub(crate) use self::{
+    ext::InRequest,
+    pending::{Pending, Snapshot},
 };
 use crate::{
     changes::{Effect, Modify},
@@ -349,19 +352,18 @@ impl Session {
 
     /// The session of the innermost middleware, or a new one if there is no middleware.
     pub(crate) fn get_session(extensions: &mut Extensions) -> Self {
-        if let Some(InRequest(session)) = extensions.get() {
+        if let Some(session) = extensions.get().and_then(InRequest::innermost) {
             session.lock().asked = true;
-            return session.clone();
+            return session;
         }
         warn_unattached();
         let session = Self::new();
-        extensions.insert(InRequest(session.clone()));
+        let sessions = InRequest::default();
+        sessions.push(session.clone());
+        extensions.insert(sessions);
         session
     }
 }
-
-/// The innermost session, as a request's extensions keep it.
-pub(crate) struct InRequest(pub(crate) Session);
 
 fn parse<T: DeserializeOwned>(name: &str, json: &str) -> anyhow::Result<T> {
     serde_json::from_str(json).map_err(|error| of_another_type::<T>(name, &error))

@@ -211,7 +211,10 @@ impl Pending {
         let known = self.principal();
         if known.is_some_and(|known| known != login.principal) {
             // A principal must not see the entries of another one.
+            let ttl = self.changes.ttl;
             self.clear(epoch);
+            // What a login sets may be set before it in the same request.
+            self.changes.ttl = ttl;
         }
         self.changes.login = Some(login);
         self.changes.reauthenticated = None;
@@ -226,6 +229,11 @@ impl Pending {
             self.changes.reauthenticated = Some(at);
         }
         self.renew();
+    }
+
+    /// Whether there is something to commit or to end.
+    pub(crate) fn is_asked_for_anything(&self) -> bool {
+        self.purged || !self.changes.is_empty()
     }
 
     /// Takes what must be committed. The handle can still be read, but no longer be changed.

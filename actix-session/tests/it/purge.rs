@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use actix_session::SessionStatus;
-use actix_web::{cookie::time::Duration as CookieDuration, test::TestRequest};
+use actix_session::{SessionMiddleware, SessionStatus, config::OnLoadError};
+use actix_web::{cookie::time::Duration as CookieDuration, http::StatusCode, test::TestRequest};
 
 use crate::{
     logout::{log_in, log_out, logged_in},
@@ -23,6 +23,8 @@ on_each_store! {
     a_second_user_logs_in_after_a_purge,
     purge_now_ends_before_the_response,
     purge_now_tells_of_a_failure_and_purge_tries_again,
+    purge_now_ends_a_session_that_could_not_be_loaded,
+    a_commit_without_a_time_limit_ends_the_session_too,
     two_purges_are_one,
 }
 
@@ -214,8 +216,8 @@ async fn purge_now_ends_before_the_response(tested: impl TestStore) {
 
 async fn purge_now_tells_of_a_failure_and_purge_tries_again(tested: impl TestStore) {
     let spy = Spy::new(tested.store());
-    let middleware = actix_session::SessionMiddleware::builder(spy.clone(), tested.key().clone())
-        .clock(tested.clock().clone());
+    let middleware =
+        SessionMiddleware::builder(spy.clone(), tested.key().clone()).clock(tested.clock().clone());
     let browser = tested.browser_of(middleware).await;
     log_in(&browser).await;
     let flight = browser.begin().await;
@@ -237,6 +239,38 @@ async fn purge_now_tells_of_a_failure_and_purge_tries_again(tested: impl TestSto
     flight.finish().await.assert_ok();
     assert!(handle.purge_now().await.is_err());
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+}
+
+async fn purge_now_ends_a_session_that_could_not_be_loaded(tested: impl TestStore) {
+    let spy = Spy::new(tested.store());
+    let middleware = SessionMiddleware::builder(spy.clone(), tested.key().clone())
+        .clock(tested.clock().clone())
+        .on_load_error(OnLoadError::Anonymous);
+    let browser = tested.browser_of(middleware).await;
+    log_in(&browser).await;
+    spy.refuse(&["open", "delete"]);
+    let flight = browser.begin().await;
+    assert!(flight.is_degraded());
+    assert!(flight.purge_now().await.is_err());
+    spy.refuse(&[]);
+    flight.purge_now().await.unwrap();
+    tested.dump().await.assert_no_record();
+    // The request could not be served with its session, and says so.
+    let answer = flight.finish().await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(browser.is_nobody().await);
+}
+
+async fn a_commit_without_a_time_limit_ends_the_session_too(tested: impl TestStore) {
+    let builder = tested.middleware().commit_budget(Duration::MAX);
+    let browser = tested.browser_of(builder).await;
+    log_in(&browser).await;
+    browser
+        .visit(|s| s.insert("n", 1).unwrap())
+        .await
+        .assert_ok();
+    log_out(&browser).await;
+    tested.dump().await.assert_no_record();
 }
 
 async fn two_purges_are_one(tested: impl TestStore) {

@@ -5,11 +5,12 @@ use actix_session::{
     storage::MemorySessionStore,
 };
 use actix_web::{
-    App, Error,
-    body::MessageBody,
+    App, Error, HttpResponse,
+    body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
+    error::ErrorUnauthorized,
     middleware::{Next, from_fn},
-    test::init_service,
+    test::{TestRequest, init_service},
     web,
 };
 
@@ -19,6 +20,7 @@ on_each_store! {
     two_nested_middlewares_never_mix,
     two_middlewares_side_by_side_never_mix,
     a_value_of_another_cookie_does_not_open,
+    after_an_error_of_the_inner_one_the_outer_session_is_back,
 }
 
 /// Between two middlewares: writes to the outer session before the handler and after it.
@@ -125,4 +127,43 @@ async fn a_value_of_another_cookie_does_not_open(tested: impl TestStore) {
         let answer = shop.visit_as(&pair, |s| assert!(!s.is_empty())).await;
         answer.assert_ok();
     }
+}
+
+/// Makes an error of the inner middleware a response, with a message for the next page.
+async fn explain(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let request = req.request().clone();
+    match next.call(req).await {
+        Ok(response) => Ok(response.map_into_boxed_body()),
+        Err(error) => {
+            request.get_session().insert("flash", error.to_string())?;
+            let response = HttpResponse::Ok().finish();
+            Ok(ServiceResponse::new(request, response))
+        }
+    }
+}
+
+async fn after_an_error_of_the_inner_one_the_outer_session_is_back(tested: impl TestStore) {
+    let outer = MemorySessionStore::new();
+    let builder = SessionMiddleware::builder(outer.clone(), tested.key().clone());
+    let app = App::new()
+        .wrap(from_fn(
+            |req: ServiceRequest, next: Next<BoxBody>| async move {
+                next.call(req).await?;
+                Err::<ServiceResponse<BoxBody>, _>(ErrorUnauthorized("an inner middleware"))
+            },
+        ))
+        .wrap(tested.middleware().cookie_name("inner".to_owned()).build())
+        .wrap(from_fn(explain))
+        .wrap(builder.cookie_name("outer".to_owned()).build())
+        .default_service(web::to(HttpResponse::Ok));
+    let browser = Browser::new(Site::of(init_service(app).await));
+    let answer = browser.site.answer(TestRequest::get()).await;
+    answer.assert_ok();
+    assert_eq!(
+        Dump(outer.dump()).only(),
+        expected(&[("flash", "\"an inner middleware\"")])
+    );
 }

@@ -1,7 +1,14 @@
 //! Ways out of a handler without a response head: an error of an inner middleware, a panic, a
 //! dropped future.
 
-use actix_session::{Session, SessionExt as _, SessionMiddleware};
+use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc, task::Poll};
+
+use actix_session::{
+    Session, SessionExt as _, SessionMiddleware, forward_store_methods,
+    storage::{
+        Changes, CommitError, Committed, End, Record, Rotated, SessionKey, SessionStore, Terms,
+    },
+};
 use actix_web::{
     App, Error, HttpResponse,
     cookie::time::Duration,
@@ -33,6 +40,9 @@ on_each_store! {
     a_dropped_request_that_asked_for_nothing_writes_nothing,
     purge_now_is_sure_whatever_comes_after,
     purge_now_from_another_task_and_thread,
+    a_purge_is_carried_out_whenever_the_request_is_dropped,
+    changes_are_committed_whenever_the_request_is_dropped,
+    a_login_is_whole_or_not_at_all_whenever_the_request_is_dropped,
     a_failing_store_does_not_hide_the_error,
     an_error_of_a_handler_is_a_response,
 }
@@ -359,4 +369,152 @@ async fn an_error_of_a_handler_is_a_response(tested: impl TestStore) {
     assert_eq!(tested.dump().await.only()["attempts"], "1");
     let stranger = forbidden.site.answer(TestRequest::get()).await;
     assert_eq!(stranger.status, StatusCode::FORBIDDEN);
+}
+
+/// A store that lets other tasks run before and after each of its steps.
+struct Yielding<S>(S);
+
+impl<S: SessionStore> Yielding<S> {
+    async fn aside<T>(&self, step: impl Future<Output = T>) -> T {
+        rt::task::yield_now().await;
+        let answer = step.await;
+        rt::task::yield_now().await;
+        answer
+    }
+}
+
+impl<S: SessionStore> SessionStore for Yielding<S> {
+    forward_store_methods!(self => self.0; except delete, create, commit, rotate);
+
+    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
+        self.aside(self.0.delete(key)).await
+    }
+
+    async fn create(
+        &self,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<(SessionKey, End), CommitError> {
+        self.aside(self.0.create(changes, terms)).await
+    }
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<Committed, CommitError> {
+        self.aside(self.0.commit(key, base, changes, terms)).await
+    }
+
+    async fn rotate(
+        &self,
+        key: &SessionKey,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<Rotated, CommitError> {
+        self.aside(self.0.rotate(key, base, changes, terms)).await
+    }
+}
+
+/// Polls a future so often, then drops it.
+async fn drop_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    let mut left = polls;
+    poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        let polled = future.as_mut().poll(cx).map(Some);
+        if polled.is_pending() && left == 0 {
+            return Poll::Ready(None);
+        }
+        polled
+    })
+    .await
+}
+
+/// Drops a request at each of its awaits in turn, from the first to the last. `check` is told
+/// whether the handler had asked for what it does.
+async fn drop_at_each_await<T: TestStore>(
+    tested: &T,
+    act: fn(&Session),
+    check: impl AsyncFn(&T, Browser, bool),
+) {
+    for polls in 1.. {
+        let browser = logged_in(tested).await;
+        let asked = Rc::new(Cell::new(false));
+        let handler = {
+            let asked = Rc::clone(&asked);
+            move |session: Session| {
+                act(&session);
+                asked.set(true);
+                async { HttpResponse::Ok().finish() }
+            }
+        };
+        let middleware = SessionMiddleware::builder(Yielding(tested.store()), tested.key().clone());
+        let app = App::new()
+            .wrap(middleware.clock(tested.clock().clone()).build())
+            .wrap_fn(move |req, service| {
+                let call = service.call(req);
+                async move {
+                    let answer = drop_after(polls, call).await;
+                    answer.unwrap_or_else(|| Err(actix_web::error::ErrorGatewayTimeout("dropped")))
+                }
+            })
+            .default_service(web::to(handler));
+        let site = Site::of(init_service(app).await);
+        let answer = browser.at(site).visit(|_| ()).await;
+        check(tested, browser, asked.get()).await;
+        if !answer.failed {
+            assert!(asked.get(), "the whole request ran");
+            return;
+        }
+    }
+}
+
+async fn a_purge_is_carried_out_whenever_the_request_is_dropped(tested: impl TestStore) {
+    let purge = |session: &Session| {
+        session.purge();
+        session.insert("flash", 1).unwrap();
+    };
+    drop_at_each_await(&tested, purge, async |tested, browser, asked| {
+        if asked {
+            eventually(tested, |dump| !dump.holds("user-42")).await;
+            assert_eq!(browser.principal().await, None);
+        } else {
+            browser.visit(Session::purge).await.assert_ok();
+        }
+    })
+    .await;
+}
+
+async fn changes_are_committed_whenever_the_request_is_dropped(tested: impl TestStore) {
+    let write = |session: &Session| session.insert("attempts", 1).unwrap();
+    drop_at_each_await(&tested, write, async |tested, browser, asked| {
+        if asked {
+            eventually(tested, |dump| dump.holds("attempts")).await;
+        }
+        browser.visit(Session::purge).await.assert_ok();
+    })
+    .await;
+}
+
+async fn a_login_is_whole_or_not_at_all_whenever_the_request_is_dropped(tested: impl TestStore) {
+    let login = |session: &Session| {
+        session.insert("attempts", 1).unwrap();
+        session.login("user-7").unwrap();
+    };
+    drop_at_each_await(&tested, login, async |tested, browser, _| {
+        // The redirect is followed, whichever of the two cookies the browser has.
+        let half = |dump: &Dump| dump.holds("user-7") != dump.holds("attempts");
+        let dump = eventually(tested, |dump| !half(dump)).await;
+        assert!(dump.records().len() <= 1, "{dump:?}");
+        browser.visit(Session::purge).await.assert_ok();
+        eventually(tested, |dump| dump.records().is_empty()).await;
+    })
+    .await;
 }
