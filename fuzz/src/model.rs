@@ -132,7 +132,7 @@ impl Changes {
 
     fn makes_session(&self) -> bool {
         let holds = |effect: &Effect| effect.on(None).is_some();
-        self.login.is_some() || self.ttl.is_some() || self.effects.values().any(holds)
+        self.login.is_some() || self.effects.values().any(holds)
     }
 
     fn applied_to(&self, entries: &Entries) -> Entries {
@@ -147,7 +147,8 @@ impl Changes {
     }
 
     fn leave_as_it_is(&self, base: &Rec) -> bool {
-        let cleared = self.cleared.is_some() && !(base.entries.is_empty() && base.auth.is_none());
+        let blank = base.entries.is_empty() && base.auth.is_none() && base.ttl.is_none();
+        let cleared = self.cleared.is_some() && !blank;
         let timed = self.ttl.is_some_and(|ttl| base.ttl != Some(ttl));
         let known = self.login.is_some() || self.proven.is_some();
         !cleared && !timed && !known && self.applied_to(&base.entries) == base.entries
@@ -291,6 +292,7 @@ impl Request {
         self.changes.cleared = Some(epoch);
         self.changes.login = None;
         self.changes.proven = None;
+        self.changes.ttl = None;
     }
 }
 
@@ -483,7 +485,8 @@ impl Model {
     }
 
     fn aged(&self, request: &Request) -> bool {
-        let own = request.base().is_some_and(|base| base.ttl.is_some());
+        let kept = request.changes.cleared.is_none() && request.changes.login.is_none();
+        let own = kept && request.base().is_some_and(|base| base.ttl.is_some());
         self.policy.persistent || request.changes.ttl.is_some() || own
     }
 
@@ -537,15 +540,15 @@ impl Model {
         new.entries = changes.applied_to(&new.entries);
         if let Some(epoch) = changes.cleared {
             new.epoch = epoch;
-            (new.auth, new.logged_in) = (None, None);
+            (new.auth, new.logged_in, new.ttl) = (None, None, None);
         }
-        new.ttl = changes.ttl.or(new.ttl);
         if let Some((who, at, lineage)) = changes.login {
             if another {
-                (new.lineage, new.created, new.ttl) = (lineage, at, changes.ttl);
+                (new.lineage, new.created) = (lineage, at);
             }
-            (new.auth, new.logged_in) = (Some((who, at)), Some(at));
+            (new.auth, new.logged_in, new.ttl) = (Some((who, at)), Some(at), None);
         }
+        new.ttl = changes.ttl.or(new.ttl);
         if let (Some(at), Some((_, since))) = (changes.proven, &mut new.auth) {
             *since = at.max(*since);
         }
@@ -574,7 +577,7 @@ impl Model {
         let before = |name: &u8| base.and_then(|base| base.entries.get(name)).copied();
         if let Some(epoch) = changes.cleared {
             stored.epoch = epoch;
-            (stored.auth, stored.logged_in) = (None, None);
+            (stored.auth, stored.logged_in, stored.ttl) = (None, None, None);
             stored
                 .entries
                 .retain(|name, value| before(name) != Some(*value));

@@ -185,15 +185,15 @@ fn metadata_after(stored: &Record, changes: &Changes, another: bool, stamp: Stam
     if let Some(epoch) = changes.cleared {
         metadata.clear(epoch);
     }
-    metadata.ttl = changes.ttl.or(metadata.ttl);
     if let Some(login) = &changes.login {
         if another {
             // It is another person's session now: no time of the old one counts.
             metadata.start_over(login.id, login.at);
-            metadata.ttl = changes.ttl;
         }
+        metadata.ttl = None;
         metadata.auth = Some(login.auth());
     }
+    metadata.ttl = changes.ttl.or(metadata.ttl);
     if let Some(at) = changes.reauthenticated {
         metadata.reauthenticate(at);
     }

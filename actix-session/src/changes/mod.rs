@@ -166,6 +166,11 @@ impl Changes {
         self.renew || self.login.is_some() || self.reauthenticated.is_some()
     }
 
+    /// Whether a TTL of the session's own outlives them: it belongs to the login.
+    pub(crate) fn keep_own_ttl(&self) -> bool {
+        self.cleared.is_none() && self.login.is_none()
+    }
+
     /// Whether they log in somebody else than whoever is logged in.
     fn log_in_another(&self, stored: &Record) -> bool {
         let principals = stored.principal().zip(self.login.as_ref());
@@ -190,6 +195,7 @@ impl Changes {
         // Nobody is logged in after a `clear`, even if this request logged in before it.
         self.login = None;
         self.reauthenticated = None;
+        self.ttl = None;
     }
 
     pub(crate) fn has_modify(&self) -> bool {
@@ -206,9 +212,7 @@ impl Changes {
             // A closure that fails must fail where the error is reported.
             Effect::Modify(closures) => !matches!(Modify::run_all(closures, None), Ok(None)),
         };
-        self.login.is_some()
-            || self.ttl.is_some()
-            || self.effects.iter().any(|(_, effect)| holds(effect))
+        self.login.is_some() || self.effects.iter().any(|(_, effect)| holds(effect))
     }
 
     /// Whether these changes alone may become a session if the one to renew has ended or moved. If
@@ -234,8 +238,8 @@ impl Changes {
             && self
                 .ttl
                 .is_none_or(|ttl| base.metadata().and_then(|f| f.ttl) == Some(ttl));
-        let nothing_cleared =
-            self.cleared.is_none() || (base.state().is_empty() && base.principal().is_none());
+        let blank = base.state().is_empty() && base.principal().is_none() && !base.has_own_ttl();
+        let nothing_cleared = self.cleared.is_none() || blank;
         let stored = |name: &str| base.state().get(name);
         let same = |name: &str, effect: &Effect| match effect {
             Effect::Set(json) => stored(name).as_deref() == Some(json.as_str()),

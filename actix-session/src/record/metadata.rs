@@ -57,10 +57,11 @@ impl Metadata {
         }
     }
 
-    /// Nobody is logged in any more.
+    /// Nobody is logged in any more, and nothing that a login brought stays.
     pub(crate) fn clear(&mut self, epoch: u64) {
         self.epoch = epoch;
         self.auth = None;
+        self.ttl = None;
     }
 
     /// Forgets the life of the session's last owner.

@@ -257,6 +257,12 @@ impl Record {
         self.metadata().map(|metadata| metadata.id)
     }
 
+    /// Whether the session has a time to live of its own.
+    pub(crate) fn has_own_ttl(&self) -> bool {
+        self.metadata()
+            .is_some_and(|metadata| metadata.ttl.is_some())
+    }
+
     /// In octets, as it is stored.
     pub(crate) fn size(&self) -> usize {
         self.as_text().map_or(0, str::len)

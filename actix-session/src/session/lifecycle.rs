@@ -53,17 +53,22 @@ impl Session {
 
     /// Sets how long this session lives without activity, instead of the configured time.
     ///
-    /// Writes and renewals keep this time. It makes the cookie persistent, and the absolute timeout
-    /// limits it. Values outside 1 ms to 400 days are clamped.
+    /// Writes, renewals and reauthentication keep this time. It makes the cookie persistent, and the
+    /// absolute timeout limits it. Values outside 1 ms to 400 days are clamped.
+    ///
+    /// The time belongs to the login: [`clear`](Self::clear), [`logout`](Self::logout),
+    /// [`purge`](Self::purge) and any [`login`](Self::login) that does not set it again end it. Set it
+    /// before or after `login` in the same request. It makes no session by itself.
     ///
     /// # Examples
     /// ```
     /// use actix_session::Session;
     /// use actix_web::cookie::time::Duration;
     ///
-    /// async fn remember_me(session: Session) -> &'static str {
+    /// async fn remember_me(session: Session) -> actix_web::Result<&'static str> {
+    ///     session.login("user-42")?;
     ///     session.set_ttl(Duration::days(30));
-    ///     "see you next month"
+    ///     Ok("see you next month")
     /// }
     /// # actix_web::web::to(remember_me);
     /// ```

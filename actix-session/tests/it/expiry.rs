@@ -17,12 +17,16 @@ use crate::support::{Browser, Memory, Site, TestStore, expected, on_each_store};
 
 pub(crate) const TTL: u64 = 100_500;
 const DAY: i64 = 86_400;
+/// 30 days in milliseconds, as a record holds them.
+const MONTH: &str = ".2592000000.";
 
 on_each_store! {
     the_absolute_end_is_not_pushed_by_activity_or_renewals,
     a_login_and_a_step_up_push_the_absolute_end,
     what_is_past_its_absolute_end_is_not_there,
     a_ttl_of_ones_own_makes_the_cookie_persistent_and_stays,
+    a_ttl_of_ones_own_ends_with_its_login,
+    a_ttl_alone_makes_no_session,
     a_ttl_of_ones_own_reaches_no_further_than_the_absolute_end,
     a_write_that_came_before_a_new_ttl_does_not_take_it_back,
     the_next_principal_does_not_inherit_a_ttl,
@@ -290,13 +294,15 @@ async fn a_ttl_of_ones_own_makes_the_cookie_persistent_and_stays(tested: impl Te
     let answer = browser.visit(write).await;
     assert_eq!(answer.max_age(), None);
     let month = Some(30 * DAY);
-    let acts: [fn(&Session); 6] = [
-        |s| s.set_ttl(CookieDuration::days(30)),
+    let acts: [fn(&Session); 5] = [
+        |s| {
+            s.set_ttl(CookieDuration::days(30));
+            s.login("user-42").unwrap();
+        },
         write,
         |_| (),
         Session::renew,
-        |s| s.login("user-42").unwrap(),
-        Session::clear,
+        |s| s.reauthenticated().unwrap(),
     ];
     for act in acts {
         let answer = browser.visit(act).await;
@@ -313,12 +319,71 @@ async fn a_ttl_of_ones_own_makes_the_cookie_persistent_and_stays(tested: impl Te
     assert_eq!(browser.visit(|_| ()).await.max_age(), Some(300));
 }
 
+/// Whoever logs in next must not inherit "remember me".
+async fn a_ttl_of_ones_own_ends_with_its_login(tested: impl TestStore) {
+    let month = |s: &Session| {
+        s.login("user-42").unwrap();
+        s.set_ttl(CookieDuration::days(30));
+    };
+    let next = |s: &Session| s.login("user-7").unwrap();
+    let ends: [fn(&Session); 5] = [
+        next,
+        |s| s.login("user-42").unwrap(),
+        |s| {
+            s.clear();
+            s.login("user-7").unwrap();
+        },
+        |s| {
+            s.logout();
+            s.insert("flash", 1).unwrap();
+        },
+        |s| {
+            s.set_ttl(CookieDuration::days(30));
+            s.purge();
+            s.login("user-7").unwrap();
+        },
+    ];
+    for end in ends {
+        let browser = tested.browser().await;
+        assert_eq!(browser.visit(month).await.max_age(), Some(30 * DAY));
+        let answer = browser.visit(end).await;
+        answer.assert_ok().assert_sets_cookie();
+        assert_eq!(answer.max_age(), None);
+        assert!(!tested.dump().await.holds(MONTH));
+        browser.visit(Session::purge).await.assert_ok();
+    }
+    // After a `clear` alone the cookie stays, and the record has the policy's time.
+    let browser = tested.browser().await;
+    browser.visit(month).await.assert_sets_cookie();
+    assert!(tested.dump().await.holds(MONTH));
+    browser.visit(Session::clear).await.assert_ok();
+    assert!(!tested.dump().await.holds(MONTH));
+}
+
+async fn a_ttl_alone_makes_no_session(tested: impl TestStore) {
+    let browser = tested.browser().await;
+    let set = |s: &Session| s.set_ttl(CookieDuration::days(30));
+    browser.visit(set).await.assert_ok().assert_no_cookie();
+    tested.dump().await.assert_no_record();
+    browser.visit(write).await.assert_sets_cookie();
+    let purge = |s: &Session| {
+        s.purge();
+        s.set_ttl(CookieDuration::days(30));
+    };
+    browser.visit(purge).await.assert_removes_cookie();
+    tested.dump().await.assert_no_record();
+}
+
 async fn a_ttl_of_ones_own_reaches_no_further_than_the_absolute_end(tested: impl TestStore) {
     let builder = tested
         .middleware()
         .absolute_timeout(CookieDuration::days(7));
     let browser = tested.browser_of(builder).await;
-    let answer = browser.visit(|s| s.set_ttl(CookieDuration::days(30))).await;
+    let set = |s: &Session| {
+        write(s);
+        s.set_ttl(CookieDuration::days(30));
+    };
+    let answer = browser.visit(set).await;
     assert_eq!(answer.max_age(), Some(7 * DAY));
     tested.clock().advance(Duration::from_secs(6 * 86_400));
     let answer = browser.visit(write).await;

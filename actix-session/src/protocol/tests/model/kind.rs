@@ -60,6 +60,16 @@ pub(super) enum Want {
 }
 
 impl Kind {
+    /// A session's own TTL belongs to its login.
+    pub(super) fn ends_a_ttl(self) -> bool {
+        use Kind::*;
+        let logs_out = matches!(
+            self,
+            Clear | ClearInsertY | ClearRenew | ClearRenewInsertY | Purge | PurgeInsertX
+        );
+        logs_out || matches!(self, Login | LoginInsertX | LoginModify | LoginAnother)
+    }
+
     pub(super) const ALL: [Self; 23] = [
         Self::Read,
         Self::InsertX,

@@ -196,9 +196,10 @@ fn has_cleared(world: &World, request: &Request) -> bool {
 }
 
 fn has_its_ttl(world: &World, request: &Request) -> bool {
-    let others = world.requests.iter().any(|r| r.kind == Kind::LoginAnother);
+    let mut others = world.requests.iter();
+    let ended = others.any(|r| r.kind.ends_a_ttl());
     let written = request.acknowledged() && request.has_written_to(request.session);
-    if request.kind != Kind::SetTtl || !written || others {
+    if request.kind != Kind::SetTtl || !written || ended {
         return true;
     }
     let ttl = |live: &Record| live.metadata().and_then(|metadata| metadata.ttl);

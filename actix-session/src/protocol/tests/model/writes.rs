@@ -171,6 +171,7 @@ fn expected_metadata(request: &Request, before: &Record) -> Metadata {
     if changes.cleared.is_some() {
         metadata.epoch = epoch(request.who);
         metadata.auth = None;
+        metadata.ttl = None;
     }
     if let Some(login) = &changes.login {
         if before
@@ -180,8 +181,8 @@ fn expected_metadata(request: &Request, before: &Record) -> Metadata {
             // It is another person's session now: no time of the old one counts.
             metadata.id = login.id;
             metadata.created = login.at;
-            metadata.ttl = None;
         }
+        metadata.ttl = None;
         metadata.auth = Some(crate::record::Auth {
             principal: login.principal.clone(),
             at: login.at,
@@ -274,6 +275,7 @@ fn fault_of_forward(request: &Request, route: &Route, before: &Record, after: &R
     if cleared {
         metadata.epoch = epoch(request.who);
         metadata.auth = None;
+        metadata.ttl = None;
     }
     fault_if(
         !metadata_are(&metadata, after),
