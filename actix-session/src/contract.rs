@@ -56,8 +56,7 @@ pub(crate) enum ExtendOnRead {
 pub(crate) const BUDGET: Duration = Duration::from_secs(3);
 /// How long a renewal leaves its redirect.
 pub(crate) const GRACE: Millis = Millis::secs(60);
-/// The maximum size of a record: far more than any session needs, and no more than every back end
-/// accepts.
+/// The maximum size of a record: far more than any session needs, yet accepted by every back end.
 pub(crate) const MAX_STATE: usize = 16 << 20;
 
 impl Default for Terms {
@@ -211,8 +210,8 @@ impl From<SystemTime> for End {
     }
 }
 
-/// The older values of a cookie-stored session that are still to be ended after a renewal or a
-/// `clear`, if a list on the server ends them.
+/// For cookie stores with a list of ended sessions: the pending work that ends the older values of
+/// a session after a renewal or a `clear`.
 ///
 /// The middleware ends them once the new cookie is known to fit. Stores whose key only names the
 /// state return [`Older::none`]. Wrappers return what they received.

@@ -179,14 +179,14 @@ impl From<LoadError> for CommitError {
 
 /// The record to update does not exist: it has ended or expired.
 ///
-/// It is found inside [`UpdateError::Other`]. An update never creates a record.
+/// Wrapped in [`UpdateError::Other`]. An update never creates a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("the session has ended or expired")]
 pub struct Gone;
 
 /// Other requests kept committing first until the budget was used up.
 ///
-/// It is found inside [`UpdateError::Other`]. Methods that return [`CommitError`] report
+/// Wrapped in [`UpdateError::Other`]. Methods that return [`CommitError`] report
 /// [`CommitError::Contended`] instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("the session is contended: other requests kept changing it")]
@@ -194,7 +194,7 @@ pub struct Contended;
 
 /// It is unknown whether a command was carried out.
 ///
-/// It is found inside [`UpdateError::Other`]. Methods that return [`CommitError`] report
+/// Wrapped in [`UpdateError::Other`]. Methods that return [`CommitError`] report
 /// [`CommitError::OutcomeUnknown`] instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("it is unknown whether the session was changed: the store's answer was lost")]
@@ -203,7 +203,8 @@ pub struct OutcomeUnknown;
 /// The session's record would be larger than the middleware's `max_state_size`, or than the 16 MiB
 /// that every store accepts.
 ///
-/// It is found inside [`CommitError::Serialization`]. Nothing was committed.
+/// Wrapped in [`CommitError::Serialization`], or by `save` in [`SaveError::Other`]. Nothing was
+/// committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display(
     "the session's state would have {size} octets, but at most {limit} are allowed: keep large \

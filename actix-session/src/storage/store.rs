@@ -21,10 +21,14 @@ use crate::{
 /// principal). A store must keep it like any other entry.
 ///
 /// # What the default bodies cannot promise
-/// They look before they write, since five methods allow no more. Between the look and the write,
-/// another request may commit, and its changes are overwritten. Or the session may end, and the
-/// write comes after its end. A store that can compare and set in one step should override
-/// [`commit`](Self::commit), [`rotate`](Self::rotate) and [`create`](Self::create).
+/// They read and then write, since the five methods have no atomic operation. In between, another
+/// request may commit, and its changes are lost; or it may end the session, and the write may bring
+/// it back. A store that can compare and set in one step should override
+/// [`commit`](Self::commit), [`rotate`](Self::rotate) and [`create`](Self::create), with
+/// [`Changes::merge`] and [`Changes::merge_guarded`].
+///
+/// A store must also let a state go once its TTL is over: the bodies check the absolute end alone.
+/// (The example keeps its states for ever, to be short.)
 ///
 /// # Wrappers
 /// References, `Box`, `Rc` and `Arc` forward all nine methods. A store that wraps another one

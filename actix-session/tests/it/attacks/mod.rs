@@ -69,7 +69,7 @@
 //! | T-67 | `debug::t67_debug`, `debug::t67_list_is_complete` |
 //! | T-68 | `errors::t68_error_bodies`, `errors::t68_failed_modify`, `errors::t68_redis_says_no` |
 //! | T-70 | `stores::t70_namespace`; keygens that collide: `crate::cookies::colliding_names_never_hand_out_somebodys_session` |
-//! | T-71 | of the SQL stores: `storage::sql::schema::tests::names_that_could_break_out_are_refused`; ids are bound, as digests |
+//! | T-71 | of the SQL stores: `storage::sql::table::tests::names_that_could_break_out_are_refused`; ids are bound, as digests |
 //! | T-72 | `crate::redis_faults::something_else_under_our_name_is_no_session`, `crate::redis_faults::something_else_under_a_marks_name_leads_nowhere`, `crate::cookies::a_record_that_cannot_be_read_is_left_as_it_is` |
 //! | T-73 | `stores::t73_hostile_records`, `stores::t73_hostile_records_in_redis` |
 //! | T-74 | `crate::cookies::colliding_names_never_hand_out_somebodys_session` |
