@@ -338,6 +338,21 @@ async fn a_renewal_after_the_end_makes_a_session_of_its_own_changes() {
     }
 }
 
+/// A thief renews a session over and over again; the owner has the first cookie still.
+#[actix_web::test]
+async fn a_logout_follows_any_number_of_renewals() {
+    let clock = ManualClock::new();
+    let client = client!(revocable(&clock), clock);
+    let first = client.login("alice").await;
+    let mut newest = first.clone();
+    for _ in 0..200 {
+        newest = client.get("/renew", Some(&newest)).await.1.unwrap();
+    }
+    assert_eq!(client.who(&newest).await, "alice");
+    client.get("/logout", Some(&first)).await;
+    assert_eq!(client.who(&newest).await, "");
+}
+
 /// The logout came with a value that another request has renewed, once or twice, in the meantime.
 #[actix_web::test]
 async fn a_logout_follows_a_renewal_that_was_faster() {
