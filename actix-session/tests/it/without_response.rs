@@ -511,8 +511,8 @@ async fn a_login_is_whole_or_not_at_all_whenever_the_request_is_dropped(tested: 
     drop_at_each_await(&tested, login, async |tested, browser, _| {
         // The redirect is followed, whichever of the two cookies the browser has.
         let half = |dump: &Dump| dump.holds("user-7") != dump.holds("attempts");
-        let dump = eventually(tested, |dump| !half(dump)).await;
-        assert!(dump.records().len() <= 1, "{dump:?}");
+        // (In two slots of a cluster, both records are there for a moment.)
+        eventually(tested, |dump| !half(dump) && dump.records().len() <= 1).await;
         browser.visit(Session::purge).await.assert_ok();
         eventually(tested, |dump| dump.records().is_empty()).await;
     })

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::database::{Database, Limits, Verdict, verdict};
-use crate::{error::Contended, random};
+use crate::{clock, error::Contended, random};
 
 /// How often a repeatable statement is run if the connection is lost each time.
 const MAX_ATTEMPTS: u32 = 3;
@@ -133,7 +133,7 @@ impl<D: Database> Connections<D> {
     /// Nothing was done.
     pub(crate) async fn hold(&self, writes: bool) -> Result<Held<D>, Failure> {
         let limit = self.limits.connect;
-        let deadline = Instant::now() + limit;
+        let deadline = clock::deadline(limit);
         let mut held = Held {
             connection: None,
             _turn: self.wait_to_write(writes).await?,
@@ -241,7 +241,7 @@ impl Attempts {
     /// Allows attempts within most of a budget, so that there is time left to report a failure.
     pub(crate) fn within(budget: Duration) -> Self {
         Self {
-            deadline: Instant::now() + budget * 3 / 4,
+            deadline: clock::deadline(budget / 4 * 3),
             failed: 0,
         }
     }

@@ -174,7 +174,7 @@ impl Database for Sqlite {
 
 /// The file stays in WAL mode. SQLite's busy timeout does not wait for the lock that this takes.
 async fn turn_on_wal(pool: &SqlitePool, limit: Duration) -> Result<(), Error> {
-    let deadline = Instant::now() + limit;
+    let deadline = crate::clock::deadline(limit);
     loop {
         match sqlx::query("PRAGMA journal_mode = WAL").execute(pool).await {
             Err(error)

@@ -116,7 +116,7 @@ impl Connections {
             topology = waiting;
             job.replicas = Some(*replicas);
         }
-        let deadline = Instant::now() + self.command_timeout;
+        let deadline = crate::clock::deadline(self.command_timeout);
         let mut tries = 0;
         loop {
             let outcome = match topology {
