@@ -154,7 +154,8 @@ impl Finished<'_> {
     /// its own.
     fn is_persistent(&self) -> bool {
         let changes = &self.snapshot.changes;
-        let own = |base: &Record| changes.keep_own_ttl() && base.has_own_ttl();
+        let keeps = !self.snapshot.purged && changes.keep_own_ttl();
+        let own = |base: &Record| keeps && base.has_own_ttl();
         self.policy.persistent
             || changes.ttl.is_some()
             || self.incoming.loaded.record().is_some_and(own)

@@ -436,7 +436,11 @@ async fn no_ttl_is_too_short_or_too_long(tested: impl TestStore) {
         let browser = tested.browser_of(builder).await;
         assert_eq!(browser.visit(write).await.max_age(), Some(age));
         let own = tested.browser().await;
-        let answer = own.visit(|s| s.set_ttl(ttl)).await;
+        let set = |s: &Session| {
+            write(s);
+            s.set_ttl(ttl);
+        };
+        let answer = own.visit(set).await;
         assert_eq!(answer.assert_ok().max_age(), Some(age));
     }
 }
