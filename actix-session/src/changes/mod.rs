@@ -2,7 +2,11 @@
 
 mod merge;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use crate::{
     clock::Millis,
@@ -77,13 +81,20 @@ impl LoginChange {
 }
 
 impl Modify {
+    /// A closure that panics fails the commit, and nothing else.
+    fn run(&self, stored: Option<&str>) -> anyhow::Result<Option<String>> {
+        let run = AssertUnwindSafe(|| (self.0)(stored));
+        catch_unwind(run)
+            .unwrap_or_else(|_| Err(anyhow::anyhow!("the closure of `modify` panicked")))
+    }
+
     pub(crate) fn run_all(
         closures: &[Self],
         stored: Option<&str>,
     ) -> anyhow::Result<Option<String>> {
         let mut value = stored.map(str::to_owned);
         for closure in closures {
-            value = (closure.0)(value.as_deref())?;
+            value = closure.run(value.as_deref())?;
         }
         Ok(value)
     }
@@ -182,20 +193,26 @@ impl Changes {
         found.map(|(_, effect)| effect)
     }
 
-    pub(crate) fn set_effect(&mut self, name: &str, effect: Effect) {
+    /// Returns the effect that this one replaces.
+    pub(crate) fn set_effect(&mut self, name: &str, effect: Effect) -> Option<Effect> {
         match self.effects.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => *known = effect,
-            None => self.effects.push((name.to_owned(), effect)),
+            Some((_, known)) => Some(std::mem::replace(known, effect)),
+            None => {
+                self.effects.push((name.to_owned(), effect));
+                None
+            }
         }
     }
 
-    pub(crate) fn clear(&mut self, epoch: u64) {
-        self.effects.clear();
+    /// Returns the effects that it takes back.
+    pub(crate) fn clear(&mut self, epoch: u64) -> impl Iterator<Item = Effect> {
+        let effects = std::mem::take(&mut self.effects);
         self.cleared = Some(epoch);
         // Nobody is logged in after a `clear`, even if this request logged in before it.
         self.login = None;
         self.reauthenticated = None;
         self.ttl = None;
+        effects.into_iter().map(|(_, effect)| effect)
     }
 
     pub(crate) fn has_modify(&self) -> bool {

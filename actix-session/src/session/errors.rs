@@ -108,6 +108,10 @@ pub(crate) fn not_serializable<T>(name: &str, error: serde_json::Error) -> anyho
     ))
 }
 
+pub(crate) fn inside(key: &str) -> String {
+    format!("the closure of `modify` must not change the entry that it is called for (`{key}`)")
+}
+
 pub(crate) fn reserved(name: &str) -> anyhow::Error {
     anyhow::anyhow!("the entry name `{name}` is reserved by actix-session: choose another one")
 }

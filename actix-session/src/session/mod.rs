@@ -5,11 +5,13 @@ mod entries;
 mod errors;
 mod ext;
 mod lifecycle;
+mod lock;
 mod pending;
 
 use std::{
+    borrow::Cow,
     future::{Ready, ready},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use actix_web::{
@@ -18,7 +20,6 @@ use actix_web::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use self::errors::{not_serializable, of_another_type, reserved};
 pub use self::{
     auth::Login,
     entries::Entries,
@@ -27,6 +28,10 @@ pub use self::{
         SessionUpdateError, StaleAuthenticationError,
     },
     ext::SessionExt,
+};
+use self::{
+    errors::{inside, not_serializable, of_another_type, reserved},
+    lock::{Lock, Running},
 };
 pub(crate) use self::{
     ext::InRequest,
@@ -113,9 +118,22 @@ impl Session {
         Self(Arc::new(Mutex::new(Pending::of_request(clock, absolute))))
     }
 
-    /// A poisoned lock stays usable: nothing that holds it panics halfway.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Pending> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> Lock<'_> {
+        Lock::of(&self.0)
+    }
+
+    /// The JSON text of an entry, to be read without the lock.
+    fn text(&self, key: &str) -> Option<String> {
+        self.lock().value(key).map(Cow::into_owned)
+    }
+
+    /// Sets an entry, unless the closure of this very entry asks for it.
+    fn set(&self, key: &str, json: String) -> anyhow::Result<()> {
+        anyhow::ensure!(!Running::is_inside(self, key), inside(key));
+        let mut pending = self.lock();
+        pending.writable()?;
+        pending.set(key, Effect::Set(json));
+        Ok(())
     }
 
     /// Gets a value.
@@ -123,8 +141,7 @@ impl Session {
     /// # Errors
     /// The value is not of this type.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, SessionGetError> {
-        let pending = self.lock();
-        let json = pending.value(key);
+        let json = self.text(key);
         json.map(|json| parse(key, &json).map_err(SessionGetError))
             .transpose()
     }
@@ -190,10 +207,7 @@ impl Session {
         }
         let json = serde_json::to_string(&value)
             .map_err(|error| SessionInsertError(not_serializable::<T>(&key, error)))?;
-        let mut pending = self.lock();
-        pending.writable().map_err(SessionInsertError)?;
-        pending.set(&key, Effect::Set(json));
-        Ok(())
+        self.set(&key, json).map_err(SessionInsertError)
     }
 
     /// Replaces a value, if there is one, with what a function makes of it.
@@ -223,19 +237,13 @@ impl Session {
         F: FnOnce(T) -> T,
     {
         let key = key.into();
-        let value = {
-            let pending = self.lock();
-            match pending.value(&key) {
-                None => return Ok(()),
-                Some(json) => parse(&key, &json).map_err(SessionUpdateError)?,
-            }
+        let Some(json) = self.text(&key) else {
+            return Ok(());
         };
+        let value = parse(&key, &json).map_err(SessionUpdateError)?;
         let json = serde_json::to_string(&updater(value))
             .map_err(|error| SessionUpdateError(not_serializable::<T>(&key, error)))?;
-        let mut pending = self.lock();
-        pending.writable().map_err(SessionUpdateError)?;
-        pending.set(&key, Effect::Set(json));
-        Ok(())
+        self.set(&key, json).map_err(SessionUpdateError)
     }
 
     /// Replaces a value with what a function makes of it, or sets a default value if there is none.
@@ -274,7 +282,7 @@ impl Session {
     /// Changes a value atomically: if another request has changed it since this one loaded the
     /// session, the function runs again, on the value that is stored by then.
     ///
-    /// So 32 parallel increments add 32. The function gets `None` if there is no value, and removes
+    /// So 32 parallel increments add 32, from several threads of one request too. The function gets `None` if there is no value, and removes
     /// the entry if it returns `None`. It may run several times, on another worker too, so it
     /// should only compute.
     ///
@@ -314,19 +322,37 @@ impl Session {
                 .transpose()
                 .map_err(|error| not_serializable::<T>(&name, error))
         }));
-        let before = self.lock().value(&key).map(std::borrow::Cow::into_owned);
-        let now = (modify.0)(before.as_deref()).map_err(SessionUpdateError)?;
-        let mut pending = self.lock();
-        pending.writable().map_err(SessionUpdateError)?;
-        pending.modify(&key, modify, now);
-        Ok(())
+        self.run(&key, modify).map_err(SessionUpdateError)
+    }
+
+    /// Runs a closure without the lock, again and again until no other thread has changed the entry
+    /// meanwhile.
+    fn run(&self, key: &str, modify: Modify) -> anyhow::Result<()> {
+        anyhow::ensure!(!Running::is_inside(self, key), inside(key));
+        loop {
+            let before = self.text(key);
+            let now = {
+                let _running = Running::new(self, key);
+                (modify.0)(before.as_deref())?
+            };
+            let mut pending = self.lock();
+            pending.writable()?;
+            if pending.value(key).as_deref() == before.as_deref() {
+                pending.modify(key, modify, now);
+                return Ok(());
+            }
+        }
     }
 
     /// Removes an entry and returns its value as JSON text, if there was one.
     pub fn remove(&self, key: &str) -> Option<String> {
         let mut pending = self.lock();
         pending.warn_if_finished();
-        let before = pending.value(key).map(std::borrow::Cow::into_owned);
+        let before = pending.value(key).map(Cow::into_owned);
+        if Running::is_inside(self, key) {
+            tracing::warn!("{}", inside(key));
+            return before;
+        }
         if before.is_some() {
             pending.set(key, Effect::Removed);
         } else {

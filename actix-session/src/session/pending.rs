@@ -17,6 +17,8 @@ pub(crate) struct Pending {
     /// The results of those effects in `changes` that are functions, for reading.
     computed: HashMap<String, Option<String>>,
     purged: bool,
+    /// Effects that are over.
+    discarded: Vec<Effect>,
     /// The application has asked for the session.
     pub(crate) asked: bool,
     /// The store failed to load the record, and the request is served without it.
@@ -139,7 +141,7 @@ impl Pending {
             return;
         }
         self.mark_changed();
-        self.changes.set_effect(name, effect);
+        self.discarded.extend(self.changes.set_effect(name, effect));
     }
 
     /// Adds a closure. If this request alone determines the value that the closure gets, only the
@@ -163,16 +165,27 @@ impl Pending {
     pub(crate) fn clear(&mut self, epoch: u64) {
         self.mark_changed();
         if self.purged {
-            self.changes = Changes::default();
+            self.discard_changes();
         } else {
-            self.changes.clear(epoch);
+            self.discarded.extend(self.changes.clear(epoch));
         }
     }
 
     pub(crate) fn purge(&mut self) {
         self.status = SessionStatus::Purged;
         self.purged = true;
-        self.changes = Changes::default();
+        self.discard_changes();
+    }
+
+    fn discard_changes(&mut self) {
+        let effects = std::mem::take(&mut self.changes).effects;
+        self.discarded
+            .extend(effects.into_iter().map(|(_, effect)| effect));
+    }
+
+    /// What the application's code may be in, and what is therefore dropped without the lock.
+    pub(super) fn take_discarded(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.discarded)
     }
 
     pub(crate) fn renew(&mut self) {
@@ -239,9 +252,22 @@ impl Pending {
     /// Takes what must be committed. The handle can still be read, but no longer be changed.
     pub(crate) fn take_snapshot(&mut self) -> Snapshot {
         self.finish();
+        let changes = self.changes.clone();
+        self.keep_results();
         Snapshot {
             purged: self.purged,
-            changes: self.changes.clone(),
+            changes,
+        }
+    }
+
+    /// Keeps what closures have come to, and no closure: one may have captured its session.
+    fn keep_results(&mut self) {
+        for (name, effect) in &mut self.changes.effects {
+            if let Effect::Modify(_) = effect {
+                let result = self.computed.remove(name).flatten();
+                let result = result.map_or(Effect::Removed, Effect::Set);
+                self.discarded.push(std::mem::replace(effect, result));
+            }
         }
     }
 }

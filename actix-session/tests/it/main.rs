@@ -32,6 +32,7 @@ mod redis_soak;
 mod renewals;
 mod revocation;
 mod session_handle;
+mod session_threads;
 mod several_middlewares;
 mod sql_contention;
 mod sql_faults;

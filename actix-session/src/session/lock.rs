@@ -1,0 +1,81 @@
+//! The lock of a session's handle: no code of the application runs, and nothing of it is dropped,
+//! while it is held.
+
+use std::{
+    cell::RefCell,
+    ops::{Deref, DerefMut},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Pending, Session};
+
+/// The locked state of a session. What it no longer needs is dropped after the lock is released: a
+/// closure may have captured anything.
+pub(crate) struct Lock<'a>(Option<MutexGuard<'a, Pending>>);
+
+impl<'a> Lock<'a> {
+    /// A poisoned lock stays usable: nothing that holds it panics halfway.
+    pub(super) fn of(pending: &'a Mutex<Pending>) -> Self {
+        Self(Some(pending.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+const HELD: &str = "the guard is taken when it is dropped, and not before";
+
+impl Deref for Lock<'_> {
+    type Target = Pending;
+
+    fn deref(&self) -> &Pending {
+        self.0.as_ref().expect(HELD)
+    }
+}
+
+impl DerefMut for Lock<'_> {
+    fn deref_mut(&mut self) -> &mut Pending {
+        self.0.as_mut().expect(HELD)
+    }
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        if let Some(mut pending) = self.0.take() {
+            let discarded = pending.take_discarded();
+            drop(pending);
+            drop(discarded);
+        }
+    }
+}
+
+thread_local! {
+    /// The entries whose closures run on this thread right now.
+    static RUNNING: RefCell<Vec<(usize, String)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Notes that the closure of an entry runs on this thread, until it is dropped.
+pub(super) struct Running(());
+
+impl Running {
+    pub(super) fn new(session: &Session, entry: &str) -> Self {
+        RUNNING.with_borrow_mut(|all| all.push((address(session), entry.to_owned())));
+        Self(())
+    }
+
+    /// Whether this thread is inside a closure of the entry.
+    pub(super) fn is_inside(session: &Session, entry: &str) -> bool {
+        let this = address(session);
+        RUNNING.with_borrow(|all| {
+            all.iter()
+                .any(|(other, name)| *other == this && name == entry)
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.with_borrow_mut(|all| drop(all.pop()));
+    }
+}
+
+fn address(session: &Session) -> usize {
+    Arc::as_ptr(&session.0).addr()
+}
