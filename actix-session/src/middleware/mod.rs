@@ -17,6 +17,7 @@ use actix_web::{
     body::MessageBody,
     cookie::Key,
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
+    http::header::HeaderMap,
 };
 
 use self::{
@@ -211,35 +212,39 @@ where
     } else {
         Exit::NoHead
     };
+    let finished = guard.commit(exit).await;
+    match result {
+        Err(panic) => {
+            event::log_failure("commit", finished.set_cookie.err());
+            std::panic::resume_unwind(panic)
+        }
+        Ok(Err(error)) => {
+            event::log_failure("commit", finished.set_cookie.err());
+            Err(error)
+        }
+        Ok(Ok(mut response)) => {
+            respond(finished, &session, response.headers_mut())?;
+            Ok(response)
+        }
+    }
+}
+
+/// Writes what became of the session into the response's headers; an error is the response.
+fn respond<Store>(
+    finished: Finished<Store>,
+    session: &Session,
+    headers: &mut HeaderMap,
+) -> Result<(), actix_web::Error> {
     let Finished {
         parts,
         incoming,
         set_cookie,
-    } = guard.commit(exit).await;
-    let mut response = match result {
-        Err(panic) => {
-            event::log_failure("commit", set_cookie.err());
-            std::panic::resume_unwind(panic)
-        }
-        Ok(Err(error)) => {
-            event::log_failure("commit", set_cookie.err());
-            return Err(error);
-        }
-        Ok(Ok(response)) => response,
-    };
+    } = finished;
     let set_cookie = set_cookie.map_err(|error| {
         event::store_failed("commit", &error);
         commit_failed(error)
     })?;
-    write_headers(
-        &parts,
-        &incoming,
-        &session,
-        response.headers_mut(),
-        set_cookie,
-    )
-    .map_err(opaque)?;
-    Ok(response)
+    write_headers(&parts, &incoming, session, headers, set_cookie).map_err(opaque)
 }
 
 /// What the request carried. An error is the response.

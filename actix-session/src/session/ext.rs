@@ -1,10 +1,14 @@
 //! Access to the session from requests, responses and guards.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::RefCell,
+    future::{Ready, ready},
+    rc::Rc,
+};
 
 use actix_web::{
-    HttpMessage as _, HttpRequest,
-    dev::{ServiceRequest, ServiceResponse},
+    Error, FromRequest, HttpMessage as _, HttpRequest,
+    dev::{Extensions, Payload, ServiceRequest, ServiceResponse},
     guard::GuardContext,
 };
 
@@ -73,4 +77,39 @@ impl InRequest {
     pub(super) fn innermost(&self) -> Option<Session> {
         self.0.borrow().last().cloned()
     }
+}
+
+impl Session {
+    /// The session of the innermost middleware, or a new one if there is no middleware.
+    pub(crate) fn get_session(extensions: &mut Extensions) -> Self {
+        if let Some(session) = extensions.get().and_then(InRequest::innermost) {
+            session.lock().asked = true;
+            return session;
+        }
+        warn_unattached();
+        let session = Self::new();
+        let sessions = InRequest::default();
+        sessions.push(session.clone());
+        extensions.insert(sessions);
+        session
+    }
+}
+
+impl FromRequest for Session {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Ok(Self::get_session(&mut req.extensions_mut())))
+    }
+}
+
+fn warn_unattached() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        tracing::warn!(
+            "a Session is used, but no SessionMiddleware is installed: nothing will be saved. \
+             Wrap the application (or the scope) in a SessionMiddleware."
+        );
+    });
 }

@@ -10,14 +10,9 @@ mod pending;
 
 use std::{
     borrow::Cow,
-    future::{Ready, ready},
     sync::{Arc, Mutex},
 };
 
-use actix_web::{
-    Error, FromRequest, HttpMessage as _, HttpRequest,
-    dev::{Extensions, Payload},
-};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use self::{
@@ -375,34 +370,10 @@ impl Session {
         self.remove(key)
             .map(|json| serde_json::from_str(&json).map_err(|_| json))
     }
-
-    /// The session of the innermost middleware, or a new one if there is no middleware.
-    pub(crate) fn get_session(extensions: &mut Extensions) -> Self {
-        if let Some(session) = extensions.get().and_then(InRequest::innermost) {
-            session.lock().asked = true;
-            return session;
-        }
-        warn_unattached();
-        let session = Self::new();
-        let sessions = InRequest::default();
-        sessions.push(session.clone());
-        extensions.insert(sessions);
-        session
-    }
 }
 
 fn parse<T: DeserializeOwned>(name: &str, json: &str) -> anyhow::Result<T> {
     serde_json::from_str(json).map_err(|error| of_another_type::<T>(name, &error))
-}
-
-fn warn_unattached() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        tracing::warn!(
-            "a Session is used, but no SessionMiddleware is installed: nothing will be saved. \
-             Wrap the application (or the scope) in a SessionMiddleware."
-        );
-    });
 }
 
 /// Shows the status, never the content.
@@ -411,14 +382,5 @@ impl std::fmt::Debug for Session {
         f.debug_struct("Session")
             .field("status", &self.status())
             .finish_non_exhaustive()
-    }
-}
-
-impl FromRequest for Session {
-    type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
-
-    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(Self::get_session(&mut req.extensions_mut())))
     }
 }
