@@ -108,6 +108,18 @@ impl Terms {
         self
     }
 
+    /// The same terms for a call that extends the record, at most once an interval if there is one.
+    pub(crate) fn touching(&self) -> Self {
+        let extend = match self.extend {
+            ExtendOnRead::Never => ExtendOnRead::Always,
+            extend => extend,
+        };
+        Self {
+            extend,
+            ..self.clone()
+        }
+    }
+
     /// The current time, by the middleware's clock.
     pub fn now(&self) -> SystemTime {
         self.now.to_system_time()

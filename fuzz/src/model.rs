@@ -135,6 +135,11 @@ impl Changes {
         self.login.is_some() || self.effects.values().any(holds)
     }
 
+    fn set_any(&self) -> bool {
+        let mut effects = self.effects.values();
+        effects.any(|effect| !matches!(effect, Effect::Removed))
+    }
+
     fn applied_to(&self, entries: &Entries) -> Entries {
         let mut new = entries.clone();
         for (name, effect) in &self.effects {
@@ -437,6 +442,7 @@ impl Model {
             Loaded::Live(key, _) if changes.renew && head => self.rotate(*key, request),
             Loaded::Live(..) if changes.renew => Cookie::Leave,
             Loaded::Live(key, base) if !changes.leave_as_it_is(base) => self.commit(*key, request),
+            Loaded::Live(key, _) if changes.set_any() => self.active(*key, request),
             Loaded::Live(key, base) if head => self.check(*key, base),
             Loaded::Live(..) => Cookie::Leave,
             Loaded::Moved(key, age) => self.behind_redirect(*key, *age, request, head),
@@ -480,6 +486,22 @@ impl Model {
         self.touch(key);
         match self.slot(key) {
             Stored::Rec(rec) => Cookie::Set(key, Some(rec.end - self.now)),
+            _ => Cookie::Leave,
+        }
+    }
+
+    /// Entries were set to the values that they have: that extends as a change does.
+    fn active(&mut self, key: Key, request: &Request) -> Cookie {
+        match self.policy.extend {
+            Some(_) => self.touch(key),
+            None => {
+                self.policy.extend = Some(0);
+                self.touch(key);
+                self.policy.extend = None;
+            }
+        }
+        match self.slot(key) {
+            Stored::Rec(rec) if self.aged(request) => Cookie::Set(key, Some(rec.end - self.now)),
             _ => Cookie::Leave,
         }
     }

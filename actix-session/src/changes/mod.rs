@@ -215,6 +215,12 @@ impl Changes {
         effects.into_iter().map(|(_, effect)| effect)
     }
 
+    /// Whether they set an entry, be it to the value that it has: that is activity.
+    pub(crate) fn set_any(&self) -> bool {
+        let mut effects = self.effects.iter();
+        effects.any(|(_, effect)| !matches!(effect, Effect::Removed))
+    }
+
     pub(crate) fn has_modify(&self) -> bool {
         self.effects
             .iter()

@@ -93,8 +93,12 @@ impl<S: SessionStore> Work<'_, S> {
         match decision {
             Decision::Leave(silence) => Ok(CookieFate::Leave(silence)),
             Decision::Refuse => Err(CommitError::degraded()),
-            Decision::Check => self.commit(&Changes::default()).await,
-            Decision::Commit => self.commit(&request.snapshot.changes).await,
+            Decision::Check => self.commit(&Changes::default(), self.terms).await,
+            Decision::Touch => {
+                let terms = self.terms.touching();
+                self.commit(&Changes::default(), &terms).await
+            }
+            Decision::Commit => self.commit(&request.snapshot.changes, self.terms).await,
             Decision::Rotate => self.rotate().await,
             Decision::Create => self.create().await,
             Decision::End { then_create } => {
@@ -111,12 +115,12 @@ impl<S: SessionStore> Work<'_, S> {
         }
     }
 
-    async fn commit(&self, changes: &Changes) -> Result<CookieFate, CommitError> {
+    async fn commit(&self, changes: &Changes, terms: &Terms) -> Result<CookieFate, CommitError> {
         let loaded = &self.request.incoming.loaded;
         let answer = match loaded.key() {
             Some(key) => {
                 let store = &self.parts.store;
-                let committed = store.commit(key, loaded.record(), changes, self.terms);
+                let committed = store.commit(key, loaded.record(), changes, terms);
                 committed.await?
             }
             None => Committed::Gone,

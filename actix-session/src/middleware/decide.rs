@@ -48,6 +48,8 @@ pub(crate) enum Decision {
     Refuse,
     /// Whether the key is current; if so, its cookie is sent again.
     Check,
+    /// To extend the record as a change would: entries were set to the values that they have.
+    Touch,
     Commit,
     Rotate,
     Create,
@@ -135,6 +137,7 @@ impl Finished<'_> {
         match &self.incoming.loaded {
             Loaded::Live(..) if changes.renews() => Decision::Rotate,
             Loaded::Live(_, base) if !changes.leave_unchanged(base) => Decision::Commit,
+            Loaded::Live(_, base) if changes.set_any() => touch(base),
             Loaded::Live(_, base) if self.needs_check(base) => Decision::Check,
             Loaded::Live(..) => UNNEEDED,
             Loaded::Moved(_, age) => moved(changes, *age),
@@ -218,6 +221,15 @@ impl Finished<'_> {
 }
 
 const UNNEEDED: Decision = Decision::Leave(Silence::Unneeded);
+
+/// A state in a cookie is sealed again, as by a change.
+fn touch(base: &Record) -> Decision {
+    if base.is_in_cookie() {
+        Decision::Commit
+    } else {
+        Decision::Touch
+    }
+}
 
 fn create(changes: &Changes) -> Decision {
     if changes.makes_session() {

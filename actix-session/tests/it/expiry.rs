@@ -26,6 +26,7 @@ on_each_store! {
     what_is_past_its_absolute_end_is_not_there,
     a_ttl_of_ones_own_makes_the_cookie_persistent_and_stays,
     a_ttl_of_ones_own_ends_with_its_login,
+    an_entry_set_to_the_value_that_it_has_is_activity,
     a_ttl_alone_makes_no_session,
     a_ttl_of_ones_own_reaches_no_further_than_the_absolute_end,
     a_write_that_came_before_a_new_ttl_does_not_take_it_back,
@@ -317,6 +318,45 @@ async fn a_ttl_of_ones_own_makes_the_cookie_persistent_and_stays(tested: impl Te
         .await;
     assert_eq!(kiosk.max_age(), Some(300));
     assert_eq!(browser.visit(|_| ()).await.max_age(), Some(300));
+}
+
+/// Programs that set their user id again on every request stay logged in.
+async fn an_entry_set_to_the_value_that_it_has_is_activity(tested: impl TestStore) {
+    let lifecycle = persistent(TTL, OnStateChanges);
+    let browser = tested
+        .browser_of(tested.middleware().session_lifecycle(lifecycle))
+        .await;
+    let write = |s: &Session| s.insert("user_id", 42).unwrap();
+    browser.visit(write).await.assert_sets_cookie();
+    let before = tested.dump().await.only();
+    for act in [
+        write,
+        |s: &Session| s.update("user_id", |id: u32| id).unwrap(),
+        |s: &Session| s.modify("user_id", |id: Option<u32>| id).unwrap(),
+    ] {
+        let answer = browser.visit(act).await;
+        answer.assert_ok().assert_sets_cookie();
+        assert_eq!(tested.dump().await.only(), before);
+    }
+    let remove = |s: &Session| drop(s.remove("no such entry"));
+    browser.visit(remove).await.assert_ok().assert_no_cookie();
+}
+
+#[actix_web::test]
+async fn an_entry_set_to_the_value_that_it_has_extends_the_session() {
+    let tested = Memory::start().await;
+    let lifecycle = browser_session(TTL, OnStateChanges);
+    let browser = tested
+        .browser_of(tested.middleware().session_lifecycle(lifecycle))
+        .await;
+    let again = |s: &Session| s.insert("user_id", 42).unwrap();
+    for _ in 0..5 {
+        browser.visit(again).await.assert_ok();
+        advance(tested.clock(), TTL - 1);
+    }
+    assert!(!browser.is_nobody().await);
+    advance(tested.clock(), 1);
+    assert!(browser.is_nobody().await);
 }
 
 /// Whoever logs in next must not inherit "remember me".

@@ -119,10 +119,14 @@ fn a_request_that_changes_nothing_writes_nothing() {
         effects: vec![("b".into(), Effect::Removed)],
         ..Changes::default()
     };
-    for changes in [Changes::default(), set("a", "1"), removal.clone()] {
+    for changes in [Changes::default(), removal.clone()] {
         assert_eq!(with(&live(), changes.clone(), QUIET), UNNEEDED);
         assert_eq!(with(&live(), changes.clone(), EXTENDING), UNNEEDED);
         assert_eq!(with(&live(), changes, PERSISTENT), Decision::Check);
+    }
+    // To set an entry to the value that it has is activity.
+    for policy in [QUIET, EXTENDING, PERSISTENT] {
+        assert_eq!(with(&live(), set("a", "1"), policy), Decision::Touch);
     }
     for incoming in [Incoming::default(), lost(), moved(1), moved(20)] {
         assert_eq!(with(&incoming, removal.clone(), PERSISTENT), UNNEEDED);

@@ -240,7 +240,9 @@ impl Request {
         let terms = &*TERMS;
         let check = decision == Decision::Commit && changes.is_empty();
         let next = match decision {
-            Decision::Check => self.run(Running::Check, Next::Do(Step::Read { at })),
+            Decision::Check | Decision::Touch => {
+                self.run(Running::Check, Next::Do(Step::Read { at }))
+            }
             _ if check => self.run(Running::Check, Next::Do(Step::Read { at })),
             Decision::Commit => {
                 let mut machine = CommitMachine::new(at, base, changes, terms);
