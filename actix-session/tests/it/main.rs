@@ -35,6 +35,7 @@ mod session_handle;
 mod several_middlewares;
 mod sql_contention;
 mod sql_faults;
+mod sql_refusals;
 mod sql_stores;
 mod sql_tables;
 mod support;

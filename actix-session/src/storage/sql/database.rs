@@ -99,6 +99,9 @@ pub(crate) trait Database: sqlx::Database {
 pub(crate) enum Verdict {
     /// Nothing was done; another attempt may succeed.
     Again,
+    /// Nothing was done: this connection, and those that are as old, lead to the wrong server, or
+    /// are of no use. An attempt on a new one may succeed.
+    NotHere,
     /// Nothing was done.
     Refused,
     /// Nothing was done, since the table is missing.

@@ -7,8 +7,9 @@ use sqlx::{Connection as _, Error};
 use tokio::time::timeout;
 
 use super::{
+    attempts::Attempts,
     database::{Database, SqlDatabase},
-    run::{Attempts, Failure},
+    run::Failure,
     statement::Values,
     store::SqlSessionStore,
     table::Table,
@@ -28,7 +29,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         if self.has_table().await {
             return Ok(());
         }
-        let mut attempts = Attempts::within(MIGRATION_TIMEOUT);
+        let mut attempts = Attempts::within(MIGRATION_TIMEOUT, self.0.connections.search());
         loop {
             let failure = match self.create_table().await {
                 Ok(()) => return Ok(()),

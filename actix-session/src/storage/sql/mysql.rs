@@ -117,14 +117,7 @@ impl Database for MySql {
     /// By number: one SQLSTATE covers many errors.
     fn verdict(error: &dyn DatabaseError) -> Verdict {
         let number = error.try_downcast_ref::<MySqlDatabaseError>();
-        match number.map(MySqlDatabaseError::number) {
-            // Deadlock, lock wait timeout, changed since the snapshot, too many connections.
-            Some(1213 | 1205 | 1020 | 1040 | 1203) => Verdict::Again,
-            // Shutdown, a killed connection or query, a network error, an error during the commit.
-            Some(1053 | 1077 | 1079 | 1927 | 1317 | 1152 | 1158..=1161 | 1180) => Verdict::Lost,
-            Some(1146) => Verdict::NoTable,
-            _ => Verdict::Refused,
-        }
+        number.map_or(Verdict::Lost, |error| verdict_of(error.number()))
     }
 
     async fn lock_for_migration(
@@ -181,4 +174,32 @@ async fn release(
         .execute(connection)
         .await
         .map(drop)
+}
+
+/// What an error's number means for the statement that met it.
+fn verdict_of(number: u16) -> Verdict {
+    match number {
+        // Deadlock, lock wait timeout, changed since the snapshot, too many connections.
+        1213 | 1205 | 1020 | 1040 | 1203 => Verdict::Again,
+        // A read-only server: by an option, by the transaction's default, in read-only mode, or
+        // InnoDB alone. A node of a cluster that is not ready, a statement that the server has
+        // forgotten, and a connection that was closed before it read the statement.
+        1290 | 1792 | 1836 | 1874 | 1047 | 1243 | 4031 => Verdict::NotHere,
+        // Shutdown, a killed connection or query, a network error, an error during the commit.
+        1053 | 1077 | 1079 | 1927 | 1317 | 1152 | 1158..=1161 | 1180 => Verdict::Lost,
+        1146 => Verdict::NoTable,
+        _ => Verdict::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_of_no_use_is_left() {
+        for number in [1290, 1792, 1836, 1874, 1047, 1243, 4031] {
+            assert_eq!(verdict_of(number), Verdict::NotHere, "{number}");
+        }
+    }
 }

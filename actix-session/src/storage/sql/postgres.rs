@@ -1,6 +1,10 @@
 //! PostgreSQL.
 
-use sqlx::{Error, Postgres, error::DatabaseError, postgres::PgConnection};
+use sqlx::{
+    Error, Postgres,
+    error::DatabaseError,
+    postgres::{PgConnection, PgDatabaseError},
+};
 
 use super::{
     database::{Database, SqlDatabase, Verdict, queries},
@@ -122,14 +126,10 @@ impl Database for Postgres {
     }
 
     fn verdict(error: &dyn DatabaseError) -> Verdict {
-        match error.code().as_deref() {
-            // Serialization failure, deadlock, lock not available, too many connections for now.
-            Some("40001" | "40P01" | "55P03" | "53300") => Verdict::Again,
-            // The server stops, has crashed or starts; the outcome of a commit is unknown.
-            Some("57P01" | "57P02" | "57P03" | "57P05" | "08006" | "40003") => Verdict::Lost,
-            Some("42P01") => Verdict::NoTable,
-            _ => Verdict::Refused,
-        }
+        let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else {
+            return Verdict::Lost;
+        };
+        verdict_of(error.code(), error.routine())
     }
 
     /// Held until the transaction ends.
@@ -161,4 +161,37 @@ impl Database for Postgres {
     }
 
     queries!();
+}
+
+/// What an SQLSTATE means for the statement that met it. The routine in the server that reports an
+/// error has no translations, unlike the message.
+fn verdict_of(code: &str, routine: Option<&str>) -> Verdict {
+    match code {
+        // Serialization failure, deadlock, lock not available, too many connections for now.
+        "40001" | "40P01" | "55P03" | "53300" => Verdict::Again,
+        // A read-only server, a statement that the server has forgotten, a server that starts, and
+        // one that closed the connection before it read the statement.
+        "25006" | "26000" | "57P03" | "57P05" => Verdict::NotHere,
+        // "cached plan must not change result type": the table has been altered.
+        "0A000" if routine == Some("RevalidateCachedQuery") => Verdict::NotHere,
+        // The server stops or has crashed; the outcome of a commit is unknown.
+        "57P01" | "57P02" | "08006" | "40003" => Verdict::Lost,
+        "42P01" => Verdict::NoTable,
+        _ => Verdict::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_of_no_use_is_left() {
+        for code in ["25006", "26000", "57P03", "57P05"] {
+            assert_eq!(verdict_of(code, None), Verdict::NotHere, "{code}");
+        }
+        let plan = Some("RevalidateCachedQuery");
+        assert_eq!(verdict_of("0A000", plan), Verdict::NotHere);
+        assert_eq!(verdict_of("0A000", None), Verdict::Refused);
+    }
 }
