@@ -185,9 +185,12 @@ fn verdict_of(number: u16) -> Verdict {
         // InnoDB alone. A node of a cluster that is not ready, a statement that the server has
         // forgotten, and a connection that was closed before it read the statement.
         1290 | 1792 | 1836 | 1874 | 1047 | 1243 | 4031 => Verdict::NotHere,
+        1146 => Verdict::NoTable,
         // Shutdown, a killed connection or query, a network error, an error during the commit.
         1053 | 1077 | 1079 | 1927 | 1317 | 1152 | 1158..=1161 | 1180 => Verdict::Lost,
-        1146 => Verdict::NoTable,
+        // An unknown error, and what proxies tell: errors of clients, such as "lost connection",
+        // and their own.
+        1105 | 2000..=2999 | 9000.. => Verdict::Lost,
         _ => Verdict::Refused,
     }
 }
@@ -200,6 +203,15 @@ mod tests {
     fn a_connection_that_is_of_no_use_is_left() {
         for number in [1290, 1792, 1836, 1874, 1047, 1243, 4031] {
             assert_eq!(verdict_of(number), Verdict::NotHere, "{number}");
+        }
+    }
+    #[test]
+    fn nobody_knows_what_became_of_a_statement_whose_connection_failed() {
+        for number in [1053, 1105, 1158, 1161, 1180, 1317, 1927, 2006, 2013, 9001] {
+            assert_eq!(verdict_of(number), Verdict::Lost, "{number}");
+        }
+        for number in [1062, 1064, 1142, 1366, 1969, 3024, 4025] {
+            assert_eq!(verdict_of(number), Verdict::Refused, "{number}");
         }
     }
 }

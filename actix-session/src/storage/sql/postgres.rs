@@ -3,7 +3,7 @@
 use sqlx::{
     Error, Postgres,
     error::DatabaseError,
-    postgres::{PgConnection, PgDatabaseError},
+    postgres::{PgConnection, PgDatabaseError, PgSeverity},
 };
 
 use super::{
@@ -129,7 +129,8 @@ impl Database for Postgres {
         let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else {
             return Verdict::Lost;
         };
-        verdict_of(error.code(), error.routine())
+        let ends = matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic);
+        verdict_of(error.code(), error.routine(), ends)
     }
 
     /// Held until the transaction ends.
@@ -164,8 +165,8 @@ impl Database for Postgres {
 }
 
 /// What an SQLSTATE means for the statement that met it. The routine in the server that reports an
-/// error has no translations, unlike the message.
-fn verdict_of(code: &str, routine: Option<&str>) -> Verdict {
+/// error has no translations, unlike the message. Some errors end the connection.
+fn verdict_of(code: &str, routine: Option<&str>, ends: bool) -> Verdict {
     match code {
         // Serialization failure, deadlock, lock not available, too many connections for now.
         "40001" | "40P01" | "55P03" | "53300" => Verdict::Again,
@@ -174,9 +175,12 @@ fn verdict_of(code: &str, routine: Option<&str>) -> Verdict {
         "25006" | "26000" | "57P03" | "57P05" => Verdict::NotHere,
         // "cached plan must not change result type": the table has been altered.
         "0A000" if routine == Some("RevalidateCachedQuery") => Verdict::NotHere,
-        // The server stops or has crashed; the outcome of a commit is unknown.
-        "57P01" | "57P02" | "08006" | "40003" => Verdict::Lost,
         "42P01" => Verdict::NoTable,
+        // The server stops or has crashed; the outcome of a commit is unknown.
+        "57P01" | "57P02" | "40003" => Verdict::Lost,
+        // The connection failed, perhaps that of a pooler to the server; the system or the server
+        // itself is broken. They may come after the commit, as may whatever ends the connection.
+        _ if ends || matches!(code.get(..2), Some("08" | "58" | "XX") | None) => Verdict::Lost,
         _ => Verdict::Refused,
     }
 }
@@ -188,10 +192,25 @@ mod tests {
     #[test]
     fn a_connection_that_is_of_no_use_is_left() {
         for code in ["25006", "26000", "57P03", "57P05"] {
-            assert_eq!(verdict_of(code, None), Verdict::NotHere, "{code}");
+            assert_eq!(verdict_of(code, None, false), Verdict::NotHere, "{code}");
         }
         let plan = Some("RevalidateCachedQuery");
-        assert_eq!(verdict_of("0A000", plan), Verdict::NotHere);
-        assert_eq!(verdict_of("0A000", None), Verdict::Refused);
+        assert_eq!(verdict_of("0A000", plan, false), Verdict::NotHere);
+        assert_eq!(verdict_of("0A000", None, false), Verdict::Refused);
+    }
+
+    #[test]
+    fn nobody_knows_what_became_of_a_statement_whose_connection_failed() {
+        for code in [
+            "08000", "08003", "08006", "08007", "08P01", "57P01", "57P02", "40003", "58000",
+            "58030", "XX000", "",
+        ] {
+            assert_eq!(verdict_of(code, None, false), Verdict::Lost, "{code}");
+        }
+        // Out of memory, by severity.
+        assert_eq!(verdict_of("53200", None, true), Verdict::Lost);
+        for code in ["53200", "23505", "42501", "57014", "22P02"] {
+            assert_eq!(verdict_of(code, None, false), Verdict::Refused, "{code}");
+        }
     }
 }
