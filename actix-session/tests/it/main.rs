@@ -36,6 +36,7 @@ mod session_threads;
 mod several_middlewares;
 mod sql_contention;
 mod sql_faults;
+mod sql_refusals;
 mod sql_stores;
 mod sql_tables;
 mod support;

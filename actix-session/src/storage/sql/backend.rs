@@ -3,9 +3,10 @@
 use sqlx::{Connection as _, Error};
 
 use super::{
+    attempts::Attempts,
     database::{Database, SqlDatabase, Verdict},
     row::{RecordColumns, RedirectColumns, number, revision, stored},
-    run::{Attempts, Failure},
+    run::Failure,
     statement::Values,
     statements::Statements,
     store::SqlSessionStore,
@@ -14,7 +15,6 @@ use crate::{
     clock::{Millis, SharedClock},
     contract::{ExtendOnRead, Terms},
     digest,
-    error::Contended,
     key::SessionKey,
     protocol::{Backend, Name, Redirect, Reply, Step, Stored, Until},
     record::{Record, Version},
@@ -27,7 +27,8 @@ impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
     const REMOTE: bool = true;
 
     async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
-        self.query(Query::Run(step), terms).await
+        let reply = self.query(Query::Run(step), terms).await;
+        reply.map_err(Failure::into_error)
     }
 
     async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
@@ -47,7 +48,8 @@ impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
     async fn set_ttl(&self, at: &str, ttl: Millis) -> Result<(), anyhow::Error> {
         let terms = self.own_terms();
         let end = terms.now + ttl;
-        self.query(Query::SetEnd(at, end), &terms).await.map(drop)
+        let reply = self.query(Query::SetEnd(at, end), &terms).await;
+        reply.map(drop).map_err(Failure::into_error)
     }
 
     fn name(&self, key: &SessionKey) -> Name {
@@ -87,45 +89,51 @@ impl Query<'_> {
 
 impl<D: SqlDatabase> SqlSessionStore<D> {
     async fn read(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
-        self.look_at(Query::Read(at), terms).await
+        let found = self.query(Query::Read(at), terms).await;
+        found_by(found.map_err(Failure::into_error)?)
     }
 
-    /// Extends and reads. If others keep the database locked, it only reads: a missed extension is
-    /// better than an error.
+    /// Extends and reads. If others keep the database locked, or if it takes no writes, it only
+    /// reads: a missed extension is better than an error.
     async fn touch_or_read(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
-        match self.look_at(Query::Touch(at), terms).await {
-            Err(error) if error.is::<Contended>() => {
-                tracing::warn!(%error, "a session could not be extended; it is read as it is");
-                self.read(at, terms).await
-            }
-            result => result,
+        if self.0.connections.search().rests() {
+            return self.read(at, terms).await;
         }
-    }
-
-    async fn look_at(&self, query: Query<'_>, terms: &Terms) -> anyhow::Result<Stored> {
-        match self.query(query, terms).await? {
-            Reply::Found(found) => Ok(found),
-            _ => anyhow::bail!("the session database gave an unexpected reply to a read"),
+        let failure = match self.query(Query::Touch(at), terms).await {
+            Ok(reply) => return found_by(reply),
+            Err(failure) => failure,
+        };
+        match failure.verdict {
+            Verdict::Again => tracing::warn!(
+                error = %failure.error,
+                "a session could not be extended; it is read as it is"
+            ),
+            // The search for another server has told it, once for all requests.
+            Verdict::NotHere => {}
+            _ => return Err(failure.into_error()),
         }
+        self.read(at, terms).await
     }
 
     /// Carries out a query, and tries again whenever the database says that this may help.
     ///
     /// # Errors
     /// Nothing was done.
-    async fn query(&self, query: Query<'_>, terms: &Terms) -> anyhow::Result<Reply> {
-        let mut attempts = Attempts::within(terms.budget);
+    async fn query(&self, query: Query<'_>, terms: &Terms) -> Result<Reply, Failure> {
+        let mut attempts = Attempts::within(terms.budget, self.0.connections.search());
         loop {
             let failure = match self.attempt(query, terms).await {
-                Ok(reply) => return Ok(reply),
+                Ok(reply) => {
+                    attempts.succeeded();
+                    return Ok(reply);
+                }
                 Err(failure) => failure,
             };
             if failure.verdict == Verdict::Lost && !query.is_repeatable() {
                 tracing::debug!(error = %failure.error, "the answer to a statement was lost");
                 return Ok(Reply::Lost);
             }
-            let again = attempts.again(failure, query.is_repeatable()).await;
-            again.map_err(Failure::into_error)?;
+            attempts.again(failure, query.is_repeatable()).await?;
         }
     }
 
@@ -177,6 +185,24 @@ impl<D: Database> Attempt<'_, D> {
     }
 
     async fn run(&mut self, step: &Step) -> Result<Reply, Error> {
+        let reply = self.run_once(step).await?;
+        // What has expired is nothing, swept or not, and does not keep its name.
+        match (&reply, name_to_take(step)) {
+            (Reply::Taken, Some(name)) if self.delete_expired(name).await? => {
+                self.run_once(step).await
+            }
+            _ => Ok(reply),
+        }
+    }
+
+    async fn delete_expired(&mut self, at: &str) -> Result<bool, Error> {
+        let values = self.values(at);
+        let delete = &self.statements.delete_expired;
+        let deleted = D::execute(self.connection, delete, &values).await?;
+        Ok(deleted > 0)
+    }
+
+    async fn run_once(&mut self, step: &Step) -> Result<Reply, Error> {
         match step {
             Step::Read { at } => self.read(at).await.map(Reply::Found),
             Step::Cas {
@@ -348,6 +374,22 @@ impl<D: Database> Attempt<'_, D> {
             whole,
             ..self.values(at)
         }
+    }
+}
+
+/// The name under which a step makes a record.
+fn name_to_take(step: &Step) -> Option<&str> {
+    match step {
+        Step::Insert { at, .. } => Some(at),
+        Step::Rotate { redirect, .. } => Some(&redirect.target),
+        Step::Read { .. } | Step::Cas { .. } | Step::End { .. } => None,
+    }
+}
+
+fn found_by(reply: Reply) -> anyhow::Result<Stored> {
+    match reply {
+        Reply::Found(found) => Ok(found),
+        _ => anyhow::bail!("the session database gave an unexpected reply to a read"),
     }
 }
 

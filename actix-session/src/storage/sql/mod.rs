@@ -4,11 +4,13 @@
 //! - `backend`: the atomic steps of the protocol, each as one statement or one transaction.
 //! - `statements`: every statement of a store; `statement`: one of them, with named parameters.
 //! - `row`: a record and a redirect as columns; `table`: the names of the table and its indexes.
-//! - `run`: connections, time limits, and what becomes of errors.
+//! - `run`: connections, time limits, and what becomes of errors; `attempts`: whether a statement is
+//!   tried again.
 //! - `migrate`: creates the table; `sweep`: deletes expired rows.
 //! - `database`: what differs between databases; `sqlite`, `postgres`, `mysql`: the dialects, and
 //!   the stores' names for them.
 
+mod attempts;
 mod backend;
 mod database;
 mod migrate;

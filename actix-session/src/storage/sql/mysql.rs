@@ -80,6 +80,8 @@ impl Database for MySql {
     const ROTATES_AT_ONCE: bool = false;
     const BEGIN: &'static str = "START TRANSACTION";
     const LOCAL: bool = false;
+    // A server may have another default, and then rolls back whatever is not in a transaction.
+    const ON_CONNECT: Option<&'static str> = Some("SET autocommit = 1");
     const SWEEP: &'static str =
         "DELETE FROM {table} WHERE expires <= :now ORDER BY expires LIMIT :batch";
 
@@ -117,14 +119,18 @@ impl Database for MySql {
     /// By number: one SQLSTATE covers many errors.
     fn verdict(error: &dyn DatabaseError) -> Verdict {
         let number = error.try_downcast_ref::<MySqlDatabaseError>();
-        match number.map(MySqlDatabaseError::number) {
-            // Deadlock, lock wait timeout, changed since the snapshot, too many connections.
-            Some(1213 | 1205 | 1020 | 1040 | 1203) => Verdict::Again,
-            // Shutdown, a killed connection or query, a network error, an error during the commit.
-            Some(1053 | 1077 | 1079 | 1927 | 1317 | 1152 | 1158..=1161 | 1180) => Verdict::Lost,
-            Some(1146) => Verdict::NoTable,
-            _ => Verdict::Refused,
-        }
+        number.map_or(Verdict::Lost, |error| verdict_of(error.number()))
+    }
+
+    async fn check(connection: &mut MySqlConnection) -> Result<Option<&'static str>, Error> {
+        let commits = sqlx::query_scalar::<_, i64>("SELECT CAST(@@autocommit AS SIGNED)")
+            .fetch_one(connection)
+            .await?;
+        Ok((commits == 0).then_some(
+            "the pool's connections have `autocommit = 0`, so that the database would undo every \
+             change: run `SET autocommit = 1` in the pool's `after_connect`, or let the store make \
+             the pool",
+        ))
     }
 
     async fn lock_for_migration(
@@ -181,4 +187,44 @@ async fn release(
         .execute(connection)
         .await
         .map(drop)
+}
+
+/// What an error's number means for the statement that met it.
+fn verdict_of(number: u16) -> Verdict {
+    match number {
+        // Deadlock, lock wait timeout, changed since the snapshot, too many connections.
+        1213 | 1205 | 1020 | 1040 | 1203 => Verdict::Again,
+        // A read-only server: by an option, by the transaction's default, in read-only mode, or
+        // InnoDB alone. A node of a cluster that is not ready, a statement that the server has
+        // forgotten, and a connection that was closed before it read the statement.
+        1290 | 1792 | 1836 | 1874 | 1047 | 1243 | 4031 => Verdict::NotHere,
+        1146 => Verdict::NoTable,
+        // Shutdown, a killed connection or query, a network error, an error during the commit.
+        1053 | 1077 | 1079 | 1927 | 1317 | 1152 | 1158..=1161 | 1180 => Verdict::Lost,
+        // An unknown error, and what proxies tell: errors of clients, such as "lost connection",
+        // and their own.
+        1105 | 2000..=2999 | 9000.. => Verdict::Lost,
+        _ => Verdict::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_of_no_use_is_left() {
+        for number in [1290, 1792, 1836, 1874, 1047, 1243, 4031] {
+            assert_eq!(verdict_of(number), Verdict::NotHere, "{number}");
+        }
+    }
+    #[test]
+    fn nobody_knows_what_became_of_a_statement_whose_connection_failed() {
+        for number in [1053, 1105, 1158, 1161, 1180, 1317, 1927, 2006, 2013, 9001] {
+            assert_eq!(verdict_of(number), Verdict::Lost, "{number}");
+        }
+        for number in [1062, 1064, 1142, 1366, 1969, 3024, 4025] {
+            assert_eq!(verdict_of(number), Verdict::Refused, "{number}");
+        }
+    }
 }

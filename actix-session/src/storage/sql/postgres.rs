@@ -1,6 +1,10 @@
 //! PostgreSQL.
 
-use sqlx::{Error, Postgres, error::DatabaseError, postgres::PgConnection};
+use sqlx::{
+    Error, Postgres,
+    error::DatabaseError,
+    postgres::{PgConnection, PgDatabaseError, PgSeverity},
+};
 
 use super::{
     database::{Database, SqlDatabase, Verdict, queries},
@@ -75,6 +79,7 @@ impl Database for Postgres {
     const ROTATES_AT_ONCE: bool = true;
     const BEGIN: &'static str = "BEGIN";
     const LOCAL: bool = false;
+    const ON_CONNECT: Option<&'static str> = None;
     // Never waits: rows that a request has locked are left for later.
     const SWEEP: &'static str = "DELETE FROM {table} WHERE expires <= :now AND id IN (\
         SELECT id FROM {table} WHERE expires <= :now ORDER BY expires LIMIT :batch \
@@ -122,14 +127,11 @@ impl Database for Postgres {
     }
 
     fn verdict(error: &dyn DatabaseError) -> Verdict {
-        match error.code().as_deref() {
-            // Serialization failure, deadlock, lock not available, too many connections for now.
-            Some("40001" | "40P01" | "55P03" | "53300") => Verdict::Again,
-            // The server stops, has crashed or starts; the outcome of a commit is unknown.
-            Some("57P01" | "57P02" | "57P03" | "57P05" | "08006" | "40003") => Verdict::Lost,
-            Some("42P01") => Verdict::NoTable,
-            _ => Verdict::Refused,
-        }
+        let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else {
+            return Verdict::Lost;
+        };
+        let ends = matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic);
+        verdict_of(error.code(), error.routine(), ends)
     }
 
     /// Held until the transaction ends.
@@ -161,4 +163,55 @@ impl Database for Postgres {
     }
 
     queries!();
+}
+
+/// What an SQLSTATE means for the statement that met it. The routine in the server that reports an
+/// error has no translations, unlike the message. Some errors end the connection.
+fn verdict_of(code: &str, routine: Option<&str>, ends: bool) -> Verdict {
+    match code {
+        // Serialization failure, deadlock, lock not available, too many connections for now.
+        "40001" | "40P01" | "55P03" | "53300" => Verdict::Again,
+        // A read-only server, a statement that the server has forgotten, a server that starts, and
+        // one that closed the connection before it read the statement.
+        "25006" | "26000" | "57P03" | "57P05" => Verdict::NotHere,
+        // "cached plan must not change result type": the table has been altered.
+        "0A000" if routine == Some("RevalidateCachedQuery") => Verdict::NotHere,
+        "42P01" => Verdict::NoTable,
+        // The server stops or has crashed; the outcome of a commit is unknown.
+        "57P01" | "57P02" | "40003" => Verdict::Lost,
+        // The connection failed, perhaps that of a pooler to the server; the system or the server
+        // itself is broken. They may come after the commit, as may whatever ends the connection.
+        _ if ends || matches!(code.get(..2), Some("08" | "58" | "XX") | None) => Verdict::Lost,
+        _ => Verdict::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_of_no_use_is_left() {
+        for code in ["25006", "26000", "57P03", "57P05"] {
+            assert_eq!(verdict_of(code, None, false), Verdict::NotHere, "{code}");
+        }
+        let plan = Some("RevalidateCachedQuery");
+        assert_eq!(verdict_of("0A000", plan, false), Verdict::NotHere);
+        assert_eq!(verdict_of("0A000", None, false), Verdict::Refused);
+    }
+
+    #[test]
+    fn nobody_knows_what_became_of_a_statement_whose_connection_failed() {
+        for code in [
+            "08000", "08003", "08006", "08007", "08P01", "57P01", "57P02", "40003", "58000",
+            "58030", "XX000", "",
+        ] {
+            assert_eq!(verdict_of(code, None, false), Verdict::Lost, "{code}");
+        }
+        // Out of memory, by severity.
+        assert_eq!(verdict_of("53200", None, true), Verdict::Lost);
+        for code in ["53200", "23505", "42501", "57014", "22P02"] {
+            assert_eq!(verdict_of(code, None, false), Verdict::Refused, "{code}");
+        }
+    }
 }

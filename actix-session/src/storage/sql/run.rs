@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -11,14 +11,14 @@ use std::{
 use sqlx::{Connection as _, Error, Pool, pool::PoolConnection};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 
-use super::database::{Database, Limits, Verdict, verdict};
-use crate::{clock, error::Contended, random};
-
-/// How often a repeatable statement is run if the connection is lost each time.
-const MAX_ATTEMPTS: u32 = 3;
+use super::{
+    attempts::Search,
+    database::{Database, Limits, Verdict, verdict},
+};
+use crate::{clock, error::Contended};
 
 /// A pool, and what is known about its connections.
 pub(crate) struct Connections<D: Database> {
@@ -30,12 +30,17 @@ pub(crate) struct Connections<D: Database> {
     /// How many connections may be dead, since another one was lost: each is pinged before its next
     /// use.
     suspects: AtomicU32,
+    /// Grows whenever the connections that are open turn out to be useless.
+    era: AtomicU64,
+    search: Search,
 }
 
 /// A connection that is closed unless it is given back. In the middle of a statement, only closing
 /// it makes the server give up; in the pool, the rest of the answer would still have to be read.
 pub(crate) struct Held<D: Database> {
     connection: Option<PoolConnection<D>>,
+    /// It was opened in this era or later.
+    era: u64,
     _turn: Option<OwnedSemaphorePermit>,
 }
 
@@ -45,7 +50,7 @@ pub(crate) struct Failure {
     pub(crate) verdict: Verdict,
     pub(crate) error: anyhow::Error,
     /// The time limit has passed.
-    late: bool,
+    pub(crate) late: bool,
 }
 
 impl<D: Database> Held<D> {
@@ -54,7 +59,7 @@ impl<D: Database> Held<D> {
         self.connection.as_deref_mut().ok_or(Error::PoolClosed)
     }
 
-    pub(crate) fn give_back(mut self) {
+    fn give_back(mut self) {
         self.connection = None;
     }
 }
@@ -105,7 +110,7 @@ impl Failure {
     }
 
     /// Marks the error if only other requests caused it.
-    fn contended(mut self) -> Self {
+    pub(crate) fn contended(mut self) -> Self {
         if self.verdict == Verdict::Again {
             self.error = self.error.context(Contended);
         }
@@ -120,7 +125,13 @@ impl<D: Database> Connections<D> {
             limits,
             writer: Arc::new(Semaphore::new(1)),
             suspects: AtomicU32::new(0),
+            era: AtomicU64::new(0),
+            search: Search::within(limits.connect),
         }
+    }
+
+    pub(crate) fn search(&self) -> &Search {
+        &self.search
     }
 
     pub(crate) fn pool(&self) -> &Pool<D> {
@@ -136,9 +147,11 @@ impl<D: Database> Connections<D> {
         let deadline = clock::deadline(limit);
         let mut held = Held {
             connection: None,
+            era: 0,
             _turn: self.wait_to_write(writes).await?,
         };
         loop {
+            held.era = self.era.load(Ordering::Acquire);
             let left = deadline.saturating_duration_since(Instant::now());
             let connection = match timeout(left, self.pool.acquire()).await {
                 Ok(Ok(connection)) => connection,
@@ -195,16 +208,40 @@ impl<D: Database> Connections<D> {
         };
         match result {
             Ok(value) => {
-                held.give_back();
+                self.give_back(held);
                 Ok(value)
             }
             Err(error) => {
                 let failure = Failure::of::<D>(error);
                 match failure.verdict {
                     Verdict::Lost => self.suspect(),
-                    Verdict::Again | Verdict::Refused | Verdict::NoTable => held.give_back(),
+                    // While nobody looks for another server, this one is good for reads.
+                    Verdict::NotHere if !self.search.rests() => self.condemn(held),
+                    _ => self.give_back(held),
                 }
                 Err(failure)
+            }
+        }
+    }
+
+    fn give_back(&self, held: Held<D>) {
+        if held.era == self.era.load(Ordering::Acquire) {
+            held.give_back();
+        }
+    }
+
+    /// Closes a connection that is useless, and all that were opened before it was known to be:
+    /// those in the pool now, those in use when they are given back.
+    fn condemn(&self, held: Held<D>) {
+        let era = held.era;
+        drop(held);
+        let next = self
+            .era
+            .compare_exchange(era, era + 1, Ordering::AcqRel, Ordering::Acquire);
+        // Otherwise what is in the pool was opened later.
+        if next.is_ok() {
+            while let Some(connection) = self.pool.try_acquire() {
+                drop(connection.detach());
             }
         }
     }
@@ -225,50 +262,8 @@ impl<D: Database> Connections<D> {
 /// Without a connection, nothing was done.
 fn no_connection<D: Database>(error: Error) -> Failure {
     let verdict = match verdict::<D>(&error) {
-        Verdict::Again => Verdict::Again,
+        Verdict::Again | Verdict::NotHere => Verdict::Again,
         Verdict::Refused | Verdict::NoTable | Verdict::Lost => Verdict::Refused,
     };
     Failure::with::<D>(error, verdict)
-}
-
-/// Decides whether a failed statement is tried again, and waits a little before that.
-pub(crate) struct Attempts {
-    deadline: Instant,
-    failed: u32,
-}
-
-impl Attempts {
-    /// Allows attempts within most of a budget, so that there is time left to report a failure.
-    pub(crate) fn within(budget: Duration) -> Self {
-        Self {
-            deadline: clock::deadline(budget / 4 * 3),
-            failed: 0,
-        }
-    }
-
-    /// Returns if another attempt is due.
-    ///
-    /// # Errors
-    /// The failure is final.
-    pub(crate) async fn again(
-        &mut self,
-        failure: Failure,
-        repeatable: bool,
-    ) -> Result<(), Failure> {
-        self.failed += 1;
-        let in_time = Instant::now() < self.deadline;
-        let again = match failure.verdict {
-            Verdict::Again => in_time,
-            Verdict::Lost => repeatable && in_time && !failure.late && self.failed < MAX_ATTEMPTS,
-            Verdict::Refused | Verdict::NoTable => false,
-        };
-        if !again {
-            return Err(failure.contended());
-        }
-        tracing::debug!(error = %failure.error, "a statement of the session store is tried again");
-        let most = (500_u64 << self.failed.min(6)).min(20_000);
-        let jitter = random::u64().map_or(0, |n| n % most);
-        sleep(Duration::from_micros(jitter)).await;
-        Ok(())
-    }
 }

@@ -15,9 +15,10 @@ use tokio::{
 };
 
 use super::{
+    attempts::Attempts,
     database::{SqlDatabase, Verdict},
     row::number,
-    run::{Attempts, Failure, Held},
+    run::{Failure, Held},
     statement::Values,
     store::SqlSessionStore,
 };
@@ -135,7 +136,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     }
 
     async fn sweep_batch(&self, batch: u32) -> Result<u64, Failure> {
-        let mut attempts = Attempts::within(BATCH_TIMEOUT);
+        let mut attempts = Attempts::within(BATCH_TIMEOUT, self.0.connections.search());
         loop {
             match self.sweep_once(batch).await {
                 Ok(swept) => return Ok(swept),

@@ -1,0 +1,219 @@
+//! What the SQL stores make of refusals: read-only servers, statements that a server has forgotten,
+//! settings that would undo what was acknowledged, and names that something expired has.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use actix_session::{
+    Session, SessionMiddleware,
+    config::{PersistentSession, TtlExtensionPolicy},
+    storage::{MySqlSessionStore, PostgresSessionStore, RevocationStore as _, SqliteSessionStore},
+};
+use futures_util::future::join_all;
+use servers::MariaDbServer;
+use sqlx::{Executor as _, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
+
+use crate::support::{MySql, Postgres, SqlTestStore, TestStore, expected, guest, on_each_database};
+
+fn extending() -> PersistentSession {
+    PersistentSession::default().session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest)
+}
+
+/// Four open connections of a pool of the application's. Those that are opened while the switch is
+/// on take no writes, as if they led to the primary of before a failover.
+macro_rules! switched {
+    ($tested:ident, $store:ident, $pool:ident, $set:literal) => {{
+        let switch = Arc::new(AtomicBool::new(true));
+        let seen = Arc::clone(&switch);
+        let pool = $pool::new()
+            .max_connections(4)
+            .after_connect(move |connection, _| {
+                let is_read_only = seen.load(Ordering::SeqCst);
+                Box::pin(async move {
+                    if is_read_only {
+                        connection.execute($set).await?;
+                    }
+                    Ok(())
+                })
+            });
+        let pool = pool.connect($tested.url()).await.unwrap();
+        for connection in join_all((0..4).map(|_| pool.acquire())).await {
+            drop(connection.unwrap());
+        }
+        let builder = $store::builder_from_pool(pool).table(&$tested.table);
+        let store = builder
+            .clock($tested.clock().clone())
+            .build()
+            .await
+            .unwrap();
+        (store, switch)
+    }};
+}
+
+macro_rules! postgres {
+    ($tested:ident) => {
+        switched!(
+            $tested,
+            PostgresSessionStore,
+            PgPoolOptions,
+            "SET default_transaction_read_only = on"
+        )
+    };
+}
+
+macro_rules! mysql {
+    ($tested:ident) => {
+        switched!(
+            $tested,
+            MySqlSessionStore,
+            MySqlPoolOptions,
+            "SET SESSION TRANSACTION READ ONLY"
+        )
+    };
+}
+
+macro_rules! writes_after_a_failover {
+    ($tested:ident, $switched:ident) => {
+        let browser = guest(&$tested).await;
+        let acts: [fn(&Session); 3] = [|s| s.insert("b", 2).unwrap(), |s| s.renew(), |s| s.purge()];
+        for act in acts {
+            let (store, switch) = $switched!($tested);
+            let middleware = SessionMiddleware::builder(store, $tested.key().clone());
+            let middleware = middleware.clock($tested.clock().clone());
+            let through = $tested.browser_of(middleware).await;
+            let site = through.site.clone();
+            switch.store(false, Ordering::SeqCst);
+            let moved = browser.at(site);
+            moved.visit(act).await.assert_ok();
+        }
+        $tested.dump().await.assert_no_record();
+    };
+}
+
+#[actix_web::test]
+async fn connections_to_a_read_only_server_are_left_on_postgres() {
+    let tested = Postgres::start().await;
+    writes_after_a_failover!(tested, postgres);
+}
+
+#[actix_web::test]
+async fn connections_to_a_read_only_server_are_left_on_mysql() {
+    let tested = MySql::start().await;
+    writes_after_a_failover!(tested, mysql);
+}
+
+macro_rules! read_only {
+    ($tested:ident, $switched:ident) => {
+        let browser = guest(&$tested).await;
+        let (store, _always) = $switched!($tested);
+        let middleware = SessionMiddleware::builder(store, $tested.key().clone())
+            .clock($tested.clock().clone())
+            .commit_budget(Duration::from_millis(200))
+            .session_lifecycle(extending());
+        let through = $tested.browser_of(middleware).await;
+        let through = browser.at(through.site.clone());
+        $tested.clock().advance(Duration::from_secs(60));
+        let end = "SELECT MAX(expires) FROM {t}";
+        let before = $tested.number(end).await;
+        for _ in 0..3 {
+            assert_eq!(through.number("a").await, Some(1), "a read is served");
+        }
+        assert_eq!($tested.number(end).await, before, "without the extension");
+        let write = |s: &Session| s.insert("b", 2).unwrap();
+        through.visit(write).await.assert_opaque();
+        assert_eq!($tested.dump().await.only(), expected(&[("a", "1")]));
+    };
+}
+
+#[actix_web::test]
+async fn a_read_only_server_serves_reads_on_postgres() {
+    let tested = Postgres::start().await;
+    read_only!(tested, postgres);
+}
+
+#[actix_web::test]
+async fn a_read_only_server_serves_reads_on_mysql() {
+    let tested = MySql::start().await;
+    read_only!(tested, mysql);
+}
+
+/// A changed column makes the server refuse the plans that it knows; `DEALLOCATE ALL`, which some
+/// poolers run, makes it forget the statements. Both happen between the load and the commit too.
+#[actix_web::test]
+async fn forgotten_statements_are_prepared_again() {
+    let tested = Postgres::start().await;
+    let pool = PgPoolOptions::new().max_connections(1);
+    let pool = pool.connect(tested.url()).await.unwrap();
+    let builder = PostgresSessionStore::builder_from_pool(pool.clone()).table(&tested.table);
+    let store = builder.clock(tested.clock().clone()).build().await.unwrap();
+    let middleware = SessionMiddleware::builder(store, tested.key().clone())
+        .clock(tested.clock().clone())
+        .session_lifecycle(extending());
+    let browser = tested.browser_of(middleware).await;
+    let set = |s: &Session| s.insert("a", 1).unwrap();
+    browser.visit(set).await.assert_ok();
+    browser
+        .visit(|s| s.insert("a", 2).unwrap())
+        .await
+        .assert_ok();
+
+    let change = "ALTER TABLE {t} ALTER COLUMN moved_flag TYPE VARCHAR(1)";
+    tested.execute(change).await;
+    assert_eq!(browser.number("a").await, Some(2));
+
+    browser.visit(set).await.assert_ok();
+    pool.execute("DEALLOCATE ALL").await.unwrap();
+    assert_eq!(browser.number("a").await, Some(1));
+    let flight = browser.begin().await;
+    pool.execute("DEALLOCATE ALL").await.unwrap();
+    flight.insert("a", 3).unwrap();
+    flight.finish().await.assert_ok();
+    assert_eq!(tested.dump().await.only(), expected(&[("a", "3")]));
+}
+
+#[actix_web::test]
+async fn what_is_acknowledged_is_kept_without_autocommit() {
+    let server = MariaDbServer::start_with(&[("autocommit", "0")]).unwrap();
+    let tested = MySql::at(&server.url()).await;
+    let browser = guest(&tested).await;
+    assert_eq!(tested.dump().await.only(), expected(&[("a", "1")]));
+    browser.visit(Session::purge).await.assert_ok();
+    tested.dump().await.assert_no_record();
+
+    let pool = MySqlPoolOptions::new();
+    let pool = pool.connect(&server.url()).await.unwrap();
+    let builder = MySqlSessionStore::builder_from_pool(pool).table(&tested.table);
+    let store = builder.build().await.unwrap();
+    let told = format!("{:?}", store.migrate().await.unwrap_err());
+    assert!(told.contains("SET autocommit = 1"), "{told}");
+}
+
+macro_rules! revokes_again {
+    ($tested:ident, $store:ident) => {
+        let store: $store = $tested.store();
+        let now = || actix_session::Clock::now($tested.clock());
+        let minute = Duration::from_secs(60);
+        assert!(store.revoke("a note", now(), now() + minute).await.unwrap());
+        $tested.clock().advance(2 * minute);
+        assert_eq!(store.revoked_at("a note").await.unwrap(), None);
+        let (at, until) = (now(), now() + minute);
+        assert!(
+            store.revoke("a note", at, until).await.unwrap(),
+            "it is over"
+        );
+        let known: Option<SystemTime> = store.revoked_at("a note").await.unwrap();
+        assert!(known.is_some(), "nobody has swept");
+        assert_eq!($tested.number("SELECT COUNT(*) FROM {t}").await, 1);
+        assert!(
+            !store.revoke("a note", at, until).await.unwrap(),
+            "it stands"
+        );
+    };
+}
+
+on_each_database!(what_is_over_does_not_block_its_name, revokes_again);
