@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     super::slots::{SLOTS, slot},
-    Job, Link, Outcome, RETRY_PAUSE, Source, Timeouts, sentinel,
+    Job, Link, Outcome, RETRY_PAUSE, Source, Timeouts, refusal, sentinel,
 };
 use crate::sync;
 
@@ -270,16 +270,10 @@ impl Redirection {
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved) => Self::Moved,
             ErrorKind::Server(ServerErrorKind::Ask) => Self::Ask,
-            ErrorKind::Server(ServerErrorKind::TryAgain | ServerErrorKind::BusyLoading) => {
-                Self::Wait
-            }
-            ErrorKind::Server(
-                ServerErrorKind::ClusterDown
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::ReadOnly,
-            )
-            // There was no connection, so nothing was sent.
-            | ErrorKind::Io => Self::Search,
+            _ if refusal::is_not_now(error) => Self::Wait,
+            _ if refusal::is_not_here(error) => Self::Search,
+            // With `Io` there was no connection, so nothing was sent.
+            ErrorKind::Server(ServerErrorKind::ClusterDown) | ErrorKind::Io => Self::Search,
             _ => Self::Final,
         }
     }
