@@ -14,6 +14,7 @@
 //! | `conn/` | connections to each topology, and whether a command was refused or lost |
 //! | `pool.rs`, `no_pool.rs` | connections of the application's own pool |
 //! | `actor.rs` | the store of 0.9, on the same parts |
+//! | `fake.rs` | for tests: a server that answers what a test wants |
 
 #[cfg(feature = "redis-actor-session")]
 pub(crate) mod actor;
@@ -22,6 +23,8 @@ mod answer;
 mod backend;
 mod builder;
 mod conn;
+#[cfg(test)]
+mod fake;
 mod naming;
 #[cfg(feature = "redis-pool")]
 mod pool;

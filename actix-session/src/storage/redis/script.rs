@@ -157,6 +157,11 @@ impl Script {
         Self { source, hash }
     }
 
+    #[cfg(test)]
+    pub(crate) fn hash(&self) -> &str {
+        &self.hash
+    }
+
     pub(crate) fn call<'a>(&'a self, keys: &'a [&'a str], args: &'a [&'a str]) -> Call<'a> {
         Call {
             script: self,
