@@ -1,24 +1,26 @@
 //! The atomic steps of the protocol, as commands and scripts.
 
+mod read;
+
 use std::time::Duration;
 
 use anyhow::bail;
 use redis::{RedisError, Value};
 use tokio::time::{sleep, timeout};
 
+use self::read::ReadOnly;
 use super::{
     answer,
     conn::{Connections, Job, Outcome},
     naming::redirect_name,
     script::{
         CAS_SCRIPT, END_SCRIPT, LEAVE_SCRIPT, PREPARE_SCRIPT, ROTATE_SCRIPT, TAKE_BACK_SCRIPT,
-        TOUCH_SCRIPT,
     },
     slots::slot,
 };
 use crate::{
     clock::Millis,
-    contract::{ExtendOnRead, Terms},
+    contract::Terms,
     protocol::{Redirect, Reply, Step, Stored, Until},
     record::{Record, Version},
 };
@@ -32,14 +34,7 @@ pub(super) struct Executor {
     connections: Connections,
     /// In a cluster records lie in slots, and no step can change two slots.
     has_slots: bool,
-}
-
-/// How far a read extends a record, and the least extension worth a write.
-#[derive(Clone, Copy)]
-struct Extending {
-    ttl: Millis,
-    absolute: Option<Millis>,
-    least: Option<Millis>,
+    read_only: ReadOnly,
 }
 
 /// A record that replaces the expected one.
@@ -56,6 +51,7 @@ impl Executor {
         Self {
             connections,
             has_slots,
+            read_only: ReadOnly::default(),
         }
     }
 
@@ -89,31 +85,6 @@ impl Executor {
         }
     }
 
-    /// Reads for a request, and extends the record if the terms say so.
-    pub(super) async fn look(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
-        let least = match terms.extend {
-            ExtendOnRead::Never => return self.read(at).await,
-            ExtendOnRead::Always => None,
-            ExtendOnRead::AtMostEvery(interval) => Some(interval),
-        };
-        let extending = Extending {
-            ttl: terms.ttl,
-            absolute: terms.absolute,
-            least,
-        };
-        self.touch(at, extending, terms).await
-    }
-
-    /// Sets how long a record lives from now on, up to its absolute end.
-    pub(super) async fn set_ttl(&self, at: &str, ttl: Millis, terms: &Terms) -> anyhow::Result<()> {
-        let extending = Extending {
-            ttl,
-            absolute: None,
-            least: None,
-        };
-        self.touch(at, extending, terms).await.map(drop)
-    }
-
     /// Asks the server whether it is there.
     pub(super) async fn ping(&self) -> Result<(), RedisError> {
         let ping = redis::cmd("PING");
@@ -137,51 +108,6 @@ impl Executor {
                  of renewals and lists of sessions: set `maxmemory-policy noeviction`, or give \
                  sessions a server of their own"
             );
-        }
-    }
-
-    async fn read(&self, at: &str) -> anyhow::Result<Stored> {
-        match self.get(at).await {
-            Ok(Value::Nil) => self.read_redirect(&redirect_name(at)).await,
-            Ok(value) => Ok(answer::record(Some(value))),
-            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Stored::Unreadable),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn read_redirect(&self, name: &str) -> anyhow::Result<Stored> {
-        match self.get(name).await {
-            Ok(value) => Ok(answer::redirect(Some(value))),
-            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Stored::Nothing),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn get(&self, name: &str) -> Result<Value, RedisError> {
-        let mut get = redis::cmd("GET");
-        get.arg(name);
-        self.connections.repeatable(Job::command(name, &get)).await
-    }
-
-    /// Extends the record and reads it, in one round trip.
-    async fn touch(&self, at: &str, how: Extending, terms: &Terms) -> anyhow::Result<Stored> {
-        let redirect = redirect_name(at);
-        let or_empty =
-            |span: Option<Millis>| span.map_or_else(String::new, |span| span.0.to_string());
-        let (absolute, least) = (or_empty(how.absolute), or_empty(how.least));
-        let (now, ttl) = (terms.now.0.to_string(), how.ttl.0.to_string());
-        let (keys, args) = (
-            [at, redirect.as_str()],
-            [now.as_str(), &ttl, &absolute, &least],
-        );
-        let call = TOUCH_SCRIPT.call(self.keys(&keys), &args);
-        let value = self.connections.repeatable(Job::script(&call)).await?;
-        match self
-            .or_redirect(answer::reply(value, terms)?, &redirect)
-            .await?
-        {
-            Reply::Found(found) => Ok(found),
-            _ => bail!("Redis answered a read like a write"),
         }
     }
 
@@ -332,16 +258,6 @@ impl Executor {
     /// The keys of a script: in a cluster the record alone.
     fn keys<'a>(&self, both: &'a [&'a str; 2]) -> &'a [&'a str] {
         if self.has_slots { &both[..1] } else { both }
-    }
-
-    /// Reads the redirect if a script that knew only the record has found nothing.
-    async fn or_redirect(&self, reply: Reply, redirect: &str) -> anyhow::Result<Reply> {
-        match reply {
-            Reply::Found(Stored::Nothing) if self.has_slots => {
-                Ok(Reply::Found(self.read_redirect(redirect).await?))
-            }
-            reply => Ok(reply),
-        }
     }
 }
 

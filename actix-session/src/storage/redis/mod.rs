@@ -9,6 +9,7 @@
 //! | `naming.rs` | how a session key becomes the name of a record |
 //! | `slots.rs` | a cluster's hash slots, and keys drawn for one of them |
 //! | `backend.rs` | the protocol's atomic steps, as commands and scripts |
+//! | `backend/read.rs` | reads, and the extensions that ride on them |
 //! | `script.rs` | the Lua scripts, and what their answers mean |
 //! | `answer.rs` | reads these answers |
 //! | `conn/` | connections to each topology, and whether a command was refused or lost |

@@ -1,10 +1,20 @@
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use super::{
-    super::{fake, script::Script},
+    super::{
+        fake,
+        script::{LOOK_SCRIPT, Script, TOUCH_SCRIPT},
+    },
     *,
 };
-use crate::protocol::Flag;
+use crate::{
+    changes::Changes,
+    clock::SharedClock,
+    contract::Committed,
+    key::SessionKey,
+    protocol::Flag,
+    storage::{RedisSessionStore, backend},
+};
 
 #[test]
 fn a_server_that_evicts_is_known() {
@@ -90,4 +100,87 @@ async fn a_renewal_in_two_steps_repeats_the_one_whose_answer_was_lost() {
     let (reply, calls) = renewal_that_lost_its_second_answer(DONE.to_owned()).await;
     assert!(matches!(reply, Reply::Done), "{reply:?}");
     assert_eq!(calls, ["prepare", "leave", "leave"]);
+}
+
+fn store(connections: Connections) -> RedisSessionStore {
+    RedisSessionStore {
+        executor: Executor::new(connections),
+        keygen: Arc::new(str::to_owned),
+        clock: SharedClock::default(),
+    }
+}
+
+/// What Redis 6.2 says if a script writes to a server that takes no writes.
+fn refusal(inner: &str) -> String {
+    format!(
+        "-ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -{inner}\r\n"
+    )
+}
+
+/// A store that extends on every read, on a server that refuses to. The second part is the names
+/// of the scripts that it was asked for.
+async fn refusing(how: &str) -> (RedisSessionStore, Rc<RefCell<Vec<&'static str>>>) {
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let (seen, refused) = (Rc::clone(&calls), refusal(how));
+    let connections = fake::connections(None, move |command| {
+        let touches = command[1] == *TOUCH_SCRIPT.hash();
+        seen.borrow_mut()
+            .push(if touches { "touch" } else { "look" });
+        assert!(touches || command[1] == *LOOK_SCRIPT.hash());
+        let record = bulk(r#"{"v":1,"state":{}}"#);
+        Some(match touches {
+            true => refused.clone(),
+            false => format!("*3\r\n:1\r\n{record}:5000\r\n"),
+        })
+    })
+    .await;
+    (store(connections), calls)
+}
+
+fn extending() -> Terms {
+    Terms::default().with_extension(true)
+}
+
+async fn looks_and_keeps_its_end(store: &RedisSessionStore) {
+    let terms = extending();
+    match store.executor.look("a", &terms).await.unwrap() {
+        Stored::Record(record) => {
+            assert!(record.has_kept_end());
+            assert_eq!(record.end(), Some(terms.now + Millis(5000)));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[actix_web::test]
+async fn a_read_that_cannot_extend_is_a_read() {
+    for how in ["NOREPLICAS no", "MISCONF no", "OOM no", "NOPERM no"] {
+        let (store, calls) = refusing(how).await;
+        looks_and_keeps_its_end(&store).await;
+        looks_and_keeps_its_end(&store).await;
+        assert_eq!(*calls.borrow(), ["touch", "look", "touch", "look"]);
+        // Whoever asks for an extension alone is told.
+        let set = store.executor.set_ttl("a", Millis(1), &extending()).await;
+        assert!(set.is_err());
+    }
+}
+
+#[actix_web::test]
+async fn a_read_on_a_replica_looks_for_the_master_once_in_a_while() {
+    let (store, calls) = refusing("READONLY no").await;
+    looks_and_keeps_its_end(&store).await;
+    assert_eq!(*calls.borrow(), ["touch", "touch", "look"]);
+    looks_and_keeps_its_end(&store).await;
+    assert_eq!(*calls.borrow(), ["touch", "touch", "look", "look"]);
+}
+
+#[actix_web::test]
+async fn a_touch_at_response_time_that_is_refused_refreshes_nothing() {
+    for how in ["NOREPLICAS no", "READONLY no"] {
+        let (store, _) = refusing(how).await;
+        let key = SessionKey::generated("a".repeat(64));
+        let unchanged = Changes::default();
+        let checked = backend::commit(&store, &key, None, &unchanged, &extending()).await;
+        assert!(matches!(checked, Ok(Committed::NotExtended)), "{checked:?}");
+    }
 }

@@ -322,6 +322,17 @@ fn is_refusal(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
+/// Whether a failure of a store is a server's refusal.
+pub(super) fn refused(error: &anyhow::Error) -> Option<&RedisError> {
+    let error = error.downcast_ref::<RedisError>();
+    error.filter(|error| is_refusal(error))
+}
+
+/// Whether a replica has refused.
+pub(super) fn is_from_replica(error: &anyhow::Error) -> bool {
+    refused(error).is_some_and(refusal::is_not_here)
+}
+
 /// Whether the connection must not be used again: it broke, or leads to a replica.
 fn is_spent(outcome: &Result<Outcome, RedisError>) -> bool {
     match outcome {
