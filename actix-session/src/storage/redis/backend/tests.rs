@@ -2,7 +2,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use super::{
     super::{
-        fake,
+        conn, fake,
         script::{LOOK_SCRIPT, Script, TOUCH_SCRIPT},
     },
     *,
@@ -100,6 +100,29 @@ async fn a_renewal_in_two_steps_repeats_the_one_whose_answer_was_lost() {
     let (reply, calls) = renewal_that_lost_its_second_answer(DONE.to_owned()).await;
     assert!(matches!(reply, Reply::Done), "{reply:?}");
     assert_eq!(calls, ["prepare", "leave", "leave"]);
+}
+
+#[actix_web::test]
+async fn a_repeated_ending_waits_for_replicas_too() {
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&calls);
+    let replicas = conn::Replicas {
+        count: 1,
+        timeout: Duration::from_millis(1),
+    };
+    let connections = fake::connections(Some(replicas), move |command| {
+        seen.borrow_mut().push(command[0].clone());
+        match (command[0].as_str(), seen.borrow().len()) {
+            ("WAIT", 2) => None,
+            ("WAIT", _) => Some(":1\r\n".to_owned()),
+            (_, 1) => Some(DONE.to_owned()),
+            _ => Some("*1\r\n:0\r\n".to_owned()),
+        }
+    })
+    .await;
+    let key = SessionKey::generated("a".repeat(64));
+    backend::delete(&store(connections), &key).await.unwrap();
+    assert_eq!(*calls.borrow(), ["EVALSHA", "WAIT", "EVALSHA", "WAIT"]);
 }
 
 fn store(connections: Connections) -> RedisSessionStore {

@@ -275,7 +275,7 @@ impl<'a> Job<'a> {
             },
         };
         if let (Some(replicas), Outcome::Value(value)) = (self.replicas, &outcome)
-            && is_done(value)
+            && may_be_done(value)
             && let Err(error) = wait(connection, replicas).await
         {
             return Ok(Outcome::Lost(error));
@@ -342,9 +342,14 @@ fn is_spent(outcome: &Result<Outcome, RedisError>) -> bool {
     }
 }
 
-/// Whether a script has changed something.
-fn is_done(value: &Value) -> bool {
-    matches!(value, Value::Array(parts) if parts.first() == Some(&Value::Int(3)))
+/// Whether a script has ended or renewed something, or an earlier attempt may have: then it finds
+/// nothing, or a redirect. `WAIT` counts whatever the server had written by then, on whichever
+/// connection.
+fn may_be_done(value: &Value) -> bool {
+    let Value::Array(parts) = value else {
+        return false;
+    };
+    matches!(parts.first(), Some(Value::Int(0 | 2 | 3)))
 }
 
 /// Waits until replicas have what this connection has written. If too few of them answer, only the
