@@ -276,6 +276,10 @@ pub enum Committed {
     /// The changes are saved, and the key is current.
     Saved(End),
 
+    /// The key is current, and there was nothing to save; but the store takes no writes at present,
+    /// so that the record keeps its end. The cookie is not sent again.
+    NotExtended,
+
     /// The key is the state, and this is its new value. [`Older`] ends the old one.
     NewValue(SessionKey, End, Older),
 

@@ -48,6 +48,20 @@ pub(crate) fn dropped(why: Why, key: Option<&SessionKey>) {
     tracing::warn!(session, reason = %why, "a request's changes to its session are dropped");
 }
 
+/// A read that was to extend a session's life could not. Throttled: it happens to every request.
+#[cfg(feature = "redis-session")]
+pub(crate) fn not_extended(error: &dyn std::fmt::Display) {
+    static REFUSED: Throttle = Throttle::new();
+
+    if let Some(unreported) = REFUSED.pass() {
+        tracing::warn!(
+            %error,
+            unreported,
+            "a session is served without an extension: its store takes no writes at present"
+        );
+    }
+}
+
 /// Why a request's changes are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, derive_more::Display)]
 pub(crate) enum Why {

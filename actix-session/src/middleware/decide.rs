@@ -169,7 +169,7 @@ impl Finished<'_> {
             Committed::Saved(end) if self.is_persistent() || self.incoming.stale => {
                 self.send(None, Origin::Refreshed, end, Older::none())
             }
-            Committed::Saved(_) => CookieFate::Leave(Silence::Unneeded),
+            Committed::Saved(_) | Committed::NotExtended => CookieFate::Leave(Silence::Unneeded),
             Committed::NewValue(value, end, older) => {
                 self.send(Some(value), Origin::Refreshed, end, older)
             }

@@ -99,6 +99,15 @@ pub(crate) enum Stored {
 }
 
 impl Stored {
+    /// What a read found that was to extend a record and could not.
+    #[cfg(feature = "redis-session")]
+    pub(crate) fn not_extended(self) -> Self {
+        match self {
+            Self::Record(record) => Self::Record(record.not_extended()),
+            found => found,
+        }
+    }
+
     /// A record past its absolute end counts as missing.
     pub(crate) fn live(self, terms: &Terms) -> Self {
         match self {

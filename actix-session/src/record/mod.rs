@@ -40,6 +40,12 @@ struct Inner {
     in_cookie: bool,
     /// When the record ends unless a request extends it, if the store has said so.
     end: Option<Millis>,
+    /// It was to be extended, and the store did not.
+    #[cfg_attr(
+        not(feature = "_backend"),
+        allow(dead_code, reason = "only a store with a back end sets it")
+    )]
+    kept_end: bool,
 }
 
 /// The text is not a record of a version that this library reads.
@@ -92,6 +98,7 @@ impl Record {
             format: decoded.format,
             in_cookie: false,
             end: None,
+            kept_end: false,
         })))
     }
 
@@ -123,6 +130,7 @@ impl Record {
             format: WireFormat::V0_11,
             in_cookie: false,
             end: None,
+            kept_end: false,
         }))
     }
 
@@ -200,6 +208,7 @@ impl Record {
             format,
             in_cookie: false,
             end: None,
+            kept_end: false,
         }))
     }
 
@@ -290,6 +299,18 @@ impl Record {
 
     pub(crate) fn with_end(self, end: Option<Millis>) -> Self {
         self.changed(|inner| inner.end = end)
+    }
+
+    /// The store takes no writes, so that a read could not extend the record.
+    #[cfg(feature = "redis-session")]
+    pub(crate) fn not_extended(self) -> Self {
+        self.changed(|inner| inner.kept_end = true)
+    }
+
+    /// Whether a read that was to extend the record has left its end as it is.
+    #[cfg(any(feature = "_backend", test))]
+    pub(crate) fn has_kept_end(&self) -> bool {
+        self.0.kept_end
     }
 
     pub(crate) fn in_cookie(self) -> Self {

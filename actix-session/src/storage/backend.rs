@@ -94,6 +94,7 @@ pub(crate) async fn rotate<B: Backend>(
 async fn check<B: Backend>(store: &B, at: &str, terms: &Terms) -> Result<Committed, CommitError> {
     let found = store.look(at, terms).await.map_err(CommitError::Other)?;
     Ok(match found.live(terms) {
+        Stored::Record(record) if record.has_kept_end() => Committed::NotExtended,
         Stored::Record(record) => {
             Committed::Saved(End(record.end().unwrap_or_else(|| terms.end(&record))))
         }

@@ -6,8 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_session::{Session, storage::RedisSessionStore};
-use actix_web::rt;
+use actix_session::{
+    Session, SessionMiddleware,
+    config::{PersistentSession, TtlExtensionPolicy},
+    storage::RedisSessionStore,
+};
+use actix_web::{cookie::Key, rt};
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 use servers::RedisServer;
 use tokio::{
@@ -15,7 +19,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Browser, PATIENCE, connect, count, load::Load, soon};
+use crate::support::{Browser, PATIENCE, Site, connect, count, load::Load, soon};
 
 async fn ask(redis: &mut MultiplexedConnection, command: &str) -> redis::Value {
     let mut words = command.split(' ');
@@ -231,6 +235,30 @@ async fn a_replica_that_is_read_only_serves_reads_and_refuses_the_rest() {
     ask(&mut replica, "REPLICAOF NO ONE").await;
     here.visit(count).await.assert_ok();
     assert_eq!(here.number("n").await, Some(2));
+}
+
+#[actix_web::test]
+async fn a_server_that_takes_no_writes_serves_reads_that_would_extend() {
+    let server = RedisServer::start().unwrap();
+    let mut redis = connect(&server.url()).await;
+    let store = RedisSessionStore::new(server.url()).await.unwrap();
+    let every = TtlExtensionPolicy::OnEveryRequest;
+    let every = PersistentSession::default().session_ttl_extension_policy(every);
+    let builder = SessionMiddleware::builder(store, Key::generate()).session_lifecycle(every);
+    let here = Browser::new(Site::new(builder.build()).await);
+    here.visit(count).await.assert_sets_cookie();
+    let reads = async || {
+        here.visit(|_| ()).await.assert_ok().assert_no_cookie();
+        assert_eq!(here.number("n").await, Some(1));
+        here.visit(count).await.assert_opaque();
+    };
+    ask(&mut redis, "CONFIG SET min-replicas-to-write 1").await;
+    reads().await;
+    ask(&mut redis, "CONFIG SET min-replicas-to-write 0").await;
+    here.visit(|_| ()).await.assert_ok().assert_sets_cookie();
+    // Of a master that is not there.
+    ask(&mut redis, "REPLICAOF 127.0.0.1 1").await;
+    reads().await;
 }
 
 /// An address that leads to one server first and to another later, like a name or a load balancer:

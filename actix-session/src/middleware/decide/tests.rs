@@ -346,6 +346,14 @@ fn only_a_key_of_its_own_request_is_handed_out() {
 }
 
 #[test]
+fn what_could_not_be_extended_gets_no_fresh_cookie() {
+    let (incoming, snapshot) = (live(), asked(Changes::default()));
+    let request = answered(&incoming, &snapshot, PERSISTENT);
+    let left = request.after_commit(Committed::NotExtended);
+    assert_eq!(silence(left), Silence::Unneeded);
+}
+
+#[test]
 fn what_has_moved_or_ended_gets_no_cookie_and_loses_none() {
     let (incoming, snapshot) = (live(), asked(renew(set("a", "2"))));
     let request = answered(&incoming, &snapshot, PERSISTENT);

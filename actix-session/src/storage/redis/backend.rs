@@ -1,24 +1,32 @@
 //! The atomic steps of the protocol, as commands and scripts.
 
+mod read;
+
+use std::time::Duration;
+
 use anyhow::bail;
 use redis::{RedisError, Value};
+use tokio::time::{sleep, timeout};
 
+use self::read::ReadOnly;
 use super::{
     answer,
     conn::{Connections, Job, Outcome},
     naming::redirect_name,
     script::{
         CAS_SCRIPT, END_SCRIPT, LEAVE_SCRIPT, PREPARE_SCRIPT, ROTATE_SCRIPT, TAKE_BACK_SCRIPT,
-        TOUCH_SCRIPT,
     },
     slots::slot,
 };
 use crate::{
     clock::Millis,
-    contract::{ExtendOnRead, Terms},
+    contract::Terms,
     protocol::{Redirect, Reply, Step, Stored, Until},
     record::{Record, Version},
 };
+
+/// How long to wait before a step is repeated whose answer was lost.
+const REPEAT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Carries steps out over connections.
 #[derive(Clone)]
@@ -26,14 +34,7 @@ pub(super) struct Executor {
     connections: Connections,
     /// In a cluster records lie in slots, and no step can change two slots.
     has_slots: bool,
-}
-
-/// How far a read extends a record, and the least extension worth a write.
-#[derive(Clone, Copy)]
-struct Extending {
-    ttl: Millis,
-    absolute: Option<Millis>,
-    least: Option<Millis>,
+    read_only: ReadOnly,
 }
 
 /// A record that replaces the expected one.
@@ -50,6 +51,7 @@ impl Executor {
         Self {
             connections,
             has_slots,
+            read_only: ReadOnly::default(),
         }
     }
 
@@ -83,31 +85,6 @@ impl Executor {
         }
     }
 
-    /// Reads for a request, and extends the record if the terms say so.
-    pub(super) async fn look(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
-        let least = match terms.extend {
-            ExtendOnRead::Never => return self.read(at).await,
-            ExtendOnRead::Always => None,
-            ExtendOnRead::AtMostEvery(interval) => Some(interval),
-        };
-        let extending = Extending {
-            ttl: terms.ttl,
-            absolute: terms.absolute,
-            least,
-        };
-        self.touch(at, extending, terms).await
-    }
-
-    /// Sets how long a record lives from now on, up to its absolute end.
-    pub(super) async fn set_ttl(&self, at: &str, ttl: Millis, terms: &Terms) -> anyhow::Result<()> {
-        let extending = Extending {
-            ttl,
-            absolute: None,
-            least: None,
-        };
-        self.touch(at, extending, terms).await.map(drop)
-    }
-
     /// Asks the server whether it is there.
     pub(super) async fn ping(&self) -> Result<(), RedisError> {
         let ping = redis::cmd("PING");
@@ -131,51 +108,6 @@ impl Executor {
                  of renewals and lists of sessions: set `maxmemory-policy noeviction`, or give \
                  sessions a server of their own"
             );
-        }
-    }
-
-    async fn read(&self, at: &str) -> anyhow::Result<Stored> {
-        match self.get(at).await {
-            Ok(Value::Nil) => self.read_redirect(&redirect_name(at)).await,
-            Ok(value) => Ok(answer::record(Some(value))),
-            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Stored::Unreadable),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn read_redirect(&self, name: &str) -> anyhow::Result<Stored> {
-        match self.get(name).await {
-            Ok(value) => Ok(answer::redirect(Some(value))),
-            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Stored::Nothing),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn get(&self, name: &str) -> Result<Value, RedisError> {
-        let mut get = redis::cmd("GET");
-        get.arg(name);
-        self.connections.repeatable(Job::command(name, &get)).await
-    }
-
-    /// Extends the record and reads it, in one round trip.
-    async fn touch(&self, at: &str, how: Extending, terms: &Terms) -> anyhow::Result<Stored> {
-        let redirect = redirect_name(at);
-        let or_empty =
-            |span: Option<Millis>| span.map_or_else(String::new, |span| span.0.to_string());
-        let (absolute, least) = (or_empty(how.absolute), or_empty(how.least));
-        let (now, ttl) = (terms.now.0.to_string(), how.ttl.0.to_string());
-        let (keys, args) = (
-            [at, redirect.as_str()],
-            [now.as_str(), &ttl, &absolute, &least],
-        );
-        let call = TOUCH_SCRIPT.call(self.keys(&keys), &args);
-        let value = self.connections.repeatable(Job::script(&call)).await?;
-        match self
-            .or_redirect(answer::reply(value, terms)?, &redirect)
-            .await?
-        {
-            Reply::Found(found) => Ok(found),
-            _ => bail!("Redis answered a read like a write"),
         }
     }
 
@@ -238,7 +170,7 @@ impl Executor {
             Reply::Done => {}
             reply => return Ok(reply),
         }
-        let decided = self.leave(write, redirect, terms).await?;
+        let decided = self.leave_for_certain(write, redirect, terms).await?;
         let own = matches!(&decided, Reply::Found(Stored::Redirect(redirect)) if redirect.target == target);
         if let (Reply::Found(_), false) = (&decided, own) {
             let args = [text(write.new)];
@@ -247,6 +179,31 @@ impl Executor {
             let _ = self.step(Job::script(&take_back), terms).await;
         }
         Ok(decided)
+    }
+
+    /// Repeats the second step until its answer comes. Nobody may repeat the first one by then: if
+    /// the renewal holds, others may have changed or ended the new record.
+    async fn leave_for_certain(
+        &self,
+        write: Write<'_>,
+        redirect: &Redirect,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        let mut lost = false;
+        let repeats = async {
+            loop {
+                match self.leave(write, redirect, terms).await {
+                    Ok(Reply::Lost) => lost = true,
+                    // It says nothing about the attempt before it.
+                    Err(error) if lost => tracing::debug!(%error, "a repeated renewal was refused"),
+                    reply => return reply,
+                }
+                sleep(REPEAT_PAUSE).await;
+            }
+        };
+        // The machine's budget is over by then, so that it repeats nothing either.
+        let answered = timeout(terms.budget, repeats).await;
+        answered.unwrap_or(Ok(Reply::Lost))
     }
 
     /// Replaces the old record by a redirect.
@@ -302,16 +259,6 @@ impl Executor {
     fn keys<'a>(&self, both: &'a [&'a str; 2]) -> &'a [&'a str] {
         if self.has_slots { &both[..1] } else { both }
     }
-
-    /// Reads the redirect if a script that knew only the record has found nothing.
-    async fn or_redirect(&self, reply: Reply, redirect: &str) -> anyhow::Result<Reply> {
-        match reply {
-            Reply::Found(Stored::Nothing) if self.has_slots => {
-                Ok(Reply::Found(self.read_redirect(redirect).await?))
-            }
-            reply => Ok(reply),
-        }
-    }
 }
 
 fn expectation(version: &Version) -> (&str, &'static str) {
@@ -339,19 +286,4 @@ fn evicting_policy(info: &str) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_that_evicts_is_known() {
-        let info = |limit: u32, policy: &str| {
-            format!("# Memory\r\nmaxmemory:{limit}\r\nmaxmemory_policy:{policy}\r\nx:y\r\n")
-        };
-        let warned = |limit, policy| evicting_policy(&info(limit, policy)).map(str::to_owned);
-        assert_eq!(warned(1, "allkeys-lru").as_deref(), Some("allkeys-lru"));
-        assert_eq!(warned(1, "volatile-ttl").as_deref(), Some("volatile-ttl"));
-        assert_eq!(warned(0, "allkeys-lru"), None);
-        assert_eq!(warned(1, "noeviction"), None);
-        assert_eq!(evicting_policy(""), None);
-    }
-}
+mod tests;

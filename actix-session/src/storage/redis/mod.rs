@@ -9,11 +9,13 @@
 //! | `naming.rs` | how a session key becomes the name of a record |
 //! | `slots.rs` | a cluster's hash slots, and keys drawn for one of them |
 //! | `backend.rs` | the protocol's atomic steps, as commands and scripts |
+//! | `backend/read.rs` | reads, and the extensions that ride on them |
 //! | `script.rs` | the Lua scripts, and what their answers mean |
 //! | `answer.rs` | reads these answers |
 //! | `conn/` | connections to each topology, and whether a command was refused or lost |
 //! | `pool.rs`, `no_pool.rs` | connections of the application's own pool |
 //! | `actor.rs` | the store of 0.9, on the same parts |
+//! | `fake.rs` | for tests: a server that answers what a test wants |
 
 #[cfg(feature = "redis-actor-session")]
 pub(crate) mod actor;
@@ -22,6 +24,8 @@ mod answer;
 mod backend;
 mod builder;
 mod conn;
+#[cfg(test)]
+mod fake;
 mod naming;
 #[cfg(feature = "redis-pool")]
 mod pool;

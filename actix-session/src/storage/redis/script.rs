@@ -120,6 +120,13 @@ if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return {3}
 ";
 
+/// Reads the record with its end, and writes nothing.
+const LOOK: &str = r"
+local text, other = read()
+if not text then return other end
+return found(text)
+";
+
 const END: &str = r"
 if redis.call('DEL', KEYS[1]) == 1 then return {3} end
 local text, other = read()
@@ -127,6 +134,7 @@ return other or {0}
 ";
 
 pub(crate) static TOUCH_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[READ, TOUCH]));
+pub(crate) static LOOK_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[READ, LOOK]));
 pub(crate) static CAS_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, EXPECTED, CAS]));
 pub(crate) static ROTATE_SCRIPT: LazyLock<Script> =
@@ -155,6 +163,11 @@ impl Script {
         let source = parts.concat();
         let hash = redis::Script::new(&source).get_hash().to_owned();
         Self { source, hash }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn hash(&self) -> &str {
+        &self.hash
     }
 
     pub(crate) fn call<'a>(&'a self, keys: &'a [&'a str], args: &'a [&'a str]) -> Call<'a> {

@@ -1,11 +1,8 @@
 //! Connections, time limits, and what becomes of errors.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use sqlx::{Connection as _, Error, Pool, pool::PoolConnection};

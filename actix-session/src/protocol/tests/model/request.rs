@@ -322,6 +322,7 @@ fn committed(next: Next<Committed>) -> Next<Answer> {
         Committed::Forwarded => Answer::Forwarded,
         Committed::Gone => Answer::Gone,
         Committed::NewValue(..) => panic!("only a store without records answers a new value"),
+        Committed::NotExtended => panic!("only a check without changes answers this"),
     })
 }
 

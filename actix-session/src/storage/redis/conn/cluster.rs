@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -17,12 +17,12 @@ use redis::{
 };
 use tokio::{
     sync::Mutex as AsyncMutex,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
     super::slots::{SLOTS, slot},
-    Job, Link, Outcome, RETRY_PAUSE, Source, Timeouts, sentinel,
+    Job, Link, Outcome, RETRY_PAUSE, Source, Timeouts, refusal, sentinel,
 };
 use crate::sync;
 
@@ -37,6 +37,8 @@ struct Inner {
     timeouts: Timeouts,
     map: RwLock<Map>,
     refreshing: AsyncMutex<()>,
+    /// How many looks at the cluster have failed.
+    failures: AtomicU64,
     /// An answer was lost: the map may be out of date.
     suspect: AtomicBool,
 }
@@ -68,6 +70,7 @@ impl Cluster {
             timeouts,
             map: RwLock::default(),
             refreshing: AsyncMutex::new(()),
+            failures: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
         })))
     }
@@ -103,8 +106,7 @@ impl Cluster {
                 Redirection::Wait => sleep(RETRY_PAUSE).await,
                 Redirection::Search => {
                     sleep(RETRY_PAUSE).await;
-                    self.try_refresh().await;
-                    node = self.owner(slot).await?;
+                    node = self.look_for(slot).await?;
                     job.asking = false;
                 }
                 Redirection::Final => return Err(error),
@@ -113,10 +115,11 @@ impl Cluster {
     }
 
     async fn first_node(&self, slot: u16) -> Result<Arc<Node>, RedisError> {
-        if self.0.suspect.swap(false, Ordering::Relaxed) {
-            self.try_refresh().await;
+        let suspect = self.0.suspect.swap(false, Ordering::Relaxed);
+        if let (false, Some(node)) = (suspect, self.map().owner(slot)) {
+            return Ok(node);
         }
-        self.owner(slot).await
+        self.look_for(slot).await
     }
 
     fn suspect_if_lost(&self, outcome: &Outcome) {
@@ -125,20 +128,15 @@ impl Cluster {
         }
     }
 
-    /// Nothing depends on its success: if nobody answers, the present map may still be right.
-    async fn try_refresh(&self) {
-        let _ = self.refresh(self.version()).await;
-    }
-
-    async fn owner(&self, slot: u16) -> Result<Arc<Node>, RedisError> {
+    /// Asks for the owner of a slot. If nobody answers, the present map may still be right.
+    async fn look_for(&self, slot: u16) -> Result<Arc<Node>, RedisError> {
+        let looked = self.refresh().await;
         if let Some(node) = self.map().owner(slot) {
             return Ok(node);
         }
-        self.refresh(self.version()).await?;
-        self.map().owner(slot).ok_or_else(|| {
-            let message = "no node of the cluster has the slot";
-            (ErrorKind::ClusterConnectionNotFound, message).into()
-        })
+        looked?;
+        let message = "no node of the cluster has the slot";
+        Err((ErrorKind::ClusterConnectionNotFound, message).into())
     }
 
     fn redirected(&self, error: &RedisError, from: &Node) -> Result<Arc<Node>, RedisError> {
@@ -193,12 +191,40 @@ impl Cluster {
         known
     }
 
-    /// Asks which node has which slot, unless another job has asked since this version of the map.
-    async fn refresh(&self, seen: u64) -> Result<(), RedisError> {
+    /// Asks which node has which slot, or waits for a job that asks already, but never longer than
+    /// one look may take.
+    async fn refresh(&self) -> Result<(), RedisError> {
+        let Timeouts { connect, command } = self.0.timeouts;
+        let looked = timeout(connect.saturating_add(command), self.refresh_once());
+        let late = "no node of the cluster has answered in time";
+        looked
+            .await
+            .unwrap_or_else(|_| Err((ErrorKind::Io, late).into()))
+    }
+
+    async fn refresh_once(&self) -> Result<(), RedisError> {
+        let failures = || self.0.failures.load(Ordering::Relaxed);
+        let (version, failed) = (self.version(), failures());
         let _alone = self.0.refreshing.lock().await;
-        if self.version() != seen {
+        if self.version() != version {
             return Ok(());
         }
+        if failures() != failed {
+            // A job that has waited for a look that failed does not wait for another.
+            return Err((
+                ErrorKind::Io,
+                "no node of the cluster answered a moment ago",
+            )
+                .into());
+        }
+        let looked = self.look().await;
+        if looked.is_err() {
+            self.0.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        looked
+    }
+
+    async fn look(&self) -> Result<(), RedisError> {
         let known = self.known();
         let mut asked: FuturesUnordered<_> = known.values().map(|node| node.shares()).collect();
         let mut best: Result<Vec<Share>, RedisError> = Err((
@@ -270,16 +296,10 @@ impl Redirection {
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved) => Self::Moved,
             ErrorKind::Server(ServerErrorKind::Ask) => Self::Ask,
-            ErrorKind::Server(ServerErrorKind::TryAgain | ServerErrorKind::BusyLoading) => {
-                Self::Wait
-            }
-            ErrorKind::Server(
-                ServerErrorKind::ClusterDown
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::ReadOnly,
-            )
-            // There was no connection, so nothing was sent.
-            | ErrorKind::Io => Self::Search,
+            _ if refusal::is_not_now(error) => Self::Wait,
+            _ if refusal::is_not_here(error) => Self::Search,
+            // With `Io` there was no connection, so nothing was sent.
+            ErrorKind::Server(ServerErrorKind::ClusterDown) | ErrorKind::Io => Self::Search,
             _ => Self::Final,
         }
     }
@@ -373,3 +393,6 @@ impl Share {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

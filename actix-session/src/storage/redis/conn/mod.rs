@@ -11,6 +11,7 @@
 mod cluster;
 mod link;
 mod pooled;
+mod refusal;
 mod sentinel;
 
 use std::time::Duration;
@@ -191,22 +192,20 @@ impl Topology {
 
     /// Whether the reason for a refusal passes, so that another try is worthwhile.
     fn passes(&self, error: &RedisError, tries: u32) -> bool {
-        match (self, error.kind()) {
+        match self {
             // The cluster has tried already.
-            (Self::Cluster(_), _) => false,
-            (_, ErrorKind::Server(ServerErrorKind::BusyLoading)) => true,
+            Self::Cluster(_) => false,
+            _ if refusal::is_not_now(error) => true,
             // If the name leads to another server now, a new connection finds it.
-            (Self::Server(_) | Self::Pool(_), ErrorKind::Server(ServerErrorKind::ReadOnly)) => {
-                tries == 1
-            }
+            Self::Server(_) | Self::Pool(_) => refusal::is_not_here(error) && tries == 1,
             // Sentinel is about to name another master, or has done so.
-            (
-                Self::Sentinel(_),
-                ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
-                | ErrorKind::Io
-                | ErrorKind::MasterNameNotFoundBySentinel,
-            ) => true,
-            _ => false,
+            Self::Sentinel(_) => {
+                refusal::is_not_here(error)
+                    || matches!(
+                        error.kind(),
+                        ErrorKind::Io | ErrorKind::MasterNameNotFoundBySentinel
+                    )
+            }
         }
     }
 }
@@ -276,7 +275,7 @@ impl<'a> Job<'a> {
             },
         };
         if let (Some(replicas), Outcome::Value(value)) = (self.replicas, &outcome)
-            && is_done(value)
+            && may_be_done(value)
             && let Err(error) = wait(connection, replicas).await
         {
             return Ok(Outcome::Lost(error));
@@ -311,9 +310,9 @@ async fn asked(connection: &mut impl ConnectionLike, command: &Cmd) -> Result<Va
 /// Tells an answer, a refusal and silence apart.
 fn judge(answer: Result<Value, RedisError>) -> Result<Outcome, RedisError> {
     match answer {
-        Ok(Value::ServerError(error)) => Err(error.into()),
+        Ok(Value::ServerError(error)) => Err(refusal::unwrapped(error.into())),
         Ok(value) => Ok(Outcome::Value(value)),
-        Err(error) if is_refusal(&error) => Err(error),
+        Err(error) if is_refusal(&error) => Err(refusal::unwrapped(error)),
         Err(error) => Ok(Outcome::Lost(error)),
     }
 }
@@ -323,18 +322,34 @@ fn is_refusal(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
-/// Whether the connection must not be used again: it broke, or leads to a former master.
+/// Whether a failure of a store is a server's refusal.
+pub(super) fn refused(error: &anyhow::Error) -> Option<&RedisError> {
+    let error = error.downcast_ref::<RedisError>();
+    error.filter(|error| is_refusal(error))
+}
+
+/// Whether a replica has refused.
+pub(super) fn is_from_replica(error: &anyhow::Error) -> bool {
+    refused(error).is_some_and(refusal::is_not_here)
+}
+
+/// Whether the connection must not be used again: it broke, or leads to a replica.
 fn is_spent(outcome: &Result<Outcome, RedisError>) -> bool {
     match outcome {
         Ok(Outcome::Value(_)) => false,
         Ok(Outcome::Lost(_)) => true,
-        Err(error) => error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly),
+        Err(error) => refusal::is_not_here(error),
     }
 }
 
-/// Whether a script has changed something.
-fn is_done(value: &Value) -> bool {
-    matches!(value, Value::Array(parts) if parts.first() == Some(&Value::Int(3)))
+/// Whether a script has ended or renewed something, or an earlier attempt may have: then it finds
+/// nothing, or a redirect. `WAIT` counts whatever the server had written by then, on whichever
+/// connection.
+fn may_be_done(value: &Value) -> bool {
+    let Value::Array(parts) = value else {
+        return false;
+    };
+    matches!(parts.first(), Some(Value::Int(0 | 2 | 3)))
 }
 
 /// Waits until replicas have what this connection has written. If too few of them answer, only the

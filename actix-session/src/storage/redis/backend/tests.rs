@@ -1,0 +1,209 @@
+use std::{cell::RefCell, rc::Rc, sync::Arc};
+
+use super::{
+    super::{
+        conn, fake,
+        script::{LOOK_SCRIPT, Script, TOUCH_SCRIPT},
+    },
+    *,
+};
+use crate::{
+    changes::Changes,
+    clock::SharedClock,
+    contract::Committed,
+    key::SessionKey,
+    protocol::Flag,
+    storage::{RedisSessionStore, backend},
+};
+
+#[test]
+fn a_server_that_evicts_is_known() {
+    let info = |limit: u32, policy: &str| {
+        format!("# Memory\r\nmaxmemory:{limit}\r\nmaxmemory_policy:{policy}\r\nx:y\r\n")
+    };
+    let warned = |limit, policy| evicting_policy(&info(limit, policy)).map(str::to_owned);
+    assert_eq!(warned(1, "allkeys-lru").as_deref(), Some("allkeys-lru"));
+    assert_eq!(warned(1, "volatile-ttl").as_deref(), Some("volatile-ttl"));
+    assert_eq!(warned(0, "allkeys-lru"), None);
+    assert_eq!(warned(1, "noeviction"), None);
+    assert_eq!(evicting_policy(""), None);
+}
+
+const DONE: &str = "*1\r\n:3\r\n";
+
+/// A server's bulk string.
+fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}\r\n", text.len())
+}
+
+/// Which of a renewal's scripts a command is.
+fn half(command: &[String]) -> Option<&'static str> {
+    let scripts = [
+        ("prepare", &*PREPARE_SCRIPT),
+        ("leave", &*LEAVE_SCRIPT),
+        ("take back", &*TAKE_BACK_SCRIPT),
+    ];
+    let called = |script: &Script| command[1] == *script.hash();
+    let found = scripts.into_iter().find(|(_, script)| called(script));
+    found.map(|(name, _)| name)
+}
+
+/// A renewal in two steps whose second answer is lost, and how the server answers it afterwards.
+async fn renewal_that_lost_its_second_answer(then: String) -> (Reply, Vec<&'static str>) {
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&calls);
+    let connections = fake::connections(None, move |command| {
+        let half = half(command).expect("a renewal in two steps");
+        let before = seen.borrow().contains(&"leave");
+        seen.borrow_mut().push(half);
+        match half {
+            "leave" if before => Some(then.clone()),
+            "leave" => None,
+            _ => Some(DONE.to_owned()),
+        }
+    })
+    .await;
+    let executor = Executor {
+        has_slots: true,
+        ..Executor::new(connections)
+    };
+    let new = Record::decode(r#"{"v":1,"state":{}}"#.to_owned()).unwrap();
+    let terms = Terms::default();
+    let step = Step::Rotate {
+        at: "{a}".to_owned(),
+        expect: new.version(),
+        new,
+        until: terms.now + Millis::secs(60),
+        redirect: own_redirect(),
+    };
+    let reply = executor.run(&step, &terms).await.unwrap();
+    let calls = calls.borrow().clone();
+    (reply, calls)
+}
+
+fn own_redirect() -> Redirect {
+    Redirect {
+        target: "{b}".to_owned(),
+        flag: Flag::Plain,
+        made_at: Millis(1),
+    }
+}
+
+#[actix_web::test]
+async fn a_renewal_in_two_steps_repeats_the_one_whose_answer_was_lost() {
+    let own = format!("*2\r\n:2\r\n{}", bulk(&own_redirect().encode()));
+    let (reply, calls) = renewal_that_lost_its_second_answer(own).await;
+    let found = matches!(&reply, Reply::Found(Stored::Redirect(r)) if *r == own_redirect());
+    assert!(found, "{reply:?}");
+    assert_eq!(calls, ["prepare", "leave", "leave"]);
+
+    let (reply, calls) = renewal_that_lost_its_second_answer(DONE.to_owned()).await;
+    assert!(matches!(reply, Reply::Done), "{reply:?}");
+    assert_eq!(calls, ["prepare", "leave", "leave"]);
+}
+
+#[actix_web::test]
+async fn a_repeated_ending_waits_for_replicas_too() {
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&calls);
+    let replicas = conn::Replicas {
+        count: 1,
+        timeout: Duration::from_millis(1),
+    };
+    let connections = fake::connections(Some(replicas), move |command| {
+        seen.borrow_mut().push(command[0].clone());
+        match (command[0].as_str(), seen.borrow().len()) {
+            ("WAIT", 2) => None,
+            ("WAIT", _) => Some(":1\r\n".to_owned()),
+            (_, 1) => Some(DONE.to_owned()),
+            _ => Some("*1\r\n:0\r\n".to_owned()),
+        }
+    })
+    .await;
+    let key = SessionKey::generated("a".repeat(64));
+    backend::delete(&store(connections), &key).await.unwrap();
+    assert_eq!(*calls.borrow(), ["EVALSHA", "WAIT", "EVALSHA", "WAIT"]);
+}
+
+fn store(connections: Connections) -> RedisSessionStore {
+    RedisSessionStore {
+        executor: Executor::new(connections),
+        keygen: Arc::new(str::to_owned),
+        clock: SharedClock::default(),
+    }
+}
+
+/// What Redis 6.2 says if a script writes to a server that takes no writes.
+fn refusal(inner: &str) -> String {
+    format!(
+        "-ERR Error running script (call to f_1): @user_script:1: @user_script: 1: -{inner}\r\n"
+    )
+}
+
+/// A store that extends on every read, on a server that refuses to. The second part is the names
+/// of the scripts that it was asked for.
+async fn refusing(how: &str) -> (RedisSessionStore, Rc<RefCell<Vec<&'static str>>>) {
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let (seen, refused) = (Rc::clone(&calls), refusal(how));
+    let connections = fake::connections(None, move |command| {
+        let touches = command[1] == *TOUCH_SCRIPT.hash();
+        seen.borrow_mut()
+            .push(if touches { "touch" } else { "look" });
+        assert!(touches || command[1] == *LOOK_SCRIPT.hash());
+        let record = bulk(r#"{"v":1,"state":{}}"#);
+        Some(match touches {
+            true => refused.clone(),
+            false => format!("*3\r\n:1\r\n{record}:5000\r\n"),
+        })
+    })
+    .await;
+    (store(connections), calls)
+}
+
+fn extending() -> Terms {
+    Terms::default().with_extension(true)
+}
+
+async fn looks_and_keeps_its_end(store: &RedisSessionStore) {
+    let terms = extending();
+    match store.executor.look("a", &terms).await.unwrap() {
+        Stored::Record(record) => {
+            assert!(record.has_kept_end());
+            assert_eq!(record.end(), Some(terms.now + Millis(5000)));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[actix_web::test]
+async fn a_read_that_cannot_extend_is_a_read() {
+    for how in ["NOREPLICAS no", "MISCONF no", "OOM no", "NOPERM no"] {
+        let (store, calls) = refusing(how).await;
+        looks_and_keeps_its_end(&store).await;
+        looks_and_keeps_its_end(&store).await;
+        assert_eq!(*calls.borrow(), ["touch", "look", "touch", "look"]);
+        // Whoever asks for an extension alone is told.
+        let set = store.executor.set_ttl("a", Millis(1), &extending()).await;
+        assert!(set.is_err());
+    }
+}
+
+#[actix_web::test]
+async fn a_read_on_a_replica_looks_for_the_master_once_in_a_while() {
+    let (store, calls) = refusing("READONLY no").await;
+    looks_and_keeps_its_end(&store).await;
+    assert_eq!(*calls.borrow(), ["touch", "touch", "look"]);
+    looks_and_keeps_its_end(&store).await;
+    assert_eq!(*calls.borrow(), ["touch", "touch", "look", "look"]);
+}
+
+#[actix_web::test]
+async fn a_touch_at_response_time_that_is_refused_refreshes_nothing() {
+    for how in ["NOREPLICAS no", "READONLY no"] {
+        let (store, _) = refusing(how).await;
+        let key = SessionKey::generated("a".repeat(64));
+        let unchanged = Changes::default();
+        let checked = backend::commit(&store, &key, None, &unchanged, &extending()).await;
+        assert!(matches!(checked, Ok(Committed::NotExtended)), "{checked:?}");
+    }
+}
