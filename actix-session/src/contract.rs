@@ -9,7 +9,6 @@ use std::{
 };
 
 use crate::{
-    changes::Stamp,
     clock::Millis,
     key::SessionKey,
     record::{Metadata, Record, WireFormat},
@@ -58,6 +57,26 @@ pub(crate) const BUDGET: Duration = Duration::from_secs(3);
 pub(crate) const GRACE: Millis = Millis::secs(60);
 /// The maximum size of a record: far more than any session needs, yet accepted by every back end.
 pub(crate) const MAX_STATE: usize = 16 << 20;
+
+/// What a new record takes from neither the stored record nor the changes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stamp {
+    pub(crate) commit: u64,
+    /// For a record that has no id yet.
+    pub(crate) fresh_id: u128,
+    pub(crate) now: Millis,
+    /// The policy's cap on a session's whole life.
+    pub(crate) absolute: Option<Millis>,
+    pub(crate) format: WireFormat,
+    /// How many octets the record may have, unless it had as many before.
+    pub(crate) max_state: usize,
+    /// The policy's idle TTL, if the record itself must say when it ends.
+    pub(crate) idle_ttl: Option<Millis>,
+    /// The session gets another id, which tells it from the older values of its cookie.
+    pub(crate) new_id: bool,
+    /// The record keeps its idle end if it has one.
+    pub(crate) keep_idle: bool,
+}
 
 impl Default for Terms {
     /// A TTL of one day, no absolute timeout, no extension on read, the system's time.

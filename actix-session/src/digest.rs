@@ -23,3 +23,10 @@ pub(crate) fn base64(text: &str) -> String {
 fn sha256(text: &str) -> Digest {
     digest(&SHA256, text.as_bytes())
 }
+
+/// The first 32 bits of a key's SHA-256, in hexadecimal digits.
+pub(crate) fn fingerprint(key: &str) -> String {
+    let mut digest = hex(key);
+    digest.truncate(8);
+    digest
+}

@@ -8,14 +8,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{digest, key::SessionKey};
-
-/// The first 32 bits of a key's SHA-256, in hexadecimal digits.
-pub(crate) fn fingerprint(key: &str) -> String {
-    let mut digest = digest::hex(key);
-    digest.truncate(8);
-    digest
-}
+use crate::key::SessionKey;
 
 pub(crate) fn created(key: &SessionKey) {
     tracing::debug!(session = %key.fingerprint(), "session created");
@@ -49,7 +42,6 @@ pub(crate) fn dropped(why: Why, key: Option<&SessionKey>) {
 }
 
 /// A read that was to extend a session's life could not. Throttled: it happens to every request.
-#[cfg(feature = "redis-session")]
 pub(crate) fn not_extended(error: &dyn std::fmt::Display) {
     static REFUSED: Throttle = Throttle::new();
 

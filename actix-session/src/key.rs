@@ -46,7 +46,7 @@ impl SessionKey {
     /// assert!(!key.as_ref().contains(&key.fingerprint()));
     /// ```
     pub fn fingerprint(&self) -> String {
-        crate::event::fingerprint(&self.0)
+        crate::digest::fingerprint(&self.0)
     }
 }
 

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::Error;
 use crate::process::Process;
 use crate::software::Software;
-use crate::wait::{self, LIMIT};
+use crate::wait::LIMIT;
 
 /// How Chromium is found and installed.
 pub const SOFTWARE: Software = Software {
@@ -115,7 +115,7 @@ impl Chromium {
     /// If it does not end in time.
     pub fn wait_until_closed(&mut self) -> Result<(), Error> {
         if let Some(process) = &mut self.process {
-            wait::until_ended(process, LIMIT)?;
+            process.wait(LIMIT)?;
         }
         self.process = None;
         Ok(())

@@ -1,16 +1,19 @@
 //! Child processes that do not outlive whoever started them.
 
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::Error;
 use crate::family::Family;
-use crate::{Error, wait};
+
+/// The pause between two looks at a program.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// How many lines of a log an error shows. MariaDB's closing advice alone has some thirty.
 const LOG_LINES: usize = 60;
@@ -154,11 +157,25 @@ impl Process {
         limit: Duration,
     ) -> Result<(), Error> {
         let mut process = Self::start(name, command, folder)?;
-        let status = wait::until_ended(&mut process, limit)?;
+        let status = process.wait(limit)?;
         if status.success() {
             return Ok(());
         }
         Err(process.ended_with(status))
+    }
+
+    /// Waits until the program ends by itself.
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<ExitStatus, Error> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            if started.elapsed() >= limit {
+                return Err(self.not_ready(limit, io::Error::other("it still runs")));
+            }
+            thread::sleep(PAUSE);
+        }
     }
 
     fn spawn(

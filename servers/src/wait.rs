@@ -1,6 +1,5 @@
 //! Waiting for a server.
 
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -37,20 +36,6 @@ pub fn until_ready(
         }
         if started.elapsed() >= limit {
             return Err(process.not_ready(limit, last));
-        }
-        thread::sleep(PAUSE);
-    }
-}
-
-/// Waits until a program ends by itself.
-pub(crate) fn until_ended(process: &mut Process, limit: Duration) -> Result<ExitStatus, Error> {
-    let started = Instant::now();
-    loop {
-        if let Some(status) = process.ended()? {
-            return Ok(status);
-        }
-        if started.elapsed() >= limit {
-            return Err(process.not_ready(limit, io::Error::other("it still runs")));
         }
         thread::sleep(PAUSE);
     }

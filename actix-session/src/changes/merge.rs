@@ -5,29 +5,10 @@ use std::borrow::Cow;
 use super::{Changes, Effect, Modify};
 use crate::{
     clock::Millis,
+    contract::Stamp,
     error::StateTooLarge,
-    record::{Metadata, Record, WireFormat},
+    record::{Metadata, Record},
 };
-
-/// What a new record takes from neither the stored record nor the changes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Stamp {
-    pub(crate) commit: u64,
-    /// For a record that has no id yet.
-    pub(crate) fresh_id: u128,
-    pub(crate) now: Millis,
-    /// The policy's cap on a session's whole life.
-    pub(crate) absolute: Option<Millis>,
-    pub(crate) format: WireFormat,
-    /// How many octets the record may have, unless it had as many before.
-    pub(crate) max_state: usize,
-    /// The policy's idle TTL, if the record itself must say when it ends.
-    pub(crate) idle_ttl: Option<Millis>,
-    /// The session gets another id, which tells it from the older values of its cookie.
-    pub(crate) new_id: bool,
-    /// The record keeps its idle end if it has one.
-    pub(crate) keep_idle: bool,
-}
 
 /// The result of applying changes.
 #[derive(Debug)]

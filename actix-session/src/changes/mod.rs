@@ -10,15 +10,15 @@ use std::{
 
 use crate::{
     clock::Millis,
-    contract::Terms,
+    contract::{Stamp, Terms},
     error::CommitError,
     random,
     record::{Auth, Record},
 };
 
 pub(crate) use self::merge::{
-    Applied, ApplyError, Stamp, forwarded_clear, overwrite, own_record, reduce,
-    refused_behind_login, write_reduced,
+    Applied, ApplyError, forwarded_clear, overwrite, own_record, reduce, refused_behind_login,
+    write_reduced,
 };
 
 /// The changes that one request made: one effect for each entry, and the metadata that it set.

@@ -1,11 +1,12 @@
 //! The way out: makes the store call that was decided, and seals the cookie if one is sent.
 
+use std::{cell::Cell, rc::Rc};
+
 use actix_web::{HttpResponse, error::InternalError, http::StatusCode};
 
 use super::{
     Parts,
     decide::{CookieFate, Decision, Exit, Finished, NewCookie, Origin, Silence},
-    guard::Departure,
     load::Incoming,
 };
 use crate::{
@@ -27,6 +28,20 @@ pub(crate) enum SetCookie {
     /// The finished pair, and how long it lives from now.
     Set(String, Option<Millis>),
     Remove,
+}
+
+/// Whether the client has gone, which nobody but the guard sees.
+#[derive(Clone, Default)]
+pub(crate) struct Departure(Rc<Cell<bool>>);
+
+impl Departure {
+    pub(crate) fn note(&self) {
+        self.0.set(true);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.get()
+    }
 }
 
 /// Commits, renews, creates or ends, and returns what becomes of the cookie.

@@ -2,7 +2,6 @@
 
 use std::{
     any::Any,
-    cell::Cell,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
@@ -18,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Parts,
-    commit::{SetCookie, commit, end},
+    commit::{Departure, SetCookie, commit, end},
     decide::Exit,
     load::Incoming,
 };
@@ -70,16 +69,6 @@ pub(crate) struct Finished<Store> {
 }
 
 type Committing<Store> = Pin<Box<dyn Future<Output = Finished<Store>>>>;
-
-/// Whether the client has gone, which nobody but the guard sees.
-#[derive(Clone, Default)]
-pub(crate) struct Departure(Rc<Cell<bool>>);
-
-impl Departure {
-    pub(crate) fn is_over(&self) -> bool {
-        self.0.get()
-    }
-}
 
 impl<Store: SessionStore + 'static> Guard<Store> {
     pub(crate) fn new(parts: Rc<Parts<Store>>, incoming: Incoming, session: Session) -> Self {
@@ -145,7 +134,7 @@ impl<Store: SessionStore + 'static> Drop for Guard<Store> {
                 spawn(Box::pin(unfinished.commit(Exit::NoHead, departure)));
             }
             Stage::Committing(committing, departure) => {
-                departure.0.set(true);
+                departure.note();
                 spawn(committing);
             }
             Stage::Serving(_) | Stage::Done => {}

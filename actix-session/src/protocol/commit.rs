@@ -7,10 +7,10 @@ use super::{
 };
 use crate::{
     changes::{
-        Applied, ApplyError, Changes, Stamp, forwarded_clear, overwrite, reduce,
-        refused_behind_login, write_reduced,
+        Applied, ApplyError, Changes, forwarded_clear, overwrite, reduce, refused_behind_login,
+        write_reduced,
     },
-    contract::{Committed, End, Terms},
+    contract::{Committed, End, Stamp, Terms},
     error::CommitError,
     record::Record,
 };

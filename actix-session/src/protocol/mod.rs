@@ -12,9 +12,8 @@ mod save;
 use std::future::Future;
 
 use crate::{
-    changes::Stamp,
     clock::{Millis, SharedClock},
-    contract::Terms,
+    contract::{Stamp, Terms},
     error::CommitError,
     key::SessionKey,
     random,
@@ -100,7 +99,6 @@ pub(crate) enum Stored {
 
 impl Stored {
     /// What a read found that was to extend a record and could not.
-    #[cfg(feature = "redis-session")]
     pub(crate) fn not_extended(self) -> Self {
         match self {
             Self::Record(record) => Self::Record(record.not_extended()),

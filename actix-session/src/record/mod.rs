@@ -41,10 +41,6 @@ struct Inner {
     /// When the record ends unless a request extends it, if the store has said so.
     end: Option<Millis>,
     /// It was to be extended, and the store did not.
-    #[cfg_attr(
-        not(feature = "_backend"),
-        allow(dead_code, reason = "only a store with a back end sets it")
-    )]
     kept_end: bool,
 }
 
@@ -302,13 +298,11 @@ impl Record {
     }
 
     /// The store takes no writes, so that a read could not extend the record.
-    #[cfg(feature = "redis-session")]
     pub(crate) fn not_extended(self) -> Self {
         self.changed(|inner| inner.kept_end = true)
     }
 
     /// Whether a read that was to extend the record has left its end as it is.
-    #[cfg(any(feature = "_backend", test))]
     pub(crate) fn has_kept_end(&self) -> bool {
         self.0.kept_end
     }

@@ -9,9 +9,9 @@ use super::{
     revocation::{Revocation, note_name, note_of, renewed_id},
 };
 use crate::{
-    changes::{Applied, ApplyError, Changes, Stamp, fresh, overwrite, own_record, written},
+    changes::{Applied, ApplyError, Changes, fresh, overwrite, own_record, written},
     clock::{Clock, Millis, SharedClock},
-    contract::{self, Committed, End, Older, Opened, Rotated, SessionState, Terms},
+    contract::{self, Committed, End, Older, Opened, Rotated, SessionState, Stamp, Terms},
     error::{CommitError, LoadError, SaveError, UpdateError},
     key::SessionKey,
     record::{Metadata, Record},
