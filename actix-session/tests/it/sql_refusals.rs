@@ -1,4 +1,5 @@
-//! What the SQL stores make of refusals: read-only servers, statements that a server has forgotten.
+//! What the SQL stores make of refusals: read-only servers, statements that a server has forgotten,
+//! and settings that would undo what was acknowledged.
 
 use std::{
     sync::{
@@ -14,6 +15,7 @@ use actix_session::{
     storage::{MySqlSessionStore, PostgresSessionStore},
 };
 use futures_util::future::join_all;
+use servers::MariaDbServer;
 use sqlx::{Executor as _, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
 
 use crate::support::{MySql, Postgres, SqlTestStore, TestStore, expected, guest};
@@ -172,4 +174,22 @@ async fn forgotten_statements_are_prepared_again() {
     flight.insert("a", 3).unwrap();
     flight.finish().await.assert_ok();
     assert_eq!(tested.dump().await.only(), expected(&[("a", "3")]));
+}
+
+#[actix_web::test]
+async fn what_is_acknowledged_is_kept_without_autocommit() {
+    let server = MariaDbServer::start_with(&[("autocommit", "0")]).unwrap();
+    let tested = MySql::at(&server.url()).await;
+    let browser = guest(&tested).await;
+    assert_eq!(tested.dump().await.only(), expected(&[("a", "1")]));
+    let old = browser.fork();
+    browser.visit(Session::purge).await.assert_ok();
+    assert!(old.is_nobody().await);
+
+    let pool = MySqlPoolOptions::new();
+    let pool = pool.connect(&server.url()).await.unwrap();
+    let builder = MySqlSessionStore::builder_from_pool(pool).table(&tested.table);
+    let store = builder.build().await.unwrap();
+    let told = format!("{:?}", store.migrate().await.unwrap_err());
+    assert!(told.contains("SET autocommit = 1"), "{told}");
 }

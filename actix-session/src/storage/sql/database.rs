@@ -32,6 +32,8 @@ pub(crate) trait Database: sqlx::Database {
     const BEGIN: &'static str;
     /// Whether it runs in this process: writers wait in line, and no connection can be lost.
     const LOCAL: bool;
+    /// What each connection of the store's own begins with.
+    const ON_CONNECT: Option<&'static str>;
     /// Deletes up to `:batch` rows that expired at `:now` or before.
     const SWEEP: &'static str;
 
@@ -42,6 +44,14 @@ pub(crate) trait Database: sqlx::Database {
 
     /// What an error that the database itself reported means.
     fn verdict(error: &dyn DatabaseError) -> Verdict;
+
+    /// Says what must change if connections of the application's cannot keep what is written.
+    fn check(
+        connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<Option<&'static str>, Error>> + Send {
+        let _ = connection;
+        async { Ok(None) }
+    }
 
     /// Connects to the database at a URL.
     fn connect(
@@ -148,6 +158,14 @@ async fn connect_to_server<D: Database>(url: &str, limits: Limits) -> Result<Poo
         .max_connections(limits.connections)
         .acquire_timeout(limits.connect)
         .test_before_acquire(false)
+        .after_connect(|connection: &mut D::Connection, _| {
+            Box::pin(async move {
+                match D::ON_CONNECT {
+                    Some(sql) => D::run(connection, sql).await,
+                    None => Ok(()),
+                }
+            })
+        })
         .before_acquire(|connection: &mut D::Connection, known| {
             Box::pin(async move {
                 // Only after a pause: a ping per request would double the round trips of a load.

@@ -23,10 +23,11 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// from many servers at once.
     ///
     /// # Errors
-    /// The database does not answer, or does not let this user create a table.
+    /// The database does not answer, does not let this user create a table, or would undo what is
+    /// written: MySQL with `autocommit = 0`.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
         // Usually the table exists. Then a user that may not create it is good enough.
-        if self.has_table().await {
+        if self.has_table().await? {
             return Ok(());
         }
         let mut attempts = Attempts::within(MIGRATION_TIMEOUT, self.0.connections.search());
@@ -49,17 +50,27 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         lines.collect()
     }
 
-    async fn has_table(&self) -> bool {
+    /// Whether the table is there, and connections keep what they write. If none can be asked,
+    /// creating the table tells why.
+    async fn has_table(&self) -> anyhow::Result<bool> {
         let connections = &self.0.connections;
         let Ok(mut held) = connections.hold(false).await else {
-            return false;
+            return Ok(false);
         };
         let work = async {
-            let values = Values::default();
-            D::fetch(held.get()?, &self.0.statements.probe, &values).await
+            let must_change = D::check(held.get()?).await?;
+            if must_change.is_none() {
+                let values = Values::default();
+                D::fetch(held.get()?, &self.0.statements.probe, &values).await?;
+            }
+            Ok(must_change)
         };
         let result = connections.bounded(work).await;
-        connections.settle(held, result).is_ok()
+        match connections.settle(held, result) {
+            Ok(Some(must_change)) => anyhow::bail!(must_change),
+            Ok(None) => Ok(true),
+            Err(_) => Ok(false),
+        }
     }
 
     async fn create_table(&self) -> Result<(), Failure> {

@@ -80,6 +80,8 @@ impl Database for MySql {
     const ROTATES_AT_ONCE: bool = false;
     const BEGIN: &'static str = "START TRANSACTION";
     const LOCAL: bool = false;
+    // A server may have another default, and then rolls back whatever is not in a transaction.
+    const ON_CONNECT: Option<&'static str> = Some("SET autocommit = 1");
     const SWEEP: &'static str =
         "DELETE FROM {table} WHERE expires <= :now ORDER BY expires LIMIT :batch";
 
@@ -118,6 +120,17 @@ impl Database for MySql {
     fn verdict(error: &dyn DatabaseError) -> Verdict {
         let number = error.try_downcast_ref::<MySqlDatabaseError>();
         number.map_or(Verdict::Lost, |error| verdict_of(error.number()))
+    }
+
+    async fn check(connection: &mut MySqlConnection) -> Result<Option<&'static str>, Error> {
+        let commits = sqlx::query_scalar::<_, i64>("SELECT CAST(@@autocommit AS SIGNED)")
+            .fetch_one(connection)
+            .await?;
+        Ok((commits == 0).then_some(
+            "the pool's connections have `autocommit = 0`, so that the database would undo every \
+             change: run `SET autocommit = 1` in the pool's `after_connect`, or let the store make \
+             the pool",
+        ))
     }
 
     async fn lock_for_migration(

@@ -79,6 +79,7 @@ impl Database for Postgres {
     const ROTATES_AT_ONCE: bool = true;
     const BEGIN: &'static str = "BEGIN";
     const LOCAL: bool = false;
+    const ON_CONNECT: Option<&'static str> = None;
     // Never waits: rows that a request has locked are left for later.
     const SWEEP: &'static str = "DELETE FROM {table} WHERE expires <= :now AND id IN (\
         SELECT id FROM {table} WHERE expires <= :now ORDER BY expires LIMIT :batch \
