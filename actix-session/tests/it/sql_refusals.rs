@@ -1,24 +1,24 @@
 //! What the SQL stores make of refusals: read-only servers, statements that a server has forgotten,
-//! and settings that would undo what was acknowledged.
+//! settings that would undo what was acknowledged, and names that something expired has.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use actix_session::{
     Session, SessionMiddleware,
     config::{PersistentSession, TtlExtensionPolicy},
-    storage::{MySqlSessionStore, PostgresSessionStore},
+    storage::{MySqlSessionStore, PostgresSessionStore, RevocationStore as _, SqliteSessionStore},
 };
 use futures_util::future::join_all;
 use servers::MariaDbServer;
 use sqlx::{Executor as _, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
 
-use crate::support::{MySql, Postgres, SqlTestStore, TestStore, expected, guest};
+use crate::support::{MySql, Postgres, SqlTestStore, TestStore, expected, guest, on_each_database};
 
 fn extending() -> PersistentSession {
     PersistentSession::default().session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest)
@@ -193,3 +193,28 @@ async fn what_is_acknowledged_is_kept_without_autocommit() {
     let told = format!("{:?}", store.migrate().await.unwrap_err());
     assert!(told.contains("SET autocommit = 1"), "{told}");
 }
+
+macro_rules! revokes_again {
+    ($tested:ident, $store:ident) => {
+        let store: $store = $tested.store();
+        let now = || actix_session::Clock::now($tested.clock());
+        let minute = Duration::from_secs(60);
+        assert!(store.revoke("a note", now(), now() + minute).await.unwrap());
+        $tested.clock().advance(2 * minute);
+        assert_eq!(store.revoked_at("a note").await.unwrap(), None);
+        let (at, until) = (now(), now() + minute);
+        assert!(
+            store.revoke("a note", at, until).await.unwrap(),
+            "it is over"
+        );
+        let known: Option<SystemTime> = store.revoked_at("a note").await.unwrap();
+        assert!(known.is_some(), "nobody has swept");
+        assert_eq!($tested.number("SELECT COUNT(*) FROM {t}").await, 1);
+        assert!(
+            !store.revoke("a note", at, until).await.unwrap(),
+            "it stands"
+        );
+    };
+}
+
+on_each_database!(what_is_over_does_not_block_its_name, revokes_again);

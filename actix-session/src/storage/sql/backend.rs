@@ -185,6 +185,24 @@ impl<D: Database> Attempt<'_, D> {
     }
 
     async fn run(&mut self, step: &Step) -> Result<Reply, Error> {
+        let reply = self.run_once(step).await?;
+        // What has expired is nothing, swept or not, and does not keep its name.
+        match (&reply, name_to_take(step)) {
+            (Reply::Taken, Some(name)) if self.delete_expired(name).await? => {
+                self.run_once(step).await
+            }
+            _ => Ok(reply),
+        }
+    }
+
+    async fn delete_expired(&mut self, at: &str) -> Result<bool, Error> {
+        let values = self.values(at);
+        let delete = &self.statements.delete_expired;
+        let deleted = D::execute(self.connection, delete, &values).await?;
+        Ok(deleted > 0)
+    }
+
+    async fn run_once(&mut self, step: &Step) -> Result<Reply, Error> {
         match step {
             Step::Read { at } => self.read(at).await.map(Reply::Found),
             Step::Cas {
@@ -356,6 +374,15 @@ impl<D: Database> Attempt<'_, D> {
             whole,
             ..self.values(at)
         }
+    }
+}
+
+/// The name under which a step makes a record.
+fn name_to_take(step: &Step) -> Option<&str> {
+    match step {
+        Step::Insert { at, .. } => Some(at),
+        Step::Rotate { redirect, .. } => Some(&redirect.target),
+        Step::Read { .. } | Step::Cas { .. } | Step::End { .. } => None,
     }
 }
 

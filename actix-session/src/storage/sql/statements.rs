@@ -20,6 +20,7 @@ pub(crate) struct Statements {
     /// Moves and inserts at once, if the database can.
     pub(crate) rotate: Option<Expecting>,
     pub(crate) end: Statement,
+    pub(crate) delete_expired: Statement,
     pub(crate) sweep: Statement,
 }
 
@@ -75,6 +76,7 @@ impl Statements {
             move_away: expecting(move_away),
             rotate: D::ROTATES_AT_ONCE.then(|| expecting(rotate)),
             end: make("DELETE FROM {table} WHERE id = :id AND moved_to IS NULL"),
+            delete_expired: make("DELETE FROM {table} WHERE id = :id AND expires <= :now"),
             sweep: make(D::SWEEP),
         }
     }
