@@ -5,6 +5,7 @@ use sqlx::{Connection as _, Error};
 use super::{
     attempts::Attempts,
     database::{Database, SqlDatabase, Verdict},
+    query::Query,
     row::{RecordColumns, RedirectColumns, number, revision, stored},
     run::Failure,
     statement::Values,
@@ -64,27 +65,6 @@ impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
 fn is_due(record: &Record, terms: &Terms) -> bool {
     let end = record.end().unwrap_or(Millis::ZERO);
     terms.extends_at(record, end)
-}
-
-/// What is asked of the database.
-#[derive(Debug, Clone, Copy)]
-enum Query<'a> {
-    Run(&'a Step),
-    Read(&'a str),
-    /// Reads and extends.
-    Touch(&'a str),
-    SetEnd(&'a str, Millis),
-}
-
-impl Query<'_> {
-    fn writes(self) -> bool {
-        !matches!(self, Self::Read(_) | Self::Run(Step::Read { .. }))
-    }
-
-    /// Whether it may be done twice, even if the first time succeeded.
-    fn is_repeatable(self) -> bool {
-        !matches!(self, Self::Run(step) if !matches!(step, Step::Read { .. }))
-    }
 }
 
 impl<D: SqlDatabase> SqlSessionStore<D> {

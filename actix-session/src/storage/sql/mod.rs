@@ -2,6 +2,7 @@
 //!
 //! - `store`: [`SqlSessionStore`], which handles share, and its builder.
 //! - `backend`: the atomic steps of the protocol, each as one statement or one transaction.
+//! - `query`: what is asked of the database, and what that allows.
 //! - `statements`: every statement of a store; `statement`: one of them, with named parameters.
 //! - `row`: a record and a redirect as columns; `table`: the names of the table and its indexes.
 //! - `run`: connections, time limits, and what becomes of errors; `attempts`: whether a statement is
@@ -18,6 +19,7 @@ mod migrate;
 mod mysql;
 #[cfg(feature = "postgres-session")]
 mod postgres;
+mod query;
 mod row;
 mod run;
 #[cfg(feature = "sqlite-session")]

@@ -192,8 +192,9 @@ async fn release(
 /// What an error's number means for the statement that met it.
 fn verdict_of(number: u16) -> Verdict {
     match number {
-        // Deadlock, lock wait timeout, changed since the snapshot, too many connections.
-        1213 | 1205 | 1020 | 1040 | 1203 => Verdict::Again,
+        // Deadlock, lock wait timeout, changed since the snapshot; too many connections, in all or of
+        // this user.
+        1213 | 1205 | 1020 | 1040 | 1203 | 1226 => Verdict::Again,
         // A read-only server: by an option, by the transaction's default, in read-only mode, or
         // InnoDB alone. A node of a cluster that is not ready, a statement that the server has
         // forgotten, and a connection that was closed before it read the statement.
@@ -218,6 +219,13 @@ mod tests {
             assert_eq!(verdict_of(number), Verdict::NotHere, "{number}");
         }
     }
+    #[test]
+    fn too_few_connections_are_waited_for() {
+        for number in [1040, 1203, 1226] {
+            assert_eq!(verdict_of(number), Verdict::Again, "{number}");
+        }
+    }
+
     #[test]
     fn nobody_knows_what_became_of_a_statement_whose_connection_failed() {
         for number in [1053, 1105, 1158, 1161, 1180, 1317, 1927, 2006, 2013, 9001] {

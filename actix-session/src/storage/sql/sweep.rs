@@ -97,7 +97,8 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         self.sweep_batch(batch).await.map_err(Failure::into_error)
     }
 
-    /// Sweeps in the background, about once per `interval`, until the handle is dropped.
+    /// Sweeps in the background, about once per `interval`, until the handle is dropped. An interval
+    /// of zero counts as a second.
     ///
     /// The sweeper deletes `batch` rows at a time (1,000 is a good number) until none is left, and
     /// pauses after each batch for as long as the batch took. If several servers have a sweeper,
@@ -211,6 +212,11 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
 /// Between three and five quarters of an interval, so that servers that started together drift
 /// apart.
 fn jittered(interval: Duration) -> Duration {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    let interval = match interval {
+        Duration::ZERO => Duration::from_secs(1),
+        interval => interval.min(YEAR),
+    };
     let share = random::u64().map_or(500, |n| n % 1_000);
     interval * 3 / 4 + interval / 2 * u32::try_from(share).unwrap_or(500) / 1_000
 }
@@ -229,5 +235,11 @@ mod tests {
                 .all(|span| *span >= minute * 3 / 4 && *span < minute * 5 / 4)
         );
         assert!(drawn.iter().any(|span| *span != drawn[0]));
+    }
+
+    #[test]
+    fn no_interval_is_too_short_or_too_long() {
+        assert!(jittered(Duration::ZERO) >= Duration::from_millis(750));
+        assert!(jittered(Duration::MAX) > Duration::from_secs(1));
     }
 }
