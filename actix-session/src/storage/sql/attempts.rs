@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::{database::Verdict, run::Failure};
+use super::{database::Verdict, failure::Failure};
 use crate::{clock, random};
 
 /// How often a repeatable statement is run if the connection is lost each time.

@@ -5,9 +5,9 @@ use sqlx::{Connection as _, Error};
 use super::{
     attempts::Attempts,
     database::{Database, SqlDatabase, Verdict},
+    failure::Failure,
     query::Query,
     row::{RecordColumns, RedirectColumns, number, revision, stored},
-    run::Failure,
     statement::Values,
     statements::Statements,
     store::SqlSessionStore,

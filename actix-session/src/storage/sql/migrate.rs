@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::{
     attempts::Attempts,
     database::{Database, SqlDatabase},
-    run::Failure,
+    failure::Failure,
     statement::Values,
     store::SqlSessionStore,
     table::Table,

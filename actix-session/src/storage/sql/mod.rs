@@ -5,7 +5,7 @@
 //! - `query`: what is asked of the database, and what that allows.
 //! - `statements`: every statement of a store; `statement`: one of them, with named parameters.
 //! - `row`: a record and a redirect as columns; `table`: the names of the table and its indexes.
-//! - `run`: connections, time limits, and what becomes of errors; `attempts`: whether a statement is
+//! - `run`: connections and time limits; `failure`: why something failed; `attempts`: whether it is
 //!   tried again.
 //! - `migrate`: creates the table; `sweep`: deletes expired rows.
 //! - `database`: what differs between databases; `sqlite`, `postgres`, `mysql`: the dialects, and
@@ -14,6 +14,7 @@
 mod attempts;
 mod backend;
 mod database;
+mod failure;
 mod migrate;
 #[cfg(feature = "mysql-session")]
 mod mysql;

@@ -14,8 +14,9 @@ use tokio::{
 use super::{
     attempts::Search,
     database::{Database, Limits, Verdict, verdict},
+    failure::Failure,
 };
-use crate::{clock, error::Contended};
+use crate::clock;
 
 /// A pool, and what is known about its connections.
 pub(crate) struct Connections<D: Database> {
@@ -41,15 +42,6 @@ pub(crate) struct Held<D: Database> {
     _turn: Option<OwnedSemaphorePermit>,
 }
 
-/// Why something was not done, or may not have been.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    pub(crate) verdict: Verdict,
-    pub(crate) error: anyhow::Error,
-    /// The time limit has passed.
-    pub(crate) late: bool,
-}
-
 impl<D: Database> Held<D> {
     pub(crate) fn get(&mut self) -> Result<&mut D::Connection, Error> {
         // It is missing only after `give_back`, which consumes the whole.
@@ -70,48 +62,6 @@ impl<D: Database> Drop for Held<D> {
             Some(connection) => drop(connection.detach()),
             None => {}
         }
-    }
-}
-
-impl Failure {
-    fn late(doing: &str, verdict: Verdict) -> Self {
-        Self {
-            verdict,
-            error: anyhow::anyhow!("the session database did not answer in time: {doing}"),
-            late: true,
-        }
-    }
-
-    pub(crate) fn of<D: Database>(error: Error) -> Self {
-        let verdict = verdict::<D>(&error);
-        Self::with::<D>(error, verdict)
-    }
-
-    fn with<D: Database>(error: Error, verdict: Verdict) -> Self {
-        let context = format!("the {} session store failed", D::NAME);
-        Self {
-            verdict,
-            error: anyhow::Error::from(error).context(context),
-            late: false,
-        }
-    }
-
-    /// The error for the application, with a hint if the table is missing.
-    pub(crate) fn into_error(self) -> anyhow::Error {
-        match self.verdict {
-            Verdict::NoTable => self
-                .error
-                .context("the session table may be missing: call the store's `migrate`"),
-            _ => self.error,
-        }
-    }
-
-    /// Marks the error if only other requests caused it.
-    pub(crate) fn contended(mut self) -> Self {
-        if self.verdict == Verdict::Again {
-            self.error = self.error.context(Contended);
-        }
-        self
     }
 }
 

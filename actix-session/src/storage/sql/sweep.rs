@@ -17,8 +17,9 @@ use tokio::{
 use super::{
     attempts::Attempts,
     database::{SqlDatabase, Verdict},
+    failure::Failure,
     row::number,
-    run::{Failure, Held},
+    run::Held,
     statement::Values,
     store::SqlSessionStore,
 };

@@ -1,0 +1,57 @@
+//! Why a statement was not carried out.
+
+use sqlx::Error;
+
+use super::database::{Database, Verdict, verdict};
+use crate::error::Contended;
+
+/// Why something was not done, or may not have been.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) verdict: Verdict,
+    pub(crate) error: anyhow::Error,
+    /// The time limit has passed.
+    pub(crate) late: bool,
+}
+
+impl Failure {
+    pub(crate) fn late(doing: &str, verdict: Verdict) -> Self {
+        Self {
+            verdict,
+            error: anyhow::anyhow!("the session database did not answer in time: {doing}"),
+            late: true,
+        }
+    }
+
+    pub(crate) fn of<D: Database>(error: Error) -> Self {
+        let verdict = verdict::<D>(&error);
+        Self::with::<D>(error, verdict)
+    }
+
+    pub(crate) fn with<D: Database>(error: Error, verdict: Verdict) -> Self {
+        let context = format!("the {} session store failed", D::NAME);
+        Self {
+            verdict,
+            error: anyhow::Error::from(error).context(context),
+            late: false,
+        }
+    }
+
+    /// The error for the application, with a hint if the table is missing.
+    pub(crate) fn into_error(self) -> anyhow::Error {
+        match self.verdict {
+            Verdict::NoTable => self
+                .error
+                .context("the session table may be missing: call the store's `migrate`"),
+            _ => self.error,
+        }
+    }
+
+    /// Marks the error if only other requests caused it.
+    pub(crate) fn contended(mut self) -> Self {
+        if self.verdict == Verdict::Again {
+            self.error = self.error.context(Contended);
+        }
+        self
+    }
+}
