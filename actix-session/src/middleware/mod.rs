@@ -116,11 +116,9 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
 impl<Store> Parts<Store> {
     /// The terms of a store call made now.
     pub(crate) fn terms(&self) -> Terms {
-        let configuration = &self.configuration;
-        Terms {
-            now: configuration.clock.now(),
-            ..configuration.terms.clone()
-        }
+        let mut terms = self.configuration.terms.clone();
+        terms.now = self.configuration.clock.now();
+        terms
     }
 
     pub(crate) fn policy(&self) -> Policy {

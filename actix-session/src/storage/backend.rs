@@ -186,11 +186,9 @@ pub(crate) async fn delete<B: Backend>(store: &B, key: &SessionKey) -> Result<()
 }
 
 fn terms<B: Backend>(store: &B, ttl: &Duration) -> Terms {
-    let ttl = Millis::from(*ttl).max(Millis(1));
-    Terms {
-        ttl,
-        ..store.own_terms()
-    }
+    let mut terms = store.own_terms();
+    terms.ttl = Millis::from(*ttl).max(Millis(1));
+    terms
 }
 
 /// Implements [`SessionStore`](super::SessionStore) for a back end.
