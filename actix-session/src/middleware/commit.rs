@@ -95,7 +95,19 @@ struct Work<'a, S: SessionStore> {
 }
 
 impl<S: SessionStore> Work<'_, S> {
+    /// A cookie that cannot be refreshed stays as it is: the request has changed nothing.
     async fn deliver(&self, decision: Decision, ended: bool) -> Result<SetCookie, CommitError> {
+        let refreshes = matches!(decision, Decision::Check | Decision::Touch);
+        match self.answer(decision, ended).await {
+            Err(error) if refreshes => {
+                event::store_failed("refresh", &error);
+                Ok(SetCookie::Leave)
+            }
+            answer => answer,
+        }
+    }
+
+    async fn answer(&self, decision: Decision, ended: bool) -> Result<SetCookie, CommitError> {
         match self.ask(decision, ended).await? {
             CookieFate::Leave(silence) => Ok(self.leave(silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),

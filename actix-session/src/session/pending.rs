@@ -156,7 +156,10 @@ impl Pending {
                 Effect::Modify(all)
             }
             None if !over_nothing => Effect::Modify(vec![modify]),
-            _ => now.clone().map_or(Effect::Removed, Effect::Set),
+            _ => {
+                self.discarded.push(Effect::Modify(vec![modify]));
+                now.clone().map_or(Effect::Removed, Effect::Set)
+            }
         };
         self.computed.insert(name.to_owned(), now);
         self.set(name, effect);

@@ -1,20 +1,22 @@
 //! Sessions inside their cookies.
 
+mod ending;
+
 use std::sync::Arc;
 
 use actix_web::cookie::time::Duration;
 
 use super::{
     RevocationStore, SessionStore,
-    revocation::{Revocation, note_name, note_of, renewed_id},
+    revocation::{Revocation, note_name, note_of},
 };
 use crate::{
     changes::{Applied, ApplyError, Changes, fresh, overwrite, own_record, written},
     clock::{Clock, Millis, SharedClock},
-    contract::{self, Committed, End, Older, Opened, Rotated, SessionState, Stamp, Terms},
+    contract::{Committed, End, Older, Opened, Rotated, SessionState, Stamp, Terms},
     error::{CommitError, LoadError, SaveError, UpdateError},
     key::SessionKey,
-    record::{Metadata, Record},
+    record::Record,
 };
 
 /// Keeps the whole state inside the session cookie, sealed.
@@ -140,41 +142,6 @@ impl CookieSessionStore {
         Ok(Some(record))
     }
 
-    /// Ends all values of the session that have this id, and returns whether nobody had ended them
-    /// before.
-    async fn revoke(&self, metadata: &Metadata, id: u128) -> anyhow::Result<bool> {
-        let Some(revocation) = &self.revocation else {
-            return Ok(true);
-        };
-        let now = self.clock.now();
-        // Another value of this session may have a longer TTL than this one, and a request in
-        // flight may make one more. Only the absolute end is common to all.
-        let grace = now + contract::GRACE;
-        let longest = grace + REVOCATION_TTL;
-        let until = metadata
-            .absolute_end
-            .map_or(longest, |end| end.min(longest));
-        let until = until.max(metadata.idle_end.unwrap_or(now)).max(grace);
-        revocation.revoke(&note_of("session", id), now, until).await
-    }
-
-    /// Ends the session, and whatever it was renewed to while this request was in flight.
-    async fn revoke_ahead(&self, metadata: &Metadata) -> anyhow::Result<()> {
-        let Some(revocation) = &self.revocation else {
-            return Ok(());
-        };
-        let mut id = metadata.id;
-        // As long as renewals are remembered, whatever their number: a thief may renew all the time.
-        loop {
-            let first = self.revoke(metadata, id).await?;
-            let renewed = note_of("renewed", id);
-            if first || revocation.store.revoked_at(&renewed).await?.is_none() {
-                return Ok(());
-            }
-            id = renewed_id(id);
-        }
-    }
-
     fn read(&self, key: &SessionKey, now: Millis) -> Result<Option<Record>, anyhow::Error> {
         let record = Record::decode(key.as_ref().to_owned())?.in_cookie();
         let idle_end = record.metadata().and_then(|metadata| metadata.idle_end);
@@ -183,31 +150,6 @@ impl CookieSessionStore {
         }
         let expired = idle_end.is_some_and(|end| end <= now);
         Ok((!expired).then(|| record.with_end(idle_end)))
-    }
-
-    /// If older values must end, gives the session a new id, and returns what ends them.
-    fn ending_older(&self, stamp: &mut Stamp, base: &Record, changes: &Changes) -> Older {
-        stamp.new_id = self.revocation.is_some() && (changes.renews() || changes.cleared.is_some());
-        let (true, Some(metadata)) = (stamp.new_id, base.metadata()) else {
-            return Older::none();
-        };
-        stamp.fresh_id = renewed_id(metadata.id);
-        let (store, metadata) = (self.clone(), metadata.clone());
-        Older::ended_by(async move { store.end_older(&metadata).await })
-    }
-
-    /// Ends the values from before a renewal, and returns whether nobody had ended the session
-    /// before.
-    async fn end_older(&self, metadata: &Metadata) -> anyhow::Result<bool> {
-        let Some(revocation) = &self.revocation else {
-            return Ok(true);
-        };
-        // This note comes first, so that whoever finds the session ended also finds where it went.
-        let now = self.clock.now();
-        let grace = now + contract::GRACE;
-        let renewed = note_of("renewed", metadata.id);
-        revocation.revoke(&renewed, now, grace).await?;
-        self.revoke(metadata, metadata.id).await
     }
 
     /// Whether the session has ended since the request loaded it.
@@ -354,6 +296,7 @@ impl SessionStore for CookieSessionStore {
             return Ok(Committed::Gone);
         };
         if self.has_ended(base).await? {
+            self.clear_ahead(base, changes).await?;
             return Ok(Committed::Gone);
         }
         let mut stamp = Self::stamp(terms)?;
@@ -380,6 +323,7 @@ impl SessionStore for CookieSessionStore {
             return Ok(Rotated::Gone);
         };
         if self.has_ended(base).await? {
+            self.clear_ahead(base, changes).await?;
             // As with a store on the server, only this request's own changes may live.
             if !changes.may_live_alone(Some(base)) {
                 return Ok(Rotated::Gone);

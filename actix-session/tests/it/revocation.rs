@@ -25,6 +25,8 @@ use actix_web::{
     test, web,
 };
 
+use crate::support::Browser;
+
 async fn login(session: Session, name: web::Path<String>) -> actix_web::Result<HttpResponse> {
     let name = name.into_inner();
     let login = match name.strip_suffix("-since-an-hour") {
@@ -335,6 +337,68 @@ async fn a_renewal_after_the_end_makes_a_session_of_its_own_changes() {
             "step",
             "{looks}"
         );
+    }
+}
+
+/// The logout came with a value that another request has renewed in the meantime, by a login that
+/// moved the absolute end.
+#[actix_web::test]
+async fn a_logout_is_final_past_the_end_that_its_own_cookie_had() {
+    let clock = ManualClock::new();
+    let middleware = SessionMiddleware::builder(revocable(&clock), Key::from(&[7; 64]))
+        .absolute_timeout(Duration::hours(1))
+        .clock(clock.clone())
+        .build();
+    let app = App::new()
+        .wrap(middleware)
+        .route("/login/{name}", web::get().to(login))
+        .route("/who", web::get().to(who))
+        .route("/{what}", web::get().to(with));
+    let client = Client(test::init_service(app).await);
+    let minutes = |n: u64| std::time::Duration::from_secs(n * 60);
+    let old = client.login("alice").await;
+    clock.advance(minutes(55));
+    let (_, renewed) = client.get("/login/alice", Some(&old)).await;
+    let renewed = renewed.unwrap();
+    client.get("/logout", Some(&old)).await;
+    for _ in 0..6 {
+        assert_eq!(client.who(&renewed).await, "");
+        clock.advance(minutes(10));
+    }
+}
+
+/// Nobody is logged in after a `clear`, whoever renewed the session in the meantime.
+#[actix_web::test]
+async fn a_clear_follows_a_renewal_that_was_faster() {
+    let renewals: [fn(&Session); 3] = [
+        Session::renew,
+        |s| s.login("alice").unwrap(),
+        |s| s.reauthenticated().unwrap(),
+    ];
+    let clears: [fn(&Session); 3] = [
+        Session::clear,
+        |s| {
+            s.clear();
+            s.insert("a", 1).unwrap();
+        },
+        |s| {
+            s.clear();
+            s.renew();
+        },
+    ];
+    for renew in renewals {
+        for clear in clears {
+            let list = MemorySessionStore::new();
+            let store = CookieSessionStore::default().with_revocation(list);
+            let browser = Browser::with(store).await;
+            let login = |s: &Session| s.login("alice").unwrap();
+            browser.visit(login).await.assert_sets_cookie();
+            let late = browser.begin().await;
+            browser.visit(renew).await.assert_sets_cookie();
+            clear(&late);
+            late.finish().await.assert_ok();
+            assert_eq!(browser.principal().await, None);
+        }
     }
 }
 

@@ -119,6 +119,20 @@ fn what_a_closure_has_captured_may_look_at_the_session_when_it_is_dropped() {
     }
 }
 
+/// If only the result of a closure is kept, the closure goes at once.
+#[test]
+fn what_a_closure_over_a_known_value_has_captured_may_look_at_the_session_too() {
+    let session = Session::new();
+    session.insert("n", 1).unwrap();
+    let farewell = Farewell::new(session.clone(), Arc::default());
+    let modify = move |n: Option<u32>| {
+        let _ = &farewell;
+        increment(n)
+    };
+    session.modify("n", modify).unwrap();
+    assert_eq!(session.get("n").unwrap(), Some(2));
+}
+
 #[actix_web::test]
 async fn a_closure_that_has_captured_its_session_leaks_nothing() {
     let browser = Browser::with(MemorySessionStore::new()).await;

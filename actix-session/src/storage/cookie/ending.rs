@@ -1,0 +1,101 @@
+//! How cookie-stored sessions end before their time: notes on a list, which follow renewals.
+
+use super::{CookieSessionStore, REVOCATION_TTL};
+use crate::{
+    changes::Changes,
+    contract::{self, Older, Stamp},
+    error::CommitError,
+    record::{Metadata, Record},
+    storage::revocation::{note_of, renewed_id},
+};
+
+impl CookieSessionStore {
+    /// Ends all values of the session that have this id, and returns whether nobody had ended them
+    /// before.
+    async fn revoke(&self, metadata: &Metadata, id: u128) -> anyhow::Result<bool> {
+        let Some(revocation) = &self.revocation else {
+            return Ok(true);
+        };
+        let now = self.clock.now();
+        // Another value of this session may have a longer TTL than this one, and a request in
+        // flight may make one more. Only the absolute end is common to all, until a renewal.
+        let grace = now + contract::GRACE;
+        let longest = grace + REVOCATION_TTL;
+        let end = metadata.absolute_end.filter(|_| id == metadata.id);
+        let until = end.map_or(longest, |end| end.min(longest));
+        let until = until.max(metadata.idle_end.unwrap_or(now)).max(grace);
+        revocation.revoke(&note_of("session", id), now, until).await
+    }
+
+    /// Ends the session, and whatever it was renewed to while this request was in flight.
+    pub(super) async fn revoke_ahead(&self, metadata: &Metadata) -> anyhow::Result<()> {
+        let Some(revocation) = &self.revocation else {
+            return Ok(());
+        };
+        let mut id = metadata.id;
+        // As long as renewals are remembered, whatever their number: a thief may renew all the time.
+        loop {
+            let first = self.revoke(metadata, id).await?;
+            let renewed = note_of("renewed", id);
+            if first || revocation.store.revoked_at(&renewed).await?.is_none() {
+                return Ok(());
+            }
+            id = renewed_id(id);
+        }
+    }
+
+    /// If older values must end, gives the session a new id, and returns what ends them.
+    pub(super) fn ending_older(
+        &self,
+        stamp: &mut Stamp,
+        base: &Record,
+        changes: &Changes,
+    ) -> Older {
+        stamp.new_id = self.revocation.is_some() && (changes.renews() || changes.cleared.is_some());
+        let (true, Some(metadata)) = (stamp.new_id, base.metadata()) else {
+            return Older::none();
+        };
+        stamp.fresh_id = renewed_id(metadata.id);
+        let (store, metadata, clears) = (self.clone(), metadata.clone(), logs_out(changes));
+        Older::ended_by(async move {
+            let first = store.end_older(&metadata).await?;
+            if clears && !first {
+                store.revoke_ahead(&metadata).await?;
+            }
+            Ok(first)
+        })
+    }
+
+    /// A logout by `clear` follows a renewal that was faster.
+    pub(super) async fn clear_ahead(
+        &self,
+        base: &Record,
+        changes: &Changes,
+    ) -> Result<(), CommitError> {
+        match base.metadata().filter(|_| logs_out(changes)) {
+            Some(metadata) => self
+                .revoke_ahead(metadata)
+                .await
+                .map_err(CommitError::Other),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the values from before a renewal, and returns whether nobody had ended the session
+    /// before.
+    async fn end_older(&self, metadata: &Metadata) -> anyhow::Result<bool> {
+        let Some(revocation) = &self.revocation else {
+            return Ok(true);
+        };
+        // This note comes first, so that whoever finds the session ended also finds where it went.
+        let now = self.clock.now();
+        let grace = now + contract::GRACE;
+        let renewed = note_of("renewed", metadata.id);
+        revocation.revoke(&renewed, now, grace).await?;
+        self.revoke(metadata, metadata.id).await
+    }
+}
+
+fn logs_out(changes: &Changes) -> bool {
+    changes.cleared.is_some() && changes.login.is_none()
+}
