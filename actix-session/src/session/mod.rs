@@ -40,7 +40,7 @@ use crate::{
 
 /// The session of a request.
 ///
-/// It is an extractor; [`SessionExt`](crate::SessionExt) also gets it from requests, responses and
+/// It is an extractor; [`SessionExt`] also gets it from requests, responses and
 /// guards. All clones are the same session. A session is `Send` and `Sync`, so tasks and body
 /// streams may keep it. Once the response is sent, it can still be read, as the handler left it,
 /// but no longer be changed.
