@@ -75,9 +75,8 @@ macro_rules! stores {
             }
 
             async fn open(url: &str) -> anyhow::Result<Self> {
-                let scheme = scheme_of(url);
                 $(#[cfg(feature = $feature)]
-                if [$($($scheme),+),+].contains(&scheme) {
+                if [$($($scheme),+),+].contains(&scheme_of(url)) {
                     let $url = url;
                     return Ok(Self::$kind($open));
                 })+
@@ -100,7 +99,11 @@ macro_rules! stores {
                     match &$self.0 {
                         $(#[cfg(feature = $feature)]
                         Kind::$kind(store) => store.$method $arguments.await,)+
-                        Kind::None(never) => match *never {},
+                        // A build without any store needs no argument.
+                        Kind::None(never) => {
+                            let _ = $arguments;
+                            match *never {}
+                        }
                     }
                 }
             };
