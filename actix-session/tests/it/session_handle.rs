@@ -57,10 +57,12 @@ async fn who_writes_nothing_has_no_record(tested: impl TestStore) {
     assert_eq!(tested.dump().await.0.len(), 0);
 }
 
+type Act = fn(&Session);
+
 async fn what_changes_nothing_is_not_written(tested: impl TestStore) {
     let (spy, browser, persistent) = spied(&tested).await;
     // To set an entry to the value that it has is activity: the store extends the record.
-    let acts: [(fn(&Session), &[&str]); 5] = [
+    let acts: [(Act, &[&str]); 5] = [
         (|s| s.insert("name", "a").unwrap(), &["open", "commit"]),
         (|s| assert_eq!(s.remove("absent"), None), &["open"]),
         (
