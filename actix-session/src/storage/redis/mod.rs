@@ -43,6 +43,7 @@ mod slots;
     path = "tls/none.rs"
 )]
 mod tls;
+#[cfg(any(feature = "redis-session-rustls", feature = "redis-session-native-tls"))]
 #[cfg_attr(feature = "redis-session-rustls", path = "tls/rustls.rs")]
 #[cfg_attr(not(feature = "redis-session-rustls"), path = "tls/system.rs")]
 mod tls_provider;
