@@ -411,7 +411,12 @@ impl Model {
     /// The handler logs somebody in.
     pub fn login(&mut self, request: &mut Request, who: u8) {
         if request.principal().is_some_and(|known| known != who) {
+            let ttl = request
+                .changes
+                .ttl
+                .filter(|_| request.changes.login.is_none());
             self.clear(request);
+            request.changes.ttl = ttl;
         }
         request.changes.login = Some((who, self.now, self.draw()));
         request.changes.proven = None;
@@ -507,7 +512,8 @@ impl Model {
     }
 
     fn aged(&self, request: &Request) -> bool {
-        let kept = request.changes.cleared.is_none() && request.changes.login.is_none();
+        let kept =
+            !request.purged && request.changes.cleared.is_none() && request.changes.login.is_none();
         let own = kept && request.base().is_some_and(|base| base.ttl.is_some());
         self.policy.persistent || request.changes.ttl.is_some() || own
     }

@@ -227,9 +227,9 @@ impl Pending {
         let known = self.principal();
         if known.is_some_and(|known| known != login.principal) {
             // A principal must not see the entries of another one.
-            let ttl = self.changes.ttl;
+            // What a login sets may be set before it in the same request, but not by a login before it.
+            let ttl = self.changes.ttl.filter(|_| self.changes.login.is_none());
             self.clear(epoch);
-            // What a login sets may be set before it in the same request.
             self.changes.ttl = ttl;
         }
         self.changes.login = Some(login);
