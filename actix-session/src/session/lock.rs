@@ -4,10 +4,11 @@
 use std::{
     cell::RefCell,
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use super::{Pending, Session};
+use crate::sync;
 
 /// The locked state of a session. What it no longer needs is dropped after the lock is released: a
 /// closure may have captured anything.
@@ -16,7 +17,7 @@ pub(crate) struct Lock<'a>(Option<MutexGuard<'a, Pending>>);
 impl<'a> Lock<'a> {
     /// A poisoned lock stays usable: nothing that holds it panics halfway.
     pub(super) fn of(pending: &'a Mutex<Pending>) -> Self {
-        Self(Some(pending.lock().unwrap_or_else(PoisonError::into_inner)))
+        Self(Some(sync::lock(pending)))
     }
 }
 

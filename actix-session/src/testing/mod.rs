@@ -1,7 +1,7 @@
 //! Helpers for tests of applications and stores.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -39,17 +39,17 @@ impl ManualClock {
 
     /// Moves the clock forward. Clones show the same time.
     pub fn advance(&self, span: Duration) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += span;
+        *crate::sync::lock(&self.0) += span;
     }
 
     /// Moves the clock back, as a correction of a server's time can do.
     pub fn turn_back(&self, span: Duration) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) -= span;
+        *crate::sync::lock(&self.0) -= span;
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *crate::sync::lock(&self.0)
     }
 }
