@@ -123,7 +123,7 @@ impl Named {
             if found.candidates.len() == MAX_CANDIDATES {
                 return;
             }
-            let key = SessionKey::generated(unsealed.value);
+            let key = SessionKey::generated(unsealed.value).sealed_as(unsealed.nonce);
             if !found.candidates.iter().any(|known| known.key == key) {
                 found.candidates.push(Candidate {
                     key,

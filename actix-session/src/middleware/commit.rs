@@ -1,8 +1,10 @@
 //! The way out: makes the store call that was decided, and seals the cookie if one is sent.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use actix_web::{HttpResponse, error::InternalError, http::StatusCode};
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Parts,
@@ -11,7 +13,7 @@ use super::{
 };
 use crate::{
     changes::Changes,
-    clock::Millis,
+    clock::{Millis, deadline},
     contract::{Committed, Rotated, Terms},
     cookie::write,
     error::{CommitError, Degraded},
@@ -66,39 +68,55 @@ pub(crate) async fn commit<S: SessionStore>(
         parts,
         request,
         terms: &terms,
+        deadline: deadline(terms.budget),
         departure,
     };
     work.deliver(work.request.decide(), ended).await
 }
 
-/// Ends every session of which a verified key came.
+/// Ends every session of which a verified key came: all at once, so that each is tried before any
+/// is repeated.
 pub(crate) async fn end<S: SessionStore>(
     parts: &Parts<S>,
     incoming: &Incoming,
 ) -> anyhow::Result<()> {
-    let mut result = Ok(());
-    for key in incoming.loaded.key().into_iter().chain(&incoming.others) {
-        match parts.store.delete(key).await {
-            Ok(()) => event::ended(key),
-            // An error must not keep the others alive.
-            Err(error) => result = Err(error),
-        }
+    let keys = incoming.loaded.key().into_iter().chain(&incoming.others);
+    let endings = join_all(keys.map(|key| async move {
+        parts.store.delete(key).await?;
+        event::ended(key);
+        Ok(())
+    }));
+    let limit = deadline(most(parts.terms().budget));
+    match timeout_at(limit, endings).await {
+        Ok(endings) => endings.into_iter().collect(),
+        Err(_) => anyhow::bail!("the store did not end the sessions within the time limit"),
     }
-    result
+}
+
+/// A little more than the budget: a store that keeps to it says what went wrong.
+fn most(budget: Duration) -> Duration {
+    budget.saturating_add(budget / 8)
 }
 
 struct Work<'a, S: SessionStore> {
     parts: &'a Parts<S>,
     request: Finished<'a>,
     terms: &'a Terms,
+    /// The time limit for all that the request asks of the store.
+    deadline: Instant,
     departure: &'a Departure,
 }
 
 impl<S: SessionStore> Work<'_, S> {
     /// A cookie that cannot be refreshed stays as it is: the request has changed nothing.
     async fn deliver(&self, decision: Decision, ended: bool) -> Result<SetCookie, CommitError> {
-        let refreshes = matches!(decision, Decision::Check | Decision::Touch);
-        match self.answer(decision, ended).await {
+        let refreshes = match decision {
+            Decision::Leave(silence) => return Ok(self.leave(silence)),
+            decision => matches!(decision, Decision::Check | Decision::Touch),
+        };
+        let limit = deadline(most(self.terms.budget));
+        let answer = timeout_at(limit, self.answer(decision, ended)).await;
+        match answer.unwrap_or(Err(CommitError::OutcomeUnknown)) {
             Err(error) if refreshes => {
                 event::store_failed("refresh", &error);
                 Ok(SetCookie::Leave)
@@ -173,8 +191,16 @@ impl<S: SessionStore> Work<'_, S> {
 
     async fn create(&self) -> Result<CookieFate, CommitError> {
         let changes = &self.request.snapshot.changes;
-        let created = self.parts.store.create(changes, self.terms).await?;
+        let created = self.parts.store.create(changes, &self.terms_left()).await?;
         Ok(self.request.after_create(created))
+    }
+
+    /// The terms for a store call that others have come before.
+    fn terms_left(&self) -> Terms {
+        Terms {
+            budget: self.deadline.saturating_duration_since(Instant::now()),
+            ..self.terms.clone()
+        }
     }
 
     /// Ends older values only once the new cookie is known to fit: otherwise the session would be

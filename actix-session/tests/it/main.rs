@@ -31,6 +31,7 @@ mod redis_sentinel;
 mod redis_soak;
 mod renewals;
 mod revocation;
+mod revocation_edges;
 mod session_handle;
 mod session_threads;
 mod several_middlewares;

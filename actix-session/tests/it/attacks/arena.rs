@@ -22,6 +22,7 @@ use actix_web::{
 };
 
 use super::capture;
+pub(crate) use crate::support::private;
 use crate::support::{Browser, Dump, Site, TestStore, may_fail, opened, stop};
 pub(crate) use crate::support::{Memory, MySql, Postgres, Redis, RedisActor, Sqlite};
 
@@ -154,14 +155,6 @@ pub(crate) fn key_of(arena: &impl TestStore, browser: &Browser) -> String {
 
 pub(crate) fn fingerprint(key: &str) -> String {
     SessionKey::try_from(key.to_owned()).unwrap().fingerprint()
-}
-
-/// A private value as anybody with the key seals it.
-pub(crate) fn private(key: &Key, name: &str, text: &str) -> String {
-    let mut jar = CookieJar::new();
-    let cookie = Cookie::new(name.to_owned(), text.to_owned());
-    jar.private_mut(key).add(cookie);
-    jar.get(name).unwrap().value().to_owned()
 }
 
 /// A signed value as it was published: the MAC says nothing of the cookie's name.
