@@ -2,7 +2,11 @@
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
-use actix_web::{HttpResponse, error::InternalError, http::StatusCode};
+use actix_web::{
+    HttpResponse,
+    error::InternalError,
+    http::{StatusCode, header::HeaderMap},
+};
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
@@ -32,6 +36,22 @@ pub(crate) enum SetCookie {
     Remove,
 }
 
+/// An error, and what the headers of its response do with the cookie all the same.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: CommitError,
+    pub(crate) set_cookie: SetCookie,
+}
+
+impl From<CommitError> for Failed {
+    fn from(error: CommitError) -> Self {
+        Self {
+            error,
+            set_cookie: SetCookie::Leave,
+        }
+    }
+}
+
 /// Whether the client has gone, which nobody but the guard sees.
 #[derive(Clone, Default)]
 pub(crate) struct Departure(Rc<Cell<bool>>);
@@ -54,7 +74,7 @@ pub(crate) async fn commit<S: SessionStore>(
     exit: Exit,
     ended: bool,
     departure: &Departure,
-) -> Result<SetCookie, CommitError> {
+) -> Result<SetCookie, Failed> {
     // The time of the response: the handler may have taken long.
     let terms = parts.terms();
     let request = Finished {
@@ -69,6 +89,7 @@ pub(crate) async fn commit<S: SessionStore>(
         request,
         terms: &terms,
         deadline: deadline(terms.budget),
+        limit: deadline(most(terms.budget)),
         departure,
     };
     work.deliver(work.request.decide(), ended).await
@@ -104,36 +125,65 @@ struct Work<'a, S: SessionStore> {
     terms: &'a Terms,
     /// The time limit for all that the request asks of the store.
     deadline: Instant,
+    /// When whatever is still under way is given up.
+    limit: Instant,
     departure: &'a Departure,
 }
 
 impl<S: SessionStore> Work<'_, S> {
     /// A cookie that cannot be refreshed stays as it is: the request has changed nothing.
-    async fn deliver(&self, decision: Decision, ended: bool) -> Result<SetCookie, CommitError> {
-        let refreshes = match decision {
-            Decision::Leave(silence) => return Ok(self.leave(silence)),
-            decision => matches!(decision, Decision::Check | Decision::Touch),
-        };
-        let limit = deadline(most(self.terms.budget));
-        let answer = timeout_at(limit, self.answer(decision, ended)).await;
-        match answer.unwrap_or(Err(CommitError::OutcomeUnknown)) {
-            Err(error) if refreshes => {
-                event::store_failed("refresh", &error);
-                Ok(SetCookie::Leave)
+    async fn deliver(&self, decision: Decision, ended: bool) -> Result<SetCookie, Failed> {
+        match decision {
+            Decision::Leave(silence) => Ok(self.leave(silence)),
+            Decision::End { then_create } => self.end(then_create, ended).await,
+            Decision::Check | Decision::Touch => {
+                let refreshed = self.in_time(decision).await;
+                Ok(refreshed.unwrap_or_else(|error| {
+                    event::store_failed("refresh", &error);
+                    SetCookie::Leave
+                }))
             }
-            answer => answer,
+            decision => Ok(self.in_time(decision).await?),
         }
     }
 
-    async fn answer(&self, decision: Decision, ended: bool) -> Result<SetCookie, CommitError> {
-        match self.ask(decision, ended).await? {
+    async fn in_time(&self, decision: Decision) -> Result<SetCookie, CommitError> {
+        let answer = timeout_at(self.limit, self.answer(decision)).await;
+        answer.unwrap_or(Err(CommitError::OutcomeUnknown))
+    }
+
+    /// Once everything has ended, the cookie is removed even if the new session fails.
+    async fn end(&self, then_create: bool, ended: bool) -> Result<SetCookie, Failed> {
+        if !ended {
+            let ended = end(self.parts, self.request.incoming).await;
+            ended.map_err(CommitError::Other)?;
+        }
+        if !then_create || self.departure.is_over() {
+            return Ok(self.after_end());
+        }
+        let created = self.in_time(Decision::Create).await;
+        created.map_err(|error| Failed {
+            error,
+            set_cookie: self.after_end(),
+        })
+    }
+
+    fn after_end(&self) -> SetCookie {
+        match self.request.after_end() {
+            CookieFate::Remove => SetCookie::Remove,
+            CookieFate::Leave(_) | CookieFate::Send(_) => SetCookie::Leave,
+        }
+    }
+
+    async fn answer(&self, decision: Decision) -> Result<SetCookie, CommitError> {
+        match self.ask(decision).await? {
             CookieFate::Leave(silence) => Ok(self.leave(silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),
             CookieFate::Send(cookie) => self.send(cookie).await,
         }
     }
 
-    async fn ask(&self, decision: Decision, ended: bool) -> Result<CookieFate, CommitError> {
+    async fn ask(&self, decision: Decision) -> Result<CookieFate, CommitError> {
         let request = &self.request;
         match decision {
             Decision::Leave(silence) => Ok(CookieFate::Leave(silence)),
@@ -146,17 +196,7 @@ impl<S: SessionStore> Work<'_, S> {
             Decision::Commit => self.commit(&request.snapshot.changes, self.terms).await,
             Decision::Rotate => self.rotate().await,
             Decision::Create => self.create().await,
-            Decision::End { then_create } => {
-                if !ended {
-                    let ended = end(self.parts, request.incoming).await;
-                    ended.map_err(CommitError::Other)?;
-                }
-                if then_create && !self.departure.is_over() {
-                    self.create().await
-                } else {
-                    Ok(request.after_end())
-                }
-            }
+            Decision::End { .. } => Ok(request.after_end()),
         }
     }
 
@@ -213,7 +253,7 @@ impl<S: SessionStore> Work<'_, S> {
         if self.departure.is_over() {
             return Ok(self.leave(Silence::Dropped(Why::NoResponse)));
         }
-        match self.ask(self.request.after_overtaken(), true).await? {
+        match self.ask(self.request.after_overtaken()).await? {
             CookieFate::Send(cookie) => self.seal(&cookie),
             CookieFate::Leave(silence) => Ok(self.leave(silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),
@@ -260,21 +300,23 @@ pub(crate) fn opaque<E>(error: E) -> actix_web::Error
 where
     E: std::fmt::Debug + std::fmt::Display + 'static,
 {
-    with_status(error, StatusCode::INTERNAL_SERVER_ERROR)
+    let response = HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR);
+    InternalError::from_response(error, response).into()
 }
 
-pub(crate) fn commit_failed(error: CommitError) -> actix_web::Error {
+/// The response to a failed commit, whose headers may still remove the cookie.
+pub(crate) fn commit_failed(
+    error: CommitError,
+    write: impl FnOnce(&mut HeaderMap) -> anyhow::Result<()>,
+) -> actix_web::Error {
     let status = match error {
         CommitError::Contended => StatusCode::SERVICE_UNAVAILABLE,
         CommitError::Other(ref cause) if cause.is::<Degraded>() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    with_status(error, status)
-}
-
-fn with_status<E>(error: E, status: StatusCode) -> actix_web::Error
-where
-    E: std::fmt::Debug + std::fmt::Display + 'static,
-{
-    InternalError::from_response(error, HttpResponse::new(status)).into()
+    let mut response = HttpResponse::new(status);
+    match write(response.headers_mut()) {
+        Ok(()) => InternalError::from_response(error, response).into(),
+        Err(error) => opaque(error),
+    }
 }

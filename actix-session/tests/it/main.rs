@@ -16,6 +16,7 @@ mod cookies;
 mod expiry;
 mod five_methods;
 mod forwarding;
+mod headers;
 mod histories;
 mod logout;
 mod purge;
