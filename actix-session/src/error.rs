@@ -84,6 +84,11 @@ impl CommitError {
         ))
     }
 
+    /// A new session has ended before its key was handed out.
+    pub(crate) fn gone() -> Self {
+        Self::Other(Gone.into())
+    }
+
     pub(crate) fn degraded() -> Self {
         Self::Other(Degraded.into())
     }

@@ -39,6 +39,12 @@ pub(crate) struct Redirect {
     pub(crate) made_at: Millis,
 }
 
+/// What an ending leaves beside the key of the record that it deleted, in place of a redirect.
+///
+/// It is no redirect, so that it leads nowhere. Only a step that makes a record looks at it: a
+/// creation that was given up for lost, and runs after its session was ended, makes nothing.
+pub(crate) const TOMBSTONE: &str = "ended";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Flag {
     Plain,
@@ -137,7 +143,7 @@ pub(crate) enum Step {
         until: Until,
     },
     /// If the stored record is still the expected version: deletes it, leaves the redirect, and
-    /// writes the new record under the redirect's target, which must be free.
+    /// writes the new record under the redirect's target, which must be free as for `Insert`.
     Rotate {
         at: Name,
         expect: Version,
@@ -145,13 +151,14 @@ pub(crate) enum Step {
         until: Millis,
         redirect: Redirect,
     },
-    /// Writes the record if the name is free.
+    /// Writes the record if the name is free: no record there, and beside it neither a redirect nor
+    /// a tombstone.
     Insert {
         at: Name,
         new: Record,
         until: Millis,
     },
-    /// Deletes the record, whether or not it can be read.
+    /// Deletes the record, whether or not it can be read, and leaves a tombstone beside it.
     End {
         at: Name,
     },
@@ -211,6 +218,19 @@ pub(crate) trait Backend {
     /// is `Lost`.
     fn run(&self, step: &Step, terms: &Terms)
     -> impl Future<Output = Result<Reply, anyhow::Error>>;
+
+    /// Writes a record that nothing ends or renews if there is none under the name, whatever lies
+    /// beside it.
+    fn insert_note(
+        &self,
+        at: &str,
+        new: Record,
+        until: Millis,
+        terms: &Terms,
+    ) -> impl Future<Output = Result<Reply, anyhow::Error>> {
+        let at = at.to_owned();
+        async move { self.run(&Step::Insert { at, new, until }, terms).await }
+    }
 
     /// Reads for a request, and extends the record in the same step if the terms say so.
     fn look(&self, at: &str, terms: &Terms) -> impl Future<Output = Result<Stored, anyhow::Error>>;

@@ -53,7 +53,8 @@ pub(crate) async fn create<B: Backend>(
     let machine = RotateMachine::creating(changes, terms);
     match drive(store, machine, terms).await? {
         Rotated::Rotated(key, end, _) => Ok((key, end)),
-        Rotated::Moved | Rotated::Gone => Err(CommitError::unexpected()),
+        Rotated::Gone => Err(CommitError::gone()),
+        Rotated::Moved => Err(CommitError::unexpected()),
     }
 }
 

@@ -23,29 +23,32 @@ pub(crate) async fn revoke<B: Backend>(
     let (at, until) = (Millis::from(at), Millis::from(until));
     // Few revoke one thing at once; who loses sees the other's note and adds to it.
     for _ in 0..16 {
-        let step = match look(store, &name, &terms).await? {
-            None => Step::Insert {
-                at: name.clone(),
-                new: note(at)?,
-                until,
-            },
+        let known = look(store, &name, &terms).await?;
+        let is_new = known.is_none();
+        let reply = match known {
+            None => store.insert_note(&name, note(at)?, until, &terms).await?,
             Some(known) => {
-                let at = at.max(revoked(&known));
-                let until = Until::At(until.max(known.end().unwrap_or(until)));
-                Step::Cas {
-                    at: name.clone(),
-                    expect: known.version(),
-                    new: note(at)?,
-                    until,
-                }
+                let step = later(&name, &known, at, until)?;
+                store.run(&step, &terms).await?
             }
         };
         // A lost answer is looked after by looking again; what is there then may be anybody's.
-        if let Reply::Done = store.run(&step, &terms).await? {
-            return Ok(matches!(step, Step::Insert { .. }));
+        if let Reply::Done = reply {
+            return Ok(is_new);
         }
     }
     anyhow::bail!("a revocation could not be noted: others kept changing the note")
+}
+
+/// Moves a note to the later time, and keeps it for as long as either needs.
+fn later(name: &str, known: &Record, at: Millis, until: Millis) -> anyhow::Result<Step> {
+    let at = at.max(revoked(known));
+    Ok(Step::Cas {
+        at: name.to_owned(),
+        expect: known.version(),
+        new: note(at)?,
+        until: Until::At(until.max(known.end().unwrap_or(until))),
+    })
 }
 
 pub(crate) async fn revoked_at<B: Backend>(

@@ -597,3 +597,16 @@ fn a_save_whose_answer_was_lost_takes_nobody_elses_record_for_its_own() {
     let done = machine.on(found(&new));
     assert!(matches!(done, Next::Answer(key) if key.as_ref() == second));
 }
+
+#[test]
+fn a_save_whose_record_was_ended_before_its_repeat_is_gone() {
+    let terms = terms();
+    let mut machine = Driven::new(SaveMachine::new(HashMap::new(), &terms));
+    machine.start();
+    machine.on(Reply::Lost);
+    machine.on(Reply::Taken);
+    match machine.on(Reply::Found(Stored::Nothing)) {
+        Next::Fail(CommitError::Other(error)) => assert!(error.is::<crate::storage::Gone>()),
+        next => panic!("{next:?}"),
+    }
+}

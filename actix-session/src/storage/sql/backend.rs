@@ -275,7 +275,10 @@ impl<D: Database> Attempt<'_, D> {
     }
 
     async fn end(&mut self, at: &str) -> Result<Reply, Error> {
-        let values = self.values(at);
+        let values = Values {
+            redirect: RedirectColumns::of_tombstone(self.terms.now + self.terms.grace),
+            ..self.values(at)
+        };
         if D::execute(self.connection, &self.statements.end, &values).await? > 0 {
             return Ok(Reply::Done);
         }

@@ -47,6 +47,15 @@ impl<'a> RecordColumns<'a> {
 }
 
 impl<'a> RedirectColumns<'a> {
+    /// A tombstone: a redirect to no name.
+    pub(crate) fn of_tombstone(end: Millis) -> Self {
+        Self {
+            target: Some(""),
+            end: number(end),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn of(redirect: &'a Redirect, end: Millis) -> Self {
         Self {
             target: Some(&redirect.target),
@@ -114,7 +123,7 @@ pub(crate) fn slot_of(row: Row) -> Stored {
     stored(Some(Found::Row(row)))
 }
 
-/// A redirect that cannot be read leads nowhere.
+/// A redirect that cannot be read leads nowhere, nor does a tombstone.
 fn stored_redirect(row: &Row) -> Stored {
     let text = row.moved_to.as_ref().and_then(|target| {
         let (flag, moved_at) = (row.moved_flag.as_ref()?, row.moved_at?);
