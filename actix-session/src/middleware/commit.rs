@@ -131,7 +131,7 @@ impl<S: SessionStore> Work<'_, S> {
             Decision::End { then_create } => {
                 if !ended {
                     let ended = end(self.parts, request.incoming).await;
-                    ended.map_err(CommitError::Other)?;
+                    ended.map_err(CommitError::of_store)?;
                 }
                 if then_create && !self.departure.is_over() {
                     self.create().await
@@ -181,7 +181,7 @@ impl<S: SessionStore> Work<'_, S> {
     /// lost.
     async fn send(&self, cookie: NewCookie) -> Result<SetCookie, CommitError> {
         let line = self.seal(&cookie)?;
-        if cookie.older.end().await.map_err(CommitError::Other)? {
+        if cookie.older.end().await.map_err(CommitError::of_store)? {
             return Ok(line);
         }
         if self.departure.is_over() {

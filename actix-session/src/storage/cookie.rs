@@ -155,7 +155,7 @@ impl CookieSessionStore {
     /// Whether the session has ended since the request loaded it.
     async fn has_ended(&self, base: &Record) -> Result<bool, CommitError> {
         let base = self.unrevoked(base.clone()).await;
-        Ok(base.map_err(CommitError::Other)?.is_none())
+        Ok(base.map_err(CommitError::of_store)?.is_none())
     }
 
     fn value_of(
