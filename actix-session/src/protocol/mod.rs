@@ -6,6 +6,7 @@
 mod commit;
 mod drive;
 mod end;
+mod name;
 mod rotate;
 mod save;
 
@@ -24,12 +25,10 @@ pub(crate) use self::{
     commit::CommitMachine,
     drive::drive,
     end::EndMachine,
+    name::Name,
     rotate::RotateMachine,
     save::{ReplaceMachine, SaveMachine},
 };
-
-/// The name of a record in its store.
-pub(crate) type Name = String;
 
 /// What a renewal leaves beside the old key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -76,15 +75,15 @@ impl Flag {
 impl Redirect {
     /// `flag|made_at|target`: the target comes last because it may contain any character.
     pub(crate) fn encode(&self) -> String {
-        let flag = self.flag.letter();
-        format!("{flag}|{}|{}", self.made_at.0, self.target)
+        let (flag, target) = (self.flag.letter(), self.target.as_str());
+        format!("{flag}|{}|{target}", self.made_at.0)
     }
 
     pub(crate) fn decode(text: &str) -> Option<Self> {
         let (flag, rest) = text.split_once('|')?;
         let (made_at, target) = rest.split_once('|')?;
         let (flag, made_at) = (Flag::of_letter(flag)?, Millis(made_at.parse().ok()?));
-        let target = target.to_owned();
+        let target = target.into();
         Some(Self {
             target,
             flag,
@@ -186,7 +185,7 @@ pub(crate) enum Next<A> {
 
 impl<A> Next<A> {
     fn read(at: &str) -> Self {
-        Self::Do(Step::Read { at: at.to_owned() })
+        Self::Do(Step::Read { at: at.into() })
     }
 }
 
@@ -228,7 +227,7 @@ pub(crate) trait Backend {
         until: Millis,
         terms: &Terms,
     ) -> impl Future<Output = Result<Reply, anyhow::Error>> {
-        let at = at.to_owned();
+        let at = at.into();
         async move { self.run(&Step::Insert { at, new, until }, terms).await }
     }
 

@@ -44,7 +44,7 @@ pub(crate) async fn revoke<B: Backend>(
 fn later(name: &str, known: &Record, at: Millis, until: Millis) -> anyhow::Result<Step> {
     let at = at.max(revoked(known));
     Ok(Step::Cas {
-        at: name.to_owned(),
+        at: name.into(),
         expect: known.version(),
         new: note(at)?,
         until: Until::At(until.max(known.end().unwrap_or(until))),

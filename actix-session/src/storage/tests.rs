@@ -255,7 +255,7 @@ async fn redis_keeps_a_tombstone_for_the_grace() {
     steps.insert(&name).await;
     steps.end(&name).await;
     let port = url.rsplit(':').next().unwrap().parse().unwrap();
-    let told = lines_of(port, &format!("PTTL {{{name}}}:moved")).unwrap();
+    let told = lines_of(port, &format!("PTTL {{{}}}:moved", name.as_str())).unwrap();
     let left: i64 = told[0][1..].parse().unwrap();
     assert!((1..=steps.terms.grace.0).contains(&left), "{left} ms");
 }

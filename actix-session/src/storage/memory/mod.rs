@@ -218,7 +218,7 @@ impl Backend for MemorySessionStore {
     }
 
     fn name(&self, key: &SessionKey) -> Name {
-        key.as_ref().to_owned()
+        key.as_ref().into()
     }
 
     fn clock(&self) -> &SharedClock {

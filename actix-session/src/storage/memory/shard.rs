@@ -73,7 +73,7 @@ impl Shard {
     }
 
     pub(super) fn put(&mut self, at: &str, entry: Entry) {
-        self.0.insert(at.to_owned(), entry);
+        self.0.insert(at.into(), entry);
     }
 
     /// Whether there was a record, expired or not. Until `end`, its name is not used again.
@@ -125,14 +125,14 @@ impl Shard {
         })
     }
 
-    pub(super) fn all(&self) -> Vec<(Name, String)> {
+    pub(super) fn all(&self) -> Vec<(String, String)> {
         let text = |entry: &Entry| match entry {
             Entry::Record { record, .. } => record.as_text().unwrap_or_default().to_owned(),
             Entry::Redirect { redirect, .. } => redirect.encode(),
             Entry::Tombstone { .. } => TOMBSTONE.to_owned(),
         };
         let all = self.0.iter();
-        all.map(|(name, entry)| (name.clone(), text(entry)))
+        all.map(|(name, entry)| (name.as_str().to_owned(), text(entry)))
             .collect()
     }
 

@@ -172,7 +172,7 @@ impl Executor {
             reply => return Ok(reply),
         }
         let decided = self.leave_for_certain(write, redirect, terms).await?;
-        let own = matches!(&decided, Reply::Found(Stored::Redirect(redirect)) if redirect.target == target);
+        let own = matches!(&decided, Reply::Found(Stored::Redirect(redirect)) if redirect.target == *target);
         if let (Reply::Found(_), false) = (&decided, own) {
             let args = [text(write.new)];
             let take_back = TAKE_BACK_SCRIPT.call(&keys[..1], &args);

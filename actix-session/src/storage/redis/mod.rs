@@ -256,7 +256,7 @@ impl Backend for RedisSessionStore {
     }
 
     fn name(&self, key: &SessionKey) -> Name {
-        (self.keygen)(key.as_ref())
+        (self.keygen)(key.as_ref()).into()
     }
 
     fn draw_key(&self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {

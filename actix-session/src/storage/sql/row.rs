@@ -58,7 +58,7 @@ impl<'a> RedirectColumns<'a> {
 
     pub(crate) fn of(redirect: &'a Redirect, end: Millis) -> Self {
         Self {
-            target: Some(&redirect.target),
+            target: Some(redirect.target.as_str()),
             flag: redirect.encode().get(..1).map(str::to_owned),
             moved_at: Some(number(redirect.made_at)),
             end: number(end),
@@ -131,7 +131,7 @@ fn stored_redirect(row: &Row) -> Stored {
     });
     // A flag that contained a separator would change the target.
     let redirect = text.and_then(|text| Redirect::decode(&text));
-    let redirect = redirect.filter(|redirect| Some(&redirect.target) == row.moved_to.as_ref());
+    let redirect = redirect.filter(|redirect| Some(redirect.target.as_str()) == row.moved_to.as_deref());
     redirect.map_or(Stored::Nothing, Stored::Redirect)
 }
 

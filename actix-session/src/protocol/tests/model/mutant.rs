@@ -74,6 +74,6 @@ impl Saving {
     }
 
     pub(super) fn on(&self, _: Reply) -> Next<Answer> {
-        Next::Answer(Answer::Renewed(self.0.clone()))
+        Next::Answer(Answer::Renewed(self.0.clone().into()))
     }
 }

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
-    protocol::{Name, Redirect, Reply, Step, Stored},
+    protocol::{Redirect, Reply, Step, Stored},
     record::Record,
 };
 
 /// What is under each name that was ever used. Names are never forgotten, so nothing can come back
 /// unseen.
 #[derive(Clone)]
-pub(super) struct Store(Arc<BTreeMap<Name, Place>>);
+pub(super) struct Store(Arc<BTreeMap<String, Place>>);
 
 #[derive(Clone)]
 pub(super) struct Place {
@@ -52,7 +52,7 @@ impl Store {
         Arc::make_mut(&mut self.0).insert(name.to_owned(), Place { session, content });
     }
 
-    pub(super) fn places(&self) -> impl Iterator<Item = (&Name, &Place)> {
+    pub(super) fn places(&self) -> impl Iterator<Item = (&String, &Place)> {
         self.0.iter()
     }
 
@@ -140,7 +140,7 @@ impl Store {
             } => self.rotate(at, new, redirect),
             Step::Insert { at, .. } if self.is_taken(at) => (Reply::Taken, None),
             Step::Insert { at, new, .. } => {
-                let revived = self.0.contains_key(at);
+                let revived = self.0.contains_key(at.as_str());
                 self.put(at, own, Content::Record(new.clone()));
                 let before = None;
                 (Reply::Done, Some(Written { before, revived }))
@@ -161,7 +161,7 @@ impl Store {
     fn rotate(&mut self, at: &str, new: &Record, redirect: &Redirect) -> (Reply, Option<Written>) {
         let before = self.record(at).cloned();
         let session = self.session_of(at).expect("what is renewed is there");
-        let revived = self.0.contains_key(&redirect.target);
+        let revived = self.0.contains_key(redirect.target.as_str());
         self.put(at, session, Content::Redirect(redirect.clone()));
         self.put(&redirect.target, session, Content::Record(new.clone()));
         (Reply::Done, Some(Written { before, revived }))

@@ -19,7 +19,7 @@ use super::{
     writes,
 };
 use crate::{
-    protocol::{Name, Reply, Step},
+    protocol::{Reply, Step},
     record::{Auth, Metadata, Record, WireFormat},
 };
 
@@ -75,7 +75,7 @@ pub(super) struct World {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
     /// A request comes with this key: its session is loaded, and its handler runs.
-    Start(usize, Name),
+    Start(usize, String),
     /// The next step of a request's machine is done and answered.
     Step(usize),
     /// The step counts as lost: it may still be done at any later moment.
