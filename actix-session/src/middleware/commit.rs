@@ -156,7 +156,7 @@ impl<S: SessionStore> Work<'_, S> {
     async fn end(&self, then_create: bool, ended: bool) -> Result<SetCookie, Failed> {
         if !ended {
             let ended = end(self.parts, self.request.incoming).await;
-            ended.map_err(CommitError::Other)?;
+            ended.map_err(CommitError::of_store)?;
         }
         if !then_create || self.departure.is_over() {
             return Ok(self.after_end());
@@ -247,7 +247,7 @@ impl<S: SessionStore> Work<'_, S> {
     /// lost.
     async fn send(&self, cookie: NewCookie) -> Result<SetCookie, CommitError> {
         let line = self.seal(&cookie)?;
-        if cookie.older.end().await.map_err(CommitError::Other)? {
+        if cookie.older.end().await.map_err(CommitError::of_store)? {
             return Ok(line);
         }
         if self.departure.is_over() {

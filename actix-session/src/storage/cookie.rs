@@ -166,7 +166,7 @@ impl CookieSessionStore {
 
     /// Whether the session has ended since the request loaded it.
     async fn has_ended(&self, base: &Record) -> Result<bool, CommitError> {
-        self.is_revoked(base).await.map_err(CommitError::Other)
+        self.is_revoked(base).await.map_err(CommitError::of_store)
     }
 
     /// The record that a request has loaded, or would have if its session had not ended.

@@ -35,15 +35,17 @@ pub(crate) async fn revoke<B: Backend>(
         if is_first && known.is_some() {
             return Ok(true);
         }
-        let step = match known {
-            None => Step::Insert {
-                at: name.clone(),
-                new: note(own_id, at)?,
-                until,
-            },
-            Some(known) => add(&name, &known, at, until)?,
+        let reply = match known {
+            None => {
+                let note = note(own_id, at)?;
+                store.insert_note(&name, note, until, &terms).await?
+            }
+            Some(known) => {
+                let step = add(&name, &known, at, until)?;
+                store.run(&step, &terms).await?
+            }
         };
-        if let Reply::Done = store.run(&step, &terms).await? {
+        if let Reply::Done = reply {
             return Ok(is_first);
         }
     }
@@ -54,7 +56,7 @@ pub(crate) async fn revoke<B: Backend>(
 fn add(name: &str, known: &Record, at: Millis, until: Millis) -> anyhow::Result<Step> {
     let until = until.max(known.end().unwrap_or(until));
     Ok(Step::Cas {
-        at: name.to_owned(),
+        at: name.into(),
         expect: known.version(),
         new: note(known.id().unwrap_or_default(), at.max(revoked(known)))?,
         until: Until::At(until),

@@ -86,7 +86,7 @@ impl CookieSessionStore {
             Some(metadata) => self
                 .revoke_ahead(metadata)
                 .await
-                .map_err(CommitError::Other),
+                .map_err(CommitError::of_store),
             None => Ok(()),
         }
     }

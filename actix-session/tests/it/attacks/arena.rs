@@ -238,7 +238,7 @@ impl TestStore for InCookie {
     }
 
     async fn dump(&self) -> Dump {
-        Dump(
+        Dump::of(
             self.list
                 .as_ref()
                 .map_or_else(Vec::new, MemorySessionStore::dump),

@@ -28,7 +28,7 @@ pub(crate) use self::{
     redis::{Cluster, HashedCluster, Redis, RedisPool, Sentinel, connect},
     spy::{DETAIL, Spy},
     sql::{MySql, Postgres, SqlTestStore, Sqlite, fill_store, on_each_database},
-    stores::{Dump, Memory, PATIENCE, TestStore, expected, millis, random_name},
+    stores::{Dump, Memory, PATIENCE, TOMBSTONE, TestStore, expected, millis, random_name},
     wire::{Server, http_get},
 };
 
