@@ -1,5 +1,10 @@
 //! `actix-identity`, as published, over this library: a separate project, because a patch needs one.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a project that cannot be made is a failed test"
+)]
+
 use std::{
     env, fs,
     path::{Path, PathBuf},

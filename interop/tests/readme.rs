@@ -2,6 +2,10 @@
 //! repository.
 
 #![cfg(unix)]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a project that cannot be made is a failed test"
+)]
 
 use std::{
     fs,
