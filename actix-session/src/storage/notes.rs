@@ -48,6 +48,7 @@ fn later(name: &str, known: &Record, at: Millis, until: Millis) -> anyhow::Resul
         expect: known.version(),
         new: note(at)?,
         until: Until::At(until.max(known.end().unwrap_or(until))),
+        epoch: None,
     })
 }
 
