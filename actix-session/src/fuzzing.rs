@@ -223,7 +223,11 @@ impl Shown {
             "{encoded}"
         );
         let flag = encoded.chars().next().expect("the flag comes first");
-        Self::Redirect(flag, redirect.made_at.0, redirect.target.as_str().to_owned())
+        Self::Redirect(
+            flag,
+            redirect.made_at.0,
+            redirect.target.as_str().to_owned(),
+        )
     }
 }
 
@@ -255,6 +259,7 @@ pub fn sql_row(
         moved_to,
         moved_flag,
         moved_at,
+        epoch: None,
     })
     .into()
 }

@@ -343,7 +343,13 @@ fn renamed<A>(next: Next<A>, name: impl FnOnce(A) -> Answer) -> Next<Answer> {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?} with {}, ", self.who, self.kind, self.at.as_str())?;
+        write!(
+            f,
+            "{} {:?} with {}, ",
+            self.who,
+            self.kind,
+            self.at.as_str()
+        )?;
         match &self.stage {
             Stage::Waiting => f.write_str("has not come yet"),
             Stage::Running(_, step) => write!(f, "wants {step:?}"),
