@@ -174,6 +174,7 @@ impl<S: SessionStore> Work<'_, S> {
             Decision::Commit => self.commit(&request.snapshot.changes, self.terms).await,
             Decision::Rotate => self.rotate().await,
             Decision::Create => self.create().await,
+            Decision::CreateAfterClear => self.create_after_clear().await,
             Decision::End { .. } => Ok(request.after_end()),
         }
     }
@@ -211,6 +212,19 @@ impl<S: SessionStore> Work<'_, S> {
         let changes = &self.request.snapshot.changes;
         let created = self.parts.store.create(changes, self.terms).await?;
         Ok(self.request.after_create(created))
+    }
+
+    /// If the client has gone meanwhile, nobody gets a new key.
+    async fn create_after_clear(&self) -> Result<CookieFate, CommitError> {
+        let clear = Changes {
+            cleared: self.request.snapshot.changes.cleared,
+            ..Changes::default()
+        };
+        let cleared = self.commit(&clear, self.terms).await?;
+        if self.departure.is_over() {
+            return Ok(cleared);
+        }
+        self.create().await
     }
 
     /// Ends older values only once the new cookie is known to fit: otherwise the session would be
