@@ -123,8 +123,9 @@ impl<Store> Parts<Store> {
 
     pub(crate) fn policy(&self) -> Policy {
         Policy {
-            extend: self.configuration.terms.extends(),
+            extend: self.configuration.terms.extend,
             persistent: self.configuration.persistent,
+            absolute: self.configuration.terms.absolute,
         }
     }
 

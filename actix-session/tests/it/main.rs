@@ -19,6 +19,7 @@ mod forwarding;
 mod headers;
 mod histories;
 mod logout;
+mod own_times;
 mod purge;
 mod redis_actor;
 mod redis_cluster;

@@ -219,9 +219,12 @@ impl<D: Database> Attempt<'_, D> {
         };
         let touch = &self.statements.touch;
         if !D::RETURNS {
-            D::execute(self.connection, touch, &values).await?;
-        } else if let found @ Some(_) = D::fetch(self.connection, touch, &values).await? {
-            return Ok(stored(found));
+            let touched = D::execute(self.connection, touch, &values).await? > 0;
+            let found = self.read(at).await?;
+            return Ok(if touched { found.extended() } else { found });
+        }
+        if let found @ Some(_) = D::fetch(self.connection, touch, &values).await? {
+            return Ok(stored(found).extended());
         }
         self.read(at).await
     }
