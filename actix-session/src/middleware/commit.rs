@@ -14,7 +14,7 @@ use crate::{
     clock::Millis,
     contract::{Committed, Rotated, Terms},
     cookie::write,
-    error::{CommitError, Degraded},
+    error::{CommitError, Contended, Degraded, LoadError},
     event::{self, Why},
     key::SessionKey,
     session::Snapshot,
@@ -241,6 +241,14 @@ pub(crate) fn commit_failed(error: CommitError) -> actix_web::Error {
     let status = match error {
         CommitError::Contended => StatusCode::SERVICE_UNAVAILABLE,
         CommitError::Other(ref cause) if cause.is::<Degraded>() => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    with_status(error, status)
+}
+
+pub(crate) fn load_failed(error: LoadError) -> actix_web::Error {
+    let status = match error {
+        LoadError::Other(ref cause) if cause.is::<Contended>() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     with_status(error, status)

@@ -149,7 +149,8 @@ impl Finished<'_> {
     fn needs_check(&self, base: &Record) -> bool {
         let in_cookie = base.is_in_cookie();
         let untimed = in_cookie && base.end().is_none();
-        let extended = self.policy.extend && (self.is_persistent() || in_cookie);
+        let extends = self.policy.extend && !base.has_kept_end();
+        let extended = extends && (self.is_persistent() || in_cookie);
         extended || untimed || self.incoming.stale
     }
 

@@ -21,7 +21,7 @@ use actix_web::{
 };
 
 use self::{
-    commit::{commit_failed, opaque},
+    commit::{commit_failed, load_failed, opaque},
     decide::{Exit, Policy},
     guard::{Finished, Guard, Innermost, serve},
     headers::write_headers,
@@ -255,7 +255,7 @@ async fn load<Store: SessionStore>(
         event::store_failed("load", &error);
         match parts.configuration.on_load_error {
             OnLoadError::Anonymous => Ok(degraded),
-            OnLoadError::Fail => Err(opaque(error)),
+            OnLoadError::Fail => Err(load_failed(error)),
         }
     })
 }

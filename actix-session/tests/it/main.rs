@@ -34,6 +34,7 @@ mod revocation;
 mod session_handle;
 mod session_threads;
 mod several_middlewares;
+mod sql_connections;
 mod sql_contention;
 mod sql_faults;
 mod sql_refusals;

@@ -2,9 +2,10 @@
 
 use std::{future::Future, time::Duration};
 
-use sqlx::{Connection, Error, Pool, error::DatabaseError, pool::PoolOptions};
+use sqlx::{Connection, Error, Pool, error::DatabaseError};
 
 use super::{
+    connect::connect_to_server,
     row::Found,
     statement::{Param, Statement, Values},
     table::Table,
@@ -53,6 +54,11 @@ pub(crate) trait Database: sqlx::Database {
         async { Ok(None) }
     }
 
+    /// How to connect to the database at a URL.
+    fn options(url: &str) -> Result<<Self::Connection as Connection>::Options, Error> {
+        url.parse()
+    }
+
     /// Connects to the database at a URL.
     fn connect(
         url: &str,
@@ -72,7 +78,7 @@ pub(crate) trait Database: sqlx::Database {
         table: &Table,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Takes the sweeper's lock for this connection; `false` if another server has it.
+    /// Takes the sweeper's lock, in the connection's transaction; `false` if another server has it.
     fn lock_for_sweep(
         connection: &mut Self::Connection,
         table: &Table,
@@ -142,6 +148,18 @@ pub(crate) struct Limits {
     pub(crate) connections: u32,
 }
 
+impl Limits {
+    /// As a limit that no addition overflows.
+    pub(crate) fn connect(&self) -> Duration {
+        self.connect.min(Duration::from_secs(86_400))
+    }
+
+    /// How long to wait for a sign of life: there must be time left to connect anew.
+    pub(crate) fn sign(&self) -> Duration {
+        self.command.min(self.connect / 2)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -150,33 +168,6 @@ impl Default for Limits {
             connections: 10,
         }
     }
-}
-
-async fn connect_to_server<D: Database>(url: &str, limits: Limits) -> Result<Pool<D>, Error> {
-    let options = url.parse::<<D::Connection as Connection>::Options>()?;
-    PoolOptions::new()
-        .max_connections(limits.connections)
-        .acquire_timeout(limits.connect)
-        .test_before_acquire(false)
-        .after_connect(|connection: &mut D::Connection, _| {
-            Box::pin(async move {
-                match D::ON_CONNECT {
-                    Some(sql) => D::run(connection, sql).await,
-                    None => Ok(()),
-                }
-            })
-        })
-        .before_acquire(|connection: &mut D::Connection, known| {
-            Box::pin(async move {
-                // Only after a pause: a ping per request would double the round trips of a load.
-                if known.idle_for > Duration::from_secs(1) {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_with(options)
-        .await
 }
 
 /// Binds values in the order of a statement's parameters.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use sqlx::{Connection as _, Error};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::{
     attempts::Attempts,
@@ -14,6 +14,7 @@ use super::{
     store::SqlSessionStore,
     table::Table,
 };
+use crate::clock;
 
 /// How long a migration may take, including the wait for other servers' migrations.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(90);
@@ -27,19 +28,25 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// written: MySQL with `autocommit = 0`.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
         // Usually the table exists. Then a user that may not create it is good enough.
-        if self.has_table().await? {
+        let look = |store: Self| async move { Ok(store.has_table().await) };
+        if self.there(look).await.map_err(Failure::into_error)?? {
             return Ok(());
         }
+        let create = |store: Self| async move { store.create_patiently().await };
+        let created = self.there(create).await;
+        created
+            .map_err(|failure| failure.error)
+            .context("the session table cannot be created")
+    }
+
+    async fn create_patiently(&self) -> Result<(), Failure> {
         let mut attempts = Attempts::within(MIGRATION_TIMEOUT, self.0.connections.search());
         loop {
             let failure = match self.create_table().await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
-            let again = attempts.again(failure, true).await;
-            again
-                .map_err(|failure| failure.error)
-                .context("the session table cannot be created")?;
+            attempts.again(failure, true).await?;
         }
     }
 
@@ -54,7 +61,8 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// creating the table tells why.
     async fn has_table(&self) -> anyhow::Result<bool> {
         let connections = &self.0.connections;
-        let Ok(mut held) = connections.hold(false).await else {
+        let until = clock::deadline(MIGRATION_TIMEOUT);
+        let Ok(mut held) = connections.hold(false, until).await else {
             return Ok(false);
         };
         let work = async {
@@ -75,9 +83,10 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
 
     async fn create_table(&self) -> Result<(), Failure> {
         let connections = &self.0.connections;
-        let mut held = connections.hold(true).await?;
+        let until = clock::deadline(MIGRATION_TIMEOUT);
+        let mut held = connections.hold(true, until).await?;
         let work = async { create::<D>(held.get()?, &self.0.table).await };
-        let result = timeout(MIGRATION_TIMEOUT, work).await.ok();
+        let result = timeout_at(until, work).await.ok();
         connections.settle(held, result)
     }
 }

@@ -148,18 +148,14 @@ impl Database for Postgres {
     }
 
     async fn lock_for_sweep(connection: &mut PgConnection, table: &Table) -> Result<bool, Error> {
-        sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+        sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1)")
             .bind(table.lock_number("sweep"))
             .fetch_one(connection)
             .await
     }
 
-    async fn unlock_after_sweep(connection: &mut PgConnection, table: &Table) -> Result<(), Error> {
-        sqlx::query("SELECT pg_advisory_unlock($1)")
-            .bind(table.lock_number("sweep"))
-            .execute(connection)
-            .await
-            .map(drop)
+    async fn unlock_after_sweep(_: &mut PgConnection, _: &Table) -> Result<(), Error> {
+        Ok(())
     }
 
     queries!();

@@ -142,7 +142,7 @@ impl Database for Sqlite {
         let in_memory = url.contains(":memory:") || url.contains("mode=memory");
         let pool = SqlitePoolOptions::new()
             .max_connections(if in_memory { 1 } else { limits.connections })
-            .acquire_timeout(limits.connect)
+            .acquire_timeout(limits.connect())
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)

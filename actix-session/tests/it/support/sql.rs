@@ -48,7 +48,7 @@ macro_rules! test_store {
         }
 
         impl $name {
-            fn sql(&self, sql: &str) -> String {
+            pub(crate) fn sql(&self, sql: &str) -> String {
                 let table = format!("{}{}{}", $quote, self.table, $quote);
                 sql.replace("{t}", &table)
             }
@@ -183,6 +183,38 @@ test_store!(
     '`',
     { (servers::MariaDbServer::shared_url().unwrap(), None) }
 );
+
+impl Postgres {
+    /// The URL of a user who may read and write the rows of the table, and nothing else, with so
+    /// many connections.
+    pub(crate) async fn user(&self, connections: u32) -> String {
+        let user = format!("u_{}", random_name().to_lowercase());
+        let create = format!("CREATE ROLE {user} LOGIN CONNECTION LIMIT {connections}");
+        self.execute(&create).await;
+        let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {{t}} TO {user}");
+        self.execute(&grant).await;
+        as_user(&self.url, &user)
+    }
+}
+
+impl MySql {
+    /// As for PostgreSQL.
+    pub(crate) async fn user(&self, connections: u32) -> String {
+        let user = format!("u_{}", random_name().to_lowercase());
+        let create =
+            format!("CREATE USER {user}@'127.0.0.1' WITH MAX_USER_CONNECTIONS {connections}");
+        self.execute(&create).await;
+        let rights = "GRANT SELECT, INSERT, UPDATE, DELETE ON {t}";
+        self.execute(&format!("{rights} TO {user}@'127.0.0.1'"))
+            .await;
+        as_user(&self.url, &user)
+    }
+}
+
+fn as_user(url: &str, user: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    format!("{scheme}://{user}@{}", rest.split_once('@').unwrap().1)
+}
 
 /// Instantiates the body of a test, a macro, for each SQL store and its type.
 macro_rules! on_each_database {
