@@ -20,6 +20,8 @@ pub trait SqlDatabase: sqlx::Database + Database {}
 
 /// What the store needs of a database.
 pub(crate) trait Database: sqlx::Database {
+    /// Whether texts hold every character, whatever the database was made with.
+    const UNICODE: bool;
     /// A URL as an example, for errors.
     const URL: &'static str;
     const QUOTE: char;
@@ -40,8 +42,14 @@ pub(crate) trait Database: sqlx::Database {
 
     fn placeholder(param: Param, number: usize) -> String;
 
-    /// The statements that create the table.
-    fn create_table(table: &Table) -> Vec<String>;
+    /// Whether statements are prepared, as by default.
+    fn prepares(options: &<Self::Connection as Connection>::Options) -> bool {
+        let _ = options;
+        true
+    }
+
+    /// What the table consists of, in the order in which it is created.
+    fn parts(table: &Table) -> Vec<Part>;
 
     /// What an error that the database itself reported means.
     fn verdict(error: &dyn DatabaseError) -> Verdict;
@@ -89,6 +97,12 @@ pub(crate) trait Database: sqlx::Database {
         table: &Table,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// Whether a query without parameters finds a row.
+    fn finds(
+        connection: &mut Self::Connection,
+        sql: &str,
+    ) -> impl Future<Output = Result<bool, Error>> + Send;
+
     /// Runs a statement without parameters, which is not worth caching.
     fn run(
         connection: &mut Self::Connection,
@@ -108,6 +122,15 @@ pub(crate) trait Database: sqlx::Database {
         statement: &Statement,
         values: &Values<'_>,
     ) -> impl Future<Output = Result<Option<Found>, Error>> + Send;
+}
+
+/// Something that a migration creates.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) create: String,
+    /// Finds a row if it is there already. Some databases refuse even `IF NOT EXISTS` to whoever may
+    /// not create it.
+    pub(crate) look: Option<String>,
 }
 
 /// What an error means for the statement that met it.
@@ -179,6 +202,12 @@ macro_rules! bind {
                 $crate::storage::sql::statement::Value::Text(text) => query.bind(text),
                 $crate::storage::sql::statement::Value::Int(number) => query.bind(number),
                 $crate::storage::sql::statement::Value::Bytes(bytes) => query.bind(bytes),
+                $crate::storage::sql::statement::Value::Unicode(text) if Self::UNICODE => {
+                    query.bind(text)
+                }
+                $crate::storage::sql::statement::Value::Unicode(text) => {
+                    query.bind(text.map(str::as_bytes))
+                }
             };
         }
         query
@@ -195,11 +224,24 @@ macro_rules! queries {
             connection.execute(sql).await.map(drop)
         }
 
+        async fn finds(connection: &mut Self::Connection, sql: &str) -> Result<bool, sqlx::Error> {
+            use sqlx::Executor as _;
+
+            let row = connection.fetch_optional(sql).await?;
+            Ok(row.is_some())
+        }
+
         async fn execute(
             connection: &mut Self::Connection,
             statement: &$crate::storage::sql::statement::Statement,
             values: &$crate::storage::sql::statement::Values<'_>,
         ) -> Result<u64, sqlx::Error> {
+            use sqlx::Executor as _;
+
+            if let Some(sql) = statement.written_out(values) {
+                let done = connection.execute(sql.as_str()).await?;
+                return Ok(done.rows_affected());
+            }
             let query = $crate::storage::sql::database::bind!(statement, values);
             Ok(query.execute(connection).await?.rows_affected())
         }
@@ -209,11 +251,16 @@ macro_rules! queries {
             statement: &$crate::storage::sql::statement::Statement,
             values: &$crate::storage::sql::statement::Values<'_>,
         ) -> Result<Option<$crate::storage::sql::row::Found>, sqlx::Error> {
-            use sqlx::Row as _;
+            use sqlx::{Executor as _, Row as _};
             use $crate::storage::sql::row::{Found, Row};
 
-            let query = $crate::storage::sql::database::bind!(statement, values);
-            let row = query.fetch_optional(connection).await?;
+            let row = match statement.written_out(values) {
+                Some(sql) => connection.fetch_optional(sql.as_str()).await?,
+                None => {
+                    let query = $crate::storage::sql::database::bind!(statement, values);
+                    query.fetch_optional(connection).await?
+                }
+            };
             let read = |row: <Self as sqlx::Database>::Row| {
                 Ok::<_, sqlx::Error>(Row {
                     state: row.try_get(0)?,

@@ -49,6 +49,9 @@ pub(super) struct Inner<D: SqlDatabase> {
 impl<D: SqlDatabase> SqlSessionStore<D> {
     /// Connects to the database at a URL, and creates the session table if it is missing.
     ///
+    /// The connections are used on a thread of their own, which ends when the last clone of the store
+    /// is dropped. So no request waits for a worker that is busy.
+    ///
     /// # Errors
     /// The URL cannot be parsed, the database does not answer, or the table cannot be created.
     pub async fn new(url: impl Into<String>) -> Result<Self, anyhow::Error> {
@@ -56,6 +59,9 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     }
 
     /// Keeps sessions in the table `actix_sessions`, through a pool of the application's.
+    ///
+    /// A worker that is busy keeps the connections that it uses, and those that it has opened stand
+    /// still: a handler that computes for long belongs into `web::block`.
     ///
     /// The table must exist: call [`migrate`](Self::migrate) once at the start, or run
     /// [`schema_sql`](Self::schema_sql) with your other migrations.
@@ -88,10 +94,11 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
 
     fn with(opened: Opened<D>, table: Table, limits: Limits, clock: SharedClock) -> Self {
         let (pool, runtime) = opened;
+        let prepares = D::prepares(&pool.connect_options());
         Self(Arc::new(Inner {
             connections: Connections::new(pool, limits),
             runtime,
-            statements: Statements::new::<D>(&table),
+            statements: Statements::new::<D>(&table, prepares),
             table,
             clock,
         }))
@@ -244,11 +251,13 @@ async fn open<D: SqlDatabase>(url: String, limits: Limits) -> anyhow::Result<Ope
     let connected = runtime.run(async move { D::connect(&url, &limits).await });
     let pool = connected.await.unwrap_or(Err(Error::WorkerCrashed));
     let opened = pool.map(|pool| (pool, Some(runtime)));
-    opened.with_context(|| {
-        format!(
-            "the session database cannot be opened; its URL must look like {}",
-            D::URL
-        )
+    opened.map_err(|error| {
+        let context = match error {
+            Error::Configuration(_) => format!("; its URL must look like {}", D::URL),
+            _ => String::new(),
+        };
+        let context = format!("the session database cannot be opened{context}");
+        anyhow::Error::from(error).context(context)
     })
 }
 

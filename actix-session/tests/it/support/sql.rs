@@ -1,6 +1,6 @@
 //! The SQL stores under test: a table of its own for each test.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use actix_session::{
     storage::{SessionKey, SessionStore},
@@ -72,7 +72,9 @@ macro_rules! test_store {
                     key: Key::generate(),
                     url: url.to_owned(),
                     table,
-                    pool: sqlx::pool::PoolOptions::new().connect_lazy(url).unwrap(),
+                    pool: sqlx::pool::PoolOptions::new()
+                        .connect_lazy(&not_pooled(url))
+                        .unwrap(),
                     folder: None,
                 }
             }
@@ -176,6 +178,15 @@ test_store!(
 );
 
 test_store!(
+    Pooled,
+    PostgresSessionStore,
+    PostgresSessionStoreBuilder,
+    sqlx::Postgres,
+    '"',
+    (pooled_url(), None)
+);
+
+test_store!(
     MySql,
     MySqlSessionStore,
     MySqlSessionStoreBuilder,
@@ -216,6 +227,26 @@ fn as_user(url: &str, user: &str) -> String {
     format!("{scheme}://{user}@{}", rest.split_once('@').unwrap().1)
 }
 
+/// PostgreSQL behind a pooler that gives each transaction another connection.
+fn pooled_url() -> String {
+    static POOLER: LazyLock<servers::PgBouncer> = LazyLock::new(|| {
+        let url = servers::PostgresServer::shared_url().unwrap();
+        servers::PgBouncer::before(&url).unwrap()
+    });
+    format!("{}{UNPREPARED}", POOLER.url())
+}
+
+/// What the documentation recommends for such poolers.
+const UNPREPARED: &str = "?statement-cache-capacity=0";
+
+/// The test's own look goes to the server itself.
+fn not_pooled(url: &str) -> String {
+    if url.ends_with(UNPREPARED) {
+        return servers::PostgresServer::shared_url().unwrap();
+    }
+    url.to_owned()
+}
+
 /// Instantiates the body of a test, a macro, for each SQL store and its type.
 macro_rules! on_each_database {
     ($name:ident, $body:ident) => {
@@ -232,6 +263,12 @@ macro_rules! on_each_database {
             #[actix_web::test]
             async fn on_postgres() {
                 let tested = Postgres::start().await;
+                $body!(tested, PostgresSessionStore);
+            }
+
+            #[actix_web::test]
+            async fn on_pgbouncer() {
+                let tested = $crate::support::Pooled::start().await;
                 $body!(tested, PostgresSessionStore);
             }
 
