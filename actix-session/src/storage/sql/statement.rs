@@ -228,7 +228,7 @@ mod tests {
         };
         let sql = statement.clone().prepared(false).written_out(&values);
         let expected = "UPDATE t SET state = decode('27ff', 'hex'), expires = NULL::bigint \
-                        WHERE id = E'it''s \\\\\\\\'' OR 1'::text";
+                        WHERE id = E'it''s \\\\'' OR 1'::text";
         assert_eq!(sql.as_deref(), Some(expected));
         assert_eq!(statement.prepared(true).written_out(&values), None);
     }
