@@ -20,7 +20,7 @@ use crate::{
     clock::{Millis, deadline},
     contract::{Committed, Rotated, Terms},
     cookie::write,
-    error::{CommitError, Degraded},
+    error::{CommitError, Contended, Degraded, LoadError},
     event::{self, Why},
     key::SessionKey,
     session::Snapshot,
@@ -333,4 +333,12 @@ pub(crate) fn commit_failed(
         Ok(()) => InternalError::from_response(error, response).into(),
         Err(error) => opaque(error),
     }
+}
+
+pub(crate) fn load_failed(error: LoadError) -> actix_web::Error {
+    let status = match error {
+        LoadError::Other(ref cause) if cause.is::<Contended>() => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    InternalError::from_response(error, HttpResponse::new(status)).into()
 }

@@ -37,6 +37,7 @@ mod revocation_edges;
 mod session_handle;
 mod session_threads;
 mod several_middlewares;
+mod sql_connections;
 mod sql_contention;
 mod sql_faults;
 mod sql_refusals;
