@@ -74,7 +74,6 @@ struct Flight {
 }
 
 struct World {
-    policy: Policy,
     model: Model,
     clock: ManualClock,
     store: MemorySessionStore,
@@ -153,7 +152,6 @@ impl World {
         let service = middleware.new_transform(fn_service(handle)).await;
         let service = Rc::new(service.expect("it cannot fail"));
         Self {
-            policy,
             model: Model::new(policy, START),
             clock,
             store,

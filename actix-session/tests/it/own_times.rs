@@ -304,7 +304,8 @@ async fn a_login_may_keep_the_times_before_it(tested: impl TestStore) {
 
 async fn times_are_set_before_or_after_the_login(tested: impl TestStore) {
     let week = CookieDuration::days(7);
-    let acts: [(fn(&Session), Option<i64>); 6] = [
+    type Act = fn(&Session);
+    let acts: [(Act, Option<i64>); 6] = [
         (
             |s| {
                 s.set_ttl(MONTH);
