@@ -45,13 +45,11 @@ pub(crate) fn overwrite(
     if stamp.new_id {
         metadata.id = stamp.fresh_id;
     }
-    if changes.cleared.is_some() || another {
-        let nothing = Record::empty();
-        let values = values(&nothing, changes)?;
-        return bounded(rewrite(&nothing, &values, metadata, stamp), stored, stamp);
-    }
-    let values = values(stored, changes)?;
-    bounded(rewrite(stored, &values, metadata, stamp), stored, stamp)
+    let nothing = Record::empty();
+    let starts_over = changes.cleared.is_some() || another;
+    let from = if starts_over { &nothing } else { stored };
+    let values = values(from, changes)?;
+    bounded(rewrite(from, &values, metadata, stamp), stored, stamp)
 }
 
 /// A session with these changes alone.
@@ -67,12 +65,10 @@ pub(crate) fn reduce(changes: &Changes, stored: &Record, before: Option<&Record>
     let kept = changes.effects.iter().filter(|(name, effect)| {
         matches!(effect, Effect::Modify(_)) || unchanged(stored, before, name)
     });
-    let ttl = |record: &Record| record.metadata().and_then(|metadata| metadata.ttl);
+    let same_ttl = |before: &Record| before.own_ttl() == stored.own_ttl();
     Changes {
         effects: kept.cloned().collect(),
-        ttl: changes
-            .ttl
-            .filter(|_| before.is_some_and(|before| ttl(before) == ttl(stored))),
+        ttl: changes.ttl.filter(|_| before.is_some_and(same_ttl)),
         ..Changes::default()
     }
 }
@@ -212,16 +208,17 @@ fn absolute_end(metadata: &Metadata, stamp: Stamp) -> Option<Millis> {
     span.map(|span| metadata.since() + span)
 }
 
+/// When the session ends unless it is used, if the record itself must say so.
+fn idle_end(metadata: &Metadata, stamp: Stamp) -> Option<Millis> {
+    let kept = metadata.idle_end.filter(|_| stamp.keep_idle);
+    let ttl = stamp.idle_ttl?;
+    let end = stamp.now + metadata.ttl.unwrap_or(ttl);
+    kept.or_else(|| Some(metadata.absolute_end.map_or(end, |cap| cap.min(end))))
+}
+
 /// The stored entries, some of them replaced and the others copied as they are.
 fn rewrite(stored: &Record, values: &Values<'_>, mut metadata: Metadata, stamp: Stamp) -> Record {
-    if let Some(ttl) = stamp.idle_ttl {
-        if !(stamp.keep_idle && metadata.idle_end.is_some()) {
-            let end = stamp.now + metadata.ttl.unwrap_or(ttl);
-            metadata.idle_end = Some(metadata.absolute_end.map_or(end, |cap| cap.min(end)));
-        }
-    } else {
-        metadata.idle_end = None;
-    }
+    metadata.idle_end = idle_end(&metadata, stamp);
     let mut entries: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(stored.len() + 1);
     stored.state().for_each(|name, json| {
         if !values.iter().any(|(changed, _)| *changed == name) {

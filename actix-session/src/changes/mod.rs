@@ -283,9 +283,7 @@ impl Changes {
     pub(crate) fn leave_unchanged(&self, base: &Record) -> bool {
         let same_metadata = self.login.is_none()
             && self.reauthenticated.is_none()
-            && self
-                .ttl
-                .is_none_or(|ttl| base.metadata().and_then(|f| f.ttl) == ttl.own());
+            && self.ttl.is_none_or(|ttl| base.own_ttl() == ttl.own());
         let blank = base.state().is_empty() && base.principal().is_none() && !base.has_own_ttl();
         let nothing_cleared = self.cleared.is_none() || blank;
         let stored = |name: &str| base.state().get(name);

@@ -84,15 +84,30 @@ pub(crate) async fn commit<S: SessionStore>(
         policy: parts.policy(),
         now: terms.now,
     };
+    let decision = request.decide();
+    if let Decision::Leave(silence) = decision {
+        return Ok(leave(incoming, silence));
+    }
     let work = Work {
         parts,
         request,
         terms: &terms,
         deadline: deadline(terms.budget),
-        limit: deadline(most(terms.budget)),
+        limit: limit(terms.budget),
         departure,
     };
-    work.deliver(work.request.decide(), ended).await
+    work.deliver(decision, ended).await
+}
+
+fn leave(incoming: &Incoming, silence: Silence) -> SetCookie {
+    let key = incoming.loaded.key();
+    match (silence, key) {
+        (Silence::Dropped(why), key) => event::dropped(why, key),
+        (Silence::Forwarded, Some(key)) => event::forwarded(key),
+        (Silence::Gone, Some(key)) => event::gone(key),
+        (Silence::Unneeded | Silence::Forwarded | Silence::Gone, _) => {}
+    }
+    SetCookie::Leave
 }
 
 /// Ends every session of which a verified key came: all at once, so that each is tried before any
@@ -100,6 +115,7 @@ pub(crate) async fn commit<S: SessionStore>(
 pub(crate) async fn end<S: SessionStore>(
     parts: &Parts<S>,
     incoming: &Incoming,
+    limit: Instant,
 ) -> anyhow::Result<()> {
     let keys = incoming.loaded.key().into_iter().chain(&incoming.others);
     let endings = join_all(keys.map(|key| async move {
@@ -107,16 +123,16 @@ pub(crate) async fn end<S: SessionStore>(
         event::ended(key);
         Ok(())
     }));
-    let limit = deadline(most(parts.terms().budget));
     match timeout_at(limit, endings).await {
         Ok(endings) => endings.into_iter().collect(),
         Err(_) => anyhow::bail!("the store did not end the sessions within the time limit"),
     }
 }
 
-/// A little more than the budget: a store that keeps to it says what went wrong.
-fn most(budget: Duration) -> Duration {
-    budget.saturating_add(budget / 8)
+/// When whatever is still under way is given up. It is a little later than the budget ends: a store
+/// that keeps to it says what went wrong.
+pub(crate) fn limit(budget: Duration) -> Instant {
+    deadline(budget.saturating_add(budget / 8))
 }
 
 struct Work<'a, S: SessionStore> {
@@ -134,7 +150,6 @@ impl<S: SessionStore> Work<'_, S> {
     /// A cookie that cannot be refreshed stays as it is: the request has changed nothing.
     async fn deliver(&self, decision: Decision, ended: bool) -> Result<SetCookie, Failed> {
         match decision {
-            Decision::Leave(silence) => Ok(self.leave(silence)),
             Decision::End { then_create } => self.end(then_create, ended).await,
             Decision::Check | Decision::Touch => {
                 let refreshed = self.in_time(decision).await;
@@ -155,7 +170,7 @@ impl<S: SessionStore> Work<'_, S> {
     /// Once everything has ended, the cookie is removed even if the new session fails.
     async fn end(&self, then_create: bool, ended: bool) -> Result<SetCookie, Failed> {
         if !ended {
-            let ended = end(self.parts, self.request.incoming).await;
+            let ended = end(self.parts, self.request.incoming, self.limit).await;
             ended.map_err(CommitError::of_store)?;
         }
         if !then_create || self.departure.is_over() {
@@ -177,7 +192,7 @@ impl<S: SessionStore> Work<'_, S> {
 
     async fn answer(&self, decision: Decision) -> Result<SetCookie, CommitError> {
         match self.ask(decision).await? {
-            CookieFate::Leave(silence) => Ok(self.leave(silence)),
+            CookieFate::Leave(silence) => Ok(leave(self.request.incoming, silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),
             CookieFate::Send(cookie) => self.send(cookie).await,
         }
@@ -265,11 +280,14 @@ impl<S: SessionStore> Work<'_, S> {
             return Ok(line);
         }
         if self.departure.is_over() {
-            return Ok(self.leave(Silence::Dropped(Why::NoResponse)));
+            return Ok(leave(
+                self.request.incoming,
+                Silence::Dropped(Why::NoResponse),
+            ));
         }
         match self.ask(self.request.after_overtaken()).await? {
             CookieFate::Send(cookie) => self.seal(&cookie),
-            CookieFate::Leave(silence) => Ok(self.leave(silence)),
+            CookieFate::Leave(silence) => Ok(leave(self.request.incoming, silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),
         }
     }
@@ -277,7 +295,7 @@ impl<S: SessionStore> Work<'_, S> {
     fn seal(&self, cookie: &NewCookie) -> Result<SetCookie, CommitError> {
         let came = self.request.incoming.loaded.key();
         let Some(key) = cookie.key.as_ref().or(came) else {
-            return Ok(self.leave(Silence::Unneeded));
+            return Ok(leave(self.request.incoming, Silence::Unneeded));
         };
         log(cookie.origin, came, key);
         let sealer = &self.parts.cookies.own.sealer;
@@ -287,17 +305,6 @@ impl<S: SessionStore> Work<'_, S> {
             pair.map_err(CommitError::Other)?,
             cookie.max_age,
         ))
-    }
-
-    fn leave(&self, silence: Silence) -> SetCookie {
-        let key = self.request.incoming.loaded.key();
-        match (silence, key) {
-            (Silence::Dropped(why), key) => event::dropped(why, key),
-            (Silence::Forwarded, Some(key)) => event::forwarded(key),
-            (Silence::Gone, Some(key)) => event::gone(key),
-            (Silence::Unneeded | Silence::Forwarded | Silence::Gone, _) => {}
-        }
-        SetCookie::Leave
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Parts,
-    commit::{Departure, Failed, SetCookie, commit, end},
+    commit::{Departure, Failed, SetCookie, commit, end, limit},
     decide::Exit,
     load::Incoming,
 };
@@ -28,19 +28,19 @@ use crate::{Session, error::CommitError, event, session::InRequest, storage::Ses
 pub(crate) struct Innermost(InRequest);
 
 impl Innermost {
-    pub(crate) fn enter(req: &ServiceRequest, session: &Session, cookie: &str) -> Self {
+    pub(crate) fn enter(req: &ServiceRequest, session: &Session, cookie: &Rc<str>) -> Self {
         let mut extensions = req.extensions_mut();
         let sessions = extensions.get::<InRequest>().cloned().unwrap_or_default();
         if sessions.has(cookie) {
             event::wrapped_twice(cookie);
         }
-        sessions.push(session.clone(), cookie);
+        sessions.push(session.clone(), Rc::clone(cookie));
         extensions.insert(sessions.clone());
         Self(sessions)
     }
 
     /// Notes that a middleware has set or removed the cookie of this name.
-    pub(crate) fn note_written(&self, cookie: &str) {
+    pub(crate) fn note_written(&self, cookie: Rc<str>) {
         self.0.note_written(cookie);
     }
 
@@ -120,7 +120,8 @@ impl<Store: SessionStore + 'static> Guard<Store> {
         let Stage::Serving(unfinished) = &mut self.0 else {
             return;
         };
-        let result = end(&unfinished.parts, &unfinished.incoming).await;
+        let limit = limit(unfinished.parts.configuration.terms.budget);
+        let result = end(&unfinished.parts, &unfinished.incoming, limit).await;
         unfinished.ended = result.is_ok();
         // The purge counts even if the handler no longer waits.
         let _ = answer.send(result);

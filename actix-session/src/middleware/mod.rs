@@ -202,7 +202,7 @@ where
 {
     let incoming = load(&parts, &req).await?;
     let session = session_of(&parts.configuration, &incoming);
-    let name = parts.cookies.own.wire_name.clone();
+    let name = Rc::clone(&parts.cookies.own.wire_name);
     let innermost = Innermost::enter(&req, &session, &name);
     let mut guard = Guard::new(parts, incoming, session.clone());
     let result = serve(&service, req, &session, &mut guard).await;
@@ -227,7 +227,7 @@ where
         }
         Ok(Ok(mut response)) => {
             if respond(finished, &session, response.headers_mut(), has_head)? {
-                innermost.note_written(&name);
+                innermost.note_written(name);
             }
             Ok(response)
         }

@@ -1,11 +1,13 @@
 //! A renewal: the merged record gets a new key, and a redirect takes the old one's place.
 
+mod late;
+
 use super::{
     CommitMachine, Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, or_fail, stamp,
 };
 use crate::{
-    changes::{Changes, overwrite, own_record, written},
-    contract::{Committed, End, Older, Rotated, Terms},
+    changes::{Changes, overwrite, written},
+    contract::{End, Older, Rotated, Terms},
     error::CommitError,
     key::SessionKey,
     record::Record,
@@ -157,74 +159,6 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// The base has moved or is gone, so at most this request's own changes remain.
-    fn too_late(&mut self, redirect: Option<Redirect>, draw: &mut impl Draw) -> Next<Rotated> {
-        let forwards = self.changes.login.is_none();
-        match (redirect, self.changes.cleared) {
-            (Some(redirect), Some(epoch)) if forwards && redirect.flag != Flag::Ended => {
-                self.clear_behind(redirect, epoch, draw)
-            }
-            _ => self.own_session(draw),
-        }
-    }
-
-    fn clear_behind(
-        &mut self,
-        redirect: Redirect,
-        epoch: u64,
-        draw: &mut impl Draw,
-    ) -> Next<Rotated> {
-        let clear = Changes {
-            cleared: Some(epoch),
-            ..Changes::default()
-        };
-        let base = self.base.clone();
-        let mut machine = CommitMachine::behind(redirect, base, clear, self.terms);
-        let next = machine.start(draw);
-        self.phase = Phase::Clearing(Box::new(machine));
-        self.cleared(next, draw)
-    }
-
-    fn cleared(&mut self, next: Next<Committed>, draw: &mut impl Draw) -> Next<Rotated> {
-        match next {
-            Next::Do(step) => Next::Do(step),
-            Next::Fail(error) => Next::Fail(error),
-            Next::Answer(_) if self.base.is_some() => self.own_session(draw),
-            // What the load found is decided on as without the `clear`.
-            Next::Answer(_) => {
-                let at = self.at.clone();
-                self.look(at)
-            }
-        }
-    }
-
-    fn look(&mut self, at: Name) -> Next<Rotated> {
-        let next = Next::read(&at);
-        self.phase = Phase::Lookup { at };
-        next
-    }
-
-    /// Makes a session from this request's own changes, if it may have one.
-    fn own_session(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
-        if !self.changes.may_live_alone(self.base.as_ref()) {
-            return Next::Answer(Rotated::Gone);
-        }
-        let stamp = or_fail!(stamp(self.terms, draw));
-        let Target(_, at) = or_fail!(self.target(draw));
-        let Some(new) = or_fail!(written(own_record(self.changes, stamp))) else {
-            return Next::Answer(Rotated::Gone);
-        };
-        let until = self.terms.end(&new);
-        let end = End::of(&new, until);
-        let step = Step::Insert { at, new, until };
-        self.phase = Phase::Creating {
-            step: step.clone(),
-            end,
-            lost: false,
-        };
-        Next::Do(step)
-    }
-
     fn done(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         match self.phase {
             Phase::Rotating { end, .. } | Phase::Creating { end, .. } => self.rotated(end, draw),
@@ -295,23 +229,6 @@ impl<'a> RotateMachine<'a> {
             Stored::Record(record) if record.id() == id => self.rotated(end, draw),
             Stored::Nothing => Next::Answer(Rotated::Gone),
             _ => self.taken(draw),
-        }
-    }
-
-    fn found_while_looking(&mut self, found: Stored, draw: &mut impl Draw) -> Next<Rotated> {
-        match found.live(self.terms) {
-            // The cookie of the logged-in session is on its way. Another one would replace it.
-            Stored::Record(record) if record.principal().is_some() => Next::Answer(Rotated::Gone),
-            Stored::Redirect(redirect) => {
-                let first = !std::mem::replace(&mut self.cleared, true);
-                match self.changes.cleared {
-                    Some(epoch) if first && redirect.flag != Flag::Ended => {
-                        self.clear_behind(redirect, epoch, draw)
-                    }
-                    _ => self.look(redirect.target),
-                }
-            }
-            Stored::Record(_) | Stored::Unreadable | Stored::Nothing => self.own_session(draw),
         }
     }
 

@@ -289,10 +289,14 @@ impl Record {
         self.metadata().map(|metadata| metadata.id)
     }
 
+    /// The session's own time to live, in place of the policy's.
+    pub(crate) fn own_ttl(&self) -> Option<Millis> {
+        self.metadata().and_then(|metadata| metadata.ttl)
+    }
+
     /// Whether the session has a time to live of its own.
     pub(crate) fn has_own_ttl(&self) -> bool {
-        self.metadata()
-            .is_some_and(|metadata| metadata.ttl.is_some())
+        self.own_ttl().is_some()
     }
 
     /// In octets, as it is stored.

@@ -5,7 +5,6 @@ use std::{future::Future, time::Duration};
 use sqlx::{Connection, Error, Pool, error::DatabaseError};
 
 use super::{
-    connect::connect_to_server,
     row::Found,
     statement::{Param, Statement, Values},
     table::Table,
@@ -71,9 +70,7 @@ pub(crate) trait Database: sqlx::Database {
     fn connect(
         url: &str,
         limits: &Limits,
-    ) -> impl Future<Output = Result<Pool<Self>, Error>> + Send {
-        connect_to_server(url, *limits)
-    }
+    ) -> impl Future<Output = Result<Pool<Self>, Error>> + Send;
 
     /// Takes the lock that migrations share, in the connection's transaction.
     fn lock_for_migration(

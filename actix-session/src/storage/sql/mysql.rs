@@ -1,13 +1,14 @@
 //! MySQL and MariaDB.
 
 use sqlx::{
-    Error, MySql,
+    Error, MySql, MySqlPool,
     error::DatabaseError,
     mysql::{MySqlConnection, MySqlDatabaseError},
 };
 
 use super::{
-    database::{Database, Part, SqlDatabase, Verdict, queries},
+    connect::connect_to_server,
+    database::{Database, Limits, Part, SqlDatabase, Verdict, queries},
     statement::Param,
     store::{SqlSessionStore, SqlSessionStoreBuilder},
     table::Table,
@@ -88,6 +89,10 @@ impl Database for MySql {
 
     fn placeholder(_: Param, _: usize) -> String {
         "?".to_owned()
+    }
+
+    async fn connect(url: &str, limits: &Limits) -> Result<MySqlPool, Error> {
+        connect_to_server(url, *limits).await
     }
 
     /// Creates the indexes in the same statement: here each statement commits on its own.

@@ -1,13 +1,14 @@
 //! PostgreSQL.
 
 use sqlx::{
-    Error, Postgres,
+    Error, PgPool, Postgres,
     error::DatabaseError,
     postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSeverity},
 };
 
 use super::{
-    database::{Database, Part, SqlDatabase, Verdict, queries},
+    connect::connect_to_server,
+    database::{Database, Limits, Part, SqlDatabase, Verdict, queries},
     statement::{Param, Value},
     store::{SqlSessionStore, SqlSessionStoreBuilder},
     table::Table,
@@ -71,6 +72,23 @@ pub type PostgresSessionStore = SqlSessionStore<Postgres>;
 /// ```
 pub type PostgresSessionStoreBuilder = SqlSessionStoreBuilder<Postgres>;
 
+/// It leaves room in each page, since every commit writes a new version of its row.
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS {table} (
+    id            TEXT COLLATE \"C\" PRIMARY KEY,
+    state         BYTEA,
+    revision      BIGINT,
+    epoch         BIGINT,
+    principal     BYTEA,
+    created       BIGINT NOT NULL,
+    authenticated BIGINT,
+    ttl           BIGINT,
+    absolute_end  BIGINT,
+    expires       BIGINT NOT NULL,
+    moved_to      TEXT,
+    moved_flag    TEXT,
+    moved_at      BIGINT
+) WITH (fillfactor = 85)";
+
 impl SqlDatabase for Postgres {}
 
 impl Database for Postgres {
@@ -112,6 +130,10 @@ impl Database for Postgres {
         !format!("{options:?}").contains("statement_cache_capacity: 0,")
     }
 
+    async fn connect(url: &str, limits: &Limits) -> Result<PgPool, Error> {
+        connect_to_server(url, *limits).await
+    }
+
     fn parts(table: &Table) -> Vec<Part> {
         let part = |relation: &str, create: &str| Part {
             create: table.fill(create, Self::QUOTE),
@@ -127,25 +149,7 @@ impl Database for Postgres {
             )),
         });
         let own = [
-            // Leaves room in each page, since every commit writes a new version of its row.
-            part(
-                "{table}",
-                "CREATE TABLE IF NOT EXISTS {table} (
-    id            TEXT COLLATE \"C\" PRIMARY KEY,
-    state         BYTEA,
-    revision      BIGINT,
-    epoch         BIGINT,
-    principal     BYTEA,
-    created       BIGINT NOT NULL,
-    authenticated BIGINT,
-    ttl           BIGINT,
-    absolute_end  BIGINT,
-    expires       BIGINT NOT NULL,
-    moved_to      TEXT,
-    moved_flag    TEXT,
-    moved_at      BIGINT
-) WITH (fillfactor = 85)",
-            ),
+            part("{table}", TABLE),
             part(
                 "{schema.}{by_expires}",
                 "CREATE INDEX IF NOT EXISTS {by_expires} ON {table} (expires)",
