@@ -246,6 +246,12 @@ impl End {
         }
     }
 
+    /// When a stored record ends: as its store has said, or else by the terms.
+    pub(crate) fn of_stored(record: &Record, terms: &Terms) -> Self {
+        let end = record.end().unwrap_or_else(|| terms.end(record));
+        Self::of(record, end)
+    }
+
     pub(crate) fn millis(self) -> Millis {
         self.at
     }

@@ -195,6 +195,14 @@ impl Changes {
             && !self.renew
     }
 
+    /// The `clear` of these changes, and nothing else.
+    pub(crate) fn clear_alone(&self) -> Self {
+        Self {
+            cleared: self.cleared,
+            ..Self::default()
+        }
+    }
+
     /// Whether the key must change.
     pub(crate) fn renews(&self) -> bool {
         self.renew || self.login.is_some() || self.reauthenticated.is_some()

@@ -261,10 +261,7 @@ impl<S: SessionStore> Work<'_, S> {
 
     /// If the client has gone meanwhile, nobody gets a new key.
     async fn create_after_clear(&self) -> Result<CookieFate, CommitError> {
-        let clear = Changes {
-            cleared: self.request.snapshot.changes.cleared,
-            ..Changes::default()
-        };
+        let clear = self.request.snapshot.changes.clear_alone();
         let cleared = self.commit(&clear, self.terms).await?;
         if self.departure.is_over() {
             return Ok(cleared);

@@ -141,10 +141,7 @@ impl<'a> CommitMachine<'a> {
     }
 
     fn end_of(&self, record: &Record) -> End {
-        End::of(
-            record,
-            record.end().unwrap_or_else(|| self.terms.end(record)),
-        )
+        End::of_stored(record, self.terms)
     }
 
     fn follow(&mut self, redirect: Redirect) -> Next<Committed> {

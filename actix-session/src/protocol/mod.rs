@@ -105,24 +105,22 @@ pub(crate) enum Stored {
 impl Stored {
     /// What a read found that was to extend a record and could not.
     pub(crate) fn not_extended(self) -> Self {
-        match self {
-            Self::Record(record) => Self::Record(record.not_extended()),
-            found => found,
-        }
+        self.map(Record::not_extended)
     }
 
     /// With the epoch that lies beside the record.
     pub(crate) fn with_epoch_beside(self, epoch: Option<u64>) -> Self {
-        match self {
-            Self::Record(record) => Self::Record(record.with_epoch_beside(epoch)),
-            found => found,
-        }
+        self.map(|record| record.with_epoch_beside(epoch))
     }
 
     /// What a read found that has extended a record.
     pub(crate) fn extended(self) -> Self {
+        self.map(Record::extended)
+    }
+
+    fn map(self, change: impl FnOnce(Record) -> Record) -> Self {
         match self {
-            Self::Record(record) => Self::Record(record.extended()),
+            Self::Record(record) => Self::Record(change(record)),
             found => found,
         }
     }

@@ -108,10 +108,7 @@ fn is_undated(record: &Record, terms: &Terms) -> bool {
 fn checked(found: &Stored, terms: &Terms) -> Committed {
     match found {
         Stored::Record(record) if record.has_kept_end() => Committed::NotExtended,
-        Stored::Record(record) => {
-            let end = record.end().unwrap_or_else(|| terms.end(record));
-            Committed::Saved(End::of(record, end))
-        }
+        Stored::Record(record) => Committed::Saved(End::of_stored(record, terms)),
         Stored::Redirect(_) => Committed::Forwarded,
         Stored::Nothing | Stored::Unreadable => Committed::Gone,
     }

@@ -2,7 +2,7 @@
 
 use super::{Phase, RotateMachine, Target};
 use crate::{
-    changes::{Changes, own_record, written},
+    changes::{own_record, written},
     contract::{Committed, End, Rotated},
     protocol::{
         CommitMachine, Draw, Flag, Machine as _, Name, Next, Redirect, Step, Stored, or_fail, stamp,
@@ -17,24 +17,17 @@ impl RotateMachine<'_> {
         draw: &mut impl Draw,
     ) -> Next<Rotated> {
         let forwards = self.changes.login.is_none();
-        match (redirect, self.changes.cleared) {
-            (Some(redirect), Some(epoch)) if forwards && redirect.flag != Flag::Ended => {
-                self.clear_behind(redirect, epoch, draw)
+        let clears = forwards && self.changes.cleared.is_some();
+        match redirect {
+            Some(redirect) if clears && redirect.flag != Flag::Ended => {
+                self.clear_behind(redirect, draw)
             }
             _ => self.own_session(draw),
         }
     }
 
-    fn clear_behind(
-        &mut self,
-        redirect: Redirect,
-        epoch: u64,
-        draw: &mut impl Draw,
-    ) -> Next<Rotated> {
-        let clear = Changes {
-            cleared: Some(epoch),
-            ..Changes::default()
-        };
+    fn clear_behind(&mut self, redirect: Redirect, draw: &mut impl Draw) -> Next<Rotated> {
+        let clear = self.changes.clear_alone();
         let base = self.base.clone();
         let mut machine = CommitMachine::behind(redirect, base, clear, self.terms);
         let next = machine.start(draw);
@@ -92,11 +85,11 @@ impl RotateMachine<'_> {
             Stored::Record(record) if record.principal().is_some() => Next::Answer(Rotated::Gone),
             Stored::Redirect(redirect) => {
                 let first = !std::mem::replace(&mut self.cleared, true);
-                match self.changes.cleared {
-                    Some(epoch) if first && redirect.flag != Flag::Ended => {
-                        self.clear_behind(redirect, epoch, draw)
-                    }
-                    _ => self.look(redirect.target),
+                let clears = first && self.changes.cleared.is_some();
+                if clears && redirect.flag != Flag::Ended {
+                    self.clear_behind(redirect, draw)
+                } else {
+                    self.look(redirect.target)
                 }
             }
             Stored::Record(_) | Stored::Unreadable | Stored::Nothing => self.own_session(draw),
