@@ -39,8 +39,8 @@ end
 ";
 
 /// Extends the record. The arguments are the present time, the policy's TTL, its absolute limit (or
-/// '') and the least extension worth a write (or ''), in ms. The session's own TTL and end have
-/// fixed places in the metadata.
+/// '') and the least extension worth a write (or ''), in ms, and 'set' if the TTL comes before the
+/// session's own. This and its end have fixed places in the metadata.
 const TOUCH: &str = r#"
 local text, other = read()
 if not text then return other end
@@ -57,7 +57,7 @@ if at then
   local _, stop = string.find(text, '^[%x%.%-]*', at)
   local created, absolute, own, auth = string.match(string.sub(text, at, stop), metadata)
   if created then
-    if own ~= '' then ttl = tonumber(own) end
+    if own ~= '' and ARGV[5] == '' then ttl = tonumber(own) end
     if absolute ~= '' then cap = tonumber(absolute)
     elseif ARGV[3] ~= '' then
       local since = created

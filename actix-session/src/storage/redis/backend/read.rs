@@ -52,6 +52,8 @@ struct Extending {
     ttl: Millis,
     absolute: Option<Millis>,
     least: Option<Millis>,
+    /// The TTL comes before the session's own.
+    is_set: bool,
 }
 
 impl Executor {
@@ -66,6 +68,7 @@ impl Executor {
             ttl: terms.ttl,
             absolute: terms.absolute,
             least,
+            is_set: false,
         };
         if self.read_only.is_known() {
             return Ok(self.look_only(at, terms).await?.not_extended());
@@ -93,6 +96,7 @@ impl Executor {
             ttl,
             absolute: None,
             least: None,
+            is_set: true,
         };
         self.touch(at, extending, terms).await.map(drop)
     }
@@ -127,9 +131,10 @@ impl Executor {
             |span: Option<Millis>| span.map_or_else(String::new, |span| span.0.to_string());
         let (absolute, least) = (or_empty(how.absolute), or_empty(how.least));
         let (now, ttl) = (terms.now.0.to_string(), how.ttl.0.to_string());
+        let set = if how.is_set { "set" } else { "" };
         let (keys, args) = (
             [at, redirect.as_str()],
-            [now.as_str(), &ttl, &absolute, &least],
+            [now.as_str(), &ttl, &absolute, &least, set],
         );
         let call = TOUCH_SCRIPT.call(self.keys(&keys), &args);
         self.found(&call, &redirect, terms).await
