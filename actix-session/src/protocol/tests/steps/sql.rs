@@ -82,10 +82,11 @@ impl<D: Found> Steps<Sql<D>> {
         self.wait_for_idle(count).await;
     }
 
-    /// They come back by a task of their own.
+    /// Waits until all are back, which they are by tasks of their own.
     async fn wait_for_idle(&self, count: usize) {
         let back = async {
-            while self.pool().num_idle() < count {
+            let idle = || self.pool().num_idle();
+            while idle() < count || u32::try_from(idle()).unwrap() < self.pool().size() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
