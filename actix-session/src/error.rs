@@ -84,14 +84,22 @@ impl CommitError {
         ))
     }
 
+    /// A new session has ended before its key was handed out.
+    pub(crate) fn gone() -> Self {
+        Self::Other(Gone.into())
+    }
+
     pub(crate) fn degraded() -> Self {
         Self::Other(Degraded.into())
     }
 
-    /// A step reports [`Contended`] if it was not done because other requests kept winning.
-    pub(crate) fn of_step(error: anyhow::Error) -> Self {
+    /// What a store's error means: [`Contended`] and [`OutcomeUnknown`] may be inside.
+    pub(crate) fn of_store(error: anyhow::Error) -> Self {
         if error.is::<Contended>() {
             return Self::Contended;
+        }
+        if error.is::<OutcomeUnknown>() {
+            return Self::OutcomeUnknown;
         }
         Self::Other(error)
     }
@@ -152,9 +160,7 @@ impl From<UpdateError> for CommitError {
     fn from(error: UpdateError) -> Self {
         match error {
             UpdateError::Serialization(error) => Self::Serialization(error),
-            UpdateError::Other(error) if error.is::<Contended>() => Self::Contended,
-            UpdateError::Other(error) if error.is::<OutcomeUnknown>() => Self::OutcomeUnknown,
-            UpdateError::Other(error) => Self::Other(error),
+            UpdateError::Other(error) => Self::of_store(error),
         }
     }
 }
@@ -163,7 +169,7 @@ impl From<SaveError> for CommitError {
     fn from(error: SaveError) -> Self {
         match error {
             SaveError::Serialization(error) => Self::Serialization(error),
-            SaveError::Other(error) => Self::Other(error),
+            SaveError::Other(error) => Self::of_store(error),
         }
     }
 }
@@ -172,7 +178,7 @@ impl From<LoadError> for CommitError {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Deserialization(_) => Self::unreadable(),
-            LoadError::Other(error) => Self::Other(error),
+            LoadError::Other(error) => Self::of_store(error),
         }
     }
 }

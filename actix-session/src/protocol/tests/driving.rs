@@ -63,7 +63,7 @@ impl Backend for Script {
     }
 
     fn name(&self, key: &SessionKey) -> Name {
-        key.as_ref().to_owned()
+        key.as_ref().into()
     }
 
     fn clock(&self) -> &SharedClock {

@@ -119,12 +119,12 @@ impl Map {
         Reply::Done
     }
 
-    pub(super) fn end(&self, at: &str, now: Millis) -> Reply {
+    pub(super) fn end(&self, at: &str, terms: &Terms) -> Reply {
         let mut shard = self.shard(at);
-        if shard.remove_record(at) {
+        if shard.end_record(at, terms.now + terms.grace) {
             return Reply::Done;
         }
-        Reply::Found(shard.read(at, now))
+        Reply::Found(shard.read(at, terms.now))
     }
 
     pub(super) fn sweep(&self, now: Millis) {
@@ -137,7 +137,7 @@ impl Map {
         self.shards.iter().map(records).sum()
     }
 
-    /// How many records and redirects there are.
+    /// How many records, redirects and tombstones there are.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()

@@ -3,7 +3,7 @@
 use super::{
     kind::NAMES,
     request::{Answer, Counter, Request, Running, Stage, TERMS, new_name},
-    store::{Store, Written},
+    store::{Left, Store, Written},
 };
 use crate::{
     changes::{Applied, overwrite},
@@ -21,6 +21,8 @@ pub(super) enum Mutant {
     PurgeStops,
     /// An entry that is there stays as it is.
     FirstWins,
+    /// A purge leaves no tombstone.
+    NoTombstone,
 }
 
 impl Mutant {
@@ -39,9 +41,10 @@ impl Mutant {
                 store.replace(at, &kept)
             }
             (Self::PurgeStops, Step::End { at }) => {
-                store.forget(at);
+                store.leave(at, Left::Tombstone);
                 (Reply::Done, None)
             }
+            (Self::NoTombstone, Step::End { at }) => (store.end(at, Left::Nothing), None),
             _ => store.carry_out(step, own),
         }
     }
@@ -94,6 +97,6 @@ impl Saving {
     }
 
     pub(super) fn on(&self, _: Reply) -> Next<Answer> {
-        Next::Answer(Answer::Renewed(self.0.clone()))
+        Next::Answer(Answer::Renewed(self.0.clone().into()))
     }
 }

@@ -95,7 +95,7 @@ pub(super) enum Answer {
     Forwarded,
     Gone,
     /// The cookie with a new key is sent.
-    Renewed(Name),
+    Renewed(String),
     Ended,
     OutcomeUnknown,
     Failed,
@@ -158,13 +158,13 @@ impl Draw for Counter {
 
     fn key(&mut self, _: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
         let name = new_name(self.who);
-        Ok((SessionKey::generated(name.clone()), name))
+        Ok((SessionKey::generated(name.as_str().to_owned()), name))
     }
 }
 
 /// The name of the key that a request draws.
 pub(super) fn new_name(who: usize) -> Name {
-    format!("K{}", who + 1)
+    format!("K{}", who + 1).into()
 }
 
 impl Request {
@@ -174,7 +174,7 @@ impl Request {
             kind,
             stage: Stage::Waiting,
             draw: Counter::of(who),
-            at: Name::new(),
+            at: Name::default(),
             session: 0,
             base: None,
             seen: Seen::Nothing,
@@ -214,7 +214,7 @@ impl Request {
 
     /// Loads what is there, runs the handler and decides what to do.
     pub(super) fn start(&mut self, at: &str, session: usize, found: Stored, age: Duration) {
-        at.clone_into(&mut self.at);
+        self.at = at.into();
         self.session = session;
         let key = SessionKey::generated(at.to_owned());
         let loaded = match found {
@@ -355,7 +355,13 @@ fn renamed<A>(next: Next<A>, name: impl FnOnce(A) -> Answer) -> Next<Answer> {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?} with {}, ", self.who, self.kind, self.at)?;
+        write!(
+            f,
+            "{} {:?} with {}, ",
+            self.who,
+            self.kind,
+            self.at.as_str()
+        )?;
         match &self.stage {
             Stage::Waiting => f.write_str("has not come yet"),
             Stage::Running(_, step) => write!(f, "wants {step:?}"),

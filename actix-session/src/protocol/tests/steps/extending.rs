@@ -6,7 +6,7 @@ use super::{
 use crate::{
     clock::Millis,
     contract::{ExtendOnRead, Terms},
-    protocol::Stored,
+    protocol::{Name, Stored},
     record::{Auth, Metadata, Record, WireFormat},
 };
 
@@ -51,7 +51,7 @@ impl<P: Place> Steps<P> {
     }
 
     /// Records in each format whose metadata are set like this.
-    async fn each_with(&self, set: impl Fn(&mut Metadata)) -> [String; 2] {
+    async fn each_with(&self, set: impl Fn(&mut Metadata)) -> [Name; 2] {
         let [one, two] = FORMATS.map(|format| self.with_metadata(format, 1, &set));
         [self.insert(&one).await, self.insert(&two).await]
     }

@@ -152,7 +152,7 @@ impl<P: Place> Steps<P> {
     }
 
     async fn insert_at(&self, at: &str, new: &Record) -> Reply {
-        let (at, new) = (at.to_owned(), new.clone());
+        let (at, new) = (at.into(), new.clone());
         let until = self.now() + TTL;
         self.run(Step::Insert { at, new, until }).await
     }
@@ -166,7 +166,7 @@ impl<P: Place> Steps<P> {
 
     async fn cas(&self, at: &str, expect: &Record, new: &Record, until: Until) -> Reply {
         let step = Step::Cas {
-            at: at.to_owned(),
+            at: at.into(),
             expect: expect.version(),
             new: new.clone(),
             until,
@@ -181,7 +181,7 @@ impl<P: Place> Steps<P> {
 
     fn redirect(&self, target: &str) -> Redirect {
         Redirect {
-            target: target.to_owned(),
+            target: target.into(),
             flag: Flag::Login,
             made_at: self.now(),
         }
@@ -200,7 +200,7 @@ impl<P: Place> Steps<P> {
         target: &str,
     ) -> Reply {
         let step = Step::Rotate {
-            at: at.to_owned(),
+            at: at.into(),
             expect: expect.version(),
             new: new.clone(),
             until,
@@ -210,11 +210,11 @@ impl<P: Place> Steps<P> {
     }
 
     async fn end(&self, at: &str) -> Reply {
-        self.run(Step::End { at: at.to_owned() }).await
+        self.run(Step::End { at: at.into() }).await
     }
 
     async fn read(&self, at: &str) -> Stored {
-        match self.run(Step::Read { at: at.to_owned() }).await {
+        match self.run(Step::Read { at: at.into() }).await {
             Reply::Found(found) => found,
             reply => panic!("{reply:?}"),
         }
