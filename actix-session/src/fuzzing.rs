@@ -259,6 +259,7 @@ pub fn sql_row(
         moved_to,
         moved_flag,
         moved_at,
+        epoch: None,
     })
     .into()
 }

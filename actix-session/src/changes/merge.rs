@@ -190,6 +190,7 @@ fn metadata_of(stored: &Record, stamp: Stamp) -> Metadata {
         Some(metadata) => metadata.clone(),
         None => Metadata::new(stamp.fresh_id, stamp.now),
     };
+    metadata.epoch = stored.epoch();
     metadata.absolute_end = metadata
         .absolute_end
         .or_else(|| absolute_end(&metadata, stamp));

@@ -126,7 +126,7 @@ impl Changes {
         base: &Record,
         terms: &Terms,
     ) -> Result<Option<Record>, CommitError> {
-        if stored.epoch() != base.epoch() {
+        if base.is_from_before_clear(stored) {
             return Ok(None);
         }
         written(overwrite(stored, self, fresh(terms)?))
@@ -155,7 +155,7 @@ impl Changes {
         base: &Record,
         terms: &Terms,
     ) -> Result<Option<Record>, CommitError> {
-        if stored.epoch() != base.epoch() {
+        if base.is_from_before_clear(stored) {
             return Ok(None);
         }
         let left = reduce(self, stored, Some(base));
@@ -248,7 +248,7 @@ impl Changes {
     /// Whether whoever was logged in when they were made has been logged out since, and they log nobody
     /// in.
     pub(crate) fn come_after_logout(&self, base: &Record, stored: &Record) -> bool {
-        let logged_out = base.principal().is_some() && stored.epoch() != base.epoch();
+        let logged_out = base.principal().is_some() && base.is_from_before_clear(stored);
         logged_out && self.login.is_none()
     }
 

@@ -159,7 +159,7 @@ impl<'a> CommitMachine<'a> {
         let Some(base) = &self.base else {
             return Next::Answer(Committed::Gone);
         };
-        if stored.epoch() != base.epoch() {
+        if base.is_from_before_clear(&stored) {
             return self.merge_after_clear(stored, draw);
         }
         if self.careful && self.changes.cleared.is_none() {
@@ -200,7 +200,7 @@ impl<'a> CommitMachine<'a> {
         let Some(base) = self.base.clone() else {
             return Next::Answer(Committed::Gone);
         };
-        if base.epoch() != stored.epoch() {
+        if base.is_from_before_clear(&stored) {
             return Next::Answer(Committed::Forwarded);
         }
         if self.careful && self.changes.has_modify() {
@@ -273,6 +273,7 @@ impl<'a> CommitMachine<'a> {
         let step = Step::Cas {
             at: self.at.clone(),
             expect: on.version(),
+            epoch: new.epoch_since(&on),
             new,
             until,
         };

@@ -111,6 +111,14 @@ impl Stored {
         }
     }
 
+    /// With the epoch that lies beside the record.
+    pub(crate) fn with_epoch_beside(self, epoch: Option<u64>) -> Self {
+        match self {
+            Self::Record(record) => Self::Record(record.with_epoch_beside(epoch)),
+            found => found,
+        }
+    }
+
     /// A record past its absolute end counts as missing.
     pub(crate) fn live(self, terms: &Terms) -> Self {
         match self {
@@ -140,6 +148,9 @@ pub(crate) enum Step {
         expect: Version,
         new: Record,
         until: Until,
+        /// Of a `clear` that this write makes. Where the text does not keep it, it lies beside the
+        /// record for the grace.
+        epoch: Option<u64>,
     },
     /// If the stored record is still the expected version: deletes it, leaves the redirect, and
     /// writes the new record under the redirect's target, which must be free as for `Insert`.
@@ -149,6 +160,8 @@ pub(crate) enum Step {
         new: Record,
         until: Millis,
         redirect: Redirect,
+        /// As for `Cas`. Without one, what lies beside the old record comes along.
+        epoch: Option<u64>,
     },
     /// Writes the record if the name is free: no record there, and beside it neither a redirect nor
     /// a tombstone.

@@ -120,6 +120,7 @@ impl<'a> RotateMachine<'a> {
         let step = Step::Rotate {
             at: self.at.clone(),
             expect: stored.version(),
+            epoch: new.epoch_since(stored),
             new,
             until,
             redirect,

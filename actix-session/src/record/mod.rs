@@ -35,6 +35,8 @@ struct Inner {
     state: State,
     metadata: Option<Metadata>,
     commit: u64,
+    /// Of the last `clear`. Not every text keeps it.
+    epoch: u64,
     format: WireFormat,
     /// The state lives in the cookie: only a new cookie changes it.
     in_cookie: bool,
@@ -89,6 +91,7 @@ impl Record {
         };
         Ok(Self(Arc::new(Inner {
             state: decoded.state,
+            epoch: epoch_of(metadata.as_ref()),
             metadata,
             commit,
             format: decoded.format,
@@ -121,6 +124,7 @@ impl Record {
         };
         Self(Arc::new(Inner {
             state: State::Map(entries),
+            epoch: epoch_of(metadata.as_ref()),
             metadata,
             commit,
             format: WireFormat::V0_11,
@@ -199,6 +203,7 @@ impl Record {
         }
         Self(Arc::new(Inner {
             state: writer.finish(),
+            epoch: metadata.epoch,
             metadata: Some(metadata),
             commit,
             format,
@@ -235,11 +240,28 @@ impl Record {
         self.0.commit
     }
 
+    /// The epoch of the last `clear`; 0 before the first, or if nothing keeps it.
     pub(crate) fn epoch(&self) -> u64 {
-        self.0
-            .metadata
-            .as_ref()
-            .map_or(0, |metadata| metadata.epoch)
+        self.0.epoch
+    }
+
+    /// The epoch that lies beside the record, for a text that does not keep it.
+    pub(crate) fn with_epoch_beside(self, epoch: Option<u64>) -> Self {
+        match epoch {
+            Some(epoch) if self.0.epoch == 0 => self.changed(|inner| inner.epoch = epoch),
+            _ => self,
+        }
+    }
+
+    /// The epoch that this record has, if the one that it was made from has another.
+    pub(crate) fn epoch_since(&self, before: &Self) -> Option<u64> {
+        Some(self.epoch()).filter(|epoch| *epoch != 0 && *epoch != before.epoch())
+    }
+
+    /// Whether a `clear` has come since this base was loaded. If nothing keeps its epoch any more,
+    /// it came too long ago to matter.
+    pub(crate) fn is_from_before_clear(&self, stored: &Self) -> bool {
+        stored.epoch() != 0 && stored.epoch() != self.epoch()
     }
 
     pub(crate) fn principal(&self) -> Option<&str> {
@@ -290,7 +312,10 @@ impl Record {
     }
 
     pub(crate) fn with_metadata(self, metadata: Option<Metadata>) -> Self {
-        self.changed(|inner| inner.metadata = metadata)
+        self.changed(|inner| {
+            inner.epoch = epoch_of(metadata.as_ref());
+            inner.metadata = metadata;
+        })
     }
 
     pub(crate) fn with_end(self, end: Option<Millis>) -> Self {
@@ -320,6 +345,10 @@ impl Record {
         change(&mut inner);
         Self(Arc::new(inner))
     }
+}
+
+fn epoch_of(metadata: Option<&Metadata>) -> u64 {
+    metadata.map_or(0, |metadata| metadata.epoch)
 }
 
 /// Shows sizes alone: entries, principals and ids must not reach a log.

@@ -76,7 +76,7 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
         }
         return Ok(Committed::Saved(End(end)));
     }
-    if stored.epoch() != base.epoch() {
+    if base.is_from_before_clear(&stored) {
         return Ok(Committed::Saved(End(end)));
     }
     let Some(record) = written(overwrite(&stored, changes, fresh(terms)?))? else {

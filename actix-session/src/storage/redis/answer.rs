@@ -51,6 +51,11 @@ pub(super) fn redirect(value: Option<Value>) -> Stored {
     redirect.map_or(Stored::Nothing, Stored::Redirect)
 }
 
+/// What lies beside a record whose text does not keep its epoch.
+pub(super) fn epoch(value: Option<Value>) -> Option<u64> {
+    u64::from_str_radix(&text(value)?, 16).ok()
+}
+
 pub(super) fn text(value: Option<Value>) -> Option<String> {
     match value? {
         Value::BulkString(bytes) => String::from_utf8(bytes).ok(),

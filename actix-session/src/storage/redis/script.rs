@@ -76,18 +76,23 @@ end
 return found(text)
 "#;
 
-/// The third argument is the new text; the fourth its TTL in ms, or '' to keep the present one.
+/// The third argument is the new text; the fourth its TTL in ms, or '' to keep the present one. A
+/// third key takes the epoch of a `clear`, with the last two arguments: it and its TTL in ms.
 const CAS: &str = r"
 local text, other = read()
 if not text then return other end
 if not expected(text) then return found(text) end
 if ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
 else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
+if KEYS[3] then redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6]) end
 return {3}
 ";
 
 /// The third and fourth keys are the new name and the one beside it. The last two arguments are the redirect and its TTL in ms. The
 /// deletion comes last, so that a server without memory refuses before anything has changed.
+///
+/// The epoch comes along from the fifth key to the sixth, if there are any. A seventh argument is
+/// the epoch of a `clear`, which takes its place.
 const ROTATE: &str = r"
 local text, other = read()
 if not text then return other end
@@ -95,6 +100,11 @@ if not expected(text) then return found(text) end
 if redis.call('EXISTS', KEYS[3], KEYS[4]) > 0 then return {4} end
 redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
 redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[6])
+if KEYS[6] then
+  local epoch, left = ARGV[7], ARGV[6]
+  if not epoch then epoch, left = redis.call('GET', KEYS[5]), redis.call('PTTL', KEYS[5]) end
+  if epoch and tonumber(left) > 0 then redis.call('SET', KEYS[6], epoch, 'PX', left) end
+end
 redis.call('DEL', KEYS[1])
 return {3}
 ";
@@ -108,11 +118,13 @@ return {4}
 
 /// The first half of a renewal across slots: writes the new record, whose name nobody knows yet.
 /// The arguments are the text and its TTL in ms. A record that an earlier attempt wrote is as good.
+/// A third key takes the epoch, with the last two arguments: it and its TTL in ms.
 const PREPARE: &str = r"
 if redis.call('EXISTS', KEYS[2]) == 1 then return {4} end
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return {3} end
-if redis.pcall('GET', KEYS[1]) == ARGV[1] then return {3} end
-return {4}
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and
+  redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return {4} end
+if KEYS[3] then redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4]) end
+return {3}
 ";
 
 /// The second half, which decides. The last two arguments are the redirect and its TTL in ms.

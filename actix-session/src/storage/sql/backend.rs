@@ -190,6 +190,7 @@ impl<D: Database> Attempt<'_, D> {
                 expect,
                 new,
                 until,
+                ..
             } => self.replace(at, expect, new, *until).await,
             Step::Rotate {
                 at,
@@ -197,6 +198,7 @@ impl<D: Database> Attempt<'_, D> {
                 new,
                 until,
                 redirect,
+                ..
             } => self.rotate(at, expect, (new, *until), redirect).await,
             Step::Insert { at, new, until } => self.insert(at, new, *until).await,
             Step::End { at } => self.end(at).await,

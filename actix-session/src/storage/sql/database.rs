@@ -231,6 +231,7 @@ macro_rules! queries {
                     moved_to: row.try_get_unchecked(2)?,
                     moved_flag: row.try_get_unchecked(3)?,
                     moved_at: row.try_get(4)?,
+                    epoch: row.try_get(5)?,
                 })
             };
             Ok(row.map(|row| read(row).map_or(Found::Garbage, Found::Row)))

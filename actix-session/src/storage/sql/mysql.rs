@@ -99,6 +99,7 @@ impl Database for MySql {
     id            CHAR(43) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     state         LONGBLOB,
     revision      BIGINT,
+    epoch         BIGINT,
     principal     VARBINARY(255),
     created       BIGINT NOT NULL,
     authenticated BIGINT,

@@ -106,6 +106,7 @@ impl Database for Postgres {
     id            TEXT COLLATE \"C\" PRIMARY KEY,
     state         BYTEA,
     revision      BIGINT,
+    epoch         BIGINT,
     principal     TEXT COLLATE \"C\",
     created       BIGINT NOT NULL,
     authenticated BIGINT,

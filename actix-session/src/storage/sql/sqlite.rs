@@ -99,6 +99,7 @@ impl Database for Sqlite {
     id            TEXT PRIMARY KEY NOT NULL,
     state         BLOB,
     revision      INTEGER,
+    epoch         INTEGER,
     principal     TEXT,
     created       INTEGER NOT NULL,
     authenticated INTEGER,

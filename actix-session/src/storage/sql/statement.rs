@@ -12,6 +12,7 @@ pub(crate) enum Param {
     Whole,
     State,
     Revision,
+    Epoch,
     Principal,
     Created,
     Authenticated,
@@ -27,7 +28,7 @@ pub(crate) enum Param {
     Batch,
 }
 
-const PARAMS: [(&str, Param); 20] = [
+const PARAMS: [(&str, Param); 21] = [
     ("id", Param::Id),
     ("now", Param::Now),
     ("expect", Param::Expect),
@@ -35,6 +36,7 @@ const PARAMS: [(&str, Param); 20] = [
     ("whole", Param::Whole),
     ("state", Param::State),
     ("revision", Param::Revision),
+    ("epoch", Param::Epoch),
     ("principal", Param::Principal),
     ("created", Param::Created),
     ("authenticated", Param::Authenticated),
@@ -119,6 +121,7 @@ impl Values<'_> {
             Param::Whole => Value::Bytes(self.whole),
             Param::State => Value::Bytes(record.state),
             Param::Revision => Value::Int(record.revision),
+            Param::Epoch => Value::Int(record.epoch),
             Param::Principal => Value::Text(record.principal.as_deref()),
             Param::Created => Value::Int(Some(record.created)),
             Param::Authenticated => Value::Int(record.authenticated),

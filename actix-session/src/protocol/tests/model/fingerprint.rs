@@ -120,6 +120,7 @@ impl Fingerprint {
                 expect,
                 new,
                 until,
+                ..
             } => {
                 self.place(1, at);
                 self.version(expect);

@@ -271,9 +271,13 @@ impl World {
     }
 
     /// Drops steps in flight that can no longer do anything.
-    fn tidy(&mut self) {
+    fn tidy(&mut self, mutant: Option<Mutant>) {
         let store = &self.store;
-        self.in_flight.retain(|sent| store.may_still_do(&sent.1));
+        // Without tombstones a creation can do something again once its session has ended.
+        let late = mutant == Some(Mutant::NoTombstone);
+        let creates = |step: &Step| matches!(step, Step::Insert { .. });
+        self.in_flight
+            .retain(|sent| store.may_still_do(&sent.1) || late && creates(&sent.1));
     }
 
     fn digest(&self) -> [u64; 2] {
@@ -361,7 +365,7 @@ impl Model for Runs {
             Action::Lose(who) => world.lose(who),
             Action::Arrive(index) => world.arrive(index),
         }
-        world.tidy();
+        world.tidy(self.mutant);
         Some(world)
     }
 

@@ -60,7 +60,7 @@ impl Executor {
     /// Reads for a request, and extends the record if the terms say so.
     pub(in super::super) async fn look(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
         let least = match terms.extend {
-            ExtendOnRead::Never => return self.read(at).await,
+            ExtendOnRead::Never => return self.read(at, terms).await,
             ExtendOnRead::Always => None,
             ExtendOnRead::AtMostEvery(interval) => Some(interval),
         };
@@ -101,10 +101,12 @@ impl Executor {
         self.touch(at, extending, terms).await.map(drop)
     }
 
-    pub(super) async fn read(&self, at: &str) -> anyhow::Result<Stored> {
-        match self.get(at).await {
-            Ok(Value::Nil) => self.read_redirect(&redirect_name(at)).await,
-            Ok(value) => Ok(answer::record(Some(value))),
+    pub(super) async fn read(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
+        let mut get = redis::cmd("GET");
+        get.arg(at);
+        match self.after_epoch(at, Job::command(at, &get), terms).await {
+            Ok((_, Value::Nil)) => self.read_redirect(&redirect_name(at)).await,
+            Ok((epoch, value)) => Ok(answer::record(Some(value)).with_epoch_beside(epoch)),
             Err(error) if error.code() == Some("WRONGTYPE") => Ok(Stored::Unreadable),
             Err(error) => Err(error.into()),
         }
@@ -118,7 +120,7 @@ impl Executor {
         }
     }
 
-    async fn get(&self, name: &str) -> Result<Value, RedisError> {
+    pub(super) async fn get(&self, name: &str) -> Result<Value, RedisError> {
         let mut get = redis::cmd("GET");
         get.arg(name);
         self.connections.repeatable(Job::command(name, &get)).await
@@ -141,7 +143,7 @@ impl Executor {
     }
 
     /// Reads the record with its end.
-    async fn look_only(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
+    pub(super) async fn look_only(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
         let redirect = redirect_name(at);
         let keys = [at, redirect.as_str()];
         let call = LOOK_SCRIPT.call(self.keys(&keys), &[]);
@@ -154,10 +156,12 @@ impl Executor {
         redirect: &str,
         terms: &Terms,
     ) -> anyhow::Result<Stored> {
-        let value = self.connections.repeatable(Job::script(call)).await?;
-        let reply = answer::reply(value, terms)?;
+        let read = self
+            .after_epoch(call.at(), Job::script(call), terms)
+            .await?;
+        let reply = answer::reply(read.1, terms)?;
         match self.or_redirect(reply, redirect).await? {
-            Reply::Found(found) => Ok(found),
+            Reply::Found(found) => Ok(found.with_epoch_beside(read.0)),
             _ => bail!("Redis answered a read like a write"),
         }
     }

@@ -77,6 +77,7 @@ async fn renewal_that_lost_its_second_answer(then: String) -> (Reply, Vec<&'stat
         new,
         until: terms.now + Millis::secs(60),
         redirect: own_redirect(),
+        epoch: None,
     };
     let reply = executor.run(&step, &terms).await.unwrap();
     let calls = calls.borrow().clone();
