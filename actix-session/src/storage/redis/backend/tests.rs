@@ -252,16 +252,17 @@ impl Half {
     }
 
     async fn prepare(&self, text: &str) -> Reply {
-        self.run(&PREPARE_SCRIPT, &[text, "60000"]).await
+        let beside = redirect_name(&self.name);
+        let keys = [self.name.as_str(), &beside];
+        self.run(&PREPARE_SCRIPT, &keys, &[text, "60000"]).await
     }
 
     async fn take_back(&self, text: &str) -> Reply {
-        self.run(&TAKE_BACK_SCRIPT, &[text]).await
+        self.run(&TAKE_BACK_SCRIPT, &[&self.name], &[text]).await
     }
 
-    async fn run(&self, script: &Script, args: &[&str]) -> Reply {
-        let keys = [self.name.as_str()];
-        let call = script.call(&keys, args);
+    async fn run(&self, script: &Script, keys: &[&str], args: &[&str]) -> Reply {
+        let call = script.call(keys, args);
         let (job, terms) = (Job::script(&call), Terms::default());
         self.executor.step(job, &terms).await.unwrap()
     }
