@@ -91,22 +91,21 @@ async fn a_commit_replaces_nothing_else<P: Place>(steps: Steps<P>) {
 
 /// Old servers change a record and carry the id of the last commit along.
 async fn a_text_is_compared_to_the_last_octet<P: Place>(steps: Steps<P>) {
-    let record = |n: &str, epoch: u64| {
-        let mut metadata = Metadata::new(1, steps.now());
-        metadata.epoch = epoch;
+    let record = |n: &str, id| {
+        let metadata = Metadata::new(id, steps.now());
         let entries = [("n".into(), n.into())];
         Record::written(WireFormat::V0_11, 1, metadata, &entries)
     };
-    let expected = record("\"a\"", 0);
-    let new = record("\"new\"", 0);
+    let expected = record("\"a\"", 1);
+    let new = record("\"new\"", 1);
     let longer = format!("{} ", expected.as_text().unwrap());
     let others = [
         Record::decode(longer).unwrap(),
-        record("\"A\"", 0),
-        record("\"a \"", 0),
-        record("\"á\"", 0),
-        record("\"\"", 0),
-        record("\"a\"", 1),
+        record("\"A\"", 1),
+        record("\"a \"", 1),
+        record("\"á\"", 1),
+        record("\"\"", 1),
+        record("\"a\"", 2),
     ];
     for other in others {
         assert_eq!(other.commit_id(), expected.commit_id());

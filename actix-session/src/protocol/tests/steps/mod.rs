@@ -170,6 +170,7 @@ impl<P: Place> Steps<P> {
             expect: expect.version(),
             new: new.clone(),
             until,
+            epoch: None,
         };
         self.run(step).await
     }
@@ -205,6 +206,7 @@ impl<P: Place> Steps<P> {
             new: new.clone(),
             until,
             redirect: self.redirect(target),
+            epoch: None,
         };
         self.run(step).await
     }

@@ -268,7 +268,12 @@ impl Half {
     }
 
     async fn text(&self) -> Option<String> {
-        match self.executor.read(&self.name).await.unwrap() {
+        match self
+            .executor
+            .read(&self.name, &Terms::default())
+            .await
+            .unwrap()
+        {
             Stored::Record(record) => record.as_text().map(str::to_owned),
             _ => None,
         }
