@@ -120,7 +120,12 @@ impl Place for Redis {
 
     async fn start(clock: ManualClock) -> Self {
         let url = RedisServer::shared_url().unwrap();
-        Self::build(RedisSessionStore::builder(&url), &[url.clone()], clock).await
+        Self::build(
+            RedisSessionStore::builder(&url),
+            std::slice::from_ref(&url),
+            clock,
+        )
+        .await
     }
 
     fn store(&self) -> &RedisSessionStore {
