@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Changes, Effect, Modify};
+use super::{Changes, Effect, LoginChange, Modify, TtlChange};
 use crate::{
     clock::Millis,
     contract::Stamp,
@@ -88,10 +88,10 @@ pub(crate) fn write_reduced(
         stored.state().get(name).as_deref() == value.as_deref()
     };
     let mut metadata = metadata_of(stored, stamp);
-    if values.iter().all(same) && changes.ttl.is_none_or(|ttl| metadata.ttl == Some(ttl)) {
+    if values.iter().all(same) && changes.ttl.is_none_or(|ttl| metadata.ttl == ttl.own()) {
         return Ok(Applied::Nothing);
     }
-    metadata.ttl = changes.ttl.or(metadata.ttl);
+    metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);
     bounded(rewrite(stored, &values, metadata, stamp), stored, stamp)
 }
 
@@ -132,6 +132,7 @@ pub(crate) fn forwarded_clear(
 ) -> Record {
     let mut metadata = metadata_of(stored, stamp);
     metadata.clear(epoch);
+    metadata.absolute_end = absolute_end(&metadata, stamp);
     let mut names = Vec::new();
     stored.state().for_each(|name, json| {
         let before = base.and_then(|base| base.state().get(name));
@@ -165,23 +166,32 @@ fn metadata_after(stored: &Record, changes: &Changes, another: bool, stamp: Stam
     let mut metadata = metadata_of(stored, stamp);
     if let Some(epoch) = changes.cleared {
         metadata.clear(epoch);
+        metadata.absolute_end = absolute_end(&metadata, stamp);
     }
     if let Some(login) = &changes.login {
-        if another {
-            // It is another person's session now: no time of the old one counts.
-            metadata.start_over(login.id, login.at);
-        }
-        metadata.ttl = None;
-        metadata.auth = Some(login.auth());
+        log_in(&mut metadata, login, another);
+        metadata.absolute_end = absolute_end(&metadata, stamp);
     }
-    metadata.ttl = changes.ttl.or(metadata.ttl);
+    metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);
     if let Some(at) = changes.reauthenticated {
         metadata.reauthenticate(at);
-    }
-    if changes.login.is_some() || changes.reauthenticated.is_some() {
         metadata.absolute_end = absolute_end(&metadata, stamp).or(metadata.absolute_end);
     }
     metadata
+}
+
+/// A session's own times belong to its login: they end with the next one, unless that keeps them.
+fn log_in(metadata: &mut Metadata, login: &LoginChange, another: bool) {
+    let keeps = login.keep_times && !another;
+    let span = metadata.own_span().filter(|_| keeps);
+    if another {
+        // It is another person's session now: no time of the old one counts.
+        metadata.start_over(login.id, login.at);
+    }
+    if !keeps {
+        metadata.ttl = None;
+    }
+    metadata.auth = Some(login.auth(login.span.or(span)));
 }
 
 /// The record's metadata, or new metadata if it has none yet.
@@ -198,7 +208,8 @@ fn metadata_of(stored: &Record, stamp: Stamp) -> Metadata {
 }
 
 fn absolute_end(metadata: &Metadata, stamp: Stamp) -> Option<Millis> {
-    stamp.absolute.map(|span| metadata.since() + span)
+    let span = metadata.own_span().or(stamp.absolute);
+    span.map(|span| metadata.since() + span)
 }
 
 /// The stored entries, some of them replaced and the others copied as they are.

@@ -220,6 +220,8 @@ fn login(principal: &str, at: i64) -> Changes {
         device: None,
         proven: None,
         id: 99,
+        span: None,
+        keep_times: false,
     };
     Changes {
         login: Some(login),
@@ -234,7 +236,7 @@ fn some_map() -> Map {
 #[test]
 fn the_stored_metadata_stands_and_only_what_the_request_set_comes_on_top() {
     let changes = Changes {
-        ttl: Some(Millis(5)),
+        ttl: Some(TtlChange::Set(Millis(5))),
         ..Changes::default()
     };
     let with_ttl = write(overwrite(

@@ -20,7 +20,7 @@ use crate::{
     clock::{Millis, deadline},
     contract::{Committed, Rotated, Terms},
     cookie::write,
-    error::{CommitError, Degraded},
+    error::{CommitError, Contended, Degraded, LoadError},
     event::{self, Why},
     key::SessionKey,
     session::Snapshot,
@@ -196,6 +196,7 @@ impl<S: SessionStore> Work<'_, S> {
             Decision::Commit => self.commit(&request.snapshot.changes, self.terms).await,
             Decision::Rotate => self.rotate().await,
             Decision::Create => self.create().await,
+            Decision::CreateAfterClear => self.create_after_clear().await,
             Decision::End { .. } => Ok(request.after_end()),
         }
     }
@@ -241,6 +242,19 @@ impl<S: SessionStore> Work<'_, S> {
             budget: self.deadline.saturating_duration_since(Instant::now()),
             ..self.terms.clone()
         }
+    }
+
+    /// If the client has gone meanwhile, nobody gets a new key.
+    async fn create_after_clear(&self) -> Result<CookieFate, CommitError> {
+        let clear = Changes {
+            cleared: self.request.snapshot.changes.cleared,
+            ..Changes::default()
+        };
+        let cleared = self.commit(&clear, self.terms).await?;
+        if self.departure.is_over() {
+            return Ok(cleared);
+        }
+        self.create().await
     }
 
     /// Ends older values only once the new cookie is known to fit: otherwise the session would be
@@ -319,4 +333,12 @@ pub(crate) fn commit_failed(
         Ok(()) => InternalError::from_response(error, response).into(),
         Err(error) => opaque(error),
     }
+}
+
+pub(crate) fn load_failed(error: LoadError) -> actix_web::Error {
+    let status = match error {
+        LoadError::Other(ref cause) if cause.is::<Contended>() => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    InternalError::from_response(error, HttpResponse::new(status)).into()
 }

@@ -31,6 +31,8 @@ pub(crate) struct Incoming {
     pub(crate) old_cookies: Vec<usize>,
     /// The value should be sealed again: its key, its name or its MAC is old.
     pub(crate) stale: bool,
+    /// The load has extended the session.
+    pub(crate) extended: bool,
     /// Several live sessions came, and the configuration allows only one.
     pub(crate) ambiguous: bool,
     /// The store failed, and the request is served without a session.
@@ -105,6 +107,8 @@ impl Incoming {
         if incoming.ambiguous {
             incoming.use_none();
         }
+        let live = incoming.loaded.record();
+        incoming.extended = live.is_some_and(|record| terms.have_extended(record));
         Ok(incoming)
     }
 

@@ -21,7 +21,7 @@ use actix_web::{
 };
 
 use self::{
-    commit::{Failed, SetCookie, commit_failed, opaque},
+    commit::{Failed, SetCookie, commit_failed, load_failed, opaque},
     decide::{Exit, Policy},
     guard::{Finished, Guard, Innermost, serve},
     headers::{varying, write_headers},
@@ -123,8 +123,9 @@ impl<Store> Parts<Store> {
 
     pub(crate) fn policy(&self) -> Policy {
         Policy {
-            extend: self.configuration.terms.extends(),
+            extend: self.configuration.terms.extend,
             persistent: self.configuration.persistent,
+            absolute: self.configuration.terms.absolute,
         }
     }
 
@@ -273,7 +274,7 @@ async fn load<Store: SessionStore>(
         event::store_failed("load", &error);
         match parts.configuration.on_load_error {
             OnLoadError::Anonymous => Ok(degraded),
-            OnLoadError::Fail => Err(opaque(error)),
+            OnLoadError::Fail => Err(load_failed(error)),
         }
     })
 }

@@ -141,7 +141,10 @@ impl<'a> CommitMachine<'a> {
     }
 
     fn end_of(&self, record: &Record) -> End {
-        End(record.end().unwrap_or_else(|| self.terms.end(record)))
+        End::of(
+            record,
+            record.end().unwrap_or_else(|| self.terms.end(record)),
+        )
     }
 
     fn follow(&mut self, redirect: Redirect) -> Next<Committed> {
@@ -251,6 +254,9 @@ impl<'a> CommitMachine<'a> {
         make: impl FnOnce(&Record, &Changes, Stamp) -> Result<Applied, ApplyError>,
         draw: &mut impl Draw,
     ) -> Next<Committed> {
+        if self.changes.is_empty() && on.metadata().is_some() {
+            return Next::Answer(self.without_a_write(&on));
+        }
         let stamp = or_fail!(stamp(self.terms, draw));
         match make(&on, &self.changes, stamp) {
             Err(ApplyError(error)) => Next::Fail(CommitError::Serialization(error)),
@@ -268,7 +274,7 @@ impl<'a> CommitMachine<'a> {
     }
 
     fn write(&mut self, on: Record, new: Record) -> Next<Committed> {
-        let (until, answer) = self.until_and_answer(&new);
+        let (until, answer) = self.until_and_answer(&on, &new);
         let id = new.commit_id();
         let step = Step::Cas {
             at: self.at.clone(),
@@ -286,10 +292,15 @@ impl<'a> CommitMachine<'a> {
         Next::Do(step)
     }
 
-    fn until_and_answer(&self, new: &Record) -> (Until, Answer) {
+    /// What only writes metadata down, for a request without changes, moves no idle end.
+    fn until_and_answer(&self, on: &Record, new: &Record) -> (Until, Answer) {
         let end = self.terms.end(new);
         match self.route {
-            Route::Direct => (Until::At(end), Answer::Saved(End(end))),
+            Route::Direct if self.changes.is_empty() => {
+                let kept = on.end().map_or(end, |kept| kept.min(end));
+                (Until::Same, Answer::Saved(End::of(new, kept)))
+            }
+            Route::Direct => (Until::At(end), Answer::Saved(End::of(new, end))),
             Route::Forward { .. } if self.changes.cleared.is_some() => (Until::Same, Answer::Gone),
             Route::Forward { .. } => (Until::Same, Answer::Forwarded),
         }

@@ -119,6 +119,14 @@ impl Stored {
         }
     }
 
+    /// What a read found that has extended a record.
+    pub(crate) fn extended(self) -> Self {
+        match self {
+            Self::Record(record) => Self::Record(record.extended()),
+            found => found,
+        }
+    }
+
     /// A record past its absolute end counts as missing.
     pub(crate) fn live(self, terms: &Terms) -> Self {
         match self {

@@ -24,6 +24,8 @@ pub(crate) struct RotateMachine<'a> {
     new: Option<Target>,
     phase: Phase<'a>,
     draws: u8,
+    /// The `clear` has gone through the redirect that the load found, or that one says *ended*.
+    cleared: bool,
 }
 
 /// The new key and the name of its record.
@@ -82,6 +84,7 @@ impl<'a> RotateMachine<'a> {
             new: None,
             phase,
             draws: 0,
+            cleared: false,
         }
     }
 
@@ -112,6 +115,7 @@ impl<'a> RotateMachine<'a> {
             return Next::Answer(Rotated::Gone);
         };
         let until = self.terms.end(&new);
+        let end = End::of(&new, until);
         let redirect = Redirect {
             target,
             flag: self.flag(stored, &new),
@@ -127,7 +131,7 @@ impl<'a> RotateMachine<'a> {
         };
         self.phase = Phase::Rotating {
             step: step.clone(),
-            end: End(until),
+            end,
         };
         Next::Do(step)
     }
@@ -185,8 +189,19 @@ impl<'a> RotateMachine<'a> {
         match next {
             Next::Do(step) => Next::Do(step),
             Next::Fail(error) => Next::Fail(error),
-            Next::Answer(_) => self.own_session(draw),
+            Next::Answer(_) if self.base.is_some() => self.own_session(draw),
+            // What the load found is decided on as without the `clear`.
+            Next::Answer(_) => {
+                let at = self.at.clone();
+                self.look(at)
+            }
         }
+    }
+
+    fn look(&mut self, at: Name) -> Next<Rotated> {
+        let next = Next::read(&at);
+        self.phase = Phase::Lookup { at };
+        next
     }
 
     /// Makes a session from this request's own changes, if it may have one.
@@ -200,10 +215,11 @@ impl<'a> RotateMachine<'a> {
             return Next::Answer(Rotated::Gone);
         };
         let until = self.terms.end(&new);
+        let end = End::of(&new, until);
         let step = Step::Insert { at, new, until };
         self.phase = Phase::Creating {
             step: step.clone(),
-            end: End(until),
+            end,
             lost: false,
         };
         Next::Do(step)
@@ -229,7 +245,10 @@ impl<'a> RotateMachine<'a> {
     /// An earlier attempt made the record; it may have ended since.
     fn found_own(&mut self, found: Stored, end: End, draw: &mut impl Draw) -> Next<Rotated> {
         match found {
-            Stored::Record(record) => self.rotated(record.end().map_or(end, End), draw),
+            Stored::Record(record) => {
+                let end = record.end().map_or(end, |at| End::of(&record, at));
+                self.rotated(end, draw)
+            }
             _ => Next::Answer(Rotated::Gone),
         }
     }
@@ -284,12 +303,13 @@ impl<'a> RotateMachine<'a> {
             // The cookie of the logged-in session is on its way. Another one would replace it.
             Stored::Record(record) if record.principal().is_some() => Next::Answer(Rotated::Gone),
             Stored::Redirect(redirect) => {
-                self.phase = Phase::Lookup {
-                    at: redirect.target.clone(),
-                };
-                Next::Do(Step::Read {
-                    at: redirect.target,
-                })
+                let first = !std::mem::replace(&mut self.cleared, true);
+                match self.changes.cleared {
+                    Some(epoch) if first && redirect.flag != Flag::Ended => {
+                        self.clear_behind(redirect, epoch, draw)
+                    }
+                    _ => self.look(redirect.target),
+                }
             }
             Stored::Record(_) | Stored::Unreadable | Stored::Nothing => self.own_session(draw),
         }
@@ -355,6 +375,7 @@ impl RotateMachine<'_> {
         to.record(self.base.as_ref());
         to.number(u64::from(self.draws));
         to.flag(self.new.is_some());
+        to.flag(self.cleared);
         match &self.phase {
             Phase::Fresh => to.number(0),
             Phase::Lookup { at } => to.text(at),

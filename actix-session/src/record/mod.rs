@@ -44,6 +44,8 @@ struct Inner {
     end: Option<Millis>,
     /// It was to be extended, and the store did not.
     kept_end: bool,
+    /// The store has just extended it.
+    extended: bool,
 }
 
 /// The text is not a record of a version that this library reads.
@@ -98,6 +100,7 @@ impl Record {
             in_cookie: false,
             end: None,
             kept_end: false,
+            extended: false,
         })))
     }
 
@@ -131,6 +134,7 @@ impl Record {
             in_cookie: false,
             end: None,
             kept_end: false,
+            extended: false,
         }))
     }
 
@@ -210,6 +214,7 @@ impl Record {
             in_cookie: false,
             end: None,
             kept_end: false,
+            extended: false,
         }))
     }
 
@@ -330,6 +335,15 @@ impl Record {
     /// Whether a read that was to extend the record has left its end as it is.
     pub(crate) fn has_kept_end(&self) -> bool {
         self.0.kept_end
+    }
+
+    /// The read that found the record has moved its end.
+    pub(crate) fn extended(self) -> Self {
+        self.changed(|inner| inner.extended = true)
+    }
+
+    pub(crate) fn is_extended(&self) -> bool {
+        self.0.extended
     }
 
     pub(crate) fn in_cookie(self) -> Self {

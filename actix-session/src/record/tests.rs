@@ -255,6 +255,7 @@ fn the_log_sees_no_entry_and_no_principal() {
         at: Millis(0),
         device: None,
         login: None,
+        span: None,
     });
     let map = BTreeMap::from([("token".to_owned(), "\"hunter2\"".to_owned())]);
     let shown = format!("{:?}", written(WireFormat::V1, 1, metadata, &map));

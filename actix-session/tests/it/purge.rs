@@ -7,10 +7,10 @@ use actix_web::{cookie::time::Duration as CookieDuration, http::StatusCode, test
 
 use crate::{
     logout::{log_in, log_out, logged_in},
-    support::{Browser, Spy, TestStore, expected, on_each_store},
+    support::{Browser, Spy, TestStore, expected, on_each_store_and_pooler},
 };
 
-on_each_store! {
+on_each_store_and_pooler! {
     a_purge_ends_what_its_key_moved_to,
     a_purge_follows_several_marks,
     a_purge_follows_the_marks_of_logins,

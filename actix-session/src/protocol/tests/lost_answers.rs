@@ -423,6 +423,8 @@ fn a_renewal_that_was_ended_before_its_repeat_is_gone() {
         device: None,
         proven: None,
         id: 1,
+        span: None,
+        keep_times: false,
     };
     let changes = Changes {
         login: Some(login),

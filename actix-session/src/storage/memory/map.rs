@@ -54,7 +54,7 @@ impl Map {
             return found;
         }
         *end = terms.end(record);
-        Stored::Record(record.clone().with_end(Some(*end)))
+        Stored::Record(record.clone().with_end(Some(*end)).extended())
     }
 
     pub(super) fn set_ttl(&self, at: &str, ttl: Millis, now: Millis) {

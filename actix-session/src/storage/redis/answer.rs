@@ -21,7 +21,11 @@ pub(super) fn reply(value: Value, terms: &Terms) -> anyhow::Result<Reply> {
     };
     Ok(match code {
         0 => Reply::Found(Stored::Nothing),
-        1 => Reply::Found(timed_record(parts.next(), parts.next().as_ref(), terms.now)),
+        1 => {
+            let found = timed_record(parts.next(), parts.next().as_ref(), terms.now);
+            let extended = matches!(parts.next(), Some(Value::Int(1)));
+            Reply::Found(if extended { found.extended() } else { found })
+        }
         2 => Reply::Found(redirect(parts.next())),
         3 => Reply::Done,
         4 => Reply::Taken,

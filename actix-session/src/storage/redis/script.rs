@@ -42,8 +42,9 @@ end
 ";
 
 /// Extends the record. The arguments are the present time, the policy's TTL, its absolute limit (or
-/// '') and the least extension worth a write (or ''), in ms, and 'set' if the TTL comes before the
-/// session's own. This and its end have fixed places in the metadata.
+/// '') and the least extension worth a write (or ''), in ms; and 'own' if the session's own TTL
+/// counts. That TTL and the session's own end have fixed places in the metadata. What is found has
+/// a fourth part: 1 if the record was extended.
 const TOUCH: &str = r#"
 local text, other = read()
 if not text then return other end
@@ -60,7 +61,7 @@ if at then
   local _, stop = string.find(text, '^[%x%.%-]*', at)
   local created, absolute, own, auth = string.match(string.sub(text, at, stop), metadata)
   if created then
-    if own ~= '' and ARGV[5] == '' then ttl = tonumber(own) end
+    if own ~= '' and ARGV[5] == 'own' then ttl = tonumber(own) end
     if absolute ~= '' then cap = tonumber(absolute)
     elseif ARGV[3] ~= '' then
       local since = created
@@ -70,10 +71,13 @@ if at then
   end
 end
 if cap and cap - now < ttl then ttl = cap - now end
+local extended = 0
 if ttl > 0 and (ARGV[4] == '' or ttl - redis.call('PTTL', KEYS[1]) >= tonumber(ARGV[4])) then
-  redis.call('PEXPIRE', KEYS[1], ttl)
+  extended = redis.call('PEXPIRE', KEYS[1], ttl)
 end
-return found(text)
+local found = found(text)
+found[4] = extended
+return found
 "#;
 
 /// The third argument is the new text; the fourth its TTL in ms, or '' to keep the present one. A

@@ -7,7 +7,7 @@ use sqlx::{
 };
 
 use super::{
-    database::{Database, SqlDatabase, Verdict, queries},
+    database::{Database, Part, SqlDatabase, Verdict, queries},
     statement::Param,
     store::{SqlSessionStore, SqlSessionStoreBuilder},
     table::Table,
@@ -72,6 +72,7 @@ pub type MySqlSessionStoreBuilder = SqlSessionStoreBuilder<MySql>;
 impl SqlDatabase for MySql {}
 
 impl Database for MySql {
+    const UNICODE: bool = false;
     const URL: &'static str = "mysql://user:password@localhost/app";
     const QUOTE: char = '`';
     const LEAST: &'static str = "LEAST";
@@ -90,10 +91,13 @@ impl Database for MySql {
     }
 
     /// Creates the indexes in the same statement: here each statement commits on its own.
-    fn create_table(table: &Table) -> Vec<String> {
-        let schema = table
-            .schema()
-            .map(|schema| format!("CREATE DATABASE IF NOT EXISTS `{schema}`"));
+    fn parts(table: &Table) -> Vec<Part> {
+        let schema = table.schema().map(|schema| Part {
+            create: format!("CREATE DATABASE IF NOT EXISTS `{schema}`"),
+            look: Some(format!(
+                "SELECT 1 FROM information_schema.schemata WHERE schema_name = '{schema}'"
+            )),
+        });
         let create = table.fill(
             "CREATE TABLE IF NOT EXISTS {table} (
     id            CHAR(43) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
@@ -114,7 +118,8 @@ impl Database for MySql {
 ) ENGINE = InnoDB",
             Self::QUOTE,
         );
-        schema.into_iter().chain([create]).collect()
+        let own = Part { create, look: None };
+        schema.into_iter().chain([own]).collect()
     }
 
     /// By number: one SQLSTATE covers many errors.

@@ -53,10 +53,10 @@ const REDIRECT: &str = "state = NULL, revision = NULL, epoch = NULL, principal =
     moved_at = :moved_at, expires = :redirect_end";
 
 impl Statements {
-    pub(crate) fn new<D: Database>(table: &Table) -> Self {
+    pub(crate) fn new<D: Database>(table: &Table, are_prepared: bool) -> Self {
         let make = |template: &str| {
             let template = table.fill(template, D::QUOTE);
-            Statement::new(&template, D::placeholder)
+            Statement::new(&template, D::placeholder).prepared(are_prepared)
         };
         let expecting =
             |template: fn(&str) -> String| Expecting::new(|version| make(&template(version)));

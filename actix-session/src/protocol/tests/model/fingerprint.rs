@@ -215,6 +215,10 @@ impl Fingerprint {
                 self.number(2);
                 machine.fingerprint(self);
             }
+            Running::Clearing(machine, _) => {
+                self.number(6);
+                machine.fingerprint(self);
+            }
             Running::Rotate(machine) => {
                 self.number(3);
                 machine.fingerprint(self);

@@ -320,6 +320,7 @@ fn first_record(logged_in: bool) -> Record {
         at: TERMS.now,
         device: None,
         login: None,
+        span: None,
     });
     let entries = [(OLD.into(), OLD_VALUE.into()), (COUNT.into(), "0".into())];
     Record::written(WireFormat::V1, 1, metadata, &entries)

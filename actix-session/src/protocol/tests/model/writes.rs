@@ -8,7 +8,7 @@ use super::{
     store::{Store, Written},
 };
 use crate::{
-    changes::Changes,
+    changes::{Changes, TtlChange},
     protocol::{Flag, Redirect, Step, Until},
     record::{Metadata, Record},
 };
@@ -220,9 +220,10 @@ fn expected_metadata(request: &Request, before: &Record) -> Metadata {
             at: login.at,
             device: login.device.clone(),
             login: None,
+            span: None,
         });
     }
-    metadata.ttl = changes.ttl.or(metadata.ttl);
+    metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);
     metadata
 }
 

@@ -52,8 +52,8 @@ struct Extending {
     ttl: Millis,
     absolute: Option<Millis>,
     least: Option<Millis>,
-    /// The TTL comes before the session's own.
-    is_set: bool,
+    /// The session's own TTL counts, not this one.
+    keeps_own: bool,
 }
 
 impl Executor {
@@ -68,7 +68,7 @@ impl Executor {
             ttl: terms.ttl,
             absolute: terms.absolute,
             least,
-            is_set: false,
+            keeps_own: true,
         };
         if self.read_only.is_known() {
             return Ok(self.look_only(at, terms).await?.not_extended());
@@ -96,7 +96,7 @@ impl Executor {
             ttl,
             absolute: None,
             least: None,
-            is_set: true,
+            keeps_own: false,
         };
         self.touch(at, extending, terms).await.map(drop)
     }
@@ -133,10 +133,10 @@ impl Executor {
             |span: Option<Millis>| span.map_or_else(String::new, |span| span.0.to_string());
         let (absolute, least) = (or_empty(how.absolute), or_empty(how.least));
         let (now, ttl) = (terms.now.0.to_string(), how.ttl.0.to_string());
-        let set = if how.is_set { "set" } else { "" };
+        let own = if how.keeps_own { "own" } else { "" };
         let (keys, args) = (
             [at, redirect.as_str()],
-            [now.as_str(), &ttl, &absolute, &least, set],
+            [now.as_str(), &ttl, &absolute, &least, own],
         );
         let call = TOUCH_SCRIPT.call(self.keys(&keys), &args);
         self.found(&call, &redirect, terms).await
