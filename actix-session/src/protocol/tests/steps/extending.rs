@@ -114,6 +114,7 @@ async fn no_extension_reaches_past_the_absolute_end<P: Place>(steps: Steps<P>) {
             at: now - minutes(5),
             device: None,
             login: Some(now - minutes(15)),
+            span: None,
         });
     };
     let own = |end: Millis| move |metadata: &mut Metadata| metadata.absolute_end = Some(end);

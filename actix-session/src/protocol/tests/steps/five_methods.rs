@@ -183,14 +183,14 @@ async fn commit<S: SessionStore>(
 
 #[track_caller]
 fn assert_saved(committed: &Committed, end: Millis) {
-    let saved = matches!(committed, Committed::Saved(found) if found.0 == end);
+    let saved = matches!(committed, Committed::Saved(found) if found.millis() == end);
     assert!(saved, "{committed:?}");
 }
 
 async fn what_is_made_is_opened<P: Place>(steps: Steps<P>) {
     let (store, terms) = (steps.five(), steps.terms());
     let (key, end) = store.create(&set("a", "1"), &terms).await.unwrap();
-    assert_eq!(end.0, steps.now() + TTL);
+    assert_eq!(end.millis(), steps.now() + TTL);
     let opened = live(&store, &key, &terms).await;
     assert_eq!(opened.to_map(), entries(&[("a", "1")]));
     // Opening extends as the terms say, and not otherwise.
@@ -305,6 +305,8 @@ async fn the_absolute_end_holds_in<S: SessionStore, P: Place>(store: &S, steps: 
             proven: None,
             device: None,
             id: 7,
+            span: None,
+            keep_times: false,
         }),
         ..Changes::default()
     };
