@@ -74,6 +74,7 @@ impl Map {
             return Reply::Found(shard.read(write.at, now));
         };
         let end = match until {
+            Until::At(end) if end <= now => return Reply::Found(Stored::Nothing),
             Until::At(end) => end,
             Until::Same => present,
         };
@@ -99,6 +100,9 @@ impl Map {
         terms: &Terms,
     ) -> Reply {
         let now = terms.now;
+        if until <= now {
+            return Reply::Found(Stored::Nothing);
+        }
         let mut shards = self.lock_both(write.at, &redirect.target);
         let from = &mut shards.from;
         if from.end_if_expected(write.at, write.expect, now).is_none() {

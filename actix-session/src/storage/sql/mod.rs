@@ -37,6 +37,8 @@ mod store;
 mod sweep;
 mod table;
 
+#[cfg(test)]
+pub(crate) use self::database::Database;
 #[cfg(feature = "mysql-session")]
 pub use self::mysql::{MySqlSessionStore, MySqlSessionStoreBuilder};
 #[cfg(feature = "postgres-session")]

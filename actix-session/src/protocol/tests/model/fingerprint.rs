@@ -200,6 +200,7 @@ impl Fingerprint {
         self.number(u64::from(history.wrote) << 8 | u64::from(history.logins_before));
         self.number(u64::from(history.renewed) << 2 | u64::from(history.ended) << 1);
         self.flag(history.lost);
+        self.number(u64::from(history.overwritten));
         self.flag(history.last.is_some());
         if let Some((session, epoch)) = history.last {
             self.count(session);

@@ -80,6 +80,8 @@ pub(super) struct History {
     pub(super) ended: bool,
     /// An answer to one of its writes was lost.
     pub(super) lost: bool,
+    /// What others have changed since, of what it wrote itself, as bits.
+    pub(super) overwritten: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +100,16 @@ pub(super) enum Answer {
     Ended,
     OutcomeUnknown,
     Failed,
+}
+
+impl Kind {
+    fn exit(self) -> Exit {
+        if self.has_a_head() {
+            Exit::Response
+        } else {
+            Exit::NoHead
+        }
+    }
 }
 
 impl Answer {
@@ -231,7 +243,7 @@ impl Request {
         let finished = Finished {
             incoming: &incoming,
             snapshot,
-            exit: Exit::Response,
+            exit: self.kind.exit(),
             policy: POLICY,
             now: TERMS.now,
         };
