@@ -1,6 +1,6 @@
 //! How the table of an SQL store comes to be.
 
-use std::{env, process::Stdio};
+use std::{env, process::Stdio, time::Duration};
 
 use actix_session::storage::{
     AnySessionStore, MySqlSessionStore, PostgresSessionStore, SessionKey, SessionStore,
@@ -131,6 +131,117 @@ async fn rights_on_rows_are_enough_on_mysql() {
     let tested = MySql::start().await;
     rights_on_rows!(tested, MySqlSessionStore, mysql_schema);
 }
+
+macro_rules! earlier_table {
+    ($tested:ident, $store:ident) => {
+        let browser = $tested.browser().await;
+        browser
+            .visit(|s| s.login("alice").unwrap())
+            .await
+            .assert_ok();
+        make_earlier(&$tested).await;
+
+        let builder = $store::builder($tested.url()).table(&$tested.table);
+        builder.build().await.unwrap().migrate().await.unwrap();
+        assert_eq!(browser.principal().await.as_deref(), Some("alice"));
+        browser
+            .visit(|s| s.insert("a", 1).unwrap())
+            .await
+            .assert_ok();
+        assert_eq!($tested.number(NAMED).await, 1);
+        assert_eq!($tested.number("SELECT COUNT(*) FROM {not_before}").await, 0);
+    };
+}
+
+/// Rows that say whose session they are.
+const NAMED: &str = "SELECT COUNT(*) FROM {t} WHERE length(session_id) = 16 AND logged_in > 0";
+
+/// What a version made that knew no more.
+async fn make_earlier(tested: &impl SqlTestStore) {
+    for sql in [
+        "ALTER TABLE {t} DROP COLUMN session_id",
+        "ALTER TABLE {t} DROP COLUMN logged_in",
+        "DROP TABLE {not_before}",
+    ] {
+        tested.execute(sql).await;
+    }
+}
+
+on_each_database!(a_table_of_an_earlier_version_grows, earlier_table);
+
+/// With rights on rows alone, whoever starts is told what an administrator has to run.
+macro_rules! earlier_table_of_another {
+    ($tested:ident, $store:ident) => {
+        let url = $tested.user(10).await;
+        make_earlier(&$tested).await;
+        let builder = $store::builder(&url).table(&$tested.table);
+        let told = format!("{:#}", builder.build().await.unwrap_err());
+        for part in [
+            "administrator",
+            "_not_before",
+            " session_id ",
+            " logged_in ",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert_eq!(told.matches("ADD COLUMN").count(), 2, "{told}");
+        // Not those that this version makes itself.
+        let statements = told.split_once(":\n").unwrap().1;
+        for sql in statements
+            .split(";\n")
+            .filter(|sql| sql.starts_with("ALTER"))
+        {
+            $tested.execute(sql).await;
+        }
+        let told = format!("{:#}", {
+            let builder = $store::builder(&url).table(&$tested.table);
+            builder.build().await.unwrap_err()
+        });
+        assert!(!told.contains("ADD COLUMN"), "{told}");
+    };
+}
+
+#[actix_web::test]
+async fn a_table_of_an_earlier_version_is_told_to_postgres_users() {
+    let tested = Postgres::start().await;
+    earlier_table_of_another!(tested, PostgresSessionStore);
+}
+
+#[actix_web::test]
+async fn a_table_of_an_earlier_version_is_told_to_mysql_users() {
+    let tested = MySql::start().await;
+    earlier_table_of_another!(tested, MySqlSessionStore);
+}
+
+macro_rules! rows_name_sessions {
+    ($tested:ident, $store:ident) => {
+        let _of_this_kind: $store = $tested.store();
+        let browser = $tested.browser().await;
+        let same = "SELECT COUNT(DISTINCT session_id) FROM {t} WHERE session_id IS NOT NULL";
+        let later = "SELECT COUNT(*) FROM {t} WHERE authenticated > logged_in";
+        browser
+            .visit(|s| s.insert("a", 1).unwrap())
+            .await
+            .assert_ok();
+        browser
+            .visit(|s| s.login("alice").unwrap())
+            .await
+            .assert_ok();
+        assert_eq!($tested.number(NAMED).await, 1);
+        assert_eq!($tested.number(later).await, 0);
+        $tested.clock().advance(Duration::from_secs(60));
+        browser
+            .visit(|s| s.reauthenticated().unwrap())
+            .await
+            .assert_ok();
+        assert_eq!($tested.number(NAMED).await, 1);
+        assert_eq!($tested.number(later).await, 1, "logged in when it was");
+        browser.visit(|s| s.purge()).await.assert_ok();
+        assert_eq!($tested.number(same).await, 0);
+    };
+}
+
+on_each_database!(a_row_says_whose_session_it_is, rows_name_sessions);
 
 #[actix_web::test]
 async fn a_missing_folder_is_told() {

@@ -47,8 +47,12 @@ pub(crate) trait Database: sqlx::Database {
         true
     }
 
-    /// What the table consists of, in the order in which it is created.
+    /// The tables and their indexes, in the order in which they are created.
     fn parts(table: &Table) -> Vec<Part>;
+
+    /// The columns that a table of an earlier version lacks. Nothing is found missing from a table
+    /// that is not there at all.
+    fn later_columns(table: &Table) -> Vec<Part>;
 
     /// What an error that the database itself reported means.
     fn verdict(error: &dyn DatabaseError) -> Verdict;

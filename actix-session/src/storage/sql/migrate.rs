@@ -1,4 +1,4 @@
-//! Creating the table.
+//! Creating the tables.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::timeout_at;
 
 use super::{
     attempts::Attempts,
-    database::{Database, SqlDatabase, Verdict},
+    database::{Database, Part, SqlDatabase, Verdict},
     failure::Failure,
     statement::Values,
     store::SqlSessionStore,
@@ -19,37 +19,41 @@ use crate::clock;
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(90);
 
 impl<D: SqlDatabase> SqlSessionStore<D> {
-    /// Creates the session table if it is missing. It is harmless to repeat this, and to call it
-    /// from many servers at once.
+    /// Creates the session table and the table beside it if they are missing, and adds the columns
+    /// that a table of an earlier version lacks. It is harmless to repeat this, and to call it from
+    /// many servers at once.
     ///
     /// # Errors
     /// The database does not answer, or would undo what is written: MySQL with `autocommit = 0`. Or
-    /// the table is missing and this user may not create it: the error shows the SQL that an
-    /// administrator has to run. If the table is there, the right to read and to write its rows is
-    /// enough.
+    /// something is missing and this user may not create it: the error shows the SQL that an
+    /// administrator has to run. If all is there, the right to read and to write rows is enough.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
         // Usually the table exists. Then a user that may not create it is good enough.
-        let look = |store: Self| async move { Ok(store.has_table().await) };
+        let look = |store: Self| async move { Ok(store.has_tables().await) };
         if self.there(look).await.map_err(Failure::into_error)?? {
             return Ok(());
         }
-        let create = |store: Self| async move { store.create_patiently().await };
-        self.there(create)
-            .await
-            .map_err(|failure| self.cannot_create(failure))
+        let create = |store: Self| async move {
+            match store.create_patiently().await {
+                Ok(()) => Ok(Ok(())),
+                Err(failure) => Ok(Err(store.cannot_create(failure).await)),
+            }
+        };
+        self.there(create).await.map_err(Failure::into_error)?
     }
 
     /// What an administrator has to do if the database refuses it to this user.
-    fn cannot_create(&self, failure: Failure) -> anyhow::Error {
+    async fn cannot_create(&self, failure: Failure) -> anyhow::Error {
         let is_refused = matches!(failure.verdict, Verdict::Refused | Verdict::NoTable);
         if failure.late || !is_refused {
             return failure.error.context("the session table cannot be created");
         }
         let told = format!(
-            "this user of the database can neither use nor create the session table. An \
+            "this user of the database can neither use nor create the session tables. An \
              administrator has to run the following, and to allow the user to SELECT, INSERT, \
-             UPDATE and DELETE rows of the table:\n{}",
-            self.schema_sql()
+             UPDATE and DELETE rows of both tables:\n{}{}",
+            self.schema_sql(),
+            lines(self.missing_columns().await.iter()),
         );
         failure.error.context(told)
     }
@@ -57,7 +61,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     async fn create_patiently(&self) -> Result<(), Failure> {
         let mut attempts = Attempts::within(MIGRATION_TIMEOUT, self.0.connections.search());
         loop {
-            let failure = match self.create_table().await {
+            let failure = match self.create_tables().await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
@@ -67,14 +71,24 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
 
     /// The SQL that [`migrate`](Self::migrate) runs, for applications that run it by other means.
     pub fn schema_sql(&self) -> String {
-        let parts = D::parts(&self.0.table);
-        let lines = parts.iter().map(|part| format!("{};\n", part.create));
-        lines.collect()
+        lines(D::parts(&self.0.table).iter())
     }
 
-    /// Whether the table is there, and connections keep what they write. If none can be asked,
-    /// creating the table tells why.
-    async fn has_table(&self) -> anyhow::Result<bool> {
+    /// The columns that a table of an earlier version lacks, as far as this user can tell.
+    async fn missing_columns(&self) -> Vec<Part> {
+        let connections = &self.0.connections;
+        let until = clock::deadline(MIGRATION_TIMEOUT);
+        let Ok(mut held) = connections.hold(false, until).await else {
+            return Vec::new();
+        };
+        let work = async { missing::<D>(held.get()?, D::later_columns(&self.0.table)).await };
+        let result = connections.bounded(work).await;
+        connections.settle(held, result).unwrap_or_default()
+    }
+
+    /// Whether the tables are there, and connections keep what they write. If none can be asked,
+    /// creating the tables tells why.
+    async fn has_tables(&self) -> anyhow::Result<bool> {
         let connections = &self.0.connections;
         let until = clock::deadline(MIGRATION_TIMEOUT);
         let Ok(mut held) = connections.hold(false, until).await else {
@@ -96,14 +110,14 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         }
     }
 
-    async fn create_table(&self) -> Result<(), Failure> {
+    async fn create_tables(&self) -> Result<(), Failure> {
         let connections = &self.0.connections;
         let until = clock::deadline(MIGRATION_TIMEOUT);
         let mut held = connections.hold(true, until).await?;
         let work = async {
             let connection = held.get()?;
             create::<D>(connection, &self.0.table).await?;
-            // It may have been there, but not for this user, or without a column.
+            // They may have been there, but not for this user, or without a column.
             let (probe, values) = (&self.0.statements.probe, Values::default());
             D::fetch(connection, probe, &values).await.map(drop)
         };
@@ -127,14 +141,32 @@ async fn create_parts<D: Database>(
     connection: &mut D::Connection,
     table: &Table,
 ) -> Result<(), Error> {
-    for part in D::parts(table) {
+    for part in D::parts(table).into_iter().chain(D::later_columns(table)) {
+        for part in missing::<D>(connection, vec![part]).await? {
+            D::run(connection, &part.create).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The parts that a look does not find.
+async fn missing<D: Database>(
+    connection: &mut D::Connection,
+    parts: Vec<Part>,
+) -> Result<Vec<Part>, Error> {
+    let mut missing = Vec::new();
+    for part in parts {
         let is_there = match &part.look {
             Some(look) => D::finds(connection, look).await?,
             None => false,
         };
         if !is_there {
-            D::run(connection, &part.create).await?;
+            missing.push(part);
         }
     }
-    Ok(())
+    Ok(missing)
+}
+
+fn lines<'a>(parts: impl Iterator<Item = &'a Part>) -> String {
+    parts.map(|part| format!("{};\n", part.create)).collect()
 }

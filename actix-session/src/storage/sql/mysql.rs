@@ -70,6 +70,13 @@ pub type MySqlSessionStore = SqlSessionStore<MySql>;
 /// ```
 pub type MySqlSessionStoreBuilder = SqlSessionStoreBuilder<MySql>;
 
+const NOT_BEFORE: &str = "CREATE TABLE IF NOT EXISTS {not_before} (
+    principal VARBINARY(255) NOT NULL PRIMARY KEY,
+    ended_at  BIGINT NOT NULL,
+    spared    LONGBLOB,
+    expires   BIGINT NOT NULL
+) ENGINE = InnoDB";
+
 impl SqlDatabase for MySql {}
 
 impl Database for MySql {
@@ -109,8 +116,10 @@ impl Database for MySql {
     state         LONGBLOB,
     revision      BIGINT,
     epoch         BIGINT,
+    session_id    BINARY(16),
     principal     VARBINARY(255),
     created       BIGINT NOT NULL,
+    logged_in     BIGINT,
     authenticated BIGINT,
     ttl           BIGINT,
     absolute_end  BIGINT,
@@ -123,8 +132,31 @@ impl Database for MySql {
 ) ENGINE = InnoDB",
             Self::QUOTE,
         );
-        let own = Part { create, look: None };
-        schema.into_iter().chain([own]).collect()
+        let own = [create, table.fill(NOT_BEFORE, Self::QUOTE)];
+        let own = own.map(|create| Part { create, look: None });
+        schema.into_iter().chain(own).collect()
+    }
+
+    fn later_columns(table: &Table) -> Vec<Part> {
+        let schema = table.schema().map(|schema| format!("'{schema}'"));
+        let columns = format!(
+            "SELECT 1 FROM information_schema.columns WHERE table_schema = {} AND table_name = '{}'",
+            schema.as_deref().unwrap_or("DATABASE()"),
+            table.name(),
+        );
+        let part = |(column, kind): (&str, &str)| Part {
+            create: table.fill(
+                &format!("ALTER TABLE {{table}} ADD COLUMN {column} {kind}"),
+                Self::QUOTE,
+            ),
+            look: Some(format!(
+                "SELECT 1 FROM DUAL WHERE NOT EXISTS ({columns}) \
+                 OR EXISTS ({columns} AND column_name = '{column}')"
+            )),
+        };
+        [("session_id", "BINARY(16)"), ("logged_in", "BIGINT")]
+            .map(part)
+            .into()
     }
 
     /// By number: one SQLSTATE covers many errors.

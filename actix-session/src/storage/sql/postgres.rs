@@ -72,14 +72,23 @@ pub type PostgresSessionStore = SqlSessionStore<Postgres>;
 /// ```
 pub type PostgresSessionStoreBuilder = SqlSessionStoreBuilder<Postgres>;
 
+const NOT_BEFORE: &str = "CREATE TABLE IF NOT EXISTS {not_before} (
+    principal BYTEA PRIMARY KEY,
+    ended_at  BIGINT NOT NULL,
+    spared    BYTEA,
+    expires   BIGINT NOT NULL
+)";
+
 /// It leaves room in each page, since every commit writes a new version of its row.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS {table} (
     id            TEXT COLLATE \"C\" PRIMARY KEY,
     state         BYTEA,
     revision      BIGINT,
     epoch         BIGINT,
+    session_id    BYTEA,
     principal     BYTEA,
     created       BIGINT NOT NULL,
+    logged_in     BIGINT,
     authenticated BIGINT,
     ttl           BIGINT,
     absolute_end  BIGINT,
@@ -159,8 +168,29 @@ impl Database for Postgres {
                 "CREATE INDEX IF NOT EXISTS {by_principal} ON {table} (principal) \
                  WHERE principal IS NOT NULL",
             ),
+            part("{not_before}", NOT_BEFORE),
         ];
         schema.into_iter().chain(own).collect()
+    }
+
+    fn later_columns(table: &Table) -> Vec<Part> {
+        let part = |(column, kind): (&str, &str)| Part {
+            create: table.fill(
+                &format!("ALTER TABLE {{table}} ADD COLUMN IF NOT EXISTS {column} {kind}"),
+                Self::QUOTE,
+            ),
+            look: Some(table.fill(
+                &format!(
+                    "SELECT 1 WHERE to_regclass('{{table}}') IS NULL OR EXISTS (\
+                     SELECT 1 FROM pg_catalog.pg_attribute WHERE attname = '{column}' \
+                     AND attrelid = to_regclass('{{table}}') AND NOT attisdropped)"
+                ),
+                Self::QUOTE,
+            )),
+        };
+        [("session_id", "BYTEA"), ("logged_in", "BIGINT")]
+            .map(part)
+            .into()
     }
 
     fn verdict(error: &dyn DatabaseError) -> Verdict {

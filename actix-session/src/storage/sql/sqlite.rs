@@ -72,6 +72,13 @@ pub type SqliteSessionStore = SqlSessionStore<Sqlite>;
 /// ```
 pub type SqliteSessionStoreBuilder = SqlSessionStoreBuilder<Sqlite>;
 
+const NOT_BEFORE: &str = "CREATE TABLE IF NOT EXISTS {not_before} (
+    principal TEXT PRIMARY KEY NOT NULL,
+    ended_at  INTEGER NOT NULL,
+    spared    BLOB,
+    expires   INTEGER NOT NULL
+)";
+
 impl SqlDatabase for Sqlite {}
 
 impl Database for Sqlite {
@@ -104,8 +111,10 @@ impl Database for Sqlite {
     state         BLOB,
     revision      INTEGER,
     epoch         INTEGER,
+    session_id    BLOB,
     principal     TEXT,
     created       INTEGER NOT NULL,
+    logged_in     INTEGER,
     authenticated INTEGER,
     ttl           INTEGER,
     absolute_end  INTEGER,
@@ -120,7 +129,30 @@ impl Database for Sqlite {
                 "CREATE INDEX IF NOT EXISTS {schema.}{by_principal} ON {bare} (principal) \
                  WHERE principal IS NOT NULL",
             ),
+            part(NOT_BEFORE),
         ]
+    }
+
+    fn later_columns(table: &Table) -> Vec<Part> {
+        let schema = table.schema().map(|schema| format!(", '{schema}'"));
+        let columns = format!(
+            "SELECT 1 FROM pragma_table_info('{}'{})",
+            table.name(),
+            schema.unwrap_or_default(),
+        );
+        let part = |(column, kind): (&str, &str)| Part {
+            create: table.fill(
+                &format!("ALTER TABLE {{table}} ADD COLUMN {column} {kind}"),
+                Self::QUOTE,
+            ),
+            look: Some(format!(
+                "SELECT 1 WHERE NOT EXISTS ({columns}) \
+                 OR EXISTS ({columns} WHERE name = '{column}')"
+            )),
+        };
+        [("session_id", "BLOB"), ("logged_in", "INTEGER")]
+            .map(part)
+            .into()
     }
 
     fn verdict(error: &dyn DatabaseError) -> Verdict {

@@ -13,8 +13,10 @@ pub(crate) enum Param {
     State,
     Revision,
     Epoch,
+    SessionId,
     Principal,
     Created,
+    LoggedIn,
     Authenticated,
     Ttl,
     AbsoluteEnd,
@@ -28,7 +30,7 @@ pub(crate) enum Param {
     Batch,
 }
 
-const PARAMS: [(&str, Param); 21] = [
+const PARAMS: [(&str, Param); 23] = [
     ("id", Param::Id),
     ("now", Param::Now),
     ("expect", Param::Expect),
@@ -37,8 +39,10 @@ const PARAMS: [(&str, Param); 21] = [
     ("state", Param::State),
     ("revision", Param::Revision),
     ("epoch", Param::Epoch),
+    ("session_id", Param::SessionId),
     ("principal", Param::Principal),
     ("created", Param::Created),
+    ("logged_in", Param::LoggedIn),
     ("authenticated", Param::Authenticated),
     ("ttl", Param::Ttl),
     ("absolute_end", Param::AbsoluteEnd),
@@ -171,8 +175,10 @@ impl Values<'_> {
             Param::State => Value::Bytes(record.state),
             Param::Revision => Value::Int(record.revision),
             Param::Epoch => Value::Int(record.epoch),
+            Param::SessionId => Value::Bytes(record.session_id.as_ref().map(|id| id.as_slice())),
             Param::Principal => Value::Unicode(record.principal.as_deref()),
             Param::Created => Value::Int(Some(record.created)),
+            Param::LoggedIn => Value::Int(record.logged_in),
             Param::Authenticated => Value::Int(record.authenticated),
             Param::Ttl => Value::Int(record.ttl),
             Param::AbsoluteEnd => Value::Int(record.absolute_end),
@@ -194,7 +200,7 @@ impl Param {
         match self {
             Self::Id | Self::Target | Self::Flag => Value::Text(None),
             Self::Principal => Value::Unicode(None),
-            Self::Prefix | Self::Whole | Self::State => Value::Bytes(None),
+            Self::Prefix | Self::Whole | Self::State | Self::SessionId => Value::Bytes(None),
             _ => Value::Int(None),
         }
     }

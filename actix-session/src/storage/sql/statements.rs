@@ -35,21 +35,25 @@ const FOREVER: i64 = i64::MAX;
 
 const COLUMNS: &str = "state, expires, moved_to, moved_flag, moved_at, epoch, revision";
 
+/// Of the table that says which sessions of a principal have ended, by the time of their logins.
+const NOT_BEFORE: &str = "principal, ended_at, spared, expires";
+
 const UNEXPIRED: &str = "id = :id AND expires > :now";
 
 const LIVE: &str = "id = :id AND expires > :now AND moved_to IS NULL";
 
-const WRITE: &str = "state = :state, revision = :revision, epoch = :epoch, principal = :principal, \
-    created = :created, authenticated = :authenticated, ttl = :ttl, absolute_end = :absolute_end";
+const WRITE: &str = "state = :state, revision = :revision, epoch = :epoch, \
+    session_id = :session_id, principal = :principal, created = :created, logged_in = :logged_in, \
+    authenticated = :authenticated, ttl = :ttl, absolute_end = :absolute_end";
 
-const NEW_COLUMNS: &str =
-    "id, state, revision, epoch, principal, created, authenticated, ttl, absolute_end, expires";
+const NEW_COLUMNS: &str = "id, state, revision, epoch, session_id, principal, created, logged_in, \
+    authenticated, ttl, absolute_end, expires";
 
-const NEW_VALUES: &str = ":target, :state, :revision, :epoch, :principal, :created, :authenticated, :ttl, \
-    :absolute_end, :expires";
+const NEW_VALUES: &str = ":target, :state, :revision, :epoch, :session_id, :principal, :created, \
+    :logged_in, :authenticated, :ttl, :absolute_end, :expires";
 
-const REDIRECT: &str = "state = NULL, revision = NULL, epoch = NULL, principal = NULL, ttl = NULL, \
-    authenticated = NULL, absolute_end = NULL, moved_to = :target, moved_flag = :flag, \
+const REDIRECT: &str = "state = NULL, revision = NULL, epoch = NULL, session_id = NULL, \
+    principal = NULL, logged_in = NULL, authenticated = NULL, ttl = NULL, absolute_end = NULL, moved_to = :target, moved_flag = :flag, \
     moved_at = :moved_at, expires = :redirect_end";
 
 impl Statements {
@@ -62,7 +66,8 @@ impl Statements {
             |template: fn(&str) -> String| Expecting::new(|version| make(&template(version)));
         Self {
             probe: make(&format!(
-                "SELECT {NEW_COLUMNS}, {COLUMNS} FROM {{table}} WHERE id = ''"
+                "SELECT {NEW_COLUMNS}, {COLUMNS} FROM {{table}} WHERE id = '' AND EXISTS \
+                 (SELECT {NOT_BEFORE} FROM {{not_before}})"
             )),
             read: make(&format!(
                 "SELECT {COLUMNS} FROM {{table}} WHERE {UNEXPIRED}"

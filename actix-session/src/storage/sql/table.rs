@@ -12,7 +12,7 @@ pub(crate) struct Table {
 /// The table's name unless the builder sets another.
 pub(crate) const DEFAULT_NAME: &str = "actix_sessions";
 
-/// Leaves room for the suffixes of index names under PostgreSQL's limit of 63.
+/// Leaves room for suffixes under PostgreSQL's limit of 63.
 const MAX_NAME_LENGTH: usize = 48;
 
 impl Table {
@@ -22,6 +22,10 @@ impl Table {
             check(name)?;
         }
         Ok(Self { schema, name })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn schema(&self) -> Option<&str> {
@@ -36,17 +40,19 @@ impl Table {
         let schema = self.schema.as_deref().map(quoted);
         let prefix = schema.map_or_else(String::new, |schema| format!("{schema}."));
         template
-            .replace("{table}", &self.quoted(quote))
+            .replace("{table}", &self.quoted(quote, ""))
+            .replace("{not_before}", &self.quoted(quote, "_not_before"))
             .replace("{bare}", &quoted(&self.name))
             .replace("{schema.}", &prefix)
             .replace("{by_expires}", &index("by_expires"))
             .replace("{by_principal}", &index("by_principal"))
     }
 
-    fn quoted(&self, quote: char) -> String {
+    fn quoted(&self, quote: char, suffix: &str) -> String {
+        let name = format!("{quote}{}{suffix}{quote}", self.name);
         match &self.schema {
-            Some(schema) => format!("{quote}{schema}{quote}.{quote}{}{quote}", self.name),
-            None => format!("{quote}{}{quote}", self.name),
+            Some(schema) => format!("{quote}{schema}{quote}.{name}"),
+            None => name,
         }
     }
 
@@ -61,7 +67,7 @@ impl Table {
 
     /// The name of an advisory lock on this table.
     pub(crate) fn lock_name(&self, purpose: &str) -> String {
-        let table = self.quoted('"');
+        let table = self.quoted('"', "");
         format!(
             "actix-session {}",
             digest::base64(&format!("{purpose} {table}"))
@@ -116,7 +122,7 @@ mod tests {
             assert!(Table::new(Some(name.into()), "t".into()).is_err(), "{name}");
         }
         let table = Table::new(Some("web".into()), "Sessions_2".into()).unwrap();
-        assert_eq!(table.quoted('"'), r#""web"."Sessions_2""#);
+        assert_eq!(table.quoted('"', ""), r#""web"."Sessions_2""#);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(crate) trait SqlTestStore: TestStore {
     /// The store on the same table, by another way to the server, in no more time than that.
     async fn store_through(&self, url: &str, limit: Duration) -> Self::Store;
 
-    /// Changes rows by hand; `{t}` is the table. Answers how many.
+    /// Changes rows by hand; `{t}` is the table, `{not_before}` the one beside it. Answers how many.
     async fn execute(&self, sql: &str) -> u64;
 
     /// The only column of the only row, a number.
@@ -49,8 +49,9 @@ macro_rules! test_store {
 
         impl $name {
             pub(crate) fn sql(&self, sql: &str) -> String {
-                let table = format!("{}{}{}", $quote, self.table, $quote);
-                sql.replace("{t}", &table)
+                let quoted = |suffix| format!("{}{}{suffix}{}", $quote, self.table, $quote);
+                sql.replace("{t}", &quoted(""))
+                    .replace("{not_before}", &quoted("_not_before"))
             }
         }
 
@@ -203,8 +204,10 @@ impl Postgres {
         let user = format!("u_{}", random_name().to_lowercase());
         let create = format!("CREATE ROLE {user} LOGIN CONNECTION LIMIT {connections}");
         self.execute(&create).await;
-        let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {{t}} TO {user}");
-        self.execute(&grant).await;
+        for table in ["{t}", "{not_before}"] {
+            let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {user}");
+            self.execute(&grant).await;
+        }
         as_user(&self.url, &user)
     }
 }
@@ -216,9 +219,11 @@ impl MySql {
         let create =
             format!("CREATE USER {user}@'127.0.0.1' WITH MAX_USER_CONNECTIONS {connections}");
         self.execute(&create).await;
-        let rights = "GRANT SELECT, INSERT, UPDATE, DELETE ON {t}";
-        self.execute(&format!("{rights} TO {user}@'127.0.0.1'"))
-            .await;
+        for table in ["{t}", "{not_before}"] {
+            let rights = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {table}");
+            self.execute(&format!("{rights} TO {user}@'127.0.0.1'"))
+                .await;
+        }
         as_user(&self.url, &user)
     }
 }
