@@ -1,7 +1,7 @@
 //! Whether a failed statement is tried again, and when.
 
 use std::{
-    sync::{Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError},
+    sync::{Mutex as StdMutex, MutexGuard as StdMutexGuard},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{database::Verdict, failure::Failure};
-use crate::{clock, random};
+use crate::{clock, random, sync::lock};
 
 /// How often a repeatable statement is run if the connection is lost each time.
 const MAX_ATTEMPTS: u32 = 3;
@@ -44,8 +44,7 @@ impl Search {
     }
 
     fn failed_at(&self) -> StdMutexGuard<'_, Option<Instant>> {
-        let failed_at = self.failed_at.lock();
-        failed_at.unwrap_or_else(PoisonError::into_inner)
+        lock(&self.failed_at)
     }
 }
 
