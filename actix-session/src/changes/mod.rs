@@ -1,5 +1,6 @@
 //! What a request did to its session: changes, not a state.
 
+mod effects;
 mod merge;
 
 use std::{
@@ -16,9 +17,12 @@ use crate::{
     record::{Auth, Record},
 };
 
-pub(crate) use self::merge::{
-    Applied, ApplyError, forwarded_clear, overwrite, own_record, reduce, refused_behind_login,
-    write_reduced,
+pub(crate) use self::{
+    effects::Effects,
+    merge::{
+        Applied, ApplyError, forwarded_clear, overwrite, own_record, reduce, refused_behind_login,
+        write_reduced,
+    },
 };
 
 /// The changes that one request made: one effect for each entry, and the metadata that it set.
@@ -31,7 +35,7 @@ pub(crate) use self::merge::{
 /// [`SessionStore::rotate`]: crate::storage::SessionStore::rotate
 #[derive(Clone, Default)]
 pub struct Changes {
-    pub(crate) effects: Vec<(String, Effect)>,
+    pub(crate) effects: Effects,
     /// The epoch that this request's `clear` drew.
     pub(crate) cleared: Option<u64>,
     pub(crate) ttl: Option<Millis>,
@@ -186,22 +190,6 @@ impl Changes {
     fn log_in_another(&self, stored: &Record) -> bool {
         let principals = stored.principal().zip(self.login.as_ref());
         principals.is_some_and(|(stored, login)| stored != login.principal)
-    }
-
-    pub(crate) fn effect(&self, name: &str) -> Option<&Effect> {
-        let found = self.effects.iter().find(|(known, _)| known == name);
-        found.map(|(_, effect)| effect)
-    }
-
-    /// Returns the effect that this one replaces.
-    pub(crate) fn set_effect(&mut self, name: &str, effect: Effect) -> Option<Effect> {
-        match self.effects.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => Some(std::mem::replace(known, effect)),
-            None => {
-                self.effects.push((name.to_owned(), effect));
-                None
-            }
-        }
     }
 
     /// Returns the effects that it takes back.

@@ -7,6 +7,7 @@ use actix_web::{HttpResponse, error::InternalError, http::StatusCode};
 use super::{
     Parts,
     decide::{CookieFate, Decision, Exit, Finished, NewCookie, Origin, Silence},
+    end::end,
     load::Incoming,
 };
 use crate::{
@@ -71,22 +72,6 @@ pub(crate) async fn commit<S: SessionStore>(
     work.deliver(work.request.decide(), ended).await
 }
 
-/// Ends every session of which a verified key came.
-pub(crate) async fn end<S: SessionStore>(
-    parts: &Parts<S>,
-    incoming: &Incoming,
-) -> anyhow::Result<()> {
-    let mut result = Ok(());
-    for key in incoming.loaded.key().into_iter().chain(&incoming.others) {
-        match parts.store.delete(key).await {
-            Ok(()) => event::ended(key),
-            // An error must not keep the others alive.
-            Err(error) => result = Err(error),
-        }
-    }
-    result
-}
-
 struct Work<'a, S: SessionStore> {
     parts: &'a Parts<S>,
     request: Finished<'a>,
@@ -130,7 +115,7 @@ impl<S: SessionStore> Work<'_, S> {
             Decision::Create => self.create().await,
             Decision::End { then_create } => {
                 if !ended {
-                    let ended = end(self.parts, request.incoming).await;
+                    let ended = end(self.parts, request.incoming.keys()).await;
                     ended.map_err(CommitError::Other)?;
                 }
                 if then_create && !self.departure.is_over() {

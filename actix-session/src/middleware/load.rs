@@ -68,6 +68,11 @@ impl Loaded {
 }
 
 impl Incoming {
+    /// All that verified and may lead to a session.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &SessionKey> {
+        self.loaded.key().into_iter().chain(&self.others)
+    }
+
     /// # Errors
     /// The store fails. What is left is a request without a session, which can still end those whose
     /// keys it carried.

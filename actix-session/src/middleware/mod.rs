@@ -2,6 +2,7 @@
 
 mod commit;
 pub(crate) mod decide;
+mod end;
 mod guard;
 mod headers;
 pub(crate) mod load;
@@ -23,7 +24,7 @@ use actix_web::{
 use self::{
     commit::{commit_failed, opaque},
     decide::{Exit, Policy},
-    guard::{Finished, Guard, Innermost, serve},
+    guard::{Guard, Innermost, Settled, serve},
     headers::write_headers,
     load::{Incoming, Loaded},
 };
@@ -210,18 +211,18 @@ where
     } else {
         Exit::NoHead
     };
-    let finished = guard.commit(exit).await;
+    let settled = guard.commit(exit).await;
     match result {
         Err(panic) => {
-            event::log_failure("commit", finished.set_cookie.err());
+            event::log_failure("commit", settled.set_cookie.err());
             std::panic::resume_unwind(panic)
         }
         Ok(Err(error)) => {
-            event::log_failure("commit", finished.set_cookie.err());
+            event::log_failure("commit", settled.set_cookie.err());
             Err(error)
         }
         Ok(Ok(mut response)) => {
-            respond(finished, &session, response.headers_mut())?;
+            respond(settled, &session, response.headers_mut())?;
             Ok(response)
         }
     }
@@ -229,15 +230,15 @@ where
 
 /// Writes what became of the session into the response's headers; an error is the response.
 fn respond<Store>(
-    finished: Finished<Store>,
+    settled: Settled<Store>,
     session: &Session,
     headers: &mut HeaderMap,
 ) -> Result<(), actix_web::Error> {
-    let Finished {
+    let Settled {
         parts,
         incoming,
         set_cookie,
-    } = finished;
+    } = settled;
     let set_cookie = set_cookie.map_err(|error| {
         event::store_failed("commit", &error);
         commit_failed(error)

@@ -113,9 +113,9 @@ impl Session {
             id.map_err(SessionLoginError)?,
             epoch.map_err(SessionLoginError)?,
         );
+        let at = self.now();
         let mut pending = self.lock();
         pending.writable().map_err(SessionLoginError)?;
-        let at = pending.now();
         let Login {
             principal,
             device,
@@ -159,6 +159,7 @@ impl Session {
     /// # Ok::<(), actix_session::SessionLoginError>(())
     /// ```
     pub fn reauthenticated(&self) -> Result<(), SessionLoginError> {
+        let at = self.now();
         let mut pending = self.lock();
         pending.writable().map_err(SessionLoginError)?;
         if pending.principal().is_none() {
@@ -166,7 +167,6 @@ impl Session {
                 "nobody is logged in: call `login` once the user has proven who they are"
             )));
         }
-        let at = pending.now();
         pending.reauthenticated(at);
         Ok(())
     }
@@ -205,11 +205,11 @@ impl Session {
         &self,
         max_age: Duration,
     ) -> Result<(), StaleAuthenticationError> {
-        let pending = self.lock();
-        let Some(at) = pending.authenticated_at() else {
+        let at = self.lock().authenticated_at();
+        let Some(at) = at else {
             return Err(StaleAuthenticationError { anonymous: true });
         };
-        if at + Millis::from(max_age) > pending.now() {
+        if at + Millis::from(max_age) > self.now() {
             return Ok(());
         }
         Err(StaleAuthenticationError { anonymous: false })

@@ -1,6 +1,7 @@
 //! The handle through which applications use a session.
 
 mod auth;
+mod ending;
 mod entries;
 mod errors;
 mod ext;
@@ -24,19 +25,24 @@ pub use self::{
     },
     ext::SessionExt,
 };
-use self::{
-    errors::{inside, not_serializable, of_another_type, reserved},
-    lock::{Lock, Running},
-};
 pub(crate) use self::{
+    ending::{Asked, Outcome},
     ext::InRequest,
     pending::{Pending, Snapshot},
+};
+use self::{
+    errors::{changes_itself, inside, not_serializable, of_another_type, reserved},
+    lock::{Lock, Running},
 };
 use crate::{
     changes::{Effect, Modify},
     clock::{Millis, SharedClock},
     record::RESERVED,
 };
+
+/// How often a closure of `modify` runs at most in one call: far more often than threads that
+/// compete for an entry need.
+const MOST_RUNS: u32 = 1_000;
 
 /// The session of a request.
 ///
@@ -115,6 +121,30 @@ impl Session {
 
     pub(crate) fn lock(&self) -> Lock<'_> {
         Lock::of(&self.0)
+    }
+
+    /// The present time. A clock is the application's code: it runs without the lock.
+    fn now(&self) -> Millis {
+        let clock = self.lock().clock().clone();
+        clock.now()
+    }
+
+    /// Makes a change that cannot fail, unless it is too late.
+    fn change(&self, change: impl FnOnce(&mut Pending)) {
+        if !self.is_finished() {
+            change(&mut self.lock());
+        }
+    }
+
+    /// Whether changes would be lost, which is logged: the log is the application's code, too.
+    fn is_finished(&self) -> bool {
+        let finished = self.lock().is_finished();
+        if finished {
+            tracing::warn!(
+                "a session was changed after its response had been sent: the change is lost"
+            );
+        }
+        finished
     }
 
     /// The JSON text of an entry, to be read without the lock.
@@ -277,14 +307,20 @@ impl Session {
     /// Changes a value atomically: if another request has changed it since this one loaded the
     /// session, the function runs again, on the value that is stored by then.
     ///
-    /// So 32 parallel increments add 32, from several threads of one request too. The function gets `None` if there is no value, and removes
-    /// the entry if it returns `None`. It may run several times, on another worker too, so it
-    /// should only compute.
+    /// So 32 parallel increments add 32, from several threads of one request too. The function gets
+    /// `None` if there is no value, and removes the entry if it returns `None`. It may run several
+    /// times, on another worker too, so it should only compute.
+    ///
+    /// Two kinds of store cannot keep this promise between requests. A custom store with the five
+    /// published methods alone reads and then writes, so that one of two parallel updates is lost in
+    /// between (a warning says so at its first commit). With cookie-stored sessions, the last
+    /// response wins.
     ///
     /// # Errors
-    /// The value that this request sees is of another type, the new one does not serialize, or the
-    /// name is reserved. The session is then unchanged. If this happens only when the commit
-    /// merges, the response is a 500 and nothing of this request is committed.
+    /// The value that this request sees is of another type, the new one does not serialize, the name
+    /// is reserved, or the function changes the entry that it is called for, be it on another thread.
+    /// The session is then unchanged. If this happens only when the commit merges, the response is a
+    /// 500 and nothing of this request is committed.
     ///
     /// # Examples
     /// ```
@@ -320,11 +356,10 @@ impl Session {
         self.run(&key, modify).map_err(SessionUpdateError)
     }
 
-    /// Runs a closure without the lock, again and again until no other thread has changed the entry
-    /// meanwhile.
+    /// Runs a closure without the lock, again if another thread has changed the entry meanwhile.
     fn run(&self, key: &str, modify: Modify) -> anyhow::Result<()> {
         anyhow::ensure!(!Running::is_inside(self, key), inside(key));
-        loop {
+        for _ in 0..MOST_RUNS {
             let before = self.text(key);
             let now = {
                 let _running = Running::new(self, key);
@@ -337,23 +372,19 @@ impl Session {
                 return Ok(());
             }
         }
+        Err(anyhow::anyhow!(changes_itself(key)))
     }
 
     /// Removes an entry and returns its value as JSON text, if there was one.
     pub fn remove(&self, key: &str) -> Option<String> {
-        let mut pending = self.lock();
-        pending.warn_if_finished();
-        let before = pending.value(key).map(Cow::into_owned);
+        if self.is_finished() {
+            return self.text(key);
+        }
         if Running::is_inside(self, key) {
             tracing::warn!("{}", inside(key));
-            return before;
+            return self.text(key);
         }
-        if before.is_some() {
-            pending.set(key, Effect::Removed);
-        } else {
-            pending.mark_changed();
-        }
-        before
+        self.lock().remove(key)
     }
 
     /// Removes an entry and returns its value, or its JSON text if the value is of another type.
@@ -384,3 +415,6 @@ impl std::fmt::Debug for Session {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

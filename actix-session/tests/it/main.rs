@@ -19,6 +19,7 @@ mod forwarding;
 mod histories;
 mod logout;
 mod purge;
+mod purge_now;
 mod redis_actor;
 mod redis_cluster;
 mod redis_conn;

@@ -56,7 +56,7 @@ fn lost() -> Incoming {
 
 fn set(name: &str, json: &str) -> Changes {
     Changes {
-        effects: vec![(name.into(), Effect::Set(json.into()))],
+        effects: [(name.into(), Effect::Set(json.into()))].into(),
         ..Changes::default()
     }
 }
@@ -116,7 +116,7 @@ fn without_head(incoming: &Incoming, changes: Changes) -> Decision {
 #[test]
 fn a_request_that_changes_nothing_writes_nothing() {
     let removal = Changes {
-        effects: vec![("b".into(), Effect::Removed)],
+        effects: [("b".into(), Effect::Removed)].into(),
         ..Changes::default()
     };
     for changes in [Changes::default(), removal.clone()] {
@@ -140,7 +140,7 @@ fn a_request_that_changes_nothing_writes_nothing() {
 #[test]
 fn if_anything_changed_all_effects_are_committed() {
     let mut changes = set("a", "1");
-    changes.set_effect("b", Effect::Set("2".into()));
+    changes.effects.set("b", Effect::Set("2".into()));
     assert_eq!(with(&live(), changes, QUIET), Decision::Commit);
     assert_eq!(
         with(&live(), renew(Changes::default()), QUIET),

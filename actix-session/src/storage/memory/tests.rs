@@ -14,7 +14,7 @@ use crate::{
 fn set(n: usize) -> Changes {
     let effect = Effect::Set(n.to_string());
     Changes {
-        effects: vec![("n".into(), effect)],
+        effects: [("n".into(), effect)].into(),
         ..Changes::default()
     }
 }
