@@ -27,7 +27,29 @@ pub(crate) type SessionState = HashMap<String, String>;
 ///
 /// let terms = Terms::default().with_ttl(Duration::from_secs(60));
 /// assert_eq!(terms.ttl(), Duration::from_secs(60));
-/// assert!(!terms.extends());
+/// ```
+///
+/// A store that overrides [`open`](crate::storage::SessionStore::open) asks the terms what a record
+/// means now. `ends` is when it ends as the store knows it:
+/// ```
+/// use actix_session::storage::{End, Opened, Record, Terms};
+///
+/// fn open(record: Record, ends: &mut End, terms: &Terms) -> Opened {
+///     if ends.at() <= terms.now() || terms.is_over(&record) {
+///         return Opened::Nothing;
+///     }
+///     if terms.extends(&record, *ends) {
+///         *ends = terms.end(&record);
+///     }
+///     Opened::Live(record)
+/// }
+///
+/// let record = Record::decode(r#"{"v":1,"state":{}}"#.to_owned())?;
+/// let terms = Terms::default().with_extension(true);
+/// let mut ends = End::from(terms.now() + std::time::Duration::from_secs(1));
+/// assert!(matches!(open(record, &mut ends, &terms), Opened::Live(_)));
+/// assert_eq!(ends.at(), terms.now() + terms.ttl());
+/// # Ok::<(), actix_session::storage::DecodeError>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Terms {
@@ -149,8 +171,63 @@ impl Terms {
         Duration::from_millis(self.ttl.0.unsigned_abs())
     }
 
-    /// Whether reading a record extends its life.
-    pub fn extends(&self) -> bool {
+    /// When a record ends that is written or extended now: after its idle timeout, or at its
+    /// absolute end if that comes first.
+    ///
+    /// The idle timeout is the session's own ([`Session::set_ttl`](crate::Session::set_ttl)) or else
+    /// [`ttl`](Self::ttl). A store keeps this time, or the TTL until then, with each record that it
+    /// writes, and answers it as the [`End`].
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use actix_session::storage::{Record, Terms};
+    ///
+    /// let record = Record::decode(r#"{"v":1,"state":{}}"#.to_owned())?;
+    /// let terms = Terms::default().with_ttl(Duration::from_secs(60));
+    /// assert_eq!(terms.end(&record).at(), terms.now() + Duration::from_secs(60));
+    /// # Ok::<(), actix_session::storage::DecodeError>(())
+    /// ```
+    pub fn end(&self, record: &Record) -> End {
+        End(self.until(record))
+    }
+
+    /// Whether a record is past its absolute end. It must not be opened then, changed or renewed,
+    /// however long its idle timeout still is.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::storage::{Record, Terms};
+    ///
+    /// let record = Record::decode(r#"{"v":1,"state":{}}"#.to_owned())?;
+    /// assert!(!Terms::default().is_over(&record), "nothing limits its life");
+    /// # Ok::<(), actix_session::storage::DecodeError>(())
+    /// ```
+    pub fn is_over(&self, record: &Record) -> bool {
+        record.is_over(self.now, self.absolute)
+    }
+
+    /// Whether reading a record extends its life now. `end` is when it ends so far.
+    ///
+    /// If so, its new end is [`end`](Self::end). A store that does not know when its records end
+    /// passes the present time, and extends them too often at worst.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::storage::{Record, Terms};
+    ///
+    /// let record = Record::decode(r#"{"v":1,"state":{}}"#.to_owned())?;
+    /// let terms = Terms::default();
+    /// assert!(!terms.extends(&record, terms.now()));
+    /// assert!(terms.with_extension(true).extends(&record, Terms::default().now()));
+    /// # Ok::<(), actix_session::storage::DecodeError>(())
+    /// ```
+    pub fn extends(&self, record: &Record, end: impl Into<End>) -> bool {
+        self.extends_at(record, end.into().0)
+    }
+
+    /// Whether reading a record may extend its life.
+    pub(crate) fn extends_on_read(&self) -> bool {
         self.extend != ExtendOnRead::Never
     }
 
@@ -159,7 +236,7 @@ impl Terms {
         match self.extend {
             ExtendOnRead::Never => false,
             ExtendOnRead::Always => true,
-            ExtendOnRead::AtMostEvery(interval) => self.end(record) - end >= interval,
+            ExtendOnRead::AtMostEvery(interval) => self.until(record) - end >= interval,
         }
     }
 
@@ -177,8 +254,8 @@ impl Terms {
         }
     }
 
-    /// The end of a record that is written or extended now.
-    pub(crate) fn end(&self, record: &Record) -> Millis {
+    /// [`end`](Self::end) in milliseconds.
+    pub(crate) fn until(&self, record: &Record) -> Millis {
         record
             .metadata()
             .map_or(self.now + self.ttl, |metadata| self.end_of(metadata))
@@ -189,11 +266,6 @@ impl Terms {
         let absolute = self.absolute.map(|span| metadata.since() + span);
         let cap = metadata.absolute_end.or(absolute);
         cap.map_or(idle, |cap| cap.min(idle))
-    }
-
-    /// Whether a record is past its absolute end.
-    pub(crate) fn is_over(&self, record: &Record) -> bool {
-        record.is_over(self.now, self.absolute)
     }
 }
 

@@ -183,7 +183,8 @@ async fn look_up<S: SessionStore>(
             event::refused(Refusal::Unbound, Some(&key));
             return Ok((Loaded::None, false));
         }
-        Opened::Live(record) if is_too_old(parts, &record, terms.now) => {
+        // Whatever the store answers: one of the application's own may not have checked it.
+        Opened::Live(record) if terms.is_over(&record) || is_too_old(parts, &record, terms.now) => {
             event::refused(Refusal::UnknownKey, Some(&key));
             Loaded::Lost(key)
         }

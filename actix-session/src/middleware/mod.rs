@@ -124,7 +124,7 @@ impl<Store> Parts<Store> {
 
     pub(crate) fn policy(&self) -> Policy {
         Policy {
-            extend: self.configuration.terms.extends(),
+            extend: self.configuration.terms.extends_on_read(),
             persistent: self.configuration.persistent,
         }
     }

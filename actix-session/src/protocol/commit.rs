@@ -141,7 +141,7 @@ impl<'a> CommitMachine<'a> {
     }
 
     fn end_of(&self, record: &Record) -> End {
-        End(record.end().unwrap_or_else(|| self.terms.end(record)))
+        End(record.end().unwrap_or_else(|| self.terms.until(record)))
     }
 
     fn follow(&mut self, redirect: Redirect) -> Next<Committed> {
@@ -286,7 +286,7 @@ impl<'a> CommitMachine<'a> {
     }
 
     fn until_and_answer(&self, new: &Record) -> (Until, Answer) {
-        let end = self.terms.end(new);
+        let end = self.terms.until(new);
         match self.route {
             Route::Direct => (Until::At(end), Answer::Saved(End(end))),
             Route::Forward { .. } if self.changes.cleared.is_some() => (Until::Same, Answer::Gone),

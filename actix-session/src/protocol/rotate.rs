@@ -111,7 +111,7 @@ impl<'a> RotateMachine<'a> {
         let Some(new) = or_fail!(written(overwrite(stored, self.changes, stamp))) else {
             return Next::Answer(Rotated::Gone);
         };
-        let until = self.terms.end(&new);
+        let until = self.terms.until(&new);
         let redirect = Redirect {
             target,
             flag: self.flag(stored, &new),
@@ -198,7 +198,7 @@ impl<'a> RotateMachine<'a> {
         let Some(new) = or_fail!(written(own_record(self.changes, stamp))) else {
             return Next::Answer(Rotated::Gone);
         };
-        let until = self.terms.end(&new);
+        let until = self.terms.until(&new);
         let step = Step::Insert { at, new, until };
         self.phase = Phase::Creating {
             step: step.clone(),

@@ -96,7 +96,7 @@ async fn check<B: Backend>(store: &B, at: &str, terms: &Terms) -> Result<Committ
     Ok(match found.live(terms) {
         Stored::Record(record) if record.has_kept_end() => Committed::NotExtended,
         Stored::Record(record) => {
-            Committed::Saved(End(record.end().unwrap_or_else(|| terms.end(&record))))
+            Committed::Saved(End(record.end().unwrap_or_else(|| terms.until(&record))))
         }
         Stored::Redirect(_) => Committed::Forwarded,
         Stored::Nothing | Stored::Unreadable => Committed::Gone,

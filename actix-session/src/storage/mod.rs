@@ -43,7 +43,7 @@ pub use self::{
     store::SessionStore,
 };
 pub use crate::{
-    changes::Changes,
+    changes::{Changes, MadeOn, Merged},
     contract::{Committed, End, Older, Opened, Rotated, Terms},
     error::{
         CommitError, Contended, Gone, LoadError, OutcomeUnknown, SaveError, StateTooLarge,

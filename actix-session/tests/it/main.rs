@@ -18,6 +18,7 @@ mod five_methods;
 mod forwarding;
 mod histories;
 mod logout;
+mod own_stores;
 mod purge;
 mod purge_now;
 mod redis_actor;

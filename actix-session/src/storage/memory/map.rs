@@ -53,7 +53,7 @@ impl Map {
         if !terms.extends_at(record, *end) {
             return found;
         }
-        *end = terms.end(record);
+        *end = terms.until(record);
         Stored::Record(record.clone().with_end(Some(*end)))
     }
 
