@@ -68,6 +68,11 @@ pub enum CommitError {
     #[display("the session is contended: other requests kept changing it")]
     Contended,
 
+    /// The store is full, and no other session makes room for this one. Nothing was committed; the
+    /// response is a 503.
+    #[display("the store is full, so that it refuses the session")]
+    Full,
+
     /// An answer was lost, so it is unknown whether the commit happened.
     #[display("it is unknown whether the session was changed: the store's answer was lost")]
     OutcomeUnknown,
@@ -88,12 +93,15 @@ impl CommitError {
         Self::Other(Degraded.into())
     }
 
-    /// A step reports [`Contended`] if it was not done because other requests kept winning.
+    /// A step that was not done says why: [`Contended`], [`StoreFull`], or anything else.
     pub(crate) fn of_step(error: anyhow::Error) -> Self {
         if error.is::<Contended>() {
-            return Self::Contended;
+            Self::Contended
+        } else if error.is::<StoreFull>() {
+            Self::Full
+        } else {
+            Self::Other(error)
         }
-        Self::Other(error)
     }
 
     pub(crate) fn unexpected() -> Self {
@@ -118,6 +126,7 @@ impl CommitError {
         match self {
             Self::Serialization(error) | Self::Other(error) => error,
             Self::Contended => Contended.into(),
+            Self::Full => StoreFull.into(),
             Self::OutcomeUnknown => OutcomeUnknown.into(),
         }
     }
@@ -152,9 +161,8 @@ impl From<UpdateError> for CommitError {
     fn from(error: UpdateError) -> Self {
         match error {
             UpdateError::Serialization(error) => Self::Serialization(error),
-            UpdateError::Other(error) if error.is::<Contended>() => Self::Contended,
             UpdateError::Other(error) if error.is::<OutcomeUnknown>() => Self::OutcomeUnknown,
-            UpdateError::Other(error) => Self::Other(error),
+            UpdateError::Other(error) => Self::of_step(error),
         }
     }
 }
@@ -163,7 +171,7 @@ impl From<SaveError> for CommitError {
     fn from(error: SaveError) -> Self {
         match error {
             SaveError::Serialization(error) => Self::Serialization(error),
-            SaveError::Other(error) => Self::Other(error),
+            SaveError::Other(error) => Self::of_step(error),
         }
     }
 }
@@ -191,6 +199,17 @@ pub struct Gone;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("the session is contended: other requests kept changing it")]
 pub struct Contended;
+
+/// The store is full, and no other session makes room for the new one.
+///
+/// Wrapped in [`SaveError::Other`]. Methods that return [`CommitError`] report
+/// [`CommitError::Full`] instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[display(
+    "the store is full of sessions that belong to principals, so that it refuses one that does not: \
+     raise `max_sessions`"
+)]
+pub struct StoreFull;
 
 /// It is unknown whether a command was carried out.
 ///
@@ -237,4 +256,5 @@ pub(crate) struct Degraded;
 impl StdError for Degraded {}
 impl StdError for Gone {}
 impl StdError for Contended {}
+impl StdError for StoreFull {}
 impl StdError for OutcomeUnknown {}

@@ -224,7 +224,7 @@ where
 
 pub(crate) fn commit_failed(error: CommitError) -> actix_web::Error {
     let status = match error {
-        CommitError::Contended => StatusCode::SERVICE_UNAVAILABLE,
+        CommitError::Contended | CommitError::Full => StatusCode::SERVICE_UNAVAILABLE,
         CommitError::Other(ref cause) if cause.is::<Degraded>() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };

@@ -47,7 +47,7 @@ pub use crate::{
     contract::{Committed, End, Older, Opened, Rotated, Terms},
     error::{
         CommitError, Contended, Gone, LoadError, OutcomeUnknown, SaveError, StateTooLarge,
-        UpdateError,
+        StoreFull, UpdateError,
     },
     key::{InvalidSessionKeyError, SessionKey},
     random::generate_session_key,

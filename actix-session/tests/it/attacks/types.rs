@@ -19,7 +19,7 @@ use actix_session::{
         AnySessionStore, Changes, CommitError, Committed, Contended, CookieSessionStore, End, Gone,
         LoadError, MemorySessionStore, MySqlSessionStore, Older, Opened, OutcomeUnknown,
         PostgresSessionStore, Record, RedisActorSessionStore, RedisSessionStore, Rotated,
-        SaveError, SessionKey, SessionStore, SqliteSessionStore, StateTooLarge, Terms,
+        SaveError, SessionKey, SessionStore, SqliteSessionStore, StateTooLarge, StoreFull, Terms,
         UpdateError, generate_session_key,
     },
     testing::ManualClock,
@@ -228,6 +228,7 @@ async fn errors(text: &str) -> Vec<Row> {
         error("Gone", &Gone),
         error("Contended", &Contended),
         error("OutcomeUnknown", &OutcomeUnknown),
+        error("StoreFull", &StoreFull),
         error("StateTooLarge", &too_large(text).await),
         error("ConfigError", &ConfigError::Ttl),
     ]
