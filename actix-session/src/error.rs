@@ -89,16 +89,23 @@ impl CommitError {
         ))
     }
 
+    /// A new session has ended before its key was handed out.
+    pub(crate) fn gone() -> Self {
+        Self::Other(Gone.into())
+    }
+
     pub(crate) fn degraded() -> Self {
         Self::Other(Degraded.into())
     }
 
-    /// A step that was not done says why: [`Contended`], [`StoreFull`], or anything else.
-    pub(crate) fn of_step(error: anyhow::Error) -> Self {
+    /// What a store's error means: [`Contended`], [`StoreFull`] and [`OutcomeUnknown`] may be inside.
+    pub(crate) fn of_store(error: anyhow::Error) -> Self {
         if error.is::<Contended>() {
             Self::Contended
         } else if error.is::<StoreFull>() {
             Self::Full
+        } else if error.is::<OutcomeUnknown>() {
+            Self::OutcomeUnknown
         } else {
             Self::Other(error)
         }
@@ -161,8 +168,7 @@ impl From<UpdateError> for CommitError {
     fn from(error: UpdateError) -> Self {
         match error {
             UpdateError::Serialization(error) => Self::Serialization(error),
-            UpdateError::Other(error) if error.is::<OutcomeUnknown>() => Self::OutcomeUnknown,
-            UpdateError::Other(error) => Self::of_step(error),
+            UpdateError::Other(error) => Self::of_store(error),
         }
     }
 }
@@ -171,7 +177,7 @@ impl From<SaveError> for CommitError {
     fn from(error: SaveError) -> Self {
         match error {
             SaveError::Serialization(error) => Self::Serialization(error),
-            SaveError::Other(error) => Self::of_step(error),
+            SaveError::Other(error) => Self::of_store(error),
         }
     }
 }
@@ -180,7 +186,7 @@ impl From<LoadError> for CommitError {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Deserialization(_) => Self::unreadable(),
-            LoadError::Other(error) => Self::Other(error),
+            LoadError::Other(error) => Self::of_store(error),
         }
     }
 }

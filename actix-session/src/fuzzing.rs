@@ -223,7 +223,11 @@ impl Shown {
             "{encoded}"
         );
         let flag = encoded.chars().next().expect("the flag comes first");
-        Self::Redirect(flag, redirect.made_at.0, redirect.target.clone())
+        Self::Redirect(
+            flag,
+            redirect.made_at.0,
+            redirect.target.as_str().to_owned(),
+        )
     }
 }
 

@@ -64,23 +64,49 @@ pub fn ensure_openssl() -> Result<(), Error> {
     };
     let manager = Manager::find().ok_or_else(missing)?;
     eprintln!("the OpenSSL headers are missing: installing them with apt-get");
-    let updated = manager.run(&["apt-get", "update"]);
-    let installed = manager.install_packages(&["libssl-dev", "pkg-config"]);
-    if installed.is_err() {
-        updated.and(installed)?;
-    }
+    manager.update_and_install(&["libssl-dev", "pkg-config"])?;
     if openssl_is_there() {
         return Ok(());
     }
     Err(missing())
 }
 
+/// Makes sure that `python3 -m pip` works, and installs it as [`ensure`] installs servers.
+pub(crate) fn ensure_pip() -> Result<(), Error> {
+    if pip_is_there() {
+        return Ok(());
+    }
+    let missing = || Error::Missing {
+        name: "pip (python3 -m pip)",
+        hint: "install it (Debian, Ubuntu: apt-get install python3-pip; Fedora: dnf install \
+               python3-pip)"
+            .to_owned(),
+    };
+    let manager = Manager::find().ok_or_else(missing)?;
+    eprintln!("pip is missing: installing it with apt-get");
+    manager.update_and_install(&["python3-pip"])?;
+    if pip_is_there() {
+        return Ok(());
+    }
+    Err(missing())
+}
+
+fn pip_is_there() -> bool {
+    succeeds("python3", &["-m", "pip", "--version"])
+}
+
 fn openssl_is_there() -> bool {
-    let asked = Command::new("pkg-config")
-        .args(["--exists", "openssl"])
+    succeeds("pkg-config", &["--exists", "openssl"])
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
         .stdin(Stdio::null())
-        .status();
-    asked.is_ok_and(|status| status.success())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// `apt-get`, and how to call it with the right to install.
@@ -118,6 +144,13 @@ impl Manager {
             }
         }
         updated.and(result)
+    }
+
+    /// The lists may be fresh enough although their update failed.
+    fn update_and_install(&self, packages: &[&str]) -> Result<(), Error> {
+        let updated = self.run(&["apt-get", "update"]);
+        self.install_packages(packages)
+            .or_else(|error| updated.and(Err(error)))
     }
 
     fn install_packages(&self, packages: &[&str]) -> Result<(), Error> {

@@ -26,6 +26,7 @@ pub mod mariadb;
 pub mod port;
 pub mod postgres;
 pub mod process;
+pub mod python;
 pub mod redis;
 pub mod redis_tls;
 pub mod resp;

@@ -18,8 +18,8 @@ pub use self::old_cookie::OldCookie;
 pub use self::policy::SessionPolicy;
 pub use crate::record::WireFormat;
 use crate::{
-    clock::{Millis, SharedClock},
-    contract::Terms,
+    clock::{LONGEST_WAIT, Millis, SharedClock},
+    contract::{ExtendOnRead, Terms},
     cookie::attributes::CookieAttributes,
 };
 
@@ -29,6 +29,8 @@ pub(crate) const LONGEST: Millis = Millis::secs(400 * 86_400);
 const LONGEST_STATE: Millis = Millis::secs(100 * 365 * 86_400);
 /// The shortest TTL: zero and less are raised to it.
 const SHORTEST: Millis = Millis::secs(1);
+/// The smallest limit on a record that leaves room for an entry beside the metadata, in octets.
+const SMALLEST: usize = 256;
 
 /// How the content of the session cookie is secured.
 ///
@@ -106,29 +108,45 @@ impl Configuration {
     fn check(&self) -> Result<(), ConfigError> {
         self.cookie.check()?;
         for old in &self.read_also {
-            old.check()?;
+            old.check(&self.cookie)?;
         }
-        let longest = if self.persistent {
-            LONGEST
-        } else {
-            LONGEST_STATE
-        };
-        let possible = |ttl: Millis| ttl > Millis::ZERO && ttl <= longest;
-        if !possible(self.terms.ttl) {
-            return Err(ConfigError::Ttl);
-        }
-        if self
-            .terms
-            .absolute
-            .is_some_and(|limit| limit <= Millis::ZERO)
-        {
-            return Err(ConfigError::AbsoluteTimeout);
+        self.check_times()?;
+        if self.terms.max_state < SMALLEST {
+            return Err(ConfigError::MaxStateSize);
         }
         if self.terms.absolute.is_some()
             && self.terms.format == WireFormat::V0_11
             && !self.mixed_fleet
         {
             return Err(ConfigError::MixedFleet);
+        }
+        Ok(())
+    }
+
+    fn check_times(&self) -> Result<(), ConfigError> {
+        let terms = &self.terms;
+        let longest = if self.persistent {
+            LONGEST
+        } else {
+            LONGEST_STATE
+        };
+        let within = |span: Millis, longest| span > Millis::ZERO && span <= longest;
+        if !within(terms.ttl, longest) {
+            return Err(ConfigError::Ttl);
+        }
+        if terms.absolute.is_some_and(|span| span <= Millis::ZERO) {
+            return Err(ConfigError::AbsoluteTimeout);
+        }
+        if let ExtendOnRead::AtMostEvery(interval) = terms.extend
+            && !(Millis::ZERO <= interval && interval < terms.ttl)
+        {
+            return Err(ConfigError::Interval);
+        }
+        if !within(terms.grace, LONGEST) {
+            return Err(ConfigError::RenewalGrace);
+        }
+        if terms.budget.is_zero() || terms.budget > LONGEST_WAIT {
+            return Err(ConfigError::CommitBudget);
         }
         Ok(())
     }
@@ -228,7 +246,9 @@ mod tests {
             }),
             None
         );
-        for path in ["", "app", "/a;b", "/a\r\nb", "/\u{e9}"] {
+        for path in [
+            "", "app", "/a;b", "/a\r\nb", "/\u{e9}", "/a b", "/a?b", "/a#b", "/a/../b", "/a\\b",
+        ] {
             assert_eq!(
                 refused(|c| c.cookie.path = path.into()),
                 Some(ConfigError::Path)
@@ -236,9 +256,42 @@ mod tests {
         }
         let long = format!("/{}", "a".repeat(1024));
         assert_eq!(refused(|c| c.cookie.path = long), Some(ConfigError::Path));
-        for domain in ["", "a;b", "a,b", "a\0"] {
+        let long = ["a".repeat(64), vec!["a"; 127].join(".") + ".aa"];
+        for domain in [
+            "",
+            ".",
+            "a;b",
+            "a,b",
+            "a\0",
+            "a b",
+            " a",
+            "example.com:8080",
+            "https://example.com",
+            "example.com/app",
+            "*.example.com",
+            "a..b",
+            "example.com.",
+            "..example.com",
+            "-a.b",
+            "[::1]",
+            "me@example.com",
+            &long[0],
+            &long[1],
+        ] {
             let error = refused(|c| c.cookie.domain = Some(domain.into()));
-            assert_eq!(error, Some(ConfigError::Domain));
+            assert_eq!(error, Some(ConfigError::Domain), "{domain}");
+            let old = OldCookie::named("old").domain(domain);
+            let error = refused(|c| c.read_also.push(old));
+            assert_eq!(error, Some(ConfigError::Domain), "{domain}");
+        }
+        for domain in [
+            "example.com",
+            ".example.com",
+            "localhost",
+            "127.0.0.1",
+            "a_b.xn--e1a.c-d",
+        ] {
+            assert_eq!(refused(|c| c.cookie.domain = Some(domain.into())), None);
         }
         for name in ["", "a b", "a;b", "a=b", "a,b", "a\r\nb", "\u{e9}"] {
             assert_eq!(
@@ -277,6 +330,58 @@ mod tests {
             }),
             None
         );
+    }
+
+    #[test]
+    fn what_cannot_do_what_it_says_is_refused() {
+        let extend = |interval: i64| {
+            move |c: &mut Configuration| {
+                c.terms.extend = ExtendOnRead::AtMostEvery(Millis::secs(interval));
+            }
+        };
+        let day = 86_400;
+        for (interval, error) in [
+            (-1, Some(ConfigError::Interval)),
+            (0, None),
+            (day - 1, None),
+            (day, Some(ConfigError::Interval)),
+            (2 * day, Some(ConfigError::Interval)),
+        ] {
+            assert_eq!(refused(extend(interval)), error, "{interval}");
+        }
+        for (grace, valid) in [(-1, false), (0, false), (1, true), (401 * day, false)] {
+            let error = (!valid).then_some(ConfigError::RenewalGrace);
+            assert_eq!(refused(|c| c.terms.grace = Millis::secs(grace)), error);
+        }
+        for (budget, valid) in [(0, false), (1, true), (86_401, false), (u64::MAX, false)] {
+            let error = (!valid).then_some(ConfigError::CommitBudget);
+            let budget = std::time::Duration::from_secs(budget);
+            assert_eq!(refused(|c| c.terms.budget = budget), error);
+        }
+        let size = |octets| refused(|c| c.terms.max_state = octets);
+        assert_eq!(size(255), Some(ConfigError::MaxStateSize));
+        assert_eq!(size(256), None);
+    }
+
+    #[test]
+    fn an_old_cookie_must_not_be_the_present_one() {
+        let with = |domain: Option<&str>, old: OldCookie| {
+            refused(|c| {
+                c.cookie.domain = domain.map(str::to_owned);
+                c.read_also.push(old);
+            })
+        };
+        let same = Some(ConfigError::OldCookie);
+        let id = || OldCookie::named("id");
+        assert_eq!(with(None, id()), same);
+        assert_eq!(with(None, id().host_only().path("/")), same);
+        assert_eq!(with(Some("a.b"), id()), same);
+        assert_eq!(with(Some("a.b"), id().domain(".A.b")), same);
+        assert_eq!(with(Some("a.b"), id().host_only()), None);
+        assert_eq!(with(None, id().domain("a.b")), None);
+        assert_eq!(with(None, id().path("/app")), None);
+        assert_eq!(with(None, id().partitioned(true)), None);
+        assert_eq!(with(None, OldCookie::named("ID")), None);
     }
 
     #[test]

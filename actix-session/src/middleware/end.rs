@@ -8,28 +8,35 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::Parts;
+use futures_util::future::join_all;
+use tokio::time::timeout_at;
+
+use super::{Parts, commit::most};
 use crate::{
-    Session, event,
+    Session,
+    clock::deadline,
+    event,
     key::SessionKey,
     session::{Asked, Outcome},
     storage::SessionStore,
 };
 
-/// Ends every session of which a verified key came.
+/// Ends every session of which a verified key came: all at once, so that each is tried before any
+/// is repeated.
 pub(crate) async fn end<'a, S: SessionStore>(
     parts: &Parts<S>,
     keys: impl Iterator<Item = &'a SessionKey>,
 ) -> anyhow::Result<()> {
-    let mut result = Ok(());
-    for key in keys {
-        match parts.store.delete(key).await {
-            Ok(()) => event::ended(key),
-            // An error must not keep the others alive.
-            Err(error) => result = Err(error),
-        }
+    let endings = join_all(keys.map(|key| async move {
+        parts.store.delete(key).await?;
+        event::ended(key);
+        Ok(())
+    }));
+    let limit = deadline(most(parts.terms().budget));
+    match timeout_at(limit, endings).await {
+        Ok(endings) => endings.into_iter().collect(),
+        Err(_) => anyhow::bail!("the store did not end the sessions within the time limit"),
     }
-    result
 }
 
 /// An ending that a handler waits for.

@@ -16,7 +16,7 @@ use actix_web::{
 
 use super::{
     Parts,
-    commit::{Departure, SetCookie, commit},
+    commit::{Departure, Failed, SetCookie, commit},
     decide::Exit,
     end::Ending,
     load::Incoming,
@@ -30,12 +30,25 @@ use crate::{
 pub(crate) struct Innermost(InRequest);
 
 impl Innermost {
-    pub(crate) fn enter(req: &ServiceRequest, session: &Session) -> Self {
+    pub(crate) fn enter(req: &ServiceRequest, session: &Session, cookie: &str) -> Self {
         let mut extensions = req.extensions_mut();
         let sessions = extensions.get::<InRequest>().cloned().unwrap_or_default();
-        sessions.push(session.clone());
+        if sessions.has(cookie) {
+            event::wrapped_twice(cookie);
+        }
+        sessions.push(session.clone(), cookie);
         extensions.insert(sessions.clone());
         Self(sessions)
+    }
+
+    /// Notes that a middleware has set or removed the cookie of this name.
+    pub(crate) fn note_written(&self, cookie: &str) {
+        self.0.note_written(cookie);
+    }
+
+    /// Whether another middleware, further in, has.
+    pub(crate) fn has_written(&self, cookie: &str) -> bool {
+        self.0.has_written(cookie)
     }
 }
 
@@ -78,7 +91,13 @@ impl Drop for Attached {
 pub(crate) struct Settled<Store> {
     pub(crate) parts: Rc<Parts<Store>>,
     pub(crate) incoming: Incoming,
-    pub(crate) set_cookie: Result<SetCookie, CommitError>,
+    pub(crate) set_cookie: Result<SetCookie, Failed>,
+}
+
+impl<Store> Settled<Store> {
+    pub(crate) fn error(self) -> Option<CommitError> {
+        self.set_cookie.err().map(|failed| failed.error)
+    }
 }
 
 type Committing<Store> = Pin<Box<dyn Future<Output = Settled<Store>>>>;
@@ -186,7 +205,7 @@ impl<Store: SessionStore + 'static> Drop for Guard<Store> {
 fn spawn<Store: 'static>(committing: Committing<Store>) {
     let work = async move {
         let settled = committing.await;
-        event::log_failure("commit", settled.set_cookie.err());
+        event::log_failure("commit", settled.error());
     };
     // `spawn` panics if this thread takes no local tasks right now, and there is no way to ask
     // first.

@@ -22,10 +22,10 @@ use actix_web::{
 };
 
 use self::{
-    commit::{commit_failed, opaque},
+    commit::{Failed, SetCookie, commit_failed, opaque},
     decide::{Exit, Policy},
     guard::{Guard, Innermost, Settled, serve},
-    headers::write_headers,
+    headers::{varying, write_headers},
     load::{Incoming, Loaded},
 };
 use crate::{
@@ -202,11 +202,14 @@ where
 {
     let incoming = load(&parts, &req).await?;
     let session = session_of(&parts.configuration, &incoming);
-    let _innermost = Innermost::enter(&req, &session);
+    let name = parts.cookies.own.wire_name.clone();
+    let innermost = Innermost::enter(&req, &session, &name);
     let mut guard = Guard::new(parts, incoming, session.clone());
     let result = serve(&service, req, &session, &mut guard).await;
 
-    let exit = if matches!(result, Ok(Ok(_))) {
+    // If this middleware was wrapped twice, the inner one's cookie stands.
+    let has_head = matches!(result, Ok(Ok(_))) && !innermost.has_written(&name);
+    let exit = if has_head {
         Exit::Response
     } else {
         Exit::NoHead
@@ -214,36 +217,51 @@ where
     let settled = guard.commit(exit).await;
     match result {
         Err(panic) => {
-            event::log_failure("commit", settled.set_cookie.err());
+            event::log_failure("commit", settled.error());
             std::panic::resume_unwind(panic)
         }
         Ok(Err(error)) => {
-            event::log_failure("commit", settled.set_cookie.err());
-            Err(error)
+            event::log_failure("commit", settled.error());
+            let asked = session.lock().asked;
+            Err(if asked { varying(error) } else { error })
         }
         Ok(Ok(mut response)) => {
-            respond(settled, &session, response.headers_mut())?;
+            if respond(settled, &session, response.headers_mut(), has_head)? {
+                innermost.note_written(&name);
+            }
             Ok(response)
         }
     }
 }
 
-/// Writes what became of the session into the response's headers; an error is the response.
+/// Writes what became of the session into the response's headers, and answers whether the cookie is
+/// among them; an error is the response.
 fn respond<Store>(
     settled: Settled<Store>,
     session: &Session,
     headers: &mut HeaderMap,
-) -> Result<(), actix_web::Error> {
+    has_head: bool,
+) -> Result<bool, actix_web::Error> {
     let Settled {
         parts,
         incoming,
         set_cookie,
     } = settled;
-    let set_cookie = set_cookie.map_err(|error| {
+    let write = |headers: &mut _, set_cookie| {
+        write_headers(&parts, &incoming, session, headers, set_cookie)
+    };
+    let set_cookie = set_cookie.map_err(|Failed { error, set_cookie }| {
         event::store_failed("commit", &error);
-        commit_failed(error)
+        commit_failed(error, |headers| write(headers, set_cookie))
     })?;
-    write_headers(&parts, &incoming, session, headers, set_cookie).map_err(opaque)
+    let set_cookie = if has_head {
+        set_cookie
+    } else {
+        SetCookie::Leave
+    };
+    let writes = set_cookie != SetCookie::Leave;
+    write(headers, set_cookie).map_err(opaque)?;
+    Ok(writes)
 }
 
 /// What the request carried. An error is the response.

@@ -210,7 +210,7 @@ impl<'a> CommitMachine<'a> {
             return Next::Answer(Committed::Gone);
         }
         let before = match &self.attempt {
-            Some(attempt) if self.careful && attempt.at() == self.at => attempt.on.clone(),
+            Some(attempt) if self.careful && self.at == *attempt.at() => attempt.on.clone(),
             _ => base,
         };
         let mut left = reduce(&self.changes, &stored, Some(&before));
@@ -337,7 +337,7 @@ impl Machine for CommitMachine<'_> {
         match (reply, &self.attempt) {
             (Reply::Done, Some(attempt)) => Next::Answer(attempt.answer.into()),
             (Reply::Found(found), _) => self.found(found, draw),
-            (Reply::Lost, Some(attempt)) if attempt.at() == self.at => {
+            (Reply::Lost, Some(attempt)) if self.at == *attempt.at() => {
                 self.careful = true;
                 Next::Do(attempt.step.clone())
             }

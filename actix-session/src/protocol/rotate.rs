@@ -89,7 +89,7 @@ impl<'a> RotateMachine<'a> {
     pub(crate) fn creating(changes: &'a Changes, terms: &'a Terms) -> Self {
         Self {
             phase: Phase::Fresh,
-            ..Self::new(Name::new(), None, changes, terms)
+            ..Self::new(Name::default(), None, changes, terms)
         }
     }
 

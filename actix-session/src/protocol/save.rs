@@ -102,6 +102,8 @@ impl Machine for SaveMachine<'_> {
             Reply::Found(Stored::Record(record)) if attempt.made(&record) => {
                 Next::Answer(attempt.key.duplicate())
             }
+            // An earlier attempt made it, and it has ended since.
+            Reply::Found(Stored::Nothing) if attempt.lost => Next::Fail(CommitError::gone()),
             Reply::Taken | Reply::Found(_) => self.again(draw),
         }
     }

@@ -53,7 +53,8 @@ pub(crate) async fn create<B: Backend>(
     let machine = RotateMachine::creating(changes, terms);
     match drive(store, machine, terms).await? {
         Rotated::Rotated(key, end, _) => Ok((key, end)),
-        Rotated::Moved | Rotated::Gone => Err(CommitError::unexpected()),
+        Rotated::Gone => Err(CommitError::gone()),
+        Rotated::Moved => Err(CommitError::unexpected()),
     }
 }
 
@@ -92,7 +93,8 @@ pub(crate) async fn rotate<B: Backend>(
 
 /// Answers whether a key is current, for a request without changes.
 async fn check<B: Backend>(store: &B, at: &str, terms: &Terms) -> Result<Committed, CommitError> {
-    let found = store.look(at, terms).await.map_err(CommitError::Other)?;
+    let found = store.look(at, terms).await;
+    let found = found.map_err(CommitError::of_store)?;
     Ok(match found.live(terms) {
         Stored::Record(record) if record.has_kept_end() => Committed::NotExtended,
         Stored::Record(record) => {

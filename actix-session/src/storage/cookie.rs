@@ -8,6 +8,7 @@ use actix_web::cookie::time::Duration;
 
 use super::{
     RevocationStore, SessionStore,
+    five_methods::age,
     revocation::{Revocation, note_name, note_of},
 };
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     contract::{Committed, End, Older, Opened, Rotated, SessionState, Stamp, Terms},
     error::{CommitError, LoadError, SaveError, UpdateError},
     key::SessionKey,
-    record::Record,
+    record::{Metadata, Record},
 };
 
 /// Keeps the whole state inside the session cookie, sealed.
@@ -55,6 +56,10 @@ use crate::{
 /// end, since another value of the session may live that long. Set an
 /// [`absolute_timeout`](crate::config::SessionMiddlewareBuilder::absolute_timeout) to keep the list
 /// short. Keep the list in a store that evicts nothing: a full `MemorySessionStore` evicts notes.
+///
+/// Encrypted cookies of actix-session 0.11 or older can be ended like others. A signed one has nothing
+/// that tells it from another visitor's cookie with the same state, so nothing ends it before the
+/// store has first seen it and given it an id.
 ///
 /// If another request renews the session while a logout is in flight, the logout ends the renewed
 /// session too. This holds for 60 seconds after the renewal, as with a store on the server.
@@ -123,27 +128,34 @@ impl CookieSessionStore {
             .map(drop)
     }
 
-    /// The record, unless its session has ended.
-    async fn unrevoked(&self, record: Record) -> anyhow::Result<Option<Record>> {
+    /// Whether the list says that the record's session has ended.
+    async fn is_revoked(&self, record: &Record) -> anyhow::Result<bool> {
         let (Some(revocation), Some(metadata)) = (&self.revocation, record.metadata()) else {
-            return Ok(Some(record));
+            return Ok(false);
         };
         let id = note_of("session", metadata.id);
         if revocation.store.revoked_at(&id).await?.is_some() {
-            return Ok(None);
+            return Ok(true);
         }
-        if let Some(auth) = &metadata.auth {
-            let name = note_name("principal", &auth.principal);
-            let revoked = revocation.store.revoked_at(&name).await?;
-            if revoked.is_some_and(|at| auth.login() <= Millis::from(at)) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(record))
+        let Some(auth) = &metadata.auth else {
+            return Ok(false);
+        };
+        let name = note_name("principal", &auth.principal);
+        let revoked = revocation.store.revoked_at(&name).await?;
+        Ok(revoked.is_some_and(|at| auth.login() <= Millis::from(at)))
+    }
+
+    /// The record that a value is. One that has no id yet, from 0.11 or older, is named by its seal.
+    fn record_of(key: &SessionKey, now: Millis) -> anyhow::Result<Record> {
+        let record = Record::decode(key.as_ref().to_owned())?.in_cookie();
+        Ok(match (record.metadata(), key.seal()) {
+            (None, Some(seal)) => record.with_metadata(Some(Metadata::new(seal, now))),
+            _ => record,
+        })
     }
 
     fn read(&self, key: &SessionKey, now: Millis) -> Result<Option<Record>, anyhow::Error> {
-        let record = Record::decode(key.as_ref().to_owned())?.in_cookie();
+        let record = Self::record_of(key, now)?;
         let idle_end = record.metadata().and_then(|metadata| metadata.idle_end);
         if idle_end.is_none() {
             warn_untimed();
@@ -154,8 +166,13 @@ impl CookieSessionStore {
 
     /// Whether the session has ended since the request loaded it.
     async fn has_ended(&self, base: &Record) -> Result<bool, CommitError> {
-        let base = self.unrevoked(base.clone()).await;
-        Ok(base.map_err(CommitError::Other)?.is_none())
+        self.is_revoked(base).await.map_err(CommitError::of_store)
+    }
+
+    /// The record that a request has loaded, or would have if its session had not ended.
+    fn base(key: &SessionKey, base: Option<&Record>, terms: &Terms) -> Option<Record> {
+        base.cloned()
+            .or_else(|| Self::record_of(key, terms.now).ok())
     }
 
     fn value_of(
@@ -207,8 +224,8 @@ impl SessionStore for CookieSessionStore {
         let Some(record) = record.map_err(LoadError::Deserialization)? else {
             return Ok(None);
         };
-        let record = self.unrevoked(record).await.map_err(LoadError::Other)?;
-        Ok(record.map(|record| record.to_map_with_metadata()))
+        let ended = self.is_revoked(&record).await.map_err(LoadError::Other)?;
+        Ok((!ended).then(|| record.to_map_with_metadata()))
     }
 
     async fn save(
@@ -256,7 +273,7 @@ impl SessionStore for CookieSessionStore {
     }
 
     async fn delete(&self, session_key: &SessionKey) -> Result<(), anyhow::Error> {
-        match Record::decode(session_key.as_ref().to_owned()) {
+        match Self::record_of(session_key, self.clock.now()) {
             Ok(record) => match record.metadata() {
                 Some(metadata) => self.revoke_ahead(metadata).await,
                 None => Ok(()),
@@ -272,8 +289,12 @@ impl SessionStore for CookieSessionStore {
             Ok(Some(record)) if !terms.is_over(&record) => record,
             Ok(_) => return Ok(Opened::Nothing),
         };
-        let record = self.unrevoked(record).await.map_err(LoadError::Other)?;
-        Ok(record.map_or(Opened::Nothing, Opened::Live))
+        let ended = self.is_revoked(&record).await.map_err(LoadError::Other)?;
+        if !ended {
+            return Ok(Opened::Live(record));
+        }
+        let renewed = self.renewed_at(&record).await.map_err(LoadError::Other)?;
+        Ok(renewed.map_or(Opened::Nothing, |at| Opened::Moved(age(terms, at))))
     }
 
     async fn create(
@@ -287,26 +308,26 @@ impl SessionStore for CookieSessionStore {
 
     async fn commit(
         &self,
-        _session_key: &SessionKey,
+        session_key: &SessionKey,
         base: Option<&Record>,
         changes: &Changes,
         terms: &Terms,
     ) -> Result<Committed, CommitError> {
-        let Some(base) = base else {
+        let Some(base) = Self::base(session_key, base, terms) else {
             return Ok(Committed::Gone);
         };
-        if self.has_ended(base).await? {
-            self.clear_ahead(base, changes).await?;
+        if self.has_ended(&base).await? {
+            self.clear_ahead(&base, changes).await?;
             return Ok(Committed::Gone);
         }
         let mut stamp = Self::stamp(terms)?;
-        let extends = |end| terms.extends_at(base, end);
+        let extends = |end| terms.extends_at(&base, end);
         if changes.is_empty() && !base.end().is_some_and(extends) {
             // Without changes, the new value keeps its idle end.
             stamp.keep_idle = true;
         }
-        let older = self.ending_older(&mut stamp, base, changes);
-        let value = Self::value_of(overwrite(base, changes, stamp), terms)?;
+        let older = self.ending_older(&mut stamp, &base, changes);
+        let value = Self::value_of(overwrite(&base, changes, stamp), terms)?;
         Ok(value.map_or(Committed::Gone, |(key, end)| {
             Committed::NewValue(key, end, older)
         }))
@@ -314,26 +335,26 @@ impl SessionStore for CookieSessionStore {
 
     async fn rotate(
         &self,
-        _session_key: &SessionKey,
+        session_key: &SessionKey,
         base: Option<&Record>,
         changes: &Changes,
         terms: &Terms,
     ) -> Result<Rotated, CommitError> {
-        let Some(base) = base else {
+        let Some(base) = Self::base(session_key, base, terms) else {
             return Ok(Rotated::Gone);
         };
-        if self.has_ended(base).await? {
-            self.clear_ahead(base, changes).await?;
+        if self.has_ended(&base).await? {
+            self.clear_ahead(&base, changes).await?;
             // As with a store on the server, only this request's own changes may live.
-            if !changes.may_live_alone(Some(base)) {
+            if !changes.may_live_alone(Some(&base)) {
                 return Ok(Rotated::Gone);
             }
             let (key, end) = self.create(changes, terms).await?;
             return Ok(Rotated::Rotated(key, end, Older::none()));
         }
         let mut stamp = Self::stamp(terms)?;
-        let older = self.ending_older(&mut stamp, base, changes);
-        let value = Self::value_of(overwrite(base, changes, stamp), terms)?;
+        let older = self.ending_older(&mut stamp, &base, changes);
+        let value = Self::value_of(overwrite(&base, changes, stamp), terms)?;
         Ok(value.map_or(Rotated::Gone, |(key, end)| {
             Rotated::Rotated(key, end, older)
         }))

@@ -71,7 +71,7 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
             store
                 .update_ttl(key, &span(terms, end))
                 .await
-                .map_err(CommitError::Other)?;
+                .map_err(CommitError::of_store)?;
         }
         return Ok(Committed::Saved(End(end)));
     }
@@ -102,7 +102,7 @@ async fn replace<S: SessionStore + ?Sized>(
     if store.load(key).await?.is_some() {
         return Ok(Committed::NewValue(answer, End(end), Older::none()));
     }
-    store.delete(&answer).await.map_err(CommitError::Other)?;
+    store.delete(&answer).await.map_err(CommitError::of_store)?;
     Ok(Committed::Gone)
 }
 
@@ -130,7 +130,7 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
                  is over, under a key that nobody has"
             );
         }
-        return Err(CommitError::Other(error));
+        return Err(CommitError::of_store(error));
     }
     Ok(Rotated::Rotated(new, end, Older::none()))
 }

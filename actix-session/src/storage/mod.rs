@@ -20,6 +20,15 @@ pub(crate) mod revocation;
 #[cfg(feature = "_sql")]
 pub(crate) mod sql;
 mod store;
+#[cfg(all(
+    test,
+    feature = "memory-session",
+    feature = "redis-actor-session",
+    feature = "sqlite-session",
+    feature = "postgres-session",
+    feature = "mysql-session"
+))]
+mod tests;
 
 #[cfg(feature = "cookie-session")]
 pub use self::cookie::CookieSessionStore;

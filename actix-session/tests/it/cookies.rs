@@ -96,6 +96,7 @@ async fn values_are_found_in_any_cookie_field(tested: impl TestStore) {
         vec!["x=1".to_owned(), pair.clone()],
         vec![format!("x=1; {pair}"), "y=2".to_owned()],
         vec!["id=junk".to_owned(), format!("y=2;{pair};z=3")],
+        vec![format!("x=1; id=\"{}\"", browser.value().unwrap())],
     ] {
         assert_eq!(seen(&browser, &fields).await.as_deref(), Some("a"));
     }

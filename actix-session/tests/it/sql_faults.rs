@@ -83,6 +83,7 @@ on_servers! {
     a_server_that_is_down_is_a_500_and_no_longer,
     a_frozen_server_is_an_error_in_time,
     a_connection_that_is_cut_mid_commit_doubles_nothing,
+    a_creation_that_comes_after_the_logout_makes_no_session,
 }
 
 /// Clicks until this many clicks are acknowledged. Returns how many are, and how many more may have
@@ -245,4 +246,18 @@ async fn a_connection_that_is_cut_mid_commit_doubles_nothing<D: Database>() {
     other.insert("late", 1).unwrap();
     soon(other.finish()).await.assert_ok();
     assert_eq!(cut.tested.dump().await.only(), expected(&[]));
+}
+
+/// What a server works off after its session was used and ended makes nothing.
+async fn a_creation_that_comes_after_the_logout_makes_no_session<D: Database>() {
+    let cut = Cut::<D::Store>::before(&D::shared_url()).await;
+    cut.proxy.hold_back("late");
+    let visit = cut.browser.visit(|s| s.insert("x", "late").unwrap());
+    soon(visit).await.assert_ok().assert_sets_cookie();
+    let thief = cut.browser.fork();
+    assert!(!thief.is_nobody().await);
+    soon(cut.browser.visit(Session::purge)).await.assert_ok();
+    soon(cut.proxy.deliver()).await;
+    cut.tested.dump().await.assert_no_record();
+    assert!(thief.is_nobody().await);
 }

@@ -373,7 +373,10 @@ async fn an_error_of_a_handler_is_a_response(tested: impl TestStore) {
 
 /// A store that lets other tasks run before and after each of its steps. Whatever still works on a
 /// request holds the store, and with it the token.
-struct Yielding<S>(S, Arc<()>);
+struct Yielding<S> {
+    inner: S,
+    _token: Arc<()>,
+}
 
 impl<S: SessionStore> Yielding<S> {
     async fn aside<T>(&self, step: impl Future<Output = T>) -> T {
@@ -385,10 +388,10 @@ impl<S: SessionStore> Yielding<S> {
 }
 
 impl<S: SessionStore> SessionStore for Yielding<S> {
-    forward_store_methods!(self => self.0; except delete, create, commit, rotate);
+    forward_store_methods!(self => self.inner; except delete, create, commit, rotate);
 
     async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
-        self.aside(self.0.delete(key)).await
+        self.aside(self.inner.delete(key)).await
     }
 
     async fn create(
@@ -396,7 +399,7 @@ impl<S: SessionStore> SessionStore for Yielding<S> {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<(SessionKey, End), CommitError> {
-        self.aside(self.0.create(changes, terms)).await
+        self.aside(self.inner.create(changes, terms)).await
     }
 
     async fn commit(
@@ -406,7 +409,8 @@ impl<S: SessionStore> SessionStore for Yielding<S> {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<Committed, CommitError> {
-        self.aside(self.0.commit(key, base, changes, terms)).await
+        self.aside(self.inner.commit(key, base, changes, terms))
+            .await
     }
 
     async fn rotate(
@@ -416,7 +420,8 @@ impl<S: SessionStore> SessionStore for Yielding<S> {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<Rotated, CommitError> {
-        self.aside(self.0.rotate(key, base, changes, terms)).await
+        self.aside(self.inner.rotate(key, base, changes, terms))
+            .await
     }
 }
 
@@ -469,7 +474,10 @@ async fn drop_at_each_await<T: TestStore>(
             }
         };
         let working = Arc::new(());
-        let store = Yielding(tested.store(), Arc::clone(&working));
+        let store = Yielding {
+            inner: tested.store(),
+            _token: Arc::clone(&working),
+        };
         let middleware = SessionMiddleware::builder(store, tested.key().clone());
         let app = App::new()
             .wrap(middleware.clock(tested.clock().clone()).build())

@@ -31,7 +31,7 @@ impl Draw for Counting {
         // Keys count in thousands, so that names do not depend on how many ids were drawn.
         self.0 += 1000;
         let name = format!("new{}", self.0 / 1000);
-        Ok((SessionKey::generated(name.clone()), name))
+        Ok((SessionKey::generated(name.clone()), name.into()))
     }
 }
 
@@ -154,7 +154,7 @@ fn inserted<A: std::fmt::Debug>(next: Next<A>) -> (Name, Record) {
 #[track_caller]
 fn assert_reads<A: std::fmt::Debug>(next: &Next<A>, name: &str) {
     assert!(
-        matches!(next, Next::Do(Step::Read { at }) if at == name),
+        matches!(next, Next::Do(Step::Read { at }) if *at == *name),
         "{next:?}"
     );
 }
@@ -490,7 +490,7 @@ fn a_key_that_was_taken_before_an_answer_was_lost_is_not_handed_out() {
     for other in others {
         let (mut machine, _) = taken_after_loss(&changes, &terms);
         let (at, _) = inserted(machine.on(other));
-        assert_ne!(at, NEW);
+        assert_ne!(*at, *NEW);
         assert_renewed(&machine.on(Reply::Done), &at);
     }
 }
@@ -536,7 +536,7 @@ fn a_clear_on_its_way_behind_a_redirect_is_repeated_there() {
 fn an_ending_is_repeated_where_it_was_lost() {
     #[track_caller]
     fn assert_ends(next: &Next<()>, name: &str) {
-        let ends = matches!(next, Next::Do(Step::End { at }) if at == name);
+        let ends = matches!(next, Next::Do(Step::End { at }) if *at == *name);
         assert!(ends, "{next:?}");
     }
     let mut machine = Driven::new(EndMachine::new(OLD.into()));
@@ -595,5 +595,18 @@ fn a_save_whose_answer_was_lost_takes_nobody_elses_record_for_its_own() {
     machine.on(Reply::Lost);
     assert_reads(&machine.on(Reply::Taken), &second);
     let done = machine.on(found(&new));
-    assert!(matches!(done, Next::Answer(key) if key.as_ref() == second));
+    assert!(matches!(done, Next::Answer(key) if *key.as_ref() == *second));
+}
+
+#[test]
+fn a_save_whose_record_was_ended_before_its_repeat_is_gone() {
+    let terms = terms();
+    let mut machine = Driven::new(SaveMachine::new(HashMap::new(), &terms));
+    machine.start();
+    machine.on(Reply::Lost);
+    machine.on(Reply::Taken);
+    match machine.on(Reply::Found(Stored::Nothing)) {
+        Next::Fail(CommitError::Other(error)) => assert!(error.is::<crate::storage::Gone>()),
+        next => panic!("{next:?}"),
+    }
 }

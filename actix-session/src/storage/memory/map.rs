@@ -134,13 +134,12 @@ impl Map {
         }
     }
 
-    pub(super) fn end(&self, at: &str, now: Millis) -> Reply {
+    pub(super) fn end(&self, at: &str, terms: &Terms) -> Reply {
         let mut shard = self.shard(at);
-        if shard.remove_record(at).is_some() {
-            self.room.give(1);
+        if shard.end_record(at, terms.now + terms.grace) {
             return Reply::Done;
         }
-        Reply::Found(shard.read(at, now))
+        Reply::Found(shard.read(at, terms.now))
     }
 
     /// Removes what has expired, and returns how much that was.
@@ -189,7 +188,7 @@ impl Map {
         self.shards.iter().map(sessions).sum()
     }
 
-    /// How many records and redirects there are.
+    /// How many records, redirects and tombstones there are.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         let all = self.shards.iter().map(|shard| lock(shard).len()).sum();

@@ -87,7 +87,7 @@ impl MemorySessionStore {
         }
     }
 
-    /// Every record and redirect as text under its name.
+    /// Every record, redirect and tombstone as text under its name.
     pub(super) fn all(&self) -> Vec<(String, String)> {
         self.inner.map.all()
     }
@@ -206,7 +206,7 @@ impl Backend for MemorySessionStore {
                 self.start_sweeper();
                 map.insert(at, new, *until, terms.now)?
             }
-            Step::End { at } => map.end(at, terms.now),
+            Step::End { at } => map.end(at, terms),
         })
     }
 
@@ -220,7 +220,7 @@ impl Backend for MemorySessionStore {
     }
 
     fn name(&self, key: &SessionKey) -> Name {
-        key.as_ref().to_owned()
+        key.as_ref().into()
     }
 
     fn clock(&self) -> &SharedClock {

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::HashMap};
 
 use crate::{
     clock::Millis,
-    protocol::{Name, Redirect, Stored},
+    protocol::{Name, Redirect, Stored, TOMBSTONE},
     record::{Record, Version},
 };
 
@@ -12,7 +12,7 @@ use crate::{
 pub(super) struct Shard {
     entries: HashMap<Name, Entry>,
     /// How many entries there are of each rank.
-    count: [usize; 3],
+    count: [usize; 4],
     /// No entry expires before this.
     quiet_until: Option<Millis>,
     /// Some of those to evict next, the very next one last.
@@ -28,11 +28,13 @@ pub(super) struct Entry {
 enum Held {
     Record(Record),
     Redirect(Redirect),
+    Tombstone,
 }
 
 /// What an entry is worth in a full store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rank {
+    Tombstone,
     /// A session without a principal, or the redirect to one.
     Guest,
     /// The redirect to a session with a principal.
@@ -43,9 +45,14 @@ pub(super) enum Rank {
 impl Rank {
     /// Those that make room for an entry of this rank, first the one that goes first.
     pub(super) const fn gives_way(self) -> &'static [Self] {
-        const ALL: &[Rank] = &[Rank::Guest, Rank::UsersRedirect, Rank::User];
+        const ALL: &[Rank] = &[
+            Rank::Tombstone,
+            Rank::Guest,
+            Rank::UsersRedirect,
+            Rank::User,
+        ];
         match self {
-            Self::Guest => &[Self::Guest],
+            Self::Tombstone | Self::Guest => &[Self::Tombstone, Self::Guest],
             // A login must not fail because its redirect has no room.
             Self::UsersRedirect | Self::User => ALL,
         }
@@ -65,11 +72,20 @@ impl Entry {
     /// The redirect to a record.
     pub(super) fn redirect(redirect: &Redirect, to: &Self, end: Millis) -> Self {
         let rank = match to.rank {
-            Rank::Guest => Rank::Guest,
+            Rank::Tombstone | Rank::Guest => Rank::Guest,
             Rank::UsersRedirect | Rank::User => Rank::UsersRedirect,
         };
         let held = Held::Redirect(redirect.clone());
         Self { held, end, rank }
+    }
+
+    /// Until `end`, the name is not used again.
+    const fn tombstone(end: Millis) -> Self {
+        Self {
+            held: Held::Tombstone,
+            end,
+            rank: Rank::Tombstone,
+        }
     }
 
     pub(super) const fn rank(&self) -> Rank {
@@ -79,7 +95,7 @@ impl Entry {
     fn as_record(&self) -> Option<&Record> {
         match &self.held {
             Held::Record(record) => Some(record),
-            Held::Redirect(_) => None,
+            Held::Redirect(_) | Held::Tombstone => None,
         }
     }
 }
@@ -92,6 +108,7 @@ impl Shard {
         match &entry.held {
             Held::Record(record) => Stored::Record(record.clone().with_end(Some(entry.end))),
             Held::Redirect(redirect) => Stored::Redirect(redirect.clone()),
+            Held::Tombstone => Stored::Nothing,
         }
     }
 
@@ -124,17 +141,21 @@ impl Shard {
     pub(super) fn put(&mut self, at: &str, entry: Entry) -> Option<Entry> {
         self.note_end(entry.end);
         self.count[entry.rank as usize] += 1;
-        let replaced = self.entries.insert(at.to_owned(), entry);
+        let replaced = self.entries.insert(at.into(), entry);
         if let Some(replaced) = &replaced {
             self.count[replaced.rank as usize] -= 1;
         }
         replaced
     }
 
-    /// Returns the record at a name, expired or not.
-    pub(super) fn remove_record(&mut self, at: &str) -> Option<Entry> {
-        self.entries.get(at)?.as_record()?;
-        self.remove(at)
+    /// Whether there was a record, expired or not. A tombstone takes its room until `end`.
+    pub(super) fn end_record(&mut self, at: &str, end: Millis) -> bool {
+        let entry = self.entries.get(at);
+        let is_record = entry.is_some_and(|entry| entry.as_record().is_some());
+        if is_record {
+            self.put(at, Entry::tombstone(end));
+        }
+        is_record
     }
 
     fn remove(&mut self, at: &str) -> Option<Entry> {
@@ -177,14 +198,14 @@ impl Shard {
     pub(super) fn evict(&mut self, rank: Rank, spared: &str) -> bool {
         let found = self.soonest(rank, spared);
         let found = found.and_then(|_| self.candidates.pop());
-        found.is_some_and(|(name, _)| self.remove(&name).is_some())
+        found.is_some_and(|(name, _)| self.remove(name.as_str()).is_some())
     }
 
     /// Drops candidates that have gone or changed.
     fn next_candidate(&mut self, rank: Rank, spared: &str) -> Option<Millis> {
         while let Some((name, end)) = self.candidates.last() {
             let is_same = |entry: &Entry| entry.rank == rank && entry.end == *end;
-            if name != spared && self.entries.get(name).is_some_and(is_same) {
+            if name.as_str() != spared && self.entries.get(name.as_str()).is_some_and(is_same) {
                 return Some(*end);
             }
             self.candidates.pop();
@@ -213,13 +234,14 @@ impl Shard {
         entries.filter(|entry| entry.as_record().is_some()).count()
     }
 
-    pub(super) fn all(&self) -> Vec<(Name, String)> {
+    pub(super) fn all(&self) -> Vec<(String, String)> {
         let text = |entry: &Entry| match &entry.held {
             Held::Record(record) => record.as_text().unwrap_or_default().to_owned(),
             Held::Redirect(redirect) => redirect.encode(),
+            Held::Tombstone => TOMBSTONE.to_owned(),
         };
         let all = self.entries.iter();
-        all.map(|(name, entry)| (name.clone(), text(entry)))
+        all.map(|(name, entry)| (name.as_str().to_owned(), text(entry)))
             .collect()
     }
 

@@ -11,17 +11,18 @@ use tokio::time::{sleep, timeout};
 use self::read::ReadOnly;
 use super::{
     answer,
-    conn::{Connections, Job, Outcome},
+    conn::{self, Connections, Job, Outcome},
     naming::redirect_name,
     script::{
-        CAS_SCRIPT, END_SCRIPT, LEAVE_SCRIPT, PREPARE_SCRIPT, ROTATE_SCRIPT, TAKE_BACK_SCRIPT,
+        CAS_SCRIPT, Call, END_SCRIPT, INSERT_SCRIPT, LEAVE_SCRIPT, PREPARE_SCRIPT, ROTATE_SCRIPT,
+        TAKE_BACK_SCRIPT,
     },
     slots::slot,
 };
 use crate::{
     clock::Millis,
     contract::Terms,
-    protocol::{Redirect, Reply, Step, Stored, Until},
+    protocol::{Redirect, Reply, Step, Stored, TOMBSTONE, Until},
     record::{Record, Version},
 };
 
@@ -80,7 +81,7 @@ impl Executor {
                 let write = Write { at, expect, new };
                 self.rotate(write, redirect, *until, terms).await
             }
-            Step::Insert { at, new, until } => self.insert(at, new, *until - terms.now).await,
+            Step::Insert { at, new, until } => self.insert(at, new, *until, terms).await,
             Step::End { at } => self.end(at, terms).await,
         }
     }
@@ -145,9 +146,9 @@ impl Executor {
         if self.has_slots && slot(write.at) != slot(&redirect.target) {
             return self.rotate_across_slots(write, redirect, &ttl, terms).await;
         }
-        let beside = redirect_name(write.at);
+        let (beside, beside_target) = (redirect_name(write.at), redirect_name(&redirect.target));
         let (expect, how) = expectation(write.expect);
-        let keys = [write.at, beside.as_str(), redirect.target.as_str()];
+        let keys = [write.at, &beside, &redirect.target, &beside_target];
         let (redirect, grace) = (redirect.encode(), terms.grace.0.to_string());
         let args = [expect, how, text(write.new), &ttl, &redirect, &grace];
         let call = ROTATE_SCRIPT.call(&keys, &args);
@@ -164,17 +165,17 @@ impl Executor {
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
         let target = redirect.target.as_str();
-        let (keys, args) = ([target], [text(write.new), ttl]);
-        let prepare = PREPARE_SCRIPT.call(&keys, &args);
-        match self.step(Job::script(&prepare), terms).await? {
+        let beside = redirect_name(target);
+        let (keys, args) = ([target, beside.as_str()], [text(write.new), ttl]);
+        match self.make(&PREPARE_SCRIPT.call(&keys, &args), terms).await? {
             Reply::Done => {}
             reply => return Ok(reply),
         }
         let decided = self.leave_for_certain(write, redirect, terms).await?;
-        let own = matches!(&decided, Reply::Found(Stored::Redirect(redirect)) if redirect.target == target);
+        let own = matches!(&decided, Reply::Found(Stored::Redirect(redirect)) if redirect.target == *target);
         if let (Reply::Found(_), false) = (&decided, own) {
             let args = [text(write.new)];
-            let take_back = TAKE_BACK_SCRIPT.call(&keys, &args);
+            let take_back = TAKE_BACK_SCRIPT.call(&keys[..1], &args);
             // If this fails, the new record expires: nobody knows its name.
             let _ = self.step(Job::script(&take_back), terms).await;
         }
@@ -221,13 +222,42 @@ impl Executor {
         self.step(Job::ending(&call), terms).await
     }
 
-    async fn insert(&self, at: &str, new: &Record, ttl: Millis) -> anyhow::Result<Reply> {
+    async fn insert(
+        &self,
+        at: &str,
+        new: &Record,
+        until: Millis,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        let (beside, ttl) = (redirect_name(at), ttl(until, terms).to_string());
+        let (keys, args) = ([at, &beside], [text(new), &ttl]);
+        self.make(&INSERT_SCRIPT.call(&keys, &args), terms).await
+    }
+
+    /// Runs a script that makes a record under a new name. In a slot that is being moved, the name
+    /// counts as taken: another one lies elsewhere.
+    async fn make(&self, call: &Call<'_>, terms: &Terms) -> anyhow::Result<Reply> {
+        match self.step(Job::script(call).or_otherwise(), terms).await {
+            Err(error) if conn::is_put_off(&error) => Ok(Reply::Taken),
+            reply => reply,
+        }
+    }
+
+    /// Nothing ends a note, so that it needs no look at a tombstone, and works in a slot that is
+    /// being moved.
+    pub(super) async fn insert_note(
+        &self,
+        at: &str,
+        new: &Record,
+        until: Millis,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
         let mut set = redis::cmd("SET");
         set.arg(at)
             .arg(text(new))
             .arg("NX")
             .arg("PX")
-            .arg(ttl.max(Millis(1)).0);
+            .arg(ttl(until, terms));
         Ok(match self.connections.run(Job::command(at, &set)).await? {
             Outcome::Value(Value::Nil) => Reply::Taken,
             Outcome::Value(Value::Okay | Value::SimpleString(_)) => Reply::Done,
@@ -237,11 +267,17 @@ impl Executor {
     }
 
     async fn end(&self, at: &str, terms: &Terms) -> anyhow::Result<Reply> {
-        let redirect = redirect_name(at);
-        let keys = [at, redirect.as_str()];
-        let call = END_SCRIPT.call(self.keys(&keys), &[]);
+        let (beside, grace) = (redirect_name(at), terms.grace.0.to_string());
+        let (keys, args) = ([at, beside.as_str()], [TOMBSTONE, &grace]);
+        let call = END_SCRIPT.call(&keys, &args);
+        match self.step(Job::ending(&call).or_otherwise(), terms).await {
+            Err(error) if conn::is_put_off(&error) => {}
+            reply => return reply,
+        }
+        // The slot is being moved: the record alone is ended, without a tombstone.
+        let call = END_SCRIPT.call(&keys[..1], &args);
         let reply = self.step(Job::ending(&call), terms).await?;
-        self.or_redirect(reply, &redirect).await
+        self.or_redirect(reply, &beside).await
     }
 
     /// Runs a script that changes something.
@@ -255,7 +291,7 @@ impl Executor {
         }
     }
 
-    /// The keys of a script: in a cluster the record alone.
+    /// The keys of a read or commit: in a cluster the record alone.
     fn keys<'a>(&self, both: &'a [&'a str; 2]) -> &'a [&'a str] {
         if self.has_slots { &both[..1] } else { both }
     }
@@ -266,6 +302,11 @@ fn expectation(version: &Version) -> (&str, &'static str) {
         Version::Prefix(prefix) => (prefix, "p"),
         Version::Whole(whole) => (whole, "w"),
     }
+}
+
+/// A TTL in ms, as Redis takes it.
+fn ttl(until: Millis, terms: &Terms) -> i64 {
+    (until - terms.now).max(Millis(1)).0
 }
 
 /// Every record that the protocol writes has a text.

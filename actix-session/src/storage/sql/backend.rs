@@ -54,7 +54,7 @@ impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
     }
 
     fn name(&self, key: &SessionKey) -> Name {
-        digest::base64(key.as_ref())
+        digest::base64(key.as_ref()).into()
     }
 
     fn clock(&self) -> &SharedClock {
@@ -275,7 +275,10 @@ impl<D: Database> Attempt<'_, D> {
     }
 
     async fn end(&mut self, at: &str) -> Result<Reply, Error> {
-        let values = self.values(at);
+        let values = Values {
+            redirect: RedirectColumns::of_tombstone(self.terms.now + self.terms.grace),
+            ..self.values(at)
+        };
         if D::execute(self.connection, &self.statements.end, &values).await? > 0 {
             return Ok(Reply::Done);
         }
@@ -360,8 +363,8 @@ impl<D: Database> Attempt<'_, D> {
 /// The name under which a step makes a record.
 fn name_to_take(step: &Step) -> Option<&str> {
     match step {
-        Step::Insert { at, .. } => Some(at),
-        Step::Rotate { redirect, .. } => Some(&redirect.target),
+        Step::Insert { at, .. } => Some(at.as_str()),
+        Step::Rotate { redirect, .. } => Some(redirect.target.as_str()),
         Step::Read { .. } | Step::Cas { .. } | Step::End { .. } => None,
     }
 }

@@ -47,9 +47,18 @@ impl<'a> RecordColumns<'a> {
 }
 
 impl<'a> RedirectColumns<'a> {
+    /// A tombstone: a redirect to no name.
+    pub(crate) fn of_tombstone(end: Millis) -> Self {
+        Self {
+            target: Some(""),
+            end: number(end),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn of(redirect: &'a Redirect, end: Millis) -> Self {
         Self {
-            target: Some(&redirect.target),
+            target: Some(redirect.target.as_str()),
             flag: redirect.encode().get(..1).map(str::to_owned),
             moved_at: Some(number(redirect.made_at)),
             end: number(end),
@@ -114,7 +123,7 @@ pub(crate) fn slot_of(row: Row) -> Stored {
     stored(Some(Found::Row(row)))
 }
 
-/// A redirect that cannot be read leads nowhere.
+/// A redirect that cannot be read leads nowhere, nor does a tombstone.
 fn stored_redirect(row: &Row) -> Stored {
     let text = row.moved_to.as_ref().and_then(|target| {
         let (flag, moved_at) = (row.moved_flag.as_ref()?, row.moved_at?);
@@ -122,7 +131,8 @@ fn stored_redirect(row: &Row) -> Stored {
     });
     // A flag that contained a separator would change the target.
     let redirect = text.and_then(|text| Redirect::decode(&text));
-    let redirect = redirect.filter(|redirect| Some(&redirect.target) == row.moved_to.as_ref());
+    let redirect =
+        redirect.filter(|redirect| Some(redirect.target.as_str()) == row.moved_to.as_deref());
     redirect.map_or(Stored::Nothing, Stored::Redirect)
 }
 

@@ -75,7 +75,9 @@ impl Statements {
             )),
             move_away: expecting(move_away),
             rotate: D::ROTATES_AT_ONCE.then(|| expecting(rotate)),
-            end: make("DELETE FROM {table} WHERE id = :id AND moved_to IS NULL"),
+            end: make(&format!(
+                "UPDATE {{table}} SET {REDIRECT} WHERE id = :id AND moved_to IS NULL"
+            )),
             delete_expired: make("DELETE FROM {table} WHERE id = :id AND expires <= :now"),
             sweep: make(D::SWEEP),
         }

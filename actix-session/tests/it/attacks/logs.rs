@@ -278,8 +278,16 @@ async fn t65b_flood() {
             .await
             .assert_ok();
     }
+    let both = two_live(&arena).await;
+    for _ in 0..1_000 {
+        browser.visit_as(&[&both], |_| ()).await.assert_ok();
+    }
     let seconds = usize::try_from(started.elapsed().as_secs()).unwrap();
-    for reason in ["reason=bad-seal", "reason=unknown-key"] {
+    for reason in [
+        "reason=bad-seal",
+        "reason=unknown-key",
+        "reason=duplicate-cookie",
+    ] {
         let events = count(&[reason, "unreported="]);
         assert!(
             (1..=seconds + 2).contains(&events),
@@ -287,7 +295,19 @@ async fn t65b_flood() {
         );
         assert!(count(&[reason, "unreported=0"]) >= 1);
     }
-    arena.assert_sessions(0).await;
+    arena.assert_sessions(2).await;
+}
+
+/// The cookies of two sessions.
+async fn two_live(arena: &impl Arena) -> String {
+    let mut pairs = Vec::new();
+    for _ in 0..2 {
+        let browser = arena.visitor().await;
+        let answer = browser.visit(|s| s.insert("a", 1).unwrap()).await;
+        answer.assert_sets_cookie();
+        pairs.push(format!("id={}", browser.value().unwrap()));
+    }
+    pairs.join("; ")
 }
 
 async fn fill(session: Session, text: web::Path<String>) -> HttpResponse {

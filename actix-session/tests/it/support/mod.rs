@@ -21,7 +21,8 @@ mod wire;
 pub(crate) use self::{
     actor::RedisActor,
     acts::{
-        alone, aside, assert_passed, count, fill, guest, opened, serve_count, soon, within_patience,
+        alone, aside, assert_passed, count, fill, guest, opened, private, serve_count, soon,
+        within_patience,
     },
     answer::Answer,
     browser::{Browser, Flight, Site, may_fail, stop},
@@ -30,7 +31,7 @@ pub(crate) use self::{
     redis::{Cluster, HashedCluster, Redis, RedisPool, Sentinel, connect},
     spy::{DETAIL, Spy},
     sql::{MySql, Postgres, SqlTestStore, Sqlite, fill_store, on_each_database},
-    stores::{Dump, Memory, PATIENCE, TestStore, expected, millis, random_name},
+    stores::{Dump, Memory, PATIENCE, TOMBSTONE, TestStore, expected, millis, random_name},
     wire::{Server, http_get},
 };
 

@@ -143,7 +143,7 @@ impl TestStore for Redis {
                 all.extend(text.map(|text| (name, text)));
             }
         }
-        Dump(all)
+        Dump::of(all)
     }
 }
 

@@ -9,7 +9,7 @@ use actix_session::{
 use actix_web::cookie::{Key, time};
 use sqlx::Row as _;
 
-use super::{Dump, PATIENCE, TestStore, random_name};
+use super::{Dump, PATIENCE, TOMBSTONE, TestStore, random_name};
 
 /// What tests of SQL stores need in addition.
 pub(crate) trait SqlTestStore: TestStore {
@@ -139,6 +139,7 @@ macro_rules! test_store {
                     let target: Option<String> = row.get_unchecked(2);
                     let text = match target {
                         None => String::from_utf8_lossy(&state.unwrap_or_default()).into_owned(),
+                        Some(target) if target.is_empty() => TOMBSTONE.to_owned(),
                         Some(target) => {
                             let flag: Option<String> = row.get_unchecked(3);
                             let at: Option<i64> = row.get(4);
@@ -147,7 +148,7 @@ macro_rules! test_store {
                     };
                     (name, text)
                 };
-                Dump(rows.unwrap().into_iter().map(read).collect())
+                Dump::of(rows.unwrap().into_iter().map(read).collect())
             }
         }
     };

@@ -117,10 +117,15 @@ fn every_two_requests_of_which_one_comes_long_after_a_renewal() {
 /// The checker finds the fault of a broken variant, by the shortest path.
 #[track_caller]
 fn finds(mutant: Mutant, promises: &'static [Promise]) {
+    finds_in(Runs::of(sets(&CORE, 2), 0), mutant, promises);
+}
+
+#[track_caller]
+fn finds_in(runs: Runs, mutant: Mutant, promises: &'static [Promise]) {
     let runs = Runs {
         mutant: Some(mutant),
         promises,
-        ..Runs::of(sets(&CORE, 2), 0)
+        ..runs
     };
     let checker = runs.checker().spawn_bfs().join();
     let path = checker.assert_any_discovery(KEPT);
@@ -140,4 +145,10 @@ fn a_commit_that_saves_what_is_gone_is_found_out() {
 #[test]
 fn a_purge_that_stops_at_a_redirect_is_found_out() {
     finds(Mutant::PurgeStops, promises::ended_stays_ended());
+}
+
+#[test]
+fn a_purge_that_leaves_no_tombstone_is_found_out() {
+    let runs = Runs::of(sets(&[Kind::Purge, Kind::PurgeInsertX], 2), 1);
+    finds_in(runs, Mutant::NoTombstone, promises::ended_stays_ended());
 }

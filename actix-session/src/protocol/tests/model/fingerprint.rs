@@ -3,7 +3,7 @@
 use super::{
     kind::NAMES,
     request::{Answer, History, Request, Running, Seen, Stage},
-    store::{Content, Store},
+    store::{Content, Left, Store},
 };
 use crate::{
     changes::{Changes, Effect},
@@ -167,7 +167,10 @@ impl Fingerprint {
             match &place.content {
                 Content::Record(record) => self.record(Some(record)),
                 Content::Redirect(redirect) => self.redirect(redirect),
-                Content::Ended => self.number(u64::MAX),
+                Content::Ended(left) => {
+                    self.number(u64::MAX);
+                    self.flag(*left == Left::Tombstone);
+                }
             }
         }
     }

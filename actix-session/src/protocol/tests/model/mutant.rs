@@ -2,7 +2,7 @@
 
 use super::{
     request::{Answer, Counter, Request, Running, Stage, TERMS, new_name},
-    store::{Store, Written},
+    store::{Left, Store, Written},
 };
 use crate::{
     changes::{Applied, overwrite},
@@ -17,6 +17,8 @@ pub(super) enum Mutant {
     GoneSaves,
     /// A purge deletes the record or redirect under its key, and follows nothing.
     PurgeStops,
+    /// A purge leaves no tombstone.
+    NoTombstone,
 }
 
 impl Mutant {
@@ -31,9 +33,10 @@ impl Mutant {
                 store.replace(at, new)
             }
             (Self::PurgeStops, Step::End { at }) => {
-                store.forget(at);
+                store.leave(at, Left::Tombstone);
                 (Reply::Done, None)
             }
+            (Self::NoTombstone, Step::End { at }) => (store.end(at, Left::Nothing), None),
             _ => store.carry_out(step, own),
         }
     }
@@ -71,6 +74,6 @@ impl Saving {
     }
 
     pub(super) fn on(&self, _: Reply) -> Next<Answer> {
-        Next::Answer(Answer::Renewed(self.0.clone()))
+        Next::Answer(Answer::Renewed(self.0.clone().into()))
     }
 }

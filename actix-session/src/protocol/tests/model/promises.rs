@@ -252,7 +252,7 @@ fn is_from_here(world: &World, session: usize, record: &Record) -> bool {
 fn is_whole(world: &World) -> bool {
     world.store.places().all(|(name, place)| {
         world.store.redirect(name).is_none_or(|redirect| {
-            redirect.target != *name
+            redirect.target != **name
                 && world.store.session_of(&redirect.target) == Some(place.session)
         })
     })

@@ -93,7 +93,7 @@ pub(super) enum Answer {
     Forwarded,
     Gone,
     /// The cookie with a new key is sent.
-    Renewed(Name),
+    Renewed(String),
     Ended,
     OutcomeUnknown,
     Failed,
@@ -146,13 +146,13 @@ impl Draw for Counter {
 
     fn key(&mut self, _: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
         let name = new_name(self.who);
-        Ok((SessionKey::generated(name.clone()), name))
+        Ok((SessionKey::generated(name.as_str().to_owned()), name))
     }
 }
 
 /// The name of the key that a request draws.
 pub(super) fn new_name(who: usize) -> Name {
-    format!("K{}", who + 1)
+    format!("K{}", who + 1).into()
 }
 
 impl Request {
@@ -162,7 +162,7 @@ impl Request {
             kind,
             stage: Stage::Waiting,
             draw: Counter::of(who),
-            at: Name::new(),
+            at: Name::default(),
             session: 0,
             base: None,
             seen: Seen::Nothing,
@@ -202,7 +202,7 @@ impl Request {
 
     /// Loads what is there, runs the handler and decides what to do.
     pub(super) fn start(&mut self, at: &str, session: usize, found: Stored, age: Duration) {
-        at.clone_into(&mut self.at);
+        self.at = at.into();
         self.session = session;
         let key = SessionKey::generated(at.to_owned());
         let loaded = match found {
@@ -343,7 +343,13 @@ fn renamed<A>(next: Next<A>, name: impl FnOnce(A) -> Answer) -> Next<Answer> {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?} with {}, ", self.who, self.kind, self.at)?;
+        write!(
+            f,
+            "{} {:?} with {}, ",
+            self.who,
+            self.kind,
+            self.at.as_str()
+        )?;
         match &self.stage {
             Stage::Waiting => f.write_str("has not come yet"),
             Stage::Running(_, step) => write!(f, "wants {step:?}"),

@@ -19,7 +19,7 @@ use super::{
     writes,
 };
 use crate::{
-    protocol::{Name, Reply, Step},
+    protocol::{Reply, Step},
     record::{Auth, Metadata, Record, WireFormat},
 };
 
@@ -35,8 +35,6 @@ pub(super) struct Runs {
     pub(super) losses: u8,
     /// How old a redirect is when a load finds it.
     pub(super) age: Duration,
-    /// Whether a creation may arrive after its repeat was answered.
-    pub(super) late_creations: bool,
     pub(super) mutant: Option<Mutant>,
     /// What is checked.
     pub(super) promises: &'static [Promise],
@@ -55,7 +53,6 @@ impl Runs {
             sets,
             losses,
             age: Duration::ZERO,
-            late_creations: false,
             mutant: None,
             promises: &PROMISES,
         }
@@ -78,7 +75,7 @@ pub(super) struct World {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
     /// A request comes with this key: its session is loaded, and its handler runs.
-    Start(usize, Name),
+    Start(usize, String),
     /// The next step of a request's machine is done and answered.
     Step(usize),
     /// The step counts as lost: it may still be done at any later moment.
@@ -210,8 +207,8 @@ impl World {
             panic!("only a request that runs loses an answer");
         };
         let step = step.clone();
-        // A step that compares before it writes does nothing the second time.
-        let repeated = self.requests[who].history.lost && !matches!(step, Step::Insert { .. });
+        // No step does something a second time: it compares before it writes.
+        let repeated = self.requests[who].history.lost;
         let known = |known: &Arc<(usize, Step)>| known.0 == who && is_same(&known.1, &step);
         if !(repeated && self.in_flight.iter().any(known)) {
             self.in_flight.push(Arc::new((who, step)));
@@ -227,15 +224,9 @@ impl World {
     }
 
     /// Drops steps in flight that can no longer do anything.
-    fn tidy(&mut self, late_creations: bool) {
-        let (store, requests) = (&self.store, &self.requests);
-        self.in_flight.retain(|sent| {
-            let (who, step) = &**sent;
-            // If a creation was answered, its first copy has arrived by then.
-            let creating = matches!(&requests[*who].stage, Stage::Running(..));
-            let counts = creating || late_creations || !matches!(step, Step::Insert { .. });
-            counts && store.may_still_do(step)
-        });
+    fn tidy(&mut self) {
+        let store = &self.store;
+        self.in_flight.retain(|sent| store.may_still_do(&sent.1));
     }
 
     fn digest(&self) -> [u64; 2] {
@@ -261,7 +252,8 @@ impl World {
 fn is_same(one: &Step, two: &Step) -> bool {
     match (one, two) {
         (Step::Cas { new: one, .. }, Step::Cas { new: two, .. })
-        | (Step::Rotate { new: one, .. }, Step::Rotate { new: two, .. }) => {
+        | (Step::Rotate { new: one, .. }, Step::Rotate { new: two, .. })
+        | (Step::Insert { new: one, .. }, Step::Insert { new: two, .. }) => {
             one.commit_id() == two.commit_id()
         }
         (Step::End { at: one }, Step::End { at: two }) => one == two,
@@ -321,7 +313,7 @@ impl Model for Runs {
             Action::Lose(who) => world.lose(who),
             Action::Arrive(index) => world.arrive(index),
         }
-        world.tidy(self.late_creations);
+        world.tidy();
         Some(world)
     }
 

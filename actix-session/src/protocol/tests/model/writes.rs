@@ -232,7 +232,7 @@ impl Route {
         for redirect in store.route_from(from) {
             ended |= redirect.flag == Flag::Ended;
             route.login |= redirect.flag == Flag::Login;
-            if redirect.target == to {
+            if redirect.target == *to {
                 route.ended = ended;
                 return route;
             }
@@ -301,7 +301,7 @@ fn fault_of_creation(request: &Request, at: &str, new: &Record) -> Fault {
     let left = login.is_none() && !request.kind.purges() && request.base_principal().is_some();
     fault_if(left, "a session that somebody was logged in to was left")
         .or_else(|| fault_if(new.principal() != principal, "a new session is somebody's"))
-        .or_else(|| fault_if(at != new_name(request.who), "an unexpected new key"))
+        .or_else(|| fault_if(*at != *new_name(request.who), "an unexpected new key"))
 }
 
 /// What an answer says although it is wrong.
@@ -315,7 +315,7 @@ pub(super) fn fault_of_answer(store: &Store, request: &Request) -> Fault {
         Answer::Forwarded => fault_if(!moved, "a key is called moved"),
         Answer::Gone => fault_if(!gone_has_cause(store, request), "gone without cause"),
         Answer::Renewed(name) => fault_if(
-            *name != new_name(request.who) || store.record(name).is_none(),
+            **name != *new_name(request.who) || store.record(name).is_none(),
             "an answer carries a key that its request did not make, or that opens nothing",
         ),
         Answer::OutcomeUnknown => fault_if(!request.history.lost, "no answer was lost"),

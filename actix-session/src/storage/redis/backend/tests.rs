@@ -70,7 +70,7 @@ async fn renewal_that_lost_its_second_answer(then: String) -> (Reply, Vec<&'stat
     let new = Record::decode(r#"{"v":1,"state":{}}"#.to_owned()).unwrap();
     let terms = Terms::default();
     let step = Step::Rotate {
-        at: "{a}".to_owned(),
+        at: "{a}".into(),
         expect: new.version(),
         new,
         until: terms.now + Millis::secs(60),
@@ -83,7 +83,7 @@ async fn renewal_that_lost_its_second_answer(then: String) -> (Reply, Vec<&'stat
 
 fn own_redirect() -> Redirect {
     Redirect {
-        target: "{b}".to_owned(),
+        target: "{b}".into(),
         flag: Flag::Plain,
         made_at: Millis(1),
     }

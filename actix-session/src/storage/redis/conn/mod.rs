@@ -228,6 +228,8 @@ pub(crate) struct Job<'a> {
     replicas: Option<Replicas>,
     /// It goes to a node that is taking the slot over, so it needs `ASKING` before it.
     asking: bool,
+    /// There is another way to do it, so that it does not wait until a slot has been moved.
+    otherwise: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -260,7 +262,18 @@ impl<'a> Job<'a> {
             ends: false,
             replicas: None,
             asking: false,
+            otherwise: false,
         }
+    }
+
+    /// If its slot is being moved, the job is refused at once: see [`is_put_off`].
+    pub(crate) const fn or_otherwise(mut self) -> Self {
+        self.otherwise = true;
+        self
+    }
+
+    fn moves_on_after(&self, error: &RedisError) -> bool {
+        self.otherwise && refusal::is_put_off(error)
     }
 
     /// Does the job on a connection.
@@ -326,6 +339,11 @@ fn is_refusal(error: &RedisError) -> bool {
 pub(super) fn refused(error: &anyhow::Error) -> Option<&RedisError> {
     let error = error.downcast_ref::<RedisError>();
     error.filter(|error| is_refusal(error))
+}
+
+/// Whether a cluster has put a job off, since not all of its keys have been moved yet.
+pub(super) fn is_put_off(error: &anyhow::Error) -> bool {
+    refused(error).is_some_and(refusal::is_put_off)
 }
 
 /// Whether a replica has refused.
