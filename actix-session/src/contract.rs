@@ -189,7 +189,7 @@ impl Terms {
     /// # Ok::<(), actix_session::storage::DecodeError>(())
     /// ```
     pub fn end(&self, record: &Record) -> End {
-        End(self.until(record))
+        End::of(record, self.until(record))
     }
 
     /// Whether a record is past its absolute end. It must not be opened then, changed or renewed,
@@ -223,7 +223,7 @@ impl Terms {
     /// # Ok::<(), actix_session::storage::DecodeError>(())
     /// ```
     pub fn extends(&self, record: &Record, end: impl Into<End>) -> bool {
-        self.extends_at(record, end.into().0)
+        self.extends_at(record, end.into().millis())
     }
 
     /// Whether reading a record may extend its life.
@@ -237,6 +237,20 @@ impl Terms {
             ExtendOnRead::Never => false,
             ExtendOnRead::Always => true,
             ExtendOnRead::AtMostEvery(interval) => self.until(record) - end >= interval,
+        }
+    }
+
+    /// Whether opening a record on these terms has moved its end. A record in a cookie is to be
+    /// sealed anew for that.
+    pub(crate) fn have_extended(&self, record: &Record) -> bool {
+        match (self.extend, record.end()) {
+            (ExtendOnRead::Never, _) => false,
+            (ExtendOnRead::AtMostEvery(_), Some(end)) if record.is_in_cookie() => {
+                self.extends_at(record, end)
+            }
+            (ExtendOnRead::AtMostEvery(_), Some(_)) => record.is_extended(),
+            // Stores that name no end extend each time.
+            (ExtendOnRead::Always, _) | (ExtendOnRead::AtMostEvery(_), None) => true,
         }
     }
 
@@ -289,9 +303,35 @@ pub enum Opened {
 
 /// When a session ends unless something extends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct End(pub(crate) Millis);
+pub struct End {
+    at: Millis,
+    /// The session has a TTL of its own; `None` if the store does not say.
+    own_ttl: Option<bool>,
+}
 
 impl End {
+    /// When this record ends.
+    pub(crate) fn of(record: &Record, at: Millis) -> Self {
+        Self {
+            at,
+            own_ttl: Some(record.has_own_ttl()),
+        }
+    }
+
+    /// When a stored record ends: as its store has said, or else by the terms.
+    pub(crate) fn of_stored(record: &Record, terms: &Terms) -> Self {
+        let end = record.end().unwrap_or_else(|| terms.until(record));
+        Self::of(record, end)
+    }
+
+    pub(crate) fn millis(self) -> Millis {
+        self.at
+    }
+
+    pub(crate) fn has_own_ttl(self) -> Option<bool> {
+        self.own_ttl
+    }
+
     /// The end as a point in time.
     ///
     /// # Examples
@@ -303,13 +343,16 @@ impl End {
     /// assert_eq!(end.at(), SystemTime::UNIX_EPOCH + Duration::from_secs(5));
     /// ```
     pub fn at(self) -> SystemTime {
-        self.0.to_system_time()
+        self.at.to_system_time()
     }
 }
 
 impl From<SystemTime> for End {
     fn from(at: SystemTime) -> Self {
-        Self(at.into())
+        Self {
+            at: at.into(),
+            own_ttl: None,
+        }
     }
 }
 

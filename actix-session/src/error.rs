@@ -120,7 +120,8 @@ impl CommitError {
     pub(crate) fn taken() -> Self {
         Self::Other(anyhow::anyhow!(
             "several new session keys in a row were already taken: `cache_keygen` must map \
-            different keys to different names"
+            different keys to different names (in a cluster, a name counts as taken while its slot \
+            is being moved)"
         ))
     }
 

@@ -25,7 +25,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     script(&written, &told);
     // Fields of a later version change nothing in the fields that are read.
     if let Some(auth) = &told.auth {
-        let filler = if auth.login.is_none() { "." } else { "" };
+        let filler = match (auth.login, auth.span) {
+            (_, Some(_)) => "",
+            (Some(_), None) => ".",
+            (None, None) => "..",
+        };
         let longer = format!("{written}{filler}.{}", Cursor::new(bytes).byte());
         assert_eq!(fuzzing::metadata(&longer), Some(told));
     }
@@ -43,7 +47,8 @@ fn is_readable(text: &str) -> bool {
     let auth_is = match auth {
         [] => true,
         [at, _, _] => number(at),
-        [at, _, _, login, ..] => number(at) && or_none(login),
+        [at, _, _, login] => number(at) && or_none(login),
+        [at, _, _, login, span, ..] => number(at) && or_none(login) && or_none(span),
         _ => false,
     };
     let numbers = number(created) && [end, ttl, idle].into_iter().all(|field| or_none(field));

@@ -13,7 +13,7 @@ use std::{
 };
 
 use actix_session::{
-    Session, SessionExt as _, SessionMiddleware,
+    Login, Session, SessionExt as _, SessionMiddleware,
     config::{
         BrowserSession, CookieContentSecurity, PersistentSession, SessionLifecycle,
         TtlExtensionPolicy,
@@ -24,7 +24,7 @@ use actix_session::{
 };
 use actix_session_fuzz::{
     cursor::Cursor,
-    model::{Cookie, Key, Model, Op, Policy, Request},
+    model::{self, Cookie, Key, Model, Op, Policy, Request},
     records::RESERVED,
 };
 use actix_web::{
@@ -74,7 +74,6 @@ struct Flight {
 }
 
 struct World {
-    policy: Policy,
     model: Model,
     clock: ManualClock,
     store: MemorySessionStore,
@@ -153,7 +152,6 @@ impl World {
         let service = middleware.new_transform(fn_service(handle)).await;
         let service = Rc::new(service.expect("it cannot fail"));
         Self {
-            policy,
             model: Model::new(policy, START),
             clock,
             store,
@@ -231,7 +229,7 @@ impl World {
         let index = cursor.below(self.flights.len());
         let flight = &mut self.flights[index];
         let (request, session) = (&mut flight.request, &flight.session);
-        let (kind, number) = (cursor.below(14), cursor.below(NAMES.len()));
+        let (kind, number) = (cursor.below(16), cursor.below(NAMES.len()));
         let (name, entry) = (NAMES[number], u8::try_from(number).expect("they are few"));
         trace(|| format!("{index}: act {kind} on {name}"));
         match kind {
@@ -260,8 +258,13 @@ impl World {
                 let who = cursor.below(WHO.len());
                 trace(|| format!("   login {}", WHO[who]));
                 session.login(WHO[who]).expect("a name");
-                self.model
-                    .login(request, u8::try_from(who).expect("they are few"));
+                let login = model::Login {
+                    who: u8::try_from(who).expect("they are few"),
+                    idle: None,
+                    absolute: None,
+                    keep: false,
+                };
+                self.model.login(request, login);
             }
             10 => {
                 let known = request.prove(self.model.now);
@@ -277,6 +280,11 @@ impl World {
                 session.set_ttl(time::Duration::milliseconds(ttl));
                 request.set_ttl(ttl);
             }
+            13 => {
+                session.reset_ttl();
+                request.reset_ttl();
+            }
+            14 => self.model.login(request, timed_login(session, cursor)),
             _ => {
                 flight.purge_now().await;
                 self.model.purge_now(&mut flight.request);
@@ -407,11 +415,36 @@ impl World {
             *self.ids.entry(expected.lineage).or_insert(told.id),
             told.id
         );
-        let since = auth.map_or(told.created, |(_, at)| at);
-        let cap = self.policy.absolute.map(|span| since + span);
-        // A clear keeps the end that the previous login set.
-        assert!(cap.is_none_or(|cap| self.model.now < cap.max(expected.cap.unwrap_or(cap))));
+        let span = told.auth.as_ref().and_then(|auth| auth.span);
+        assert_eq!(span, expected.span);
+        assert!(expected.cap.is_none_or(|cap| self.model.now < cap));
     }
+}
+
+/// Logs somebody in, with times of their own.
+fn timed_login(session: &Session, cursor: &mut Cursor<'_>) -> model::Login {
+    let who = cursor.below(WHO.len());
+    let mut span = || cursor.flag().then(|| cursor.one_of(&SPANS));
+    let (idle, absolute) = (span(), span());
+    let made = model::Login {
+        who: u8::try_from(who).expect("they are few"),
+        idle,
+        absolute,
+        keep: cursor.flag(),
+    };
+    trace(|| format!("   {made:?}"));
+    let mut login = Login::new(WHO[who]);
+    if let Some(idle) = idle {
+        login = login.idle(time::Duration::milliseconds(idle));
+    }
+    if let Some(absolute) = absolute {
+        login = login.absolute(time::Duration::milliseconds(absolute));
+    }
+    if made.keep {
+        login = login.keep_times();
+    }
+    session.login_with(login).expect("a name");
+    made
 }
 
 fn told(json: &str) -> Told {

@@ -52,61 +52,57 @@ pub fn ensure(software: &Software) -> Result<PathBuf, Error> {
 /// As [`ensure`].
 pub fn ensure_openssl() -> Result<(), Error> {
     // Other systems use a library of their own, and whoever names a folder has the headers.
-    let elsewhere = !cfg!(target_os = "linux") || std::env::var_os("OPENSSL_DIR").is_some();
-    if elsewhere || openssl_is_there() {
+    if !cfg!(target_os = "linux") || std::env::var_os("OPENSSL_DIR").is_some() {
         return Ok(());
     }
-    let missing = || Error::Missing {
+    ensure_packages(&Packages {
         name: "OpenSSL (headers, found through pkg-config)",
         hint: "install them (Debian, Ubuntu: apt-get install libssl-dev pkg-config; Fedora: dnf \
-               install openssl-devel pkgconf), or name their folder in OPENSSL_DIR"
-            .to_owned(),
-    };
-    let manager = Manager::find().ok_or_else(missing)?;
-    eprintln!("the OpenSSL headers are missing: installing them with apt-get");
-    manager.update_and_install(&["libssl-dev", "pkg-config"])?;
-    if openssl_is_there() {
-        return Ok(());
-    }
-    Err(missing())
+               install openssl-devel pkgconf), or name their folder in OPENSSL_DIR",
+        probe: &["pkg-config", "--exists", "openssl"],
+        debian: &["libssl-dev", "pkg-config"],
+    })
 }
 
 /// Makes sure that `python3 -m pip` works, and installs it as [`ensure`] installs servers.
 pub(crate) fn ensure_pip() -> Result<(), Error> {
-    if pip_is_there() {
+    ensure_packages(&Packages {
+        name: "pip (python3 -m pip)",
+        hint: "install it (Debian, Ubuntu: apt-get install python3-pip; Fedora: dnf install \
+               python3-pip)",
+        probe: &["python3", "-m", "pip", "--version"],
+        debian: &["python3-pip"],
+    })
+}
+
+/// What is no server, and how to know whether it is there.
+struct Packages {
+    name: &'static str,
+    hint: &'static str,
+    /// A command that succeeds if it is.
+    probe: &'static [&'static str],
+    debian: &'static [&'static str],
+}
+
+fn ensure_packages(wanted: &Packages) -> Result<(), Error> {
+    let is_there = || output(wanted.probe).is_ok_and(|output| output.status.success());
+    if is_there() {
         return Ok(());
     }
     let missing = || Error::Missing {
-        name: "pip (python3 -m pip)",
-        hint: "install it (Debian, Ubuntu: apt-get install python3-pip; Fedora: dnf install \
-               python3-pip)"
-            .to_owned(),
+        name: wanted.name,
+        hint: wanted.hint.to_owned(),
     };
     let manager = Manager::find().ok_or_else(missing)?;
-    eprintln!("pip is missing: installing it with apt-get");
-    manager.update_and_install(&["python3-pip"])?;
-    if pip_is_there() {
+    eprintln!("{} is missing: installing it with apt-get", wanted.name);
+    // A failure does not matter yet: the lists may be fresh enough, or an unrelated source broken.
+    let updated = manager.run(&["apt-get", "update"]);
+    let installed = manager.install_packages(wanted.debian);
+    installed.or_else(|error| updated.and(Err(error)))?;
+    if is_there() {
         return Ok(());
     }
     Err(missing())
-}
-
-fn pip_is_there() -> bool {
-    succeeds("python3", &["-m", "pip", "--version"])
-}
-
-fn openssl_is_there() -> bool {
-    succeeds("pkg-config", &["--exists", "openssl"])
-}
-
-fn succeeds(program: &str, arguments: &[&str]) -> bool {
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
 }
 
 /// `apt-get`, and how to call it with the right to install.
@@ -146,13 +142,6 @@ impl Manager {
         updated.and(result)
     }
 
-    /// The lists may be fresh enough although their update failed.
-    fn update_and_install(&self, packages: &[&str]) -> Result<(), Error> {
-        let updated = self.run(&["apt-get", "update"]);
-        self.install_packages(packages)
-            .or_else(|error| updated.and(Err(error)))
-    }
-
     fn install_packages(&self, packages: &[&str]) -> Result<(), Error> {
         let install = ["apt-get", "install", "-y", "--no-install-recommends", LOCK];
         self.run(&[&install, packages].concat())
@@ -166,16 +155,24 @@ impl Manager {
             .chain(command)
             .copied()
             .collect();
-        let failed = |output: String| Error::Install {
-            command: words.join(" "),
-            output,
-        };
-        let output = output(&words).map_err(|error| failed(error.to_string()))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(failed(last_lines(&[output.stdout, output.stderr].concat())))
+        checked(&words)
     }
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// It cannot be run, or it fails: the error has the last lines that it printed.
+pub(crate) fn checked(words: &[&str]) -> Result<(), Error> {
+    let failed = |output: String| Error::Install {
+        command: words.join(" "),
+        output,
+    };
+    let output = output(words).map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(failed(last_lines(&[output.stdout, output.stderr].concat())))
 }
 
 fn output(words: &[&str]) -> std::io::Result<Output> {

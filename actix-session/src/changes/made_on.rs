@@ -46,7 +46,7 @@ impl<'a> MadeOn<'a> {
         let Some(base) = self.base else {
             return Ok(Merged::Gone);
         };
-        if stored.epoch() != base.epoch() && self.changes.cleared.is_none() {
+        if base.is_from_before_clear(stored) && self.changes.cleared.is_none() {
             return Ok(Merged::Unchanged);
         }
         merged(overwrite(stored, self.changes, fresh(terms)?))
@@ -75,7 +75,7 @@ impl<'a> MadeOn<'a> {
         let Some(base) = self.base else {
             return Ok(Merged::Gone);
         };
-        if stored.epoch() != base.epoch() {
+        if base.is_from_before_clear(stored) {
             return Ok(Merged::Unchanged);
         }
         let left = reduce(self.changes, stored, Some(base));

@@ -1,5 +1,7 @@
 //! The cookies that may carry a session, and what opens them.
 
+use std::rc::Rc;
+
 use actix_web::http::header::HeaderMap;
 
 use super::{
@@ -37,7 +39,7 @@ impl Also {
 
 pub(crate) struct Named {
     /// As headers carry it.
-    pub(crate) wire_name: String,
+    pub(crate) wire_name: Rc<str>,
     pub(crate) sealer: Sealer,
 }
 
@@ -65,7 +67,7 @@ pub(crate) struct Found {
 impl Cookies {
     pub(crate) fn new(configuration: &Configuration) -> Self {
         let named = |name: &str| Named {
-            wire_name: wire_name(name),
+            wire_name: wire_name(name).into(),
             sealer: Sealer::new(
                 &configuration.key,
                 &configuration.previous_keys,
@@ -94,7 +96,7 @@ impl Cookies {
 
     pub(crate) fn find(&self, headers: &HeaderMap, writes_old_mac: bool) -> Found {
         let mut found = Found::default();
-        let own = &self.own.wire_name;
+        let own = &*self.own.wire_name;
         // A value of an old cookie that has the present name looks like one of the present cookie.
         let moves = self.also.iter().any(|old| old.wire_name() == own);
         let stale = |unsealed: &Unsealed| {
@@ -102,15 +104,15 @@ impl Cookies {
         };
         self.own.find(headers, &mut found, stale, false);
         found.came = read::is_sent(headers, own);
-        let mut read = vec![own];
         for (index, Also { named, .. }) in self.also.iter().enumerate() {
             if !read::is_sent(headers, &named.wire_name) {
                 continue;
             }
             found.others.push(index);
-            if !read.contains(&&named.wire_name) {
+            let name = &*named.wire_name;
+            let mut before = self.also[..index].iter();
+            if name != own && !before.any(|old| old.wire_name() == name) {
                 named.find(headers, &mut found, |_| true, true);
-                read.push(&named.wire_name);
             }
         }
         found

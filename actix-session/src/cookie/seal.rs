@@ -315,6 +315,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_octet_of_a_value_passes_for_one_of_the_name() {
+        let signed = |name| sealer(1, CookieContentSecurity::Signed, name, WireFormat::V1);
+        for (one, two, rest) in [("id", "i", "d"), ("id", "idx", "x")] {
+            let (long, short) = if one.len() > two.len() {
+                (one, two)
+            } else {
+                (two, one)
+            };
+            let sealed = signed(long).seal("value").unwrap();
+            let moved = format!("{}{rest}value", &sealed[..MAC_LENGTH]);
+            assert_eq!(signed(short).open(&moved), None, "{long} as {short}");
+            let sealed = signed(short).seal(&format!("{rest}value")).unwrap();
+            let moved = format!("{}value", &sealed[..MAC_LENGTH]);
+            assert_eq!(signed(long).open(&moved), None, "{short} as {long}");
+        }
+    }
+
     /// Applications may sign what users type, with the same key.
     #[test]
     fn the_mac_of_a_bare_value_never_passes_for_ours() {

@@ -20,7 +20,7 @@ use crate::{
     clock::{Millis, deadline},
     contract::{Committed, Rotated, Terms},
     cookie::write,
-    error::{CommitError, Degraded},
+    error::{CommitError, Contended, Degraded, LoadError},
     event::{self, Why},
     key::SessionKey,
     session::Snapshot,
@@ -66,56 +66,85 @@ impl Departure {
     }
 }
 
+/// How a request leaves, and until when it may ask the store for anything.
+pub(crate) struct WayOut {
+    exit: Exit,
+    departure: Departure,
+    /// The time limit for all that the request asks of the store.
+    deadline: Instant,
+    /// When whatever is still under way is given up.
+    pub(crate) limit: Instant,
+}
+
+impl WayOut {
+    pub(crate) fn new(exit: Exit, departure: Departure, budget: Duration) -> Self {
+        Self {
+            exit,
+            departure,
+            deadline: deadline(budget),
+            limit: limit(budget),
+        }
+    }
+}
+
 /// Commits, renews, creates or ends, and returns what becomes of the cookie.
 pub(crate) async fn commit<S: SessionStore>(
     parts: &Parts<S>,
     incoming: &Incoming,
     snapshot: &Snapshot,
-    exit: Exit,
     ended: bool,
-    departure: &Departure,
+    way_out: &WayOut,
 ) -> Result<SetCookie, Failed> {
     // The time of the response: the handler may have taken long.
     let terms = parts.terms();
     let request = Finished {
         incoming,
         snapshot,
-        exit,
+        exit: way_out.exit,
         policy: parts.policy(),
         now: terms.now,
     };
+    let decision = request.decide();
+    if let Decision::Leave(silence) = decision {
+        return Ok(leave(incoming, silence));
+    }
     let work = Work {
         parts,
         request,
         terms: &terms,
-        deadline: deadline(terms.budget),
-        limit: deadline(most(terms.budget)),
-        departure,
+        way_out,
     };
-    work.deliver(work.request.decide(), ended).await
+    work.deliver(decision, ended).await
 }
 
-/// A little more than the budget: a store that keeps to it says what went wrong.
-pub(crate) fn most(budget: Duration) -> Duration {
-    budget.saturating_add(budget / 8)
+fn leave(incoming: &Incoming, silence: Silence) -> SetCookie {
+    let key = incoming.loaded.key();
+    match (silence, key) {
+        (Silence::Dropped(why), key) => event::dropped(why, key),
+        (Silence::Forwarded, Some(key)) => event::forwarded(key),
+        (Silence::Gone, Some(key)) => event::gone(key),
+        (Silence::Unneeded | Silence::Forwarded | Silence::Gone, _) => {}
+    }
+    SetCookie::Leave
+}
+
+/// When whatever is still under way is given up. It is a little later than the budget ends: a store
+/// that keeps to it says what went wrong.
+pub(crate) fn limit(budget: Duration) -> Instant {
+    deadline(budget.saturating_add(budget / 8))
 }
 
 struct Work<'a, S: SessionStore> {
     parts: &'a Parts<S>,
     request: Finished<'a>,
     terms: &'a Terms,
-    /// The time limit for all that the request asks of the store.
-    deadline: Instant,
-    /// When whatever is still under way is given up.
-    limit: Instant,
-    departure: &'a Departure,
+    way_out: &'a WayOut,
 }
 
 impl<S: SessionStore> Work<'_, S> {
     /// A cookie that cannot be refreshed stays as it is: the request has changed nothing.
     async fn deliver(&self, decision: Decision, ended: bool) -> Result<SetCookie, Failed> {
         match decision {
-            Decision::Leave(silence) => Ok(self.leave(silence)),
             Decision::End { then_create } => self.end(then_create, ended).await,
             Decision::Check | Decision::Touch => {
                 let refreshed = self.in_time(decision).await;
@@ -129,17 +158,18 @@ impl<S: SessionStore> Work<'_, S> {
     }
 
     async fn in_time(&self, decision: Decision) -> Result<SetCookie, CommitError> {
-        let answer = timeout_at(self.limit, self.answer(decision)).await;
+        let answer = timeout_at(self.way_out.limit, self.answer(decision)).await;
         answer.unwrap_or(Err(CommitError::OutcomeUnknown))
     }
 
     /// Once everything has ended, the cookie is removed even if the new session fails.
     async fn end(&self, then_create: bool, ended: bool) -> Result<SetCookie, Failed> {
         if !ended {
-            let ended = end(self.parts, self.request.incoming.keys()).await;
+            let keys = self.request.incoming.keys();
+            let ended = end(self.parts, keys, self.way_out.limit).await;
             ended.map_err(CommitError::of_store)?;
         }
-        if !then_create || self.departure.is_over() {
+        if !then_create || self.way_out.departure.is_over() {
             return Ok(self.after_end());
         }
         let created = self.in_time(Decision::Create).await;
@@ -158,7 +188,7 @@ impl<S: SessionStore> Work<'_, S> {
 
     async fn answer(&self, decision: Decision) -> Result<SetCookie, CommitError> {
         match self.ask(decision).await? {
-            CookieFate::Leave(silence) => Ok(self.leave(silence)),
+            CookieFate::Leave(silence) => Ok(leave(self.request.incoming, silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),
             CookieFate::Send(cookie) => self.send(cookie).await,
         }
@@ -177,6 +207,7 @@ impl<S: SessionStore> Work<'_, S> {
             Decision::Commit => self.commit(&request.snapshot.changes, self.terms).await,
             Decision::Rotate => self.rotate().await,
             Decision::Create => self.create().await,
+            Decision::CreateAfterClear => self.create_after_clear().await,
             Decision::End { .. } => Ok(request.after_end()),
         }
     }
@@ -219,9 +250,22 @@ impl<S: SessionStore> Work<'_, S> {
     /// The terms for a store call that others have come before.
     fn terms_left(&self) -> Terms {
         Terms {
-            budget: self.deadline.saturating_duration_since(Instant::now()),
+            budget: self
+                .way_out
+                .deadline
+                .saturating_duration_since(Instant::now()),
             ..self.terms.clone()
         }
+    }
+
+    /// If the client has gone meanwhile, nobody gets a new key.
+    async fn create_after_clear(&self) -> Result<CookieFate, CommitError> {
+        let clear = self.request.snapshot.changes.clear_alone();
+        let cleared = self.commit(&clear, self.terms).await?;
+        if self.way_out.departure.is_over() {
+            return Ok(cleared);
+        }
+        self.create().await
     }
 
     /// Ends older values only once the new cookie is known to fit: otherwise the session would be
@@ -231,12 +275,15 @@ impl<S: SessionStore> Work<'_, S> {
         if cookie.older.end().await.map_err(CommitError::of_store)? {
             return Ok(line);
         }
-        if self.departure.is_over() {
-            return Ok(self.leave(Silence::Dropped(Why::NoResponse)));
+        if self.way_out.departure.is_over() {
+            return Ok(leave(
+                self.request.incoming,
+                Silence::Dropped(Why::NoResponse),
+            ));
         }
         match self.ask(self.request.after_overtaken()).await? {
             CookieFate::Send(cookie) => self.seal(&cookie),
-            CookieFate::Leave(silence) => Ok(self.leave(silence)),
+            CookieFate::Leave(silence) => Ok(leave(self.request.incoming, silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),
         }
     }
@@ -244,7 +291,7 @@ impl<S: SessionStore> Work<'_, S> {
     fn seal(&self, cookie: &NewCookie) -> Result<SetCookie, CommitError> {
         let came = self.request.incoming.loaded.key();
         let Some(key) = cookie.key.as_ref().or(came) else {
-            return Ok(self.leave(Silence::Unneeded));
+            return Ok(leave(self.request.incoming, Silence::Unneeded));
         };
         log(cookie.origin, came, key);
         let sealer = &self.parts.cookies.own.sealer;
@@ -254,17 +301,6 @@ impl<S: SessionStore> Work<'_, S> {
             pair.map_err(CommitError::Other)?,
             cookie.max_age,
         ))
-    }
-
-    fn leave(&self, silence: Silence) -> SetCookie {
-        let key = self.request.incoming.loaded.key();
-        match (silence, key) {
-            (Silence::Dropped(why), key) => event::dropped(why, key),
-            (Silence::Forwarded, Some(key)) => event::forwarded(key),
-            (Silence::Gone, Some(key)) => event::gone(key),
-            (Silence::Unneeded | Silence::Forwarded | Silence::Gone, _) => {}
-        }
-        SetCookie::Leave
     }
 }
 
@@ -300,4 +336,12 @@ pub(crate) fn commit_failed(
         Ok(()) => InternalError::from_response(error, response).into(),
         Err(error) => opaque(error),
     }
+}
+
+pub(crate) fn load_failed(error: LoadError) -> actix_web::Error {
+    let status = match error {
+        LoadError::Other(ref cause) if cause.is::<Contended>() => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    InternalError::from_response(error, HttpResponse::new(status)).into()
 }

@@ -9,13 +9,11 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
-use super::{Parts, commit::most};
+use super::Parts;
 use crate::{
-    Session,
-    clock::deadline,
-    event,
+    Session, event,
     key::SessionKey,
     session::{Asked, Outcome},
     storage::SessionStore,
@@ -26,13 +24,13 @@ use crate::{
 pub(crate) async fn end<'a, S: SessionStore>(
     parts: &Parts<S>,
     keys: impl Iterator<Item = &'a SessionKey>,
+    limit: Instant,
 ) -> anyhow::Result<()> {
     let endings = join_all(keys.map(|key| async move {
         parts.store.delete(key).await?;
         event::ended(key);
         Ok(())
     }));
-    let limit = deadline(most(parts.terms().budget));
     match timeout_at(limit, endings).await {
         Ok(endings) => endings.into_iter().collect(),
         Err(_) => anyhow::bail!("the store did not end the sessions within the time limit"),
@@ -50,9 +48,10 @@ impl Ending {
         parts: &Rc<Parts<S>>,
         keys: Vec<SessionKey>,
         asked: Vec<Asked>,
+        limit: Instant,
     ) -> Self {
         let parts = Rc::clone(parts);
-        let work = async move { end(&parts, keys.iter()).await };
+        let work = async move { end(&parts, keys.iter(), limit).await };
         Self {
             work: Box::pin(work),
             asked,

@@ -7,16 +7,18 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use actix_web::{
     HttpMessage as _,
     dev::{Service, ServiceRequest},
 };
+use tokio::time::Instant;
 
 use super::{
     Parts,
-    commit::{Departure, Failed, SetCookie, commit},
+    commit::{Departure, Failed, SetCookie, WayOut, commit, limit},
     decide::Exit,
     end::Ending,
     load::Incoming,
@@ -30,19 +32,19 @@ use crate::{
 pub(crate) struct Innermost(InRequest);
 
 impl Innermost {
-    pub(crate) fn enter(req: &ServiceRequest, session: &Session, cookie: &str) -> Self {
+    pub(crate) fn enter(req: &ServiceRequest, session: &Session, cookie: &Rc<str>) -> Self {
         let mut extensions = req.extensions_mut();
         let sessions = extensions.get::<InRequest>().cloned().unwrap_or_default();
         if sessions.has(cookie) {
             event::wrapped_twice(cookie);
         }
-        sessions.push(session.clone(), cookie);
+        sessions.push(session.clone(), Rc::clone(cookie));
         extensions.insert(sessions.clone());
         Self(sessions)
     }
 
     /// Notes that a middleware has set or removed the cookie of this name.
-    pub(crate) fn note_written(&self, cookie: &str) {
+    pub(crate) fn note_written(&self, cookie: Rc<str>) {
         self.0.note_written(cookie);
     }
 
@@ -117,7 +119,8 @@ impl<Store: SessionStore + 'static> Guard<Store> {
     pub(crate) async fn commit(&mut self, exit: Exit) -> Settled<Store> {
         if let Stage::Serving(unfinished) = std::mem::replace(&mut self.0, Stage::Done) {
             let departure = Departure::default();
-            let committing = unfinished.commit(exit, departure.clone());
+            let way_out = unfinished.way_out(exit, departure.clone());
+            let committing = unfinished.commit(way_out);
             self.0 = Stage::Committing(Box::pin(committing), departure);
         }
         let settled = poll_fn(|cx| match &mut self.0 {
@@ -133,14 +136,23 @@ impl<Store: SessionStore + 'static> Guard<Store> {
     fn end_if_asked(&mut self, cx: &mut Context<'_>) {
         if let Stage::Serving(unfinished) = &mut self.0 {
             // The handler does not wait for this poll, and is told when there is an answer.
-            let _ = unfinished.poll_ending(cx);
+            let _ = unfinished.poll_ending(cx, None);
         }
     }
 }
 
 impl<Store: SessionStore + 'static> Unfinished<Store> {
-    async fn commit(mut self, exit: Exit, departure: Departure) -> Settled<Store> {
-        poll_fn(|cx| self.poll_ending(cx)).await;
+    fn budget(&self) -> Duration {
+        self.parts.configuration.terms.budget
+    }
+
+    /// Its time runs from now on.
+    fn way_out(&self, exit: Exit, departure: Departure) -> WayOut {
+        WayOut::new(exit, departure, self.budget())
+    }
+
+    async fn commit(mut self, way_out: WayOut) -> Settled<Store> {
+        poll_fn(|cx| self.poll_ending(cx, Some(way_out.limit))).await;
         let snapshot = self.session.0.lock().take_snapshot();
         let Self {
             parts,
@@ -148,7 +160,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             ended,
             ..
         } = self;
-        let set_cookie = commit(&parts, &incoming, &snapshot, exit, ended, &departure).await;
+        let set_cookie = commit(&parts, &incoming, &snapshot, ended, &way_out).await;
         Settled {
             parts,
             incoming,
@@ -160,11 +172,12 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
         self.session.0.lock().is_asked_for_anything()
     }
 
-    /// Goes on with the ending that was asked for, until there is no more.
-    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Goes on with the ending that was asked for, until there is no more. On the way out, nothing
+    /// has a time limit of its own.
+    fn poll_ending(&mut self, cx: &mut Context<'_>, way_out: Option<Instant>) -> Poll<()> {
         loop {
             // If it panics, nobody polls it again: the commit ends the session then.
-            let Some(mut ending) = self.ending.take().or_else(|| self.asked_for()) else {
+            let Some(mut ending) = self.ending.take().or_else(|| self.asked_for(way_out)) else {
                 return Poll::Ready(());
             };
             let Poll::Ready(ended) = ending.poll(&self.session.0, cx) else {
@@ -175,13 +188,14 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
         }
     }
 
-    fn asked_for(&self) -> Option<Ending> {
+    fn asked_for(&self, way_out: Option<Instant>) -> Option<Ending> {
         let asked = self.session.0.take_asked();
         if asked.is_empty() {
             return None;
         }
         let keys = self.incoming.keys().map(SessionKey::duplicate).collect();
-        Some(Ending::new(&self.parts, keys, asked))
+        let limit = way_out.unwrap_or_else(|| limit(self.budget()));
+        Some(Ending::new(&self.parts, keys, asked, limit))
     }
 }
 
@@ -189,8 +203,8 @@ impl<Store: SessionStore + 'static> Drop for Guard<Store> {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.0, Stage::Done) {
             Stage::Serving(unfinished) if unfinished.is_asked_for_anything() => {
-                let departure = Departure::default();
-                spawn(Box::pin(unfinished.commit(Exit::NoHead, departure)));
+                let way_out = unfinished.way_out(Exit::NoHead, Departure::default());
+                spawn(Box::pin(unfinished.commit(way_out)));
             }
             Stage::Committing(committing, departure) => {
                 departure.note();

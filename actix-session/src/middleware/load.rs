@@ -6,7 +6,6 @@ use actix_web::http::header::HeaderMap;
 
 use super::Parts;
 use crate::{
-    clock::Millis,
     contract::{Opened, Terms},
     cookie::jar::Candidate,
     error::LoadError,
@@ -31,6 +30,8 @@ pub(crate) struct Incoming {
     pub(crate) old_cookies: Vec<usize>,
     /// The value should be sealed again: its key, its name or its MAC is old.
     pub(crate) stale: bool,
+    /// The load has extended the session.
+    pub(crate) extended: bool,
     /// Several live sessions came, and the configuration allows only one.
     pub(crate) ambiguous: bool,
     /// The store failed, and the request is served without a session.
@@ -110,6 +111,8 @@ impl Incoming {
         if incoming.ambiguous {
             incoming.use_none();
         }
+        let live = incoming.loaded.record();
+        incoming.extended = live.is_some_and(|record| terms.have_extended(record));
         Ok(incoming)
     }
 
@@ -183,8 +186,7 @@ async fn look_up<S: SessionStore>(
             event::refused(Refusal::Unbound, Some(&key));
             return Ok((Loaded::None, false));
         }
-        // Whatever the store answers: one of the application's own may not have checked it.
-        Opened::Live(record) if terms.is_over(&record) || is_too_old(parts, &record, terms.now) => {
+        Opened::Live(record) if is_too_old(parts, &record, terms) => {
             event::refused(Refusal::UnknownKey, Some(&key));
             Loaded::Lost(key)
         }
@@ -206,9 +208,10 @@ async fn look_up<S: SessionStore>(
     }
 }
 
-/// Whether this is a cookie-stored record without times, and those are no longer accepted.
-fn is_too_old<S>(parts: &Parts<S>, record: &Record, now: Millis) -> bool {
+/// Whether a record is past its absolute end, which a store of the application's own may not have
+/// checked; or a cookie-stored one without times, and those are no longer accepted.
+fn is_too_old<S>(parts: &Parts<S>, record: &Record, terms: &Terms) -> bool {
     let until = parts.configuration.untimed_until;
     let untimed = record.is_in_cookie() && record.end().is_none();
-    untimed && until.is_some_and(|until| until <= now)
+    terms.is_over(record) || (untimed && until.is_some_and(|until| until <= terms.now))
 }

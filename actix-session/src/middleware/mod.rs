@@ -22,7 +22,7 @@ use actix_web::{
 };
 
 use self::{
-    commit::{Failed, SetCookie, commit_failed, opaque},
+    commit::{Failed, SetCookie, commit_failed, load_failed, opaque},
     decide::{Exit, Policy},
     guard::{Guard, Innermost, Settled, serve},
     headers::{varying, write_headers},
@@ -124,8 +124,9 @@ impl<Store> Parts<Store> {
 
     pub(crate) fn policy(&self) -> Policy {
         Policy {
-            extend: self.configuration.terms.extends_on_read(),
+            extend: self.configuration.terms.extend,
             persistent: self.configuration.persistent,
+            absolute: self.configuration.terms.absolute,
         }
     }
 
@@ -202,7 +203,7 @@ where
 {
     let incoming = load(&parts, &req).await?;
     let session = session_of(&parts.configuration, &incoming);
-    let name = parts.cookies.own.wire_name.clone();
+    let name = Rc::clone(&parts.cookies.own.wire_name);
     let innermost = Innermost::enter(&req, &session, &name);
     let mut guard = Guard::new(parts, incoming, session.clone());
     let result = serve(&service, req, &session, &mut guard).await;
@@ -227,7 +228,7 @@ where
         }
         Ok(Ok(mut response)) => {
             if respond(settled, &session, response.headers_mut(), has_head)? {
-                innermost.note_written(&name);
+                innermost.note_written(name);
             }
             Ok(response)
         }
@@ -274,7 +275,7 @@ async fn load<Store: SessionStore>(
         event::store_failed("load", &error);
         match parts.configuration.on_load_error {
             OnLoadError::Anonymous => Ok(degraded),
-            OnLoadError::Fail => Err(opaque(error)),
+            OnLoadError::Fail => Err(load_failed(error)),
         }
     })
 }

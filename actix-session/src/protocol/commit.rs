@@ -141,7 +141,7 @@ impl<'a> CommitMachine<'a> {
     }
 
     fn end_of(&self, record: &Record) -> End {
-        End(record.end().unwrap_or_else(|| self.terms.until(record)))
+        End::of_stored(record, self.terms)
     }
 
     fn follow(&mut self, redirect: Redirect) -> Next<Committed> {
@@ -159,7 +159,7 @@ impl<'a> CommitMachine<'a> {
         let Some(base) = &self.base else {
             return Next::Answer(Committed::Gone);
         };
-        if stored.epoch() != base.epoch() {
+        if base.is_from_before_clear(&stored) {
             return self.merge_after_clear(stored, draw);
         }
         if self.careful && self.changes.cleared.is_none() {
@@ -200,7 +200,7 @@ impl<'a> CommitMachine<'a> {
         let Some(base) = self.base.clone() else {
             return Next::Answer(Committed::Gone);
         };
-        if base.epoch() != stored.epoch() {
+        if base.is_from_before_clear(&stored) {
             return Next::Answer(Committed::Forwarded);
         }
         if self.careful && self.changes.has_modify() {
@@ -251,6 +251,9 @@ impl<'a> CommitMachine<'a> {
         make: impl FnOnce(&Record, &Changes, Stamp) -> Result<Applied, ApplyError>,
         draw: &mut impl Draw,
     ) -> Next<Committed> {
+        if self.changes.is_empty() && on.metadata().is_some() {
+            return Next::Answer(self.without_a_write(&on));
+        }
         let stamp = or_fail!(stamp(self.terms, draw));
         match make(&on, &self.changes, stamp) {
             Err(ApplyError(error)) => Next::Fail(CommitError::Serialization(error)),
@@ -268,11 +271,12 @@ impl<'a> CommitMachine<'a> {
     }
 
     fn write(&mut self, on: Record, new: Record) -> Next<Committed> {
-        let (until, answer) = self.until_and_answer(&new);
+        let (until, answer) = self.until_and_answer(&on, &new);
         let id = new.commit_id();
         let step = Step::Cas {
             at: self.at.clone(),
             expect: on.version(),
+            epoch: new.epoch_since(&on),
             new,
             until,
         };
@@ -285,10 +289,15 @@ impl<'a> CommitMachine<'a> {
         Next::Do(step)
     }
 
-    fn until_and_answer(&self, new: &Record) -> (Until, Answer) {
+    /// What only writes metadata down, for a request without changes, moves no idle end.
+    fn until_and_answer(&self, on: &Record, new: &Record) -> (Until, Answer) {
         let end = self.terms.until(new);
         match self.route {
-            Route::Direct => (Until::At(end), Answer::Saved(End(end))),
+            Route::Direct if self.changes.is_empty() => {
+                let kept = on.end().map_or(end, |kept| kept.min(end));
+                (Until::Same, Answer::Saved(End::of(new, kept)))
+            }
+            Route::Direct => (Until::At(end), Answer::Saved(End::of(new, end))),
             Route::Forward { .. } if self.changes.cleared.is_some() => (Until::Same, Answer::Gone),
             Route::Forward { .. } => (Until::Same, Answer::Forwarded),
         }

@@ -105,8 +105,22 @@ pub(crate) enum Stored {
 impl Stored {
     /// What a read found that was to extend a record and could not.
     pub(crate) fn not_extended(self) -> Self {
+        self.map(Record::not_extended)
+    }
+
+    /// With the epoch that lies beside the record.
+    pub(crate) fn with_epoch_beside(self, epoch: Option<u64>) -> Self {
+        self.map(|record| record.with_epoch_beside(epoch))
+    }
+
+    /// What a read found that has extended a record.
+    pub(crate) fn extended(self) -> Self {
+        self.map(Record::extended)
+    }
+
+    fn map(self, change: impl FnOnce(Record) -> Record) -> Self {
         match self {
-            Self::Record(record) => Self::Record(record.not_extended()),
+            Self::Record(record) => Self::Record(change(record)),
             found => found,
         }
     }
@@ -140,6 +154,9 @@ pub(crate) enum Step {
         expect: Version,
         new: Record,
         until: Until,
+        /// Of a `clear` that this write makes. Where the text does not keep it, it lies beside the
+        /// record for the grace.
+        epoch: Option<u64>,
     },
     /// If the stored record is still the expected version: deletes it, leaves the redirect, and
     /// writes the new record under the redirect's target, which must be free as for `Insert`.
@@ -149,6 +166,8 @@ pub(crate) enum Step {
         new: Record,
         until: Millis,
         redirect: Redirect,
+        /// As for `Cas`. Without one, what lies beside the old record comes along.
+        epoch: Option<u64>,
     },
     /// Writes the record if the name is free: no record there, and beside it neither a redirect nor
     /// a tombstone.

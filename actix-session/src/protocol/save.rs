@@ -131,12 +131,14 @@ impl<'a> ReplaceMachine<'a> {
     fn replace(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<bool> {
         let metadata = metadata_of_map(&self.state).or_else(|| stored.metadata().cloned());
         let record = Record::from_map(self.state.clone()).with_metadata(metadata);
+        let record = record.with_epoch_beside(Some(stored.epoch()));
         let new = or_fail!(whole(&record, self.terms, draw));
         let id = new.commit_id();
         let until = Until::At(self.terms.until(&new));
         let step = Step::Cas {
             at: self.at.clone(),
             expect: stored.version(),
+            epoch: new.epoch_since(stored),
             new,
             until,
         };

@@ -35,6 +35,8 @@ pub(crate) struct Auth {
     pub(crate) device: Option<String>,
     /// When `login` was called, if that was at another time.
     pub(crate) login: Option<Millis>,
+    /// This login's own absolute timeout, in place of the policy's.
+    pub(crate) span: Option<Millis>,
 }
 
 impl Auth {
@@ -62,6 +64,7 @@ impl Metadata {
         self.epoch = epoch;
         self.auth = None;
         self.ttl = None;
+        self.absolute_end = None;
     }
 
     /// Forgets the life of the session's last owner.
@@ -81,6 +84,11 @@ impl Metadata {
     /// When the absolute timeout starts: at the last authentication, or else at the creation.
     pub(crate) fn since(&self) -> Millis {
         self.auth.as_ref().map_or(self.created, |auth| auth.at)
+    }
+
+    /// The absolute timeout that the login set in place of the policy's.
+    pub(crate) fn own_span(&self) -> Option<Millis> {
+        self.auth.as_ref().and_then(|auth| auth.span)
     }
 
     pub(crate) fn principal(&self) -> Option<&str> {
@@ -116,8 +124,11 @@ impl Metadata {
                 out.push('~');
                 URL_SAFE_NO_PAD.encode_string(device, out);
             }
-            if let Some(login) = auth.login {
-                let _ = write!(out, ".{}", login.0);
+            if auth.login.is_some() || auth.span.is_some() {
+                let _ = write!(out, ".{}", number(auth.login));
+            }
+            if let Some(span) = auth.span {
+                let _ = write!(out, ".{}", span.0);
             }
         }
     }
@@ -146,6 +157,10 @@ impl Metadata {
                     login: match fields.next() {
                         None => None,
                         Some(login) => optional(login)?,
+                    },
+                    span: match fields.next() {
+                        None => None,
+                        Some(span) => optional(span)?,
                     },
                 }),
             },
@@ -178,12 +193,14 @@ pub(crate) mod tests {
             millis(),
             proptest::option::of(".*"),
             proptest::option::of(millis()),
+            proptest::option::of(millis()),
         )
-            .prop_map(|(principal, at, device, login)| Auth {
+            .prop_map(|(principal, at, device, login, span)| Auth {
                 principal,
                 at,
                 device,
                 login,
+                span,
             });
         (
             any::<u128>(),

@@ -41,12 +41,16 @@ pub struct Record {
     end: Option<Millis>,
     /// It was to be extended, and the store did not.
     kept_end: bool,
+    /// The store has just extended it.
+    extended: bool,
 }
 
 struct Written {
     state: State,
     metadata: Option<Metadata>,
     commit: u64,
+    /// Of the last `clear`. Not every text keeps it.
+    epoch: u64,
     format: WireFormat,
 }
 
@@ -95,6 +99,7 @@ impl Record {
         };
         Ok(Self::of(Written {
             state: decoded.state,
+            epoch: epoch_of(metadata.as_ref()),
             metadata,
             commit,
             format: decoded.format,
@@ -124,6 +129,7 @@ impl Record {
         };
         Self::of(Written {
             state: State::Map(entries),
+            epoch: epoch_of(metadata.as_ref()),
             metadata,
             commit,
             format: WireFormat::V0_11,
@@ -202,6 +208,7 @@ impl Record {
         }
         Self::of(Written {
             state: writer.finish(),
+            epoch: metadata.epoch,
             metadata: Some(metadata),
             commit,
             format,
@@ -214,6 +221,7 @@ impl Record {
             in_cookie: false,
             end: None,
             kept_end: false,
+            extended: false,
         }
     }
 
@@ -244,11 +252,30 @@ impl Record {
         self.written.commit
     }
 
+    /// The epoch of the last `clear`; 0 before the first, or if nothing keeps it.
     pub(crate) fn epoch(&self) -> u64 {
-        self.written
-            .metadata
-            .as_ref()
-            .map_or(0, |metadata| metadata.epoch)
+        self.written.epoch
+    }
+
+    /// The epoch that lies beside the record, for a text that does not keep it.
+    pub(crate) fn with_epoch_beside(self, epoch: Option<u64>) -> Self {
+        match epoch {
+            Some(epoch) if self.written.epoch == 0 => {
+                self.rewritten(|written| written.epoch = epoch)
+            }
+            _ => self,
+        }
+    }
+
+    /// The epoch that this record has, if the one that it was made from has another.
+    pub(crate) fn epoch_since(&self, before: &Self) -> Option<u64> {
+        Some(self.epoch()).filter(|epoch| *epoch != 0 && *epoch != before.epoch())
+    }
+
+    /// Whether a `clear` has come since this base was loaded. If nothing keeps its epoch any more,
+    /// it came too long ago to matter.
+    pub(crate) fn is_from_before_clear(&self, stored: &Self) -> bool {
+        stored.epoch() != 0 && stored.epoch() != self.epoch()
     }
 
     pub(crate) fn principal(&self) -> Option<&str> {
@@ -271,10 +298,14 @@ impl Record {
         self.metadata().map(|metadata| metadata.id)
     }
 
+    /// The session's own time to live, in place of the policy's.
+    pub(crate) fn own_ttl(&self) -> Option<Millis> {
+        self.metadata().and_then(|metadata| metadata.ttl)
+    }
+
     /// Whether the session has a time to live of its own.
     pub(crate) fn has_own_ttl(&self) -> bool {
-        self.metadata()
-            .is_some_and(|metadata| metadata.ttl.is_some())
+        self.own_ttl().is_some()
     }
 
     /// In octets, as it is stored.
@@ -299,15 +330,22 @@ impl Record {
     }
 
     pub(crate) fn with_metadata(self, metadata: Option<Metadata>) -> Self {
-        let written = Written {
-            state: self.written.state.clone(),
-            metadata,
-            ..*self.written
-        };
-        Self {
-            written: Arc::new(written),
-            ..self
-        }
+        self.rewritten(|written| {
+            written.epoch = epoch_of(metadata.as_ref());
+            written.metadata = metadata;
+        })
+    }
+
+    /// Copies what was written if others share it.
+    fn rewritten(mut self, change: impl FnOnce(&mut Written)) -> Self {
+        let mut written = Arc::try_unwrap(self.written).unwrap_or_else(|shared| Written {
+            state: shared.state.clone(),
+            metadata: shared.metadata.clone(),
+            ..*shared
+        });
+        change(&mut written);
+        self.written = Arc::new(written);
+        self
     }
 
     pub(crate) fn with_end(self, end: Option<Millis>) -> Self {
@@ -315,11 +353,9 @@ impl Record {
     }
 
     /// The store takes no writes, so that a read could not extend the record.
-    pub(crate) fn not_extended(self) -> Self {
-        Self {
-            kept_end: true,
-            ..self
-        }
+    pub(crate) fn not_extended(mut self) -> Self {
+        self.kept_end = true;
+        self
     }
 
     /// Whether a read that was to extend the record has left its end as it is.
@@ -327,12 +363,24 @@ impl Record {
         self.kept_end
     }
 
-    pub(crate) fn in_cookie(self) -> Self {
-        Self {
-            in_cookie: true,
-            ..self
-        }
+    /// The read that found the record has moved its end.
+    pub(crate) fn extended(mut self) -> Self {
+        self.extended = true;
+        self
     }
+
+    pub(crate) fn is_extended(&self) -> bool {
+        self.extended
+    }
+
+    pub(crate) fn in_cookie(mut self) -> Self {
+        self.in_cookie = true;
+        self
+    }
+}
+
+fn epoch_of(metadata: Option<&Metadata>) -> u64 {
+    metadata.map_or(0, |metadata| metadata.epoch)
 }
 
 /// Shows sizes alone: entries, principals and ids must not reach a log.

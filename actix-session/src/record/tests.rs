@@ -255,8 +255,21 @@ fn the_log_sees_no_entry_and_no_principal() {
         at: Millis(0),
         device: None,
         login: None,
+        span: None,
     });
     let map = BTreeMap::from([("token".to_owned(), "\"hunter2\"".to_owned())]);
     let shown = format!("{:?}", written(WireFormat::V1, 1, metadata, &map));
     assert!(!shown.contains("hunter2") && !shown.contains("token") && !shown.contains("alice"));
+}
+
+#[test]
+fn a_clear_whose_epoch_is_not_kept_any_more_does_not_matter() {
+    let of = |epoch: u64| Record::empty().with_epoch_beside(Some(epoch));
+    let is_older = |base: u64, stored: u64| of(base).is_from_before_clear(&of(stored));
+    assert!(is_older(0, 7) && is_older(5, 7));
+    assert!(!is_older(7, 7) && !is_older(7, 0) && !is_older(0, 0));
+    // A text that keeps the epoch counts for more than what lies beside it.
+    assert_eq!(of(7).with_epoch_beside(Some(9)).epoch(), 7);
+    assert_eq!(of(7).epoch_since(&of(0)), Some(7));
+    assert_eq!(of(7).epoch_since(&of(7)), None);
 }

@@ -64,15 +64,14 @@ pub(crate) struct InRequest(Rc<RefCell<Nested>>);
 #[derive(Default)]
 struct Nested {
     /// Each with the name of its cookie.
-    sessions: Vec<(Session, String)>,
+    sessions: Vec<(Session, Rc<str>)>,
     /// The cookies that the response sets or removes.
-    written: Vec<String>,
+    written: Vec<Rc<str>>,
 }
 
 impl InRequest {
-    pub(crate) fn push(&self, session: Session, cookie: &str) {
-        let mut nested = self.0.borrow_mut();
-        nested.sessions.push((session, cookie.to_owned()));
+    pub(crate) fn push(&self, session: Session, cookie: Rc<str>) {
+        self.0.borrow_mut().sessions.push((session, cookie));
     }
 
     /// The outermost session stays: whatever is around its middleware may ask for it.
@@ -80,7 +79,7 @@ impl InRequest {
         let nested = &mut *self.0.borrow_mut();
         match &mut nested.sessions[..] {
             [(_, cookie)] => {
-                cookie.clear();
+                *cookie = Rc::default();
                 nested.written.clear();
             }
             _ => drop(nested.sessions.pop()),
@@ -90,16 +89,16 @@ impl InRequest {
     /// Whether a middleware with this cookie is around.
     pub(crate) fn has(&self, cookie: &str) -> bool {
         let nested = self.0.borrow();
-        nested.sessions.iter().any(|(_, name)| name == cookie)
+        nested.sessions.iter().any(|(_, name)| **name == *cookie)
     }
 
-    pub(crate) fn note_written(&self, cookie: &str) {
-        self.0.borrow_mut().written.push(cookie.to_owned());
+    pub(crate) fn note_written(&self, cookie: Rc<str>) {
+        self.0.borrow_mut().written.push(cookie);
     }
 
     pub(crate) fn has_written(&self, cookie: &str) -> bool {
         let nested = self.0.borrow();
-        nested.written.iter().any(|name| name == cookie)
+        nested.written.iter().any(|name| **name == *cookie)
     }
 
     pub(super) fn innermost(&self) -> Option<Session> {
@@ -118,7 +117,7 @@ impl Session {
         warn_unattached();
         let session = Self::new();
         let sessions = InRequest::default();
-        sessions.push(session.clone(), "");
+        sessions.push(session.clone(), Rc::default());
         extensions.insert(sessions);
         session
     }

@@ -1,13 +1,16 @@
 //! Changes to a session as a whole: clear, renew, set the TTL, end.
 
 use super::{Pending, Session, SessionPurgeError, errors::shared};
-use crate::{clock::Millis, random};
+use crate::{changes::TtlChange, clock::Millis, random};
 
 impl Session {
     /// Removes all entries and logs the user out. The session key stays.
     ///
     /// This also removes what parallel requests have committed. Requests in flight, which loaded
     /// the session before, write nothing when they commit later.
+    ///
+    /// The login's times end too. The configured absolute timeout then counts from the session's
+    /// creation; if that was longer ago, the session ends, as by [`purge`](Self::purge).
     pub fn clear(&self) {
         // If the random number generator fails, the time distinguishes epochs.
         let epoch = random::u64().unwrap_or_else(|_| self.now().0.unsigned_abs().max(1));
@@ -29,7 +32,8 @@ impl Session {
     ///
     /// The time belongs to the login: [`clear`](Self::clear), [`logout`](Self::logout),
     /// [`purge`](Self::purge) and any [`login`](Self::login) that does not set it again end it. Set it
-    /// before or after `login` in the same request. It makes no session by itself.
+    /// before or after `login` in the same request, or with [`Login::idle`](crate::Login::idle).
+    /// [`reset_ttl`](Self::reset_ttl) takes it back. It makes no session by itself.
     ///
     /// # Examples
     /// ```
@@ -44,8 +48,28 @@ impl Session {
     /// # actix_web::web::to(remember_me);
     /// ```
     pub fn set_ttl(&self, ttl: actix_web::cookie::time::Duration) {
-        let ttl = Millis::from(ttl).clamp(Millis(1), crate::config::LONGEST);
+        let ttl = TtlChange::Set(own_time(ttl));
         self.change(|pending| pending.set_ttl(ttl));
+    }
+
+    /// Takes back the session's own time ([`set_ttl`](Self::set_ttl),
+    /// [`Login::idle`](crate::Login::idle)): the configured one counts again, and the cookie ends
+    /// as configured.
+    ///
+    /// A login's absolute timeout stays.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::Session;
+    ///
+    /// async fn forget_me(session: Session) -> &'static str {
+    ///     session.reset_ttl();
+    ///     "your session ends when you close the browser"
+    /// }
+    /// # actix_web::web::to(forget_me);
+    /// ```
+    pub fn reset_ttl(&self) {
+        self.change(|pending| pending.set_ttl(TtlChange::Reset));
     }
 
     /// Ends the session: the middleware deletes the record, even if renewals have moved it to
@@ -114,4 +138,9 @@ fn unattached() -> SessionPurgeError {
         "the session was not ended: `purge_now` must be called while a SessionMiddleware serves \
          the request"
     ))
+}
+
+/// A time of one session, between 1 ms and 400 days.
+pub(super) fn own_time(span: actix_web::cookie::time::Duration) -> Millis {
+    Millis::from(span).clamp(Millis(1), crate::config::LONGEST)
 }

@@ -70,7 +70,15 @@ pub(crate) async fn commit<B: Backend>(
     }
     let at = store.name(key);
     if changes.is_empty() {
-        return check(store, &at, terms).await;
+        let found = store.look(&at, terms).await;
+        let found = found.map_err(CommitError::of_store)?;
+        return match found.live(terms) {
+            Stored::Record(record) if is_undated(&record, terms) => {
+                let machine = CommitMachine::new(at, Some(record), changes, terms);
+                drive(store, machine, terms).await
+            }
+            found => Ok(checked(&found, terms)),
+        };
     }
     let machine = CommitMachine::new(at, base.cloned(), changes, terms);
     drive(store, machine, terms).await
@@ -91,18 +99,19 @@ pub(crate) async fn rotate<B: Backend>(
     drive(store, machine, terms).await
 }
 
-/// Answers whether a key is current, for a request without changes.
-async fn check<B: Backend>(store: &B, at: &str, terms: &Terms) -> Result<Committed, CommitError> {
-    let found = store.look(at, terms).await;
-    let found = found.map_err(CommitError::of_store)?;
-    Ok(match found.live(terms) {
+/// Whether nothing says since when the absolute timeout counts. The first sight is written down.
+fn is_undated(record: &Record, terms: &Terms) -> bool {
+    terms.absolute.is_some() && record.metadata().is_none()
+}
+
+/// Whether a key is current, for a request without changes.
+fn checked(found: &Stored, terms: &Terms) -> Committed {
+    match found {
         Stored::Record(record) if record.has_kept_end() => Committed::NotExtended,
-        Stored::Record(record) => {
-            Committed::Saved(End(record.end().unwrap_or_else(|| terms.until(&record))))
-        }
+        Stored::Record(record) => Committed::Saved(End::of_stored(record, terms)),
         Stored::Redirect(_) => Committed::Forwarded,
         Stored::Nothing | Stored::Unreadable => Committed::Gone,
-    })
+    }
 }
 
 /// A map with the metadata as the reserved entry, so that wrappers keep it.

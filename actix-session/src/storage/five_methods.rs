@@ -66,18 +66,19 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
         return Ok(Committed::Gone);
     };
     let end = terms.until(&stored);
-    if changes.is_empty() {
+    let undated = terms.absolute.is_some() && stored.metadata().is_none();
+    if changes.is_empty() && !undated {
         if terms.extends_on_read() {
             store
                 .update_ttl(key, &span(terms, end))
                 .await
                 .map_err(CommitError::of_store)?;
         }
-        return Ok(Committed::Saved(End(end)));
+        return Ok(Committed::Saved(End::of(&stored, end)));
     }
     match changes.made_on(base).merge_into(&stored, terms)? {
         Merged::Write(record) => replace(store, key, &record, terms).await,
-        Merged::Unchanged => Ok(Committed::Saved(End(end))),
+        Merged::Unchanged => Ok(Committed::Saved(End::of(&stored, end))),
         Merged::Gone => Ok(Committed::Gone),
     }
 }
@@ -95,12 +96,13 @@ async fn replace<S: SessionStore + ?Sized>(
         answer => answer?,
     };
     if answer == *key {
-        return Ok(Committed::Saved(End(end)));
+        return Ok(Committed::Saved(End::of(record, end)));
     }
     // A store whose key is the state answers another key. So does one that saves a session again
     // after it has ended meanwhile. Only the former still knows the old key.
     if store.load(key).await?.is_some() {
-        return Ok(Committed::NewValue(answer, End(end), Older::none()));
+        let end = End::of(record, end);
+        return Ok(Committed::NewValue(answer, end, Older::none()));
     }
     store.delete(&answer).await.map_err(CommitError::of_store)?;
     Ok(Committed::Gone)
@@ -172,7 +174,7 @@ async fn save<S: SessionStore + ?Sized>(
     let end = terms.until(record);
     let state: HashMap<_, _> = record.to_map_with_metadata();
     let key = store.save(state, &span(terms, end)).await?;
-    Ok((key, End(end)))
+    Ok((key, End::of(record, end)))
 }
 
 /// How long until an end, as the five methods take it.

@@ -20,8 +20,8 @@ pub(crate) mod revocation;
 #[cfg(feature = "_sql")]
 pub(crate) mod sql;
 mod store;
+#[cfg(test)]
 #[cfg(all(
-    test,
     feature = "memory-session",
     feature = "redis-actor-session",
     feature = "sqlite-session",

@@ -60,6 +60,7 @@ fn add(name: &str, known: &Record, at: Millis, until: Millis) -> anyhow::Result<
         expect: known.version(),
         new: note(known.id().unwrap_or_default(), at.max(revoked(known)))?,
         until: Until::At(until),
+        epoch: None,
     })
 }
 

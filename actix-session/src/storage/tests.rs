@@ -9,11 +9,9 @@ use crate::{
     record::{Metadata, WireFormat},
 };
 
-const COMMIT: u64 = 7;
-
 fn record() -> Record {
     let metadata = Metadata::new(1, Millis(0));
-    Record::written(WireFormat::V1, COMMIT, metadata, &[])
+    Record::written(WireFormat::V1, 7, metadata, &[])
 }
 
 /// A back end with names that nobody else has.
@@ -67,18 +65,36 @@ impl<B: Backend> Steps<B> {
         self.run(Step::End { at: at.clone() }).await
     }
 
-    async fn rotate(&self, at: &Name, target: &Name) -> Reply {
-        let redirect = Redirect {
+    fn redirect(&self, target: &Name) -> Redirect {
+        Redirect {
             target: target.clone(),
             flag: Flag::Plain,
             made_at: self.terms.now,
+        }
+    }
+
+    /// The epoch of a record, as each kind of read shows it.
+    async fn epochs(&self, at: &Name) -> [u64; 3] {
+        let extending = self.terms.touching();
+        let epoch = |found| match found {
+            Stored::Record(record) => Record::epoch(&record),
+            found => panic!("{found:?}"),
         };
+        [
+            epoch(self.read(at).await),
+            epoch(self.store.look(at, &self.terms).await.unwrap()),
+            epoch(self.store.look(at, &extending).await.unwrap()),
+        ]
+    }
+
+    async fn rotate(&self, at: &Name, target: &Name) -> Reply {
         let step = Step::Rotate {
             at: at.clone(),
             expect: record().version(),
             new: record(),
             until: self.until(),
-            redirect,
+            redirect: self.redirect(target),
+            epoch: None,
         };
         self.run(step).await
     }
@@ -96,6 +112,7 @@ impl<B: Backend> Steps<B> {
             expect: record().version(),
             new: record(),
             until: Until::Same,
+            epoch: None,
         };
         self.run(step).await
     }
@@ -166,6 +183,54 @@ async fn a_renewal_takes_no_name_that_was_left<B: Backend>(store: B) {
     assert_reply!(steps.end(&renewed).await, Reply::Found(Stored::Nothing));
 }
 
+/// The older format does not keep the epoch of a `clear`.
+async fn an_epoch_lies_beside_a_record_that_does_not_keep_it<B: Backend>(store: B) {
+    let mut steps = Steps::on(store);
+    steps.terms.format = WireFormat::V0_11;
+    let names = steps.names_in_one_slot(3);
+    let flat = |n: u8, epoch| {
+        let text = format!(r#"{{"n":"{n}"}}"#);
+        Record::decode(text).unwrap().with_epoch_beside(epoch)
+    };
+    let insert = Step::Insert {
+        at: names[0].clone(),
+        new: flat(0, None),
+        until: steps.until(),
+    };
+    assert_reply!(steps.run(insert).await, Reply::Done);
+    assert_eq!(steps.epochs(&names[0]).await, [0; 3]);
+
+    let commit = |n, epoch, made| Step::Cas {
+        at: names[0].clone(),
+        expect: flat(n - 1, None).version(),
+        new: flat(n, epoch),
+        until: Until::Same,
+        epoch: made,
+    };
+    assert_reply!(steps.run(commit(1, Some(7), Some(7))).await, Reply::Done);
+    assert_eq!(steps.epochs(&names[0]).await, [7; 3]);
+    // Whoever does not clear moves no epoch.
+    assert_reply!(steps.run(commit(2, Some(7), None)).await, Reply::Done);
+    assert_eq!(steps.epochs(&names[0]).await, [7; 3]);
+    match steps.run(commit(2, None, None)).await {
+        Reply::Found(Stored::Record(record)) => assert_eq!(record.epoch(), 7),
+        reply => panic!("{reply:?}"),
+    }
+
+    let renewal = |from: usize, epoch, made| Step::Rotate {
+        at: names[from].clone(),
+        expect: flat(2, None).version(),
+        new: flat(2, Some(epoch)),
+        until: steps.until(),
+        redirect: steps.redirect(&names[from + 1]),
+        epoch: made,
+    };
+    assert_reply!(steps.run(renewal(0, 7, None)).await, Reply::Done);
+    assert_eq!(steps.epochs(&names[1]).await, [7; 3]);
+    assert_reply!(steps.run(renewal(1, 9, Some(9))).await, Reply::Done);
+    assert_eq!(steps.epochs(&names[2]).await, [9; 3]);
+}
+
 /// After the grace a name is as if it had never been used.
 async fn a_tombstone_ends<B: Backend>(store: B) {
     let mut steps = Steps::on(store);
@@ -197,7 +262,11 @@ macro_rules! on_stores {
 }
 
 on_stores! {
-    [a_late_creation_makes_nothing, a_renewal_takes_no_name_that_was_left] {
+    [
+        a_late_creation_makes_nothing,
+        a_renewal_takes_no_name_that_was_left,
+        an_epoch_lies_beside_a_record_that_does_not_keep_it
+    ] {
         on_redis: (RedisSessionStore::new(redis_url()).await.unwrap(), ()),
         on_the_redis_actor: (RedisActorSessionStore::new(redis_url()), ()),
         on_a_cluster: clustered(|builder| builder).await,
@@ -260,6 +329,31 @@ async fn redis_keeps_a_tombstone_for_the_grace() {
     assert!((1..=steps.terms.grace.0).contains(&left), "{left} ms");
 }
 
+#[actix_web::test]
+async fn redis_keeps_an_epoch_for_the_grace_under_the_older_format_alone() {
+    let url = redis_url();
+    let mut steps = Steps::on(RedisSessionStore::new(&url).await.unwrap());
+    let name = steps.name();
+    steps.insert(&name).await;
+    let port = url.rsplit(':').next().unwrap().parse().unwrap();
+    let left = || -> i64 {
+        let ask = format!("PTTL {{{}}}:cleared", name.as_str());
+        lines_of(port, &ask).unwrap()[0][1..].parse().unwrap()
+    };
+    let clear = Step::Cas {
+        at: name.clone(),
+        expect: record().version(),
+        new: record(),
+        until: Until::Same,
+        epoch: Some(7),
+    };
+    assert_reply!(steps.run(clear.clone()).await, Reply::Done);
+    assert_eq!(left(), -2, "there is none");
+    steps.terms.format = WireFormat::V0_11;
+    assert_reply!(steps.run(clear).await, Reply::Done);
+    assert!((1..=steps.terms.grace.0).contains(&left()), "{} ms", left());
+}
+
 /// A script with two names is put off in a slot that is being moved, wherever its keys are.
 #[actix_web::test]
 async fn a_slot_on_the_move_holds_up_no_ending_and_no_new_session() {
@@ -286,6 +380,14 @@ async fn a_slot_on_the_move_holds_up_no_ending_and_no_new_session() {
     assert_reply!(steps.end(ahead).await, Reply::Done);
     assert_reply!(steps.end(old).await, Reply::Found(Stored::Redirect(_)));
     assert!(matches!(steps.read(live).await, Stored::Record(_)));
+
+    // So does an epoch where there may be one.
+    let mut terms = steps.terms.clone();
+    terms.format = WireFormat::V0_11;
+    for terms in [terms.touching(), terms] {
+        let found = steps.store.look(live, &terms).await.unwrap();
+        assert!(matches!(found, Stored::Record(_)), "{found:?}");
+    }
 
     // A note has one name alone.
     let (store, terms) = (&steps.store, &steps.terms);

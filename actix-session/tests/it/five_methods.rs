@@ -28,6 +28,16 @@ pub(crate) struct FiveMethods(Rc<RefCell<HashMap<String, State>>>);
 
 type State = HashMap<String, String>;
 
+impl FiveMethods {
+    /// Leaves what an old server would have written.
+    pub(crate) fn forget_metadata(&self) {
+        let mut states = self.0.borrow_mut();
+        states
+            .values_mut()
+            .for_each(|state| drop(state.remove("__actix_session")));
+    }
+}
+
 impl SessionStore for FiveMethods {
     async fn load(&self, session_key: &SessionKey) -> Result<Option<State>, LoadError> {
         Ok(self.0.borrow().get(session_key.as_ref()).cloned())

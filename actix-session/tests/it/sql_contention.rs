@@ -9,7 +9,7 @@ use actix_session::{
 };
 use actix_web::http::StatusCode;
 use futures_util::future::join_all;
-use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions};
+use sqlx::{Executor as _, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
 
 use crate::support::{
     Flight, MySql, Postgres, SqlTestStore, Sqlite, TestStore, count, fill_store, guest,
@@ -231,3 +231,42 @@ async fn a_locked_file_is_read_and_not_written() {
         .assert_ok();
     assert_eq!(browser.number("b").await, Some(3));
 }
+
+/// Ten reads that are to extend a session whose row, or file, somebody else has locked.
+macro_rules! locked {
+    ($tested:ident, $store:ident) => {
+        let lifecycle = PersistentSession::default()
+            .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+        let store: $store = $tested.builder($tested.url()).build().await.unwrap();
+        let middleware = actix_session::SessionMiddleware::builder(store, $tested.key().clone())
+            .clock($tested.clock().clone())
+            .session_lifecycle(lifecycle);
+        let browser = $tested.browser_of(middleware).await;
+        let write = |s: &actix_session::Session| s.insert("a", 1).unwrap();
+        browser.visit(write).await.assert_ok();
+        $tested.clock().advance(Duration::from_secs(60));
+        let end = "SELECT MAX(expires) FROM {t}";
+        let before = $tested.number(end).await;
+
+        let other = $tested.store();
+        let mut lock = other.pool().begin().await.unwrap();
+        let update = $tested.sql("UPDATE {t} SET moved_flag = moved_flag");
+        lock.execute(update.as_str()).await.unwrap();
+        let visits = (0..10).map(|_| async {
+            let read = |s: &actix_session::Session| s.get::<i64>("a").unwrap();
+            let mut seen = None;
+            let answer = browser.fork().visit(|s| seen = read(s)).await;
+            (seen, answer)
+        });
+        for (seen, answer) in join_all(visits).await {
+            answer.assert_ok().assert_no_cookie();
+            assert_eq!(seen, Some(1));
+        }
+        assert_eq!($tested.number(end).await, before, "not extended");
+        lock.rollback().await.unwrap();
+        browser.visit(|_| {}).await.assert_ok().assert_sets_cookie();
+        assert!($tested.number(end).await > before);
+    };
+}
+
+on_each_database!(what_is_locked_is_read_without_an_extension, locked);

@@ -3,12 +3,7 @@
 
 use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll};
 
-use actix_session::{
-    Session, SessionExt as _, SessionMiddleware, forward_store_methods,
-    storage::{
-        Changes, CommitError, Committed, End, Record, Rotated, SessionKey, SessionStore, Terms,
-    },
-};
+use actix_session::{Session, SessionExt as _, SessionMiddleware, storage::SessionStore};
 use actix_web::{
     App, Error, HttpResponse,
     cookie::time::Duration,
@@ -387,42 +382,14 @@ impl<S: SessionStore> Yielding<S> {
     }
 }
 
+macro_rules! aside {
+    ([] $self:ident.$method:ident($($argument:expr),*)) => {
+        $self.aside($self.inner.$method($($argument),*))
+    };
+}
+
 impl<S: SessionStore> SessionStore for Yielding<S> {
-    forward_store_methods!(self => self.inner; except delete, create, commit, rotate);
-
-    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
-        self.aside(self.inner.delete(key)).await
-    }
-
-    async fn create(
-        &self,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<(SessionKey, End), CommitError> {
-        self.aside(self.inner.create(changes, terms)).await
-    }
-
-    async fn commit(
-        &self,
-        key: &SessionKey,
-        base: Option<&Record>,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<Committed, CommitError> {
-        self.aside(self.inner.commit(key, base, changes, terms))
-            .await
-    }
-
-    async fn rotate(
-        &self,
-        key: &SessionKey,
-        base: Option<&Record>,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<Rotated, CommitError> {
-        self.aside(self.inner.rotate(key, base, changes, terms))
-            .await
-    }
+    actix_session::__store_methods! { [] self [aside] [] }
 }
 
 /// Polls a future so often, then drops it.

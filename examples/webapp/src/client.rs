@@ -9,7 +9,8 @@ use actix_web::{HttpRequest, http::header};
 /// and anybody can write there whatever they like.
 pub(crate) fn address(request: &HttpRequest, trusted: &[IpAddr]) -> IpAddr {
     let peer = request.peer_addr();
-    let mut address = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
+    let unknown = || Ipv4Addr::UNSPECIFIED.into();
+    let mut address = peer.map_or_else(unknown, |peer| peer.ip());
     let headers = request.headers().get_all("x-forwarded-for");
     let forwarded: Vec<&str> = headers
         .filter_map(|value| value.to_str().ok())

@@ -423,6 +423,8 @@ fn a_renewal_that_was_ended_before_its_repeat_is_gone() {
         device: None,
         proven: None,
         id: 1,
+        span: None,
+        keep_times: false,
     };
     let changes = Changes {
         login: Some(login),
@@ -608,5 +610,36 @@ fn a_save_whose_record_was_ended_before_its_repeat_is_gone() {
     match machine.on(Reply::Found(Stored::Nothing)) {
         Next::Fail(CommitError::Other(error)) => assert!(error.is::<crate::storage::Gone>()),
         next => panic!("{next:?}"),
+    }
+}
+
+fn replace<'a>(terms: &'a Terms, json: &str) -> Driven<ReplaceMachine<'a>> {
+    let state = HashMap::from([("a".to_owned(), json.to_owned())]);
+    Driven::new(ReplaceMachine::new(OLD.into(), state, terms))
+}
+
+#[test]
+fn an_update_whose_answer_was_lost_writes_nothing_twice() {
+    let terms = terms();
+    let mut machine = replace(&terms, "2");
+    assert_reads(&machine.start(), OLD);
+    let (_, new, _) = written(machine.on(found(&record(1, &[("a", "1")]))));
+    let (_, again, _) = written(machine.on(Reply::Lost));
+    assert_eq!(again.as_text(), new.as_text(), "the same is repeated");
+    // Its own id says that it is done.
+    assert_answer(&machine.on(found(&new)), &true);
+}
+
+#[test]
+fn an_update_that_lost_its_answer_to_an_ending_is_gone() {
+    let terms = terms();
+    for reply in [NOTHING, redirect(NEW, Flag::Plain)] {
+        let mut machine = replace(&terms, "2");
+        assert_reads(&machine.start(), OLD);
+        // What is read is read again.
+        assert_reads(&machine.on(Reply::Lost), OLD);
+        written(machine.on(found(&record(1, &[]))));
+        written(machine.on(Reply::Lost));
+        assert_answer(&machine.on(reply), &false);
     }
 }

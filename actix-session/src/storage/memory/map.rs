@@ -60,7 +60,7 @@ impl Map {
         }
         let end = terms.until(&record);
         shard.set_end(at, end, terms.now);
-        Stored::Record(record.with_end(Some(end)))
+        Stored::Record(record.with_end(Some(end)).extended())
     }
 
     pub(super) fn set_ttl(&self, at: &str, ttl: Millis, now: Millis) {
@@ -77,6 +77,7 @@ impl Map {
             return Reply::Found(shard.read(write.at, now));
         };
         let end = match until {
+            Until::At(end) if end <= now => return Reply::Found(Stored::Nothing),
             Until::At(end) => end,
             Until::Same => present,
         };
@@ -117,6 +118,9 @@ impl Map {
         until: Millis,
         terms: &Terms,
     ) -> Result<Reply, StoreFull> {
+        if until <= terms.now {
+            return Ok(Reply::Found(Stored::Nothing));
+        }
         let new = Entry::record(write.new, until);
         let left = Entry::redirect(redirect, &new, terms.now + terms.grace);
         loop {

@@ -194,6 +194,7 @@ impl Backend for MemorySessionStore {
                 expect,
                 new,
                 until,
+                ..
             } => map.replace(&Write { at, expect, new }, *until, terms.now),
             Step::Rotate {
                 at,
@@ -201,6 +202,7 @@ impl Backend for MemorySessionStore {
                 new,
                 until,
                 redirect,
+                ..
             } => map.rotate(&Write { at, expect, new }, redirect, *until, terms)?,
             Step::Insert { at, new, until } => {
                 self.start_sweeper();

@@ -25,6 +25,8 @@ fn login() -> Changes {
         device: None,
         proven: None,
         id: 1,
+        span: None,
+        keep_times: false,
     };
     Changes {
         login: Some(login),

@@ -1,5 +1,6 @@
 //! The atomic steps of the protocol, as commands and scripts.
 
+mod epoch;
 mod read;
 
 use std::time::Duration;
@@ -8,11 +9,14 @@ use anyhow::bail;
 use redis::{RedisError, Value};
 use tokio::time::{sleep, timeout};
 
-use self::read::ReadOnly;
+use self::{
+    epoch::{epoch_text, keeps_epochs_beside},
+    read::ReadOnly,
+};
 use super::{
     answer,
     conn::{self, Connections, Job, Outcome},
-    naming::redirect_name,
+    naming::{epoch_name, redirect_name},
     script::{
         CAS_SCRIPT, Call, END_SCRIPT, INSERT_SCRIPT, LEAVE_SCRIPT, PREPARE_SCRIPT, ROTATE_SCRIPT,
         TAKE_BACK_SCRIPT,
@@ -44,6 +48,23 @@ struct Write<'a> {
     at: &'a str,
     expect: &'a Version,
     new: &'a Record,
+    /// Of a `clear` that this write makes, if it lies beside the record.
+    epoch: Option<u64>,
+}
+
+impl<'a> Write<'a> {
+    fn new(
+        (at, expect, new): (&'a str, &'a Version, &'a Record),
+        epoch: Option<u64>,
+        terms: &Terms,
+    ) -> Self {
+        Self {
+            at,
+            expect,
+            new,
+            epoch: epoch.filter(|_| keeps_epochs_beside(terms)),
+        }
+    }
 }
 
 impl Executor {
@@ -64,21 +85,26 @@ impl Executor {
     /// The step was refused.
     pub(super) async fn run(&self, step: &Step, terms: &Terms) -> anyhow::Result<Reply> {
         match step {
-            Step::Read { at } => Ok(Reply::Found(self.read(at).await?)),
+            Step::Read { at } => Ok(Reply::Found(self.read(at, terms).await?)),
             Step::Cas {
                 at,
                 expect,
                 new,
                 until,
-            } => self.replace(Write { at, expect, new }, *until, terms).await,
+                epoch,
+            } => {
+                let write = Write::new((at, expect, new), *epoch, terms);
+                self.replace(write, *until, terms).await
+            }
             Step::Rotate {
                 at,
                 expect,
                 new,
                 until,
                 redirect,
+                epoch,
             } => {
-                let write = Write { at, expect, new };
+                let write = Write::new((at, expect, new), *epoch, terms);
                 self.rotate(write, redirect, *until, terms).await
             }
             Step::Insert { at, new, until } => self.insert(at, new, *until, terms).await,
@@ -123,13 +149,22 @@ impl Executor {
             Until::At(end) if end <= terms.now => return Ok(Reply::Found(Stored::Nothing)),
             Until::At(end) => (end - terms.now).0.to_string(),
         };
-        let redirect = redirect_name(write.at);
+        let (redirect, cleared) = (redirect_name(write.at), epoch_name(write.at));
+        let (epoch, grace) = (epoch_text(write.epoch), terms.grace.0.to_string());
         let (expect, how) = expectation(write.expect);
-        let keys = [write.at, redirect.as_str()];
-        let args = [expect, how, text(write.new), &ttl];
-        let call = CAS_SCRIPT.call(self.keys(&keys), &args);
-        let reply = self.step(Job::script(&call), terms).await?;
-        self.or_redirect(reply, &redirect).await
+        let keys = [write.at, redirect.as_str(), &cleared];
+        let args = [expect, how, text(write.new), &ttl, &epoch, &grace];
+        let (whole, plain) = (
+            CAS_SCRIPT.call(&keys, &args),
+            CAS_SCRIPT.call(self.keys(&keys[..2]), &args[..4]),
+        );
+        let (whole, plain) = (Job::script(&whole), Job::script(&plain));
+        let reply = match write.epoch {
+            Some(_) => self.one_or_other(whole, plain, terms).await?,
+            None => self.step(plain, terms).await?,
+        };
+        let reply = self.or_redirect(reply, &redirect).await?;
+        self.or_epoch(reply, write.at, terms).await
     }
 
     async fn rotate(
@@ -148,11 +183,23 @@ impl Executor {
         }
         let (beside, beside_target) = (redirect_name(write.at), redirect_name(&redirect.target));
         let (expect, how) = expectation(write.expect);
-        let keys = [write.at, &beside, &redirect.target, &beside_target];
+        let (epoch, target_epoch) = (epoch_name(write.at), epoch_name(&redirect.target));
+        let (target, own) = (redirect.target.as_str(), epoch_text(write.epoch));
+        let keys = [
+            write.at,
+            &beside,
+            target,
+            &beside_target,
+            &epoch,
+            &target_epoch,
+        ];
+        let keys = &keys[..if keeps_epochs_beside(terms) { 6 } else { 4 }];
         let (redirect, grace) = (redirect.encode(), terms.grace.0.to_string());
-        let args = [expect, how, text(write.new), &ttl, &redirect, &grace];
-        let call = ROTATE_SCRIPT.call(&keys, &args);
-        self.step(Job::ending(&call), terms).await
+        let args = [expect, how, text(write.new), &ttl, &redirect, &grace, &own];
+        let args = &args[..if write.epoch.is_some() { 7 } else { 6 }];
+        let call = ROTATE_SCRIPT.call(keys, args);
+        let reply = self.step(Job::ending(&call), terms).await?;
+        self.or_epoch(reply, write.at, terms).await
     }
 
     /// Writes the new record first, under a name that nobody knows. The step at the old record then
@@ -165,9 +212,17 @@ impl Executor {
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
         let target = redirect.target.as_str();
-        let beside = redirect_name(target);
-        let (keys, args) = ([target, beside.as_str()], [text(write.new), ttl]);
-        match self.make(&PREPARE_SCRIPT.call(&keys, &args), terms).await? {
+        let (beside, cleared) = (redirect_name(target), epoch_name(target));
+        let epoch = Some(write.new.epoch()).filter(|epoch| *epoch != 0);
+        let epoch = epoch.filter(|_| keeps_epochs_beside(terms));
+        let (own, grace) = (epoch_text(epoch), terms.grace.0.to_string());
+        let (keys, args) = (
+            [target, beside.as_str(), &cleared],
+            [text(write.new), ttl, &own, &grace],
+        );
+        let (keys_used, args_used) = if epoch.is_some() { (3, 4) } else { (2, 2) };
+        let prepare = PREPARE_SCRIPT.call(&keys[..keys_used], &args[..args_used]);
+        match self.make(&prepare, terms).await? {
             Reply::Done => {}
             reply => return Ok(reply),
         }
@@ -219,7 +274,8 @@ impl Executor {
         let (redirect, grace) = (redirect.encode(), terms.grace.0.to_string());
         let (keys, args) = ([write.at, &beside], [expect, how, &redirect, &grace]);
         let call = LEAVE_SCRIPT.call(&keys, &args);
-        self.step(Job::ending(&call), terms).await
+        let reply = self.step(Job::ending(&call), terms).await?;
+        self.or_epoch(reply, write.at, terms).await
     }
 
     async fn insert(
@@ -269,15 +325,25 @@ impl Executor {
     async fn end(&self, at: &str, terms: &Terms) -> anyhow::Result<Reply> {
         let (beside, grace) = (redirect_name(at), terms.grace.0.to_string());
         let (keys, args) = ([at, beside.as_str()], [TOMBSTONE, &grace]);
-        let call = END_SCRIPT.call(&keys, &args);
-        match self.step(Job::ending(&call).or_otherwise(), terms).await {
-            Err(error) if conn::is_put_off(&error) => {}
-            reply => return reply,
-        }
-        // The slot is being moved: the record alone is ended, without a tombstone.
-        let call = END_SCRIPT.call(&keys[..1], &args);
-        let reply = self.step(Job::ending(&call), terms).await?;
+        let whole = END_SCRIPT.call(&keys, &args);
+        // The record alone, without a tombstone.
+        let plain = END_SCRIPT.call(&keys[..1], &args);
+        let (whole, plain) = (Job::ending(&whole), Job::ending(&plain));
+        let reply = self.one_or_other(whole, plain, terms).await?;
         self.or_redirect(reply, &beside).await
+    }
+
+    /// Does one job, or the other if a cluster puts it off, since its slot is being moved.
+    async fn one_or_other(
+        &self,
+        one: Job<'_>,
+        other: Job<'_>,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        match self.step(one.or_otherwise(), terms).await {
+            Err(error) if conn::is_put_off(&error) => self.step(other, terms).await,
+            reply => reply,
+        }
     }
 
     /// Runs a script that changes something.
@@ -292,7 +358,7 @@ impl Executor {
     }
 
     /// The keys of a read or commit: in a cluster the record alone.
-    fn keys<'a>(&self, both: &'a [&'a str; 2]) -> &'a [&'a str] {
+    fn keys<'a>(&self, both: &'a [&'a str]) -> &'a [&'a str] {
         if self.has_slots { &both[..1] } else { both }
     }
 }

@@ -41,10 +41,19 @@ impl Naming {
 
 /// The name of a record's redirect, which lies in the same slot of a cluster.
 pub(super) fn redirect_name(name: &str) -> String {
+    beside(name, "moved")
+}
+
+/// The name of what keeps the epoch of a record whose text does not.
+pub(super) fn epoch_name(name: &str) -> String {
+    beside(name, "cleared")
+}
+
+fn beside(name: &str, what: &str) -> String {
     if name.contains('{') {
-        format!("{name}:moved")
+        format!("{name}:{what}")
     } else {
-        format!("{{{name}}}:moved")
+        format!("{{{name}}}:{what}")
     }
 }
 

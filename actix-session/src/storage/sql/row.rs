@@ -14,6 +14,7 @@ use crate::{
 pub(crate) struct RecordColumns<'a> {
     pub(crate) state: Option<&'a [u8]>,
     pub(crate) revision: Option<i64>,
+    pub(crate) epoch: Option<i64>,
     pub(crate) principal: Option<Cow<'a, str>>,
     pub(crate) created: i64,
     pub(crate) authenticated: Option<i64>,
@@ -37,6 +38,7 @@ impl<'a> RecordColumns<'a> {
         Self {
             state: record.as_text().map(str::as_bytes),
             revision: revision(&record.version()),
+            epoch: Some(record.epoch().cast_signed()).filter(|epoch| *epoch != 0),
             principal: record.principal().map(principal_column),
             created: number(metadata.map_or(now, |metadata| metadata.created)),
             authenticated: auth.map(|auth| number(auth.at)),
@@ -106,6 +108,7 @@ pub(crate) struct Row {
     pub(crate) moved_to: Option<String>,
     pub(crate) moved_flag: Option<String>,
     pub(crate) moved_at: Option<i64>,
+    pub(crate) epoch: Option<i64>,
 }
 
 /// What the row of a name means.
@@ -140,7 +143,12 @@ fn stored_record(row: Row) -> Stored {
     let text = row.state.and_then(|bytes| String::from_utf8(bytes).ok());
     let record = text.and_then(|text| Record::decode(text).ok());
     record.map_or(Stored::Unreadable, |record| {
-        Stored::Record(record.with_end(Some(Millis(row.expires))))
+        let epoch = row.epoch.map(i64::cast_unsigned);
+        Stored::Record(
+            record
+                .with_epoch_beside(epoch)
+                .with_end(Some(Millis(row.expires))),
+        )
     })
 }
 

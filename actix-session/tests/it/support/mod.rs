@@ -30,7 +30,7 @@ pub(crate) use self::{
     random::Random,
     redis::{Cluster, HashedCluster, Redis, RedisPool, Sentinel, connect},
     spy::{DETAIL, Spy},
-    sql::{MySql, Postgres, SqlTestStore, Sqlite, fill_store, on_each_database},
+    sql::{MySql, Pooled, Postgres, SqlTestStore, Sqlite, fill_store, on_each_database},
     stores::{Dump, Memory, PATIENCE, TOMBSTONE, TestStore, expected, millis, random_name},
     wire::{Server, http_get},
 };
@@ -51,6 +51,16 @@ macro_rules! on_each_store {
     };
 }
 pub(crate) use on_each_store;
+
+/// The same, and PostgreSQL behind a pooler: for tests of what happens between a statement and the
+/// next.
+macro_rules! on_each_store_and_pooler {
+    ($($test:ident),+ $(,)?) => {
+        $crate::support::on_each_store!($($test),+);
+        $crate::support::on_store!(on_pgbouncer Pooled: $($test)+);
+    };
+}
+pub(crate) use on_each_store_and_pooler;
 
 /// Instantiates generic tests for one store.
 macro_rules! on_store {

@@ -120,6 +120,7 @@ impl Fingerprint {
                 expect,
                 new,
                 until,
+                ..
             } => {
                 self.place(1, at);
                 self.version(expect);
@@ -199,6 +200,7 @@ impl Fingerprint {
         self.number(u64::from(history.wrote) << 8 | u64::from(history.logins_before));
         self.number(u64::from(history.renewed) << 2 | u64::from(history.ended) << 1);
         self.flag(history.lost);
+        self.number(u64::from(history.overwritten));
         self.flag(history.last.is_some());
         if let Some((session, epoch)) = history.last {
             self.count(session);
@@ -211,6 +213,10 @@ impl Fingerprint {
             Running::Check => self.number(1),
             Running::Commit(machine) => {
                 self.number(2);
+                machine.fingerprint(self);
+            }
+            Running::Clearing(machine, _) => {
+                self.number(6);
                 machine.fingerprint(self);
             }
             Running::Rotate(machine) => {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Clock as _,
-    contract::{Committed, Rotated, Terms},
+    contract::{Committed, ExtendOnRead, Rotated, Terms},
     error::CommitError,
     key::SessionKey,
     middleware::{
@@ -26,8 +26,9 @@ pub(super) static TERMS: LazyLock<Terms> = LazyLock::new(|| Terms::default().wit
 
 /// Every request that loads a session extends it, and refreshes the cookie if the key is current.
 const POLICY: Policy = Policy {
-    extend: true,
+    extend: ExtendOnRead::Always,
     persistent: true,
+    absolute: None,
 };
 
 #[derive(Clone)]
@@ -79,6 +80,8 @@ pub(super) struct History {
     pub(super) ended: bool,
     /// An answer to one of its writes was lost.
     pub(super) lost: bool,
+    /// What others have changed since, of what it wrote itself, as bits.
+    pub(super) overwritten: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +102,16 @@ pub(super) enum Answer {
     Failed,
 }
 
+impl Kind {
+    fn exit(self) -> Exit {
+        if self.has_a_head() {
+            Exit::Response
+        } else {
+            Exit::NoHead
+        }
+    }
+}
+
 impl Answer {
     /// Whether this confirms that the request's changes are done.
     pub(super) fn acknowledges(&self) -> bool {
@@ -110,6 +123,8 @@ impl Answer {
 pub(super) enum Running {
     Check,
     Commit(Box<CommitMachine<'static>>),
+    /// A `clear` goes ahead of a creation.
+    Clearing(Box<CommitMachine<'static>>, &'static Snapshot),
     Rotate(Box<RotateMachine<'static>>),
     End(EndMachine, &'static Snapshot, bool),
     /// A broken variant.
@@ -222,12 +237,13 @@ impl Request {
         let incoming = Incoming {
             loaded,
             cookie_came: true,
+            extended: true,
             ..Incoming::default()
         };
         let finished = Finished {
             incoming: &incoming,
             snapshot,
-            exit: Exit::Response,
+            exit: self.kind.exit(),
             policy: POLICY,
             now: TERMS.now,
         };
@@ -252,6 +268,14 @@ impl Request {
             Decision::Rotate => {
                 let machine = RotateMachine::new(at, base, changes, terms);
                 self.renew(machine)
+            }
+            Decision::CreateAfterClear => {
+                let mut machine = CommitMachine::new(at, base, changes, terms);
+                let next = machine.start(&mut self.draw);
+                self.run(
+                    Running::Clearing(Box::new(machine), snapshot),
+                    committed(next),
+                )
             }
             Decision::Create => self.renew(RotateMachine::creating(changes, terms)),
             Decision::End { then_create } => {
@@ -287,7 +311,9 @@ impl Request {
         };
         let next = match &mut running {
             Running::Check => checked(&reply, step),
-            Running::Commit(machine) => committed(machine.on(reply, &mut self.draw)),
+            Running::Commit(machine) | Running::Clearing(machine, _) => {
+                committed(machine.on(reply, &mut self.draw))
+            }
             Running::Rotate(machine) => rotated(machine.on(reply, &mut self.draw)),
             Running::End(machine, ..) => {
                 renamed(machine.on(reply, &mut self.draw), |()| Answer::Ended)
@@ -295,6 +321,9 @@ impl Request {
             Running::Saving(saving) => saving.on(reply),
         };
         self.stage = match (running, next) {
+            (Running::Clearing(_, snapshot), Next::Answer(_)) => {
+                self.renew(RotateMachine::creating(&snapshot.changes, &TERMS))
+            }
             (Running::End(_, snapshot, then_create), Next::Answer(answer)) => {
                 self.history.ended = true;
                 if then_create {

@@ -116,7 +116,7 @@ impl Store {
         place.is_some_and(|place| !matches!(place.content, Content::Ended(Left::Nothing)))
     }
 
-    fn is_expected(&self, step: &Step) -> bool {
+    pub(super) fn expects(&self, step: &Step) -> bool {
         let (Step::Cas { at, expect, .. } | Step::Rotate { at, expect, .. }) = step else {
             return false;
         };
@@ -128,7 +128,7 @@ impl Store {
     pub(super) fn carry_out(&mut self, step: &Step, own: usize) -> (Reply, Option<Written>) {
         match step {
             Step::Read { at } => (Reply::Found(self.found(at)), None),
-            Step::Cas { at, .. } | Step::Rotate { at, .. } if !self.is_expected(step) => {
+            Step::Cas { at, .. } | Step::Rotate { at, .. } if !self.expects(step) => {
                 (Reply::Found(self.found(at)), None)
             }
             Step::Cas { at, new, .. } => self.replace(at, new),
@@ -187,7 +187,7 @@ impl Store {
         match step {
             Step::Read { .. } => false,
             // Ids are never used twice: a record that was replaced is never the expected one again.
-            Step::Cas { .. } | Step::Rotate { .. } => self.is_expected(step),
+            Step::Cas { .. } | Step::Rotate { .. } => self.expects(step),
             Step::Insert { at, .. } => !self.is_taken(at),
             Step::End { at } => self.record(at).is_some(),
         }

@@ -70,6 +70,10 @@ pub(super) struct World {
     losses: u8,
     /// The fault of the first step that did something forbidden.
     pub(super) fault: Option<&'static str>,
+    /// The key in the browser's jar, if it takes the cookies in the order of the answers.
+    pub(super) jar: Option<String>,
+    /// Whether somebody was logged in at the start.
+    pub(super) logged_in: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +99,15 @@ impl World {
             in_flight: Vec::new(),
             losses,
             fault: None,
+            jar: Some(FIRST.to_owned()),
+            logged_in: set.logged_in,
         }
+    }
+
+    /// Whether every request that came has its answer, and nothing is on its way.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let mut requests = self.requests.iter();
+        self.in_flight.is_empty() && requests.all(|r| !matches!(r.stage, Stage::Running(..)))
     }
 
     fn request(&mut self, who: usize) -> &mut Request {
@@ -151,6 +163,7 @@ impl World {
                 .or_else(|| writes::fault_of_repeat(requests, request, step, written));
             self.fault = self.fault.or(fault);
             self.note(who, step);
+            self.note_overwritten(who, step);
         }
         if let (Step::End { .. }, Reply::Done, false) =
             (step, &reply, self.requests[who].kind.purges())
@@ -179,6 +192,30 @@ impl World {
         }
     }
 
+    /// Notes of the others that what they wrote has been changed.
+    fn note_overwritten(&mut self, who: usize, step: &Step) {
+        let (Step::Cas { new, .. } | Step::Rotate { new, .. } | Step::Insert { new, .. }) = step
+        else {
+            return;
+        };
+        let done = writes::done(&self.requests[who], new);
+        let own = self.requests[who].history.last;
+        for other in 0..self.requests.len() {
+            let known = self.requests[other].history.overwritten;
+            let here = self.requests[other].history.last.map(|last| last.0);
+            let now = match other == who {
+                true => known & !done,
+                false if here == own.map(|last| last.0) => {
+                    known | done & writes::wanted(&self.requests[other])
+                }
+                false => known,
+            };
+            if now != known {
+                self.request(other).history.overwritten = now;
+            }
+        }
+    }
+
     fn answer(&mut self, who: usize, reply: Reply) {
         self.request(who).on(reply);
         self.judge(who);
@@ -186,8 +223,18 @@ impl World {
 
     /// Checks a request's answer, if it has one now.
     fn judge(&mut self, who: usize) {
-        let fault = writes::fault_of_answer(&self.store, &self.requests[who]);
+        let request = &self.requests[who];
+        let fault = writes::fault_of_answer(&self.store, request);
         self.fault = self.fault.or(fault);
+        match request.answer() {
+            Some(answer) if request.kind.has_a_head() => match answer {
+                Answer::Current | Answer::Saved => self.jar = Some(request.at.clone().into()),
+                Answer::Renewed(key) => self.jar = Some(key.clone()),
+                Answer::Ended => self.jar = None,
+                _ => {}
+            },
+            _ => {}
+        }
     }
 
     fn step(&mut self, who: usize, mutant: Option<Mutant>) {
@@ -224,9 +271,13 @@ impl World {
     }
 
     /// Drops steps in flight that can no longer do anything.
-    fn tidy(&mut self) {
+    fn tidy(&mut self, mutant: Option<Mutant>) {
         let store = &self.store;
-        self.in_flight.retain(|sent| store.may_still_do(&sent.1));
+        // Without tombstones a creation can do something again once its session has ended.
+        let late = mutant == Some(Mutant::NoTombstone);
+        let creates = |step: &Step| matches!(step, Step::Insert { .. });
+        self.in_flight
+            .retain(|sent| store.may_still_do(&sent.1) || late && creates(&sent.1));
     }
 
     fn digest(&self) -> [u64; 2] {
@@ -242,6 +293,7 @@ impl World {
             fingerprint.count(sent.0);
             fingerprint.step(&sent.1);
         }
+        fingerprint.text(self.jar.as_deref().unwrap_or_default());
         fingerprint.number(u64::from(self.losses));
         fingerprint.flag(self.fault.is_some());
         fingerprint.finish()
@@ -268,6 +320,7 @@ fn first_record(logged_in: bool) -> Record {
         at: TERMS.now,
         device: None,
         login: None,
+        span: None,
     });
     let entries = [(OLD.into(), OLD_VALUE.into()), (COUNT.into(), "0".into())];
     Record::written(WireFormat::V1, 1, metadata, &entries)
@@ -313,7 +366,7 @@ impl Model for Runs {
             Action::Lose(who) => world.lose(who),
             Action::Arrive(index) => world.arrive(index),
         }
-        world.tidy();
+        world.tidy(self.mutant);
         Some(world)
     }
 
