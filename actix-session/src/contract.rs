@@ -1,16 +1,15 @@
 //! What the middleware asks of a store, and what the store answers.
 
+mod answers;
+
 use std::{
     collections::HashMap,
-    fmt,
-    future::Future,
-    pin::Pin,
     time::{Duration, SystemTime},
 };
 
+pub use self::answers::{Committed, End, Older, Opened, Rotated};
 use crate::{
     clock::Millis,
-    key::SessionKey,
     record::{Metadata, Record, WireFormat},
 };
 
@@ -27,7 +26,29 @@ pub(crate) type SessionState = HashMap<String, String>;
 ///
 /// let terms = Terms::default().with_ttl(Duration::from_secs(60));
 /// assert_eq!(terms.ttl(), Duration::from_secs(60));
-/// assert!(!terms.extends());
+/// ```
+///
+/// A store that overrides [`open`](crate::storage::SessionStore::open) asks the terms what a record
+/// means now. `ends` is when it ends as the store knows it:
+/// ```
+/// use actix_session::storage::{End, Opened, Record, Terms};
+///
+/// fn open(record: Record, ends: &mut End, terms: &Terms) -> Opened {
+///     if ends.at() <= terms.now() || terms.is_over(&record) {
+///         return Opened::Nothing;
+///     }
+///     if terms.extends(&record, *ends) {
+///         *ends = terms.end(&record);
+///     }
+///     Opened::Live(record)
+/// }
+///
+/// let record = Record::decode(r#"{"v":1,"state":{}}"#.to_owned())?;
+/// let terms = Terms::default().with_extension(true);
+/// let mut ends = End::from(terms.now() + std::time::Duration::from_secs(1));
+/// assert!(matches!(open(record, &mut ends, &terms), Opened::Live(_)));
+/// assert_eq!(ends.at(), terms.now() + terms.ttl());
+/// # Ok::<(), actix_session::storage::DecodeError>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Terms {
@@ -149,8 +170,63 @@ impl Terms {
         Duration::from_millis(self.ttl.0.unsigned_abs())
     }
 
-    /// Whether reading a record extends its life.
-    pub fn extends(&self) -> bool {
+    /// When a record ends that is written or extended now: after its idle timeout, or at its
+    /// absolute end if that comes first.
+    ///
+    /// The idle timeout is the session's own ([`Session::set_ttl`](crate::Session::set_ttl)) or else
+    /// [`ttl`](Self::ttl). A store keeps this time, or the TTL until then, with each record that it
+    /// writes, and answers it as the [`End`].
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use actix_session::storage::{Record, Terms};
+    ///
+    /// let record = Record::decode(r#"{"v":1,"state":{}}"#.to_owned())?;
+    /// let terms = Terms::default().with_ttl(Duration::from_secs(60));
+    /// assert_eq!(terms.end(&record).at(), terms.now() + Duration::from_secs(60));
+    /// # Ok::<(), actix_session::storage::DecodeError>(())
+    /// ```
+    pub fn end(&self, record: &Record) -> End {
+        End::of(record, self.until(record))
+    }
+
+    /// Whether a record is past its absolute end. It must not be opened then, changed or renewed,
+    /// however long its idle timeout still is.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::storage::{Record, Terms};
+    ///
+    /// let record = Record::decode(r#"{"v":1,"state":{}}"#.to_owned())?;
+    /// assert!(!Terms::default().is_over(&record), "nothing limits its life");
+    /// # Ok::<(), actix_session::storage::DecodeError>(())
+    /// ```
+    pub fn is_over(&self, record: &Record) -> bool {
+        record.is_over(self.now, self.absolute)
+    }
+
+    /// Whether reading a record extends its life now. `end` is when it ends so far.
+    ///
+    /// If so, its new end is [`end`](Self::end). A store that does not know when its records end
+    /// passes the present time, and extends them too often at worst.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::storage::{Record, Terms};
+    ///
+    /// let record = Record::decode(r#"{"v":1,"state":{}}"#.to_owned())?;
+    /// let terms = Terms::default();
+    /// assert!(!terms.extends(&record, terms.now()));
+    /// assert!(terms.with_extension(true).extends(&record, Terms::default().now()));
+    /// # Ok::<(), actix_session::storage::DecodeError>(())
+    /// ```
+    pub fn extends(&self, record: &Record, end: impl Into<End>) -> bool {
+        self.extends_at(record, end.into().millis())
+    }
+
+    /// Whether reading a record may extend its life.
+    pub(crate) fn extends_on_read(&self) -> bool {
         self.extend != ExtendOnRead::Never
     }
 
@@ -159,7 +235,7 @@ impl Terms {
         match self.extend {
             ExtendOnRead::Never => false,
             ExtendOnRead::Always => true,
-            ExtendOnRead::AtMostEvery(interval) => self.end(record) - end >= interval,
+            ExtendOnRead::AtMostEvery(interval) => self.until(record) - end >= interval,
         }
     }
 
@@ -191,8 +267,8 @@ impl Terms {
         }
     }
 
-    /// The end of a record that is written or extended now.
-    pub(crate) fn end(&self, record: &Record) -> Millis {
+    /// [`end`](Self::end) in milliseconds.
+    pub(crate) fn until(&self, record: &Record) -> Millis {
         record
             .metadata()
             .map_or(self.now + self.ttl, |metadata| self.end_of(metadata))
@@ -204,166 +280,4 @@ impl Terms {
         let cap = metadata.absolute_end.or(absolute);
         cap.map_or(idle, |cap| cap.min(idle))
     }
-
-    /// Whether a record is past its absolute end.
-    pub(crate) fn is_over(&self, record: &Record) -> bool {
-        record.is_over(self.now, self.absolute)
-    }
-}
-
-/// What [`SessionStore::open`](crate::storage::SessionStore::open) found.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub enum Opened {
-    /// The record of a live session.
-    Live(Record),
-
-    /// The key was renewed this long ago. The new one may still be on its way to the browser.
-    Moved(Duration),
-
-    /// There is no record: it never existed, it ended or it expired.
-    Nothing,
-
-    /// A record that cannot be decoded, or that a newer version wrote. The store leaves it as it
-    /// is.
-    Unreadable,
-}
-
-/// When a session ends unless something extends it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct End {
-    at: Millis,
-    /// The session has a TTL of its own; `None` if the store does not say.
-    own_ttl: Option<bool>,
-}
-
-impl End {
-    /// When this record ends.
-    pub(crate) fn of(record: &Record, at: Millis) -> Self {
-        Self {
-            at,
-            own_ttl: Some(record.has_own_ttl()),
-        }
-    }
-
-    /// When a stored record ends: as its store has said, or else by the terms.
-    pub(crate) fn of_stored(record: &Record, terms: &Terms) -> Self {
-        let end = record.end().unwrap_or_else(|| terms.end(record));
-        Self::of(record, end)
-    }
-
-    pub(crate) fn millis(self) -> Millis {
-        self.at
-    }
-
-    pub(crate) fn has_own_ttl(self) -> Option<bool> {
-        self.own_ttl
-    }
-
-    /// The end as a point in time.
-    ///
-    /// # Examples
-    /// ```
-    /// use std::time::{Duration, SystemTime};
-    /// use actix_session::storage::End;
-    ///
-    /// let end = End::from(SystemTime::UNIX_EPOCH + Duration::from_secs(5));
-    /// assert_eq!(end.at(), SystemTime::UNIX_EPOCH + Duration::from_secs(5));
-    /// ```
-    pub fn at(self) -> SystemTime {
-        self.at.to_system_time()
-    }
-}
-
-impl From<SystemTime> for End {
-    fn from(at: SystemTime) -> Self {
-        Self {
-            at: at.into(),
-            own_ttl: None,
-        }
-    }
-}
-
-/// For cookie stores with a list of ended sessions: the pending work that ends the older values of
-/// a session after a renewal or a `clear`.
-///
-/// The middleware ends them once the new cookie is known to fit. Stores whose key only names the
-/// state return [`Older::none`]. Wrappers return what they received.
-///
-/// # Examples
-/// ```
-/// use actix_session::storage::Older;
-///
-/// assert_eq!(format!("{:?}", Older::none()), "Older(false)");
-/// ```
-#[derive(Default)]
-pub struct Older(Option<Pin<Box<dyn Future<Output = anyhow::Result<bool>>>>>);
-
-impl Older {
-    /// Nothing is left to end.
-    pub fn none() -> Self {
-        Self(None)
-    }
-
-    /// Runs `end` once the new cookie is known to fit. `false` means that another request has ended
-    /// the session meanwhile.
-    pub(crate) fn ended_by(end: impl Future<Output = anyhow::Result<bool>> + 'static) -> Self {
-        Self(Some(Box::pin(end)))
-    }
-
-    /// Ends the older values. `false` means that another request has ended the session, and the new
-    /// cookie must not be sent.
-    pub(crate) async fn end(self) -> anyhow::Result<bool> {
-        match self.0 {
-            Some(end) => end.await,
-            None => Ok(true),
-        }
-    }
-}
-
-/// Shows only whether there is something to end.
-impl fmt::Debug for Older {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Older").field(&self.0.is_some()).finish()
-    }
-}
-
-/// The outcome of a commit.
-///
-/// Only a store whose key is the state returns a key: a late response must not hand out the new key
-/// of another request.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Committed {
-    /// The changes are saved, and the key is current.
-    Saved(End),
-
-    /// The key is current, and there was nothing to save; but the store takes no writes at present,
-    /// so that the record keeps its end. The cookie is not sent again.
-    NotExtended,
-
-    /// The key is the state, and this is its new value. [`Older`] ends the old one.
-    NewValue(SessionKey, End, Older),
-
-    /// Another request has renewed the key; the changes went to the new record.
-    Forwarded,
-
-    /// The session has ended. Nothing was written, and the record stays deleted.
-    Gone,
-}
-
-/// The outcome of a renewal.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Rotated {
-    /// The session has a new key, or the request's own changes have become a new session. If the
-    /// key is the state, [`Older`] ends the old value; a store on the server has ended the old key
-    /// in the same step.
-    Rotated(SessionKey, End, Older),
-
-    /// Another request has renewed the key; this one starts no session.
-    Moved,
-
-    /// The session has ended; this request starts no session.
-    Gone,
 }

@@ -68,6 +68,11 @@ pub enum CommitError {
     #[display("the session is contended: other requests kept changing it")]
     Contended,
 
+    /// The store is full, and no other session makes room for this one. Nothing was committed; the
+    /// response is a 503.
+    #[display("the store is full, so that it refuses the session")]
+    Full,
+
     /// An answer was lost, so it is unknown whether the commit happened.
     #[display("it is unknown whether the session was changed: the store's answer was lost")]
     OutcomeUnknown,
@@ -93,15 +98,17 @@ impl CommitError {
         Self::Other(Degraded.into())
     }
 
-    /// What a store's error means: [`Contended`] and [`OutcomeUnknown`] may be inside.
+    /// What a store's error means: [`Contended`], [`StoreFull`] and [`OutcomeUnknown`] may be inside.
     pub(crate) fn of_store(error: anyhow::Error) -> Self {
         if error.is::<Contended>() {
-            return Self::Contended;
+            Self::Contended
+        } else if error.is::<StoreFull>() {
+            Self::Full
+        } else if error.is::<OutcomeUnknown>() {
+            Self::OutcomeUnknown
+        } else {
+            Self::Other(error)
         }
-        if error.is::<OutcomeUnknown>() {
-            return Self::OutcomeUnknown;
-        }
-        Self::Other(error)
     }
 
     pub(crate) fn unexpected() -> Self {
@@ -127,6 +134,7 @@ impl CommitError {
         match self {
             Self::Serialization(error) | Self::Other(error) => error,
             Self::Contended => Contended.into(),
+            Self::Full => StoreFull.into(),
             Self::OutcomeUnknown => OutcomeUnknown.into(),
         }
     }
@@ -199,6 +207,17 @@ pub struct Gone;
 #[display("the session is contended: other requests kept changing it")]
 pub struct Contended;
 
+/// The store is full, and no other session makes room for the new one.
+///
+/// Wrapped in [`SaveError::Other`]. Methods that return [`CommitError`] report
+/// [`CommitError::Full`] instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[display(
+    "the store is full of sessions that belong to principals, so that it refuses one that does not: \
+     raise `max_sessions`"
+)]
+pub struct StoreFull;
+
 /// It is unknown whether a command was carried out.
 ///
 /// Wrapped in [`UpdateError::Other`]. Methods that return [`CommitError`] report
@@ -244,4 +263,5 @@ pub(crate) struct Degraded;
 impl StdError for Degraded {}
 impl StdError for Gone {}
 impl StdError for Contended {}
+impl StdError for StoreFull {}
 impl StdError for OutcomeUnknown {}

@@ -157,7 +157,7 @@ impl From<Doing> for Changes {
         };
         for (name, json) in &doing.entries {
             let effect = json.clone().map_or(Effect::Removed, Effect::Set);
-            changes.set_effect(name, effect);
+            changes.effects.set(name, effect);
         }
         changes.login = doing.login.map(|(principal, at, id)| LoginChange {
             principal,

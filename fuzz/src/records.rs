@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use actix_session::{
     fuzzing::{self, Doing, Told, WireFormat},
-    storage::{Changes, Record, Terms},
+    storage::{Changes, Merged, Record, Terms},
 };
 use serde_json::value::RawValue;
 
@@ -111,9 +111,12 @@ fn terms(format: WireFormat) -> Terms {
 }
 
 fn merged(record: &Record, doing: Doing, format: WireFormat) -> Record {
-    let merged = Changes::from(doing).merge(record, record, &terms(format));
-    let merged = merged.expect("what is set is JSON and short");
-    merged.expect("a record has its own epoch")
+    let changes = Changes::from(doing);
+    let merged = changes.made_on(record).merge_into(record, &terms(format));
+    match merged.expect("what is set is JSON and short") {
+        Merged::Write(record) => record,
+        other => panic!("a record has its own epoch: {other:?}"),
+    }
 }
 
 /// A rewritten record says the same, and old servers can read what is written for them.

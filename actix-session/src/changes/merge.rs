@@ -1,13 +1,13 @@
 //! Changes applied to a record. Pure: time and randomness are arguments.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet};
 
-use super::{Changes, Effect, LoginChange, Modify, TtlChange};
+use super::{Changes, Effect, LoginChange, Modify, TtlChange, effects::FEW};
 use crate::{
     clock::Millis,
     contract::Stamp,
     error::StateTooLarge,
-    record::{Metadata, Record},
+    record::{Metadata, Record, is_named},
 };
 
 /// The result of applying changes.
@@ -142,7 +142,7 @@ pub(crate) fn forwarded_clear(
 
 fn values<'a>(stored: &Record, changes: &'a Changes) -> Result<Values<'a>, ApplyError> {
     let mut values = Values::with_capacity(changes.effects.len());
-    for (name, effect) in &changes.effects {
+    for (name, effect) in changes.effects.iter() {
         let value = match effect {
             Effect::Set(json) => Some(Cow::Borrowed(json.as_str())),
             Effect::Removed => None,
@@ -219,9 +219,15 @@ fn idle_end(metadata: &Metadata, stamp: Stamp) -> Option<Millis> {
 /// The stored entries, some of them replaced and the others copied as they are.
 fn rewrite(stored: &Record, values: &Values<'_>, mut metadata: Metadata, stamp: Stamp) -> Record {
     metadata.idle_end = idle_end(&metadata, stamp);
+    let many: Option<HashSet<&str>> =
+        (values.len() > FEW).then(|| values.iter().map(|(name, _)| *name).collect());
+    let is_changed = |name: &str| match &many {
+        Some(changed) => changed.contains(name),
+        None => values.iter().any(|(changed, _)| is_named(changed, name)),
+    };
     let mut entries: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(stored.len() + 1);
     stored.state().for_each(|name, json| {
-        if !values.iter().any(|(changed, _)| *changed == name) {
+        if !is_changed(name) {
             entries.push((name.into(), json));
         }
     });

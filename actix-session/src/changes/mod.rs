@@ -1,5 +1,7 @@
 //! What a request did to its session: changes, not a state.
 
+mod effects;
+mod made_on;
 mod merge;
 
 use std::{
@@ -16,22 +18,26 @@ use crate::{
     record::{Auth, Record},
 };
 
-pub(crate) use self::merge::{
-    Applied, ApplyError, forwarded_clear, overwrite, own_record, reduce, refused_behind_login,
-    write_reduced,
+pub use self::made_on::{MadeOn, Merged};
+pub(crate) use self::{
+    effects::Effects,
+    merge::{
+        Applied, ApplyError, forwarded_clear, overwrite, own_record, reduce, refused_behind_login,
+        write_reduced,
+    },
 };
 
 /// The changes that one request made: one effect for each entry, and the metadata that it set.
 ///
 /// [`SessionStore::commit`] and [`SessionStore::rotate`] take them together with the record that
 /// they were made on. Opaque; authors of stores apply them with
-/// [`merge`](Changes::merge).
+/// [`made_on`](Changes::made_on) and [`new_record`](Changes::new_record).
 ///
 /// [`SessionStore::commit`]: crate::storage::SessionStore::commit
 /// [`SessionStore::rotate`]: crate::storage::SessionStore::rotate
 #[derive(Clone, Default)]
 pub struct Changes {
-    pub(crate) effects: Vec<(String, Effect)>,
+    pub(crate) effects: Effects,
     /// The epoch that this request's `clear` drew.
     pub(crate) cleared: Option<u64>,
     pub(crate) ttl: Option<TtlChange>,
@@ -124,65 +130,56 @@ impl Modify {
 }
 
 impl Changes {
-    /// Applies these changes to the stored record, for authors of stores.
-    ///
-    /// A changed entry replaces the stored one, [`Session::modify`](crate::Session::modify) runs on
-    /// the stored value, and all other entries stay. Returns `None` if the changes must not be
-    /// applied: the session has been cleared since `base`, or is not the one that they were made
-    /// for.
+    /// The record of a new session with these changes alone, for stores that override
+    /// [`create`](crate::storage::SessionStore::create).
     ///
     /// # Errors
-    /// A `modify` meets a value of another type, or the random number generator fails.
+    /// A `modify` fails or makes a value that does not serialize, the record would be too large, or
+    /// the random number generator fails.
     ///
     /// # Examples
     /// ```
-    /// use actix_session::storage::{Changes, Record, Terms};
+    /// use actix_session::storage::{Changes, CommitError, Terms};
     ///
-    /// let base = Record::decode(r#"{"v":1,"state":{"a":1}}"#.to_owned())?;
-    /// let merged = Changes::default().merge(&base, &base, &Terms::default())?;
-    /// assert_eq!(merged.unwrap().to_map()["a"], "1");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// /// What a store writes under a new key, and for how long.
+    /// fn first(changes: &Changes, terms: &Terms) -> Result<(String, std::time::Duration), CommitError> {
+    ///     let record = changes.new_record(terms)?;
+    ///     let lives = terms.end(&record).at().duration_since(terms.now()).unwrap_or_default();
+    ///     Ok((record.as_text().unwrap_or_default().to_owned(), lives))
+    /// }
+    ///
+    /// let (text, lives) = first(&Changes::default(), &Terms::default())?;
+    /// assert!(text.starts_with(r#"{"v":1,"#));
+    /// assert_eq!(lives.as_secs(), 86_400);
+    /// # Ok::<(), CommitError>(())
     /// ```
-    pub fn merge(
-        &self,
-        stored: &Record,
-        base: &Record,
-        terms: &Terms,
-    ) -> Result<Option<Record>, CommitError> {
-        if base.is_from_before_clear(stored) {
-            return Ok(None);
-        }
-        written(overwrite(stored, self, fresh(terms)?))
+    pub fn new_record(&self, terms: &Terms) -> Result<Record, CommitError> {
+        let record = written(own_record(self, fresh(terms)?))?;
+        record.ok_or_else(CommitError::unexpected)
     }
 
-    /// Like [`merge`](Self::merge), for a record that these changes were not made on, or that may
-    /// contain them already: sets or removes an entry only if it still has its value in `base`.
+    /// These changes with the record that they were made on, to be merged into the one that is
+    /// stored, for stores that override [`commit`](crate::storage::SessionStore::commit) and
+    /// [`rotate`](crate::storage::SessionStore::rotate).
     ///
-    /// Returns `None` if there is nothing to write.
-    ///
-    /// # Errors
-    /// As for [`merge`](Self::merge).
+    /// `base` is what those methods are called with.
     ///
     /// # Examples
     /// ```
-    /// use actix_session::storage::{Changes, Record, Terms};
+    /// use actix_session::storage::{Changes, Merged, Record, Terms};
     ///
     /// let base = Record::decode(r#"{"v":1,"state":{"a":1}}"#.to_owned())?;
-    /// let merged = Changes::default().merge_guarded(&base, &base, &Terms::default())?;
-    /// assert!(merged.is_none());
+    /// // Another request has committed since this one loaded its base.
+    /// let stored = Record::decode(r#"{"v":1,"state":{"a":1,"b":2}}"#.to_owned())?;
+    /// let changes = Changes::default();
+    ///
+    /// let merged = changes.made_on(&base).merge_into(&stored, &Terms::default())?;
+    /// let Merged::Write(record) = merged else { panic!("nobody has cleared the session") };
+    /// assert_eq!(record.to_map()["b"], "2");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn merge_guarded(
-        &self,
-        stored: &Record,
-        base: &Record,
-        terms: &Terms,
-    ) -> Result<Option<Record>, CommitError> {
-        if base.is_from_before_clear(stored) {
-            return Ok(None);
-        }
-        let left = reduce(self, stored, Some(base));
-        written(write_reduced(stored, &left, fresh(terms)?))
+    pub fn made_on<'a>(&'a self, base: impl Into<Option<&'a Record>>) -> MadeOn<'a> {
+        MadeOn::new(self, base.into())
     }
 
     /// Whether this request changed nothing at all.
@@ -219,22 +216,6 @@ impl Changes {
     fn log_in_another(&self, stored: &Record) -> bool {
         let principals = stored.principal().zip(self.login.as_ref());
         principals.is_some_and(|(stored, login)| stored != login.principal)
-    }
-
-    pub(crate) fn effect(&self, name: &str) -> Option<&Effect> {
-        let found = self.effects.iter().find(|(known, _)| known == name);
-        found.map(|(_, effect)| effect)
-    }
-
-    /// Returns the effect that this one replaces.
-    pub(crate) fn set_effect(&mut self, name: &str, effect: Effect) -> Option<Effect> {
-        match self.effects.iter_mut().find(|(known, _)| known == name) {
-            Some((_, known)) => Some(std::mem::replace(known, effect)),
-            None => {
-                self.effects.push((name.to_owned(), effect));
-                None
-            }
-        }
     }
 
     /// Returns the effects that it takes back.

@@ -80,7 +80,7 @@ fn changes(acts: &BTreeMap<&'static str, Act>) -> Changes {
             Act::Remove => Effect::Removed,
             Act::Add(n) => Effect::Modify(vec![add(*n)]),
         };
-        changes.set_effect(name, effect);
+        changes.effects.set(name, effect);
     }
     changes
 }
@@ -245,7 +245,7 @@ fn the_stored_metadata_stands_and_only_what_the_request_set_comes_on_top() {
         stamp(2),
     ));
     let other = Changes {
-        effects: vec![("b".into(), Effect::Set("2".into()))],
+        effects: [("b".into(), Effect::Set("2".into()))].into(),
         ..Default::default()
     };
     let merged = write(overwrite(&with_ttl, &other, stamp(3)));
@@ -318,7 +318,7 @@ fn the_absolute_end_moves_with_authentication_alone() {
         ..stamp(1)
     };
     let own = Changes {
-        effects: vec![("a".into(), Effect::Set("1".into()))],
+        effects: [("a".into(), Effect::Set("1".into()))].into(),
         ..Default::default()
     };
     let new = write(own_record(&own, limited));
@@ -340,7 +340,7 @@ fn the_absolute_end_moves_with_authentication_alone() {
 fn a_modify_behind_a_login_is_refused_if_the_login_changed_the_entry() {
     let base = record(&some_map());
     let modify = Changes {
-        effects: vec![("a".into(), Effect::Modify(vec![add(1)]))],
+        effects: [("a".into(), Effect::Modify(vec![add(1)]))].into(),
         ..Changes::default()
     };
     assert!(!refused_behind_login(&base, Some(&base), &modify));
@@ -352,10 +352,11 @@ fn a_modify_behind_a_login_is_refused_if_the_login_changed_the_entry() {
 fn a_modify_of_another_type_fails_and_commits_nothing() {
     let text = record(&Map::from([("a".to_owned(), "\"text\"".to_owned())]));
     let modify = Changes {
-        effects: vec![
+        effects: [
             ("b".into(), Effect::Set("1".into())),
             ("a".into(), Effect::Modify(vec![add(1)])),
-        ],
+        ]
+        .into(),
         ..Changes::default()
     };
     assert!(overwrite(&text, &modify, stamp(2)).is_err());
@@ -385,6 +386,6 @@ fn a_record_grows_to_the_limit_and_no_further_but_may_shrink() {
 fn set(name: &str, length: usize) -> Changes {
     let mut changes = Changes::default();
     let json = format!("\"{}\"", "x".repeat(length));
-    changes.set_effect(name, Effect::Set(json));
+    changes.effects.set(name, Effect::Set(json));
     changes
 }

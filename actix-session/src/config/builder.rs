@@ -119,8 +119,9 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// Sets older secret keys that still open cookies, for a planned key rotation. If one of them
     /// opens a cookie, the response carries the cookie sealed with the builder's own key.
     ///
-    /// If a key has leaked, remove it instead of listing it here: as long as it is listed, whoever
-    /// has it can make cookies.
+    /// Rotate a key before it has sealed 2^32 private cookies: [`secret_key`](super::secret_key) says
+    /// how soon that is. If a key has leaked, remove it instead of listing it here: as long as it is
+    /// listed, whoever has it can make cookies.
     ///
     /// # Examples
     /// ```

@@ -38,7 +38,7 @@ const SMALLEST: usize = 256;
 #[derive(Debug, Clone, Copy)]
 pub enum CookieContentSecurity {
     /// Encrypted and authenticated (AES-256-GCM), and bound to the cookie's name: only the server
-    /// can read or change it.
+    /// can read or change it. One key seals at most 2^32 cookies: see [`secret_key`].
     Private,
 
     /// Signed (HMAC-SHA-256), and bound to the cookie's name: only the server can change it, but

@@ -1,4 +1,13 @@
 //! Reads a secret key from where a deployment keeps it.
+//!
+//! Replace a key before it has sealed 2^32 private cookies, on all servers together: the nonces of
+//! AES-GCM are random, and more would make two equal ones too likely (NIST SP 800-38D, 8.3).
+//! [`previous_keys`] keeps the old key's cookies valid. At 100 sealed cookies a second that is once a
+//! year, and at 1,000 a second once a month. A cookie is sealed whenever a response sets it: at each
+//! new session and each renewal, with persistent cookies at each request that extends the session,
+//! and with cookie-stored sessions at each change too. Signed cookies have no such limit.
+//!
+//! [`previous_keys`]: crate::config::SessionMiddlewareBuilder::previous_keys
 
 use std::{fmt, path::Path};
 

@@ -7,12 +7,12 @@ use actix_web::{
     error::InternalError,
     http::{StatusCode, header::HeaderMap},
 };
-use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
     Parts,
     decide::{CookieFate, Decision, Exit, Finished, NewCookie, Origin, Silence},
+    end::end,
     load::Incoming,
 };
 use crate::{
@@ -66,21 +66,41 @@ impl Departure {
     }
 }
 
+/// How a request leaves, and until when it may ask the store for anything.
+pub(crate) struct WayOut {
+    exit: Exit,
+    departure: Departure,
+    /// The time limit for all that the request asks of the store.
+    deadline: Instant,
+    /// When whatever is still under way is given up.
+    pub(crate) limit: Instant,
+}
+
+impl WayOut {
+    pub(crate) fn new(exit: Exit, departure: Departure, budget: Duration) -> Self {
+        Self {
+            exit,
+            departure,
+            deadline: deadline(budget),
+            limit: limit(budget),
+        }
+    }
+}
+
 /// Commits, renews, creates or ends, and returns what becomes of the cookie.
 pub(crate) async fn commit<S: SessionStore>(
     parts: &Parts<S>,
     incoming: &Incoming,
     snapshot: &Snapshot,
-    exit: Exit,
     ended: bool,
-    departure: &Departure,
+    way_out: &WayOut,
 ) -> Result<SetCookie, Failed> {
     // The time of the response: the handler may have taken long.
     let terms = parts.terms();
     let request = Finished {
         incoming,
         snapshot,
-        exit,
+        exit: way_out.exit,
         policy: parts.policy(),
         now: terms.now,
     };
@@ -92,9 +112,7 @@ pub(crate) async fn commit<S: SessionStore>(
         parts,
         request,
         terms: &terms,
-        deadline: deadline(terms.budget),
-        limit: limit(terms.budget),
-        departure,
+        way_out,
     };
     work.deliver(decision, ended).await
 }
@@ -110,25 +128,6 @@ fn leave(incoming: &Incoming, silence: Silence) -> SetCookie {
     SetCookie::Leave
 }
 
-/// Ends every session of which a verified key came: all at once, so that each is tried before any
-/// is repeated.
-pub(crate) async fn end<S: SessionStore>(
-    parts: &Parts<S>,
-    incoming: &Incoming,
-    limit: Instant,
-) -> anyhow::Result<()> {
-    let keys = incoming.loaded.key().into_iter().chain(&incoming.others);
-    let endings = join_all(keys.map(|key| async move {
-        parts.store.delete(key).await?;
-        event::ended(key);
-        Ok(())
-    }));
-    match timeout_at(limit, endings).await {
-        Ok(endings) => endings.into_iter().collect(),
-        Err(_) => anyhow::bail!("the store did not end the sessions within the time limit"),
-    }
-}
-
 /// When whatever is still under way is given up. It is a little later than the budget ends: a store
 /// that keeps to it says what went wrong.
 pub(crate) fn limit(budget: Duration) -> Instant {
@@ -139,11 +138,7 @@ struct Work<'a, S: SessionStore> {
     parts: &'a Parts<S>,
     request: Finished<'a>,
     terms: &'a Terms,
-    /// The time limit for all that the request asks of the store.
-    deadline: Instant,
-    /// When whatever is still under way is given up.
-    limit: Instant,
-    departure: &'a Departure,
+    way_out: &'a WayOut,
 }
 
 impl<S: SessionStore> Work<'_, S> {
@@ -163,17 +158,18 @@ impl<S: SessionStore> Work<'_, S> {
     }
 
     async fn in_time(&self, decision: Decision) -> Result<SetCookie, CommitError> {
-        let answer = timeout_at(self.limit, self.answer(decision)).await;
+        let answer = timeout_at(self.way_out.limit, self.answer(decision)).await;
         answer.unwrap_or(Err(CommitError::OutcomeUnknown))
     }
 
     /// Once everything has ended, the cookie is removed even if the new session fails.
     async fn end(&self, then_create: bool, ended: bool) -> Result<SetCookie, Failed> {
         if !ended {
-            let ended = end(self.parts, self.request.incoming, self.limit).await;
+            let keys = self.request.incoming.keys();
+            let ended = end(self.parts, keys, self.way_out.limit).await;
             ended.map_err(CommitError::of_store)?;
         }
-        if !then_create || self.departure.is_over() {
+        if !then_create || self.way_out.departure.is_over() {
             return Ok(self.after_end());
         }
         let created = self.in_time(Decision::Create).await;
@@ -254,7 +250,10 @@ impl<S: SessionStore> Work<'_, S> {
     /// The terms for a store call that others have come before.
     fn terms_left(&self) -> Terms {
         Terms {
-            budget: self.deadline.saturating_duration_since(Instant::now()),
+            budget: self
+                .way_out
+                .deadline
+                .saturating_duration_since(Instant::now()),
             ..self.terms.clone()
         }
     }
@@ -263,7 +262,7 @@ impl<S: SessionStore> Work<'_, S> {
     async fn create_after_clear(&self) -> Result<CookieFate, CommitError> {
         let clear = self.request.snapshot.changes.clear_alone();
         let cleared = self.commit(&clear, self.terms).await?;
-        if self.departure.is_over() {
+        if self.way_out.departure.is_over() {
             return Ok(cleared);
         }
         self.create().await
@@ -276,7 +275,7 @@ impl<S: SessionStore> Work<'_, S> {
         if cookie.older.end().await.map_err(CommitError::of_store)? {
             return Ok(line);
         }
-        if self.departure.is_over() {
+        if self.way_out.departure.is_over() {
             return Ok(leave(
                 self.request.incoming,
                 Silence::Dropped(Why::NoResponse),
@@ -328,7 +327,7 @@ pub(crate) fn commit_failed(
     write: impl FnOnce(&mut HeaderMap) -> anyhow::Result<()>,
 ) -> actix_web::Error {
     let status = match error {
-        CommitError::Contended => StatusCode::SERVICE_UNAVAILABLE,
+        CommitError::Contended | CommitError::Full => StatusCode::SERVICE_UNAVAILABLE,
         CommitError::Other(ref cause) if cause.is::<Degraded>() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };

@@ -6,22 +6,26 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     rc::Rc,
-    task::Poll,
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use actix_web::{
     HttpMessage as _,
     dev::{Service, ServiceRequest},
 };
-use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::{
     Parts,
-    commit::{Departure, Failed, SetCookie, commit, end, limit},
+    commit::{Departure, Failed, SetCookie, WayOut, commit, limit},
     decide::Exit,
+    end::Ending,
     load::Incoming,
 };
-use crate::{Session, error::CommitError, event, session::InRequest, storage::SessionStore};
+use crate::{
+    Session, error::CommitError, event, key::SessionKey, session::InRequest, storage::SessionStore,
+};
 
 /// Makes a session the innermost one of its request, until it is dropped: then the plain extractor
 /// gives the outer session again, however the request ends.
@@ -69,89 +73,138 @@ enum Stage<Store> {
 struct Unfinished<Store> {
     parts: Rc<Parts<Store>>,
     incoming: Incoming,
-    session: Session,
+    session: Attached,
+    /// `purge_now` asked for it, and the store has not answered yet.
+    ending: Option<Ending>,
     /// `purge_now` has already ended the session.
     ended: bool,
 }
 
-/// A request whose session is finished.
-pub(crate) struct Finished<Store> {
+/// The session's handle, until nobody serves it any more, for whatever reason.
+struct Attached(Session);
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.0.lock().finish();
+    }
+}
+
+/// A request whose session is settled: what remains is to answer.
+pub(crate) struct Settled<Store> {
     pub(crate) parts: Rc<Parts<Store>>,
     pub(crate) incoming: Incoming,
     pub(crate) set_cookie: Result<SetCookie, Failed>,
 }
 
-impl<Store> Finished<Store> {
+impl<Store> Settled<Store> {
     pub(crate) fn error(self) -> Option<CommitError> {
         self.set_cookie.err().map(|failed| failed.error)
     }
 }
 
-type Committing<Store> = Pin<Box<dyn Future<Output = Finished<Store>>>>;
+type Committing<Store> = Pin<Box<dyn Future<Output = Settled<Store>>>>;
 
 impl<Store: SessionStore + 'static> Guard<Store> {
     pub(crate) fn new(parts: Rc<Parts<Store>>, incoming: Incoming, session: Session) -> Self {
         Self(Stage::Serving(Unfinished {
             parts,
             incoming,
-            session,
+            session: Attached(session),
+            ending: None,
             ended: false,
         }))
     }
 
     /// Commits what was asked of the session.
-    pub(crate) async fn commit(&mut self, exit: Exit) -> Finished<Store> {
+    pub(crate) async fn commit(&mut self, exit: Exit) -> Settled<Store> {
         if let Stage::Serving(unfinished) = std::mem::replace(&mut self.0, Stage::Done) {
             let departure = Departure::default();
-            let committing = unfinished.commit(exit, departure.clone());
+            let way_out = unfinished.way_out(exit, departure.clone());
+            let committing = unfinished.commit(way_out);
             self.0 = Stage::Committing(Box::pin(committing), departure);
         }
-        let finished = poll_fn(|cx| match &mut self.0 {
+        let settled = poll_fn(|cx| match &mut self.0 {
             Stage::Committing(committing, _) => committing.as_mut().poll(cx),
             Stage::Serving(_) | Stage::Done => Poll::Pending,
         });
-        let finished = finished.await;
+        let settled = settled.await;
         self.0 = Stage::Done;
-        finished
+        settled
     }
 
-    /// Ends the session now, for a handler that waits for it.
-    async fn end_now(&mut self, answer: oneshot::Sender<anyhow::Result<()>>) {
-        let Stage::Serving(unfinished) = &mut self.0 else {
-            return;
-        };
-        let limit = limit(unfinished.parts.configuration.terms.budget);
-        let result = end(&unfinished.parts, &unfinished.incoming, limit).await;
-        unfinished.ended = result.is_ok();
-        // The purge counts even if the handler no longer waits.
-        let _ = answer.send(result);
+    /// Ends the session if the handler has asked for that.
+    fn end_if_asked(&mut self, cx: &mut Context<'_>) {
+        if let Stage::Serving(unfinished) = &mut self.0 {
+            // The handler does not wait for this poll, and is told when there is an answer.
+            let _ = unfinished.poll_ending(cx, None);
+        }
     }
 }
 
 impl<Store: SessionStore + 'static> Unfinished<Store> {
-    async fn commit(self, exit: Exit, departure: Departure) -> Finished<Store> {
-        let snapshot = self.session.lock().take_snapshot();
+    fn budget(&self) -> Duration {
+        self.parts.configuration.terms.budget
+    }
+
+    /// Its time runs from now on.
+    fn way_out(&self, exit: Exit, departure: Departure) -> WayOut {
+        WayOut::new(exit, departure, self.budget())
+    }
+
+    async fn commit(mut self, way_out: WayOut) -> Settled<Store> {
+        poll_fn(|cx| self.poll_ending(cx, Some(way_out.limit))).await;
+        let snapshot = self.session.0.lock().take_snapshot();
         let Self {
             parts,
             incoming,
             ended,
             ..
         } = self;
-        let set_cookie = commit(&parts, &incoming, &snapshot, exit, ended, &departure).await;
-        Finished {
+        let set_cookie = commit(&parts, &incoming, &snapshot, ended, &way_out).await;
+        Settled {
             parts,
             incoming,
             set_cookie,
         }
+    }
+
+    fn is_asked_for_anything(&self) -> bool {
+        self.session.0.lock().is_asked_for_anything()
+    }
+
+    /// Goes on with the ending that was asked for, until there is no more. On the way out, nothing
+    /// has a time limit of its own.
+    fn poll_ending(&mut self, cx: &mut Context<'_>, way_out: Option<Instant>) -> Poll<()> {
+        loop {
+            // If it panics, nobody polls it again: the commit ends the session then.
+            let Some(mut ending) = self.ending.take().or_else(|| self.asked_for(way_out)) else {
+                return Poll::Ready(());
+            };
+            let Poll::Ready(ended) = ending.poll(&self.session.0, cx) else {
+                self.ending = Some(ending);
+                return Poll::Pending;
+            };
+            self.ended |= ended;
+        }
+    }
+
+    fn asked_for(&self, way_out: Option<Instant>) -> Option<Ending> {
+        let asked = self.session.0.take_asked();
+        if asked.is_empty() {
+            return None;
+        }
+        let keys = self.incoming.keys().map(SessionKey::duplicate).collect();
+        let limit = way_out.unwrap_or_else(|| limit(self.budget()));
+        Some(Ending::new(&self.parts, keys, asked, limit))
     }
 }
 
 impl<Store: SessionStore + 'static> Drop for Guard<Store> {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.0, Stage::Done) {
-            Stage::Serving(unfinished) if unfinished.session.lock().is_asked_for_anything() => {
-                let departure = Departure::default();
-                spawn(Box::pin(unfinished.commit(Exit::NoHead, departure)));
+            Stage::Serving(unfinished) if unfinished.is_asked_for_anything() => {
+                let way_out = unfinished.way_out(Exit::NoHead, Departure::default());
+                spawn(Box::pin(unfinished.commit(way_out)));
             }
             Stage::Committing(committing, departure) => {
                 departure.note();
@@ -165,8 +218,8 @@ impl<Store: SessionStore + 'static> Drop for Guard<Store> {
 /// Best effort: at shutdown the worker may not live long enough.
 fn spawn<Store: 'static>(committing: Committing<Store>) {
     let work = async move {
-        let finished = committing.await;
-        event::log_failure("commit", finished.error());
+        let settled = committing.await;
+        event::log_failure("commit", settled.error());
     };
     // `spawn` panics if this thread takes no local tasks right now, and there is no way to ask
     // first.
@@ -179,12 +232,8 @@ fn spawn<Store: 'static>(committing: Committing<Store>) {
     }
 }
 
-enum Event<T> {
-    Answered(T),
-    Purge(oneshot::Sender<anyhow::Result<()>>),
-}
-
-/// Runs the inner service to its end or a panic, and ends the session when the handler asks for it.
+/// Runs the inner service to its end or a panic. Meanwhile it ends the session if the handler asks
+/// for it.
 pub(crate) async fn serve<S, Store>(
     service: &S,
     req: ServiceRequest,
@@ -198,23 +247,16 @@ where
     // A panic leaves only the handler's own state half done; ours is only read after it.
     let future = catch_unwind(AssertUnwindSafe(|| service.call(req)))?;
     let mut future = pin!(future);
-    loop {
-        let event = poll_fn(|cx| {
-            session.lock().purge_requests().listen(cx.waker());
-            let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
-            match polled {
-                Err(panic) => return Poll::Ready(Event::Answered(Err(panic))),
-                Ok(Poll::Ready(result)) => return Poll::Ready(Event::Answered(Ok(result))),
-                Ok(Poll::Pending) => {}
-            }
-            match session.lock().purge_requests().asked.take() {
-                Some(answer) => Poll::Ready(Event::Purge(answer)),
-                None => Poll::Pending,
-            }
-        });
-        match event.await {
-            Event::Answered(result) => return result,
-            Event::Purge(answer) => guard.end_now(answer).await,
+    poll_fn(|cx| {
+        session.wake_by(cx.waker());
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+        match polled {
+            Err(panic) => return Poll::Ready(Err(panic)),
+            Ok(Poll::Ready(result)) => return Poll::Ready(Ok(result)),
+            Ok(Poll::Pending) => {}
         }
-    }
+        guard.end_if_asked(cx);
+        Poll::Pending
+    })
+    .await
 }

@@ -6,7 +6,6 @@ use actix_web::http::header::HeaderMap;
 
 use super::Parts;
 use crate::{
-    clock::Millis,
     contract::{Opened, Terms},
     cookie::jar::Candidate,
     error::LoadError,
@@ -70,6 +69,11 @@ impl Loaded {
 }
 
 impl Incoming {
+    /// All that verified and may lead to a session.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &SessionKey> {
+        self.loaded.key().into_iter().chain(&self.others)
+    }
+
     /// # Errors
     /// The store fails. What is left is a request without a session, which can still end those whose
     /// keys it carried.
@@ -182,7 +186,7 @@ async fn look_up<S: SessionStore>(
             event::refused(Refusal::Unbound, Some(&key));
             return Ok((Loaded::None, false));
         }
-        Opened::Live(record) if is_too_old(parts, &record, terms.now) => {
+        Opened::Live(record) if is_too_old(parts, &record, terms) => {
             event::refused(Refusal::UnknownKey, Some(&key));
             Loaded::Lost(key)
         }
@@ -204,9 +208,10 @@ async fn look_up<S: SessionStore>(
     }
 }
 
-/// Whether this is a cookie-stored record without times, and those are no longer accepted.
-fn is_too_old<S>(parts: &Parts<S>, record: &Record, now: Millis) -> bool {
+/// Whether a record is past its absolute end, which a store of the application's own may not have
+/// checked; or a cookie-stored one without times, and those are no longer accepted.
+fn is_too_old<S>(parts: &Parts<S>, record: &Record, terms: &Terms) -> bool {
     let until = parts.configuration.untimed_until;
     let untimed = record.is_in_cookie() && record.end().is_none();
-    untimed && until.is_some_and(|until| until <= now)
+    terms.is_over(record) || (untimed && until.is_some_and(|until| until <= terms.now))
 }

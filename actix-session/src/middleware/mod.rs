@@ -2,6 +2,7 @@
 
 mod commit;
 pub(crate) mod decide;
+mod end;
 mod guard;
 mod headers;
 pub(crate) mod load;
@@ -23,7 +24,7 @@ use actix_web::{
 use self::{
     commit::{Failed, SetCookie, commit_failed, load_failed, opaque},
     decide::{Exit, Policy},
-    guard::{Finished, Guard, Innermost, serve},
+    guard::{Guard, Innermost, Settled, serve},
     headers::{varying, write_headers},
     load::{Incoming, Loaded},
 };
@@ -214,19 +215,19 @@ where
     } else {
         Exit::NoHead
     };
-    let finished = guard.commit(exit).await;
+    let settled = guard.commit(exit).await;
     match result {
         Err(panic) => {
-            event::log_failure("commit", finished.error());
+            event::log_failure("commit", settled.error());
             std::panic::resume_unwind(panic)
         }
         Ok(Err(error)) => {
-            event::log_failure("commit", finished.error());
+            event::log_failure("commit", settled.error());
             let asked = session.lock().asked;
             Err(if asked { varying(error) } else { error })
         }
         Ok(Ok(mut response)) => {
-            if respond(finished, &session, response.headers_mut(), has_head)? {
+            if respond(settled, &session, response.headers_mut(), has_head)? {
                 innermost.note_written(name);
             }
             Ok(response)
@@ -237,16 +238,16 @@ where
 /// Writes what became of the session into the response's headers, and answers whether the cookie is
 /// among them; an error is the response.
 fn respond<Store>(
-    finished: Finished<Store>,
+    settled: Settled<Store>,
     session: &Session,
     headers: &mut HeaderMap,
     has_head: bool,
 ) -> Result<bool, actix_web::Error> {
-    let Finished {
+    let Settled {
         parts,
         incoming,
         set_cookie,
-    } = finished;
+    } = settled;
     let write = |headers: &mut _, set_cookie| {
         write_headers(&parts, &incoming, session, headers, set_cookie)
     };

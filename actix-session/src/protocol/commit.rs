@@ -291,7 +291,7 @@ impl<'a> CommitMachine<'a> {
 
     /// What only writes metadata down, for a request without changes, moves no idle end.
     fn until_and_answer(&self, on: &Record, new: &Record) -> (Until, Answer) {
-        let end = self.terms.end(new);
+        let end = self.terms.until(new);
         match self.route {
             Route::Direct if self.changes.is_empty() => {
                 let kept = on.end().map_or(end, |kept| kept.min(end));

@@ -116,7 +116,7 @@ impl<'a> RotateMachine<'a> {
         let Some(new) = or_fail!(written(overwrite(stored, self.changes, stamp))) else {
             return Next::Answer(Rotated::Gone);
         };
-        let until = self.terms.end(&new);
+        let until = self.terms.until(&new);
         let end = End::of(&new, until);
         let redirect = Redirect {
             target,

@@ -68,7 +68,7 @@ impl<'a> SaveMachine<'a> {
             None => or_fail!(whole(&self.record, self.terms, draw)),
         };
         let (key, at) = or_fail!(draw.key(None));
-        let until = self.terms.end(&new);
+        let until = self.terms.until(&new);
         let attempt = self.attempt.insert(Attempt {
             key,
             at,
@@ -134,7 +134,7 @@ impl<'a> ReplaceMachine<'a> {
         let record = record.with_epoch_beside(Some(stored.epoch()));
         let new = or_fail!(whole(&record, self.terms, draw));
         let id = new.commit_id();
-        let until = Until::At(self.terms.end(&new));
+        let until = Until::At(self.terms.until(&new));
         let step = Step::Cas {
             at: self.at.clone(),
             expect: stored.version(),

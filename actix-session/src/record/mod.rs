@@ -1,7 +1,9 @@
 //! What a store holds under a key.
 
 mod format;
+mod lookup;
 mod metadata;
+mod names;
 mod state;
 
 use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc};
@@ -12,6 +14,7 @@ pub use self::format::WireFormat;
 pub(crate) use self::{
     format::{Undecodable, is_json, metadata_entry, metadata_from_entry, version_prefix},
     metadata::{Auth, Metadata, RESERVED},
+    names::is_named,
     state::State,
 };
 
@@ -29,15 +32,9 @@ pub(crate) use self::{
 /// # Ok::<(), actix_session::storage::DecodeError>(())
 /// ```
 #[derive(Clone)]
-pub struct Record(Arc<Inner>);
-
-struct Inner {
-    state: State,
-    metadata: Option<Metadata>,
-    commit: u64,
-    /// Of the last `clear`. Not every text keeps it.
-    epoch: u64,
-    format: WireFormat,
+pub struct Record {
+    /// What was written, shared by all that read it.
+    written: Arc<Written>,
     /// The state lives in the cookie: only a new cookie changes it.
     in_cookie: bool,
     /// When the record ends unless a request extends it, if the store has said so.
@@ -46,6 +43,15 @@ struct Inner {
     kept_end: bool,
     /// The store has just extended it.
     extended: bool,
+}
+
+struct Written {
+    state: State,
+    metadata: Option<Metadata>,
+    commit: u64,
+    /// Of the last `clear`. Not every text keeps it.
+    epoch: u64,
+    format: WireFormat,
 }
 
 /// The text is not a record of a version that this library reads.
@@ -91,17 +97,13 @@ impl Record {
             Some((commit, metadata)) => (commit, Some(metadata)),
             None => (0, None),
         };
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::of(Written {
             state: decoded.state,
             epoch: epoch_of(metadata.as_ref()),
             metadata,
             commit,
             format: decoded.format,
-            in_cookie: false,
-            end: None,
-            kept_end: false,
-            extended: false,
-        })))
+        }))
     }
 
     /// Makes a record from entries and their JSON texts, as [`SessionStore::load`] returns them.
@@ -125,17 +127,13 @@ impl Record {
             Some((commit, metadata)) => (commit, Some(metadata)),
             None => (0, None),
         };
-        Self(Arc::new(Inner {
+        Self::of(Written {
             state: State::Map(entries),
             epoch: epoch_of(metadata.as_ref()),
             metadata,
             commit,
             format: WireFormat::V0_11,
-            in_cookie: false,
-            end: None,
-            kept_end: false,
-            extended: false,
-        }))
+        })
     }
 
     /// Like [`from_map`](Self::from_map), for the entries that a store holds: unreadable metadata
@@ -151,7 +149,7 @@ impl Record {
 
     /// The entries and their JSON texts, without the metadata.
     pub fn to_map(&self) -> HashMap<String, String> {
-        self.0.state.to_map()
+        self.written.state.to_map()
     }
 
     /// The entries, with the metadata as the reserved entry, as [`SessionStore::save`] takes them.
@@ -159,8 +157,11 @@ impl Record {
     /// [`SessionStore::save`]: crate::storage::SessionStore::save
     pub fn to_map_with_metadata(&self) -> HashMap<String, String> {
         let mut map = self.to_map();
-        if let Some(metadata) = &self.0.metadata {
-            map.insert(RESERVED.to_owned(), metadata_entry(self.0.commit, metadata));
+        if let Some(metadata) = &self.written.metadata {
+            map.insert(
+                RESERVED.to_owned(),
+                metadata_entry(self.written.commit, metadata),
+            );
         }
         map
     }
@@ -169,7 +170,7 @@ impl Record {
     ///
     /// `None` if the record was made from a map and has not been written since.
     pub fn as_text(&self) -> Option<&str> {
-        self.0.state.text()
+        self.written.state.text()
     }
 
     pub(crate) fn empty() -> Self {
@@ -205,21 +206,27 @@ impl Record {
         for (name, json) in entries {
             writer.entry(name, json);
         }
-        Self(Arc::new(Inner {
+        Self::of(Written {
             state: writer.finish(),
             epoch: metadata.epoch,
             metadata: Some(metadata),
             commit,
             format,
+        })
+    }
+
+    fn of(written: Written) -> Self {
+        Self {
+            written: Arc::new(written),
             in_cookie: false,
             end: None,
             kept_end: false,
             extended: false,
-        }))
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.state.len()
+        self.written.state.len()
     }
 
     /// Whether the record is past its absolute end, its own or the policy's.
@@ -234,26 +241,28 @@ impl Record {
     }
 
     pub(crate) fn state(&self) -> &State {
-        &self.0.state
+        &self.written.state
     }
 
     pub(crate) fn metadata(&self) -> Option<&Metadata> {
-        self.0.metadata.as_ref()
+        self.written.metadata.as_ref()
     }
 
     pub(crate) fn commit_id(&self) -> u64 {
-        self.0.commit
+        self.written.commit
     }
 
     /// The epoch of the last `clear`; 0 before the first, or if nothing keeps it.
     pub(crate) fn epoch(&self) -> u64 {
-        self.0.epoch
+        self.written.epoch
     }
 
     /// The epoch that lies beside the record, for a text that does not keep it.
     pub(crate) fn with_epoch_beside(self, epoch: Option<u64>) -> Self {
         match epoch {
-            Some(epoch) if self.0.epoch == 0 => self.changed(|inner| inner.epoch = epoch),
+            Some(epoch) if self.written.epoch == 0 => {
+                self.rewritten(|written| written.epoch = epoch)
+            }
             _ => self,
         }
     }
@@ -270,18 +279,18 @@ impl Record {
     }
 
     pub(crate) fn principal(&self) -> Option<&str> {
-        self.0.metadata.as_ref().and_then(Metadata::principal)
+        self.written.metadata.as_ref().and_then(Metadata::principal)
     }
 
     pub(crate) fn absolute_end(&self) -> Option<Millis> {
-        self.0
+        self.written
             .metadata
             .as_ref()
             .and_then(|metadata| metadata.absolute_end)
     }
 
     pub(crate) fn is_in_cookie(&self) -> bool {
-        self.0.in_cookie
+        self.in_cookie
     }
 
     /// The id of the session that the record belongs to.
@@ -305,13 +314,13 @@ impl Record {
     }
 
     pub(crate) fn end(&self) -> Option<Millis> {
-        self.0.end
+        self.end
     }
 
     pub(crate) fn version(&self) -> Version {
-        let text = self.0.state.text().unwrap_or_default();
-        if self.0.format == WireFormat::V1 && self.0.metadata.is_some() {
-            let prefix = version_prefix(self.0.commit);
+        let text = self.written.state.text().unwrap_or_default();
+        if self.written.format == WireFormat::V1 && self.written.metadata.is_some() {
+            let prefix = version_prefix(self.written.commit);
             // Another writer may have laid the fields out differently.
             if text.starts_with(&prefix) {
                 return Version::Prefix(prefix);
@@ -321,47 +330,52 @@ impl Record {
     }
 
     pub(crate) fn with_metadata(self, metadata: Option<Metadata>) -> Self {
-        self.changed(|inner| {
-            inner.epoch = epoch_of(metadata.as_ref());
-            inner.metadata = metadata;
+        self.rewritten(|written| {
+            written.epoch = epoch_of(metadata.as_ref());
+            written.metadata = metadata;
         })
     }
 
-    pub(crate) fn with_end(self, end: Option<Millis>) -> Self {
-        self.changed(|inner| inner.end = end)
-    }
-
-    /// The store takes no writes, so that a read could not extend the record.
-    pub(crate) fn not_extended(self) -> Self {
-        self.changed(|inner| inner.kept_end = true)
-    }
-
-    /// Whether a read that was to extend the record has left its end as it is.
-    pub(crate) fn has_kept_end(&self) -> bool {
-        self.0.kept_end
-    }
-
-    /// The read that found the record has moved its end.
-    pub(crate) fn extended(self) -> Self {
-        self.changed(|inner| inner.extended = true)
-    }
-
-    pub(crate) fn is_extended(&self) -> bool {
-        self.0.extended
-    }
-
-    pub(crate) fn in_cookie(self) -> Self {
-        self.changed(|inner| inner.in_cookie = true)
-    }
-
-    fn changed(self, change: impl FnOnce(&mut Inner)) -> Self {
-        let mut inner = Arc::try_unwrap(self.0).unwrap_or_else(|shared| Inner {
+    /// Copies what was written if others share it.
+    fn rewritten(mut self, change: impl FnOnce(&mut Written)) -> Self {
+        let mut written = Arc::try_unwrap(self.written).unwrap_or_else(|shared| Written {
             state: shared.state.clone(),
             metadata: shared.metadata.clone(),
             ..*shared
         });
-        change(&mut inner);
-        Self(Arc::new(inner))
+        change(&mut written);
+        self.written = Arc::new(written);
+        self
+    }
+
+    pub(crate) fn with_end(self, end: Option<Millis>) -> Self {
+        Self { end, ..self }
+    }
+
+    /// The store takes no writes, so that a read could not extend the record.
+    pub(crate) fn not_extended(mut self) -> Self {
+        self.kept_end = true;
+        self
+    }
+
+    /// Whether a read that was to extend the record has left its end as it is.
+    pub(crate) fn has_kept_end(&self) -> bool {
+        self.kept_end
+    }
+
+    /// The read that found the record has moved its end.
+    pub(crate) fn extended(mut self) -> Self {
+        self.extended = true;
+        self
+    }
+
+    pub(crate) fn is_extended(&self) -> bool {
+        self.extended
+    }
+
+    pub(crate) fn in_cookie(mut self) -> Self {
+        self.in_cookie = true;
+        self
     }
 }
 
@@ -373,11 +387,13 @@ fn epoch_of(metadata: Option<&Metadata>) -> u64 {
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Record")
-            .field("entries", &self.0.state.len())
-            .field("format", &self.0.format)
+            .field("entries", &self.written.state.len())
+            .field("format", &self.written.format)
             .finish_non_exhaustive()
     }
 }
 
+#[cfg(test)]
+pub(crate) use self::names::counting::compared;
 #[cfg(test)]
 pub(crate) mod tests;

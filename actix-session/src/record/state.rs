@@ -10,11 +10,17 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use super::lookup::Lookup;
+
 /// Entry names and their values as JSON text.
 #[derive(Clone)]
 pub(crate) enum State {
     /// One text, and where in it the entries lie.
-    Spans { text: String, spans: Vec<Span> },
+    Spans {
+        text: String,
+        spans: Vec<Span>,
+        lookup: Lookup,
+    },
     /// What a store of five methods returned.
     Map(HashMap<String, String>),
 }
@@ -79,17 +85,26 @@ impl State {
     pub(crate) fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         match self {
             Self::Map(map) => map.get(name).map(|value| Cow::Borrowed(value.as_str())),
-            Self::Spans { text, spans } => spans
-                .iter()
-                .find(|span| span.name(text) == name)
-                .map(|span| span.value(text)),
+            Self::Spans {
+                text,
+                spans,
+                lookup,
+            } => lookup
+                .find(name, spans.len(), |place| spans[place].name(text))
+                .map(|place| spans[place].value(text)),
         }
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
         match self {
             Self::Map(map) => map.contains_key(name),
-            Self::Spans { text, spans } => spans.iter().any(|span| span.name(text) == name),
+            Self::Spans {
+                text,
+                spans,
+                lookup,
+            } => lookup
+                .find(name, spans.len(), |place| spans[place].name(text))
+                .is_some(),
         }
     }
 
@@ -130,7 +145,7 @@ impl State {
                     f(name, Cow::Borrowed(value));
                 }
             }
-            Self::Spans { text, spans } => {
+            Self::Spans { text, spans, .. } => {
                 for span in spans {
                     f(span.name(text), span.value(text));
                 }
@@ -171,6 +186,7 @@ impl Spans {
         State::Spans {
             text,
             spans: self.0,
+            lookup: Lookup::default(),
         }
     }
 }

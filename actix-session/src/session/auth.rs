@@ -208,10 +208,11 @@ impl Session {
             id.map_err(SessionLoginError)?,
             epoch.map_err(SessionLoginError)?,
         );
+        let at = self.now();
         let mut pending = self.lock();
         pending.writable().map_err(SessionLoginError)?;
         let idle = login.idle.map(TtlChange::Set);
-        let login = login.made(pending.now(), id);
+        let login = login.made(at, id);
         let keeps = login.keep_times && pending.principal() == Some(&*login.principal);
         let limit = login.span.or_else(|| pending.absolute(keeps));
         if let (Some(proven), Some(limit)) = (login.proven, limit)
@@ -242,6 +243,7 @@ impl Session {
     /// # Ok::<(), actix_session::SessionLoginError>(())
     /// ```
     pub fn reauthenticated(&self) -> Result<(), SessionLoginError> {
+        let at = self.now();
         let mut pending = self.lock();
         pending.writable().map_err(SessionLoginError)?;
         if pending.principal().is_none() {
@@ -249,7 +251,6 @@ impl Session {
                 "nobody is logged in: call `login` once the user has proven who they are"
             )));
         }
-        let at = pending.now();
         pending.reauthenticated(at);
         Ok(())
     }
@@ -288,11 +289,11 @@ impl Session {
         &self,
         max_age: Duration,
     ) -> Result<(), StaleAuthenticationError> {
-        let pending = self.lock();
-        let Some(at) = pending.authenticated_at() else {
+        let at = self.lock().authenticated_at();
+        let Some(at) = at else {
             return Err(StaleAuthenticationError { anonymous: true });
         };
-        if at + Millis::from(max_age) > pending.now() {
+        if at + Millis::from(max_age) > self.now() {
             return Ok(());
         }
         Err(StaleAuthenticationError { anonymous: false })

@@ -1,32 +1,7 @@
 //! Changes to a session as a whole: clear, renew, set the TTL, end.
 
-use std::task::Waker;
-
-use tokio::sync::oneshot;
-
-use super::{Session, SessionPurgeError};
+use super::{Pending, Session, SessionPurgeError, errors::shared};
 use crate::{changes::TtlChange, clock::Millis, random};
-
-/// A handler's request to end the session before it answers. The middleware carries it out.
-#[derive(Default)]
-pub(crate) struct Purge {
-    pub(crate) asked: Option<oneshot::Sender<anyhow::Result<()>>>,
-    pub(crate) waker: Option<Waker>,
-    /// A middleware can carry it out.
-    pub(crate) attached: bool,
-}
-
-impl Purge {
-    pub(crate) fn listen(&mut self, waker: &Waker) {
-        if !self
-            .waker
-            .as_ref()
-            .is_some_and(|known| known.will_wake(waker))
-        {
-            self.waker = Some(waker.clone());
-        }
-    }
-}
 
 impl Session {
     /// Removes all entries and logs the user out. The session key stays.
@@ -38,10 +13,8 @@ impl Session {
     /// creation; if that was longer ago, the session ends, as by [`purge`](Self::purge).
     pub fn clear(&self) {
         // If the random number generator fails, the time distinguishes epochs.
-        let epoch = random::u64().unwrap_or_else(|_| self.lock().now().0.unsigned_abs().max(1));
-        let mut pending = self.lock();
-        pending.warn_if_finished();
-        pending.clear(epoch);
+        let epoch = random::u64().unwrap_or_else(|_| self.now().0.unsigned_abs().max(1));
+        self.change(|pending| pending.clear(epoch));
     }
 
     /// Gives the session a new key. The old one then opens nothing.
@@ -49,9 +22,7 @@ impl Session {
     /// Call it when a session gains rights, unless [`login`](Self::login) does so: a key that an
     /// attacker planted before must not open the session that is logged in.
     pub fn renew(&self) {
-        let mut pending = self.lock();
-        pending.warn_if_finished();
-        pending.renew();
+        self.change(Pending::renew);
     }
 
     /// Sets how long this session lives without activity, instead of the configured time.
@@ -77,9 +48,8 @@ impl Session {
     /// # actix_web::web::to(remember_me);
     /// ```
     pub fn set_ttl(&self, ttl: actix_web::cookie::time::Duration) {
-        let mut pending = self.lock();
-        pending.warn_if_finished();
-        pending.set_ttl(TtlChange::Set(own_time(ttl)));
+        let ttl = TtlChange::Set(own_time(ttl));
+        self.change(|pending| pending.set_ttl(ttl));
     }
 
     /// Takes back the session's own time ([`set_ttl`](Self::set_ttl),
@@ -99,9 +69,7 @@ impl Session {
     /// # actix_web::web::to(forget_me);
     /// ```
     pub fn reset_ttl(&self) {
-        let mut pending = self.lock();
-        pending.warn_if_finished();
-        pending.set_ttl(TtlChange::Reset);
+        self.change(|pending| pending.set_ttl(TtlChange::Reset));
     }
 
     /// Ends the session: the middleware deletes the record, even if renewals have moved it to
@@ -121,9 +89,7 @@ impl Session {
     /// # actix_web::web::to(logout);
     /// ```
     pub fn purge(&self) {
-        let mut pending = self.lock();
-        pending.warn_if_finished();
-        pending.purge();
+        self.change(Pending::purge);
     }
 
     /// Ends the session, as [`purge`](Self::purge) does.
@@ -140,7 +106,7 @@ impl Session {
     /// # Errors
     /// The store failed, the request has been answered, or there is no middleware. If the store
     /// failed, the session may still live, and the middleware tries again once the handler has
-    /// answered.
+    /// answered. Whoever calls this while another call waits gets the same answer.
     ///
     /// # Examples
     /// ```
@@ -153,31 +119,25 @@ impl Session {
     /// # actix_web::web::to(delete_account);
     /// ```
     pub async fn purge_now(&self) -> Result<(), SessionPurgeError> {
-        let unattached = || {
-            SessionPurgeError(anyhow::anyhow!(
-                "the session was not ended: `purge_now` must be called while a SessionMiddleware \
-                 serves the request"
-            ))
+        let asked = self.lock().ask_for_ending();
+        let Some((answer, waker)) = asked else {
+            return Err(unattached());
         };
-        let answer = {
-            let mut pending = self.lock();
-            pending.purge();
-            let purge = pending.purge_requests();
-            if !purge.attached {
-                return Err(unattached());
-            }
-            let (ask, answer) = oneshot::channel();
-            purge.asked = Some(ask);
-            if let Some(waker) = &purge.waker {
-                waker.wake_by_ref();
-            }
-            answer
-        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         match answer.await {
-            Ok(result) => result.map_err(SessionPurgeError),
+            Ok(outcome) => outcome.map_err(|error| SessionPurgeError(shared(error))),
             Err(_) => Err(unattached()),
         }
     }
+}
+
+fn unattached() -> SessionPurgeError {
+    SessionPurgeError(anyhow::anyhow!(
+        "the session was not ended: `purge_now` must be called while a SessionMiddleware serves \
+         the request"
+    ))
 }
 
 /// A time of one session, between 1 ms and 400 days.

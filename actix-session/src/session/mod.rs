@@ -1,12 +1,14 @@
 //! The handle through which applications use a session.
 
 mod auth;
+mod ending;
 mod entries;
 mod errors;
 mod ext;
 mod lifecycle;
 mod lock;
 mod pending;
+mod update;
 
 use std::{
     borrow::Cow,
@@ -24,16 +26,17 @@ pub use self::{
     },
     ext::SessionExt,
 };
+pub(crate) use self::{
+    ending::{Asked, Outcome},
+    ext::InRequest,
+    pending::{Pending, Snapshot},
+};
 use self::{
     errors::{inside, not_serializable, of_another_type, reserved},
     lock::{Lock, Running},
 };
-pub(crate) use self::{
-    ext::InRequest,
-    pending::{Pending, Snapshot},
-};
 use crate::{
-    changes::{Effect, Modify},
+    changes::Effect,
     clock::{Millis, SharedClock},
     record::RESERVED,
 };
@@ -115,6 +118,30 @@ impl Session {
 
     pub(crate) fn lock(&self) -> Lock<'_> {
         Lock::of(&self.0)
+    }
+
+    /// The present time. A clock is the application's code: it runs without the lock.
+    fn now(&self) -> Millis {
+        let clock = self.lock().clock().clone();
+        clock.now()
+    }
+
+    /// Makes a change that cannot fail, unless it is too late.
+    fn change(&self, change: impl FnOnce(&mut Pending)) {
+        if !self.is_finished() {
+            change(&mut self.lock());
+        }
+    }
+
+    /// Whether changes would be lost, which is logged: the log is the application's code, too.
+    fn is_finished(&self) -> bool {
+        let finished = self.lock().is_finished();
+        if finished {
+            tracing::warn!(
+                "a session was changed after its response had been sent: the change is lost"
+            );
+        }
+        finished
     }
 
     /// The JSON text of an entry, to be read without the lock.
@@ -205,155 +232,16 @@ impl Session {
         self.set(&key, json).map_err(SessionInsertError)
     }
 
-    /// Replaces a value, if there is one, with what a function makes of it.
-    ///
-    /// The function runs once, on the value that this request sees, outside any lock. If parallel
-    /// requests update the same entry, the last commit overwrites the others. For counters and the
-    /// like, use [`modify`](Self::modify).
-    ///
-    /// # Errors
-    /// The value is of another type, or the new one does not serialize. The session is then
-    /// unchanged.
-    ///
-    /// # Examples
-    /// ```
-    /// # let session = actix_session::Session::new();
-    /// session.insert("n", 1)?;
-    /// session.update("n", |n: u32| n + 1)?;
-    /// assert_eq!(session.get("n")?, Some(2));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn update<T: Serialize + DeserializeOwned, F>(
-        &self,
-        key: impl Into<String>,
-        updater: F,
-    ) -> Result<(), SessionUpdateError>
-    where
-        F: FnOnce(T) -> T,
-    {
-        let key = key.into();
-        let Some(json) = self.text(&key) else {
-            return Ok(());
-        };
-        let value = parse(&key, &json).map_err(SessionUpdateError)?;
-        let json = serde_json::to_string(&updater(value))
-            .map_err(|error| SessionUpdateError(not_serializable::<T>(&key, error)))?;
-        self.set(&key, json).map_err(SessionUpdateError)
-    }
-
-    /// Replaces a value with what a function makes of it, or sets a default value if there is none.
-    ///
-    /// As with [`update`](Self::update), the function runs once.
-    ///
-    /// # Errors
-    /// The value is of another type, or the new one does not serialize. The session is then
-    /// unchanged.
-    ///
-    /// # Examples
-    /// ```
-    /// # let session = actix_session::Session::new();
-    /// session.update_or("n", 1, |n: u32| n + 1)?;
-    /// session.update_or("n", 1, |n: u32| n + 1)?;
-    /// assert_eq!(session.get("n")?, Some(2));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn update_or<T: Serialize + DeserializeOwned, F>(
-        &self,
-        key: &str,
-        default_value: T,
-        updater: F,
-    ) -> Result<(), SessionUpdateError>
-    where
-        F: FnOnce(T) -> T,
-    {
-        if self.contains_key(key) {
-            self.update(key, updater)
-        } else {
-            self.insert(key, default_value)
-                .map_err(|error| SessionUpdateError(error.0))
-        }
-    }
-
-    /// Changes a value atomically: if another request has changed it since this one loaded the
-    /// session, the function runs again, on the value that is stored by then.
-    ///
-    /// So 32 parallel increments add 32, from several threads of one request too. The function gets `None` if there is no value, and removes
-    /// the entry if it returns `None`. It may run several times, on another worker too, so it
-    /// should only compute.
-    ///
-    /// # Errors
-    /// The value that this request sees is of another type, the new one does not serialize, or the
-    /// name is reserved. The session is then unchanged. If this happens only when the commit
-    /// merges, the response is a 500 and nothing of this request is committed.
-    ///
-    /// # Examples
-    /// ```
-    /// # let session = actix_session::Session::new();
-    /// session.modify("n", |n: Option<u32>| Some(n.unwrap_or(0) + 1))?;
-    /// session.modify("n", |n: Option<u32>| n.map(|n| n * 10))?;
-    /// assert_eq!(session.get("n")?, Some(10));
-    /// session.modify("n", |_: Option<u32>| None)?;
-    /// assert!(!session.contains_key("n"));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn modify<T, F>(
-        &self,
-        key: impl Into<String>,
-        modifier: F,
-    ) -> Result<(), SessionUpdateError>
-    where
-        T: Serialize + DeserializeOwned,
-        F: Fn(Option<T>) -> Option<T> + Send + Sync + 'static,
-    {
-        let key = key.into();
-        if key == RESERVED {
-            return Err(SessionUpdateError(reserved(&key)));
-        }
-        let name = key.clone();
-        let modify = Modify(Arc::new(move |stored: Option<&str>| {
-            let value = stored.map(|json| parse::<T>(&name, json)).transpose()?;
-            modifier(value)
-                .map(|value| serde_json::to_string(&value))
-                .transpose()
-                .map_err(|error| not_serializable::<T>(&name, error))
-        }));
-        self.run(&key, modify).map_err(SessionUpdateError)
-    }
-
-    /// Runs a closure without the lock, again and again until no other thread has changed the entry
-    /// meanwhile.
-    fn run(&self, key: &str, modify: Modify) -> anyhow::Result<()> {
-        anyhow::ensure!(!Running::is_inside(self, key), inside(key));
-        loop {
-            let before = self.text(key);
-            let now = {
-                let _running = Running::new(self, key);
-                (modify.0)(before.as_deref())?
-            };
-            let mut pending = self.lock();
-            pending.writable()?;
-            if pending.value(key).as_deref() == before.as_deref() {
-                pending.modify(key, modify, now);
-                return Ok(());
-            }
-        }
-    }
-
     /// Removes an entry and returns its value as JSON text, if there was one.
     pub fn remove(&self, key: &str) -> Option<String> {
-        let mut pending = self.lock();
-        pending.warn_if_finished();
-        let before = pending.value(key).map(Cow::into_owned);
+        if self.is_finished() {
+            return self.text(key);
+        }
         if Running::is_inside(self, key) {
             tracing::warn!("{}", inside(key));
-            return before;
+            return self.text(key);
         }
-        if before.is_some() {
-            pending.set(key, Effect::Removed);
-        } else {
-            pending.mark_changed();
-        }
-        before
+        self.lock().remove(key)
     }
 
     /// Removes an entry and returns its value, or its JSON text if the value is of another type.
@@ -384,3 +272,6 @@ impl std::fmt::Debug for Session {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,11 @@
 //! What a session handle holds: the record as it was loaded, and the changes on top.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, task::Waker};
 
-use super::{SessionStatus, lifecycle::Purge};
+use super::{
+    SessionStatus,
+    ending::{Answer, Endings},
+};
 use crate::{
     changes::{Changes, Effect, LoginChange, Modify, TtlChange},
     clock::{Millis, SharedClock},
@@ -17,8 +20,7 @@ pub(crate) struct Pending {
     /// The results of those effects in `changes` that are functions, for reading.
     computed: HashMap<String, Option<String>>,
     purged: bool,
-    /// Effects that are over.
-    discarded: Vec<Effect>,
+    discarded: Discarded,
     /// The application has asked for the session.
     pub(crate) asked: bool,
     /// The store failed to load the record, and the request is served without it.
@@ -28,7 +30,15 @@ pub(crate) struct Pending {
     clock: SharedClock,
     /// The absolute timeout.
     absolute: Option<Millis>,
-    purge: Purge,
+    endings: Endings,
+}
+
+/// What is over, and may run code of the application when it is dropped: closures, and whatever
+/// waits for an ending.
+#[derive(Default)]
+pub(super) struct Discarded {
+    effects: Vec<Effect>,
+    endings: Vec<Endings>,
 }
 
 /// What the middleware takes once the handler has answered.
@@ -43,10 +53,7 @@ impl Pending {
         Self {
             clock,
             absolute,
-            purge: Purge {
-                attached: true,
-                ..Purge::default()
-            },
+            endings: Endings::attached(),
             ..Self::default()
         }
     }
@@ -55,9 +62,16 @@ impl Pending {
         self.base = Some(record);
     }
 
+    /// The handle can still be read, but no longer be changed.
     pub(crate) fn finish(&mut self) {
         self.finished = true;
-        self.purge = Purge::default();
+        let endings = std::mem::take(&mut self.endings);
+        self.discarded.endings.push(endings);
+        self.keep_results();
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
     }
 
     /// Fails once it is too late to commit changes.
@@ -69,17 +83,8 @@ impl Pending {
         Ok(())
     }
 
-    /// As [`writable`](Self::writable), for methods that cannot return an error.
-    pub(crate) fn warn_if_finished(&self) {
-        if self.finished {
-            tracing::warn!(
-                "a session was changed after its response had been sent: the change is lost"
-            );
-        }
-    }
-
-    pub(crate) fn now(&self) -> Millis {
-        self.clock.now()
+    pub(super) fn clock(&self) -> &SharedClock {
+        &self.clock
     }
 
     /// The absolute timeout of a login that may keep the times of the one before it.
@@ -89,8 +94,17 @@ impl Pending {
         kept.or(self.absolute)
     }
 
-    pub(crate) fn purge_requests(&mut self) -> &mut Purge {
-        &mut self.purge
+    /// Asks the middleware to end the session now, if there is one that still can. Whoever asks
+    /// wakes it.
+    pub(super) fn ask_for_ending(&mut self) -> Option<(Answer, Option<Waker>)> {
+        if !self.finished {
+            self.purge();
+        }
+        self.endings.ask()
+    }
+
+    pub(crate) fn endings(&mut self) -> &mut Endings {
+        &mut self.endings
     }
 
     /// The record under the changes, unless the session is purged or cleared.
@@ -103,7 +117,7 @@ impl Pending {
     }
 
     pub(crate) fn value(&self, name: &str) -> Option<Cow<'_, str>> {
-        match self.changes.effect(name) {
+        match self.changes.effects.get(name) {
             Some(Effect::Set(json)) => Some(Cow::Borrowed(json)),
             Some(Effect::Removed) => None,
             Some(Effect::Modify(_)) => self.computed.get(name)?.as_deref().map(Cow::Borrowed),
@@ -112,7 +126,7 @@ impl Pending {
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
-        match self.changes.effect(name) {
+        match self.changes.effects.get(name) {
             Some(Effect::Set(_)) => true,
             Some(Effect::Removed) => false,
             Some(Effect::Modify(_)) => matches!(self.computed.get(name), Some(Some(_))),
@@ -124,7 +138,7 @@ impl Pending {
 
     pub(crate) fn entries(&self) -> HashMap<String, String> {
         let mut map = self.visible().map(Record::to_map).unwrap_or_default();
-        for (name, _) in &self.changes.effects {
+        for (name, _) in self.changes.effects.iter() {
             match self.value(name) {
                 Some(json) => drop(map.insert(name.clone(), json.into_owned())),
                 None => drop(map.remove(name)),
@@ -144,23 +158,34 @@ impl Pending {
             return;
         }
         self.mark_changed();
-        self.discarded.extend(self.changes.set_effect(name, effect));
+        let replaced = self.changes.effects.set(name, effect);
+        self.discarded.effects.extend(replaced);
     }
 
-    /// Adds a closure. If this request alone determines the value that the closure gets, only the
-    /// result is kept.
+    pub(super) fn remove(&mut self, name: &str) -> Option<String> {
+        let before = self.value(name).map(Cow::into_owned);
+        if before.is_some() {
+            self.set(name, Effect::Removed);
+        } else {
+            self.mark_changed();
+        }
+        before
+    }
+
+    /// Adds a closure. If this request alone determines the value that the closure gets, or nobody
+    /// will commit it, only the result is kept.
     pub(crate) fn modify(&mut self, name: &str, modify: Modify, now: Option<String>) {
-        let known = self.changes.effect(name);
-        let over_nothing = known.is_none() && (self.purged || self.changes.cleared.is_some());
-        let effect = match known {
-            Some(Effect::Modify(before)) => {
-                let mut all = before.clone();
+        let over_nothing = self.purged || self.changes.cleared.is_some();
+        let effect = match self.changes.effects.get_mut(name) {
+            Some(Effect::Modify(all)) => {
                 all.push(modify);
-                Effect::Modify(all)
+                self.computed.insert(name.to_owned(), now);
+                self.mark_changed();
+                return;
             }
-            None if !over_nothing => Effect::Modify(vec![modify]),
+            None if !over_nothing && self.endings.is_attached() => Effect::Modify(vec![modify]),
             _ => {
-                self.discarded.push(Effect::Modify(vec![modify]));
+                self.discarded.effects.push(Effect::Modify(vec![modify]));
                 now.clone().map_or(Effect::Removed, Effect::Set)
             }
         };
@@ -173,7 +198,7 @@ impl Pending {
         if self.purged {
             self.discard_changes();
         } else {
-            self.discarded.extend(self.changes.clear(epoch));
+            self.discarded.effects.extend(self.changes.clear(epoch));
         }
     }
 
@@ -185,12 +210,12 @@ impl Pending {
 
     fn discard_changes(&mut self) {
         let effects = std::mem::take(&mut self.changes).effects;
-        self.discarded
-            .extend(effects.into_iter().map(|(_, effect)| effect));
+        let effects = effects.into_iter().map(|(_, effect)| effect);
+        self.discarded.effects.extend(effects);
     }
 
-    /// What the application's code may be in, and what is therefore dropped without the lock.
-    pub(super) fn take_discarded(&mut self) -> Vec<Effect> {
+    /// What is to be dropped without the lock.
+    pub(super) fn take_discarded(&mut self) -> Discarded {
         std::mem::take(&mut self.discarded)
     }
 
@@ -263,11 +288,10 @@ impl Pending {
         self.purged || !self.changes.is_empty()
     }
 
-    /// Takes what must be committed. The handle can still be read, but no longer be changed.
+    /// Takes what must be committed.
     pub(crate) fn take_snapshot(&mut self) -> Snapshot {
-        self.finish();
         let changes = self.changes.clone();
-        self.keep_results();
+        self.finish();
         Snapshot {
             purged: self.purged,
             changes,
@@ -276,11 +300,12 @@ impl Pending {
 
     /// Keeps what closures have come to, and no closure: one may have captured its session.
     fn keep_results(&mut self) {
-        for (name, effect) in &mut self.changes.effects {
+        for (name, effect) in self.changes.effects.iter_mut() {
             if let Effect::Modify(_) = effect {
                 let result = self.computed.remove(name).flatten();
                 let result = result.map_or(Effect::Removed, Effect::Set);
-                self.discarded.push(std::mem::replace(effect, result));
+                let closures = std::mem::replace(effect, result);
+                self.discarded.effects.push(closures);
             }
         }
     }

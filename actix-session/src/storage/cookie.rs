@@ -186,7 +186,7 @@ impl CookieSessionStore {
         let text = record.as_text().unwrap_or_default().to_owned();
         Ok(Some((
             SessionKey::generated(text),
-            End::of(&record, end.unwrap_or_else(|| terms.end(&record))),
+            End::of(&record, end.unwrap_or_else(|| terms.until(&record))),
         )))
     }
 

@@ -1,18 +1,19 @@
 //! The default bodies for a store of five methods. They look before they write, and save before
 //! they delete.
 
-use std::{collections::HashMap, time::Duration as StdDuration};
+use std::{any::type_name, collections::HashMap, sync::Mutex, time::Duration as StdDuration};
 
 use actix_web::cookie::time::Duration;
 
 use super::SessionStore;
 use crate::{
-    changes::{Changes, fresh, overwrite, own_record, written},
+    changes::{Changes, Merged},
     clock::Millis,
     contract::{Committed, End, Older, Opened, Rotated, Terms},
     error::{CommitError, Gone, LoadError, UpdateError},
     key::SessionKey,
     record::Record,
+    sync::lock,
 };
 
 pub(crate) async fn open<S: SessionStore + ?Sized>(
@@ -35,8 +36,8 @@ pub(crate) async fn open<S: SessionStore + ?Sized>(
     if terms.is_over(&record) {
         return Ok(Opened::Nothing);
     }
-    if terms.extends() {
-        let ttl = span(terms, terms.end(&record));
+    if terms.extends_on_read() {
+        let ttl = span(terms, terms.until(&record));
         store
             .update_ttl(key, &ttl)
             .await
@@ -50,10 +51,7 @@ pub(crate) async fn create<S: SessionStore + ?Sized>(
     changes: &Changes,
     terms: &Terms,
 ) -> Result<(SessionKey, End), CommitError> {
-    let Some(record) = written(own_record(changes, fresh(terms)?))? else {
-        return Err(CommitError::unexpected());
-    };
-    save(store, &record, terms).await
+    save(store, &changes.new_record(terms)?, terms).await
 }
 
 pub(crate) async fn commit<S: SessionStore + ?Sized>(
@@ -63,13 +61,14 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
     changes: &Changes,
     terms: &Terms,
 ) -> Result<Committed, CommitError> {
+    warn_once::<S>();
     let Some((stored, base)) = current(store, key, terms).await?.zip(base) else {
         return Ok(Committed::Gone);
     };
-    let end = terms.end(&stored);
+    let end = terms.until(&stored);
     let undated = terms.absolute.is_some() && stored.metadata().is_none();
     if changes.is_empty() && !undated {
-        if terms.extends() {
+        if terms.extends_on_read() {
             store
                 .update_ttl(key, &span(terms, end))
                 .await
@@ -77,13 +76,11 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
         }
         return Ok(Committed::Saved(End::of(&stored, end)));
     }
-    if base.is_from_before_clear(&stored) {
-        return Ok(Committed::Saved(End::of(&stored, end)));
+    match changes.made_on(base).merge_into(&stored, terms)? {
+        Merged::Write(record) => replace(store, key, &record, terms).await,
+        Merged::Unchanged => Ok(Committed::Saved(End::of(&stored, end))),
+        Merged::Gone => Ok(Committed::Gone),
     }
-    let Some(record) = written(overwrite(&stored, changes, fresh(terms)?))? else {
-        return Ok(Committed::Gone);
-    };
-    replace(store, key, &record, terms).await
 }
 
 async fn replace<S: SessionStore + ?Sized>(
@@ -92,7 +89,7 @@ async fn replace<S: SessionStore + ?Sized>(
     record: &Record,
     terms: &Terms,
 ) -> Result<Committed, CommitError> {
-    let end = terms.end(record);
+    let end = terms.until(record);
     let (state, ttl) = (record.to_map_with_metadata(), span(terms, end));
     let answer = match store.update(key.duplicate(), state, &ttl).await {
         Err(UpdateError::Other(error)) if error.is::<Gone>() => return Ok(Committed::Gone),
@@ -118,20 +115,15 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
     changes: &Changes,
     terms: &Terms,
 ) -> Result<Rotated, CommitError> {
-    let Some((stored, base)) = current(store, key, terms).await?.zip(base) else {
-        if !changes.may_live_alone(base) {
-            return Ok(Rotated::Gone);
-        }
-        let (key, end) = create(store, changes, terms).await?;
-        return Ok(Rotated::Rotated(key, end, Older::none()));
-    };
-    if changes.come_after_logout(base, &stored) {
-        return Ok(Rotated::Gone);
-    }
-    let Some(record) = written(overwrite(&stored, changes, fresh(terms)?))? else {
+    warn_once::<S>();
+    let stored = current(store, key, terms).await?;
+    let Some(record) = changes.made_on(base).renew(stored.as_ref(), terms)? else {
         return Ok(Rotated::Gone);
     };
     let (new, end) = save(store, &record, terms).await?;
+    if stored.and(base).is_none() {
+        return Ok(Rotated::Rotated(new, end, Older::none()));
+    }
     if let Err(error) = store.delete(key).await {
         // The old key still works, so the new one must not. Nobody has it yet.
         if store.delete(&new).await.is_err() {
@@ -143,6 +135,25 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
         return Err(CommitError::of_store(error));
     }
     Ok(Rotated::Rotated(new, end, Older::none()))
+}
+
+/// Nobody else knows whether a store has more than five methods: a wrapper may have lost them.
+fn warn_once<S: ?Sized>() {
+    static WARNED: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+    let store = type_name::<S>();
+    let mut warned = lock(&WARNED);
+    if warned.contains(&store) {
+        return;
+    }
+    warned.push(store);
+    drop(warned);
+    tracing::warn!(
+        store,
+        "this session store commits in two calls, since it has only the five published methods: if \
+         requests of one session run in parallel, changes can be lost, those of `modify` too, and a \
+         session that has ended can come back. If it wraps another store, forward all methods with \
+         `forward_store_methods!`; otherwise override `commit`, `rotate` and `create`"
+    );
 }
 
 async fn current<S: SessionStore + ?Sized>(
@@ -160,7 +171,7 @@ async fn save<S: SessionStore + ?Sized>(
     record: &Record,
     terms: &Terms,
 ) -> Result<(SessionKey, End), CommitError> {
-    let end = terms.end(record);
+    let end = terms.until(record);
     let state: HashMap<_, _> = record.to_map_with_metadata();
     let key = store.save(state, &span(terms, end)).await?;
     Ok((key, End::of(record, end)))

@@ -52,11 +52,11 @@ pub use self::{
     store::SessionStore,
 };
 pub use crate::{
-    changes::Changes,
+    changes::{Changes, MadeOn, Merged},
     contract::{Committed, End, Older, Opened, Rotated, Terms},
     error::{
         CommitError, Contended, Gone, LoadError, OutcomeUnknown, SaveError, StateTooLarge,
-        UpdateError,
+        StoreFull, UpdateError,
     },
     key::{InvalidSessionKeyError, SessionKey},
     random::generate_session_key,

@@ -23,9 +23,12 @@ use crate::{
 /// # What the default bodies cannot promise
 /// They read and then write, since the five methods have no atomic operation. In between, another
 /// request may commit, and its changes are lost; or it may end the session, and the write may bring
-/// it back. A store that can compare and set in one step should override
-/// [`commit`](Self::commit), [`rotate`](Self::rotate) and [`create`](Self::create), with
-/// [`Changes::merge`] and [`Changes::merge_guarded`].
+/// it back. A warning says so at the first commit.
+///
+/// A store that can compare and set in one step should override [`commit`](Self::commit) and
+/// [`rotate`](Self::rotate) with [`Changes::made_on`], and [`create`](Self::create) with
+/// [`Changes::new_record`]. [`Terms`] says when a record ends, whether it is over, and whether it is
+/// to be extended; [`Record`] has the text to keep.
 ///
 /// A store must also let a state go once its TTL is over: the bodies check the absolute end alone.
 /// (The example keeps its states for ever, to be short.)

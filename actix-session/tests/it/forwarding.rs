@@ -239,7 +239,7 @@ async fn nothing_follows_a_renewal_that_cleared(tested: impl TestStore) {
     late.finish().await.assert_ok().assert_no_cookie();
     let dump = tested.dump().await;
     assert_eq!(dump.only().len(), 0);
-    assert!(!dump.holds("user-42"));
+    assert!(!dump.is_of("user-42"));
 }
 
 async fn a_late_plain_write_with_the_old_key_is_dropped(tested: impl TestStore) {

@@ -215,7 +215,7 @@ async fn a_second_user_logs_in_after_a_purge(tested: impl TestStore) {
     assert_eq!(browser.principal().await.as_deref(), Some("user-7"));
     let dump = tested.dump().await;
     assert_eq!(dump.only().len(), 0);
-    assert!(!dump.holds("user-42") && !dump.holds("of-42"));
+    assert!(!dump.is_of("user-42") && !dump.holds("of-42"));
     assert!(old.is_nobody().await);
 }
 

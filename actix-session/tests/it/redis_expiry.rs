@@ -139,3 +139,56 @@ async fn what_redis_expired_is_gone() {
     touches.finish().await.assert_ok().assert_no_cookie();
     tested.dump().await.assert_no_record();
 }
+
+/// What looks like metadata in a value is a value, whoever sent it.
+#[actix_web::test]
+async fn a_value_is_never_taken_for_metadata() {
+    let tested = Redis::start().await;
+    let every = || {
+        let lifecycle = browser_session(TTL, TtlExtensionPolicy::OnEveryRequest);
+        tested.middleware().session_lifecycle(lifecycle)
+    };
+    let metadata = format!("{:016x}.{:032x}.0..99000.0.", 1, 1);
+    // As the reserved entry of a flat record it is metadata: the session's own TTL.
+    let reserved = format!(r#""__actix_session":"\"{metadata}\"""#);
+    for flat in [
+        format!("{{{reserved}}}"),
+        format!(r#"{{"n":"1",{reserved}}}"#),
+    ] {
+        touched(&tested, every(), &flat, 99_000).await;
+    }
+    // In a record without metadata, and in the names and values of a flat one, it is not.
+    let values = [
+        format!(r#"{{"v":1,"state":{{"sent":{{{reserved}}}}}}}"#),
+        format!(r#"{{"v":1,"state":{{"sent":{{"n":1,{reserved}}}}}}}"#),
+        format!(r#"{{"state":{{"sent":{{{reserved}}}}},"v":1}}"#),
+        format!(r#"{{"n\"__actix_session":"\"{metadata}\""}}"#),
+    ];
+    for text in values {
+        touched(&tested, every(), &text, TTL).await;
+    }
+}
+
+/// Reads a record that another program wrote, after which it lives for exactly this long.
+async fn touched<S: SessionStore + 'static>(
+    tested: &Redis,
+    every: SessionMiddlewareBuilder<S>,
+    text: &str,
+    millis: u64,
+) {
+    let browser = tested.browser().await;
+    browser.visit(write).await.assert_sets_cookie();
+    let mut command = redis::cmd("SET");
+    command.arg(tested.only_name().await).arg(text);
+    let mut connection = tested.connection.clone();
+    let done: String = command
+        .arg("PX")
+        .arg(77_777)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(done, "OK");
+    let reads = |s: &Session| assert!(!s.is_empty() || text.starts_with(r#"{"__"#), "{text}");
+    lives_for(tested, millis, every, &browser, reads).await;
+    browser.visit(Session::purge).await.assert_ok();
+}

@@ -188,7 +188,19 @@ async fn a_handle_outlives_its_request_for_reading(tested: impl TestStore) {
     assert!(body.update("n", |n: u32| n + 1).is_err());
     assert!(body.modify("n", |_: Option<u32>| Some(9)).is_err());
     assert!(body.login("user-42").is_err());
-    body.purge();
+    assert!(body.purge_now().await.is_err());
+    let acts: [fn(&Session); 5] = [
+        |s| assert_eq!(s.remove("n").as_deref(), Some("1")),
+        |s| s.set_ttl(actix_web::cookie::time::Duration::days(1)),
+        Session::renew,
+        Session::clear,
+        Session::purge,
+    ];
+    for act in acts {
+        act(&body);
+        assert_eq!(body.entries().len(), 2, "it stays as the handler left it");
+        assert_eq!(body.status(), SessionStatus::Changed);
+    }
     assert_eq!(tested.dump().await.sorted(), before);
     assert_eq!(browser.number("n").await, Some(1));
 }

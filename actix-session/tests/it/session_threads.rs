@@ -1,11 +1,19 @@
 //! The handle between threads, and closures that look at their own session.
 
-use std::{cell::RefCell, sync::Arc, thread};
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, SystemTime},
+};
 
-use actix_session::{Session, storage::MemorySessionStore};
-use actix_web::rt;
+use actix_session::{Clock, Session, SessionMiddleware, storage::MemorySessionStore};
+use actix_web::{cookie::Key, rt};
 
-use crate::support::Browser;
+use crate::support::{Browser, Site, within_patience};
 
 fn increment(n: Option<u32>) -> Option<u32> {
     Some(n.unwrap_or(0) + 1)
@@ -46,6 +54,25 @@ fn a_closure_that_changes_its_own_entry_is_an_error_and_others_may_be_changed() 
     changed.unwrap();
     assert_eq!(session.get("n").unwrap(), Some(1));
     assert_eq!(session.get("other").unwrap(), Some(1));
+}
+
+/// As on its own thread. Otherwise it would run for ever.
+#[test]
+fn a_closure_that_changes_its_own_entry_on_another_thread_is_an_error() {
+    within_patience(|| {
+        let session = Session::new();
+        let own = session.clone();
+        let changed = session.modify("n", move |n: Option<u32>| {
+            let own = own.clone();
+            let other = thread::spawn(move || own.modify("n", increment).unwrap());
+            other.join().unwrap();
+            increment(n)
+        });
+        assert!(changed.unwrap_err().to_string().contains("another thread"));
+        // The change of the other thread stands.
+        session.modify("n", increment).unwrap();
+        assert!(session.get::<u32>("n").unwrap() > Some(1));
+    });
 }
 
 /// A value that looks at its session while it is read.
@@ -148,6 +175,69 @@ async fn a_closure_that_has_captured_its_session_leaks_nothing() {
     flight.finish().await.assert_ok();
     rt::task::yield_now().await;
     assert!(watched.upgrade().is_none());
+}
+
+/// Nobody commits it, so that nobody would ever let the closure go.
+#[test]
+fn a_closure_that_has_captured_a_session_without_a_middleware_leaks_nothing() {
+    let alive = Arc::new(());
+    let watched = Arc::downgrade(&alive);
+    let session = Session::new();
+    let farewell = Farewell::new(session.clone(), alive);
+    let modify = move |n: Option<u32>| {
+        let _ = &farewell;
+        increment(n)
+    };
+    session.modify("n", modify).unwrap();
+    assert_eq!(session.get("n").unwrap(), Some(1));
+    drop(session);
+    assert!(watched.upgrade().is_none());
+}
+
+/// A clock that looks at the session, once there is one.
+#[derive(Clone, Default)]
+struct NosyClock {
+    session: Arc<Mutex<Option<Session>>>,
+    looked: Arc<AtomicBool>,
+}
+
+impl Clock for NosyClock {
+    fn now(&self) -> SystemTime {
+        let session = self.session.lock().unwrap().clone();
+        if let Some(session) = session {
+            assert!(!session.contains_key("no such entry"));
+            self.looked.store(true, Ordering::SeqCst);
+        }
+        SystemTime::now()
+    }
+}
+
+#[test]
+fn a_clock_may_look_at_the_session() {
+    within_patience(|| {
+        rt::System::new().block_on(async {
+            let clock = NosyClock::default();
+            let middleware = SessionMiddleware::builder(MemorySessionStore::new(), Key::generate())
+                .clock(clock.clone());
+            let browser = Browser::new(Site::new(middleware.build()).await);
+            let acts: [fn(&Session); 3] = [
+                |s| s.login("user-42").unwrap(),
+                |s| s.reauthenticated().unwrap(),
+                |s| {
+                    let recent = s.require_recent_authentication(Duration::from_secs(60));
+                    recent.unwrap();
+                },
+            ];
+            for act in acts {
+                let flight = browser.begin().await;
+                *clock.session.lock().unwrap() = Some(flight.handle());
+                clock.looked.store(false, Ordering::SeqCst);
+                act(&flight);
+                assert!(clock.looked.load(Ordering::SeqCst));
+                flight.finish().await.assert_ok();
+            }
+        });
+    });
 }
 
 #[actix_web::test]

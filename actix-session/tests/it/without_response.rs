@@ -174,7 +174,7 @@ async fn changes_before_an_error_are_kept_where_no_cookie_is_needed(tested: impl
     assert!(browser.is_nobody().await);
     let dump = tested.dump().await;
     assert_eq!(dump.only().len(), 0);
-    assert!(!dump.holds("user-42"));
+    assert!(!dump.is_of("user-42"));
 }
 
 async fn what_follows_a_purge_is_dropped_without_a_response(tested: impl TestStore) {
@@ -224,7 +224,7 @@ async fn a_panic_keeps_changes_and_logs_nobody_in(tested: impl TestStore) {
     assert!(logs_in.panic().await.is_panic());
     let dump = tested.dump().await;
     assert_eq!(dump.only(), expected(&[("attempts", "1"), ("basket", "1")]));
-    assert!(!dump.holds("user-42"));
+    assert!(!dump.is_of("user-42"));
     assert_eq!(dump.redirects(), 0);
 }
 
@@ -257,7 +257,7 @@ async fn a_dropped_request_keeps_changes_and_logs_nobody_in(tested: impl TestSto
     // Its task was spawned last.
     let dump = eventually(&tested, |dump| dump.holds("attempts")).await;
     assert_eq!(dump.only(), expected(&[("attempts", "1"), ("basket", "1")]));
-    assert!(!dump.holds("user-42"));
+    assert!(!dump.is_of("user-42"));
     assert_eq!(dump.redirects(), 0);
     assert_eq!(browser.principal().await, None);
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    changes::{Effect, LoginChange, TtlChange},
+    changes::{Effect, Effects, LoginChange, TtlChange},
     clock::Millis,
     key::SessionKey,
     record::{Record, WireFormat},
@@ -58,7 +58,7 @@ fn lost() -> Incoming {
 
 fn set(name: &str, json: &str) -> Changes {
     Changes {
-        effects: vec![(name.into(), Effect::Set(json.into()))],
+        effects: [(name.into(), Effect::Set(json.into()))].into(),
         ..Changes::default()
     }
 }
@@ -120,7 +120,7 @@ fn without_head(incoming: &Incoming, changes: Changes) -> Decision {
 #[test]
 fn a_request_that_changes_nothing_writes_nothing() {
     let removal = Changes {
-        effects: vec![("b".into(), Effect::Removed)],
+        effects: [("b".into(), Effect::Removed)].into(),
         ..Changes::default()
     };
     for changes in [Changes::default(), removal.clone()] {
@@ -144,7 +144,7 @@ fn a_request_that_changes_nothing_writes_nothing() {
 #[test]
 fn if_anything_changed_all_effects_are_committed() {
     let mut changes = set("a", "1");
-    changes.set_effect("b", Effect::Set("2".into()));
+    changes.effects.set("b", Effect::Set("2".into()));
     assert_eq!(with(&live(), changes, QUIET), Decision::Commit);
     assert_eq!(
         with(&live(), renew(Changes::default()), QUIET),
@@ -188,7 +188,7 @@ fn soon_after_a_renewal_only_a_login_makes_a_session() {
         };
         assert_eq!(with(&moved(age), cleared.clone(), QUIET), Decision::Rotate);
         let alone = Changes {
-            effects: Vec::new(),
+            effects: Effects::default(),
             ..cleared
         };
         assert_eq!(with(&moved(age), alone, QUIET), Decision::Commit);

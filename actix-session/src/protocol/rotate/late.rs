@@ -64,7 +64,7 @@ impl RotateMachine<'_> {
         let Some(new) = or_fail!(written(own_record(self.changes, stamp))) else {
             return Next::Answer(Rotated::Gone);
         };
-        let until = self.terms.end(&new);
+        let until = self.terms.until(&new);
         let end = End::of(&new, until);
         let step = Step::Insert { at, new, until };
         self.phase = Phase::Creating {

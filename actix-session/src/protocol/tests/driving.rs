@@ -77,7 +77,7 @@ fn base() -> Record {
 
 fn set() -> Changes {
     Changes {
-        effects: vec![("a".to_owned(), Effect::Set("1".to_owned()))],
+        effects: [("a".to_owned(), Effect::Set("1".to_owned()))].into(),
         ..Changes::default()
     }
 }

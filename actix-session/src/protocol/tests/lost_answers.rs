@@ -57,7 +57,7 @@ fn set(name: &str, json: &str) -> Changes {
 
 fn with(name: &str, effect: Effect) -> Changes {
     let mut changes = Changes::default();
-    changes.set_effect(name, effect);
+    changes.effects.set(name, effect);
     changes
 }
 
@@ -210,7 +210,7 @@ fn a_repeat_that_finds_its_base_is_the_first_to_be_done() {
 fn a_repeat_sets_what_is_still_as_it_was_under_a_fresh_id() {
     let (base, terms) = (record(1, &[("x", "0"), ("y", "0")]), terms());
     let mut changes = set("x", "1");
-    changes.set_effect("y", Effect::Removed);
+    changes.effects.set("y", Effect::Removed);
     let mut machine = commit(&base, &changes, &terms);
     let (_, first, _) = written(machine.start());
     machine.on(Reply::Lost);
@@ -238,7 +238,7 @@ fn a_repeat_that_has_nothing_to_change_writes_nothing() {
 fn what_a_repeat_has_dropped_stays_dropped() {
     let (base, terms) = (record(1, &[("x", "0")]), terms());
     let mut changes = set("x", "1");
-    changes.set_effect("y", Effect::Set("1".into()));
+    changes.effects.set("y", Effect::Set("1".into()));
     let mut machine = commit(&base, &changes, &terms);
     machine.start();
     machine.on(Reply::Lost);

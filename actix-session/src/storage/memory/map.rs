@@ -5,10 +5,14 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use super::shard::{Entry, Shard};
+use super::{
+    room::Room,
+    shard::{Entry, Rank, Shard},
+};
 use crate::{
     clock::Millis,
     contract::Terms,
+    error::StoreFull,
     protocol::{Redirect, Reply, Stored, Until},
     record::{Record, Version},
     sync::lock,
@@ -16,11 +20,11 @@ use crate::{
 
 const SHARDS: usize = 64;
 
-/// Records and redirects by name. Each shard has a lock of its own.
+/// Records and redirects by name. Each shard has a lock of its own. They share the room.
 pub(super) struct Map {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
-    max_per_shard: usize,
+    room: Room,
 }
 
 /// A record that replaces the expected one.
@@ -31,11 +35,11 @@ pub(super) struct Write<'a> {
 }
 
 impl Map {
-    pub(super) fn new(max_sessions: usize) -> Self {
+    pub(super) fn new(max_entries: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
-            max_per_shard: max_sessions.div_ceil(SHARDS).max(1),
+            room: Room::new(max_entries),
         }
     }
 
@@ -47,24 +51,23 @@ impl Map {
     pub(super) fn touch(&self, at: &str, terms: &Terms) -> Stored {
         let mut shard = self.shard(at);
         let found = shard.read(at, terms.now).live(terms);
-        let (Stored::Record(record), Some(end)) = (&found, shard.end_mut(at, terms.now)) else {
+        let Stored::Record(record) = found else {
             return found;
         };
-        if !terms.extends_at(record, *end) {
-            return found;
+        let extends = |end| terms.extends_at(&record, end);
+        if !record.end().is_some_and(extends) {
+            return Stored::Record(record);
         }
-        *end = terms.end(record);
-        Stored::Record(record.clone().with_end(Some(*end)).extended())
+        let end = terms.until(&record);
+        shard.set_end(at, end, terms.now);
+        Stored::Record(record.with_end(Some(end)).extended())
     }
 
     pub(super) fn set_ttl(&self, at: &str, ttl: Millis, now: Millis) {
         let mut shard = self.shard(at);
-        let Stored::Record(record) = shard.read(at, now) else {
-            return;
-        };
-        if let Some(end) = shard.end_mut(at, now) {
+        if let Stored::Record(record) = shard.read(at, now) {
             let cap = record.absolute_end().unwrap_or(Millis(i64::MAX));
-            *end = (now + ttl).min(cap);
+            shard.set_end(at, (now + ttl).min(cap), now);
         }
     }
 
@@ -82,41 +85,57 @@ impl Map {
         Reply::Done
     }
 
-    pub(super) fn insert(&self, at: &str, new: &Record, end: Millis, now: Millis) -> Reply {
-        let mut shard = self.shard(at);
-        if shard.is_taken(at, now) {
-            return Reply::Taken;
+    /// # Errors
+    /// The store is full of what does not give way.
+    pub(super) fn insert(
+        &self,
+        at: &str,
+        new: &Record,
+        end: Millis,
+        now: Millis,
+    ) -> Result<Reply, StoreFull> {
+        let entry = Entry::record(new, end);
+        loop {
+            let mut shard = self.shard(at);
+            if shard.is_taken(at, now) {
+                return Ok(Reply::Taken);
+            }
+            if self.room.take() {
+                self.put_new(&mut shard, at, entry);
+                return Ok(Reply::Done);
+            }
+            drop(shard);
+            self.make_room(entry.rank(), at, now)?;
         }
-        shard.make_room(self.max_per_shard, now);
-        shard.put(at, Entry::record(new, end));
-        Reply::Done
     }
 
+    /// # Errors
+    /// The store is full of what does not give way.
     pub(super) fn rotate(
         &self,
         write: &Write<'_>,
         redirect: &Redirect,
         until: Millis,
         terms: &Terms,
-    ) -> Reply {
-        let now = terms.now;
-        if until <= now {
-            return Reply::Found(Stored::Nothing);
+    ) -> Result<Reply, StoreFull> {
+        if until <= terms.now {
+            return Ok(Reply::Found(Stored::Nothing));
         }
-        let mut shards = self.lock_both(write.at, &redirect.target);
-        let from = &mut shards.from;
-        if from.end_if_expected(write.at, write.expect, now).is_none() {
-            return Reply::Found(from.read(write.at, now));
+        let new = Entry::record(write.new, until);
+        let left = Entry::redirect(redirect, &new, terms.now + terms.grace);
+        loop {
+            let mut shards = self.lock_both(write.at, &redirect.target);
+            if let Some(refusal) = shards.refusal(write, &redirect.target, terms.now) {
+                return Ok(refusal);
+            }
+            if self.room.take() {
+                shards.from.put(write.at, left);
+                self.put_new(shards.to(), &redirect.target, new);
+                return Ok(Reply::Done);
+            }
+            drop(shards);
+            self.make_room(left.rank(), write.at, terms.now)?;
         }
-        if shards.to().is_taken(&redirect.target, now) {
-            return Reply::Taken;
-        }
-        let left = Entry::redirect(redirect, now + terms.grace);
-        shards.from.put(write.at, left);
-        let to = shards.to();
-        to.make_room(self.max_per_shard, now);
-        to.put(&redirect.target, Entry::record(write.new, until));
-        Reply::Done
     }
 
     pub(super) fn end(&self, at: &str, terms: &Terms) -> Reply {
@@ -127,20 +146,58 @@ impl Map {
         Reply::Found(shard.read(at, terms.now))
     }
 
-    pub(super) fn sweep(&self, now: Millis) {
-        self.shards.iter().for_each(|shard| lock(shard).sweep(now));
+    /// Removes what has expired, and returns how much that was.
+    pub(super) fn sweep(&self, now: Millis) -> usize {
+        let shards = self.shards.iter();
+        let swept = shards.map(|shard| lock(shard).sweep(now)).sum();
+        self.room.give(swept);
+        swept
+    }
+
+    /// Removes what has expired, or else what is worth least. The caller holds no lock, and takes
+    /// the room in competition with others.
+    fn make_room(&self, rank: Rank, spared: &str, now: Millis) -> Result<(), StoreFull> {
+        if self.sweep(now) > 0 {
+            return Ok(());
+        }
+        self.evict(rank, spared).ok_or(StoreFull)
+    }
+
+    /// Locks one shard after the other, so that others may come first. `None` if nothing gives way.
+    fn evict(&self, rank: Rank, spared: &str) -> Option<()> {
+        let (rank, shard) = rank.gives_way().iter().find_map(|rank| {
+            let soonest = |shard: &Mutex<Shard>| lock(shard).soonest(*rank, spared);
+            let shards = self.shards.iter();
+            let ends = shards.filter_map(|shard| Some((soonest(shard)?, shard)));
+            let (_, shard) = ends.min_by_key(|(end, _)| *end)?;
+            Some((*rank, shard))
+        })?;
+        if lock(shard).evict(rank, spared) {
+            self.room.give(1);
+            tracing::debug!("the memory store is full: a session made room for another");
+        }
+        Some(())
+    }
+
+    /// Puts an entry for which room was taken where nothing live is.
+    fn put_new(&self, shard: &mut Shard, at: &str, entry: Entry) {
+        if shard.put(at, entry).is_some() {
+            self.room.give(1);
+        }
     }
 
     /// How many records there are.
     pub(super) fn sessions(&self) -> usize {
-        let records = |shard: &Mutex<Shard>| lock(shard).records().count();
-        self.shards.iter().map(records).sum()
+        let sessions = |shard: &Mutex<Shard>| lock(shard).sessions();
+        self.shards.iter().map(sessions).sum()
     }
 
     /// How many records, redirects and tombstones there are.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).len()).sum()
+        let all = self.shards.iter().map(|shard| lock(shard).len()).sum();
+        assert_eq!(all, self.room.used());
+        all
     }
 
     pub(super) fn all(&self) -> Vec<(String, String)> {
@@ -181,6 +238,15 @@ struct Pair<'a> {
 }
 
 impl Pair<'_> {
+    /// Why the record cannot move.
+    fn refusal(&mut self, write: &Write<'_>, target: &str, now: Millis) -> Option<Reply> {
+        let from = &self.from;
+        if from.end_if_expected(write.at, write.expect, now).is_none() {
+            return Some(Reply::Found(from.read(write.at, now)));
+        }
+        self.to().is_taken(target, now).then_some(Reply::Taken)
+    }
+
     fn to(&mut self) -> &mut Shard {
         self.to.as_mut().unwrap_or(&mut self.from)
     }

@@ -1,9 +1,10 @@
 //! Sessions in this process's memory.
 //!
 //! `map.rs` has the protocol's steps on all shards, `shard.rs` one shard and what it evicts,
-//! and `sweep.rs` the thread that removes expired sessions.
+//! `room.rs` the bound, and `sweep.rs` the thread that removes expired sessions.
 
 mod map;
+mod room;
 mod shard;
 mod sweep;
 
@@ -29,10 +30,13 @@ use crate::{
 /// takes. A store made inside it is another one for each worker, and sessions created by one worker
 /// are unknown to the others (a warning says so).
 ///
-/// Each commit, renewal and ending is atomic under a lock, and never waits for a handler. The
-/// number of sessions is bounded ([`max_sessions`]). A full store removes expired sessions first,
-/// then the anonymous ones that end soonest, then the others that end soonest. A restart loses all
-/// sessions.
+/// Each commit, renewal and ending is atomic under a lock, and never waits for a handler. A read
+/// copies nothing. A restart loses all sessions.
+///
+/// The number of sessions is bounded ([`max_sessions`]). If the store is full, a new session
+/// displaces an expired one or else, of the sessions without a principal, one of those that end
+/// soonest. If all have a principal, a new one with a principal displaces one that ends soonest; one
+/// without is refused, and the response is a 503 ([`StoreFull`](super::StoreFull)).
 ///
 /// [`max_sessions`]: MemorySessionStoreBuilder::max_sessions
 ///
@@ -66,7 +70,7 @@ struct Inner {
 }
 
 impl MemorySessionStore {
-    /// Makes an empty store for up to 100,000 sessions.
+    /// Makes an empty store for up to 100,000 sessions and redirects.
     #[allow(
         clippy::new_without_default,
         reason = "a store made by `Default` hides that it is new"
@@ -122,10 +126,8 @@ pub struct MemorySessionStoreBuilder {
 }
 
 impl MemorySessionStoreBuilder {
-    /// Sets how many sessions the store holds at most: 100,000 by default, and at least 64.
-    ///
-    /// Each of 64 parts of the map has an equal share of this number, so a store can remove live
-    /// sessions a little before it is full.
+    /// Sets how many sessions the store holds at most, with the redirects of recent renewals:
+    /// 100,000 by default, and at least 1.
     pub fn max_sessions(mut self, most: usize) -> Self {
         self.max_sessions = most;
         self
@@ -201,10 +203,10 @@ impl Backend for MemorySessionStore {
                 until,
                 redirect,
                 ..
-            } => map.rotate(&Write { at, expect, new }, redirect, *until, terms),
+            } => map.rotate(&Write { at, expect, new }, redirect, *until, terms)?,
             Step::Insert { at, new, until } => {
                 self.start_sweeper();
-                map.insert(at, new, *until, terms.now)
+                map.insert(at, new, *until, terms.now)?
             }
             Step::End { at } => map.end(at, terms),
         })

@@ -1,6 +1,6 @@
 //! One shard of the map.
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap};
 
 use crate::{
     clock::Millis,
@@ -9,40 +9,106 @@ use crate::{
 };
 
 #[derive(Default)]
-pub(super) struct Shard(HashMap<Name, Entry>);
+pub(super) struct Shard {
+    entries: HashMap<Name, Entry>,
+    /// How many entries there are of each rank.
+    count: [usize; 4],
+    /// No entry expires before this.
+    quiet_until: Option<Millis>,
+    /// Some of those to evict next, the very next one last.
+    candidates: Vec<(Name, Millis)>,
+}
 
-pub(super) enum Entry {
-    Record { record: Record, end: Millis },
-    Redirect { redirect: Redirect, end: Millis },
-    Tombstone { end: Millis },
+pub(super) struct Entry {
+    held: Held,
+    end: Millis,
+    rank: Rank,
+}
+
+enum Held {
+    Record(Record),
+    Redirect(Redirect),
+    Tombstone,
+}
+
+/// What an entry is worth in a full store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rank {
+    Tombstone,
+    /// A session without a principal, or the redirect to one.
+    Guest,
+    /// The redirect to a session with a principal.
+    UsersRedirect,
+    User,
+}
+
+impl Rank {
+    /// Those that make room for an entry of this rank, first the one that goes first.
+    pub(super) const fn gives_way(self) -> &'static [Self] {
+        const ALL: &[Rank] = &[
+            Rank::Tombstone,
+            Rank::Guest,
+            Rank::UsersRedirect,
+            Rank::User,
+        ];
+        match self {
+            Self::Tombstone | Self::Guest => &[Self::Tombstone, Self::Guest],
+            // A login must not fail because its redirect has no room.
+            Self::UsersRedirect | Self::User => ALL,
+        }
+    }
 }
 
 impl Entry {
     pub(super) fn record(record: &Record, end: Millis) -> Self {
-        let record = record.clone();
-        Self::Record { record, end }
+        let rank = match record.principal() {
+            Some(_) => Rank::User,
+            None => Rank::Guest,
+        };
+        let held = Held::Record(record.clone());
+        Self { held, end, rank }
     }
 
-    pub(super) fn redirect(redirect: &Redirect, end: Millis) -> Self {
-        let redirect = redirect.clone();
-        Self::Redirect { redirect, end }
+    /// The redirect to a record.
+    pub(super) fn redirect(redirect: &Redirect, to: &Self, end: Millis) -> Self {
+        let rank = match to.rank {
+            Rank::Tombstone | Rank::Guest => Rank::Guest,
+            Rank::UsersRedirect | Rank::User => Rank::UsersRedirect,
+        };
+        let held = Held::Redirect(redirect.clone());
+        Self { held, end, rank }
     }
 
-    const fn end(&self) -> Millis {
-        match self {
-            Self::Record { end, .. } | Self::Redirect { end, .. } | Self::Tombstone { end } => *end,
+    /// Until `end`, the name is not used again.
+    const fn tombstone(end: Millis) -> Self {
+        Self {
+            held: Held::Tombstone,
+            end,
+            rank: Rank::Tombstone,
+        }
+    }
+
+    pub(super) const fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    fn as_record(&self) -> Option<&Record> {
+        match &self.held {
+            Held::Record(record) => Some(record),
+            Held::Redirect(_) | Held::Tombstone => None,
         }
     }
 }
 
 impl Shard {
     pub(super) fn read(&self, at: &str, now: Millis) -> Stored {
-        match self.live(at, now) {
-            Some(Entry::Record { record, end }) => {
-                Stored::Record(record.clone().with_end(Some(*end)))
-            }
-            Some(Entry::Redirect { redirect, .. }) => Stored::Redirect(redirect.clone()),
-            Some(Entry::Tombstone { .. }) | None => Stored::Nothing,
+        let Some(entry) = self.live(at, now) else {
+            return Stored::Nothing;
+        };
+        match &entry.held {
+            Held::Record(record) => Stored::Record(record.clone().with_end(Some(entry.end))),
+            Held::Redirect(redirect) => Stored::Redirect(redirect.clone()),
+            Held::Tombstone => Stored::Nothing,
         }
     }
 
@@ -57,91 +123,139 @@ impl Shard {
         expect: &Version,
         now: Millis,
     ) -> Option<Millis> {
-        let Some(Entry::Record { record, end }) = self.live(at, now) else {
-            return None;
-        };
-        let text = record.as_text()?;
-        expect.matches(text).then_some(*end)
+        let entry = self.live(at, now)?;
+        let text = entry.as_record()?.as_text()?;
+        expect.matches(text).then_some(entry.end)
     }
 
-    /// When the live record at a name ends, to change it.
-    pub(super) fn end_mut(&mut self, at: &str, now: Millis) -> Option<&mut Millis> {
-        match self.0.get_mut(at) {
-            Some(Entry::Record { end, .. }) if *end > now => Some(end),
-            _ => None,
+    /// Sets when the live record at a name ends.
+    pub(super) fn set_end(&mut self, at: &str, end: Millis, now: Millis) {
+        let live = self.entries.get_mut(at).filter(|entry| entry.end > now);
+        if let Some(entry) = live.filter(|entry| entry.as_record().is_some()) {
+            entry.end = end;
+            self.note_end(end);
         }
     }
 
-    pub(super) fn put(&mut self, at: &str, entry: Entry) {
-        self.0.insert(at.into(), entry);
+    /// Returns what was at the name, expired or not.
+    pub(super) fn put(&mut self, at: &str, entry: Entry) -> Option<Entry> {
+        self.note_end(entry.end);
+        self.count[entry.rank as usize] += 1;
+        let replaced = self.entries.insert(at.into(), entry);
+        if let Some(replaced) = &replaced {
+            self.count[replaced.rank as usize] -= 1;
+        }
+        replaced
     }
 
-    /// Whether there was a record, expired or not. Until `end`, its name is not used again.
+    /// Whether there was a record, expired or not. A tombstone takes its room until `end`.
     pub(super) fn end_record(&mut self, at: &str, end: Millis) -> bool {
-        match self.0.get_mut(at) {
-            Some(entry @ Entry::Record { .. }) => *entry = Entry::Tombstone { end },
-            _ => return false,
+        let entry = self.entries.get(at);
+        let is_record = entry.is_some_and(|entry| entry.as_record().is_some());
+        if is_record {
+            self.put(at, Entry::tombstone(end));
         }
-        true
+        is_record
     }
 
-    pub(super) fn sweep(&mut self, now: Millis) {
-        self.0.retain(|_, entry| entry.end() > now);
+    fn remove(&mut self, at: &str) -> Option<Entry> {
+        let removed = self.entries.remove(at)?;
+        self.count[removed.rank as usize] -= 1;
+        Some(removed)
     }
 
-    /// Makes room for one more record.
-    pub(super) fn make_room(&mut self, max: usize, now: Millis) {
-        if self.0.len() < max {
-            return;
+    /// Removes what has expired, and returns how much that was.
+    pub(super) fn sweep(&mut self, now: Millis) -> usize {
+        if self.quiet_until.is_none_or(|until| until > now) {
+            return 0;
         }
-        self.sweep(now);
-        let records = self.records().count();
-        if records < max {
-            return;
-        }
-        // Some more than needed, so that the next insertions need not search again.
-        let excess = records - max + 1 + max / 16;
-        for name in self.first_to_evict(excess) {
-            self.0.remove(&name);
-        }
-        tracing::debug!(evicted = excess, "the memory store is full");
+        let before = self.entries.len();
+        let count = &mut self.count;
+        self.entries.retain(|_, entry| {
+            let stays = entry.end > now;
+            if !stays {
+                count[entry.rank as usize] -= 1;
+            }
+            stays
+        });
+        self.quiet_until = self.entries.values().map(|entry| entry.end).min();
+        before - self.entries.len()
     }
 
-    /// Anonymous sessions first, then whichever end soonest.
-    fn first_to_evict(&self, count: usize) -> Vec<Name> {
-        let mut order: Vec<_> = self
-            .records()
-            .map(|(name, record, end)| (record.principal().is_some(), end, name))
-            .collect();
-        order.sort_unstable_by_key(|(logged_in, end, _)| (*logged_in, *end));
-        let first = order.into_iter().take(count);
-        first.map(|(_, _, name)| name.clone()).collect()
-    }
-
-    pub(super) fn records(&self) -> impl Iterator<Item = (&Name, &Record, Millis)> {
-        self.0.iter().filter_map(|(name, entry)| match entry {
-            Entry::Record { record, end } => Some((name, record, *end)),
-            Entry::Redirect { .. } | Entry::Tombstone { .. } => None,
+    /// When the first entry of this rank ends. The one at `spared` does not count.
+    pub(super) fn soonest(&mut self, rank: Rank, spared: &str) -> Option<Millis> {
+        if self.count[rank as usize] == 0 {
+            return None;
+        }
+        let known = self.next_candidate(rank, spared);
+        known.or_else(|| {
+            self.find_candidates(rank, spared);
+            self.next_candidate(rank, spared)
         })
     }
 
+    /// Removes the entry of this rank that ends first. Returns whether there is one.
+    pub(super) fn evict(&mut self, rank: Rank, spared: &str) -> bool {
+        let found = self.soonest(rank, spared);
+        let found = found.and_then(|_| self.candidates.pop());
+        found.is_some_and(|(name, _)| self.remove(name.as_str()).is_some())
+    }
+
+    /// Drops candidates that have gone or changed.
+    fn next_candidate(&mut self, rank: Rank, spared: &str) -> Option<Millis> {
+        while let Some((name, end)) = self.candidates.last() {
+            let is_same = |entry: &Entry| entry.rank == rank && entry.end == *end;
+            if name.as_str() != spared && self.entries.get(name.as_str()).is_some_and(is_same) {
+                return Some(*end);
+            }
+            self.candidates.pop();
+        }
+        None
+    }
+
+    /// Finds more than one, so that the next insertions need not search again.
+    fn find_candidates(&mut self, rank: Rank, spared: &str) {
+        let all = self.entries.iter();
+        let of_rank = all.filter(|(name, entry)| entry.rank == rank && name.as_str() != spared);
+        let mut found: Vec<_> = of_rank.map(|(name, entry)| (name, entry.end)).collect();
+        let some = self.entries.len() / 16 + 1;
+        if found.len() > some {
+            found.select_nth_unstable_by_key(some, |(_, end)| *end);
+            found.truncate(some);
+        }
+        found.sort_unstable_by_key(|(_, end)| Reverse(*end));
+        let found = found.into_iter().map(|(name, end)| (name.clone(), end));
+        self.candidates = found.collect();
+    }
+
+    /// How many records there are.
+    pub(super) fn sessions(&self) -> usize {
+        let entries = self.entries.values();
+        entries.filter(|entry| entry.as_record().is_some()).count()
+    }
+
     pub(super) fn all(&self) -> Vec<(String, String)> {
-        let text = |entry: &Entry| match entry {
-            Entry::Record { record, .. } => record.as_text().unwrap_or_default().to_owned(),
-            Entry::Redirect { redirect, .. } => redirect.encode(),
-            Entry::Tombstone { .. } => TOMBSTONE.to_owned(),
+        let text = |entry: &Entry| match &entry.held {
+            Held::Record(record) => record.as_text().unwrap_or_default().to_owned(),
+            Held::Redirect(redirect) => redirect.encode(),
+            Held::Tombstone => TOMBSTONE.to_owned(),
         };
-        let all = self.0.iter();
+        let all = self.entries.iter();
         all.map(|(name, entry)| (name.as_str().to_owned(), text(entry)))
             .collect()
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.entries.len()
+    }
+
+    fn note_end(&mut self, end: Millis) {
+        let until = self.quiet_until.map_or(end, |until| until.min(end));
+        self.quiet_until = Some(until);
     }
 
     fn live(&self, at: &str, now: Millis) -> Option<&Entry> {
-        self.0.get(at).filter(|entry| entry.end() > now)
+        self.entries.get(at).filter(|entry| entry.end > now)
     }
 }

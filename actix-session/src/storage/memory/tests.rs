@@ -1,20 +1,19 @@
 //! What is the memory store's own: bounds, sweeping, and one map for all clones.
 
-use std::time::Duration;
+use std::collections::HashMap;
 
-use super::{
-    shard::{Entry, Shard},
-    *,
-};
+use actix_web::cookie::time::Duration;
+
+use super::*;
 use crate::{
     changes::{Changes, Effect, LoginChange},
-    storage::SessionStore,
+    storage::{CommitError, Opened, Rotated, SaveError, SessionStore, StoreFull},
 };
 
 fn set(n: usize) -> Changes {
     let effect = Effect::Set(n.to_string());
     Changes {
-        effects: vec![("n".into(), effect)],
+        effects: [("n".into(), effect)].into(),
         ..Changes::default()
     }
 }
@@ -35,70 +34,235 @@ fn login() -> Changes {
     }
 }
 
-#[actix_web::test]
-async fn it_never_holds_more_than_it_may_and_anonymous_sessions_go_first() {
-    let store = MemorySessionStore::builder().max_sessions(640).build();
-    let terms = Terms::default();
-    let mut members = Vec::new();
-    for _ in 0..64 {
-        members.push(store.create(&login(), &terms).await.unwrap().0);
-    }
-    for n in 0..5_000 {
-        store.create(&set(n), &terms).await.unwrap();
-        assert!(store.len() <= 640);
-    }
-    for key in &members {
-        assert!(store.load(key).await.unwrap().is_some());
-    }
+fn store_for(max_sessions: usize) -> MemorySessionStore {
+    MemorySessionStore::builder()
+        .max_sessions(max_sessions)
+        .build()
 }
 
-#[actix_web::test]
-async fn the_soonest_to_end_goes_first() {
-    let store = MemorySessionStore::builder().max_sessions(64).build();
-    let long = Terms::default();
-    let short = Terms::default().with_ttl(Duration::from_secs(60));
-    let mut shard = Shard::default();
-    for n in 0..20 {
-        let terms = if n % 2 == 0 { &long } else { &short };
-        let (key, end) = store.create(&set(n), terms).await.unwrap();
-        let found = store
-            .run(
-                &Step::Read {
-                    at: store.name(&key),
-                },
-                terms,
-            )
-            .await
-            .unwrap();
-        if let Reply::Found(Stored::Record(record)) = found {
-            shard.put(&n.to_string(), Entry::record(&record, end.millis()));
-        }
-    }
-    let before = shard.len();
-    shard.make_room(before, long.now);
-    let gone: Vec<usize> = (0..20)
-        .filter(|n| !shard.is_taken(&n.to_string(), long.now))
-        .collect();
-    assert!(shard.len() < before);
-    assert!(gone.iter().all(|n| n % 2 == 1 || before < 20), "{gone:?}");
+async fn create(store: &MemorySessionStore, changes: &Changes, terms: &Terms) -> SessionKey {
+    store.create(changes, terms).await.unwrap().0
 }
 
-#[actix_web::test]
-async fn expired_sessions_and_redirects_are_swept_out() {
-    let store = MemorySessionStore::new();
-    let terms = Terms::default().with_ttl(Duration::from_secs(60));
-    let (key, _) = store.create(&set(1), &terms).await.unwrap();
-    let Ok(crate::storage::Opened::Live(base)) = store.open(&key, &terms).await else {
-        panic!("a session that was just made is live");
+async fn users(store: &MemorySessionStore, count: usize) -> Vec<SessionKey> {
+    let mut keys = Vec::new();
+    for _ in 0..count {
+        keys.push(create(store, &login(), &Terms::default()).await);
+    }
+    keys
+}
+
+async fn count_live(store: &MemorySessionStore, keys: &[SessionKey]) -> usize {
+    let mut live = 0;
+    for key in keys {
+        live += usize::from(store.load(key).await.unwrap().is_some());
+    }
+    live
+}
+
+async fn renew(store: &MemorySessionStore, key: &SessionKey, terms: &Terms) -> SessionKey {
+    rotate(store, key, terms).await.unwrap()
+}
+
+async fn rotate(
+    store: &MemorySessionStore,
+    key: &SessionKey,
+    terms: &Terms,
+) -> Result<SessionKey, CommitError> {
+    let Ok(Opened::Live(base)) = store.open(key, terms).await else {
+        panic!("the session is live");
     };
     let renewal = Changes {
         renew: true,
         ..Changes::default()
     };
-    store
-        .rotate(&key, Some(&base), &renewal, &terms)
-        .await
-        .unwrap();
+    match store.rotate(key, Some(&base), &renewal, terms).await? {
+        Rotated::Rotated(key, ..) => Ok(key),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// In whatever shards they are.
+#[actix_web::test]
+async fn a_guest_displaces_a_guest_and_never_a_user() {
+    let (store, terms) = (store_for(900), Terms::default());
+    let keys = users(&store, 840).await;
+    for n in 0..2_000 {
+        create(&store, &set(n), &terms).await;
+        assert!(store.len() <= 900);
+    }
+    assert_eq!(store.len(), 900, "no more than needed is evicted");
+    assert_eq!(count_live(&store, &keys).await, 840);
+}
+
+#[actix_web::test]
+async fn where_only_users_are_a_guest_is_refused_and_a_user_is_not() {
+    let (store, terms) = (store_for(100), Terms::default());
+    let mut keys = users(&store, 100).await;
+    for n in 0..200 {
+        let refused = store.create(&set(n), &terms).await.unwrap_err();
+        assert!(matches!(refused, CommitError::Full), "{refused}");
+        let refused = store.save(HashMap::new(), &Duration::days(1)).await;
+        let Err(SaveError::Other(refused)) = refused else {
+            panic!("a full store saved a guest");
+        };
+        assert!(refused.is::<StoreFull>());
+    }
+    assert_eq!(count_live(&store, &keys).await, 100);
+    keys.extend(users(&store, 50).await);
+    assert_eq!(count_live(&store, &keys).await, 100);
+    // Once a user has left or expired, a guest finds room.
+    store.delete(keys.last().unwrap()).await.unwrap();
+    create(&store, &set(1), &terms).await;
+    let tomorrow = Terms {
+        now: terms.now + terms.ttl,
+        ..terms
+    };
+    for n in 0..100 {
+        create(&store, &set(n), &tomorrow).await;
+    }
+    assert_eq!(store.inner.map.len(), 100);
+}
+
+#[actix_web::test]
+async fn redirects_count_and_those_of_users_go_before_users() {
+    let (store, terms) = (store_for(100), Terms::default());
+    let mut keys = users(&store, 100).await;
+    let mut busy = keys.pop().unwrap();
+    for _ in 0..500 {
+        busy = renew(&store, &busy, &terms).await;
+        assert_eq!(store.inner.map.len(), 100);
+    }
+    assert!(store.load(&busy).await.unwrap().is_some());
+    assert_eq!(count_live(&store, &keys).await, 98, "one for a redirect");
+}
+
+#[actix_web::test]
+async fn a_guest_without_room_for_a_redirect_keeps_the_old_key() {
+    let (store, terms) = (store_for(100), Terms::default());
+    let keys = users(&store, 99).await;
+    let guest = create(&store, &set(7), &terms).await;
+    let refused = rotate(&store, &guest, &terms).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Full), "{refused}");
+    assert_eq!(store.load(&guest).await.unwrap().unwrap()["n"], "7");
+    assert_eq!(count_live(&store, &keys).await, 99);
+    store.delete(&keys[0]).await.unwrap();
+    let renewed = renew(&store, &guest, &terms).await;
+    assert_eq!(store.load(&renewed).await.unwrap().unwrap()["n"], "7");
+    assert_eq!(store.inner.map.len(), 100, "and the redirect");
+}
+
+/// The guest's own session does not make room for its redirect.
+#[actix_web::test]
+async fn a_login_in_a_full_store_takes_the_guests_entries_along() {
+    let (store, terms) = (store_for(100), Terms::default());
+    users(&store, 99).await;
+    let guest = create(&store, &set(7), &terms).await;
+    let Ok(Opened::Live(base)) = store.open(&guest, &terms).await else {
+        panic!("the session is live");
+    };
+    let rotated = store.rotate(&guest, Some(&base), &login(), &terms).await;
+    let Ok(Rotated::Rotated(key, ..)) = rotated else {
+        panic!("{rotated:?}");
+    };
+    assert_eq!(store.load(&key).await.unwrap().unwrap()["n"], "7");
+    assert_eq!(store.inner.map.len(), 100);
+}
+
+/// Time stands still.
+struct Standing;
+
+impl Clock for Standing {
+    fn now(&self) -> std::time::SystemTime {
+        std::time::UNIX_EPOCH
+    }
+}
+
+fn standing_store_for(max_sessions: usize) -> MemorySessionStore {
+    let builder = MemorySessionStore::builder().max_sessions(max_sessions);
+    builder.clock(Standing).build()
+}
+
+fn living(seconds: u64) -> Terms {
+    Terms::default()
+        .with_now(Standing.now())
+        .with_ttl(std::time::Duration::from_secs(seconds))
+}
+
+#[actix_web::test]
+async fn what_ends_soonest_goes_first_wherever_it_is() {
+    let store = standing_store_for(20);
+    let mut keys = Vec::new();
+    for n in 0..20 {
+        // 7 and 20 have no divisor in common: the ends are in no order.
+        let seconds = 1 + 7 * n % 20;
+        keys.push((seconds, create(&store, &set(1), &living(seconds)).await));
+    }
+    keys.sort_by_key(|(seconds, _)| *seconds);
+    let keys: Vec<_> = keys.into_iter().map(|(_, key)| key).collect();
+    for gone in 1..=20 {
+        create(&store, &set(1), &living(100)).await;
+        let left = &keys[gone..];
+        let found = left.iter().filter(|key| store.is_there(key)).count();
+        assert_eq!(
+            (found, store.is_there(&keys[gone - 1])),
+            (left.len(), false)
+        );
+    }
+}
+
+impl MemorySessionStore {
+    /// Whether there is a record, by the time of these tests.
+    fn is_there(&self, key: &SessionKey) -> bool {
+        let found = self.inner.map.read(&self.name(key), Millis(0));
+        matches!(found, Stored::Record(_))
+    }
+}
+
+#[actix_web::test]
+async fn a_candidate_that_was_extended_stays() {
+    let store = standing_store_for(3);
+    let first = create(&store, &set(1), &living(5)).await;
+    let busy = [
+        create(&store, &set(2), &living(10)).await,
+        create(&store, &set(3), &living(10)).await,
+    ];
+    create(&store, &set(4), &living(20)).await;
+    assert!(!store.is_there(&first));
+    for key in &busy {
+        let extends = living(30).with_extension(true);
+        assert!(matches!(
+            store.open(key, &extends).await,
+            Ok(Opened::Live(_))
+        ));
+    }
+    for n in 5..10 {
+        create(&store, &set(n), &living(20)).await;
+        assert!(busy.iter().all(|key| store.is_there(key)));
+    }
+}
+
+/// However large it is: the clone of a record is the record.
+#[actix_web::test]
+async fn a_read_copies_nothing() {
+    let (store, terms) = (MemorySessionStore::new(), Terms::default());
+    let key = create(&store, &set(1), &terms).await;
+    let mut texts = Vec::new();
+    for terms in [&terms, &terms.clone().with_extension(true)] {
+        let Ok(Opened::Live(record)) = store.open(&key, terms).await else {
+            panic!("the session is live");
+        };
+        texts.push(record.as_text().unwrap().as_ptr());
+    }
+    assert_eq!(texts[0], texts[1]);
+}
+
+#[actix_web::test]
+async fn expired_sessions_and_redirects_are_swept_out() {
+    let store = MemorySessionStore::new();
+    let terms = Terms::default().with_ttl(std::time::Duration::from_secs(60));
+    let (key, _) = store.create(&set(1), &terms).await.unwrap();
+    renew(&store, &key, &terms).await;
     let map = &store.inner.map;
     assert_eq!(map.len(), 2, "the renewed record and the redirect");
     for (seconds, left) in [(59, 2), (61, 0)] {

@@ -43,8 +43,9 @@ end
 
 /// Extends the record. The arguments are the present time, the policy's TTL, its absolute limit (or
 /// '') and the least extension worth a write (or ''), in ms; and 'own' if the session's own TTL
-/// counts. That TTL and the session's own end have fixed places in the metadata. What is found has
-/// a fourth part: 1 if the record was extended.
+/// counts. That TTL and the session's own end have fixed places in the metadata, which stands at the
+/// start of the text or is an entry of a flat map of strings. Whatever else looks like it is a value,
+/// which a visitor may have sent. What is found has a fourth part: 1 if the record was extended.
 const TOUCH: &str = r#"
 local text, other = read()
 if not text then return other end
@@ -52,8 +53,8 @@ local metadata = '^%x+%.%x+%.(%-?%d+)%.(%-?%d*)%.(%-?%d*)%.%x+%.%-?%d*%.?(%-?%d*
 local at = nil
 if string.sub(text, 1, 12) == '{"v":1,"f":"' then
   at = 13
-else
-  local _, last = string.find(text, '"__actix_session":"\\"', 1, true)
+elseif not string.find(text, '^{"[^"\\]*":[^"]') then
+  local _, last = string.find(text, '[{,]"__actix_session":"\\"')
   if last then at = last + 1 end
 end
 local now, ttl, cap = tonumber(ARGV[1]), tonumber(ARGV[2]), nil

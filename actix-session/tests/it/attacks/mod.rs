@@ -82,7 +82,7 @@
 //! | T-87 | `stores::t87_memory_bound`, `stores::t87_memory_sweep`, `storage::memory::tests` |
 
 mod arena;
-mod capture;
+pub(crate) mod capture;
 mod cookie_layer;
 mod debug;
 mod errors;

@@ -19,8 +19,8 @@ use actix_session::{
         AnySessionStore, Changes, CommitError, Committed, Contended, CookieSessionStore, End, Gone,
         LoadError, MemorySessionStore, MySqlSessionStore, Older, Opened, OutcomeUnknown,
         PostgresSessionStore, Record, RedisActorSessionStore, RedisSessionStore, Rotated,
-        SaveError, SessionKey, SessionStore, SqliteSessionStore, StateTooLarge, Terms, UpdateError,
-        generate_session_key,
+        SaveError, SessionKey, SessionStore, SqliteSessionStore, StateTooLarge, StoreFull, Terms,
+        UpdateError, generate_session_key,
     },
     testing::ManualClock,
 };
@@ -228,6 +228,7 @@ async fn errors(text: &str) -> Vec<Row> {
         error("Gone", &Gone),
         error("Contended", &Contended),
         error("OutcomeUnknown", &OutcomeUnknown),
+        error("StoreFull", &StoreFull),
         error("StateTooLarge", &too_large(text).await),
         error("ConfigError", &ConfigError::Ttl),
     ]
@@ -305,6 +306,9 @@ impl SessionStore for Peek {
     ) -> Result<Committed, CommitError> {
         self.show("Changes", changes);
         self.show("Record", &base);
+        let made_on = changes.made_on(base);
+        self.show("MadeOn", &made_on);
+        self.show("Merged", &base.map(|base| made_on.merge_into(base, terms)));
         let committed = self.inner.commit(key, base, changes, terms).await;
         self.show("Committed", &committed);
         committed

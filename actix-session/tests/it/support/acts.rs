@@ -3,6 +3,8 @@
 use std::{
     env,
     process::{Command, Output},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
     time::Duration,
 };
 
@@ -13,7 +15,7 @@ use actix_web::{
     rt,
 };
 
-use super::{Browser, TestStore};
+use super::{Browser, PATIENCE, TestStore};
 
 /// A click on a counter that loses no click.
 pub(crate) fn count(session: &Session) {
@@ -85,4 +87,18 @@ pub(crate) fn assert_passed(output: &Output) {
         output.status.success() && told.contains("1 passed"),
         "{told}"
     );
+}
+
+/// Runs this on a thread of its own, so that a deadlock is a failure and not a wait without end.
+#[track_caller]
+pub(crate) fn within_patience(act: impl FnOnce() + Send + 'static) {
+    let (done, waits) = mpsc::channel::<()>();
+    let runs = thread::spawn(move || {
+        act();
+        drop(done);
+    });
+    if waits.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+        panic!("it hangs");
+    }
+    runs.join().unwrap();
 }

@@ -20,7 +20,10 @@ mod wire;
 
 pub(crate) use self::{
     actor::RedisActor,
-    acts::{alone, aside, assert_passed, count, fill, guest, opened, private, serve_count, soon},
+    acts::{
+        alone, aside, assert_passed, count, fill, guest, opened, private, serve_count, soon,
+        within_patience,
+    },
     answer::Answer,
     browser::{Browser, Flight, Site, may_fail, stop},
     proxy::Proxy,

@@ -12,6 +12,7 @@ use actix_session::{
     testing::ManualClock,
 };
 use actix_web::cookie::Key;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{Browser, Site};
 
@@ -127,6 +128,12 @@ impl Dump {
     /// Whether a record, metadata included, holds this text.
     pub(crate) fn holds(&self, text: &str) -> bool {
         self.texts().any(|record| record.contains(text))
+    }
+
+    /// Whether somebody is logged in to a record as this principal: records hold it encoded.
+    pub(crate) fn is_of(&self, principal: &str) -> bool {
+        let field = format!(".{}.", URL_SAFE_NO_PAD.encode(principal));
+        self.holds(&field)
     }
 
     /// No record at all, whatever redirects there are.

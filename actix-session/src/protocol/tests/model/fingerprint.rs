@@ -94,7 +94,7 @@ impl Fingerprint {
 
     pub(in crate::protocol) fn changes(&mut self, changes: &Changes) {
         self.count(changes.effects.len());
-        for (name, effect) in &changes.effects {
+        for (name, effect) in changes.effects.iter() {
             self.text(name);
             match effect {
                 Effect::Set(json) => self.text(json),

@@ -91,7 +91,7 @@ impl Saving {
         let Ok(Applied::Write(new)) = written else {
             return None;
         };
-        let until = TERMS.end(&new);
+        let until = TERMS.until(&new);
         let saving = Self(at.clone());
         Some((saving, Step::Insert { at, new, until }))
     }

@@ -148,7 +148,7 @@ fn changes(request: &Request) -> &'static Changes {
 
 fn want(request: &Request, name: &str) -> Option<Want> {
     // A handler that cannot do what it wants changes nothing.
-    changes(request).effect(name)?;
+    changes(request).effects.get(name)?;
     let wants = request.kind.wants().iter();
     wants
         .clone()

@@ -134,7 +134,7 @@ impl<P: Place> Steps<P> {
 
 fn set(name: &str, json: &str) -> Changes {
     Changes {
-        effects: vec![(name.to_owned(), Effect::Set(json.to_owned()))],
+        effects: [(name.to_owned(), Effect::Set(json.to_owned()))].into(),
         ..Changes::default()
     }
 }

@@ -1,0 +1,93 @@
+//! The effects of a request, one for each entry.
+
+use std::{collections::HashMap, ops::Deref};
+
+use super::Effect;
+use crate::record::is_named;
+
+/// Up to this many names, comparing each one is faster than a map.
+pub(super) const FEW: usize = 16;
+
+/// Effects with the names of their entries, in the order in which the entries were first changed.
+#[derive(Clone, Default)]
+pub(crate) struct Effects {
+    all: Vec<(String, Effect)>,
+    /// Where each name is, once there are more than a few.
+    places: Option<HashMap<String, usize>>,
+}
+
+impl Effects {
+    pub(crate) fn get(&self, name: &str) -> Option<&Effect> {
+        self.place(name).map(|place| &self.all[place].1)
+    }
+
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Effect> {
+        self.place(name).map(|place| &mut self.all[place].1)
+    }
+
+    /// Returns the effect that this one replaces.
+    pub(crate) fn set(&mut self, name: &str, effect: Effect) -> Option<Effect> {
+        if let Some(known) = self.get_mut(name) {
+            return Some(std::mem::replace(known, effect));
+        }
+        if let Some(places) = &mut self.places {
+            places.insert(name.to_owned(), self.all.len());
+        }
+        self.all.push((name.to_owned(), effect));
+        if self.places.is_none() && self.all.len() > FEW {
+            self.places = Some(places(&self.all));
+        }
+        None
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Effect)> {
+        let all = self.all.iter_mut();
+        all.map(|(name, effect)| (name.as_str(), effect))
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        match &self.places {
+            Some(places) => places.get(name).copied(),
+            None => self.all.iter().position(|(known, _)| is_named(known, name)),
+        }
+    }
+}
+
+fn places(all: &[(String, Effect)]) -> HashMap<String, usize> {
+    let places = all.iter().enumerate();
+    places
+        .map(|(place, (name, _))| (name.clone(), place))
+        .collect()
+}
+
+impl Deref for Effects {
+    type Target = [(String, Effect)];
+
+    fn deref(&self) -> &Self::Target {
+        &self.all
+    }
+}
+
+impl FromIterator<(String, Effect)> for Effects {
+    fn from_iter<I: IntoIterator<Item = (String, Effect)>>(all: I) -> Self {
+        let all: Vec<_> = all.into_iter().collect();
+        let places = (all.len() > FEW).then(|| places(&all));
+        Self { all, places }
+    }
+}
+
+impl IntoIterator for Effects {
+    type Item = (String, Effect);
+    type IntoIter = std::vec::IntoIter<Self::Item>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.all.into_iter()
+    }
+}
+
+#[cfg(test)]
+impl<const N: usize> From<[(String, Effect); N]> for Effects {
+    fn from(all: [(String, Effect); N]) -> Self {
+        all.into_iter().collect()
+    }
+}

@@ -1,0 +1,134 @@
+//! How authors of stores apply changes.
+
+use super::{Applied, ApplyError, Changes, fresh, overwrite, reduce, write_reduced, written};
+use crate::{contract::Terms, error::CommitError, record::Record};
+
+/// A request's changes, and the record that they were made on.
+///
+/// [`Changes::made_on`] makes it.
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct MadeOn<'a> {
+    changes: &'a Changes,
+    base: Option<&'a Record>,
+}
+
+/// What changes make of a stored record.
+#[derive(Debug)]
+pub enum Merged {
+    /// Write this record, if the stored one is still the one that the changes were merged into.
+    /// Then answer [`Committed::Saved`](crate::storage::Committed::Saved).
+    Write(Record),
+
+    /// Write nothing, and answer [`Committed::Saved`](crate::storage::Committed::Saved): the session
+    /// was cleared after the changes were made, or has them already.
+    Unchanged,
+
+    /// Write nothing, and answer [`Committed::Gone`](crate::storage::Committed::Gone): the session
+    /// that the changes were made for no longer exists.
+    Gone,
+}
+
+impl<'a> MadeOn<'a> {
+    pub(super) fn new(changes: &'a Changes, base: Option<&'a Record>) -> Self {
+        Self { changes, base }
+    }
+
+    /// Applies the changes to the stored record, for a commit.
+    ///
+    /// A changed entry replaces the stored one, [`Session::modify`](crate::Session::modify) runs on
+    /// the stored value, and all other entries stay.
+    ///
+    /// # Errors
+    /// A `modify` meets a value of another type, the record would be too large, or the random
+    /// number generator fails.
+    pub fn merge_into(self, stored: &Record, terms: &Terms) -> Result<Merged, CommitError> {
+        let Some(base) = self.base else {
+            return Ok(Merged::Gone);
+        };
+        if base.is_from_before_clear(stored) && self.changes.cleared.is_none() {
+            return Ok(Merged::Unchanged);
+        }
+        merged(overwrite(stored, self.changes, fresh(terms)?))
+    }
+
+    /// Like [`merge_into`](Self::merge_into), for a record that the changes were not made on, or that
+    /// may have them already because an answer was lost: sets or removes an entry only if it still
+    /// has the value of the base.
+    ///
+    /// A `modify` runs in any case.
+    ///
+    /// # Errors
+    /// As for [`merge_into`](Self::merge_into).
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::storage::{Changes, Merged, Record, Terms};
+    ///
+    /// let base = Record::decode(r#"{"v":1,"state":{"a":1}}"#.to_owned())?;
+    /// let stored = Record::decode(r#"{"v":1,"state":{"a":2}}"#.to_owned())?;
+    /// let merged = Changes::default().made_on(&base).merge_guarded_into(&stored, &Terms::default())?;
+    /// assert!(matches!(merged, Merged::Unchanged));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn merge_guarded_into(self, stored: &Record, terms: &Terms) -> Result<Merged, CommitError> {
+        let Some(base) = self.base else {
+            return Ok(Merged::Gone);
+        };
+        if base.is_from_before_clear(stored) {
+            return Ok(Merged::Unchanged);
+        }
+        let left = reduce(self.changes, stored, Some(base));
+        merged(write_reduced(stored, &left, fresh(terms)?))
+    }
+
+    /// The record to write under a new key, for a renewal. `stored` is what the old key leads to, if
+    /// that is live.
+    ///
+    /// `None` means that there is nothing to write: the session has ended, and the changes may not
+    /// become one of their own. Answer [`Rotated::Gone`](crate::storage::Rotated::Gone) then.
+    ///
+    /// # Errors
+    /// As for [`merge_into`](Self::merge_into).
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::storage::{Changes, Record, Terms};
+    ///
+    /// let base = Record::decode(r#"{"v":1,"state":{"a":1}}"#.to_owned())?;
+    /// let stored = Record::decode(r#"{"v":1,"state":{"a":2}}"#.to_owned())?;
+    /// let (changes, terms) = (Changes::default(), Terms::default());
+    ///
+    /// let renewed = changes.made_on(&base).renew(Some(&stored), &terms)?;
+    /// assert_eq!(renewed.unwrap().to_map()["a"], "2");
+    /// // The session has ended meanwhile, and nothing was set that could be one of its own.
+    /// assert!(changes.made_on(&base).renew(None, &terms)?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn renew(
+        self,
+        stored: Option<&Record>,
+        terms: &Terms,
+    ) -> Result<Option<Record>, CommitError> {
+        let Self { changes, base } = self;
+        let Some((stored, base)) = stored.zip(base) else {
+            let alone = changes
+                .may_live_alone(base)
+                .then(|| changes.new_record(terms));
+            return alone.transpose();
+        };
+        if changes.come_after_logout(base, stored) {
+            return Ok(None);
+        }
+        written(overwrite(stored, changes, fresh(terms)?))
+    }
+}
+
+fn merged(applied: Result<Applied, ApplyError>) -> Result<Merged, CommitError> {
+    match applied {
+        Ok(Applied::Write(record)) => Ok(Merged::Write(record)),
+        Ok(Applied::Nothing) => Ok(Merged::Unchanged),
+        Ok(Applied::Gone) => Ok(Merged::Gone),
+        Err(ApplyError(error)) => Err(CommitError::Serialization(error)),
+    }
+}

@@ -1,0 +1,71 @@
+//! Ends the sessions of which a request carried the keys.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout_at};
+
+use super::Parts;
+use crate::{
+    Session, event,
+    key::SessionKey,
+    session::{Asked, Outcome},
+    storage::SessionStore,
+};
+
+/// Ends every session of which a verified key came: all at once, so that each is tried before any
+/// is repeated.
+pub(crate) async fn end<'a, S: SessionStore>(
+    parts: &Parts<S>,
+    keys: impl Iterator<Item = &'a SessionKey>,
+    limit: Instant,
+) -> anyhow::Result<()> {
+    let endings = join_all(keys.map(|key| async move {
+        parts.store.delete(key).await?;
+        event::ended(key);
+        Ok(())
+    }));
+    match timeout_at(limit, endings).await {
+        Ok(endings) => endings.into_iter().collect(),
+        Err(_) => anyhow::bail!("the store did not end the sessions within the time limit"),
+    }
+}
+
+/// An ending that a handler waits for.
+pub(crate) struct Ending {
+    work: Pin<Box<dyn Future<Output = anyhow::Result<()>>>>,
+    asked: Vec<Asked>,
+}
+
+impl Ending {
+    pub(crate) fn new<S: SessionStore + 'static>(
+        parts: &Rc<Parts<S>>,
+        keys: Vec<SessionKey>,
+        asked: Vec<Asked>,
+        limit: Instant,
+    ) -> Self {
+        let parts = Rc::clone(parts);
+        let work = async move { end(&parts, keys.iter(), limit).await };
+        Self {
+            work: Box::pin(work),
+            asked,
+        }
+    }
+
+    /// Whether the session has ended. All that have asked until now get the answer.
+    pub(crate) fn poll(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<bool> {
+        let outcome: Outcome = ready!(self.work.as_mut().poll(cx)).map_err(Arc::new);
+        let asked = self.asked.drain(..).chain(session.take_asked());
+        for asked in asked {
+            // The ending counts even if the handler no longer waits.
+            let _ = asked.send(outcome.clone());
+        }
+        Poll::Ready(outcome.is_ok())
+    }
+}

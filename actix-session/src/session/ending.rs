@@ -1,0 +1,60 @@
+//! Endings that a handler waits for, before it has answered.
+
+use std::{sync::Arc, task::Waker};
+
+use tokio::sync::oneshot;
+
+use super::Session;
+
+/// What came of an ending, for each that asked for it.
+pub(crate) type Outcome = Result<(), Arc<anyhow::Error>>;
+pub(crate) type Asked = oneshot::Sender<Outcome>;
+pub(super) type Answer = oneshot::Receiver<Outcome>;
+
+/// What was asked of the middleware, which carries it out.
+#[derive(Default)]
+pub(crate) struct Endings {
+    asked: Vec<Asked>,
+    /// Wakes the middleware.
+    waker: Option<Waker>,
+    attached: bool,
+}
+
+impl Endings {
+    /// For a session that a middleware serves.
+    pub(super) fn attached() -> Self {
+        Self {
+            attached: true,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn is_attached(&self) -> bool {
+        self.attached
+    }
+
+    /// A waker is the application's code: the caller uses it without the lock.
+    pub(super) fn ask(&mut self) -> Option<(Answer, Option<Waker>)> {
+        if !self.attached {
+            return None;
+        }
+        let (asked, answer) = oneshot::channel();
+        self.asked.push(asked);
+        Some((answer, self.waker.take()))
+    }
+}
+
+impl Session {
+    /// Sets what wakes the middleware when a handler asks for an ending.
+    pub(crate) fn wake_by(&self, waker: &Waker) {
+        let known = self.lock().endings().waker.take();
+        let waker = known
+            .filter(|known| known.will_wake(waker))
+            .unwrap_or_else(|| waker.clone());
+        self.lock().endings().waker = Some(waker);
+    }
+
+    pub(crate) fn take_asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.lock().endings().asked)
+    }
+}

@@ -1,0 +1,36 @@
+//! How many entries a store may hold.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Counts the entries of all shards.
+pub(super) struct Room {
+    max: usize,
+    used: AtomicUsize,
+}
+
+impl Room {
+    pub(super) fn new(max: usize) -> Self {
+        let used = AtomicUsize::new(0);
+        Self {
+            max: max.max(1),
+            used,
+        }
+    }
+
+    /// Takes the room of one entry, if there is any.
+    pub(super) fn take(&self) -> bool {
+        let one_more = |used| (used < self.max).then_some(used + 1);
+        let order = Ordering::Relaxed;
+        self.used.fetch_update(order, order, one_more).is_ok()
+    }
+
+    /// Gives back the room of entries that have gone.
+    pub(super) fn give(&self, entries: usize) {
+        self.used.fetch_sub(entries, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,306 @@
+//! A store with all nine methods, as its author would write it: with what is public alone.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
+
+use actix_session::{
+    Session, SessionMiddleware,
+    config::{PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy},
+    storage::{
+        Changes, CommitError, Committed, End, Gone, LoadError, Merged, Older, Opened, Record,
+        Rotated, SaveError, SessionKey, SessionStore, Terms, UpdateError, generate_session_key,
+    },
+    testing::ManualClock,
+};
+use actix_web::cookie::{Key, time::Duration as CookieDuration};
+
+use crate::{
+    attacks::capture,
+    five_methods::{FiveMethods, Wrapper, custom},
+    support::{Browser, Site, count},
+};
+
+type State = HashMap<String, String>;
+
+/// Texts and their ends by key.
+#[derive(Clone)]
+struct Own {
+    records: Rc<RefCell<HashMap<String, (String, SystemTime)>>>,
+    clock: ManualClock,
+    /// It opens whatever it finds, and looks at no time.
+    forgetful: bool,
+}
+
+impl Own {
+    fn new(forgetful: bool) -> Self {
+        Self {
+            records: Rc::default(),
+            clock: ManualClock::new(),
+            forgetful,
+        }
+    }
+
+    fn get(&self, key: &SessionKey, terms: &Terms) -> Option<(Record, SystemTime)> {
+        let (text, end) = self.records.borrow().get(key.as_ref()).cloned()?;
+        let record = Record::decode(text).unwrap();
+        let live = end > terms.now() && !terms.is_over(&record);
+        (live || self.forgetful).then_some((record, end))
+    }
+
+    fn put(&self, key: &SessionKey, record: &Record, terms: &Terms) -> End {
+        let end = terms.end(record);
+        let entry = (record.as_text().unwrap().to_owned(), end.at());
+        let key = key.as_ref().to_owned();
+        self.records.borrow_mut().insert(key, entry);
+        end
+    }
+
+    /// The end after a read.
+    fn extend(&self, key: &SessionKey, (record, end): &(Record, SystemTime), terms: &Terms) -> End {
+        if terms.extends(record, *end) {
+            self.put(key, record, terms)
+        } else {
+            (*end).into()
+        }
+    }
+
+    fn now(&self) -> Terms {
+        use actix_session::Clock as _;
+        Terms::default().with_now(self.clock.now())
+    }
+
+    fn middleware(&self) -> SessionMiddlewareBuilder<Self> {
+        SessionMiddleware::builder(self.clone(), Key::generate()).clock(self.clock.clone())
+    }
+}
+
+impl SessionStore for Own {
+    async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
+        let found = self.get(key, &self.now());
+        Ok(found.map(|(record, _)| record.to_map_with_metadata()))
+    }
+
+    async fn save(&self, state: State, _ttl: &CookieDuration) -> Result<SessionKey, SaveError> {
+        let _ = state;
+        Err(SaveError::Other(Gone.into()))
+    }
+
+    async fn update(
+        &self,
+        _key: SessionKey,
+        _state: State,
+        _ttl: &CookieDuration,
+    ) -> Result<SessionKey, UpdateError> {
+        Err(UpdateError::Other(Gone.into()))
+    }
+
+    async fn update_ttl(&self, _: &SessionKey, _: &CookieDuration) -> Result<(), anyhow::Error> {
+        Ok(())
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
+        self.records.borrow_mut().remove(key.as_ref());
+        Ok(())
+    }
+
+    async fn open(&self, key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
+        let Some(found) = self.get(key, terms) else {
+            return Ok(Opened::Nothing);
+        };
+        self.extend(key, &found, terms);
+        Ok(Opened::Live(found.0))
+    }
+
+    async fn create(
+        &self,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<(SessionKey, End), CommitError> {
+        let key = generate_session_key();
+        let end = self.put(&key, &changes.new_record(terms)?, terms);
+        Ok((key, end))
+    }
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<Committed, CommitError> {
+        let Some(found) = self.get(key, terms) else {
+            return Ok(Committed::Gone);
+        };
+        if changes.is_empty() {
+            return Ok(Committed::Saved(self.extend(key, &found, terms)));
+        }
+        let (stored, end) = found;
+        // Nobody writes in between: there is no await.
+        Ok(match changes.made_on(base).merge_into(&stored, terms)? {
+            Merged::Write(record) => Committed::Saved(self.put(key, &record, terms)),
+            Merged::Unchanged => Committed::Saved(end.into()),
+            Merged::Gone => Committed::Gone,
+        })
+    }
+
+    async fn rotate(
+        &self,
+        key: &SessionKey,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<Rotated, CommitError> {
+        let stored = self.get(key, terms).map(|(record, _)| record);
+        let Some(record) = changes.made_on(base).renew(stored.as_ref(), terms)? else {
+            return Ok(Rotated::Gone);
+        };
+        let new = generate_session_key();
+        let end = self.put(&new, &record, terms);
+        self.delete(key).await.map_err(CommitError::Other)?;
+        Ok(Rotated::Rotated(new, end, Older::none()))
+    }
+}
+
+async fn browser(middleware: SessionMiddlewareBuilder<Own>) -> Browser {
+    Browser::new(Site::new(middleware.build()).await)
+}
+
+fn minutes(n: u64) -> Duration {
+    Duration::from_secs(60 * n)
+}
+
+#[actix_web::test]
+async fn parallel_changes_are_all_kept_and_a_clear_wins() {
+    let store = Own::new(false);
+    let browser = browser(store.middleware()).await;
+    browser.visit(count).await.assert_sets_cookie();
+    let mut flights = Vec::new();
+    for _ in 0..32 {
+        flights.push(browser.begin().await);
+    }
+    let late = browser.begin().await;
+    for (n, flight) in flights.into_iter().enumerate() {
+        count(&flight);
+        flight.insert(format!("entry-{n}"), n).unwrap();
+        flight.finish().await.assert_ok();
+    }
+    assert_eq!(browser.number("n").await, Some(33));
+    let mut entries = 0;
+    browser
+        .visit(|s| entries = s.entries().len())
+        .await
+        .assert_ok();
+    assert_eq!(entries, 33);
+    browser.visit(Session::clear).await.assert_ok();
+    late.insert("late", 1).unwrap();
+    late.finish().await.assert_ok();
+    assert!(browser.is_nobody().await);
+}
+
+#[actix_web::test]
+async fn a_renewal_takes_the_merged_record_along_and_revives_nothing() {
+    let store = Own::new(false);
+    let browser = browser(store.middleware()).await;
+    browser.visit(|s| s.login("user-42").unwrap()).await;
+    let (old, renews) = (browser.fork(), browser.begin().await);
+    browser.visit(count).await.assert_ok();
+    renews.renew();
+    renews.finish().await.assert_ok().assert_sets_cookie();
+    assert_eq!(browser.number("n").await, Some(1));
+    assert!(old.is_nobody().await);
+    let late = browser.begin().await;
+    browser.visit(Session::purge).await.assert_ok();
+    late.insert("late", 1).unwrap();
+    late.renew();
+    late.finish().await.assert_ok().assert_no_cookie();
+    assert!(store.records.borrow().is_empty());
+}
+
+#[actix_web::test]
+async fn its_sessions_keep_their_own_time() {
+    let store = Own::new(false);
+    let lifecycle = PersistentSession::default().session_ttl(CookieDuration::minutes(10));
+    let lifecycle = lifecycle
+        .session_ttl_extension_policy(TtlExtensionPolicy::AtMostEvery(CookieDuration::minutes(2)));
+    let browser = browser(store.middleware().session_lifecycle(lifecycle)).await;
+    let answer = browser.visit(count).await;
+    assert_eq!(answer.max_age(), Some(600));
+    // (minutes that pass, minutes that are left after a read)
+    for (pass, left) in [(1, 9), (1, 10), (9, 10)] {
+        store.clock.advance(minutes(pass));
+        assert_eq!(browser.number("n").await, Some(1));
+        let (_, end) = store.records.borrow().values().next().cloned().unwrap();
+        assert_eq!(end, store.now().now() + minutes(left));
+    }
+    let own = browser
+        .visit(|s| s.set_ttl(CookieDuration::minutes(60)))
+        .await;
+    assert_eq!(own.max_age(), Some(3_600));
+    store.clock.advance(minutes(59));
+    assert_eq!(browser.number("n").await, Some(1));
+    store.clock.advance(minutes(60));
+    assert!(browser.is_nobody().await);
+}
+
+/// Whatever a store answers, no session outlives its absolute end.
+#[actix_web::test]
+async fn the_middleware_checks_the_absolute_end_itself() {
+    for forgetful in [false, true] {
+        let store = Own::new(forgetful);
+        let limited = store
+            .middleware()
+            .absolute_timeout(CookieDuration::hours(1));
+        let browser = browser(limited).await;
+        let login = |s: &Session| s.login("user-42").unwrap();
+        browser.visit(login).await.assert_sets_cookie();
+        store.clock.advance(minutes(59));
+        assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+        store.clock.advance(minutes(1));
+        assert!(browser.is_nobody().await);
+        // A write makes another session, and a purge still ends this one.
+        let ended = browser.fork();
+        browser.visit(count).await.assert_sets_cookie();
+        ended.visit(Session::purge).await.assert_removes_cookie();
+        assert_eq!(browser.number("n").await, Some(1));
+    }
+}
+
+/// How many warnings name this store.
+fn warnings(store: &str) -> usize {
+    let lines = capture::own_lines();
+    let warns = |text: &str| text.starts_with("WARN") && text.contains("five published methods");
+    let ours = lines
+        .iter()
+        .filter(|line| warns(&line.text) && line.text.contains(store));
+    ours.count()
+}
+
+#[actix_web::test]
+async fn a_store_of_five_methods_is_told_of_once() {
+    /// Another type than those of other tests.
+    struct Unheard<S>(S);
+
+    impl<S: SessionStore> SessionStore for Unheard<S> {
+        actix_session::forward_store_methods!(self => self.0);
+    }
+
+    capture::install();
+    let two_middlewares = [
+        custom(Wrapper(Unheard(FiveMethods::default()))).await,
+        custom(Wrapper(Unheard(FiveMethods::default()))).await,
+    ];
+    for browser in two_middlewares
+        .into_iter()
+        .chain([custom(Unheard(Own::new(false))).await])
+    {
+        for act in [count, count, Session::renew] {
+            browser.visit(act).await.assert_ok();
+        }
+    }
+    assert_eq!(warnings("::Wrapper<it::own_stores::"), 1);
+    assert_eq!(warnings("::Own"), 0);
+}
