@@ -32,7 +32,7 @@ pub struct Policy {
 /// A record.
 #[derive(Debug, Clone)]
 pub struct Rec {
-    /// Which session it is, whatever its key.
+    /// Which session it is, whatever its key: another one after a logout.
     pub lineage: u32,
     /// The state.
     pub entries: Entries,
@@ -567,7 +567,7 @@ impl Model {
         }
         new.entries = changes.applied_to(&new.entries);
         if let Some(epoch) = changes.cleared {
-            new.epoch = epoch;
+            (new.epoch, new.lineage) = (epoch, self.draw());
             (new.auth, new.logged_in, new.ttl) = (None, None, None);
         }
         if let Some((who, at, lineage)) = changes.login {
@@ -604,7 +604,7 @@ impl Model {
         };
         let before = |name: &u8| base.and_then(|base| base.entries.get(name)).copied();
         if let Some(epoch) = changes.cleared {
-            stored.epoch = epoch;
+            (stored.epoch, stored.lineage) = (epoch, self.draw());
             (stored.auth, stored.logged_in, stored.ttl) = (None, None, None);
             stored
                 .entries

@@ -25,6 +25,7 @@ fn told(cursor: &mut Cursor<'_>) -> fuzzing::Told {
                 login: cursor.maybe(),
             }
         }),
+        rest: cursor.flag().then(|| cursor.number().to_string()),
     }
 }
 

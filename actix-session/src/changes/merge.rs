@@ -43,7 +43,7 @@ pub(crate) fn overwrite(
     }
     let mut metadata = metadata_after(stored, changes, another, stamp);
     if stamp.new_id {
-        metadata.id = stamp.fresh_id;
+        metadata.set_id(stamp.fresh_id);
     }
     if changes.cleared.is_some() || another {
         let nothing = Record::empty();
@@ -160,13 +160,17 @@ fn values<'a>(stored: &Record, changes: &'a Changes) -> Result<Values<'a>, Apply
     Ok(values)
 }
 
-/// The stored metadata, with what this request set.
+/// The stored metadata, with what this request set. Renewals keep the id, and so does a login from
+/// nobody; `clear` and the login of another draw one.
 fn metadata_after(stored: &Record, changes: &Changes, another: bool, stamp: Stamp) -> Metadata {
     let mut metadata = metadata_of(stored, stamp);
     if let Some(epoch) = changes.cleared {
         metadata.clear(epoch);
     }
     if let Some(login) = &changes.login {
+        if stored.id().is_none() {
+            metadata.set_id(login.id);
+        }
         if another {
             // It is another person's session now: no time of the old one counts.
             metadata.start_over(login.id, login.at);
