@@ -5,13 +5,15 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use crate::{
     clock::Millis,
     key::SessionKey,
-    record::{Metadata, Record, WireFormat},
+    record::{Metadata, MetadataKeys, Place, Record, WireFormat},
+    storage::handed::{Handed, handed},
 };
 
 /// The state of a session in its published form: entry names and JSON texts.
@@ -40,6 +42,8 @@ pub struct Terms {
     pub(crate) format: WireFormat,
     /// The maximum size of a record, in octets.
     pub(crate) max_state: usize,
+    /// They prove metadata that lie where an application can write.
+    pub(crate) keys: Option<Arc<MetadataKeys>>,
 }
 
 /// Whether reading a record extends its life.
@@ -60,7 +64,7 @@ pub(crate) const MAX_STATE: usize = 16 << 20;
 
 /// What a new record takes from neither the stored record nor the changes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stamp {
+pub(crate) struct Stamp<'a> {
     pub(crate) commit: u64,
     /// For a record that has no id yet.
     pub(crate) fresh_id: u128,
@@ -76,6 +80,13 @@ pub(crate) struct Stamp {
     pub(crate) new_id: bool,
     /// The record keeps its idle end if it has one.
     pub(crate) keep_idle: bool,
+    pub(crate) keys: Option<&'a Arc<MetadataKeys>>,
+    /// Where the metadata will lie.
+    pub(crate) place: Place<'a>,
+    /// The older format keeps the epoch too.
+    pub(crate) keeps_epoch: bool,
+    /// What the record knows of itself stays even if it says no more than the defaults.
+    pub(crate) keeps_entry: bool,
 }
 
 impl Default for Terms {
@@ -90,6 +101,7 @@ impl Default for Terms {
             grace: GRACE,
             format: WireFormat::V1,
             max_state: MAX_STATE,
+            keys: None,
         }
     }
 }
@@ -125,6 +137,22 @@ impl Terms {
     pub fn with_format(mut self, format: WireFormat) -> Self {
         self.format = format;
         self
+    }
+
+    /// The terms of a store's own, for methods that get none.
+    pub(crate) fn of_store(now: Millis) -> Self {
+        let own = Self {
+            now,
+            ..Self::default()
+        };
+        match handed() {
+            Some(Handed { keys, format }) => Self {
+                keys,
+                format,
+                ..own
+            },
+            None => own,
+        }
     }
 
     /// The same terms for a call that extends the record, at most once an interval if there is one.
@@ -163,7 +191,7 @@ impl Terms {
         }
     }
 
-    pub(crate) fn stamp(&self, commit: u64, fresh_id: u128) -> Stamp {
+    pub(crate) fn stamp(&self, commit: u64, fresh_id: u128) -> Stamp<'_> {
         Stamp {
             commit,
             fresh_id,
@@ -174,13 +202,17 @@ impl Terms {
             idle_ttl: None,
             new_id: false,
             keep_idle: false,
+            keys: self.keys.as_ref(),
+            place: Place::Unnamed,
+            keeps_epoch: self.format != WireFormat::V0_11,
+            keeps_entry: false,
         }
     }
 
     /// The end of a record that is written or extended now.
     pub(crate) fn end(&self, record: &Record) -> Millis {
         record
-            .metadata()
+            .times()
             .map_or(self.now + self.ttl, |metadata| self.end_of(metadata))
     }
 
@@ -213,6 +245,15 @@ pub enum Opened {
     /// A record that cannot be decoded, or that a newer version wrote. The store leaves it as it
     /// is.
     Unreadable,
+}
+
+impl Opened {
+    pub(crate) fn map_live(self, change: impl FnOnce(Record) -> Record) -> Self {
+        match self {
+            Self::Live(record) => Self::Live(change(record)),
+            other => other,
+        }
+    }
 }
 
 /// When a session ends unless something extends it.

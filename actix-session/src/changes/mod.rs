@@ -13,7 +13,7 @@ use crate::{
     contract::{Stamp, Terms},
     error::CommitError,
     random,
-    record::{Auth, Record},
+    record::{Auth, Place, Record},
 };
 
 pub(crate) use self::merge::{
@@ -126,10 +126,11 @@ impl Changes {
         base: &Record,
         terms: &Terms,
     ) -> Result<Option<Record>, CommitError> {
+        let stored = stored.clone().proven(Place::Unnamed, terms.keys.as_ref());
         if stored.epoch() != base.epoch() {
             return Ok(None);
         }
-        written(overwrite(stored, self, fresh(terms)?))
+        written(overwrite(&stored, self, onto(&stored, terms)?))
     }
 
     /// Like [`merge`](Self::merge), for a record that these changes were not made on, or that may
@@ -155,11 +156,12 @@ impl Changes {
         base: &Record,
         terms: &Terms,
     ) -> Result<Option<Record>, CommitError> {
+        let stored = stored.clone().proven(Place::Unnamed, terms.keys.as_ref());
         if stored.epoch() != base.epoch() {
             return Ok(None);
         }
-        let left = reduce(self, stored, Some(base));
-        written(write_reduced(stored, &left, fresh(terms)?))
+        let left = reduce(self, &stored, Some(base));
+        written(write_reduced(&stored, &left, onto(&stored, terms)?))
     }
 
     /// Whether this request changed nothing at all.
@@ -277,7 +279,15 @@ impl Changes {
     }
 }
 
-pub(crate) fn fresh(terms: &Terms) -> Result<Stamp, CommitError> {
+/// For a write onto a record that may have kept an id: it goes on to keep it.
+pub(crate) fn onto<'a>(stored: &Record, terms: &'a Terms) -> Result<Stamp<'a>, CommitError> {
+    Ok(Stamp {
+        keeps_entry: stored.id().is_some(),
+        ..fresh(terms)?
+    })
+}
+
+pub(crate) fn fresh(terms: &Terms) -> Result<Stamp<'_>, CommitError> {
     let commit = random::u64().map_err(CommitError::Other)?;
     let id = random::u128().map_err(CommitError::Other)?;
     Ok(terms.stamp(commit, id))

@@ -14,7 +14,7 @@ type Map = BTreeMap<String, String>;
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-fn stamp(commit: u64) -> Stamp {
+fn stamp(commit: u64) -> Stamp<'static> {
     Stamp {
         commit,
         fresh_id: 7,
@@ -25,6 +25,10 @@ fn stamp(commit: u64) -> Stamp {
         idle_ttl: None,
         new_id: false,
         keep_idle: false,
+        keys: None,
+        place: Place::Unnamed,
+        keeps_epoch: true,
+        keeps_entry: false,
     }
 }
 

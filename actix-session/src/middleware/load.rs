@@ -12,7 +12,7 @@ use crate::{
     error::LoadError,
     event::{self, Refusal},
     key::SessionKey,
-    record::Record,
+    record::{Place, Record},
     storage::SessionStore,
 };
 
@@ -171,7 +171,8 @@ async fn look_up<S: SessionStore>(
         Ok(opened) => opened,
         Err(error) => return Err((error, key)),
     };
-    let loaded = match opened {
+    let proven = |record: Record| record.proven(Place::Unnamed, terms.keys.as_ref());
+    let loaded = match opened.map_live(proven) {
         // A value whose MAC does not cover the cookie's name may be another cookie's. If it is the
         // state itself, not just a key, that would be a forgery.
         Opened::Live(record) if refused && record.is_in_cookie() => {

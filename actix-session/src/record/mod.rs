@@ -1,18 +1,28 @@
 //! What a store holds under a key.
 
+mod blanks;
+mod claim;
+mod draft;
 mod format;
+mod keys;
 mod metadata;
 mod state;
+mod update;
+mod version;
 
 use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc};
 
 use crate::clock::Millis;
 
 pub use self::format::WireFormat;
+use self::{claim::Claim, format::Facts};
 pub(crate) use self::{
-    format::{Undecodable, is_json, metadata_entry, metadata_from_entry, version_prefix},
+    draft::{Draft, Entries},
+    format::{Undecodable, version_prefix},
+    keys::{MetadataKeys, Place},
     metadata::{Auth, Metadata, RESERVED},
     state::State,
+    version::Version,
 };
 
 /// A record: the state of a session, its metadata and the id of the last commit.
@@ -31,10 +41,20 @@ pub(crate) use self::{
 #[derive(Clone)]
 pub struct Record(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     state: State,
     metadata: Option<Metadata>,
+    /// Metadata that nothing has proven yet: its times count, and it gives no rights.
+    claim: Option<Box<Claim>>,
+    /// 0 if the record keeps none.
     commit: u64,
+    /// Of the last `clear`. Not every text keeps it.
+    epoch: u64,
+    /// The metadata goes through the five methods as the reserved entry.
+    has_entry: bool,
+    /// They make the reserved entry count.
+    keys: Option<Arc<MetadataKeys>>,
     format: WireFormat,
     /// The state lives in the cookie: only a new cookie changes it.
     in_cookie: bool,
@@ -51,28 +71,28 @@ pub struct DecodeError(Undecodable);
 
 impl std::error::Error for DecodeError {}
 
-/// The metadata in the reserved entry of a map.
-pub(crate) fn metadata_of_map(entries: &HashMap<String, String>) -> Option<Metadata> {
-    let (_, metadata) = metadata_from_entry(entries.get(RESERVED)?)?;
-    Some(metadata)
-}
-
-/// What a compare-and-set compares.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Version {
-    /// The text begins with this: an envelope with this commit id.
-    Prefix(String),
-    /// The whole text: the record has no id, or old servers would keep its id while they change the
-    /// rest.
-    Whole(String),
-}
-
-impl Version {
-    pub(crate) fn matches(&self, text: &str) -> bool {
-        match self {
-            Self::Prefix(prefix) => text.starts_with(prefix.as_str()),
-            Self::Whole(whole) => text == whole,
+impl Inner {
+    fn new(state: State) -> Self {
+        Self {
+            state,
+            metadata: None,
+            claim: None,
+            commit: 0,
+            epoch: 0,
+            has_entry: false,
+            keys: None,
+            format: WireFormat::V0_11,
+            in_cookie: false,
+            end: None,
+            kept_end: false,
         }
+    }
+
+    fn know(&mut self, commit: u64, metadata: Metadata) {
+        self.commit = commit;
+        self.epoch = metadata.epoch;
+        self.metadata = Some(metadata);
+        self.has_entry = true;
     }
 }
 
@@ -83,24 +103,27 @@ impl Record {
     /// The text is not a JSON object of a known shape, or a newer version wrote it.
     pub fn decode(text: String) -> Result<Self, DecodeError> {
         let decoded = format::decode(text).map_err(DecodeError)?;
-        let (commit, metadata) = match decoded.metadata {
-            Some((commit, metadata)) => (commit, Some(metadata)),
-            None => (0, None),
-        };
-        Ok(Self(Arc::new(Inner {
-            state: decoded.state,
-            metadata,
-            commit,
+        let mut inner = Inner {
             format: decoded.format,
-            in_cookie: false,
-            end: None,
-            kept_end: false,
-        })))
+            ..Inner::new(decoded.state)
+        };
+        match decoded.facts {
+            Facts::Known(commit, metadata) => inner.know(commit, metadata),
+            Facts::Claimed(claim) => inner.claim = Some(Box::new(claim)),
+            Facts::None => inner.end = inner.state.text().and_then(blanks::read),
+        }
+        Ok(Self::of(inner))
+    }
+
+    fn of(inner: Inner) -> Self {
+        Self(Arc::new(inner))
     }
 
     /// Makes a record from entries and their JSON texts, as [`SessionStore::load`] returns them.
     ///
-    /// If the reserved entry is among them, the record takes its metadata from it.
+    /// If the reserved entry is among them, the record takes its metadata from it. It counts once the
+    /// middleware's secret key has proven it: in [`Changes::merge`](crate::storage::Changes::merge),
+    /// and when [`SessionStore::open`](crate::storage::SessionStore::open) returns the record.
     ///
     /// [`SessionStore::load`]: crate::storage::SessionStore::load
     ///
@@ -114,31 +137,11 @@ impl Record {
     /// ```
     pub fn from_map(mut entries: HashMap<String, String>) -> Self {
         let reserved = entries.remove(RESERVED);
-        let metadata = reserved.and_then(|json| metadata_from_entry(&json));
-        let (commit, metadata) = match metadata {
-            Some((commit, metadata)) => (commit, Some(metadata)),
-            None => (0, None),
-        };
-        Self(Arc::new(Inner {
-            state: State::Map(entries),
-            metadata,
-            commit,
-            format: WireFormat::V0_11,
-            in_cookie: false,
-            end: None,
-            kept_end: false,
-        }))
-    }
-
-    /// Like [`from_map`](Self::from_map), for the entries that a store holds: unreadable metadata
-    /// is an error.
-    pub(crate) fn from_stored(entries: HashMap<String, String>) -> Result<Self, DecodeError> {
-        match entries.get(RESERVED) {
-            Some(json) if metadata_from_entry(json).is_none() => {
-                Err(DecodeError(Undecodable::Shape))
-            }
-            _ => Ok(Self::from_map(entries)),
-        }
+        let claim = reserved.and_then(|json| Claim::read(&json));
+        Self::of(Inner {
+            claim: claim.map(Box::new),
+            ..Inner::new(State::Map(entries))
+        })
     }
 
     /// The entries and their JSON texts, without the metadata.
@@ -148,13 +151,25 @@ impl Record {
 
     /// The entries, with the metadata as the reserved entry, as [`SessionStore::save`] takes them.
     ///
+    /// A record has no such entry if its metadata say no more than the defaults do.
+    ///
     /// [`SessionStore::save`]: crate::storage::SessionStore::save
     pub fn to_map_with_metadata(&self) -> HashMap<String, String> {
         let mut map = self.to_map();
-        if let Some(metadata) = &self.0.metadata {
-            map.insert(RESERVED.to_owned(), metadata_entry(self.0.commit, metadata));
+        if let Some(text) = self.entry(self.0.keys.as_deref()) {
+            map.insert(RESERVED.to_owned(), format!("\"{text}\""));
         }
         map
+    }
+
+    /// The text of the reserved entry for the five methods.
+    fn entry(&self, keys: Option<&MetadataKeys>) -> Option<Cow<'_, str>> {
+        let inner = &*self.0;
+        if let Some(claim) = &inner.claim {
+            return Some(claim.as_text().into());
+        }
+        let metadata = inner.metadata.as_ref().filter(|_| inner.has_entry)?;
+        Some(Claim::text(inner.commit, metadata, keys, Place::Unnamed).into())
     }
 
     /// The text that a store keeps.
@@ -168,44 +183,50 @@ impl Record {
         Self::from_map(HashMap::new())
     }
 
+    /// A record that no middleware's keys have a part in.
     pub(crate) fn written(
         format: WireFormat,
         commit: u64,
         metadata: Metadata,
-        entries: &[(Cow<'_, str>, Cow<'_, str>)],
+        entries: &Entries<'_>,
     ) -> Self {
-        // Only the older format can hold values that are not JSON. Old records may have some.
-        let format = match format {
-            WireFormat::V1 if !entries.iter().all(|(_, json)| is_json(json)) => WireFormat::V0_11,
-            format => format,
-        };
-        Self::written_as(format, commit, metadata, entries)
+        Draft::new(format, commit, metadata).write(entries, false)
     }
 
-    /// Like [`written`](Self::written), for values that are known to be JSON.
-    pub(crate) fn written_as(
-        format: WireFormat,
-        commit: u64,
-        metadata: Metadata,
-        entries: &[(Cow<'_, str>, Cow<'_, str>)],
-    ) -> Self {
-        let size = entries
-            .iter()
-            .map(|(name, json)| name.len() + json.len() + 6)
-            .sum();
-        let mut writer = format::Writer::new(format, commit, &metadata, size);
-        for (name, json) in entries {
-            writer.entry(name, json);
-        }
-        Self(Arc::new(Inner {
+    /// This record as a text with the reserved entry as it came, for whoever has no keys.
+    pub(crate) fn with_claim_as_it_is(&self) -> Self {
+        let claim = self.0.claim.as_deref();
+        let mut writer = format::Writer::flat(claim.map(Claim::as_text), 0);
+        self.0
+            .state
+            .for_each(|name, json| writer.entry(name, &json));
+        Self::of(Inner {
             state: writer.finish(),
-            metadata: Some(metadata),
-            commit,
-            format,
-            in_cookie: false,
-            end: None,
-            kept_end: false,
-        }))
+            ..(*self.0).clone()
+        })
+    }
+
+    /// Takes the metadata from a reserved entry whose MAC holds in this place. One whose MAC does
+    /// not hold counts for nothing. Without keys it stays what it is.
+    pub(crate) fn proven(self, place: Place<'_>, keys: Option<&Arc<MetadataKeys>>) -> Self {
+        let Some(keys) = keys.filter(|_| self.0.claim.is_some()) else {
+            return self;
+        };
+        self.changed(|inner| {
+            let claim = inner.claim.take().filter(|claim| claim.holds(keys, place));
+            if let Some(claim) = claim {
+                inner.know(claim.commit, claim.metadata);
+            }
+            inner.keys = Some(Arc::clone(keys));
+        })
+    }
+
+    pub(crate) fn with_keys(self, keys: Option<Arc<MetadataKeys>>) -> Self {
+        self.changed(|inner| inner.keys = keys)
+    }
+
+    pub(crate) fn has_claim(&self) -> bool {
+        self.0.claim.is_some()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -214,7 +235,7 @@ impl Record {
 
     /// Whether the record is past its absolute end, its own or the policy's.
     pub(crate) fn is_over(&self, now: Millis, absolute: Option<Millis>) -> bool {
-        let Some(metadata) = self.metadata() else {
+        let Some(metadata) = self.times() else {
             return false;
         };
         let end = metadata
@@ -231,15 +252,25 @@ impl Record {
         self.0.metadata.as_ref()
     }
 
+    /// The metadata for times and for endings alone. An old server can have made it up, and can set
+    /// all times anyway.
+    pub(crate) fn times(&self) -> Option<&Metadata> {
+        let claim = self.0.claim.as_ref().map(|claim| &claim.metadata);
+        claim.or(self.0.metadata.as_ref())
+    }
+
+    pub(crate) fn format(&self) -> WireFormat {
+        self.0.format
+    }
+
+    /// 0 if the record keeps none.
     pub(crate) fn commit_id(&self) -> u64 {
         self.0.commit
     }
 
+    /// The epoch of the last `clear`; 0 before the first, or if nothing keeps it.
     pub(crate) fn epoch(&self) -> u64 {
-        self.0
-            .metadata
-            .as_ref()
-            .map_or(0, |metadata| metadata.epoch)
+        self.0.epoch
     }
 
     pub(crate) fn principal(&self) -> Option<&str> {
@@ -247,10 +278,7 @@ impl Record {
     }
 
     pub(crate) fn absolute_end(&self) -> Option<Millis> {
-        self.0
-            .metadata
-            .as_ref()
-            .and_then(|metadata| metadata.absolute_end)
+        self.times().and_then(|metadata| metadata.absolute_end)
     }
 
     pub(crate) fn is_in_cookie(&self) -> bool {
@@ -277,22 +305,6 @@ impl Record {
         self.0.end
     }
 
-    pub(crate) fn version(&self) -> Version {
-        let text = self.0.state.text().unwrap_or_default();
-        if self.0.format == WireFormat::V1 && self.0.metadata.is_some() {
-            let prefix = version_prefix(self.0.commit);
-            // Another writer may have laid the fields out differently.
-            if text.starts_with(&prefix) {
-                return Version::Prefix(prefix);
-            }
-        }
-        Version::Whole(text.to_owned())
-    }
-
-    pub(crate) fn with_metadata(self, metadata: Option<Metadata>) -> Self {
-        self.changed(|inner| inner.metadata = metadata)
-    }
-
     pub(crate) fn with_end(self, end: Option<Millis>) -> Self {
         self.changed(|inner| inner.end = end)
     }
@@ -312,13 +324,9 @@ impl Record {
     }
 
     fn changed(self, change: impl FnOnce(&mut Inner)) -> Self {
-        let mut inner = Arc::try_unwrap(self.0).unwrap_or_else(|shared| Inner {
-            state: shared.state.clone(),
-            metadata: shared.metadata.clone(),
-            ..*shared
-        });
+        let mut inner = Arc::unwrap_or_clone(self.0);
         change(&mut inner);
-        Self(Arc::new(inner))
+        Self::of(inner)
     }
 }
 

@@ -33,11 +33,9 @@ pub(crate) async fn open<B: Backend>(
     if !is_ours(key) {
         return Ok(Opened::Nothing);
     }
-    let found = store
-        .look(&store.name(key), terms)
-        .await
-        .map_err(LoadError::Other)?;
-    Ok(match found.live(terms) {
+    let at = store.name(key);
+    let found = store.look(&at, terms).await.map_err(LoadError::Other)?;
+    Ok(match found.proven(&at, terms).live(terms) {
         Stored::Record(record) => Opened::Live(record),
         Stored::Redirect(redirect) => Opened::Moved(age(terms, redirect.made_at)),
         Stored::Nothing => Opened::Nothing,
@@ -111,13 +109,10 @@ pub(crate) async fn load<B: Backend>(
     if !is_ours(key) {
         return Ok(None);
     }
-    let terms = store.own_terms();
-    let found = store
-        .look(&store.name(key), &terms)
-        .await
-        .map_err(LoadError::Other)?;
-    match found.live(&terms) {
-        Stored::Record(record) => Ok(Some(record.to_map_with_metadata())),
+    let (at, terms) = (store.name(key), store.own_terms());
+    let found = store.look(&at, &terms).await.map_err(LoadError::Other)?;
+    match found.proven(&at, &terms).live(&terms) {
+        Stored::Record(record) => Ok(Some(record.with_keys(terms.keys).to_map_with_metadata())),
         Stored::Redirect(_) | Stored::Nothing => Ok(None),
         Stored::Unreadable => Err(LoadError::Deserialization(anyhow::anyhow!(
             "this version cannot read the stored record"
@@ -136,7 +131,7 @@ pub(crate) async fn save<B: Backend>(
     drive(store, machine, &terms).await.map_err(failed)
 }
 
-/// Replaces a whole record. If the state contains metadata, it replaces the stored metadata.
+/// Replaces a whole record, with its metadata.
 pub(crate) async fn update<B: Backend>(
     store: &B,
     key: SessionKey,

@@ -16,7 +16,7 @@ use crate::{
     contract::{Committed, End, Older, Opened, Rotated, SessionState, Stamp, Terms},
     error::{CommitError, LoadError, SaveError, UpdateError},
     key::SessionKey,
-    record::Record,
+    record::{MetadataKeys, Place, Record},
 };
 
 /// Keeps the whole state inside the session cookie, sealed.
@@ -67,6 +67,9 @@ pub struct CookieSessionStore {
 
 /// How long an ended session stays ended: no cookie lives longer.
 const REVOCATION_TTL: Millis = crate::config::LONGEST;
+
+/// A state in a cookie has no name.
+const PLACE: Place<'_> = Place::Named("");
 
 impl CookieSessionStore {
     /// Keeps a list of ended sessions in a store on the server.
@@ -125,7 +128,7 @@ impl CookieSessionStore {
 
     /// The record, unless its session has ended.
     async fn unrevoked(&self, record: Record) -> anyhow::Result<Option<Record>> {
-        let (Some(revocation), Some(metadata)) = (&self.revocation, record.metadata()) else {
+        let (Some(revocation), Some(metadata)) = (&self.revocation, record.times()) else {
             return Ok(Some(record));
         };
         let id = note_of("session", metadata.id);
@@ -142,9 +145,15 @@ impl CookieSessionStore {
         Ok(Some(record))
     }
 
-    fn read(&self, key: &SessionKey, now: Millis) -> Result<Option<Record>, anyhow::Error> {
+    fn read(
+        key: &SessionKey,
+        now: Millis,
+        keys: Option<&Arc<MetadataKeys>>,
+    ) -> Result<Option<Record>, anyhow::Error> {
         let record = Record::decode(key.as_ref().to_owned())?.in_cookie();
-        let idle_end = record.metadata().and_then(|metadata| metadata.idle_end);
+        let record = record.proven(PLACE, keys);
+        let in_metadata = record.times().and_then(|metadata| metadata.idle_end);
+        let idle_end = in_metadata.or_else(|| record.end());
         if idle_end.is_none() {
             warn_untimed();
         }
@@ -165,7 +174,8 @@ impl CookieSessionStore {
         let Some(record) = written(applied)? else {
             return Ok(None);
         };
-        let end = record.metadata().and_then(|metadata| metadata.idle_end);
+        let in_metadata = record.metadata().and_then(|metadata| metadata.idle_end);
+        let end = in_metadata.or_else(|| record.end());
         let text = record.as_text().unwrap_or_default().to_owned();
         Ok(Some((
             SessionKey::generated(text),
@@ -173,12 +183,38 @@ impl CookieSessionStore {
         )))
     }
 
-    fn stamp(terms: &Terms) -> Result<Stamp, CommitError> {
-        let idle_ttl = Some(terms.ttl);
+    fn stamp<'a>(&self, terms: &'a Terms) -> Result<Stamp<'a>, CommitError> {
         Ok(Stamp {
-            idle_ttl,
+            idle_ttl: Some(terms.ttl),
+            place: PLACE,
+            // The list names a session by its id.
+            keeps_entry: self.revocation.is_some(),
             ..fresh(terms)?
         })
+    }
+
+    /// What `save` and `update` make of a map. `anew`: as a session with another id.
+    fn value_of_map(
+        &self,
+        state: SessionState,
+        ttl: Duration,
+        anew: bool,
+    ) -> Result<SessionKey, SaveError> {
+        let failed = |error: CommitError| SaveError::Other(error.into_anyhow());
+        let terms = Terms {
+            ttl: Millis::from(ttl),
+            ..Terms::of_store(self.clock.now())
+        };
+        let mut stamp = self.stamp(&terms).map_err(failed)?;
+        stamp.new_id = anew;
+        let record = Record::from_map(state).proven(Place::Unnamed, terms.keys.as_ref());
+        let record = overwrite(&record, &Changes::default(), stamp);
+        let value = Self::value_of(record, &terms).map_err(failed)?;
+        let (key, _) = value.ok_or_else(|| SaveError::Other(anyhow::anyhow!("nothing to save")))?;
+        // The published limit. The finished cookie has a limit of its own.
+        String::from(key)
+            .try_into()
+            .map_err(|error: super::InvalidSessionKeyError| SaveError::Other(error.into()))
     }
 }
 
@@ -203,12 +239,13 @@ fn warn_untimed() {
 
 impl SessionStore for CookieSessionStore {
     async fn load(&self, session_key: &SessionKey) -> Result<Option<SessionState>, LoadError> {
-        let record = self.read(session_key, self.clock.now());
+        let Terms { now, keys, .. } = Terms::of_store(self.clock.now());
+        let record = Self::read(session_key, now, keys.as_ref());
         let Some(record) = record.map_err(LoadError::Deserialization)? else {
             return Ok(None);
         };
         let record = self.unrevoked(record).await.map_err(LoadError::Other)?;
-        Ok(record.map(|record| record.to_map_with_metadata()))
+        Ok(record.map(|record| record.with_keys(keys).to_map_with_metadata()))
     }
 
     async fn save(
@@ -216,21 +253,10 @@ impl SessionStore for CookieSessionStore {
         session_state: SessionState,
         ttl: &Duration,
     ) -> Result<SessionKey, SaveError> {
-        let now = self.clock.now();
-        let terms = Terms {
-            now,
-            ttl: Millis::from(*ttl),
-            ..Terms::default()
-        };
-        let stamp = Self::stamp(&terms).map_err(|e| SaveError::Other(e.into_anyhow()))?;
-        let record = overwrite(&Record::from_map(session_state), &Changes::default(), stamp);
-        let value =
-            Self::value_of(record, &terms).map_err(|e| SaveError::Other(e.into_anyhow()))?;
-        let (key, _) = value.ok_or_else(|| SaveError::Other(anyhow::anyhow!("nothing to save")))?;
-        // The published limit. The finished cookie has a limit of its own.
-        String::from(key)
-            .try_into()
-            .map_err(|error: super::InvalidSessionKeyError| SaveError::Other(error.into()))
+        // What a default body saves is a renewal, and the old value is deleted then: that ends
+        // whatever has its id.
+        let anew = self.revocation.is_some();
+        self.value_of_map(session_state, *ttl, anew)
     }
 
     async fn update(
@@ -239,12 +265,11 @@ impl SessionStore for CookieSessionStore {
         session_state: SessionState,
         ttl: &Duration,
     ) -> Result<SessionKey, UpdateError> {
-        self.save(session_state, ttl)
-            .await
-            .map_err(|error| match error {
-                SaveError::Serialization(error) => UpdateError::Serialization(error),
-                SaveError::Other(error) => UpdateError::Other(error),
-            })
+        let value = self.value_of_map(session_state, *ttl, false);
+        value.map_err(|error| match error {
+            SaveError::Serialization(error) => UpdateError::Serialization(error),
+            SaveError::Other(error) => UpdateError::Other(error),
+        })
     }
 
     async fn update_ttl(
@@ -257,7 +282,7 @@ impl SessionStore for CookieSessionStore {
 
     async fn delete(&self, session_key: &SessionKey) -> Result<(), anyhow::Error> {
         match Record::decode(session_key.as_ref().to_owned()) {
-            Ok(record) => match record.metadata() {
+            Ok(record) => match record.times() {
                 Some(metadata) => self.revoke_ahead(metadata).await,
                 None => Ok(()),
             },
@@ -267,7 +292,7 @@ impl SessionStore for CookieSessionStore {
     }
 
     async fn open(&self, session_key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
-        let record = match self.read(session_key, terms.now) {
+        let record = match Self::read(session_key, terms.now, terms.keys.as_ref()) {
             Err(_) => return Ok(Opened::Unreadable),
             Ok(Some(record)) if !terms.is_over(&record) => record,
             Ok(_) => return Ok(Opened::Nothing),
@@ -281,7 +306,7 @@ impl SessionStore for CookieSessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<(SessionKey, End), CommitError> {
-        let record = own_record(changes, Self::stamp(terms)?);
+        let record = own_record(changes, self.stamp(terms)?);
         Self::value_of(record, terms)?.ok_or_else(CommitError::unexpected)
     }
 
@@ -299,7 +324,7 @@ impl SessionStore for CookieSessionStore {
             self.clear_ahead(base, changes).await?;
             return Ok(Committed::Gone);
         }
-        let mut stamp = Self::stamp(terms)?;
+        let mut stamp = self.stamp(terms)?;
         let extends = |end| terms.extends_at(base, end);
         if changes.is_empty() && !base.end().is_some_and(extends) {
             // Without changes, the new value keeps its idle end.
@@ -331,7 +356,7 @@ impl SessionStore for CookieSessionStore {
             let (key, end) = self.create(changes, terms).await?;
             return Ok(Rotated::Rotated(key, end, Older::none()));
         }
-        let mut stamp = Self::stamp(terms)?;
+        let mut stamp = self.stamp(terms)?;
         let older = self.ending_older(&mut stamp, base, changes);
         let value = Self::value_of(overwrite(base, changes, stamp), terms)?;
         Ok(value.map_or(Rotated::Gone, |(key, end)| {

@@ -1,18 +1,18 @@
 //! The default bodies for a store of five methods. They look before they write, and save before
 //! they delete.
 
-use std::{collections::HashMap, time::Duration as StdDuration};
+use std::time::Duration as StdDuration;
 
 use actix_web::cookie::time::Duration;
 
-use super::SessionStore;
+use super::{SessionStore, handed::hand};
 use crate::{
-    changes::{Changes, fresh, overwrite, own_record, written},
+    changes::{Changes, fresh, onto, overwrite, own_record, written},
     clock::Millis,
-    contract::{Committed, End, Older, Opened, Rotated, Terms},
+    contract::{Committed, End, Older, Opened, Rotated, SessionState, Terms},
     error::{CommitError, Gone, LoadError, UpdateError},
     key::SessionKey,
-    record::Record,
+    record::{Place, Record},
 };
 
 pub(crate) async fn open<S: SessionStore + ?Sized>(
@@ -20,11 +20,8 @@ pub(crate) async fn open<S: SessionStore + ?Sized>(
     key: &SessionKey,
     terms: &Terms,
 ) -> Result<Opened, LoadError> {
-    let record = match store.load(key).await {
-        Ok(Some(state)) => match Record::from_stored(state) {
-            Ok(record) => record,
-            Err(_) => return Ok(Opened::Unreadable),
-        },
+    let record = match hand(terms, store.load(key)).await {
+        Ok(Some(state)) => of_map(state, terms),
         Ok(None) => return Ok(Opened::Nothing),
         Err(LoadError::Deserialization(error)) => {
             tracing::debug!(%error, "a session record cannot be decoded");
@@ -37,10 +34,8 @@ pub(crate) async fn open<S: SessionStore + ?Sized>(
     }
     if terms.extends() {
         let ttl = span(terms, terms.end(&record));
-        store
-            .update_ttl(key, &ttl)
-            .await
-            .map_err(LoadError::Other)?;
+        let extended = hand(terms, store.update_ttl(key, &ttl)).await;
+        extended.map_err(LoadError::Other)?;
     }
     Ok(Opened::Live(record))
 }
@@ -69,20 +64,25 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
     let end = terms.end(&stored);
     if changes.is_empty() {
         if terms.extends() {
-            store
-                .update_ttl(key, &span(terms, end))
-                .await
-                .map_err(CommitError::Other)?;
+            let extended = hand(terms, store.update_ttl(key, &span(terms, end))).await;
+            extended.map_err(CommitError::Other)?;
         }
         return Ok(Committed::Saved(End(end)));
     }
     if stored.epoch() != base.epoch() {
         return Ok(Committed::Saved(End(end)));
     }
-    let Some(record) = written(overwrite(&stored, changes, fresh(terms)?))? else {
+    let Some(record) = written(overwrite(&stored, changes, onto(&stored, terms)?))? else {
         return Ok(Committed::Gone);
     };
-    replace(store, key, &record, terms).await
+    let answer = replace(store, key, &record, terms).await?;
+    if matches!(answer, Committed::NewValue(..)) && changes.cleared.is_some() {
+        // Older values of a cookie end with a logout, if the store knows how to end them. The new
+        // value has an id of its own.
+        let ended = hand(terms, store.delete(key)).await;
+        ended.map_err(CommitError::Other)?;
+    }
+    Ok(answer)
 }
 
 async fn replace<S: SessionStore + ?Sized>(
@@ -93,7 +93,7 @@ async fn replace<S: SessionStore + ?Sized>(
 ) -> Result<Committed, CommitError> {
     let end = terms.end(record);
     let (state, ttl) = (record.to_map_with_metadata(), span(terms, end));
-    let answer = match store.update(key.duplicate(), state, &ttl).await {
+    let answer = match hand(terms, store.update(key.duplicate(), state, &ttl)).await {
         Err(UpdateError::Other(error)) if error.is::<Gone>() => return Ok(Committed::Gone),
         answer => answer?,
     };
@@ -102,10 +102,11 @@ async fn replace<S: SessionStore + ?Sized>(
     }
     // A store whose key is the state answers another key. So does one that saves a session again
     // after it has ended meanwhile. Only the former still knows the old key.
-    if store.load(key).await?.is_some() {
+    if hand(terms, store.load(key)).await?.is_some() {
         return Ok(Committed::NewValue(answer, End(end), Older::none()));
     }
-    store.delete(&answer).await.map_err(CommitError::Other)?;
+    let deleted = hand(terms, store.delete(&answer)).await;
+    deleted.map_err(CommitError::Other)?;
     Ok(Committed::Gone)
 }
 
@@ -126,13 +127,13 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
     if changes.come_after_logout(base, &stored) {
         return Ok(Rotated::Gone);
     }
-    let Some(record) = written(overwrite(&stored, changes, fresh(terms)?))? else {
+    let Some(record) = written(overwrite(&stored, changes, onto(&stored, terms)?))? else {
         return Ok(Rotated::Gone);
     };
     let (new, end) = save(store, &record, terms).await?;
-    if let Err(error) = store.delete(key).await {
+    if let Err(error) = hand(terms, store.delete(key)).await {
         // The old key still works, so the new one must not. Nobody has it yet.
-        if store.delete(&new).await.is_err() {
+        if hand(terms, store.delete(&new)).await.is_err() {
             tracing::warn!(
                 "a failed renewal left a record that could not be deleted: it stays until its TTL \
                  is over, under a key that nobody has"
@@ -148,9 +149,13 @@ async fn current<S: SessionStore + ?Sized>(
     key: &SessionKey,
     terms: &Terms,
 ) -> Result<Option<Record>, CommitError> {
-    let record = store.load(key).await?.map(Record::from_stored);
-    let record = record.transpose().map_err(|_| CommitError::unreadable())?;
+    let state = hand(terms, store.load(key)).await?;
+    let record = state.map(|state| of_map(state, terms));
     Ok(record.filter(|record| !terms.is_over(record)))
+}
+
+fn of_map(state: SessionState, terms: &Terms) -> Record {
+    Record::from_map(state).proven(Place::Unnamed, terms.keys.as_ref())
 }
 
 async fn save<S: SessionStore + ?Sized>(
@@ -159,8 +164,8 @@ async fn save<S: SessionStore + ?Sized>(
     terms: &Terms,
 ) -> Result<(SessionKey, End), CommitError> {
     let end = terms.end(record);
-    let state: HashMap<_, _> = record.to_map_with_metadata();
-    let key = store.save(state, &span(terms, end)).await?;
+    let state = record.to_map_with_metadata();
+    let key = hand(terms, store.save(state, &span(terms, end))).await?;
     Ok((key, End(end)))
 }
 

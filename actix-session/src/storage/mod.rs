@@ -6,6 +6,7 @@ mod backend;
 #[cfg(feature = "cookie-session")]
 mod cookie;
 mod five_methods;
+pub(crate) mod handed;
 #[cfg(feature = "memory-session")]
 mod memory;
 #[cfg(all(feature = "memory-session", feature = "testing"))]

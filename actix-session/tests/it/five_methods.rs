@@ -28,6 +28,12 @@ pub(crate) struct FiveMethods(Rc<RefCell<HashMap<String, State>>>);
 
 type State = HashMap<String, String>;
 
+impl FiveMethods {
+    pub(crate) fn states(&self) -> Vec<State> {
+        self.0.borrow().values().cloned().collect()
+    }
+}
+
 impl SessionStore for FiveMethods {
     async fn load(&self, session_key: &SessionKey) -> Result<Option<State>, LoadError> {
         Ok(self.0.borrow().get(session_key.as_ref()).cloned())

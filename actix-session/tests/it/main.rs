@@ -40,4 +40,5 @@ mod sql_refusals;
 mod sql_stores;
 mod sql_tables;
 mod support;
+mod wire_format;
 mod without_response;
