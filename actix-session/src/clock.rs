@@ -76,10 +76,11 @@ impl fmt::Debug for SharedClock {
     }
 }
 
+/// No request waits for as long.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
+
 /// When a wait that begins now is over. No configured duration can overflow it.
 pub(crate) fn deadline(span: Duration) -> Instant {
-    /// No request waits for as long.
-    const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
     Instant::now() + span.min(LONGEST_WAIT)
 }
 

@@ -1,5 +1,7 @@
 //! What the middleware asks of a store, and what the store answers.
 
+mod stamp;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -11,10 +13,12 @@ use std::{
 
 use crate::{
     clock::Millis,
+    handed::{Handed, handed},
     key::SessionKey,
     record::{Metadata, MetadataKeys, Place, Record, WireFormat},
-    storage::handed::{Handed, handed},
 };
+
+pub(crate) use self::stamp::Stamp;
 
 /// The state of a session in its published form: entry names and JSON texts.
 pub(crate) type SessionState = HashMap<String, String>;
@@ -61,33 +65,6 @@ pub(crate) const BUDGET: Duration = Duration::from_secs(3);
 pub(crate) const GRACE: Millis = Millis::secs(60);
 /// The maximum size of a record: far more than any session needs, yet accepted by every back end.
 pub(crate) const MAX_STATE: usize = 16 << 20;
-
-/// What a new record takes from neither the stored record nor the changes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Stamp<'a> {
-    pub(crate) commit: u64,
-    /// For a record that has no id yet.
-    pub(crate) fresh_id: u128,
-    pub(crate) now: Millis,
-    /// The policy's cap on a session's whole life.
-    pub(crate) absolute: Option<Millis>,
-    pub(crate) format: WireFormat,
-    /// How many octets the record may have, unless it had as many before.
-    pub(crate) max_state: usize,
-    /// The policy's idle TTL, if the record itself must say when it ends.
-    pub(crate) idle_ttl: Option<Millis>,
-    /// The session gets another id, which tells it from the older values of its cookie.
-    pub(crate) new_id: bool,
-    /// The record keeps its idle end if it has one.
-    pub(crate) keep_idle: bool,
-    pub(crate) keys: Option<&'a Arc<MetadataKeys>>,
-    /// Where the metadata will lie.
-    pub(crate) place: Place<'a>,
-    /// The older format keeps the epoch too.
-    pub(crate) keeps_epoch: bool,
-    /// What the record knows of itself stays even if it says no more than the defaults.
-    pub(crate) keeps_entry: bool,
-}
 
 impl Default for Terms {
     /// A TTL of one day, no absolute timeout, no extension on read, the system's time.
@@ -155,6 +132,14 @@ impl Terms {
         }
     }
 
+    /// What a wrapper of the five methods does not hand on.
+    pub(crate) fn handed(&self) -> Handed {
+        Handed {
+            keys: self.keys.clone(),
+            format: self.format,
+        }
+    }
+
     /// The same terms for a call that extends the record, at most once an interval if there is one.
     pub(crate) fn touching(&self) -> Self {
         let extend = match self.extend {
@@ -191,21 +176,17 @@ impl Terms {
         }
     }
 
-    pub(crate) fn stamp(&self, commit: u64, fresh_id: u128) -> Stamp<'_> {
-        Stamp {
-            commit,
-            fresh_id,
-            now: self.now,
-            absolute: self.absolute,
-            format: self.format,
-            max_state: self.max_state,
-            idle_ttl: None,
-            new_id: false,
-            keep_idle: false,
-            keys: self.keys.as_ref(),
-            place: Place::Unnamed,
-            keeps_epoch: self.format != WireFormat::V0_11,
-            keeps_entry: false,
+    /// Whether opening a record on these terms has moved its end. A record in a cookie is to be
+    /// sealed anew for that.
+    pub(crate) fn have_extended(&self, record: &Record) -> bool {
+        match (self.extend, record.end()) {
+            (ExtendOnRead::Never, _) => false,
+            (ExtendOnRead::AtMostEvery(_), Some(end)) if record.is_in_cookie() => {
+                self.extends_at(record, end)
+            }
+            (ExtendOnRead::AtMostEvery(_), Some(_)) => record.is_extended(),
+            // Stores that name no end extend each time.
+            (ExtendOnRead::Always, _) | (ExtendOnRead::AtMostEvery(_), None) => true,
         }
     }
 
@@ -221,6 +202,12 @@ impl Terms {
         let absolute = self.absolute.map(|span| metadata.since() + span);
         let cap = metadata.absolute_end.or(absolute);
         cap.map_or(idle, |cap| cap.min(idle))
+    }
+
+    /// Whether nothing says since when the absolute timeout of a record counts. The first sight is
+    /// written down.
+    pub(crate) fn must_date(&self, record: &Record) -> bool {
+        self.absolute.is_some() && record.is_undated()
     }
 
     /// Whether a record is past its absolute end.
@@ -248,19 +235,46 @@ pub enum Opened {
 }
 
 impl Opened {
-    pub(crate) fn map_live(self, change: impl FnOnce(Record) -> Record) -> Self {
+    /// What was found, once its metadata have been proven.
+    pub(crate) fn proven(self, terms: &Terms) -> Self {
         match self {
-            Self::Live(record) => Self::Live(change(record)),
-            other => other,
+            Self::Live(record) => Self::Live(record.proven(Place::Unnamed, terms.keys.as_ref())),
+            found => found,
         }
     }
 }
 
 /// When a session ends unless something extends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct End(pub(crate) Millis);
+pub struct End {
+    at: Millis,
+    /// The session has a TTL of its own; `None` if the store does not say.
+    own_ttl: Option<bool>,
+}
 
 impl End {
+    /// When this record ends.
+    pub(crate) fn of(record: &Record, at: Millis) -> Self {
+        Self {
+            at,
+            own_ttl: Some(record.has_own_ttl()),
+        }
+    }
+
+    /// When a stored record ends: as its store has said, or else by the terms.
+    pub(crate) fn of_stored(record: &Record, terms: &Terms) -> Self {
+        let end = record.end().unwrap_or_else(|| terms.end(record));
+        Self::of(record, end)
+    }
+
+    pub(crate) fn millis(self) -> Millis {
+        self.at
+    }
+
+    pub(crate) fn has_own_ttl(self) -> Option<bool> {
+        self.own_ttl
+    }
+
     /// The end as a point in time.
     ///
     /// # Examples
@@ -272,13 +286,16 @@ impl End {
     /// assert_eq!(end.at(), SystemTime::UNIX_EPOCH + Duration::from_secs(5));
     /// ```
     pub fn at(self) -> SystemTime {
-        self.0.to_system_time()
+        self.at.to_system_time()
     }
 }
 
 impl From<SystemTime> for End {
     fn from(at: SystemTime) -> Self {
-        Self(at.into())
+        Self {
+            at: at.into(),
+            own_ttl: None,
+        }
     }
 }
 

@@ -84,14 +84,22 @@ impl CommitError {
         ))
     }
 
+    /// A new session has ended before its key was handed out.
+    pub(crate) fn gone() -> Self {
+        Self::Other(Gone.into())
+    }
+
     pub(crate) fn degraded() -> Self {
         Self::Other(Degraded.into())
     }
 
-    /// A step reports [`Contended`] if it was not done because other requests kept winning.
-    pub(crate) fn of_step(error: anyhow::Error) -> Self {
+    /// What a store's error means: [`Contended`] and [`OutcomeUnknown`] may be inside.
+    pub(crate) fn of_store(error: anyhow::Error) -> Self {
         if error.is::<Contended>() {
             return Self::Contended;
+        }
+        if error.is::<OutcomeUnknown>() {
+            return Self::OutcomeUnknown;
         }
         Self::Other(error)
     }
@@ -105,7 +113,8 @@ impl CommitError {
     pub(crate) fn taken() -> Self {
         Self::Other(anyhow::anyhow!(
             "several new session keys in a row were already taken: `cache_keygen` must map \
-            different keys to different names"
+            different keys to different names (in a cluster, a name counts as taken while its slot \
+            is being moved)"
         ))
     }
 
@@ -152,9 +161,7 @@ impl From<UpdateError> for CommitError {
     fn from(error: UpdateError) -> Self {
         match error {
             UpdateError::Serialization(error) => Self::Serialization(error),
-            UpdateError::Other(error) if error.is::<Contended>() => Self::Contended,
-            UpdateError::Other(error) if error.is::<OutcomeUnknown>() => Self::OutcomeUnknown,
-            UpdateError::Other(error) => Self::Other(error),
+            UpdateError::Other(error) => Self::of_store(error),
         }
     }
 }
@@ -163,7 +170,7 @@ impl From<SaveError> for CommitError {
     fn from(error: SaveError) -> Self {
         match error {
             SaveError::Serialization(error) => Self::Serialization(error),
-            SaveError::Other(error) => Self::Other(error),
+            SaveError::Other(error) => Self::of_store(error),
         }
     }
 }
@@ -172,7 +179,7 @@ impl From<LoadError> for CommitError {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Deserialization(_) => Self::unreadable(),
-            LoadError::Other(error) => Self::Other(error),
+            LoadError::Other(error) => Self::of_store(error),
         }
     }
 }

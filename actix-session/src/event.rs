@@ -1,14 +1,11 @@
 //! What the log may contain: events with reasons and fingerprints, never a key or a value.
 
 use std::{
-    sync::{
-        OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, OnceLock},
     time::Instant,
 };
 
-use crate::key::SessionKey;
+use crate::{config::ConfigError, key::SessionKey, sync::lock};
 
 pub(crate) fn created(key: &SessionKey) {
     tracing::debug!(session = %key.fingerprint(), "session created");
@@ -30,22 +27,42 @@ pub(crate) fn forwarded(key: &SessionKey) {
 }
 
 pub(crate) fn gone(key: &SessionKey) {
-    tracing::info!(
-        session = %key.fingerprint(),
-        "the session ended while a request was in flight; its changes are dropped"
-    );
+    static GONE: Throttle = Throttle::new();
+
+    let session = key.fingerprint();
+    if let Some(unreported) = GONE.pass(Some(&session)) {
+        tracing::info!(
+            session,
+            unreported,
+            "the session ended while a request was in flight; its changes are dropped"
+        );
+    }
 }
 
 pub(crate) fn dropped(why: Why, key: Option<&SessionKey>) {
+    static JUST_RENEWED: Throttle = Throttle::new();
+    static NO_RESPONSE: Throttle = Throttle::new();
+
     let session = key.map(SessionKey::fingerprint);
-    tracing::warn!(session, reason = %why, "a request's changes to its session are dropped");
+    let throttle = match why {
+        Why::JustRenewed => &JUST_RENEWED,
+        Why::NoResponse => &NO_RESPONSE,
+    };
+    if let Some(unreported) = throttle.pass(session.as_deref()) {
+        tracing::warn!(
+            session,
+            reason = %why,
+            unreported,
+            "a request's changes to its session are dropped"
+        );
+    }
 }
 
-/// A read that was to extend a session's life could not. Throttled: it happens to every request.
+/// A read that was to extend a session's life could not: it happens to every request.
 pub(crate) fn not_extended(error: &dyn std::fmt::Display) {
     static REFUSED: Throttle = Throttle::new();
 
-    if let Some(unreported) = REFUSED.pass() {
+    if let Some(unreported) = REFUSED.pass(None) {
         tracing::warn!(
             %error,
             unreported,
@@ -83,57 +100,83 @@ pub(crate) enum Refusal {
     Duplicate,
 }
 
-/// Logs a refused cookie. Refusals that a client can cause without limit are throttled and counted.
+/// Logs a refused cookie.
 pub(crate) fn refused(reason: Refusal, key: Option<&SessionKey>) {
     static BAD_SEALS: Throttle = Throttle::new();
     static UNKNOWN_KEYS: Throttle = Throttle::new();
+    static UNBOUND: Throttle = Throttle::new();
+    static UNREADABLE: Throttle = Throttle::new();
+    static DUPLICATES: Throttle = Throttle::new();
 
     let session = key.map(SessionKey::fingerprint);
+    // A client can make as many keys unknown as it likes, so that these count as one.
+    let (throttle, counted_as) = match reason {
+        Refusal::BadSeal => (&BAD_SEALS, None),
+        Refusal::UnknownKey => (&UNKNOWN_KEYS, None),
+        Refusal::Unbound => (&UNBOUND, session.as_deref()),
+        Refusal::Unreadable => (&UNREADABLE, session.as_deref()),
+        Refusal::Duplicate => (&DUPLICATES, session.as_deref()),
+    };
+    let Some(unreported) = throttle.pass(counted_as) else {
+        return;
+    };
     match reason {
-        Refusal::BadSeal => {
-            if let Some(unreported) = BAD_SEALS.pass() {
-                tracing::info!(%reason, unreported, "a session cookie was refused");
-            }
-        }
-        Refusal::UnknownKey => {
-            if let Some(unreported) = UNKNOWN_KEYS.pass() {
-                tracing::info!(%reason, session, unreported, "a session cookie was refused");
-            }
+        Refusal::BadSeal | Refusal::UnknownKey => {
+            tracing::info!(%reason, session, unreported, "a session cookie was refused");
         }
         Refusal::Unbound | Refusal::Unreadable | Refusal::Duplicate => {
-            tracing::warn!(%reason, session, "a session cookie was refused");
+            tracing::warn!(%reason, session, unreported, "a session cookie was refused");
         }
     }
 }
 
-/// Lets one event per second pass.
-struct Throttle {
-    /// Seconds since the first use, plus one.
-    last: AtomicU64,
-    held_back: AtomicU64,
+/// Lets one event per second pass, or one of each session, for so many sessions.
+struct Throttle(Mutex<Second>);
+
+/// What has passed within a second, and how many events have not since.
+struct Second {
+    /// Since the first use, plus one.
+    number: u64,
+    passed: Vec<Option<String>>,
+    held_back: u64,
 }
 
 impl Throttle {
+    /// How many sessions may have an event in one second.
+    const MOST: usize = 256;
+
     const fn new() -> Self {
-        Self {
-            last: AtomicU64::new(0),
-            held_back: AtomicU64::new(0),
-        }
+        Self(Mutex::new(Second {
+            number: 0,
+            passed: Vec::new(),
+            held_back: 0,
+        }))
     }
 
     /// The number of events held back since the last one that passed, or `None` to hold this one
     /// back.
-    fn pass(&self) -> Option<u64> {
+    fn pass(&self, session: Option<&str>) -> Option<u64> {
         static START: OnceLock<Instant> = OnceLock::new();
-        self.pass_at(START.get_or_init(Instant::now).elapsed().as_secs() + 1)
+        self.pass_at(
+            START.get_or_init(Instant::now).elapsed().as_secs() + 1,
+            session,
+        )
     }
 
-    fn pass_at(&self, now: u64) -> Option<u64> {
-        if self.last.swap(now, Ordering::Relaxed) == now {
-            self.held_back.fetch_add(1, Ordering::Relaxed);
+    fn pass_at(&self, now: u64, session: Option<&str>) -> Option<u64> {
+        let mut second = lock(&self.0);
+        if second.number != now {
+            second.number = now;
+            second.passed.clear();
+        }
+        let mut passed = second.passed.iter();
+        let known = passed.any(|passed| passed.as_deref() == session);
+        if known || second.passed.len() >= Self::MOST {
+            second.held_back += 1;
             return None;
         }
-        Some(self.held_back.swap(0, Ordering::Relaxed))
+        second.passed.push(session.map(str::to_owned));
+        Some(std::mem::take(&mut second.held_back))
     }
 }
 
@@ -182,7 +225,37 @@ fn harmless(symbol: char) -> char {
 }
 
 pub(crate) fn replaced_line() {
-    tracing::warn!("a handler set a cookie named like the session cookie; it was replaced");
+    static REPLACED: Throttle = Throttle::new();
+
+    if let Some(unreported) = REPLACED.pass(None) {
+        tracing::warn!(
+            unreported,
+            "a handler set a cookie named like the session cookie; it was replaced"
+        );
+    }
+}
+
+/// Two middlewares of one request have a cookie name in common.
+pub(crate) fn wrapped_twice(name: &str) {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        tracing::warn!(
+            cookie = name,
+            "two session middlewares around one handler have the same cookie name: the inner one's \
+             cookie is sent; wrap once, or give each its own `cookie_name`"
+        );
+    });
+}
+
+/// Said once for each kind: each worker builds the middleware anew.
+pub(crate) fn invalid_setting(error: ConfigError) {
+    static SAID: Mutex<Vec<ConfigError>> = Mutex::new(Vec::new());
+
+    let mut said = lock(&SAID);
+    if !said.contains(&error) {
+        tracing::warn!(%error, "a session setting is invalid");
+        said.push(error);
+    }
 }
 
 #[cfg(test)]
@@ -191,12 +264,26 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_kind_is_one_event_a_second_that_counts_the_others() {
-        let throttle = Throttle::new();
-        assert_eq!(throttle.pass_at(1), Some(0));
-        for _ in 0..1_000 {
-            assert_eq!(throttle.pass_at(1), None);
+        for session in [None, Some("a")] {
+            let throttle = Throttle::new();
+            assert_eq!(throttle.pass_at(1, session), Some(0));
+            for _ in 0..1_000 {
+                assert_eq!(throttle.pass_at(1, session), None);
+            }
+            assert_eq!(throttle.pass_at(2, session), Some(1_000));
+            assert_eq!(throttle.pass_at(3, session), Some(0));
         }
-        assert_eq!(throttle.pass_at(2), Some(1_000));
-        assert_eq!(throttle.pass_at(3), Some(0));
+    }
+
+    #[test]
+    fn sessions_have_an_event_each_up_to_a_limit() {
+        let throttle = Throttle::new();
+        for _ in 0..2 {
+            for session in 0..1_000 {
+                throttle.pass_at(1, Some(&format!("{session}")));
+            }
+        }
+        let held_back = 2_000 - Throttle::MOST as u64;
+        assert_eq!(throttle.pass_at(2, Some("a")), Some(held_back));
     }
 }

@@ -11,7 +11,7 @@ use actix_web::{cookie::Key, http::header::HeaderMap};
 
 pub use crate::record::WireFormat;
 use crate::{
-    changes::{Changes, Effect, LoginChange},
+    changes::{Changes, Effect, LoginChange, TtlChange},
     clock::Millis,
     config::CookieContentSecurity,
     contract::{End, Older, Terms},
@@ -87,6 +87,7 @@ pub struct ToldAuth {
     pub at: i64,
     pub device: Option<String>,
     pub login: Option<i64>,
+    pub span: Option<i64>,
 }
 
 pub fn metadata(text: &str) -> Option<Told> {
@@ -104,6 +105,7 @@ pub fn metadata(text: &str) -> Option<Told> {
             at: auth.at.0,
             device: auth.device,
             login: auth.login.map(|at| at.0),
+            span: auth.span.map(|span| span.0),
         }),
         rest: metadata.rest.map(String::from),
     })
@@ -115,6 +117,7 @@ pub fn metadata_text(told: &Told) -> String {
         at: Millis(auth.at),
         device: auth.device,
         login: auth.login.map(Millis),
+        span: auth.span.map(Millis),
     };
     let metadata = Metadata {
         id: told.id,
@@ -152,7 +155,7 @@ impl From<Doing> for Changes {
     fn from(doing: Doing) -> Self {
         let mut changes = Self {
             cleared: doing.cleared,
-            ttl: doing.ttl.map(Millis),
+            ttl: doing.ttl.map(|ttl| TtlChange::Set(Millis(ttl))),
             renew: doing.renew,
             ..Self::default()
         };
@@ -166,6 +169,8 @@ impl From<Doing> for Changes {
             device: None,
             proven: None,
             id,
+            span: None,
+            keep_times: false,
         });
         changes
     }
@@ -183,7 +188,7 @@ pub fn terms(now: i64, ttl: i64, absolute: Option<i64>, extend: bool) -> Terms {
 
 /// A session's end, in ms.
 pub fn end_of(end: End) -> i64 {
-    end.0.0
+    end.millis().0
 }
 
 /// Ends the older values of a renewed session, as the middleware does.
@@ -227,7 +232,11 @@ impl Shown {
             "{encoded}"
         );
         let flag = encoded.chars().next().expect("the flag comes first");
-        Self::Redirect(flag, redirect.made_at.0, redirect.target.clone())
+        Self::Redirect(
+            flag,
+            redirect.made_at.0,
+            redirect.target.as_str().to_owned(),
+        )
     }
 }
 
@@ -259,6 +268,7 @@ pub fn sql_row(
         moved_to,
         moved_flag,
         moved_at,
+        epoch: None,
     })
     .into()
 }

@@ -21,18 +21,34 @@ const LIMIT: usize = 4064;
 /// let session_key: Result<SessionKey, _> = key.try_into();
 /// assert!(session_key.is_err());
 /// ```
-#[derive(PartialEq, Eq)]
-pub struct SessionKey(String);
+pub struct SessionKey {
+    text: String,
+    /// Tells apart the sealed values of one text, if they differ.
+    seal: Option<u128>,
+}
 
 impl SessionKey {
     /// Wraps a text of any length that this library has made: the finished cookie is measured.
     pub(crate) fn generated(text: String) -> Self {
-        Self(text)
+        Self { text, seal: None }
+    }
+
+    /// Notes which sealed value this is the text of.
+    pub(crate) fn sealed_as(self, seal: Option<u128>) -> Self {
+        Self { seal, ..self }
+    }
+
+    /// A number that no other sealed value has, if there is one.
+    pub(crate) fn seal(&self) -> Option<u128> {
+        self.seal
     }
 
     /// `Clone` is missing on purpose: nobody should copy a secret by accident.
     pub(crate) fn duplicate(&self) -> Self {
-        Self(self.0.clone())
+        Self {
+            text: self.text.clone(),
+            seal: self.seal,
+        }
     }
 
     /// What logs may show of a key: enough to distinguish two keys, and useless to a thief.
@@ -46,7 +62,7 @@ impl SessionKey {
     /// assert!(!key.as_ref().contains(&key.fingerprint()));
     /// ```
     pub fn fingerprint(&self) -> String {
-        crate::digest::fingerprint(&self.0)
+        crate::digest::fingerprint(&self.text)
     }
 }
 
@@ -60,19 +76,28 @@ impl TryFrom<String> for SessionKey {
                 "the session key has {length} bytes; it must have at most {LIMIT} to fit a cookie"
             )));
         }
-        Ok(Self(text))
+        Ok(Self::generated(text))
     }
 }
 
+/// Two keys are equal if their texts are.
+impl PartialEq for SessionKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for SessionKey {}
+
 impl AsRef<str> for SessionKey {
     fn as_ref(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
 impl From<SessionKey> for String {
     fn from(key: SessionKey) -> Self {
-        key.0
+        key.text
     }
 }
 

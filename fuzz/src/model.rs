@@ -47,8 +47,34 @@ pub struct Rec {
     pub cap: Option<i64>,
     /// The session's own time to live.
     pub ttl: Option<i64>,
+    /// The login's own absolute timeout.
+    pub span: Option<i64>,
     end: i64,
     write: u32,
+}
+
+/// What a login brings.
+#[derive(Debug, Clone, Copy)]
+pub struct Login {
+    /// Who logs in.
+    pub who: u8,
+    /// An idle time of its own.
+    pub idle: Option<i64>,
+    /// An absolute time of its own.
+    pub absolute: Option<i64>,
+    /// Keeps the times of the same person's login before it.
+    pub keep: bool,
+}
+
+/// A login that a request has made.
+#[derive(Debug, Clone, Copy)]
+struct LoggedIn {
+    who: u8,
+    at: i64,
+    /// The session's id if it was another principal's.
+    lineage: u32,
+    span: Option<i64>,
+    keep: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,9 +143,9 @@ impl Effect {
 struct Changes {
     effects: BTreeMap<u8, Effect>,
     cleared: Option<u32>,
-    ttl: Option<i64>,
-    /// Who, when, and the session's id if it was another principal's.
-    login: Option<(u8, i64, u32)>,
+    /// The session's own, or the policy's again.
+    ttl: Option<Option<i64>>,
+    login: Option<LoggedIn>,
     proven: Option<i64>,
     renew: bool,
 }
@@ -154,7 +180,7 @@ impl Changes {
     fn leave_as_it_is(&self, base: &Rec) -> bool {
         let blank = base.entries.is_empty() && base.auth.is_none() && base.ttl.is_none();
         let cleared = self.cleared.is_some() && !blank;
-        let timed = self.ttl.is_some_and(|ttl| base.ttl != Some(ttl));
+        let timed = self.ttl.is_some_and(|ttl| base.ttl != ttl);
         let known = self.login.is_some() || self.proven.is_some();
         !cleared && !timed && !known && self.applied_to(&base.entries) == base.entries
     }
@@ -175,6 +201,8 @@ pub struct Request {
     loaded: Loaded,
     others: Vec<Key>,
     came: bool,
+    /// The load has extended it.
+    extended: bool,
     changes: Changes,
     purged: bool,
     ended: bool,
@@ -231,7 +259,7 @@ impl Request {
 
     /// Who is logged in.
     pub fn principal(&self) -> Option<u8> {
-        let login = self.changes.login.map(|(who, ..)| who);
+        let login = self.changes.login.map(|login| login.who);
         login.or_else(|| self.visible()?.auth.map(|(who, _)| who))
     }
 
@@ -272,7 +300,12 @@ impl Request {
 
     /// Sets the session's own time to live.
     pub const fn set_ttl(&mut self, ttl: i64) {
-        self.changes.ttl = Some(ttl);
+        self.changes.ttl = Some(Some(ttl));
+    }
+
+    /// Takes it back.
+    pub const fn reset_ttl(&mut self) {
+        self.changes.ttl = Some(None);
     }
 
     /// Whoever is logged in has authenticated again; `false` if nobody is.
@@ -281,7 +314,7 @@ impl Request {
             return false;
         }
         match &mut self.changes.login {
-            Some((_, at, _)) => *at = now,
+            Some(login) => login.at = now,
             None => self.changes.proven = Some(now),
         }
         self.changes.renew = true;
@@ -353,8 +386,11 @@ impl Model {
             }
         }
         let mut found: Vec<Loaded> = Vec::new();
+        let mut touched: Vec<Key> = Vec::new();
         for key in distinct.iter().take(4) {
-            self.touch(*key);
+            if self.touch(*key) {
+                touched.push(*key);
+            }
             found.push(match self.slot(*key) {
                 Stored::Rec(rec) => Loaded::Live(*key, rec),
                 Stored::Redirect(redirect) => Loaded::Moved(*key, self.now - redirect.made),
@@ -381,15 +417,17 @@ impl Model {
                 .filter(|key| Some(*key) != used)
                 .collect(),
             came: !cookies.is_empty(),
+            extended: used.is_some_and(|used| touched.contains(&used)),
             changes: Changes::default(),
             purged: false,
             ended: false,
         }
     }
 
-    fn touch(&mut self, key: Key) {
+    /// Whether it was extended.
+    fn touch(&mut self, key: Key) -> bool {
         let Stored::Rec(mut rec) = self.slot(key) else {
-            return;
+            return false;
         };
         let end = self.end_of(&rec);
         if self
@@ -399,7 +437,9 @@ impl Model {
         {
             rec.end = end;
             self.slots[key] = Stored::Rec(rec);
+            return true;
         }
+        false
     }
 
     /// The handler clears.
@@ -409,16 +449,31 @@ impl Model {
     }
 
     /// The handler logs somebody in.
-    pub fn login(&mut self, request: &mut Request, who: u8) {
-        if request.principal().is_some_and(|known| known != who) {
-            let ttl = request
-                .changes
-                .ttl
-                .filter(|_| request.changes.login.is_none());
-            self.clear(request);
-            request.changes.ttl = ttl;
+    pub fn login(&mut self, request: &mut Request, login: Login) {
+        let another = request.principal().is_some_and(|known| known != login.who);
+        // What this request has set counts, but not for a login before this one.
+        let mut made = LoggedIn {
+            who: login.who,
+            at: self.now,
+            lineage: 0,
+            span: login.absolute,
+            keep: login.keep,
+        };
+        let mut ttl = request.changes.ttl;
+        match request.changes.login {
+            Some(earlier) if login.keep && !another => {
+                made.span = made.span.or(earlier.span);
+                made.keep = earlier.keep;
+            }
+            Some(_) => ttl = None,
+            None => {}
         }
-        request.changes.login = Some((who, self.now, self.draw()));
+        if another {
+            self.clear(request);
+        }
+        made.lineage = self.draw();
+        request.changes.ttl = login.idle.map(Some).or(ttl);
+        request.changes.login = Some(made);
         request.changes.proven = None;
         request.changes.renew = true;
     }
@@ -433,7 +488,7 @@ impl Model {
     /// The answer; `head` is whether there is one that can carry a cookie.
     pub fn finish(&mut self, request: &Request, head: bool) -> Cookie {
         let changes = &request.changes;
-        if request.purged {
+        if request.purged || self.is_over_once_cleared(request) {
             if !request.ended {
                 self.end_all(request);
             }
@@ -448,7 +503,7 @@ impl Model {
             Loaded::Live(..) if changes.renew => Cookie::Leave,
             Loaded::Live(key, base) if !changes.leave_as_it_is(base) => self.commit(*key, request),
             Loaded::Live(key, _) if changes.set_any() => self.active(*key, request),
-            Loaded::Live(key, base) if head => self.check(*key, base),
+            Loaded::Live(key, base) if head && request.extended => self.check(*key, base),
             Loaded::Live(..) => Cookie::Leave,
             Loaded::Moved(key, age) => self.behind_redirect(*key, *age, request, head),
             Loaded::None | Loaded::Lost(_) if head && changes.makes_session() => {
@@ -456,6 +511,14 @@ impl Model {
             }
             Loaded::None | Loaded::Lost(_) => Cookie::Leave,
         }
+    }
+
+    /// Without its login a session counts its absolute time from its creation.
+    fn is_over_once_cleared(&self, request: &Request) -> bool {
+        let cleared = request.changes.cleared.is_some() && request.changes.login.is_none();
+        let end = |base: &Rec| self.policy.absolute.map(|span| base.created + span);
+        let end = request.base().and_then(end);
+        cleared && end.is_some_and(|end| end <= self.now)
     }
 
     fn behind_redirect(&mut self, key: Key, age: i64, request: &Request, head: bool) -> Cookie {
@@ -467,7 +530,15 @@ impl Model {
                 Cookie::Leave
             };
         }
-        if changes.cleared.is_some() {
+        let makes = changes.makes_session();
+        if changes.cleared.is_some() && head && makes && (changes.renew || age >= ON_ITS_WAY) {
+            self.forward(key, None, changes);
+            return match changes.renew {
+                true => self.rotate(key, request),
+                false => self.create(request),
+            };
+        }
+        if changes.cleared.is_some() && (head || !makes || !changes.renew && age < ON_ITS_WAY) {
             return self.commit(key, request);
         }
         if changes.is_empty() || !changes.makes_session() || !head {
@@ -484,71 +555,71 @@ impl Model {
 
     /// Nothing has changed. A cookie with an age is refreshed if its key is current.
     fn check(&mut self, key: Key, base: &Rec) -> Cookie {
-        let aged = self.policy.persistent || base.ttl.is_some();
-        if self.policy.extend.is_none() || !aged {
+        if !self.policy.persistent && base.ttl.is_none() {
             return Cookie::Leave;
         }
         self.touch(key);
-        match self.slot(key) {
-            Stored::Rec(rec) => Cookie::Set(key, Some(rec.end - self.now)),
-            _ => Cookie::Leave,
-        }
+        self.refreshed(key, Some(base))
     }
 
     /// Entries were set to the values that they have: that extends as a change does.
     fn active(&mut self, key: Key, request: &Request) -> Cookie {
         match self.policy.extend {
-            Some(_) => self.touch(key),
+            // Too soon.
+            Some(_) if !request.extended => return Cookie::Leave,
+            Some(_) => {
+                self.touch(key);
+            }
             None => {
                 self.policy.extend = Some(0);
                 self.touch(key);
                 self.policy.extend = None;
             }
         }
-        match self.slot(key) {
-            Stored::Rec(rec) if self.aged(request) => Cookie::Set(key, Some(rec.end - self.now)),
-            _ => Cookie::Leave,
+        self.refreshed(key, request.base())
+    }
+
+    /// The cookie of a key that stays: with the age that the record has now, or without the one
+    /// that it had.
+    fn refreshed(&self, key: Key, base: Option<&Rec>) -> Cookie {
+        let Stored::Rec(rec) = self.slot(key) else {
+            return Cookie::Leave;
+        };
+        let had = base.is_some_and(|base| base.ttl.is_some());
+        if self.aged(&rec) || had {
+            return self.set(key, &rec);
         }
+        Cookie::Leave
     }
 
-    fn aged(&self, request: &Request) -> bool {
-        let kept =
-            !request.purged && request.changes.cleared.is_none() && request.changes.login.is_none();
-        let own = kept && request.base().is_some_and(|base| base.ttl.is_some());
-        self.policy.persistent || request.changes.ttl.is_some() || own
+    fn aged(&self, rec: &Rec) -> bool {
+        self.policy.persistent || rec.ttl.is_some()
     }
 
-    fn set(&self, key: Key, end: i64, request: &Request) -> Cookie {
-        Cookie::Set(key, self.aged(request).then(|| end - self.now))
+    fn set(&self, key: Key, rec: &Rec) -> Cookie {
+        Cookie::Set(key, self.aged(rec).then(|| rec.end - self.now))
     }
 
     fn commit(&mut self, key: Key, request: &Request) -> Cookie {
         let (changes, base) = (&request.changes, request.base());
-        let end = match (self.slot(key), base) {
+        match (self.slot(key), base) {
             (Stored::Rec(stored), Some(base)) => {
-                if stored.epoch != base.epoch && changes.cleared.is_none() {
-                    // The commit counts as older than the clear.
-                    stored.end
-                } else {
+                // Otherwise the commit counts as older than the clear.
+                if stored.epoch == base.epoch || changes.cleared.is_some() {
                     let Some(new) = self.merged(&stored, changes) else {
                         return Cookie::Leave;
                     };
-                    let end = new.end;
                     self.slots[key] = Stored::Rec(new);
-                    end
                 }
+                self.refreshed(key, Some(base))
             }
             (Stored::Redirect(_), base) => {
                 let base = base.cloned();
                 self.forward(key, base.as_ref(), changes);
-                return Cookie::Leave;
+                Cookie::Leave
             }
-            _ => return Cookie::Leave,
-        };
-        if self.aged(request) {
-            return self.set(key, end, request);
+            _ => Cookie::Leave,
         }
-        Cookie::Leave
     }
 
     /// The stored record with the changes on top; `None` if the session that they were made for is gone.
@@ -556,7 +627,7 @@ impl Model {
         let mut new = stored.clone();
         new.write = self.draw();
         let another = match (stored.auth, changes.login) {
-            (Some((known, _)), Some((who, ..))) => known != who,
+            (Some((known, _)), Some(login)) => known != login.who,
             _ => false,
         };
         if changes.proven.is_some() && changes.login.is_none() && stored.auth.is_none() {
@@ -567,25 +638,37 @@ impl Model {
         }
         new.entries = changes.applied_to(&new.entries);
         if let Some(epoch) = changes.cleared {
-            (new.epoch, new.lineage) = (epoch, self.draw());
-            (new.auth, new.logged_in, new.ttl) = (None, None, None);
+            new.epoch = epoch;
+            self.log_out(&mut new);
         }
-        if let Some((who, at, lineage)) = changes.login {
+        if let Some(login) = changes.login {
             if another {
-                (new.lineage, new.created) = (lineage, at);
+                (new.lineage, new.created) = (login.lineage, login.at);
             }
-            (new.auth, new.logged_in, new.ttl) = (Some((who, at)), Some(at), None);
+            if another || !login.keep {
+                (new.ttl, new.span) = (None, None);
+            }
+            new.span = login.span.or(new.span);
+            (new.auth, new.logged_in) = (Some((login.who, login.at)), Some(login.at));
         }
-        new.ttl = changes.ttl.or(new.ttl);
+        new.ttl = changes.ttl.unwrap_or(new.ttl);
         if let (Some(at), Some((_, since))) = (changes.proven, &mut new.auth) {
             *since = at.max(*since);
         }
         if changes.login.is_some() || changes.proven.is_some() {
             let since = new.auth.map_or(new.created, |(_, at)| at);
-            new.cap = self.policy.absolute.map(|span| since + span);
+            new.cap = new.span.or(self.policy.absolute).map(|span| since + span);
         }
         new.end = self.end_of(&new);
         Some(new)
+    }
+
+    /// Nothing of a login stays, and no time of its own.
+    fn log_out(&mut self, rec: &mut Rec) {
+        rec.lineage = self.draw();
+        (rec.auth, rec.logged_in) = (None, None);
+        (rec.ttl, rec.span) = (None, None);
+        rec.cap = self.policy.absolute.map(|span| rec.created + span);
     }
 
     /// A commit behind a redirect.
@@ -604,8 +687,8 @@ impl Model {
         };
         let before = |name: &u8| base.and_then(|base| base.entries.get(name)).copied();
         if let Some(epoch) = changes.cleared {
-            (stored.epoch, stored.lineage) = (epoch, self.draw());
-            (stored.auth, stored.logged_in, stored.ttl) = (None, None, None);
+            stored.epoch = epoch;
+            self.log_out(&mut stored);
             stored
                 .entries
                 .retain(|name, value| before(name) != Some(*value));
@@ -656,8 +739,8 @@ impl Model {
                     Some(_) => Kind::Login,
                     None => Kind::Plain,
                 };
-                let end = new.end;
                 let to = self.slots.len();
+                let cookie = self.set(to, &new);
                 self.slots.push(Stored::Rec(new));
                 self.slots[key] = Stored::Redirect(Redirect {
                     to,
@@ -665,7 +748,7 @@ impl Model {
                     made: self.now,
                     end: self.now + GRACE,
                 });
-                self.set(to, end, request)
+                cookie
             }
             Stored::Redirect(_) => {
                 if changes.login.is_none() && changes.cleared.is_some() {
@@ -708,15 +791,17 @@ impl Model {
             created: self.now,
             cap: self.policy.absolute.map(|span| self.now + span),
             ttl: None,
+            span: None,
             end: 0,
             write: 0,
         };
         let Some(new) = self.merged(&empty, &request.changes) else {
             return Cookie::Leave;
         };
-        let (key, end) = (self.slots.len(), new.end);
+        let key = self.slots.len();
+        let cookie = self.set(key, &new);
         self.slots.push(Stored::Rec(new));
-        self.set(key, end, request)
+        cookie
     }
 
     fn end_all(&mut self, request: &Request) {

@@ -80,7 +80,11 @@ fn reference(fields: &[Vec<u8>], name: &str) -> (bool, Vec<String>) {
             continue;
         }
         sent = true;
-        values.extend(decoded(&trim(&pair[equals + 1..])));
+        let mut value = trim(&pair[equals + 1..]);
+        if value.len() > 1 && value.starts_with(b"\"") && value.ends_with(b"\"") {
+            value = value[1..value.len() - 1].to_vec();
+        }
+        values.extend(decoded(&value));
     }
     (sent, values)
 }

@@ -23,6 +23,7 @@ fn told(cursor: &mut Cursor<'_>) -> fuzzing::Told {
                 who: cursor.text(),
                 device,
                 login: cursor.maybe(),
+                span: cursor.maybe(),
             }
         }),
         rest: cursor.flag().then(|| cursor.number().to_string()),

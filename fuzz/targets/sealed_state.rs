@@ -158,8 +158,16 @@ impl World {
         assert!(told.absolute_end.is_none_or(|cap| idle <= cap));
         let fresh = doing.login.is_some() || base.is_none();
         if let Some(base) = base.filter(|_| !fresh) {
-            // No renewal and no extension reaches past the absolute end.
-            assert!(base.absolute_end.is_none() || told.absolute_end == base.absolute_end);
+            // No renewal and no extension reaches past the absolute end. A `clear` takes back what
+            // a login has made of it.
+            let kept = base.absolute_end.is_none() || told.absolute_end == base.absolute_end;
+            let policy = self.absolute.map(|span| told.created + span);
+            let cleared = doing.cleared.is_some();
+            assert!(if cleared {
+                told.absolute_end == policy
+            } else {
+                kept
+            });
             assert_eq!(told.created, base.created);
         }
         if self.absolute.is_some() {

@@ -52,35 +52,57 @@ pub fn ensure(software: &Software) -> Result<PathBuf, Error> {
 /// As [`ensure`].
 pub fn ensure_openssl() -> Result<(), Error> {
     // Other systems use a library of their own, and whoever names a folder has the headers.
-    let elsewhere = !cfg!(target_os = "linux") || std::env::var_os("OPENSSL_DIR").is_some();
-    if elsewhere || openssl_is_there() {
+    if !cfg!(target_os = "linux") || std::env::var_os("OPENSSL_DIR").is_some() {
+        return Ok(());
+    }
+    ensure_packages(&Packages {
+        name: "OpenSSL (headers, found through pkg-config)",
+        hint: "install them (Debian, Ubuntu: apt-get install libssl-dev pkg-config; Fedora: dnf \
+               install openssl-devel pkgconf), or name their folder in OPENSSL_DIR",
+        probe: &["pkg-config", "--exists", "openssl"],
+        debian: &["libssl-dev", "pkg-config"],
+    })
+}
+
+/// Makes sure that `python3 -m pip` works, and installs it as [`ensure`] installs servers.
+pub(crate) fn ensure_pip() -> Result<(), Error> {
+    ensure_packages(&Packages {
+        name: "pip (python3 -m pip)",
+        hint: "install it (Debian, Ubuntu: apt-get install python3-pip; Fedora: dnf install \
+               python3-pip)",
+        probe: &["python3", "-m", "pip", "--version"],
+        debian: &["python3-pip"],
+    })
+}
+
+/// What is no server, and how to know whether it is there.
+struct Packages {
+    name: &'static str,
+    hint: &'static str,
+    /// A command that succeeds if it is.
+    probe: &'static [&'static str],
+    debian: &'static [&'static str],
+}
+
+fn ensure_packages(wanted: &Packages) -> Result<(), Error> {
+    let is_there = || output(wanted.probe).is_ok_and(|output| output.status.success());
+    if is_there() {
         return Ok(());
     }
     let missing = || Error::Missing {
-        name: "OpenSSL (headers, found through pkg-config)",
-        hint: "install them (Debian, Ubuntu: apt-get install libssl-dev pkg-config; Fedora: dnf \
-               install openssl-devel pkgconf), or name their folder in OPENSSL_DIR"
-            .to_owned(),
+        name: wanted.name,
+        hint: wanted.hint.to_owned(),
     };
     let manager = Manager::find().ok_or_else(missing)?;
-    eprintln!("the OpenSSL headers are missing: installing them with apt-get");
+    eprintln!("{} is missing: installing it with apt-get", wanted.name);
+    // A failure does not matter yet: the lists may be fresh enough, or an unrelated source broken.
     let updated = manager.run(&["apt-get", "update"]);
-    let installed = manager.install_packages(&["libssl-dev", "pkg-config"]);
-    if installed.is_err() {
-        updated.and(installed)?;
-    }
-    if openssl_is_there() {
+    let installed = manager.install_packages(wanted.debian);
+    installed.or_else(|error| updated.and(Err(error)))?;
+    if is_there() {
         return Ok(());
     }
     Err(missing())
-}
-
-fn openssl_is_there() -> bool {
-    let asked = Command::new("pkg-config")
-        .args(["--exists", "openssl"])
-        .stdin(Stdio::null())
-        .status();
-    asked.is_ok_and(|status| status.success())
 }
 
 /// `apt-get`, and how to call it with the right to install.
@@ -133,16 +155,24 @@ impl Manager {
             .chain(command)
             .copied()
             .collect();
-        let failed = |output: String| Error::Install {
-            command: words.join(" "),
-            output,
-        };
-        let output = output(&words).map_err(|error| failed(error.to_string()))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(failed(last_lines(&[output.stdout, output.stderr].concat())))
+        checked(&words)
     }
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// It cannot be run, or it fails: the error has the last lines that it printed.
+pub(crate) fn checked(words: &[&str]) -> Result<(), Error> {
+    let failed = |output: String| Error::Install {
+        command: words.join(" "),
+        output,
+    };
+    let output = output(words).map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(failed(last_lines(&[output.stdout, output.stderr].concat())))
 }
 
 fn output(words: &[&str]) -> std::io::Result<Output> {

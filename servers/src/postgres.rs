@@ -89,17 +89,8 @@ impl Kind for Postgres {
         Self::ping(setup.port())
     }
 
-    /// Reads whether the server lets this client in.
     fn ping(port: u16) -> io::Result<()> {
-        let mut stream = connect(port)?;
-        stream.write_all(HELLO)?;
-        let mut answer = [0; 9];
-        stream.read_exact(&mut answer)?;
-        // Kind, length, and 0 for "you are in".
-        if answer == *b"R\0\0\0\x08\0\0\0\0" {
-            return stream.write_all(b"X\0\0\0\x04");
-        }
-        Err(io::Error::other(format!("its answer is {answer:?}")))
+        greets(port)
     }
 
     fn url(port: u16) -> String {
@@ -114,6 +105,19 @@ impl Shareable for Postgres {
         static SHARED: Mutex<Option<PostgresServer>> = Mutex::new(None);
         &SHARED
     }
+}
+
+/// Reads whether the server, or a pooler before it, lets this client in.
+pub(crate) fn greets(port: u16) -> io::Result<()> {
+    let mut stream = connect(port)?;
+    stream.write_all(HELLO)?;
+    let mut answer = [0; 9];
+    stream.read_exact(&mut answer)?;
+    // Kind, length, and 0 for "you are in".
+    if answer == *b"R\0\0\0\x08\0\0\0\0" {
+        return stream.write_all(b"X\0\0\0\x04");
+    }
+    Err(io::Error::other(format!("its answer is {answer:?}")))
 }
 
 fn data(setup: &Setup) -> PathBuf {

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, test_kill_process};
-use servers::{Error, MariaDbServer, PostgresServer, install, mariadb, postgres, wait};
+use servers::{
+    Error, MariaDbServer, PgBouncer, PostgresServer, install, mariadb, pgbouncer, postgres, wait,
+};
 
 /// How many servers of a kind start at the same moment.
 const AT_ONCE: usize = 4;
@@ -134,4 +136,19 @@ fn connections_to_postgres_pause_and_end_with_it() {
         Ok(length) => assert_eq!(length, 0, "it answered after its end"),
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
+}
+
+#[test]
+fn a_pooler_answers_for_its_server_alone() {
+    install::ensure(&postgres::SOFTWARE).unwrap();
+    install::ensure(&pgbouncer::SOFTWARE).unwrap();
+    let mut server = PostgresServer::start().unwrap();
+    let mut pooler = PgBouncer::before(&server.url()).unwrap();
+    pooler.ping().unwrap();
+    pooler.restart().unwrap();
+    pooler.ping().unwrap();
+    server.kill();
+    pooler.kill();
+    assert!(pooler.ping().is_err());
+    assert!(PgBouncer::before("postgres://nowhere").is_err());
 }

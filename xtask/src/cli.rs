@@ -12,14 +12,16 @@ cargo xtask test [--only STEP]... [-- ARGUMENTS]   start the servers, run every 
 cargo xtask check [--only STEP]...                 formatting, lints, documentation, each feature alone
 cargo xtask soak [--seconds 60]                    load on a Redis that is killed, paused and filled meanwhile
 cargo xtask fuzz [--seconds 60] [TARGET]...        random input, guided by the code that it reaches, for each target
+cargo xtask mutants [-- ARGUMENTS]                 change the core in one place at a time: does a unit test notice?
 cargo xtask servers                                start the servers, print their URLs, stay until Ctrl-C
 cargo xtask help                                   this list
 
 STEP is the name that is printed before the step runs, or the beginning of it. TARGET is a file in fuzz/targets.
-ARGUMENTS go to `cargo test`:
+ARGUMENTS go to `cargo test`, or to `cargo mutants`:
     cargo xtask test -- login                      tests with `login` in their names
     cargo xtask test -- -p servers                 one package
     cargo xtask test -- -- --nocapture             two more dashes: for the test programs
+    cargo xtask mutants -- --file FILE             the changes of one file
 
 A missing server, or the C++ compiler that fuzzing needs, is installed with apt-get if that needs no
 password; otherwise the error says what to install. REDIS_SERVER_BIN, POSTGRES_BIN, MARIADB_BIN,
@@ -39,6 +41,8 @@ pub(crate) enum Task {
     Soak(u32),
     /// Feed random input to these targets, or to all, for so many seconds each.
     Fuzz { seconds: u32, targets: Vec<String> },
+    /// Change the core in one place at a time, and run the unit tests on each change.
+    Mutants(Vec<String>),
     /// Keep servers up.
     Servers,
     /// List the commands.
@@ -65,6 +69,7 @@ impl Task {
                 seconds: seconds(&mut words)?,
                 targets: targets(&mut words)?,
             },
+            Some("mutants") => Self::Mutants(extra.drain(..).skip(1).collect()),
             Some("servers") => Self::Servers,
             None if words.contains(["-h", "--help"]) => Self::Help,
             None | Some("help") => Self::Help,
@@ -117,6 +122,8 @@ mod tests {
             ("help", Task::Help),
             ("soak", Task::Soak(60)),
             ("soak --seconds 5", Task::Soak(5)),
+            ("mutants", Task::Mutants(vec![])),
+            ("mutants -- --list", Task::Mutants(words("--list"))),
             ("servers", Task::Servers),
             (
                 "check --only fmt --only docs",
@@ -164,6 +171,7 @@ mod tests {
             ("check -- x", "--"),
             ("servers -- x", "--"),
             ("servers --only x", "--only"),
+            ("mutants --list", "--list"),
             ("soak 60", "60"),
             ("soak --seconds", "--seconds"),
             ("soak --seconds x", "'x'"),

@@ -4,6 +4,7 @@ mod check;
 mod cli;
 mod features;
 mod fuzz;
+mod mutants;
 mod runner;
 mod servers;
 mod soak;
@@ -39,6 +40,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Check { only } => check::run(&only),
         Task::Soak(seconds) => soak::run(seconds),
         Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets),
+        Task::Mutants(extra) => mutants::run(extra),
         Task::Servers => servers::run(),
         Task::Help => {
             say(cli::HELP);

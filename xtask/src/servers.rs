@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use servers::{MariaDbServer, PostgresServer, RedisServer, install, mariadb, postgres, redis};
+use servers::{
+    MariaDbServer, PostgresServer, RedisServer, install, mariadb, pgbouncer, postgres, redis,
+};
 
 use crate::runner::Runner;
 use crate::step::Step;
@@ -21,7 +23,12 @@ pub(crate) struct Servers {
 impl Servers {
     /// Installs what is missing and starts everything.
     pub(crate) fn start() -> Result<Self> {
-        let kinds = [redis::SOFTWARE, postgres::SOFTWARE, mariadb::SOFTWARE];
+        let kinds = [
+            redis::SOFTWARE,
+            postgres::SOFTWARE,
+            mariadb::SOFTWARE,
+            pgbouncer::SOFTWARE,
+        ];
         let mut variables = Vec::new();
         for kind in &kinds {
             let program = install::ensure(kind)?;

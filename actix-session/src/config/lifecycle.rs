@@ -129,7 +129,9 @@ pub enum TtlExtensionPolicy {
     /// Every request with a live session, but at most once in this interval.
     ///
     /// After its last request, a session then lives for its time to live less this interval at
-    /// most. A busy session costs hardly more than with [`OnStateChanges`](Self::OnStateChanges).
+    /// most. A busy session costs hardly more than with [`OnStateChanges`](Self::OnStateChanges): a
+    /// persistent cookie is sent again only by the response to a request that extends. The interval
+    /// must be shorter than the time to live.
     AtMostEvery(Duration),
 }
 

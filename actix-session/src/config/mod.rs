@@ -18,8 +18,8 @@ pub use self::old_cookie::OldCookie;
 pub use self::policy::SessionPolicy;
 pub use crate::record::WireFormat;
 use crate::{
-    clock::{Millis, SharedClock},
-    contract::Terms,
+    clock::{LONGEST_WAIT, Millis, SharedClock},
+    contract::{ExtendOnRead, Terms},
     cookie::attributes::CookieAttributes,
 };
 
@@ -29,6 +29,8 @@ pub(crate) const LONGEST: Millis = Millis::secs(400 * 86_400);
 const LONGEST_STATE: Millis = Millis::secs(100 * 365 * 86_400);
 /// The shortest TTL: zero and less are raised to it.
 const SHORTEST: Millis = Millis::secs(1);
+/// The smallest limit on a record that leaves room for an entry beside the metadata, in octets.
+const SMALLEST: usize = 256;
 
 /// How the content of the session cookie is secured.
 ///
@@ -106,29 +108,45 @@ impl Configuration {
     fn check(&self) -> Result<(), ConfigError> {
         self.cookie.check()?;
         for old in &self.read_also {
-            old.check()?;
+            old.check(&self.cookie)?;
         }
-        let longest = if self.persistent {
-            LONGEST
-        } else {
-            LONGEST_STATE
-        };
-        let possible = |ttl: Millis| ttl > Millis::ZERO && ttl <= longest;
-        if !possible(self.terms.ttl) {
-            return Err(ConfigError::Ttl);
-        }
-        if self
-            .terms
-            .absolute
-            .is_some_and(|limit| limit <= Millis::ZERO)
-        {
-            return Err(ConfigError::AbsoluteTimeout);
+        self.check_times()?;
+        if self.terms.max_state < SMALLEST {
+            return Err(ConfigError::MaxStateSize);
         }
         if self.terms.absolute.is_some()
             && self.terms.format == WireFormat::V0_11
             && !self.mixed_fleet
         {
             return Err(ConfigError::MixedFleet);
+        }
+        Ok(())
+    }
+
+    fn check_times(&self) -> Result<(), ConfigError> {
+        let terms = &self.terms;
+        let longest = if self.persistent {
+            LONGEST
+        } else {
+            LONGEST_STATE
+        };
+        let within = |span: Millis, longest| span > Millis::ZERO && span <= longest;
+        if !within(terms.ttl, longest) {
+            return Err(ConfigError::Ttl);
+        }
+        if terms.absolute.is_some_and(|span| span <= Millis::ZERO) {
+            return Err(ConfigError::AbsoluteTimeout);
+        }
+        if let ExtendOnRead::AtMostEvery(interval) = terms.extend
+            && !(Millis::ZERO <= interval && interval < terms.ttl)
+        {
+            return Err(ConfigError::Interval);
+        }
+        if !within(terms.grace, LONGEST) {
+            return Err(ConfigError::RenewalGrace);
+        }
+        if terms.budget.is_zero() || terms.budget > LONGEST_WAIT {
+            return Err(ConfigError::CommitBudget);
         }
         Ok(())
     }
@@ -167,131 +185,4 @@ fn clamp(ttl: Millis, longest: Millis) -> Millis {
 }
 
 #[cfg(test)]
-mod tests {
-    use actix_web::cookie::{SameSite, time::Duration};
-
-    use super::*;
-
-    fn refused(change: impl FnOnce(&mut Configuration)) -> Option<ConfigError> {
-        let mut configuration = Configuration::new(Key::generate());
-        change(&mut configuration);
-        configuration.check().err()
-    }
-
-    /// Of all combinations of prefix and attributes, exactly those build that browsers accept.
-    #[test]
-    fn contradictions_with_a_prefix_are_refused() {
-        for name in [
-            "id",
-            "__Secure-id",
-            "__Host-id",
-            "__host-id",
-            "__Http-id",
-            "__Host-Http-id",
-        ] {
-            for bits in 0..16_u8 {
-                let [secure, root, host_only, http_only] = [1, 2, 4, 8].map(|bit| bits & bit != 0);
-                let lower = name.to_ascii_lowercase();
-                let valid = (!lower.starts_with("__") || secure)
-                    && (!lower.starts_with("__host-") || (root && host_only))
-                    && (!lower.contains("http-") || http_only);
-                let error = refused(|configuration| {
-                    let cookie = &mut configuration.cookie;
-                    cookie.name = name.to_owned();
-                    cookie.secure = secure;
-                    cookie.http_only = http_only;
-                    cookie.path = if root { "/" } else { "/app" }.to_owned();
-                    cookie.domain = (!host_only).then(|| "example.org".to_owned());
-                });
-                assert_eq!(error.is_none(), valid, "{name} {bits:04b} {error:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_browsers_refuse_is_refused_with_its_remedy() {
-        let none = |configuration: &mut Configuration| {
-            configuration.cookie.same_site = SameSite::None;
-        };
-        assert_eq!(refused(none), None);
-        let insecure = refused(|c| {
-            none(c);
-            c.cookie.secure = false;
-        });
-        assert_eq!(insecure, Some(ConfigError::SameSiteNone));
-        let partitioned = |c: &mut Configuration| c.cookie.partitioned = true;
-        assert_eq!(refused(partitioned), Some(ConfigError::Partitioned));
-        assert_eq!(
-            refused(|c| {
-                none(c);
-                partitioned(c)
-            }),
-            None
-        );
-        for path in ["", "app", "/a;b", "/a\r\nb", "/\u{e9}"] {
-            assert_eq!(
-                refused(|c| c.cookie.path = path.into()),
-                Some(ConfigError::Path)
-            );
-        }
-        let long = format!("/{}", "a".repeat(1024));
-        assert_eq!(refused(|c| c.cookie.path = long), Some(ConfigError::Path));
-        for domain in ["", "a;b", "a,b", "a\0"] {
-            let error = refused(|c| c.cookie.domain = Some(domain.into()));
-            assert_eq!(error, Some(ConfigError::Domain));
-        }
-        for name in ["", "a b", "a;b", "a=b", "a,b", "a\r\nb", "\u{e9}"] {
-            assert_eq!(
-                refused(|c| c.cookie.name = name.into()),
-                Some(ConfigError::Name)
-            );
-        }
-    }
-
-    #[test]
-    fn invalid_times_and_formats_are_refused() {
-        assert_eq!(refused(|c| c.terms.ttl = Millis(0)), Some(ConfigError::Ttl));
-        let long = |c: &mut Configuration| c.terms.ttl = LONGEST + Millis(1);
-        assert_eq!(refused(long), None);
-        assert_eq!(
-            refused(|c| {
-                long(c);
-                c.persistent = true
-            }),
-            Some(ConfigError::Ttl)
-        );
-        let absolute = |c: &mut Configuration| c.terms.absolute = Some(Millis(1));
-        assert_eq!(
-            refused(|c| c.terms.absolute = Some(Millis(0))),
-            Some(ConfigError::AbsoluteTimeout)
-        );
-        let old = |c: &mut Configuration| {
-            absolute(c);
-            c.terms.format = WireFormat::V0_11
-        };
-        assert_eq!(refused(old), Some(ConfigError::MixedFleet));
-        assert_eq!(
-            refused(|c| {
-                old(c);
-                c.mixed_fleet = true
-            }),
-            None
-        );
-    }
-
-    #[test]
-    fn absurd_times_are_clamped() {
-        let with = |persistent, ttl: Duration| {
-            let mut configuration = Configuration::new(Key::generate());
-            configuration.persistent = persistent;
-            configuration.terms.ttl = ttl.into();
-            configuration.clamped().terms.ttl
-        };
-        assert_eq!(with(true, Duration::ZERO), SHORTEST);
-        assert_eq!(with(true, Duration::seconds(-5)), SHORTEST);
-        assert_eq!(with(true, Duration::days(4_000)), LONGEST);
-        assert_eq!(with(true, Duration::MAX), LONGEST);
-        assert_eq!(with(false, Duration::milliseconds(1_500)), Millis(1_500));
-        assert!(with(false, Duration::MAX).0 > 0);
-    }
-}
+mod tests;

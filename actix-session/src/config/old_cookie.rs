@@ -25,7 +25,8 @@ use crate::cookie::attributes::{CookieAttributes, check_name, check_place};
 pub struct OldCookie {
     pub(crate) name: String,
     path: Option<String>,
-    domain: Option<String>,
+    /// `Some(None)` is a cookie without a `Domain`.
+    domain: Option<Option<String>>,
     partitioned: Option<bool>,
 }
 
@@ -49,7 +50,27 @@ impl OldCookie {
 
     /// Sets its `Domain`, if the current cookie has another one or none.
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
-        self.domain = Some(domain.into());
+        self.domain = Some(Some(domain.into()));
+        self
+    }
+
+    /// Sets that it had no `Domain`, if the current cookie has one.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, config::OldCookie, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let secret_key = Key::generate();
+    /// // It was for this host alone; now it is for all hosts of the domain.
+    /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
+    ///     .cookie_domain(Some("example.com".to_owned()))
+    ///     .read_also(OldCookie::named("id").host_only())
+    ///     .try_build()?;
+    /// # let _ = middleware;
+    /// # Ok::<(), actix_session::config::ConfigError>(())
+    /// ```
+    pub fn host_only(mut self) -> Self {
+        self.domain = Some(None);
         self
     }
 
@@ -59,16 +80,21 @@ impl OldCookie {
         self
     }
 
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(super) fn check(&self, present: &CookieAttributes) -> Result<(), ConfigError> {
         check_name(&self.name)?;
-        check_place(self.path.as_deref(), self.domain.as_deref())
+        let domain = self.domain.as_ref().and_then(Option::as_deref);
+        check_place(self.path.as_deref(), domain)?;
+        if self.attributes(present).is_same_cookie(present) {
+            return Err(ConfigError::OldCookie);
+        }
+        Ok(())
     }
 
     /// The attributes of the header field that removes it.
     pub(crate) fn attributes(&self, present: &CookieAttributes) -> CookieAttributes {
         // Browsers ignore the case of these prefixes.
         let of_host = self.name.to_ascii_lowercase().starts_with("__host-");
-        let domain = self.domain.clone().or_else(|| present.domain.clone());
+        let domain = self.domain.as_ref().unwrap_or(&present.domain).clone();
         CookieAttributes {
             name: self.name.clone(),
             path: self.path.clone().unwrap_or_else(|| present.path.clone()),

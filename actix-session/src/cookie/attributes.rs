@@ -50,6 +50,18 @@ impl Default for CookieAttributes {
 }
 
 impl CookieAttributes {
+    /// Whether browsers keep these two as one cookie.
+    pub(crate) fn is_same_cookie(&self, other: &Self) -> bool {
+        let host = |cookie: &Self| {
+            let domain = cookie.domain.as_deref()?;
+            Some(domain.trim_start_matches('.').to_ascii_lowercase())
+        };
+        wire_name(&self.name) == wire_name(&other.name)
+            && self.path == other.path
+            && host(self) == host(other)
+            && self.partitioned == other.partitioned
+    }
+
     /// Checks that browsers accept and keep a cookie with these attributes (RFC 6265bis, CHIPS).
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check_name(&self.name)?;
@@ -90,19 +102,37 @@ pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
 }
 
 pub(crate) fn check_place(path: Option<&str>, domain: Option<&str>) -> Result<(), ConfigError> {
-    if path.is_some_and(|path| !path.starts_with('/') || !is_attribute(path)) {
+    if path.is_some_and(|path| !is_path(path)) {
         return Err(ConfigError::Path);
     }
-    if domain.is_some_and(|domain| domain.is_empty() || !is_attribute(domain)) {
+    if domain.is_some_and(|domain| !is_host(domain)) {
         return Err(ConfigError::Domain);
     }
     Ok(())
 }
 
-/// Browsers drop an attribute of more than 1,024 octets, and end one at a semicolon.
-fn is_attribute(value: &str) -> bool {
-    let visible = |byte: u8| (0x20..0x7f).contains(&byte) && !matches!(byte, b';' | b',');
-    value.len() <= 1024 && value.bytes().all(visible)
+/// A path that a request can have, or browsers never send the cookie. They end an attribute at a
+/// semicolon, and drop one of more than 1,024 octets.
+fn is_path(path: &str) -> bool {
+    // What URLs have in no path, or only percent-encoded.
+    const NOT_PATH: &[u8] = b"\"#,;<>?\\^`{}";
+    let stays = |byte: u8| byte.is_ascii_graphic() && !NOT_PATH.contains(&byte);
+    let resolved = |part: &str| !matches!(part, "." | "..");
+    path.starts_with('/')
+        && path.len() <= 1024
+        && path.bytes().all(stays)
+        && path.split('/').all(resolved)
+}
+
+/// A host name (RFC 1123) without a port. Browsers ignore a leading dot.
+fn is_host(domain: &str) -> bool {
+    let in_label = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_label = |label: &str| {
+        let hyphen = label.starts_with('-') || label.ends_with('-');
+        (1..=63).contains(&label.len()) && !hyphen && label.bytes().all(in_label)
+    };
+    let host = domain.strip_prefix('.').unwrap_or(domain);
+    host.len() <= 253 && host.split('.').all(is_label)
 }
 
 /// The name as headers carry it: percent-encoded if it is not a token, as published.

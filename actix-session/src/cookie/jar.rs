@@ -1,5 +1,7 @@
 //! The cookies that may carry a session, and what opens them.
 
+use std::rc::Rc;
+
 use actix_web::http::header::HeaderMap;
 
 use super::{
@@ -37,7 +39,7 @@ impl Also {
 
 pub(crate) struct Named {
     /// As headers carry it.
-    pub(crate) wire_name: String,
+    pub(crate) wire_name: Rc<str>,
     pub(crate) sealer: Sealer,
 }
 
@@ -65,7 +67,7 @@ pub(crate) struct Found {
 impl Cookies {
     pub(crate) fn new(configuration: &Configuration) -> Self {
         let named = |name: &str| Named {
-            wire_name: wire_name(name),
+            wire_name: wire_name(name).into(),
             sealer: Sealer::new(
                 &configuration.key,
                 &configuration.previous_keys,
@@ -74,15 +76,16 @@ impl Cookies {
                 configuration.terms.format,
             ),
         };
-        let own = &configuration.cookie.name;
-        let also = configuration.read_also.iter();
-        let also = also.filter(|old| old.name != *own).map(|old| Also {
+        let own = &configuration.cookie;
+        let also = configuration.read_also.iter().map(|old| Also {
             named: named(&old.name),
-            attributes: old.attributes(&configuration.cookie),
+            attributes: old.attributes(own),
         });
         Self {
-            own: named(own),
-            also: also.collect(),
+            also: also
+                .filter(|old| !old.attributes.is_same_cookie(own))
+                .collect(),
+            own: named(&own.name),
         }
     }
 
@@ -93,13 +96,23 @@ impl Cookies {
 
     pub(crate) fn find(&self, headers: &HeaderMap, writes_old_mac: bool) -> Found {
         let mut found = Found::default();
-        let stale = |unsealed: &Unsealed| unsealed.old_key || (unsealed.unbound && !writes_old_mac);
+        let own = &*self.own.wire_name;
+        // A value of an old cookie that has the present name looks like one of the present cookie.
+        let moves = self.also.iter().any(|old| old.wire_name() == own);
+        let stale = |unsealed: &Unsealed| {
+            moves || unsealed.old_key || (unsealed.unbound && !writes_old_mac)
+        };
         self.own.find(headers, &mut found, stale, false);
-        found.came = read::is_sent(headers, &self.own.wire_name);
+        found.came = read::is_sent(headers, own);
         for (index, Also { named, .. }) in self.also.iter().enumerate() {
-            if read::is_sent(headers, &named.wire_name) {
+            if !read::is_sent(headers, &named.wire_name) {
+                continue;
+            }
+            found.others.push(index);
+            let name = &*named.wire_name;
+            let mut before = self.also[..index].iter();
+            if name != own && !before.any(|old| old.wire_name() == name) {
                 named.find(headers, &mut found, |_| true, true);
-                found.others.push(index);
             }
         }
         found
@@ -123,7 +136,7 @@ impl Named {
             if found.candidates.len() == MAX_CANDIDATES {
                 return;
             }
-            let key = SessionKey::generated(unsealed.value);
+            let key = SessionKey::generated(unsealed.value).sealed_as(unsealed.nonce);
             if !found.candidates.iter().any(|known| known.key == key) {
                 found.candidates.push(Candidate {
                     key,

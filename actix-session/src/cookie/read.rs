@@ -25,7 +25,15 @@ pub(crate) fn is_sent(headers: &HeaderMap, name: &str) -> bool {
 fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let rest = pair.strip_prefix(name)?;
     let at = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t'))?;
-    (rest[at] == b'=').then(|| trim(&rest[at + 1..]))
+    (rest[at] == b'=').then(|| unquoted(trim(&rest[at + 1..])))
+}
+
+/// RFC 6265 lets a client put a value in quotes. One pair comes off, as published.
+fn unquoted(value: &[u8]) -> &[u8] {
+    match value {
+        [b'"', inside @ .., b'"'] => inside,
+        value => value,
+    }
 }
 
 /// RFC 6265bis lets a parser strip spaces and tabs, and nothing else.
@@ -75,6 +83,21 @@ mod tests {
             read(&[b"a=1;id=x", b"id=y ;\tid = z; id=x"], "id"),
             ["x", "y", "z", "x"]
         );
+    }
+
+    #[test]
+    fn one_pair_of_quotes_comes_off() {
+        for (field, value) in [
+            ("id=\"a b\"", "a b"),
+            ("id=\t\"a%2Fb\" ; x=1", "a/b"),
+            ("id=\"\"a\"\"", "\"a\""),
+            ("id=\"\"", ""),
+            ("id=\"", "\""),
+            ("id=\"a", "\"a"),
+            ("id=%22a%22", "\"a\""),
+        ] {
+            assert_eq!(read(&[field.as_bytes()], "id"), [value], "{field}");
+        }
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub(crate) struct Unsealed {
     pub(crate) unbound: bool,
     /// An older key opened it.
     pub(crate) old_key: bool,
+    /// Its nonce, which no other value has. A signed value has none.
+    pub(crate) nonce: Option<u128>,
 }
 
 impl Sealer {
@@ -128,11 +130,12 @@ impl Sealer {
     fn open_with(&self, key: &Mode, sealed: &str) -> Option<Unsealed> {
         match key {
             Mode::Private(key) => {
-                let value = self.decrypt(key, sealed)?;
+                let (value, nonce) = self.decrypt(key, sealed)?;
                 Some(Unsealed {
                     value,
                     unbound: false,
                     old_key: false,
+                    nonce: Some(nonce),
                 })
             }
             Mode::Signed(keys) => self.verify(keys, sealed),
@@ -154,14 +157,15 @@ impl Sealer {
         Ok(STANDARD.encode(data))
     }
 
-    fn decrypt(&self, key: &LessSafeKey, sealed: &str) -> Option<String> {
+    fn decrypt(&self, key: &LessSafeKey, sealed: &str) -> Option<(String, u128)> {
         let mut data = STANDARD.decode(sealed).ok()?;
         let (nonce, text) = data.split_at_mut_checked(NONCE_LEN)?;
+        let number = nonce.iter().fold(0, |n, byte| (n << 8) | u128::from(*byte));
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let value = key
             .open_in_place(nonce, Aad::from(self.name.as_bytes()), text)
             .ok()?;
-        Some(std::str::from_utf8(value).ok()?.to_owned())
+        Some((std::str::from_utf8(value).ok()?.to_owned(), number))
     }
 
     fn verify(&self, keys: &Macs, sealed: &str) -> Option<Unsealed> {
@@ -171,6 +175,7 @@ impl Sealer {
             value: value.to_owned(),
             unbound,
             old_key: false,
+            nonce: None,
         };
         if self.bound(&keys.bound, value).verify(&mac) {
             return Some(unsealed(false));
@@ -278,8 +283,12 @@ mod tests {
             for mode in MODES {
                 let new = sealer(1, mode, "id", WireFormat::V1);
                 let sealed = new.seal(&value).unwrap();
-                let expected = Unsealed { value: value.clone(), unbound: false, old_key: false };
-                prop_assert_eq!(new.open(&sealed), Some(expected));
+                let opened = new.open(&sealed).unwrap();
+                prop_assert_eq!((&opened.value, opened.unbound), (&value, false));
+                prop_assert!(!opened.old_key);
+                let again = new.open(&new.seal(&value).unwrap()).unwrap();
+                let is_private = matches!(mode, CookieContentSecurity::Private);
+                prop_assert_eq!(opened.nonce != again.nonce, is_private);
                 let old = new.open(&published(mode, "id", &value)).unwrap();
                 prop_assert_eq!(&old.value, &value);
                 prop_assert_eq!(old.unbound, matches!(mode, CookieContentSecurity::Signed));
@@ -303,6 +312,24 @@ mod tests {
             let sealed = sealer(1, mode, "id", WireFormat::V1).seal("value").unwrap();
             assert_eq!(sealer(1, mode, "idx", WireFormat::V1).open(&sealed), None);
             assert_eq!(sealer(2, mode, "id", WireFormat::V1).open(&sealed), None);
+        }
+    }
+
+    #[test]
+    fn no_octet_of_a_value_passes_for_one_of_the_name() {
+        let signed = |name| sealer(1, CookieContentSecurity::Signed, name, WireFormat::V1);
+        for (one, two, rest) in [("id", "i", "d"), ("id", "idx", "x")] {
+            let (long, short) = if one.len() > two.len() {
+                (one, two)
+            } else {
+                (two, one)
+            };
+            let sealed = signed(long).seal("value").unwrap();
+            let moved = format!("{}{rest}value", &sealed[..MAC_LENGTH]);
+            assert_eq!(signed(short).open(&moved), None, "{long} as {short}");
+            let sealed = signed(short).seal(&format!("{rest}value")).unwrap();
+            let moved = format!("{}value", &sealed[..MAC_LENGTH]);
+            assert_eq!(signed(long).open(&moved), None, "{short} as {long}");
         }
     }
 

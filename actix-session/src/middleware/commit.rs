@@ -1,8 +1,14 @@
 //! The way out: makes the store call that was decided, and seals the cookie if one is sent.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
-use actix_web::{HttpResponse, error::InternalError, http::StatusCode};
+use actix_web::{
+    HttpResponse,
+    error::InternalError,
+    http::{StatusCode, header::HeaderMap},
+};
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Parts,
@@ -11,10 +17,10 @@ use super::{
 };
 use crate::{
     changes::Changes,
-    clock::Millis,
+    clock::{Millis, deadline},
     contract::{Committed, Rotated, Terms},
     cookie::write,
-    error::{CommitError, Degraded},
+    error::{CommitError, Contended, Degraded, LoadError},
     event::{self, Why},
     key::SessionKey,
     session::Snapshot,
@@ -28,6 +34,22 @@ pub(crate) enum SetCookie {
     /// The finished pair, and how long it lives from now.
     Set(String, Option<Millis>),
     Remove,
+}
+
+/// An error, and what the headers of its response do with the cookie all the same.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) error: CommitError,
+    pub(crate) set_cookie: SetCookie,
+}
+
+impl From<CommitError> for Failed {
+    fn from(error: CommitError) -> Self {
+        Self {
+            error,
+            set_cookie: SetCookie::Leave,
+        }
+    }
 }
 
 /// Whether the client has gone, which nobody but the guard sees.
@@ -52,7 +74,7 @@ pub(crate) async fn commit<S: SessionStore>(
     exit: Exit,
     ended: bool,
     departure: &Departure,
-) -> Result<SetCookie, CommitError> {
+) -> Result<SetCookie, Failed> {
     // The time of the response: the handler may have taken long.
     let terms = parts.terms();
     let request = Finished {
@@ -62,60 +84,121 @@ pub(crate) async fn commit<S: SessionStore>(
         policy: parts.policy(),
         now: terms.now,
     };
+    let decision = request.decide();
+    if let Decision::Leave(silence) = decision {
+        return Ok(leave(incoming, silence));
+    }
     let work = Work {
         parts,
         request,
         terms: &terms,
+        deadline: deadline(terms.budget),
+        limit: limit(terms.budget),
         departure,
     };
-    work.deliver(work.request.decide(), ended).await
+    work.deliver(decision, ended).await
 }
 
-/// Ends every session of which a verified key came.
+fn leave(incoming: &Incoming, silence: Silence) -> SetCookie {
+    let key = incoming.loaded.key();
+    match (silence, key) {
+        (Silence::Dropped(why), key) => event::dropped(why, key),
+        (Silence::Forwarded, Some(key)) => event::forwarded(key),
+        (Silence::Gone, Some(key)) => event::gone(key),
+        (Silence::Unneeded | Silence::Forwarded | Silence::Gone, _) => {}
+    }
+    SetCookie::Leave
+}
+
+/// Ends every session of which a verified key came: all at once, so that each is tried before any
+/// is repeated.
 pub(crate) async fn end<S: SessionStore>(
     parts: &Parts<S>,
     incoming: &Incoming,
+    limit: Instant,
 ) -> anyhow::Result<()> {
-    let mut result = Ok(());
-    for key in incoming.loaded.key().into_iter().chain(&incoming.others) {
-        match parts.store.delete(key).await {
-            Ok(()) => event::ended(key),
-            // An error must not keep the others alive.
-            Err(error) => result = Err(error),
-        }
+    let keys = incoming.loaded.key().into_iter().chain(&incoming.others);
+    let endings = join_all(keys.map(|key| async move {
+        parts.store.delete(key).await?;
+        event::ended(key);
+        Ok(())
+    }));
+    match timeout_at(limit, endings).await {
+        Ok(endings) => endings.into_iter().collect(),
+        Err(_) => anyhow::bail!("the store did not end the sessions within the time limit"),
     }
-    result
+}
+
+/// When whatever is still under way is given up. It is a little later than the budget ends: a store
+/// that keeps to it says what went wrong.
+pub(crate) fn limit(budget: Duration) -> Instant {
+    deadline(budget.saturating_add(budget / 8))
 }
 
 struct Work<'a, S: SessionStore> {
     parts: &'a Parts<S>,
     request: Finished<'a>,
     terms: &'a Terms,
+    /// The time limit for all that the request asks of the store.
+    deadline: Instant,
+    /// When whatever is still under way is given up.
+    limit: Instant,
     departure: &'a Departure,
 }
 
 impl<S: SessionStore> Work<'_, S> {
     /// A cookie that cannot be refreshed stays as it is: the request has changed nothing.
-    async fn deliver(&self, decision: Decision, ended: bool) -> Result<SetCookie, CommitError> {
-        let refreshes = matches!(decision, Decision::Check | Decision::Touch);
-        match self.answer(decision, ended).await {
-            Err(error) if refreshes => {
-                event::store_failed("refresh", &error);
-                Ok(SetCookie::Leave)
+    async fn deliver(&self, decision: Decision, ended: bool) -> Result<SetCookie, Failed> {
+        match decision {
+            Decision::End { then_create } => self.end(then_create, ended).await,
+            Decision::Check | Decision::Touch => {
+                let refreshed = self.in_time(decision).await;
+                Ok(refreshed.unwrap_or_else(|error| {
+                    event::store_failed("refresh", &error);
+                    SetCookie::Leave
+                }))
             }
-            answer => answer,
+            decision => Ok(self.in_time(decision).await?),
         }
     }
 
-    async fn answer(&self, decision: Decision, ended: bool) -> Result<SetCookie, CommitError> {
-        match self.ask(decision, ended).await? {
-            CookieFate::Leave(silence) => Ok(self.leave(silence)),
+    async fn in_time(&self, decision: Decision) -> Result<SetCookie, CommitError> {
+        let answer = timeout_at(self.limit, self.answer(decision)).await;
+        answer.unwrap_or(Err(CommitError::OutcomeUnknown))
+    }
+
+    /// Once everything has ended, the cookie is removed even if the new session fails.
+    async fn end(&self, then_create: bool, ended: bool) -> Result<SetCookie, Failed> {
+        if !ended {
+            let ended = end(self.parts, self.request.incoming, self.limit).await;
+            ended.map_err(CommitError::of_store)?;
+        }
+        if !then_create || self.departure.is_over() {
+            return Ok(self.after_end());
+        }
+        let created = self.in_time(Decision::Create).await;
+        created.map_err(|error| Failed {
+            error,
+            set_cookie: self.after_end(),
+        })
+    }
+
+    fn after_end(&self) -> SetCookie {
+        match self.request.after_end() {
+            CookieFate::Remove => SetCookie::Remove,
+            CookieFate::Leave(_) | CookieFate::Send(_) => SetCookie::Leave,
+        }
+    }
+
+    async fn answer(&self, decision: Decision) -> Result<SetCookie, CommitError> {
+        match self.ask(decision).await? {
+            CookieFate::Leave(silence) => Ok(leave(self.request.incoming, silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),
             CookieFate::Send(cookie) => self.send(cookie).await,
         }
     }
 
-    async fn ask(&self, decision: Decision, ended: bool) -> Result<CookieFate, CommitError> {
+    async fn ask(&self, decision: Decision) -> Result<CookieFate, CommitError> {
         let request = &self.request;
         match decision {
             Decision::Leave(silence) => Ok(CookieFate::Leave(silence)),
@@ -128,17 +211,8 @@ impl<S: SessionStore> Work<'_, S> {
             Decision::Commit => self.commit(&request.snapshot.changes, self.terms).await,
             Decision::Rotate => self.rotate().await,
             Decision::Create => self.create().await,
-            Decision::End { then_create } => {
-                if !ended {
-                    let ended = end(self.parts, request.incoming).await;
-                    ended.map_err(CommitError::Other)?;
-                }
-                if then_create && !self.departure.is_over() {
-                    self.create().await
-                } else {
-                    Ok(request.after_end())
-                }
-            }
+            Decision::CreateAfterClear => self.create_after_clear().await,
+            Decision::End { .. } => Ok(request.after_end()),
         }
     }
 
@@ -173,23 +247,44 @@ impl<S: SessionStore> Work<'_, S> {
 
     async fn create(&self) -> Result<CookieFate, CommitError> {
         let changes = &self.request.snapshot.changes;
-        let created = self.parts.store.create(changes, self.terms).await?;
+        let created = self.parts.store.create(changes, &self.terms_left()).await?;
         Ok(self.request.after_create(created))
+    }
+
+    /// The terms for a store call that others have come before.
+    fn terms_left(&self) -> Terms {
+        Terms {
+            budget: self.deadline.saturating_duration_since(Instant::now()),
+            ..self.terms.clone()
+        }
+    }
+
+    /// If the client has gone meanwhile, nobody gets a new key.
+    async fn create_after_clear(&self) -> Result<CookieFate, CommitError> {
+        let clear = self.request.snapshot.changes.clear_alone();
+        let cleared = self.commit(&clear, self.terms).await?;
+        if self.departure.is_over() {
+            return Ok(cleared);
+        }
+        self.create().await
     }
 
     /// Ends older values only once the new cookie is known to fit: otherwise the session would be
     /// lost.
     async fn send(&self, cookie: NewCookie) -> Result<SetCookie, CommitError> {
         let line = self.seal(&cookie)?;
-        if cookie.older.end().await.map_err(CommitError::Other)? {
+        if cookie.older.end().await.map_err(CommitError::of_store)? {
             return Ok(line);
         }
         if self.departure.is_over() {
-            return Ok(self.leave(Silence::Dropped(Why::NoResponse)));
+            return Ok(leave(
+                self.request.incoming,
+                Silence::Dropped(Why::NoResponse),
+            ));
         }
-        match self.ask(self.request.after_overtaken(), true).await? {
+        match self.ask(self.request.after_overtaken()).await? {
             CookieFate::Send(cookie) => self.seal(&cookie),
-            CookieFate::Leave(silence) => Ok(self.leave(silence)),
+            CookieFate::Leave(silence) => Ok(leave(self.request.incoming, silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),
         }
     }
@@ -197,7 +292,7 @@ impl<S: SessionStore> Work<'_, S> {
     fn seal(&self, cookie: &NewCookie) -> Result<SetCookie, CommitError> {
         let came = self.request.incoming.loaded.key();
         let Some(key) = cookie.key.as_ref().or(came) else {
-            return Ok(self.leave(Silence::Unneeded));
+            return Ok(leave(self.request.incoming, Silence::Unneeded));
         };
         log(cookie.origin, came, key);
         let sealer = &self.parts.cookies.own.sealer;
@@ -207,17 +302,6 @@ impl<S: SessionStore> Work<'_, S> {
             pair.map_err(CommitError::Other)?,
             cookie.max_age,
         ))
-    }
-
-    fn leave(&self, silence: Silence) -> SetCookie {
-        let key = self.request.incoming.loaded.key();
-        match (silence, key) {
-            (Silence::Dropped(why), key) => event::dropped(why, key),
-            (Silence::Forwarded, Some(key)) => event::forwarded(key),
-            (Silence::Gone, Some(key)) => event::gone(key),
-            (Silence::Unneeded | Silence::Forwarded | Silence::Gone, _) => {}
-        }
-        SetCookie::Leave
     }
 }
 
@@ -234,21 +318,31 @@ pub(crate) fn opaque<E>(error: E) -> actix_web::Error
 where
     E: std::fmt::Debug + std::fmt::Display + 'static,
 {
-    with_status(error, StatusCode::INTERNAL_SERVER_ERROR)
+    let response = HttpResponse::new(StatusCode::INTERNAL_SERVER_ERROR);
+    InternalError::from_response(error, response).into()
 }
 
-pub(crate) fn commit_failed(error: CommitError) -> actix_web::Error {
+/// The response to a failed commit, whose headers may still remove the cookie.
+pub(crate) fn commit_failed(
+    error: CommitError,
+    write: impl FnOnce(&mut HeaderMap) -> anyhow::Result<()>,
+) -> actix_web::Error {
     let status = match error {
         CommitError::Contended => StatusCode::SERVICE_UNAVAILABLE,
         CommitError::Other(ref cause) if cause.is::<Degraded>() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    with_status(error, status)
+    let mut response = HttpResponse::new(status);
+    match write(response.headers_mut()) {
+        Ok(()) => InternalError::from_response(error, response).into(),
+        Err(error) => opaque(error),
+    }
 }
 
-fn with_status<E>(error: E, status: StatusCode) -> actix_web::Error
-where
-    E: std::fmt::Debug + std::fmt::Display + 'static,
-{
+pub(crate) fn load_failed(error: LoadError) -> actix_web::Error {
+    let status = match error {
+        LoadError::Other(ref cause) if cause.is::<Contended>() => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
     InternalError::from_response(error, HttpResponse::new(status)).into()
 }

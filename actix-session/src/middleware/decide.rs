@@ -10,7 +10,7 @@ use super::load::{Incoming, Loaded};
 use crate::{
     changes::Changes,
     clock::Millis,
-    contract::{Committed, End, Older, Rotated},
+    contract::{Committed, End, ExtendOnRead, Older, Rotated},
     event::Why,
     key::SessionKey,
     record::Record,
@@ -32,10 +32,12 @@ pub(crate) enum Exit {
 /// The settings that matter here.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Policy {
-    /// Every request that loads a session extends it.
-    pub(crate) extend: bool,
+    /// Whether a request that loads a session extends it.
+    pub(crate) extend: ExtendOnRead,
     /// Cookies have a `Max-Age`.
     pub(crate) persistent: bool,
+    /// How long sessions may live in all.
+    pub(crate) absolute: Option<Millis>,
 }
 
 /// What to ask of the store.
@@ -53,6 +55,8 @@ pub(crate) enum Decision {
     Commit,
     Rotate,
     Create,
+    /// To carry the `clear` through the redirect, and then to create.
+    CreateAfterClear,
     /// To end every session that came. `then_create`: also to create one from what was set after
     /// the purge.
     End {
@@ -118,18 +122,31 @@ impl Finished<'_> {
             let wants = self.snapshot.purged || !changes.is_empty();
             return if wants { Decision::Refuse } else { UNNEEDED };
         }
-        if self.snapshot.purged {
+        if self.snapshot.purged || self.is_over_once_cleared() {
             let then_create = self.exit == Exit::Response && changes.makes_session();
             return Decision::End { then_create };
         }
         match (self.exit, self.with_a_head()) {
             // Without a response, a new key reaches nobody, and a login would be half done.
-            (Exit::NoHead, Decision::Rotate | Decision::Create) => {
+            (Exit::NoHead, Decision::Rotate | Decision::Create | Decision::CreateAfterClear) => {
                 Decision::Leave(Silence::Dropped(Why::NoResponse))
             }
-            (Exit::NoHead, Decision::Check) => UNNEEDED,
+            (Exit::NoHead, Decision::Check) if !self.is_undated() => UNNEEDED,
             (_, decision) => decision,
         }
+    }
+
+    /// Whether a `clear` leaves nothing of the session's time: without its login, the absolute
+    /// timeout counts from the creation.
+    fn is_over_once_cleared(&self) -> bool {
+        let changes = &self.snapshot.changes;
+        let record = self.incoming.loaded.record();
+        let created = record.and_then(Record::metadata).map(|it| it.created);
+        let end = created
+            .zip(self.policy.absolute)
+            .map(|(at, span)| at + span);
+        let cleared = changes.cleared.is_some() && changes.login.is_none();
+        cleared && end.is_some_and(|end| end <= self.now)
     }
 
     fn with_a_head(&self) -> Decision {
@@ -137,7 +154,7 @@ impl Finished<'_> {
         match &self.incoming.loaded {
             Loaded::Live(..) if changes.renews() => Decision::Rotate,
             Loaded::Live(_, base) if !changes.leave_unchanged(base) => Decision::Commit,
-            Loaded::Live(_, base) if changes.set_any() => touch(base),
+            Loaded::Live(_, base) if changes.set_any() => self.touch(base),
             Loaded::Live(_, base) if self.needs_check(base) => Decision::Check,
             Loaded::Live(..) => UNNEEDED,
             Loaded::Moved(_, age) => moved(changes, *age),
@@ -145,28 +162,58 @@ impl Finished<'_> {
         }
     }
 
-    /// Whether a request without changes sends the cookie again, if its key is current.
+    /// Extends the record, unless it is too soon for that. A state in a cookie is sealed again, as
+    /// by a change.
+    fn touch(&self, base: &Record) -> Decision {
+        let throttled = matches!(self.policy.extend, ExtendOnRead::AtMostEvery(_));
+        if base.is_in_cookie() {
+            Decision::Commit
+        } else if !throttled || self.incoming.extended {
+            Decision::Touch
+        } else if self.needs_check(base) {
+            Decision::Check
+        } else {
+            UNNEEDED
+        }
+    }
+
+    /// Whether a request without changes sends the cookie again, if its key is current, or has an
+    /// end to write down.
     fn needs_check(&self, base: &Record) -> bool {
         let in_cookie = base.is_in_cookie();
         let untimed = in_cookie && base.end().is_none();
-        let extended = self.policy.extend && (self.is_persistent() || in_cookie);
-        extended || untimed || self.incoming.stale
+        let aged = self.policy.persistent || self.had_own_ttl();
+        let extended = self.incoming.extended && (aged || in_cookie);
+        extended || untimed || self.incoming.stale || self.is_undated()
+    }
+
+    /// Whether the absolute timeout counts from now on, since the record does not say since when.
+    fn is_undated(&self) -> bool {
+        let undated = |record: &Record| record.is_undated() && !record.is_in_cookie();
+        self.policy.absolute.is_some() && self.incoming.loaded.record().is_some_and(undated)
+    }
+
+    /// Whether the session had a TTL of its own when it was loaded.
+    fn had_own_ttl(&self) -> bool {
+        let record = self.incoming.loaded.record();
+        record.is_some_and(Record::has_own_ttl)
     }
 
     /// Whether the cookie has a `Max-Age`: by configuration, or because the session has a TTL of
-    /// its own.
-    fn is_persistent(&self) -> bool {
+    /// its own, as the store says. For a store that does not say, this request knows best.
+    fn is_persistent(&self, end: End) -> bool {
         let changes = &self.snapshot.changes;
-        let keeps = !self.snapshot.purged && changes.keep_own_ttl();
-        let own = |base: &Record| keeps && base.has_own_ttl();
-        self.policy.persistent
-            || changes.ttl.is_some()
-            || self.incoming.loaded.record().is_some_and(own)
+        let kept = !self.snapshot.purged && changes.keep_own_ttl(self.incoming.loaded.record());
+        let own = || match changes.ttl {
+            Some(ttl) => ttl.own().is_some(),
+            None => kept && self.had_own_ttl(),
+        };
+        self.policy.persistent || end.has_own_ttl().unwrap_or_else(own)
     }
 
     pub(crate) fn after_commit(&self, answer: Committed) -> CookieFate {
         match answer {
-            Committed::Saved(end) if self.is_persistent() || self.incoming.stale => {
+            Committed::Saved(end) if self.needs_cookie(end) => {
                 self.send(None, Origin::Refreshed, end, Older::none())
             }
             Committed::Saved(_) | Committed::NotExtended => CookieFate::Leave(Silence::Unneeded),
@@ -176,6 +223,11 @@ impl Finished<'_> {
             Committed::Forwarded => CookieFate::Leave(Silence::Forwarded),
             Committed::Gone => CookieFate::Leave(Silence::Gone),
         }
+    }
+
+    /// Whether the cookie of a key that stays is sent: its age moves, or it has to lose it.
+    fn needs_cookie(&self, end: End) -> bool {
+        self.is_persistent(end) || self.had_own_ttl() || self.incoming.stale
     }
 
     pub(crate) fn after_rotate(&self, answer: Rotated) -> CookieFate {
@@ -214,22 +266,13 @@ impl Finished<'_> {
         CookieFate::Send(NewCookie {
             key,
             origin,
-            max_age: self.is_persistent().then(|| end.0 - self.now),
+            max_age: self.is_persistent(end).then(|| end.millis() - self.now),
             older,
         })
     }
 }
 
 const UNNEEDED: Decision = Decision::Leave(Silence::Unneeded);
-
-/// A state in a cookie is sealed again, as by a change.
-fn touch(base: &Record) -> Decision {
-    if base.is_in_cookie() {
-        Decision::Commit
-    } else {
-        Decision::Touch
-    }
-}
 
 fn create(changes: &Changes) -> Decision {
     if changes.makes_session() {
@@ -239,16 +282,23 @@ fn create(changes: &Changes) -> Decision {
     }
 }
 
+/// A logout travels, and what follows it is decided as without it.
 fn moved(changes: &Changes, age: Duration) -> Decision {
-    if changes.is_empty() {
-        return UNNEEDED;
+    let own = own_session(changes, age);
+    match (changes.cleared, own) {
+        (None, own) => own,
+        // The renewal takes it along.
+        (Some(_), Decision::Rotate) => own,
+        (Some(_), Decision::Create) if changes.login.is_some() => own,
+        (Some(_), Decision::Create) => Decision::CreateAfterClear,
+        (Some(_), _) => Decision::Commit,
     }
+}
+
+/// What a request asks for that met a redirect.
+fn own_session(changes: &Changes, age: Duration) -> Decision {
     if changes.login.is_some() {
         return Decision::Create;
-    }
-    if changes.cleared.is_some() {
-        // The logout travels; entries set after the clear do not.
-        return Decision::Commit;
     }
     match (changes.renews(), changes.makes_session()) {
         (true, true) => Decision::Rotate,

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Parts,
-    commit::{Departure, SetCookie, commit, end},
+    commit::{Departure, Failed, SetCookie, commit, end, limit},
     decide::Exit,
     load::Incoming,
 };
@@ -28,12 +28,25 @@ use crate::{Session, error::CommitError, event, session::InRequest, storage::Ses
 pub(crate) struct Innermost(InRequest);
 
 impl Innermost {
-    pub(crate) fn enter(req: &ServiceRequest, session: &Session) -> Self {
+    pub(crate) fn enter(req: &ServiceRequest, session: &Session, cookie: &Rc<str>) -> Self {
         let mut extensions = req.extensions_mut();
         let sessions = extensions.get::<InRequest>().cloned().unwrap_or_default();
-        sessions.push(session.clone());
+        if sessions.has(cookie) {
+            event::wrapped_twice(cookie);
+        }
+        sessions.push(session.clone(), Rc::clone(cookie));
         extensions.insert(sessions.clone());
         Self(sessions)
+    }
+
+    /// Notes that a middleware has set or removed the cookie of this name.
+    pub(crate) fn note_written(&self, cookie: Rc<str>) {
+        self.0.note_written(cookie);
+    }
+
+    /// Whether another middleware, further in, has.
+    pub(crate) fn has_written(&self, cookie: &str) -> bool {
+        self.0.has_written(cookie)
     }
 }
 
@@ -65,7 +78,13 @@ struct Unfinished<Store> {
 pub(crate) struct Finished<Store> {
     pub(crate) parts: Rc<Parts<Store>>,
     pub(crate) incoming: Incoming,
-    pub(crate) set_cookie: Result<SetCookie, CommitError>,
+    pub(crate) set_cookie: Result<SetCookie, Failed>,
+}
+
+impl<Store> Finished<Store> {
+    pub(crate) fn error(self) -> Option<CommitError> {
+        self.set_cookie.err().map(|failed| failed.error)
+    }
 }
 
 type Committing<Store> = Pin<Box<dyn Future<Output = Finished<Store>>>>;
@@ -101,7 +120,8 @@ impl<Store: SessionStore + 'static> Guard<Store> {
         let Stage::Serving(unfinished) = &mut self.0 else {
             return;
         };
-        let result = end(&unfinished.parts, &unfinished.incoming).await;
+        let limit = limit(unfinished.parts.configuration.terms.budget);
+        let result = end(&unfinished.parts, &unfinished.incoming, limit).await;
         unfinished.ended = result.is_ok();
         // The purge counts even if the handler no longer waits.
         let _ = answer.send(result);
@@ -146,7 +166,7 @@ impl<Store: SessionStore + 'static> Drop for Guard<Store> {
 fn spawn<Store: 'static>(committing: Committing<Store>) {
     let work = async move {
         let finished = committing.await;
-        event::log_failure("commit", finished.set_cookie.err());
+        event::log_failure("commit", finished.error());
     };
     // `spawn` panics if this thread takes no local tasks right now, and there is no way to ask
     // first.

@@ -1,9 +1,15 @@
 //! The response's headers: the cookie, and what caches may do.
 
-use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, SET_COOKIE, VARY};
+use actix_web::http::header::{
+    CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, VARY,
+};
+
+use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 
 use super::{Parts, commit::SetCookie, load::Incoming};
 use crate::{Session, cookie::write, event};
+
+const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
 /// Sets or removes the cookie, and keeps one visitor's response out of shared caches.
 ///
@@ -23,20 +29,24 @@ pub(crate) fn write_headers<S>(
     if set_cookie == SetCookie::Leave {
         return Ok(());
     }
+    let old = incoming.old_cookies.iter();
+    let old = old.filter_map(|index| parts.cookies.old(*index));
     drop_lines_of(headers, &parts.cookies.own.wire_name);
+    for old in old.clone() {
+        drop_lines_of(headers, old.wire_name());
+    }
+    // The session has moved to the current cookie, or ended under the old one. An old cookie may have
+    // the current name: its removal comes first, for clients that look at nothing but the name.
+    for old in old {
+        write::remove(headers, &old.attributes)?;
+    }
     match set_cookie {
         SetCookie::Set(pair, age) => write::set(headers, cookie, pair, age)?,
         SetCookie::Remove if incoming.cookie_came => write::remove(headers, cookie)?,
         SetCookie::Remove | SetCookie::Leave => {}
     }
-    // The session has moved to the current name, or ended under the old one.
-    for old in &incoming.old_cookies {
-        if let Some(old) = parts.cookies.old(*old) {
-            drop_lines_of(headers, old.wire_name());
-            write::remove(headers, &old.attributes)?;
-        }
-    }
     keep_private(headers);
+    keep_out_of_cdns(headers);
     Ok(())
 }
 
@@ -56,6 +66,33 @@ fn drop_lines_of(headers: &mut HeaderMap, name: &str) {
         .collect();
     for line in others {
         headers.append(SET_COOKIE, line);
+    }
+}
+
+/// The error of an inner service, whose response differs from one visitor to the next.
+pub(crate) fn varying(error: actix_web::Error) -> actix_web::Error {
+    Varying(error).into()
+}
+
+/// An error whose response has `Vary: Cookie` too.
+#[derive(derive_more::Display)]
+struct Varying(actix_web::Error);
+
+impl std::fmt::Debug for Varying {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl ResponseError for Varying {
+    fn status_code(&self) -> StatusCode {
+        self.0.as_response_error().status_code()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = self.0.error_response();
+        vary_by_cookie(response.headers_mut());
+        response
     }
 }
 
@@ -105,6 +142,41 @@ fn keep_private(headers: &mut HeaderMap) {
     }
 }
 
+/// Fields for one kind of shared cache, which then ignores `Cache-Control` (RFC 9213, and what came
+/// before it). Without them it obeys `Cache-Control`.
+fn keep_out_of_cdns(headers: &mut HeaderMap) {
+    const OLDER: [&str; 2] = ["edge-control", "x-accel-expires"];
+    let is_for_cdns = |name: &&HeaderName| {
+        let name = name.as_str();
+        let targeted = name == "cdn-cache-control" || name.ends_with("-cdn-cache-control");
+        targeted || OLDER.contains(&name)
+    };
+    let found: Vec<HeaderName> = headers.keys().filter(is_for_cdns).cloned().collect();
+    for name in found {
+        headers.remove(&name);
+    }
+    // It may also say what a surrogate does with the body.
+    let content: Vec<HeaderValue> = headers
+        .remove(SURROGATE_CONTROL)
+        .filter_map(|field| without_times(&field))
+        .collect();
+    for field in content {
+        headers.append(SURROGATE_CONTROL, field);
+    }
+}
+
+/// What a `Surrogate-Control` says of the body, or `None` if it says nothing.
+fn without_times(field: &HeaderValue) -> Option<HeaderValue> {
+    let field = String::from_utf8_lossy(field.as_bytes()).into_owned();
+    let parts = field.split(',').map(str::trim);
+    let content = parts.filter(|part| part.to_ascii_lowercase().starts_with("content="));
+    let kept: Vec<&str> = std::iter::once("no-store").chain(content).collect();
+    if kept.len() == 1 {
+        return None;
+    }
+    HeaderValue::try_from(kept.join(", ")).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,6 +216,28 @@ mod tests {
             keep_private(&mut headers);
             assert_eq!(all(&headers, CACHE_CONTROL), [kept], "{given:?}");
         }
+    }
+
+    #[test]
+    fn what_only_shared_caches_read_goes() {
+        let mut headers = headers(&[
+            (HeaderName::from_static("cdn-cache-control"), "max-age=600"),
+            (
+                HeaderName::from_static("cloudflare-cdn-cache-control"),
+                "public",
+            ),
+            (HeaderName::from_static("x-accel-expires"), "600"),
+            (HeaderName::from_static("edge-control"), "!no-store"),
+            (SURROGATE_CONTROL, "max-age=600"),
+            (SURROGATE_CONTROL, "max-age=600, Content=\"ESI/1.0\""),
+            (HeaderName::from_static("x-page"), "7"),
+        ]);
+        keep_out_of_cdns(&mut headers);
+        assert_eq!(
+            all(&headers, SURROGATE_CONTROL),
+            ["no-store, Content=\"ESI/1.0\""]
+        );
+        assert_eq!(headers.len(), 2, "{headers:?}");
     }
 
     #[test]

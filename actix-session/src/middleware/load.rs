@@ -12,7 +12,7 @@ use crate::{
     error::LoadError,
     event::{self, Refusal},
     key::SessionKey,
-    record::{Place, Record},
+    record::Record,
     storage::SessionStore,
 };
 
@@ -31,6 +31,8 @@ pub(crate) struct Incoming {
     pub(crate) old_cookies: Vec<usize>,
     /// The value should be sealed again: its key, its name or its MAC is old.
     pub(crate) stale: bool,
+    /// The load has extended the session.
+    pub(crate) extended: bool,
     /// Several live sessions came, and the configuration allows only one.
     pub(crate) ambiguous: bool,
     /// The store failed, and the request is served without a session.
@@ -105,6 +107,8 @@ impl Incoming {
         if incoming.ambiguous {
             incoming.use_none();
         }
+        let live = incoming.loaded.record();
+        incoming.extended = live.is_some_and(|record| terms.have_extended(record));
         Ok(incoming)
     }
 
@@ -171,8 +175,7 @@ async fn look_up<S: SessionStore>(
         Ok(opened) => opened,
         Err(error) => return Err((error, key)),
     };
-    let proven = |record: Record| record.proven(Place::Unnamed, terms.keys.as_ref());
-    let loaded = match opened.map_live(proven) {
+    let loaded = match opened.proven(terms) {
         // A value whose MAC does not cover the cookie's name may be another cookie's. If it is the
         // state itself, not just a key, that would be a forgery.
         Opened::Live(record) if refused && record.is_in_cookie() => {

@@ -22,10 +22,10 @@ use actix_web::{
 };
 
 use self::{
-    commit::{commit_failed, opaque},
+    commit::{Failed, SetCookie, commit_failed, load_failed, opaque},
     decide::{Exit, Policy},
     guard::{Finished, Guard, Innermost, serve},
-    headers::write_headers,
+    headers::{varying, write_headers},
     load::{Incoming, Loaded},
 };
 use crate::{
@@ -129,8 +129,9 @@ impl<Store> Parts<Store> {
 
     pub(crate) fn policy(&self) -> Policy {
         Policy {
-            extend: self.configuration.terms.extends(),
+            extend: self.configuration.terms.extend,
             persistent: self.configuration.persistent,
+            absolute: self.configuration.terms.absolute,
         }
     }
 
@@ -207,11 +208,14 @@ where
 {
     let incoming = load(&parts, &req).await?;
     let session = session_of(&parts.configuration, &incoming);
-    let _innermost = Innermost::enter(&req, &session);
+    let name = Rc::clone(&parts.cookies.own.wire_name);
+    let innermost = Innermost::enter(&req, &session, &name);
     let mut guard = Guard::new(parts, incoming, session.clone());
     let result = serve(&service, req, &session, &mut guard).await;
 
-    let exit = if matches!(result, Ok(Ok(_))) {
+    // If this middleware was wrapped twice, the inner one's cookie stands.
+    let has_head = matches!(result, Ok(Ok(_))) && !innermost.has_written(&name);
+    let exit = if has_head {
         Exit::Response
     } else {
         Exit::NoHead
@@ -219,36 +223,51 @@ where
     let finished = guard.commit(exit).await;
     match result {
         Err(panic) => {
-            event::log_failure("commit", finished.set_cookie.err());
+            event::log_failure("commit", finished.error());
             std::panic::resume_unwind(panic)
         }
         Ok(Err(error)) => {
-            event::log_failure("commit", finished.set_cookie.err());
-            Err(error)
+            event::log_failure("commit", finished.error());
+            let asked = session.lock().asked;
+            Err(if asked { varying(error) } else { error })
         }
         Ok(Ok(mut response)) => {
-            respond(finished, &session, response.headers_mut())?;
+            if respond(finished, &session, response.headers_mut(), has_head)? {
+                innermost.note_written(name);
+            }
             Ok(response)
         }
     }
 }
 
-/// Writes what became of the session into the response's headers; an error is the response.
+/// Writes what became of the session into the response's headers, and answers whether the cookie is
+/// among them; an error is the response.
 fn respond<Store>(
     finished: Finished<Store>,
     session: &Session,
     headers: &mut HeaderMap,
-) -> Result<(), actix_web::Error> {
+    has_head: bool,
+) -> Result<bool, actix_web::Error> {
     let Finished {
         parts,
         incoming,
         set_cookie,
     } = finished;
-    let set_cookie = set_cookie.map_err(|error| {
+    let write = |headers: &mut _, set_cookie| {
+        write_headers(&parts, &incoming, session, headers, set_cookie)
+    };
+    let set_cookie = set_cookie.map_err(|Failed { error, set_cookie }| {
         event::store_failed("commit", &error);
-        commit_failed(error)
+        commit_failed(error, |headers| write(headers, set_cookie))
     })?;
-    write_headers(&parts, &incoming, session, headers, set_cookie).map_err(opaque)
+    let set_cookie = if has_head {
+        set_cookie
+    } else {
+        SetCookie::Leave
+    };
+    let writes = set_cookie != SetCookie::Leave;
+    write(headers, set_cookie).map_err(opaque)?;
+    Ok(writes)
 }
 
 /// What the request carried. An error is the response.
@@ -261,7 +280,7 @@ async fn load<Store: SessionStore>(
         event::store_failed("load", &error);
         match parts.configuration.on_load_error {
             OnLoadError::Anonymous => Ok(degraded),
-            OnLoadError::Fail => Err(opaque(error)),
+            OnLoadError::Fail => Err(load_failed(error)),
         }
     })
 }

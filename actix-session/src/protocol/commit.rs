@@ -152,7 +152,7 @@ impl<'a> CommitMachine<'a> {
     }
 
     fn end_of(&self, record: &Record) -> End {
-        End(record.end().unwrap_or_else(|| self.terms.end(record)))
+        End::of_stored(record, self.terms)
     }
 
     fn follow(&mut self, redirect: Redirect) -> Next<Committed> {
@@ -170,7 +170,7 @@ impl<'a> CommitMachine<'a> {
         let Some(base) = &self.base else {
             return Next::Answer(Committed::Gone);
         };
-        if stored.epoch() != base.epoch() {
+        if base.is_from_before_clear(&stored) {
             return self.merge_after_clear(stored, draw);
         }
         if self.careful && self.changes.cleared.is_none() {
@@ -211,7 +211,7 @@ impl<'a> CommitMachine<'a> {
         let Some(base) = self.base.clone() else {
             return Next::Answer(Committed::Gone);
         };
-        if base.epoch() != stored.epoch() {
+        if base.is_from_before_clear(&stored) {
             return Next::Answer(Committed::Forwarded);
         }
         if self.careful && self.changes.has_modify() {
@@ -221,7 +221,7 @@ impl<'a> CommitMachine<'a> {
             return Next::Answer(Committed::Gone);
         }
         let before = match &self.attempt {
-            Some(attempt) if self.careful && attempt.at() == self.at => attempt.on.clone(),
+            Some(attempt) if self.careful && self.at == *attempt.at() => attempt.on.clone(),
             _ => base,
         };
         let mut left = reduce(&self.changes, &stored, Some(&before));
@@ -262,6 +262,9 @@ impl<'a> CommitMachine<'a> {
         make: impl FnOnce(&Record, &Changes, Stamp<'_>) -> Result<Applied, ApplyError>,
         draw: &mut impl Draw,
     ) -> Next<Committed> {
+        if self.changes.is_empty() && !on.is_undated() {
+            return Next::Answer(self.without_a_write(&on));
+        }
         let stamp = or_fail!(stamp(self.terms, &self.at, draw));
         match make(&on, &self.changes, stamp) {
             Err(ApplyError(error)) => Next::Fail(CommitError::Serialization(error)),
@@ -279,10 +282,11 @@ impl<'a> CommitMachine<'a> {
     }
 
     fn write(&mut self, on: Record, new: Record) -> Next<Committed> {
-        let (until, answer) = self.until_and_answer(&new);
+        let (until, answer) = self.until_and_answer(&on, &new);
         let step = Step::Cas {
             at: self.at.clone(),
             expect: on.version(),
+            epoch: new.epoch_since(&on),
             new,
             until,
         };
@@ -294,10 +298,15 @@ impl<'a> CommitMachine<'a> {
         Next::Do(step)
     }
 
-    fn until_and_answer(&self, new: &Record) -> (Until, Answer) {
+    /// What only writes metadata down, for a request without changes, moves no idle end.
+    fn until_and_answer(&self, on: &Record, new: &Record) -> (Until, Answer) {
         let end = self.terms.end(new);
         match self.route {
-            Route::Direct => (Until::At(end), Answer::Saved(End(end))),
+            Route::Direct if self.changes.is_empty() => {
+                let kept = on.end().map_or(end, |kept| kept.min(end));
+                (Until::Same, Answer::Saved(End::of(new, kept)))
+            }
+            Route::Direct => (Until::At(end), Answer::Saved(End::of(new, end))),
             Route::Forward { .. } if self.changes.cleared.is_some() => (Until::Same, Answer::Gone),
             Route::Forward { .. } => (Until::Same, Answer::Forwarded),
         }
@@ -350,7 +359,7 @@ impl Machine for CommitMachine<'_> {
         match (reply, &self.attempt) {
             (Reply::Done, Some(attempt)) => Next::Answer(attempt.answer.into()),
             (Reply::Found(found), _) => self.found(found, draw),
-            (Reply::Lost, Some(attempt)) if attempt.at() == self.at => {
+            (Reply::Lost, Some(attempt)) if self.at == *attempt.at() => {
                 self.careful = true;
                 Next::Do(attempt.step.clone())
             }

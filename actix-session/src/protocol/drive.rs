@@ -69,7 +69,7 @@ impl<B: Backend> Drive<'_, B> {
                 Reply::Lost
             }
             Ok(reply) => reply
-                .map_err(CommitError::of_step)?
+                .map_err(CommitError::of_store)?
                 .proven(step.at(), self.terms),
             Err(_) if self.lost || writes(step) => return Err(CommitError::OutcomeUnknown),
             Err(_) => return Err(CommitError::late()),

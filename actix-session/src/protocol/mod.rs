@@ -6,6 +6,7 @@
 mod commit;
 mod drive;
 mod end;
+mod name;
 mod rotate;
 mod save;
 
@@ -24,12 +25,10 @@ pub(crate) use self::{
     commit::CommitMachine,
     drive::drive,
     end::EndMachine,
+    name::Name,
     rotate::RotateMachine,
     save::{ReplaceMachine, SaveMachine},
 };
-
-/// The name of a record in its store.
-pub(crate) type Name = String;
 
 /// What a renewal leaves beside the old key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -38,6 +37,12 @@ pub(crate) struct Redirect {
     pub(crate) flag: Flag,
     pub(crate) made_at: Millis,
 }
+
+/// What an ending leaves beside the key of the record that it deleted, in place of a redirect.
+///
+/// It is no redirect, so that it leads nowhere. Only a step that makes a record looks at it: a
+/// creation that was given up for lost, and runs after its session was ended, makes nothing.
+pub(crate) const TOMBSTONE: &str = "ended";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Flag {
@@ -70,15 +75,15 @@ impl Flag {
 impl Redirect {
     /// `flag|made_at|target`: the target comes last because it may contain any character.
     pub(crate) fn encode(&self) -> String {
-        let flag = self.flag.letter();
-        format!("{flag}|{}|{}", self.made_at.0, self.target)
+        let (flag, target) = (self.flag.letter(), self.target.as_str());
+        format!("{flag}|{}|{target}", self.made_at.0)
     }
 
     pub(crate) fn decode(text: &str) -> Option<Self> {
         let (flag, rest) = text.split_once('|')?;
         let (made_at, target) = rest.split_once('|')?;
         let (flag, made_at) = (Flag::of_letter(flag)?, Millis(made_at.parse().ok()?));
-        let target = target.to_owned();
+        let target = target.into();
         Some(Self {
             target,
             flag,
@@ -100,8 +105,22 @@ pub(crate) enum Stored {
 impl Stored {
     /// What a read found that was to extend a record and could not.
     pub(crate) fn not_extended(self) -> Self {
+        self.map(Record::not_extended)
+    }
+
+    /// With the epoch that lies beside the record.
+    pub(crate) fn with_epoch_beside(self, epoch: Option<u64>) -> Self {
+        self.map(|record| record.with_epoch_beside(epoch))
+    }
+
+    /// What a read found that has extended a record.
+    pub(crate) fn extended(self) -> Self {
+        self.map(Record::extended)
+    }
+
+    fn map(self, change: impl FnOnce(Record) -> Record) -> Self {
         match self {
-            Self::Record(record) => Self::Record(record.not_extended()),
+            Self::Record(record) => Self::Record(change(record)),
             found => found,
         }
     }
@@ -145,23 +164,29 @@ pub(crate) enum Step {
         expect: Version,
         new: Record,
         until: Until,
+        /// Of a `clear` that this write makes. Where the text does not keep it, it lies beside the
+        /// record for the grace.
+        epoch: Option<u64>,
     },
     /// If the stored record is still the expected version: deletes it, leaves the redirect, and
-    /// writes the new record under the redirect's target, which must be free.
+    /// writes the new record under the redirect's target, which must be free as for `Insert`.
     Rotate {
         at: Name,
         expect: Version,
         new: Record,
         until: Millis,
         redirect: Redirect,
+        /// As for `Cas`. Without one, what lies beside the old record comes along.
+        epoch: Option<u64>,
     },
-    /// Writes the record if the name is free.
+    /// Writes the record if the name is free: no record there, and beside it neither a redirect nor
+    /// a tombstone.
     Insert {
         at: Name,
         new: Record,
         until: Millis,
     },
-    /// Deletes the record, whether or not it can be read.
+    /// Deletes the record, whether or not it can be read, and leaves a tombstone beside it.
     End {
         at: Name,
     },
@@ -211,7 +236,7 @@ pub(crate) enum Next<A> {
 
 impl<A> Next<A> {
     fn read(at: &str) -> Self {
-        Self::Do(Step::Read { at: at.to_owned() })
+        Self::Do(Step::Read { at: at.into() })
     }
 }
 
@@ -243,6 +268,19 @@ pub(crate) trait Backend {
     /// is `Lost`.
     fn run(&self, step: &Step, terms: &Terms)
     -> impl Future<Output = Result<Reply, anyhow::Error>>;
+
+    /// Writes a record that nothing ends or renews if there is none under the name, whatever lies
+    /// beside it.
+    fn insert_note(
+        &self,
+        at: &str,
+        new: Record,
+        until: Millis,
+        terms: &Terms,
+    ) -> impl Future<Output = Result<Reply, anyhow::Error>> {
+        let at = at.into();
+        async move { self.run(&Step::Insert { at, new, until }, terms).await }
+    }
 
     /// Reads for a request, and extends the record in the same step if the terms say so.
     fn look(&self, at: &str, terms: &Terms) -> impl Future<Output = Result<Stored, anyhow::Error>>;
@@ -277,7 +315,6 @@ fn stamp<'a>(
 ) -> Result<Stamp<'a>, CommitError> {
     Ok(Stamp {
         place: Place::Named(at),
-        keeps_epoch: true,
         ..terms.stamp(draw.commit_id()?, draw.session_id()?)
     })
 }

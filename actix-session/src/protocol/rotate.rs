@@ -1,11 +1,13 @@
 //! A renewal: the merged record gets a new key, and a redirect takes the old one's place.
 
+mod late;
+
 use super::{
     CommitMachine, Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, or_fail, stamp,
 };
 use crate::{
-    changes::{Changes, overwrite, own_record, written},
-    contract::{Committed, End, Older, Rotated, Terms},
+    changes::{Changes, overwrite, written},
+    contract::{End, Older, Rotated, Terms},
     error::CommitError,
     key::SessionKey,
     record::Record,
@@ -24,6 +26,8 @@ pub(crate) struct RotateMachine<'a> {
     new: Option<Target>,
     phase: Phase<'a>,
     draws: u8,
+    /// The `clear` has gone through the redirect that the load found, or that one says *ended*.
+    cleared: bool,
 }
 
 /// The new key and the name of its record.
@@ -82,6 +86,7 @@ impl<'a> RotateMachine<'a> {
             new: None,
             phase,
             draws: 0,
+            cleared: false,
         }
     }
 
@@ -89,7 +94,7 @@ impl<'a> RotateMachine<'a> {
     pub(crate) fn creating(changes: &'a Changes, terms: &'a Terms) -> Self {
         Self {
             phase: Phase::Fresh,
-            ..Self::new(Name::new(), None, changes, terms)
+            ..Self::new(Name::default(), None, changes, terms)
         }
     }
 
@@ -112,6 +117,7 @@ impl<'a> RotateMachine<'a> {
             return Next::Answer(Rotated::Gone);
         };
         let until = self.terms.end(&new);
+        let end = End::of(&new, until);
         let redirect = Redirect {
             target,
             flag: self.flag(stored, &new),
@@ -120,13 +126,14 @@ impl<'a> RotateMachine<'a> {
         let step = Step::Rotate {
             at: self.at.clone(),
             expect: stored.version(),
+            epoch: new.epoch_since(stored),
             new,
             until,
             redirect,
         };
         self.phase = Phase::Rotating {
             step: step.clone(),
-            end: End(until),
+            end,
         };
         Next::Do(step)
     }
@@ -152,62 +159,6 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    /// The base has moved or is gone, so at most this request's own changes remain.
-    fn too_late(&mut self, redirect: Option<Redirect>, draw: &mut impl Draw) -> Next<Rotated> {
-        let forwards = self.changes.login.is_none();
-        match (redirect, self.changes.cleared) {
-            (Some(redirect), Some(epoch)) if forwards && redirect.flag != Flag::Ended => {
-                self.clear_behind(redirect, epoch, draw)
-            }
-            _ => self.own_session(draw),
-        }
-    }
-
-    fn clear_behind(
-        &mut self,
-        redirect: Redirect,
-        epoch: u64,
-        draw: &mut impl Draw,
-    ) -> Next<Rotated> {
-        let clear = Changes {
-            cleared: Some(epoch),
-            ..Changes::default()
-        };
-        let base = self.base.clone();
-        let mut machine = CommitMachine::behind(redirect, base, clear, self.terms);
-        let next = machine.start(draw);
-        self.phase = Phase::Clearing(Box::new(machine));
-        self.cleared(next, draw)
-    }
-
-    fn cleared(&mut self, next: Next<Committed>, draw: &mut impl Draw) -> Next<Rotated> {
-        match next {
-            Next::Do(step) => Next::Do(step),
-            Next::Fail(error) => Next::Fail(error),
-            Next::Answer(_) => self.own_session(draw),
-        }
-    }
-
-    /// Makes a session from this request's own changes, if it may have one.
-    fn own_session(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
-        if !self.changes.may_live_alone(self.base.as_ref()) {
-            return Next::Answer(Rotated::Gone);
-        }
-        let Target(_, at) = or_fail!(self.target(draw));
-        let stamp = or_fail!(stamp(self.terms, &at, draw));
-        let Some(new) = or_fail!(written(own_record(self.changes, stamp))) else {
-            return Next::Answer(Rotated::Gone);
-        };
-        let until = self.terms.end(&new);
-        let step = Step::Insert { at, new, until };
-        self.phase = Phase::Creating {
-            step: step.clone(),
-            end: End(until),
-            lost: false,
-        };
-        Next::Do(step)
-    }
-
     fn done(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         match self.phase {
             Phase::Rotating { end, .. } | Phase::Creating { end, .. } => self.rotated(end, draw),
@@ -231,7 +182,10 @@ impl<'a> RotateMachine<'a> {
     /// An earlier attempt made the record; it may have ended since.
     fn found_own(&mut self, found: Stored, end: End, draw: &mut impl Draw) -> Next<Rotated> {
         match found {
-            Stored::Record(record) => self.rotated(record.end().map_or(end, End), draw),
+            Stored::Record(record) => {
+                let end = record.end().map_or(end, |at| End::of(&record, at));
+                self.rotated(end, draw)
+            }
             _ => Next::Answer(Rotated::Gone),
         }
     }
@@ -278,22 +232,6 @@ impl<'a> RotateMachine<'a> {
             Stored::Record(_) if own => self.rotated(end, draw),
             Stored::Nothing => Next::Answer(Rotated::Gone),
             _ => self.taken(draw),
-        }
-    }
-
-    fn found_while_looking(&mut self, found: Stored, draw: &mut impl Draw) -> Next<Rotated> {
-        match found.live(self.terms) {
-            // The cookie of the logged-in session is on its way. Another one would replace it.
-            Stored::Record(record) if record.principal().is_some() => Next::Answer(Rotated::Gone),
-            Stored::Redirect(redirect) => {
-                self.phase = Phase::Lookup {
-                    at: redirect.target.clone(),
-                };
-                Next::Do(Step::Read {
-                    at: redirect.target,
-                })
-            }
-            Stored::Record(_) | Stored::Unreadable | Stored::Nothing => self.own_session(draw),
         }
     }
 
@@ -357,6 +295,7 @@ impl RotateMachine<'_> {
         to.record(self.base.as_ref());
         to.number(u64::from(self.draws));
         to.flag(self.new.is_some());
+        to.flag(self.cleared);
         match &self.phase {
             Phase::Fresh => to.number(0),
             Phase::Lookup { at } => to.text(at),

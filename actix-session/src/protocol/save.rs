@@ -99,6 +99,8 @@ impl Machine for SaveMachine<'_> {
             Reply::Found(Stored::Record(record)) if attempt.made(&record) => {
                 Next::Answer(attempt.key.duplicate())
             }
+            // An earlier attempt made it, and it has ended since.
+            Reply::Found(Stored::Nothing) if attempt.lost => Next::Fail(CommitError::gone()),
             Reply::Taken | Reply::Found(_) => self.again(draw),
         }
     }
@@ -129,6 +131,7 @@ impl<'a> ReplaceMachine<'a> {
     fn replace(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<bool> {
         let is_program = self.terms.keys.is_none();
         let record = self.record.clone().in_place_of(stored, is_program);
+        let record = record.with_epoch_beside(Some(stored.epoch()));
         let format = is_program.then(|| stored.format());
         let terms = format.map(|format| self.terms.clone().with_format(format));
         let terms = terms.as_ref().unwrap_or(self.terms);
@@ -137,6 +140,7 @@ impl<'a> ReplaceMachine<'a> {
         let step = Step::Cas {
             at: self.at.clone(),
             expect: stored.version(),
+            epoch: new.epoch_since(stored),
             new: new.clone(),
             until,
         };

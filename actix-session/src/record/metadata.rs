@@ -10,7 +10,7 @@ use crate::{clock::Millis, digest};
 pub(crate) const RESERVED: &str = "__actix_session";
 
 /// How many fields the metadata's text has here. Those of a later version follow them.
-const KNOWN_FIELDS: usize = 11;
+const KNOWN_FIELDS: usize = 12;
 
 /// What the library knows of a session, apart from its state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -40,6 +40,8 @@ pub(crate) struct Auth {
     pub(crate) device: Option<String>,
     /// When `login` was called, if that was at another time.
     pub(crate) login: Option<Millis>,
+    /// This login's own absolute timeout, in place of the policy's.
+    pub(crate) span: Option<Millis>,
 }
 
 impl Auth {
@@ -77,6 +79,7 @@ impl Metadata {
         self.epoch = epoch;
         self.auth = None;
         self.ttl = None;
+        self.absolute_end = None;
     }
 
     /// Forgets the life of the session's last owner.
@@ -107,13 +110,18 @@ impl Metadata {
         self.auth.as_ref().map_or(self.created, |auth| auth.at)
     }
 
+    /// The absolute timeout that the login set in place of the policy's.
+    pub(crate) fn own_span(&self) -> Option<Millis> {
+        self.auth.as_ref().and_then(|auth| auth.span)
+    }
+
     pub(crate) fn principal(&self) -> Option<&str> {
         self.auth.as_ref().map(|auth| auth.principal.as_str())
     }
 
     /// Writes the metadata as
-    /// `commit.id.created.absolute.ttl.epoch.idle.at.principal.device.login`, without the empty
-    /// fields at the end, or with all of them and what a later version has added after them.
+    /// `commit.id.created.absolute.ttl.epoch.idle.at.principal.device.login.span`, without the
+    /// empty fields at the end, or with all of them and what a later version has added after them.
     ///
     /// The text needs no escaping in JSON, however often it is nested. The numbers that a Redis
     /// script looks for come first, in a fixed order.
@@ -158,6 +166,8 @@ impl Metadata {
         }
         out.push('.');
         out.push_str(&number(auth.and_then(|auth| auth.login)));
+        out.push('.');
+        out.push_str(&number(self.own_span()));
     }
 
     /// Reads what [`encode`](Self::encode) wrote, here or in a later version, which only ever
@@ -183,15 +193,13 @@ impl Metadata {
 }
 
 impl Auth {
-    /// Reads what follows the times. Nobody has neither principal nor device nor login.
+    /// Reads what follows the session's times. Nobody has none of it.
     fn decode<'a>(mut next: impl FnMut() -> &'a str) -> Option<Option<Self>> {
-        let [at, principal, device, login] = std::array::from_fn(|_| next());
+        let [at, rest @ ..]: [&str; 5] = std::array::from_fn(|_| next());
         let Some(at) = optional(at)? else {
-            let nothing = [principal, device, login]
-                .iter()
-                .all(|field| field.is_empty());
-            return nothing.then_some(None);
+            return rest.concat().is_empty().then_some(None);
         };
+        let [principal, device, login, span] = rest;
         Some(Some(Self {
             at,
             principal: text_field(principal)?,
@@ -200,6 +208,7 @@ impl Auth {
                 Some(device) => Some(text_field(device)?),
             },
             login: optional(login)?,
+            span: optional(span)?,
         }))
     }
 }
@@ -244,12 +253,14 @@ pub(crate) mod tests {
             millis(),
             proptest::option::of(".*"),
             proptest::option::of(millis()),
+            proptest::option::of(millis()),
         )
-            .prop_map(|(principal, at, device, login)| Auth {
+            .prop_map(|(principal, at, device, login, span)| Auth {
                 principal,
                 at,
                 device,
                 login,
+                span,
             });
         (
             any::<u128>(),
@@ -290,12 +301,17 @@ pub(crate) mod tests {
         }
     }
 
-    const KNOWN: [&str; 3] = ["1.7.5...0.", "1.7.5...0..9.YQ", "1.7.5..60.2.8.9.YQ.~Yg.4"];
+    const KNOWN: [&str; 4] = [
+        "1.7.5...0.",
+        "1.7.5...0..9.YQ",
+        "1.7.5..60.2.8.9.YQ.~Yg.4",
+        "1.7.5..60.2.8.9.YQ.~Yg..6",
+    ];
 
     /// A later version appends its fields to all of ours.
     #[test]
     fn fields_of_a_later_version_are_kept_byte_by_byte() {
-        for (known, fill) in KNOWN.into_iter().zip(["....", "..", ""]) {
+        for (known, fill) in KNOWN.into_iter().zip([".....", "...", ".", ""]) {
             let (_, before) = Metadata::decode(known).unwrap();
             for rest in ["x", "", ".", "~aGk..-7._", "....."] {
                 let text = format!("{known}{fill}.{rest}");
@@ -320,13 +336,15 @@ pub(crate) mod tests {
     #[test]
     fn what_could_break_out_of_the_text_is_refused() {
         for rest in ["\"", "\\", " ", "\u{e9}", ":", "\n"] {
-            let text = format!("1.7.5...0......{rest}");
+            let text = format!("1.7.5...0.......{rest}");
             assert_eq!(Metadata::decode(&text), None, "{text}");
         }
         for half in [
             "1.7.5...0...YQ..",
             "1.7.5...0...",
             "1.7.5...0....4",
+            "1.7.5...0.....4",
+            "1.7.5...0......4",
             "1.7.5...0",
         ] {
             let nobody = half == "1.7.5...0...";
@@ -336,7 +354,7 @@ pub(crate) mod tests {
 
     #[test]
     fn another_id_drops_what_a_later_version_knows_of_the_old_one() {
-        let (_, metadata) = Metadata::decode("1.7.5...0......x").unwrap();
+        let (_, metadata) = Metadata::decode("1.7.5...0.......x").unwrap();
         let mut same = metadata.clone();
         same.set_id(7);
         assert_eq!(same, metadata);

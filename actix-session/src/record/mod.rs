@@ -3,6 +3,7 @@
 mod blanks;
 mod claim;
 mod draft;
+mod epoch;
 mod format;
 mod keys;
 mod metadata;
@@ -62,6 +63,8 @@ struct Inner {
     end: Option<Millis>,
     /// It was to be extended, and the store did not.
     kept_end: bool,
+    /// The store has just extended it.
+    extended: bool,
 }
 
 /// The text is not a record of a version that this library reads.
@@ -85,12 +88,16 @@ impl Inner {
             in_cookie: false,
             end: None,
             kept_end: false,
+            extended: false,
         }
     }
 
+    /// An epoch that lies beside the record stays if the metadata keep none.
     fn know(&mut self, commit: u64, metadata: Metadata) {
         self.commit = commit;
-        self.epoch = metadata.epoch;
+        if metadata.epoch != 0 {
+            self.epoch = metadata.epoch;
+        }
         self.metadata = Some(metadata);
         self.has_entry = true;
     }
@@ -225,6 +232,15 @@ impl Record {
         self.changed(|inner| inner.keys = keys)
     }
 
+    /// This record under an id that its text does not say.
+    pub(crate) fn known_as(self, id: u128, now: Millis) -> Self {
+        let metadata = Metadata {
+            idle_end: self.end(),
+            ..Metadata::new(id, now)
+        };
+        self.changed(|inner| inner.know(0, metadata))
+    }
+
     pub(crate) fn has_claim(&self) -> bool {
         self.0.claim.is_some()
     }
@@ -259,6 +275,11 @@ impl Record {
         claim.or(self.0.metadata.as_ref())
     }
 
+    /// Whether nothing says since when the session is there.
+    pub(crate) fn is_undated(&self) -> bool {
+        self.times().is_none()
+    }
+
     pub(crate) fn format(&self) -> WireFormat {
         self.0.format
     }
@@ -266,11 +287,6 @@ impl Record {
     /// 0 if the record keeps none.
     pub(crate) fn commit_id(&self) -> u64 {
         self.0.commit
-    }
-
-    /// The epoch of the last `clear`; 0 before the first, or if nothing keeps it.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.0.epoch
     }
 
     pub(crate) fn principal(&self) -> Option<&str> {
@@ -290,10 +306,14 @@ impl Record {
         self.metadata().map(|metadata| metadata.id)
     }
 
+    /// The session's own time to live, in place of the policy's.
+    pub(crate) fn own_ttl(&self) -> Option<Millis> {
+        self.metadata().and_then(|metadata| metadata.ttl)
+    }
+
     /// Whether the session has a time to live of its own.
     pub(crate) fn has_own_ttl(&self) -> bool {
-        self.metadata()
-            .is_some_and(|metadata| metadata.ttl.is_some())
+        self.own_ttl().is_some()
     }
 
     /// In octets, as it is stored.
@@ -317,6 +337,15 @@ impl Record {
     /// Whether a read that was to extend the record has left its end as it is.
     pub(crate) fn has_kept_end(&self) -> bool {
         self.0.kept_end
+    }
+
+    /// The read that found the record has moved its end.
+    pub(crate) fn extended(self) -> Self {
+        self.changed(|inner| inner.extended = true)
+    }
+
+    pub(crate) fn is_extended(&self) -> bool {
+        self.0.extended
     }
 
     pub(crate) fn in_cookie(self) -> Self {

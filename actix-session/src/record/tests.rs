@@ -78,6 +78,7 @@ fn logged_in(principal: &str) -> Metadata {
         at: Millis(9),
         device: None,
         login: None,
+        span: None,
     };
     Metadata {
         auth: Some(auth),
@@ -432,4 +433,45 @@ fn the_log_sees_no_entry_and_no_principal() {
     let map = BTreeMap::from([("token".to_owned(), "\"hunter2\"".to_owned())]);
     let shown = format!("{:?}", written(WireFormat::V1, 1, metadata, &map));
     assert!(!shown.contains("hunter2") && !shown.contains("token") && !shown.contains("alice"));
+}
+
+#[test]
+fn a_clear_whose_epoch_is_not_kept_any_more_does_not_matter() {
+    let of = |epoch: u64| Record::empty().with_epoch_beside(Some(epoch));
+    let is_older = |base: u64, stored: u64| of(base).is_from_before_clear(&of(stored));
+    assert!(is_older(0, 7) && is_older(5, 7));
+    assert!(!is_older(7, 7) && !is_older(7, 0) && !is_older(0, 0));
+    // A text that keeps the epoch counts for more than what lies beside it.
+    assert_eq!(of(7).with_epoch_beside(Some(9)).epoch(), 7);
+    assert_eq!(of(7).epoch_since(&of(0)), Some(7));
+    assert_eq!(of(7).epoch_since(&of(7)), None);
+}
+
+#[test]
+fn an_epoch_that_leaves_the_text_stays_beside_the_record() {
+    let metadata = Metadata {
+        epoch: 9,
+        ..logged_in("alice")
+    };
+    let before = written(WireFormat::V1, 1, metadata.clone(), &BTreeMap::new());
+    let keys = keys(1);
+    let draft = Draft {
+        keys: Some(&keys),
+        place: PLACE,
+        keeps_epoch: false,
+        ..Draft::new(WireFormat::V0_11, 2, metadata)
+    };
+    let new = draft.write(&[], true);
+    assert_eq!((new.epoch(), new.epoch_since(&before)), (9, Some(9)));
+    let read = |beside| {
+        let record = Record::decode(new.as_text().unwrap().to_owned()).unwrap();
+        let record = record.with_epoch_beside(beside);
+        record.proven(PLACE, Some(&keys))
+    };
+    for beside in [None, Some(9)] {
+        let read = read(beside);
+        assert_eq!(read.epoch(), beside.unwrap_or_default());
+        assert_eq!(read.principal(), Some("alice"));
+    }
+    assert_eq!(new.epoch_since(&read(Some(9))), None, "it is there");
 }

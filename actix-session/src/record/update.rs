@@ -36,9 +36,11 @@ impl Record {
         let Some(mut metadata) = stored.0.metadata.clone() else {
             return self;
         };
+        let absolute_end = metadata.absolute_end;
         if metadata.auth.is_some() {
             metadata.clear(metadata.epoch);
         }
+        metadata.absolute_end = absolute_end;
         self.changed(|inner| inner.know(stored.0.commit, metadata))
     }
 }

@@ -2,8 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Session, SessionLoginError, StaleAuthenticationError};
-use crate::{changes::LoginChange, clock::Millis, random};
+use super::{Session, SessionLoginError, StaleAuthenticationError, lifecycle::own_time};
+use crate::{
+    changes::{LoginChange, TtlChange},
+    clock::Millis,
+    random,
+};
 
 /// The maximum length of a principal, in bytes.
 const LONGEST_PRINCIPAL: usize = 1024;
@@ -25,6 +29,9 @@ pub struct Login {
     principal: String,
     device: Option<String>,
     proven: Option<Millis>,
+    idle: Option<Millis>,
+    absolute: Option<Millis>,
+    keep_times: bool,
 }
 
 impl Login {
@@ -34,6 +41,9 @@ impl Login {
             principal: principal.into(),
             device: None,
             proven: None,
+            idle: None,
+            absolute: None,
+            keep_times: false,
         }
     }
 
@@ -63,6 +73,96 @@ impl Login {
     pub fn authenticated_at(mut self, at: SystemTime) -> Self {
         self.proven = Some(at.into());
         self
+    }
+
+    /// Sets how long the session lives without activity, instead of the configured time.
+    /// [`Session::set_ttl`] does the same, and says what holds. Values outside 1 ms to 400 days are
+    /// clamped.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{Login, Session};
+    /// use actix_web::cookie::time::Duration;
+    ///
+    /// // 12 hours for everybody, by configuration; 30 days for whoever ticks the box.
+    /// async fn login(session: Session, remember_me: bool) -> actix_web::Result<()> {
+    ///     let mut login = Login::new("user-42");
+    ///     if remember_me {
+    ///         let month = Duration::days(30);
+    ///         login = login.idle(month).absolute(month);
+    ///     }
+    ///     session.login_with(login)?;
+    ///     Ok(())
+    /// }
+    /// # let _ = login(Session::new(), true);
+    /// ```
+    pub fn idle(mut self, limit: actix_web::cookie::time::Duration) -> Self {
+        self.idle = Some(own_time(limit));
+        self
+    }
+
+    /// Sets how long the session may live after the authentication, however busy it is, instead of
+    /// the configured [`absolute_timeout`]. [`Session::reauthenticated`] counts it anew.
+    ///
+    /// It ends with the login, as an idle time of its own does. Values outside 1 ms to 400 days are
+    /// clamped.
+    ///
+    /// [`absolute_timeout`]: crate::config::SessionMiddlewareBuilder::absolute_timeout
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{Login, Session};
+    /// use actix_web::cookie::time::Duration;
+    ///
+    /// # let session = Session::new();
+    /// session.login_with(Login::new("an-administrator").absolute(Duration::hours(1)))?;
+    /// # Ok::<(), actix_session::SessionLoginError>(())
+    /// ```
+    pub fn absolute(mut self, limit: actix_web::cookie::time::Duration) -> Self {
+        self.absolute = Some(own_time(limit));
+        self
+    }
+
+    /// Keeps the idle and absolute times that the same principal's session has of its own, unless
+    /// this login sets them. The absolute one counts anew.
+    ///
+    /// For applications that call `login` when a user proves again who they are. Otherwise a login
+    /// begins with the configured times, and so it does for another principal.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{Login, Session};
+    ///
+    /// # let session = Session::new();
+    /// # session.login("user-42")?;
+    /// // The second factor, after a login with "remember me".
+    /// session.login_with(Login::new("user-42").keep_times())?;
+    /// # Ok::<(), actix_session::SessionLoginError>(())
+    /// ```
+    pub fn keep_times(mut self) -> Self {
+        self.keep_times = true;
+        self
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let length = self.principal.len();
+        anyhow::ensure!(
+            (1..=LONGEST_PRINCIPAL).contains(&length),
+            "a principal must have 1 to {LONGEST_PRINCIPAL} bytes, but this one has {length}"
+        );
+        Ok(())
+    }
+
+    fn made(self, at: Millis, id: u128) -> LoginChange {
+        LoginChange {
+            principal: self.principal,
+            at,
+            proven: self.proven.filter(|proven| *proven < at),
+            device: self.device,
+            id,
+            span: self.absolute,
+            keep_times: self.keep_times,
+        }
     }
 }
 
@@ -102,12 +202,7 @@ impl Session {
     /// The principal is empty, or longer than 1024 bytes; or the authentication is older than the
     /// absolute timeout, and the user must sign in again at the identity provider.
     pub fn login_with(&self, login: Login) -> Result<(), SessionLoginError> {
-        let length = login.principal.len();
-        if length == 0 || length > LONGEST_PRINCIPAL {
-            return Err(SessionLoginError(anyhow::anyhow!(
-                "a principal must have 1 to {LONGEST_PRINCIPAL} bytes, but this one has {length}"
-            )));
-        }
+        login.check().map_err(SessionLoginError)?;
         let (id, epoch) = (random::u128(), random::u64());
         let (id, epoch) = (
             id.map_err(SessionLoginError)?,
@@ -115,37 +210,25 @@ impl Session {
         );
         let mut pending = self.lock();
         pending.writable().map_err(SessionLoginError)?;
-        let at = pending.now();
-        let Login {
-            principal,
-            device,
-            proven,
-        } = login;
-        let proven = proven.filter(|proven| *proven < at);
-        if let (Some(proven), Some(limit)) = (proven, pending.absolute())
-            && proven + limit <= at
+        let idle = login.idle.map(TtlChange::Set);
+        let login = login.made(pending.now(), id);
+        let keeps = login.keep_times && pending.principal() == Some(&*login.principal);
+        let limit = login.span.or_else(|| pending.absolute(keeps));
+        if let (Some(proven), Some(limit)) = (login.proven, limit)
+            && proven + limit <= login.at
         {
             return Err(SessionLoginError(anyhow::anyhow!(
                 "the authentication is older than the absolute timeout: the user must sign in \
                  again at the identity provider"
             )));
         }
-        pending.login(
-            LoginChange {
-                principal,
-                at,
-                proven,
-                device,
-                id,
-            },
-            epoch,
-        );
+        pending.login(login, idle, epoch);
         Ok(())
     }
 
     /// Records that the user has proven again who they are, and renews the session key.
     ///
-    /// The absolute timeout starts again.
+    /// The absolute timeout starts again, the login's own if it has one.
     ///
     /// # Errors
     /// Nobody is logged in.

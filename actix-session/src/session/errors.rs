@@ -5,11 +5,14 @@ use std::error::Error as StdError;
 use actix_web::{HttpResponse, ResponseError, body::BoxBody, http::StatusCode};
 use derive_more::{Display, From};
 
+use crate::error::Contended;
+
 macro_rules! session_error {
     ($(#[$doc:meta] $name:ident)+) => {$(
         #[$doc]
         ///
-        /// As a response it is an empty 500: only the log names the cause.
+        /// As a response it is an empty 500, or 503 if other requests kept changing the session:
+        /// only the log names the cause.
         #[derive(Debug, Display, From)]
         #[display("{_0}")]
         pub struct $name(pub(crate) anyhow::Error);
@@ -21,11 +24,23 @@ macro_rules! session_error {
         }
 
         impl ResponseError for $name {
+            fn status_code(&self) -> StatusCode {
+                status_of(&self.0)
+            }
+
             fn error_response(&self) -> HttpResponse<BoxBody> {
                 HttpResponse::new(self.status_code())
             }
         }
     )+};
+}
+
+fn status_of(error: &anyhow::Error) -> StatusCode {
+    if error.is::<Contended>() {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::INTERNAL_SERVER_ERROR
+    }
 }
 
 session_error! {
@@ -114,4 +129,18 @@ pub(crate) fn inside(key: &str) -> String {
 
 pub(crate) fn reserved(name: &str) -> anyhow::Error {
     anyhow::anyhow!("the entry name `{name}` is reserved by actix-session: choose another one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_contended_may_be_tried_again() {
+        let status = |error: anyhow::Error| SessionPurgeError(error).status_code();
+        let wrapped = anyhow::anyhow!("a lock").context(Contended);
+        assert_eq!(status(wrapped), StatusCode::SERVICE_UNAVAILABLE);
+        let other = anyhow::anyhow!("no");
+        assert_eq!(status(other), StatusCode::INTERNAL_SERVER_ERROR);
+    }
 }

@@ -59,23 +59,51 @@ impl SessionExt for GuardContext<'_> {
 ///
 /// The middlewares of a request share it, so that each can take its own session back.
 #[derive(Clone, Default)]
-pub(crate) struct InRequest(Rc<RefCell<Vec<Session>>>);
+pub(crate) struct InRequest(Rc<RefCell<Nested>>);
+
+#[derive(Default)]
+struct Nested {
+    /// Each with the name of its cookie.
+    sessions: Vec<(Session, Rc<str>)>,
+    /// The cookies that the response sets or removes.
+    written: Vec<Rc<str>>,
+}
 
 impl InRequest {
-    pub(crate) fn push(&self, session: Session) {
-        self.0.borrow_mut().push(session);
+    pub(crate) fn push(&self, session: Session, cookie: Rc<str>) {
+        self.0.borrow_mut().sessions.push((session, cookie));
     }
 
     /// The outermost session stays: whatever is around its middleware may ask for it.
     pub(crate) fn pop(&self) {
-        let mut sessions = self.0.borrow_mut();
-        if sessions.len() > 1 {
-            sessions.pop();
+        let nested = &mut *self.0.borrow_mut();
+        match &mut nested.sessions[..] {
+            [(_, cookie)] => {
+                *cookie = Rc::default();
+                nested.written.clear();
+            }
+            _ => drop(nested.sessions.pop()),
         }
     }
 
+    /// Whether a middleware with this cookie is around.
+    pub(crate) fn has(&self, cookie: &str) -> bool {
+        let nested = self.0.borrow();
+        nested.sessions.iter().any(|(_, name)| **name == *cookie)
+    }
+
+    pub(crate) fn note_written(&self, cookie: Rc<str>) {
+        self.0.borrow_mut().written.push(cookie);
+    }
+
+    pub(crate) fn has_written(&self, cookie: &str) -> bool {
+        let nested = self.0.borrow();
+        nested.written.iter().any(|name| **name == *cookie)
+    }
+
     pub(super) fn innermost(&self) -> Option<Session> {
-        self.0.borrow().last().cloned()
+        let nested = self.0.borrow();
+        nested.sessions.last().map(|(session, _)| session.clone())
     }
 }
 
@@ -89,7 +117,7 @@ impl Session {
         warn_unattached();
         let session = Self::new();
         let sessions = InRequest::default();
-        sessions.push(session.clone());
+        sessions.push(session.clone(), Rc::default());
         extensions.insert(sessions);
         session
     }

@@ -5,7 +5,7 @@ use std::task::Waker;
 use tokio::sync::oneshot;
 
 use super::{Session, SessionPurgeError};
-use crate::{clock::Millis, random};
+use crate::{changes::TtlChange, clock::Millis, random};
 
 /// A handler's request to end the session before it answers. The middleware carries it out.
 #[derive(Default)]
@@ -33,6 +33,9 @@ impl Session {
     ///
     /// This also removes what parallel requests have committed. Requests in flight, which loaded
     /// the session before, write nothing when they commit later.
+    ///
+    /// The login's times end too. The configured absolute timeout then counts from the session's
+    /// creation; if that was longer ago, the session ends, as by [`purge`](Self::purge).
     pub fn clear(&self) {
         // If the random number generator fails, the time distinguishes epochs.
         let epoch = random::u64().unwrap_or_else(|_| self.lock().now().0.unsigned_abs().max(1));
@@ -58,7 +61,8 @@ impl Session {
     ///
     /// The time belongs to the login: [`clear`](Self::clear), [`logout`](Self::logout),
     /// [`purge`](Self::purge) and any [`login`](Self::login) that does not set it again end it. Set it
-    /// before or after `login` in the same request. It makes no session by itself.
+    /// before or after `login` in the same request, or with [`Login::idle`](crate::Login::idle).
+    /// [`reset_ttl`](Self::reset_ttl) takes it back. It makes no session by itself.
     ///
     /// # Examples
     /// ```
@@ -73,10 +77,31 @@ impl Session {
     /// # actix_web::web::to(remember_me);
     /// ```
     pub fn set_ttl(&self, ttl: actix_web::cookie::time::Duration) {
-        let ttl = Millis::from(ttl).clamp(Millis(1), crate::config::LONGEST);
         let mut pending = self.lock();
         pending.warn_if_finished();
-        pending.set_ttl(ttl);
+        pending.set_ttl(TtlChange::Set(own_time(ttl)));
+    }
+
+    /// Takes back the session's own time ([`set_ttl`](Self::set_ttl),
+    /// [`Login::idle`](crate::Login::idle)): the configured one counts again, and the cookie ends
+    /// as configured.
+    ///
+    /// A login's absolute timeout stays.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::Session;
+    ///
+    /// async fn forget_me(session: Session) -> &'static str {
+    ///     session.reset_ttl();
+    ///     "your session ends when you close the browser"
+    /// }
+    /// # actix_web::web::to(forget_me);
+    /// ```
+    pub fn reset_ttl(&self) {
+        let mut pending = self.lock();
+        pending.warn_if_finished();
+        pending.set_ttl(TtlChange::Reset);
     }
 
     /// Ends the session: the middleware deletes the record, even if renewals have moved it to
@@ -153,4 +178,9 @@ impl Session {
             Err(_) => Err(unattached()),
         }
     }
+}
+
+/// A time of one session, between 1 ms and 400 days.
+pub(super) fn own_time(span: actix_web::cookie::time::Duration) -> Millis {
+    Millis::from(span).clamp(Millis(1), crate::config::LONGEST)
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use super::{SessionStatus, lifecycle::Purge};
 use crate::{
-    changes::{Changes, Effect, LoginChange, Modify},
+    changes::{Changes, Effect, LoginChange, Modify, TtlChange},
     clock::{Millis, SharedClock},
     record::{RESERVED, Record},
 };
@@ -82,8 +82,11 @@ impl Pending {
         self.clock.now()
     }
 
-    pub(crate) fn absolute(&self) -> Option<Millis> {
-        self.absolute
+    /// The absolute timeout of a login that may keep the times of the one before it.
+    pub(crate) fn absolute(&self, keeps_times: bool) -> Option<Millis> {
+        let kept = self.visible().filter(|_| keeps_times);
+        let kept = kept.and_then(|record| record.metadata()?.own_span());
+        kept.or(self.absolute)
     }
 
     pub(crate) fn purge_requests(&mut self) -> &mut Purge {
@@ -198,7 +201,7 @@ impl Pending {
         self.changes.renew = true;
     }
 
-    pub(crate) fn set_ttl(&mut self, ttl: Millis) {
+    pub(crate) fn set_ttl(&mut self, ttl: TtlChange) {
         self.mark_changed();
         self.changes.ttl = Some(ttl);
     }
@@ -223,15 +226,23 @@ impl Pending {
         )
     }
 
-    pub(crate) fn login(&mut self, login: LoginChange, epoch: u64) {
+    /// `ttl` is the login's own. It may also be set before the login in the same request, but not
+    /// for a login before it.
+    pub(crate) fn login(&mut self, mut login: LoginChange, ttl: Option<TtlChange>, epoch: u64) {
         let known = self.principal();
-        if known.is_some_and(|known| known != login.principal) {
-            // A principal must not see the entries of another one.
-            // What a login sets may be set before it in the same request, but not by a login before it.
-            let ttl = self.changes.ttl.filter(|_| self.changes.login.is_none());
-            self.clear(epoch);
-            self.changes.ttl = ttl;
+        let another = known.is_some_and(|known| known != login.principal);
+        let earlier = self.changes.login.take();
+        let keeps = login.keep_times && !another;
+        let set = self.changes.ttl.filter(|_| earlier.is_none() || keeps);
+        if let Some(earlier) = earlier.filter(|_| keeps) {
+            login.span = login.span.or(earlier.span);
+            login.keep_times = earlier.keep_times;
         }
+        if another {
+            // A principal must not see the entries of another one.
+            self.clear(epoch);
+        }
+        self.changes.ttl = ttl.or(set);
         self.changes.login = Some(login);
         self.changes.reauthenticated = None;
         self.renew();

@@ -224,8 +224,9 @@ fn check(url: &str) -> Result<(), NoSuchStore> {
     let rest = url.get(name.len()..).unwrap_or_default();
     let fits = match name {
         "memory" | "cookie" => matches!(rest, ":" | "://"),
-        // `sqlite:file` is as good as `sqlite://file`.
-        "sqlite" => rest.len() > 1,
+        // `sqlite:file` is as good as `sqlite://file`. Without a file, SQLite would open one that
+        // disappears with its connection.
+        "sqlite" => !matches!(rest, "" | ":" | "://"),
         _ => rest.starts_with("://"),
     };
     if fits {
@@ -239,11 +240,11 @@ fn check(url: &str) -> Result<(), NoSuchStore> {
 
 /// Shows the scheme alone: an address may hold a password.
 fn unknown(url: &str) -> NoSuchStore {
-    let name = url.split_once(':').map_or("", |(scheme, _)| scheme);
-    NoSuchStore(format!(
-        "`{name}:` is not the scheme of a session store; this build has {}",
-        built()
-    ))
+    let found = match url.split_once(':') {
+        Some((name, _)) if !name.is_empty() => format!("`{name}:` is not a kind of session store"),
+        _ => "the address of a session store must begin with its kind and a colon".to_owned(),
+    };
+    NoSuchStore(format!("{found}; this build has {}", built()))
 }
 
 fn built() -> String {
@@ -274,6 +275,27 @@ mod tests {
             for scheme in SCHEMES.iter().filter(|scheme| scheme.is_built) {
                 assert!(error.contains(scheme.example), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn an_address_without_a_scheme_is_told_what_it_lacks() {
+        for url in ["foo", "", ":", "://me:hunter2@db"] {
+            let error = AnySessionStore::check_url(url).unwrap_err().to_string();
+            assert!(error.contains("must begin with its kind"), "{error}");
+            assert!(!error.contains("`:`"), "{error}");
+        }
+    }
+
+    #[cfg(feature = "sqlite-session")]
+    #[test]
+    fn an_sqlite_address_names_a_file() {
+        for url in ["sqlite", "sqlite:", "sqlite://"] {
+            let error = AnySessionStore::check_url(url).unwrap_err().to_string();
+            assert!(error.contains("sqlite://FILE"), "{error}");
+        }
+        for url in ["sqlite:file", "sqlite://file", "sqlite:///a/file"] {
+            AnySessionStore::check_url(url).unwrap();
         }
     }
 

@@ -51,7 +51,8 @@ pub(crate) async fn create<B: Backend>(
     let machine = RotateMachine::creating(changes, terms);
     match drive(store, machine, terms).await? {
         Rotated::Rotated(key, end, _) => Ok((key, end)),
-        Rotated::Moved | Rotated::Gone => Err(CommitError::unexpected()),
+        Rotated::Gone => Err(CommitError::gone()),
+        Rotated::Moved => Err(CommitError::unexpected()),
     }
 }
 
@@ -67,7 +68,15 @@ pub(crate) async fn commit<B: Backend>(
     }
     let at = store.name(key);
     if changes.is_empty() {
-        return check(store, &at, terms).await;
+        let found = store.look(&at, terms).await;
+        let found = found.map_err(CommitError::of_store)?;
+        return match found.proven(&at, terms).live(terms) {
+            Stored::Record(record) if terms.must_date(&record) => {
+                let machine = CommitMachine::new(at, Some(record), changes, terms);
+                drive(store, machine, terms).await
+            }
+            found => Ok(checked(&found, terms)),
+        };
     }
     let machine = CommitMachine::new(at, base.cloned(), changes, terms);
     drive(store, machine, terms).await
@@ -88,17 +97,14 @@ pub(crate) async fn rotate<B: Backend>(
     drive(store, machine, terms).await
 }
 
-/// Answers whether a key is current, for a request without changes.
-async fn check<B: Backend>(store: &B, at: &str, terms: &Terms) -> Result<Committed, CommitError> {
-    let found = store.look(at, terms).await.map_err(CommitError::Other)?;
-    Ok(match found.live(terms) {
+/// Whether a key is current, for a request without changes.
+fn checked(found: &Stored, terms: &Terms) -> Committed {
+    match found {
         Stored::Record(record) if record.has_kept_end() => Committed::NotExtended,
-        Stored::Record(record) => {
-            Committed::Saved(End(record.end().unwrap_or_else(|| terms.end(&record))))
-        }
+        Stored::Record(record) => Committed::Saved(End::of_stored(record, terms)),
         Stored::Redirect(_) => Committed::Forwarded,
         Stored::Nothing | Stored::Unreadable => Committed::Gone,
-    })
+    }
 }
 
 /// A map with the metadata as the reserved entry, so that wrappers keep it.

@@ -8,6 +8,7 @@ use actix_web::cookie::time::Duration;
 
 use super::{
     RevocationStore, SessionStore,
+    five_methods::age,
     revocation::{Revocation, note_name, note_of},
 };
 use crate::{
@@ -55,6 +56,10 @@ use crate::{
 /// end, since another value of the session may live that long. Set an
 /// [`absolute_timeout`](crate::config::SessionMiddlewareBuilder::absolute_timeout) to keep the list
 /// short. Keep the list in a store that evicts nothing: a full `MemorySessionStore` evicts notes.
+///
+/// Encrypted cookies of actix-session 0.11 or older can be ended like others. A signed one has nothing
+/// that tells it from another visitor's cookie with the same state, so nothing ends it before the
+/// store has first seen it and given it an id.
 ///
 /// If another request renews the session while a logout is in flight, the logout ends the renewed
 /// session too. This holds for 60 seconds after the renewal, as with a store on the server.
@@ -126,32 +131,47 @@ impl CookieSessionStore {
             .map(drop)
     }
 
-    /// The record, unless its session has ended.
-    async fn unrevoked(&self, record: Record) -> anyhow::Result<Option<Record>> {
+    /// Whether the list says that the record's session has ended.
+    async fn is_revoked(&self, record: &Record) -> anyhow::Result<bool> {
         let (Some(revocation), Some(metadata)) = (&self.revocation, record.times()) else {
-            return Ok(Some(record));
+            return Ok(false);
         };
         let id = note_of("session", metadata.id);
         if revocation.store.revoked_at(&id).await?.is_some() {
-            return Ok(None);
+            return Ok(true);
         }
-        if let Some(auth) = &metadata.auth {
-            let name = note_name("principal", &auth.principal);
-            let revoked = revocation.store.revoked_at(&name).await?;
-            if revoked.is_some_and(|at| auth.login() <= Millis::from(at)) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(record))
+        let Some(auth) = &metadata.auth else {
+            return Ok(false);
+        };
+        let name = note_name("principal", &auth.principal);
+        let revoked = revocation.store.revoked_at(&name).await?;
+        Ok(revoked.is_some_and(|at| auth.login() <= Millis::from(at)))
     }
 
-    fn read(
+    /// The record that a value is. If it has no id, as one from 0.11 or older, the list knows it by
+    /// its seal.
+    fn record_of(
+        &self,
         key: &SessionKey,
         now: Millis,
         keys: Option<&Arc<MetadataKeys>>,
-    ) -> Result<Option<Record>, anyhow::Error> {
+    ) -> anyhow::Result<Record> {
         let record = Record::decode(key.as_ref().to_owned())?.in_cookie();
         let record = record.proven(PLACE, keys);
+        let seal = key.seal().filter(|_| self.revocation.is_some());
+        Ok(match (record.metadata(), seal) {
+            (None, Some(seal)) => record.known_as(seal, now),
+            _ => record,
+        })
+    }
+
+    fn read(
+        &self,
+        key: &SessionKey,
+        now: Millis,
+        keys: Option<&Arc<MetadataKeys>>,
+    ) -> anyhow::Result<Option<Record>> {
+        let record = self.record_of(key, now, keys)?;
         let in_metadata = record.times().and_then(|metadata| metadata.idle_end);
         let idle_end = in_metadata.or_else(|| record.end());
         if idle_end.is_none() {
@@ -163,8 +183,13 @@ impl CookieSessionStore {
 
     /// Whether the session has ended since the request loaded it.
     async fn has_ended(&self, base: &Record) -> Result<bool, CommitError> {
-        let base = self.unrevoked(base.clone()).await;
-        Ok(base.map_err(CommitError::Other)?.is_none())
+        self.is_revoked(base).await.map_err(CommitError::of_store)
+    }
+
+    /// The record that a request has loaded, or would have if its session had not ended.
+    fn base(&self, key: &SessionKey, base: Option<&Record>, terms: &Terms) -> Option<Record> {
+        base.cloned()
+            .or_else(|| self.record_of(key, terms.now, terms.keys.as_ref()).ok())
     }
 
     fn value_of(
@@ -179,7 +204,7 @@ impl CookieSessionStore {
         let text = record.as_text().unwrap_or_default().to_owned();
         Ok(Some((
             SessionKey::generated(text),
-            End(end.unwrap_or_else(|| terms.end(&record))),
+            End::of(&record, end.unwrap_or_else(|| terms.end(&record))),
         )))
     }
 
@@ -240,12 +265,12 @@ fn warn_untimed() {
 impl SessionStore for CookieSessionStore {
     async fn load(&self, session_key: &SessionKey) -> Result<Option<SessionState>, LoadError> {
         let Terms { now, keys, .. } = Terms::of_store(self.clock.now());
-        let record = Self::read(session_key, now, keys.as_ref());
+        let record = self.read(session_key, now, keys.as_ref());
         let Some(record) = record.map_err(LoadError::Deserialization)? else {
             return Ok(None);
         };
-        let record = self.unrevoked(record).await.map_err(LoadError::Other)?;
-        Ok(record.map(|record| record.with_keys(keys).to_map_with_metadata()))
+        let ended = self.is_revoked(&record).await.map_err(LoadError::Other)?;
+        Ok((!ended).then(|| record.with_keys(keys).to_map_with_metadata()))
     }
 
     async fn save(
@@ -281,24 +306,32 @@ impl SessionStore for CookieSessionStore {
     }
 
     async fn delete(&self, session_key: &SessionKey) -> Result<(), anyhow::Error> {
-        match Record::decode(session_key.as_ref().to_owned()) {
-            Ok(record) => match record.times() {
-                Some(metadata) => self.revoke_ahead(metadata).await,
-                None => Ok(()),
-            },
-            // Such a value can never open.
-            Err(_) => Ok(()),
+        let Terms { now, keys, .. } = Terms::of_store(self.clock.now());
+        // Such a value can never open.
+        let Ok(record) = self.record_of(session_key, now, keys.as_ref()) else {
+            return Ok(());
+        };
+        // Without keys nobody knows whether an old server has made the metadata up. If it has, the
+        // list knows the session by its seal.
+        let [told, known] = [record.times(), record.metadata()];
+        for metadata in told.into_iter().chain(known.filter(|_| record.has_claim())) {
+            self.revoke_ahead(metadata).await?;
         }
+        Ok(())
     }
 
     async fn open(&self, session_key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
-        let record = match Self::read(session_key, terms.now, terms.keys.as_ref()) {
+        let record = match self.read(session_key, terms.now, terms.keys.as_ref()) {
             Err(_) => return Ok(Opened::Unreadable),
             Ok(Some(record)) if !terms.is_over(&record) => record,
             Ok(_) => return Ok(Opened::Nothing),
         };
-        let record = self.unrevoked(record).await.map_err(LoadError::Other)?;
-        Ok(record.map_or(Opened::Nothing, Opened::Live))
+        let ended = self.is_revoked(&record).await.map_err(LoadError::Other)?;
+        if !ended {
+            return Ok(Opened::Live(record));
+        }
+        let renewed = self.renewed_at(&record).await.map_err(LoadError::Other)?;
+        Ok(renewed.map_or(Opened::Nothing, |at| Opened::Moved(age(terms, at))))
     }
 
     async fn create(
@@ -312,26 +345,26 @@ impl SessionStore for CookieSessionStore {
 
     async fn commit(
         &self,
-        _session_key: &SessionKey,
+        session_key: &SessionKey,
         base: Option<&Record>,
         changes: &Changes,
         terms: &Terms,
     ) -> Result<Committed, CommitError> {
-        let Some(base) = base else {
+        let Some(base) = self.base(session_key, base, terms) else {
             return Ok(Committed::Gone);
         };
-        if self.has_ended(base).await? {
-            self.clear_ahead(base, changes).await?;
+        if self.has_ended(&base).await? {
+            self.clear_ahead(&base, changes).await?;
             return Ok(Committed::Gone);
         }
         let mut stamp = self.stamp(terms)?;
-        let extends = |end| terms.extends_at(base, end);
+        let extends = |end| terms.extends_at(&base, end);
         if changes.is_empty() && !base.end().is_some_and(extends) {
             // Without changes, the new value keeps its idle end.
             stamp.keep_idle = true;
         }
-        let older = self.ending_older(&mut stamp, base, changes);
-        let value = Self::value_of(overwrite(base, changes, stamp), terms)?;
+        let older = self.ending_older(&mut stamp, &base, changes);
+        let value = Self::value_of(overwrite(&base, changes, stamp), terms)?;
         Ok(value.map_or(Committed::Gone, |(key, end)| {
             Committed::NewValue(key, end, older)
         }))
@@ -339,26 +372,26 @@ impl SessionStore for CookieSessionStore {
 
     async fn rotate(
         &self,
-        _session_key: &SessionKey,
+        session_key: &SessionKey,
         base: Option<&Record>,
         changes: &Changes,
         terms: &Terms,
     ) -> Result<Rotated, CommitError> {
-        let Some(base) = base else {
+        let Some(base) = self.base(session_key, base, terms) else {
             return Ok(Rotated::Gone);
         };
-        if self.has_ended(base).await? {
-            self.clear_ahead(base, changes).await?;
+        if self.has_ended(&base).await? {
+            self.clear_ahead(&base, changes).await?;
             // As with a store on the server, only this request's own changes may live.
-            if !changes.may_live_alone(Some(base)) {
+            if !changes.may_live_alone(Some(&base)) {
                 return Ok(Rotated::Gone);
             }
             let (key, end) = self.create(changes, terms).await?;
             return Ok(Rotated::Rotated(key, end, Older::none()));
         }
         let mut stamp = self.stamp(terms)?;
-        let older = self.ending_older(&mut stamp, base, changes);
-        let value = Self::value_of(overwrite(base, changes, stamp), terms)?;
+        let older = self.ending_older(&mut stamp, &base, changes);
+        let value = Self::value_of(overwrite(&base, changes, stamp), terms)?;
         Ok(value.map_or(Rotated::Gone, |(key, end)| {
             Rotated::Rotated(key, end, older)
         }))

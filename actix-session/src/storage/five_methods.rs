@@ -5,12 +5,13 @@ use std::time::Duration as StdDuration;
 
 use actix_web::cookie::time::Duration;
 
-use super::{SessionStore, handed::hand};
+use super::SessionStore;
 use crate::{
     changes::{Changes, fresh, onto, overwrite, own_record, written},
     clock::Millis,
     contract::{Committed, End, Older, Opened, Rotated, SessionState, Terms},
     error::{CommitError, Gone, LoadError, UpdateError},
+    handed,
     key::SessionKey,
     record::{Place, Record},
 };
@@ -62,15 +63,15 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
         return Ok(Committed::Gone);
     };
     let end = terms.end(&stored);
-    if changes.is_empty() {
+    if changes.is_empty() && !terms.must_date(&stored) {
         if terms.extends() {
             let extended = hand(terms, store.update_ttl(key, &span(terms, end))).await;
-            extended.map_err(CommitError::Other)?;
+            extended.map_err(CommitError::of_store)?;
         }
-        return Ok(Committed::Saved(End(end)));
+        return Ok(Committed::Saved(End::of(&stored, end)));
     }
-    if stored.epoch() != base.epoch() {
-        return Ok(Committed::Saved(End(end)));
+    if base.is_from_before_clear(&stored) {
+        return Ok(Committed::Saved(End::of(&stored, end)));
     }
     let Some(record) = written(overwrite(&stored, changes, onto(&stored, terms)?))? else {
         return Ok(Committed::Gone);
@@ -80,7 +81,7 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
         // Older values of a cookie end with a logout, if the store knows how to end them. The new
         // value has an id of its own.
         let ended = hand(terms, store.delete(key)).await;
-        ended.map_err(CommitError::Other)?;
+        ended.map_err(CommitError::of_store)?;
     }
     Ok(answer)
 }
@@ -98,15 +99,16 @@ async fn replace<S: SessionStore + ?Sized>(
         answer => answer?,
     };
     if answer == *key {
-        return Ok(Committed::Saved(End(end)));
+        return Ok(Committed::Saved(End::of(record, end)));
     }
     // A store whose key is the state answers another key. So does one that saves a session again
     // after it has ended meanwhile. Only the former still knows the old key.
     if hand(terms, store.load(key)).await?.is_some() {
-        return Ok(Committed::NewValue(answer, End(end), Older::none()));
+        let end = End::of(record, end);
+        return Ok(Committed::NewValue(answer, end, Older::none()));
     }
     let deleted = hand(terms, store.delete(&answer)).await;
-    deleted.map_err(CommitError::Other)?;
+    deleted.map_err(CommitError::of_store)?;
     Ok(Committed::Gone)
 }
 
@@ -139,7 +141,7 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
                  is over, under a key that nobody has"
             );
         }
-        return Err(CommitError::Other(error));
+        return Err(CommitError::of_store(error));
     }
     Ok(Rotated::Rotated(new, end, Older::none()))
 }
@@ -154,6 +156,11 @@ async fn current<S: SessionStore + ?Sized>(
     Ok(record.filter(|record| !terms.is_over(record)))
 }
 
+/// Asks the store, and hands on what its wrappers do not.
+async fn hand<F: Future>(terms: &Terms, call: F) -> F::Output {
+    handed::hand(terms.handed(), call).await
+}
+
 fn of_map(state: SessionState, terms: &Terms) -> Record {
     Record::from_map(state).proven(Place::Unnamed, terms.keys.as_ref())
 }
@@ -166,7 +173,7 @@ async fn save<S: SessionStore + ?Sized>(
     let end = terms.end(record);
     let state = record.to_map_with_metadata();
     let key = hand(terms, store.save(state, &span(terms, end))).await?;
-    Ok((key, End(end)))
+    Ok((key, End::of(record, end)))
 }
 
 /// How long until an end, as the five methods take it.

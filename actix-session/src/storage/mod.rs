@@ -6,7 +6,6 @@ mod backend;
 #[cfg(feature = "cookie-session")]
 mod cookie;
 mod five_methods;
-pub(crate) mod handed;
 #[cfg(feature = "memory-session")]
 mod memory;
 #[cfg(all(feature = "memory-session", feature = "testing"))]
@@ -21,6 +20,15 @@ pub(crate) mod revocation;
 #[cfg(feature = "_sql")]
 pub(crate) mod sql;
 mod store;
+#[cfg(test)]
+#[cfg(all(
+    feature = "memory-session",
+    feature = "redis-actor-session",
+    feature = "sqlite-session",
+    feature = "postgres-session",
+    feature = "mysql-session"
+))]
+mod tests;
 
 #[cfg(feature = "cookie-session")]
 pub use self::cookie::CookieSessionStore;

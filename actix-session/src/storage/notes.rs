@@ -3,11 +3,13 @@
 
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use crate::{
-    clock::Millis,
+    clock::{Millis, deadline},
     contract::Terms,
     key::SessionKey,
-    protocol::{Backend, Reply, Step, Stored, Until},
+    protocol::{Backend, Name, Reply, Step, Stored, Until},
     random,
     record::{Metadata, Record, WireFormat},
 };
@@ -18,43 +20,62 @@ pub(crate) async fn revoke<B: Backend>(
     at: SystemTime,
     until: SystemTime,
 ) -> anyhow::Result<bool> {
-    let name = store.name(&SessionKey::generated(name.to_owned()));
+    let name = name_of(store, name);
     let terms = store.own_terms();
     let (at, until) = (Millis::from(at), Millis::from(until));
-    // Few revoke one thing at once; who loses sees the other's note and adds to it.
-    for _ in 0..16 {
-        let step = match look(store, &name, &terms).await? {
-            None => Step::Insert {
-                at: name.clone(),
-                new: note(at)?,
-                until,
-            },
+    let own_id = random::u128()?;
+    let deadline = deadline(terms.budget);
+    // Few revoke one thing at once; whoever loses sees the other's note and adds to it.
+    while Instant::now() < deadline {
+        let known = look(store, &name, &terms).await?;
+        // After a lost answer, the note may be this call's own.
+        let is_first = known
+            .as_ref()
+            .is_none_or(|known| known.id() == Some(own_id));
+        if is_first && known.is_some() {
+            return Ok(true);
+        }
+        let reply = match known {
+            None => {
+                let note = note(own_id, at)?;
+                store.insert_note(&name, note, until, &terms).await?
+            }
             Some(known) => {
-                let at = at.max(revoked(&known));
-                let until = Until::At(until.max(known.end().unwrap_or(until)));
-                Step::Cas {
-                    at: name.clone(),
-                    expect: known.version(),
-                    new: note(at)?,
-                    until,
-                }
+                let step = add(&name, &known, at, until)?;
+                store.run(&step, &terms).await?
             }
         };
-        // A lost answer is looked after by looking again; what is there then may be anybody's.
-        if let Reply::Done = store.run(&step, &terms).await? {
-            return Ok(matches!(step, Step::Insert { .. }));
+        if let Reply::Done = reply {
+            return Ok(is_first);
         }
     }
     anyhow::bail!("a revocation could not be noted: others kept changing the note")
+}
+
+/// The later times win. The id stays that of the call that was first.
+fn add(name: &str, known: &Record, at: Millis, until: Millis) -> anyhow::Result<Step> {
+    let until = until.max(known.end().unwrap_or(until));
+    Ok(Step::Cas {
+        at: name.into(),
+        expect: known.version(),
+        new: note(known.id().unwrap_or_default(), at.max(revoked(known)))?,
+        until: Until::At(until),
+        epoch: None,
+    })
 }
 
 pub(crate) async fn revoked_at<B: Backend>(
     store: &B,
     name: &str,
 ) -> anyhow::Result<Option<SystemTime>> {
-    let name = store.name(&SessionKey::generated(name.to_owned()));
+    let name = name_of(store, name);
     let known = look(store, &name, &store.own_terms()).await?;
     Ok(known.map(|record| revoked(&record).to_system_time()))
+}
+
+/// No session key contains a full stop, so a note is never a session.
+fn name_of<B: Backend>(store: &B, name: &str) -> Name {
+    store.name(&SessionKey::generated(format!("note.{name}")))
 }
 
 async fn look<B: Backend>(store: &B, name: &str, terms: &Terms) -> anyhow::Result<Option<Record>> {
@@ -68,8 +89,8 @@ async fn look<B: Backend>(store: &B, name: &str, terms: &Terms) -> anyhow::Resul
 }
 
 /// The metadata's creation time is the time of the revocation.
-fn note(at: Millis) -> anyhow::Result<Record> {
-    let metadata = Metadata::new(0, at);
+fn note(id: u128, at: Millis) -> anyhow::Result<Record> {
+    let metadata = Metadata::new(id, at);
     Ok(Record::written(
         WireFormat::V1,
         random::u64()?,

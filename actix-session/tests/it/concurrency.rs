@@ -7,11 +7,13 @@ use actix_web::{HttpResponse, cookie::Key, http::StatusCode, web};
 use futures_util::future::join_all;
 use tokio::sync::Barrier;
 
-use crate::support::{Browser, Flight, Memory, Server, TestStore, http_get, on_each_store};
+use crate::support::{
+    Browser, Flight, Memory, Server, TestStore, http_get, on_each_store_and_pooler,
+};
 
 const MANY: usize = 32;
 
-on_each_store! {
+on_each_store_and_pooler! {
     distinct_entries_all_land,
     modifies_add_up,
     one_of_the_values_of_the_same_entry_stays,

@@ -17,6 +17,7 @@ use crate::support::{
 
 on_each_store! {
     the_first_live_session_of_several_is_used,
+    a_mark_counts_behind_a_dead_cookie,
     what_does_not_verify_is_not_counted,
     values_are_found_in_any_cookie_field,
     siblings_harm_nobody,
@@ -72,6 +73,23 @@ async fn the_first_live_session_of_several_is_used(tested: impl TestStore) {
     assert_eq!(seen(&a, &[pairs]).await.as_deref(), Some("b"));
 }
 
+/// The newer cookie may still be on its way, and a new session's would replace it.
+async fn a_mark_counts_behind_a_dead_cookie(tested: impl TestStore) {
+    let (renewed, gone) = (with(&tested, "renewed").await, with(&tested, "gone").await);
+    let [old, dead] = [&renewed, &gone].map(|browser| browser.value().unwrap());
+    gone.visit(Session::purge).await.assert_ok();
+    renewed.visit(Session::renew).await.assert_sets_cookie();
+    for fields in [
+        [format!("id={dead}; id={old}")],
+        [format!("id={old}; id={dead}")],
+    ] {
+        let late = gone.visit_as(&fields, |s| s.insert("late", 1).unwrap());
+        late.await.assert_ok().assert_no_cookie();
+    }
+    assert_eq!(tested.dump().await.only().len(), 1);
+    assert_eq!(renewed.number("late").await, None);
+}
+
 async fn what_does_not_verify_is_not_counted(tested: impl TestStore) {
     let browser = with(&tested, "a").await;
     let value = browser.value().unwrap();
@@ -96,6 +114,7 @@ async fn values_are_found_in_any_cookie_field(tested: impl TestStore) {
         vec!["x=1".to_owned(), pair.clone()],
         vec![format!("x=1; {pair}"), "y=2".to_owned()],
         vec!["id=junk".to_owned(), format!("y=2;{pair};z=3")],
+        vec![format!("x=1; id=\"{}\"", browser.value().unwrap())],
     ] {
         assert_eq!(seen(&browser, &fields).await.as_deref(), Some("a"));
     }

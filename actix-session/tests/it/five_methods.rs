@@ -32,6 +32,14 @@ impl FiveMethods {
     pub(crate) fn states(&self) -> Vec<State> {
         self.0.borrow().values().cloned().collect()
     }
+
+    /// Leaves what an old server would have written.
+    pub(crate) fn forget_metadata(&self) {
+        let mut states = self.0.borrow_mut();
+        states
+            .values_mut()
+            .for_each(|state| drop(state.remove("__actix_session")));
+    }
 }
 
 impl SessionStore for FiveMethods {

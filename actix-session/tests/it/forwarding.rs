@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix_session::Session;
 use actix_web::cookie::time::Duration as CookieDuration;
 
 use crate::{
@@ -22,6 +23,70 @@ on_each_store! {
     ten_seconds_after_the_renewal_a_write_makes_a_session,
     a_late_login_with_the_old_key_makes_a_session,
     a_late_renewal_with_the_old_key_makes_one_unless_somebody_is_logged_in,
+    a_login_by_hand_that_is_tried_again_makes_a_session,
+    a_late_login_by_hand_logs_out_whoever_is_behind_the_redirect,
+    a_late_clear_travels_and_what_follows_is_a_write_like_any_other,
+}
+
+/// A program that keeps its user in an entry.
+fn log_in_by_hand(session: &Session) {
+    session.clear();
+    session.insert("user_id", 42).unwrap();
+    session.renew();
+}
+
+async fn a_login_by_hand_that_is_tried_again_makes_a_session(tested: impl TestStore) {
+    for wait in [0, 20] {
+        let browser = tested.browser().await;
+        let write = |s: &Session| s.insert("user_id", 7).unwrap();
+        browser.visit(write).await.assert_sets_cookie();
+        let again = browser.fork();
+        browser.visit(log_in_by_hand).await.assert_sets_cookie();
+        // Its answer was lost, so that the browser sends the old cookie.
+        tested.clock().advance(Duration::from_secs(wait));
+        again
+            .visit(log_in_by_hand)
+            .await
+            .assert_ok()
+            .assert_sets_cookie();
+        assert_eq!(again.number("user_id").await, Some(42));
+        assert_eq!(browser.number("user_id").await, Some(42));
+        for browser in [browser, again] {
+            browser.visit(Session::purge).await.assert_ok();
+        }
+        tested.dump().await.assert_no_record();
+    }
+}
+
+async fn a_late_login_by_hand_logs_out_whoever_is_behind_the_redirect(tested: impl TestStore) {
+    let browser = logged_in(&tested).await;
+    let old = browser.fork();
+    renew(&browser).await;
+    old.visit(log_in_by_hand)
+        .await
+        .assert_ok()
+        .assert_sets_cookie();
+    assert_eq!(old.number("user_id").await, Some(42));
+    assert_eq!(browser.principal().await, None);
+    assert_eq!(browser.number("user_id").await, None);
+}
+
+async fn a_late_clear_travels_and_what_follows_is_a_write_like_any_other(tested: impl TestStore) {
+    for (wait, makes) in [(0, false), (10, true)] {
+        let browser = logged_in(&tested).await;
+        let old = browser.fork();
+        renew(&browser).await;
+        tested.clock().advance(Duration::from_secs(wait));
+        let act = |s: &Session| {
+            s.clear();
+            s.insert("flash", 1).unwrap();
+        };
+        let answer = old.visit(act).await;
+        assert_eq!(answer.assert_ok().cookie().is_some(), makes);
+        assert_eq!(browser.principal().await, None);
+        assert_eq!(browser.number("flash").await, None);
+        assert_eq!(old.number("flash").await, makes.then_some(1));
+    }
 }
 
 async fn what_did_not_change_meanwhile_lands_behind_the_mark(tested: impl TestStore) {

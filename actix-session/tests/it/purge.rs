@@ -7,15 +7,16 @@ use actix_web::{cookie::time::Duration as CookieDuration, http::StatusCode, test
 
 use crate::{
     logout::{log_in, log_out, logged_in},
-    support::{Browser, Spy, TestStore, expected, on_each_store},
+    support::{Browser, Spy, TestStore, expected, on_each_store_and_pooler},
 };
 
-on_each_store! {
+on_each_store_and_pooler! {
     a_purge_ends_what_its_key_moved_to,
     a_purge_follows_several_marks,
     a_purge_follows_the_marks_of_logins,
     a_purge_by_who_loaded_a_mark_ends_what_it_leads_to,
     a_purge_ends_every_session_that_came,
+    a_purge_that_fails_for_one_session_has_ended_the_others,
     a_purge_without_a_session_still_removes_the_cookie,
     a_purge_without_a_cookie_says_nothing,
     a_purge_wins_over_the_rest_of_its_request,
@@ -97,6 +98,27 @@ async fn a_purge_ends_every_session_that_came(tested: impl TestStore) {
     let answer = Browser::new(site)
         .visit_as(&[pairs.join("; ")], |s| s.purge())
         .await;
+    answer.assert_ok().assert_removes_cookie();
+    tested.dump().await.assert_no_record();
+}
+
+async fn a_purge_that_fails_for_one_session_has_ended_the_others(tested: impl TestStore) {
+    let spy = Spy::new(tested.store());
+    let middleware =
+        SessionMiddleware::builder(spy.clone(), tested.key().clone()).clock(tested.clock().clone());
+    let first = tested.browser_of(middleware).await;
+    log_in(&first).await;
+    let second = Browser::new(first.site.clone());
+    log_in(&second).await;
+    let values = [&first, &second].map(|browser| browser.value().unwrap());
+    let both = values.map(|value| format!("id={value}")).join("; ");
+    spy.refuse_next("delete");
+    let answer = first.visit_as(&[&both], |s| s.purge()).await;
+    answer.assert_opaque();
+    // It is the first one that could not be ended, so that it is no logout yet.
+    assert_eq!(first.principal().await.as_deref(), Some("user-42"));
+    assert!(second.is_nobody().await);
+    let answer = first.visit_as(&[&both], |s| s.purge()).await;
     answer.assert_ok().assert_removes_cookie();
     tested.dump().await.assert_no_record();
 }

@@ -53,7 +53,9 @@ async fn names_have_a_prefix_and_hide_the_key() {
         .hashed_keys();
     let here = Browser::with(builder.build().await.unwrap()).await;
     here.visit(count).await.assert_sets_cookie();
-    let found = names(&mut redis).await;
+    let mut found = names(&mut redis).await;
+    // The session before has left a tombstone.
+    found.retain(|name| !name.ends_with(":moved"));
     let digits = found[0].strip_prefix("shop:").unwrap();
     assert!(digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit()));
     let old = here.fork();
@@ -193,7 +195,9 @@ async fn a_full_server_refuses_writes_and_forgets_nothing() {
         .await
         .assert_ok()
         .assert_removes_cookie();
-    assert_eq!(names(&mut redis).await.len(), 0);
+    // The tombstone alone.
+    let left = names(&mut redis).await;
+    assert!(left.len() == 1 && left[0].ends_with(":moved"), "{left:?}");
     ask(&mut redis, "CONFIG SET maxmemory 0").await;
     here.visit(count).await.assert_ok();
 }

@@ -101,7 +101,7 @@ async fn a_lost_answer_of_a_purge_is_a_purge() {
 async fn a_lost_answer_of_a_creation_makes_one_session() {
     let site = Lossy::start().await;
     let browser = site.tested.browser().await;
-    site.proxy.lose_answer_of("SET");
+    site.proxy.lose_answer_of("EVALSHA");
     let visit = browser.clone();
     let task = rt::spawn(async move { visit.visit(|s| s.insert("new", 1).unwrap()).await });
     soon(site.proxy.lost()).await;
@@ -109,6 +109,27 @@ async fn a_lost_answer_of_a_creation_makes_one_session() {
     soon(task).await.unwrap().assert_ok().assert_sets_cookie();
     assert_eq!(browser.number("new").await, Some(1));
     assert_eq!(site.tested.dump().await.records().len(), 2);
+}
+
+/// What a server works off after its session was used and ended makes nothing.
+#[actix_web::test]
+async fn a_creation_that_comes_after_the_logout_makes_no_session() {
+    let server = RedisServer::start().unwrap();
+    let proxy = Proxy::before_redis(server.port());
+    let tested = Redis::through(&proxy.redis_url(), &server.url()).await;
+    let browser = tested.browser().await;
+    // The server knows the script from here on.
+    fill(&browser).await;
+    browser.visit(Session::purge).await.assert_ok();
+    proxy.hold_back("late");
+    let visit = browser.visit(|s| s.insert("x", "late").unwrap());
+    soon(visit).await.assert_ok().assert_sets_cookie();
+    let thief = browser.fork();
+    assert!(!thief.is_nobody().await);
+    browser.visit(Session::purge).await.assert_ok();
+    soon(proxy.deliver()).await;
+    tested.dump().await.assert_no_record();
+    assert!(thief.is_nobody().await);
 }
 
 #[actix_web::test]

@@ -42,7 +42,7 @@ async fn how_many_round_trips_a_request_takes() {
         browser.visit_as(&[junk], Session::purge).await.assert_ok();
         assert_eq!(proxy.commands(), [""; 0], "{junk}");
     }
-    assert_eq!(trips(&|s| s.insert("a", 1).unwrap()).await, ["SET"]);
+    assert_eq!(trips(&|s| s.insert("a", 1).unwrap()).await, ["EVALSHA"]);
     assert_eq!(trips(&|_| ()).await, ["GET"]);
     // An entry set to the value that it has extends the record, and writes nothing. (The server sees
     // the script for the first time.)

@@ -5,9 +5,9 @@ use std::time::Duration;
 use actix_session::SessionMiddleware;
 use servers::RedisServer;
 
-use crate::support::{Browser, Redis, Spy, TestStore, expected, on_each_store};
+use crate::support::{Browser, Redis, Spy, TestStore, expected, on_each_store_and_pooler};
 
-on_each_store! {
+on_each_store_and_pooler! {
     a_renewal_moves_the_record_and_leaves_a_mark,
     a_renewal_takes_along_what_others_committed,
     a_double_clicked_login_is_logged_in_by_its_own_changes,

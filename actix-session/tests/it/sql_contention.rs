@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use actix_session::{
+    Session, SessionMiddleware,
     config::{PersistentSession, TtlExtensionPolicy},
     storage::{MySqlSessionStore, PostgresSessionStore, SessionStore, SqliteSessionStore},
 };
+use actix_web::http::StatusCode;
 use futures_util::future::join_all;
-use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions};
+use sqlx::{Executor as _, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
 
 use crate::support::{
     Flight, MySql, Postgres, SqlTestStore, Sqlite, TestStore, count, fill_store, guest,
@@ -45,9 +47,8 @@ macro_rules! adds_up {
         let browser = guest(&$tested).await;
         let mut flights = Vec::new();
         for store in $stores {
-            let middleware =
-                actix_session::SessionMiddleware::builder(store, $tested.key().clone())
-                    .clock($tested.clock().clone());
+            let middleware = SessionMiddleware::builder(store, $tested.key().clone())
+                .clock($tested.clock().clone());
             let other = $tested.browser_of(middleware).await;
             let other = browser.at(other.site.clone());
             flights.extend(join_all((0..8).map(|_| other.begin())).await);
@@ -120,6 +121,78 @@ async fn serialization_failures_stay_unseen() {
     adds_up!(tested, set);
 }
 
+/// A purge of what another connection has locked is a 503, and works once the lock is gone.
+macro_rules! is_contended {
+    ($tested:ident, $store:ident, $lock:expr) => {
+        let middleware = SessionMiddleware::builder($store, $tested.key().clone())
+            .clock($tested.clock().clone());
+        let browser = $tested.browser_of(middleware).await;
+        browser.visit(count).await.assert_sets_cookie();
+        let other = $tested.store();
+        let mut held = other.pool().acquire().await.unwrap();
+        for sql in $lock {
+            let sql = sql.replace("{t}", &$tested.table);
+            sqlx::query(&sql).execute(&mut *held).await.unwrap();
+        }
+        let flight = browser.begin().await;
+        flight.purge();
+        let answer = flight.finish().await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        answer.assert_no_cookie();
+        sqlx::query("ROLLBACK").execute(&mut *held).await.unwrap();
+        browser.visit(Session::purge).await.assert_ok();
+        $tested.dump().await.assert_no_record();
+    };
+}
+
+/// A store whose connections wait for no lock.
+macro_rules! impatient {
+    ($tested:ident, $store:ident, $pool:ident, $set:literal) => {{
+        let pool = $pool::new().after_connect(|connection, _| {
+            Box::pin(async move { sqlx::query($set).execute(connection).await.map(drop) })
+        });
+        let pool = pool.connect($tested.url()).await.unwrap();
+        let builder = $store::builder_from_pool(pool).table(&$tested.table);
+        let builder = builder.clock($tested.clock().clone());
+        builder.build().await.unwrap()
+    }};
+}
+
+#[actix_web::test]
+async fn a_purge_of_what_is_locked_is_a_503() {
+    let tested = Sqlite::start().await;
+    let builder = tested.builder(tested.url());
+    let store = builder.command_timeout(Duration::from_millis(20)).build();
+    let store = store.await.unwrap();
+    is_contended!(tested, store, ["BEGIN IMMEDIATE"]);
+
+    let tested = Postgres::start().await;
+    let store = impatient!(
+        tested,
+        PostgresSessionStore,
+        PgPoolOptions,
+        "SET lock_timeout = 20"
+    );
+    is_contended!(
+        tested,
+        store,
+        ["BEGIN", "UPDATE \"{t}\" SET expires = expires + 1"]
+    );
+
+    let tested = MySql::start().await;
+    let store = impatient!(
+        tested,
+        MySqlSessionStore,
+        MySqlPoolOptions,
+        "SET SESSION innodb_lock_wait_timeout = 0"
+    );
+    is_contended!(
+        tested,
+        store,
+        ["BEGIN", "UPDATE `{t}` SET expires = expires + 1"]
+    );
+}
+
 #[actix_web::test]
 async fn a_locked_file_is_read_and_not_written() {
     let tested = Sqlite::start().await;
@@ -132,7 +205,7 @@ async fn a_locked_file_is_read_and_not_written() {
         .build()
         .await
         .unwrap();
-    let middleware = actix_session::SessionMiddleware::builder(store, tested.key().clone())
+    let middleware = SessionMiddleware::builder(store, tested.key().clone())
         .clock(tested.clock().clone())
         .commit_budget(Duration::from_millis(200))
         .session_lifecycle(lifecycle);
@@ -158,3 +231,42 @@ async fn a_locked_file_is_read_and_not_written() {
         .assert_ok();
     assert_eq!(browser.number("b").await, Some(3));
 }
+
+/// Ten reads that are to extend a session whose row, or file, somebody else has locked.
+macro_rules! locked {
+    ($tested:ident, $store:ident) => {
+        let lifecycle = PersistentSession::default()
+            .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+        let store: $store = $tested.builder($tested.url()).build().await.unwrap();
+        let middleware = actix_session::SessionMiddleware::builder(store, $tested.key().clone())
+            .clock($tested.clock().clone())
+            .session_lifecycle(lifecycle);
+        let browser = $tested.browser_of(middleware).await;
+        let write = |s: &actix_session::Session| s.insert("a", 1).unwrap();
+        browser.visit(write).await.assert_ok();
+        $tested.clock().advance(Duration::from_secs(60));
+        let end = "SELECT MAX(expires) FROM {t}";
+        let before = $tested.number(end).await;
+
+        let other = $tested.store();
+        let mut lock = other.pool().begin().await.unwrap();
+        let update = $tested.sql("UPDATE {t} SET moved_flag = moved_flag");
+        lock.execute(update.as_str()).await.unwrap();
+        let visits = (0..10).map(|_| async {
+            let read = |s: &actix_session::Session| s.get::<i64>("a").unwrap();
+            let mut seen = None;
+            let answer = browser.fork().visit(|s| seen = read(s)).await;
+            (seen, answer)
+        });
+        for (seen, answer) in join_all(visits).await {
+            answer.assert_ok().assert_no_cookie();
+            assert_eq!(seen, Some(1));
+        }
+        assert_eq!($tested.number(end).await, before, "not extended");
+        lock.rollback().await.unwrap();
+        browser.visit(|_| {}).await.assert_ok().assert_sets_cookie();
+        assert!($tested.number(end).await > before);
+    };
+}
+
+on_each_database!(what_is_locked_is_read_without_an_extension, locked);

@@ -83,6 +83,7 @@ on_servers! {
     a_server_that_is_down_is_a_500_and_no_longer,
     a_frozen_server_is_an_error_in_time,
     a_connection_that_is_cut_mid_commit_doubles_nothing,
+    a_creation_that_comes_after_the_logout_makes_no_session,
 }
 
 /// Clicks until this many clicks are acknowledged. Returns how many are, and how many more may have
@@ -213,6 +214,35 @@ impl<S: SqlTestStore> Cut<S> {
     }
 }
 
+/// The transaction has ended, and nobody says so. (PostgreSQL needs one statement for all of it.)
+#[actix_web::test]
+async fn a_renewal_whose_commit_is_not_answered_is_done_once() {
+    let cut = Cut::<MySql>::before(&MariaDbServer::shared_url().unwrap()).await;
+    soon(cut.browser.visit(count)).await.assert_sets_cookie();
+    let renew = |s: &Session| {
+        count(s);
+        s.renew();
+    };
+    cut.proxy.lose_answer_to("COMMIT");
+    let answer = soon(cut.browser.visit(renew)).await;
+    assert!(cut.proxy.has_lost());
+    answer.assert_ok().assert_sets_cookie();
+    let dump = cut.tested.dump().await;
+    assert_eq!(dump.only(), expected(&[("n", "2")]));
+    assert_eq!(dump.redirects(), 1);
+    assert_eq!(cut.browser.number("n").await, Some(2));
+
+    // A login, and an ending of the session that it came with, in the meantime.
+    let other = cut.browser.fork();
+    cut.proxy.lose_answer_to("COMMIT");
+    let login = |s: &Session| s.login("user-42").unwrap();
+    soon(cut.browser.visit(login)).await.assert_sets_cookie();
+    assert!(cut.proxy.has_lost());
+    assert_eq!(cut.browser.principal().await.as_deref(), Some("user-42"));
+    soon(other.visit(Session::purge)).await.assert_ok();
+    cut.tested.dump().await.assert_no_record();
+}
+
 async fn a_connection_that_is_cut_mid_commit_doubles_nothing<D: Database>() {
     let cut = Cut::<D::Store>::before(&D::shared_url()).await;
     cut.visit("needle-0", |_| ()).await.assert_sets_cookie();
@@ -239,10 +269,28 @@ async fn a_connection_that_is_cut_mid_commit_doubles_nothing<D: Database>() {
     let flight = cut.browser.begin().await;
     let other = cut.browser.begin().await;
     cut.proxy.lose_answer_to("needle-3");
-    flight.insert("x", "needle-3").unwrap();
     flight.clear();
+    flight.insert("x", "needle-3").unwrap();
     soon(flight.finish()).await.assert_ok();
+    assert!(cut.proxy.has_lost());
     other.insert("late", 1).unwrap();
     soon(other.finish()).await.assert_ok();
-    assert_eq!(cut.tested.dump().await.only(), expected(&[]));
+    assert_eq!(
+        cut.tested.dump().await.only(),
+        expected(&[("x", "\"needle-3\"")])
+    );
+}
+
+/// What a server works off after its session was used and ended makes nothing.
+async fn a_creation_that_comes_after_the_logout_makes_no_session<D: Database>() {
+    let cut = Cut::<D::Store>::before(&D::shared_url()).await;
+    cut.proxy.hold_back("late");
+    let visit = cut.browser.visit(|s| s.insert("x", "late").unwrap());
+    soon(visit).await.assert_ok().assert_sets_cookie();
+    let thief = cut.browser.fork();
+    assert!(!thief.is_nobody().await);
+    soon(cut.browser.visit(Session::purge)).await.assert_ok();
+    soon(cut.proxy.deliver()).await;
+    cut.tested.dump().await.assert_no_record();
+    assert!(thief.is_nobody().await);
 }

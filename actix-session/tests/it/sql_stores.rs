@@ -19,6 +19,7 @@ macro_rules! on_each_sql_store {
     ($($test:ident),+ $(,)?) => {
         on_store!(on_sqlite Sqlite: $($test)+);
         on_store!(on_postgres Postgres: $($test)+);
+        on_store!(on_pgbouncer Pooled: $($test)+);
         on_store!(on_mysql MySql: $($test)+);
     };
 }

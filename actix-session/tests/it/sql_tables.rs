@@ -73,6 +73,114 @@ async fn a_schema_is_made_with_the_table() {
     in_schema!(tested, MySqlSessionStore);
 }
 
+/// A user who may do nothing but read and write rows starts with a table that is there, and is told
+/// what is missing otherwise. `$schema` is one that this user may fill and could not have made.
+macro_rules! rights_on_rows {
+    ($tested:ident, $store:ident, $schema:ident) => {
+        let url = $tested.user(10).await;
+        let builder = $store::builder(&url).table(&$tested.table);
+        let store = builder.build().await.unwrap();
+        let key = fill_store(&store, 0).await;
+        assert!(store.load(&key).await.unwrap().is_some());
+
+        let other = format!("other_{}", random_name());
+        let missing = $store::builder(&url).schema(&$tested.table).table(&other);
+        let told = format!("{:#}", missing.build().await.unwrap_err());
+        for part in [
+            "administrator",
+            "CREATE TABLE IF NOT EXISTS",
+            &other,
+            "denied",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+
+        let user = url.split_once("://").unwrap().1;
+        let schema = $schema(&$tested, user.split_once('@').unwrap().0).await;
+        let builder = $store::builder(&url).schema(schema).table(other);
+        let store = builder.build().await.unwrap();
+        let key = fill_store(&store, 0).await;
+        assert!(store.load(&key).await.unwrap().is_some());
+    };
+}
+
+async fn postgres_schema(tested: &Postgres, user: &str) -> String {
+    let schema = format!("s_{}", random_name());
+    tested.execute(&format!("CREATE SCHEMA \"{schema}\"")).await;
+    let grant = format!("GRANT USAGE, CREATE ON SCHEMA \"{schema}\" TO {user}");
+    tested.execute(&grant).await;
+    schema
+}
+
+async fn mysql_schema(tested: &MySql, user: &str) -> String {
+    let schema = format!("s_{}", random_name());
+    tested.execute(&format!("CREATE DATABASE `{schema}`")).await;
+    let grant = format!("GRANT ALL ON `{schema}`.* TO {user}@'127.0.0.1'");
+    tested.execute(&grant).await;
+    schema
+}
+
+#[actix_web::test]
+async fn rights_on_rows_are_enough_on_postgres() {
+    let tested = Postgres::start().await;
+    rights_on_rows!(tested, PostgresSessionStore, postgres_schema);
+}
+
+#[actix_web::test]
+async fn rights_on_rows_are_enough_on_mysql() {
+    let tested = MySql::start().await;
+    rights_on_rows!(tested, MySqlSessionStore, mysql_schema);
+}
+
+#[actix_web::test]
+async fn a_missing_folder_is_told() {
+    let url = "sqlite:///nobody/made/this/sessions.sqlite3";
+    let error = SqliteSessionStore::new(url).await.unwrap_err();
+    let told = format!("{error:#}");
+    assert!(told.contains("/nobody/made/this does not exist"), "{told}");
+}
+
+/// Names that the database's own encoding cannot hold.
+async fn any_name_can_log_in(url: &str, create: &str, tested: impl SqlTestStore) {
+    let database = format!("e_{}", random_name().to_lowercase());
+    tested.execute(&create.replace("NAME", &database)).await;
+    let url = format!("{}/{database}", url.rsplit_once('/').unwrap().0);
+    let encoded = at(&tested, &url).await;
+    let browser = encoded.browser().await;
+    for name in ["Łukasz", "Ørsted", "Ferris 🦀", r"\305\201"] {
+        let login = |s: &actix_session::Session| {
+            s.insert("name", name).unwrap();
+            s.login(name).unwrap();
+        };
+        browser.visit(login).await.assert_ok().assert_sets_cookie();
+        assert_eq!(browser.principal().await.as_deref(), Some(name));
+        let seen = "SELECT COUNT(*) FROM {t} WHERE principal IS NOT NULL";
+        assert_eq!(encoded.number(seen).await, 1);
+    }
+}
+
+/// Another database of the same kind.
+async fn at<T: SqlTestStore>(_: &T, url: &str) -> T {
+    T::at(url).await
+}
+
+#[actix_web::test]
+async fn any_name_can_log_in_whatever_the_encoding() {
+    for encoding in ["LATIN1", "SQL_ASCII", "UTF8"] {
+        let tested = Postgres::start().await;
+        let create = format!(
+            "CREATE DATABASE NAME ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' \
+             TEMPLATE template0"
+        );
+        let url = tested.url().to_owned();
+        any_name_can_log_in(&url, &create, tested).await;
+    }
+    let tested = MySql::start().await;
+    let url = tested.url().to_owned();
+    let create = "CREATE DATABASE NAME CHARACTER SET latin1";
+    any_name_can_log_in(&url, create, tested).await;
+}
+
 /// What the documentation shows is what runs.
 #[actix_web::test]
 async fn the_documented_sql_is_the_sql() {

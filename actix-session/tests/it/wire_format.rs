@@ -22,6 +22,8 @@ on_each_store! {
     a_wrapper_of_five_methods_writes_for_old_servers_too,
     a_clear_through_five_methods_logs_out,
     a_program_that_updates_a_record_itself_logs_in_nobody,
+    a_clear_is_no_entry_and_what_began_before_it_stays_cleared,
+    a_clear_outlives_a_change_of_the_format,
 }
 
 const RESERVED: &str = "__actix_session";
@@ -60,6 +62,17 @@ fn key_of(browser: &Browser, secret: &Key) -> SessionKey {
 
 fn login(name: &str) -> impl Fn(&Session) {
     move |session| session.login(name).unwrap()
+}
+
+fn set(name: &'static str, n: u32) -> impl Fn(&Session) {
+    move |session| session.insert(name, n).unwrap()
+}
+
+fn clear_and_set(name: &'static str, n: u32) -> impl Fn(&Session) {
+    move |session| {
+        session.clear();
+        session.insert(name, n).unwrap();
+    }
 }
 
 /// Uses a session as a program does that knows no method of ours, and returns what it must hold.
@@ -178,7 +191,10 @@ async fn a_wrapper_of_five_methods_writes_for_old_servers_too(tested: impl TestS
     };
     let browser = tested.browser_of(wrapped()).await;
     let expected = published_api(&browser).await;
-    assert_eq!(states(&tested.dump().await), [expected.clone()]);
+    assert_eq!(
+        states(&tested.dump().await),
+        std::slice::from_ref(&expected)
+    );
     browser.visit(login("ferris")).await.assert_sets_cookie();
     let bare = browser.at(Site::new(for_old_servers(tested.middleware()).build()).await);
     for browser in [&browser, &bare, &browser, &bare] {
@@ -219,6 +235,30 @@ async fn a_clear_through_five_methods_logs_out(tested: impl TestStore) {
             assert_eq!(browser.number("m").await, Some(1), "{format:?}");
         }
     }
+}
+
+async fn a_clear_is_no_entry_and_what_began_before_it_stays_cleared(tested: impl TestStore) {
+    let browser = old_fleet(&tested).await;
+    browser.visit(set("n", 1)).await.assert_sets_cookie();
+    let late = browser.begin().await;
+    browser.visit(clear_and_set("m", 1)).await.assert_ok();
+    late.insert("n", 2).unwrap();
+    late.finish().await.assert_ok();
+    assert_eq!(states(&tested.dump().await), [state(&[("m", "1")])]);
+}
+
+/// The text of the present format keeps the epoch of a `clear`, and that of the older one does not.
+async fn a_clear_outlives_a_change_of_the_format(tested: impl TestStore) {
+    let browser = tested.browser_of(tested.middleware()).await;
+    let old = browser.at(Site::new(for_old_servers(tested.middleware()).build()).await);
+    browser.visit(set("n", 1)).await.assert_sets_cookie();
+    let late = old.begin().await;
+    browser.visit(clear_and_set("m", 1)).await.assert_ok();
+    old.visit(set("k", 1)).await.assert_ok();
+    late.insert("n", 2).unwrap();
+    late.finish().await.assert_ok();
+    let expected = state(&[("m", "1"), ("k", "1")]);
+    assert_eq!(states(&tested.dump().await), [expected]);
 }
 
 /// It has the store, and no key.

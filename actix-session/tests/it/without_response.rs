@@ -3,12 +3,7 @@
 
 use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll};
 
-use actix_session::{
-    Session, SessionExt as _, SessionMiddleware, forward_store_methods,
-    storage::{
-        Changes, CommitError, Committed, End, Record, Rotated, SessionKey, SessionStore, Terms,
-    },
-};
+use actix_session::{Session, SessionExt as _, SessionMiddleware, storage::SessionStore};
 use actix_web::{
     App, Error, HttpResponse,
     cookie::time::Duration,
@@ -373,7 +368,10 @@ async fn an_error_of_a_handler_is_a_response(tested: impl TestStore) {
 
 /// A store that lets other tasks run before and after each of its steps. Whatever still works on a
 /// request holds the store, and with it the token.
-struct Yielding<S>(S, Arc<()>);
+struct Yielding<S> {
+    inner: S,
+    _token: Arc<()>,
+}
 
 impl<S: SessionStore> Yielding<S> {
     async fn aside<T>(&self, step: impl Future<Output = T>) -> T {
@@ -384,40 +382,14 @@ impl<S: SessionStore> Yielding<S> {
     }
 }
 
+macro_rules! aside {
+    ([] $self:ident.$method:ident($($argument:expr),*)) => {
+        $self.aside($self.inner.$method($($argument),*))
+    };
+}
+
 impl<S: SessionStore> SessionStore for Yielding<S> {
-    forward_store_methods!(self => self.0; except delete, create, commit, rotate);
-
-    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
-        self.aside(self.0.delete(key)).await
-    }
-
-    async fn create(
-        &self,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<(SessionKey, End), CommitError> {
-        self.aside(self.0.create(changes, terms)).await
-    }
-
-    async fn commit(
-        &self,
-        key: &SessionKey,
-        base: Option<&Record>,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<Committed, CommitError> {
-        self.aside(self.0.commit(key, base, changes, terms)).await
-    }
-
-    async fn rotate(
-        &self,
-        key: &SessionKey,
-        base: Option<&Record>,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<Rotated, CommitError> {
-        self.aside(self.0.rotate(key, base, changes, terms)).await
-    }
+    actix_session::__store_methods! { [] self [aside] [] }
 }
 
 /// Polls a future so often, then drops it.
@@ -469,7 +441,10 @@ async fn drop_at_each_await<T: TestStore>(
             }
         };
         let working = Arc::new(());
-        let store = Yielding(tested.store(), Arc::clone(&working));
+        let store = Yielding {
+            inner: tested.store(),
+            _token: Arc::clone(&working),
+        };
         let middleware = SessionMiddleware::builder(store, tested.key().clone());
         let app = App::new()
             .wrap(middleware.clock(tested.clock().clone()).build())

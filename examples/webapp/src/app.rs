@@ -3,16 +3,17 @@
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    time::Duration,
 };
 
 use actix_session::{
     SessionMiddleware,
-    config::{PersistentSession, TtlExtensionPolicy},
+    config::{ConfigError, SessionPolicy},
     storage::{AnySessionStore, SessionStore, Sweeper},
 };
 use actix_web::{
     App, HttpServer,
-    cookie::{Key, time::Duration},
+    cookie::Key,
     dev::{Server, ServerHandle},
     middleware::{Logger, from_fn},
     web,
@@ -22,17 +23,27 @@ use sqlx::SqlitePool;
 use crate::{
     assets,
     config::{self, Config, Environment, StoreUrl},
-    database, guard, headers, pages,
+    database, guard,
+    guesses::Guesses,
+    pages,
     password::Passwords,
+    responses,
     start_error::StartError,
     users::Users,
 };
 
-/// How long a session lasts after the last request that used it.
-const SESSION_TTL: Duration = Duration::days(14);
+/// How long a session lasts after the last request that used it, unless its user wants to stay
+/// logged in: then `pages/account.rs` sets a longer time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long a session lasts after the login, however busy it is.
+const ABSOLUTE_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// The name of the session's cookie. In production it gets the prefix `__Host-`.
+const COOKIE: &str = "webapp_session";
 
 /// How often expired sessions are deleted from an SQL database, and how many at a time.
-const SWEEP_INTERVAL: std::time::Duration = std::time::Duration::from_secs(60);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const SWEEP_BATCH: u32 = 1_000;
 
 /// How long requests in flight may take when the server stops.
@@ -42,6 +53,9 @@ const SHUTDOWN_SECONDS: u64 = 10;
 pub(crate) struct State {
     pub(crate) users: Users,
     pub(crate) passwords: Passwords,
+    pub(crate) guesses: Guesses,
+    /// The proxies whose word on a client's address counts.
+    pub(crate) trusted_proxies: Vec<IpAddr>,
     /// Whether all requests of a session share one record. In a cookie, each has a copy of its own.
     pub(crate) sessions_are_shared: bool,
 }
@@ -67,16 +81,18 @@ impl Application {
             .local_addr()
             .map_err(|source| StartError::bind(&config.bind, source))?;
         warn_of_plain_http(config, address);
+        warn_of_one_address_for_all(config);
         let database = open_database(config).await?;
         let state = State {
             users: Users::new(database.clone()),
             passwords: Passwords::new().map_err(StartError::passwords)?,
+            guesses: Guesses::default(),
+            trusted_proxies: config.trusted_proxies.clone(),
             sessions_are_shared: config.session_store != StoreUrl::Cookie,
         };
         let store = open_store(config).await?;
         let sweeper = store.spawn_sweeper(SWEEP_INTERVAL, SWEEP_BATCH);
-        let server = serve(listener, state, config, store)
-            .map_err(|source| StartError::bind(&config.bind, source))?;
+        let server = serve(listener, state, config, store)?;
         Ok(Self {
             server,
             address,
@@ -141,47 +157,57 @@ async fn open_store(config: &Config) -> Result<AnySessionStore, StartError> {
 }
 
 /// All worker threads share one `store`, so any of them can serve a session's next request.
-fn serve<S>(listener: TcpListener, state: State, config: &Config, store: S) -> io::Result<Server>
+fn serve<S>(
+    listener: TcpListener,
+    state: State,
+    config: &Config,
+    store: S,
+) -> Result<Server, StartError>
 where
     S: SessionStore + Clone + Send + 'static,
 {
     let (key, environment) = (config.secret_key.clone(), config.environment);
+    let sessions = move || sessions(store.clone(), key.clone(), environment);
+    sessions().map_err(StartError::Sessions)?;
     let state = web::Data::new(state);
     let server = HttpServer::new(move || {
+        let sessions = sessions().expect("these settings were valid a moment ago");
         App::new()
             .app_data(state.clone())
             .configure(assets::routes)
             .service(
                 web::scope("")
                     .configure(pages::routes)
-                    .wrap(sessions(store.clone(), key.clone(), environment))
+                    .wrap(sessions)
                     .wrap(from_fn(guard::refuse_cross_site)),
             )
-            .wrap(from_fn(headers::add))
+            .wrap(from_fn(responses::complete))
             .wrap(Logger::new("%a \"%r\" %s %b %Dms"))
     });
-    Ok(server
+    let server = server
         .shutdown_timeout(SHUTDOWN_SECONDS)
-        .listen(listener)?
-        .run())
+        .listen(listener)
+        .map_err(|source| StartError::bind(&config.bind, source))?;
+    Ok(server.run())
 }
 
-fn sessions<S: SessionStore>(store: S, key: Key, environment: Environment) -> SessionMiddleware<S> {
-    let https = environment == Environment::Production;
-    // With this prefix, browsers accept the cookie only from this very host, and only over HTTPS.
-    let name = if https {
-        "__Host-webapp_session"
-    } else {
-        "webapp_session"
+/// The cookie is for this very host and for HTTPS alone, and other sites' links come without it.
+/// Browsers refuse such a cookie over plain HTTP, so in development it is an ordinary one.
+fn sessions<S: SessionStore>(
+    store: S,
+    key: Key,
+    environment: Environment,
+) -> Result<SessionMiddleware<S>, ConfigError> {
+    let policy = SessionPolicy::new("webapp", Some(IDLE_TIMEOUT), ABSOLUTE_TIMEOUT);
+    let builder = SessionMiddleware::builder(store, key)
+        .cookie_name(COOKIE.to_owned())
+        .strict()
+        .policy(&policy);
+    let builder = match environment {
+        Environment::Production => builder,
+        Environment::Development => builder.cookie_name(COOKIE.to_owned()).cookie_secure(false),
     };
-    let lifecycle = PersistentSession::default()
-        .session_ttl(SESSION_TTL)
-        .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
-    SessionMiddleware::builder(store, key)
-        .cookie_name(name.to_owned())
-        .cookie_secure(https)
-        .session_lifecycle(lifecycle)
-        .build()
+    builder.try_build()
 }
 
 fn warn_of_plain_http(config: &Config, address: SocketAddr) {
@@ -189,6 +215,18 @@ fn warn_of_plain_http(config: &Config, address: SocketAddr) {
         log::warn!(
             "{address} can be reached from other computers, in development mode and over plain \
              HTTP: anyone on the network can read passwords. Set APP_ENV=production behind HTTPS."
+        );
+    }
+}
+
+/// Behind a proxy, every request comes from it. Without the visitors' own addresses, one who guesses
+/// passwords would lock all of them out.
+fn warn_of_one_address_for_all(config: &Config) {
+    if config.environment == Environment::Production && config.trusted_proxies.is_empty() {
+        log::warn!(
+            "TRUSTED_PROXIES is not set: behind a proxy, all visitors have its address, and a few \
+             wrong passwords of one stop the logins of all. Set it to the proxy's IP address, and \
+             have the proxy add the visitor's to X-Forwarded-For."
         );
     }
 }

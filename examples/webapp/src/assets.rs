@@ -2,6 +2,8 @@
 
 use actix_web::{HttpResponse, http::header, web};
 
+use crate::pages::read;
+
 const STYLE: &str = include_str!("../assets/style.css");
 const ICON: &str = include_str!("../assets/icon.svg");
 
@@ -9,15 +11,11 @@ const ICON: &str = include_str!("../assets/icon.svg");
 pub(crate) const VERSION: u32 = fingerprint(STYLE.as_bytes());
 
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
+    let style = read().to(async || file("text/css; charset=utf-8", STYLE));
+    let icon = read().to(async || file("image/svg+xml", ICON));
     config
-        .route(
-            "/static/style.css",
-            web::get().to(async || file("text/css; charset=utf-8", STYLE)),
-        )
-        .route(
-            "/static/icon.svg",
-            web::get().to(async || file("image/svg+xml", ICON)),
-        );
+        .service(web::resource("/static/style.css").route(style))
+        .service(web::resource("/static/icon.svg").route(icon));
 }
 
 fn file(kind: &'static str, body: &'static str) -> HttpResponse {

@@ -19,6 +19,12 @@ pub(crate) fn take(session: &Session) -> Option<String> {
     Some(flash.text)
 }
 
+/// The message, which stays: nobody sees the body of a response to `HEAD`.
+pub(crate) fn peek(session: &Session) -> Option<String> {
+    let flash: Option<Flash> = session.get(KEY).ok()?;
+    Some(flash?.text)
+}
+
 #[derive(Serialize, Deserialize)]
 struct Flash {
     text: String,

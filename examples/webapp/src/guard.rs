@@ -1,6 +1,6 @@
 //! Refuses forms that another site sends in a visitor's name (cross-site request forgery).
 //!
-//! `SameSite=Lax` already keeps the session cookie out of such requests. This second line of
+//! `SameSite=Strict` already keeps the session cookie out of such requests. This second line of
 //! defence also stops sibling subdomains, which count as the same *site*, and login forms, which
 //! need no cookie.
 

@@ -11,19 +11,22 @@
 //! | How do I count without losing a click? | `pages/home.rs` |
 //! | How does a message survive a redirect? | `flash.rs` |
 //! | What protects against forms from other sites? | `guard.rs` |
+//! | What slows down whoever guesses passwords? | `guesses.rs` |
 //! | Which environment variables are there? | [`Config`] |
 
 mod app;
 mod assets;
+mod client;
 mod config;
 mod database;
 mod error;
 mod flash;
 mod guard;
-mod headers;
+mod guesses;
 mod notes;
 mod pages;
 mod password;
+mod responses;
 mod start_error;
 mod users;
 mod visitor;

@@ -40,6 +40,10 @@ impl Notes {
         &self.items
     }
 
+    pub(crate) fn contains(&self, id: u32) -> bool {
+        self.items.iter().any(|note| note.id == id)
+    }
+
     pub(crate) fn has_room_for(&self, text: &str) -> bool {
         self.items.len() < MAX_NOTES && self.clone().with(text).bytes() <= MAX_BYTES
     }
@@ -76,7 +80,7 @@ pub(crate) fn add(session: &Session, text: String) -> Result<(), AppError> {
     })?)
 }
 
-/// Removes a note. If it is already gone, that is not an error: both clicks meant the same.
+/// Removes a note. If it is already gone, that is not an error: a parallel request meant the same.
 pub(crate) fn remove(session: &Session, id: u32) -> Result<(), AppError> {
     Ok(session.modify(KEY, move |stored: Option<Notes>| Some(stored?.without(id)))?)
 }

@@ -63,9 +63,10 @@ impl Passwords {
     /// a dummy, so that the response time does not reveal which names exist.
     pub(crate) async fn verify(
         &self,
-        password: String,
+        password: &str,
         hash: Option<&str>,
     ) -> Result<bool, AppError> {
+        let password = password.to_owned();
         let known = hash.is_some();
         let hash = hash.unwrap_or(&self.dummy).to_owned();
         let matches = self.in_turn(move || verify_now(&password, &hash)).await?;
@@ -141,13 +142,13 @@ mod tests {
         assert!(hash.starts_with("$argon2id$"), "{hash}");
         assert!(
             passwords
-                .verify("correct horse".to_owned(), Some(&hash))
+                .verify("correct horse", Some(&hash))
                 .await
                 .unwrap()
         );
         assert!(
             !passwords
-                .verify("battery staple".to_owned(), Some(&hash))
+                .verify("battery staple", Some(&hash))
                 .await
                 .unwrap()
         );
@@ -156,9 +157,7 @@ mod tests {
     #[actix_web::test]
     async fn the_password_of_the_dummy_opens_nothing() {
         let passwords = Passwords::new().unwrap();
-        let answer = passwords
-            .verify("no account has this password".to_owned(), None)
-            .await;
+        let answer = passwords.verify("no account has this password", None).await;
         assert!(!answer.unwrap());
     }
 }

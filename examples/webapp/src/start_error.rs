@@ -35,15 +35,20 @@ pub enum StartError {
     /// This machine cannot hash passwords.
     #[error("cannot hash passwords: {0}")]
     Passwords(Cause),
-    /// The session store cannot be reached.
+    /// A setting of the sessions is invalid.
+    #[error("invalid session settings in src/app.rs: {0}")]
+    Sessions(actix_session::config::ConfigError),
+    /// The session store cannot be opened.
     #[error(
-        "cannot reach the session store {url} ({source}); start it, or set SESSION_STORE to another one, for example `memory:`"
+        "cannot open the session store {url} ({source}); {advice}, or set SESSION_STORE to another one, for example `memory:`"
     )]
     Store {
         /// The value of `SESSION_STORE`, without the password.
         url: String,
         /// The cause.
         source: Cause,
+        /// What to do if this store is the right one.
+        advice: &'static str,
     },
 }
 
@@ -70,6 +75,7 @@ impl StartError {
         Self::Store {
             url: url.to_string(),
             source: with_causes(&*source.into()).into(),
+            advice: url.advice(),
         }
     }
 }

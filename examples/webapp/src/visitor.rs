@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use actix_session::{Session, SessionExt as _};
-use actix_web::{FromRequest, HttpRequest, dev::Payload, web};
+use actix_web::{FromRequest, HttpRequest, dev::Payload, http::Method, web};
 
 use crate::{
     app::State,
@@ -15,6 +15,8 @@ use crate::{
 pub(crate) struct Visitor {
     pub(crate) session: Session,
     pub(crate) user: Option<User>,
+    /// Whether the response goes out without its body.
+    pub(crate) sees_no_body: bool,
 }
 
 impl FromRequest for Visitor {
@@ -23,11 +25,16 @@ impl FromRequest for Visitor {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let session = request.get_session();
+        let sees_no_body = request.method() == Method::HEAD;
         let state = request.app_data::<web::Data<State>>().cloned();
         let state = state.expect("the application registers its state for all routes");
         Box::pin(async move {
             let user = account(&session, &state.users).await?;
-            Ok(Self { session, user })
+            Ok(Self {
+                session,
+                user,
+                sees_no_body,
+            })
         })
     }
 }

@@ -2,23 +2,24 @@
 
 use super::*;
 use crate::{
-    changes::{Effect, LoginChange},
+    changes::{Effect, LoginChange, TtlChange},
     clock::Millis,
     key::SessionKey,
     record::{Record, WireFormat},
 };
 
 const QUIET: Policy = Policy {
-    extend: false,
+    extend: ExtendOnRead::Never,
     persistent: false,
+    absolute: None,
 };
 const EXTENDING: Policy = Policy {
-    extend: true,
-    persistent: false,
+    extend: ExtendOnRead::Always,
+    ..QUIET
 };
 const PERSISTENT: Policy = Policy {
-    extend: true,
     persistent: true,
+    ..EXTENDING
 };
 
 fn key() -> SessionKey {
@@ -33,6 +34,7 @@ fn live() -> Incoming {
     Incoming {
         loaded: Loaded::Live(key(), record()),
         cookie_came: true,
+        extended: true,
         ..Incoming::default()
     }
 }
@@ -75,6 +77,8 @@ fn login() -> Changes {
         device: None,
         proven: None,
         id: 1,
+        span: None,
+        keep_times: false,
     };
     renew(Changes {
         login: Some(login),
@@ -171,7 +175,23 @@ fn soon_after_a_renewal_only_a_login_makes_a_session() {
             cleared: Some(1),
             ..set("a", "1")
         };
-        assert_eq!(with(&moved(age), cleared, QUIET), Decision::Commit);
+        let decision = with(&moved(age), cleared, QUIET);
+        let expected = if age < 10 {
+            Decision::Commit
+        } else {
+            Decision::CreateAfterClear
+        };
+        assert_eq!(decision, expected);
+        let cleared = Changes {
+            cleared: Some(1),
+            ..renew(set("a", "1"))
+        };
+        assert_eq!(with(&moved(age), cleared.clone(), QUIET), Decision::Rotate);
+        let alone = Changes {
+            effects: Vec::new(),
+            ..cleared
+        };
+        assert_eq!(with(&moved(age), alone, QUIET), Decision::Commit);
     }
 }
 
@@ -213,19 +233,77 @@ fn without_a_response_nothing_happens_that_needs_a_cookie() {
 
 #[test]
 fn cookie_stored_records_are_sealed_again_if_their_time_moves_or_is_missing() {
-    let sealed = |end| Incoming {
+    let sealed = |end, extended| Incoming {
         loaded: Loaded::Live(key(), record().in_cookie().with_end(end)),
+        extended,
         ..Incoming::default()
     };
     let end = Some(Millis(5));
-    assert_eq!(with(&sealed(end), Changes::default(), QUIET), UNNEEDED);
+    let unchanged = |incoming: &Incoming| with(incoming, Changes::default(), QUIET);
+    assert_eq!(unchanged(&sealed(end, false)), UNNEEDED);
+    assert_eq!(unchanged(&sealed(end, true)), Decision::Check);
+    assert_eq!(unchanged(&sealed(None, false)), Decision::Check);
+}
+
+const THROTTLED: Policy = Policy {
+    extend: ExtendOnRead::AtMostEvery(Millis(10)),
+    ..PERSISTENT
+};
+
+#[test]
+fn under_an_interval_only_what_the_load_extended_is_refreshed() {
+    let in_time = Incoming {
+        extended: false,
+        ..live()
+    };
+    for (changes, decision) in [
+        (Changes::default(), Decision::Check),
+        (set("a", "1"), Decision::Touch),
+    ] {
+        assert_eq!(with(&live(), changes.clone(), THROTTLED), decision);
+        assert_eq!(with(&in_time, changes, THROTTLED), UNNEEDED);
+    }
+    assert_eq!(with(&in_time, set("a", "2"), THROTTLED), Decision::Commit);
+}
+
+#[test]
+fn the_first_sight_of_a_record_without_metadata_is_written_down() {
+    let bounded = Policy {
+        absolute: Some(Millis(1)),
+        ..QUIET
+    };
+    let old = live();
+    assert_eq!(with(&old, Changes::default(), bounded), Decision::Check);
+    let snapshot = asked(Changes::default());
+    let lost = finished(&old, &snapshot, Exit::NoHead, bounded).decide();
+    assert_eq!(lost, Decision::Check);
+}
+
+#[test]
+fn a_clear_past_the_absolute_end_of_the_creation_ends_the_session() {
+    let cleared = |changes| Changes {
+        cleared: Some(1),
+        ..changes
+    };
+    let metadata = crate::record::Metadata::new(1, Millis(0));
+    let record = Record::written(WireFormat::V1, 1, metadata, &[]);
+    let incoming = Incoming {
+        loaded: Loaded::Live(key(), record),
+        ..live()
+    };
+    let bounded = |absolute| Policy {
+        absolute: Some(Millis(absolute)),
+        ..QUIET
+    };
+    let ends = |then_create| Decision::End { then_create };
+    let writes = || cleared(set("a", "1"));
+    let bare = || cleared(renew(Changes::default()));
+    assert_eq!(with(&incoming, writes(), bounded(1_001)), Decision::Commit);
+    assert_eq!(with(&incoming, writes(), bounded(1_000)), ends(true));
+    assert_eq!(with(&incoming, bare(), bounded(1_000)), ends(false));
     assert_eq!(
-        with(&sealed(end), Changes::default(), EXTENDING),
-        Decision::Check
-    );
-    assert_eq!(
-        with(&sealed(None), Changes::default(), QUIET),
-        Decision::Check
+        with(&incoming, cleared(login()), bounded(1_000)),
+        Decision::Rotate
     );
 }
 
@@ -238,13 +316,16 @@ fn a_session_with_a_ttl_of_its_own_has_its_cookie_refreshed() {
     let record = Record::written(WireFormat::V1, 1, metadata, &[]);
     let incoming = Incoming {
         loaded: Loaded::Live(key(), record),
+        extended: true,
         ..Incoming::default()
     };
-    assert_eq!(
-        with(&incoming, Changes::default(), EXTENDING),
-        Decision::Check
-    );
-    assert_eq!(with(&incoming, Changes::default(), QUIET), UNNEEDED);
+    let unchanged = |incoming: &Incoming| with(incoming, Changes::default(), EXTENDING);
+    assert_eq!(unchanged(&incoming), Decision::Check);
+    let incoming = Incoming {
+        extended: false,
+        ..incoming
+    };
+    assert_eq!(unchanged(&incoming), UNNEEDED);
 }
 
 #[test]
@@ -282,7 +363,7 @@ fn asked(changes: Changes) -> Snapshot {
 }
 
 fn end() -> End {
-    End(Millis(61_000))
+    End::from(Millis(61_000).to_system_time())
 }
 
 /// Origin, whether it names a key of its own, and the `Max-Age`.
@@ -303,12 +384,39 @@ fn silence(fate: CookieFate) -> Silence {
 const MINUTE: Option<Millis> = Some(Millis(60_000));
 
 #[test]
+fn the_stores_answer_says_whether_the_cookie_has_an_age() {
+    let metadata = |ttl| crate::record::Metadata {
+        ttl,
+        ..crate::record::Metadata::new(1, Millis(0))
+    };
+    let own = |ttl| Record::written(WireFormat::V1, 1, metadata(ttl), &[]);
+    let (with_ttl, without) = (own(Some(Millis(9))), own(None));
+    let at = Millis(61_000);
+    for (base, stored, age) in [
+        (&without, &with_ttl, MINUTE),
+        (&with_ttl, &without, None),
+        (&with_ttl, &with_ttl, MINUTE),
+    ] {
+        let incoming = Incoming {
+            loaded: Loaded::Live(key(), base.clone()),
+            ..live()
+        };
+        let snapshot = asked(set("a", "2"));
+        let request = answered(&incoming, &snapshot, QUIET);
+        let saved = request.after_commit(Committed::Saved(End::of(stored, at)));
+        assert_eq!(sent(saved), (Origin::Refreshed, false, age));
+        let renewed = Rotated::Rotated(key(), End::of(stored, at), Older::none());
+        assert_eq!(sent(request.after_rotate(renewed)).2, age);
+    }
+}
+
+#[test]
 fn a_current_key_is_sent_again_if_the_cookie_has_an_age_or_is_stale() {
     let saved = || Committed::Saved(end());
     let (plain, own_ttl) = (
         asked(set("a", "2")),
         asked(Changes {
-            ttl: Some(Millis(60_000)),
+            ttl: Some(TtlChange::Set(Millis(60_000))),
             ..Changes::default()
         }),
     );

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::super::*;
 use crate::{
-    changes::{Changes, Effect, Modify},
+    changes::{Changes, Effect, Modify, TtlChange},
     contract::{Committed, Rotated},
     record::{Metadata, WireFormat},
 };
@@ -31,7 +31,7 @@ impl Draw for Counting {
         // Keys count in thousands, so that names do not depend on how many ids were drawn.
         self.0 += 1000;
         let name = format!("new{}", self.0 / 1000);
-        Ok((SessionKey::generated(name.clone()), name))
+        Ok((SessionKey::generated(name.clone()), name.into()))
     }
 }
 
@@ -154,7 +154,7 @@ fn inserted<A: std::fmt::Debug>(next: Next<A>) -> (Name, Record) {
 #[track_caller]
 fn assert_reads<A: std::fmt::Debug>(next: &Next<A>, name: &str) {
     assert!(
-        matches!(next, Next::Do(Step::Read { at }) if at == name),
+        matches!(next, Next::Do(Step::Read { at }) if *at == *name),
         "{next:?}"
     );
 }
@@ -423,6 +423,8 @@ fn a_renewal_that_was_ended_before_its_repeat_is_gone() {
         device: None,
         proven: None,
         id: 1,
+        span: None,
+        keep_times: false,
     };
     let changes = Changes {
         login: Some(login),
@@ -490,7 +492,7 @@ fn a_key_that_was_taken_before_an_answer_was_lost_is_not_handed_out() {
     for other in others {
         let (mut machine, _) = taken_after_loss(&changes, &terms);
         let (at, _) = inserted(machine.on(other));
-        assert_ne!(at, NEW);
+        assert_ne!(*at, *NEW);
         assert_renewed(&machine.on(Reply::Done), &at);
     }
 }
@@ -536,7 +538,7 @@ fn a_clear_on_its_way_behind_a_redirect_is_repeated_there() {
 fn an_ending_is_repeated_where_it_was_lost() {
     #[track_caller]
     fn assert_ends(next: &Next<()>, name: &str) {
-        let ends = matches!(next, Next::Do(Step::End { at }) if at == name);
+        let ends = matches!(next, Next::Do(Step::End { at }) if *at == *name);
         assert!(ends, "{next:?}");
     }
     let mut machine = Driven::new(EndMachine::new(OLD.into()));
@@ -595,7 +597,51 @@ fn a_save_whose_answer_was_lost_takes_nobody_elses_record_for_its_own() {
     machine.on(Reply::Lost);
     assert_reads(&machine.on(Reply::Taken), &second);
     let done = machine.on(found(&new));
-    assert!(matches!(done, Next::Answer(key) if key.as_ref() == second));
+    assert!(matches!(done, Next::Answer(key) if *key.as_ref() == *second));
+}
+
+#[test]
+fn a_save_whose_record_was_ended_before_its_repeat_is_gone() {
+    let terms = terms();
+    let mut machine = Driven::new(SaveMachine::new(HashMap::new(), &terms));
+    machine.start();
+    machine.on(Reply::Lost);
+    machine.on(Reply::Taken);
+    match machine.on(Reply::Found(Stored::Nothing)) {
+        Next::Fail(CommitError::Other(error)) => assert!(error.is::<crate::storage::Gone>()),
+        next => panic!("{next:?}"),
+    }
+}
+
+fn replace<'a>(terms: &'a Terms, json: &str) -> Driven<ReplaceMachine<'a>> {
+    let state = HashMap::from([("a".to_owned(), json.to_owned())]);
+    Driven::new(ReplaceMachine::new(OLD.into(), state, terms))
+}
+
+#[test]
+fn an_update_whose_answer_was_lost_writes_nothing_twice() {
+    let terms = terms();
+    let mut machine = replace(&terms, "2");
+    assert_reads(&machine.start(), OLD);
+    let (_, new, _) = written(machine.on(found(&record(1, &[("a", "1")]))));
+    let (_, again, _) = written(machine.on(Reply::Lost));
+    assert_eq!(again.as_text(), new.as_text(), "the same is repeated");
+    // Its own id says that it is done.
+    assert_answer(&machine.on(found(&new)), &true);
+}
+
+#[test]
+fn an_update_that_lost_its_answer_to_an_ending_is_gone() {
+    let terms = terms();
+    for reply in [NOTHING, redirect(NEW, Flag::Plain)] {
+        let mut machine = replace(&terms, "2");
+        assert_reads(&machine.start(), OLD);
+        // What is read is read again.
+        assert_reads(&machine.on(Reply::Lost), OLD);
+        written(machine.on(found(&record(1, &[]))));
+        written(machine.on(Reply::Lost));
+        assert_answer(&machine.on(reply), &false);
+    }
 }
 
 /// A record of an old server, or for one: it keeps neither a commit id nor an id of its own.
@@ -691,7 +737,7 @@ fn what_is_written_for_old_servers_is_bound_to_its_name() {
         read.metadata() == record.metadata() && read.metadata().is_some()
     };
     let changes = Changes {
-        ttl: Some(Millis(9)),
+        ttl: Some(TtlChange::Set(Millis(9))),
         renew: true,
         ..set("n", "5")
     };

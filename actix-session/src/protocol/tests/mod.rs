@@ -1,7 +1,18 @@
-//! Tests of the machines: single cases by hand, and a model that takes every order.
+//! Tests of the machines: single cases by hand, and a model that takes every order. And tests of
+//! what the machines build on: the atomic steps of every back end.
 
+mod driving;
 mod lost_answers;
 pub(super) mod model;
+#[cfg(all(
+    feature = "memory-session",
+    feature = "redis-session",
+    feature = "sqlite-session",
+    feature = "postgres-session",
+    feature = "mysql-session",
+    feature = "testing"
+))]
+mod steps;
 
 use super::*;
 

@@ -3,6 +3,7 @@
 use super::{CookieSessionStore, REVOCATION_TTL};
 use crate::{
     changes::Changes,
+    clock::Millis,
     contract::{self, Older, Stamp},
     error::CommitError,
     record::{Metadata, Record},
@@ -25,6 +26,15 @@ impl CookieSessionStore {
         let until = end.map_or(longest, |end| end.min(longest));
         let until = until.max(metadata.idle_end.unwrap_or(now)).max(grace);
         revocation.revoke(&note_of("session", id), now, until).await
+    }
+
+    /// When a renewal or a `clear` ended this value, if that is remembered.
+    pub(super) async fn renewed_at(&self, record: &Record) -> anyhow::Result<Option<Millis>> {
+        let (Some(revocation), Some(id)) = (&self.revocation, record.id()) else {
+            return Ok(None);
+        };
+        let renewed = revocation.store.revoked_at(&note_of("renewed", id)).await?;
+        Ok(renewed.map(Millis::from))
     }
 
     /// Ends the session, and whatever it was renewed to while this request was in flight.
@@ -76,7 +86,7 @@ impl CookieSessionStore {
             Some(metadata) => self
                 .revoke_ahead(metadata)
                 .await
-                .map_err(CommitError::Other),
+                .map_err(CommitError::of_store),
             None => Ok(()),
         }
     }

@@ -3,7 +3,8 @@
 use super::MemorySessionStore;
 
 impl MemorySessionStore {
-    /// Every record and redirect as text under its name, for tests that search for secrets.
+    /// Every record, redirect and tombstone as text under its name, for tests that search for
+    /// secrets.
     pub fn dump(&self) -> Vec<(String, String)> {
         self.all()
     }

@@ -54,7 +54,7 @@ impl Map {
             return found;
         }
         *end = terms.end(record);
-        Stored::Record(record.clone().with_end(Some(*end)))
+        Stored::Record(record.clone().with_end(Some(*end)).extended())
     }
 
     pub(super) fn set_ttl(&self, at: &str, ttl: Millis, now: Millis) {
@@ -74,6 +74,7 @@ impl Map {
             return Reply::Found(shard.read(write.at, now));
         };
         let end = match until {
+            Until::At(end) if end <= now => return Reply::Found(Stored::Nothing),
             Until::At(end) => end,
             Until::Same => present,
         };
@@ -99,6 +100,9 @@ impl Map {
         terms: &Terms,
     ) -> Reply {
         let now = terms.now;
+        if until <= now {
+            return Reply::Found(Stored::Nothing);
+        }
         let mut shards = self.lock_both(write.at, &redirect.target);
         let from = &mut shards.from;
         if from.end_if_expected(write.at, write.expect, now).is_none() {
@@ -115,12 +119,12 @@ impl Map {
         Reply::Done
     }
 
-    pub(super) fn end(&self, at: &str, now: Millis) -> Reply {
+    pub(super) fn end(&self, at: &str, terms: &Terms) -> Reply {
         let mut shard = self.shard(at);
-        if shard.remove_record(at) {
+        if shard.end_record(at, terms.now + terms.grace) {
             return Reply::Done;
         }
-        Reply::Found(shard.read(at, now))
+        Reply::Found(shard.read(at, terms.now))
     }
 
     pub(super) fn sweep(&self, now: Millis) {
@@ -133,7 +137,7 @@ impl Map {
         self.shards.iter().map(records).sum()
     }
 
-    /// How many records and redirects there are.
+    /// How many records, redirects and tombstones there are.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()

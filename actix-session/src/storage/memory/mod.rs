@@ -83,7 +83,7 @@ impl MemorySessionStore {
         }
     }
 
-    /// Every record and redirect as text under its name.
+    /// Every record, redirect and tombstone as text under its name.
     pub(super) fn all(&self) -> Vec<(String, String)> {
         self.inner.map.all()
     }
@@ -192,6 +192,7 @@ impl Backend for MemorySessionStore {
                 expect,
                 new,
                 until,
+                ..
             } => map.replace(&Write { at, expect, new }, *until, terms.now),
             Step::Rotate {
                 at,
@@ -199,12 +200,13 @@ impl Backend for MemorySessionStore {
                 new,
                 until,
                 redirect,
+                ..
             } => map.rotate(&Write { at, expect, new }, redirect, *until, terms),
             Step::Insert { at, new, until } => {
                 self.start_sweeper();
                 map.insert(at, new, *until, terms.now)
             }
-            Step::End { at } => map.end(at, terms.now),
+            Step::End { at } => map.end(at, terms),
         })
     }
 
@@ -218,7 +220,7 @@ impl Backend for MemorySessionStore {
     }
 
     fn name(&self, key: &SessionKey) -> Name {
-        key.as_ref().to_owned()
+        key.as_ref().into()
     }
 
     fn clock(&self) -> &SharedClock {

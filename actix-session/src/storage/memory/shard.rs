@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::{
     clock::Millis,
-    protocol::{Name, Redirect, Stored},
+    protocol::{Name, Redirect, Stored, TOMBSTONE},
     record::{Record, Version},
 };
 
@@ -14,6 +14,7 @@ pub(super) struct Shard(HashMap<Name, Entry>);
 pub(super) enum Entry {
     Record { record: Record, end: Millis },
     Redirect { redirect: Redirect, end: Millis },
+    Tombstone { end: Millis },
 }
 
 impl Entry {
@@ -29,7 +30,7 @@ impl Entry {
 
     const fn end(&self) -> Millis {
         match self {
-            Self::Record { end, .. } | Self::Redirect { end, .. } => *end,
+            Self::Record { end, .. } | Self::Redirect { end, .. } | Self::Tombstone { end } => *end,
         }
     }
 }
@@ -41,7 +42,7 @@ impl Shard {
                 Stored::Record(record.clone().with_end(Some(*end)))
             }
             Some(Entry::Redirect { redirect, .. }) => Stored::Redirect(redirect.clone()),
-            None => Stored::Nothing,
+            Some(Entry::Tombstone { .. }) | None => Stored::Nothing,
         }
     }
 
@@ -72,13 +73,16 @@ impl Shard {
     }
 
     pub(super) fn put(&mut self, at: &str, entry: Entry) {
-        self.0.insert(at.to_owned(), entry);
+        self.0.insert(at.into(), entry);
     }
 
-    /// Whether there was a record, expired or not.
-    pub(super) fn remove_record(&mut self, at: &str) -> bool {
-        let is_record = matches!(self.0.get(at), Some(Entry::Record { .. }));
-        is_record && self.0.remove(at).is_some()
+    /// Whether there was a record, expired or not. Until `end`, its name is not used again.
+    pub(super) fn end_record(&mut self, at: &str, end: Millis) -> bool {
+        match self.0.get_mut(at) {
+            Some(entry @ Entry::Record { .. }) => *entry = Entry::Tombstone { end },
+            _ => return false,
+        }
+        true
     }
 
     pub(super) fn sweep(&mut self, now: Millis) {
@@ -117,17 +121,18 @@ impl Shard {
     pub(super) fn records(&self) -> impl Iterator<Item = (&Name, &Record, Millis)> {
         self.0.iter().filter_map(|(name, entry)| match entry {
             Entry::Record { record, end } => Some((name, record, *end)),
-            Entry::Redirect { .. } => None,
+            Entry::Redirect { .. } | Entry::Tombstone { .. } => None,
         })
     }
 
-    pub(super) fn all(&self) -> Vec<(Name, String)> {
+    pub(super) fn all(&self) -> Vec<(String, String)> {
         let text = |entry: &Entry| match entry {
             Entry::Record { record, .. } => record.as_text().unwrap_or_default().to_owned(),
             Entry::Redirect { redirect, .. } => redirect.encode(),
+            Entry::Tombstone { .. } => TOMBSTONE.to_owned(),
         };
         let all = self.0.iter();
-        all.map(|(name, entry)| (name.clone(), text(entry)))
+        all.map(|(name, entry)| (name.as_str().to_owned(), text(entry)))
             .collect()
     }
 

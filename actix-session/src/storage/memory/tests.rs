@@ -26,6 +26,8 @@ fn login() -> Changes {
         device: None,
         proven: None,
         id: 1,
+        span: None,
+        keep_times: false,
     };
     Changes {
         login: Some(login),
@@ -69,7 +71,7 @@ async fn the_soonest_to_end_goes_first() {
             .await
             .unwrap();
         if let Reply::Found(Stored::Record(record)) = found {
-            shard.put(&n.to_string(), Entry::record(&record, end.0));
+            shard.put(&n.to_string(), Entry::record(&record, end.millis()));
         }
     }
     let before = shard.len();

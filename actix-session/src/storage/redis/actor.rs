@@ -229,11 +229,11 @@ impl Backend for RedisActorSessionStore {
     }
 
     async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
-        self.found(Task::Look(at.to_owned()), terms).await
+        self.found(Task::Look(at.into()), terms).await
     }
 
     async fn set_ttl(&self, at: &str, ttl: Millis) -> Result<(), anyhow::Error> {
-        let task = Task::SetTtl(at.to_owned(), ttl);
+        let task = Task::SetTtl(at.into(), ttl);
         match self.ask(task, &self.own_terms()).await? {
             Reply::Done => Ok(()),
             _ => bail!(GONE),
@@ -241,7 +241,7 @@ impl Backend for RedisActorSessionStore {
     }
 
     fn name(&self, key: &SessionKey) -> Name {
-        (self.keygen)(key.as_ref())
+        (self.keygen)(key.as_ref()).into()
     }
 
     fn draw_key(&self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {

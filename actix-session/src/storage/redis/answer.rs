@@ -21,7 +21,11 @@ pub(super) fn reply(value: Value, terms: &Terms) -> anyhow::Result<Reply> {
     };
     Ok(match code {
         0 => Reply::Found(Stored::Nothing),
-        1 => Reply::Found(timed_record(parts.next(), parts.next().as_ref(), terms.now)),
+        1 => {
+            let found = timed_record(parts.next(), parts.next().as_ref(), terms.now);
+            let extended = matches!(parts.next(), Some(Value::Int(1)));
+            Reply::Found(if extended { found.extended() } else { found })
+        }
         2 => Reply::Found(redirect(parts.next())),
         3 => Reply::Done,
         4 => Reply::Taken,
@@ -49,6 +53,11 @@ pub(super) fn record(value: Option<Value>) -> Stored {
 pub(super) fn redirect(value: Option<Value>) -> Stored {
     let redirect = text(value).and_then(|text| Redirect::decode(&text));
     redirect.map_or(Stored::Nothing, Stored::Redirect)
+}
+
+/// What lies beside a record whose text does not keep its epoch.
+pub(super) fn epoch(value: Option<Value>) -> Option<u64> {
+    u64::from_str_radix(&text(value)?, 16).ok()
 }
 
 pub(super) fn text(value: Option<Value>) -> Option<String> {

@@ -1,5 +1,6 @@
 //! The atomic steps of the protocol, as commands and scripts.
 
+mod epoch;
 mod read;
 
 use std::time::Duration;
@@ -8,20 +9,24 @@ use anyhow::bail;
 use redis::{RedisError, Value};
 use tokio::time::{sleep, timeout};
 
-use self::read::ReadOnly;
+use self::{
+    epoch::{epoch_text, keeps_epochs_beside},
+    read::ReadOnly,
+};
 use super::{
     answer,
-    conn::{Connections, Job, Outcome},
-    naming::redirect_name,
+    conn::{self, Connections, Job, Outcome},
+    naming::{epoch_name, redirect_name},
     script::{
-        CAS_SCRIPT, END_SCRIPT, LEAVE_SCRIPT, PREPARE_SCRIPT, ROTATE_SCRIPT, TAKE_BACK_SCRIPT,
+        CAS_SCRIPT, Call, END_SCRIPT, INSERT_SCRIPT, LEAVE_SCRIPT, PREPARE_SCRIPT, ROTATE_SCRIPT,
+        TAKE_BACK_SCRIPT,
     },
     slots::slot,
 };
 use crate::{
     clock::Millis,
     contract::Terms,
-    protocol::{Redirect, Reply, Step, Stored, Until},
+    protocol::{Redirect, Reply, Step, Stored, TOMBSTONE, Until},
     record::{Record, Version},
 };
 
@@ -43,6 +48,23 @@ struct Write<'a> {
     at: &'a str,
     expect: &'a Version,
     new: &'a Record,
+    /// Of a `clear` that this write makes, if it lies beside the record.
+    epoch: Option<u64>,
+}
+
+impl<'a> Write<'a> {
+    fn new(
+        (at, expect, new): (&'a str, &'a Version, &'a Record),
+        epoch: Option<u64>,
+        terms: &Terms,
+    ) -> Self {
+        Self {
+            at,
+            expect,
+            new,
+            epoch: epoch.filter(|_| keeps_epochs_beside(terms)),
+        }
+    }
 }
 
 impl Executor {
@@ -63,24 +85,29 @@ impl Executor {
     /// The step was refused.
     pub(super) async fn run(&self, step: &Step, terms: &Terms) -> anyhow::Result<Reply> {
         match step {
-            Step::Read { at } => Ok(Reply::Found(self.read(at).await?)),
+            Step::Read { at } => Ok(Reply::Found(self.read(at, terms).await?)),
             Step::Cas {
                 at,
                 expect,
                 new,
                 until,
-            } => self.replace(Write { at, expect, new }, *until, terms).await,
+                epoch,
+            } => {
+                let write = Write::new((at, expect, new), *epoch, terms);
+                self.replace(write, *until, terms).await
+            }
             Step::Rotate {
                 at,
                 expect,
                 new,
                 until,
                 redirect,
+                epoch,
             } => {
-                let write = Write { at, expect, new };
+                let write = Write::new((at, expect, new), *epoch, terms);
                 self.rotate(write, redirect, *until, terms).await
             }
-            Step::Insert { at, new, until } => self.insert(at, new, *until - terms.now).await,
+            Step::Insert { at, new, until } => self.insert(at, new, *until, terms).await,
             Step::End { at } => self.end(at, terms).await,
         }
     }
@@ -122,13 +149,22 @@ impl Executor {
             Until::At(end) if end <= terms.now => return Ok(Reply::Found(Stored::Nothing)),
             Until::At(end) => (end - terms.now).0.to_string(),
         };
-        let redirect = redirect_name(write.at);
+        let (redirect, cleared) = (redirect_name(write.at), epoch_name(write.at));
+        let (epoch, grace) = (epoch_text(write.epoch), terms.grace.0.to_string());
         let (expect, how) = expectation(write.expect);
-        let keys = [write.at, redirect.as_str()];
-        let args = [expect, how, text(write.new), &ttl];
-        let call = CAS_SCRIPT.call(self.keys(&keys), &args);
-        let reply = self.step(Job::script(&call), terms).await?;
-        self.or_redirect(reply, &redirect).await
+        let keys = [write.at, redirect.as_str(), &cleared];
+        let args = [expect, how, text(write.new), &ttl, &epoch, &grace];
+        let (whole, plain) = (
+            CAS_SCRIPT.call(&keys, &args),
+            CAS_SCRIPT.call(self.keys(&keys[..2]), &args[..4]),
+        );
+        let (whole, plain) = (Job::script(&whole), Job::script(&plain));
+        let reply = match write.epoch {
+            Some(_) => self.one_or_other(whole, plain, terms).await?,
+            None => self.step(plain, terms).await?,
+        };
+        let reply = self.or_redirect(reply, &redirect).await?;
+        self.or_epoch(reply, write.at, terms).await
     }
 
     async fn rotate(
@@ -145,13 +181,25 @@ impl Executor {
         if self.has_slots && slot(write.at) != slot(&redirect.target) {
             return self.rotate_across_slots(write, redirect, &ttl, terms).await;
         }
-        let beside = redirect_name(write.at);
+        let (beside, beside_target) = (redirect_name(write.at), redirect_name(&redirect.target));
         let (expect, how) = expectation(write.expect);
-        let keys = [write.at, beside.as_str(), redirect.target.as_str()];
+        let (epoch, target_epoch) = (epoch_name(write.at), epoch_name(&redirect.target));
+        let (target, own) = (redirect.target.as_str(), epoch_text(write.epoch));
+        let keys = [
+            write.at,
+            &beside,
+            target,
+            &beside_target,
+            &epoch,
+            &target_epoch,
+        ];
+        let keys = &keys[..if keeps_epochs_beside(terms) { 6 } else { 4 }];
         let (redirect, grace) = (redirect.encode(), terms.grace.0.to_string());
-        let args = [expect, how, text(write.new), &ttl, &redirect, &grace];
-        let call = ROTATE_SCRIPT.call(&keys, &args);
-        self.step(Job::ending(&call), terms).await
+        let args = [expect, how, text(write.new), &ttl, &redirect, &grace, &own];
+        let args = &args[..if write.epoch.is_some() { 7 } else { 6 }];
+        let call = ROTATE_SCRIPT.call(keys, args);
+        let reply = self.step(Job::ending(&call), terms).await?;
+        self.or_epoch(reply, write.at, terms).await
     }
 
     /// Writes the new record first, under a name that nobody knows. The step at the old record then
@@ -164,17 +212,25 @@ impl Executor {
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
         let target = redirect.target.as_str();
-        let (keys, args) = ([target], [text(write.new), ttl]);
-        let prepare = PREPARE_SCRIPT.call(&keys, &args);
-        match self.step(Job::script(&prepare), terms).await? {
+        let (beside, cleared) = (redirect_name(target), epoch_name(target));
+        let epoch = Some(write.new.epoch()).filter(|epoch| *epoch != 0);
+        let epoch = epoch.filter(|_| keeps_epochs_beside(terms));
+        let (own, grace) = (epoch_text(epoch), terms.grace.0.to_string());
+        let (keys, args) = (
+            [target, beside.as_str(), &cleared],
+            [text(write.new), ttl, &own, &grace],
+        );
+        let (keys_used, args_used) = if epoch.is_some() { (3, 4) } else { (2, 2) };
+        let prepare = PREPARE_SCRIPT.call(&keys[..keys_used], &args[..args_used]);
+        match self.make(&prepare, terms).await? {
             Reply::Done => {}
             reply => return Ok(reply),
         }
         let decided = self.leave_for_certain(write, redirect, terms).await?;
-        let own = matches!(&decided, Reply::Found(Stored::Redirect(redirect)) if redirect.target == target);
+        let own = matches!(&decided, Reply::Found(Stored::Redirect(redirect)) if redirect.target == *target);
         if let (Reply::Found(_), false) = (&decided, own) {
             let args = [text(write.new)];
-            let take_back = TAKE_BACK_SCRIPT.call(&keys, &args);
+            let take_back = TAKE_BACK_SCRIPT.call(&keys[..1], &args);
             // If this fails, the new record expires: nobody knows its name.
             let _ = self.step(Job::script(&take_back), terms).await;
         }
@@ -218,16 +274,46 @@ impl Executor {
         let (redirect, grace) = (redirect.encode(), terms.grace.0.to_string());
         let (keys, args) = ([write.at, &beside], [expect, how, &redirect, &grace]);
         let call = LEAVE_SCRIPT.call(&keys, &args);
-        self.step(Job::ending(&call), terms).await
+        let reply = self.step(Job::ending(&call), terms).await?;
+        self.or_epoch(reply, write.at, terms).await
     }
 
-    async fn insert(&self, at: &str, new: &Record, ttl: Millis) -> anyhow::Result<Reply> {
+    async fn insert(
+        &self,
+        at: &str,
+        new: &Record,
+        until: Millis,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        let (beside, ttl) = (redirect_name(at), ttl(until, terms).to_string());
+        let (keys, args) = ([at, &beside], [text(new), &ttl]);
+        self.make(&INSERT_SCRIPT.call(&keys, &args), terms).await
+    }
+
+    /// Runs a script that makes a record under a new name. In a slot that is being moved, the name
+    /// counts as taken: another one lies elsewhere.
+    async fn make(&self, call: &Call<'_>, terms: &Terms) -> anyhow::Result<Reply> {
+        match self.step(Job::script(call).or_otherwise(), terms).await {
+            Err(error) if conn::is_put_off(&error) => Ok(Reply::Taken),
+            reply => reply,
+        }
+    }
+
+    /// Nothing ends a note, so that it needs no look at a tombstone, and works in a slot that is
+    /// being moved.
+    pub(super) async fn insert_note(
+        &self,
+        at: &str,
+        new: &Record,
+        until: Millis,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
         let mut set = redis::cmd("SET");
         set.arg(at)
             .arg(text(new))
             .arg("NX")
             .arg("PX")
-            .arg(ttl.max(Millis(1)).0);
+            .arg(ttl(until, terms));
         Ok(match self.connections.run(Job::command(at, &set)).await? {
             Outcome::Value(Value::Nil) => Reply::Taken,
             Outcome::Value(Value::Okay | Value::SimpleString(_)) => Reply::Done,
@@ -237,11 +323,27 @@ impl Executor {
     }
 
     async fn end(&self, at: &str, terms: &Terms) -> anyhow::Result<Reply> {
-        let redirect = redirect_name(at);
-        let keys = [at, redirect.as_str()];
-        let call = END_SCRIPT.call(self.keys(&keys), &[]);
-        let reply = self.step(Job::ending(&call), terms).await?;
-        self.or_redirect(reply, &redirect).await
+        let (beside, grace) = (redirect_name(at), terms.grace.0.to_string());
+        let (keys, args) = ([at, beside.as_str()], [TOMBSTONE, &grace]);
+        let whole = END_SCRIPT.call(&keys, &args);
+        // The record alone, without a tombstone.
+        let plain = END_SCRIPT.call(&keys[..1], &args);
+        let (whole, plain) = (Job::ending(&whole), Job::ending(&plain));
+        let reply = self.one_or_other(whole, plain, terms).await?;
+        self.or_redirect(reply, &beside).await
+    }
+
+    /// Does one job, or the other if a cluster puts it off, since its slot is being moved.
+    async fn one_or_other(
+        &self,
+        one: Job<'_>,
+        other: Job<'_>,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        match self.step(one.or_otherwise(), terms).await {
+            Err(error) if conn::is_put_off(&error) => self.step(other, terms).await,
+            reply => reply,
+        }
     }
 
     /// Runs a script that changes something.
@@ -255,8 +357,8 @@ impl Executor {
         }
     }
 
-    /// The keys of a script: in a cluster the record alone.
-    fn keys<'a>(&self, both: &'a [&'a str; 2]) -> &'a [&'a str] {
+    /// The keys of a read or commit: in a cluster the record alone.
+    fn keys<'a>(&self, both: &'a [&'a str]) -> &'a [&'a str] {
         if self.has_slots { &both[..1] } else { both }
     }
 }
@@ -266,6 +368,11 @@ fn expectation(version: &Version) -> (&str, &'static str) {
         Version::Prefix(prefix) => (prefix, "p"),
         Version::Whole(whole) => (whole, "w"),
     }
+}
+
+/// A TTL in ms, as Redis takes it.
+fn ttl(until: Millis, terms: &Terms) -> i64 {
+    (until - terms.now).max(Millis(1)).0
 }
 
 /// Every record that the protocol writes has a text.

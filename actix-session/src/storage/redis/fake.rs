@@ -10,21 +10,29 @@ use tokio::{
 
 use super::conn::{Connections, Replicas, Target, Timeouts};
 
+/// No answer takes as long.
+pub(super) const PATIENCE: Timeouts = Timeouts {
+    connect: Duration::from_secs(30),
+    command: Duration::from_secs(30),
+};
+
 /// Connections to a server that answers each command with RESP, or closes the connection.
 pub(super) async fn connections(
     replicas: Option<Replicas>,
     answer: impl FnMut(&[String]) -> Option<String> + 'static,
 ) -> Connections {
+    let server = Target::Server(listen(answer).await);
+    Connections::new(&server, PATIENCE, replicas).unwrap()
+}
+
+/// Such a server. If it answers nothing at all, it is silent.
+pub(super) async fn listen(
+    answer: impl FnMut(&[String]) -> Option<String> + 'static,
+) -> ConnectionInfo {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     actix_web::rt::spawn(serve(listener, answer));
-    let info: ConnectionInfo = url.into_connection_info().unwrap();
-    let patience = Duration::from_secs(30);
-    let timeouts = Timeouts {
-        connect: patience,
-        command: patience,
-    };
-    Connections::new(&Target::Server(info), timeouts, replicas).unwrap()
+    url.into_connection_info().unwrap()
 }
 
 async fn serve<A>(listener: TcpListener, answer: A)

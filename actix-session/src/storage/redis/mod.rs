@@ -51,6 +51,8 @@ mod tls_provider;
 use std::fmt;
 
 pub use self::builder::RedisSessionStoreBuilder;
+#[cfg(test)]
+pub(crate) use self::slots::slot;
 use self::{backend::Executor, naming::Keygen};
 use super::backend::shared_store;
 use crate::{
@@ -59,6 +61,7 @@ use crate::{
     error::CommitError,
     key::SessionKey,
     protocol::{Backend, Name, Reply, Step, Stored},
+    record::Record,
 };
 
 /// Keeps sessions in Redis (6.2 or newer) or Valkey: on one server, on the master that Sentinel
@@ -234,6 +237,16 @@ impl Backend for RedisSessionStore {
         self.executor.run(step, terms).await
     }
 
+    async fn insert_note(
+        &self,
+        at: &str,
+        new: Record,
+        until: Millis,
+        terms: &Terms,
+    ) -> Result<Reply, anyhow::Error> {
+        self.executor.insert_note(at, &new, until, terms).await
+    }
+
     async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
         self.executor.look(at, terms).await
     }
@@ -243,7 +256,7 @@ impl Backend for RedisSessionStore {
     }
 
     fn name(&self, key: &SessionKey) -> Name {
-        (self.keygen)(key.as_ref())
+        (self.keygen)(key.as_ref()).into()
     }
 
     fn draw_key(&self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {

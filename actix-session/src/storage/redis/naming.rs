@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::ensure;
 
 use super::slots::{key_in, slot};
-use crate::{digest, error::CommitError, key::SessionKey, random};
+use crate::{digest, error::CommitError, key::SessionKey, protocol::Name, random};
 
 pub(super) type Keygen = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
@@ -41,10 +41,19 @@ impl Naming {
 
 /// The name of a record's redirect, which lies in the same slot of a cluster.
 pub(super) fn redirect_name(name: &str) -> String {
+    beside(name, "moved")
+}
+
+/// The name of what keeps the epoch of a record whose text does not.
+pub(super) fn epoch_name(name: &str) -> String {
+    beside(name, "cleared")
+}
+
+fn beside(name: &str, what: &str) -> String {
     if name.contains('{') {
-        format!("{name}:moved")
+        format!("{name}:{what}")
     } else {
-        format!("{{{name}}}:moved")
+        format!("{{{name}}}:{what}")
     }
 }
 
@@ -68,7 +77,7 @@ pub(super) fn check_for_cluster(name: &dyn Fn(&str) -> String) -> anyhow::Result
 pub(super) fn draw_key(
     name: &dyn Fn(&str) -> String,
     beside: Option<&str>,
-) -> Result<(SessionKey, String), CommitError> {
+) -> Result<(SessionKey, Name), CommitError> {
     let found = match beside {
         Some(beside) => key_in(slot(beside), name).map_err(CommitError::Other)?,
         None => None,
@@ -77,7 +86,7 @@ pub(super) fn draw_key(
         Some(key) => key,
         None => random::session_key().map_err(CommitError::Other)?,
     };
-    let name = name(key.as_ref());
+    let name = name(key.as_ref()).into();
     Ok((key, name))
 }
 

@@ -1,8 +1,11 @@
-//! The atomic steps as Lua scripts. Each touches one record and its redirect, which share a slot.
+//! The atomic steps as Lua scripts. Each touches one record and what lies beside it, a redirect or
+//! a tombstone, in the same slot.
 //!
-//! In a cluster, only the renewal gets both names. The others get the record's alone, and the
-//! redirect is read afterwards if there is no record: a script with one key works even in a slot
-//! that is being moved, while one with two is refused until the whole slot has arrived.
+//! In a cluster, reads and commits get the record's name alone, and the redirect is read afterwards
+//! if there is no record: a script with one key works even in a slot that is being moved, while one
+//! with two is refused until the whole slot has arrived. What makes, renews or ends a record gets
+//! both names. In such a slot a creation counts as not done, an ending is done again with the
+//! record's name alone, and a renewal waits.
 //!
 //! | answer | meaning |
 //! | --- | --- |
@@ -39,8 +42,9 @@ end
 ";
 
 /// Extends the record. The arguments are the present time, the policy's TTL, its absolute limit (or
-/// '') and the least extension worth a write (or ''), in ms. The session's own TTL and end have
-/// fixed places in the metadata.
+/// '') and the least extension worth a write (or ''), in ms; and 'own' if the session's own TTL
+/// counts. That TTL and the session's own end have fixed places in the metadata. What is found has
+/// a fourth part: 1 if the record was extended.
 const TOUCH: &str = r#"
 local text, other = read()
 if not text then return other end
@@ -57,7 +61,7 @@ if at then
   local _, stop = string.find(text, '^[%x%.%-]*', at)
   local created, absolute, own, auth = string.match(string.sub(text, at, stop), metadata)
   if created then
-    if own ~= '' then ttl = tonumber(own) end
+    if own ~= '' and ARGV[5] == 'own' then ttl = tonumber(own) end
     if absolute ~= '' then cap = tonumber(absolute)
     elseif ARGV[3] ~= '' then
       local since = created
@@ -67,41 +71,64 @@ if at then
   end
 end
 if cap and cap - now < ttl then ttl = cap - now end
+local extended = 0
 if ttl > 0 and (ARGV[4] == '' or ttl - redis.call('PTTL', KEYS[1]) >= tonumber(ARGV[4])) then
-  redis.call('PEXPIRE', KEYS[1], ttl)
+  extended = redis.call('PEXPIRE', KEYS[1], ttl)
 end
-return found(text)
+local found = found(text)
+found[4] = extended
+return found
 "#;
 
-/// The third argument is the new text; the fourth its TTL in ms, or '' to keep the present one.
+/// The third argument is the new text; the fourth its TTL in ms, or '' to keep the present one. A
+/// third key takes the epoch of a `clear`, with the last two arguments: it and its TTL in ms.
 const CAS: &str = r"
 local text, other = read()
 if not text then return other end
 if not expected(text) then return found(text) end
 if ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
 else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
+if KEYS[3] then redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6]) end
 return {3}
 ";
 
-/// The third key is the new name. The last two arguments are the redirect and its TTL in ms. The
+/// The third and fourth keys are the new name and the one beside it. The last two arguments are the redirect and its TTL in ms. The
 /// deletion comes last, so that a server without memory refuses before anything has changed.
+///
+/// The epoch comes along from the fifth key to the sixth, if there are any. A seventh argument is
+/// the epoch of a `clear`, which takes its place.
 const ROTATE: &str = r"
 local text, other = read()
 if not text then return other end
 if not expected(text) then return found(text) end
-if redis.call('EXISTS', KEYS[3]) == 1 then return {4} end
+if redis.call('EXISTS', KEYS[3], KEYS[4]) > 0 then return {4} end
 redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
 redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[6])
+if KEYS[6] then
+  local epoch, left = ARGV[7], ARGV[6]
+  if not epoch then epoch, left = redis.call('GET', KEYS[5]), redis.call('PTTL', KEYS[5]) end
+  if epoch and tonumber(left) > 0 then redis.call('SET', KEYS[6], epoch, 'PX', left) end
+end
 redis.call('DEL', KEYS[1])
 return {3}
 ";
 
+/// Makes a record. The arguments are the text and its TTL in ms.
+const INSERT: &str = r"
+if redis.call('EXISTS', KEYS[2]) == 1 then return {4} end
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return {3} end
+return {4}
+";
+
 /// The first half of a renewal across slots: writes the new record, whose name nobody knows yet.
 /// The arguments are the text and its TTL in ms. A record that an earlier attempt wrote is as good.
+/// A third key takes the epoch, with the last two arguments: it and its TTL in ms.
 const PREPARE: &str = r"
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return {3} end
-if redis.pcall('GET', KEYS[1]) == ARGV[1] then return {3} end
-return {4}
+if redis.call('EXISTS', KEYS[2]) == 1 then return {4} end
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and
+  redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return {4} end
+if KEYS[3] then redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4]) end
+return {3}
 ";
 
 /// The second half, which decides. The last two arguments are the redirect and its TTL in ms.
@@ -114,7 +141,8 @@ redis.call('DEL', KEYS[1])
 return {3}
 ";
 
-/// Takes the first half back, unless another request has written since.
+/// Takes the first half back, unless another request has written since. It leaves no tombstone:
+/// nobody ever knew the key.
 const TAKE_BACK: &str = r"
 if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return {3}
@@ -127,8 +155,13 @@ if not text then return other end
 return found(text)
 ";
 
+/// The arguments are the tombstone and its TTL in ms. The deletion comes first: a server without
+/// memory lets a script finish that has begun to write.
 const END: &str = r"
-if redis.call('DEL', KEYS[1]) == 1 then return {3} end
+if redis.call('DEL', KEYS[1]) == 1 then
+  if KEYS[2] then redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) end
+  return {3}
+end
 local text, other = read()
 return other or {0}
 ";
@@ -139,6 +172,7 @@ pub(crate) static CAS_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, EXPECTED, CAS]));
 pub(crate) static ROTATE_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, EXPECTED, ROTATE]));
+pub(crate) static INSERT_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[INSERT]));
 pub(crate) static PREPARE_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[PREPARE]));
 pub(crate) static LEAVE_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, EXPECTED, LEAVE]));

@@ -1,7 +1,7 @@
 //! Whether a failed statement is tried again, and when.
 
 use std::{
-    sync::{Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError},
+    sync::{Mutex as StdMutex, MutexGuard as StdMutexGuard},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{database::Verdict, failure::Failure};
-use crate::{clock, random};
+use crate::{clock, random, sync::lock};
 
 /// How often a repeatable statement is run if the connection is lost each time.
 const MAX_ATTEMPTS: u32 = 3;
@@ -44,14 +44,16 @@ impl Search {
     }
 
     fn failed_at(&self) -> StdMutexGuard<'_, Option<Instant>> {
-        let failed_at = self.failed_at.lock();
-        failed_at.unwrap_or_else(PoisonError::into_inner)
+        lock(&self.failed_at)
     }
 }
 
 /// Decides whether a failed statement is tried again, and waits a little before that.
 pub(crate) struct Attempts<'a> {
+    /// When the last attempt must have begun.
     deadline: Instant,
+    /// When the budget is used up.
+    end: Instant,
     failed: u32,
     search: &'a Search,
     /// Held by the request that looks for another server.
@@ -63,10 +65,16 @@ impl<'a> Attempts<'a> {
     pub(crate) fn within(budget: Duration, search: &'a Search) -> Self {
         Self {
             deadline: clock::deadline(budget / 4 * 3),
+            end: clock::deadline(budget),
             failed: 0,
             search,
             turn: None,
         }
+    }
+
+    /// When whatever is waited for is too late.
+    pub(crate) fn end(&self) -> Instant {
+        self.end
     }
 
     /// Ends the search, if there was one: a server has been found.
@@ -87,7 +95,7 @@ impl<'a> Attempts<'a> {
     ) -> Result<(), Failure> {
         self.failed += 1;
         let again = match failure.verdict {
-            Verdict::Again => self.is_in_time(),
+            Verdict::Again => self.is_in_time() && !failure.late,
             Verdict::NotHere => self.may_look_elsewhere(&failure).await,
             Verdict::Lost => {
                 repeatable && self.is_in_time() && !failure.late && self.failed < MAX_ATTEMPTS

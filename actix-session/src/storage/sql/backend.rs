@@ -1,6 +1,7 @@
 //! The atomic steps of the protocol: one statement or one transaction each.
 
 use sqlx::{Connection as _, Error};
+use tokio::time::Instant;
 
 use super::{
     attempts::Attempts,
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::{Millis, SharedClock},
-    contract::{ExtendOnRead, Terms},
+    contract::Terms,
     digest,
     key::SessionKey,
     protocol::{Backend, Name, Redirect, Reply, Step, Stored, Until},
@@ -28,33 +29,23 @@ impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
     const REMOTE: bool = true;
 
     async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
-        let reply = self.query(Query::Run(step), terms).await;
+        let reply = self.query(Query::Run(step.clone()), terms).await;
         reply.map_err(Failure::into_error)
     }
 
     async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
-        match terms.extend {
-            ExtendOnRead::Never => self.read(at, terms).await,
-            ExtendOnRead::Always => self.touch_or_read(at, terms).await,
-            // Most requests come before the interval is over, and then need no write.
-            ExtendOnRead::AtMostEvery(_) => match self.read(at, terms).await? {
-                Stored::Record(record) if is_due(&record, terms) => {
-                    self.touch_or_read(at, terms).await
-                }
-                found => Ok(found),
-            },
-        }
+        self.look_and_extend(at, terms).await
     }
 
     async fn set_ttl(&self, at: &str, ttl: Millis) -> Result<(), anyhow::Error> {
         let terms = self.own_terms();
         let end = terms.now + ttl;
-        let reply = self.query(Query::SetEnd(at, end), &terms).await;
+        let reply = self.query(Query::SetEnd(at.into(), end), &terms).await;
         reply.map(drop).map_err(Failure::into_error)
     }
 
     fn name(&self, key: &SessionKey) -> Name {
-        digest::base64(key.as_ref())
+        digest::base64(key.as_ref()).into()
     }
 
     fn clock(&self) -> &SharedClock {
@@ -62,64 +53,49 @@ impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
     }
 }
 
-fn is_due(record: &Record, terms: &Terms) -> bool {
-    let end = record.end().unwrap_or(Millis::ZERO);
-    terms.extends_at(record, end)
-}
-
 impl<D: SqlDatabase> SqlSessionStore<D> {
-    async fn read(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
-        let found = self.query(Query::Read(at), terms).await;
-        found_by(found.map_err(Failure::into_error)?)
-    }
-
-    /// Extends and reads. If others keep the database locked, or if it takes no writes, it only
-    /// reads: a missed extension is better than an error.
-    async fn touch_or_read(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
-        if self.0.connections.search().rests() {
-            return self.read(at, terms).await;
-        }
-        let failure = match self.query(Query::Touch(at), terms).await {
-            Ok(reply) => return found_by(reply),
-            Err(failure) => failure,
-        };
-        match failure.verdict {
-            Verdict::Again => tracing::warn!(
-                error = %failure.error,
-                "a session could not be extended; it is read as it is"
-            ),
-            // The search for another server has told it, once for all requests.
-            Verdict::NotHere => {}
-            _ => return Err(failure.into_error()),
-        }
-        self.read(at, terms).await
-    }
-
-    /// Carries out a query, and tries again whenever the database says that this may help.
+    /// Carries out a query where the connections live.
     ///
     /// # Errors
     /// Nothing was done.
-    async fn query(&self, query: Query<'_>, terms: &Terms) -> Result<Reply, Failure> {
+    pub(super) async fn query(&self, query: Query, terms: &Terms) -> Result<Reply, Failure> {
+        let is_repeatable = query.is_repeatable();
+        let terms = terms.clone();
+        let work = |store: Self| async move { store.carry_out(&query, &terms).await };
+        let replied = self.there(work).await;
+        if !is_repeatable
+            && let Err(failure) = &replied
+            && failure.verdict == Verdict::Lost
+        {
+            tracing::debug!(error = %failure.error, "the answer to a statement was lost");
+            return Ok(Reply::Lost);
+        }
+        replied
+    }
+
+    /// Carries out a query, and tries again whenever the database says that this may help.
+    async fn carry_out(&self, query: &Query, terms: &Terms) -> Result<Reply, Failure> {
         let mut attempts = Attempts::within(terms.budget, self.0.connections.search());
         loop {
-            let failure = match self.attempt(query, terms).await {
+            let failure = match self.attempt(query, terms, attempts.end()).await {
                 Ok(reply) => {
                     attempts.succeeded();
                     return Ok(reply);
                 }
                 Err(failure) => failure,
             };
-            if failure.verdict == Verdict::Lost && !query.is_repeatable() {
-                tracing::debug!(error = %failure.error, "the answer to a statement was lost");
-                return Ok(Reply::Lost);
-            }
             attempts.again(failure, query.is_repeatable()).await?;
         }
     }
 
-    async fn attempt(&self, query: Query<'_>, terms: &Terms) -> Result<Reply, Failure> {
+    async fn attempt(
+        &self,
+        query: &Query,
+        terms: &Terms,
+        until: Instant,
+    ) -> Result<Reply, Failure> {
         let connections = &self.0.connections;
-        let mut held = connections.hold(query.writes()).await?;
+        let mut held = connections.hold(query.writes(), until).await?;
         let work = async {
             let attempt = Attempt::<D> {
                 statements: &self.0.statements,
@@ -148,14 +124,14 @@ enum Change {
 }
 
 impl<D: Database> Attempt<'_, D> {
-    async fn perform(mut self, query: Query<'_>) -> Result<Reply, Error> {
+    async fn perform(mut self, query: &Query) -> Result<Reply, Error> {
         match query {
             Query::Run(step) => self.run(step).await,
             Query::Read(at) => self.read(at).await.map(Reply::Found),
             Query::Touch(at) => self.touch(at).await.map(Reply::Found),
             Query::SetEnd(at, end) => {
                 let values = Values {
-                    idle_end: number(end),
+                    idle_end: number(*end),
                     ..self.values(at)
                 };
                 D::execute(self.connection, &self.statements.set_end, &values).await?;
@@ -190,6 +166,7 @@ impl<D: Database> Attempt<'_, D> {
                 expect,
                 new,
                 until,
+                ..
             } => self.replace(at, expect, new, *until).await,
             Step::Rotate {
                 at,
@@ -197,6 +174,7 @@ impl<D: Database> Attempt<'_, D> {
                 new,
                 until,
                 redirect,
+                ..
             } => self.rotate(at, expect, (new, *until), redirect).await,
             Step::Insert { at, new, until } => self.insert(at, new, *until).await,
             Step::End { at } => self.end(at).await,
@@ -217,9 +195,12 @@ impl<D: Database> Attempt<'_, D> {
         };
         let touch = &self.statements.touch;
         if !D::RETURNS {
-            D::execute(self.connection, touch, &values).await?;
-        } else if let found @ Some(_) = D::fetch(self.connection, touch, &values).await? {
-            return Ok(stored(found));
+            let touched = D::execute(self.connection, touch, &values).await? > 0;
+            let found = self.read(at).await?;
+            return Ok(if touched { found.extended() } else { found });
+        }
+        if let found @ Some(_) = D::fetch(self.connection, touch, &values).await? {
+            return Ok(stored(found).extended());
         }
         self.read(at).await
     }
@@ -275,7 +256,10 @@ impl<D: Database> Attempt<'_, D> {
     }
 
     async fn end(&mut self, at: &str) -> Result<Reply, Error> {
-        let values = self.values(at);
+        let values = Values {
+            redirect: RedirectColumns::of_tombstone(self.terms.now + self.terms.grace),
+            ..self.values(at)
+        };
         if D::execute(self.connection, &self.statements.end, &values).await? > 0 {
             return Ok(Reply::Done);
         }
@@ -360,16 +344,9 @@ impl<D: Database> Attempt<'_, D> {
 /// The name under which a step makes a record.
 fn name_to_take(step: &Step) -> Option<&str> {
     match step {
-        Step::Insert { at, .. } => Some(at),
-        Step::Rotate { redirect, .. } => Some(&redirect.target),
+        Step::Insert { at, .. } => Some(at.as_str()),
+        Step::Rotate { redirect, .. } => Some(redirect.target.as_str()),
         Step::Read { .. } | Step::Cas { .. } | Step::End { .. } => None,
-    }
-}
-
-fn found_by(reply: Reply) -> anyhow::Result<Stored> {
-    match reply {
-        Reply::Found(found) => Ok(found),
-        _ => anyhow::bail!("the session database gave an unexpected reply to a read"),
     }
 }
 

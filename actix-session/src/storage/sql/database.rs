@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use sqlx::{Connection, Error, Pool, error::DatabaseError, pool::PoolOptions};
+use sqlx::{Connection, Error, Pool, error::DatabaseError};
 
 use super::{
     row::Found,
@@ -19,6 +19,8 @@ pub trait SqlDatabase: sqlx::Database + Database {}
 
 /// What the store needs of a database.
 pub(crate) trait Database: sqlx::Database {
+    /// Whether texts hold every character, whatever the database was made with.
+    const UNICODE: bool;
     /// A URL as an example, for errors.
     const URL: &'static str;
     const QUOTE: char;
@@ -39,8 +41,14 @@ pub(crate) trait Database: sqlx::Database {
 
     fn placeholder(param: Param, number: usize) -> String;
 
-    /// The statements that create the table.
-    fn create_table(table: &Table) -> Vec<String>;
+    /// Whether statements are prepared, as by default.
+    fn prepares(options: &<Self::Connection as Connection>::Options) -> bool {
+        let _ = options;
+        true
+    }
+
+    /// What the table consists of, in the order in which it is created.
+    fn parts(table: &Table) -> Vec<Part>;
 
     /// What an error that the database itself reported means.
     fn verdict(error: &dyn DatabaseError) -> Verdict;
@@ -53,13 +61,16 @@ pub(crate) trait Database: sqlx::Database {
         async { Ok(None) }
     }
 
+    /// How to connect to the database at a URL.
+    fn options(url: &str) -> Result<<Self::Connection as Connection>::Options, Error> {
+        url.parse()
+    }
+
     /// Connects to the database at a URL.
     fn connect(
         url: &str,
         limits: &Limits,
-    ) -> impl Future<Output = Result<Pool<Self>, Error>> + Send {
-        connect_to_server(url, *limits)
-    }
+    ) -> impl Future<Output = Result<Pool<Self>, Error>> + Send;
 
     /// Takes the lock that migrations share, in the connection's transaction.
     fn lock_for_migration(
@@ -72,7 +83,7 @@ pub(crate) trait Database: sqlx::Database {
         table: &Table,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Takes the sweeper's lock for this connection; `false` if another server has it.
+    /// Takes the sweeper's lock, in the connection's transaction; `false` if another server has it.
     fn lock_for_sweep(
         connection: &mut Self::Connection,
         table: &Table,
@@ -82,6 +93,12 @@ pub(crate) trait Database: sqlx::Database {
         connection: &mut Self::Connection,
         table: &Table,
     ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Whether a query without parameters finds a row.
+    fn finds(
+        connection: &mut Self::Connection,
+        sql: &str,
+    ) -> impl Future<Output = Result<bool, Error>> + Send;
 
     /// Runs a statement without parameters, which is not worth caching.
     fn run(
@@ -102,6 +119,15 @@ pub(crate) trait Database: sqlx::Database {
         statement: &Statement,
         values: &Values<'_>,
     ) -> impl Future<Output = Result<Option<Found>, Error>> + Send;
+}
+
+/// Something that a migration creates.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) create: String,
+    /// Finds a row if it is there already. Some databases refuse even `IF NOT EXISTS` to whoever may
+    /// not create it.
+    pub(crate) look: Option<String>,
 }
 
 /// What an error means for the statement that met it.
@@ -142,6 +168,18 @@ pub(crate) struct Limits {
     pub(crate) connections: u32,
 }
 
+impl Limits {
+    /// As a limit that no addition overflows.
+    pub(crate) fn connect(&self) -> Duration {
+        self.connect.min(Duration::from_secs(86_400))
+    }
+
+    /// How long to wait for a sign of life: there must be time left to connect anew.
+    pub(crate) fn sign(&self) -> Duration {
+        self.command.min(self.connect / 2)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -150,33 +188,6 @@ impl Default for Limits {
             connections: 10,
         }
     }
-}
-
-async fn connect_to_server<D: Database>(url: &str, limits: Limits) -> Result<Pool<D>, Error> {
-    let options = url.parse::<<D::Connection as Connection>::Options>()?;
-    PoolOptions::new()
-        .max_connections(limits.connections)
-        .acquire_timeout(limits.connect)
-        .test_before_acquire(false)
-        .after_connect(|connection: &mut D::Connection, _| {
-            Box::pin(async move {
-                match D::ON_CONNECT {
-                    Some(sql) => D::run(connection, sql).await,
-                    None => Ok(()),
-                }
-            })
-        })
-        .before_acquire(|connection: &mut D::Connection, known| {
-            Box::pin(async move {
-                // Only after a pause: a ping per request would double the round trips of a load.
-                if known.idle_for > Duration::from_secs(1) {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_with(options)
-        .await
 }
 
 /// Binds values in the order of a statement's parameters.
@@ -188,6 +199,12 @@ macro_rules! bind {
                 $crate::storage::sql::statement::Value::Text(text) => query.bind(text),
                 $crate::storage::sql::statement::Value::Int(number) => query.bind(number),
                 $crate::storage::sql::statement::Value::Bytes(bytes) => query.bind(bytes),
+                $crate::storage::sql::statement::Value::Unicode(text) if Self::UNICODE => {
+                    query.bind(text)
+                }
+                $crate::storage::sql::statement::Value::Unicode(text) => {
+                    query.bind(text.map(str::as_bytes))
+                }
             };
         }
         query
@@ -204,11 +221,24 @@ macro_rules! queries {
             connection.execute(sql).await.map(drop)
         }
 
+        async fn finds(connection: &mut Self::Connection, sql: &str) -> Result<bool, sqlx::Error> {
+            use sqlx::Executor as _;
+
+            let row = connection.fetch_optional(sql).await?;
+            Ok(row.is_some())
+        }
+
         async fn execute(
             connection: &mut Self::Connection,
             statement: &$crate::storage::sql::statement::Statement,
             values: &$crate::storage::sql::statement::Values<'_>,
         ) -> Result<u64, sqlx::Error> {
+            use sqlx::Executor as _;
+
+            if let Some(sql) = statement.written_out(values) {
+                let done = connection.execute(sql.as_str()).await?;
+                return Ok(done.rows_affected());
+            }
             let query = $crate::storage::sql::database::bind!(statement, values);
             Ok(query.execute(connection).await?.rows_affected())
         }
@@ -218,11 +248,16 @@ macro_rules! queries {
             statement: &$crate::storage::sql::statement::Statement,
             values: &$crate::storage::sql::statement::Values<'_>,
         ) -> Result<Option<$crate::storage::sql::row::Found>, sqlx::Error> {
-            use sqlx::Row as _;
+            use sqlx::{Executor as _, Row as _};
             use $crate::storage::sql::row::{Found, Row};
 
-            let query = $crate::storage::sql::database::bind!(statement, values);
-            let row = query.fetch_optional(connection).await?;
+            let row = match statement.written_out(values) {
+                Some(sql) => connection.fetch_optional(sql.as_str()).await?,
+                None => {
+                    let query = $crate::storage::sql::database::bind!(statement, values);
+                    query.fetch_optional(connection).await?
+                }
+            };
             let read = |row: <Self as sqlx::Database>::Row| {
                 Ok::<_, sqlx::Error>(Row {
                     state: row.try_get(0)?,
@@ -231,6 +266,7 @@ macro_rules! queries {
                     moved_to: row.try_get_unchecked(2)?,
                     moved_flag: row.try_get_unchecked(3)?,
                     moved_at: row.try_get(4)?,
+                    epoch: row.try_get(5)?,
                 })
             };
             Ok(row.map(|row| read(row).map_or(Found::Garbage, Found::Row)))

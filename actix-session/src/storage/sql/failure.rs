@@ -23,16 +23,25 @@ impl Failure {
         }
     }
 
+    /// The work for a request ended in the middle: it panicked.
+    pub(crate) fn unfinished() -> Self {
+        Self {
+            verdict: Verdict::Lost,
+            error: anyhow::anyhow!("the session store panicked"),
+            late: true,
+        }
+    }
+
     pub(crate) fn of<D: Database>(error: Error) -> Self {
         let verdict = verdict::<D>(&error);
         Self::with::<D>(error, verdict)
     }
 
-    pub(crate) fn with<D: Database>(error: Error, verdict: Verdict) -> Self {
+    pub(crate) fn with<D: Database>(error: impl Into<anyhow::Error>, verdict: Verdict) -> Self {
         let context = format!("the {} session store failed", D::NAME);
         Self {
             verdict,
-            error: anyhow::Error::from(error).context(context),
+            error: error.into().context(context),
             late: false,
         }
     }

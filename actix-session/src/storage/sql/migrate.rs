@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use sqlx::{Connection as _, Error};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::{
     attempts::Attempts,
-    database::{Database, SqlDatabase},
+    database::{Database, SqlDatabase, Verdict},
     failure::Failure,
     statement::Values,
     store::SqlSessionStore,
     table::Table,
 };
+use crate::clock;
 
 /// How long a migration may take, including the wait for other servers' migrations.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(90);
@@ -23,30 +23,52 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// from many servers at once.
     ///
     /// # Errors
-    /// The database does not answer, does not let this user create a table, or would undo what is
-    /// written: MySQL with `autocommit = 0`.
+    /// The database does not answer, or would undo what is written: MySQL with `autocommit = 0`. Or
+    /// the table is missing and this user may not create it: the error shows the SQL that an
+    /// administrator has to run. If the table is there, the right to read and to write its rows is
+    /// enough.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
         // Usually the table exists. Then a user that may not create it is good enough.
-        if self.has_table().await? {
+        let look = |store: Self| async move { Ok(store.has_table().await) };
+        if self.there(look).await.map_err(Failure::into_error)?? {
             return Ok(());
         }
+        let create = |store: Self| async move { store.create_patiently().await };
+        self.there(create)
+            .await
+            .map_err(|failure| self.cannot_create(failure))
+    }
+
+    /// What an administrator has to do if the database refuses it to this user.
+    fn cannot_create(&self, failure: Failure) -> anyhow::Error {
+        let is_refused = matches!(failure.verdict, Verdict::Refused | Verdict::NoTable);
+        if failure.late || !is_refused {
+            return failure.error.context("the session table cannot be created");
+        }
+        let told = format!(
+            "this user of the database can neither use nor create the session table. An \
+             administrator has to run the following, and to allow the user to SELECT, INSERT, \
+             UPDATE and DELETE rows of the table:\n{}",
+            self.schema_sql()
+        );
+        failure.error.context(told)
+    }
+
+    async fn create_patiently(&self) -> Result<(), Failure> {
         let mut attempts = Attempts::within(MIGRATION_TIMEOUT, self.0.connections.search());
         loop {
             let failure = match self.create_table().await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
-            let again = attempts.again(failure, true).await;
-            again
-                .map_err(|failure| failure.error)
-                .context("the session table cannot be created")?;
+            attempts.again(failure, true).await?;
         }
     }
 
     /// The SQL that [`migrate`](Self::migrate) runs, for applications that run it by other means.
     pub fn schema_sql(&self) -> String {
-        let statements = D::create_table(&self.0.table);
-        let lines = statements.iter().map(|statement| format!("{statement};\n"));
+        let parts = D::parts(&self.0.table);
+        let lines = parts.iter().map(|part| format!("{};\n", part.create));
         lines.collect()
     }
 
@@ -54,7 +76,8 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// creating the table tells why.
     async fn has_table(&self) -> anyhow::Result<bool> {
         let connections = &self.0.connections;
-        let Ok(mut held) = connections.hold(false).await else {
+        let until = clock::deadline(MIGRATION_TIMEOUT);
+        let Ok(mut held) = connections.hold(false, until).await else {
             return Ok(false);
         };
         let work = async {
@@ -75,20 +98,43 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
 
     async fn create_table(&self) -> Result<(), Failure> {
         let connections = &self.0.connections;
-        let mut held = connections.hold(true).await?;
-        let work = async { create::<D>(held.get()?, &self.0.table).await };
-        let result = timeout(MIGRATION_TIMEOUT, work).await.ok();
+        let until = clock::deadline(MIGRATION_TIMEOUT);
+        let mut held = connections.hold(true, until).await?;
+        let work = async {
+            let connection = held.get()?;
+            create::<D>(connection, &self.0.table).await?;
+            // It may have been there, but not for this user, or without a column.
+            let (probe, values) = (&self.0.statements.probe, Values::default());
+            D::fetch(connection, probe, &values).await.map(drop)
+        };
+        let result = timeout_at(until, work).await.ok();
         connections.settle(held, result)
     }
 }
 
-/// Creates the table in one transaction if the database can, and never twice at once.
+/// Creates what is missing, in one transaction if the database can, and never twice at once.
 async fn create<D: Database>(connection: &mut D::Connection, table: &Table) -> Result<(), Error> {
     let mut transaction = connection.begin_with(D::BEGIN).await?;
     D::lock_for_migration(&mut transaction, table).await?;
-    for statement in D::create_table(table) {
-        D::run(&mut transaction, &statement).await?;
-    }
+    let created = create_parts::<D>(&mut transaction, table).await;
+    // Whatever came of it: MySQL's lock outlives a transaction.
     D::unlock_after_migration(&mut transaction, table).await?;
+    created?;
     transaction.commit().await
+}
+
+async fn create_parts<D: Database>(
+    connection: &mut D::Connection,
+    table: &Table,
+) -> Result<(), Error> {
+    for part in D::parts(table) {
+        let is_there = match &part.look {
+            Some(look) => D::finds(connection, look).await?,
+            None => false,
+        };
+        if !is_there {
+            D::run(connection, &part.create).await?;
+        }
+    }
+    Ok(())
 }

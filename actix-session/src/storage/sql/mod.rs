@@ -2,19 +2,24 @@
 //!
 //! - `store`: [`SqlSessionStore`], which handles share, and its builder.
 //! - `backend`: the atomic steps of the protocol, each as one statement or one transaction.
+//! - `look`: reading and extending.
 //! - `query`: what is asked of the database, and what that allows.
 //! - `statements`: every statement of a store; `statement`: one of them, with named parameters.
 //! - `row`: a record and a redirect as columns; `table`: the names of the table and its indexes.
-//! - `run`: connections and time limits; `failure`: why something failed; `attempts`: whether it is
-//!   tried again.
+//! - `connect`: a pool of the store's own; `runtime`: where it lives; `run`: connections and time
+//!   limits; `line`: who gets the next connection.
+//! - `failure`: why something failed; `attempts`: whether it is tried again.
 //! - `migrate`: creates the table; `sweep`: deletes expired rows.
 //! - `database`: what differs between databases; `sqlite`, `postgres`, `mysql`: the dialects, and
 //!   the stores' names for them.
 
 mod attempts;
 mod backend;
+mod connect;
 mod database;
 mod failure;
+mod line;
+mod look;
 mod migrate;
 #[cfg(feature = "mysql-session")]
 mod mysql;
@@ -23,6 +28,7 @@ mod postgres;
 mod query;
 mod row;
 mod run;
+mod runtime;
 #[cfg(feature = "sqlite-session")]
 mod sqlite;
 mod statement;
@@ -31,6 +37,8 @@ mod store;
 mod sweep;
 mod table;
 
+#[cfg(test)]
+pub(crate) use self::database::Database;
 #[cfg(feature = "mysql-session")]
 pub use self::mysql::{MySqlSessionStore, MySqlSessionStoreBuilder};
 #[cfg(feature = "postgres-session")]

@@ -1,13 +1,14 @@
 //! MySQL and MariaDB.
 
 use sqlx::{
-    Error, MySql,
+    Error, MySql, MySqlPool,
     error::DatabaseError,
     mysql::{MySqlConnection, MySqlDatabaseError},
 };
 
 use super::{
-    database::{Database, SqlDatabase, Verdict, queries},
+    connect::connect_to_server,
+    database::{Database, Limits, Part, SqlDatabase, Verdict, queries},
     statement::Param,
     store::{SqlSessionStore, SqlSessionStoreBuilder},
     table::Table,
@@ -72,6 +73,7 @@ pub type MySqlSessionStoreBuilder = SqlSessionStoreBuilder<MySql>;
 impl SqlDatabase for MySql {}
 
 impl Database for MySql {
+    const UNICODE: bool = false;
     const URL: &'static str = "mysql://user:password@localhost/app";
     const QUOTE: char = '`';
     const LEAST: &'static str = "LEAST";
@@ -89,16 +91,24 @@ impl Database for MySql {
         "?".to_owned()
     }
 
+    async fn connect(url: &str, limits: &Limits) -> Result<MySqlPool, Error> {
+        connect_to_server(url, *limits).await
+    }
+
     /// Creates the indexes in the same statement: here each statement commits on its own.
-    fn create_table(table: &Table) -> Vec<String> {
-        let schema = table
-            .schema()
-            .map(|schema| format!("CREATE DATABASE IF NOT EXISTS `{schema}`"));
+    fn parts(table: &Table) -> Vec<Part> {
+        let schema = table.schema().map(|schema| Part {
+            create: format!("CREATE DATABASE IF NOT EXISTS `{schema}`"),
+            look: Some(format!(
+                "SELECT 1 FROM information_schema.schemata WHERE schema_name = '{schema}'"
+            )),
+        });
         let create = table.fill(
             "CREATE TABLE IF NOT EXISTS {table} (
     id            CHAR(43) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     state         LONGBLOB,
     revision      BIGINT,
+    epoch         BIGINT,
     principal     VARBINARY(255),
     created       BIGINT NOT NULL,
     authenticated BIGINT,
@@ -113,7 +123,8 @@ impl Database for MySql {
 ) ENGINE = InnoDB",
             Self::QUOTE,
         );
-        schema.into_iter().chain([create]).collect()
+        let own = Part { create, look: None };
+        schema.into_iter().chain([own]).collect()
     }
 
     /// By number: one SQLSTATE covers many errors.

@@ -1,13 +1,14 @@
 //! PostgreSQL.
 
 use sqlx::{
-    Error, Postgres,
+    Error, PgPool, Postgres,
     error::DatabaseError,
-    postgres::{PgConnection, PgDatabaseError, PgSeverity},
+    postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSeverity},
 };
 
 use super::{
-    database::{Database, SqlDatabase, Verdict, queries},
+    connect::connect_to_server,
+    database::{Database, Limits, Part, SqlDatabase, Verdict, queries},
     statement::{Param, Value},
     store::{SqlSessionStore, SqlSessionStoreBuilder},
     table::Table,
@@ -23,7 +24,9 @@ use super::{
 /// The promotion of an asynchronous replica may bring an ended session back; so may a crash under
 /// `synchronous_commit = off`.
 ///
-/// The URL looks like `postgres://user:password@localhost/app`.
+/// The URL looks like `postgres://user:password@localhost/app`. Behind a pooler that gives each
+/// transaction another connection, such as PgBouncer with `pool_mode = transaction`, add
+/// `?statement-cache-capacity=0`: then the store prepares no statement.
 ///
 /// # TLS
 /// Turn on one of `sqlx`'s features, such as `tls-rustls`, in the application.
@@ -69,9 +72,27 @@ pub type PostgresSessionStore = SqlSessionStore<Postgres>;
 /// ```
 pub type PostgresSessionStoreBuilder = SqlSessionStoreBuilder<Postgres>;
 
+/// It leaves room in each page, since every commit writes a new version of its row.
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS {table} (
+    id            TEXT COLLATE \"C\" PRIMARY KEY,
+    state         BYTEA,
+    revision      BIGINT,
+    epoch         BIGINT,
+    principal     BYTEA,
+    created       BIGINT NOT NULL,
+    authenticated BIGINT,
+    ttl           BIGINT,
+    absolute_end  BIGINT,
+    expires       BIGINT NOT NULL,
+    moved_to      TEXT,
+    moved_flag    TEXT,
+    moved_at      BIGINT
+) WITH (fillfactor = 85)";
+
 impl SqlDatabase for Postgres {}
 
 impl Database for Postgres {
+    const UNICODE: bool = false;
     const URL: &'static str = "postgres://user:password@localhost/app";
     const QUOTE: char = '"';
     const LEAST: &'static str = "LEAST";
@@ -89,36 +110,52 @@ impl Database for Postgres {
         let kind = match param.kind() {
             Value::Text(_) => "text",
             Value::Int(_) => "bigint",
-            Value::Bytes(_) => "bytea",
+            Value::Bytes(_) | Value::Unicode(_) => "bytea",
         };
         format!("${number}::{kind}")
     }
 
-    fn create_table(table: &Table) -> Vec<String> {
-        let fill = |template: &str| table.fill(template, Self::QUOTE);
-        let schema = table
-            .schema()
-            .map(|schema| format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\""));
+    /// No float is ever read, and poolers refuse to be told how to write one.
+    fn options(url: &str) -> Result<PgConnectOptions, Error> {
+        let options = url.parse::<PgConnectOptions>()?;
+        Ok(options.extra_float_digits(None))
+    }
+
+    /// Whoever turns the cache of statements off has a pooler that gives each transaction another
+    /// connection to the server. There, what is prepared for one statement is met by the next, or by
+    /// somebody else's.
+    fn prepares(options: &PgConnectOptions) -> bool {
+        // The options can be asked for nothing but a URL, and not even for that if the host is an
+        // IPv6 address.
+        !format!("{options:?}").contains("statement_cache_capacity: 0,")
+    }
+
+    async fn connect(url: &str, limits: &Limits) -> Result<PgPool, Error> {
+        connect_to_server(url, *limits).await
+    }
+
+    fn parts(table: &Table) -> Vec<Part> {
+        let part = |relation: &str, create: &str| Part {
+            create: table.fill(create, Self::QUOTE),
+            look: Some(table.fill(
+                &format!("SELECT 1 WHERE to_regclass('{relation}') IS NOT NULL"),
+                Self::QUOTE,
+            )),
+        };
+        let schema = table.schema().map(|schema| Part {
+            create: format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\""),
+            look: Some(format!(
+                "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = '{schema}'"
+            )),
+        });
         let own = [
-            // Leaves room in each page, since every commit writes a new version of its row.
-            fill(
-                "CREATE TABLE IF NOT EXISTS {table} (
-    id            TEXT COLLATE \"C\" PRIMARY KEY,
-    state         BYTEA,
-    revision      BIGINT,
-    principal     TEXT COLLATE \"C\",
-    created       BIGINT NOT NULL,
-    authenticated BIGINT,
-    ttl           BIGINT,
-    absolute_end  BIGINT,
-    expires       BIGINT NOT NULL,
-    moved_to      TEXT,
-    moved_flag    TEXT,
-    moved_at      BIGINT
-) WITH (fillfactor = 85)",
+            part("{table}", TABLE),
+            part(
+                "{schema.}{by_expires}",
+                "CREATE INDEX IF NOT EXISTS {by_expires} ON {table} (expires)",
             ),
-            fill("CREATE INDEX IF NOT EXISTS {by_expires} ON {table} (expires)"),
-            fill(
+            part(
+                "{schema.}{by_principal}",
                 "CREATE INDEX IF NOT EXISTS {by_principal} ON {table} (principal) \
                  WHERE principal IS NOT NULL",
             ),
@@ -136,11 +173,12 @@ impl Database for Postgres {
 
     /// Held until the transaction ends.
     async fn lock_for_migration(connection: &mut PgConnection, table: &Table) -> Result<(), Error> {
-        sqlx::query("SELECT pg_advisory_xact_lock($1)")
-            .bind(table.lock_number("migrate"))
-            .execute(connection)
-            .await
-            .map(drop)
+        let number = table.lock_number("migrate");
+        Self::run(
+            connection,
+            &format!("SELECT pg_advisory_xact_lock({number})"),
+        )
+        .await
     }
 
     async fn unlock_after_migration(_: &mut PgConnection, _: &Table) -> Result<(), Error> {
@@ -148,18 +186,13 @@ impl Database for Postgres {
     }
 
     async fn lock_for_sweep(connection: &mut PgConnection, table: &Table) -> Result<bool, Error> {
-        sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-            .bind(table.lock_number("sweep"))
-            .fetch_one(connection)
-            .await
+        let number = table.lock_number("sweep");
+        let sql = format!("SELECT 1 WHERE pg_try_advisory_xact_lock({number})");
+        Self::finds(connection, &sql).await
     }
 
-    async fn unlock_after_sweep(connection: &mut PgConnection, table: &Table) -> Result<(), Error> {
-        sqlx::query("SELECT pg_advisory_unlock($1)")
-            .bind(table.lock_number("sweep"))
-            .execute(connection)
-            .await
-            .map(drop)
+    async fn unlock_after_sweep(_: &mut PgConnection, _: &Table) -> Result<(), Error> {
+        Ok(())
     }
 
     queries!();
@@ -189,6 +222,18 @@ fn verdict_of(code: &str, routine: Option<&str>, ends: bool) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_cache_of_statements_none_is_prepared() {
+        let options = PgConnectOptions::new().host("::1").password("secret");
+        assert!(Postgres::prepares(&options));
+        assert!(Postgres::prepares(
+            &options.clone().statement_cache_capacity(10)
+        ));
+        assert!(!Postgres::prepares(&options.statement_cache_capacity(0)));
+        let url = "postgres://me@localhost/app?statement-cache-capacity=0";
+        assert!(!Postgres::prepares(&Postgres::options(url).unwrap()));
+    }
 
     #[test]
     fn a_connection_that_is_of_no_use_is_left() {

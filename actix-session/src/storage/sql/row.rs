@@ -14,6 +14,7 @@ use crate::{
 pub(crate) struct RecordColumns<'a> {
     pub(crate) state: Option<&'a [u8]>,
     pub(crate) revision: Option<i64>,
+    pub(crate) epoch: Option<i64>,
     pub(crate) principal: Option<Cow<'a, str>>,
     pub(crate) created: i64,
     pub(crate) authenticated: Option<i64>,
@@ -37,6 +38,7 @@ impl<'a> RecordColumns<'a> {
         Self {
             state: record.as_text().map(str::as_bytes),
             revision: revision(&record.version()),
+            epoch: Some(record.epoch().cast_signed()).filter(|epoch| *epoch != 0),
             principal: record.principal().map(principal_column),
             created: number(metadata.map_or(now, |metadata| metadata.created)),
             authenticated: auth.map(|auth| number(auth.at)),
@@ -47,9 +49,18 @@ impl<'a> RecordColumns<'a> {
 }
 
 impl<'a> RedirectColumns<'a> {
+    /// A tombstone: a redirect to no name.
+    pub(crate) fn of_tombstone(end: Millis) -> Self {
+        Self {
+            target: Some(""),
+            end: number(end),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn of(redirect: &'a Redirect, end: Millis) -> Self {
         Self {
-            target: Some(&redirect.target),
+            target: Some(redirect.target.as_str()),
             flag: redirect.encode().get(..1).map(str::to_owned),
             moved_at: Some(number(redirect.made_at)),
             end: number(end),
@@ -97,6 +108,7 @@ pub(crate) struct Row {
     pub(crate) moved_to: Option<String>,
     pub(crate) moved_flag: Option<String>,
     pub(crate) moved_at: Option<i64>,
+    pub(crate) epoch: Option<i64>,
 }
 
 /// What the row of a name means.
@@ -114,7 +126,7 @@ pub(crate) fn slot_of(row: Row) -> Stored {
     stored(Some(Found::Row(row)))
 }
 
-/// A redirect that cannot be read leads nowhere.
+/// A redirect that cannot be read leads nowhere, nor does a tombstone.
 fn stored_redirect(row: &Row) -> Stored {
     let text = row.moved_to.as_ref().and_then(|target| {
         let (flag, moved_at) = (row.moved_flag.as_ref()?, row.moved_at?);
@@ -122,7 +134,8 @@ fn stored_redirect(row: &Row) -> Stored {
     });
     // A flag that contained a separator would change the target.
     let redirect = text.and_then(|text| Redirect::decode(&text));
-    let redirect = redirect.filter(|redirect| Some(&redirect.target) == row.moved_to.as_ref());
+    let redirect =
+        redirect.filter(|redirect| Some(redirect.target.as_str()) == row.moved_to.as_deref());
     redirect.map_or(Stored::Nothing, Stored::Redirect)
 }
 
@@ -130,7 +143,12 @@ fn stored_record(row: Row) -> Stored {
     let text = row.state.and_then(|bytes| String::from_utf8(bytes).ok());
     let record = text.and_then(|text| Record::decode(text).ok());
     record.map_or(Stored::Unreadable, |record| {
-        Stored::Record(record.with_end(Some(Millis(row.expires))))
+        let epoch = row.epoch.map(i64::cast_unsigned);
+        Stored::Record(
+            record
+                .with_epoch_beside(epoch)
+                .with_end(Some(Millis(row.expires))),
+        )
     })
 }
 

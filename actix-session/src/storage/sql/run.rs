@@ -1,22 +1,32 @@
 //! Connections, time limits, and what becomes of errors.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
+use futures_util::future::{Either, FutureExt as _, select};
 use sqlx::{Connection as _, Error, Pool, pool::PoolConnection};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
     attempts::Search,
+    connect::{Inquiry, Welcome},
     database::{Database, Limits, Verdict, verdict},
     failure::Failure,
+    line::Line,
 };
 use crate::clock;
+
+/// How often somebody who waits looks for connections that came back to the pool by other ways.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// A pool, and what is known about its connections.
 pub(crate) struct Connections<D: Database> {
@@ -25,12 +35,24 @@ pub(crate) struct Connections<D: Database> {
     /// Writers wait here in line if the database takes one at a time. SQLite itself waits by trying
     /// again, which lets the unlucky starve.
     writer: Arc<Semaphore>,
+    /// Those who wait for a connection.
+    line: Arc<Line<Open<D>>>,
+    inquiry: Inquiry,
     /// How many connections may be dead, since another one was lost: each is pinged before its next
     /// use.
     suspects: AtomicU32,
     /// Grows whenever the connections that are open turn out to be useless.
     era: AtomicU64,
     search: Search,
+}
+
+/// An open connection. It goes back to the pool when it is dropped.
+struct Open<D: Database> {
+    connection: PoolConnection<D>,
+    /// It was opened in this era or later.
+    era: u64,
+    /// It has been used a moment ago, or has given a sign of life.
+    is_awake: bool,
 }
 
 /// A connection that is closed unless it is given back. In the middle of a statement, only closing
@@ -48,13 +70,7 @@ impl<D: Database> Held<D> {
         self.connection.as_deref_mut().ok_or(Error::PoolClosed)
     }
 
-    fn give_back(mut self) {
-        self.connection = None;
-    }
-}
-
-impl<D: Database> Drop for Held<D> {
-    fn drop(&mut self) {
+    fn close(&mut self) {
         match self.connection.take() {
             // Its worker thread finishes the statement. Closing the last connection would delete a
             // database in memory.
@@ -65,12 +81,20 @@ impl<D: Database> Drop for Held<D> {
     }
 }
 
+impl<D: Database> Drop for Held<D> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 impl<D: Database> Connections<D> {
     pub(crate) fn new(pool: Pool<D>, limits: Limits) -> Self {
         Self {
             pool,
             limits,
             writer: Arc::new(Semaphore::new(1)),
+            line: Arc::new(Line::new()),
+            inquiry: Inquiry::default(),
             suspects: AtomicU32::new(0),
             era: AtomicU64::new(0),
             search: Search::within(limits.connect),
@@ -85,62 +109,162 @@ impl<D: Database> Connections<D> {
         &self.pool
     }
 
-    /// Takes a connection that is not known to be dead.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Takes a connection that is not known to be dead. All that this waits for has one limit.
     ///
     /// # Errors
     /// Nothing was done.
-    pub(crate) async fn hold(&self, writes: bool) -> Result<Held<D>, Failure> {
-        let limit = self.limits.connect;
-        let deadline = clock::deadline(limit);
+    pub(crate) async fn hold(&self, writes: bool, until: Instant) -> Result<Held<D>, Failure> {
+        let deadline = clock::deadline(self.limits.connect).min(until);
         let mut held = Held {
             connection: None,
             era: 0,
-            _turn: self.wait_to_write(writes).await?,
+            _turn: self.wait_to_write(writes, deadline).await?,
         };
         loop {
-            held.era = self.era.load(Ordering::Acquire);
-            let left = deadline.saturating_duration_since(Instant::now());
-            let connection = match timeout(left, self.pool.acquire()).await {
-                Ok(Ok(connection)) => connection,
-                Ok(Err(error)) => return Err(no_connection::<D>(error)),
-                Err(_) => return Err(Failure::late("connecting", Verdict::Refused)),
-            };
-            held.connection = Some(connection);
-            if self.is_alive(&mut held).await {
+            let open = self.take(deadline).await?;
+            held.era = open.era;
+            held.connection = Some(open.connection);
+            if self.is_alive(&mut held, open.is_awake, deadline).await {
                 return Ok(held);
             }
-            if let Some(connection) = held.connection.take() {
-                drop(connection.detach());
-            }
+            held.close();
         }
     }
 
     /// Waits for the turn to write, if the database takes one writer at a time.
-    async fn wait_to_write(&self, writes: bool) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+    async fn wait_to_write(
+        &self,
+        writes: bool,
+        deadline: Instant,
+    ) -> Result<Option<OwnedSemaphorePermit>, Failure> {
         if !D::LOCAL || !writes {
             return Ok(None);
         }
         let turn = Arc::clone(&self.writer).acquire_owned();
-        match timeout(self.limits.connect, turn).await {
+        match timeout_at(deadline, turn).await {
             Ok(turn) => Ok(turn.ok()),
-            Err(_) => Err(Failure::late("waiting to write", Verdict::Refused)),
+            Err(_) => Err(Failure::late("waiting to write", Verdict::Again)),
         }
     }
 
-    /// Pings a connection that may be dead.
-    async fn is_alive(&self, held: &mut Held<D>) -> bool {
-        if D::LOCAL || self.suspects.load(Ordering::Relaxed) == 0 {
+    /// Takes a connection that the pool has or opens, or that another request gives back.
+    async fn take(&self, deadline: Instant) -> Result<Open<D>, Failure> {
+        let welcome = OnceLock::new();
+        let opening = pin!(self.open_or_ask(&welcome));
+        let waiting = pin!(self.wait_in_line());
+        match timeout_at(deadline, select(opening, waiting)).await {
+            Ok(Either::Left((Err(error), _))) => Err(no_connection::<D>(error)),
+            Ok(Either::Left((Ok(open), _)) | Either::Right((open, _))) => Ok(open),
+            Err(_) => Err(none_in_time::<D>(welcome.get())),
+        }
+    }
+
+    /// Opens a connection. If that takes long, asks the server why.
+    async fn open_or_ask(&self, welcome: &OnceLock<Welcome>) -> Result<Open<D>, Error> {
+        if D::LOCAL {
+            return self.open_at_last().await;
+        }
+        let began = Instant::now();
+        let asking = async {
+            sleep(self.limits.sign()).await;
+            self.inquiry.ask(&self.pool, began).await
+        };
+        match select(pin!(self.open_at_last()), pin!(asking)).await {
+            Either::Left((opened, _)) => opened,
+            Either::Right((answer, opening)) => {
+                let _ = welcome.set(answer);
+                opening.await
+            }
+        }
+    }
+
+    /// Has the pool try again while the server allows no further connection.
+    async fn open_at_last(&self) -> Result<Open<D>, Error> {
+        loop {
+            match self.open().await {
+                Err(Error::PoolTimedOut) => {}
+                Err(error) if without_connection::<D>(&error) == Verdict::Again => {}
+                opened => return opened,
+            }
+            sleep(2 * LOOK).await;
+        }
+    }
+
+    /// Has the pool find or open a connection. If the request gets another one meanwhile, this one
+    /// is opened all the same, for the next in line: otherwise a busy server would be asked for
+    /// connections again and again, and never have enough.
+    async fn open(&self) -> Result<Open<D>, Error> {
+        let era = self.era.load(Ordering::Acquire);
+        let open = move |connection| Open {
+            connection,
+            era,
+            is_awake: true,
+        };
+        let mut acquiring = Box::pin(self.pool.acquire());
+        if let Some(acquired) = (&mut acquiring).now_or_never() {
+            return acquired.map(open);
+        }
+        let (tell, told) = oneshot::channel();
+        let (line, limit) = (Arc::clone(&self.line), self.limits.connect());
+        tokio::spawn(async move {
+            let Ok(acquired) = timeout(limit, acquiring).await else {
+                return;
+            };
+            if let Err(Ok(open)) = tell.send(acquired.map(open)) {
+                drop(line.hand(open));
+            }
+        });
+        told.await.unwrap_or(Err(Error::PoolTimedOut))
+    }
+
+    /// Waits for a connection that somebody gives back. One that is idle meanwhile will do: what the
+    /// pool itself asks for a sign of life may be silent for ever.
+    async fn wait_in_line(&self) -> Open<D> {
+        let mut place = self.line.join();
+        loop {
+            if let Ok(open) = timeout(LOOK, place.wait()).await {
+                return open;
+            }
+            let era = self.era.load(Ordering::Acquire);
+            if let Some(connection) = self.pool.try_acquire() {
+                return Open {
+                    connection,
+                    era,
+                    is_awake: false,
+                };
+            }
+        }
+    }
+
+    /// Pings a connection that may be dead. One that is silent condemns those that are idle.
+    async fn is_alive(&self, held: &mut Held<D>, is_awake: bool, deadline: Instant) -> bool {
+        let suspects = self.suspects.load(Ordering::Relaxed);
+        if D::LOCAL || (is_awake && suspects == 0) {
             return true;
         }
         let Ok(connection) = held.get() else {
             return false;
         };
-        let answered = timeout(self.limits.command, connection.ping()).await;
+        let limit = clock::deadline(self.limits.sign()).min(deadline);
+        let answered = timeout_at(limit, connection.ping()).await;
         let less = |suspects: u32| suspects.checked_sub(1);
         let _ = self
             .suspects
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        if answered.is_err() {
+            self.close_idle();
+        }
         matches!(answered, Ok(Ok(())))
+    }
+
+    fn close_idle(&self) {
+        while let Some(connection) = self.pool.try_acquire() {
+            drop(connection.detach());
+        }
     }
 
     /// Ends the use of a connection, and gives it back unless it may be broken.
@@ -171,10 +295,17 @@ impl<D: Database> Connections<D> {
         }
     }
 
-    fn give_back(&self, held: Held<D>) {
-        if held.era == self.era.load(Ordering::Acquire) {
-            held.give_back();
+    /// Gives a connection to whoever has waited longest, or else to the pool.
+    fn give_back(&self, mut held: Held<D>) {
+        if held.era != self.era.load(Ordering::Acquire) {
+            return;
         }
+        let open = held.connection.take().map(|connection| Open {
+            connection,
+            era: held.era,
+            is_awake: true,
+        });
+        drop(open.and_then(|open| self.line.hand(open)));
     }
 
     /// Closes a connection that is useless, and all that were opened before it was known to be:
@@ -187,9 +318,7 @@ impl<D: Database> Connections<D> {
             .compare_exchange(era, era + 1, Ordering::AcqRel, Ordering::Acquire);
         // Otherwise what is in the pool was opened later.
         if next.is_ok() {
-            while let Some(connection) = self.pool.try_acquire() {
-                drop(connection.detach());
-            }
+            self.close_idle();
         }
     }
 
@@ -206,11 +335,27 @@ impl<D: Database> Connections<D> {
     }
 }
 
-/// Without a connection, nothing was done.
 fn no_connection<D: Database>(error: Error) -> Failure {
-    let verdict = match verdict::<D>(&error) {
+    let verdict = without_connection::<D>(&error);
+    Failure::with::<D>(error, verdict)
+}
+
+/// Without a connection, nothing was done.
+fn without_connection<D: Database>(error: &Error) -> Verdict {
+    match verdict::<D>(error) {
         Verdict::Again | Verdict::NotHere => Verdict::Again,
         Verdict::Refused | Verdict::NoTable | Verdict::Lost => Verdict::Refused,
-    };
-    Failure::with::<D>(error, verdict)
+    }
+}
+
+/// Why no connection came in time.
+fn none_in_time<D: Database>(welcome: Option<&Welcome>) -> Failure {
+    match welcome {
+        Some(Err(error)) => Failure {
+            late: true,
+            ..Failure::with::<D>(Arc::clone(error), without_connection::<D>(error))
+        },
+        None if !D::LOCAL => Failure::late("connecting", Verdict::Refused),
+        _ => Failure::late("all connections are in use", Verdict::Again),
+    }
 }

@@ -1,6 +1,6 @@
 //! SQLite.
 
-use std::{str::FromStr as _, time::Duration};
+use std::{io, path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
     Error, Sqlite, SqlitePool,
@@ -10,7 +10,7 @@ use sqlx::{
 use tokio::time::{Instant, sleep};
 
 use super::{
-    database::{Database, Limits, SqlDatabase, Verdict, queries, verdict},
+    database::{Database, Limits, Part, SqlDatabase, Verdict, queries, verdict},
     statement::Param,
     store::{SqlSessionStore, SqlSessionStoreBuilder},
     table::Table,
@@ -75,6 +75,7 @@ pub type SqliteSessionStoreBuilder = SqlSessionStoreBuilder<Sqlite>;
 impl SqlDatabase for Sqlite {}
 
 impl Database for Sqlite {
+    const UNICODE: bool = true;
     const URL: &'static str = "sqlite://sessions.sqlite3";
     const QUOTE: char = '"';
     const LEAST: &'static str = "MIN";
@@ -91,14 +92,18 @@ impl Database for Sqlite {
         "?".to_owned()
     }
 
-    fn create_table(table: &Table) -> Vec<String> {
-        let fill = |template: &str| table.fill(template, Self::QUOTE);
+    fn parts(table: &Table) -> Vec<Part> {
+        let part = |create: &str| Part {
+            create: table.fill(create, Self::QUOTE),
+            look: None,
+        };
         vec![
-            fill(
+            part(
                 "CREATE TABLE IF NOT EXISTS {table} (
     id            TEXT PRIMARY KEY NOT NULL,
     state         BLOB,
     revision      INTEGER,
+    epoch         INTEGER,
     principal     TEXT,
     created       INTEGER NOT NULL,
     authenticated INTEGER,
@@ -110,8 +115,8 @@ impl Database for Sqlite {
     moved_at      INTEGER
 )",
             ),
-            fill("CREATE INDEX IF NOT EXISTS {schema.}{by_expires} ON {bare} (expires)"),
-            fill(
+            part("CREATE INDEX IF NOT EXISTS {schema.}{by_expires} ON {bare} (expires)"),
+            part(
                 "CREATE INDEX IF NOT EXISTS {schema.}{by_principal} ON {bare} (principal) \
                  WHERE principal IS NOT NULL",
             ),
@@ -139,15 +144,17 @@ impl Database for Sqlite {
             .create_if_missing(true)
             .busy_timeout(limits.command)
             .synchronous(SqliteSynchronous::Normal);
+        let file = options.get_filename().to_owned();
         let in_memory = url.contains(":memory:") || url.contains("mode=memory");
         let pool = SqlitePoolOptions::new()
             .max_connections(if in_memory { 1 } else { limits.connections })
-            .acquire_timeout(limits.connect)
+            .acquire_timeout(limits.connect())
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
             .connect_with(options)
-            .await?;
+            .await
+            .map_err(|error| or_missing_folder(&file, error))?;
         turn_on_wal(&pool, limits.connect).await?;
         Ok(pool)
     }
@@ -171,6 +178,21 @@ impl Database for Sqlite {
     }
 
     queries!();
+}
+
+/// SQLite itself says only that it cannot open the file.
+fn or_missing_folder(file: &Path, error: Error) -> Error {
+    let named = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let Some(folder) = named.filter(|folder| !folder.exists()) else {
+        return error;
+    };
+    let told = format!(
+        "the folder {} does not exist: create it, or name another file in the URL",
+        folder.display()
+    );
+    Error::Io(io::Error::new(io::ErrorKind::NotFound, told))
 }
 
 /// The file stays in WAL mode. SQLite's busy timeout does not wait for the lock that this takes.

@@ -12,6 +12,7 @@ pub(crate) enum Param {
     Whole,
     State,
     Revision,
+    Epoch,
     Principal,
     Created,
     Authenticated,
@@ -27,7 +28,7 @@ pub(crate) enum Param {
     Batch,
 }
 
-const PARAMS: [(&str, Param); 20] = [
+const PARAMS: [(&str, Param); 21] = [
     ("id", Param::Id),
     ("now", Param::Now),
     ("expect", Param::Expect),
@@ -35,6 +36,7 @@ const PARAMS: [(&str, Param); 20] = [
     ("whole", Param::Whole),
     ("state", Param::State),
     ("revision", Param::Revision),
+    ("epoch", Param::Epoch),
     ("principal", Param::Principal),
     ("created", Param::Created),
     ("authenticated", Param::Authenticated),
@@ -56,6 +58,8 @@ pub(crate) enum Value<'a> {
     Text(Option<&'a str>),
     Int(Option<i64>),
     Bytes(Option<&'a [u8]>),
+    /// A text of any characters: bytes where the database's own texts cannot hold all of them.
+    Unicode(Option<&'a str>),
 }
 
 /// How a database writes a parameter, given its number from 1 on.
@@ -66,6 +70,8 @@ pub(crate) type Placeholder = fn(Param, usize) -> String;
 pub(crate) struct Statement {
     pub(crate) sql: String,
     pub(crate) params: Vec<Param>,
+    /// The SQL around the parameters, if their values are to be written into it.
+    pieces: Option<Vec<String>>,
 }
 
 impl Statement {
@@ -73,7 +79,9 @@ impl Statement {
         let mut sql = String::with_capacity(template.len());
         let mut params = Vec::new();
         let mut parts = template.split(':');
-        sql.push_str(parts.next().unwrap_or_default());
+        let first = parts.next().unwrap_or_default();
+        let mut pieces = vec![first.to_owned()];
+        sql.push_str(first);
         for part in parts {
             let length = part
                 .find(|c: char| !c.is_ascii_lowercase() && c != '_')
@@ -87,8 +95,51 @@ impl Statement {
             params.push(param);
             sql.push_str(&placeholder(param, params.len()));
             sql.push_str(rest);
+            pieces.push(rest.to_owned());
         }
-        Self { sql, params }
+        Self {
+            sql,
+            params,
+            pieces: Some(pieces),
+        }
+    }
+
+    /// Says whether the statement is sent with its parameters apart, and so may be prepared.
+    pub(crate) fn prepared(self, is_prepared: bool) -> Self {
+        let pieces = self.pieces.filter(|_| !is_prepared);
+        Self { pieces, ..self }
+    }
+
+    /// The statement with its values written out, as PostgreSQL reads them, unless it is sent with
+    /// its parameters apart.
+    pub(crate) fn written_out(&self, values: &Values<'_>) -> Option<String> {
+        let mut pieces = self.pieces.as_ref()?.iter();
+        let mut sql = pieces.next()?.clone();
+        for (param, piece) in self.params.iter().zip(pieces) {
+            sql.push_str(&literal(values.of(*param)));
+            sql.push_str(piece);
+        }
+        Some(sql)
+    }
+}
+
+/// A value as PostgreSQL reads it under any of its settings: nothing in it can end the literal.
+fn literal(value: Value<'_>) -> String {
+    let of_bytes = |bytes: &[u8]| {
+        let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+        format!("decode('{}', 'hex')", digits.collect::<String>())
+    };
+    match value {
+        Value::Int(Some(number)) => format!("'{number}'::bigint"),
+        Value::Bytes(Some(bytes)) => of_bytes(bytes),
+        Value::Unicode(Some(text)) => of_bytes(text.as_bytes()),
+        Value::Text(Some(text)) => {
+            let text = text.replace('\\', r"\\").replace('\'', "''");
+            format!("E'{text}'::text")
+        }
+        Value::Int(None) => "NULL::bigint".to_owned(),
+        Value::Bytes(None) | Value::Unicode(None) => "NULL::bytea".to_owned(),
+        Value::Text(None) => "NULL::text".to_owned(),
     }
 }
 
@@ -119,7 +170,8 @@ impl Values<'_> {
             Param::Whole => Value::Bytes(self.whole),
             Param::State => Value::Bytes(record.state),
             Param::Revision => Value::Int(record.revision),
-            Param::Principal => Value::Text(record.principal.as_deref()),
+            Param::Epoch => Value::Int(record.epoch),
+            Param::Principal => Value::Unicode(record.principal.as_deref()),
             Param::Created => Value::Int(Some(record.created)),
             Param::Authenticated => Value::Int(record.authenticated),
             Param::Ttl => Value::Int(record.ttl),
@@ -140,7 +192,8 @@ impl Param {
     /// A value of the parameter's type, for databases that need to know it.
     pub(crate) fn kind(self) -> Value<'static> {
         match self {
-            Self::Id | Self::Principal | Self::Target | Self::Flag => Value::Text(None),
+            Self::Id | Self::Target | Self::Flag => Value::Text(None),
+            Self::Principal => Value::Unicode(None),
             Self::Prefix | Self::Whole | Self::State => Value::Bytes(None),
             _ => Value::Int(None),
         }
@@ -162,5 +215,24 @@ mod tests {
             "UPDATE t SET state = $1 WHERE id = $2 AND expires > $3"
         );
         assert_eq!(statement.params, [Param::State, Param::Id, Param::Now]);
+    }
+
+    #[test]
+    fn values_are_written_out_where_no_statement_may_be_prepared() {
+        let template = "UPDATE t SET state = :state, expires = :expires WHERE id = :id";
+        let statement = Statement::new(template, |_, number| format!("${number}"));
+        let values = Values {
+            id: r"it's \' OR 1",
+            record: RecordColumns {
+                state: Some(b"'\xff"),
+                ..RecordColumns::default()
+            },
+            ..Values::default()
+        };
+        let sql = statement.clone().prepared(false).written_out(&values);
+        let expected = "UPDATE t SET state = decode('27ff', 'hex'), expires = NULL::bigint \
+                        WHERE id = E'it''s \\\\'' OR 1'::text";
+        assert_eq!(sql.as_deref(), Some(expected));
+        assert_eq!(statement.prepared(true).written_out(&values), None);
     }
 }

@@ -33,30 +33,30 @@ pub(crate) struct Expecting {
 
 const FOREVER: i64 = i64::MAX;
 
-const COLUMNS: &str = "state, expires, moved_to, moved_flag, moved_at, revision";
+const COLUMNS: &str = "state, expires, moved_to, moved_flag, moved_at, epoch, revision";
 
 const UNEXPIRED: &str = "id = :id AND expires > :now";
 
 const LIVE: &str = "id = :id AND expires > :now AND moved_to IS NULL";
 
-const WRITE: &str = "state = :state, revision = :revision, principal = :principal, \
+const WRITE: &str = "state = :state, revision = :revision, epoch = :epoch, principal = :principal, \
     created = :created, authenticated = :authenticated, ttl = :ttl, absolute_end = :absolute_end";
 
 const NEW_COLUMNS: &str =
-    "id, state, revision, principal, created, authenticated, ttl, absolute_end, expires";
+    "id, state, revision, epoch, principal, created, authenticated, ttl, absolute_end, expires";
 
-const NEW_VALUES: &str = ":target, :state, :revision, :principal, :created, :authenticated, :ttl, \
+const NEW_VALUES: &str = ":target, :state, :revision, :epoch, :principal, :created, :authenticated, :ttl, \
     :absolute_end, :expires";
 
-const REDIRECT: &str = "state = NULL, revision = NULL, principal = NULL, ttl = NULL, \
+const REDIRECT: &str = "state = NULL, revision = NULL, epoch = NULL, principal = NULL, ttl = NULL, \
     authenticated = NULL, absolute_end = NULL, moved_to = :target, moved_flag = :flag, \
     moved_at = :moved_at, expires = :redirect_end";
 
 impl Statements {
-    pub(crate) fn new<D: Database>(table: &Table) -> Self {
+    pub(crate) fn new<D: Database>(table: &Table, are_prepared: bool) -> Self {
         let make = |template: &str| {
             let template = table.fill(template, D::QUOTE);
-            Statement::new(&template, D::placeholder)
+            Statement::new(&template, D::placeholder).prepared(are_prepared)
         };
         let expecting =
             |template: fn(&str) -> String| Expecting::new(|version| make(&template(version)));
@@ -75,7 +75,9 @@ impl Statements {
             )),
             move_away: expecting(move_away),
             rotate: D::ROTATES_AT_ONCE.then(|| expecting(rotate)),
-            end: make("DELETE FROM {table} WHERE id = :id AND moved_to IS NULL"),
+            end: make(&format!(
+                "UPDATE {{table}} SET {REDIRECT} WHERE id = :id AND moved_to IS NULL"
+            )),
             delete_expired: make("DELETE FROM {table} WHERE id = :id AND expires <= :now"),
             sweep: make(D::SWEEP),
         }

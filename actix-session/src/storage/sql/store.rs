@@ -3,11 +3,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use sqlx::Pool;
+use sqlx::{Error, Pool};
 
 use super::{
     database::{Limits, SqlDatabase},
+    failure::Failure,
     run::Connections,
+    runtime::OwnRuntime,
     statements::Statements,
     table::{self, Table},
 };
@@ -37,6 +39,8 @@ pub struct SqlSessionStore<D: SqlDatabase>(pub(super) Arc<Inner<D>>);
 
 pub(super) struct Inner<D: SqlDatabase> {
     pub(super) connections: Connections<D>,
+    /// Where the connections live, if the store itself opens them. Dropped after they are.
+    pub(super) runtime: Option<OwnRuntime>,
     pub(super) table: Table,
     pub(super) statements: Statements,
     pub(super) clock: SharedClock,
@@ -44,6 +48,9 @@ pub(super) struct Inner<D: SqlDatabase> {
 
 impl<D: SqlDatabase> SqlSessionStore<D> {
     /// Connects to the database at a URL, and creates the session table if it is missing.
+    ///
+    /// The connections are used on a thread of their own, which ends when the last clone of the store
+    /// is dropped. So no request waits for a worker that is busy.
     ///
     /// # Errors
     /// The URL cannot be parsed, the database does not answer, or the table cannot be created.
@@ -53,11 +60,14 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
 
     /// Keeps sessions in the table `actix_sessions`, through a pool of the application's.
     ///
+    /// A worker that is busy keeps the connections that it uses, and those that it has opened stand
+    /// still: a handler that computes for long belongs into `web::block`.
+    ///
     /// The table must exist: call [`migrate`](Self::migrate) once at the start, or run
     /// [`schema_sql`](Self::schema_sql) with your other migrations.
     pub fn from_pool(pool: Pool<D>) -> Self {
         Self::with(
-            pool,
+            (pool, None),
             Table::default(),
             Limits::default(),
             SharedClock::default(),
@@ -75,17 +85,39 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     }
 
     /// The pool, for instance to close it after the server has stopped.
+    ///
+    /// If the store has opened it, what you open through it belongs to your runtime, and requests of
+    /// other workers may have to wait for yours.
     pub fn pool(&self) -> &Pool<D> {
         self.0.connections.pool()
     }
 
-    fn with(pool: Pool<D>, table: Table, limits: Limits, clock: SharedClock) -> Self {
+    fn with(opened: Opened<D>, table: Table, limits: Limits, clock: SharedClock) -> Self {
+        let (pool, runtime) = opened;
+        let prepares = D::prepares(&pool.connect_options());
         Self(Arc::new(Inner {
             connections: Connections::new(pool, limits),
-            statements: Statements::new::<D>(&table),
+            runtime,
+            statements: Statements::new::<D>(&table, prepares),
             table,
             clock,
         }))
+    }
+
+    /// Does work where the connections live. If nobody waits for it any more, it goes on there.
+    pub(super) async fn there<T, F>(&self, work: impl FnOnce(Self) -> F) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let work = work(self.clone());
+        match &self.0.runtime {
+            None => work.await,
+            Some(runtime) => {
+                let done = runtime.run(work).await;
+                done.unwrap_or_else(|| Err(Failure::unfinished()))
+            }
+        }
     }
 }
 
@@ -199,21 +231,34 @@ impl<D: SqlDatabase> SqlSessionStoreBuilder<D> {
     /// cannot be created.
     pub async fn build(self) -> Result<SqlSessionStore<D>, anyhow::Error> {
         let table = Table::new(self.schema, self.table)?;
-        let pool = match self.source {
-            Source::Pool(pool) => pool,
-            Source::Url(url) => D::connect(&url, &self.limits).await.with_context(|| {
-                format!(
-                    "the session database cannot be opened; its URL must look like {}",
-                    D::URL
-                )
-            })?,
+        let opened = match self.source {
+            Source::Pool(pool) => (pool, None),
+            Source::Url(url) => open(url, self.limits).await?,
         };
-        let store = SqlSessionStore::with(pool, table, self.limits, self.clock);
+        let store = SqlSessionStore::with(opened, table, self.limits, self.clock);
         if self.migrates {
             store.migrate().await?;
         }
         Ok(store)
     }
+}
+
+/// A pool, and the runtime where its connections live if it is the store's own.
+type Opened<D> = (Pool<D>, Option<OwnRuntime>);
+
+async fn open<D: SqlDatabase>(url: String, limits: Limits) -> anyhow::Result<Opened<D>> {
+    let runtime = OwnRuntime::start().context("the session database needs a thread")?;
+    let connected = runtime.run(async move { D::connect(&url, &limits).await });
+    let pool = connected.await.unwrap_or(Err(Error::WorkerCrashed));
+    let opened = pool.map(|pool| (pool, Some(runtime)));
+    opened.map_err(|error| {
+        let context = match error {
+            Error::Configuration(_) => format!("; its URL must look like {}", D::URL),
+            _ => String::new(),
+        };
+        let context = format!("the session database cannot be opened{context}");
+        anyhow::Error::from(error).context(context)
+    })
 }
 
 /// Shows nothing of the URL, which may hold a password.

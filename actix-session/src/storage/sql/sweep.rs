@@ -9,21 +9,23 @@ use std::{
     time::Duration,
 };
 
+use sqlx::{Connection as _, Error};
 use tokio::{
     task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
     attempts::Attempts,
-    database::{SqlDatabase, Verdict},
+    database::{Database, SqlDatabase, Verdict},
     failure::Failure,
     row::number,
     run::Held,
-    statement::Values,
-    store::SqlSessionStore,
+    statement::{Statement, Values},
+    store::{Inner, SqlSessionStore},
+    table::Table,
 };
-use crate::random;
+use crate::{clock, random};
 
 /// A batch may take longer than a request's statement.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,6 +47,14 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Sweeper {
     task: JoinHandle<()>,
     counts: Arc<Counts>,
+}
+
+/// Whose turn to sweep it must be.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    /// Other servers may be sweeping as well.
+    Any,
+    Own,
 }
 
 #[derive(Debug, Default)]
@@ -95,7 +105,8 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// # Errors
     /// The database does not answer, or refuses the statement.
     pub async fn sweep(&self, batch: u32) -> Result<u64, anyhow::Error> {
-        self.sweep_batch(batch).await.map_err(Failure::into_error)
+        let work = move |store: Self| async move { store.sweep_batch(batch).await };
+        self.there(work).await.map_err(Failure::into_error)
     }
 
     /// Sweeps in the background, about once per `interval`, until the handle is dropped. An interval
@@ -112,10 +123,11 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         let task = self
             .clone()
             .sweep_forever(interval, batch.max(1), Arc::clone(&counts));
-        Sweeper {
-            task: tokio::spawn(task),
-            counts,
-        }
+        let task = match &self.0.runtime {
+            Some(runtime) => runtime.spawn(task),
+            None => tokio::spawn(task),
+        };
+        Sweeper { task, counts }
     }
 
     async fn sweep_forever(self, interval: Duration, batch: u32, counts: Arc<Counts>) {
@@ -140,74 +152,88 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     async fn sweep_batch(&self, batch: u32) -> Result<u64, Failure> {
         let mut attempts = Attempts::within(BATCH_TIMEOUT, self.0.connections.search());
         loop {
-            match self.sweep_once(batch).await {
-                Ok(swept) => return Ok(swept),
+            match self.sweep_once(batch, Turn::Any).await {
+                Ok(swept) => return Ok(swept.unwrap_or_default()),
                 Err(failure) => attempts.again(failure, true).await?,
             }
         }
     }
 
-    async fn sweep_once(&self, batch: u32) -> Result<u64, Failure> {
+    /// Returns `None` if another server is sweeping.
+    async fn sweep_once(&self, batch: u32, turn: Turn) -> Result<Option<u64>, Failure> {
         let connections = &self.0.connections;
-        let mut held = connections.hold(true).await?;
-        let result = timeout(BATCH_TIMEOUT, self.delete(&mut held, batch)).await;
+        let until = clock::deadline(BATCH_TIMEOUT);
+        let mut held = connections.hold(true, until).await?;
+        let result = timeout_at(until, self.delete(&mut held, batch, turn)).await;
         connections.settle(held, result.ok())
     }
 
-    async fn delete(&self, held: &mut Held<D>, batch: u32) -> Result<u64, sqlx::Error> {
+    async fn delete(
+        &self,
+        held: &mut Held<D>,
+        batch: u32,
+        turn: Turn,
+    ) -> Result<Option<u64>, Error> {
+        let Inner {
+            table, statements, ..
+        } = &*self.0;
         let values = Values {
             now: number(self.0.clock.now()),
             batch: batch.into(),
             ..Values::default()
         };
-        D::execute(held.get()?, &self.0.statements.sweep, &values).await
+        let connection = held.get()?;
+        match turn {
+            Turn::Own => delete_in_turn::<D>(connection, table, &statements.sweep, &values).await,
+            Turn::Any => D::execute(connection, &statements.sweep, &values)
+                .await
+                .map(Some),
+        }
     }
 
-    /// Sweeps until nothing is left, unless another server is sweeping.
+    /// Sweeps until nothing is left, or another server is sweeping. Works at most half of the time,
+    /// so that requests get through.
     async fn sweep_in_turn(&self, batch: u32, counts: &Counts) -> Result<(), Failure> {
-        let connections = &self.0.connections;
-        if D::LOCAL {
-            counts.runs.fetch_add(1, Ordering::Relaxed);
-            return self.sweep_batches(None, batch, counts).await;
-        }
-        let mut held = connections.hold(false).await?;
-        let table = &self.0.table;
-        let locking = async { D::lock_for_sweep(held.get()?, table).await };
-        match connections.bounded(locking).await {
-            Some(Ok(true)) => {}
-            result => return connections.settle(held, result).map(drop),
-        }
-        counts.runs.fetch_add(1, Ordering::Relaxed);
-        // If this fails, the connection is closed, and the lock goes with it.
-        self.sweep_batches(Some(&mut held), batch, counts).await?;
-        let unlocking = async { D::unlock_after_sweep(held.get()?, table).await };
-        let result = connections.bounded(unlocking).await;
-        connections.settle(held, result)
-    }
-
-    /// Works at most half of the time, so that requests get through.
-    async fn sweep_batches(
-        &self,
-        mut held: Option<&mut Held<D>>,
-        batch: u32,
-        counts: &Counts,
-    ) -> Result<(), Failure> {
+        let mut is_first = true;
         loop {
             let started = Instant::now();
-            let swept = match &mut held {
-                None => self.sweep_batch(batch).await?,
-                Some(held) => timeout(BATCH_TIMEOUT, self.delete(held, batch))
-                    .await
-                    .map_err(|_| Failure::of::<D>(sqlx::Error::PoolTimedOut))?
-                    .map_err(Failure::of::<D>)?,
+            let swept = if D::LOCAL {
+                self.sweep_batch(batch).await?
+            } else if let Some(swept) = self.sweep_once(batch, Turn::Own).await? {
+                swept
+            } else {
+                return Ok(());
             };
             counts.swept.fetch_add(swept, Ordering::Relaxed);
+            counts.runs.fetch_add(is_first.into(), Ordering::Relaxed);
+            is_first = false;
             if swept < u64::from(batch) {
                 return Ok(());
             }
             sleep(started.elapsed().max(Duration::from_millis(1))).await;
         }
     }
+}
+
+/// Deletes a batch if no other server is sweeping. The lock lasts as long as the transaction: a
+/// pooler may give the next one another connection to the server.
+async fn delete_in_turn<D: Database>(
+    connection: &mut D::Connection,
+    table: &Table,
+    sweep: &Statement,
+    values: &Values<'_>,
+) -> Result<Option<u64>, Error> {
+    let mut transaction = connection.begin_with(D::BEGIN).await?;
+    if !D::lock_for_sweep(&mut transaction, table).await? {
+        transaction.rollback().await?;
+        return Ok(None);
+    }
+    let swept = D::execute(&mut transaction, sweep, values).await;
+    // Whatever came of it: MySQL's lock outlives a transaction.
+    D::unlock_after_sweep(&mut transaction, table).await?;
+    let swept = swept?;
+    transaction.commit().await?;
+    Ok(Some(swept))
 }
 
 /// Between three and five quarters of an interval, so that servers that started together drift

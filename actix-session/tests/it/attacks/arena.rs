@@ -22,6 +22,7 @@ use actix_web::{
 };
 
 use super::capture;
+pub(crate) use crate::support::private;
 use crate::support::{Browser, Dump, Site, TestStore, may_fail, opened, stop};
 pub(crate) use crate::support::{Memory, MySql, Postgres, Redis, RedisActor, Sqlite};
 
@@ -156,14 +157,6 @@ pub(crate) fn fingerprint(key: &str) -> String {
     SessionKey::try_from(key.to_owned()).unwrap().fingerprint()
 }
 
-/// A private value as anybody with the key seals it.
-pub(crate) fn private(key: &Key, name: &str, text: &str) -> String {
-    let mut jar = CookieJar::new();
-    let cookie = Cookie::new(name.to_owned(), text.to_owned());
-    jar.private_mut(key).add(cookie);
-    jar.get(name).unwrap().value().to_owned()
-}
-
 /// A signed value as it was published: the MAC says nothing of the cookie's name.
 pub(crate) fn signed(key: &Key, name: &str, text: &str) -> String {
     let mut jar = CookieJar::new();
@@ -245,7 +238,7 @@ impl TestStore for InCookie {
     }
 
     async fn dump(&self) -> Dump {
-        Dump(
+        Dump::of(
             self.list
                 .as_ref()
                 .map_or_else(Vec::new, MemorySessionStore::dump),

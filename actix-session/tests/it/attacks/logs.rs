@@ -83,7 +83,8 @@ async fn t60_digests_in_the_list() {
     let dump = arena.dump().await;
     assert_eq!(dump.0.len(), 2, "{dump:?}");
     for (at, text) in dump.0 {
-        assert!(at.len() == 64 && at.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let digest = at.strip_prefix("note.").unwrap();
+        assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()));
         for secret in [&name, &id] {
             assert!(!at.contains(secret.as_str()) && !text.contains(secret.as_str()));
         }
@@ -278,8 +279,16 @@ async fn t65b_flood() {
             .await
             .assert_ok();
     }
+    let both = two_live(&arena).await;
+    for _ in 0..1_000 {
+        browser.visit_as(&[&both], |_| ()).await.assert_ok();
+    }
     let seconds = usize::try_from(started.elapsed().as_secs()).unwrap();
-    for reason in ["reason=bad-seal", "reason=unknown-key"] {
+    for reason in [
+        "reason=bad-seal",
+        "reason=unknown-key",
+        "reason=duplicate-cookie",
+    ] {
         let events = count(&[reason, "unreported="]);
         assert!(
             (1..=seconds + 2).contains(&events),
@@ -287,7 +296,19 @@ async fn t65b_flood() {
         );
         assert!(count(&[reason, "unreported=0"]) >= 1);
     }
-    arena.assert_sessions(0).await;
+    arena.assert_sessions(2).await;
+}
+
+/// The cookies of two sessions.
+async fn two_live(arena: &impl Arena) -> String {
+    let mut pairs = Vec::new();
+    for _ in 0..2 {
+        let browser = arena.visitor().await;
+        let answer = browser.visit(|s| s.insert("a", 1).unwrap()).await;
+        answer.assert_sets_cookie();
+        pairs.push(format!("id={}", browser.value().unwrap()));
+    }
+    pairs.join("; ")
 }
 
 async fn fill(session: Session, text: web::Path<String>) -> HttpResponse {

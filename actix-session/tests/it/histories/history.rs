@@ -9,6 +9,7 @@ use std::{
 use actix_session::storage::Record;
 
 use super::script::Op;
+use crate::support::TOMBSTONE;
 
 /// Entry names and their JSON texts.
 pub(crate) type Entries = BTreeMap<String, String>;
@@ -101,7 +102,7 @@ impl Left {
             let entries = record.to_map().into_iter().collect();
             let before = self.records.insert(key.to_owned(), entries);
             assert!(before.is_none(), "two records under one key");
-        } else {
+        } else if text != TOMBSTONE {
             let target = text
                 .splitn(3, '|')
                 .nth(2)

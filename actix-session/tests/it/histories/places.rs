@@ -123,10 +123,12 @@ impl Place for Redis {
                 .arg(format!("*{}*", self.prefix))
                 .to_owned();
             let names: Vec<String> = keys.query_async(&mut connection).await.unwrap();
-            for name in names {
-                let get = redis::cmd("GET").arg(&name).to_owned();
+            // The epoch of a clear is neither a record nor a redirect.
+            let of_sessions = names.iter().filter(|name| !name.ends_with(":cleared"));
+            for name in of_sessions {
+                let get = redis::cmd("GET").arg(name).to_owned();
                 let text: String = get.query_async(&mut connection).await.unwrap();
-                let key = plain(&name).replace(":moved", "").replace(['{', '}'], "");
+                let key = plain(name).replace(":moved", "").replace(['{', '}'], "");
                 left.add(&key, &text, plain);
             }
             left

@@ -10,7 +10,7 @@ use super::{
     run::Round,
     site::{Pause, Site, site},
 };
-use crate::support::{PATIENCE, random_name};
+use crate::support::{PATIENCE, TOMBSTONE, random_name};
 
 macro_rules! place {
     ($place:ident, $store:ident, $database:ty, $quote:literal) => {
@@ -68,7 +68,10 @@ macro_rules! place {
                         let target: Option<String> = row.get_unchecked(2);
                         let text = target.map_or_else(
                             || String::from_utf8(state.unwrap()).unwrap(),
-                            |target| format!("||{target}"),
+                            |target| match target.as_str() {
+                                "" => TOMBSTONE.to_owned(),
+                                target => format!("||{target}"),
+                            },
                         );
                         left.add(&name, &text, str::to_owned);
                     }

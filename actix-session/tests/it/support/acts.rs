@@ -42,6 +42,14 @@ pub(crate) async fn fill(browser: &Browser) {
     answer.assert_ok().assert_sets_cookie();
 }
 
+/// A private value as anybody with the key seals it.
+pub(crate) fn private(key: &Key, name: &str, text: &str) -> String {
+    let mut jar = CookieJar::new();
+    let cookie = Cookie::new(name.to_owned(), text.to_owned());
+    jar.private_mut(key).add(cookie);
+    jar.get(name).unwrap().value().to_owned()
+}
+
 /// What is in a private cookie value.
 pub(crate) fn opened(key: &Key, name: &str, value: &str) -> Option<String> {
     let mut jar = CookieJar::new();

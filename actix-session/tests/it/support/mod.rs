@@ -20,15 +20,15 @@ mod wire;
 
 pub(crate) use self::{
     actor::RedisActor,
-    acts::{alone, aside, assert_passed, count, fill, guest, opened, serve_count, soon},
+    acts::{alone, aside, assert_passed, count, fill, guest, opened, private, serve_count, soon},
     answer::Answer,
     browser::{Browser, Flight, Site, may_fail, stop},
     proxy::Proxy,
     random::Random,
     redis::{Cluster, HashedCluster, Redis, RedisPool, Sentinel, connect},
     spy::{DETAIL, Spy},
-    sql::{MySql, Postgres, SqlTestStore, Sqlite, fill_store, on_each_database},
-    stores::{Dump, Memory, PATIENCE, TestStore, expected, millis, random_name},
+    sql::{MySql, Pooled, Postgres, SqlTestStore, Sqlite, fill_store, on_each_database},
+    stores::{Dump, Memory, PATIENCE, TOMBSTONE, TestStore, expected, millis, random_name},
     wire::{Server, http_get},
 };
 
@@ -48,6 +48,16 @@ macro_rules! on_each_store {
     };
 }
 pub(crate) use on_each_store;
+
+/// The same, and PostgreSQL behind a pooler: for tests of what happens between a statement and the
+/// next.
+macro_rules! on_each_store_and_pooler {
+    ($($test:ident),+ $(,)?) => {
+        $crate::support::on_each_store!($($test),+);
+        $crate::support::on_store!(on_pgbouncer Pooled: $($test)+);
+    };
+}
+pub(crate) use on_each_store_and_pooler;
 
 /// Instantiates generic tests for one store.
 macro_rules! on_store {

@@ -39,6 +39,16 @@ struct State {
     held: bool,
     lost_commands: u32,
     lost_answers: u32,
+    late: Late,
+}
+
+/// What has become of a message that comes late.
+#[derive(Default, PartialEq, Eq)]
+enum Late {
+    #[default]
+    Held,
+    Released,
+    Done,
 }
 
 #[derive(Default)]
@@ -49,6 +59,8 @@ enum Losses {
     AnswerOf(&'static str),
     /// The answer to the next message that holds this text.
     AnswerTo(&'static str),
+    /// The next message that holds this text: it comes late.
+    HeldBack(&'static str),
     /// This many of 1,000 messages are lost, or their answers.
     AtRandom(u32, Random),
 }
@@ -58,6 +70,7 @@ enum Fate {
     Arrives,
     CommandLost,
     AnswerLost,
+    HeldBack,
 }
 
 impl Proxy {
@@ -112,6 +125,22 @@ impl Proxy {
     /// The answer to the next message that holds this text gets lost.
     pub(crate) fn lose_answer_to(&self, text: &'static str) {
         self.shared.state().losses = Losses::AnswerTo(text);
+    }
+
+    /// The next message that holds this text counts as lost, and arrives when
+    /// [`deliver`](Self::deliver) is called.
+    pub(crate) fn hold_back(&self, text: &'static str) {
+        let mut state = self.shared.state();
+        state.losses = Losses::HeldBack(text);
+        state.late = Late::Held;
+    }
+
+    /// Lets the server have what was held back, and waits until it has been carried out.
+    pub(crate) async fn deliver(&self) {
+        assert!(self.has_lost(), "nothing was held back");
+        self.shared.state().late = Late::Released;
+        self.shared.events.notify_waiters();
+        self.shared.until(|state| state.late == Late::Done).await;
     }
 
     /// From now on this many of 1,000 messages are lost, or their answers; the seed says which.
@@ -189,6 +218,7 @@ impl State {
             Fate::Arrives => {}
             Fate::CommandLost => self.lost_commands += 1,
             Fate::AnswerLost => self.lost_answers += 1,
+            Fate::HeldBack => {}
         }
         let own = names.into_iter().filter(|name| !connects(name));
         self.commands.extend(own);
@@ -207,6 +237,8 @@ impl Losses {
             Self::None => false,
             Self::AnswerOf(command) => names.iter().any(|name| name == command),
             Self::AnswerTo(text) => holds(bytes, text.as_bytes()),
+            Self::HeldBack(text) if holds(bytes, text.as_bytes()) => return Fate::HeldBack,
+            Self::HeldBack(_) => false,
             Self::AtRandom(losses, random) => return at_random(*losses, random, names),
         };
         if lost {
@@ -265,6 +297,10 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
                     pending.extend_from_slice(bytes);
                 }
                 let fate = shared.state().fate_of(bytes, commands(&mut pending));
+                if fate == Fate::HeldBack {
+                    drop(client);
+                    return bring_late(server, bytes, shared).await;
+                }
                 if fate != Fate::CommandLost {
                     server.write_all(bytes).await?;
                 }
@@ -280,6 +316,17 @@ async fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
             }
         }
     }
+}
+
+/// Hands the server what its sender has given up for lost, when a test says so.
+async fn bring_late(mut server: TcpStream, bytes: &[u8], shared: &Shared) -> io::Result<()> {
+    shared.settled();
+    shared.until(|state| state.late == Late::Released).await;
+    server.write_all(bytes).await?;
+    let settled = settle(server).await;
+    shared.state().late = Late::Done;
+    shared.events.notify_waiters();
+    settled
 }
 
 /// Waits until the server has carried out what arrived there. Only then does the client learn that

@@ -21,6 +21,7 @@ pub(crate) struct Spy<S> {
 struct Told {
     calls: Vec<&'static str>,
     refused: Vec<&'static str>,
+    refused_once: Option<&'static str>,
 }
 
 /// What no response may show.
@@ -44,10 +45,16 @@ impl<S> Spy<S> {
         self.told.lock().unwrap().refused = methods.to_vec();
     }
 
+    /// The next call of this method fails, before it has done anything.
+    pub(crate) fn refuse_next(&self, method: &'static str) {
+        self.told.lock().unwrap().refused_once = Some(method);
+    }
+
     fn call(&self, method: &'static str) -> Result<(), anyhow::Error> {
         let mut told = self.told.lock().unwrap();
         told.calls.push(method);
-        anyhow::ensure!(!told.refused.contains(&method), DETAIL);
+        let once = told.refused_once.take_if(|once| *once == method);
+        anyhow::ensure!(once.is_none() && !told.refused.contains(&method), DETAIL);
         Ok(())
     }
 }

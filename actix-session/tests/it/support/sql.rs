@@ -1,6 +1,6 @@
 //! The SQL stores under test: a table of its own for each test.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use actix_session::{
     storage::{SessionKey, SessionStore},
@@ -9,7 +9,7 @@ use actix_session::{
 use actix_web::cookie::{Key, time};
 use sqlx::Row as _;
 
-use super::{Dump, PATIENCE, TestStore, random_name};
+use super::{Dump, PATIENCE, TOMBSTONE, TestStore, random_name};
 
 /// What tests of SQL stores need in addition.
 pub(crate) trait SqlTestStore: TestStore {
@@ -48,7 +48,7 @@ macro_rules! test_store {
         }
 
         impl $name {
-            fn sql(&self, sql: &str) -> String {
+            pub(crate) fn sql(&self, sql: &str) -> String {
                 let table = format!("{}{}{}", $quote, self.table, $quote);
                 sql.replace("{t}", &table)
             }
@@ -72,7 +72,9 @@ macro_rules! test_store {
                     key: Key::generate(),
                     url: url.to_owned(),
                     table,
-                    pool: sqlx::pool::PoolOptions::new().connect_lazy(url).unwrap(),
+                    pool: sqlx::pool::PoolOptions::new()
+                        .connect_lazy(&not_pooled(url))
+                        .unwrap(),
                     folder: None,
                 }
             }
@@ -139,6 +141,7 @@ macro_rules! test_store {
                     let target: Option<String> = row.get_unchecked(2);
                     let text = match target {
                         None => String::from_utf8_lossy(&state.unwrap_or_default()).into_owned(),
+                        Some(target) if target.is_empty() => TOMBSTONE.to_owned(),
                         Some(target) => {
                             let flag: Option<String> = row.get_unchecked(3);
                             let at: Option<i64> = row.get(4);
@@ -147,7 +150,7 @@ macro_rules! test_store {
                     };
                     (name, text)
                 };
-                Dump(rows.unwrap().into_iter().map(read).collect())
+                Dump::of(rows.unwrap().into_iter().map(read).collect())
             }
         }
     };
@@ -176,6 +179,15 @@ test_store!(
 );
 
 test_store!(
+    Pooled,
+    PostgresSessionStore,
+    PostgresSessionStoreBuilder,
+    sqlx::Postgres,
+    '"',
+    (pooled_url(), None)
+);
+
+test_store!(
     MySql,
     MySqlSessionStore,
     MySqlSessionStoreBuilder,
@@ -183,6 +195,58 @@ test_store!(
     '`',
     { (servers::MariaDbServer::shared_url().unwrap(), None) }
 );
+
+impl Postgres {
+    /// The URL of a user who may read and write the rows of the table, and nothing else, with so
+    /// many connections.
+    pub(crate) async fn user(&self, connections: u32) -> String {
+        let user = format!("u_{}", random_name().to_lowercase());
+        let create = format!("CREATE ROLE {user} LOGIN CONNECTION LIMIT {connections}");
+        self.execute(&create).await;
+        let grant = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {{t}} TO {user}");
+        self.execute(&grant).await;
+        as_user(&self.url, &user)
+    }
+}
+
+impl MySql {
+    /// As for PostgreSQL.
+    pub(crate) async fn user(&self, connections: u32) -> String {
+        let user = format!("u_{}", random_name().to_lowercase());
+        let create =
+            format!("CREATE USER {user}@'127.0.0.1' WITH MAX_USER_CONNECTIONS {connections}");
+        self.execute(&create).await;
+        let rights = "GRANT SELECT, INSERT, UPDATE, DELETE ON {t}";
+        self.execute(&format!("{rights} TO {user}@'127.0.0.1'"))
+            .await;
+        as_user(&self.url, &user)
+    }
+}
+
+fn as_user(url: &str, user: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap();
+    format!("{scheme}://{user}@{}", rest.split_once('@').unwrap().1)
+}
+
+/// PostgreSQL behind a pooler that gives each transaction another connection.
+fn pooled_url() -> String {
+    static POOLER: LazyLock<servers::PgBouncer> = LazyLock::new(|| {
+        let url = servers::PostgresServer::shared_url().unwrap();
+        servers::PgBouncer::before(&url).unwrap()
+    });
+    format!("{}{UNPREPARED}", POOLER.url())
+}
+
+/// What the documentation recommends for such poolers.
+const UNPREPARED: &str = "?statement-cache-capacity=0";
+
+/// The test's own look goes to the server itself.
+fn not_pooled(url: &str) -> String {
+    if url.ends_with(UNPREPARED) {
+        return servers::PostgresServer::shared_url().unwrap();
+    }
+    url.to_owned()
+}
 
 /// Instantiates the body of a test, a macro, for each SQL store and its type.
 macro_rules! on_each_database {
@@ -200,6 +264,12 @@ macro_rules! on_each_database {
             #[actix_web::test]
             async fn on_postgres() {
                 let tested = Postgres::start().await;
+                $body!(tested, PostgresSessionStore);
+            }
+
+            #[actix_web::test]
+            async fn on_pgbouncer() {
+                let tested = $crate::support::Pooled::start().await;
                 $body!(tested, PostgresSessionStore);
             }
 

@@ -77,7 +77,7 @@ impl TestStore for Memory {
     }
 
     async fn dump(&self) -> Dump {
-        Dump(self.store.dump())
+        Dump::of(self.store.dump())
     }
 }
 
@@ -88,13 +88,21 @@ pub(crate) fn random_name() -> String {
     generate_session_key().as_ref()[..16].to_owned()
 }
 
-/// Everything that a store holds: names and texts.
+/// What an ending leaves beside the record's name, as text.
+pub(crate) const TOMBSTONE: &str = "ended";
+
+/// Everything that a store holds: names and texts. Tombstones are nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Dump(pub(crate) Vec<(String, String)>);
 
 pub(crate) type Entries = BTreeMap<String, String>;
 
 impl Dump {
+    pub(crate) fn of(mut all: Vec<(String, String)>) -> Self {
+        all.retain(|(_, text)| text != TOMBSTONE);
+        Self(all)
+    }
+
     fn texts(&self) -> impl Iterator<Item = &str> {
         let records = self.0.iter().filter(|(_, text)| text.starts_with('{'));
         records.map(|(_, text)| text.as_str())

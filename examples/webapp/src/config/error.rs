@@ -40,4 +40,10 @@ pub enum ConfigError {
         /// The cause, with the known stores.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// `TRUSTED_PROXIES` contains something else than addresses.
+    #[error(
+        "TRUSTED_PROXIES must be IP addresses with commas between them, for example \
+         `10.0.0.1,10.0.0.2`; `{0}` is not an IP address"
+    )]
+    TrustedProxies(String),
 }

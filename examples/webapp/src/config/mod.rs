@@ -6,6 +6,7 @@ mod store;
 
 use std::{
     env, fmt,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -32,6 +33,7 @@ pub enum Environment {
 /// | `BIND` | address and port to listen on | `127.0.0.1:8080` |
 /// | `DATABASE_FILE` | the SQLite file with the users | `data/webapp.sqlite3`, in the package's folder under `cargo run`, otherwise in the current one |
 /// | `SESSION_STORE` | `memory:`, `cookie:`, `sqlite://FILE`, `redis://HOST:PORT` (TLS: `rediss://`), `postgres://USER@HOST/DATABASE` or `mysql://USER@HOST/DATABASE` | `sessions.sqlite3` beside the users |
+/// | `TRUSTED_PROXIES` | IP addresses, with commas between them, of the proxies whose `X-Forwarded-For` says where a request comes from | none: it comes from its peer |
 #[derive(Clone)]
 pub struct Config {
     /// `APP_ENV`.
@@ -44,6 +46,8 @@ pub struct Config {
     pub database_file: PathBuf,
     /// `SESSION_STORE`.
     pub session_store: StoreUrl,
+    /// `TRUSTED_PROXIES`.
+    pub trusted_proxies: Vec<IpAddr>,
 }
 
 impl Config {
@@ -68,6 +72,7 @@ impl Config {
         let lookup = |name| lookup(name).filter(|value| !value.trim().is_empty());
         let environment = Environment::parse(lookup("APP_ENV").as_deref())?;
         let session_store = StoreUrl::parse(lookup("SESSION_STORE").as_deref())?;
+        let trusted_proxies = addresses(lookup("TRUSTED_PROXIES").as_deref())?;
         let database_file = lookup("DATABASE_FILE").map_or_else(
             || default_data_dir(lookup("CARGO_MANIFEST_DIR")).join("webapp.sqlite3"),
             PathBuf::from,
@@ -85,6 +90,7 @@ impl Config {
             bind: lookup("BIND").unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
             database_file,
             session_store,
+            trusted_proxies,
         })
     }
 }
@@ -97,6 +103,7 @@ impl fmt::Debug for Config {
             .field("bind", &self.bind)
             .field("database_file", &self.database_file)
             .field("session_store", &self.session_store)
+            .field("trusted_proxies", &self.trusted_proxies)
             .finish_non_exhaustive()
     }
 }
@@ -109,6 +116,19 @@ impl Environment {
             Some(other) => Err(ConfigError::Environment(other.to_owned())),
         }
     }
+}
+
+/// The value of `TRUSTED_PROXIES`.
+fn addresses(list: Option<&str>) -> Result<Vec<IpAddr>, ConfigError> {
+    let items = list.into_iter().flat_map(|list| list.split(','));
+    let address = |text: &str| {
+        let address: Result<IpAddr, _> = text.parse();
+        address.map(|address| address.to_canonical())
+    };
+    items
+        .map(str::trim)
+        .map(|text| address(text).map_err(|_| ConfigError::TrustedProxies(text.to_owned())))
+        .collect()
 }
 
 /// `cargo run` passes the package's folder, so the files are in one place wherever in the workspace
@@ -161,6 +181,20 @@ mod tests {
         let error = config(&[("APP_ENV", "prod")]).unwrap_err().to_string();
         assert!(
             error.contains("`development`") && error.contains("`production`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn trusted_proxies_are_addresses() {
+        let proxies = |list| config(&[("TRUSTED_PROXIES", list)]);
+        let two = proxies("10.0.0.1, ::ffff:10.0.0.2")
+            .unwrap()
+            .trusted_proxies;
+        assert_eq!(two, [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from));
+        let error = proxies("10.0.0.1,proxy.example").unwrap_err().to_string();
+        assert!(
+            error.contains("TRUSTED_PROXIES") && error.contains("`proxy.example`"),
             "{error}"
         );
     }

@@ -45,6 +45,19 @@ impl StoreUrl {
             Self::At(url) => url.clone(),
         }
     }
+
+    /// What to do if the store cannot be opened.
+    pub(crate) fn advice(&self) -> &'static str {
+        match self {
+            Self::File => "make the folder of DATABASE_FILE writable for this user",
+            Self::At(url) if url.starts_with("sqlite:") => {
+                "make sure that its folder exists and that this user may write there"
+            }
+            Self::Memory | Self::Cookie | Self::At(_) => {
+                "make sure that it runs and that the address is right"
+            }
+        }
+    }
 }
 
 /// Escapes what would end a path in a URL.
@@ -120,6 +133,22 @@ mod tests {
             assert!(error.contains(scheme), "{error}");
         }
         assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_word_that_is_no_address_is_refused_in_the_words_of_whoever_typed_it() {
+        for (typed, says) in [
+            (
+                "foo",
+                "SESSION_STORE `foo` is invalid: the address of a session store must begin",
+            ),
+            ("redis", "SESSION_STORE `redis` is invalid: the address"),
+            ("memory:/x", "must look like memory:"),
+        ] {
+            let error = StoreUrl::parse(Some(typed)).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+            assert!(!error.contains("`:`"), "{error}");
+        }
     }
 
     #[test]

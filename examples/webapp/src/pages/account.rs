@@ -1,16 +1,25 @@
 //! Registration, login, logout, and the account page, which only its owner sees.
 
-use actix_web::{HttpResponse, http::StatusCode, web};
+use std::{borrow::Cow, time::Duration};
+
+use actix_session::Login;
+use actix_web::{
+    HttpRequest, HttpResponse,
+    cookie::time,
+    http::{StatusCode, header},
+    web,
+};
 use askama::Template;
 use serde::Deserialize;
 
 use super::{
     Frame,
     home::{self, START},
-    html, see_other,
+    html, read, see_other,
 };
 use crate::{
     app::State,
+    client,
     error::AppError,
     flash,
     notes::Notes,
@@ -23,18 +32,48 @@ const REGISTER: &str = "/register";
 const LOG_IN: &str = "/login";
 const ACCOUNT: &str = "/account";
 
+/// The login page for a visitor who was on the way to the account page. The address says so, not the
+/// session: a visitor who is only turned away needs none.
+const LOG_IN_FOR_ACCOUNT: &str = "/login?to=account";
+
+/// How long a session lasts after the last request if its user wants to stay logged in.
+const KEPT_LOGIN: time::Duration = time::Duration::days(14);
+
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
-        .service(web::resource(REGISTER).get(register_page).post(register))
-        .service(web::resource(LOG_IN).get(log_in_page).post(log_in))
+        .service(
+            web::resource(REGISTER)
+                .route(read().to(register_page))
+                .post(register),
+        )
+        .service(
+            web::resource(LOG_IN)
+                .route(read().to(log_in_page))
+                .post(log_in),
+        )
         .service(web::resource("/logout").post(log_out))
-        .service(web::resource(ACCOUNT).get(account_page));
+        .service(web::resource(ACCOUNT).route(read().to(account_page)));
+}
+
+#[derive(Deserialize)]
+struct Registration {
+    name: String,
+    password: String,
 }
 
 #[derive(Deserialize)]
 struct Credentials {
     name: String,
     password: String,
+    /// Browsers send a box that is ticked, and leave out one that is not.
+    keep: Option<String>,
+    to: Option<String>,
+}
+
+impl Credentials {
+    fn is_to_account(&self) -> bool {
+        self.to.as_deref() == Some("account")
+    }
 }
 
 #[derive(Template)]
@@ -51,7 +90,9 @@ struct RegisterPage<'a> {
 struct LogInPage<'a> {
     frame: Frame,
     name: &'a str,
-    failed: bool,
+    keep: bool,
+    to_account: bool,
+    problem: Option<Cow<'static, str>>,
 }
 
 #[derive(Template)]
@@ -80,9 +121,10 @@ async fn register_page(visitor: Visitor) -> Result<HttpResponse, AppError> {
 async fn register(
     state: web::Data<State>,
     visitor: Visitor,
-    form: web::Form<Credentials>,
+    request: HttpRequest,
+    form: web::Form<Registration>,
 ) -> Result<HttpResponse, AppError> {
-    let Credentials { name, password } = form.into_inner();
+    let Registration { name, password } = form.into_inner();
     let name = name.trim();
     let name_problem = users::name_problem(name);
     let password_problem = password::problem(&password, name);
@@ -91,11 +133,14 @@ async fn register(
     }
     let hash = state.passwords.hash(password).await?;
     match state.users.add(name, &hash).await? {
-        Some(id) => welcome(
-            &visitor,
-            id,
-            "Your account is ready, and you are logged in.",
-        ),
+        Some(id) => {
+            visitor.session.login_with(login(id, &request))?;
+            flash::leave(
+                &visitor.session,
+                "Your account is ready, and you are logged in.",
+            )?;
+            Ok(see_other(START))
+        }
         None => refused(
             &visitor,
             name,
@@ -120,14 +165,22 @@ fn refused(
     html(StatusCode::UNPROCESSABLE_ENTITY, &page)
 }
 
-async fn log_in_page(visitor: Visitor) -> Result<HttpResponse, AppError> {
+async fn log_in_page(visitor: Visitor, request: HttpRequest) -> Result<HttpResponse, AppError> {
+    let to_account = request.query_string() == "to=account";
     if visitor.user.is_some() {
-        return Ok(see_other(START));
+        return Ok(see_other(after_login(to_account)));
+    }
+    let mut frame = Frame::of(&visitor, LOG_IN);
+    if to_account {
+        let reason = || "Log in to see your account.".to_owned();
+        frame.flash.get_or_insert_with(reason);
     }
     let page = LogInPage {
-        frame: Frame::of(&visitor, LOG_IN),
+        frame,
         name: "",
-        failed: false,
+        keep: false,
+        to_account,
+        problem: None,
     };
     html(StatusCode::OK, &page)
 }
@@ -137,46 +190,104 @@ async fn log_in_page(visitor: Visitor) -> Result<HttpResponse, AppError> {
 async fn log_in(
     state: web::Data<State>,
     visitor: Visitor,
+    request: HttpRequest,
     form: web::Form<Credentials>,
 ) -> Result<HttpResponse, AppError> {
-    let Credentials { name, password } = form.into_inner();
-    let name = name.trim();
-    let stored = state.users.credentials(name).await?;
+    let form = form.into_inner();
+    let stored = state.users.credentials(form.name.trim()).await?;
+    let from = client::address(&request, &state.trusted_proxies);
+    let guess = match state.guesses.begin(from, form.name.trim()).await {
+        Ok(guess) => guess,
+        Err(wait) => return too_many(&visitor, &form, wait),
+    };
     let hash = stored.as_ref().map(|stored| stored.password_hash.as_str());
-    let matches = state.passwords.verify(password, hash).await?;
+    let matches = state.passwords.verify(&form.password, hash).await?;
     match stored {
-        Some(stored) if matches => welcome(&visitor, stored.id, "You are logged in."),
+        Some(stored) if matches => {
+            guess.was_right();
+            welcome(&visitor, login(stored.id, &request), &form)
+        }
         _ => {
-            let page = LogInPage {
-                frame: Frame::of(&visitor, LOG_IN),
-                name,
-                failed: true,
-            };
-            html(StatusCode::UNPROCESSABLE_ENTITY, &page)
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            let problem = "The user name or password is wrong.".into();
+            log_in_again(&visitor, &form, status, problem)
         }
     }
 }
 
+/// Says so whether or not the name has an account.
+fn too_many(
+    visitor: &Visitor,
+    form: &Credentials,
+    wait: Duration,
+) -> Result<HttpResponse, AppError> {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let problem = match seconds.div_ceil(60) {
+        1 => "Too many wrong passwords. Wait a minute, then try again.".into(),
+        minutes => {
+            format!("Too many wrong passwords. Wait {minutes} minutes, then try again.").into()
+        }
+    };
+    let mut page = log_in_again(visitor, form, StatusCode::TOO_MANY_REQUESTS, problem)?;
+    page.headers_mut()
+        .insert(header::RETRY_AFTER, seconds.into());
+    Ok(page)
+}
+
+fn log_in_again(
+    visitor: &Visitor,
+    form: &Credentials,
+    status: StatusCode,
+    problem: Cow<'static, str>,
+) -> Result<HttpResponse, AppError> {
+    let page = LogInPage {
+        frame: Frame::of(visitor, LOG_IN),
+        name: form.name.trim(),
+        keep: form.keep.is_some(),
+        to_account: form.is_to_account(),
+        problem: Some(problem),
+    };
+    html(status, &page)
+}
+
 /// The session gets a new key, so whoever planted or saw the old one is not logged in with it. What
 /// an anonymous visitor has put into the session stays.
-fn welcome(visitor: &Visitor, id: String, greeting: &str) -> Result<HttpResponse, AppError> {
-    visitor.session.login(id)?;
-    flash::leave(&visitor.session, greeting)?;
-    Ok(see_other(START))
+fn welcome(visitor: &Visitor, login: Login, form: &Credentials) -> Result<HttpResponse, AppError> {
+    visitor.session.login_with(login)?;
+    if form.keep.is_some() {
+        visitor.session.set_ttl(KEPT_LOGIN);
+    }
+    flash::leave(&visitor.session, "You are logged in.")?;
+    Ok(see_other(after_login(form.is_to_account())))
+}
+
+/// The label is for a list of the user's devices.
+fn login(id: String, request: &HttpRequest) -> Login {
+    let login = Login::new(id);
+    match client::device(request) {
+        Some(device) => login.device(device),
+        None => login,
+    }
+}
+
+fn after_login(to_account: bool) -> &'static str {
+    if to_account { ACCOUNT } else { START }
 }
 
 /// Ends the session with everything in it. The goodbye then starts a new one, which contains
-/// nothing else.
+/// nothing else. Without a session there is nothing to end, and nobody to say goodbye to.
 async fn log_out(visitor: Visitor) -> Result<HttpResponse, AppError> {
+    let was_here = visitor.user.is_some() || !visitor.session.is_empty();
     visitor.session.logout();
-    flash::leave(&visitor.session, "You are logged out. Goodbye!")?;
+    if was_here {
+        flash::leave(&visitor.session, "You are logged out. Goodbye!")?;
+    }
     Ok(see_other(START))
 }
 
 async fn account_page(visitor: Visitor) -> Result<HttpResponse, AppError> {
     let Some(user) = &visitor.user else {
-        flash::leave(&visitor.session, "Log in to see your account.")?;
-        return Ok(see_other(LOG_IN));
+        return Ok(see_other(LOG_IN_FOR_ACCOUNT));
     };
     let page = AccountPage {
         user,

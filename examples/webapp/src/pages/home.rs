@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, http::StatusCode, web};
 use askama::Template;
 
-use super::{Frame, html, see_other};
+use super::{Frame, html, read, see_other};
 use crate::{app::State, error::AppError, notes::Notes, visitor::Visitor};
 
 pub(super) const START: &str = "/";
@@ -11,7 +11,7 @@ const CLICKS: &str = "clicks";
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
-        .service(web::resource(START).get(show))
+        .service(web::resource(START).route(read().to(show)))
         .service(web::resource("/clicks").post(click));
 }
 

@@ -5,7 +5,7 @@ mod home;
 mod notes;
 
 use actix_web::{
-    HttpResponse,
+    HttpResponse, Route, guard,
     http::{StatusCode, header},
     web,
 };
@@ -25,6 +25,11 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .configure(notes::routes)
         .configure(account::routes)
         .default_service(web::to(not_found));
+}
+
+/// A route for `GET` and `HEAD`. The server leaves out the body of a response to `HEAD`.
+pub(crate) fn read() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 /// The content of the frame around every page.
@@ -50,10 +55,15 @@ impl Frame {
             Some(user) => Account::LoggedIn(user.name.clone()),
             None => Account::Anonymous,
         };
+        let flash = if visitor.sees_no_body {
+            flash::peek(&visitor.session)
+        } else {
+            flash::take(&visitor.session)
+        };
         Self {
             here,
             account,
-            flash: flash::take(&visitor.session),
+            flash,
         }
     }
 }
@@ -108,6 +118,19 @@ fn explain(status: StatusCode) -> (&'static str, &'static str) {
         StatusCode::NOT_FOUND => (
             "There is no such page",
             "Check the address, or start over from the start page.",
+        ),
+        StatusCode::METHOD_NOT_ALLOWED => (
+            "This address does not do that",
+            "It takes another kind of request. Open the page, and use its links and buttons.",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => (
+            "This is too long",
+            "A form may have at most 16 KB. Go back, shorten what you wrote, and send it again.",
+        ),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => (
+            "The form could not be read",
+            "Open the page, and send the form from there. \
+             A program must send it as `application/x-www-form-urlencoded`.",
         ),
         StatusCode::SERVICE_UNAVAILABLE => (
             "Too busy right now",

@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, http::StatusCode, web};
 use askama::Template;
 use serde::Deserialize;
 
-use super::{Frame, html, see_other};
+use super::{Frame, html, read, see_other};
 use crate::{
     error::AppError,
     flash,
@@ -16,7 +16,7 @@ const PAGE: &str = "/notes";
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
-        .service(web::resource(PAGE).get(show).post(add))
+        .service(web::resource(PAGE).route(read().to(show)).post(add))
         .service(web::resource("/notes/{id}/remove").post(remove));
 }
 
@@ -55,9 +55,13 @@ async fn add(visitor: Visitor, form: web::Form<NewNote>) -> Result<HttpResponse,
     Ok(see_other(PAGE))
 }
 
+/// Of two clicks on one button, the second finds nothing: both meant the same.
 async fn remove(visitor: Visitor, id: web::Path<u32>) -> Result<HttpResponse, AppError> {
-    notes::remove(&visitor.session, id.into_inner())?;
-    flash::leave(&visitor.session, "Note removed.")?;
+    let id = id.into_inner();
+    if Notes::of(&visitor.session)?.contains(id) {
+        notes::remove(&visitor.session, id)?;
+        flash::leave(&visitor.session, "Note removed.")?;
+    }
     Ok(see_other(PAGE))
 }
 

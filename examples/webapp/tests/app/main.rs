@@ -7,6 +7,8 @@
 
 mod accounts;
 mod forms;
+mod guesses;
+mod guests;
 mod journey;
 mod process;
 mod sessions;

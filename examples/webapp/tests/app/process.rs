@@ -65,6 +65,28 @@ fn an_unknown_store_is_refused() {
 }
 
 #[test]
+fn a_store_that_is_no_address_is_refused_in_the_words_of_whoever_typed_it() {
+    let says = refusal(&[("SESSION_STORE", "foo"), ("BIND", "127.0.0.1:0")]);
+    assert!(
+        says.contains("SESSION_STORE `foo` is invalid: the address of a session store must begin")
+            && says.contains("memory:"),
+        "{says}"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_not_told_to_start() {
+    let says = refusal(&[
+        ("SESSION_STORE", "sqlite://no-such-folder/sessions.sqlite3"),
+        ("BIND", "127.0.0.1:0"),
+    ]);
+    assert!(
+        says.contains("make sure that its folder exists") && !says.contains("start it"),
+        "{says}"
+    );
+}
+
+#[test]
 fn a_taken_port_is_explained() {
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();

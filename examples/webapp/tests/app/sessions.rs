@@ -1,9 +1,9 @@
 //! What a session contains, and when there is none.
 
-use reqwest::{StatusCode, header};
+use reqwest::{Response, StatusCode, header};
 use webapp::{Environment, StoreUrl};
 
-use crate::site::Site;
+use crate::site::{PASSWORD, Site};
 
 #[actix_web::test]
 async fn a_visitor_that_only_reads_gets_no_cookie() {
@@ -111,15 +111,77 @@ async fn the_cookie_is_for_this_site_only_and_no_page_is_cached() {
     let response = visitor.post("/clicks", &[]).await;
     let cookie = response.headers()[header::SET_COOKIE].to_str().unwrap();
     assert!(cookie.starts_with("webapp_session="), "{cookie}");
-    for attribute in ["HttpOnly", "SameSite=Lax", "Path=/"] {
+    for attribute in ["HttpOnly", "SameSite=Strict", "Path=/"] {
         assert!(cookie.contains(attribute), "{cookie}");
     }
-    let (_, max_age) = cookie.split_once("Max-Age=").unwrap();
-    let seconds: u32 = max_age.split(';').next().unwrap().parse().unwrap();
-    let fortnight = 14 * 24 * 60 * 60;
-    assert!((fortnight - 60..=fortnight).contains(&seconds), "{cookie}");
     let page = visitor.get("/").await;
     assert_eq!(page.headers()[header::CACHE_CONTROL], "no-store");
+    site.stop().await;
+}
+
+#[actix_web::test]
+async fn a_login_outlives_the_browser_only_if_its_user_says_so() {
+    let (site, _folder) = Site::start().await;
+    site.visitor().register("ada").await;
+    let mut form = vec![("name", "ada"), ("password", PASSWORD)];
+    let response = site.visitor().post("/login", &form).await;
+    assert_eq!(max_age(&response), None);
+
+    form.push(("keep", "on"));
+    let ada = site.visitor();
+    let fortnight = 14 * 24 * 60 * 60;
+    for response in [ada.post("/login", &form).await, ada.get("/notes").await] {
+        let seconds = max_age(&response).unwrap();
+        assert!((fortnight - 60..=fortnight).contains(&seconds), "{seconds}");
+    }
+
+    form.pop();
+    let response = ada.post("/login", &form).await;
+    assert_eq!(max_age(&response), None, "it was for the login before");
+    assert_eq!(max_age(&ada.get("/notes").await), None);
+    site.stop().await;
+}
+
+/// The session cookie's lifetime in seconds. Without one, it ends with the browser.
+fn max_age(response: &Response) -> Option<u32> {
+    let cookie = response
+        .headers()
+        .get(header::SET_COOKIE)?
+        .to_str()
+        .unwrap();
+    let (_, rest) = cookie.split_once("Max-Age=")?;
+    Some(rest.split(';').next().unwrap().parse().unwrap())
+}
+
+#[actix_web::test]
+async fn the_login_page_offers_to_keep_the_login_and_remembers_the_choice() {
+    let (site, _folder) = Site::start().await;
+    let visitor = site.visitor();
+    let page = visitor.page("/login").await;
+    assert!(page.contains("name=\"keep\" type=\"checkbox\">"), "{page}");
+    let form = [("name", "ada"), ("password", "wrong horse"), ("keep", "on")];
+    let page = visitor.post("/login", &form).await.text().await.unwrap();
+    assert!(
+        page.contains("name=\"keep\" type=\"checkbox\" checked>"),
+        "{page}"
+    );
+    site.stop().await;
+}
+
+#[actix_web::test]
+async fn what_users_wrote_cannot_turn_the_text_around_it() {
+    let (site, _folder) = Site::start().await;
+    let ada = site.visitor();
+    ada.register("ada").await;
+    let note = "\u{202e}milk";
+    ada.add_note(note).await;
+    let notes = ada.page("/notes").await;
+    assert!(notes.contains(&format!("<bdi>{note}</bdi>")), "{notes}");
+    for path in ["/", "/notes", "/account"] {
+        let page = ada.page(path).await;
+        let (names, isolated) = (page.matches("ada<").count(), page.matches("<bdi>ada</bdi>"));
+        assert!(names > 0 && names == isolated.count(), "{page}");
+    }
     site.stop().await;
 }
 
@@ -131,7 +193,7 @@ async fn in_production_the_cookie_is_sent_over_https_only() {
     let cookie = response.headers()[header::SET_COOKIE].to_str().unwrap();
     assert!(cookie.starts_with("__Host-webapp_session="), "{cookie}");
     assert!(
-        cookie.contains("Secure") && !cookie.contains("Domain"),
+        cookie.contains("Secure") && cookie.contains("Strict") && !cookie.contains("Domain"),
         "{cookie}"
     );
     site.stop().await;

@@ -43,14 +43,15 @@ impl Site {
         folder: &Path,
         session_store: StoreUrl,
     ) -> Self {
-        let config = Config {
+        Self::start_from(&Config {
             environment,
-            secret_key: Key::from(&[7; 64]),
-            bind: "127.0.0.1:0".to_owned(),
-            database_file: folder.join("webapp.sqlite3"),
-            session_store,
-        };
-        let application = Application::start(&config).await.unwrap();
+            ..config(folder, session_store)
+        })
+        .await
+    }
+
+    pub(crate) async fn start_from(config: &Config) -> Self {
+        let application = Application::start(config).await.unwrap();
         let (url, handle) = (application.url(), application.handle());
         Self {
             url,
@@ -67,6 +68,18 @@ impl Site {
     /// A visitor that has never been here.
     pub(crate) fn visitor(&self) -> Visitor {
         Visitor::at(self.url.parse().unwrap())
+    }
+}
+
+/// A configuration for a free port.
+pub(crate) fn config(folder: &Path, session_store: StoreUrl) -> Config {
+    Config {
+        environment: Environment::Development,
+        secret_key: Key::from(&[7; 64]),
+        bind: "127.0.0.1:0".to_owned(),
+        database_file: folder.join("webapp.sqlite3"),
+        session_store,
+        trusted_proxies: Vec::new(),
     }
 }
 
@@ -88,6 +101,14 @@ impl Visitor {
             client: client.build().unwrap(),
             jar,
         }
+    }
+
+    pub(crate) async fn head(&self, path: &str) -> Response {
+        self.client
+            .head(self.url.join(path).unwrap())
+            .send()
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {

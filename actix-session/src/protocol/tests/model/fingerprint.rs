@@ -3,7 +3,7 @@
 use super::{
     kind::NAMES,
     request::{Answer, History, Request, Running, Seen, Stage},
-    store::{Content, Store},
+    store::{Content, Left, Store},
 };
 use crate::{
     changes::{Changes, Effect},
@@ -125,6 +125,7 @@ impl Fingerprint {
                 expect,
                 new,
                 until,
+                ..
             } => {
                 self.place(1, at);
                 self.version(expect);
@@ -172,7 +173,10 @@ impl Fingerprint {
             match &place.content {
                 Content::Record(record) => self.record(Some(record)),
                 Content::Redirect(redirect) => self.redirect(redirect),
-                Content::Ended => self.number(u64::MAX),
+                Content::Ended(left) => {
+                    self.number(u64::MAX);
+                    self.flag(*left == Left::Tombstone);
+                }
             }
         }
     }
@@ -201,6 +205,7 @@ impl Fingerprint {
         self.number(u64::from(history.wrote) << 8 | u64::from(history.logins_before));
         self.number(u64::from(history.renewed) << 2 | u64::from(history.ended) << 1);
         self.flag(history.lost);
+        self.number(u64::from(history.overwritten));
         self.flag(history.last.is_some());
         if let Some((session, epoch)) = history.last {
             self.count(session);
@@ -213,6 +218,10 @@ impl Fingerprint {
             Running::Check => self.number(1),
             Running::Commit(machine) => {
                 self.number(2);
+                machine.fingerprint(self);
+            }
+            Running::Clearing(machine, _) => {
+                self.number(6);
                 machine.fingerprint(self);
             }
             Running::Rotate(machine) => {

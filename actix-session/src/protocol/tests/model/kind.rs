@@ -6,7 +6,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Clock, Login, Session, clock::SharedClock, record::Record, session::Snapshot};
+use crate::{
+    Clock, Login, Session,
+    clock::{Millis, SharedClock},
+    record::Record,
+    session::Snapshot,
+};
 
 /// The entry that the session has from the start.
 pub(super) const OLD: &str = "old";
@@ -47,6 +52,14 @@ pub(super) enum Kind {
     Reauthenticate,
     Purge,
     PurgeInsertX,
+    /// A second user logs in.
+    PurgeLogin,
+    /// The same by hand: the entry says who it is.
+    PurgeRenewInsertX,
+    /// These have no response head.
+    InsertXNoHead,
+    LoginInsertXNoHead,
+    PurgeInsertXNoHead,
 }
 
 /// What an acknowledged request has done to an entry.
@@ -63,14 +76,11 @@ impl Kind {
     /// A session's own TTL belongs to its login.
     pub(super) fn ends_a_ttl(self) -> bool {
         use Kind::*;
-        let logs_out = matches!(
-            self,
-            Clear | ClearInsertY | ClearRenew | ClearRenewInsertY | Purge | PurgeInsertX
-        );
-        logs_out || matches!(self, Login | LoginInsertX | LoginModify | LoginAnother)
+        let logs_out = matches!(self, Clear | ClearInsertY | ClearRenew | ClearRenewInsertY);
+        logs_out || self.purges() || self.logs_in()
     }
 
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 28] = [
         Self::Read,
         Self::InsertX,
         Self::InsertY,
@@ -94,7 +104,17 @@ impl Kind {
         Self::Reauthenticate,
         Self::Purge,
         Self::PurgeInsertX,
+        Self::PurgeLogin,
+        Self::PurgeRenewInsertX,
+        Self::InsertXNoHead,
+        Self::LoginInsertXNoHead,
+        Self::PurgeInsertXNoHead,
     ];
+
+    /// Those of which three meet. For the others, two have to do.
+    pub(super) fn in_threes() -> &'static [Self] {
+        &Self::ALL[..23]
+    }
 
     /// The handler.
     fn handle(self, session: &Session, who: usize) {
@@ -111,7 +131,7 @@ impl Kind {
         };
         match self {
             Self::Read => {}
-            Self::InsertX => insert("x"),
+            Self::InsertX | Self::InsertXNoHead => insert("x"),
             Self::InsertY => insert("y"),
             Self::InsertXY => {
                 insert("x");
@@ -124,7 +144,7 @@ impl Kind {
                 modify();
                 insert("x");
             }
-            Self::SetTtl => session.set_ttl(actix_web::cookie::time::Duration::hours(1)),
+            Self::SetTtl => session.set_ttl(own_ttl(who).into()),
             Self::Clear => session.clear(),
             Self::ClearInsertY => {
                 session.clear();
@@ -149,7 +169,7 @@ impl Kind {
                 insert("y");
             }
             Self::Login => login(SOMEBODY),
-            Self::LoginInsertX => {
+            Self::LoginInsertX | Self::LoginInsertXNoHead => {
                 login(SOMEBODY);
                 insert("x");
             }
@@ -161,9 +181,18 @@ impl Kind {
             // If nobody is logged in, this is an error, and the request changes nothing.
             Self::Reauthenticate => drop(session.reauthenticated()),
             Self::Purge => session.purge(),
-            Self::PurgeInsertX => {
+            Self::PurgeInsertX | Self::PurgeInsertXNoHead => {
                 session.purge();
                 insert("x");
+            }
+            Self::PurgeLogin => {
+                session.purge();
+                login(ANOTHER);
+            }
+            Self::PurgeRenewInsertX => {
+                session.purge();
+                insert("x");
+                session.renew();
             }
         }
     }
@@ -171,9 +200,14 @@ impl Kind {
     /// The entries that the handler names, and what becomes of each.
     pub(super) fn wants(self) -> &'static [(&'static str, Want)] {
         match self {
-            Self::InsertX | Self::RenewInsertX | Self::LoginInsertX | Self::PurgeInsertX => {
-                &[("x", Want::Set)]
-            }
+            Self::InsertX
+            | Self::RenewInsertX
+            | Self::LoginInsertX
+            | Self::PurgeInsertX
+            | Self::PurgeRenewInsertX
+            | Self::InsertXNoHead
+            | Self::LoginInsertXNoHead
+            | Self::PurgeInsertXNoHead => &[("x", Want::Set)],
             Self::InsertY | Self::ClearInsertY | Self::ClearRenewInsertY => &[("y", Want::Set)],
             Self::InsertXY => &[("x", Want::Set), ("y", Want::Set)],
             Self::RemoveX => &[("x", Want::Absent)],
@@ -196,14 +230,34 @@ impl Kind {
     }
 
     pub(super) fn purges(self) -> bool {
-        matches!(self, Self::Purge | Self::PurgeInsertX)
+        use Kind::*;
+        let goes_on = matches!(self, PurgeInsertX | PurgeLogin | PurgeRenewInsertX);
+        goes_on || matches!(self, Purge | PurgeInsertXNoHead)
     }
 
     pub(super) fn logs_in(self) -> bool {
         matches!(
             self,
-            Self::Login | Self::LoginInsertX | Self::LoginModify | Self::LoginAnother
+            Self::Login
+                | Self::LoginInsertX
+                | Self::LoginModify
+                | Self::LoginAnother
+                | Self::PurgeLogin
         )
+    }
+
+    /// Whether the answer can carry a cookie.
+    pub(super) fn has_a_head(self) -> bool {
+        !matches!(
+            self,
+            Self::InsertXNoHead | Self::LoginInsertXNoHead | Self::PurgeInsertXNoHead
+        )
+    }
+
+    /// Whether it must write nothing: a login whose cookie reaches nobody would be half done, and so
+    /// would a new session.
+    pub(super) fn writes_nothing(self) -> bool {
+        matches!(self, Self::LoginInsertXNoHead | Self::PurgeInsertXNoHead)
     }
 
     /// What a request of this kind asks for after it has loaded `base`.
@@ -244,6 +298,11 @@ impl Kind {
 /// The value that a request gives to the entries that it sets.
 pub(super) fn value(who: usize) -> usize {
     10 + who
+}
+
+/// The TTL that a request gives to the session.
+pub(super) fn own_ttl(who: usize) -> Millis {
+    Millis::secs(3600 * i64::try_from(who + 1).unwrap())
 }
 
 /// What a request adds to the counter: it counts in a hexadecimal digit of its own.

@@ -1,12 +1,14 @@
 //! Broken variants of the protocol. The checker must find each of them.
 
 use super::{
+    kind::NAMES,
     request::{Answer, Counter, Request, Running, Stage, TERMS, new_name},
-    store::{Store, Written},
+    store::{Left, Store, Written},
 };
 use crate::{
     changes::{Applied, overwrite},
     protocol::{Draw as _, Name, Next, Reply, Step},
+    record::{Record, WireFormat},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,10 @@ pub(super) enum Mutant {
     GoneSaves,
     /// A purge deletes the record or redirect under its key, and follows nothing.
     PurgeStops,
+    /// An entry that is there stays as it is.
+    FirstWins,
+    /// A purge leaves no tombstone.
+    NoTombstone,
 }
 
 impl Mutant {
@@ -30,10 +36,15 @@ impl Mutant {
             (Self::WholeState, Step::Cas { at, new, .. }) if store.record(at).is_some() => {
                 store.replace(at, new)
             }
+            (Self::FirstWins, Step::Cas { at, new, .. }) if store.expects(step) => {
+                let kept = with_its_x(new, store.record(at));
+                store.replace(at, &kept)
+            }
             (Self::PurgeStops, Step::End { at }) => {
-                store.forget(at);
+                store.leave(at, Left::Tombstone);
                 (Reply::Done, None)
             }
+            (Self::NoTombstone, Step::End { at }) => (store.end(at, Left::Nothing), None),
             _ => store.carry_out(step, own),
         }
     }
@@ -50,6 +61,21 @@ impl Mutant {
             request.stage = Stage::Running(Running::Saving(saving), step);
         }
     }
+}
+
+/// The new record with the entry of the old one, if there is one.
+fn with_its_x(new: &Record, old: Option<&Record>) -> Record {
+    let mut entries = Vec::new();
+    for name in NAMES {
+        let kept = old
+            .filter(|_| name == "x")
+            .and_then(|old| old.state().get(name));
+        if let Some(json) = kept.or_else(|| new.state().get(name)) {
+            entries.push((name.into(), json));
+        }
+    }
+    let metadata = new.metadata().cloned().expect("all records have metadata");
+    Record::written(WireFormat::V1, new.commit_id(), metadata, &entries)
 }
 
 /// Saves a request's base with its changes under a new key.
@@ -71,6 +97,6 @@ impl Saving {
     }
 
     pub(super) fn on(&self, _: Reply) -> Next<Answer> {
-        Next::Answer(Answer::Renewed(self.0.clone()))
+        Next::Answer(Answer::Renewed(self.0.clone().into()))
     }
 }

@@ -1,9 +1,10 @@
 //! The contract, as properties of states.
 
 use super::{
-    kind::{COUNT, Kind, NAMES, OLD, OLD_VALUE, Want, counted, epoch, value},
+    kind::{COUNT, Kind, NAMES, OLD, OLD_VALUE, Want, counted, epoch, own_ttl, value},
     request::{Answer, Request, Seen, new_name},
     world::World,
+    writes::{TTL, bit},
 };
 use crate::{protocol::Flag, record::Record};
 
@@ -14,9 +15,9 @@ pub(super) struct Promise {
 }
 
 /// All promises. The broken variants break the first ones.
-pub(super) static PROMISES: [Promise; 11] = [
+pub(super) static PROMISES: [Promise; 14] = [
     Promise {
-        name: "no acknowledged change that nobody else made is lost",
+        name: "an acknowledged change stands until another request changes it",
         is_kept: |world| world.requests.iter().all(|r| is_kept(world, r)),
     },
     Promise {
@@ -66,6 +67,21 @@ pub(super) static PROMISES: [Promise; 11] = [
         is_kept: is_whole,
     },
     Promise {
+        name: "what has no head logs nobody in and makes no session",
+        is_kept: |world| {
+            let mut without = world.requests.iter().filter(|r| r.kind.writes_nothing());
+            without.all(|r| r.history.wrote == 0)
+        },
+    },
+    Promise {
+        name: "the last cookie opens a session unless one was ended",
+        is_kept: jar_opens,
+    },
+    Promise {
+        name: "who was logged in stays logged in unless a request says otherwise",
+        is_kept: jar_is_somebodys,
+    },
+    Promise {
         name: "a request renews once",
         is_kept: |world| world.requests.iter().all(|r| r.history.renewed <= 1),
     },
@@ -97,9 +113,11 @@ impl World {
     }
 }
 
-/// Every entry that an acknowledged request changed, and that no other request names, has the value
-/// that this one wanted, in the record that it wrote to, unless another request has ended or
-/// cleared that record since.
+/// Every entry that an acknowledged request changed, and that no other request has changed since, has
+/// the value that this one wanted, in the record that it wrote to, unless another request has ended
+/// or cleared that record since.
+///
+/// After a lost answer, and behind a redirect, others' changes from before stand too.
 fn is_kept(world: &World, request: &Request) -> bool {
     if !request.acknowledged() {
         return true;
@@ -116,11 +134,16 @@ fn is_kept(world: &World, request: &Request) -> bool {
             .iter()
             .any(|other| other.who != request.who && other.kind.names(name))
     };
+    let careful = request.answer() == Some(&Answer::Forwarded) || request.history.lost;
+    let stands = |name| match careful {
+        true => alone(name),
+        false => request.history.overwritten & bit(name) == 0,
+    };
     request.kind.wants().iter().all(|(name, want)| {
         let is = live.state().get(name);
         match want {
-            Want::Set => !alone(name) || is == Some(value(request.who).to_string().into()),
-            Want::Absent => !alone(name) || is.is_none(),
+            Want::Set => !stands(name) || is == Some(value(request.who).to_string().into()),
+            Want::Absent => !stands(name) || is.is_none(),
             Want::Counted => is.is_some_and(|count| counted(&count, request.who) == 1),
         }
     })
@@ -203,9 +226,44 @@ fn has_its_ttl(world: &World, request: &Request) -> bool {
         return true;
     }
     let ttl = |live: &Record| live.metadata().and_then(|metadata| metadata.ttl);
-    world
-        .live(request.session)
-        .is_none_or(|live| ttl(live).is_some())
+    let history = &request.history;
+    let last = !history.lost && history.overwritten & TTL == 0;
+    world.live(request.session).is_none_or(|live| match last {
+        true => ttl(live) == Some(own_ttl(request.who)),
+        false => ttl(live).is_some(),
+    })
+}
+
+/// If nothing was ended, the cookie that came last is good, whatever came in what order.
+///
+/// (A cookie may be overtaken on its way to the browser. No server can close that.)
+fn jar_opens(world: &World) -> bool {
+    let mut requests = world.requests.iter();
+    let excused = requests.any(|r| {
+        let unknown = matches!(r.answer(), Some(Answer::OutcomeUnknown | Answer::Failed));
+        unknown || r.kind.purges()
+    });
+    if excused || !world.is_at_rest() {
+        return true;
+    }
+    let opens = |key: &String| world.store.record(key).is_some();
+    world.jar.as_ref().is_some_and(opens)
+}
+
+/// Whoever was logged in at the start is so at the end, or somebody else is, if nobody logs out.
+fn jar_is_somebodys(world: &World) -> bool {
+    let mut requests = world.requests.iter();
+    let excused = requests.any(|r| {
+        let unknown = matches!(r.answer(), Some(Answer::OutcomeUnknown | Answer::Failed));
+        // What comes long after a renewal makes a session of its own.
+        let late = r.seen == Seen::Redirect && matches!(r.answer(), Some(Answer::Renewed(_)));
+        unknown || late || r.kind.purges() || r.kind.clears()
+    });
+    if excused || !world.logged_in || !world.is_at_rest() {
+        return true;
+    }
+    let record = world.jar.as_ref().and_then(|key| world.store.record(key));
+    record.is_none_or(|record| record.principal().is_some())
 }
 
 enum Login {
@@ -252,7 +310,7 @@ fn is_from_here(world: &World, session: usize, record: &Record) -> bool {
 fn is_whole(world: &World) -> bool {
     world.store.places().all(|(name, place)| {
         world.store.redirect(name).is_none_or(|redirect| {
-            redirect.target != *name
+            redirect.target != **name
                 && world.store.session_of(&redirect.target) == Some(place.session)
         })
     })

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Clock as _,
-    contract::{Committed, Rotated, Terms},
+    contract::{Committed, ExtendOnRead, Rotated, Terms},
     error::CommitError,
     key::SessionKey,
     middleware::{
@@ -26,8 +26,9 @@ pub(super) static TERMS: LazyLock<Terms> = LazyLock::new(|| Terms::default().wit
 
 /// Every request that loads a session extends it, and refreshes the cookie if the key is current.
 const POLICY: Policy = Policy {
-    extend: true,
+    extend: ExtendOnRead::Always,
     persistent: true,
+    absolute: None,
 };
 
 #[derive(Clone)]
@@ -79,6 +80,8 @@ pub(super) struct History {
     pub(super) ended: bool,
     /// An answer to one of its writes was lost.
     pub(super) lost: bool,
+    /// What others have changed since, of what it wrote itself, as bits.
+    pub(super) overwritten: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,10 +96,20 @@ pub(super) enum Answer {
     Forwarded,
     Gone,
     /// The cookie with a new key is sent.
-    Renewed(Name),
+    Renewed(String),
     Ended,
     OutcomeUnknown,
     Failed,
+}
+
+impl Kind {
+    fn exit(self) -> Exit {
+        if self.has_a_head() {
+            Exit::Response
+        } else {
+            Exit::NoHead
+        }
+    }
 }
 
 impl Answer {
@@ -110,6 +123,8 @@ impl Answer {
 pub(super) enum Running {
     Check,
     Commit(Box<CommitMachine<'static>>),
+    /// A `clear` goes ahead of a creation.
+    Clearing(Box<CommitMachine<'static>>, &'static Snapshot),
     Rotate(Box<RotateMachine<'static>>),
     End(EndMachine, &'static Snapshot, bool),
     /// A broken variant.
@@ -146,13 +161,13 @@ impl Draw for Counter {
 
     fn key(&mut self, _: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
         let name = new_name(self.who);
-        Ok((SessionKey::generated(name.clone()), name))
+        Ok((SessionKey::generated(name.as_str().to_owned()), name))
     }
 }
 
 /// The name of the key that a request draws.
 pub(super) fn new_name(who: usize) -> Name {
-    format!("K{}", who + 1)
+    format!("K{}", who + 1).into()
 }
 
 impl Request {
@@ -162,7 +177,7 @@ impl Request {
             kind,
             stage: Stage::Waiting,
             draw: Counter::of(who),
-            at: Name::new(),
+            at: Name::default(),
             session: 0,
             base: None,
             seen: Seen::Nothing,
@@ -202,7 +217,7 @@ impl Request {
 
     /// Loads what is there, runs the handler and decides what to do.
     pub(super) fn start(&mut self, at: &str, session: usize, found: Stored, age: Duration) {
-        at.clone_into(&mut self.at);
+        self.at = at.into();
         self.session = session;
         let key = SessionKey::generated(at.to_owned());
         let loaded = match found {
@@ -222,12 +237,13 @@ impl Request {
         let incoming = Incoming {
             loaded,
             cookie_came: true,
+            extended: true,
             ..Incoming::default()
         };
         let finished = Finished {
             incoming: &incoming,
             snapshot,
-            exit: Exit::Response,
+            exit: self.kind.exit(),
             policy: POLICY,
             now: TERMS.now,
         };
@@ -252,6 +268,14 @@ impl Request {
             Decision::Rotate => {
                 let machine = RotateMachine::new(at, base, changes, terms);
                 self.renew(machine)
+            }
+            Decision::CreateAfterClear => {
+                let mut machine = CommitMachine::new(at, base, changes, terms);
+                let next = machine.start(&mut self.draw);
+                self.run(
+                    Running::Clearing(Box::new(machine), snapshot),
+                    committed(next),
+                )
             }
             Decision::Create => self.renew(RotateMachine::creating(changes, terms)),
             Decision::End { then_create } => {
@@ -287,7 +311,9 @@ impl Request {
         };
         let next = match &mut running {
             Running::Check => checked(&reply, step),
-            Running::Commit(machine) => committed(machine.on(reply, &mut self.draw)),
+            Running::Commit(machine) | Running::Clearing(machine, _) => {
+                committed(machine.on(reply, &mut self.draw))
+            }
             Running::Rotate(machine) => rotated(machine.on(reply, &mut self.draw)),
             Running::End(machine, ..) => {
                 renamed(machine.on(reply, &mut self.draw), |()| Answer::Ended)
@@ -295,6 +321,9 @@ impl Request {
             Running::Saving(saving) => saving.on(reply),
         };
         self.stage = match (running, next) {
+            (Running::Clearing(_, snapshot), Next::Answer(_)) => {
+                self.renew(RotateMachine::creating(&snapshot.changes, &TERMS))
+            }
             (Running::End(_, snapshot, then_create), Next::Answer(answer)) => {
                 self.history.ended = true;
                 if then_create {
@@ -343,7 +372,13 @@ fn renamed<A>(next: Next<A>, name: impl FnOnce(A) -> Answer) -> Next<Answer> {
 
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?} with {}, ", self.who, self.kind, self.at)?;
+        write!(
+            f,
+            "{} {:?} with {}, ",
+            self.who,
+            self.kind,
+            self.at.as_str()
+        )?;
         match &self.stage {
             Stage::Waiting => f.write_str("has not come yet"),
             Stage::Running(_, step) => write!(f, "wants {step:?}"),

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use crate::{
-    protocol::{Name, Redirect, Reply, Step, Stored},
+    protocol::{Redirect, Reply, Step, Stored},
     record::Record,
 };
 
 /// What is under each name that was ever used. Names are never forgotten, so nothing can come back
 /// unseen.
 #[derive(Clone)]
-pub(super) struct Store(Arc<BTreeMap<Name, Place>>);
+pub(super) struct Store(Arc<BTreeMap<String, Place>>);
 
 #[derive(Clone)]
 pub(super) struct Place {
@@ -24,7 +24,14 @@ pub(super) enum Content {
     Record(Record),
     Redirect(Redirect),
     /// There was a record, and it was ended.
-    Ended,
+    Ended(Left),
+}
+
+/// What an ending leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    Tombstone,
+    Nothing,
 }
 
 /// What a step has written.
@@ -45,7 +52,7 @@ impl Store {
         Arc::make_mut(&mut self.0).insert(name.to_owned(), Place { session, content });
     }
 
-    pub(super) fn places(&self) -> impl Iterator<Item = (&Name, &Place)> {
+    pub(super) fn places(&self) -> impl Iterator<Item = (&String, &Place)> {
         self.0.iter()
     }
 
@@ -99,11 +106,17 @@ impl Store {
         match self.0.get(name).map(|place| &place.content) {
             Some(Content::Record(record)) => Stored::Record(record.clone()),
             Some(Content::Redirect(redirect)) => Stored::Redirect(redirect.clone()),
-            Some(Content::Ended) | None => Stored::Nothing,
+            Some(Content::Ended(_)) | None => Stored::Nothing,
         }
     }
 
-    fn is_expected(&self, step: &Step) -> bool {
+    /// Whether a step can make no record under a name.
+    fn is_taken(&self, name: &str) -> bool {
+        let place = self.0.get(name);
+        place.is_some_and(|place| !matches!(place.content, Content::Ended(Left::Nothing)))
+    }
+
+    pub(super) fn expects(&self, step: &Step) -> bool {
         let (Step::Cas { at, expect, .. } | Step::Rotate { at, expect, .. }) = step else {
             return false;
         };
@@ -115,28 +128,24 @@ impl Store {
     pub(super) fn carry_out(&mut self, step: &Step, own: usize) -> (Reply, Option<Written>) {
         match step {
             Step::Read { at } => (Reply::Found(self.found(at)), None),
-            Step::Cas { at, .. } | Step::Rotate { at, .. } if !self.is_expected(step) => {
+            Step::Cas { at, .. } | Step::Rotate { at, .. } if !self.expects(step) => {
                 (Reply::Found(self.found(at)), None)
             }
             Step::Cas { at, new, .. } => self.replace(at, new),
-            Step::Rotate { redirect, .. }
-                if !matches!(self.found(&redirect.target), Stored::Nothing) =>
-            {
+            Step::Rotate { redirect, .. } if self.is_taken(&redirect.target) => {
                 (Reply::Taken, None)
             }
             Step::Rotate {
                 at, new, redirect, ..
             } => self.rotate(at, new, redirect),
-            Step::Insert { at, .. } if !matches!(self.found(at), Stored::Nothing) => {
-                (Reply::Taken, None)
-            }
+            Step::Insert { at, .. } if self.is_taken(at) => (Reply::Taken, None),
             Step::Insert { at, new, .. } => {
-                let revived = self.0.contains_key(at);
+                let revived = self.0.contains_key(at.as_str());
                 self.put(at, own, Content::Record(new.clone()));
                 let before = None;
                 (Reply::Done, Some(Written { before, revived }))
             }
-            Step::End { at } => (self.end(at), None),
+            Step::End { at } => (self.end(at, Left::Tombstone), None),
         }
     }
 
@@ -152,24 +161,24 @@ impl Store {
     fn rotate(&mut self, at: &str, new: &Record, redirect: &Redirect) -> (Reply, Option<Written>) {
         let before = self.record(at).cloned();
         let session = self.session_of(at).expect("what is renewed is there");
-        let revived = self.0.contains_key(&redirect.target);
+        let revived = self.0.contains_key(redirect.target.as_str());
         self.put(at, session, Content::Redirect(redirect.clone()));
         self.put(&redirect.target, session, Content::Record(new.clone()));
         (Reply::Done, Some(Written { before, revived }))
     }
 
-    fn end(&mut self, at: &str) -> Reply {
+    pub(super) fn end(&mut self, at: &str, left: Left) -> Reply {
         if self.record(at).is_some() {
-            self.forget(at);
+            self.leave(at, left);
             return Reply::Done;
         }
         Reply::Found(self.found(at))
     }
 
-    /// Leaves nothing under a name, not even a redirect.
-    pub(super) fn forget(&mut self, at: &str) {
+    /// Leaves this under a name, and no redirect.
+    pub(super) fn leave(&mut self, at: &str, left: Left) {
         if let Some(place) = Arc::make_mut(&mut self.0).get_mut(at) {
-            place.content = Content::Ended;
+            place.content = Content::Ended(left);
         }
     }
 
@@ -178,8 +187,8 @@ impl Store {
         match step {
             Step::Read { .. } => false,
             // Ids are never used twice: a record that was replaced is never the expected one again.
-            Step::Cas { .. } | Step::Rotate { .. } => self.is_expected(step),
-            Step::Insert { .. } => true,
+            Step::Cas { .. } | Step::Rotate { .. } => self.expects(step),
+            Step::Insert { at, .. } => !self.is_taken(at),
             Step::End { at } => self.record(at).is_some(),
         }
     }
@@ -190,7 +199,7 @@ impl fmt::Debug for Content {
         f.write_str(&match self {
             Self::Record(record) => record.as_text().unwrap_or_default().to_owned(),
             Self::Redirect(redirect) => redirect.encode(),
-            Self::Ended => "ended".to_owned(),
+            Self::Ended(_) => "ended".to_owned(),
         })
     }
 }

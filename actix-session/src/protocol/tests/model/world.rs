@@ -19,7 +19,7 @@ use super::{
     writes,
 };
 use crate::{
-    protocol::{Name, Reply, Step},
+    protocol::{Reply, Step},
     record::{Auth, Metadata, Record, WireFormat},
 };
 
@@ -35,8 +35,6 @@ pub(super) struct Runs {
     pub(super) losses: u8,
     /// How old a redirect is when a load finds it.
     pub(super) age: Duration,
-    /// Whether a creation may arrive after its repeat was answered.
-    pub(super) late_creations: bool,
     pub(super) mutant: Option<Mutant>,
     /// What is checked.
     pub(super) promises: &'static [Promise],
@@ -55,7 +53,6 @@ impl Runs {
             sets,
             losses,
             age: Duration::ZERO,
-            late_creations: false,
             mutant: None,
             promises: &PROMISES,
         }
@@ -73,12 +70,16 @@ pub(super) struct World {
     losses: u8,
     /// The fault of the first step that did something forbidden.
     pub(super) fault: Option<&'static str>,
+    /// The key in the browser's jar, if it takes the cookies in the order of the answers.
+    pub(super) jar: Option<String>,
+    /// Whether somebody was logged in at the start.
+    pub(super) logged_in: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
     /// A request comes with this key: its session is loaded, and its handler runs.
-    Start(usize, Name),
+    Start(usize, String),
     /// The next step of a request's machine is done and answered.
     Step(usize),
     /// The step counts as lost: it may still be done at any later moment.
@@ -98,7 +99,15 @@ impl World {
             in_flight: Vec::new(),
             losses,
             fault: None,
+            jar: Some(FIRST.to_owned()),
+            logged_in: set.logged_in,
         }
+    }
+
+    /// Whether every request that came has its answer, and nothing is on its way.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let mut requests = self.requests.iter();
+        self.in_flight.is_empty() && requests.all(|r| !matches!(r.stage, Stage::Running(..)))
     }
 
     fn request(&mut self, who: usize) -> &mut Request {
@@ -154,6 +163,7 @@ impl World {
                 .or_else(|| writes::fault_of_repeat(requests, request, step, written));
             self.fault = self.fault.or(fault);
             self.note(who, step);
+            self.note_overwritten(who, step);
         }
         if let (Step::End { .. }, Reply::Done, false) =
             (step, &reply, self.requests[who].kind.purges())
@@ -182,6 +192,30 @@ impl World {
         }
     }
 
+    /// Notes of the others that what they wrote has been changed.
+    fn note_overwritten(&mut self, who: usize, step: &Step) {
+        let (Step::Cas { new, .. } | Step::Rotate { new, .. } | Step::Insert { new, .. }) = step
+        else {
+            return;
+        };
+        let done = writes::done(&self.requests[who], new);
+        let own = self.requests[who].history.last;
+        for other in 0..self.requests.len() {
+            let known = self.requests[other].history.overwritten;
+            let here = self.requests[other].history.last.map(|last| last.0);
+            let now = match other == who {
+                true => known & !done,
+                false if here == own.map(|last| last.0) => {
+                    known | done & writes::wanted(&self.requests[other])
+                }
+                false => known,
+            };
+            if now != known {
+                self.request(other).history.overwritten = now;
+            }
+        }
+    }
+
     fn answer(&mut self, who: usize, reply: Reply) {
         self.request(who).on(reply);
         self.judge(who);
@@ -189,8 +223,18 @@ impl World {
 
     /// Checks a request's answer, if it has one now.
     fn judge(&mut self, who: usize) {
-        let fault = writes::fault_of_answer(&self.store, &self.requests[who]);
+        let request = &self.requests[who];
+        let fault = writes::fault_of_answer(&self.store, request);
         self.fault = self.fault.or(fault);
+        match request.answer() {
+            Some(answer) if request.kind.has_a_head() => match answer {
+                Answer::Current | Answer::Saved => self.jar = Some(request.at.clone().into()),
+                Answer::Renewed(key) => self.jar = Some(key.clone()),
+                Answer::Ended => self.jar = None,
+                _ => {}
+            },
+            _ => {}
+        }
     }
 
     fn step(&mut self, who: usize, mutant: Option<Mutant>) {
@@ -210,8 +254,8 @@ impl World {
             panic!("only a request that runs loses an answer");
         };
         let step = step.clone();
-        // A step that compares before it writes does nothing the second time.
-        let repeated = self.requests[who].history.lost && !matches!(step, Step::Insert { .. });
+        // No step does something a second time: it compares before it writes.
+        let repeated = self.requests[who].history.lost;
         let known = |known: &Arc<(usize, Step)>| known.0 == who && is_same(&known.1, &step);
         if !(repeated && self.in_flight.iter().any(known)) {
             self.in_flight.push(Arc::new((who, step)));
@@ -227,15 +271,13 @@ impl World {
     }
 
     /// Drops steps in flight that can no longer do anything.
-    fn tidy(&mut self, late_creations: bool) {
-        let (store, requests) = (&self.store, &self.requests);
-        self.in_flight.retain(|sent| {
-            let (who, step) = &**sent;
-            // If a creation was answered, its first copy has arrived by then.
-            let creating = matches!(&requests[*who].stage, Stage::Running(..));
-            let counts = creating || late_creations || !matches!(step, Step::Insert { .. });
-            counts && store.may_still_do(step)
-        });
+    fn tidy(&mut self, mutant: Option<Mutant>) {
+        let store = &self.store;
+        // Without tombstones a creation can do something again once its session has ended.
+        let late = mutant == Some(Mutant::NoTombstone);
+        let creates = |step: &Step| matches!(step, Step::Insert { .. });
+        self.in_flight
+            .retain(|sent| store.may_still_do(&sent.1) || late && creates(&sent.1));
     }
 
     fn digest(&self) -> [u64; 2] {
@@ -251,6 +293,7 @@ impl World {
             fingerprint.count(sent.0);
             fingerprint.step(&sent.1);
         }
+        fingerprint.text(self.jar.as_deref().unwrap_or_default());
         fingerprint.number(u64::from(self.losses));
         fingerprint.flag(self.fault.is_some());
         fingerprint.finish()
@@ -261,7 +304,8 @@ impl World {
 fn is_same(one: &Step, two: &Step) -> bool {
     match (one, two) {
         (Step::Cas { new: one, .. }, Step::Cas { new: two, .. })
-        | (Step::Rotate { new: one, .. }, Step::Rotate { new: two, .. }) => {
+        | (Step::Rotate { new: one, .. }, Step::Rotate { new: two, .. })
+        | (Step::Insert { new: one, .. }, Step::Insert { new: two, .. }) => {
             one.commit_id() == two.commit_id()
         }
         (Step::End { at: one }, Step::End { at: two }) => one == two,
@@ -276,6 +320,7 @@ fn first_record(logged_in: bool) -> Record {
         at: TERMS.now,
         device: None,
         login: None,
+        span: None,
     });
     let entries = [(OLD.into(), OLD_VALUE.into()), (COUNT.into(), "0".into())];
     Record::written(WireFormat::V1, 1, metadata, &entries)
@@ -321,7 +366,7 @@ impl Model for Runs {
             Action::Lose(who) => world.lose(who),
             Action::Arrive(index) => world.arrive(index),
         }
-        world.tidy(self.late_creations);
+        world.tidy(self.mutant);
         Some(world)
     }
 

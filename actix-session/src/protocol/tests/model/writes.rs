@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::{
-    kind::{COUNT, NAMES, Want, counted, epoch, value},
+    kind::{COUNT, Kind, NAMES, Want, counted, epoch, own_ttl, value},
     request::{Answer, Request, Seen, new_name},
     store::{Store, Written},
 };
 use crate::{
-    changes::Changes,
+    changes::{Changes, TtlChange},
     protocol::{Flag, Redirect, Step, Until},
     record::{Metadata, Record},
 };
@@ -55,6 +55,38 @@ pub(super) fn fault_of_write(
         (Step::Rotate { .. }, Some(_)) => Some("a renewal renewed another key than its own"),
         _ => Some("a write made a record where none was"),
     }
+}
+
+/// The bit of a session's own TTL, after those of the entries.
+pub(super) const TTL: u8 = 1 << NAMES.len();
+
+/// The bit of an entry.
+pub(super) fn bit(name: &str) -> u8 {
+    let place = NAMES.iter().position(|known| *known == name);
+    1 << place.expect("there are no other entries")
+}
+
+/// What a request wants to set or remove, as bits.
+pub(super) fn wanted(request: &Request) -> u8 {
+    let wants = request.kind.wants().iter();
+    let names = wants.filter(|(_, want)| *want != Want::Counted);
+    let ttl = if request.kind == Kind::SetTtl { TTL } else { 0 };
+    names.fold(ttl, |bits, (name, _)| bits | bit(name))
+}
+
+/// What of this a record shows as done.
+pub(super) fn done(request: &Request, new: &Record) -> u8 {
+    let own = Some(value(request.who).to_string());
+    let is_done = |name, want| match want {
+        Want::Set => entry(new, name) == own,
+        Want::Absent => entry(new, name).is_none(),
+        Want::Counted => false,
+    };
+    let wants = request.kind.wants().iter();
+    let names = wants.filter(|(name, want)| is_done(name, *want));
+    let set = new.metadata().and_then(|metadata| metadata.ttl) == Some(own_ttl(request.who));
+    let ttl = if set { wanted(request) & TTL } else { 0 };
+    names.fold(ttl, |bits, (name, _)| bits | bit(name))
 }
 
 /// Whether a record is written under the id of another one that a request may still expect.
@@ -186,9 +218,10 @@ fn expected_metadata(request: &Request, before: &Record, after: &Record) -> Meta
             at: login.at,
             device: login.device.clone(),
             login: None,
+            span: None,
         });
     }
-    metadata.ttl = changes.ttl.or(metadata.ttl);
+    metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);
     metadata
 }
 
@@ -239,7 +272,7 @@ impl Route {
         for redirect in store.route_from(from) {
             ended |= redirect.flag == Flag::Ended;
             route.login |= redirect.flag == Flag::Login;
-            if redirect.target == to {
+            if redirect.target == *to {
                 route.ended = ended;
                 return route;
             }
@@ -306,7 +339,7 @@ fn fault_of_creation(request: &Request, at: &str, new: &Record) -> Fault {
     let left = login.is_none() && !request.kind.purges() && request.base_principal().is_some();
     fault_if(left, "a session that somebody was logged in to was left")
         .or_else(|| fault_if(new.principal() != principal, "a new session is somebody's"))
-        .or_else(|| fault_if(at != new_name(request.who), "an unexpected new key"))
+        .or_else(|| fault_if(*at != *new_name(request.who), "an unexpected new key"))
 }
 
 /// What an answer says although it is wrong.
@@ -320,7 +353,7 @@ pub(super) fn fault_of_answer(store: &Store, request: &Request) -> Fault {
         Answer::Forwarded => fault_if(!moved, "a key is called moved"),
         Answer::Gone => fault_if(!gone_has_cause(store, request), "gone without cause"),
         Answer::Renewed(name) => fault_if(
-            *name != new_name(request.who) || store.record(name).is_none(),
+            **name != *new_name(request.who) || store.record(name).is_none(),
             "an answer carries a key that its request did not make, or that opens nothing",
         ),
         Answer::OutcomeUnknown => fault_if(!request.history.lost, "no answer was lost"),

@@ -52,13 +52,15 @@ struct Extending {
     ttl: Millis,
     absolute: Option<Millis>,
     least: Option<Millis>,
+    /// The session's own TTL counts, not this one.
+    keeps_own: bool,
 }
 
 impl Executor {
     /// Reads for a request, and extends the record if the terms say so.
     pub(in super::super) async fn look(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
         let least = match terms.extend {
-            ExtendOnRead::Never => return self.read(at).await,
+            ExtendOnRead::Never => return self.read(at, terms).await,
             ExtendOnRead::Always => None,
             ExtendOnRead::AtMostEvery(interval) => Some(interval),
         };
@@ -66,6 +68,7 @@ impl Executor {
             ttl: terms.ttl,
             absolute: terms.absolute,
             least,
+            keeps_own: true,
         };
         if self.read_only.is_known() {
             return Ok(self.look_only(at, terms).await?.not_extended());
@@ -93,14 +96,17 @@ impl Executor {
             ttl,
             absolute: None,
             least: None,
+            keeps_own: false,
         };
         self.touch(at, extending, terms).await.map(drop)
     }
 
-    pub(super) async fn read(&self, at: &str) -> anyhow::Result<Stored> {
-        match self.get(at).await {
-            Ok(Value::Nil) => self.read_redirect(&redirect_name(at)).await,
-            Ok(value) => Ok(answer::record(Some(value))),
+    pub(super) async fn read(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
+        let mut get = redis::cmd("GET");
+        get.arg(at);
+        match self.after_epoch(at, Job::command(at, &get), terms).await {
+            Ok((_, Value::Nil)) => self.read_redirect(&redirect_name(at)).await,
+            Ok((epoch, value)) => Ok(answer::record(Some(value)).with_epoch_beside(epoch)),
             Err(error) if error.code() == Some("WRONGTYPE") => Ok(Stored::Unreadable),
             Err(error) => Err(error.into()),
         }
@@ -114,7 +120,7 @@ impl Executor {
         }
     }
 
-    async fn get(&self, name: &str) -> Result<Value, RedisError> {
+    pub(super) async fn get(&self, name: &str) -> Result<Value, RedisError> {
         let mut get = redis::cmd("GET");
         get.arg(name);
         self.connections.repeatable(Job::command(name, &get)).await
@@ -127,16 +133,17 @@ impl Executor {
             |span: Option<Millis>| span.map_or_else(String::new, |span| span.0.to_string());
         let (absolute, least) = (or_empty(how.absolute), or_empty(how.least));
         let (now, ttl) = (terms.now.0.to_string(), how.ttl.0.to_string());
+        let own = if how.keeps_own { "own" } else { "" };
         let (keys, args) = (
             [at, redirect.as_str()],
-            [now.as_str(), &ttl, &absolute, &least],
+            [now.as_str(), &ttl, &absolute, &least, own],
         );
         let call = TOUCH_SCRIPT.call(self.keys(&keys), &args);
         self.found(&call, &redirect, terms).await
     }
 
     /// Reads the record with its end.
-    async fn look_only(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
+    pub(super) async fn look_only(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
         let redirect = redirect_name(at);
         let keys = [at, redirect.as_str()];
         let call = LOOK_SCRIPT.call(self.keys(&keys), &[]);
@@ -149,10 +156,12 @@ impl Executor {
         redirect: &str,
         terms: &Terms,
     ) -> anyhow::Result<Stored> {
-        let value = self.connections.repeatable(Job::script(call)).await?;
-        let reply = answer::reply(value, terms)?;
+        let read = self
+            .after_epoch(call.at(), Job::script(call), terms)
+            .await?;
+        let reply = answer::reply(read.1, terms)?;
         match self.or_redirect(reply, redirect).await? {
-            Reply::Found(found) => Ok(found),
+            Reply::Found(found) => Ok(found.with_epoch_beside(read.0)),
             _ => bail!("Redis answered a read like a write"),
         }
     }

@@ -1,5 +1,7 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
+use redis::IntoConnectionInfo as _;
+
 use super::{
     super::{
         conn, fake,
@@ -70,11 +72,12 @@ async fn renewal_that_lost_its_second_answer(then: String) -> (Reply, Vec<&'stat
     let new = Record::decode(r#"{"v":1,"state":{}}"#.to_owned()).unwrap();
     let terms = Terms::default();
     let step = Step::Rotate {
-        at: "{a}".to_owned(),
+        at: "{a}".into(),
         expect: new.version(),
         new,
         until: terms.now + Millis::secs(60),
         redirect: own_redirect(),
+        epoch: None,
     };
     let reply = executor.run(&step, &terms).await.unwrap();
     let calls = calls.borrow().clone();
@@ -83,7 +86,7 @@ async fn renewal_that_lost_its_second_answer(then: String) -> (Reply, Vec<&'stat
 
 fn own_redirect() -> Redirect {
     Redirect {
-        target: "{b}".to_owned(),
+        target: "{b}".into(),
         flag: Flag::Plain,
         made_at: Millis(1),
     }
@@ -206,4 +209,97 @@ async fn a_touch_at_response_time_that_is_refused_refreshes_nothing() {
         let checked = backend::commit(&store, &key, None, &unchanged, &extending()).await;
         assert!(matches!(checked, Ok(Committed::NotExtended)), "{checked:?}");
     }
+}
+
+/// Its time is up, and whoever asked is told so.
+#[actix_web::test]
+async fn a_load_that_takes_too_long_is_not_asked_again() {
+    let asked = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&asked);
+    let server = fake::listen(move |command| {
+        seen.borrow_mut().push(command[0].clone());
+        Some(String::new())
+    })
+    .await;
+    let timeouts = conn::Timeouts {
+        command: Duration::from_millis(50),
+        ..fake::PATIENCE
+    };
+    let connections = Connections::new(&conn::Target::Server(server), timeouts, None).unwrap();
+    let store = store(connections);
+    assert!(store.executor.look("a", &Terms::default()).await.is_err());
+    assert_eq!(*asked.borrow(), ["GET"]);
+    assert!(store.executor.look("a", &extending()).await.is_err());
+    assert_eq!(*asked.borrow(), ["GET", "EVALSHA"]);
+}
+
+/// The two scripts for the new record of a renewal across slots, on a real server.
+struct Half {
+    executor: Executor,
+    name: String,
+}
+
+impl Half {
+    async fn on_a_server() -> Self {
+        let url = servers::RedisServer::shared_url().unwrap();
+        let server = conn::Target::Server(url.into_connection_info().unwrap());
+        let connections = Connections::new(&server, fake::PATIENCE, None).unwrap();
+        let key = crate::random::session_key().unwrap();
+        Self {
+            executor: Executor::new(connections),
+            name: key.as_ref().to_owned(),
+        }
+    }
+
+    async fn prepare(&self, text: &str) -> Reply {
+        let beside = redirect_name(&self.name);
+        let keys = [self.name.as_str(), &beside];
+        self.run(&PREPARE_SCRIPT, &keys, &[text, "60000"]).await
+    }
+
+    async fn take_back(&self, text: &str) -> Reply {
+        self.run(&TAKE_BACK_SCRIPT, &[&self.name], &[text]).await
+    }
+
+    async fn run(&self, script: &Script, keys: &[&str], args: &[&str]) -> Reply {
+        let call = script.call(keys, args);
+        let (job, terms) = (Job::script(&call), Terms::default());
+        self.executor.step(job, &terms).await.unwrap()
+    }
+
+    async fn text(&self) -> Option<String> {
+        match self
+            .executor
+            .read(&self.name, &Terms::default())
+            .await
+            .unwrap()
+        {
+            Stored::Record(record) => record.as_text().map(str::to_owned),
+            _ => None,
+        }
+    }
+}
+
+const FIRST: &str = r#"{"v":1,"state":{"n":1}}"#;
+const OTHER: &str = r#"{"v":1,"state":{"n":2}}"#;
+
+#[actix_web::test]
+async fn a_first_half_is_written_once_and_over_nothing() {
+    let half = Half::on_a_server().await;
+    for _ in 0..2 {
+        assert!(matches!(half.prepare(FIRST).await, Reply::Done));
+    }
+    assert!(matches!(half.prepare(OTHER).await, Reply::Taken));
+    assert_eq!(half.text().await.as_deref(), Some(FIRST));
+}
+
+#[actix_web::test]
+async fn what_others_have_written_since_is_not_taken_back() {
+    let half = Half::on_a_server().await;
+    half.prepare(OTHER).await;
+    half.take_back(FIRST).await;
+    assert_eq!(half.text().await.as_deref(), Some(OTHER));
+    half.take_back(OTHER).await;
+    assert_eq!(half.text().await, None);
+    half.take_back(FIRST).await;
 }

@@ -103,13 +103,13 @@ impl Cluster {
                     node = self.redirected(&error, &node)?;
                     job.asking = true;
                 }
-                Redirection::Wait => sleep(RETRY_PAUSE).await,
+                Redirection::Wait if !job.moves_on_after(&error) => sleep(RETRY_PAUSE).await,
                 Redirection::Search => {
                     sleep(RETRY_PAUSE).await;
                     node = self.look_for(slot).await?;
                     job.asking = false;
                 }
-                Redirection::Final => return Err(error),
+                Redirection::Wait | Redirection::Final => return Err(error),
             }
         }
     }

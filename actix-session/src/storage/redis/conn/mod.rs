@@ -9,6 +9,7 @@
 //! protocol repeats steps whose answer was lost.
 
 mod cluster;
+mod job;
 mod link;
 mod pooled;
 mod refusal;
@@ -17,19 +18,19 @@ mod sentinel;
 use std::time::Duration;
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, RedisError, ServerErrorKind,
-    Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, RedisError, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use tokio::time::{Instant, sleep};
 
+pub(crate) use self::job::Job;
 use self::{
     cluster::Cluster,
     link::{Link, Source},
     pooled::Pooled,
     sentinel::Sentinel,
 };
-use super::{pool::Pool, script::Call};
+use super::pool::Pool;
 
 /// How long to wait before a refusal that passes is tried again: short beside a failover.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
@@ -135,6 +136,19 @@ impl Connections {
         }
     }
 
+    /// Does a job that may be repeated freely, and a read in the same round trip, before it. Returns
+    /// the answers to both; `None` if the read's is not known, since the slot is being moved.
+    ///
+    /// # Errors
+    /// The job was refused, or its answer was lost.
+    pub(crate) async fn repeatable_after(
+        &self,
+        before: &Cmd,
+        job: Job<'_>,
+    ) -> Result<(Option<Value>, Value), RedisError> {
+        job::apart(self.repeatable(job.after(before)).await?)
+    }
+
     /// Does a job that may be repeated freely.
     ///
     /// A broken connection is noticed only when it is used, so the first repeat comes at once and
@@ -218,95 +232,6 @@ impl Timeouts {
     }
 }
 
-/// A command or script, and the record that it is about.
-#[derive(Clone, Copy)]
-pub(crate) struct Job<'a> {
-    at: &'a str,
-    request: Request<'a>,
-    /// It ends or renews a session, so replicas must have it if the application says so.
-    ends: bool,
-    replicas: Option<Replicas>,
-    /// It goes to a node that is taking the slot over, so it needs `ASKING` before it.
-    asking: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Request<'a> {
-    Command(&'a Cmd),
-    Script(&'a Call<'a>),
-}
-
-impl<'a> Job<'a> {
-    pub(crate) const fn command(at: &'a str, command: &'a Cmd) -> Self {
-        Self::new(at, Request::Command(command))
-    }
-
-    pub(crate) fn script(call: &'a Call<'a>) -> Self {
-        Self::new(call.at(), Request::Script(call))
-    }
-
-    /// A script that ends or renews a session.
-    pub(crate) fn ending(call: &'a Call<'a>) -> Self {
-        Self {
-            ends: true,
-            ..Self::script(call)
-        }
-    }
-
-    const fn new(at: &'a str, request: Request<'a>) -> Self {
-        Self {
-            at,
-            request,
-            ends: false,
-            replicas: None,
-            asking: false,
-        }
-    }
-
-    /// Does the job on a connection.
-    async fn over(self, connection: &mut impl ConnectionLike) -> Result<Outcome, RedisError> {
-        let outcome = match self.request {
-            Request::Command(command) => self.send(connection, command).await?,
-            Request::Script(call) => match self.send(connection, &call.by_hash()).await {
-                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                    self.send(connection, &call.whole()).await?
-                }
-                outcome => outcome?,
-            },
-        };
-        if let (Some(replicas), Outcome::Value(value)) = (self.replicas, &outcome)
-            && may_be_done(value)
-            && let Err(error) = wait(connection, replicas).await
-        {
-            return Ok(Outcome::Lost(error));
-        }
-        Ok(outcome)
-    }
-
-    async fn send(
-        self,
-        connection: &mut impl ConnectionLike,
-        command: &Cmd,
-    ) -> Result<Outcome, RedisError> {
-        judge(if self.asking {
-            asked(connection, command).await
-        } else {
-            connection.req_packed_command(command).await
-        })
-    }
-}
-
-/// Sends both at once, so that no other command comes between.
-async fn asked(connection: &mut impl ConnectionLike, command: &Cmd) -> Result<Value, RedisError> {
-    let mut both = redis::Pipeline::with_capacity(2);
-    both.add_command(redis::cmd("ASKING"));
-    both.add_command(command.clone());
-    let mut answers = connection.req_packed_commands(&both, 0, 2).await?;
-    answers
-        .pop()
-        .ok_or_else(|| (ErrorKind::Io, "a pipeline got no answer").into())
-}
-
 /// Tells an answer, a refusal and silence apart.
 fn judge(answer: Result<Value, RedisError>) -> Result<Outcome, RedisError> {
     match answer {
@@ -328,6 +253,11 @@ pub(super) fn refused(error: &anyhow::Error) -> Option<&RedisError> {
     error.filter(|error| is_refusal(error))
 }
 
+/// Whether a cluster has put a job off, since not all of its keys have been moved yet.
+pub(super) fn is_put_off(error: &anyhow::Error) -> bool {
+    refused(error).is_some_and(refusal::is_put_off)
+}
+
 /// Whether a replica has refused.
 pub(super) fn is_from_replica(error: &anyhow::Error) -> bool {
     refused(error).is_some_and(refusal::is_not_here)
@@ -340,42 +270,6 @@ fn is_spent(outcome: &Result<Outcome, RedisError>) -> bool {
         Ok(Outcome::Lost(_)) => true,
         Err(error) => refusal::is_not_here(error),
     }
-}
-
-/// Whether a script has ended or renewed something, or an earlier attempt may have: then it finds
-/// nothing, or a redirect. `WAIT` counts whatever the server had written by then, on whichever
-/// connection.
-fn may_be_done(value: &Value) -> bool {
-    let Value::Array(parts) = value else {
-        return false;
-    };
-    matches!(parts.first(), Some(Value::Int(0 | 2 | 3)))
-}
-
-/// Waits until replicas have what this connection has written. If too few of them answer, only the
-/// log says so: the master has done the job in any case.
-///
-/// # Errors
-/// The connection broke meanwhile. The next master may not know of the job, which must be repeated
-/// there.
-async fn wait(connection: &mut impl ConnectionLike, wanted: Replicas) -> Result<(), RedisError> {
-    let mut wait = redis::cmd("WAIT");
-    wait.arg(wanted.count)
-        .arg(wanted.timeout.as_millis().max(1).to_string());
-    match judge(connection.req_packed_command(&wait).await) {
-        Ok(Outcome::Lost(error)) => return Err(error),
-        Ok(Outcome::Value(Value::Int(have))) if have >= i64::from(wanted.count) => {}
-        Ok(Outcome::Value(have)) => tracing::warn!(
-            wanted = wanted.count,
-            ?have,
-            "too few replicas have the ending or renewal of a session: a failover could undo it"
-        ),
-        Err(error) => tracing::warn!(
-            %error,
-            "the server does not say which replicas have the ending or renewal of a session"
-        ),
-    }
-    Ok(())
 }
 
 /// Asks something that decides nothing, on a connection of its own.

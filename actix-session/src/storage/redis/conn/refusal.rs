@@ -61,6 +61,11 @@ pub(super) fn is_not_now(error: &RedisError) -> bool {
     is_one_of(error, &kinds) || error.code() == Some("BUSY")
 }
 
+/// Whether keys of one slot lie on two nodes, since the slot is being moved.
+pub(super) fn is_put_off(error: &RedisError) -> bool {
+    is_one_of(error, &[ServerErrorKind::TryAgain])
+}
+
 /// Whether the server is a replica: another one is the master.
 pub(super) fn is_not_here(error: &RedisError) -> bool {
     is_one_of(

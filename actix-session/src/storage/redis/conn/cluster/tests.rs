@@ -1,4 +1,6 @@
 use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -7,7 +9,7 @@ use futures_util::future::join_all;
 use redis::IntoConnectionInfo as _;
 use tokio::net::TcpListener;
 
-use super::*;
+use super::{super::super::fake, *};
 
 /// Accepts connections, counts them, and says nothing.
 async fn silent() -> (String, Arc<AtomicUsize>) {
@@ -45,4 +47,38 @@ async fn a_look_that_fails_has_failed_for_everybody_who_waited_for_it() {
     let job = cluster.run(Job::command("a", &ping), deadline);
     assert!(job.await.is_err());
     assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+/// A failover may be why an answer was lost, and another node's answer says where to go.
+#[actix_web::test]
+async fn after_a_lost_answer_the_cluster_is_asked_who_has_what() {
+    let (asked, port) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(0)));
+    let (seen, own) = (Rc::clone(&asked), Rc::clone(&port));
+    let node = fake::listen(move |command| {
+        let first = !seen.borrow().iter().any(|name| name == "GET");
+        seen.borrow_mut().push(command[0].clone());
+        match command[0].as_str() {
+            "CLUSTER" => Some(all_slots_at(own.get())),
+            _ if first => None,
+            _ => Some("$1\r\nx\r\n".to_owned()),
+        }
+    })
+    .await;
+    if let ConnectionAddr::Tcp(_, listens) = node.addr() {
+        port.set(*listens);
+    }
+    let cluster = Cluster::new(&[node], fake::PATIENCE).unwrap();
+    let get = redis::cmd("GET");
+    let deadline = Instant::now() + fake::PATIENCE.command;
+    let run = || cluster.run(Job::command("a", &get), deadline);
+    assert!(matches!(run().await, Ok(Outcome::Lost(_))));
+    for _ in 0..2 {
+        assert!(matches!(run().await, Ok(Outcome::Value(_))));
+    }
+    assert_eq!(*asked.borrow(), ["CLUSTER", "GET", "CLUSTER", "GET", "GET"]);
+}
+
+/// The answer to `CLUSTER SLOTS` of a node that has them all.
+fn all_slots_at(port: u16) -> String {
+    format!("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:{port}\r\n")
 }

@@ -7,10 +7,7 @@
 
 use std::{cell::RefCell, future::poll_fn, pin::pin, sync::Arc};
 
-use crate::{
-    contract::Terms,
-    record::{MetadataKeys, WireFormat},
-};
+use crate::record::{MetadataKeys, WireFormat};
 
 #[derive(Clone)]
 pub(crate) struct Handed {
@@ -22,12 +19,8 @@ thread_local! {
     static HANDED: RefCell<Option<Handed>> = const { RefCell::new(None) };
 }
 
-/// Runs a call of one of the five methods for a middleware with these terms.
-pub(crate) async fn hand<F: Future>(terms: &Terms, call: F) -> F::Output {
-    let handed = Handed {
-        keys: terms.keys.clone(),
-        format: terms.format,
-    };
+/// Runs a call of one of the five methods for a middleware that hands this on.
+pub(crate) async fn hand<F: Future>(handed: Handed, call: F) -> F::Output {
     let mut call = pin!(call);
     poll_fn(|context| {
         let _back = PutBack(HANDED.replace(Some(handed.clone())));

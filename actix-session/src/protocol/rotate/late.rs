@@ -1,0 +1,98 @@
+//! A renewal that comes too late: its base has moved or is gone, or its load found a redirect.
+
+use super::{Phase, RotateMachine, Target};
+use crate::{
+    changes::{own_record, written},
+    contract::{Committed, End, Rotated},
+    protocol::{
+        CommitMachine, Draw, Flag, Machine as _, Name, Next, Redirect, Step, Stored, or_fail, stamp,
+    },
+};
+
+impl RotateMachine<'_> {
+    /// The base has moved or is gone, so at most this request's own changes remain.
+    pub(super) fn too_late(
+        &mut self,
+        redirect: Option<Redirect>,
+        draw: &mut impl Draw,
+    ) -> Next<Rotated> {
+        let forwards = self.changes.login.is_none();
+        let clears = forwards && self.changes.cleared.is_some();
+        match redirect {
+            Some(redirect) if clears && redirect.flag != Flag::Ended => {
+                self.clear_behind(redirect, draw)
+            }
+            _ => self.own_session(draw),
+        }
+    }
+
+    fn clear_behind(&mut self, redirect: Redirect, draw: &mut impl Draw) -> Next<Rotated> {
+        let clear = self.changes.clear_alone();
+        let base = self.base.clone();
+        let mut machine = CommitMachine::behind(redirect, base, clear, self.terms);
+        let next = machine.start(draw);
+        self.phase = Phase::Clearing(Box::new(machine));
+        self.cleared(next, draw)
+    }
+
+    pub(super) fn cleared(&mut self, next: Next<Committed>, draw: &mut impl Draw) -> Next<Rotated> {
+        match next {
+            Next::Do(step) => Next::Do(step),
+            Next::Fail(error) => Next::Fail(error),
+            Next::Answer(_) if self.base.is_some() => self.own_session(draw),
+            // What the load found is decided on as without the `clear`.
+            Next::Answer(_) => {
+                let at = self.at.clone();
+                self.look(at)
+            }
+        }
+    }
+
+    fn look(&mut self, at: Name) -> Next<Rotated> {
+        let next = Next::read(&at);
+        self.phase = Phase::Lookup { at };
+        next
+    }
+
+    /// Makes a session from this request's own changes, if it may have one.
+    pub(super) fn own_session(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
+        if !self.changes.may_live_alone(self.base.as_ref()) {
+            return Next::Answer(Rotated::Gone);
+        }
+        let Target(_, at) = or_fail!(self.target(draw));
+        let stamp = or_fail!(stamp(self.terms, &at, draw));
+        let Some(new) = or_fail!(written(own_record(self.changes, stamp))) else {
+            return Next::Answer(Rotated::Gone);
+        };
+        let until = self.terms.end(&new);
+        let end = End::of(&new, until);
+        let step = Step::Insert { at, new, until };
+        self.phase = Phase::Creating {
+            step: step.clone(),
+            end,
+            lost: false,
+        };
+        Next::Do(step)
+    }
+
+    pub(super) fn found_while_looking(
+        &mut self,
+        found: Stored,
+        draw: &mut impl Draw,
+    ) -> Next<Rotated> {
+        match found.live(self.terms) {
+            // The cookie of the logged-in session is on its way. Another one would replace it.
+            Stored::Record(record) if record.principal().is_some() => Next::Answer(Rotated::Gone),
+            Stored::Redirect(redirect) => {
+                let first = !std::mem::replace(&mut self.cleared, true);
+                let clears = first && self.changes.cleared.is_some();
+                if clears && redirect.flag != Flag::Ended {
+                    self.clear_behind(redirect, draw)
+                } else {
+                    self.look(redirect.target)
+                }
+            }
+            Stored::Record(_) | Stored::Unreadable | Stored::Nothing => self.own_session(draw),
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Reading that extends, and times to live that are set.
+
+use super::{
+    FORMATS, MINUTE, Place, Steps, TTL, assert_nothing, assert_unreadable, minutes, on_each_place,
+};
+use crate::{
+    clock::Millis,
+    contract::{ExtendOnRead, Terms},
+    protocol::{Name, Stored},
+    record::{Auth, Metadata, Record, WireFormat},
+};
+
+on_each_place! {
+    reading_extends_if_the_terms_say_so,
+    an_extension_rests_for_its_interval,
+    a_ttl_of_its_own_comes_before_the_policys,
+    no_extension_reaches_past_the_absolute_end,
+    what_is_past_its_absolute_end_is_not_extended,
+    a_record_without_metadata_is_extended,
+    nothing_is_not_extended,
+    what_cannot_be_read_is_not_taken_for_nothing,
+    a_ttl_that_is_set_holds_from_now_on,
+    a_ttl_that_is_set_reaches_no_further_than_the_absolute_end,
+}
+
+impl<P: Place> Steps<P> {
+    fn extending(&self) -> Terms {
+        Terms {
+            extend: ExtendOnRead::Always,
+            ..self.terms()
+        }
+    }
+
+    /// Looks, and finds a record; answers when it says that it ends.
+    async fn found_end(&self, at: &str, terms: &Terms) -> Option<Millis> {
+        match self.look(at, terms).await {
+            Stored::Record(record) => record.end(),
+            found => panic!("{found:?}"),
+        }
+    }
+
+    /// After this look the record lives for exactly that long, and says so.
+    async fn extends_to(&self, at: &str, terms: &Terms, span: Millis) {
+        let said = self.found_end(at, terms).await.unwrap() - self.now();
+        // A server with a clock of its own has counted on since it was told.
+        assert!(
+            said <= span && said > span - MINUTE,
+            "{said:?}, not {span:?}"
+        );
+        self.lives_for(at, span).await;
+    }
+
+    /// Records in each format whose metadata are set like this.
+    async fn each_with(&self, set: impl Fn(&mut Metadata)) -> [Name; 2] {
+        let [one, two] = FORMATS.map(|format| self.with_metadata(format, 1, &set));
+        [self.insert(&one).await, self.insert(&two).await]
+    }
+}
+
+async fn reading_extends_if_the_terms_say_so<P: Place>(steps: Steps<P>) {
+    let names = steps.each_with(|_| ()).await;
+    steps.pass(minutes(5)).await;
+    for at in names {
+        let said = steps.found_end(&at, &steps.terms()).await;
+        assert!(said.is_none_or(|end| end <= steps.now() + minutes(55)));
+        steps.read(&at).await;
+        steps.lives_for(&at, minutes(55)).await;
+        steps.extends_to(&at, &steps.extending(), TTL).await;
+        let longer = Terms {
+            ttl: minutes(90),
+            ..steps.extending()
+        };
+        steps.extends_to(&at, &longer, minutes(90)).await;
+    }
+}
+
+async fn an_extension_rests_for_its_interval<P: Place>(steps: Steps<P>) {
+    let names = steps.each_with(|_| ()).await;
+    let seldom = || Terms {
+        extend: ExtendOnRead::AtMostEvery(minutes(10)),
+        ..steps.terms()
+    };
+    steps.pass(minutes(9)).await;
+    for at in &names {
+        steps.extends_to(at, &seldom(), minutes(51)).await;
+    }
+    steps.pass(minutes(1)).await;
+    for at in &names {
+        steps.extends_to(at, &seldom(), TTL).await;
+    }
+}
+
+async fn a_ttl_of_its_own_comes_before_the_policys<P: Place>(steps: Steps<P>) {
+    for own in [minutes(20), minutes(90)] {
+        let names = steps.each_with(|metadata| metadata.ttl = Some(own)).await;
+        for at in names {
+            steps.extends_to(&at, &steps.extending(), own).await;
+        }
+    }
+}
+
+/// The session's own end comes before the policy's, which counts from the authentication, or else
+/// from the creation.
+async fn no_extension_reaches_past_the_absolute_end<P: Place>(steps: Steps<P>) {
+    let now = steps.now();
+    let absolute = |span| Terms {
+        absolute: Some(span),
+        ..steps.extending()
+    };
+    let logged_in = |metadata: &mut Metadata| {
+        metadata.created = now - minutes(35);
+        metadata.auth = Some(Auth {
+            principal: "alice".to_owned(),
+            at: now - minutes(5),
+            device: None,
+            login: Some(now - minutes(15)),
+            span: None,
+        });
+    };
+    let own = |end: Millis| move |metadata: &mut Metadata| metadata.absolute_end = Some(end);
+    for at in steps.each_with(own(now + minutes(30))).await {
+        steps.extends_to(&at, &steps.extending(), minutes(30)).await;
+        steps
+            .extends_to(&at, &absolute(minutes(20)), minutes(30))
+            .await;
+    }
+    let older = |metadata: &mut Metadata| {
+        metadata.created = now - minutes(10);
+        // A text for old servers has no creation unless there is more to say.
+        metadata.ttl = Some(TTL);
+    };
+    for at in steps.each_with(older).await {
+        steps
+            .extends_to(&at, &absolute(minutes(40)), minutes(30))
+            .await;
+    }
+    for at in steps.each_with(logged_in).await {
+        steps
+            .extends_to(&at, &absolute(minutes(40)), minutes(35))
+            .await;
+    }
+    let short = |metadata: &mut Metadata| {
+        metadata.ttl = Some(minutes(90));
+        metadata.absolute_end = Some(now + minutes(45));
+    };
+    for at in steps.each_with(short).await {
+        steps.extends_to(&at, &steps.extending(), minutes(45)).await;
+    }
+}
+
+async fn what_is_past_its_absolute_end_is_not_extended<P: Place>(steps: Steps<P>) {
+    let end = steps.now() + minutes(30);
+    let names = steps
+        .each_with(|metadata| metadata.absolute_end = Some(end))
+        .await;
+    steps.pass(minutes(30)).await;
+    for at in &names {
+        let terms = steps.extending();
+        assert_nothing(&steps.look(at, &terms).await.live(&terms));
+        assert_nothing(&steps.read(at).await.live(&terms));
+    }
+    // Its idle end comes no later than it would have come anyway.
+    steps.pass(minutes(30)).await;
+    for at in &names {
+        assert_nothing(&steps.read(at).await);
+    }
+}
+
+async fn a_record_without_metadata_is_extended<P: Place>(steps: Steps<P>) {
+    for text in [r#"{"v":1,"state":{"a":1}}"#, r#"{"a":"1"}"#] {
+        let record = Record::decode(text.to_owned()).unwrap();
+        let at = steps.insert(&record).await;
+        steps.pass(minutes(5)).await;
+        steps.extends_to(&at, &steps.extending(), TTL).await;
+        steps.holds(&steps.read(&at).await, &record);
+    }
+}
+
+async fn nothing_is_not_extended<P: Place>(steps: Steps<P>) {
+    let nowhere = steps.name();
+    let expired = steps.insert(&steps.record(WireFormat::V1, 1)).await;
+    steps.pass(TTL).await;
+    for at in [&nowhere, &expired] {
+        assert_nothing(&steps.look(at, &steps.extending()).await);
+        steps.set_ttl(at, TTL).await;
+        assert_nothing(&steps.look(at, &steps.terms()).await);
+        assert_nothing(&steps.read(at).await);
+    }
+}
+
+async fn what_cannot_be_read_is_not_taken_for_nothing<P: Place>(steps: Steps<P>) {
+    let at = steps.insert(&steps.record(WireFormat::V1, 1)).await;
+    if !steps.place.garble(&at).await {
+        return;
+    }
+    for terms in [steps.terms(), steps.extending()] {
+        assert_unreadable(&steps.look(&at, &terms).await);
+    }
+}
+
+async fn a_ttl_that_is_set_holds_from_now_on<P: Place>(steps: Steps<P>) {
+    let plain = steps.each_with(|_| ()).await;
+    let own = steps.each_with(|m| m.ttl = Some(minutes(20))).await;
+    steps.pass(minutes(5)).await;
+    for at in plain.iter().chain(&own) {
+        for span in [minutes(90), minutes(7), minutes(50)] {
+            steps.set_ttl(at, span).await;
+            steps.lives_for(at, span).await;
+        }
+    }
+}
+
+async fn a_ttl_that_is_set_reaches_no_further_than_the_absolute_end<P: Place>(steps: Steps<P>) {
+    let end = steps.now() + minutes(30);
+    for at in steps
+        .each_with(|metadata| metadata.absolute_end = Some(end))
+        .await
+    {
+        steps.set_ttl(&at, minutes(90)).await;
+        steps.lives_for(&at, minutes(30)).await;
+        steps.set_ttl(&at, minutes(10)).await;
+        steps.lives_for(&at, minutes(10)).await;
+    }
+}

@@ -1,0 +1,196 @@
+//! A command or script on its way to a server.
+
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::ConnectionLike};
+
+use super::{super::script::Call, Outcome, Replicas, judge, refusal};
+
+/// A command or script, and the record that it is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Job<'a> {
+    pub(super) at: &'a str,
+    request: Request<'a>,
+    /// A read that goes ahead of it, in the same round trip.
+    before: Option<&'a Cmd>,
+    /// It ends or renews a session, so replicas must have it if the application says so.
+    pub(super) ends: bool,
+    pub(super) replicas: Option<Replicas>,
+    /// It goes to a node that is taking the slot over, so it needs `ASKING` before it.
+    pub(super) asking: bool,
+    /// There is another way to do it, so that it does not wait until a slot has been moved.
+    otherwise: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Request<'a> {
+    Command(&'a Cmd),
+    Script(&'a Call<'a>),
+}
+
+impl<'a> Job<'a> {
+    pub(crate) const fn command(at: &'a str, command: &'a Cmd) -> Self {
+        Self::new(at, Request::Command(command))
+    }
+
+    pub(crate) fn script(call: &'a Call<'a>) -> Self {
+        Self::new(call.at(), Request::Script(call))
+    }
+
+    /// A script that ends or renews a session.
+    pub(crate) fn ending(call: &'a Call<'a>) -> Self {
+        Self {
+            ends: true,
+            ..Self::script(call)
+        }
+    }
+
+    const fn new(at: &'a str, request: Request<'a>) -> Self {
+        Self {
+            at,
+            request,
+            before: None,
+            ends: false,
+            replicas: None,
+            asking: false,
+            otherwise: false,
+        }
+    }
+
+    /// Puts a read ahead of it, in the same round trip.
+    pub(super) const fn after(mut self, before: &'a Cmd) -> Self {
+        self.before = Some(before);
+        self
+    }
+
+    /// If its slot is being moved, the job is refused at once: see [`refusal::is_put_off`].
+    pub(crate) const fn or_otherwise(mut self) -> Self {
+        self.otherwise = true;
+        self
+    }
+
+    pub(super) fn moves_on_after(&self, error: &RedisError) -> bool {
+        self.otherwise && refusal::is_put_off(error)
+    }
+
+    /// Does the job on a connection.
+    pub(super) async fn over(
+        self,
+        connection: &mut impl ConnectionLike,
+    ) -> Result<Outcome, RedisError> {
+        let outcome = match self.request {
+            Request::Command(command) => self.send(connection, command).await?,
+            Request::Script(call) => match self.send(connection, &call.by_hash()).await {
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                    self.send(connection, &call.whole()).await?
+                }
+                outcome => outcome?,
+            },
+        };
+        if let (Some(replicas), Outcome::Value(value)) = (self.replicas, &outcome)
+            && may_be_done(value)
+            && let Err(error) = wait(connection, replicas).await
+        {
+            return Ok(Outcome::Lost(error));
+        }
+        Ok(outcome)
+    }
+
+    async fn send(
+        self,
+        connection: &mut impl ConnectionLike,
+        command: &Cmd,
+    ) -> Result<Outcome, RedisError> {
+        judge(match (self.asking, self.before) {
+            (false, None) => connection.req_packed_command(command).await,
+            (true, None) => {
+                let answers = both(connection, &redis::cmd("ASKING"), command).await;
+                answers.map(|(_, answer)| answer)
+            }
+            // What goes ahead may lie on the node that the slot is leaving.
+            (true, Some(_)) => {
+                let answers = both(connection, &redis::cmd("ASKING"), command).await;
+                answers.map(|(_, answer)| after(UNKNOWN, answer))
+            }
+            (false, Some(before)) => {
+                let answers = both(connection, before, command).await;
+                answers.map(|(before, answer)| after(before, answer))
+            }
+        })
+    }
+}
+
+/// Stands for the answer to what was not sent ahead.
+const UNKNOWN: Value = Value::Okay;
+
+/// Both answers as one, unless the second is a refusal.
+fn after(before: Value, answer: Value) -> Value {
+    match answer {
+        Value::ServerError(_) => answer,
+        answer => Value::Array(vec![before, answer]),
+    }
+}
+
+/// Takes both answers apart. The first is `None` if it is not known.
+pub(super) fn apart(answers: Value) -> Result<(Option<Value>, Value), RedisError> {
+    let both: Result<[Value; 2], _> = match answers {
+        Value::Array(both) => both.try_into(),
+        _ => Err(Vec::new()),
+    };
+    let [before, answer] = both.map_err(|_| no_answer())?;
+    let is_known = matches!(before, Value::Nil | Value::BulkString(_));
+    Ok((is_known.then_some(before), answer))
+}
+
+/// Sends both at once, so that no other command comes between.
+async fn both(
+    connection: &mut impl ConnectionLike,
+    one: &Cmd,
+    two: &Cmd,
+) -> Result<(Value, Value), RedisError> {
+    let mut both = redis::Pipeline::with_capacity(2);
+    both.add_command(one.clone());
+    both.add_command(two.clone());
+    let answers = connection.req_packed_commands(&both, 0, 2).await?;
+    let answers: [Value; 2] = answers.try_into().map_err(|_| no_answer())?;
+    let [one, two] = answers;
+    Ok((one, two))
+}
+
+fn no_answer() -> RedisError {
+    (ErrorKind::Io, "a pipeline got no answer").into()
+}
+
+/// Whether a script has ended or renewed something, or an earlier attempt may have: then it finds
+/// nothing, or a redirect. `WAIT` counts whatever the server had written by then, on whichever
+/// connection.
+fn may_be_done(value: &Value) -> bool {
+    let Value::Array(parts) = value else {
+        return false;
+    };
+    matches!(parts.first(), Some(Value::Int(0 | 2 | 3)))
+}
+
+/// Waits until replicas have what this connection has written. If too few of them answer, only the
+/// log says so: the master has done the job in any case.
+///
+/// # Errors
+/// The connection broke meanwhile. The next master may not know of the job, which must be repeated
+/// there.
+async fn wait(connection: &mut impl ConnectionLike, wanted: Replicas) -> Result<(), RedisError> {
+    let mut wait = redis::cmd("WAIT");
+    wait.arg(wanted.count)
+        .arg(wanted.timeout.as_millis().max(1).to_string());
+    match judge(connection.req_packed_command(&wait).await) {
+        Ok(Outcome::Lost(error)) => return Err(error),
+        Ok(Outcome::Value(Value::Int(have))) if have >= i64::from(wanted.count) => {}
+        Ok(Outcome::Value(have)) => tracing::warn!(
+            wanted = wanted.count,
+            ?have,
+            "too few replicas have the ending or renewal of a session: a failover could undo it"
+        ),
+        Err(error) => tracing::warn!(
+            %error,
+            "the server does not say which replicas have the ending or renewal of a session"
+        ),
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Opening a pool of the store's own, and asking why a pool gives no connection.
+
+use std::{
+    sync::{Arc, Mutex as StdMutex},
+    time::Duration,
+};
+
+use sqlx::{ConnectOptions as _, Connection, Error, Pool, pool::PoolOptions};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+
+use super::database::{Database, Limits};
+use crate::sync::lock;
+
+/// A connection that has been idle for longer gives a sign of life before it is used: a ping for
+/// each request would double the round trips of a load.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
+
+/// The pool of a database server. Call this on the runtime where its connections are to live.
+pub(crate) async fn connect_to_server<D: Database>(
+    url: &str,
+    limits: Limits,
+) -> Result<Pool<D>, Error> {
+    let options = D::options(url)?;
+    let silence = Arc::new(Silence::default());
+    let connected = PoolOptions::new()
+        .max_connections(limits.connections)
+        .acquire_timeout(limits.connect())
+        .test_before_acquire(false)
+        .after_connect(|connection: &mut D::Connection, _| {
+            Box::pin(async move {
+                match D::ON_CONNECT {
+                    Some(sql) => D::run(connection, sql).await,
+                    None => Ok(()),
+                }
+            })
+        })
+        .before_acquire(move |connection: &mut D::Connection, known| {
+            let silence = Arc::clone(&silence);
+            Box::pin(async move {
+                if known.idle_for <= SHORT_PAUSE {
+                    return Ok(true);
+                }
+                if silence.is_later_than(known.idle_for) {
+                    return Ok(false);
+                }
+                silence.listen(limits.sign(), connection.ping()).await
+            })
+        })
+        .connect_with(options.clone())
+        .await;
+    match connected {
+        Err(Error::PoolTimedOut) => Err(cause::<D>(&options, limits.sign()).await),
+        connected => connected,
+    }
+}
+
+/// Why there is no connection: the pool has tried again and again, and tells only that.
+async fn cause<D: Database>(
+    options: &<D::Connection as Connection>::Options,
+    limit: Duration,
+) -> Error {
+    match timeout(limit, options.connect()).await {
+        Ok(Err(error)) => error,
+        Ok(Ok(_)) | Err(_) => Error::PoolTimedOut,
+    }
+}
+
+/// When a connection last gave no sign of life. Those that have been idle since before that are as
+/// dead: a firewall has forgotten them.
+#[derive(Debug, Default)]
+struct Silence(StdMutex<Option<Instant>>);
+
+impl Silence {
+    fn is_later_than(&self, idle_for: Duration) -> bool {
+        lock(&self.0).is_some_and(|at| at.elapsed() < idle_for)
+    }
+
+    /// Waits for a sign of life, and says whether the connection is to be used.
+    async fn listen(
+        &self,
+        limit: Duration,
+        ping: impl Future<Output = Result<(), Error>>,
+    ) -> Result<bool, Error> {
+        match timeout(limit, ping).await {
+            Ok(answer) => answer.map(|()| true),
+            Err(_) => {
+                *lock(&self.0) = Some(Instant::now());
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// What a server said to whoever connected: a pool that keeps trying does not tell.
+pub(crate) type Welcome = Result<(), Arc<Error>>;
+
+/// One request connects, to learn why there is no connection, for all that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Inquiry(Mutex<Option<(Instant, Welcome)>>);
+
+impl Inquiry {
+    /// Asks, unless somebody has asked since.
+    pub(crate) async fn ask<D: Database>(&self, pool: &Pool<D>, since: Instant) -> Welcome {
+        let mut last = self.0.lock().await;
+        if let Some((at, welcome)) = &*last
+            && *at > since
+        {
+            return welcome.clone();
+        }
+        let welcome = match pool.connect_options().connect().await {
+            // Whether it takes leave does not matter.
+            Ok(connection) => connection.close().await.or(Ok(())),
+            Err(error) => Err(Arc::new(error)),
+        };
+        *last = Some((Instant::now(), welcome.clone()));
+        welcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_silence_condemns_what_has_been_idle_for_longer() {
+        let silence = Silence::default();
+        let day = Duration::from_secs(86_400);
+        assert!(!silence.is_later_than(day));
+        let limit = Duration::from_millis(1);
+        let heard = silence.listen(limit, std::future::pending()).await;
+        assert!(!heard.unwrap());
+        assert!(silence.is_later_than(day));
+        assert!(
+            !silence.is_later_than(Duration::ZERO),
+            "it was in use since"
+        );
+        assert!(silence.listen(day, async { Ok(()) }).await.unwrap());
+        let broken = async { Err(Error::PoolClosed) };
+        assert!(silence.listen(day, broken).await.is_err());
+    }
+}

@@ -1,0 +1,224 @@
+//! Connections of SQL stores that are short, silent, or shared with a worker that is busy.
+
+use std::{
+    net::Ipv4Addr,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use actix_session::{
+    SessionMiddleware,
+    storage::{
+        MySqlSessionStore, PostgresSessionStore, SessionKey, SessionStore, SqliteSessionStore,
+    },
+};
+use actix_web::{http::StatusCode, rt};
+use futures_util::future::join_all;
+use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::{oneshot, watch},
+};
+
+use crate::support::{
+    MySql, PATIENCE, Postgres, SqlTestStore, TestStore, fill_store, guest, on_each_database, soon,
+};
+
+/// Forty requests at once, through a pool that wants ten connections and gets two.
+macro_rules! short_of_connections {
+    ($tested:ident, $store:ident, $url:expr) => {
+        let builder = $store::builder($url).table(&$tested.table).migrate(false);
+        let builder = builder.clock($tested.clock().clone());
+        let builder = builder.connect_timeout(PATIENCE).command_timeout(PATIENCE);
+        let store = builder.build().await.unwrap();
+        let middleware = SessionMiddleware::builder(store, $tested.key().clone())
+            .clock($tested.clock().clone())
+            .commit_budget(2 * PATIENCE);
+        let browser = $tested.browser_of(middleware).await;
+        let visits = (0..40).map(|_| async {
+            let guest = browser.fork();
+            guest.visit(|s| s.insert("a", 1).unwrap()).await
+        });
+        for answer in join_all(visits).await {
+            answer.assert_ok().assert_sets_cookie();
+        }
+        assert_eq!($tested.dump().await.0.len(), 40);
+    };
+}
+
+#[actix_web::test]
+async fn too_few_connections_are_waited_for_on_postgres() {
+    let tested = Postgres::start().await;
+    let url = tested.user(2).await;
+    short_of_connections!(tested, PostgresSessionStore, url);
+}
+
+#[actix_web::test]
+async fn too_few_connections_are_waited_for_on_mysql() {
+    let tested = MySql::start().await;
+    let url = tested.user(2).await;
+    short_of_connections!(tested, MySqlSessionStore, url);
+}
+
+/// Somebody else has the only connection that the user may have.
+macro_rules! no_connection {
+    ($tested:ident, $store:ident, $pool:ident, $url:expr, $cause:literal) => {
+        let url = $url;
+        let others = $pool::new().connect_lazy(&url).unwrap();
+        let _theirs = others.acquire().await.unwrap();
+        let pool = $pool::new().connect_lazy(&url).unwrap();
+        let builder = $store::builder_from_pool(pool).table(&$tested.table);
+        let builder = builder.clock($tested.clock().clone());
+        let builder = builder.connect_timeout(Duration::from_secs(2));
+        let store = builder.build().await.unwrap();
+        let builder = $store::builder(&url).connect_timeout(Duration::from_secs(1));
+        let told = format!("{:?}", builder.build().await.unwrap_err());
+        assert!(told.contains($cause), "{told}");
+
+        let key = SessionKey::try_from("k".repeat(64)).unwrap();
+        let told = format!("{:?}", store.load(&key).await.unwrap_err());
+        assert!(told.contains($cause), "{told}");
+
+        let before = guest(&$tested).await;
+        let middleware =
+            SessionMiddleware::builder(store, $tested.key().clone()).clock($tested.clock().clone());
+        let browser = $tested.browser_of(middleware).await;
+        let write = |s: &actix_session::Session| s.insert("b", 2).unwrap();
+        for guest in [browser.fork(), before.at(browser.site.clone())] {
+            let answer = guest.visit(write).await;
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        }
+    };
+}
+
+#[actix_web::test]
+async fn no_connection_is_a_503_that_tells_why_on_postgres() {
+    let tested = Postgres::start().await;
+    let url = tested.user(1).await;
+    no_connection!(
+        tested,
+        PostgresSessionStore,
+        PgPoolOptions,
+        url,
+        "too many connections for role"
+    );
+}
+
+#[actix_web::test]
+async fn no_connection_is_a_503_that_tells_why_on_mysql() {
+    let tested = MySql::start().await;
+    let url = tested.user(1).await;
+    no_connection!(
+        tested,
+        MySqlSessionStore,
+        MySqlPoolOptions,
+        url,
+        "max_user_connections"
+    );
+}
+
+/// A way to a server that forgets its connections: what is sent on them then meets silence.
+async fn firewall(to: u16) -> (u16, watch::Sender<()>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (forget, seen) = watch::channel(());
+    rt::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut seen = seen.clone();
+            seen.mark_unchanged();
+            rt::spawn(async move {
+                let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await.unwrap();
+                tokio::select! {
+                    _ = copy_bidirectional(&mut client, &mut server) => {}
+                    _ = seen.changed() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    (port, forget)
+}
+
+macro_rules! silent {
+    ($tested:ident, $store:ident, $pool:ident) => {
+        let before = guest(&$tested).await;
+        let port = $tested.url().rsplit_once(':').unwrap().1;
+        let port = port.split('/').next().unwrap();
+        let (through, forget) = firewall(port.parse().unwrap()).await;
+        let url = $tested.url().replace(port, &through.to_string());
+        let pool = $pool::new().max_connections(8);
+        let pool = pool.connect(&url).await.unwrap();
+        for connection in join_all((0..8).map(|_| pool.acquire())).await {
+            drop(connection.unwrap());
+        }
+        // The pool asks each for a sign of life, in tasks of its own, before it takes it back.
+        while pool.num_idle() < 8 {
+            rt::time::sleep(Duration::from_millis(5)).await;
+        }
+        let builder = $store::builder_from_pool(pool).table(&$tested.table);
+        let builder = builder.clock($tested.clock().clone());
+        let builder = builder.command_timeout(Duration::from_secs(3));
+        let store = builder.connect_timeout(PATIENCE).build().await.unwrap();
+        let middleware = SessionMiddleware::builder(store, $tested.key().clone())
+            .clock($tested.clock().clone())
+            .commit_budget(2 * PATIENCE);
+        let browser = $tested.browser_of(middleware).await;
+        let browser = before.at(browser.site.clone());
+        forget.send(()).unwrap();
+        for _ in 0..8 {
+            assert_eq!(browser.number("a").await, Some(1));
+        }
+    };
+}
+
+#[actix_web::test]
+async fn one_silence_condemns_all_older_connections_on_postgres() {
+    let tested = Postgres::start().await;
+    silent!(tested, PostgresSessionStore, PgPoolOptions);
+}
+
+#[actix_web::test]
+async fn one_silence_condemns_all_older_connections_on_mysql() {
+    let tested = MySql::start().await;
+    silent!(tested, MySqlSessionStore, MySqlPoolOptions);
+}
+
+/// A worker has begun to load more sessions than there are connections, and then computes.
+macro_rules! busy_worker {
+    ($tested:ident, $store:ident) => {
+        let builder = $tested.builder($tested.url()).max_connections(2);
+        let builder = builder.connect_timeout(PATIENCE).command_timeout(PATIENCE);
+        let store: $store = builder.build().await.unwrap();
+        let key = Arc::new(fill_store(&store, 0).await);
+        let (is_busy, busy) = oneshot::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let (theirs, wanted) = (store.clone(), Arc::clone(&key));
+        let worker = thread::spawn(move || {
+            rt::System::new().block_on(async move {
+                let mut loads = Box::pin(join_all((0..4).map(|_| theirs.load(&wanted))));
+                let begun = tokio::time::timeout(Duration::ZERO, &mut loads).await;
+                is_busy.send(()).unwrap();
+                released.recv().unwrap();
+                match begun {
+                    Ok(loaded) => loaded,
+                    Err(_) => loads.await,
+                }
+            })
+        });
+        busy.await.unwrap();
+        for _ in 0..4 {
+            let loaded = soon(store.load(&key)).await.unwrap();
+            assert!(loaded.is_some());
+            let state = || std::collections::HashMap::new();
+            let ttl = actix_web::cookie::time::Duration::HOUR;
+            soon(store.save(state(), &ttl)).await.unwrap();
+        }
+        release.send(()).unwrap();
+        for loaded in worker.join().unwrap() {
+            assert!(loaded.unwrap().is_some());
+        }
+    };
+}
+
+on_each_database!(nobody_waits_for_a_busy_worker, busy_worker);

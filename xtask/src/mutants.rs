@@ -1,0 +1,120 @@
+//! `cargo xtask mutants`: changes the core in one place at a time, and asks whether a test notices.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+
+use crate::Result;
+use crate::runner::Runner;
+use crate::step::{Step, cargo};
+
+/// The program, with its version: another one makes other changes.
+const PROGRAM: &str = "cargo-mutants@27.1.0";
+
+/// What is pure, so that unit tests alone can judge it.
+const CORE: [&str; 5] = [
+    "actix-session/src/changes/**",
+    "actix-session/src/cookie/**",
+    "actix-session/src/middleware/decide.rs",
+    "actix-session/src/protocol/**",
+    "actix-session/src/record/**",
+];
+
+/// The core names no feature, and without drivers of databases each change is built much sooner.
+const FEATURES: &str = "cookie-session,memory-session,testing";
+
+/// Runs the unit tests on every change. It fails if one is not noticed.
+pub(crate) fn run(extra: Vec<String>) -> Result<ExitCode> {
+    let runner = Runner::new()?;
+    if !is_installed() {
+        let install = ["install", "--locked", PROGRAM];
+        let installed = runner.run(vec![Step::cargo("install cargo-mutants", install)], &[])?;
+        if installed != ExitCode::SUCCESS {
+            return Ok(installed);
+        }
+    }
+    // The program makes no folder above the one for its results.
+    fs::create_dir_all(folder())?;
+    runner.run(vec![step(extra)], &[])
+}
+
+fn is_installed() -> bool {
+    let mut asked = cargo();
+    asked.args(["mutants", "--version"]);
+    asked.stdout(Stdio::null()).stderr(Stdio::null());
+    asked.status().is_ok_and(|status| status.success())
+}
+
+fn step(extra: Vec<String>) -> Step {
+    let mut step = Step::cargo("mutants", arguments(extra));
+    step.command.current_dir(root());
+    step.command.arg("--output").arg(folder());
+    // The dependencies are built once for all runs, and for nobody else's build.
+    step.with("CARGO_TARGET_DIR", folder())
+}
+
+/// The repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The folder for what is built, and for the results.
+fn folder() -> PathBuf {
+    root().join("target/mutants")
+}
+
+/// Without a choice of the user's: all of the core.
+fn arguments(extra: Vec<String>) -> Vec<String> {
+    let mut words = vec![
+        "mutants",
+        "--package=actix-session",
+        "--cargo-arg=--lib",
+        "--no-default-features",
+        "--features",
+        FEATURES,
+    ];
+    if !names_files(&extra) {
+        words.extend(CORE.iter().flat_map(|files| ["--file", files]));
+    }
+    words.into_iter().map(str::to_owned).chain(extra).collect()
+}
+
+fn names_files(extra: &[String]) -> bool {
+    let names = |word: &String| {
+        let option = word.split('=').next().unwrap_or_default();
+        option == "--file" || (word.starts_with("-f") && !word.starts_with("--"))
+    };
+    extra.iter().any(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(extra: &[&str]) -> String {
+        arguments(extra.iter().map(|word| (*word).to_owned()).collect()).join(" ")
+    }
+
+    #[test]
+    fn all_of_the_core_is_changed_unless_files_are_named() {
+        for extra in [&[][..], &["--list"]] {
+            let arguments = with(extra);
+            assert!(CORE.iter().all(|files| arguments.contains(files)));
+        }
+        for extra in [&["--file", "x.rs"][..], &["--file=x.rs"], &["-fx.rs"]] {
+            let arguments = with(extra);
+            assert!(!CORE.iter().any(|files| arguments.contains(files)));
+            assert!(arguments.ends_with(&extra.join(" ")), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn every_part_of_the_core_is_there() {
+        for files in CORE {
+            assert!(
+                root().join(files.trim_end_matches("/**")).exists(),
+                "{files}"
+            );
+        }
+    }
+}
