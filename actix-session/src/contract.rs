@@ -1,17 +1,22 @@
 //! What the middleware asks of a store, and what the store answers.
 
 mod answers;
+mod stamp;
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 pub use self::answers::{Committed, End, Older, Opened, Rotated};
 use crate::{
     clock::Millis,
-    record::{Metadata, Record, WireFormat},
+    handed::{Handed, handed},
+    record::{Metadata, MetadataKeys, Record, WireFormat},
 };
+
+pub(crate) use self::stamp::Stamp;
 
 /// The state of a session in its published form: entry names and JSON texts.
 pub(crate) type SessionState = HashMap<String, String>;
@@ -61,6 +66,8 @@ pub struct Terms {
     pub(crate) format: WireFormat,
     /// The maximum size of a record, in octets.
     pub(crate) max_state: usize,
+    /// They prove metadata that lie where an application can write.
+    pub(crate) keys: Option<Arc<MetadataKeys>>,
 }
 
 /// Whether reading a record extends its life.
@@ -79,26 +86,6 @@ pub(crate) const GRACE: Millis = Millis::secs(60);
 /// The maximum size of a record: far more than any session needs, yet accepted by every back end.
 pub(crate) const MAX_STATE: usize = 16 << 20;
 
-/// What a new record takes from neither the stored record nor the changes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Stamp {
-    pub(crate) commit: u64,
-    /// For a record that has no id yet.
-    pub(crate) fresh_id: u128,
-    pub(crate) now: Millis,
-    /// The policy's cap on a session's whole life.
-    pub(crate) absolute: Option<Millis>,
-    pub(crate) format: WireFormat,
-    /// How many octets the record may have, unless it had as many before.
-    pub(crate) max_state: usize,
-    /// The policy's idle TTL, if the record itself must say when it ends.
-    pub(crate) idle_ttl: Option<Millis>,
-    /// The session gets another id, which tells it from the older values of its cookie.
-    pub(crate) new_id: bool,
-    /// The record keeps its idle end if it has one.
-    pub(crate) keep_idle: bool,
-}
-
 impl Default for Terms {
     /// A TTL of one day, no absolute timeout, no extension on read, the system's time.
     fn default() -> Self {
@@ -111,6 +98,7 @@ impl Default for Terms {
             grace: GRACE,
             format: WireFormat::V1,
             max_state: MAX_STATE,
+            keys: None,
         }
     }
 }
@@ -146,6 +134,30 @@ impl Terms {
     pub fn with_format(mut self, format: WireFormat) -> Self {
         self.format = format;
         self
+    }
+
+    /// The terms of a store's own, for methods that get none.
+    pub(crate) fn of_store(now: Millis) -> Self {
+        let own = Self {
+            now,
+            ..Self::default()
+        };
+        match handed() {
+            Some(Handed { keys, format }) => Self {
+                keys,
+                format,
+                ..own
+            },
+            None => own,
+        }
+    }
+
+    /// What a wrapper of the five methods does not hand on.
+    pub(crate) fn handed(&self) -> Handed {
+        Handed {
+            keys: self.keys.clone(),
+            format: self.format,
+        }
     }
 
     /// The same terms for a call that extends the record, at most once an interval if there is one.
@@ -253,24 +265,10 @@ impl Terms {
         }
     }
 
-    pub(crate) fn stamp(&self, commit: u64, fresh_id: u128) -> Stamp {
-        Stamp {
-            commit,
-            fresh_id,
-            now: self.now,
-            absolute: self.absolute,
-            format: self.format,
-            max_state: self.max_state,
-            idle_ttl: None,
-            new_id: false,
-            keep_idle: false,
-        }
-    }
-
     /// [`end`](Self::end) in milliseconds.
     pub(crate) fn until(&self, record: &Record) -> Millis {
         record
-            .metadata()
+            .times()
             .map_or(self.now + self.ttl, |metadata| self.end_of(metadata))
     }
 
@@ -279,5 +277,11 @@ impl Terms {
         let absolute = self.absolute.map(|span| metadata.since() + span);
         let cap = metadata.absolute_end.or(absolute);
         cap.map_or(idle, |cap| cap.min(idle))
+    }
+
+    /// Whether nothing says since when the absolute timeout of a record counts. The first sight is
+    /// written down.
+    pub(crate) fn must_date(&self, record: &Record) -> bool {
+        self.absolute.is_some() && record.is_undated()
     }
 }

@@ -20,6 +20,13 @@ pub(crate) fn base64(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(sha256(text))
 }
 
+/// The first half of the digest, as a session's id.
+pub(crate) fn id(text: &str) -> u128 {
+    let digest = sha256(text);
+    let half = &digest.as_ref()[..16];
+    half.iter().fold(0, |id, byte| id << 8 | u128::from(*byte))
+}
+
 fn sha256(text: &str) -> Digest {
     digest(&SHA256, text.as_bytes())
 }

@@ -77,6 +77,8 @@ pub struct Told {
     pub epoch: u64,
     pub idle_end: Option<i64>,
     pub auth: Option<ToldAuth>,
+    /// What a later version has added.
+    pub rest: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -105,6 +107,7 @@ pub fn metadata(text: &str) -> Option<Told> {
             login: auth.login.map(|at| at.0),
             span: auth.span.map(|span| span.0),
         }),
+        rest: metadata.rest.map(String::from),
     })
 }
 
@@ -124,6 +127,7 @@ pub fn metadata_text(told: &Told) -> String {
         epoch: told.epoch,
         idle_end: told.idle_end.map(Millis),
         auth: told.auth.clone().map(auth),
+        rest: told.rest.as_deref().map(Into::into),
     };
     let mut text = String::new();
     metadata.encode(told.commit, &mut text);

@@ -30,6 +30,7 @@ mod event;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod handed;
 mod key;
 mod middleware;
 #[cfg(any(feature = "_backend", test))]

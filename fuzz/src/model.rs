@@ -32,7 +32,7 @@ pub struct Policy {
 /// A record.
 #[derive(Debug, Clone)]
 pub struct Rec {
-    /// Which session it is, whatever its key.
+    /// Which session it is, whatever its key: another one after a logout.
     pub lineage: u32,
     /// The state.
     pub entries: Entries,
@@ -664,7 +664,8 @@ impl Model {
     }
 
     /// Nothing of a login stays, and no time of its own.
-    fn log_out(&self, rec: &mut Rec) {
+    fn log_out(&mut self, rec: &mut Rec) {
+        rec.lineage = self.draw();
         (rec.auth, rec.logged_in) = (None, None);
         (rec.ttl, rec.span) = (None, None);
         rec.cap = self.policy.absolute.map(|span| rec.created + span);

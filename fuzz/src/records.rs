@@ -21,6 +21,10 @@ pub struct Meaning {
     pub entries: Map,
     /// The metadata, if there is any.
     pub metadata: Option<Told>,
+    /// An application on an old server can have written the metadata.
+    pub claimed: bool,
+    /// The time in blanks behind the text, which a cookie's end may be.
+    pub blanks: Option<i64>,
 }
 
 /// What actix-session 0.6 to 0.11 sees in a text.
@@ -33,11 +37,12 @@ pub fn meaning(text: &str) -> Option<Meaning> {
     if let Some(flat) = old_reader(text) {
         let mut entries: Map = flat.into_iter().collect();
         let reserved = entries.remove(RESERVED);
-        let metadata = match reserved {
-            Some(json) => Some(metadata_in(&json)?),
-            None => None,
-        };
-        return Some(Meaning { entries, metadata });
+        return Some(Meaning {
+            entries,
+            metadata: reserved.and_then(|json| metadata_in(&json)),
+            claimed: true,
+            blanks: time_in_blanks(text),
+        });
     }
     let outer: HashMap<String, Box<RawValue>> = serde_json::from_str(text).ok()?;
     if outer.get("v")?.get() != "1" {
@@ -46,7 +51,9 @@ pub fn meaning(text: &str) -> Option<Meaning> {
     let state: HashMap<String, Box<RawValue>> =
         serde_json::from_str(outer.get("state")?.get()).ok()?;
     let metadata = match outer.get("f") {
-        Some(raw) => Some(metadata_in(raw.get())?),
+        Some(raw) => Some(fuzzing::metadata(
+            &serde_json::from_str::<String>(raw.get()).ok()?,
+        )?),
         None => None,
     };
     let entries = state.into_iter();
@@ -54,12 +61,30 @@ pub fn meaning(text: &str) -> Option<Meaning> {
     Some(Meaning {
         entries: entries.filter(|(name, _)| name != RESERVED).collect(),
         metadata,
+        claimed: false,
+        blanks: None,
     })
 }
 
-/// A record with unreadable metadata must be refused.
-fn metadata_in(json: &str) -> Option<Told> {
-    fuzzing::metadata(&serde_json::from_str::<String>(json).ok()?)
+/// 24 blanks of two bits each.
+fn time_in_blanks(text: &str) -> Option<i64> {
+    let kinds = [' ', '\t', '\n', '\r'];
+    let (_, blanks) = text.split_at(text.trim_end_matches(kinds).len());
+    let bits = blanks.chars().map(|blank| match blank {
+        ' ' => 0,
+        '\t' => 1,
+        '\n' => 2,
+        _ => 3,
+    });
+    (blanks.len() == 24).then(|| bits.fold(0, |time, bits| time * 4 + bits))
+}
+
+/// The metadata before the MAC; what cannot be read says nothing.
+pub fn metadata_in(json: &str) -> Option<Told> {
+    let text: String = serde_json::from_str(json).ok()?;
+    let (metadata, mac) = text.split_once(':').unwrap_or((&text, ""));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-~".contains(&byte);
+    fuzzing::metadata(metadata).filter(|_| mac.bytes().all(plain))
 }
 
 /// Whether a text in an envelope can be read again as it was.
@@ -76,8 +101,7 @@ fn entries(record: &Record) -> Map {
 pub fn metadata(record: &Record) -> Option<Told> {
     let map = record.to_map_with_metadata();
     let json = map.get(RESERVED)?;
-    let text: String = serde_json::from_str(json).expect("the reserved entry is JSON");
-    Some(fuzzing::metadata(&text).expect("and holds metadata"))
+    Some(metadata_in(json).expect("the reserved entry is JSON, and holds metadata"))
 }
 
 /// Checks all that must hold for any text.
@@ -97,10 +121,14 @@ pub fn check(text: &str) {
     let again = Record::from_map(read.to_map_with_metadata());
     assert_eq!(entries(&again), expected.entries, "through a map");
     assert_eq!(metadata(&again), expected.metadata);
+    let proven = (!expected.claimed)
+        .then_some(())
+        .and(expected.metadata.as_ref());
     for format in [WireFormat::V1, WireFormat::V0_11] {
-        rewrite(&read, &expected, format);
-        rewrite(&again, &expected, format);
-        change_one(&read, &expected, format);
+        rewrite(&read, &expected.entries, proven, format);
+        // Without a MAC it is a claim, from wherever it came.
+        rewrite(&again, &expected.entries, None, format);
+        change_one(&read, &expected.entries, proven, format);
     }
 }
 
@@ -120,19 +148,14 @@ fn merged(record: &Record, doing: Doing, format: WireFormat) -> Record {
 }
 
 /// A rewritten record says the same, and old servers can read what is written for them.
-fn rewrite(read: &Record, expected: &Meaning, format: WireFormat) {
+fn rewrite(read: &Record, expected: &Map, told: Option<&Told>, format: WireFormat) {
     let written = merged(read, Doing::default(), format);
-    same(
-        &written,
-        &expected.entries,
-        expected.metadata.as_ref(),
-        format,
-    );
+    same(&written, expected, told, format);
 }
 
 /// A change of one entry leaves the others as they are, byte by byte.
-fn change_one(read: &Record, expected: &Meaning, format: WireFormat) {
-    let mut map = expected.entries.clone();
+fn change_one(read: &Record, expected: &Map, told: Option<&Told>, format: WireFormat) {
+    let mut map = expected.clone();
     let mut doing = Doing::default();
     if let Some((first, _)) = map.pop_first() {
         doing.entries.push((first, None));
@@ -141,7 +164,7 @@ fn change_one(read: &Record, expected: &Meaning, format: WireFormat) {
     map.insert(name.into(), json.into());
     doing.entries.push((name.into(), Some(json.into())));
     let written = merged(read, doing, format);
-    same(&written, &map, expected.metadata.as_ref(), format);
+    same(&written, &map, told, format);
 }
 
 fn same(written: &Record, map: &Map, told: Option<&Told>, format: WireFormat) {
@@ -149,17 +172,26 @@ fn same(written: &Record, map: &Map, told: Option<&Told>, format: WireFormat) {
     let text = written.as_text().expect("a written record has a text");
     let read = Record::decode(text.to_owned()).expect("what was written is read");
     assert_eq!(&entries(&read), map, "{text}");
-    let new = metadata(&read).expect("each written record has metadata");
+    let new = metadata(&read);
     if let Some(told) = told {
+        let new = new.as_ref().expect("what is known stays");
+        // For old servers the epoch lies elsewhere.
+        let epoch = if format == WireFormat::V1 {
+            told.epoch
+        } else {
+            0
+        };
         let kept = Told {
             commit: new.commit,
             idle_end: None,
+            epoch,
             ..told.clone()
         };
-        assert_eq!(new, kept);
+        assert_eq!(new, &kept);
     }
     if format == WireFormat::V1 && map.values().all(|json| is_json(json)) {
-        let start = format!(r#"{{"v":1,"f":"{:016x}."#, new.commit);
+        let commit = new.expect("an envelope has metadata").commit;
+        let start = format!(r#"{{"v":1,"f":"{commit:016x}."#);
         assert!(text.starts_with(&start), "compare-and-set compares this");
         return;
     }
@@ -167,7 +199,16 @@ fn same(written: &Record, map: &Map, told: Option<&Told>, format: WireFormat) {
         .expect("old servers read it")
         .into_iter()
         .collect();
-    let reserved = old.remove(RESERVED).expect("the metadata is an entry");
-    assert!(is_json(&reserved), "as all entries of old servers are");
+    let reserved = old.remove(RESERVED);
+    let needed = told.is_some() || format == WireFormat::V1;
+    assert_eq!(
+        reserved.is_some(),
+        needed,
+        "no entry more than the program's"
+    );
+    assert!(
+        reserved.is_none_or(|json| is_json(&json)),
+        "as all entries of old servers are"
+    );
     assert_eq!(&old, map);
 }

@@ -26,6 +26,7 @@ fn told(cursor: &mut Cursor<'_>) -> fuzzing::Told {
                 span: cursor.maybe(),
             }
         }),
+        rest: cursor.flag().then(|| cursor.number().to_string()),
     }
 }
 

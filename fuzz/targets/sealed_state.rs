@@ -57,6 +57,11 @@ fn told(text: &str) -> Option<Told> {
     meaning(text)?.metadata
 }
 
+/// The metadata that nobody but us can have written.
+fn known(text: &str) -> Option<Told> {
+    meaning(text).filter(|meaning| !meaning.claimed)?.metadata
+}
+
 fn entries(text: &str) -> Map {
     meaning(text).expect("this one can be read").entries
 }
@@ -95,7 +100,7 @@ impl World {
             return false;
         };
         let Some(told) = meaning.metadata else {
-            return true;
+            return meaning.blanks.is_none_or(|end| self.now < end);
         };
         let since = told.auth.as_ref().map_or(told.created, |auth| auth.at);
         let policy = self.absolute.map(|span| since.saturating_add(span));
@@ -204,8 +209,8 @@ impl World {
         let committed = now(self
             .store
             .commit(&key, Some(&base), &changes, &self.terms()));
-        let before = told(&text);
-        let id = before.as_ref().map(|told| told.id);
+        let (before, known) = (told(&text), known(&text));
+        let id = known.as_ref().map(|told| told.id);
         match committed.expect("it is small") {
             Committed::Gone => assert!(!self.is_free(before.as_ref())),
             Committed::NewValue(sealed, end, older) => {
@@ -213,8 +218,8 @@ impl World {
                     self.is_free(before.as_ref()),
                     "what has ended is not sealed anew"
                 );
-                let new = self.made(&sealed, fuzzing::end_of(end), before.as_ref(), &doing);
-                let another = self.revocation && doing.cleared.is_some();
+                let new = self.made(&sealed, fuzzing::end_of(end), known.as_ref(), &doing);
+                let another = doing.cleared.is_some();
                 assert!(id.is_none_or(|id| (id == new.id) != another));
                 let unasked = changes.is_empty() && !self.extend;
                 if let Some(idle) = before.and_then(|told| told.idle_end).filter(|_| unasked) {
@@ -259,11 +264,11 @@ impl World {
         let rotated = now(self
             .store
             .rotate(&key, Some(&base), &changes, &self.terms()));
-        let before = told(&text);
+        let (before, known) = (told(&text), known(&text));
         let free = self.is_free(before.as_ref());
         match rotated.expect("it is small") {
             Rotated::Rotated(sealed, end, older) => {
-                let base = before.as_ref().filter(|_| free);
+                let base = known.as_ref().filter(|_| free);
                 let new = self.made(&sealed, fuzzing::end_of(end), base, &doing);
                 if self.revocation {
                     assert!(before.is_none_or(|old| old.id != new.id));
@@ -298,7 +303,7 @@ impl World {
     /// What the middleware does once a renewed value is known to fit.
     fn end_older(&mut self, older: Older, text: &str, new: u128) {
         let first = now(fuzzing::end_older(older)).expect("the list is there");
-        let Some(told) = told(text).filter(|_| self.revocation) else {
+        let Some(told) = known(text).filter(|_| self.revocation) else {
             assert!(first, "nobody ends anything");
             return;
         };

@@ -1,7 +1,11 @@
 //! How authors of stores apply changes.
 
-use super::{Applied, ApplyError, Changes, fresh, overwrite, reduce, write_reduced, written};
-use crate::{contract::Terms, error::CommitError, record::Record};
+use super::{Applied, ApplyError, Changes, onto, overwrite, reduce, write_reduced, written};
+use crate::{
+    contract::Terms,
+    error::CommitError,
+    record::{Place, Record},
+};
 
 /// A request's changes, and the record that they were made on.
 ///
@@ -46,10 +50,11 @@ impl<'a> MadeOn<'a> {
         let Some(base) = self.base else {
             return Ok(Merged::Gone);
         };
-        if base.is_from_before_clear(stored) && self.changes.cleared.is_none() {
+        let stored = proven(stored, terms);
+        if base.is_from_before_clear(&stored) && self.changes.cleared.is_none() {
             return Ok(Merged::Unchanged);
         }
-        merged(overwrite(stored, self.changes, fresh(terms)?))
+        merged(overwrite(&stored, self.changes, onto(&stored, terms)?))
     }
 
     /// Like [`merge_into`](Self::merge_into), for a record that the changes were not made on, or that
@@ -75,11 +80,12 @@ impl<'a> MadeOn<'a> {
         let Some(base) = self.base else {
             return Ok(Merged::Gone);
         };
-        if base.is_from_before_clear(stored) {
+        let stored = proven(stored, terms);
+        if base.is_from_before_clear(&stored) {
             return Ok(Merged::Unchanged);
         }
-        let left = reduce(self.changes, stored, Some(base));
-        merged(write_reduced(stored, &left, fresh(terms)?))
+        let left = reduce(self.changes, &stored, Some(base));
+        merged(write_reduced(&stored, &left, onto(&stored, terms)?))
     }
 
     /// The record to write under a new key, for a renewal. `stored` is what the old key leads to, if
@@ -117,11 +123,17 @@ impl<'a> MadeOn<'a> {
                 .then(|| changes.new_record(terms));
             return alone.transpose();
         };
-        if changes.come_after_logout(base, stored) {
+        let stored = proven(stored, terms);
+        if changes.come_after_logout(base, &stored) {
             return Ok(None);
         }
-        written(overwrite(stored, changes, fresh(terms)?))
+        written(overwrite(&stored, changes, onto(&stored, terms)?))
     }
+}
+
+/// What a store has decoded may have metadata that only the middleware's keys prove.
+fn proven(stored: &Record, terms: &Terms) -> Record {
+    stored.clone().proven(Place::Unnamed, terms.keys.as_ref())
 }
 
 fn merged(applied: Result<Applied, ApplyError>) -> Result<Merged, CommitError> {

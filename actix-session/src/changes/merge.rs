@@ -7,7 +7,7 @@ use crate::{
     clock::Millis,
     contract::Stamp,
     error::StateTooLarge,
-    record::{Metadata, Record, is_named},
+    record::{Draft, Metadata, Record, is_named},
 };
 
 /// The result of applying changes.
@@ -34,7 +34,7 @@ type Values<'a> = Vec<(&'a str, Option<Cow<'a, str>>)>;
 pub(crate) fn overwrite(
     stored: &Record,
     changes: &Changes,
-    stamp: Stamp,
+    stamp: Stamp<'_>,
 ) -> Result<Applied, ApplyError> {
     let another = changes.log_in_another(stored);
     if changes.reauthenticated.is_some() && changes.login.is_none() && stored.principal().is_none()
@@ -43,7 +43,7 @@ pub(crate) fn overwrite(
     }
     let mut metadata = metadata_after(stored, changes, another, stamp);
     if stamp.new_id {
-        metadata.id = stamp.fresh_id;
+        metadata.set_id(stamp.fresh_id);
     }
     let nothing = Record::empty();
     let starts_over = changes.cleared.is_some() || another;
@@ -53,7 +53,7 @@ pub(crate) fn overwrite(
 }
 
 /// A session with these changes alone.
-pub(crate) fn own_record(changes: &Changes, stamp: Stamp) -> Result<Applied, ApplyError> {
+pub(crate) fn own_record(changes: &Changes, stamp: Stamp<'_>) -> Result<Applied, ApplyError> {
     overwrite(&Record::empty(), changes, stamp)
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn reduce(changes: &Changes, stored: &Record, before: Option<&Record>
 pub(crate) fn write_reduced(
     stored: &Record,
     changes: &Changes,
-    stamp: Stamp,
+    stamp: Stamp<'_>,
 ) -> Result<Applied, ApplyError> {
     let values = values(stored, changes)?;
     let same = |(name, value): &(&str, Option<Cow<'_, str>>)| {
@@ -92,7 +92,7 @@ pub(crate) fn write_reduced(
 }
 
 /// Refuses a record that is too large, unless it has not grown: a large record may shrink.
-fn bounded(new: Record, stored: &Record, stamp: Stamp) -> Result<Applied, ApplyError> {
+fn bounded(new: Record, stored: &Record, stamp: Stamp<'_>) -> Result<Applied, ApplyError> {
     let (size, limit) = (new.size(), stamp.max_state);
     if size <= limit || size <= stored.size() {
         return Ok(Applied::Write(new));
@@ -124,7 +124,7 @@ pub(crate) fn forwarded_clear(
     stored: &Record,
     base: Option<&Record>,
     epoch: u64,
-    stamp: Stamp,
+    stamp: Stamp<'_>,
 ) -> Record {
     let mut metadata = metadata_of(stored, stamp);
     metadata.clear(epoch);
@@ -157,14 +157,18 @@ fn values<'a>(stored: &Record, changes: &'a Changes) -> Result<Values<'a>, Apply
     Ok(values)
 }
 
-/// The stored metadata, with what this request set.
-fn metadata_after(stored: &Record, changes: &Changes, another: bool, stamp: Stamp) -> Metadata {
+/// The stored metadata, with what this request set. Renewals keep the id, and so does a login from
+/// nobody; `clear` and the login of another draw one.
+fn metadata_after(stored: &Record, changes: &Changes, another: bool, stamp: Stamp<'_>) -> Metadata {
     let mut metadata = metadata_of(stored, stamp);
     if let Some(epoch) = changes.cleared {
         metadata.clear(epoch);
         metadata.absolute_end = absolute_end(&metadata, stamp);
     }
     if let Some(login) = &changes.login {
+        if stored.id().is_none() {
+            metadata.set_id(login.id);
+        }
         log_in(&mut metadata, login, another);
         metadata.absolute_end = absolute_end(&metadata, stamp);
     }
@@ -191,10 +195,13 @@ fn log_in(metadata: &mut Metadata, login: &LoginChange, another: bool) {
 }
 
 /// The record's metadata, or new metadata if it has none yet.
-fn metadata_of(stored: &Record, stamp: Stamp) -> Metadata {
+fn metadata_of(stored: &Record, stamp: Stamp<'_>) -> Metadata {
     let mut metadata = match stored.metadata() {
         Some(metadata) => metadata.clone(),
-        None => Metadata::new(stamp.fresh_id, stamp.now),
+        None => Metadata {
+            idle_end: stored.end().filter(|_| stored.is_in_cookie()),
+            ..Metadata::new(stamp.fresh_id, stamp.now)
+        },
     };
     metadata.epoch = stored.epoch();
     metadata.absolute_end = metadata
@@ -203,13 +210,13 @@ fn metadata_of(stored: &Record, stamp: Stamp) -> Metadata {
     metadata
 }
 
-fn absolute_end(metadata: &Metadata, stamp: Stamp) -> Option<Millis> {
+fn absolute_end(metadata: &Metadata, stamp: Stamp<'_>) -> Option<Millis> {
     let span = metadata.own_span().or(stamp.absolute);
     span.map(|span| metadata.since() + span)
 }
 
 /// When the session ends unless it is used, if the record itself must say so.
-fn idle_end(metadata: &Metadata, stamp: Stamp) -> Option<Millis> {
+fn idle_end(metadata: &Metadata, stamp: Stamp<'_>) -> Option<Millis> {
     let kept = metadata.idle_end.filter(|_| stamp.keep_idle);
     let ttl = stamp.idle_ttl?;
     let end = stamp.now + metadata.ttl.unwrap_or(ttl);
@@ -217,7 +224,12 @@ fn idle_end(metadata: &Metadata, stamp: Stamp) -> Option<Millis> {
 }
 
 /// The stored entries, some of them replaced and the others copied as they are.
-fn rewrite(stored: &Record, values: &Values<'_>, mut metadata: Metadata, stamp: Stamp) -> Record {
+fn rewrite(
+    stored: &Record,
+    values: &Values<'_>,
+    mut metadata: Metadata,
+    stamp: Stamp<'_>,
+) -> Record {
     metadata.idle_end = idle_end(&metadata, stamp);
     let many: Option<HashSet<&str>> =
         (values.len() > FEW).then(|| values.iter().map(|(name, _)| *name).collect());
@@ -236,10 +248,15 @@ fn rewrite(stored: &Record, values: &Values<'_>, mut metadata: Metadata, stamp: 
             entries.push(((*name).into(), Cow::Borrowed(json)));
         }
     }
+    let draft = Draft {
+        format: stamp.format,
+        commit: stamp.commit,
+        metadata,
+        keys: stamp.keys,
+        place: stamp.place,
+        keeps_epoch: stamp.keeps_epoch,
+        keeps_entry: stamp.keeps_entry,
+    };
     // Requests' values were serialized a moment ago. Stored ones may be older than the checks.
-    if stored.state().is_checked() {
-        Record::written_as(stamp.format, stamp.commit, metadata, &entries)
-    } else {
-        Record::written(stamp.format, stamp.commit, metadata, &entries)
-    }
+    draft.write(&entries, stored.state().is_checked())
 }

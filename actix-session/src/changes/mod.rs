@@ -289,7 +289,15 @@ impl Changes {
     }
 }
 
-pub(crate) fn fresh(terms: &Terms) -> Result<Stamp, CommitError> {
+/// For a write onto a record that may have kept an id: it goes on to keep it.
+pub(crate) fn onto<'a>(stored: &Record, terms: &'a Terms) -> Result<Stamp<'a>, CommitError> {
+    Ok(Stamp {
+        keeps_entry: stored.id().is_some(),
+        ..fresh(terms)?
+    })
+}
+
+pub(crate) fn fresh(terms: &Terms) -> Result<Stamp<'_>, CommitError> {
     let commit = random::u64().map_err(CommitError::Other)?;
     let id = random::u128().map_err(CommitError::Other)?;
     Ok(terms.stamp(commit, id))

@@ -7,14 +7,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     error::StateTooLarge,
-    record::{Metadata, WireFormat},
+    record::{Metadata, Place, WireFormat},
 };
 
 type Map = BTreeMap<String, String>;
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-fn stamp(commit: u64) -> Stamp {
+fn stamp(commit: u64) -> Stamp<'static> {
     Stamp {
         commit,
         fresh_id: 7,
@@ -25,6 +25,10 @@ fn stamp(commit: u64) -> Stamp {
         idle_ttl: None,
         new_id: false,
         keep_idle: false,
+        keys: None,
+        place: Place::Unnamed,
+        keeps_epoch: true,
+        keeps_entry: false,
     }
 }
 
@@ -143,6 +147,7 @@ proptest! {
             .collect();
         prop_assert_eq!(map_of(&merged), expected);
         prop_assert_eq!(merged.epoch(), 9);
+        prop_assert_ne!(merged.id(), Some(7), "a logout draws another id");
     }
 
     /// Behind a redirect, or after a lost answer, an effect happens only if nothing else changed
@@ -197,6 +202,7 @@ proptest! {
         prop_assert_eq!(map_of(&cleared), expected);
         prop_assert_eq!(cleared.principal(), None);
         prop_assert_eq!(cleared.epoch(), 5);
+        prop_assert_ne!(cleared.id(), stored_record.id());
     }
 
     #[test]
@@ -288,6 +294,92 @@ fn another_persons_login_starts_empty_under_another_id() {
     assert!(map_of(&bob).is_empty());
     assert_eq!(bob.metadata().unwrap().id, 99);
     assert_eq!(bob.metadata().unwrap().created, Millis(600));
+}
+
+#[test]
+fn an_id_is_one_persons() {
+    let id = |record: &Record| record.id().unwrap();
+    let guest = record(&some_map());
+    let alice = logged_in(&some_map(), "alice");
+    assert_eq!(id(&alice), id(&guest), "a login from nobody keeps it");
+    let renewed = Changes {
+        renew: true,
+        ..Changes::default()
+    };
+    assert_eq!(id(&write(overwrite(&alice, &renewed, stamp(2)))), 7);
+    let clear = |epoch| Changes {
+        cleared: Some(epoch),
+        ..Changes::default()
+    };
+    let cleared = write(overwrite(&alice, &clear(3), stamp(2)));
+    let again = write(overwrite(&alice, &clear(4), stamp(2)));
+    assert!(id(&cleared) != 7 && id(&again) != 7 && id(&cleared) != id(&again));
+    // As a handler does that clears and then logs the same person in.
+    let back = Changes {
+        cleared: Some(3),
+        ..login("alice", 600)
+    };
+    assert_ne!(id(&write(overwrite(&alice, &back, stamp(2)))), 7);
+    let own = write(own_record(&back, stamp(2)));
+    assert_eq!(
+        id(&own),
+        99,
+        "of its own changes: the id that the login drew"
+    );
+}
+
+fn with_rest(record: &Record) -> Record {
+    let metadata = Metadata {
+        rest: Some("later~.version".into()),
+        ..record.metadata().unwrap().clone()
+    };
+    let entries: Vec<_> = map_of(record)
+        .into_iter()
+        .map(|(n, v)| (n.into(), v.into()))
+        .collect();
+    Record::written(WireFormat::V1, 1, metadata, &entries)
+}
+
+#[test]
+fn fields_of_a_later_version_stay_as_long_as_the_id() {
+    let stored = with_rest(&logged_in(&some_map(), "alice"));
+    let rest = |record: &Record| record.metadata().unwrap().rest.clone();
+    let kept = rest(&stored);
+    let mut changes = vec![Changes::default(), login("alice", 700), set("a", 1)];
+    changes[0].renew = true;
+    for changes in &changes {
+        for format in [WireFormat::V1, WireFormat::V0_11] {
+            let stamp = Stamp { format, ..stamp(2) };
+            assert_eq!(rest(&write(overwrite(&stored, changes, stamp))), kept);
+        }
+    }
+    assert_eq!(
+        rest(&write(write_reduced(&stored, &set("a", 1), stamp(2)))),
+        kept
+    );
+    let cleared = Changes {
+        cleared: Some(3),
+        ..Changes::default()
+    };
+    let new_id = Stamp {
+        new_id: true,
+        ..stamp(2)
+    };
+    for dropped in [
+        write(overwrite(&stored, &cleared, stamp(2))),
+        write(overwrite(&stored, &login("bob", 700), stamp(2))),
+        forwarded_clear(&stored, None, 3, stamp(2)),
+        write(overwrite(
+            &stored,
+            &Changes::default(),
+            Stamp {
+                fresh_id: 8,
+                ..new_id
+            },
+        )),
+    ] {
+        assert_eq!(rest(&dropped), None);
+    }
 }
 
 #[test]

@@ -8,7 +8,11 @@ use std::{
 };
 
 use super::Terms;
-use crate::{clock::Millis, key::SessionKey, record::Record};
+use crate::{
+    clock::Millis,
+    key::SessionKey,
+    record::{Place, Record},
+};
 
 /// What [`SessionStore::open`](crate::storage::SessionStore::open) found.
 #[derive(Debug, Clone)]
@@ -26,6 +30,16 @@ pub enum Opened {
     /// A record that cannot be decoded, or that a newer version wrote. The store leaves it as it
     /// is.
     Unreadable,
+}
+
+impl Opened {
+    /// What was found, once its metadata have been proven.
+    pub(crate) fn proven(self, terms: &Terms) -> Self {
+        match self {
+            Self::Live(record) => Self::Live(record.proven(Place::Unnamed, terms.keys.as_ref())),
+            found => found,
+        }
+    }
 }
 
 /// When a session ends unless something extends it.

@@ -189,7 +189,7 @@ impl Finished<'_> {
 
     /// Whether the absolute timeout counts from now on, since the record does not say since when.
     fn is_undated(&self) -> bool {
-        let undated = |record: &Record| record.metadata().is_none() && !record.is_in_cookie();
+        let undated = |record: &Record| record.is_undated() && !record.is_in_cookie();
         self.policy.absolute.is_some() && self.incoming.loaded.record().is_some_and(undated)
     }
 

@@ -179,7 +179,7 @@ async fn look_up<S: SessionStore>(
         Ok(opened) => opened,
         Err(error) => return Err((error, key)),
     };
-    let loaded = match opened {
+    let loaded = match opened.proven(terms) {
         // A value whose MAC does not cover the cookie's name may be another cookie's. If it is the
         // state itself, not just a key, that would be a forgery.
         Opened::Live(record) if refused && record.is_in_cookie() => {

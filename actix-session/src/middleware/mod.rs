@@ -12,6 +12,7 @@ use std::{
     future::{Future, Ready, ready},
     pin::Pin,
     rc::Rc,
+    sync::Arc,
 };
 
 use actix_web::{
@@ -34,7 +35,7 @@ use crate::{
     contract::Terms,
     cookie::jar::Cookies,
     event,
-    record::WireFormat,
+    record::{MetadataKeys, WireFormat},
     storage::SessionStore,
 };
 
@@ -104,7 +105,12 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
         SessionMiddlewareBuilder::new(store, key)
     }
 
-    pub(crate) fn from_parts(store: Store, configuration: Configuration) -> Self {
+    pub(crate) fn from_parts(store: Store, mut configuration: Configuration) -> Self {
+        let Configuration {
+            key, previous_keys, ..
+        } = &configuration;
+        let keys = MetadataKeys::new(key, previous_keys);
+        configuration.terms.keys = Some(Arc::new(keys));
         Self(Rc::new(Parts {
             store,
             cookies: Cookies::new(&configuration),

@@ -41,7 +41,6 @@ enum Route {
 #[derive(Clone)]
 struct Attempt {
     step: Step,
-    id: u64,
     /// The record that the attempt was made on.
     on: Record,
     answer: Answer,
@@ -112,6 +111,9 @@ impl<'a> CommitMachine<'a> {
             (Stored::Unreadable, Route::Direct) => Next::Fail(CommitError::unreadable()),
             (Stored::Unreadable, Route::Forward { .. }) => Next::Answer(Committed::Gone),
             (Stored::Record(record), _) if self.applied(&record) => {
+                if self.is_ambiguous(&record) {
+                    return Next::Fail(CommitError::OutcomeUnknown);
+                }
                 Next::Answer(self.answered(&record))
             }
             (Stored::Record(record), Route::Direct) => self.merge(record, draw),
@@ -121,15 +123,24 @@ impl<'a> CommitMachine<'a> {
 
     /// Whether the record shows an earlier attempt of this commit.
     fn applied(&self, record: &Record) -> bool {
-        let own_id = self
-            .attempt
-            .as_ref()
-            .is_some_and(|a| a.id == record.commit_id());
+        let own_write = self.attempt.as_ref().is_some_and(|attempt| {
+            let same = attempt
+                .written()
+                .is_some_and(|new| record.is_same_commit(new));
+            // Without an id, others' equal writes look the same.
+            same && (record.commit_id() != 0 || self.careful)
+        });
         let own_epoch = self
             .changes
             .cleared
             .is_some_and(|epoch| epoch == record.epoch());
-        own_id || own_epoch
+        own_write || own_epoch
+    }
+
+    /// Whether nobody can know if a `modify` has happened: another's may have had the same result.
+    fn is_ambiguous(&self, record: &Record) -> bool {
+        let without_proof = record.commit_id() == 0 && self.changes.cleared.is_none();
+        without_proof && self.changes.has_modify()
     }
 
     fn answered(&self, record: &Record) -> Committed {
@@ -219,7 +230,7 @@ impl<'a> CommitMachine<'a> {
         // the comparison is with this record, in which a dropped effect would look as if it still
         // applied.
         self.changes = Cow::Owned(left.clone());
-        let make = move |stored: &_, _: &_, stamp| write_reduced(stored, &left, stamp);
+        let make = move |stored: &_, _: &_, stamp: Stamp<'_>| write_reduced(stored, &left, stamp);
         self.attempt(stored, make, draw)
     }
 
@@ -237,7 +248,7 @@ impl<'a> CommitMachine<'a> {
             return Next::Fail(CommitError::OutcomeUnknown);
         }
         let base = self.base.clone();
-        let make = |stored: &_, _: &_, stamp| {
+        let make = |stored: &_, _: &_, stamp: Stamp<'_>| {
             let new = forwarded_clear(stored, base.as_ref(), epoch, stamp);
             Ok(Applied::Write(new))
         };
@@ -248,13 +259,13 @@ impl<'a> CommitMachine<'a> {
     fn attempt(
         &mut self,
         on: Record,
-        make: impl FnOnce(&Record, &Changes, Stamp) -> Result<Applied, ApplyError>,
+        make: impl FnOnce(&Record, &Changes, Stamp<'_>) -> Result<Applied, ApplyError>,
         draw: &mut impl Draw,
     ) -> Next<Committed> {
-        if self.changes.is_empty() && on.metadata().is_some() {
+        if self.changes.is_empty() && !on.is_undated() {
             return Next::Answer(self.without_a_write(&on));
         }
-        let stamp = or_fail!(stamp(self.terms, draw));
+        let stamp = or_fail!(stamp(self.terms, &self.at, draw));
         match make(&on, &self.changes, stamp) {
             Err(ApplyError(error)) => Next::Fail(CommitError::Serialization(error)),
             Ok(Applied::Gone) => Next::Answer(Committed::Gone),
@@ -272,7 +283,6 @@ impl<'a> CommitMachine<'a> {
 
     fn write(&mut self, on: Record, new: Record) -> Next<Committed> {
         let (until, answer) = self.until_and_answer(&on, &new);
-        let id = new.commit_id();
         let step = Step::Cas {
             at: self.at.clone(),
             expect: on.version(),
@@ -282,7 +292,6 @@ impl<'a> CommitMachine<'a> {
         };
         self.attempt = Some(Attempt {
             step: step.clone(),
-            id,
             on,
             answer,
         });
@@ -325,9 +334,13 @@ impl CommitMachine<'_> {
 
 impl Attempt {
     fn at(&self) -> &str {
+        self.step.at()
+    }
+
+    fn written(&self) -> Option<&Record> {
         match &self.step {
-            Step::Cas { at, .. } => at,
-            _ => "",
+            Step::Cas { new, .. } => Some(new),
+            _ => None,
         }
     }
 }

@@ -68,7 +68,9 @@ impl<B: Backend> Drive<'_, B> {
                 tracing::debug!(%error, "a repeated store command failed");
                 Reply::Lost
             }
-            Ok(reply) => reply.map_err(CommitError::of_store)?,
+            Ok(reply) => reply
+                .map_err(CommitError::of_store)?
+                .proven(step.at(), self.terms),
             Err(_) if self.lost || writes(step) => return Err(CommitError::OutcomeUnknown),
             Err(_) => return Err(CommitError::late()),
         };

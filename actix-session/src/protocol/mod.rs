@@ -18,7 +18,7 @@ use crate::{
     error::CommitError,
     key::SessionKey,
     random,
-    record::{Record, Version},
+    record::{Place, Record, Version},
 };
 
 pub(crate) use self::{
@@ -125,6 +125,16 @@ impl Stored {
         }
     }
 
+    /// What was found under a name, once its metadata have been proven.
+    pub(crate) fn proven(self, at: &str, terms: &Terms) -> Self {
+        match self {
+            Self::Record(record) => {
+                Self::Record(record.proven(Place::Named(at), terms.keys.as_ref()))
+            }
+            found => found,
+        }
+    }
+
     /// A record past its absolute end counts as missing.
     pub(crate) fn live(self, terms: &Terms) -> Self {
         match self {
@@ -182,6 +192,19 @@ pub(crate) enum Step {
     },
 }
 
+impl Step {
+    /// The name that the step is about.
+    pub(crate) fn at(&self) -> &str {
+        match self {
+            Self::Read { at }
+            | Self::Cas { at, .. }
+            | Self::Rotate { at, .. }
+            | Self::Insert { at, .. }
+            | Self::End { at } => at,
+        }
+    }
+}
+
 /// The reply to a step.
 #[derive(Debug, Clone)]
 pub(crate) enum Reply {
@@ -192,6 +215,15 @@ pub(crate) enum Reply {
     Taken,
     /// Unknown: the step may have been done, or may still be.
     Lost,
+}
+
+impl Reply {
+    fn proven(self, at: &str, terms: &Terms) -> Self {
+        match self {
+            Self::Found(found) => Self::Found(found.proven(at, terms)),
+            reply => reply,
+        }
+    }
 }
 
 /// What a machine wants next.
@@ -271,16 +303,20 @@ pub(crate) trait Backend {
 
     /// The terms for the five published methods, which get none.
     fn own_terms(&self) -> Terms {
-        Terms {
-            now: self.clock().now(),
-            ..Terms::default()
-        }
+        Terms::of_store(self.clock().now())
     }
 }
 
-/// Random values for a write, and the terms that it is made on.
-fn stamp(terms: &Terms, draw: &mut impl Draw) -> Result<Stamp, CommitError> {
-    Ok(terms.stamp(draw.commit_id()?, draw.session_id()?))
+/// Random values for a write at a name, and the terms that it is made on.
+fn stamp<'a>(
+    terms: &'a Terms,
+    at: &'a str,
+    draw: &mut impl Draw,
+) -> Result<Stamp<'a>, CommitError> {
+    Ok(Stamp {
+        place: Place::Named(at),
+        ..terms.stamp(draw.commit_id()?, draw.session_id()?)
+    })
 }
 
 /// `?` for a machine's next step.

@@ -63,7 +63,7 @@ enum Phase<'a> {
     },
     /// The name is taken after an answer was lost: reads whether this session's record has it.
     Made {
-        id: Option<u128>,
+        new: Record,
         end: End,
     },
     /// The `clear` of a renewal that came too late still logs out.
@@ -111,8 +111,8 @@ impl<'a> RotateMachine<'a> {
     }
 
     fn rotate(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<Rotated> {
-        let stamp = or_fail!(stamp(self.terms, draw));
         let Target(_, target) = or_fail!(self.target(draw));
+        let stamp = or_fail!(stamp(self.terms, &target, draw));
         let Some(new) = or_fail!(written(overwrite(stored, self.changes, stamp))) else {
             return Next::Answer(Rotated::Gone);
         };
@@ -169,7 +169,10 @@ impl<'a> RotateMachine<'a> {
     fn found(&mut self, found: Stored, draw: &mut impl Draw) -> Next<Rotated> {
         match self.phase {
             Phase::Rotating { end, .. } => self.found_while_rotating(found, end, draw),
-            Phase::Made { id, end } => self.found_where_made(found, id, end, draw),
+            Phase::Made { ref new, end } => {
+                let own = matches!(&found, Stored::Record(record) if record.is_same_session(new));
+                self.found_where_made(&found, own, end, draw)
+            }
             Phase::Lookup { .. } => self.found_while_looking(found, draw),
             Phase::Own { end } => self.found_own(found, end, draw),
             _ => Next::Fail(CommitError::unexpected()),
@@ -220,13 +223,13 @@ impl<'a> RotateMachine<'a> {
     /// The session's id says which, whatever has been written to the record since.
     fn found_where_made(
         &mut self,
-        found: Stored,
-        id: Option<u128>,
+        found: &Stored,
+        own: bool,
         end: End,
         draw: &mut impl Draw,
     ) -> Next<Rotated> {
         match found {
-            Stored::Record(record) if record.id() == id => self.rotated(end, draw),
+            Stored::Record(_) if own => self.rotated(end, draw),
             Stored::Nothing => Next::Answer(Rotated::Gone),
             _ => self.taken(draw),
         }
@@ -261,7 +264,7 @@ impl<'a> RotateMachine<'a> {
         };
         let next = Next::read(at);
         self.phase = Phase::Made {
-            id: new.id(),
+            new: new.clone(),
             end: *end,
         };
         Some(next)

@@ -10,7 +10,7 @@ use crate::{
     contract::Terms,
     error::CommitError,
     key::SessionKey,
-    record::{Record, metadata_of_map},
+    record::{Place, Record},
 };
 
 /// How many taken names make a save fail. More than one means a broken `cache_keygen`.
@@ -44,14 +44,14 @@ impl Attempt {
 
     /// Whether this attempt made a record, whatever has been written to it since.
     fn made(&self, record: &Record) -> bool {
-        record.id() == self.new.id()
+        record.is_same_session(&self.new)
     }
 }
 
 impl<'a> SaveMachine<'a> {
     pub(crate) fn new(state: HashMap<String, String>, terms: &'a Terms) -> Self {
         Self {
-            record: Record::from_map(state),
+            record: of_map(state, terms),
             terms,
             attempt: None,
             draws: 0,
@@ -63,11 +63,8 @@ impl<'a> SaveMachine<'a> {
         if self.draws > MAX_DRAWS {
             return Next::Fail(CommitError::taken());
         }
-        let new = match self.attempt.take() {
-            Some(attempt) => attempt.new,
-            None => or_fail!(whole(&self.record, self.terms, draw)),
-        };
         let (key, at) = or_fail!(draw.key(None));
+        let new = or_fail!(whole(&self.record, &at, self.terms, draw));
         let until = self.terms.until(&new);
         let attempt = self.attempt.insert(Attempt {
             key,
@@ -112,43 +109,50 @@ impl Machine for SaveMachine<'_> {
 /// Replaces the record under a name, and answers whether there was one.
 pub(crate) struct ReplaceMachine<'a> {
     at: Name,
-    state: HashMap<String, String>,
+    record: Record,
     terms: &'a Terms,
-    /// The step of the last attempt, and its commit id.
-    attempt: Option<(Step, u64)>,
+    /// The step of the last attempt, and the record that it writes.
+    attempt: Option<(Step, Record)>,
+    /// An answer was lost.
+    careful: bool,
 }
 
 impl<'a> ReplaceMachine<'a> {
     pub(crate) fn new(at: Name, state: HashMap<String, String>, terms: &'a Terms) -> Self {
         Self {
             at,
-            state,
+            record: of_map(state, terms),
             terms,
             attempt: None,
+            careful: false,
         }
     }
 
     fn replace(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<bool> {
-        let metadata = metadata_of_map(&self.state).or_else(|| stored.metadata().cloned());
-        let record = Record::from_map(self.state.clone()).with_metadata(metadata);
+        let is_program = self.terms.keys.is_none();
+        let record = self.record.clone().in_place_of(stored, is_program);
         let record = record.with_epoch_beside(Some(stored.epoch()));
-        let new = or_fail!(whole(&record, self.terms, draw));
-        let id = new.commit_id();
+        let format = is_program.then(|| stored.format());
+        let terms = format.map(|format| self.terms.clone().with_format(format));
+        let terms = terms.as_ref().unwrap_or(self.terms);
+        let new = or_fail!(whole(&record, &self.at, terms, draw));
         let until = Until::At(self.terms.until(&new));
         let step = Step::Cas {
             at: self.at.clone(),
             expect: stored.version(),
             epoch: new.epoch_since(stored),
-            new,
+            new: new.clone(),
             until,
         };
-        self.attempt = Some((step.clone(), id));
+        self.attempt = Some((step.clone(), new));
         Next::Do(step)
     }
 
     fn found(&mut self, found: Stored, draw: &mut impl Draw) -> Next<bool> {
         match (found.live(self.terms), &self.attempt) {
-            (Stored::Record(record), Some((_, id))) if *id == record.commit_id() => {
+            (Stored::Record(record), Some((_, new)))
+                if self.careful && record.is_same_commit(new) =>
+            {
                 Next::Answer(true)
             }
             (Stored::Record(record), _) => self.replace(&record, draw),
@@ -168,7 +172,10 @@ impl Machine for ReplaceMachine<'_> {
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<bool> {
         match (reply, &self.attempt) {
             (Reply::Done, _) => Next::Answer(true),
-            (Reply::Lost, Some((step, _))) => Next::Do(step.clone()),
+            (Reply::Lost, Some((step, _))) => {
+                self.careful = true;
+                Next::Do(step.clone())
+            }
             (Reply::Lost, None) => Next::read(&self.at),
             (Reply::Taken, _) => Next::Fail(CommitError::unexpected()),
             (Reply::Found(found), _) => self.found(found, draw),
@@ -176,8 +183,21 @@ impl Machine for ReplaceMachine<'_> {
     }
 }
 
-/// The record to write, under a commit id of its own.
-fn whole(record: &Record, terms: &Terms, draw: &mut impl Draw) -> Result<Record, CommitError> {
-    let stamp = stamp(terms, draw)?;
+fn of_map(state: HashMap<String, String>, terms: &Terms) -> Record {
+    Record::from_map(state).proven(Place::Unnamed, terms.keys.as_ref())
+}
+
+/// The record to write at a name, under a commit id of its own.
+fn whole(
+    record: &Record,
+    at: &str,
+    terms: &Terms,
+    draw: &mut impl Draw,
+) -> Result<Record, CommitError> {
+    // Whoever has no keys can neither read the metadata nor vouch for them.
+    if record.has_claim() {
+        return Ok(record.with_claim_as_it_is());
+    }
+    let stamp = stamp(terms, at, draw)?;
     written(overwrite(record, &Changes::default(), stamp))?.ok_or_else(CommitError::unexpected)
 }

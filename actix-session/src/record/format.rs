@@ -2,8 +2,8 @@
 //!
 //! Written: `{"v":1,"f":"<metadata>","state":{"name":value,...}}` or, for fleets with old servers,
 //! the flat map of actix-session 0.6 to 0.11. There each value is a JSON string that holds JSON,
-//! and the metadata is one reserved entry. Read: both of these, and the same envelope without
-//! metadata.
+//! and the metadata is one reserved entry, with a MAC: `<metadata>:<mac>`. Read: both of these, and
+//! the same envelope without metadata.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -14,6 +14,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
+    claim::Claim,
     metadata::{Metadata, RESERVED},
     state::{Name, NamePlace, Object, Spans, State},
 };
@@ -60,23 +61,29 @@ impl std::error::Error for Undecodable {}
 /// A decoded text.
 pub(crate) struct Decoded {
     pub(crate) state: State,
-    pub(crate) metadata: Option<(u64, Metadata)>,
+    pub(crate) facts: Facts,
     pub(crate) format: WireFormat,
+}
+
+/// What a text says of the session itself.
+pub(crate) enum Facts {
+    /// Only this library writes such a text.
+    Known(u64, Metadata),
+    /// An application on an old server can have written it.
+    Claimed(Claim),
+    None,
 }
 
 pub(crate) fn decode(text: String) -> Result<Decoded, Undecodable> {
     let usual = text.starts_with("{\"v\":1,");
     match usual.then(|| serde_json::from_str::<Envelope<'_>>(&text)) {
         Some(Ok(envelope)) => {
-            let metadata = known(
-                envelope
-                    .metadata
-                    .map(|metadata| Metadata::decode(&metadata.0)),
-            )?;
+            let read = |metadata: Name<'_>| Metadata::decode(&metadata.0);
+            let facts = known(envelope.metadata.map(read))?;
             let spans = spans(&text, &envelope.state, false);
             Ok(Decoded {
                 state: spans.into_state(text),
-                metadata,
+                facts,
                 format: WireFormat::V1,
             })
         }
@@ -102,7 +109,7 @@ fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
         if object.0.iter().any(|(_, value)| unreadable(value)) {
             return Err(Undecodable::Shape);
         }
-        return decode_flat(&object, text);
+        return Ok(decode_flat(&object, text));
     }
     let version = raw("v")
         .and_then(|v| v.parse::<u64>().ok())
@@ -113,51 +120,36 @@ fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
     let inner = raw("state").ok_or(Undecodable::Shape)?;
     let inner: Object<'_> = serde_json::from_str(inner).map_err(|_| Undecodable::Shape)?;
     let read = |f: &str| Metadata::decode(&serde_json::from_str::<Cow<'_, str>>(f).ok()?);
-    let metadata = known(raw("f").map(read))?;
+    let facts = known(raw("f").map(read))?;
     let spans = spans(text, &inner, false);
     Ok(Decoded {
         state: spans.into_state(text.to_owned()),
-        metadata,
+        facts,
         format: WireFormat::V1,
     })
 }
 
 /// Unreadable metadata is an error: it says who is logged in, and when the session ends at the
 /// latest.
-fn known<F>(metadata: Option<Option<F>>) -> Result<Option<F>, Undecodable> {
+fn known(metadata: Option<Option<(u64, Metadata)>>) -> Result<Facts, Undecodable> {
     match metadata {
+        None => Ok(Facts::None),
         Some(None) => Err(Undecodable::Shape),
-        metadata => Ok(metadata.flatten()),
+        Some(Some((commit, metadata))) => Ok(Facts::Known(commit, metadata)),
     }
 }
 
-fn decode_flat(object: &Object<'_>, text: &str) -> Result<Decoded, Undecodable> {
+fn decode_flat(object: &Object<'_>, text: &str) -> Decoded {
     let reserved = object.0.iter().rev().find(|(name, _)| name.0 == RESERVED);
-    let metadata = known(reserved.map(|(_, value)| {
+    let claim = reserved.and_then(|(_, value)| {
         let nested: String = serde_json::from_str(value.get()).ok()?;
-        metadata_from_entry(&nested)
-    }))?;
-    let state = spans(text, object, true).into_state(text.to_owned());
-    Ok(Decoded {
-        state,
-        metadata,
+        Claim::read(&nested)
+    });
+    Decoded {
+        state: spans(text, object, true).into_state(text.to_owned()),
+        facts: claim.map_or(Facts::None, Facts::Claimed),
         format: WireFormat::V0_11,
-    })
-}
-
-/// The metadata in the reserved entry's JSON text.
-pub(crate) fn metadata_from_entry(json: &str) -> Option<(u64, Metadata)> {
-    let text: String = serde_json::from_str(json).ok()?;
-    Metadata::decode(&text)
-}
-
-/// The reserved entry's JSON text.
-pub(crate) fn metadata_entry(commit: u64, metadata: &Metadata) -> String {
-    let mut json = String::with_capacity(96);
-    json.push('"');
-    metadata.encode(commit, &mut json);
-    json.push('"');
-    json
+    }
 }
 
 /// Where the entries lie. Of several with one name, the last counts. The reserved entry never does.
@@ -251,30 +243,35 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(
-        format: WireFormat,
-        commit: u64,
-        metadata: &Metadata,
-        capacity: usize,
-    ) -> Self {
+    /// Begins an envelope.
+    pub(crate) fn envelope(commit: u64, metadata: &Metadata, capacity: usize) -> Self {
         let mut text = String::with_capacity(capacity + 160);
-        let nested = format == WireFormat::V0_11;
-        if nested {
-            text.push_str("{\"");
+        text.push_str("{\"v\":1,\"f\":\"");
+        metadata.encode(commit, &mut text);
+        text.push_str("\",\"state\":{");
+        Self::after(text, false, true)
+    }
+
+    /// Begins a flat map, with the text of the reserved entry if it has one.
+    pub(crate) fn flat(reserved: Option<&str>, capacity: usize) -> Self {
+        let mut text = String::with_capacity(capacity + 160);
+        text.push('{');
+        if let Some(reserved) = reserved {
+            text.push('"');
             text.push_str(RESERVED);
             text.push_str("\":\"\\\"");
-            metadata.encode(commit, &mut text);
+            text.push_str(reserved);
             text.push_str("\\\"\"");
-        } else {
-            text.push_str("{\"v\":1,\"f\":\"");
-            metadata.encode(commit, &mut text);
-            text.push_str("\",\"state\":{");
         }
+        Self::after(text, true, reserved.is_none())
+    }
+
+    fn after(text: String, nested: bool, first: bool) -> Self {
         Self {
             text,
             spans: Spans::default(),
             nested,
-            first: !nested,
+            first,
         }
     }
 
@@ -302,8 +299,14 @@ impl Writer {
             .push(place, (value, self.text.len()), self.nested);
     }
 
-    pub(crate) fn finish(mut self) -> State {
+    pub(crate) fn finish(self) -> State {
+        self.finish_with("")
+    }
+
+    /// Ends the text with blanks after it.
+    pub(crate) fn finish_with(mut self, blanks: &str) -> State {
         self.text.push_str(if self.nested { "}" } else { "}}" });
+        self.text.push_str(blanks);
         self.spans.into_state(self.text)
     }
 }

@@ -2,17 +2,20 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use crate::clock::Millis;
+use crate::{clock::Millis, digest};
 
 /// The name of the entry that holds the metadata if a record is a flat map of strings.
 ///
 /// Old servers and wrapped stores keep it because it looks like any other entry to them.
 pub(crate) const RESERVED: &str = "__actix_session";
 
+/// How many fields the metadata's text has here. Those of a later version follow them.
+const KNOWN_FIELDS: usize = 12;
+
 /// What the library knows of a session, apart from its state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Metadata {
-    /// Random. It names the session outside of cookies, and renewals keep it.
+    /// Random. It names the session outside of cookies. Renewals keep it; a logout draws another.
     pub(crate) id: u128,
     pub(crate) created: Millis,
     /// The end that no activity moves.
@@ -24,6 +27,8 @@ pub(crate) struct Metadata {
     /// The idle end, only if the store keeps no time of its own (cookie-stored sessions).
     pub(crate) idle_end: Option<Millis>,
     pub(crate) auth: Option<Auth>,
+    /// The fields of a later version, as they were read.
+    pub(crate) rest: Option<Box<str>>,
 }
 
 /// Who is logged in, since when, and on what.
@@ -56,11 +61,21 @@ impl Metadata {
             epoch: 0,
             idle_end: None,
             auth: None,
+            rest: None,
+        }
+    }
+
+    /// Gives the session another id. What a later version knows of the old one does not follow.
+    pub(crate) fn set_id(&mut self, id: u128) {
+        if id != self.id {
+            self.id = id;
+            self.rest = None;
         }
     }
 
     /// Nobody is logged in any more, and nothing that a login brought stays.
     pub(crate) fn clear(&mut self, epoch: u64) {
+        self.set_id(id_after_clear(self.id, epoch));
         self.epoch = epoch;
         self.auth = None;
         self.ttl = None;
@@ -69,9 +84,18 @@ impl Metadata {
 
     /// Forgets the life of the session's last owner.
     pub(crate) fn start_over(&mut self, id: u128, created: Millis) {
-        self.id = id;
+        self.set_id(id);
         self.created = created;
         self.absolute_end = None;
+    }
+
+    /// Whether they say more than the defaults do, apart from the epoch.
+    pub(crate) fn say_more(&self) -> bool {
+        self.auth.is_some()
+            || self.ttl.is_some()
+            || self.absolute_end.is_some()
+            || self.idle_end.is_some()
+            || self.rest.is_some()
     }
 
     pub(crate) fn reauthenticate(&mut self, at: Millis) {
@@ -96,14 +120,14 @@ impl Metadata {
     }
 
     /// Writes the metadata as
-    /// `commit.id.created.absolute.ttl.epoch.idle[.at.principal.device[.login]]`.
+    /// `commit.id.created.absolute.ttl.epoch.idle.at.principal.device.login.span`, without the
+    /// empty fields at the end, or with all of them and what a later version has added after them.
     ///
     /// The text needs no escaping in JSON, however often it is nested. The numbers that a Redis
     /// script looks for come first, in a fixed order.
     pub(crate) fn encode(&self, commit: u64, out: &mut String) {
         use std::fmt::Write as _;
 
-        let number = |value: Option<Millis>| value.map_or_else(String::new, |v| v.0.to_string());
         // Writing to a `String` cannot fail.
         let _ = write!(
             out,
@@ -115,28 +139,44 @@ impl Metadata {
             self.epoch,
             number(self.idle_end),
         );
-        if let Some(auth) = &self.auth {
-            let _ = write!(out, ".{}.", auth.at.0);
-            URL_SAFE_NO_PAD.encode_string(&auth.principal, out);
-            out.push('.');
-            if let Some(device) = &auth.device {
-                // The `~` tells an empty device from a missing one.
-                out.push('~');
-                URL_SAFE_NO_PAD.encode_string(device, out);
+        let least = out.len();
+        self.encode_auth(out);
+        match &self.rest {
+            Some(rest) => {
+                out.push('.');
+                out.push_str(rest);
             }
-            if auth.login.is_some() || auth.span.is_some() {
-                let _ = write!(out, ".{}", number(auth.login));
-            }
-            if let Some(span) = auth.span {
-                let _ = write!(out, ".{}", span.0);
-            }
+            None => out.truncate(out.trim_end_matches('.').len().max(least)),
         }
     }
 
-    /// Reads what [`encode`](Self::encode) wrote. Further fields, from a later version, are
-    /// ignored.
+    fn encode_auth(&self, out: &mut String) {
+        let auth = self.auth.as_ref();
+        out.push('.');
+        out.push_str(&number(auth.map(|auth| auth.at)));
+        out.push('.');
+        if let Some(auth) = auth {
+            URL_SAFE_NO_PAD.encode_string(&auth.principal, out);
+        }
+        out.push('.');
+        if let Some(device) = auth.and_then(|auth| auth.device.as_ref()) {
+            // The `~` tells an empty device from a missing one.
+            out.push('~');
+            URL_SAFE_NO_PAD.encode_string(device, out);
+        }
+        out.push('.');
+        out.push_str(&number(auth.and_then(|auth| auth.login)));
+        out.push('.');
+        out.push_str(&number(self.own_span()));
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote, here or in a later version, which only ever
+    /// appends fields.
     pub(crate) fn decode(text: &str) -> Option<(u64, Self)> {
-        let mut fields = text.split('.');
+        if !is_plain(text) {
+            return None;
+        }
+        let mut fields = text.splitn(KNOWN_FIELDS + 1, '.');
         let commit = u64::from_str_radix(fields.next()?, 16).ok()?;
         let metadata = Self {
             id: u128::from_str_radix(fields.next()?, 16).ok()?,
@@ -145,28 +185,48 @@ impl Metadata {
             ttl: optional(fields.next()?)?,
             epoch: u64::from_str_radix(fields.next()?, 16).ok()?,
             idle_end: optional(fields.next()?)?,
-            auth: match fields.next() {
-                None => None,
-                Some(at) => Some(Auth {
-                    at: Millis(at.parse().ok()?),
-                    principal: text_field(fields.next()?)?,
-                    device: match fields.next()?.strip_prefix('~') {
-                        None => None,
-                        Some(device) => Some(text_field(device)?),
-                    },
-                    login: match fields.next() {
-                        None => None,
-                        Some(login) => optional(login)?,
-                    },
-                    span: match fields.next() {
-                        None => None,
-                        Some(span) => optional(span)?,
-                    },
-                }),
-            },
+            auth: Auth::decode(|| fields.next().unwrap_or_default())?,
+            rest: fields.next().map(Into::into),
         };
         Some((commit, metadata))
     }
+}
+
+impl Auth {
+    /// Reads what follows the session's times. Nobody has none of it.
+    fn decode<'a>(mut next: impl FnMut() -> &'a str) -> Option<Option<Self>> {
+        let [at, rest @ ..]: [&str; 5] = std::array::from_fn(|_| next());
+        let Some(at) = optional(at)? else {
+            return rest.concat().is_empty().then_some(None);
+        };
+        let [principal, device, login, span] = rest;
+        Some(Some(Self {
+            at,
+            principal: text_field(principal)?,
+            device: match device.strip_prefix('~') {
+                None => None,
+                Some(device) => Some(text_field(device)?),
+            },
+            login: optional(login)?,
+            span: optional(span)?,
+        }))
+    }
+}
+
+/// Whether a text can stand in JSON as it is.
+pub(super) fn is_plain(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-~".contains(&byte);
+    text.bytes().all(plain)
+}
+
+/// The id of what a `clear` leaves. The request that clears can compute it, and nobody who does not
+/// know the epoch.
+fn id_after_clear(id: u128, epoch: u64) -> u128 {
+    digest::id(&format!("actix-session cleared\0{id:032x}{epoch:016x}"))
+}
+
+fn number(value: Option<Millis>) -> String {
+    value.map_or_else(String::new, |value| value.0.to_string())
 }
 
 fn optional(field: &str) -> Option<Option<Millis>> {
@@ -207,12 +267,13 @@ pub(crate) mod tests {
             millis(),
             proptest::option::of(millis()),
             proptest::option::of(millis()),
-            any::<u64>(),
-            proptest::option::of(millis()),
+            prop_oneof![Just(0), any::<u64>()],
+            proptest::option::of(prop_oneof![millis(), (0..1_i64 << 48).prop_map(Millis)]),
             proptest::option::of(auth),
+            proptest::option::of("[a-zA-Z0-9._~-]{0,9}"),
         )
             .prop_map(
-                |(id, created, absolute_end, ttl, epoch, idle_end, auth)| Metadata {
+                |(id, created, absolute_end, ttl, epoch, idle_end, auth, rest)| Metadata {
                     id,
                     created,
                     absolute_end,
@@ -220,6 +281,7 @@ pub(crate) mod tests {
                     epoch,
                     idle_end,
                     auth,
+                    rest: rest.map(Into::into),
                 },
             )
     }
@@ -229,7 +291,7 @@ pub(crate) mod tests {
         fn what_is_written_is_read(metadata in metadata(), commit: u64) {
             let mut text = String::new();
             metadata.encode(commit, &mut text);
-            prop_assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-~".contains(&b)));
+            prop_assert!(is_plain(&text));
             prop_assert_eq!(Metadata::decode(&text), Some((commit, metadata)));
         }
 
@@ -237,5 +299,71 @@ pub(crate) mod tests {
         fn no_text_makes_the_reader_panic(text in ".*") {
             let _ = Metadata::decode(&text);
         }
+    }
+
+    const KNOWN: [&str; 4] = [
+        "1.7.5...0.",
+        "1.7.5...0..9.YQ",
+        "1.7.5..60.2.8.9.YQ.~Yg.4",
+        "1.7.5..60.2.8.9.YQ.~Yg..6",
+    ];
+
+    /// A later version appends its fields to all of ours.
+    #[test]
+    fn fields_of_a_later_version_are_kept_byte_by_byte() {
+        for (known, fill) in KNOWN.into_iter().zip([".....", "...", ".", ""]) {
+            let (_, before) = Metadata::decode(known).unwrap();
+            for rest in ["x", "", ".", "~aGk..-7._", "....."] {
+                let text = format!("{known}{fill}.{rest}");
+                let (commit, metadata) = Metadata::decode(&text).unwrap();
+                assert_eq!(metadata.rest.as_deref(), Some(rest));
+                let mut again = String::new();
+                metadata.encode(commit, &mut again);
+                let (_, ending) = again.split_at(again.len() - rest.len());
+                assert_eq!((commit, ending), (1, rest), "{text}");
+                assert_eq!(Metadata::decode(&again).unwrap(), (1, metadata.clone()));
+                assert_eq!(
+                    Metadata {
+                        rest: None,
+                        ..metadata
+                    },
+                    before
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn what_could_break_out_of_the_text_is_refused() {
+        for rest in ["\"", "\\", " ", "\u{e9}", ":", "\n"] {
+            let text = format!("1.7.5...0.......{rest}");
+            assert_eq!(Metadata::decode(&text), None, "{text}");
+        }
+        for half in [
+            "1.7.5...0...YQ..",
+            "1.7.5...0...",
+            "1.7.5...0....4",
+            "1.7.5...0.....4",
+            "1.7.5...0......4",
+            "1.7.5...0",
+        ] {
+            let nobody = half == "1.7.5...0...";
+            assert_eq!(Metadata::decode(half).is_some(), nobody, "{half}");
+        }
+    }
+
+    #[test]
+    fn another_id_drops_what_a_later_version_knows_of_the_old_one() {
+        let (_, metadata) = Metadata::decode("1.7.5...0.......x").unwrap();
+        let mut same = metadata.clone();
+        same.set_id(7);
+        assert_eq!(same, metadata);
+        let mut cleared = metadata.clone();
+        cleared.clear(3);
+        assert_ne!(cleared.id, metadata.id);
+        assert_eq!((cleared.epoch, cleared.rest), (3, None));
+        let mut others = metadata;
+        others.start_over(8, Millis(9));
+        assert_eq!((others.id, others.rest), (8, None));
     }
 }

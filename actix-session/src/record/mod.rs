@@ -1,21 +1,32 @@
 //! What a store holds under a key.
 
+mod blanks;
+mod claim;
+mod draft;
+mod epoch;
 mod format;
+mod keys;
 mod lookup;
 mod metadata;
 mod names;
 mod state;
+mod update;
+mod version;
 
 use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc};
 
 use crate::clock::Millis;
 
 pub use self::format::WireFormat;
+use self::{claim::Claim, format::Facts};
 pub(crate) use self::{
-    format::{Undecodable, is_json, metadata_entry, metadata_from_entry, version_prefix},
+    draft::{Draft, Entries},
+    format::{Undecodable, version_prefix},
+    keys::{MetadataKeys, Place},
     metadata::{Auth, Metadata, RESERVED},
     names::is_named,
     state::State,
+    version::Version,
 };
 
 /// A record: the state of a session, its metadata and the id of the last commit.
@@ -45,12 +56,20 @@ pub struct Record {
     extended: bool,
 }
 
+#[derive(Clone)]
 struct Written {
     state: State,
     metadata: Option<Metadata>,
+    /// Metadata that nothing has proven yet: its times count, and it gives no rights.
+    claim: Option<Box<Claim>>,
+    /// 0 if the record keeps none.
     commit: u64,
     /// Of the last `clear`. Not every text keeps it.
     epoch: u64,
+    /// The metadata goes through the five methods as the reserved entry.
+    has_entry: bool,
+    /// They make the reserved entry count.
+    keys: Option<Arc<MetadataKeys>>,
     format: WireFormat,
 }
 
@@ -61,28 +80,28 @@ pub struct DecodeError(Undecodable);
 
 impl std::error::Error for DecodeError {}
 
-/// The metadata in the reserved entry of a map.
-pub(crate) fn metadata_of_map(entries: &HashMap<String, String>) -> Option<Metadata> {
-    let (_, metadata) = metadata_from_entry(entries.get(RESERVED)?)?;
-    Some(metadata)
-}
-
-/// What a compare-and-set compares.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Version {
-    /// The text begins with this: an envelope with this commit id.
-    Prefix(String),
-    /// The whole text: the record has no id, or old servers would keep its id while they change the
-    /// rest.
-    Whole(String),
-}
-
-impl Version {
-    pub(crate) fn matches(&self, text: &str) -> bool {
-        match self {
-            Self::Prefix(prefix) => text.starts_with(prefix.as_str()),
-            Self::Whole(whole) => text == whole,
+impl Written {
+    fn new(state: State) -> Self {
+        Self {
+            state,
+            metadata: None,
+            claim: None,
+            commit: 0,
+            epoch: 0,
+            has_entry: false,
+            keys: None,
+            format: WireFormat::V0_11,
         }
+    }
+
+    /// An epoch that lies beside the record stays if the metadata keep none.
+    fn know(&mut self, commit: u64, metadata: Metadata) {
+        self.commit = commit;
+        if metadata.epoch != 0 {
+            self.epoch = metadata.epoch;
+        }
+        self.metadata = Some(metadata);
+        self.has_entry = true;
     }
 }
 
@@ -93,22 +112,34 @@ impl Record {
     /// The text is not a JSON object of a known shape, or a newer version wrote it.
     pub fn decode(text: String) -> Result<Self, DecodeError> {
         let decoded = format::decode(text).map_err(DecodeError)?;
-        let (commit, metadata) = match decoded.metadata {
-            Some((commit, metadata)) => (commit, Some(metadata)),
-            None => (0, None),
-        };
-        Ok(Self::of(Written {
-            state: decoded.state,
-            epoch: epoch_of(metadata.as_ref()),
-            metadata,
-            commit,
+        let mut written = Written {
             format: decoded.format,
-        }))
+            ..Written::new(decoded.state)
+        };
+        let mut end = None;
+        match decoded.facts {
+            Facts::Known(commit, metadata) => written.know(commit, metadata),
+            Facts::Claimed(claim) => written.claim = Some(Box::new(claim)),
+            Facts::None => end = written.state.text().and_then(blanks::read),
+        }
+        Ok(Self::of(written).with_end(end))
+    }
+
+    fn of(written: Written) -> Self {
+        Self {
+            written: Arc::new(written),
+            in_cookie: false,
+            end: None,
+            kept_end: false,
+            extended: false,
+        }
     }
 
     /// Makes a record from entries and their JSON texts, as [`SessionStore::load`] returns them.
     ///
-    /// If the reserved entry is among them, the record takes its metadata from it.
+    /// If the reserved entry is among them, the record takes its metadata from it. It counts once the
+    /// middleware's secret key has proven it: in [`Changes::merge`](crate::storage::Changes::merge),
+    /// and when [`SessionStore::open`](crate::storage::SessionStore::open) returns the record.
     ///
     /// [`SessionStore::load`]: crate::storage::SessionStore::load
     ///
@@ -122,29 +153,11 @@ impl Record {
     /// ```
     pub fn from_map(mut entries: HashMap<String, String>) -> Self {
         let reserved = entries.remove(RESERVED);
-        let metadata = reserved.and_then(|json| metadata_from_entry(&json));
-        let (commit, metadata) = match metadata {
-            Some((commit, metadata)) => (commit, Some(metadata)),
-            None => (0, None),
-        };
+        let claim = reserved.and_then(|json| Claim::read(&json));
         Self::of(Written {
-            state: State::Map(entries),
-            epoch: epoch_of(metadata.as_ref()),
-            metadata,
-            commit,
-            format: WireFormat::V0_11,
+            claim: claim.map(Box::new),
+            ..Written::new(State::Map(entries))
         })
-    }
-
-    /// Like [`from_map`](Self::from_map), for the entries that a store holds: unreadable metadata
-    /// is an error.
-    pub(crate) fn from_stored(entries: HashMap<String, String>) -> Result<Self, DecodeError> {
-        match entries.get(RESERVED) {
-            Some(json) if metadata_from_entry(json).is_none() => {
-                Err(DecodeError(Undecodable::Shape))
-            }
-            _ => Ok(Self::from_map(entries)),
-        }
     }
 
     /// The entries and their JSON texts, without the metadata.
@@ -154,16 +167,25 @@ impl Record {
 
     /// The entries, with the metadata as the reserved entry, as [`SessionStore::save`] takes them.
     ///
+    /// A record has no such entry if its metadata say no more than the defaults do.
+    ///
     /// [`SessionStore::save`]: crate::storage::SessionStore::save
     pub fn to_map_with_metadata(&self) -> HashMap<String, String> {
         let mut map = self.to_map();
-        if let Some(metadata) = &self.written.metadata {
-            map.insert(
-                RESERVED.to_owned(),
-                metadata_entry(self.written.commit, metadata),
-            );
+        if let Some(text) = self.entry(self.written.keys.as_deref()) {
+            map.insert(RESERVED.to_owned(), format!("\"{text}\""));
         }
         map
+    }
+
+    /// The text of the reserved entry for the five methods.
+    fn entry(&self, keys: Option<&MetadataKeys>) -> Option<Cow<'_, str>> {
+        let written = &*self.written;
+        if let Some(claim) = &written.claim {
+            return Some(claim.as_text().into());
+        }
+        let metadata = written.metadata.as_ref().filter(|_| written.has_entry)?;
+        Some(Claim::text(written.commit, metadata, keys, Place::Unnamed).into())
     }
 
     /// The text that a store keeps.
@@ -177,52 +199,57 @@ impl Record {
         Self::from_map(HashMap::new())
     }
 
+    /// A record that no middleware's keys have a part in.
     pub(crate) fn written(
         format: WireFormat,
         commit: u64,
         metadata: Metadata,
-        entries: &[(Cow<'_, str>, Cow<'_, str>)],
+        entries: &Entries<'_>,
     ) -> Self {
-        // Only the older format can hold values that are not JSON. Old records may have some.
-        let format = match format {
-            WireFormat::V1 if !entries.iter().all(|(_, json)| is_json(json)) => WireFormat::V0_11,
-            format => format,
-        };
-        Self::written_as(format, commit, metadata, entries)
+        Draft::new(format, commit, metadata).write(entries, false)
     }
 
-    /// Like [`written`](Self::written), for values that are known to be JSON.
-    pub(crate) fn written_as(
-        format: WireFormat,
-        commit: u64,
-        metadata: Metadata,
-        entries: &[(Cow<'_, str>, Cow<'_, str>)],
-    ) -> Self {
-        let size = entries
-            .iter()
-            .map(|(name, json)| name.len() + json.len() + 6)
-            .sum();
-        let mut writer = format::Writer::new(format, commit, &metadata, size);
-        for (name, json) in entries {
-            writer.entry(name, json);
-        }
-        Self::of(Written {
-            state: writer.finish(),
-            epoch: metadata.epoch,
-            metadata: Some(metadata),
-            commit,
-            format,
+    /// This record as a text with the reserved entry as it came, for whoever has no keys.
+    pub(crate) fn with_claim_as_it_is(&self) -> Self {
+        let claim = self.written.claim.as_deref();
+        let mut writer = format::Writer::flat(claim.map(Claim::as_text), 0);
+        self.written
+            .state
+            .for_each(|name, json| writer.entry(name, &json));
+        let state = writer.finish();
+        self.clone().changed(|written| written.state = state)
+    }
+
+    /// Takes the metadata from a reserved entry whose MAC holds in this place. One whose MAC does
+    /// not hold counts for nothing. Without keys it stays what it is.
+    pub(crate) fn proven(self, place: Place<'_>, keys: Option<&Arc<MetadataKeys>>) -> Self {
+        let Some(keys) = keys.filter(|_| self.written.claim.is_some()) else {
+            return self;
+        };
+        self.changed(|written| {
+            let claim = written.claim.take().filter(|claim| claim.holds(keys, place));
+            if let Some(claim) = claim {
+                written.know(claim.commit, claim.metadata);
+            }
+            written.keys = Some(Arc::clone(keys));
         })
     }
 
-    fn of(written: Written) -> Self {
-        Self {
-            written: Arc::new(written),
-            in_cookie: false,
-            end: None,
-            kept_end: false,
-            extended: false,
-        }
+    pub(crate) fn with_keys(self, keys: Option<Arc<MetadataKeys>>) -> Self {
+        self.changed(|written| written.keys = keys)
+    }
+
+    /// This record under an id that its text does not say.
+    pub(crate) fn known_as(self, id: u128, now: Millis) -> Self {
+        let metadata = Metadata {
+            idle_end: self.end(),
+            ..Metadata::new(id, now)
+        };
+        self.changed(|written| written.know(0, metadata))
+    }
+
+    pub(crate) fn has_claim(&self) -> bool {
+        self.written.claim.is_some()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -231,7 +258,7 @@ impl Record {
 
     /// Whether the record is past its absolute end, its own or the policy's.
     pub(crate) fn is_over(&self, now: Millis, absolute: Option<Millis>) -> bool {
-        let Some(metadata) = self.metadata() else {
+        let Some(metadata) = self.times() else {
             return false;
         };
         let end = metadata
@@ -248,34 +275,25 @@ impl Record {
         self.written.metadata.as_ref()
     }
 
+    /// The metadata for times and for endings alone. An old server can have made it up, and can set
+    /// all times anyway.
+    pub(crate) fn times(&self) -> Option<&Metadata> {
+        let claim = self.written.claim.as_ref().map(|claim| &claim.metadata);
+        claim.or(self.written.metadata.as_ref())
+    }
+
+    /// Whether nothing says since when the session is there.
+    pub(crate) fn is_undated(&self) -> bool {
+        self.times().is_none()
+    }
+
+    pub(crate) fn format(&self) -> WireFormat {
+        self.written.format
+    }
+
+    /// 0 if the record keeps none.
     pub(crate) fn commit_id(&self) -> u64 {
         self.written.commit
-    }
-
-    /// The epoch of the last `clear`; 0 before the first, or if nothing keeps it.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.written.epoch
-    }
-
-    /// The epoch that lies beside the record, for a text that does not keep it.
-    pub(crate) fn with_epoch_beside(self, epoch: Option<u64>) -> Self {
-        match epoch {
-            Some(epoch) if self.written.epoch == 0 => {
-                self.rewritten(|written| written.epoch = epoch)
-            }
-            _ => self,
-        }
-    }
-
-    /// The epoch that this record has, if the one that it was made from has another.
-    pub(crate) fn epoch_since(&self, before: &Self) -> Option<u64> {
-        Some(self.epoch()).filter(|epoch| *epoch != 0 && *epoch != before.epoch())
-    }
-
-    /// Whether a `clear` has come since this base was loaded. If nothing keeps its epoch any more,
-    /// it came too long ago to matter.
-    pub(crate) fn is_from_before_clear(&self, stored: &Self) -> bool {
-        stored.epoch() != 0 && stored.epoch() != self.epoch()
     }
 
     pub(crate) fn principal(&self) -> Option<&str> {
@@ -283,10 +301,7 @@ impl Record {
     }
 
     pub(crate) fn absolute_end(&self) -> Option<Millis> {
-        self.written
-            .metadata
-            .as_ref()
-            .and_then(|metadata| metadata.absolute_end)
+        self.times().and_then(|metadata| metadata.absolute_end)
     }
 
     pub(crate) fn is_in_cookie(&self) -> bool {
@@ -315,37 +330,6 @@ impl Record {
 
     pub(crate) fn end(&self) -> Option<Millis> {
         self.end
-    }
-
-    pub(crate) fn version(&self) -> Version {
-        let text = self.written.state.text().unwrap_or_default();
-        if self.written.format == WireFormat::V1 && self.written.metadata.is_some() {
-            let prefix = version_prefix(self.written.commit);
-            // Another writer may have laid the fields out differently.
-            if text.starts_with(&prefix) {
-                return Version::Prefix(prefix);
-            }
-        }
-        Version::Whole(text.to_owned())
-    }
-
-    pub(crate) fn with_metadata(self, metadata: Option<Metadata>) -> Self {
-        self.rewritten(|written| {
-            written.epoch = epoch_of(metadata.as_ref());
-            written.metadata = metadata;
-        })
-    }
-
-    /// Copies what was written if others share it.
-    fn rewritten(mut self, change: impl FnOnce(&mut Written)) -> Self {
-        let mut written = Arc::try_unwrap(self.written).unwrap_or_else(|shared| Written {
-            state: shared.state.clone(),
-            metadata: shared.metadata.clone(),
-            ..*shared
-        });
-        change(&mut written);
-        self.written = Arc::new(written);
-        self
     }
 
     pub(crate) fn with_end(self, end: Option<Millis>) -> Self {
@@ -377,10 +361,16 @@ impl Record {
         self.in_cookie = true;
         self
     }
-}
 
-fn epoch_of(metadata: Option<&Metadata>) -> u64 {
-    metadata.map_or(0, |metadata| metadata.epoch)
+    /// Copies what was written if others share it.
+    fn changed(self, change: impl FnOnce(&mut Written)) -> Self {
+        let mut written = Arc::unwrap_or_clone(self.written);
+        change(&mut written);
+        Self {
+            written: Arc::new(written),
+            ..self
+        }
+    }
 }
 
 /// Shows sizes alone: entries, principals and ids must not reach a log.
@@ -395,5 +385,6 @@ impl fmt::Debug for Record {
 
 #[cfg(test)]
 pub(crate) use self::names::counting::compared;
+
 #[cfg(test)]
 pub(crate) mod tests;

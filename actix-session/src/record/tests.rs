@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use actix_web::cookie::Key;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{metadata::tests::metadata, *};
+use super::{format::is_json, metadata::tests::metadata, *};
 
 /// An application's names and values, with many awkward ones.
 fn entries() -> impl Strategy<Value = BTreeMap<String, String>> {
@@ -37,7 +38,52 @@ fn written(
         .iter()
         .map(|(n, v)| (n.as_str().into(), v.as_str().into()))
         .collect();
-    Record::written(format, commit, metadata, &entries)
+    let keys = keys(1);
+    let draft = Draft {
+        keys: Some(&keys),
+        place: PLACE,
+        ..Draft::new(format, commit, metadata)
+    };
+    draft.write(&entries, false)
+}
+
+const FORMATS: [WireFormat; 2] = [WireFormat::V1, WireFormat::V0_11];
+const PLACE: Place<'_> = Place::Named("a record");
+
+fn keys(byte: u8) -> Arc<MetadataKeys> {
+    Arc::new(MetadataKeys::new(&Key::from(&[byte; 64]), &[]))
+}
+
+/// As a store of the middleware that wrote the text reads it.
+fn read(text: &str) -> Record {
+    let record = Record::decode(text.to_owned()).unwrap();
+    record.proven(PLACE, Some(&keys(1)))
+}
+
+/// Whether these metadata are an entry for the five methods, or for old servers. There an idle end
+/// alone is none.
+fn has_entry(format: WireFormat, metadata: &Metadata) -> bool {
+    let in_blanks = metadata.idle_end.and_then(blanks::of).is_some();
+    let in_blanks = in_blanks && format == WireFormat::V0_11;
+    let rest = Metadata {
+        idle_end: metadata.idle_end.filter(|_| !in_blanks),
+        ..metadata.clone()
+    };
+    rest.say_more() || rest.epoch != 0
+}
+
+fn logged_in(principal: &str) -> Metadata {
+    let auth = Auth {
+        principal: principal.into(),
+        at: Millis(9),
+        device: None,
+        login: None,
+        span: None,
+    };
+    Metadata {
+        auth: Some(auth),
+        ..Metadata::new(7, Millis(5))
+    }
 }
 
 fn map_of(record: &Record) -> BTreeMap<String, String> {
@@ -47,14 +93,17 @@ fn map_of(record: &Record) -> BTreeMap<String, String> {
 proptest! {
     #[test]
     fn what_is_written_is_read(map in entries(), metadata in metadata(), commit: u64) {
-        for format in [WireFormat::V1, WireFormat::V0_11] {
+        for format in FORMATS {
             let record = written(format, commit, metadata.clone(), &map);
             prop_assert_eq!(map_of(&record), map.clone(), "the writer's own view, {:?}", format);
             let text = record.as_text().unwrap().to_owned();
-            let read = Record::decode(text.clone()).unwrap();
+            let read = read(&text);
             prop_assert_eq!(map_of(&read), map.clone());
-            prop_assert_eq!(read.metadata(), Some(&metadata));
-            prop_assert_eq!(read.commit_id(), commit);
+            let kept = format == WireFormat::V1 || has_entry(format, &metadata);
+            prop_assert_eq!(read.metadata(), kept.then_some(&metadata));
+            prop_assert_eq!(record.metadata(), read.metadata(), "and its writer sees no more");
+            prop_assert_eq!(read.commit_id(), if kept { commit } else { 0 });
+            prop_assert!(read.is_same_commit(&record) && read.is_same_session(&record));
             for (name, json) in &map {
                 let value = read.state().get(name);
                 prop_assert_eq!(value.as_deref(), Some(json.as_str()));
@@ -67,11 +116,16 @@ proptest! {
 
     #[test]
     fn the_five_methods_carry_everything(map in entries(), metadata in metadata(), commit: u64) {
-        let record = written(WireFormat::V1, commit, metadata.clone(), &map);
-        let back = Record::from_map(record.to_map_with_metadata());
-        prop_assert_eq!(map_of(&back), map);
-        prop_assert_eq!(back.metadata(), Some(&metadata));
-        prop_assert_eq!(back.commit_id(), commit);
+        for format in FORMATS {
+            let says_more = has_entry(format, &metadata);
+            let record = written(format, commit, metadata.clone(), &map);
+            let back = Record::from_map(record.to_map_with_metadata());
+            prop_assert_eq!(back.metadata(), None, "not without a key");
+            let back = back.proven(Place::Unnamed, Some(&keys(1)));
+            prop_assert_eq!(map_of(&back), map.clone());
+            prop_assert_eq!(back.metadata(), says_more.then_some(&metadata));
+            prop_assert_eq!(back.commit_id(), if says_more { commit } else { 0 });
+        }
     }
 
     /// What 0.6 to 0.11 wrote: a map of JSON texts as strings.
@@ -103,12 +157,14 @@ proptest! {
 
     #[test]
     fn an_old_server_can_read_what_is_written_for_it(map in entries(), metadata in metadata()) {
+        let says_more = has_entry(WireFormat::V0_11, &metadata);
         let record = written(WireFormat::V0_11, 7, metadata, &map);
         let mut old: BTreeMap<String, String> =
             serde_json::from_str(record.as_text().unwrap()).unwrap();
-        let reserved = old.remove(RESERVED).unwrap();
+        let reserved = old.remove(RESERVED);
+        prop_assert_eq!(reserved.is_some(), says_more);
         // Old servers parse a value if asked for it, so this one must be JSON like all others.
-        prop_assert!(is_json(&reserved));
+        prop_assert!(reserved.is_none_or(|json| is_json(&json)));
         prop_assert_eq!(old, map);
     }
 
@@ -127,7 +183,8 @@ proptest! {
     ) {
         let format = if nested { WireFormat::V0_11 } else { WireFormat::V1 };
         let mut bytes = written(format, 1, metadata, &map).as_text().unwrap().as_bytes().to_vec();
-        let place = cut.index(bytes.len());
+        // A text may go on with blanks.
+        let place = cut.index(bytes.trim_ascii_end().len());
         bytes[place] = byte;
         let near = String::from_utf8(bytes.clone()).map(Record::decode);
         if let Ok(Ok(record)) = near {
@@ -192,15 +249,138 @@ fn metadata_that_cannot_be_read_is_not_passed_over() {
         r#"{"v":1,"f":"nonsense","state":{"n":1}}"#,
         r#"{"v":1,"f":7,"state":{"n":1}}"#,
         r#"{"f":"nonsense","state":{"n":1},"v":1}"#,
-        r#"{"n":"1","__actix_session":"nonsense"}"#,
-        r#"{"n":"1","__actix_session":"\"nonsense\""}"#,
     ];
     for text in damaged {
         assert!(Record::decode(text.to_owned()).is_err(), "{text}");
     }
-    let map = |metadata: &str| HashMap::from([(RESERVED.to_owned(), metadata.to_owned())]);
-    assert!(Record::from_stored(map("nonsense")).is_err());
-    assert!(Record::from_stored(HashMap::new()).is_ok());
+}
+
+/// An application on an old server can set the reserved entry to anything.
+#[test]
+fn an_entry_without_our_mac_gives_nothing() {
+    let record = written(WireFormat::V0_11, 1, logged_in("alice"), &BTreeMap::new());
+    let text = record.as_text().unwrap();
+    assert_eq!(read(text).principal(), Some("alice"));
+
+    let mac = text.split_once(':').unwrap().1.split_once(':').unwrap();
+    let (metadata, mac) = (mac.0.trim_start_matches("\"\\\""), &mac.1[..43]);
+    let forged = [
+        "nonsense".to_owned(),
+        metadata.to_owned(),
+        format!("{metadata}:"),
+        format!("{metadata}:{}", "A".repeat(43)),
+        format!("{metadata}:{}", &mac[..42]),
+        format!("{metadata}:{mac}:{mac}"),
+        format!("{}:{mac}", metadata.replacen('7', "8", 1)),
+        format!("{metadata}.:{mac}"),
+    ];
+    for forged in forged {
+        let text = format!(r#"{{"n":"1","{RESERVED}":"\"{forged}\""}}"#);
+        let read = read(&text);
+        assert_eq!((read.metadata(), read.times()), (None, None), "{forged}");
+        assert_eq!((read.commit_id(), read.epoch()), (0, 0), "{forged}");
+        let map = read.to_map_with_metadata();
+        assert_eq!(map, HashMap::from([("n".to_owned(), "1".to_owned())]));
+    }
+    for json in [
+        "nonsense",
+        "\"nonsense\"",
+        "7",
+        "null",
+        r#""1.7.5...0.\":\"""#,
+    ] {
+        let map = HashMap::from([(RESERVED.to_owned(), json.to_owned())]);
+        assert_eq!(Record::from_map(map).times(), None, "{json}");
+    }
+}
+
+#[test]
+fn a_mac_holds_for_one_record_under_the_key_that_made_it() {
+    let record = written(WireFormat::V0_11, 1, logged_in("alice"), &BTreeMap::new());
+    let text = record.as_text().unwrap().to_owned();
+    let principal = |place, keys: Option<Arc<MetadataKeys>>| {
+        let record = Record::decode(text.clone()).unwrap();
+        let record = record.proven(place, keys.as_ref());
+        record.principal().map(str::to_owned)
+    };
+    assert_eq!(principal(PLACE, Some(keys(1))).as_deref(), Some("alice"));
+    let copied = Place::Named("another record");
+    for (place, keys) in [
+        (copied, Some(keys(1))),
+        (Place::Unnamed, Some(keys(1))),
+        (PLACE, Some(keys(2))),
+        (PLACE, None),
+    ] {
+        assert_eq!(principal(place, keys), None, "{place:?}");
+    }
+}
+
+/// What has no key passes the entry on as it is, and gives no rights.
+#[test]
+fn without_a_key_the_entry_stays_as_it_is() {
+    let record = written(WireFormat::V0_11, 1, logged_in("alice"), &BTreeMap::new());
+    let text = record.as_text().unwrap();
+    let unread = Record::decode(text.to_owned()).unwrap();
+    assert_eq!((unread.principal(), unread.id()), (None, None));
+    assert_eq!(unread.times().unwrap().since(), Millis(9));
+    let copied = Record::from_map(unread.to_map_with_metadata()).with_claim_as_it_is();
+    assert_eq!(copied.as_text(), Some(text));
+}
+
+/// As a program does that calls `update` itself, and has no key.
+#[test]
+fn an_update_by_a_program_keeps_what_it_brings_back_and_logs_in_nobody() {
+    for format in FORMATS {
+        let stored = written(format, 1, logged_in("alice"), &BTreeMap::new());
+        let stored = Record::decode(stored.as_text().unwrap().to_owned()).unwrap();
+        let updated = |map| Record::from_map(map).in_place_of(&stored, true);
+        let mut map = stored.to_map_with_metadata();
+        let reserved = map.insert(RESERVED.to_owned(), "\"1.9.5...0..3.YQ:x\"".to_owned());
+        let forged = updated(map.clone());
+        assert_eq!((forged.principal(), forged.id()), (None, None));
+        map.insert(RESERVED.to_owned(), reserved.unwrap());
+        let same = updated(map);
+        assert_eq!(same.metadata(), stored.metadata());
+        assert_eq!(same.times(), stored.times());
+        let bare = updated(HashMap::new());
+        assert_eq!(bare.principal(), None);
+        let known = stored.id().is_some();
+        assert_eq!(
+            bare.times().map(|times| times.created),
+            known.then_some(Millis(5))
+        );
+        assert!(!known || bare.id() != stored.id());
+    }
+}
+
+#[test]
+fn a_record_for_old_servers_says_no_more_than_it_must() {
+    let map = BTreeMap::from([("n".to_owned(), "1".to_owned())]);
+    let plain = written(WireFormat::V0_11, 1, Metadata::new(7, Millis(5)), &map);
+    assert_eq!(plain.as_text(), Some(r#"{"n":"1"}"#));
+    let empty = written(
+        WireFormat::V0_11,
+        1,
+        Metadata::new(7, Millis(5)),
+        &BTreeMap::new(),
+    );
+    assert_eq!(empty.as_text(), Some("{}"));
+    for says_more in [
+        logged_in("alice"),
+        Metadata {
+            ttl: Some(Millis(1)),
+            ..Metadata::new(7, Millis(5))
+        },
+        Metadata {
+            absolute_end: Some(Millis(1)),
+            ..Metadata::new(7, Millis(5))
+        },
+    ] {
+        let record = written(WireFormat::V0_11, 1, says_more.clone(), &map);
+        let text = record.as_text().unwrap();
+        assert!(text.contains(RESERVED));
+        assert_eq!(read(text).metadata(), Some(&says_more));
+    }
 }
 
 #[test]
@@ -249,14 +429,7 @@ fn a_hostile_depth_costs_nothing_until_somebody_asks() {
 
 #[test]
 fn the_log_sees_no_entry_and_no_principal() {
-    let mut metadata = Metadata::new(0x1234_5678, Millis(0));
-    metadata.auth = Some(Auth {
-        principal: "alice".into(),
-        at: Millis(0),
-        device: None,
-        login: None,
-        span: None,
-    });
+    let metadata = logged_in("alice");
     let map = BTreeMap::from([("token".to_owned(), "\"hunter2\"".to_owned())]);
     let shown = format!("{:?}", written(WireFormat::V1, 1, metadata, &map));
     assert!(!shown.contains("hunter2") && !shown.contains("token") && !shown.contains("alice"));
@@ -272,4 +445,33 @@ fn a_clear_whose_epoch_is_not_kept_any_more_does_not_matter() {
     assert_eq!(of(7).with_epoch_beside(Some(9)).epoch(), 7);
     assert_eq!(of(7).epoch_since(&of(0)), Some(7));
     assert_eq!(of(7).epoch_since(&of(7)), None);
+}
+
+#[test]
+fn an_epoch_that_leaves_the_text_stays_beside_the_record() {
+    let metadata = Metadata {
+        epoch: 9,
+        ..logged_in("alice")
+    };
+    let before = written(WireFormat::V1, 1, metadata.clone(), &BTreeMap::new());
+    let keys = keys(1);
+    let draft = Draft {
+        keys: Some(&keys),
+        place: PLACE,
+        keeps_epoch: false,
+        ..Draft::new(WireFormat::V0_11, 2, metadata)
+    };
+    let new = draft.write(&[], true);
+    assert_eq!((new.epoch(), new.epoch_since(&before)), (9, Some(9)));
+    let read = |beside| {
+        let record = Record::decode(new.as_text().unwrap().to_owned()).unwrap();
+        let record = record.with_epoch_beside(beside);
+        record.proven(PLACE, Some(&keys))
+    };
+    for beside in [None, Some(9)] {
+        let read = read(beside);
+        assert_eq!(read.epoch(), beside.unwrap_or_default());
+        assert_eq!(read.principal(), Some("alice"));
+    }
+    assert_eq!(new.epoch_since(&read(Some(9))), None, "it is there");
 }

@@ -43,7 +43,8 @@ fn comparisons(count: usize) -> usize {
     use_all(&session, count);
     assert_eq!(session.entries().len(), 2 * count - count / 4);
     let changes = session.lock().take_snapshot().changes;
-    let stamp = Terms::default().stamp(1, 1);
+    let terms = Terms::default();
+    let stamp = terms.stamp(1, 1);
     assert!(!changes.leave_unchanged(&base));
     let merged = overwrite(&stored, &changes, stamp).unwrap();
     assert!(matches!(merged, Applied::Write(record) if record.len() == 2 * count - count / 4));

@@ -33,11 +33,9 @@ pub(crate) async fn open<B: Backend>(
     if !is_ours(key) {
         return Ok(Opened::Nothing);
     }
-    let found = store
-        .look(&store.name(key), terms)
-        .await
-        .map_err(LoadError::Other)?;
-    Ok(match found.live(terms) {
+    let at = store.name(key);
+    let found = store.look(&at, terms).await.map_err(LoadError::Other)?;
+    Ok(match found.proven(&at, terms).live(terms) {
         Stored::Record(record) => Opened::Live(record),
         Stored::Redirect(redirect) => Opened::Moved(age(terms, redirect.made_at)),
         Stored::Nothing => Opened::Nothing,
@@ -72,8 +70,8 @@ pub(crate) async fn commit<B: Backend>(
     if changes.is_empty() {
         let found = store.look(&at, terms).await;
         let found = found.map_err(CommitError::of_store)?;
-        return match found.live(terms) {
-            Stored::Record(record) if is_undated(&record, terms) => {
+        return match found.proven(&at, terms).live(terms) {
+            Stored::Record(record) if terms.must_date(&record) => {
                 let machine = CommitMachine::new(at, Some(record), changes, terms);
                 drive(store, machine, terms).await
             }
@@ -99,11 +97,6 @@ pub(crate) async fn rotate<B: Backend>(
     drive(store, machine, terms).await
 }
 
-/// Whether nothing says since when the absolute timeout counts. The first sight is written down.
-fn is_undated(record: &Record, terms: &Terms) -> bool {
-    terms.absolute.is_some() && record.metadata().is_none()
-}
-
 /// Whether a key is current, for a request without changes.
 fn checked(found: &Stored, terms: &Terms) -> Committed {
     match found {
@@ -122,13 +115,10 @@ pub(crate) async fn load<B: Backend>(
     if !is_ours(key) {
         return Ok(None);
     }
-    let terms = store.own_terms();
-    let found = store
-        .look(&store.name(key), &terms)
-        .await
-        .map_err(LoadError::Other)?;
-    match found.live(&terms) {
-        Stored::Record(record) => Ok(Some(record.to_map_with_metadata())),
+    let (at, terms) = (store.name(key), store.own_terms());
+    let found = store.look(&at, &terms).await.map_err(LoadError::Other)?;
+    match found.proven(&at, &terms).live(&terms) {
+        Stored::Record(record) => Ok(Some(record.with_keys(terms.keys).to_map_with_metadata())),
         Stored::Redirect(_) | Stored::Nothing => Ok(None),
         Stored::Unreadable => Err(LoadError::Deserialization(anyhow::anyhow!(
             "this version cannot read the stored record"
@@ -147,7 +137,7 @@ pub(crate) async fn save<B: Backend>(
     drive(store, machine, &terms).await.map_err(failed)
 }
 
-/// Replaces a whole record. If the state contains metadata, it replaces the stored metadata.
+/// Replaces a whole record, with its metadata.
 pub(crate) async fn update<B: Backend>(
     store: &B,
     key: SessionKey,

@@ -17,7 +17,7 @@ use crate::{
     contract::{Committed, End, Older, Opened, Rotated, SessionState, Stamp, Terms},
     error::{CommitError, LoadError, SaveError, UpdateError},
     key::SessionKey,
-    record::{Metadata, Record},
+    record::{MetadataKeys, Place, Record},
 };
 
 /// Keeps the whole state inside the session cookie, sealed.
@@ -72,6 +72,9 @@ pub struct CookieSessionStore {
 
 /// How long an ended session stays ended: no cookie lives longer.
 const REVOCATION_TTL: Millis = crate::config::LONGEST;
+
+/// A state in a cookie has no name.
+const PLACE: Place<'_> = Place::Named("");
 
 impl CookieSessionStore {
     /// Keeps a list of ended sessions in a store on the server.
@@ -130,7 +133,7 @@ impl CookieSessionStore {
 
     /// Whether the list says that the record's session has ended.
     async fn is_revoked(&self, record: &Record) -> anyhow::Result<bool> {
-        let (Some(revocation), Some(metadata)) = (&self.revocation, record.metadata()) else {
+        let (Some(revocation), Some(metadata)) = (&self.revocation, record.times()) else {
             return Ok(false);
         };
         let id = note_of("session", metadata.id);
@@ -145,18 +148,32 @@ impl CookieSessionStore {
         Ok(revoked.is_some_and(|at| auth.login() <= Millis::from(at)))
     }
 
-    /// The record that a value is. One that has no id yet, from 0.11 or older, is named by its seal.
-    fn record_of(key: &SessionKey, now: Millis) -> anyhow::Result<Record> {
+    /// The record that a value is. If it has no id, as one from 0.11 or older, the list knows it by
+    /// its seal.
+    fn record_of(
+        &self,
+        key: &SessionKey,
+        now: Millis,
+        keys: Option<&Arc<MetadataKeys>>,
+    ) -> anyhow::Result<Record> {
         let record = Record::decode(key.as_ref().to_owned())?.in_cookie();
-        Ok(match (record.metadata(), key.seal()) {
-            (None, Some(seal)) => record.with_metadata(Some(Metadata::new(seal, now))),
+        let record = record.proven(PLACE, keys);
+        let seal = key.seal().filter(|_| self.revocation.is_some());
+        Ok(match (record.metadata(), seal) {
+            (None, Some(seal)) => record.known_as(seal, now),
             _ => record,
         })
     }
 
-    fn read(&self, key: &SessionKey, now: Millis) -> Result<Option<Record>, anyhow::Error> {
-        let record = Self::record_of(key, now)?;
-        let idle_end = record.metadata().and_then(|metadata| metadata.idle_end);
+    fn read(
+        &self,
+        key: &SessionKey,
+        now: Millis,
+        keys: Option<&Arc<MetadataKeys>>,
+    ) -> anyhow::Result<Option<Record>> {
+        let record = self.record_of(key, now, keys)?;
+        let in_metadata = record.times().and_then(|metadata| metadata.idle_end);
+        let idle_end = in_metadata.or_else(|| record.end());
         if idle_end.is_none() {
             warn_untimed();
         }
@@ -170,9 +187,9 @@ impl CookieSessionStore {
     }
 
     /// The record that a request has loaded, or would have if its session had not ended.
-    fn base(key: &SessionKey, base: Option<&Record>, terms: &Terms) -> Option<Record> {
+    fn base(&self, key: &SessionKey, base: Option<&Record>, terms: &Terms) -> Option<Record> {
         base.cloned()
-            .or_else(|| Self::record_of(key, terms.now).ok())
+            .or_else(|| self.record_of(key, terms.now, terms.keys.as_ref()).ok())
     }
 
     fn value_of(
@@ -182,7 +199,8 @@ impl CookieSessionStore {
         let Some(record) = written(applied)? else {
             return Ok(None);
         };
-        let end = record.metadata().and_then(|metadata| metadata.idle_end);
+        let in_metadata = record.metadata().and_then(|metadata| metadata.idle_end);
+        let end = in_metadata.or_else(|| record.end());
         let text = record.as_text().unwrap_or_default().to_owned();
         Ok(Some((
             SessionKey::generated(text),
@@ -190,12 +208,38 @@ impl CookieSessionStore {
         )))
     }
 
-    fn stamp(terms: &Terms) -> Result<Stamp, CommitError> {
-        let idle_ttl = Some(terms.ttl);
+    fn stamp<'a>(&self, terms: &'a Terms) -> Result<Stamp<'a>, CommitError> {
         Ok(Stamp {
-            idle_ttl,
+            idle_ttl: Some(terms.ttl),
+            place: PLACE,
+            // The list names a session by its id.
+            keeps_entry: self.revocation.is_some(),
             ..fresh(terms)?
         })
+    }
+
+    /// What `save` and `update` make of a map. `anew`: as a session with another id.
+    fn value_of_map(
+        &self,
+        state: SessionState,
+        ttl: Duration,
+        anew: bool,
+    ) -> Result<SessionKey, SaveError> {
+        let failed = |error: CommitError| SaveError::Other(error.into_anyhow());
+        let terms = Terms {
+            ttl: Millis::from(ttl),
+            ..Terms::of_store(self.clock.now())
+        };
+        let mut stamp = self.stamp(&terms).map_err(failed)?;
+        stamp.new_id = anew;
+        let record = Record::from_map(state).proven(Place::Unnamed, terms.keys.as_ref());
+        let record = overwrite(&record, &Changes::default(), stamp);
+        let value = Self::value_of(record, &terms).map_err(failed)?;
+        let (key, _) = value.ok_or_else(|| SaveError::Other(anyhow::anyhow!("nothing to save")))?;
+        // The published limit. The finished cookie has a limit of its own.
+        String::from(key)
+            .try_into()
+            .map_err(|error: super::InvalidSessionKeyError| SaveError::Other(error.into()))
     }
 }
 
@@ -220,12 +264,13 @@ fn warn_untimed() {
 
 impl SessionStore for CookieSessionStore {
     async fn load(&self, session_key: &SessionKey) -> Result<Option<SessionState>, LoadError> {
-        let record = self.read(session_key, self.clock.now());
+        let Terms { now, keys, .. } = Terms::of_store(self.clock.now());
+        let record = self.read(session_key, now, keys.as_ref());
         let Some(record) = record.map_err(LoadError::Deserialization)? else {
             return Ok(None);
         };
         let ended = self.is_revoked(&record).await.map_err(LoadError::Other)?;
-        Ok((!ended).then(|| record.to_map_with_metadata()))
+        Ok((!ended).then(|| record.with_keys(keys).to_map_with_metadata()))
     }
 
     async fn save(
@@ -233,21 +278,10 @@ impl SessionStore for CookieSessionStore {
         session_state: SessionState,
         ttl: &Duration,
     ) -> Result<SessionKey, SaveError> {
-        let now = self.clock.now();
-        let terms = Terms {
-            now,
-            ttl: Millis::from(*ttl),
-            ..Terms::default()
-        };
-        let stamp = Self::stamp(&terms).map_err(|e| SaveError::Other(e.into_anyhow()))?;
-        let record = overwrite(&Record::from_map(session_state), &Changes::default(), stamp);
-        let value =
-            Self::value_of(record, &terms).map_err(|e| SaveError::Other(e.into_anyhow()))?;
-        let (key, _) = value.ok_or_else(|| SaveError::Other(anyhow::anyhow!("nothing to save")))?;
-        // The published limit. The finished cookie has a limit of its own.
-        String::from(key)
-            .try_into()
-            .map_err(|error: super::InvalidSessionKeyError| SaveError::Other(error.into()))
+        // What a default body saves is a renewal, and the old value is deleted then: that ends
+        // whatever has its id.
+        let anew = self.revocation.is_some();
+        self.value_of_map(session_state, *ttl, anew)
     }
 
     async fn update(
@@ -256,12 +290,11 @@ impl SessionStore for CookieSessionStore {
         session_state: SessionState,
         ttl: &Duration,
     ) -> Result<SessionKey, UpdateError> {
-        self.save(session_state, ttl)
-            .await
-            .map_err(|error| match error {
-                SaveError::Serialization(error) => UpdateError::Serialization(error),
-                SaveError::Other(error) => UpdateError::Other(error),
-            })
+        let value = self.value_of_map(session_state, *ttl, false);
+        value.map_err(|error| match error {
+            SaveError::Serialization(error) => UpdateError::Serialization(error),
+            SaveError::Other(error) => UpdateError::Other(error),
+        })
     }
 
     async fn update_ttl(
@@ -273,18 +306,22 @@ impl SessionStore for CookieSessionStore {
     }
 
     async fn delete(&self, session_key: &SessionKey) -> Result<(), anyhow::Error> {
-        match Self::record_of(session_key, self.clock.now()) {
-            Ok(record) => match record.metadata() {
-                Some(metadata) => self.revoke_ahead(metadata).await,
-                None => Ok(()),
-            },
-            // Such a value can never open.
-            Err(_) => Ok(()),
+        let Terms { now, keys, .. } = Terms::of_store(self.clock.now());
+        // Such a value can never open.
+        let Ok(record) = self.record_of(session_key, now, keys.as_ref()) else {
+            return Ok(());
+        };
+        // Without keys nobody knows whether an old server has made the metadata up. If it has, the
+        // list knows the session by its seal.
+        let [told, known] = [record.times(), record.metadata()];
+        for metadata in told.into_iter().chain(known.filter(|_| record.has_claim())) {
+            self.revoke_ahead(metadata).await?;
         }
+        Ok(())
     }
 
     async fn open(&self, session_key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
-        let record = match self.read(session_key, terms.now) {
+        let record = match self.read(session_key, terms.now, terms.keys.as_ref()) {
             Err(_) => return Ok(Opened::Unreadable),
             Ok(Some(record)) if !terms.is_over(&record) => record,
             Ok(_) => return Ok(Opened::Nothing),
@@ -302,7 +339,7 @@ impl SessionStore for CookieSessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<(SessionKey, End), CommitError> {
-        let record = own_record(changes, Self::stamp(terms)?);
+        let record = own_record(changes, self.stamp(terms)?);
         Self::value_of(record, terms)?.ok_or_else(CommitError::unexpected)
     }
 
@@ -313,14 +350,14 @@ impl SessionStore for CookieSessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<Committed, CommitError> {
-        let Some(base) = Self::base(session_key, base, terms) else {
+        let Some(base) = self.base(session_key, base, terms) else {
             return Ok(Committed::Gone);
         };
         if self.has_ended(&base).await? {
             self.clear_ahead(&base, changes).await?;
             return Ok(Committed::Gone);
         }
-        let mut stamp = Self::stamp(terms)?;
+        let mut stamp = self.stamp(terms)?;
         let extends = |end| terms.extends_at(&base, end);
         if changes.is_empty() && !base.end().is_some_and(extends) {
             // Without changes, the new value keeps its idle end.
@@ -340,7 +377,7 @@ impl SessionStore for CookieSessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<Rotated, CommitError> {
-        let Some(base) = Self::base(session_key, base, terms) else {
+        let Some(base) = self.base(session_key, base, terms) else {
             return Ok(Rotated::Gone);
         };
         if self.has_ended(&base).await? {
@@ -352,7 +389,7 @@ impl SessionStore for CookieSessionStore {
             let (key, end) = self.create(changes, terms).await?;
             return Ok(Rotated::Rotated(key, end, Older::none()));
         }
-        let mut stamp = Self::stamp(terms)?;
+        let mut stamp = self.stamp(terms)?;
         let older = self.ending_older(&mut stamp, &base, changes);
         let value = Self::value_of(overwrite(&base, changes, stamp), terms)?;
         Ok(value.map_or(Rotated::Gone, |(key, end)| {

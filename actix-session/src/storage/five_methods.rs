@@ -1,7 +1,7 @@
 //! The default bodies for a store of five methods. They look before they write, and save before
 //! they delete.
 
-use std::{any::type_name, collections::HashMap, sync::Mutex, time::Duration as StdDuration};
+use std::{any::type_name, sync::Mutex, time::Duration as StdDuration};
 
 use actix_web::cookie::time::Duration;
 
@@ -9,10 +9,11 @@ use super::SessionStore;
 use crate::{
     changes::{Changes, Merged},
     clock::Millis,
-    contract::{Committed, End, Older, Opened, Rotated, Terms},
+    contract::{Committed, End, Older, Opened, Rotated, SessionState, Terms},
     error::{CommitError, Gone, LoadError, UpdateError},
+    handed,
     key::SessionKey,
-    record::Record,
+    record::{Place, Record},
     sync::lock,
 };
 
@@ -21,11 +22,8 @@ pub(crate) async fn open<S: SessionStore + ?Sized>(
     key: &SessionKey,
     terms: &Terms,
 ) -> Result<Opened, LoadError> {
-    let record = match store.load(key).await {
-        Ok(Some(state)) => match Record::from_stored(state) {
-            Ok(record) => record,
-            Err(_) => return Ok(Opened::Unreadable),
-        },
+    let record = match hand(terms, store.load(key)).await {
+        Ok(Some(state)) => of_map(state, terms),
         Ok(None) => return Ok(Opened::Nothing),
         Err(LoadError::Deserialization(error)) => {
             tracing::debug!(%error, "a session record cannot be decoded");
@@ -38,10 +36,8 @@ pub(crate) async fn open<S: SessionStore + ?Sized>(
     }
     if terms.extends_on_read() {
         let ttl = span(terms, terms.until(&record));
-        store
-            .update_ttl(key, &ttl)
-            .await
-            .map_err(LoadError::Other)?;
+        let extended = hand(terms, store.update_ttl(key, &ttl)).await;
+        extended.map_err(LoadError::Other)?;
     }
     Ok(Opened::Live(record))
 }
@@ -66,21 +62,26 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
         return Ok(Committed::Gone);
     };
     let end = terms.until(&stored);
-    let undated = terms.absolute.is_some() && stored.metadata().is_none();
-    if changes.is_empty() && !undated {
+    if changes.is_empty() && !terms.must_date(&stored) {
         if terms.extends_on_read() {
-            store
-                .update_ttl(key, &span(terms, end))
-                .await
-                .map_err(CommitError::of_store)?;
+            let extended = hand(terms, store.update_ttl(key, &span(terms, end))).await;
+            extended.map_err(CommitError::of_store)?;
         }
         return Ok(Committed::Saved(End::of(&stored, end)));
     }
-    match changes.made_on(base).merge_into(&stored, terms)? {
-        Merged::Write(record) => replace(store, key, &record, terms).await,
-        Merged::Unchanged => Ok(Committed::Saved(End::of(&stored, end))),
-        Merged::Gone => Ok(Committed::Gone),
+    let record = match changes.made_on(base).merge_into(&stored, terms)? {
+        Merged::Write(record) => record,
+        Merged::Unchanged => return Ok(Committed::Saved(End::of(&stored, end))),
+        Merged::Gone => return Ok(Committed::Gone),
+    };
+    let answer = replace(store, key, &record, terms).await?;
+    if matches!(answer, Committed::NewValue(..)) && changes.cleared.is_some() {
+        // Older values of a cookie end with a logout, if the store knows how to end them. The new
+        // value has an id of its own.
+        let ended = hand(terms, store.delete(key)).await;
+        ended.map_err(CommitError::of_store)?;
     }
+    Ok(answer)
 }
 
 async fn replace<S: SessionStore + ?Sized>(
@@ -91,7 +92,7 @@ async fn replace<S: SessionStore + ?Sized>(
 ) -> Result<Committed, CommitError> {
     let end = terms.until(record);
     let (state, ttl) = (record.to_map_with_metadata(), span(terms, end));
-    let answer = match store.update(key.duplicate(), state, &ttl).await {
+    let answer = match hand(terms, store.update(key.duplicate(), state, &ttl)).await {
         Err(UpdateError::Other(error)) if error.is::<Gone>() => return Ok(Committed::Gone),
         answer => answer?,
     };
@@ -100,11 +101,12 @@ async fn replace<S: SessionStore + ?Sized>(
     }
     // A store whose key is the state answers another key. So does one that saves a session again
     // after it has ended meanwhile. Only the former still knows the old key.
-    if store.load(key).await?.is_some() {
+    if hand(terms, store.load(key)).await?.is_some() {
         let end = End::of(record, end);
         return Ok(Committed::NewValue(answer, end, Older::none()));
     }
-    store.delete(&answer).await.map_err(CommitError::of_store)?;
+    let deleted = hand(terms, store.delete(&answer)).await;
+    deleted.map_err(CommitError::of_store)?;
     Ok(Committed::Gone)
 }
 
@@ -124,9 +126,9 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
     if stored.and(base).is_none() {
         return Ok(Rotated::Rotated(new, end, Older::none()));
     }
-    if let Err(error) = store.delete(key).await {
+    if let Err(error) = hand(terms, store.delete(key)).await {
         // The old key still works, so the new one must not. Nobody has it yet.
-        if store.delete(&new).await.is_err() {
+        if hand(terms, store.delete(&new)).await.is_err() {
             tracing::warn!(
                 "a failed renewal left a record that could not be deleted: it stays until its TTL \
                  is over, under a key that nobody has"
@@ -161,9 +163,18 @@ async fn current<S: SessionStore + ?Sized>(
     key: &SessionKey,
     terms: &Terms,
 ) -> Result<Option<Record>, CommitError> {
-    let record = store.load(key).await?.map(Record::from_stored);
-    let record = record.transpose().map_err(|_| CommitError::unreadable())?;
+    let state = hand(terms, store.load(key)).await?;
+    let record = state.map(|state| of_map(state, terms));
     Ok(record.filter(|record| !terms.is_over(record)))
+}
+
+/// Asks the store, and hands on what its wrappers do not.
+async fn hand<F: Future>(terms: &Terms, call: F) -> F::Output {
+    handed::hand(terms.handed(), call).await
+}
+
+fn of_map(state: SessionState, terms: &Terms) -> Record {
+    Record::from_map(state).proven(Place::Unnamed, terms.keys.as_ref())
 }
 
 async fn save<S: SessionStore + ?Sized>(
@@ -172,8 +183,8 @@ async fn save<S: SessionStore + ?Sized>(
     terms: &Terms,
 ) -> Result<(SessionKey, End), CommitError> {
     let end = terms.until(record);
-    let state: HashMap<_, _> = record.to_map_with_metadata();
-    let key = store.save(state, &span(terms, end)).await?;
+    let state = record.to_map_with_metadata();
+    let key = hand(terms, store.save(state, &span(terms, end))).await?;
     Ok((key, End::of(record, end)))
 }
 

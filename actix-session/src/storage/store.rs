@@ -18,7 +18,9 @@ use crate::{
 /// For a store of your own, implement the first five methods: the other four have default bodies
 /// that call them. The state maps the names of entries to JSON texts. One entry is reserved for
 /// metadata, which is what the library itself knows of a session (its creation, absolute end,
-/// principal). A store must keep it like any other entry.
+/// principal). A store must keep it like any other entry. A session has it only if its metadata say
+/// more than the defaults do. It counts only with a MAC by the middleware's secret key, so a program
+/// that writes it itself gains nothing.
 ///
 /// # What the default bodies cannot promise
 /// They read and then write, since the five methods have no atomic operation. In between, another

@@ -29,6 +29,10 @@ pub(crate) struct FiveMethods(Rc<RefCell<HashMap<String, State>>>);
 type State = HashMap<String, String>;
 
 impl FiveMethods {
+    pub(crate) fn states(&self) -> Vec<State> {
+        self.0.borrow().values().cloned().collect()
+    }
+
     /// Leaves what an old server would have written.
     pub(crate) fn forget_metadata(&self) {
         let mut states = self.0.borrow_mut();

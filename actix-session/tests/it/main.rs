@@ -46,4 +46,5 @@ mod sql_refusals;
 mod sql_stores;
 mod sql_tables;
 mod support;
+mod wire_format;
 mod without_response;

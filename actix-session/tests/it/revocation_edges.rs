@@ -9,6 +9,7 @@ use actix_session::{
     },
 };
 use actix_web::{cookie::Key, rt};
+use serde_json::json;
 use servers::RedisServer;
 use tokio::sync::Barrier;
 
@@ -65,6 +66,19 @@ async fn a_logout_with_an_old_servers_cookie_ends_its_copies_and_no_other_sessio
         }
     }
     assert_eq!(user(&elsewhere).await.as_deref(), Some("alice"));
+}
+
+/// An application on an old server can set the reserved entry too.
+#[actix_web::test]
+async fn a_logout_ends_an_old_servers_cookie_whatever_is_set_in_it() {
+    let site = site().await;
+    for forged in [r#""nonsense""#, r#""1.7.5...0..9.YQ:x""#] {
+        let state = json!({ "user": r#""alice""#, "__actix_session": forged });
+        let old = private(&key(), "id", &state.to_string());
+        assert_eq!(user(&holding(&site, &old)).await.as_deref(), Some("alice"));
+        holding(&site, &old).visit(Session::purge).await.assert_ok();
+        assert_eq!(user(&holding(&site, &old)).await, None, "{forged}");
+    }
 }
 
 #[actix_web::test]

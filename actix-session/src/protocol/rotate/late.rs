@@ -59,8 +59,8 @@ impl RotateMachine<'_> {
         if !self.changes.may_live_alone(self.base.as_ref()) {
             return Next::Answer(Rotated::Gone);
         }
-        let stamp = or_fail!(stamp(self.terms, draw));
         let Target(_, at) = or_fail!(self.target(draw));
+        let stamp = or_fail!(stamp(self.terms, &at, draw));
         let Some(new) = or_fail!(written(own_record(self.changes, stamp))) else {
             return Next::Answer(Rotated::Gone);
         };

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::super::*;
 use crate::{
-    changes::{Changes, Effect, Modify},
+    changes::{Changes, Effect, Modify, TtlChange},
     contract::{Committed, Rotated},
     record::{Metadata, WireFormat},
 };
@@ -586,12 +586,12 @@ fn a_record_that_cannot_be_read_is_left_as_it_is() {
 fn a_save_whose_answer_was_lost_takes_nobody_elses_record_for_its_own() {
     let terms = terms();
     let mut machine = Driven::new(SaveMachine::new(HashMap::new(), &terms));
-    let (first, new) = inserted(machine.start());
+    let (first, _) = inserted(machine.start());
     let (again, _) = inserted(machine.on(Reply::Lost));
     assert_eq!(again, first, "the same is repeated");
     assert_reads(&machine.on(Reply::Taken), &first);
     let other = Record::written(WireFormat::V1, 9, Metadata::new(77, Millis(0)), &[]);
-    let (second, _) = inserted(machine.on(found(&other)));
+    let (second, new) = inserted(machine.on(found(&other)));
     assert_ne!(first, second);
     // This time it was its own.
     machine.on(Reply::Lost);
@@ -642,4 +642,124 @@ fn an_update_that_lost_its_answer_to_an_ending_is_gone() {
         written(machine.on(Reply::Lost));
         assert_answer(&machine.on(reply), &false);
     }
+}
+
+/// A record of an old server, or for one: it keeps neither a commit id nor an id of its own.
+fn plain(entries: &[(&str, &str)]) -> Record {
+    let map: HashMap<&str, &str> = entries.iter().copied().collect();
+    Record::decode(serde_json::to_string(&map).unwrap()).unwrap()
+}
+
+fn for_old_servers() -> Terms {
+    terms().with_format(WireFormat::V0_11)
+}
+
+#[test]
+fn without_an_id_a_repeat_that_finds_what_it_would_have_written_is_done() {
+    let (base, changes, terms) = (plain(&[("n", "0")]), set("n", "5"), for_old_servers());
+    let mut machine = commit(&base, &changes, &terms);
+    let (_, first, _) = written(machine.start());
+    assert_eq!(first.as_text(), plain(&[("n", "5")]).as_text());
+    written(machine.on(Reply::Lost));
+    assert_saved(&machine.on(found(&plain(&[("n", "5")]))));
+
+    // Another's write, which may have come after it.
+    let mut machine = commit(&base, &changes, &terms);
+    machine.start();
+    machine.on(Reply::Lost);
+    let (_, again, _) = written(machine.on(found(&plain(&[("n", "0"), ("m", "1")]))));
+    assert_eq!(value(&again, "n").as_deref(), Some("5"));
+    assert_eq!(value(&again, "m").as_deref(), Some("1"));
+    machine.on(Reply::Lost);
+    assert_saved(&machine.on(found(&plain(&[("n", "7")]))));
+}
+
+/// Others may have modified it to the same.
+#[test]
+fn without_an_id_the_outcome_of_a_modify_is_unknown() {
+    let (base, changes, terms) = (plain(&[("n", "0")]), modify("n"), for_old_servers());
+    for found_then in [&[("n", "01")], &[("n", "011")]] {
+        let mut machine = commit(&base, &changes, &terms);
+        machine.start();
+        machine.on(Reply::Lost);
+        assert_unknown(&machine.on(found(&plain(found_then))));
+    }
+    // Nothing was lost: the other one's comes first, and this one on top.
+    let mut machine = commit(&base, &changes, &terms);
+    machine.start();
+    let (_, merged, _) = written(machine.on(found(&plain(&[("n", "01")]))));
+    assert_eq!(value(&merged, "n").as_deref(), Some("011"));
+}
+
+#[test]
+fn without_an_id_equal_records_of_others_are_no_sign_of_an_own_commit() {
+    let (base, changes, terms) = (plain(&[]), set("n", "5"), for_old_servers());
+    let mut machine = commit(&base, &changes, &terms);
+    machine.start();
+    // Another request has set the same, and this one's write extends the record.
+    let (_, merged, until) = written(machine.on(found(&plain(&[("n", "5")]))));
+    assert_eq!(merged.as_text(), plain(&[("n", "5")]).as_text());
+    assert_eq!(until, Until::At(terms.until(&merged)));
+}
+
+#[test]
+fn without_an_id_a_creation_knows_its_record_by_its_text() {
+    let (changes, terms) = (set("n", "5"), for_old_servers());
+    for (there, own) in [(plain(&[("n", "5")]), true), (plain(&[("n", "6")]), false)] {
+        let mut machine = Driven::new(RotateMachine::creating(&changes, &terms));
+        let (first, new) = inserted(machine.start());
+        assert_eq!(new.id(), None);
+        inserted(machine.on(Reply::Lost));
+        assert_reads(&machine.on(Reply::Taken), &first);
+        let next = machine.on(found(&there));
+        if own {
+            assert_renewed(&next, &first);
+        } else {
+            assert_ne!(inserted(next).0, first);
+        }
+    }
+}
+
+/// The same machines with metadata in the reserved entry, which a MAC binds to the record's name.
+#[test]
+fn what_is_written_for_old_servers_is_bound_to_its_name() {
+    use crate::record::{MetadataKeys, Place};
+
+    let secret = actix_web::cookie::Key::from(&[7; 64]);
+    let keys = Arc::new(MetadataKeys::new(&secret, &[]));
+    let terms = Terms {
+        keys: Some(Arc::clone(&keys)),
+        ..for_old_servers()
+    };
+    let holds = |record: &Record, name: &str| {
+        let read = Record::decode(record.as_text().unwrap().to_owned()).unwrap();
+        let read = read.proven(Place::Named(name), Some(&keys));
+        read.metadata() == record.metadata() && read.metadata().is_some()
+    };
+    let changes = Changes {
+        ttl: Some(TtlChange::Set(Millis(9))),
+        renew: true,
+        ..set("n", "5")
+    };
+    let base = plain(&[]);
+    let (at, new, _) = written(commit(&base, &changes, &terms).start());
+    assert!(holds(&new, &at) && !holds(&new, NEW));
+    let mut machine = rotate(&base, &changes, &terms);
+    for _ in 0..2 {
+        let (new, redirect) = rotated(machine.start());
+        assert!(holds(&new, &redirect.target) && !holds(&new, OLD));
+        // The next one has another name.
+        let (new, redirect) = rotated(machine.on(Reply::Taken));
+        assert!(holds(&new, &redirect.target));
+    }
+    let map = || {
+        new.clone()
+            .with_keys(Some(Arc::clone(&keys)))
+            .to_map_with_metadata()
+    };
+    let mut machine = Driven::new(SaveMachine::new(map(), &terms));
+    let (first, new) = inserted(machine.start());
+    assert!(holds(&new, &first));
+    let (second, new) = inserted(machine.on(Reply::Taken));
+    assert!(first != second && holds(&new, &second));
 }

@@ -57,7 +57,7 @@ impl CookieSessionStore {
     /// If older values must end, gives the session a new id, and returns what ends them.
     pub(super) fn ending_older(
         &self,
-        stamp: &mut Stamp,
+        stamp: &mut Stamp<'_>,
         base: &Record,
         changes: &Changes,
     ) -> Older {

@@ -83,7 +83,12 @@ impl Fingerprint {
         }
         assert_eq!(found, record.len(), "a record holds an unknown entry");
         if let Some(metadata) = record.metadata() {
-            self.number(u64::try_from(metadata.id).unwrap());
+            for half in metadata.id.to_be_bytes().chunks(8) {
+                self.number(
+                    half.iter()
+                        .fold(0, |half, byte| half << 8 | u64::from(*byte)),
+                );
+            }
             self.number(metadata.epoch);
             self.number(metadata.ttl.map_or(0, |ttl| ttl.0.unsigned_abs()));
             let auth = metadata.auth.as_ref();

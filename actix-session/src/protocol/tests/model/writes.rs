@@ -184,7 +184,7 @@ fn fault_of_merge(request: &Request, before: &Record, after: &Record) -> Fault {
         }
     }
     fault_if(
-        !metadata_are(&expected_metadata(request, before), after),
+        !metadata_are(&expected_metadata(request, before, after), after),
         "a merge changed metadata that the request did not set",
     )
 }
@@ -194,16 +194,14 @@ fn metadata_are(expected: &Metadata, record: &Record) -> bool {
 }
 
 /// The stored metadata, with what this request set.
-fn expected_metadata(request: &Request, before: &Record) -> Metadata {
+fn expected_metadata(request: &Request, before: &Record, after: &Record) -> Metadata {
     let changes = changes(request);
     let mut metadata = before
         .metadata()
         .expect("all records have metadata")
         .clone();
     if changes.cleared.is_some() {
-        metadata.epoch = epoch(request.who);
-        metadata.auth = None;
-        metadata.ttl = None;
+        log_out(&mut metadata, request, after);
     }
     if let Some(login) = &changes.login {
         if before
@@ -225,6 +223,15 @@ fn expected_metadata(request: &Request, before: &Record) -> Metadata {
     }
     metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);
     metadata
+}
+
+/// A logout leaves a session with another id, whichever that is.
+fn log_out(metadata: &mut Metadata, request: &Request, after: &Record) {
+    let another = after.id().filter(|id| *id != metadata.id);
+    metadata.id = another.unwrap_or_default();
+    metadata.epoch = epoch(request.who);
+    metadata.auth = None;
+    metadata.ttl = None;
 }
 
 fn fault_of_redirect(
@@ -306,9 +313,7 @@ fn fault_of_forward(request: &Request, route: &Route, before: &Record, after: &R
         .expect("all records have metadata")
         .clone();
     if cleared {
-        metadata.epoch = epoch(request.who);
-        metadata.auth = None;
-        metadata.ttl = None;
+        log_out(&mut metadata, request, after);
     }
     fault_if(
         !metadata_are(&metadata, after),

@@ -124,7 +124,12 @@ async fn no_extension_reaches_past_the_absolute_end<P: Place>(steps: Steps<P>) {
             .extends_to(&at, &absolute(minutes(20)), minutes(30))
             .await;
     }
-    for at in steps.each_with(|m| m.created = now - minutes(10)).await {
+    let older = |metadata: &mut Metadata| {
+        metadata.created = now - minutes(10);
+        // A text for old servers has no creation unless there is more to say.
+        metadata.ttl = Some(TTL);
+    };
+    for at in steps.each_with(older).await {
         steps
             .extends_to(&at, &absolute(minutes(40)), minutes(30))
             .await;

@@ -11,7 +11,9 @@ mod places;
 mod renewing;
 mod sql;
 
-use std::{cell::RefCell, time::Instant};
+use std::{cell::RefCell, sync::Arc, time::Instant};
+
+use actix_web::cookie::Key;
 
 pub(super) use self::places::Place;
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
     contract::Terms,
     key::SessionKey,
     protocol::{Backend as _, Flag, Name, Redirect, Reply, Step, Stored, Until},
-    record::{Metadata, Record, WireFormat},
+    record::{Metadata, MetadataKeys, Record, WireFormat},
     testing::ManualClock,
 };
 
@@ -57,6 +59,11 @@ fn minutes(count: i64) -> Millis {
     Millis(MINUTE.0 * count)
 }
 
+/// A middleware always has some: its sessions are known through five methods too.
+fn keys() -> Arc<MetadataKeys> {
+    Arc::new(MetadataKeys::new(&Key::from(&[7; 64]), &[]))
+}
+
 /// A back end with names that nobody else has.
 struct Steps<P> {
     place: P,
@@ -80,6 +87,7 @@ impl<P: Place> Steps<P> {
             terms: Terms {
                 ttl: TTL,
                 grace: GRACE,
+                keys: Some(keys()),
                 ..Terms::default()
             },
             names: RefCell::default(),

@@ -1,0 +1,56 @@
+//! What a write brings along.
+
+use std::sync::Arc;
+
+use super::Terms;
+use crate::{
+    clock::Millis,
+    record::{MetadataKeys, Place, WireFormat},
+};
+
+/// What a new record takes from neither the stored record nor the changes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stamp<'a> {
+    pub(crate) commit: u64,
+    /// For a record that has no id yet.
+    pub(crate) fresh_id: u128,
+    pub(crate) now: Millis,
+    /// The policy's cap on a session's whole life.
+    pub(crate) absolute: Option<Millis>,
+    pub(crate) format: WireFormat,
+    /// How many octets the record may have, unless it had as many before.
+    pub(crate) max_state: usize,
+    /// The policy's idle TTL, if the record itself must say when it ends.
+    pub(crate) idle_ttl: Option<Millis>,
+    /// The session gets another id, which tells it from the older values of its cookie.
+    pub(crate) new_id: bool,
+    /// The record keeps its idle end if it has one.
+    pub(crate) keep_idle: bool,
+    pub(crate) keys: Option<&'a Arc<MetadataKeys>>,
+    /// Where the metadata will lie.
+    pub(crate) place: Place<'a>,
+    /// The older format keeps the epoch too.
+    pub(crate) keeps_epoch: bool,
+    /// What the record knows of itself stays even if it says no more than the defaults.
+    pub(crate) keeps_entry: bool,
+}
+
+impl Terms {
+    pub(crate) fn stamp(&self, commit: u64, fresh_id: u128) -> Stamp<'_> {
+        Stamp {
+            commit,
+            fresh_id,
+            now: self.now,
+            absolute: self.absolute,
+            format: self.format,
+            max_state: self.max_state,
+            idle_ttl: None,
+            new_id: false,
+            keep_idle: false,
+            keys: self.keys.as_ref(),
+            place: Place::Unnamed,
+            keeps_epoch: self.format != WireFormat::V0_11,
+            keeps_entry: false,
+        }
+    }
+}
