@@ -125,6 +125,27 @@ async fn a_renewal_in_two_steps_leaves_nothing_when_it_comes_too_late() {
 }
 
 #[actix_web::test]
+async fn a_renewal_in_two_steps_leaves_nothing_when_the_second_is_refused() {
+    let mut cluster = RedisCluster::start().unwrap();
+    let builder = RedisSessionStore::builder_cluster(cluster.urls()).hashed_keys();
+    let browser = Browser::with(builder.build().await.unwrap()).await;
+    browser.visit(count).await.assert_sets_cookie();
+    let before = names(&mut cluster);
+    let old = slot(&mut cluster, before.first().unwrap());
+    let owner = cluster.owner(old, 0).unwrap();
+    let port = cluster.nodes()[owner].port();
+    lines_of(port, "CONFIG SET min-replicas-to-write 10").unwrap();
+    // Of these new records, most lie elsewhere.
+    for _ in 0..4 {
+        browser.visit(Session::renew).await.assert_opaque();
+    }
+    assert_eq!(names(&mut cluster), before);
+    lines_of(port, "CONFIG SET min-replicas-to-write 0").unwrap();
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    assert_eq!(browser.number("n").await, Some(1));
+}
+
+#[actix_web::test]
 async fn names_with_odd_braces_are_refused() {
     let mut cluster = RedisCluster::start().unwrap();
     let urls = cluster.urls();

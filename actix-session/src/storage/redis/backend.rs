@@ -226,15 +226,19 @@ impl Executor {
             Reply::Done => {}
             reply => return Ok(reply),
         }
-        let decided = self.leave_for_certain(write, redirect, terms).await?;
-        let own = matches!(&decided, Reply::Found(Stored::Redirect(redirect)) if redirect.target == *target);
-        if let (Reply::Found(_), false) = (&decided, own) {
+        let decided = self.leave_for_certain(write, redirect, terms).await;
+        let is_refused = match &decided {
+            Ok(Reply::Found(Stored::Redirect(found))) => found.target != *target,
+            Ok(Reply::Found(_)) | Err(_) => true,
+            Ok(_) => false,
+        };
+        if is_refused {
             let args = [text(write.new)];
             let take_back = TAKE_BACK_SCRIPT.call(&keys[..1], &args);
             // If this fails, the new record expires: nobody knows its name.
             let _ = self.step(Job::script(&take_back), terms).await;
         }
-        Ok(decided)
+        decided
     }
 
     /// Repeats the second step until its answer comes. Nobody may repeat the first one by then: if
