@@ -23,7 +23,8 @@ use crate::{
 
 /// The values of one cookie, percent-decoded.
 pub fn cookie_values(headers: &HeaderMap, name: &str) -> Vec<String> {
-    read::values(headers, name).collect()
+    let values = read::values(headers, name).flatten();
+    values.map(|value| value.into_owned()).collect()
 }
 
 pub fn cookie_is_sent(headers: &HeaderMap, name: &str) -> bool {
@@ -53,7 +54,8 @@ impl Seals {
     }
 
     pub fn seal(&self, value: &str) -> String {
-        self.0.seal(value).expect("short texts can be sealed")
+        let sealed = self.0.seal(value);
+        sealed.expect("short texts can be sealed").text
     }
 
     pub fn open(&self, sealed: &str) -> Option<Opened> {

@@ -102,8 +102,7 @@ impl Cookies {
         let stale = |unsealed: &Unsealed| {
             moves || unsealed.old_key || (unsealed.unbound && !writes_old_mac)
         };
-        self.own.find(headers, &mut found, stale, false);
-        found.came = read::is_sent(headers, own);
+        found.came = self.own.find(headers, &mut found, stale, false);
         for (index, Also { named, .. }) in self.also.iter().enumerate() {
             if !read::is_sent(headers, &named.wire_name) {
                 continue;
@@ -120,21 +119,25 @@ impl Cookies {
 }
 
 impl Named {
+    /// Opens the values of this name, and says whether there were any.
     fn find(
         &self,
         headers: &HeaderMap,
         found: &mut Found,
         stale: impl Fn(&Unsealed) -> bool,
         is_old: bool,
-    ) {
+    ) -> bool {
+        let mut came = false;
         for value in read::values(headers, &self.wire_name) {
+            came = true;
+            let Some(value) = value else { continue };
             let Some(unsealed) = self.sealer.open(&value) else {
                 event::refused(Refusal::BadSeal, None);
                 continue;
             };
             let (unbound, stale) = (unsealed.unbound, stale(&unsealed));
             if found.candidates.len() == MAX_CANDIDATES {
-                return;
+                break;
             }
             let key = SessionKey::generated(unsealed.value).sealed_as(unsealed.nonce);
             if !found.candidates.iter().any(|known| known.key == key) {
@@ -146,5 +149,6 @@ impl Named {
                 });
             }
         }
+        came
     }
 }

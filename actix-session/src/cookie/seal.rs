@@ -5,12 +5,13 @@
 //! actix-session 0.11 and older it did not.
 
 use actix_web::cookie::Key;
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::Engine as _;
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
     hmac,
 };
 
+use super::base64::standard;
 use crate::{config::CookieContentSecurity, random, record::WireFormat};
 
 /// The length of a MAC of 32 bytes in base64.
@@ -65,6 +66,14 @@ impl Mode {
     }
 }
 
+/// A sealed value.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) text: String,
+    /// Then no character of it needs an escape.
+    pub(crate) is_base64: bool,
+}
+
 /// An opened value.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unsealed {
@@ -96,18 +105,24 @@ impl Sealer {
         }
     }
 
-    pub(crate) fn seal(&self, value: &str) -> anyhow::Result<String> {
+    pub(crate) fn seal(&self, value: &str) -> anyhow::Result<Sealed> {
         match &self.first {
-            Mode::Private(key) => self.encrypt(key, value),
+            Mode::Private(key) => Ok(Sealed {
+                text: self.encrypt(key, value)?,
+                is_base64: true,
+            }),
             Mode::Signed(keys) => {
                 let mac = if self.old_mac {
                     hmac::sign(&keys.bare, value.as_bytes())
                 } else {
                     self.bound(&keys.bound, value).sign()
                 };
-                let mut sealed = STANDARD.encode(mac);
-                sealed.push_str(value);
-                Ok(sealed)
+                let mut text = standard().encode(mac);
+                text.push_str(value);
+                Ok(Sealed {
+                    text,
+                    is_base64: false,
+                })
             }
         }
     }
@@ -154,23 +169,30 @@ impl Sealer {
             .seal_in_place_separate_tag(nonce, Aad::from(self.name.as_bytes()), text)
             .map_err(|_| anyhow::anyhow!("the session state is too long to encrypt"))?;
         data.extend_from_slice(tag.as_ref());
-        Ok(STANDARD.encode(data))
+        Ok(standard().encode(data))
     }
 
     fn decrypt(&self, key: &LessSafeKey, sealed: &str) -> Option<(String, u128)> {
-        let mut data = STANDARD.decode(sealed).ok()?;
-        let (nonce, text) = data.split_at_mut_checked(NONCE_LEN)?;
+        let mut data = standard().decode(sealed).ok()?;
+        let nonce = data.get(..NONCE_LEN)?;
         let number = nonce.iter().fold(0, |n, byte| (n << 8) | u128::from(*byte));
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let value = key
-            .open_in_place(nonce, Aad::from(self.name.as_bytes()), text)
+            .open_within(
+                nonce,
+                Aad::from(self.name.as_bytes()),
+                &mut data,
+                NONCE_LEN..,
+            )
             .ok()?;
-        Some((std::str::from_utf8(value).ok()?.to_owned(), number))
+        let length = value.len();
+        data.truncate(length);
+        Some((String::from_utf8(data).ok()?, number))
     }
 
     fn verify(&self, keys: &Macs, sealed: &str) -> Option<Unsealed> {
         let (mac, value) = sealed.split_at_checked(MAC_LENGTH)?;
-        let mac = STANDARD.decode(mac).ok()?;
+        let mac = standard().decode(mac).ok()?;
         let unsealed = |unbound| Unsealed {
             value: value.to_owned(),
             unbound,
@@ -270,8 +292,8 @@ mod tests {
         let sealer = sealer(1, CookieContentSecurity::Private, "id", WireFormat::V1);
         let mut seen = std::collections::HashSet::with_capacity(1_000_000);
         for _ in 0..1_000_000 {
-            let sealed = sealer.seal("the same").unwrap();
-            let start = STANDARD.decode(&sealed.as_bytes()[..16]).unwrap();
+            let sealed = sealer.seal("the same").unwrap().text;
+            let start = standard().decode(&sealed.as_bytes()[..16]).unwrap();
             let nonce: [u8; 12] = start.try_into().unwrap();
             assert!(seen.insert(nonce));
         }
@@ -282,17 +304,17 @@ mod tests {
         fn what_was_sealed_opens_here_and_for_old_servers(value in ".*") {
             for mode in MODES {
                 let new = sealer(1, mode, "id", WireFormat::V1);
-                let sealed = new.seal(&value).unwrap();
+                let sealed = new.seal(&value).unwrap().text;
                 let opened = new.open(&sealed).unwrap();
                 prop_assert_eq!((&opened.value, opened.unbound), (&value, false));
                 prop_assert!(!opened.old_key);
-                let again = new.open(&new.seal(&value).unwrap()).unwrap();
+                let again = new.open(&new.seal(&value).unwrap().text).unwrap();
                 let is_private = matches!(mode, CookieContentSecurity::Private);
                 prop_assert_eq!(opened.nonce != again.nonce, is_private);
                 let old = new.open(&published(mode, "id", &value)).unwrap();
                 prop_assert_eq!(&old.value, &value);
                 prop_assert_eq!(old.unbound, matches!(mode, CookieContentSecurity::Signed));
-                let compatible = sealer(1, mode, "id", WireFormat::V0_11).seal(&value).unwrap();
+                let compatible = sealer(1, mode, "id", WireFormat::V0_11).seal(&value).unwrap().text;
                 // The published jar does not open an empty encrypted value either.
                 prop_assert_eq!(opened_by_published(mode, &compatible), Some(value.clone()));
             }
@@ -309,7 +331,10 @@ mod tests {
     #[test]
     fn another_name_or_key_opens_nothing() {
         for mode in MODES {
-            let sealed = sealer(1, mode, "id", WireFormat::V1).seal("value").unwrap();
+            let sealed = sealer(1, mode, "id", WireFormat::V1)
+                .seal("value")
+                .unwrap()
+                .text;
             assert_eq!(sealer(1, mode, "idx", WireFormat::V1).open(&sealed), None);
             assert_eq!(sealer(2, mode, "id", WireFormat::V1).open(&sealed), None);
         }
@@ -324,10 +349,10 @@ mod tests {
             } else {
                 (two, one)
             };
-            let sealed = signed(long).seal("value").unwrap();
+            let sealed = signed(long).seal("value").unwrap().text;
             let moved = format!("{}{rest}value", &sealed[..MAC_LENGTH]);
             assert_eq!(signed(short).open(&moved), None, "{long} as {short}");
-            let sealed = signed(short).seal(&format!("{rest}value")).unwrap();
+            let sealed = signed(short).seal(&format!("{rest}value")).unwrap().text;
             let moved = format!("{}value", &sealed[..MAC_LENGTH]);
             assert_eq!(signed(long).open(&moved), None, "{short} as {long}");
         }
@@ -350,7 +375,7 @@ mod tests {
         }
         let of_purpose = String::from_utf8(PURPOSE.to_vec()).unwrap();
         let signed = published(CookieContentSecurity::Signed, "name", &of_purpose);
-        let shown = STANDARD.decode(&signed[..MAC_LENGTH]).unwrap();
+        let shown = standard().decode(&signed[..MAC_LENGTH]).unwrap();
         let shown = hmac::Key::new(hmac::HMAC_SHA256, &shown);
         let mac = |key| hmac::sign(key, b"x").as_ref().to_vec();
         assert_ne!(
@@ -367,7 +392,7 @@ mod tests {
                 let previous: Vec<Key> = previous.iter().map(|byte| key(*byte)).collect();
                 Sealer::new(&key(first), &previous, mode, "id", WireFormat::V1)
             };
-            let sealed = with(1, &[]).seal("value").unwrap();
+            let sealed = with(1, &[]).seal("value").unwrap().text;
             for previous in [[1, 3], [3, 1]] {
                 let opened = with(2, &previous).open(&sealed).unwrap();
                 assert_eq!((opened.value.as_str(), opened.old_key), ("value", true));
@@ -383,7 +408,7 @@ mod tests {
     fn every_changed_byte_is_noticed() {
         for mode in MODES {
             let sealer = sealer(1, mode, "id", WireFormat::V1);
-            let sealed = sealer.seal("value").unwrap();
+            let sealed = sealer.seal("value").unwrap().text;
             for place in 0..sealed.len() {
                 let mut bytes = sealed.clone().into_bytes();
                 bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };

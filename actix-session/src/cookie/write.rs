@@ -9,7 +9,10 @@ use actix_web::{
 use anyhow::Context as _;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::attributes::{CookieAttributes, wire_name};
+use super::{
+    attributes::{CookieAttributes, wire_name},
+    seal::Sealed,
+};
 use crate::clock::Millis;
 
 /// The maximum length of name and value together, in octets: browsers drop longer cookies (RFC
@@ -29,12 +32,17 @@ const NOT_COOKIE_OCTET: &AsciiSet = &CONTROLS
 ///
 /// # Errors
 /// It is too long for browsers.
-pub(crate) fn pair(attributes: &CookieAttributes, value: &str) -> anyhow::Result<String> {
+pub(crate) fn pair(attributes: &CookieAttributes, value: &Sealed) -> anyhow::Result<String> {
     let name = wire_name(&attributes.name);
-    let mut pair = String::with_capacity(name.len() + value.len() + 64);
+    // With room for the attributes.
+    let mut pair = String::with_capacity(name.len() + value.text.len() + 96);
     pair.push_str(&name);
     pair.push('=');
-    pair.extend(utf8_percent_encode(value, NOT_COOKIE_OCTET));
+    if value.is_base64 {
+        pair.push_str(&value.text);
+    } else {
+        pair.extend(utf8_percent_encode(&value.text, NOT_COOKIE_OCTET));
+    }
     let length = pair.len();
     anyhow::ensure!(
         length <= LIMIT,
@@ -125,6 +133,13 @@ mod tests {
         }
     }
 
+    fn signed(text: &str) -> Sealed {
+        Sealed {
+            text: text.to_owned(),
+            is_base64: false,
+        }
+    }
+
     fn line(headers: &HeaderMap) -> &str {
         headers.get(SET_COOKIE).unwrap().to_str().unwrap()
     }
@@ -132,7 +147,7 @@ mod tests {
     #[test]
     fn what_is_set_is_what_is_removed() {
         let (mut set_field, mut removal) = (HeaderMap::new(), HeaderMap::new());
-        let pair = pair(&attributes(), "a\"b;c").unwrap();
+        let pair = pair(&attributes(), &signed("a\"b;c")).unwrap();
         set(&mut set_field, &attributes(), pair, Some(Millis(59_600))).unwrap();
         remove(&mut removal, &attributes()).unwrap();
         let set = Cookie::parse_encoded(line(&set_field)).unwrap();
@@ -153,8 +168,8 @@ mod tests {
     #[test]
     fn the_size_is_that_of_the_finished_pair() {
         let name = attributes().name.len() + 1;
-        assert!(pair(&attributes(), &"a".repeat(LIMIT - name)).is_ok());
-        let error = pair(&attributes(), &"\"".repeat(LIMIT / 2))
+        assert!(pair(&attributes(), &signed(&"a".repeat(LIMIT - name))).is_ok());
+        let error = pair(&attributes(), &signed(&"\"".repeat(LIMIT / 2)))
             .unwrap_err()
             .to_string();
         assert!(error.contains("4096") && error.contains(&(name + LIMIT / 2 * 3).to_string()));
