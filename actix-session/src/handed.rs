@@ -5,7 +5,7 @@
 //! wrapper that runs the inner store in another task loses this; its metadata then pass through
 //! unread.
 
-use std::{cell::RefCell, future::poll_fn, pin::pin, sync::Arc};
+use std::{cell::RefCell, future::poll_fn, sync::Arc};
 
 use crate::record::{MetadataKeys, WireFormat};
 
@@ -21,7 +21,8 @@ thread_local! {
 
 /// Runs a call of one of the five methods for a middleware that hands this on.
 pub(crate) async fn hand<F: Future>(handed: Handed, call: F) -> F::Output {
-    let mut call = pin!(call);
+    // On the heap: a store inside of a store would make a deep stack.
+    let mut call = Box::pin(call);
     poll_fn(|context| {
         let _back = PutBack(HANDED.replace(Some(handed.clone())));
         call.as_mut().poll(context)

@@ -114,7 +114,8 @@ pub(crate) async fn commit<S: SessionStore>(
         terms: &terms,
         way_out,
     };
-    work.deliver(decision, ended).await
+    // Apart, so that requests that ask for nothing carry no room for it.
+    Box::pin(work.deliver(decision, ended)).await
 }
 
 fn leave(incoming: &Incoming, silence: Silence) -> SetCookie {

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::{
-    Written, Record, WireFormat, blanks,
+    Record, WireFormat, Written, blanks,
     claim::Claim,
     format::{Writer, is_json},
     keys::{MetadataKeys, Place},

@@ -227,7 +227,10 @@ impl Record {
             return self;
         };
         self.changed(|written| {
-            let claim = written.claim.take().filter(|claim| claim.holds(keys, place));
+            let claim = written
+                .claim
+                .take()
+                .filter(|claim| claim.holds(keys, place));
             if let Some(claim) = claim {
                 written.know(claim.commit, claim.metadata);
             }

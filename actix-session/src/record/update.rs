@@ -22,7 +22,10 @@ impl Record {
     }
 
     fn with_facts_of(self, stored: &Self) -> Self {
-        let (metadata, claim) = (stored.written.metadata.clone(), stored.written.claim.clone());
+        let (metadata, claim) = (
+            stored.written.metadata.clone(),
+            stored.written.claim.clone(),
+        );
         let commit = stored.written.commit;
         self.changed(|written| {
             written.claim = claim;
