@@ -197,3 +197,52 @@ macro_rules! busy_worker {
 }
 
 on_each_database!(nobody_waits_for_a_busy_worker, busy_worker);
+
+/// A firewall forgets connections again and again, among them some that the pool is about to take
+/// back.
+macro_rules! forgotten_under_load {
+    ($tested:ident, $store:ident) => {
+        let port = $tested.url().rsplit_once(':').unwrap().1;
+        let port = port.split('/').next().unwrap();
+        let firewall = Way::to(port.parse().unwrap());
+        let url = $tested.url().replace(port, &firewall.port().to_string());
+        let builder = $tested.builder(&url).max_connections(2);
+        let builder = builder.command_timeout(Duration::from_millis(200));
+        let store: $store = builder.build().await.unwrap();
+        let middleware = SessionMiddleware::builder(store, $tested.key().clone());
+        let middleware = middleware.clock($tested.clock().clone());
+        let browser = $tested.browser_of(middleware).await;
+        for _ in 0..12 {
+            let visits = join_all((0..12).map(|_| async {
+                let guest = browser.fork();
+                guest.visit(|s| s.insert("a", 1).unwrap()).await
+            }));
+            let forget = async {
+                rt::time::sleep(Duration::from_millis(3)).await;
+                firewall.forget();
+            };
+            futures_util::future::join(visits, forget).await;
+        }
+        let works = async {
+            while !browser
+                .visit(|s| s.insert("a", 1).unwrap())
+                .await
+                .status
+                .is_success()
+            {}
+        };
+        soon(works).await;
+    };
+}
+
+#[actix_web::test]
+async fn what_a_firewall_forgets_is_not_missing_for_ever_on_postgres() {
+    let tested = Postgres::start().await;
+    forgotten_under_load!(tested, PostgresSessionStore);
+}
+
+#[actix_web::test]
+async fn what_a_firewall_forgets_is_not_missing_for_ever_on_mysql() {
+    let tested = MySql::start().await;
+    forgotten_under_load!(tested, MySqlSessionStore);
+}
