@@ -25,7 +25,6 @@ pub(crate) struct Wire {
     address: SocketAddr,
     /// How long the last answer took that was waited for.
     usual: Cell<Duration>,
-    hangs_up: Cell<bool>,
 }
 
 /// What a client knows afterwards.
@@ -59,27 +58,24 @@ impl Client {
         Self::Wire(Rc::new(Wire {
             address,
             usual: Cell::new(Duration::from_millis(5)),
-            hangs_up: Cell::new(true),
         }))
     }
 
-    /// From now on, every answer is waited for.
-    pub(super) fn is_patient(&self) {
-        if let Self::Wire(wire) = self {
-            wire.hangs_up.set(false);
-        }
+    pub(super) fn hangs_up(&self) -> bool {
+        matches!(self, Self::Wire(_))
     }
 
+    /// Asks. Without chance, the answer is waited for.
     pub(super) async fn ask(
         &self,
         cookie: Option<&str>,
         wish: &Wish,
-        random: &mut Random,
+        chance: Option<&mut Random>,
     ) -> Outcome {
         let asking = async {
             match self {
                 Self::Inside(site) => inside(site, cookie, wish).await,
-                Self::Wire(wire) => wire.ask(cookie, wish, random).await,
+                Self::Wire(wire) => wire.ask(cookie, wish, chance).await,
             }
         };
         let outcome = timeout(LIMIT, asking).await;
@@ -120,14 +116,15 @@ impl NewCookie {
 }
 
 impl Wire {
-    async fn ask(&self, cookie: Option<&str>, wish: &Wish, random: &mut Random) -> Outcome {
+    async fn ask(&self, cookie: Option<&str>, wish: &Wish, chance: Option<&mut Random>) -> Outcome {
         let cookie = cookie.map_or_else(String::new, |value| format!("cookie: id={value}\r\n"));
         let request = format!(
             "GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{WISH}: {}\r\n{cookie}\r\n",
             json(wish)
         );
-        let moment = self.moment(request.len(), random);
-        let resets = !random.one_in(4);
+        let (moment, resets) = chance.map_or((Moment::Never, false), |random| {
+            (self.moment(request.len(), random), !random.one_in(4))
+        });
         let began = Instant::now();
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -143,9 +140,6 @@ impl Wire {
     }
 
     fn moment(&self, length: usize, random: &mut Random) -> Moment {
-        if !self.hangs_up.get() {
-            return Moment::Never;
-        }
         match random.index(8) {
             0 => Moment::Sending(random.index(length)),
             1 | 2 => {

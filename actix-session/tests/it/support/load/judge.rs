@@ -37,6 +37,7 @@ impl User {
             }
             Outcome::HungUp => {
                 session.left_alone(act);
+                self.is_in_doubt = true;
                 self.doubt(act);
                 return Finding::Fine;
             }

@@ -1,39 +1,52 @@
-//! The last look, once nothing fails any more.
+//! Looking at what has become of requests that nobody waited for, and at everything at the end.
 
 use std::time::Duration;
 
 use actix_web::rt;
 
-use super::{acts::Act, client::Client, user::User};
+use super::{acts::Act, user::User};
 
 impl User {
-    /// Looks at everything a last time, once whatever was in flight is over.
+    /// Looks at everything a last time.
     pub(super) async fn look_back(&mut self) {
-        self.client.is_patient();
-        self.ask(Act::Look).await;
+        self.settle().await;
+        self.is_patient = true;
         for cookie in self.dead.clone() {
-            if !self
-                .comes_true(async |user| user.is_nobody(&cookie, Act::Look).await, 3)
-                .await
-            {
+            let looks = async |user: &mut Self| user.is_nobody(&cookie, Act::Look).await;
+            if !self.comes_true(looks, 3).await {
                 self.came_back(&cookie);
             }
         }
-        if matches!(self.client, Client::Wire(_)) {
-            self.look_at_what_ran().await;
-        }
     }
 
-    /// What handlers have done counts, whether or not anybody waited for the answer: here, no back
-    /// end fails.
-    async fn look_at_what_ran(&mut self) {
+    /// What handlers have done counts, whether or not anybody waited for the answer, unless a back
+    /// end fails: then a client that waited for it was told.
+    pub(super) async fn settle(&mut self) {
+        self.is_patient = true;
+        self.is_in_doubt = false;
+        self.ask(Act::Look).await;
+        if self.client.hangs_up() {
+            self.settle_endings().await;
+            self.settle_counts().await;
+        }
+        self.is_patient = false;
+    }
+
+    async fn settle_endings(&mut self) {
         for cookie in std::mem::take(&mut self.doubtful) {
-            let ended = self.shared.ran.tally(&cookie.session).endings > 0;
+            if self.shared.ran.tally(&cookie.session).endings == 0 {
+                // Perhaps it is still on its way.
+                self.doubtful.push(cookie);
+                continue;
+            }
             let looks = async |user: &mut Self| user.is_nobody(&cookie, Act::Look).await;
-            if ended && !self.comes_true(looks, 200).await {
+            if !self.comes_true(looks, 200).await {
                 self.tell(&format!("a handler ended it, and it lives: {cookie:?}"));
             }
         }
+    }
+
+    async fn settle_counts(&mut self) {
         let Some(name) = self.session.as_ref().map(|session| session.name.clone()) else {
             return;
         };
@@ -46,6 +59,7 @@ impl User {
         };
         if !self.comes_true(counts, 200).await {
             self.tell("handlers counted, and it was not kept");
+            self.leave();
         }
     }
 

@@ -30,6 +30,10 @@ pub(super) struct User {
     pub(super) dead: Vec<Cookie>,
     /// Cookies of sessions whose end was asked for by a client that hung up.
     pub(super) doubtful: Vec<Cookie>,
+    /// A client hung up, and nobody has looked since at what came of it.
+    pub(super) is_in_doubt: bool,
+    /// Waits for every answer.
+    pub(super) is_patient: bool,
     /// How often counting had an effect, as the session said last.
     pub(super) found: Option<u32>,
     last: VecDeque<String>,
@@ -55,6 +59,8 @@ impl User {
             values: 0,
             dead: Vec::new(),
             doubtful: Vec::new(),
+            is_in_doubt: false,
+            is_patient: false,
             found: None,
             last: VecDeque::new(),
         }
@@ -70,6 +76,9 @@ impl User {
     }
 
     async fn turn(&mut self) {
+        if self.is_in_doubt && self.random.one_in(3) {
+            return self.settle().await;
+        }
         let Some(session) = &self.session else {
             return self.begin().await;
         };
@@ -124,7 +133,7 @@ impl User {
         let name = format!("s{}.{}", self.number, self.begun);
         let somebody = self.random.one_in(3).then(|| self.somebody());
         let wish = self.wish(&name, Act::Begin(somebody.clone()));
-        let outcome = self.client.ask(None, &wish, &mut self.random).await;
+        let outcome = self.client.ask(None, &wish, Some(&mut self.random)).await;
         self.remember(&wish.act, &outcome);
         match outcome {
             Outcome::Answered(_, NewCookie::Value(value)) => {
@@ -186,9 +195,13 @@ impl User {
 
     async fn send(&mut self, wishes: &[Wish]) -> Vec<Outcome> {
         let mut chances: Vec<Random> = wishes.iter().map(|_| self.random.split()).collect();
-        let asking = wishes.iter().zip(&mut chances);
-        let cookie = self.cookie.as_deref();
-        join_all(asking.map(|(wish, random)| self.client.ask(cookie, wish, random))).await
+        let (client, cookie) = (&self.client, self.cookie.as_deref());
+        let is_patient = self.is_patient;
+        let asking = wishes.iter().zip(&mut chances).map(|(wish, random)| {
+            let chance = Some(random).filter(|_| !is_patient);
+            client.ask(cookie, wish, chance)
+        });
+        join_all(asking).await
     }
 
     fn old_cookie(&self, act: &Act) -> Option<Cookie> {
@@ -237,7 +250,8 @@ impl User {
     pub(super) async fn is_nobody(&mut self, cookie: &Cookie, act: Act) -> Option<bool> {
         let wish = self.wish("nobody", act);
         let value = Some(cookie.value.as_str());
-        let outcome = self.client.ask(value, &wish, &mut self.random).await;
+        let chance = Some(&mut self.random).filter(|_| !self.is_patient);
+        let outcome = self.client.ask(value, &wish, chance).await;
         self.remember(&wish.act, &outcome);
         match outcome {
             Outcome::Answered(seen, _) => Some(seen.is_nobody()),
@@ -258,11 +272,16 @@ impl User {
     /// Counts an answer, and keeps it for a failure's story.
     fn remember(&mut self, act: &Act, outcome: &Outcome) {
         self.shared.count(outcome);
+        let what = format!("{act:?}: {outcome:?}");
+        // Whoever looks again and again is not to hide what was before.
+        if self.last.back().is_some_and(|last| last.ends_with(&what)) {
+            return;
+        }
         if self.last.len() == SHOWN {
             self.last.pop_front();
         }
         let at = self.shared.started.elapsed();
-        self.last.push_back(format!("{at:?} {act:?}: {outcome:?}"));
+        self.last.push_back(format!("{at:?} {what}"));
     }
 
     /// Reports something that was acknowledged and does not hold.
