@@ -12,6 +12,9 @@ use tokio::{
 use super::acts::{Seen, WISH, Wish};
 use crate::support::{Random, Site, answer::is_removal};
 
+/// Stands for the status if the server closes a connection without an answer.
+const NO_ANSWER: u16 = 599;
+
 /// No answer takes longer, whatever happens to the back end.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -136,7 +139,11 @@ impl Wire {
         if response.is_some() && matches!(moment, Moment::Never) {
             self.usual.set(began.elapsed());
         }
-        response.map_or(Outcome::HungUp, |text| parse(&text))
+        match (response, moment) {
+            (Some(text), _) => parse(&text),
+            (None, Moment::Never) => Outcome::Failed(NO_ANSWER),
+            (None, _) => Outcome::HungUp,
+        }
     }
 
     fn moment(&self, length: usize, random: &mut Random) -> Moment {
@@ -152,8 +159,7 @@ impl Wire {
     }
 }
 
-/// The whole response, unless the client hangs up before. Whatever ends the connection early does so
-/// because of a client: there is nobody else.
+/// The whole response, unless the client hangs up before, or the server does.
 async fn exchange(stream: &mut TcpStream, request: &[u8], moment: &Moment) -> Option<String> {
     let sent = match moment {
         Moment::Sending(length) => &request[..*length],
