@@ -62,7 +62,7 @@ pub(crate) fn run(modes: &[Mode], seconds: u32) -> Result<ExitCode> {
 
 fn step(mode: Mode, seconds: u32) -> Result<Step> {
     let tests = format!("soak::{}::", mode.name());
-    let arguments = BUILD.iter().chain([&tests.as_str(), &"--", &"--nocapture"]);
+    let arguments = [&BUILD[..], &[&tests, "--", "--nocapture"]].concat();
     let step = Step::cargo(format!("soak {}", mode.name()), arguments)
         .with("SOAK_SECONDS", seconds.to_string());
     mode.needs().iter().try_fold(step, |step, software| {
