@@ -157,7 +157,9 @@ fn a_pooler_answers_for_its_server_alone() {
 fn a_replica_outlives_its_primary() {
     install::ensure(&postgres::SOFTWARE).unwrap();
     let primary = PostgresServer::start().unwrap();
-    let mut replica = primary.start_replica(&[("max_connections", "200")]).unwrap();
+    let mut replica = primary
+        .start_replica(&[("max_connections", "200")])
+        .unwrap();
     assert_ne!(replica.port(), primary.port());
     assert!(replica.folder().join("data/standby.signal").exists());
     drop(primary);

@@ -63,7 +63,7 @@ impl Pair {
     }
 
     /// Does what blocks to the primary, and waits until it acknowledges again.
-    pub(super) async fn to_primary(
+    pub(super) async fn with_primary(
         mut self,
         act: impl FnOnce(&mut PostgresServer) + Send + 'static,
     ) -> Self {
@@ -76,7 +76,7 @@ impl Pair {
         pair
     }
 
-    pub(super) async fn to_replica(
+    pub(super) async fn with_replica(
         mut self,
         act: impl FnOnce(&mut PostgresServer) + Send + 'static,
     ) -> Self {

@@ -45,9 +45,9 @@ impl Victim for Pair {
 
     async fn suffer(self, fault: Fault, load: &Load) -> Self {
         match fault {
-            Fault::Killed => self.to_primary(|server| server.restart().unwrap()).await,
-            Fault::Frozen => self.to_primary(freeze).await,
-            Fault::ReplicaFrozen => self.to_replica(freeze).await,
+            Fault::Killed => self.with_primary(|server| server.restart().unwrap()).await,
+            Fault::Frozen => self.with_primary(freeze).await,
+            Fault::ReplicaFrozen => self.with_replica(freeze).await,
             Fault::Disconnected => {
                 self.disconnect().await;
                 self
