@@ -41,7 +41,7 @@ impl Kind for MariaDb {
     /// It refuses to run as root.
     const USERS: &'static [&'static str] = &["mysql", "nobody"];
 
-    fn init(setup: &Setup) -> Result<(), Error> {
+    fn init(setup: &Setup, _settings: &[(&str, &str)]) -> Result<(), Error> {
         setup.write("setup.sql", SETUP)?;
         let mut command = Command::new(installer(setup.program()));
         command

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -29,9 +29,25 @@ const HELLO: &[u8] = b"\0\0\0\x29\0\x03\0\0user\0postgres\0database\0postgres\0\
 /// what survives a kill of the server does not need it.
 pub type PostgresServer = Server<Postgres>;
 
+/// The port of the server to copy: not a setting of PostgreSQL.
+const PRIMARY: &str = "primary";
+
 /// The kind of server.
 #[derive(Debug)]
 pub enum Postgres {}
+
+impl PostgresServer {
+    /// Starts a copy of this server that follows it, and that can be promoted. Settings are the
+    /// copy's.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and if this server cannot be copied.
+    pub fn start_replica(&self, settings: &[(&str, &str)]) -> Result<Self, Error> {
+        let port = self.port().to_string();
+        let primary = [(PRIMARY, port.as_str())];
+        Self::start_with(&[settings, &primary].concat())
+    }
+}
 
 impl Kind for Postgres {
     const SOFTWARE: Software = SOFTWARE;
@@ -40,8 +56,11 @@ impl Kind for Postgres {
     /// It refuses to run as root.
     const USERS: &'static [&'static str] = &["postgres", "nobody"];
 
-    fn init(setup: &Setup) -> Result<(), Error> {
-        let mut command = Command::new(setup.program().with_file_name("initdb"));
+    fn init(setup: &Setup, settings: &[(&str, &str)]) -> Result<(), Error> {
+        if let Some((_, port)) = settings.iter().find(|(name, _)| *name == PRIMARY) {
+            return copy(setup, port);
+        }
+        let mut command = Command::new(beside(setup.program(), "initdb"));
         command
             .args(["--username=postgres", "--auth=trust", "--encoding=UTF8"])
             .args(["--locale=C", "--no-sync", "--no-instructions"])
@@ -62,6 +81,7 @@ impl Kind for Postgres {
             // In the folder, so that a killed server leaves nothing behind.
             ("dynamic_shared_memory_type", "mmap"),
         ];
+        let settings = settings.iter().filter(|(name, _)| *name != PRIMARY);
         let all = own.iter().chain(settings);
         all.map(|(name, value)| format!("{name} = '{value}'\n"))
             .collect()
@@ -105,6 +125,24 @@ impl Shareable for Postgres {
         static SHARED: Mutex<Option<PostgresServer>> = Mutex::new(None);
         &SHARED
     }
+}
+
+/// Another program of the same installation, even if a link names this one.
+fn beside(program: &Path, name: &str) -> PathBuf {
+    let real = program.canonicalize();
+    real.as_deref().unwrap_or(program).with_file_name(name)
+}
+
+/// Copies the server at a port; the copy follows it once it is started.
+fn copy(setup: &Setup, port: &str) -> Result<(), Error> {
+    let mut command = Command::new(beside(setup.program(), "pg_basebackup"));
+    command
+        .args(["--host=127.0.0.1", "--username=postgres", "--no-password"])
+        .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"])
+        .arg(format!("--port={port}"))
+        .arg("--pgdata")
+        .arg(data(setup));
+    setup.run("pg_basebackup", command)
 }
 
 /// Reads whether the server, or a pooler before it, lets this client in.

@@ -27,11 +27,11 @@ pub trait Kind: Debug + Sized + 'static {
     /// The users to run as if this process is root, the preferred one first. Empty if root will do.
     const USERS: &'static [&'static str] = &[];
 
-    /// Makes the files of an empty server, before its first start.
+    /// Makes the files of an empty server, before its first start. The settings are a test's.
     ///
     /// # Errors
     /// If they cannot be made.
-    fn init(_setup: &Setup) -> Result<(), Error> {
+    fn init(_setup: &Setup, _settings: &[(&str, &str)]) -> Result<(), Error> {
         Ok(())
     }
 
@@ -165,7 +165,7 @@ impl<K: Kind> Server<K> {
     /// As [`start`](Self::start). If the server refuses a setting, the error's log says so.
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self, Error> {
         let mut setup = Setup::new::<K>()?;
-        K::init(&setup)?;
+        K::init(&setup, settings)?;
         setup.configure::<K>(settings)?;
         let process = wait::retry(|is_again| {
             if is_again {

@@ -152,3 +152,18 @@ fn a_pooler_answers_for_its_server_alone() {
     assert!(pooler.ping().is_err());
     assert!(PgBouncer::before("postgres://nowhere").is_err());
 }
+
+#[test]
+fn a_replica_outlives_its_primary() {
+    install::ensure(&postgres::SOFTWARE).unwrap();
+    let primary = PostgresServer::start().unwrap();
+    let mut replica = primary
+        .start_replica(&[("max_connections", "200")])
+        .unwrap();
+    assert_ne!(replica.port(), primary.port());
+    assert!(replica.folder().join("data/standby.signal").exists());
+    drop(primary);
+    replica.ping().unwrap();
+    replica.restart().unwrap();
+    replica.ping().unwrap();
+}

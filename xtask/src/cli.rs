@@ -5,18 +5,23 @@ use std::ffi::OsString;
 use pico_args::Arguments;
 
 use crate::Result;
+use crate::soak::Mode;
 
 /// The answer to `cargo xtask help`.
 pub(crate) const HELP: &str = "\
 cargo xtask test [--only STEP]... [-- ARGUMENTS]   start the servers, run every test, stop the servers
 cargo xtask check [--only STEP]...                 formatting, lints, documentation, each feature alone
-cargo xtask soak [--seconds 60]                    load on a Redis that is killed, paused and filled meanwhile
+cargo xtask soak [--seconds 60] [MODE]...          load, and a fault every few seconds, for each mode
 cargo xtask fuzz [--seconds 60] [TARGET]...        random input, guided by the code that it reaches, for each target
 cargo xtask mutants [-- ARGUMENTS]                 change the core in one place at a time: does a unit test notice?
 cargo xtask servers                                start the servers, print their URLs, stay until Ctrl-C
 cargo xtask help                                   this list
 
 STEP is the name that is printed before the step runs, or the beginning of it. TARGET is a file in fuzz/targets.
+MODE is what happens during the load:
+    redis                                          Redis is killed, frozen, cut off, paused and filled
+    sql                                            PostgreSQL is killed, frozen, cut off and failed over
+    hangups                                        clients hang up at any moment
 ARGUMENTS go to `cargo test`, or to `cargo mutants`:
     cargo xtask test -- login                      tests with `login` in their names
     cargo xtask test -- -p servers                 one package
@@ -37,8 +42,9 @@ pub(crate) enum Task {
     },
     /// Run everything that judges the code without running it.
     Check { only: Vec<String> },
-    /// Put a failing Redis under load, for so many seconds.
-    Soak(u32),
+    /// Put a back end under load while something happens, for so many seconds in these modes, or
+    /// in all.
+    Soak { seconds: u32, modes: Vec<Mode> },
     /// Feed random input to these targets, or to all, for so many seconds each.
     Fuzz { seconds: u32, targets: Vec<String> },
     /// Change the core in one place at a time, and run the unit tests on each change.
@@ -64,7 +70,10 @@ impl Task {
             Some("check") => Self::Check {
                 only: only(&mut words)?,
             },
-            Some("soak") => Self::Soak(seconds(&mut words)?),
+            Some("soak") => Self::Soak {
+                seconds: seconds(&mut words)?,
+                modes: modes(&mut words)?,
+            },
             Some("fuzz") => Self::Fuzz {
                 seconds: seconds(&mut words)?,
                 targets: targets(&mut words)?,
@@ -91,6 +100,14 @@ fn seconds(words: &mut Arguments) -> Result<u32> {
     Ok(words.opt_value_from_str("--seconds")?.unwrap_or(60))
 }
 
+fn modes(words: &mut Arguments) -> Result<Vec<Mode>> {
+    let mut modes = Vec::new();
+    while let Some(mode) = words.opt_free_from_str()? {
+        modes.push(mode);
+    }
+    Ok(modes)
+}
+
 fn targets(words: &mut Arguments) -> Result<Vec<String>> {
     let mut targets: Vec<String> = Vec::new();
     while let Some(target) = words.opt_free_from_str()? {
@@ -114,14 +131,24 @@ mod tests {
         line.split_whitespace().map(str::to_owned).collect()
     }
 
+    fn soak(seconds: u32, modes: &[Mode]) -> Task {
+        let modes = modes.to_vec();
+        Task::Soak { seconds, modes }
+    }
+
     #[test]
     fn commands_are_read() {
         for (line, task) in [
             ("", Task::Help),
             ("--help", Task::Help),
             ("help", Task::Help),
-            ("soak", Task::Soak(60)),
-            ("soak --seconds 5", Task::Soak(5)),
+            ("soak", soak(60, &[])),
+            ("soak --seconds 5", soak(5, &[])),
+            ("soak sql", soak(60, &[Mode::Sql])),
+            (
+                "soak hangups --seconds 5 redis",
+                soak(5, &[Mode::HangUps, Mode::Redis]),
+            ),
             ("mutants", Task::Mutants(vec![])),
             ("mutants -- --list", Task::Mutants(words("--list"))),
             ("servers", Task::Servers),
@@ -173,6 +200,8 @@ mod tests {
             ("servers --only x", "--only"),
             ("mutants --list", "--list"),
             ("soak 60", "60"),
+            ("soak postgres", "`hangups`"),
+            ("soak --second 5", "--second"),
             ("soak --seconds", "--seconds"),
             ("soak --seconds x", "'x'"),
             ("fuzz --seconds", "--seconds"),

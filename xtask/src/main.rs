@@ -38,7 +38,7 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Test { only, extra } => test::run(&only, extra),
         Task::Check { only } => check::run(&only),
-        Task::Soak(seconds) => soak::run(seconds),
+        Task::Soak { seconds, modes } => soak::run(&modes, seconds),
         Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets),
         Task::Mutants(extra) => mutants::run(extra),
         Task::Servers => servers::run(),

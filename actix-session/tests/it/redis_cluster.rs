@@ -204,7 +204,7 @@ async fn a_master_that_is_killed_is_replaced_and_requests_work_again() {
     // What the dead master had acknowledged and not passed on may be lost; what comes now is not.
     load.works_for(400).await;
     let report = load.stop().await;
-    assert_eq!(report.panics, 0, "{report:?}");
+    assert_eq!(report.panics, 0, "{report}");
     let store = RedisSessionStore::builder_cluster(cluster.urls()).lazy_connect();
     does_everything(store.build().await.unwrap(), "after the failover").await;
 }

@@ -1,10 +1,6 @@
 //! How a connection is set up, and what a server can do to it.
 
-use std::{
-    cell::Cell,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use actix_session::{
     Session, SessionMiddleware,
@@ -14,12 +10,8 @@ use actix_session::{
 use actix_web::{cookie::Key, rt};
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 use servers::RedisServer;
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
-};
 
-use crate::support::{Browser, PATIENCE, Site, connect, count, load::Load, soon};
+use crate::support::{Browser, PATIENCE, Site, Way, connect, count, load::Load, soon};
 
 async fn ask(redis: &mut MultiplexedConnection, command: &str) -> redis::Value {
     let mut words = command.split(' ');
@@ -265,34 +257,16 @@ async fn a_server_that_takes_no_writes_serves_reads_that_would_extend() {
     reads().await;
 }
 
-/// An address that leads to one server first and to another later, like a name or a load balancer:
-/// existing connections stay where they are.
-async fn moving_address(first: u16) -> (String, Rc<Cell<u16>>) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let url = format!("redis://{}", listener.local_addr().unwrap());
-    let port = Rc::new(Cell::new(first));
-    let now = Rc::clone(&port);
-    rt::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let mut server = TcpStream::connect(("127.0.0.1", now.get())).await.unwrap();
-            rt::spawn(async move {
-                // Ends with either side.
-                let _ = copy_bidirectional(&mut client, &mut server).await;
-            });
-        }
-    });
-    (url, port)
-}
-
 #[actix_web::test]
 async fn an_address_that_leads_to_another_master_is_followed() {
     let (old, new) = (RedisServer::start().unwrap(), RedisServer::start().unwrap());
-    let (url, leads_to) = moving_address(old.port()).await;
+    let way = Way::to(old.port());
+    let url = format!("redis://127.0.0.1:{}", way.port());
     let here = Browser::with(RedisSessionStore::new(url).await.unwrap()).await;
     let mut redis = connect(&old.url()).await;
     ask(&mut redis, &format!("REPLICAOF 127.0.0.1 {}", new.port())).await;
     // The connection leads to a replica now, and nobody has closed it.
-    leads_to.set(new.port());
+    way.lead_to(new.port());
     here.visit(count).await.assert_ok().assert_sets_cookie();
     here.visit(Session::renew)
         .await

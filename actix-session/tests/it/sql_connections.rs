@@ -1,7 +1,6 @@
 //! Connections of SQL stores that are short, silent, or shared with a worker that is busy.
 
 use std::{
-    net::Ipv4Addr,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -16,14 +15,11 @@ use actix_session::{
 use actix_web::{http::StatusCode, rt};
 use futures_util::future::join_all;
 use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions};
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
-    sync::{oneshot, watch},
-};
+use tokio::sync::oneshot;
 
 use crate::support::{
-    MySql, PATIENCE, Postgres, SqlTestStore, TestStore, fill_store, guest, on_each_database, soon,
+    MySql, PATIENCE, Postgres, SqlTestStore, TestStore, Way, fill_store, guest, on_each_database,
+    soon,
 };
 
 /// Forty requests at once, through a pool that wants ten connections and gets two.
@@ -119,34 +115,13 @@ async fn no_connection_is_a_503_that_tells_why_on_mysql() {
     );
 }
 
-/// A way to a server that forgets its connections: what is sent on them then meets silence.
-async fn firewall(to: u16) -> (u16, watch::Sender<()>) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let (forget, seen) = watch::channel(());
-    rt::spawn(async move {
-        while let Ok((mut client, _)) = listener.accept().await {
-            let mut seen = seen.clone();
-            seen.mark_unchanged();
-            rt::spawn(async move {
-                let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await.unwrap();
-                tokio::select! {
-                    _ = copy_bidirectional(&mut client, &mut server) => {}
-                    _ = seen.changed() => std::future::pending().await,
-                }
-            });
-        }
-    });
-    (port, forget)
-}
-
 macro_rules! silent {
     ($tested:ident, $store:ident, $pool:ident) => {
         let before = guest(&$tested).await;
         let port = $tested.url().rsplit_once(':').unwrap().1;
         let port = port.split('/').next().unwrap();
-        let (through, forget) = firewall(port.parse().unwrap()).await;
-        let url = $tested.url().replace(port, &through.to_string());
+        let firewall = Way::to(port.parse().unwrap());
+        let url = $tested.url().replace(port, &firewall.port().to_string());
         let pool = $pool::new().max_connections(8);
         let pool = pool.connect(&url).await.unwrap();
         for connection in join_all((0..8).map(|_| pool.acquire())).await {
@@ -165,7 +140,7 @@ macro_rules! silent {
             .commit_budget(2 * PATIENCE);
         let browser = $tested.browser_of(middleware).await;
         let browser = before.at(browser.site.clone());
-        forget.send(()).unwrap();
+        firewall.forget();
         for _ in 0..8 {
             assert_eq!(browser.number("a").await, Some(1));
         }
@@ -222,3 +197,52 @@ macro_rules! busy_worker {
 }
 
 on_each_database!(nobody_waits_for_a_busy_worker, busy_worker);
+
+/// A firewall forgets connections again and again, among them some that the pool is about to take
+/// back.
+macro_rules! forgotten_under_load {
+    ($tested:ident, $store:ident) => {
+        let port = $tested.url().rsplit_once(':').unwrap().1;
+        let port = port.split('/').next().unwrap();
+        let firewall = Way::to(port.parse().unwrap());
+        let url = $tested.url().replace(port, &firewall.port().to_string());
+        let builder = $tested.builder(&url).max_connections(2);
+        let builder = builder.command_timeout(Duration::from_millis(200));
+        let store: $store = builder.build().await.unwrap();
+        let middleware = SessionMiddleware::builder(store, $tested.key().clone());
+        let middleware = middleware.clock($tested.clock().clone());
+        let browser = $tested.browser_of(middleware).await;
+        for _ in 0..12 {
+            let visits = join_all((0..12).map(|_| async {
+                let guest = browser.fork();
+                guest.visit(|s| s.insert("a", 1).unwrap()).await
+            }));
+            let forget = async {
+                rt::time::sleep(Duration::from_millis(3)).await;
+                firewall.forget();
+            };
+            futures_util::future::join(visits, forget).await;
+        }
+        let works = async {
+            while !browser
+                .visit(|s| s.insert("a", 1).unwrap())
+                .await
+                .status
+                .is_success()
+            {}
+        };
+        soon(works).await;
+    };
+}
+
+#[actix_web::test]
+async fn what_a_firewall_forgets_is_not_missing_for_ever_on_postgres() {
+    let tested = Postgres::start().await;
+    forgotten_under_load!(tested, PostgresSessionStore);
+}
+
+#[actix_web::test]
+async fn what_a_firewall_forgets_is_not_missing_for_ever_on_mysql() {
+    let tested = MySql::start().await;
+    forgotten_under_load!(tested, MySqlSessionStore);
+}

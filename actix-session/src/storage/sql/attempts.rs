@@ -16,8 +16,12 @@ use crate::{clock, random, sync::lock};
 /// How often a repeatable statement is run if the connection is lost each time.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// How long nobody looks for another server after somebody looked in vain.
-const REST: Duration = Duration::from_secs(5);
+/// How long changes fail at once after somebody looked in vain for another server. Then one of them
+/// takes another look.
+const REST: Duration = Duration::from_millis(500);
+
+/// How long reads are not extended after that.
+const DO_WITHOUT: Duration = Duration::from_secs(5);
 
 /// The search for a server that takes writes: one request at a time looks, for all of them.
 #[derive(Debug)]
@@ -40,7 +44,27 @@ impl Search {
 
     /// Whether a search in vain is so recent that nobody repeats it.
     pub(crate) fn rests(&self) -> bool {
-        self.failed_at().is_some_and(|at| at.elapsed() < REST)
+        self.failed_within(REST)
+    }
+
+    /// Whether a search in vain is so recent that what can be done without is not tried.
+    pub(crate) fn is_in_vain(&self) -> bool {
+        self.failed_within(DO_WITHOUT)
+    }
+
+    fn ended_in_vain(&self, failure: &Failure) {
+        if !self.is_in_vain() {
+            tracing::warn!(
+                error = %failure.error,
+                "no connection leads to a database server that takes writes: sessions are read \
+                 without being extended, and changes fail"
+            );
+        }
+        *self.failed_at() = Some(Instant::now());
+    }
+
+    fn failed_within(&self, span: Duration) -> bool {
+        self.failed_at().is_some_and(|at| at.elapsed() < span)
     }
 
     fn failed_at(&self) -> StdMutexGuard<'_, Option<Instant>> {
@@ -121,12 +145,7 @@ impl<'a> Attempts<'a> {
         }
         let in_time = self.is_in_time();
         if !in_time {
-            *self.search.failed_at() = Some(Instant::now());
-            tracing::warn!(
-                error = %failure.error,
-                "no connection leads to a database server that takes writes: sessions are read \
-                 without being extended, and changes fail"
-            );
+            self.search.ended_in_vain(failure);
         }
         in_time
     }
@@ -196,6 +215,17 @@ mod tests {
         assert!(!search.rests());
         assert_eq!(count(&search, budget).await, 2, "one more look");
         assert!(search.rests());
+    }
+
+    #[tokio::test]
+    async fn changes_look_again_while_reads_do_without() {
+        let search = Search::within(Duration::from_secs(60));
+        *search.failed_at() = Instant::now().checked_sub(Duration::from_secs(1));
+        let budget = Duration::from_secs(60);
+        assert!(search.is_in_vain());
+        assert_eq!(count(&search, budget).await, 2, "a change looks");
+        *search.failed_at() = Instant::now().checked_sub(DO_WITHOUT);
+        assert!(!search.is_in_vain());
     }
 
     #[tokio::test]

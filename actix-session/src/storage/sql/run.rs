@@ -12,6 +12,7 @@ use std::{
 use futures_util::future::{Either, FutureExt as _, select};
 use sqlx::{Connection as _, Error, Pool, pool::PoolConnection};
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, sleep, timeout, timeout_at},
 };
@@ -48,11 +49,33 @@ pub(crate) struct Connections<D: Database> {
 
 /// An open connection. It goes back to the pool when it is dropped.
 struct Open<D: Database> {
-    connection: PoolConnection<D>,
+    /// It is missing only after `take`, which consumes the whole.
+    connection: Option<PoolConnection<D>>,
     /// It was opened in this era or later.
     era: u64,
     /// It has been used a moment ago, or has given a sign of life.
     is_awake: bool,
+    /// How long the pool may wait for a sign of life before it takes the connection back.
+    sign: Duration,
+}
+
+impl<D: Database> Open<D> {
+    fn take(mut self) -> Option<PoolConnection<D>> {
+        self.connection.take()
+    }
+}
+
+impl<D: Database> Drop for Open<D> {
+    /// By itself, the pool would wait without limit, and meanwhile miss a connection: for ever, if
+    /// nothing comes any more from the server and nothing says so.
+    fn drop(&mut self) {
+        if let Some(mut connection) = self.connection.take()
+            && !D::LOCAL
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(timeout(self.sign, connection.return_to_pool()));
+        }
+    }
 }
 
 /// A connection that is closed unless it is given back. In the middle of a statement, only closing
@@ -126,9 +149,10 @@ impl<D: Database> Connections<D> {
         };
         loop {
             let open = self.take(deadline).await?;
+            let is_awake = open.is_awake;
             held.era = open.era;
-            held.connection = Some(open.connection);
-            if self.is_alive(&mut held, open.is_awake, deadline).await {
+            held.connection = open.take();
+            if self.is_alive(&mut held, is_awake, deadline).await {
                 return Ok(held);
             }
             held.close();
@@ -199,10 +223,12 @@ impl<D: Database> Connections<D> {
     /// connections again and again, and never have enough.
     async fn open(&self) -> Result<Open<D>, Error> {
         let era = self.era.load(Ordering::Acquire);
+        let sign = self.limits.sign();
         let open = move |connection| Open {
-            connection,
+            connection: Some(connection),
             era,
             is_awake: true,
+            sign,
         };
         let mut acquiring = Box::pin(self.pool.acquire());
         if let Some(acquired) = (&mut acquiring).now_or_never() {
@@ -232,9 +258,10 @@ impl<D: Database> Connections<D> {
             let era = self.era.load(Ordering::Acquire);
             if let Some(connection) = self.pool.try_acquire() {
                 return Open {
-                    connection,
+                    connection: Some(connection),
                     era,
                     is_awake: false,
+                    sign: self.limits.sign(),
                 };
             }
         }
@@ -301,9 +328,10 @@ impl<D: Database> Connections<D> {
             return;
         }
         let open = held.connection.take().map(|connection| Open {
-            connection,
+            connection: Some(connection),
             era: held.era,
             is_awake: true,
+            sign: self.limits.sign(),
         });
         drop(open.and_then(|open| self.line.hand(open)));
     }

@@ -16,6 +16,7 @@ mod redis;
 mod spy;
 mod sql;
 mod stores;
+mod way;
 mod wire;
 
 pub(crate) use self::{
@@ -32,6 +33,7 @@ pub(crate) use self::{
     spy::{DETAIL, Spy},
     sql::{MySql, Pooled, Postgres, SqlTestStore, Sqlite, fill_store, on_each_database},
     stores::{Dump, Memory, PATIENCE, TOMBSTONE, TestStore, expected, millis, random_name},
+    way::Way,
     wire::{Server, http_get},
 };
 

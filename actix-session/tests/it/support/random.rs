@@ -9,6 +9,11 @@ impl Random {
         Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d))
     }
 
+    /// Another row of numbers, which this one determines.
+    pub(crate) fn split(&mut self) -> Self {
+        Self(self.next())
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

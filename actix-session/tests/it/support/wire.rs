@@ -1,9 +1,22 @@
 //! Real sockets: a server with workers, and a client.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use actix_session::{SessionMiddleware, storage::SessionStore};
-use actix_web::{App, HttpServer, cookie::Cookie, dev::ServerHandle, web::ServiceConfig};
+use actix_web::{
+    App, Error, HttpServer,
+    body::BoxBody,
+    cookie::Cookie,
+    dev::{ServerHandle, ServiceRequest, ServiceResponse},
+    middleware::{Next, from_fn},
+    web::ServiceConfig,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -13,7 +26,12 @@ use tokio::{
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     handle: ServerHandle,
+    dropped: Dropped,
 }
+
+/// Counts requests that are dropped before they are answered.
+#[derive(Clone, Default)]
+struct Dropped(Arc<AtomicU64>);
 
 impl Server {
     pub(crate) fn start<S, M>(
@@ -25,7 +43,15 @@ impl Server {
         S: SessionStore + 'static,
         M: Fn() -> SessionMiddleware<S> + Clone + Send + 'static,
     {
-        let make = move || App::new().wrap(middleware()).configure(routes.clone());
+        let dropped = Dropped::default();
+        let counted = dropped.clone();
+        let make = move || {
+            let counted = counted.clone();
+            App::new()
+                .wrap(middleware())
+                .wrap(from_fn(move |req, next| counted.clone().watch(req, next)))
+                .configure(routes.clone())
+        };
         let server = HttpServer::new(make)
             .workers(workers)
             .disable_signals()
@@ -35,11 +61,33 @@ impl Server {
         let server = server.run();
         let handle = server.handle();
         actix_web::rt::spawn(server);
-        Self { address, handle }
+        Self {
+            address,
+            handle,
+            dropped,
+        }
+    }
+
+    /// How many requests were dropped, once nobody asks any more.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.0.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn stop(self) {
         self.handle.stop(true).await;
+    }
+}
+
+impl Dropped {
+    async fn watch(
+        self,
+        request: ServiceRequest,
+        next: Next<BoxBody>,
+    ) -> Result<ServiceResponse<BoxBody>, Error> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let answer = next.call(request).await;
+        self.0.fetch_sub(1, Ordering::Relaxed);
+        answer
     }
 }
 
