@@ -17,7 +17,7 @@ fn cargo(project: &Path, arguments: &[&str]) -> Result<(), String> {
         .args(arguments)
         .current_dir(project)
         // Kept, so that only the first run builds everything.
-        .env("CARGO_TARGET_DIR", target().join("interop-identity"))
+        .env("CARGO_TARGET_DIR", target().join("interop"))
         .output()
         .expect("cargo exists, since it runs this test");
     if output.status.success() {

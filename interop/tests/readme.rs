@@ -67,7 +67,7 @@ fn run(script: &str, clone: &Path, program: &Path, offline: bool) -> Result<(), 
         .env("PROGRAM", program)
         .env("CARGO_NET_OFFLINE", offline.to_string())
         // Kept, so that only the first run builds everything.
-        .env("CARGO_TARGET_DIR", target().join("interop-readme"))
+        .env("CARGO_TARGET_DIR", target().join("interop"))
         .output()
         .expect("there is a shell");
     if output.status.success() {

@@ -25,7 +25,7 @@ fn steps(library: &Library) -> Vec<Step> {
         // Before the public pages, so that these are the ones left in the target folder.
         doc(
             "internal documentation",
-            &["--package", &library.id, "--document-private-items"],
+            &["--workspace", "--document-private-items"],
         ),
         doc("documentation", &["--workspace"]),
         feature(library, "no feature", None),

@@ -36,7 +36,7 @@ const COMPILER: Software = Software {
 /// something.
 pub(crate) fn run(seconds: u32, named: &[String]) -> Result<ExitCode> {
     let runner = Runner::new()?;
-    let fuzz = Fuzz::find()?;
+    let fuzz = Fuzz::find("release")?;
     let targets = fuzz.chosen(named)?;
     ensure_compiler()?;
     let built = runner.run(vec![fuzz.build()], &[])?;
@@ -64,7 +64,7 @@ pub(crate) fn ensure_compiler() -> Result<()> {
 
 /// Builds the targets, and runs each on the inputs in the repository.
 pub(crate) fn replays() -> Result<Vec<Step>> {
-    let fuzz = Fuzz::find()?;
+    let fuzz = Fuzz::find("replay")?;
     let mut steps = vec![fuzz.build()];
     for target in fuzz.targets()? {
         steps.push(fuzz.replay(&target)?);
@@ -74,7 +74,7 @@ pub(crate) fn replays() -> Result<Vec<Step>> {
 
 /// Checks the format and lints of the targets, which are a workspace of their own.
 pub(crate) fn checks() -> Result<Vec<Step>> {
-    let fuzz = Fuzz::find()?;
+    let fuzz = Fuzz::find("dev")?;
     let format = ["fmt", "--manifest-path", MANIFEST, "--check"];
     let lints = ["clippy", "--manifest-path", MANIFEST];
     let strictly = ["--target", &fuzz.host, "--", "-D", "warnings"];
@@ -87,9 +87,11 @@ pub(crate) fn checks() -> Result<Vec<Step>> {
 
 const MANIFEST: &str = "fuzz/Cargo.toml";
 
-/// The folders and the platform.
+/// The folders, the platform and how the targets are built.
 #[derive(Debug)]
 struct Fuzz {
+    /// The profile, which is the name of the programs' folder too.
+    profile: &'static str,
     /// The repository.
     root: PathBuf,
     /// The compiler's own platform. It is named as the target, so that build scripts are not built
@@ -98,7 +100,7 @@ struct Fuzz {
 }
 
 impl Fuzz {
-    fn find() -> Result<Self> {
+    fn find(profile: &'static str) -> Result<Self> {
         let output = Command::new("rustc").arg("-vV").output()?;
         let version = String::from_utf8(output.stdout)?;
         let host = version
@@ -107,6 +109,7 @@ impl Fuzz {
             .ok_or("rustc -vV names no host")?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         Ok(Self {
+            profile,
             root: root.parent().ok_or("xtask has no folder above")?.to_owned(),
             host: host.to_owned(),
         })
@@ -151,7 +154,7 @@ impl Fuzz {
 
     fn build(&self) -> Step {
         let mut command = cargo();
-        command.args(["build", "--release", "--bins"]);
+        command.args(["build", "--profile", self.profile, "--bins"]);
         command.args(["--manifest-path", MANIFEST, "--target", &self.host]);
         self.with_flags(named("fuzz corpus: build", command))
     }
@@ -161,7 +164,7 @@ impl Fuzz {
     }
 
     fn program(&self, target: &str) -> Command {
-        let folder = self.folder(&self.host).join("release");
+        let folder = self.folder(&self.host).join(self.profile);
         let mut command = Command::new(folder.join(target));
         command.current_dir(&self.root).stdin(Stdio::null());
         command.args(LIMITS);
@@ -348,7 +351,7 @@ stat::average_exec_per_sec:     1600";
 
     #[test]
     fn every_target_has_inputs_to_start_from_and_an_entry_in_the_manifest() {
-        let fuzz = Fuzz::find().unwrap();
+        let fuzz = Fuzz::find("dev").unwrap();
         let manifest = fs::read_to_string(fuzz.root.join(MANIFEST)).unwrap();
         let targets = fuzz.targets().unwrap();
         assert!(targets.contains(&"session".to_owned()), "{targets:?}");
@@ -367,7 +370,7 @@ stat::average_exec_per_sec:     1600";
 
     #[test]
     fn an_unknown_target_is_named_with_the_known_ones() {
-        let fuzz = Fuzz::find().unwrap();
+        let fuzz = Fuzz::find("dev").unwrap();
         let error = fuzz.chosen(&["sesion".into()]).unwrap_err().to_string();
         assert!(
             error.contains("sesion") && error.contains("session"),
