@@ -73,7 +73,7 @@ pub(crate) async fn commit<B: Backend>(
         let found = store.look(&at, terms).await;
         let found = found.map_err(CommitError::of_store)?;
         return match found.live(terms) {
-            Stored::Record(record) if is_undated(&record, terms) => {
+            Stored::Record(record) if terms.is_undated(&record) => {
                 let machine = CommitMachine::new(at, Some(record), changes, terms);
                 drive(store, machine, terms).await
             }
@@ -97,11 +97,6 @@ pub(crate) async fn rotate<B: Backend>(
     let at = store.name(key);
     let machine = RotateMachine::new(at, base.cloned(), changes, terms);
     drive(store, machine, terms).await
-}
-
-/// Whether nothing says since when the absolute timeout counts. The first sight is written down.
-fn is_undated(record: &Record, terms: &Terms) -> bool {
-    terms.absolute.is_some() && record.metadata().is_none()
 }
 
 /// Whether a key is current, for a request without changes.

@@ -66,8 +66,7 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
         return Ok(Committed::Gone);
     };
     let end = terms.until(&stored);
-    let undated = terms.absolute.is_some() && stored.metadata().is_none();
-    if changes.is_empty() && !undated {
+    if changes.is_empty() && !terms.is_undated(&stored) {
         if terms.extends_on_read() {
             store
                 .update_ttl(key, &span(terms, end))
