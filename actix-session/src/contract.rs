@@ -218,6 +218,24 @@ impl Terms {
         record.is_over(self.now, self.absolute)
     }
 
+    /// Whether there is an absolute timeout, and nothing says since when it counts for this record:
+    /// an old server wrote it.
+    ///
+    /// It counts from the first sight. So a commit writes the record that
+    /// [`merge_into`](crate::storage::MadeOn::merge_into) returns, even without changes.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::storage::{Record, Terms};
+    ///
+    /// let record = Record::decode(r#"{"user":"\"ferris\""}"#.to_owned())?;
+    /// assert!(!Terms::default().is_undated(&record), "nothing limits its life");
+    /// # Ok::<(), actix_session::storage::DecodeError>(())
+    /// ```
+    pub fn is_undated(&self, record: &Record) -> bool {
+        self.absolute.is_some() && record.is_undated()
+    }
+
     /// Whether reading a record extends its life now. `end` is when it ends so far.
     ///
     /// If so, its new end is [`end`](Self::end). A store that does not know when its records end
@@ -277,11 +295,5 @@ impl Terms {
         let absolute = self.absolute.map(|span| metadata.since() + span);
         let cap = metadata.absolute_end.or(absolute);
         cap.map_or(idle, |cap| cap.min(idle))
-    }
-
-    /// Whether nothing says since when the absolute timeout of a record counts. The first sight is
-    /// written down.
-    pub(crate) fn must_date(&self, record: &Record) -> bool {
-        self.absolute.is_some() && record.is_undated()
     }
 }

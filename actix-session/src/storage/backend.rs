@@ -71,7 +71,7 @@ pub(crate) async fn commit<B: Backend>(
         let found = store.look(&at, terms).await;
         let found = found.map_err(CommitError::of_store)?;
         return match found.proven(&at, terms).live(terms) {
-            Stored::Record(record) if terms.must_date(&record) => {
+            Stored::Record(record) if terms.is_undated(&record) => {
                 let machine = CommitMachine::new(at, Some(record), changes, terms);
                 drive(store, machine, terms).await
             }

@@ -62,7 +62,7 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
         return Ok(Committed::Gone);
     };
     let end = terms.until(&stored);
-    if changes.is_empty() && !terms.must_date(&stored) {
+    if changes.is_empty() && !terms.is_undated(&stored) {
         if terms.extends_on_read() {
             let extended = hand(terms, store.update_ttl(key, &span(terms, end))).await;
             extended.map_err(CommitError::of_store)?;

@@ -30,7 +30,7 @@ use crate::{
 /// A store that can compare and set in one step should override [`commit`](Self::commit) and
 /// [`rotate`](Self::rotate) with [`Changes::made_on`], and [`create`](Self::create) with
 /// [`Changes::new_record`]. [`Terms`] says when a record ends, whether it is over, and whether it is
-/// to be extended; [`Record`] has the text to keep.
+/// to be extended or dated; [`Record`] has the text to keep.
 ///
 /// A store must also let a state go once its TTL is over: the bodies check the absolute end alone.
 /// (The example keeps its states for ever, to be short.)
@@ -179,7 +179,8 @@ pub trait SessionStore {
     /// `base` is the record that the request loaded, or `None` if [`open`](Self::open) returned
     /// [`Opened::Moved`]. If another request has committed since, the changes are merged into its
     /// record. If it has renewed the key, the changes follow. Without changes, this asks whether
-    /// the key is current, and extends the record if the terms say so.
+    /// the key is current, and extends the record if the terms say so; one that is
+    /// [undated](Terms::is_undated) is written.
     ///
     /// # Errors
     /// A change cannot be applied, other requests keep committing first, the outcome is unknown, or

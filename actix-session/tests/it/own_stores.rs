@@ -135,7 +135,7 @@ impl SessionStore for Own {
         let Some(found) = self.get(key, terms) else {
             return Ok(Committed::Gone);
         };
-        if changes.is_empty() {
+        if changes.is_empty() && !terms.is_undated(&found.0) {
             return Ok(Committed::Saved(self.extend(key, &found, terms)));
         }
         let (stored, end) = found;
@@ -267,6 +267,26 @@ async fn the_middleware_checks_the_absolute_end_itself() {
         ended.visit(Session::purge).await.assert_removes_cookie();
         assert_eq!(browser.number("n").await, Some(1));
     }
+}
+
+/// An old server does not say when it made a session.
+#[actix_web::test]
+async fn an_absolute_end_of_old_records_counts_from_the_first_sight() {
+    let store = Own::new(false);
+    let limited = store
+        .middleware()
+        .absolute_timeout(CookieDuration::hours(1));
+    let browser = browser(limited).await;
+    browser.visit(count).await.assert_sets_cookie();
+    for (text, _) in store.records.borrow_mut().values_mut() {
+        *text = r#"{"n":"1"}"#.to_owned();
+    }
+    store.clock.advance(minutes(30));
+    for pass in [59, 1] {
+        assert_eq!(browser.number("n").await, Some(1));
+        store.clock.advance(minutes(pass));
+    }
+    assert!(browser.is_nobody().await);
 }
 
 /// How many warnings name this store.
