@@ -5,7 +5,11 @@
 //! wrapper that runs the inner store in another task loses this; its metadata then pass through
 //! unread.
 
-use std::{cell::RefCell, future::poll_fn, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    sync::Arc,
+};
 
 use crate::record::{MetadataKeys, WireFormat};
 
@@ -17,6 +21,7 @@ pub(crate) struct Handed {
 
 thread_local! {
     static HANDED: RefCell<Option<Handed>> = const { RefCell::new(None) };
+    static KEPT: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs a call of one of the five methods for a middleware that hands this on.
@@ -28,6 +33,25 @@ pub(crate) async fn hand<F: Future>(handed: Handed, call: F) -> F::Output {
         call.as_mut().poll(context)
     })
     .await
+}
+
+/// The same for a call that is to extend a session. Says too whether the store has told that it
+/// cannot.
+pub(crate) async fn hand_touch<F: Future>(handed: Handed, call: F) -> (F::Output, bool) {
+    let mut call = Box::pin(call);
+    let mut kept = false;
+    poll_fn(|context| {
+        let _back = PutBack(HANDED.replace(Some(handed.clone())));
+        let polled = call.as_mut().poll(context);
+        kept |= KEPT.take();
+        polled.map(|output| (output, kept))
+    })
+    .await
+}
+
+/// Tells the middleware behind a call that only another key can extend this session.
+pub(crate) fn keep_end() {
+    KEPT.set(true);
 }
 
 /// What the middleware behind a call has handed over; `None` if a program calls the store itself.

@@ -1,6 +1,8 @@
 //! How authors of stores apply changes.
 
-use super::{Applied, ApplyError, Changes, onto, overwrite, reduce, write_reduced, written};
+use super::{
+    Applied, ApplyError, Changes, forwarded_clear, onto, overwrite, reduce, write_reduced, written,
+};
 use crate::{
     contract::Terms,
     error::CommitError,
@@ -61,7 +63,8 @@ impl<'a> MadeOn<'a> {
     /// may have them already because an answer was lost: sets or removes an entry only if it still
     /// has the value of the base.
     ///
-    /// A `modify` runs in any case.
+    /// A `modify` runs in any case. A `clear` removes the principal, and the entries that still have
+    /// the values of the base; nothing else of its request is applied.
     ///
     /// # Errors
     /// As for [`merge_into`](Self::merge_into).
@@ -81,6 +84,11 @@ impl<'a> MadeOn<'a> {
             return Ok(Merged::Gone);
         };
         let stored = proven(stored, terms);
+        if let Some(epoch) = self.changes.cleared {
+            let stamp = onto(&stored, terms)?;
+            let cleared = forwarded_clear(&stored, Some(base), epoch, stamp);
+            return Ok(Merged::Write(cleared));
+        }
         if base.is_from_before_clear(&stored) {
             return Ok(Merged::Unchanged);
         }

@@ -481,3 +481,23 @@ fn set(name: &str, length: usize) -> Changes {
     changes.effects.set(name, Effect::Set(json));
     changes
 }
+
+/// Through a redirect, or after a lost answer.
+#[test]
+fn a_clear_logs_out_a_record_that_has_gone_on() {
+    let base = logged_in(&some_map(), "alice");
+    let stored = write(overwrite(&base, &set("new", 1), stamp(2)));
+    let clear = Changes {
+        cleared: Some(9),
+        ..set("late", 1)
+    };
+    let merged = clear
+        .made_on(&base)
+        .merge_guarded_into(&stored, &Terms::default());
+    let Merged::Write(left) = merged.unwrap() else {
+        panic!("there is somebody to log out");
+    };
+    assert_eq!(left.principal(), None);
+    let names: Vec<String> = map_of(&left).into_keys().collect();
+    assert_eq!(names, ["new"]);
+}

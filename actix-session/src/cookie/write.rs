@@ -19,6 +19,9 @@ use crate::clock::Millis;
 /// 6265bis, 5.6).
 const LIMIT: usize = 4096;
 
+/// 400 days in seconds: browsers keep no cookie for longer (RFC 6265bis, 5.5).
+const MAX_AGE: i64 = 400 * 86_400;
+
 /// What a cookie's value must not contain (RFC 6265, 4.1.1), and `%`, which readers decode.
 const NOT_COOKIE_OCTET: &AsciiSet = &CONTROLS
     .add(b' ')
@@ -60,8 +63,9 @@ pub(crate) fn set(
     pair: String,
     max_age: Option<Millis>,
 ) -> anyhow::Result<()> {
-    // At least a second: 0 would remove the cookie.
-    let max_age = max_age.map(|span| ((span.0.saturating_add(500)) / 1000).max(1));
+    // At least a second: 0 would remove the cookie. No more than browsers keep.
+    let seconds = |span: Millis| (span.0.saturating_add(500) / 1000).clamp(1, MAX_AGE);
+    let max_age = max_age.map(seconds);
     append(headers, attributes, pair, max_age)
 }
 
@@ -152,6 +156,15 @@ mod tests {
         remove(&mut removal, &attributes()).unwrap();
         let set = Cookie::parse_encoded(line(&set_field)).unwrap();
         let removed = Cookie::parse_encoded(line(&removal)).unwrap();
+        let mut late = HeaderMap::new();
+        super::set(
+            &mut late,
+            &attributes(),
+            "id=a".to_owned(),
+            Some(Millis(i64::MAX)),
+        )
+        .unwrap();
+        assert!(line(&late).ends_with("; Max-Age=34560000"), "{late:?}");
         assert_eq!(set.value(), "a\"b;c");
         assert_eq!(set.max_age().unwrap().whole_seconds(), 60);
         assert_eq!(removed.max_age().unwrap().whole_seconds(), 0);

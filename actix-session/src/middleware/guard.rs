@@ -123,13 +123,19 @@ impl<Store: SessionStore + 'static> Guard<Store> {
             let committing = unfinished.commit(way_out);
             self.0 = Stage::Committing(Box::pin(committing), departure);
         }
-        let settled = poll_fn(|cx| match &mut self.0 {
-            Stage::Committing(committing, _) => committing.as_mut().poll(cx),
-            Stage::Serving(_) | Stage::Done => Poll::Pending,
-        });
-        let settled = settled.await;
-        self.0 = Stage::Done;
-        settled
+        poll_fn(|cx| {
+            // Taken out: what panics must not be polled again.
+            let stage = std::mem::replace(&mut self.0, Stage::Done);
+            let Stage::Committing(mut committing, departure) = stage else {
+                return Poll::Pending;
+            };
+            let polled = committing.as_mut().poll(cx);
+            if polled.is_pending() {
+                self.0 = Stage::Committing(committing, departure);
+            }
+            polled
+        })
+        .await
     }
 
     /// Ends the session if the handler has asked for that.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{Backend, Draw, Machine, Name, Next, Reply, Step, Stored};
 use crate::{clock::deadline, contract::Terms, error::CommitError, key::SessionKey, random};
@@ -45,7 +45,7 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
             Next::Do(step) => step,
         };
         let reply = drive.carry_out(&step).await?;
-        drive.pause_before_repeat(&step, &reply).await?;
+        let reply = drive.before_repeat(&step, reply).await?;
         next = machine.on(reply, &mut draw);
     }
 }
@@ -78,26 +78,44 @@ impl<B: Backend> Drive<'_, B> {
         Ok(reply)
     }
 
-    /// Waits if what comes next is a repeat, and gives up once the budget is used up.
-    async fn pause_before_repeat(&mut self, step: &Step, reply: &Reply) -> Result<(), CommitError> {
-        let again = match reply {
-            Reply::Lost => true,
-            Reply::Found(Stored::Record(_)) => !matches!(step, Step::Read { .. }),
-            _ => false,
-        };
-        if !again {
-            return Ok(());
+    /// Waits if what comes next is a repeat, and gives up if that would use up the budget: a last
+    /// attempt without time would leave nobody knowing what became of it.
+    async fn before_repeat(&mut self, step: &Step, reply: Reply) -> Result<Reply, CommitError> {
+        let lost = matches!(reply, Reply::Lost);
+        let refused = matches!(reply, Reply::Found(Stored::Record(_)));
+        if !lost && (!refused || matches!(step, Step::Read { .. })) {
+            return Ok(reply);
         }
         self.refusals += 1;
-        if Instant::now() >= self.deadline {
+        let until = Instant::now() + pause::<B>(self.refusals, lost);
+        if until >= self.deadline {
             return Err(match reply {
                 _ if self.lost => CommitError::OutcomeUnknown,
                 Reply::Lost => CommitError::late(),
                 _ => CommitError::Contended,
             });
         }
-        pause::<B>(self.refusals, matches!(reply, Reply::Lost), self.deadline).await;
-        Ok(())
+        if !B::REMOTE || self.refusals == 1 {
+            tokio::task::yield_now().await;
+            return Ok(reply);
+        }
+        sleep_until(until).await;
+        if lost {
+            return Ok(reply);
+        }
+        self.look_again(step, reply).await
+    }
+
+    /// What is there after a pause: others have written meanwhile, and whoever compares with what
+    /// was there before it is refused again.
+    async fn look_again(&mut self, step: &Step, before: Reply) -> Result<Reply, CommitError> {
+        let read = Step::Read {
+            at: step.at().into(),
+        };
+        match self.carry_out(&read).await? {
+            found @ Reply::Found(_) => Ok(found),
+            _ => Ok(before),
+        }
     }
 }
 
@@ -105,18 +123,12 @@ fn writes(step: &Step) -> bool {
     !matches!(step, Step::Read { .. } | Step::End { .. })
 }
 
-/// Waits a random moment, so that requests that compete for a record drift apart.
-async fn pause<B: Backend>(refusals: u32, lost: bool, deadline: Instant) {
-    if !B::REMOTE {
-        tokio::task::yield_now().await;
-        return;
-    }
-    if refusals == 1 {
-        return;
+/// A random moment, so that requests that compete for a record drift apart.
+fn pause<B: Backend>(refusals: u32, lost: bool) -> Duration {
+    if !B::REMOTE || refusals == 1 {
+        return Duration::ZERO;
     }
     let most = if lost { 20_000 } else { 1_000 };
     let range = (most << refusals.min(6)).min(100_000);
-    let jitter = random::u64().map_or(0, |n| n % range);
-    let until = (Instant::now() + Duration::from_micros(jitter)).min(deadline);
-    sleep(until.saturating_duration_since(Instant::now())).await;
+    Duration::from_micros(random::u64().map_or(0, |n| n % range))
 }

@@ -1,7 +1,9 @@
-//! A time in the blanks after a JSON text, where old servers do not see it.
+//! A number in the blanks after a JSON text, where old servers do not see it.
 //!
 //! A cookie-stored session carries its end. For old servers that would be one entry more than the
-//! program has set; but their parser, as every JSON parser, skips blanks.
+//! program has set; but their parser, as every JSON parser, skips blanks. In a store, records before
+//! and after a `clear` may have the same entries, and yet have to differ: what compares whole texts
+//! would not notice the `clear`.
 
 use crate::clock::Millis;
 
@@ -9,13 +11,25 @@ use crate::clock::Millis;
 const BLANKS: [char; 4] = [' ', '\t', '\n', '\r'];
 /// 48 bits of milliseconds last until the year 10889.
 const LENGTH: usize = 24;
+/// 40 bits tell the `clear`s of a minute apart. No time has this length.
+const EPOCH_LENGTH: usize = 20;
 
 /// The blanks for a time, unless it is out of range.
 pub(super) fn of(time: Millis) -> Option<String> {
     let bits = u64::try_from(time.0).ok()?;
-    let places = (0..LENGTH).rev();
-    let blanks = places.map(|place| BLANKS[(bits >> (2 * place) & 3) as usize]);
-    (bits >> (2 * LENGTH) == 0).then(|| blanks.collect())
+    (bits >> (2 * LENGTH) == 0).then(|| written(bits, LENGTH))
+}
+
+/// The blanks for an epoch that lies beside the record. Nobody reads them.
+pub(super) fn of_epoch(epoch: u64) -> String {
+    written(epoch, EPOCH_LENGTH)
+}
+
+fn written(bits: u64, length: usize) -> String {
+    let places = (0..length).rev();
+    places
+        .map(|place| BLANKS[(bits >> (2 * place) & 3) as usize])
+        .collect()
 }
 
 /// The time in the blanks at the end of a text.
@@ -45,6 +59,13 @@ mod tests {
                 prop_assert_eq!(read(&format!("{text}{other}")), None);
             }
         }
+    }
+
+    #[test]
+    fn an_epoch_is_no_time() {
+        let blanks = of_epoch(u64::MAX);
+        assert_ne!(blanks, of_epoch(1));
+        assert_eq!(read(&format!("{{}}{blanks}")), None);
     }
 
     #[test]

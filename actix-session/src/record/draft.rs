@@ -78,7 +78,9 @@ impl<'a> Draft<'a> {
         if !self.keeps_epoch {
             self.metadata.epoch = 0;
         }
-        let blanks = self.take_blanks();
+        let in_store = self.metadata.idle_end.is_none();
+        let clear = (in_store && epoch != self.metadata.epoch).then(|| blanks::of_epoch(epoch));
+        let end = self.take_blanks();
         let has_entry = self.needs_entry();
         let keys = self.keys.map(|keys| &**keys);
         let claim = || Claim::text(self.commit, &self.metadata, keys, self.place);
@@ -93,9 +95,9 @@ impl<'a> Draft<'a> {
             metadata: has_entry.then_some(self.metadata),
             has_entry,
             keys: self.keys.cloned(),
-            ..Written::new(writer.finish_with(blanks.as_deref().unwrap_or_default()))
+            ..Written::new(writer.finish_with(end.as_ref().or(clear.as_ref())))
         };
-        Record::of(written).with_end(blanks.as_deref().and_then(blanks::read))
+        Record::of(written).with_end(end.as_deref().and_then(blanks::read))
     }
 
     /// If the idle end is all that a record has to say, it needs no entry for that.

@@ -300,13 +300,13 @@ impl Writer {
     }
 
     pub(crate) fn finish(self) -> State {
-        self.finish_with("")
+        self.finish_with(None)
     }
 
-    /// Ends the text with blanks after it.
-    pub(crate) fn finish_with(mut self, blanks: &str) -> State {
+    /// Ends the text, perhaps with blanks after it.
+    pub(crate) fn finish_with(mut self, blanks: Option<&String>) -> State {
         self.text.push_str(if self.nested { "}" } else { "}}" });
-        self.text.push_str(blanks);
+        self.text.extend(blanks.map(String::as_str));
         self.spans.into_state(self.text)
     }
 }

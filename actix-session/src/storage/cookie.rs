@@ -302,6 +302,7 @@ impl SessionStore for CookieSessionStore {
         _session_key: &SessionKey,
         _ttl: &Duration,
     ) -> Result<(), anyhow::Error> {
+        crate::handed::keep_end();
         Ok(())
     }
 

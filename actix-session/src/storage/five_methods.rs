@@ -11,7 +11,7 @@ use crate::{
     clock::Millis,
     contract::{Committed, End, Older, Opened, Rotated, SessionState, Terms},
     error::{CommitError, Gone, LoadError, UpdateError},
-    handed,
+    event, handed,
     key::SessionKey,
     record::{Place, Record},
     sync::lock,
@@ -34,12 +34,47 @@ pub(crate) async fn open<S: SessionStore + ?Sized>(
     if terms.is_over(&record) {
         return Ok(Opened::Nothing);
     }
-    if terms.extends_on_read() {
-        let ttl = span(terms, terms.until(&record));
-        let extended = hand(terms, store.update_ttl(key, &ttl)).await;
-        extended.map_err(LoadError::Other)?;
+    if !terms.extends_on_read() {
+        return Ok(Opened::Live(record));
     }
-    Ok(Opened::Live(record))
+    Ok(Opened::Live(
+        match extend(store, key, &record, terms).await {
+            Ok(Extended::Done) => record,
+            Ok(Extended::ByAnotherKey) => {
+                let end = record.times().and_then(|metadata| metadata.idle_end);
+                // What is not known counts as due.
+                record.in_cookie().with_end(end.or(Some(terms.now)))
+            }
+            // It never fails the read.
+            Err(error) => {
+                event::not_extended(&error);
+                record.not_extended()
+            }
+        },
+    ))
+}
+
+/// What came of an extension.
+enum Extended {
+    Done,
+    /// The key is the state, and says when it ends.
+    ByAnotherKey,
+}
+
+async fn extend<S: SessionStore + ?Sized>(
+    store: &S,
+    key: &SessionKey,
+    record: &Record,
+    terms: &Terms,
+) -> anyhow::Result<Extended> {
+    let ttl = span(terms, terms.until(record));
+    let (extended, kept) = handed::hand_touch(terms.handed(), store.update_ttl(key, &ttl)).await;
+    extended?;
+    Ok(if kept {
+        Extended::ByAnotherKey
+    } else {
+        Extended::Done
+    })
 }
 
 pub(crate) async fn create<S: SessionStore + ?Sized>(
@@ -63,9 +98,12 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
     };
     let end = terms.until(&stored);
     if changes.is_empty() && !terms.is_undated(&stored) {
-        if terms.extends_on_read() {
-            let extended = hand(terms, store.update_ttl(key, &span(terms, end))).await;
-            extended.map_err(CommitError::of_store)?;
+        if terms.extends_on_read()
+            && let Extended::ByAnotherKey = extend(store, key, &stored, terms)
+                .await
+                .map_err(CommitError::of_store)?
+        {
+            return replace(store, key, &stored, terms).await;
         }
         return Ok(Committed::Saved(End::of(&stored, end)));
     }

@@ -16,9 +16,14 @@ use actix_session::{
 };
 use futures_util::future::join_all;
 use servers::MariaDbServer;
-use sqlx::{Executor as _, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
+use sqlx::{
+    Connection as _, Executor as _, PgConnection, mysql::MySqlPoolOptions, postgres::PgPoolOptions,
+};
 
-use crate::support::{MySql, Postgres, SqlTestStore, TestStore, expected, guest, on_each_database};
+use crate::support::{
+    MySql, PATIENCE, Postgres, Site, SqlTestStore, TestStore, expected, guest, on_each_database,
+    random_name,
+};
 
 fn extending() -> PersistentSession {
     PersistentSession::default().session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest)
@@ -178,9 +183,24 @@ async fn forgotten_statements_are_prepared_again() {
 
 #[actix_web::test]
 async fn what_is_acknowledged_is_kept_without_autocommit() {
-    let server = MariaDbServer::start_with(&[("autocommit", "0")]).unwrap();
+    keeps_what_it_acknowledges(("autocommit", "0")).await;
+}
+
+/// Each transaction begins another one there, which nobody commits.
+#[actix_web::test]
+async fn what_is_acknowledged_is_kept_if_transactions_are_chained() {
+    keeps_what_it_acknowledges(("completion_type", "CHAIN")).await;
+}
+
+async fn keeps_what_it_acknowledges(setting: (&str, &str)) {
+    let server = MariaDbServer::start_with(&[setting]).unwrap();
     let tested = MySql::at(&server.url()).await;
     let browser = guest(&tested).await;
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    browser
+        .visit(|s| s.insert("a", 1).unwrap())
+        .await
+        .assert_ok();
     assert_eq!(tested.dump().await.only(), expected(&[("a", "1")]));
     let old = browser.fork();
     browser.visit(Session::purge).await.assert_ok();
@@ -192,6 +212,56 @@ async fn what_is_acknowledged_is_kept_without_autocommit() {
     let store = builder.build().await.unwrap();
     let told = format!("{:?}", store.migrate().await.unwrap_err());
     assert!(told.contains("SET autocommit = 1"), "{told}");
+}
+
+/// A value that arrives in another form than the driver reads is no missing session.
+#[actix_web::test]
+async fn what_the_driver_cannot_read_is_an_error() {
+    let here = Postgres::start().await;
+    let database = format!("f_{}", random_name().to_lowercase());
+    here.execute(&format!("CREATE DATABASE {database}")).await;
+    here.execute(&format!(
+        "ALTER DATABASE {database} SET bytea_output = 'escape'"
+    ))
+    .await;
+    let server = here.url().rsplit_once('/').unwrap().0;
+    let tested = Postgres::at(&format!("{server}/{database}")).await;
+    let browser = guest(&tested).await;
+    assert_eq!(browser.number("a").await, Some(1));
+    let pooled = format!("{server}/{database}?statement-cache-capacity=0");
+    let pooled = tested.store_through(&pooled, PATIENCE).await;
+    let builder = SessionMiddleware::builder(pooled, tested.key().clone());
+    let there = browser.at(Site::new(builder.build()).await);
+    there.visit(|_| ()).await.assert_opaque();
+}
+
+/// A migration that has to wait for a table gives way to those who read it.
+#[actix_web::test]
+async fn a_migration_that_waits_holds_up_nobody() {
+    let tested = Postgres::start().await;
+    let browser = guest(&tested).await;
+    tested
+        .execute("ALTER TABLE {t} DROP COLUMN logged_in")
+        .await;
+    let mut reader = PgConnection::connect(tested.url()).await.unwrap();
+    let look = tested.sql("BEGIN; LOCK TABLE {t} IN ACCESS SHARE MODE");
+    reader.execute(look.as_str()).await.unwrap();
+    let builder = PostgresSessionStore::builder(tested.url()).table(&tested.table);
+    let migration = actix_web::rt::spawn(builder.build());
+    let waits = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                 AND query LIKE 'ALTER TABLE%'";
+    while tested.number(waits).await == 0 {
+        actix_web::rt::task::yield_now().await;
+    }
+    for _ in 0..5 {
+        assert_eq!(browser.number("a").await, Some(1));
+    }
+    reader.execute("COMMIT").await.unwrap();
+    migration.await.unwrap().unwrap();
+    browser
+        .visit(|s| s.insert("a", 2).unwrap())
+        .await
+        .assert_ok();
 }
 
 macro_rules! revokes_again {

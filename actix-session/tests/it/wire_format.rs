@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration as StdDuration};
 
 use actix_session::{
     Session, SessionMiddleware,
-    config::{SessionMiddlewareBuilder, WireFormat},
+    config::{PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy, WireFormat},
     storage::{CookieSessionStore, SessionKey, SessionStore},
     testing::ManualClock,
 };
@@ -23,6 +23,7 @@ on_each_store! {
     a_clear_through_five_methods_logs_out,
     a_program_that_updates_a_record_itself_logs_in_nobody,
     a_clear_is_no_entry_and_what_began_before_it_stays_cleared,
+    a_clear_that_leaves_the_entries_as_they_were_counts,
     a_clear_outlives_a_change_of_the_format,
 }
 
@@ -247,6 +248,22 @@ async fn a_clear_is_no_entry_and_what_began_before_it_stays_cleared(tested: impl
     assert_eq!(states(&tested.dump().await), [state(&[("m", "1")])]);
 }
 
+/// Records without an id are compared as texts, which a `clear` has to change all the same.
+async fn a_clear_that_leaves_the_entries_as_they_were_counts(tested: impl TestStore) {
+    let browser = old_fleet(&tested).await;
+    browser.visit(set("n", 1)).await.assert_sets_cookie();
+    let first = browser.begin().await;
+    browser.visit(clear_and_set("n", 1)).await.assert_ok();
+    let second = browser.begin().await;
+    browser.visit(set("m", 1)).await.assert_ok();
+    browser.visit(clear_and_set("n", 1)).await.assert_ok();
+    for late in [first, second] {
+        late.insert("late", 1).unwrap();
+        late.finish().await.assert_ok();
+    }
+    assert_eq!(states(&tested.dump().await), [state(&[("n", "1")])]);
+}
+
 /// The text of the present format keeps the epoch of a `clear`, and that of the older one does not.
 async fn a_clear_outlives_a_change_of_the_format(tested: impl TestStore) {
     let browser = tested.browser_of(tested.middleware()).await;
@@ -375,6 +392,32 @@ async fn a_wrapped_list_of_ended_sessions_ends_the_old_ones_alone() {
 }
 
 /// A cookie-stored session has its end in blanks behind the text, which old servers skip.
+/// Only another cookie extends such a session, and the five methods have no other way to say so.
+#[actix_web::test]
+async fn a_wrapped_cookie_is_extended() {
+    let every = TtlExtensionPolicy::OnEveryRequest;
+    for format in [WireFormat::V1, WireFormat::V0_11] {
+        let clock = ManualClock::new();
+        let store = Wrapper(CookieSessionStore::default().clock(clock.clone()));
+        let lifecycle = PersistentSession::default()
+            .session_ttl(Duration::hours(1))
+            .session_ttl_extension_policy(every.clone());
+        let builder = SessionMiddleware::builder(store, Key::generate())
+            .clock(clock.clone())
+            .wire_format(format)
+            .session_lifecycle(lifecycle);
+        let browser = Browser::new(Site::new(builder.build()).await);
+        browser.visit(login("ferris")).await.assert_sets_cookie();
+        for _ in 0..6 {
+            clock.advance(StdDuration::from_secs(40 * 60));
+            browser.visit(|_| ()).await.assert_ok().assert_sets_cookie();
+            assert_eq!(browser.principal().await.as_deref(), Some("ferris"));
+        }
+        clock.advance(StdDuration::from_secs(3600));
+        assert!(browser.is_nobody().await);
+    }
+}
+
 #[actix_web::test]
 async fn a_cookie_for_old_servers_ends_and_has_the_entries_of_the_program_alone() {
     let (clock, key) = (ManualClock::new(), Key::generate());

@@ -133,13 +133,14 @@ impl Shard {
         let live = self.entries.get_mut(at).filter(|entry| entry.end > now);
         if let Some(entry) = live.filter(|entry| entry.as_record().is_some()) {
             entry.end = end;
-            self.note_end(end);
+            let rank = entry.rank;
+            self.note_end(end, rank);
         }
     }
 
     /// Returns what was at the name, expired or not.
     pub(super) fn put(&mut self, at: &str, entry: Entry) -> Option<Entry> {
-        self.note_end(entry.end);
+        self.note_end(entry.end, entry.rank);
         self.count[entry.rank as usize] += 1;
         let replaced = self.entries.insert(at.into(), entry);
         if let Some(replaced) = &replaced {
@@ -250,9 +251,18 @@ impl Shard {
         self.entries.len()
     }
 
-    fn note_end(&mut self, end: Millis) {
+    /// Candidates of the same rank that end later are no longer the next ones.
+    fn note_end(&mut self, end: Millis, rank: Rank) {
         let until = self.quiet_until.map_or(end, |until| until.min(end));
         self.quiet_until = Some(until);
+        let later = self.candidates.partition_point(|(_, other)| *other > end);
+        let is_of_rank = |(name, _): &(Name, Millis)| {
+            let entry = self.entries.get(name.as_str());
+            entry.is_some_and(|entry| entry.rank == rank)
+        };
+        if self.candidates[..later].iter().any(is_of_rank) {
+            self.candidates.drain(..later);
+        }
     }
 
     fn live(&self, at: &str, now: Millis) -> Option<&Entry> {

@@ -242,6 +242,24 @@ async fn a_candidate_that_was_extended_stays() {
     }
 }
 
+/// In one shard, whatever was looked for before.
+#[actix_web::test]
+async fn what_comes_later_and_ends_sooner_goes_first() {
+    let store = standing_store_for(64);
+    for n in 0..64 {
+        create(&store, &set(n), &living(100)).await;
+    }
+    // Each shard that this fills has looked for candidates.
+    let mut soon = create(&store, &set(0), &living(100)).await;
+    for n in 0..200 {
+        let next = create(&store, &set(n), &living(20)).await;
+        if n > 0 {
+            assert!(!store.is_there(&soon), "{n}");
+        }
+        soon = next;
+    }
+}
+
 /// However large it is: the clone of a record is the record.
 #[actix_web::test]
 async fn a_read_copies_nothing() {

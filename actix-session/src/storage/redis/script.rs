@@ -15,6 +15,8 @@
 //! | `{3}` | done |
 //! | `{4}` | not done: the new name is taken |
 //! | `{5}` | not done: something other than a string is there |
+//!
+//! Whatever else a read is refused for is the script's error.
 
 use std::sync::LazyLock;
 
@@ -24,7 +26,10 @@ use redis::Cmd;
 const READ: &str = r"
 local function read()
   local text = redis.pcall('GET', KEYS[1])
-  if type(text) == 'table' then return nil, {5} end
+  if type(text) == 'table' then
+    if string.find(text.err or '', 'WRONGTYPE', 1, true) then return nil, {5} end
+    return nil, text
+  end
   if text then return text end
   local redirect = KEYS[2] and redis.pcall('GET', KEYS[2])
   if type(redirect) == 'string' then return nil, {2, redirect} end

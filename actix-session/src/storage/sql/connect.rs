@@ -25,14 +25,16 @@ pub(crate) async fn connect_to_server<D: Database>(
 ) -> Result<Pool<D>, Error> {
     let options = D::options(url)?;
     let silence = Arc::new(Silence::default());
+    let on_connect = D::on_connect(&limits, D::prepares(&options)).map(Arc::<str>::from);
     let connected = PoolOptions::new()
         .max_connections(limits.connections)
         .acquire_timeout(limits.connect())
         .test_before_acquire(false)
-        .after_connect(|connection: &mut D::Connection, _| {
+        .after_connect(move |connection: &mut D::Connection, _| {
+            let on_connect = on_connect.clone();
             Box::pin(async move {
-                match D::ON_CONNECT {
-                    Some(sql) => D::run(connection, sql).await,
+                match on_connect {
+                    Some(sql) => D::run(connection, &sql).await,
                     None => Ok(()),
                 }
             })

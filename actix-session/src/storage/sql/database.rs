@@ -34,12 +34,17 @@ pub(crate) trait Database: sqlx::Database {
     const BEGIN: &'static str;
     /// Whether it runs in this process: writers wait in line, and no connection can be lost.
     const LOCAL: bool;
-    /// What each connection of the store's own begins with.
-    const ON_CONNECT: Option<&'static str>;
     /// Deletes up to `:batch` rows that expired at `:now` or before.
     const SWEEP: &'static str;
 
     fn placeholder(param: Param, number: usize) -> String;
+
+    /// What each connection of the store's own begins with. A pooler gives each transaction another
+    /// connection, so that settings would reach others; there, nothing is prepared.
+    fn on_connect(limits: &Limits, is_prepared: bool) -> Option<String> {
+        let _ = (limits, is_prepared);
+        None
+    }
 
     /// Whether statements are prepared, as by default.
     fn prepares(options: &<Self::Connection as Connection>::Options) -> bool {
@@ -158,6 +163,8 @@ pub(crate) fn verdict<D: Database>(error: &Error) -> Verdict {
         | Error::Configuration(_)
         | Error::InvalidArgument(_)
         | Error::Encode(_)
+        | Error::Decode(_)
+        | Error::ColumnDecode { .. }
         | Error::BeginFailed
         | Error::TypeNotFound { .. } => Verdict::Refused,
         _ => Verdict::Lost,
@@ -262,7 +269,7 @@ macro_rules! queries {
                     query.fetch_optional(connection).await?
                 }
             };
-            let read = |row: <Self as sqlx::Database>::Row| {
+            let read = |row: &<Self as sqlx::Database>::Row| {
                 Ok::<_, sqlx::Error>(Row {
                     state: row.try_get(0)?,
                     expires: row.try_get(1)?,
@@ -273,7 +280,11 @@ macro_rules! queries {
                     epoch: row.try_get(5)?,
                 })
             };
-            Ok(row.map(|row| read(row).map_or(Found::Garbage, Found::Row)))
+            match row.as_ref().map(read).transpose() {
+                // There, any value may have any type. Elsewhere the connection shows it otherwise.
+                Err(_) if Self::LOCAL => Ok(Some(Found::Garbage)),
+                row => Ok(row?.map(Found::Row)),
+            }
         }
     };
 }

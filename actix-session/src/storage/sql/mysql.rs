@@ -89,8 +89,6 @@ impl Database for MySql {
     const ROTATES_AT_ONCE: bool = false;
     const BEGIN: &'static str = "START TRANSACTION";
     const LOCAL: bool = false;
-    // A server may have another default, and then rolls back whatever is not in a transaction.
-    const ON_CONNECT: Option<&'static str> = Some("SET autocommit = 1");
     const SWEEP: &'static str =
         "DELETE FROM {table} WHERE expires <= :now ORDER BY expires LIMIT :batch";
 
@@ -100,6 +98,14 @@ impl Database for MySql {
 
     async fn connect(url: &str, limits: &Limits) -> Result<MySqlPool, Error> {
         connect_to_server(url, *limits).await
+    }
+
+    /// A server may have other defaults, and then undoes whatever is not in a transaction, or comes
+    /// after one. It does not notice that a client has given up while a statement waits for a lock.
+    fn on_connect(_: &Limits, _: bool) -> Option<String> {
+        let settings = "SET autocommit = 1, completion_type = 'NO_CHAIN', \
+                        innodb_lock_wait_timeout = 1, lock_wait_timeout = 1";
+        Some(settings.to_owned())
     }
 
     /// Creates the indexes in the same statement: here each statement commits on its own.
@@ -166,13 +172,14 @@ impl Database for MySql {
     }
 
     async fn check(connection: &mut MySqlConnection) -> Result<Option<&'static str>, Error> {
-        let commits = sqlx::query_scalar::<_, i64>("SELECT CAST(@@autocommit AS SIGNED)")
+        let undoes = "SELECT CAST(@@autocommit = 0 OR @@completion_type = 'CHAIN' AS SIGNED)";
+        let undoes = sqlx::query_scalar::<_, i64>(undoes)
             .fetch_one(connection)
             .await?;
-        Ok((commits == 0).then_some(
-            "the pool's connections have `autocommit = 0`, so that the database would undo every \
-             change: run `SET autocommit = 1` in the pool's `after_connect`, or let the store make \
-             the pool",
+        Ok((undoes != 0).then_some(
+            "the pool's connections have `autocommit = 0` or `completion_type = CHAIN`, so that the \
+             database would undo changes: run `SET autocommit = 1, completion_type = 'NO_CHAIN'` in \
+             the pool's `after_connect`, or let the store make the pool",
         ))
     }
 

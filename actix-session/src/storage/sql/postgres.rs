@@ -109,7 +109,6 @@ impl Database for Postgres {
     const ROTATES_AT_ONCE: bool = true;
     const BEGIN: &'static str = "BEGIN";
     const LOCAL: bool = false;
-    const ON_CONNECT: Option<&'static str> = None;
     // Never waits: rows that a request has locked are left for later.
     const SWEEP: &'static str = "DELETE FROM {table} WHERE expires <= :now AND id IN (\
         SELECT id FROM {table} WHERE expires <= :now ORDER BY expires LIMIT :batch \
@@ -128,6 +127,13 @@ impl Database for Postgres {
     fn options(url: &str) -> Result<PgConnectOptions, Error> {
         let options = url.parse::<PgConnectOptions>()?;
         Ok(options.extra_float_digits(None))
+    }
+
+    /// The server does not notice that a client has given up while a statement waits for a lock. So
+    /// it gives up by itself, or connections would pile up there.
+    fn on_connect(limits: &Limits, is_prepared: bool) -> Option<String> {
+        let wait = limits.command.as_millis().clamp(2, 1 << 30) * 9 / 10;
+        is_prepared.then(|| format!("SET lock_timeout = {wait}"))
     }
 
     /// Whoever turns the cache of statements off has a pooler that gives each transaction another
@@ -203,6 +209,8 @@ impl Database for Postgres {
 
     /// Held until the transaction ends.
     async fn lock_for_migration(connection: &mut PgConnection, table: &Table) -> Result<(), Error> {
+        // Whoever waits for a lock on a table holds up all that come later, readers too.
+        Self::run(connection, "SET LOCAL lock_timeout = 300").await?;
         let number = table.lock_number("migrate");
         Self::run(
             connection,

@@ -91,7 +91,6 @@ impl Database for Sqlite {
     // A transaction that reads first and writes later may never get the write lock.
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const LOCAL: bool = true;
-    const ON_CONNECT: Option<&'static str> = None;
     const SWEEP: &'static str = "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} \
         WHERE expires <= :now ORDER BY expires LIMIT :batch)";
 

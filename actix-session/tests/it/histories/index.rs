@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use actix_session::config::WireFormat;
+
 use super::{
     check::must,
     history::{Entries, Event, History},
@@ -38,6 +40,9 @@ pub(super) struct Index<'a> {
     pub(super) history: &'a History,
     /// Commands or answers got lost.
     pub(super) lossy: bool,
+    /// Records keep no id of the last commit, so that the repeat of a `modify` whose answer was lost
+    /// cannot know what became of it.
+    pub(super) without_ids: bool,
     /// Who writes a value or a token.
     pub(super) writers: HashMap<&'a str, &'a Event>,
     /// New key to old key.
@@ -59,6 +64,7 @@ impl<'a> Index<'a> {
         Self {
             history,
             lossy: plan.losses > 0,
+            without_ids: plan.format == WireFormat::V0_11,
             writers,
             parents: redirects.map(|(f, t)| (t.as_str(), f.as_str())).collect(),
         }

@@ -132,8 +132,9 @@ impl Dump {
 
     /// Whether somebody is logged in to a record as this principal: records hold it encoded.
     pub(crate) fn is_of(&self, principal: &str) -> bool {
-        let field = format!(".{}.", URL_SAFE_NO_PAD.encode(principal));
-        self.holds(&field)
+        let field = format!(".{}", URL_SAFE_NO_PAD.encode(principal));
+        let mut ends = [".", ":", "\"", "\\"].iter();
+        ends.any(|end| self.holds(&format!("{field}{end}")))
     }
 
     /// No record at all, whatever redirects there are.

@@ -172,13 +172,18 @@ async fn one_loss_is_enough_on_mysql() {
 }
 
 /// Its answer may still come, and the next statement would wait for it, or take it for its own.
-async fn a_statement_that_is_given_up_takes_its_connection_along<D: Server>() {
+/// The server itself is told to wait, since it would give up first.
+async fn a_statement_that_is_given_up_takes_its_connection_along<D: Server>(wait: &str) {
     let limit = Duration::from_millis(100);
     let impatient =
         async |clock| Sql::<D>::with(clock, |b| b.command_timeout(limit).max_connections(1)).await;
     let steps = Steps::on(impatient).await;
     let (first, second) = (steps.plain(1), steps.plain(2));
     let at = soon(steps.insert(&first)).await;
+    steps.wait_for_idle(1).await;
+    let mut connection = steps.pool().acquire().await.unwrap();
+    D::run(&mut connection, wait).await.unwrap();
+    drop(connection);
     steps.wait_for_idle(1).await;
     let locked = steps.lock(&at).await;
     let lost = steps.replace(&at, &first, &second).await;
@@ -189,12 +194,18 @@ async fn a_statement_that_is_given_up_takes_its_connection_along<D: Server>() {
 
 #[actix_web::test]
 async fn a_statement_that_is_given_up_takes_its_connection_along_on_postgres() {
-    a_statement_that_is_given_up_takes_its_connection_along::<PostgresDatabase>().await;
+    a_statement_that_is_given_up_takes_its_connection_along::<PostgresDatabase>(
+        "SET lock_timeout = 0",
+    )
+    .await;
 }
 
 #[actix_web::test]
 async fn a_statement_that_is_given_up_takes_its_connection_along_on_mysql() {
-    a_statement_that_is_given_up_takes_its_connection_along::<MySqlDatabase>().await;
+    a_statement_that_is_given_up_takes_its_connection_along::<MySqlDatabase>(
+        "SET innodb_lock_wait_timeout = 50",
+    )
+    .await;
 }
 
 /// A request has locked the row, perhaps to extend it.
