@@ -138,7 +138,7 @@ impl Record {
     /// Makes a record from entries and their JSON texts, as [`SessionStore::load`] returns them.
     ///
     /// If the reserved entry is among them, the record takes its metadata from it. It counts once the
-    /// middleware's secret key has proven it: in [`Changes::merge`](crate::storage::Changes::merge),
+    /// middleware's secret key has proven it: in [`Changes::made_on`](crate::storage::Changes::made_on),
     /// and when [`SessionStore::open`](crate::storage::SessionStore::open) returns the record.
     ///
     /// [`SessionStore::load`]: crate::storage::SessionStore::load
