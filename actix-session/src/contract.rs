@@ -143,7 +143,7 @@ impl Terms {
             ..Self::default()
         };
         match handed() {
-            Some(Handed { keys, format }) => Self {
+            Some(Handed { keys, format, .. }) => Self {
                 keys,
                 format,
                 ..own
@@ -157,6 +157,7 @@ impl Terms {
         Handed {
             keys: self.keys.clone(),
             format: self.format,
+            keeps_end: false,
         }
     }
 

@@ -5,11 +5,7 @@
 //! wrapper that runs the inner store in another task loses this; its metadata then pass through
 //! unread.
 
-use std::{
-    cell::{Cell, RefCell},
-    future::poll_fn,
-    sync::Arc,
-};
+use std::{cell::RefCell, future::poll_fn, sync::Arc};
 
 use crate::record::{MetadataKeys, WireFormat};
 
@@ -17,41 +13,36 @@ use crate::record::{MetadataKeys, WireFormat};
 pub(crate) struct Handed {
     pub(crate) keys: Option<Arc<MetadataKeys>>,
     pub(crate) format: WireFormat,
+    /// What the store hands back: only another key can extend this session.
+    pub(crate) keeps_end: bool,
 }
 
 thread_local! {
     static HANDED: RefCell<Option<Handed>> = const { RefCell::new(None) };
-    static KEPT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a call of one of the five methods for a middleware that hands this on.
-pub(crate) async fn hand<F: Future>(handed: Handed, call: F) -> F::Output {
+/// Runs a call of one of the five methods for a middleware that hands this on. Says too whether the
+/// store keeps the session's end.
+pub(crate) async fn hand<F: Future>(mut handed: Handed, call: F) -> (F::Output, bool) {
     // On the heap: a store inside of a store would make a deep stack.
     let mut call = Box::pin(call);
-    poll_fn(|context| {
-        let _back = PutBack(HANDED.replace(Some(handed.clone())));
-        call.as_mut().poll(context)
-    })
-    .await
-}
-
-/// The same for a call that is to extend a session. Says too whether the store has told that it
-/// cannot.
-pub(crate) async fn hand_touch<F: Future>(handed: Handed, call: F) -> (F::Output, bool) {
-    let mut call = Box::pin(call);
-    let mut kept = false;
-    poll_fn(|context| {
+    poll_fn(move |context| {
         let _back = PutBack(HANDED.replace(Some(handed.clone())));
         let polled = call.as_mut().poll(context);
-        kept |= KEPT.take();
-        polled.map(|output| (output, kept))
+        handed.keeps_end |= self::handed().is_some_and(|handed| handed.keeps_end);
+        polled.map(|output| (output, handed.keeps_end))
     })
     .await
 }
 
-/// Tells the middleware behind a call that only another key can extend this session.
+/// Tells the middleware behind a call, if there is one, that only another key can extend this
+/// session.
 pub(crate) fn keep_end() {
-    KEPT.set(true);
+    HANDED.with_borrow_mut(|handed| {
+        if let Some(handed) = handed {
+            handed.keeps_end = true;
+        }
+    });
 }
 
 /// What the middleware behind a call has handed over; `None` if a program calls the store itself.
@@ -65,5 +56,27 @@ struct PutBack(Option<Handed>);
 impl Drop for PutBack {
     fn drop(&mut self) {
         HANDED.set(self.0.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_program_asks_for_itself_says_nothing_of_the_next_call() {
+        let handed = Handed {
+            keys: None,
+            format: WireFormat::V1,
+            keeps_end: false,
+        };
+        keep_end();
+        assert!(!hand(handed.clone(), async {}).await.1);
+        let after_a_pause = async {
+            keep_end();
+            tokio::task::yield_now().await;
+        };
+        assert!(hand(handed.clone(), after_a_pause).await.1);
+        assert!(!hand(handed, async {}).await.1);
     }
 }

@@ -87,7 +87,8 @@ impl<B: Backend> Drive<'_, B> {
             return Ok(reply);
         }
         self.refusals += 1;
-        let until = Instant::now() + pause::<B>(self.refusals, lost);
+        let pause = pause::<B>(self.refusals, lost);
+        let until = Instant::now() + pause;
         if until >= self.deadline {
             return Err(match reply {
                 _ if self.lost => CommitError::OutcomeUnknown,
@@ -95,7 +96,7 @@ impl<B: Backend> Drive<'_, B> {
                 _ => CommitError::Contended,
             });
         }
-        if !B::REMOTE || self.refusals == 1 {
+        if pause.is_zero() {
             tokio::task::yield_now().await;
             return Ok(reply);
         }

@@ -85,26 +85,28 @@ impl State {
     pub(crate) fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         match self {
             Self::Map(map) => map.get(name).map(|value| Cow::Borrowed(value.as_str())),
-            Self::Spans {
-                text,
-                spans,
-                lookup,
-            } => lookup
-                .find(name, spans.len(), |place| spans[place].name(text))
-                .map(|place| spans[place].value(text)),
+            Self::Spans { text, .. } => self.span(name).map(|span| span.value(text)),
         }
+    }
+
+    /// Where an entry lies in the text, if there is one.
+    fn span(&self, name: &str) -> Option<&Span> {
+        let Self::Spans {
+            text,
+            spans,
+            lookup,
+        } = self
+        else {
+            return None;
+        };
+        let place = lookup.find(name, spans.len(), |place| spans[place].name(text))?;
+        spans.get(place)
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
         match self {
             Self::Map(map) => map.contains_key(name),
-            Self::Spans {
-                text,
-                spans,
-                lookup,
-            } => lookup
-                .find(name, spans.len(), |place| spans[place].name(text))
-                .is_some(),
+            Self::Spans { .. } => self.span(name).is_some(),
         }
     }
 

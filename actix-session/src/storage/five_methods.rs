@@ -68,7 +68,7 @@ async fn extend<S: SessionStore + ?Sized>(
     terms: &Terms,
 ) -> anyhow::Result<Extended> {
     let ttl = span(terms, terms.until(record));
-    let (extended, kept) = handed::hand_touch(terms.handed(), store.update_ttl(key, &ttl)).await;
+    let (extended, kept) = handed::hand(terms.handed(), store.update_ttl(key, &ttl)).await;
     extended?;
     Ok(if kept {
         Extended::ByAnotherKey
@@ -208,7 +208,7 @@ async fn current<S: SessionStore + ?Sized>(
 
 /// Asks the store, and hands on what its wrappers do not.
 async fn hand<F: Future>(terms: &Terms, call: F) -> F::Output {
-    handed::hand(terms.handed(), call).await
+    handed::hand(terms.handed(), call).await.0
 }
 
 fn of_map(state: SessionState, terms: &Terms) -> Record {

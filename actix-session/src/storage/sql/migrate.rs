@@ -142,7 +142,7 @@ async fn create_parts<D: Database>(
     table: &Table,
 ) -> Result<(), Error> {
     for part in D::parts(table).into_iter().chain(D::later_columns(table)) {
-        for part in missing::<D>(connection, vec![part]).await? {
+        if !is_there::<D>(connection, &part).await? {
             D::run(connection, &part.create).await?;
         }
     }
@@ -156,15 +156,18 @@ async fn missing<D: Database>(
 ) -> Result<Vec<Part>, Error> {
     let mut missing = Vec::new();
     for part in parts {
-        let is_there = match &part.look {
-            Some(look) => D::finds(connection, look).await?,
-            None => false,
-        };
-        if !is_there {
+        if !is_there::<D>(connection, &part).await? {
             missing.push(part);
         }
     }
     Ok(missing)
+}
+
+async fn is_there<D: Database>(connection: &mut D::Connection, part: &Part) -> Result<bool, Error> {
+    match &part.look {
+        Some(look) => D::finds(connection, look).await,
+        None => Ok(false),
+    }
 }
 
 fn lines<'a>(parts: impl Iterator<Item = &'a Part>) -> String {
