@@ -13,7 +13,7 @@ pub use self::answers::{Committed, End, Older, Opened, Rotated};
 use crate::{
     clock::Millis,
     handed::{Handed, handed},
-    record::{Metadata, MetadataKeys, Record, WireFormat},
+    record::{Metadata, MetadataKeys, Place, Record, WireFormat},
 };
 
 pub(crate) use self::stamp::Stamp;
@@ -150,6 +150,11 @@ impl Terms {
             },
             None => own,
         }
+    }
+
+    /// The record in a map of the five methods, once its metadata have been proven.
+    pub(crate) fn record_of(&self, state: SessionState) -> Record {
+        Record::from_map(state).proven(Place::Unnamed, self.keys.as_ref())
     }
 
     /// What a wrapper of the five methods does not hand on.

@@ -10,7 +10,7 @@ use crate::{
     contract::Terms,
     error::CommitError,
     key::SessionKey,
-    record::{Place, Record},
+    record::Record,
 };
 
 /// How many taken names make a save fail. More than one means a broken `cache_keygen`.
@@ -51,7 +51,7 @@ impl Attempt {
 impl<'a> SaveMachine<'a> {
     pub(crate) fn new(state: HashMap<String, String>, terms: &'a Terms) -> Self {
         Self {
-            record: of_map(state, terms),
+            record: terms.record_of(state),
             terms,
             attempt: None,
             draws: 0,
@@ -121,7 +121,7 @@ impl<'a> ReplaceMachine<'a> {
     pub(crate) fn new(at: Name, state: HashMap<String, String>, terms: &'a Terms) -> Self {
         Self {
             at,
-            record: of_map(state, terms),
+            record: terms.record_of(state),
             terms,
             attempt: None,
             careful: false,
@@ -181,10 +181,6 @@ impl Machine for ReplaceMachine<'_> {
             (Reply::Found(found), _) => self.found(found, draw),
         }
     }
-}
-
-fn of_map(state: HashMap<String, String>, terms: &Terms) -> Record {
-    Record::from_map(state).proven(Place::Unnamed, terms.keys.as_ref())
 }
 
 /// The record to write at a name, under a commit id of its own.

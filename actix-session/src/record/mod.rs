@@ -335,6 +335,12 @@ impl Record {
         self.end
     }
 
+    /// The idle end that the record itself says, or else its store.
+    pub(crate) fn idle_end(&self) -> Option<Millis> {
+        let own = self.times().and_then(|metadata| metadata.idle_end);
+        own.or(self.end)
+    }
+
     pub(crate) fn with_end(self, end: Option<Millis>) -> Self {
         Self { end, ..self }
     }

@@ -172,8 +172,7 @@ impl CookieSessionStore {
         keys: Option<&Arc<MetadataKeys>>,
     ) -> anyhow::Result<Option<Record>> {
         let record = self.record_of(key, now, keys)?;
-        let in_metadata = record.times().and_then(|metadata| metadata.idle_end);
-        let idle_end = in_metadata.or_else(|| record.end());
+        let idle_end = record.idle_end();
         if idle_end.is_none() {
             warn_untimed();
         }
@@ -199,8 +198,7 @@ impl CookieSessionStore {
         let Some(record) = written(applied)? else {
             return Ok(None);
         };
-        let in_metadata = record.metadata().and_then(|metadata| metadata.idle_end);
-        let end = in_metadata.or_else(|| record.end());
+        let end = record.idle_end();
         let text = record.as_text().unwrap_or_default().to_owned();
         Ok(Some((
             SessionKey::generated(text),
@@ -232,7 +230,7 @@ impl CookieSessionStore {
         };
         let mut stamp = self.stamp(&terms).map_err(failed)?;
         stamp.new_id = anew;
-        let record = Record::from_map(state).proven(Place::Unnamed, terms.keys.as_ref());
+        let record = terms.record_of(state);
         let record = overwrite(&record, &Changes::default(), stamp);
         let value = Self::value_of(record, &terms).map_err(failed)?;
         let (key, _) = value.ok_or_else(|| SaveError::Other(anyhow::anyhow!("nothing to save")))?;

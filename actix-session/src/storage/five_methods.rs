@@ -9,11 +9,11 @@ use super::SessionStore;
 use crate::{
     changes::{Changes, Merged},
     clock::Millis,
-    contract::{Committed, End, Older, Opened, Rotated, SessionState, Terms},
+    contract::{Committed, End, Older, Opened, Rotated, Terms},
     error::{CommitError, Gone, LoadError, UpdateError},
     event, handed,
     key::SessionKey,
-    record::{Place, Record},
+    record::Record,
     sync::lock,
 };
 
@@ -23,7 +23,7 @@ pub(crate) async fn open<S: SessionStore + ?Sized>(
     terms: &Terms,
 ) -> Result<Opened, LoadError> {
     let record = match hand(terms, store.load(key)).await {
-        Ok(Some(state)) => of_map(state, terms),
+        Ok(Some(state)) => terms.record_of(state),
         Ok(None) => return Ok(Opened::Nothing),
         Err(LoadError::Deserialization(error)) => {
             tracing::debug!(%error, "a session record cannot be decoded");
@@ -202,17 +202,13 @@ async fn current<S: SessionStore + ?Sized>(
     terms: &Terms,
 ) -> Result<Option<Record>, CommitError> {
     let state = hand(terms, store.load(key)).await?;
-    let record = state.map(|state| of_map(state, terms));
+    let record = state.map(|state| terms.record_of(state));
     Ok(record.filter(|record| !terms.is_over(record)))
 }
 
 /// Asks the store, and hands on what its wrappers do not.
 async fn hand<F: Future>(terms: &Terms, call: F) -> F::Output {
     handed::hand(terms.handed(), call).await.0
-}
-
-fn of_map(state: SessionState, terms: &Terms) -> Record {
-    Record::from_map(state).proven(Place::Unnamed, terms.keys.as_ref())
 }
 
 async fn save<S: SessionStore + ?Sized>(
