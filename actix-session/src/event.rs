@@ -184,12 +184,6 @@ pub(crate) fn store_failed(operation: &'static str, error: &dyn std::error::Erro
     tracing::error!(operation, error = %chain(error), "the session store failed");
 }
 
-pub(crate) fn log_failure<E: std::error::Error>(operation: &'static str, error: Option<E>) {
-    if let Some(error) = error {
-        store_failed(operation, &error);
-    }
-}
-
 pub(crate) fn not_finished() {
     tracing::warn!(
         "a request was dropped outside a worker: its session changes were not committed"

@@ -7,7 +7,10 @@
     reason = "for the fuzz targets"
 )]
 
-use actix_web::{cookie::Key, http::header::HeaderMap};
+use actix_web::{
+    cookie::Key,
+    http::header::{COOKIE, HeaderMap},
+};
 
 pub use crate::record::WireFormat;
 use crate::{
@@ -23,12 +26,13 @@ use crate::{
 
 /// The values of one cookie, percent-decoded.
 pub fn cookie_values(headers: &HeaderMap, name: &str) -> Vec<String> {
-    let values = read::values(headers, name).flatten();
+    let fields = headers.get_all(COOKIE).as_slice();
+    let values = read::values(fields, name).flatten();
     values.map(|value| value.into_owned()).collect()
 }
 
 pub fn cookie_is_sent(headers: &HeaderMap, name: &str) -> bool {
-    read::is_sent(headers, name)
+    read::is_sent(headers.get_all(COOKIE).as_slice(), name)
 }
 
 /// Seals and opens the values of one cookie.

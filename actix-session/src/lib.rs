@@ -49,7 +49,7 @@ pub use self::{
     clock::{Clock, SystemClock},
     middleware::SessionMiddleware,
     session::{
-        Entries, Login, Session, SessionExt, SessionGetError, SessionInsertError,
+        Entries, ExtractSession, Login, Session, SessionExt, SessionGetError, SessionInsertError,
         SessionLoginError, SessionPurgeError, SessionStatus, SessionUpdateError,
         StaleAuthenticationError,
     },

@@ -1,12 +1,18 @@
 //! The builder of the middleware.
 
-use std::time::{Duration as StdDuration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration as StdDuration, SystemTime},
+};
 
-use actix_web::cookie::{Key, SameSite, time::Duration};
+use actix_web::{
+    cookie::{Key, SameSite, time::Duration},
+    dev::ServiceRequest,
+};
 
 use super::{
-    ConfigError, Configuration, CookieContentSecurity, OldCookie, OnLoadError, SessionLifecycle,
-    SessionPolicy, TtlExtensionPolicy, WireFormat,
+    ConfigError, Configuration, CookieContentSecurity, Loading, OldCookie, OnLoadError,
+    SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat,
 };
 use crate::{
     SessionMiddleware,
@@ -290,6 +296,62 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// Sets what happens if the store fails to load a session; [`OnLoadError::Fail`] by default.
     pub fn on_load_error(mut self, policy: OnLoadError) -> Self {
         self.configuration.on_load_error = policy;
+        self
+    }
+
+    /// Loads a session when the request first asks for it, not before the handler.
+    ///
+    /// A request that never asks costs no store command, and is served while the store is down. It
+    /// extends no session either: for the idle timeout, only requests that load are activity.
+    ///
+    /// The [`Session`](crate::Session) extractor loads it. If that fails, the response is the 500 of
+    /// [`OnLoadError::Fail`], whatever the handler answered. [`get_session`], which guards,
+    /// middlewares and other extractors (those of `actix-identity` too) use, cannot wait: it loads
+    /// the session of a store that [opens at once](SessionStore::opens_at_once), in memory or in the
+    /// cookie. With other stores, name the requests that need it in [`load_when`](Self::load_when).
+    /// Otherwise such a session is *not loaded*: [`get`](crate::Session::get) and the updates return
+    /// an error, [`contains_key`](crate::Session::contains_key) and
+    /// [`entries`](crate::Session::entries) show what the request itself has set, and changes are
+    /// committed to what is stored then. The first time, a warning says so.
+    ///
+    /// [`get_session`]: crate::SessionExt::get_session
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let secret_key = Key::generate();
+    /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
+    ///     .lazy()
+    ///     .build();
+    /// # let _ = middleware;
+    /// ```
+    pub fn lazy(mut self) -> Self {
+        if let Loading::BeforeTheHandler = self.configuration.loading {
+            self.configuration.loading = Loading::Lazy(None);
+        }
+        self
+    }
+
+    /// Loads sessions [lazily](Self::lazy), except for the requests that `load_when` names: theirs
+    /// are loaded before anything else runs.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let secret_key = Key::generate();
+    /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
+    ///     // Guards there look into the session.
+    ///     .load_when(|req| req.path().starts_with("/members/"))
+    ///     .build();
+    /// # let _ = middleware;
+    /// ```
+    pub fn load_when<F>(mut self, load_when: F) -> Self
+    where
+        F: Fn(&ServiceRequest) -> bool + Send + Sync + 'static,
+    {
+        self.configuration.loading = Loading::Lazy(Some(Arc::new(load_when)));
         self
     }
 

@@ -7,7 +7,9 @@ mod old_cookie;
 mod policy;
 pub mod secret_key;
 
-use actix_web::cookie::Key;
+use std::sync::Arc;
+
+use actix_web::{cookie::Key, dev::ServiceRequest};
 
 pub use self::builder::SessionMiddlewareBuilder;
 pub use self::error::ConfigError;
@@ -64,6 +66,26 @@ pub enum OnLoadError {
     Anonymous,
 }
 
+/// When a request's session is loaded.
+#[derive(Clone, Default)]
+pub(crate) enum Loading {
+    #[default]
+    BeforeTheHandler,
+    /// When it is first asked for, but for requests that this names.
+    Lazy(Option<Arc<LoadWhen>>),
+}
+
+pub(crate) type LoadWhen = dyn Fn(&ServiceRequest) -> bool + Send + Sync;
+
+impl Loading {
+    pub(crate) fn is_lazy(&self, req: &ServiceRequest) -> bool {
+        match self {
+            Self::BeforeTheHandler => false,
+            Self::Lazy(load_when) => load_when.as_ref().is_none_or(|load_when| !load_when(req)),
+        }
+    }
+}
+
 /// All settings, as made on the builder.
 #[derive(Clone)]
 pub(crate) struct Configuration {
@@ -83,6 +105,7 @@ pub(crate) struct Configuration {
     pub(crate) mixed_fleet: bool,
     pub(crate) untimed_until: Option<Millis>,
     pub(crate) on_load_error: OnLoadError,
+    pub(crate) loading: Loading,
     pub(crate) clock: SharedClock,
 }
 
@@ -101,6 +124,7 @@ impl Configuration {
             mixed_fleet: false,
             untimed_until: None,
             on_load_error: OnLoadError::Fail,
+            loading: Loading::default(),
             clock: SharedClock::default(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::HeaderValue;
 
 use super::{
     attributes::{CookieAttributes, wire_name},
@@ -94,7 +94,7 @@ impl Cookies {
         self.also.get(index)
     }
 
-    pub(crate) fn find(&self, headers: &HeaderMap, writes_old_mac: bool) -> Found {
+    pub(crate) fn find(&self, fields: &[HeaderValue], writes_old_mac: bool) -> Found {
         let mut found = Found::default();
         let own = &*self.own.wire_name;
         // A value of an old cookie that has the present name looks like one of the present cookie.
@@ -102,16 +102,16 @@ impl Cookies {
         let stale = |unsealed: &Unsealed| {
             moves || unsealed.old_key || (unsealed.unbound && !writes_old_mac)
         };
-        found.came = self.own.find(headers, &mut found, stale, false);
+        found.came = self.own.find(fields, &mut found, stale, false);
         for (index, Also { named, .. }) in self.also.iter().enumerate() {
-            if !read::is_sent(headers, &named.wire_name) {
+            if !read::is_sent(fields, &named.wire_name) {
                 continue;
             }
             found.others.push(index);
             let name = &*named.wire_name;
             let mut before = self.also[..index].iter();
             if name != own && !before.any(|old| old.wire_name() == name) {
-                named.find(headers, &mut found, |_| true, true);
+                named.find(fields, &mut found, |_| true, true);
             }
         }
         found
@@ -122,13 +122,13 @@ impl Named {
     /// Opens the values of this name, and says whether there were any.
     fn find(
         &self,
-        headers: &HeaderMap,
+        fields: &[HeaderValue],
         found: &mut Found,
         stale: impl Fn(&Unsealed) -> bool,
         is_old: bool,
     ) -> bool {
         let mut came = false;
-        for value in read::values(headers, &self.wire_name) {
+        for value in read::values(fields, &self.wire_name) {
             came = true;
             let Some(value) = value else { continue };
             let Some(unsealed) = self.sealer.open(&value) else {

@@ -41,6 +41,25 @@ pub(crate) enum SetCookie {
 pub(crate) struct Failed {
     pub(crate) error: CommitError,
     pub(crate) set_cookie: SetCookie,
+    /// The log has it already.
+    pub(crate) is_logged: bool,
+}
+
+impl Failed {
+    pub(crate) fn log(&self) {
+        if !self.is_logged {
+            event::store_failed("commit", &self.error);
+        }
+    }
+
+    /// The session could not be loaded when it was asked for.
+    pub(crate) fn at_load(error: LoadError) -> Self {
+        let (LoadError::Deserialization(error) | LoadError::Other(error)) = error;
+        Self {
+            is_logged: true,
+            ..CommitError::of_store(error).into()
+        }
+    }
 }
 
 impl From<CommitError> for Failed {
@@ -48,6 +67,7 @@ impl From<CommitError> for Failed {
         Self {
             error,
             set_cookie: SetCookie::Leave,
+            is_logged: false,
         }
     }
 }
@@ -177,6 +197,7 @@ impl<S: SessionStore> Work<'_, S> {
         created.map_err(|error| Failed {
             error,
             set_cookie: self.after_end(),
+            is_logged: false,
         })
     }
 
@@ -340,9 +361,19 @@ pub(crate) fn commit_failed(
 }
 
 pub(crate) fn load_failed(error: LoadError) -> actix_web::Error {
-    let status = match error {
-        LoadError::Other(ref cause) if cause.is::<Contended>() => StatusCode::SERVICE_UNAVAILABLE,
+    let response = HttpResponse::new(status_of(&error));
+    InternalError::from_response(error, response).into()
+}
+
+/// What an extractor answers, before the middleware does.
+pub(crate) fn not_loaded(error: &LoadError) -> actix_web::Error {
+    let response = HttpResponse::new(status_of(error));
+    InternalError::from_response("the session could not be loaded", response).into()
+}
+
+fn status_of(error: &LoadError) -> StatusCode {
+    match error {
+        LoadError::Other(cause) if cause.is::<Contended>() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    InternalError::from_response(error, HttpResponse::new(status)).into()
+    }
 }

@@ -21,10 +21,13 @@ use super::{
     commit::{Departure, Failed, SetCookie, WayOut, commit, limit},
     decide::Exit,
     end::Ending,
-    load::Incoming,
+    lazy::WayIn,
 };
 use crate::{
-    Session, error::CommitError, event, key::SessionKey, session::InRequest, storage::SessionStore,
+    Session, event,
+    key::SessionKey,
+    session::{InRequest, LoadLater},
+    storage::SessionStore,
 };
 
 /// Makes a session the innermost one of its request, until it is dropped: then the plain extractor
@@ -32,13 +35,18 @@ use crate::{
 pub(crate) struct Innermost(InRequest);
 
 impl Innermost {
-    pub(crate) fn enter(req: &ServiceRequest, session: &Session, cookie: &Rc<str>) -> Self {
+    pub(crate) fn enter(
+        req: &ServiceRequest,
+        session: &Session,
+        cookie: &Rc<str>,
+        later: Option<Rc<dyn LoadLater>>,
+    ) -> Self {
         let mut extensions = req.extensions_mut();
         let sessions = extensions.get::<InRequest>().cloned().unwrap_or_default();
         if sessions.has(cookie) {
             event::wrapped_twice(cookie);
         }
-        sessions.push(session.clone(), Rc::clone(cookie));
+        sessions.push(session.clone(), Rc::clone(cookie), later);
         extensions.insert(sessions.clone());
         Self(sessions)
     }
@@ -72,7 +80,7 @@ enum Stage<Store> {
 
 struct Unfinished<Store> {
     parts: Rc<Parts<Store>>,
-    incoming: Incoming,
+    way_in: WayIn<Store>,
     session: Attached,
     /// `purge_now` asked for it, and the store has not answered yet.
     ending: Option<Ending>,
@@ -92,23 +100,26 @@ impl Drop for Attached {
 /// A request whose session is settled: what remains is to answer.
 pub(crate) struct Settled<Store> {
     pub(crate) parts: Rc<Parts<Store>>,
-    pub(crate) incoming: Incoming,
+    pub(crate) way_in: WayIn<Store>,
     pub(crate) set_cookie: Result<SetCookie, Failed>,
 }
 
 impl<Store> Settled<Store> {
-    pub(crate) fn error(self) -> Option<CommitError> {
-        self.set_cookie.err().map(|failed| failed.error)
+    /// Nobody reads the answer but the log.
+    pub(crate) fn log(self) {
+        if let Err(failed) = self.set_cookie {
+            failed.log();
+        }
     }
 }
 
 type Committing<Store> = Pin<Box<dyn Future<Output = Settled<Store>>>>;
 
 impl<Store: SessionStore + 'static> Guard<Store> {
-    pub(crate) fn new(parts: Rc<Parts<Store>>, incoming: Incoming, session: Session) -> Self {
+    pub(crate) fn new(parts: Rc<Parts<Store>>, way_in: WayIn<Store>, session: Session) -> Self {
         Self(Stage::Serving(Unfinished {
             parts,
-            incoming,
+            way_in,
             session: Attached(session),
             ending: None,
             ended: false,
@@ -118,6 +129,9 @@ impl<Store: SessionStore + 'static> Guard<Store> {
     /// Commits what was asked of the session.
     pub(crate) async fn commit(&mut self, exit: Exit) -> Settled<Store> {
         if let Stage::Serving(unfinished) = std::mem::replace(&mut self.0, Stage::Done) {
+            if unfinished.is_at_rest() {
+                return unfinished.leave();
+            }
             let departure = Departure::default();
             let way_out = unfinished.way_out(exit, departure.clone());
             let committing = unfinished.commit(way_out);
@@ -162,15 +176,31 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
         let snapshot = self.session.0.lock().take_snapshot();
         let Self {
             parts,
-            incoming,
+            way_in,
             ended,
             ..
         } = self;
-        let set_cookie = commit(&parts, &incoming, &snapshot, ended, &way_out).await;
+        let set_cookie = match way_in.load_for(&snapshot, way_out.limit).await {
+            Ok(()) => commit(&parts, way_in.incoming(), &snapshot, ended, &way_out).await,
+            Err(failed) => Err(failed),
+        };
         Settled {
             parts,
-            incoming,
+            way_in,
             set_cookie,
+        }
+    }
+
+    /// Whether the session was neither loaded nor asked for anything.
+    fn is_at_rest(&self) -> bool {
+        self.way_in.is_unloaded() && self.ending.is_none() && self.session.0.is_at_rest()
+    }
+
+    fn leave(self) -> Settled<Store> {
+        Settled {
+            parts: self.parts,
+            way_in: self.way_in,
+            set_cookie: Ok(SetCookie::Leave),
         }
     }
 
@@ -199,7 +229,8 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
         if asked.is_empty() {
             return None;
         }
-        let keys = self.incoming.keys().map(SessionKey::duplicate).collect();
+        let keys = self.way_in.incoming().keys();
+        let keys = keys.map(SessionKey::duplicate).collect();
         let limit = way_out.unwrap_or_else(|| limit(self.budget()));
         Some(Ending::new(&self.parts, keys, asked, limit))
     }
@@ -224,8 +255,7 @@ impl<Store: SessionStore + 'static> Drop for Guard<Store> {
 /// Best effort: at shutdown the worker may not live long enough.
 fn spawn<Store: 'static>(committing: Committing<Store>) {
     let work = async move {
-        let settled = committing.await;
-        event::log_failure("commit", settled.error());
+        committing.await.log();
     };
     // `spawn` panics if this thread takes no local tasks right now, and there is no way to ask
     // first.
@@ -254,13 +284,14 @@ where
     let future = catch_unwind(AssertUnwindSafe(|| service.call(req)))?;
     let mut future = pin!(future);
     poll_fn(|cx| {
-        session.wake_by(cx.waker());
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
         match polled {
             Err(panic) => return Poll::Ready(Err(panic)),
             Ok(Poll::Ready(result)) => return Poll::Ready(Ok(result)),
             Ok(Poll::Pending) => {}
         }
+        // First the waker: whoever asks from now on wakes the middleware.
+        session.wake_by(cx.waker());
         guard.end_if_asked(cx);
         Poll::Pending
     })

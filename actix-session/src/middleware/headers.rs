@@ -6,7 +6,7 @@ use actix_web::http::header::{
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 
-use super::{Parts, commit::SetCookie, load::Incoming};
+use super::{Parts, commit::SetCookie, lazy::WayIn};
 use crate::{Session, cookie::write, event};
 
 const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
@@ -17,7 +17,7 @@ const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control
 /// The cookie's attributes contain characters that are invalid in headers.
 pub(crate) fn write_headers<S>(
     parts: &Parts<S>,
-    incoming: &Incoming,
+    way_in: &WayIn<S>,
     session: &Session,
     headers: &mut HeaderMap,
     set_cookie: SetCookie,
@@ -29,6 +29,7 @@ pub(crate) fn write_headers<S>(
     if set_cookie == SetCookie::Leave {
         return Ok(());
     }
+    let incoming = way_in.incoming();
     let old = incoming.old_cookies.iter();
     let old = old.filter_map(|index| parts.cookies.old(*index));
     drop_lines_of(headers, &parts.cookies.own.wire_name);

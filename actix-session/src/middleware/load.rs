@@ -2,7 +2,7 @@
 
 use std::{iter, time::Duration};
 
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::HeaderValue;
 
 use super::Parts;
 use crate::{
@@ -79,16 +79,11 @@ impl Incoming {
     /// keys it carried.
     pub(crate) async fn load<S: SessionStore>(
         parts: &Parts<S>,
-        headers: &HeaderMap,
+        fields: &[HeaderValue],
         terms: &Terms,
     ) -> Result<Self, (LoadError, Self)> {
-        let found = parts.cookies.find(headers, parts.writes_old_mac());
-        let mut incoming = Self {
-            cookie_came: found.came,
-            old_cookies: found.others,
-            ..Self::default()
-        };
-        let mut candidates = found.candidates.into_iter().enumerate();
+        let (mut incoming, candidates) = Self::find(parts, fields);
+        let mut candidates = candidates.into_iter().enumerate();
         while let Some((index, candidate)) = candidates.next() {
             // A neighbouring host may have planted an old cookie, and one that could not be removed
             // keeps coming.
@@ -114,6 +109,23 @@ impl Incoming {
         let live = incoming.loaded.record();
         incoming.extended = live.is_some_and(|record| terms.have_extended(record));
         Ok(incoming)
+    }
+
+    /// What the cookies say by themselves: all that verified may lead to a session.
+    pub(crate) fn unopened<S>(parts: &Parts<S>, fields: &[HeaderValue]) -> Self {
+        let (mut incoming, candidates) = Self::find(parts, fields);
+        incoming.others = candidates.into_iter().map(|it| it.key).collect();
+        incoming
+    }
+
+    fn find<S>(parts: &Parts<S>, fields: &[HeaderValue]) -> (Self, Vec<Candidate>) {
+        let found = parts.cookies.find(fields, parts.writes_old_mac());
+        let incoming = Self {
+            cookie_came: found.came,
+            old_cookies: found.others,
+            ..Self::default()
+        };
+        (incoming, found.candidates)
     }
 
     /// The store failed, and the request is served without a session.

@@ -5,6 +5,7 @@ pub(crate) mod decide;
 mod end;
 mod guard;
 mod headers;
+pub(crate) mod lazy;
 pub(crate) mod load;
 
 use std::{
@@ -19,15 +20,16 @@ use actix_web::{
     body::MessageBody,
     cookie::Key,
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
-    http::header::HeaderMap,
+    http::header::{COOKIE, HeaderMap},
 };
 
 use self::{
-    commit::{Failed, SetCookie, commit_failed, load_failed, opaque},
+    commit::{SetCookie, commit_failed, load_failed, opaque},
     decide::{Exit, Policy},
     guard::{Guard, Innermost, Settled, serve},
     headers::{varying, write_headers},
-    load::{Incoming, Loaded},
+    lazy::{Lazy, WayIn, fill},
+    load::Incoming,
 };
 use crate::{
     Session,
@@ -207,11 +209,11 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
     Store: SessionStore + 'static,
 {
-    let incoming = load(&parts, &req).await?;
-    let session = session_of(&parts.configuration, &incoming);
+    let session = session_of(&parts.configuration);
+    let way_in = way_in(&parts, &req, &session).await?;
     let name = Rc::clone(&parts.cookies.own.wire_name);
-    let innermost = Innermost::enter(&req, &session, &name);
-    let mut guard = Guard::new(parts, incoming, session.clone());
+    let innermost = Innermost::enter(&req, &session, &name, way_in.later());
+    let mut guard = Guard::new(parts, way_in, session.clone());
     let result = serve(&service, req, &session, &mut guard).await;
 
     // If this middleware was wrapped twice, the inner one's cookie stands.
@@ -224,11 +226,11 @@ where
     let settled = guard.commit(exit).await;
     match result {
         Err(panic) => {
-            event::log_failure("commit", settled.error());
+            settled.log();
             std::panic::resume_unwind(panic)
         }
         Ok(Err(error)) => {
-            event::log_failure("commit", settled.error());
+            settled.log();
             let asked = session.lock().asked;
             Err(if asked { varying(error) } else { error })
         }
@@ -251,15 +253,14 @@ fn respond<Store>(
 ) -> Result<bool, actix_web::Error> {
     let Settled {
         parts,
-        incoming,
+        way_in,
         set_cookie,
     } = settled;
-    let write = |headers: &mut _, set_cookie| {
-        write_headers(&parts, &incoming, session, headers, set_cookie)
-    };
-    let set_cookie = set_cookie.map_err(|Failed { error, set_cookie }| {
-        event::store_failed("commit", &error);
-        commit_failed(error, |headers| write(headers, set_cookie))
+    let write =
+        |headers: &mut _, set_cookie| write_headers(&parts, &way_in, session, headers, set_cookie);
+    let set_cookie = set_cookie.map_err(|failed| {
+        failed.log();
+        commit_failed(failed.error, |headers| write(headers, failed.set_cookie))
     })?;
     let set_cookie = if has_head {
         set_cookie
@@ -271,12 +272,29 @@ fn respond<Store>(
     Ok(writes)
 }
 
+/// What the request carried, unless that is loaded later. An error is the response.
+async fn way_in<Store: SessionStore>(
+    parts: &Rc<Parts<Store>>,
+    req: &ServiceRequest,
+    session: &Session,
+) -> Result<WayIn<Store>, actix_web::Error> {
+    if parts.configuration.loading.is_lazy(req) {
+        session.lock().unloaded = true;
+        let lazy = Lazy::new(Rc::clone(parts), req.headers(), session.clone());
+        return Ok(WayIn::Lazy(Rc::new(lazy)));
+    }
+    let incoming = load(parts, req).await?;
+    fill(session, &incoming);
+    Ok(WayIn::Loaded(incoming))
+}
+
 /// What the request carried. An error is the response.
 async fn load<Store: SessionStore>(
     parts: &Parts<Store>,
     req: &ServiceRequest,
 ) -> Result<Incoming, actix_web::Error> {
-    let loaded = Incoming::load(parts, req.headers(), &parts.terms()).await;
+    let fields = req.headers().get_all(COOKIE).as_slice();
+    let loaded = Incoming::load(parts, fields, &parts.terms()).await;
     loaded.or_else(|(error, degraded)| {
         event::store_failed("load", &error);
         match parts.configuration.on_load_error {
@@ -286,13 +304,6 @@ async fn load<Store: SessionStore>(
     })
 }
 
-fn session_of(configuration: &Configuration, incoming: &Incoming) -> Session {
-    let session = Session::of_request(configuration.clock.clone(), configuration.terms.absolute);
-    let mut pending = session.lock();
-    pending.degraded = incoming.degraded;
-    if let Loaded::Live(_, record) = &incoming.loaded {
-        pending.load(record.clone());
-    }
-    drop(pending);
-    session
+fn session_of(configuration: &Configuration) -> Session {
+    Session::of_request(configuration.clock.clone(), configuration.terms.absolute)
 }

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Session, SessionLoginError, StaleAuthenticationError, lifecycle::own_time};
+use super::{
+    Session, SessionLoginError, StaleAuthenticationError, errors::Stale, lifecycle::own_time,
+    unloaded,
+};
 use crate::{
     changes::{LoginChange, TtlChange},
     clock::Millis,
@@ -232,7 +235,8 @@ impl Session {
     /// The absolute timeout starts again, the login's own if it has one.
     ///
     /// # Errors
-    /// Nobody is logged in.
+    /// Nobody is logged in, or the session is not loaded
+    /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)).
     ///
     /// # Examples
     /// ```
@@ -246,6 +250,11 @@ impl Session {
         let at = self.now();
         let mut pending = self.lock();
         pending.writable().map_err(SessionLoginError)?;
+        if pending.is_unloaded() && pending.principal().is_none() {
+            drop(pending);
+            unloaded::warn();
+            return Err(SessionLoginError(unloaded::error()));
+        }
         if pending.principal().is_none() {
             return Err(SessionLoginError(anyhow::anyhow!(
                 "nobody is logged in: call `login` once the user has proven who they are"
@@ -258,7 +267,7 @@ impl Session {
     /// When the user last authenticated: at the login, or by
     /// [`reauthenticated`](Self::reauthenticated).
     pub fn authenticated_at(&self) -> Option<SystemTime> {
-        let at = self.lock().authenticated_at();
+        let at = self.read().authenticated_at();
         at.map(Millis::to_system_time)
     }
 
@@ -289,18 +298,24 @@ impl Session {
         &self,
         max_age: Duration,
     ) -> Result<(), StaleAuthenticationError> {
-        let at = self.lock().authenticated_at();
-        let Some(at) = at else {
-            return Err(StaleAuthenticationError { anonymous: true });
+        let pending = self.read();
+        let Some(at) = pending.authenticated_at() else {
+            let why = if pending.is_unloaded() {
+                Stale::NotLoaded
+            } else {
+                Stale::Anonymous
+            };
+            return Err(StaleAuthenticationError(why));
         };
+        drop(pending);
         if at + Millis::from(max_age) > self.now() {
             return Ok(());
         }
-        Err(StaleAuthenticationError { anonymous: false })
+        Err(StaleAuthenticationError(Stale::TooOld))
     }
 
     /// The principal that is logged in.
     pub fn principal(&self) -> Option<String> {
-        self.lock().principal().map(str::to_owned)
+        self.read().principal().map(str::to_owned)
     }
 }

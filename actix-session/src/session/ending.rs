@@ -33,6 +33,16 @@ impl Endings {
         self.attached
     }
 
+    /// Whether dropping it runs nothing of the application's.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waker.is_none() && !self.is_asked()
+    }
+
+    /// Whether somebody waits for an ending.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     /// A waker is the application's code: the caller uses it without the lock.
     pub(super) fn ask(&mut self) -> Option<(Answer, Option<Waker>)> {
         if !self.attached {
@@ -52,6 +62,11 @@ impl Session {
             .filter(|known| known.will_wake(waker))
             .unwrap_or_else(|| waker.clone());
         self.lock().endings().waker = Some(waker);
+    }
+
+    /// Whether there is nothing to commit, and nobody waits for an ending.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.lock().is_at_rest()
     }
 
     pub(crate) fn take_asked(&self) -> Vec<Asked> {

@@ -65,26 +65,32 @@ session_error! {
 /// Error returned by
 /// [`Session::require_recent_authentication`](crate::Session::require_recent_authentication).
 ///
-/// As a response it is an empty 401 if nobody is logged in, and an empty 403 if the authentication
-/// is too old.
+/// As a response it is an empty 401 if nobody is logged in, an empty 403 if the authentication is
+/// too old, and an empty 500 if the session is not loaded
+/// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StaleAuthenticationError {
-    pub(crate) anonymous: bool,
+pub struct StaleAuthenticationError(pub(crate) Stale);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stale {
+    Anonymous,
+    TooOld,
+    NotLoaded,
 }
 
 impl StaleAuthenticationError {
     /// Whether nobody is logged in.
     pub fn is_anonymous(&self) -> bool {
-        self.anonymous
+        self.0 == Stale::Anonymous
     }
 }
 
 impl std::fmt::Display for StaleAuthenticationError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.anonymous {
-            "nobody is logged in"
-        } else {
-            "the authentication is too old: the user must authenticate again"
+        f.write_str(match self.0 {
+            Stale::Anonymous => "nobody is logged in",
+            Stale::TooOld => "the authentication is too old: the user must authenticate again",
+            Stale::NotLoaded => "the session is not loaded",
         })
     }
 }
@@ -93,10 +99,10 @@ impl StdError for StaleAuthenticationError {}
 
 impl ResponseError for StaleAuthenticationError {
     fn status_code(&self) -> StatusCode {
-        if self.anonymous {
-            StatusCode::UNAUTHORIZED
-        } else {
-            StatusCode::FORBIDDEN
+        match self.0 {
+            Stale::Anonymous => StatusCode::UNAUTHORIZED,
+            Stale::TooOld => StatusCode::FORBIDDEN,
+            Stale::NotLoaded => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 

@@ -2,8 +2,12 @@
 
 use std::{
     cell::RefCell,
-    future::{Ready, ready},
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
     rc::Rc,
+    task::{Context, Poll},
 };
 
 use actix_web::{
@@ -11,6 +15,7 @@ use actix_web::{
     dev::{Extensions, Payload, ServiceRequest, ServiceResponse},
     guard::GuardContext,
 };
+use futures_util::future::LocalBoxFuture;
 
 use super::Session;
 
@@ -61,25 +66,44 @@ impl SessionExt for GuardContext<'_> {
 #[derive(Clone, Default)]
 pub(crate) struct InRequest(Rc<RefCell<Nested>>);
 
+/// Loads a session when somebody asks for it. An error is the response.
+pub(crate) trait LoadLater {
+    /// Loads it without waiting; `None` if that is not possible.
+    fn load_at_once(&self) -> Option<Result<(), Error>>;
+
+    fn load(self: Rc<Self>) -> LocalBoxFuture<'static, Result<(), Error>>;
+}
+
+struct Entered {
+    session: Session,
+    /// The name of its cookie.
+    cookie: Rc<str>,
+    later: Option<Rc<dyn LoadLater>>,
+}
+
 #[derive(Default)]
 struct Nested {
-    /// Each with the name of its cookie.
-    sessions: Vec<(Session, Rc<str>)>,
+    sessions: Vec<Entered>,
     /// The cookies that the response sets or removes.
     written: Vec<Rc<str>>,
 }
 
 impl InRequest {
-    pub(crate) fn push(&self, session: Session, cookie: Rc<str>) {
-        self.0.borrow_mut().sessions.push((session, cookie));
+    pub(crate) fn push(&self, session: Session, cookie: Rc<str>, later: Option<Rc<dyn LoadLater>>) {
+        self.0.borrow_mut().sessions.push(Entered {
+            session,
+            cookie,
+            later,
+        });
     }
 
     /// The outermost session stays: whatever is around its middleware may ask for it.
     pub(crate) fn pop(&self) {
         let nested = &mut *self.0.borrow_mut();
         match &mut nested.sessions[..] {
-            [(_, cookie)] => {
-                *cookie = Rc::default();
+            [entered] => {
+                entered.cookie = Rc::default();
+                entered.later = None;
                 nested.written.clear();
             }
             _ => drop(nested.sessions.pop()),
@@ -89,7 +113,7 @@ impl InRequest {
     /// Whether a middleware with this cookie is around.
     pub(crate) fn has(&self, cookie: &str) -> bool {
         let nested = self.0.borrow();
-        nested.sessions.iter().any(|(_, name)| **name == *cookie)
+        nested.sessions.iter().any(|it| *it.cookie == *cookie)
     }
 
     pub(crate) fn note_written(&self, cookie: Rc<str>) {
@@ -101,23 +125,43 @@ impl InRequest {
         nested.written.iter().any(|name| **name == *cookie)
     }
 
-    pub(super) fn innermost(&self) -> Option<Session> {
+    fn innermost(&self) -> Option<(Session, Option<Rc<dyn LoadLater>>)> {
         let nested = self.0.borrow();
-        nested.sessions.last().map(|(session, _)| session.clone())
+        let innermost = nested.sessions.last();
+        innermost.map(|it| (it.session.clone(), it.later.clone()))
     }
 }
 
 impl Session {
-    /// The session of the innermost middleware, or a new one if there is no middleware.
+    /// The session of the innermost middleware, or a new one if there is no middleware. It is
+    /// loaded, if that needs no waiting.
     pub(crate) fn get_session(extensions: &mut Extensions) -> Self {
-        if let Some(session) = extensions.get().and_then(InRequest::innermost) {
-            session.lock().asked = true;
-            return session;
+        let (session, later) = Self::innermost(extensions);
+        if let Some(later) = later {
+            // A failure makes the response.
+            let _ = later.load_at_once();
         }
+        session
+    }
+
+    /// What loads the session is `None` once that has been done.
+    fn innermost(extensions: &mut Extensions) -> (Self, Option<Rc<dyn LoadLater>>) {
+        let innermost = extensions.get().and_then(InRequest::innermost);
+        let Some((session, later)) = innermost else {
+            return (Self::unattached(extensions), None);
+        };
+        let mut pending = session.lock();
+        pending.asked = true;
+        let later = later.filter(|_| pending.unloaded);
+        drop(pending);
+        (session, later)
+    }
+
+    fn unattached(extensions: &mut Extensions) -> Self {
         warn_unattached();
         let session = Self::new();
         let sessions = InRequest::default();
-        sessions.push(session.clone(), Rc::default());
+        sessions.push(session.clone(), Rc::default(), None);
         extensions.insert(sessions);
         session
     }
@@ -125,10 +169,84 @@ impl Session {
 
 impl FromRequest for Session {
     type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
+    type Future = ExtractSession;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Ok(Self::get_session(&mut req.extensions_mut())))
+        let (session, later) = Self::innermost(&mut req.extensions_mut());
+        ExtractSession(match later.map(|it| (it.load_at_once(), it)) {
+            None => Extract::Done(Ok(session)),
+            Some((Some(loaded), _)) => Extract::Done(loaded.map(|()| session)),
+            Some((None, later)) => Extract::Loading(session, later.load()),
+        })
+    }
+}
+
+/// The future of the [`Session`] extractor. It waits only for a session that is to be loaded
+/// [lazily](crate::config::SessionMiddlewareBuilder::lazy).
+///
+/// # Panics
+/// If it is polled again after it has returned the session.
+///
+/// # Examples
+/// ```
+/// use actix_session::Session;
+/// use actix_web::{FromRequest as _, test::TestRequest};
+///
+/// # actix_web::rt::System::new().block_on(async {
+/// let session = Session::extract(&TestRequest::default().to_http_request()).await.unwrap();
+/// assert!(session.is_empty());
+/// # });
+/// ```
+#[must_use = "futures do nothing unless they are polled"]
+pub struct ExtractSession(Extract);
+
+enum Extract {
+    Done(Result<Session, Error>),
+    Loading(Session, LocalBoxFuture<'static, Result<(), Error>>),
+    Taken,
+}
+
+impl ExtractSession {
+    /// Returns the session without waiting, as the `Ready` of the published crate does. One that is
+    /// to be loaded first is not loaded.
+    ///
+    /// # Errors
+    /// The session could not be loaded.
+    ///
+    /// # Panics
+    /// If the future has returned the session already.
+    pub fn into_inner(self) -> Result<Session, Error> {
+        match self.0 {
+            Extract::Done(result) => result,
+            Extract::Loading(session, _) => Ok(session),
+            Extract::Taken => panic!("{TAKEN}"),
+        }
+    }
+}
+
+const TAKEN: &str = "the extractor has already returned its session";
+
+impl Future for ExtractSession {
+    type Output = Result<Session, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match mem::replace(&mut self.0, Extract::Taken) {
+            Extract::Done(result) => Poll::Ready(result),
+            Extract::Loading(session, mut loading) => match loading.as_mut().poll(cx) {
+                Poll::Ready(loaded) => Poll::Ready(loaded.map(|()| session)),
+                Poll::Pending => {
+                    self.0 = Extract::Loading(session, loading);
+                    Poll::Pending
+                }
+            },
+            Extract::Taken => panic!("{TAKEN}"),
+        }
+    }
+}
+
+impl fmt::Debug for ExtractSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExtractSession").finish_non_exhaustive()
     }
 }
 

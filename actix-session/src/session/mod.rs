@@ -8,6 +8,7 @@ mod ext;
 mod lifecycle;
 mod lock;
 mod pending;
+mod unloaded;
 mod update;
 
 use std::{
@@ -24,11 +25,11 @@ pub use self::{
         SessionGetError, SessionInsertError, SessionLoginError, SessionPurgeError,
         SessionUpdateError, StaleAuthenticationError,
     },
-    ext::SessionExt,
+    ext::{ExtractSession, SessionExt},
 };
 pub(crate) use self::{
     ending::{Asked, Outcome},
-    ext::InRequest,
+    ext::{InRequest, LoadLater},
     pending::{Pending, Snapshot},
 };
 use self::{
@@ -149,6 +150,29 @@ impl Session {
         self.lock().value(key).map(Cow::into_owned)
     }
 
+    /// The same for whoever must know whether there is one.
+    ///
+    /// # Errors
+    /// The session is not loaded, and this request did not set the entry.
+    fn loaded_text(&self, key: &str) -> anyhow::Result<Option<String>> {
+        let pending = self.lock();
+        if pending.is_unknown(key) {
+            drop(pending);
+            unloaded::warn();
+            return Err(unloaded::error());
+        }
+        Ok(pending.value(key).map(Cow::into_owned))
+    }
+
+    /// The lock, for reading what may not be loaded.
+    fn read(&self) -> Lock<'_> {
+        if self.lock().is_unloaded() {
+            // Without the lock: the log is the application's code.
+            unloaded::warn();
+        }
+        self.lock()
+    }
+
     /// Sets an entry, unless the closure of this very entry asks for it.
     fn set(&self, key: &str, json: String) -> anyhow::Result<()> {
         anyhow::ensure!(!Running::is_inside(self, key), inside(key));
@@ -161,16 +185,17 @@ impl Session {
     /// Gets a value.
     ///
     /// # Errors
-    /// The value is not of this type.
+    /// The value is not of this type; or the session is not loaded
+    /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)).
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, SessionGetError> {
-        let json = self.text(key);
+        let json = self.loaded_text(key).map_err(SessionGetError)?;
         json.map(|json| parse(key, &json).map_err(SessionGetError))
             .transpose()
     }
 
     /// Whether there is an entry of this name.
     pub fn contains_key(&self, key: &str) -> bool {
-        self.lock().contains(key)
+        self.read().contains(key)
     }
 
     /// All entries with their values as JSON text, as they are now.
@@ -187,12 +212,12 @@ impl Session {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn entries(&self) -> Entries<'_> {
-        Entries::new(self.lock().entries())
+        Entries::new(self.read().entries())
     }
 
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
-        self.lock().entries().is_empty()
+        self.read().entries().is_empty()
     }
 
     /// What the handler has done to the session so far.
@@ -241,7 +266,7 @@ impl Session {
             tracing::warn!("{}", inside(key));
             return self.text(key);
         }
-        self.lock().remove(key)
+        self.read().remove(key)
     }
 
     /// Removes an entry and returns its value, or its JSON text if the value is of another type.

@@ -25,6 +25,8 @@ pub(crate) struct Pending {
     pub(crate) asked: bool,
     /// The store failed to load the record, and the request is served without it.
     pub(crate) degraded: bool,
+    /// Under lazy loading, nobody has loaded the record yet.
+    pub(crate) unloaded: bool,
     /// The changes have been committed; later ones would be lost.
     finished: bool,
     clock: SharedClock,
@@ -58,15 +60,55 @@ impl Pending {
         }
     }
 
-    pub(crate) fn load(&mut self, record: Record) {
-        self.base = Some(record);
+    pub(crate) fn load(&mut self, record: Option<Record>, degraded: bool) {
+        self.base = record;
+        self.degraded = degraded;
+        self.unloaded = false;
+    }
+
+    /// Whether an entry depends on what nobody has loaded.
+    pub(super) fn is_unknown(&self, name: &str) -> bool {
+        let effect = self.changes.effects.get(name);
+        let known = matches!(effect, Some(Effect::Set(_) | Effect::Removed));
+        !known && self.is_unloaded()
+    }
+
+    /// Whether the record shows through, and nobody has loaded it.
+    pub(super) fn is_unloaded(&self) -> bool {
+        self.unloaded && !self.purged && self.changes.cleared.is_none()
+    }
+
+    /// What the record holds, without this request's changes to it.
+    pub(super) fn loaded_value(&self, name: &str) -> Option<String> {
+        let value = self.visible()?.state().get(name);
+        value.map(Cow::into_owned)
+    }
+
+    /// The closures whose results depend on the record.
+    pub(super) fn closures(&self) -> Vec<(String, Vec<Modify>)> {
+        let effects = self.changes.effects.iter();
+        let closures = effects.filter_map(|(name, effect)| match effect {
+            Effect::Modify(all) => Some((name.clone(), all.clone())),
+            Effect::Set(_) | Effect::Removed => None,
+        });
+        closures.collect()
+    }
+
+    /// The result of an entry's closures, unless there are more of them by now.
+    pub(super) fn compute(&mut self, name: &str, closures: &[Modify], result: Option<String>) {
+        let effect = self.changes.effects.get(name);
+        if matches!(effect, Some(Effect::Modify(all)) if all.len() == closures.len()) {
+            self.computed.insert(name.to_owned(), result);
+        }
     }
 
     /// The handle can still be read, but no longer be changed.
     pub(crate) fn finish(&mut self) {
         self.finished = true;
         let endings = std::mem::take(&mut self.endings);
-        self.discarded.endings.push(endings);
+        if !endings.is_idle() {
+            self.discarded.endings.push(endings);
+        }
         self.keep_results();
     }
 
@@ -164,7 +206,7 @@ impl Pending {
 
     pub(super) fn remove(&mut self, name: &str) -> Option<String> {
         let before = self.value(name).map(Cow::into_owned);
-        if before.is_some() {
+        if before.is_some() || self.is_unknown(name) {
             self.set(name, Effect::Removed);
         } else {
             self.mark_changed();
@@ -286,6 +328,11 @@ impl Pending {
     /// Whether there is something to commit or to end.
     pub(crate) fn is_asked_for_anything(&self) -> bool {
         self.purged || !self.changes.is_empty()
+    }
+
+    /// Whether there is nothing to commit, and nobody waits for an ending.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        !self.is_asked_for_anything() && !self.endings.is_asked()
     }
 
     /// Takes what must be committed.

@@ -39,7 +39,7 @@ fn comparisons(count: usize) -> usize {
     compared();
     let (base, stored) = (record(count), record(count));
     let session = Session::of_request(SharedClock::default(), None);
-    session.lock().load(base.clone());
+    session.lock().load(Some(base.clone()), false);
     use_all(&session, count);
     assert_eq!(session.entries().len(), 2 * count - count / 4);
     let changes = session.lock().take_snapshot().changes;

@@ -24,8 +24,8 @@ impl Session {
     /// like, use [`modify`](Self::modify).
     ///
     /// # Errors
-    /// The value is of another type, or the new one does not serialize. The session is then
-    /// unchanged.
+    /// The value is of another type, the new one does not serialize, or the session is not loaded
+    /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)). The session is then unchanged.
     ///
     /// # Examples
     /// ```
@@ -44,7 +44,8 @@ impl Session {
         F: FnOnce(T) -> T,
     {
         let key = key.into();
-        let Some(json) = self.text(&key) else {
+        let json = self.loaded_text(&key).map_err(SessionUpdateError)?;
+        let Some(json) = json else {
             return Ok(());
         };
         let value = parse(&key, &json).map_err(SessionUpdateError)?;
@@ -58,8 +59,8 @@ impl Session {
     /// As with [`update`](Self::update), the function runs once.
     ///
     /// # Errors
-    /// The value is of another type, or the new one does not serialize. The session is then
-    /// unchanged.
+    /// The value is of another type, the new one does not serialize, or the session is not loaded
+    /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)). The session is then unchanged.
     ///
     /// # Examples
     /// ```
@@ -78,7 +79,8 @@ impl Session {
     where
         F: FnOnce(T) -> T,
     {
-        if self.contains_key(key) {
+        let json = self.loaded_text(key).map_err(SessionUpdateError)?;
+        if json.is_some() {
             self.update(key, updater)
         } else {
             self.insert(key, default_value)

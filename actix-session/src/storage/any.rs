@@ -74,6 +74,14 @@ macro_rules! stores {
                 }
             }
 
+            fn opens_at_once(&self) -> bool {
+                match self {
+                    $(#[cfg(feature = $feature)]
+                    Self::$kind(store) => super::SessionStore::opens_at_once(store),)+
+                    Self::None(never) => match *never {},
+                }
+            }
+
             async fn open(url: &str) -> anyhow::Result<Self> {
                 $(#[cfg(feature = $feature)]
                 if [$($($scheme),+),+].contains(&scheme_of(url)) {
@@ -260,7 +268,11 @@ fn built() -> String {
 }
 
 impl super::SessionStore for AnySessionStore {
-    crate::__store_methods! { [] self [forward] [] }
+    crate::__store_methods! { [opens_at_once] self [forward] [] }
+
+    fn opens_at_once(&self) -> bool {
+        self.0.opens_at_once()
+    }
 }
 
 #[cfg(test)]

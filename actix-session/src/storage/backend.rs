@@ -1,4 +1,4 @@
-//! The nine methods of every store with a shared back end.
+//! The methods of every store with a shared back end.
 
 use std::collections::HashMap;
 
@@ -41,6 +41,10 @@ pub(crate) async fn open<B: Backend>(
         Stored::Nothing => Opened::Nothing,
         Stored::Unreadable => Opened::Unreadable,
     })
+}
+
+pub(crate) fn opens_at_once<B: Backend>(_: &B) -> bool {
+    !B::REMOTE
 }
 
 pub(crate) async fn create<B: Backend>(

@@ -333,6 +333,10 @@ impl SessionStore for CookieSessionStore {
         Ok(renewed.map_or(Opened::Nothing, |at| Opened::Moved(age(terms, at))))
     }
 
+    fn opens_at_once(&self) -> bool {
+        self.revocation.is_none()
+    }
+
     async fn create(
         &self,
         changes: &Changes,

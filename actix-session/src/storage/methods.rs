@@ -1,4 +1,4 @@
-//! The signatures of a store's nine methods, in one place.
+//! The signatures of a store's methods, in one place.
 //!
 //! Pointers, wrappers, stores with a back end and the store that a URL names all take them from
 //! here.
@@ -6,7 +6,7 @@
 /// Forwards the methods of [`SessionStore`](crate::storage::SessionStore) to another store, for
 /// wrappers.
 ///
-/// Call it inside the `impl`. It forwards all nine methods, so the wrapper keeps every promise of
+/// Call it inside the `impl`. It forwards all methods, so the wrapper keeps every promise of
 /// the other store. After `except`, list the methods that the wrapper implements itself.
 ///
 /// # Examples
@@ -57,6 +57,7 @@ macro_rules! __store_methods {
         $crate::__store_method! { create [$($except)*] $self $call $with }
         $crate::__store_method! { commit [$($except)*] $self $call $with }
         $crate::__store_method! { rotate [$($except)*] $self $call $with }
+        $crate::__store_method! { opens_at_once [$($except)*] $self $call $with }
     };
 }
 
@@ -72,6 +73,7 @@ macro_rules! __store_method {
     (create [create $($rest:ident)*] $($more:tt)*) => {};
     (commit [commit $($rest:ident)*] $($more:tt)*) => {};
     (rotate [rotate $($rest:ident)*] $($more:tt)*) => {};
+    (opens_at_once [opens_at_once $($rest:ident)*] $($more:tt)*) => {};
     ($method:ident [$other:ident $($rest:ident)*] $($more:tt)*) => {
         $crate::__store_method! { $method [$($rest)*] $($more)* }
     };
@@ -157,6 +159,11 @@ macro_rules! __store_method {
             terms: &$crate::storage::Terms,
         ) -> impl ::std::future::Future<Output = Result<$crate::storage::Rotated, $crate::storage::CommitError>> {
             $($call)*!($with $self.rotate(session_key, base, changes, terms))
+        }
+    };
+    (opens_at_once [] $self:ident [$($call:tt)*] $with:tt) => {
+        fn opens_at_once(&$self) -> bool {
+            $($call)*!($with $self.opens_at_once())
         }
     };
 }

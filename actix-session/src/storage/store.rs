@@ -15,8 +15,8 @@ use crate::{
 
 /// A place to keep sessions.
 ///
-/// For a store of your own, implement the first five methods: the other four have default bodies
-/// that call them. The state maps the names of entries to JSON texts. One entry is reserved for
+/// For a store of your own, implement the first five methods: the others have default bodies that
+/// call them. The state maps the names of entries to JSON texts. One entry is reserved for
 /// metadata, which is what the library itself knows of a session (its creation, absolute end,
 /// principal). A store must keep it like any other entry. A session has it only if its metadata say
 /// more than the defaults do. It counts only with a MAC by the middleware's secret key, so a program
@@ -36,7 +36,7 @@ use crate::{
 /// (The example keeps its states for ever, to be short.)
 ///
 /// # Wrappers
-/// References, `Box`, `Rc` and `Arc` forward all nine methods. A store that wraps another one
+/// References, `Box`, `Rc` and `Arc` forward all methods. A store that wraps another one
 /// should do so too, with [`forward_store_methods!`](crate::forward_store_methods): if it forwards
 /// only five, it is only as safe as five methods are.
 ///
@@ -160,6 +160,22 @@ pub trait SessionStore {
         terms: &Terms,
     ) -> impl Future<Output = Result<Opened, LoadError>> {
         five_methods::open(self, session_key, terms)
+    }
+
+    /// Whether [`open`](Self::open) never waits, because the records are in this process or in the
+    /// cookie.
+    ///
+    /// Under [`lazy`](crate::config::SessionMiddlewareBuilder::lazy), such a store's sessions are
+    /// loaded at first use wherever that is; others only by the extractor, which can wait.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::storage::{MemorySessionStore, SessionStore};
+    ///
+    /// assert!(MemorySessionStore::new().opens_at_once());
+    /// ```
+    fn opens_at_once(&self) -> bool {
+        false
     }
 
     /// Makes a session from the changes of a request that had none, under a new key.

@@ -18,6 +18,7 @@ mod five_methods;
 mod forwarding;
 mod headers;
 mod histories;
+mod lazy;
 mod logout;
 mod own_stores;
 mod own_times;

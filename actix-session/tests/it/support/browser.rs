@@ -197,6 +197,10 @@ impl Browser {
         self.begin_with(self.request("/")).await
     }
 
+    pub(crate) async fn begin_at(&self, path: &str) -> Flight {
+        self.begin_with(self.request(path)).await
+    }
+
     pub(crate) async fn begin_with(&self, request: TestRequest) -> Flight {
         let begun = self.site.begin(request).await;
         let (Stopped { session, go }, task) = begun.expect("the request reaches the handler");

@@ -92,6 +92,10 @@ impl<S: SessionStore> SessionStore for Spy<S> {
         self.inner.delete(key).await
     }
 
+    fn opens_at_once(&self) -> bool {
+        self.inner.opens_at_once()
+    }
+
     async fn open(&self, key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
         self.call("open").map_err(LoadError::Other)?;
         self.inner.open(key, terms).await

@@ -281,7 +281,7 @@ impl Kind {
     fn record(self, who: usize, base: Option<&Record>) -> Snapshot {
         let session = Session::of_request(SharedClock::new(Still), None);
         if let Some(base) = base {
-            session.lock().load(base.clone());
+            session.lock().load(Some(base.clone()), false);
         }
         self.handle(&session, who);
         let mut snapshot = session.lock().take_snapshot();

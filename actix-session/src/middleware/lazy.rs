@@ -1,0 +1,169 @@
+//! What a request carried, loaded before the handler or when its session is first asked for.
+
+use std::{
+    cell::{self, RefCell},
+    rc::Rc,
+};
+
+use actix_web::http::header::{COOKIE, HeaderMap, HeaderValue};
+use futures_util::{FutureExt as _, future::LocalBoxFuture};
+use tokio::{
+    sync,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    Parts,
+    commit::{Failed, not_loaded},
+    load::{Incoming, Loaded},
+};
+use crate::{
+    Session,
+    config::OnLoadError,
+    error::{CommitError, LoadError},
+    event,
+    session::{LoadLater, Snapshot},
+    storage::SessionStore,
+};
+
+const LATE: &str = "the store did not load the session within the time limit";
+
+/// What a request carried.
+pub(crate) enum WayIn<Store> {
+    Loaded(Incoming),
+    Lazy(Rc<Lazy<Store>>),
+}
+
+/// A session that is loaded when it is first asked for.
+pub(crate) struct Lazy<Store> {
+    parts: Rc<Parts<Store>>,
+    /// The request's `Cookie` fields. The request itself cannot be kept: actix-web requires to be
+    /// its only owner while it routes.
+    fields: Vec<HeaderValue>,
+    session: Session,
+    loaded: sync::OnceCell<Incoming>,
+    /// The cookies alone, for a purge that comes first.
+    unopened: cell::OnceCell<Incoming>,
+    /// Why the load failed: that makes the response, whatever the handler answers.
+    failure: RefCell<Option<LoadError>>,
+}
+
+impl<Store> WayIn<Store> {
+    /// Whether nobody has asked for the session, so that nothing is known.
+    pub(crate) fn is_unloaded(&self) -> bool {
+        matches!(self, Self::Lazy(lazy) if !lazy.loaded.initialized())
+    }
+
+    /// Loads the session when somebody asks for it.
+    pub(crate) fn later(&self) -> Option<Rc<dyn LoadLater>>
+    where
+        Store: SessionStore + 'static,
+    {
+        match self {
+            Self::Loaded(_) => None,
+            Self::Lazy(lazy) => Some(Rc::clone(lazy) as _),
+        }
+    }
+
+    /// What is known of the request's cookies: without a load, only what they say by themselves.
+    pub(crate) fn incoming(&self) -> &Incoming {
+        match self {
+            Self::Loaded(incoming) => incoming,
+            Self::Lazy(lazy) => lazy.incoming(),
+        }
+    }
+}
+
+impl<Store: SessionStore> WayIn<Store> {
+    /// Loads what the commit of this snapshot needs. A purge needs the keys alone.
+    ///
+    /// # Errors
+    /// The session cannot be loaded, or could not be when it was asked for.
+    pub(crate) async fn load_for(&self, snapshot: &Snapshot, limit: Instant) -> Result<(), Failed> {
+        let Self::Lazy(lazy) = self else {
+            return Ok(());
+        };
+        if !snapshot.purged && !snapshot.changes.is_empty() {
+            timeout_at(limit, lazy.loaded())
+                .await
+                .map_err(|_| CommitError::Other(anyhow::anyhow!(LATE)))?;
+        }
+        match lazy.failure.take() {
+            Some(error) => Err(Failed::at_load(error)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<Store> Lazy<Store> {
+    pub(crate) fn new(parts: Rc<Parts<Store>>, headers: &HeaderMap, session: Session) -> Self {
+        Self {
+            parts,
+            fields: headers.get_all(COOKIE).cloned().collect(),
+            session,
+            loaded: sync::OnceCell::new(),
+            unopened: cell::OnceCell::new(),
+            failure: RefCell::default(),
+        }
+    }
+
+    fn incoming(&self) -> &Incoming {
+        let unopened = || Incoming::unopened(&self.parts, &self.fields);
+        let loaded = self.loaded.get();
+        loaded.unwrap_or_else(|| self.unopened.get_or_init(unopened))
+    }
+}
+
+impl<Store: SessionStore> Lazy<Store> {
+    /// Loads the session, unless that has been done. Whoever asks meanwhile waits for it.
+    async fn loaded(&self) -> &Incoming {
+        self.loaded.get_or_init(|| self.load()).await
+    }
+
+    async fn load(&self) -> Incoming {
+        let parts = &*self.parts;
+        let loaded = Incoming::load(parts, &self.fields, &parts.terms()).await;
+        loaded.unwrap_or_else(|(error, degraded)| {
+            event::store_failed("load", &error);
+            if parts.configuration.on_load_error == OnLoadError::Fail {
+                self.failure.replace(Some(error));
+            }
+            degraded
+        })
+    }
+
+    /// Hands the session what was loaded.
+    ///
+    /// # Errors
+    /// It could not be.
+    fn fill(&self, incoming: &Incoming) -> Result<(), actix_web::Error> {
+        if let Some(error) = &*self.failure.borrow() {
+            return Err(not_loaded(error));
+        }
+        fill(&self.session, incoming);
+        Ok(())
+    }
+}
+
+impl<Store: SessionStore + 'static> LoadLater for Lazy<Store> {
+    fn load_at_once(&self) -> Option<Result<(), actix_web::Error>> {
+        if !self.parts.store.opens_at_once() {
+            return None;
+        }
+        let incoming = self.loaded().now_or_never()?;
+        Some(self.fill(incoming))
+    }
+
+    fn load(self: Rc<Self>) -> LocalBoxFuture<'static, Result<(), actix_web::Error>> {
+        Box::pin(async move { self.fill(self.loaded().await) })
+    }
+}
+
+/// Makes a session show what was loaded.
+pub(crate) fn fill(session: &Session, incoming: &Incoming) {
+    let record = match &incoming.loaded {
+        Loaded::Live(_, record) => Some(record.clone()),
+        Loaded::None | Loaded::Moved(..) | Loaded::Lost(_) => None,
+    };
+    session.fill(record, incoming.degraded);
+}

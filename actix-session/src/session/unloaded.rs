@@ -1,0 +1,45 @@
+//! Sessions that nobody has loaded yet, under lazy loading.
+
+use super::{Session, lock::Running};
+use crate::{changes::Modify, record::Record};
+
+const REMEDY: &str = "under `lazy()`, take the `Session` extractor in the handler, or name the \
+                      request in `load_when(..)`";
+
+/// What reading such a session leads to.
+pub(super) fn error() -> anyhow::Error {
+    anyhow::anyhow!("the session is not loaded: {REMEDY}")
+}
+
+pub(super) fn warn() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        tracing::warn!("a session is read that is not loaded, and shows what this request itself has set: {REMEDY}");
+    });
+}
+
+impl Session {
+    /// Shows what was loaded, under the changes that have been made meanwhile.
+    pub(crate) fn fill(&self, record: Option<Record>, degraded: bool) {
+        let mut pending = self.lock();
+        if pending.is_finished() {
+            return;
+        }
+        pending.load(record, degraded);
+        let closures = pending.closures();
+        drop(pending);
+        for (name, closures) in closures {
+            self.compute(&name, &closures);
+        }
+    }
+
+    /// Runs closures of `modify` on what was loaded. If one fails, so does the commit.
+    fn compute(&self, name: &str, closures: &[Modify]) {
+        let stored = self.lock().loaded_value(name);
+        let result = {
+            let _running = Running::new(self, name);
+            Modify::run_all(closures, stored.as_deref())
+        };
+        self.lock().compute(name, closures, result.ok().flatten());
+    }
+}

@@ -1,0 +1,395 @@
+//! Lazy loading: a session is loaded when it is first asked for.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use actix_session::{
+    Session, SessionExt as _, SessionMiddleware,
+    config::{BrowserSession, OnLoadError, SessionMiddlewareBuilder, TtlExtensionPolicy},
+    storage::{CookieSessionStore, SessionStore},
+};
+use actix_web::{
+    App, FromRequest as _, HttpRequest, HttpResponse,
+    cookie::Key,
+    guard::fn_guard,
+    http::{
+        StatusCode,
+        header::{HeaderName, VARY},
+    },
+    test::{TestRequest, init_service},
+    web,
+};
+use futures_util::future::join;
+
+use crate::support::{
+    Browser, Dump, Memory, Site, Spy, TestStore, count, fill, may_fail, on_each_store, stop,
+};
+
+on_each_store!(
+    who_never_asks_costs_nothing_and_needs_no_store,
+    the_extractor_loads_once,
+    changes_to_an_unloaded_session_are_committed_to_what_is_stored,
+    what_is_not_loaded_cannot_be_read_but_where_loading_needs_no_waiting,
+    an_unloaded_session_is_ended,
+    an_unloaded_session_is_renewed_and_logged_in,
+    an_unloaded_session_is_committed_although_the_client_has_gone,
+    a_load_that_fails_makes_the_response,
+    named_requests_are_loaded_before,
+    loading_after_changes_keeps_them,
+);
+
+/// With its own paths for those who get the session without waiting, or none.
+async fn site<S: SessionStore + 'static>(builder: SessionMiddlewareBuilder<S>) -> Site {
+    let at_once = |req: HttpRequest| {
+        let session = req.get_session();
+        stop(req, session)
+    };
+    let both = async |req: HttpRequest, session: Session| {
+        // The extractor has come first.
+        assert!(session.get::<i32>("a").is_ok());
+        stop(req, session).await
+    };
+    let whatever = async |session: Option<Session>| match session {
+        Some(_) => HttpResponse::Ok(),
+        None => HttpResponse::ImATeapot(),
+    };
+    let guarded = web::resource("/guarded")
+        .guard(fn_guard(|ctx| ctx.get_session().contains_key("a")))
+        .to(HttpResponse::Accepted);
+    let app = App::new()
+        .wrap(actix_web::middleware::from_fn(may_fail))
+        .wrap(builder.build())
+        .route("/static", web::to(HttpResponse::Ok))
+        .route("/at_once", web::to(at_once))
+        .route("/both", web::to(both))
+        .route("/option", web::to(whatever))
+        .service(guarded)
+        .default_service(web::to(stop));
+    Site::of(init_service(app).await)
+}
+
+struct Lazy<S> {
+    spy: Spy<S>,
+    browser: Browser,
+    opens_at_once: bool,
+}
+
+/// A visitor with the entry `a`, of an application that loads lazily.
+async fn lazy<T: TestStore>(tested: &T) -> Lazy<T::Store> {
+    with(tested, SessionMiddlewareBuilder::lazy).await
+}
+
+async fn with<T: TestStore>(
+    tested: &T,
+    settings: impl FnOnce(
+        SessionMiddlewareBuilder<Spy<T::Store>>,
+    ) -> SessionMiddlewareBuilder<Spy<T::Store>>,
+) -> Lazy<T::Store> {
+    let spy = Spy::new(tested.store());
+    let builder = SessionMiddleware::builder(spy.clone(), tested.key().clone());
+    let builder = settings(builder.clock(tested.clock().clone()));
+    let browser = Browser::new(site(builder).await);
+    fill(&browser).await;
+    spy.calls();
+    Lazy {
+        opens_at_once: spy.opens_at_once(),
+        spy,
+        browser,
+    }
+}
+
+impl<S> Lazy<S> {
+    /// A request whose handler need not stop.
+    async fn get(&self, path: &str) -> StatusCode {
+        let mut request = TestRequest::with_uri(path);
+        if let Some(value) = self.browser.value() {
+            request = request.insert_header(("cookie", format!("id={value}")));
+        }
+        let answer = self.browser.site.answer(request).await;
+        let asked = path != "/static";
+        assert_eq!(answer.headers.contains_key(VARY), asked, "{answer:?}");
+        if path == "/static" {
+            answer.assert_no_cookie();
+        }
+        answer.status
+    }
+}
+
+async fn who_never_asks_costs_nothing_and_needs_no_store<T: TestStore>(tested: T) {
+    let policy = TtlExtensionPolicy::OnEveryRequest;
+    let lifecycle = BrowserSession::default().state_ttl_extension_policy(policy);
+    let visitor = with(&tested, |it| it.lazy().session_lifecycle(lifecycle)).await;
+    assert_eq!(visitor.get("/static").await, StatusCode::OK);
+    assert_eq!(visitor.spy.calls(), [""; 0]);
+    visitor.spy.refuse(&["open", "commit"]);
+    assert_eq!(visitor.get("/static").await, StatusCode::OK);
+    assert_eq!(visitor.spy.calls(), [""; 0]);
+}
+
+async fn the_extractor_loads_once<T: TestStore>(tested: T) {
+    let Lazy { spy, browser, .. } = lazy(&tested).await;
+    let read = |s: &Session| assert_eq!(s.get("a").unwrap(), Some(1));
+    browser.visit(read).await.assert_ok().assert_no_cookie();
+    assert_eq!(spy.calls(), ["open"]);
+    browser.visit_path("/both", read).await.assert_ok();
+    assert_eq!(spy.calls(), ["open"]);
+    browser
+        .visit(|s| s.insert("b", 2).unwrap())
+        .await
+        .assert_ok();
+    assert_eq!(spy.calls(), ["open", "commit"]);
+}
+
+async fn changes_to_an_unloaded_session_are_committed_to_what_is_stored<T: TestStore>(tested: T) {
+    let Lazy { browser, .. } = lazy(&tested).await;
+    browser.visit(count).await.assert_ok();
+    let other = browser.fork();
+    let flight = browser.begin_at("/at_once").await;
+    flight.insert("b", 2).unwrap();
+    count(&flight);
+    flight.remove("a");
+    // Loaded by the commit, after this.
+    other.visit(count).await.assert_ok();
+    flight.finish().await.assert_ok().assert_no_cookie();
+    assert_eq!(browser.number("n").await, Some(3));
+    assert_eq!(browser.number("b").await, Some(2));
+    assert_eq!(browser.number("a").await, None);
+}
+
+async fn what_is_not_loaded_cannot_be_read_but_where_loading_needs_no_waiting<T: TestStore>(
+    tested: T,
+) {
+    let visitor = lazy(&tested).await;
+    let loaded = visitor.opens_at_once;
+    let look = |s: &Session| {
+        assert_eq!(s.get::<i32>("a").is_ok(), loaded);
+        assert_eq!(s.contains_key("a"), loaded);
+        assert_eq!(s.entries().len(), usize::from(loaded));
+        assert_eq!(s.is_empty(), !loaded);
+        assert_eq!(s.update("a", |a: i32| a).is_ok(), loaded);
+        assert_eq!(s.update_or("a", 5, |a: i32| a).is_ok(), loaded);
+        assert_eq!(
+            s.reauthenticated()
+                .unwrap_err()
+                .to_string()
+                .contains("not loaded"),
+            !loaded
+        );
+        let recent = s.require_recent_authentication(std::time::Duration::from_secs(1));
+        assert_eq!(recent.unwrap_err().is_anonymous(), loaded);
+        // What the request itself has set is known.
+        s.insert("b", 2).unwrap();
+        assert_eq!(s.get("b").unwrap(), Some(2));
+        assert_eq!(s.entries().len(), 1 + usize::from(loaded));
+        s.update("b", |b: i32| b + 1).unwrap();
+        assert_eq!(s.remove("b").as_deref(), Some("3"));
+        assert_eq!(s.get::<i32>("b").unwrap(), None);
+    };
+    visitor
+        .browser
+        .visit_path("/at_once", look)
+        .await
+        .assert_ok();
+    let cleared = |s: &Session| {
+        s.clear();
+        assert_eq!(s.get::<i32>("a").unwrap(), None);
+    };
+    // Without the entry, the guard lets another handler answer.
+    let guarded = if loaded {
+        StatusCode::ACCEPTED
+    } else {
+        StatusCode::OK
+    };
+    assert_eq!(visitor.get("/guarded").await, guarded);
+    visitor
+        .browser
+        .visit_path("/at_once", cleared)
+        .await
+        .assert_ok();
+    assert_eq!(visitor.browser.number("a").await, None);
+}
+
+async fn an_unloaded_session_is_ended<T: TestStore>(tested: T) {
+    let Lazy {
+        spy,
+        browser,
+        opens_at_once,
+    } = lazy(&tested).await;
+    let answer = browser.visit_path("/at_once", Session::purge).await;
+    answer.assert_ok().assert_removes_cookie();
+    let opened = if opens_at_once {
+        &["open", "delete"][..]
+    } else {
+        &["delete"]
+    };
+    assert_eq!(spy.calls(), opened);
+    assert_eq!(tested.dump().await.records(), []);
+
+    fill(&browser).await;
+    let flight = browser.begin_at("/at_once").await;
+    flight.purge_now().await.unwrap();
+    assert_eq!(tested.dump().await.records(), []);
+    flight.insert("goodbye", 1).unwrap();
+    flight.finish().await.assert_ok().assert_sets_cookie();
+    assert_eq!(tested.dump().await.only().len(), 1);
+}
+
+async fn an_unloaded_session_is_renewed_and_logged_in<T: TestStore>(tested: T) {
+    let Lazy { browser, .. } = lazy(&tested).await;
+    let before = browser.value();
+    let renew = browser.visit_path("/at_once", Session::renew).await;
+    renew.assert_ok().assert_sets_cookie();
+    assert_ne!(browser.value(), before);
+    assert_eq!(browser.number("a").await, Some(1));
+    let login = |s: &Session| s.login("ann").unwrap();
+    browser.visit_path("/at_once", login).await.assert_ok();
+    assert_eq!(browser.principal().await.as_deref(), Some("ann"));
+    assert_eq!(browser.number("a").await, Some(1));
+    let another = |s: &Session| s.login("bob").unwrap();
+    browser.visit_path("/at_once", another).await.assert_ok();
+    assert_eq!(browser.principal().await.as_deref(), Some("bob"));
+    assert_eq!(
+        browser.number("a").await,
+        None,
+        "nothing of one user reaches another"
+    );
+    assert_eq!(tested.dump().await.records().len(), 1);
+}
+
+async fn an_unloaded_session_is_committed_although_the_client_has_gone<T: TestStore>(tested: T) {
+    let Lazy { spy, browser, .. } = lazy(&tested).await;
+    let flight = browser.begin_at("/at_once").await;
+    flight.insert("b", 2).unwrap();
+    flight.abort().await;
+    let mut left = 2_000;
+    while !spy.calls().contains(&"commit") {
+        left -= 1;
+        assert!(left > 0, "nothing is committed");
+        actix_web::rt::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    crate::support::soon(async { while browser.number("b").await != Some(2) {} }).await;
+}
+
+async fn a_load_that_fails_makes_the_response<T: TestStore>(tested: T) {
+    let visitor = lazy(&tested).await;
+    visitor.spy.refuse(&["open"]);
+    for path in ["/option", "/", "/both"] {
+        let status = visitor.get(path).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{path}");
+        assert_eq!(visitor.spy.calls(), ["open"], "{path}");
+    }
+    // A change cannot be committed to what is unknown.
+    let write = |s: &Session| s.insert("b", 2).unwrap();
+    let answer = visitor.browser.visit_path("/at_once", write).await;
+    answer.assert_opaque().assert_no_cookie();
+    visitor.spy.refuse(&[]);
+    assert_eq!(visitor.browser.number("b").await, None);
+
+    let anonymous = with(&tested, |it| {
+        it.lazy().on_load_error(OnLoadError::Anonymous)
+    })
+    .await;
+    anonymous.spy.refuse(&["open"]);
+    assert_eq!(anonymous.get("/option").await, StatusCode::OK);
+    let degraded = |s: &Session| assert!(s.is_degraded() && s.is_empty());
+    anonymous
+        .browser
+        .visit(degraded)
+        .await
+        .assert_ok()
+        .assert_no_cookie();
+    let answer = anonymous.browser.visit_path("/at_once", write).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+async fn named_requests_are_loaded_before<T: TestStore>(tested: T) {
+    let visitor = with(&tested, |it| it.load_when(|req| req.path() != "/static")).await;
+    assert_eq!(visitor.get("/guarded").await, StatusCode::ACCEPTED);
+    let read = |s: &Session| assert_eq!(s.get("a").unwrap(), Some(1));
+    visitor
+        .browser
+        .visit_path("/at_once", read)
+        .await
+        .assert_ok();
+    assert_eq!(visitor.spy.calls(), ["open", "open"]);
+    visitor.get("/static").await;
+    assert_eq!(visitor.spy.calls(), [""; 0]);
+}
+
+async fn loading_after_changes_keeps_them<T: TestStore>(tested: T) {
+    let visitor = lazy(&tested).await;
+    let site = {
+        let runs = Arc::new(AtomicUsize::new(0));
+        let handler = move |req: HttpRequest| {
+            let runs = Arc::clone(&runs);
+            async move {
+                let early = req.get_session();
+                early.insert("b", 2).unwrap();
+                let counted = move |a: Option<i32>| {
+                    runs.fetch_add(1, Ordering::SeqCst);
+                    Some(a.unwrap_or(0) + 10)
+                };
+                early.modify("a", counted).unwrap();
+                let one = Session::extract(&req);
+                let (one, other) = join(one, Session::extract(&req)).await;
+                let (one, other) = (one.unwrap(), other.unwrap());
+                assert_eq!(one.get("a").unwrap(), Some(11));
+                assert_eq!(early.get("b").unwrap(), Some(2));
+                assert_eq!(other.entries().len(), 2);
+                HttpResponse::Ok()
+            }
+        };
+        let builder = SessionMiddleware::builder(visitor.spy.clone(), tested.key().clone());
+        let builder = builder.clock(tested.clock().clone()).lazy();
+        let app = App::new()
+            .wrap(builder.build())
+            .default_service(web::to(handler));
+        Site::of(init_service(app).await)
+    };
+    let elsewhere = Lazy {
+        browser: visitor.browser.at(site),
+        spy: visitor.spy.clone(),
+        opens_at_once: visitor.opens_at_once,
+    };
+    assert_eq!(elsewhere.get("/").await, StatusCode::OK);
+    assert_eq!(visitor.spy.calls(), ["open", "commit"]);
+    assert_eq!(visitor.browser.number("a").await, Some(11));
+}
+
+#[actix_web::test]
+async fn cookie_stored_sessions_are_loaded_at_first_use() {
+    let builder = SessionMiddleware::builder(CookieSessionStore::default(), Key::generate());
+    let browser = Browser::new(site(builder.lazy()).await);
+    fill(&browser).await;
+    let read = |s: &Session| assert_eq!(s.get("a").unwrap(), Some(1));
+    browser
+        .visit_path("/at_once", read)
+        .await
+        .assert_ok()
+        .assert_no_cookie();
+    let write = |s: &Session| s.insert("b", 2).unwrap();
+    let answer = browser.visit_path("/at_once", write).await;
+    answer.assert_ok().assert_sets_cookie();
+    assert_eq!(browser.number("a").await, Some(1));
+    let before = browser.value();
+    browser.visit_path("/static", |_| ()).await;
+    assert_eq!(browser.value(), before);
+}
+
+/// With what the extractor of the published crate returns.
+#[actix_web::test]
+async fn the_extractors_future_gives_its_session_without_waiting() {
+    let tested = Memory::start().await;
+    let app = App::new()
+        .wrap(tested.middleware().build())
+        .default_service(web::to(async |req: HttpRequest| {
+            let extracted = Session::extract(&req).into_inner();
+            extracted.unwrap().insert("a", 1).unwrap();
+            HttpResponse::Ok()
+        }));
+    let site = Site::of(init_service(app).await);
+    site.answer(TestRequest::default()).await.assert_ok();
+    assert_eq!(tested.dump().await.only().len(), 1);
+}
