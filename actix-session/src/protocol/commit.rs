@@ -12,7 +12,7 @@ use crate::{
     },
     contract::{Committed, End, Stamp, Terms},
     error::CommitError,
-    record::Record,
+    record::{Place, Record},
 };
 
 #[derive(Clone)]
@@ -24,6 +24,10 @@ pub(crate) struct CommitMachine<'a> {
     terms: &'a Terms,
     route: Route,
     attempt: Option<Attempt>,
+    /// What another commit has just written: this one goes on from there.
+    handed: Option<Record>,
+    /// The last attempt was done.
+    done: bool,
     /// An answer was lost: from here on an effect happens only if the record shows that it has not
     /// happened yet.
     careful: bool,
@@ -100,6 +104,8 @@ impl<'a> CommitMachine<'a> {
             terms,
             route,
             attempt: None,
+            handed: None,
+            done: false,
             careful: false,
         }
     }
@@ -333,6 +339,21 @@ impl CommitMachine<'_> {
 }
 
 impl Attempt {
+    /// What whoever reads the record finds, once this is done.
+    fn as_read(&self, terms: &Terms) -> Option<Record> {
+        let Step::Cas { at, new, until, .. } = &self.step else {
+            return None;
+        };
+        let end = match until {
+            Until::At(end) => Some(*end),
+            Until::Same => self.on.end(),
+        };
+        let read = Record::decode(new.as_text()?.to_owned()).ok()?;
+        let epoch = Some(new.epoch()).filter(|epoch| *epoch != 0);
+        let read = read.with_epoch_beside(epoch).with_end(end);
+        Some(read.proven(Place::Named(at), terms.keys.as_ref()))
+    }
+
     fn at(&self) -> &str {
         self.step.at()
     }
@@ -348,16 +369,30 @@ impl Attempt {
 impl Machine for CommitMachine<'_> {
     type Answer = Committed;
 
+    fn take_up(&mut self, stored: Record) {
+        self.handed = Some(stored);
+    }
+
+    fn written(&self) -> Option<Record> {
+        let attempt = self.attempt.as_ref().filter(|_| self.done)?;
+        let direct = self.route == Route::Direct;
+        attempt.as_read(self.terms).filter(|_| direct)
+    }
+
     fn start(&mut self, draw: &mut impl Draw) -> Next<Committed> {
-        match (&self.route, self.base.clone()) {
-            (Route::Direct, Some(base)) => self.attempt(base, overwrite, draw),
+        match (&self.route, self.base.clone(), self.handed.take()) {
+            (Route::Direct, Some(_), Some(stored)) => self.found(Stored::Record(stored), draw),
+            (Route::Direct, Some(base), None) => self.attempt(base, overwrite, draw),
             _ => Next::read(&self.at),
         }
     }
 
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<Committed> {
         match (reply, &self.attempt) {
-            (Reply::Done, Some(attempt)) => Next::Answer(attempt.answer.into()),
+            (Reply::Done, Some(attempt)) => {
+                self.done = true;
+                Next::Answer(attempt.answer.into())
+            }
             (Reply::Found(found), _) => self.found(found, draw),
             (Reply::Lost, Some(attempt)) if self.at == *attempt.at() => {
                 self.careful = true;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Backend, Draw, Machine, Name, Next, Reply, Step, Stored};
+use super::{Backend, Draw, Machine, Name, Next, Reply, Step, Stored, line::Turn};
 use crate::{clock::deadline, contract::Terms, error::CommitError, key::SessionKey, random};
 
 /// Random values from the operating system. The store draws keys and names.
@@ -29,10 +29,41 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
     mut machine: M,
     terms: &Terms,
 ) -> Result<M::Answer, CommitError> {
+    drive_until(deadline(terms.budget), backend, &mut machine, terms).await
+}
+
+/// The same for a change of a record, which others of this thread may be about to change: they queue
+/// up for a remote store.
+pub(crate) async fn drive_in_line<B: Backend, M: Machine>(
+    backend: &B,
+    at: &Name,
+    mut machine: M,
+    terms: &Terms,
+) -> Result<M::Answer, CommitError> {
+    if !B::REMOTE {
+        return drive(backend, machine, terms).await;
+    }
+    let deadline = deadline(terms.budget);
+    let store = std::ptr::from_ref(backend).addr();
+    let mut turn = Turn::enter(store, at, deadline).await;
+    if let Some(stored) = turn.take_handed() {
+        machine.take_up(stored);
+    }
+    let answer = drive_until(deadline, backend, &mut machine, terms).await;
+    turn.hand_on(|| machine.written());
+    answer
+}
+
+async fn drive_until<B: Backend, M: Machine>(
+    deadline: Instant,
+    backend: &B,
+    machine: &mut M,
+    terms: &Terms,
+) -> Result<M::Answer, CommitError> {
     let mut drive = Drive {
         backend,
         terms,
-        deadline: deadline(terms.budget),
+        deadline,
         lost: false,
         refusals: 0,
     };
@@ -125,11 +156,15 @@ fn writes(step: &Step) -> bool {
 }
 
 /// A random moment, so that requests that compete for a record drift apart.
+///
+/// Those of one thread queue up, so few compete. Whoever is refused goes on from what it found at
+/// once: a timer would take longer than many round trips.
 fn pause<B: Backend>(refusals: u32, lost: bool) -> Duration {
-    if !B::REMOTE || refusals == 1 {
+    let at_once = if lost { 1 } else { 4 };
+    if !B::REMOTE || refusals <= at_once {
         return Duration::ZERO;
     }
     let most = if lost { 20_000 } else { 1_000 };
-    let range = (most << refusals.min(6)).min(100_000);
+    let range = (most << (refusals - at_once + 1).min(6)).min(100_000);
     Duration::from_micros(random::u64().map_or(0, |n| n % range))
 }

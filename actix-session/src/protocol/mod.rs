@@ -6,6 +6,7 @@
 mod commit;
 mod drive;
 mod end;
+mod line;
 mod name;
 mod rotate;
 mod save;
@@ -23,7 +24,7 @@ use crate::{
 
 pub(crate) use self::{
     commit::CommitMachine,
-    drive::drive,
+    drive::{drive, drive_in_line},
     end::EndMachine,
     name::Name,
     rotate::RotateMachine,
@@ -243,6 +244,14 @@ impl<A> Next<A> {
 /// One commit, renewal or ending, step by step.
 pub(crate) trait Machine {
     type Answer;
+
+    /// Goes on from what another commit has just written, instead of from its own base.
+    fn take_up(&mut self, _stored: Record) {}
+
+    /// What this one has written under the name that it began with, if that is what is stored now.
+    fn written(&self) -> Option<Record> {
+        None
+    }
 
     fn start(&mut self, draw: &mut impl Draw) -> Next<Self::Answer>;
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<Self::Answer>;

@@ -13,7 +13,7 @@ use crate::{
     key::SessionKey,
     protocol::{
         Backend, CommitMachine, EndMachine, ReplaceMachine, RotateMachine, SaveMachine, Stored,
-        drive,
+        drive, drive_in_line,
     },
     random,
     record::Record,
@@ -82,8 +82,8 @@ pub(crate) async fn commit<B: Backend>(
             found => Ok(checked(&found, terms)),
         };
     }
-    let machine = CommitMachine::new(at, base.cloned(), changes, terms);
-    drive(store, machine, terms).await
+    let machine = CommitMachine::new(at.clone(), base.cloned(), changes, terms);
+    drive_in_line(store, &at, machine, terms).await
 }
 
 pub(crate) async fn rotate<B: Backend>(
@@ -97,8 +97,8 @@ pub(crate) async fn rotate<B: Backend>(
         return Ok(Rotated::Gone);
     }
     let at = store.name(key);
-    let machine = RotateMachine::new(at, base.cloned(), changes, terms);
-    drive(store, machine, terms).await
+    let machine = RotateMachine::new(at.clone(), base.cloned(), changes, terms);
+    drive_in_line(store, &at, machine, terms).await
 }
 
 /// Whether a key is current, for a request without changes.

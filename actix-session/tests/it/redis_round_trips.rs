@@ -2,12 +2,15 @@
 
 use actix_session::{
     Session,
-    config::{BrowserSession, PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy},
+    config::{
+        BrowserSession, PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy, WireFormat,
+    },
     storage::RedisSessionStore,
 };
+use futures_util::future::join_all;
 use servers::RedisServer;
 
-use crate::support::{Browser, Proxy, Redis, TestStore, count, fill};
+use crate::support::{Browser, Flight, Proxy, Redis, TestStore, count, fill, soon};
 
 /// Whoever counts round trips counts what a request sends after the server knows the scripts.
 async fn counted(
@@ -61,6 +64,55 @@ async fn how_many_round_trips_a_request_takes() {
     );
     assert_eq!(trips(&|s| s.purge()).await, ["GET", "EVALSHA"]);
     tested.dump().await.assert_no_record();
+}
+
+#[actix_web::test]
+async fn competitors_for_one_session_take_one_round_trip_each() {
+    for format in [WireFormat::V1, WireFormat::V0_11] {
+        let (_server, proxy, _, browser) = counted(|b| b.wire_format(format)).await;
+        fill(&browser).await;
+        let flights = join_all((0..64).map(|_| browser.begin())).await;
+        proxy.commands();
+        for (i, flight) in flights.iter().enumerate() {
+            count(flight);
+            flight.insert(format!("e{i}"), i).unwrap();
+        }
+        for answer in join_all(flights.into_iter().map(Flight::finish)).await {
+            answer.assert_ok().assert_no_cookie();
+        }
+        assert_eq!(proxy.commands(), ["EVALSHA"; 64], "{format:?}");
+        assert_eq!(browser.number("n").await, Some(64));
+        for i in 0..64 {
+            assert_eq!(browser.number(&format!("e{i}")).await, Some(i));
+        }
+    }
+}
+
+#[actix_web::test]
+async fn in_a_line_a_logout_wins_and_who_has_gone_is_carried_out() {
+    for format in [WireFormat::V1, WireFormat::V0_11] {
+        let (_server, _proxy, _, browser) = counted(|b| b.wire_format(format)).await;
+        fill(&browser).await;
+        let flights = join_all((0..8).map(|_| browser.begin())).await;
+        for (i, flight) in flights.iter().enumerate() {
+            match i {
+                5 => flight.clear(),
+                _ => count(flight),
+            }
+        }
+        let ends = flights
+            .into_iter()
+            .enumerate()
+            .map(|(i, flight)| async move {
+                match i {
+                    2 => flight.abort().await,
+                    _ => drop(flight.finish().await.assert_ok()),
+                }
+            });
+        join_all(ends).await;
+        soon(async { while browser.number("n").await.is_some() {} }).await;
+        assert_eq!(browser.number("a").await, None, "{format:?}");
+    }
 }
 
 #[actix_web::test]
