@@ -14,17 +14,14 @@ use actix_web::{
     App, FromRequest as _, HttpRequest, HttpResponse,
     cookie::Key,
     guard::fn_guard,
-    http::{
-        StatusCode,
-        header::{HeaderName, VARY},
-    },
+    http::{StatusCode, header::VARY},
     test::{TestRequest, init_service},
     web,
 };
 use futures_util::future::join;
 
 use crate::support::{
-    Browser, Dump, Memory, Site, Spy, TestStore, count, fill, may_fail, on_each_store, stop,
+    Browser, Memory, Site, Spy, TestStore, count, fill, may_fail, on_each_store, stop,
 };
 
 on_each_store!(
@@ -338,7 +335,7 @@ async fn loading_after_changes_keeps_them<T: TestStore>(tested: T) {
                 assert_eq!(one.get("a").unwrap(), Some(11));
                 assert_eq!(early.get("b").unwrap(), Some(2));
                 assert_eq!(other.entries().len(), 2);
-                HttpResponse::Ok()
+                HttpResponse::Ok().finish()
             }
         };
         let builder = SessionMiddleware::builder(visitor.spy.clone(), tested.key().clone());
@@ -387,7 +384,7 @@ async fn the_extractors_future_gives_its_session_without_waiting() {
         .default_service(web::to(async |req: HttpRequest| {
             let extracted = Session::extract(&req).into_inner();
             extracted.unwrap().insert("a", 1).unwrap();
-            HttpResponse::Ok()
+            HttpResponse::Ok().finish()
         }));
     let site = Site::of(init_service(app).await);
     site.answer(TestRequest::default()).await.assert_ok();
