@@ -50,23 +50,21 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that a middleware and its store can share.
-#[derive(Clone)]
-pub(crate) struct SharedClock(Arc<dyn Clock>);
+/// A clock that a middleware and its store can share. `None` is the system's, which each session
+/// has without sharing anything.
+#[derive(Clone, Default)]
+pub(crate) struct SharedClock(Option<Arc<dyn Clock>>);
 
 impl SharedClock {
     pub(crate) fn new(clock: impl Clock) -> Self {
-        Self(Arc::new(clock))
+        Self(Some(Arc::new(clock)))
     }
 
     pub(crate) fn now(&self) -> Millis {
-        Millis::from(self.0.now())
-    }
-}
-
-impl Default for SharedClock {
-    fn default() -> Self {
-        Self::new(SystemClock)
+        Millis::from(match &self.0 {
+            Some(clock) => clock.now(),
+            None => SystemClock.now(),
+        })
     }
 }
 

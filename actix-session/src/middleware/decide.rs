@@ -115,6 +115,18 @@ pub(crate) struct Finished<'a> {
     pub(crate) now: Millis,
 }
 
+/// Whether a request that asks for nothing leaves all as it is. The time does not matter then.
+pub(crate) fn is_left(incoming: &Incoming, exit: Exit, policy: Policy) -> bool {
+    let request = Finished {
+        incoming,
+        snapshot: &Snapshot::default(),
+        exit,
+        policy,
+        now: Millis::ZERO,
+    };
+    request.decide() == UNNEEDED
+}
+
 impl Finished<'_> {
     pub(crate) fn decide(&self) -> Decision {
         let changes = &self.snapshot.changes;

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::{
     Parts,
     commit::{Departure, Failed, SetCookie, WayOut, commit, limit},
-    decide::Exit,
+    decide::{Exit, is_left},
     end::Ending,
     lazy::WayIn,
 };
@@ -129,7 +129,7 @@ impl<Store: SessionStore + 'static> Guard<Store> {
     /// Commits what was asked of the session.
     pub(crate) async fn commit(&mut self, exit: Exit) -> Settled<Store> {
         if let Stage::Serving(unfinished) = std::mem::replace(&mut self.0, Stage::Done) {
-            if unfinished.is_at_rest() {
+            if unfinished.is_left(exit) {
                 return unfinished.leave();
             }
             let departure = Departure::default();
@@ -191,9 +191,15 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
         }
     }
 
-    /// Whether the session was neither loaded nor asked for anything.
-    fn is_at_rest(&self) -> bool {
-        self.way_in.is_unloaded() && self.ending.is_none() && self.session.0.is_at_rest()
+    /// Whether the session was asked for nothing, and stays as it is.
+    fn is_left(&self, exit: Exit) -> bool {
+        if self.ended || self.ending.is_some() || !self.session.0.is_at_rest() {
+            return false;
+        }
+        match self.way_in.loaded() {
+            Some(incoming) => is_left(incoming, exit, self.parts.policy()),
+            None => true,
+        }
     }
 
     fn leave(self) -> Settled<Store> {

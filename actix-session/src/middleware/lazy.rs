@@ -49,9 +49,12 @@ pub(crate) struct Lazy<Store> {
 }
 
 impl<Store> WayIn<Store> {
-    /// Whether nobody has asked for the session, so that nothing is known.
-    pub(crate) fn is_unloaded(&self) -> bool {
-        matches!(self, Self::Lazy(lazy) if !lazy.loaded.initialized())
+    /// What was loaded; `None` if nobody has asked for the session.
+    pub(crate) fn loaded(&self) -> Option<&Incoming> {
+        match self {
+            Self::Loaded(incoming) => Some(incoming),
+            Self::Lazy(lazy) => lazy.loaded.get(),
+        }
     }
 
     /// Loads the session when somebody asks for it.

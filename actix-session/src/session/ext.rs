@@ -78,42 +78,54 @@ struct Entered {
     session: Session,
     /// The name of its cookie.
     cookie: Rc<str>,
+    /// Its middleware still serves the request.
+    is_around: bool,
     later: Option<Rc<dyn LoadLater>>,
 }
 
 #[derive(Default)]
 struct Nested {
-    sessions: Vec<Entered>,
+    /// Seldom there is more than one.
+    outermost: Option<Entered>,
+    inner: Vec<Entered>,
     /// The cookies that the response sets or removes.
     written: Vec<Rc<str>>,
 }
 
 impl InRequest {
     pub(crate) fn push(&self, session: Session, cookie: Rc<str>, later: Option<Rc<dyn LoadLater>>) {
-        self.0.borrow_mut().sessions.push(Entered {
+        let entered = Entered {
             session,
             cookie,
+            is_around: true,
             later,
-        });
+        };
+        let nested = &mut *self.0.borrow_mut();
+        if nested.outermost.is_some() {
+            nested.inner.push(entered);
+        } else {
+            nested.outermost = Some(entered);
+        }
     }
 
     /// The outermost session stays: whatever is around its middleware may ask for it.
     pub(crate) fn pop(&self) {
         let nested = &mut *self.0.borrow_mut();
-        match &mut nested.sessions[..] {
-            [entered] => {
-                entered.cookie = Rc::default();
-                entered.later = None;
-                nested.written.clear();
-            }
-            _ => drop(nested.sessions.pop()),
+        if nested.inner.pop().is_some() {
+            return;
         }
+        if let Some(outermost) = &mut nested.outermost {
+            outermost.is_around = false;
+            outermost.later = None;
+        }
+        nested.written.clear();
     }
 
     /// Whether a middleware with this cookie is around.
     pub(crate) fn has(&self, cookie: &str) -> bool {
         let nested = self.0.borrow();
-        nested.sessions.iter().any(|it| *it.cookie == *cookie)
+        let mut all = nested.outermost.iter().chain(&nested.inner);
+        all.any(|it| it.is_around && *it.cookie == *cookie)
     }
 
     pub(crate) fn note_written(&self, cookie: Rc<str>) {
@@ -127,7 +139,7 @@ impl InRequest {
 
     fn innermost(&self) -> Option<(Session, Option<Rc<dyn LoadLater>>)> {
         let nested = self.0.borrow();
-        let innermost = nested.sessions.last();
+        let innermost = nested.inner.last().or(nested.outermost.as_ref());
         innermost.map(|it| (it.session.clone(), it.later.clone()))
     }
 }

@@ -256,6 +256,10 @@ impl Pending {
         self.discarded.effects.extend(effects);
     }
 
+    pub(super) fn has_discarded(&self) -> bool {
+        !self.discarded.effects.is_empty() || !self.discarded.endings.is_empty()
+    }
+
     /// What is to be dropped without the lock.
     pub(super) fn take_discarded(&mut self) -> Discarded {
         std::mem::take(&mut self.discarded)
