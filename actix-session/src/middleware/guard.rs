@@ -1,19 +1,15 @@
 //! Carries out a purge even if the handler panics or is dropped halfway.
 
 use std::{
-    any::Any,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
+    pin::Pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use actix_web::{
-    HttpMessage as _,
-    dev::{Service, ServiceRequest},
-};
+use actix_web::{HttpMessage as _, dev::ServiceRequest};
 use tokio::time::Instant;
 
 use super::{
@@ -26,7 +22,7 @@ use super::{
 use crate::{
     Session, event,
     key::SessionKey,
-    session::{InRequest, LoadLater},
+    session::{Held, InRequest},
     storage::SessionStore,
 };
 
@@ -35,18 +31,13 @@ use crate::{
 pub(crate) struct Innermost(InRequest);
 
 impl Innermost {
-    pub(crate) fn enter(
-        req: &ServiceRequest,
-        session: &Session,
-        cookie: &Rc<str>,
-        later: Option<Rc<dyn LoadLater>>,
-    ) -> Self {
+    pub(crate) fn enter(req: &ServiceRequest, held: Held, cookie: &Rc<str>) -> Self {
         let mut extensions = req.extensions_mut();
         let sessions = extensions.get::<InRequest>().cloned().unwrap_or_default();
         if sessions.has(cookie) {
             event::wrapped_twice(cookie);
         }
-        sessions.push(session.clone(), Rc::clone(cookie), later);
+        sessions.push(held, Rc::clone(cookie));
         extensions.insert(sessions.clone());
         Self(sessions)
     }
@@ -153,7 +144,7 @@ impl<Store: SessionStore + 'static> Guard<Store> {
     }
 
     /// Ends the session if the handler has asked for that.
-    fn end_if_asked(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn end_if_asked(&mut self, cx: &mut Context<'_>) {
         if let Stage::Serving(unfinished) = &mut self.0 {
             // The handler does not wait for this poll, and is told when there is an answer.
             let _ = unfinished.poll_ending(cx, None);
@@ -272,34 +263,4 @@ fn spawn<Store: 'static>(committing: Committing<Store>) {
     if !spawned {
         event::not_finished();
     }
-}
-
-/// Runs the inner service to its end or a panic. Meanwhile it ends the session if the handler asks
-/// for it.
-pub(crate) async fn serve<S, Store>(
-    service: &S,
-    req: ServiceRequest,
-    session: &Session,
-    guard: &mut Guard<Store>,
-) -> Result<Result<S::Response, S::Error>, Box<dyn Any + Send>>
-where
-    S: Service<ServiceRequest>,
-    Store: SessionStore + 'static,
-{
-    // A panic leaves only the handler's own state half done; ours is only read after it.
-    let future = catch_unwind(AssertUnwindSafe(|| service.call(req)))?;
-    let mut future = pin!(future);
-    poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
-        match polled {
-            Err(panic) => return Poll::Ready(Err(panic)),
-            Ok(Poll::Ready(result)) => return Poll::Ready(Ok(result)),
-            Ok(Poll::Pending) => {}
-        }
-        // First the waker: whoever asks from now on wakes the middleware.
-        session.wake_by(cx.waker());
-        guard.end_if_asked(cx);
-        Poll::Pending
-    })
-    .await
 }

@@ -1,7 +1,7 @@
 //! What a request carried, loaded before the handler or when its session is first asked for.
 
 use std::{
-    cell::{self, RefCell},
+    cell::{self, Cell, RefCell},
     rc::Rc,
 };
 
@@ -16,6 +16,7 @@ use super::{
     Parts,
     commit::{Failed, not_loaded},
     load::{Incoming, Loaded},
+    session_of,
 };
 use crate::{
     Session,
@@ -40,7 +41,9 @@ pub(crate) struct Lazy<Store> {
     /// The request's `Cookie` fields. The request itself cannot be kept: actix-web requires to be
     /// its only owner while it routes.
     fields: Vec<HeaderValue>,
-    session: Session,
+    session: cell::OnceCell<Session>,
+    /// The request is over: nothing is loaded any more.
+    is_over: Cell<bool>,
     loaded: sync::OnceCell<Incoming>,
     /// The cookies alone, for a purge that comes first.
     unopened: cell::OnceCell<Incoming>,
@@ -57,17 +60,6 @@ impl<Store> WayIn<Store> {
         }
     }
 
-    /// Loads the session when somebody asks for it.
-    pub(crate) fn later(&self) -> Option<Rc<dyn LoadLater>>
-    where
-        Store: SessionStore + 'static,
-    {
-        match self {
-            Self::Loaded(_) => None,
-            Self::Lazy(lazy) => Some(Rc::clone(lazy) as _),
-        }
-    }
-
     /// What is known of the request's cookies: without a load, only what they say by themselves.
     pub(crate) fn incoming(&self) -> &Incoming {
         match self {
@@ -77,7 +69,7 @@ impl<Store> WayIn<Store> {
     }
 }
 
-impl<Store: SessionStore> WayIn<Store> {
+impl<Store: SessionStore + 'static> WayIn<Store> {
     /// Loads what the commit of this snapshot needs. A purge needs the keys alone.
     ///
     /// # Errors
@@ -99,15 +91,41 @@ impl<Store: SessionStore> WayIn<Store> {
 }
 
 impl<Store> Lazy<Store> {
-    pub(crate) fn new(parts: Rc<Parts<Store>>, headers: &HeaderMap, session: Session) -> Self {
+    pub(crate) fn new(parts: Rc<Parts<Store>>, headers: &HeaderMap) -> Self {
         Self {
             parts,
             fields: headers.get_all(COOKIE).cloned().collect(),
-            session,
+            session: cell::OnceCell::new(),
+            is_over: Cell::new(false),
             loaded: sync::OnceCell::new(),
             unopened: cell::OnceCell::new(),
             failure: RefCell::default(),
         }
+    }
+
+    /// The session, if anybody has asked for it.
+    pub(crate) fn made(&self) -> Option<&Session> {
+        self.session.get()
+    }
+
+    pub(crate) fn parts(&self) -> &Rc<Parts<Store>> {
+        &self.parts
+    }
+
+    /// Whoever asks from now on comes too late.
+    pub(crate) fn end(&self) {
+        self.is_over.set(true);
+    }
+
+    fn make(&self) -> Session {
+        let session = session_of(&self.parts.configuration);
+        let mut pending = session.lock();
+        pending.unloaded = true;
+        if self.is_over.get() {
+            pending.finish();
+        }
+        drop(pending);
+        session
     }
 
     fn incoming(&self) -> &Incoming {
@@ -117,7 +135,7 @@ impl<Store> Lazy<Store> {
     }
 }
 
-impl<Store: SessionStore> Lazy<Store> {
+impl<Store: SessionStore + 'static> Lazy<Store> {
     /// Loads the session, unless that has been done. Whoever asks meanwhile waits for it.
     async fn loaded(&self) -> &Incoming {
         self.loaded.get_or_init(|| self.load()).await
@@ -143,12 +161,16 @@ impl<Store: SessionStore> Lazy<Store> {
         if let Some(error) = &*self.failure.borrow() {
             return Err(not_loaded(error));
         }
-        fill(&self.session, incoming);
+        fill(&self.session(), incoming);
         Ok(())
     }
 }
 
 impl<Store: SessionStore + 'static> LoadLater for Lazy<Store> {
+    fn session(&self) -> Session {
+        self.session.get_or_init(|| self.make()).clone()
+    }
+
     fn load_at_once(&self) -> Option<Result<(), actix_web::Error>> {
         if !self.parts.store.opens_at_once() {
             return None;

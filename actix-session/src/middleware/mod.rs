@@ -7,6 +7,7 @@ mod guard;
 mod headers;
 pub(crate) mod lazy;
 pub(crate) mod load;
+mod visit;
 
 use std::{
     fmt,
@@ -20,23 +21,21 @@ use actix_web::{
     body::MessageBody,
     cookie::Key,
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
-    http::header::{COOKIE, HeaderMap},
+    http::header::HeaderMap,
 };
 
 use self::{
-    commit::{SetCookie, commit_failed, load_failed, opaque},
+    commit::{SetCookie, commit_failed, opaque},
     decide::{Exit, Policy},
-    guard::{Guard, Innermost, Settled, serve},
+    guard::{Innermost, Settled},
     headers::{varying, write_headers},
-    lazy::{Lazy, WayIn, fill},
-    load::Incoming,
+    visit::Visit,
 };
 use crate::{
     Session,
-    config::{Configuration, OnLoadError, SessionMiddlewareBuilder},
+    config::{Configuration, SessionMiddlewareBuilder},
     contract::Terms,
     cookie::jar::Cookies,
-    event,
     record::{MetadataKeys, WireFormat},
     storage::SessionStore,
 };
@@ -209,12 +208,13 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
     Store: SessionStore + 'static,
 {
-    let session = session_of(&parts.configuration);
-    let way_in = way_in(&parts, &req, &session).await?;
     let name = Rc::clone(&parts.cookies.own.wire_name);
-    let innermost = Innermost::enter(&req, &session, &name, way_in.later());
-    let mut guard = Guard::new(parts, way_in, session.clone());
-    let result = serve(&service, req, &session, &mut guard).await;
+    let mut visit = Visit::begin(parts, &req).await?;
+    let innermost = Innermost::enter(&req, visit.held(), &name);
+    let result = visit.serve(&*service, req).await;
+    let Some((session, guard)) = visit.asked() else {
+        return result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    };
 
     // If this middleware was wrapped twice, the inner one's cookie stands.
     let has_head = matches!(result, Ok(Ok(_))) && !innermost.has_written(&name);
@@ -235,7 +235,7 @@ where
             Err(if asked { varying(error) } else { error })
         }
         Ok(Ok(mut response)) => {
-            if respond(settled, &session, response.headers_mut(), has_head)? {
+            if respond(settled, session, response.headers_mut(), has_head)? {
                 innermost.note_written(name);
             }
             Ok(response)
@@ -270,38 +270,6 @@ fn respond<Store>(
     let writes = set_cookie != SetCookie::Leave;
     write(headers, set_cookie).map_err(opaque)?;
     Ok(writes)
-}
-
-/// What the request carried, unless that is loaded later. An error is the response.
-async fn way_in<Store: SessionStore>(
-    parts: &Rc<Parts<Store>>,
-    req: &ServiceRequest,
-    session: &Session,
-) -> Result<WayIn<Store>, actix_web::Error> {
-    if parts.configuration.loading.is_lazy(req) {
-        session.lock().unloaded = true;
-        let lazy = Lazy::new(Rc::clone(parts), req.headers(), session.clone());
-        return Ok(WayIn::Lazy(Rc::new(lazy)));
-    }
-    let incoming = load(parts, req).await?;
-    fill(session, &incoming);
-    Ok(WayIn::Loaded(incoming))
-}
-
-/// What the request carried. An error is the response.
-async fn load<Store: SessionStore>(
-    parts: &Parts<Store>,
-    req: &ServiceRequest,
-) -> Result<Incoming, actix_web::Error> {
-    let fields = req.headers().get_all(COOKIE).as_slice();
-    let loaded = Incoming::load(parts, fields, &parts.terms()).await;
-    loaded.or_else(|(error, degraded)| {
-        event::store_failed("load", &error);
-        match parts.configuration.on_load_error {
-            OnLoadError::Anonymous => Ok(degraded),
-            OnLoadError::Fail => Err(load_failed(error)),
-        }
-    })
 }
 
 fn session_of(configuration: &Configuration) -> Session {

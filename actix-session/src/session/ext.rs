@@ -66,21 +66,39 @@ impl SessionExt for GuardContext<'_> {
 #[derive(Clone, Default)]
 pub(crate) struct InRequest(Rc<RefCell<Nested>>);
 
-/// Loads a session when somebody asks for it. An error is the response.
+/// Makes a session and loads it when somebody asks for it. An error is the response.
 pub(crate) trait LoadLater {
+    /// The session, loaded or not.
+    fn session(&self) -> Session;
+
     /// Loads it without waiting; `None` if that is not possible.
     fn load_at_once(&self) -> Option<Result<(), Error>>;
 
     fn load(self: Rc<Self>) -> LocalBoxFuture<'static, Result<(), Error>>;
 }
 
+/// The session of a middleware.
+#[derive(Clone)]
+pub(crate) enum Held {
+    Made(Session),
+    Later(Rc<dyn LoadLater>),
+}
+
+impl Held {
+    fn session(&self) -> Session {
+        match self {
+            Self::Made(session) => session.clone(),
+            Self::Later(later) => later.session(),
+        }
+    }
+}
+
 struct Entered {
-    session: Session,
+    held: Held,
     /// The name of its cookie.
     cookie: Rc<str>,
     /// Its middleware still serves the request.
     is_around: bool,
-    later: Option<Rc<dyn LoadLater>>,
 }
 
 #[derive(Default)]
@@ -93,12 +111,11 @@ struct Nested {
 }
 
 impl InRequest {
-    pub(crate) fn push(&self, session: Session, cookie: Rc<str>, later: Option<Rc<dyn LoadLater>>) {
+    pub(crate) fn push(&self, held: Held, cookie: Rc<str>) {
         let entered = Entered {
-            session,
+            held,
             cookie,
             is_around: true,
-            later,
         };
         let nested = &mut *self.0.borrow_mut();
         if nested.outermost.is_some() {
@@ -116,7 +133,6 @@ impl InRequest {
         }
         if let Some(outermost) = &mut nested.outermost {
             outermost.is_around = false;
-            outermost.later = None;
         }
         nested.written.clear();
     }
@@ -137,10 +153,17 @@ impl InRequest {
         nested.written.iter().any(|name| **name == *cookie)
     }
 
+    /// With what loads it, as long as its middleware serves the request.
     fn innermost(&self) -> Option<(Session, Option<Rc<dyn LoadLater>>)> {
         let nested = self.0.borrow();
-        let innermost = nested.inner.last().or(nested.outermost.as_ref());
-        innermost.map(|it| (it.session.clone(), it.later.clone()))
+        let innermost = nested.inner.last().or(nested.outermost.as_ref())?;
+        let (held, is_around) = (innermost.held.clone(), innermost.is_around);
+        drop(nested);
+        let session = held.session();
+        Some(match held {
+            Held::Later(later) if is_around => (session, Some(later)),
+            Held::Later(_) | Held::Made(_) => (session, None),
+        })
     }
 }
 
@@ -173,7 +196,7 @@ impl Session {
         warn_unattached();
         let session = Self::new();
         let sessions = InRequest::default();
-        sessions.push(session.clone(), Rc::default(), None);
+        sessions.push(Held::Made(session.clone()), Rc::default());
         extensions.insert(sessions);
         session
     }

@@ -29,7 +29,7 @@ pub use self::{
 };
 pub(crate) use self::{
     ending::{Asked, Outcome},
-    ext::{InRequest, LoadLater},
+    ext::{Held, InRequest, LoadLater},
     pending::{Pending, Snapshot},
 };
 use self::{
