@@ -10,6 +10,7 @@ use crate::{
         Applied, ApplyError, Changes, forwarded_clear, overwrite, reduce, refused_behind_login,
         write_reduced,
     },
+    clock::Millis,
     contract::{Committed, End, Stamp, Terms},
     error::CommitError,
     record::Record,
@@ -307,7 +308,12 @@ impl<'a> CommitMachine<'a> {
                 (Until::Same, Answer::Saved(End::of(new, kept)))
             }
             Route::Direct => (Until::At(end), Answer::Saved(End::of(new, end))),
-            Route::Forward { .. } if self.changes.cleared.is_some() => (Until::Same, Answer::Gone),
+            // A `clear` ends the times of the login, so what is left is at most what the policy gives.
+            // A record that is past its end already ends at once.
+            Route::Forward { .. } if self.changes.cleared.is_some() => {
+                let end = end.max(self.terms.now + Millis(1));
+                (Until::AtMost(end), Answer::Gone)
+            }
             Route::Forward { .. } => (Until::Same, Answer::Forwarded),
         }
     }

@@ -80,6 +80,7 @@ impl Map {
             Until::At(end) if end <= now => return Reply::Found(Stored::Nothing),
             Until::At(end) => end,
             Until::Same => present,
+            Until::AtMost(end) => present.min(end),
         };
         shard.put(write.at, Entry::record(write.new, end));
         Reply::Done

@@ -148,6 +148,7 @@ impl Executor {
             Until::Same => String::new(),
             Until::At(end) if end <= terms.now => return Ok(Reply::Found(Stored::Nothing)),
             Until::At(end) => (end - terms.now).0.to_string(),
+            Until::AtMost(end) => format!("<{}", ttl(end, terms)),
         };
         let (redirect, cleared) = (redirect_name(write.at), epoch_name(write.at));
         let (epoch, grace) = (epoch_text(write.epoch), terms.grace.0.to_string());

@@ -86,14 +86,21 @@ found[4] = extended
 return found
 "#;
 
-/// The third argument is the new text; the fourth its TTL in ms, or '' to keep the present one. A
-/// third key takes the epoch of a `clear`, with the last two arguments: it and its TTL in ms.
+/// The third argument is the new text; the fourth its TTL in ms, or '' to keep the present one, or
+/// '<' and a TTL that shortens the present one. A third key takes the epoch of a `clear`, with the
+/// last two arguments: it and its TTL in ms.
 const CAS: &str = r"
 local text, other = read()
 if not text then return other end
 if not expected(text) then return found(text) end
-if ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
-else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
+local ttl = ARGV[4]
+if string.sub(ttl, 1, 1) == '<' then
+  ttl = string.sub(ttl, 2)
+  local left = redis.call('PTTL', KEYS[1])
+  if left >= 0 and left <= tonumber(ttl) then ttl = '' end
+end
+if ttl == '' then redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
+else redis.call('SET', KEYS[1], ARGV[3], 'PX', ttl) end
 if KEYS[3] then redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6]) end
 return {3}
 ";

@@ -212,10 +212,11 @@ impl<D: Database> Attempt<'_, D> {
         new: &Record,
         until: Until,
     ) -> Result<Reply, Error> {
-        let expires = match until {
+        let (expires, latest) = match until {
             Until::At(end) if end <= self.terms.now => return Ok(Reply::Found(Stored::Nothing)),
-            Until::At(end) => Some(number(end)),
-            Until::Same => None,
+            Until::At(end) => (Some(number(end)), i64::MAX),
+            Until::Same => (None, i64::MAX),
+            Until::AtMost(end) => (None, number(end)),
         };
         let values = Values {
             record: RecordColumns::of(new, self.terms.now),
@@ -246,6 +247,7 @@ impl<D: Database> Attempt<'_, D> {
     }
 
     async fn insert(&mut self, at: &str, new: &Record, until: Millis) -> Result<Reply, Error> {
+            idle_end: latest,
         let mut values = Values {
             record: RecordColumns::of(new, self.terms.now),
             expires: Some(number(until)),
