@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use self::{
     epoch::{epoch_text, keeps_epochs_beside},
-    read::ReadOnly,
+    read::NoWrites,
 };
 use super::{
     answer,
@@ -39,7 +39,7 @@ pub(super) struct Executor {
     connections: Connections,
     /// In a cluster records lie in slots, and no step can change two slots.
     has_slots: bool,
-    read_only: ReadOnly,
+    no_writes: NoWrites,
 }
 
 /// A record that replaces the expected one.
@@ -73,7 +73,7 @@ impl Executor {
         Self {
             connections,
             has_slots,
-            read_only: ReadOnly::default(),
+            no_writes: NoWrites::default(),
         }
     }
 
