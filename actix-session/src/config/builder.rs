@@ -310,18 +310,15 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// Sets the time limit for loading the session, however many cookies came; 3 seconds by default.
     /// Beyond it the load fails ([`on_load_error`](Self::on_load_error)).
     ///
-    /// The store has time limits of its own for each command. This one is for all of them together.
-    ///
     /// # Examples
     /// ```
     /// # use std::time::Duration;
     /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
     /// # use actix_web::cookie::Key;
     /// # let secret_key = Key::generate();
-    /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
-    ///     .load_budget(Duration::from_secs(1))
-    ///     .build();
-    /// # let _ = middleware;
+    /// let builder = SessionMiddleware::builder(MemorySessionStore::new(), secret_key);
+    /// let builder = builder.load_budget(Duration::from_secs(1));
+    /// # let _ = builder;
     /// ```
     pub fn load_budget(mut self, budget: StdDuration) -> Self {
         self.configuration.load_budget = budget;

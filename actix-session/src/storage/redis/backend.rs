@@ -314,11 +314,7 @@ impl Executor {
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
         let mut set = redis::cmd("SET");
-        set.arg(at)
-            .arg(text(new))
-            .arg("NX")
-            .arg("PX")
-            .arg(ttl(until, terms));
+        set.arg(&[at, text(new), "NX", "PX"]).arg(ttl(until, terms));
         Ok(match self.connections.run(Job::command(at, &set)).await? {
             Outcome::Value(Value::Nil) => Reply::Taken,
             Outcome::Value(Value::Okay | Value::SimpleString(_)) => Reply::Done,
