@@ -278,6 +278,9 @@ impl Terms {
     /// Whether opening a record on these terms has moved its end. A record in a cookie is to be
     /// sealed anew for that.
     pub(crate) fn have_extended(&self, record: &Record) -> bool {
+        if record.has_kept_end() {
+            return false;
+        }
         match (self.extend, record.end()) {
             (ExtendOnRead::Never, _) => false,
             (ExtendOnRead::AtMostEvery(_), Some(end)) if record.is_in_cookie() => {

@@ -689,6 +689,8 @@ impl Model {
         if let Some(epoch) = changes.cleared {
             stored.epoch = epoch;
             self.log_out(&mut stored);
+            // Nothing is left of the login's times, and nothing is extended.
+            stored.end = stored.end.min(self.end_of(&stored));
             stored
                 .entries
                 .retain(|name, value| before(name) != Some(*value));

@@ -113,8 +113,12 @@ impl Modify {
     /// A closure that panics fails the commit, and nothing else.
     fn run(&self, stored: Option<&str>) -> anyhow::Result<Option<String>> {
         let run = AssertUnwindSafe(|| (self.0)(stored));
-        catch_unwind(run)
-            .unwrap_or_else(|_| Err(anyhow::anyhow!("the closure of `modify` panicked")))
+        catch_unwind(run).unwrap_or_else(|panic| {
+            // What it panicked with may panic in turn.
+            let dropped = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+            dropped.unwrap_or_else(std::mem::forget);
+            Err(anyhow::anyhow!("the closure of `modify` panicked"))
+        })
     }
 
     pub(crate) fn run_all(

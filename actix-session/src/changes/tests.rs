@@ -501,3 +501,19 @@ fn a_clear_logs_out_a_record_that_has_gone_on() {
     let names: Vec<String> = map_of(&left).into_keys().collect();
     assert_eq!(names, ["new"]);
 }
+
+/// What panics when it is dropped.
+struct Fragile;
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        panic!("as meant");
+    }
+}
+
+#[test]
+fn a_closure_that_panics_with_what_panics_in_turn_is_an_error() {
+    let panics = |_: Option<&str>| std::panic::panic_any(Fragile);
+    let found = Modify::run_all(&[Modify(Arc::new(panics))], None);
+    assert!(found.is_err());
+}

@@ -369,6 +369,24 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
+    /// Sets the time limit for loading the session, however many cookies came; 3 seconds by default.
+    /// Beyond it the load fails ([`on_load_error`](Self::on_load_error)).
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let secret_key = Key::generate();
+    /// let builder = SessionMiddleware::builder(MemorySessionStore::new(), secret_key);
+    /// let builder = builder.load_budget(Duration::from_secs(1));
+    /// # let _ = builder;
+    /// ```
+    pub fn load_budget(mut self, budget: StdDuration) -> Self {
+        self.configuration.load_budget = budget;
+        self
+    }
+
     /// Sets the maximum size of a session's record, in octets as the store keeps it; 16 MiB by
     /// default, 64 KiB under [`strict`](Self::strict).
     ///

@@ -24,6 +24,12 @@ pub enum ConfigError {
     )]
     CommitBudget,
 
+    /// The budget leaves no time for a load, or has no effect.
+    #[display(
+        "the load budget must be longer than zero, and at most a day: no request waits for longer"
+    )]
+    LoadBudget,
+
     /// The cookie's domain is not a valid host name.
     #[display(
         "the cookie's domain must be a host name alone, such as `example.com`: without a scheme, a \

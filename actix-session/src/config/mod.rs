@@ -7,7 +7,7 @@ mod old_cookie;
 mod policy;
 pub mod secret_key;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{cookie::Key, dev::ServiceRequest};
 
@@ -21,7 +21,7 @@ pub use self::policy::SessionPolicy;
 pub use crate::record::WireFormat;
 use crate::{
     clock::{LONGEST_WAIT, Millis, SharedClock},
-    contract::{ExtendOnRead, Terms},
+    contract::{BUDGET, ExtendOnRead, Terms},
     cookie::attributes::CookieAttributes,
 };
 
@@ -101,6 +101,8 @@ pub(crate) struct Configuration {
     pub(crate) persistent: bool,
     /// The terms of every store call, to which each call adds the current time.
     pub(crate) terms: Terms,
+    /// The time limit for a load.
+    pub(crate) load_budget: Duration,
     pub(crate) accepts_unbound: bool,
     pub(crate) mixed_fleet: bool,
     pub(crate) untimed_until: Option<Millis>,
@@ -120,6 +122,7 @@ impl Configuration {
             content_security: CookieContentSecurity::Private,
             persistent: false,
             terms: Terms::default(),
+            load_budget: BUDGET,
             accepts_unbound: false,
             mixed_fleet: false,
             untimed_until: None,
@@ -169,8 +172,12 @@ impl Configuration {
         if !within(terms.grace, LONGEST) {
             return Err(ConfigError::RenewalGrace);
         }
-        if terms.budget.is_zero() || terms.budget > LONGEST_WAIT {
+        let is_budget = |span: Duration| !span.is_zero() && span <= LONGEST_WAIT;
+        if !is_budget(terms.budget) {
             return Err(ConfigError::CommitBudget);
+        }
+        if !is_budget(self.load_budget) {
+            return Err(ConfigError::LoadBudget);
         }
         Ok(())
     }

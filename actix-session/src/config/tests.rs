@@ -171,6 +171,8 @@ fn what_cannot_do_what_it_says_is_refused() {
         let error = (!valid).then_some(ConfigError::CommitBudget);
         let budget = std::time::Duration::from_secs(budget);
         assert_eq!(refused(|c| c.terms.budget = budget), error);
+        let error = (!valid).then_some(ConfigError::LoadBudget);
+        assert_eq!(refused(|c| c.load_budget = budget), error);
     }
     let size = |octets| refused(|c| c.terms.max_state = octets);
     assert_eq!(size(255), Some(ConfigError::MaxStateSize));

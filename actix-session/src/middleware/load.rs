@@ -3,9 +3,11 @@
 use std::{iter, time::Duration};
 
 use actix_web::http::header::HeaderValue;
+use tokio::time::{Instant, timeout_at};
 
-use super::Parts;
+use super::{Parts, commit::limit};
 use crate::{
+    clock::deadline,
     contract::{Opened, Terms},
     cookie::jar::Candidate,
     error::LoadError,
@@ -83,6 +85,7 @@ impl Incoming {
         terms: &Terms,
     ) -> Result<Self, (LoadError, Self)> {
         let (mut incoming, candidates) = Self::find(parts, fields);
+        let time = Time::of(parts);
         let mut candidates = candidates.into_iter().enumerate();
         while let Some((index, candidate)) = candidates.next() {
             // A neighbouring host may have planted an old cookie, and one that could not be removed
@@ -92,7 +95,7 @@ impl Incoming {
                 incoming.others.push(candidate.key);
                 continue;
             }
-            let (loaded, stale) = match look_up(parts, candidate, terms).await {
+            let (loaded, stale) = match look_up(parts, candidate, terms, time).await {
                 Ok(found) => found,
                 Err((error, key)) => {
                     let rest = candidates.map(|(_, candidate)| candidate.key);
@@ -175,10 +178,56 @@ impl Incoming {
     }
 }
 
+/// The time limit for all that a request asks on its way in, however many cookies came.
+#[derive(Clone, Copy)]
+struct Time {
+    /// For the store.
+    deadline: Instant,
+    /// When whatever is still under way is given up.
+    limit: Instant,
+}
+
+impl Time {
+    /// `None` if the store never waits.
+    fn of<S: SessionStore>(parts: &Parts<S>) -> Option<Self> {
+        let budget = parts.configuration.load_budget;
+        (!parts.store.opens_at_once()).then(|| Self {
+            deadline: deadline(budget),
+            limit: limit(budget),
+        })
+    }
+
+    /// The terms for what is asked now.
+    fn left(self, terms: &Terms) -> Terms {
+        Terms {
+            budget: self.deadline.saturating_duration_since(Instant::now()),
+            ..terms.clone()
+        }
+    }
+}
+
+async fn open<S: SessionStore>(
+    store: &S,
+    key: &SessionKey,
+    terms: &Terms,
+    time: Option<Time>,
+) -> Result<Opened, LoadError> {
+    let Some(time) = time else {
+        return store.open(key, terms).await;
+    };
+    let terms = time.left(terms);
+    let opened = timeout_at(time.limit, store.open(key, &terms)).await;
+    opened.unwrap_or_else(|_| {
+        let late = "the store has not loaded the session within the time limit";
+        Err(LoadError::Other(anyhow::anyhow!(late)))
+    })
+}
+
 async fn look_up<S: SessionStore>(
     parts: &Parts<S>,
     candidate: Candidate,
     terms: &Terms,
+    time: Option<Time>,
 ) -> Result<(Loaded, bool), (LoadError, SessionKey)> {
     let Candidate {
         key,
@@ -187,7 +236,7 @@ async fn look_up<S: SessionStore>(
         ..
     } = candidate;
     let refused = unbound && !parts.writes_old_mac() && !parts.accepts_unbound;
-    let opened = match parts.store.open(&key, terms).await {
+    let opened = match open(&parts.store, &key, terms, time).await {
         Ok(opened) => opened,
         Err(error) => return Err((error, key)),
     };

@@ -10,6 +10,7 @@ use crate::{
         Applied, ApplyError, Changes, forwarded_clear, overwrite, reduce, refused_behind_login,
         write_reduced,
     },
+    clock::Millis,
     contract::{Committed, End, Stamp, Terms},
     error::CommitError,
     record::{Place, Record},
@@ -313,7 +314,12 @@ impl<'a> CommitMachine<'a> {
                 (Until::Same, Answer::Saved(End::of(new, kept)))
             }
             Route::Direct => (Until::At(end), Answer::Saved(End::of(new, end))),
-            Route::Forward { .. } if self.changes.cleared.is_some() => (Until::Same, Answer::Gone),
+            // A `clear` ends the times of the login, so what is left is at most what the policy gives.
+            // A record that is past its end already ends at once.
+            Route::Forward { .. } if self.changes.cleared.is_some() => {
+                let end = end.max(self.terms.now + Millis(1));
+                (Until::AtMost(end), Answer::Gone)
+            }
             Route::Forward { .. } => (Until::Same, Answer::Forwarded),
         }
     }
@@ -346,6 +352,7 @@ impl Attempt {
         };
         let end = match until {
             Until::At(end) => Some(*end),
+            Until::AtMost(end) => self.on.end().map(|kept| kept.min(*end)),
             Until::Same => self.on.end(),
         };
         let read = Record::decode(new.as_text()?.to_owned()).ok()?;

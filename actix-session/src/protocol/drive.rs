@@ -92,7 +92,11 @@ struct Drive<'a, B> {
 
 impl<B: Backend> Drive<'_, B> {
     async fn carry_out(&mut self, step: &Step) -> Result<Reply, CommitError> {
-        let run = self.backend.run(step, self.terms);
+        let left = Terms {
+            budget: self.deadline.saturating_duration_since(Instant::now()),
+            ..self.terms.clone()
+        };
+        let run = self.backend.run(step, &left);
         let reply = match timeout_at(self.deadline, run).await {
             // After a lost answer a refusal says nothing about the attempt before it.
             Ok(Err(error)) if self.lost => {

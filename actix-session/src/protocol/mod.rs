@@ -151,6 +151,8 @@ pub(crate) enum Until {
     At(Millis),
     /// As before: a change that comes through a redirect extends nothing.
     Same,
+    /// As before, or at this time in the future if it is earlier.
+    AtMost(Millis),
 }
 
 /// One atomic step of a store.

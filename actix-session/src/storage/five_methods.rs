@@ -4,6 +4,7 @@
 use std::{any::type_name, sync::Mutex, time::Duration as StdDuration};
 
 use actix_web::cookie::time::Duration;
+use tokio::time::timeout;
 
 use super::SessionStore;
 use crate::{
@@ -68,7 +69,11 @@ async fn extend<S: SessionStore + ?Sized>(
     terms: &Terms,
 ) -> anyhow::Result<Extended> {
     let ttl = span(terms, terms.until(record));
-    let (extended, kept) = handed::hand(terms.handed(), store.update_ttl(key, &ttl)).await;
+    let extending = handed::hand(terms.handed(), store.update_ttl(key, &ttl));
+    // A request may carry several cookies, and a missed extension is better than an error.
+    let Ok((extended, kept)) = timeout(terms.budget / 4, extending).await else {
+        anyhow::bail!("the store did not extend the session in time");
+    };
     extended?;
     Ok(if kept {
         Extended::ByAnotherKey

@@ -31,6 +31,7 @@ mod redis_expiry;
 mod redis_faults;
 mod redis_lost_answers;
 mod redis_pool;
+mod redis_refusals;
 mod redis_round_trips;
 mod redis_sentinel;
 mod renewals;

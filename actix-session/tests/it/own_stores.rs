@@ -11,8 +11,9 @@ use actix_session::{
     Session, SessionMiddleware,
     config::{PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy},
     storage::{
-        Changes, CommitError, Committed, End, Gone, LoadError, Merged, Older, Opened, Record,
-        Rotated, SaveError, SessionKey, SessionStore, Terms, UpdateError, generate_session_key,
+        Changes, CommitError, Committed, End, Gone, LoadError, MemorySessionStore, Merged, Older,
+        Opened, Record, Rotated, SaveError, SessionKey, SessionStore, Terms, UpdateError,
+        generate_session_key,
     },
     testing::ManualClock,
 };
@@ -21,7 +22,7 @@ use actix_web::cookie::{Key, time::Duration as CookieDuration};
 use crate::{
     attacks::capture,
     five_methods::{FiveMethods, Wrapper, custom},
-    support::{Browser, Site, count},
+    support::{Browser, Site, count, soon},
 };
 
 type State = HashMap<String, String>;
@@ -323,4 +324,85 @@ async fn a_store_of_five_methods_is_told_of_once() {
     }
     assert_eq!(warnings("::Wrapper<it::own_stores::"), 1);
     assert_eq!(warnings("::Own"), 0);
+}
+
+/// What a store does not answer.
+#[derive(Clone, Copy, PartialEq)]
+enum Silence {
+    Load,
+    Touch,
+    /// It is refused.
+    RefusedTouch,
+}
+
+/// A store of five methods.
+#[derive(Clone)]
+struct Silent(MemorySessionStore, Silence);
+
+impl SessionStore for Silent {
+    async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
+        if self.1 == Silence::Load {
+            std::future::pending::<()>().await;
+        }
+        self.0.load(key).await
+    }
+
+    async fn save(&self, state: State, ttl: &CookieDuration) -> Result<SessionKey, SaveError> {
+        self.0.save(state, ttl).await
+    }
+
+    async fn update(
+        &self,
+        key: SessionKey,
+        state: State,
+        ttl: &CookieDuration,
+    ) -> Result<SessionKey, UpdateError> {
+        self.0.update(key, state, ttl).await
+    }
+
+    async fn update_ttl(
+        &self,
+        key: &SessionKey,
+        ttl: &CookieDuration,
+    ) -> Result<(), anyhow::Error> {
+        match self.1 {
+            Silence::Touch => std::future::pending().await,
+            Silence::RefusedTouch => anyhow::bail!("not now"),
+            Silence::Load => self.0.update_ttl(key, ttl).await,
+        }
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
+        self.0.delete(key).await
+    }
+}
+
+async fn silent(silence: Silence) -> Browser {
+    let every = TtlExtensionPolicy::OnEveryRequest;
+    let every = PersistentSession::default().session_ttl_extension_policy(every);
+    let store = Silent(MemorySessionStore::new(), silence);
+    let builder = SessionMiddleware::builder(store, Key::generate()).session_lifecycle(every);
+    let builder = builder.load_budget(Duration::from_millis(200));
+    let browser = Browser::new(Site::new(builder.build()).await);
+    browser.visit(count).await.assert_sets_cookie();
+    browser
+}
+
+#[actix_web::test]
+async fn a_load_has_a_time_limit_whatever_the_store() {
+    let browser = silent(Silence::Load).await;
+    let mut ran = false;
+    soon(browser.visit(|_| ran = true)).await.assert_opaque();
+    assert!(!ran);
+}
+
+#[actix_web::test]
+async fn a_touch_that_a_store_of_five_methods_refuses_or_never_answers_serves_the_read() {
+    for silence in [Silence::RefusedTouch, Silence::Touch] {
+        let browser = silent(silence).await;
+        let mut seen = None;
+        let answer = soon(browser.visit(|s| seen = s.get("n").unwrap())).await;
+        answer.assert_ok().assert_no_cookie();
+        assert_eq!(seen, Some(1));
+    }
 }

@@ -433,3 +433,32 @@ async fn the_published_way_to_set_a_ttl_means_what_it_says() {
     let left: i64 = connection.pttl(&name).await.unwrap();
     assert!((1..=60_000).contains(&left), "{left}");
 }
+
+/// What is left of a session that was logged out through a redirect, before and after two days.
+async fn after_a_late_clear(tested: impl TestStore) -> (Option<i64>, Option<i64>) {
+    let browser = tested.browser().await;
+    let log_in = |s: &Session| {
+        s.login("user-42").unwrap();
+        s.set_ttl(MONTH);
+    };
+    browser.visit(log_in).await.assert_sets_cookie();
+    let late = browser.begin().await;
+    let renew = |s: &Session| {
+        s.insert("a", 1).unwrap();
+        s.renew();
+    };
+    browser.visit(renew).await.assert_sets_cookie();
+    late.clear();
+    late.finish().await.assert_ok();
+    let before = browser.number("a").await;
+    seconds(tested.clock(), 172_800);
+    (before, browser.number("a").await)
+}
+
+#[actix_web::test]
+async fn a_late_clear_leaves_no_time_of_the_login() {
+    let tested = Memory::start().await;
+    assert_eq!(after_a_late_clear(tested).await, (Some(1), None));
+    let tested = Sqlite::start().await;
+    assert_eq!(after_a_late_clear(tested).await, (Some(1), None));
+}

@@ -2,10 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use actix_session::{Session, storage::RedisSessionStore};
+use actix_session::{
+    Session, SessionMiddleware,
+    config::{PersistentSession, TtlExtensionPolicy},
+    storage::RedisSessionStore,
+};
+use actix_web::cookie::Key;
 use servers::RedisSentinel;
 
-use crate::support::{Browser, aside, load::Load};
+use crate::support::{Browser, Site, aside, connect, count, load::Load, soon};
 
 /// Waits until the sentinels name another master than the one at this port.
 async fn replaced(sentinel: RedisSentinel, old: u16) -> RedisSentinel {
@@ -102,4 +107,38 @@ async fn a_failover_that_is_asked_for_is_followed() {
     assert_eq!(report.panics, 0, "{report}");
     assert_eq!(here.number("a").await, Some(1));
     drop(sentinel);
+}
+
+#[actix_web::test]
+async fn while_no_master_is_named_reads_come_from_the_last_one() {
+    let mut sentinel = RedisSentinel::start().unwrap();
+    let urls = sentinel.sentinel_urls();
+    let builder = RedisSessionStore::builder_sentinel(urls.clone(), RedisSentinel::MASTER);
+    let store = builder.build().await.unwrap();
+    let every = TtlExtensionPolicy::OnEveryRequest;
+    let every = PersistentSession::default().session_ttl_extension_policy(every);
+    let extending = SessionMiddleware::builder(store.clone(), Key::generate());
+    let extending = extending.session_lifecycle(every).build();
+    let extending = Browser::new(Site::new(extending).await);
+    let here = Browser::with(store).await;
+    for browser in [&here, &extending] {
+        browser.visit(count).await.assert_sets_cookie();
+    }
+    for url in urls {
+        let mut forget = redis::cmd("SENTINEL");
+        forget.arg("REMOVE").arg(RedisSentinel::MASTER);
+        forget.exec_async(&mut connect(&url).await).await.unwrap();
+    }
+    let mut cut = redis::cmd("CLIENT");
+    cut.arg("KILL")
+        .arg("TYPE")
+        .arg("normal")
+        .arg("SKIPME")
+        .arg("yes");
+    let mut master = connect(&sentinel.servers()[0].url()).await;
+    cut.exec_async(&mut master).await.unwrap();
+    for browser in [&extending, &here, &extending] {
+        assert_eq!(soon(browser.number("n")).await, Some(1));
+        soon(browser.visit(count)).await.assert_opaque();
+    }
 }

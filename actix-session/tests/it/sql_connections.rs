@@ -31,7 +31,8 @@ macro_rules! short_of_connections {
         let store = builder.build().await.unwrap();
         let middleware = SessionMiddleware::builder(store, $tested.key().clone())
             .clock($tested.clock().clone())
-            .commit_budget(2 * PATIENCE);
+            .commit_budget(2 * PATIENCE)
+            .load_budget(2 * PATIENCE);
         let browser = $tested.browser_of(middleware).await;
         let visits = (0..40).map(|_| async {
             let guest = browser.fork();
@@ -137,7 +138,8 @@ macro_rules! silent {
         let store = builder.connect_timeout(PATIENCE).build().await.unwrap();
         let middleware = SessionMiddleware::builder(store, $tested.key().clone())
             .clock($tested.clock().clone())
-            .commit_budget(2 * PATIENCE);
+            .commit_budget(2 * PATIENCE)
+            .load_budget(2 * PATIENCE);
         let browser = $tested.browser_of(middleware).await;
         let browser = before.at(browser.site.clone());
         firewall.forget();

@@ -9,11 +9,11 @@ use actix_session::{
 };
 use actix_web::http::StatusCode;
 use futures_util::future::join_all;
-use sqlx::{Executor as _, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
+use sqlx::{Executor as _, SqlitePool, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
 
 use crate::support::{
     Flight, MySql, Postgres, SqlTestStore, Sqlite, TestStore, count, fill_store, guest,
-    on_each_database,
+    on_each_database, soon,
 };
 
 macro_rules! full_pool {
@@ -232,6 +232,40 @@ async fn a_locked_file_is_read_and_not_written() {
     assert_eq!(browser.number("b").await, Some(3));
 }
 
+/// What SQLite has not begun is known not to be done, however long it would wait for the lock.
+#[actix_web::test]
+async fn a_write_to_a_locked_file_is_a_503_within_any_budget() {
+    let tested = Sqlite::start().await;
+    let own = tested.builder(tested.url()).build().await.unwrap();
+    let pool = SqlitePool::connect(tested.url()).await.unwrap();
+    let waits = "PRAGMA busy_timeout";
+    let waits = async || sqlx::query_scalar::<_, i64>(waits).fetch_one(&pool).await;
+    let before = waits().await.unwrap();
+    let builder = SqliteSessionStore::builder_from_pool(pool.clone()).table(&tested.table);
+    let pooled = builder.clock(tested.clock().clone()).build().await.unwrap();
+    for store in [own, pooled] {
+        let middleware = SessionMiddleware::builder(store, tested.key().clone())
+            .clock(tested.clock().clone())
+            .commit_budget(Duration::from_millis(400));
+        let browser = tested.browser_of(middleware).await;
+        browser.visit(count).await.assert_sets_cookie();
+        let other = tested.store();
+        let mut lock = other.pool().acquire().await.unwrap();
+        let begin = sqlx::query("BEGIN IMMEDIATE");
+        begin.execute(&mut *lock).await.unwrap();
+        for act in [count, Session::renew] {
+            let answer = browser.visit(act).await;
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+            answer.assert_no_cookie();
+        }
+        sqlx::query("ROLLBACK").execute(&mut *lock).await.unwrap();
+        assert_eq!(browser.number("n").await, Some(1));
+        browser.visit(count).await.assert_ok();
+        assert_eq!(browser.number("n").await, Some(2));
+    }
+    assert_eq!(waits().await.unwrap(), before);
+}
+
 /// Ten reads that are to extend a session whose row, or file, somebody else has locked.
 macro_rules! locked {
     ($tested:ident, $store:ident) => {
@@ -270,3 +304,46 @@ macro_rules! locked {
 }
 
 on_each_database!(what_is_locked_is_read_without_an_extension, locked);
+
+/// Neither server notices by itself that a client has given up. Whoever counts them sees the statements
+/// that wait, as long as the lock is held.
+macro_rules! gives_up {
+    ($tested:ident, $store:ident, $waiting:expr) => {
+        let builder = $tested.builder($tested.url());
+        let store = builder.command_timeout(Duration::from_millis(200)).build();
+        let lifecycle = PersistentSession::default()
+            .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+        let middleware = SessionMiddleware::builder(store.await.unwrap(), $tested.key().clone())
+            .clock($tested.clock().clone())
+            .session_lifecycle(lifecycle);
+        let browser = $tested.browser_of(middleware).await;
+        browser.visit(count).await.assert_sets_cookie();
+        let other = $tested.store();
+        let mut lock = other.pool().begin().await.unwrap();
+        let update = $tested.sql("UPDATE {t} SET moved_flag = moved_flag");
+        lock.execute(update.as_str()).await.unwrap();
+        for _ in 0..3 {
+            let visits = (0..10).map(|_| async { browser.fork().number("n").await });
+            assert_eq!(join_all(visits).await, [Some(1); 10]);
+        }
+        let go = async || while $tested.number($waiting).await > 0 {};
+        soon(go()).await;
+        lock.rollback().await.unwrap();
+    };
+}
+
+#[actix_web::test]
+async fn statements_that_nobody_waits_for_do_not_wait_for_locks() {
+    let tested = Postgres::start().await;
+    let waiting = tested.sql(
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+         AND query LIKE 'UPDATE %{t}%'",
+    );
+    gives_up!(tested, PostgresSessionStore, &waiting);
+    let tested = MySql::start().await;
+    let waiting = tested.sql(
+        "SELECT COUNT(*) FROM information_schema.processlist \
+         WHERE info LIKE 'UPDATE %{t}%' AND command <> 'Sleep'",
+    );
+    gives_up!(tested, MySqlSessionStore, &waiting);
+}

@@ -381,6 +381,19 @@ fn a_forward_is_repeated_where_it_was_lost_and_moves_no_end() {
 }
 
 #[test]
+fn a_clear_behind_a_redirect_leaves_no_more_time_than_the_policy_gives() {
+    let terms = terms();
+    let changes = cleared(9, Changes::default());
+    let base = record(1, &[]);
+    let mut machine = commit(&base, &changes, &terms);
+    machine.start();
+    machine.on(redirect(NEW, Flag::Plain));
+    let (at, _, until) = written(machine.on(found(&record(7, &[]))));
+    let end = terms.now + terms.ttl;
+    assert_eq!((at.as_str(), until), (NEW, Until::AtMost(end)));
+}
+
+#[test]
 fn a_reading_that_was_lost_is_read_again_where_it_was() {
     let (base, changes, terms) = (record(1, &[]), set("x", "1"), terms());
     let mut machine = commit(&base, &changes, &terms);

@@ -80,6 +80,7 @@ impl Map {
             Until::At(end) if end <= now => return Reply::Found(Stored::Nothing),
             Until::At(end) => end,
             Until::Same => present,
+            Until::AtMost(end) => present.min(end),
         };
         shard.put(write.at, Entry::record(write.new, end));
         Reply::Done
@@ -123,18 +124,28 @@ impl Map {
         }
         let new = Entry::record(write.new, until);
         let left = Entry::redirect(redirect, &new, terms.now + terms.grace);
+        let mut is_beyond = false;
         loop {
             let mut shards = self.lock_both(write.at, &redirect.target);
             if let Some(refusal) = shards.refusal(write, &redirect.target, terms.now) {
                 return Ok(refusal);
             }
-            if self.room.take() {
+            if is_beyond {
+                self.room.take_beyond();
+            }
+            if is_beyond || self.room.take() {
                 shards.from.put(write.at, left);
                 self.put_new(shards.to(), &redirect.target, new);
                 return Ok(Reply::Done);
             }
             drop(shards);
-            self.make_room(left.rank(), write.at, terms.now)?;
+            let made = self.make_room(left.rank(), write.at, terms.now);
+            // A user's renewal neither fails for want of a redirect's room, nor ends another's
+            // session for it. It is one redirect beyond the bound, which goes first.
+            is_beyond = made.is_err() && left.rank() == Rank::UsersRedirect;
+            if !is_beyond {
+                made?;
+            }
         }
     }
 

@@ -36,7 +36,9 @@ use crate::{
 /// The number of sessions is bounded ([`max_sessions`]). If the store is full, a new session
 /// displaces an expired one or else, of the sessions without a principal, one of those that end
 /// soonest. If all have a principal, a new one with a principal displaces one that ends soonest; one
-/// without is refused, and the response is a 503 ([`StoreFull`](super::StoreFull)).
+/// without is refused, and the response is a 503 ([`StoreFull`](super::StoreFull)). The redirect of
+/// a renewal displaces no session of a user: if nothing else gives way, it lies beyond the bound, and
+/// is the first to go.
 ///
 /// [`max_sessions`]: MemorySessionStoreBuilder::max_sessions
 ///
@@ -127,7 +129,7 @@ pub struct MemorySessionStoreBuilder {
 
 impl MemorySessionStoreBuilder {
     /// Sets how many sessions the store holds at most, with the redirects of recent renewals:
-    /// 100,000 by default, and at least 1.
+    /// 100,000 by default, and at least 2, because a renewal leaves a redirect.
     pub fn max_sessions(mut self, most: usize) -> Self {
         self.max_sessions = most;
         self

@@ -8,11 +8,14 @@ pub(super) struct Room {
     used: AtomicUsize,
 }
 
+/// The record of a renewal, and its redirect.
+const LEAST: usize = 2;
+
 impl Room {
     pub(super) fn new(max: usize) -> Self {
         let used = AtomicUsize::new(0);
         Self {
-            max: max.max(1),
+            max: max.max(LEAST),
             used,
         }
     }
@@ -22,6 +25,11 @@ impl Room {
         let one_more = |used| (used < self.max).then_some(used + 1);
         let order = Ordering::Relaxed;
         self.used.fetch_update(order, order, one_more).is_ok()
+    }
+
+    /// Takes the room of one entry beyond those that there are.
+    pub(super) fn take_beyond(&self) {
+        self.used.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Gives back the room of entries that have gone.

@@ -45,16 +45,15 @@ pub(super) enum Rank {
 impl Rank {
     /// Those that make room for an entry of this rank, first the one that goes first.
     pub(super) const fn gives_way(self) -> &'static [Self] {
-        const ALL: &[Rank] = &[
-            Rank::Tombstone,
-            Rank::Guest,
-            Rank::UsersRedirect,
-            Rank::User,
-        ];
         match self {
             Self::Tombstone | Self::Guest => &[Self::Tombstone, Self::Guest],
-            // A login must not fail because its redirect has no room.
-            Self::UsersRedirect | Self::User => ALL,
+            Self::UsersRedirect => &[Self::Tombstone, Self::Guest, Self::UsersRedirect],
+            Self::User => &[
+                Self::Tombstone,
+                Self::Guest,
+                Self::UsersRedirect,
+                Self::User,
+            ],
         }
     }
 }

@@ -131,10 +131,30 @@ async fn redirects_count_and_those_of_users_go_before_users() {
     let mut busy = keys.pop().unwrap();
     for _ in 0..500 {
         busy = renew(&store, &busy, &terms).await;
-        assert_eq!(store.inner.map.len(), 100);
+        assert_eq!(store.inner.map.len(), 101, "one redirect beyond");
     }
     assert!(store.load(&busy).await.unwrap().is_some());
-    assert_eq!(count_live(&store, &keys).await, 98, "one for a redirect");
+    assert_eq!(count_live(&store, &keys).await, 99);
+    // With another user the bound holds again.
+    keys.push(busy);
+    keys.extend(users(&store, 1).await);
+    assert_eq!(count_live(&store, &keys).await, 100);
+    assert_eq!(store.inner.map.len(), 100);
+}
+
+#[actix_web::test]
+async fn the_smallest_store_renews() {
+    let terms = Terms::default();
+    for most in [0, 1, 2] {
+        let store = store_for(most);
+        for changes in [set(7), login()] {
+            let mut key = create(&store, &changes, &terms).await;
+            for _ in 0..3 {
+                key = renew(&store, &key, &terms).await;
+            }
+            assert!(store.load(&key).await.unwrap().is_some());
+        }
+    }
 }
 
 #[actix_web::test]
@@ -166,7 +186,7 @@ async fn a_login_in_a_full_store_takes_the_guests_entries_along() {
         panic!("{rotated:?}");
     };
     assert_eq!(store.load(&key).await.unwrap().unwrap()["n"], "7");
-    assert_eq!(store.inner.map.len(), 100);
+    assert_eq!(store.len(), 100, "users, and a redirect beyond them");
 }
 
 /// Time stands still.

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use self::{
     epoch::{epoch_text, keeps_epochs_beside},
-    read::ReadOnly,
+    read::NoWrites,
 };
 use super::{
     answer,
@@ -39,7 +39,7 @@ pub(super) struct Executor {
     connections: Connections,
     /// In a cluster records lie in slots, and no step can change two slots.
     has_slots: bool,
-    read_only: ReadOnly,
+    no_writes: NoWrites,
 }
 
 /// A record that replaces the expected one.
@@ -73,7 +73,7 @@ impl Executor {
         Self {
             connections,
             has_slots,
-            read_only: ReadOnly::default(),
+            no_writes: NoWrites::default(),
         }
     }
 
@@ -148,6 +148,7 @@ impl Executor {
             Until::Same => String::new(),
             Until::At(end) if end <= terms.now => return Ok(Reply::Found(Stored::Nothing)),
             Until::At(end) => (end - terms.now).0.to_string(),
+            Until::AtMost(end) => format!("<{}", ttl(end, terms)),
         };
         let (redirect, cleared) = (redirect_name(write.at), epoch_name(write.at));
         let (epoch, grace) = (epoch_text(write.epoch), terms.grace.0.to_string());
@@ -313,11 +314,7 @@ impl Executor {
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
         let mut set = redis::cmd("SET");
-        set.arg(at)
-            .arg(text(new))
-            .arg("NX")
-            .arg("PX")
-            .arg(ttl(until, terms));
+        set.arg(&[at, text(new), "NX", "PX"]).arg(ttl(until, terms));
         Ok(match self.connections.run(Job::command(at, &set)).await? {
             Outcome::Value(Value::Nil) => Reply::Taken,
             Outcome::Value(Value::Okay | Value::SimpleString(_)) => Reply::Done,

@@ -17,6 +17,11 @@
 //! | `{5}` | not done: something other than a string is there |
 //!
 //! Whatever else a read is refused for is the script's error.
+//!
+//! A user may be allowed some commands and not others, which a server decides one by one. So whatever
+//! a script reads, it reads before it writes. A server without memory refuses a script's first write
+//! alone, so that one is a `SET`, which is the only thing that needs memory. If the deletion that
+//! comes after it is refused, the script takes back what it has set, and answers the refusal.
 
 use std::sync::LazyLock;
 
@@ -43,6 +48,17 @@ const EXPECTED: &str = r"
 local function expected(text)
   if ARGV[2] == 'p' then return string.sub(text, 1, #ARGV[1]) == ARGV[1] end
   return text == ARGV[1]
+end
+";
+
+/// Deletes the first key after one was set, which is taken back if the deletion is refused: only a
+/// `SET` is certain to be allowed then, so it ends at once.
+const DELETE_AFTER: &str = r"
+local function delete_after(key)
+  local deleted = redis.pcall('DEL', KEYS[1])
+  if type(deleted) == 'number' then return nil end
+  redis.call('SET', key, '', 'PX', 1)
+  return deleted
 end
 ";
 
@@ -86,20 +102,27 @@ found[4] = extended
 return found
 "#;
 
-/// The third argument is the new text; the fourth its TTL in ms, or '' to keep the present one. A
-/// third key takes the epoch of a `clear`, with the last two arguments: it and its TTL in ms.
+/// The third argument is the new text; the fourth its TTL in ms, or '' to keep the present one, or
+/// '<' and a TTL that shortens the present one. A third key takes the epoch of a `clear`, with the
+/// last two arguments: it and its TTL in ms.
 const CAS: &str = r"
 local text, other = read()
 if not text then return other end
 if not expected(text) then return found(text) end
-if ARGV[4] == '' then redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
-else redis.call('SET', KEYS[1], ARGV[3], 'PX', ARGV[4]) end
+local ttl = ARGV[4]
+if string.sub(ttl, 1, 1) == '<' then
+  ttl = string.sub(ttl, 2)
+  local left = redis.call('PTTL', KEYS[1])
+  if left >= 0 and left <= tonumber(ttl) then ttl = '' end
+end
+if ttl == '' then redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
+else redis.call('SET', KEYS[1], ARGV[3], 'PX', ttl) end
 if KEYS[3] then redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6]) end
 return {3}
 ";
 
-/// The third and fourth keys are the new name and the one beside it. The last two arguments are the redirect and its TTL in ms. The
-/// deletion comes last, so that a server without memory refuses before anything has changed.
+/// The third and fourth keys are the new name and the one beside it. The fifth and sixth arguments are
+/// the redirect and its TTL in ms.
 ///
 /// The epoch comes along from the fifth key to the sixth, if there are any. A seventh argument is
 /// the epoch of a `clear`, which takes its place.
@@ -108,14 +131,17 @@ local text, other = read()
 if not text then return other end
 if not expected(text) then return found(text) end
 if redis.call('EXISTS', KEYS[3], KEYS[4]) > 0 then return {4} end
-redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
-redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[6])
-if KEYS[6] then
-  local epoch, left = ARGV[7], ARGV[6]
-  if not epoch then epoch, left = redis.call('GET', KEYS[5]), redis.call('PTTL', KEYS[5]) end
-  if epoch and tonumber(left) > 0 then redis.call('SET', KEYS[6], epoch, 'PX', left) end
+local epoch, left = ARGV[7], ARGV[6]
+if KEYS[6] and not epoch then
+  epoch, left = redis.call('GET', KEYS[5]), redis.call('PTTL', KEYS[5])
 end
-redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
+local refused = delete_after(KEYS[3])
+if refused then return refused end
+redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[6])
+if KEYS[6] and epoch and tonumber(left) > 0 then
+  redis.call('SET', KEYS[6], epoch, 'PX', left)
+end
 return {3}
 ";
 
@@ -131,8 +157,11 @@ return {4}
 /// A third key takes the epoch, with the last two arguments: it and its TTL in ms.
 const PREPARE: &str = r"
 if redis.call('EXISTS', KEYS[2]) == 1 then return {4} end
-if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and
-  redis.pcall('GET', KEYS[1]) ~= ARGV[1] then return {4} end
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  local text, other = read()
+  if other and other.err then return other end
+  if text ~= ARGV[1] then return {4} end
+end
 if KEYS[3] then redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4]) end
 return {3}
 ";
@@ -143,14 +172,17 @@ local text, other = read()
 if not text then return other end
 if not expected(text) then return found(text) end
 redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
-redis.call('DEL', KEYS[1])
-return {3}
+return delete_after(KEYS[2]) or {3}
 ";
 
 /// Takes the first half back, unless another request has written since. It leaves no tombstone:
-/// nobody ever knew the key.
+/// nobody ever knew the key. Whoever may not delete lets it end at once.
 const TAKE_BACK: &str = r"
-if redis.pcall('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+local text, other = read()
+if other and other.err then return other end
+if text == ARGV[1] and type(redis.pcall('DEL', KEYS[1])) ~= 'number' then
+  redis.call('SET', KEYS[1], '', 'PX', 1)
+end
 return {3}
 ";
 
@@ -162,10 +194,11 @@ return found(text)
 ";
 
 /// The arguments are the tombstone and its TTL in ms. The deletion comes first: a server without
-/// memory lets a script finish that has begun to write.
+/// memory lets a script finish that has begun to write. It counts even for a user who may set
+/// nothing, and so leaves no tombstone.
 const END: &str = r"
 if redis.call('DEL', KEYS[1]) == 1 then
-  if KEYS[2] then redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) end
+  if KEYS[2] then redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) end
   return {3}
 end
 local text, other = read()
@@ -177,12 +210,14 @@ pub(crate) static LOOK_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&
 pub(crate) static CAS_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, EXPECTED, CAS]));
 pub(crate) static ROTATE_SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[READ, EXPECTED, ROTATE]));
+    LazyLock::new(|| Script::new(&[READ, EXPECTED, DELETE_AFTER, ROTATE]));
 pub(crate) static INSERT_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[INSERT]));
-pub(crate) static PREPARE_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[PREPARE]));
+pub(crate) static PREPARE_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[READ, PREPARE]));
 pub(crate) static LEAVE_SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[READ, EXPECTED, LEAVE]));
-pub(crate) static TAKE_BACK_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[TAKE_BACK]));
+    LazyLock::new(|| Script::new(&[READ, EXPECTED, DELETE_AFTER, LEAVE]));
+pub(crate) static TAKE_BACK_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[READ, TAKE_BACK]));
 pub(crate) static END_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[READ, END]));
 
 /// A script and its digest.

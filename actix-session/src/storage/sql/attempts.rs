@@ -76,7 +76,7 @@ impl Search {
 pub(crate) struct Attempts<'a> {
     /// When the last attempt must have begun.
     deadline: Instant,
-    /// When the budget is used up.
+    /// When an attempt must have ended.
     end: Instant,
     failed: u32,
     search: &'a Search,
@@ -89,7 +89,7 @@ impl<'a> Attempts<'a> {
     pub(crate) fn within(budget: Duration, search: &'a Search) -> Self {
         Self {
             deadline: clock::deadline(budget / 4 * 3),
-            end: clock::deadline(budget),
+            end: clock::deadline(budget / 16 * 15),
             failed: 0,
             search,
             turn: None,

@@ -1,5 +1,7 @@
 //! The atomic steps of the protocol: one statement or one transaction each.
 
+use std::time::Duration;
+
 use sqlx::{Connection as _, Error};
 use tokio::time::Instant;
 
@@ -97,15 +99,39 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         let connections = &self.0.connections;
         let mut held = connections.hold(query.writes(), until).await?;
         let work = async {
+            let connection = held.get()?;
+            let before = self.wait_within(connection, query, until).await?;
             let attempt = Attempt::<D> {
                 statements: &self.0.statements,
-                connection: held.get()?,
+                connection,
                 terms,
             };
-            attempt.perform(query).await
+            let result = attempt.perform(query).await;
+            if let Some(before) = before {
+                D::wait_again(held.get()?, before).await?;
+            }
+            result
         };
         let result = connections.bounded(work).await;
         connections.settle(held, result)
+    }
+
+    /// A statement in this process cannot be given up. So one that waits for others' locks gives up
+    /// by itself, while there is time to say so.
+    async fn wait_within(
+        &self,
+        connection: &mut D::Connection,
+        query: &Query,
+        until: Instant,
+    ) -> Result<Option<Duration>, Error> {
+        let limit = self.0.connections.limits().command;
+        let left = until.saturating_duration_since(Instant::now());
+        // What the store itself has opened waits for `limit`.
+        let is_short_enough = self.0.runtime.is_some() && limit <= left;
+        if !D::LOCAL || !query.writes() || is_short_enough {
+            return Ok(None);
+        }
+        D::wait_at_most(connection, limit.min(left)).await
     }
 }
 
@@ -212,14 +238,16 @@ impl<D: Database> Attempt<'_, D> {
         new: &Record,
         until: Until,
     ) -> Result<Reply, Error> {
-        let expires = match until {
+        let (expires, latest) = match until {
             Until::At(end) if end <= self.terms.now => return Ok(Reply::Found(Stored::Nothing)),
-            Until::At(end) => Some(number(end)),
-            Until::Same => None,
+            Until::At(end) => (Some(number(end)), i64::MAX),
+            Until::Same => (None, i64::MAX),
+            Until::AtMost(end) => (None, number(end)),
         };
         let values = Values {
             record: RecordColumns::of(new, self.terms.now),
             expires,
+            idle_end: latest,
             ..self.expecting(at, expect)
         };
         self.change(Change::Replace, expect, values).await

@@ -75,6 +75,25 @@ pub(crate) trait Database: sqlx::Database {
         url.parse()
     }
 
+    /// Has the connection wait for others' locks no longer than this, if the database itself keeps
+    /// it waiting. Returns how long it waited before, if that was longer.
+    fn wait_at_most(
+        connection: &mut Self::Connection,
+        limit: Duration,
+    ) -> impl Future<Output = Result<Option<Duration>, Error>> + Send {
+        let _ = (connection, limit);
+        async { Ok(None) }
+    }
+
+    /// Has the connection wait for others' locks as it did before.
+    fn wait_again(
+        connection: &mut Self::Connection,
+        limit: Duration,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let _ = (connection, limit);
+        async { Ok(()) }
+    }
+
     /// Connects to the database at a URL.
     fn connect(
         url: &str,

@@ -40,13 +40,13 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         found_by(found.map_err(Failure::into_error)?)
     }
 
-    /// Extends and reads. A missed extension is better than an error: if this takes longer than one
-    /// statement may, or fails, the record is read as it is.
+    /// Extends and reads. A missed extension is better than an error: if this takes longer than half
+    /// of what one statement may, or fails, the record is read as it is.
     async fn touch_or_read(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
         if self.0.connections.search().is_in_vain() {
             return Ok(self.read(at, terms).await?.not_extended());
         }
-        let limit = self.0.connections.limits().command;
+        let limit = self.0.connections.limits().command / 2;
         let soon = Terms {
             budget: terms.budget.min(limit),
             ..terms.clone()

@@ -190,6 +190,25 @@ impl Database for Sqlite {
         Ok(pool)
     }
 
+    async fn wait_at_most(
+        connection: &mut SqliteConnection,
+        limit: Duration,
+    ) -> Result<Option<Duration>, Error> {
+        let present = sqlx::query_scalar::<_, i64>("PRAGMA busy_timeout");
+        let present = present.fetch_one(&mut *connection).await?;
+        let before = Duration::from_millis(present.unsigned_abs());
+        if before <= limit {
+            return Ok(None);
+        }
+        Self::wait_again(connection, limit).await?;
+        Ok(Some(before))
+    }
+
+    async fn wait_again(connection: &mut SqliteConnection, limit: Duration) -> Result<(), Error> {
+        let limit = limit.as_millis();
+        Self::run(connection, &format!("PRAGMA busy_timeout = {limit}")).await
+    }
+
     /// The transaction is the lock.
     async fn lock_for_migration(_: &mut SqliteConnection, _: &Table) -> Result<(), Error> {
         Ok(())

@@ -74,7 +74,7 @@ impl Statements {
             )),
             touch: make(&touch::<D>()),
             set_end: make(&set_end::<D>()),
-            replace: expecting(replace),
+            replace: expecting(replace::<D>),
             insert: make(&format!(
                 "INSERT INTO {{table}} ({NEW_COLUMNS}) VALUES ({NEW_VALUES})"
             )),
@@ -134,9 +134,10 @@ fn set_end<D: Database>() -> String {
     )
 }
 
-fn replace(version: &str) -> String {
+fn replace<D: Database>(version: &str) -> String {
+    let least = D::LEAST;
     format!(
-        "UPDATE {{table}} SET {WRITE}, expires = COALESCE(:expires, expires) \
+        "UPDATE {{table}} SET {WRITE}, expires = {least}(COALESCE(:expires, expires), :idle_end) \
          WHERE {LIVE} AND {version}"
     )
 }

@@ -63,6 +63,9 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// A worker that is busy keeps the connections that it uses, and those that it has opened stand
     /// still: a handler that computes for long belongs into `web::block`.
     ///
+    /// While the store writes to SQLite, the connection's `busy_timeout` is at most what is left of the
+    /// time for the write, and then what it was before.
+    ///
     /// The table must exist: call [`migrate`](Self::migrate) once at the start, or run
     /// [`schema_sql`](Self::schema_sql) with your other migrations.
     pub fn from_pool(pool: Pool<D>) -> Self {

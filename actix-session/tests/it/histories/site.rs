@@ -73,6 +73,7 @@ pub(crate) async fn site<S: SessionStore + 'static>(store: S, round: &Round, pau
         .wire_format(round.plan.format)
         .clock(round.clock.clone())
         .commit_budget(PATIENCE)
+        .load_budget(PATIENCE)
         .build();
     let app = App::new().wrap(middleware).default_service(web::to(handle));
     let service = Rc::new(init_service(app).await);

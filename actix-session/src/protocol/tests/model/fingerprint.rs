@@ -130,7 +130,11 @@ impl Fingerprint {
                 self.place(1, at);
                 self.version(expect);
                 self.record(Some(new));
-                self.flag(*until == Until::Same);
+                self.number(match until {
+                    Until::Same => 0,
+                    Until::At(_) => 1,
+                    Until::AtMost(_) => 2,
+                });
             }
             Step::Rotate {
                 at,

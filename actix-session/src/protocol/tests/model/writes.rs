@@ -38,7 +38,7 @@ pub(super) fn fault_of_write(
             let route = Route::from(store, &request.at, at);
             fault_of_forward(request, &route, before, new)
                 .or_else(|| fault_of_epoch(request, before))
-                .or_else(|| fault_if(*until != Until::Same, "a forward moved the idle end"))
+                .or_else(|| fault_of_end(request, *until))
         }
         (
             Step::Rotate {
@@ -55,6 +55,16 @@ pub(super) fn fault_of_write(
         (Step::Rotate { .. }, Some(_)) => Some("a renewal renewed another key than its own"),
         _ => Some("a write made a record where none was"),
     }
+}
+
+/// A forward moves no end; a `clear` may bring it nearer.
+fn fault_of_end(request: &Request, until: Until) -> Fault {
+    let kept = match until {
+        Until::Same => changes(request).cleared.is_none(),
+        Until::AtMost(_) => changes(request).cleared.is_some(),
+        Until::At(_) => false,
+    };
+    fault_if(!kept, "a forward moved the idle end")
 }
 
 /// The bit of a session's own TTL, after those of the entries.

@@ -62,6 +62,16 @@ async fn a_commit_replaces_what_it_expects<P: Place>(steps: Steps<P>) {
         steps.holds(&steps.read(&at).await, &third);
         steps.lives_for(&at, minutes(90)).await;
 
+        // An end that is later than the present one moves nothing.
+        for (most, left) in [(100, 90), (30, 30)] {
+            let until = Until::AtMost(steps.now() + minutes(most));
+            let before = if left == 90 { &third } else { &first };
+            let after = if left == 90 { &first } else { &third };
+            assert_done(&steps.cas(&at, before, after, until).await);
+            steps.holds(&steps.read(&at).await, after);
+            steps.lives_for(&at, minutes(left)).await;
+        }
+
         // Records are told apart by their names, not by what they hold.
         steps.holds(&steps.read(&other).await, &first);
         steps.lives_for(&other, minutes(55)).await;

@@ -27,22 +27,21 @@ impl Executor {
     /// record without a `clear` is never taken for one that has come after it.
     pub(super) async fn after_epoch(
         &self,
-        at: &str,
         job: Job<'_>,
         terms: &Terms,
     ) -> Result<(Option<u64>, Value), RedisError> {
         if !keeps_epochs_beside(terms) {
-            return Ok((None, self.connections.repeatable(job).await?));
+            return Ok((None, self.connections.repeat_or_read(job).await?));
         }
-        let name = epoch_name(at);
+        let name = epoch_name(job.at());
         let mut get = redis::cmd("GET");
         get.arg(&name);
         let (epoch, value) = match self.connections.repeatable_after(&get, job).await? {
             (Some(epoch), value) => (epoch, value),
             // The slot is being moved, and the two may lie on two nodes.
             (None, _) => {
-                let epoch = self.get(&name).await?;
-                (epoch, self.connections.repeatable(job).await?)
+                let epoch = Box::pin(self.get(&name)).await?;
+                (epoch, Box::pin(self.connections.repeat_or_read(job)).await?)
             }
         };
         Ok((answer::epoch(Some(epoch)), value))
@@ -58,7 +57,7 @@ impl Executor {
     ) -> anyhow::Result<Reply> {
         match reply {
             Reply::Found(Stored::Record(_)) if keeps_epochs_beside(terms) => {
-                Ok(Reply::Found(self.look_only(at, terms).await?))
+                Ok(Reply::Found(self.look_again(at, terms).await?))
             }
             reply => Ok(reply),
         }

@@ -1,25 +1,30 @@
 //! Reads, and the extensions that ride on them.
 
 use std::{
+    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use anyhow::bail;
+use futures_util::future::{Either, select};
 use redis::{RedisError, Value};
-use tokio::time::Instant;
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::Instant,
+};
 
 use super::{
     super::{
         answer,
         conn::{self, Job},
         naming::redirect_name,
-        script::{Call, LOOK_SCRIPT, TOUCH_SCRIPT},
+        script::{LOOK_SCRIPT, TOUCH_SCRIPT},
     },
     Executor,
 };
 use crate::{
-    clock::Millis,
+    clock::{Millis, deadline},
     contract::{ExtendOnRead, Terms},
     event,
     protocol::{Reply, Stored},
@@ -29,20 +34,35 @@ use crate::{
 /// How long reads do without a server that takes writes, once none was found.
 const DO_WITHOUT: Duration = Duration::from_secs(5);
 
-/// Whether no server that takes writes was found a moment ago. Reads do without an extension then,
-/// since looking for another server takes its time; writes look for one all the same.
-#[derive(Clone, Default)]
-pub(super) struct ReadOnly(Arc<Mutex<Option<Instant>>>);
+/// And once the server has held an extension back, but not a read.
+const HELD_BACK: Duration = Duration::from_secs(1);
 
-impl ReadOnly {
-    fn is_known(&self) -> bool {
-        lock(&self.0).is_some_and(|at| at.elapsed() < DO_WITHOUT)
+/// Until when reads do without an extension, since no server took one a moment ago: waiting, or
+/// looking for another server, takes its time. Writes try all the same.
+#[derive(Clone, Default)]
+pub(super) struct NoWrites(Arc<Known>);
+
+#[derive(Default)]
+struct Known {
+    until: Mutex<Option<Instant>>,
+    told: Notify,
+}
+
+impl NoWrites {
+    fn are_known(&self) -> bool {
+        lock(&self.0.until).is_some_and(|until| Instant::now() < until)
     }
 
-    fn note(&self, error: &anyhow::Error) {
-        if conn::is_from_replica(error) {
-            *lock(&self.0) = Some(Instant::now());
-        }
+    /// Ends when somebody notes it from now on.
+    fn told(&self) -> Notified<'_> {
+        self.0.told.notified()
+    }
+
+    fn note(&self, span: Duration) {
+        let mut until = lock(&self.0.until);
+        *until = (*until).max(Some(deadline(span)));
+        drop(until);
+        self.0.told.notify_waiters();
     }
 }
 
@@ -56,33 +76,92 @@ struct Extending {
     keeps_own: bool,
 }
 
-impl Executor {
-    /// Reads for a request, and extends the record if the terms say so.
-    pub(in super::super) async fn look(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
+impl Extending {
+    fn of(terms: &Terms) -> Option<Self> {
         let least = match terms.extend {
-            ExtendOnRead::Never => return self.read(at, terms).await,
+            ExtendOnRead::Never => return None,
             ExtendOnRead::Always => None,
             ExtendOnRead::AtMostEvery(interval) => Some(interval),
         };
-        let extending = Extending {
+        Some(Self {
             ttl: terms.ttl,
             absolute: terms.absolute,
             least,
             keeps_own: true,
-        };
-        if self.read_only.is_known() {
-            return Ok(self.look_only(at, terms).await?.not_extended());
-        }
-        match self.touch(at, extending, terms).await {
-            Err(error) if conn::refused(&error).is_some() => {
-                // If reading is refused too, that is the error.
-                let found = self.look_only(at, terms).await?;
-                event::not_extended(&error);
-                self.read_only.note(&error);
+        })
+    }
+}
+
+impl Executor {
+    /// Reads for a request, and extends the record if the terms say so.
+    pub(in super::super) async fn look(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
+        match Extending::of(terms) {
+            None => self.read(at, terms).await,
+            Some(_) if self.no_writes.are_known() => {
+                let found = Box::pin(self.read(at, terms)).await?;
                 Ok(found.not_extended())
             }
-            found => found,
+            Some(extending) => self.touch_or_read(at, extending, terms).await,
         }
+    }
+
+    /// A missed extension is better than an error: if it is refused or held back, the record is read
+    /// as it is.
+    async fn touch_or_read(
+        &self,
+        at: &str,
+        extending: Extending,
+        terms: &Terms,
+    ) -> anyhow::Result<Stored> {
+        let late = Notify::new();
+        let refused = {
+            let (own, others) = (pin!(late.notified()), pin!(self.no_writes.told()));
+            let touching = pin!(self.touch(at, extending, terms, Some(&late)));
+            match select(touching, select(own, others)).await {
+                Either::Left((Err(error), _)) if is_refused(&error) => error,
+                Either::Left((found, _)) => return found,
+                Either::Right((Either::Left(_), touching)) => {
+                    self.no_writes.note(HELD_BACK);
+                    return Box::pin(self.read_meanwhile(touching, at, terms)).await;
+                }
+                // What others know needs no time of this request's, nor a place in a pool's line.
+                Either::Right((Either::Right(_), _)) => held_back_by_redis(),
+            }
+        };
+        Box::pin(self.read_only(at, &refused, terms)).await
+    }
+
+    /// Reads while the server holds the extension back: the first answer counts.
+    async fn read_meanwhile(
+        &self,
+        touching: impl Future<Output = anyhow::Result<Stored>> + Unpin,
+        at: &str,
+        terms: &Terms,
+    ) -> anyhow::Result<Stored> {
+        let held_back = held_back_by_redis();
+        let reading = pin!(self.read_only(at, &held_back, terms));
+        match select(touching, reading).await {
+            Either::Left((Err(error), reading)) if is_refused(&error) => reading.await,
+            // After any other error the time of both is up.
+            Either::Left((found, _)) | Either::Right((found @ Ok(_), _)) => found,
+            Either::Right((Err(_), touching)) => touching.await,
+        }
+    }
+
+    /// Reads what could not be extended, by a command that needs no right to run scripts. If it is
+    /// refused too, that is the error.
+    async fn read_only(
+        &self,
+        at: &str,
+        why: &anyhow::Error,
+        terms: &Terms,
+    ) -> anyhow::Result<Stored> {
+        let found = self.read(at, terms).await?;
+        event::not_extended(why);
+        if conn::has_no_master(why) {
+            self.no_writes.note(DO_WITHOUT);
+        }
+        Ok(found.not_extended())
     }
 
     /// Sets how long a record lives from now on, up to its absolute end.
@@ -98,13 +177,16 @@ impl Executor {
             least: None,
             keeps_own: false,
         };
-        self.touch(at, extending, terms).await.map(drop)
+        self.touch(at, extending, terms, None).await.map(drop)
     }
 
     pub(super) async fn read(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
         let mut get = redis::cmd("GET");
         get.arg(at);
-        match self.after_epoch(at, Job::command(at, &get), terms).await {
+        match self
+            .after_epoch(Job::command(at, &get).reading(), terms)
+            .await
+        {
             Ok((_, Value::Nil)) => self.read_redirect(&redirect_name(at)).await,
             Ok((epoch, value)) => Ok(answer::record(Some(value)).with_epoch_beside(epoch)),
             Err(error) if error.code() == Some("WRONGTYPE") => Ok(Stored::Unreadable),
@@ -123,11 +205,18 @@ impl Executor {
     pub(super) async fn get(&self, name: &str) -> Result<Value, RedisError> {
         let mut get = redis::cmd("GET");
         get.arg(name);
-        self.connections.repeatable(Job::command(name, &get)).await
+        let job = Job::command(name, &get).reading();
+        self.connections.repeat_or_read(job).await
     }
 
-    /// Extends the record and reads it, in one round trip.
-    async fn touch(&self, at: &str, how: Extending, terms: &Terms) -> anyhow::Result<Stored> {
+    /// Extends the record and reads it, in one round trip. Tells if the answer is late.
+    async fn touch(
+        &self,
+        at: &str,
+        how: Extending,
+        terms: &Terms,
+        late: Option<&Notify>,
+    ) -> anyhow::Result<Stored> {
         let redirect = redirect_name(at);
         let or_empty =
             |span: Option<Millis>| span.map_or_else(String::new, |span| span.0.to_string());
@@ -139,26 +228,21 @@ impl Executor {
             [now.as_str(), &ttl, &absolute, &least, own],
         );
         let call = TOUCH_SCRIPT.call(self.keys(&keys), &args);
-        self.found(&call, &redirect, terms).await
+        let job = Job::script(&call);
+        let job = late.map_or(job, |late| job.telling(late));
+        self.found(job, &redirect, terms).await
     }
 
-    /// Reads the record with its end.
-    pub(super) async fn look_only(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
+    /// Reads the record with its end, by a script.
+    pub(super) async fn look_again(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
         let redirect = redirect_name(at);
         let keys = [at, redirect.as_str()];
         let call = LOOK_SCRIPT.call(self.keys(&keys), &[]);
-        self.found(&call, &redirect, terms).await
+        self.found(Job::script(&call), &redirect, terms).await
     }
 
-    async fn found(
-        &self,
-        call: &Call<'_>,
-        redirect: &str,
-        terms: &Terms,
-    ) -> anyhow::Result<Stored> {
-        let read = self
-            .after_epoch(call.at(), Job::script(call), terms)
-            .await?;
+    async fn found(&self, job: Job<'_>, redirect: &str, terms: &Terms) -> anyhow::Result<Stored> {
+        let read = self.after_epoch(job, terms).await?;
         let reply = answer::reply(read.1, terms)?;
         match self.or_redirect(reply, redirect).await? {
             Reply::Found(found) => Ok(found.with_epoch_beside(read.0)),
@@ -170,9 +254,19 @@ impl Executor {
     pub(super) async fn or_redirect(&self, reply: Reply, redirect: &str) -> anyhow::Result<Reply> {
         match reply {
             Reply::Found(Stored::Nothing) if self.has_slots => {
-                Ok(Reply::Found(self.read_redirect(redirect).await?))
+                let found = Box::pin(self.read_redirect(redirect)).await?;
+                Ok(Reply::Found(found))
             }
             reply => Ok(reply),
         }
     }
+}
+
+/// Whether no server has extended the record, nor ever will for this request.
+fn is_refused(error: &anyhow::Error) -> bool {
+    conn::refused(error).is_some() || conn::has_no_master(error)
+}
+
+fn held_back_by_redis() -> anyhow::Error {
+    anyhow::anyhow!("Redis holds extensions back")
 }

@@ -1,11 +1,12 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use redis::IntoConnectionInfo as _;
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
 use super::{
     super::{
         conn, fake,
-        script::{LOOK_SCRIPT, Script, TOUCH_SCRIPT},
+        script::{Script, TOUCH_SCRIPT},
     },
     *,
 };
@@ -143,20 +144,19 @@ fn refusal(inner: &str) -> String {
     )
 }
 
-/// A store that extends on every read, on a server that refuses to. The second part is the names
-/// of the scripts that it was asked for.
+/// A store that extends on every read, on a server that refuses to. The second part is what it was
+/// asked for.
 async fn refusing(how: &str) -> (RedisSessionStore, Rc<RefCell<Vec<&'static str>>>) {
     let calls = Rc::new(RefCell::new(Vec::new()));
     let (seen, refused) = (Rc::clone(&calls), refusal(how));
     let connections = fake::connections(None, move |command| {
         let touches = command[1] == *TOUCH_SCRIPT.hash();
         seen.borrow_mut()
-            .push(if touches { "touch" } else { "look" });
-        assert!(touches || command[1] == *LOOK_SCRIPT.hash());
-        let record = bulk(r#"{"v":1,"state":{}}"#);
+            .push(if touches { "touch" } else { "get" });
+        assert!(touches || command[0] == "GET");
         Some(match touches {
             true => refused.clone(),
-            false => format!("*3\r\n:1\r\n{record}:5000\r\n"),
+            false => bulk(r#"{"v":1,"state":{}}"#),
         })
     })
     .await;
@@ -168,12 +168,8 @@ fn extending() -> Terms {
 }
 
 async fn looks_and_keeps_its_end(store: &RedisSessionStore) {
-    let terms = extending();
-    match store.executor.look("a", &terms).await.unwrap() {
-        Stored::Record(record) => {
-            assert!(record.has_kept_end());
-            assert_eq!(record.end(), Some(terms.now + Millis(5000)));
-        }
+    match store.executor.look("a", &extending()).await.unwrap() {
+        Stored::Record(record) => assert!(record.has_kept_end()),
         other => panic!("{other:?}"),
     }
 }
@@ -184,7 +180,7 @@ async fn a_read_that_cannot_extend_is_a_read() {
         let (store, calls) = refusing(how).await;
         looks_and_keeps_its_end(&store).await;
         looks_and_keeps_its_end(&store).await;
-        assert_eq!(*calls.borrow(), ["touch", "look", "touch", "look"]);
+        assert_eq!(*calls.borrow(), ["touch", "get", "touch", "get"]);
         // Whoever asks for an extension alone is told.
         let set = store.executor.set_ttl("a", Millis(1), &extending()).await;
         assert!(set.is_err());
@@ -195,9 +191,9 @@ async fn a_read_that_cannot_extend_is_a_read() {
 async fn a_read_on_a_replica_looks_for_the_master_once_in_a_while() {
     let (store, calls) = refusing("READONLY no").await;
     looks_and_keeps_its_end(&store).await;
-    assert_eq!(*calls.borrow(), ["touch", "touch", "look"]);
+    assert_eq!(*calls.borrow(), ["touch", "touch", "get"]);
     looks_and_keeps_its_end(&store).await;
-    assert_eq!(*calls.borrow(), ["touch", "touch", "look", "look"]);
+    assert_eq!(*calls.borrow(), ["touch", "touch", "get", "get"]);
 }
 
 #[actix_web::test]
@@ -211,26 +207,84 @@ async fn a_touch_at_response_time_that_is_refused_refreshes_nothing() {
     }
 }
 
-/// Its time is up, and whoever asked is told so.
-#[actix_web::test]
-async fn a_load_that_takes_too_long_is_not_asked_again() {
+/// A store on a server that holds some commands back for ever, and what it was asked.
+async fn held_back(
+    is_held: impl Fn(&str) -> bool + 'static,
+) -> (RedisSessionStore, Rc<RefCell<Vec<String>>>) {
     let asked = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&asked);
     let server = fake::listen(move |command| {
         seen.borrow_mut().push(command[0].clone());
-        Some(String::new())
+        Some(match is_held(&command[0]) {
+            true => String::new(),
+            false => bulk(r#"{"v":1,"state":{}}"#),
+        })
     })
     .await;
     let timeouts = conn::Timeouts {
-        command: Duration::from_millis(50),
+        command: Duration::from_millis(200),
         ..fake::PATIENCE
     };
     let connections = Connections::new(&conn::Target::Server(server), timeouts, None).unwrap();
-    let store = store(connections);
+    (store(connections), asked)
+}
+
+/// In the same time, on another connection, whose answer may come.
+#[actix_web::test]
+async fn a_load_whose_answer_is_late_is_asked_once_more() {
+    let (store, asked) = held_back(|_| true).await;
     assert!(store.executor.look("a", &Terms::default()).await.is_err());
-    assert_eq!(*asked.borrow(), ["GET"]);
+    assert_eq!(*asked.borrow(), ["GET", "GET"]);
     assert!(store.executor.look("a", &extending()).await.is_err());
-    assert_eq!(*asked.borrow(), ["GET", "EVALSHA"]);
+    assert_eq!(asked.borrow()[2..4], ["EVALSHA", "GET"]);
+}
+
+#[actix_web::test]
+async fn a_read_whose_extension_is_held_back_is_a_read() {
+    let (store, asked) = held_back(|command| command != "GET").await;
+    looks_and_keeps_its_end(&store).await;
+    looks_and_keeps_its_end(&store).await;
+    // It is known for a moment.
+    assert_eq!(*asked.borrow(), ["EVALSHA", "GET", "GET"]);
+}
+
+#[actix_web::test]
+async fn a_read_is_repeated_however_often_its_connection_breaks() {
+    let mut left = 5;
+    let connections = fake::connections(None, move |_| {
+        left -= 1;
+        (left == 0).then(|| bulk(r#"{"v":1,"state":{}}"#))
+    })
+    .await;
+    let found = store(connections)
+        .executor
+        .look("a", &Terms::default())
+        .await;
+    assert!(matches!(found, Ok(Stored::Record(_))), "{found:?}");
+}
+
+#[actix_web::test]
+async fn a_connection_that_breaks_while_it_is_made_is_made_again() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let refused = Rc::new(RefCell::new(0));
+    let seen = Rc::clone(&refused);
+    actix_web::rt::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read_u8().await;
+            *seen.borrow_mut() += 1;
+        }
+    });
+    let timeouts = conn::Timeouts {
+        command: Duration::from_millis(200),
+        ..fake::PATIENCE
+    };
+    let target = conn::Target::Server(url.into_connection_info().unwrap());
+    let connections = Connections::new(&target, timeouts, None).unwrap();
+    let executor = store(connections).executor;
+    assert!(executor.look("a", &Terms::default()).await.is_err());
+    let tries = *refused.borrow();
+    assert!(tries > 1, "{tries}");
 }
 
 /// The two scripts for the new record of a renewal across slots, on a real server.
@@ -277,6 +331,51 @@ impl Half {
             Stored::Record(record) => record.as_text().map(str::to_owned),
             _ => None,
         }
+    }
+}
+
+/// A renewal across slots by a user who may not delete is refused as a whole.
+#[actix_web::test]
+async fn a_renewal_that_may_not_delete_leaves_everything_as_it_is() {
+    let server = servers::RedisServer::start().unwrap();
+    let executor = |user: &str| {
+        let url = format!("redis://{user}127.0.0.1:{}", server.port());
+        let target = conn::Target::Server(url.into_connection_info().unwrap());
+        let connections = Connections::new(&target, fake::PATIENCE, None).unwrap();
+        Executor {
+            has_slots: true,
+            ..Executor::new(connections)
+        }
+    };
+    let all = executor("");
+    let mut allow = redis::cmd("ACL");
+    for word in ["SETUSER", "app", "on", ">x", "~*", "+@all", "-del"] {
+        allow.arg(word);
+    }
+    all.connections
+        .repeatable(Job::command("", &allow))
+        .await
+        .unwrap();
+    let terms = Terms::default();
+    let (old, new) = (
+        Record::decode(FIRST.to_owned()).unwrap(),
+        Record::decode(OTHER.to_owned()).unwrap(),
+    );
+    let until = terms.now + Millis::secs(60);
+    all.insert("{a}", &old, until, &terms).await.unwrap();
+    for target in ["{b}", "{a}2"] {
+        let redirect = Redirect {
+            target: target.into(),
+            ..own_redirect()
+        };
+        let expected = old.version();
+        let write = Write::new(("{a}", &expected, &new), None, &terms);
+        let user = executor("app:x@");
+        assert!(user.rotate(write, &redirect, until, &terms).await.is_err());
+        let read = async |at| all.read(at, &terms).await.unwrap();
+        assert!(matches!(read("{a}").await, Stored::Record(_)), "{target}");
+        while !matches!(read(target).await, Stored::Nothing) {}
+        while all.get("{a}:moved").await.unwrap() != Value::Nil {}
     }
 }
 

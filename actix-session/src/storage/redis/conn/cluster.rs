@@ -82,7 +82,7 @@ impl Cluster {
         mut job: Job<'_>,
         deadline: Instant,
     ) -> Result<Outcome, RedisError> {
-        let slot = slot(job.at);
+        let slot = slot(job.at());
         let mut node = self.first_node(slot).await?;
         loop {
             let error = match node.link.once(job).await {

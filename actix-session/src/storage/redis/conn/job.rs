@@ -1,18 +1,23 @@
 //! A command or script on its way to a server.
 
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::ConnectionLike};
+use tokio::sync::Notify;
 
 use super::{super::script::Call, Outcome, Replicas, judge, refusal};
 
 /// A command or script, and the record that it is about.
 #[derive(Clone, Copy)]
 pub(crate) struct Job<'a> {
-    pub(super) at: &'a str,
+    at: &'a str,
     request: Request<'a>,
     /// A read that goes ahead of it, in the same round trip.
     before: Option<&'a Cmd>,
     /// It ends or renews a session, so replicas must have it if the application says so.
     pub(super) ends: bool,
+    /// It only reads, so that a server which takes no writes will do.
+    pub(super) reads: bool,
+    /// Told if the answer is held back for long.
+    late: Option<&'a Notify>,
     pub(super) replicas: Option<Replicas>,
     /// It goes to a node that is taking the slot over, so it needs `ASKING` before it.
     pub(super) asking: bool,
@@ -49,9 +54,35 @@ impl<'a> Job<'a> {
             request,
             before: None,
             ends: false,
+            reads: false,
+            late: None,
             replicas: None,
             asking: false,
             otherwise: false,
+        }
+    }
+
+    /// Tells whoever waits once the answer is held back for long. From then on other jobs go over
+    /// another connection.
+    pub(crate) const fn telling(mut self, late: &'a Notify) -> Self {
+        self.late = Some(late);
+        self
+    }
+
+    /// It only reads.
+    pub(crate) const fn reading(mut self) -> Self {
+        self.reads = true;
+        self
+    }
+
+    /// The name of its record.
+    pub(crate) const fn at(&self) -> &'a str {
+        self.at
+    }
+
+    pub(super) fn is_late(&self) {
+        if let Some(late) = self.late {
+            late.notify_one();
         }
     }
 

@@ -5,17 +5,21 @@
 
 use std::{
     collections::HashMap,
+    io,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection};
 use tokio::{
     runtime::{Handle, Id},
     sync::Mutex as AsyncMutex,
     task::AbortHandle,
+    time::timeout,
 };
 
 use super::{Job, Outcome, Timeouts, is_spent, sentinel::Sentinel};
@@ -34,6 +38,7 @@ pub(super) enum Source {
 struct Inner {
     source: Source,
     config: AsyncConnectionConfig,
+    patience: Duration,
     runtimes: Mutex<HashMap<Id, Arc<RuntimeConnection>>>,
 }
 
@@ -42,6 +47,8 @@ struct RuntimeConnection {
     connection: AsyncMutex<Option<Numbered>>,
     /// How many attempts to connect have failed.
     failures: AtomicU64,
+    /// Whether the last of them has found nobody at the address.
+    is_refused: AtomicBool,
     /// Ends with the runtime, and then forgets the connection.
     watcher: Mutex<Option<AbortHandle>>,
 }
@@ -60,6 +67,30 @@ impl RuntimeConnection {
             *held = None;
         }
     }
+
+    /// Drops a connection that holds an answer back, unless another is being made already.
+    fn set_aside(&self, number: u64) {
+        if let Ok(mut held) = self.connection.try_lock()
+            && held.as_ref().is_some_and(|held| held.number == number)
+        {
+            *held = None;
+        }
+    }
+
+    fn note_failure(&self, error: &RedisError) {
+        let is_refused = error.is_connection_refusal();
+        self.is_refused.store(is_refused, Ordering::Relaxed);
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A job that has waited for an attempt that failed does not wait for another.
+    fn failed_a_moment_ago(&self) -> RedisError {
+        let kind = match self.is_refused.load(Ordering::Relaxed) {
+            true => io::ErrorKind::ConnectionRefused,
+            false => io::ErrorKind::ConnectionAborted,
+        };
+        io::Error::new(kind, "connecting to Redis failed a moment ago").into()
+    }
 }
 
 impl Drop for RuntimeConnection {
@@ -75,20 +106,35 @@ impl Link {
         Self(Arc::new(Inner {
             source,
             config: timeouts.config(),
+            patience: timeouts.patience(),
             runtimes: Mutex::default(),
         }))
     }
 
     /// Does a job once.
     ///
+    /// A server that holds a write back, as in `CLIENT PAUSE WRITE`, holds back whatever comes after
+    /// it on the same connection. So a connection whose answer is late is not used any further.
+    ///
     /// # Errors
     /// The job was refused.
     pub(super) async fn once(&self, job: Job<'_>) -> Result<Outcome, RedisError> {
         let own = self.of_this_runtime();
-        let mut held = self.connection(&own).await?;
-        let outcome = job.over(&mut held.connection).await;
+        let Numbered {
+            number,
+            mut connection,
+        } = self.connection(&own).await?;
+        let mut doing = pin!(job.over(&mut connection));
+        let outcome = match timeout(self.0.patience, &mut doing).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                own.set_aside(number);
+                job.is_late();
+                doing.await
+            }
+        };
         if is_spent(&outcome) {
-            own.forget(held.number).await;
+            own.forget(number).await;
         }
         outcome
     }
@@ -103,6 +149,7 @@ impl Link {
         let made = Arc::new(RuntimeConnection {
             connection: AsyncMutex::new(None),
             failures: AtomicU64::new(0),
+            is_refused: AtomicBool::new(false),
             watcher: Mutex::new(Some(self.forget_with_runtime(id))),
         });
         Arc::clone(self.runtimes().entry(id).or_insert(made))
@@ -140,13 +187,11 @@ impl Link {
             return Ok(held.clone());
         }
         if own.failures.load(Ordering::Relaxed) != failures {
-            // A job that has waited for an attempt that failed does not wait for another.
-            return Err((ErrorKind::Io, "connecting to Redis failed a moment ago").into());
+            return Err(own.failed_a_moment_ago());
         }
         let connecting = self.0.source.connect(&self.0.config);
-        let connection = connecting.await.inspect_err(|_| {
-            own.failures.fetch_add(1, Ordering::Relaxed);
-        })?;
+        let connected = connecting.await;
+        let connection = connected.inspect_err(|error| own.note_failure(error))?;
         let made = Numbered {
             number: next_number(),
             connection,

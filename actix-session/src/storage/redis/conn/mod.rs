@@ -15,20 +15,24 @@ mod pooled;
 mod refusal;
 mod sentinel;
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
+use futures_util::future::{Either, select};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, RedisError, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 pub(crate) use self::job::Job;
 use self::{
     cluster::Cluster,
     link::{Link, Source},
     pooled::Pooled,
-    sentinel::Sentinel,
+    sentinel::{Sentinel, Watched},
 };
 use super::pool::Pool;
 
@@ -112,26 +116,34 @@ impl Connections {
     ///
     /// # Errors
     /// The job was refused.
-    pub(crate) async fn run(&self, mut job: Job<'_>) -> Result<Outcome, RedisError> {
+    pub(crate) async fn run(&self, job: Job<'_>) -> Result<Outcome, RedisError> {
+        let deadline = crate::clock::deadline(self.command_timeout);
+        self.run_until(job, deadline).await
+    }
+
+    async fn run_until(&self, mut job: Job<'_>, deadline: Instant) -> Result<Outcome, RedisError> {
         let mut topology = &self.topology;
         if let (true, Some((waiting, replicas))) = (job.ends, &self.waiting) {
             topology = waiting;
             job.replicas = Some(*replicas);
         }
-        let deadline = crate::clock::deadline(self.command_timeout);
         let mut tries = 0;
         loop {
+            // On the heap: whatever waits for a command would hold the largest of these, and a load
+            // waits at several depths.
             let outcome = match topology {
-                Topology::Server(link) | Topology::Sentinel(link) => link.once(job).await,
-                Topology::Cluster(cluster) => cluster.run(job, deadline).await,
-                Topology::Pool(pooled) => pooled.once(job).await,
+                Topology::Server(link) => Box::pin(link.once(job)).await,
+                Topology::Sentinel(watched) => Box::pin(watched.once(job)).await,
+                Topology::Cluster(cluster) => Box::pin(cluster.run(job, deadline)).await,
+                Topology::Pool(pooled) => Box::pin(pooled.once(job)).await,
             };
             tries += 1;
-            match &outcome {
-                Err(error) if topology.passes(error, tries) && Instant::now() < deadline => {
+            match outcome {
+                Err(error) if topology.passes(&error, tries) && Instant::now() < deadline => {
                     sleep(RETRY_PAUSE).await;
                 }
-                _ => return outcome,
+                Err(error) => return topology.or_last_known(job, error).await,
+                outcome => return outcome,
             }
         }
     }
@@ -146,10 +158,10 @@ impl Connections {
         before: &Cmd,
         job: Job<'_>,
     ) -> Result<(Option<Value>, Value), RedisError> {
-        job::apart(self.repeatable(job.after(before)).await?)
+        job::apart(self.repeat_or_read(job.after(before)).await?)
     }
 
-    /// Does a job that may be repeated freely.
+    /// Does a job that may be repeated freely, while there is time.
     ///
     /// A broken connection is noticed only when it is used, so the first repeat comes at once and
     /// on a new one. A command that took too long is not repeated: its time is up.
@@ -157,11 +169,50 @@ impl Connections {
     /// # Errors
     /// The job was refused, or its answer was lost.
     pub(crate) async fn repeatable(&self, job: Job<'_>) -> Result<Value, RedisError> {
-        match self.run(job).await? {
-            Outcome::Value(value) => Ok(value),
-            Outcome::Lost(error) if error.is_timeout() => Err(error),
-            Outcome::Lost(_) => self.run(job).await?.answered(),
+        let deadline = crate::clock::deadline(self.command_timeout);
+        let mut repeats = 0;
+        loop {
+            let error = match self.run_until(job, deadline).await? {
+                Outcome::Value(value) => return Ok(value),
+                Outcome::Lost(error) => error,
+            };
+            // An application's own connections may have given up before.
+            let is_over = Instant::now() >= deadline;
+            if is_over && (repeats > 0 || error.is_timeout()) {
+                return Err(error);
+            }
+            if repeats > 0 {
+                sleep(RETRY_PAUSE).await;
+            }
+            repeats += 1;
         }
+    }
+
+    /// Does a job that may be repeated freely. If it only reads, and the answer is late, another
+    /// connection is asked as well, and the first answer counts.
+    ///
+    /// # Errors
+    /// The job was refused, or its answer was lost.
+    pub(crate) async fn repeat_or_read(&self, job: Job<'_>) -> Result<Value, RedisError> {
+        let late = Notify::new();
+        let told = if job.reads { job.telling(&late) } else { job };
+        let first = pin!(self.repeatable(told));
+        match select(first, pin!(late.notified())).await {
+            Either::Left((answer, _)) => answer,
+            // What is rare is on the heap.
+            Either::Right((_, first)) => either(first, Box::pin(self.repeatable(job))).await,
+        }
+    }
+}
+
+/// The first answer. If the job that began first ends without one, the time of both is up.
+pub(super) async fn either<T, E>(
+    first: impl Future<Output = Result<T, E>> + Unpin,
+    second: impl Future<Output = Result<T, E>> + Unpin,
+) -> Result<T, E> {
+    match select(first, second).await {
+        Either::Left((answer, _)) | Either::Right((answer @ Ok(_), _)) => answer,
+        Either::Right((Err(_), first)) => first.await,
     }
 }
 
@@ -178,7 +229,7 @@ impl Outcome {
 #[derive(Clone)]
 enum Topology {
     Server(Link),
-    Sentinel(Link),
+    Sentinel(Watched),
     Cluster(Cluster),
     Pool(Pooled),
 }
@@ -194,7 +245,7 @@ impl Topology {
                 data,
             } => {
                 let sentinel = Sentinel::new(nodes, master.clone(), data.clone(), timeouts)?;
-                Self::Sentinel(link(Source::Sentinel(sentinel)))
+                Self::Sentinel(Watched::new(sentinel, timeouts))
             }
             Target::Cluster(seeds) => Self::Cluster(Cluster::new(seeds, timeouts)?),
             Target::Pool(pool) => Self::Pool(Pooled {
@@ -204,27 +255,42 @@ impl Topology {
         })
     }
 
+    /// If no master has been found, a read is served from the last one that was known.
+    async fn or_last_known(&self, job: Job<'_>, error: RedisError) -> Result<Outcome, RedisError> {
+        match self {
+            Self::Sentinel(watched) if sentinel::is_without_master(&error) => {
+                let known = Box::pin(watched.read_elsewhere(job)).await;
+                known.map(Outcome::Value).ok_or(error)
+            }
+            _ => Err(error),
+        }
+    }
+
     /// Whether the reason for a refusal passes, so that another try is worthwhile.
     fn passes(&self, error: &RedisError, tries: u32) -> bool {
         match self {
             // The cluster has tried already.
             Self::Cluster(_) => false,
             _ if refusal::is_not_now(error) => true,
+            // The connection broke while it was being made. If nobody is there, that is the answer.
+            Self::Server(_) | Self::Pool(_) if error.kind() == ErrorKind::Io => {
+                !error.is_connection_refusal()
+            }
             // If the name leads to another server now, a new connection finds it.
             Self::Server(_) | Self::Pool(_) => refusal::is_not_here(error) && tries == 1,
             // Sentinel is about to name another master, or has done so.
-            Self::Sentinel(_) => {
-                refusal::is_not_here(error)
-                    || matches!(
-                        error.kind(),
-                        ErrorKind::Io | ErrorKind::MasterNameNotFoundBySentinel
-                    )
-            }
+            Self::Sentinel(_) => sentinel::is_without_master(error),
         }
     }
 }
 
 impl Timeouts {
+    /// How long a connection may hold an answer back before others are used as well: less than the
+    /// half second after which connections of the application's give up by themselves, by default.
+    fn patience(self) -> Duration {
+        self.command / 5 * 2
+    }
+
     fn config(self) -> AsyncConnectionConfig {
         AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect))
@@ -258,9 +324,10 @@ pub(super) fn is_put_off(error: &anyhow::Error) -> bool {
     refused(error).is_some_and(refusal::is_put_off)
 }
 
-/// Whether a replica has refused.
-pub(super) fn is_from_replica(error: &anyhow::Error) -> bool {
-    refused(error).is_some_and(refusal::is_not_here)
+/// Whether no server was found that takes writes.
+pub(super) fn has_no_master(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<RedisError>();
+    error.is_some_and(sentinel::is_without_master)
 }
 
 /// Whether the connection must not be used again: it broke, or leads to a replica.

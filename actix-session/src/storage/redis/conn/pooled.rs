@@ -1,12 +1,12 @@
 //! One job on a connection that a pool lends.
 
-use std::io;
+use std::{io, pin::pin};
 
-use redis::RedisError;
+use redis::{RedisError, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::{
-    super::pool::{self, Pool},
+    super::pool::{self, Lent, Pool},
     Job, Outcome, Timeouts, is_spent,
 };
 
@@ -17,20 +17,48 @@ pub(super) struct Pooled {
 }
 
 impl Pooled {
-    /// Does a job once, on a connection that nobody else uses meanwhile.
+    /// Does a job once, on a connection that nobody else uses meanwhile. If the answer is late, the
+    /// pool may lend another in its place.
     ///
     /// # Errors
     /// The job was refused, or the pool gave no connection.
     pub(super) async fn once(&self, job: Job<'_>) -> Result<Outcome, RedisError> {
-        let mut connection = self.pool.lend(self.timeouts.connect).await?;
-        let done = timeout(self.timeouts.command, job.over(&mut connection)).await;
+        let lent = self.pool.lend(self.timeouts.connect).await?;
+        let mut connection = MultiplexedConnection::clone(&lent);
+        let mut doing = pin!(timeout(self.timeouts.command, job.over(&mut connection)));
+        let mut lent = Unfinished(Some(lent));
+        let done = match timeout(self.timeouts.patience(), &mut doing).await {
+            Ok(done) => done,
+            Err(_) => {
+                lent.discard();
+                job.is_late();
+                doing.await
+            }
+        };
         let outcome = done.unwrap_or_else(|_| {
             let late = io::Error::from(io::ErrorKind::TimedOut);
             Ok(Outcome::Lost(late.into()))
         });
-        if is_spent(&outcome) {
-            pool::discard(connection);
+        if !is_spent(&outcome) {
+            drop(lent.0.take());
         }
         outcome
+    }
+}
+
+/// A connection that does not go back to its pool unless it is taken out: the server may block it.
+struct Unfinished(Option<Lent>);
+
+impl Unfinished {
+    fn discard(&mut self) {
+        if let Some(lent) = self.0.take() {
+            pool::discard(lent);
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.discard();
     }
 }

@@ -1,15 +1,102 @@
 //! A master that Sentinel names.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, Value,
     aio::MultiplexedConnection,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::{Timeouts, question};
+use super::{Job, Link, Outcome, Source, Timeouts, question, refusal};
+use crate::sync::lock;
+
+/// How long reads do without a master, once none was found.
+const DO_WITHOUT: Duration = Duration::from_secs(5);
+
+/// The master, and the server that was the last one.
+#[derive(Clone)]
+pub(super) struct Watched {
+    master: Link,
+    last: LastKnown,
+    /// When a search has ended in vain, unless a master was found since.
+    in_vain: Arc<Mutex<Option<Instant>>>,
+}
+
+/// The server to which a sentinel has led last.
+type LastKnown = Arc<Mutex<Option<(ConnectionAddr, Link)>>>;
+
+impl Watched {
+    pub(super) fn new(sentinel: Sentinel, timeouts: Timeouts) -> Self {
+        Self {
+            last: Arc::clone(&sentinel.last),
+            master: Link::new(Source::Sentinel(sentinel), timeouts),
+            in_vain: Arc::default(),
+        }
+    }
+
+    /// Does a job once.
+    ///
+    /// # Errors
+    /// The job was refused, or there is no master.
+    pub(super) async fn once(&self, job: Job<'_>) -> Result<Outcome, RedisError> {
+        if self.is_in_vain()
+            && let Some(value) = Box::pin(self.read_at_last_known(job)).await
+        {
+            return Ok(Outcome::Value(value));
+        }
+        let outcome = self.master.once(job).await;
+        if outcome.is_ok() {
+            *lock(&self.in_vain) = None;
+        }
+        outcome.map_err(|error| match error.kind() {
+            ErrorKind::Io => nobody(&error),
+            _ => error,
+        })
+    }
+
+    /// Reads from the last known server, and from there at once for a while.
+    pub(super) async fn read_elsewhere(&self, job: Job<'_>) -> Option<Value> {
+        if !self.is_in_vain() {
+            tracing::warn!(
+                "no sentinel leads to a master: sessions are read from the last known server, and \
+                 changes fail"
+            );
+            *lock(&self.in_vain) = Some(Instant::now());
+        }
+        self.read_at_last_known(job).await
+    }
+
+    async fn read_at_last_known(&self, job: Job<'_>) -> Option<Value> {
+        if !job.reads {
+            return None;
+        }
+        let known = lock(&self.last).as_ref().map(|(_, link)| link.clone());
+        match known?.once(job).await {
+            Ok(Outcome::Value(value)) => Some(value),
+            Ok(Outcome::Lost(_)) | Err(_) => None,
+        }
+    }
+
+    fn is_in_vain(&self) -> bool {
+        lock(&self.in_vain).is_some_and(|at| at.elapsed() < DO_WITHOUT)
+    }
+}
+
+/// Whether the server that was found is not the master, or none was.
+pub(super) fn is_without_master(error: &RedisError) -> bool {
+    refusal::is_not_here(error) || error.kind() == ErrorKind::MasterNameNotFoundBySentinel
+}
+
+fn nobody(error: &RedisError) -> RedisError {
+    let message = "no sentinel leads to a master";
+    let kind = ErrorKind::MasterNameNotFoundBySentinel;
+    (kind, message, error.to_string()).into()
+}
 
 /// Asks all sentinels at once, and follows the first that leads to a master: one of them may be
 /// frozen, cut off, or out of date.
@@ -18,7 +105,8 @@ pub(super) struct Sentinel {
     master: String,
     /// Everything about the master but its address.
     data: ConnectionInfo,
-    connect_timeout: Duration,
+    timeouts: Timeouts,
+    last: LastKnown,
 }
 
 impl Sentinel {
@@ -33,7 +121,8 @@ impl Sentinel {
             nodes: nodes.collect::<Result<_, _>>()?,
             master,
             data,
-            connect_timeout: timeouts.connect,
+            timeouts,
+            last: LastKnown::default(),
         })
     }
 
@@ -42,7 +131,7 @@ impl Sentinel {
         &self,
         config: &AsyncConnectionConfig,
     ) -> Result<MultiplexedConnection, RedisError> {
-        let found = timeout(self.connect_timeout, self.search(config)).await;
+        let found = timeout(self.timeouts.connect, self.search(config)).await;
         found.unwrap_or_else(|_| Err((ErrorKind::Io, "no sentinel led to a master in time").into()))
     }
 
@@ -78,6 +167,7 @@ impl Sentinel {
             RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, message))
         })?;
         let client = Client::open(at(&self.data, host, port))?;
+        let found = client.get_connection_info().addr().clone();
         let mut master = client
             .get_multiplexed_async_connection_with_config(config)
             .await?;
@@ -86,7 +176,18 @@ impl Sentinel {
             Ok(Value::Array(role)) if text(role.first()) == Some("slave") => {
                 Err((ErrorKind::Io, "a sentinel named a replica as the master").into())
             }
-            _ => Ok(master),
+            _ => {
+                self.remember(found, client);
+                Ok(master)
+            }
+        }
+    }
+
+    fn remember(&self, address: ConnectionAddr, client: Client) {
+        let mut last = lock(&self.last);
+        if last.as_ref().is_none_or(|(known, _)| *known != address) {
+            let link = Link::new(Source::Server(client), self.timeouts);
+            *last = Some((address, link));
         }
     }
 }

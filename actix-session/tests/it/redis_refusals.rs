@@ -1,0 +1,142 @@
+//! A real Redis that holds commands back, or allows a user some commands and not others.
+
+use actix_session::{
+    Session, SessionMiddleware,
+    config::{PersistentSession, TtlExtensionPolicy},
+    storage::{RedisSessionStore, SessionStore},
+};
+use actix_web::cookie::Key;
+use deadpool_redis::{Config, PoolConfig, Runtime};
+use futures_util::future::{join, join_all};
+use redis::{AsyncCommands as _, aio::MultiplexedConnection};
+use servers::RedisServer;
+
+use crate::support::{Browser, Site, connect, count, soon};
+
+async fn ask(redis: &mut MultiplexedConnection, command: &str) {
+    let mut words = command.split(' ');
+    let mut built = redis::cmd(words.next().unwrap());
+    for word in words {
+        built.arg(word);
+    }
+    built.exec_async(redis).await.unwrap();
+}
+
+/// A visitor whose requests all extend the session.
+async fn extending(store: impl SessionStore + 'static) -> Browser {
+    let every = TtlExtensionPolicy::OnEveryRequest;
+    let every = PersistentSession::default().session_ttl_extension_policy(every);
+    let builder = SessionMiddleware::builder(store, Key::generate()).session_lifecycle(every);
+    Browser::new(Site::new(builder.build()).await)
+}
+
+/// Reads that extend nothing, for which the server is asked all the same.
+async fn reads(here: &Browser) {
+    let visits = (0..6).map(|_| async {
+        let mut n = None;
+        let answer = here.fork().visit(|s| n = s.get("n").unwrap()).await;
+        answer.assert_ok().assert_no_cookie();
+        assert_eq!(n, Some(1));
+    });
+    soon(join_all(visits)).await;
+}
+
+async fn a_pause_of_writes(server: &RedisServer, store: impl SessionStore + Clone + 'static) {
+    let mut redis = connect(&server.url()).await;
+    let here = extending(store.clone()).await;
+    here.visit(count).await.assert_sets_cookie();
+    // The server blocks a connection on which it holds a write back.
+    let other = Browser::with(store).await;
+    other.visit(count).await.assert_ok();
+    let writes = other.begin().await;
+    ask(&mut redis, "CLIENT PAUSE 60000 WRITE").await;
+    count(&writes);
+    let reads = async {
+        reads(&here).await;
+        assert_eq!(soon(other.number("n")).await, Some(1));
+    };
+    let (written, ()) = join(soon(writes.finish()), reads).await;
+    written.assert_opaque();
+    ask(&mut redis, "CLIENT UNPAUSE").await;
+    // It is not looked for at once.
+    let extends = async || while here.visit(|_| ()).await.cookie().is_none() {};
+    soon(extends()).await;
+}
+
+#[actix_web::test]
+async fn a_pause_of_writes_holds_up_no_read() {
+    let server = RedisServer::start().unwrap();
+    let store = RedisSessionStore::new(server.url()).await.unwrap();
+    a_pause_of_writes(&server, store).await;
+}
+
+#[actix_web::test]
+async fn a_pause_of_writes_holds_up_no_read_through_a_pool() {
+    let server = RedisServer::start().unwrap();
+    let mut pool = Config::from_url(server.url());
+    pool.pool = Some(PoolConfig::new(2));
+    let pool = pool.create_pool(Some(Runtime::Tokio1)).unwrap();
+    let store = RedisSessionStore::new_pooled(pool).await.unwrap();
+    a_pause_of_writes(&server, store).await;
+}
+
+/// A visitor with a session, of a store whose user may then no longer do some things.
+async fn without(server: &RedisServer, commands: &str) -> Browser {
+    let mut redis = connect(&server.url()).await;
+    ask(&mut redis, "ACL SETUSER app reset on >secret ~* +@all").await;
+    let builder = RedisSessionStore::builder(server.url());
+    let builder = builder.username("app").password("secret");
+    let here = extending(builder.build().await.unwrap()).await;
+    here.visit(count).await.assert_sets_cookie();
+    ask(&mut redis, &format!("ACL SETUSER app {commands}")).await;
+    here
+}
+
+#[actix_web::test]
+async fn whoever_may_not_extend_reads() {
+    let server = RedisServer::start().unwrap();
+    for commands in ["-pexpire", "-pttl", "-evalsha -eval", "-@scripting"] {
+        let here = without(&server, commands).await;
+        reads(&here).await;
+    }
+}
+
+/// It would be a logout, as far as the handler sees.
+#[actix_web::test]
+async fn whoever_may_not_read_has_an_error_and_not_no_session() {
+    let server = RedisServer::start().unwrap();
+    let here = without(&server, "-get").await;
+    let mut ran = false;
+    here.visit(|_| ran = true).await.assert_opaque();
+    assert!(!ran);
+}
+
+#[actix_web::test]
+async fn a_renewal_by_whoever_may_not_delete_changes_nothing() {
+    let server = RedisServer::start().unwrap();
+    let mut redis = connect(&server.url()).await;
+    let here = without(&server, "-del").await;
+    let answer = here.visit(Session::renew).await;
+    answer.assert_opaque();
+    assert_eq!(here.number("n").await, Some(1));
+    let only = async |redis: &mut MultiplexedConnection| {
+        let names: Vec<String> = redis.keys("*").await.unwrap();
+        names.len() == 1
+    };
+    let mut goes = async || while !only(&mut redis).await {};
+    soon(goes()).await;
+    here.visit(count).await.assert_ok();
+    // Nor can a session be ended, and whoever asks is told.
+    here.visit(Session::purge).await.assert_opaque();
+    assert_eq!(here.number("n").await, Some(2));
+}
+
+#[actix_web::test]
+async fn whoever_may_only_delete_ends_sessions() {
+    let server = RedisServer::start().unwrap();
+    let here = without(&server, "-set").await;
+    here.visit(count).await.assert_opaque();
+    let answer = here.visit(Session::purge).await;
+    answer.assert_ok().assert_removes_cookie();
+    assert!(here.is_nobody().await);
+}
