@@ -9,6 +9,11 @@ mod keys;
 mod lookup;
 mod metadata;
 mod names;
+mod numbers;
+mod packed;
+mod scan;
+mod spans;
+mod splice;
 mod state;
 mod update;
 mod version;
@@ -25,6 +30,8 @@ pub(crate) use self::{
     keys::{MetadataKeys, Place},
     metadata::{Auth, Metadata, RESERVED},
     names::is_named,
+    packed::Packed,
+    splice::{Value, Values},
     state::State,
     version::Version,
 };
@@ -71,6 +78,8 @@ struct Written {
     /// They make the reserved entry count.
     keys: Option<Arc<MetadataKeys>>,
     format: WireFormat,
+    /// Whoever reads the text sees the same record.
+    text_says_all: bool,
 }
 
 /// The text is not a record of a version that this library reads.
@@ -91,6 +100,20 @@ impl Written {
             has_entry: false,
             keys: None,
             format: WireFormat::V0_11,
+            text_says_all: false,
+        }
+    }
+
+    /// What an envelope says.
+    fn enveloped(state: State, commit: u64, metadata: Metadata) -> Self {
+        Self {
+            commit,
+            epoch: metadata.epoch,
+            metadata: Some(metadata),
+            has_entry: true,
+            format: WireFormat::V1,
+            text_says_all: true,
+            ..Self::new(state)
         }
     }
 
@@ -111,18 +134,37 @@ impl Record {
     /// # Errors
     /// The text is not a JSON object of a known shape, or a newer version wrote it.
     pub fn decode(text: String) -> Result<Self, DecodeError> {
-        let decoded = format::decode(text).map_err(DecodeError)?;
-        let mut written = Written {
+        Self::read(text).map_err(DecodeError)
+    }
+
+    fn read(text: String) -> Result<Self, Undecodable> {
+        format::decode(text).map(Self::of_decoded)
+    }
+
+    /// Without the scanner.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn read_slowly(text: String) -> Result<Self, Undecodable> {
+        format::decode_slowly(text).map(Self::of_decoded)
+    }
+
+    fn of_decoded(decoded: format::Decoded) -> Self {
+        let written = Written {
             format: decoded.format,
             ..Written::new(decoded.state)
         };
-        let mut end = None;
         match decoded.facts {
-            Facts::Known(commit, metadata) => written.know(commit, metadata),
-            Facts::Claimed(claim) => written.claim = Some(Box::new(claim)),
-            Facts::None => end = written.state.text().and_then(blanks::read),
+            Facts::Known(commit, metadata) => {
+                Self::of(Written::enveloped(written.state, commit, metadata))
+            }
+            Facts::Claimed(claim) => Self::of(Written {
+                claim: Some(Box::new(claim)),
+                ..written
+            }),
+            Facts::None => {
+                let end = written.state.text().and_then(blanks::read);
+                Self::of(written).with_end(end)
+            }
         }
-        Ok(Self::of(written).with_end(end))
     }
 
     fn of(written: Written) -> Self {
@@ -156,7 +198,7 @@ impl Record {
         let claim = reserved.and_then(|json| Claim::read(&json));
         Self::of(Written {
             claim: claim.map(Box::new),
-            ..Written::new(State::Map(entries))
+            ..Written::new(State::Map(Box::new(entries)))
         })
     }
 
@@ -251,10 +293,16 @@ impl Record {
         self.changed(|written| written.know(0, metadata))
     }
 
+    /// Whether the metadata go through the five methods as the reserved entry.
+    pub(crate) fn has_entry(&self) -> bool {
+        self.written.has_entry
+    }
+
     pub(crate) fn has_claim(&self) -> bool {
         self.written.claim.is_some()
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.written.state.len()
     }
@@ -375,6 +423,7 @@ impl Record {
     fn changed(self, change: impl FnOnce(&mut Written)) -> Self {
         let mut written = Arc::unwrap_or_clone(self.written);
         change(&mut written);
+        written.text_says_all = false;
         Self {
             written: Arc::new(written),
             ..self
