@@ -1,31 +1,31 @@
 //! The names of records.
 
-use std::{borrow::Borrow, fmt, ops::Deref};
+use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
 
 use crate::digest;
 
 /// The name of a record in its store.
 ///
 /// In memory and with plain Redis names it is the session key itself. So `Debug` shows a fingerprint
-/// alone.
+/// alone. Clones share the text: steps and attempts keep many.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Name(String);
+pub(crate) struct Name(Arc<str>);
 
 impl From<String> for Name {
     fn from(name: String) -> Self {
-        Self(name)
+        Self(name.into())
     }
 }
 
 impl From<&str> for Name {
     fn from(name: &str) -> Self {
-        Self(name.to_owned())
+        Self(name.into())
     }
 }
 
 impl From<Name> for String {
     fn from(name: Name) -> Self {
-        name.0
+        name.0.as_ref().to_owned()
     }
 }
 
@@ -51,7 +51,7 @@ impl Borrow<str> for Name {
 
 impl PartialEq<str> for Name {
     fn eq(&self, other: &str) -> bool {
-        self.0 == other
+        *self.0 == *other
     }
 }
 
