@@ -129,8 +129,9 @@ impl Metadata {
     pub(crate) fn encode(&self, commit: u64, out: &mut String) {
         push_hex(out, commit, 16);
         out.push('.');
-        push_hex(out, (self.id >> 64) as u64, 16);
-        push_hex(out, (self.id & u128::from(u64::MAX)) as u64, 16);
+        for half in [self.id >> 64, self.id & u128::from(u64::MAX)] {
+            push_hex(out, u64::try_from(half).unwrap_or_default(), 16);
+        }
         out.push('.');
         push_decimal(out, self.created.0);
         push_next(out, self.absolute_end);

@@ -23,7 +23,7 @@ const SHARDS: usize = 64;
 const AT_ONCE: usize = 512;
 /// Among how many entries an insertion searches for those that end soonest, about. In a store of
 /// more, the next insertions search on.
-const SEARCHED: usize = 50_000;
+const SEARCHED: usize = 8_000;
 
 /// Records and redirects by name. Each shard has a lock of its own. They share the room.
 pub(super) struct Map {
