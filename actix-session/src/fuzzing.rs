@@ -98,7 +98,11 @@ pub struct ToldAuth {
 
 pub fn metadata(text: &str) -> Option<Told> {
     let (commit, metadata) = Metadata::decode(text)?;
-    Some(Told {
+    Some(told(commit, metadata))
+}
+
+fn told(commit: u64, metadata: Metadata) -> Told {
+    Told {
         commit,
         id: metadata.id,
         created: metadata.created.0,
@@ -114,7 +118,42 @@ pub fn metadata(text: &str) -> Option<Told> {
             span: auth.span.map(|span| span.0),
         }),
         rest: metadata.rest.map(String::from),
-    })
+    }
+}
+
+/// What a text contains for one of the readers of records.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Read {
+    /// In order.
+    pub entries: Vec<(String, String)>,
+    pub told: Option<Told>,
+    pub end: Option<i64>,
+    pub is_envelope: bool,
+    pub text: Option<String>,
+}
+
+impl From<Record> for Read {
+    fn from(record: Record) -> Self {
+        let mut entries = Vec::new();
+        let mut add = |name: &str, json: &str| entries.push((name.to_owned(), json.to_owned()));
+        record.state().for_each(|name, json| add(name, &json));
+        let metadata = record.metadata().cloned();
+        Self {
+            entries,
+            told: metadata.map(|metadata| told(record.commit_id(), metadata)),
+            end: record.end().map(|end| end.0),
+            is_envelope: record.format() == WireFormat::V1,
+            text: record.as_text().map(str::to_owned),
+        }
+    }
+}
+
+/// A text as it is read, and as the general reader alone reads it.
+pub fn both_readers(text: &str) -> [Option<Read>; 2] {
+    [
+        Record::decode(text.to_owned()).ok().map(Read::from),
+        Record::read_slowly(text.to_owned()).ok().map(Read::from),
+    ]
 }
 
 pub fn metadata_text(told: &Told) -> String {

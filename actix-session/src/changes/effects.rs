@@ -6,7 +6,7 @@ use super::Effect;
 use crate::record::is_named;
 
 /// Up to this many names, comparing each one is faster than a map.
-pub(super) const FEW: usize = 16;
+const FEW: usize = 16;
 
 /// Effects with the names of their entries, in the order in which the entries were first changed.
 #[derive(Clone, Default)]

@@ -1,13 +1,13 @@
 //! Changes applied to a record. Pure: time and randomness are arguments.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::borrow::Cow;
 
-use super::{Changes, Effect, LoginChange, Modify, TtlChange, effects::FEW};
+use super::{Changes, Effect, LoginChange, Modify, TtlChange};
 use crate::{
     clock::Millis,
     contract::Stamp,
     error::StateTooLarge,
-    record::{Draft, Metadata, Record, is_named},
+    record::{Draft, Metadata, Record, Value, Values},
 };
 
 /// The result of applying changes.
@@ -26,9 +26,6 @@ pub(crate) enum Applied {
 #[display("{_0}")]
 pub(crate) struct ApplyError(pub(crate) anyhow::Error);
 
-/// An entry and its new JSON text; `None` removes it.
-type Values<'a> = Vec<(&'a str, Option<Cow<'a, str>>)>;
-
 /// The stored record with the changes applied: a changed entry replaces the stored one, `modify`
 /// runs on the stored value, and all other entries stay.
 pub(crate) fn overwrite(
@@ -45,9 +42,9 @@ pub(crate) fn overwrite(
     if stamp.new_id {
         metadata.set_id(stamp.fresh_id);
     }
-    let nothing = Record::empty();
     let starts_over = changes.cleared.is_some() || another;
-    let from = if starts_over { &nothing } else { stored };
+    let nothing = starts_over.then(Record::empty);
+    let from = nothing.as_ref().unwrap_or(stored);
     let values = values(from, changes)?;
     bounded(rewrite(from, &values, metadata, stamp), stored, stamp)
 }
@@ -136,12 +133,12 @@ pub(crate) fn forwarded_clear(
             names.push(name.to_owned());
         }
     });
-    let removed: Values<'_> = names.iter().map(|name| (name.as_str(), None)).collect();
+    let removed: Vec<_> = names.iter().map(|name| (name.as_str(), None)).collect();
     rewrite(stored, &removed, metadata, stamp)
 }
 
-fn values<'a>(stored: &Record, changes: &'a Changes) -> Result<Values<'a>, ApplyError> {
-    let mut values = Values::with_capacity(changes.effects.len());
+fn values<'a>(stored: &Record, changes: &'a Changes) -> Result<Vec<Value<'a>>, ApplyError> {
+    let mut values = Vec::with_capacity(changes.effects.len());
     for (name, effect) in changes.effects.iter() {
         let value = match effect {
             Effect::Set(json) => Some(Cow::Borrowed(json.as_str())),
@@ -231,23 +228,6 @@ fn rewrite(
     stamp: Stamp<'_>,
 ) -> Record {
     metadata.idle_end = idle_end(&metadata, stamp);
-    let many: Option<HashSet<&str>> =
-        (values.len() > FEW).then(|| values.iter().map(|(name, _)| *name).collect());
-    let is_changed = |name: &str| match &many {
-        Some(changed) => changed.contains(name),
-        None => values.iter().any(|(changed, _)| is_named(changed, name)),
-    };
-    let mut entries: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(stored.len() + 1);
-    stored.state().for_each(|name, json| {
-        if !is_changed(name) {
-            entries.push((name.into(), json));
-        }
-    });
-    for (name, value) in values {
-        if let Some(json) = value {
-            entries.push(((*name).into(), Cow::Borrowed(json)));
-        }
-    }
     let draft = Draft {
         format: stamp.format,
         commit: stamp.commit,
@@ -257,6 +237,5 @@ fn rewrite(
         keeps_epoch: stamp.keeps_epoch,
         keeps_entry: stamp.keeps_entry,
     };
-    // Requests' values were serialized a moment ago. Stored ones may be older than the checks.
-    draft.write(&entries, stored.state().is_checked())
+    draft.write_onto(stored.state(), values)
 }

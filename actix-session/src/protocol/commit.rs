@@ -45,9 +45,11 @@ enum Route {
 
 #[derive(Clone)]
 struct Attempt {
-    step: Step,
+    at: Name,
     /// The record that the attempt was made on.
     on: Record,
+    new: Record,
+    until: Until,
     answer: Answer,
 }
 
@@ -131,9 +133,7 @@ impl<'a> CommitMachine<'a> {
     /// Whether the record shows an earlier attempt of this commit.
     fn applied(&self, record: &Record) -> bool {
         let own_write = self.attempt.as_ref().is_some_and(|attempt| {
-            let same = attempt
-                .written()
-                .is_some_and(|new| record.is_same_commit(new));
+            let same = record.is_same_commit(&attempt.new);
             // Without an id, others' equal writes look the same.
             same && (record.commit_id() != 0 || self.careful)
         });
@@ -228,7 +228,7 @@ impl<'a> CommitMachine<'a> {
             return Next::Answer(Committed::Gone);
         }
         let before = match &self.attempt {
-            Some(attempt) if self.careful && self.at == *attempt.at() => attempt.on.clone(),
+            Some(attempt) if self.careful && self.at == attempt.at => attempt.on.clone(),
             _ => base,
         };
         let mut left = reduce(&self.changes, &stored, Some(&before));
@@ -290,18 +290,15 @@ impl<'a> CommitMachine<'a> {
 
     fn write(&mut self, on: Record, new: Record) -> Next<Committed> {
         let (until, answer) = self.until_and_answer(&on, &new);
-        let step = Step::Cas {
+        let attempt = Attempt {
             at: self.at.clone(),
-            expect: on.version(),
-            epoch: new.epoch_since(&on),
+            on,
             new,
             until,
-        };
-        self.attempt = Some(Attempt {
-            step: step.clone(),
-            on,
             answer,
-        });
+        };
+        let step = attempt.step();
+        self.attempt = Some(attempt);
         Next::Do(step)
     }
 
@@ -338,7 +335,7 @@ impl CommitMachine<'_> {
         });
         to.flag(self.careful);
         if let Some(attempt) = &self.attempt {
-            to.step(&attempt.step);
+            to.step(&attempt.step());
             to.record(Some(&attempt.on));
         }
     }
@@ -347,28 +344,26 @@ impl CommitMachine<'_> {
 impl Attempt {
     /// What whoever reads the record finds, once this is done.
     fn as_read(&self, terms: &Terms) -> Option<Record> {
-        let Step::Cas { at, new, until, .. } = &self.step else {
-            return None;
-        };
-        let end = match until {
-            Until::At(end) => Some(*end),
-            Until::AtMost(end) => self.on.end().map(|kept| kept.min(*end)),
+        let end = match self.until {
+            Until::At(end) => Some(end),
+            Until::AtMost(end) => self.on.end().map(|kept| kept.min(end)),
             Until::Same => self.on.end(),
         };
+        let new = &self.new;
         let read = Record::decode(new.as_text()?.to_owned()).ok()?;
         let epoch = Some(new.epoch()).filter(|epoch| *epoch != 0);
         let read = read.with_epoch_beside(epoch).with_end(end);
-        Some(read.proven(Place::Named(at), terms.keys.as_ref()))
+        Some(read.proven(Place::Named(&self.at), terms.keys.as_ref()))
     }
 
-    fn at(&self) -> &str {
-        self.step.at()
-    }
-
-    fn written(&self) -> Option<&Record> {
-        match &self.step {
-            Step::Cas { new, .. } => Some(new),
-            _ => None,
+    /// Made anew for a repeat, which seldom comes.
+    fn step(&self) -> Step {
+        Step::Cas {
+            at: self.at.clone(),
+            expect: self.on.version(),
+            epoch: self.new.epoch_since(&self.on),
+            new: self.new.clone(),
+            until: self.until,
         }
     }
 }
@@ -401,9 +396,9 @@ impl Machine for CommitMachine<'_> {
                 Next::Answer(attempt.answer.into())
             }
             (Reply::Found(found), _) => self.found(found, draw),
-            (Reply::Lost, Some(attempt)) if self.at == *attempt.at() => {
+            (Reply::Lost, Some(attempt)) if self.at == attempt.at => {
                 self.careful = true;
-                Next::Do(attempt.step.clone())
+                Next::Do(attempt.step())
             }
             (Reply::Lost, _) => Next::read(&self.at),
             (Reply::Done | Reply::Taken, _) => Next::Fail(CommitError::unexpected()),

@@ -7,7 +7,7 @@ use crate::digest;
 /// The name of a record in its store.
 ///
 /// In memory and with plain Redis names it is the session key itself. So `Debug` shows a fingerprint
-/// alone.
+/// alone. Clones share the text: steps and attempts keep many.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Name(Arc<str>);
 
@@ -25,7 +25,7 @@ impl From<&str> for Name {
 
 impl From<Name> for String {
     fn from(name: Name) -> Self {
-        name.as_str().to_owned()
+        name.0.as_ref().to_owned()
     }
 }
 

@@ -1,14 +1,20 @@
 //! A record that is about to be written.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 use super::{
     Record, WireFormat, Written, blanks,
     claim::Claim,
-    format::{Writer, is_json},
+    format::{Writer, head, is_json},
     keys::{MetadataKeys, Place},
     metadata::Metadata,
+    names::is_named,
+    splice::{Values, splice},
+    state::State,
 };
+
+/// Up to this many names, comparing each one is faster than a set.
+const FEW: usize = 16;
 
 /// Entries and their JSON texts.
 pub(crate) type Entries<'a> = [(Cow<'a, str>, Cow<'a, str>)];
@@ -55,20 +61,48 @@ impl<'a> Draft<'a> {
         self.flat(entries)
     }
 
+    /// The stored entries with some of them replaced, and the others as they are.
+    pub(crate) fn write_onto(self, stored: &State, values: &Values<'_>) -> Record {
+        if let Some(text) = stored.as_text().filter(|_| self.format == WireFormat::V1)
+            && let Some(text) = splice(text, &head(self.commit, &self.metadata), values)
+        {
+            return self.enveloped(State::Text(text));
+        }
+        let many: Option<HashSet<&str>> =
+            (values.len() > FEW).then(|| values.iter().map(|(name, _)| *name).collect());
+        let is_changed = |name: &str| match &many {
+            Some(changed) => changed.contains(name),
+            None => values.iter().any(|(changed, _)| is_named(changed, name)),
+        };
+        let mut entries: Vec<(Cow<'_, str>, Cow<'_, str>)> = Vec::with_capacity(stored.len() + 1);
+        stored.for_each(|name, json| {
+            if !is_changed(name) {
+                entries.push((name.into(), json));
+            }
+        });
+        for (name, value) in values {
+            if let Some(json) = value {
+                entries.push(((*name).into(), Cow::Borrowed(json)));
+            }
+        }
+        // Requests' values were serialized a moment ago. Stored ones may be older than the checks.
+        self.write(&entries, stored.is_checked())
+    }
+
     fn envelope(self, entries: &Entries<'_>) -> Record {
         let mut writer = Writer::envelope(self.commit, &self.metadata, size(entries));
         for (name, json) in entries {
             writer.entry(name, json);
         }
+        self.enveloped(writer.finish())
+    }
+
+    fn enveloped(self, state: State) -> Record {
         let has_entry = self.needs_entry();
         Record::of(Written {
-            commit: self.commit,
-            epoch: self.metadata.epoch,
-            metadata: Some(self.metadata),
             has_entry,
             keys: self.keys.cloned(),
-            format: WireFormat::V1,
-            ..Written::new(writer.finish())
+            ..Written::enveloped(state, self.commit, self.metadata)
         })
     }
 

@@ -16,7 +16,11 @@ use serde_json::value::RawValue;
 use super::{
     claim::Claim,
     metadata::{Metadata, RESERVED},
-    state::{Name, NamePlace, Object, Spans, State},
+    numbers::push_hex,
+    scan::{self, scan},
+    spans::{Collected, NamePlace, Spans},
+    splice::needs_no_escape,
+    state::{Name, Object, State, Text},
 };
 
 /// What stores write.
@@ -75,6 +79,21 @@ pub(crate) enum Facts {
 }
 
 pub(crate) fn decode(text: String) -> Result<Decoded, Undecodable> {
+    let Some(scanned) = scan(&text) else {
+        return decode_slowly(text);
+    };
+    // What the scanner reads, the general reader reads in the same way.
+    let facts = known(Some(Metadata::decode(&text[scanned.metadata])))?;
+    let spans = Spans::tight(scanned.starts, text.len());
+    Ok(Decoded {
+        state: State::Text(Text::new(text, spans)),
+        facts,
+        format: WireFormat::V1,
+    })
+}
+
+/// The general reader, for whatever this library does not write.
+pub(super) fn decode_slowly(text: String) -> Result<Decoded, Undecodable> {
     let usual = text.starts_with("{\"v\":1,");
     match usual.then(|| serde_json::from_str::<Envelope<'_>>(&text)) {
         Some(Ok(envelope)) => {
@@ -82,7 +101,7 @@ pub(crate) fn decode(text: String) -> Result<Decoded, Undecodable> {
             let facts = known(envelope.metadata.map(read))?;
             let spans = spans(&text, &envelope.state, false);
             Ok(Decoded {
-                state: spans.into_state(text),
+                state: State::Text(Text::new(text, spans)),
                 facts,
                 format: WireFormat::V1,
             })
@@ -123,7 +142,7 @@ fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
     let facts = known(raw("f").map(read))?;
     let spans = spans(text, &inner, false);
     Ok(Decoded {
-        state: spans.into_state(text.to_owned()),
+        state: State::Text(Text::new(text.to_owned(), spans)),
         facts,
         format: WireFormat::V1,
     })
@@ -146,7 +165,7 @@ fn decode_flat(object: &Object<'_>, text: &str) -> Decoded {
         Claim::read(&nested)
     });
     Decoded {
-        state: spans(text, object, true).into_state(text.to_owned()),
+        state: State::Text(Text::new(text.to_owned(), spans(text, object, true))),
         facts: claim.map_or(Facts::None, Facts::Claimed),
         format: WireFormat::V0_11,
     }
@@ -173,7 +192,7 @@ fn spans(text: &str, object: &Object<'_>, nested: bool) -> Spans {
             .iter()
             .any(|(later, _)| later.0 == name),
     };
-    let mut spans = Spans::default();
+    let mut spans = Collected::new(nested);
     for (index, (name, value)) in entries {
         if name.0 == RESERVED || !is_last(index, &name.0) {
             continue;
@@ -185,9 +204,9 @@ fn spans(text: &str, object: &Object<'_>, nested: bool) -> Spans {
             }
             Cow::Owned(name) => NamePlace::Own(name),
         };
-        spans.push(place, range(value.get()), nested);
+        spans.push(place, range(value.get()));
     }
-    spans
+    spans.into_spans(text.len())
 }
 
 /// `{"v":1,...,"state":{...}}` in one pass.
@@ -231,13 +250,30 @@ impl<'de> Deserialize<'de> for Envelope<'de> {
 
 /// The beginning of a record with metadata, up to its commit id: what compare-and-set compares.
 pub(crate) fn version_prefix(commit: u64) -> String {
-    format!("{{\"v\":1,\"f\":\"{commit:016x}.")
+    let mut prefix = String::with_capacity(scan::HEAD.len() + 17);
+    prefix.push_str(scan::HEAD);
+    push_hex(&mut prefix, commit, 16);
+    prefix.push('.');
+    prefix
+}
+
+/// The beginning of an envelope, up to its first entry.
+pub(crate) fn head(commit: u64, metadata: &Metadata) -> String {
+    let mut text = String::with_capacity(160);
+    push_head(&mut text, commit, metadata);
+    text
+}
+
+fn push_head(text: &mut String, commit: u64, metadata: &Metadata) {
+    text.push_str(scan::HEAD);
+    metadata.encode(commit, text);
+    text.push_str(scan::STATE);
 }
 
 /// Builds a record's text and notes where its entries lie.
 pub(crate) struct Writer {
     text: String,
-    spans: Spans,
+    spans: Collected,
     nested: bool,
     first: bool,
 }
@@ -246,9 +282,7 @@ impl Writer {
     /// Begins an envelope.
     pub(crate) fn envelope(commit: u64, metadata: &Metadata, capacity: usize) -> Self {
         let mut text = String::with_capacity(capacity + 160);
-        text.push_str("{\"v\":1,\"f\":\"");
-        metadata.encode(commit, &mut text);
-        text.push_str("\",\"state\":{");
+        push_head(&mut text, commit, metadata);
         Self::after(text, false, true)
     }
 
@@ -269,7 +303,7 @@ impl Writer {
     fn after(text: String, nested: bool, first: bool) -> Self {
         Self {
             text,
-            spans: Spans::default(),
+            spans: Collected::new(nested),
             nested,
             first,
         }
@@ -295,8 +329,7 @@ impl Writer {
         } else {
             NamePlace::Own(name)
         };
-        self.spans
-            .push(place, (value, self.text.len()), self.nested);
+        self.spans.push(place, (value, self.text.len()));
     }
 
     pub(crate) fn finish(self) -> State {
@@ -307,13 +340,14 @@ impl Writer {
     pub(crate) fn finish_with(mut self, blanks: Option<&String>) -> State {
         self.text.push_str(if self.nested { "}" } else { "}}" });
         self.text.extend(blanks.map(String::as_str));
-        self.spans.into_state(self.text)
+        let spans = self.spans.into_spans(self.text.len());
+        State::Text(Text::new(self.text, spans))
     }
 }
 
 /// Appends a JSON string, and returns whether the text needed no escaping.
 fn push_string(out: &mut String, text: &str) -> bool {
-    let plain = !text.bytes().any(|b| b < 0x20 || b == b'"' || b == b'\\');
+    let plain = needs_no_escape(text);
     if plain {
         out.push('"');
         out.push_str(text);

@@ -8,7 +8,7 @@ use std::sync::{
 use super::names::{in_order, is_named};
 
 /// Up to this many names, comparing each one is fast enough.
-const FEW: usize = 16;
+pub(super) const FEW: usize = 16;
 /// After this many lookups, sorting the names pays.
 const OFTEN: usize = 16;
 
@@ -38,12 +38,5 @@ impl Lookup {
         });
         let found = sorted.binary_search_by(|place| in_order(name_at(*place), wanted));
         found.ok().map(|at| sorted[at] as usize)
-    }
-}
-
-/// A copy sorts again if it must.
-impl Clone for Lookup {
-    fn clone(&self) -> Self {
-        Self::default()
     }
 }

@@ -3,12 +3,18 @@
 mod blanks;
 mod claim;
 mod draft;
+mod end;
 mod epoch;
 mod format;
 mod keys;
 mod lookup;
 mod metadata;
 mod names;
+mod numbers;
+mod packed;
+mod scan;
+mod spans;
+mod splice;
 mod state;
 mod update;
 mod version;
@@ -25,6 +31,8 @@ pub(crate) use self::{
     keys::{MetadataKeys, Place},
     metadata::{Auth, Metadata, RESERVED},
     names::is_named,
+    packed::Packed,
+    splice::{Value, Values},
     state::State,
     version::Version,
 };
@@ -71,6 +79,8 @@ struct Written {
     /// They make the reserved entry count.
     keys: Option<Arc<MetadataKeys>>,
     format: WireFormat,
+    /// Whoever reads the text sees the same record.
+    text_says_all: bool,
 }
 
 /// The text is not a record of a version that this library reads.
@@ -91,6 +101,20 @@ impl Written {
             has_entry: false,
             keys: None,
             format: WireFormat::V0_11,
+            text_says_all: false,
+        }
+    }
+
+    /// What an envelope says.
+    fn enveloped(state: State, commit: u64, metadata: Metadata) -> Self {
+        Self {
+            commit,
+            epoch: metadata.epoch,
+            metadata: Some(metadata),
+            has_entry: true,
+            format: WireFormat::V1,
+            text_says_all: true,
+            ..Self::new(state)
         }
     }
 
@@ -111,18 +135,37 @@ impl Record {
     /// # Errors
     /// The text is not a JSON object of a known shape, or a newer version wrote it.
     pub fn decode(text: String) -> Result<Self, DecodeError> {
-        let decoded = format::decode(text).map_err(DecodeError)?;
-        let mut written = Written {
+        Self::read(text).map_err(DecodeError)
+    }
+
+    fn read(text: String) -> Result<Self, Undecodable> {
+        format::decode(text).map(Self::of_decoded)
+    }
+
+    /// Without the scanner.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn read_slowly(text: String) -> Result<Self, Undecodable> {
+        format::decode_slowly(text).map(Self::of_decoded)
+    }
+
+    fn of_decoded(decoded: format::Decoded) -> Self {
+        let written = Written {
             format: decoded.format,
             ..Written::new(decoded.state)
         };
-        let mut end = None;
         match decoded.facts {
-            Facts::Known(commit, metadata) => written.know(commit, metadata),
-            Facts::Claimed(claim) => written.claim = Some(Box::new(claim)),
-            Facts::None => end = written.state.text().and_then(blanks::read),
+            Facts::Known(commit, metadata) => {
+                Self::of(Written::enveloped(written.state, commit, metadata))
+            }
+            Facts::Claimed(claim) => Self::of(Written {
+                claim: Some(Box::new(claim)),
+                ..written
+            }),
+            Facts::None => {
+                let end = written.state.text().and_then(blanks::read);
+                Self::of(written).with_end(end)
+            }
         }
-        Ok(Self::of(written).with_end(end))
     }
 
     fn of(written: Written) -> Self {
@@ -156,7 +199,7 @@ impl Record {
         let claim = reserved.and_then(|json| Claim::read(&json));
         Self::of(Written {
             claim: claim.map(Box::new),
-            ..Written::new(State::Map(entries))
+            ..Written::new(State::Map(Box::new(entries)))
         })
     }
 
@@ -251,23 +294,18 @@ impl Record {
         self.changed(|written| written.know(0, metadata))
     }
 
+    /// Whether the metadata go through the five methods as the reserved entry.
+    pub(crate) fn has_entry(&self) -> bool {
+        self.written.has_entry
+    }
+
     pub(crate) fn has_claim(&self) -> bool {
         self.written.claim.is_some()
     }
 
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.written.state.len()
-    }
-
-    /// Whether the record is past its absolute end, its own or the policy's.
-    pub(crate) fn is_over(&self, now: Millis, absolute: Option<Millis>) -> bool {
-        let Some(metadata) = self.times() else {
-            return false;
-        };
-        let end = metadata
-            .absolute_end
-            .or_else(|| absolute.map(|span| metadata.since() + span));
-        end.is_some_and(|end| end <= now)
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -303,10 +341,6 @@ impl Record {
         self.written.metadata.as_ref().and_then(Metadata::principal)
     }
 
-    pub(crate) fn absolute_end(&self) -> Option<Millis> {
-        self.times().and_then(|metadata| metadata.absolute_end)
-    }
-
     pub(crate) fn is_in_cookie(&self) -> bool {
         self.in_cookie
     }
@@ -331,41 +365,6 @@ impl Record {
         self.as_text().map_or(0, str::len)
     }
 
-    pub(crate) fn end(&self) -> Option<Millis> {
-        self.end
-    }
-
-    /// The idle end that the record itself says, or else its store.
-    pub(crate) fn idle_end(&self) -> Option<Millis> {
-        let own = self.times().and_then(|metadata| metadata.idle_end);
-        own.or(self.end)
-    }
-
-    pub(crate) fn with_end(self, end: Option<Millis>) -> Self {
-        Self { end, ..self }
-    }
-
-    /// The store takes no writes, so that a read could not extend the record.
-    pub(crate) fn not_extended(mut self) -> Self {
-        self.kept_end = true;
-        self
-    }
-
-    /// Whether a read that was to extend the record has left its end as it is.
-    pub(crate) fn has_kept_end(&self) -> bool {
-        self.kept_end
-    }
-
-    /// The read that found the record has moved its end.
-    pub(crate) fn extended(mut self) -> Self {
-        self.extended = true;
-        self
-    }
-
-    pub(crate) fn is_extended(&self) -> bool {
-        self.extended
-    }
-
     pub(crate) fn in_cookie(mut self) -> Self {
         self.in_cookie = true;
         self
@@ -375,6 +374,7 @@ impl Record {
     fn changed(self, change: impl FnOnce(&mut Written)) -> Self {
         let mut written = Arc::unwrap_or_clone(self.written);
         change(&mut written);
+        written.text_says_all = false;
         Self {
             written: Arc::new(written),
             ..self

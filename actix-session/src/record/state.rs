@@ -1,8 +1,8 @@
-//! The state of a session as it was stored: bytes with the spans of the entries, or a map.
+//! The state of a session as it was stored: bytes with the places of the entries, or a map.
 //!
 //! A value is read only if somebody asks for it, and copied as it is if nobody has changed it.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use serde::{
     Deserialize, Deserializer,
@@ -10,73 +10,70 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::lookup::Lookup;
+use super::spans::Spans;
 
 /// Entry names and their values as JSON text.
 #[derive(Clone)]
 pub(crate) enum State {
-    /// One text, and where in it the entries lie.
-    Spans {
-        text: String,
-        spans: Vec<Span>,
-        lookup: Lookup,
-    },
+    Text(Text),
     /// What a store of five methods returned.
-    Map(HashMap<String, String>),
+    #[allow(
+        clippy::box_collection,
+        reason = "texts are usual, and need little room"
+    )]
+    Map(Box<HashMap<String, String>>),
 }
 
-/// Where one entry lies in the text. 32 bits are enough: no store holds a text of 4 GiB.
+/// One text, and where in it the entries lie. Records share it, and so does a store in this process.
 #[derive(Clone)]
-pub(crate) struct Span {
-    name: NameAt,
-    value: (u32, u32),
-    /// Whether the value is a JSON string that holds the JSON text (the format up to 0.11).
-    nested: bool,
-}
+pub(crate) struct Text(Arc<Inner>);
 
-#[derive(Clone)]
-enum NameAt {
-    Text(u32, u32),
-    /// The name was escaped in the text.
-    Own(Box<str>),
+struct Inner {
+    text: Box<str>,
+    spans: Spans,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self::Map(HashMap::new())
+        Self::Map(Box::default())
     }
 }
 
-fn slice(text: &str, (from, to): (u32, u32)) -> &str {
-    // This module makes spans only for the text that it keeps with them.
-    text.get(from as usize..to as usize).unwrap_or_default()
-}
-
-impl Span {
-    fn name<'a>(&'a self, text: &'a str) -> &'a str {
-        match &self.name {
-            NameAt::Text(from, to) => slice(text, (*from, *to)),
-            NameAt::Own(name) => name,
-        }
+impl Text {
+    pub(super) fn new(text: String, spans: Spans) -> Self {
+        let text = text.into();
+        Self(Arc::new(Inner { text, spans }))
     }
 
-    fn value<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        let raw = slice(text, self.value);
-        if self.nested {
-            unnest(raw)
-        } else {
-            Cow::Borrowed(raw)
-        }
+    pub(super) fn as_str(&self) -> &str {
+        &self.0.text
     }
-}
 
-/// The content of a JSON string.
-fn unnest(raw: &str) -> Cow<'_, str> {
-    let inner = raw.strip_prefix('"').and_then(|r| r.strip_suffix('"'));
-    match inner {
-        Some(inner) if !inner.contains('\\') => Cow::Borrowed(inner),
-        // The decoder has checked that this is a JSON string.
-        _ => Cow::Owned(serde_json::from_str(raw).unwrap_or_default()),
+    pub(super) fn spans(&self) -> &Spans {
+        &self.0.spans
+    }
+
+    /// The place of an entry among the others, if there is one.
+    pub(super) fn place(&self, name: &str) -> Option<usize> {
+        self.spans().find(name, self.as_str())
+    }
+
+    fn get(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.place(name).map(|place| self.value(place))
+    }
+
+    /// The name at a place below the number of entries.
+    pub(super) fn name(&self, place: usize) -> &str {
+        self.spans().name(place, self.as_str())
+    }
+
+    /// Where an entry of the usual form begins, with its quotation mark.
+    pub(super) fn entry_start(&self, place: usize) -> Option<usize> {
+        self.spans().start(place).map(|[name, _]| name - 1)
+    }
+
+    pub(super) fn value(&self, place: usize) -> Cow<'_, str> {
+        self.spans().value(place, self.as_str())
     }
 }
 
@@ -85,57 +82,44 @@ impl State {
     pub(crate) fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         match self {
             Self::Map(map) => map.get(name).map(|value| Cow::Borrowed(value.as_str())),
-            Self::Spans { text, .. } => self.span(name).map(|span| span.value(text)),
+            Self::Text(text) => text.get(name),
         }
-    }
-
-    /// Where an entry lies in the text, if there is one.
-    fn span(&self, name: &str) -> Option<&Span> {
-        let Self::Spans {
-            text,
-            spans,
-            lookup,
-        } = self
-        else {
-            return None;
-        };
-        let place = lookup.find(name, spans.len(), |place| spans[place].name(text))?;
-        spans.get(place)
     }
 
     pub(crate) fn contains(&self, name: &str) -> bool {
         match self {
             Self::Map(map) => map.contains_key(name),
-            Self::Spans { .. } => self.span(name).is_some(),
+            Self::Text(text) => text.place(name).is_some(),
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        match self {
-            Self::Map(map) => map.is_empty(),
-            Self::Spans { spans, .. } => spans.is_empty(),
-        }
+        self.len() == 0
     }
 
     /// Whether all values are known to be JSON: the decoder of the envelope has checked them.
     pub(crate) fn is_checked(&self) -> bool {
         match self {
             Self::Map(map) => map.is_empty(),
-            Self::Spans { spans, .. } => !spans.iter().any(|span| span.nested),
+            Self::Text(text) => !text.spans().are_nested(),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Map(map) => map.len(),
-            Self::Spans { spans, .. } => spans.len(),
+            Self::Text(text) => text.spans().len(),
         }
     }
 
     pub(crate) fn text(&self) -> Option<&str> {
+        self.as_text().map(Text::as_str)
+    }
+
+    pub(super) fn as_text(&self) -> Option<&Text> {
         match self {
             Self::Map(_) => None,
-            Self::Spans { text, .. } => Some(text),
+            Self::Text(text) => Some(text),
         }
     }
 
@@ -143,13 +127,13 @@ impl State {
     pub(crate) fn for_each<'a>(&'a self, mut f: impl FnMut(&'a str, Cow<'a, str>)) {
         match self {
             Self::Map(map) => {
-                for (name, value) in map {
+                for (name, value) in &**map {
                     f(name, Cow::Borrowed(value));
                 }
             }
-            Self::Spans { text, spans, .. } => {
-                for span in spans {
-                    f(span.name(text), span.value(text));
+            Self::Text(text) => {
+                for place in 0..text.spans().len() {
+                    f(text.name(place), text.value(place));
                 }
             }
         }
@@ -162,41 +146,6 @@ impl State {
         });
         map
     }
-}
-
-/// Collects spans while a text is read or written.
-#[derive(Default)]
-pub(crate) struct Spans(Vec<Span>);
-
-impl Spans {
-    /// Adds an entry whose name is known to be new; the ranges are in bytes of the text.
-    pub(crate) fn push(&mut self, name: NamePlace<'_>, value: (usize, usize), nested: bool) {
-        let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let name = match name {
-            NamePlace::At(from, to) => NameAt::Text(small(from), small(to)),
-            NamePlace::Own(name) => NameAt::Own(name.into()),
-        };
-        let value = (small(value.0), small(value.1));
-        self.0.push(Span {
-            name,
-            value,
-            nested,
-        });
-    }
-
-    pub(crate) fn into_state(self, text: String) -> State {
-        State::Spans {
-            text,
-            spans: self.0,
-            lookup: Lookup::default(),
-        }
-    }
-}
-
-#[derive(Clone, Copy)]
-pub(crate) enum NamePlace<'a> {
-    At(usize, usize),
-    Own(&'a str),
 }
 
 /// The entries of one JSON object, in order, borrowed from the text.

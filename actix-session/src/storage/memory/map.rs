@@ -1,13 +1,13 @@
 //! The protocol's atomic steps on all shards.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::{Mutex, MutexGuard},
-};
+use std::sync::{Mutex, MutexGuard};
+
+use foldhash::fast::RandomState;
 
 use super::{
+    entry::{Entry, Rank},
     room::Room,
-    shard::{Entry, Rank, Shard},
+    shard::{Key, Shard},
 };
 use crate::{
     clock::Millis,
@@ -19,6 +19,11 @@ use crate::{
 };
 
 const SHARDS: usize = 64;
+/// How many expired entries are dropped at once: others wait no longer than that takes.
+const AT_ONCE: usize = 512;
+/// Among how many entries an insertion searches for those that end soonest, about. In a store of
+/// more, the next insertions search on.
+const SEARCHED: usize = 8_000;
 
 /// Records and redirects by name. Each shard has a lock of its own. They share the room.
 pub(super) struct Map {
@@ -36,19 +41,24 @@ pub(super) struct Write<'a> {
 
 impl Map {
     pub(super) fn new(max_entries: usize) -> Self {
+        // Each store has a seed of its own.
+        let hasher = RandomState::default();
+        let shard = |_| Mutex::new(Shard::new(hasher.clone()));
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(shard).collect(),
+            hasher,
             room: Room::new(max_entries),
         }
     }
 
     pub(super) fn read(&self, at: &str, now: Millis) -> Stored {
+        let at = self.key(at);
         self.shard(at).read(at, now)
     }
 
     /// Reads a record, and extends it if the terms say so.
     pub(super) fn touch(&self, at: &str, terms: &Terms) -> Stored {
+        let at = self.key(at);
         let mut shard = self.shard(at);
         let found = shard.read(at, terms.now).live(terms);
         let Stored::Record(record) = found else {
@@ -64,6 +74,7 @@ impl Map {
     }
 
     pub(super) fn set_ttl(&self, at: &str, ttl: Millis, now: Millis) {
+        let at = self.key(at);
         let mut shard = self.shard(at);
         if let Stored::Record(record) = shard.read(at, now) {
             let cap = record.absolute_end().unwrap_or(Millis(i64::MAX));
@@ -72,17 +83,22 @@ impl Map {
     }
 
     pub(super) fn replace(&self, write: &Write<'_>, until: Until, now: Millis) -> Reply {
-        let mut shard = self.shard(write.at);
-        let Some(present) = shard.end_if_expected(write.at, write.expect, now) else {
-            return Reply::Found(shard.read(write.at, now));
+        let at = self.key(write.at);
+        // Made before the lock is taken, and what it replaces is dropped after that.
+        let mut entry = Entry::record(write.new, now);
+        let mut shard = self.shard(at);
+        let Some(present) = shard.end_if_expected(at, write.expect, now) else {
+            return Reply::Found(shard.read(at, now));
         };
-        let end = match until {
+        entry.end = match until {
             Until::At(end) if end <= now => return Reply::Found(Stored::Nothing),
             Until::At(end) => end,
             Until::Same => present,
             Until::AtMost(end) => present.min(end),
         };
-        shard.put(write.at, Entry::record(write.new, end));
+        let replaced = shard.put(at, entry);
+        drop(shard);
+        drop(replaced);
         Reply::Done
     }
 
@@ -95,6 +111,7 @@ impl Map {
         end: Millis,
         now: Millis,
     ) -> Result<Reply, StoreFull> {
+        let at = self.key(at);
         let entry = Entry::record(new, end);
         loop {
             let mut shard = self.shard(at);
@@ -102,7 +119,9 @@ impl Map {
                 return Ok(Reply::Taken);
             }
             if self.room.take() {
-                self.put_new(&mut shard, at, entry);
+                let replaced = self.put_new(&mut shard, at, entry);
+                drop(shard);
+                drop(replaced);
                 return Ok(Reply::Done);
             }
             drop(shard);
@@ -122,24 +141,27 @@ impl Map {
         if until <= terms.now {
             return Ok(Reply::Found(Stored::Nothing));
         }
+        let [at, target] = [write.at, &*redirect.target].map(|name| self.key(name));
         let new = Entry::record(write.new, until);
         let left = Entry::redirect(redirect, &new, terms.now + terms.grace);
         let mut is_beyond = false;
         loop {
-            let mut shards = self.lock_both(write.at, &redirect.target);
-            if let Some(refusal) = shards.refusal(write, &redirect.target, terms.now) {
+            let mut shards = self.lock_both(at, target);
+            if let Some(refusal) = shards.refusal(at, write.expect, target, terms.now) {
                 return Ok(refusal);
             }
             if is_beyond {
                 self.room.take_beyond();
             }
             if is_beyond || self.room.take() {
-                shards.from.put(write.at, left);
-                self.put_new(shards.to(), &redirect.target, new);
+                let moved = shards.from.put(at, left);
+                let replaced = self.put_new(shards.to(), target, new);
+                drop(shards);
+                drop((moved, replaced));
                 return Ok(Reply::Done);
             }
             drop(shards);
-            let made = self.make_room(left.rank(), write.at, terms.now);
+            let made = self.make_room(left.rank(), at, terms.now);
             // A user's renewal neither fails for want of a redirect's room, nor ends another's
             // session for it. It is one redirect beyond the bound, which goes first.
             is_beyond = made.is_err() && left.rank() == Rank::UsersRedirect;
@@ -150,51 +172,92 @@ impl Map {
     }
 
     pub(super) fn end(&self, at: &str, terms: &Terms) -> Reply {
+        let at = self.key(at);
         let mut shard = self.shard(at);
-        if shard.end_record(at, terms.now + terms.grace) {
-            return Reply::Done;
+        let ended = shard.end_record(at, terms.now + terms.grace);
+        if ended.is_none() {
+            return Reply::Found(shard.read(at, terms.now));
         }
-        Reply::Found(shard.read(at, terms.now))
+        drop(shard);
+        Reply::Done
     }
 
     /// Removes what has expired, and returns how much that was.
     pub(super) fn sweep(&self, now: Millis) -> usize {
-        let shards = self.shards.iter();
-        let swept = shards.map(|shard| lock(shard).sweep(now)).sum();
-        self.room.give(swept);
+        let mut swept = 0;
+        for shard in &self.shards {
+            loop {
+                let some = self.sweep_some(shard, now);
+                swept += some;
+                if some < AT_ONCE {
+                    break;
+                }
+            }
+        }
         swept
     }
 
-    /// Removes what has expired, or else what is worth least. The caller holds no lock, and takes
-    /// the room in competition with others.
-    fn make_room(&self, rank: Rank, spared: &str, now: Millis) -> Result<(), StoreFull> {
-        if self.sweep(now) > 0 {
+    /// Removes some of what has expired. It is dropped without the lock.
+    fn sweep_some(&self, shard: &Mutex<Shard>, now: Millis) -> usize {
+        let expired = lock(shard).take_expired(now, AT_ONCE);
+        self.room.give(expired.len());
+        expired.len()
+    }
+
+    /// Removes some of what has expired, or else what is worth least. The caller holds no lock, and
+    /// takes the room in competition with others.
+    fn make_room(&self, rank: Rank, spared: Key<'_>, now: Millis) -> Result<(), StoreFull> {
+        let mut shards = self.shards_from(spared);
+        if shards.any(|shard| self.sweep_some(shard, now) > 0) {
             return Ok(());
         }
         self.evict(rank, spared).ok_or(StoreFull)
     }
 
     /// Locks one shard after the other, so that others may come first. `None` if nothing gives way.
-    fn evict(&self, rank: Rank, spared: &str) -> Option<()> {
-        let (rank, shard) = rank.gives_way().iter().find_map(|rank| {
-            let soonest = |shard: &Mutex<Shard>| lock(shard).soonest(*rank, spared);
-            let shards = self.shards.iter();
-            let ends = shards.filter_map(|shard| Some((soonest(shard)?, shard)));
-            let (_, shard) = ends.min_by_key(|(end, _)| *end)?;
-            Some((*rank, shard))
-        })?;
-        if lock(shard).evict(rank, spared) {
+    fn evict(&self, rank: Rank, spared: Key<'_>) -> Option<()> {
+        let mut ranks = rank.gives_way().iter();
+        let (rank, shard) = ranks.find_map(|rank| Some((*rank, self.soonest(*rank, spared)?)))?;
+        let evicted = lock(shard).evict(rank, spared);
+        if evicted.is_some() {
             self.room.give(1);
             tracing::debug!("the memory store is full: a session made room for another");
         }
         Some(())
     }
 
+    /// The shard with the entry of this rank that ends first, or one of the first.
+    fn soonest(&self, rank: Rank, spared: Key<'_>) -> Option<&Mutex<Shard>> {
+        let (mut soonest, mut searched) = (None, 0);
+        for shard in self.shards_from(spared) {
+            let mut found = lock(shard);
+            let mut end = found.known_soonest(rank, spared);
+            if end.is_none() && found.has(rank) && (searched < SEARCHED || soonest.is_none()) {
+                searched += found.len();
+                end = found.find_soonest(rank, spared);
+            }
+            if let Some(end) = end
+                && soonest.is_none_or(|(least, _)| end < least)
+            {
+                soonest = Some((end, shard));
+            }
+        }
+        soonest.map(|(_, shard)| shard)
+    }
+
+    /// All shards. Another one comes first for each name, so that all have their turn.
+    fn shards_from(&self, at: Key<'_>) -> impl Iterator<Item = &Mutex<Shard>> {
+        let (before, from) = self.shards.split_at(at.shard(SHARDS));
+        from.iter().chain(before)
+    }
+
     /// Puts an entry for which room was taken where nothing live is.
-    fn put_new(&self, shard: &mut Shard, at: &str, entry: Entry) {
-        if shard.put(at, entry).is_some() {
+    fn put_new(&self, shard: &mut Shard, at: Key<'_>, entry: Entry) -> Option<Entry> {
+        let replaced = shard.put(at, entry);
+        if replaced.is_some() {
             self.room.give(1);
         }
+        replaced
     }
 
     /// How many records there are.
@@ -216,18 +279,17 @@ impl Map {
         all.flatten().collect()
     }
 
-    fn shard(&self, name: &str) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[self.index(name)])
+    fn key<'a>(&self, name: &'a str) -> Key<'a> {
+        Key::new(name, &self.hasher)
     }
 
-    fn index(&self, name: &str) -> usize {
-        let hash = self.hasher.hash_one(name);
-        usize::try_from(hash % SHARDS as u64).unwrap_or_default()
+    fn shard(&self, at: Key<'_>) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[at.shard(SHARDS)])
     }
 
     /// Everybody locks two shards in this order, so nobody waits in a circle.
-    fn lock_both(&self, from: &str, to: &str) -> Pair<'_> {
-        let (from, to) = (self.index(from), self.index(to));
+    fn lock_both(&self, from: Key<'_>, to: Key<'_>) -> Pair<'_> {
+        let [from, to] = [from, to].map(|name| name.shard(SHARDS));
         let low = lock(&self.shards[from.min(to)]);
         if from == to {
             return Pair {
@@ -250,10 +312,16 @@ struct Pair<'a> {
 
 impl Pair<'_> {
     /// Why the record cannot move.
-    fn refusal(&mut self, write: &Write<'_>, target: &str, now: Millis) -> Option<Reply> {
+    fn refusal(
+        &mut self,
+        at: Key<'_>,
+        expect: &Version,
+        target: Key<'_>,
+        now: Millis,
+    ) -> Option<Reply> {
         let from = &self.from;
-        if from.end_if_expected(write.at, write.expect, now).is_none() {
-            return Some(Reply::Found(from.read(write.at, now)));
+        if from.end_if_expected(at, expect, now).is_none() {
+            return Some(Reply::Found(from.read(at, now)));
         }
         self.to().is_taken(target, now).then_some(Reply::Taken)
     }

@@ -1,8 +1,9 @@
 //! Sessions in this process's memory.
 //!
 //! `map.rs` has the protocol's steps on all shards, `shard.rs` one shard and what it evicts,
-//! `room.rs` the bound, and `sweep.rs` the thread that removes expired sessions.
+//! `entry.rs` what lies under a name, `room.rs` the bound, and `sweep.rs` the thread that removes expired sessions.
 
+mod entry;
 mod map;
 mod room;
 mod shard;

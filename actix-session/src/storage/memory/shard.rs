@@ -1,251 +1,238 @@
 //! One shard of the map.
 
-use std::{cmp::Reverse, collections::HashMap};
+use std::cmp::Reverse;
 
-use crate::{
-    clock::Millis,
-    protocol::{Name, Redirect, Stored, TOMBSTONE},
-    record::{Record, Version},
-};
+use foldhash::fast::RandomState;
+use hashbrown::{HashTable, hash_table};
 
-#[derive(Default)]
+use super::entry::{Entry, Rank};
+use crate::{clock::Millis, protocol::Stored, record::Version};
+
 pub(super) struct Shard {
-    entries: HashMap<Name, Entry>,
+    entries: HashTable<Slot>,
+    hasher: RandomState,
     /// How many entries there are of each rank.
     count: [usize; 4],
     /// No entry expires before this.
     quiet_until: Option<Millis>,
-    /// Some of those to evict next, the very next one last.
-    candidates: Vec<(Name, Millis)>,
+    /// Some of those of one rank to evict next, the very next one last.
+    candidates: Vec<Candidate>,
+    candidates_rank: Rank,
 }
 
-pub(super) struct Entry {
-    held: Held,
+/// An entry under its name.
+pub(super) struct Slot {
+    name: Box<str>,
+    entry: Entry,
+}
+
+/// A name, which is hashed once.
+#[derive(Clone, Copy)]
+pub(super) struct Key<'a> {
+    name: &'a str,
+    hash: u64,
+}
+
+/// The hash and the end tell an entry from others well enough: of two that are equal in both,
+/// either may go.
+#[derive(Clone, Copy)]
+struct Candidate {
+    hash: u64,
     end: Millis,
-    rank: Rank,
 }
 
-enum Held {
-    Record(Record),
-    Redirect(Redirect),
-    Tombstone,
-}
+impl<'a> Key<'a> {
+    pub(super) fn new(name: &'a str, hasher: &RandomState) -> Self {
+        let hash = hash(hasher, name);
+        Self { name, hash }
+    }
 
-/// What an entry is worth in a full store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rank {
-    Tombstone,
-    /// A session without a principal, or the redirect to one.
-    Guest,
-    /// The redirect to a session with a principal.
-    UsersRedirect,
-    User,
-}
+    /// The shard of the name, out of so many. The table uses the other bits.
+    pub(super) fn shard(&self, shards: usize) -> usize {
+        usize::try_from((self.hash >> 32) % shards as u64).unwrap_or_default()
+    }
 
-impl Rank {
-    /// Those that make room for an entry of this rank, first the one that goes first.
-    pub(super) const fn gives_way(self) -> &'static [Self] {
-        match self {
-            Self::Tombstone | Self::Guest => &[Self::Tombstone, Self::Guest],
-            Self::UsersRedirect => &[Self::Tombstone, Self::Guest, Self::UsersRedirect],
-            Self::User => &[
-                Self::Tombstone,
-                Self::Guest,
-                Self::UsersRedirect,
-                Self::User,
-            ],
-        }
+    fn is_of(&self, slot: &Slot) -> bool {
+        *slot.name == *self.name
     }
 }
 
-impl Entry {
-    pub(super) fn record(record: &Record, end: Millis) -> Self {
-        let rank = match record.principal() {
-            Some(_) => Rank::User,
-            None => Rank::Guest,
-        };
-        let held = Held::Record(record.clone());
-        Self { held, end, rank }
-    }
+fn hash(hasher: &RandomState, name: &str) -> u64 {
+    use std::hash::BuildHasher as _;
 
-    /// The redirect to a record.
-    pub(super) fn redirect(redirect: &Redirect, to: &Self, end: Millis) -> Self {
-        let rank = match to.rank {
-            Rank::Tombstone | Rank::Guest => Rank::Guest,
-            Rank::UsersRedirect | Rank::User => Rank::UsersRedirect,
-        };
-        let held = Held::Redirect(redirect.clone());
-        Self { held, end, rank }
-    }
-
-    /// Until `end`, the name is not used again.
-    const fn tombstone(end: Millis) -> Self {
-        Self {
-            held: Held::Tombstone,
-            end,
-            rank: Rank::Tombstone,
-        }
-    }
-
-    pub(super) const fn rank(&self) -> Rank {
-        self.rank
-    }
-
-    fn as_record(&self) -> Option<&Record> {
-        match &self.held {
-            Held::Record(record) => Some(record),
-            Held::Redirect(_) | Held::Tombstone => None,
-        }
-    }
+    hasher.hash_one(name)
 }
 
 impl Shard {
-    pub(super) fn read(&self, at: &str, now: Millis) -> Stored {
-        let Some(entry) = self.live(at, now) else {
-            return Stored::Nothing;
-        };
-        match &entry.held {
-            Held::Record(record) => Stored::Record(record.clone().with_end(Some(entry.end))),
-            Held::Redirect(redirect) => Stored::Redirect(redirect.clone()),
-            Held::Tombstone => Stored::Nothing,
+    pub(super) fn new(hasher: RandomState) -> Self {
+        Self {
+            entries: HashTable::new(),
+            hasher,
+            count: [0; 4],
+            quiet_until: None,
+            candidates: Vec::new(),
+            candidates_rank: Rank::Tombstone,
         }
     }
 
-    pub(super) fn is_taken(&self, at: &str, now: Millis) -> bool {
+    pub(super) fn read(&self, at: Key<'_>, now: Millis) -> Stored {
+        self.live(at, now).map_or(Stored::Nothing, Entry::stored)
+    }
+
+    pub(super) fn is_taken(&self, at: Key<'_>, now: Millis) -> bool {
         self.live(at, now).is_some()
     }
 
     /// When the record at a name ends, if it is live and the expected one.
     pub(super) fn end_if_expected(
         &self,
-        at: &str,
+        at: Key<'_>,
         expect: &Version,
         now: Millis,
     ) -> Option<Millis> {
         let entry = self.live(at, now)?;
-        let text = entry.as_record()?.as_text()?;
-        expect.matches(text).then_some(entry.end)
+        expect.matches(entry.text()?).then_some(entry.end)
     }
 
     /// Sets when the live record at a name ends.
-    pub(super) fn set_end(&mut self, at: &str, end: Millis, now: Millis) {
-        let live = self.entries.get_mut(at).filter(|entry| entry.end > now);
-        if let Some(entry) = live.filter(|entry| entry.as_record().is_some()) {
+    pub(super) fn set_end(&mut self, at: Key<'_>, end: Millis, now: Millis) {
+        let found = self.entries.find_mut(at.hash, |slot| at.is_of(slot));
+        let live = found.map(|slot| &mut slot.entry);
+        let live = live.filter(|entry| entry.end > now && entry.is_record());
+        if let Some(entry) = live {
             entry.end = end;
-            let rank = entry.rank;
+            let rank = entry.rank();
             self.note_end(end, rank);
         }
     }
 
-    /// Returns what was at the name, expired or not.
-    pub(super) fn put(&mut self, at: &str, entry: Entry) -> Option<Entry> {
-        self.note_end(entry.end, entry.rank);
-        self.count[entry.rank as usize] += 1;
-        let replaced = self.entries.insert(at.into(), entry);
-        if let Some(replaced) = &replaced {
-            self.count[replaced.rank as usize] -= 1;
-        }
-        replaced
-    }
-
-    /// Whether there was a record, expired or not. A tombstone takes its room until `end`.
-    pub(super) fn end_record(&mut self, at: &str, end: Millis) -> bool {
-        let entry = self.entries.get(at);
-        let is_record = entry.is_some_and(|entry| entry.as_record().is_some());
-        if is_record {
-            self.put(at, Entry::tombstone(end));
-        }
-        is_record
-    }
-
-    fn remove(&mut self, at: &str) -> Option<Entry> {
-        let removed = self.entries.remove(at)?;
-        self.count[removed.rank as usize] -= 1;
-        Some(removed)
-    }
-
-    /// Removes what has expired, and returns how much that was.
-    pub(super) fn sweep(&mut self, now: Millis) -> usize {
-        if self.quiet_until.is_none_or(|until| until > now) {
-            return 0;
-        }
-        let before = self.entries.len();
-        let count = &mut self.count;
-        self.entries.retain(|_, entry| {
-            let stays = entry.end > now;
-            if !stays {
-                count[entry.rank as usize] -= 1;
+    /// Returns what was at the name, expired or not. It is best dropped without the lock.
+    pub(super) fn put(&mut self, at: Key<'_>, entry: Entry) -> Option<Entry> {
+        self.note_end(entry.end, entry.rank());
+        self.count[entry.rank() as usize] += 1;
+        let hasher = &self.hasher;
+        let place = self.entries.entry(
+            at.hash,
+            |slot| at.is_of(slot),
+            |slot| hash(hasher, &slot.name),
+        );
+        match place {
+            hash_table::Entry::Occupied(mut found) => {
+                let replaced = std::mem::replace(&mut found.get_mut().entry, entry);
+                self.count[replaced.rank() as usize] -= 1;
+                Some(replaced)
             }
-            stays
-        });
-        self.quiet_until = self.entries.values().map(|entry| entry.end).min();
-        before - self.entries.len()
+            hash_table::Entry::Vacant(free) => {
+                let name = at.name.into();
+                free.insert(Slot { name, entry });
+                None
+            }
+        }
     }
 
-    /// When the first entry of this rank ends. The one at `spared` does not count.
-    pub(super) fn soonest(&mut self, rank: Rank, spared: &str) -> Option<Millis> {
-        if self.count[rank as usize] == 0 {
+    /// Leaves a tombstone until `end` if there is a record, expired or not.
+    pub(super) fn end_record(&mut self, at: Key<'_>, end: Millis) -> Option<Entry> {
+        let found = self.entries.find(at.hash, |slot| at.is_of(slot))?;
+        if found.entry.is_record() {
+            self.put(at, Entry::tombstone(end))
+        } else {
+            None
+        }
+    }
+
+    /// Takes out at most so many of those that have expired.
+    pub(super) fn take_expired(&mut self, now: Millis, most: usize) -> Vec<Slot> {
+        if self.quiet_until.is_none_or(|until| until > now) {
+            return Vec::new();
+        }
+        let expired = self.entries.extract_if(|slot| slot.entry.end <= now);
+        let taken: Vec<_> = expired.take(most).collect();
+        for slot in &taken {
+            self.count[slot.entry.rank() as usize] -= 1;
+        }
+        if taken.len() < most {
+            self.quiet_until = self.entries.iter().map(|slot| slot.entry.end).min();
+        }
+        taken
+    }
+
+    /// Whether there may be an entry of this rank to evict.
+    pub(super) const fn has(&self, rank: Rank) -> bool {
+        self.count[rank as usize] > 0
+    }
+
+    /// When the first entry of this rank ends, as far as that is known. The one at `spared` does not
+    /// count.
+    pub(super) fn known_soonest(&mut self, rank: Rank, spared: Key<'_>) -> Option<Millis> {
+        if self.candidates_rank != rank {
             return None;
         }
-        let known = self.next_candidate(rank, spared);
-        known.or_else(|| {
-            self.find_candidates(rank, spared);
-            self.next_candidate(rank, spared)
-        })
-    }
-
-    /// Removes the entry of this rank that ends first. Returns whether there is one.
-    pub(super) fn evict(&mut self, rank: Rank, spared: &str) -> bool {
-        let found = self.soonest(rank, spared);
-        let found = found.and_then(|_| self.candidates.pop());
-        found.is_some_and(|(name, _)| self.remove(name.as_str()).is_some())
-    }
-
-    /// Drops candidates that have gone or changed.
-    fn next_candidate(&mut self, rank: Rank, spared: &str) -> Option<Millis> {
-        while let Some((name, end)) = self.candidates.last() {
-            let is_same = |entry: &Entry| entry.rank == rank && entry.end == *end;
-            if name.as_str() != spared && self.entries.get(name.as_str()).is_some_and(is_same) {
-                return Some(*end);
+        // Those that have gone or changed are none any more.
+        while let Some(candidate) = self.candidates.last() {
+            let is_same = |slot: &Slot| candidate.is(slot, rank) && !spared.is_of(slot);
+            if self.entries.find(candidate.hash, is_same).is_some() {
+                return Some(candidate.end);
             }
             self.candidates.pop();
         }
         None
     }
 
-    /// Finds more than one, so that the next insertions need not search again.
-    fn find_candidates(&mut self, rank: Rank, spared: &str) {
-        let all = self.entries.iter();
-        let of_rank = all.filter(|(name, entry)| entry.rank == rank && name.as_str() != spared);
-        let mut found: Vec<_> = of_rank.map(|(name, entry)| (name, entry.end)).collect();
-        let some = self.entries.len() / 16 + 1;
-        if found.len() > some {
-            found.select_nth_unstable_by_key(some, |(_, end)| *end);
-            found.truncate(some);
+    /// As [`known_soonest`](Self::known_soonest), after a search.
+    pub(super) fn find_soonest(&mut self, rank: Rank, spared: Key<'_>) -> Option<Millis> {
+        self.find_candidates(rank, spared);
+        self.known_soonest(rank, spared)
+    }
+
+    /// Takes out the entry of this rank that ends first, if there is one.
+    pub(super) fn evict(&mut self, rank: Rank, spared: Key<'_>) -> Option<Slot> {
+        if self.known_soonest(rank, spared).is_none() {
+            self.find_soonest(rank, spared)?;
         }
-        found.sort_unstable_by_key(|(_, end)| Reverse(*end));
-        let found = found.into_iter().map(|(name, end)| (name.clone(), end));
-        self.candidates = found.collect();
+        let candidate = self.candidates.pop()?;
+        let is_same = |slot: &Slot| candidate.is(slot, rank) && !spared.is_of(slot);
+        let found = self.entries.find_entry(candidate.hash, is_same).ok()?;
+        let (slot, _) = found.remove();
+        self.count[rank as usize] -= 1;
+        Some(slot)
+    }
+
+    /// Finds more than one, so that the next insertions need not search again.
+    fn find_candidates(&mut self, rank: Rank, spared: Key<'_>) {
+        let all = self.entries.iter();
+        let of_rank = all.filter(|slot| slot.entry.rank() == rank && !spared.is_of(slot));
+        let mut ends: Vec<_> = of_rank.clone().map(|slot| slot.entry.end).collect();
+        let some = self.entries.len() / 16 + 1;
+        let last = if ends.len() > some {
+            *ends.select_nth_unstable(some).1
+        } else {
+            Millis(i64::MAX)
+        };
+        let sooner = of_rank.clone().filter(|slot| slot.entry.end < last);
+        let equal = of_rank.filter(|slot| slot.entry.end == last);
+        let candidate = |slot: &Slot| Candidate {
+            hash: hash(&self.hasher, &slot.name),
+            end: slot.entry.end,
+        };
+        let mut found: Vec<_> = sooner.chain(equal).take(some).map(candidate).collect();
+        found.sort_unstable_by_key(|candidate| Reverse(candidate.end));
+        self.candidates = found;
+        self.candidates_rank = rank;
     }
 
     /// How many records there are.
     pub(super) fn sessions(&self) -> usize {
-        let entries = self.entries.values();
-        entries.filter(|entry| entry.as_record().is_some()).count()
+        let slots = self.entries.iter();
+        slots.filter(|slot| slot.entry.is_record()).count()
     }
 
     pub(super) fn all(&self) -> Vec<(String, String)> {
-        let text = |entry: &Entry| match &entry.held {
-            Held::Record(record) => record.as_text().unwrap_or_default().to_owned(),
-            Held::Redirect(redirect) => redirect.encode(),
-            Held::Tombstone => TOMBSTONE.to_owned(),
-        };
-        let all = self.entries.iter();
-        all.map(|(name, entry)| (name.as_str().to_owned(), text(entry)))
+        let slots = self.entries.iter();
+        slots
+            .map(|slot| (slot.name.to_string(), slot.entry.to_text()))
             .collect()
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -254,17 +241,20 @@ impl Shard {
     fn note_end(&mut self, end: Millis, rank: Rank) {
         let until = self.quiet_until.map_or(end, |until| until.min(end));
         self.quiet_until = Some(until);
-        let later = self.candidates.partition_point(|(_, other)| *other > end);
-        let is_of_rank = |(name, _): &(Name, Millis)| {
-            let entry = self.entries.get(name.as_str());
-            entry.is_some_and(|entry| entry.rank == rank)
-        };
-        if self.candidates[..later].iter().any(is_of_rank) {
+        if rank == self.candidates_rank {
+            let later = self.candidates.partition_point(|other| other.end > end);
             self.candidates.drain(..later);
         }
     }
 
-    fn live(&self, at: &str, now: Millis) -> Option<&Entry> {
-        self.entries.get(at).filter(|entry| entry.end > now)
+    fn live(&self, at: Key<'_>, now: Millis) -> Option<&Entry> {
+        let found = self.entries.find(at.hash, |slot| at.is_of(slot))?;
+        Some(&found.entry).filter(|entry| entry.end > now)
+    }
+}
+
+impl Candidate {
+    fn is(&self, slot: &Slot, rank: Rank) -> bool {
+        slot.entry.end == self.end && slot.entry.rank() == rank
     }
 }

@@ -1,0 +1,56 @@
+//! When a record ends, and what a read has made of that.
+
+use super::Record;
+use crate::clock::Millis;
+
+impl Record {
+    pub(crate) fn end(&self) -> Option<Millis> {
+        self.end
+    }
+
+    /// The idle end that the record itself says, or else its store.
+    pub(crate) fn idle_end(&self) -> Option<Millis> {
+        let own = self.times().and_then(|metadata| metadata.idle_end);
+        own.or(self.end)
+    }
+
+    pub(crate) fn with_end(self, end: Option<Millis>) -> Self {
+        Self { end, ..self }
+    }
+
+    /// The store takes no writes, so that a read could not extend the record.
+    pub(crate) fn not_extended(mut self) -> Self {
+        self.kept_end = true;
+        self
+    }
+
+    /// Whether a read that was to extend the record has left its end as it is.
+    pub(crate) fn has_kept_end(&self) -> bool {
+        self.kept_end
+    }
+
+    /// The read that found the record has moved its end.
+    pub(crate) fn extended(mut self) -> Self {
+        self.extended = true;
+        self
+    }
+
+    pub(crate) fn is_extended(&self) -> bool {
+        self.extended
+    }
+
+    /// Whether the record is past its absolute end, its own or the policy's.
+    pub(crate) fn is_over(&self, now: Millis, absolute: Option<Millis>) -> bool {
+        let Some(metadata) = self.times() else {
+            return false;
+        };
+        let end = metadata
+            .absolute_end
+            .or_else(|| absolute.map(|span| metadata.since() + span));
+        end.is_some_and(|end| end <= now)
+    }
+
+    pub(crate) fn absolute_end(&self) -> Option<Millis> {
+        self.times().and_then(|metadata| metadata.absolute_end)
+    }
+}

@@ -1,0 +1,144 @@
+//! A record with some entries replaced in place. The others are copied in whole runs.
+
+use std::borrow::Cow;
+
+use super::{scan::is_special, spans::Spans, state::Text};
+
+/// An entry and its new JSON text; `None` removes it.
+pub(crate) type Value<'a> = (&'a str, Option<Cow<'a, str>>);
+pub(crate) type Values<'a> = [Value<'a>];
+
+/// The text behind another head, with these values; new ones come last. `None` if the text or a
+/// name is not of the usual form.
+pub(super) fn splice(text: &Text, head: &str, values: &Values<'_>) -> Option<Text> {
+    let is_usual = text.spans().is_tight() && values.iter().all(|(name, _)| needs_no_escape(name));
+    if !is_usual {
+        return None;
+    }
+    let (changed, added) = sorted(text, values);
+    let mut splice = Splice::new(text, head, size(text, &changed, &added));
+    for (place, json) in changed {
+        splice.copy_until(place);
+        if let Some(json) = json {
+            splice.put(text.name(place), json);
+        }
+        splice.next = place + 1;
+    }
+    splice.copy_until(text.spans().len());
+    for (name, json) in added {
+        splice.put(name, json);
+    }
+    splice.finish()
+}
+
+pub(super) fn needs_no_escape(text: &str) -> bool {
+    !text.bytes().fold(false, |any, byte| any | is_special(byte))
+}
+
+type Changed<'a> = Vec<(usize, Option<&'a str>)>;
+type Added<'a> = Vec<(&'a str, &'a str)>;
+
+/// The values of entries that are there, by their places, and those of new ones.
+fn sorted<'a>(text: &Text, values: &'a Values<'_>) -> (Changed<'a>, Added<'a>) {
+    let (mut changed, mut added) = (Vec::with_capacity(values.len()), Vec::new());
+    for (name, json) in values {
+        match (text.place(name), json.as_deref()) {
+            (Some(place), json) => changed.push((place, json)),
+            (None, Some(json)) => added.push((*name, json)),
+            (None, None) => {}
+        }
+    }
+    changed.sort_unstable_by_key(|(place, _)| *place);
+    (changed, added)
+}
+
+/// How long the entries become at most. Unless one is removed, they become as long.
+fn size(text: &Text, changed: &Changed<'_>, added: &Added<'_>) -> usize {
+    let before = text
+        .entry_start(0)
+        .map_or(0, |from| text.as_str().len() - from);
+    let shrinks = |place: usize| text.value(place).len();
+    let changes = changed
+        .iter()
+        .filter_map(|(place, json)| Some((*place, json.as_ref()?)));
+    let (less, more) = changes.fold((0, 0), |(less, more), (place, json)| {
+        (less + shrinks(place), more + json.len())
+    });
+    let new: usize = added
+        .iter()
+        .map(|(name, json)| name.len() + json.len() + 4)
+        .sum();
+    before.max(2) - less + more + new
+}
+
+struct Splice<'a> {
+    old: &'a Text,
+    text: String,
+    head: usize,
+    starts: Vec<[u32; 2]>,
+    /// The first entry that is not copied yet.
+    next: usize,
+}
+
+impl<'a> Splice<'a> {
+    fn new(old: &'a Text, head: &str, size: usize) -> Self {
+        let mut text = String::with_capacity(head.len() + size);
+        text.push_str(head);
+        Self {
+            old,
+            text,
+            head: head.len(),
+            starts: Vec::with_capacity(old.spans().len() + 1),
+            next: 0,
+        }
+    }
+
+    /// Copies what lies before this place, with the comma behind it.
+    fn copy_until(&mut self, place: usize) {
+        let from = self.old.entry_start(self.next);
+        let Some(from) = from.filter(|_| self.next < place) else {
+            return;
+        };
+        self.separate();
+        let end = self.old.entry_start(place);
+        let end = end.unwrap_or_else(|| self.old.spans().end(place - 1, self.old.as_str()));
+        let to = self.text.len();
+        let moved = |at: usize| u32::try_from(at - from + to).unwrap_or(u32::MAX);
+        let starts = (self.next..place).filter_map(|place| self.old.spans().start(place));
+        self.starts.extend(starts.map(|start| start.map(moved)));
+        self.text
+            .push_str(self.old.as_str().get(from..end).unwrap_or_default());
+    }
+
+    fn put(&mut self, name: &str, json: &str) {
+        self.separate();
+        let small = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        let from = self.text.len() + 1;
+        self.starts
+            .push([small(from), small(from + name.len() + 2)]);
+        self.text.push('"');
+        self.text.push_str(name);
+        self.text.push_str("\":");
+        self.text.push_str(json);
+    }
+
+    fn separate(&mut self) {
+        if self.text.len() > self.head && !self.text.ends_with(',') {
+            self.text.push(',');
+        }
+    }
+
+    fn finish(mut self) -> Option<Text> {
+        // No entry ends with a comma: the last ones were removed.
+        if self.text.ends_with(',') {
+            self.text.pop();
+        }
+        self.text.push_str("}}");
+        u32::try_from(self.text.len()).ok()?;
+        let spans = Spans::tight(self.starts, self.text.len());
+        Some(Text::new(self.text, spans))
+    }
+}
+
+#[cfg(test)]
+mod tests;

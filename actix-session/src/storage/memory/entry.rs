@@ -1,0 +1,132 @@
+//! What lies under a name.
+
+use crate::{
+    clock::Millis,
+    protocol::{Redirect, Stored, TOMBSTONE},
+    record::{Packed, Record},
+};
+
+pub(super) struct Entry {
+    held: Held,
+    pub(super) end: Millis,
+}
+
+/// The small fields lie where there is room for them: a store holds many of these.
+enum Held {
+    Packed {
+        rank: Rank,
+        has_entry: bool,
+        packed: Packed,
+    },
+    /// One that cannot be packed.
+    Record(Rank, Box<Record>),
+    Redirect(Rank, Box<Redirect>),
+    Tombstone,
+}
+
+/// What an entry is worth in a full store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rank {
+    Tombstone,
+    /// A session without a principal, or the redirect to one.
+    Guest,
+    /// The redirect to a session with a principal.
+    UsersRedirect,
+    User,
+}
+
+impl Rank {
+    /// Those that make room for an entry of this rank, first the one that goes first.
+    pub(super) const fn gives_way(self) -> &'static [Self] {
+        match self {
+            Self::Tombstone | Self::Guest => &[Self::Tombstone, Self::Guest],
+            Self::UsersRedirect => &[Self::Tombstone, Self::Guest, Self::UsersRedirect],
+            Self::User => &[
+                Self::Tombstone,
+                Self::Guest,
+                Self::UsersRedirect,
+                Self::User,
+            ],
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn record(record: &Record, end: Millis) -> Self {
+        let rank = match record.principal() {
+            Some(_) => Rank::User,
+            None => Rank::Guest,
+        };
+        let held = match Packed::new(record) {
+            Some(packed) => Held::Packed {
+                rank,
+                has_entry: record.has_entry(),
+                packed,
+            },
+            None => Held::Record(rank, record.clone().into()),
+        };
+        Self { held, end }
+    }
+
+    /// The redirect to a record.
+    pub(super) fn redirect(redirect: &Redirect, to: &Self, end: Millis) -> Self {
+        let rank = match to.rank() {
+            Rank::Tombstone | Rank::Guest => Rank::Guest,
+            Rank::UsersRedirect | Rank::User => Rank::UsersRedirect,
+        };
+        let held = Held::Redirect(rank, redirect.clone().into());
+        Self { held, end }
+    }
+
+    /// Until `end`, the name is not used again.
+    pub(super) const fn tombstone(end: Millis) -> Self {
+        Self {
+            held: Held::Tombstone,
+            end,
+        }
+    }
+
+    pub(super) const fn rank(&self) -> Rank {
+        match self.held {
+            Held::Packed { rank, .. } | Held::Record(rank, _) | Held::Redirect(rank, _) => rank,
+            Held::Tombstone => Rank::Tombstone,
+        }
+    }
+
+    pub(super) const fn is_record(&self) -> bool {
+        matches!(self.held, Held::Packed { .. } | Held::Record(..))
+    }
+
+    /// A record's text.
+    pub(super) fn text(&self) -> Option<&str> {
+        match &self.held {
+            Held::Packed { packed, .. } => Some(packed.text()),
+            Held::Record(_, record) => record.as_text(),
+            Held::Redirect(..) | Held::Tombstone => None,
+        }
+    }
+
+    pub(super) fn stored(&self) -> Stored {
+        let record = |record: Record| Stored::Record(record.with_end(Some(self.end)));
+        match &self.held {
+            Held::Packed {
+                has_entry, packed, ..
+            } => {
+                let packed = packed.record(*has_entry);
+                packed.map_or(Stored::Unreadable, record)
+            }
+            Held::Record(_, held) => record((**held).clone()),
+            Held::Redirect(_, redirect) => Stored::Redirect((**redirect).clone()),
+            Held::Tombstone => Stored::Nothing,
+        }
+    }
+
+    /// What is dumped.
+    pub(super) fn to_text(&self) -> String {
+        match &self.held {
+            Held::Redirect(_, redirect) => redirect.encode(),
+            Held::Tombstone => TOMBSTONE.to_owned(),
+            Held::Packed { .. } | Held::Record(..) => self.text().unwrap_or_default().to_owned(),
+        }
+    }
+}
