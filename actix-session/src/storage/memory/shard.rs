@@ -180,7 +180,7 @@ impl Shard {
 
     /// As [`known_soonest`](Self::known_soonest), after a search.
     pub(super) fn find_soonest(&mut self, rank: Rank, spared: Key<'_>) -> Option<Millis> {
-        self.find_candidates(rank, spared);
+        self.find_candidates(rank);
         self.known_soonest(rank, spared)
     }
 
@@ -198,11 +198,13 @@ impl Shard {
     }
 
     /// Finds more than one, so that the next insertions need not search again.
-    fn find_candidates(&mut self, rank: Rank, spared: Key<'_>) {
+    /// One of them may be spared, so there are two at least. The names are not looked at, since each
+    /// lies elsewhere.
+    fn find_candidates(&mut self, rank: Rank) {
         let all = self.entries.iter();
-        let of_rank = all.filter(|slot| slot.entry.rank() == rank && !spared.is_of(slot));
+        let of_rank = all.filter(|slot| slot.entry.rank() == rank);
         let mut ends: Vec<_> = of_rank.clone().map(|slot| slot.entry.end).collect();
-        let some = self.entries.len() / 16 + 1;
+        let some = self.entries.len() / 16 + 2;
         let last = if ends.len() > some {
             *ends.select_nth_unstable(some).1
         } else {
