@@ -5,8 +5,16 @@ use anyhow::Context as _;
 use crate::key::SessionKey;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// Bytes below this give each of the 62 symbols an equal share.
-const USABLE: u8 = 248;
+/// Four times the alphabet: a byte at one of these places gives each symbol an equal share.
+const SYMBOLS: [u8; 248] = {
+    let mut symbols = [0; 248];
+    let mut place = 0;
+    while place < symbols.len() {
+        symbols[place] = ALPHABET[place % ALPHABET.len()];
+        place += 1;
+    }
+    symbols
+};
 pub(crate) const KEY_LENGTH: usize = 64;
 
 /// Draws a session key from the operating system: 64 alphanumeric characters, about 381 bits.
@@ -45,6 +53,16 @@ pub(crate) fn u64() -> anyhow::Result<u64> {
     Ok(u64::from_le_bytes(bytes).max(1))
 }
 
+/// Both at once.
+pub(crate) fn ids() -> anyhow::Result<(u64, u128)> {
+    let mut bytes = [0; 24];
+    fill(&mut bytes)?;
+    let (low, high) = bytes.split_at(8);
+    let commit = low.try_into().map_or(0, u64::from_le_bytes);
+    let session = high.try_into().map_or(0, u128::from_le_bytes);
+    Ok((commit.max(1), session))
+}
+
 pub(crate) fn u128() -> anyhow::Result<u128> {
     let mut bytes = [0; 16];
     fill(&mut bytes)?;
@@ -56,9 +74,13 @@ pub(crate) fn alphanumeric(length: usize) -> anyhow::Result<String> {
     let mut bytes = [0_u8; 80];
     while text.len() < length {
         fill(&mut bytes)?;
-        let symbols = bytes.iter().filter(|byte| **byte < USABLE);
-        let symbols = symbols.map(|byte| char::from(ALPHABET[usize::from(byte % 62)]));
-        text.extend(symbols.take(length - text.len()));
+        for byte in bytes {
+            if text.len() < length
+                && let Some(symbol) = SYMBOLS.get(usize::from(byte))
+            {
+                text.push(char::from(*symbol));
+            }
+        }
     }
     Ok(text)
 }

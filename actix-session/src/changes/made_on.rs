@@ -1,7 +1,8 @@
 //! How authors of stores apply changes.
 
 use super::{
-    Applied, ApplyError, Changes, forwarded_clear, onto, overwrite, reduce, write_reduced, written,
+    Applied, ApplyError, Changes, forwarded_clear, onto, overwrite, overwrite_map, reduce,
+    write_reduced, written,
 };
 use crate::{
     contract::Terms,
@@ -57,6 +58,23 @@ impl<'a> MadeOn<'a> {
             return Ok(Merged::Unchanged);
         }
         merged(overwrite(&stored, self.changes, onto(&stored, terms)?))
+    }
+
+    /// The same for a store that takes maps.
+    pub(crate) fn merge_into_map(
+        self,
+        stored: Record,
+        terms: &Terms,
+    ) -> Result<Merged, CommitError> {
+        let Some(base) = self.base else {
+            return Ok(Merged::Gone);
+        };
+        let stored = stored.proven(Place::Unnamed, terms.keys.as_ref());
+        if base.is_from_before_clear(&stored) && self.changes.cleared.is_none() {
+            return Ok(Merged::Unchanged);
+        }
+        let stamp = onto(&stored, terms)?;
+        merged(overwrite_map(stored, self.changes, stamp))
     }
 
     /// Like [`merge_into`](Self::merge_into), for a record that the changes were not made on, or that
@@ -136,6 +154,24 @@ impl<'a> MadeOn<'a> {
             return Ok(None);
         }
         written(overwrite(&stored, changes, onto(&stored, terms)?))
+    }
+
+    /// The same for a store that takes maps.
+    pub(crate) fn renew_map(
+        self,
+        stored: Option<Record>,
+        terms: &Terms,
+    ) -> Result<Option<Record>, CommitError> {
+        let Self { changes, base } = self;
+        let Some((stored, base)) = stored.zip(base) else {
+            return self.renew(None, terms);
+        };
+        let stored = stored.proven(Place::Unnamed, terms.keys.as_ref());
+        if changes.come_after_logout(base, &stored) {
+            return Ok(None);
+        }
+        let stamp = onto(&stored, terms)?;
+        written(overwrite_map(stored, changes, stamp))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Changes applied to a record. Pure: time and randomness are arguments.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use super::{Changes, Effect, LoginChange, Modify, TtlChange};
 use crate::{
@@ -33,20 +33,68 @@ pub(crate) fn overwrite(
     changes: &Changes,
     stamp: Stamp<'_>,
 ) -> Result<Applied, ApplyError> {
+    let Some(plan) = plan(stored, changes, stamp)? else {
+        return Ok(Applied::Gone);
+    };
+    let nothing = plan.starts_over.then(Record::empty);
+    let from = nothing.as_ref().unwrap_or(stored);
+    let new = rewrite(from, &plan.values, plan.metadata, stamp);
+    bounded(new, stored.size(), stamp)
+}
+
+/// The same for a store that takes maps, without a text.
+pub(crate) fn overwrite_map(
+    stored: Record,
+    changes: &Changes,
+    stamp: Stamp<'_>,
+) -> Result<Applied, ApplyError> {
+    let Some(plan) = plan(&stored, changes, stamp)? else {
+        return Ok(Applied::Gone);
+    };
+    let before = stored.size();
+    let mut entries = if plan.starts_over {
+        HashMap::new()
+    } else {
+        stored.into_map()
+    };
+    for (name, value) in plan.values {
+        match value {
+            Some(json) => drop(entries.insert(name.to_owned(), json.into_owned())),
+            None => drop(entries.remove(name)),
+        }
+    }
+    bounded(draft(plan.metadata, stamp).map(entries), before, stamp)
+}
+
+/// What changes make of a record.
+struct Plan<'a> {
+    metadata: Metadata,
+    values: Vec<Value<'a>>,
+    /// No stored entry stays.
+    starts_over: bool,
+}
+
+/// `None` if the session that the changes were made for no longer exists.
+fn plan<'a>(
+    stored: &Record,
+    changes: &'a Changes,
+    stamp: Stamp<'_>,
+) -> Result<Option<Plan<'a>>, ApplyError> {
     let another = changes.log_in_another(stored);
     if changes.reauthenticated.is_some() && changes.login.is_none() && stored.principal().is_none()
     {
-        return Ok(Applied::Gone);
+        return Ok(None);
     }
     let mut metadata = metadata_after(stored, changes, another, stamp);
     if stamp.new_id {
         metadata.set_id(stamp.fresh_id);
     }
     let starts_over = changes.cleared.is_some() || another;
-    let nothing = starts_over.then(Record::empty);
-    let from = nothing.as_ref().unwrap_or(stored);
-    let values = values(from, changes)?;
-    bounded(rewrite(from, &values, metadata, stamp), stored, stamp)
+    Ok(Some(Plan {
+        metadata,
+        values: values((!starts_over).then_some(stored), changes)?,
+        starts_over,
+    }))
 }
 
 /// A session with these changes alone.
@@ -76,7 +124,7 @@ pub(crate) fn write_reduced(
     changes: &Changes,
     stamp: Stamp<'_>,
 ) -> Result<Applied, ApplyError> {
-    let values = values(stored, changes)?;
+    let values = values(Some(stored), changes)?;
     let same = |(name, value): &(&str, Option<Cow<'_, str>>)| {
         stored.state().get(name).as_deref() == value.as_deref()
     };
@@ -85,13 +133,14 @@ pub(crate) fn write_reduced(
         return Ok(Applied::Nothing);
     }
     metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);
-    bounded(rewrite(stored, &values, metadata, stamp), stored, stamp)
+    let new = rewrite(stored, &values, metadata, stamp);
+    bounded(new, stored.size(), stamp)
 }
 
 /// Refuses a record that is too large, unless it has not grown: a large record may shrink.
-fn bounded(new: Record, stored: &Record, stamp: Stamp<'_>) -> Result<Applied, ApplyError> {
+fn bounded(new: Record, before: usize, stamp: Stamp<'_>) -> Result<Applied, ApplyError> {
     let (size, limit) = (new.size(), stamp.max_state);
-    if size <= limit || size <= stored.size() {
+    if size <= limit || size <= before {
         return Ok(Applied::Write(new));
     }
     Err(ApplyError(StateTooLarge { size, limit }.into()))
@@ -137,14 +186,14 @@ pub(crate) fn forwarded_clear(
     rewrite(stored, &removed, metadata, stamp)
 }
 
-fn values<'a>(stored: &Record, changes: &'a Changes) -> Result<Vec<Value<'a>>, ApplyError> {
+fn values<'a>(stored: Option<&Record>, changes: &'a Changes) -> Result<Vec<Value<'a>>, ApplyError> {
     let mut values = Vec::with_capacity(changes.effects.len());
     for (name, effect) in changes.effects.iter() {
         let value = match effect {
             Effect::Set(json) => Some(Cow::Borrowed(json.as_str())),
             Effect::Removed => None,
             Effect::Modify(closures) => {
-                let now = stored.state().get(name);
+                let now = stored.and_then(|stored| stored.state().get(name));
                 let then = Modify::run_all(closures, now.as_deref()).map_err(ApplyError)?;
                 then.map(Cow::Owned)
             }
@@ -221,14 +270,13 @@ fn idle_end(metadata: &Metadata, stamp: Stamp<'_>) -> Option<Millis> {
 }
 
 /// The stored entries, some of them replaced and the others copied as they are.
-fn rewrite(
-    stored: &Record,
-    values: &Values<'_>,
-    mut metadata: Metadata,
-    stamp: Stamp<'_>,
-) -> Record {
+fn rewrite(stored: &Record, values: &Values<'_>, metadata: Metadata, stamp: Stamp<'_>) -> Record {
+    draft(metadata, stamp).write_onto(stored.state(), values)
+}
+
+fn draft(mut metadata: Metadata, stamp: Stamp<'_>) -> Draft<'_> {
     metadata.idle_end = idle_end(&metadata, stamp);
-    let draft = Draft {
+    Draft {
         format: stamp.format,
         commit: stamp.commit,
         metadata,
@@ -236,6 +284,5 @@ fn rewrite(
         place: stamp.place,
         keeps_epoch: stamp.keeps_epoch,
         keeps_entry: stamp.keeps_entry,
-    };
-    draft.write_onto(stored.state(), values)
+    }
 }

@@ -22,8 +22,8 @@ pub use self::made_on::{MadeOn, Merged};
 pub(crate) use self::{
     effects::Effects,
     merge::{
-        Applied, ApplyError, forwarded_clear, overwrite, own_record, reduce, refused_behind_login,
-        write_reduced,
+        Applied, ApplyError, forwarded_clear, overwrite, overwrite_map, own_record, reduce,
+        refused_behind_login, write_reduced,
     },
 };
 
@@ -159,6 +159,12 @@ impl Changes {
     /// ```
     pub fn new_record(&self, terms: &Terms) -> Result<Record, CommitError> {
         let record = written(own_record(self, fresh(terms)?))?;
+        record.ok_or_else(CommitError::unexpected)
+    }
+
+    /// The same for a store that takes maps.
+    pub(crate) fn new_map(&self, terms: &Terms) -> Result<Record, CommitError> {
+        let record = written(overwrite_map(Record::empty(), self, fresh(terms)?))?;
         record.ok_or_else(CommitError::unexpected)
     }
 
@@ -302,8 +308,7 @@ pub(crate) fn onto<'a>(stored: &Record, terms: &'a Terms) -> Result<Stamp<'a>, C
 }
 
 pub(crate) fn fresh(terms: &Terms) -> Result<Stamp<'_>, CommitError> {
-    let commit = random::u64().map_err(CommitError::Other)?;
-    let id = random::u128().map_err(CommitError::Other)?;
+    let (commit, id) = random::ids().map_err(CommitError::Other)?;
     Ok(terms.stamp(commit, id))
 }
 

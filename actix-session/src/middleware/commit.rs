@@ -134,8 +134,7 @@ pub(crate) async fn commit<S: SessionStore>(
         terms: &terms,
         way_out,
     };
-    // Apart, so that requests that ask for nothing carry no room for it.
-    Box::pin(work.deliver(decision, ended)).await
+    work.deliver(decision, ended).await
 }
 
 fn leave(incoming: &Incoming, silence: Silence) -> SetCookie {
@@ -179,7 +178,12 @@ impl<S: SessionStore> Work<'_, S> {
     }
 
     async fn in_time(&self, decision: Decision) -> Result<SetCookie, CommitError> {
-        let answer = timeout_at(self.way_out.limit, self.answer(decision)).await;
+        let answer = self.answer(decision);
+        if self.parts.store.opens_at_once() {
+            // It never waits, and has no use for a timer.
+            return answer.await;
+        }
+        let answer = timeout_at(self.way_out.limit, answer).await;
         answer.unwrap_or(Err(CommitError::OutcomeUnknown))
     }
 
@@ -240,7 +244,7 @@ impl<S: SessionStore> Work<'_, S> {
             Some(key) => {
                 let store = &self.parts.store;
                 let committed = store.commit(key, loaded.record(), changes, terms);
-                committed.await?
+                Box::pin(committed).await?
             }
             None => Committed::Gone,
         };
@@ -256,7 +260,7 @@ impl<S: SessionStore> Work<'_, S> {
             Some(key) => {
                 let store = &self.parts.store;
                 let rotated = store.rotate(key, loaded.record(), changes, self.terms);
-                rotated.await?
+                Box::pin(rotated).await?
             }
             None => Rotated::Gone,
         };
@@ -265,7 +269,8 @@ impl<S: SessionStore> Work<'_, S> {
 
     async fn create(&self) -> Result<CookieFate, CommitError> {
         let changes = &self.request.snapshot.changes;
-        let created = self.parts.store.create(changes, &self.terms_left()).await?;
+        let terms = self.terms_left();
+        let created = Box::pin(self.parts.store.create(changes, &terms)).await?;
         Ok(self.request.after_create(created))
     }
 

@@ -84,34 +84,47 @@ impl Incoming {
         fields: &[HeaderValue],
         terms: &Terms,
     ) -> Result<Self, (LoadError, Self)> {
-        let (mut incoming, candidates) = Self::find(parts, fields);
+        let (incoming, candidates) = Self::find(parts, fields);
+        if candidates.is_empty() {
+            return Ok(incoming);
+        }
+        // Apart, so that requests without a session carry no room for it.
+        Box::pin(incoming.look_up_all(parts, candidates, terms)).await
+    }
+
+    async fn look_up_all<S: SessionStore>(
+        mut self,
+        parts: &Parts<S>,
+        candidates: Vec<Candidate>,
+        terms: &Terms,
+    ) -> Result<Self, (LoadError, Self)> {
         let time = Time::of(parts);
         let mut candidates = candidates.into_iter().enumerate();
         while let Some((index, candidate)) = candidates.next() {
             // A neighbouring host may have planted an old cookie, and one that could not be removed
             // keeps coming.
-            let superseded = candidate.is_old && matches!(incoming.loaded, Loaded::Live(..));
+            let superseded = candidate.is_old && matches!(self.loaded, Loaded::Live(..));
             if index >= MAX_LOOKUPS || superseded {
-                incoming.others.push(candidate.key);
+                self.others.push(candidate.key);
                 continue;
             }
             let (loaded, stale) = match look_up(parts, candidate, terms, time).await {
                 Ok(found) => found,
                 Err((error, key)) => {
                     let rest = candidates.map(|(_, candidate)| candidate.key);
-                    incoming.others.extend(iter::once(key).chain(rest));
-                    return Err((error, incoming.degraded()));
+                    self.others.extend(iter::once(key).chain(rest));
+                    return Err((error, self.degraded()));
                 }
             };
             let one_only = parts.configuration.one_live_cookie;
-            incoming.take(loaded, stale, one_only);
+            self.take(loaded, stale, one_only);
         }
-        if incoming.ambiguous {
-            incoming.use_none();
+        if self.ambiguous {
+            self.use_none();
         }
-        let live = incoming.loaded.record();
-        incoming.extended = live.is_some_and(|record| terms.have_extended(record));
-        Ok(incoming)
+        let live = self.loaded.record();
+        self.extended = live.is_some_and(|record| terms.have_extended(record));
+        Ok(self)
     }
 
     /// What the cookies say by themselves: all that verified may lead to a session.

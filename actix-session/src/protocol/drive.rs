@@ -8,19 +8,28 @@ use super::{Backend, Draw, Machine, Name, Next, Reply, Step, Stored, line::Turn}
 use crate::{clock::deadline, contract::Terms, error::CommitError, key::SessionKey, random};
 
 /// Random values from the operating system. The store draws keys and names.
-struct OsDraw<'a, B>(&'a B);
+struct OsDraw<'a, B> {
+    backend: &'a B,
+    /// Both ids come from one call: each write needs both.
+    session_id: Option<u128>,
+}
 
 impl<B: Backend> Draw for OsDraw<'_, B> {
     fn commit_id(&mut self) -> Result<u64, CommitError> {
-        random::u64().map_err(CommitError::Other)
+        let (commit, session) = random::ids().map_err(CommitError::Other)?;
+        self.session_id = Some(session);
+        Ok(commit)
     }
 
     fn session_id(&mut self) -> Result<u128, CommitError> {
-        random::u128().map_err(CommitError::Other)
+        match self.session_id.take() {
+            Some(id) => Ok(id),
+            None => random::u128().map_err(CommitError::Other),
+        }
     }
 
     fn key(&mut self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
-        self.0.draw_key(beside)
+        self.backend.draw_key(beside)
     }
 }
 
@@ -67,7 +76,10 @@ async fn drive_until<B: Backend, M: Machine>(
         lost: false,
         refusals: 0,
     };
-    let mut draw = OsDraw(backend);
+    let mut draw = OsDraw {
+        backend,
+        session_id: None,
+    };
     let mut next = machine.start(&mut draw);
     loop {
         let step = match next {
@@ -92,25 +104,34 @@ struct Drive<'a, B> {
 
 impl<B: Backend> Drive<'_, B> {
     async fn carry_out(&mut self, step: &Step) -> Result<Reply, CommitError> {
+        let reply = match self.run(step).await {
+            // After a lost answer a refusal says nothing about the attempt before it.
+            Some(Err(error)) if self.lost => {
+                tracing::debug!(%error, "a repeated store command failed");
+                Reply::Lost
+            }
+            Some(reply) => reply
+                .map_err(CommitError::of_store)?
+                .proven(step.at(), self.terms),
+            None if self.lost || writes(step) => return Err(CommitError::OutcomeUnknown),
+            None => return Err(CommitError::late()),
+        };
+        self.lost |= matches!(reply, Reply::Lost) && writes(step);
+        Ok(reply)
+    }
+
+    /// `None` if no answer came in time.
+    async fn run(&self, step: &Step) -> Option<Result<Reply, anyhow::Error>> {
+        if !B::WAITS {
+            // It has no use for a timer.
+            return Some(self.backend.run(step, self.terms).await);
+        }
         let left = Terms {
             budget: self.deadline.saturating_duration_since(Instant::now()),
             ..self.terms.clone()
         };
         let run = self.backend.run(step, &left);
-        let reply = match timeout_at(self.deadline, run).await {
-            // After a lost answer a refusal says nothing about the attempt before it.
-            Ok(Err(error)) if self.lost => {
-                tracing::debug!(%error, "a repeated store command failed");
-                Reply::Lost
-            }
-            Ok(reply) => reply
-                .map_err(CommitError::of_store)?
-                .proven(step.at(), self.terms),
-            Err(_) if self.lost || writes(step) => return Err(CommitError::OutcomeUnknown),
-            Err(_) => return Err(CommitError::late()),
-        };
-        self.lost |= matches!(reply, Reply::Lost) && writes(step);
-        Ok(reply)
+        timeout_at(self.deadline, run).await.ok()
     }
 
     /// Waits if what comes next is a repeat, and gives up if that would use up the budget: a last

@@ -271,6 +271,8 @@ pub(crate) trait Draw {
 pub(crate) trait Backend {
     /// Whether the back end is remote. If so, a repeat waits a moment.
     const REMOTE: bool;
+    /// Whether its answers may take time.
+    const WAITS: bool = Self::REMOTE;
 
     /// Carries out one step.
     ///

@@ -1,6 +1,10 @@
 //! A record that is about to be written.
 
-use std::{borrow::Cow, collections::HashSet, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     Record, WireFormat, Written, blanks,
@@ -87,6 +91,25 @@ impl<'a> Draft<'a> {
         }
         // Requests' values were serialized a moment ago. Stored ones may be older than the checks.
         self.write(&entries, stored.is_checked())
+    }
+
+    /// The record of a store that takes maps: nothing writes its text.
+    pub(crate) fn map(mut self, entries: HashMap<String, String>) -> Record {
+        let epoch = self.metadata.epoch;
+        if !self.keeps_epoch {
+            self.metadata.epoch = 0;
+        }
+        let has_entry = self.needs_entry();
+        let knows_itself = has_entry || self.format == WireFormat::V1;
+        Record::of(Written {
+            commit: if knows_itself { self.commit } else { 0 },
+            epoch,
+            metadata: knows_itself.then_some(self.metadata),
+            has_entry,
+            keys: self.keys.cloned(),
+            format: self.format,
+            ..Written::new(State::Map(Box::new(entries)))
+        })
     }
 
     fn envelope(self, entries: &Entries<'_>) -> Record {

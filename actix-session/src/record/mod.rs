@@ -214,11 +214,25 @@ impl Record {
     ///
     /// [`SessionStore::save`]: crate::storage::SessionStore::save
     pub fn to_map_with_metadata(&self) -> HashMap<String, String> {
-        let mut map = self.to_map();
-        if let Some(text) = self.entry(self.written.keys.as_deref()) {
-            map.insert(RESERVED.to_owned(), format!("\"{text}\""));
+        self.clone().into_map_with_metadata()
+    }
+
+    /// The same without a copy, if nobody else has the record.
+    pub(crate) fn into_map_with_metadata(self) -> HashMap<String, String> {
+        let entry = self.entry(self.written.keys.as_deref());
+        let entry = entry.map(|text| format!("\"{text}\""));
+        let mut map = self.into_map();
+        if let Some(entry) = entry {
+            map.insert(RESERVED.to_owned(), entry);
         }
         map
+    }
+
+    pub(crate) fn into_map(self) -> HashMap<String, String> {
+        match Arc::try_unwrap(self.written) {
+            Ok(written) => written.state.into_map(),
+            Err(shared) => shared.state.to_map(),
+        }
     }
 
     /// The text of the reserved entry for the five methods.
@@ -362,7 +376,7 @@ impl Record {
 
     /// In octets, as it is stored.
     pub(crate) fn size(&self) -> usize {
-        self.as_text().map_or(0, str::len)
+        self.written.state.size()
     }
 
     pub(crate) fn in_cookie(mut self) -> Self {

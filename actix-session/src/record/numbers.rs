@@ -18,8 +18,9 @@ const SAFE: usize = 18;
 /// Appends a number with at least so many hexadecimal digits.
 pub(super) fn push_hex(out: &mut String, number: u64, least: usize) {
     let mut digits = [b'0'; 16];
-    for (place, digit) in digits.iter_mut().rev().enumerate() {
-        *digit = HEX[(number >> (4 * place) & 15) as usize];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair[0] = HEX[usize::from(byte >> 4)];
+        pair[1] = HEX[usize::from(byte & 15)];
     }
     let needed = (67 - number.leading_zeros() as usize) / 4;
     push_digits(out, &digits[16 - needed.max(least).clamp(1, 16)..]);

@@ -139,6 +139,25 @@ impl State {
         }
     }
 
+    /// Takes the map out, or makes one.
+    pub(super) fn into_map(self) -> HashMap<String, String> {
+        match self {
+            Self::Map(map) => *map,
+            Self::Text(_) => self.to_map(),
+        }
+    }
+
+    /// In octets: of the text, or of a map as it would be written.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.as_str().len(),
+            Self::Map(map) => {
+                let sizes = map.iter().map(|(name, value)| name.len() + value.len() + 6);
+                sizes.sum()
+            }
+        }
+    }
+
     pub(crate) fn to_map(&self) -> HashMap<String, String> {
         let mut map = HashMap::with_capacity(self.len());
         self.for_each(|name, value| {

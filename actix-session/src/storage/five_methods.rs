@@ -87,7 +87,7 @@ pub(crate) async fn create<S: SessionStore + ?Sized>(
     changes: &Changes,
     terms: &Terms,
 ) -> Result<(SessionKey, End), CommitError> {
-    save(store, &changes.new_record(terms)?, terms).await
+    save(store, changes.new_map(terms)?, terms).await
 }
 
 pub(crate) async fn commit<S: SessionStore + ?Sized>(
@@ -108,16 +108,17 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
                 .await
                 .map_err(CommitError::of_store)?
         {
-            return replace(store, key, &stored, terms).await;
+            return replace(store, key, stored, terms).await;
         }
         return Ok(Committed::Saved(End::of(&stored, end)));
     }
-    let record = match changes.made_on(base).merge_into(&stored, terms)? {
+    let unchanged = Committed::Saved(End::of(&stored, end));
+    let record = match changes.made_on(base).merge_into_map(stored, terms)? {
         Merged::Write(record) => record,
-        Merged::Unchanged => return Ok(Committed::Saved(End::of(&stored, end))),
+        Merged::Unchanged => return Ok(unchanged),
         Merged::Gone => return Ok(Committed::Gone),
     };
-    let answer = replace(store, key, &record, terms).await?;
+    let answer = replace(store, key, record, terms).await?;
     if matches!(answer, Committed::NewValue(..)) && changes.cleared.is_some() {
         // Older values of a cookie end with a logout, if the store knows how to end them. The new
         // value has an id of its own.
@@ -130,22 +131,22 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
 async fn replace<S: SessionStore + ?Sized>(
     store: &S,
     key: &SessionKey,
-    record: &Record,
+    record: Record,
     terms: &Terms,
 ) -> Result<Committed, CommitError> {
-    let end = terms.until(record);
-    let (state, ttl) = (record.to_map_with_metadata(), span(terms, end));
+    let until = terms.until(&record);
+    let end = End::of(&record, until);
+    let (state, ttl) = (record.into_map_with_metadata(), span(terms, until));
     let answer = match hand(terms, store.update(key.duplicate(), state, &ttl)).await {
         Err(UpdateError::Other(error)) if error.is::<Gone>() => return Ok(Committed::Gone),
         answer => answer?,
     };
     if answer == *key {
-        return Ok(Committed::Saved(End::of(record, end)));
+        return Ok(Committed::Saved(end));
     }
     // A store whose key is the state answers another key. So does one that saves a session again
     // after it has ended meanwhile. Only the former still knows the old key.
     if hand(terms, store.load(key)).await?.is_some() {
-        let end = End::of(record, end);
         return Ok(Committed::NewValue(answer, end, Older::none()));
     }
     let deleted = hand(terms, store.delete(&answer)).await;
@@ -162,11 +163,12 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
 ) -> Result<Rotated, CommitError> {
     warn_once::<S>();
     let stored = current(store, key, terms).await?;
-    let Some(record) = changes.made_on(base).renew(stored.as_ref(), terms)? else {
+    let is_there = stored.is_some() && base.is_some();
+    let Some(record) = changes.made_on(base).renew_map(stored, terms)? else {
         return Ok(Rotated::Gone);
     };
-    let (new, end) = save(store, &record, terms).await?;
-    if stored.and(base).is_none() {
+    let (new, end) = save(store, record, terms).await?;
+    if !is_there {
         return Ok(Rotated::Rotated(new, end, Older::none()));
     }
     if let Err(error) = hand(terms, store.delete(key)).await {
@@ -218,13 +220,14 @@ async fn hand<F: Future>(terms: &Terms, call: F) -> F::Output {
 
 async fn save<S: SessionStore + ?Sized>(
     store: &S,
-    record: &Record,
+    record: Record,
     terms: &Terms,
 ) -> Result<(SessionKey, End), CommitError> {
-    let end = terms.until(record);
-    let state = record.to_map_with_metadata();
-    let key = hand(terms, store.save(state, &span(terms, end))).await?;
-    Ok((key, End::of(record, end)))
+    let until = terms.until(&record);
+    let end = End::of(&record, until);
+    let state = record.into_map_with_metadata();
+    let key = hand(terms, store.save(state, &span(terms, until))).await?;
+    Ok((key, end))
 }
 
 /// How long until an end, as the five methods take it.

@@ -44,6 +44,7 @@ impl Script {
 
 impl Backend for Script {
     const REMOTE: bool = false;
+    const WAITS: bool = true;
 
     async fn run(&self, _: &Step, _: &Terms) -> Result<Reply, anyhow::Error> {
         let fate = self.fates.borrow_mut().pop_front();
