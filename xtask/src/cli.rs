@@ -49,6 +49,8 @@ pub(crate) enum Task {
     Fuzz { seconds: u32, targets: Vec<String> },
     /// Change the core in one place at a time, and run the unit tests on each change.
     Mutants(Vec<String>),
+    /// Measure what the words after `bench` select.
+    Bench(Vec<String>),
     /// Keep servers up.
     Servers,
     /// List the commands.
@@ -79,6 +81,7 @@ impl Task {
                 targets: targets(&mut words)?,
             },
             Some("mutants") => Self::Mutants(extra.drain(..).skip(1).collect()),
+            Some("bench") => Self::Bench(rest(&mut words)?),
             Some("servers") => Self::Servers,
             None if words.contains(["-h", "--help"]) => Self::Help,
             None | Some("help") => Self::Help,
@@ -106,6 +109,14 @@ fn modes(words: &mut Arguments) -> Result<Vec<Mode>> {
         modes.push(mode);
     }
     Ok(modes)
+}
+
+/// All words that are left: the program that measures reads them.
+fn rest(words: &mut Arguments) -> Result<Vec<String>> {
+    let words = std::mem::replace(words, Arguments::from_vec(Vec::new()));
+    let words = words.finish().into_iter().map(OsString::into_string);
+    let unreadable = |word: OsString| format!("unexpected argument {}", word.display());
+    Ok(words.collect::<std::result::Result<_, _>>().map_err(unreadable)?)
 }
 
 fn targets(words: &mut Arguments) -> Result<Vec<String>> {
