@@ -4,21 +4,12 @@
 //! The program `peer` is one of them, and does nothing else: run it under a profiler. The program
 //! `bench` runs it for all, and makes the tables and plots.
 
-pub mod callgrind;
 pub mod case;
-pub mod guard;
-pub mod measure;
-pub mod page;
-pub mod peers;
-pub mod plot;
 pub mod seed;
-pub mod select;
-pub mod table;
 
 mod actix;
 mod bare;
 mod library;
-mod load;
 mod ours;
 mod pages;
 mod server;

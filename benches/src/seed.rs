@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::{Map, Value};
 
 /// The first number of the counter that `/write` increments.
-pub(crate) const COUNTER: i64 = 100_000;
+pub const COUNTER: i64 = 100_000;
 
 /// What the session has before the first request.
 #[derive(Debug, Clone)]

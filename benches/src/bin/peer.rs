@@ -1,4 +1,6 @@
-//! One peer, with one store:
+//! One peer, with one store: `repeat` prints the CPU time of all requests in nanoseconds, `fill` the
+//! bytes of a session and two times, and `serve` a port.
+//!
 //!
 //! ```text
 //! peer repeat <peer> <store> <route> <cookie|none> <n> [entries=100|bytes=1024]

@@ -9,11 +9,18 @@
 //! bench --accept                   writes the guard's file anew
 //! ```
 
-use actix_session_benches::{
-    guard,
-    measure::{ALL, Measure},
-    select::Selection,
-};
+mod callgrind;
+mod guard;
+mod load;
+mod measure;
+mod page;
+mod peers;
+mod plot;
+mod select;
+mod table;
+
+use measure::{ALL, Measure};
+use select::Selection;
 
 fn main() -> anyhow::Result<()> {
     let (mut measures, mut selection): (Vec<Measure>, _) = (Vec::new(), Selection::default());

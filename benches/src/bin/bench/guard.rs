@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 
 use crate::callgrind::{Above, Numbers};
-use crate::case::Case;
 use crate::peers::Peers;
-use crate::say;
 use crate::table::whole;
+use actix_session_benches::case::Case;
+use actix_session_benches::say;
 
 /// How much a count may grow, as a share.
 const TOLERANCE: f64 = 0.03;
@@ -29,7 +29,7 @@ struct Line {
 ///
 /// # Errors
 /// A count has grown by more than 3 %, or valgrind is missing and cannot be installed.
-pub fn check() -> anyhow::Result<()> {
+pub(crate) fn check() -> anyhow::Result<()> {
     let lines = read(&fs::read_to_string(file())?)?;
     let mut grown = Vec::new();
     for (line, now) in count(lines)? {
@@ -59,7 +59,7 @@ pub fn check() -> anyhow::Result<()> {
 ///
 /// # Errors
 /// As [`check`].
-pub fn accept() -> anyhow::Result<()> {
+pub(crate) fn accept() -> anyhow::Result<()> {
     let text = fs::read_to_string(file())?;
     let lines = read(&text)?;
     let kept = text

@@ -2,10 +2,10 @@
 //! all of them.
 
 use super::{Part, cells, median};
-use crate::case::{Case, Kind, Route};
 use crate::peers::Peers;
 use crate::select::{Row, Selection, title};
 use crate::table::Table;
+use actix_session_benches::case::{Case, Kind, Route};
 
 const ROUNDS: usize = 7;
 

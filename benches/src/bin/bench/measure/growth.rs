@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use super::{Part, name};
 use crate::callgrind::{Numbers, a_request};
-use crate::case::{Kind, Peer, Route};
 use crate::load::{Load, seed};
 use crate::peers::Peers;
 use crate::plot::Curves;
 use crate::select::{Row, Selection};
 use crate::table::{Table, whole};
+use actix_session_benches::case::{Kind, Peer, Route};
 
 /// Setting up is much of the work here, and the requests differ by more than noise.
 const NUMBERS: Numbers = Numbers(20, 120);

@@ -4,10 +4,10 @@ use anyhow::Context as _;
 use servers::resp::lines_of;
 
 use super::{Part, cells};
-use crate::case::{Kind, Peer, Route};
 use crate::peers::Peers;
 use crate::select::{Row, Selection};
 use crate::table::{Table, whole};
+use actix_session_benches::case::{Kind, Peer, Route};
 
 /// Sessions in memory: enough that nothing else shows.
 const SESSIONS: u32 = 50_000;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{Part, cells, median};
-use crate::case::{Peer, Route};
 use crate::load::{Load, seed};
 use crate::peers::Peers;
 use crate::select::{Row, Selection};
 use crate::table::{Table, whole};
+use actix_session_benches::case::{Peer, Route};
 
 const CLIENTS: usize = 32;
 const THREADS: usize = 2;

@@ -2,10 +2,10 @@
 
 use super::{Part, bars, cells};
 use crate::callgrind::{Above, Numbers};
-use crate::case::Route;
 use crate::peers::Peers;
 use crate::select::{Selection, title};
 use crate::table::{Table, whole};
+use actix_session_benches::case::Route;
 
 pub(super) fn measure(selection: &Selection) -> anyhow::Result<Part> {
     let (rows, columns) = (selection.rows(), selection.columns());

@@ -1,22 +1,22 @@
 //! What is compared with what, and what of it was asked for.
 
-use crate::case::{Case, Kind, Peer, Route, Seal, Store};
+use actix_session_benches::case::{Case, Kind, Peer, Route, Seal, Store};
 
 /// One peer with one of its stores.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Row {
+pub(crate) struct Row {
     /// What the row is compared with has the same name.
-    pub group: &'static str,
+    pub(crate) group: &'static str,
     /// Whose code runs.
-    pub peer: Peer,
+    pub(crate) peer: Peer,
     /// Where its sessions are.
-    pub store: Store,
+    pub(crate) store: Store,
 }
 
 impl Row {
     /// The request that is measured for this row.
     #[must_use]
-    pub fn case(&self, route: Route, cookie: bool) -> Case {
+    pub(crate) fn case(&self, route: Route, cookie: bool) -> Case {
         let (peer, store) = (self.peer, self.store);
         Case {
             peer,
@@ -36,7 +36,7 @@ const fn row(group: &'static str, peer: Peer, kind: Kind, seal: Seal) -> Row {
 }
 
 /// Everything that is compared, at equal sealing.
-pub const ROWS: [Row; 21] = {
+pub(crate) const ROWS: [Row; 21] = {
     use Kind::{Cookie, Five, Memory, Postgres, Redis, Sqlite};
     use Peer::{Ours, OursLazy, Tower, Upstream};
     use Seal::{Private, Signed};
@@ -68,7 +68,7 @@ pub const ROWS: [Row; 21] = {
 /// What was asked for, by words such as `ours`, `memory` and `write`. Of each sort, no word is all
 /// of them.
 #[derive(Debug, Default)]
-pub struct Selection {
+pub(crate) struct Selection {
     peers: Vec<Peer>,
     stores: Vec<Store>,
     routes: Vec<Route>,
@@ -77,7 +77,7 @@ pub struct Selection {
 
 impl Selection {
     /// Takes a word, or returns `false` if it selects nothing.
-    pub fn take(&mut self, word: &str) -> bool {
+    pub(crate) fn take(&mut self, word: &str) -> bool {
         if let Ok(peer) = word.parse() {
             self.peers.push(peer);
         } else if let Ok(route) = word.parse() {
@@ -94,14 +94,14 @@ impl Selection {
 
     /// Whether everything was asked for.
     #[must_use]
-    pub fn is_all(&self) -> bool {
+    pub(crate) fn is_all(&self) -> bool {
         let words = self.peers.len() + self.stores.len() + self.routes.len();
         words + self.cookies.len() == 0
     }
 
     /// The rows that were asked for.
     #[must_use]
-    pub fn rows(&self) -> Vec<Row> {
+    pub(crate) fn rows(&self) -> Vec<Row> {
         let chosen = |row: &Row| {
             let store = |store: &Store| {
                 store.kind == row.store.kind
@@ -109,14 +109,14 @@ impl Selection {
             };
             (self.peers.is_empty() || self.peers.contains(&row.peer))
                 && (self.stores.is_empty() || self.stores.iter().any(store))
-                && (row.peer != Peer::OursLazy || crate::LAZY)
+                && (row.peer != Peer::OursLazy || actix_session_benches::LAZY)
         };
         ROWS.into_iter().filter(chosen).collect()
     }
 
     /// The routes that were asked for, without and with a cookie.
     #[must_use]
-    pub fn columns(&self) -> Vec<(Route, bool)> {
+    pub(crate) fn columns(&self) -> Vec<(Route, bool)> {
         let routes = if self.routes.is_empty() {
             Route::ALL
         } else {
@@ -139,7 +139,7 @@ impl Selection {
 
 /// The title of a column.
 #[must_use]
-pub fn title((route, cookie): (Route, bool)) -> String {
+pub(crate) fn title((route, cookie): (Route, bool)) -> String {
     format!("{}{}", route.path(), if cookie { " +cookie" } else { "" })
 }
 

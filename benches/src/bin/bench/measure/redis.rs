@@ -7,10 +7,10 @@ use servers::RedisServer;
 use servers::resp::lines_of;
 
 use super::{Part, name};
-use crate::case::Kind;
 use crate::peers::Peers;
 use crate::select::{Row, Selection, title};
 use crate::table::{Table, whole};
+use actix_session_benches::case::Kind;
 
 /// The numbers of requests, whose difference is divided by how many there are between them.
 const NUMBERS: (u32, u32) = (100, 1_100);

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use servers::install;
 use servers::software::Software;
 
-use crate::case::Case;
 use crate::peers::{Peers, finish};
+use actix_session_benches::case::Case;
 
 /// How valgrind is found and installed.
 const VALGRIND: Software = Software {
@@ -22,17 +22,17 @@ const VALGRIND: Software = Software {
 
 /// What a program has used, or what one request uses.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
-pub struct Use {
+pub(crate) struct Use {
     /// Instructions in user space.
-    pub instructions: f64,
+    pub(crate) instructions: f64,
     /// Calls that take memory from the heap, or another size of it.
-    pub allocations: f64,
+    pub(crate) allocations: f64,
 }
 
 impl Use {
     /// What is used beyond `other`.
     #[must_use]
-    pub fn above(self, other: Self) -> Self {
+    pub(crate) fn above(self, other: Self) -> Self {
         Self {
             instructions: self.instructions - other.instructions,
             allocations: self.allocations - other.allocations,
@@ -50,7 +50,7 @@ impl Use {
 /// The numbers of requests whose difference is divided by how many there are between them: what
 /// the start of the program and the making of the session cost is in both.
 #[derive(Debug, Clone, Copy)]
-pub struct Numbers(pub u32, pub u32);
+pub(crate) struct Numbers(pub u32, pub u32);
 
 impl Default for Numbers {
     fn default() -> Self {
@@ -62,7 +62,7 @@ impl Default for Numbers {
 ///
 /// # Errors
 /// Valgrind is missing and cannot be installed, or the program fails.
-pub fn a_request(
+pub(crate) fn a_request(
     peers: &Peers,
     case: &Case,
     numbers: Numbers,
@@ -97,7 +97,7 @@ pub fn a_request(
 
 /// What cases use above the bare framework, which is measured once for each kind of request.
 #[derive(Debug)]
-pub struct Above<'a> {
+pub(crate) struct Above<'a> {
     peers: &'a Peers,
     numbers: Numbers,
     floors: HashMap<String, Use>,
@@ -106,7 +106,7 @@ pub struct Above<'a> {
 impl<'a> Above<'a> {
     /// Nothing is measured yet.
     #[must_use]
-    pub fn new(peers: &'a Peers, numbers: Numbers) -> Self {
+    pub(crate) fn new(peers: &'a Peers, numbers: Numbers) -> Self {
         Self {
             peers,
             numbers,
@@ -118,7 +118,7 @@ impl<'a> Above<'a> {
     ///
     /// # Errors
     /// As [`a_request`].
-    pub fn measure(&mut self, case: &Case) -> anyhow::Result<Use> {
+    pub(crate) fn measure(&mut self, case: &Case) -> anyhow::Result<Use> {
         let all = a_request(self.peers, case, self.numbers, &[])?;
         let bare = case.bare();
         let name = bare.words().join(" ");

@@ -11,24 +11,24 @@ mod times;
 use std::fmt;
 use std::str::FromStr;
 
-use crate::case::Peer;
 use crate::page;
 use crate::plot::{Bars, Curves};
 use crate::select::{Row, Selection};
 use crate::table::Table;
+use actix_session_benches::case::Peer;
 
 /// A measure's name and what it does.
 type Run = fn(&Selection) -> anyhow::Result<Part>;
 
 /// A measure.
 #[derive(Debug, Clone, Copy)]
-pub struct Measure {
+pub(crate) struct Measure {
     name: &'static str,
     run: Run,
 }
 
 /// All of them, in the order of the page.
-pub const ALL: [Measure; 7] = [
+pub(crate) const ALL: [Measure; 7] = [
     Measure {
         name: "instructions",
         run: instructions::measure,
@@ -65,10 +65,10 @@ impl Measure {
     ///
     /// # Errors
     /// Something is missing and cannot be installed, or a peer fails.
-    pub fn run(self, selection: &Selection) -> anyhow::Result<()> {
+    pub(crate) fn run(self, selection: &Selection) -> anyhow::Result<()> {
         eprintln!("measuring: {}", self.name);
         let part = (self.run)(selection)?;
-        crate::say(&part.text);
+        actix_session_benches::say(&part.text);
         if selection.is_all() {
             page::replace(self.name, &part.text)?;
             for (name, svg) in &part.plots {

@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use servers::{PostgresServer, RedisServer};
 
-use crate::case::{Case, Kind};
 use crate::select::Row;
+use actix_session_benches::case::{Case, Kind};
 
 /// Runs peers.
 #[derive(Debug, Default)]
-pub struct Peers {
+pub(crate) struct Peers {
     redis: Option<RedisServer>,
     postgres: Option<PostgresServer>,
 }
@@ -22,7 +22,7 @@ impl Peers {
     ///
     /// # Errors
     /// A server cannot be installed or started.
-    pub fn start(rows: &[Row]) -> anyhow::Result<Self> {
+    pub(crate) fn start(rows: &[Row]) -> anyhow::Result<Self> {
         let need = |kind| rows.iter().any(|row| row.store.kind == kind);
         let mut peers = Self::default();
         if need(Kind::Redis) {
@@ -40,7 +40,7 @@ impl Peers {
     ///
     /// # Errors
     /// No row needed it.
-    pub fn redis(&self) -> anyhow::Result<&RedisServer> {
+    pub(crate) fn redis(&self) -> anyhow::Result<&RedisServer> {
         self.redis.as_ref().context("no Redis was started")
     }
 

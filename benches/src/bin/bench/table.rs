@@ -4,14 +4,14 @@ use std::fmt;
 
 /// A table. The first column has words, the others numbers.
 #[derive(Debug, Default)]
-pub struct Table {
+pub(crate) struct Table {
     head: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// An empty table with these columns.
-    pub fn new<T: Into<String>>(head: impl IntoIterator<Item = T>) -> Self {
+    pub(crate) fn new<T: Into<String>>(head: impl IntoIterator<Item = T>) -> Self {
         Self {
             head: head.into_iter().map(Into::into).collect(),
             rows: Vec::new(),
@@ -19,7 +19,7 @@ impl Table {
     }
 
     /// Adds a row. Whatever it lacks is a dash.
-    pub fn push(&mut self, mut row: Vec<String>) {
+    pub(crate) fn push(&mut self, mut row: Vec<String>) {
         row.resize(self.head.len(), "-".to_owned());
         self.rows.push(row);
     }
@@ -38,7 +38,7 @@ impl fmt::Display for Table {
 
 /// A number with commas, without a fraction.
 #[must_use]
-pub fn whole(number: f64) -> String {
+pub(crate) fn whole(number: f64) -> String {
     let digits = format!("{:.0}", number.abs());
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {

@@ -14,7 +14,7 @@ fn docs() -> PathBuf {
 ///
 /// # Errors
 /// The page has no such part, or cannot be read or written.
-pub fn replace(part: &str, text: &str) -> anyhow::Result<()> {
+pub(crate) fn replace(part: &str, text: &str) -> anyhow::Result<()> {
     replace_in(&docs().join("performance.md"), part, text)
 }
 
@@ -22,7 +22,7 @@ pub fn replace(part: &str, text: &str) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// As above.
-pub fn replace_in(file: &Path, part: &str, text: &str) -> anyhow::Result<()> {
+pub(crate) fn replace_in(file: &Path, part: &str, text: &str) -> anyhow::Result<()> {
     let old = fs::read_to_string(file)?;
     let new = replaced(&old, part, text);
     let new = new.with_context(|| format!("{} has no part `{part}`", file.display()))?;
@@ -43,7 +43,7 @@ fn replaced(page: &str, part: &str, text: &str) -> Option<String> {
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn plot(name: &str, svg: &str) -> anyhow::Result<()> {
+pub(crate) fn plot(name: &str, svg: &str) -> anyhow::Result<()> {
     let folder = docs().join("performance");
     fs::create_dir_all(&folder)?;
     Ok(fs::write(folder.join(format!("{name}.svg")), svg)?)

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::{Part, cells};
-use crate::case::{Kind, Peer, Route};
 use crate::load::{Load, Seen, get, seed};
 use crate::peers::Peers;
 use crate::plot::Curves;
-use crate::seed::COUNTER;
 use crate::select::{Row, Selection};
 use crate::table::{Table, whole};
+use actix_session_benches::case::{Kind, Peer, Route};
+use actix_session_benches::seed::COUNTER;
 
 const CLIENTS: [usize; 4] = [1, 4, 16, 64];
 const TIME: Duration = Duration::from_secs(3);

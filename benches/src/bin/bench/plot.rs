@@ -11,19 +11,19 @@ const RIGHT: f64 = 90.0;
 
 /// Groups of bars: one group for each thing that is measured, one bar for each that is compared.
 #[derive(Debug)]
-pub struct Bars {
+pub(crate) struct Bars {
     /// What the numbers are.
-    pub title: String,
+    pub(crate) title: String,
     /// What is compared, in the order of the colours.
-    pub series: Vec<String>,
+    pub(crate) series: Vec<String>,
     /// A group's name, and a number for each of the series that has one.
-    pub groups: Vec<(String, Vec<Option<f64>>)>,
+    pub(crate) groups: Vec<(String, Vec<Option<f64>>)>,
 }
 
 impl Bars {
     /// The picture.
     #[must_use]
-    pub fn svg(&self) -> String {
+    pub(crate) fn svg(&self) -> String {
         const BAR: f64 = 14.0;
         let largest = self
             .groups
@@ -61,19 +61,19 @@ impl Bars {
 
 /// Curves over something that grows, on logarithmic axes.
 #[derive(Debug)]
-pub struct Curves {
+pub(crate) struct Curves {
     /// What the numbers are.
-    pub title: String,
+    pub(crate) title: String,
     /// What grows.
-    pub over: String,
+    pub(crate) over: String,
     /// The name of a curve, and its points.
-    pub curves: Vec<(String, Vec<(f64, f64)>)>,
+    pub(crate) curves: Vec<(String, Vec<(f64, f64)>)>,
 }
 
 impl Curves {
     /// The picture.
     #[must_use]
-    pub fn svg(&self) -> String {
+    pub(crate) fn svg(&self) -> String {
         const TOP: f64 = 66.0;
         const BOTTOM: f64 = 330.0;
         let points = || {
