@@ -46,6 +46,13 @@ macro_rules! library {
             Ok("ok")
         }
 
+        /// The same with an entry of the client's own.
+        async fn count(session: Session, name: web::Path<String>) -> actix_web::Result<String> {
+            let next = session.get::<i64>(&name)?.unwrap_or_default() + 1;
+            session.insert(name.into_inner(), next)?;
+            Ok(next.to_string())
+        }
+
         async fn seed_it(session: Session, seed: Seed) -> actix_web::Result<&'static str> {
             for (name, value) in seed.0 {
                 session.insert(name, value)?;
@@ -73,6 +80,7 @@ macro_rules! library {
                         "/seed",
                         web::get().to(move |session| seed_it(session, seed.clone())),
                     )
+                    .route("/own/{name}", web::get().to(count))
             };
             actix::run(app, case, job).await
         }

@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use axum::{
     Router,
     body::{Body, to_bytes},
+    extract::Path,
     http::{
         Request, StatusCode,
         header::{COOKIE, HeaderValue, SET_COOKIE},
@@ -92,7 +93,8 @@ where
         .route("/read", get(read))
         .route("/write", get(write))
         .route("/login", get(login))
-        .route("/seed", get(move |session| seed_it(session, seed)));
+        .route("/seed", get(move |session| seed_it(session, seed)))
+        .route("/own/{name}", get(count));
     let key = Key::from(&[7; 64]);
     let app = match case.store.seal {
         None => app.layer(layer),
@@ -157,6 +159,13 @@ async fn login(session: Session) -> Answer<&'static str> {
     session.insert("user_id", 7_129_034).await.map_err(failed)?;
     session.cycle_id().await.map_err(failed)?;
     Ok("ok")
+}
+
+async fn count(session: Session, Path(name): Path<String>) -> Answer<String> {
+    let counter: Option<i64> = session.get(&name).await.map_err(failed)?;
+    let next = counter.unwrap_or_default() + 1;
+    session.insert(&name, next).await.map_err(failed)?;
+    Ok(next.to_string())
 }
 
 async fn seed_it(session: Session, seed: Seed) -> Answer<&'static str> {

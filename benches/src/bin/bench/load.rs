@@ -14,8 +14,8 @@ const WARM_UP: Duration = Duration::from_millis(500);
 pub(crate) struct Load {
     /// Where the server listens on loopback.
     pub(crate) port: u16,
-    /// What they ask for.
-    pub(crate) path: &'static str,
+    /// What they ask for, each the same thing again.
+    pub(crate) paths: Vec<String>,
     /// Their sessions' cookies, in turn. Without one, requests carry no cookie.
     pub(crate) cookies: Vec<String>,
     /// How many connections there are, each with one request at a time.
@@ -125,7 +125,7 @@ impl Client {
     }
 
     fn requests(&self) -> Vec<String> {
-        let path = self.load.path;
+        let path = &self.load.paths[self.number % self.load.paths.len()];
         if self.load.cookies.is_empty() {
             return vec![request(path, None)];
         }

@@ -18,11 +18,15 @@ pub(crate) fn replace(part: &str, text: &str) -> anyhow::Result<()> {
     replace_in(&docs().join("performance.md"), part, text)
 }
 
-/// The same in any file.
+/// Replaces the short table of the README.
 ///
 /// # Errors
-/// As above.
-pub(crate) fn replace_in(file: &Path, part: &str, text: &str) -> anyhow::Result<()> {
+/// As [`replace`].
+pub(crate) fn replace_in_readme(text: &str) -> anyhow::Result<()> {
+    replace_in(&docs().join("../../README.md"), "short", text)
+}
+
+fn replace_in(file: &Path, part: &str, text: &str) -> anyhow::Result<()> {
     let old = fs::read_to_string(file)?;
     let new = replaced(&old, part, text);
     let new = new.with_context(|| format!("{} has no part `{part}`", file.display()))?;
@@ -52,6 +56,19 @@ pub(crate) fn plot(name: &str, svg: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_pages_have_every_part() {
+        let page = fs::read_to_string(docs().join("performance.md")).unwrap();
+        for measure in crate::measure::ALL {
+            assert!(
+                replaced(&page, &measure.to_string(), "x").is_some(),
+                "{measure}"
+            );
+        }
+        let readme = fs::read_to_string(docs().join("../../README.md")).unwrap();
+        assert!(replaced(&readme, "short", "x").is_some());
+    }
 
     #[test]
     fn only_the_part_is_replaced() {

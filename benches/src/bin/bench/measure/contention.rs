@@ -8,8 +8,7 @@ use crate::peers::Peers;
 use crate::plot::Curves;
 use crate::select::{Row, Selection};
 use crate::table::{Table, whole};
-use actix_session_benches::case::{Kind, Peer, Route};
-use actix_session_benches::seed::COUNTER;
+use actix_session_benches::case::{Kind, Peer};
 
 const CLIENTS: [usize; 4] = [1, 4, 16, 64];
 const TIME: Duration = Duration::from_secs(3);
@@ -48,12 +47,12 @@ pub(super) fn measure(selection: &Selection) -> anyhow::Result<Part> {
         curves.push((format!("{}, {}", row.group, super::name(row.peer)), points));
     }
     let mut part = Part::default();
-    part.table("/write of one session", &table);
+    part.table("", &table);
     curves.retain(|(name, _)| name.starts_with("Redis") || name.starts_with("memory, this"));
     part.curves(
         "clients",
         &Curves {
-            title: "requests a second of one session, /write".into(),
+            title: "requests a second of one session, each a change".into(),
             over: "clients at once".into(),
             curves,
         },
@@ -82,13 +81,17 @@ fn once(peers: &Peers, row: &Row, clients: usize) -> anyhow::Result<(Seen, i64)>
     let cookies = seed(served.port, 1)?;
     let load = Load {
         port: served.port,
-        path: Route::Write.path(),
+        paths: (0..clients).map(|n| format!("/own/client_{n}")).collect(),
         cookies: cookies.clone(),
         clients,
         time: TIME,
     };
     let seen = load.run()?;
-    let next: i64 = get(served.port, Route::Write.path(), &cookies[0])?.parse()?;
-    let lost = i64::try_from(seen.all)? - (next - 1 - COUNTER);
+    let mut counted = 0;
+    for path in &load.paths {
+        let next: i64 = get(served.port, path, &cookies[0])?.parse()?;
+        counted += next - 1;
+    }
+    let lost = i64::try_from(seen.all)? - counted;
     Ok((seen, lost))
 }

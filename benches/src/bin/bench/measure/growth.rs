@@ -145,7 +145,7 @@ fn workers(part: &mut Part, peers: &Peers, rows: &[Row]) -> anyhow::Result<()> {
             let served = peers.serve(row, threads)?;
             let load = Load {
                 port: served.port,
-                path: Route::Read.path(),
+                paths: vec![Route::Read.path().to_owned()],
                 cookies: seed(served.port, 256)?,
                 clients: 32,
                 time: Duration::from_secs(2),

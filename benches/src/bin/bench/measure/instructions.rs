@@ -18,6 +18,8 @@ pub(super) fn measure(selection: &Selection) -> anyhow::Result<Part> {
             .chain(columns.iter().copied().map(title))
     };
     let (mut instructions, mut allocations) = (Table::new(head()), Table::new(head()));
+    let with_cookie: Vec<usize> = (0..columns.len()).filter(|n| columns[*n].1).collect();
+    let mut short = short_table(&columns);
     let mut plotted = Vec::new();
     for row in &rows {
         let (mut first, mut second) = (cells(row), cells(row));
@@ -30,13 +32,27 @@ pub(super) fn measure(selection: &Selection) -> anyhow::Result<Part> {
             }
         }
         eprintln!("{} | {}", first.join(" | "), second[2..].join(" | "));
+        if ["cookie, private", "memory", "Redis"].contains(&row.group) {
+            let cells = with_cookie.iter().map(|n| first[n + 2].clone());
+            short.push(first[..2].iter().cloned().chain(cells).collect());
+        }
         instructions.push(first);
         allocations.push(second);
     }
-    let mut part = Part::default();
+    let mut part = Part {
+        readme: Some(short),
+        ..Part::default()
+    };
     part.table("Instructions", &instructions);
     part.table("Allocations", &allocations);
     let title = "instructions of /read with a session, above the bare framework";
     part.bars("read", &bars(title, &plotted));
     Ok(part)
+}
+
+/// The README's, which has only the requests with a session.
+fn short_table(columns: &[(Route, bool)]) -> Table {
+    let titles = columns.iter().copied().filter(|column| column.1).map(title);
+    let words = ["store", "library"].map(str::to_owned);
+    Table::new(words.into_iter().chain(titles))
 }

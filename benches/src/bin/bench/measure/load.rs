@@ -116,7 +116,7 @@ fn once(peers: &Peers, row: &Row, route: Route, sessions: usize) -> anyhow::Resu
     let bare = matches!(row.peer, Peer::Bare | Peer::BareAxum);
     let load = Load {
         port: served.port,
-        path: route.path(),
+        paths: vec![route.path().to_owned()],
         cookies: if bare {
             Vec::new()
         } else {

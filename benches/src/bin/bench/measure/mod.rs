@@ -71,6 +71,9 @@ impl Measure {
         actix_session_benches::say(&part.text);
         if selection.is_all() {
             page::replace(self.name, &part.text)?;
+            if let Some(table) = &part.readme {
+                page::replace_in_readme(&table.to_string())?;
+            }
             for (name, svg) in &part.plots {
                 page::plot(name, svg)?;
             }
@@ -99,6 +102,8 @@ impl FromStr for Measure {
 struct Part {
     text: String,
     plots: Vec<(String, String)>,
+    /// What the README shows of it.
+    readme: Option<Table>,
 }
 
 impl Part {
