@@ -1,5 +1,7 @@
 //! The pages without sessions, over actix-web.
 
+use std::hint::black_box;
+
 use actix_web::{App, web};
 
 use crate::{Done, Job, actix, case::Case};
@@ -25,5 +27,6 @@ pub(crate) async fn read() -> String {
 }
 
 pub(crate) async fn write() -> String {
-    (None::<i64>.unwrap_or_default() + 1).to_string()
+    let counter: Option<i64> = black_box(None);
+    (counter.unwrap_or_default() + 1).to_string()
 }
