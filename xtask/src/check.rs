@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::Result;
+use crate::bench;
 use crate::features::Library;
 use crate::fuzz;
 use crate::runner::Runner;
@@ -13,6 +14,7 @@ pub(crate) fn run(only: &[String]) -> Result<ExitCode> {
     let runner = Runner::new()?;
     servers::install::ensure_openssl()?;
     let mut steps = steps(&Library::find("actix-session")?);
+    steps.extend(bench::checks());
     steps.extend(fuzz::checks()?);
     runner.run(steps, only)
 }

@@ -14,6 +14,7 @@ cargo xtask check [--only STEP]...                 formatting, lints, documentat
 cargo xtask soak [--seconds 60] [MODE]...          load, and a fault every few seconds, for each mode
 cargo xtask fuzz [--seconds 60] [TARGET]...        random input, guided by the code that it reaches, for each target
 cargo xtask mutants [-- ARGUMENTS]                 change the core in one place at a time: does a unit test notice?
+cargo xtask bench [--check | --accept] [WORD]...   what a request costs, beside other libraries
 cargo xtask servers                                start the servers, print their URLs, stay until Ctrl-C
 cargo xtask help                                   this list
 
@@ -22,15 +23,17 @@ MODE is what happens during the load:
     redis                                          Redis is killed, frozen, cut off, paused and filled
     sql                                            PostgreSQL is killed, frozen, cut off and failed over
     hangups                                        clients hang up at any moment
+WORD is a measure, a library, a store or a route; see docs/performance.md. With --check, `bench` fails if a few
+instruction counts have grown by more than 3 % over benches/guard.txt, and --accept writes that file anew.
 ARGUMENTS go to `cargo test`, or to `cargo mutants`:
     cargo xtask test -- login                      tests with `login` in their names
     cargo xtask test -- -p servers                 one package
     cargo xtask test -- -- --nocapture             two more dashes: for the test programs
     cargo xtask mutants -- --file FILE             the changes of one file
 
-A missing server, or the C++ compiler that fuzzing needs, is installed with apt-get if that needs no
+A missing server, Valgrind for `bench`, or the C++ compiler that fuzzing needs, is installed with apt-get if that needs no
 password; otherwise the error says what to install. REDIS_SERVER_BIN, POSTGRES_BIN, MARIADB_BIN,
-CHROMIUM_BIN and CXX name particular programs.";
+CHROMIUM_BIN, VALGRIND_BIN and CXX name particular programs.";
 
 /// What to do.
 #[derive(Debug, PartialEq)]
@@ -49,6 +52,8 @@ pub(crate) enum Task {
     Fuzz { seconds: u32, targets: Vec<String> },
     /// Change the core in one place at a time, and run the unit tests on each change.
     Mutants(Vec<String>),
+    /// Measure what the words after `bench` select.
+    Bench(Vec<String>),
     /// Keep servers up.
     Servers,
     /// List the commands.
@@ -79,6 +84,7 @@ impl Task {
                 targets: targets(&mut words)?,
             },
             Some("mutants") => Self::Mutants(extra.drain(..).skip(1).collect()),
+            Some("bench") => Self::Bench(rest(&mut words)?),
             Some("servers") => Self::Servers,
             None if words.contains(["-h", "--help"]) => Self::Help,
             None | Some("help") => Self::Help,
@@ -106,6 +112,16 @@ fn modes(words: &mut Arguments) -> Result<Vec<Mode>> {
         modes.push(mode);
     }
     Ok(modes)
+}
+
+/// All words that are left: the program that measures reads them.
+fn rest(words: &mut Arguments) -> Result<Vec<String>> {
+    let words = std::mem::replace(words, Arguments::from_vec(Vec::new()));
+    let words = words.finish().into_iter().map(OsString::into_string);
+    let unreadable = |word: OsString| format!("unexpected argument {}", word.display());
+    Ok(words
+        .collect::<std::result::Result<_, _>>()
+        .map_err(unreadable)?)
 }
 
 fn targets(words: &mut Arguments) -> Result<Vec<String>> {
@@ -151,6 +167,9 @@ mod tests {
             ),
             ("mutants", Task::Mutants(vec![])),
             ("mutants -- --list", Task::Mutants(words("--list"))),
+            ("bench", Task::Bench(vec![])),
+            ("bench --check", Task::Bench(words("--check"))),
+            ("bench ours +cookie", Task::Bench(words("ours +cookie"))),
             ("servers", Task::Servers),
             (
                 "check --only fmt --only docs",
@@ -199,6 +218,7 @@ mod tests {
             ("servers -- x", "--"),
             ("servers --only x", "--only"),
             ("mutants --list", "--list"),
+            ("bench -- x", "--"),
             ("soak 60", "60"),
             ("soak postgres", "`hangups`"),
             ("soak --second 5", "--second"),

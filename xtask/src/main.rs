@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask help` lists them.
 
+mod bench;
 mod check;
 mod cli;
 mod features;
@@ -41,6 +42,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Soak { seconds, modes } => soak::run(&modes, seconds),
         Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets),
         Task::Mutants(extra) => mutants::run(extra),
+        Task::Bench(words) => bench::run(words),
         Task::Servers => servers::run(),
         Task::Help => {
             say(cli::HELP);
