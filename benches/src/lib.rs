@@ -25,7 +25,6 @@ use std::time::Duration;
 use actix_web::rt::System;
 
 use case::{Case, Peer};
-pub use ours::LAZY;
 pub use pages::Filled;
 use seed::Seed;
 

@@ -15,10 +15,6 @@ use crate::{
 library!(actix_session);
 
 pub(crate) async fn run(case: &Case, seed: &Seed, job: Job) -> anyhow::Result<Done> {
-    anyhow::ensure!(
-        case.peer != Peer::OursLazy || LAZY,
-        "`lazy()` is not there yet"
-    );
     match case.store.kind {
         Kind::Cookie => over(CookieSessionStore::default, case, seed, job).await,
         Kind::Memory => {
@@ -62,16 +58,12 @@ fn memory(job: Job) -> MemorySessionStore {
     }
 }
 
-/// Whether the builder has `lazy()`. To add it: `true` here, and the call below.
-pub const LAZY: bool = false;
-
 fn adjust<S: SessionStore>(
     builder: SessionMiddlewareBuilder<S>,
     case: &Case,
 ) -> SessionMiddlewareBuilder<S> {
     match case.peer {
-        // builder.lazy()
-        Peer::OursLazy => builder,
+        Peer::OursLazy => builder.lazy(),
         _ => builder,
     }
 }

@@ -111,6 +111,10 @@ fn vary_by_cookie(headers: &mut HeaderMap) {
 /// A response with a session cookie is for one visitor only (RFC 9111, 7.3; OWASP ASVS 5.0,
 /// 14.3.2).
 fn keep_private(headers: &mut HeaderMap) {
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        return;
+    }
     let given: Vec<String> = headers
         .get_all(CACHE_CONTROL)
         .flat_map(|field| {

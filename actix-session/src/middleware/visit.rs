@@ -24,6 +24,10 @@ use super::{
 };
 use crate::{Session, config::OnLoadError, event, session::Held, storage::SessionStore};
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is made once a request, and moved once"
+)]
 pub(crate) enum Visit<Store: SessionStore + 'static> {
     /// Under lazy loading, nobody has asked for the session yet.
     Unasked(Unasked<Store>),

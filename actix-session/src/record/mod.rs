@@ -19,7 +19,12 @@ mod state;
 mod update;
 mod version;
 
-use std::{borrow::Cow, collections::HashMap, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use crate::clock::Millis;
 
@@ -252,8 +257,10 @@ impl Record {
         self.written.state.text()
     }
 
+    /// Without entries and metadata. All of these share what was written.
     pub(crate) fn empty() -> Self {
-        Self::from_map(HashMap::new())
+        static EMPTY: LazyLock<Record> = LazyLock::new(|| Record::from_map(HashMap::new()));
+        EMPTY.clone()
     }
 
     /// A record that no middleware's keys have a part in.

@@ -109,7 +109,6 @@ impl Selection {
             };
             (self.peers.is_empty() || self.peers.contains(&row.peer))
                 && (self.stores.is_empty() || self.stores.iter().any(store))
-                && (row.peer != Peer::OursLazy || actix_session_benches::LAZY)
         };
         ROWS.into_iter().filter(chosen).collect()
     }
