@@ -1,6 +1,6 @@
 //! The way out: makes the store call that was decided, and seals the cookie if one is sent.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{cell::Cell, future::Future, pin::Pin, rc::Rc, time::Duration};
 
 use actix_web::{
     HttpResponse,
@@ -154,6 +154,12 @@ pub(crate) fn limit(budget: Duration) -> Instant {
     deadline(budget.saturating_add(budget / 8))
 }
 
+/// Puts a future on the heap. One that waits in place takes room in every future around it, and a
+/// local variable that held it does so even after it was moved.
+pub(crate) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::pin(make())
+}
+
 struct Work<'a, S: SessionStore> {
     parts: &'a Parts<S>,
     request: Finished<'a>,
@@ -165,7 +171,7 @@ impl<S: SessionStore> Work<'_, S> {
     /// A cookie that cannot be refreshed stays as it is: the request has changed nothing.
     async fn deliver(&self, decision: Decision, ended: bool) -> Result<SetCookie, Failed> {
         match decision {
-            Decision::End { then_create } => self.end(then_create, ended).await,
+            Decision::End { then_create } => boxed(|| self.end(then_create, ended)).await,
             Decision::Check | Decision::Touch => {
                 let refreshed = self.in_time(decision).await;
                 Ok(refreshed.unwrap_or_else(|error| {
@@ -233,7 +239,7 @@ impl<S: SessionStore> Work<'_, S> {
             Decision::Commit => self.commit(&request.snapshot.changes, self.terms).await,
             Decision::Rotate => self.rotate().await,
             Decision::Create => self.create().await,
-            Decision::CreateAfterClear => self.create_after_clear().await,
+            Decision::CreateAfterClear => boxed(|| self.create_after_clear()).await,
             Decision::End { .. } => Ok(request.after_end()),
         }
     }
@@ -243,8 +249,7 @@ impl<S: SessionStore> Work<'_, S> {
         let answer = match loaded.key() {
             Some(key) => {
                 let store = &self.parts.store;
-                let committed = store.commit(key, loaded.record(), changes, terms);
-                Box::pin(committed).await?
+                boxed(|| store.commit(key, loaded.record(), changes, terms)).await?
             }
             None => Committed::Gone,
         };
@@ -259,8 +264,7 @@ impl<S: SessionStore> Work<'_, S> {
         let answer = match loaded.key() {
             Some(key) => {
                 let store = &self.parts.store;
-                let rotated = store.rotate(key, loaded.record(), changes, self.terms);
-                Box::pin(rotated).await?
+                boxed(|| store.rotate(key, loaded.record(), changes, self.terms)).await?
             }
             None => Rotated::Gone,
         };
@@ -270,7 +274,7 @@ impl<S: SessionStore> Work<'_, S> {
     async fn create(&self) -> Result<CookieFate, CommitError> {
         let changes = &self.request.snapshot.changes;
         let terms = self.terms_left();
-        let created = Box::pin(self.parts.store.create(changes, &terms)).await?;
+        let created = boxed(|| self.parts.store.create(changes, &terms)).await?;
         Ok(self.request.after_create(created))
     }
 
@@ -308,7 +312,7 @@ impl<S: SessionStore> Work<'_, S> {
                 Silence::Dropped(Why::NoResponse),
             ));
         }
-        match self.ask(self.request.after_overtaken()).await? {
+        match boxed(|| self.ask(self.request.after_overtaken())).await? {
             CookieFate::Send(cookie) => self.seal(&cookie),
             CookieFate::Leave(silence) => Ok(leave(self.request.incoming, silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     Parts,
-    commit::{Departure, Failed, SetCookie, WayOut, commit, limit},
+    commit::{Departure, Failed, SetCookie, WayOut, boxed, commit, limit},
     decide::{Exit, is_left},
     end::Ending,
     lazy::WayIn,
@@ -125,8 +125,7 @@ impl<Store: SessionStore + 'static> Guard<Store> {
             }
             let departure = Departure::default();
             let way_out = unfinished.way_out(exit, departure.clone());
-            let committing = unfinished.commit(way_out);
-            self.0 = Stage::Committing(Box::pin(committing), departure);
+            self.0 = Stage::Committing(boxed(|| unfinished.commit(way_out)), departure);
         }
         poll_fn(|cx| {
             // Taken out: what panics must not be polled again.

@@ -5,7 +5,10 @@ use std::{iter, time::Duration};
 use actix_web::http::header::HeaderValue;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Parts, commit::limit};
+use super::{
+    Parts,
+    commit::{boxed, limit},
+};
 use crate::{
     clock::deadline,
     contract::{Opened, Terms},
@@ -89,7 +92,7 @@ impl Incoming {
             return Ok(incoming);
         }
         // Apart, so that requests without a session carry no room for it.
-        Box::pin(incoming.look_up_all(parts, candidates, terms)).await
+        boxed(|| incoming.look_up_all(parts, candidates, terms)).await
     }
 
     async fn look_up_all<S: SessionStore>(
@@ -225,9 +228,18 @@ async fn open<S: SessionStore>(
     terms: &Terms,
     time: Option<Time>,
 ) -> Result<Opened, LoadError> {
-    let Some(time) = time else {
-        return store.open(key, terms).await;
-    };
+    match time {
+        None => store.open(key, terms).await,
+        Some(time) => boxed(|| open_in_time(store, key, terms, time)).await,
+    }
+}
+
+async fn open_in_time<S: SessionStore>(
+    store: &S,
+    key: &SessionKey,
+    terms: &Terms,
+    time: Time,
+) -> Result<Opened, LoadError> {
     let terms = time.left(terms);
     let opened = timeout_at(time.limit, store.open(key, &terms)).await;
     opened.unwrap_or_else(|_| {

@@ -35,10 +35,10 @@ impl<B: Backend> Draw for OsDraw<'_, B> {
 
 pub(crate) async fn drive<B: Backend, M: Machine>(
     backend: &B,
-    mut machine: M,
+    machine: &mut M,
     terms: &Terms,
 ) -> Result<M::Answer, CommitError> {
-    drive_until(deadline(terms.budget), backend, &mut machine, terms).await
+    drive_until(deadline(terms.budget), backend, machine, terms).await
 }
 
 /// The same for a change of a record, which others of this thread may be about to change: they queue
@@ -46,20 +46,22 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
 pub(crate) async fn drive_in_line<B: Backend, M: Machine>(
     backend: &B,
     at: &Name,
-    mut machine: M,
+    machine: &mut M,
     terms: &Terms,
 ) -> Result<M::Answer, CommitError> {
-    if !B::REMOTE {
-        return drive(backend, machine, terms).await;
-    }
     let deadline = deadline(terms.budget);
-    let store = std::ptr::from_ref(backend).addr();
-    let mut turn = Turn::enter(store, at, deadline).await;
-    if let Some(stored) = turn.take_handed() {
-        machine.take_up(stored);
+    let mut turn = None;
+    if B::REMOTE {
+        let store = std::ptr::from_ref(backend).addr();
+        let turn = turn.insert(Turn::enter(store, at, deadline).await);
+        if let Some(stored) = turn.take_handed() {
+            machine.take_up(stored);
+        }
     }
-    let answer = drive_until(deadline, backend, &mut machine, terms).await;
-    turn.hand_on(|| machine.written());
+    let answer = drive_until(deadline, backend, machine, terms).await;
+    if let Some(turn) = turn {
+        turn.hand_on(|| machine.written());
+    }
     answer
 }
 

@@ -55,8 +55,8 @@ pub(crate) async fn create<B: Backend>(
     changes: &Changes,
     terms: &Terms,
 ) -> Result<(SessionKey, End), CommitError> {
-    let machine = RotateMachine::creating(changes, terms);
-    match drive(store, machine, terms).await? {
+    let mut machine = RotateMachine::creating(changes, terms);
+    match drive(store, &mut machine, terms).await? {
         Rotated::Rotated(key, end, _) => Ok((key, end)),
         Rotated::Gone => Err(CommitError::gone()),
         Rotated::Moved => Err(CommitError::unexpected()),
@@ -79,14 +79,14 @@ pub(crate) async fn commit<B: Backend>(
         let found = found.map_err(CommitError::of_store)?;
         return match found.proven(&at, terms).live(terms) {
             Stored::Record(record) if terms.is_undated(&record) => {
-                let machine = CommitMachine::new(at, Some(record), changes, terms);
-                drive(store, machine, terms).await
+                let mut machine = CommitMachine::new(at, Some(record), changes, terms);
+                drive(store, &mut machine, terms).await
             }
             found => Ok(checked(&found, terms)),
         };
     }
-    let machine = CommitMachine::new(at.clone(), base.cloned(), changes, terms);
-    drive_in_line(store, &at, machine, terms).await
+    let mut machine = CommitMachine::new(at.clone(), base.cloned(), changes, terms);
+    drive_in_line(store, &at, &mut machine, terms).await
 }
 
 pub(crate) async fn rotate<B: Backend>(
@@ -100,8 +100,8 @@ pub(crate) async fn rotate<B: Backend>(
         return Ok(Rotated::Gone);
     }
     let at = store.name(key);
-    let machine = RotateMachine::new(at.clone(), base.cloned(), changes, terms);
-    drive_in_line(store, &at, machine, terms).await
+    let mut machine = RotateMachine::new(at.clone(), base.cloned(), changes, terms);
+    drive_in_line(store, &at, &mut machine, terms).await
 }
 
 /// Whether a key is current, for a request without changes.
@@ -140,8 +140,8 @@ pub(crate) async fn save<B: Backend>(
 ) -> Result<SessionKey, SaveError> {
     let terms = terms(store, ttl);
     let failed = |error: CommitError| SaveError::Other(error.into_anyhow());
-    let machine = SaveMachine::new(state, &terms);
-    drive(store, machine, &terms).await.map_err(failed)
+    let mut machine = SaveMachine::new(state, &terms);
+    drive(store, &mut machine, &terms).await.map_err(failed)
 }
 
 /// Replaces a whole record, with its metadata.
@@ -155,8 +155,8 @@ pub(crate) async fn update<B: Backend>(
         return Err(UpdateError::Other(Gone.into()));
     }
     let terms = terms(store, ttl);
-    let machine = ReplaceMachine::new(store.name(&key), state, &terms);
-    match drive(store, machine, &terms).await {
+    let mut machine = ReplaceMachine::new(store.name(&key), state, &terms);
+    match drive(store, &mut machine, &terms).await {
         Ok(true) => Ok(key),
         Ok(false) => Err(UpdateError::Other(Gone.into())),
         Err(CommitError::Serialization(error)) => Err(UpdateError::Serialization(error)),
@@ -186,9 +186,9 @@ pub(crate) async fn delete<B: Backend>(store: &B, key: &SessionKey) -> Result<()
     if !is_ours(key) {
         return Ok(());
     }
-    let machine = EndMachine::new(store.name(key));
+    let mut machine = EndMachine::new(store.name(key));
     let terms = store.own_terms();
-    drive(store, machine, &terms)
+    drive(store, &mut machine, &terms)
         .await
         .map_err(CommitError::into_anyhow)
 }

@@ -107,12 +107,12 @@ fn patient() -> Terms {
 }
 
 async fn run<M: Machine>(
-    machine: M,
+    mut machine: M,
     terms: &Terms,
     fates: impl IntoIterator<Item = Fate>,
 ) -> Result<M::Answer, CommitError> {
     let script = Script::of(fates);
-    let answer = drive(&script, machine, terms).await;
+    let answer = drive(&script, &mut machine, terms).await;
     assert_eq!(script.fates.borrow().len(), 0, "steps that were not taken");
     answer
 }
