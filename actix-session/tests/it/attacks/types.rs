@@ -25,9 +25,10 @@ use actix_session::{
     testing::ManualClock,
 };
 use actix_web::{
+    FromRequest as _,
     cookie::{Key, time::Duration},
     dev::Transform as _,
-    test::ok_service,
+    test::{TestRequest, ok_service},
 };
 
 use super::{
@@ -124,12 +125,14 @@ async fn without_a_middleware(text: &str) -> Vec<Row> {
     let reserved = session.insert("__actix_session", text).unwrap_err();
     let too_long = session.login(text.repeat(100)).unwrap_err();
     let stale = session.require_recent_authentication(StdDuration::ZERO);
+    let request = TestRequest::default().to_http_request();
     vec![
         error("SessionInsertError", &reserved),
         error("SessionLoginError", &too_long),
         error("SessionPurgeError", &session.purge_now().await.unwrap_err()),
         error("StaleAuthenticationError", &stale.unwrap_err()),
         debug("SessionStatus", &SessionStatus::Renewed),
+        debug("ExtractSession", &Session::extract(&request)),
     ]
 }
 
