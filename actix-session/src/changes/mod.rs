@@ -223,7 +223,7 @@ impl Changes {
     }
 
     /// Whether they log in somebody else than whoever is logged in.
-    fn log_in_another(&self, stored: &Record) -> bool {
+    pub(crate) fn log_in_another(&self, stored: &Record) -> bool {
         let principals = stored.principal().zip(self.login.as_ref());
         principals.is_some_and(|(stored, login)| stored != login.principal)
     }

@@ -183,7 +183,8 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
 
     /// Whether the session was asked for nothing, and stays as it is.
     fn is_left(&self, exit: Exit) -> bool {
-        if self.ended || self.ending.is_some() || !self.session.0.is_at_rest() {
+        let busy = self.ended || self.ending.is_some() || self.way_in.has_failed();
+        if busy || !self.session.0.is_at_rest() {
             return false;
         }
         match self.way_in.loaded() {

@@ -3,6 +3,7 @@
 use std::{
     cell::{self, Cell, RefCell},
     rc::Rc,
+    task::Waker,
 };
 
 use actix_web::http::header::{COOKIE, HeaderMap, HeaderValue};
@@ -15,6 +16,7 @@ use tokio::{
 use super::{
     Parts,
     commit::{Failed, not_loaded},
+    guard::Guard,
     load::{Incoming, Loaded},
     session_of,
 };
@@ -42,6 +44,10 @@ pub(crate) struct Lazy<Store> {
     /// its only owner while it routes.
     fields: Vec<HeaderValue>,
     session: cell::OnceCell<Session>,
+    /// Wakes the middleware once the session is made.
+    waker: Cell<Option<Waker>>,
+    /// The middleware looks after the session that was made.
+    is_guarded: Cell<bool>,
     /// The request is over: nothing is loaded any more.
     is_over: Cell<bool>,
     loaded: sync::OnceCell<Incoming>,
@@ -58,6 +64,11 @@ impl<Store> WayIn<Store> {
             Self::Loaded(incoming) => Some(incoming),
             Self::Lazy(lazy) => lazy.loaded.get(),
         }
+    }
+
+    /// Whether the session could not be loaded when it was asked for.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(self, Self::Lazy(lazy) if lazy.failure.borrow().is_some())
     }
 
     /// What is known of the request's cookies: without a load, only what they say by themselves.
@@ -96,6 +107,8 @@ impl<Store> Lazy<Store> {
             parts,
             fields: headers.get_all(COOKIE).cloned().collect(),
             session: cell::OnceCell::new(),
+            waker: Cell::new(None),
+            is_guarded: Cell::new(false),
             is_over: Cell::new(false),
             loaded: sync::OnceCell::new(),
             unopened: cell::OnceCell::new(),
@@ -103,13 +116,23 @@ impl<Store> Lazy<Store> {
         }
     }
 
-    /// The session, if anybody has asked for it.
-    pub(crate) fn made(&self) -> Option<&Session> {
-        self.session.get()
+    /// Sets what wakes the middleware when somebody first asks for the session.
+    pub(crate) fn wake_by(&self, waker: &Waker) {
+        self.waker.set(Some(waker.clone()));
     }
 
-    pub(crate) fn parts(&self) -> &Rc<Parts<Store>> {
-        &self.parts
+    /// What finishes the session that was made, once.
+    pub(crate) fn guard(self: &Rc<Self>) -> Option<(Session, Guard<Store>)>
+    where
+        Store: SessionStore + 'static,
+    {
+        let session = self.session.get()?;
+        if self.is_guarded.replace(true) {
+            return None;
+        }
+        let parts = Rc::clone(&self.parts);
+        let guard = Guard::new(parts, WayIn::Lazy(Rc::clone(self)), session.clone());
+        Some((session.clone(), guard))
     }
 
     /// Whoever asks from now on comes too late.
@@ -125,6 +148,9 @@ impl<Store> Lazy<Store> {
             pending.finish();
         }
         drop(pending);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
         session
     }
 

@@ -35,11 +35,13 @@ pub(crate) enum Visit<Store: SessionStore + 'static> {
 }
 
 /// Whoever first asks once this is dropped comes too late.
-pub(crate) struct Unasked<Store>(Rc<Lazy<Store>>);
+pub(crate) struct Unasked<Store: SessionStore + 'static>(Rc<Lazy<Store>>);
 
-impl<Store> Drop for Unasked<Store> {
+impl<Store: SessionStore + 'static> Drop for Unasked<Store> {
     fn drop(&mut self) {
         self.0.end();
+        // Asked for while the request was being dropped.
+        drop(self.0.guard());
     }
 }
 
@@ -71,10 +73,7 @@ impl<Store: SessionStore + 'static> Visit<Store> {
     /// The session and what finishes it, if anybody has asked for it.
     pub(crate) fn asked(&mut self) -> Option<(&Session, &mut Guard<Store>)> {
         if let Self::Unasked(Unasked(lazy)) = self {
-            let session = lazy.made()?.clone();
-            let lazy = Rc::clone(lazy);
-            let parts = Rc::clone(lazy.parts());
-            let guard = Guard::new(parts, WayIn::Lazy(lazy), session.clone());
+            let (session, guard) = lazy.guard()?;
             *self = Self::Asked(session, guard);
         }
         match self {
@@ -107,6 +106,8 @@ impl<Store: SessionStore + 'static> Visit<Store> {
                 // First the waker: whoever asks from now on wakes the middleware.
                 session.wake_by(cx.waker());
                 guard.end_if_asked(cx);
+            } else if let Self::Unasked(Unasked(lazy)) = self {
+                lazy.wake_by(cx.waker());
             }
             Poll::Pending
         })

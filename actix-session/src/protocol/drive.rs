@@ -38,7 +38,7 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
     machine: &mut M,
     terms: &Terms,
 ) -> Result<M::Answer, CommitError> {
-    drive_until(deadline(terms.budget), backend, machine, terms).await
+    drive_until(deadline(terms.budget), &mut None, backend, machine, terms).await
 }
 
 /// The same for a change of a record, which others of this thread may be about to change: they queue
@@ -53,20 +53,22 @@ pub(crate) async fn drive_in_line<B: Backend, M: Machine>(
     let mut turn = None;
     if B::REMOTE {
         let store = std::ptr::from_ref(backend).addr();
-        let turn = turn.insert(Turn::enter(store, at, deadline).await);
+        let turn = turn.insert(Turn::enter(store, at, deadline).await?);
         if let Some(stored) = turn.take_handed() {
             machine.take_up(stored);
         }
     }
-    let answer = drive_until(deadline, backend, machine, terms).await;
+    let mut trip = None;
+    let answer = drive_until(deadline, &mut trip, backend, machine, terms).await;
     if let Some(turn) = turn {
-        turn.hand_on(|| machine.written());
+        turn.hand_on(trip, || machine.written());
     }
     answer
 }
 
 async fn drive_until<B: Backend, M: Machine>(
     deadline: Instant,
+    trip: &mut Option<Duration>,
     backend: &B,
     machine: &mut M,
     terms: &Terms,
@@ -75,6 +77,7 @@ async fn drive_until<B: Backend, M: Machine>(
         backend,
         terms,
         deadline,
+        trip,
         lost: false,
         refusals: 0,
     };
@@ -99,6 +102,8 @@ struct Drive<'a, B> {
     backend: &'a B,
     terms: &'a Terms,
     deadline: Instant,
+    /// How long the last step took.
+    trip: &'a mut Option<Duration>,
     /// The answer to a step that writes was lost.
     lost: bool,
     refusals: u32,
@@ -123,17 +128,20 @@ impl<B: Backend> Drive<'_, B> {
     }
 
     /// `None` if no answer came in time.
-    async fn run(&self, step: &Step) -> Option<Result<Reply, anyhow::Error>> {
+    async fn run(&mut self, step: &Step) -> Option<Result<Reply, anyhow::Error>> {
         if !B::WAITS {
             // It has no use for a timer.
             return Some(self.backend.run(step, self.terms).await);
         }
+        let begun = Instant::now();
         let left = Terms {
-            budget: self.deadline.saturating_duration_since(Instant::now()),
+            budget: self.deadline.saturating_duration_since(begun),
             ..self.terms.clone()
         };
         let run = self.backend.run(step, &left);
-        timeout_at(self.deadline, run).await.ok()
+        let reply = timeout_at(self.deadline, run).await.ok();
+        *self.trip = Some(begun.elapsed());
+        reply
     }
 
     /// Waits if what comes next is a repeat, and gives up if that would use up the budget: a last
@@ -147,7 +155,8 @@ impl<B: Backend> Drive<'_, B> {
         self.refusals += 1;
         let pause = pause::<B>(self.refusals, lost);
         let until = Instant::now() + pause;
-        if until >= self.deadline {
+        let trip = self.trip.unwrap_or_default();
+        if until + trip >= self.deadline {
             return Err(match reply {
                 _ if self.lost => CommitError::OutcomeUnknown,
                 Reply::Lost => CommitError::late(),

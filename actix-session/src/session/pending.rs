@@ -151,11 +151,9 @@ impl Pending {
 
     /// The record under the changes, unless the session is purged or cleared.
     fn visible(&self) -> Option<&Record> {
-        if self.purged || self.changes.cleared.is_some() {
-            None
-        } else {
-            self.base.as_ref()
-        }
+        let base = self.base.as_ref()?;
+        let hidden = self.purged || self.changes.cleared.is_some();
+        (!hidden && !self.changes.log_in_another(base)).then_some(base)
     }
 
     pub(crate) fn value(&self, name: &str) -> Option<Cow<'_, str>> {

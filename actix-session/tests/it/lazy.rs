@@ -18,10 +18,10 @@ use actix_web::{
     test::{TestRequest, init_service},
     web,
 };
-use futures_util::future::join;
+use futures_util::future::{FutureExt as _, join};
 
 use crate::support::{
-    Browser, Memory, Site, Spy, TestStore, count, fill, may_fail, on_each_store, stop,
+    Browser, Memory, Site, Spy, TestStore, count, fill, may_fail, on_each_store, soon, stop,
 };
 
 on_each_store!(
@@ -35,6 +35,9 @@ on_each_store!(
     a_load_that_fails_makes_the_response,
     named_requests_are_loaded_before,
     loading_after_changes_keeps_them,
+    a_login_before_the_load_hides_the_other_users_entries,
+    a_task_can_end_the_session_that_it_asks_for_first,
+    a_purge_by_what_is_dropped_with_the_request_is_carried_out,
 );
 
 /// With its own paths for those who get the session without waiting, or none.
@@ -353,6 +356,80 @@ async fn loading_after_changes_keeps_them<T: TestStore>(tested: T) {
     assert_eq!(elsewhere.get("/").await, StatusCode::OK);
     assert_eq!(visitor.spy.calls(), ["open", "commit"]);
     assert_eq!(visitor.browser.number("a").await, Some(11));
+}
+
+/// A handler of an application that loads lazily, for the visitor.
+async fn with_handler<T: TestStore, F: Future<Output = HttpResponse> + 'static>(
+    tested: &T,
+    visitor: &Lazy<T::Store>,
+    handler: impl Fn(HttpRequest) -> F + Clone + 'static,
+) -> Site {
+    let builder = SessionMiddleware::builder(visitor.spy.clone(), tested.key().clone());
+    let builder = builder.clock(tested.clock().clone()).lazy();
+    let handler = move |req| {
+        let handler = handler.clone();
+        async move { handler(req).await }
+    };
+    let app = App::new()
+        .wrap(builder.build())
+        .default_service(web::to(handler));
+    Site::of(init_service(app).await)
+}
+
+async fn a_login_before_the_load_hides_the_other_users_entries<T: TestStore>(tested: T) {
+    let visitor = lazy(&tested).await;
+    let ann = |s: &Session| s.login("ann").unwrap();
+    visitor.browser.visit(ann).await.assert_ok();
+    let handler = async |req: HttpRequest| {
+        req.get_session().login("bob").unwrap();
+        let session = Session::extract(&req).await.unwrap();
+        assert_eq!(session.principal().as_deref(), Some("bob"));
+        assert_eq!(session.get::<i32>("a").unwrap(), None);
+        assert_eq!(session.entries().len(), 0);
+        session.update("a", |a: i32| a).unwrap();
+        HttpResponse::Ok().finish()
+    };
+    let site = with_handler(&tested, &visitor, handler).await;
+    visitor.browser.at(site).visit(|_| ()).await.assert_ok();
+    assert_eq!(visitor.browser.principal().await.as_deref(), Some("bob"));
+    assert_eq!(visitor.browser.number("a").await, None);
+}
+
+async fn a_task_can_end_the_session_that_it_asks_for_first<T: TestStore>(tested: T) {
+    let visitor = lazy(&tested).await;
+    let handler = async |req: HttpRequest| {
+        let task = async move { req.get_session().purge_now().await };
+        actix_web::rt::spawn(task).await.unwrap().unwrap();
+        HttpResponse::Ok().finish()
+    };
+    let site = with_handler(&tested, &visitor, handler).await;
+    let there = visitor.browser.at(site);
+    soon(there.visit(|_| ()))
+        .await
+        .assert_ok()
+        .assert_removes_cookie();
+    assert_eq!(tested.dump().await.records(), []);
+}
+
+async fn a_purge_by_what_is_dropped_with_the_request_is_carried_out<T: TestStore>(tested: T) {
+    struct Purges(HttpRequest);
+
+    impl Drop for Purges {
+        fn drop(&mut self) {
+            self.0.get_session().purge();
+        }
+    }
+
+    let visitor = lazy(&tested).await;
+    let handler = async |req: HttpRequest| {
+        let _guard = Purges(req);
+        std::future::pending().await
+    };
+    let site = with_handler(&tested, &visitor, handler).await;
+    let cookie = format!("id={}", visitor.browser.value().unwrap());
+    let request = TestRequest::default().insert_header(("cookie", cookie));
+    assert!(site.answer(request).now_or_never().is_none());
+    soon(async { while !tested.dump().await.records().is_empty() {} }).await;
 }
 
 #[actix_web::test]
