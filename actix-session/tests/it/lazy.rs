@@ -390,7 +390,9 @@ async fn a_login_before_the_load_hides_the_other_users_entries<T: TestStore>(tes
         HttpResponse::Ok().finish()
     };
     let site = with_handler(&tested, &visitor, handler).await;
-    visitor.browser.at(site).visit(|_| ()).await.assert_ok();
+    let answer = visitor.browser.at(site).visit(|_| ()).await;
+    let cookie = answer.assert_ok().cookie().unwrap();
+    visitor.browser.set_cookie("id", cookie.value());
     assert_eq!(visitor.browser.principal().await.as_deref(), Some("bob"));
     assert_eq!(visitor.browser.number("a").await, None);
 }
