@@ -110,7 +110,12 @@ async fn in_a_line_a_logout_wins_and_who_has_gone_is_carried_out() {
                 }
             });
         join_all(ends).await;
-        soon(async { while browser.number("n").await.is_some() {} }).await;
+        let cleared = async {
+            while browser.number("n").await.is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon(cleared).await;
         assert_eq!(browser.number("a").await, None, "{format:?}");
     }
 }
