@@ -5,7 +5,7 @@ use super::{
     write_reduced, written,
 };
 use crate::{
-    contract::Terms,
+    contract::{Stamp, Terms},
     error::CommitError,
     record::{Place, Record},
 };
@@ -50,19 +50,21 @@ impl<'a> MadeOn<'a> {
     /// A `modify` meets a value of another type, the record would be too large, or the random
     /// number generator fails.
     pub fn merge_into(self, stored: &Record, terms: &Terms) -> Result<Merged, CommitError> {
-        let Some(base) = self.base else {
-            return Ok(Merged::Gone);
-        };
-        let stored = proven(stored, terms);
-        if base.is_from_before_clear(&stored) && self.changes.cleared.is_none() {
-            return Ok(Merged::Unchanged);
-        }
-        merged(overwrite(&stored, self.changes, onto(&stored, terms)?))
+        self.merge_by(AS_TEXT, stored.clone(), terms)
     }
 
     /// The same for a store that takes maps.
     pub(crate) fn merge_into_map(
         self,
+        stored: Record,
+        terms: &Terms,
+    ) -> Result<Merged, CommitError> {
+        self.merge_by(overwrite_map, stored, terms)
+    }
+
+    fn merge_by(
+        self,
+        overwrite: Overwrite,
         stored: Record,
         terms: &Terms,
     ) -> Result<Merged, CommitError> {
@@ -74,7 +76,7 @@ impl<'a> MadeOn<'a> {
             return Ok(Merged::Unchanged);
         }
         let stamp = onto(&stored, terms)?;
-        merged(overwrite_map(stored, self.changes, stamp))
+        merged(overwrite(stored, self.changes, stamp))
     }
 
     /// Like [`merge_into`](Self::merge_into), for a record that the changes were not made on, or that
@@ -142,18 +144,7 @@ impl<'a> MadeOn<'a> {
         stored: Option<&Record>,
         terms: &Terms,
     ) -> Result<Option<Record>, CommitError> {
-        let Self { changes, base } = self;
-        let Some((stored, base)) = stored.zip(base) else {
-            let alone = changes
-                .may_live_alone(base)
-                .then(|| changes.new_record(terms));
-            return alone.transpose();
-        };
-        let stored = proven(stored, terms);
-        if changes.come_after_logout(base, &stored) {
-            return Ok(None);
-        }
-        written(overwrite(&stored, changes, onto(&stored, terms)?))
+        self.renew_by(AS_TEXT, stored.cloned(), terms)
     }
 
     /// The same for a store that takes maps.
@@ -162,18 +153,35 @@ impl<'a> MadeOn<'a> {
         stored: Option<Record>,
         terms: &Terms,
     ) -> Result<Option<Record>, CommitError> {
+        self.renew_by(overwrite_map, stored, terms)
+    }
+
+    fn renew_by(
+        self,
+        overwrite: Overwrite,
+        stored: Option<Record>,
+        terms: &Terms,
+    ) -> Result<Option<Record>, CommitError> {
         let Self { changes, base } = self;
         let Some((stored, base)) = stored.zip(base) else {
-            return self.renew(None, terms);
+            let alone = changes
+                .may_live_alone(base)
+                .then(|| changes.new_record(terms));
+            return alone.transpose();
         };
         let stored = stored.proven(Place::Unnamed, terms.keys.as_ref());
         if changes.come_after_logout(base, &stored) {
             return Ok(None);
         }
         let stamp = onto(&stored, terms)?;
-        written(overwrite_map(stored, changes, stamp))
+        written(overwrite(stored, changes, stamp))
     }
 }
+
+/// How changes are applied: to a text, or to a map.
+type Overwrite = fn(Record, &Changes, Stamp<'_>) -> Result<Applied, ApplyError>;
+
+const AS_TEXT: Overwrite = |stored, changes, stamp| overwrite(&stored, changes, stamp);
 
 /// What a store has decoded may have metadata that only the middleware's keys prove.
 fn proven(stored: &Record, terms: &Terms) -> Record {
