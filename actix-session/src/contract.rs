@@ -16,7 +16,7 @@ use crate::{
     record::{Metadata, MetadataKeys, Place, Record, WireFormat},
 };
 
-pub(crate) use self::stamp::Stamp;
+pub(crate) use self::stamp::{IdleEnd, Stamp};
 
 /// The state of a session in its published form: entry names and JSON texts.
 pub(crate) type SessionState = HashMap<String, String>;
@@ -70,13 +70,15 @@ pub struct Terms {
     pub(crate) keys: Option<Arc<MetadataKeys>>,
 }
 
-/// Whether reading a record extends its life.
+/// Whether a request extends the life of the record that it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExtendOnRead {
     Never,
     Always,
     /// Only if the last extension is at least this long ago.
     AtMostEvery(Millis),
+    /// Never, and its changes do not either.
+    Quiet,
 }
 
 /// The time limit for all attempts of one commit together.
@@ -143,9 +145,19 @@ impl Terms {
             ..Self::default()
         };
         match handed() {
-            Some(Handed { keys, format, .. }) => Self {
+            Some(Handed {
                 keys,
                 format,
+                quiet,
+                ..
+            }) => Self {
+                keys,
+                format,
+                extend: if quiet {
+                    ExtendOnRead::Quiet
+                } else {
+                    own.extend
+                },
                 ..own
             },
             None => own,
@@ -162,6 +174,7 @@ impl Terms {
         Handed {
             keys: self.keys.clone(),
             format: self.format,
+            quiet: self.keeps_end(),
             keeps_end: false,
         }
     }
@@ -193,7 +206,8 @@ impl Terms {
     ///
     /// The idle timeout is the session's own ([`Session::set_ttl`](crate::Session::set_ttl)) or else
     /// [`ttl`](Self::ttl). A store keeps this time, or the TTL until then, with each record that it
-    /// writes, and answers it as the [`End`].
+    /// writes, and answers it as the [`End`]; a change on terms that [keep the end](Self::keeps_end)
+    /// writes it only if it comes before the end that the record has.
     ///
     /// # Examples
     /// ```
@@ -207,6 +221,29 @@ impl Terms {
     /// ```
     pub fn end(&self, record: &Record) -> End {
         End::of(record, self.until(record))
+    }
+
+    /// Whether the request is quiet
+    /// ([`quiet_when`](crate::config::SessionMiddlewareBuilder::quiet_when)): a commit on these terms
+    /// writes its changes, and the record ends no later than before.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::storage::{End, Record, Terms};
+    ///
+    /// /// When a record ends that a commit writes.
+    /// fn end(written: &Record, before: End, terms: &Terms) -> End {
+    ///     let end = terms.end(written);
+    ///     if terms.keeps_end() && before.at() < end.at() { before } else { end }
+    /// }
+    ///
+    /// let (terms, record) = (Terms::default(), Record::decode(r#"{"v":1,"state":{}}"#.to_owned())?);
+    /// let before = End::from(terms.now());
+    /// assert_eq!(end(&record, before, &terms).at(), terms.now() + terms.ttl());
+    /// # Ok::<(), actix_session::storage::DecodeError>(())
+    /// ```
+    pub fn keeps_end(&self) -> bool {
+        self.extend == ExtendOnRead::Quiet
     }
 
     /// Whether a record is past its absolute end. It must not be opened then, changed or renewed,
@@ -263,13 +300,13 @@ impl Terms {
 
     /// Whether reading a record may extend its life.
     pub(crate) fn extends_on_read(&self) -> bool {
-        self.extend != ExtendOnRead::Never
+        !matches!(self.extend, ExtendOnRead::Never | ExtendOnRead::Quiet)
     }
 
     /// Whether reading a record that ends at `end` extends it now.
     pub(crate) fn extends_at(&self, record: &Record, end: Millis) -> bool {
         match self.extend {
-            ExtendOnRead::Never => false,
+            ExtendOnRead::Never | ExtendOnRead::Quiet => false,
             ExtendOnRead::Always => true,
             ExtendOnRead::AtMostEvery(interval) => self.until(record) - end >= interval,
         }
@@ -282,7 +319,7 @@ impl Terms {
             return false;
         }
         match (self.extend, record.end()) {
-            (ExtendOnRead::Never, _) => false,
+            (ExtendOnRead::Never | ExtendOnRead::Quiet, _) => false,
             (ExtendOnRead::AtMostEvery(_), Some(end)) if record.is_in_cookie() => {
                 self.extends_at(record, end)
             }
@@ -290,6 +327,13 @@ impl Terms {
             // Stores that name no end extend each time.
             (ExtendOnRead::Always, _) | (ExtendOnRead::AtMostEvery(_), None) => true,
         }
+    }
+
+    /// When a record ends that is written over one that ended at `before`, if that is known.
+    pub(crate) fn until_over(&self, record: &Record, before: Option<Millis>) -> Millis {
+        let until = self.until(record);
+        let kept = before.filter(|_| self.keeps_end());
+        kept.map_or(until, |kept| kept.min(until))
     }
 
     /// [`end`](Self::end) in milliseconds.

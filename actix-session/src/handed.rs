@@ -1,5 +1,5 @@
 //! What a wrapper of the five published methods does not hand on to the store that it wraps: the
-//! keys that prove metadata, and the format to write.
+//! keys that prove metadata, the format to write, and whether the request is quiet.
 //!
 //! The default bodies poll those methods inside [`hand`], and a store of this crate looks here. A
 //! wrapper that runs the inner store in another task loses this; its metadata then pass through
@@ -13,6 +13,8 @@ use crate::record::{MetadataKeys, WireFormat};
 pub(crate) struct Handed {
     pub(crate) keys: Option<Arc<MetadataKeys>>,
     pub(crate) format: WireFormat,
+    /// What is written ends no later than before.
+    pub(crate) quiet: bool,
     /// What the store hands back: only another key can extend this session.
     pub(crate) keeps_end: bool,
 }
@@ -68,6 +70,7 @@ mod tests {
         let handed = Handed {
             keys: None,
             format: WireFormat::V1,
+            quiet: false,
             keeps_end: false,
         };
         keep_end();

@@ -31,6 +31,7 @@ mod event;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handed;
+pub mod handlers;
 mod key;
 mod middleware;
 #[cfg(any(feature = "_backend", test))]
@@ -49,9 +50,9 @@ pub use self::{
     clock::{Clock, SystemClock},
     middleware::SessionMiddleware,
     session::{
-        Entries, ExtractSession, Login, Session, SessionExt, SessionGetError, SessionInsertError,
-        SessionLoginError, SessionPurgeError, SessionStatus, SessionUpdateError,
-        StaleAuthenticationError,
+        Entries, ExtractSession, Login, Remaining, Session, SessionExt, SessionGetError,
+        SessionInsertError, SessionLoginError, SessionPurgeError, SessionStatus,
+        SessionUpdateError, StaleAuthenticationError,
     },
 };
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashMap};
 use super::{Changes, Effect, LoginChange, Modify, TtlChange};
 use crate::{
     clock::Millis,
-    contract::Stamp,
+    contract::{IdleEnd, Stamp},
     error::StateTooLarge,
     record::{Draft, Metadata, Record, Value, Values},
 };
@@ -205,7 +205,12 @@ fn values<'a>(stored: Option<&Record>, changes: &'a Changes) -> Result<Vec<Value
 
 /// The stored metadata, with what this request set. Renewals keep the id, and so does a login from
 /// nobody; `clear` and the login of another draw one.
-fn metadata_after(stored: &Record, changes: &Changes, another: bool, stamp: Stamp<'_>) -> Metadata {
+pub(super) fn metadata_after(
+    stored: &Record,
+    changes: &Changes,
+    another: bool,
+    stamp: Stamp<'_>,
+) -> Metadata {
     let mut metadata = metadata_of(stored, stamp);
     if let Some(epoch) = changes.cleared {
         metadata.clear(epoch);
@@ -263,10 +268,14 @@ fn absolute_end(metadata: &Metadata, stamp: Stamp<'_>) -> Option<Millis> {
 
 /// When the session ends unless it is used, if the record itself must say so.
 fn idle_end(metadata: &Metadata, stamp: Stamp<'_>) -> Option<Millis> {
-    let kept = metadata.idle_end.filter(|_| stamp.keep_idle);
     let ttl = stamp.idle_ttl?;
     let end = stamp.now + metadata.ttl.unwrap_or(ttl);
-    kept.or_else(|| Some(metadata.absolute_end.map_or(end, |cap| cap.min(end))))
+    let end = metadata.absolute_end.map_or(end, |cap| cap.min(end));
+    Some(match (stamp.idle, metadata.idle_end) {
+        (IdleEnd::Kept, Some(kept)) => kept,
+        (IdleEnd::NoLater, Some(kept)) => kept.min(end),
+        (IdleEnd::Anew, _) | (_, None) => end,
+    })
 }
 
 /// The stored entries, some of them replaced and the others copied as they are.

@@ -1,6 +1,7 @@
 //! What a request did to its session: changes, not a state.
 
 mod effects;
+mod ends;
 mod made_on;
 mod merge;
 
@@ -212,7 +213,12 @@ impl Changes {
 
     /// Whether the key must change.
     pub(crate) fn renews(&self) -> bool {
-        self.renew || self.login.is_some() || self.reauthenticated.is_some()
+        self.renew || self.authenticate()
+    }
+
+    /// Whether somebody has proven who they are: a new time begins.
+    pub(crate) fn authenticate(&self) -> bool {
+        self.login.is_some() || self.reauthenticated.is_some()
     }
 
     /// Whether a TTL of the session's own outlives them: it belongs to the login.
@@ -280,6 +286,18 @@ impl Changes {
     ///
     /// A renewal is a change of its own, and is not considered here.
     pub(crate) fn leave_unchanged(&self, base: &Record) -> bool {
+        self.leave_unchanged_by(base, |_, closures, now| {
+            let then = Modify::run_all(closures, now);
+            then.is_ok_and(|then| then.as_deref() == now)
+        })
+    }
+
+    /// The same for whoever knows whether an entry's closures leave its value as it is.
+    pub(crate) fn leave_unchanged_by(
+        &self,
+        base: &Record,
+        leave: impl Fn(&str, &[Modify], Option<&str>) -> bool,
+    ) -> bool {
         let same_metadata = self.login.is_none()
             && self.reauthenticated.is_none()
             && self.ttl.is_none_or(|ttl| base.own_ttl() == ttl.own());
@@ -289,11 +307,7 @@ impl Changes {
         let same = |name: &str, effect: &Effect| match effect {
             Effect::Set(json) => stored(name).as_deref() == Some(json.as_str()),
             Effect::Removed => !base.state().contains(name),
-            Effect::Modify(closures) => {
-                let now = stored(name);
-                let then = Modify::run_all(closures, now.as_deref());
-                then.is_ok_and(|then| then.as_deref() == now.as_deref())
-            }
+            Effect::Modify(closures) => leave(name, closures, stored(name).as_deref()),
         };
         same_metadata && nothing_cleared && self.effects.iter().all(|(name, e)| same(name, e))
     }

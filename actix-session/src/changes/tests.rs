@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    contract::IdleEnd,
     error::StateTooLarge,
     record::{Metadata, Place, WireFormat},
 };
@@ -24,7 +25,7 @@ fn stamp(commit: u64) -> Stamp<'static> {
         max_state: 1 << 20,
         idle_ttl: None,
         new_id: false,
-        keep_idle: false,
+        idle: IdleEnd::Anew,
         keys: None,
         place: Place::Unnamed,
         keeps_epoch: true,

@@ -355,6 +355,38 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
+    /// Names the requests that are no activity: they extend no session, and refresh no cookie. It is
+    /// asked before the load.
+    ///
+    /// Use it for what a page asks by itself, while nobody need be in front of it: how long the
+    /// session still lives ([`Session::remaining`](crate::Session::remaining)), whether there is
+    /// mail. Otherwise an open page keeps its session alive for ever.
+    ///
+    /// What such a request changes is written, and the session ends when it would have, or sooner if
+    /// the change says so (a `clear`, a shorter `set_ttl`); a longer time of its own counts from the
+    /// next extension. A renewal keeps the end too. A login, a re-authentication and a new session
+    /// begin a new time, as ever, and what needs a new cookie sets it. If the state is stored in the
+    /// cookie, a change sets a cookie with the same end. A store of five methods takes a time to live
+    /// with each change, so that there a change extends.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let secret_key = Key::generate();
+    /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
+    ///     .quiet_when(|req| req.path() == "/session/remaining")
+    ///     .build();
+    /// # let _ = middleware;
+    /// ```
+    pub fn quiet_when<F>(mut self, quiet_when: F) -> Self
+    where
+        F: Fn(&ServiceRequest) -> bool + Send + Sync + 'static,
+    {
+        self.configuration.quiet_when = Some(Arc::new(quiet_when));
+        self
+    }
+
     /// Sets how long a renewal leaves a redirect, so that requests in flight still find the new
     /// record; 60 seconds by default. It must cover the longest handler.
     pub fn renewal_grace(mut self, grace: Duration) -> Self {

@@ -72,10 +72,11 @@ pub(crate) enum Loading {
     #[default]
     BeforeTheHandler,
     /// When it is first asked for, but for requests that this names.
-    Lazy(Option<Arc<LoadWhen>>),
+    Lazy(Option<Arc<When>>),
 }
 
-pub(crate) type LoadWhen = dyn Fn(&ServiceRequest) -> bool + Send + Sync;
+/// Which requests something is for.
+pub(crate) type When = dyn Fn(&ServiceRequest) -> bool + Send + Sync;
 
 impl Loading {
     pub(crate) fn is_lazy(&self, req: &ServiceRequest) -> bool {
@@ -108,6 +109,8 @@ pub(crate) struct Configuration {
     pub(crate) untimed_until: Option<Millis>,
     pub(crate) on_load_error: OnLoadError,
     pub(crate) loading: Loading,
+    /// Which requests extend no session.
+    pub(crate) quiet_when: Option<Arc<When>>,
     pub(crate) clock: SharedClock,
 }
 
@@ -128,8 +131,14 @@ impl Configuration {
             untimed_until: None,
             on_load_error: OnLoadError::Fail,
             loading: Loading::default(),
+            quiet_when: None,
             clock: SharedClock::default(),
         }
+    }
+
+    pub(crate) fn is_quiet(&self, req: &ServiceRequest) -> bool {
+        let quiet_when = self.quiet_when.as_ref();
+        quiet_when.is_some_and(|quiet_when| quiet_when(req))
     }
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -24,8 +24,8 @@ pub(crate) struct Stamp<'a> {
     pub(crate) idle_ttl: Option<Millis>,
     /// The session gets another id, which tells it from the older values of its cookie.
     pub(crate) new_id: bool,
-    /// The record keeps its idle end if it has one.
-    pub(crate) keep_idle: bool,
+    /// What becomes of the idle end that the record has.
+    pub(crate) idle: IdleEnd,
     pub(crate) keys: Option<&'a Arc<MetadataKeys>>,
     /// Where the metadata will lie.
     pub(crate) place: Place<'a>,
@@ -33,6 +33,15 @@ pub(crate) struct Stamp<'a> {
     pub(crate) keeps_epoch: bool,
     /// What the record knows of itself stays even if it says no more than the defaults.
     pub(crate) keeps_entry: bool,
+}
+
+/// What a write makes of the idle end that the record itself says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IdleEnd {
+    Anew,
+    Kept,
+    /// The new one counts only if it comes first.
+    NoLater,
 }
 
 impl Terms {
@@ -46,7 +55,7 @@ impl Terms {
             max_state: self.max_state,
             idle_ttl: None,
             new_id: false,
-            keep_idle: false,
+            idle: IdleEnd::Anew,
             keys: self.keys.as_ref(),
             place: Place::Unnamed,
             keeps_epoch: self.format != WireFormat::V0_11,

@@ -116,7 +116,7 @@ pub(crate) async fn commit<S: SessionStore>(
     way_out: &WayOut,
 ) -> Result<SetCookie, Failed> {
     // The time of the response: the handler may have taken long.
-    let terms = parts.terms();
+    let terms = parts.terms(incoming.quiet);
     let request = Finished {
         incoming,
         snapshot,

@@ -166,7 +166,7 @@ impl Finished<'_> {
         match &self.incoming.loaded {
             Loaded::Live(..) if changes.renews() => Decision::Rotate,
             Loaded::Live(_, base) if !changes.leave_unchanged(base) => Decision::Commit,
-            Loaded::Live(_, base) if changes.set_any() => self.touch(base),
+            Loaded::Live(_, base) if changes.set_any() && !self.incoming.quiet => self.touch(base),
             Loaded::Live(_, base) if self.needs_check(base) => Decision::Check,
             Loaded::Live(..) => UNNEEDED,
             Loaded::Moved(_, age) => moved(changes, *age),
@@ -192,6 +192,9 @@ impl Finished<'_> {
     /// Whether a request without changes sends the cookie again, if its key is current, or has an
     /// end to write down.
     fn needs_check(&self, base: &Record) -> bool {
+        if self.incoming.quiet {
+            return self.is_undated();
+        }
         let in_cookie = base.is_in_cookie();
         let untimed = in_cookie && base.end().is_none();
         let aged = self.policy.persistent || self.had_own_ttl();
@@ -203,6 +206,13 @@ impl Finished<'_> {
     fn is_undated(&self) -> bool {
         let undated = |record: &Record| record.is_undated() && !record.is_in_cookie();
         self.policy.absolute.is_some() && self.incoming.loaded.record().is_some_and(undated)
+    }
+
+    /// Whether the request itself says whether the cookie has an age.
+    fn changes_age(&self) -> bool {
+        let changes = &self.snapshot.changes;
+        let kept = changes.keep_own_ttl(self.incoming.loaded.record());
+        changes.ttl.is_some() || (self.had_own_ttl() && !kept)
     }
 
     /// Whether the session had a TTL of its own when it was loaded.
@@ -239,6 +249,9 @@ impl Finished<'_> {
 
     /// Whether the cookie of a key that stays is sent: its age moves, or it has to lose it.
     fn needs_cookie(&self, end: End) -> bool {
+        if self.incoming.quiet {
+            return self.changes_age();
+        }
         self.is_persistent(end) || self.had_own_ttl() || self.incoming.stale
     }
 

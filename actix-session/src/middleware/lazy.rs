@@ -25,7 +25,7 @@ use crate::{
     config::OnLoadError,
     error::{CommitError, LoadError},
     event,
-    session::{LoadLater, Snapshot},
+    session::{LoadLater, Shown, Snapshot},
     storage::SessionStore,
 };
 
@@ -43,6 +43,8 @@ pub(crate) struct Lazy<Store> {
     /// The request's `Cookie` fields. The request itself cannot be kept: actix-web requires to be
     /// its only owner while it routes.
     fields: Vec<HeaderValue>,
+    /// The request extends no session.
+    quiet: bool,
     session: cell::OnceCell<Session>,
     /// Wakes the middleware once the session is made.
     waker: Cell<Option<Waker>>,
@@ -102,10 +104,11 @@ impl<Store: SessionStore + 'static> WayIn<Store> {
 }
 
 impl<Store> Lazy<Store> {
-    pub(crate) fn new(parts: Rc<Parts<Store>>, headers: &HeaderMap) -> Self {
+    pub(crate) fn new(parts: Rc<Parts<Store>>, headers: &HeaderMap, quiet: bool) -> Self {
         Self {
             parts,
             fields: headers.get_all(COOKIE).cloned().collect(),
+            quiet,
             session: cell::OnceCell::new(),
             waker: Cell::new(None),
             is_guarded: Cell::new(false),
@@ -141,7 +144,7 @@ impl<Store> Lazy<Store> {
     }
 
     fn make(&self) -> Session {
-        let session = session_of(&self.parts.configuration);
+        let session = session_of(&self.parts.configuration, self.quiet);
         let mut pending = session.lock();
         pending.unloaded = true;
         if self.is_over.get() {
@@ -169,7 +172,7 @@ impl<Store: SessionStore + 'static> Lazy<Store> {
 
     async fn load(&self) -> Incoming {
         let parts = &*self.parts;
-        let loaded = Incoming::load(parts, &self.fields, &parts.terms()).await;
+        let loaded = Incoming::load(parts, &self.fields, &parts.terms(self.quiet)).await;
         loaded.unwrap_or_else(|(error, degraded)| {
             event::store_failed("load", &error);
             if parts.configuration.on_load_error == OnLoadError::Fail {
@@ -212,9 +215,10 @@ impl<Store: SessionStore + 'static> LoadLater for Lazy<Store> {
 
 /// Makes a session show what was loaded.
 pub(crate) fn fill(session: &Session, incoming: &Incoming) {
-    let record = match &incoming.loaded {
-        Loaded::Live(_, record) => Some(record.clone()),
-        Loaded::None | Loaded::Moved(..) | Loaded::Lost(_) => None,
-    };
-    session.fill(record, incoming.degraded);
+    session.fill(Shown {
+        record: incoming.loaded.record().cloned(),
+        degraded: incoming.degraded,
+        extended: incoming.extended,
+        moved: matches!(incoming.loaded, Loaded::Moved(..)),
+    });
 }

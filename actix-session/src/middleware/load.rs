@@ -37,6 +37,8 @@ pub(crate) struct Incoming {
     pub(crate) stale: bool,
     /// The load has extended the session.
     pub(crate) extended: bool,
+    /// The request extends no session, whatever it does.
+    pub(crate) quiet: bool,
     /// Several live sessions came, and the configuration allows only one.
     pub(crate) ambiguous: bool,
     /// The store failed, and the request is served without a session.
@@ -87,7 +89,8 @@ impl Incoming {
         fields: &[HeaderValue],
         terms: &Terms,
     ) -> Result<Self, (LoadError, Self)> {
-        let (incoming, candidates) = Self::find(parts, fields);
+        let (mut incoming, candidates) = Self::find(parts, fields);
+        incoming.quiet = terms.keeps_end();
         if candidates.is_empty() {
             return Ok(incoming);
         }

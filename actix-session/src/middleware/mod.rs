@@ -34,9 +34,10 @@ use self::{
 use crate::{
     Session,
     config::{Configuration, SessionMiddlewareBuilder},
-    contract::Terms,
+    contract::{ExtendOnRead, Terms},
     cookie::jar::Cookies,
     record::{MetadataKeys, WireFormat},
+    session::Times,
     storage::SessionStore,
 };
 
@@ -122,10 +123,13 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
 }
 
 impl<Store> Parts<Store> {
-    /// The terms of a store call made now.
-    pub(crate) fn terms(&self) -> Terms {
+    /// The terms of a store call made now, for a request that may be quiet.
+    pub(crate) fn terms(&self, quiet: bool) -> Terms {
         let mut terms = self.configuration.terms.clone();
         terms.now = self.configuration.clock.now();
+        if quiet {
+            terms.extend = ExtendOnRead::Quiet;
+        }
         terms
     }
 
@@ -272,6 +276,10 @@ fn respond<Store>(
     Ok(writes)
 }
 
-fn session_of(configuration: &Configuration) -> Session {
-    Session::of_request(configuration.clock.clone(), configuration.terms.absolute)
+fn session_of(configuration: &Configuration, quiet: bool) -> Session {
+    let mut times = Times::from(&configuration.terms);
+    if quiet {
+        times.extend = ExtendOnRead::Quiet;
+    }
+    Session::of_request(configuration.clock.clone(), times)
 }

@@ -51,12 +51,13 @@ impl<Store: SessionStore + 'static> Visit<Store> {
         parts: Rc<Parts<Store>>,
         req: &ServiceRequest,
     ) -> Result<Self, actix_web::Error> {
+        let quiet = parts.configuration.is_quiet(req);
         if parts.configuration.loading.is_lazy(req) {
-            let lazy = Lazy::new(parts, req.headers());
+            let lazy = Lazy::new(parts, req.headers(), quiet);
             return Ok(Self::Unasked(Unasked(Rc::new(lazy))));
         }
-        let incoming = load(&parts, req).await?;
-        let session = session_of(&parts.configuration);
+        let incoming = load(&parts, req, quiet).await?;
+        let session = session_of(&parts.configuration, quiet);
         fill(&session, &incoming);
         let guard = Guard::new(parts, WayIn::Loaded(incoming), session.clone());
         Ok(Self::Asked(session, guard))
@@ -119,9 +120,10 @@ impl<Store: SessionStore + 'static> Visit<Store> {
 async fn load<Store: SessionStore>(
     parts: &Parts<Store>,
     req: &ServiceRequest,
+    quiet: bool,
 ) -> Result<Incoming, actix_web::Error> {
     let fields = req.headers().get_all(COOKIE).as_slice();
-    let loaded = Incoming::load(parts, fields, &parts.terms()).await;
+    let loaded = Incoming::load(parts, fields, &parts.terms(quiet)).await;
     loaded.or_else(|(error, degraded)| {
         event::store_failed("load", &error);
         match parts.configuration.on_load_error {

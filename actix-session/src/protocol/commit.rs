@@ -310,6 +310,12 @@ impl<'a> CommitMachine<'a> {
                 let kept = on.end().map_or(end, |kept| kept.min(end));
                 (Until::Same, Answer::Saved(End::of(new, kept)))
             }
+            // What is over already ends at once.
+            Route::Direct if self.terms.keeps_end() => {
+                let kept = self.terms.until_over(new, on.end());
+                let end = end.max(self.terms.now + Millis(1));
+                (Until::AtMost(end), Answer::Saved(End::of(new, kept)))
+            }
             Route::Direct => (Until::At(end), Answer::Saved(End::of(new, end))),
             // A `clear` ends the times of the login, so what is left is at most what the policy gives.
             // A record that is past its end already ends at once.

@@ -116,7 +116,11 @@ impl<'a> RotateMachine<'a> {
         let Some(new) = or_fail!(written(overwrite(stored, self.changes, stamp))) else {
             return Next::Answer(Rotated::Gone);
         };
-        let until = self.terms.until(&new);
+        let until = if self.changes.authenticate() {
+            self.terms.until(&new)
+        } else {
+            self.terms.until_over(&new, stored.end())
+        };
         let end = End::of(&new, until);
         let redirect = Redirect {
             target,

@@ -136,7 +136,12 @@ impl<'a> ReplaceMachine<'a> {
         let terms = format.map(|format| self.terms.clone().with_format(format));
         let terms = terms.as_ref().unwrap_or(self.terms);
         let new = or_fail!(whole(&record, &self.at, terms, draw));
-        let until = Until::At(self.terms.until(&new));
+        let until = self.terms.until(&new);
+        let until = if self.terms.keeps_end() {
+            Until::AtMost(until)
+        } else {
+            Until::At(until)
+        };
         let step = Step::Cas {
             at: self.at.clone(),
             expect: stored.version(),

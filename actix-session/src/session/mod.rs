@@ -8,6 +8,7 @@ mod ext;
 mod lifecycle;
 mod lock;
 mod pending;
+mod remaining;
 mod unloaded;
 mod update;
 
@@ -26,11 +27,13 @@ pub use self::{
         SessionUpdateError, StaleAuthenticationError,
     },
     ext::{ExtractSession, SessionExt},
+    remaining::Remaining,
 };
 pub(crate) use self::{
     ending::{Asked, Outcome},
     ext::{Held, InRequest, LoadLater},
-    pending::{Pending, Snapshot},
+    pending::{Pending, Shown, Snapshot},
+    remaining::Times,
 };
 use self::{
     errors::{inside, not_serializable, of_another_type, reserved},
@@ -113,8 +116,8 @@ impl Session {
         Self::default()
     }
 
-    pub(crate) fn of_request(clock: SharedClock, absolute: Option<Millis>) -> Self {
-        Self(Arc::new(Mutex::new(Pending::of_request(clock, absolute))))
+    pub(crate) fn of_request(clock: SharedClock, times: Times) -> Self {
+        Self(Arc::new(Mutex::new(Pending::of_request(clock, times))))
     }
 
     pub(crate) fn lock(&self) -> Lock<'_> {

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::HashMap, task::Waker};
 
 use super::{
-    SessionStatus,
+    SessionStatus, Times,
     ending::{Answer, Endings},
 };
 use crate::{
@@ -25,14 +25,27 @@ pub(crate) struct Pending {
     pub(crate) asked: bool,
     /// The store failed to load the record, and the request is served without it.
     pub(crate) degraded: bool,
+    /// The load has extended the record.
+    pub(super) extended: bool,
+    /// The load found that another request has renewed the session.
+    pub(super) moved: bool,
     /// Under lazy loading, nobody has loaded the record yet.
     pub(crate) unloaded: bool,
     /// The changes have been committed; later ones would be lost.
     finished: bool,
     clock: SharedClock,
-    /// The absolute timeout.
-    absolute: Option<Millis>,
+    /// `None` if no middleware serves the session.
+    pub(super) times: Option<Times>,
     endings: Endings,
+}
+
+/// What the load of a request shows to its handler.
+#[derive(Default)]
+pub(crate) struct Shown {
+    pub(crate) record: Option<Record>,
+    pub(crate) degraded: bool,
+    pub(crate) extended: bool,
+    pub(crate) moved: bool,
 }
 
 /// What is over, and may run code of the application when it is dropped: closures, and whatever
@@ -51,19 +64,30 @@ pub(crate) struct Snapshot {
 }
 
 impl Pending {
-    pub(crate) fn of_request(clock: SharedClock, absolute: Option<Millis>) -> Self {
+    pub(crate) fn of_request(clock: SharedClock, times: Times) -> Self {
         Self {
             clock,
-            absolute,
+            times: Some(times),
             endings: Endings::attached(),
             ..Self::default()
         }
     }
 
-    pub(crate) fn load(&mut self, record: Option<Record>, degraded: bool) {
-        self.base = record;
-        self.degraded = degraded;
+    pub(crate) fn load(&mut self, shown: Shown) {
+        self.base = shown.record;
+        self.degraded = shown.degraded;
+        self.extended = shown.extended;
+        self.moved = shown.moved;
         self.unloaded = false;
+    }
+
+    pub(super) fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// The record that a commit would change.
+    pub(super) fn present(&self) -> Option<&Record> {
+        self.base.as_ref().filter(|_| !self.purged)
     }
 
     /// Whether an entry depends on what nobody has loaded.
@@ -133,7 +157,7 @@ impl Pending {
     pub(crate) fn absolute(&self, keeps_times: bool) -> Option<Millis> {
         let kept = self.visible().filter(|_| keeps_times);
         let kept = kept.and_then(|record| record.metadata()?.own_span());
-        kept.or(self.absolute)
+        kept.or(self.times.and_then(|times| times.absolute))
     }
 
     /// Asks the middleware to end the session now, if there is one that still can. Whoever asks

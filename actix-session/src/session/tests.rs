@@ -38,8 +38,11 @@ fn use_all(session: &Session, count: usize) {
 fn comparisons(count: usize) -> usize {
     compared();
     let (base, stored) = (record(count), record(count));
-    let session = Session::of_request(SharedClock::default(), None);
-    session.lock().load(Some(base.clone()), false);
+    let session = Session::of_request(SharedClock::default(), Times::from(&Terms::default()));
+    session.lock().load(Shown {
+        record: Some(base.clone()),
+        ..Shown::default()
+    });
     use_all(&session, count);
     assert_eq!(session.entries().len(), 2 * count - count / 4);
     let changes = session.lock().take_snapshot().changes;
@@ -63,7 +66,7 @@ fn eight_times_the_entries_take_no_square_of_that() {
 /// Each call adds to the list of closures, and copies none of them.
 #[test]
 fn a_closure_is_kept_once_however_often_its_entry_is_modified() {
-    let session = Session::of_request(SharedClock::default(), None);
+    let session = Session::of_request(SharedClock::default(), Times::from(&Terms::default()));
     let captured = Arc::new(());
     for _ in 0..100 {
         let captured = Arc::clone(&captured);

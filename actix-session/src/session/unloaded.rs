@@ -1,7 +1,7 @@
 //! Sessions that nobody has loaded yet, under lazy loading.
 
-use super::{Session, lock::Running};
-use crate::{changes::Modify, record::Record};
+use super::{Session, Shown, lock::Running};
+use crate::changes::Modify;
 
 const REMEDY: &str = "under `lazy()`, take the `Session` extractor in the handler, or name the \
                       request in `load_when(..)`";
@@ -20,12 +20,12 @@ pub(super) fn warn() {
 
 impl Session {
     /// Shows what was loaded, under the changes that have been made meanwhile.
-    pub(crate) fn fill(&self, record: Option<Record>, degraded: bool) {
+    pub(crate) fn fill(&self, shown: Shown) {
         let mut pending = self.lock();
         if pending.is_finished() {
             return;
         }
-        pending.load(record, degraded);
+        pending.load(shown);
         let closures = pending.closures();
         drop(pending);
         for (name, closures) in closures {

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     changes::{Applied, ApplyError, Changes, fresh, overwrite, own_record, written},
     clock::{Clock, Millis, SharedClock},
-    contract::{Committed, End, Older, Opened, Rotated, SessionState, Stamp, Terms},
+    contract::{Committed, End, IdleEnd, Older, Opened, Rotated, SessionState, Stamp, Terms},
     error::{CommitError, LoadError, SaveError, UpdateError},
     key::SessionKey,
     record::{MetadataKeys, Place, Record},
@@ -364,7 +364,9 @@ impl SessionStore for CookieSessionStore {
         let extends = |end| terms.extends_at(&base, end);
         if changes.is_empty() && !base.end().is_some_and(extends) {
             // Without changes, the new value keeps its idle end.
-            stamp.keep_idle = true;
+            stamp.idle = IdleEnd::Kept;
+        } else if terms.keeps_end() {
+            stamp.idle = IdleEnd::NoLater;
         }
         let older = self.ending_older(&mut stamp, &base, changes);
         let value = Self::value_of(overwrite(&base, changes, stamp), terms)?;
@@ -393,6 +395,9 @@ impl SessionStore for CookieSessionStore {
             return Ok(Rotated::Rotated(key, end, Older::none()));
         }
         let mut stamp = self.stamp(terms)?;
+        if terms.keeps_end() && !changes.authenticate() {
+            stamp.idle = IdleEnd::NoLater;
+        }
         let older = self.ending_older(&mut stamp, &base, changes);
         let value = Self::value_of(overwrite(&base, changes, stamp), terms)?;
         Ok(value.map_or(Rotated::Gone, |(key, end)| {

@@ -108,17 +108,18 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
                 .await
                 .map_err(CommitError::of_store)?
         {
-            return replace(store, key, stored, terms).await;
+            return replace(store, key, stored, None, terms).await;
         }
         return Ok(Committed::Saved(End::of(&stored, end)));
     }
     let unchanged = Committed::Saved(End::of(&stored, end));
+    let before = stored.idle_end();
     let record = match changes.made_on(base).merge_into_map(stored, terms)? {
         Merged::Write(record) => record,
         Merged::Unchanged => return Ok(unchanged),
         Merged::Gone => return Ok(Committed::Gone),
     };
-    let answer = replace(store, key, record, terms).await?;
+    let answer = replace(store, key, record, before, terms).await?;
     if matches!(answer, Committed::NewValue(..)) && changes.cleared.is_some() {
         // Older values of a cookie end with a logout, if the store knows how to end them. The new
         // value has an id of its own.
@@ -132,9 +133,10 @@ async fn replace<S: SessionStore + ?Sized>(
     store: &S,
     key: &SessionKey,
     record: Record,
+    before: Option<Millis>,
     terms: &Terms,
 ) -> Result<Committed, CommitError> {
-    let until = terms.until(&record);
+    let until = terms.until_over(&record, before);
     let end = End::of(&record, until);
     let (state, ttl) = (record.into_map_with_metadata(), span(terms, until));
     let answer = match hand(terms, store.update(key.duplicate(), state, &ttl)).await {

@@ -23,7 +23,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         terms: &Terms,
     ) -> Result<Stored, anyhow::Error> {
         match terms.extend {
-            ExtendOnRead::Never => self.read(at, terms).await,
+            ExtendOnRead::Never | ExtendOnRead::Quiet => self.read(at, terms).await,
             ExtendOnRead::Always => self.touch_or_read(at, terms).await,
             // Most requests come before the interval is over, and then need no write.
             ExtendOnRead::AtMostEvery(_) => match self.read(at, terms).await? {

@@ -9,8 +9,9 @@ use std::{
 use crate::{
     Clock, Login, Session,
     clock::{Millis, SharedClock},
+    contract::Terms,
     record::Record,
-    session::Snapshot,
+    session::{Shown, Snapshot, Times},
 };
 
 /// The entry that the session has from the start.
@@ -279,9 +280,12 @@ impl Kind {
     }
 
     fn record(self, who: usize, base: Option<&Record>) -> Snapshot {
-        let session = Session::of_request(SharedClock::new(Still), None);
+        let session = Session::of_request(SharedClock::new(Still), Times::from(&Terms::default()));
         if let Some(base) = base {
-            session.lock().load(Some(base.clone()), false);
+            session.lock().load(Shown {
+                record: Some(base.clone()),
+                ..Shown::default()
+            });
         }
         self.handle(&session, who);
         let mut snapshot = session.lock().take_snapshot();

@@ -66,6 +66,9 @@ impl NoWrites {
     }
 }
 
+/// No extension is worth a write.
+const FOREVER: Millis = Millis(i64::MAX);
+
 /// How far a read extends a record, and the least extension worth a write.
 #[derive(Clone, Copy)]
 struct Extending {
@@ -82,6 +85,8 @@ impl Extending {
             ExtendOnRead::Never => return None,
             ExtendOnRead::Always => None,
             ExtendOnRead::AtMostEvery(interval) => Some(interval),
+            // It extends nothing, and tells when the record ends.
+            ExtendOnRead::Quiet => Some(FOREVER),
         };
         Some(Self {
             ttl: terms.ttl,

@@ -1,0 +1,77 @@
+//! Ready handlers.
+
+use actix_web::{
+    HttpResponse,
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, ContentType, RETRY_AFTER},
+    },
+};
+
+use crate::{Remaining, Session};
+
+/// Answers how long the visitor's session still lives, for a page that warns before the end
+/// (WCAG 2.2.1).
+///
+/// The response is JSON that no cache keeps, in whole seconds, rounded down:
+///
+/// | status | when | body |
+/// | --- | --- | --- |
+/// | 200 | the session lives | `{"idle_seconds":540,"absolute_seconds":7200}` |
+/// | 401 | there is no session, or it has ended | both are `null` |
+/// | 503, with `Retry-After: 1` | nobody can say: another request has just renewed the session, so that this one came with the old cookie; or the store has failed, and [`OnLoadError::Anonymous`] is set | both are `null` |
+///
+/// `idle_seconds` is what is left unless somebody uses the session, and `absolute_seconds` what is
+/// left in any case: if both are the same, only a new login helps. Under 200, `null` says that the
+/// store does not tell ([`Remaining::idle`]), or that there is no absolute timeout.
+///
+/// Name its path in [`quiet_when`]: otherwise the question itself is activity, and an open page
+/// keeps the session alive. Then all tabs get the same answer. "Stay logged in" is any other
+/// request.
+///
+/// [`OnLoadError::Anonymous`]: crate::config::OnLoadError::Anonymous
+/// [`quiet_when`]: crate::config::SessionMiddlewareBuilder::quiet_when
+///
+/// # Examples
+/// ```
+/// # #[cfg(feature = "memory-session")]
+/// # {
+/// use actix_session::{SessionMiddleware, handlers, storage::MemorySessionStore};
+/// use actix_web::{App, cookie::Key, web};
+///
+/// # let (store, secret_key) = (MemorySessionStore::new(), Key::generate());
+/// let session = SessionMiddleware::builder(store, secret_key)
+///     .quiet_when(|req| req.path() == "/session/remaining")
+///     .build();
+/// let app = App::new()
+///     .route("/session/remaining", web::get().to(handlers::remaining))
+///     .wrap(session);
+/// # let _ = app;
+/// # }
+/// ```
+pub async fn remaining(session: Session) -> HttpResponse {
+    match session.remaining() {
+        Some(left) => told(StatusCode::OK, Some(left)),
+        None if session.is_hidden() => {
+            let mut response = told(StatusCode::SERVICE_UNAVAILABLE, None);
+            let soon = actix_web::http::header::HeaderValue::from_static("1");
+            response.headers_mut().insert(RETRY_AFTER, soon);
+            response
+        }
+        None => told(StatusCode::UNAUTHORIZED, None),
+    }
+}
+
+fn told(status: StatusCode, left: Option<Remaining>) -> HttpResponse {
+    let seconds = |span: Option<std::time::Duration>| {
+        span.map_or_else(|| "null".to_owned(), |span| span.as_secs().to_string())
+    };
+    let idle = seconds(left.and_then(|left| left.idle()));
+    let absolute = seconds(left.and_then(|left| left.absolute()));
+    HttpResponse::build(status)
+        .insert_header(ContentType::json())
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .body(format!(
+            "{{\"idle_seconds\":{idle},\"absolute_seconds\":{absolute}}}"
+        ))
+}
