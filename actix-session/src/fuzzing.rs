@@ -20,7 +20,7 @@ use crate::{
     contract::{End, Older, Terms},
     cookie::{read, seal::Sealer},
     protocol::{Redirect, Reply, Stored},
-    record::{Auth, Metadata, Record},
+    record::{Auth, Demand, Metadata, Proofs, Record},
     storage::{redis, sql},
 };
 
@@ -94,6 +94,10 @@ pub struct ToldAuth {
     pub device: Option<String>,
     pub login: Option<i64>,
     pub span: Option<i64>,
+    pub two: Option<i64>,
+    pub three: Option<i64>,
+    /// Its time and its reason.
+    pub demand: Option<(i64, String)>,
 }
 
 pub fn metadata(text: &str) -> Option<Told> {
@@ -116,6 +120,9 @@ fn told(commit: u64, metadata: Metadata) -> Told {
             device: auth.device,
             login: auth.login.map(|at| at.0),
             span: auth.span.map(|span| span.0),
+            two: auth.proofs.two.map(|at| at.0),
+            three: auth.proofs.three.map(|at| at.0),
+            demand: auth.proofs.demand.map(|it| (it.at.0, it.reason)),
         }),
         rest: metadata.rest.map(String::from),
     }
@@ -163,6 +170,14 @@ pub fn metadata_text(told: &Told) -> String {
         device: auth.device,
         login: auth.login.map(Millis),
         span: auth.span.map(Millis),
+        proofs: Proofs {
+            two: auth.two.map(Millis),
+            three: auth.three.map(Millis),
+            demand: auth.demand.map(|(at, reason)| Demand {
+                at: Millis(at),
+                reason,
+            }),
+        },
     };
     let metadata = Metadata {
         id: told.id,
@@ -216,6 +231,8 @@ impl From<Doing> for Changes {
             id,
             span: None,
             keep_times: false,
+            level: Default::default(),
+            demand: String::new(),
         });
         changes
     }

@@ -33,6 +33,7 @@ pub mod fuzzing;
 mod handed;
 pub mod handlers;
 mod key;
+mod level;
 mod middleware;
 #[cfg(any(feature = "_backend", test))]
 mod protocol;
@@ -48,11 +49,12 @@ pub mod testing;
 pub use self::middleware::InnerSessionMiddleware;
 pub use self::{
     clock::{Clock, SystemClock},
+    level::Level,
     middleware::SessionMiddleware,
     session::{
-        Entries, ExtractSession, Login, Remaining, Session, SessionExt, SessionGetError,
-        SessionInsertError, SessionLoginError, SessionPurgeError, SessionStatus,
-        SessionUpdateError, StaleAuthenticationError,
+        AuthRefusal, Entries, ExtractSession, Login, Remaining, Session, SessionAuthError,
+        SessionExt, SessionGetError, SessionInsertError, SessionLoginError, SessionPurgeError,
+        SessionStatus, SessionUpdateError,
     },
 };
 

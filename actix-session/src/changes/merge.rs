@@ -105,7 +105,8 @@ pub(crate) fn own_record(changes: &Changes, stamp: Stamp<'_>) -> Result<Applied,
 /// What is left of the changes for a record that may contain them already, or that they were not
 /// made on: a `Set` or a removal stays only if the stored value is the one in `before`.
 ///
-/// No metadata stays, except a TTL if no other request has set one since.
+/// No metadata stays, except a TTL if no other request has set one since, and a lowered level: that
+/// leaves what was proven later, so that it may come late and twice.
 pub(crate) fn reduce(changes: &Changes, stored: &Record, before: Option<&Record>) -> Changes {
     let kept = changes.effects.iter().filter(|(name, effect)| {
         matches!(effect, Effect::Modify(_)) || unchanged(stored, before, name)
@@ -114,11 +115,13 @@ pub(crate) fn reduce(changes: &Changes, stored: &Record, before: Option<&Record>
     Changes {
         effects: kept.cloned().collect(),
         ttl: changes.ttl.filter(|_| before.is_some_and(same_ttl)),
+        lowered: changes.lowered.clone(),
         ..Changes::default()
     }
 }
 
-/// The record with the effects and the TTL of reduced changes applied. Its other metadata stays.
+/// The record with the effects, the TTL and the level of reduced changes applied. Its other metadata
+/// stays.
 pub(crate) fn write_reduced(
     stored: &Record,
     changes: &Changes,
@@ -129,7 +132,9 @@ pub(crate) fn write_reduced(
         stored.state().get(name).as_deref() == value.as_deref()
     };
     let mut metadata = metadata_of(stored, stamp);
-    if values.iter().all(same) && changes.ttl.is_none_or(|ttl| metadata.ttl == ttl.own()) {
+    let lowers = lower(&mut metadata, changes);
+    if !lowers && values.iter().all(same) && changes.ttl.is_none_or(|ttl| metadata.ttl == ttl.own())
+    {
         return Ok(Applied::Nothing);
     }
     metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);
@@ -224,11 +229,20 @@ pub(super) fn metadata_after(
         metadata.absolute_end = absolute_end(&metadata, stamp);
     }
     metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);
-    if let Some(at) = changes.reauthenticated {
-        metadata.reauthenticate(at);
+    lower(&mut metadata, changes);
+    if let Some(proof) = changes.reauthenticated {
+        if let Some(auth) = &mut metadata.auth {
+            auth.prove(proof);
+        }
         metadata.absolute_end = absolute_end(&metadata, stamp).or(metadata.absolute_end);
     }
     metadata
+}
+
+/// Whether that changes anything.
+fn lower(metadata: &mut Metadata, changes: &Changes) -> bool {
+    let somebody = metadata.auth.as_mut().zip(changes.lowered.as_ref());
+    somebody.is_some_and(|(auth, lowered)| auth.lower(lowered))
 }
 
 /// A session's own times belong to its login: they end with the next one, unless that keeps them.

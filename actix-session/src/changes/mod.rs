@@ -12,11 +12,12 @@ use std::{
 };
 
 use crate::{
+    Level,
     clock::Millis,
     contract::{Stamp, Terms},
     error::CommitError,
     random,
-    record::{Auth, Record},
+    record::{Auth, Lowered, Proof, Proofs, Record},
 };
 
 pub use self::made_on::{MadeOn, Merged};
@@ -43,7 +44,9 @@ pub struct Changes {
     pub(crate) cleared: Option<u64>,
     pub(crate) ttl: Option<TtlChange>,
     pub(crate) login: Option<LoginChange>,
-    pub(crate) reauthenticated: Option<Millis>,
+    pub(crate) reauthenticated: Option<Proof>,
+    /// It comes before an authentication of the same request.
+    pub(crate) lowered: Option<Lowered>,
     pub(crate) renew: bool,
 }
 
@@ -96,16 +99,21 @@ pub(crate) struct LoginChange {
     pub(crate) span: Option<Millis>,
     /// The times of the same principal's login before it stay, unless this one sets its own.
     pub(crate) keep_times: bool,
+    pub(crate) level: Level,
+    /// Why a login that proves nothing must be followed by one that does, or empty.
+    pub(crate) demand: String,
 }
 
 impl LoginChange {
-    fn auth(&self, span: Option<Millis>) -> Auth {
+    pub(crate) fn auth(&self, span: Option<Millis>) -> Auth {
+        let at = self.proven.unwrap_or(self.at);
         Auth {
             principal: self.principal.clone(),
-            at: self.proven.unwrap_or(self.at),
+            at,
             device: self.device.clone(),
             login: self.proven.and(Some(self.at)),
             span,
+            proofs: Proofs::of(self.level, at, &self.demand),
         }
     }
 }
@@ -200,13 +208,20 @@ impl Changes {
             && self.ttl.is_none()
             && self.login.is_none()
             && self.reauthenticated.is_none()
+            && self.lowered.is_none()
             && !self.renew
     }
 
-    /// The `clear` of these changes, and nothing else.
-    pub(crate) fn clear_alone(&self) -> Self {
+    /// Whether they take rights away, which a renewal that comes too late does all the same.
+    pub(crate) fn take_rights_away(&self) -> bool {
+        self.cleared.is_some() || self.lowered.is_some()
+    }
+
+    /// The `clear` or the lowered level of these changes, and nothing else.
+    pub(crate) fn without_rights(&self) -> Self {
         Self {
             cleared: self.cleared,
+            lowered: self.lowered.clone(),
             ..Self::default()
         }
     }
@@ -241,8 +256,18 @@ impl Changes {
         // Nobody is logged in after a `clear`, even if this request logged in before it.
         self.login = None;
         self.reauthenticated = None;
+        self.lowered = None;
         self.ttl = None;
         effects.into_iter().map(|(_, effect)| effect)
+    }
+
+    /// Whether they lower the level of whoever is logged in.
+    fn lower(&self, base: &Record) -> bool {
+        let Some(lowered) = &self.lowered else {
+            return false;
+        };
+        let auth = base.metadata().and_then(|metadata| metadata.auth.clone());
+        auth.is_some_and(|mut auth| auth.lower(lowered))
     }
 
     /// Whether they set an entry, be it to the value that it has: that is activity.
@@ -300,6 +325,7 @@ impl Changes {
     ) -> bool {
         let same_metadata = self.login.is_none()
             && self.reauthenticated.is_none()
+            && !self.lower(base)
             && self.ttl.is_none_or(|ttl| base.own_ttl() == ttl.own());
         let blank = base.state().is_empty() && base.principal().is_none() && !base.has_own_ttl();
         let nothing_cleared = self.cleared.is_none() || blank;

@@ -229,6 +229,8 @@ fn login(principal: &str, at: i64) -> Changes {
         id: 99,
         span: None,
         keep_times: false,
+        level: Default::default(),
+        demand: String::new(),
     };
     Changes {
         login: Some(login),
@@ -386,7 +388,11 @@ fn fields_of_a_later_version_stay_as_long_as_the_id() {
 #[test]
 fn a_reauthentication_needs_somebody_logged_in() {
     let proof = Changes {
-        reauthenticated: Some(Millis(900)),
+        reauthenticated: Some(Proof {
+            at: Millis(900),
+            level: Level::One,
+            answers: None,
+        }),
         ..Changes::default()
     };
     assert!(matches!(

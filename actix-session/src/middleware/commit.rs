@@ -291,7 +291,7 @@ impl<S: SessionStore> Work<'_, S> {
 
     /// If the client has gone meanwhile, nobody gets a new key.
     async fn create_after_clear(&self) -> Result<CookieFate, CommitError> {
-        let clear = self.request.snapshot.changes.clear_alone();
+        let clear = self.request.snapshot.changes.without_rights();
         let cleared = self.commit(&clear, self.terms).await?;
         if self.way_out.departure.is_over() {
             return Ok(cleared);

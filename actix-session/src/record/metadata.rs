@@ -2,7 +2,10 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::numbers::{decimal, hex, push_decimal, push_hex};
+use super::{
+    numbers::{decimal, hex, push_decimal, push_hex},
+    proofs::Proofs,
+};
 use crate::{clock::Millis, digest};
 
 /// The name of the entry that holds the metadata if a record is a flat map of strings.
@@ -11,7 +14,7 @@ use crate::{clock::Millis, digest};
 pub(crate) const RESERVED: &str = "__actix_session";
 
 /// How many fields the metadata's text has here. Those of a later version follow them.
-const KNOWN_FIELDS: usize = 12;
+const KNOWN_FIELDS: usize = 15;
 
 /// What the library knows of a session, apart from its state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -43,6 +46,7 @@ pub(crate) struct Auth {
     pub(crate) login: Option<Millis>,
     /// This login's own absolute timeout, in place of the policy's.
     pub(crate) span: Option<Millis>,
+    pub(crate) proofs: Proofs,
 }
 
 impl Auth {
@@ -99,13 +103,6 @@ impl Metadata {
             || self.rest.is_some()
     }
 
-    pub(crate) fn reauthenticate(&mut self, at: Millis) {
-        if let Some(auth) = self.auth.as_mut().filter(|auth| at > auth.at) {
-            auth.login = Some(auth.login());
-            auth.at = at;
-        }
-    }
-
     /// When the absolute timeout starts: at the last authentication, or else at the creation.
     pub(crate) fn since(&self) -> Millis {
         self.auth.as_ref().map_or(self.created, |auth| auth.at)
@@ -121,8 +118,9 @@ impl Metadata {
     }
 
     /// Writes the metadata as
-    /// `commit.id.created.absolute.ttl.epoch.idle.at.principal.device.login.span`, without the
-    /// empty fields at the end, or with all of them and what a later version has added after them.
+    /// `commit.id.created.absolute.ttl.epoch.idle.at.principal.device.login.span.two.three.demand`,
+    /// without the empty fields at the end, or with all of them and what a later version has added
+    /// after them.
     ///
     /// The text needs no escaping in JSON, however often it is nested. The numbers that a Redis
     /// script looks for come first, in a fixed order.
@@ -152,7 +150,7 @@ impl Metadata {
 
     fn encode_auth(&self, out: &mut String) {
         let Some(auth) = &self.auth else {
-            out.push_str(".....");
+            out.push_str("........");
             return;
         };
         push_next(out, Some(auth.at));
@@ -166,6 +164,9 @@ impl Metadata {
         }
         push_next(out, auth.login);
         push_next(out, auth.span);
+        if self.rest.is_some() || !auth.proofs.are_plain() {
+            auth.proofs.encode(out);
+        }
     }
 
     /// Reads what [`encode`](Self::encode) wrote, here or in a later version, which only ever
@@ -194,11 +195,11 @@ impl Metadata {
 impl Auth {
     /// Reads what follows the session's times. Nobody has none of it.
     fn decode<'a>(mut next: impl FnMut() -> &'a str) -> Option<Option<Self>> {
-        let [at, rest @ ..]: [&str; 5] = std::array::from_fn(|_| next());
+        let [at, rest @ ..]: [&str; 8] = std::array::from_fn(|_| next());
         let Some(at) = optional(at)? else {
             return rest.iter().all(|field| field.is_empty()).then_some(None);
         };
-        let [principal, device, login, span] = rest;
+        let [principal, device, login, span, proofs @ ..] = rest;
         Some(Some(Self {
             at,
             principal: text_field(principal)?,
@@ -208,6 +209,7 @@ impl Auth {
             },
             login: optional(login)?,
             span: optional(span)?,
+            proofs: Proofs::decode(proofs)?,
         }))
     }
 }
@@ -271,21 +273,21 @@ fn id_after_clear(id: u128, epoch: u64) -> u128 {
 }
 
 /// Appends a dot, and the number if there is one.
-fn push_next(out: &mut String, value: Option<Millis>) {
+pub(super) fn push_next(out: &mut String, value: Option<Millis>) {
     out.push('.');
     if let Some(value) = value {
         push_decimal(out, value.0);
     }
 }
 
-fn optional(field: &str) -> Option<Option<Millis>> {
+pub(super) fn optional(field: &str) -> Option<Option<Millis>> {
     if field.is_empty() {
         return Some(None);
     }
     Some(Some(Millis(decimal(field)?)))
 }
 
-fn text_field(field: &str) -> Option<String> {
+pub(super) fn text_field(field: &str) -> Option<String> {
     String::from_utf8(URL_SAFE_NO_PAD.decode(field).ok()?).ok()
 }
 
@@ -294,6 +296,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::record::proofs::tests::proofs;
 
     pub(crate) fn metadata() -> impl Strategy<Value = Metadata> {
         let millis = || any::<i64>().prop_map(Millis);
@@ -303,13 +306,15 @@ pub(crate) mod tests {
             proptest::option::of(".*"),
             proptest::option::of(millis()),
             proptest::option::of(millis()),
+            proofs(),
         )
-            .prop_map(|(principal, at, device, login, span)| Auth {
+            .prop_map(|(principal, at, device, login, span, proofs)| Auth {
                 principal,
                 at,
                 device,
                 login,
                 span,
+                proofs,
             });
         (
             any::<u128>(),
@@ -350,17 +355,23 @@ pub(crate) mod tests {
         }
     }
 
-    const KNOWN: [&str; 4] = [
+    const KNOWN: [&str; 7] = [
         "1.7.5...0.",
         "1.7.5...0..9.YQ",
         "1.7.5..60.2.8.9.YQ.~Yg.4",
         "1.7.5..60.2.8.9.YQ.~Yg..6",
+        "1.7.5..60.2.8.9.YQ....8",
+        "1.7.5..60.2.8.9.YQ.....8",
+        "1.7.5..60.2.8.9.YQ......9~Yg",
     ];
 
     /// A later version appends its fields to all of ours.
     #[test]
     fn fields_of_a_later_version_are_kept_byte_by_byte() {
-        for (known, fill) in KNOWN.into_iter().zip([".....", "...", ".", ""]) {
+        for (known, fill) in KNOWN
+            .into_iter()
+            .zip(["........", "......", "....", "...", "..", ".", ""])
+        {
             let (_, before) = Metadata::decode(known).unwrap();
             for rest in ["x", "", ".", "~aGk..-7._", "....."] {
                 let text = format!("{known}{fill}.{rest}");
@@ -385,7 +396,7 @@ pub(crate) mod tests {
     #[test]
     fn what_could_break_out_of_the_text_is_refused() {
         for rest in ["\"", "\\", " ", "\u{e9}", ":", "\n"] {
-            let text = format!("1.7.5...0.......{rest}");
+            let text = format!("1.7.5...0..........{rest}");
             assert_eq!(Metadata::decode(&text), None, "{text}");
         }
         for half in [
@@ -394,6 +405,11 @@ pub(crate) mod tests {
             "1.7.5...0....4",
             "1.7.5...0.....4",
             "1.7.5...0......4",
+            "1.7.5...0.......4",
+            "1.7.5...0.........4~",
+            "1.7.5...0..9.YQ......4",
+            "1.7.5...0..9.YQ......~",
+            "1.7.5...0..9.YQ....x",
             "1.7.5...0",
         ] {
             let nobody = half == "1.7.5...0...";
@@ -403,7 +419,7 @@ pub(crate) mod tests {
 
     #[test]
     fn another_id_drops_what_a_later_version_knows_of_the_old_one() {
-        let (_, metadata) = Metadata::decode("1.7.5...0.......x").unwrap();
+        let (_, metadata) = Metadata::decode("1.7.5...0..........x").unwrap();
         let mut same = metadata.clone();
         same.set_id(7);
         assert_eq!(same, metadata);

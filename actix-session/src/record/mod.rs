@@ -12,6 +12,7 @@ mod metadata;
 mod names;
 mod numbers;
 mod packed;
+mod proofs;
 mod scan;
 mod spans;
 mod splice;
@@ -37,6 +38,7 @@ pub(crate) use self::{
     metadata::{Auth, Metadata, RESERVED},
     names::is_named,
     packed::Packed,
+    proofs::{Lowered, Proof, Proofs},
     splice::{Value, Values},
     state::State,
     version::Version,
@@ -412,6 +414,9 @@ impl fmt::Debug for Record {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(fuzzing)]
+pub(crate) use self::proofs::Demand;
 
 #[cfg(test)]
 pub(crate) use self::names::counting::compared;

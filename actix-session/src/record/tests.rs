@@ -79,6 +79,7 @@ fn logged_in(principal: &str) -> Metadata {
         device: None,
         login: None,
         span: None,
+        proofs: Default::default(),
     };
     Metadata {
         auth: Some(auth),

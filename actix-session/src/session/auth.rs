@@ -1,12 +1,10 @@
 //! The principal that a session belongs to, and when it authenticated.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use super::{
-    Session, SessionLoginError, StaleAuthenticationError, errors::Stale, lifecycle::own_time,
-    unloaded,
-};
+use super::{Session, SessionLoginError, lifecycle::own_time, unloaded};
 use crate::{
+    Level,
     changes::{LoginChange, TtlChange},
     clock::Millis,
     random,
@@ -35,6 +33,7 @@ pub struct Login {
     idle: Option<Millis>,
     absolute: Option<Millis>,
     keep_times: bool,
+    level: Level,
 }
 
 impl Login {
@@ -47,6 +46,7 @@ impl Login {
             idle: None,
             absolute: None,
             keep_times: false,
+            level: Level::default(),
         }
     }
 
@@ -75,6 +75,23 @@ impl Login {
     /// ```
     pub fn authenticated_at(mut self, at: SystemTime) -> Self {
         self.proven = Some(at.into());
+        self
+    }
+
+    /// Sets how strongly the user has proven who they are; [`Level::One`] by default.
+    /// [`Session::require_auth`] asks for it. [`Level::Zero`] is for users who are only remembered.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{Level, Login, Session};
+    ///
+    /// # let session = Session::new();
+    /// session.login_with(Login::new("user-42").level(Level::Two))?;
+    /// assert_eq!(session.level(), Some(Level::Two));
+    /// # Ok::<(), actix_session::SessionLoginError>(())
+    /// ```
+    pub fn level(mut self, level: Level) -> Self {
+        self.level = level;
         self
     }
 
@@ -165,6 +182,8 @@ impl Login {
             id,
             span: self.absolute,
             keep_times: self.keep_times,
+            level: self.level,
+            demand: String::new(),
         }
     }
 }
@@ -232,7 +251,8 @@ impl Session {
 
     /// Records that the user has proven again who they are, and renews the session key.
     ///
-    /// The absolute timeout starts again, the login's own if it has one.
+    /// The absolute timeout starts again, the login's own if it has one. The proof is of
+    /// [`Level::One`]: [`reauthenticated_at_level`](Self::reauthenticated_at_level) records another.
     ///
     /// # Errors
     /// Nobody is logged in, or the session is not loaded
@@ -247,6 +267,38 @@ impl Session {
     /// # Ok::<(), actix_session::SessionLoginError>(())
     /// ```
     pub fn reauthenticated(&self) -> Result<(), SessionLoginError> {
+        self.reauthenticated_at_level(Level::One)
+    }
+
+    /// Records that the user has proven again who they are, at this level, as
+    /// [`reauthenticated`](Self::reauthenticated) does.
+    ///
+    /// Each level keeps the time at which it was last shown. So a password takes no second factor
+    /// back that was shown before, and does not make it recent either. A
+    /// [demand](Self::demand_reauth) is answered. Proofs that parallel requests record add up.
+    ///
+    /// # Errors
+    /// Nobody is logged in, the session is not loaded
+    /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)), or the level is [`Level::Zero`].
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{Level, Session};
+    ///
+    /// # let session = Session::new();
+    /// session.login("user-42")?;
+    /// // ... after the second factor has been verified
+    /// session.reauthenticated_at_level(Level::Two)?;
+    /// assert_eq!(session.level(), Some(Level::Two));
+    /// # Ok::<(), actix_session::SessionLoginError>(())
+    /// ```
+    pub fn reauthenticated_at_level(&self, level: Level) -> Result<(), SessionLoginError> {
+        if level == Level::Zero {
+            return Err(SessionLoginError(anyhow::anyhow!(
+                "an authentication must be of level one or higher; to take levels back, call \
+                 `lower_level`"
+            )));
+        }
         let at = self.now();
         let mut pending = self.lock();
         pending.writable().map_err(SessionLoginError)?;
@@ -260,7 +312,7 @@ impl Session {
                 "nobody is logged in: call `login` once the user has proven who they are"
             )));
         }
-        pending.reauthenticated(at);
+        pending.reauthenticated(at, level);
         Ok(())
     }
 
@@ -269,49 +321,6 @@ impl Session {
     pub fn authenticated_at(&self) -> Option<SystemTime> {
         let at = self.read().authenticated_at();
         at.map(Millis::to_system_time)
-    }
-
-    /// Fails unless the user authenticated within `max_age`. Call it before changing passwords,
-    /// addresses and second factors (ASVS 5.0, 7.5.1 and 7.5.3).
-    ///
-    /// # Errors
-    /// The authentication is older (as a response, a 403), or nobody is logged in (a 401). Send the
-    /// user to a page that calls [`reauthenticated`](Self::reauthenticated).
-    ///
-    /// # Examples
-    /// ```
-    /// use std::time::Duration;
-    /// use actix_session::Session;
-    ///
-    /// async fn change_address(session: Session) -> actix_web::Result<&'static str> {
-    ///     session.require_recent_authentication(Duration::from_secs(300))?;
-    ///     // ...
-    ///     Ok("changed")
-    /// }
-    /// # actix_web::web::to(change_address);
-    ///
-    /// let session = Session::new();
-    /// let refused = session.require_recent_authentication(Duration::from_secs(300));
-    /// assert!(refused.unwrap_err().is_anonymous());
-    /// ```
-    pub fn require_recent_authentication(
-        &self,
-        max_age: Duration,
-    ) -> Result<(), StaleAuthenticationError> {
-        let pending = self.read();
-        let Some(at) = pending.authenticated_at() else {
-            let why = if pending.is_unloaded() {
-                Stale::NotLoaded
-            } else {
-                Stale::Anonymous
-            };
-            return Err(StaleAuthenticationError(why));
-        };
-        drop(pending);
-        if at + Millis::from(max_age) > self.now() {
-            return Ok(());
-        }
-        Err(StaleAuthenticationError(Stale::TooOld))
     }
 
     /// The principal that is logged in.

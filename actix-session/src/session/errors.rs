@@ -2,10 +2,17 @@
 
 use std::{error::Error as StdError, sync::Arc};
 
-use actix_web::{HttpResponse, ResponseError, body::BoxBody, http::StatusCode};
+use actix_web::{
+    HttpResponse, ResponseError,
+    body::BoxBody,
+    http::{
+        StatusCode,
+        header::{CACHE_CONTROL, ContentType},
+    },
+};
 use derive_more::{Display, From};
 
-use crate::error::Contended;
+use crate::{Level, error::Contended};
 
 macro_rules! session_error {
     ($(#[$doc:meta] $name:ident)+) => {$(
@@ -62,52 +69,147 @@ session_error! {
     SessionPurgeError
 }
 
-/// Error returned by
-/// [`Session::require_recent_authentication`](crate::Session::require_recent_authentication).
+/// Error returned by [`Session::require_auth`](crate::Session::require_auth).
 ///
-/// As a response it is an empty 401 if nobody is logged in, an empty 403 if the authentication is
-/// too old, and an empty 500 if the session is not loaded
-/// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StaleAuthenticationError(pub(crate) Stale);
+/// As a response it is JSON that names the reason, so that a script knows where to send the user:
+///
+/// | reason | status | body |
+/// | --- | --- | --- |
+/// | [`Anonymous`](AuthRefusal::Anonymous) | 401 | `{"error":"login_required"}` |
+/// | [`LevelTooLow`](AuthRefusal::LevelTooLow) | 403 | `{"error":"insufficient_user_authentication","reason":"level_too_low","level":2}` |
+/// | [`TooOld`](AuthRefusal::TooOld) | 403 | the same with `"too_old"` |
+/// | [`Demanded`](AuthRefusal::Demanded) | 403 | the same with `"demanded"` |
+/// | [`NotLoaded`](AuthRefusal::NotLoaded) | 500 | empty |
+///
+/// `level` is the level that is required. The names of the errors are those of OpenID Connect and of
+/// RFC 9470. That RFC answers 401 in all cases, with a challenge for bearer tokens. There is no
+/// challenge for cookies, and many clients take each 401 for the end of the session; here only the
+/// one is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionAuthError {
+    pub(super) reason: AuthRefusal,
+    pub(super) level: Level,
+    pub(super) demand: Option<String>,
+}
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stale {
+/// Why [`Session::require_auth`](crate::Session::require_auth) refuses a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum AuthRefusal {
+    /// Nobody is logged in.
     Anonymous,
+
+    /// The user has not shown the level in this session, or it has been taken back.
+    LevelTooLow,
+
+    /// The user has shown the level, but too long ago.
     TooOld,
+
+    /// The application has [demanded](crate::Session::demand_reauth) an authentication, and there has
+    /// been none since.
+    Demanded,
+
+    /// The session is not loaded ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)).
     NotLoaded,
 }
 
-impl StaleAuthenticationError {
+impl SessionAuthError {
+    /// Why the request is refused, to decide where to send the user.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use actix_session::{AuthRefusal, Level, Session};
+    ///
+    /// let refused = Session::new().require_auth(Level::One, Duration::MAX).unwrap_err();
+    /// assert_eq!(refused.reason(), AuthRefusal::Anonymous);
+    /// ```
+    pub fn reason(&self) -> AuthRefusal {
+        self.reason
+    }
+
+    /// The level that is required.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// What the application said when it [demanded](crate::Session::demand_reauth) an authentication.
+    pub fn demand(&self) -> Option<&str> {
+        self.demand.as_deref()
+    }
+
     /// Whether nobody is logged in.
     pub fn is_anonymous(&self) -> bool {
-        self.0 == Stale::Anonymous
+        self.reason == AuthRefusal::Anonymous
+    }
+
+    fn body(&self) -> Option<String> {
+        let reason = match self.reason {
+            AuthRefusal::NotLoaded => return None,
+            AuthRefusal::Anonymous => return Some(r#"{"error":"login_required"}"#.to_owned()),
+            AuthRefusal::LevelTooLow => "level_too_low",
+            AuthRefusal::TooOld => "too_old",
+            AuthRefusal::Demanded => "demanded",
+        };
+        let level = self.level.number();
+        Some(format!(
+            r#"{{"error":"insufficient_user_authentication","reason":"{reason}","level":{level}}}"#
+        ))
     }
 }
 
-impl std::fmt::Display for StaleAuthenticationError {
+/// Does not show the reason of a demand: it is the application's.
+impl std::fmt::Debug for SessionAuthError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self.0 {
-            Stale::Anonymous => "nobody is logged in",
-            Stale::TooOld => "the authentication is too old: the user must authenticate again",
-            Stale::NotLoaded => "the session is not loaded",
-        })
+        f.debug_struct("SessionAuthError")
+            .field("reason", &self.reason)
+            .field("level", &self.level)
+            .finish_non_exhaustive()
     }
 }
 
-impl StdError for StaleAuthenticationError {}
+impl std::fmt::Display for SessionAuthError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let level = self.level.number();
+        match self.reason {
+            AuthRefusal::Anonymous => f.write_str("nobody is logged in"),
+            AuthRefusal::LevelTooLow => {
+                write!(f, "the user must authenticate at level {level} or higher")
+            }
+            AuthRefusal::TooOld => write!(
+                f,
+                "the authentication is too old: the user must authenticate again at level {level} \
+                 or higher"
+            ),
+            AuthRefusal::Demanded => f.write_str(
+                "a new authentication has been demanded: the user must authenticate again",
+            ),
+            AuthRefusal::NotLoaded => f.write_str("the session is not loaded"),
+        }
+    }
+}
 
-impl ResponseError for StaleAuthenticationError {
+impl StdError for SessionAuthError {}
+
+impl ResponseError for SessionAuthError {
     fn status_code(&self) -> StatusCode {
-        match self.0 {
-            Stale::Anonymous => StatusCode::UNAUTHORIZED,
-            Stale::TooOld => StatusCode::FORBIDDEN,
-            Stale::NotLoaded => StatusCode::INTERNAL_SERVER_ERROR,
+        match self.reason {
+            AuthRefusal::Anonymous => StatusCode::UNAUTHORIZED,
+            AuthRefusal::LevelTooLow | AuthRefusal::TooOld | AuthRefusal::Demanded => {
+                StatusCode::FORBIDDEN
+            }
+            AuthRefusal::NotLoaded => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
-        HttpResponse::new(self.status_code())
+        let Some(body) = self.body() else {
+            return HttpResponse::new(self.status_code());
+        };
+        HttpResponse::build(self.status_code())
+            .insert_header(ContentType::json())
+            .insert_header((CACHE_CONTROL, "no-store"))
+            .body(body)
     }
 }
 

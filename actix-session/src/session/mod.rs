@@ -5,6 +5,7 @@ mod ending;
 mod entries;
 mod errors;
 mod ext;
+mod level;
 mod lifecycle;
 mod lock;
 mod pending;
@@ -23,8 +24,8 @@ pub use self::{
     auth::Login,
     entries::Entries,
     errors::{
-        SessionGetError, SessionInsertError, SessionLoginError, SessionPurgeError,
-        SessionUpdateError, StaleAuthenticationError,
+        AuthRefusal, SessionAuthError, SessionGetError, SessionInsertError, SessionLoginError,
+        SessionPurgeError, SessionUpdateError,
     },
     ext::{ExtractSession, SessionExt},
     remaining::Remaining,

@@ -7,9 +7,10 @@ use super::{
     ending::{Answer, Endings},
 };
 use crate::{
+    Level,
     changes::{Changes, Effect, LoginChange, Modify, TtlChange},
     clock::{Millis, SharedClock},
-    record::{RESERVED, Record},
+    record::{Auth, Lowered, Proof, RESERVED, Record},
 };
 
 #[derive(Default)]
@@ -315,7 +316,7 @@ impl Pending {
         Some(
             self.changes
                 .reauthenticated
-                .map_or(stored, |at| at.max(stored)),
+                .map_or(stored, |proof| proof.at.max(stored)),
         )
     }
 
@@ -338,17 +339,71 @@ impl Pending {
         self.changes.ttl = ttl.or(set);
         self.changes.login = Some(login);
         self.changes.reauthenticated = None;
+        self.changes.lowered = None;
         self.renew();
     }
 
-    pub(crate) fn reauthenticated(&mut self, at: Millis) {
+    pub(crate) fn reauthenticated(&mut self, at: Millis, level: Level) {
         if let Some(login) = &mut self.changes.login {
             login.at = at;
             login.proven = None;
+            login.level = login.level.max(level);
+            login.demand.clear();
         } else {
-            self.changes.reauthenticated = Some(at);
+            let earlier = self.changes.reauthenticated.map(|proof| proof.level);
+            self.changes.reauthenticated = Some(Proof {
+                at,
+                level: level.max(earlier.unwrap_or(level)),
+                answers: self.demanded_at(),
+            });
         }
         self.renew();
+    }
+
+    /// When an authentication was demanded that has not been answered.
+    fn demanded_at(&self) -> Option<Millis> {
+        let own = self.changes.lowered.as_ref();
+        let stored = || {
+            let auth = self.visible()?.metadata()?.auth.as_ref()?;
+            auth.proofs.demand.as_ref().map(|demand| demand.at)
+        };
+        own.and_then(Lowered::demanded_at).or_else(stored)
+    }
+
+    /// If nobody is logged in, there is nothing to take back.
+    pub(crate) fn lower(&mut self, lowered: Lowered) {
+        if self.principal().is_none() && !self.is_unloaded() {
+            return;
+        }
+        self.mark_changed();
+        if let Some(login) = &mut self.changes.login {
+            login.level = login.level.min(lowered.to);
+            if !lowered.reason.is_empty() {
+                login.demand = lowered.reason;
+            }
+            return;
+        }
+        if let Some(proof) = &mut self.changes.reauthenticated {
+            proof.level = proof.level.min(lowered.to);
+            proof.answers = proof.answers.filter(|_| proof.level > Level::Zero);
+        }
+        let earlier = self.changes.lowered.take();
+        self.changes.lowered = Some(lowered.after(earlier));
+    }
+
+    /// Who is logged in once this request has committed, and what they have proven.
+    pub(super) fn auth(&self) -> Option<Auth> {
+        if let Some(login) = &self.changes.login {
+            return Some(login.auth(None));
+        }
+        let mut auth = self.visible()?.metadata()?.auth.clone()?;
+        if let Some(lowered) = &self.changes.lowered {
+            auth.lower(lowered);
+        }
+        if let Some(proof) = self.changes.reauthenticated {
+            auth.prove(proof);
+        }
+        Some(auth)
     }
 
     /// Whether there is something to commit or to end.

@@ -79,6 +79,8 @@ fn login() -> Changes {
         id: 1,
         span: None,
         keep_times: false,
+        level: Default::default(),
+        demand: String::new(),
     };
     renew(Changes {
         login: Some(login),

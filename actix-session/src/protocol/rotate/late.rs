@@ -17,7 +17,7 @@ impl RotateMachine<'_> {
         draw: &mut impl Draw,
     ) -> Next<Rotated> {
         let forwards = self.changes.login.is_none();
-        let clears = forwards && self.changes.cleared.is_some();
+        let clears = forwards && self.changes.take_rights_away();
         match redirect {
             Some(redirect) if clears && redirect.flag != Flag::Ended => {
                 self.clear_behind(redirect, draw)
@@ -27,7 +27,7 @@ impl RotateMachine<'_> {
     }
 
     fn clear_behind(&mut self, redirect: Redirect, draw: &mut impl Draw) -> Next<Rotated> {
-        let clear = self.changes.clear_alone();
+        let clear = self.changes.without_rights();
         let base = self.base.clone();
         let mut machine = CommitMachine::behind(redirect, base, clear, self.terms);
         let next = machine.start(draw);

@@ -438,6 +438,8 @@ fn a_renewal_that_was_ended_before_its_repeat_is_gone() {
         id: 1,
         span: None,
         keep_times: false,
+        level: Default::default(),
+        demand: String::new(),
     };
     let changes = Changes {
         login: Some(login),

@@ -27,6 +27,8 @@ fn login() -> Changes {
         id: 1,
         span: None,
         keep_times: false,
+        level: Default::default(),
+        demand: String::new(),
     };
     Changes {
         login: Some(login),

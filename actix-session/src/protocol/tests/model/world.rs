@@ -321,6 +321,7 @@ fn first_record(logged_in: bool) -> Record {
         device: None,
         login: None,
         span: None,
+        proofs: Default::default(),
     });
     let entries = [(OLD.into(), OLD_VALUE.into()), (COUNT.into(), "0".into())];
     Record::written(WireFormat::V1, 1, metadata, &entries)

@@ -229,6 +229,7 @@ fn expected_metadata(request: &Request, before: &Record, after: &Record) -> Meta
             device: login.device.clone(),
             login: None,
             span: None,
+            proofs: Default::default(),
         });
     }
     metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);

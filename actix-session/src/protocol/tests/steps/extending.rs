@@ -115,6 +115,7 @@ async fn no_extension_reaches_past_the_absolute_end<P: Place>(steps: Steps<P>) {
             device: None,
             login: Some(now - minutes(15)),
             span: None,
+            proofs: Default::default(),
         });
     };
     let own = |end: Millis| move |metadata: &mut Metadata| metadata.absolute_end = Some(end);

@@ -307,6 +307,8 @@ async fn the_absolute_end_holds_in<S: SessionStore, P: Place>(store: &S, steps: 
             id: 7,
             span: None,
             keep_times: false,
+            level: Default::default(),
+            demand: String::new(),
         }),
         ..Changes::default()
     };
