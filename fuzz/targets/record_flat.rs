@@ -24,6 +24,9 @@ fn told(cursor: &mut Cursor<'_>) -> fuzzing::Told {
                 device,
                 login: cursor.maybe(),
                 span: cursor.maybe(),
+                two: cursor.maybe(),
+                three: cursor.maybe(),
+                demand: cursor.flag().then(|| (cursor.number(), cursor.text())),
             }
         }),
         rest: cursor.flag().then(|| cursor.number().to_string()),

@@ -410,6 +410,34 @@ fn a_reauthentication_needs_somebody_logged_in() {
     );
 }
 
+/// Other metadata stays behind when changes come late, or may come twice.
+#[test]
+fn a_lowered_level_comes_along_when_changes_are_reduced() {
+    let demand = Changes {
+        lowered: Some(Lowered {
+            to: Level::Zero,
+            at: Millis(900),
+            reason: "why".into(),
+        }),
+        ..Changes::default()
+    };
+    let stored = logged_in(&some_map(), "alice");
+    let left = reduce(&demand, &stored, None);
+    let once = write(write_reduced(&stored, &left, stamp(2)));
+    let demanded = |record: &Record| {
+        let auth = record
+            .metadata()
+            .and_then(|metadata| metadata.auth.as_ref());
+        auth.and_then(|auth| auth.demand().map(str::to_owned))
+    };
+    assert_eq!(demanded(&once).as_deref(), Some("why"));
+    let twice = write_reduced(&once, &left, stamp(3));
+    assert!(matches!(twice, Ok(Applied::Nothing)));
+    assert!(demand.leave_unchanged(&once) && !demand.leave_unchanged(&stored));
+    let nobodys = record(&some_map());
+    assert!(demand.leave_unchanged(&nobodys));
+}
+
 #[test]
 fn the_absolute_end_moves_with_authentication_alone() {
     let limited = Stamp {

@@ -1,9 +1,30 @@
 //! When a record ends, and what a read has made of that.
 
 use super::Record;
-use crate::clock::Millis;
+use crate::{clock::Millis, contract::End};
 
 impl Record {
+    /// This record with the end that its store keeps for it, for stores that override
+    /// [`open`](crate::storage::SessionStore::open):
+    /// [`Session::remaining`](crate::Session::remaining) tells it.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use actix_session::storage::{Opened, Record};
+    ///
+    /// let record = Record::decode(r#"{"v":1,"state":{}}"#.to_owned())?;
+    /// let ends = SystemTime::now() + Duration::from_secs(60);
+    /// let opened = Opened::Live(record.ending_at(ends));
+    /// # let _ = opened;
+    /// # Ok::<(), actix_session::storage::DecodeError>(())
+    /// ```
+    #[must_use]
+    pub fn ending_at(self, end: impl Into<End>) -> Self {
+        // Whether the store has just extended it, nobody says: it counts as if.
+        self.with_end(Some(end.into().millis())).extended()
+    }
+
     pub(crate) fn end(&self) -> Option<Millis> {
         self.end
     }

@@ -415,7 +415,7 @@ impl fmt::Debug for Record {
     }
 }
 
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub(crate) use self::proofs::Demand;
 
 #[cfg(test)]

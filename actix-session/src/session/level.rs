@@ -146,7 +146,8 @@ impl Session {
     ///
     /// It holds until somebody authenticates: neither activity nor a renewal answers it, and if a
     /// parallel request renews the session, it reaches the renewed one. An authentication that was
-    /// later than this call has answered it. If nobody is logged in, nothing happens.
+    /// later than this call has answered it. If nobody is logged in, nothing happens. (With
+    /// cookie-stored sessions the last response wins, so that one in flight can undo it.)
     ///
     /// The reason is for the application: [`reauth_demand`](Self::reauth_demand) returns it. Only its
     /// first 256 characters are kept. It is in no response of this library; whoever can read a

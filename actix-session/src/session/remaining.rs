@@ -33,9 +33,10 @@ impl Remaining {
     /// How long the session lives if no other request extends it. It is never longer than
     /// [`absolute`](Self::absolute).
     ///
-    /// `None` if the store has not said it: one of five methods never does, and Redis does in
-    /// requests that extend the session, change it or are
-    /// [quiet](crate::config::SessionMiddlewareBuilder::quiet_when).
+    /// `None` if the store has not said it. Redis says it in requests that extend the session, change
+    /// it or are [quiet](crate::config::SessionMiddlewareBuilder::quiet_when). A store of five methods
+    /// says it if the request extends the session or changes it, and one that overrides `open` if it
+    /// calls [`Record::ending_at`](crate::storage::Record::ending_at).
     pub fn idle(&self) -> Option<Duration> {
         self.idle
     }

@@ -53,7 +53,10 @@ impl Own {
     }
 
     fn put(&self, key: &SessionKey, record: &Record, terms: &Terms) -> End {
-        let end = terms.end(record);
+        self.put_until(key, record, terms.end(record))
+    }
+
+    fn put_until(&self, key: &SessionKey, record: &Record, end: End) -> End {
         let entry = (record.as_text().unwrap().to_owned(), end.at());
         let key = key.as_ref().to_owned();
         self.records.borrow_mut().insert(key, entry);
@@ -112,8 +115,8 @@ impl SessionStore for Own {
         let Some(found) = self.get(key, terms) else {
             return Ok(Opened::Nothing);
         };
-        self.extend(key, &found, terms);
-        Ok(Opened::Live(found.0))
+        let end = self.extend(key, &found, terms);
+        Ok(Opened::Live(found.0.ending_at(end)))
     }
 
     async fn create(
@@ -142,7 +145,12 @@ impl SessionStore for Own {
         let (stored, end) = found;
         // Nobody writes in between: there is no await.
         Ok(match changes.made_on(base).merge_into(&stored, terms)? {
-            Merged::Write(record) => Committed::Saved(self.put(key, &record, terms)),
+            Merged::Write(record) => {
+                let later = terms.end(&record);
+                let kept = terms.keeps_end() && end < later.at();
+                let end = if kept { end.into() } else { later };
+                Committed::Saved(self.put_until(key, &record, end))
+            }
             Merged::Unchanged => Committed::Saved(end.into()),
             Merged::Gone => Committed::Gone,
         })
@@ -244,6 +252,28 @@ async fn its_sessions_keep_their_own_time() {
     store.clock.advance(minutes(59));
     assert_eq!(browser.number("n").await, Some(1));
     store.clock.advance(minutes(60));
+    assert!(browser.is_nobody().await);
+}
+
+#[actix_web::test]
+async fn quiet_requests_keep_its_ends_and_learn_them() {
+    let store = Own::new(false);
+    let lifecycle = PersistentSession::default().session_ttl(CookieDuration::minutes(10));
+    let lifecycle = lifecycle.session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+    let builder = store.middleware().session_lifecycle(lifecycle);
+    let browser = browser(builder.quiet_when(|req| req.path() == "/quiet")).await;
+    browser.visit(count).await.assert_sets_cookie();
+    for left in (1..10).rev() {
+        store.clock.advance(minutes(1));
+        let act = |s: &Session| {
+            count(s);
+            let idle = s.remaining().and_then(|left| left.idle());
+            assert_eq!(idle, Some(minutes(left)));
+        };
+        let answer = browser.visit_path("/quiet", act).await;
+        answer.assert_ok().assert_no_cookie();
+    }
+    store.clock.advance(minutes(1));
     assert!(browser.is_nobody().await);
 }
 

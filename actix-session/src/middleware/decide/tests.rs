@@ -269,6 +269,36 @@ fn under_an_interval_only_what_the_load_extended_is_refreshed() {
 }
 
 #[test]
+fn a_quiet_request_sends_no_cookie_but_a_new_one() {
+    let quiet = Incoming {
+        quiet: true,
+        extended: false,
+        stale: true,
+        ..live()
+    };
+    for changes in [Changes::default(), set("a", "1")] {
+        assert_eq!(with(&quiet, changes, PERSISTENT), UNNEEDED);
+    }
+    assert_eq!(with(&quiet, set("a", "2"), PERSISTENT), Decision::Commit);
+    let renewal = renew(Changes::default());
+    assert_eq!(with(&quiet, renewal, PERSISTENT), Decision::Rotate);
+    let own_ttl = Changes {
+        ttl: Some(TtlChange::Set(Millis(500))),
+        ..Changes::default()
+    };
+    for (changes, is_sent) in [(set("a", "2"), false), (own_ttl, true)] {
+        let snapshot = asked(changes);
+        let fate = answered(&quiet, &snapshot, PERSISTENT).after_commit(Committed::Saved(end()));
+        assert_eq!(matches!(fate, CookieFate::Send(_)), is_sent);
+    }
+    let bounded = Policy {
+        absolute: Some(Millis(1)),
+        ..PERSISTENT
+    };
+    assert_eq!(with(&quiet, Changes::default(), bounded), Decision::Check);
+}
+
+#[test]
 fn the_first_sight_of_a_record_without_metadata_is_written_down() {
     let bounded = Policy {
         absolute: Some(Millis(1)),

@@ -22,7 +22,7 @@ pub(super) fn reply(value: Value, terms: &Terms) -> anyhow::Result<Reply> {
     Ok(match code {
         0 => Reply::Found(Stored::Nothing),
         1 => {
-            let found = timed_record(parts.next(), parts.next().as_ref(), terms.now);
+            let found = timed(record(parts.next()), parts.next().as_ref(), terms.now);
             let extended = matches!(parts.next(), Some(Value::Int(1)));
             Reply::Found(if extended { found.extended() } else { found })
         }
@@ -33,12 +33,13 @@ pub(super) fn reply(value: Value, terms: &Terms) -> anyhow::Result<Reply> {
     })
 }
 
-fn timed_record(text: Option<Value>, pttl: Option<&Value>, now: Millis) -> Stored {
+/// What was found, with the end that its TTL in ms says.
+pub(super) fn timed(found: Stored, pttl: Option<&Value>, now: Millis) -> Stored {
     let end = match pttl {
         Some(Value::Int(pttl)) if *pttl >= 0 => Some(now + Millis(*pttl)),
         _ => None,
     };
-    match record(text) {
+    match found {
         Stored::Record(record) => Stored::Record(record.with_end(end)),
         other => other,
     }

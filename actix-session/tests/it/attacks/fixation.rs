@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 
-use actix_session::{Clock as _, Login, Session, storage::generate_session_key};
+use actix_session::{
+    AuthRefusal, Clock as _, Level, Login, Session, storage::generate_session_key,
+};
 
 use super::{
     arena::{Arena, Redis, key_of, many, private, secret, somebody},
     attacks, capture,
 };
-use crate::support::{Proxy, TestStore};
+use crate::support::{Browser, Proxy, TestStore};
 
 attacks! {
     every: [
@@ -256,6 +258,57 @@ async fn t23b_stale_authentication(arena: impl Arena) {
     browser.visit(refused(false)).await.assert_ok();
     browser.visit(Session::clear).await.assert_ok();
     browser.visit(refused(true)).await.assert_ok();
+    stale_levels(&arena, &browser).await;
+}
+
+/// A level is raised by an authentication alone, and a demand holds until there is one.
+async fn stale_levels(arena: &impl Arena, browser: &Browser) {
+    let name = somebody();
+    let login = |s: &Session| {
+        let login = Login::new(&name).level(Level::Two);
+        s.login_with(login).unwrap();
+    };
+    let is_refused = |level, reason: Option<AuthRefusal>| {
+        move |s: &Session| {
+            let refused = s.require_auth(level, 5 * MINUTE).err();
+            assert_eq!(refused.map(|error| error.reason()), reason);
+        }
+    };
+    browser.visit(login).await.assert_ok();
+    browser
+        .visit(is_refused(Level::Two, None))
+        .await
+        .assert_ok();
+    arena.clock().advance(5 * MINUTE);
+    let password = |s: &Session| s.reauthenticated().unwrap();
+    browser.visit(password).await.assert_ok();
+    let too_old = is_refused(Level::Two, Some(AuthRefusal::TooOld));
+    browser.visit(too_old).await.assert_ok();
+    let lower = |s: &Session| s.lower_level(Level::One);
+    browser.visit(lower).await.assert_ok();
+    let raise = |s: &Session| {
+        s.lower_level(Level::Three);
+        s.renew();
+    };
+    browser.visit(raise).await.assert_ok();
+    let too_low = is_refused(Level::Two, Some(AuthRefusal::LevelTooLow));
+    browser.visit(too_low).await.assert_ok();
+    browser.visit(|s| s.demand_reauth("risk")).await.assert_ok();
+    let acts: [fn(&Session); 3] = [
+        Session::renew,
+        |s| s.insert("a", 3).unwrap(),
+        |s| s.lower_level(Level::One),
+    ];
+    for act in acts {
+        browser.visit(act).await.assert_ok();
+        let demanded = is_refused(Level::One, Some(AuthRefusal::Demanded));
+        browser.visit(demanded).await.assert_ok();
+    }
+    browser.visit(password).await.assert_ok();
+    browser
+        .visit(is_refused(Level::One, None))
+        .await
+        .assert_ok();
 }
 
 /// 10^6 keys: no key comes twice, and every symbol occurs at every place.

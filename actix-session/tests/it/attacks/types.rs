@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix_session::{
-    Clock as _, Login, Session, SessionMiddleware, SessionStatus, SystemClock,
+    Clock as _, Level, Login, Session, SessionMiddleware, SessionStatus, SystemClock,
     config::{
         BrowserSession, ConfigError, CookieContentSecurity, OldCookie, OnLoadError,
         PersistentSession, SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat,
@@ -124,13 +124,19 @@ async fn without_a_middleware(text: &str) -> Vec<Row> {
     session.insert("text", text).unwrap();
     let reserved = session.insert("__actix_session", text).unwrap_err();
     let too_long = session.login(text.repeat(100)).unwrap_err();
-    let stale = session.require_recent_authentication(StdDuration::ZERO);
+    let who = Session::new();
+    who.login(somebody()).unwrap();
+    who.demand_reauth(text);
+    let refused = who.require_auth(Level::One, StdDuration::MAX).unwrap_err();
     let request = TestRequest::default().to_http_request();
     vec![
         error("SessionInsertError", &reserved),
         error("SessionLoginError", &too_long),
         error("SessionPurgeError", &session.purge_now().await.unwrap_err()),
-        error("StaleAuthenticationError", &stale.unwrap_err()),
+        debug("AuthRefusal", &refused.reason()),
+        debug("Level", &refused.level()),
+        debug("Remaining", &session.remaining()),
+        error("SessionAuthError", &refused),
         debug("SessionStatus", &SessionStatus::Renewed),
         debug("ExtractSession", &Session::extract(&request)),
     ]

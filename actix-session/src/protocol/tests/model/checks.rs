@@ -115,6 +115,24 @@ fn every_two_requests_of_which_one_comes_long_after_a_renewal() {
     check(runs, 40_000);
 }
 
+/// Those that a demand meets.
+const DEMANDING: [Kind; 7] = [
+    Kind::InsertX,
+    Kind::Renew,
+    Kind::RenewInsertX,
+    Kind::Login,
+    Kind::Reauthenticate,
+    Kind::Demand,
+    Kind::DemandRenew,
+];
+
+#[test]
+fn three_requests_of_which_some_demand_an_authentication() {
+    let mut sets = sets(&DEMANDING, 3);
+    sets.retain(|set| set.logged_in && set.kinds.iter().any(|kind| kind.demands()));
+    check(Runs::of(sets, 1), 1);
+}
+
 /// The checker finds the fault of a broken variant, by the shortest path.
 #[track_caller]
 fn finds(mutant: Mutant, promises: &'static [Promise]) {

@@ -94,6 +94,7 @@ impl Fingerprint {
             let auth = metadata.auth.as_ref();
             self.maybe_text(auth.map(|auth| &auth.principal[..1]));
             self.maybe_text(auth.and_then(|auth| auth.device.as_deref()));
+            self.maybe_text(auth.and_then(|auth| auth.demand()));
         }
     }
 
@@ -110,6 +111,7 @@ impl Fingerprint {
         self.number(changes.cleared.unwrap_or_default());
         self.flag(changes.ttl.is_some());
         self.flag(changes.login.is_some());
+        self.flag(changes.lowered.is_some());
     }
 
     pub(in crate::protocol) fn redirect(&mut self, redirect: &Redirect) {

@@ -61,6 +61,9 @@ pub(super) enum Kind {
     InsertXNoHead,
     LoginInsertXNoHead,
     PurgeInsertXNoHead,
+    /// Whoever is logged in must authenticate again.
+    Demand,
+    DemandRenew,
 }
 
 /// What an acknowledged request has done to an entry.
@@ -81,7 +84,7 @@ impl Kind {
         logs_out || self.purges() || self.logs_in()
     }
 
-    pub(super) const ALL: [Self; 28] = [
+    pub(super) const ALL: [Self; 30] = [
         Self::Read,
         Self::InsertX,
         Self::InsertY,
@@ -110,6 +113,8 @@ impl Kind {
         Self::InsertXNoHead,
         Self::LoginInsertXNoHead,
         Self::PurgeInsertXNoHead,
+        Self::Demand,
+        Self::DemandRenew,
     ];
 
     /// Those of which three meet. For the others, two have to do.
@@ -195,6 +200,11 @@ impl Kind {
                 insert("x");
                 session.renew();
             }
+            Self::Demand => session.demand_reauth(who.to_string()),
+            Self::DemandRenew => {
+                session.demand_reauth(who.to_string());
+                session.renew();
+            }
         }
     }
 
@@ -247,6 +257,10 @@ impl Kind {
         )
     }
 
+    pub(super) fn demands(self) -> bool {
+        matches!(self, Self::Demand | Self::DemandRenew)
+    }
+
     /// Whether the answer can carry a cookie.
     pub(super) fn has_a_head(self) -> bool {
         !matches!(
@@ -264,13 +278,14 @@ impl Kind {
     /// What a request of this kind asks for after it has loaded `base`.
     pub(super) fn snapshot(self, who: usize, base: Option<&Record>) -> &'static Snapshot {
         /// Everything that a handler may react to.
-        type Seen = (Kind, usize, Option<String>, bool, bool);
+        type Seen = (Kind, usize, Option<String>, bool, bool, bool);
         static KNOWN: LazyLock<Mutex<HashMap<Seen, &'static Snapshot>>> =
             LazyLock::new(Mutex::default);
 
         let principal = base.and_then(Record::principal).map(str::to_owned);
         let has = |name| base.is_some_and(|base| base.state().contains(name));
-        let seen = (self, who, principal, has(OLD), has("x"));
+        let demanded = base.is_some_and(|base| demand(base).is_some());
+        let seen = (self, who, principal, has(OLD), has("x"), demanded);
         // Leaked, because machines borrow their changes. There are only a few hundred small ones.
         KNOWN
             .lock()
@@ -297,6 +312,11 @@ impl Kind {
         }
         snapshot
     }
+}
+
+/// Why whoever is logged in must authenticate again.
+pub(super) fn demand(record: &Record) -> Option<&str> {
+    record.metadata()?.auth.as_ref()?.demand()
 }
 
 /// The value that a request gives to the entries that it sets.

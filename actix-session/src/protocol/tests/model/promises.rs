@@ -1,7 +1,7 @@
 //! The contract, as properties of states.
 
 use super::{
-    kind::{COUNT, Kind, NAMES, OLD, OLD_VALUE, Want, counted, epoch, own_ttl, value},
+    kind::{COUNT, Kind, NAMES, OLD, OLD_VALUE, Want, counted, demand, epoch, own_ttl, value},
     request::{Answer, Request, Seen, new_name},
     world::World,
     writes::{TTL, bit},
@@ -15,7 +15,7 @@ pub(super) struct Promise {
 }
 
 /// All promises. The broken variants break the first ones.
-pub(super) static PROMISES: [Promise; 14] = [
+pub(super) static PROMISES: [Promise; 15] = [
     Promise {
         name: "an acknowledged change stands until another request changes it",
         is_kept: |world| world.requests.iter().all(|r| is_kept(world, r)),
@@ -47,6 +47,10 @@ pub(super) static PROMISES: [Promise; 14] = [
     Promise {
         name: "a session keeps the TTL that it was given",
         is_kept: |world| world.requests.iter().all(|r| has_its_ttl(world, r)),
+    },
+    Promise {
+        name: "a demand holds until somebody answers it",
+        is_kept: |world| world.requests.iter().all(|r| holds_its_demand(world, r)),
     },
     Promise {
         name: "what a session holds was written to it",
@@ -232,6 +236,22 @@ fn has_its_ttl(world: &World, request: &Request) -> bool {
         true => ttl(live) == Some(own_ttl(request.who)),
         false => ttl(live).is_some(),
     })
+}
+
+/// Be the session renewed by whatever other request.
+fn holds_its_demand(world: &World, request: &Request) -> bool {
+    let answers = |r: &Request| {
+        let proves = r.kind == Kind::Reauthenticate || r.kind.logs_in();
+        proves || r.kind.clears() || r.kind.purges()
+    };
+    let gone = request.answer() == Some(&Answer::Gone);
+    let told = gone || request.acknowledged();
+    let demanded = request.kind.demands() && request.base_principal().is_some();
+    if !demanded || !told || world.requests.iter().any(|r| answers(r)) {
+        return true;
+    }
+    let live = world.live(request.session);
+    live.is_none_or(|live| demand(live).is_some())
 }
 
 /// If nothing was ended, the cookie that came last is good, whatever came in what order.

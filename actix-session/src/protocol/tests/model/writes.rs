@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::{
-    kind::{COUNT, Kind, NAMES, Want, counted, epoch, own_ttl, value},
+    kind::{self, COUNT, Kind, NAMES, Want, counted, epoch, own_ttl, value},
     request::{Answer, Request, Seen, new_name},
     store::{Store, Written},
 };
 use crate::{
     changes::{Changes, TtlChange},
     protocol::{Flag, Redirect, Step, Until},
-    record::{Metadata, Record},
+    record::{Demand, Metadata, Record},
 };
 
 type Fault = Option<&'static str>;
@@ -233,7 +233,28 @@ fn expected_metadata(request: &Request, before: &Record, after: &Record) -> Meta
         });
     }
     metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);
+    demand(&mut metadata, request);
     metadata
+}
+
+/// Time stands still: only a request that has seen a demand can answer it.
+fn demand(metadata: &mut Metadata, request: &Request) {
+    let Some(auth) = &mut metadata.auth else {
+        return;
+    };
+    let seen = request
+        .base
+        .as_ref()
+        .is_some_and(|it| kind::demand(it).is_some());
+    if request.kind == Kind::Reauthenticate && seen {
+        auth.proofs.demand = None;
+    }
+    if request.kind.demands() {
+        auth.proofs.demand = Some(Demand {
+            at: auth.at,
+            reason: request.who.to_string(),
+        });
+    }
 }
 
 /// A logout leaves a session with another id, whichever that is.
@@ -326,6 +347,7 @@ fn fault_of_forward(request: &Request, route: &Route, before: &Record, after: &R
     if cleared {
         log_out(&mut metadata, request, after);
     }
+    demand(&mut metadata, request);
     fault_if(
         !metadata_are(&metadata, after),
         "a forward changed metadata",

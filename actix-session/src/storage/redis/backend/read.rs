@@ -22,6 +22,7 @@ use super::{
         script::{LOOK_SCRIPT, TOUCH_SCRIPT},
     },
     Executor,
+    epoch::keeps_epochs_beside,
 };
 use crate::{
     clock::{Millis, deadline},
@@ -66,9 +67,6 @@ impl NoWrites {
     }
 }
 
-/// No extension is worth a write.
-const FOREVER: Millis = Millis(i64::MAX);
-
 /// How far a read extends a record, and the least extension worth a write.
 #[derive(Clone, Copy)]
 struct Extending {
@@ -82,11 +80,9 @@ struct Extending {
 impl Extending {
     fn of(terms: &Terms) -> Option<Self> {
         let least = match terms.extend {
-            ExtendOnRead::Never => return None,
+            ExtendOnRead::Never | ExtendOnRead::Quiet => return None,
             ExtendOnRead::Always => None,
             ExtendOnRead::AtMostEvery(interval) => Some(interval),
-            // It extends nothing, and tells when the record ends.
-            ExtendOnRead::Quiet => Some(FOREVER),
         };
         Some(Self {
             ttl: terms.ttl,
@@ -101,6 +97,7 @@ impl Executor {
     /// Reads for a request, and extends the record if the terms say so.
     pub(in super::super) async fn look(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
         match Extending::of(terms) {
+            None if terms.keeps_end() => Box::pin(self.read_with_end(at, terms)).await,
             None => self.read(at, terms).await,
             Some(_) if self.no_writes.are_known() => {
                 let found = Box::pin(self.read(at, terms)).await?;
@@ -188,12 +185,42 @@ impl Executor {
     pub(super) async fn read(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
         let mut get = redis::cmd("GET");
         get.arg(at);
-        match self
-            .after_epoch(Job::command(at, &get).reading(), terms)
-            .await
-        {
-            Ok((_, Value::Nil)) => self.read_redirect(&redirect_name(at)).await,
-            Ok((epoch, value)) => Ok(answer::record(Some(value)).with_epoch_beside(epoch)),
+        let job = Job::command(at, &get).reading();
+        let read = self.after_epoch(job, terms).await;
+        let (epoch, value) = read.map_or_else(|e| (None, Err(e)), |(epoch, it)| (epoch, Ok(it)));
+        let found = self.found_by_get(at, value).await?;
+        Ok(found.with_epoch_beside(epoch))
+    }
+
+    /// Reads the record with its end, by commands that need neither scripts nor a server that takes
+    /// writes.
+    async fn read_with_end(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
+        let (mut get, mut left) = (redis::cmd("GET"), redis::cmd("PTTL"));
+        get.arg(at);
+        left.arg(at);
+        if keeps_epochs_beside(terms) {
+            let found = self.read(at, terms).await?;
+            let left = self
+                .connections
+                .repeat_or_read(Job::command(at, &left).reading());
+            // Whoever does not know it serves the request all the same.
+            return Ok(answer::timed(found, left.await.ok().as_ref(), terms.now));
+        }
+        let job = Job::command(at, &get).reading();
+        let read = self.connections.repeatable_after(&left, job).await;
+        let (left, value) = read.map_or_else(|e| (None, Err(e)), |(left, it)| (left, Ok(it)));
+        let found = self.found_by_get(at, value).await?;
+        Ok(answer::timed(found, left.as_ref(), terms.now))
+    }
+
+    async fn found_by_get(
+        &self,
+        at: &str,
+        value: Result<Value, RedisError>,
+    ) -> anyhow::Result<Stored> {
+        match value {
+            Ok(Value::Nil) => self.read_redirect(&redirect_name(at)).await,
+            Ok(value) => Ok(answer::record(Some(value))),
             Err(error) if error.code() == Some("WRONGTYPE") => Ok(Stored::Unreadable),
             Err(error) => Err(error.into()),
         }
