@@ -316,8 +316,9 @@ impl Session {
         Ok(())
     }
 
-    /// When the user last authenticated: at the login, or by
-    /// [`reauthenticated`](Self::reauthenticated).
+    /// When the user last authenticated, at whatever level: at the login, or by
+    /// [`reauthenticated`](Self::reauthenticated). [`require_auth`](Self::require_auth) says whether
+    /// that still counts.
     pub fn authenticated_at(&self) -> Option<SystemTime> {
         let at = self.read().authenticated_at();
         at.map(Millis::to_system_time)
