@@ -230,7 +230,7 @@ fn login(principal: &str, at: i64) -> Changes {
         keep_times: false,
     };
     Changes {
-        login: Some(login),
+        login: Some(login.into()),
         ..Changes::default()
     }
 }

@@ -29,6 +29,8 @@ pub(crate) struct Pending {
     pub(crate) unloaded: bool,
     /// The changes have been committed; later ones would be lost.
     finished: bool,
+    /// The client has gone while they were being committed.
+    pub(crate) departed: bool,
     clock: SharedClock,
     /// The absolute timeout.
     absolute: Option<Millis>,
@@ -312,7 +314,7 @@ impl Pending {
             self.clear(epoch);
         }
         self.changes.ttl = ttl.or(set);
-        self.changes.login = Some(login);
+        self.changes.login = Some(Box::new(login));
         self.changes.reauthenticated = None;
         self.renew();
     }
@@ -349,6 +351,9 @@ impl Pending {
 
     /// Keeps what closures have come to, and no closure: one may have captured its session.
     fn keep_results(&mut self) {
+        if !self.changes.has_modify() {
+            return;
+        }
         for (name, effect) in self.changes.effects.iter_mut() {
             if let Effect::Modify(_) = effect {
                 let result = self.computed.remove(name).flatten();

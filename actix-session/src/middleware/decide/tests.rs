@@ -81,7 +81,7 @@ fn login() -> Changes {
         keep_times: false,
     };
     renew(Changes {
-        login: Some(login),
+        login: Some(login.into()),
         ..Changes::default()
     })
 }

@@ -29,7 +29,7 @@ fn login() -> Changes {
         keep_times: false,
     };
     Changes {
-        login: Some(login),
+        login: Some(login.into()),
         ..Changes::default()
     }
 }

@@ -299,7 +299,7 @@ async fn the_absolute_end_holds_in<S: SessionStore, P: Place>(store: &S, steps: 
         ..steps.terms().with_extension(true)
     };
     let login = Changes {
-        login: Some(LoginChange {
+        login: Some(Box::new(LoginChange {
             principal: "alice".to_owned(),
             at: steps.now(),
             proven: None,
@@ -307,7 +307,7 @@ async fn the_absolute_end_holds_in<S: SessionStore, P: Place>(store: &S, steps: 
             id: 7,
             span: None,
             keep_times: false,
-        }),
+        })),
         ..Changes::default()
     };
     let (key, _) = store.create(&login, &terms()).await.unwrap();
