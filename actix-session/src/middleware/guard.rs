@@ -161,8 +161,11 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
         WayOut::new(exit, Departure::of(&self.session.0), self.budget())
     }
 
-    /// A block, since it uses what it captures where it lies; a function would move its arguments
-    /// first, and keep room for both.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "a block uses what it captures where it lies; a function moves its arguments, and \
+                  keeps room for both"
+    )]
     fn commit(mut self, way_out: WayOut) -> impl Future<Output = Settled<Store>> {
         async move {
             poll_fn(|cx| self.poll_ending(cx, Some(way_out.limit))).await;

@@ -95,7 +95,10 @@ impl Incoming {
         boxed(|| incoming.look_up_all(parts, candidates, terms)).await
     }
 
-    /// A block, since it uses what it captures where it lies.
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "a block uses what it captures where it lies"
+    )]
     fn look_up_all<S: SessionStore>(
         mut self,
         parts: &Parts<S>,

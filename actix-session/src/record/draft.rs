@@ -97,7 +97,7 @@ impl<'a> Draft<'a> {
             return None;
         }
         let head = || head(self.commit, &self.metadata);
-        if stored.len() == 0 {
+        if stored.is_empty() {
             return fresh(&head(), values);
         }
         splice(stored.as_text()?, &head(), values)

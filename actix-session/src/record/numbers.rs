@@ -77,7 +77,7 @@ pub(super) fn hex(digits: &str) -> Option<u128> {
 /// At most 16 digits.
 fn short_hex(digits: &[u8]) -> Option<u64> {
     if let Ok(all) = <&[u8; 16]>::try_from(digits) {
-        let [high, low] = [&all[..8], &all[8..]].map(|half| eight_digits(half));
+        let [high, low] = [&all[..8], &all[8..]].map(eight_digits);
         return Some(high? << 32 | low?);
     }
     let (mut number, mut all) = (0, 0);
@@ -99,7 +99,7 @@ fn eight_digits(digits: &[u8]) -> Option<u64> {
         let past_last = word + ONES * u64::from(0x7f - last);
         from_first & !past_last
     };
-    let lower = word | ONES * 0x20;
+    let lower = word | (ONES * 0x20);
     let letters = within(lower & !HIGH, b'a', b'f');
     let decimals = within(word & !HIGH, b'0', b'9');
     if (letters | decimals) & !word & HIGH != HIGH {
