@@ -223,16 +223,19 @@ impl From<Doing> for Changes {
             let effect = json.clone().map_or(Effect::Removed, Effect::Set);
             changes.effects.set(name, effect);
         }
-        changes.login = doing.login.map(|(principal, at, id)| LoginChange {
-            principal,
-            at: Millis(at),
-            device: None,
-            proven: None,
-            id,
-            span: None,
-            keep_times: false,
-            level: Default::default(),
-            demand: String::new(),
+        changes.login = doing.login.map(|(principal, at, id)| {
+            let login = LoginChange {
+                principal,
+                at: Millis(at),
+                device: None,
+                proven: None,
+                id,
+                span: None,
+                keep_times: false,
+                level: Default::default(),
+                demand: String::new(),
+            };
+            login.into()
         });
         changes
     }

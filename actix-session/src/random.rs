@@ -53,14 +53,21 @@ pub(crate) fn u64() -> anyhow::Result<u64> {
     Ok(u64::from_le_bytes(bytes).max(1))
 }
 
+/// A commit id and a session id.
+pub(crate) type Ids = (u64, u128);
+
 /// Both at once.
-pub(crate) fn ids() -> anyhow::Result<(u64, u128)> {
+pub(crate) fn ids() -> anyhow::Result<Ids> {
     let mut bytes = [0; 24];
     fill(&mut bytes)?;
+    Ok(ids_of(bytes))
+}
+
+fn ids_of(bytes: [u8; 24]) -> Ids {
     let (low, high) = bytes.split_at(8);
     let commit = low.try_into().map_or(0, u64::from_le_bytes);
     let session = high.try_into().map_or(0, u128::from_le_bytes);
-    Ok((commit.max(1), session))
+    (commit.max(1), session)
 }
 
 pub(crate) fn u128() -> anyhow::Result<u128> {
@@ -71,22 +78,38 @@ pub(crate) fn u128() -> anyhow::Result<u128> {
 
 pub(crate) fn alphanumeric(length: usize) -> anyhow::Result<String> {
     let mut text = String::with_capacity(length);
-    let mut bytes = [0_u8; 80];
     while text.len() < length {
+        let mut bytes = [0; 80];
         fill(&mut bytes)?;
-        for byte in bytes {
-            if text.len() < length
-                && let Some(symbol) = SYMBOLS.get(usize::from(byte))
-            {
-                text.push(char::from(*symbol));
-            }
-        }
+        push_symbols(&mut text, &bytes, length);
     }
     Ok(text)
 }
 
+fn push_symbols(text: &mut String, bytes: &[u8], length: usize) {
+    let symbols = bytes
+        .iter()
+        .filter_map(|byte| SYMBOLS.get(usize::from(*byte)));
+    let missing = length - text.len();
+    text.extend(symbols.take(missing).map(|symbol| char::from(*symbol)));
+}
+
 pub(crate) fn session_key() -> anyhow::Result<SessionKey> {
     Ok(SessionKey::generated(alphanumeric(KEY_LENGTH)?))
+}
+
+/// A key and ids for its first record, from one call of the operating system.
+pub(crate) fn session_key_and_ids() -> anyhow::Result<(SessionKey, Ids)> {
+    let mut bytes = [0; 24 + 80];
+    fill(&mut bytes)?;
+    let (ids, symbols) = bytes.split_at(24);
+    let mut text = String::with_capacity(KEY_LENGTH);
+    push_symbols(&mut text, symbols, KEY_LENGTH);
+    if text.len() < KEY_LENGTH {
+        text.push_str(&alphanumeric(KEY_LENGTH - text.len())?);
+    }
+    let ids = ids.try_into().map(ids_of)?;
+    Ok((SessionKey::generated(text), ids))
 }
 
 #[cfg(test)]

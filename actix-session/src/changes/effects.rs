@@ -1,6 +1,6 @@
 //! The effects of a request, one for each entry.
 
-use std::{collections::HashMap, ops::Deref};
+use std::{collections::HashMap, ops::Deref, sync::Arc};
 
 use super::Effect;
 use crate::record::is_named;
@@ -9,20 +9,33 @@ use crate::record::is_named;
 const FEW: usize = 16;
 
 /// Effects with the names of their entries, in the order in which the entries were first changed.
+///
+/// Clones share them, until one of them changes: the handle keeps what the middleware commits.
 #[derive(Clone, Default)]
 pub(crate) struct Effects {
-    all: Vec<(String, Effect)>,
+    all: Option<Arc<Vec<(String, Effect)>>>,
     /// Where each name is, once there are more than a few.
     places: Option<HashMap<String, usize>>,
 }
 
 impl Effects {
+    pub(crate) const fn none() -> Self {
+        Self {
+            all: None,
+            places: None,
+        }
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Effect> {
-        self.place(name).map(|place| &self.all[place].1)
+        self.place(name).map(|place| &self[place].1)
     }
 
     pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut Effect> {
-        self.place(name).map(|place| &mut self.all[place].1)
+        self.place(name).map(|place| &mut self.all_mut()[place].1)
+    }
+
+    fn all_mut(&mut self) -> &mut Vec<(String, Effect)> {
+        Arc::make_mut(self.all.get_or_insert_default())
     }
 
     /// Returns the effect that this one replaces.
@@ -30,25 +43,26 @@ impl Effects {
         if let Some(known) = self.get_mut(name) {
             return Some(std::mem::replace(known, effect));
         }
+        let place = self.len();
         if let Some(places) = &mut self.places {
-            places.insert(name.to_owned(), self.all.len());
+            places.insert(name.to_owned(), place);
         }
-        self.all.push((name.to_owned(), effect));
-        if self.places.is_none() && self.all.len() > FEW {
-            self.places = Some(places(&self.all));
+        self.all_mut().push((name.to_owned(), effect));
+        if self.places.is_none() && self.len() > FEW {
+            self.places = Some(places(self));
         }
         None
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Effect)> {
-        let all = self.all.iter_mut();
+        let all = self.all_mut().iter_mut();
         all.map(|(name, effect)| (name.as_str(), effect))
     }
 
     fn place(&self, name: &str) -> Option<usize> {
         match &self.places {
             Some(places) => places.get(name).copied(),
-            None => self.all.iter().position(|(known, _)| is_named(known, name)),
+            None => self.iter().position(|(known, _)| is_named(known, name)),
         }
     }
 }
@@ -64,7 +78,7 @@ impl Deref for Effects {
     type Target = [(String, Effect)];
 
     fn deref(&self) -> &Self::Target {
-        &self.all
+        self.all.as_deref().map_or(&[], Vec::as_slice)
     }
 }
 
@@ -72,6 +86,7 @@ impl FromIterator<(String, Effect)> for Effects {
     fn from_iter<I: IntoIterator<Item = (String, Effect)>>(all: I) -> Self {
         let all: Vec<_> = all.into_iter().collect();
         let places = (all.len() > FEW).then(|| places(&all));
+        let all = Some(Arc::new(all));
         Self { all, places }
     }
 }
@@ -81,7 +96,10 @@ impl IntoIterator for Effects {
     type IntoIter = std::vec::IntoIter<Self::Item>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.all.into_iter()
+        self.all
+            .map(Arc::unwrap_or_clone)
+            .unwrap_or_default()
+            .into_iter()
     }
 }
 

@@ -241,7 +241,7 @@ pub(super) fn metadata_after(
 
 /// Whether that changes anything.
 fn lower(metadata: &mut Metadata, changes: &Changes) -> bool {
-    let somebody = metadata.auth.as_mut().zip(changes.lowered.as_ref());
+    let somebody = metadata.auth.as_mut().zip(changes.lowered.as_deref());
     somebody.is_some_and(|(auth, lowered)| auth.lower(lowered))
 }
 

@@ -43,10 +43,11 @@ pub struct Changes {
     /// The epoch that this request's `clear` drew.
     pub(crate) cleared: Option<u64>,
     pub(crate) ttl: Option<TtlChange>,
-    pub(crate) login: Option<LoginChange>,
+    /// Apart, since few requests log somebody in.
+    pub(crate) login: Option<Box<LoginChange>>,
     pub(crate) reauthenticated: Option<Proof>,
-    /// It comes before an authentication of the same request.
-    pub(crate) lowered: Option<Lowered>,
+    /// It comes before an authentication of the same request. Few have it.
+    pub(crate) lowered: Option<Box<Lowered>>,
     pub(crate) renew: bool,
 }
 
@@ -143,6 +144,20 @@ impl Modify {
 }
 
 impl Changes {
+    /// Those of a request that has made none.
+    pub(crate) fn none() -> &'static Self {
+        static NONE: Changes = Changes {
+            effects: Effects::none(),
+            cleared: None,
+            ttl: None,
+            login: None,
+            reauthenticated: None,
+            lowered: None,
+            renew: false,
+        };
+        &NONE
+    }
+
     /// The record of a new session with these changes alone, for stores that override
     /// [`create`](crate::storage::SessionStore::create).
     ///

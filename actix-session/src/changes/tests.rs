@@ -233,7 +233,7 @@ fn login(principal: &str, at: i64) -> Changes {
         demand: String::new(),
     };
     Changes {
-        login: Some(login),
+        login: Some(login.into()),
         ..Changes::default()
     }
 }
@@ -414,11 +414,11 @@ fn a_reauthentication_needs_somebody_logged_in() {
 #[test]
 fn a_lowered_level_comes_along_when_changes_are_reduced() {
     let demand = Changes {
-        lowered: Some(Lowered {
+        lowered: Some(Box::new(Lowered {
             to: Level::Zero,
             at: Millis(900),
             reason: "why".into(),
-        }),
+        })),
         ..Changes::default()
     };
     let stored = logged_in(&some_map(), "alice");

@@ -124,6 +124,10 @@ impl Older {
         Self(Some(Box::pin(end)))
     }
 
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Ends the older values. `false` means that another request has ended the session, and the new
     /// cookie must not be sent.
     pub(crate) async fn end(self) -> anyhow::Result<bool> {

@@ -35,11 +35,10 @@ const NOT_COOKIE_OCTET: &AsciiSet = &CONTROLS
 ///
 /// # Errors
 /// It is too long for browsers.
-pub(crate) fn pair(attributes: &CookieAttributes, value: &Sealed) -> anyhow::Result<String> {
-    let name = wire_name(&attributes.name);
+pub(crate) fn pair(wire_name: &str, value: &Sealed) -> anyhow::Result<String> {
     // With room for the attributes.
-    let mut pair = String::with_capacity(name.len() + value.text.len() + 96);
-    pair.push_str(&name);
+    let mut pair = String::with_capacity(wire_name.len() + value.text.len() + 96);
+    pair.push_str(wire_name);
     pair.push('=');
     if value.is_base64 {
         pair.push_str(&value.text);
@@ -93,19 +92,22 @@ fn append(
         SameSite::Lax => "Lax",
         SameSite::None => "None",
     };
-    // Writing to a `String` cannot fail.
-    let _ = write!(field, "; SameSite={same_site}");
+    field.push_str("; SameSite=");
+    field.push_str(same_site);
     if attributes.secure {
         field.push_str("; Secure");
     }
-    let _ = write!(field, "; Path={}", attributes.path);
+    field.push_str("; Path=");
+    field.push_str(&attributes.path);
     if let Some(domain) = &attributes.domain {
-        let _ = write!(field, "; Domain={domain}");
+        field.push_str("; Domain=");
+        field.push_str(domain);
     }
     if attributes.partitioned {
         field.push_str("; Partitioned");
     }
     if let Some(seconds) = max_age {
+        // Writing to a `String` cannot fail.
         let _ = write!(field, "; Max-Age={seconds}");
     }
     if max_age == Some(0) {
@@ -151,7 +153,7 @@ mod tests {
     #[test]
     fn what_is_set_is_what_is_removed() {
         let (mut set_field, mut removal) = (HeaderMap::new(), HeaderMap::new());
-        let pair = pair(&attributes(), &signed("a\"b;c")).unwrap();
+        let pair = pair("id", &signed("a\"b;c")).unwrap();
         set(&mut set_field, &attributes(), pair, Some(Millis(59_600))).unwrap();
         remove(&mut removal, &attributes()).unwrap();
         let set = Cookie::parse_encoded(line(&set_field)).unwrap();
@@ -181,8 +183,8 @@ mod tests {
     #[test]
     fn the_size_is_that_of_the_finished_pair() {
         let name = attributes().name.len() + 1;
-        assert!(pair(&attributes(), &signed(&"a".repeat(LIMIT - name))).is_ok());
-        let error = pair(&attributes(), &signed(&"\"".repeat(LIMIT / 2)))
+        assert!(pair("id", &signed(&"a".repeat(LIMIT - name))).is_ok());
+        let error = pair("id", &signed(&"\"".repeat(LIMIT / 2)))
             .unwrap_err()
             .to_string();
         assert!(error.contains("4096") && error.contains(&(name + LIMIT / 2 * 3).to_string()));

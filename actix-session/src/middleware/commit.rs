@@ -1,6 +1,6 @@
 //! The way out: makes the store call that was decided, and seals the cookie if one is sent.
 
-use std::{cell::Cell, future::Future, pin::Pin, rc::Rc, time::Duration};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use actix_web::{
     HttpResponse,
@@ -16,9 +16,10 @@ use super::{
     load::Incoming,
 };
 use crate::{
+    Session,
     changes::Changes,
     clock::{Millis, deadline},
-    contract::{Committed, Rotated, Terms},
+    contract::{Committed, End, Rotated, Terms},
     cookie::write,
     error::{CommitError, Contended, Degraded, LoadError},
     event::{self, Why},
@@ -72,17 +73,20 @@ impl From<CommitError> for Failed {
     }
 }
 
-/// Whether the client has gone, which nobody but the guard sees.
-#[derive(Clone, Default)]
-pub(crate) struct Departure(Rc<Cell<bool>>);
+/// Whether the client has gone, which nobody but the guard sees. The handle notes it.
+pub(crate) struct Departure(Session);
 
 impl Departure {
+    pub(crate) fn of(session: &Session) -> Self {
+        Self(session.clone())
+    }
+
     pub(crate) fn note(&self) {
-        self.0.set(true);
+        self.0.lock().departed = true;
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.0.get()
+        self.0.lock().departed
     }
 }
 
@@ -117,23 +121,24 @@ pub(crate) async fn commit<S: SessionStore>(
 ) -> Result<SetCookie, Failed> {
     // The time of the response: the handler may have taken long.
     let terms = parts.terms(incoming.quiet);
-    let request = Finished {
-        incoming,
-        snapshot,
-        exit: way_out.exit,
-        policy: parts.policy(),
-        now: terms.now,
-    };
-    let decision = request.decide();
-    if let Decision::Leave(silence) = decision {
-        return Ok(leave(incoming, silence));
-    }
-    let work = Work {
+    let mut work = Work {
         parts,
-        request,
-        terms: &terms,
+        request: Finished {
+            incoming,
+            snapshot,
+            exit: way_out.exit,
+            policy: parts.policy(),
+            now: terms.now,
+        },
+        terms,
         way_out,
     };
+    let decision = work.request.decide();
+    match decision {
+        Decision::Leave(silence) => return Ok(leave(incoming, silence)),
+        Decision::Touch => work.terms = work.terms.touching(),
+        _ => {}
+    }
     work.deliver(decision, ended).await
 }
 
@@ -163,7 +168,7 @@ pub(crate) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
 struct Work<'a, S: SessionStore> {
     parts: &'a Parts<S>,
     request: Finished<'a>,
-    terms: &'a Terms,
+    terms: Terms,
     way_out: &'a WayOut,
 }
 
@@ -184,13 +189,12 @@ impl<S: SessionStore> Work<'_, S> {
     }
 
     async fn in_time(&self, decision: Decision) -> Result<SetCookie, CommitError> {
-        let answer = self.answer(decision);
         if self.parts.store.opens_at_once() {
             // It never waits, and has no use for a timer.
-            return answer.await;
+            return self.answer(decision).await;
         }
-        let answer = timeout_at(self.way_out.limit, answer).await;
-        answer.unwrap_or(Err(CommitError::OutcomeUnknown))
+        let answer = boxed(|| timeout_at(self.way_out.limit, self.answer(decision)));
+        answer.await.unwrap_or(Err(CommitError::OutcomeUnknown))
     }
 
     /// Once everything has ended, the cookie is removed even if the new session fails.
@@ -222,7 +226,8 @@ impl<S: SessionStore> Work<'_, S> {
         match self.ask(decision).await? {
             CookieFate::Leave(silence) => Ok(leave(self.request.incoming, silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),
-            CookieFate::Send(cookie) => self.send(cookie).await,
+            CookieFate::Send(cookie) if cookie.older.is_none() => self.seal(&cookie),
+            CookieFate::Send(cookie) => boxed(|| self.send(cookie)).await,
         }
     }
 
@@ -231,12 +236,8 @@ impl<S: SessionStore> Work<'_, S> {
         match decision {
             Decision::Leave(silence) => Ok(CookieFate::Leave(silence)),
             Decision::Refuse => Err(CommitError::degraded()),
-            Decision::Check => self.commit(&Changes::default(), self.terms).await,
-            Decision::Touch => {
-                let terms = self.terms.touching();
-                self.commit(&Changes::default(), &terms).await
-            }
-            Decision::Commit => self.commit(&request.snapshot.changes, self.terms).await,
+            Decision::Check | Decision::Touch => self.commit(Changes::none()).await,
+            Decision::Commit => self.commit(&request.snapshot.changes).await,
             Decision::Rotate => self.rotate().await,
             Decision::Create => self.create().await,
             Decision::CreateAfterClear => boxed(|| self.create_after_clear()).await,
@@ -244,12 +245,12 @@ impl<S: SessionStore> Work<'_, S> {
         }
     }
 
-    async fn commit(&self, changes: &Changes, terms: &Terms) -> Result<CookieFate, CommitError> {
+    async fn commit(&self, changes: &Changes) -> Result<CookieFate, CommitError> {
         let loaded = &self.request.incoming.loaded;
         let answer = match loaded.key() {
             Some(key) => {
                 let store = &self.parts.store;
-                boxed(|| store.commit(key, loaded.record(), changes, terms)).await?
+                boxed(|| store.commit(key, loaded.record(), changes, &self.terms)).await?
             }
             None => Committed::Gone,
         };
@@ -264,7 +265,7 @@ impl<S: SessionStore> Work<'_, S> {
         let answer = match loaded.key() {
             Some(key) => {
                 let store = &self.parts.store;
-                boxed(|| store.rotate(key, loaded.record(), changes, self.terms)).await?
+                boxed(|| store.rotate(key, loaded.record(), changes, &self.terms)).await?
             }
             None => Rotated::Gone,
         };
@@ -272,10 +273,16 @@ impl<S: SessionStore> Work<'_, S> {
     }
 
     async fn create(&self) -> Result<CookieFate, CommitError> {
-        let changes = &self.request.snapshot.changes;
-        let terms = self.terms_left();
-        let created = boxed(|| self.parts.store.create(changes, &terms)).await?;
+        let created = boxed(|| self.create_in_time_left()).await?;
         Ok(self.request.after_create(created))
+    }
+
+    async fn create_in_time_left(&self) -> Result<(SessionKey, End), CommitError> {
+        let (store, changes) = (&self.parts.store, &self.request.snapshot.changes);
+        if store.opens_at_once() {
+            return store.create(changes, &self.terms).await;
+        }
+        store.create(changes, &self.terms_left()).await
     }
 
     /// The terms for a store call that others have come before.
@@ -292,7 +299,7 @@ impl<S: SessionStore> Work<'_, S> {
     /// If the client has gone meanwhile, nobody gets a new key.
     async fn create_after_clear(&self) -> Result<CookieFate, CommitError> {
         let clear = self.request.snapshot.changes.without_rights();
-        let cleared = self.commit(&clear, self.terms).await?;
+        let cleared = self.commit(&clear).await?;
         if self.way_out.departure.is_over() {
             return Ok(cleared);
         }
@@ -327,7 +334,7 @@ impl<S: SessionStore> Work<'_, S> {
         log(cookie.origin, came, key);
         let sealer = &self.parts.cookies.own.sealer;
         let sealed = sealer.seal(key.as_ref()).map_err(CommitError::Other)?;
-        let pair = write::pair(&self.parts.configuration.cookie, &sealed);
+        let pair = write::pair(&self.parts.cookies.own.wire_name, &sealed);
         Ok(SetCookie::Set(
             pair.map_err(CommitError::Other)?,
             cookie.max_age,

@@ -123,8 +123,8 @@ impl<Store: SessionStore + 'static> Guard<Store> {
             if unfinished.is_left(exit) {
                 return unfinished.leave();
             }
-            let departure = Departure::default();
-            let way_out = unfinished.way_out(exit, departure.clone());
+            let departure = Departure::of(&unfinished.session.0);
+            let way_out = unfinished.way_out(exit);
             self.0 = Stage::Committing(boxed(|| unfinished.commit(way_out)), departure);
         }
         poll_fn(|cx| {
@@ -157,27 +157,30 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     }
 
     /// Its time runs from now on.
-    fn way_out(&self, exit: Exit, departure: Departure) -> WayOut {
-        WayOut::new(exit, departure, self.budget())
+    fn way_out(&self, exit: Exit) -> WayOut {
+        WayOut::new(exit, Departure::of(&self.session.0), self.budget())
     }
 
-    async fn commit(mut self, way_out: WayOut) -> Settled<Store> {
-        poll_fn(|cx| self.poll_ending(cx, Some(way_out.limit))).await;
-        let snapshot = self.session.0.lock().take_snapshot();
-        let Self {
-            parts,
-            way_in,
-            ended,
-            ..
-        } = self;
-        let set_cookie = match way_in.load_for(&snapshot, way_out.limit).await {
-            Ok(()) => commit(&parts, way_in.incoming(), &snapshot, ended, &way_out).await,
-            Err(failed) => Err(failed),
-        };
-        Settled {
-            parts,
-            way_in,
-            set_cookie,
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "a block uses what it captures where it lies; a function moves its arguments, and \
+                  keeps room for both"
+    )]
+    fn commit(mut self, way_out: WayOut) -> impl Future<Output = Settled<Store>> {
+        async move {
+            poll_fn(|cx| self.poll_ending(cx, Some(way_out.limit))).await;
+            let snapshot = self.session.0.lock().take_snapshot();
+            drop(self.session);
+            let (parts, way_in) = (&self.parts, &self.way_in);
+            let set_cookie = match way_in.load_for(&snapshot, way_out.limit).await {
+                Ok(()) => commit(parts, way_in.incoming(), &snapshot, self.ended, &way_out).await,
+                Err(failed) => Err(failed),
+            };
+            Settled {
+                parts: self.parts,
+                way_in: self.way_in,
+                set_cookie,
+            }
         }
     }
 
@@ -237,7 +240,7 @@ impl<Store: SessionStore + 'static> Drop for Guard<Store> {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.0, Stage::Done) {
             Stage::Serving(unfinished) if unfinished.is_asked_for_anything() => {
-                let way_out = unfinished.way_out(Exit::NoHead, Departure::default());
+                let way_out = unfinished.way_out(Exit::NoHead);
                 spawn(Box::pin(unfinished.commit(way_out)));
             }
             Stage::Committing(committing, departure) => {

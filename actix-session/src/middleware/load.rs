@@ -1,6 +1,6 @@
 //! The way in: which cookies open, and what they lead to.
 
-use std::{iter, time::Duration};
+use std::{future::Future, iter, time::Duration};
 
 use actix_web::http::header::HeaderValue;
 use tokio::time::{Instant, timeout_at};
@@ -98,39 +98,45 @@ impl Incoming {
         boxed(|| incoming.look_up_all(parts, candidates, terms)).await
     }
 
-    async fn look_up_all<S: SessionStore>(
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "a block uses what it captures where it lies"
+    )]
+    fn look_up_all<S: SessionStore>(
         mut self,
         parts: &Parts<S>,
         candidates: Vec<Candidate>,
         terms: &Terms,
-    ) -> Result<Self, (LoadError, Self)> {
-        let time = Time::of(parts);
-        let mut candidates = candidates.into_iter().enumerate();
-        while let Some((index, candidate)) = candidates.next() {
-            // A neighbouring host may have planted an old cookie, and one that could not be removed
-            // keeps coming.
-            let superseded = candidate.is_old && matches!(self.loaded, Loaded::Live(..));
-            if index >= MAX_LOOKUPS || superseded {
-                self.others.push(candidate.key);
-                continue;
-            }
-            let (loaded, stale) = match look_up(parts, candidate, terms, time).await {
-                Ok(found) => found,
-                Err((error, key)) => {
-                    let rest = candidates.map(|(_, candidate)| candidate.key);
-                    self.others.extend(iter::once(key).chain(rest));
-                    return Err((error, self.degraded()));
+    ) -> impl Future<Output = Result<Self, (LoadError, Self)>> {
+        async move {
+            let time = Time::of(parts);
+            let mut candidates = candidates.into_iter();
+            let mut index = 0;
+            while let Some(candidate) = candidates.next() {
+                // A neighbouring host may have planted an old cookie, and one that could not be
+                // removed keeps coming.
+                let superseded = candidate.is_old && matches!(self.loaded, Loaded::Live(..));
+                if index >= MAX_LOOKUPS || superseded {
+                    self.others.push(candidate.key);
+                } else {
+                    match open(&parts.store, &candidate.key, terms, time).await {
+                        Ok(opened) => self.take(parts, candidate, opened.proven(terms), terms),
+                        Err(error) => {
+                            let rest = candidates.map(|candidate| candidate.key);
+                            self.others.extend(iter::once(candidate.key).chain(rest));
+                            return Err((error, self.degraded()));
+                        }
+                    }
                 }
-            };
-            let one_only = parts.configuration.one_live_cookie;
-            self.take(loaded, stale, one_only);
+                index += 1;
+            }
+            if self.ambiguous {
+                self.use_none();
+            }
+            let live = self.loaded.record();
+            self.extended = live.is_some_and(|record| terms.have_extended(record));
+            Ok(self)
         }
-        if self.ambiguous {
-            self.use_none();
-        }
-        let live = self.loaded.record();
-        self.extended = live.is_some_and(|record| terms.have_extended(record));
-        Ok(self)
     }
 
     /// What the cookies say by themselves: all that verified may lead to a session.
@@ -170,11 +176,12 @@ impl Incoming {
 
     /// Uses the first live session. Before there is one, a redirect counts more than a missing
     /// record.
-    fn take(&mut self, loaded: Loaded, stale: bool, one_only: bool) {
+    fn take<S>(&mut self, parts: &Parts<S>, candidate: Candidate, opened: Opened, terms: &Terms) {
+        let (loaded, stale) = led_to(parts, candidate, opened, terms);
         let better = match (&self.loaded, &loaded) {
             (Loaded::Live(..), Loaded::Live(key, _)) => {
                 event::refused(Refusal::Duplicate, Some(key));
-                self.ambiguous |= one_only;
+                self.ambiguous |= parts.configuration.one_live_cookie;
                 false
             }
             (Loaded::None, _) => true,
@@ -251,12 +258,13 @@ async fn open_in_time<S: SessionStore>(
     })
 }
 
-async fn look_up<S: SessionStore>(
+/// What a verified value leads to, and whether the cookie has to be sealed again.
+fn led_to<S>(
     parts: &Parts<S>,
     candidate: Candidate,
+    opened: Opened,
     terms: &Terms,
-    time: Option<Time>,
-) -> Result<(Loaded, bool), (LoadError, SessionKey)> {
+) -> (Loaded, bool) {
     let Candidate {
         key,
         unbound,
@@ -264,16 +272,12 @@ async fn look_up<S: SessionStore>(
         ..
     } = candidate;
     let refused = unbound && !parts.writes_old_mac() && !parts.accepts_unbound;
-    let opened = match open(&parts.store, &key, terms, time).await {
-        Ok(opened) => opened,
-        Err(error) => return Err((error, key)),
-    };
-    let loaded = match opened.proven(terms) {
+    let loaded = match opened {
         // A value whose MAC does not cover the cookie's name may be another cookie's. If it is the
         // state itself, not just a key, that would be a forgery.
         Opened::Live(record) if refused && record.is_in_cookie() => {
             event::refused(Refusal::Unbound, Some(&key));
-            return Ok((Loaded::None, false));
+            return (Loaded::None, false);
         }
         Opened::Live(record) if is_too_old(parts, &record, terms) => {
             event::refused(Refusal::UnknownKey, Some(&key));
@@ -292,8 +296,8 @@ async fn look_up<S: SessionStore>(
     };
     // Another cookie's value is no key of ours, so there is nothing to end.
     match loaded {
-        Loaded::Lost(_) if unbound => Ok((Loaded::None, false)),
-        loaded => Ok((loaded, stale)),
+        Loaded::Lost(_) if unbound => (Loaded::None, false),
+        loaded => (loaded, stale),
     }
 }
 

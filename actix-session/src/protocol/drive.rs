@@ -4,19 +4,38 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Backend, Draw, Machine, Name, Next, Reply, Step, Stored, line::Turn};
-use crate::{clock::deadline, contract::Terms, error::CommitError, key::SessionKey, random};
+use super::{Backend, Draw, Drawn, Machine, Name, Next, Reply, Step, Stored, line::Turn};
+use crate::{
+    clock::{self, deadline},
+    contract::Terms,
+    error::CommitError,
+    key::SessionKey,
+    random,
+};
 
 /// Random values from the operating system. The store draws keys and names.
 struct OsDraw<'a, B> {
     backend: &'a B,
+    /// Drawn together with a key.
+    ids: Option<random::Ids>,
     /// Both ids come from one call: each write needs both.
     session_id: Option<u128>,
 }
 
+impl<'a, B> OsDraw<'a, B> {
+    const fn new(backend: &'a B) -> Self {
+        Self {
+            backend,
+            ids: None,
+            session_id: None,
+        }
+    }
+}
+
 impl<B: Backend> Draw for OsDraw<'_, B> {
     fn commit_id(&mut self) -> Result<u64, CommitError> {
-        let (commit, session) = random::ids().map_err(CommitError::Other)?;
+        let ids = self.ids.take().map_or_else(random::ids, Ok);
+        let (commit, session) = ids.map_err(CommitError::Other)?;
         self.session_id = Some(session);
         Ok(commit)
     }
@@ -29,7 +48,9 @@ impl<B: Backend> Draw for OsDraw<'_, B> {
     }
 
     fn key(&mut self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
-        self.backend.draw_key(beside)
+        let Drawn { key, name, ids } = self.backend.draw_key(beside)?;
+        self.ids = ids;
+        Ok((key, name))
     }
 }
 
@@ -81,10 +102,7 @@ async fn drive_until<B: Backend, M: Machine>(
         lost: false,
         refusals: 0,
     };
-    let mut draw = OsDraw {
-        backend,
-        session_id: None,
-    };
+    let mut draw = OsDraw::new(backend);
     let mut next = machine.start(&mut draw);
     loop {
         let step = match next {
@@ -96,6 +114,40 @@ async fn drive_until<B: Backend, M: Machine>(
         let reply = drive.before_repeat(&step, reply).await?;
         next = machine.on(reply, &mut draw);
     }
+}
+
+/// The same for a store that never waits: what keeps changing is tried again at once, until the time
+/// is over.
+pub(crate) fn drive_at_once<B: Backend, M: Machine>(
+    backend: &B,
+    run: impl Fn(&Step) -> Result<Reply, anyhow::Error>,
+    machine: &mut M,
+    terms: &Terms,
+) -> Result<M::Answer, CommitError> {
+    let mut draw = OsDraw::new(backend);
+    let mut deadline = None;
+    let mut next = machine.start(&mut draw);
+    loop {
+        let step = match next {
+            Next::Answer(answer) => return Ok(answer),
+            Next::Fail(error) => return Err(error),
+            Next::Do(step) => step,
+        };
+        let reply = run(&step).map_err(CommitError::of_store)?;
+        if is_refusal(&step, &reply) {
+            let deadline = *deadline.get_or_insert_with(|| clock::deadline(terms.budget));
+            if Instant::now() >= deadline {
+                return Err(CommitError::Contended);
+            }
+        }
+        next = machine.on(reply.proven(step.at(), terms), &mut draw);
+    }
+}
+
+/// Whether another one has written what this step was to write, so that it is tried again.
+fn is_refusal(step: &Step, reply: &Reply) -> bool {
+    let is_read = matches!(step, Step::Read { .. });
+    !is_read && matches!(reply, Reply::Found(Stored::Record(_)))
 }
 
 struct Drive<'a, B> {
@@ -148,8 +200,7 @@ impl<B: Backend> Drive<'_, B> {
     /// attempt without time would leave nobody knowing what became of it.
     async fn before_repeat(&mut self, step: &Step, reply: Reply) -> Result<Reply, CommitError> {
         let lost = matches!(reply, Reply::Lost);
-        let refused = matches!(reply, Reply::Found(Stored::Record(_)));
-        if !lost && (!refused || matches!(step, Step::Read { .. })) {
+        if !lost && !is_refusal(step, &reply) {
             return Ok(reply);
         }
         self.refusals += 1;

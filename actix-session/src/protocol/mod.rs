@@ -13,6 +13,7 @@ mod save;
 
 use std::future::Future;
 
+use self::drive::{drive, drive_in_line};
 use crate::{
     clock::{Millis, SharedClock},
     contract::{Stamp, Terms},
@@ -24,7 +25,7 @@ use crate::{
 
 pub(crate) use self::{
     commit::CommitMachine,
-    drive::{drive, drive_in_line},
+    drive::drive_at_once,
     end::EndMachine,
     name::Name,
     rotate::RotateMachine,
@@ -273,6 +274,8 @@ pub(crate) trait Backend {
     const REMOTE: bool;
     /// Whether its answers may take time.
     const WAITS: bool = Self::REMOTE;
+    /// Whether a record's name is the key itself.
+    const NAMED_BY_KEY: bool = false;
 
     /// Carries out one step.
     ///
@@ -281,6 +284,32 @@ pub(crate) trait Backend {
     /// is `Lost`.
     fn run(&self, step: &Step, terms: &Terms)
     -> impl Future<Output = Result<Reply, anyhow::Error>>;
+
+    /// Carries out all steps of a machine, within the budget of the terms.
+    fn drive<M: Machine>(
+        &self,
+        machine: &mut M,
+        terms: &Terms,
+    ) -> impl Future<Output = Result<M::Answer, CommitError>>
+    where
+        Self: Sized,
+    {
+        drive(self, machine, terms)
+    }
+
+    /// The same for a change of the record at a name, which others of this thread may be about to
+    /// change: they queue up for a remote store.
+    fn drive_in_line<M: Machine>(
+        &self,
+        at: &Name,
+        machine: &mut M,
+        terms: &Terms,
+    ) -> impl Future<Output = Result<M::Answer, CommitError>>
+    where
+        Self: Sized,
+    {
+        drive_in_line(self, at, machine, terms)
+    }
 
     /// Writes a record that nothing ends or renews if there is none under the name, whatever lies
     /// beside it.
@@ -308,16 +337,29 @@ pub(crate) trait Backend {
     fn clock(&self) -> &SharedClock;
 
     /// Draws a key and names its record: beside an old name, if records must lie together.
-    fn draw_key(&self, _beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
-        let key = random::session_key().map_err(CommitError::Other)?;
+    fn draw_key(&self, _beside: Option<&str>) -> Result<Drawn, CommitError> {
+        let (key, ids) = random::session_key_and_ids().map_err(CommitError::Other)?;
         let name = self.name(&key);
-        Ok((key, name))
+        Ok(Drawn {
+            key,
+            name,
+            ids: Some(ids),
+        })
     }
 
     /// The terms for the five published methods, which get none.
     fn own_terms(&self) -> Terms {
         Terms::of_store(self.clock().now())
     }
+}
+
+/// A new key.
+pub(crate) struct Drawn {
+    pub(crate) key: SessionKey,
+    /// The name of its record.
+    pub(crate) name: Name,
+    /// For its first record, if one call of the operating system drew them too.
+    pub(crate) ids: Option<random::Ids>,
 }
 
 /// Random values for a write at a name, and the terms that it is made on.

@@ -99,19 +99,18 @@ impl<'a> RotateMachine<'a> {
     }
 
     /// The new key. It is drawn once, so that every repeat offers the same one.
-    fn target(&mut self, draw: &mut impl Draw) -> Result<Target, CommitError> {
-        if let Some(target) = &self.new {
-            return Ok(target.clone());
+    fn target(&mut self, draw: &mut impl Draw) -> Result<Name, CommitError> {
+        if let Some(Target(_, name)) = &self.new {
+            return Ok(name.clone());
         }
-        let beside = (!self.at.is_empty()).then(|| self.at.clone());
-        let (key, name) = draw.key(beside.as_deref())?;
-        let target = Target(key, name);
-        self.new = Some(target.clone());
-        Ok(target)
+        let beside = Some(self.at.as_str()).filter(|at| !at.is_empty());
+        let (key, name) = draw.key(beside)?;
+        self.new = Some(Target(key, name.clone()));
+        Ok(name)
     }
 
     fn rotate(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<Rotated> {
-        let Target(_, target) = or_fail!(self.target(draw));
+        let target = or_fail!(self.target(draw));
         let stamp = or_fail!(stamp(self.terms, &target, draw));
         let Some(new) = or_fail!(written(overwrite(stored, self.changes, stamp))) else {
             return Next::Answer(Rotated::Gone);
@@ -163,9 +162,9 @@ impl<'a> RotateMachine<'a> {
         }
     }
 
-    fn done(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
+    fn done(&mut self) -> Next<Rotated> {
         match self.phase {
-            Phase::Rotating { end, .. } | Phase::Creating { end, .. } => self.rotated(end, draw),
+            Phase::Rotating { end, .. } | Phase::Creating { end, .. } => self.rotated(end),
             _ => Next::Fail(CommitError::unexpected()),
         }
     }
@@ -178,26 +177,26 @@ impl<'a> RotateMachine<'a> {
                 self.found_where_made(&found, own, end, draw)
             }
             Phase::Lookup { .. } => self.found_while_looking(found, draw),
-            Phase::Own { end } => self.found_own(found, end, draw),
+            Phase::Own { end } => self.found_own(found, end),
             _ => Next::Fail(CommitError::unexpected()),
         }
     }
 
     /// An earlier attempt made the record; it may have ended since.
-    fn found_own(&mut self, found: Stored, end: End, draw: &mut impl Draw) -> Next<Rotated> {
+    fn found_own(&mut self, found: Stored, end: End) -> Next<Rotated> {
         match found {
             Stored::Record(record) => {
                 let end = record.end().map_or(end, |at| End::of(&record, at));
-                self.rotated(end, draw)
+                self.rotated(end)
             }
             _ => Next::Answer(Rotated::Gone),
         }
     }
 
-    fn rotated(&mut self, end: End, draw: &mut impl Draw) -> Next<Rotated> {
-        match self.target(draw) {
-            Ok(Target(key, _)) => Next::Answer(Rotated::Rotated(key, end, Older::none())),
-            Err(error) => Next::Fail(error),
+    fn rotated(&mut self, end: End) -> Next<Rotated> {
+        match self.new.take() {
+            Some(Target(key, _)) => Next::Answer(Rotated::Rotated(key, end, Older::none())),
+            None => Next::Fail(CommitError::unexpected()),
         }
     }
 
@@ -233,7 +232,7 @@ impl<'a> RotateMachine<'a> {
         draw: &mut impl Draw,
     ) -> Next<Rotated> {
         match found {
-            Stored::Record(_) if own => self.rotated(end, draw),
+            Stored::Record(_) if own => self.rotated(end),
             Stored::Nothing => Next::Answer(Rotated::Gone),
             _ => self.taken(draw),
         }
@@ -284,7 +283,7 @@ impl<'a> RotateMachine<'a> {
                 Next::Do(step.clone())
             }
             Phase::Own { .. } | Phase::Made { .. } => match self.target(draw) {
-                Ok(Target(_, at)) => Next::read(&at),
+                Ok(at) => Next::read(&at),
                 Err(error) => Next::Fail(error),
             },
         }
@@ -332,7 +331,7 @@ impl Machine for RotateMachine<'_> {
             return self.cleared(next, draw);
         }
         match reply {
-            Reply::Done => self.done(draw),
+            Reply::Done => self.done(),
             Reply::Found(found) => self.found(found, draw),
             Reply::Taken => self.taken(draw),
             Reply::Lost => self.lost(draw),

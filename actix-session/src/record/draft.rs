@@ -13,8 +13,8 @@ use super::{
     keys::{MetadataKeys, Place},
     metadata::Metadata,
     names::is_named,
-    splice::{Values, splice},
-    state::State,
+    splice::{Values, fresh, splice},
+    state::{State, Text},
 };
 
 /// Up to this many names, comparing each one is faster than a set.
@@ -67,9 +67,7 @@ impl<'a> Draft<'a> {
 
     /// The stored entries with some of them replaced, and the others as they are.
     pub(crate) fn write_onto(self, stored: &State, values: &Values<'_>) -> Record {
-        if let Some(text) = stored.as_text().filter(|_| self.format == WireFormat::V1)
-            && let Some(text) = splice(text, &head(self.commit, &self.metadata), values)
-        {
+        if let Some(text) = self.tight(stored, values) {
             return self.enveloped(State::Text(text));
         }
         let many: Option<HashSet<&str>> =
@@ -91,6 +89,18 @@ impl<'a> Draft<'a> {
         }
         // Requests' values were serialized a moment ago. Stored ones may be older than the checks.
         self.write(&entries, stored.is_checked())
+    }
+
+    /// `None` if something is not of the usual form.
+    fn tight(&self, stored: &State, values: &Values<'_>) -> Option<Text> {
+        if self.format != WireFormat::V1 {
+            return None;
+        }
+        let head = || head(self.commit, &self.metadata);
+        if stored.is_empty() {
+            return fresh(&head(), values);
+        }
+        splice(stored.as_text()?, &head(), values)
     }
 
     /// The record of a store that takes maps: nothing writes its text.

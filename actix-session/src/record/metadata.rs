@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
-    numbers::{decimal, hex, push_decimal, push_hex},
+    numbers::{decimal, hex, push_decimal, push_hex, push_ids},
     proofs::Proofs,
 };
 use crate::{clock::Millis, digest};
@@ -125,11 +125,7 @@ impl Metadata {
     /// The text needs no escaping in JSON, however often it is nested. The numbers that a Redis
     /// script looks for come first, in a fixed order.
     pub(crate) fn encode(&self, commit: u64, out: &mut String) {
-        push_hex(out, commit, 16);
-        out.push('.');
-        for half in [self.id >> 64, self.id & u128::from(u64::MAX)] {
-            push_hex(out, u64::try_from(half).unwrap_or_default(), 16);
-        }
+        push_ids(out, commit, self.id);
         out.push('.');
         push_decimal(out, self.created.0);
         push_next(out, self.absolute_end);
@@ -150,7 +146,9 @@ impl Metadata {
 
     fn encode_auth(&self, out: &mut String) {
         let Some(auth) = &self.auth else {
-            out.push_str("........");
+            if self.rest.is_some() {
+                out.push_str("........");
+            }
             return;
         };
         push_next(out, Some(auth.at));

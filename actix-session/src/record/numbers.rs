@@ -12,36 +12,49 @@ const VALUES: [u8; 256] = {
     values
 };
 const HEX: &[u8; 16] = b"0123456789abcdef";
+/// 1 in each byte of a word.
+const ONES: u64 = u64::MAX / 255;
 /// As many decimal digits always fit.
 const SAFE: usize = 18;
 
 /// Appends a number with at least so many hexadecimal digits.
 pub(super) fn push_hex(out: &mut String, number: u64, least: usize) {
-    let mut digits = [b'0'; 16];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
-        pair[0] = HEX[usize::from(byte >> 4)];
-        pair[1] = HEX[usize::from(byte & 15)];
-    }
+    let digits = hex_digits(number);
     let needed = (67 - number.leading_zeros() as usize) / 4;
     push_digits(out, &digits[16 - needed.max(least).clamp(1, 16)..]);
 }
 
+/// Appends 16 hexadecimal digits, a dot, and 32 more.
+pub(super) fn push_ids(out: &mut String, first: u64, second: u128) {
+    let mut digits = [b'.'; 16 + 1 + 32];
+    let halves = [second >> 64, second & u128::from(u64::MAX)];
+    let [high, low] = halves.map(|half| hex_digits(u64::try_from(half).unwrap_or_default()));
+    digits[..16].copy_from_slice(&hex_digits(first));
+    digits[17..33].copy_from_slice(&high);
+    digits[33..].copy_from_slice(&low);
+    push_digits(out, &digits);
+}
+
+fn hex_digits(number: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    for (four, half) in digits.chunks_exact_mut(8).zip([number >> 32, number]) {
+        four.copy_from_slice(&eight_hex_digits(half & 0xffff_ffff).to_be_bytes());
+    }
+    digits
+}
+
+/// The digits of 32 bits, one in each byte of a word.
+const fn eight_hex_digits(number: u64) -> u64 {
+    let fours = (number << 16 | number) & 0x0000_ffff_0000_ffff;
+    let pairs = (fours << 8 | fours) & 0x00ff_00ff_00ff_00ff;
+    let values = (pairs << 4 | pairs) & (ONES * 15);
+    // 6 more than a value has the bit 16 if the value is a letter's.
+    let letters = (values + ONES * 6) >> 4 & ONES;
+    values + ONES * b'0' as u64 + letters * (b'a' - b'0' - 10) as u64
+}
+
 pub(super) fn push_decimal(out: &mut String, number: i64) {
-    let mut digits = [b'0'; 20];
-    let mut from = digits.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        from -= 1;
-        digits[from] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if number < 0 {
-        out.push('-');
-    }
-    push_digits(out, &digits[from..]);
+    out.push_str(itoa::Buffer::new().format(number));
 }
 
 fn push_digits(out: &mut String, digits: &[u8]) {
@@ -63,6 +76,10 @@ pub(super) fn hex(digits: &str) -> Option<u128> {
 
 /// At most 16 digits.
 fn short_hex(digits: &[u8]) -> Option<u64> {
+    if let Ok(all) = <&[u8; 16]>::try_from(digits) {
+        let [high, low] = [&all[..8], &all[8..]].map(eight_digits);
+        return Some(high? << 32 | low?);
+    }
     let (mut number, mut all) = (0, 0);
     for digit in digits {
         let value = VALUES[usize::from(*digit)];
@@ -70,6 +87,29 @@ fn short_hex(digits: &[u8]) -> Option<u64> {
         number = number << 4 | u64::from(value & 15);
     }
     (all < 16).then_some(number)
+}
+
+/// Eight digits at once: each step works on all bytes of a word.
+fn eight_digits(digits: &[u8]) -> Option<u64> {
+    const HIGH: u64 = ONES * 0x80;
+    let word = u64::from_be_bytes(digits.try_into().ok()?);
+    // Sets the high bit of each byte in the range, for bytes below 0x80.
+    let within = |word: u64, first: u8, last: u8| {
+        let from_first = word + ONES * u64::from(0x80 - first);
+        let past_last = word + ONES * u64::from(0x7f - last);
+        from_first & !past_last
+    };
+    let lower = word | (ONES * 0x20);
+    let letters = within(lower & !HIGH, b'a', b'f');
+    let decimals = within(word & !HIGH, b'0', b'9');
+    if (letters | decimals) & !word & HIGH != HIGH {
+        return None;
+    }
+    // The low half of a letter is 9 less than its value.
+    let values = (word & (ONES * 15)) + ((letters & HIGH) >> 7) * 9;
+    let pairs = (values >> 4 | values) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs >> 8 | pairs) & 0x0000_ffff_0000_ffff;
+    Some((fours >> 16 | fours) & 0xffff_ffff)
 }
 
 pub(super) fn decimal(text: &str) -> Option<i64> {
@@ -110,6 +150,15 @@ mod tests {
                 push_hex(&mut text, number.cast_unsigned(), least);
                 prop_assert_eq!(&text, &format!("{number:0least$x}"));
                 prop_assert_eq!(hex(&text), Some(u128::from(number.cast_unsigned())));
+            }
+        }
+
+        #[test]
+        fn ids_are_written_as_fmt_does(first: u64, second: u128, bits in 0..128_u32) {
+            for (first, second) in [(first, second), (first >> (bits / 2), second >> bits)] {
+                let mut text = String::new();
+                push_ids(&mut text, first, second);
+                prop_assert_eq!(text, format!("{first:016x}.{second:032x}"));
             }
         }
 

@@ -16,19 +16,42 @@ pub(super) fn splice(text: &Text, head: &str, values: &Values<'_>) -> Option<Tex
         return None;
     }
     let (changed, added) = sorted(text, values);
-    let mut splice = Splice::new(text, head, size(text, &changed, &added));
+    let size = size(text, &changed, &added);
+    let mut splice = Splice {
+        old: text,
+        new: Tight::new(head, size, text.spans().len() + added.len()),
+        next: 0,
+    };
     for (place, json) in changed {
         splice.copy_until(place);
         if let Some(json) = json {
-            splice.put(text.name(place), json);
+            splice.new.put(text.name(place), json);
         }
         splice.next = place + 1;
     }
     splice.copy_until(text.spans().len());
+    let mut new = splice.new;
     for (name, json) in added {
-        splice.put(name, json);
+        new.put(name, json);
     }
-    splice.finish()
+    new.finish()
+}
+
+/// The text of a record with these values alone. `None` if a name is not of the usual form.
+pub(super) fn fresh(head: &str, values: &Values<'_>) -> Option<Text> {
+    if !values.iter().all(|(name, _)| needs_no_escape(name)) {
+        return None;
+    }
+    let set = || {
+        let all = values.iter();
+        all.filter_map(|(name, json)| Some((*name, json.as_deref()?)))
+    };
+    let size: usize = set().map(|(name, json)| name.len() + json.len() + 4).sum();
+    let mut new = Tight::new(head, size + 2, values.len());
+    for (name, json) in set() {
+        new.put(name, json);
+    }
+    new.finish()
 }
 
 pub(super) fn needs_no_escape(text: &str) -> bool {
@@ -73,41 +96,47 @@ fn size(text: &Text, changed: &Changed<'_>, added: &Added<'_>) -> usize {
 
 struct Splice<'a> {
     old: &'a Text,
-    text: String,
-    head: usize,
-    starts: Vec<[u32; 2]>,
+    new: Tight,
     /// The first entry that is not copied yet.
     next: usize,
 }
 
-impl<'a> Splice<'a> {
-    fn new(old: &'a Text, head: &str, size: usize) -> Self {
-        let mut text = String::with_capacity(head.len() + size);
-        text.push_str(head);
-        Self {
-            old,
-            text,
-            head: head.len(),
-            starts: Vec::with_capacity(old.spans().len() + 1),
-            next: 0,
-        }
-    }
-
+impl Splice<'_> {
     /// Copies what lies before this place, with the comma behind it.
     fn copy_until(&mut self, place: usize) {
         let from = self.old.entry_start(self.next);
         let Some(from) = from.filter(|_| self.next < place) else {
             return;
         };
-        self.separate();
+        self.new.separate();
         let end = self.old.entry_start(place);
         let end = end.unwrap_or_else(|| self.old.spans().end(place - 1, self.old.as_str()));
-        let to = self.text.len();
+        let to = self.new.text.len();
         let moved = |at: usize| u32::try_from(at - from + to).unwrap_or(u32::MAX);
         let starts = (self.next..place).filter_map(|place| self.old.spans().start(place));
-        self.starts.extend(starts.map(|start| start.map(moved)));
-        self.text
-            .push_str(self.old.as_str().get(from..end).unwrap_or_default());
+        let starts = starts.map(|start| start.map(moved));
+        self.new.starts.extend(starts);
+        let copied = self.old.as_str().get(from..end).unwrap_or_default();
+        self.new.text.push_str(copied);
+    }
+}
+
+/// A text of the usual form, and where its names and values start.
+struct Tight {
+    text: String,
+    head: usize,
+    starts: Vec<[u32; 2]>,
+}
+
+impl Tight {
+    fn new(head: &str, size: usize, entries: usize) -> Self {
+        let mut text = String::with_capacity(head.len() + size);
+        text.push_str(head);
+        Self {
+            text,
+            head: head.len(),
+            starts: Vec::with_capacity(entries),
+        }
     }
 
     fn put(&mut self, name: &str, json: &str) {

@@ -106,8 +106,8 @@ struct Nested {
     /// Seldom there is more than one.
     outermost: Option<Entered>,
     inner: Vec<Entered>,
-    /// The cookies that the response sets or removes.
-    written: Vec<Rc<str>>,
+    /// The cookies that the response sets or removes. Seldom there is more than one.
+    written: (Option<Rc<str>>, Vec<Rc<str>>),
 }
 
 impl InRequest {
@@ -134,7 +134,7 @@ impl InRequest {
         if let Some(outermost) = &mut nested.outermost {
             outermost.is_around = false;
         }
-        nested.written.clear();
+        nested.written = Default::default();
     }
 
     /// Whether a middleware with this cookie is around.
@@ -145,12 +145,17 @@ impl InRequest {
     }
 
     pub(crate) fn note_written(&self, cookie: Rc<str>) {
-        self.0.borrow_mut().written.push(cookie);
+        let (first, others) = &mut self.0.borrow_mut().written;
+        match first {
+            Some(_) => others.push(cookie),
+            None => *first = Some(cookie),
+        }
     }
 
     pub(crate) fn has_written(&self, cookie: &str) -> bool {
         let nested = self.0.borrow();
-        nested.written.iter().any(|name| **name == *cookie)
+        let (first, others) = &nested.written;
+        first.iter().chain(others).any(|name| **name == *cookie)
     }
 
     /// With what loads it, as long as its middleware serves the request.

@@ -34,6 +34,8 @@ pub(crate) struct Pending {
     pub(crate) unloaded: bool,
     /// The changes have been committed; later ones would be lost.
     finished: bool,
+    /// The client has gone while they were being committed.
+    pub(crate) departed: bool,
     clock: SharedClock,
     /// `None` if no middleware serves the session.
     pub(super) times: Option<Times>,
@@ -337,7 +339,7 @@ impl Pending {
             self.clear(epoch);
         }
         self.changes.ttl = ttl.or(set);
-        self.changes.login = Some(login);
+        self.changes.login = Some(Box::new(login));
         self.changes.reauthenticated = None;
         self.changes.lowered = None;
         self.renew();
@@ -362,7 +364,7 @@ impl Pending {
 
     /// When an authentication was demanded that has not been answered.
     fn demanded_at(&self) -> Option<Millis> {
-        let own = self.changes.lowered.as_ref();
+        let own = self.changes.lowered.as_deref();
         let stored = || {
             let auth = self.visible()?.metadata()?.auth.as_ref()?;
             auth.proofs.demand.as_ref().map(|demand| demand.at)
@@ -387,8 +389,8 @@ impl Pending {
             proof.level = proof.level.min(lowered.to);
             proof.answers = proof.answers.filter(|_| proof.level > Level::Zero);
         }
-        let earlier = self.changes.lowered.take();
-        self.changes.lowered = Some(lowered.after(earlier));
+        let earlier = self.changes.lowered.take().map(|earlier| *earlier);
+        self.changes.lowered = Some(lowered.after(earlier).into());
     }
 
     /// Who is logged in once this request has committed, and what they have proven.
@@ -428,6 +430,9 @@ impl Pending {
 
     /// Keeps what closures have come to, and no closure: one may have captured its session.
     fn keep_results(&mut self) {
+        if !self.changes.has_modify() {
+            return;
+        }
         for (name, effect) in self.changes.effects.iter_mut() {
             if let Effect::Modify(_) = effect {
                 let result = self.computed.remove(name).flatten();

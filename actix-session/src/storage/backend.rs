@@ -13,7 +13,6 @@ use crate::{
     key::SessionKey,
     protocol::{
         Backend, CommitMachine, EndMachine, ReplaceMachine, RotateMachine, SaveMachine, Stored,
-        drive, drive_in_line,
     },
     random,
     record::Record,
@@ -36,9 +35,15 @@ pub(crate) async fn open<B: Backend>(
     if !is_ours(key) {
         return Ok(Opened::Nothing);
     }
-    let at = store.name(key);
-    let found = store.look(&at, terms).await.map_err(LoadError::Other)?;
-    Ok(match found.proven(&at, terms).live(terms) {
+    let name;
+    let at = if B::NAMED_BY_KEY {
+        key.as_ref()
+    } else {
+        name = store.name(key);
+        name.as_str()
+    };
+    let found = store.look(at, terms).await.map_err(LoadError::Other)?;
+    Ok(match found.proven(at, terms).live(terms) {
         Stored::Record(record) => Opened::Live(record),
         Stored::Redirect(redirect) => Opened::Moved(age(terms, redirect.made_at)),
         Stored::Nothing => Opened::Nothing,
@@ -56,7 +61,7 @@ pub(crate) async fn create<B: Backend>(
     terms: &Terms,
 ) -> Result<(SessionKey, End), CommitError> {
     let mut machine = RotateMachine::creating(changes, terms);
-    match drive(store, &mut machine, terms).await? {
+    match store.drive(&mut machine, terms).await? {
         Rotated::Rotated(key, end, _) => Ok((key, end)),
         Rotated::Gone => Err(CommitError::gone()),
         Rotated::Moved => Err(CommitError::unexpected()),
@@ -80,13 +85,13 @@ pub(crate) async fn commit<B: Backend>(
         return match found.proven(&at, terms).live(terms) {
             Stored::Record(record) if terms.is_undated(&record) => {
                 let mut machine = CommitMachine::new(at, Some(record), changes, terms);
-                drive(store, &mut machine, terms).await
+                store.drive(&mut machine, terms).await
             }
             found => Ok(checked(&found, terms)),
         };
     }
     let mut machine = CommitMachine::new(at.clone(), base.cloned(), changes, terms);
-    drive_in_line(store, &at, &mut machine, terms).await
+    store.drive_in_line(&at, &mut machine, terms).await
 }
 
 pub(crate) async fn rotate<B: Backend>(
@@ -101,7 +106,7 @@ pub(crate) async fn rotate<B: Backend>(
     }
     let at = store.name(key);
     let mut machine = RotateMachine::new(at.clone(), base.cloned(), changes, terms);
-    drive_in_line(store, &at, &mut machine, terms).await
+    store.drive_in_line(&at, &mut machine, terms).await
 }
 
 /// Whether a key is current, for a request without changes.
@@ -141,7 +146,7 @@ pub(crate) async fn save<B: Backend>(
     let terms = terms(store, ttl);
     let failed = |error: CommitError| SaveError::Other(error.into_anyhow());
     let mut machine = SaveMachine::new(state, &terms);
-    drive(store, &mut machine, &terms).await.map_err(failed)
+    store.drive(&mut machine, &terms).await.map_err(failed)
 }
 
 /// Replaces a whole record, with its metadata.
@@ -156,7 +161,7 @@ pub(crate) async fn update<B: Backend>(
     }
     let terms = terms(store, ttl);
     let mut machine = ReplaceMachine::new(store.name(&key), state, &terms);
-    match drive(store, &mut machine, &terms).await {
+    match store.drive(&mut machine, &terms).await {
         Ok(true) => Ok(key),
         Ok(false) => Err(UpdateError::Other(Gone.into())),
         Err(CommitError::Serialization(error)) => Err(UpdateError::Serialization(error)),
@@ -188,7 +193,8 @@ pub(crate) async fn delete<B: Backend>(store: &B, key: &SessionKey) -> Result<()
     }
     let mut machine = EndMachine::new(store.name(key));
     let terms = store.own_terms();
-    drive(store, &mut machine, &terms)
+    store
+        .drive(&mut machine, &terms)
         .await
         .map_err(CommitError::into_anyhow)
 }

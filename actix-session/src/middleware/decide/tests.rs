@@ -83,7 +83,7 @@ fn login() -> Changes {
         demand: String::new(),
     };
     renew(Changes {
-        login: Some(login),
+        login: Some(login.into()),
         ..Changes::default()
     })
 }

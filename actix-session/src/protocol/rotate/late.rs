@@ -1,6 +1,6 @@
 //! A renewal that comes too late: its base has moved or is gone, or its load found a redirect.
 
-use super::{Phase, RotateMachine, Target};
+use super::{Phase, RotateMachine};
 use crate::{
     changes::{own_record, written},
     contract::{Committed, End, Rotated},
@@ -59,7 +59,7 @@ impl RotateMachine<'_> {
         if !self.changes.may_live_alone(self.base.as_ref()) {
             return Next::Answer(Rotated::Gone);
         }
-        let Target(_, at) = or_fail!(self.target(draw));
+        let at = or_fail!(self.target(draw));
         let stamp = or_fail!(stamp(self.terms, &at, draw));
         let Some(new) = or_fail!(written(own_record(self.changes, stamp))) else {
             return Next::Answer(Rotated::Gone);

@@ -442,7 +442,7 @@ fn a_renewal_that_was_ended_before_its_repeat_is_gone() {
         demand: String::new(),
     };
     let changes = Changes {
-        login: Some(login),
+        login: Some(login.into()),
         ..set("x", "1")
     };
     let (base, terms) = (record(1, &[]), terms());

@@ -20,8 +20,9 @@ use super::backend::shared_store;
 use crate::{
     clock::{Clock, Millis, SharedClock},
     contract::Terms,
+    error::CommitError,
     key::SessionKey,
-    protocol::{Backend, Name, Reply, Step, Stored},
+    protocol::{Backend, Machine, Name, Reply, Step, Stored, drive_at_once},
     sync::lock,
 };
 
@@ -185,10 +186,8 @@ fn warn_if_made_on_each_worker(made: &Arc<Inner>) {
     known.push(Arc::downgrade(made));
 }
 
-impl Backend for MemorySessionStore {
-    const REMOTE: bool = false;
-
-    async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
+impl MemorySessionStore {
+    fn carry_out(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
         let map = &self.inner.map;
         Ok(match step {
             Step::Read { at } => Reply::Found(map.read(at, terms.now)),
@@ -213,6 +212,32 @@ impl Backend for MemorySessionStore {
             }
             Step::End { at } => map.end(at, terms),
         })
+    }
+}
+
+impl Backend for MemorySessionStore {
+    const REMOTE: bool = false;
+    const NAMED_BY_KEY: bool = true;
+
+    async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
+        self.carry_out(step, terms)
+    }
+
+    async fn drive<M: Machine>(
+        &self,
+        machine: &mut M,
+        terms: &Terms,
+    ) -> Result<M::Answer, CommitError> {
+        drive_at_once(self, |step| self.carry_out(step, terms), machine, terms)
+    }
+
+    async fn drive_in_line<M: Machine>(
+        &self,
+        _at: &Name,
+        machine: &mut M,
+        terms: &Terms,
+    ) -> Result<M::Answer, CommitError> {
+        self.drive(machine, terms).await
     }
 
     async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {

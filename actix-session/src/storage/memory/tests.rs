@@ -31,7 +31,7 @@ fn login() -> Changes {
         demand: String::new(),
     };
     Changes {
-        login: Some(login),
+        login: Some(login.into()),
         ..Changes::default()
     }
 }

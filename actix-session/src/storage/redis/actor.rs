@@ -11,7 +11,7 @@ use crate::{
     contract::Terms,
     error::CommitError,
     key::SessionKey,
-    protocol::{Backend, Name, Reply, Step, Stored},
+    protocol::{Backend, Drawn, Name, Reply, Step, Stored},
     storage::backend::shared_store,
 };
 
@@ -244,7 +244,7 @@ impl Backend for RedisActorSessionStore {
         (self.keygen)(key.as_ref()).into()
     }
 
-    fn draw_key(&self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
+    fn draw_key(&self, beside: Option<&str>) -> Result<Drawn, CommitError> {
         let beside = beside.filter(|_| self.has_slots);
         naming::draw_key(&*self.keygen, beside)
     }

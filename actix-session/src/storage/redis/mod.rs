@@ -60,7 +60,7 @@ use crate::{
     contract::Terms,
     error::CommitError,
     key::SessionKey,
-    protocol::{Backend, Name, Reply, Step, Stored},
+    protocol::{Backend, Drawn, Name, Reply, Step, Stored},
     record::Record,
 };
 
@@ -259,7 +259,7 @@ impl Backend for RedisSessionStore {
         (self.keygen)(key.as_ref()).into()
     }
 
-    fn draw_key(&self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
+    fn draw_key(&self, beside: Option<&str>) -> Result<Drawn, CommitError> {
         let beside = beside.filter(|_| self.executor.has_slots());
         naming::draw_key(&*self.keygen, beside)
     }

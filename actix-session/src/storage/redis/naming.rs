@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::ensure;
 
 use super::slots::{key_in, slot};
-use crate::{digest, error::CommitError, key::SessionKey, protocol::Name, random};
+use crate::{digest, error::CommitError, protocol::Drawn, random};
 
 pub(super) type Keygen = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
@@ -77,17 +77,22 @@ pub(super) fn check_for_cluster(name: &dyn Fn(&str) -> String) -> anyhow::Result
 pub(super) fn draw_key(
     name: &dyn Fn(&str) -> String,
     beside: Option<&str>,
-) -> Result<(SessionKey, Name), CommitError> {
+) -> Result<Drawn, CommitError> {
     let found = match beside {
         Some(beside) => key_in(slot(beside), name).map_err(CommitError::Other)?,
         None => None,
     };
-    let key = match found {
-        Some(key) => key,
-        None => random::session_key().map_err(CommitError::Other)?,
+    let (key, ids) = match found {
+        Some(key) => (key, None),
+        None => {
+            let drawn = random::session_key_and_ids();
+            drawn
+                .map(|(key, ids)| (key, Some(ids)))
+                .map_err(CommitError::Other)?
+        }
     };
     let name = name(key.as_ref()).into();
-    Ok((key, name))
+    Ok(Drawn { key, name, ids })
 }
 
 #[cfg(test)]

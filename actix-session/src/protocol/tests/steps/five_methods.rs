@@ -299,7 +299,7 @@ async fn the_absolute_end_holds_in<S: SessionStore, P: Place>(store: &S, steps: 
         ..steps.terms().with_extension(true)
     };
     let login = Changes {
-        login: Some(LoginChange {
+        login: Some(Box::new(LoginChange {
             principal: "alice".to_owned(),
             at: steps.now(),
             proven: None,
@@ -309,7 +309,7 @@ async fn the_absolute_end_holds_in<S: SessionStore, P: Place>(store: &S, steps: 
             keep_times: false,
             level: Default::default(),
             demand: String::new(),
-        }),
+        })),
         ..Changes::default()
     };
     let (key, _) = store.create(&login, &terms()).await.unwrap();
