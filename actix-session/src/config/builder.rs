@@ -367,7 +367,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// next extension. A renewal keeps the end too. A login, a re-authentication and a new session
     /// begin a new time, as ever, and what needs a new cookie sets it. If the state is stored in the
     /// cookie, a change sets a cookie with the same end. A store of five methods takes a time to live
-    /// with each change, so that there a change extends.
+    /// with each change, so that there a change extends. Redis is asked for the end in the round trip
+    /// of the read, under [`WireFormat::V0_11`] in one more.
     ///
     /// # Examples
     /// ```

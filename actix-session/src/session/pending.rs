@@ -1,5 +1,7 @@
 //! What a session handle holds: the record as it was loaded, and the changes on top.
 
+mod auth;
+
 use std::{borrow::Cow, collections::HashMap, task::Waker};
 
 use super::{
@@ -7,10 +9,9 @@ use super::{
     ending::{Answer, Endings},
 };
 use crate::{
-    Level,
-    changes::{Changes, Effect, LoginChange, Modify, TtlChange},
+    changes::{Changes, Effect, Modify, TtlChange},
     clock::{Millis, SharedClock},
-    record::{Auth, Lowered, Proof, RESERVED, Record},
+    record::{RESERVED, Record},
 };
 
 #[derive(Default)]
@@ -160,7 +161,7 @@ impl Pending {
     pub(crate) fn absolute(&self, keeps_times: bool) -> Option<Millis> {
         let kept = self.visible().filter(|_| keeps_times);
         let kept = kept.and_then(|record| record.metadata()?.own_span());
-        kept.or(self.times.and_then(|times| times.absolute))
+        kept.or_else(|| self.times?.absolute)
     }
 
     /// Asks the middleware to end the session now, if there is one that still can. Whoever asks
@@ -300,112 +301,6 @@ impl Pending {
     pub(crate) fn set_ttl(&mut self, ttl: TtlChange) {
         self.mark_changed();
         self.changes.ttl = Some(ttl);
-    }
-
-    pub(crate) fn principal(&self) -> Option<&str> {
-        match &self.changes.login {
-            Some(login) => Some(&login.principal),
-            None => self.visible()?.principal(),
-        }
-    }
-
-    /// When the user last authenticated.
-    pub(crate) fn authenticated_at(&self) -> Option<Millis> {
-        if let Some(login) = &self.changes.login {
-            return Some(login.proven.unwrap_or(login.at));
-        }
-        let stored = self.visible()?.metadata()?.auth.as_ref()?.at;
-        Some(
-            self.changes
-                .reauthenticated
-                .map_or(stored, |proof| proof.at.max(stored)),
-        )
-    }
-
-    /// `ttl` is the login's own. It may also be set before the login in the same request, but not
-    /// for a login before it.
-    pub(crate) fn login(&mut self, mut login: LoginChange, ttl: Option<TtlChange>, epoch: u64) {
-        let known = self.principal();
-        let another = known.is_some_and(|known| known != login.principal);
-        let earlier = self.changes.login.take();
-        let keeps = login.keep_times && !another;
-        let set = self.changes.ttl.filter(|_| earlier.is_none() || keeps);
-        if let Some(earlier) = earlier.filter(|_| keeps) {
-            login.span = login.span.or(earlier.span);
-            login.keep_times = earlier.keep_times;
-        }
-        if another {
-            // A principal must not see the entries of another one.
-            self.clear(epoch);
-        }
-        self.changes.ttl = ttl.or(set);
-        self.changes.login = Some(Box::new(login));
-        self.changes.reauthenticated = None;
-        self.changes.lowered = None;
-        self.renew();
-    }
-
-    pub(crate) fn reauthenticated(&mut self, at: Millis, level: Level) {
-        if let Some(login) = &mut self.changes.login {
-            login.at = at;
-            login.proven = None;
-            login.level = login.level.max(level);
-            login.demand.clear();
-        } else {
-            let earlier = self.changes.reauthenticated.map(|proof| proof.level);
-            self.changes.reauthenticated = Some(Proof {
-                at,
-                level: level.max(earlier.unwrap_or(level)),
-                answers: self.demanded_at(),
-            });
-        }
-        self.renew();
-    }
-
-    /// When an authentication was demanded that has not been answered.
-    fn demanded_at(&self) -> Option<Millis> {
-        let own = self.changes.lowered.as_deref();
-        let stored = || {
-            let auth = self.visible()?.metadata()?.auth.as_ref()?;
-            auth.proofs.demand.as_ref().map(|demand| demand.at)
-        };
-        own.and_then(Lowered::demanded_at).or_else(stored)
-    }
-
-    /// If nobody is logged in, there is nothing to take back.
-    pub(crate) fn lower(&mut self, lowered: Lowered) {
-        if self.principal().is_none() && !self.is_unloaded() {
-            return;
-        }
-        self.mark_changed();
-        if let Some(login) = &mut self.changes.login {
-            login.level = login.level.min(lowered.to);
-            if !lowered.reason.is_empty() {
-                login.demand = lowered.reason;
-            }
-            return;
-        }
-        if let Some(proof) = &mut self.changes.reauthenticated {
-            proof.level = proof.level.min(lowered.to);
-            proof.answers = proof.answers.filter(|_| proof.level > Level::Zero);
-        }
-        let earlier = self.changes.lowered.take().map(|earlier| *earlier);
-        self.changes.lowered = Some(lowered.after(earlier).into());
-    }
-
-    /// Who is logged in once this request has committed, and what they have proven.
-    pub(super) fn auth(&self) -> Option<Auth> {
-        if let Some(login) = &self.changes.login {
-            return Some(login.auth(None));
-        }
-        let mut auth = self.visible()?.metadata()?.auth.clone()?;
-        if let Some(lowered) = &self.changes.lowered {
-            auth.lower(lowered);
-        }
-        if let Some(proof) = self.changes.reauthenticated {
-            auth.prove(proof);
-        }
-        Some(auth)
     }
 
     /// Whether there is something to commit or to end.

@@ -66,6 +66,27 @@ async fn how_many_round_trips_a_request_takes() {
     tested.dump().await.assert_no_record();
 }
 
+/// It learns when the record ends by a command that goes with the read.
+#[actix_web::test]
+async fn how_many_round_trips_a_quiet_request_takes() {
+    let quiet = |builder: SessionMiddlewareBuilder<_>| {
+        let every = BrowserSession::default()
+            .state_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+        let builder = builder.session_lifecycle(every);
+        builder.quiet_when(|req| req.path() == "/quiet")
+    };
+    let (_server, proxy, _tested, browser) = counted(quiet).await;
+    fill(&browser).await;
+    proxy.commands();
+    let trips = async |act: &dyn Fn(&Session)| {
+        browser.visit_path("/quiet", |s| act(s)).await.assert_ok();
+        proxy.commands()
+    };
+    assert_eq!(trips(&|_| ()).await, ["PTTL", "GET"]);
+    assert_eq!(trips(&|s| s.insert("a", 1).unwrap()).await, ["PTTL", "GET"]);
+    assert_eq!(trips(&count).await, ["PTTL", "GET", "EVALSHA"]);
+}
+
 #[actix_web::test]
 async fn competitors_for_one_session_take_one_round_trip_each() {
     for format in [WireFormat::V1, WireFormat::V0_11] {

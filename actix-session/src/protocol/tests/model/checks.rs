@@ -99,13 +99,13 @@ fn three_requests_and_two_lost_answers() {
     check(Runs::of(sets(&HARD, 3), 2), 250_000);
 }
 
-/// 812 sets of requests, 213,737 states.
+/// 930 sets of requests, 213,725 states.
 #[test]
 fn every_two_requests_and_three_lost_answers() {
     check(Runs::of(sets(&Kind::ALL, 2), 3), 180_000);
 }
 
-/// 812 sets of requests, 50,526 states.
+/// 930 sets of requests, 57,581 states.
 #[test]
 fn every_two_requests_of_which_one_comes_long_after_a_renewal() {
     let runs = Runs {
@@ -126,11 +126,12 @@ const DEMANDING: [Kind; 7] = [
     Kind::DemandRenew,
 ];
 
+/// 49 sets of requests, 47,519 states.
 #[test]
 fn three_requests_of_which_some_demand_an_authentication() {
     let mut sets = sets(&DEMANDING, 3);
     sets.retain(|set| set.logged_in && set.kinds.iter().any(|kind| kind.demands()));
-    check(Runs::of(sets, 1), 1);
+    check(Runs::of(sets, 1), 40_000);
 }
 
 /// The checker finds the fault of a broken variant, by the shortest path.
