@@ -167,7 +167,7 @@ pub(super) fn apart(answers: Value) -> Result<(Option<Value>, Value), RedisError
         _ => Err(Vec::new()),
     };
     let [before, answer] = both.map_err(|_| no_answer())?;
-    let is_known = matches!(before, Value::Nil | Value::BulkString(_));
+    let is_known = matches!(before, Value::Nil | Value::BulkString(_) | Value::Int(_));
     Ok((is_known.then_some(before), answer))
 }
 
