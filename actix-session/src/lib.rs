@@ -49,9 +49,9 @@ pub use self::{
     clock::{Clock, SystemClock},
     middleware::SessionMiddleware,
     session::{
-        Entries, ExtractSession, Login, Session, SessionExt, SessionGetError, SessionInsertError,
-        SessionLoginError, SessionPurgeError, SessionStatus, SessionUpdateError,
-        StaleAuthenticationError,
+        Entries, ExtractSession, Login, Saved, Session, SessionExt, SessionGetError,
+        SessionInsertError, SessionLoginError, SessionPurgeError, SessionSaveError, SessionStatus,
+        SessionTakeError, SessionUpdateError, StaleAuthenticationError,
     },
 };
 

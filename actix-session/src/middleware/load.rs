@@ -64,6 +64,15 @@ impl Loaded {
         }
     }
 
+    fn duplicate(&self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Live(key, record) => Self::Live(key.duplicate(), record.clone()),
+            Self::Moved(key, age) => Self::Moved(key.duplicate(), *age),
+            Self::Lost(key) => Self::Lost(key.duplicate()),
+        }
+    }
+
     /// The base of the request's changes.
     pub(crate) fn record(&self) -> Option<&Record> {
         match self {
@@ -151,6 +160,31 @@ impl Incoming {
             ..Self::default()
         };
         (incoming, found.candidates)
+    }
+
+    /// The request goes on from a record that it has left itself, perhaps under another key. What it
+    /// saved was activity.
+    pub(crate) fn after_save(&self, value: Option<SessionKey>, record: Record) -> Self {
+        let had_own_ttl = self.loaded.record().is_some_and(Record::has_own_ttl);
+        let is_new = value.is_some();
+        let key = value.or_else(|| self.loaded.key().map(SessionKey::duplicate));
+        Self {
+            // The cookie has to carry the new value, or to lose its age.
+            stale: self.stale || is_new || (had_own_ttl && !record.has_own_ttl()),
+            extended: true,
+            loaded: key.map_or(Loaded::None, |key| Loaded::Live(key, record)),
+            ..self.duplicate()
+        }
+    }
+
+    pub(crate) fn duplicate(&self) -> Self {
+        let others = self.others.iter().map(SessionKey::duplicate);
+        Self {
+            loaded: self.loaded.duplicate(),
+            others: others.collect(),
+            old_cookies: self.old_cookies.clone(),
+            ..*self
+        }
     }
 
     /// The store failed, and the request is served without a session.

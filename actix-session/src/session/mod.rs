@@ -8,6 +8,7 @@ mod ext;
 mod lifecycle;
 mod lock;
 mod pending;
+mod saving;
 mod unloaded;
 mod update;
 
@@ -23,14 +24,16 @@ pub use self::{
     entries::Entries,
     errors::{
         SessionGetError, SessionInsertError, SessionLoginError, SessionPurgeError,
-        SessionUpdateError, StaleAuthenticationError,
+        SessionSaveError, SessionTakeError, SessionUpdateError, StaleAuthenticationError,
     },
     ext::{ExtractSession, SessionExt},
+    saving::Saved,
 };
 pub(crate) use self::{
     ending::{Asked, Outcome},
     ext::{Held, InRequest, LoadLater},
     pending::{Pending, Snapshot},
+    saving::{AskedToSave, Kept},
 };
 use self::{
     errors::{inside, not_serializable, of_another_type, reserved},
@@ -62,6 +65,8 @@ use crate::{
 /// | [`renew`](Self::renew) | moves to a new key; the old one opens nothing | new |
 /// | [`login`](Self::login) | the same, and belongs to a principal | new |
 /// | [`purge`](Self::purge), [`logout`](Self::logout) | ends, for requests in flight too | removed |
+///
+/// [`save`](Self::save) and [`take`](Self::take) commit at once, before the handler has answered.
 ///
 /// # Examples
 /// ```

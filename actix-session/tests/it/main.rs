@@ -37,6 +37,7 @@ mod redis_sentinel;
 mod renewals;
 mod revocation;
 mod revocation_edges;
+mod save;
 mod session_handle;
 mod session_threads;
 mod several_middlewares;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix_session::{
-    Clock as _, Login, Session, SessionMiddleware, SessionStatus, SystemClock,
+    Clock as _, Login, Saved, Session, SessionMiddleware, SessionStatus, SystemClock,
     config::{
         BrowserSession, ConfigError, CookieContentSecurity, OldCookie, OnLoadError,
         PersistentSession, SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat,
@@ -124,12 +124,16 @@ async fn without_a_middleware(text: &str) -> Vec<Row> {
     session.insert("text", text).unwrap();
     let reserved = session.insert("__actix_session", text).unwrap_err();
     let too_long = session.login(text.repeat(100)).unwrap_err();
+    let untakable = session.take::<u8>("text").await.unwrap_err();
     let stale = session.require_recent_authentication(StdDuration::ZERO);
     let request = TestRequest::default().to_http_request();
     vec![
         error("SessionInsertError", &reserved),
         error("SessionLoginError", &too_long),
         error("SessionPurgeError", &session.purge_now().await.unwrap_err()),
+        error("SessionSaveError", &session.save().await.unwrap_err()),
+        error("SessionTakeError", &untakable),
+        debug("Saved", &Saved::Done),
         error("StaleAuthenticationError", &stale.unwrap_err()),
         debug("SessionStatus", &SessionStatus::Renewed),
         debug("ExtractSession", &Session::extract(&request)),
