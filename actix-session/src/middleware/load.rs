@@ -41,6 +41,8 @@ pub(crate) struct Incoming {
     pub(crate) ambiguous: bool,
     /// The store failed, and the request is served without a session.
     pub(crate) degraded: bool,
+    /// The store was not asked.
+    pub(crate) unopened: bool,
 }
 
 /// What the key in use leads to.
@@ -149,6 +151,7 @@ impl Incoming {
     pub(crate) fn unopened<S>(parts: &Parts<S>, fields: &[HeaderValue]) -> Self {
         let (mut incoming, candidates) = Self::find(parts, fields);
         incoming.others = candidates.into_iter().map(|it| it.key).collect();
+        incoming.unopened = true;
         incoming
     }
 
