@@ -52,9 +52,9 @@ pub use self::{
     level::Level,
     middleware::SessionMiddleware,
     session::{
-        AuthRefusal, Entries, ExtractSession, Login, Remaining, Session, SessionAuthError,
+        AuthRefusal, Entries, ExtractSession, Login, Remaining, Saved, Session, SessionAuthError,
         SessionExt, SessionGetError, SessionInsertError, SessionLoginError, SessionPurgeError,
-        SessionStatus, SessionUpdateError,
+        SessionSaveError, SessionStatus, SessionTakeError, SessionUpdateError,
     },
 };
 

@@ -78,6 +78,18 @@ pub(crate) enum Effect {
     Modify(Vec<Modify>),
 }
 
+impl Effect {
+    /// Whether this is that one, and no more.
+    fn comes_to(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Set(this), Self::Set(other)) => this == other,
+            (Self::Removed, Self::Removed) => true,
+            (Self::Modify(these), Self::Modify(others)) => these.len() == others.len(),
+            _ => false,
+        }
+    }
+}
+
 /// One read-modify-write of an entry: JSON text in, JSON text out.
 pub(crate) type ModifyFn =
     dyn Fn(Option<&str>) -> Result<Option<String>, anyhow::Error> + Send + Sync;
@@ -156,6 +168,39 @@ impl Changes {
             renew: false,
         };
         &NONE
+    }
+
+    /// The base with these changes, for reading. `None` if they cannot be applied.
+    pub(crate) fn on_top_of(&self, base: &Record, terms: &Terms) -> Option<Record> {
+        match overwrite(base, self, terms.stamp(0, 0)).ok()? {
+            Applied::Write(record) => Some(record.with_end(base.end())),
+            Applied::Gone | Applied::Nothing => None,
+        }
+    }
+
+    /// Takes out what was committed, or is not to be, and returns it. What came meanwhile stays.
+    pub(crate) fn forget(&mut self, committed: &Self) -> Vec<(String, Effect)> {
+        let mut forgotten = Vec::new();
+        let mut left = Vec::new();
+        for (name, mut effect) in std::mem::take(&mut self.effects) {
+            match committed.effects.get(&name) {
+                Some(before) if effect.comes_to(before) => forgotten.push((name, effect)),
+                Some(Effect::Modify(before)) => {
+                    if let Effect::Modify(all) = &mut effect {
+                        let first = all.drain(..before.len().min(all.len())).collect();
+                        forgotten.push((name.clone(), Effect::Modify(first)));
+                    }
+                    left.push((name, effect));
+                }
+                _ => left.push((name, effect)),
+            }
+        }
+        self.effects = left.into_iter().collect();
+        self.cleared = self.cleared.filter(|_| self.cleared != committed.cleared);
+        self.ttl = self.ttl.filter(|_| self.ttl != committed.ttl);
+        let lowered = self.lowered.take();
+        self.lowered = lowered.filter(|lowered| committed.lowered.as_ref() != Some(lowered));
+        forgotten
     }
 
     /// The record of a new session with these changes alone, for stores that override

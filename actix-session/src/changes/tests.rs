@@ -108,7 +108,45 @@ fn write(applied: Result<Applied, ApplyError>) -> Record {
     }
 }
 
+/// More acts on top, as a request adds them.
+fn add_acts(changes: &mut Changes, acts: &BTreeMap<&'static str, Act>) {
+    for (name, act) in acts {
+        let known = changes.effects.get(name).cloned();
+        let effect = match (known, act) {
+            (Some(Effect::Modify(mut all)), Act::Add(n)) => {
+                all.push(add(*n));
+                Effect::Modify(all)
+            }
+            (Some(Effect::Set(json)), Act::Add(_)) => {
+                after(act, Some(&json)).map_or(Effect::Removed, Effect::Set)
+            }
+            (Some(Effect::Removed), Act::Add(_)) => {
+                after(act, None).map_or(Effect::Removed, Effect::Set)
+            }
+            (_, Act::Set(n)) => Effect::Set(n.to_string()),
+            (_, Act::Remove) => Effect::Removed,
+            (None, Act::Add(n)) => Effect::Modify(vec![add(*n)]),
+        };
+        changes.effects.set(name, effect);
+    }
+}
+
 proptest! {
+    /// What is committed in two parts comes to what one commit would have written.
+    #[test]
+    fn what_was_saved_is_not_applied_again(stored in maps(), first in acts(), second in acts()) {
+        let saved = changes(&first);
+        let mut all = saved.clone();
+        add_acts(&mut all, &second);
+        let at_once = write(overwrite(&record(&stored), &all, stamp(2)));
+        let base = write(overwrite(&record(&stored), &saved, stamp(2)));
+        all.forget(&saved);
+        let in_parts = write(overwrite(&base, &all, stamp(3)));
+        prop_assert_eq!(map_of(&in_parts), map_of(&at_once));
+        let nothing_new = second.is_empty();
+        prop_assert!(!nothing_new || all.is_empty());
+    }
+
     #[test]
     fn a_merge_changes_what_it_names_and_nothing_else(stored in maps(), acts in acts()) {
         let merged = write(overwrite(&record(&stored), &changes(&acts), stamp(2)));

@@ -19,6 +19,7 @@ use crate::{
     Session,
     changes::Changes,
     clock::{Millis, deadline},
+    config::OnLoadError,
     contract::{Committed, End, Rotated, Terms},
     cookie::write,
     error::{CommitError, Contended, Degraded, LoadError},
@@ -202,7 +203,7 @@ impl<S: SessionStore> Work<'_, S> {
         if !ended {
             let keys = self.request.incoming.keys();
             let ended = end(self.parts, keys, self.way_out.limit).await;
-            ended.map_err(CommitError::of_store)?;
+            ended.map_err(|error| self.not_ended(error))?;
         }
         if !then_create || self.way_out.departure.is_over() {
             return Ok(self.after_end());
@@ -213,6 +214,15 @@ impl<S: SessionStore> Work<'_, S> {
             set_cookie: self.after_end(),
             is_logged: false,
         })
+    }
+
+    /// A load would have found out that the store is down, and the request would be degraded.
+    fn not_ended(&self, error: anyhow::Error) -> CommitError {
+        let anonymous = self.parts.configuration.on_load_error == OnLoadError::Anonymous;
+        if anonymous && self.request.incoming.unopened {
+            return CommitError::Other(error.context(Degraded));
+        }
+        CommitError::of_store(error)
     }
 
     fn after_end(&self) -> SetCookie {

@@ -193,7 +193,7 @@ impl Finished<'_> {
     /// end to write down.
     fn needs_check(&self, base: &Record) -> bool {
         if self.incoming.quiet {
-            return self.is_undated();
+            return self.incoming.owes_cookie || self.is_undated();
         }
         let in_cookie = base.is_in_cookie();
         let untimed = in_cookie && base.end().is_none();
@@ -250,7 +250,7 @@ impl Finished<'_> {
     /// Whether the cookie of a key that stays is sent: its age moves, or it has to lose it.
     fn needs_cookie(&self, end: End) -> bool {
         if self.incoming.quiet {
-            return self.changes_age();
+            return self.incoming.owes_cookie || self.changes_age();
         }
         self.is_persistent(end) || self.had_own_ttl() || self.incoming.stale
     }

@@ -18,9 +18,12 @@ use super::{
     decide::{Exit, is_left},
     end::Ending,
     lazy::WayIn,
+    save::{After, Saving, Way},
 };
 use crate::{
-    Session, event,
+    Session,
+    error::CommitError,
+    event,
     key::SessionKey,
     session::{Held, InRequest},
     storage::SessionStore,
@@ -62,6 +65,10 @@ impl Drop for Innermost {
 /// Finishes a request's session, whether its future is polled to the end or dropped.
 pub(crate) struct Guard<Store: SessionStore + 'static>(Stage<Store>);
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is made once a request, and most requests stay in the largest one"
+)]
 enum Stage<Store> {
     Serving(Unfinished<Store>),
     /// The store has been asked: that is finished without the client, too.
@@ -77,6 +84,10 @@ struct Unfinished<Store> {
     ending: Option<Ending>,
     /// `purge_now` has already ended the session.
     ended: bool,
+    /// `save` asked for it, and the store has not answered yet.
+    saving: Option<Box<Saving>>,
+    /// Nobody knows what became of something that was saved.
+    is_unknown: bool,
 }
 
 /// The session's handle, until nobody serves it any more, for whatever reason.
@@ -114,6 +125,8 @@ impl<Store: SessionStore + 'static> Guard<Store> {
             session: Attached(session),
             ending: None,
             ended: false,
+            saving: None,
+            is_unknown: false,
         }))
     }
 
@@ -142,11 +155,11 @@ impl<Store: SessionStore + 'static> Guard<Store> {
         .await
     }
 
-    /// Ends the session if the handler has asked for that.
-    pub(crate) fn end_if_asked(&mut self, cx: &mut Context<'_>) {
+    /// Ends or commits the session if the handler has asked for that.
+    pub(crate) fn work_if_asked(&mut self, cx: &mut Context<'_>) {
         if let Stage::Serving(unfinished) = &mut self.0 {
             // The handler does not wait for this poll, and is told when there is an answer.
-            let _ = unfinished.poll_ending(cx, None);
+            let _ = unfinished.poll_asked(cx, None);
         }
     }
 }
@@ -168,11 +181,14 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     )]
     fn commit(mut self, way_out: WayOut) -> impl Future<Output = Settled<Store>> {
         async move {
-            poll_fn(|cx| self.poll_ending(cx, Some(way_out.limit))).await;
+            poll_fn(|cx| self.poll_asked(cx, Some(way_out.limit))).await;
             let snapshot = self.session.0.lock().take_snapshot();
             drop(self.session);
             let (parts, way_in) = (&self.parts, &self.way_in);
             let set_cookie = match way_in.load_for(&snapshot, way_out.limit).await {
+                Ok(()) if self.is_unknown && !snapshot.purged => {
+                    Err(CommitError::OutcomeUnknown.into())
+                }
                 Ok(()) => commit(parts, way_in.incoming(), &snapshot, self.ended, &way_out).await,
                 Err(failed) => Err(failed),
             };
@@ -186,7 +202,8 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
 
     /// Whether the session was asked for nothing, and stays as it is.
     fn is_left(&self, exit: Exit) -> bool {
-        let busy = self.ended || self.ending.is_some() || self.way_in.has_failed();
+        let waits = self.ending.is_some() || self.saving.is_some();
+        let busy = waits || self.ended || self.is_unknown || self.way_in.has_failed();
         if busy || !self.session.0.is_at_rest() {
             return false;
         }
@@ -205,7 +222,66 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     }
 
     fn is_asked_for_anything(&self) -> bool {
-        self.session.0.lock().is_asked_for_anything()
+        self.saving.is_some() || self.session.0.lock().is_asked_for_anything()
+    }
+
+    /// Goes on with what the handler has asked for. What it saves may have been asked for while an
+    /// ending ran, or the other way round.
+    fn poll_asked(&mut self, cx: &mut Context<'_>, way_out: Option<Instant>) -> Poll<()> {
+        let ended = self.poll_ending(cx, way_out);
+        let saved = self.poll_saving(cx, way_out);
+        if ended.is_pending() || saved.is_pending() {
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Goes on with the commit that was asked for, until there is no more.
+    fn poll_saving(&mut self, cx: &mut Context<'_>, way_out: Option<Instant>) -> Poll<()> {
+        loop {
+            let Some(mut saving) = self.saving.take().or_else(|| self.asked_to_save(way_out))
+            else {
+                return Poll::Ready(());
+            };
+            let Poll::Ready((after, answers)) = saving.poll(cx) else {
+                self.saving = Some(saving);
+                return Poll::Pending;
+            };
+            self.go_on(after);
+            answers.send();
+        }
+    }
+
+    fn asked_to_save(&self, way_out: Option<Instant>) -> Option<Box<Saving>> {
+        let asked = self.session.0.take_asked_to_save();
+        if asked.is_empty() {
+            return None;
+        }
+        let way = match &self.way_in {
+            WayIn::Loaded(incoming) => Way::Loaded(Box::new(incoming.duplicate())),
+            WayIn::Lazy(lazy) => Way::Lazy(Rc::clone(lazy)),
+        };
+        let limit = way_out.unwrap_or_else(|| limit(self.budget()));
+        let saving = Saving::new(&self.parts, way, &self.session.0, asked, limit);
+        Some(Box::new(saving))
+    }
+
+    fn go_on(&mut self, after: After) {
+        let session = &self.session.0;
+        match after {
+            After::AsBefore => {}
+            After::Saved(changes, incoming) => {
+                if let Some(record) = incoming.loaded.record() {
+                    session.lock().saved(&changes, record.clone());
+                }
+                self.way_in = WayIn::Loaded(*incoming);
+            }
+            After::Gone(changes) => session.lock().forget(&changes),
+            After::Unknown(changes) => {
+                session.lock().forget(&changes);
+                self.is_unknown = true;
+            }
+        }
     }
 
     /// Goes on with the ending that was asked for, until there is no more. On the way out, nothing

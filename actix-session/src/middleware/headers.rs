@@ -156,6 +156,10 @@ fn keep_out_of_cdns(headers: &mut HeaderMap) {
         let targeted = name == "cdn-cache-control" || name.ends_with("-cdn-cache-control");
         targeted || OLDER.contains(&name)
     };
+    let concerns_others = |name: &HeaderName| is_for_cdns(&name) || *name == SURROGATE_CONTROL;
+    if !headers.keys().any(concerns_others) {
+        return;
+    }
     let found: Vec<HeaderName> = headers.keys().filter(is_for_cdns).cloned().collect();
     for name in found {
         headers.remove(&name);

@@ -170,6 +170,24 @@ impl<Store: SessionStore + 'static> Lazy<Store> {
         self.loaded.get_or_init(|| self.load()).await
     }
 
+    /// What a commit before the response needs.
+    ///
+    /// # Errors
+    /// The session cannot be loaded.
+    pub(super) async fn loaded_for_saving(
+        &self,
+        limit: Instant,
+    ) -> Result<Box<Incoming>, CommitError> {
+        let loaded = timeout_at(limit, self.loaded()).await;
+        let incoming = loaded.map_err(|_| CommitError::Other(anyhow::anyhow!(LATE)))?;
+        match self.fill(incoming) {
+            Ok(()) => Ok(Box::new(incoming.duplicate())),
+            Err(_) => Err(CommitError::Other(anyhow::anyhow!(
+                "the session could not be loaded"
+            ))),
+        }
+    }
+
     async fn load(&self) -> Incoming {
         let parts = &*self.parts;
         let loaded = Incoming::load(parts, &self.fields, &parts.terms(self.quiet)).await;

@@ -39,10 +39,14 @@ pub(crate) struct Incoming {
     pub(crate) extended: bool,
     /// The request extends no session, whatever it does.
     pub(crate) quiet: bool,
+    /// What was saved before the response needs a cookie, be the request quiet.
+    pub(crate) owes_cookie: bool,
     /// Several live sessions came, and the configuration allows only one.
     pub(crate) ambiguous: bool,
     /// The store failed, and the request is served without a session.
     pub(crate) degraded: bool,
+    /// The store was not asked.
+    pub(crate) unopened: bool,
 }
 
 /// What the key in use leads to.
@@ -63,6 +67,15 @@ impl Loaded {
         match self {
             Self::None => None,
             Self::Live(key, _) | Self::Moved(key, _) | Self::Lost(key) => Some(key),
+        }
+    }
+
+    fn duplicate(&self) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Live(key, record) => Self::Live(key.duplicate(), record.clone()),
+            Self::Moved(key, age) => Self::Moved(key.duplicate(), *age),
+            Self::Lost(key) => Self::Lost(key.duplicate()),
         }
     }
 
@@ -143,6 +156,7 @@ impl Incoming {
     pub(crate) fn unopened<S>(parts: &Parts<S>, fields: &[HeaderValue]) -> Self {
         let (mut incoming, candidates) = Self::find(parts, fields);
         incoming.others = candidates.into_iter().map(|it| it.key).collect();
+        incoming.unopened = true;
         incoming
     }
 
@@ -154,6 +168,32 @@ impl Incoming {
             ..Self::default()
         };
         (incoming, found.candidates)
+    }
+
+    /// The request goes on from a record that it has left itself, perhaps under another key. What it
+    /// saved was activity.
+    pub(crate) fn after_save(&self, value: Option<SessionKey>, record: Record) -> Self {
+        let had_own_ttl = self.loaded.record().is_some_and(Record::has_own_ttl);
+        let (is_new, has_own_ttl) = (value.is_some(), record.has_own_ttl());
+        let key = value.or_else(|| self.loaded.key().map(SessionKey::duplicate));
+        Self {
+            // The cookie has to carry the new value, or to lose its age.
+            stale: self.stale || is_new || (had_own_ttl && !has_own_ttl),
+            owes_cookie: self.owes_cookie || is_new || had_own_ttl != has_own_ttl,
+            extended: true,
+            loaded: key.map_or(Loaded::None, |key| Loaded::Live(key, record)),
+            ..self.duplicate()
+        }
+    }
+
+    pub(crate) fn duplicate(&self) -> Self {
+        let others = self.others.iter().map(SessionKey::duplicate);
+        Self {
+            loaded: self.loaded.duplicate(),
+            others: others.collect(),
+            old_cookies: self.old_cookies.clone(),
+            ..*self
+        }
     }
 
     /// The store failed, and the request is served without a session.

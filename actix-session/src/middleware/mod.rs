@@ -7,6 +7,7 @@ mod guard;
 mod headers;
 pub(crate) mod lazy;
 pub(crate) mod load;
+mod save;
 mod visit;
 
 use std::{

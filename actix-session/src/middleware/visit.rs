@@ -106,7 +106,7 @@ impl<Store: SessionStore + 'static> Visit<Store> {
             if let Some((session, guard)) = self.asked() {
                 // First the waker: whoever asks from now on wakes the middleware.
                 session.wake_by(cx.waker());
-                guard.end_if_asked(cx);
+                guard.work_if_asked(cx);
             } else if let Self::Unasked(Unasked(lazy)) = self {
                 lazy.wake_by(cx.waker());
             }

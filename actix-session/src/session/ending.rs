@@ -4,7 +4,7 @@ use std::{sync::Arc, task::Waker};
 
 use tokio::sync::oneshot;
 
-use super::Session;
+use super::{AskedToSave, Kept, Saved, Session};
 
 /// What came of an ending, for each that asked for it.
 pub(crate) type Outcome = Result<(), Arc<anyhow::Error>>;
@@ -15,6 +15,7 @@ pub(super) type Answer = oneshot::Receiver<Outcome>;
 #[derive(Default)]
 pub(crate) struct Endings {
     asked: Vec<Asked>,
+    asked_to_save: Vec<AskedToSave>,
     /// Wakes the middleware.
     waker: Option<Waker>,
     attached: bool,
@@ -38,9 +39,9 @@ impl Endings {
         self.waker.is_none() && !self.is_asked()
     }
 
-    /// Whether somebody waits for an ending.
+    /// Whether somebody waits for an ending or a commit.
     pub(super) fn is_asked(&self) -> bool {
-        !self.asked.is_empty()
+        !self.asked.is_empty() || !self.asked_to_save.is_empty()
     }
 
     /// A waker is the application's code: the caller uses it without the lock.
@@ -54,7 +55,25 @@ impl Endings {
     }
 }
 
+pub(super) type SaveAnswer = oneshot::Receiver<Result<Saved, Kept>>;
+
+impl Endings {
+    /// The same for a commit.
+    pub(super) fn ask_to_save(&mut self) -> Option<(SaveAnswer, Option<Waker>)> {
+        if !self.attached {
+            return None;
+        }
+        let (asked, answer) = oneshot::channel();
+        self.asked_to_save.push(asked);
+        Some((answer, self.waker.take()))
+    }
+}
+
 impl Session {
+    pub(crate) fn take_asked_to_save(&self) -> Vec<AskedToSave> {
+        std::mem::take(&mut self.lock().endings().asked_to_save)
+    }
+
     /// Sets what wakes the middleware when a handler asks for an ending.
     pub(crate) fn wake_by(&self, waker: &Waker) {
         let known = self.lock().endings().waker.take();

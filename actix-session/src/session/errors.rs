@@ -12,7 +12,10 @@ use actix_web::{
 };
 use derive_more::{Display, From};
 
-use crate::{Level, error::Contended};
+use crate::{
+    Level,
+    error::{Contended, Degraded, Gone, OutcomeUnknown, StoreFull},
+};
 
 macro_rules! session_error {
     ($(#[$doc:meta] $name:ident)+) => {$(
@@ -43,7 +46,9 @@ macro_rules! session_error {
 }
 
 fn status_of(error: &anyhow::Error) -> StatusCode {
-    if error.is::<Contended>() {
+    if error.is::<Gone>() {
+        StatusCode::UNAUTHORIZED
+    } else if error.is::<Contended>() || error.is::<StoreFull>() || error.is::<Degraded>() {
         StatusCode::SERVICE_UNAVAILABLE
     } else {
         StatusCode::INTERNAL_SERVER_ERROR
@@ -64,9 +69,66 @@ session_error! {
     #[doc = "Error returned by [`Session::login`](crate::Session::login) and \
              [`Session::reauthenticated`](crate::Session::reauthenticated)."]
     SessionLoginError
+    #[doc = "Error returned by [`Session::take`](crate::Session::take): the value is not given. \
+             If the session has ended, the response is an empty 401."]
+    SessionTakeError
     #[doc = "Error returned by [`Session::purge_now`](crate::Session::purge_now): it is \
              unknown whether the session has ended."]
     SessionPurgeError
+}
+
+/// Error returned by [`Session::save`](crate::Session::save).
+///
+/// As a response it is an empty 401 if the session has ended, an empty 503 if the same request may
+/// succeed later, and an empty 500 otherwise: only the log names the cause.
+///
+/// # Examples
+/// ```
+/// use actix_session::Session;
+/// use actix_web::HttpResponse;
+///
+/// async fn order(session: Session) -> actix_web::Result<HttpResponse> {
+///     session.insert("state", "ordered")?;
+///     match session.save().await {
+///         Ok(_) => Ok(HttpResponse::Ok().finish()),
+///         Err(error) if error.is_gone() => {
+///             Ok(HttpResponse::SeeOther().insert_header(("location", "/login")).finish())
+///         }
+///         Err(error) => Err(error.into()),
+///     }
+/// }
+/// # actix_web::web::to(order);
+/// ```
+#[derive(Debug, Display)]
+#[display("{_0}")]
+pub struct SessionSaveError(pub(crate) anyhow::Error);
+
+impl SessionSaveError {
+    /// Whether the session has ended meanwhile.
+    pub fn is_gone(&self) -> bool {
+        self.0.is::<Gone>()
+    }
+
+    /// Whether nobody knows if the changes are stored.
+    pub fn is_outcome_unknown(&self) -> bool {
+        self.0.is::<OutcomeUnknown>()
+    }
+}
+
+impl StdError for SessionSaveError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(self.0.as_ref())
+    }
+}
+
+impl ResponseError for SessionSaveError {
+    fn status_code(&self) -> StatusCode {
+        status_of(&self.0)
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        HttpResponse::new(self.status_code())
+    }
 }
 
 /// Error returned by [`Session::require_auth`](crate::Session::require_auth).

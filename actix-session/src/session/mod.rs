@@ -10,6 +10,7 @@ mod lifecycle;
 mod lock;
 mod pending;
 mod remaining;
+mod saving;
 mod unloaded;
 mod update;
 
@@ -25,16 +26,18 @@ pub use self::{
     entries::Entries,
     errors::{
         AuthRefusal, SessionAuthError, SessionGetError, SessionInsertError, SessionLoginError,
-        SessionPurgeError, SessionUpdateError,
+        SessionPurgeError, SessionSaveError, SessionTakeError, SessionUpdateError,
     },
     ext::{ExtractSession, SessionExt},
     remaining::Remaining,
+    saving::Saved,
 };
 pub(crate) use self::{
     ending::{Asked, Outcome},
     ext::{Held, InRequest, LoadLater},
     pending::{Pending, Shown, Snapshot},
     remaining::Times,
+    saving::{AskedToSave, Kept},
 };
 use self::{
     errors::{inside, not_serializable, of_another_type, reserved},
@@ -66,6 +69,8 @@ use crate::{
 /// | [`renew`](Self::renew) | moves to a new key; the old one opens nothing | new |
 /// | [`login`](Self::login) | the same, and belongs to a principal | new |
 /// | [`purge`](Self::purge), [`logout`](Self::logout) | ends, for requests in flight too | removed |
+///
+/// [`save`](Self::save) and [`take`](Self::take) commit at once, before the handler has answered.
 ///
 /// # Examples
 /// ```

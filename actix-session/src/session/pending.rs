@@ -6,11 +6,12 @@ use std::{borrow::Cow, collections::HashMap, task::Waker};
 
 use super::{
     SessionStatus, Times,
-    ending::{Answer, Endings},
+    ending::{Answer, Endings, SaveAnswer},
 };
 use crate::{
     changes::{Changes, Effect, Modify, TtlChange},
     clock::{Millis, SharedClock},
+    contract::Terms,
     record::{RESERVED, Record},
 };
 
@@ -173,6 +174,11 @@ impl Pending {
         self.endings.ask()
     }
 
+    /// Asks the middleware to commit now. Whoever asks wakes it.
+    pub(super) fn ask_for_save(&mut self) -> Option<(SaveAnswer, Option<Waker>)> {
+        self.endings.ask_to_save()
+    }
+
     pub(crate) fn endings(&mut self) -> &mut Endings {
         &mut self.endings
     }
@@ -315,11 +321,59 @@ impl Pending {
 
     /// Takes what must be committed.
     pub(crate) fn take_snapshot(&mut self) -> Snapshot {
-        let changes = self.changes.clone();
+        let snapshot = self.snapshot();
         self.finish();
+        snapshot
+    }
+
+    /// What would have to be committed now.
+    pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             purged: self.purged,
-            changes,
+            changes: self.changes.clone(),
+        }
+    }
+
+    /// Whether the store has no say in an entry's value.
+    pub(super) fn decides_alone(&self, name: &str) -> bool {
+        let in_cookie = self.base.as_ref().is_some_and(Record::is_in_cookie);
+        let effect = self.changes.effects.get(name);
+        in_cookie || !self.endings.is_attached() || matches!(effect, Some(Effect::Set(_)))
+    }
+
+    /// Whether nothing is pending that only the response can complete.
+    pub(super) fn can_save(&self) -> bool {
+        !self.purged && !self.changes.renews()
+    }
+
+    /// The base with the changes on top. `None` if they cannot be applied.
+    pub(crate) fn view(&self, base: &Record, terms: &Terms) -> Option<Record> {
+        let effects = self.changes.effects.iter();
+        let effects = effects.map(|(name, _)| {
+            let value = self.value(name).map(Cow::into_owned);
+            (name.clone(), value.map_or(Effect::Removed, Effect::Set))
+        });
+        let changes = Changes {
+            effects: effects.collect(),
+            ..self.changes.clone()
+        };
+        changes.on_top_of(base, terms)
+    }
+
+    /// These changes are committed, and this is what they have left.
+    pub(crate) fn saved(&mut self, changes: &Changes, record: Record) {
+        self.forget(changes);
+        self.base = Some(record);
+    }
+
+    /// These changes are not committed any more.
+    pub(crate) fn forget(&mut self, changes: &Changes) {
+        let forgotten = self.changes.forget(changes);
+        for (name, effect) in forgotten {
+            if self.changes.effects.get(&name).is_none() {
+                self.computed.remove(&name);
+            }
+            self.discarded.effects.push(effect);
         }
     }
 

@@ -307,6 +307,13 @@ async fn a_load_that_fails_makes_the_response<T: TestStore>(tested: T) {
         .assert_no_cookie();
     let answer = anonymous.browser.visit_path("/at_once", write).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    anonymous.spy.refuse(&["open", "delete"]);
+    let answer = anonymous
+        .browser
+        .visit_path("/at_once", |s| s.purge())
+        .await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    answer.assert_no_cookie();
 }
 
 async fn named_requests_are_loaded_before<T: TestStore>(tested: T) {

@@ -27,6 +27,7 @@ on_each_store! {
     levels_are_kept_in_the_older_format,
     levels_are_kept_through_five_methods,
     a_demand_reaches_a_renewed_session,
+    a_demand_may_be_saved_at_once,
     a_demand_behind_a_later_authentication_is_answered,
     an_authentication_before_the_demand_does_not_answer_it,
     a_demand_with_a_renewal_that_comes_too_late_holds,
@@ -238,6 +239,22 @@ async fn a_demand_reaches_a_renewed_session(tested: impl TestStore) {
         assert_eq!(browser.number("late").await, Some(1));
         assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
     }
+}
+
+async fn a_demand_may_be_saved_at_once(tested: impl TestStore) {
+    let demanded = Some(AuthRefusal::Demanded);
+    let browser = logged_in(&tested).await;
+    let flight = browser.begin().await;
+    demands(&flight);
+    flight.save().await.unwrap();
+    assert_eq!(flight.level(), Some(Level::Zero));
+    assert_eq!(refusal(&browser, Level::One, EVER).await, demanded);
+    // Somebody answers it, and what is saved is not said again.
+    tested.clock().advance(MINUTE);
+    browser.visit(proves(Level::Two)).await.assert_sets_cookie();
+    flight.insert("late", 1).unwrap();
+    flight.finish().await.assert_ok();
+    assert_eq!(refusal(&browser, Level::Two, MINUTE).await, None);
 }
 
 async fn a_demand_behind_a_later_authentication_is_answered(tested: impl TestStore) {

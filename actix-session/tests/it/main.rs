@@ -39,6 +39,7 @@ mod remaining;
 mod renewals;
 mod revocation;
 mod revocation_edges;
+mod save;
 mod session_handle;
 mod session_threads;
 mod several_middlewares;

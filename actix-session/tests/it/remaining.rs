@@ -32,6 +32,7 @@ on_each_store! {
     what_a_quiet_request_shortens_is_shorter,
     a_quiet_login_begins_a_new_time,
     a_quiet_change_takes_nothing_back,
+    a_quiet_request_saves_before_it_answers,
     the_remaining_time_counts_what_the_request_does,
     the_absolute_time_counts_down,
     the_handler_tells_each_tab_the_same,
@@ -243,6 +244,31 @@ async fn a_quiet_change_takes_nothing_back(tested: impl TestStore) {
         assert_eq!(long.number("quiet").await, Some(1));
         assert_eq!(long.number("loud").await, Some(1));
     }
+}
+
+async fn a_quiet_request_saves_before_it_answers(tested: impl TestStore) {
+    let short = Browser::new(site(tested.middleware(), 1, OnEveryRequest).await);
+    let long = short.at(site(tested.middleware(), 2, OnEveryRequest).await);
+    start(&short).await;
+    let quiet = long.begin_at("/quiet").await;
+    quiet.insert("a", 1).unwrap();
+    quiet.save().await.unwrap();
+    assert_about(idle(&quiet), 1);
+    quiet.finish().await.assert_ok().assert_no_cookie();
+    assert_about(left(&long).await, 1);
+    // A cookie that has to have another age is sent.
+    let quiet = long.begin_at("/quiet").await;
+    quiet.set_ttl(CookieDuration::minutes(10));
+    quiet.save().await.unwrap();
+    assert!(idle(&quiet) <= Some(600));
+    let age = quiet.finish().await.assert_ok().max_age();
+    assert!(age.is_some_and(|age| age <= 600), "{age:?}");
+    let loud = long.begin().await;
+    loud.set_ttl(CookieDuration::hours(2));
+    loud.save().await.unwrap();
+    assert_about(idle(&loud), 2);
+    loud.finish().await.assert_ok();
+    assert_about(left(&long).await, 2);
 }
 
 async fn the_remaining_time_counts_what_the_request_does(tested: impl TestStore) {

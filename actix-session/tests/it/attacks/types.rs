@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix_session::{
-    Clock as _, Level, Login, Session, SessionMiddleware, SessionStatus, SystemClock,
+    Clock as _, Level, Login, Saved, Session, SessionMiddleware, SessionStatus, SystemClock,
     config::{
         BrowserSession, ConfigError, CookieContentSecurity, OldCookie, OnLoadError,
         PersistentSession, SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat,
@@ -128,6 +128,7 @@ async fn without_a_middleware(text: &str) -> Vec<Row> {
     who.login(somebody()).unwrap();
     who.demand_reauth(text);
     let refused = who.require_auth(Level::One, StdDuration::MAX).unwrap_err();
+    let untakable = session.take::<u8>("text").await.unwrap_err();
     let request = TestRequest::default().to_http_request();
     vec![
         error("SessionInsertError", &reserved),
@@ -137,6 +138,9 @@ async fn without_a_middleware(text: &str) -> Vec<Row> {
         debug("Level", &refused.level()),
         debug("Remaining", &session.remaining()),
         error("SessionAuthError", &refused),
+        error("SessionSaveError", &session.save().await.unwrap_err()),
+        error("SessionTakeError", &untakable),
+        debug("Saved", &Saved::Done),
         debug("SessionStatus", &SessionStatus::Renewed),
         debug("ExtractSession", &Session::extract(&request)),
     ]

@@ -1,0 +1,243 @@
+//! Commits what a handler has asked for before it answers.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Parts,
+    decide::{Decision, Exit, Finished, Silence},
+    lazy::Lazy,
+    load::{Incoming, Loaded},
+};
+use crate::{
+    Session,
+    changes::Changes,
+    contract::{Committed, ExtendOnRead, Opened, Terms},
+    error::{CommitError, Gone},
+    key::SessionKey,
+    record::Record,
+    session::{AskedToSave, Kept, Saved, Snapshot},
+    storage::SessionStore,
+};
+
+/// A commit that a handler waits for.
+pub(crate) struct Saving {
+    work: Pin<Box<dyn Future<Output = Done>>>,
+    asked: Vec<AskedToSave>,
+}
+
+/// What came of it.
+pub(crate) struct Done {
+    outcome: Result<Saved, CommitError>,
+    pub(crate) after: After,
+}
+
+/// Where the request goes on from.
+pub(crate) enum After {
+    /// Nothing was done: the changes wait for the response.
+    AsBefore,
+    /// From the record that these changes have left.
+    Saved(Changes, Box<Incoming>),
+    /// The session has ended, and these changes with it.
+    Gone(Changes),
+    /// Nobody knows what became of these changes, so they are not tried again.
+    Unknown(Changes),
+}
+
+/// What the request carried, or what loads it.
+pub(crate) enum Way<Store> {
+    Loaded(Box<Incoming>),
+    Lazy(Rc<Lazy<Store>>),
+}
+
+impl Saving {
+    pub(crate) fn new<S: SessionStore + 'static>(
+        parts: &Rc<Parts<S>>,
+        way: Way<S>,
+        session: &Session,
+        asked: Vec<AskedToSave>,
+        limit: Instant,
+    ) -> Self {
+        let (parts, session) = (Rc::clone(parts), session.clone());
+        let work = async move { save(&parts, way, &session, limit).await };
+        Self {
+            work: Box::pin(work),
+            asked,
+        }
+    }
+
+    /// Those who have asked meanwhile want what they have changed meanwhile, too, and wait for the
+    /// next commit.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(After, Answers)> {
+        let Done { outcome, after } = ready!(self.work.as_mut().poll(cx));
+        let outcome = outcome.map_err(|error| {
+            let kept = Kept::new(error);
+            kept.log();
+            kept
+        });
+        let asked = std::mem::take(&mut self.asked);
+        Poll::Ready((after, Answers { asked, outcome }))
+    }
+}
+
+/// Sent once the handle shows what was saved.
+pub(crate) struct Answers {
+    asked: Vec<AskedToSave>,
+    outcome: Result<Saved, Kept>,
+}
+
+impl Answers {
+    pub(crate) fn send(self) {
+        for asked in self.asked {
+            // It counts even if the handler no longer waits.
+            let _ = asked.send(self.outcome.clone());
+        }
+    }
+}
+
+async fn save<S: SessionStore + 'static>(
+    parts: &Parts<S>,
+    way: Way<S>,
+    session: &Session,
+    limit: Instant,
+) -> Done {
+    let incoming = match way {
+        Way::Loaded(incoming) => incoming,
+        Way::Lazy(lazy) => match lazy.loaded_for_saving(limit).await {
+            Ok(incoming) => incoming,
+            Err(error) => return as_before(Err(error)),
+        },
+    };
+    let snapshot = session.lock().snapshot();
+    let terms = parts.terms(incoming.quiet);
+    let decision = decide(parts, &incoming, &snapshot, &terms);
+    match (decision, &incoming.loaded) {
+        (Decision::Commit, Loaded::Live(key, base)) if !base.is_in_cookie() => {
+            let view = session.lock().view(base, &terms);
+            let changes = &snapshot.changes;
+            let committed = commit(parts, (key, base), changes, &terms, limit).await;
+            let left = Left {
+                parts,
+                terms: &terms,
+                incoming: &incoming,
+                view: view.unwrap_or_else(|| base.clone()),
+                limit,
+            };
+            left.after(committed, snapshot.changes.clone()).await
+        }
+        (Decision::Leave(Silence::Unneeded) | Decision::Check | Decision::Touch, _) => {
+            as_before(Ok(Saved::Done))
+        }
+        (Decision::Refuse, _) => as_before(Err(CommitError::degraded())),
+        _ => as_before(Ok(Saved::WithResponse)),
+    }
+}
+
+fn as_before(outcome: Result<Saved, CommitError>) -> Done {
+    Done {
+        outcome,
+        after: After::AsBefore,
+    }
+}
+
+fn decide<S>(
+    parts: &Parts<S>,
+    incoming: &Incoming,
+    snapshot: &Snapshot,
+    terms: &Terms,
+) -> Decision {
+    let request = Finished {
+        incoming,
+        snapshot,
+        exit: Exit::Response,
+        policy: parts.policy(),
+        now: terms.now,
+    };
+    request.decide()
+}
+
+async fn commit<S: SessionStore>(
+    parts: &Parts<S>,
+    (key, base): (&SessionKey, &Record),
+    changes: &Changes,
+    terms: &Terms,
+    limit: Instant,
+) -> Result<Committed, CommitError> {
+    let commit = parts.store.commit(key, Some(base), changes, terms);
+    if parts.store.opens_at_once() {
+        return commit.await;
+    }
+    let committed = timeout_at(limit, commit).await;
+    committed.unwrap_or(Err(CommitError::OutcomeUnknown))
+}
+
+/// What a commit leaves.
+struct Left<'a, S> {
+    parts: &'a Parts<S>,
+    terms: &'a Terms,
+    incoming: &'a Incoming,
+    /// The base with the request's changes on top.
+    view: Record,
+    limit: Instant,
+}
+
+impl<S: SessionStore> Left<'_, S> {
+    async fn after(self, committed: Result<Committed, CommitError>, changes: Changes) -> Done {
+        let incoming = match committed {
+            Ok(Committed::Saved(end)) => {
+                let record = self.stored().await;
+                let end = record.end().unwrap_or_else(|| end.millis());
+                self.incoming.after_save(None, record.with_end(Some(end)))
+            }
+            Ok(Committed::NotExtended) => {
+                let record = self.stored().await;
+                self.incoming.after_save(None, record)
+            }
+            Ok(Committed::NewValue(value, _, _)) => {
+                self.incoming.after_save(Some(value), self.view)
+            }
+            // Nothing that is found behind a redirect is shown.
+            Ok(Committed::Forwarded) => self.incoming.after_save(None, self.view),
+            Ok(Committed::Gone) => {
+                return Done {
+                    outcome: Err(CommitError::Other(Gone.into())),
+                    after: After::Gone(changes),
+                };
+            }
+            Err(CommitError::OutcomeUnknown) => {
+                return Done {
+                    outcome: Err(CommitError::OutcomeUnknown),
+                    after: After::Unknown(changes),
+                };
+            }
+            Err(error) => return as_before(Err(error)),
+        };
+        Done {
+            outcome: Ok(Saved::Done),
+            after: After::Saved(changes, Box::new(incoming)),
+        }
+    }
+
+    /// The record as it is stored now. If it cannot be read, the next commit finds out that the base
+    /// with the changes on top is another version, and merges.
+    async fn stored(&self) -> Record {
+        let Loaded::Live(key, _) = &self.incoming.loaded else {
+            return self.view.clone();
+        };
+        let terms = Terms {
+            extend: ExtendOnRead::Never,
+            ..self.terms.clone()
+        };
+        let opened = timeout_at(self.limit, self.parts.store.open(key, &terms)).await;
+        match opened.map(|opened| opened.map(|opened| opened.proven(&terms))) {
+            Ok(Ok(Opened::Live(record))) => record,
+            _ => self.view.clone(),
+        }
+    }
+}

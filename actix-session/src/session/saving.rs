@@ -1,0 +1,252 @@
+//! Commits that a handler waits for, before it has answered.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+
+use super::{
+    Session,
+    errors::{SessionSaveError, SessionTakeError, reserved},
+    parse, unloaded,
+};
+use crate::{
+    changes::Modify,
+    error::{CommitError, Contended, Degraded, Gone, OutcomeUnknown, StoreFull},
+    event,
+    record::RESERVED,
+};
+
+/// What [`Session::save`] has done.
+///
+/// # Examples
+/// ```
+/// use actix_session::{Saved, Session};
+/// use actix_web::HttpResponse;
+///
+/// async fn order(session: Session) -> actix_web::Result<HttpResponse> {
+///     session.insert("state", "ordered")?;
+///     Ok(match session.save().await? {
+///         Saved::Done => HttpResponse::Ok().body("the order is stored"),
+///         _ => HttpResponse::Ok().body("the order is stored with this response"),
+///     })
+/// }
+/// # actix_web::web::to(order);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Saved {
+    /// The store has the changes, or there were none. They stay, whatever the handler answers.
+    Done,
+
+    /// Nothing is written yet, since something is pending that only the response can complete: a
+    /// purge, a renewal, a login, a new session, or a state that lives in the cookie. All of it is
+    /// committed once the handler has answered.
+    WithResponse,
+}
+
+/// One error for several that wait.
+#[derive(Debug, Clone)]
+pub(crate) enum Kept {
+    Gone,
+    Contended,
+    Full,
+    Degraded,
+    OutcomeUnknown,
+    Other(Arc<CommitError>),
+}
+
+impl Kept {
+    pub(crate) fn new(error: CommitError) -> Self {
+        match error {
+            CommitError::Contended => Self::Contended,
+            CommitError::Full => Self::Full,
+            CommitError::OutcomeUnknown => Self::OutcomeUnknown,
+            CommitError::Other(error) if error.is::<Gone>() => Self::Gone,
+            CommitError::Other(error) if error.is::<Degraded>() => Self::Degraded,
+            error => Self::Other(Arc::new(error)),
+        }
+    }
+
+    /// The response shows no detail, so the log has to.
+    pub(crate) fn log(&self) {
+        if !matches!(self, Self::Gone) {
+            let error = self.clone().into_anyhow();
+            event::store_failed("save", error.as_ref());
+        }
+    }
+
+    fn into_anyhow(self) -> anyhow::Error {
+        match self {
+            Self::Gone => Gone.into(),
+            Self::Contended => Contended.into(),
+            Self::Full => StoreFull.into(),
+            Self::Degraded => Degraded.into(),
+            Self::OutcomeUnknown => OutcomeUnknown.into(),
+            Self::Other(error) => match Arc::try_unwrap(error) {
+                Ok(error) => error.into_anyhow(),
+                Err(error) => error.into(),
+            },
+        }
+    }
+}
+
+pub(crate) type AskedToSave = oneshot::Sender<Result<Saved, Kept>>;
+
+impl Session {
+    /// Commits the changes made so far, and returns when the store has them.
+    ///
+    /// Without it, the middleware commits once the handler has answered. Call `save` before you do
+    /// something that must not happen if the changes are lost: charge a card, or send a mail. What
+    /// was saved stays, whatever the handler answers. The request goes on from the record that this
+    /// has left, with what parallel requests have committed meanwhile.
+    ///
+    /// While a purge, a renewal, a login or a new session is pending, nothing is written, and the
+    /// answer is [`Saved::WithResponse`]: only the response can complete these. The same goes for
+    /// states that live in the cookie.
+    ///
+    /// # Errors
+    /// - The session has ended meanwhile ([`is_gone`](SessionSaveError::is_gone)): the changes are
+    ///   gone with it.
+    /// - It is unknown whether the changes are stored
+    ///   ([`is_outcome_unknown`](SessionSaveError::is_outcome_unknown)): they are not tried again,
+    ///   and the response becomes a 500, whatever the handler answers.
+    /// - The store has refused the changes, or other requests kept changing the session: they wait
+    ///   for the response, and are tried again then.
+    /// - There is no middleware, or the request has been answered.
+    ///
+    /// # Concurrency
+    /// Changes that other tasks of this request make while `save` runs wait for the next commit. If
+    /// the handler drops the future, or the client goes, the commit is finished all the same.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::Session;
+    ///
+    /// async fn pay(session: Session) -> actix_web::Result<&'static str> {
+    ///     session.insert("order", "paid")?;
+    ///     session.save().await?;
+    ///     // Now charge the card.
+    ///     Ok("thank you")
+    /// }
+    /// # actix_web::web::to(pay);
+    /// ```
+    pub async fn save(&self) -> Result<Saved, SessionSaveError> {
+        let asked = self.lock().ask_for_save();
+        let Some((answer, waker)) = asked else {
+            return Err(unattached());
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        match answer.await {
+            Ok(outcome) => outcome.map_err(|kept| SessionSaveError(kept.into_anyhow())),
+            Err(_) => Err(unattached()),
+        }
+    }
+
+    /// Removes an entry at once, and returns its value if this request is the one that has removed
+    /// it: of several requests that take one value, one gets it.
+    ///
+    /// This is for what may be used once: a token, a nonce, a pending login. It is a
+    /// [`save`](Self::save), so that other changes made so far are committed too. Whoever loses the
+    /// store's answer loses the value.
+    ///
+    /// Two kinds of store cannot keep this promise between requests: with cookie-stored sessions,
+    /// and in a custom store with the five published methods alone, two parallel requests can get
+    /// the same value.
+    ///
+    /// # Errors
+    /// The value is of another type, and stays; the name is reserved; a renewal, a login or a purge
+    /// is pending, so that nothing can be committed now; the session is not loaded
+    /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)); or as for [`save`](Self::save).
+    ///
+    /// A session that no middleware serves ([`Session::new`]) just loses the entry.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::Session;
+    ///
+    /// async fn confirm(session: Session) -> actix_web::Result<&'static str> {
+    ///     Ok(match session.take::<String>("token").await? {
+    ///         Some(_token) => "confirmed",
+    ///         None => "this link has been used",
+    ///     })
+    /// }
+    /// # actix_web::web::to(confirm);
+    /// ```
+    pub async fn take<T: DeserializeOwned>(
+        &self,
+        key: &str,
+    ) -> Result<Option<T>, SessionTakeError> {
+        if key == RESERVED {
+            return Err(SessionTakeError(reserved(key)));
+        }
+        let Some(json) = self.loaded_text(key).map_err(SessionTakeError)? else {
+            return Ok(None);
+        };
+        let value = parse(key, &json).map_err(SessionTakeError)?;
+        let taken = self.remove_if_same(key, json).map_err(SessionTakeError)?;
+        if matches!(taken, Taking::Alone) {
+            return Ok(Some(value));
+        }
+        let saved = self
+            .save()
+            .await
+            .map_err(|error| SessionTakeError(error.0))?;
+        let is_ours = match (saved, taken) {
+            (_, Taking::Own | Taking::Alone) => true,
+            (Saved::Done, Taking::Asked(taken)) => taken.load(Ordering::Acquire),
+            (Saved::WithResponse, Taking::Asked(_)) => return Err(SessionTakeError(pending())),
+        };
+        Ok(is_ours.then_some(value))
+    }
+
+    /// Removes an entry as soon as it is committed, if it has the same value then.
+    fn remove_if_same(&self, key: &str, json: String) -> anyhow::Result<Taking> {
+        let mut session = self.lock();
+        session.writable()?;
+        anyhow::ensure!(!session.is_unknown(key), unloaded::error());
+        if session.decides_alone(key) {
+            session.remove(key);
+            let alone = !session.endings().is_attached();
+            return Ok(if alone { Taking::Alone } else { Taking::Own });
+        }
+        anyhow::ensure!(session.can_save(), pending());
+        let taken = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&taken);
+        let modify = Modify(Arc::new(move |stored: Option<&str>| {
+            let is_same = stored == Some(json.as_str());
+            flag.store(is_same, Ordering::Release);
+            Ok(stored.filter(|_| !is_same).map(str::to_owned))
+        }));
+        session.modify(key, modify, None);
+        Ok(Taking::Asked(taken))
+    }
+}
+
+/// Whose word counts for a removal.
+enum Taking {
+    /// That of this handle, which no middleware serves.
+    Alone,
+    /// This request's alone.
+    Own,
+    /// The store's: set once the entry was removed where it stood.
+    Asked(Arc<AtomicBool>),
+}
+
+fn pending() -> anyhow::Error {
+    anyhow::anyhow!(
+        "`take` cannot be called after a renewal, a login or a purge in the same request, since \
+         nothing can be committed before the response: call it first"
+    )
+}
+
+fn unattached() -> SessionSaveError {
+    SessionSaveError(anyhow::anyhow!(
+        "nothing was saved: `save` must be called while a SessionMiddleware serves the request"
+    ))
+}

@@ -1,0 +1,391 @@
+//! `save` and `take`: what is committed before the handler has answered.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use actix_session::{
+    Saved, SessionMiddleware, forward_store_methods,
+    storage::{
+        Changes, CommitError, Committed, CookieSessionStore, MemorySessionStore, Record,
+        SessionKey, SessionStore, Terms,
+    },
+};
+use actix_web::{cookie::Key, http::StatusCode, rt};
+use futures_util::future::join_all;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::support::{Browser, Site, Spy, TestStore, count, fill, guest, on_each_store, soon};
+
+on_each_store! {
+    what_was_saved_stays_if_the_handler_fails,
+    a_request_goes_on_from_what_it_has_saved,
+    saved_clicks_add_up,
+    a_saved_logout_of_entries_counts_once,
+    what_others_have_committed_shows_after_it,
+    nothing_is_saved_while_a_login_or_a_new_session_is_pending,
+    what_was_ended_does_not_come_back,
+    what_is_saved_travels_behind_a_renewal,
+    of_those_who_take_a_value_one_gets_it,
+    a_value_that_has_changed_is_not_taken,
+    a_ttl_that_was_saved_reaches_the_cookie,
+    a_login_after_a_save_renews_all_of_it,
+}
+
+async fn what_was_saved_stays_if_the_handler_fails(tested: impl TestStore) {
+    let browser = guest(&tested).await;
+    let flight = browser.begin().await;
+    flight.insert("b", 2).unwrap();
+    assert_eq!(flight.save().await.unwrap(), Saved::Done);
+    assert_eq!(tested.dump().await.only()["b"], "2");
+    flight.insert("c", 3).unwrap();
+    flight.fail().await;
+    let record = tested.dump().await.only();
+    assert_eq!((record["a"].as_str(), record["b"].as_str()), ("1", "2"));
+}
+
+async fn a_request_goes_on_from_what_it_has_saved(tested: impl TestStore) {
+    let browser = guest(&tested).await;
+    let flight = browser.begin().await;
+    flight.insert("b", 2).unwrap();
+    flight.remove("a");
+    assert_eq!(flight.save().await.unwrap(), Saved::Done);
+    assert_eq!(flight.get("b").unwrap(), Some(2));
+    assert!(!flight.contains_key("a"));
+    // There is nothing left to save.
+    assert_eq!(flight.save().await.unwrap(), Saved::Done);
+    flight.insert("a", 4).unwrap();
+    flight.insert("c", 3).unwrap();
+    flight.finish().await.assert_ok();
+    let record = tested.dump().await.only();
+    assert_eq!(record.len(), 3, "{record:?}");
+    assert_eq!((record["a"].as_str(), record["b"].as_str()), ("4", "2"));
+}
+
+async fn saved_clicks_add_up(tested: impl TestStore) {
+    let browser = guest(&tested).await;
+    let flights = join_all((0..8).map(|_| browser.begin())).await;
+    let clicks = flights.iter().map(async |flight| {
+        count(flight);
+        flight.save().await.unwrap();
+        count(flight);
+    });
+    join_all(clicks).await;
+    for flight in flights {
+        flight.finish().await.assert_ok();
+    }
+    assert_eq!(tested.dump().await.only()["n"], "16");
+}
+
+async fn a_saved_logout_of_entries_counts_once(tested: impl TestStore) {
+    let browser = guest(&tested).await;
+    let (first, second) = (browser.begin().await, browser.begin().await);
+    first.clear();
+    assert_eq!(first.save().await.unwrap(), Saved::Done);
+    assert!(first.is_empty());
+    second.insert("b", 2).unwrap();
+    // It had loaded before the `clear`, so it counts as having come before it.
+    second.finish().await.assert_ok();
+    assert!(tested.dump().await.only().is_empty());
+    first.insert("c", 3).unwrap();
+    first.finish().await.assert_ok();
+    assert_eq!(tested.dump().await.only()["c"], "3");
+}
+
+async fn what_others_have_committed_shows_after_it(tested: impl TestStore) {
+    let browser = guest(&tested).await;
+    let flight = browser.begin().await;
+    browser.visit(|s| s.insert("other", 7).unwrap()).await;
+    flight.insert("b", 2).unwrap();
+    assert_eq!(flight.save().await.unwrap(), Saved::Done);
+    assert_eq!(flight.get("other").unwrap(), Some(7));
+    flight.finish().await.assert_ok();
+    assert_eq!(tested.dump().await.only().len(), 3);
+}
+
+async fn nothing_is_saved_while_a_login_or_a_new_session_is_pending(tested: impl TestStore) {
+    let browser = tested.browser().await;
+    let flight = browser.begin().await;
+    flight.insert("a", 1).unwrap();
+    assert_eq!(flight.save().await.unwrap(), Saved::WithResponse);
+    assert!(tested.dump().await.records().is_empty());
+    flight.finish().await.assert_ok().assert_sets_cookie();
+
+    let flight = browser.begin().await;
+    flight.insert("b", 2).unwrap();
+    flight.login("alice").unwrap();
+    assert_eq!(flight.save().await.unwrap(), Saved::WithResponse);
+    assert_eq!(tested.dump().await.only().len(), 1);
+    flight.finish().await.assert_ok().assert_sets_cookie();
+    assert_eq!(tested.dump().await.only().len(), 2);
+
+    let flight = browser.begin().await;
+    flight.purge();
+    assert_eq!(flight.save().await.unwrap(), Saved::WithResponse);
+    assert_eq!(tested.dump().await.records().len(), 1);
+    flight.finish().await.assert_ok().assert_removes_cookie();
+    assert!(tested.dump().await.records().is_empty());
+}
+
+async fn what_was_ended_does_not_come_back(tested: impl TestStore) {
+    let browser = guest(&tested).await;
+    let flight = browser.begin().await;
+    browser.fork().visit(|s| s.purge()).await;
+    flight.insert("b", 2).unwrap();
+    let error = flight.save().await.unwrap_err();
+    assert!(error.is_gone() && !error.is_outcome_unknown(), "{error}");
+    flight.insert("c", 3).unwrap();
+    flight.finish().await.assert_ok().assert_no_cookie();
+    assert!(tested.dump().await.records().is_empty());
+}
+
+async fn what_is_saved_travels_behind_a_renewal(tested: impl TestStore) {
+    let browser = guest(&tested).await;
+    let flight = browser.begin().await;
+    browser.visit(|s| s.renew()).await.assert_sets_cookie();
+    flight.insert("b", 2).unwrap();
+    assert_eq!(flight.save().await.unwrap(), Saved::Done);
+    assert_eq!(flight.get("b").unwrap(), Some(2));
+    flight.insert("b", 3).unwrap();
+    flight.finish().await.assert_ok().assert_no_cookie();
+    let record = tested.dump().await.only();
+    assert_eq!((record["a"].as_str(), record["b"].as_str()), ("1", "3"));
+}
+
+async fn of_those_who_take_a_value_one_gets_it(tested: impl TestStore) {
+    let browser = guest(&tested).await;
+    browser.visit(|s| s.insert("token", "once").unwrap()).await;
+    let flights = join_all((0..8).map(|_| browser.begin())).await;
+    let taken = join_all(flights.iter().map(|it| it.take::<String>("token"))).await;
+    let got: Vec<_> = taken.into_iter().filter_map(Result::unwrap).collect();
+    assert_eq!(got, ["once"]);
+    for flight in flights {
+        assert_eq!(flight.take::<String>("token").await.unwrap(), None);
+        flight.finish().await.assert_ok();
+    }
+    assert_eq!(tested.dump().await.only().len(), 1);
+}
+
+async fn a_value_that_has_changed_is_not_taken(tested: impl TestStore) {
+    let browser = guest(&tested).await;
+    let flight = browser.begin().await;
+    browser.visit(|s| s.insert("a", 2).unwrap()).await;
+    assert_eq!(flight.take::<u32>("a").await.unwrap(), None);
+    assert_eq!(flight.get("a").unwrap(), Some(2));
+    flight.finish().await.assert_ok();
+    assert_eq!(tested.dump().await.only()["a"], "2");
+}
+
+async fn a_ttl_that_was_saved_reaches_the_cookie(tested: impl TestStore) {
+    let browser = guest(&tested).await;
+    let flight = browser.begin().await;
+    flight.set_ttl(actix_web::cookie::time::Duration::days(30));
+    assert_eq!(flight.save().await.unwrap(), Saved::Done);
+    let answer = flight.finish().await;
+    assert_eq!(answer.assert_ok().max_age(), Some(2_592_000));
+}
+
+async fn a_login_after_a_save_renews_all_of_it(tested: impl TestStore) {
+    let browser = guest(&tested).await;
+    let flight = browser.begin().await;
+    flight.insert("b", 2).unwrap();
+    flight.save().await.unwrap();
+    flight.login("alice").unwrap();
+    flight.insert("c", 3).unwrap();
+    flight.finish().await.assert_ok().assert_sets_cookie();
+    assert_eq!(tested.dump().await.only().len(), 3);
+}
+
+#[actix_web::test]
+async fn what_the_store_refuses_waits_for_the_response() {
+    let store = Spy::new(MemorySessionStore::new());
+    let browser = Browser::with(store.clone()).await;
+    fill(&browser).await;
+    let flight = browser.begin().await;
+    flight.insert("b", 2).unwrap();
+    store.refuse_next("commit");
+    let error = flight.save().await.unwrap_err();
+    assert!(!error.is_gone() && !error.is_outcome_unknown());
+    flight.finish().await.assert_ok();
+    browser
+        .visit(|s| assert_eq!(s.get("b").unwrap(), Some(2)))
+        .await;
+}
+
+#[actix_web::test]
+async fn a_cookie_stored_session_is_saved_with_the_response() {
+    let browser = Browser::with(CookieSessionStore::default()).await;
+    fill(&browser).await;
+    let flight = browser.begin().await;
+    flight.insert("b", 2).unwrap();
+    assert_eq!(flight.save().await.unwrap(), Saved::WithResponse);
+    assert_eq!(flight.take::<u32>("a").await.unwrap(), Some(1));
+    flight.finish().await.assert_ok().assert_sets_cookie();
+    browser
+        .visit(|s| {
+            assert_eq!(
+                (s.get("a").unwrap(), s.get("b").unwrap()),
+                (None::<u32>, Some(2))
+            )
+        })
+        .await;
+}
+
+#[actix_web::test]
+async fn a_handle_without_a_middleware_saves_nothing() {
+    let session = actix_session::Session::new();
+    session.insert("a", 1).unwrap();
+    assert!(session.save().await.is_err());
+    assert_eq!(session.take::<u32>("a").await.unwrap(), Some(1));
+    assert_eq!(session.take::<u32>("a").await.unwrap(), None);
+}
+
+#[actix_web::test]
+async fn what_cannot_be_taken_stays() {
+    let browser = Browser::with(MemorySessionStore::new()).await;
+    fill(&browser).await;
+    let flight = browser.begin().await;
+    assert!(flight.take::<String>("a").await.is_err(), "another type");
+    flight.renew();
+    assert!(
+        flight.take::<u32>("a").await.is_err(),
+        "a renewal is pending"
+    );
+    assert_eq!(flight.get("a").unwrap(), Some(1));
+    flight.finish().await.assert_ok();
+    browser
+        .visit(|s| assert_eq!(s.get("a").unwrap(), Some(1)))
+        .await;
+}
+
+/// A store whose `commit` waits until its gate is open, and may then lose the answer.
+#[derive(Clone)]
+struct Gated {
+    inner: MemorySessionStore,
+    gate: Arc<Gate>,
+}
+
+struct Gate {
+    open: Semaphore,
+    asked: Notify,
+    loses: AtomicBool,
+}
+
+impl Gated {
+    fn new() -> Self {
+        let gate = Gate {
+            open: Semaphore::new(0),
+            asked: Notify::new(),
+            loses: AtomicBool::new(false),
+        };
+        Self {
+            inner: MemorySessionStore::new(),
+            gate: Arc::new(gate),
+        }
+    }
+}
+
+impl SessionStore for Gated {
+    forward_store_methods!(self => self.inner; except commit, opens_at_once);
+
+    fn opens_at_once(&self) -> bool {
+        false
+    }
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<Committed, CommitError> {
+        self.gate.asked.notify_one();
+        // Never granted, but refused once the gate is open.
+        drop(self.gate.open.acquire().await);
+        let committed = self.inner.commit(key, base, changes, terms).await;
+        if self.gate.loses.load(Ordering::SeqCst) {
+            return Err(CommitError::OutcomeUnknown);
+        }
+        committed
+    }
+}
+
+#[actix_web::test]
+async fn what_nobody_knows_is_not_tried_again() {
+    let store = Gated::new();
+    let browser = Browser::with(store.clone()).await;
+    fill(&browser).await;
+    store.gate.open.close();
+    store.gate.loses.store(true, Ordering::SeqCst);
+    let flight = browser.begin().await;
+    count(&flight);
+    assert!(flight.save().await.unwrap_err().is_outcome_unknown());
+    store.gate.loses.store(false, Ordering::SeqCst);
+    let answer = flight.finish().await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    browser
+        .visit(|s| assert_eq!(s.get("n").unwrap(), Some(1)))
+        .await;
+}
+
+#[actix_web::test]
+async fn a_dropped_request_finishes_what_it_saves() {
+    let store = Gated::new();
+    let browser = Browser::with(store.clone()).await;
+    fill(&browser).await;
+    let flight = browser.begin().await;
+    flight.insert("b", 2).unwrap();
+    let handle = flight.handle();
+    let saves = rt::spawn(async move { handle.save().await });
+    soon(store.gate.asked.notified()).await;
+    flight.abort().await;
+    store.gate.open.close();
+    assert_eq!(soon(saves).await.unwrap().unwrap(), Saved::Done);
+    browser
+        .visit(|s| assert_eq!(s.get("b").unwrap(), Some(2)))
+        .await;
+}
+
+#[actix_web::test]
+async fn changes_made_meanwhile_wait_for_the_next_commit() {
+    let store = Gated::new();
+    let browser = Browser::with(store.clone()).await;
+    fill(&browser).await;
+    let flight = browser.begin().await;
+    count(&flight);
+    flight.insert("b", 2).unwrap();
+    let handle = flight.handle();
+    let saves = rt::spawn(async move { handle.save().await });
+    soon(store.gate.asked.notified()).await;
+    count(&flight);
+    flight.insert("b", 3).unwrap();
+    flight.insert("c", 4).unwrap();
+    store.gate.open.close();
+    assert_eq!(soon(saves).await.unwrap().unwrap(), Saved::Done);
+    assert_eq!(flight.get("n").unwrap(), Some(2));
+    flight.finish().await.assert_ok();
+    browser
+        .visit(|s| {
+            let all = ["n", "b", "c"].map(|name| s.get(name).unwrap());
+            assert_eq!(all, [Some(2), Some(3), Some(4)]);
+        })
+        .await;
+}
+
+#[actix_web::test]
+async fn a_lazy_session_is_loaded_for_it() {
+    let store = MemorySessionStore::new();
+    let key = Key::generate();
+    let builder = SessionMiddleware::builder(store, key).lazy();
+    let browser = Browser::new(Site::new(builder.build()).await);
+    fill(&browser).await;
+    let flight = browser.begin().await;
+    flight.insert("b", 2).unwrap();
+    assert_eq!(flight.save().await.unwrap(), Saved::Done);
+    assert_eq!(flight.get("a").unwrap(), Some(1));
+    flight.finish().await.assert_ok();
+    browser
+        .visit(|s| assert_eq!(s.get("b").unwrap(), Some(2)))
+        .await;
+}
