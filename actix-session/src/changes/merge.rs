@@ -92,7 +92,7 @@ fn plan<'a>(
     let starts_over = changes.cleared.is_some() || another;
     Ok(Some(Plan {
         metadata,
-        values: values((!starts_over).then_some(stored), changes)?,
+        values: values((!starts_over).then_some(stored), changes, another)?,
         starts_over,
     }))
 }
@@ -127,7 +127,7 @@ pub(crate) fn write_reduced(
     changes: &Changes,
     stamp: Stamp<'_>,
 ) -> Result<Applied, ApplyError> {
-    let values = values(Some(stored), changes)?;
+    let values = values(Some(stored), changes, false)?;
     let same = |(name, value): &(&str, Option<Cow<'_, str>>)| {
         stored.state().get(name).as_deref() == value.as_deref()
     };
@@ -191,14 +191,25 @@ pub(crate) fn forwarded_clear(
     rewrite(stored, &removed, metadata, stamp)
 }
 
-fn values<'a>(stored: Option<&Record>, changes: &'a Changes) -> Result<Vec<Value<'a>>, ApplyError> {
+/// `another`: whoever logs in is not whoever was.
+fn values<'a>(
+    stored: Option<&Record>,
+    changes: &'a Changes,
+    another: bool,
+) -> Result<Vec<Value<'a>>, ApplyError> {
+    let before = changes.before_login.as_ref().filter(|_| another);
     let mut values = Vec::with_capacity(changes.effects.len());
     for (name, effect) in changes.effects.iter() {
+        let earlier = before.and_then(|before| before.get(name));
+        if earlier.is_some_and(|earlier| effect.comes_to(earlier)) {
+            continue;
+        }
         let value = match effect {
             Effect::Set(json) => Some(Cow::Borrowed(json.as_str())),
             Effect::Removed => None,
             Effect::Modify(closures) => {
                 let now = stored.and_then(|stored| stored.state().get(name));
+                let closures = later(closures, earlier);
                 let then = Modify::run_all(closures, now.as_deref()).map_err(ApplyError)?;
                 then.map(Cow::Owned)
             }
@@ -206,6 +217,14 @@ fn values<'a>(stored: Option<&Record>, changes: &'a Changes) -> Result<Vec<Value
         values.push((name.as_str(), value));
     }
     Ok(values)
+}
+
+/// The closures that have come since.
+fn later<'a>(closures: &'a [Modify], earlier: Option<&Effect>) -> &'a [Modify] {
+    match earlier {
+        Some(Effect::Modify(earlier)) => closures.get(earlier.len()..).unwrap_or_default(),
+        _ => closures,
+    }
 }
 
 /// The stored metadata, with what this request set. Renewals keep the id, and so does a login from

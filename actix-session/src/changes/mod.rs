@@ -45,6 +45,9 @@ pub struct Changes {
     pub(crate) ttl: Option<TtlChange>,
     /// Apart, since few requests log somebody in.
     pub(crate) login: Option<Box<LoginChange>>,
+    /// What was done before the login, when nobody knew whose session it is. If it is another
+    /// person's, nothing of that stays.
+    pub(crate) before_login: Option<Box<Effects>>,
     pub(crate) reauthenticated: Option<Proof>,
     /// It comes before an authentication of the same request. Few have it.
     pub(crate) lowered: Option<Box<Lowered>>,
@@ -163,6 +166,7 @@ impl Changes {
             cleared: None,
             ttl: None,
             login: None,
+            before_login: None,
             reauthenticated: None,
             lowered: None,
             renew: false,
@@ -315,6 +319,7 @@ impl Changes {
         self.cleared = Some(epoch);
         // Nobody is logged in after a `clear`, even if this request logged in before it.
         self.login = None;
+        self.before_login = None;
         self.reauthenticated = None;
         self.lowered = None;
         self.ttl = None;

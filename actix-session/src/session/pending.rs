@@ -84,6 +84,10 @@ impl Pending {
         self.extended = shown.extended;
         self.moved = shown.moved;
         self.unloaded = false;
+        let base = self.base.as_ref();
+        if base.is_some_and(|base| self.changes.log_in_another(base)) {
+            self.forget_before_login();
+        }
     }
 
     pub(super) fn changes(&self) -> &Changes {
@@ -364,6 +368,16 @@ impl Pending {
     pub(crate) fn saved(&mut self, changes: &Changes, record: Record) {
         self.forget(changes);
         self.base = Some(record);
+    }
+
+    /// It was not known that somebody else was logged in.
+    fn forget_before_login(&mut self) {
+        if let Some(before) = self.changes.before_login.take() {
+            self.forget(&Changes {
+                effects: *before,
+                ..Changes::default()
+            });
+        }
     }
 
     /// These changes are not committed any more.

@@ -393,12 +393,16 @@ async fn a_login_before_the_load_hides_the_other_users_entries<T: TestStore>(tes
     let ann = |s: &Session| s.login("ann").unwrap();
     visitor.browser.visit(ann).await.assert_ok();
     let handler = async |req: HttpRequest| {
-        req.get_session().login("bob").unwrap();
+        let unloaded = req.get_session();
+        unloaded.insert("draft", 1).unwrap();
+        count(&unloaded);
+        unloaded.login("bob").unwrap();
         let session = Session::extract(&req).await.unwrap();
         assert_eq!(session.principal().as_deref(), Some("bob"));
         assert_eq!(session.get::<i32>("a").unwrap(), None);
         assert_eq!(session.entries().len(), 0);
         session.update("a", |a: i32| a).unwrap();
+        session.insert("new", 3).unwrap();
         HttpResponse::Ok().finish()
     };
     let site = with_handler(&tested, &visitor, handler).await;
@@ -406,7 +410,32 @@ async fn a_login_before_the_load_hides_the_other_users_entries<T: TestStore>(tes
     let cookie = answer.assert_ok().cookie().unwrap();
     visitor.browser.set_cookie("id", cookie.value());
     assert_eq!(visitor.browser.principal().await.as_deref(), Some("bob"));
-    assert_eq!(visitor.browser.number("a").await, None);
+    for (name, value) in [("a", None), ("draft", None), ("n", None), ("new", Some(3))] {
+        assert_eq!(visitor.browser.number(name).await, value, "{name}");
+    }
+    // Without a load before the commit.
+    let log_in = |s: &Session| {
+        count(s);
+        s.insert("draft", 1).unwrap();
+        s.insert("kept", 1).unwrap();
+        s.login("carol").unwrap();
+        count(s);
+        s.insert("kept", 2).unwrap();
+    };
+    visitor
+        .browser
+        .visit_path("/at_once", log_in)
+        .await
+        .assert_ok();
+    assert_eq!(visitor.browser.principal().await.as_deref(), Some("carol"));
+    for (name, value) in [
+        ("new", None),
+        ("draft", None),
+        ("n", Some(1)),
+        ("kept", Some(2)),
+    ] {
+        assert_eq!(visitor.browser.number(name).await, value, "{name}");
+    }
 }
 
 async fn a_task_can_end_the_session_that_it_asks_for_first<T: TestStore>(tested: T) {

@@ -44,6 +44,8 @@ impl Pending {
         if another {
             // A principal must not see the entries of another one.
             self.clear(epoch);
+        } else if self.is_unloaded() {
+            self.changes.before_login = Some(Box::new(self.changes.effects.clone()));
         }
         self.changes.ttl = ttl.or(set);
         self.changes.login = Some(Box::new(login));
