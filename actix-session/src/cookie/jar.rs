@@ -15,10 +15,6 @@ use crate::{
     key::SessionKey,
 };
 
-/// The maximum number of verified values that are kept. A browser sends one or two, and a purge
-/// ends all of them.
-const MAX_CANDIDATES: usize = 16;
-
 /// The cookie that is written, and the old ones that are read as well.
 pub(crate) struct Cookies {
     pub(crate) own: Named,
@@ -119,7 +115,8 @@ impl Cookies {
 }
 
 impl Named {
-    /// Opens the values of this name, and says whether there were any.
+    /// Opens the values of this name, and says whether there were any. However many verify, a purge
+    /// ends them all: a neighbour may have put its own in front of the right one.
     fn find(
         &self,
         fields: &[HeaderValue],
@@ -136,9 +133,6 @@ impl Named {
                 continue;
             };
             let (unbound, stale) = (unsealed.unbound, stale(&unsealed));
-            if found.candidates.len() == MAX_CANDIDATES {
-                break;
-            }
             let key = SessionKey::generated(unsealed.value).sealed_as(unsealed.nonce);
             if !found.candidates.iter().any(|known| known.key == key) {
                 found.candidates.push(Candidate {

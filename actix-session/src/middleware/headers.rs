@@ -115,17 +115,11 @@ fn keep_private(headers: &mut HeaderMap) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         return;
     }
-    let given: Vec<String> = headers
-        .get_all(CACHE_CONTROL)
-        .flat_map(|field| {
-            let field = String::from_utf8_lossy(field.as_bytes()).into_owned();
-            field
-                .split(',')
-                .map(|part| part.trim().to_owned())
-                .collect::<Vec<_>>()
-        })
-        .filter(|part| !part.is_empty())
-        .collect();
+    let fields = headers.get_all(CACHE_CONTROL).map(HeaderValue::as_bytes);
+    let fields: Vec<_> = fields.map(String::from_utf8_lossy).collect();
+    let given: Option<Vec<_>> = fields.iter().map(|field| directives(field)).collect();
+    // What is left open would swallow the directive that is added.
+    let given = given.unwrap_or_default().concat();
     if given.is_empty() {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         return;
@@ -135,8 +129,7 @@ fn keep_private(headers: &mut HeaderMap) {
         name.trim().to_ascii_lowercase()
     };
     let mut kept: Vec<&str> = given
-        .iter()
-        .map(String::as_str)
+        .into_iter()
         .filter(|part| !matches!(name(part).as_str(), "public" | "s-maxage" | "private"))
         .collect();
     if !kept.iter().any(|part| name(part) == "no-store") {
@@ -145,6 +138,26 @@ fn keep_private(headers: &mut HeaderMap) {
     if let Ok(field) = HeaderValue::try_from(kept.join(", ")) {
         headers.insert(CACHE_CONTROL, field);
     }
+}
+
+/// The directives of a `Cache-Control` field. A comma in quotes belongs to a directive. `None` if a
+/// quote is left open.
+fn directives(field: &str) -> Option<Vec<&str>> {
+    let (mut quoted, mut escaped) = (false, false);
+    let parts = field.split(|letter| {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => {}
+        }
+        letter == ',' && !quoted
+    });
+    let parts: Vec<&str> = parts
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect();
+    (!quoted).then_some(parts)
 }
 
 /// Fields for one kind of shared cache, which then ignores `Cache-Control` (RFC 9213, and what came
@@ -217,6 +230,20 @@ mod tests {
             (Some("private, max-age=5"), "max-age=5, private"),
             (Some("no-store"), "no-store"),
             (Some("public"), "private"),
+            (
+                Some("private=\"x-a, x-b\", max-age=5"),
+                "max-age=5, private",
+            ),
+            (
+                Some("no-cache=\"x-a, public\", public"),
+                "no-cache=\"x-a, public\", private",
+            ),
+            (
+                Some(r#"x="\", public", s-maxage=5"#),
+                r#"x="\", public", private"#,
+            ),
+            (Some("max-age=\"5"), "no-store"),
+            (Some(" , "), "no-store"),
         ] {
             let mut headers = match given {
                 None => HeaderMap::new(),

@@ -180,11 +180,6 @@ impl CookieSessionStore {
         Ok((!expired).then(|| record.with_end(idle_end)))
     }
 
-    /// Whether the session has ended since the request loaded it.
-    async fn has_ended(&self, base: &Record) -> Result<bool, CommitError> {
-        self.is_revoked(base).await.map_err(CommitError::of_store)
-    }
-
     /// The record that a request has loaded, or would have if its session had not ended.
     fn base(&self, key: &SessionKey, base: Option<&Record>, terms: &Terms) -> Option<Record> {
         base.cloned()
@@ -356,7 +351,7 @@ impl SessionStore for CookieSessionStore {
         let Some(base) = self.base(session_key, base, terms) else {
             return Ok(Committed::Gone);
         };
-        if self.has_ended(&base).await? {
+        if self.has_ended(&base, terms).await? {
             self.clear_ahead(&base, changes).await?;
             return Ok(Committed::Gone);
         }
@@ -385,7 +380,7 @@ impl SessionStore for CookieSessionStore {
         let Some(base) = self.base(session_key, base, terms) else {
             return Ok(Rotated::Gone);
         };
-        if self.has_ended(&base).await? {
+        if self.has_ended(&base, terms).await? {
             self.clear_ahead(&base, changes).await?;
             // As with a store on the server, only this request's own changes may live.
             if !changes.may_live_alone(Some(&base)) {

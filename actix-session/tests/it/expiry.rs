@@ -177,6 +177,55 @@ async fn a_cookie_stored_session_has_an_absolute_end_too() {
 }
 
 #[actix_web::test]
+async fn a_response_after_the_end_of_its_session_does_not_bring_it_back() {
+    for (clock, browser) in timed(persistent(TTL, OnStateChanges)).await {
+        browser.visit(|s| s.login("user-42").unwrap()).await;
+        start(&browser).await;
+        let (write_late, same, renewal, clear) = (
+            browser.begin().await,
+            browser.begin().await,
+            browser.begin().await,
+            browser.begin().await,
+        );
+        let login = browser.begin().await;
+        advance(&clock, TTL);
+        write(&write_late);
+        same.insert("n", 1).unwrap();
+        renewal.renew();
+        renewal.insert("late", 1).unwrap();
+        clear.clear();
+        clear.insert("late", 1).unwrap();
+        for late in [write_late, same, renewal, clear] {
+            late.finish().await.assert_ok().assert_no_cookie();
+        }
+        assert!(browser.is_nobody().await);
+        // A login makes a session of what it has set itself.
+        login.login("user-42").unwrap();
+        login.finish().await.assert_ok().assert_sets_cookie();
+        assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+        assert_eq!(browser.number("n").await, None);
+    }
+}
+
+#[actix_web::test]
+async fn a_response_after_the_absolute_end_sets_no_cookie() {
+    let clock = ManualClock::new();
+    let builder = SessionMiddleware::builder(CookieSessionStore::default(), Key::generate())
+        .clock(clock.clone())
+        .session_lifecycle(persistent(TTL, OnEveryRequest))
+        .absolute_timeout(CookieDuration::milliseconds(150_000));
+    let browser = Browser::new(Site::new(builder.build()).await);
+    start(&browser).await;
+    let (late, reader) = (browser.begin().await, browser.begin().await);
+    advance(&clock, 150_000);
+    write(&late);
+    for late in [late, reader] {
+        late.finish().await.assert_ok().assert_no_cookie();
+    }
+    assert!(browser.is_nobody().await);
+}
+
+#[actix_web::test]
 async fn a_write_that_ends_after_its_session_is_gone() {
     let tested = Memory::start().await;
     let lifecycle = browser_session(TTL, OnStateChanges);

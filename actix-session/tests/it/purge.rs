@@ -16,6 +16,7 @@ on_each_store_and_pooler! {
     a_purge_follows_the_marks_of_logins,
     a_purge_by_who_loaded_a_mark_ends_what_it_leads_to,
     a_purge_ends_every_session_that_came,
+    a_purge_ends_sessions_however_many_came,
     a_purge_that_fails_for_one_session_has_ended_the_others,
     a_purge_without_a_session_still_removes_the_cookie,
     a_purge_without_a_cookie_says_nothing,
@@ -100,6 +101,25 @@ async fn a_purge_ends_every_session_that_came(tested: impl TestStore) {
         .await;
     answer.assert_ok().assert_removes_cookie();
     tested.dump().await.assert_no_record();
+}
+
+/// A neighbour plants cookies of its own in front of the one that the visitor logs out with.
+async fn a_purge_ends_sessions_however_many_came(tested: impl TestStore) {
+    let site = logged_in(&tested).await.site;
+    let mut pairs = Vec::new();
+    for _ in 0..20 {
+        let browser = Browser::new(site.clone());
+        log_in(&browser).await;
+        pairs.push(format!("id={}", browser.value().unwrap()));
+    }
+    let victim = Browser::new(site);
+    log_in(&victim).await;
+    pairs.push(format!("id={}", victim.value().unwrap()));
+    let answer = victim.visit_as(&[pairs.join("; ")], |s| s.purge()).await;
+    answer.assert_ok().assert_removes_cookie();
+    assert!(victim.is_nobody().await);
+    // The session that only opened the site is left.
+    assert_eq!(tested.dump().await.records().len(), 1);
 }
 
 async fn a_purge_that_fails_for_one_session_has_ended_the_others(tested: impl TestStore) {

@@ -25,6 +25,7 @@ on_each_store! {
     a_clear_is_no_entry_and_what_began_before_it_stays_cleared,
     a_clear_that_leaves_the_entries_as_they_were_counts,
     a_clear_outlives_a_change_of_the_format,
+    a_clear_for_old_servers_holds_for_those_that_write_the_present_format,
 }
 
 const RESERVED: &str = "__actix_session";
@@ -276,6 +277,43 @@ async fn a_clear_outlives_a_change_of_the_format(tested: impl TestStore) {
     late.finish().await.assert_ok();
     let expected = state(&[("m", "1"), ("k", "1")]);
     assert_eq!(states(&tested.dump().await), [expected]);
+}
+
+/// While the setting for old servers is removed, servers with it and without it run side by side.
+async fn a_clear_for_old_servers_holds_for_those_that_write_the_present_format(
+    tested: impl TestStore,
+) {
+    let present = Site::new(tested.middleware().build()).await;
+    for replaced in [false, true] {
+        let old = old_fleet(&tested).await;
+        let new = || old.at(present.clone());
+        old.visit(set("n", 1)).await.assert_sets_cookie();
+        let (first, second) = (new().begin().await, new().begin().await);
+        old.visit(clear_and_set(if replaced { "n" } else { "m" }, 7))
+            .await
+            .assert_ok();
+        first
+            .modify("n", |n: Option<u32>| Some(n.unwrap_or(0) + 1))
+            .unwrap();
+        first.finish().await.assert_ok();
+        // What is loaded afterwards is committed, and keeps the epoch in its text.
+        let later = new().begin().await;
+        old.visit(set("k", 1)).await.assert_ok();
+        later.insert("later", 1).unwrap();
+        later.finish().await.assert_ok();
+        second.insert("late", 1).unwrap();
+        second.finish().await.assert_ok();
+        let seen = new();
+        for (name, expected) in [
+            ("n", replaced.then_some(7)),
+            ("m", (!replaced).then_some(7)),
+            ("k", Some(1)),
+            ("later", Some(1)),
+            ("late", None),
+        ] {
+            assert_eq!(seen.number(name).await, expected, "{name} {replaced}");
+        }
+    }
 }
 
 /// It has the store, and no key.

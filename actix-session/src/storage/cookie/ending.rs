@@ -1,16 +1,29 @@
-//! How cookie-stored sessions end before their time: notes on a list, which follow renewals.
+//! How cookie-stored sessions end: by their time, or before it by notes on a list, which follow
+//! renewals.
 
 use super::{CookieSessionStore, REVOCATION_TTL};
 use crate::{
     changes::Changes,
     clock::Millis,
-    contract::{self, Older, Stamp},
+    contract::{self, ExtendOnRead, Older, Stamp, Terms},
     error::CommitError,
     record::{Metadata, Record},
     storage::revocation::{note_of, renewed_id},
 };
 
 impl CookieSessionStore {
+    /// Whether the session has ended since the request loaded it.
+    pub(super) async fn has_ended(
+        &self,
+        base: &Record,
+        terms: &Terms,
+    ) -> Result<bool, CommitError> {
+        if is_past_its_end(base, terms) {
+            return Ok(true);
+        }
+        self.is_revoked(base).await.map_err(CommitError::of_store)
+    }
+
     /// Ends all values of the session that have this id, and returns whether nobody had ended them
     /// before.
     async fn revoke(&self, metadata: &Metadata, id: u128) -> anyhow::Result<bool> {
@@ -104,6 +117,14 @@ impl CookieSessionStore {
         revocation.revoke(&renewed, now, grace).await?;
         self.revoke(metadata, metadata.id).await
     }
+}
+
+/// Whether a session that was live at the load has ended by its time. Where loads extend sessions,
+/// this request's load has done so.
+fn is_past_its_end(base: &Record, terms: &Terms) -> bool {
+    let reads_extend = terms.extend != ExtendOnRead::Never;
+    let idle_end = base.idle_end().filter(|_| !reads_extend);
+    terms.is_over(base) || idle_end.is_some_and(|end| end <= terms.now)
 }
 
 fn logs_out(changes: &Changes) -> bool {
