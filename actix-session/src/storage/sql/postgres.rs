@@ -1,7 +1,7 @@
 //! PostgreSQL.
 
 use sqlx::{
-    Error, PgPool, Postgres,
+    ConnectOptions as _, Error, PgPool, Postgres,
     error::DatabaseError,
     postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSeverity},
 };
@@ -123,10 +123,14 @@ impl Database for Postgres {
         format!("${number}::{kind}")
     }
 
-    /// No float is ever read, and poolers refuse to be told how to write one.
+    /// No float is ever read, and poolers refuse to be told how to write one. Statements that hold
+    /// their values are not logged.
     fn options(url: &str) -> Result<PgConnectOptions, Error> {
-        let options = url.parse::<PgConnectOptions>()?;
-        Ok(options.extra_float_digits(None))
+        let options = url.parse::<PgConnectOptions>()?.extra_float_digits(None);
+        if Self::prepares(&options) {
+            return Ok(options);
+        }
+        Ok(options.disable_statement_logging())
     }
 
     /// The server does not notice that a client has given up while a statement waits for a lock. So
