@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, Error};
+use sqlx::Error;
 use tokio::time::Instant;
 
 use super::{
@@ -136,9 +136,9 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
 }
 
 /// One attempt at a query, on one connection.
-struct Attempt<'a, D: Database> {
-    statements: &'a Statements,
-    connection: &'a mut D::Connection,
+pub(super) struct Attempt<'a, D: Database> {
+    pub(super) statements: &'a Statements,
+    pub(super) connection: &'a mut D::Connection,
     terms: &'a Terms,
 }
 
@@ -332,21 +332,6 @@ impl<D: Database> Attempt<'_, D> {
         done_or_taken(D::execute(self.connection, statement.of(values), values).await)
     }
 
-    async fn rotate_in_transaction(&mut self, values: &Values<'_>) -> Result<Reply, Error> {
-        let statements = self.statements;
-        let mut transaction = self.connection.begin_with(D::BEGIN).await?;
-        let move_away = statements.move_away.of(values);
-        let reply = match D::execute(&mut transaction, move_away, values).await? {
-            0 => Reply::Found(Stored::Nothing),
-            _ => done_or_taken(D::execute(&mut transaction, &statements.insert, values).await)?,
-        };
-        match reply {
-            Reply::Done => transaction.commit().await?,
-            _ => transaction.rollback().await?,
-        }
-        Ok(reply)
-    }
-
     fn values<'v>(&self, at: &'v str) -> Values<'v> {
         Values {
             id: at,
@@ -388,7 +373,7 @@ fn expected_text<'a>(found: &'a Stored, expect: &Version) -> Option<&'a str> {
     }
 }
 
-fn done_or_taken(result: Result<u64, Error>) -> Result<Reply, Error> {
+pub(super) fn done_or_taken(result: Result<u64, Error>) -> Result<Reply, Error> {
     match result {
         Ok(0) => Ok(Reply::Found(Stored::Nothing)),
         Ok(_) => Ok(Reply::Done),
