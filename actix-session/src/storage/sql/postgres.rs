@@ -208,6 +208,10 @@ impl Database for Postgres {
             return Verdict::Lost;
         };
         let ends = matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic);
+        // PgBouncer's limits on clients have no code of their own.
+        if error.message().starts_with("no more connections allowed") {
+            return Verdict::Again;
+        }
         verdict_of(error.code(), error.routine(), ends)
     }
 
