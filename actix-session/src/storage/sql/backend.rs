@@ -79,15 +79,27 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     async fn carry_out(&self, query: &Query, terms: &Terms) -> Result<Reply, Failure> {
         let mut attempts = Attempts::within(terms.budget, self.0.connections.search());
         loop {
-            let failure = match self.attempt(query, terms, attempts.end()).await {
+            let begun = Instant::now();
+            let mut failure = match self.attempt(query, terms, attempts.end()).await {
                 Ok(reply) => {
                     attempts.succeeded();
                     return Ok(reply);
                 }
                 Err(failure) => failure,
             };
+            if !D::LOCAL && failure.verdict == Verdict::Again {
+                let next = self.next_may_take(begun.elapsed());
+                failure.late |= Instant::now() + next > attempts.end();
+            }
             attempts.again(failure, query.is_repeatable()).await?;
         }
+    }
+
+    /// How long another attempt may take: nobody would know what became of one that ends too late.
+    /// After one wait for a lock, the next may be as long as a statement may take.
+    fn next_may_take(&self, last: Duration) -> Duration {
+        let limit = D::statement_limit(self.0.connections.limits());
+        last.max(if last > limit / 4 { limit } else { last })
     }
 
     async fn attempt(
@@ -112,7 +124,10 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             }
             result
         };
-        let result = connections.bounded(work).await;
+        let result = match query.writes() {
+            true => connections.bounded(work).await,
+            false => connections.bounded_read(until, work).await,
+        };
         connections.settle(held, result)
     }
 

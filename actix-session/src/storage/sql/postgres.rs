@@ -134,9 +134,10 @@ impl Database for Postgres {
     }
 
     /// The server does not notice that a client has given up while a statement waits for a lock. So
-    /// it gives up by itself, or connections would pile up there.
+    /// it gives up by itself, or connections would pile up there. A row may take two waits: one for
+    /// those who came before, one for whoever has it.
     fn on_connect(limits: &Limits, is_prepared: bool) -> Option<String> {
-        let wait = limits.command.as_millis().clamp(2, 1 << 30) * 9 / 10;
+        let wait = limits.command.as_millis().clamp(3, 1 << 30) * 2 / 5;
         is_prepared.then(|| format!("SET lock_timeout = {wait}"))
     }
 
@@ -207,11 +208,11 @@ impl Database for Postgres {
         let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else {
             return Verdict::Lost;
         };
-        let ends = matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic);
         // PgBouncer's limits on clients have no code of their own.
         if error.message().starts_with("no more connections allowed") {
             return Verdict::Again;
         }
+        let ends = matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic);
         verdict_of(error.code(), error.routine(), ends)
     }
 

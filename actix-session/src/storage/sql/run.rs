@@ -303,7 +303,12 @@ impl<D: Database> Connections<D> {
     ) -> Result<T, Failure> {
         let Some(result) = result else {
             self.suspect();
-            return Err(Failure::late("a statement", Verdict::Lost));
+            let verdict = match D::LOCAL {
+                // Only reads are given up, and only a lock keeps them waiting.
+                true => Verdict::Again,
+                false => Verdict::Lost,
+            };
+            return Err(Failure::late("a statement", verdict));
         };
         match result {
             Ok(value) => {
@@ -360,6 +365,15 @@ impl<D: Database> Connections<D> {
         if D::LOCAL {
             return Some(work.await);
         }
-        timeout(self.limits.command, work).await.ok()
+        timeout(D::statement_limit(&self.limits), work).await.ok()
+    }
+
+    /// As [`bounded`](Self::bounded); but whoever only reads waits for nobody's lock beyond this time.
+    pub(crate) async fn bounded_read<T>(
+        &self,
+        until: Instant,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        timeout_at(until, self.bounded(work)).await.ok().flatten()
     }
 }
