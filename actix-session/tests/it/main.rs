@@ -47,6 +47,7 @@ mod soak;
 mod sql_connections;
 mod sql_contention;
 mod sql_faults;
+mod sql_left_behind;
 mod sql_refusals;
 mod sql_stores;
 mod sql_tables;

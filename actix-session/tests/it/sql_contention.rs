@@ -128,8 +128,7 @@ macro_rules! is_contended {
             .clock($tested.clock().clone());
         let browser = $tested.browser_of(middleware).await;
         browser.visit(count).await.assert_sets_cookie();
-        let other = $tested.store();
-        let mut held = other.pool().acquire().await.unwrap();
+        let mut held = $tested.pool().acquire().await.unwrap();
         for sql in $lock {
             let sql = sql.replace("{t}", &$tested.table);
             sqlx::query(&sql).execute(&mut *held).await.unwrap();
@@ -214,8 +213,7 @@ async fn a_locked_file_is_read_and_not_written() {
         .visit(|s| s.insert("a", 1).unwrap())
         .await
         .assert_ok();
-    let other = tested.store();
-    let mut lock = other.pool().acquire().await.unwrap();
+    let mut lock = tested.pool().acquire().await.unwrap();
     sqlx::query("BEGIN IMMEDIATE")
         .execute(&mut *lock)
         .await
@@ -249,8 +247,7 @@ async fn a_write_to_a_locked_file_is_a_503_within_any_budget() {
             .commit_budget(Duration::from_millis(400));
         let browser = tested.browser_of(middleware).await;
         browser.visit(count).await.assert_sets_cookie();
-        let other = tested.store();
-        let mut lock = other.pool().acquire().await.unwrap();
+        let mut lock = tested.pool().acquire().await.unwrap();
         let begin = sqlx::query("BEGIN IMMEDIATE");
         begin.execute(&mut *lock).await.unwrap();
         for act in [count, Session::renew] {
@@ -282,8 +279,7 @@ macro_rules! locked {
         let end = "SELECT MAX(expires) FROM {t}";
         let before = $tested.number(end).await;
 
-        let other = $tested.store();
-        let mut lock = other.pool().begin().await.unwrap();
+        let mut lock = $tested.pool().begin().await.unwrap();
         let update = $tested.sql("UPDATE {t} SET moved_flag = moved_flag");
         lock.execute(update.as_str()).await.unwrap();
         let visits = (0..10).map(|_| async {
@@ -318,8 +314,7 @@ macro_rules! gives_up {
             .session_lifecycle(lifecycle);
         let browser = $tested.browser_of(middleware).await;
         browser.visit(count).await.assert_sets_cookie();
-        let other = $tested.store();
-        let mut lock = other.pool().begin().await.unwrap();
+        let mut lock = $tested.pool().begin().await.unwrap();
         let update = $tested.sql("UPDATE {t} SET moved_flag = moved_flag");
         lock.execute(update.as_str()).await.unwrap();
         for _ in 0..3 {

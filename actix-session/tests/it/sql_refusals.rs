@@ -186,6 +186,12 @@ async fn what_is_acknowledged_is_kept_without_autocommit() {
     keeps_what_it_acknowledges(("autocommit", "0")).await;
 }
 
+/// Tombstones are rows that lead to a name without letters.
+#[actix_web::test]
+async fn what_is_acknowledged_is_kept_if_empty_texts_are_null() {
+    keeps_what_it_acknowledges(("sql_mode", "EMPTY_STRING_IS_NULL")).await;
+}
+
 /// Each transaction begins another one there, which nobody commits.
 #[actix_web::test]
 async fn what_is_acknowledged_is_kept_if_transactions_are_chained() {
@@ -203,7 +209,10 @@ async fn keeps_what_it_acknowledges(setting: (&str, &str)) {
         .assert_ok();
     assert_eq!(tested.dump().await.only(), expected(&[("a", "1")]));
     let old = browser.fork();
+    let flight = browser.begin().await;
+    flight.insert("late", 1).unwrap();
     browser.visit(Session::purge).await.assert_ok();
+    flight.finish().await.assert_ok().assert_no_cookie();
     assert!(old.is_nobody().await);
 
     let pool = MySqlPoolOptions::new();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, Error};
+use sqlx::Error;
 use tokio::time::Instant;
 
 use super::{
@@ -79,15 +79,27 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     async fn carry_out(&self, query: &Query, terms: &Terms) -> Result<Reply, Failure> {
         let mut attempts = Attempts::within(terms.budget, self.0.connections.search());
         loop {
-            let failure = match self.attempt(query, terms, attempts.end()).await {
+            let begun = Instant::now();
+            let mut failure = match self.attempt(query, terms, attempts.end()).await {
                 Ok(reply) => {
                     attempts.succeeded();
                     return Ok(reply);
                 }
                 Err(failure) => failure,
             };
+            if !D::LOCAL && failure.verdict == Verdict::Again {
+                let next = self.next_may_take(begun.elapsed());
+                failure.late |= Instant::now() + next > attempts.end();
+            }
             attempts.again(failure, query.is_repeatable()).await?;
         }
+    }
+
+    /// How long another attempt may take: nobody would know what became of one that ends too late.
+    /// After one wait for a lock, the next may be as long as a statement may take.
+    fn next_may_take(&self, last: Duration) -> Duration {
+        let limit = D::statement_limit(self.0.connections.limits());
+        last.max(if last > limit / 4 { limit } else { last })
     }
 
     async fn attempt(
@@ -112,7 +124,10 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             }
             result
         };
-        let result = connections.bounded(work).await;
+        let result = match query.writes() {
+            true => connections.bounded(work).await,
+            false => connections.bounded_read(until, work).await,
+        };
         connections.settle(held, result)
     }
 
@@ -136,9 +151,9 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
 }
 
 /// One attempt at a query, on one connection.
-struct Attempt<'a, D: Database> {
-    statements: &'a Statements,
-    connection: &'a mut D::Connection,
+pub(super) struct Attempt<'a, D: Database> {
+    pub(super) statements: &'a Statements,
+    pub(super) connection: &'a mut D::Connection,
     terms: &'a Terms,
 }
 
@@ -332,21 +347,6 @@ impl<D: Database> Attempt<'_, D> {
         done_or_taken(D::execute(self.connection, statement.of(values), values).await)
     }
 
-    async fn rotate_in_transaction(&mut self, values: &Values<'_>) -> Result<Reply, Error> {
-        let statements = self.statements;
-        let mut transaction = self.connection.begin_with(D::BEGIN).await?;
-        let move_away = statements.move_away.of(values);
-        let reply = match D::execute(&mut transaction, move_away, values).await? {
-            0 => Reply::Found(Stored::Nothing),
-            _ => done_or_taken(D::execute(&mut transaction, &statements.insert, values).await)?,
-        };
-        match reply {
-            Reply::Done => transaction.commit().await?,
-            _ => transaction.rollback().await?,
-        }
-        Ok(reply)
-    }
-
     fn values<'v>(&self, at: &'v str) -> Values<'v> {
         Values {
             id: at,
@@ -388,7 +388,7 @@ fn expected_text<'a>(found: &'a Stored, expect: &Version) -> Option<&'a str> {
     }
 }
 
-fn done_or_taken(result: Result<u64, Error>) -> Result<Reply, Error> {
+pub(super) fn done_or_taken(result: Result<u64, Error>) -> Result<Reply, Error> {
     match result {
         Ok(0) => Ok(Reply::Found(Stored::Nothing)),
         Ok(_) => Ok(Reply::Done),

@@ -1,6 +1,7 @@
 //! Opening a pool of the store's own, and asking why a pool gives no connection.
 
 use std::{
+    io,
     sync::{Arc, Mutex as StdMutex},
     time::Duration,
 };
@@ -11,7 +12,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::database::{Database, Limits};
+use super::{
+    database::{Database, Limits, Verdict, verdict},
+    failure::Failure,
+};
 use crate::sync::lock;
 
 /// A connection that has been idle for longer gives a sign of life before it is used: a ping for
@@ -48,7 +52,7 @@ pub(crate) async fn connect_to_server<D: Database>(
                 if silence.is_later_than(known.idle_for) {
                     return Ok(false);
                 }
-                silence.listen(limits.sign(), connection.ping()).await
+                Ok(silence.listen(limits.sign(), connection.ping()).await)
             })
         })
         .connect_with(options.clone())
@@ -80,17 +84,14 @@ impl Silence {
         lock(&self.0).is_some_and(|at| at.elapsed() < idle_for)
     }
 
-    /// Waits for a sign of life, and says whether the connection is to be used.
-    async fn listen(
-        &self,
-        limit: Duration,
-        ping: impl Future<Output = Result<(), Error>>,
-    ) -> Result<bool, Error> {
+    /// Waits for a sign of life, and says whether the connection is to be used. One that the server
+    /// has closed is nothing to warn of.
+    async fn listen(&self, limit: Duration, ping: impl Future<Output = Result<(), Error>>) -> bool {
         match timeout(limit, ping).await {
-            Ok(answer) => answer.map(|()| true),
+            Ok(answer) => answer.is_ok(),
             Err(_) => {
                 *lock(&self.0) = Some(Instant::now());
-                Ok(false)
+                false
             }
         }
     }
@@ -122,6 +123,46 @@ impl Inquiry {
     }
 }
 
+pub(crate) fn no_connection<D: Database>(error: Error) -> Failure {
+    let verdict = without_connection::<D>(&error);
+    Failure::with::<D>(error, verdict)
+}
+
+/// Whether the server allows no further connection for now, or hung up while one was opened; so may
+/// what lies before it.
+pub(crate) fn is_worth_another<D: Database>(error: &Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+
+    let kinds = [
+        BrokenPipe,
+        ConnectionAborted,
+        ConnectionReset,
+        UnexpectedEof,
+    ];
+    let broke = matches!(error, Error::Io(error) if kinds.contains(&error.kind()));
+    broke || without_connection::<D>(error) == Verdict::Again
+}
+
+/// Without a connection, nothing was done.
+fn without_connection<D: Database>(error: &Error) -> Verdict {
+    match verdict::<D>(error) {
+        Verdict::Again | Verdict::NotHere => Verdict::Again,
+        Verdict::Refused | Verdict::NoTable | Verdict::Lost => Verdict::Refused,
+    }
+}
+
+/// Why no connection came in time.
+pub(crate) fn none_in_time<D: Database>(welcome: Option<&Welcome>) -> Failure {
+    match welcome {
+        Some(Err(error)) => Failure {
+            late: true,
+            ..Failure::with::<D>(Arc::clone(error), without_connection::<D>(error))
+        },
+        None if !D::LOCAL => Failure::late("connecting", Verdict::Refused),
+        _ => Failure::late("all connections are in use", Verdict::Again),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,14 +174,14 @@ mod tests {
         assert!(!silence.is_later_than(day));
         let limit = Duration::from_millis(1);
         let heard = silence.listen(limit, std::future::pending()).await;
-        assert!(!heard.unwrap());
+        assert!(!heard);
         assert!(silence.is_later_than(day));
         assert!(
             !silence.is_later_than(Duration::ZERO),
             "it was in use since"
         );
-        assert!(silence.listen(day, async { Ok(()) }).await.unwrap());
+        assert!(silence.listen(day, async { Ok(()) }).await);
         let broken = async { Err(Error::PoolClosed) };
-        assert!(silence.listen(day, broken).await.is_err());
+        assert!(!silence.listen(day, broken).await);
     }
 }

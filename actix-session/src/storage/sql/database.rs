@@ -46,6 +46,11 @@ pub(crate) trait Database: sqlx::Database {
         None
     }
 
+    /// How long a statement may take.
+    fn statement_limit(limits: &Limits) -> Duration {
+        limits.command
+    }
+
     /// Whether statements are prepared, as by default.
     fn prepares(options: &<Self::Connection as Connection>::Options) -> bool {
         let _ = options;

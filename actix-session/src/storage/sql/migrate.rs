@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, Error};
+use sqlx::Error;
 use tokio::time::timeout_at;
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     statement::Values,
     store::SqlSessionStore,
     table::Table,
+    transaction::begin,
 };
 use crate::clock;
 
@@ -128,7 +129,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
 
 /// Creates what is missing, in one transaction if the database can, and never twice at once.
 async fn create<D: Database>(connection: &mut D::Connection, table: &Table) -> Result<(), Error> {
-    let mut transaction = connection.begin_with(D::BEGIN).await?;
+    let mut transaction = begin::<D>(connection).await?;
     D::lock_for_migration(&mut transaction, table).await?;
     let created = create_parts::<D>(&mut transaction, table).await;
     // Whatever came of it: MySQL's lock outlives a transaction.

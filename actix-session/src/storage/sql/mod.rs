@@ -5,6 +5,7 @@
 //! - `look`: reading and extending.
 //! - `query`: what is asked of the database, and what that allows.
 //! - `statements`: every statement of a store; `statement`: one of them, with named parameters.
+//! - `transaction`: how one begins.
 //! - `row`: a record and a redirect as columns; `table`: the names of the table and its indexes.
 //! - `connect`: a pool of the store's own; `runtime`: where it lives; `run`: connections and time
 //!   limits; `line`: who gets the next connection.
@@ -36,6 +37,7 @@ mod statements;
 mod store;
 mod sweep;
 mod table;
+mod transaction;
 
 #[cfg(test)]
 pub(crate) use self::database::Database;

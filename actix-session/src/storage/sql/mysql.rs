@@ -1,5 +1,7 @@
 //! MySQL and MariaDB.
 
+use std::time::Duration;
+
 use sqlx::{
     Error, MySql, MySqlPool,
     error::DatabaseError,
@@ -13,6 +15,9 @@ use super::{
     store::{SqlSessionStore, SqlSessionStoreBuilder},
     table::Table,
 };
+
+/// How long a statement waits for a lock.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// How long a migration waits for another server's, in seconds.
 const LOCK_TIMEOUT: i64 = 60;
@@ -101,11 +106,24 @@ impl Database for MySql {
     }
 
     /// A server may have other defaults, and then undoes whatever is not in a transaction, or comes
-    /// after one. It does not notice that a client has given up while a statement waits for a lock.
+    /// after one, or makes tombstones NULL. It does not notice that a client has given up while a
+    /// statement waits for a lock, nor that a client is gone in the middle of a transaction, which
+    /// keeps its locks.
     fn on_connect(_: &Limits, _: bool) -> Option<String> {
+        // What only MariaDB knows is a comment elsewhere.
         let settings = "SET autocommit = 1, completion_type = 'NO_CHAIN', \
-                        innodb_lock_wait_timeout = 1, lock_wait_timeout = 1";
+                        sql_mode = REPLACE(@@sql_mode, 'EMPTY_STRING_IS_NULL', ''), \
+                        innodb_lock_wait_timeout = 1, lock_wait_timeout = 1, wait_timeout = 30 \
+                        /*M!100300 , idle_write_transaction_timeout = 1 */";
         Some(settings.to_owned())
+    }
+
+    /// Whoever waits for a lock in vain is told so after a second.
+    fn statement_limit(limits: &Limits) -> Duration {
+        if limits.command < LOCK_WAIT {
+            return limits.command;
+        }
+        limits.command.max(LOCK_WAIT + LOCK_WAIT / 4)
     }
 
     /// Creates the indexes in the same statement: here each statement commits on its own.
@@ -172,14 +190,17 @@ impl Database for MySql {
     }
 
     async fn check(connection: &mut MySqlConnection) -> Result<Option<&'static str>, Error> {
-        let undoes = "SELECT CAST(@@autocommit = 0 OR @@completion_type = 'CHAIN' AS SIGNED)";
+        let undoes = "SELECT CAST(@@autocommit = 0 OR @@completion_type = 'CHAIN' \
+                      OR FIND_IN_SET('EMPTY_STRING_IS_NULL', @@sql_mode) > 0 AS SIGNED)";
         let undoes = sqlx::query_scalar::<_, i64>(undoes)
             .fetch_one(connection)
             .await?;
         Ok((undoes != 0).then_some(
-            "the pool's connections have `autocommit = 0` or `completion_type = CHAIN`, so that the \
-             database would undo changes: run `SET autocommit = 1, completion_type = 'NO_CHAIN'` in \
-             the pool's `after_connect`, or let the store make the pool",
+            "the pool's connections have `autocommit = 0`, `completion_type = CHAIN` or the SQL mode \
+             `EMPTY_STRING_IS_NULL`, so that the database would undo or falsify changes: run `SET \
+             autocommit = 1, completion_type = 'NO_CHAIN', sql_mode = REPLACE(@@sql_mode, \
+             'EMPTY_STRING_IS_NULL', '')` in the pool's `after_connect`, or let the store make the \
+             pool",
         ))
     }
 
@@ -242,9 +263,9 @@ async fn release(
 /// What an error's number means for the statement that met it.
 fn verdict_of(number: u16) -> Verdict {
     match number {
-        // Deadlock, lock wait timeout, changed since the snapshot; too many connections, in all or of
-        // this user.
-        1213 | 1205 | 1020 | 1040 | 1203 | 1226 => Verdict::Again,
+        // Deadlock, lock wait timeout, changed since the snapshot, overtaken in a cluster; the table
+        // has been altered; too many connections, in all or of this user.
+        1213 | 1205 | 1020 | 3101 | 1412 | 1615 | 1040 | 1203 | 1226 => Verdict::Again,
         // A read-only server: by an option, by the transaction's default, in read-only mode, or
         // InnoDB alone. A node of a cluster that is not ready, a statement that the server has
         // forgotten, and a connection that was closed before it read the statement.
@@ -270,8 +291,8 @@ mod tests {
         }
     }
     #[test]
-    fn too_few_connections_are_waited_for() {
-        for number in [1040, 1203, 1226] {
+    fn what_others_cause_for_a_moment_is_tried_again() {
+        for number in [1213, 1205, 1020, 3101, 1412, 1615, 1040, 1203, 1226] {
             assert_eq!(verdict_of(number), Verdict::Again, "{number}");
         }
     }

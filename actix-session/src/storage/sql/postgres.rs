@@ -1,7 +1,7 @@
 //! PostgreSQL.
 
 use sqlx::{
-    Error, PgPool, Postgres,
+    ConnectOptions as _, Error, PgPool, Postgres,
     error::DatabaseError,
     postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgSeverity},
 };
@@ -123,16 +123,21 @@ impl Database for Postgres {
         format!("${number}::{kind}")
     }
 
-    /// No float is ever read, and poolers refuse to be told how to write one.
+    /// No float is ever read, and poolers refuse to be told how to write one. Statements that hold
+    /// their values are not logged.
     fn options(url: &str) -> Result<PgConnectOptions, Error> {
-        let options = url.parse::<PgConnectOptions>()?;
-        Ok(options.extra_float_digits(None))
+        let options = url.parse::<PgConnectOptions>()?.extra_float_digits(None);
+        if Self::prepares(&options) {
+            return Ok(options);
+        }
+        Ok(options.disable_statement_logging())
     }
 
     /// The server does not notice that a client has given up while a statement waits for a lock. So
-    /// it gives up by itself, or connections would pile up there.
+    /// it gives up by itself, or connections would pile up there. A row may take two waits: one for
+    /// those who came before, one for whoever has it.
     fn on_connect(limits: &Limits, is_prepared: bool) -> Option<String> {
-        let wait = limits.command.as_millis().clamp(2, 1 << 30) * 9 / 10;
+        let wait = limits.command.as_millis().clamp(3, 1 << 30) * 2 / 5;
         is_prepared.then(|| format!("SET lock_timeout = {wait}"))
     }
 
@@ -203,6 +208,10 @@ impl Database for Postgres {
         let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else {
             return Verdict::Lost;
         };
+        // PgBouncer's limits on clients have no code of their own.
+        if error.message().starts_with("no more connections allowed") {
+            return Verdict::Again;
+        }
         let ends = matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic);
         verdict_of(error.code(), error.routine(), ends)
     }

@@ -19,8 +19,8 @@ use tokio::{
 
 use super::{
     attempts::Search,
-    connect::{Inquiry, Welcome},
-    database::{Database, Limits, Verdict, verdict},
+    connect::{Inquiry, Welcome, is_worth_another, no_connection, none_in_time},
+    database::{Database, Limits, Verdict},
     failure::Failure,
     line::Line,
 };
@@ -206,12 +206,13 @@ impl<D: Database> Connections<D> {
         }
     }
 
-    /// Has the pool try again while the server allows no further connection.
+    /// Has the pool try again while the server allows no further connection, or if one breaks while
+    /// it is opened.
     async fn open_at_last(&self) -> Result<Open<D>, Error> {
         loop {
             match self.open().await {
                 Err(Error::PoolTimedOut) => {}
-                Err(error) if without_connection::<D>(&error) == Verdict::Again => {}
+                Err(error) if is_worth_another::<D>(&error) => {}
                 opened => return opened,
             }
             sleep(2 * LOOK).await;
@@ -302,7 +303,12 @@ impl<D: Database> Connections<D> {
     ) -> Result<T, Failure> {
         let Some(result) = result else {
             self.suspect();
-            return Err(Failure::late("a statement", Verdict::Lost));
+            let verdict = match D::LOCAL {
+                // Only reads are given up, and only a lock keeps them waiting.
+                true => Verdict::Again,
+                false => Verdict::Lost,
+            };
+            return Err(Failure::late("a statement", verdict));
         };
         match result {
             Ok(value) => {
@@ -359,31 +365,15 @@ impl<D: Database> Connections<D> {
         if D::LOCAL {
             return Some(work.await);
         }
-        timeout(self.limits.command, work).await.ok()
+        timeout(D::statement_limit(&self.limits), work).await.ok()
     }
-}
 
-fn no_connection<D: Database>(error: Error) -> Failure {
-    let verdict = without_connection::<D>(&error);
-    Failure::with::<D>(error, verdict)
-}
-
-/// Without a connection, nothing was done.
-fn without_connection<D: Database>(error: &Error) -> Verdict {
-    match verdict::<D>(error) {
-        Verdict::Again | Verdict::NotHere => Verdict::Again,
-        Verdict::Refused | Verdict::NoTable | Verdict::Lost => Verdict::Refused,
-    }
-}
-
-/// Why no connection came in time.
-fn none_in_time<D: Database>(welcome: Option<&Welcome>) -> Failure {
-    match welcome {
-        Some(Err(error)) => Failure {
-            late: true,
-            ..Failure::with::<D>(Arc::clone(error), without_connection::<D>(error))
-        },
-        None if !D::LOCAL => Failure::late("connecting", Verdict::Refused),
-        _ => Failure::late("all connections are in use", Verdict::Again),
+    /// As [`bounded`](Self::bounded); but whoever only reads waits for nobody's lock beyond this time.
+    pub(crate) async fn bounded_read<T>(
+        &self,
+        until: Instant,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        timeout_at(until, self.bounded(work)).await.ok().flatten()
     }
 }

@@ -72,6 +72,9 @@ pub type SqliteSessionStore = SqlSessionStore<Sqlite>;
 /// ```
 pub type SqliteSessionStoreBuilder = SqlSessionStoreBuilder<Sqlite>;
 
+/// SQLite counts milliseconds in 32 bits.
+const MAX_WAIT: Duration = Duration::from_secs(86_400);
+
 const NOT_BEFORE: &str = "CREATE TABLE IF NOT EXISTS {not_before} (
     principal TEXT PRIMARY KEY NOT NULL,
     ended_at  INTEGER NOT NULL,
@@ -173,7 +176,7 @@ impl Database for Sqlite {
     async fn connect(url: &str, limits: &Limits) -> Result<SqlitePool, Error> {
         let options = SqliteConnectOptions::from_str(url)?
             .create_if_missing(true)
-            .busy_timeout(limits.command)
+            .busy_timeout(limits.command.min(MAX_WAIT))
             .synchronous(SqliteSynchronous::Normal);
         let file = options.get_filename().to_owned();
         let in_memory = url.contains(":memory:") || url.contains("mode=memory");

@@ -129,10 +129,7 @@ impl Statement {
 
 /// A value as PostgreSQL reads it under any of its settings: nothing in it can end the literal.
 fn literal(value: Value<'_>) -> String {
-    let of_bytes = |bytes: &[u8]| {
-        let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
-        format!("decode('{}', 'hex')", digits.collect::<String>())
-    };
+    let of_bytes = |bytes: &[u8]| format!("decode('{}', 'hex')", hex(bytes));
     match value {
         Value::Int(Some(number)) => format!("'{number}'::bigint"),
         Value::Bytes(Some(bytes)) => of_bytes(bytes),
@@ -145,6 +142,18 @@ fn literal(value: Value<'_>) -> String {
         Value::Bytes(None) | Value::Unicode(None) => "NULL::bytea".to_owned(),
         Value::Text(None) => "NULL::text".to_owned(),
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [char; 16] = [
+        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
+    ];
+    let digit = |half: u8| DIGITS[usize::from(half & 0xf)];
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.extend([digit(byte >> 4), digit(*byte)]);
+    }
+    text
 }
 
 /// The values of one call. Those that its statements do not name keep their defaults.

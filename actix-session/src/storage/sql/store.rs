@@ -90,7 +90,9 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// The pool, for instance to close it after the server has stopped.
     ///
     /// If the store has opened it, what you open through it belongs to your runtime, and requests of
-    /// other workers may have to wait for yours.
+    /// other workers may have to wait for yours. Its connections have the store's settings:
+    /// statements that wait for a lock, and in MariaDB transactions that do nothing, end after a second
+    /// or less.
     pub fn pool(&self) -> &Pool<D> {
         self.0.connections.pool()
     }
@@ -200,7 +202,8 @@ impl<D: SqlDatabase> SqlSessionStoreBuilder<D> {
         self
     }
 
-    /// Sets how long a statement may take; 1 second by default. In SQLite, this is how long a
+    /// Sets how long a statement may take; 1 second by default. In MySQL, from a second on, one that
+    /// waits for a lock may take up to a quarter of a second longer. In SQLite, this is how long a
     /// statement waits for writers of other processes.
     pub fn command_timeout(mut self, limit: Duration) -> Self {
         self.limits.command = limit;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{Connection as _, Error};
+use sqlx::Error;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout_at},
@@ -24,6 +24,7 @@ use super::{
     statement::{Statement, Values},
     store::{Inner, SqlSessionStore},
     table::Table,
+    transaction::begin,
 };
 use crate::{clock, random};
 
@@ -223,7 +224,7 @@ async fn delete_in_turn<D: Database>(
     sweep: &Statement,
     values: &Values<'_>,
 ) -> Result<Option<u64>, Error> {
-    let mut transaction = connection.begin_with(D::BEGIN).await?;
+    let mut transaction = begin::<D>(connection).await?;
     if !D::lock_for_sweep(&mut transaction, table).await? {
         transaction.rollback().await?;
         return Ok(None);

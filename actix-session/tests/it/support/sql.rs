@@ -15,8 +15,13 @@ use super::{Dump, PATIENCE, TOMBSTONE, TestStore, random_name};
 pub(crate) trait SqlTestStore: TestStore {
     type Builder;
 
+    type Database: sqlx::Database;
+
     /// A table on the server at a URL.
     async fn at(url: &str) -> Self;
+
+    /// Connections as anybody has them, without the store's settings.
+    fn pool(&self) -> &sqlx::Pool<Self::Database>;
 
     fn url(&self) -> &str;
 
@@ -57,6 +62,7 @@ macro_rules! test_store {
 
         impl SqlTestStore for $name {
             type Builder = actix_session::storage::$builder;
+            type Database = $database;
 
             async fn at(url: &str) -> Self {
                 let clock = ManualClock::new();
@@ -78,6 +84,10 @@ macro_rules! test_store {
                         .unwrap(),
                     folder: None,
                 }
+            }
+
+            fn pool(&self) -> &sqlx::Pool<$database> {
+                &self.pool
             }
 
             fn url(&self) -> &str {
