@@ -154,10 +154,14 @@ fn leave(incoming: &Incoming, silence: Silence) -> SetCookie {
     SetCookie::Leave
 }
 
+/// The least time between the end of a budget and the moment when the middleware gives up, however
+/// small the budget: a busy machine takes as long to run whatever has become ready.
+const MARGIN: Duration = Duration::from_millis(200);
+
 /// When whatever is still under way is given up. It is a little later than the budget ends: a store
 /// that keeps to it says what went wrong.
 pub(crate) fn limit(budget: Duration) -> Instant {
-    deadline(budget.saturating_add(budget / 8))
+    deadline(budget.saturating_add(MARGIN.max(budget / 8)))
 }
 
 /// Puts a future on the heap. One that waits in place takes room in every future around it, and a
