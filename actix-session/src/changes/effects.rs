@@ -54,6 +54,13 @@ impl Effects {
         None
     }
 
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Effect> {
+        let place = self.place(name)?;
+        let (_, effect) = self.all_mut().remove(place);
+        self.places = (self.len() > FEW).then(|| places(self));
+        Some(effect)
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Effect)> {
         let all = self.all_mut().iter_mut();
         all.map(|(name, effect)| (name.as_str(), effect))
@@ -65,6 +72,41 @@ impl Effects {
             None => self.iter().position(|(known, _)| is_named(known, name)),
         }
     }
+}
+
+/// Which entries had effects at some time, and how many closures.
+#[derive(Clone, Default)]
+pub(crate) struct Before(Vec<(String, usize)>);
+
+impl Before {
+    pub(crate) fn of(effects: &Effects) -> Self {
+        let all = effects.iter();
+        Self(
+            all.map(|(name, effect)| (name.clone(), effect.closures()))
+                .collect(),
+        )
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<usize> {
+        let mut all = self.0.iter();
+        all.find(|(known, _)| known == name)
+            .map(|(_, closures)| *closures)
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.0.retain(|(known, _)| known != name);
+    }
+}
+
+/// What was done since changes were taken for a commit.
+#[derive(Debug, Default)]
+pub(crate) struct Since {
+    /// The entries that were set or removed.
+    pub(crate) names: Vec<String>,
+    pub(crate) ttl: bool,
+    pub(crate) lowered: bool,
+    /// A `clear` or a purge: all that is there has come after it.
+    pub(crate) all: bool,
 }
 
 fn places(all: &[(String, Effect)]) -> HashMap<String, usize> {

@@ -73,6 +73,7 @@ impl<'a> MadeOn<'a> {
         };
         let stored = stored.proven(Place::Unnamed, terms.keys.as_ref());
         if base.is_from_before_clear(&stored) && self.changes.cleared.is_none() {
+            self.changes.nothing_taken();
             return Ok(Merged::Unchanged);
         }
         let stamp = onto(&stored, terms)?;
@@ -110,6 +111,7 @@ impl<'a> MadeOn<'a> {
             return Ok(Merged::Write(cleared));
         }
         if base.is_from_before_clear(&stored) {
+            self.changes.nothing_taken();
             return Ok(Merged::Unchanged);
         }
         let left = reduce(self.changes, &stored, Some(base));

@@ -201,7 +201,7 @@ fn values<'a>(
     let mut values = Vec::with_capacity(changes.effects.len());
     for (name, effect) in changes.effects.iter() {
         let earlier = before.and_then(|before| before.get(name));
-        if earlier.is_some_and(|earlier| effect.comes_to(earlier)) {
+        if earlier.is_some_and(|earlier| effect.closures() <= earlier) {
             continue;
         }
         let value = match effect {
@@ -209,7 +209,7 @@ fn values<'a>(
             Effect::Removed => None,
             Effect::Modify(closures) => {
                 let now = stored.and_then(|stored| stored.state().get(name));
-                let closures = later(closures, earlier);
+                let closures = closures.get(earlier.unwrap_or(0)..).unwrap_or_default();
                 let then = Modify::run_all(closures, now.as_deref()).map_err(ApplyError)?;
                 then.map(Cow::Owned)
             }
@@ -217,14 +217,6 @@ fn values<'a>(
         values.push((name.as_str(), value));
     }
     Ok(values)
-}
-
-/// The closures that have come since.
-fn later<'a>(closures: &'a [Modify], earlier: Option<&Effect>) -> &'a [Modify] {
-    match earlier {
-        Some(Effect::Modify(earlier)) => closures.get(earlier.len()..).unwrap_or_default(),
-        _ => closures,
-    }
 }
 
 /// The stored metadata, with what this request set. Renewals keep the id, and so does a login from
@@ -275,7 +267,9 @@ fn log_in(metadata: &mut Metadata, login: &LoginChange, another: bool) {
     if !keeps {
         metadata.ttl = None;
     }
-    metadata.auth = Some(login.auth(login.span.or(span)));
+    let mut auth = login.auth(login.span.or(span));
+    auth.keep_demand(metadata.auth.take().filter(|_| !another));
+    metadata.auth = Some(auth);
 }
 
 /// The record's metadata, or new metadata if it has none yet.

@@ -8,7 +8,10 @@ mod merge;
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::{
@@ -22,7 +25,7 @@ use crate::{
 
 pub use self::made_on::{MadeOn, Merged};
 pub(crate) use self::{
-    effects::Effects,
+    effects::{Before, Effects, Since},
     merge::{
         Applied, ApplyError, forwarded_clear, overwrite, overwrite_map, own_record, reduce,
         refused_behind_login, write_reduced,
@@ -47,7 +50,7 @@ pub struct Changes {
     pub(crate) login: Option<Box<LoginChange>>,
     /// What was done before the login, when nobody knew whose session it is. If it is another
     /// person's, nothing of that stays.
-    pub(crate) before_login: Option<Box<Effects>>,
+    pub(crate) before_login: Option<Box<Before>>,
     pub(crate) reauthenticated: Option<Proof>,
     /// It comes before an authentication of the same request. Few have it.
     pub(crate) lowered: Option<Box<Lowered>>,
@@ -82,13 +85,11 @@ pub(crate) enum Effect {
 }
 
 impl Effect {
-    /// Whether this is that one, and no more.
-    fn comes_to(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Set(this), Self::Set(other)) => this == other,
-            (Self::Removed, Self::Removed) => true,
-            (Self::Modify(these), Self::Modify(others)) => these.len() == others.len(),
-            _ => false,
+    /// How many closures it has.
+    fn closures(&self) -> usize {
+        match self {
+            Self::Modify(all) => all.len(),
+            Self::Set(_) | Self::Removed => 0,
         }
     }
 }
@@ -97,8 +98,9 @@ impl Effect {
 pub(crate) type ModifyFn =
     dyn Fn(Option<&str>) -> Result<Option<String>, anyhow::Error> + Send + Sync;
 
+/// With a flag, it says whether it has taken the value away when it ran last.
 #[derive(Clone)]
-pub(crate) struct Modify(pub(crate) Arc<ModifyFn>);
+pub(crate) struct Modify(pub(crate) Arc<ModifyFn>, pub(crate) Option<Arc<AtomicBool>>);
 
 /// A login in this request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -182,29 +184,52 @@ impl Changes {
         }
     }
 
-    /// Takes out what was committed, or is not to be, and returns it. What came meanwhile stays.
-    pub(crate) fn forget(&mut self, committed: &Self) -> Vec<(String, Effect)> {
-        let mut forgotten = Vec::new();
-        let mut left = Vec::new();
+    /// Takes out what was committed, or is not to be, and returns it. What came since stays.
+    pub(crate) fn forget(&mut self, committed: &Self, since: &Since) -> Vec<(String, Effect)> {
+        if since.all {
+            return Vec::new();
+        }
+        self.cleared = None;
+        self.ttl = self.ttl.filter(|_| since.ttl);
+        self.lowered = self.lowered.take().filter(|_| since.lowered);
+        self.split(|name| {
+            let effect = committed.effects.get(name)?;
+            let is_new = since.names.iter().any(|since| since == name);
+            (!is_new).then(|| effect.closures())
+        })
+    }
+
+    /// Takes out what was done before a login.
+    pub(crate) fn forget_before(&mut self, before: &Before) -> Vec<(String, Effect)> {
+        self.split(|name| before.get(name))
+    }
+
+    /// Takes out the effects of those entries for which there is a number: of closures, so many.
+    fn split(&mut self, part: impl Fn(&str) -> Option<usize>) -> Vec<(String, Effect)> {
+        let (mut taken, mut left) = (Vec::new(), Vec::new());
         for (name, mut effect) in std::mem::take(&mut self.effects) {
-            match committed.effects.get(&name) {
-                Some(before) if effect.comes_to(before) => forgotten.push((name, effect)),
-                Some(Effect::Modify(before)) => {
-                    if let Effect::Modify(all) = &mut effect {
-                        let first = all.drain(..before.len().min(all.len())).collect();
-                        forgotten.push((name.clone(), Effect::Modify(first)));
-                    }
+            match (part(&name), &mut effect) {
+                (None, _) => left.push((name, effect)),
+                (Some(first), Effect::Modify(all)) if all.len() > first => {
+                    let first = all.drain(..first).collect();
+                    taken.push((name.clone(), Effect::Modify(first)));
                     left.push((name, effect));
                 }
-                _ => left.push((name, effect)),
+                (Some(_), _) => taken.push((name, effect)),
             }
         }
         self.effects = left.into_iter().collect();
-        self.cleared = self.cleared.filter(|_| self.cleared != committed.cleared);
-        self.ttl = self.ttl.filter(|_| self.ttl != committed.ttl);
-        let lowered = self.lowered.take();
-        self.lowered = lowered.filter(|lowered| committed.lowered.as_ref() != Some(lowered));
-        forgotten
+        taken
+    }
+
+    /// They count as having come before a `clear`, so nothing was taken where it stood.
+    pub(crate) fn nothing_taken(&self) {
+        for (_, effect) in self.effects.iter() {
+            if let Effect::Modify(all) = effect {
+                let flags = all.iter().filter_map(|modify| modify.1.as_ref());
+                flags.for_each(|taken| taken.store(false, Ordering::Release));
+            }
+        }
     }
 
     /// The record of a new session with these changes alone, for stores that override

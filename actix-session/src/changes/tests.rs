@@ -71,10 +71,11 @@ fn acts() -> impl Strategy<Value = BTreeMap<&'static str, Act>> {
 }
 
 fn add(n: u8) -> Modify {
-    Modify(Arc::new(move |stored| {
+    let run = move |stored: Option<&str>| {
         let before: i64 = stored.map_or(Ok(0), str::parse)?;
         Ok(Some((before + i64::from(n)).to_string()))
-    }))
+    };
+    Modify(Arc::new(run), None)
 }
 
 fn changes(acts: &BTreeMap<&'static str, Act>) -> Changes {
@@ -109,7 +110,8 @@ fn write(applied: Result<Applied, ApplyError>) -> Record {
 }
 
 /// More acts on top, as a request adds them.
-fn add_acts(changes: &mut Changes, acts: &BTreeMap<&'static str, Act>) {
+fn add_acts(changes: &mut Changes, acts: &BTreeMap<&'static str, Act>) -> Since {
+    let mut since = Since::default();
     for (name, act) in acts {
         let known = changes.effects.get(name).cloned();
         let effect = match (known, act) {
@@ -127,8 +129,12 @@ fn add_acts(changes: &mut Changes, acts: &BTreeMap<&'static str, Act>) {
             (_, Act::Remove) => Effect::Removed,
             (None, Act::Add(n)) => Effect::Modify(vec![add(*n)]),
         };
+        if !matches!(effect, Effect::Modify(_)) {
+            since.names.push((*name).to_owned());
+        }
         changes.effects.set(name, effect);
     }
+    since
 }
 
 proptest! {
@@ -137,10 +143,10 @@ proptest! {
     fn what_was_saved_is_not_applied_again(stored in maps(), first in acts(), second in acts()) {
         let saved = changes(&first);
         let mut all = saved.clone();
-        add_acts(&mut all, &second);
+        let since = add_acts(&mut all, &second);
         let at_once = write(overwrite(&record(&stored), &all, stamp(2)));
         let base = write(overwrite(&record(&stored), &saved, stamp(2)));
-        all.forget(&saved);
+        all.forget(&saved, &since);
         let in_parts = write(overwrite(&base, &all, stamp(3)));
         prop_assert_eq!(map_of(&in_parts), map_of(&at_once));
         let nothing_new = second.is_empty();
@@ -587,6 +593,6 @@ impl Drop for Fragile {
 #[test]
 fn a_closure_that_panics_with_what_panics_in_turn_is_an_error() {
     let panics = |_: Option<&str>| std::panic::panic_any(Fragile);
-    let found = Modify::run_all(&[Modify(Arc::new(panics))], None);
+    let found = Modify::run_all(&[Modify(Arc::new(panics), None)], None);
     assert!(found.is_err());
 }

@@ -269,10 +269,10 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     fn go_on(&mut self, after: After) {
         let session = &self.session.0;
         match after {
-            After::AsBefore => {}
+            After::AsBefore => session.lock().not_saved(),
             After::Saved(changes, incoming) => {
                 if let Some(record) = incoming.loaded.record() {
-                    session.lock().saved(&changes, record.clone());
+                    session.go_on_from(record.clone(), &changes);
                 }
                 self.way_in = WayIn::Loaded(*incoming);
             }

@@ -208,7 +208,12 @@ impl<Store: SessionStore + 'static> Lazy<Store> {
         if let Some(error) = &*self.failure.borrow() {
             return Err(not_loaded(error));
         }
-        fill(&self.session(), incoming);
+        let session = self.session();
+        // It may have gone on from what was loaded.
+        let unloaded = session.lock().unloaded;
+        if unloaded {
+            fill(&session, incoming);
+        }
         Ok(())
     }
 }

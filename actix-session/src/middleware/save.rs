@@ -114,7 +114,7 @@ async fn save<S: SessionStore + 'static>(
             Err(error) => return as_before(Err(error)),
         },
     };
-    let snapshot = session.lock().snapshot();
+    let snapshot = session.lock().snapshot_to_save();
     let terms = parts.terms(incoming.quiet);
     let decision = decide(parts, &incoming, &snapshot, &terms);
     match (decision, &incoming.loaded) {
@@ -134,6 +134,8 @@ async fn save<S: SessionStore + 'static>(
         (Decision::Leave(Silence::Unneeded) | Decision::Check | Decision::Touch, _) => {
             as_before(Ok(Saved::Done))
         }
+        // The cookie of the renewed session is on its way.
+        (Decision::Leave(Silence::Dropped(_)), _) => as_before(Err(CommitError::Contended)),
         (Decision::Refuse, _) => as_before(Err(CommitError::degraded())),
         _ => as_before(Ok(Saved::WithResponse)),
     }
@@ -236,7 +238,8 @@ impl<S: SessionStore> Left<'_, S> {
         };
         let opened = timeout_at(self.limit, self.parts.store.open(key, &terms)).await;
         match opened.map(|opened| opened.map(|opened| opened.proven(&terms))) {
-            Ok(Ok(Opened::Live(record))) => record,
+            // After a `clear` this request counts as having come before it, with all that follows.
+            Ok(Ok(Opened::Live(record))) if !self.view.is_from_before_clear(&record) => record,
             _ => self.view.clone(),
         }
     }

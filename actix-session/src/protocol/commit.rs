@@ -202,6 +202,7 @@ impl<'a> CommitMachine<'a> {
     /// entries that this request saw and cleared.
     fn merge_after_clear(&mut self, stored: Record, draw: &mut impl Draw) -> Next<Committed> {
         if self.changes.cleared.is_none() {
+            self.changes.nothing_taken();
             return Next::Answer(Committed::Saved(self.end_of(&stored)));
         }
         if self.careful {
@@ -219,6 +220,7 @@ impl<'a> CommitMachine<'a> {
             return Next::Answer(Committed::Gone);
         };
         if base.is_from_before_clear(&stored) {
+            self.changes.nothing_taken();
             return Next::Answer(Committed::Forwarded);
         }
         if self.careful && self.changes.has_modify() {

@@ -143,6 +143,17 @@ impl Auth {
         (self.at <= demand.at && !demand.reason.is_empty()).then_some(&*demand.reason)
     }
 
+    /// A demand that was made after the call of this login, which commits later, has not been
+    /// answered by it.
+    pub(crate) fn keep_demand(&mut self, stored: Option<Self>) {
+        let demand = stored.and_then(|stored| stored.proofs.demand);
+        let own = self.proofs.demand.as_ref().map(|own| own.at);
+        let later = |demand: &Demand| demand.at > self.at && own.is_none_or(|own| own < demand.at);
+        if let Some(demand) = demand.filter(later) {
+            self.proofs.demand = Some(demand);
+        }
+    }
+
     pub(crate) fn prove(&mut self, proof: Proof) {
         let Proof { at, level, answers } = proof;
         if at > self.at {

@@ -121,8 +121,9 @@ impl Session {
     /// authentication raises the level again.
     ///
     /// The user stays logged in, under the same key. If a parallel request renews the session, this
-    /// reaches the renewed one. Levels that were shown later than this call stay. If nobody is logged
-    /// in, nothing happens.
+    /// reaches the renewed one. Levels that were shown later than this call stay, and so do those of an
+    /// authentication that has begun before it and commits after it. If nobody is logged in, nothing
+    /// happens.
     ///
     /// # Examples
     /// ```

@@ -2,14 +2,19 @@
 
 mod auth;
 
-use std::{borrow::Cow, collections::HashMap, task::Waker};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicBool},
+    task::Waker,
+};
 
 use super::{
     SessionStatus, Times,
     ending::{Answer, Endings, SaveAnswer},
 };
 use crate::{
-    changes::{Changes, Effect, Modify, TtlChange},
+    changes::{Changes, Effect, Modify, Since, TtlChange},
     clock::{Millis, SharedClock},
     contract::Terms,
     record::{RESERVED, Record},
@@ -36,6 +41,8 @@ pub(crate) struct Pending {
     pub(crate) unloaded: bool,
     /// The changes have been committed; later ones would be lost.
     finished: bool,
+    /// What was done since a commit began that a handler waits for.
+    since: Option<Box<Since>>,
     /// The client has gone while they were being committed.
     pub(crate) departed: bool,
     clock: SharedClock,
@@ -236,6 +243,12 @@ impl Pending {
             return;
         }
         self.mark_changed();
+        if let Some(since) = &mut self.since {
+            since.names.push(name.to_owned());
+        }
+        if let Some(before) = &mut self.changes.before_login {
+            before.remove(name);
+        }
         let replaced = self.changes.effects.set(name, effect);
         self.discarded.effects.extend(replaced);
     }
@@ -273,6 +286,7 @@ impl Pending {
 
     pub(crate) fn clear(&mut self, epoch: u64) {
         self.mark_changed();
+        self.note_since(|since| since.all = true);
         if self.purged {
             self.discard_changes();
         } else {
@@ -283,7 +297,15 @@ impl Pending {
     pub(crate) fn purge(&mut self) {
         self.status = SessionStatus::Purged;
         self.purged = true;
+        self.note_since(|since| since.all = true);
         self.discard_changes();
+    }
+
+    /// While a commit is under way that a handler waits for.
+    pub(super) fn note_since(&mut self, note: impl FnOnce(&mut Since)) {
+        if let Some(since) = &mut self.since {
+            note(since);
+        }
     }
 
     fn discard_changes(&mut self) {
@@ -310,6 +332,7 @@ impl Pending {
 
     pub(crate) fn set_ttl(&mut self, ttl: TtlChange) {
         self.mark_changed();
+        self.note_since(|since| since.ttl = true);
         self.changes.ttl = Some(ttl);
     }
 
@@ -336,6 +359,21 @@ impl Pending {
             purged: self.purged,
             changes: self.changes.clone(),
         }
+    }
+
+    /// The same for a commit that a handler waits for.
+    pub(crate) fn snapshot_to_save(&mut self) -> Snapshot {
+        self.since = Some(Box::default());
+        self.snapshot()
+    }
+
+    /// What was to be saved waits for the response.
+    pub(crate) fn not_saved(&mut self) {
+        self.since = None;
+    }
+
+    pub(super) fn is_saving(&self) -> bool {
+        self.since.is_some()
     }
 
     /// Whether the store has no say in an entry's value.
@@ -373,16 +411,39 @@ impl Pending {
     /// It was not known that somebody else was logged in.
     fn forget_before_login(&mut self) {
         if let Some(before) = self.changes.before_login.take() {
-            self.forget(&Changes {
-                effects: *before,
-                ..Changes::default()
-            });
+            let forgotten = self.changes.forget_before(&before);
+            self.discard(forgotten);
         }
     }
 
     /// These changes are not committed any more.
     pub(crate) fn forget(&mut self, changes: &Changes) {
-        let forgotten = self.changes.forget(changes);
+        let since = self.since.take().unwrap_or_default();
+        let forgotten = self.changes.forget(changes, &since);
+        self.discard(forgotten);
+    }
+
+    /// Takes back what was to take an entry. `json` is what it was to take.
+    pub(super) fn withdraw(&mut self, name: &str, taken: &Arc<AtomicBool>, json: String) {
+        let Some(Effect::Modify(all)) = self.changes.effects.get_mut(name) else {
+            return;
+        };
+        let is_it = |modify: &Modify| modify.1.as_ref().is_some_and(|it| Arc::ptr_eq(it, taken));
+        let Some(place) = all.iter().position(is_it) else {
+            return;
+        };
+        let withdrawn = all.remove(place);
+        if all.is_empty() {
+            self.changes.effects.remove(name);
+            self.computed.remove(name);
+        } else {
+            self.computed.insert(name.to_owned(), Some(json));
+        }
+        let withdrawn = Effect::Modify(vec![withdrawn]);
+        self.discarded.effects.push(withdrawn);
+    }
+
+    fn discard(&mut self, forgotten: Vec<(String, Effect)>) {
         for (name, effect) in forgotten {
             if self.changes.effects.get(&name).is_none() {
                 self.computed.remove(&name);

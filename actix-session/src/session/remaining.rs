@@ -168,6 +168,9 @@ impl Pending {
         if extend == ExtendOnRead::Quiet {
             return changes.authenticate();
         }
+        if self.extended && base.is_in_cookie() {
+            return true;
+        }
         let same = |name: &str, now: Option<&str>| self.value(name).as_deref() == now;
         if changes.renews() || !changes.leave_unchanged_by(base, |name, _, now| same(name, now)) {
             return true;

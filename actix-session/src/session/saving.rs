@@ -114,8 +114,8 @@ impl Session {
     /// - It is unknown whether the changes are stored
     ///   ([`is_outcome_unknown`](SessionSaveError::is_outcome_unknown)): they are not tried again,
     ///   and the response becomes a 500, whatever the handler answers.
-    /// - The store has refused the changes, or other requests kept changing the session: they wait
-    ///   for the response, and are tried again then.
+    /// - The store has refused the changes, other requests kept changing the session, or one has just
+    ///   renewed it: the changes wait for the response, and are tried again then.
     /// - There is no middleware, or the request has been answered.
     ///
     /// # Concurrency
@@ -149,11 +149,14 @@ impl Session {
     }
 
     /// Removes an entry at once, and returns its value if this request is the one that has removed
-    /// it: of several requests that take one value, one gets it.
+    /// it: of several requests that take one value, one gets it. If another request clears the
+    /// session or renews it meanwhile, perhaps nobody does.
     ///
     /// This is for what may be used once: a token, a nonce, a pending login. It is a
     /// [`save`](Self::save), so that other changes made so far are committed too. Whoever loses the
     /// store's answer loses the value.
+    ///
+    /// If the store refuses, the value stays, and can be taken again.
     ///
     /// Two kinds of store cannot keep this promise between requests: with cookie-stored sessions,
     /// and in a custom store with the five published methods alone, two parallel requests can get
@@ -185,30 +188,59 @@ impl Session {
         if key == RESERVED {
             return Err(SessionTakeError(reserved(key)));
         }
-        let Some(json) = self.loaded_text(key).map_err(SessionTakeError)? else {
-            return Ok(None);
-        };
-        let value = parse(key, &json).map_err(SessionTakeError)?;
-        let taken = self.remove_if_same(key, json).map_err(SessionTakeError)?;
-        if matches!(taken, Taking::Alone) {
-            return Ok(Some(value));
+        loop {
+            // What is being saved may already be seen by others.
+            while self.lock().is_saving() {
+                self.save()
+                    .await
+                    .map_err(|error| SessionTakeError(error.0))?;
+            }
+            let Some(json) = self.loaded_text(key).map_err(SessionTakeError)? else {
+                return Ok(None);
+            };
+            let value = parse(key, &json).map_err(SessionTakeError)?;
+            match self.remove_if_same(key, &json).map_err(SessionTakeError)? {
+                Taking::Changed => {}
+                Taking::Alone => return Ok(Some(value)),
+                Taking::Own => {
+                    self.save()
+                        .await
+                        .map_err(|error| SessionTakeError(error.0))?;
+                    return Ok(Some(value));
+                }
+                Taking::Asked(taken) => {
+                    let is_ours = self.taken(key, &taken, json).await;
+                    return Ok(is_ours.map_err(SessionTakeError)?.then_some(value));
+                }
+            }
         }
-        let saved = self
-            .save()
-            .await
-            .map_err(|error| SessionTakeError(error.0))?;
-        let is_ours = match (saved, taken) {
-            (_, Taking::Own | Taking::Alone) => true,
-            (Saved::Done, Taking::Asked(taken)) => taken.load(Ordering::Acquire),
-            (Saved::WithResponse, Taking::Asked(_)) => return Err(SessionTakeError(pending())),
+    }
+
+    /// Whether this request was the one that has removed an entry. If nothing was done, the entry
+    /// stays.
+    async fn taken(
+        &self,
+        key: &str,
+        taken: &Arc<AtomicBool>,
+        json: String,
+    ) -> anyhow::Result<bool> {
+        let error = match self.save().await {
+            Ok(Saved::Done) => return Ok(taken.load(Ordering::Acquire)),
+            Ok(Saved::WithResponse) => pending(),
+            Err(error) if error.is_gone() || error.is_outcome_unknown() => return Err(error.0),
+            Err(error) => error.0,
         };
-        Ok(is_ours.then_some(value))
+        self.lock().withdraw(key, taken, json);
+        Err(error)
     }
 
     /// Removes an entry as soon as it is committed, if it has the same value then.
-    fn remove_if_same(&self, key: &str, json: String) -> anyhow::Result<Taking> {
+    fn remove_if_same(&self, key: &str, json: &str) -> anyhow::Result<Taking> {
         let mut session = self.lock();
         session.writable()?;
+        if session.value(key).as_deref() != Some(json) {
+            return Ok(Taking::Changed);
+        }
         anyhow::ensure!(!session.is_unknown(key), unloaded::error());
         if session.decides_alone(key) {
             session.remove(key);
@@ -217,12 +249,13 @@ impl Session {
         }
         anyhow::ensure!(session.can_save(), pending());
         let taken = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&taken);
-        let modify = Modify(Arc::new(move |stored: Option<&str>| {
+        let (flag, json) = (Arc::clone(&taken), json.to_owned());
+        let take = move |stored: Option<&str>| {
             let is_same = stored == Some(json.as_str());
             flag.store(is_same, Ordering::Release);
             Ok(stored.filter(|_| !is_same).map(str::to_owned))
-        }));
+        };
+        let modify = Modify(Arc::new(take), Some(Arc::clone(&taken)));
         session.modify(key, modify, None);
         Ok(Taking::Asked(taken))
     }
@@ -230,6 +263,8 @@ impl Session {
 
 /// Whose word counts for a removal.
 enum Taking {
+    /// Another task has changed the entry meanwhile.
+    Changed,
     /// That of this handle, which no middleware serves.
     Alone,
     /// This request's alone.

@@ -1,7 +1,10 @@
 //! Sessions that nobody has loaded yet, under lazy loading.
 
 use super::{Session, Shown, lock::Running};
-use crate::changes::Modify;
+use crate::{
+    changes::{Changes, Modify},
+    record::Record,
+};
 
 const REMEDY: &str = "under `lazy()`, take the `Session` extractor in the handler, or name the \
                       request in `load_when(..)`";
@@ -26,6 +29,17 @@ impl Session {
             return;
         }
         pending.load(shown);
+        let closures = pending.closures();
+        drop(pending);
+        for (name, closures) in closures {
+            self.compute(&name, &closures);
+        }
+    }
+
+    /// Goes on from the record that these changes have left.
+    pub(crate) fn go_on_from(&self, record: Record, saved: &Changes) {
+        let mut pending = self.lock();
+        pending.saved(saved, record);
         let closures = pending.closures();
         drop(pending);
         for (name, closures) in closures {

@@ -130,13 +130,14 @@ impl Session {
             return Err(SessionUpdateError(reserved(&key)));
         }
         let name = key.clone();
-        let modify = Modify(Arc::new(move |stored: Option<&str>| {
+        let run = move |stored: Option<&str>| {
             let value = stored.map(|json| parse::<T>(&name, json)).transpose()?;
             modifier(value)
                 .map(|value| serde_json::to_string(&value))
                 .transpose()
                 .map_err(|error| not_serializable::<T>(&name, error))
-        }));
+        };
+        let modify = Modify(Arc::new(run), None);
         self.run(&key, modify).map_err(SessionUpdateError)
     }
 

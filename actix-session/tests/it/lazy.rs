@@ -436,6 +436,33 @@ async fn a_login_before_the_load_hides_the_other_users_entries<T: TestStore>(tes
     ] {
         assert_eq!(visitor.browser.number(name).await, value, "{name}");
     }
+    // Set again to the same value, it is the new user's; and no closure outlives its request.
+    let captured = Arc::new(());
+    let log_in = |s: &Session| {
+        let held = Arc::clone(&captured);
+        let keep = move |old: Option<u32>| {
+            let _held = &held;
+            old
+        };
+        s.modify("n", keep).unwrap();
+        s.insert("same", 1).unwrap();
+        s.login("dave").unwrap();
+        s.insert("same", 1).unwrap();
+    };
+    visitor
+        .browser
+        .visit_path("/at_once", log_in)
+        .await
+        .assert_ok();
+    for (name, value) in [("kept", None), ("n", None), ("same", Some(1))] {
+        assert_eq!(visitor.browser.number(name).await, value, "{name}");
+    }
+    let dropped = async {
+        while Arc::strong_count(&captured) > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(dropped).await;
 }
 
 async fn a_task_can_end_the_session_that_it_asks_for_first<T: TestStore>(tested: T) {

@@ -33,6 +33,7 @@ on_each_store! {
     a_demand_with_a_renewal_that_comes_too_late_holds,
     levels_and_changes_of_parallel_requests_add_up,
     a_lowered_level_is_written_once,
+    a_login_that_was_called_before_the_demand_does_not_answer_it,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -322,6 +323,26 @@ async fn levels_and_changes_of_parallel_requests_add_up(tested: impl TestStore) 
     assert_eq!(level(&browser).await, None);
     browser.visit(login(Level::Two)).await.assert_sets_cookie();
     assert_eq!(refusal(&browser, Level::Two, EVER).await, None);
+}
+
+async fn a_login_that_was_called_before_the_demand_does_not_answer_it(tested: impl TestStore) {
+    let browser = tested.browser().await;
+    let log_in = |s: &Session| s.login_with(Login::new("alice").level(Level::Two)).unwrap();
+    browser.visit(log_in).await.assert_ok();
+    tested.clock().advance(MINUTE);
+    let flight = browser.begin().await;
+    log_in(&flight);
+    tested.clock().advance(MINUTE);
+    let demand = |s: &Session| s.demand_reauth("a leak");
+    browser.fork().visit(demand).await.assert_ok();
+    flight.finish().await.assert_ok();
+    browser
+        .visit(|s| assert_eq!(s.reauth_demand().as_deref(), Some("a leak")))
+        .await;
+    // The next one answers it.
+    tested.clock().advance(MINUTE);
+    browser.visit(log_in).await.assert_ok();
+    browser.visit(|s| assert_eq!(s.reauth_demand(), None)).await;
 }
 
 async fn a_lowered_level_is_written_once(tested: impl TestStore) {

@@ -31,6 +31,8 @@ on_each_store! {
     a_value_that_has_changed_is_not_taken,
     a_ttl_that_was_saved_reaches_the_cookie,
     a_login_after_a_save_renews_all_of_it,
+    a_value_that_was_taken_before_a_clear_is_not_taken_again,
+    a_save_after_a_clear_brings_nothing_back,
 }
 
 async fn what_was_saved_stays_if_the_handler_fails(tested: impl TestStore) {
@@ -195,6 +197,100 @@ async fn a_login_after_a_save_renews_all_of_it(tested: impl TestStore) {
     flight.insert("c", 3).unwrap();
     flight.finish().await.assert_ok().assert_sets_cookie();
     assert_eq!(tested.dump().await.only().len(), 3);
+}
+
+async fn a_value_that_was_taken_before_a_clear_is_not_taken_again(tested: impl TestStore) {
+    for renews in [false, true] {
+        let browser = tested.browser().await;
+        browser.visit(|s| s.insert("token", 1).unwrap()).await;
+        let late = browser.begin().await;
+        let first = browser.begin().await;
+        assert_eq!(first.take::<u32>("token").await.unwrap(), Some(1));
+        first.finish().await.assert_ok();
+        if renews {
+            browser.visit(|s| s.renew()).await.assert_sets_cookie();
+        }
+        browser.visit(|s| s.clear()).await.assert_ok();
+        assert_eq!(late.take::<u32>("token").await.unwrap(), None);
+        late.finish().await.assert_ok();
+        browser.visit(|s| s.purge()).await.assert_ok();
+    }
+}
+
+async fn a_save_after_a_clear_brings_nothing_back(tested: impl TestStore) {
+    let browser = guest(&tested).await;
+    let flight = browser.begin().await;
+    browser.visit(|s| s.clear()).await.assert_ok();
+    flight.insert("b", 2).unwrap();
+    flight.save().await.unwrap();
+    flight.insert("secret", 3).unwrap();
+    flight.save().await.unwrap();
+    flight.insert("secret", 4).unwrap();
+    flight.finish().await.assert_ok();
+    assert!(tested.dump().await.only().is_empty());
+}
+
+#[actix_web::test]
+async fn a_value_that_the_store_refuses_to_remove_can_be_taken_later() {
+    let store = Spy::new(MemorySessionStore::new());
+    let browser = Browser::with(store.clone()).await;
+    fill(&browser).await;
+    let flight = browser.begin().await;
+    store.refuse_next("commit");
+    assert!(flight.take::<u32>("a").await.is_err());
+    assert_eq!(flight.get("a").unwrap(), Some(1));
+    assert_eq!(flight.take::<u32>("a").await.unwrap(), Some(1));
+    flight.finish().await.assert_ok();
+    browser.visit(|s| assert!(!s.contains_key("a"))).await;
+}
+
+#[actix_web::test]
+async fn what_is_set_after_a_clear_is_not_taken_for_what_was_saved() {
+    let store = Gated::new();
+    let browser = Browser::with(store.clone()).await;
+    fill(&browser).await;
+    let flight = browser.begin().await;
+    flight.insert("b", 2).unwrap();
+    let handle = flight.handle();
+    let saves = rt::spawn(async move { handle.save().await });
+    soon(store.gate.asked.notified()).await;
+    flight.clear();
+    flight.insert("b", 2).unwrap();
+    store.gate.open.close();
+    assert_eq!(soon(saves).await.unwrap().unwrap(), Saved::Done);
+    assert_eq!(flight.get("b").unwrap(), Some(2));
+    flight.finish().await.assert_ok();
+    browser
+        .visit(|s| {
+            assert_eq!(
+                (s.get("a").unwrap(), s.get("b").unwrap()),
+                (None::<u32>, Some(2))
+            );
+        })
+        .await;
+}
+
+#[actix_web::test]
+async fn a_modify_made_meanwhile_shows_what_was_saved() {
+    let store = Gated::new();
+    let browser = Browser::with(store.clone()).await;
+    fill(&browser).await;
+    let flight = browser.begin().await;
+    let other = browser.begin().await;
+    flight.insert("b", 2).unwrap();
+    let handle = flight.handle();
+    let saves = rt::spawn(async move { handle.save().await });
+    soon(store.gate.asked.notified()).await;
+    count(&flight);
+    assert_eq!(flight.get("n").unwrap(), Some(1));
+    store.gate.open.close();
+    soon(saves).await.unwrap().unwrap();
+    // The store has the other one's clicks first, and shows them after the next commit.
+    count(&other);
+    other.finish().await.assert_ok();
+    flight.save().await.unwrap();
+    assert_eq!(flight.get("n").unwrap(), Some(2));
+    flight.finish().await.assert_ok();
 }
 
 #[actix_web::test]

@@ -64,7 +64,7 @@ fn with(name: &str, effect: Effect) -> Changes {
 /// A `modify` that appends a digit.
 fn modify(name: &str) -> Changes {
     let modify = |json: Option<&str>| Ok(Some(format!("{}1", json.unwrap_or_default())));
-    with(name, Effect::Modify(vec![Modify(Arc::new(modify))]))
+    with(name, Effect::Modify(vec![Modify(Arc::new(modify), None)]))
 }
 
 fn cleared(epoch: u64, changes: Changes) -> Changes {

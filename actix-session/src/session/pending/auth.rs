@@ -3,7 +3,7 @@
 use super::Pending;
 use crate::{
     Level,
-    changes::{LoginChange, TtlChange},
+    changes::{Before, LoginChange, TtlChange},
     clock::Millis,
     record::{Auth, Lowered, Proof},
 };
@@ -45,8 +45,9 @@ impl Pending {
             // A principal must not see the entries of another one.
             self.clear(epoch);
         } else if self.is_unloaded() {
-            self.changes.before_login = Some(Box::new(self.changes.effects.clone()));
+            self.changes.before_login = Some(Box::new(Before::of(&self.changes.effects)));
         }
+        self.note_since(|since| since.ttl = true);
         self.changes.ttl = ttl.or(set);
         self.changes.login = Some(Box::new(login));
         self.changes.reauthenticated = None;
@@ -98,6 +99,7 @@ impl Pending {
             proof.level = proof.level.min(lowered.to);
             proof.answers = proof.answers.filter(|_| proof.level > Level::Zero);
         }
+        self.note_since(|since| since.lowered = true);
         let earlier = self.changes.lowered.take().map(|earlier| *earlier);
         self.changes.lowered = Some(lowered.after(earlier).into());
     }
