@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use actix_session::{
-    Saved, SessionMiddleware, forward_store_methods,
+    Saved, SessionMiddleware, SessionSaveError, forward_store_methods,
     storage::{
         Changes, CommitError, Committed, CookieSessionStore, MemorySessionStore, Record,
         SessionKey, SessionStore, Terms,
@@ -16,7 +16,9 @@ use actix_web::{cookie::Key, http::StatusCode, rt};
 use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore};
 
-use crate::support::{Browser, Site, Spy, TestStore, count, fill, guest, on_each_store, soon};
+use crate::support::{
+    Browser, Flight, Site, Spy, TestStore, count, fill, guest, on_each_store, soon,
+};
 
 on_each_store! {
     what_was_saved_stays_if_the_handler_fails,
@@ -246,14 +248,10 @@ async fn a_value_that_the_store_refuses_to_remove_can_be_taken_later() {
 
 #[actix_web::test]
 async fn what_is_set_after_a_clear_is_not_taken_for_what_was_saved() {
-    let store = Gated::new();
-    let browser = Browser::with(store.clone()).await;
-    fill(&browser).await;
+    let (store, browser) = gated().await;
     let flight = browser.begin().await;
     flight.insert("b", 2).unwrap();
-    let handle = flight.handle();
-    let saves = rt::spawn(async move { handle.save().await });
-    soon(store.gate.asked.notified()).await;
+    let saves = begin_to_save(&store, &flight).await;
     flight.clear();
     flight.insert("b", 2).unwrap();
     store.gate.open.close();
@@ -272,15 +270,11 @@ async fn what_is_set_after_a_clear_is_not_taken_for_what_was_saved() {
 
 #[actix_web::test]
 async fn a_modify_made_meanwhile_shows_what_was_saved() {
-    let store = Gated::new();
-    let browser = Browser::with(store.clone()).await;
-    fill(&browser).await;
+    let (store, browser) = gated().await;
     let flight = browser.begin().await;
     let other = browser.begin().await;
     flight.insert("b", 2).unwrap();
-    let handle = flight.handle();
-    let saves = rt::spawn(async move { handle.save().await });
-    soon(store.gate.asked.notified()).await;
+    let saves = begin_to_save(&store, &flight).await;
     count(&flight);
     assert_eq!(flight.get("n").unwrap(), Some(1));
     store.gate.open.close();
@@ -407,11 +401,28 @@ impl SessionStore for Gated {
     }
 }
 
-#[actix_web::test]
-async fn what_nobody_knows_is_not_tried_again() {
+/// A visitor with a session there.
+async fn gated() -> (Gated, Browser) {
     let store = Gated::new();
     let browser = Browser::with(store.clone()).await;
     fill(&browser).await;
+    (store, browser)
+}
+
+/// Returns once the store has been asked.
+async fn begin_to_save(
+    store: &Gated,
+    flight: &Flight,
+) -> rt::task::JoinHandle<Result<Saved, SessionSaveError>> {
+    let handle = flight.handle();
+    let saves = rt::spawn(async move { handle.save().await });
+    soon(store.gate.asked.notified()).await;
+    saves
+}
+
+#[actix_web::test]
+async fn what_nobody_knows_is_not_tried_again() {
+    let (store, browser) = gated().await;
     store.gate.open.close();
     store.gate.loses.store(true, Ordering::SeqCst);
     let flight = browser.begin().await;
@@ -427,14 +438,10 @@ async fn what_nobody_knows_is_not_tried_again() {
 
 #[actix_web::test]
 async fn a_dropped_request_finishes_what_it_saves() {
-    let store = Gated::new();
-    let browser = Browser::with(store.clone()).await;
-    fill(&browser).await;
+    let (store, browser) = gated().await;
     let flight = browser.begin().await;
     flight.insert("b", 2).unwrap();
-    let handle = flight.handle();
-    let saves = rt::spawn(async move { handle.save().await });
-    soon(store.gate.asked.notified()).await;
+    let saves = begin_to_save(&store, &flight).await;
     flight.abort().await;
     store.gate.open.close();
     assert_eq!(soon(saves).await.unwrap().unwrap(), Saved::Done);
@@ -445,15 +452,11 @@ async fn a_dropped_request_finishes_what_it_saves() {
 
 #[actix_web::test]
 async fn changes_made_meanwhile_wait_for_the_next_commit() {
-    let store = Gated::new();
-    let browser = Browser::with(store.clone()).await;
-    fill(&browser).await;
+    let (store, browser) = gated().await;
     let flight = browser.begin().await;
     count(&flight);
     flight.insert("b", 2).unwrap();
-    let handle = flight.handle();
-    let saves = rt::spawn(async move { handle.save().await });
-    soon(store.gate.asked.notified()).await;
+    let saves = begin_to_save(&store, &flight).await;
     count(&flight);
     flight.insert("b", 3).unwrap();
     flight.insert("c", 4).unwrap();
