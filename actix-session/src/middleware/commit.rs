@@ -22,7 +22,7 @@ use crate::{
     config::OnLoadError,
     contract::{Committed, End, Rotated, Terms},
     cookie::write,
-    error::{CommitError, Contended, Degraded, LoadError},
+    error::{CommitError, Contended, Degraded, Gone, LoadError},
     event::{self, Why},
     key::SessionKey,
     session::Snapshot,
@@ -283,6 +283,10 @@ impl<S: SessionStore> Work<'_, S> {
             }
             None => Rotated::Gone,
         };
+        if matches!(answer, Rotated::Gone) && changes.login.is_some() {
+            // Whoever has logged in must know that it does not count.
+            return Err(CommitError::gone());
+        }
         Ok(self.request.after_rotate(answer))
     }
 
@@ -381,6 +385,7 @@ pub(crate) fn commit_failed(
     let status = match error {
         CommitError::Contended | CommitError::Full => StatusCode::SERVICE_UNAVAILABLE,
         CommitError::Other(ref cause) if cause.is::<Degraded>() => StatusCode::SERVICE_UNAVAILABLE,
+        CommitError::Other(ref cause) if cause.is::<Gone>() => StatusCode::UNAUTHORIZED,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let mut response = HttpResponse::new(status);

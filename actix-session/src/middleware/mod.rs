@@ -108,6 +108,38 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
         SessionMiddlewareBuilder::new(store, key)
     }
 
+    /// A manager of the sessions that this middleware makes, with its settings. Make it once, and give
+    /// it to all workers as application data.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// use actix_web::{App, HttpServer, cookie::Key, web};
+    ///
+    /// # fn run() -> std::io::Result<()> {
+    /// let (store, secret_key) = (MemorySessionStore::new(), Key::generate());
+    /// // Each worker makes a middleware, all with the same settings.
+    /// let middleware = move || SessionMiddleware::new(store.clone(), secret_key.clone());
+    /// let sessions = middleware().manager();
+    ///
+    /// HttpServer::new(move || {
+    ///     App::new()
+    ///         .app_data(web::Data::new(sessions.clone()))
+    ///         .wrap(middleware())
+    /// })
+    /// .bind(("127.0.0.1", 0))?
+    /// # ; Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "_backend")]
+    pub fn manager(&self) -> crate::SessionManager
+    where
+        Store: crate::storage::SessionIndex,
+    {
+        let Configuration { terms, clock, .. } = &self.0.configuration;
+        crate::SessionManager::of_middleware(self.0.store.index(), terms.clone(), clock.clone())
+    }
+
     pub(crate) fn from_parts(store: Store, mut configuration: Configuration) -> Self {
         let Configuration {
             key, previous_keys, ..

@@ -45,7 +45,7 @@ macro_rules! session_error {
     )+};
 }
 
-fn status_of(error: &anyhow::Error) -> StatusCode {
+pub(crate) fn status_of(error: &anyhow::Error) -> StatusCode {
     if error.is::<Gone>() {
         StatusCode::UNAUTHORIZED
     } else if error.is::<Contended>() || error.is::<StoreFull>() || error.is::<Degraded>() {

@@ -34,6 +34,7 @@ pub use self::{
 };
 pub(crate) use self::{
     ending::{Asked, Outcome},
+    errors::status_of,
     ext::{Held, InRequest, LoadLater},
     pending::{Pending, Shown, Snapshot},
     remaining::Times,

@@ -6,6 +6,8 @@ mod backend;
 #[cfg(feature = "cookie-session")]
 mod cookie;
 mod five_methods;
+#[cfg(any(feature = "_backend", test))]
+pub(crate) mod index;
 #[cfg(feature = "memory-session")]
 mod memory;
 #[cfg(all(feature = "memory-session", feature = "testing"))]
@@ -32,6 +34,8 @@ mod tests;
 
 #[cfg(feature = "cookie-session")]
 pub use self::cookie::CookieSessionStore;
+#[cfg(feature = "_backend")]
+pub use self::index::{SessionIndex, StoreIndex};
 #[cfg(feature = "memory-session")]
 pub use self::memory::{MemorySessionStore, MemorySessionStoreBuilder};
 #[cfg(feature = "redis-actor-session")]

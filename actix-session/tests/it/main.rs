@@ -13,6 +13,7 @@ mod attacks;
 mod compatibility;
 mod concurrency;
 mod cookies;
+mod devices;
 mod expiry;
 mod five_methods;
 mod forwarding;

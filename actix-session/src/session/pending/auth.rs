@@ -5,8 +5,17 @@ use crate::{
     Level,
     changes::{Before, LoginChange, TtlChange},
     clock::Millis,
-    record::{Auth, Lowered, Proof},
+    record::{Auth, Lowered, Proof, Record, id_after_clear},
 };
+
+/// Whose session a request has.
+pub(crate) struct Identity {
+    pub(crate) principal: String,
+    /// The session's id, and those that it may have once the request is over.
+    pub(crate) ids: Vec<u128>,
+    /// The time of its login.
+    pub(crate) login: Millis,
+}
 
 impl Pending {
     pub(crate) fn principal(&self) -> Option<&str> {
@@ -14,6 +23,24 @@ impl Pending {
             Some(login) => Some(&login.principal),
             None => self.visible()?.principal(),
         }
+    }
+
+    /// Whose session it is, as a list of the principal's sessions knows it.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        let principal = self.principal()?.to_owned();
+        let metadata = self.present().and_then(Record::metadata);
+        let login = self.changes.login.as_deref();
+        let stored = metadata.and_then(|metadata| metadata.auth.as_ref());
+        let mut ids: Vec<u128> = metadata.map(|metadata| metadata.id).into_iter().collect();
+        if let (Some(epoch), Some(id)) = (self.changes.cleared, ids.first()) {
+            ids.push(id_after_clear(*id, epoch));
+        }
+        ids.extend(login.map(|login| login.id));
+        Some(Identity {
+            principal,
+            ids,
+            login: login.map(|login| login.at).or(stored.map(Auth::login))?,
+        })
     }
 
     /// When the user last authenticated.
@@ -57,7 +84,7 @@ impl Pending {
 
     pub(crate) fn reauthenticated(&mut self, at: Millis, level: Level) {
         if let Some(login) = &mut self.changes.login {
-            login.at = at;
+            login.at = at.max(login.at);
             login.proven = None;
             login.level = login.level.max(level);
             login.demand.clear();

@@ -162,6 +162,7 @@ pub(super) struct Attempt<'a, D: Database> {
 enum Change {
     Replace,
     Rotate,
+    End,
 }
 
 impl<D: Database> Attempt<'_, D> {
@@ -219,6 +220,7 @@ impl<D: Database> Attempt<'_, D> {
             } => self.rotate(at, expect, (new, *until), redirect).await,
             Step::Insert { at, new, until } => self.insert(at, new, *until).await,
             Step::End { at } => self.end(at).await,
+            Step::EndIf { at, expect } => self.end_if(at, expect).await,
         }
     }
 
@@ -309,6 +311,14 @@ impl<D: Database> Attempt<'_, D> {
         self.read(at).await.map(Reply::Found)
     }
 
+    async fn end_if(&mut self, at: &str, expect: &Version) -> Result<Reply, Error> {
+        let values = Values {
+            redirect: RedirectColumns::of_tombstone(self.terms.now + self.terms.grace),
+            ..self.expecting(at, expect)
+        };
+        self.change(Change::End, expect, values).await
+    }
+
     /// Changes the expected record, or answers what is there instead.
     async fn change(
         &mut self,
@@ -341,6 +351,7 @@ impl<D: Database> Attempt<'_, D> {
         let statements = self.statements;
         let statement = match (change, &statements.rotate) {
             (Change::Replace, _) => &statements.replace,
+            (Change::End, _) => &statements.move_away,
             (Change::Rotate, Some(rotate)) => rotate,
             (Change::Rotate, None) => return self.rotate_in_transaction(values).await,
         };
@@ -374,7 +385,7 @@ fn name_to_take(step: &Step) -> Option<&str> {
     match step {
         Step::Insert { at, .. } => Some(at.as_str()),
         Step::Rotate { redirect, .. } => Some(redirect.target.as_str()),
-        Step::Read { .. } | Step::Cas { .. } | Step::End { .. } => None,
+        Step::Read { .. } | Step::Cas { .. } | Step::End { .. } | Step::EndIf { .. } => None,
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) struct Statements {
     pub(crate) set_end: Statement,
     pub(crate) replace: Expecting,
     pub(crate) insert: Statement,
+    /// Leaves a redirect, or a tombstone.
     pub(crate) move_away: Expecting,
     /// Moves and inserts at once, if the database can.
     pub(crate) rotate: Option<Expecting>,
