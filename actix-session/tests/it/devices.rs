@@ -13,6 +13,9 @@ use crate::support::{Browser, Site, TestStore, on_store};
 macro_rules! on_each_index {
     ($($test:ident),+ $(,)?) => {
         on_store!(on_memory Memory: $($test)+);
+        on_store!(on_sqlite Sqlite: $($test)+);
+        on_store!(on_postgres Postgres: $($test)+);
+        on_store!(on_mysql MySql: $($test)+);
     };
 }
 
