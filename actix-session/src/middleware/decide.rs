@@ -150,6 +150,12 @@ impl Finished<'_> {
         }
     }
 
+    /// The record that the changes were made on.
+    pub(crate) fn base(&self) -> Option<&Record> {
+        let record = self.incoming.loaded.record();
+        record.filter(|_| !self.snapshot.purged)
+    }
+
     /// Whether a `clear` leaves nothing of the session's time: without its login, the absolute
     /// timeout counts from the creation.
     fn is_over_once_cleared(&self) -> bool {

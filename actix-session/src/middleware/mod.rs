@@ -1,5 +1,10 @@
 //! The middleware: loads a request's session, and commits its changes.
 
+#[cfg(feature = "_backend")]
+pub(crate) mod cap;
+#[cfg(not(feature = "_backend"))]
+#[path = "no_cap.rs"]
+pub(crate) mod cap;
 mod commit;
 pub(crate) mod decide;
 mod end;

@@ -36,7 +36,7 @@ pub(crate) use self::{
     ending::{Asked, Outcome},
     errors::status_of,
     ext::{Held, InRequest, LoadLater},
-    pending::{Pending, Shown, Snapshot},
+    pending::{Identity, Pending, Shown, Snapshot},
     remaining::Times,
     saving::{AskedToSave, Kept},
 };

@@ -2,7 +2,10 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
-use super::SessionStore;
+use super::{
+    SessionStore,
+    lease::{self, Lease},
+};
 use crate::{
     changes::Changes,
     clock::{Millis, SharedClock},
@@ -214,6 +217,11 @@ pub(crate) trait Door {
         changes: &'a Changes,
         terms: &'a Terms,
     ) -> Answer<'a, Committed>;
+
+    /// Waits until nobody else decides about this principal's sessions.
+    fn lock<'a>(&'a self, principal: &'a str, terms: &'a Terms) -> Answer<'a, Lease>;
+
+    fn unlock<'a>(&'a self, lease: Lease, terms: &'a Terms) -> Answer<'a, ()>;
 }
 
 impl<B: Index> Door for B {
@@ -281,6 +289,17 @@ impl<B: Index> Door for B {
             let base = Some(live.record.clone());
             let mut machine = CommitMachine::new(live.at.clone(), base, changes, terms);
             self.drive_in_line(&live.at, &mut machine, terms).await
+        })
+    }
+
+    fn lock<'a>(&'a self, principal: &'a str, terms: &'a Terms) -> Answer<'a, Lease> {
+        Box::pin(lease::take(self, principal, terms))
+    }
+
+    fn unlock<'a>(&'a self, lease: Lease, terms: &'a Terms) -> Answer<'a, ()> {
+        Box::pin(async move {
+            lease::release(self, lease, terms).await;
+            Ok(())
         })
     }
 }

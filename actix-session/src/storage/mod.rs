@@ -8,6 +8,8 @@ mod cookie;
 mod five_methods;
 #[cfg(any(feature = "_backend", test))]
 pub(crate) mod index;
+#[cfg(any(feature = "_backend", test))]
+pub(crate) mod lease;
 #[cfg(feature = "memory-session")]
 mod memory;
 #[cfg(all(feature = "memory-session", feature = "testing"))]
@@ -60,7 +62,7 @@ pub use crate::{
     contract::{Committed, End, Older, Opened, Rotated, Terms},
     error::{
         CommitError, Contended, Gone, LoadError, OutcomeUnknown, SaveError, StateTooLarge,
-        StoreFull, UpdateError,
+        StoreFull, TooManySessions, UpdateError,
     },
     key::{InvalidSessionKeyError, SessionKey},
     random::generate_session_key,

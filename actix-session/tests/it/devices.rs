@@ -52,7 +52,7 @@ async fn logged_in(tested: &impl TestStore, principal: &str, device: &str) -> Br
     browser
 }
 
-async fn log_in(browser: &Browser, principal: &str, device: &str) {
+pub(crate) async fn log_in(browser: &Browser, principal: &str, device: &str) {
     let answer = browser
         .visit(|s| {
             s.insert("secret", principal).unwrap();
@@ -87,7 +87,7 @@ fn now(tested: &impl TestStore) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
 }
 
-fn tick(tested: &impl TestStore) {
+pub(crate) fn tick(tested: &impl TestStore) {
     tested.clock().advance(Duration::from_millis(5));
 }
 

@@ -10,6 +10,7 @@
 )]
 
 mod attacks;
+mod caps;
 mod compatibility;
 mod concurrency;
 mod cookies;

@@ -3,7 +3,7 @@
 use super::Pending;
 use crate::{
     Level,
-    changes::{Before, LoginChange, TtlChange},
+    changes::{Before, Changes, LoginChange, TtlChange},
     clock::Millis,
     record::{Auth, Lowered, Proof, Record, id_after_clear},
 };
@@ -17,6 +17,28 @@ pub(crate) struct Identity {
     pub(crate) login: Millis,
 }
 
+impl Identity {
+    pub(crate) fn of(base: Option<&Record>, changes: &Changes) -> Option<Self> {
+        let metadata = base.and_then(Record::metadata);
+        let login = changes.login.as_deref();
+        let stored = metadata.and_then(|metadata| metadata.auth.as_ref());
+        let stored = stored.filter(|_| changes.cleared.is_none());
+        let mut ids: Vec<u128> = metadata.map(|metadata| metadata.id).into_iter().collect();
+        if let (Some(epoch), Some(id)) = (changes.cleared, ids.first()) {
+            ids.push(id_after_clear(*id, epoch));
+        }
+        ids.extend(login.map(|login| login.id));
+        let of_login = login.map(|login| (&login.principal, login.at));
+        let of_stored = || stored.map(|auth| (&auth.principal, auth.login()));
+        let (principal, login) = of_login.or_else(of_stored)?;
+        Some(Self {
+            principal: principal.clone(),
+            ids,
+            login,
+        })
+    }
+}
+
 impl Pending {
     pub(crate) fn principal(&self) -> Option<&str> {
         match &self.changes.login {
@@ -27,20 +49,7 @@ impl Pending {
 
     /// Whose session it is, as a list of the principal's sessions knows it.
     pub(crate) fn identity(&self) -> Option<Identity> {
-        let principal = self.principal()?.to_owned();
-        let metadata = self.present().and_then(Record::metadata);
-        let login = self.changes.login.as_deref();
-        let stored = metadata.and_then(|metadata| metadata.auth.as_ref());
-        let mut ids: Vec<u128> = metadata.map(|metadata| metadata.id).into_iter().collect();
-        if let (Some(epoch), Some(id)) = (self.changes.cleared, ids.first()) {
-            ids.push(id_after_clear(*id, epoch));
-        }
-        ids.extend(login.map(|login| login.id));
-        Some(Identity {
-            principal,
-            ids,
-            login: login.map(|login| login.at).or(stored.map(Auth::login))?,
-        })
+        Identity::of(self.present(), &self.changes)
     }
 
     /// When the user last authenticated.
