@@ -92,7 +92,14 @@ impl<S: SessionIndex + ?Sized> SessionIndex for Arc<S> {
 #[derive(Clone)]
 pub struct StoreIndex(pub(crate) Arc<dyn Door + Send + Sync>);
 
+/// Of a store that has no list of its sessions.
+struct NoIndex(SharedClock);
+
 impl StoreIndex {
+    pub(crate) fn none() -> Self {
+        Self(Arc::new(NoIndex(SharedClock::default())))
+    }
+
     pub(crate) fn new<B: Index + Send + Sync + 'static>(store: B) -> Self {
         Self(Arc::new(store))
     }
@@ -301,6 +308,54 @@ impl<B: Index> Door for B {
             lease::release(self, lease, terms).await;
             Ok(())
         })
+    }
+}
+
+fn no_index<T>() -> Result<T, CommitError> {
+    Err(CommitError::Other(anyhow::anyhow!(
+        "this store has no list of its sessions: they lie in cookies. To list or end a principal's \
+         sessions, use a store that keeps them on the server"
+    )))
+}
+
+impl Door for NoIndex {
+    fn clock(&self) -> &SharedClock {
+        &self.0
+    }
+
+    fn list<'a>(
+        &'a self,
+        _: &'a str,
+        _: Page,
+        _: &'a Terms,
+    ) -> Answer<'a, (Vec<Live>, Option<After>)> {
+        Box::pin(async { no_index() })
+    }
+
+    fn end<'a>(&'a self, _: Name, _: &'a str, _: u128, _: &'a Terms) -> Answer<'a, bool> {
+        Box::pin(async { no_index() })
+    }
+
+    fn end_all<'a>(
+        &'a self,
+        _: &'a str,
+        _: NotBefore,
+        _: Option<(u128, Millis)>,
+        _: &'a Terms,
+    ) -> Answer<'a, Option<u64>> {
+        Box::pin(async { no_index() })
+    }
+
+    fn commit<'a>(&'a self, _: &'a Live, _: &'a Changes, _: &'a Terms) -> Answer<'a, Committed> {
+        Box::pin(async { no_index() })
+    }
+
+    fn lock<'a>(&'a self, _: &'a str, _: &'a Terms) -> Answer<'a, Lease> {
+        Box::pin(async { no_index() })
+    }
+
+    fn unlock<'a>(&'a self, _: Lease, _: &'a Terms) -> Answer<'a, ()> {
+        Box::pin(async { no_index() })
     }
 }
 
