@@ -116,7 +116,7 @@ impl Executor {
     pub(super) async fn ping(&self) -> Result<(), RedisError> {
         let ping = redis::cmd("PING");
         let job = Job::command("", &ping);
-        self.connections.repeatable(job).await.map(drop)
+        self.connections.repeatable(&job).await.map(drop)
     }
 
     /// Warns if the server evicts sessions when its memory is full. A server that does not answer
@@ -124,7 +124,7 @@ impl Executor {
     pub(super) async fn warn_if_it_evicts(&self) {
         let mut info = redis::cmd("INFO");
         info.arg("memory");
-        let Ok(answer) = self.connections.repeatable(Job::command("", &info)).await else {
+        let Ok(answer) = self.connections.repeatable(&Job::command("", &info)).await else {
             return;
         };
         let info = answer::text(Some(answer)).unwrap_or_default();
@@ -161,8 +161,8 @@ impl Executor {
         );
         let (whole, plain) = (Job::script(&whole), Job::script(&plain));
         let reply = match write.epoch {
-            Some(_) => self.one_or_other(whole, plain, terms).await?,
-            None => self.step(plain, terms).await?,
+            Some(_) => Box::pin(self.one_or_other(whole, &plain, terms)).await?,
+            None => self.step(&plain, terms).await?,
         };
         let reply = self.or_redirect(reply, &redirect).await?;
         self.or_epoch(reply, write.at, terms).await
@@ -199,7 +199,7 @@ impl Executor {
         let args = [expect, how, text(write.new), &ttl, &redirect, &grace, &own];
         let args = &args[..if write.epoch.is_some() { 7 } else { 6 }];
         let call = ROTATE_SCRIPT.call(keys, args);
-        let reply = self.step(Job::ending(&call), terms).await?;
+        let reply = self.step(&Job::ending(&call), terms).await?;
         self.or_epoch(reply, write.at, terms).await
     }
 
@@ -237,7 +237,7 @@ impl Executor {
             let args = [text(write.new)];
             let take_back = TAKE_BACK_SCRIPT.call(&keys[..1], &args);
             // If this fails, the new record expires: nobody knows its name.
-            let _ = self.step(Job::script(&take_back), terms).await;
+            let _ = self.step(&Job::script(&take_back), terms).await;
         }
         decided
     }
@@ -279,7 +279,7 @@ impl Executor {
         let (redirect, grace) = (redirect.encode(), terms.grace.0.to_string());
         let (keys, args) = ([write.at, &beside], [expect, how, &redirect, &grace]);
         let call = LEAVE_SCRIPT.call(&keys, &args);
-        let reply = self.step(Job::ending(&call), terms).await?;
+        let reply = self.step(&Job::ending(&call), terms).await?;
         self.or_epoch(reply, write.at, terms).await
     }
 
@@ -298,7 +298,7 @@ impl Executor {
     /// Runs a script that makes a record under a new name. In a slot that is being moved, the name
     /// counts as taken: another one lies elsewhere.
     async fn make(&self, call: &Call<'_>, terms: &Terms) -> anyhow::Result<Reply> {
-        match self.step(Job::script(call).or_otherwise(), terms).await {
+        match self.step(&Job::script(call).or_otherwise(), terms).await {
             Err(error) if conn::is_put_off(&error) => Ok(Reply::Taken),
             reply => reply,
         }
@@ -315,7 +315,7 @@ impl Executor {
     ) -> anyhow::Result<Reply> {
         let mut set = redis::cmd("SET");
         set.arg(&[at, text(new), "NX", "PX"]).arg(ttl(until, terms));
-        Ok(match self.connections.run(Job::command(at, &set)).await? {
+        Ok(match self.connections.run(&Job::command(at, &set)).await? {
             Outcome::Value(Value::Nil) => Reply::Taken,
             Outcome::Value(Value::Okay | Value::SimpleString(_)) => Reply::Done,
             Outcome::Value(_) => bail!("Redis gave an invalid answer to SET"),
@@ -330,7 +330,7 @@ impl Executor {
         // The record alone, without a tombstone.
         let plain = END_SCRIPT.call(&keys[..1], &args);
         let (whole, plain) = (Job::ending(&whole), Job::ending(&plain));
-        let reply = self.one_or_other(whole, plain, terms).await?;
+        let reply = self.one_or_other(whole, &plain, terms).await?;
         self.or_redirect(reply, &beside).await
     }
 
@@ -338,17 +338,17 @@ impl Executor {
     async fn one_or_other(
         &self,
         one: Job<'_>,
-        other: Job<'_>,
+        other: &Job<'_>,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
-        match self.step(one.or_otherwise(), terms).await {
+        match self.step(&one.or_otherwise(), terms).await {
             Err(error) if conn::is_put_off(&error) => self.step(other, terms).await,
             reply => reply,
         }
     }
 
     /// Runs a script that changes something.
-    async fn step(&self, job: Job<'_>, terms: &Terms) -> anyhow::Result<Reply> {
+    async fn step(&self, job: &Job<'_>, terms: &Terms) -> anyhow::Result<Reply> {
         match self.connections.run(job).await? {
             Outcome::Value(value) => answer::reply(value, terms),
             Outcome::Lost(error) => {

@@ -5,6 +5,7 @@ use redis::{RedisError, Value};
 use super::{
     super::{answer, conn::Job, naming::epoch_name},
     Executor,
+    read::get,
 };
 use crate::{
     contract::Terms,
@@ -47,7 +48,7 @@ impl Executor {
     /// record without a `clear` is never taken for one that has come after it.
     pub(super) async fn after_epoch(
         &self,
-        job: Job<'_>,
+        job: &Job<'_>,
         terms: &Terms,
     ) -> Result<(Option<u64>, Value), RedisError> {
         if !keeps_epochs_beside(terms) {
@@ -69,11 +70,10 @@ impl Executor {
         }
     }
 
-    async fn both(&self, job: Job<'_>) -> Result<(Option<u64>, Value), RedisError> {
+    async fn both(&self, job: &Job<'_>) -> Result<(Option<u64>, Value), RedisError> {
         let name = epoch_name(job.at());
-        let mut get = redis::cmd("GET");
-        get.arg(&name);
-        let (epoch, value) = match self.connections.repeatable_after(&get, job).await? {
+        let get = get(&name);
+        let (epoch, value) = match self.connections.repeatable_after(&get, *job).await? {
             (Some(epoch), value) => (epoch, value),
             // The slot is being moved, and the two may lie on two nodes.
             (None, _) => {
