@@ -150,19 +150,25 @@ impl Executor {
             Until::At(end) => (end - terms.now).0.to_string(),
             Until::AtMost(end) => format!("<{}", ttl(end, terms)),
         };
-        let (redirect, cleared) = (redirect_name(write.at), epoch_name(write.at));
-        let (epoch, grace) = (epoch_text(write.epoch), terms.grace.0.to_string());
+        let redirect = redirect_name(write.at);
         let (expect, how) = expectation(write.expect);
-        let keys = [write.at, redirect.as_str(), &cleared];
-        let args = [expect, how, text(write.new), &ttl, &epoch, &grace];
-        let (whole, plain) = (
-            CAS_SCRIPT.call(&keys, &args),
-            CAS_SCRIPT.call(self.keys(&keys[..2]), &args[..4]),
+        let (keys, args) = (
+            [write.at, redirect.as_str()],
+            [expect, how, text(write.new), &ttl],
         );
-        let (whole, plain) = (Job::script(&whole), Job::script(&plain));
+        let plain = CAS_SCRIPT.call(self.keys(&keys), &args);
+        let plain = Job::script(&plain);
         let reply = match write.epoch {
-            Some(_) => Box::pin(self.one_or_other(whole, &plain, terms)).await?,
             None => self.step(&plain, terms).await?,
+            epoch => {
+                let (cleared, epoch) = (epoch_name(write.at), epoch_text(epoch));
+                let grace = terms.grace.0.to_string();
+                let keys = [keys[0], keys[1], &cleared];
+                let args = [args[0], args[1], args[2], args[3], &epoch, &grace];
+                let whole = CAS_SCRIPT.call(&keys, &args);
+                let doing = self.one_or_other(Job::script(&whole), &plain, terms);
+                Box::pin(doing).await?
+            }
         };
         let reply = self.or_redirect(reply, &redirect).await?;
         self.or_epoch(reply, write.at, terms).await
@@ -180,7 +186,8 @@ impl Executor {
         }
         let ttl = (until - terms.now).0.to_string();
         if self.has_slots && slot(write.at) != slot(&redirect.target) {
-            return self.rotate_across_slots(write, redirect, &ttl, terms).await;
+            let rotating = self.rotate_across_slots(write, redirect, &ttl, terms);
+            return Box::pin(rotating).await;
         }
         let (beside, beside_target) = (redirect_name(write.at), redirect_name(&redirect.target));
         let (expect, how) = expectation(write.expect);

@@ -18,9 +18,9 @@ pub(super) fn keeps_epochs_beside(terms: &Terms) -> bool {
     terms.format == WireFormat::V0_11
 }
 
-/// An epoch as what lies beside a record.
+/// An epoch as what lies beside a record, if it does.
 pub(super) fn epoch_text(epoch: Option<u64>) -> String {
-    format!("{:016x}", epoch.unwrap_or_default())
+    epoch.map_or_else(String::new, |epoch| format!("{epoch:016x}"))
 }
 
 /// Whether an answer has a record that another middleware may have cleared, which keeps epochs beside
