@@ -185,12 +185,14 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             let snapshot = self.session.0.lock().take_snapshot();
             drop(self.session);
             let (parts, way_in) = (&self.parts, &self.way_in);
-            let set_cookie = match way_in.load_for(&snapshot, way_out.limit).await {
+            let loaded = way_in.load_for(&snapshot, way_out.limit).await;
+            // In a box it takes less room while the commit runs.
+            let set_cookie = match loaded.map_err(Box::new) {
                 Ok(()) if self.is_unknown && !snapshot.purged => {
                     Err(CommitError::OutcomeUnknown.into())
                 }
                 Ok(()) => commit(parts, way_in.incoming(), &snapshot, self.ended, &way_out).await,
-                Err(failed) => Err(failed),
+                Err(failed) => Err(*failed),
             };
             Settled {
                 parts: self.parts,
