@@ -105,7 +105,7 @@ impl Executor {
                 epoch,
             } => {
                 let write = Write::new((at, expect, new), *epoch, terms);
-                self.rotate(write, redirect, *until, terms).await
+                Box::pin(self.rotate(write, redirect, *until, terms)).await
             }
             Step::Insert { at, new, until } => self.insert(at, new, *until, terms).await,
             Step::End { at } => self.end(at, terms).await,

@@ -96,7 +96,9 @@ impl Executor {
             Reply::Found(Stored::Record(found))
                 if keeps_epochs_beside(terms) || is_record_for_old_servers(&found) =>
             {
-                Ok(Reply::Found(self.look_again(at, terms).await?))
+                // What is rare is on the heap.
+                let found = Box::pin(self.look_again(at, terms)).await?;
+                Ok(Reply::Found(found))
             }
             reply => Ok(reply),
         }

@@ -103,7 +103,8 @@ impl Executor {
                 let found = Box::pin(self.read(at, terms)).await?;
                 Ok(found.not_extended())
             }
-            Some(extending) => self.touch_or_read(at, extending, terms).await,
+            // It needs much room, of which other policies make no use.
+            Some(extending) => Box::pin(self.touch_or_read(at, extending, terms)).await,
         }
     }
 
