@@ -338,6 +338,22 @@ impl Changes {
         principals.is_some_and(|(stored, login)| stored != login.principal)
     }
 
+    /// When the session that their login makes must end, if it must. `policy`: for how long a session
+    /// may live whose login does not say.
+    pub(crate) fn end_of_login(
+        &self,
+        base: Option<&Record>,
+        policy: Option<Millis>,
+    ) -> Option<Millis> {
+        let login = self.login.as_ref()?;
+        let same = base.filter(|base| login.keep_times && !self.log_in_another(base));
+        let kept = || same?.metadata()?.own_span();
+        let span = login.span.or_else(kept).or(policy)?;
+        let proof = self.reauthenticated.map(|proof| proof.at);
+        let since = login.proven.unwrap_or(login.at);
+        Some(proof.map_or(since, |at| at.max(since)) + span)
+    }
+
     /// Returns the effects that it takes back.
     pub(crate) fn clear(&mut self, epoch: u64) -> impl Iterator<Item = Effect> {
         let effects = std::mem::take(&mut self.effects);

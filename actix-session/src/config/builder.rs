@@ -443,6 +443,38 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
+    /// Limits how many sessions a principal may have at once (ASVS 5.0, 7.1.2); by default any number.
+    ///
+    /// It counts sessions that [`login`](crate::Session::login) made, and holds for parallel logins.
+    /// Each login reads the list of the principal's sessions, and under [`OverLimit::Refuse`] takes a
+    /// lock on the principal: two to five more round trips. Other requests do not notice.
+    ///
+    /// A limit of zero counts as one. Sessions that were there before a limit was set end with the next
+    /// login, under `EvictOldest`.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{SessionMiddleware, config::OverLimit, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let secret_key = Key::generate();
+    /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
+    ///     .max_sessions(3, OverLimit::EvictOldest)
+    ///     .build();
+    /// # let _ = middleware;
+    /// ```
+    #[cfg(feature = "_backend")]
+    pub fn max_sessions(mut self, most: usize, over: super::OverLimit) -> Self
+    where
+        Store: crate::storage::SessionIndex,
+    {
+        self.configuration.cap = Some(crate::middleware::cap::Cap {
+            most: most.max(1),
+            over,
+            index: self.store.index(),
+        });
+        self
+    }
+
     /// Sets the source of time, for tests. Give the store the same clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.configuration.clock = SharedClock::new(clock);

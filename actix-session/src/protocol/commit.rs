@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, Until, or_fail, stamp,
+    Draw, Flag, Machine, Name, Next, OwnerBefore, Redirect, Reply, Step, Stored, Until, or_fail,
+    stamp,
 };
 use crate::{
     changes::{
@@ -370,6 +371,7 @@ impl Attempt {
             at: self.at.clone(),
             expect: self.on.version(),
             epoch: self.new.epoch_since(&self.on),
+            owner_before: OwnerBefore::of(&self.on, &self.new),
             new: self.new.clone(),
             until: self.until,
         }
@@ -409,6 +411,7 @@ impl Machine for CommitMachine<'_> {
                 Next::Do(attempt.step())
             }
             (Reply::Lost, _) => Next::read(&self.at),
+            (Reply::Ended, _) => Next::Answer(Committed::Gone),
             (Reply::Done | Reply::Taken, _) => Next::Fail(CommitError::unexpected()),
         }
     }

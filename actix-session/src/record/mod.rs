@@ -35,7 +35,7 @@ pub(crate) use self::{
     draft::{Draft, Entries},
     format::{Undecodable, version_prefix},
     keys::{MetadataKeys, Place},
-    metadata::{Auth, Metadata, RESERVED},
+    metadata::{Auth, Metadata, RESERVED, id_after_clear},
     names::is_named,
     packed::Packed,
     proofs::{Lowered, Proof, Proofs},

@@ -230,7 +230,8 @@ impl Session {
             id.map_err(SessionLoginError)?,
             epoch.map_err(SessionLoginError)?,
         );
-        let at = self.now();
+        let clock = self.lock().clock().clone();
+        let at = clock.login_time();
         let mut pending = self.lock();
         pending.writable().map_err(SessionLoginError)?;
         let idle = login.idle.map(TtlChange::Set);

@@ -34,8 +34,9 @@ pub use self::{
 };
 pub(crate) use self::{
     ending::{Asked, Outcome},
+    errors::status_of,
     ext::{Held, InRequest, LoadLater},
-    pending::{Pending, Shown, Snapshot},
+    pending::{Identity, Pending, Shown, Snapshot},
     remaining::Times,
     saving::{AskedToSave, Kept},
 };

@@ -2,6 +2,8 @@
 
 mod auth;
 
+pub(crate) use self::auth::Identity;
+
 use std::{
     borrow::Cow,
     collections::HashMap,

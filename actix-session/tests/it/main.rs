@@ -10,9 +10,11 @@
 )]
 
 mod attacks;
+mod caps;
 mod compatibility;
 mod concurrency;
 mod cookies;
+mod devices;
 mod expiry;
 mod five_methods;
 mod forwarding;

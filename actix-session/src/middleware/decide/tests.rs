@@ -334,9 +334,26 @@ fn a_clear_past_the_absolute_end_of_the_creation_ends_the_session() {
     assert_eq!(with(&incoming, writes(), bounded(1_000)), ends(true));
     assert_eq!(with(&incoming, bare(), bounded(1_000)), ends(false));
     assert_eq!(
-        with(&incoming, cleared(login()), bounded(1_000)),
+        with(&incoming, cleared(login()), bounded(1_001)),
         Decision::Rotate
     );
+}
+
+#[test]
+fn a_login_whose_time_is_over_ends_the_session() {
+    let bounded = |absolute| Policy {
+        absolute: Some(Millis(absolute)),
+        ..QUIET
+    };
+    let ends = Decision::End { then_create: false };
+    for incoming in [live(), Incoming::default()] {
+        assert_eq!(with(&incoming, login(), bounded(1_000)), ends);
+        assert_ne!(with(&incoming, login(), bounded(1_001)), ends);
+    }
+    // Without a response it is half a login, which is none.
+    let snapshot = asked(login());
+    let lost = finished(&live(), &snapshot, Exit::NoHead, bounded(1_000)).decide();
+    assert_eq!(lost, Decision::Leave(Silence::Dropped(Why::NoResponse)));
 }
 
 #[test]

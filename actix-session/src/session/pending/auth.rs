@@ -3,10 +3,41 @@
 use super::Pending;
 use crate::{
     Level,
-    changes::{Before, LoginChange, TtlChange},
+    changes::{Before, Changes, LoginChange, TtlChange},
     clock::Millis,
-    record::{Auth, Lowered, Proof},
+    record::{Auth, Lowered, Proof, Record, id_after_clear},
 };
+
+/// Whose session a request has.
+pub(crate) struct Identity {
+    pub(crate) principal: String,
+    /// The session's id, and those that it may have once the request is over.
+    pub(crate) ids: Vec<u128>,
+    /// The time of its login.
+    pub(crate) login: Millis,
+}
+
+impl Identity {
+    pub(crate) fn of(base: Option<&Record>, changes: &Changes) -> Option<Self> {
+        let metadata = base.and_then(Record::metadata);
+        let login = changes.login.as_deref();
+        let stored = metadata.and_then(|metadata| metadata.auth.as_ref());
+        let stored = stored.filter(|_| changes.cleared.is_none());
+        let mut ids: Vec<u128> = metadata.map(|metadata| metadata.id).into_iter().collect();
+        if let (Some(epoch), Some(id)) = (changes.cleared, ids.first()) {
+            ids.push(id_after_clear(*id, epoch));
+        }
+        ids.extend(login.map(|login| login.id));
+        let of_login = login.map(|login| (&login.principal, login.at));
+        let of_stored = || stored.map(|auth| (&auth.principal, auth.login()));
+        let (principal, login) = of_login.or_else(of_stored)?;
+        Some(Self {
+            principal: principal.clone(),
+            ids,
+            login,
+        })
+    }
+}
 
 impl Pending {
     pub(crate) fn principal(&self) -> Option<&str> {
@@ -14,6 +45,11 @@ impl Pending {
             Some(login) => Some(&login.principal),
             None => self.visible()?.principal(),
         }
+    }
+
+    /// Whose session it is, as a list of the principal's sessions knows it.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        Identity::of(self.present(), &self.changes)
     }
 
     /// When the user last authenticated.
@@ -57,7 +93,7 @@ impl Pending {
 
     pub(crate) fn reauthenticated(&mut self, at: Millis, level: Level) {
         if let Some(login) = &mut self.changes.login {
-            login.at = at;
+            login.at = at.max(login.at);
             login.proven = None;
             login.level = login.level.max(level);
             login.demand.clear();

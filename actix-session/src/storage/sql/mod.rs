@@ -19,6 +19,8 @@ mod backend;
 mod connect;
 mod database;
 mod failure;
+mod index;
+mod index_statements;
 mod line;
 mod look;
 mod migrate;

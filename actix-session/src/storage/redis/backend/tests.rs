@@ -15,7 +15,7 @@ use crate::{
     clock::SharedClock,
     contract::Committed,
     key::SessionKey,
-    protocol::Flag,
+    protocol::{Flag, OwnerBefore},
     storage::{RedisSessionStore, backend},
 };
 
@@ -79,6 +79,7 @@ async fn renewal_that_lost_its_second_answer(then: String) -> (Reply, Vec<&'stat
         until: terms.now + Millis::secs(60),
         redirect: own_redirect(),
         epoch: None,
+        owner_before: OwnerBefore::Same,
     };
     let reply = executor.run(&step, &terms).await.unwrap();
     let calls = calls.borrow().clone();
