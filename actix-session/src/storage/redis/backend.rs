@@ -107,7 +107,7 @@ impl Executor {
                 ..
             } => {
                 let write = Write::new((at, expect, new), *epoch, terms);
-                self.rotate(write, redirect, *until, terms).await
+                Box::pin(self.rotate(write, redirect, *until, terms)).await
             }
             Step::Insert { at, new, until } => self.insert(at, new, *until, terms).await,
             Step::End { at } => self.end(at, terms).await,
@@ -119,7 +119,7 @@ impl Executor {
     pub(super) async fn ping(&self) -> Result<(), RedisError> {
         let ping = redis::cmd("PING");
         let job = Job::command("", &ping);
-        self.connections.repeatable(job).await.map(drop)
+        self.connections.repeatable(&job).await.map(drop)
     }
 
     /// Warns if the server evicts sessions when its memory is full. A server that does not answer
@@ -127,7 +127,7 @@ impl Executor {
     pub(super) async fn warn_if_it_evicts(&self) {
         let mut info = redis::cmd("INFO");
         info.arg("memory");
-        let Ok(answer) = self.connections.repeatable(Job::command("", &info)).await else {
+        let Ok(answer) = self.connections.repeatable(&Job::command("", &info)).await else {
             return;
         };
         let info = answer::text(Some(answer)).unwrap_or_default();
@@ -153,19 +153,25 @@ impl Executor {
             Until::At(end) => (end - terms.now).0.to_string(),
             Until::AtMost(end) => format!("<{}", ttl(end, terms)),
         };
-        let (redirect, cleared) = (redirect_name(write.at), epoch_name(write.at));
-        let (epoch, grace) = (epoch_text(write.epoch), terms.grace.0.to_string());
+        let redirect = redirect_name(write.at);
         let (expect, how) = expectation(write.expect);
-        let keys = [write.at, redirect.as_str(), &cleared];
-        let args = [expect, how, text(write.new), &ttl, &epoch, &grace];
-        let (whole, plain) = (
-            CAS_SCRIPT.call(&keys, &args),
-            CAS_SCRIPT.call(self.keys(&keys[..2]), &args[..4]),
+        let (keys, args) = (
+            [write.at, redirect.as_str()],
+            [expect, how, text(write.new), &ttl],
         );
-        let (whole, plain) = (Job::script(&whole), Job::script(&plain));
+        let plain = CAS_SCRIPT.call(self.keys(&keys), &args);
+        let plain = Job::script(&plain);
         let reply = match write.epoch {
-            Some(_) => self.one_or_other(whole, plain, terms).await?,
-            None => self.step(plain, terms).await?,
+            None => self.step(&plain, terms).await?,
+            epoch => {
+                let (cleared, epoch) = (epoch_name(write.at), epoch_text(epoch));
+                let grace = terms.grace.0.to_string();
+                let keys = [keys[0], keys[1], &cleared];
+                let args = [args[0], args[1], args[2], args[3], &epoch, &grace];
+                let whole = CAS_SCRIPT.call(&keys, &args);
+                let doing = self.one_or_other(Job::script(&whole), &plain, terms);
+                Box::pin(doing).await?
+            }
         };
         let reply = self.or_redirect(reply, &redirect).await?;
         self.or_epoch(reply, write.at, terms).await
@@ -183,7 +189,8 @@ impl Executor {
         }
         let ttl = (until - terms.now).0.to_string();
         if self.has_slots && slot(write.at) != slot(&redirect.target) {
-            return self.rotate_across_slots(write, redirect, &ttl, terms).await;
+            let rotating = self.rotate_across_slots(write, redirect, &ttl, terms);
+            return Box::pin(rotating).await;
         }
         let (beside, beside_target) = (redirect_name(write.at), redirect_name(&redirect.target));
         let (expect, how) = expectation(write.expect);
@@ -202,7 +209,7 @@ impl Executor {
         let args = [expect, how, text(write.new), &ttl, &redirect, &grace, &own];
         let args = &args[..if write.epoch.is_some() { 7 } else { 6 }];
         let call = ROTATE_SCRIPT.call(keys, args);
-        let reply = self.step(Job::ending(&call), terms).await?;
+        let reply = self.step(&Job::ending(&call), terms).await?;
         self.or_epoch(reply, write.at, terms).await
     }
 
@@ -240,7 +247,7 @@ impl Executor {
             let args = [text(write.new)];
             let take_back = TAKE_BACK_SCRIPT.call(&keys[..1], &args);
             // If this fails, the new record expires: nobody knows its name.
-            let _ = self.step(Job::script(&take_back), terms).await;
+            let _ = self.step(&Job::script(&take_back), terms).await;
         }
         decided
     }
@@ -282,7 +289,7 @@ impl Executor {
         let (redirect, grace) = (redirect.encode(), terms.grace.0.to_string());
         let (keys, args) = ([write.at, &beside], [expect, how, &redirect, &grace]);
         let call = LEAVE_SCRIPT.call(&keys, &args);
-        let reply = self.step(Job::ending(&call), terms).await?;
+        let reply = self.step(&Job::ending(&call), terms).await?;
         self.or_epoch(reply, write.at, terms).await
     }
 
@@ -301,7 +308,7 @@ impl Executor {
     /// Runs a script that makes a record under a new name. In a slot that is being moved, the name
     /// counts as taken: another one lies elsewhere.
     async fn make(&self, call: &Call<'_>, terms: &Terms) -> anyhow::Result<Reply> {
-        match self.step(Job::script(call).or_otherwise(), terms).await {
+        match self.step(&Job::script(call).or_otherwise(), terms).await {
             Err(error) if conn::is_put_off(&error) => Ok(Reply::Taken),
             reply => reply,
         }
@@ -318,7 +325,7 @@ impl Executor {
     ) -> anyhow::Result<Reply> {
         let mut set = redis::cmd("SET");
         set.arg(&[at, text(new), "NX", "PX"]).arg(ttl(until, terms));
-        Ok(match self.connections.run(Job::command(at, &set)).await? {
+        Ok(match self.connections.run(&Job::command(at, &set)).await? {
             Outcome::Value(Value::Nil) => Reply::Taken,
             Outcome::Value(Value::Okay | Value::SimpleString(_)) => Reply::Done,
             Outcome::Value(_) => bail!("Redis gave an invalid answer to SET"),
@@ -333,7 +340,7 @@ impl Executor {
         // The record alone, without a tombstone.
         let plain = END_SCRIPT.call(&keys[..1], &args);
         let (whole, plain) = (Job::ending(&whole), Job::ending(&plain));
-        let reply = self.one_or_other(whole, plain, terms).await?;
+        let reply = self.one_or_other(whole, &plain, terms).await?;
         self.or_redirect(reply, &beside).await
     }
 
@@ -348,7 +355,7 @@ impl Executor {
         // The record alone, without a tombstone.
         let plain = END_IF_SCRIPT.call(&keys[..1], &args);
         let (whole, plain) = (Job::ending(&whole), Job::ending(&plain));
-        let reply = self.one_or_other(whole, plain, terms).await?;
+        let reply = self.one_or_other(whole, &plain, terms).await?;
         let reply = self.or_redirect(reply, &beside).await?;
         self.or_epoch(reply, at, terms).await
     }
@@ -357,17 +364,17 @@ impl Executor {
     async fn one_or_other(
         &self,
         one: Job<'_>,
-        other: Job<'_>,
+        other: &Job<'_>,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
-        match self.step(one.or_otherwise(), terms).await {
+        match self.step(&one.or_otherwise(), terms).await {
             Err(error) if conn::is_put_off(&error) => self.step(other, terms).await,
             reply => reply,
         }
     }
 
     /// Runs a script that changes something.
-    async fn step(&self, job: Job<'_>, terms: &Terms) -> anyhow::Result<Reply> {
+    async fn step(&self, job: &Job<'_>, terms: &Terms) -> anyhow::Result<Reply> {
         match self.connections.run(job).await? {
             Outcome::Value(value) => answer::reply(value, terms),
             Outcome::Lost(error) => {

@@ -51,9 +51,9 @@ pub(super) fn epoch_name(name: &str) -> String {
 
 fn beside(name: &str, what: &str) -> String {
     if name.contains('{') {
-        format!("{name}:{what}")
+        [name, ":", what].concat()
     } else {
-        format!("{{{name}}}:{what}")
+        ["{", name, "}:", what].concat()
     }
 }
 
