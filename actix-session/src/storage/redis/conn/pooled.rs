@@ -1,9 +1,12 @@
 //! One job on a connection that a pool lends.
 
-use std::{io, pin::pin};
+use std::{io, pin::pin, time::Duration};
 
-use redis::{RedisError, aio::MultiplexedConnection};
-use tokio::time::timeout;
+use redis::{
+    RedisError,
+    aio::{ConnectionLike as _, MultiplexedConnection},
+};
+use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     super::pool::{self, Lent, Pool},
@@ -26,7 +29,10 @@ impl Pooled {
         let lent = self.pool.lend(self.timeouts.connect).await?;
         let mut connection = MultiplexedConnection::clone(&lent);
         let mut doing = pin!(timeout(self.timeouts.command, job.over(&mut connection)));
-        let mut lent = Unfinished(Some(lent));
+        let mut lent = Unfinished {
+            lent: Some(lent),
+            patience: self.timeouts.patience(),
+        };
         let done = match timeout(self.timeouts.patience(), &mut doing).await {
             Ok(done) => done,
             Err(_) => {
@@ -39,19 +45,24 @@ impl Pooled {
             let late = io::Error::from(io::ErrorKind::TimedOut);
             Ok(Outcome::Lost(late.into()))
         });
-        if !is_spent(&outcome) {
-            drop(lent.0.take());
+        if is_spent(&outcome) {
+            lent.discard();
         }
+        drop(lent.lent.take());
         outcome
     }
 }
 
-/// A connection that does not go back to its pool unless it is taken out: the server may block it.
-struct Unfinished(Option<Lent>);
+/// A connection on which a job is under way. If whoever waits for it gives up, the connection goes back
+/// to its pool once the server has done the job: it would be opened again otherwise.
+struct Unfinished {
+    lent: Option<Lent>,
+    patience: Duration,
+}
 
 impl Unfinished {
     fn discard(&mut self) {
-        if let Some(lent) = self.0.take() {
+        if let Some(lent) = self.lent.take() {
             pool::discard(lent);
         }
     }
@@ -59,6 +70,23 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        self.discard();
+        let Some(lent) = self.lent.take() else {
+            return;
+        };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(give_back(lent, self.patience))),
+            Err(_) => pool::discard(lent),
+        }
+    }
+}
+
+/// Gives a connection back to its pool once the server has done what it was asked before. If that
+/// takes long, the server may block the connection, which is closed.
+async fn give_back(lent: Lent, patience: Duration) {
+    let mut connection = MultiplexedConnection::clone(&lent);
+    let ping = redis::cmd("PING");
+    match timeout(patience, connection.req_packed_command(&ping)).await {
+        Ok(Ok(_)) => drop(lent),
+        Ok(Err(_)) | Err(_) => pool::discard(lent),
     }
 }
