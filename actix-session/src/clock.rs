@@ -3,7 +3,10 @@
 use std::{
     fmt,
     ops::{Add, Sub},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -53,18 +56,70 @@ impl Clock for SystemClock {
 /// A clock that a middleware and its store can share. `None` is the system's, which each session
 /// has without sharing anything.
 #[derive(Clone, Default)]
-pub(crate) struct SharedClock(Option<Arc<dyn Clock>>);
+pub(crate) struct SharedClock(Option<Arc<Injected>>);
+
+struct Injected<C: ?Sized = dyn Clock> {
+    order: Order,
+    clock: C,
+}
+
+/// The latest times that this process has given to logins and revocations: of two in one
+/// millisecond, the later one has to count as later.
+struct Order {
+    login: AtomicI64,
+    revocation: AtomicI64,
+}
+
+impl Order {
+    const fn new() -> Self {
+        Self {
+            login: AtomicI64::new(i64::MIN),
+            revocation: AtomicI64::new(i64::MIN),
+        }
+    }
+}
+
+/// By the system's clock.
+static ORDER: Order = Order::new();
 
 impl SharedClock {
     pub(crate) fn new(clock: impl Clock) -> Self {
-        Self(Some(Arc::new(clock)))
+        Self(Some(Arc::new(Injected {
+            order: Order::new(),
+            clock,
+        })))
     }
 
     pub(crate) fn now(&self) -> Millis {
         Millis::from(match &self.0 {
-            Some(clock) => clock.now(),
+            Some(injected) => injected.clock.now(),
             None => SystemClock.now(),
         })
+    }
+
+    fn order(&self) -> &Order {
+        match &self.0 {
+            Some(injected) => &injected.order,
+            None => &ORDER,
+        }
+    }
+
+    /// The time of a revocation that is made now: it ends what this process has logged in before.
+    pub(crate) fn revocation_time(&self) -> Millis {
+        let order = self.order();
+        let last = Millis(order.login.load(Ordering::SeqCst));
+        let at = self.now().max(last);
+        order.revocation.fetch_max(at.0, Ordering::SeqCst);
+        at
+    }
+
+    /// The time of a login that is made now: later than what this process has ended before.
+    pub(crate) fn login_time(&self) -> Millis {
+        let order = self.order();
+        let last = Millis(order.revocation.load(Ordering::SeqCst));
+        let at = self.now().max(last + Millis(1));
+        order.login.fetch_max(at.0, Ordering::SeqCst);
+        at
     }
 }
 

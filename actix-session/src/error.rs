@@ -226,6 +226,15 @@ pub struct StoreFull;
 #[display("it is unknown whether the session was changed: the store's answer was lost")]
 pub struct OutcomeUnknown;
 
+/// The principal has as many sessions as are allowed, so that this login is refused.
+///
+/// Wrapped in [`CommitError::Other`]. The response is a 403.
+/// [`SessionSaveError::is_too_many_sessions`](crate::SessionSaveError::is_too_many_sessions) tells it
+/// inside the handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[display("the principal has as many sessions as are allowed: one must end before the next login")]
+pub struct TooManySessions;
+
 /// The session's record would be larger than the middleware's `max_state_size`, or than the 16 MiB
 /// that every store accepts.
 ///
@@ -265,3 +274,4 @@ impl StdError for Gone {}
 impl StdError for Contended {}
 impl StdError for StoreFull {}
 impl StdError for OutcomeUnknown {}
+impl StdError for TooManySessions {}

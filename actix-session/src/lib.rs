@@ -34,6 +34,8 @@ mod handed;
 pub mod handlers;
 mod key;
 mod level;
+#[cfg(feature = "_backend")]
+mod manager;
 mod middleware;
 #[cfg(any(feature = "_backend", test))]
 mod protocol;
@@ -45,6 +47,11 @@ mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "_backend")]
+pub use self::manager::{
+    InvalidSessionHandle, ListedSession, NextPage, OpenedSession, SessionHandle, SessionList,
+    SessionManager, SessionManagerError,
+};
 #[doc(hidden)]
 pub use self::middleware::InnerSessionMiddleware;
 pub use self::{

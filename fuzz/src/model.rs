@@ -488,11 +488,13 @@ impl Model {
     /// The answer; `head` is whether there is one that can carry a cookie.
     pub fn finish(&mut self, request: &Request, head: bool) -> Cookie {
         let changes = &request.changes;
-        if request.purged || self.is_over_once_cleared(request) {
+        let login_is_over = self.login_is_over(request);
+        if request.purged || self.is_over_once_cleared(request) || head && login_is_over {
             if !request.ended {
                 self.end_all(request);
             }
-            return match (head && changes.makes_session(), request.came) {
+            let creates = head && !login_is_over && changes.makes_session();
+            return match (creates, request.came) {
                 (true, _) => self.create(request),
                 (false, true) => Cookie::Remove,
                 (false, false) => Cookie::Leave,
@@ -519,6 +521,19 @@ impl Model {
         let end = |base: &Rec| self.policy.absolute.map(|span| base.created + span);
         let end = request.base().and_then(end);
         cleared && end.is_some_and(|end| end <= self.now)
+    }
+
+    /// The time of the login's session has run out before the answer.
+    fn login_is_over(&self, request: &Request) -> bool {
+        let Some(login) = request.changes.login else {
+            return false;
+        };
+        let base = request.base();
+        let same = base.filter(|base| base.auth.is_none_or(|(who, _)| who == login.who));
+        let kept = same.filter(|_| login.keep).and_then(|base| base.span);
+        let since = request.changes.proven.map_or(login.at, |at| at.max(login.at));
+        let span = login.span.or(kept).or(self.policy.absolute);
+        span.is_some_and(|span| since + span <= self.now)
     }
 
     fn behind_redirect(&mut self, key: Key, age: i64, request: &Request, head: bool) -> Cookie {

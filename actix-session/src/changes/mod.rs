@@ -55,6 +55,9 @@ pub struct Changes {
     /// It comes before an authentication of the same request. Few have it.
     pub(crate) lowered: Option<Box<Lowered>>,
     pub(crate) renew: bool,
+    /// The entry that names the principal was set to the value that it has. That is activity alone: it
+    /// must not undo a logout.
+    pub(crate) active: bool,
 }
 
 /// What happens to the session's own TTL.
@@ -172,6 +175,7 @@ impl Changes {
             reauthenticated: None,
             lowered: None,
             renew: false,
+            active: false,
         };
         &NONE
     }
@@ -338,6 +342,22 @@ impl Changes {
         principals.is_some_and(|(stored, login)| stored != login.principal)
     }
 
+    /// When the session that their login makes must end, if it must. `policy`: for how long a session
+    /// may live whose login does not say.
+    pub(crate) fn end_of_login(
+        &self,
+        base: Option<&Record>,
+        policy: Option<Millis>,
+    ) -> Option<Millis> {
+        let login = self.login.as_ref()?;
+        let same = base.filter(|base| login.keep_times && !self.log_in_another(base));
+        let kept = || same?.metadata()?.own_span();
+        let span = login.span.or_else(kept).or(policy)?;
+        let proof = self.reauthenticated.map(|proof| proof.at);
+        let since = login.proven.unwrap_or(login.at);
+        Some(proof.map_or(since, |at| at.max(since)) + span)
+    }
+
     /// Returns the effects that it takes back.
     pub(crate) fn clear(&mut self, epoch: u64) -> impl Iterator<Item = Effect> {
         let effects = std::mem::take(&mut self.effects);
@@ -363,7 +383,7 @@ impl Changes {
     /// Whether they set an entry, be it to the value that it has: that is activity.
     pub(crate) fn set_any(&self) -> bool {
         let mut effects = self.effects.iter();
-        effects.any(|(_, effect)| !matches!(effect, Effect::Removed))
+        self.active || effects.any(|(_, effect)| !matches!(effect, Effect::Removed))
     }
 
     pub(crate) fn has_modify(&self) -> bool {

@@ -443,6 +443,71 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
+    /// Takes the principal from an entry that the application sets, a JSON string: so an application
+    /// that does not call [`login`](crate::Session::login) has its sessions listed, ended and limited
+    /// all the same.
+    ///
+    /// For `actix-identity`, the entry is `actix_identity.user_id`, and no handler changes.
+    ///
+    /// - Setting the entry to another value than the one that was loaded is a login: the session is
+    ///   renewed, and starts empty if it was another principal's. Setting it to any value and renewing
+    ///   the session is one, too.
+    /// - Setting it to the value that it has is activity, and nothing else: it undoes no logout.
+    /// - Removing it logs the user out.
+    /// - `login` sets it. `modify` on it runs once.
+    ///
+    /// Where the entry and what the library knows disagree, since another program wrote the entry, the
+    /// entry holds. The first write of this library puts such a session on the list; its login counts as
+    /// older than every revocation.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let secret_key = Key::generate();
+    /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
+    ///     .principal_entry("actix_identity.user_id")
+    ///     .build();
+    /// # let _ = middleware;
+    /// ```
+    pub fn principal_entry(mut self, name: impl Into<String>) -> Self {
+        let name: String = name.into();
+        self.configuration.terms.principal_entry = Some(name.into());
+        self
+    }
+
+    /// Limits how many sessions a principal may have at once (ASVS 5.0, 7.1.2); by default any number.
+    ///
+    /// It counts sessions that [`login`](crate::Session::login) made, and holds for parallel logins.
+    /// Each login reads the list of the principal's sessions, and under [`OverLimit::Refuse`] takes a
+    /// lock on the principal: two to five more round trips. Other requests do not notice.
+    ///
+    /// A limit of zero counts as one. Sessions that were there before a limit was set end with the next
+    /// login, under `EvictOldest`.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{SessionMiddleware, config::OverLimit, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let secret_key = Key::generate();
+    /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
+    ///     .max_sessions(3, OverLimit::EvictOldest)
+    ///     .build();
+    /// # let _ = middleware;
+    /// ```
+    #[cfg(feature = "_backend")]
+    pub fn max_sessions(mut self, most: usize, over: super::OverLimit) -> Self
+    where
+        Store: crate::storage::SessionIndex,
+    {
+        self.configuration.cap = Some(crate::middleware::cap::Cap {
+            most: most.max(1),
+            over,
+            index: self.store.index(),
+        });
+        self
+    }
+
     /// Sets the source of time, for tests. Give the store the same clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.configuration.clock = SharedClock::new(clock);

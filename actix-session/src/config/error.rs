@@ -71,6 +71,14 @@ pub enum ConfigError {
     )]
     MixedFleet,
 
+    /// Old servers do not keep what a limit on sessions needs.
+    #[display(
+        "a limit on a principal's sessions under WireFormat::V0_11 is best effort, because old servers \
+         may drop or copy the metadata that it needs: remove one of the two, or call \
+         `.mixed_fleet()`"
+    )]
+    CapInMixedFleet,
+
     /// The cookie's name is not a valid token.
     #[display(
         "the cookie's name must be a token (letters, digits, and no blanks, `=`, `;` or `,`) of at \

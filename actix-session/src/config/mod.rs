@@ -23,6 +23,7 @@ use crate::{
     clock::{LONGEST_WAIT, Millis, SharedClock},
     contract::{BUDGET, ExtendOnRead, Terms},
     cookie::attributes::CookieAttributes,
+    middleware::cap::Cap,
 };
 
 /// The longest time that browsers keep a cookie: 400 days (RFC 6265bis, 5.5).
@@ -64,6 +65,19 @@ pub enum OnLoadError {
     /// [`Session::is_degraded`](crate::Session::is_degraded) reports this. If the handler changes,
     /// renews or ends the session, or logs in, the response is a 503 instead of the handler's.
     Anonymous,
+}
+
+/// What happens to a login of a principal who has as many sessions as are allowed.
+///
+/// Used by [`SessionMiddlewareBuilder::max_sessions`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OverLimit {
+    /// The login succeeds, and the sessions that were logged in first end.
+    EvictOldest,
+
+    /// The login is refused: the response is a 403, and the session before it stays as it is.
+    Refuse,
 }
 
 /// When a request's session is loaded.
@@ -109,6 +123,8 @@ pub(crate) struct Configuration {
     pub(crate) untimed_until: Option<Millis>,
     pub(crate) on_load_error: OnLoadError,
     pub(crate) loading: Loading,
+    /// How many sessions a principal may have.
+    pub(crate) cap: Option<Cap>,
     /// Which requests extend no session.
     pub(crate) quiet_when: Option<Arc<When>>,
     pub(crate) clock: SharedClock,
@@ -131,6 +147,7 @@ impl Configuration {
             untimed_until: None,
             on_load_error: OnLoadError::Fail,
             loading: Loading::default(),
+            cap: None,
             quiet_when: None,
             clock: SharedClock::default(),
         }
@@ -147,6 +164,9 @@ impl Configuration {
             old.check(&self.cookie)?;
         }
         self.check_times()?;
+        if self.terms.format == WireFormat::V0_11 && self.cap.is_some() && !self.mixed_fleet {
+            return Err(ConfigError::CapInMixedFleet);
+        }
         if self.terms.max_state < SMALLEST {
             return Err(ConfigError::MaxStateSize);
         }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Parts,
+    cap::Cap,
     decide::{CookieFate, Decision, Exit, Finished, NewCookie, Origin, Silence},
     end::end,
     load::Incoming,
@@ -20,9 +21,9 @@ use crate::{
     changes::Changes,
     clock::{Millis, deadline},
     config::OnLoadError,
-    contract::{Committed, End, Rotated, Terms},
+    contract::{Committed, End, ExtendOnRead, Rotated, Terms},
     cookie::write,
-    error::{CommitError, Contended, Degraded, LoadError},
+    error::{CommitError, Contended, Degraded, Gone, LoadError, TooManySessions},
     event::{self, Why},
     key::SessionKey,
     session::Snapshot,
@@ -164,6 +165,14 @@ pub(crate) fn limit(budget: Duration) -> Instant {
     deadline(budget.saturating_add(MARGIN.max(budget / 8)))
 }
 
+/// The terms for a look at others' sessions, which is no activity.
+fn looking(terms: &Terms) -> Terms {
+    Terms {
+        extend: ExtendOnRead::Quiet,
+        ..terms.clone()
+    }
+}
+
 /// Puts a future on the heap. One that waits in place takes room in every future around it, and a
 /// local variable that held it does so even after it was moved.
 pub(crate) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
@@ -279,16 +288,54 @@ impl<S: SessionStore> Work<'_, S> {
         let answer = match loaded.key() {
             Some(key) => {
                 let store = &self.parts.store;
-                boxed(|| store.rotate(key, loaded.record(), changes, &self.terms)).await?
+                let rotating = || store.rotate(key, loaded.record(), changes, &self.terms);
+                match self.cap() {
+                    None => boxed(rotating).await?,
+                    Some(cap) => boxed(|| self.within(cap, rotating())).await?,
+                }
             }
             None => Rotated::Gone,
         };
+        if matches!(answer, Rotated::Gone) && changes.login.is_some() {
+            // Whoever has logged in must know that it does not count.
+            return Err(CommitError::gone());
+        }
         Ok(self.request.after_rotate(answer))
     }
 
     async fn create(&self) -> Result<CookieFate, CommitError> {
-        let created = boxed(|| self.create_in_time_left()).await?;
+        let created = match self.cap() {
+            None => boxed(|| self.create_in_time_left()).await?,
+            Some(cap) => boxed(|| self.within(cap, self.create_in_time_left())).await?,
+        };
         Ok(self.request.after_create(created))
+    }
+
+    /// What limits the sessions of whoever logs in.
+    fn cap(&self) -> Option<&Cap> {
+        let cap = self.parts.configuration.cap.as_ref();
+        cap.filter(|_| self.request.snapshot.changes.login.is_some())
+    }
+
+    /// Logs somebody in, if their sessions allow it.
+    async fn within<T>(
+        &self,
+        cap: &Cap,
+        login: impl Future<Output = Result<T, CommitError>>,
+    ) -> Result<T, CommitError> {
+        let (base, changes) = (self.request.base(), &self.request.snapshot.changes);
+        let terms = looking(&self.terms_left());
+        let admitted = cap.admit(base, changes, &terms).await?;
+        match login.await {
+            Ok(made) => {
+                cap.settle(admitted, base, changes, &terms).await?;
+                Ok(made)
+            }
+            Err(error) => {
+                cap.release(admitted, &terms).await?;
+                Err(error)
+            }
+        }
     }
 
     async fn create_in_time_left(&self) -> Result<(SessionKey, End), CommitError> {
@@ -381,6 +428,8 @@ pub(crate) fn commit_failed(
     let status = match error {
         CommitError::Contended | CommitError::Full => StatusCode::SERVICE_UNAVAILABLE,
         CommitError::Other(ref cause) if cause.is::<Degraded>() => StatusCode::SERVICE_UNAVAILABLE,
+        CommitError::Other(ref cause) if cause.is::<Gone>() => StatusCode::UNAUTHORIZED,
+        CommitError::Other(ref cause) if cause.is::<TooManySessions>() => StatusCode::FORBIDDEN,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     let mut response = HttpResponse::new(status);

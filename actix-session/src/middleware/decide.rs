@@ -134,8 +134,10 @@ impl Finished<'_> {
             let wants = self.snapshot.purged || !changes.is_empty();
             return if wants { Decision::Refuse } else { UNNEEDED };
         }
-        if self.snapshot.purged || self.is_over_once_cleared() {
-            let then_create = self.exit == Exit::Response && changes.makes_session();
+        let has_head = self.exit == Exit::Response;
+        let login_is_over = self.login_is_over();
+        if self.snapshot.purged || self.is_over_once_cleared() || has_head && login_is_over {
+            let then_create = has_head && !login_is_over && changes.makes_session();
             return Decision::End { then_create };
         }
         match (self.exit, self.with_a_head()) {
@@ -146,6 +148,12 @@ impl Finished<'_> {
             (Exit::NoHead, Decision::Check) if !self.is_undated() => UNNEEDED,
             (_, decision) => decision,
         }
+    }
+
+    /// The record that the changes were made on.
+    pub(crate) fn base(&self) -> Option<&Record> {
+        let record = self.incoming.loaded.record();
+        record.filter(|_| !self.snapshot.purged)
     }
 
     /// Whether a `clear` leaves nothing of the session's time: without its login, the absolute
@@ -159,6 +167,14 @@ impl Finished<'_> {
             .map(|(at, span)| at + span);
         let cleared = changes.cleared.is_some() && changes.login.is_none();
         cleared && end.is_some_and(|end| end <= self.now)
+    }
+
+    /// Whether the session that a login makes is over already: the user authenticated too long ago,
+    /// or the handler took too long.
+    fn login_is_over(&self) -> bool {
+        let changes = &self.snapshot.changes;
+        let end = changes.end_of_login(self.incoming.loaded.record(), self.policy.absolute);
+        end.is_some_and(|end| end <= self.now)
     }
 
     fn with_a_head(&self) -> Decision {

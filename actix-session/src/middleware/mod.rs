@@ -1,5 +1,10 @@
 //! The middleware: loads a request's session, and commits its changes.
 
+#[cfg(feature = "_backend")]
+pub(crate) mod cap;
+#[cfg(not(feature = "_backend"))]
+#[path = "no_cap.rs"]
+pub(crate) mod cap;
 mod commit;
 pub(crate) mod decide;
 mod end;
@@ -106,6 +111,38 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
     /// Returns a builder, to change the default settings.
     pub fn builder(store: Store, key: Key) -> SessionMiddlewareBuilder<Store> {
         SessionMiddlewareBuilder::new(store, key)
+    }
+
+    /// A manager of the sessions that this middleware makes, with its settings. Make it once, and give
+    /// it to all workers as application data.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// use actix_web::{App, HttpServer, cookie::Key, web};
+    ///
+    /// # fn run() -> std::io::Result<()> {
+    /// let (store, secret_key) = (MemorySessionStore::new(), Key::generate());
+    /// // Each worker makes a middleware, all with the same settings.
+    /// let middleware = move || SessionMiddleware::new(store.clone(), secret_key.clone());
+    /// let sessions = middleware().manager();
+    ///
+    /// HttpServer::new(move || {
+    ///     App::new()
+    ///         .app_data(web::Data::new(sessions.clone()))
+    ///         .wrap(middleware())
+    /// })
+    /// .bind(("127.0.0.1", 0))?
+    /// # ; Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "_backend")]
+    pub fn manager(&self) -> crate::SessionManager
+    where
+        Store: crate::storage::SessionIndex,
+    {
+        let Configuration { terms, clock, .. } = &self.0.configuration;
+        crate::SessionManager::of_middleware(self.0.store.index(), terms.clone(), clock.clone())
     }
 
     pub(crate) fn from_parts(store: Store, mut configuration: Configuration) -> Self {
@@ -282,5 +319,6 @@ fn session_of(configuration: &Configuration, quiet: bool) -> Session {
     if quiet {
         times.extend = ExtendOnRead::Quiet;
     }
-    Session::of_request(configuration.clock.clone(), times)
+    let entry = configuration.terms.principal_entry.clone();
+    Session::of_request(entry, configuration.clock.clone(), times)
 }

@@ -137,8 +137,22 @@ async fn save<S: SessionStore + 'static>(
         // The cookie of the renewed session is on its way.
         (Decision::Leave(Silence::Dropped(_)), _) => as_before(Err(CommitError::Contended)),
         (Decision::Refuse, _) => as_before(Err(CommitError::degraded())),
-        _ => as_before(Ok(Saved::WithResponse)),
+        _ => as_before(look_at_cap(parts, &incoming, &snapshot, &terms).await),
     }
+}
+
+/// What waits for the response is tried as far as it may be refused.
+async fn look_at_cap<S>(
+    parts: &Parts<S>,
+    incoming: &Incoming,
+    snapshot: &Snapshot,
+    terms: &Terms,
+) -> Result<Saved, CommitError> {
+    if let Some(cap) = &parts.configuration.cap {
+        let base = incoming.loaded.record().filter(|_| !snapshot.purged);
+        cap.look(base, &snapshot.changes, terms).await?;
+    }
+    Ok(Saved::WithResponse)
 }
 
 fn as_before(outcome: Result<Saved, CommitError>) -> Done {

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, Until, or_fail, stamp,
+    Draw, Flag, Machine, Name, Next, OwnerBefore, Redirect, Reply, Step, Stored, Until, or_fail,
+    stamp,
 };
 use crate::{
     changes::{
@@ -361,7 +362,7 @@ impl Attempt {
         let read = Record::decode(new.as_text()?.to_owned()).ok()?;
         let epoch = Some(new.epoch()).filter(|epoch| *epoch != 0);
         let read = read.with_epoch_beside(epoch).with_end(end);
-        Some(read.proven(Place::Named(&self.at), terms.keys.as_ref()))
+        Some(terms.prove(read, Place::Named(&self.at)))
     }
 
     /// Made anew for a repeat, which seldom comes.
@@ -370,6 +371,7 @@ impl Attempt {
             at: self.at.clone(),
             expect: self.on.version(),
             epoch: self.new.epoch_since(&self.on),
+            owner_before: OwnerBefore::of(&self.on, &self.new),
             new: self.new.clone(),
             until: self.until,
         }
@@ -409,6 +411,7 @@ impl Machine for CommitMachine<'_> {
                 Next::Do(attempt.step())
             }
             (Reply::Lost, _) => Next::read(&self.at),
+            (Reply::Ended, _) => Next::Answer(Committed::Gone),
             (Reply::Done | Reply::Taken, _) => Next::Fail(CommitError::unexpected()),
         }
     }

@@ -239,7 +239,10 @@ impl<B: Backend> Drive<'_, B> {
 }
 
 fn writes(step: &Step) -> bool {
-    !matches!(step, Step::Read { .. } | Step::End { .. })
+    !matches!(
+        step,
+        Step::Read { .. } | Step::End { .. } | Step::EndIf { .. }
+    )
 }
 
 /// A random moment, so that requests that compete for a record drift apart.

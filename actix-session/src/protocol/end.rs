@@ -38,7 +38,7 @@ impl Machine for EndMachine {
             }
             // To end twice is to end once.
             Reply::Lost => self.step(),
-            Reply::Done | Reply::Taken | Reply::Found(_) => Next::Answer(()),
+            Reply::Done | Reply::Taken | Reply::Ended | Reply::Found(_) => Next::Answer(()),
         }
     }
 }

@@ -8,6 +8,8 @@ mod drive;
 mod end;
 mod line;
 mod name;
+mod owner;
+mod revoke;
 mod rotate;
 mod save;
 
@@ -28,6 +30,8 @@ pub(crate) use self::{
     drive::drive_at_once,
     end::EndMachine,
     name::Name,
+    owner::{NotBefore, Owner, OwnerBefore},
+    revoke::RevokeMachine,
     rotate::RotateMachine,
     save::{ReplaceMachine, SaveMachine},
 };
@@ -130,9 +134,7 @@ impl Stored {
     /// What was found under a name, once its metadata have been proven.
     pub(crate) fn proven(self, at: &str, terms: &Terms) -> Self {
         match self {
-            Self::Record(record) => {
-                Self::Record(record.proven(Place::Named(at), terms.keys.as_ref()))
-            }
+            Self::Record(record) => Self::Record(terms.prove(record, Place::Named(at))),
             found => found,
         }
     }
@@ -171,6 +173,7 @@ pub(crate) enum Step {
         /// Of a `clear` that this write makes. Where the text does not keep it, it lies beside the
         /// record for the grace.
         epoch: Option<u64>,
+        owner_before: OwnerBefore,
     },
     /// If the stored record is still the expected version: deletes it, leaves the redirect, and
     /// writes the new record under the redirect's target, which must be free as for `Insert`.
@@ -182,6 +185,7 @@ pub(crate) enum Step {
         redirect: Redirect,
         /// As for `Cas`. Without one, what lies beside the old record comes along.
         epoch: Option<u64>,
+        owner_before: OwnerBefore,
     },
     /// Writes the record if the name is free: no record there, and beside it neither a redirect nor
     /// a tombstone.
@@ -194,6 +198,11 @@ pub(crate) enum Step {
     End {
         at: Name,
     },
+    /// The same if the stored record is still the expected version.
+    EndIf {
+        at: Name,
+        expect: Version,
+    },
 }
 
 impl Step {
@@ -204,7 +213,8 @@ impl Step {
             | Self::Cas { at, .. }
             | Self::Rotate { at, .. }
             | Self::Insert { at, .. }
-            | Self::End { at } => at,
+            | Self::End { at }
+            | Self::EndIf { at, .. } => at,
         }
     }
 }
@@ -217,6 +227,8 @@ pub(crate) enum Reply {
     Found(Stored),
     /// Not done: the new name is taken.
     Taken,
+    /// Not done: the sessions of its owner that were logged in by then have ended.
+    Ended,
     /// Unknown: the step may have been done, or may still be.
     Lost,
 }

@@ -3,7 +3,8 @@
 mod late;
 
 use super::{
-    CommitMachine, Draw, Flag, Machine, Name, Next, Redirect, Reply, Step, Stored, or_fail, stamp,
+    CommitMachine, Draw, Flag, Machine, Name, Next, OwnerBefore, Redirect, Reply, Step, Stored,
+    or_fail, stamp,
 };
 use crate::{
     changes::{Changes, overwrite, written},
@@ -130,6 +131,7 @@ impl<'a> RotateMachine<'a> {
             at: self.at.clone(),
             expect: stored.version(),
             epoch: new.epoch_since(stored),
+            owner_before: OwnerBefore::of(stored, &new),
             new,
             until,
             redirect,
@@ -334,6 +336,7 @@ impl Machine for RotateMachine<'_> {
             Reply::Done => self.done(),
             Reply::Found(found) => self.found(found, draw),
             Reply::Taken => self.taken(draw),
+            Reply::Ended => Next::Answer(Rotated::Gone),
             Reply::Lost => self.lost(draw),
         }
     }

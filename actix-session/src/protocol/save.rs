@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::{Draw, Machine, Name, Next, Reply, Step, Stored, Until, or_fail, stamp};
+use super::{Draw, Machine, Name, Next, OwnerBefore, Reply, Step, Stored, Until, or_fail, stamp};
 use crate::{
     changes::{Changes, overwrite, written},
     clock::Millis,
@@ -101,6 +101,7 @@ impl Machine for SaveMachine<'_> {
             }
             // An earlier attempt made it, and it has ended since.
             Reply::Found(Stored::Nothing) if attempt.lost => Next::Fail(CommitError::gone()),
+            Reply::Ended => Next::Fail(CommitError::gone()),
             Reply::Taken | Reply::Found(_) => self.again(draw),
         }
     }
@@ -146,6 +147,7 @@ impl<'a> ReplaceMachine<'a> {
             at: self.at.clone(),
             expect: stored.version(),
             epoch: new.epoch_since(stored),
+            owner_before: OwnerBefore::of(stored, &new),
             new: new.clone(),
             until,
         };
@@ -182,6 +184,7 @@ impl Machine for ReplaceMachine<'_> {
                 Next::Do(step.clone())
             }
             (Reply::Lost, None) => Next::read(&self.at),
+            (Reply::Ended, _) => Next::Answer(false),
             (Reply::Taken, _) => Next::Fail(CommitError::unexpected()),
             (Reply::Found(found), _) => self.found(found, draw),
         }

@@ -266,7 +266,7 @@ pub(super) fn is_plain(text: &str) -> bool {
 
 /// The id of what a `clear` leaves. The request that clears can compute it, and nobody who does not
 /// know the epoch.
-fn id_after_clear(id: u128, epoch: u64) -> u128 {
+pub(crate) fn id_after_clear(id: u128, epoch: u64) -> u128 {
     digest::id(&format!("actix-session cleared\0{id:032x}{epoch:016x}"))
 }
 

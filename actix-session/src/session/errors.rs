@@ -14,7 +14,7 @@ use derive_more::{Display, From};
 
 use crate::{
     Level,
-    error::{Contended, Degraded, Gone, OutcomeUnknown, StoreFull},
+    error::{Contended, Degraded, Gone, OutcomeUnknown, StoreFull, TooManySessions},
 };
 
 macro_rules! session_error {
@@ -45,9 +45,11 @@ macro_rules! session_error {
     )+};
 }
 
-fn status_of(error: &anyhow::Error) -> StatusCode {
+pub(crate) fn status_of(error: &anyhow::Error) -> StatusCode {
     if error.is::<Gone>() {
         StatusCode::UNAUTHORIZED
+    } else if error.is::<TooManySessions>() {
+        StatusCode::FORBIDDEN
     } else if error.is::<Contended>() || error.is::<StoreFull>() || error.is::<Degraded>() {
         StatusCode::SERVICE_UNAVAILABLE
     } else {
@@ -107,6 +109,15 @@ impl SessionSaveError {
     /// Whether the session has ended meanwhile.
     pub fn is_gone(&self) -> bool {
         self.0.is::<Gone>()
+    }
+
+    /// Whether the login that waits for the response will be refused, because the principal has as
+    /// many sessions as are allowed ([`max_sessions`]). [`Session::clear`](crate::Session::clear) takes
+    /// it back.
+    ///
+    /// [`max_sessions`]: crate::config::SessionMiddlewareBuilder::max_sessions
+    pub fn is_too_many_sessions(&self) -> bool {
+        self.0.is::<TooManySessions>()
     }
 
     /// Whether nobody knows if the changes are stored.

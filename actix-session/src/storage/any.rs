@@ -45,7 +45,7 @@ struct Scheme {
 macro_rules! stores {
     ($(
         $feature:literal $kind:ident($store:ty) $name:literal
-        = |$url:ident| $open:expr, $sweep:ident {
+        = |$url:ident| $open:expr, $sweep:ident, $index:ident {
             $($($scheme:literal)|+ => $example:literal,)+
         }
     )+) => {
@@ -91,6 +91,15 @@ macro_rules! stores {
                 Err(unknown(url).into())
             }
 
+            #[cfg(feature = "_backend")]
+            fn index(&self) -> super::StoreIndex {
+                match self {
+                    $(#[cfg(feature = $feature)]
+                    Self::$kind(store) => stores!(@index $index store),)+
+                    Self::None(never) => match *never {},
+                }
+            }
+
             #[cfg(feature = "_sql")]
             fn spawn_sweeper(&self, interval: Duration, batch: u32) -> Option<super::Sweeper> {
                 match self {
@@ -117,6 +126,13 @@ macro_rules! stores {
             };
         }
     };
+    (@index indexed $store:ident) => {
+        super::SessionIndex::index($store)
+    };
+    (@index unindexed $store:ident) => {{
+        let _ = $store;
+        super::StoreIndex::none()
+    }};
     (@sweep by_itself $store:ident, $interval:ident, $batch:ident) => {{
         let _ = $store;
         None
@@ -128,29 +144,29 @@ macro_rules! stores {
 
 stores! {
     "memory-session" Memory(super::MemorySessionStore) "memory"
-    = |_url| super::MemorySessionStore::new(), by_itself {
+    = |_url| super::MemorySessionStore::new(), by_itself, indexed {
         "memory" => "memory:",
     }
     "cookie-session" Cookie(super::CookieSessionStore) "cookie"
-    = |_url| super::CookieSessionStore::default(), by_itself {
+    = |_url| super::CookieSessionStore::default(), by_itself, unindexed {
         "cookie" => "cookie:",
     }
     "redis-session" Redis(super::RedisSessionStore) "Redis"
-    = |url| super::RedisSessionStore::new(url).await?, by_itself {
+    = |url| super::RedisSessionStore::new(url).await?, by_itself, unindexed {
         "redis" | "rediss" | "valkey" | "valkeys" => "redis://HOST:PORT",
         "redis+cluster" => "redis+cluster://HOST:PORT",
         "redis+sentinel" => "redis+sentinel://HOST:PORT",
     }
     "sqlite-session" Sqlite(super::SqliteSessionStore) "SQLite"
-    = |url| super::SqliteSessionStore::new(url).await?, swept {
+    = |url| super::SqliteSessionStore::new(url).await?, swept, indexed {
         "sqlite" => "sqlite://FILE",
     }
     "postgres-session" Postgres(super::PostgresSessionStore) "PostgreSQL"
-    = |url| super::PostgresSessionStore::new(url).await?, swept {
+    = |url| super::PostgresSessionStore::new(url).await?, swept, indexed {
         "postgres" | "postgresql" => "postgres://USER@HOST/DATABASE",
     }
     "mysql-session" MySql(super::MySqlSessionStore) "MySQL"
-    = |url| super::MySqlSessionStore::new(url).await?, swept {
+    = |url| super::MySqlSessionStore::new(url).await?, swept, indexed {
         "mysql" | "mariadb" => "mysql://USER@HOST/DATABASE",
     }
 }
@@ -272,6 +288,14 @@ impl super::SessionStore for AnySessionStore {
 
     fn opens_at_once(&self) -> bool {
         self.0.opens_at_once()
+    }
+}
+
+/// A store that keeps sessions in the cookie has no list of them: what its index is asked is an error.
+#[cfg(feature = "_backend")]
+impl super::SessionIndex for AnySessionStore {
+    fn index(&self) -> super::StoreIndex {
+        self.0.index()
     }
 }
 

@@ -6,6 +6,10 @@ mod backend;
 #[cfg(feature = "cookie-session")]
 mod cookie;
 mod five_methods;
+#[cfg(any(feature = "_backend", test))]
+pub(crate) mod index;
+#[cfg(any(feature = "_backend", test))]
+pub(crate) mod lease;
 #[cfg(feature = "memory-session")]
 mod memory;
 #[cfg(all(feature = "memory-session", feature = "testing"))]
@@ -32,6 +36,8 @@ mod tests;
 
 #[cfg(feature = "cookie-session")]
 pub use self::cookie::CookieSessionStore;
+#[cfg(feature = "_backend")]
+pub use self::index::{SessionIndex, StoreIndex};
 #[cfg(feature = "memory-session")]
 pub use self::memory::{MemorySessionStore, MemorySessionStoreBuilder};
 #[cfg(feature = "redis-actor-session")]
@@ -56,7 +62,7 @@ pub use crate::{
     contract::{Committed, End, Older, Opened, Rotated, Terms},
     error::{
         CommitError, Contended, Gone, LoadError, OutcomeUnknown, SaveError, StateTooLarge,
-        StoreFull, UpdateError,
+        StoreFull, TooManySessions, UpdateError,
     },
     key::{InvalidSessionKeyError, SessionKey},
     random::generate_session_key,

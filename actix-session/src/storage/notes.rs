@@ -9,7 +9,7 @@ use crate::{
     clock::{Millis, deadline},
     contract::Terms,
     key::SessionKey,
-    protocol::{Backend, Name, Reply, Step, Stored, Until},
+    protocol::{Backend, Name, OwnerBefore, Reply, Step, Stored, Until},
     random,
     record::{Metadata, Record, WireFormat},
 };
@@ -61,6 +61,7 @@ fn add(name: &str, known: &Record, at: Millis, until: Millis) -> anyhow::Result<
         new: note(known.id().unwrap_or_default(), at.max(revoked(known)))?,
         until: Until::At(until),
         epoch: None,
+        owner_before: OwnerBefore::Same,
     })
 }
 

@@ -5,7 +5,7 @@ use servers::{MariaDbServer, PostgresServer, RedisCluster, RedisServer, resp::li
 use super::*;
 use crate::{
     clock::Millis,
-    protocol::{Backend, Flag, Name, Redirect, Reply, Step, Stored, Until},
+    protocol::{Backend, Flag, Name, OwnerBefore, Redirect, Reply, Step, Stored, Until},
     record::{Metadata, WireFormat},
 };
 
@@ -95,6 +95,7 @@ impl<B: Backend> Steps<B> {
             until: self.until(),
             redirect: self.redirect(target),
             epoch: None,
+            owner_before: OwnerBefore::Same,
         };
         self.run(step).await
     }
@@ -113,6 +114,7 @@ impl<B: Backend> Steps<B> {
             new: record(),
             until: Until::Same,
             epoch: None,
+            owner_before: OwnerBefore::Same,
         };
         self.run(step).await
     }
@@ -206,6 +208,7 @@ async fn an_epoch_lies_beside_a_record_that_does_not_keep_it<B: Backend>(store: 
         new: flat(n, epoch),
         until: Until::Same,
         epoch: made,
+        owner_before: OwnerBefore::Same,
     };
     assert_reply!(steps.run(commit(1, Some(7), Some(7))).await, Reply::Done);
     assert_eq!(steps.epochs(&names[0]).await, [7; 3]);
@@ -224,6 +227,7 @@ async fn an_epoch_lies_beside_a_record_that_does_not_keep_it<B: Backend>(store: 
         until: steps.until(),
         redirect: steps.redirect(&names[from + 1]),
         epoch: made,
+        owner_before: OwnerBefore::Same,
     };
     assert_reply!(steps.run(renewal(0, 7, None)).await, Reply::Done);
     assert_eq!(steps.epochs(&names[1]).await, [7; 3]);
@@ -346,6 +350,7 @@ async fn redis_keeps_an_epoch_for_the_grace_under_the_older_format_alone() {
         new: record(),
         until: Until::Same,
         epoch: Some(7),
+        owner_before: OwnerBefore::Same,
     };
     assert_reply!(steps.run(clear.clone()).await, Reply::Done);
     assert_eq!(left(), -2, "there is none");

@@ -10,9 +10,11 @@
 )]
 
 mod attacks;
+mod caps;
 mod compatibility;
 mod concurrency;
 mod cookies;
+mod devices;
 mod expiry;
 mod five_methods;
 mod forwarding;
@@ -23,6 +25,7 @@ mod levels;
 mod logout;
 mod own_stores;
 mod own_times;
+mod principal_entry;
 mod purge;
 mod purge_now;
 mod redis_actor;

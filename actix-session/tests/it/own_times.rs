@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actix_session::{
-    Login, Session, SessionMiddleware,
+    Clock as _, Login, Session, SessionMiddleware,
     config::{PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy},
     storage::{CookieSessionStore, SessionKey, SessionStore},
     testing::ManualClock,
@@ -33,6 +33,7 @@ on_each_store! {
     a_login_has_times_of_its_own,
     a_login_may_keep_the_times_before_it,
     times_are_set_before_or_after_the_login,
+    a_login_that_is_over_at_the_answer_leaves_no_session,
 }
 
 fn seconds(clock: &ManualClock, seconds: u64) {
@@ -271,6 +272,39 @@ async fn a_login_has_times_of_its_own(tested: impl TestStore) {
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
     seconds(tested.clock(), 1);
     assert!(browser.is_nobody().await);
+}
+
+async fn a_login_that_is_over_at_the_answer_leaves_no_session(tested: impl TestStore) {
+    let hour = CookieDuration::hours(1);
+    let clock = tested.clock().clone();
+    // The identity provider saw the user 50 minutes ago, and the handler takes 10.
+    let old = |s: &Session| {
+        let before = clock.now() - Duration::from_secs(3_000);
+        let login = Login::new("user-42").authenticated_at(before);
+        s.login_with(login.absolute(hour)).unwrap();
+        seconds(&clock, 600);
+    };
+    let slow = |s: &Session| {
+        s.login_with(Login::new("user-42").absolute(hour)).unwrap();
+        seconds(&clock, 3_600);
+    };
+    let browser = tested.browser_of(tested.middleware()).await;
+    browser.visit(old).await.assert_ok().assert_no_cookie();
+    for act in [&old as &dyn Fn(&Session), &slow] {
+        browser.visit(write).await.assert_sets_cookie();
+        let other_tab = browser.fork();
+        browser.visit(act).await.assert_ok().assert_removes_cookie();
+        assert!(other_tab.is_nobody().await);
+        tested.dump().await.assert_no_record();
+    }
+    // One after a purge makes no session either.
+    browser.visit(write).await.assert_sets_cookie();
+    let purging = |s: &Session| {
+        s.purge();
+        old(s);
+    };
+    browser.visit(purging).await.assert_removes_cookie();
+    tested.dump().await.assert_no_record();
 }
 
 async fn a_login_may_keep_the_times_before_it(tested: impl TestStore) {

@@ -9,7 +9,7 @@ use std::{
 use actix_session::{
     SessionMiddleware,
     config::{ConfigError, SessionPolicy},
-    storage::{AnySessionStore, SessionStore, Sweeper},
+    storage::{AnySessionStore, SessionIndex, SessionStore, Sweeper},
 };
 use actix_web::{
     App, HttpServer,
@@ -164,16 +164,17 @@ fn serve<S>(
     store: S,
 ) -> Result<Server, StartError>
 where
-    S: SessionStore + Clone + Send + 'static,
+    S: SessionIndex + Clone + Send + 'static,
 {
     let (key, environment) = (config.secret_key.clone(), config.environment);
     let sessions = move || sessions(store.clone(), key.clone(), environment);
-    sessions().map_err(StartError::Sessions)?;
-    let state = web::Data::new(state);
+    let manager = sessions().map_err(StartError::Sessions)?.manager();
+    let (state, manager) = (web::Data::new(state), web::Data::new(manager));
     let server = HttpServer::new(move || {
         let sessions = sessions().expect("these settings were valid a moment ago");
         App::new()
             .app_data(state.clone())
+            .app_data(manager.clone())
             .configure(assets::routes)
             .service(
                 web::scope("")

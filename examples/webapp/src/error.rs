@@ -1,6 +1,8 @@
 //! What can go wrong while a request is served, and what the visitor sees of it.
 
-use actix_session::{SessionGetError, SessionInsertError, SessionLoginError, SessionUpdateError};
+use actix_session::{
+    SessionGetError, SessionInsertError, SessionLoginError, SessionManagerError, SessionUpdateError,
+};
 use actix_web::{HttpResponse, ResponseError, error::BlockingError, http::StatusCode};
 
 use crate::pages;
@@ -24,6 +26,8 @@ pub(crate) enum AppError {
     SessionInsert(#[from] SessionInsertError),
     #[error("the login failed: {0}")]
     SessionLogin(#[from] SessionLoginError),
+    #[error("the list of sessions failed: {0}")]
+    Sessions(#[from] SessionManagerError),
     #[error("a session entry could not be changed: {0}")]
     SessionUpdate(#[from] SessionUpdateError),
     #[error("a page could not be rendered: {0}")]
@@ -35,6 +39,7 @@ impl ResponseError for AppError {
         match self {
             Self::BadForm(error) => error.status_code(),
             Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::Sessions(error) => error.status_code(),
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -107,6 +107,7 @@ fn with(incoming: &Incoming, changes: Changes, policy: Policy) -> Decision {
     let snapshot = Snapshot {
         purged: false,
         changes,
+        ..Snapshot::default()
     };
     finished(incoming, &snapshot, Exit::Response, policy).decide()
 }
@@ -115,6 +116,7 @@ fn without_head(incoming: &Incoming, changes: Changes) -> Decision {
     let snapshot = Snapshot {
         purged: false,
         changes,
+        ..Snapshot::default()
     };
     finished(incoming, &snapshot, Exit::NoHead, PERSISTENT).decide()
 }
@@ -207,6 +209,7 @@ fn a_purge_wins_over_everything_and_later_entries_start_a_new_session() {
                     &Snapshot {
                         purged: true,
                         changes,
+                        ..Snapshot::default()
                     },
                     exit,
                     PERSISTENT,
@@ -334,9 +337,26 @@ fn a_clear_past_the_absolute_end_of_the_creation_ends_the_session() {
     assert_eq!(with(&incoming, writes(), bounded(1_000)), ends(true));
     assert_eq!(with(&incoming, bare(), bounded(1_000)), ends(false));
     assert_eq!(
-        with(&incoming, cleared(login()), bounded(1_000)),
+        with(&incoming, cleared(login()), bounded(1_001)),
         Decision::Rotate
     );
+}
+
+#[test]
+fn a_login_whose_time_is_over_ends_the_session() {
+    let bounded = |absolute| Policy {
+        absolute: Some(Millis(absolute)),
+        ..QUIET
+    };
+    let ends = Decision::End { then_create: false };
+    for incoming in [live(), Incoming::default()] {
+        assert_eq!(with(&incoming, login(), bounded(1_000)), ends);
+        assert_ne!(with(&incoming, login(), bounded(1_001)), ends);
+    }
+    // Without a response it is half a login, which is none.
+    let snapshot = asked(login());
+    let lost = finished(&live(), &snapshot, Exit::NoHead, bounded(1_000)).decide();
+    assert_eq!(lost, Decision::Leave(Silence::Dropped(Why::NoResponse)));
 }
 
 #[test]
@@ -375,6 +395,7 @@ fn without_a_store_only_reading_is_served() {
     let purged = Snapshot {
         purged: true,
         changes: Changes::default(),
+        ..Snapshot::default()
     };
     assert_eq!(
         finished(&degraded, &purged, Exit::Response, QUIET).decide(),
@@ -391,6 +412,7 @@ fn asked(changes: Changes) -> Snapshot {
     Snapshot {
         purged: false,
         changes,
+        ..Snapshot::default()
     }
 }
 

@@ -3,17 +3,147 @@
 use super::Pending;
 use crate::{
     Level,
-    changes::{Before, LoginChange, TtlChange},
+    changes::{Before, Changes, Effect, LoginChange, TtlChange},
     clock::Millis,
-    record::{Auth, Lowered, Proof},
+    record::{Auth, Lowered, Proof, Record, id_after_clear},
 };
 
+/// Whose session a request has.
+pub(crate) struct Identity {
+    pub(crate) principal: String,
+    /// The session's id, and those that it may have once the request is over.
+    pub(crate) ids: Vec<u128>,
+    /// The time of its login.
+    pub(crate) login: Millis,
+}
+
+impl Identity {
+    pub(crate) fn of(base: Option<&Record>, changes: &Changes) -> Option<Self> {
+        let metadata = base.and_then(Record::metadata);
+        let login = changes.login.as_deref();
+        let stored = metadata.and_then(|metadata| metadata.auth.as_ref());
+        let stored = stored.filter(|_| changes.cleared.is_none());
+        let mut ids: Vec<u128> = metadata.map(|metadata| metadata.id).into_iter().collect();
+        if let (Some(epoch), Some(id)) = (changes.cleared, ids.first()) {
+            ids.push(id_after_clear(*id, epoch));
+        }
+        ids.extend(login.map(|login| login.id));
+        let of_login = login.map(|login| (&login.principal, login.at));
+        let of_stored = || stored.map(|auth| (&auth.principal, auth.login()));
+        let (principal, login) = of_login.or_else(of_stored)?;
+        Some(Self {
+            principal: principal.clone(),
+            ids,
+            login,
+        })
+    }
+}
+
+/// A login by the entry that names the principal.
+pub(crate) struct NamedLogin {
+    pub(crate) login: LoginChange,
+    pub(crate) epoch: u64,
+    pub(crate) entry: String,
+    /// The entry's value.
+    pub(crate) json: String,
+}
+
+/// Shows nothing: principals are personal data.
+impl std::fmt::Debug for NamedLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NamedLogin").finish_non_exhaustive()
+    }
+}
+
+impl NamedLogin {
+    /// The entry belongs to the login, and what was done before it belongs to whoever was there.
+    pub(super) fn apply(self, changes: &mut Changes) {
+        changes.before_login = Some(Box::new(Before::of(&changes.effects)));
+        changes.effects.set(&self.entry, Effect::Set(self.json));
+        changes.login = Some(Box::new(self.login));
+        changes.renew = true;
+    }
+}
+
 impl Pending {
+    pub(crate) fn is_principal_entry(&self, name: &str) -> bool {
+        self.principal_entry.as_deref() == Some(name)
+    }
+
+    /// Sets the entry, if there is one, to whoever has logged in.
+    pub(crate) fn name_principal(&mut self, principal: &str) {
+        if let Some(entry) = self.principal_entry.clone() {
+            let json = serde_json::Value::from(principal).to_string();
+            self.set(&entry, Effect::Set(json));
+        }
+    }
+
+    /// Sets the entry that names the principal. To the value that it has, that is no change, unless the
+    /// session is renewed as well.
+    pub(crate) fn set_principal(&mut self, named: NamedLogin) {
+        let is_new = self.principal() != Some(&named.login.principal);
+        if self.is_unloaded() && self.changes.login.is_none() {
+            self.named = Some(Box::new(named));
+            self.active();
+        } else if is_new || self.changes.renew && self.changes.login.is_none() {
+            self.log_in_named(named);
+        } else if self.changes.login.is_some() {
+            self.name_principal(&named.login.principal);
+        } else {
+            self.named = Some(Box::new(named));
+            self.active();
+        }
+    }
+
+    fn active(&mut self) {
+        self.mark_changed();
+        self.changes.active = true;
+    }
+
+    fn log_in_named(&mut self, named: NamedLogin) {
+        self.login(named.login, None, named.epoch);
+        self.set(&named.entry, Effect::Set(named.json));
+    }
+
+    /// The request has renewed the session. With the entry that names the principal, that is a login.
+    pub(crate) fn renew_named(&mut self) {
+        if self.is_unloaded() {
+            // The load decides.
+            return self.renew();
+        }
+        match self.named.take() {
+            Some(named) => self.log_in_named(*named),
+            None => self.renew(),
+        }
+    }
+
+    /// Once it is known whose session it was.
+    pub(super) fn settle_named(&mut self) {
+        let Some(named) = self.named.take() else {
+            return;
+        };
+        if self.principal() != Some(&named.login.principal) || self.changes.renew {
+            self.log_in_named(*named);
+        } else {
+            self.named = Some(named);
+        }
+    }
+
     pub(crate) fn principal(&self) -> Option<&str> {
+        let entry = self.principal_entry.as_deref();
+        let effect = entry.and_then(|entry| self.changes.effects.get(entry));
+        if matches!(effect, Some(Effect::Removed)) {
+            return None;
+        }
         match &self.changes.login {
             Some(login) => Some(&login.principal),
             None => self.visible()?.principal(),
         }
+    }
+
+    /// Whose session it is, as a list of the principal's sessions knows it.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        Identity::of(self.present(), &self.changes)
     }
 
     /// When the user last authenticated.
@@ -57,7 +187,7 @@ impl Pending {
 
     pub(crate) fn reauthenticated(&mut self, at: Millis, level: Level) {
         if let Some(login) = &mut self.changes.login {
-            login.at = at;
+            login.at = at.max(login.at);
             login.proven = None;
             login.level = login.level.max(level);
             login.demand.clear();

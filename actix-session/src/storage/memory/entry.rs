@@ -2,7 +2,7 @@
 
 use crate::{
     clock::Millis,
-    protocol::{Redirect, Stored, TOMBSTONE},
+    protocol::{Owner, Redirect, Stored, TOMBSTONE},
     record::{Packed, Record},
 };
 
@@ -119,6 +119,22 @@ impl Entry {
             Held::Redirect(_, redirect) => Stored::Redirect((**redirect).clone()),
             Held::Tombstone => Stored::Nothing,
         }
+    }
+
+    /// Whose session the record is.
+    pub(super) fn owner(&self) -> Option<Owner> {
+        if self.rank() != Rank::User {
+            return None;
+        }
+        match self.stored() {
+            Stored::Record(record) => Owner::of(&record),
+            _ => None,
+        }
+    }
+
+    /// Whether it is the record of this session.
+    pub(super) fn is_session(&self, id: u128) -> bool {
+        self.owner().is_some_and(|owner| owner.id == id)
     }
 
     /// What is dumped.

@@ -1,20 +1,25 @@
 //! The protocol's atomic steps on all shards.
 
-use std::sync::{Mutex, MutexGuard};
+use std::{
+    cmp::Reverse,
+    sync::{Mutex, MutexGuard},
+};
 
 use foldhash::fast::RandomState;
 
 use super::{
     entry::{Entry, Rank},
+    owners::{self, Owners},
     room::Room,
-    shard::{Key, Shard},
+    shard::{Key, Shard, Slot, shard_of},
 };
 use crate::{
     clock::Millis,
     contract::Terms,
     error::StoreFull,
-    protocol::{Redirect, Reply, Stored, Until},
+    protocol::{NotBefore, Owner, OwnerBefore, Redirect, Reply, Stored, Until},
     record::{Record, Version},
+    storage::index::{Listed, Page},
     sync::lock,
 };
 
@@ -30,6 +35,7 @@ pub(super) struct Map {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     room: Room,
+    owners: Owners,
 }
 
 /// A record that replaces the expected one.
@@ -37,6 +43,7 @@ pub(super) struct Write<'a> {
     pub(super) at: &'a str,
     pub(super) expect: &'a Version,
     pub(super) new: &'a Record,
+    pub(super) owner_before: &'a OwnerBefore,
 }
 
 impl Map {
@@ -46,6 +53,7 @@ impl Map {
         let shard = |_| Mutex::new(Shard::new(hasher.clone()));
         Self {
             shards: (0..SHARDS).map(shard).collect(),
+            owners: Owners::new(hasher.clone()),
             hasher,
             room: Room::new(max_entries),
         }
@@ -53,14 +61,15 @@ impl Map {
 
     pub(super) fn read(&self, at: &str, now: Millis) -> Stored {
         let at = self.key(at);
-        self.shard(at).read(at, now)
+        let found = self.shard(at).read(at, now);
+        self.owners.living(found)
     }
 
     /// Reads a record, and extends it if the terms say so.
     pub(super) fn touch(&self, at: &str, terms: &Terms) -> Stored {
         let at = self.key(at);
         let mut shard = self.shard(at);
-        let found = shard.read(at, terms.now).live(terms);
+        let found = self.owners.living(shard.read(at, terms.now)).live(terms);
         let Stored::Record(record) = found else {
             return found;
         };
@@ -76,7 +85,7 @@ impl Map {
     pub(super) fn set_ttl(&self, at: &str, ttl: Millis, now: Millis) {
         let at = self.key(at);
         let mut shard = self.shard(at);
-        if let Stored::Record(record) = shard.read(at, now) {
+        if let Stored::Record(record) = self.owners.living(shard.read(at, now)) {
             let cap = record.absolute_end().unwrap_or(Millis(i64::MAX));
             shard.set_end(at, (now + ttl).min(cap), now);
         }
@@ -88,18 +97,46 @@ impl Map {
         let mut entry = Entry::record(write.new, now);
         let mut shard = self.shard(at);
         let Some(present) = shard.end_if_expected(at, write.expect, now) else {
-            return Reply::Found(shard.read(at, now));
+            return Reply::Found(self.owners.living(shard.read(at, now)));
         };
+        if self.has_ended(&shard, at, now) {
+            return Reply::Found(Stored::Nothing);
+        }
         entry.end = match until {
             Until::At(end) if end <= now => return Reply::Found(Stored::Nothing),
             Until::At(end) => end,
             Until::Same => present,
             Until::AtMost(end) => present.min(end),
         };
+        if !self.change_owner(write, at, at) {
+            return Reply::Ended;
+        }
         let replaced = shard.put(at, entry);
         drop(shard);
         drop(replaced);
         Reply::Done
+    }
+
+    /// Whether the record at a name has ended together with its owner's others.
+    fn has_ended(&self, shard: &Shard, at: Key<'_>, now: Millis) -> bool {
+        self.owners.has_marks()
+            && matches!(self.owners.living(shard.read(at, now)), Stored::Nothing)
+    }
+
+    /// Notes that a record replaces another one; `false` if it has ended together with its owner's
+    /// others.
+    fn change_owner(&self, write: &Write<'_>, from: Key<'_>, to: Key<'_>) -> bool {
+        if *write.owner_before == OwnerBefore::Same && from.hash() == to.hash() {
+            return true;
+        }
+        let entered = match Owner::of(write.new) {
+            Some(owner) => self.owners.enter(&owner, to.hash()),
+            None => true,
+        };
+        if let (OwnerBefore::Other(Some(owner)), true) = (write.owner_before, entered) {
+            self.owners.leave(owner, from.hash());
+        }
+        entered
     }
 
     /// # Errors
@@ -113,15 +150,23 @@ impl Map {
     ) -> Result<Reply, StoreFull> {
         let at = self.key(at);
         let entry = Entry::record(new, end);
+        let owner = Owner::of(new);
         loop {
             let mut shard = self.shard(at);
             if shard.is_taken(at, now) {
                 return Ok(Reply::Taken);
             }
             if self.room.take() {
+                if !owner
+                    .as_ref()
+                    .is_none_or(|owner| self.owners.enter(owner, at.hash()))
+                {
+                    self.room.give(1);
+                    return Ok(Reply::Ended);
+                }
                 let replaced = self.put_new(&mut shard, at, entry);
                 drop(shard);
-                drop(replaced);
+                self.forget(replaced.as_ref(), at);
                 return Ok(Reply::Done);
             }
             drop(shard);
@@ -148,16 +193,27 @@ impl Map {
         loop {
             let mut shards = self.lock_both(at, target);
             if let Some(refusal) = shards.refusal(at, write.expect, target, terms.now) {
-                return Ok(refusal);
+                return Ok(match refusal {
+                    Reply::Found(found) => Reply::Found(self.owners.living(found)),
+                    refusal => refusal,
+                });
+            }
+            if self.has_ended(&shards.from, at, terms.now) {
+                return Ok(Reply::Found(Stored::Nothing));
             }
             if is_beyond {
                 self.room.take_beyond();
             }
             if is_beyond || self.room.take() {
+                if !self.change_owner(write, at, target) {
+                    self.room.give(1);
+                    return Ok(Reply::Ended);
+                }
                 let moved = shards.from.put(at, left);
                 let replaced = self.put_new(shards.to(), target, new);
                 drop(shards);
-                drop((moved, replaced));
+                drop(moved);
+                self.forget(replaced.as_ref(), target);
                 return Ok(Reply::Done);
             }
             drop(shards);
@@ -176,10 +232,84 @@ impl Map {
         let mut shard = self.shard(at);
         let ended = shard.end_record(at, terms.now + terms.grace);
         if ended.is_none() {
-            return Reply::Found(shard.read(at, terms.now));
+            return Reply::Found(self.owners.living(shard.read(at, terms.now)));
         }
         drop(shard);
+        self.forget(ended.as_ref(), at);
         Reply::Done
+    }
+
+    pub(super) fn end_if(&self, at: &str, expect: &Version, terms: &Terms) -> Reply {
+        let key = self.key(at);
+        let mut shard = self.shard(key);
+        if shard.end_if_expected(key, expect, terms.now).is_none() {
+            return Reply::Found(shard.read(key, terms.now));
+        }
+        let ended = shard.end_record(key, terms.now + terms.grace);
+        drop(shard);
+        self.forget(ended.as_ref(), key);
+        Reply::Done
+    }
+
+    /// Takes a session that has gone from its owner.
+    fn forget(&self, gone: Option<&Entry>, at: Key<'_>) {
+        if let Some(owner) = gone.and_then(Entry::owner) {
+            self.owners.leave(&owner, at.hash());
+        }
+    }
+
+    /// A page of a principal's sessions.
+    pub(super) fn page(&self, principal: &str, page: Page, now: Millis) -> Vec<Listed> {
+        let sessions = self.sessions_of(principal, now).into_iter();
+        let living = sessions.filter(|it| page.includes((it.login, it.id)));
+        let living = living.map(|it| Listed {
+            found: self.owners.living(it.found),
+            ..it
+        });
+        living.take(page.limit).collect()
+    }
+
+    /// Deletes what a mark has ended, and returns how many sessions that were.
+    pub(super) fn end_marked(&self, principal: &str, mark: &NotBefore, terms: &Terms) -> u64 {
+        let sessions = self.sessions_of(principal, terms.now).into_iter();
+        let ended = sessions.filter(|it| mark.ends(it.id, it.login));
+        let versions = ended.filter_map(|it| match it.found {
+            Stored::Record(record) => Some((it.at, record.version())),
+            _ => None,
+        });
+        // What is renewed or written meanwhile has ended all the same.
+        let done =
+            versions.filter(|(at, version)| matches!(self.end_if(at, version, terms), Reply::Done));
+        done.count() as u64
+    }
+
+    /// A principal's sessions that are there, ended together or not, the latest login first.
+    fn sessions_of(&self, principal: &str, now: Millis) -> Vec<Listed> {
+        let mut sessions = self.owners.sessions(principal);
+        sessions.sort_unstable_by_key(|it| Reverse((it.login, it.id)));
+        let known = |it: &owners::Session| {
+            let shard = lock(&self.shards[shard_of(it.at, SHARDS)]);
+            let (name, found) = shard.session(it.at, it.id, now)?;
+            Some(Listed {
+                id: it.id,
+                login: it.login,
+                at: (*name).into(),
+                found,
+            })
+        };
+        sessions.iter().filter_map(known).collect()
+    }
+
+    /// Ends a principal's sessions together. `false`: a mark before this one has ended the session of
+    /// whoever asks.
+    pub(super) fn mark(
+        &self,
+        principal: &str,
+        mark: &NotBefore,
+        by: Option<(u128, Millis)>,
+        until: Millis,
+    ) -> bool {
+        self.owners.mark(principal, mark.clone(), by, until)
     }
 
     /// Removes what has expired, and returns how much that was.
@@ -194,6 +324,7 @@ impl Map {
                 }
             }
         }
+        self.owners.sweep(now);
         swept
     }
 
@@ -201,7 +332,14 @@ impl Map {
     fn sweep_some(&self, shard: &Mutex<Shard>, now: Millis) -> usize {
         let expired = lock(shard).take_expired(now, AT_ONCE);
         self.room.give(expired.len());
+        expired.iter().for_each(|slot| self.forget_slot(slot));
         expired.len()
+    }
+
+    fn forget_slot(&self, slot: &Slot) {
+        if let Some((owner, at)) = slot.owner(&self.hasher) {
+            self.owners.leave(&owner, at);
+        }
     }
 
     /// Removes some of what has expired, or else what is worth least. The caller holds no lock, and
@@ -219,8 +357,9 @@ impl Map {
         let mut ranks = rank.gives_way().iter();
         let (rank, shard) = ranks.find_map(|rank| Some((*rank, self.soonest(*rank, spared)?)))?;
         let evicted = lock(shard).evict(rank, spared);
-        if evicted.is_some() {
+        if let Some(evicted) = evicted {
             self.room.give(1);
+            self.forget_slot(&evicted);
             tracing::debug!("the memory store is full: a session made room for another");
         }
         Some(())

@@ -5,6 +5,7 @@
 
 mod entry;
 mod map;
+mod owners;
 mod room;
 mod shard;
 mod sweep;
@@ -16,13 +17,17 @@ use std::{
 };
 
 use self::map::{Map, Write};
-use super::backend::shared_store;
+use super::{
+    backend::shared_store,
+    index::{Index, Listed, Page, SessionIndex, StoreIndex},
+};
 use crate::{
     clock::{Clock, Millis, SharedClock},
+    config::LONGEST,
     contract::Terms,
     error::CommitError,
     key::SessionKey,
-    protocol::{Backend, Machine, Name, Reply, Step, Stored, drive_at_once},
+    protocol::{Backend, Machine, Name, NotBefore, Reply, Step, Stored, drive_at_once},
     sync::lock,
 };
 
@@ -196,21 +201,40 @@ impl MemorySessionStore {
                 expect,
                 new,
                 until,
+                owner_before,
                 ..
-            } => map.replace(&Write { at, expect, new }, *until, terms.now),
+            } => {
+                let write = Write {
+                    at,
+                    expect,
+                    new,
+                    owner_before,
+                };
+                map.replace(&write, *until, terms.now)
+            }
             Step::Rotate {
                 at,
                 expect,
                 new,
                 until,
                 redirect,
+                owner_before,
                 ..
-            } => map.rotate(&Write { at, expect, new }, redirect, *until, terms)?,
+            } => {
+                let write = Write {
+                    at,
+                    expect,
+                    new,
+                    owner_before,
+                };
+                map.rotate(&write, redirect, *until, terms)?
+            }
             Step::Insert { at, new, until } => {
                 self.start_sweeper();
                 map.insert(at, new, *until, terms.now)?
             }
             Step::End { at } => map.end(at, terms),
+            Step::EndIf { at, expect } => map.end_if(at, expect, terms),
         })
     }
 }
@@ -255,6 +279,43 @@ impl Backend for MemorySessionStore {
 
     fn clock(&self) -> &SharedClock {
         &self.inner.clock
+    }
+}
+
+impl Index for MemorySessionStore {
+    async fn sessions(
+        &self,
+        principal: &str,
+        page: Page,
+        terms: &Terms,
+    ) -> anyhow::Result<Vec<Listed>> {
+        Ok(self.inner.map.page(principal, page, terms.now))
+    }
+
+    async fn mark(
+        &self,
+        principal: &str,
+        mark: &NotBefore,
+        by: Option<(u128, Millis)>,
+        terms: &Terms,
+    ) -> anyhow::Result<bool> {
+        let until = terms.now + LONGEST;
+        Ok(self.inner.map.mark(principal, mark, by, until))
+    }
+
+    async fn end_marked(
+        &self,
+        principal: &str,
+        mark: &NotBefore,
+        terms: &Terms,
+    ) -> anyhow::Result<u64> {
+        Ok(self.inner.map.end_marked(principal, mark, terms))
+    }
+}
+
+impl SessionIndex for MemorySessionStore {
+    fn index(&self) -> StoreIndex {
+        StoreIndex::new(self.clone())
     }
 }
 

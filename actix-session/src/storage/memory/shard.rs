@@ -6,7 +6,11 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table};
 
 use super::entry::{Entry, Rank};
-use crate::{clock::Millis, protocol::Stored, record::Version};
+use crate::{
+    clock::Millis,
+    protocol::{Owner, Stored},
+    record::Version,
+};
 
 pub(super) struct Shard {
     entries: HashTable<Slot>,
@@ -49,12 +53,30 @@ impl<'a> Key<'a> {
 
     /// The shard of the name, out of so many. The table uses the other bits.
     pub(super) fn shard(&self, shards: usize) -> usize {
-        usize::try_from((self.hash >> 32) % shards as u64).unwrap_or_default()
+        shard_of(self.hash, shards)
+    }
+
+    /// The hash of the name, which is enough to find it again.
+    pub(super) const fn hash(&self) -> u64 {
+        self.hash
     }
 
     fn is_of(&self, slot: &Slot) -> bool {
         *slot.name == *self.name
     }
+}
+
+impl Slot {
+    /// Whose record it is, if it is somebody's, and the hash of its name.
+    pub(super) fn owner(&self, hasher: &RandomState) -> Option<(Owner, u64)> {
+        let owner = self.entry.owner()?;
+        Some((owner, hash(hasher, &self.name)))
+    }
+}
+
+/// The shard of the name that has this hash, out of so many.
+pub(super) fn shard_of(hash: u64, shards: usize) -> usize {
+    usize::try_from((hash >> 32) % shards as u64).unwrap_or_default()
 }
 
 fn hash(hasher: &RandomState, name: &str) -> u64 {
@@ -128,6 +150,13 @@ impl Shard {
                 None
             }
         }
+    }
+
+    /// The name and the record of a session, by the hash of its name.
+    pub(super) fn session(&self, hash: u64, id: u128, now: Millis) -> Option<(Box<str>, Stored)> {
+        let found = self.entries.find(hash, |slot| slot.entry.is_session(id))?;
+        let live = found.entry.end > now;
+        live.then(|| (found.name.clone(), found.entry.stored()))
     }
 
     /// Leaves a tombstone until `end` if there is a record, expired or not.

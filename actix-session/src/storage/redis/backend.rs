@@ -18,8 +18,8 @@ use super::{
     conn::{self, Connections, Job, Outcome},
     naming::{epoch_name, redirect_name},
     script::{
-        CAS_SCRIPT, Call, END_SCRIPT, INSERT_SCRIPT, LEAVE_SCRIPT, PREPARE_SCRIPT, ROTATE_SCRIPT,
-        TAKE_BACK_SCRIPT,
+        CAS_SCRIPT, Call, END_IF_SCRIPT, END_SCRIPT, INSERT_SCRIPT, LEAVE_SCRIPT, PREPARE_SCRIPT,
+        ROTATE_SCRIPT, TAKE_BACK_SCRIPT,
     },
     slots::slot,
 };
@@ -92,6 +92,7 @@ impl Executor {
                 new,
                 until,
                 epoch,
+                ..
             } => {
                 let write = Write::new((at, expect, new), *epoch, terms);
                 self.replace(write, *until, terms).await
@@ -103,12 +104,14 @@ impl Executor {
                 until,
                 redirect,
                 epoch,
+                ..
             } => {
                 let write = Write::new((at, expect, new), *epoch, terms);
                 self.rotate(write, redirect, *until, terms).await
             }
             Step::Insert { at, new, until } => self.insert(at, new, *until, terms).await,
             Step::End { at } => self.end(at, terms).await,
+            Step::EndIf { at, expect } => self.end_if(at, expect, terms).await,
         }
     }
 
@@ -334,6 +337,22 @@ impl Executor {
         let (whole, plain) = (Job::ending(&whole), Job::ending(&plain));
         let reply = self.one_or_other(whole, plain, terms).await?;
         self.or_redirect(reply, &beside).await
+    }
+
+    async fn end_if(&self, at: &str, expect: &Version, terms: &Terms) -> anyhow::Result<Reply> {
+        let (beside, grace) = (redirect_name(at), terms.grace.0.to_string());
+        let (expect, how) = expectation(expect);
+        let (keys, args) = (
+            [at, beside.as_str()],
+            [expect, how, TOMBSTONE, grace.as_str()],
+        );
+        let whole = END_IF_SCRIPT.call(&keys, &args);
+        // The record alone, without a tombstone.
+        let plain = END_IF_SCRIPT.call(&keys[..1], &args);
+        let (whole, plain) = (Job::ending(&whole), Job::ending(&plain));
+        let reply = self.one_or_other(whole, plain, terms).await?;
+        let reply = self.or_redirect(reply, &beside).await?;
+        self.or_epoch(reply, at, terms).await
     }
 
     /// Does one job, or the other if a cluster puts it off, since its slot is being moved.

@@ -186,6 +186,17 @@ end
 return {3}
 ";
 
+/// The first two arguments say which record is expected, the last two are the tombstone and its TTL in
+/// ms.
+const END_IF: &str = r"
+local text, other = read()
+if not text then return other end
+if not expected(text) then return found(text) end
+redis.call('DEL', KEYS[1])
+if KEYS[2] then redis.pcall('SET', KEYS[2], ARGV[3], 'PX', ARGV[4]) end
+return {3}
+";
+
 /// Reads the record with its end, and writes nothing.
 const LOOK: &str = r"
 local text, other = read()
@@ -218,6 +229,8 @@ pub(crate) static LEAVE_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, EXPECTED, DELETE_AFTER, LEAVE]));
 pub(crate) static TAKE_BACK_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, TAKE_BACK]));
+pub(crate) static END_IF_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[READ, EXPECTED, END_IF]));
 pub(crate) static END_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[READ, END]));
 
 /// A script and its digest.

@@ -5,7 +5,7 @@ use sqlx::Error;
 use super::{
     database::{Database, SqlDatabase},
     failure::Failure,
-    query::Query,
+    query::{Answer, Query},
     row::{RecordColumns, RedirectColumns, number, revision, stored},
     statement::Values,
     statements::Statements,
@@ -63,23 +63,28 @@ pub(super) struct Attempt<'a, D: Database> {
 enum Change {
     Replace,
     Rotate,
+    End,
 }
 
 impl<D: Database> Attempt<'_, D> {
-    pub(super) async fn perform(mut self, query: &Query) -> Result<Reply, Error> {
-        match query {
-            Query::Run(step) => self.run(step).await,
-            Query::Read(at) => self.read(at).await.map(Reply::Found),
-            Query::Touch(at) => self.touch(at).await.map(Reply::Found),
+    pub(super) async fn perform(mut self, query: &Query) -> Result<Answer, Error> {
+        let reply = match query {
+            Query::Run(step) => self.run(step).await?,
+            Query::Read(at) => Reply::Found(self.read(at).await?),
+            Query::Touch(at) => Reply::Found(self.touch(at).await?),
             Query::SetEnd(at, end) => {
                 let values = Values {
                     idle_end: number(*end),
                     ..self.values(at)
                 };
                 D::execute(self.connection, &self.statements.set_end, &values).await?;
-                Ok(Reply::Done)
+                Reply::Done
             }
-        }
+            Query::List(principal, page) => return self.list(principal, *page).await,
+            Query::Mark(principal, mark, by) => return self.mark(principal, mark, *by).await,
+            Query::EndMarked(principal, mark) => return self.end_marked(principal, mark).await,
+        };
+        Ok(reply.into())
     }
 
     async fn run(&mut self, step: &Step) -> Result<Reply, Error> {
@@ -120,6 +125,7 @@ impl<D: Database> Attempt<'_, D> {
             } => self.rotate(at, expect, (new, *until), redirect).await,
             Step::Insert { at, new, until } => self.insert(at, new, *until).await,
             Step::End { at } => self.end(at).await,
+            Step::EndIf { at, expect } => self.end_if(at, expect).await,
         }
     }
 
@@ -196,7 +202,7 @@ impl<D: Database> Attempt<'_, D> {
             ..self.values(at)
         };
         values.redirect.target = Some(at);
-        done_or_taken(D::execute(self.connection, &self.statements.insert, &values).await)
+        done_or_taken_or_ended(insert::<D>(self.connection, self.statements, &values).await)
     }
 
     async fn end(&mut self, at: &str) -> Result<Reply, Error> {
@@ -210,12 +216,20 @@ impl<D: Database> Attempt<'_, D> {
         self.read(at).await.map(Reply::Found)
     }
 
+    async fn end_if(&mut self, at: &str, expect: &Version) -> Result<Reply, Error> {
+        let values = Values {
+            redirect: RedirectColumns::of_tombstone(self.terms.now + self.terms.grace),
+            ..self.expecting(at, expect)
+        };
+        self.change(Change::End, expect, values).await
+    }
+
     /// Changes the expected record, or answers what is there instead.
     async fn change(
         &mut self,
         change: Change,
         expect: &Version,
-        values: Values<'_>,
+        mut values: Values<'_>,
     ) -> Result<Reply, Error> {
         match self.change_once(change, &values).await? {
             Reply::Found(_) => {}
@@ -224,17 +238,27 @@ impl<D: Database> Attempt<'_, D> {
         let found = self.read(values.id).await?;
         // Somebody may have written this text by hand, with another revision or without one.
         if let Some(text) = expected_text(&found, expect) {
-            let values = Values {
-                expect: None,
-                whole: Some(text.as_bytes()),
-                ..values
-            };
+            (values.expect, values.whole) = (None, Some(text.as_bytes()));
             match self.change_once(change, &values).await? {
                 Reply::Found(_) => {}
                 reply => return Ok(reply),
             }
         }
+        let renews = matches!(change, Change::Rotate);
+        if renews && self.has_ended(&values).await? {
+            return Ok(Reply::Ended);
+        }
         Ok(Reply::Found(found))
+    }
+
+    /// Whether the new owner's sessions have ended together since the login.
+    async fn has_ended(&mut self, values: &Values<'_>) -> Result<bool, Error> {
+        if values.record.principal.is_none() {
+            return Ok(false);
+        }
+        let has_ended = &self.statements.index.has_ended;
+        let found = D::fetch(self.connection, has_ended, values).await?;
+        Ok(found.is_some())
     }
 
     /// Changes the expected record, or answers that it found nothing.
@@ -242,13 +266,14 @@ impl<D: Database> Attempt<'_, D> {
         let statements = self.statements;
         let statement = match (change, &statements.rotate) {
             (Change::Replace, _) => &statements.replace,
+            (Change::End, _) => &statements.move_away,
             (Change::Rotate, Some(rotate)) => rotate,
             (Change::Rotate, None) => return self.rotate_in_transaction(values).await,
         };
         done_or_taken(D::execute(self.connection, statement.of(values), values).await)
     }
 
-    fn values<'v>(&self, at: &'v str) -> Values<'v> {
+    pub(super) fn values<'v>(&self, at: &'v str) -> Values<'v> {
         Values {
             id: at,
             now: number(self.terms.now),
@@ -270,12 +295,27 @@ impl<D: Database> Attempt<'_, D> {
     }
 }
 
+/// Inserts a record. Nothing is done if it has ended together with its owner's others.
+pub(super) async fn insert<D: Database>(
+    connection: &mut D::Connection,
+    statements: &Statements,
+    values: &Values<'_>,
+) -> Result<Option<u64>, Error> {
+    if values.record.principal.is_none() {
+        return D::execute(connection, &statements.insert, values)
+            .await
+            .map(Some);
+    }
+    let inserted = D::execute(connection, &statements.insert_owned, values).await?;
+    Ok((inserted > 0).then_some(inserted))
+}
+
 /// The name under which a step makes a record.
 fn name_to_take(step: &Step) -> Option<&str> {
     match step {
         Step::Insert { at, .. } => Some(at.as_str()),
         Step::Rotate { redirect, .. } => Some(redirect.target.as_str()),
-        Step::Read { .. } | Step::Cas { .. } | Step::End { .. } => None,
+        Step::Read { .. } | Step::Cas { .. } | Step::End { .. } | Step::EndIf { .. } => None,
     }
 }
 
@@ -286,6 +326,14 @@ fn expected_text<'a>(found: &'a Stored, expect: &Version) -> Option<&'a str> {
             record.as_text().filter(|text| expect.matches(text))
         }
         _ => None,
+    }
+}
+
+pub(super) fn done_or_taken_or_ended(result: Result<Option<u64>, Error>) -> Result<Reply, Error> {
+    match result {
+        Ok(None) => Ok(Reply::Ended),
+        Ok(Some(rows)) => done_or_taken(Ok(rows)),
+        Err(error) => done_or_taken(Err(error)),
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     backend::Attempt,
     database::{SqlDatabase, Verdict},
     failure::Failure,
-    query::Query,
+    query::{Answer, Query},
     run::Held,
     runtime::to_the_end,
     store::SqlSessionStore,
@@ -23,6 +23,14 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// # Errors
     /// Nothing was done.
     pub(super) async fn query(&self, query: Query, terms: &Terms) -> Result<Reply, Failure> {
+        match self.ask(query, terms).await? {
+            Answer::Reply(reply) => Ok(reply),
+            _ => Err(Failure::unfinished()),
+        }
+    }
+
+    /// The same for what is answered otherwise.
+    pub(super) async fn ask(&self, query: Query, terms: &Terms) -> Result<Answer, Failure> {
         let is_repeatable = query.is_repeatable();
         let asked = Arc::new((query, terms.clone()));
         let work = |store: Self| async move { store.carry_out(&asked).await };
@@ -32,13 +40,13 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             && failure.verdict == Verdict::Lost
         {
             tracing::debug!(error = %failure.error, "the answer to a statement was lost");
-            return Ok(Reply::Lost);
+            return Ok(Reply::Lost.into());
         }
         replied
     }
 
     /// Carries out a query, and tries again whenever the database says that this may help.
-    async fn carry_out(&self, asked: &Arc<(Query, Terms)>) -> Result<Reply, Failure> {
+    async fn carry_out(&self, asked: &Arc<(Query, Terms)>) -> Result<Answer, Failure> {
         let (query, terms) = &**asked;
         let mut attempts = Attempts::within(terms.budget, self.0.connections.search());
         loop {
@@ -67,7 +75,11 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
 
     /// What has begun goes on if nobody waits for it any more: the connection would have to be closed
     /// otherwise.
-    async fn attempt(&self, asked: &Arc<(Query, Terms)>, until: Instant) -> Result<Reply, Failure> {
+    async fn attempt(
+        &self,
+        asked: &Arc<(Query, Terms)>,
+        until: Instant,
+    ) -> Result<Answer, Failure> {
         let writes = asked.0.writes();
         let held = self.0.connections.hold(writes, until).await?;
         let work = self.clone().attempt_on(held, Arc::clone(asked), until);
@@ -83,7 +95,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         mut held: Held<D>,
         asked: Arc<(Query, Terms)>,
         until: Instant,
-    ) -> Result<Reply, Failure> {
+    ) -> Result<Answer, Failure> {
         let (query, terms) = &*asked;
         let connections = &self.0.connections;
         let work = async {

@@ -5,7 +5,7 @@ use std::{future::Future, time::Duration};
 use sqlx::{Connection, Error, Pool, error::DatabaseError};
 
 use super::{
-    row::Found,
+    row::{Found, ListedRow},
     statement::{Param, Statement, Values},
     table::Table,
 };
@@ -26,6 +26,12 @@ pub(crate) trait Database: sqlx::Database {
     const QUOTE: char;
     /// The function for the smaller of two numbers.
     const LEAST: &'static str;
+    /// The function for the larger of two numbers.
+    const GREATEST: &'static str;
+    /// The function that finds `{part}` in `{whole}`: 0 if it is not there.
+    const FIND: &'static str;
+    /// What a `SELECT` without a table reads from.
+    const FROM_NOTHING: &'static str = "";
     /// Whether an `UPDATE` can return the row.
     const RETURNS: bool;
     /// Whether a renewal is one statement.
@@ -152,6 +158,13 @@ pub(crate) trait Database: sqlx::Database {
         statement: &Statement,
         values: &Values<'_>,
     ) -> impl Future<Output = Result<Option<Found>, Error>> + Send;
+
+    /// Runs a statement that returns rows with the name, the id and the time of the login in front.
+    fn fetch_all(
+        connection: &mut Self::Connection,
+        statement: &Statement,
+        values: &Values<'_>,
+    ) -> impl Future<Output = Result<Vec<ListedRow>, Error>> + Send;
 }
 
 /// Something that a migration creates.
@@ -247,6 +260,30 @@ macro_rules! bind {
 }
 pub(crate) use bind;
 
+/// What a row says, from a column on.
+macro_rules! found {
+    ($row:expr, $from:expr) => {{
+        let row = &$row;
+        let read = || {
+            Ok::<_, sqlx::Error>(Row {
+                state: row.try_get($from)?,
+                expires: row.try_get($from + 1)?,
+                // MySQL shows texts of a binary collation as bytes.
+                moved_to: row.try_get_unchecked($from + 2)?,
+                moved_flag: row.try_get_unchecked($from + 3)?,
+                moved_at: row.try_get($from + 4)?,
+                epoch: row.try_get($from + 5)?,
+            })
+        };
+        match read() {
+            // There, any value may have any type. Elsewhere the connection shows it otherwise.
+            Err(_) if Self::LOCAL => Ok(Found::Garbage),
+            row => row.map(Found::Row),
+        }
+    }};
+}
+pub(crate) use found;
+
 /// The methods of a [`Database`] that have the same text for each: sqlx's bounds cannot be generic.
 macro_rules! queries {
     () => {
@@ -293,22 +330,35 @@ macro_rules! queries {
                     query.fetch_optional(connection).await?
                 }
             };
-            let read = |row: &<Self as sqlx::Database>::Row| {
-                Ok::<_, sqlx::Error>(Row {
-                    state: row.try_get(0)?,
-                    expires: row.try_get(1)?,
-                    // MySQL shows texts of a binary collation as bytes.
-                    moved_to: row.try_get_unchecked(2)?,
-                    moved_flag: row.try_get_unchecked(3)?,
-                    moved_at: row.try_get(4)?,
-                    epoch: row.try_get(5)?,
-                })
+            row.map(|row| $crate::storage::sql::database::found!(row, 0))
+                .transpose()
+        }
+
+        async fn fetch_all(
+            connection: &mut Self::Connection,
+            statement: &$crate::storage::sql::statement::Statement,
+            values: &$crate::storage::sql::statement::Values<'_>,
+        ) -> Result<Vec<$crate::storage::sql::row::ListedRow>, sqlx::Error> {
+            use sqlx::{Executor as _, Row as _};
+            use $crate::storage::sql::row::{Found, ListedRow, Row};
+
+            let rows = match statement.written_out(values) {
+                Some(sql) => connection.fetch_all(sql.as_str()).await?,
+                None => {
+                    let query = $crate::storage::sql::database::bind!(statement, values);
+                    query.fetch_all(connection).await?
+                }
             };
-            match row.as_ref().map(read).transpose() {
-                // There, any value may have any type. Elsewhere the connection shows it otherwise.
-                Err(_) if Self::LOCAL => Ok(Some(Found::Garbage)),
-                row => Ok(row?.map(Found::Row)),
-            }
+            let listed = rows.into_iter().map(|row| {
+                Ok(ListedRow {
+                    // MySQL shows texts of a binary collation as bytes.
+                    at: row.try_get_unchecked(0)?,
+                    session_id: row.try_get(1)?,
+                    login: row.try_get(2)?,
+                    found: $crate::storage::sql::database::found!(row, 3)?,
+                })
+            });
+            listed.collect()
         }
     };
 }

@@ -20,6 +20,8 @@ mod carry;
 mod connect;
 mod database;
 mod failure;
+mod index;
+mod index_statements;
 mod line;
 mod look;
 mod migrate;

@@ -89,6 +89,9 @@ impl Database for MySql {
     const URL: &'static str = "mysql://user:password@localhost/app";
     const QUOTE: char = '`';
     const LEAST: &'static str = "LEAST";
+    const GREATEST: &'static str = "GREATEST";
+    const FIND: &'static str = "LOCATE({part}, {whole})";
+    const FROM_NOTHING: &'static str = " FROM DUAL";
     // MySQL has no `RETURNING`; MariaDB has it, but not for an update.
     const RETURNS: bool = false;
     const ROTATES_AT_ONCE: bool = false;

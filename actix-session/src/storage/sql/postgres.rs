@@ -105,6 +105,8 @@ impl Database for Postgres {
     const URL: &'static str = "postgres://user:password@localhost/app";
     const QUOTE: char = '"';
     const LEAST: &'static str = "LEAST";
+    const GREATEST: &'static str = "GREATEST";
+    const FIND: &'static str = "position({part} IN {whole})";
     const RETURNS: bool = true;
     const ROTATES_AT_ONCE: bool = true;
     const BEGIN: &'static str = "BEGIN";

@@ -2,7 +2,8 @@
 
 use crate::{
     clock::Millis,
-    protocol::{Name, Step},
+    protocol::{Name, NotBefore, Reply, Step},
+    storage::index::{Listed, Page},
 };
 
 /// What is asked of the database.
@@ -13,11 +14,35 @@ pub(crate) enum Query {
     /// Reads and extends.
     Touch(Name),
     SetEnd(Name, Millis),
+    /// Lists a page of a principal's sessions.
+    List(String, Page),
+    /// Ends a principal's sessions together, unless the mark before has ended that of whoever asks.
+    Mark(String, NotBefore, Option<(u128, Millis)>),
+    /// Deletes what a mark has ended.
+    EndMarked(String, NotBefore),
+}
+
+/// What the database answered.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Reply(Reply),
+    Listed(Vec<Listed>),
+    Marked(bool),
+    Ended(u64),
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
 }
 
 impl Query {
     pub(crate) fn writes(&self) -> bool {
-        !matches!(self, Self::Read(_) | Self::Run(Step::Read { .. }))
+        !matches!(
+            self,
+            Self::Read(_) | Self::Run(Step::Read { .. }) | Self::List(..)
+        )
     }
 
     /// Whether it may be done twice, even if the first time succeeded.

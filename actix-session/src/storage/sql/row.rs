@@ -7,6 +7,7 @@ use crate::{
     digest,
     protocol::{Redirect, Stored},
     record::{Record, Version, version_prefix},
+    storage::index::Listed,
 };
 
 /// The columns that a record fills.
@@ -90,7 +91,7 @@ pub(crate) fn revision(version: &Version) -> Option<i64> {
 }
 
 /// A principal, or its digest if some database's index could not hold it.
-fn principal_column(principal: &str) -> Cow<'_, str> {
+pub(crate) fn principal_column(principal: &str) -> Cow<'_, str> {
     if principal.len() <= 255 && !principal.contains('\0') {
         return Cow::Borrowed(principal);
     }
@@ -113,6 +114,28 @@ pub(crate) struct Row {
     pub(crate) moved_flag: Option<String>,
     pub(crate) moved_at: Option<i64>,
     pub(crate) epoch: Option<i64>,
+}
+
+/// A row of a principal's session.
+#[derive(Debug)]
+pub(crate) struct ListedRow {
+    pub(crate) at: String,
+    pub(crate) session_id: Vec<u8>,
+    pub(crate) login: i64,
+    pub(crate) found: Found,
+}
+
+impl ListedRow {
+    /// `None` if the id is none.
+    pub(crate) fn listed(self) -> Option<Listed> {
+        let id = u128::from_be_bytes(self.session_id.try_into().ok()?);
+        Some(Listed {
+            id,
+            login: Millis(self.login),
+            at: self.at.into(),
+            found: stored(Some(self.found)),
+        })
+    }
 }
 
 /// What the row of a name means.

@@ -89,6 +89,8 @@ impl Database for Sqlite {
     const URL: &'static str = "sqlite://sessions.sqlite3";
     const QUOTE: char = '"';
     const LEAST: &'static str = "MIN";
+    const GREATEST: &'static str = "MAX";
+    const FIND: &'static str = "instr({whole}, {part})";
     const RETURNS: bool = true;
     const ROTATES_AT_ONCE: bool = false;
     // A transaction that reads first and writes later may never get the write lock.

@@ -28,9 +28,15 @@ pub(crate) enum Param {
     IdleEnd,
     Absolute,
     Batch,
+    Mark,
+    Spared,
+    ByLogin,
+    ById,
+    AfterLogin,
+    AfterId,
 }
 
-const PARAMS: [(&str, Param); 23] = [
+const PARAMS: [(&str, Param); 29] = [
     ("id", Param::Id),
     ("now", Param::Now),
     ("expect", Param::Expect),
@@ -54,6 +60,12 @@ const PARAMS: [(&str, Param); 23] = [
     ("idle_end", Param::IdleEnd),
     ("absolute", Param::Absolute),
     ("batch", Param::Batch),
+    ("mark", Param::Mark),
+    ("spared", Param::Spared),
+    ("by_login", Param::ByLogin),
+    ("by_id", Param::ById),
+    ("after_login", Param::AfterLogin),
+    ("after_id", Param::AfterId),
 ];
 
 /// What is bound to a parameter.
@@ -170,6 +182,10 @@ pub(crate) struct Values<'a> {
     pub(crate) idle_end: i64,
     pub(crate) absolute: Option<i64>,
     pub(crate) batch: i64,
+    pub(crate) mark: i64,
+    pub(crate) spared: &'a [u8],
+    pub(crate) by: (i64, [u8; 16]),
+    pub(crate) after: (i64, [u8; 16]),
 }
 
 impl Values<'_> {
@@ -199,6 +215,12 @@ impl Values<'_> {
             Param::IdleEnd => Value::Int(Some(self.idle_end)),
             Param::Absolute => Value::Int(self.absolute),
             Param::Batch => Value::Int(Some(self.batch)),
+            Param::Mark => Value::Int(Some(self.mark)),
+            Param::Spared => Value::Bytes(Some(self.spared)),
+            Param::ByLogin => Value::Int(Some(self.by.0)),
+            Param::ById => Value::Bytes(Some(&self.by.1)),
+            Param::AfterLogin => Value::Int(Some(self.after.0)),
+            Param::AfterId => Value::Bytes(Some(&self.after.1)),
         }
     }
 }
@@ -209,7 +231,13 @@ impl Param {
         match self {
             Self::Id | Self::Target | Self::Flag => Value::Text(None),
             Self::Principal => Value::Unicode(None),
-            Self::Prefix | Self::Whole | Self::State | Self::SessionId => Value::Bytes(None),
+            Self::Prefix
+            | Self::Whole
+            | Self::State
+            | Self::SessionId
+            | Self::Spared
+            | Self::ById
+            | Self::AfterId => Value::Bytes(None),
             _ => Value::Int(None),
         }
     }

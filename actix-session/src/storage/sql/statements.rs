@@ -2,6 +2,7 @@
 
 use super::{
     database::Database,
+    index_statements::{IndexStatements, ended, new_ended},
     statement::{Statement, Values},
     table::Table,
 };
@@ -16,12 +17,16 @@ pub(crate) struct Statements {
     pub(crate) set_end: Statement,
     pub(crate) replace: Expecting,
     pub(crate) insert: Statement,
+    /// The same for a session of somebody, unless it has ended with others.
+    pub(crate) insert_owned: Statement,
+    /// Leaves a redirect, or a tombstone.
     pub(crate) move_away: Expecting,
     /// Moves and inserts at once, if the database can.
     pub(crate) rotate: Option<Expecting>,
     pub(crate) end: Statement,
     pub(crate) delete_expired: Statement,
     pub(crate) sweep: Statement,
+    pub(crate) index: IndexStatements,
 }
 
 /// A statement that changes a record only while it is the expected version.
@@ -33,14 +38,17 @@ pub(crate) struct Expecting {
 
 const FOREVER: i64 = i64::MAX;
 
-const COLUMNS: &str = "state, expires, moved_to, moved_flag, moved_at, epoch, revision";
+pub(super) const COLUMNS: &str = "state, expires, moved_to, moved_flag, moved_at, epoch, revision";
 
 /// Of the table that says which sessions of a principal have ended, by the time of their logins.
 const NOT_BEFORE: &str = "principal, ended_at, spared, expires";
 
 const UNEXPIRED: &str = "id = :id AND expires > :now";
 
-const LIVE: &str = "id = :id AND expires > :now AND moved_to IS NULL";
+/// A record that has not ended together with its owner's others.
+fn live<D: Database>() -> String {
+    format!("{UNEXPIRED} AND moved_to IS NULL AND NOT {}", ended::<D>())
+}
 
 const WRITE: &str = "state = :state, revision = :revision, epoch = :epoch, \
     session_id = :session_id, principal = :principal, created = :created, logged_in = :logged_in, \
@@ -52,7 +60,7 @@ const NEW_COLUMNS: &str = "id, state, revision, epoch, session_id, principal, cr
 const NEW_VALUES: &str = ":target, :state, :revision, :epoch, :session_id, :principal, :created, \
     :logged_in, :authenticated, :ttl, :absolute_end, :expires";
 
-const REDIRECT: &str = "state = NULL, revision = NULL, epoch = NULL, session_id = NULL, \
+pub(super) const REDIRECT: &str = "state = NULL, revision = NULL, epoch = NULL, session_id = NULL, \
     principal = NULL, logged_in = NULL, authenticated = NULL, ttl = NULL, absolute_end = NULL, moved_to = :target, moved_flag = :flag, \
     moved_at = :moved_at, expires = :redirect_end";
 
@@ -70,21 +78,24 @@ impl Statements {
                  (SELECT {NOT_BEFORE} FROM {{not_before}})"
             )),
             read: make(&format!(
-                "SELECT {COLUMNS} FROM {{table}} WHERE {UNEXPIRED}"
+                "SELECT {COLUMNS} FROM {{table}} WHERE {UNEXPIRED} AND NOT {}",
+                ended::<D>()
             )),
             touch: make(&touch::<D>()),
             set_end: make(&set_end::<D>()),
             replace: expecting(replace::<D>),
+            insert_owned: make(&insert_owned::<D>()),
             insert: make(&format!(
                 "INSERT INTO {{table}} ({NEW_COLUMNS}) VALUES ({NEW_VALUES})"
             )),
-            move_away: expecting(move_away),
-            rotate: D::ROTATES_AT_ONCE.then(|| expecting(rotate)),
+            move_away: expecting(move_away::<D>),
+            rotate: D::ROTATES_AT_ONCE.then(|| expecting(rotate::<D>)),
             end: make(&format!(
                 "UPDATE {{table}} SET {REDIRECT} WHERE id = :id AND moved_to IS NULL"
             )),
             delete_expired: make("DELETE FROM {table} WHERE id = :id AND expires <= :now"),
             sweep: make(D::SWEEP),
+            index: IndexStatements::new::<D>(make),
         }
     }
 }
@@ -122,7 +133,8 @@ fn touch<D: Database>() -> String {
     format!(
         "UPDATE {{table}} SET expires = {least}(COALESCE(:now + ttl, :idle_end), \
          COALESCE(absolute_end, COALESCE(authenticated, created) + :absolute, {FOREVER})) \
-         WHERE {LIVE}{returning}"
+         WHERE {}{returning}",
+        live::<D>()
     )
 }
 
@@ -130,7 +142,8 @@ fn set_end<D: Database>() -> String {
     let least = D::LEAST;
     format!(
         "UPDATE {{table}} SET expires = {least}(:idle_end, COALESCE(absolute_end, {FOREVER})) \
-         WHERE {LIVE}"
+         WHERE {}",
+        live::<D>()
     )
 }
 
@@ -138,18 +151,27 @@ fn replace<D: Database>(version: &str) -> String {
     let least = D::LEAST;
     format!(
         "UPDATE {{table}} SET {WRITE}, expires = {least}(COALESCE(:expires, expires), :idle_end) \
-         WHERE {LIVE} AND {version}"
+         WHERE {} AND {version}",
+        live::<D>()
     )
 }
 
-fn move_away(version: &str) -> String {
-    format!("UPDATE {{table}} SET {REDIRECT} WHERE {LIVE} AND {version}")
+fn insert_owned<D: Database>() -> String {
+    let (nothing, ended) = (D::FROM_NOTHING, new_ended::<D>());
+    format!("INSERT INTO {{table}} ({NEW_COLUMNS}) SELECT {NEW_VALUES}{nothing} WHERE NOT {ended}")
 }
 
-fn rotate(version: &str) -> String {
-    let move_away = move_away(version);
+fn move_away<D: Database>(version: &str) -> String {
     format!(
-        "WITH moved AS ({move_away} RETURNING 1) INSERT INTO {{table}} ({NEW_COLUMNS}) \
+        "UPDATE {{table}} SET {REDIRECT} WHERE {} AND {version}",
+        live::<D>()
+    )
+}
+
+fn rotate<D: Database>(version: &str) -> String {
+    let (move_away, ended) = (move_away::<D>(version), new_ended::<D>());
+    format!(
+        "WITH moved AS ({move_away} AND NOT {ended} RETURNING 1) INSERT INTO {{table}} ({NEW_COLUMNS}) \
          SELECT {NEW_VALUES} FROM moved"
     )
 }

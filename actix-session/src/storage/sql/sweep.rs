@@ -184,12 +184,15 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             ..Values::default()
         };
         let connection = held.get()?;
-        match turn {
-            Turn::Own => delete_in_turn::<D>(connection, table, &statements.sweep, &values).await,
-            Turn::Any => D::execute(connection, &statements.sweep, &values)
-                .await
-                .map(Some),
+        let sweep = &statements.sweep;
+        let swept = match turn {
+            Turn::Own => delete_in_turn::<D>(connection, table, sweep, &values).await?,
+            Turn::Any => Some(D::execute(connection, sweep, &values).await?),
+        };
+        if swept.is_some_and(|swept| swept < u64::from(batch)) {
+            D::execute(connection, &statements.index.sweep, &values).await?;
         }
+        Ok(swept)
     }
 
     /// Sweeps until nothing is left, or another server is sweeping. Works at most half of the time,

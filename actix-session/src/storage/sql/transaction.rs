@@ -3,7 +3,7 @@
 use sqlx::{Connection as _, Error, Transaction, TransactionManager as _};
 
 use super::{
-    backend::{Attempt, done_or_taken},
+    backend::{Attempt, done_or_taken_or_ended, insert},
     database::Database,
     statement::Values,
 };
@@ -55,7 +55,7 @@ impl<D: Database> Attempt<'_, D> {
         let move_away = statements.move_away.of(values);
         let reply = match D::execute(&mut transaction, move_away, values).await? {
             0 => Reply::Found(Stored::Nothing),
-            _ => done_or_taken(D::execute(&mut transaction, &statements.insert, values).await)?,
+            _ => done_or_taken_or_ended(insert::<D>(&mut transaction, statements, values).await)?,
         };
         match reply {
             Reply::Done => transaction.commit().await?,

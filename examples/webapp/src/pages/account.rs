@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use actix_session::Login;
+use actix_session::{Login, SessionManager};
 use actix_web::{
     HttpRequest, HttpResponse,
     cookie::time,
@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::{
     Frame,
+    devices::{self, Device},
     home::{self, START},
     html, read, see_other,
 };
@@ -30,11 +31,11 @@ use crate::{
 
 const REGISTER: &str = "/register";
 const LOG_IN: &str = "/login";
-const ACCOUNT: &str = "/account";
+pub(super) const ACCOUNT: &str = "/account";
 
 /// The login page for a visitor who was on the way to the account page. The address says so, not the
 /// session: a visitor who is only turned away needs none.
-const LOG_IN_FOR_ACCOUNT: &str = "/login?to=account";
+pub(super) const LOG_IN_FOR_ACCOUNT: &str = "/login?to=account";
 
 /// How long a session lasts after the last request if its user wants to stay logged in.
 const KEPT_LOGIN: time::Duration = time::Duration::days(14);
@@ -102,6 +103,8 @@ struct AccountPage<'a> {
     user: &'a User,
     clicks: u64,
     notes: usize,
+    /// None if sessions lie in cookies, of which there is no list.
+    devices: Option<Vec<Device>>,
 }
 
 async fn register_page(visitor: Visitor) -> Result<HttpResponse, AppError> {
@@ -285,7 +288,11 @@ async fn log_out(visitor: Visitor) -> Result<HttpResponse, AppError> {
     Ok(see_other(START))
 }
 
-async fn account_page(visitor: Visitor) -> Result<HttpResponse, AppError> {
+async fn account_page(
+    visitor: Visitor,
+    state: web::Data<State>,
+    sessions: web::Data<SessionManager>,
+) -> Result<HttpResponse, AppError> {
     let Some(user) = &visitor.user else {
         return Ok(see_other(LOG_IN_FOR_ACCOUNT));
     };
@@ -293,6 +300,10 @@ async fn account_page(visitor: Visitor) -> Result<HttpResponse, AppError> {
         user,
         clicks: home::clicks(&visitor)?,
         notes: Notes::of(&visitor.session)?.items().len(),
+        devices: match state.sessions_are_shared {
+            true => Some(devices::of(&visitor.session, &sessions).await?),
+            false => None,
+        },
         frame: Frame::of(&visitor, ACCOUNT),
     };
     html(StatusCode::OK, &page)

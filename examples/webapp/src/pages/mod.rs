@@ -1,6 +1,7 @@
 //! The pages: a module for each topic, a template for each page.
 
 mod account;
+mod devices;
 mod home;
 mod notes;
 
@@ -24,6 +25,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .configure(home::routes)
         .configure(notes::routes)
         .configure(account::routes)
+        .configure(devices::routes)
         .default_service(web::to(not_found));
 }
 

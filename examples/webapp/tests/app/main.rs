@@ -6,6 +6,7 @@
 )]
 
 mod accounts;
+mod devices;
 mod forms;
 mod guesses;
 mod guests;

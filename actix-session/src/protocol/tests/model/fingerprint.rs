@@ -155,6 +155,10 @@ impl Fingerprint {
                 self.record(Some(new));
             }
             Step::End { at } => self.place(4, at),
+            Step::EndIf { at, expect } => {
+                self.place(5, at);
+                self.version(expect);
+            }
         }
     }
 

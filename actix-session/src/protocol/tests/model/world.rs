@@ -179,7 +179,7 @@ impl World {
             Step::Cas { at, new, .. } => (at, new, false),
             Step::Rotate { redirect, new, .. } => (&redirect.target, new, true),
             Step::Insert { at, new, .. } => (at, new, true),
-            Step::Read { .. } | Step::End { .. } => return,
+            Step::Read { .. } | Step::End { .. } | Step::EndIf { .. } => return,
         };
         let session = self.store.session_of(name).expect("it has been written");
         let logins = self.logins(session);

@@ -21,7 +21,7 @@ use crate::{
     clock::Millis,
     contract::Terms,
     key::SessionKey,
-    protocol::{Backend as _, Flag, Name, Redirect, Reply, Step, Stored, Until},
+    protocol::{Backend as _, Flag, Name, OwnerBefore, Redirect, Reply, Step, Stored, Until},
     record::{Metadata, MetadataKeys, Record, WireFormat},
     testing::ManualClock,
 };
@@ -179,6 +179,7 @@ impl<P: Place> Steps<P> {
             new: new.clone(),
             until,
             epoch: None,
+            owner_before: OwnerBefore::Same,
         };
         self.run(step).await
     }
@@ -215,6 +216,7 @@ impl<P: Place> Steps<P> {
             until,
             redirect: self.redirect(target),
             epoch: None,
+            owner_before: OwnerBefore::Same,
         };
         self.run(step).await
     }

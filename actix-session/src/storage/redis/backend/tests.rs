@@ -16,7 +16,7 @@ use crate::{
     contract::Committed,
     error::Contended,
     key::SessionKey,
-    protocol::Flag,
+    protocol::{Flag, OwnerBefore},
     storage::{RedisSessionStore, backend},
 };
 
@@ -80,6 +80,7 @@ async fn renewal_that_lost_its_second_answer(then: String) -> (Reply, Vec<&'stat
         until: terms.now + Millis::secs(60),
         redirect: own_redirect(),
         epoch: None,
+        owner_before: OwnerBefore::Same,
     };
     let reply = executor.run(&step, &terms).await.unwrap();
     let calls = calls.borrow().clone();

@@ -1,0 +1,178 @@
+//! What a list says of a session.
+
+use std::{fmt, time::SystemTime, vec};
+
+use super::SessionHandle;
+use crate::{
+    Level, Session,
+    clock::Millis,
+    contract::Terms,
+    record::Metadata,
+    storage::index::{After, Live},
+};
+
+/// A principal's session, as it was when it was listed.
+///
+/// # Examples
+/// ```
+/// use actix_session::ListedSession;
+///
+/// fn line(session: &ListedSession) -> String {
+///     format!("{}: {:?}", session.device().unwrap_or("?"), session.last_seen())
+/// }
+/// # let _ = line;
+/// ```
+#[derive(Clone)]
+pub struct ListedSession {
+    id: u128,
+    principal: String,
+    metadata: Metadata,
+    ends_at: Option<Millis>,
+    last_seen: Option<Millis>,
+}
+
+/// Live sessions of a principal: an iterator, the latest login first.
+///
+/// # Examples
+/// ```
+/// use actix_session::{SessionManager, storage::MemorySessionStore};
+///
+/// # actix_web::rt::System::new().block_on(async {
+/// let sessions = SessionManager::of_store(&MemorySessionStore::new());
+/// let list = sessions.list("user-42").await?;
+/// assert!(list.next_page().is_none());
+/// assert_eq!(list.count(), 0);
+/// # Ok::<(), actix_session::SessionManagerError>(()) }).unwrap();
+/// ```
+#[derive(Debug, Clone)]
+pub struct SessionList {
+    found: vec::IntoIter<ListedSession>,
+    next: Option<NextPage>,
+}
+
+/// Where a list goes on, for
+/// [`SessionManager::list_page`](crate::SessionManager::list_page).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct NextPage(pub(super) After);
+
+/// Shows nothing: it contains a session's id.
+impl fmt::Debug for NextPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NextPage").finish_non_exhaustive()
+    }
+}
+
+impl SessionList {
+    pub(super) fn new(found: Vec<ListedSession>, next: Option<After>) -> Self {
+        Self {
+            found: found.into_iter(),
+            next: next.map(NextPage),
+        }
+    }
+
+    /// Where the list goes on, if it may.
+    pub fn next_page(&self) -> Option<NextPage> {
+        self.next
+    }
+}
+
+impl Iterator for SessionList {
+    type Item = ListedSession;
+
+    fn next(&mut self) -> Option<ListedSession> {
+        self.found.next()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.found.size_hint()
+    }
+}
+
+impl ExactSizeIterator for SessionList {}
+
+impl ListedSession {
+    pub(super) fn new(live: &Live, terms: &Terms) -> Self {
+        let metadata = live.record.metadata().cloned();
+        let metadata = metadata.unwrap_or_else(|| Metadata::new(live.id, terms.now));
+        let ends_at = live.record.end();
+        Self {
+            id: live.id,
+            principal: metadata.principal().unwrap_or_default().to_owned(),
+            last_seen: ends_at.map(|end| last_seen(&metadata, end, terms)),
+            metadata,
+            ends_at,
+        }
+    }
+
+    /// The session's name for [`SessionManager`](crate::SessionManager), and for forms.
+    pub fn handle(&self) -> SessionHandle {
+        SessionHandle::of(&self.principal, self.id)
+    }
+
+    /// Whether it is this request's session.
+    pub fn is(&self, session: &Session) -> bool {
+        let identity = session.lock().identity();
+        identity.is_some_and(|identity| identity.ids.contains(&self.id))
+    }
+
+    /// When the session began, be it before the login.
+    pub fn created_at(&self) -> SystemTime {
+        self.metadata.created.to_system_time()
+    }
+
+    /// When the principal logged in.
+    pub fn logged_in_at(&self) -> SystemTime {
+        let auth = self.metadata.auth.as_ref();
+        let login = auth.map_or(self.metadata.created, crate::record::Auth::login);
+        login.to_system_time()
+    }
+
+    /// When the principal last proved who they are.
+    pub fn authenticated_at(&self) -> SystemTime {
+        self.metadata.since().to_system_time()
+    }
+
+    /// When the session was last used, as exact as it is extended: under
+    /// [`OnEveryRequest`](crate::config::TtlExtensionPolicy::OnEveryRequest) its last request, and
+    /// otherwise its last extension or change. `None` if the store does not say when it ends.
+    ///
+    /// Nothing is written for it: it is the end less the idle timeout. So it is of no use once the
+    /// configured timeout has changed, until the session is extended again.
+    pub fn last_seen(&self) -> Option<SystemTime> {
+        self.last_seen.map(Millis::to_system_time)
+    }
+
+    /// When the session ends unless it is used.
+    pub fn ends_at(&self) -> Option<SystemTime> {
+        self.ends_at.map(Millis::to_system_time)
+    }
+
+    /// The label that the application gave with [`Login::device`](crate::Login::device). It may hold
+    /// what a visitor has sent: escape it.
+    pub fn device(&self) -> Option<&str> {
+        let auth = self.metadata.auth.as_ref();
+        auth.and_then(|auth| auth.device.as_deref())
+    }
+
+    /// How strongly the principal has proven who they are.
+    pub fn level(&self) -> Level {
+        let auth = self.metadata.auth.as_ref();
+        auth.map_or(Level::Zero, crate::record::Auth::level)
+    }
+}
+
+/// The end less the idle timeout; but no earlier than the login, if the absolute end came first.
+fn last_seen(metadata: &Metadata, end: Millis, terms: &Terms) -> Millis {
+    let idle = metadata.ttl.unwrap_or(terms.ttl);
+    let seen = (end - idle).max(metadata.since());
+    seen.min(terms.now)
+}
+
+/// Shows no principal and no device: they are personal data.
+impl fmt::Debug for ListedSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListedSession")
+            .field("handle", &self.handle())
+            .finish_non_exhaustive()
+    }
+}

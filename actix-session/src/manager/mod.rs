@@ -1,0 +1,398 @@
+//! Sessions outside of their own requests: listed by principal, ended, opened.
+
+mod error;
+mod handle;
+mod listed;
+mod opened;
+
+use std::{fmt, sync::Arc};
+
+pub use self::{
+    error::SessionManagerError,
+    handle::{InvalidSessionHandle, SessionHandle},
+    listed::{ListedSession, NextPage, SessionList},
+    opened::OpenedSession,
+};
+use crate::{
+    Session,
+    clock::SharedClock,
+    contract::Terms,
+    protocol::NotBefore,
+    storage::{
+        SessionIndex, StoreIndex,
+        index::{After, Live, Page, looking},
+    },
+};
+
+/// How many entries are read at once by what goes through all of a principal's sessions.
+const BATCH: usize = 100;
+
+/// Lists, opens and ends the sessions of a principal: "your devices", "sign out everywhere".
+///
+/// Everything that it does names a principal, which the application takes from its own login
+/// ([`Session::principal`]), never from a form. It can be application data: clones share one store,
+/// and it is `Send` and `Sync`.
+///
+/// [`SessionMiddleware::manager`](crate::SessionMiddleware::manager) makes one that has the
+/// middleware's settings.
+///
+/// An ended session fails its next load, and requests in flight find it gone when they commit (ASVS
+/// 5.0, 7.4.1).
+///
+/// # Examples
+/// ```
+/// use actix_session::{Session, SessionManager};
+/// use actix_web::{HttpResponse, web};
+///
+/// /// After a new password (ASVS 5.0, 7.4.3).
+/// async fn sign_out_elsewhere(
+///     session: Session,
+///     sessions: web::Data<SessionManager>,
+/// ) -> actix_web::Result<HttpResponse> {
+///     let ended = sessions.revoke_others(&session).await?;
+///     Ok(HttpResponse::Ok().body(format!("{ended} other sessions have ended")))
+/// }
+/// # actix_web::web::to(sign_out_elsewhere);
+/// ```
+#[derive(Clone)]
+pub struct SessionManager(Arc<Inner>);
+
+struct Inner {
+    index: StoreIndex,
+    terms: Terms,
+    clock: SharedClock,
+    /// The terms are those of a middleware, so that changes can be written.
+    writes: bool,
+}
+
+impl SessionManager {
+    /// Makes a manager from a store alone, for tools. It lists and ends sessions, and changes none: it
+    /// does not know the settings that the application writes them with.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{SessionManager, storage::MemorySessionStore};
+    ///
+    /// # actix_web::rt::System::new().block_on(async {
+    /// let sessions = SessionManager::of_store(&MemorySessionStore::new());
+    /// assert_eq!(sessions.count("user-42").await?, 0);
+    /// # Ok::<(), actix_session::SessionManagerError>(()) }).unwrap();
+    /// ```
+    pub fn of_store(store: &impl SessionIndex) -> Self {
+        let index = store.index();
+        let clock = index.0.clock().clone();
+        Self::new(index, Terms::default(), clock, false)
+    }
+
+    pub(crate) fn of_middleware(index: StoreIndex, terms: Terms, clock: SharedClock) -> Self {
+        Self::new(index, terms, clock, true)
+    }
+
+    fn new(index: StoreIndex, terms: Terms, clock: SharedClock, writes: bool) -> Self {
+        Self(Arc::new(Inner {
+            index,
+            terms,
+            clock,
+            writes,
+        }))
+    }
+
+    /// Lists a principal's live sessions, the latest login first. Looking at them extends none.
+    ///
+    /// A list has up to 50. [`first_page`](Self::first_page) takes another limit, and
+    /// [`list_page`](Self::list_page) gives those that follow.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{Session, SessionManager};
+    /// use actix_web::web;
+    ///
+    /// async fn devices(
+    ///     session: Session,
+    ///     sessions: web::Data<SessionManager>,
+    /// ) -> actix_web::Result<String> {
+    ///     let principal = session.principal().unwrap_or_default();
+    ///     let mut page = String::new();
+    ///     for other in sessions.list(&principal).await? {
+    ///         let badge = if other.is(&session) { " (this device)" } else { "" };
+    ///         page += &format!("{}{badge}\n", other.device().unwrap_or("an unknown device"));
+    ///     }
+    ///     Ok(page)
+    /// }
+    /// # actix_web::web::to(devices);
+    /// ```
+    pub async fn list(&self, principal: &str) -> Result<SessionList, SessionManagerError> {
+        self.first_page(principal, 50).await
+    }
+
+    /// The same, with up to `limit` sessions, and at least one.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time.
+    pub async fn first_page(
+        &self,
+        principal: &str,
+        limit: usize,
+    ) -> Result<SessionList, SessionManagerError> {
+        self.page(principal, None, limit).await
+    }
+
+    /// Lists up to `limit` of the sessions that follow a list that was not complete.
+    ///
+    /// Each session that lives all the while is in exactly one list.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{SessionManager, SessionManagerError};
+    ///
+    /// async fn count_slowly(
+    ///     sessions: &SessionManager,
+    ///     principal: &str,
+    /// ) -> Result<usize, SessionManagerError> {
+    ///     let mut list = sessions.list(principal).await?;
+    ///     let mut count = list.len();
+    ///     while let Some(next) = list.next_page() {
+    ///         list = sessions.list_page(principal, next, 200).await?;
+    ///         count += list.len();
+    ///     }
+    ///     Ok(count)
+    /// }
+    /// # let _ = count_slowly;
+    /// ```
+    pub async fn list_page(
+        &self,
+        principal: &str,
+        page: NextPage,
+        limit: usize,
+    ) -> Result<SessionList, SessionManagerError> {
+        self.page(principal, Some(page.0), limit).await
+    }
+
+    /// Counts a principal's live sessions.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time.
+    pub async fn count(&self, principal: &str) -> Result<usize, SessionManagerError> {
+        let mut count = 0;
+        self.each(principal, |live| {
+            count += live.len();
+            None::<()>
+        })
+        .await?;
+        Ok(count)
+    }
+
+    /// Ends one session of a principal, and returns whether there was such a session. One of
+    /// another principal's is not found.
+    ///
+    /// Renewals by its own requests do not save it.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time: the session may be alive.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{Session, SessionHandle, SessionManager};
+    /// use actix_web::{HttpResponse, web};
+    ///
+    /// async fn end_device(
+    ///     handle: web::Path<SessionHandle>,
+    ///     session: Session,
+    ///     sessions: web::Data<SessionManager>,
+    /// ) -> actix_web::Result<HttpResponse> {
+    ///     let principal = session.principal().unwrap_or_default();
+    ///     Ok(if sessions.revoke(&principal, &handle).await? {
+    ///         HttpResponse::NoContent().finish()
+    ///     } else {
+    ///         HttpResponse::NotFound().finish()
+    ///     })
+    /// }
+    /// # actix_web::web::to(end_device);
+    /// ```
+    pub async fn revoke(
+        &self,
+        principal: &str,
+        handle: &SessionHandle,
+    ) -> Result<bool, SessionManagerError> {
+        let Some(live) = self.find(principal, handle).await? else {
+            return Ok(false);
+        };
+        self.end(principal, live).await
+    }
+
+    /// Ends all sessions of a principal, and returns how many there were.
+    ///
+    /// It also ends what is not stored yet: a login that began before this call and commits later is
+    /// refused (its response is a 401). A login that begins later passes.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time: some sessions may be alive. It is safe to repeat
+    /// this.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{SessionManager, SessionManagerError};
+    ///
+    /// async fn lock_account(
+    ///     sessions: &SessionManager,
+    ///     principal: &str,
+    /// ) -> Result<(), SessionManagerError> {
+    ///     let ended = sessions.revoke_all(principal).await?;
+    ///     println!("{ended} sessions have ended");
+    ///     Ok(())
+    /// }
+    /// # let _ = lock_account;
+    /// ```
+    pub async fn revoke_all(&self, principal: &str) -> Result<u64, SessionManagerError> {
+        let ended = self.end_all(principal, Vec::new(), None).await?;
+        Ok(ended.unwrap_or_default())
+    }
+
+    /// Ends all sessions of a request's principal but this one, and returns how many there were.
+    ///
+    /// This session goes on, also if the same request renews it or logs the principal in. Of logins in
+    /// other requests the same holds as for [`revoke_all`](Self::revoke_all).
+    ///
+    /// # Errors
+    /// [`is_gone`](SessionManagerError::is_gone): nobody is logged in, or this session has ended
+    /// meanwhile, and nothing was done. Otherwise, as for [`revoke_all`](Self::revoke_all).
+    pub async fn revoke_others(&self, session: &Session) -> Result<u64, SessionManagerError> {
+        let identity = session.lock().identity();
+        let identity = identity.ok_or_else(SessionManagerError::gone)?;
+        let own = identity.ids.first().copied().unwrap_or_default();
+        let by = Some((own, identity.login));
+        let ended = self.end_all(&identity.principal, identity.ids, by);
+        ended.await?.ok_or_else(SessionManagerError::gone)
+    }
+
+    /// Opens a session of a principal, to read or to change it: for sockets that outlive their
+    /// request, and for jobs. `None`: there is no such session, or it is another principal's.
+    ///
+    /// Opening extends nothing.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{SessionHandle, SessionManager, SessionManagerError};
+    ///
+    /// async fn notify(
+    ///     sessions: &SessionManager,
+    ///     principal: &str,
+    ///     handle: &SessionHandle,
+    /// ) -> Result<bool, SessionManagerError> {
+    ///     let Some(opened) = sessions.open(principal, handle).await? else {
+    ///         return Ok(false);
+    ///     };
+    ///     opened.session().insert("notice", "your export is ready")?;
+    ///     opened.commit().await?;
+    ///     Ok(true)
+    /// }
+    /// # let _ = notify;
+    /// ```
+    pub async fn open(
+        &self,
+        principal: &str,
+        handle: &SessionHandle,
+    ) -> Result<Option<OpenedSession>, SessionManagerError> {
+        let live = self.find(principal, handle).await?;
+        Ok(live.map(|live| OpenedSession::new(self.clone(), principal.to_owned(), live)))
+    }
+
+    async fn page(
+        &self,
+        principal: &str,
+        mut after: Option<After>,
+        limit: usize,
+    ) -> Result<SessionList, SessionManagerError> {
+        let terms = self.terms();
+        let limit = limit.max(1);
+        let mut found = Vec::new();
+        loop {
+            let page = Page {
+                after,
+                limit: limit - found.len(),
+            };
+            let (live, next) = self.0.index.0.list(principal, page, &terms).await?;
+            found.extend(live.iter().map(|live| ListedSession::new(live, &terms)));
+            after = next;
+            if after.is_none() || found.len() >= limit {
+                return Ok(SessionList::new(found, after));
+            }
+        }
+    }
+
+    /// Goes through all of a principal's sessions until `look` finds what it looks for.
+    async fn each<T>(
+        &self,
+        principal: &str,
+        mut look: impl FnMut(Vec<Live>) -> Option<T>,
+    ) -> Result<Option<T>, SessionManagerError> {
+        let terms = self.terms();
+        let mut after = None;
+        loop {
+            let page = Page {
+                after,
+                limit: BATCH,
+            };
+            let (live, next) = self.0.index.0.list(principal, page, &terms).await?;
+            if let Some(found) = look(live) {
+                return Ok(Some(found));
+            }
+            if next.is_none() {
+                return Ok(None);
+            }
+            after = next;
+        }
+    }
+
+    async fn find(
+        &self,
+        principal: &str,
+        handle: &SessionHandle,
+    ) -> Result<Option<Live>, SessionManagerError> {
+        let is_meant = |live: &Live| SessionHandle::of(principal, live.id) == *handle;
+        self.each(principal, |live| live.into_iter().find(is_meant))
+            .await
+    }
+
+    async fn end(&self, principal: &str, live: Live) -> Result<bool, SessionManagerError> {
+        let terms = self.terms();
+        let ended = self.0.index.0.end(live.at, principal, live.id, &terms);
+        Ok(ended.await?)
+    }
+
+    async fn end_all(
+        &self,
+        principal: &str,
+        spared: Vec<u128>,
+        by: Option<(u128, crate::clock::Millis)>,
+    ) -> Result<Option<u64>, SessionManagerError> {
+        let terms = self.terms();
+        let mark = NotBefore {
+            at: self.0.clock.revocation_time(),
+            spared,
+        };
+        let ended = self.0.index.0.end_all(principal, mark, by, &terms);
+        Ok(ended.await?)
+    }
+
+    /// The terms of a call made now, which extends nothing.
+    fn terms(&self) -> Terms {
+        looking(&self.0.terms, self.0.clock.now())
+    }
+}
+
+/// Does not show the store: its address may contain a password.
+impl fmt::Debug for SessionManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionManager").finish_non_exhaustive()
+    }
+}

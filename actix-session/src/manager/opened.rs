@@ -1,0 +1,134 @@
+//! A session that was opened outside of its own requests.
+
+use std::fmt;
+
+use super::{SessionHandle, SessionManager, SessionManagerError};
+use crate::{
+    Session,
+    contract::{Committed, Terms},
+    session::{Shown, Snapshot, Times},
+    storage::index::Live,
+};
+
+/// A session of a principal that was opened outside of its own requests: see
+/// [`SessionManager::open`].
+///
+/// # Examples
+/// ```
+/// use actix_session::{OpenedSession, SessionManagerError};
+///
+/// async fn add_to_basket(opened: OpenedSession) -> Result<(), SessionManagerError> {
+///     opened.session().modify("basket", |items: Option<u32>| Some(items.unwrap_or(0) + 1))?;
+///     opened.commit().await
+/// }
+/// # let _ = add_to_basket;
+/// ```
+pub struct OpenedSession {
+    manager: SessionManager,
+    principal: String,
+    live: Live,
+    session: Session,
+}
+
+impl OpenedSession {
+    pub(super) fn new(manager: SessionManager, principal: String, live: Live) -> Self {
+        let inner = &manager.0;
+        let entry = inner.terms.principal_entry.clone();
+        let times = Times::from(&manager.terms());
+        let session = Session::of_request(entry, inner.clock.clone(), times);
+        session.lock().load(Shown {
+            record: Some(live.record.clone()),
+            ..Shown::default()
+        });
+        Self {
+            manager,
+            principal,
+            live,
+            session,
+        }
+    }
+
+    /// The session as it was when it was opened, to read, and to change before
+    /// [`commit`](Self::commit).
+    ///
+    /// [`save`](Session::save), [`take`](Session::take) and [`purge_now`](Session::purge_now) are for
+    /// requests, and are errors here.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Its name for the manager.
+    pub fn handle(&self) -> SessionHandle {
+        SessionHandle::of(&self.principal, self.live.id)
+    }
+
+    /// Commits what was changed, as a request of the session would: others' changes stay, and so does
+    /// a logout. The session is not extended: this is no activity of the user's.
+    ///
+    /// # Errors
+    /// [`is_gone`](SessionManagerError::is_gone): the session has ended, or is another person's now.
+    /// The changes need a cookie (a renewal, a login), or the manager was made from a store alone.
+    /// Otherwise, the store fails.
+    pub async fn commit(self) -> Result<(), SessionManagerError> {
+        let snapshot = self.session.lock().take_snapshot();
+        if snapshot.purged {
+            return self.end().await.map(drop);
+        }
+        let needs_cookie = snapshot.changes.renews() || snapshot.changes.login.is_some();
+        if needs_cookie {
+            return Err(SessionManagerError::new(anyhow::anyhow!(
+                "a session that is opened outside of its requests cannot be renewed or logged in: \
+                 its cookie would have to change"
+            )));
+        }
+        if snapshot.changes.leave_unchanged(&self.live.record) {
+            return Ok(());
+        }
+        if !self.manager.0.writes {
+            return Err(SessionManagerError::new(anyhow::anyhow!(
+                "a manager that was made from a store alone changes no session: take the \
+                 middleware's (`SessionMiddleware::manager`)"
+            )));
+        }
+        self.write(snapshot).await
+    }
+
+    /// A session that was renewed longer ago than its redirect lives is looked up once more.
+    async fn write(self, snapshot: Snapshot) -> Result<(), SessionManagerError> {
+        let index = &self.manager.0.index.0;
+        let terms: Terms = self.manager.terms();
+        let mut committed = index.commit(&self.live, &snapshot.changes, &terms).await?;
+        if matches!(committed, Committed::Gone)
+            && let Some(live) = self.manager.find(&self.principal, &self.handle()).await?
+        {
+            let base = Live {
+                record: self.live.record.clone(),
+                ..live
+            };
+            committed = index.commit(&base, &snapshot.changes, &terms).await?;
+        }
+        match committed {
+            Committed::Gone if snapshot.changes.cleared.is_none() => {
+                Err(SessionManagerError::gone())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the session, and returns whether it was still there.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time: the session may be alive.
+    pub async fn end(self) -> Result<bool, SessionManagerError> {
+        self.manager.end(&self.principal, self.live).await
+    }
+}
+
+/// Shows neither the principal nor the content.
+impl fmt::Debug for OpenedSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenedSession")
+            .field("handle", &self.handle())
+            .finish_non_exhaustive()
+    }
+}

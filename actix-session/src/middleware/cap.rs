@@ -1,0 +1,158 @@
+//! How many sessions a principal may have.
+
+use crate::{
+    changes::Changes,
+    config::OverLimit,
+    contract::Terms,
+    error::{CommitError, TooManySessions},
+    record::Record,
+    session::Identity,
+    storage::{
+        StoreIndex,
+        index::{After, Live, Page},
+        lease::Lease,
+    },
+};
+
+/// How many entries are read at once.
+const BATCH: usize = 100;
+
+/// A limit on the sessions of a principal.
+#[derive(Clone)]
+pub(crate) struct Cap {
+    pub(crate) most: usize,
+    pub(crate) over: OverLimit,
+    pub(crate) index: StoreIndex,
+}
+
+/// A login that may go on.
+#[derive(Default)]
+pub(crate) struct Admitted(Option<Lease>);
+
+impl Cap {
+    /// Decides whether somebody may log in, before any record is touched. Logins of one principal wait
+    /// for each other here if they may be refused.
+    ///
+    /// # Errors
+    /// The principal has as many sessions as are allowed.
+    pub(crate) async fn admit(
+        &self,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<Admitted, CommitError> {
+        let Some(identity) = self.limits(base, changes) else {
+            return Ok(Admitted::default());
+        };
+        let lease = self.index.0.lock(&identity.principal, terms).await?;
+        match self.check(&identity, terms).await {
+            Ok(()) => Ok(Admitted(Some(lease))),
+            Err(error) => {
+                self.index.0.unlock(lease, terms).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The same for whoever wants to know before the response, without a lock.
+    pub(crate) async fn look(
+        &self,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<(), CommitError> {
+        match self.limits(base, changes) {
+            Some(identity) => self.check(&identity, terms).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Who logs in, if that may be refused.
+    fn limits(&self, base: Option<&Record>, changes: &Changes) -> Option<Identity> {
+        let refuses = self.over == OverLimit::Refuse && changes.login.is_some();
+        refuses.then(|| Identity::of(base, changes)).flatten()
+    }
+
+    async fn check(&self, identity: &Identity, terms: &Terms) -> Result<(), CommitError> {
+        let live = self.live(&identity.principal, terms).await?;
+        let others = live.iter().filter(|it| !identity.ids.contains(&it.id));
+        if others.count() < self.most {
+            return Ok(());
+        }
+        Err(CommitError::Other(TooManySessions.into()))
+    }
+
+    /// Once the record is there, and before its key leaves: ends what is too much.
+    ///
+    /// # Errors
+    /// The session that has just been made is among that.
+    pub(crate) async fn settle(
+        &self,
+        admitted: Admitted,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<(), CommitError> {
+        let settled = match Identity::of(base, changes) {
+            Some(identity) if changes.login.is_some() => self.evict(&identity, terms).await,
+            _ => Ok(()),
+        };
+        self.release(admitted, terms).await?;
+        settled
+    }
+
+    /// Lets others log in.
+    pub(crate) async fn release(
+        &self,
+        admitted: Admitted,
+        terms: &Terms,
+    ) -> Result<(), CommitError> {
+        match admitted.0 {
+            Some(lease) => self.index.0.unlock(lease, terms).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn evict(&self, identity: &Identity, terms: &Terms) -> Result<(), CommitError> {
+        let mut live = self.live(&identity.principal, terms).await?;
+        if live.len() <= self.most {
+            return Ok(());
+        }
+        let is_there = |id: &u128| live.iter().any(|it| it.id == *id);
+        // The one that it drew last is its own, if it is there; the one that the base has moved to
+        // goes first.
+        let own = identity.ids.iter().rev().copied().find(is_there);
+        live.sort_by_key(|it| Some(it.id) != own && identity.ids.contains(&it.id));
+        let mut is_gone = false;
+        for too_much in live.split_off(self.most) {
+            is_gone |= Some(too_much.id) == own;
+            let principal = &identity.principal;
+            self.index
+                .0
+                .end(too_much.at, principal, too_much.id, terms)
+                .await?;
+        }
+        if is_gone {
+            return Err(CommitError::gone());
+        }
+        Ok(())
+    }
+
+    /// All live sessions of a principal, the latest login first.
+    async fn live(&self, principal: &str, terms: &Terms) -> Result<Vec<Live>, CommitError> {
+        let mut all = Vec::new();
+        let mut after: Option<After> = None;
+        loop {
+            let page = Page {
+                after,
+                limit: BATCH,
+            };
+            let (live, next) = self.index.0.list(principal, page, terms).await?;
+            all.extend(live);
+            if next.is_none() {
+                return Ok(all);
+            }
+            after = next;
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Whose session a record is, and which sessions of one principal have ended together.
+
+use crate::{clock::Millis, record::Record};
+
+/// What an index knows of a record that belongs to somebody.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Owner {
+    pub(crate) principal: String,
+    /// The session's id, whatever its key.
+    pub(crate) id: u128,
+    /// When `login` was called.
+    pub(crate) login: Millis,
+}
+
+/// Whose the record was that a step replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum OwnerBefore {
+    /// The same session of the same owner: an index changes only if the name does.
+    Same,
+    /// Nobody's, or another session, which leaves the index.
+    Other(Option<Box<Owner>>),
+}
+
+/// From when on a principal's sessions count: those that were logged in then or earlier have ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotBefore {
+    pub(crate) at: Millis,
+    /// The ids of sessions that go on all the same.
+    pub(crate) spared: Vec<u128>,
+}
+
+impl Owner {
+    /// `None` if the record is nobody's.
+    pub(crate) fn of(record: &Record) -> Option<Self> {
+        let metadata = record.times()?;
+        let auth = metadata.auth.as_ref()?;
+        Some(Self {
+            principal: auth.principal.clone(),
+            id: metadata.id,
+            login: auth.login(),
+        })
+    }
+}
+
+impl OwnerBefore {
+    pub(crate) fn of(stored: &Record, new: &Record) -> Self {
+        let owner = |record: &Record| {
+            let metadata = record.times()?;
+            let auth = metadata.auth.as_ref()?;
+            Some((metadata.id, auth.login()))
+        };
+        let same = owner(stored) == owner(new) && stored.principal() == new.principal();
+        if same && !stored.has_derived_owner() {
+            return Self::Same;
+        }
+        let left = Owner::of(stored).filter(|_| !stored.has_derived_owner());
+        Self::Other(left.map(Box::new))
+    }
+}
+
+impl NotBefore {
+    /// Whether it ends a session.
+    pub(crate) fn ends(&self, id: u128, login: Millis) -> bool {
+        login <= self.at && !self.spared.contains(&id)
+    }
+
+    /// This one after an earlier one: the later time counts, and its own exceptions alone.
+    pub(crate) fn after(mut self, earlier: Option<&Self>) -> Self {
+        self.at = earlier.map_or(self.at, |earlier| earlier.at.max(self.at));
+        self
+    }
+}

@@ -1,0 +1,75 @@
+//! An ending of one principal's session, wherever renewals have moved it.
+
+use super::{Draw, Machine, Name, Next, Reply, Step, Stored};
+use crate::{contract::Terms, error::CommitError, record::Record};
+
+/// Ends the record that a name leads to if it is still this session of this principal, and answers
+/// whether it was.
+pub(crate) struct RevokeMachine<'a> {
+    at: Name,
+    principal: &'a str,
+    id: u128,
+    terms: &'a Terms,
+    /// The ending that is under way.
+    step: Option<Step>,
+    /// An answer was lost.
+    lost: bool,
+}
+
+impl<'a> RevokeMachine<'a> {
+    pub(crate) fn new(at: Name, principal: &'a str, id: u128, terms: &'a Terms) -> Self {
+        Self {
+            at,
+            principal,
+            id,
+            terms,
+            step: None,
+            lost: false,
+        }
+    }
+
+    fn found(&mut self, found: Stored) -> Next<bool> {
+        match found.live(self.terms) {
+            Stored::Record(record) if self.is_meant(&record) => {
+                let step = Step::EndIf {
+                    at: self.at.clone(),
+                    expect: record.version(),
+                };
+                self.step = Some(step.clone());
+                Next::Do(step)
+            }
+            Stored::Redirect(redirect) => {
+                self.at = redirect.target;
+                self.step = None;
+                Next::read(&self.at)
+            }
+            // Whatever ended it: an attempt of this one whose answer was lost, or another.
+            _ => Next::Answer(self.lost),
+        }
+    }
+
+    fn is_meant(&self, record: &Record) -> bool {
+        record.id() == Some(self.id) && record.principal() == Some(self.principal)
+    }
+}
+
+impl Machine for RevokeMachine<'_> {
+    type Answer = bool;
+
+    fn start(&mut self, _: &mut impl Draw) -> Next<bool> {
+        Next::read(&self.at)
+    }
+
+    fn on(&mut self, reply: Reply, _: &mut impl Draw) -> Next<bool> {
+        match (reply, &self.step) {
+            (Reply::Done, Some(_)) => Next::Answer(true),
+            (Reply::Found(found), _) => self.found(found),
+            (Reply::Lost, Some(step)) => {
+                self.lost = true;
+                Next::Do(step.clone())
+            }
+            (Reply::Lost, None) => Next::read(&self.at),
+            (Reply::Done | Reply::Taken | Reply::Ended, _) => Next::Fail(CommitError::unexpected()),
+        }
+    }
+}

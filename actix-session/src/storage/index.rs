@@ -1,0 +1,409 @@
+//! A principal's sessions, in stores with a shared back end.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use super::{
+    SessionStore,
+    lease::{self, Lease},
+};
+use crate::{
+    changes::Changes,
+    clock::{Millis, SharedClock},
+    contract::{Committed, ExtendOnRead, Terms},
+    error::CommitError,
+    protocol::{Backend, CommitMachine, Name, NotBefore, Reply, RevokeMachine, Step, Stored},
+    record::Record,
+};
+
+/// How many redirects lead on from an entry at most. Each renewal writes the entry anew, so more than
+/// a few are none of ours.
+const MOST_REDIRECTS: usize = 32;
+
+/// A store that knows whose sessions it holds: its sessions can be listed and ended by principal.
+///
+/// What the index knows of a session is written by the very step that writes the session: there is
+/// no session of a principal that is not listed, and nothing to switch on.
+/// [`SessionManager`](crate::SessionManager) uses it.
+///
+/// All stores of this crate implement it whose sessions lie on the server. A wrapper returns the
+/// index of the store inside it:
+///
+/// # Examples
+/// ```
+/// use actix_session::storage::{MemorySessionStore, SessionIndex, SessionStore, StoreIndex};
+///
+/// struct Logged<S>(S);
+///
+/// impl<S: SessionStore> SessionStore for Logged<S> {
+///     actix_session::forward_store_methods!(self => self.0);
+/// }
+///
+/// impl<S: SessionIndex> SessionIndex for Logged<S> {
+///     fn index(&self) -> StoreIndex {
+///         self.0.index()
+///     }
+/// }
+///
+/// let _ = Logged(MemorySessionStore::new()).index();
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no index of sessions by principal",
+    note = "the stores of this crate that keep sessions on the server have one; a wrapper returns \
+            the index of the store inside it"
+)]
+pub trait SessionIndex: SessionStore {
+    /// The store's index.
+    fn index(&self) -> StoreIndex;
+}
+
+impl<S: SessionIndex + ?Sized> SessionIndex for &S {
+    fn index(&self) -> StoreIndex {
+        (**self).index()
+    }
+}
+
+impl<S: SessionIndex + ?Sized> SessionIndex for Box<S> {
+    fn index(&self) -> StoreIndex {
+        (**self).index()
+    }
+}
+
+impl<S: SessionIndex + ?Sized> SessionIndex for std::rc::Rc<S> {
+    fn index(&self) -> StoreIndex {
+        (**self).index()
+    }
+}
+
+impl<S: SessionIndex + ?Sized> SessionIndex for Arc<S> {
+    fn index(&self) -> StoreIndex {
+        (**self).index()
+    }
+}
+
+/// The index of a store: see [`SessionIndex`]. Clones share the store.
+///
+/// # Examples
+/// ```
+/// use actix_session::storage::{MemorySessionStore, SessionIndex, StoreIndex};
+///
+/// let index: StoreIndex = MemorySessionStore::new().index();
+/// # let _ = index;
+/// ```
+#[derive(Clone)]
+pub struct StoreIndex(pub(crate) Arc<dyn Door + Send + Sync>);
+
+/// Of a store that has no list of its sessions.
+struct NoIndex(SharedClock);
+
+impl StoreIndex {
+    pub(crate) fn none() -> Self {
+        Self(Arc::new(NoIndex(SharedClock::default())))
+    }
+
+    pub(crate) fn new<B: Index + Send + Sync + 'static>(store: B) -> Self {
+        Self(Arc::new(store))
+    }
+}
+
+impl fmt::Debug for StoreIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreIndex").finish_non_exhaustive()
+    }
+}
+
+/// Where a list of sessions goes on: the login and the id of the session before.
+pub(crate) type After = (Millis, u128);
+
+/// Which of a principal's sessions to list: the latest login first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Page {
+    pub(crate) after: Option<After>,
+    pub(crate) limit: usize,
+}
+
+impl Page {
+    /// Whether a session comes after the last one of the page before.
+    pub(crate) fn includes(&self, session: After) -> bool {
+        self.after.is_none_or(|after| session < after)
+    }
+}
+
+/// An entry of the index, and what lies under the name that it says.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) id: u128,
+    pub(crate) login: Millis,
+    pub(crate) at: Name,
+    pub(crate) found: Stored,
+}
+
+/// A live session of a principal.
+#[derive(Debug, Clone)]
+pub(crate) struct Live {
+    pub(crate) id: u128,
+    pub(crate) at: Name,
+    pub(crate) record: Record,
+}
+
+/// What a back end with an index does besides the protocol's steps.
+pub(crate) trait Index: Backend {
+    /// The entries of a page, with what lies there. Entries of what has ended may be among them.
+    fn sessions(
+        &self,
+        principal: &str,
+        page: Page,
+        terms: &Terms,
+    ) -> impl Future<Output = anyhow::Result<Vec<Listed>>>;
+
+    /// Takes an entry away that leads to nothing, if it still says so.
+    fn heal(
+        &self,
+        principal: &str,
+        listed: &Listed,
+        terms: &Terms,
+    ) -> impl Future<Output = anyhow::Result<()>> {
+        let _ = (principal, listed, terms);
+        async { Ok(()) }
+    }
+
+    /// Marks a principal's sessions as ended together: from then on no load opens one. `false`: the
+    /// mark before this one has ended `by`, the session of whoever asks. To do it twice is to do it
+    /// once.
+    fn mark(
+        &self,
+        principal: &str,
+        mark: &NotBefore,
+        by: Option<(u128, Millis)>,
+        terms: &Terms,
+    ) -> impl Future<Output = anyhow::Result<bool>>;
+
+    /// Deletes what a mark has ended, and returns how many sessions that were.
+    fn end_marked(
+        &self,
+        principal: &str,
+        mark: &NotBefore,
+        terms: &Terms,
+    ) -> impl Future<Output = anyhow::Result<u64>>;
+}
+
+pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, CommitError>> + 'a>>;
+
+/// A back end with an index, whatever its type.
+pub(crate) trait Door {
+    fn clock(&self) -> &SharedClock;
+
+    /// The live sessions among the entries of a page, and where the next one begins.
+    fn list<'a>(
+        &'a self,
+        principal: &'a str,
+        page: Page,
+        terms: &'a Terms,
+    ) -> Answer<'a, (Vec<Live>, Option<After>)>;
+
+    /// Ends a session if it is still the principal's, and answers whether it was.
+    fn end<'a>(
+        &'a self,
+        at: Name,
+        principal: &'a str,
+        id: u128,
+        terms: &'a Terms,
+    ) -> Answer<'a, bool>;
+
+    /// Ends a principal's sessions together, and returns how many. `None`: `by` had ended before.
+    fn end_all<'a>(
+        &'a self,
+        principal: &'a str,
+        mark: NotBefore,
+        by: Option<(u128, Millis)>,
+        terms: &'a Terms,
+    ) -> Answer<'a, Option<u64>>;
+
+    fn commit<'a>(
+        &'a self,
+        live: &'a Live,
+        changes: &'a Changes,
+        terms: &'a Terms,
+    ) -> Answer<'a, Committed>;
+
+    /// Waits until nobody else decides about this principal's sessions.
+    fn lock<'a>(&'a self, principal: &'a str, terms: &'a Terms) -> Answer<'a, Lease>;
+
+    fn unlock<'a>(&'a self, lease: Lease, terms: &'a Terms) -> Answer<'a, ()>;
+}
+
+impl<B: Index> Door for B {
+    fn clock(&self) -> &SharedClock {
+        Backend::clock(self)
+    }
+
+    fn list<'a>(
+        &'a self,
+        principal: &'a str,
+        page: Page,
+        terms: &'a Terms,
+    ) -> Answer<'a, (Vec<Live>, Option<After>)> {
+        Box::pin(async move {
+            let listed = self.sessions(principal, page, terms).await;
+            let listed = listed.map_err(CommitError::of_store)?;
+            let last = listed.last().map(|last| (last.login, last.id));
+            let next = last.filter(|_| listed.len() >= page.limit);
+            let mut live = Vec::with_capacity(listed.len());
+            for listed in listed {
+                let found = live_session(self, principal, listed, terms).await;
+                live.extend(found.map_err(CommitError::of_store)?);
+            }
+            Ok((live, next))
+        })
+    }
+
+    fn end<'a>(
+        &'a self,
+        at: Name,
+        principal: &'a str,
+        id: u128,
+        terms: &'a Terms,
+    ) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let mut machine = RevokeMachine::new(at, principal, id, terms);
+            self.drive(&mut machine, terms).await
+        })
+    }
+
+    fn end_all<'a>(
+        &'a self,
+        principal: &'a str,
+        mark: NotBefore,
+        by: Option<(u128, Millis)>,
+        terms: &'a Terms,
+    ) -> Answer<'a, Option<u64>> {
+        Box::pin(async move {
+            let marked = self.mark(principal, &mark, by, terms).await;
+            if !marked.map_err(CommitError::of_store)? {
+                return Ok(None);
+            }
+            let ended = self.end_marked(principal, &mark, terms).await;
+            ended.map(Some).map_err(CommitError::of_store)
+        })
+    }
+
+    fn commit<'a>(
+        &'a self,
+        live: &'a Live,
+        changes: &'a Changes,
+        terms: &'a Terms,
+    ) -> Answer<'a, Committed> {
+        Box::pin(async move {
+            let base = Some(live.record.clone());
+            let mut machine = CommitMachine::new(live.at.clone(), base, changes, terms);
+            self.drive_in_line(&live.at, &mut machine, terms).await
+        })
+    }
+
+    fn lock<'a>(&'a self, principal: &'a str, terms: &'a Terms) -> Answer<'a, Lease> {
+        Box::pin(lease::take(self, principal, terms))
+    }
+
+    fn unlock<'a>(&'a self, lease: Lease, terms: &'a Terms) -> Answer<'a, ()> {
+        Box::pin(async move {
+            lease::release(self, lease, terms).await;
+            Ok(())
+        })
+    }
+}
+
+fn no_index<T>() -> Result<T, CommitError> {
+    Err(CommitError::Other(anyhow::anyhow!(
+        "this store has no list of its sessions: they lie in cookies. To list or end a principal's \
+         sessions, use a store that keeps them on the server"
+    )))
+}
+
+impl Door for NoIndex {
+    fn clock(&self) -> &SharedClock {
+        &self.0
+    }
+
+    fn list<'a>(
+        &'a self,
+        _: &'a str,
+        _: Page,
+        _: &'a Terms,
+    ) -> Answer<'a, (Vec<Live>, Option<After>)> {
+        Box::pin(async { no_index() })
+    }
+
+    fn end<'a>(&'a self, _: Name, _: &'a str, _: u128, _: &'a Terms) -> Answer<'a, bool> {
+        Box::pin(async { no_index() })
+    }
+
+    fn end_all<'a>(
+        &'a self,
+        _: &'a str,
+        _: NotBefore,
+        _: Option<(u128, Millis)>,
+        _: &'a Terms,
+    ) -> Answer<'a, Option<u64>> {
+        Box::pin(async { no_index() })
+    }
+
+    fn commit<'a>(&'a self, _: &'a Live, _: &'a Changes, _: &'a Terms) -> Answer<'a, Committed> {
+        Box::pin(async { no_index() })
+    }
+
+    fn lock<'a>(&'a self, _: &'a str, _: &'a Terms) -> Answer<'a, Lease> {
+        Box::pin(async { no_index() })
+    }
+
+    fn unlock<'a>(&'a self, _: Lease, _: &'a Terms) -> Answer<'a, ()> {
+        Box::pin(async { no_index() })
+    }
+}
+
+/// The session that an entry leads to, if it is alive and still the principal's.
+async fn live_session<B: Index>(
+    store: &B,
+    principal: &str,
+    mut listed: Listed,
+    terms: &Terms,
+) -> anyhow::Result<Option<Live>> {
+    for _ in 0..MOST_REDIRECTS {
+        let found = std::mem::replace(&mut listed.found, Stored::Nothing);
+        match found.proven(&listed.at, terms).live(terms) {
+            Stored::Record(record) if is_of(&record, principal, listed.id) => {
+                return Ok(Some(Live {
+                    id: listed.id,
+                    at: listed.at,
+                    record,
+                }));
+            }
+            Stored::Redirect(redirect) => {
+                let at = redirect.target;
+                let step = Step::Read { at: at.clone() };
+                let Reply::Found(found) = store.run(&step, terms).await? else {
+                    anyhow::bail!("the store gave an unexpected reply to a read");
+                };
+                listed = Listed {
+                    at,
+                    found,
+                    ..listed
+                };
+            }
+            _ => break,
+        }
+    }
+    store.heal(principal, &listed, terms).await?;
+    Ok(None)
+}
+
+fn is_of(record: &Record, principal: &str, id: u128) -> bool {
+    record.principal() == Some(principal) && record.id() == Some(id)
+}
+
+/// The terms for whoever looks at sessions that are not the request's own: a look is no activity.
+pub(crate) fn looking(terms: &Terms, now: Millis) -> Terms {
+    Terms {
+        now,
+        extend: ExtendOnRead::Quiet,
+        ..terms.clone()
+    }
+}

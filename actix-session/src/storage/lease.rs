@@ -1,0 +1,133 @@
+//! A lock on a principal, which all servers share: a record that says until when it is held.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    clock::{Millis, deadline},
+    config::LONGEST,
+    contract::Terms,
+    digest,
+    error::CommitError,
+    key::SessionKey,
+    protocol::{Backend, Name, OwnerBefore, Reply, Step, Stored, Until},
+    random,
+    record::{Metadata, Record, WireFormat},
+};
+
+/// For how long a lock is held at most, beyond the budget of whoever holds it: if the holder dies,
+/// others go on after that.
+const MARGIN: Millis = Millis::secs(5);
+/// The longest pause before another look.
+const PAUSE: u64 = 20_000;
+
+/// A lock that is held.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    at: Name,
+    held: Record,
+}
+
+/// Waits for the lock.
+pub(crate) async fn take<B: Backend>(
+    store: &B,
+    principal: &str,
+    terms: &Terms,
+) -> Result<Lease, CommitError> {
+    // No session key contains a full stop, so it is never a session.
+    let name = digest::hex(&format!("actix-session lock\0{principal}"));
+    let at = store.name(&SessionKey::generated(format!("lock.{name}")));
+    let deadline = deadline(terms.budget);
+    while Instant::now() < deadline {
+        if let Some(lease) = try_to_take(store, &at, terms).await? {
+            return Ok(lease);
+        }
+        let pause = random::u64().map_or(PAUSE, |n| n % PAUSE);
+        sleep(Duration::from_micros(pause)).await;
+    }
+    Err(CommitError::Contended)
+}
+
+async fn try_to_take<B: Backend>(
+    store: &B,
+    at: &Name,
+    terms: &Terms,
+) -> Result<Option<Lease>, CommitError> {
+    let now = store.clock().now().max(terms.now);
+    let budget = Millis::from(terms.budget);
+    let held = note(now + budget + MARGIN)?;
+    let step = match read(store, at, terms).await? {
+        Stored::Record(known) if free_from(&known) > now => return Ok(None),
+        Stored::Record(known) => replace(at, &known, held.clone(), terms),
+        _ => Step::Insert {
+            at: at.clone(),
+            new: held.clone(),
+            until: terms.now + LONGEST,
+        },
+    };
+    let reply = match step {
+        Step::Insert { at, new, until } => store.insert_note(&at, new, until, terms).await,
+        step => store.run(&step, terms).await,
+    };
+    let is_own = match reply.map_err(CommitError::of_store)? {
+        Reply::Done => true,
+        // Perhaps it was taken all the same.
+        Reply::Lost => match read(store, at, terms).await? {
+            Stored::Record(known) => known.is_same_commit(&held),
+            _ => false,
+        },
+        _ => false,
+    };
+    Ok(is_own.then(|| Lease {
+        at: at.clone(),
+        held,
+    }))
+}
+
+/// Gives the lock back. If that fails, it lapses.
+pub(crate) async fn release<B: Backend>(store: &B, lease: Lease, terms: &Terms) {
+    let Ok(free) = note(Millis::ZERO) else {
+        return;
+    };
+    let step = replace(&lease.at, &lease.held, free, terms);
+    if let Err(error) = store.run(&step, terms).await {
+        tracing::debug!(%error, "the lock on a principal lapses by itself");
+    }
+}
+
+async fn read<B: Backend>(store: &B, at: &Name, terms: &Terms) -> Result<Stored, CommitError> {
+    let step = Step::Read { at: at.clone() };
+    match store
+        .run(&step, terms)
+        .await
+        .map_err(CommitError::of_store)?
+    {
+        Reply::Found(found) => Ok(found),
+        _ => Err(CommitError::unexpected()),
+    }
+}
+
+fn replace(at: &Name, known: &Record, new: Record, terms: &Terms) -> Step {
+    Step::Cas {
+        at: at.clone(),
+        expect: known.version(),
+        new,
+        until: Until::At(terms.now + LONGEST),
+        epoch: None,
+        owner_before: OwnerBefore::Same,
+    }
+}
+
+/// The metadata's creation time is the time from which on the lock is free.
+fn note(free_from: Millis) -> Result<Record, CommitError> {
+    let (commit, id) = random::ids().map_err(CommitError::Other)?;
+    let metadata = Metadata::new(id, free_from);
+    Ok(Record::written(WireFormat::V1, commit, metadata, &[]))
+}
+
+fn free_from(record: &Record) -> Millis {
+    record
+        .metadata()
+        .map_or(Millis(i64::MAX), |metadata| metadata.created)
+}

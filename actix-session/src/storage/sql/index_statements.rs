@@ -1,0 +1,93 @@
+//! The statements about a principal's sessions.
+
+use super::{
+    database::Database,
+    statement::Statement,
+    statements::{COLUMNS, REDIRECT},
+};
+
+/// Statements that go by the principal, through its index.
+#[derive(Debug)]
+pub(crate) struct IndexStatements {
+    pub(crate) first_page: Statement,
+    pub(crate) page: Statement,
+    pub(crate) mark: Statement,
+    pub(crate) insert_mark: Statement,
+    pub(crate) end_marked: Statement,
+    /// Finds a row if a login has ended with others.
+    pub(crate) has_ended: Statement,
+    pub(crate) sweep: Statement,
+}
+
+/// When `login` was called. Records of an earlier version do not say.
+const LOGIN: &str = "COALESCE(logged_in, authenticated, created)";
+
+impl IndexStatements {
+    pub(super) fn new<D: Database>(make: impl Fn(&str) -> Statement) -> Self {
+        let page = |after: &str| {
+            let ended = ended::<D>();
+            make(&format!(
+                "SELECT id, session_id, {LOGIN}, {COLUMNS} FROM {{table}} \
+                 WHERE principal = :principal AND session_id IS NOT NULL AND moved_to IS NULL \
+                 AND expires > :now AND NOT {ended}{after} \
+                 ORDER BY {LOGIN} DESC, session_id DESC LIMIT :batch"
+            ))
+        };
+        let not_spared = not_spared::<D>(":spared", "session_id");
+        let by_ended = format!(
+            "(ended_at >= :by_login AND {})",
+            self::not_spared::<D>("spared", ":by_id")
+        );
+        let greatest = D::GREATEST;
+        Self {
+            first_page: page(""),
+            page: page(&format!(
+                " AND ({LOGIN} < :after_login \
+                 OR ({LOGIN} = :after_login AND session_id < :after_id))"
+            )),
+            mark: make(&format!(
+                "UPDATE {{not_before}} SET spared = :spared, \
+                 ended_at = {greatest}(ended_at, :mark), expires = {greatest}(expires, :expires) \
+                 WHERE principal = :principal AND NOT {by_ended}"
+            )),
+            insert_mark: make(
+                "INSERT INTO {not_before} (principal, ended_at, spared, expires) \
+                 VALUES (:principal, :mark, :spared, :expires)",
+            ),
+            end_marked: make(&format!(
+                "UPDATE {{table}} SET {REDIRECT} WHERE principal = :principal \
+                 AND moved_to IS NULL AND expires > :now AND {LOGIN} <= :mark AND {not_spared}"
+            )),
+            has_ended: make(&format!(
+                "SELECT {COLUMNS} FROM {{table}} WHERE id = :id AND {}",
+                new_ended::<D>()
+            )),
+            sweep: make("DELETE FROM {not_before} WHERE expires <= :now"),
+        }
+    }
+}
+
+/// Whether the row of a session has ended together with its owner's others. One that belongs to nobody
+/// has not.
+pub(super) fn ended<D: Database>() -> String {
+    let not_spared = not_spared::<D>("marks.spared", "session_id");
+    format!(
+        "EXISTS (SELECT 1 FROM {{not_before}} AS marks WHERE marks.principal = {{bare}}.principal \
+         AND marks.ended_at >= {LOGIN} AND {not_spared})"
+    )
+}
+
+/// The same of a session that is about to be written.
+pub(super) fn new_ended<D: Database>() -> String {
+    let not_spared = not_spared::<D>("marks.spared", ":session_id");
+    format!(
+        "EXISTS (SELECT 1 FROM {{not_before}} AS marks WHERE marks.principal = :principal \
+         AND marks.ended_at >= :logged_in AND {not_spared})"
+    )
+}
+
+/// Whether an id is not among those that a mark spares. `NULL` is not.
+fn not_spared<D: Database>(spared: &str, id: &str) -> String {
+    let find = D::FIND.replace("{whole}", spared).replace("{part}", id);
+    format!("COALESCE({find}, 0) = 0")
+}

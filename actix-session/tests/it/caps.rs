@@ -1,0 +1,245 @@
+//! How many sessions a principal may have.
+
+use std::time::Duration;
+
+use actix_session::{
+    Session, SessionMiddleware,
+    config::{ConfigError, OverLimit, SessionMiddlewareBuilder, WireFormat},
+    storage::{MemorySessionStore, SessionIndex},
+};
+use actix_web::{cookie::Key, http::StatusCode};
+use futures_util::future::join_all;
+
+use crate::{
+    devices::{log_in, tick},
+    support::{Browser, Site, TestStore, on_store},
+};
+
+/// Instantiates the tests for every store that has an index.
+macro_rules! on_each_index {
+    ($($test:ident),+ $(,)?) => {
+        on_store!(on_memory Memory: $($test)+);
+        on_store!(on_sqlite Sqlite: $($test)+);
+        on_store!(on_postgres Postgres: $($test)+);
+        on_store!(on_mysql MySql: $($test)+);
+    };
+}
+
+on_each_index! {
+    the_oldest_session_makes_room,
+    a_login_on_the_same_session_ends_no_other,
+    parallel_logins_leave_as_many_as_are_allowed,
+    a_login_too_many_is_refused_and_changes_nothing,
+    of_parallel_logins_as_many_pass_as_are_allowed,
+    what_has_ended_does_not_count,
+    a_handler_learns_of_a_refusal,
+    a_session_that_was_renewed_meanwhile_goes_first,
+}
+
+fn capped<T: TestStore>(
+    tested: &T,
+    most: usize,
+    over: OverLimit,
+) -> SessionMiddlewareBuilder<T::Store>
+where
+    T::Store: SessionIndex,
+{
+    tested.middleware().max_sessions(most, over)
+}
+
+async fn site_of<T: TestStore>(tested: &T, most: usize, over: OverLimit) -> Site
+where
+    T::Store: SessionIndex,
+{
+    Site::new(capped(tested, most, over).build()).await
+}
+
+fn login(session: &Session) {
+    session.login("user-42").unwrap();
+}
+
+async fn are_in(browsers: &[Browser]) -> Vec<bool> {
+    let mut are_in = Vec::new();
+    for browser in browsers {
+        are_in.push(browser.principal().await.is_some());
+    }
+    are_in
+}
+
+async fn the_oldest_session_makes_room<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let site = site_of(&tested, 2, OverLimit::EvictOldest).await;
+    let browsers = [(); 4].map(|()| Browser::new(site.clone()));
+    for browser in &browsers {
+        log_in(browser, "user-42", "device").await;
+        tick(&tested);
+    }
+    assert_eq!(are_in(&browsers).await, [false, false, true, true]);
+    // Others' sessions and guests are none of this.
+    log_in(&browsers[0], "user-43", "device").await;
+    browsers[1].visit(|s| s.insert("n", 1).unwrap()).await;
+    assert_eq!(are_in(&browsers).await, [true, false, true, true]);
+}
+
+async fn a_login_on_the_same_session_ends_no_other<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    for over in [OverLimit::EvictOldest, OverLimit::Refuse] {
+        let site = site_of(&tested, 2, over).await;
+        let browsers = [(); 2].map(|()| Browser::new(site.clone()));
+        for _ in 0..3 {
+            for browser in &browsers {
+                log_in(browser, "user-42", "device").await;
+                tick(&tested);
+            }
+        }
+        assert_eq!(are_in(&browsers).await, [true, true]);
+        for browser in &browsers {
+            browser.visit(|s| s.purge()).await.assert_ok();
+        }
+    }
+}
+
+async fn parallel_logins_leave_as_many_as_are_allowed<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let middleware = capped(&tested, 3, OverLimit::EvictOldest)
+        .commit_budget(Duration::from_secs(20))
+        .build();
+    let sessions = middleware.manager();
+    let site = Site::new(middleware).await;
+    let browsers = [(); 20].map(|()| Browser::new(site.clone()));
+    let answers = join_all(browsers.iter().map(|browser| browser.visit(login))).await;
+    let allowed = [StatusCode::OK, StatusCode::UNAUTHORIZED];
+    assert!(answers.iter().all(|it| allowed.contains(&it.status)));
+    assert_eq!(sessions.count("user-42").await.unwrap(), 3);
+    let are_in = are_in(&browsers).await;
+    assert_eq!(are_in.iter().filter(|is_in| **is_in).count(), 3);
+}
+
+async fn a_login_too_many_is_refused_and_changes_nothing<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let site = site_of(&tested, 1, OverLimit::Refuse).await;
+    let [first, second] = [(); 2].map(|()| Browser::new(site.clone()));
+    log_in(&first, "user-42", "device").await;
+    second.visit(|s| s.insert("basket", 3).unwrap()).await;
+    let before = second.value();
+    for _ in 0..2 {
+        let refused = second.visit(login).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+        refused.assert_no_cookie();
+    }
+    assert_eq!(second.value(), before);
+    assert_eq!(second.number("basket").await, Some(3));
+    assert_eq!(second.principal().await, None);
+    // A visitor without a session is refused, too.
+    let third = Browser::new(site.clone());
+    assert_eq!(third.visit(login).await.status, StatusCode::FORBIDDEN);
+    log_in(&third, "user-43", "device").await;
+    first.visit(|s| s.purge()).await.assert_removes_cookie();
+    log_in(&second, "user-42", "device").await;
+    assert_eq!(second.number("basket").await, Some(3));
+}
+
+async fn of_parallel_logins_as_many_pass_as_are_allowed<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let middleware = capped(&tested, 3, OverLimit::Refuse)
+        .commit_budget(Duration::from_secs(60))
+        .build();
+    let sessions = middleware.manager();
+    let site = Site::new(middleware).await;
+    let browsers = [(); 12].map(|()| Browser::new(site.clone()));
+    let answers = join_all(browsers.iter().map(|browser| browser.visit(login))).await;
+    let count = |status| answers.iter().filter(|it| it.status == status).count();
+    assert_eq!(
+        (count(StatusCode::OK), count(StatusCode::FORBIDDEN)),
+        (3, 9)
+    );
+    assert_eq!(sessions.count("user-42").await.unwrap(), 3);
+}
+
+async fn what_has_ended_does_not_count<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let middleware = capped(&tested, 2, OverLimit::Refuse)
+        .absolute_timeout(actix_web::cookie::time::Duration::hours(1))
+        .build();
+    let sessions = middleware.manager();
+    let site = Site::new(middleware).await;
+    let browsers = [(); 5].map(|()| Browser::new(site.clone()));
+    log_in(&browsers[0], "user-42", "device").await;
+    log_in(&browsers[1], "user-42", "device").await;
+    assert_eq!(browsers[2].visit(login).await.status, StatusCode::FORBIDDEN);
+    browsers[0].visit(Session::clear).await.assert_ok();
+    log_in(&browsers[2], "user-42", "device").await;
+    tested.clock().advance(Duration::from_secs(3_600));
+    log_in(&browsers[3], "user-42", "device").await;
+    log_in(&browsers[4], "user-42", "device").await;
+    assert_eq!(browsers[2].visit(login).await.status, StatusCode::FORBIDDEN);
+    sessions.revoke_all("user-42").await.unwrap();
+    tick(&tested);
+    log_in(&browsers[2], "user-42", "device").await;
+}
+
+async fn a_handler_learns_of_a_refusal<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let site = site_of(&tested, 1, OverLimit::Refuse).await;
+    let [first, second] = [(); 2].map(|()| Browser::new(site.clone()));
+    let flight = first.begin().await;
+    flight.handle().login("user-42").unwrap();
+    flight.handle().save().await.unwrap();
+    flight.finish().await.assert_sets_cookie();
+    let flight = second.begin().await;
+    flight.handle().login("user-42").unwrap();
+    let refused = flight.handle().save().await.unwrap_err();
+    assert!(refused.is_too_many_sessions());
+    assert!(!refused.is_gone());
+    // The handler takes the login back, and says so itself.
+    flight.handle().clear();
+    flight.finish().await.assert_ok().assert_no_cookie();
+    assert_eq!(first.principal().await.as_deref(), Some("user-42"));
+}
+
+async fn a_session_that_was_renewed_meanwhile_goes_first<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    // A form that is sent twice.
+    let site = site_of(&tested, 2, OverLimit::EvictOldest).await;
+    let [other, browser] = [(); 2].map(|()| Browser::new(site.clone()));
+    log_in(&other, "user-42", "device").await;
+    browser.visit(|s| s.insert("basket", 3).unwrap()).await;
+    tick(&tested);
+    let (first, second) = (browser.begin().await, browser.fork().begin().await);
+    login(&first.handle());
+    tick(&tested);
+    login(&second.handle());
+    first.finish().await.assert_sets_cookie();
+    let doubled = browser.fork();
+    second.finish().await.assert_sets_cookie();
+    assert_eq!(other.principal().await.as_deref(), Some("user-42"));
+    assert_eq!(doubled.principal().await, None);
+}
+
+#[test]
+fn a_limit_beside_old_servers_must_be_asked_for() {
+    let builder = || {
+        SessionMiddleware::builder(MemorySessionStore::new(), Key::generate())
+            .wire_format(WireFormat::V0_11)
+            .max_sessions(3, OverLimit::Refuse)
+    };
+    let refused = builder().try_build().unwrap_err();
+    assert_eq!(refused, ConfigError::CapInMixedFleet);
+    assert!(builder().mixed_fleet().try_build().is_ok());
+}

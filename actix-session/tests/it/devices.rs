@@ -1,0 +1,565 @@
+//! A principal's sessions: listed, ended, opened from outside.
+
+use std::time::{Duration, SystemTime};
+
+use actix_session::{
+    Clock as _, ListedSession, Login, Session, SessionHandle, SessionManager, storage::SessionIndex,
+};
+use actix_web::http::StatusCode;
+
+use crate::support::{Browser, Site, TestStore, on_store};
+
+/// Instantiates the tests for every store that has an index.
+macro_rules! on_each_index {
+    ($($test:ident),+ $(,)?) => {
+        on_store!(on_memory Memory: $($test)+);
+        on_store!(on_sqlite Sqlite: $($test)+);
+        on_store!(on_postgres Postgres: $($test)+);
+        on_store!(on_mysql MySql: $($test)+);
+    };
+}
+
+on_each_index! {
+    a_principal_has_what_logged_in,
+    a_list_says_what_is_known,
+    a_handle_outlives_renewals_and_names_one_person,
+    one_session_ends_and_no_other,
+    a_session_that_is_renewed_meanwhile_ends_too,
+    all_sessions_end_with_all_that_is_in_flight,
+    a_login_that_began_before_does_not_count,
+    a_login_after_the_end_passes,
+    all_but_this_one_end,
+    this_one_goes_on_whatever_the_request_does,
+    a_session_that_has_ended_ends_no_others,
+    lists_have_pages,
+    what_has_expired_is_not_listed,
+    a_session_is_read_and_changed_from_outside,
+    a_session_is_changed_after_its_renewal,
+    what_needs_a_cookie_is_refused_outside,
+    a_tool_changes_nothing,
+}
+
+fn manager<T: TestStore>(tested: &T) -> SessionManager
+where
+    T::Store: SessionIndex,
+{
+    tested.middleware().build().manager()
+}
+
+async fn logged_in(tested: &impl TestStore, principal: &str, device: &str) -> Browser {
+    let browser = tested.browser().await;
+    log_in(&browser, principal, device).await;
+    browser
+}
+
+pub(crate) async fn log_in(browser: &Browser, principal: &str, device: &str) {
+    let answer = browser
+        .visit(|s| {
+            s.insert("secret", principal).unwrap();
+            s.login_with(Login::new(principal).device(device)).unwrap();
+        })
+        .await;
+    answer.assert_ok().assert_sets_cookie();
+}
+
+async fn devices(sessions: &SessionManager, principal: &str) -> Vec<String> {
+    let list = sessions.list(principal).await.unwrap();
+    list.map(|it| it.device().unwrap_or_default().to_owned())
+        .collect()
+}
+
+async fn only(sessions: &SessionManager, principal: &str) -> ListedSession {
+    let mut list = sessions.list(principal).await.unwrap();
+    assert_eq!(list.len(), 1);
+    list.next().unwrap()
+}
+
+async fn named(sessions: &SessionManager, principal: &str, device: &str) -> SessionHandle {
+    let mut list = sessions.list(principal).await.unwrap();
+    let found = list.find(|it| it.device() == Some(device));
+    found.unwrap().handle()
+}
+
+/// As precise as a record is.
+fn now(tested: &impl TestStore) -> SystemTime {
+    let since = tested.clock().now().duration_since(SystemTime::UNIX_EPOCH);
+    let millis = u64::try_from(since.unwrap().as_millis()).unwrap();
+    SystemTime::UNIX_EPOCH + Duration::from_millis(millis)
+}
+
+pub(crate) fn tick(tested: &impl TestStore) {
+    tested.clock().advance(Duration::from_millis(5));
+}
+
+async fn a_principal_has_what_logged_in<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let sessions = manager(&tested);
+    assert_eq!(sessions.list("user-42").await.unwrap().len(), 0);
+    let guest = tested.browser().await;
+    guest.visit(|s| s.insert("n", 1).unwrap()).await;
+    let phone = logged_in(&tested, "user-42", "phone").await;
+    tick(&tested);
+    let laptop = logged_in(&tested, "user-42", "laptop").await;
+    tick(&tested);
+    logged_in(&tested, "user-43", "desk").await;
+    assert_eq!(devices(&sessions, "user-42").await, ["laptop", "phone"]);
+    assert_eq!(devices(&sessions, "user-43").await, ["desk"]);
+    assert_eq!(sessions.count("user-42").await.unwrap(), 2);
+
+    phone.visit(|s| s.purge()).await.assert_removes_cookie();
+    assert_eq!(devices(&sessions, "user-42").await, ["laptop"]);
+    laptop.visit(Session::clear).await.assert_ok();
+    assert_eq!(devices(&sessions, "user-42").await, [""; 0]);
+    // The next one on the same record.
+    log_in(&laptop, "user-43", "shared").await;
+    tick(&tested);
+    assert_eq!(sessions.count("user-43").await.unwrap(), 2);
+    // Without a logout in between.
+    log_in(&laptop, "user-42", "shared").await;
+    assert_eq!(devices(&sessions, "user-42").await, ["shared"]);
+    assert_eq!(devices(&sessions, "user-43").await, ["desk"]);
+}
+
+async fn a_list_says_what_is_known<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let sessions = manager(&tested);
+    let browser = tested.browser().await;
+    let began = now(&tested);
+    browser.visit(|s| s.insert("n", 1).unwrap()).await;
+    tested.clock().advance(Duration::from_secs(60));
+    let logged_in = now(&tested);
+    log_in(&browser, "user-42", "phone").await;
+    tested.clock().advance(Duration::from_secs(60));
+    let proven = now(&tested);
+    let again = |s: &Session| {
+        s.reauthenticated_at_level(actix_session::Level::Two)
+            .unwrap()
+    };
+    browser.visit(again).await.assert_ok();
+    let listed = only(&sessions, "user-42").await;
+    assert_eq!(listed.created_at(), began);
+    assert_eq!(listed.logged_in_at(), logged_in);
+    assert_eq!(listed.authenticated_at(), proven);
+    assert_eq!(listed.level(), actix_session::Level::Two);
+    let seen = listed.last_seen().unwrap();
+    let day = Duration::from_secs(86_400);
+    let off = |seen: SystemTime| {
+        let off = seen.duration_since(proven);
+        off.unwrap_or_else(|before| before.duration())
+    };
+    // A server that counts by its own clock may be a moment late.
+    assert!(off(seen) < Duration::from_secs(30), "{seen:?} {proven:?}");
+    assert!(off(listed.ends_at().unwrap() - day) < Duration::from_secs(30));
+
+    let flight = browser.begin().await;
+    assert!(listed.is(&flight.handle()));
+    flight.finish().await;
+    let other = self::logged_in(&tested, "user-42", "laptop").await;
+    let flight = other.begin().await;
+    assert!(!listed.is(&flight.handle()));
+    flight.finish().await;
+    let shown = format!("{listed:?} {sessions:?}");
+    assert!(
+        !shown.contains("user-42") && !shown.contains("phone"),
+        "{shown}"
+    );
+}
+
+async fn a_handle_outlives_renewals_and_names_one_person<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let sessions = manager(&tested);
+    let browser = logged_in(&tested, "user-42", "phone").await;
+    let handle = only(&sessions, "user-42").await.handle();
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    let listed = only(&sessions, "user-42").await;
+    assert_eq!(listed.handle(), handle);
+    log_in(&browser, "user-42", "phone").await;
+    assert_eq!(only(&sessions, "user-42").await.handle(), handle);
+    // It opens nothing as a cookie.
+    let thief = tested.browser().await;
+    thief.set_cookie("id", handle.to_string());
+    assert!(thief.is_nobody().await);
+    // The next person on the record is another session.
+    log_in(&browser, "user-43", "phone").await;
+    assert_ne!(only(&sessions, "user-43").await.handle(), handle);
+    for principal in ["user-42", "user-43"] {
+        assert!(!sessions.revoke(principal, &handle).await.unwrap());
+    }
+    assert_eq!(browser.principal().await.as_deref(), Some("user-43"));
+}
+
+async fn one_session_ends_and_no_other<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let sessions = manager(&tested);
+    let phone = logged_in(&tested, "user-42", "phone").await;
+    tick(&tested);
+    let laptop = logged_in(&tested, "user-42", "laptop").await;
+    let stranger = logged_in(&tested, "user-43", "desk").await;
+    let handle = named(&sessions, "user-42", "phone").await;
+    assert!(!sessions.revoke("user-43", &handle).await.unwrap());
+    let (writer, renewer) = (phone.begin().await, phone.fork().begin().await);
+    assert!(sessions.revoke("user-42", &handle).await.unwrap());
+    assert!(!sessions.revoke("user-42", &handle).await.unwrap());
+    writer.insert("late", 1).unwrap();
+    writer.finish().await.assert_ok().assert_no_cookie();
+    renewer.handle().renew();
+    renewer.finish().await.assert_ok().assert_no_cookie();
+    assert!(phone.is_nobody().await);
+    assert_eq!(laptop.principal().await.as_deref(), Some("user-42"));
+    assert_eq!(stranger.principal().await.as_deref(), Some("user-43"));
+    assert_eq!(devices(&sessions, "user-42").await, ["laptop"]);
+}
+
+async fn a_session_that_is_renewed_meanwhile_ends_too<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let sessions = manager(&tested);
+    let browser = logged_in(&tested, "user-42", "phone").await;
+    let handle = only(&sessions, "user-42").await.handle();
+    let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+    let (old, renewed) = (browser.fork(), browser.visit(Session::renew).await);
+    renewed.assert_sets_cookie();
+    assert!(opened.end().await.unwrap());
+    assert!(browser.is_nobody().await);
+    assert!(old.is_nobody().await);
+    assert_eq!(sessions.count("user-42").await.unwrap(), 0);
+}
+
+async fn all_sessions_end_with_all_that_is_in_flight<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let sessions = manager(&tested);
+    let phone = logged_in(&tested, "user-42", "phone").await;
+    let laptop = logged_in(&tested, "user-42", "laptop").await;
+    let stranger = logged_in(&tested, "user-43", "desk").await;
+    let forks = [(); 4].map(|()| phone.fork());
+    let mut flights = Vec::new();
+    for fork in &forks {
+        flights.push(fork.begin().await);
+    }
+    assert_eq!(sessions.revoke_all("user-42").await.unwrap(), 2);
+    assert_eq!(sessions.revoke_all("user-42").await.unwrap(), 0);
+    let acts: [fn(&Session); 4] = [
+        |s| s.insert("late", 1).unwrap(),
+        Session::renew,
+        |s| s.reauthenticated().unwrap(),
+        |s| {
+            s.modify("late", |n: Option<u32>| Some(n.unwrap_or(0) + 1))
+                .unwrap();
+        },
+    ];
+    for (flight, act) in flights.into_iter().zip(acts) {
+        act(&flight.handle());
+        flight.finish().await.assert_no_cookie();
+    }
+    for browser in forks.iter().chain([&phone, &laptop]) {
+        assert!(browser.is_nobody().await);
+    }
+    assert_eq!(stranger.principal().await.as_deref(), Some("user-43"));
+    assert_eq!(sessions.count("user-42").await.unwrap(), 0);
+    assert_eq!(tested.dump().await.records().len(), 1);
+}
+
+async fn a_login_that_began_before_does_not_count<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let sessions = manager(&tested);
+    let (new, guest) = (tested.browser().await, tested.browser().await);
+    guest.visit(|s| s.insert("basket", 1).unwrap()).await;
+    for browser in [new, guest] {
+        let flight = browser.begin().await;
+        flight.handle().login("user-42").unwrap();
+        tick(&tested);
+        sessions.revoke_all("user-42").await.unwrap();
+        tick(&tested);
+        let answer = flight.finish().await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        answer.assert_no_cookie();
+        assert_eq!(sessions.count("user-42").await.unwrap(), 0);
+        assert_eq!(browser.principal().await, None);
+        // It may be tried again.
+        log_in(&browser, "user-42", "phone").await;
+        assert_eq!(devices(&sessions, "user-42").await, ["phone"]);
+        sessions.revoke_all("user-42").await.unwrap();
+    }
+}
+
+async fn a_login_after_the_end_passes<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let middleware = tested.middleware().build();
+    let sessions = middleware.manager();
+    let browser = Browser::new(Site::new(middleware).await);
+    for _ in 0..3 {
+        // In the same millisecond.
+        sessions.revoke_all("user-42").await.unwrap();
+        log_in(&browser, "user-42", "phone").await;
+        assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+        assert_eq!(sessions.count("user-42").await.unwrap(), 1);
+    }
+}
+
+async fn all_but_this_one_end<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let sessions = manager(&tested);
+    let phone = logged_in(&tested, "user-42", "phone").await;
+    let laptop = logged_in(&tested, "user-42", "laptop").await;
+    let thief = logged_in(&tested, "user-42", "thief").await;
+    tick(&tested);
+    let (late, own) = (thief.begin().await, phone.fork().begin().await);
+    let flight = phone.begin().await;
+    assert_eq!(sessions.revoke_others(&flight.handle()).await.unwrap(), 2);
+    flight.insert("password", "new").unwrap();
+    flight.finish().await.assert_ok();
+    late.handle().renew();
+    late.finish().await.assert_no_cookie();
+    own.insert("own", 1).unwrap();
+    own.finish().await.assert_ok();
+    for browser in [&laptop, &thief] {
+        assert!(browser.is_nobody().await);
+    }
+    assert_eq!(devices(&sessions, "user-42").await, ["phone"]);
+    assert_eq!(phone.number("own").await, Some(1));
+    // Its own exception holds for later renewals, and goes with the next mark.
+    phone.visit(Session::renew).await.assert_sets_cookie();
+    assert_eq!(phone.principal().await.as_deref(), Some("user-42"));
+    sessions.revoke_all("user-42").await.unwrap();
+    assert!(phone.is_nobody().await);
+    // A guest has no others.
+    let guest = tested.browser().await.begin().await;
+    assert!(
+        sessions
+            .revoke_others(&guest.handle())
+            .await
+            .unwrap_err()
+            .is_gone()
+    );
+    guest.finish().await;
+}
+
+async fn this_one_goes_on_whatever_the_request_does<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let middleware = tested.middleware().build();
+    let sessions = middleware.manager();
+    let site = Site::new(middleware).await;
+    let acts: [fn(&Session); 5] = [
+        |_| (),
+        Session::renew,
+        |s| s.reauthenticated().unwrap(),
+        |s| s.login("user-42").unwrap(),
+        |s| {
+            s.clear();
+            s.login("user-42").unwrap();
+        },
+    ];
+    for act in acts {
+        for before in [true, false] {
+            let other = logged_in(&tested, "user-42", "other").await;
+            let browser = Browser::new(site.clone());
+            log_in(&browser, "user-42", "own").await;
+            tick(&tested);
+            let flight = browser.begin().await;
+            if before {
+                act(&flight.handle());
+            }
+            tick(&tested);
+            assert_eq!(sessions.revoke_others(&flight.handle()).await.unwrap(), 1);
+            if !before {
+                act(&flight.handle());
+            }
+            flight.finish().await.assert_ok();
+            assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+            assert!(other.is_nobody().await);
+            assert_eq!(sessions.revoke_all("user-42").await.unwrap(), 1);
+            tick(&tested);
+        }
+    }
+    // The first login of a visitor.
+    let other = logged_in(&tested, "user-42", "other").await;
+    tick(&tested);
+    let browser = tested.browser().await;
+    let flight = browser.begin().await;
+    flight.handle().login("user-42").unwrap();
+    assert_eq!(sessions.revoke_others(&flight.handle()).await.unwrap(), 1);
+    flight.finish().await.assert_sets_cookie();
+    assert!(other.is_nobody().await);
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+}
+
+async fn a_session_that_has_ended_ends_no_others<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let sessions = manager(&tested);
+    let thief = logged_in(&tested, "user-42", "thief").await;
+    let owner = logged_in(&tested, "user-42", "owner").await;
+    tick(&tested);
+    let (late, flight) = (thief.begin().await, owner.begin().await);
+    assert_eq!(sessions.revoke_others(&flight.handle()).await.unwrap(), 1);
+    flight.finish().await.assert_ok();
+    let refused = sessions.revoke_others(&late.handle()).await.unwrap_err();
+    assert!(refused.is_gone());
+    late.finish().await;
+    assert_eq!(owner.principal().await.as_deref(), Some("user-42"));
+}
+
+async fn lists_have_pages<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let sessions = manager(&tested);
+    let mut browsers = Vec::new();
+    for n in 0..5 {
+        browsers.push(logged_in(&tested, "user-42", &n.to_string()).await);
+        // Two in each millisecond.
+        if n % 2 == 1 {
+            tested.clock().advance(Duration::from_millis(1));
+        }
+    }
+    let mut list = sessions.list("user-42").await.unwrap();
+    assert_eq!(list.len(), 5);
+    assert_eq!(list.next_page(), None);
+    let all: Vec<SessionHandle> = list.by_ref().map(|it| it.handle()).collect();
+    let mut found = Vec::new();
+    let small = sessions.first_page("user-42", 2).await.unwrap();
+    let mut next = small.next_page();
+    found.extend(small.map(|it| it.handle()));
+    while let Some(page) = next {
+        let list = sessions.list_page("user-42", page, 2).await.unwrap();
+        assert!(list.len() <= 2);
+        next = list.next_page();
+        found.extend(list.map(|it| it.handle()));
+    }
+    assert_eq!(found, all);
+}
+
+async fn what_has_expired_is_not_listed<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let sessions = manager(&tested);
+    let builder = tested
+        .middleware()
+        .absolute_timeout(actix_web::cookie::time::Duration::hours(1));
+    let browser = tested.browser_of(builder).await;
+    log_in(&browser, "user-42", "phone").await;
+    let handle = only(&sessions, "user-42").await.handle();
+    tested.clock().advance(Duration::from_secs(3_600));
+    assert_eq!(sessions.count("user-42").await.unwrap(), 0);
+    assert!(!sessions.revoke("user-42", &handle).await.unwrap());
+    assert!(sessions.open("user-42", &handle).await.unwrap().is_none());
+}
+
+async fn a_session_is_read_and_changed_from_outside<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let sessions = manager(&tested);
+    let browser = logged_in(&tested, "user-42", "phone").await;
+    let handle = only(&sessions, "user-42").await.handle();
+    let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+    let secret = opened.session().get::<String>("secret").unwrap();
+    assert_eq!(secret.as_deref(), Some("user-42"));
+    assert_eq!(opened.handle(), handle);
+    let add = |s: &Session| {
+        s.modify("n", |n: Option<i64>| Some(n.unwrap_or(0) + 1))
+            .unwrap();
+    };
+    add(opened.session());
+    opened.session().insert("job", 7).unwrap();
+    // Meanwhile, requests go on.
+    browser.visit(add).await.assert_ok();
+    browser.visit(|s| s.insert("own", 1).unwrap()).await;
+    opened.commit().await.unwrap();
+    for (name, value) in [("n", 2), ("job", 7), ("own", 1)] {
+        assert_eq!(browser.number(name).await, Some(value), "{name}");
+    }
+    // What ended does not come back.
+    let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+    opened.session().insert("late", 1).unwrap();
+    browser.visit(|s| s.purge()).await;
+    assert!(opened.commit().await.unwrap_err().is_gone());
+    tested.dump().await.assert_no_record();
+    assert!(sessions.open("user-42", &handle).await.unwrap().is_none());
+}
+
+async fn a_session_is_changed_after_its_renewal<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let sessions = manager(&tested);
+    let browser = logged_in(&tested, "user-42", "phone").await;
+    let handle = only(&sessions, "user-42").await.handle();
+    for seconds in [1, 61] {
+        let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+        opened.session().insert("job", seconds).unwrap();
+        browser.visit(Session::renew).await.assert_sets_cookie();
+        // Then the redirect is no more.
+        tested.clock().advance(Duration::from_secs(seconds));
+        opened.commit().await.unwrap();
+        let seconds = i64::try_from(seconds).unwrap();
+        assert_eq!(browser.number("job").await, Some(seconds));
+    }
+    // Whoever logs out through it is logged out.
+    let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+    opened.session().clear();
+    opened.commit().await.unwrap();
+    assert!(browser.principal().await.is_none());
+    assert_eq!(sessions.count("user-42").await.unwrap(), 0);
+}
+
+async fn what_needs_a_cookie_is_refused_outside<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let sessions = manager(&tested);
+    let browser = logged_in(&tested, "user-42", "phone").await;
+    let handle = only(&sessions, "user-42").await.handle();
+    let acts: [fn(&Session); 3] = [
+        Session::renew,
+        |s| s.login("user-43").unwrap(),
+        |s| s.reauthenticated().unwrap(),
+    ];
+    for act in acts {
+        let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+        opened.session().insert("n", 1).unwrap();
+        act(opened.session());
+        assert!(!opened.commit().await.unwrap_err().is_gone());
+    }
+    assert_eq!(browser.number("n").await, None);
+    let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+    opened.session().purge();
+    opened.commit().await.unwrap();
+    assert!(browser.is_nobody().await);
+}
+
+async fn a_tool_changes_nothing<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let browser = logged_in(&tested, "user-42", "phone").await;
+    let sessions = SessionManager::of_store(&tested.store());
+    let handle = only(&sessions, "user-42").await.handle();
+    let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+    opened.session().insert("n", 1).unwrap();
+    assert!(opened.commit().await.is_err());
+    assert_eq!(browser.number("n").await, None);
+    assert!(sessions.revoke("user-42", &handle).await.unwrap());
+    assert!(browser.is_nobody().await);
+}
