@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use actix_session::{Session, storage::RedisSessionStore};
+use actix_session::{
+    Session,
+    storage::{RedisSessionStore, SessionStore as _},
+};
+use actix_web::{cookie::time, http::StatusCode};
 use deadpool_redis::{Config, PoolConfig, Runtime};
 use servers::RedisServer;
+use tokio::time::timeout;
 
-use crate::support::{Browser, count, load::Load, soon};
+use crate::support::{Answer, Browser, PATIENCE, connect, count, fill_store, load::Load, soon};
 
 fn pool(server: &RedisServer, size: usize) -> deadpool_redis::Pool {
     let mut config = Config::from_url(server.url());
@@ -34,6 +39,11 @@ async fn a_pool_heals_when_the_server_restarts() {
     assert_eq!(here.number("n").await, Some(2));
 }
 
+fn assert_unavailable(answer: &Answer) {
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
+    answer.assert_no_cookie();
+}
+
 #[actix_web::test]
 async fn a_pool_that_gives_no_connection_is_a_refusal_in_bounded_time() {
     let server = RedisServer::start().unwrap();
@@ -44,11 +54,11 @@ async fn a_pool_that_gives_no_connection_is_a_refusal_in_bounded_time() {
     here.visit(count).await.assert_sets_cookie();
     let late = here.begin().await;
     let taken = pool.get().await.unwrap();
-    soon(here.visit(count)).await.assert_opaque();
+    assert_unavailable(&soon(here.visit(count)).await);
     // Refused, hence not done.
     count(&late);
     late.renew();
-    soon(late.finish()).await.assert_opaque();
+    assert_unavailable(&soon(late.finish()).await);
     drop(taken);
     here.visit(count).await.assert_ok();
     assert_eq!(here.number("n").await, Some(2));
@@ -72,4 +82,35 @@ async fn a_connection_whose_answer_is_late_goes_to_nobody_else() {
     server.resume().unwrap();
     assert_eq!(other.number("n").await, Some(100));
     assert_eq!(here.number("n").await, Some(1));
+}
+
+#[actix_web::test]
+async fn whoever_gives_up_costs_an_application_no_connection() {
+    let server = RedisServer::start().unwrap();
+    let mut redis = connect(&server.url()).await;
+    let pool = pool(&server, 1);
+    let builder = RedisSessionStore::builder_pooled(pool.clone());
+    let store = builder.command_timeout(PATIENCE).build().await.unwrap();
+    let key = fill_store(&store, 0).await;
+    let id = async || {
+        let mut connection = pool.get().await.unwrap();
+        let id: redis::RedisResult<i64> = redis::cmd("CLIENT")
+            .arg("ID")
+            .query_async(&mut connection)
+            .await;
+        id.unwrap()
+    };
+    let before = id().await;
+    let pause = |command: &str| redis::cmd("CLIENT").arg(command).to_owned();
+    let mut stop = pause("PAUSE");
+    stop.arg(60_000)
+        .arg("WRITE")
+        .exec_async(&mut redis)
+        .await
+        .unwrap();
+    let extending = store.update_ttl(&key, &time::Duration::HOUR);
+    let limit = Duration::from_millis(100);
+    timeout(limit, extending).await.unwrap_err();
+    pause("UNPAUSE").exec_async(&mut redis).await.unwrap();
+    assert_eq!(soon(id()).await, before);
 }

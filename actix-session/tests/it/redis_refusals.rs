@@ -1,17 +1,23 @@
 //! A real Redis that holds commands back, or allows a user some commands and not others.
 
+use std::time::Duration;
+
 use actix_session::{
     Session, SessionMiddleware,
     config::{PersistentSession, TtlExtensionPolicy},
     storage::{RedisSessionStore, SessionStore},
 };
-use actix_web::cookie::Key;
+use actix_web::{
+    cookie::Key,
+    http::StatusCode,
+    rt::{self, task::JoinHandle, time::sleep},
+};
 use deadpool_redis::{Config, PoolConfig, Runtime};
-use futures_util::future::{join, join_all};
+use futures_util::future::{join, join_all, join3};
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 use servers::RedisServer;
 
-use crate::support::{Browser, Site, connect, count, soon};
+use crate::support::{Browser, PATIENCE, Site, connect, count, soon};
 
 async fn ask(redis: &mut MultiplexedConnection, command: &str) {
     let mut words = command.split(' ');
@@ -155,4 +161,62 @@ async fn whoever_may_only_delete_ends_sessions() {
     let answer = here.visit(Session::purge).await;
     answer.assert_ok().assert_removes_cookie();
     assert!(here.is_nobody().await);
+}
+
+/// A script keeps the server busy until it is killed. Returns once that is so.
+async fn keep_busy(server: &RedisServer) -> JoinHandle<()> {
+    let mut other = connect(&server.url()).await;
+    let script = rt::spawn(async move {
+        let mut endless = redis::cmd("EVAL");
+        endless.arg("while true do end").arg(0);
+        endless.exec_async(&mut other).await.unwrap_err();
+    });
+    let mut redis = connect(&server.url()).await;
+    let is_busy = async |redis: &mut MultiplexedConnection| {
+        let got: redis::RedisResult<Option<String>> = redis.get("x").await;
+        got.is_err_and(|error| error.code() == Some("BUSY"))
+    };
+    let mut begins = async || while !is_busy(&mut redis).await {};
+    soon(begins()).await;
+    script
+}
+
+#[actix_web::test]
+async fn what_a_busy_server_refuses_is_done_later_or_is_a_503() {
+    let server = RedisServer::start_with(&[("lua-time-limit", "1")]).unwrap();
+    let command = Duration::from_millis(500);
+    let builder = RedisSessionStore::builder(server.url()).command_timeout(command);
+    let store = builder.build().await.unwrap();
+    let budget = Duration::from_secs(2);
+    let builder = SessionMiddleware::builder(store.clone(), Key::generate())
+        .load_budget(budget)
+        .commit_budget(budget);
+    let hurried = Browser::new(Site::new(builder.build()).await);
+    let patient = SessionMiddleware::builder(store, Key::generate())
+        .load_budget(PATIENCE)
+        .commit_budget(PATIENCE);
+    let patient = Browser::new(Site::new(patient.build()).await);
+    for here in [&hurried, &patient] {
+        here.visit(count).await.assert_sets_cookie();
+    }
+    let writing = hurried.begin().await;
+    let late = patient.begin().await;
+    let busy = keep_busy(&server).await;
+    count(&writing);
+    count(&late);
+    for refused in [hurried.visit(|_| ()).await, writing.finish().await] {
+        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+        refused.assert_no_cookie();
+    }
+    let end = async {
+        sleep(2 * command).await;
+        let mut redis = connect(&server.url()).await;
+        ask(&mut redis, "SCRIPT KILL").await;
+    };
+    let (seen, written, ()) = join3(patient.number("n"), late.finish(), end).await;
+    assert!(seen.is_some());
+    busy.await.unwrap();
+    written.assert_ok();
+    assert_eq!(patient.number("n").await, Some(2));
+    assert_eq!(hurried.number("n").await, Some(1));
 }

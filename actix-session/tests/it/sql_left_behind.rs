@@ -10,21 +10,24 @@ use std::{
 use actix_session::{
     Session, SessionMiddleware,
     config::{PersistentSession, TtlExtensionPolicy},
-    storage::{MySqlSessionStore, PostgresSessionStore, SqliteSessionStore},
+    storage::{MySqlSessionStore, PostgresSessionStore, SessionStore as _, SqliteSessionStore},
 };
-use actix_web::http::StatusCode;
+use actix_web::{cookie::time, http::StatusCode};
 use futures_util::future::join_all;
 use servers::{MariaDbServer, PgBouncer};
 use sqlx::{
     Connection as _, Executor as _, SqliteConnection,
+    mysql::MySqlPoolOptions,
+    postgres::PgPoolOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
 };
+use tokio::time::timeout;
 
 use crate::{
     attacks::capture,
     support::{
         MySql, PATIENCE, Postgres, Proxy, SqlTestStore, Sqlite, TestStore, Way, alone,
-        assert_passed, count, expected, soon,
+        assert_passed, count, expected, fill_store, soon,
     },
 };
 
@@ -253,4 +256,50 @@ async fn no_log_holds_what_a_session_does() {
     tested.dump().await.only();
     assert!(capture::heard("sqlx::query") > 0, "of the test's own look");
     assert_eq!(capture::leaks(), [""; 0]);
+}
+
+/// Whoever waits for a lock is dropped: the only connection of the application's pool stays, as it was.
+macro_rules! gives_up {
+    ($tested:ident, $store:ident, $options:ty, $mark:literal) => {
+        let pool = <$options>::new().max_connections(1);
+        let pool = pool.connect($tested.url()).await.unwrap();
+        let builder = $store::builder_from_pool(pool.clone()).table(&$tested.table);
+        let store = builder.command_timeout(PATIENCE).build().await.unwrap();
+        let key = fill_store(&store, 0).await;
+        let mark = || sqlx::query_scalar::<_, String>($mark).fetch_one(&pool);
+        let before = mark().await.unwrap();
+        let mut lock = $tested.pool().begin().await.unwrap();
+        let update = $tested.sql("UPDATE {t} SET moved_flag = moved_flag");
+        lock.execute(update.as_str()).await.unwrap();
+        let extending = store.update_ttl(&key, &time::Duration::HOUR);
+        let limit = Duration::from_millis(100);
+        timeout(limit, extending).await.unwrap_err();
+        lock.rollback().await.unwrap();
+        assert_eq!(soon(mark()).await.unwrap(), before);
+    };
+}
+
+#[actix_web::test]
+async fn whoever_gives_up_leaves_the_connections_of_an_application_as_they_were() {
+    let tested = Sqlite::start().await;
+    gives_up!(
+        tested,
+        SqliteSessionStore,
+        SqlitePoolOptions,
+        "SELECT CAST(timeout AS TEXT) FROM pragma_busy_timeout"
+    );
+    let tested = Postgres::start().await;
+    gives_up!(
+        tested,
+        PostgresSessionStore,
+        PgPoolOptions,
+        "SELECT CAST(pg_backend_pid() AS TEXT)"
+    );
+    let tested = MySql::start().await;
+    gives_up!(
+        tested,
+        MySqlSessionStore,
+        MySqlPoolOptions,
+        "SELECT CAST(CONNECTION_ID() AS CHAR)"
+    );
 }

@@ -325,7 +325,9 @@ impl Executor {
     ) -> anyhow::Result<Reply> {
         let mut set = redis::cmd("SET");
         set.arg(&[at, text(new), "NX", "PX"]).arg(ttl(until, terms));
-        Ok(match self.connections.run(&Job::command(at, &set)).await? {
+        let job = Job::command(at, &set).within(terms.budget);
+        let outcome = self.connections.run(&job).await;
+        Ok(match outcome.map_err(conn::failure)? {
             Outcome::Value(Value::Nil) => Reply::Taken,
             Outcome::Value(Value::Okay | Value::SimpleString(_)) => Reply::Done,
             Outcome::Value(_) => bail!("Redis gave an invalid answer to SET"),
@@ -375,7 +377,8 @@ impl Executor {
 
     /// Runs a script that changes something.
     async fn step(&self, job: &Job<'_>, terms: &Terms) -> anyhow::Result<Reply> {
-        match self.connections.run(job).await? {
+        let outcome = self.connections.run(&job.within(terms.budget)).await;
+        match outcome.map_err(conn::failure)? {
             Outcome::Value(value) => answer::reply(value, terms),
             Outcome::Lost(error) => {
                 tracing::debug!(%error, "the answer of a Redis command was lost");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadpool_redis::{Connection, PoolError};
+use deadpool_redis::{Connection, PoolError, TimeoutType};
 use redis::{ErrorKind, RedisError};
 use tokio::time::timeout;
 
@@ -22,10 +22,20 @@ impl Pool {
         match timeout(limit, self.0.get()).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(PoolError::Backend(error))) => Err(error),
+            Ok(Err(PoolError::Timeout(TimeoutType::Wait))) | Err(_) => Err(all_in_use()),
             Ok(Err(error)) => Err((ErrorKind::Io, message, error.to_string()).into()),
-            Err(_) => Err((ErrorKind::Io, "the pool gave no connection in time").into()),
         }
     }
+}
+
+fn all_in_use() -> RedisError {
+    let message = "all connections of the pool are in use";
+    (ErrorKind::Client, message).into()
+}
+
+/// Whether a pool gave no connection since all of them were in use.
+pub(super) fn is_all_in_use(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Client
 }
 
 /// Closes a connection instead of giving it back.

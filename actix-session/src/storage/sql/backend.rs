@@ -1,13 +1,9 @@
 //! The atomic steps of the protocol: one statement or one transaction each.
 
-use std::time::Duration;
-
 use sqlx::Error;
-use tokio::time::Instant;
 
 use super::{
-    attempts::Attempts,
-    database::{Database, SqlDatabase, Verdict},
+    database::{Database, SqlDatabase},
     failure::Failure,
     query::{Answer, Query},
     row::{RecordColumns, RedirectColumns, number, revision, stored},
@@ -55,109 +51,6 @@ impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
     }
 }
 
-impl<D: SqlDatabase> SqlSessionStore<D> {
-    /// Carries out a query where the connections live.
-    ///
-    /// # Errors
-    /// Nothing was done.
-    pub(super) async fn query(&self, query: Query, terms: &Terms) -> Result<Reply, Failure> {
-        match self.ask(query, terms).await? {
-            Answer::Reply(reply) => Ok(reply),
-            _ => Err(Failure::unfinished()),
-        }
-    }
-
-    /// The same for what is answered otherwise.
-    pub(super) async fn ask(&self, query: Query, terms: &Terms) -> Result<Answer, Failure> {
-        let is_repeatable = query.is_repeatable();
-        let terms = terms.clone();
-        let work = |store: Self| async move { store.carry_out(&query, &terms).await };
-        let replied = self.there(work).await;
-        if !is_repeatable
-            && let Err(failure) = &replied
-            && failure.verdict == Verdict::Lost
-        {
-            tracing::debug!(error = %failure.error, "the answer to a statement was lost");
-            return Ok(Reply::Lost.into());
-        }
-        replied
-    }
-
-    /// Carries out a query, and tries again whenever the database says that this may help.
-    async fn carry_out(&self, query: &Query, terms: &Terms) -> Result<Answer, Failure> {
-        let mut attempts = Attempts::within(terms.budget, self.0.connections.search());
-        loop {
-            let begun = Instant::now();
-            let mut failure = match self.attempt(query, terms, attempts.end()).await {
-                Ok(reply) => {
-                    attempts.succeeded();
-                    return Ok(reply);
-                }
-                Err(failure) => failure,
-            };
-            if !D::LOCAL && failure.verdict == Verdict::Again {
-                let next = self.next_may_take(begun.elapsed());
-                failure.late |= Instant::now() + next > attempts.end();
-            }
-            attempts.again(failure, query.is_repeatable()).await?;
-        }
-    }
-
-    /// How long another attempt may take: nobody would know what became of one that ends too late.
-    /// After one wait for a lock, the next may be as long as a statement may take.
-    fn next_may_take(&self, last: Duration) -> Duration {
-        let limit = D::statement_limit(self.0.connections.limits());
-        last.max(if last > limit / 4 { limit } else { last })
-    }
-
-    async fn attempt(
-        &self,
-        query: &Query,
-        terms: &Terms,
-        until: Instant,
-    ) -> Result<Answer, Failure> {
-        let connections = &self.0.connections;
-        let mut held = connections.hold(query.writes(), until).await?;
-        let work = async {
-            let connection = held.get()?;
-            let before = self.wait_within(connection, query, until).await?;
-            let attempt = Attempt::<D> {
-                statements: &self.0.statements,
-                connection,
-                terms,
-            };
-            let result = attempt.perform(query).await;
-            if let Some(before) = before {
-                D::wait_again(held.get()?, before).await?;
-            }
-            result
-        };
-        let result = match query.writes() {
-            true => connections.bounded(work).await,
-            false => connections.bounded_read(until, work).await,
-        };
-        connections.settle(held, result)
-    }
-
-    /// A statement in this process cannot be given up. So one that waits for others' locks gives up
-    /// by itself, while there is time to say so.
-    async fn wait_within(
-        &self,
-        connection: &mut D::Connection,
-        query: &Query,
-        until: Instant,
-    ) -> Result<Option<Duration>, Error> {
-        let limit = self.0.connections.limits().command;
-        let left = until.saturating_duration_since(Instant::now());
-        // What the store itself has opened waits for `limit`.
-        let is_short_enough = self.0.runtime.is_some() && limit <= left;
-        if !D::LOCAL || !query.writes() || is_short_enough {
-            return Ok(None);
-        }
-        D::wait_at_most(connection, limit.min(left)).await
-    }
-}
-
 /// One attempt at a query, on one connection.
 pub(super) struct Attempt<'a, D: Database> {
     pub(super) statements: &'a Statements,
@@ -174,7 +67,7 @@ enum Change {
 }
 
 impl<D: Database> Attempt<'_, D> {
-    async fn perform(mut self, query: &Query) -> Result<Answer, Error> {
+    pub(super) async fn perform(mut self, query: &Query) -> Result<Answer, Error> {
         let reply = match query {
             Query::Run(step) => self.run(step).await?,
             Query::Read(at) => Reply::Found(self.read(at).await?),

@@ -2,7 +2,7 @@
 //!
 //! - `store`: [`SqlSessionStore`], which handles share, and its builder.
 //! - `backend`: the atomic steps of the protocol, each as one statement or one transaction.
-//! - `look`: reading and extending.
+//! - `carry`: carries queries out; `look`: reading and extending.
 //! - `query`: what is asked of the database, and what that allows.
 //! - `statements`: every statement of a store; `statement`: one of them, with named parameters.
 //! - `transaction`: how one begins.
@@ -16,6 +16,7 @@
 
 mod attempts;
 mod backend;
+mod carry;
 mod connect;
 mod database;
 mod failure;

@@ -5,7 +5,13 @@
 //! connections. So the connections that all workers share are opened, used and given back on a
 //! thread where no handler runs.
 
-use std::{convert::Infallible, io, thread};
+use std::{
+    convert::Infallible,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    thread,
+};
 
 use tokio::{
     runtime::{Builder, Handle},
@@ -58,9 +64,45 @@ impl OwnRuntime {
     }
 }
 
+/// Does work that goes on if nobody waits for it any more: on the runtime of whoever gave it up.
+pub(crate) async fn to_the_end<T: 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    ToTheEnd(Some(Box::pin(work))).await
+}
+
+struct ToTheEnd<T: 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
+
+impl<T> Future for ToTheEnd<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        // Taken out: what panics must not be polled again.
+        let Some(mut work) = self.0.take() else {
+            return Poll::Pending;
+        };
+        let polled = work.as_mut().poll(cx);
+        if polled.is_pending() {
+            self.0 = Some(work);
+        }
+        polled
+    }
+}
+
+impl<T> Drop for ToTheEnd<T> {
+    fn drop(&mut self) {
+        if let Some(work) = self.0.take()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let work = async move { drop(work.await) };
+            runtime.spawn(work.in_current_span());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+
+    use futures_util::FutureExt as _;
 
     use super::*;
 
@@ -74,6 +116,21 @@ mod tests {
         work.await.unwrap();
         assert_eq!(runtime.run(async { 2 }).await, Some(2));
         assert_eq!(runtime.run(async { panic!("as meant") }).await, None::<()>);
+    }
+
+    #[tokio::test]
+    async fn work_that_nobody_waits_for_goes_on() {
+        let (go, wait) = oneshot::channel();
+        let (done, seen) = oneshot::channel();
+        let mut work = Box::pin(to_the_end(async move {
+            wait.await.unwrap();
+            done.send(1).unwrap();
+        }));
+        assert!((&mut work).now_or_never().is_none(), "it waits");
+        drop(work);
+        go.send(()).unwrap();
+        assert_eq!(seen.await.unwrap(), 1);
+        assert_eq!(to_the_end(async { 2 }).await, 2);
     }
 
     #[test]

@@ -20,8 +20,8 @@ use actix_session::{
         AnySessionStore, Changes, CommitError, Committed, Contended, CookieSessionStore, End, Gone,
         LoadError, MemorySessionStore, MySqlSessionStore, Older, Opened, OutcomeUnknown,
         PostgresSessionStore, Record, RedisActorSessionStore, RedisSessionStore, Rotated,
-        SaveError, SessionIndex as _, SessionKey, SessionStore, SqliteSessionStore, TooManySessions, StateTooLarge, StoreFull, Terms,
-        UpdateError, generate_session_key,
+        SaveError, SessionIndex as _, SessionKey, SessionStore, SqliteSessionStore, StateTooLarge,
+        StoreFull, Terms, TooManySessions, UpdateError, generate_session_key,
     },
     testing::ManualClock,
 };
@@ -156,7 +156,8 @@ async fn managed(text: &str) -> Vec<Row> {
     let principal = somebody();
     let log_in = |s: &Session| {
         s.insert("text", text).unwrap();
-        s.login_with(Login::new(principal.as_str()).device(text)).unwrap();
+        s.login_with(Login::new(principal.as_str()).device(text))
+            .unwrap();
     };
     browser.visit(log_in).await.assert_ok();
     let page = sessions.first_page(&principal, 1).await.unwrap();

@@ -116,6 +116,7 @@ impl Executor {
         extending: Extending,
         terms: &Terms,
     ) -> anyhow::Result<Stored> {
+        let begun = Instant::now();
         let late = Notify::new();
         let refused = {
             let (own, others) = (pin!(late.notified()), pin!(self.no_writes.told()));
@@ -131,7 +132,11 @@ impl Executor {
                 Either::Right((Either::Right(_), _)) => held_back_by_redis(),
             }
         };
-        Box::pin(self.read_only(at, &refused, terms)).await
+        let left = Terms {
+            budget: terms.budget.saturating_sub(begun.elapsed()),
+            ..terms.clone()
+        };
+        Box::pin(self.read_only(at, &refused, &left)).await
     }
 
     /// Reads while the server holds the extension back: the first answer counts.
@@ -185,7 +190,7 @@ impl Executor {
 
     pub(super) async fn read(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
         let get = get(at);
-        let job = Job::command(at, &get).reading();
+        let job = Job::command(at, &get).reading().within(terms.budget);
         let read = self.after_epoch(&job, terms).await;
         let (epoch, value) = read.map_or_else(|e| (None, Err(e)), |(epoch, it)| (epoch, Ok(it)));
         let found = self.found_by_get(at, value).await?;
@@ -204,7 +209,7 @@ impl Executor {
             // Whoever does not know it serves the request all the same.
             return Ok(answer::timed(found, left.await.ok().as_ref(), terms.now));
         }
-        let job = Job::command(at, &get).reading();
+        let job = Job::command(at, &get).reading().within(terms.budget);
         let read = self.connections.repeatable_after(&left, job).await;
         let (left, value) = read.map_or_else(|e| (None, Err(e)), |(left, it)| (left, Ok(it)));
         let found = self.found_by_get(at, value).await?;
@@ -220,7 +225,7 @@ impl Executor {
             Ok(Value::Nil) => self.read_redirect(&redirect_name(at)).await,
             Ok(value) => Ok(answer::record(Some(value))),
             Err(error) if error.code() == Some("WRONGTYPE") => Ok(Stored::Unreadable),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(conn::failure(error)),
         }
     }
 
@@ -228,7 +233,7 @@ impl Executor {
         match self.get(name).await {
             Ok(value) => Ok(answer::redirect(Some(value))),
             Err(error) if error.code() == Some("WRONGTYPE") => Ok(Stored::Nothing),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(conn::failure(error)),
         }
     }
 
@@ -267,11 +272,13 @@ impl Executor {
         let redirect = redirect_name(at);
         let keys = [at, redirect.as_str()];
         let call = LOOK_SCRIPT.call(self.keys(&keys), &[]);
-        self.found(&Job::script(&call), &redirect, terms).await
+        let job = Job::script(&call).within(terms.budget);
+        self.found(&job, &redirect, terms).await
     }
 
     async fn found(&self, job: &Job<'_>, redirect: &str, terms: &Terms) -> anyhow::Result<Stored> {
-        let read = self.after_epoch(job, terms).await?;
+        let read = self.after_epoch(job, terms).await;
+        let read = read.map_err(conn::failure)?;
         let reply = answer::reply(read.1, terms)?;
         match self.or_redirect(reply, redirect).await? {
             Reply::Found(found) => Ok(found.with_epoch_beside(read.0)),

@@ -14,6 +14,7 @@ use crate::{
     changes::Changes,
     clock::SharedClock,
     contract::Committed,
+    error::Contended,
     key::SessionKey,
     protocol::{Flag, OwnerBefore},
     storage::{RedisSessionStore, backend},
@@ -286,6 +287,64 @@ async fn a_connection_that_breaks_while_it_is_made_is_made_again() {
     assert!(executor.look("a", &Terms::default()).await.is_err());
     let tries = *refused.borrow();
     assert!(tries > 1, "{tries}");
+}
+
+/// A store on a server that refuses this many commands for a reason that passes, and then has a record.
+async fn refuses(why: &'static str, mut times: u32, command: Duration) -> RedisSessionStore {
+    let server = fake::listen(move |_| {
+        let refused = times > 0;
+        times = times.saturating_sub(1);
+        Some(match refused {
+            true => format!("-{why}\r\n"),
+            false => bulk(r#"{"v":1,"state":{}}"#),
+        })
+    })
+    .await;
+    let timeouts = conn::Timeouts {
+        command,
+        ..fake::PATIENCE
+    };
+    store(Connections::new(&conn::Target::Server(server), timeouts, None).unwrap())
+}
+
+const LATER: [&str; 3] = ["LOADING x", "BUSY x", "TRYAGAIN x"];
+
+fn within(budget: Duration, terms: Terms) -> Terms {
+    Terms { budget, ..terms }
+}
+
+/// For longer than a command may take.
+#[actix_web::test]
+async fn what_the_server_will_do_later_is_asked_again_within_the_budget() {
+    let (command, budget) = (Duration::from_millis(500), Duration::from_secs(60));
+    for why in LATER {
+        let store = refuses(why, 30, command).await;
+        let terms = within(budget, Terms::default());
+        let found = store.executor.look("a", &terms).await;
+        assert!(matches!(found, Ok(Stored::Record(_))), "{found:?}");
+    }
+}
+
+#[actix_web::test]
+async fn what_the_server_does_not_do_within_the_budget_is_contended() {
+    let budget = Duration::from_millis(100);
+    let name = "x".repeat(64);
+    for why in LATER {
+        let store = refuses(why, u32::MAX, fake::PATIENCE.command).await;
+        let terms = within(budget, Terms::default());
+        let error = store.executor.look(&name, &terms).await.unwrap_err();
+        assert!(error.is::<Contended>(), "{error:?}");
+        let step = Step::End {
+            at: name.as_str().into(),
+        };
+        let error = store.executor.run(&step, &terms).await.unwrap_err();
+        assert!(error.is::<Contended>(), "{error:?}");
+        // An extension that is refused leaves time for a read.
+        let store = refuses(why, u32::MAX, budget).await;
+        let terms = within(3 * budget, extending());
+        let error = store.executor.look(&name, &terms).await.unwrap_err();
+        assert!(error.is::<Contended>(), "{error:?}");
+    }
 }
 
 /// The two scripts for the new record of a renewal across slots, on a real server.

@@ -76,7 +76,7 @@ impl Cluster {
     }
 
     /// Does a job at the node of its record, and repeats it while it is refused for a reason that
-    /// passes, until the deadline.
+    /// passes, until the deadline, or until the job's own.
     pub(super) async fn run(
         &self,
         mut job: Job<'_>,
@@ -90,7 +90,9 @@ impl Cluster {
                     self.suspect_if_lost(&outcome);
                     return Ok(outcome);
                 }
-                Err(error) if Instant::now() >= deadline => return Err(error),
+                Err(error) if Instant::now() >= job.tries_until(&error, deadline) => {
+                    return Err(error);
+                }
                 Err(error) => error,
             };
             match Redirection::after(&error) {

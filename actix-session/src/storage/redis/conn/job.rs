@@ -1,12 +1,15 @@
 //! A command or script on its way to a server.
 
+use std::time::Duration;
+
 use redis::{
     Cmd, ErrorKind, RedisError, ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{super::script::Call, Outcome, Replicas, judge, refusal};
+use crate::clock::deadline;
 
 /// A command or script, and the record that it is about.
 #[derive(Clone, Copy)]
@@ -26,6 +29,8 @@ pub(crate) struct Job<'a> {
     pub(super) asking: bool,
     /// There is another way to do it, so that it does not wait until a slot has been moved.
     otherwise: bool,
+    /// Until when a refusal that passes is waited for.
+    until: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -62,7 +67,21 @@ impl<'a> Job<'a> {
             replicas: None,
             asking: false,
             otherwise: false,
+            until: None,
         }
+    }
+
+    /// If the server would do it later, it is tried again for most of this time, so that there is time
+    /// left to report the refusal. Otherwise for as long as a command may take.
+    pub(crate) fn within(mut self, budget: Duration) -> Self {
+        self.until = Some(deadline(budget / 16 * 15));
+        self
+    }
+
+    /// Until when the job is tried again after this refusal.
+    pub(super) fn tries_until(&self, error: &RedisError, otherwise: Instant) -> Instant {
+        let until = self.until.filter(|_| refusal::is_not_now(error));
+        until.unwrap_or(otherwise)
     }
 
     /// Tells whoever waits once the answer is held back for long. From then on other jobs go over

@@ -38,7 +38,8 @@ use self::{
     pooled::Pooled,
     sentinel::{Sentinel, Watched},
 };
-use super::pool::Pool;
+use super::pool::{self, Pool};
+use crate::error::Contended;
 
 /// How long to wait before a refusal that passes is tried again: short beside a failover.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
@@ -255,7 +256,10 @@ impl Topology {
             };
             tries += 1;
             match outcome {
-                Err(error) if self.passes(&error, tries) && Instant::now() < deadline => {
+                Err(error)
+                    if self.passes(&error, tries)
+                        && Instant::now() < job.tries_until(&error, deadline) =>
+                {
                     sleep(RETRY_PAUSE).await;
                 }
                 Err(error) => return Box::pin(self.or_last_known(job, error)).await,
@@ -280,7 +284,7 @@ impl Topology {
         match self {
             // The cluster has tried already.
             Self::Cluster(_) => false,
-            _ if refusal::is_not_now(error) => true,
+            _ if refusal::is_not_now(error) || pool::is_all_in_use(error) => true,
             // The connection broke while it was being made. If nobody is there, that is the answer.
             Self::Server(_) | Self::Pool(_) if error.kind() == ErrorKind::Io => {
                 !error.is_connection_refusal()
@@ -329,6 +333,17 @@ fn judge(answer: Result<Value, RedisError>) -> Result<Outcome, RedisError> {
 /// Whether the server has answered that it does not do it.
 fn is_refusal(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+}
+
+/// A refusal as the store's error: contended, if all would have been well a moment later.
+pub(super) fn failure(error: RedisError) -> anyhow::Error {
+    let passes = refusal::is_not_now(&error) || pool::is_all_in_use(&error);
+    let error = anyhow::Error::from(error);
+    if passes {
+        error.context(Contended)
+    } else {
+        error
+    }
 }
 
 /// Whether a failure of a store is a server's refusal.
