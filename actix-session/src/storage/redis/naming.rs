@@ -49,6 +49,13 @@ pub(super) fn epoch_name(name: &str) -> String {
     beside(name, "cleared")
 }
 
+/// The name of a principal's index, which does not say who that is. No session key has a full stop, so
+/// it lies beside no record.
+pub(super) fn index_name(name: &dyn Fn(&str) -> String, principal: &str) -> String {
+    let digest = digest::hex(&format!("actix-session index\0{principal}"));
+    beside(&name(&format!("index.{digest}")), "sessions")
+}
+
 fn beside(name: &str, what: &str) -> String {
     if name.contains('{') {
         format!("{name}:{what}")
@@ -73,13 +80,21 @@ pub(super) fn check_for_cluster(name: &dyn Fn(&str) -> String) -> anyhow::Result
     Ok(())
 }
 
-/// Draws a key: beside an old name, one whose record falls into the same slot, if possible.
+/// Draws a key. In a cluster its record falls into the slot of its owner's index, or else of the old
+/// record, if possible.
 pub(super) fn draw_key(
     name: &dyn Fn(&str) -> String,
+    has_slots: bool,
     beside: Option<&str>,
+    owner: Option<&str>,
 ) -> Result<Drawn, CommitError> {
-    let found = match beside {
-        Some(beside) => key_in(slot(beside), name).map_err(CommitError::Other)?,
+    let wanted = match owner {
+        _ if !has_slots => None,
+        Some(owner) => Some(slot(&index_name(name, owner))),
+        None => beside.map(slot),
+    };
+    let found = match wanted {
+        Some(wanted) => key_in(wanted, name).map_err(CommitError::Other)?,
         None => None,
     };
     let (key, ids) = match found {
