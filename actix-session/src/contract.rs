@@ -13,7 +13,7 @@ pub use self::answers::{Committed, End, Older, Opened, Rotated};
 use crate::{
     clock::Millis,
     handed::{Handed, handed},
-    record::{Metadata, MetadataKeys, Place, Record, WireFormat},
+    record::{Metadata, MetadataKeys, Place, PrincipalEntry, Record, WireFormat},
 };
 
 pub(crate) use self::stamp::{IdleEnd, Stamp};
@@ -68,6 +68,8 @@ pub struct Terms {
     pub(crate) max_state: usize,
     /// They prove metadata that lie where an application can write.
     pub(crate) keys: Option<Arc<MetadataKeys>>,
+    /// The entry that names the principal.
+    pub(crate) principal_entry: Option<PrincipalEntry>,
 }
 
 /// Whether a request extends the life of the record that it reads.
@@ -101,6 +103,7 @@ impl Default for Terms {
             format: WireFormat::V1,
             max_state: MAX_STATE,
             keys: None,
+            principal_entry: None,
         }
     }
 }
@@ -166,7 +169,13 @@ impl Terms {
 
     /// The record in a map of the five methods, once its metadata have been proven.
     pub(crate) fn record_of(&self, state: SessionState) -> Record {
-        Record::from_map(state).proven(Place::Unnamed, self.keys.as_ref())
+        self.prove(Record::from_map(state), Place::Unnamed)
+    }
+
+    /// A record once its metadata have been proven, and once it is known whose it is.
+    pub(crate) fn prove(&self, record: Record, place: Place<'_>) -> Record {
+        let proven = record.proven(place, self.keys.as_ref());
+        proven.with_principal_in(self.principal_entry.as_deref(), self.now)
     }
 
     /// What a wrapper of the five methods does not hand on.

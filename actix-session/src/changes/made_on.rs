@@ -71,7 +71,7 @@ impl<'a> MadeOn<'a> {
         let Some(base) = self.base else {
             return Ok(Merged::Gone);
         };
-        let stored = stored.proven(Place::Unnamed, terms.keys.as_ref());
+        let stored = terms.prove(stored, Place::Unnamed);
         if base.is_from_before_clear(&stored) && self.changes.cleared.is_none() {
             self.changes.nothing_taken();
             return Ok(Merged::Unchanged);
@@ -171,7 +171,7 @@ impl<'a> MadeOn<'a> {
                 .then(|| changes.new_record(terms));
             return alone.transpose();
         };
-        let stored = stored.proven(Place::Unnamed, terms.keys.as_ref());
+        let stored = terms.prove(stored, Place::Unnamed);
         if changes.come_after_logout(base, &stored) {
             return Ok(None);
         }
@@ -187,7 +187,7 @@ const AS_TEXT: Overwrite = |stored, changes, stamp| overwrite(&stored, changes, 
 
 /// What a store has decoded may have metadata that only the middleware's keys prove.
 fn proven(stored: &Record, terms: &Terms) -> Record {
-    stored.clone().proven(Place::Unnamed, terms.keys.as_ref())
+    terms.prove(stored.clone(), Place::Unnamed)
 }
 
 fn merged(applied: Result<Applied, ApplyError>) -> Result<Merged, CommitError> {

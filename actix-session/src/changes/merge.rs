@@ -7,7 +7,7 @@ use crate::{
     clock::Millis,
     contract::{IdleEnd, Stamp},
     error::StateTooLarge,
-    record::{Draft, Metadata, Record, Value, Values},
+    record::{Draft, Metadata, Record, Value, Values, principal_of},
 };
 
 /// The result of applying changes.
@@ -90,11 +90,36 @@ fn plan<'a>(
         metadata.set_id(stamp.fresh_id);
     }
     let starts_over = changes.cleared.is_some() || another;
+    let kept = (!starts_over).then_some(stored);
+    let values = values(kept, changes, another)?;
+    settle_owner(&mut metadata, kept, &values, stamp);
     Ok(Some(Plan {
         metadata,
-        values: values((!starts_over).then_some(stored), changes, another)?,
+        values,
         starts_over,
     }))
+}
+
+/// Whom the entry names, if there is such an entry, is whose record it is.
+fn settle_owner(
+    metadata: &mut Metadata,
+    kept: Option<&Record>,
+    values: &Values<'_>,
+    stamp: Stamp<'_>,
+) {
+    let Some(entry) = stamp.principal_entry else {
+        return;
+    };
+    let named = match values.iter().find(|(name, _)| *name == entry) {
+        Some((_, value)) => value.as_deref().and_then(principal_of),
+        None => kept
+            .and_then(|kept| kept.state().get(entry))
+            .and_then(|json| principal_of(&json)),
+    };
+    if named.as_deref() != metadata.principal() {
+        metadata.belong_to(named, stamp.now);
+        metadata.absolute_end = absolute_end(metadata, stamp);
+    }
 }
 
 /// A session with these changes alone.
@@ -138,6 +163,7 @@ pub(crate) fn write_reduced(
         return Ok(Applied::Nothing);
     }
     metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);
+    settle_owner(&mut metadata, Some(stored), &values, stamp);
     let new = rewrite(stored, &values, metadata, stamp);
     bounded(new, stored.size(), stamp)
 }
@@ -183,7 +209,7 @@ pub(crate) fn forwarded_clear(
     let mut names = Vec::new();
     stored.state().for_each(|name, json| {
         let before = base.and_then(|base| base.state().get(name));
-        if before.as_deref() == Some(&*json) {
+        if before.as_deref() == Some(&*json) || stamp.principal_entry == Some(name) {
             names.push(name.to_owned());
         }
     });

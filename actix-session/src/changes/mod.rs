@@ -55,6 +55,9 @@ pub struct Changes {
     /// It comes before an authentication of the same request. Few have it.
     pub(crate) lowered: Option<Box<Lowered>>,
     pub(crate) renew: bool,
+    /// The entry that names the principal was set to the value that it has. That is activity alone: it
+    /// must not undo a logout.
+    pub(crate) active: bool,
 }
 
 /// What happens to the session's own TTL.
@@ -172,6 +175,7 @@ impl Changes {
             reauthenticated: None,
             lowered: None,
             renew: false,
+            active: false,
         };
         &NONE
     }
@@ -379,7 +383,7 @@ impl Changes {
     /// Whether they set an entry, be it to the value that it has: that is activity.
     pub(crate) fn set_any(&self) -> bool {
         let mut effects = self.effects.iter();
-        effects.any(|(_, effect)| !matches!(effect, Effect::Removed))
+        self.active || effects.any(|(_, effect)| !matches!(effect, Effect::Removed))
     }
 
     pub(crate) fn has_modify(&self) -> bool {

@@ -30,6 +30,7 @@ fn stamp(commit: u64) -> Stamp<'static> {
         place: Place::Unnamed,
         keeps_epoch: true,
         keeps_entry: false,
+        principal_entry: None,
     }
 }
 

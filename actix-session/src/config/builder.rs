@@ -443,6 +443,39 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
+    /// Takes the principal from an entry that the application sets, a JSON string: so an application
+    /// that does not call [`login`](crate::Session::login) has its sessions listed, ended and limited
+    /// all the same.
+    ///
+    /// For `actix-identity`, the entry is `actix_identity.user_id`, and no handler changes.
+    ///
+    /// - Setting the entry to another value than the one that was loaded is a login: the session is
+    ///   renewed, and starts empty if it was another principal's. Setting it to any value and renewing
+    ///   the session is one, too.
+    /// - Setting it to the value that it has is activity, and nothing else: it undoes no logout.
+    /// - Removing it logs the user out.
+    /// - `login` sets it. `modify` on it runs once.
+    ///
+    /// Where the entry and what the library knows disagree, since another program wrote the entry, the
+    /// entry holds. The first write of this library puts such a session on the list; its login counts as
+    /// older than every revocation.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let secret_key = Key::generate();
+    /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
+    ///     .principal_entry("actix_identity.user_id")
+    ///     .build();
+    /// # let _ = middleware;
+    /// ```
+    pub fn principal_entry(mut self, name: impl Into<String>) -> Self {
+        let name: String = name.into();
+        self.configuration.terms.principal_entry = Some(name.into());
+        self
+    }
+
     /// Limits how many sessions a principal may have at once (ASVS 5.0, 7.1.2); by default any number.
     ///
     /// It counts sessions that [`login`](crate::Session::login) made, and holds for parallel logins.

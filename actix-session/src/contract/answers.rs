@@ -36,7 +36,7 @@ impl Opened {
     /// What was found, once its metadata have been proven.
     pub(crate) fn proven(self, terms: &Terms) -> Self {
         match self {
-            Self::Live(record) => Self::Live(record.proven(Place::Unnamed, terms.keys.as_ref())),
+            Self::Live(record) => Self::Live(terms.prove(record, Place::Unnamed)),
             found => found,
         }
     }

@@ -33,6 +33,8 @@ pub(crate) struct Stamp<'a> {
     pub(crate) keeps_epoch: bool,
     /// What the record knows of itself stays even if it says no more than the defaults.
     pub(crate) keeps_entry: bool,
+    /// The entry that names the principal.
+    pub(crate) principal_entry: Option<&'a str>,
 }
 
 /// What a write makes of the idle end that the record itself says.
@@ -60,6 +62,7 @@ impl Terms {
             place: Place::Unnamed,
             keeps_epoch: self.format != WireFormat::V0_11,
             keeps_entry: false,
+            principal_entry: self.principal_entry.as_deref(),
         }
     }
 }

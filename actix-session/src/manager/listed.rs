@@ -52,8 +52,15 @@ pub struct SessionList {
 
 /// Where a list goes on, for
 /// [`SessionManager::list_page`](crate::SessionManager::list_page).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct NextPage(pub(super) After);
+
+/// Shows nothing: it contains a session's id.
+impl fmt::Debug for NextPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NextPage").finish_non_exhaustive()
+    }
+}
 
 impl SessionList {
     pub(super) fn new(found: Vec<ListedSession>, next: Option<After>) -> Self {

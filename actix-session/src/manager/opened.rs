@@ -33,7 +33,9 @@ pub struct OpenedSession {
 impl OpenedSession {
     pub(super) fn new(manager: SessionManager, principal: String, live: Live) -> Self {
         let inner = &manager.0;
-        let session = Session::of_request(inner.clock.clone(), Times::from(&manager.terms()));
+        let entry = inner.terms.principal_entry.clone();
+        let times = Times::from(&manager.terms());
+        let session = Session::of_request(entry, inner.clock.clone(), times);
         session.lock().load(Shown {
             record: Some(live.record.clone()),
             ..Shown::default()

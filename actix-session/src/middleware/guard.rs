@@ -182,10 +182,12 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     fn commit(mut self, way_out: WayOut) -> impl Future<Output = Settled<Store>> {
         async move {
             poll_fn(|cx| self.poll_asked(cx, Some(way_out.limit))).await;
-            let snapshot = self.session.0.lock().take_snapshot();
+            let mut snapshot = self.session.0.lock().take_snapshot();
             drop(self.session);
             let (parts, way_in) = (&self.parts, &self.way_in);
-            let set_cookie = match way_in.load_for(&snapshot, way_out.limit).await {
+            let loaded = way_in.load_for(&snapshot, way_out.limit).await;
+            snapshot.settle_named(way_in.incoming().loaded.record());
+            let set_cookie = match loaded {
                 Ok(()) if self.is_unknown && !snapshot.purged => {
                     Err(CommitError::OutcomeUnknown.into())
                 }

@@ -91,7 +91,7 @@ impl<Store: SessionStore + 'static> WayIn<Store> {
         let Self::Lazy(lazy) = self else {
             return Ok(());
         };
-        if !snapshot.purged && !snapshot.changes.is_empty() {
+        if !snapshot.purged && snapshot.needs_record() {
             timeout_at(limit, lazy.loaded())
                 .await
                 .map_err(|_| CommitError::Other(anyhow::anyhow!(LATE)))?;

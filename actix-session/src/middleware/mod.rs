@@ -319,5 +319,6 @@ fn session_of(configuration: &Configuration, quiet: bool) -> Session {
     if quiet {
         times.extend = ExtendOnRead::Quiet;
     }
-    Session::of_request(configuration.clock.clone(), times)
+    let entry = configuration.terms.principal_entry.clone();
+    Session::of_request(entry, configuration.clock.clone(), times)
 }

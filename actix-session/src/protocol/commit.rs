@@ -362,7 +362,7 @@ impl Attempt {
         let read = Record::decode(new.as_text()?.to_owned()).ok()?;
         let epoch = Some(new.epoch()).filter(|epoch| *epoch != 0);
         let read = read.with_epoch_beside(epoch).with_end(end);
-        Some(read.proven(Place::Named(&self.at), terms.keys.as_ref()))
+        Some(terms.prove(read, Place::Named(&self.at)))
     }
 
     /// Made anew for a repeat, which seldom comes.

@@ -134,9 +134,7 @@ impl Stored {
     /// What was found under a name, once its metadata have been proven.
     pub(crate) fn proven(self, at: &str, terms: &Terms) -> Self {
         match self {
-            Self::Record(record) => {
-                Self::Record(record.proven(Place::Named(at), terms.keys.as_ref()))
-            }
+            Self::Record(record) => Self::Record(terms.prove(record, Place::Named(at))),
             found => found,
         }
     }

@@ -57,10 +57,12 @@ impl OwnerBefore {
             let auth = metadata.auth.as_ref()?;
             Some((metadata.id, auth.login()))
         };
-        if owner(stored) == owner(new) && stored.principal() == new.principal() {
+        let same = owner(stored) == owner(new) && stored.principal() == new.principal();
+        if same && !stored.has_derived_owner() {
             return Self::Same;
         }
-        Self::Other(Owner::of(stored).map(Box::new))
+        let left = Owner::of(stored).filter(|_| !stored.has_derived_owner());
+        Self::Other(left.map(Box::new))
     }
 }
 

@@ -12,6 +12,7 @@ mod metadata;
 mod names;
 mod numbers;
 mod packed;
+mod principal;
 mod proofs;
 mod scan;
 mod spans;
@@ -38,6 +39,7 @@ pub(crate) use self::{
     metadata::{Auth, Metadata, RESERVED, id_after_clear},
     names::is_named,
     packed::Packed,
+    principal::{LONGEST_PRINCIPAL, PrincipalEntry, principal_of},
     proofs::{Lowered, Proof, Proofs},
     splice::{Value, Values},
     state::State,
@@ -88,6 +90,10 @@ struct Written {
     format: WireFormat,
     /// Whoever reads the text sees the same record.
     text_says_all: bool,
+    /// The owner is whom an entry names: the metadata do not say so.
+    derived: bool,
+    /// The metadata are made up.
+    undated: bool,
 }
 
 /// The text is not a record of a version that this library reads.
@@ -109,6 +115,8 @@ impl Written {
             keys: None,
             format: WireFormat::V0_11,
             text_says_all: false,
+            derived: false,
+            undated: false,
         }
     }
 
@@ -348,7 +356,12 @@ impl Record {
 
     /// Whether nothing says since when the session is there.
     pub(crate) fn is_undated(&self) -> bool {
-        self.times().is_none()
+        self.written.undated || self.times().is_none()
+    }
+
+    /// Whether no step has written down whose record it is.
+    pub(crate) fn has_derived_owner(&self) -> bool {
+        self.written.derived
     }
 
     pub(crate) fn format(&self) -> WireFormat {

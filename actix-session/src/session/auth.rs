@@ -2,16 +2,14 @@
 
 use std::time::SystemTime;
 
-use super::{Session, SessionLoginError, lifecycle::own_time, unloaded};
+use super::{Session, SessionLoginError, lifecycle::own_time, pending::NamedLogin, unloaded};
 use crate::{
     Level,
     changes::{LoginChange, TtlChange},
     clock::Millis,
     random,
+    record::LONGEST_PRINCIPAL,
 };
-
-/// The maximum length of a principal, in bytes.
-const LONGEST_PRINCIPAL: usize = 1024;
 
 /// A login: the principal, and what the application knows of the device and the authentication.
 ///
@@ -246,7 +244,30 @@ impl Session {
                  again at the identity provider"
             )));
         }
+        let principal = login.principal.clone();
         pending.login(login, idle, epoch);
+        pending.name_principal(&principal);
+        Ok(())
+    }
+
+    /// Sets the entry that names the principal. Another one than before logs in.
+    pub(super) fn set_principal(
+        &self,
+        entry: &str,
+        principal: String,
+        json: String,
+    ) -> anyhow::Result<()> {
+        let (id, epoch) = (random::u128()?, random::u64()?);
+        let clock = self.lock().clock().clone();
+        let login = Login::new(principal).made(clock.login_time(), id);
+        let mut pending = self.lock();
+        pending.writable()?;
+        pending.set_principal(NamedLogin {
+            login,
+            epoch,
+            entry: entry.to_owned(),
+            json,
+        });
         Ok(())
     }
 

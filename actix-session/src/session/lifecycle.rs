@@ -22,7 +22,7 @@ impl Session {
     /// Call it when a session gains rights, unless [`login`](Self::login) does so: a key that an
     /// attacker planted before must not open the session that is logged in.
     pub fn renew(&self) {
-        self.change(Pending::renew);
+        self.change(Pending::renew_named);
     }
 
     /// Sets how long this session lives without activity, instead of the configured time.

@@ -47,7 +47,7 @@ use self::{
 use crate::{
     changes::Effect,
     clock::{Millis, SharedClock},
-    record::RESERVED,
+    record::{PrincipalEntry, RESERVED, principal_of},
 };
 
 /// The session of a request.
@@ -123,8 +123,14 @@ impl Session {
         Self::default()
     }
 
-    pub(crate) fn of_request(clock: SharedClock, times: Times) -> Self {
-        Self(Arc::new(Mutex::new(Pending::of_request(clock, times))))
+    /// `principal_entry` names the principal, if there is such an entry.
+    pub(crate) fn of_request(
+        principal_entry: Option<PrincipalEntry>,
+        clock: SharedClock,
+        times: Times,
+    ) -> Self {
+        let pending = Pending::of_request(clock, times).with_principal_in(principal_entry);
+        Self(Arc::new(Mutex::new(pending)))
     }
 
     pub(crate) fn lock(&self) -> Lock<'_> {
@@ -186,6 +192,11 @@ impl Session {
     /// Sets an entry, unless the closure of this very entry asks for it.
     fn set(&self, key: &str, json: String) -> anyhow::Result<()> {
         anyhow::ensure!(!Running::is_inside(self, key), inside(key));
+        if self.lock().is_principal_entry(key)
+            && let Some(principal) = principal_of(&json)
+        {
+            return self.set_principal(key, principal, json);
+        }
         let mut pending = self.lock();
         pending.writable()?;
         pending.set(key, Effect::Set(json));

@@ -2,7 +2,7 @@
 
 mod auth;
 
-pub(crate) use self::auth::Identity;
+pub(crate) use self::auth::{Identity, NamedLogin};
 
 use std::{
     borrow::Cow,
@@ -19,7 +19,7 @@ use crate::{
     changes::{Changes, Effect, Modify, Since, TtlChange},
     clock::{Millis, SharedClock},
     contract::Terms,
-    record::{RESERVED, Record},
+    record::{PrincipalEntry, RESERVED, Record},
 };
 
 #[derive(Default)]
@@ -47,6 +47,10 @@ pub(crate) struct Pending {
     since: Option<Box<Since>>,
     /// The client has gone while they were being committed.
     pub(crate) departed: bool,
+    /// The entry that names the principal.
+    principal_entry: Option<PrincipalEntry>,
+    /// A login of whoever is logged in, if the session is renewed too.
+    named: Option<Box<NamedLogin>>,
     clock: SharedClock,
     /// `None` if no middleware serves the session.
     pub(super) times: Option<Times>,
@@ -75,6 +79,27 @@ pub(super) struct Discarded {
 pub(crate) struct Snapshot {
     pub(crate) purged: bool,
     pub(crate) changes: Changes,
+    /// A login, unless whom it names was logged in when nobody had loaded the session.
+    pub(crate) named: Option<Box<NamedLogin>>,
+}
+
+impl Snapshot {
+    /// Whether its commit has to know what is stored.
+    pub(crate) fn needs_record(&self) -> bool {
+        !self.changes.is_empty() || self.named.is_some()
+    }
+
+    /// Once it is known whose session it was.
+    pub(crate) fn settle_named(&mut self, base: Option<&Record>) {
+        let Some(named) = self.named.take() else {
+            return;
+        };
+        let known = base.and_then(Record::principal);
+        let is_another = known != Some(&named.login.principal);
+        if is_another || self.changes.renew {
+            named.apply(&mut self.changes);
+        }
+    }
 }
 
 impl Pending {
@@ -87,6 +112,11 @@ impl Pending {
         }
     }
 
+    pub(crate) fn with_principal_in(mut self, entry: Option<PrincipalEntry>) -> Self {
+        self.principal_entry = entry;
+        self
+    }
+
     pub(crate) fn load(&mut self, shown: Shown) {
         self.base = shown.record;
         self.degraded = shown.degraded;
@@ -97,6 +127,7 @@ impl Pending {
         if base.is_some_and(|base| self.changes.log_in_another(base)) {
             self.forget_before_login();
         }
+        self.settle_named();
     }
 
     pub(super) fn changes(&self) -> &Changes {
@@ -340,7 +371,7 @@ impl Pending {
 
     /// Whether there is something to commit or to end.
     pub(crate) fn is_asked_for_anything(&self) -> bool {
-        self.purged || !self.changes.is_empty()
+        self.purged || self.changes.active || !self.changes.is_empty()
     }
 
     /// Whether there is nothing to commit, and nobody waits for an ending.
@@ -350,7 +381,11 @@ impl Pending {
 
     /// Takes what must be committed.
     pub(crate) fn take_snapshot(&mut self) -> Snapshot {
-        let snapshot = self.snapshot();
+        let named = self.named.take().filter(|_| self.is_unloaded());
+        let snapshot = Snapshot {
+            named,
+            ..self.snapshot()
+        };
         self.finish();
         snapshot
     }
@@ -360,6 +395,7 @@ impl Pending {
         Snapshot {
             purged: self.purged,
             changes: self.changes.clone(),
+            named: None,
         }
     }
 

@@ -144,6 +144,9 @@ impl Session {
     /// Runs a closure without the lock, again if another thread has changed the entry meanwhile.
     fn run(&self, key: &str, modify: Modify) -> anyhow::Result<()> {
         anyhow::ensure!(!Running::is_inside(self, key), inside(key));
+        if self.lock().is_principal_entry(key) {
+            return self.run_once(key, &modify);
+        }
         for _ in 0..MOST_RUNS {
             let before = self.text(key);
             let now = {
@@ -158,5 +161,21 @@ impl Session {
             }
         }
         Err(anyhow::anyhow!(changes_itself(key)))
+    }
+
+    /// The principal is not computed again from what others have written.
+    fn run_once(&self, key: &str, modify: &Modify) -> anyhow::Result<()> {
+        let before = self.loaded_text(key)?;
+        let now = {
+            let _running = Running::new(self, key);
+            (modify.0)(before.as_deref())?
+        };
+        match now {
+            Some(json) => self.set(key, json),
+            None => {
+                self.remove(key);
+                Ok(())
+            }
+        }
     }
 }

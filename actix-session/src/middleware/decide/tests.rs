@@ -107,6 +107,7 @@ fn with(incoming: &Incoming, changes: Changes, policy: Policy) -> Decision {
     let snapshot = Snapshot {
         purged: false,
         changes,
+        ..Snapshot::default()
     };
     finished(incoming, &snapshot, Exit::Response, policy).decide()
 }
@@ -115,6 +116,7 @@ fn without_head(incoming: &Incoming, changes: Changes) -> Decision {
     let snapshot = Snapshot {
         purged: false,
         changes,
+        ..Snapshot::default()
     };
     finished(incoming, &snapshot, Exit::NoHead, PERSISTENT).decide()
 }
@@ -207,6 +209,7 @@ fn a_purge_wins_over_everything_and_later_entries_start_a_new_session() {
                     &Snapshot {
                         purged: true,
                         changes,
+                        ..Snapshot::default()
                     },
                     exit,
                     PERSISTENT,
@@ -392,6 +395,7 @@ fn without_a_store_only_reading_is_served() {
     let purged = Snapshot {
         purged: true,
         changes: Changes::default(),
+        ..Snapshot::default()
     };
     assert_eq!(
         finished(&degraded, &purged, Exit::Response, QUIET).decide(),
@@ -408,6 +412,7 @@ fn asked(changes: Changes) -> Snapshot {
     Snapshot {
         purged: false,
         changes,
+        ..Snapshot::default()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Pending;
 use crate::{
     Level,
-    changes::{Before, Changes, LoginChange, TtlChange},
+    changes::{Before, Changes, Effect, LoginChange, TtlChange},
     clock::Millis,
     record::{Auth, Lowered, Proof, Record, id_after_clear},
 };
@@ -39,8 +39,102 @@ impl Identity {
     }
 }
 
+/// A login by the entry that names the principal.
+pub(crate) struct NamedLogin {
+    pub(crate) login: LoginChange,
+    pub(crate) epoch: u64,
+    pub(crate) entry: String,
+    /// The entry's value.
+    pub(crate) json: String,
+}
+
+/// Shows nothing: principals are personal data.
+impl std::fmt::Debug for NamedLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NamedLogin").finish_non_exhaustive()
+    }
+}
+
+impl NamedLogin {
+    /// The entry belongs to the login, and what was done before it belongs to whoever was there.
+    pub(super) fn apply(self, changes: &mut Changes) {
+        changes.before_login = Some(Box::new(Before::of(&changes.effects)));
+        changes.effects.set(&self.entry, Effect::Set(self.json));
+        changes.login = Some(Box::new(self.login));
+        changes.renew = true;
+    }
+}
+
 impl Pending {
+    pub(crate) fn is_principal_entry(&self, name: &str) -> bool {
+        self.principal_entry.as_deref() == Some(name)
+    }
+
+    /// Sets the entry, if there is one, to whoever has logged in.
+    pub(crate) fn name_principal(&mut self, principal: &str) {
+        if let Some(entry) = self.principal_entry.clone() {
+            let json = serde_json::Value::from(principal).to_string();
+            self.set(&entry, Effect::Set(json));
+        }
+    }
+
+    /// Sets the entry that names the principal. To the value that it has, that is no change, unless the
+    /// session is renewed as well.
+    pub(crate) fn set_principal(&mut self, named: NamedLogin) {
+        let is_new = self.principal() != Some(&named.login.principal);
+        if self.is_unloaded() && self.changes.login.is_none() {
+            self.named = Some(Box::new(named));
+            self.active();
+        } else if is_new || self.changes.renew && self.changes.login.is_none() {
+            self.log_in_named(named);
+        } else if self.changes.login.is_some() {
+            self.name_principal(&named.login.principal);
+        } else {
+            self.named = Some(Box::new(named));
+            self.active();
+        }
+    }
+
+    fn active(&mut self) {
+        self.mark_changed();
+        self.changes.active = true;
+    }
+
+    fn log_in_named(&mut self, named: NamedLogin) {
+        self.login(named.login, None, named.epoch);
+        self.set(&named.entry, Effect::Set(named.json));
+    }
+
+    /// The request has renewed the session. With the entry that names the principal, that is a login.
+    pub(crate) fn renew_named(&mut self) {
+        if self.is_unloaded() {
+            // The load decides.
+            return self.renew();
+        }
+        match self.named.take() {
+            Some(named) => self.log_in_named(*named),
+            None => self.renew(),
+        }
+    }
+
+    /// Once it is known whose session it was.
+    pub(super) fn settle_named(&mut self) {
+        let Some(named) = self.named.take() else {
+            return;
+        };
+        if self.principal() != Some(&named.login.principal) || self.changes.renew {
+            self.log_in_named(*named);
+        } else {
+            self.named = Some(named);
+        }
+    }
+
     pub(crate) fn principal(&self) -> Option<&str> {
+        let entry = self.principal_entry.as_deref();
+        let effect = entry.and_then(|entry| self.changes.effects.get(entry));
+        if matches!(effect, Some(Effect::Removed)) {
+            return None;
+        }
         match &self.changes.login {
             Some(login) => Some(&login.principal),
             None => self.visible()?.principal(),

@@ -9,9 +9,10 @@ use std::{
 };
 
 use actix_session::{
-    Clock as _, Level, Login, Saved, Session, SessionMiddleware, SessionStatus, SystemClock,
+    Clock as _, Level, Login, Saved, Session, SessionHandle, SessionMiddleware, SessionStatus,
+    SystemClock,
     config::{
-        BrowserSession, ConfigError, CookieContentSecurity, OldCookie, OnLoadError,
+        BrowserSession, ConfigError, CookieContentSecurity, OldCookie, OnLoadError, OverLimit,
         PersistentSession, SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat,
         secret_key,
     },
@@ -19,7 +20,7 @@ use actix_session::{
         AnySessionStore, Changes, CommitError, Committed, Contended, CookieSessionStore, End, Gone,
         LoadError, MemorySessionStore, MySqlSessionStore, Older, Opened, OutcomeUnknown,
         PostgresSessionStore, Record, RedisActorSessionStore, RedisSessionStore, Rotated,
-        SaveError, SessionKey, SessionStore, SqliteSessionStore, StateTooLarge, StoreFull, Terms,
+        SaveError, SessionIndex as _, SessionKey, SessionStore, SqliteSessionStore, TooManySessions, StateTooLarge, StoreFull, Terms,
         UpdateError, generate_session_key,
     },
     testing::ManualClock,
@@ -35,7 +36,7 @@ use super::{
     arena::{Sqlite, secret, site, somebody},
     capture,
 };
-use crate::support::{Browser, TestStore};
+use crate::support::{Browser, Memory, TestStore};
 
 /// A type, and what it prints.
 pub(super) type Row = (&'static str, String);
@@ -62,6 +63,7 @@ pub(super) async fn all() -> Vec<Row> {
     [
         in_use(&text).await,
         without_a_middleware(&text).await,
+        managed(&text).await,
         stores(&text).await,
         sqlite(&text).await,
         unreachable_stores(&text).await,
@@ -143,6 +145,40 @@ async fn without_a_middleware(text: &str) -> Vec<Row> {
         debug("Saved", &Saved::Done),
         debug("SessionStatus", &SessionStatus::Renewed),
         debug("ExtractSession", &Session::extract(&request)),
+    ]
+}
+
+/// A session that is listed, and opened from outside.
+async fn managed(text: &str) -> Vec<Row> {
+    let tested = Memory::start().await;
+    let sessions = tested.middleware().build().manager();
+    let browser = tested.browser().await;
+    let principal = somebody();
+    let log_in = |s: &Session| {
+        s.insert("text", text).unwrap();
+        s.login_with(Login::new(principal.as_str()).device(text)).unwrap();
+    };
+    browser.visit(log_in).await.assert_ok();
+    let page = sessions.first_page(&principal, 1).await.unwrap();
+    let mut list = sessions.list(&principal).await.unwrap();
+    let listed = list.next().unwrap();
+    let opened = sessions.open(&principal, &listed.handle()).await.unwrap();
+    let nobody = sessions.revoke_others(&Session::new()).await.unwrap_err();
+    vec![
+        debug("SessionManager", &sessions),
+        debug("SessionList", &page),
+        debug("NextPage", &page.next_page()),
+        debug("ListedSession", &listed),
+        debug("SessionHandle", &listed.handle()),
+        debug("OpenedSession", &opened),
+        error("SessionManagerError", &nobody),
+        error(
+            "InvalidSessionHandle",
+            &text.parse::<SessionHandle>().unwrap_err(),
+        ),
+        debug("StoreIndex", &tested.store().index()),
+        debug("OverLimit", &OverLimit::Refuse),
+        error("TooManySessions", &TooManySessions),
     ]
 }
 

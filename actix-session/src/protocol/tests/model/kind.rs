@@ -295,7 +295,11 @@ impl Kind {
     }
 
     fn record(self, who: usize, base: Option<&Record>) -> Snapshot {
-        let session = Session::of_request(SharedClock::new(Still), Times::from(&Terms::default()));
+        let session = Session::of_request(
+            None,
+            SharedClock::new(Still),
+            Times::from(&Terms::default()),
+        );
         if let Some(base) = base {
             session.lock().load(Shown {
                 record: Some(base.clone()),

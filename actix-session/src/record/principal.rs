@@ -1,0 +1,72 @@
+//! The principal that an entry of the application's names.
+
+use std::sync::Arc;
+
+use super::{
+    Record,
+    metadata::{Auth, Metadata},
+    proofs::Proofs,
+};
+use crate::{clock::Millis, digest};
+
+/// The maximum length of a principal, in bytes.
+pub(crate) const LONGEST_PRINCIPAL: usize = 1024;
+
+/// The name of the entry that names the principal.
+pub(crate) type PrincipalEntry = Arc<str>;
+
+/// The principal that a JSON text names, if it is a string that can be one.
+pub(crate) fn principal_of(json: &str) -> Option<String> {
+    let named: String = serde_json::from_str(json).ok()?;
+    (1..=LONGEST_PRINCIPAL)
+        .contains(&named.len())
+        .then_some(named)
+}
+
+impl Record {
+    /// This record as one of whom the entry names. If the metadata say something else, another
+    /// program wrote the entry, and they count as none: the login is older than every revocation.
+    pub(crate) fn with_principal_in(self, entry: Option<&str>, now: Millis) -> Self {
+        let Some(entry) = entry else {
+            return self;
+        };
+        let named = self.state().get(entry);
+        let named = named.and_then(|json| principal_of(&json));
+        if named.as_deref() == self.principal() {
+            return self;
+        }
+        let text = || self.as_text().unwrap_or_default().to_owned();
+        let known = self.metadata().cloned();
+        let undated = known.is_none();
+        let mut metadata = known.unwrap_or_else(|| Metadata::new(digest::id(&text()), now));
+        metadata.belong_to(named, Millis::ZERO);
+        self.changed(|written| {
+            written.metadata = Some(metadata);
+            written.derived = true;
+            written.undated = undated;
+        })
+    }
+}
+
+impl Metadata {
+    /// Makes it the session of somebody else, or of nobody. `login` is the time of the login.
+    pub(crate) fn belong_to(&mut self, principal: Option<String>, login: Millis) {
+        if let Some(auth) = self.auth.take() {
+            // The next person's session is another one.
+            let named = principal.as_deref().unwrap_or_default();
+            let next = format!("{:032x} after {} {named}", self.id, auth.at.0);
+            self.set_id(digest::id(&next));
+            self.ttl = None;
+            self.absolute_end = None;
+        }
+        let at = self.created.max(login);
+        self.auth = principal.map(|principal| Auth {
+            principal,
+            at,
+            device: None,
+            login: Some(login).filter(|login| *login != at),
+            span: None,
+            proofs: Proofs::default(),
+        });
+    }
+}

@@ -1,0 +1,384 @@
+//! Principals that an entry of the application's names.
+
+use std::{collections::HashMap, time::Duration};
+
+use actix_session::{
+    Session, SessionExt as _, SessionManager,
+    config::{OverLimit, SessionMiddlewareBuilder, TtlExtensionPolicy},
+    storage::{SessionIndex, SessionStore},
+};
+use actix_web::{
+    App, HttpRequest, HttpResponse,
+    cookie::time::Duration as CookieDuration,
+    http::StatusCode,
+    test::{TestRequest, init_service},
+    web,
+};
+
+use crate::{
+    devices::tick,
+    expiry::persistent,
+    support::{Browser, Site, Sqlite, TestStore, on_store, private},
+};
+
+const USER: &str = "actix_identity.user_id";
+
+/// Instantiates the tests for every store that has an index.
+macro_rules! on_each_index {
+    ($($test:ident),+ $(,)?) => {
+        on_store!(on_memory Memory: $($test)+);
+        on_store!(on_sqlite Sqlite: $($test)+);
+        on_store!(on_postgres Postgres: $($test)+);
+        on_store!(on_mysql MySql: $($test)+);
+    };
+}
+
+on_each_index! {
+    whoever_the_entry_names_is_listed,
+    the_same_user_again_is_activity_alone,
+    the_same_user_in_flight_undoes_no_logout,
+    the_same_user_with_a_renewal_is_a_login,
+    another_user_starts_over,
+    without_the_entry_nobody_is_logged_in,
+    a_removal_in_flight_logs_out_behind_a_renewal,
+    a_login_sets_the_entry,
+    revocations_and_limits_hold,
+    what_another_program_has_written_holds,
+    a_function_runs_once,
+    what_names_nobody_is_an_entry_like_any_other,
+}
+
+/// As `actix-identity` logs somebody in.
+fn log_in(session: &Session, user: &str) {
+    session.insert(USER, user).unwrap();
+    session.insert("actix_identity.logged_in_at", 1).unwrap();
+    session.renew();
+}
+
+fn naming<T: TestStore>(tested: &T) -> SessionMiddlewareBuilder<T::Store> {
+    tested.middleware().principal_entry(USER)
+}
+
+async fn site_of<T: TestStore>(tested: &T) -> (Site, SessionManager)
+where
+    T::Store: SessionIndex,
+{
+    let middleware = naming(tested).build();
+    let sessions = middleware.manager();
+    (Site::new(middleware).await, sessions)
+}
+
+async fn logged_in(site: &Site, user: &str) -> Browser {
+    let browser = Browser::new(site.clone());
+    let answer = browser.visit(|s| log_in(s, user)).await;
+    answer.assert_ok().assert_sets_cookie();
+    browser
+}
+
+async fn whoever_the_entry_names_is_listed<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let (site, sessions) = site_of(&tested).await;
+    let browser = logged_in(&site, "ada").await;
+    assert_eq!(browser.principal().await.as_deref(), Some("ada"));
+    assert_eq!(sessions.count("ada").await.unwrap(), 1);
+    // Without a renewal of the application's own.
+    let other = Browser::new(site);
+    other.visit(|s| s.insert("basket", 1).unwrap()).await;
+    let before = other.value();
+    other.visit(|s| s.insert(USER, "ada").unwrap()).await;
+    assert_ne!(other.value(), before);
+    assert_eq!(other.number("basket").await, Some(1));
+    assert_eq!(sessions.count("ada").await.unwrap(), 2);
+    other.visit(|s| s.purge()).await.assert_removes_cookie();
+    browser.visit(Session::clear).await.assert_ok();
+    assert_eq!(sessions.count("ada").await.unwrap(), 0);
+}
+
+async fn the_same_user_again_is_activity_alone<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let lifecycle = persistent(3_600_000, TtlExtensionPolicy::OnStateChanges);
+    let middleware = naming(&tested).session_lifecycle(lifecycle).build();
+    let sessions = middleware.manager();
+    let browser = logged_in(&Site::new(middleware).await, "ada").await;
+    let (value, handle) = (
+        browser.value(),
+        sessions.list("ada").await.unwrap().next().unwrap().handle(),
+    );
+    for _ in 0..3 {
+        tested.clock().advance(Duration::from_secs(1_800));
+        let again = |s: &Session| s.insert(USER, "ada").unwrap();
+        // It extends, as a change does.
+        let answer = browser.visit(again).await;
+        assert_eq!(answer.assert_ok().max_age(), Some(3_600));
+    }
+    let opened = sessions.open("ada", &handle).await.unwrap();
+    assert!(opened.is_some(), "no renewal and no fork");
+    assert_eq!(sessions.count("ada").await.unwrap(), 1);
+    assert!(value.is_some());
+    // With another change, too.
+    let answer = browser
+        .visit(|s| {
+            s.insert(USER, "ada").unwrap();
+            s.insert("n", 1).unwrap();
+        })
+        .await;
+    answer.assert_ok();
+    assert_eq!(browser.number("n").await, Some(1));
+    assert_eq!(sessions.count("ada").await.unwrap(), 1);
+}
+
+async fn the_same_user_in_flight_undoes_no_logout<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let (site, sessions) = site_of(&tested).await;
+    let ends: [fn(&Session); 3] = [Session::purge, Session::clear, |s| {
+        s.remove(USER);
+    }];
+    for end in ends {
+        let browser = logged_in(&site, "ada").await;
+        let late = browser.begin().await;
+        let renewing = browser.fork().begin().await;
+        browser.visit(end).await.assert_ok();
+        late.insert(USER, "ada").unwrap();
+        late.insert("late", 1).unwrap();
+        late.finish().await.assert_ok();
+        assert_eq!(browser.principal().await, None);
+        renewing.handle().renew();
+        renewing.finish().await;
+        assert_eq!(browser.principal().await, None);
+        assert_eq!(sessions.count("ada").await.unwrap(), 0);
+    }
+}
+
+async fn the_same_user_with_a_renewal_is_a_login<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let (site, sessions) = site_of(&tested).await;
+    let browser = logged_in(&site, "ada").await;
+    let first = sessions.list("ada").await.unwrap().next().unwrap();
+    let acts: [fn(&Session); 2] = [
+        |s| log_in(s, "ada"),
+        |s| {
+            s.renew();
+            s.insert(USER, "ada").unwrap();
+        },
+    ];
+    let mut last = first.logged_in_at();
+    for act in acts {
+        tick(&tested);
+        let before = browser.value();
+        browser.visit(act).await.assert_sets_cookie();
+        assert_ne!(browser.value(), before);
+        let again = sessions.list("ada").await.unwrap().next().unwrap();
+        assert!(again.logged_in_at() > last);
+        assert_eq!(again.handle(), first.handle());
+        last = again.logged_in_at();
+    }
+    assert_eq!(sessions.count("ada").await.unwrap(), 1);
+}
+
+async fn another_user_starts_over<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let (site, sessions) = site_of(&tested).await;
+    let browser = logged_in(&site, "ada").await;
+    browser.visit(|s| s.insert("secret", 1).unwrap()).await;
+    let handle = sessions.list("ada").await.unwrap().next().unwrap().handle();
+    browser
+        .visit(|s| log_in(s, "eve"))
+        .await
+        .assert_sets_cookie();
+    assert_eq!(browser.number("secret").await, None);
+    assert_eq!(browser.principal().await.as_deref(), Some("eve"));
+    assert_eq!(sessions.count("ada").await.unwrap(), 0);
+    let next = sessions.list("eve").await.unwrap().next().unwrap();
+    assert_ne!(next.handle(), handle);
+}
+
+async fn without_the_entry_nobody_is_logged_in<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let (site, sessions) = site_of(&tested).await;
+    let browser = logged_in(&site, "ada").await;
+    browser.visit(|s| s.insert("basket", 1).unwrap()).await;
+    let handle = sessions.list("ada").await.unwrap().next().unwrap().handle();
+    let flight = browser.begin().await;
+    flight.remove(USER);
+    assert_eq!(flight.principal(), None);
+    flight.finish().await.assert_ok();
+    assert_eq!(browser.principal().await, None);
+    assert_eq!(browser.number("basket").await, Some(1));
+    assert_eq!(sessions.count("ada").await.unwrap(), 0);
+    browser.visit(|s| log_in(s, "ada")).await.assert_ok();
+    let next = sessions.list("ada").await.unwrap().next().unwrap();
+    assert_ne!(next.handle(), handle);
+}
+
+async fn a_removal_in_flight_logs_out_behind_a_renewal<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let (site, sessions) = site_of(&tested).await;
+    let acts: [fn(&Session); 2] = [
+        |s| {
+            s.remove(USER);
+        },
+        Session::clear,
+    ];
+    for act in acts {
+        let browser = logged_in(&site, "ada").await;
+        let late = browser.fork().begin().await;
+        browser.visit(Session::renew).await.assert_sets_cookie();
+        act(&late.handle());
+        late.finish().await.assert_no_cookie();
+        assert_eq!(browser.principal().await, None);
+        assert_eq!(sessions.count("ada").await.unwrap(), 0);
+    }
+}
+
+async fn a_login_sets_the_entry<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let (site, sessions) = site_of(&tested).await;
+    let browser = Browser::new(site);
+    browser.visit(|s| s.login("ada").unwrap()).await;
+    let named = async |browser: &Browser| {
+        let flight = browser.begin().await;
+        let named = flight.get::<String>(USER).unwrap();
+        flight.finish().await;
+        named
+    };
+    assert_eq!(named(&browser).await.as_deref(), Some("ada"));
+    browser.visit(|s| s.login("eve").unwrap()).await;
+    assert_eq!(named(&browser).await.as_deref(), Some("eve"));
+    assert_eq!(sessions.count("eve").await.unwrap(), 1);
+}
+
+async fn revocations_and_limits_hold<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let middleware = naming(&tested)
+        .max_sessions(2, OverLimit::EvictOldest)
+        .build();
+    let sessions = middleware.manager();
+    let site = Site::new(middleware).await;
+    let first = logged_in(&site, "ada").await;
+    tick(&tested);
+    let second = logged_in(&site, "ada").await;
+    tick(&tested);
+    let third = logged_in(&site, "ada").await;
+    assert_eq!(first.principal().await, None);
+    let flight = third.begin().await;
+    assert_eq!(sessions.revoke_others(&flight).await.unwrap(), 1);
+    flight.finish().await;
+    assert_eq!(second.principal().await, None);
+    let late = first.begin().await;
+    log_in(&late.handle(), "ada");
+    tick(&tested);
+    assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1);
+    assert_eq!(late.finish().await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(third.principal().await, None);
+    tick(&tested);
+    logged_in(&site, "ada").await;
+}
+
+async fn what_another_program_has_written_holds<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let (site, sessions) = site_of(&tested).await;
+    let entries = HashMap::from([
+        (USER.to_owned(), r#""ada""#.to_owned()),
+        ("basket".to_owned(), "1".to_owned()),
+    ]);
+    let key = tested.store().save(entries, &CookieDuration::days(1)).await;
+    let browser = Browser::new(site.clone());
+    let sealed = private(tested.key(), "id", key.unwrap().as_ref());
+    browser.set_cookie("id", sealed);
+    assert_eq!(browser.principal().await.as_deref(), Some("ada"));
+    assert_eq!(browser.number("basket").await, Some(1));
+    // The first write puts it on the list.
+    browser.visit(|s| s.insert("n", 1).unwrap()).await;
+    assert_eq!(browser.principal().await.as_deref(), Some("ada"));
+    assert_eq!(sessions.count("ada").await.unwrap(), 1);
+    assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1);
+    assert_eq!(browser.principal().await, None);
+}
+
+async fn a_function_runs_once<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let (site, sessions) = site_of(&tested).await;
+    let browser = logged_in(&site, "ada").await;
+    let late = browser.begin().await;
+    late.modify(USER, |user: Option<String>| {
+        user.map(|user| user + "-admin")
+    })
+    .unwrap();
+    browser.visit(|s| s.insert("n", 1).unwrap()).await;
+    late.finish().await.assert_sets_cookie();
+    assert_eq!(sessions.count("ada").await.unwrap(), 0);
+    assert_eq!(sessions.count("ada-admin").await.unwrap(), 1);
+    let gone = |_: Option<String>| None;
+    let fork = Browser::new(site.clone());
+    fork.visit(|s| log_in(s, "eve")).await.assert_sets_cookie();
+    fork.visit(|s| s.modify(USER, gone).unwrap()).await;
+    assert_eq!(fork.principal().await, None);
+}
+
+async fn what_names_nobody_is_an_entry_like_any_other<T: TestStore>(tested: T)
+where
+    T::Store: SessionIndex,
+{
+    let (site, _) = site_of(&tested).await;
+    let acts: [fn(&Session); 3] = [
+        |s| s.insert(USER, 42).unwrap(),
+        |s| s.insert(USER, "").unwrap(),
+        |s| s.insert(USER, "x".repeat(1_025)).unwrap(),
+    ];
+    for act in acts {
+        let browser = Browser::new(site.clone());
+        browser.visit(act).await.assert_sets_cookie();
+        assert_eq!(browser.principal().await, None);
+        // It takes the login of whoever was there.
+        let browser = logged_in(&site, "ada").await;
+        browser.visit(act).await.assert_ok();
+        assert_eq!(browser.principal().await, None);
+    }
+}
+
+/// Logs in whom the query names, and leaves the session unloaded.
+async fn names(req: HttpRequest) -> HttpResponse {
+    req.get_session().insert(USER, req.query_string()).unwrap();
+    HttpResponse::Ok().finish()
+}
+
+#[actix_web::test]
+async fn under_lazy_loading_the_load_decides() {
+    let tested = Sqlite::start().await;
+    let middleware = naming(&tested).lazy().build();
+    let sessions = middleware.manager();
+    let app = App::new().wrap(middleware).default_service(web::to(names));
+    let site = Site::of(init_service(app).await);
+    let cookie = |value: &str| ("cookie", format!("id={value}"));
+    let first = site.answer(TestRequest::with_uri("/?ada")).await;
+    let value = first.cookie().unwrap().value().to_owned();
+    let handle = sessions.list("ada").await.unwrap().next().unwrap().handle();
+    let again = TestRequest::with_uri("/?ada").insert_header(cookie(&value));
+    site.answer(again).await.assert_ok().assert_no_cookie();
+    let other = TestRequest::with_uri("/?eve").insert_header(cookie(&value));
+    site.answer(other).await.assert_sets_cookie();
+    assert!(sessions.open("ada", &handle).await.unwrap().is_none());
+    assert_eq!(sessions.count("eve").await.unwrap(), 1);
+}
