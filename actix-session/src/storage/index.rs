@@ -27,8 +27,9 @@ const MOST_REDIRECTS: usize = 32;
 /// no session of a principal that is not listed, and nothing to switch on.
 /// [`SessionManager`](crate::SessionManager) uses it.
 ///
-/// All stores of this crate implement it whose sessions lie on the server. A wrapper returns the
-/// index of the store inside it:
+/// All stores of this crate implement it whose sessions lie on the server, apart from
+/// `RedisActorSessionStore`, which stays on one thread. A wrapper returns the index of the store inside
+/// it:
 ///
 /// # Examples
 /// ```

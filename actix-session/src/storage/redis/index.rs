@@ -224,3 +224,63 @@ impl SessionIndex for RedisSessionStore {
         StoreIndex::new(self.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Record;
+
+    #[test]
+    fn an_entry_is_read_as_it_was_written() {
+        for name in ["abc", "shop:a|b", ""] {
+            let known = Known {
+                id: 7,
+                login: Millis(-5),
+                at: name.into(),
+            };
+            let [id, text] = known.fields();
+            assert_eq!(Known::read(Some(id), Some(text)), Some(known));
+        }
+        for (id, text) in [("mark", "5|"), ("7", "5|a"), (&"0".repeat(32), "5")] {
+            let read = Known::read(Some(id.to_owned()), Some(text.to_owned()));
+            assert_eq!(read, None, "{id} {text}");
+        }
+    }
+
+    #[test]
+    fn an_index_changes_with_whose_and_where_a_record_is() {
+        let record = |auth: &str| {
+            let text = format!("{{\"v\":1,\"f\":\"1.7.5...0.{auth}\",\"state\":{{}}}}");
+            Record::decode(text).unwrap()
+        };
+        let (nobodys, users) = (record(""), record(".9.YQ"));
+        let cas = |old: &Record, new: &Record| Step::Cas {
+            at: "a".into(),
+            expect: old.version(),
+            new: new.clone(),
+            until: crate::protocol::Until::Same,
+            epoch: None,
+            owner_before: OwnerBefore::of(old, new),
+        };
+        let changed = |old: &Record, new: &Record| {
+            let indexing = Indexing::of(&cas(old, new), &str::to_owned);
+            (indexing.enters().is_some(), indexing.leaves().is_some())
+        };
+        assert_eq!(changed(&nobodys, &nobodys), (false, false));
+        assert_eq!(changed(&users, &users), (false, false));
+        assert_eq!(changed(&nobodys, &users), (true, false));
+        assert_eq!(changed(&users, &nobodys), (false, true));
+        // Another login on the same session takes the entry's place.
+        assert_eq!(changed(&record(".8.YQ"), &users), (true, false));
+        assert_eq!(changed(&record(".9.Yg"), &users), (true, true));
+        let insert = |new: &Record| Step::Insert {
+            at: "a".into(),
+            new: new.clone(),
+            until: Millis(1),
+        };
+        for (new, enters) in [(&nobodys, false), (&users, true)] {
+            let indexing = Indexing::of(&insert(new), &str::to_owned);
+            assert_eq!(indexing.enters().is_some(), enters);
+        }
+    }
+}

@@ -157,4 +157,20 @@ mod tests {
             assert_eq!(slot(name), slot(&redirect_name(name)), "{name}");
         }
     }
+
+    #[test]
+    fn a_key_is_drawn_for_the_slot_of_its_owners_index() {
+        let names: [fn(&str) -> String; 3] = [
+            str::to_owned,
+            |key| format!("shop:{key}"),
+            |key| format!("s:{{{key}}}:x"),
+        ];
+        for name in names {
+            let index = index_name(&name, "user-42");
+            assert!(!index.contains("user-42") && index.ends_with(":sessions"));
+            assert_ne!(index, index_name(&name, "user-43"));
+            let drawn = draw_key(&name, true, Some("old"), Some("user-42")).unwrap();
+            assert_eq!(slot(&drawn.name), slot(&index), "{index}");
+        }
+    }
 }

@@ -97,8 +97,8 @@ impl Executor {
         }
     }
 
-    /// Enters a record that a step has just written, if its owner's index lies in another slot.
-    /// Nobody knows the record's key before that.
+    /// Enters a record that a step has just written, or may have, if its owner's index lies in another
+    /// slot. No answer leaves before that.
     pub(super) async fn or_enter(
         &self,
         reply: Reply,
@@ -106,16 +106,19 @@ impl Executor {
         indexing: &Indexing,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
-        let entry = indexing.enters().filter(|entry| {
-            self.has_slots && slot(entry.index()) != slot(at) && matches!(reply, Reply::Done)
-        });
-        match entry {
-            Some(entry) => {
-                let enter = async || self.enter(entry, at, "", terms).await;
-                for_certain(true, enter, terms).await
-            }
-            None => Ok(reply),
-        }
+        let lies_apart = |entry: &&Entry| self.has_slots && slot(entry.index()) != slot(at);
+        let entry = match reply {
+            Reply::Done | Reply::Lost => indexing.enters().filter(lies_apart),
+            _ => None,
+        };
+        let Some(entry) = entry else {
+            return Ok(reply);
+        };
+        let enter = async || self.enter(entry, at, "", terms).await;
+        Ok(match for_certain(true, enter, terms).await? {
+            Reply::Done => reply,
+            entered => entered,
+        })
     }
 
     /// Enters a record that lives for a short while, and gives it its TTL. One that lies in another
