@@ -27,8 +27,9 @@ use crate::{
 /// The values of one cookie, percent-decoded.
 pub fn cookie_values(headers: &HeaderMap, name: &str) -> Vec<String> {
     let fields = headers.get_all(COOKIE).as_slice();
-    let values = read::values(fields, name).flatten();
-    values.map(|value| value.into_owned()).collect()
+    let values = read::values(fields, name);
+    let texts = values.map(|value| String::from_utf8(value.into_owned()));
+    texts.flatten().collect()
 }
 
 pub fn cookie_is_sent(headers: &HeaderMap, name: &str) -> bool {

@@ -5,9 +5,9 @@ use anyhow::Context as _;
 use crate::key::SessionKey;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// Four times the alphabet: a byte at one of these places gives each symbol an equal share.
-const SYMBOLS: [u8; 248] = {
-    let mut symbols = [0; 248];
+/// The alphabet over and over. The first [`FAIR`] places give each symbol an equal share.
+const SYMBOLS: [u8; 256] = {
+    let mut symbols = [0; 256];
     let mut place = 0;
     while place < symbols.len() {
         symbols[place] = ALPHABET[place % ALPHABET.len()];
@@ -15,7 +15,11 @@ const SYMBOLS: [u8; 248] = {
     }
     symbols
 };
+/// Four times the alphabet.
+const FAIR: u8 = 248;
 pub(crate) const KEY_LENGTH: usize = 64;
+/// As many are drawn at once as seldom leave a key too short.
+const DRAWN: usize = 80;
 
 /// Draws a session key from the operating system: 64 alphanumeric characters, about 381 bits.
 ///
@@ -79,19 +83,24 @@ pub(crate) fn u128() -> anyhow::Result<u128> {
 pub(crate) fn alphanumeric(length: usize) -> anyhow::Result<String> {
     let mut text = String::with_capacity(length);
     while text.len() < length {
-        let mut bytes = [0; 80];
+        let mut bytes = [0; DRAWN];
         fill(&mut bytes)?;
         push_symbols(&mut text, &bytes, length);
     }
     Ok(text)
 }
 
-fn push_symbols(text: &mut String, bytes: &[u8], length: usize) {
-    let symbols = bytes
-        .iter()
-        .filter_map(|byte| SYMBOLS.get(usize::from(*byte)));
-    let missing = length - text.len();
-    text.extend(symbols.take(missing).map(|symbol| char::from(*symbol)));
+/// Appends the symbols of as many bytes as are needed.
+fn push_symbols(text: &mut String, bytes: &[u8; DRAWN], length: usize) {
+    let mut symbols = [0; DRAWN];
+    let mut count = 0;
+    for byte in bytes {
+        symbols[count] = SYMBOLS[usize::from(*byte)];
+        // The next one takes the place of a byte that has no fair share.
+        count += usize::from(*byte < FAIR);
+    }
+    let needed = &symbols[..count.min(length - text.len())];
+    text.push_str(std::str::from_utf8(needed).expect("all symbols are ASCII"));
 }
 
 pub(crate) fn session_key() -> anyhow::Result<SessionKey> {
@@ -100,9 +109,9 @@ pub(crate) fn session_key() -> anyhow::Result<SessionKey> {
 
 /// A key and ids for its first record, from one call of the operating system.
 pub(crate) fn session_key_and_ids() -> anyhow::Result<(SessionKey, Ids)> {
-    let mut bytes = [0; 24 + 80];
+    let mut bytes = [0; 24 + DRAWN];
     fill(&mut bytes)?;
-    let (ids, symbols) = bytes.split_at(24);
+    let (symbols, ids) = bytes.split_first_chunk().expect("it has 24 bytes more");
     let mut text = String::with_capacity(KEY_LENGTH);
     push_symbols(&mut text, symbols, KEY_LENGTH);
     if text.len() < KEY_LENGTH {

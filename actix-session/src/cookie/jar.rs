@@ -127,7 +127,6 @@ impl Named {
         let mut came = false;
         for value in read::values(fields, &self.wire_name) {
             came = true;
-            let Some(value) = value else { continue };
             let Some(unsealed) = self.sealer.open(&value) else {
                 event::refused(Refusal::BadSeal, None);
                 continue;

@@ -128,7 +128,8 @@ impl Sealer {
     }
 
     /// Returns `None` for every value that none of the keys sealed for this cookie.
-    pub(crate) fn open(&self, sealed: &str) -> Option<Unsealed> {
+    pub(crate) fn open(&self, sealed: impl AsRef<[u8]>) -> Option<Unsealed> {
+        let sealed = sealed.as_ref();
         if let Some(unsealed) = self.open_with(&self.first, sealed) {
             return Some(unsealed);
         }
@@ -142,7 +143,7 @@ impl Sealer {
         })
     }
 
-    fn open_with(&self, key: &Mode, sealed: &str) -> Option<Unsealed> {
+    fn open_with(&self, key: &Mode, sealed: &[u8]) -> Option<Unsealed> {
         match key {
             Mode::Private(key) => {
                 let (value, nonce) = self.decrypt(key, sealed)?;
@@ -172,7 +173,7 @@ impl Sealer {
         Ok(standard().encode(data))
     }
 
-    fn decrypt(&self, key: &LessSafeKey, sealed: &str) -> Option<(String, u128)> {
+    fn decrypt(&self, key: &LessSafeKey, sealed: &[u8]) -> Option<(String, u128)> {
         let mut data = standard().decode(sealed).ok()?;
         let nonce = data.get(..NONCE_LEN)?;
         let number = nonce.iter().fold(0, |n, byte| (n << 8) | u128::from(*byte));
@@ -190,8 +191,10 @@ impl Sealer {
         Some((String::from_utf8(data).ok()?, number))
     }
 
-    fn verify(&self, keys: &Macs, sealed: &str) -> Option<Unsealed> {
-        let (mac, value) = sealed.split_at_checked(MAC_LENGTH)?;
+    fn verify(&self, keys: &Macs, sealed: &[u8]) -> Option<Unsealed> {
+        let (mac, value) = std::str::from_utf8(sealed)
+            .ok()?
+            .split_at_checked(MAC_LENGTH)?;
         let mac = standard().decode(mac).ok()?;
         let unsealed = |unbound| Unsealed {
             value: value.to_owned(),

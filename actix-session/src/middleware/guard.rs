@@ -186,13 +186,16 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             drop(self.session);
             let (parts, way_in) = (&self.parts, &self.way_in);
             let loaded = way_in.load_for(&snapshot, way_out.limit).await;
-            snapshot.settle_named(way_in.incoming().loaded.record());
-            let set_cookie = match loaded {
+            if snapshot.named.is_some() {
+                snapshot.settle_named(way_in.incoming().loaded.record());
+            }
+            // In a box it takes less room while the commit runs.
+            let set_cookie = match loaded.map_err(Box::new) {
                 Ok(()) if self.is_unknown && !snapshot.purged => {
                     Err(CommitError::OutcomeUnknown.into())
                 }
                 Ok(()) => commit(parts, way_in.incoming(), &snapshot, self.ended, &way_out).await,
-                Err(failed) => Err(failed),
+                Err(failed) => Err(*failed),
             };
             Settled {
                 parts: self.parts,

@@ -226,7 +226,8 @@ impl<B: Backend> Drive<'_, B> {
         if lost {
             return Ok(reply);
         }
-        self.look_again(step, reply).await
+        // What is rare is on the heap.
+        Box::pin(self.look_again(step, reply)).await
     }
 
     /// What is there after a pause: others have written meanwhile, and whoever compares with what

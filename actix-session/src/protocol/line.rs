@@ -5,7 +5,7 @@
 //! and processes the compare-and-set decides.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     mem,
     sync::{Arc, Mutex},
     time::Duration,
@@ -27,7 +27,7 @@ struct Line {
     moves: u64,
 }
 
-type Lines = HashMap<(usize, Name), Line>;
+type Lines = HashMap<(usize, Name), Line, foldhash::fast::RandomState>;
 
 thread_local! {
     static LINES: Arc<Mutex<Lines>> = Arc::default();
@@ -118,13 +118,18 @@ impl Place {
     /// `None` if nobody is at the record: then this one is.
     fn stand_in_line(&self) -> Option<(oneshot::Receiver<Turn>, u64)> {
         let mut lines = lock(&self.lines);
-        let Some(line) = lines.get_mut(&self.of) else {
-            lines.insert(self.of.clone(), Line::default());
-            return None;
-        };
-        let (sender, turn) = oneshot::channel();
-        line.waiting.push_back(sender);
-        Some((turn, line.moves))
+        match lines.entry(self.of.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(Line::default());
+                None
+            }
+            Entry::Occupied(mut line) => {
+                let (sender, turn) = oneshot::channel();
+                let line = line.get_mut();
+                line.waiting.push_back(sender);
+                Some((turn, line.moves))
+            }
+        }
     }
 
     async fn wait(

@@ -170,11 +170,11 @@ impl Metadata {
     /// Reads what [`encode`](Self::encode) wrote, here or in a later version, which only ever
     /// appends fields.
     pub(crate) fn decode(text: &str) -> Option<(u64, Self)> {
+        let (commit, text) = hex_field(text, 16)?;
+        let (id, text) = hex_field(text, 32)?;
         if !is_plain(text) {
             return None;
         }
-        let (commit, text) = hex_field(text, 16)?;
-        let (id, text) = hex_field(text, 32)?;
         let mut fields = Fields::new(text, KNOWN_FIELDS - 2);
         let metadata = Self {
             id,
@@ -183,7 +183,10 @@ impl Metadata {
             ttl: optional(fields.next()?)?,
             epoch: u64::try_from(hex(fields.next()?)?).ok()?,
             idle_end: optional(fields.next()?)?,
-            auth: Auth::decode(|| fields.next().unwrap_or_default())?,
+            auth: match fields.left {
+                None => None,
+                Some(_) => Auth::decode(|| fields.next().unwrap_or_default())?,
+            },
             rest: fields.rest().map(Into::into),
         };
         Some((u64::try_from(commit).ok()?, metadata))
@@ -248,7 +251,7 @@ fn hex_field(text: &str, usual: usize) -> Option<(u128, &str)> {
     let usual = usual.and_then(|(digits, rest)| Some((hex(digits)?, rest.strip_prefix('.')?)));
     usual.or_else(|| {
         let (digits, rest) = text.split_once('.')?;
-        Some((hex(digits)?, rest))
+        Some((hex(digits).filter(|_| is_plain(digits))?, rest))
     })
 }
 

@@ -112,7 +112,7 @@ impl Executor {
                 ..
             } => {
                 let write = Write::new((at, expect, new), *epoch, terms);
-                self.rotate(write, redirect, *until, indexing, terms).await
+                Box::pin(self.rotate(write, redirect, *until, indexing, terms)).await
             }
             Step::Insert { at, new, until } => {
                 let reply = self.insert(at, new, *until, indexing, terms).await?;
@@ -127,7 +127,7 @@ impl Executor {
     pub(super) async fn ping(&self) -> Result<(), RedisError> {
         let ping = redis::cmd("PING");
         let job = Job::command("", &ping);
-        self.connections.repeatable(job).await.map(drop)
+        self.connections.repeatable(&job).await.map(drop)
     }
 
     /// Warns if the server evicts sessions when its memory is full. A server that does not answer
@@ -135,7 +135,7 @@ impl Executor {
     pub(super) async fn warn_if_it_evicts(&self) {
         let mut info = redis::cmd("INFO");
         info.arg("memory");
-        let Ok(answer) = self.connections.repeatable(Job::command("", &info)).await else {
+        let Ok(answer) = self.connections.repeatable(&Job::command("", &info)).await else {
             return;
         };
         let info = answer::text(Some(answer)).unwrap_or_default();
@@ -162,32 +162,51 @@ impl Executor {
             Until::At(end) => (end - terms.now).0.to_string(),
             Until::AtMost(end) => format!("<{}", ttl(end, terms)),
         };
-        let (redirect, cleared) = (redirect_name(write.at), epoch_name(write.at));
-        let (epoch, grace) = (epoch_text(write.epoch), terms.grace.0.to_string());
+        let redirect = redirect_name(write.at);
         let (expect, how) = expectation(write.expect);
-        let keys = [write.at, redirect.as_str(), &cleared];
-        let args = [expect, how, text(write.new), &ttl, &epoch, &grace];
-        let (n, m) = if write.epoch.is_some() {
+        let (keys, args) = (
+            [write.at, redirect.as_str()],
+            [expect, how, text(write.new), &ttl],
+        );
+        let plain = CAS_SCRIPT.call(self.keys(&keys), &args);
+        let plain = Job::script(&plain);
+        let reply = if write.epoch.is_none() && !indexed.enters() && !indexed.leaves() {
+            self.step(&plain, terms).await?
+        } else {
+            Box::pin(self.replace_whole(write, keys, args, &plain, indexed, terms)).await?
+        };
+        let reply = self.or_redirect(reply, &redirect).await?;
+        self.or_epoch(reply, write.at, terms).await
+    }
+
+    /// Writes what lies beside the record too: an epoch, or the index of its owner.
+    async fn replace_whole(
+        &self,
+        write: Write<'_>,
+        [at, redirect]: [&str; 2],
+        args: [&str; 4],
+        plain: &Job<'_>,
+        indexed: Indexed<'_>,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        let (cleared, epoch) = (epoch_name(write.at), epoch_text(write.epoch));
+        let grace = terms.grace.0.to_string();
+        let keys = [at, redirect, &cleared];
+        let args = [args[0], args[1], args[2], args[3], &epoch, &grace];
+        let used = if write.epoch.is_some() {
             (3, 6)
         } else {
             (2, 4)
         };
-        let (keys_used, args_used) = (indexed.keys(&keys[..n]), indexed.args(&args[..m]));
+        let (keys, args) = (indexed.keys(&keys[..used.0]), indexed.args(&args[..used.1]));
         let script = indexed.script(&CAS_SCRIPT, &CAS_INDEXED_SCRIPT);
-        let (whole, plain) = (
-            script.call(&keys_used, &args_used),
-            CAS_SCRIPT.call(self.keys(&keys[..2]), &args[..4]),
-        );
-        let (whole, plain) = (Job::script(&whole), Job::script(&plain));
-        let reply = if indexed.enters() {
-            self.entering(whole, indexed, terms).await?
-        } else if write.epoch.is_some() || indexed.leaves() {
-            self.one_or_other(whole, plain, terms).await?
+        let whole = script.call(&keys, &args);
+        let whole = Job::script(&whole);
+        if indexed.enters() {
+            self.entering(&whole, indexed, terms).await
         } else {
-            self.step(plain, terms).await?
-        };
-        let reply = self.or_redirect(reply, &redirect).await?;
-        self.or_epoch(reply, write.at, terms).await
+            self.one_or_other(whole, plain, terms).await
+        }
     }
 
     async fn rotate(
@@ -207,7 +226,7 @@ impl Executor {
         if self.has_slots && (is_apart || slot(write.at) != slot(&redirect.target)) {
             let enters = indexing.enters();
             let moved = self.rotate_across_slots(write, redirect, &ttl, enters, terms);
-            return moved.await;
+            return Box::pin(moved).await;
         }
         let (beside, beside_target) = (redirect_name(write.at), redirect_name(&redirect.target));
         let (expect, how) = expectation(write.expect);
@@ -228,7 +247,7 @@ impl Executor {
         let (keys, args) = (indexed.keys(keys), indexed.args(args));
         let script = indexed.script(&ROTATE_SCRIPT, &ROTATE_INDEXED_SCRIPT);
         let call = script.call(&keys, &args);
-        let reply = self.entering(Job::ending(&call), indexed, terms).await?;
+        let reply = self.entering(&Job::ending(&call), indexed, terms).await?;
         self.or_epoch(reply, write.at, terms).await
     }
 
@@ -262,7 +281,7 @@ impl Executor {
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
         let job = Job::script(call).or_otherwise();
-        match self.entering(job, indexed, terms).await {
+        match self.entering(&job, indexed, terms).await {
             Err(error) if conn::is_put_off(&error) => Ok(Reply::Taken),
             reply => reply,
         }
@@ -279,7 +298,7 @@ impl Executor {
     ) -> anyhow::Result<Reply> {
         let mut set = redis::cmd("SET");
         set.arg(&[at, text(new), "NX", "PX"]).arg(ttl(until, terms));
-        Ok(match self.connections.run(Job::command(at, &set)).await? {
+        Ok(match self.connections.run(&Job::command(at, &set)).await? {
             Outcome::Value(Value::Nil) => Reply::Taken,
             Outcome::Value(Value::Okay | Value::SimpleString(_)) => Reply::Done,
             Outcome::Value(_) => bail!("Redis gave an invalid answer to SET"),
@@ -294,7 +313,7 @@ impl Executor {
         // The record alone, without a tombstone.
         let plain = END_SCRIPT.call(&keys[..1], &args);
         let (whole, plain) = (Job::ending(&whole), Job::ending(&plain));
-        let reply = self.one_or_other(whole, plain, terms).await?;
+        let reply = self.one_or_other(whole, &plain, terms).await?;
         self.or_redirect(reply, &beside).await
     }
 
@@ -309,7 +328,7 @@ impl Executor {
         // The record alone, without a tombstone.
         let plain = END_IF_SCRIPT.call(&keys[..1], &args);
         let (whole, plain) = (Job::ending(&whole), Job::ending(&plain));
-        let reply = self.one_or_other(whole, plain, terms).await?;
+        let reply = self.one_or_other(whole, &plain, terms).await?;
         let reply = self.or_redirect(reply, &beside).await?;
         self.or_epoch(reply, at, terms).await
     }
@@ -318,17 +337,17 @@ impl Executor {
     async fn one_or_other(
         &self,
         one: Job<'_>,
-        other: Job<'_>,
+        other: &Job<'_>,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
-        match self.step(one.or_otherwise(), terms).await {
+        match self.step(&one.or_otherwise(), terms).await {
             Err(error) if conn::is_put_off(&error) => self.step(other, terms).await,
             reply => reply,
         }
     }
 
     /// Runs a script that changes something.
-    async fn step(&self, job: Job<'_>, terms: &Terms) -> anyhow::Result<Reply> {
+    async fn step(&self, job: &Job<'_>, terms: &Terms) -> anyhow::Result<Reply> {
         self.entering(job, Indexed::default(), terms).await
     }
 

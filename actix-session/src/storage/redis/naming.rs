@@ -58,9 +58,9 @@ pub(super) fn index_name(name: &dyn Fn(&str) -> String, principal: &str) -> Stri
 
 fn beside(name: &str, what: &str) -> String {
     if name.contains('{') {
-        format!("{name}:{what}")
+        [name, ":", what].concat()
     } else {
-        format!("{{{name}}}:{what}")
+        ["{", name, "}:", what].concat()
     }
 }
 

@@ -317,9 +317,13 @@ impl Call<'_> {
     }
 
     fn command(&self, name: &str, script: &str) -> Cmd {
-        let mut command = redis::cmd(name);
-        command.arg(script).arg(self.keys.len());
-        for part in self.keys.iter().chain(self.args) {
+        let parts = self.keys.iter().chain(self.args);
+        let size: usize = parts.clone().map(|part| part.len()).sum();
+        // With room for all of it.
+        let room = name.len() + script.len() + 1 + size;
+        let mut command = Cmd::with_capacity(3 + parts.clone().count(), room);
+        command.arg(name).arg(script).arg(self.keys.len());
+        for part in parts {
             command.arg(*part);
         }
         command

@@ -64,7 +64,7 @@ impl Executor {
                 let keys = [target];
                 let take_back = TAKE_BACK_SCRIPT.call(&keys, &args);
                 // If this fails, the new record expires: nobody knows its name.
-                let _ = self.step(Job::script(&take_back), terms).await;
+                let _ = self.step(&Job::script(&take_back), terms).await;
                 decided
             }
         }
@@ -103,7 +103,7 @@ impl Executor {
         let (redirect, grace) = (redirect.encode(), terms.grace.0.to_string());
         let (keys, args) = ([write.at, &beside], [expect, how, &redirect, &grace]);
         let call = LEAVE_SCRIPT.call(&keys, &args);
-        let reply = self.step(Job::ending(&call), terms).await?;
+        let reply = self.step(&Job::ending(&call), terms).await?;
         self.or_epoch(reply, write.at, terms).await
     }
 }

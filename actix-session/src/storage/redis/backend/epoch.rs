@@ -5,6 +5,7 @@ use redis::{RedisError, Value};
 use super::{
     super::{answer, conn::Job, naming::epoch_name},
     Executor,
+    read::get,
 };
 use crate::{
     contract::Terms,
@@ -17,9 +18,9 @@ pub(super) fn keeps_epochs_beside(terms: &Terms) -> bool {
     terms.format == WireFormat::V0_11
 }
 
-/// An epoch as what lies beside a record.
+/// An epoch as what lies beside a record, if it does.
 pub(super) fn epoch_text(epoch: Option<u64>) -> String {
-    format!("{:016x}", epoch.unwrap_or_default())
+    epoch.map_or_else(String::new, |epoch| format!("{epoch:016x}"))
 }
 
 /// Whether an answer has a record that another middleware may have cleared, which keeps epochs beside
@@ -47,7 +48,7 @@ impl Executor {
     /// record without a `clear` is never taken for one that has come after it.
     pub(super) async fn after_epoch(
         &self,
-        job: Job<'_>,
+        job: &Job<'_>,
         terms: &Terms,
     ) -> Result<(Option<u64>, Value), RedisError> {
         if !keeps_epochs_beside(terms) {
@@ -69,11 +70,10 @@ impl Executor {
         }
     }
 
-    async fn both(&self, job: Job<'_>) -> Result<(Option<u64>, Value), RedisError> {
+    async fn both(&self, job: &Job<'_>) -> Result<(Option<u64>, Value), RedisError> {
         let name = epoch_name(job.at());
-        let mut get = redis::cmd("GET");
-        get.arg(&name);
-        let (epoch, value) = match self.connections.repeatable_after(&get, job).await? {
+        let get = get(&name);
+        let (epoch, value) = match self.connections.repeatable_after(&get, *job).await? {
             (Some(epoch), value) => (epoch, value),
             // The slot is being moved, and the two may lie on two nodes.
             (None, _) => {
@@ -96,7 +96,9 @@ impl Executor {
             Reply::Found(Stored::Record(found))
                 if keeps_epochs_beside(terms) || is_record_for_old_servers(&found) =>
             {
-                Ok(Reply::Found(self.look_again(at, terms).await?))
+                // What is rare is on the heap.
+                let found = Box::pin(self.look_again(at, terms)).await?;
+                Ok(Reply::Found(found))
             }
             reply => Ok(reply),
         }

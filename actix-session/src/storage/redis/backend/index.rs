@@ -142,7 +142,7 @@ impl Executor {
             indexed.args(&own_args[..own]),
         );
         let call = ENTER_SCRIPT.call(&keys, &args);
-        let reply = self.entering(Job::ending(&call), indexed, terms).await?;
+        let reply = self.entering(&Job::ending(&call), indexed, terms).await?;
         if matches!(reply, Reply::Ended) && !lies_here {
             return match self.end(at, terms).await? {
                 Reply::Lost => Ok(Reply::Lost),
@@ -155,7 +155,7 @@ impl Executor {
     /// Runs a script that may change indexes.
     pub(super) async fn entering(
         &self,
-        job: Job<'_>,
+        job: &Job<'_>,
         indexed: Indexed<'_>,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
@@ -195,7 +195,7 @@ impl Executor {
         let mut exists = redis::cmd("EXISTS");
         exists.arg(at);
         let job = Job::command(at, &exists).reading();
-        let value = self.connections.repeat_or_read(job).await?;
+        let value = self.connections.repeat_or_read(&job).await?;
         Ok(value != Value::Int(0))
     }
 
@@ -204,7 +204,7 @@ impl Executor {
         let mut all = redis::cmd("HGETALL");
         all.arg(index);
         let job = Job::command(index, &all).reading();
-        let fields = match self.connections.repeat_or_read(job).await? {
+        let fields = match self.connections.repeat_or_read(&job).await? {
             Value::Array(fields) => fields,
             Value::Map(fields) => fields.into_iter().flat_map(|(id, it)| [id, it]).collect(),
             _ => bail!("the answer to HGETALL must be a list"),
@@ -226,7 +226,7 @@ impl Executor {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let (keys, args) = ([index], args.as_slice());
         let call = FORGET_SCRIPT.call(&keys, args);
-        if let Err(error) = self.connections.repeatable(Job::script(&call)).await {
+        if let Err(error) = self.connections.repeatable(&Job::script(&call)).await {
             tracing::debug!(%error, "{UNTIDY}");
         }
     }
@@ -247,7 +247,7 @@ impl Executor {
         let args = [at.as_str(), &spared, &id, &login, SPAN];
         let keys = [index];
         let call = MARK_SCRIPT.call(&keys, &args);
-        let answer = self.connections.repeatable(Job::ending(&call)).await?;
+        let answer = self.connections.repeatable(&Job::ending(&call)).await?;
         Ok(!matches!(answer::reply(answer, terms)?, Reply::Ended))
     }
 }

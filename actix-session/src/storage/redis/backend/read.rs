@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::bail;
 use futures_util::future::{Either, select};
-use redis::{RedisError, Value};
+use redis::{Cmd, RedisError, Value};
 use tokio::{
     sync::{Notify, futures::Notified},
     time::Instant,
@@ -103,7 +103,8 @@ impl Executor {
                 let found = Box::pin(self.read(at, terms)).await?;
                 Ok(found.not_extended())
             }
-            Some(extending) => self.touch_or_read(at, extending, terms).await,
+            // It needs much room, of which other policies make no use.
+            Some(extending) => Box::pin(self.touch_or_read(at, extending, terms)).await,
         }
     }
 
@@ -183,10 +184,9 @@ impl Executor {
     }
 
     pub(super) async fn read(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
-        let mut get = redis::cmd("GET");
-        get.arg(at);
+        let get = get(at);
         let job = Job::command(at, &get).reading();
-        let read = self.after_epoch(job, terms).await;
+        let read = self.after_epoch(&job, terms).await;
         let (epoch, value) = read.map_or_else(|e| (None, Err(e)), |(epoch, it)| (epoch, Ok(it)));
         let found = self.found_by_get(at, value).await?;
         Ok(found.with_epoch_beside(epoch))
@@ -195,14 +195,12 @@ impl Executor {
     /// Reads the record with its end, by commands that need neither scripts nor a server that takes
     /// writes.
     async fn read_with_end(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
-        let (mut get, mut left) = (redis::cmd("GET"), redis::cmd("PTTL"));
-        get.arg(at);
+        let (get, mut left) = (get(at), redis::cmd("PTTL"));
         left.arg(at);
         if keeps_epochs_beside(terms) {
             let found = self.read(at, terms).await?;
-            let left = self
-                .connections
-                .repeat_or_read(Job::command(at, &left).reading());
+            let left = Job::command(at, &left).reading();
+            let left = self.connections.repeat_or_read(&left);
             // Whoever does not know it serves the request all the same.
             return Ok(answer::timed(found, left.await.ok().as_ref(), terms.now));
         }
@@ -235,10 +233,9 @@ impl Executor {
     }
 
     pub(super) async fn get(&self, name: &str) -> Result<Value, RedisError> {
-        let mut get = redis::cmd("GET");
-        get.arg(name);
+        let get = get(name);
         let job = Job::command(name, &get).reading();
-        self.connections.repeat_or_read(job).await
+        self.connections.repeat_or_read(&job).await
     }
 
     /// Extends the record and reads it, in one round trip. Tells if the answer is late.
@@ -262,7 +259,7 @@ impl Executor {
         let call = TOUCH_SCRIPT.call(self.keys(&keys), &args);
         let job = Job::script(&call);
         let job = late.map_or(job, |late| job.telling(late));
-        self.found(job, &redirect, terms).await
+        self.found(&job, &redirect, terms).await
     }
 
     /// Reads the record with its end, by a script.
@@ -274,10 +271,10 @@ impl Executor {
         let redirect = redirect_name(at);
         let keys = [at, redirect.as_str()];
         let call = LOOK_SCRIPT.call(self.keys(&keys), &[]);
-        self.found(Job::script(&call), &redirect, terms).await
+        self.found(&Job::script(&call), &redirect, terms).await
     }
 
-    async fn found(&self, job: Job<'_>, redirect: &str, terms: &Terms) -> anyhow::Result<Stored> {
+    async fn found(&self, job: &Job<'_>, redirect: &str, terms: &Terms) -> anyhow::Result<Stored> {
         let read = self.after_epoch(job, terms).await?;
         let reply = answer::reply(read.1, terms)?;
         match self.or_redirect(reply, redirect).await? {
@@ -296,6 +293,13 @@ impl Executor {
             reply => Ok(reply),
         }
     }
+}
+
+/// With room for all of it.
+pub(super) fn get(name: &str) -> Cmd {
+    let mut get = Cmd::with_capacity(2, "GET".len() + name.len());
+    get.arg("GET").arg(name);
+    get
 }
 
 /// Whether no server has extended the record, nor ever will for this request.

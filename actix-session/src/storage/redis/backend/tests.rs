@@ -266,7 +266,7 @@ impl Half {
     async fn run(&self, script: &Script, keys: &[&str], args: &[&str]) -> Reply {
         let call = script.call(keys, args);
         let (job, terms) = (Job::script(&call), Terms::default());
-        self.executor.step(job, &terms).await.unwrap()
+        self.executor.step(&job, &terms).await.unwrap()
     }
 
     async fn text(&self) -> Option<String> {
@@ -301,7 +301,7 @@ async fn a_renewal_that_may_not_delete_leaves_everything_as_it_is() {
         allow.arg(word);
     }
     all.connections
-        .repeatable(Job::command("", &allow))
+        .repeatable(&Job::command("", &allow))
         .await
         .unwrap();
     let terms = Terms::default();

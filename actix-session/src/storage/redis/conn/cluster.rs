@@ -85,7 +85,7 @@ impl Cluster {
         let slot = slot(job.at());
         let mut node = self.first_node(slot).await?;
         loop {
-            let error = match node.link.once(job).await {
+            let error = match node.link.once(&job).await {
                 Ok(outcome) => {
                     self.suspect_if_lost(&outcome);
                     return Ok(outcome);
@@ -341,7 +341,7 @@ impl Node {
     async fn shares(&self) -> Result<Vec<Share>, RedisError> {
         let mut ask = redis::cmd("CLUSTER");
         ask.arg("SLOTS");
-        match self.link.once(Job::command("", &ask)).await? {
+        match self.link.once(&Job::command("", &ask)).await? {
             Outcome::Value(Value::Array(shares)) => Ok(shares
                 .into_iter()
                 .filter_map(|share| Share::read(share, self))

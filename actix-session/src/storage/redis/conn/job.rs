@@ -1,6 +1,9 @@
 //! A command or script on its way to a server.
 
-use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::ConnectionLike};
+use redis::{
+    Cmd, ErrorKind, RedisError, ServerErrorKind, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+};
 use tokio::sync::Notify;
 
 use super::{super::script::Call, Outcome, Replicas, judge, refusal};
@@ -18,7 +21,7 @@ pub(crate) struct Job<'a> {
     pub(super) reads: bool,
     /// Told if the answer is held back for long.
     late: Option<&'a Notify>,
-    pub(super) replicas: Option<Replicas>,
+    replicas: Option<Replicas>,
     /// It goes to a node that is taking the slot over, so it needs `ASKING` before it.
     pub(super) asking: bool,
     /// There is another way to do it, so that it does not wait until a slot has been moved.
@@ -80,6 +83,12 @@ impl<'a> Job<'a> {
         self.at
     }
 
+    /// Has the replicas confirm what it does.
+    pub(super) const fn waiting_for(mut self, replicas: Replicas) -> Self {
+        self.replicas = Some(replicas);
+        self
+    }
+
     pub(super) fn is_late(&self) {
         if let Some(late) = self.late {
             late.notify_one();
@@ -104,8 +113,8 @@ impl<'a> Job<'a> {
 
     /// Does the job on a connection.
     pub(super) async fn over(
-        self,
-        connection: &mut impl ConnectionLike,
+        &self,
+        connection: &mut MultiplexedConnection,
     ) -> Result<Outcome, RedisError> {
         let outcome = match self.request {
             Request::Command(command) => self.send(connection, command).await?,
@@ -118,7 +127,7 @@ impl<'a> Job<'a> {
         };
         if let (Some(replicas), Outcome::Value(value)) = (self.replicas, &outcome)
             && may_be_done(value)
-            && let Err(error) = wait(connection, replicas).await
+            && let Err(error) = Box::pin(wait(connection, replicas)).await
         {
             return Ok(Outcome::Lost(error));
         }
@@ -126,25 +135,31 @@ impl<'a> Job<'a> {
     }
 
     async fn send(
-        self,
-        connection: &mut impl ConnectionLike,
+        &self,
+        connection: &mut MultiplexedConnection,
         command: &Cmd,
     ) -> Result<Outcome, RedisError> {
         judge(match (self.asking, self.before) {
             (false, None) => connection.req_packed_command(command).await,
-            (true, None) => {
-                let answers = both(connection, &redis::cmd("ASKING"), command).await;
-                answers.map(|(_, answer)| answer)
-            }
-            // What goes ahead may lie on the node that the slot is leaving.
-            (true, Some(_)) => {
-                let answers = both(connection, &redis::cmd("ASKING"), command).await;
-                answers.map(|(_, answer)| after(UNKNOWN, answer))
-            }
-            (false, Some(before)) => {
-                let answers = both(connection, before, command).await;
-                answers.map(|(before, answer)| after(before, answer))
-            }
+            _ => Box::pin(self.send_both(connection, command)).await,
+        })
+    }
+
+    async fn send_both(
+        &self,
+        connection: &mut MultiplexedConnection,
+        command: &Cmd,
+    ) -> Result<Value, RedisError> {
+        let before = self.before.filter(|_| !self.asking);
+        if let Some(before) = before {
+            let (before, answer) = both(connection, before, command).await?;
+            return Ok(after(before, answer));
+        }
+        let (_, answer) = both(connection, &redis::cmd("ASKING"), command).await?;
+        // What goes ahead may lie on the node that the slot is leaving.
+        Ok(match self.before {
+            Some(_) => after(UNKNOWN, answer),
+            None => answer,
         })
     }
 }
@@ -173,7 +188,7 @@ pub(super) fn apart(answers: Value) -> Result<(Option<Value>, Value), RedisError
 
 /// Sends both at once, so that no other command comes between.
 async fn both(
-    connection: &mut impl ConnectionLike,
+    connection: &mut MultiplexedConnection,
     one: &Cmd,
     two: &Cmd,
 ) -> Result<(Value, Value), RedisError> {
@@ -206,7 +221,7 @@ fn may_be_done(value: &Value) -> bool {
 /// # Errors
 /// The connection broke meanwhile. The next master may not know of the job, which must be repeated
 /// there.
-async fn wait(connection: &mut impl ConnectionLike, wanted: Replicas) -> Result<(), RedisError> {
+async fn wait(connection: &mut MultiplexedConnection, wanted: Replicas) -> Result<(), RedisError> {
     let mut wait = redis::cmd("WAIT");
     wait.arg(wanted.count)
         .arg(wanted.timeout.as_millis().max(1).to_string());

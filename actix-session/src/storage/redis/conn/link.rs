@@ -11,7 +11,6 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection};
@@ -19,7 +18,6 @@ use tokio::{
     runtime::{Handle, Id},
     sync::Mutex as AsyncMutex,
     task::AbortHandle,
-    time::timeout,
 };
 
 use super::{Job, Outcome, Timeouts, is_spent, sentinel::Sentinel};
@@ -37,10 +35,11 @@ pub(super) enum Source {
 
 struct Inner {
     source: Source,
-    config: AsyncConnectionConfig,
-    patience: Duration,
-    runtimes: Mutex<HashMap<Id, Arc<RuntimeConnection>>>,
+    timeouts: Timeouts,
+    runtimes: Mutex<Runtimes>,
 }
+
+type Runtimes = HashMap<Id, Arc<RuntimeConnection>, foldhash::fast::RandomState>;
 
 /// A runtime's connection. The first job makes it, while others wait.
 struct RuntimeConnection {
@@ -105,8 +104,7 @@ impl Link {
     pub(super) fn new(source: Source, timeouts: Timeouts) -> Self {
         Self(Arc::new(Inner {
             source,
-            config: timeouts.config(),
-            patience: timeouts.patience(),
+            timeouts,
             runtimes: Mutex::default(),
         }))
     }
@@ -118,21 +116,18 @@ impl Link {
     ///
     /// # Errors
     /// The job was refused.
-    pub(super) async fn once(&self, job: Job<'_>) -> Result<Outcome, RedisError> {
+    pub(super) async fn once(&self, job: &Job<'_>) -> Result<Outcome, RedisError> {
         let own = self.of_this_runtime();
         let Numbered {
             number,
             mut connection,
         } = self.connection(&own).await?;
-        let mut doing = pin!(job.over(&mut connection));
-        let outcome = match timeout(self.0.patience, &mut doing).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                own.set_aside(number);
-                job.is_late();
-                doing.await
-            }
+        let doing = pin!(job.over(&mut connection));
+        let late = || {
+            own.set_aside(number);
+            job.is_late();
         };
+        let outcome = self.0.timeouts.bound(doing, late).await;
         if is_spent(&outcome) {
             own.forget(number).await;
         }
@@ -155,7 +150,7 @@ impl Link {
         Arc::clone(self.runtimes().entry(id).or_insert(made))
     }
 
-    fn runtimes(&self) -> MutexGuard<'_, HashMap<Id, Arc<RuntimeConnection>>> {
+    fn runtimes(&self) -> MutexGuard<'_, Runtimes> {
         lock(&self.0.runtimes)
     }
 
@@ -189,7 +184,8 @@ impl Link {
         if own.failures.load(Ordering::Relaxed) != failures {
             return Err(own.failed_a_moment_ago());
         }
-        let connecting = self.0.source.connect(&self.0.config);
+        // What is rare is on the heap.
+        let connecting = Box::pin(self.0.source.connect(self.0.timeouts));
         let connected = connecting.await;
         let connection = connected.inspect_err(|error| own.note_failure(error))?;
         let made = Numbered {
@@ -202,17 +198,18 @@ impl Link {
 }
 
 impl Source {
-    async fn connect(
-        &self,
-        config: &AsyncConnectionConfig,
-    ) -> Result<MultiplexedConnection, RedisError> {
+    async fn connect(&self, timeouts: Timeouts) -> Result<MultiplexedConnection, RedisError> {
+        // Jobs have a timer of their own.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(timeouts.connect))
+            .set_response_timeout(None);
         match self {
             Self::Server(client) => {
                 client
-                    .get_multiplexed_async_connection_with_config(config)
+                    .get_multiplexed_async_connection_with_config(&config)
                     .await
             }
-            Self::Sentinel(sentinel) => sentinel.connect(config).await,
+            Self::Sentinel(sentinel) => sentinel.connect(&config).await,
         }
     }
 }

@@ -15,16 +15,20 @@ mod pooled;
 mod refusal;
 mod sentinel;
 
-use std::{pin::pin, time::Duration};
+use std::{
+    io,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use futures_util::future::{Either, select};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, RedisError, Value,
+    Client, Cmd, ConnectionInfo, ErrorKind, RedisError, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 pub(crate) use self::job::Job;
@@ -116,35 +120,18 @@ impl Connections {
     ///
     /// # Errors
     /// The job was refused.
-    pub(crate) async fn run(&self, job: Job<'_>) -> Result<Outcome, RedisError> {
+    pub(crate) async fn run(&self, job: &Job<'_>) -> Result<Outcome, RedisError> {
         let deadline = crate::clock::deadline(self.command_timeout);
         self.run_until(job, deadline).await
     }
 
-    async fn run_until(&self, mut job: Job<'_>, deadline: Instant) -> Result<Outcome, RedisError> {
-        let mut topology = &self.topology;
-        if let (true, Some((waiting, replicas))) = (job.ends, &self.waiting) {
-            topology = waiting;
-            job.replicas = Some(*replicas);
-        }
-        let mut tries = 0;
-        loop {
-            // On the heap: whatever waits for a command would hold the largest of these, and a load
-            // waits at several depths.
-            let outcome = match topology {
-                Topology::Server(link) => Box::pin(link.once(job)).await,
-                Topology::Sentinel(watched) => Box::pin(watched.once(job)).await,
-                Topology::Cluster(cluster) => Box::pin(cluster.run(job, deadline)).await,
-                Topology::Pool(pooled) => Box::pin(pooled.once(job)).await,
-            };
-            tries += 1;
-            match outcome {
-                Err(error) if topology.passes(&error, tries) && Instant::now() < deadline => {
-                    sleep(RETRY_PAUSE).await;
-                }
-                Err(error) => return topology.or_last_known(job, error).await,
-                outcome => return outcome,
+    async fn run_until(&self, job: &Job<'_>, deadline: Instant) -> Result<Outcome, RedisError> {
+        match &self.waiting {
+            Some((waiting, replicas)) if job.ends => {
+                let job = job.waiting_for(*replicas);
+                Box::pin(waiting.run_until(&job, deadline)).await
             }
+            _ => self.topology.run_until(job, deadline).await,
         }
     }
 
@@ -158,7 +145,7 @@ impl Connections {
         before: &Cmd,
         job: Job<'_>,
     ) -> Result<(Option<Value>, Value), RedisError> {
-        job::apart(self.repeat_or_read(job.after(before)).await?)
+        job::apart(self.repeat_or_read(&job.after(before)).await?)
     }
 
     /// Does a job that may be repeated freely, while there is time.
@@ -168,7 +155,7 @@ impl Connections {
     ///
     /// # Errors
     /// The job was refused, or its answer was lost.
-    pub(crate) async fn repeatable(&self, job: Job<'_>) -> Result<Value, RedisError> {
+    pub(crate) async fn repeatable(&self, job: &Job<'_>) -> Result<Value, RedisError> {
         let deadline = crate::clock::deadline(self.command_timeout);
         let mut repeats = 0;
         loop {
@@ -193,10 +180,10 @@ impl Connections {
     ///
     /// # Errors
     /// The job was refused, or its answer was lost.
-    pub(crate) async fn repeat_or_read(&self, job: Job<'_>) -> Result<Value, RedisError> {
+    pub(crate) async fn repeat_or_read(&self, job: &Job<'_>) -> Result<Value, RedisError> {
         let late = Notify::new();
-        let told = if job.reads { job.telling(&late) } else { job };
-        let first = pin!(self.repeatable(told));
+        let told = if job.reads { job.telling(&late) } else { *job };
+        let first = pin!(self.repeatable(&told));
         match select(first, pin!(late.notified())).await {
             Either::Left((answer, _)) => answer,
             // What is rare is on the heap.
@@ -255,8 +242,30 @@ impl Topology {
         })
     }
 
+    async fn run_until(&self, job: &Job<'_>, deadline: Instant) -> Result<Outcome, RedisError> {
+        let mut tries = 0;
+        loop {
+            // On the heap: whatever waits for a command would hold the largest of these, and a load
+            // waits at several depths.
+            let outcome = match self {
+                Self::Server(link) => Box::pin(link.once(job)).await,
+                Self::Sentinel(watched) => Box::pin(watched.once(job)).await,
+                Self::Cluster(cluster) => Box::pin(cluster.run(*job, deadline)).await,
+                Self::Pool(pooled) => Box::pin(pooled.once(job)).await,
+            };
+            tries += 1;
+            match outcome {
+                Err(error) if self.passes(&error, tries) && Instant::now() < deadline => {
+                    sleep(RETRY_PAUSE).await;
+                }
+                Err(error) => return Box::pin(self.or_last_known(job, error)).await,
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// If no master has been found, a read is served from the last one that was known.
-    async fn or_last_known(&self, job: Job<'_>, error: RedisError) -> Result<Outcome, RedisError> {
+    async fn or_last_known(&self, job: &Job<'_>, error: RedisError) -> Result<Outcome, RedisError> {
         match self {
             Self::Sentinel(watched) if sentinel::is_without_master(&error) => {
                 let known = Box::pin(watched.read_elsewhere(job)).await;
@@ -291,10 +300,19 @@ impl Timeouts {
         self.command / 5 * 2
     }
 
-    fn config(self) -> AsyncConnectionConfig {
-        AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect))
-            .set_response_timeout(Some(self.command))
+    /// Waits for an answer, and tells if it is late. One timer does for both.
+    async fn bound(
+        self,
+        mut doing: Pin<&mut impl Future<Output = Result<Outcome, RedisError>>>,
+        late: impl FnOnce(),
+    ) -> Result<Outcome, RedisError> {
+        if let Ok(outcome) = timeout(self.patience(), &mut doing).await {
+            return outcome;
+        }
+        late();
+        // What is rare is on the heap.
+        let left = Box::pin(timeout(self.command - self.patience(), doing));
+        left.await.unwrap_or_else(|_| Ok(Outcome::Lost(too_late())))
     }
 }
 
@@ -343,6 +361,13 @@ fn is_spent(outcome: &Result<Outcome, RedisError>) -> bool {
 async fn question(
     connection: &mut MultiplexedConnection,
     command: &Cmd,
+    timeouts: Timeouts,
 ) -> Result<Value, RedisError> {
-    judge(connection.req_packed_command(command).await)?.answered()
+    let asking = connection.req_packed_command(command);
+    let answer = timeout(timeouts.command, asking).await;
+    judge(answer.unwrap_or_else(|_| Err(too_late())))?.answered()
+}
+
+fn too_late() -> RedisError {
+    io::Error::from(io::ErrorKind::TimedOut).into()
 }

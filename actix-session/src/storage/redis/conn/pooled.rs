@@ -1,9 +1,8 @@
 //! One job on a connection that a pool lends.
 
-use std::{io, pin::pin};
+use std::pin::pin;
 
 use redis::{RedisError, aio::MultiplexedConnection};
-use tokio::time::timeout;
 
 use super::{
     super::pool::{self, Lent, Pool},
@@ -22,23 +21,16 @@ impl Pooled {
     ///
     /// # Errors
     /// The job was refused, or the pool gave no connection.
-    pub(super) async fn once(&self, job: Job<'_>) -> Result<Outcome, RedisError> {
+    pub(super) async fn once(&self, job: &Job<'_>) -> Result<Outcome, RedisError> {
         let lent = self.pool.lend(self.timeouts.connect).await?;
         let mut connection = MultiplexedConnection::clone(&lent);
-        let mut doing = pin!(timeout(self.timeouts.command, job.over(&mut connection)));
+        let doing = pin!(job.over(&mut connection));
         let mut lent = Unfinished(Some(lent));
-        let done = match timeout(self.timeouts.patience(), &mut doing).await {
-            Ok(done) => done,
-            Err(_) => {
-                lent.discard();
-                job.is_late();
-                doing.await
-            }
+        let late = || {
+            lent.discard();
+            job.is_late();
         };
-        let outcome = done.unwrap_or_else(|_| {
-            let late = io::Error::from(io::ErrorKind::TimedOut);
-            Ok(Outcome::Lost(late.into()))
-        });
+        let outcome = self.timeouts.bound(doing, late).await;
         if !is_spent(&outcome) {
             drop(lent.0.take());
         }

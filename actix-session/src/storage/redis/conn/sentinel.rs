@@ -43,7 +43,7 @@ impl Watched {
     ///
     /// # Errors
     /// The job was refused, or there is no master.
-    pub(super) async fn once(&self, job: Job<'_>) -> Result<Outcome, RedisError> {
+    pub(super) async fn once(&self, job: &Job<'_>) -> Result<Outcome, RedisError> {
         if self.is_in_vain()
             && let Some(value) = Box::pin(self.read_at_last_known(job)).await
         {
@@ -60,7 +60,7 @@ impl Watched {
     }
 
     /// Reads from the last known server, and from there at once for a while.
-    pub(super) async fn read_elsewhere(&self, job: Job<'_>) -> Option<Value> {
+    pub(super) async fn read_elsewhere(&self, job: &Job<'_>) -> Option<Value> {
         if !self.is_in_vain() {
             tracing::warn!(
                 "no sentinel leads to a master: sessions are read from the last known server, and \
@@ -71,7 +71,7 @@ impl Watched {
         self.read_at_last_known(job).await
     }
 
-    async fn read_at_last_known(&self, job: Job<'_>) -> Option<Value> {
+    async fn read_at_last_known(&self, job: &Job<'_>) -> Option<Value> {
         if !job.reads {
             return None;
         }
@@ -161,7 +161,7 @@ impl Sentinel {
             .await?;
         let mut ask = redis::cmd("SENTINEL");
         ask.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
-        let answer = question(&mut sentinel, &ask).await?;
+        let answer = question(&mut sentinel, &ask, self.timeouts).await?;
         let (host, port) = address(answer).ok_or_else(|| {
             let message = "a sentinel knows no master of this name";
             RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, message))
@@ -172,7 +172,7 @@ impl Sentinel {
             .get_multiplexed_async_connection_with_config(config)
             .await?;
         // A sentinel that was cut off names the former master.
-        match question(&mut master, &redis::cmd("ROLE")).await {
+        match question(&mut master, &redis::cmd("ROLE"), self.timeouts).await {
             Ok(Value::Array(role)) if text(role.first()) == Some("slave") => {
                 Err((ErrorKind::Io, "a sentinel named a replica as the master").into())
             }
