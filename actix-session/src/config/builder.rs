@@ -479,7 +479,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// Limits how many sessions a principal may have at once (ASVS 5.0, 7.1.2); by default any number.
     ///
     /// It counts sessions that [`login`](crate::Session::login) made, and holds for parallel logins.
-    /// Each login reads the list of the principal's sessions, and under [`OverLimit::Refuse`] takes a
+    /// Each login reads the list of the principal's sessions, and under [`OverLimit::Refuse`](super::OverLimit::Refuse) takes a
     /// lock on the principal: two to five more round trips. Other requests do not notice.
     ///
     /// A limit of zero counts as one. Sessions that were there before a limit was set end with the next

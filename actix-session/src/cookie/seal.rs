@@ -314,7 +314,7 @@ mod tests {
                 let again = new.open(&new.seal(&value).unwrap().text).unwrap();
                 let is_private = matches!(mode, CookieContentSecurity::Private);
                 prop_assert_eq!(opened.nonce != again.nonce, is_private);
-                let old = new.open(&published(mode, "id", &value)).unwrap();
+                let old = new.open(published(mode, "id", &value)).unwrap();
                 prop_assert_eq!(&old.value, &value);
                 prop_assert_eq!(old.unbound, matches!(mode, CookieContentSecurity::Signed));
                 let compatible = sealer(1, mode, "id", WireFormat::V0_11).seal(&value).unwrap().text;
@@ -423,7 +423,7 @@ mod tests {
                     "{mode:?} cut at {place}"
                 );
             }
-            assert_eq!(sealer.open(&sealed.repeat(2)), None);
+            assert_eq!(sealer.open(sealed.repeat(2)), None);
         }
     }
 }

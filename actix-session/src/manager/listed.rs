@@ -92,7 +92,7 @@ impl ExactSizeIterator for SessionList {}
 
 impl ListedSession {
     pub(super) fn new(live: &Live, terms: &Terms) -> Self {
-        let metadata = live.record.metadata().cloned();
+        let metadata = live.record.times().cloned();
         let metadata = metadata.unwrap_or_else(|| Metadata::new(live.id, terms.now));
         let ends_at = live.record.end();
         Self {

@@ -47,8 +47,12 @@ impl<B: Backend> Draw for OsDraw<'_, B> {
         }
     }
 
-    fn key(&mut self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
-        let Drawn { key, name, ids } = self.backend.draw_key(beside)?;
+    fn key(
+        &mut self,
+        beside: Option<&str>,
+        owner: Option<&str>,
+    ) -> Result<(SessionKey, Name), CommitError> {
+        let Drawn { key, name, ids } = self.backend.draw_key(beside, owner)?;
         self.ids = ids;
         Ok((key, name))
     }

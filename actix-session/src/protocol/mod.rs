@@ -276,8 +276,13 @@ pub(crate) trait Machine {
 pub(crate) trait Draw {
     fn commit_id(&mut self) -> Result<u64, CommitError>;
     fn session_id(&mut self) -> Result<u128, CommitError>;
-    /// Draws a new key and the name of its record, which may have to lie beside an old one.
-    fn key(&mut self, beside: Option<&str>) -> Result<(SessionKey, Name), CommitError>;
+    /// Draws a new key and the name of its record, which may have to lie beside an old one, or where
+    /// its owner's others lie.
+    fn key(
+        &mut self,
+        beside: Option<&str>,
+        owner: Option<&str>,
+    ) -> Result<(SessionKey, Name), CommitError>;
 }
 
 /// A store with a shared back end: atomic steps and nothing else.
@@ -348,8 +353,9 @@ pub(crate) trait Backend {
     /// The clock for methods that get no terms.
     fn clock(&self) -> &SharedClock;
 
-    /// Draws a key and names its record: beside an old name, if records must lie together.
-    fn draw_key(&self, _beside: Option<&str>) -> Result<Drawn, CommitError> {
+    /// Draws a key and names its record: where its owner's others lie, or else beside an old name, if
+    /// records must lie together.
+    fn draw_key(&self, _beside: Option<&str>, _owner: Option<&str>) -> Result<Drawn, CommitError> {
         let (key, ids) = random::session_key_and_ids().map_err(CommitError::Other)?;
         let name = self.name(&key);
         Ok(Drawn {

@@ -42,6 +42,14 @@ impl Owner {
     }
 }
 
+impl Owner {
+    /// Whether it is this session of this principal. Without a key to prove it, what a record claims
+    /// counts, as in the index.
+    pub(crate) fn is(&self, principal: &str, id: u128) -> bool {
+        self.id == id && self.principal == principal
+    }
+}
+
 impl OwnerBefore {
     pub(crate) fn of(stored: &Record, new: &Record) -> Self {
         let owner = |record: &Record| {

@@ -1,6 +1,6 @@
 //! An ending of one principal's session, wherever renewals have moved it.
 
-use super::{Draw, Machine, Name, Next, Reply, Step, Stored};
+use super::{Draw, Machine, Name, Next, Owner, Reply, Step, Stored};
 use crate::{contract::Terms, error::CommitError, record::Record};
 
 /// Ends the record that a name leads to if it is still this session of this principal, and answers
@@ -49,7 +49,7 @@ impl<'a> RevokeMachine<'a> {
     }
 
     fn is_meant(&self, record: &Record) -> bool {
-        record.id() == Some(self.id) && record.principal() == Some(self.principal)
+        Owner::of(record).is_some_and(|owner| owner.is(self.principal, self.id))
     }
 }
 

@@ -105,7 +105,18 @@ impl<'a> RotateMachine<'a> {
             return Ok(name.clone());
         }
         let beside = Some(self.at.as_str()).filter(|at| !at.is_empty());
-        let (key, name) = draw.key(beside)?;
+        let login = self.changes.login.as_ref();
+        let stays = self
+            .base
+            .as_ref()
+            .filter(|_| self.changes.cleared.is_none());
+        let owner = match login {
+            // Where the first name could not be had, the second may lie anywhere.
+            _ if self.draws > 0 => None,
+            Some(login) => Some(login.principal.as_str()),
+            None => stays.and_then(Record::principal),
+        };
+        let (key, name) = draw.key(beside, owner)?;
         self.new = Some(Target(key, name.clone()));
         Ok(name)
     }

@@ -63,7 +63,7 @@ impl<'a> SaveMachine<'a> {
         if self.draws > MAX_DRAWS {
             return Next::Fail(CommitError::taken());
         }
-        let (key, at) = or_fail!(draw.key(None));
+        let (key, at) = or_fail!(draw.key(None, None));
         let new = or_fail!(whole(&self.record, &at, self.terms, draw));
         let until = self.terms.until(&new);
         let attempt = self.attempt.insert(Attempt {

@@ -152,7 +152,7 @@ stores! {
         "cookie" => "cookie:",
     }
     "redis-session" Redis(super::RedisSessionStore) "Redis"
-    = |url| super::RedisSessionStore::new(url).await?, by_itself, unindexed {
+    = |url| super::RedisSessionStore::new(url).await?, by_itself, indexed {
         "redis" | "rediss" | "valkey" | "valkeys" => "redis://HOST:PORT",
         "redis+cluster" => "redis+cluster://HOST:PORT",
         "redis+sentinel" => "redis+sentinel://HOST:PORT",

@@ -11,7 +11,9 @@ use crate::{
     clock::{Millis, SharedClock},
     contract::{Committed, ExtendOnRead, Terms},
     error::CommitError,
-    protocol::{Backend, CommitMachine, Name, NotBefore, Reply, RevokeMachine, Step, Stored},
+    protocol::{
+        Backend, CommitMachine, Name, NotBefore, Owner, Reply, RevokeMachine, Step, Stored,
+    },
     record::Record,
 };
 
@@ -25,8 +27,9 @@ const MOST_REDIRECTS: usize = 32;
 /// no session of a principal that is not listed, and nothing to switch on.
 /// [`SessionManager`](crate::SessionManager) uses it.
 ///
-/// All stores of this crate implement it whose sessions lie on the server. A wrapper returns the
-/// index of the store inside it:
+/// All stores of this crate implement it whose sessions lie on the server, apart from
+/// `RedisActorSessionStore`, which stays on one thread. A wrapper returns the index of the store inside
+/// it:
 ///
 /// # Examples
 /// ```
@@ -366,37 +369,36 @@ async fn live_session<B: Index>(
     mut listed: Listed,
     terms: &Terms,
 ) -> anyhow::Result<Option<Live>> {
+    let id = listed.id;
+    let mut at = listed.at.clone();
     for _ in 0..MOST_REDIRECTS {
         let found = std::mem::replace(&mut listed.found, Stored::Nothing);
-        match found.proven(&listed.at, terms).live(terms) {
-            Stored::Record(record) if is_of(&record, principal, listed.id) => {
-                return Ok(Some(Live {
-                    id: listed.id,
-                    at: listed.at,
-                    record,
-                }));
+        match found.proven(&at, terms).live(terms) {
+            Stored::Record(record) if is_of(&record, principal, id) => {
+                return Ok(Some(Live { id, at, record }));
             }
+            // A later version wrote it.
+            Stored::Unreadable => return Ok(None),
             Stored::Redirect(redirect) => {
-                let at = redirect.target;
-                let step = Step::Read { at: at.clone() };
-                let Reply::Found(found) = store.run(&step, terms).await? else {
-                    anyhow::bail!("the store gave an unexpected reply to a read");
-                };
-                listed = Listed {
-                    at,
-                    found,
-                    ..listed
-                };
+                at = redirect.target;
+                listed.found = read(store, &at, terms).await?;
             }
-            _ => break,
+            Stored::Record(_) | Stored::Nothing => break,
         }
     }
     store.heal(principal, &listed, terms).await?;
     Ok(None)
 }
 
+async fn read<B: Index>(store: &B, at: &Name, terms: &Terms) -> anyhow::Result<Stored> {
+    match store.run(&Step::Read { at: at.clone() }, terms).await? {
+        Reply::Found(found) => Ok(found),
+        _ => anyhow::bail!("the store gave an unexpected reply to a read"),
+    }
+}
+
 fn is_of(record: &Record, principal: &str, id: u128) -> bool {
-    record.principal() == Some(principal) && record.id() == Some(id)
+    Owner::of(record).is_some_and(|owner| owner.is(principal, id))
 }
 
 /// The terms for whoever looks at sessions that are not the request's own: a look is no activity.

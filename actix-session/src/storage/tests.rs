@@ -35,7 +35,7 @@ impl<B: Backend> Steps<B> {
 
     /// A name in the slot of another one, where that can be had.
     fn beside(&self, name: Option<&str>) -> Name {
-        self.store.draw_key(name).unwrap().name
+        self.store.draw_key(name, None).unwrap().name
     }
 
     fn names_in_one_slot(&self, count: usize) -> Vec<Name> {

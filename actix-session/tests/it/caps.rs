@@ -12,18 +12,8 @@ use futures_util::future::join_all;
 
 use crate::{
     devices::{log_in, tick},
-    support::{Browser, Site, TestStore, on_store},
+    support::{Browser, Site, TestStore, on_each_index},
 };
-
-/// Instantiates the tests for every store that has an index.
-macro_rules! on_each_index {
-    ($($test:ident),+ $(,)?) => {
-        on_store!(on_memory Memory: $($test)+);
-        on_store!(on_sqlite Sqlite: $($test)+);
-        on_store!(on_postgres Postgres: $($test)+);
-        on_store!(on_mysql MySql: $($test)+);
-    };
-}
 
 on_each_index! {
     the_oldest_session_makes_room,

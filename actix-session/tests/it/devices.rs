@@ -7,17 +7,7 @@ use actix_session::{
 };
 use actix_web::http::StatusCode;
 
-use crate::support::{Browser, Site, TestStore, on_store};
-
-/// Instantiates the tests for every store that has an index.
-macro_rules! on_each_index {
-    ($($test:ident),+ $(,)?) => {
-        on_store!(on_memory Memory: $($test)+);
-        on_store!(on_sqlite Sqlite: $($test)+);
-        on_store!(on_postgres Postgres: $($test)+);
-        on_store!(on_mysql MySql: $($test)+);
-    };
-}
+use crate::support::{Browser, Site, TestStore, on_each_index};
 
 on_each_index! {
     a_principal_has_what_logged_in,

@@ -18,20 +18,10 @@ use actix_web::{
 use crate::{
     devices::tick,
     expiry::persistent,
-    support::{Browser, Site, Sqlite, TestStore, on_store, private},
+    support::{Browser, Site, Sqlite, TestStore, on_each_index, private},
 };
 
 const USER: &str = "actix_identity.user_id";
-
-/// Instantiates the tests for every store that has an index.
-macro_rules! on_each_index {
-    ($($test:ident),+ $(,)?) => {
-        on_store!(on_memory Memory: $($test)+);
-        on_store!(on_sqlite Sqlite: $($test)+);
-        on_store!(on_postgres Postgres: $($test)+);
-        on_store!(on_mysql MySql: $($test)+);
-    };
-}
 
 on_each_index! {
     whoever_the_entry_names_is_listed,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use actix_session::{Session, storage::RedisSessionStore};
+use actix_session::{Session, SessionManager, storage::RedisSessionStore};
 use servers::{RedisCluster, resp::lines_of};
 
 use crate::support::{Browser, aside, count, load::Load};
@@ -69,9 +69,10 @@ async fn sessions_live_in_every_slot_under_every_kind_of_name() {
     does_everything(build(one_slot).await, "one slot").await;
     // Two steps a renewal: the key cannot be drawn for a slot.
     does_everything(build(builder().hashed_keys()).await, "hashed").await;
-    // Nothing but redirects is left: neither a record, nor half of a renewal.
+    // Nothing but redirects and indexes is left: neither a record, nor half of a renewal.
     let left = names(&mut cluster);
-    assert!(left.iter().all(|name| name.ends_with(":moved")), "{left:?}");
+    let is_beside = |name: &String| name.ends_with(":moved") || name.ends_with(":sessions");
+    assert!(left.iter().all(is_beside), "{left:?}");
 }
 
 #[actix_web::test]
@@ -94,6 +95,71 @@ async fn a_renewed_record_lies_in_the_old_ones_slot() {
         for name in new {
             assert_eq!(slot(&mut cluster, name), wanted);
         }
+    }
+}
+
+/// The only index in the cluster, and the records.
+fn index_and_records(cluster: &mut RedisCluster) -> (String, Vec<String>) {
+    let mut names: Vec<String> = names(cluster).into_iter().collect();
+    names.retain(|name| !name.ends_with(":moved"));
+    let is_index = |name: &String| name.ends_with(":sessions");
+    let (mut indexes, records): (Vec<_>, Vec<_>) = names.into_iter().partition(is_index);
+    assert_eq!(indexes.len(), 1, "{indexes:?}");
+    (indexes.remove(0), records)
+}
+
+#[actix_web::test]
+async fn a_users_records_lie_in_the_slot_of_their_index() {
+    let mut cluster = RedisCluster::start().unwrap();
+    let builder = RedisSessionStore::builder_cluster(cluster.urls());
+    let store = builder.key_prefix("shop:").build().await.unwrap();
+    let login = |s: &Session| s.login("user-42").unwrap();
+    let [guest, renewed, new] = [
+        Browser::with(store.clone()).await,
+        Browser::with(store.clone()).await,
+        Browser::with(store.clone()).await,
+    ];
+    // The record of a visitor lies anywhere.
+    guest.visit(count).await.assert_sets_cookie();
+    guest.visit(login).await.assert_sets_cookie();
+    renewed.visit(login).await.assert_sets_cookie();
+    renewed.visit(Session::renew).await.assert_sets_cookie();
+    new.visit(login).await.assert_sets_cookie();
+    let (index, records) = index_and_records(&mut cluster);
+    let wanted = slot(&mut cluster, &index);
+    let owner = cluster.owner(wanted, 0).unwrap();
+    let port = cluster.nodes()[owner].port();
+    assert_eq!(records.len(), 3);
+    for name in &records {
+        assert_eq!(slot(&mut cluster, name), wanted);
+        let left = lines_of(port, &format!("PTTL {name}")).unwrap();
+        let left: u32 = left[0][1..].parse().unwrap();
+        assert!(left > 86_000_000, "longer than the grace: {left}");
+    }
+    assert_eq!(lines_of(port, &format!("HLEN {index}")).unwrap(), [":3"]);
+
+    // A login does not wait until the slot has been moved: its record lies elsewhere.
+    let sessions = SessionManager::of_store(&store);
+    let to = (owner + 1) % 3;
+    cluster.begin_moving(wanted, owner, to).unwrap();
+    let elsewhere = Browser::with(store.clone()).await;
+    elsewhere.visit(login).await.assert_sets_cookie();
+    assert!(!elsewhere.is_nobody().await);
+    let mut cluster = aside(move || {
+        cluster.move_keys(wanted, owner, to).unwrap();
+        cluster.end_moving(wanted, owner, to).unwrap();
+        cluster
+    })
+    .await;
+    assert_eq!(sessions.count("user-42").await.unwrap(), 4);
+    // Its next renewal brings it to the others.
+    elsewhere.visit(Session::renew).await.assert_sets_cookie();
+    for name in index_and_records(&mut cluster).1 {
+        assert_eq!(slot(&mut cluster, &name), wanted);
+    }
+    assert_eq!(sessions.revoke_all("user-42").await.unwrap(), 4);
+    for browser in [guest, renewed, new, elsewhere] {
+        assert!(browser.is_nobody().await);
     }
 }
 

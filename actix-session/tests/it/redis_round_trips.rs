@@ -25,6 +25,8 @@ async fn counted(
     fill(&browser).await;
     browser.visit(count).await.assert_ok();
     browser.visit(Session::renew).await.assert_ok();
+    let login = |s: &Session| s.login("user-42").unwrap();
+    browser.visit(login).await.assert_ok();
     browser.fork().visit(Session::purge).await.assert_ok();
     browser.forget();
     proxy.commands();

@@ -27,7 +27,7 @@ impl Draw for Counting {
         Ok(self.0.into())
     }
 
-    fn key(&mut self, _: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
+    fn key(&mut self, _: Option<&str>, _: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
         // Keys count in thousands, so that names do not depend on how many ids were drawn.
         self.0 += 1000;
         let name = format!("new{}", self.0 / 1000);

@@ -5,7 +5,7 @@ use std::fmt;
 use actix::{Actor, Addr, Context, Handler, Message, ResponseFuture, Supervised, Supervisor};
 use anyhow::bail;
 
-use super::{RedisSessionStoreBuilder, backend::Executor, naming};
+use super::{RedisSessionStoreBuilder, backend::Executor, index::Indexing, naming};
 use crate::{
     clock::{Clock, Millis, SharedClock},
     contract::Terms,
@@ -24,6 +24,10 @@ const GONE: &str = "the actor that holds the connections to Redis is gone";
 /// It does all that [`RedisSessionStore`](crate::storage::RedisSessionStore) does, over the same
 /// kind of connections, which a supervised actor holds. Prefer `RedisSessionStore` in new code: it
 /// reports at the start if Redis does not answer.
+///
+/// It has no [`SessionIndex`](crate::storage::SessionIndex) of its own, since it stays on one thread. What
+/// it writes is in the index all the same: a `RedisSessionStore` on the same server, with the same
+/// names, lists and ends it.
 ///
 /// # Panics
 /// Building one outside an Actix system panics: the actor runs in that system.
@@ -161,7 +165,7 @@ struct RedisActor {
 struct Do(Task, Terms);
 
 enum Task {
-    Run(Step),
+    Run(Step, Box<Indexing>),
     Look(Name),
     SetTtl(Name, Millis),
 }
@@ -188,7 +192,7 @@ impl Handler<Do> for RedisActor {
         Box::pin(async move {
             let executor = executor.map_err(anyhow::Error::msg)?;
             match task {
-                Task::Run(step) => executor.run(&step, &terms).await,
+                Task::Run(step, indexing) => executor.run(&step, &indexing, &terms).await,
                 Task::Look(at) => Ok(Reply::Found(executor.look(&at, &terms).await?)),
                 Task::SetTtl(at, ttl) => {
                     executor.set_ttl(&at, ttl, &terms).await?;
@@ -225,7 +229,8 @@ impl Backend for RedisActorSessionStore {
     const REMOTE: bool = true;
 
     async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
-        self.ask(Task::Run(step.clone()), terms).await
+        let indexing = Box::new(Indexing::of(step, &*self.keygen));
+        self.ask(Task::Run(step.clone(), indexing), terms).await
     }
 
     async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
@@ -244,9 +249,8 @@ impl Backend for RedisActorSessionStore {
         (self.keygen)(key.as_ref()).into()
     }
 
-    fn draw_key(&self, beside: Option<&str>) -> Result<Drawn, CommitError> {
-        let beside = beside.filter(|_| self.has_slots);
-        naming::draw_key(&*self.keygen, beside)
+    fn draw_key(&self, beside: Option<&str>, owner: Option<&str>) -> Result<Drawn, CommitError> {
+        naming::draw_key(&*self.keygen, self.has_slots, beside, owner)
     }
 
     fn clock(&self) -> &SharedClock {

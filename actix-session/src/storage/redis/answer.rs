@@ -29,6 +29,7 @@ pub(super) fn reply(value: Value, terms: &Terms) -> anyhow::Result<Reply> {
         2 => Reply::Found(redirect(parts.next())),
         3 => Reply::Done,
         4 => Reply::Taken,
+        6 => Reply::Ended,
         _ => Reply::Found(Stored::Unreadable),
     })
 }

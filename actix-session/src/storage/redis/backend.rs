@@ -1,25 +1,26 @@
 //! The atomic steps of the protocol, as commands and scripts.
 
+mod across;
 mod epoch;
+mod index;
 mod read;
-
-use std::time::Duration;
 
 use anyhow::bail;
 use redis::{RedisError, Value};
-use tokio::time::{sleep, timeout};
 
 use self::{
     epoch::{epoch_text, keeps_epochs_beside},
+    index::Indexed,
     read::NoWrites,
 };
 use super::{
     answer,
     conn::{self, Connections, Job, Outcome},
+    index::Indexing,
     naming::{epoch_name, redirect_name},
     script::{
-        CAS_SCRIPT, Call, END_IF_SCRIPT, END_SCRIPT, INSERT_SCRIPT, LEAVE_SCRIPT, PREPARE_SCRIPT,
-        ROTATE_SCRIPT, TAKE_BACK_SCRIPT,
+        CAS_INDEXED_SCRIPT, CAS_SCRIPT, Call, END_IF_SCRIPT, END_SCRIPT, INSERT_INDEXED_SCRIPT,
+        INSERT_SCRIPT, PREPARE_SCRIPT, ROTATE_INDEXED_SCRIPT, ROTATE_SCRIPT,
     },
     slots::slot,
 };
@@ -29,9 +30,6 @@ use crate::{
     protocol::{Redirect, Reply, Step, Stored, TOMBSTONE, Until},
     record::{Record, Version},
 };
-
-/// How long to wait before a step is repeated whose answer was lost.
-const REPEAT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Carries steps out over connections.
 #[derive(Clone)]
@@ -83,7 +81,12 @@ impl Executor {
 
     /// # Errors
     /// The step was refused.
-    pub(super) async fn run(&self, step: &Step, terms: &Terms) -> anyhow::Result<Reply> {
+    pub(super) async fn run(
+        &self,
+        step: &Step,
+        indexing: &Indexing,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
         match step {
             Step::Read { at } => Ok(Reply::Found(self.read(at, terms).await?)),
             Step::Cas {
@@ -95,7 +98,9 @@ impl Executor {
                 ..
             } => {
                 let write = Write::new((at, expect, new), *epoch, terms);
-                self.replace(write, *until, terms).await
+                let indexed = self.indexed(indexing, at);
+                let reply = self.replace(write, *until, indexed, terms).await?;
+                self.or_enter(reply, at, indexing, terms).await
             }
             Step::Rotate {
                 at,
@@ -107,9 +112,12 @@ impl Executor {
                 ..
             } => {
                 let write = Write::new((at, expect, new), *epoch, terms);
-                Box::pin(self.rotate(write, redirect, *until, terms)).await
+                Box::pin(self.rotate(write, redirect, *until, indexing, terms)).await
             }
-            Step::Insert { at, new, until } => self.insert(at, new, *until, terms).await,
+            Step::Insert { at, new, until } => {
+                let reply = self.insert(at, new, *until, indexing, terms).await?;
+                self.or_enter(reply, at, indexing, terms).await
+            }
             Step::End { at } => self.end(at, terms).await,
             Step::EndIf { at, expect } => self.end_if(at, expect, terms).await,
         }
@@ -145,6 +153,7 @@ impl Executor {
         &self,
         write: Write<'_>,
         until: Until,
+        indexed: Indexed<'_>,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
         let ttl = match until {
@@ -161,20 +170,43 @@ impl Executor {
         );
         let plain = CAS_SCRIPT.call(self.keys(&keys), &args);
         let plain = Job::script(&plain);
-        let reply = match write.epoch {
-            None => self.step(&plain, terms).await?,
-            epoch => {
-                let (cleared, epoch) = (epoch_name(write.at), epoch_text(epoch));
-                let grace = terms.grace.0.to_string();
-                let keys = [keys[0], keys[1], &cleared];
-                let args = [args[0], args[1], args[2], args[3], &epoch, &grace];
-                let whole = CAS_SCRIPT.call(&keys, &args);
-                let doing = self.one_or_other(Job::script(&whole), &plain, terms);
-                Box::pin(doing).await?
-            }
+        let reply = if write.epoch.is_none() && !indexed.enters() && !indexed.leaves() {
+            self.step(&plain, terms).await?
+        } else {
+            Box::pin(self.replace_whole(write, keys, args, &plain, indexed, terms)).await?
         };
         let reply = self.or_redirect(reply, &redirect).await?;
         self.or_epoch(reply, write.at, terms).await
+    }
+
+    /// Writes what lies beside the record too: an epoch, or the index of its owner.
+    async fn replace_whole(
+        &self,
+        write: Write<'_>,
+        [at, redirect]: [&str; 2],
+        args: [&str; 4],
+        plain: &Job<'_>,
+        indexed: Indexed<'_>,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        let (cleared, epoch) = (epoch_name(write.at), epoch_text(write.epoch));
+        let grace = terms.grace.0.to_string();
+        let keys = [at, redirect, &cleared];
+        let args = [args[0], args[1], args[2], args[3], &epoch, &grace];
+        let used = if write.epoch.is_some() {
+            (3, 6)
+        } else {
+            (2, 4)
+        };
+        let (keys, args) = (indexed.keys(&keys[..used.0]), indexed.args(&args[..used.1]));
+        let script = indexed.script(&CAS_SCRIPT, &CAS_INDEXED_SCRIPT);
+        let whole = script.call(&keys, &args);
+        let whole = Job::script(&whole);
+        if indexed.enters() {
+            self.entering(&whole, indexed, terms).await
+        } else {
+            self.one_or_other(whole, plain, terms).await
+        }
     }
 
     async fn rotate(
@@ -182,15 +214,19 @@ impl Executor {
         write: Write<'_>,
         redirect: &Redirect,
         until: Millis,
+        indexing: &Indexing,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
         if until <= terms.now {
             return Ok(Reply::Found(Stored::Nothing));
         }
         let ttl = (until - terms.now).0.to_string();
-        if self.has_slots && slot(write.at) != slot(&redirect.target) {
-            let rotating = self.rotate_across_slots(write, redirect, &ttl, terms);
-            return Box::pin(rotating).await;
+        let indexed = self.indexed(indexing, write.at);
+        let is_apart = indexing.enters().is_some() && !indexed.enters();
+        if self.has_slots && (is_apart || slot(write.at) != slot(&redirect.target)) {
+            let enters = indexing.enters();
+            let moved = self.rotate_across_slots(write, redirect, &ttl, enters, terms);
+            return Box::pin(moved).await;
         }
         let (beside, beside_target) = (redirect_name(write.at), redirect_name(&redirect.target));
         let (expect, how) = expectation(write.expect);
@@ -208,88 +244,10 @@ impl Executor {
         let (redirect, grace) = (redirect.encode(), terms.grace.0.to_string());
         let args = [expect, how, text(write.new), &ttl, &redirect, &grace, &own];
         let args = &args[..if write.epoch.is_some() { 7 } else { 6 }];
-        let call = ROTATE_SCRIPT.call(keys, args);
-        let reply = self.step(&Job::ending(&call), terms).await?;
-        self.or_epoch(reply, write.at, terms).await
-    }
-
-    /// Writes the new record first, under a name that nobody knows. The step at the old record then
-    /// decides.
-    async fn rotate_across_slots(
-        &self,
-        write: Write<'_>,
-        redirect: &Redirect,
-        ttl: &str,
-        terms: &Terms,
-    ) -> anyhow::Result<Reply> {
-        let target = redirect.target.as_str();
-        let (beside, cleared) = (redirect_name(target), epoch_name(target));
-        let epoch = Some(write.new.epoch()).filter(|epoch| *epoch != 0);
-        let epoch = epoch.filter(|_| keeps_epochs_beside(terms));
-        let (own, grace) = (epoch_text(epoch), terms.grace.0.to_string());
-        let (keys, args) = (
-            [target, beside.as_str(), &cleared],
-            [text(write.new), ttl, &own, &grace],
-        );
-        let (keys_used, args_used) = if epoch.is_some() { (3, 4) } else { (2, 2) };
-        let prepare = PREPARE_SCRIPT.call(&keys[..keys_used], &args[..args_used]);
-        match self.make(&prepare, terms).await? {
-            Reply::Done => {}
-            reply => return Ok(reply),
-        }
-        let decided = self.leave_for_certain(write, redirect, terms).await;
-        let is_refused = match &decided {
-            Ok(Reply::Found(Stored::Redirect(found))) => found.target != *target,
-            Ok(Reply::Found(_)) | Err(_) => true,
-            Ok(_) => false,
-        };
-        if is_refused {
-            let args = [text(write.new)];
-            let take_back = TAKE_BACK_SCRIPT.call(&keys[..1], &args);
-            // If this fails, the new record expires: nobody knows its name.
-            let _ = self.step(&Job::script(&take_back), terms).await;
-        }
-        decided
-    }
-
-    /// Repeats the second step until its answer comes. Nobody may repeat the first one by then: if
-    /// the renewal holds, others may have changed or ended the new record.
-    async fn leave_for_certain(
-        &self,
-        write: Write<'_>,
-        redirect: &Redirect,
-        terms: &Terms,
-    ) -> anyhow::Result<Reply> {
-        let mut lost = false;
-        let repeats = async {
-            loop {
-                match self.leave(write, redirect, terms).await {
-                    Ok(Reply::Lost) => lost = true,
-                    // It says nothing about the attempt before it.
-                    Err(error) if lost => tracing::debug!(%error, "a repeated renewal was refused"),
-                    reply => return reply,
-                }
-                sleep(REPEAT_PAUSE).await;
-            }
-        };
-        // The machine's budget is over by then, so that it repeats nothing either.
-        let answered = timeout(terms.budget, repeats).await;
-        answered.unwrap_or(Ok(Reply::Lost))
-    }
-
-    /// Replaces the old record by a redirect.
-    async fn leave(
-        &self,
-        write: Write<'_>,
-        redirect: &Redirect,
-        terms: &Terms,
-    ) -> anyhow::Result<Reply> {
-        let beside = redirect_name(write.at);
-        let (expect, how) = expectation(write.expect);
-        let (redirect, grace) = (redirect.encode(), terms.grace.0.to_string());
-        let (keys, args) = ([write.at, &beside], [expect, how, &redirect, &grace]);
-        let call = LEAVE_SCRIPT.call(&keys, &args);
-        let reply = self.step(&Job::ending(&call), terms).await?;
+        let (keys, args) = (indexed.keys(keys), indexed.args(args));
+        let script = indexed.script(&ROTATE_SCRIPT, &ROTATE_INDEXED_SCRIPT);
+        let call = script.call(&keys, &args);
+        let reply = self.entering(&Job::ending(&call), indexed, terms).await?;
         self.or_epoch(reply, write.at, terms).await
     }
 
@@ -298,17 +256,32 @@ impl Executor {
         at: &str,
         new: &Record,
         until: Millis,
+        indexing: &Indexing,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
         let (beside, ttl) = (redirect_name(at), ttl(until, terms).to_string());
-        let (keys, args) = ([at, &beside], [text(new), &ttl]);
-        self.make(&INSERT_SCRIPT.call(&keys, &args), terms).await
+        let indexed = self.indexed(indexing, at);
+        let (own_keys, own_args) = ([at, &beside], [text(new), &ttl]);
+        let (keys, args) = (indexed.keys(&own_keys), indexed.args(&own_args));
+        let script = match indexing.enters() {
+            None => &INSERT_SCRIPT,
+            Some(_) if indexed.enters() => &INSERT_INDEXED_SCRIPT,
+            // Its entry is a step of its own, which a repeat must come to as well.
+            Some(_) => &PREPARE_SCRIPT,
+        };
+        self.make(&script.call(&keys, &args), indexed, terms).await
     }
 
     /// Runs a script that makes a record under a new name. In a slot that is being moved, the name
     /// counts as taken: another one lies elsewhere.
-    async fn make(&self, call: &Call<'_>, terms: &Terms) -> anyhow::Result<Reply> {
-        match self.step(&Job::script(call).or_otherwise(), terms).await {
+    async fn make(
+        &self,
+        call: &Call<'_>,
+        indexed: Indexed<'_>,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        let job = Job::script(call).or_otherwise();
+        match self.entering(&job, indexed, terms).await {
             Err(error) if conn::is_put_off(&error) => Ok(Reply::Taken),
             reply => reply,
         }
@@ -377,14 +350,7 @@ impl Executor {
 
     /// Runs a script that changes something.
     async fn step(&self, job: &Job<'_>, terms: &Terms) -> anyhow::Result<Reply> {
-        let outcome = self.connections.run(&job.within(terms.budget)).await;
-        match outcome.map_err(conn::failure)? {
-            Outcome::Value(value) => answer::reply(value, terms),
-            Outcome::Lost(error) => {
-                tracing::debug!(%error, "the answer of a Redis command was lost");
-                Ok(Reply::Lost)
-            }
-        }
+        self.entering(job, Indexed::default(), terms).await
     }
 
     /// The keys of a read or commit: in a cluster the record alone.

@@ -7,8 +7,10 @@
 //! | `address.rs` | URLs, and the servers that they name |
 //! | `tls/` | certificates, for each kind of build |
 //! | `naming.rs` | how a session key becomes the name of a record |
+//! | `index.rs`, `backend/index.rs` | which sessions are whose, and what a step changes in that |
 //! | `slots.rs` | a cluster's hash slots, and keys drawn for one of them |
 //! | `backend.rs` | the protocol's atomic steps, as commands and scripts |
+//! | `backend/across.rs` | renewals across the slots of a cluster |
 //! | `backend/read.rs` | reads, and the extensions that ride on them |
 //! | `script.rs` | the Lua scripts, and what their answers mean |
 //! | `answer.rs` | reads these answers |
@@ -26,6 +28,7 @@ mod builder;
 mod conn;
 #[cfg(test)]
 mod fake;
+mod index;
 mod naming;
 #[cfg(feature = "redis-pool")]
 mod pool;
@@ -53,7 +56,7 @@ use std::fmt;
 pub use self::builder::RedisSessionStoreBuilder;
 #[cfg(test)]
 pub(crate) use self::slots::slot;
-use self::{backend::Executor, naming::Keygen};
+use self::{backend::Executor, index::Indexing, naming::Keygen};
 use super::backend::shared_store;
 use crate::{
     clock::{Millis, SharedClock},
@@ -109,9 +112,10 @@ use crate::{
 ///
 /// # Cluster
 /// A record and the redirect that its renewal leaves lie in one slot, and a renewal draws a new key
-/// whose record falls into the old one's slot. If [`cache_keygen`] or [`hashed_keys`] hides the
-/// key, a renewal takes two steps: it writes the new record under a name that nobody knows, and
-/// then replaces the old one by compare-and-set.
+/// whose record falls into the old one's slot, or into that of the user's other sessions. If
+/// [`cache_keygen`] or [`hashed_keys`] hides the key, or the two slots differ, a renewal takes more
+/// than one step: it writes the new record under a name that nobody knows, then replaces the old one
+/// by compare-and-set, and last notes whose session it is.
 ///
 /// [`connect_timeout`]: RedisSessionStoreBuilder::connect_timeout
 /// [`command_timeout`]: RedisSessionStoreBuilder::command_timeout
@@ -234,7 +238,8 @@ impl Backend for RedisSessionStore {
     const REMOTE: bool = true;
 
     async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
-        self.executor.run(step, terms).await
+        let indexing = Indexing::of(step, &*self.keygen);
+        self.executor.run(step, &indexing, terms).await
     }
 
     async fn insert_note(
@@ -259,9 +264,9 @@ impl Backend for RedisSessionStore {
         (self.keygen)(key.as_ref()).into()
     }
 
-    fn draw_key(&self, beside: Option<&str>) -> Result<Drawn, CommitError> {
-        let beside = beside.filter(|_| self.executor.has_slots());
-        naming::draw_key(&*self.keygen, beside)
+    fn draw_key(&self, beside: Option<&str>, owner: Option<&str>) -> Result<Drawn, CommitError> {
+        let has_slots = self.executor.has_slots();
+        naming::draw_key(&*self.keygen, has_slots, beside, owner)
     }
 
     fn clock(&self) -> &SharedClock {

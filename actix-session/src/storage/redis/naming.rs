@@ -49,6 +49,13 @@ pub(super) fn epoch_name(name: &str) -> String {
     beside(name, "cleared")
 }
 
+/// The name of a principal's index, which does not say who that is. No session key has a full stop, so
+/// it lies beside no record.
+pub(super) fn index_name(name: &dyn Fn(&str) -> String, principal: &str) -> String {
+    let digest = digest::hex(&format!("actix-session index\0{principal}"));
+    beside(&name(&format!("index.{digest}")), "sessions")
+}
+
 fn beside(name: &str, what: &str) -> String {
     if name.contains('{') {
         [name, ":", what].concat()
@@ -73,13 +80,21 @@ pub(super) fn check_for_cluster(name: &dyn Fn(&str) -> String) -> anyhow::Result
     Ok(())
 }
 
-/// Draws a key: beside an old name, one whose record falls into the same slot, if possible.
+/// Draws a key. In a cluster its record falls into the slot of its owner's index, or else of the old
+/// record, if possible.
 pub(super) fn draw_key(
     name: &dyn Fn(&str) -> String,
+    has_slots: bool,
     beside: Option<&str>,
+    owner: Option<&str>,
 ) -> Result<Drawn, CommitError> {
-    let found = match beside {
-        Some(beside) => key_in(slot(beside), name).map_err(CommitError::Other)?,
+    let wanted = match owner {
+        _ if !has_slots => None,
+        Some(owner) => Some(slot(&index_name(name, owner))),
+        None => beside.map(slot),
+    };
+    let found = match wanted {
+        Some(wanted) => key_in(wanted, name).map_err(CommitError::Other)?,
         None => None,
     };
     let (key, ids) = match found {
@@ -140,6 +155,22 @@ mod tests {
     fn a_redirect_lies_in_the_slot_of_its_record() {
         for name in ["abc", "shop:abc", "{shop}:abc", "s:{abc}:x"] {
             assert_eq!(slot(name), slot(&redirect_name(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_drawn_for_the_slot_of_its_owners_index() {
+        let names: [fn(&str) -> String; 3] = [
+            str::to_owned,
+            |key| format!("shop:{key}"),
+            |key| format!("s:{{{key}}}:x"),
+        ];
+        for name in names {
+            let index = index_name(&name, "user-42");
+            assert!(!index.contains("user-42") && index.ends_with(":sessions"));
+            assert_ne!(index, index_name(&name, "user-43"));
+            let drawn = draw_key(&name, true, Some("old"), Some("user-42")).unwrap();
+            assert_eq!(slot(&drawn.name), slot(&index), "{index}");
         }
     }
 }

@@ -15,6 +15,7 @@
 //! | `{3}` | done |
 //! | `{4}` | not done: the new name is taken |
 //! | `{5}` | not done: something other than a string is there |
+//! | `{6}` | not done: the sessions of its owner that were logged in by then have ended |
 //!
 //! Whatever else a read is refused for is the script's error.
 //!
@@ -22,10 +23,20 @@
 //! a script reads, it reads before it writes. A server without memory refuses a script's first write
 //! alone, so that one is a `SET`, which is the only thing that needs memory. If the deletion that
 //! comes after it is refused, the script takes back what it has set, and answers the refusal.
+//!
+//! A step that changes whose session a record is has the index of its owner as a further key. Its
+//! script is another one, so that other steps do not pay for it: lines that begin with `--@` are
+//! comments in the plain script, and are carried out in the other one. There the entry in the index
+//! comes first: it needs memory too, and is taken back if what follows is refused. [`INDEX`] says how.
+
+mod index;
 
 use std::sync::LazyLock;
 
 use redis::Cmd;
+
+use self::index::INDEX;
+pub(crate) use self::index::{ENTER_SCRIPT, FORGET_SCRIPT, INSERT_INDEXED_SCRIPT, MARK_SCRIPT};
 
 /// Reads the record, which is the first key, or else the redirect, which is the second.
 const READ: &str = r"
@@ -115,9 +126,16 @@ if string.sub(ttl, 1, 1) == '<' then
   local left = redis.call('PTTL', KEYS[1])
   if left >= 0 and left <= tonumber(ttl) then ttl = '' end
 end
-if ttl == '' then redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
-else redis.call('SET', KEYS[1], ARGV[3], 'PX', ttl) end
+--@ if ended() then return {6} end
+--@ local refused = enter()
+--@ if refused then return refused end
+local set
+if ttl == '' then set = redis.pcall('SET', KEYS[1], ARGV[3], 'KEEPTTL')
+else set = redis.pcall('SET', KEYS[1], ARGV[3], 'PX', ttl) end
+--@ if set.err then return take_back(set) end
+if set.err then return set end
 if KEYS[3] then redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6]) end
+--@ if true then return done() end
 return {3}
 ";
 
@@ -131,17 +149,22 @@ local text, other = read()
 if not text then return other end
 if not expected(text) then return found(text) end
 if redis.call('EXISTS', KEYS[3], KEYS[4]) > 0 then return {4} end
-local epoch, left = ARGV[7], ARGV[6]
+local epoch, rest = ARGV[7], ARGV[6]
 if KEYS[6] and not epoch then
-  epoch, left = redis.call('GET', KEYS[5]), redis.call('PTTL', KEYS[5])
+  epoch, rest = redis.call('GET', KEYS[5]), redis.call('PTTL', KEYS[5])
 end
-redis.call('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
-local refused = delete_after(KEYS[3])
+--@ if ended() then return {6} end
+--@ local unentered = enter()
+--@ if unentered then return unentered end
+local set = redis.pcall('SET', KEYS[3], ARGV[3], 'PX', ARGV[4])
+local refused = set.err and set or delete_after(KEYS[3])
+--@ if refused then take_back() end
 if refused then return refused end
 redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[6])
-if KEYS[6] and epoch and tonumber(left) > 0 then
-  redis.call('SET', KEYS[6], epoch, 'PX', left)
+if KEYS[6] and epoch and tonumber(rest) > 0 then
+  redis.call('SET', KEYS[6], epoch, 'PX', rest)
 end
+--@ if true then return done() end
 return {3}
 ";
 
@@ -220,8 +243,12 @@ pub(crate) static TOUCH_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(
 pub(crate) static LOOK_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[READ, LOOK]));
 pub(crate) static CAS_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, EXPECTED, CAS]));
+pub(crate) static CAS_INDEXED_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::indexed(&[READ, EXPECTED, CAS]));
 pub(crate) static ROTATE_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, EXPECTED, DELETE_AFTER, ROTATE]));
+pub(crate) static ROTATE_INDEXED_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::indexed(&[READ, EXPECTED, DELETE_AFTER, ROTATE]));
 pub(crate) static INSERT_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[INSERT]));
 pub(crate) static PREPARE_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, PREPARE]));
@@ -248,7 +275,15 @@ pub(crate) struct Call<'a> {
 
 impl Script {
     fn new(parts: &[&str]) -> Self {
-        let source = parts.concat();
+        Self::of(parts.concat())
+    }
+
+    /// The same for a step that changes an index.
+    fn indexed(parts: &[&str]) -> Self {
+        Self::of([INDEX, &parts.concat().replace("--@ ", "")].concat())
+    }
+
+    fn of(source: String) -> Self {
         let hash = redis::Script::new(&source).get_hash().to_owned();
         Self { source, hash }
     }

@@ -123,8 +123,9 @@ impl Place for Redis {
                 .arg(format!("*{}*", self.prefix))
                 .to_owned();
             let names: Vec<String> = keys.query_async(&mut connection).await.unwrap();
-            // The epoch of a clear is neither a record nor a redirect.
-            let of_sessions = names.iter().filter(|name| !name.ends_with(":cleared"));
+            // The epoch of a clear is neither a record nor a redirect, and nor is a user's index.
+            let is_beside = |name: &str| name.ends_with(":cleared") || name.ends_with(":sessions");
+            let of_sessions = names.iter().filter(|name| !is_beside(name));
             for name in of_sessions {
                 let get = redis::cmd("GET").arg(name).to_owned();
                 let text: String = get.query_async(&mut connection).await.unwrap();

@@ -16,6 +16,13 @@ pub(crate) struct RedisActor {
     redis: Redis,
 }
 
+impl RedisActor {
+    /// The same part of the Redis, through the other store.
+    pub(crate) const fn redis(&self) -> &Redis {
+        &self.redis
+    }
+}
+
 impl TestStore for RedisActor {
     type Store = OneEachThread;
 

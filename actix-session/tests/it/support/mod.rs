@@ -54,7 +54,23 @@ macro_rules! on_each_store {
 }
 pub(crate) use on_each_store;
 
-/// The same, and PostgreSQL behind a pooler: for tests of what happens between a statement and the
+/// The same for every store that has an index: the store of 0.9 stays on its thread, and has none.
+macro_rules! on_each_index {
+    ($($test:ident),+ $(,)?) => {
+        $crate::support::on_store!(on_memory Memory: $($test)+);
+        $crate::support::on_store!(on_redis Redis: $($test)+);
+        $crate::support::on_store!(on_redis_pool RedisPool: $($test)+);
+        $crate::support::on_store!(on_sentinel Sentinel: $($test)+);
+        $crate::support::on_store!(on_cluster Cluster: $($test)+);
+        $crate::support::on_store!(on_hashed_cluster HashedCluster: $($test)+);
+        $crate::support::on_store!(on_sqlite Sqlite: $($test)+);
+        $crate::support::on_store!(on_postgres Postgres: $($test)+);
+        $crate::support::on_store!(on_mysql MySql: $($test)+);
+    };
+}
+pub(crate) use on_each_index;
+
+/// The same as for every store, and PostgreSQL behind a pooler: for tests of what happens between a statement and the
 /// next.
 macro_rules! on_each_store_and_pooler {
     ($($test:ident),+ $(,)?) => {

@@ -70,7 +70,7 @@ impl Redis {
     /// The name of the only record.
     pub(crate) async fn only_name(&self) -> String {
         let mut names = self.names().await;
-        names.retain(|name| !name.ends_with(":moved") && !name.ends_with(":cleared"));
+        names.retain(|name| !name.ends_with(":moved") && !is_beside(name));
         assert_eq!(names.len(), 1, "{names:?}");
         names.remove(0)
     }
@@ -95,6 +95,11 @@ impl Redis {
         names.dedup();
         names
     }
+}
+
+/// Whether a name is that of an epoch or of an index.
+fn is_beside(name: &str) -> bool {
+    name.ends_with(":cleared") || name.ends_with(":sessions")
 }
 
 /// The form of a key's name that 0.9 offered.
@@ -138,7 +143,7 @@ impl TestStore for Redis {
         for master in std::iter::once(&self.connection).chain(&self.others) {
             let mut connection = master.clone();
             for name in self.names_on(master).await {
-                if name.ends_with(":cleared") {
+                if is_beside(&name) {
                     continue;
                 }
                 let text: Option<String> = connection.get(&name).await.unwrap();

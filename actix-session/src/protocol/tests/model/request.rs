@@ -159,7 +159,7 @@ impl Draw for Counter {
         Ok(200 + u128::try_from(self.who).unwrap())
     }
 
-    fn key(&mut self, _: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
+    fn key(&mut self, _: Option<&str>, _: Option<&str>) -> Result<(SessionKey, Name), CommitError> {
         let name = new_name(self.who);
         Ok((SessionKey::generated(name.as_str().to_owned()), name))
     }

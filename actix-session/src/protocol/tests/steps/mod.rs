@@ -127,7 +127,7 @@ impl<P: Place> Steps<P> {
 
     /// A new name, in the slot of another one if that can be had.
     fn beside(&self, name: Option<&str>) -> Name {
-        let name = self.store().draw_key(name).unwrap().name;
+        let name = self.store().draw_key(name, None).unwrap().name;
         self.names.borrow_mut().push(name.clone());
         name
     }

@@ -268,7 +268,11 @@ impl Executor {
     }
 
     /// Reads the record with its end, by a script.
-    pub(super) async fn look_again(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
+    pub(in super::super) async fn look_again(
+        &self,
+        at: &str,
+        terms: &Terms,
+    ) -> anyhow::Result<Stored> {
         let redirect = redirect_name(at);
         let keys = [at, redirect.as_str()];
         let call = LOOK_SCRIPT.call(self.keys(&keys), &[]);

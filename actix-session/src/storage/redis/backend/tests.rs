@@ -1,4 +1,4 @@
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use redis::IntoConnectionInfo as _;
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
@@ -6,7 +6,7 @@ use tokio::{io::AsyncReadExt as _, net::TcpListener};
 use super::{
     super::{
         conn, fake,
-        script::{Script, TOUCH_SCRIPT},
+        script::{PREPARE_SCRIPT, Script, TAKE_BACK_SCRIPT, TOUCH_SCRIPT},
     },
     *,
 };
@@ -19,6 +19,8 @@ use crate::{
     protocol::{Flag, OwnerBefore},
     storage::{RedisSessionStore, backend},
 };
+
+mod across;
 
 #[test]
 fn a_server_that_evicts_is_known() {
@@ -40,53 +42,6 @@ fn bulk(text: &str) -> String {
     format!("${}\r\n{text}\r\n", text.len())
 }
 
-/// Which of a renewal's scripts a command is.
-fn half(command: &[String]) -> Option<&'static str> {
-    let scripts = [
-        ("prepare", &*PREPARE_SCRIPT),
-        ("leave", &*LEAVE_SCRIPT),
-        ("take back", &*TAKE_BACK_SCRIPT),
-    ];
-    let called = |script: &Script| command[1] == *script.hash();
-    let found = scripts.into_iter().find(|(_, script)| called(script));
-    found.map(|(name, _)| name)
-}
-
-/// A renewal in two steps whose second answer is lost, and how the server answers it afterwards.
-async fn renewal_that_lost_its_second_answer(then: String) -> (Reply, Vec<&'static str>) {
-    let calls = Rc::new(RefCell::new(Vec::new()));
-    let seen = Rc::clone(&calls);
-    let connections = fake::connections(None, move |command| {
-        let half = half(command).expect("a renewal in two steps");
-        let before = seen.borrow().contains(&"leave");
-        seen.borrow_mut().push(half);
-        match half {
-            "leave" if before => Some(then.clone()),
-            "leave" => None,
-            _ => Some(DONE.to_owned()),
-        }
-    })
-    .await;
-    let executor = Executor {
-        has_slots: true,
-        ..Executor::new(connections)
-    };
-    let new = Record::decode(r#"{"v":1,"state":{}}"#.to_owned()).unwrap();
-    let terms = Terms::default();
-    let step = Step::Rotate {
-        at: "{a}".into(),
-        expect: new.version(),
-        new,
-        until: terms.now + Millis::secs(60),
-        redirect: own_redirect(),
-        epoch: None,
-        owner_before: OwnerBefore::Same,
-    };
-    let reply = executor.run(&step, &terms).await.unwrap();
-    let calls = calls.borrow().clone();
-    (reply, calls)
-}
-
 fn own_redirect() -> Redirect {
     Redirect {
         target: "{b}".into(),
@@ -95,17 +50,9 @@ fn own_redirect() -> Redirect {
     }
 }
 
-#[actix_web::test]
-async fn a_renewal_in_two_steps_repeats_the_one_whose_answer_was_lost() {
-    let own = format!("*2\r\n:2\r\n{}", bulk(&own_redirect().encode()));
-    let (reply, calls) = renewal_that_lost_its_second_answer(own).await;
-    let found = matches!(&reply, Reply::Found(Stored::Redirect(r)) if *r == own_redirect());
-    assert!(found, "{reply:?}");
-    assert_eq!(calls, ["prepare", "leave", "leave"]);
-
-    let (reply, calls) = renewal_that_lost_its_second_answer(DONE.to_owned()).await;
-    assert!(matches!(reply, Reply::Done), "{reply:?}");
-    assert_eq!(calls, ["prepare", "leave", "leave"]);
+#[test]
+fn an_index_lives_as_long_as_a_session_may() {
+    assert_eq!(index::SPAN, crate::config::LONGEST.0.to_string());
 }
 
 #[actix_web::test]
@@ -337,7 +284,11 @@ async fn what_the_server_does_not_do_within_the_budget_is_contended() {
         let step = Step::End {
             at: name.as_str().into(),
         };
-        let error = store.executor.run(&step, &terms).await.unwrap_err();
+        let error = store
+            .executor
+            .run(&step, &Indexing::default(), &terms)
+            .await
+            .unwrap_err();
         assert!(error.is::<Contended>(), "{error:?}");
         // An extension that is refused leaves time for a read.
         let store = refuses(why, u32::MAX, budget).await;
@@ -422,7 +373,8 @@ async fn a_renewal_that_may_not_delete_leaves_everything_as_it_is() {
         Record::decode(OTHER.to_owned()).unwrap(),
     );
     let until = terms.now + Millis::secs(60);
-    all.insert("{a}", &old, until, &terms).await.unwrap();
+    let none = Indexing::default();
+    all.insert("{a}", &old, until, &none, &terms).await.unwrap();
     for target in ["{b}", "{a}2"] {
         let redirect = Redirect {
             target: target.into(),
@@ -431,7 +383,8 @@ async fn a_renewal_that_may_not_delete_leaves_everything_as_it_is() {
         let expected = old.version();
         let write = Write::new(("{a}", &expected, &new), None, &terms);
         let user = executor("app:x@");
-        assert!(user.rotate(write, &redirect, until, &terms).await.is_err());
+        let rotated = user.rotate(write, &redirect, until, &none, &terms).await;
+        assert!(rotated.is_err());
         let read = async |at| all.read(at, &terms).await.unwrap();
         assert!(matches!(read("{a}").await, Stored::Record(_)), "{target}");
         while !matches!(read(target).await, Stored::Nothing) {}

@@ -1,0 +1,268 @@
+//! The index of a principal, as commands and scripts.
+
+use std::borrow::Cow;
+
+use anyhow::bail;
+use futures_util::{StreamExt as _, stream};
+use redis::Value;
+
+use super::{
+    super::{
+        answer,
+        conn::{self, Job, Outcome},
+        index::{Entry, Indexing, Known},
+        script::{ENTER_SCRIPT, FORGET_SCRIPT, MARK_SCRIPT, Script},
+        slots::slot,
+    },
+    Executor,
+    across::for_certain,
+};
+use crate::{
+    clock::Millis,
+    contract::Terms,
+    protocol::{NotBefore, Reply},
+};
+
+/// An index lives for 400 days after the last step on it, in ms: as long as the longest session of a
+/// browser.
+pub(super) const SPAN: &str = "34560000000";
+
+const UNTIDY: &str = "an index of sessions could not be tidied";
+
+/// How many entries are looked at at once when an index is tidied.
+const AT_ONCE: usize = 16;
+
+/// What a script changes in indexes: those in the slot of its record.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Indexed<'a> {
+    enters: Option<&'a Entry>,
+    leaves: Option<&'a Entry>,
+}
+
+impl<'a> Indexed<'a> {
+    pub(super) const fn enters(self) -> bool {
+        self.enters.is_some()
+    }
+
+    pub(super) const fn leaves(self) -> bool {
+        self.leaves.is_some()
+    }
+
+    const fn is_none(self) -> bool {
+        !self.enters() && !self.leaves()
+    }
+
+    pub(super) const fn script<'s>(self, plain: &'s Script, indexed: &'s Script) -> &'s Script {
+        if self.is_none() { plain } else { indexed }
+    }
+
+    /// A script's keys, and those of indexes.
+    pub(super) fn keys<'b>(self, own: &'b [&'b str]) -> Cow<'b, [&'b str]>
+    where
+        'a: 'b,
+    {
+        let indexes = [self.enters, self.leaves].into_iter().flatten();
+        self.more(own, indexes.map(Entry::index))
+    }
+
+    /// A script's arguments, and those for indexes.
+    pub(super) fn args<'b>(self, own: &'b [&'b str]) -> Cow<'b, [&'b str]>
+    where
+        'a: 'b,
+    {
+        let [id, login, text] = self.enters.map_or([""; 3], Entry::fields);
+        let [left_id, _, left] = self.leaves.map_or([""; 3], Entry::fields);
+        self.more(own, [SPAN, id, login, text, left_id, left].into_iter())
+    }
+
+    fn more<'b>(
+        self,
+        own: &'b [&'b str],
+        more: impl Iterator<Item = &'b str>,
+    ) -> Cow<'b, [&'b str]> {
+        if self.is_none() {
+            return Cow::Borrowed(own);
+        }
+        Cow::Owned(own.iter().copied().chain(more).collect())
+    }
+}
+
+impl Executor {
+    /// What a script at a name changes in indexes.
+    pub(super) fn indexed<'a>(&self, indexing: &'a Indexing, at: &str) -> Indexed<'a> {
+        let lies_here = |entry: &&Entry| !self.has_slots || slot(entry.index()) == slot(at);
+        Indexed {
+            enters: indexing.enters().filter(lies_here),
+            leaves: indexing.leaves().filter(lies_here),
+        }
+    }
+
+    /// Enters a record that a step has just written, or may have, if its owner's index lies in another
+    /// slot. No answer leaves before that.
+    pub(super) async fn or_enter(
+        &self,
+        reply: Reply,
+        at: &str,
+        indexing: &Indexing,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        let lies_apart = |entry: &&Entry| self.has_slots && slot(entry.index()) != slot(at);
+        let entry = match reply {
+            Reply::Done | Reply::Lost => indexing.enters().filter(lies_apart),
+            _ => None,
+        };
+        let Some(entry) = entry else {
+            return Ok(reply);
+        };
+        let enter = async || self.enter(entry, at, "", terms).await;
+        Ok(match for_certain(true, enter, terms).await? {
+            Reply::Done => reply,
+            entered => entered,
+        })
+    }
+
+    /// Enters a record that lives for a short while, and gives it its TTL. One that lies in another
+    /// slot than the index has it already.
+    pub(super) async fn enter(
+        &self,
+        entry: &Entry,
+        at: &str,
+        ttl: &str,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        let indexed = Indexed {
+            enters: Some(entry),
+            leaves: None,
+        };
+        let lies_here = slot(entry.index()) == slot(at);
+        let (own_keys, own_args) = ([at], [ttl]);
+        let own = usize::from(lies_here);
+        let (keys, args) = (
+            indexed.keys(&own_keys[..own]),
+            indexed.args(&own_args[..own]),
+        );
+        let call = ENTER_SCRIPT.call(&keys, &args);
+        let reply = self.entering(&Job::ending(&call), indexed, terms).await?;
+        if matches!(reply, Reply::Ended) && !lies_here {
+            return match self.end(at, terms).await? {
+                Reply::Lost => Ok(Reply::Lost),
+                _ => Ok(Reply::Ended),
+            };
+        }
+        Ok(reply)
+    }
+
+    /// Runs a script that may change indexes.
+    pub(super) async fn entering(
+        &self,
+        job: &Job<'_>,
+        indexed: Indexed<'_>,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        let outcome = self.connections.run(&job.within(terms.budget)).await;
+        let value = match outcome.map_err(conn::failure)? {
+            Outcome::Value(value) => value,
+            Outcome::Lost(error) => {
+                tracing::debug!(%error, "the answer of a Redis command was lost");
+                return Ok(Reply::Lost);
+            }
+        };
+        if let Some(entry) = indexed.enters.filter(|_| is_long(&value)) {
+            let (executor, index) = (self.clone(), entry.index().to_owned());
+            tokio::spawn(async move { executor.tidy(&index).await });
+        }
+        answer::reply(value, terms)
+    }
+
+    /// Takes out what has ended without a word: sessions that have expired, or that were purged.
+    async fn tidy(&self, index: &str) {
+        let tidied = async {
+            let known = self.entries(index).await?;
+            let looks = known.into_iter().map(async |it| {
+                let is_there = self.exists(&it.at).await.unwrap_or(true);
+                (!is_there).then_some(it)
+            });
+            let looks = stream::iter(looks).buffer_unordered(AT_ONCE);
+            let dead: Vec<Known> = looks.filter_map(async |it| it).collect().await;
+            self.forget(index, &dead).await;
+            anyhow::Ok(())
+        };
+        if let Err(error) = tidied.await {
+            tracing::debug!(%error, "{UNTIDY}");
+        }
+    }
+
+    async fn exists(&self, at: &str) -> anyhow::Result<bool> {
+        let mut exists = redis::cmd("EXISTS");
+        exists.arg(at);
+        let job = Job::command(at, &exists).reading();
+        let value = self.connections.repeat_or_read(&job).await?;
+        Ok(value != Value::Int(0))
+    }
+
+    /// The entries of an index, in no order.
+    pub(in super::super) async fn entries(&self, index: &str) -> anyhow::Result<Vec<Known>> {
+        let mut all = redis::cmd("HGETALL");
+        all.arg(index);
+        let job = Job::command(index, &all).reading();
+        let fields = self.connections.repeat_or_read(&job).await;
+        let fields = match fields.map_err(conn::failure)? {
+            Value::Array(fields) => fields,
+            Value::Map(fields) => fields.into_iter().flat_map(|(id, it)| [id, it]).collect(),
+            _ => bail!("the answer to HGETALL must be a list"),
+        };
+        let mut fields = fields.into_iter().map(|it| answer::text(Some(it)));
+        let mut known = Vec::with_capacity(fields.len() / 2);
+        while let (Some(id), Some(text)) = (fields.next(), fields.next()) {
+            known.extend(Known::read(id, text));
+        }
+        Ok(known)
+    }
+
+    /// Takes entries away that still say so. Where that is refused they stay, and block nothing.
+    pub(in super::super) async fn forget(&self, index: &str, dead: &[Known]) {
+        if dead.is_empty() {
+            return;
+        }
+        let args: Vec<String> = dead.iter().flat_map(Known::fields).collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (keys, args) = ([index], args.as_slice());
+        let call = FORGET_SCRIPT.call(&keys, args);
+        if let Err(error) = self.connections.repeatable(&Job::script(&call)).await {
+            tracing::debug!(%error, "{UNTIDY}");
+        }
+    }
+
+    /// Marks a principal's sessions as ended; `false` if an earlier mark has ended whoever asks.
+    pub(in super::super) async fn mark(
+        &self,
+        index: &str,
+        mark: &NotBefore,
+        by: Option<(u128, Millis)>,
+        terms: &Terms,
+    ) -> anyhow::Result<bool> {
+        let spared: Vec<String> = mark.spared.iter().map(|id| Known::id_text(*id)).collect();
+        let (at, spared) = (mark.at.0.to_string(), spared.join(","));
+        let (id, login) = by.map_or_else(Default::default, |(id, login)| {
+            (Known::id_text(id), login.0.to_string())
+        });
+        let args = [at.as_str(), &spared, &id, &login, SPAN];
+        let keys = [index];
+        let call = MARK_SCRIPT.call(&keys, &args);
+        let job = Job::ending(&call).within(terms.budget);
+        let answer = self
+            .connections
+            .repeatable(&job)
+            .await
+            .map_err(conn::failure)?;
+        Ok(!matches!(answer::reply(answer, terms)?, Reply::Ended))
+    }
+}
+
+/// Whether an answer says that it is time to tidy an index, which is seldom.
+fn is_long(answer: &Value) -> bool {
+    let Value::Array(parts) = answer else {
+        return false;
+    };
+    matches!(parts[..], [_, Value::Int(entries)] if entries > 0 && entries % 64 == 0)
+}

@@ -1,0 +1,137 @@
+//! Renewals and logins in several steps, on a server that loses answers.
+
+use super::{
+    super::super::script::{ENTER_SCRIPT, LEAVE_SCRIPT, PREPARE_SCRIPT, TAKE_BACK_SCRIPT},
+    *,
+};
+
+/// Which of a renewal's scripts a command is.
+fn half(command: &[String]) -> Option<&'static str> {
+    let scripts = [
+        ("prepare", &*PREPARE_SCRIPT),
+        ("leave", &*LEAVE_SCRIPT),
+        ("take back", &*TAKE_BACK_SCRIPT),
+        ("enter", &*ENTER_SCRIPT),
+    ];
+    let called = |script: &Script| command[1] == *script.hash();
+    let found = scripts.into_iter().find(|(_, script)| called(script));
+    found.map(|(name, _)| name)
+}
+
+/// A renewal in two steps whose second answer is lost, and how the server answers it afterwards.
+async fn renewal_that_lost_its_second_answer(then: String) -> (Reply, Vec<&'static str>) {
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&calls);
+    let connections = fake::connections(None, move |command| {
+        let half = half(command).expect("a renewal in two steps");
+        let before = seen.borrow().contains(&"leave");
+        seen.borrow_mut().push(half);
+        match half {
+            "leave" if before => Some(then.clone()),
+            "leave" => None,
+            _ => Some(DONE.to_owned()),
+        }
+    })
+    .await;
+    let executor = Executor {
+        has_slots: true,
+        ..Executor::new(connections)
+    };
+    let new = Record::decode(r#"{"v":1,"state":{}}"#.to_owned()).unwrap();
+    let terms = Terms::default();
+    let step = Step::Rotate {
+        at: "{a}".into(),
+        expect: new.version(),
+        new,
+        until: terms.now + Millis::secs(60),
+        redirect: own_redirect(),
+        epoch: None,
+        owner_before: OwnerBefore::Same,
+    };
+    let reply = executor
+        .run(&step, &Indexing::default(), &terms)
+        .await
+        .unwrap();
+    let calls = calls.borrow().clone();
+    (reply, calls)
+}
+
+#[actix_web::test]
+async fn a_renewal_in_two_steps_repeats_the_one_whose_answer_was_lost() {
+    let own = format!("*2\r\n:2\r\n{}", bulk(&own_redirect().encode()));
+    let (reply, calls) = renewal_that_lost_its_second_answer(own).await;
+    let found = matches!(&reply, Reply::Found(Stored::Redirect(r)) if *r == own_redirect());
+    assert!(found, "{reply:?}");
+    assert_eq!(calls, ["prepare", "leave", "leave"]);
+
+    let (reply, calls) = renewal_that_lost_its_second_answer(DONE.to_owned()).await;
+    assert!(matches!(reply, Reply::Done), "{reply:?}");
+    assert_eq!(calls, ["prepare", "leave", "leave"]);
+}
+
+/// A login in three steps, whose last one is answered in turn, or not.
+async fn login_across_slots(
+    answers: &'static [Option<&'static str>],
+) -> (Reply, Vec<(&'static str, Vec<String>)>) {
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&calls);
+    let mut answers = answers.iter().copied();
+    let connections = fake::connections(None, move |command| {
+        let half = half(command).expect("a login in three steps");
+        seen.borrow_mut().push((half, command[2..].to_vec()));
+        match half {
+            "enter" => answers.next().unwrap().map(str::to_owned),
+            _ => Some(DONE.to_owned()),
+        }
+    })
+    .await;
+    let executor = Executor {
+        has_slots: true,
+        ..Executor::new(connections)
+    };
+    let old = Record::decode(r#"{"v":1,"state":{}}"#.to_owned()).unwrap();
+    let auth = "{\"v\":1,\"f\":\"1.7.5...0..9.YQ\",\"state\":{}}";
+    let terms = Terms::default();
+    let keygen = |key: &str| format!("{{b}}{key}");
+    let step = Step::Rotate {
+        at: "{a}".into(),
+        expect: old.version(),
+        new: Record::decode(auth.to_owned()).unwrap(),
+        until: terms.now + Millis::secs(3_600),
+        redirect: own_redirect(),
+        epoch: None,
+        owner_before: OwnerBefore::Other(None),
+    };
+    let indexing = Indexing::of(&step, &keygen);
+    let reply = executor.run(&step, &indexing, &terms).await.unwrap();
+    let calls = calls.borrow().clone();
+    (reply, calls)
+}
+
+#[actix_web::test]
+async fn a_login_across_slots_repeats_its_last_step_until_it_is_answered() {
+    const REFUSED: Option<&str> = Some("-NOREPLICAS no\r\n");
+    const OVER: Option<&str> = Some("*1\r\n:6\r\n");
+
+    let names = |calls: &[(&'static str, Vec<String>)]| -> Vec<&str> {
+        calls.iter().map(|(name, _)| *name).collect()
+    };
+    let (reply, calls) = login_across_slots(&[None, REFUSED, Some(DONE)]).await;
+    assert!(matches!(reply, Reply::Done), "{reply:?}");
+    assert_eq!(
+        names(&calls),
+        ["prepare", "leave", "enter", "enter", "enter"]
+    );
+    // The record lives for the grace until the index has it.
+    let last = |call: usize, n: usize| calls[call].1[calls[call].1.len() - n].as_str();
+    assert_eq!(last(0, 1), "60000");
+    let id = "00000000000000000000000000000007";
+    let entered = &calls[2].1[3..];
+    assert_eq!(entered, ["3600000", index::SPAN, id, "9", "9|{b}", "", ""]);
+    assert_eq!(calls[2].1[1], "{b}");
+    assert!(calls[2].1[2].ends_with(":sessions"));
+
+    let (reply, calls) = login_across_slots(&[None, OVER]).await;
+    assert!(matches!(reply, Reply::Ended), "{reply:?}");
+    assert_eq!(names(&calls), ["prepare", "leave", "enter", "enter"]);
+}
