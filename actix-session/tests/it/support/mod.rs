@@ -54,13 +54,12 @@ macro_rules! on_each_store {
 }
 pub(crate) use on_each_store;
 
-/// The same for every store that has an index: the store of 0.9 stays on its thread, and has none.
+/// The same for stores that have an index: the store of 0.9 stays on its thread, and has none. A pool
+/// and Sentinel differ only in where a connection comes from.
 macro_rules! on_each_index {
     ($($test:ident),+ $(,)?) => {
         $crate::support::on_store!(on_memory Memory: $($test)+);
         $crate::support::on_store!(on_redis Redis: $($test)+);
-        $crate::support::on_store!(on_redis_pool RedisPool: $($test)+);
-        $crate::support::on_store!(on_sentinel Sentinel: $($test)+);
         $crate::support::on_store!(on_cluster Cluster: $($test)+);
         $crate::support::on_store!(on_hashed_cluster HashedCluster: $($test)+);
         $crate::support::on_store!(on_sqlite Sqlite: $($test)+);
