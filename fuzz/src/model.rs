@@ -531,7 +531,10 @@ impl Model {
         let base = request.base();
         let same = base.filter(|base| base.auth.is_none_or(|(who, _)| who == login.who));
         let kept = same.filter(|_| login.keep).and_then(|base| base.span);
-        let since = request.changes.proven.map_or(login.at, |at| at.max(login.at));
+        let since = request
+            .changes
+            .proven
+            .map_or(login.at, |at| at.max(login.at));
         let span = login.span.or(kept).or(self.policy.absolute);
         span.is_some_and(|span| since + span <= self.now)
     }
