@@ -7,7 +7,7 @@ use actix_session::{
 };
 use actix_web::http::StatusCode;
 
-use crate::support::{Browser, Site, TestStore, on_each_index};
+use crate::support::{Browser, Site, TestStore, on_each_index, on_store};
 
 on_each_index! {
     a_principal_has_what_logged_in,
@@ -28,6 +28,17 @@ on_each_index! {
     what_needs_a_cookie_is_refused_outside,
     a_tool_changes_nothing,
 }
+
+// There, an index lies in another slot than its records.
+on_store!(on_hashed_cluster HashedCluster:
+    a_principal_has_what_logged_in
+    a_handle_outlives_renewals_and_names_one_person
+    one_session_ends_and_no_other
+    all_sessions_end_with_all_that_is_in_flight
+    a_login_that_began_before_does_not_count
+    this_one_goes_on_whatever_the_request_does
+    a_session_is_changed_after_its_renewal
+);
 
 fn manager<T: TestStore>(tested: &T) -> SessionManager
 where

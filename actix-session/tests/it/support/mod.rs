@@ -61,7 +61,6 @@ macro_rules! on_each_index {
         $crate::support::on_store!(on_memory Memory: $($test)+);
         $crate::support::on_store!(on_redis Redis: $($test)+);
         $crate::support::on_store!(on_cluster Cluster: $($test)+);
-        $crate::support::on_store!(on_hashed_cluster HashedCluster: $($test)+);
         $crate::support::on_store!(on_sqlite Sqlite: $($test)+);
         $crate::support::on_store!(on_postgres Postgres: $($test)+);
         $crate::support::on_store!(on_mysql MySql: $($test)+);
