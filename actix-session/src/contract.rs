@@ -200,6 +200,14 @@ impl Terms {
         }
     }
 
+    /// The same terms for a look that is no activity.
+    pub(crate) fn quiet(&self) -> Self {
+        Self {
+            extend: ExtendOnRead::Quiet,
+            ..self.clone()
+        }
+    }
+
     /// The current time, by the middleware's clock.
     pub fn now(&self) -> SystemTime {
         self.now.to_system_time()

@@ -20,12 +20,9 @@ use crate::{
     protocol::NotBefore,
     storage::{
         SessionIndex, StoreIndex,
-        index::{After, Live, Page, looking},
+        index::{After, Live, Page},
     },
 };
-
-/// How many entries are read at once by what goes through all of a principal's sessions.
-const BATCH: usize = 100;
 
 /// Lists, opens and ends the sessions of a principal: "your devices", "sign out everywhere".
 ///
@@ -180,11 +177,12 @@ impl SessionManager {
     /// The store fails, or does not answer in time.
     pub async fn count(&self, principal: &str) -> Result<usize, SessionManagerError> {
         let mut count = 0;
-        self.each(principal, |live| {
+        let counting = |live: Vec<Live>| {
             count += live.len();
             None::<()>
-        })
-        .await?;
+        };
+        let terms = self.terms();
+        self.0.index.each(principal, &terms, counting).await?;
         Ok(count)
     }
 
@@ -329,38 +327,15 @@ impl SessionManager {
         }
     }
 
-    /// Goes through all of a principal's sessions until `look` finds what it looks for.
-    async fn each<T>(
-        &self,
-        principal: &str,
-        mut look: impl FnMut(Vec<Live>) -> Option<T>,
-    ) -> Result<Option<T>, SessionManagerError> {
-        let terms = self.terms();
-        let mut after = None;
-        loop {
-            let page = Page {
-                after,
-                limit: BATCH,
-            };
-            let (live, next) = self.0.index.0.list(principal, page, &terms).await?;
-            if let Some(found) = look(live) {
-                return Ok(Some(found));
-            }
-            if next.is_none() {
-                return Ok(None);
-            }
-            after = next;
-        }
-    }
-
     async fn find(
         &self,
         principal: &str,
         handle: &SessionHandle,
     ) -> Result<Option<Live>, SessionManagerError> {
         let is_meant = |live: &Live| SessionHandle::of(principal, live.id) == *handle;
-        self.each(principal, |live| live.into_iter().find(is_meant))
-            .await
+        let terms = self.terms();
+        let find = |live: Vec<Live>| live.into_iter().find(is_meant);
+        Ok(self.0.index.each(principal, &terms, find).await?)
     }
 
     async fn end(&self, principal: &str, live: Live) -> Result<bool, SessionManagerError> {
@@ -386,7 +361,10 @@ impl SessionManager {
 
     /// The terms of a call made now, which extends nothing.
     fn terms(&self) -> Terms {
-        looking(&self.0.terms, self.0.clock.now())
+        Terms {
+            now: self.0.clock.now(),
+            ..self.0.terms.quiet()
+        }
     }
 }
 

@@ -7,15 +7,8 @@ use crate::{
     error::{CommitError, TooManySessions},
     record::Record,
     session::Identity,
-    storage::{
-        StoreIndex,
-        index::{After, Live, Page},
-        lease::Lease,
-    },
+    storage::{StoreIndex, index::Live, lease::Lease},
 };
-
-/// How many entries are read at once.
-const BATCH: usize = 100;
 
 /// A limit on the sessions of a principal.
 #[derive(Clone)]
@@ -141,18 +134,11 @@ impl Cap {
     /// All live sessions of a principal, the latest login first.
     async fn live(&self, principal: &str, terms: &Terms) -> Result<Vec<Live>, CommitError> {
         let mut all = Vec::new();
-        let mut after: Option<After> = None;
-        loop {
-            let page = Page {
-                after,
-                limit: BATCH,
-            };
-            let (live, next) = self.index.0.list(principal, page, terms).await?;
-            all.extend(live);
-            if next.is_none() {
-                return Ok(all);
-            }
-            after = next;
-        }
+        let collect = |live| {
+            all.extend::<Vec<Live>>(live);
+            None::<()>
+        };
+        self.index.each(principal, terms, collect).await?;
+        Ok(all)
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     changes::Changes,
     clock::{Millis, deadline},
     config::OnLoadError,
-    contract::{Committed, End, ExtendOnRead, Rotated, Terms},
+    contract::{Committed, End, Rotated, Terms},
     cookie::write,
     error::{CommitError, Contended, Degraded, Gone, LoadError, TooManySessions},
     event::{self, Why},
@@ -163,14 +163,6 @@ const MARGIN: Duration = Duration::from_millis(200);
 /// that keeps to it says what went wrong.
 pub(crate) fn limit(budget: Duration) -> Instant {
     deadline(budget.saturating_add(MARGIN.max(budget / 8)))
-}
-
-/// The terms for a look at others' sessions, which is no activity.
-fn looking(terms: &Terms) -> Terms {
-    Terms {
-        extend: ExtendOnRead::Quiet,
-        ..terms.clone()
-    }
 }
 
 /// Puts a future on the heap. One that waits in place takes room in every future around it, and a
@@ -324,7 +316,7 @@ impl<S: SessionStore> Work<'_, S> {
         login: impl Future<Output = Result<T, CommitError>>,
     ) -> Result<T, CommitError> {
         let (base, changes) = (self.request.base(), &self.request.snapshot.changes);
-        let terms = looking(&self.terms_left());
+        let terms = self.terms_left().quiet();
         let admitted = cap.admit(base, changes, &terms).await?;
         match login.await {
             Ok(made) => {

@@ -40,9 +40,7 @@ impl Owner {
             login: auth.login(),
         })
     }
-}
 
-impl Owner {
     /// Whether it is this session of this principal. Without a key to prove it, what a record claims
     /// counts, as in the index.
     pub(crate) fn is(&self, principal: &str, id: u128) -> bool {

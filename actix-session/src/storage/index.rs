@@ -9,7 +9,7 @@ use super::{
 use crate::{
     changes::Changes,
     clock::{Millis, SharedClock},
-    contract::{Committed, ExtendOnRead, Terms},
+    contract::{Committed, Terms},
     error::CommitError,
     protocol::{
         Backend, CommitMachine, Name, NotBefore, Owner, Reply, RevokeMachine, Step, Stored,
@@ -17,6 +17,8 @@ use crate::{
     record::Record,
 };
 
+/// How many entries are read at once by what goes through all of a principal's sessions.
+const BATCH: usize = 100;
 /// How many redirects lead on from an entry at most. Each renewal writes the entry anew, so more than
 /// a few are none of ours.
 const MOST_REDIRECTS: usize = 32;
@@ -105,6 +107,29 @@ impl StoreIndex {
 
     pub(crate) fn new<B: Index + Send + Sync + 'static>(store: B) -> Self {
         Self(Arc::new(store))
+    }
+
+    /// Goes through all of a principal's live sessions, the latest login first, until `look` finds what
+    /// it looks for.
+    pub(crate) async fn each<T>(
+        &self,
+        principal: &str,
+        terms: &Terms,
+        mut look: impl FnMut(Vec<Live>) -> Option<T>,
+    ) -> Result<Option<T>, CommitError> {
+        let mut after = None;
+        loop {
+            let page = Page {
+                after,
+                limit: BATCH,
+            };
+            let (live, next) = self.0.list(principal, page, terms).await?;
+            let found = look(live);
+            if found.is_some() || next.is_none() {
+                return Ok(found);
+            }
+            after = next;
+        }
     }
 }
 
@@ -399,13 +424,4 @@ async fn read<B: Index>(store: &B, at: &Name, terms: &Terms) -> anyhow::Result<S
 
 fn is_of(record: &Record, principal: &str, id: u128) -> bool {
     Owner::of(record).is_some_and(|owner| owner.is(principal, id))
-}
-
-/// The terms for whoever looks at sessions that are not the request's own: a look is no activity.
-pub(crate) fn looking(terms: &Terms, now: Millis) -> Terms {
-    Terms {
-        now,
-        extend: ExtendOnRead::Quiet,
-        ..terms.clone()
-    }
 }

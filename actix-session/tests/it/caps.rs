@@ -56,10 +56,7 @@ async fn are_in(browsers: &[Browser]) -> Vec<bool> {
     are_in
 }
 
-async fn the_oldest_session_makes_room<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn the_oldest_session_makes_room(tested: impl TestStore<Store: SessionIndex>) {
     let site = site_of(&tested, 2, OverLimit::EvictOldest).await;
     let browsers = [(); 4].map(|()| Browser::new(site.clone()));
     for browser in &browsers {
@@ -73,10 +70,7 @@ where
     assert_eq!(are_in(&browsers).await, [true, false, true, true]);
 }
 
-async fn a_login_on_the_same_session_ends_no_other<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_login_on_the_same_session_ends_no_other(tested: impl TestStore<Store: SessionIndex>) {
     for over in [OverLimit::EvictOldest, OverLimit::Refuse] {
         let site = site_of(&tested, 2, over).await;
         let browsers = [(); 2].map(|()| Browser::new(site.clone()));
@@ -93,10 +87,7 @@ where
     }
 }
 
-async fn parallel_logins_leave_as_many_as_are_allowed<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn parallel_logins_leave_as_many_as_are_allowed(tested: impl TestStore<Store: SessionIndex>) {
     let middleware = capped(&tested, 3, OverLimit::EvictOldest)
         .commit_budget(Duration::from_secs(20))
         .build();
@@ -111,10 +102,9 @@ where
     assert_eq!(are_in.iter().filter(|is_in| **is_in).count(), 3);
 }
 
-async fn a_login_too_many_is_refused_and_changes_nothing<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_login_too_many_is_refused_and_changes_nothing(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
     let site = site_of(&tested, 1, OverLimit::Refuse).await;
     let [first, second] = [(); 2].map(|()| Browser::new(site.clone()));
     log_in(&first, "user-42", "device").await;
@@ -137,10 +127,9 @@ where
     assert_eq!(second.number("basket").await, Some(3));
 }
 
-async fn of_parallel_logins_as_many_pass_as_are_allowed<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn of_parallel_logins_as_many_pass_as_are_allowed(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
     let middleware = capped(&tested, 3, OverLimit::Refuse)
         .commit_budget(Duration::from_secs(60))
         .build();
@@ -156,10 +145,7 @@ where
     assert_eq!(sessions.count("user-42").await.unwrap(), 3);
 }
 
-async fn what_has_ended_does_not_count<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn what_has_ended_does_not_count(tested: impl TestStore<Store: SessionIndex>) {
     let middleware = capped(&tested, 2, OverLimit::Refuse)
         .absolute_timeout(actix_web::cookie::time::Duration::hours(1))
         .build();
@@ -180,10 +166,7 @@ where
     log_in(&browsers[2], "user-42", "device").await;
 }
 
-async fn a_handler_learns_of_a_refusal<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_handler_learns_of_a_refusal(tested: impl TestStore<Store: SessionIndex>) {
     let site = site_of(&tested, 1, OverLimit::Refuse).await;
     let [first, second] = [(); 2].map(|()| Browser::new(site.clone()));
     let flight = first.begin().await;
@@ -201,10 +184,9 @@ where
     assert_eq!(first.principal().await.as_deref(), Some("user-42"));
 }
 
-async fn a_session_that_was_renewed_meanwhile_goes_first<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_session_that_was_renewed_meanwhile_goes_first(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
     // A form that is sent twice.
     let site = site_of(&tested, 2, OverLimit::EvictOldest).await;
     let [other, browser] = [(); 2].map(|()| Browser::new(site.clone()));

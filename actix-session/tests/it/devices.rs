@@ -40,10 +40,7 @@ on_store!(on_hashed_cluster HashedCluster:
     a_session_is_changed_after_its_renewal
 );
 
-fn manager<T: TestStore>(tested: &T) -> SessionManager
-where
-    T::Store: SessionIndex,
-{
+fn manager(tested: &impl TestStore<Store: SessionIndex>) -> SessionManager {
     tested.middleware().build().manager()
 }
 
@@ -92,10 +89,7 @@ pub(crate) fn tick(tested: &impl TestStore) {
     tested.clock().advance(Duration::from_millis(5));
 }
 
-async fn a_principal_has_what_logged_in<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_principal_has_what_logged_in(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     assert_eq!(sessions.list("user-42").await.unwrap().len(), 0);
     let guest = tested.browser().await;
@@ -123,10 +117,7 @@ where
     assert_eq!(devices(&sessions, "user-43").await, ["desk"]);
 }
 
-async fn a_list_says_what_is_known<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_list_says_what_is_known(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     let browser = tested.browser().await;
     let began = now(&tested);
@@ -170,10 +161,9 @@ where
     );
 }
 
-async fn a_handle_outlives_renewals_and_names_one_person<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_handle_outlives_renewals_and_names_one_person(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
     let sessions = manager(&tested);
     let browser = logged_in(&tested, "user-42", "phone").await;
     let handle = only(&sessions, "user-42").await.handle();
@@ -195,10 +185,7 @@ where
     assert_eq!(browser.principal().await.as_deref(), Some("user-43"));
 }
 
-async fn one_session_ends_and_no_other<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn one_session_ends_and_no_other(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     let phone = logged_in(&tested, "user-42", "phone").await;
     tick(&tested);
@@ -219,10 +206,7 @@ where
     assert_eq!(devices(&sessions, "user-42").await, ["laptop"]);
 }
 
-async fn a_session_that_is_renewed_meanwhile_ends_too<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_session_that_is_renewed_meanwhile_ends_too(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     let browser = logged_in(&tested, "user-42", "phone").await;
     let handle = only(&sessions, "user-42").await.handle();
@@ -235,10 +219,7 @@ where
     assert_eq!(sessions.count("user-42").await.unwrap(), 0);
 }
 
-async fn all_sessions_end_with_all_that_is_in_flight<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn all_sessions_end_with_all_that_is_in_flight(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     let phone = logged_in(&tested, "user-42", "phone").await;
     let laptop = logged_in(&tested, "user-42", "laptop").await;
@@ -271,10 +252,7 @@ where
     assert_eq!(tested.dump().await.records().len(), 1);
 }
 
-async fn a_login_that_began_before_does_not_count<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_login_that_began_before_does_not_count(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     let (new, guest) = (tested.browser().await, tested.browser().await);
     guest.visit(|s| s.insert("basket", 1).unwrap()).await;
@@ -296,10 +274,7 @@ where
     }
 }
 
-async fn a_login_after_the_end_passes<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_login_after_the_end_passes(tested: impl TestStore<Store: SessionIndex>) {
     let middleware = tested.middleware().build();
     let sessions = middleware.manager();
     let browser = Browser::new(Site::new(middleware).await);
@@ -312,10 +287,7 @@ where
     }
 }
 
-async fn all_but_this_one_end<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn all_but_this_one_end(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     let phone = logged_in(&tested, "user-42", "phone").await;
     let laptop = logged_in(&tested, "user-42", "laptop").await;
@@ -352,10 +324,7 @@ where
     guest.finish().await;
 }
 
-async fn this_one_goes_on_whatever_the_request_does<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn this_one_goes_on_whatever_the_request_does(tested: impl TestStore<Store: SessionIndex>) {
     let middleware = tested.middleware().build();
     let sessions = middleware.manager();
     let site = Site::new(middleware).await;
@@ -403,10 +372,7 @@ where
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
 }
 
-async fn a_session_that_has_ended_ends_no_others<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_session_that_has_ended_ends_no_others(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     let thief = logged_in(&tested, "user-42", "thief").await;
     let owner = logged_in(&tested, "user-42", "owner").await;
@@ -420,10 +386,7 @@ where
     assert_eq!(owner.principal().await.as_deref(), Some("user-42"));
 }
 
-async fn lists_have_pages<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn lists_have_pages(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     let mut browsers = Vec::new();
     for n in 0..5 {
@@ -450,10 +413,7 @@ where
     assert_eq!(found, all);
 }
 
-async fn what_has_expired_is_not_listed<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn what_has_expired_is_not_listed(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     let builder = tested
         .middleware()
@@ -467,10 +427,7 @@ where
     assert!(sessions.open("user-42", &handle).await.unwrap().is_none());
 }
 
-async fn a_session_is_read_and_changed_from_outside<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_session_is_read_and_changed_from_outside(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     let browser = logged_in(&tested, "user-42", "phone").await;
     let handle = only(&sessions, "user-42").await.handle();
@@ -500,10 +457,7 @@ where
     assert!(sessions.open("user-42", &handle).await.unwrap().is_none());
 }
 
-async fn a_session_is_changed_after_its_renewal<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_session_is_changed_after_its_renewal(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     let browser = logged_in(&tested, "user-42", "phone").await;
     let handle = only(&sessions, "user-42").await.handle();
@@ -525,10 +479,7 @@ where
     assert_eq!(sessions.count("user-42").await.unwrap(), 0);
 }
 
-async fn what_needs_a_cookie_is_refused_outside<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn what_needs_a_cookie_is_refused_outside(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     let browser = logged_in(&tested, "user-42", "phone").await;
     let handle = only(&sessions, "user-42").await.handle();
@@ -550,10 +501,7 @@ where
     assert!(browser.is_nobody().await);
 }
 
-async fn a_tool_changes_nothing<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_tool_changes_nothing(tested: impl TestStore<Store: SessionIndex>) {
     let browser = logged_in(&tested, "user-42", "phone").await;
     let sessions = SessionManager::of_store(&tested.store());
     let handle = only(&sessions, "user-42").await.handle();

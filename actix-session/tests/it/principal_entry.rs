@@ -65,10 +65,7 @@ async fn logged_in(site: &Site, user: &str) -> Browser {
     browser
 }
 
-async fn whoever_the_entry_names_is_listed<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn whoever_the_entry_names_is_listed(tested: impl TestStore<Store: SessionIndex>) {
     let (site, sessions) = site_of(&tested).await;
     let browser = logged_in(&site, "ada").await;
     assert_eq!(browser.principal().await.as_deref(), Some("ada"));
@@ -86,10 +83,7 @@ where
     assert_eq!(sessions.count("ada").await.unwrap(), 0);
 }
 
-async fn the_same_user_again_is_activity_alone<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn the_same_user_again_is_activity_alone(tested: impl TestStore<Store: SessionIndex>) {
     let lifecycle = persistent(3_600_000, TtlExtensionPolicy::OnStateChanges);
     let middleware = naming(&tested).session_lifecycle(lifecycle).build();
     let sessions = middleware.manager();
@@ -121,10 +115,7 @@ where
     assert_eq!(sessions.count("ada").await.unwrap(), 1);
 }
 
-async fn the_same_user_in_flight_undoes_no_logout<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn the_same_user_in_flight_undoes_no_logout(tested: impl TestStore<Store: SessionIndex>) {
     let (site, sessions) = site_of(&tested).await;
     let ends: [fn(&Session); 3] = [Session::purge, Session::clear, |s| {
         s.remove(USER);
@@ -145,10 +136,7 @@ where
     }
 }
 
-async fn the_same_user_with_a_renewal_is_a_login<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn the_same_user_with_a_renewal_is_a_login(tested: impl TestStore<Store: SessionIndex>) {
     let (site, sessions) = site_of(&tested).await;
     let browser = logged_in(&site, "ada").await;
     let first = sessions.list("ada").await.unwrap().next().unwrap();
@@ -173,10 +161,7 @@ where
     assert_eq!(sessions.count("ada").await.unwrap(), 1);
 }
 
-async fn another_user_starts_over<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn another_user_starts_over(tested: impl TestStore<Store: SessionIndex>) {
     let (site, sessions) = site_of(&tested).await;
     let browser = logged_in(&site, "ada").await;
     browser.visit(|s| s.insert("secret", 1).unwrap()).await;
@@ -192,10 +177,7 @@ where
     assert_ne!(next.handle(), handle);
 }
 
-async fn without_the_entry_nobody_is_logged_in<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn without_the_entry_nobody_is_logged_in(tested: impl TestStore<Store: SessionIndex>) {
     let (site, sessions) = site_of(&tested).await;
     let browser = logged_in(&site, "ada").await;
     browser.visit(|s| s.insert("basket", 1).unwrap()).await;
@@ -212,10 +194,9 @@ where
     assert_ne!(next.handle(), handle);
 }
 
-async fn a_removal_in_flight_logs_out_behind_a_renewal<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_removal_in_flight_logs_out_behind_a_renewal(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
     let (site, sessions) = site_of(&tested).await;
     let acts: [fn(&Session); 2] = [
         |s| {
@@ -234,10 +215,7 @@ where
     }
 }
 
-async fn a_login_sets_the_entry<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_login_sets_the_entry(tested: impl TestStore<Store: SessionIndex>) {
     let (site, sessions) = site_of(&tested).await;
     let browser = Browser::new(site);
     browser.visit(|s| s.login("ada").unwrap()).await;
@@ -253,10 +231,7 @@ where
     assert_eq!(sessions.count("eve").await.unwrap(), 1);
 }
 
-async fn revocations_and_limits_hold<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn revocations_and_limits_hold(tested: impl TestStore<Store: SessionIndex>) {
     let middleware = naming(&tested)
         .max_sessions(2, OverLimit::EvictOldest)
         .build();
@@ -282,10 +257,7 @@ where
     logged_in(&site, "ada").await;
 }
 
-async fn what_another_program_has_written_holds<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn what_another_program_has_written_holds(tested: impl TestStore<Store: SessionIndex>) {
     let (site, sessions) = site_of(&tested).await;
     let entries = HashMap::from([
         (USER.to_owned(), r#""ada""#.to_owned()),
@@ -305,10 +277,7 @@ where
     assert_eq!(browser.principal().await, None);
 }
 
-async fn a_function_runs_once<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn a_function_runs_once(tested: impl TestStore<Store: SessionIndex>) {
     let (site, sessions) = site_of(&tested).await;
     let browser = logged_in(&site, "ada").await;
     let late = browser.begin().await;
@@ -327,10 +296,7 @@ where
     assert_eq!(fork.principal().await, None);
 }
 
-async fn what_names_nobody_is_an_entry_like_any_other<T: TestStore>(tested: T)
-where
-    T::Store: SessionIndex,
-{
+async fn what_names_nobody_is_an_entry_like_any_other(tested: impl TestStore<Store: SessionIndex>) {
     let (site, _) = site_of(&tested).await;
     let acts: [fn(&Session); 3] = [
         |s| s.insert(USER, 42).unwrap(),

@@ -89,7 +89,11 @@ impl Owners {
     pub(super) fn enter(&self, owner: &Owner, at: u64) -> bool {
         let mut shard = self.shard(&owner.principal);
         if let Some(owned) = shard.get_mut(&*owner.principal) {
-            return !owned.ends(owner) && owned.enter(owner, at);
+            let ended = owned.ends(owner);
+            if !ended {
+                owned.enter(owner, at);
+            }
+            return !ended;
         }
         let mut owned = Owned::default();
         owned.enter(owner, at);
@@ -174,7 +178,7 @@ impl Owned {
         mark.is_some_and(|mark| mark.not_before.ends(owner.id, owner.login))
     }
 
-    fn enter(&mut self, owner: &Owner, at: u64) -> bool {
+    fn enter(&mut self, owner: &Owner, at: u64) {
         let session = Session {
             id: owner.id,
             login: owner.login,
@@ -184,6 +188,5 @@ impl Owned {
             Some(known) => *known = session,
             None => self.sessions.push(session),
         }
-        true
     }
 }
