@@ -34,6 +34,7 @@ mod handed;
 pub mod handlers;
 mod key;
 mod level;
+mod live;
 #[cfg(feature = "_backend")]
 mod manager;
 mod middleware;
@@ -57,11 +58,12 @@ pub use self::middleware::InnerSessionMiddleware;
 pub use self::{
     clock::{Clock, SystemClock},
     level::Level,
+    live::{EndReason, SessionEnded},
     middleware::SessionMiddleware,
     session::{
         AuthRefusal, Entries, ExtractSession, Login, Remaining, Saved, Session, SessionAuthError,
-        SessionExt, SessionGetError, SessionInsertError, SessionLoginError, SessionPurgeError,
-        SessionSaveError, SessionStatus, SessionTakeError, SessionUpdateError,
+        SessionEndedError, SessionExt, SessionGetError, SessionInsertError, SessionLoginError,
+        SessionPurgeError, SessionSaveError, SessionStatus, SessionTakeError, SessionUpdateError,
     },
 };
 

@@ -388,6 +388,26 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
+    /// Sets how often the store is asked whether a session still lives that somebody waits for by
+    /// [`Session::ended`](crate::Session::ended); 5 seconds by default, and at least 10 milliseconds.
+    /// While the back end is known to tell by itself, it is asked twelve times less often.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// use std::time::Duration;
+    ///
+    /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), Key::generate())
+    ///     .ended_lease(Duration::from_secs(1))
+    ///     .build();
+    /// # let _ = middleware;
+    /// ```
+    pub fn ended_lease(mut self, lease: StdDuration) -> Self {
+        self.configuration.ended_lease = lease.max(StdDuration::from_millis(10));
+        self
+    }
+
     /// Sets how long a renewal leaves a redirect, so that requests in flight still find the new
     /// record; 60 seconds by default. It must cover the longest handler.
     pub fn renewal_grace(mut self, grace: Duration) -> Self {

@@ -26,6 +26,9 @@ use crate::{
     middleware::cap::Cap,
 };
 
+/// How often to look for the end of a session that somebody waits for.
+pub(crate) const ENDED_LEASE: Duration = Duration::from_secs(5);
+
 /// The longest time that browsers keep a cookie: 400 days (RFC 6265bis, 5.5).
 pub(crate) const LONGEST: Millis = Millis::secs(400 * 86_400);
 /// The longest TTL that is asked of a store: 100 years.
@@ -127,6 +130,8 @@ pub(crate) struct Configuration {
     pub(crate) cap: Option<Cap>,
     /// Which requests extend no session.
     pub(crate) quiet_when: Option<Arc<When>>,
+    /// How often to look for the end of a session that somebody waits for.
+    pub(crate) ended_lease: Duration,
     pub(crate) clock: SharedClock,
 }
 
@@ -149,6 +154,7 @@ impl Configuration {
             loading: Loading::default(),
             cap: None,
             quiet_when: None,
+            ended_lease: ENDED_LEASE,
             clock: SharedClock::default(),
         }
     }

@@ -1,11 +1,13 @@
 //! A session that was opened outside of its own requests.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
-use super::{SessionHandle, SessionManager, SessionManagerError};
+use super::{Inner, SessionHandle, SessionManager, SessionManagerError};
 use crate::{
     Session,
+    config::ENDED_LEASE,
     contract::{Committed, Terms},
+    live::{self, SessionEnded, Watch},
     session::{Shown, Snapshot, Times},
     storage::index::Live,
 };
@@ -35,7 +37,7 @@ impl OpenedSession {
         let inner = &manager.0;
         let entry = inner.terms.principal_entry.clone();
         let times = Times::from(&manager.terms());
-        let session = Session::of_request(entry, inner.clock.clone(), times);
+        let session = Session::of_request(entry, inner.clock.clone(), times, false);
         session.lock().load(Shown {
             record: Some(live.record.clone()),
             ..Shown::default()
@@ -55,6 +57,35 @@ impl OpenedSession {
     /// requests, and are errors here.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Resolves when this session ends, as [`Session::ended`] does: for sockets and jobs that go on.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{OpenedSession, Session};
+    ///
+    /// /// Sends messages for as long as the session lives.
+    /// async fn feed(opened: OpenedSession, mut send: impl AsyncFnMut(&Session)) {
+    ///     let ended = opened.ended();
+    ///     while ended.reason().is_none() {
+    ///         send(opened.session()).await;
+    ///     }
+    /// }
+    /// # let _ = |opened| feed(opened, async |_: &Session| {});
+    /// ```
+    pub fn ended(&self) -> SessionEnded {
+        let (ended, waits) = live::pair();
+        let Inner {
+            index,
+            terms,
+            clock,
+            ..
+        } = &*self.manager.0;
+        let (terms, id) = (Arc::new(terms.clone()), Some(self.live.id));
+        let watch = Watch::new(waits, id, terms, clock.clone(), ENDED_LEASE);
+        index.0.watch(self.live.at.clone(), watch);
+        ended
     }
 
     /// Its name for the manager.

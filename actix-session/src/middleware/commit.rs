@@ -1,6 +1,11 @@
 //! The way out: makes the store call that was decided, and seals the cookie if one is sent.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    pin::Pin,
+    time::Duration,
+};
 
 use actix_web::{
     HttpResponse,
@@ -100,6 +105,10 @@ pub(crate) struct WayOut {
     deadline: Instant,
     /// When whatever is still under way is given up.
     pub(crate) limit: Instant,
+    /// Somebody waits for the end of the session that the request leaves.
+    pub(crate) is_awaited: Cell<bool>,
+    /// The key that the request has made, if somebody waits.
+    pub(crate) made: RefCell<Option<SessionKey>>,
 }
 
 impl WayOut {
@@ -109,6 +118,8 @@ impl WayOut {
             departure,
             deadline: deadline(budget),
             limit: limit(budget),
+            is_awaited: Cell::default(),
+            made: RefCell::default(),
         }
     }
 }
@@ -385,6 +396,9 @@ impl<S: SessionStore> Work<'_, S> {
             return Ok(leave(self.request.incoming, Silence::Unneeded));
         };
         log(cookie.origin, came, key);
+        if cookie.key.is_some() && self.way_out.is_awaited.get() {
+            self.way_out.made.replace(Some(key.duplicate()));
+        }
         let sealer = &self.parts.cookies.own.sealer;
         let sealed = sealer.seal(key.as_ref()).map_err(CommitError::Other)?;
         let pair = write::pair(&self.parts.cookies.own.wire_name, &sealed);

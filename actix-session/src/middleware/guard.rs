@@ -19,6 +19,7 @@ use super::{
     end::Ending,
     lazy::WayIn,
     save::{After, Saving, Way},
+    watching::watch,
 };
 use crate::{
     Session,
@@ -182,6 +183,8 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     fn commit(mut self, way_out: WayOut) -> impl Future<Output = Settled<Store>> {
         async move {
             poll_fn(|cx| self.poll_asked(cx, Some(way_out.limit))).await;
+            let waiting = self.session.0.take_waiting_for_later();
+            way_out.is_awaited.set(!waiting.is_empty());
             let mut snapshot = self.session.0.lock().take_snapshot();
             drop(self.session);
             let (parts, way_in) = (&self.parts, &self.way_in);
@@ -197,6 +200,12 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
                 Ok(()) => commit(parts, way_in.incoming(), &snapshot, self.ended, &way_out).await,
                 Err(failed) => Err(*failed),
             };
+            if !waiting.is_empty() && set_cookie.is_ok() {
+                let came = way_in.incoming().loaded.key().filter(|_| !snapshot.purged);
+                if let Some(key) = way_out.made.borrow().as_ref().or(came) {
+                    watch(parts, key, None, waiting);
+                }
+            }
             Settled {
                 parts: self.parts,
                 way_in: self.way_in,
@@ -233,6 +242,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     /// Goes on with what the handler has asked for. What it saves may have been asked for while an
     /// ending ran, or the other way round.
     fn poll_asked(&mut self, cx: &mut Context<'_>, way_out: Option<Instant>) -> Poll<()> {
+        self.watch_present();
         let ended = self.poll_ending(cx, way_out);
         let saved = self.poll_saving(cx, way_out);
         if ended.is_pending() || saved.is_pending() {
@@ -305,6 +315,18 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
         }
     }
 
+    /// Hands those to the store who wait for the end of what was loaded.
+    fn watch_present(&self) {
+        let waiting = self.session.0.take_waiting();
+        if waiting.is_empty() {
+            return;
+        }
+        let loaded = &self.way_in.incoming().loaded;
+        if let Some((key, record)) = loaded.key().zip(loaded.record()) {
+            watch(&self.parts, key, record.id(), waiting);
+        }
+    }
+
     fn asked_for(&self, way_out: Option<Instant>) -> Option<Ending> {
         let asked = self.session.0.take_asked();
         if asked.is_empty() {
@@ -338,13 +360,16 @@ fn spawn<Store: 'static>(committing: Committing<Store>) {
     let work = async move {
         committing.await.log();
     };
+    if !on_worker(work) {
+        event::not_finished();
+    }
+}
+
+/// Runs a task on this worker. `false`: this thread is none.
+pub(crate) fn on_worker(work: impl Future<Output = ()> + 'static) -> bool {
     // `spawn` panics if this thread takes no local tasks right now, and there is no way to ask
     // first.
     let on_worker =
         actix_web::rt::System::is_registered() && tokio::runtime::Handle::try_current().is_ok();
-    let spawned =
-        on_worker && catch_unwind(AssertUnwindSafe(|| drop(actix_web::rt::spawn(work)))).is_ok();
-    if !spawned {
-        event::not_finished();
-    }
+    on_worker && catch_unwind(AssertUnwindSafe(|| drop(actix_web::rt::spawn(work)))).is_ok()
 }

@@ -144,7 +144,7 @@ impl<Store> Lazy<Store> {
     }
 
     fn make(&self) -> Session {
-        let session = session_of(&self.parts.configuration, self.quiet);
+        let session = session_of(&self.parts, self.quiet);
         let mut pending = session.lock();
         pending.unloaded = true;
         if self.is_over.get() {

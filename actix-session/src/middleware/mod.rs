@@ -14,6 +14,7 @@ pub(crate) mod lazy;
 pub(crate) mod load;
 mod save;
 mod visit;
+mod watching;
 
 use std::{
     fmt,
@@ -100,6 +101,10 @@ pub(crate) struct Parts<Store> {
     pub(crate) cookies: Cookies,
     /// Cookie-stored sessions are accepted even if the MAC does not cover the cookie's name.
     pub(crate) accepts_unbound: bool,
+    /// The store can tell when a session ends.
+    pub(crate) knows_ends: bool,
+    /// The terms for looks after the request.
+    pub(crate) looking: Arc<Terms>,
 }
 
 impl<Store: SessionStore> SessionMiddleware<Store> {
@@ -152,9 +157,11 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
         let keys = MetadataKeys::new(key, previous_keys);
         configuration.terms.keys = Some(Arc::new(keys));
         Self(Rc::new(Parts {
+            knows_ends: store.knows_ends(),
             store,
             cookies: Cookies::new(&configuration),
             accepts_unbound: configuration.accepts_unbound,
+            looking: Arc::new(configuration.terms.clone()),
             configuration,
         }))
     }
@@ -314,11 +321,13 @@ fn respond<Store>(
     Ok(writes)
 }
 
-fn session_of(configuration: &Configuration, quiet: bool) -> Session {
+fn session_of<Store>(parts: &Parts<Store>, quiet: bool) -> Session {
+    let configuration = &parts.configuration;
     let mut times = Times::from(&configuration.terms);
     if quiet {
         times.extend = ExtendOnRead::Quiet;
     }
     let entry = configuration.terms.principal_entry.clone();
-    Session::of_request(entry, configuration.clock.clone(), times)
+    let clock = configuration.clock.clone();
+    Session::of_request(entry, clock, times, parts.knows_ends)
 }

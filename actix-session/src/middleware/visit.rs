@@ -57,7 +57,7 @@ impl<Store: SessionStore + 'static> Visit<Store> {
             return Ok(Self::Unasked(Unasked(Rc::new(lazy))));
         }
         let incoming = load(&parts, req, quiet).await?;
-        let session = session_of(&parts.configuration, quiet);
+        let session = session_of(&parts, quiet);
         fill(&session, &incoming);
         let guard = Guard::new(parts, WayIn::Loaded(incoming), session.clone());
         Ok(Self::Asked(session, guard))

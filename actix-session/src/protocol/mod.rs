@@ -13,7 +13,7 @@ mod revoke;
 mod rotate;
 mod save;
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use self::drive::{drive, drive_in_line};
 use crate::{
@@ -21,8 +21,10 @@ use crate::{
     contract::{Stamp, Terms},
     error::CommitError,
     key::SessionKey,
+    live::hub::Hub,
     random,
     record::{Place, Record, Version},
+    storage::StoreIndex,
 };
 
 pub(crate) use self::{
@@ -363,6 +365,12 @@ pub(crate) trait Backend {
             name,
             ids: Some(ids),
         })
+    }
+
+    /// Where the ends of its sessions are told, and what looks for them. `None`: whoever waits for an
+    /// end looks by itself.
+    fn ends(&self) -> Option<(Arc<Hub>, StoreIndex)> {
+        None
     }
 
     /// The terms for the five published methods, which get none.

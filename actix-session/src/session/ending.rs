@@ -4,7 +4,8 @@ use std::{sync::Arc, task::Waker};
 
 use tokio::sync::oneshot;
 
-use super::{AskedToSave, Kept, Saved, Session};
+use super::{AskedToSave, Kept, Saved, Session, ended::Waiting};
+use crate::live::Waits;
 
 /// What came of an ending, for each that asked for it.
 pub(crate) type Outcome = Result<(), Arc<anyhow::Error>>;
@@ -16,16 +17,21 @@ pub(super) type Answer = oneshot::Receiver<Outcome>;
 pub(crate) struct Endings {
     asked: Vec<Asked>,
     asked_to_save: Vec<AskedToSave>,
+    /// In a box, since few wait.
+    waiting: Option<Box<Waiting>>,
     /// Wakes the middleware.
     waker: Option<Waker>,
     attached: bool,
+    /// The store can tell when a session ends.
+    knows_ends: bool,
 }
 
 impl Endings {
     /// For a session that a middleware serves.
-    pub(super) fn attached() -> Self {
+    pub(super) fn attached(knows_ends: bool) -> Self {
         Self {
             attached: true,
+            knows_ends,
             ..Self::default()
         }
     }
@@ -36,12 +42,45 @@ impl Endings {
 
     /// Whether dropping it runs nothing of the application's.
     pub(super) fn is_idle(&self) -> bool {
-        self.waker.is_none() && !self.is_asked()
+        self.waker.is_none() && !self.is_asked() && self.waiting.is_none()
     }
 
-    /// Whether somebody waits for an ending or a commit.
+    /// Whether somebody waits for an ending or a commit, or for the end of what was loaded.
     pub(super) fn is_asked(&self) -> bool {
-        !self.asked.is_empty() || !self.asked_to_save.is_empty()
+        let waiting = self.waiting.as_ref();
+        !self.asked.is_empty()
+            || !self.asked_to_save.is_empty()
+            || waiting.is_some_and(|waiting| waiting.is_asked())
+    }
+
+    /// # Errors
+    /// No middleware serves the session, or its store cannot tell.
+    pub(super) fn check_ends_are_known(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.attached,
+            "nobody tells when this session ends: `ended` must be called while a SessionMiddleware \
+             serves the request"
+        );
+        anyhow::ensure!(
+            self.knows_ends,
+            "nobody tells when this session ends: if it lives in a cookie, give the store a list of \
+             revocations by `with_revocation`, or keep sessions on the server; if a manager has \
+             opened it, call `OpenedSession::ended`"
+        );
+        Ok(())
+    }
+
+    /// Keeps somebody who waits. Whoever asks wakes the middleware.
+    pub(super) fn wait(&mut self, waits: Waits, is_present: bool) -> Option<Waker> {
+        self.waiting.get_or_insert_default().add(waits, is_present);
+        self.waker.take()
+    }
+
+    pub(super) fn waiting(&mut self, of: impl Fn(&mut Waiting) -> &mut Vec<Waits>) -> Vec<Waits> {
+        let Some(waiting) = &mut self.waiting else {
+            return Vec::new();
+        };
+        Waiting::take(of(waiting))
     }
 
     /// A waker is the application's code: the caller uses it without the lock.

@@ -77,6 +77,9 @@ session_error! {
     #[doc = "Error returned by [`Session::purge_now`](crate::Session::purge_now): it is \
              unknown whether the session has ended."]
     SessionPurgeError
+    #[doc = "Error returned by [`Session::ended`](crate::Session::ended): nobody would tell when \
+             the session ends."]
+    SessionEndedError
 }
 
 /// Error returned by [`Session::save`](crate::Session::save).

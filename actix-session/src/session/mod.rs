@@ -1,6 +1,7 @@
 //! The handle through which applications use a session.
 
 mod auth;
+mod ended;
 mod ending;
 mod entries;
 mod errors;
@@ -25,8 +26,9 @@ pub use self::{
     auth::Login,
     entries::Entries,
     errors::{
-        AuthRefusal, SessionAuthError, SessionGetError, SessionInsertError, SessionLoginError,
-        SessionPurgeError, SessionSaveError, SessionTakeError, SessionUpdateError,
+        AuthRefusal, SessionAuthError, SessionEndedError, SessionGetError, SessionInsertError,
+        SessionLoginError, SessionPurgeError, SessionSaveError, SessionTakeError,
+        SessionUpdateError,
     },
     ext::{ExtractSession, SessionExt},
     remaining::Remaining,
@@ -128,8 +130,10 @@ impl Session {
         principal_entry: Option<PrincipalEntry>,
         clock: SharedClock,
         times: Times,
+        knows_ends: bool,
     ) -> Self {
-        let pending = Pending::of_request(clock, times).with_principal_in(principal_entry);
+        let pending =
+            Pending::of_request(clock, times, knows_ends).with_principal_in(principal_entry);
         Self(Arc::new(Mutex::new(pending)))
     }
 

@@ -103,11 +103,11 @@ impl Snapshot {
 }
 
 impl Pending {
-    pub(crate) fn of_request(clock: SharedClock, times: Times) -> Self {
+    pub(crate) fn of_request(clock: SharedClock, times: Times, knows_ends: bool) -> Self {
         Self {
             clock,
             times: Some(times),
-            endings: Endings::attached(),
+            endings: Endings::attached(knows_ends),
             ..Self::default()
         }
     }
@@ -137,6 +137,12 @@ impl Pending {
     /// The record that a commit would change.
     pub(super) fn present(&self) -> Option<&Record> {
         self.base.as_ref().filter(|_| !self.purged)
+    }
+
+    /// Whether the session is the one that was loaded, as far as this request goes: neither ended nor
+    /// cleared, nor another person's.
+    pub(super) fn shows_present(&self) -> bool {
+        self.visible().is_some()
     }
 
     /// Whether an entry depends on what nobody has loaded.

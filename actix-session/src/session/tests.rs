@@ -38,7 +38,12 @@ fn use_all(session: &Session, count: usize) {
 fn comparisons(count: usize) -> usize {
     compared();
     let (base, stored) = (record(count), record(count));
-    let session = Session::of_request(None, SharedClock::default(), Times::from(&Terms::default()));
+    let session = Session::of_request(
+        None,
+        SharedClock::default(),
+        Times::from(&Terms::default()),
+        true,
+    );
     session.lock().load(Shown {
         record: Some(base.clone()),
         ..Shown::default()
@@ -66,7 +71,12 @@ fn eight_times_the_entries_take_no_square_of_that() {
 /// Each call adds to the list of closures, and copies none of them.
 #[test]
 fn a_closure_is_kept_once_however_often_its_entry_is_modified() {
-    let session = Session::of_request(None, SharedClock::default(), Times::from(&Terms::default()));
+    let session = Session::of_request(
+        None,
+        SharedClock::default(),
+        Times::from(&Terms::default()),
+        true,
+    );
     let captured = Arc::new(());
     for _ in 0..100 {
         let captured = Arc::clone(&captured);

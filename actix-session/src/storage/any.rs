@@ -82,6 +82,14 @@ macro_rules! stores {
                 }
             }
 
+            fn knows_ends(&self) -> bool {
+                match self {
+                    $(#[cfg(feature = $feature)]
+                    Self::$kind(store) => super::SessionStore::knows_ends(store),)+
+                    Self::None(never) => match *never {},
+                }
+            }
+
             async fn open(url: &str) -> anyhow::Result<Self> {
                 $(#[cfg(feature = $feature)]
                 if [$($($scheme),+),+].contains(&scheme_of(url)) {
@@ -284,10 +292,14 @@ fn built() -> String {
 }
 
 impl super::SessionStore for AnySessionStore {
-    crate::__store_methods! { [opens_at_once] self [forward] [] }
+    crate::__store_methods! { [opens_at_once knows_ends] self [forward] [] }
 
     fn opens_at_once(&self) -> bool {
         self.0.opens_at_once()
+    }
+
+    fn knows_ends(&self) -> bool {
+        self.0.knows_ends()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     contract::{Committed, End, Opened, Rotated, Terms},
     error::{CommitError, Gone, LoadError, SaveError, UpdateError},
     key::SessionKey,
+    live::{Watch, poll_backend},
     protocol::{
         Backend, CommitMachine, EndMachine, ReplaceMachine, RotateMachine, SaveMachine, Stored,
     },
@@ -53,6 +54,21 @@ pub(crate) async fn open<B: Backend>(
 
 pub(crate) fn opens_at_once<B: Backend>(_: &B) -> bool {
     !B::REMOTE
+}
+
+pub(crate) fn knows_ends<B: Backend>(_: &B) -> bool {
+    true
+}
+
+pub(crate) async fn watch<B: Backend>(store: &B, key: &SessionKey, watch: Watch, _: &Terms) {
+    if !is_ours(key) {
+        return;
+    }
+    let at = store.name(key);
+    match store.ends() {
+        Some((hub, index)) => hub.add(at, watch, || index),
+        None => poll_backend(store, at, watch).await,
+    }
 }
 
 pub(crate) async fn create<B: Backend>(

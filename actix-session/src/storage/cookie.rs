@@ -17,6 +17,7 @@ use crate::{
     contract::{Committed, End, IdleEnd, Older, Opened, Rotated, SessionState, Stamp, Terms},
     error::{CommitError, LoadError, SaveError, UpdateError},
     key::SessionKey,
+    live::{self, Watch},
     record::{MetadataKeys, Place, Record},
 };
 
@@ -330,6 +331,24 @@ impl SessionStore for CookieSessionStore {
 
     fn opens_at_once(&self) -> bool {
         self.revocation.is_none()
+    }
+
+    fn knows_ends(&self) -> bool {
+        self.revocation.is_some()
+    }
+
+    /// The list alone counts: the session may have got a later value, with a later end.
+    async fn watch(&self, session_key: &SessionKey, watch: Watch, terms: &Terms) {
+        let Ok(record) = self.record_of(session_key, terms.now, terms.keys.as_ref()) else {
+            return;
+        };
+        let unwanted = live::unwanted(&watch);
+        while !watch.is_unwanted() {
+            if let Ok(true) = self.is_revoked(&record).await {
+                return;
+            }
+            live::wait(watch.lease, &unwanted).await;
+        }
     }
 
     async fn create(

@@ -2,6 +2,8 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
 use super::{
     SessionStore,
     lease::{self, Lease},
@@ -11,9 +13,12 @@ use crate::{
     clock::{Millis, SharedClock},
     contract::{Committed, Terms},
     error::CommitError,
-    protocol::{
-        Backend, CommitMachine, Name, NotBefore, Owner, Reply, RevokeMachine, Step, Stored,
+    live::{
+        Watch,
+        hub::Hub,
+        look::{Seen, follow, read},
     },
+    protocol::{Backend, CommitMachine, Name, NotBefore, Owner, RevokeMachine, Stored},
     record::Record,
 };
 
@@ -175,6 +180,9 @@ pub(crate) struct Live {
 
 /// What a back end with an index does besides the protocol's steps.
 pub(crate) trait Index: Backend {
+    /// How many records are looked at at once for those who wait for their ends.
+    const AT_ONCE: usize = 16;
+
     /// The entries of a page, with what lies there. Entries of what has ended may be among them.
     fn sessions(
         &self,
@@ -212,6 +220,30 @@ pub(crate) trait Index: Backend {
         mark: &NotBefore,
         terms: &Terms,
     ) -> impl Future<Output = anyhow::Result<u64>>;
+
+    /// Reads what lies under several names, and extends none of it.
+    fn read_all(
+        &self,
+        names: Vec<Name>,
+        terms: &Terms,
+    ) -> impl Future<Output = anyhow::Result<Vec<(Name, Stored)>>>
+    where
+        Self: Sized,
+    {
+        let reads = names.into_iter().map(async move |at| {
+            let found = read(self, &at, terms).await?;
+            Ok((at, found))
+        });
+        stream::iter(reads)
+            .buffer_unordered(Self::AT_ONCE)
+            .try_collect()
+    }
+
+    /// Tells the hub what other processes end, as long as it is polled. Does nothing if the back end
+    /// cannot tell.
+    fn listen(&self, _: &Hub) -> impl Future<Output = ()> {
+        std::future::pending()
+    }
 }
 
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, CommitError>> + 'a>>;
@@ -257,6 +289,15 @@ pub(crate) trait Door {
     fn lock<'a>(&'a self, principal: &'a str, terms: &'a Terms) -> Answer<'a, Lease>;
 
     fn unlock<'a>(&'a self, lease: Lease, terms: &'a Terms) -> Answer<'a, ()>;
+
+    /// What names lead to now. Looking is no activity.
+    fn look_at<'a>(&'a self, names: Vec<Name>, terms: &'a Terms) -> Answer<'a, Vec<(Name, Seen)>>;
+
+    /// Has a watch told when the record of this name ends.
+    fn watch(&self, at: Name, watch: Watch);
+
+    /// See [`Index::listen`].
+    fn listen<'a>(&'a self, hub: &'a Hub) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 }
 
 impl<B: Index> Door for B {
@@ -337,6 +378,31 @@ impl<B: Index> Door for B {
             Ok(())
         })
     }
+
+    fn look_at<'a>(&'a self, names: Vec<Name>, terms: &'a Terms) -> Answer<'a, Vec<(Name, Seen)>> {
+        Box::pin(async move {
+            let found = self.read_all(names, terms).await;
+            let found = found.map_err(CommitError::of_store)?;
+            let follow = found.into_iter().map(async |(name, found)| {
+                let seen = follow(self, name.clone(), Some(found), terms).await?;
+                Ok((name, seen))
+            });
+            let seen = stream::iter(follow)
+                .buffer_unordered(Self::AT_ONCE)
+                .try_collect();
+            seen.await.map_err(CommitError::of_store)
+        })
+    }
+
+    fn watch(&self, at: Name, watch: Watch) {
+        if let Some((hub, index)) = self.ends() {
+            hub.add(at, watch, || index);
+        }
+    }
+
+    fn listen<'a>(&'a self, hub: &'a Hub) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        Box::pin(Index::listen(self, hub))
+    }
 }
 
 fn no_index<T>() -> Result<T, CommitError> {
@@ -385,6 +451,16 @@ impl Door for NoIndex {
     fn unlock<'a>(&'a self, _: Lease, _: &'a Terms) -> Answer<'a, ()> {
         Box::pin(async { no_index() })
     }
+
+    fn look_at<'a>(&'a self, _: Vec<Name>, _: &'a Terms) -> Answer<'a, Vec<(Name, Seen)>> {
+        Box::pin(async { no_index() })
+    }
+
+    fn watch(&self, _: Name, _: Watch) {}
+
+    fn listen<'a>(&'a self, _: &'a Hub) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// The session that an entry leads to, if it is alive and still the principal's.
@@ -413,13 +489,6 @@ async fn live_session<B: Index>(
     }
     store.heal(principal, &listed, terms).await?;
     Ok(None)
-}
-
-async fn read<B: Index>(store: &B, at: &Name, terms: &Terms) -> anyhow::Result<Stored> {
-    match store.run(&Step::Read { at: at.clone() }, terms).await? {
-        Reply::Found(found) => Ok(found),
-        _ => anyhow::bail!("the store gave an unexpected reply to a read"),
-    }
 }
 
 fn is_of(record: &Record, principal: &str, id: u128) -> bool {

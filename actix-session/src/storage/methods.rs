@@ -58,6 +58,8 @@ macro_rules! __store_methods {
         $crate::__store_method! { commit [$($except)*] $self $call $with }
         $crate::__store_method! { rotate [$($except)*] $self $call $with }
         $crate::__store_method! { opens_at_once [$($except)*] $self $call $with }
+        $crate::__store_method! { knows_ends [$($except)*] $self $call $with }
+        $crate::__store_method! { watch [$($except)*] $self $call $with }
     };
 }
 
@@ -74,6 +76,8 @@ macro_rules! __store_method {
     (commit [commit $($rest:ident)*] $($more:tt)*) => {};
     (rotate [rotate $($rest:ident)*] $($more:tt)*) => {};
     (opens_at_once [opens_at_once $($rest:ident)*] $($more:tt)*) => {};
+    (knows_ends [knows_ends $($rest:ident)*] $($more:tt)*) => {};
+    (watch [watch $($rest:ident)*] $($more:tt)*) => {};
     ($method:ident [$other:ident $($rest:ident)*] $($more:tt)*) => {
         $crate::__store_method! { $method [$($rest)*] $($more)* }
     };
@@ -164,6 +168,21 @@ macro_rules! __store_method {
     (opens_at_once [] $self:ident [$($call:tt)*] $with:tt) => {
         fn opens_at_once(&$self) -> bool {
             $($call)*!($with $self.opens_at_once())
+        }
+    };
+    (knows_ends [] $self:ident [$($call:tt)*] $with:tt) => {
+        fn knows_ends(&$self) -> bool {
+            $($call)*!($with $self.knows_ends())
+        }
+    };
+    (watch [] $self:ident [$($call:tt)*] $with:tt) => {
+        fn watch(
+            &$self,
+            session_key: &$crate::storage::SessionKey,
+            watch: $crate::storage::Watch,
+            terms: &$crate::storage::Terms,
+        ) -> impl ::std::future::Future<Output = ()> {
+            $($call)*!($with $self.watch(session_key, watch, terms))
         }
     };
 }

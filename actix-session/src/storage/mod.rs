@@ -65,6 +65,7 @@ pub use crate::{
         StoreFull, TooManySessions, UpdateError,
     },
     key::{InvalidSessionKeyError, SessionKey},
+    live::Watch,
     random::generate_session_key,
     record::{DecodeError, Record},
 };

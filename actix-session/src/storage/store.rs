@@ -10,6 +10,7 @@ use crate::{
     contract::{Committed, End, Opened, Rotated, SessionState, Terms},
     error::{CommitError, LoadError, SaveError, UpdateError},
     key::SessionKey,
+    live::{self, Watch},
     record::Record,
 };
 
@@ -224,6 +225,29 @@ pub trait SessionStore {
         terms: &Terms,
     ) -> impl Future<Output = Result<Rotated, CommitError>> {
         five_methods::rotate(self, session_key, base, changes, terms)
+    }
+
+    /// Whether the store knows when its sessions end, so that [`watch`](Self::watch) can tell.
+    ///
+    /// By default it does: whatever [`open`](Self::open) no longer finds has ended.
+    fn knows_ends(&self) -> bool {
+        true
+    }
+
+    /// Tells the watch when the session under a key ends. Meanwhile the session must not be extended.
+    ///
+    /// It may return before that, and leave the watch where others tell it. The default body returns
+    /// when it has told: it calls [`open`](Self::open) every 5 s
+    /// ([`ended_lease`](crate::config::SessionMiddlewareBuilder::ended_lease)), and cannot follow a
+    /// renewal.
+    fn watch(
+        &self,
+        session_key: &SessionKey,
+        watch: Watch,
+        terms: &Terms,
+    ) -> impl Future<Output = ()> {
+        let _ = terms;
+        live::poll(self, session_key, watch)
     }
 }
 

@@ -15,6 +15,8 @@ mod compatibility;
 mod concurrency;
 mod cookies;
 mod devices;
+mod ended;
+mod ended_elsewhere;
 mod expiry;
 mod five_methods;
 mod forwarding;

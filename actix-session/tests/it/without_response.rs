@@ -389,7 +389,7 @@ macro_rules! aside {
 }
 
 impl<S: SessionStore> SessionStore for Yielding<S> {
-    actix_session::__store_methods! { [opens_at_once] self [aside] [] }
+    actix_session::__store_methods! { [opens_at_once knows_ends] self [aside] [] }
 }
 
 /// Polls a future so often, then drops it.

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    sync::{Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use foldhash::fast::RandomState;
@@ -17,6 +17,7 @@ use crate::{
     clock::Millis,
     contract::Terms,
     error::StoreFull,
+    live::hub::Hub,
     protocol::{NotBefore, Owner, OwnerBefore, Redirect, Reply, Stored, Until},
     record::{Record, Version},
     storage::index::{Listed, Page},
@@ -36,6 +37,8 @@ pub(super) struct Map {
     hasher: RandomState,
     room: Room,
     owners: Owners,
+    /// Whoever waits for the end of a session is told what no step ends.
+    hub: Arc<Hub>,
 }
 
 /// A record that replaces the expected one.
@@ -47,7 +50,7 @@ pub(super) struct Write<'a> {
 }
 
 impl Map {
-    pub(super) fn new(max_entries: usize) -> Self {
+    pub(super) fn new(max_entries: usize, hub: Arc<Hub>) -> Self {
         // Each store has a seed of its own.
         let hasher = RandomState::default();
         let shard = |_| Mutex::new(Shard::new(hasher.clone()));
@@ -56,6 +59,7 @@ impl Map {
             owners: Owners::new(hasher.clone()),
             hasher,
             room: Room::new(max_entries),
+            hub,
         }
     }
 
@@ -337,6 +341,7 @@ impl Map {
     }
 
     fn forget_slot(&self, slot: &Slot) {
+        self.hub.look_soon(slot.name());
         if let Some((owner, at)) = slot.owner(&self.hasher) {
             self.owners.leave(&owner, at);
         }

@@ -27,6 +27,7 @@ use crate::{
     contract::Terms,
     error::CommitError,
     key::SessionKey,
+    live::hub::Hub,
     protocol::{Backend, Machine, Name, NotBefore, Reply, Step, Stored, drive_at_once},
     sync::lock,
 };
@@ -72,6 +73,8 @@ pub struct MemorySessionStore {
 
 struct Inner {
     map: Map,
+    /// Whoever waits for the end of a session.
+    hub: Arc<Hub>,
     clock: SharedClock,
     /// Whether the sweeper was started.
     sweeping: AtomicBool,
@@ -150,8 +153,10 @@ impl MemorySessionStoreBuilder {
 
     /// Makes the store.
     pub fn build(self) -> MemorySessionStore {
+        let hub = Arc::new(Hub::default());
         let inner = Arc::new(Inner {
-            map: Map::new(self.max_sessions),
+            map: Map::new(self.max_sessions, Arc::clone(&hub)),
+            hub,
             clock: self.clock,
             sweeping: AtomicBool::new(false),
             made_on: thread::current().id(),
@@ -193,6 +198,12 @@ fn warn_if_made_on_each_worker(made: &Arc<Inner>) {
 
 impl MemorySessionStore {
     fn carry_out(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
+        let reply = self.reply(step, terms)?;
+        self.inner.hub.after(step, &reply);
+        Ok(reply)
+    }
+
+    fn reply(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
         let map = &self.inner.map;
         Ok(match step {
             Step::Read { at } => Reply::Found(map.read(at, terms.now)),
@@ -280,6 +291,10 @@ impl Backend for MemorySessionStore {
     fn clock(&self) -> &SharedClock {
         &self.inner.clock
     }
+
+    fn ends(&self) -> Option<(Arc<Hub>, StoreIndex)> {
+        Some((Arc::clone(&self.inner.hub), self.index()))
+    }
 }
 
 impl Index for MemorySessionStore {
@@ -300,7 +315,11 @@ impl Index for MemorySessionStore {
         terms: &Terms,
     ) -> anyhow::Result<bool> {
         let until = terms.now + LONGEST;
-        Ok(self.inner.map.mark(principal, mark, by, until))
+        let marked = self.inner.map.mark(principal, mark, by, until);
+        if marked {
+            self.inner.hub.marked(principal, mark);
+        }
+        Ok(marked)
     }
 
     async fn end_marked(

@@ -30,6 +30,12 @@ pub(super) struct Slot {
     entry: Entry,
 }
 
+impl Slot {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 /// A name, which is hashed once.
 #[derive(Clone, Copy)]
 pub(super) struct Key<'a> {

@@ -135,7 +135,7 @@ fn connect(url: String, keygen: &dyn Fn(&str) -> String) -> anyhow::Result<Execu
     if store.executor.has_slots() {
         naming::check_for_cluster(keygen)?;
     }
-    Ok(store.executor)
+    Ok(store.executor.naming(keygen))
 }
 
 /// Shows nothing of the address, which may hold a password.

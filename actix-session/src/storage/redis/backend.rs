@@ -5,8 +5,10 @@ mod epoch;
 mod index;
 mod read;
 
+use std::sync::Arc;
+
 use anyhow::bail;
-use redis::{RedisError, Value};
+use redis::{RedisError, Value, aio::PubSub};
 
 use self::{
     epoch::{epoch_text, keeps_epochs_beside},
@@ -17,17 +19,17 @@ use super::{
     answer,
     conn::{self, Connections, Job, Outcome},
     index::Indexing,
-    naming::{epoch_name, redirect_name},
+    naming::{ends_channel, epoch_name, redirect_name},
     script::{
-        CAS_INDEXED_SCRIPT, CAS_SCRIPT, Call, END_IF_SCRIPT, END_SCRIPT, INSERT_INDEXED_SCRIPT,
-        INSERT_SCRIPT, PREPARE_SCRIPT, ROTATE_INDEXED_SCRIPT, ROTATE_SCRIPT,
+        CAS_INDEXED_SCRIPT, CAS_SCRIPT, CAS_TELLING_SCRIPT, Call, END_IF_SCRIPT, END_SCRIPT,
+        INSERT_INDEXED_SCRIPT, INSERT_SCRIPT, PREPARE_SCRIPT, ROTATE_INDEXED_SCRIPT, ROTATE_SCRIPT,
     },
     slots::slot,
 };
 use crate::{
     clock::Millis,
     contract::Terms,
-    protocol::{Redirect, Reply, Step, Stored, TOMBSTONE, Until},
+    protocol::{OwnerBefore, Redirect, Reply, Step, Stored, TOMBSTONE, Until},
     record::{Record, Version},
 };
 
@@ -35,6 +37,8 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Executor {
     connections: Connections,
+    /// Where ends of sessions are told.
+    channel: Arc<str>,
     /// In a cluster records lie in slots, and no step can change two slots.
     has_slots: bool,
     no_writes: NoWrites,
@@ -48,15 +52,19 @@ struct Write<'a> {
     new: &'a Record,
     /// Of a `clear` that this write makes, if it lies beside the record.
     epoch: Option<u64>,
+    /// It may end the session that the record was of.
+    ends: bool,
 }
 
 impl<'a> Write<'a> {
     fn new(
         (at, expect, new): (&'a str, &'a Version, &'a Record),
         epoch: Option<u64>,
+        before: &OwnerBefore,
         terms: &Terms,
     ) -> Self {
         Self {
+            ends: epoch.is_some() || *before != OwnerBefore::Same,
             at,
             expect,
             new,
@@ -70,8 +78,17 @@ impl Executor {
         let has_slots = connections.is_cluster();
         Self {
             connections,
+            channel: ends_channel(&str::to_owned).into(),
             has_slots,
             no_writes: NoWrites::default(),
+        }
+    }
+
+    /// With the channel of a store that makes names so.
+    pub(super) fn naming(self, keygen: &dyn Fn(&str) -> String) -> Self {
+        Self {
+            channel: ends_channel(keygen).into(),
+            ..self
         }
     }
 
@@ -95,9 +112,9 @@ impl Executor {
                 new,
                 until,
                 epoch,
-                ..
+                owner_before,
             } => {
-                let write = Write::new((at, expect, new), *epoch, terms);
+                let write = Write::new((at, expect, new), *epoch, owner_before, terms);
                 let indexed = self.indexed(indexing, at);
                 let reply = self.replace(write, *until, indexed, terms).await?;
                 self.or_enter(reply, at, indexing, terms).await
@@ -109,9 +126,9 @@ impl Executor {
                 until,
                 redirect,
                 epoch,
-                ..
+                owner_before,
             } => {
-                let write = Write::new((at, expect, new), *epoch, terms);
+                let write = Write::new((at, expect, new), *epoch, owner_before, terms);
                 Box::pin(self.rotate(write, redirect, *until, indexing, terms)).await
             }
             Step::Insert { at, new, until } => {
@@ -127,6 +144,27 @@ impl Executor {
     pub(super) async fn ping(&self) -> Result<(), RedisError> {
         let ping = redis::cmd("PING");
         let job = Job::command("", &ping);
+        self.connections.repeatable(&job).await.map(drop)
+    }
+
+    /// Where ends of sessions are told.
+    pub(super) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    pub(super) fn has_line(&self) -> bool {
+        self.connections.has_line()
+    }
+
+    pub(super) async fn line(&self) -> Result<PubSub, RedisError> {
+        self.connections.line().await
+    }
+
+    /// Tells nothing on a channel, as scripts tell ends.
+    pub(super) async fn publish(&self, channel: &str) -> Result<(), RedisError> {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(channel).arg("");
+        let job = Job::command(&self.channel, &publish);
         self.connections.repeatable(&job).await.map(drop)
     }
 
@@ -170,7 +208,7 @@ impl Executor {
         );
         let plain = CAS_SCRIPT.call(self.keys(&keys), &args);
         let plain = Job::script(&plain);
-        let reply = if write.epoch.is_none() && !indexed.enters() && !indexed.leaves() {
+        let reply = if !write.ends && !indexed.enters() && !indexed.leaves() {
             self.step(&plain, terms).await?
         } else {
             Box::pin(self.replace_whole(write, keys, args, &plain, indexed, terms)).await?
@@ -199,7 +237,8 @@ impl Executor {
             (2, 4)
         };
         let (keys, args) = (indexed.keys(&keys[..used.0]), indexed.args(&args[..used.1]));
-        let script = indexed.script(&CAS_SCRIPT, &CAS_INDEXED_SCRIPT);
+        let args = self.telling(&args);
+        let script = indexed.script(&CAS_TELLING_SCRIPT, &CAS_INDEXED_SCRIPT);
         let whole = script.call(&keys, &args);
         let whole = Job::script(&whole);
         if indexed.enters() {
@@ -245,6 +284,7 @@ impl Executor {
         let args = [expect, how, text(write.new), &ttl, &redirect, &grace, &own];
         let args = &args[..if write.epoch.is_some() { 7 } else { 6 }];
         let (keys, args) = (indexed.keys(keys), indexed.args(args));
+        let args = self.telling(&args);
         let script = indexed.script(&ROTATE_SCRIPT, &ROTATE_INDEXED_SCRIPT);
         let call = script.call(&keys, &args);
         let reply = self.entering(&Job::ending(&call), indexed, terms).await?;
@@ -310,7 +350,7 @@ impl Executor {
 
     async fn end(&self, at: &str, terms: &Terms) -> anyhow::Result<Reply> {
         let (beside, grace) = (redirect_name(at), terms.grace.0.to_string());
-        let (keys, args) = ([at, beside.as_str()], [TOMBSTONE, &grace]);
+        let (keys, args) = ([at, beside.as_str()], [TOMBSTONE, &grace, &self.channel]);
         let whole = END_SCRIPT.call(&keys, &args);
         // The record alone, without a tombstone.
         let plain = END_SCRIPT.call(&keys[..1], &args);
@@ -324,7 +364,7 @@ impl Executor {
         let (expect, how) = expectation(expect);
         let (keys, args) = (
             [at, beside.as_str()],
-            [expect, how, TOMBSTONE, grace.as_str()],
+            [expect, how, TOMBSTONE, grace.as_str(), &self.channel],
         );
         let whole = END_IF_SCRIPT.call(&keys, &args);
         // The record alone, without a tombstone.
@@ -351,6 +391,11 @@ impl Executor {
     /// Runs a script that changes something.
     async fn step(&self, job: &Job<'_>, terms: &Terms) -> anyhow::Result<Reply> {
         self.entering(job, Indexed::default(), terms).await
+    }
+
+    /// A script's arguments, and where it tells.
+    fn telling<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        args.iter().copied().chain([&*self.channel]).collect()
     }
 
     /// The keys of a read or commit: in a cluster the record alone.

@@ -215,9 +215,10 @@ impl RedisSessionStoreBuilder {
             check_for_cluster(&*keygen)?;
         }
         Ok(RedisSessionStore {
-            executor: Executor::new(connections),
+            executor: Executor::new(connections).naming(&*keygen),
             keygen,
             clock: self.clock,
+            hub: std::sync::Arc::default(),
         })
     }
 }

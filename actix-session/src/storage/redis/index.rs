@@ -2,10 +2,11 @@
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::{RedisSessionStore, naming::index_name};
+use super::{RedisSessionStore, ends::RedisLine, naming::index_name};
 use crate::{
     clock::Millis,
     contract::Terms,
+    live::{hub::Hub, line},
     protocol::{Backend as _, Name, NotBefore, Owner, OwnerBefore, RevokeMachine, Step},
     storage::index::{Index, Listed, Page, SessionIndex, StoreIndex},
 };
@@ -197,7 +198,11 @@ impl Index for RedisSessionStore {
         terms: &Terms,
     ) -> anyhow::Result<bool> {
         let index = self.index_of(principal);
-        self.executor.mark(&index, mark, by, terms).await
+        let marked = self.executor.mark(&index, mark, by, terms).await?;
+        if marked {
+            self.hub.marked(principal, mark);
+        }
+        Ok(marked)
     }
 
     async fn end_marked(
@@ -216,6 +221,13 @@ impl Index for RedisSessionStore {
         let ended: Vec<Known> = ends.try_filter_map(async |it| Ok(it)).try_collect().await?;
         self.executor.forget(&index, &ended).await;
         Ok(ended.len() as u64)
+    }
+
+    async fn listen(&self, hub: &Hub) {
+        match RedisLine::new(&self.executor) {
+            Some(line) => line::listen(&line, hub).await,
+            None => std::future::pending().await,
+        }
     }
 }
 

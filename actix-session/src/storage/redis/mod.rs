@@ -14,6 +14,7 @@
 //! | `backend/read.rs` | reads, and the extensions that ride on them |
 //! | `script.rs` | the Lua scripts, and what their answers mean |
 //! | `answer.rs` | reads these answers |
+//! | `ends.rs` | ends of sessions, as servers tell them |
 //! | `conn/` | connections to each topology, and whether a command was refused or lost |
 //! | `pool.rs`, `no_pool.rs` | connections of the application's own pool |
 //! | `actor.rs` | the store of 0.9, on the same parts |
@@ -26,6 +27,7 @@ mod answer;
 mod backend;
 mod builder;
 mod conn;
+mod ends;
 #[cfg(test)]
 mod fake;
 mod index;
@@ -51,18 +53,19 @@ mod tls;
 #[cfg_attr(not(feature = "redis-session-rustls"), path = "tls/system.rs")]
 mod tls_provider;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 pub use self::builder::RedisSessionStoreBuilder;
 #[cfg(test)]
 pub(crate) use self::slots::slot;
 use self::{backend::Executor, index::Indexing, naming::Keygen};
-use super::backend::shared_store;
+use super::{SessionIndex as _, StoreIndex, backend::shared_store};
 use crate::{
     clock::{Millis, SharedClock},
     contract::Terms,
     error::CommitError,
     key::SessionKey,
+    live::hub::Hub,
     protocol::{Backend, Drawn, Name, Reply, Step, Stored},
     record::Record,
 };
@@ -130,6 +133,8 @@ pub struct RedisSessionStore {
     executor: Executor,
     keygen: Keygen,
     clock: SharedClock,
+    /// Whoever waits for the end of a session.
+    hub: Arc<Hub>,
 }
 
 impl RedisSessionStore {
@@ -239,7 +244,9 @@ impl Backend for RedisSessionStore {
 
     async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
         let indexing = Indexing::of(step, &*self.keygen);
-        self.executor.run(step, &indexing, terms).await
+        let reply = self.executor.run(step, &indexing, terms).await?;
+        self.hub.after(step, &reply);
+        Ok(reply)
     }
 
     async fn insert_note(
@@ -271,6 +278,10 @@ impl Backend for RedisSessionStore {
 
     fn clock(&self) -> &SharedClock {
         &self.clock
+    }
+
+    fn ends(&self) -> Option<(Arc<Hub>, StoreIndex)> {
+        Some((Arc::clone(&self.hub), self.index()))
     }
 }
 

@@ -56,6 +56,11 @@ pub(super) fn index_name(name: &dyn Fn(&str) -> String, principal: &str) -> Stri
     beside(&name(&format!("index.{digest}")), "sessions")
 }
 
+/// The channel on which ends of sessions are told.
+pub(super) fn ends_channel(name: &dyn Fn(&str) -> String) -> String {
+    beside(&name("ends."), "told")
+}
+
 fn beside(name: &str, what: &str) -> String {
     if name.contains('{') {
         [name, ":", what].concat()

@@ -28,6 +28,9 @@
 //! script is another one, so that other steps do not pay for it: lines that begin with `--@` are
 //! comments in the plain script, and are carried out in the other one. There the entry in the index
 //! comes first: it needs memory too, and is taken back if what follows is refused. [`INDEX`] says how.
+//!
+//! A step that ends a session tells whoever waits for that, of other processes too: see [`TELL`]. A commit
+//! does so only if it may, in a script where lines that begin with `--#` are carried out.
 
 mod index;
 
@@ -62,6 +65,34 @@ local function expected(text)
 end
 ";
 
+/// Where the metadata stand in a record: at the start of the text, or in an entry of a flat map of strings.
+const PLACE: &str = r#"
+local function place(text)
+  if string.sub(text, 1, 12) == '{"v":1,"f":"' then return 13 end
+  if string.find(text, '^{"[^"\\]*":[^"]') then return nil end
+  local _, last = string.find(text, '[{,]"__actix_session":"\\"')
+  return last and last + 1
+end
+"#;
+
+/// Tells whoever listens what became of the session of a record: `o` it has logged out, `r` it was
+/// revoked, `n` it has a new name. The last argument is the channel, which is taken away here. It is
+/// told the id alone. A user who may not tell does what the script is for all the same.
+const TELL: &str = r"
+local channel = table.remove(ARGV)
+local function id_of(text)
+  local at = type(text) == 'string' and place(text)
+  return at and string.match(text, '^%x+%.(%x+)%.', at)
+end
+local function tell(what, text)
+  local id = id_of(text)
+  if id then redis.pcall('PUBLISH', channel, what .. id) end
+end
+local function told_of(redirect, text)
+  tell(string.sub(redirect, 1, 1) == 'e' and 'o' or 'n', text)
+end
+";
+
 /// Deletes the first key after one was set, which is taken back if the deletion is refused: only a
 /// `SET` is certain to be allowed then, so it ends at once.
 const DELETE_AFTER: &str = r"
@@ -82,13 +113,7 @@ const TOUCH: &str = r#"
 local text, other = read()
 if not text then return other end
 local metadata = '^%x+%.%x+%.(%-?%d+)%.(%-?%d*)%.(%-?%d*)%.%x+%.%-?%d*%.?(%-?%d*)'
-local at = nil
-if string.sub(text, 1, 12) == '{"v":1,"f":"' then
-  at = 13
-elseif not string.find(text, '^{"[^"\\]*":[^"]') then
-  local _, last = string.find(text, '[{,]"__actix_session":"\\"')
-  if last then at = last + 1 end
-end
+local at = place(text)
 local now, ttl, cap = tonumber(ARGV[1]), tonumber(ARGV[2]), nil
 if at then
   local _, stop = string.find(text, '^[%x%.%-]*', at)
@@ -135,6 +160,7 @@ else set = redis.pcall('SET', KEYS[1], ARGV[3], 'PX', ttl) end
 --@ if set.err then return take_back(set) end
 if set.err then return set end
 if KEYS[3] then redis.call('SET', KEYS[3], ARGV[5], 'PX', ARGV[6]) end
+--# if id_of(ARGV[3]) ~= id_of(text) then tell('o', text) end
 --@ if true then return done() end
 return {3}
 ";
@@ -164,6 +190,7 @@ redis.call('SET', KEYS[2], ARGV[5], 'PX', ARGV[6])
 if KEYS[6] and epoch and tonumber(rest) > 0 then
   redis.call('SET', KEYS[6], epoch, 'PX', rest)
 end
+told_of(ARGV[5], text)
 --@ if true then return done() end
 return {3}
 ";
@@ -195,7 +222,10 @@ local text, other = read()
 if not text then return other end
 if not expected(text) then return found(text) end
 redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
-return delete_after(KEYS[2]) or {3}
+local refused = delete_after(KEYS[2])
+if refused then return refused end
+told_of(ARGV[3], text)
+return {3}
 ";
 
 /// Takes the first half back, unless another request has written since. It leaves no tombstone:
@@ -217,6 +247,7 @@ if not text then return other end
 if not expected(text) then return found(text) end
 redis.call('DEL', KEYS[1])
 if KEYS[2] then redis.pcall('SET', KEYS[2], ARGV[3], 'PX', ARGV[4]) end
+tell('r', text)
 return {3}
 ";
 
@@ -231,34 +262,39 @@ return found(text)
 /// memory lets a script finish that has begun to write. It counts even for a user who may set
 /// nothing, and so leaves no tombstone.
 const END: &str = r"
+local ended = redis.pcall('GET', KEYS[1])
 if redis.call('DEL', KEYS[1]) == 1 then
   if KEYS[2] then redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) end
+  tell('o', ended)
   return {3}
 end
 local text, other = read()
 return other or {0}
 ";
 
-pub(crate) static TOUCH_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[READ, TOUCH]));
+pub(crate) static TOUCH_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(&[READ, PLACE, TOUCH]));
 pub(crate) static LOOK_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[READ, LOOK]));
 pub(crate) static CAS_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, EXPECTED, CAS]));
+pub(crate) static CAS_TELLING_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::telling(&[READ, EXPECTED, CAS]));
 pub(crate) static CAS_INDEXED_SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::indexed(&[READ, EXPECTED, CAS]));
+    LazyLock::new(|| Script::telling(&[INDEX, READ, EXPECTED, CAS]));
 pub(crate) static ROTATE_SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[READ, EXPECTED, DELETE_AFTER, ROTATE]));
+    LazyLock::new(|| Script::telling(&[READ, EXPECTED, DELETE_AFTER, ROTATE]));
 pub(crate) static ROTATE_INDEXED_SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::indexed(&[READ, EXPECTED, DELETE_AFTER, ROTATE]));
+    LazyLock::new(|| Script::telling(&[INDEX, READ, EXPECTED, DELETE_AFTER, ROTATE]));
 pub(crate) static INSERT_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[INSERT]));
 pub(crate) static PREPARE_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, PREPARE]));
 pub(crate) static LEAVE_SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[READ, EXPECTED, DELETE_AFTER, LEAVE]));
+    LazyLock::new(|| Script::telling(&[READ, EXPECTED, DELETE_AFTER, LEAVE]));
 pub(crate) static TAKE_BACK_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, TAKE_BACK]));
 pub(crate) static END_IF_SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(&[READ, EXPECTED, END_IF]));
-pub(crate) static END_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[READ, END]));
+    LazyLock::new(|| Script::telling(&[READ, EXPECTED, END_IF]));
+pub(crate) static END_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::telling(&[READ, END]));
 
 /// A script and its digest.
 pub(crate) struct Script {
@@ -281,6 +317,16 @@ impl Script {
     /// The same for a step that changes an index.
     fn indexed(parts: &[&str]) -> Self {
         Self::of([INDEX, &parts.concat().replace("--@ ", "")].concat())
+    }
+
+    /// The same for a step that may end a session or give it a new name. The index comes first, if the
+    /// step changes one.
+    fn telling(parts: &[&str]) -> Self {
+        let mut parts = parts.concat().replace("--# ", "");
+        if parts.starts_with(INDEX) {
+            parts = parts.replace("--@ ", "");
+        }
+        Self::of([PLACE, TELL, &parts].concat())
     }
 
     fn of(source: String) -> Self {

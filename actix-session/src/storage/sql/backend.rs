@@ -1,5 +1,7 @@
 //! The atomic steps of the protocol: one statement or one transaction each.
 
+use std::sync::Arc;
+
 use sqlx::Error;
 
 use super::{
@@ -16,9 +18,10 @@ use crate::{
     contract::Terms,
     digest,
     key::SessionKey,
-    protocol::{Backend, Name, Redirect, Reply, Step, Stored, Until},
+    live::hub::Hub,
+    protocol::{Backend, Flag, Name, OwnerBefore, Redirect, Reply, Step, Stored, Until},
     record::{Record, Version},
-    storage::backend::shared_store,
+    storage::{SessionIndex as _, StoreIndex, backend::shared_store},
 };
 
 shared_store!(SqlSessionStore<D>, impl[D: SqlDatabase]);
@@ -28,7 +31,9 @@ impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
 
     async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
         let reply = self.query(Query::Run(step.clone()), terms).await;
-        reply.map_err(Failure::into_error)
+        let reply = reply.map_err(Failure::into_error)?;
+        self.0.hub.after(step, &reply);
+        Ok(reply)
     }
 
     async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
@@ -49,6 +54,10 @@ impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
     fn clock(&self) -> &SharedClock {
         &self.0.clock
     }
+
+    fn ends(&self) -> Option<(Arc<Hub>, StoreIndex)> {
+        Some((Arc::clone(&self.0.hub), self.index()))
+    }
 }
 
 /// One attempt at a query, on one connection.
@@ -62,7 +71,11 @@ pub(super) struct Attempt<'a, D: Database> {
 #[derive(Debug, Clone, Copy)]
 enum Change {
     Replace,
+    /// The same where the record may become another session.
+    ReplaceOther,
     Rotate,
+    /// The same where it does.
+    RotateOther,
     End,
 }
 
@@ -83,6 +96,11 @@ impl<D: Database> Attempt<'_, D> {
             Query::List(principal, page) => return self.list(principal, *page).await,
             Query::Mark(principal, mark, by) => return self.mark(principal, mark, *by).await,
             Query::EndMarked(principal, mark) => return self.end_marked(principal, mark).await,
+            Query::Tell(channel) => {
+                let values = self.values(channel);
+                D::execute(self.connection, &self.statements.tell, &values).await?;
+                Reply::Done
+            }
         };
         Ok(reply.into())
     }
@@ -113,8 +131,17 @@ impl<D: Database> Attempt<'_, D> {
                 expect,
                 new,
                 until,
-                ..
-            } => self.replace(at, expect, new, *until).await,
+                epoch,
+                owner_before,
+            } => {
+                let is_same = epoch.is_none() && *owner_before == OwnerBefore::Same;
+                let change = if is_same {
+                    Change::Replace
+                } else {
+                    Change::ReplaceOther
+                };
+                self.replace(change, (at, expect), new, *until).await
+            }
             Step::Rotate {
                 at,
                 expect,
@@ -155,8 +182,8 @@ impl<D: Database> Attempt<'_, D> {
 
     async fn replace(
         &mut self,
-        at: &str,
-        expect: &Version,
+        change: Change,
+        (at, expect): (&str, &Version),
         new: &Record,
         until: Until,
     ) -> Result<Reply, Error> {
@@ -172,7 +199,7 @@ impl<D: Database> Attempt<'_, D> {
             idle_end: latest,
             ..self.expecting(at, expect)
         };
-        self.change(Change::Replace, expect, values).await
+        self.change(change, expect, values).await
     }
 
     async fn rotate(
@@ -192,7 +219,11 @@ impl<D: Database> Attempt<'_, D> {
             redirect: RedirectColumns::of(redirect, now + grace),
             ..self.expecting(at, expect)
         };
-        self.change(Change::Rotate, expect, values).await
+        let change = match redirect.flag {
+            Flag::Ended => Change::RotateOther,
+            Flag::Plain | Flag::Login => Change::Rotate,
+        };
+        self.change(change, expect, values).await
     }
 
     async fn insert(&mut self, at: &str, new: &Record, until: Millis) -> Result<Reply, Error> {
@@ -244,7 +275,7 @@ impl<D: Database> Attempt<'_, D> {
                 reply => return Ok(reply),
             }
         }
-        let renews = matches!(change, Change::Rotate);
+        let renews = matches!(change, Change::Rotate | Change::RotateOther);
         if renews && self.has_ended(&values).await? {
             return Ok(Reply::Ended);
         }
@@ -266,9 +297,13 @@ impl<D: Database> Attempt<'_, D> {
         let statements = self.statements;
         let statement = match (change, &statements.rotate) {
             (Change::Replace, _) => &statements.replace,
-            (Change::End, _) => &statements.move_away,
-            (Change::Rotate, Some(rotate)) => rotate,
-            (Change::Rotate, None) => return self.rotate_in_transaction(values).await,
+            (Change::ReplaceOther, _) => &statements.replace_other,
+            (Change::End, _) => &statements.revoke,
+            (Change::Rotate, Some(rotate)) => &rotate.same,
+            (Change::RotateOther, Some(rotate)) => &rotate.other,
+            (Change::Rotate | Change::RotateOther, None) => {
+                return self.rotate_in_transaction(values).await;
+            }
         };
         done_or_taken(D::execute(self.connection, statement.of(values), values).await)
     }

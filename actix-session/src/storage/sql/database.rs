@@ -7,8 +7,10 @@ use sqlx::{Connection, Error, Pool, error::DatabaseError};
 use super::{
     row::{Found, ListedRow},
     statement::{Param, Statement, Values},
+    store::SqlSessionStore,
     table::Table,
 };
+use crate::live::hub::Hub;
 
 /// A database that `SqlSessionStore` can keep sessions in.
 ///
@@ -42,6 +44,21 @@ pub(crate) trait Database: sqlx::Database {
     const LOCAL: bool;
     /// Deletes up to `:batch` rows that expired at `:now` or before.
     const SWEEP: &'static str;
+
+    /// The call that tells a letter and the id of the session that was `old` (see [`tells`]), if the database
+    /// can tell other processes.
+    ///
+    /// [`tells`]: super::statements::tells
+    const TELL: Option<&'static str> = None;
+
+    /// Tells the hub what other processes end, as long as it is polled.
+    fn listen(store: &SqlSessionStore<Self>, hub: &Hub) -> impl Future<Output = ()>
+    where
+        Self: SqlDatabase,
+    {
+        let _ = (store, hub);
+        std::future::pending()
+    }
 
     fn placeholder(param: Param, number: usize) -> String;
 

@@ -15,6 +15,7 @@ use crate::{
     clock::Millis,
     config::LONGEST,
     contract::Terms,
+    live::hub::Hub,
     protocol::NotBefore,
     storage::{
         SessionIndex, StoreIndex,
@@ -29,6 +30,9 @@ impl<D: SqlDatabase> SessionIndex for SqlSessionStore<D> {
 }
 
 impl<D: SqlDatabase> Index for SqlSessionStore<D> {
+    // Most connections are for requests.
+    const AT_ONCE: usize = 2;
+
     async fn sessions(
         &self,
         principal: &str,
@@ -53,7 +57,12 @@ impl<D: SqlDatabase> Index for SqlSessionStore<D> {
     ) -> anyhow::Result<bool> {
         let query = Query::Mark(principal.into(), mark.clone(), by);
         match self.asked(query, terms).await? {
-            Answer::Marked(marked) => Ok(marked),
+            Answer::Marked(marked) => {
+                if marked {
+                    self.0.hub.marked(principal, mark);
+                }
+                Ok(marked)
+            }
             _ => Err(unexpected()),
         }
     }
@@ -69,6 +78,10 @@ impl<D: SqlDatabase> Index for SqlSessionStore<D> {
             Answer::Ended(ended) => Ok(ended),
             _ => Err(unexpected()),
         }
+    }
+
+    async fn listen(&self, hub: &Hub) {
+        D::listen(self, hub).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     database::Database,
     statement::Statement,
-    statements::{COLUMNS, REDIRECT},
+    statements::{COLUMNS, REDIRECT, Tells},
 };
 
 /// Statements that go by the principal, through its index.
@@ -54,15 +54,25 @@ impl IndexStatements {
                 "INSERT INTO {not_before} (principal, ended_at, spared, expires) \
                  VALUES (:principal, :mark, :spared, :expires)",
             ),
-            end_marked: make(&format!(
-                "UPDATE {{table}} SET {REDIRECT} WHERE principal = :principal \
-                 AND moved_to IS NULL AND expires > :now AND {LOGIN} <= :mark AND {not_spared}"
-            )),
+            end_marked: make(&end_marked::<D>(&not_spared)),
             has_ended: make(&format!(
                 "SELECT {COLUMNS} FROM {{table}} WHERE id = :id AND {}",
                 new_ended::<D>()
             )),
             sweep: make("DELETE FROM {not_before} WHERE expires <= :now"),
+        }
+    }
+}
+
+fn end_marked<D: Database>(not_spared: &str) -> String {
+    let rows = format!(
+        "principal = :principal AND moved_to IS NULL AND expires > :now AND {LOGIN} <= :mark \
+         AND {not_spared}"
+    );
+    match Tells::of_rows::<D>("r", &rows) {
+        None => format!("UPDATE {{table}} SET {REDIRECT} WHERE {rows}"),
+        Some(Tells { old, is_it, tell }) => {
+            format!("UPDATE {{table}} SET {REDIRECT}{old} WHERE {rows}{is_it} RETURNING {tell}")
         }
     }
 }

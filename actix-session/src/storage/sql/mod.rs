@@ -9,6 +9,7 @@
 //! - `row`: a record and a redirect as columns; `table`: the names of the table and its indexes.
 //! - `connect`: a pool of the store's own; `runtime`: where it lives; `run`: connections and time
 //!   limits; `line`: who gets the next connection.
+//! - `ends`: ends of sessions, as PostgreSQL tells them.
 //! - `failure`: why something failed; `attempts`: whether it is tried again.
 //! - `migrate`: creates the table; `sweep`: deletes expired rows.
 //! - `database`: what differs between databases; `sqlite`, `postgres`, `mysql`: the dialects, and
@@ -19,6 +20,8 @@ mod backend;
 mod carry;
 mod connect;
 mod database;
+#[cfg(feature = "postgres-session")]
+mod ends;
 mod failure;
 mod index;
 mod index_statements;

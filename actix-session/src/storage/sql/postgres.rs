@@ -9,10 +9,12 @@ use sqlx::{
 use super::{
     connect::connect_to_server,
     database::{Database, Limits, Part, SqlDatabase, Verdict, queries},
+    ends::PgLine,
     statement::{Param, Value},
     store::{SqlSessionStore, SqlSessionStoreBuilder},
     table::Table,
 };
+use crate::live::{hub::Hub, line};
 
 /// Keeps sessions in PostgreSQL, 11 or newer.
 ///
@@ -111,10 +113,16 @@ impl Database for Postgres {
     const ROTATES_AT_ONCE: bool = true;
     const BEGIN: &'static str = "BEGIN";
     const LOCAL: bool = false;
+    const TELL: Option<&'static str> =
+        Some("CAST(pg_notify('{channel}', '{letter}' || encode(old.old_session, 'hex')) AS text)");
     // Never waits: rows that a request has locked are left for later.
     const SWEEP: &'static str = "DELETE FROM {table} WHERE expires <= :now AND id IN (\
         SELECT id FROM {table} WHERE expires <= :now ORDER BY expires LIMIT :batch \
         FOR UPDATE SKIP LOCKED)";
+
+    async fn listen(store: &PostgresSessionStore, hub: &Hub) {
+        line::listen(&PgLine::new(store), hub).await;
+    }
 
     fn placeholder(param: Param, number: usize) -> String {
         let kind = match param.kind() {

@@ -20,6 +20,12 @@ pub(crate) enum Query {
     Mark(String, NotBefore, Option<(u128, Millis)>),
     /// Deletes what a mark has ended.
     EndMarked(String, NotBefore),
+    /// Tells nothing on a channel.
+    #[cfg_attr(
+        not(feature = "postgres-session"),
+        allow(dead_code, reason = "others cannot tell")
+    )]
+    Tell(String),
 }
 
 /// What the database answered.
@@ -41,7 +47,7 @@ impl Query {
     pub(crate) fn writes(&self) -> bool {
         !matches!(
             self,
-            Self::Read(_) | Self::Run(Step::Read { .. }) | Self::List(..)
+            Self::Read(_) | Self::Run(Step::Read { .. }) | Self::List(..) | Self::Tell(_)
         )
     }
 

@@ -16,14 +16,20 @@ pub(crate) struct Statements {
     pub(crate) touch: Statement,
     pub(crate) set_end: Statement,
     pub(crate) replace: Expecting,
+    /// The same where the record may become another session.
+    pub(crate) replace_other: Expecting,
     pub(crate) insert: Statement,
     /// The same for a session of somebody, unless it has ended with others.
     pub(crate) insert_owned: Statement,
     /// Leaves a redirect, or a tombstone.
     pub(crate) move_away: Expecting,
     /// Moves and inserts at once, if the database can.
-    pub(crate) rotate: Option<Expecting>,
+    pub(crate) rotate: Option<Rotating>,
     pub(crate) end: Statement,
+    /// The same of a record that is the expected version.
+    pub(crate) revoke: Expecting,
+    /// Tells nothing on a channel, if the database can.
+    pub(crate) tell: Statement,
     pub(crate) delete_expired: Statement,
     pub(crate) sweep: Statement,
     pub(crate) index: IndexStatements,
@@ -34,6 +40,14 @@ pub(crate) struct Statements {
 pub(crate) struct Expecting {
     by_revision: Statement,
     by_text: Statement,
+}
+
+/// Renewals in one statement.
+#[derive(Debug)]
+pub(crate) struct Rotating {
+    pub(crate) same: Expecting,
+    /// Of what becomes another session.
+    pub(crate) other: Expecting,
 }
 
 const FOREVER: i64 = i64::MAX;
@@ -84,15 +98,19 @@ impl Statements {
             touch: make(&touch::<D>()),
             set_end: make(&set_end::<D>()),
             replace: expecting(replace::<D>),
+            replace_other: expecting(replace_other::<D>),
             insert_owned: make(&insert_owned::<D>()),
             insert: make(&format!(
                 "INSERT INTO {{table}} ({NEW_COLUMNS}) VALUES ({NEW_VALUES})"
             )),
             move_away: expecting(move_away::<D>),
-            rotate: D::ROTATES_AT_ONCE.then(|| expecting(rotate::<D>)),
-            end: make(&format!(
-                "UPDATE {{table}} SET {REDIRECT} WHERE id = :id AND moved_to IS NULL"
-            )),
+            rotate: D::ROTATES_AT_ONCE.then(|| Rotating {
+                same: expecting(rotate::<D>),
+                other: expecting(rotate_other::<D>),
+            }),
+            end: make(&end::<D>()),
+            revoke: expecting(revoke::<D>),
+            tell: make(D::TELL.map_or("SELECT 1", |_| "SELECT pg_notify(:id, '')")),
             delete_expired: make("DELETE FROM {table} WHERE id = :id AND expires <= :now"),
             sweep: make(D::SWEEP),
             index: IndexStatements::new::<D>(make),
@@ -148,12 +166,65 @@ fn set_end<D: Database>() -> String {
 }
 
 fn replace<D: Database>(version: &str) -> String {
+    replace_from::<D>("", version)
+}
+
+fn replace_other<D: Database>(version: &str) -> String {
+    let Some(tells) = Tells::of::<D>("o") else {
+        return replace::<D>(version);
+    };
+    let Tells { old, is_it, tell } = &tells;
+    let replace = replace_from::<D>(old, version);
+    let is_other = "old.old_session IS DISTINCT FROM :session_id";
+    format!("{replace}{is_it} RETURNING CASE WHEN {is_other} THEN {tell} END")
+}
+
+fn replace_from<D: Database>(from: &str, version: &str) -> String {
     let least = D::LEAST;
     format!(
-        "UPDATE {{table}} SET {WRITE}, expires = {least}(COALESCE(:expires, expires), :idle_end) \
-         WHERE {} AND {version}",
+        "UPDATE {{table}} SET {WRITE}, expires = {least}(COALESCE(:expires, expires), :idle_end)\
+         {from} WHERE {} AND {version}",
         live::<D>()
     )
+}
+
+/// What a statement needs to tell other processes which session it has ended.
+pub(super) struct Tells {
+    /// The row as it was before, after the assignments.
+    pub(super) old: String,
+    /// Its condition.
+    pub(super) is_it: &'static str,
+    pub(super) tell: String,
+}
+
+impl Tells {
+    /// What to tell about the record of a name.
+    fn of<D: Database>(letter: &str) -> Option<Self> {
+        Self::of_rows::<D>(letter, "id = :id AND moved_to IS NULL")
+    }
+
+    /// `None` if the database cannot tell.
+    pub(super) fn of_rows<D: Database>(letter: &str, rows: &str) -> Option<Self> {
+        let tell = D::TELL?.replace("{letter}", letter);
+        Some(Self {
+            old: format!(
+                " FROM (SELECT id AS old_id, session_id AS old_session FROM {{table}} \
+                 WHERE {rows} FOR UPDATE) AS old"
+            ),
+            is_it: " AND id = old.old_id",
+            tell,
+        })
+    }
+}
+
+fn end<D: Database>() -> String {
+    let rows = "WHERE id = :id AND moved_to IS NULL";
+    match Tells::of::<D>("o") {
+        None => format!("UPDATE {{table}} SET {REDIRECT} {rows}"),
+        Some(Tells { old, is_it, tell }) => {
+            format!("UPDATE {{table}} SET {REDIRECT}{old} {rows}{is_it} RETURNING {tell}")
+        }
+    }
 }
 
 fn insert_owned<D: Database>() -> String {
@@ -162,16 +233,40 @@ fn insert_owned<D: Database>() -> String {
 }
 
 fn move_away<D: Database>(version: &str) -> String {
+    move_away_from::<D>("", version)
+}
+
+fn move_away_from<D: Database>(from: &str, version: &str) -> String {
     format!(
-        "UPDATE {{table}} SET {REDIRECT} WHERE {} AND {version}",
+        "UPDATE {{table}} SET {REDIRECT}{from} WHERE {} AND {version}",
         live::<D>()
     )
 }
 
+fn revoke<D: Database>(version: &str) -> String {
+    let Some(Tells { old, is_it, tell }) = Tells::of::<D>("r") else {
+        return move_away::<D>(version);
+    };
+    let move_away = move_away_from::<D>(&old, version);
+    format!("{move_away}{is_it} RETURNING {tell}")
+}
+
 fn rotate<D: Database>(version: &str) -> String {
-    let (move_away, ended) = (move_away::<D>(version), new_ended::<D>());
+    rotate_from::<D>(&move_away::<D>(version), "1")
+}
+
+fn rotate_other<D: Database>(version: &str) -> String {
+    let Some(Tells { old, is_it, tell }) = Tells::of::<D>("o") else {
+        return rotate::<D>(version);
+    };
+    let move_away = move_away_from::<D>(&old, version);
+    rotate_from::<D>(&format!("{move_away}{is_it}"), &tell)
+}
+
+fn rotate_from<D: Database>(move_away: &str, returning: &str) -> String {
+    let ended = new_ended::<D>();
     format!(
-        "WITH moved AS ({move_away} AND NOT {ended} RETURNING 1) INSERT INTO {{table}} ({NEW_COLUMNS}) \
-         SELECT {NEW_VALUES} FROM moved"
+        "WITH moved AS ({move_away} AND NOT {ended} RETURNING {returning}) INSERT INTO {{table}} \
+         ({NEW_COLUMNS}) SELECT {NEW_VALUES} FROM moved"
     )
 }

@@ -13,7 +13,10 @@ use super::{
     statements::Statements,
     table::{self, Table},
 };
-use crate::clock::{Clock, SharedClock};
+use crate::{
+    clock::{Clock, SharedClock},
+    live::hub::Hub,
+};
 
 /// Keeps sessions in an SQL database.
 ///
@@ -44,6 +47,8 @@ pub(super) struct Inner<D: SqlDatabase> {
     pub(super) table: Table,
     pub(super) statements: Statements,
     pub(super) clock: SharedClock,
+    /// Whoever waits for the end of a session.
+    pub(super) hub: Arc<Hub>,
 }
 
 impl<D: SqlDatabase> SqlSessionStore<D> {
@@ -106,6 +111,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             statements: Statements::new::<D>(&table, prepares),
             table,
             clock,
+            hub: Arc::default(),
         }))
     }
 

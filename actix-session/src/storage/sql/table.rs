@@ -43,9 +43,17 @@ impl Table {
             .replace("{table}", &self.quoted(quote, ""))
             .replace("{not_before}", &self.quoted(quote, "_not_before"))
             .replace("{bare}", &quoted(&self.name))
+            .replace("{channel}", &self.channel())
             .replace("{schema.}", &prefix)
             .replace("{by_expires}", &index("by_expires"))
             .replace("{by_principal}", &index("by_principal"))
+    }
+
+    /// The channel on which ends of its sessions are told.
+    pub(crate) fn channel(&self) -> String {
+        let schema = self.schema.as_deref().unwrap_or_default();
+        let digest = digest::hex(&format!("actix-session ends\0{schema}\0{}", self.name));
+        format!("actix_session_{}", &digest[..32])
     }
 
     fn quoted(&self, quote: char, suffix: &str) -> String {

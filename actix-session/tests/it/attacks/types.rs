@@ -172,6 +172,9 @@ async fn managed(text: &str) -> Vec<Row> {
         debug("ListedSession", &listed),
         debug("SessionHandle", &listed.handle()),
         debug("OpenedSession", &opened),
+        debug("SessionEnded", &opened.as_ref().map(|it| it.ended())),
+        debug("EndReason", &actix_session::EndReason::Revoked),
+        error("SessionEndedError", &Session::new().ended().unwrap_err()),
         error("SessionManagerError", &nobody),
         error(
             "InvalidSessionHandle",

@@ -62,6 +62,13 @@ impl Redis {
         builder.clock(self.clock.clone()).build().await.unwrap()
     }
 
+    /// Another store of the same sessions in the cluster.
+    pub(crate) async fn store_in_cluster(&self) -> RedisSessionStore {
+        let builder = RedisSessionStore::builder_cluster(cluster_urls());
+        let builder = patient(builder.key_prefix(&self.prefix));
+        builder.clock(self.clock.clone()).build().await.unwrap()
+    }
+
     /// For a look at a server that was started again.
     pub(crate) async fn connect_again(&mut self, url: &str) {
         self.connection = connect(url).await;
@@ -159,7 +166,7 @@ impl TestStore for Redis {
 macro_rules! redis_store {
     ($(#[$about:meta])* $name:ident, $start:expr) => {
         $(#[$about])*
-        pub(crate) struct $name(Redis);
+        pub(crate) struct $name(pub(crate) Redis);
 
         impl TestStore for $name {
             type Store = RedisSessionStore;
@@ -244,14 +251,18 @@ fn patient_sentinel() -> RedisSentinel {
 
 /// One cluster for all tests of the process; its masters stay the first three, however busy the
 /// machine is.
-async fn clustered(
-    name: impl FnOnce(RedisSessionStoreBuilder, &str) -> RedisSessionStoreBuilder,
-) -> Redis {
+fn cluster_urls() -> Vec<String> {
     static SHARED: OnceLock<RedisCluster> = OnceLock::new();
 
     let config = [("cluster-node-timeout", "600000")];
     let start = || RedisCluster::start_with(&config).unwrap();
-    let urls = SHARED.get_or_init(start).urls();
+    SHARED.get_or_init(start).urls()
+}
+
+async fn clustered(
+    name: impl FnOnce(RedisSessionStoreBuilder, &str) -> RedisSessionStoreBuilder,
+) -> Redis {
+    let urls = cluster_urls();
     let builder = RedisSessionStore::builder_cluster(urls.clone());
     let named = |prefix: &str| patient(name(builder, prefix));
     Redis::build(named, &urls[..3]).await

@@ -299,6 +299,7 @@ impl Kind {
             None,
             SharedClock::new(Still),
             Times::from(&Terms::default()),
+            false,
         );
         if let Some(base) = base {
             session.lock().load(Shown {

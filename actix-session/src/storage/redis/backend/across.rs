@@ -101,7 +101,10 @@ impl Executor {
         let beside = redirect_name(write.at);
         let (expect, how) = expectation(write.expect);
         let (redirect, grace) = (redirect.encode(), terms.grace.0.to_string());
-        let (keys, args) = ([write.at, &beside], [expect, how, &redirect, &grace]);
+        let (keys, args) = (
+            [write.at, &beside],
+            [expect, how, &redirect, &grace, &self.channel],
+        );
         let call = LEAVE_SCRIPT.call(&keys, &args);
         let reply = self.step(&Job::ending(&call), terms).await?;
         self.or_epoch(reply, write.at, terms).await

@@ -83,6 +83,7 @@ fn store(connections: Connections) -> RedisSessionStore {
         executor: Executor::new(connections),
         keygen: Arc::new(str::to_owned),
         clock: SharedClock::default(),
+        hub: Arc::default(),
     }
 }
 
@@ -381,7 +382,7 @@ async fn a_renewal_that_may_not_delete_leaves_everything_as_it_is() {
             ..own_redirect()
         };
         let expected = old.version();
-        let write = Write::new(("{a}", &expected, &new), None, &terms);
+        let write = Write::new(("{a}", &expected, &new), None, &OwnerBefore::Same, &terms);
         let user = executor("app:x@");
         let rotated = user.rotate(write, &redirect, until, &none, &terms).await;
         assert!(rotated.is_err());

@@ -177,6 +177,15 @@ impl Cluster {
         Ok(node)
     }
 
+    /// How to connect to each node that is known.
+    pub(super) fn clients(&self) -> Vec<redis::Client> {
+        let known = self.known();
+        known
+            .values()
+            .filter_map(|node| node.link.client())
+            .collect()
+    }
+
     /// Every known node, including the ones that the application named.
     fn known(&self) -> Nodes {
         let map = self.map();

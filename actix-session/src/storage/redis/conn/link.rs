@@ -109,6 +109,14 @@ impl Link {
         }))
     }
 
+    /// How to connect to the server. `None` if Sentinel has to be asked first.
+    pub(super) fn client(&self) -> Option<Client> {
+        match &self.0.source {
+            Source::Server(client) => Some(client.clone()),
+            Source::Sentinel(_) => None,
+        }
+    }
+
     /// Does a job once.
     ///
     /// A server that holds a write back, as in `CLIENT PAUSE WRITE`, holds back whatever comes after

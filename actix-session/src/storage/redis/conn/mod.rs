@@ -10,6 +10,7 @@
 
 mod cluster;
 mod job;
+mod line;
 mod link;
 mod pooled;
 mod refusal;

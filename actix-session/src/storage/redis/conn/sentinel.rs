@@ -39,6 +39,12 @@ impl Watched {
         }
     }
 
+    /// How to connect to the server to which a sentinel has led last.
+    pub(super) fn client(&self) -> Option<Client> {
+        let last = lock(&self.last);
+        last.as_ref().and_then(|(_, link)| link.client())
+    }
+
     /// Does a job once.
     ///
     /// # Errors

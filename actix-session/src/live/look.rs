@@ -1,0 +1,58 @@
+//! What lies under the names of sessions that somebody waits for.
+
+use crate::{
+    contract::Terms,
+    protocol::{Backend, Flag, Name, Reply, Step, Stored},
+    record::Record,
+};
+
+/// How many redirects lead on from one name at most: more are none of ours.
+const MOST_REDIRECTS: usize = 32;
+
+/// What a name leads to.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    Live(Name, Record),
+    /// A later version wrote it.
+    Unreadable,
+    Nothing,
+}
+
+/// Follows redirects from a name, under which this may have been found already. Where one says that
+/// the session has ended or is another person's, nothing is there.
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn follow<B: Backend>(
+    store: &B,
+    mut at: Name,
+    mut found: Option<Stored>,
+    terms: &Terms,
+) -> anyhow::Result<Seen> {
+    for _ in 0..MOST_REDIRECTS {
+        let known = match found.take() {
+            Some(found) => found,
+            None => read(store, &at, terms).await?,
+        };
+        match known.proven(&at, terms).live(terms) {
+            Stored::Record(record) => return Ok(Seen::Live(at, record)),
+            Stored::Unreadable => return Ok(Seen::Unreadable),
+            Stored::Redirect(redirect) if redirect.flag != Flag::Ended => at = redirect.target,
+            Stored::Redirect(_) | Stored::Nothing => break,
+        }
+    }
+    Ok(Seen::Nothing)
+}
+
+/// # Errors
+/// The store fails.
+pub(crate) async fn read<B: Backend>(
+    store: &B,
+    at: &Name,
+    terms: &Terms,
+) -> anyhow::Result<Stored> {
+    match store.run(&Step::Read { at: at.clone() }, terms).await? {
+        Reply::Found(found) => Ok(found),
+        _ => anyhow::bail!("the store gave an unexpected reply to a read"),
+    }
+}

@@ -1,0 +1,64 @@
+//! Ends that nobody tells: the store is asked again and again.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use futures_util::future::select;
+use tokio::{sync::Notify, time::sleep};
+
+use super::{EndReason, Watch};
+use crate::{contract::Opened, key::SessionKey, storage::SessionStore};
+
+/// Looks by a store's own method. One that keeps no redirects cannot say where a renewed session is,
+/// so that it has ended.
+pub(crate) async fn poll<S: SessionStore + ?Sized>(store: &S, key: &SessionKey, mut watch: Watch) {
+    let unwanted = unwanted(&watch);
+    while !watch.is_unwanted() {
+        let terms = watch.terms_now();
+        let pause = match store.open(key, &terms).await {
+            Ok(Opened::Live(record)) if watch.is_same(&record) => watch.pause(&record, watch.lease),
+            Ok(Opened::Live(_) | Opened::Moved(_) | Opened::Nothing) => {
+                return watch.tell(EndReason::Gone);
+            }
+            // Nobody knows: it may be alive.
+            Ok(Opened::Unreadable) | Err(_) => watch.lease,
+        };
+        wait(pause, &unwanted).await;
+    }
+}
+
+/// The same over a back end whose steps tell nobody, since it stays on one thread.
+#[cfg(any(feature = "_backend", test))]
+pub(crate) async fn poll_backend<B: crate::protocol::Backend>(
+    store: &B,
+    mut at: crate::protocol::Name,
+    mut watch: Watch,
+) {
+    use super::look::{Seen, follow};
+
+    let unwanted = unwanted(&watch);
+    while !watch.is_unwanted() {
+        let terms = watch.terms_now();
+        let pause = match follow(store, at.clone(), None, &terms).await {
+            Ok(Seen::Live(now_at, record)) if watch.is_same(&record) => {
+                at = now_at;
+                watch.pause(&record, watch.lease)
+            }
+            Ok(Seen::Live(..) | Seen::Nothing) => return watch.tell(EndReason::Gone),
+            Ok(Seen::Unreadable) | Err(_) => watch.lease,
+        };
+        wait(pause, &unwanted).await;
+    }
+}
+
+/// Is notified when nobody waits any more.
+pub(crate) fn unwanted(watch: &Watch) -> Arc<Notify> {
+    let unwanted = Arc::new(Notify::new());
+    let told = Arc::clone(&unwanted);
+    watch.when_unwanted(move || told.notify_one());
+    unwanted
+}
+
+/// Waits, or until somebody says that there is something to do.
+pub(crate) async fn wait(pause: Duration, until: &Notify) {
+    select(pin!(sleep(pause)), pin!(until.notified())).await;
+}

@@ -1,0 +1,302 @@
+//! Both halves of what tells the end of a session.
+
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use crate::{clock::SharedClock, contract::Terms, record::Record, sync::lock};
+
+/// Why a session has ended, as far as it is known.
+///
+/// # Examples
+/// ```
+/// use actix_session::EndReason;
+///
+/// fn farewell(reason: EndReason) -> &'static str {
+///     match reason {
+///         EndReason::LoggedOut => "you have logged out",
+///         EndReason::Revoked => "you were signed out on another device",
+///         _ => "your session has ended",
+///     }
+/// }
+/// # assert_eq!(farewell(EndReason::Gone), "your session has ended");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// A request of its own has ended it: a purge, a logout, a `clear`, or another person's login.
+    LoggedOut,
+
+    /// It was ended from outside: by a [`SessionManager`](crate::SessionManager), or since its
+    /// principal has too many.
+    Revoked,
+
+    /// It is no longer there. It may have expired or been evicted, or whoever has ended it could not
+    /// tell.
+    Gone,
+}
+
+/// Resolves when a session has ended: see [`Session::ended`](crate::Session::ended).
+///
+/// It is `Send`, and independent of its request. Dropping it is cheap, and leaves nothing behind. Once
+/// it has resolved, it resolves to the same reason again.
+///
+/// # Examples
+/// ```
+/// use actix_session::{EndReason, SessionEnded};
+///
+/// /// Sends a message each second, until the session ends.
+/// async fn ticks(mut ended: SessionEnded, mut send: impl FnMut(&str)) -> EndReason {
+///     let mut clock = actix_web::rt::time::interval(std::time::Duration::from_secs(1));
+///     loop {
+///         tokio::select! {
+///             reason = &mut ended => return reason,
+///             _ = clock.tick() => send("tick"),
+///         }
+///     }
+/// }
+/// # let _ = |ended| ticks(ended, |_| {});
+/// ```
+#[must_use = "it does nothing unless it is awaited"]
+pub struct SessionEnded(Arc<Slot>);
+
+/// What a store tells the end of a session to: see
+/// [`SessionStore::watch`](crate::storage::SessionStore::watch).
+///
+/// Dropping it tells that the session is gone.
+pub struct Watch {
+    waits: Waits,
+    /// The session's id, if it is known. A record that keeps none counts as the same session.
+    pub(crate) id: Option<u128>,
+    /// The settings of the middleware that looks, and its clock.
+    pub(crate) terms: Arc<Terms>,
+    pub(crate) clock: SharedClock,
+    /// How long after a look the next one comes.
+    pub(crate) lease: Duration,
+}
+
+/// The other half of a [`SessionEnded`], until a store has it.
+pub(crate) struct Waits(Arc<Slot>);
+
+#[derive(Default)]
+struct Slot(Mutex<State>);
+
+type Forget = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct State {
+    reason: Option<EndReason>,
+    waker: Option<Waker>,
+    /// Takes the watch out of where its store keeps it.
+    forget: Option<Forget>,
+    is_unwanted: bool,
+}
+
+/// What waits, and what its store gets.
+pub(crate) fn pair() -> (SessionEnded, Waits) {
+    let slot = Arc::new(Slot::default());
+    (SessionEnded(Arc::clone(&slot)), Waits(slot))
+}
+
+impl Future for SessionEnded {
+    type Output = EndReason;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<EndReason> {
+        let mut state = lock(&self.0.0);
+        if let Some(reason) = state.reason {
+            return Poll::Ready(reason);
+        }
+        let waker = state.waker.take();
+        drop(state);
+        // Wakers are the application's code: they are cloned and dropped without the lock.
+        let waker = waker
+            .filter(|waker| waker.will_wake(cx.waker()))
+            .unwrap_or_else(|| cx.waker().clone());
+        let mut state = lock(&self.0.0);
+        if let Some(reason) = state.reason {
+            return Poll::Ready(reason);
+        }
+        let before = state.waker.replace(waker);
+        drop(state);
+        drop(before);
+        Poll::Pending
+    }
+}
+
+impl SessionEnded {
+    /// Whether the session has ended, as far as is known now.
+    pub fn reason(&self) -> Option<EndReason> {
+        lock(&self.0.0).reason
+    }
+}
+
+impl Drop for SessionEnded {
+    fn drop(&mut self) {
+        let mut state = lock(&self.0.0);
+        state.is_unwanted = true;
+        let (forget, waker) = (state.forget.take(), state.waker.take());
+        drop(state);
+        drop(waker);
+        if let Some(forget) = forget {
+            forget();
+        }
+    }
+}
+
+impl fmt::Debug for SessionEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionEnded")
+            .field("reason", &self.reason())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    pub(crate) fn new(
+        waits: Waits,
+        id: Option<u128>,
+        terms: Arc<Terms>,
+        clock: SharedClock,
+        lease: Duration,
+    ) -> Self {
+        Self {
+            waits,
+            id,
+            terms,
+            clock,
+            lease,
+        }
+    }
+
+    /// Tells that the session has ended.
+    pub fn tell(self, reason: EndReason) {
+        self.waits.0.tell(reason);
+    }
+
+    /// Whether nobody waits any more.
+    pub fn is_unwanted(&self) -> bool {
+        lock(&self.waits.0.0).is_unwanted
+    }
+
+    /// Sets what happens when nobody waits any more: at once, if that is so already.
+    pub(crate) fn when_unwanted(&self, forget: impl FnOnce() + Send + 'static) {
+        let forget: Forget = Box::new(forget);
+        let mut state = lock(&self.waits.0.0);
+        if !state.is_unwanted {
+            state.forget = Some(forget);
+            return;
+        }
+        drop(state);
+        forget();
+    }
+
+    /// The terms of a look made now, which extends nothing.
+    pub(crate) fn terms_now(&self) -> Terms {
+        Terms {
+            now: self.clock.now(),
+            ..self.terms.quiet()
+        }
+    }
+
+    /// Whether a record that was found is still the session. If its id was not known, it is now.
+    pub(crate) fn is_same(&mut self, found: &Record) -> bool {
+        let is_same = self.id.is_none() || self.id == found.id();
+        self.id = self.id.or_else(|| found.id());
+        is_same
+    }
+
+    /// How long to wait for the next look at a record.
+    pub(crate) fn pause(&self, found: &Record, lease: Duration) -> Duration {
+        let left = found.end().map(|end| end - self.clock.now());
+        let left = left.map(|left| Duration::from_millis(left.0.max(0).unsigned_abs()));
+        // A moment after its end, whatever the clocks round.
+        left.map_or(lease, |left| lease.min(left + Duration::from_millis(2)))
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.tell(EndReason::Gone);
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
+}
+
+impl Slot {
+    /// The first reason counts.
+    fn tell(&self, reason: EndReason) {
+        let mut state = lock(&self.0);
+        state.reason.get_or_insert(reason);
+        let (waker, forget) = (state.waker.take(), mem::take(&mut state.forget));
+        drop(state);
+        drop(forget);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn new() -> (SessionEnded, Watch) {
+        let (ended, waits) = pair();
+        let (terms, clock) = (Arc::default(), SharedClock::default());
+        (ended, Watch::new(waits, None, terms, clock, Duration::ZERO))
+    }
+
+    #[test]
+    fn the_first_reason_counts_and_stays() {
+        let (mut ended, watch) = new();
+        assert_eq!((&mut ended).now_or_never(), None);
+        watch.tell(EndReason::Revoked);
+        assert_eq!(ended.reason(), Some(EndReason::Revoked));
+        for _ in 0..2 {
+            assert_eq!((&mut ended).now_or_never(), Some(EndReason::Revoked));
+        }
+    }
+
+    #[test]
+    fn a_watch_that_is_dropped_tells_that_the_session_is_gone() {
+        let (ended, watch) = new();
+        drop(watch);
+        assert_eq!(ended.now_or_never(), Some(EndReason::Gone));
+    }
+
+    #[test]
+    fn a_store_learns_that_nobody_waits() {
+        let (ended, watch) = new();
+        let forgotten = Arc::new(Mutex::new(0));
+        let count = || {
+            let forgotten = Arc::clone(&forgotten);
+            move || *lock(&forgotten) += 1
+        };
+        watch.when_unwanted(count());
+        assert!(!watch.is_unwanted());
+        drop(ended);
+        assert!(watch.is_unwanted());
+        assert_eq!(*lock(&forgotten), 1);
+        watch.when_unwanted(count());
+        assert_eq!(*lock(&forgotten), 2, "it is told at once");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_is_woken() {
+        let (ended, watch) = new();
+        let waits = tokio::spawn(ended);
+        tokio::task::yield_now().await;
+        watch.tell(EndReason::LoggedOut);
+        assert_eq!(waits.await.unwrap(), EndReason::LoggedOut);
+    }
+}

@@ -1,0 +1,344 @@
+//! Waiting for the end of a session.
+
+use std::time::Duration;
+
+use actix_session::{
+    EndReason, Session, SessionEnded, SessionMiddleware,
+    storage::{CookieSessionStore, MemorySessionStore, SessionIndex},
+};
+use actix_web::{App, HttpResponse, cookie::Key, test::init_service, web};
+use futures_util::FutureExt as _;
+use tokio::time::sleep;
+
+use crate::{
+    devices::log_in,
+    five_methods::FiveMethods,
+    support::{Browser, Memory, Site, TestStore, on_each_index, on_store, soon},
+};
+
+on_each_index! {
+    a_purge_ends_it,
+    a_clear_ends_it,
+    another_person_ends_it,
+    a_renewal_goes_on,
+    a_login_from_nobody_goes_on,
+    whoever_is_revoked_ends,
+    a_manager_ends_one,
+    a_session_that_the_request_makes,
+    none_is_made,
+    what_is_over_is_found,
+    a_session_opened_from_outside_tells_too,
+}
+
+// It has no index, and looks by itself.
+on_store!(on_redis_actor RedisActor:
+    a_purge_ends_it
+    a_clear_ends_it
+    another_person_ends_it
+    a_renewal_goes_on
+    a_session_that_the_request_makes
+    none_is_made
+    what_is_over_is_found
+);
+
+on_store!(on_hashed_cluster HashedCluster:
+    a_renewal_goes_on
+    whoever_is_revoked_ends
+);
+
+/// So short that tests see several looks.
+const LEASE: Duration = Duration::from_millis(50);
+
+async fn visitor(tested: &impl TestStore) -> Browser {
+    tested
+        .browser_of(tested.middleware().ended_lease(LEASE))
+        .await
+}
+
+async fn wait_for(browser: &Browser) -> SessionEnded {
+    let mut ended = None;
+    let ask = |s: &Session| ended = Some(s.ended().unwrap());
+    browser.visit(ask).await.assert_ok();
+    ended.unwrap()
+}
+
+/// It was looked at several times.
+async fn assert_lives(ended: &SessionEnded) {
+    sleep(6 * LEASE).await;
+    assert_eq!(ended.reason(), None);
+}
+
+/// A store that stays on one thread only sees that the session is gone.
+fn assert_is(reason: EndReason, expected: EndReason) {
+    assert!(
+        reason == expected || reason == EndReason::Gone,
+        "{reason:?}"
+    );
+}
+
+async fn a_purge_ends_it(tested: impl TestStore) {
+    let browser = visitor(&tested).await;
+    log_in(&browser, "user-42", "phone").await;
+    let (one, other) = (wait_for(&browser).await, wait_for(&browser).await);
+    assert_lives(&one).await;
+    browser.visit(Session::purge).await.assert_removes_cookie();
+    assert_is(soon(one).await, EndReason::LoggedOut);
+    assert_is(soon(other).await, EndReason::LoggedOut);
+}
+
+async fn a_clear_ends_it(tested: impl TestStore) {
+    let browser = visitor(&tested).await;
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    browser.visit(Session::clear).await.assert_ok();
+    assert_is(soon(ended).await, EndReason::LoggedOut);
+    // Whoever comes next on the same record.
+    let next = wait_for(&browser).await;
+    assert_lives(&next).await;
+}
+
+async fn another_person_ends_it(tested: impl TestStore) {
+    let browser = visitor(&tested).await;
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    let mut own = None;
+    let other = |s: &Session| {
+        s.login("user-43").unwrap();
+        own = Some(s.ended().unwrap());
+    };
+    browser.visit(other).await.assert_sets_cookie();
+    assert_is(soon(ended).await, EndReason::LoggedOut);
+    let own = own.unwrap();
+    assert_lives(&own).await;
+    browser.visit(Session::purge).await.assert_ok();
+    assert_is(soon(own).await, EndReason::LoggedOut);
+}
+
+async fn a_renewal_goes_on(tested: impl TestStore) {
+    let browser = visitor(&tested).await;
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    for _ in 0..3 {
+        browser.visit(Session::renew).await.assert_sets_cookie();
+    }
+    let again = |s: &Session| s.login("user-42").unwrap();
+    browser.visit(again).await.assert_sets_cookie();
+    assert_lives(&ended).await;
+    browser.visit(Session::purge).await.assert_ok();
+    assert_is(soon(ended).await, EndReason::LoggedOut);
+}
+
+async fn a_login_from_nobody_goes_on(tested: impl TestStore) {
+    let browser = visitor(&tested).await;
+    browser.visit(|s| s.insert("n", 1).unwrap()).await;
+    let ended = wait_for(&browser).await;
+    log_in(&browser, "user-42", "phone").await;
+    assert_lives(&ended).await;
+    browser.visit(Session::purge).await.assert_ok();
+    assert_is(soon(ended).await, EndReason::LoggedOut);
+}
+
+async fn whoever_is_revoked_ends(tested: impl TestStore<Store: SessionIndex>) {
+    let sessions = tested.middleware().build().manager();
+    let (phone, laptop) = (visitor(&tested).await, visitor(&tested).await);
+    log_in(&phone, "user-42", "phone").await;
+    log_in(&laptop, "user-42", "laptop").await;
+    let (on_phone, on_laptop) = (wait_for(&phone).await, wait_for(&laptop).await);
+    assert_lives(&on_phone).await;
+    let flight = laptop.begin().await;
+    sessions.revoke_others(&flight.handle()).await.unwrap();
+    flight.finish().await.assert_ok();
+    assert_is(soon(on_phone).await, EndReason::Revoked);
+    assert_lives(&on_laptop).await;
+    sessions.revoke_all("user-42").await.unwrap();
+    assert_is(soon(on_laptop).await, EndReason::Revoked);
+}
+
+async fn a_manager_ends_one(tested: impl TestStore<Store: SessionIndex>) {
+    let sessions = tested.middleware().build().manager();
+    let browser = visitor(&tested).await;
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    let listed = sessions.list("user-42").await.unwrap().next().unwrap();
+    assert!(sessions.revoke("user-42", &listed.handle()).await.unwrap());
+    assert_eq!(soon(ended).await, EndReason::Revoked);
+}
+
+async fn a_session_that_the_request_makes(tested: impl TestStore) {
+    let browser = visitor(&tested).await;
+    let mut ended = None;
+    let make = |s: &Session| {
+        s.insert("n", 1).unwrap();
+        ended = Some(s.ended().unwrap());
+    };
+    browser.visit(make).await.assert_sets_cookie();
+    let ended = ended.unwrap();
+    assert_lives(&ended).await;
+    browser.visit(Session::purge).await.assert_removes_cookie();
+    assert_is(soon(ended).await, EndReason::LoggedOut);
+}
+
+async fn none_is_made(tested: impl TestStore) {
+    let browser = visitor(&tested).await;
+    assert_eq!(soon(wait_for(&browser).await).await, EndReason::Gone);
+    log_in(&browser, "user-42", "phone").await;
+    let mut ended = None;
+    let leave = |s: &Session| {
+        s.purge();
+        ended = Some(s.ended().unwrap());
+    };
+    browser.visit(leave).await.assert_removes_cookie();
+    assert_eq!(soon(ended.unwrap()).await, EndReason::Gone);
+}
+
+/// Nobody tells that: it is found by looking, which extends nothing.
+async fn what_is_over_is_found(tested: impl TestStore) {
+    let middleware = tested.middleware().ended_lease(LEASE);
+    let hour = actix_web::cookie::time::Duration::hours(1);
+    let browser = tested.browser_of(middleware.absolute_timeout(hour)).await;
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    tested.clock().advance(Duration::from_secs(3_500));
+    assert_lives(&ended).await;
+    tested.clock().advance(Duration::from_secs(101));
+    assert_eq!(soon(ended).await, EndReason::Gone);
+}
+
+async fn a_session_opened_from_outside_tells_too(tested: impl TestStore<Store: SessionIndex>) {
+    let sessions = tested.middleware().build().manager();
+    let browser = visitor(&tested).await;
+    log_in(&browser, "user-42", "phone").await;
+    let handle = sessions
+        .list("user-42")
+        .await
+        .unwrap()
+        .next()
+        .unwrap()
+        .handle();
+    let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+    assert!(opened.session().ended().is_err());
+    let ended = opened.ended();
+    browser.visit(Session::renew).await.assert_ok();
+    assert_lives(&ended).await;
+    assert!(opened.end().await.unwrap());
+    assert_is(soon(ended).await, EndReason::Revoked);
+}
+
+/// What is expired by its idle time, or gives way in a store that is full.
+#[actix_web::test]
+async fn waiting_extends_nothing() {
+    let tested = Memory::start().await;
+    let browser = visitor(&tested).await;
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    for _ in 0..3 {
+        tested.clock().advance(Duration::from_secs(8 * 3_600 - 1));
+        assert_lives(&ended).await;
+    }
+    tested.clock().advance(Duration::from_secs(4));
+    assert_eq!(soon(ended).await, EndReason::Gone);
+}
+
+#[actix_web::test]
+async fn a_session_that_gives_way_is_gone() {
+    let store = MemorySessionStore::builder().max_sessions(2).build();
+    let middleware = SessionMiddleware::new(store, Key::generate());
+    let site = Site::new(middleware).await;
+    let write = |s: &Session| s.insert("n", 1).unwrap();
+    let first = Browser::new(site.clone());
+    first.visit(write).await.assert_sets_cookie();
+    let ended = wait_for(&first).await;
+    for _ in 0..2 {
+        let other = Browser::new(site.clone());
+        other.visit(write).await.assert_sets_cookie();
+    }
+    // Long before the next look that is planned.
+    assert_eq!(soon(ended).await, EndReason::Gone);
+}
+
+#[actix_web::test]
+async fn a_handler_may_wait_itself() {
+    async fn wait(session: Session) -> actix_web::Result<HttpResponse> {
+        let reason = session.ended()?.await;
+        Ok(HttpResponse::Ok().body(format!("{reason:?}")))
+    }
+    let tested = Memory::start().await;
+    let app = App::new()
+        .wrap(tested.middleware().build())
+        .route("/wait", web::get().to(wait))
+        .default_service(web::to(crate::support::stop));
+    let browser = Browser::new(Site::of(init_service(app).await));
+    log_in(&browser, "user-42", "phone").await;
+    let waiter = browser.fork();
+    let waits = actix_web::rt::spawn(async move { waiter.visit_path("/wait", |_| {}).await });
+    tokio::task::yield_now().await;
+    browser.visit(Session::purge).await.assert_ok();
+    soon(waits).await.unwrap().assert_ok();
+}
+
+#[actix_web::test]
+async fn a_store_of_five_methods_tells_as_far_as_it_can() {
+    let store = FiveMethods::default();
+    let middleware = SessionMiddleware::builder(store, Key::generate()).ended_lease(LEASE);
+    let browser = Browser::new(Site::new(middleware.build()).await);
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    assert_lives(&ended).await;
+    // It cannot say where the session is now.
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    assert_eq!(soon(ended).await, EndReason::Gone);
+    let ended = wait_for(&browser).await;
+    assert_lives(&ended).await;
+    browser.visit(Session::purge).await.assert_ok();
+    assert_eq!(soon(ended).await, EndReason::Gone);
+}
+
+#[actix_web::test]
+async fn cookies_tell_what_their_list_knows() {
+    let key = Key::generate();
+    let without = SessionMiddleware::new(CookieSessionStore::default(), key.clone());
+    let browser = Browser::new(Site::new(without).await);
+    let refused = |s: &Session| {
+        let error = s.ended().unwrap_err().to_string();
+        assert!(error.contains("with_revocation"), "{error}");
+    };
+    browser.visit(refused).await.assert_ok();
+
+    let list = MemorySessionStore::new();
+    let store = CookieSessionStore::default().with_revocation(list);
+    let middleware = SessionMiddleware::builder(store.clone(), key).ended_lease(LEASE);
+    let browser = Browser::new(Site::new(middleware.build()).await);
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    assert_lives(&ended).await;
+    store.revoke_principal("user-42").await.unwrap();
+    assert_eq!(soon(ended).await, EndReason::Gone);
+}
+
+#[actix_web::test]
+async fn whoever_asks_elsewhere_is_told_so() {
+    let nowhere = Session::new().ended().unwrap_err().to_string();
+    assert!(nowhere.contains("SessionMiddleware"), "{nowhere}");
+    let tested = Memory::start().await;
+    let browser = visitor(&tested).await;
+    let mut kept = None;
+    browser.visit(|s| kept = Some(s.clone())).await.assert_ok();
+    let late = kept.unwrap().ended().unwrap_err().to_string();
+    assert!(late.contains("response"), "{late}");
+}
+
+/// They go to another thread, and outlive the request.
+#[actix_web::test]
+async fn it_is_independent_of_its_request() {
+    let tested = Memory::start().await;
+    let browser = visitor(&tested).await;
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    let (told, reason) = std::sync::mpsc::channel();
+    std::thread::spawn(move || told.send(futures_util::future::FutureExt::now_or_never(ended)));
+    assert_eq!(reason.recv().unwrap(), None);
+    let mut ended = wait_for(&browser).await;
+    assert_eq!((&mut ended).now_or_never(), None);
+    browser.visit(Session::purge).await.assert_ok();
+    assert_eq!((&mut ended).now_or_never(), Some(EndReason::LoggedOut));
+}
