@@ -19,6 +19,7 @@
     )
 )]
 
+mod address;
 mod changes;
 mod clock;
 pub mod config;
@@ -55,6 +56,7 @@ pub use self::manager::{
 #[doc(hidden)]
 pub use self::middleware::InnerSessionMiddleware;
 pub use self::{
+    address::ClientAddress,
     clock::{Clock, SystemClock},
     level::Level,
     middleware::SessionMiddleware,
