@@ -50,8 +50,8 @@ pub mod testing;
 
 #[cfg(feature = "_backend")]
 pub use self::manager::{
-    InvalidSessionHandle, ListedSession, NextPage, OpenedSession, SessionHandle, SessionList,
-    SessionManager, SessionManagerError,
+    ExportedSession, InvalidSessionHandle, ListedSession, NextPage, OpenedSession, SessionHandle,
+    SessionList, SessionManager, SessionManagerError, SessionOperator, SessionStats,
 };
 #[doc(hidden)]
 pub use self::middleware::InnerSessionMiddleware;

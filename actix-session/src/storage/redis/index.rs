@@ -7,7 +7,10 @@ use crate::{
     clock::Millis,
     contract::Terms,
     protocol::{Backend as _, Name, NotBefore, Owner, OwnerBefore, RevokeMachine, Step},
-    storage::index::{Index, Listed, Page, SessionIndex, StoreIndex},
+    storage::{
+        index::{Index, Listed, Page, SessionIndex, StoreIndex},
+        upkeep::Upkeep,
+    },
 };
 
 /// How many records are looked at or ended at once.
@@ -216,6 +219,17 @@ impl Index for RedisSessionStore {
         let ended: Vec<Known> = ends.try_filter_map(async |it| Ok(it)).try_collect().await?;
         self.executor.forget(&index, &ended).await;
         Ok(ended.len() as u64)
+    }
+}
+
+impl Upkeep for RedisSessionStore {
+    /// What has expired left its entry behind.
+    async fn forget(&self, principal: &str, mark: &NotBefore, _: &Terms) -> anyhow::Result<()> {
+        let index = self.index_of(principal);
+        let mut dead = self.executor.entries(&index).await?;
+        dead.retain(|it| mark.ends(it.id, it.login));
+        self.executor.forget(&index, &dead).await;
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     statement::Values,
     statements::Statements,
     store::SqlSessionStore,
+    upkeep::erased_column,
 };
 use crate::{
     clock::{Millis, SharedClock},
@@ -83,6 +84,8 @@ impl<D: Database> Attempt<'_, D> {
             Query::List(principal, page) => return self.list(principal, *page).await,
             Query::Mark(principal, mark, by) => return self.mark(principal, mark, *by).await,
             Query::EndMarked(principal, mark) => return self.end_marked(principal, mark).await,
+            Query::Forget(principal, mark) => return self.forget(principal, *mark).await,
+            Query::Count => return self.count().await,
         };
         Ok(reply.into())
     }
@@ -187,7 +190,7 @@ impl<D: Database> Attempt<'_, D> {
             return Ok(Reply::Found(Stored::Nothing));
         }
         let values = Values {
-            record: RecordColumns::of(new, now),
+            record: made(new, now),
             expires: Some(number(until)),
             redirect: RedirectColumns::of(redirect, now + grace),
             ..self.expecting(at, expect)
@@ -197,7 +200,7 @@ impl<D: Database> Attempt<'_, D> {
 
     async fn insert(&mut self, at: &str, new: &Record, until: Millis) -> Result<Reply, Error> {
         let mut values = Values {
-            record: RecordColumns::of(new, self.terms.now),
+            record: made(new, self.terms.now),
             expires: Some(number(until)),
             ..self.values(at)
         };
@@ -292,6 +295,14 @@ impl<D: Database> Attempt<'_, D> {
             whole,
             ..self.values(at)
         }
+    }
+}
+
+/// The columns of a record that a step makes, unless its owner's sessions have ended.
+fn made(new: &Record, now: Millis) -> RecordColumns<'_> {
+    RecordColumns {
+        erased: new.principal().map(erased_column),
+        ..RecordColumns::of(new, now)
     }
 }
 

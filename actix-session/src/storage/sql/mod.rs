@@ -10,7 +10,7 @@
 //! - `connect`: a pool of the store's own; `runtime`: where it lives; `run`: connections and time
 //!   limits; `line`: who gets the next connection.
 //! - `failure`: why something failed; `attempts`: whether it is tried again.
-//! - `migrate`: creates the table; `sweep`: deletes expired rows.
+//! - `migrate`: creates the table; `sweep`: deletes expired rows; `upkeep`: what operators ask for.
 //! - `database`: what differs between databases; `sqlite`, `postgres`, `mysql`: the dialects, and
 //!   the stores' names for them.
 
@@ -41,6 +41,7 @@ mod store;
 mod sweep;
 mod table;
 mod transaction;
+mod upkeep;
 
 #[cfg(test)]
 pub(crate) use self::database::Database;

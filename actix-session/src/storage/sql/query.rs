@@ -3,7 +3,10 @@
 use crate::{
     clock::Millis,
     protocol::{Name, NotBefore, Reply, Step},
-    storage::index::{Listed, Page},
+    storage::{
+        index::{Listed, Page},
+        upkeep::Counts,
+    },
 };
 
 /// What is asked of the database.
@@ -20,6 +23,10 @@ pub(crate) enum Query {
     Mark(String, NotBefore, Option<(u128, Millis)>),
     /// Deletes what a mark has ended.
     EndMarked(String, NotBefore),
+    /// Takes away what names a principal whose sessions have ended by a mark of this time.
+    Forget(String, Millis),
+    /// Counts the rows.
+    Count,
 }
 
 /// What the database answered.
@@ -29,6 +36,7 @@ pub(crate) enum Answer {
     Listed(Vec<Listed>),
     Marked(bool),
     Ended(u64),
+    Counts(Counts),
 }
 
 impl From<Reply> for Answer {
@@ -41,7 +49,7 @@ impl Query {
     pub(crate) fn writes(&self) -> bool {
         !matches!(
             self,
-            Self::Read(_) | Self::Run(Step::Read { .. }) | Self::List(..)
+            Self::Read(_) | Self::Run(Step::Read { .. }) | Self::List(..) | Self::Count
         )
     }
 
