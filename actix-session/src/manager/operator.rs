@@ -112,6 +112,14 @@ impl SessionOperator {
         self.0.list_page(principal, page, limit).await
     }
 
+    /// Counts a principal's live sessions.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time.
+    pub async fn count(&self, principal: &str) -> Result<usize, SessionManagerError> {
+        self.0.count(principal).await
+    }
+
     /// The live session that a handle names. A handle is a digest of the principal and the session, so
     /// that no store finds one by the handle alone.
     ///

@@ -265,6 +265,7 @@ async fn an_operator_acts_on_anybodys_sessions(tested: impl TestStore<Store: Ses
     let browser = logged_in(&tested, login).await;
     let other = logged_in(&tested, |s| s.login("user-43").unwrap()).await;
     let operator = SessionOperator::of_store(&tested.store());
+    assert_eq!(operator.count(WHO).await.unwrap(), 1);
     let listed = operator.list(WHO).await.unwrap().next().unwrap();
     let handle = listed.handle();
     let found = operator.find(WHO, &handle).await.unwrap().unwrap();
