@@ -82,6 +82,8 @@ const post = (address) => fetch(address, { method: "POST", redirect: "manual" })
   const isShared = document.getElementById("race")?.dataset.shared === "true";
   const number = 20;
 
+  const counted = (clicks) => (clicks === 1 ? "1 click" : `${clicks} clicks`);
+
   const look = async () => (await fetch("/session/clicks", { cache: "no-store" })).json();
 
   const race = async (logsOut) => {
@@ -94,15 +96,15 @@ const post = (address) => fetch(address, { method: "POST", redirect: "manual" })
     if (!logsOut) {
       const lost = Math.max(0, before.clicks + number - after.clicks);
       return `Before: ${before.clicks}. Sent: ${number}. Now: ${after.clicks}. ` +
-        (lost === 0 ? "Not one click is lost." : `${lost} clicks are lost.`);
+        (lost === 0 ? "Not one click is lost." : `Lost: ${lost}.`);
     }
     if (after.logged_in) {
       return isShared
         ? "You are still logged in: that must not happen."
         : "You are still logged in: the answer to a click came last, and brought the old cookie back.";
     }
-    return `You are logged out, and the session of ${before.clicks} clicks is gone for good. ` +
-      `${after.clicks} clicks came after the logout: they are in a new session, of nobody's.`;
+    return `You are logged out, and the session of ${counted(before.clicks)} is gone for good. ` +
+      `${counted(after.clicks)} came after the logout, into a new session of nobody's.`;
   };
 
   const start = async (logsOut) => {
