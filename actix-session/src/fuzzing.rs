@@ -14,13 +14,14 @@ use actix_web::{
 
 pub use crate::record::WireFormat;
 use crate::{
+    ClientAddress,
     changes::{Changes, Effect, LoginChange, TtlChange},
     clock::Millis,
     config::CookieContentSecurity,
     contract::{End, Older, Terms},
     cookie::{read, seal::Sealer},
     protocol::{Redirect, Reply, Stored},
-    record::{Auth, Demand, Metadata, Proofs, Record},
+    record::{Auth, Demand, Metadata, Origin, Proofs, Record},
     storage::{redis, sql},
 };
 
@@ -99,6 +100,9 @@ pub struct ToldAuth {
     pub three: Option<i64>,
     /// Its time and its reason.
     pub demand: Option<(i64, String)>,
+    /// Empty if it is not known.
+    pub method: String,
+    pub address: Option<ClientAddress>,
 }
 
 pub fn metadata(text: &str) -> Option<Told> {
@@ -124,6 +128,8 @@ fn told(commit: u64, metadata: Metadata) -> Told {
             two: auth.proofs.two.map(|at| at.0),
             three: auth.proofs.three.map(|at| at.0),
             demand: auth.proofs.demand.map(|it| (it.at.0, it.reason)),
+            address: auth.origin.as_ref().and_then(|origin| origin.address),
+            method: auth.origin.map(|origin| origin.method).unwrap_or_default(),
         }),
         rest: metadata.rest.map(String::from),
     }
@@ -179,6 +185,10 @@ pub fn metadata_text(told: &Told) -> String {
                 reason,
             }),
         },
+        origin: (!auth.method.is_empty() || auth.address.is_some()).then(|| {
+            let (method, address) = (auth.method, auth.address);
+            Origin { method, address }.into()
+        }),
     };
     let metadata = Metadata {
         id: told.id,
@@ -235,6 +245,7 @@ impl From<Doing> for Changes {
                 keep_times: false,
                 level: Default::default(),
                 demand: String::new(),
+                origin: None,
             };
             login.into()
         });

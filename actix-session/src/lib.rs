@@ -19,6 +19,7 @@
     )
 )]
 
+mod address;
 mod changes;
 mod clock;
 pub mod config;
@@ -50,12 +51,13 @@ pub mod testing;
 
 #[cfg(feature = "_backend")]
 pub use self::manager::{
-    InvalidSessionHandle, ListedSession, NextPage, OpenedSession, SessionHandle, SessionList,
-    SessionManager, SessionManagerError,
+    ExportedSession, InvalidSessionHandle, ListedSession, NextPage, OpenedSession, SessionHandle,
+    SessionList, SessionManager, SessionManagerError, SessionOperator, SessionStats,
 };
 #[doc(hidden)]
 pub use self::middleware::InnerSessionMiddleware;
 pub use self::{
+    address::ClientAddress,
     clock::{Clock, SystemClock},
     level::Level,
     live::{EndReason, SessionEnded},

@@ -1,11 +1,23 @@
 //! Records as actix-session 0.6 to 0.11 wrote them, with and without metadata, intact and damaged.
 #![no_main]
 
-use actix_session::{fuzzing, storage::Record};
+use std::net::Ipv6Addr;
+
+use actix_session::{ClientAddress, fuzzing, storage::Record};
 use actix_session_fuzz::{
     cursor::Cursor,
     records::{Map, RESERVED, check, metadata},
 };
+
+fn address(cursor: &mut Cursor<'_>) -> ClientAddress {
+    let number = cursor.number().cast_unsigned();
+    let ip = Ipv6Addr::from_bits(u128::from(number) << cursor.below(64));
+    if cursor.flag() {
+        ClientAddress::full(ip.into())
+    } else {
+        ClientAddress::network(ip.into())
+    }
+}
 
 fn told(cursor: &mut Cursor<'_>) -> fuzzing::Told {
     fuzzing::Told {
@@ -27,6 +39,8 @@ fn told(cursor: &mut Cursor<'_>) -> fuzzing::Told {
                 two: cursor.maybe(),
                 three: cursor.maybe(),
                 demand: cursor.flag().then(|| (cursor.number(), cursor.text())),
+                method: cursor.text(),
+                address: cursor.flag().then(|| address(cursor)),
             }
         }),
         rest: cursor.flag().then(|| cursor.number().to_string()),

@@ -20,7 +20,7 @@ use crate::{
     contract::{Stamp, Terms},
     error::CommitError,
     random,
-    record::{Auth, Lowered, Proof, Proofs, Record},
+    record::{Auth, Lowered, Origin, Proof, Proofs, Record},
 };
 
 pub use self::made_on::{MadeOn, Merged};
@@ -123,6 +123,7 @@ pub(crate) struct LoginChange {
     pub(crate) level: Level,
     /// Why a login that proves nothing must be followed by one that does, or empty.
     pub(crate) demand: String,
+    pub(crate) origin: Option<Box<Origin>>,
 }
 
 impl LoginChange {
@@ -135,6 +136,7 @@ impl LoginChange {
             login: self.proven.and(Some(self.at)),
             span,
             proofs: Proofs::of(self.level, at, &self.demand),
+            origin: self.origin.clone(),
         }
     }
 }

@@ -4,10 +4,10 @@ use std::{fmt, time::SystemTime, vec};
 
 use super::SessionHandle;
 use crate::{
-    Level, Session,
+    ClientAddress, Level, Session,
     clock::Millis,
     contract::Terms,
-    record::Metadata,
+    record::{Metadata, Origin},
     storage::index::{After, Live},
 };
 
@@ -104,6 +104,10 @@ impl ListedSession {
         }
     }
 
+    pub(super) fn principal(&self) -> &str {
+        &self.principal
+    }
+
     /// The session's name for [`SessionManager`](crate::SessionManager), and for forms.
     pub fn handle(&self) -> SessionHandle {
         SessionHandle::of(&self.principal, self.id)
@@ -154,10 +158,27 @@ impl ListedSession {
         auth.and_then(|auth| auth.device.as_deref())
     }
 
-    /// How strongly the principal has proven who they are.
+    /// How the login began, as the application said with [`Login::method`](crate::Login::method).
+    pub fn method(&self) -> Option<&str> {
+        let method = self.origin().map(|origin| origin.method.as_str());
+        method.filter(|method| !method.is_empty())
+    }
+
+    /// Where the login came from, if the application gave it with
+    /// [`Login::address`](crate::Login::address).
+    pub fn address(&self) -> Option<ClientAddress> {
+        self.origin().and_then(|origin| origin.address)
+    }
+
+    /// How strongly the principal has proven who they are. [`Level::Two`] or higher says that a second
+    /// factor was shown.
     pub fn level(&self) -> Level {
         let auth = self.metadata.auth.as_ref();
         auth.map_or(Level::Zero, crate::record::Auth::level)
+    }
+
+    fn origin(&self) -> Option<&Origin> {
+        self.metadata.auth.as_ref()?.origin.as_deref()
     }
 }
 

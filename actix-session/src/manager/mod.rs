@@ -4,6 +4,8 @@ mod error;
 mod handle;
 mod listed;
 mod opened;
+mod operator;
+mod personal;
 
 use std::{fmt, sync::Arc};
 
@@ -12,6 +14,8 @@ pub use self::{
     handle::{InvalidSessionHandle, SessionHandle},
     listed::{ListedSession, NextPage, SessionList},
     opened::OpenedSession,
+    operator::{SessionOperator, SessionStats},
+    personal::ExportedSession,
 };
 use crate::{
     Session,
@@ -351,12 +355,16 @@ impl SessionManager {
         by: Option<(u128, crate::clock::Millis)>,
     ) -> Result<Option<u64>, SessionManagerError> {
         let terms = self.terms();
-        let mark = NotBefore {
-            at: self.0.clock.revocation_time(),
-            spared,
-        };
+        let mark = self.mark(spared);
         let ended = self.0.index.0.end_all(principal, mark, by, &terms);
         Ok(ended.await?)
+    }
+
+    fn mark(&self, spared: Vec<u128>) -> NotBefore {
+        NotBefore {
+            at: self.0.clock.revocation_time(),
+            spared,
+        }
     }
 
     /// The terms of a call made now, which extends nothing.

@@ -4,6 +4,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
     numbers::{decimal, hex, push_decimal, push_hex, push_ids},
+    origin::Origin,
     proofs::Proofs,
 };
 use crate::{clock::Millis, digest};
@@ -14,7 +15,7 @@ use crate::{clock::Millis, digest};
 pub(crate) const RESERVED: &str = "__actix_session";
 
 /// How many fields the metadata's text has here. Those of a later version follow them.
-const KNOWN_FIELDS: usize = 15;
+const KNOWN_FIELDS: usize = 17;
 
 /// What the library knows of a session, apart from its state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,6 +48,7 @@ pub(crate) struct Auth {
     /// This login's own absolute timeout, in place of the policy's.
     pub(crate) span: Option<Millis>,
     pub(crate) proofs: Proofs,
+    pub(crate) origin: Option<Box<Origin>>,
 }
 
 impl Auth {
@@ -118,9 +120,9 @@ impl Metadata {
     }
 
     /// Writes the metadata as
-    /// `commit.id.created.absolute.ttl.epoch.idle.at.principal.device.login.span.two.three.demand`,
-    /// without the empty fields at the end, or with all of them and what a later version has added
-    /// after them.
+    /// `commit.id.created.absolute.ttl.epoch.idle.at.principal.device.login.span.two.three.demand`
+    /// and `.method.address`, without the empty fields at the end, or with all of them and what a
+    /// later version has added after them.
     ///
     /// The text needs no escaping in JSON, however often it is nested. The numbers that a Redis
     /// script looks for come first, in a fixed order.
@@ -147,7 +149,7 @@ impl Metadata {
     fn encode_auth(&self, out: &mut String) {
         let Some(auth) = &self.auth else {
             if self.rest.is_some() {
-                out.push_str("........");
+                out.push_str("..........");
             }
             return;
         };
@@ -162,8 +164,12 @@ impl Metadata {
         }
         push_next(out, auth.login);
         push_next(out, auth.span);
-        if self.rest.is_some() || !auth.proofs.are_plain() {
+        let has_more = self.rest.is_some() || auth.origin.is_some();
+        if has_more || !auth.proofs.are_plain() {
             auth.proofs.encode(out);
+        }
+        if has_more {
+            Origin::encode(auth.origin.as_deref(), out);
         }
     }
 
@@ -196,11 +202,20 @@ impl Metadata {
 impl Auth {
     /// Reads what follows the session's times. Nobody has none of it.
     fn decode<'a>(mut next: impl FnMut() -> &'a str) -> Option<Option<Self>> {
-        let [at, rest @ ..]: [&str; 8] = std::array::from_fn(|_| next());
+        let [at, rest @ ..]: [&str; 10] = std::array::from_fn(|_| next());
         let Some(at) = optional(at)? else {
             return rest.iter().all(|field| field.is_empty()).then_some(None);
         };
-        let [principal, device, login, span, proofs @ ..] = rest;
+        let [
+            principal,
+            device,
+            login,
+            span,
+            two,
+            three,
+            demand,
+            origin @ ..,
+        ] = rest;
         Some(Some(Self {
             at,
             principal: text_field(principal)?,
@@ -210,7 +225,8 @@ impl Auth {
             },
             login: optional(login)?,
             span: optional(span)?,
-            proofs: Proofs::decode(proofs)?,
+            proofs: Proofs::decode([two, three, demand])?,
+            origin: Origin::decode(origin)?,
         }))
     }
 }
@@ -297,7 +313,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::proofs::tests::proofs;
+    use crate::record::{origin::tests::origins, proofs::tests::proofs};
 
     pub(crate) fn metadata() -> impl Strategy<Value = Metadata> {
         let millis = || any::<i64>().prop_map(Millis);
@@ -308,15 +324,19 @@ pub(crate) mod tests {
             proptest::option::of(millis()),
             proptest::option::of(millis()),
             proofs(),
+            origins(),
         )
-            .prop_map(|(principal, at, device, login, span, proofs)| Auth {
-                principal,
-                at,
-                device,
-                login,
-                span,
-                proofs,
-            });
+            .prop_map(
+                |(principal, at, device, login, span, proofs, origin)| Auth {
+                    principal,
+                    at,
+                    device,
+                    login,
+                    span,
+                    proofs,
+                    origin,
+                },
+            );
         (
             any::<u128>(),
             millis(),
@@ -356,7 +376,7 @@ pub(crate) mod tests {
         }
     }
 
-    const KNOWN: [&str; 7] = [
+    const KNOWN: [&str; 9] = [
         "1.7.5...0.",
         "1.7.5...0..9.YQ",
         "1.7.5..60.2.8.9.YQ.~Yg.4",
@@ -364,15 +384,24 @@ pub(crate) mod tests {
         "1.7.5..60.2.8.9.YQ....8",
         "1.7.5..60.2.8.9.YQ.....8",
         "1.7.5..60.2.8.9.YQ......9~Yg",
+        "1.7.5..60.2.8.9.YQ.......cGFzc2tleQ",
+        "1.7.5..60.2.8.9.YQ........c00002",
     ];
 
     /// A later version appends its fields to all of ours.
     #[test]
     fn fields_of_a_later_version_are_kept_byte_by_byte() {
-        for (known, fill) in KNOWN
-            .into_iter()
-            .zip(["........", "......", "....", "...", "..", ".", ""])
-        {
+        for (known, fill) in KNOWN.into_iter().zip([
+            "..........",
+            "........",
+            "......",
+            ".....",
+            "....",
+            "...",
+            "..",
+            ".",
+            "",
+        ]) {
             let (_, before) = Metadata::decode(known).unwrap();
             for rest in ["x", "", ".", "~aGk..-7._", "....."] {
                 let text = format!("{known}{fill}.{rest}");
@@ -397,7 +426,7 @@ pub(crate) mod tests {
     #[test]
     fn what_could_break_out_of_the_text_is_refused() {
         for rest in ["\"", "\\", " ", "\u{e9}", ":", "\n"] {
-            let text = format!("1.7.5...0..........{rest}");
+            let text = format!("1.7.5...0............{rest}");
             assert_eq!(Metadata::decode(&text), None, "{text}");
         }
         for half in [
@@ -408,6 +437,10 @@ pub(crate) mod tests {
             "1.7.5...0......4",
             "1.7.5...0.......4",
             "1.7.5...0.........4~",
+            "1.7.5...0..........YQ",
+            "1.7.5...0...........c00002",
+            "1.7.5...0..9.YQ........c0",
+            "1.7.5...0..9.YQ.......~",
             "1.7.5...0..9.YQ......4",
             "1.7.5...0..9.YQ......~",
             "1.7.5...0..9.YQ....x",
@@ -420,7 +453,7 @@ pub(crate) mod tests {
 
     #[test]
     fn another_id_drops_what_a_later_version_knows_of_the_old_one() {
-        let (_, metadata) = Metadata::decode("1.7.5...0..........x").unwrap();
+        let (_, metadata) = Metadata::decode("1.7.5...0............x").unwrap();
         let mut same = metadata.clone();
         same.set_id(7);
         assert_eq!(same, metadata);

@@ -1,14 +1,14 @@
 //! The principal that a session belongs to, and when it authenticated.
 
-use std::time::SystemTime;
+use std::{net::IpAddr, time::SystemTime};
 
 use super::{Session, SessionLoginError, lifecycle::own_time, pending::NamedLogin, unloaded};
 use crate::{
-    Level,
+    ClientAddress, Level,
     changes::{LoginChange, TtlChange},
     clock::Millis,
     random,
-    record::LONGEST_PRINCIPAL,
+    record::{LONGEST_PRINCIPAL, Origin},
 };
 
 /// A login: the principal, and what the application knows of the device and the authentication.
@@ -32,6 +32,7 @@ pub struct Login {
     absolute: Option<Millis>,
     keep_times: bool,
     level: Level,
+    origin: Option<Box<Origin>>,
 }
 
 impl Login {
@@ -45,6 +46,7 @@ impl Login {
             absolute: None,
             keep_times: false,
             level: Level::default(),
+            origin: None,
         }
     }
 
@@ -54,6 +56,59 @@ impl Login {
         let label: String = label.into();
         self.device = Some(label.chars().take(256).collect());
         self
+    }
+
+    /// Sets how the login began, for a list of the user's devices: `password`, `passkey`, or the name
+    /// of an identity provider. Only the first 64 characters are kept.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{Login, Session};
+    ///
+    /// # let session = Session::new();
+    /// session.login_with(Login::new("user-42").method("passkey"))?;
+    /// # Ok::<(), actix_session::SessionLoginError>(())
+    /// ```
+    pub fn method(mut self, label: impl Into<String>) -> Self {
+        let label: String = label.into();
+        self.origin().method = label.chars().take(64).collect();
+        self
+    }
+
+    /// Sets the network that the login came from, for a list of the user's devices. The first 24 bits
+    /// of an IPv4 address are kept, the first 48 of an IPv6 address, and the rest is not stored.
+    ///
+    /// Behind a proxy, pass the address that it names, not the proxy's.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{Login, Session};
+    /// use actix_web::HttpRequest;
+    ///
+    /// async fn login(session: Session, request: HttpRequest) -> actix_web::Result<()> {
+    ///     let mut login = Login::new("user-42");
+    ///     if let Some(peer) = request.peer_addr() {
+    ///         login = login.address(peer.ip());
+    ///     }
+    ///     session.login_with(login)?;
+    ///     Ok(())
+    /// }
+    /// # let _ = login;
+    /// ```
+    pub fn address(mut self, ip: IpAddr) -> Self {
+        self.origin().address = Some(ClientAddress::network(ip));
+        self
+    }
+
+    /// Sets the whole address that the login came from, as [`address`](Self::address) does with its
+    /// network. It is personal data: keep it only if there is a reason to.
+    pub fn full_address(mut self, ip: IpAddr) -> Self {
+        self.origin().address = Some(ClientAddress::full(ip));
+        self
+    }
+
+    fn origin(&mut self) -> &mut Origin {
+        self.origin.get_or_insert_default()
     }
 
     /// Sets when an identity provider authenticated the user (`auth_time` in OpenID Connect), if
@@ -182,6 +237,7 @@ impl Login {
             keep_times: self.keep_times,
             level: self.level,
             demand: String::new(),
+            origin: self.origin.filter(|origin| **origin != Origin::default()),
         }
     }
 }

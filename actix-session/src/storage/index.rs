@@ -7,6 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use super::{
     SessionStore,
     lease::{self, Lease},
+    upkeep::{Caretaker, Upkeep},
 };
 use crate::{
     changes::Changes,
@@ -103,7 +104,7 @@ impl<S: SessionIndex + ?Sized> SessionIndex for Arc<S> {
 pub struct StoreIndex(pub(crate) Arc<dyn Door + Send + Sync>);
 
 /// Of a store that has no list of its sessions.
-struct NoIndex(SharedClock);
+pub(super) struct NoIndex(SharedClock);
 
 impl StoreIndex {
     pub(crate) fn none() -> Self {
@@ -179,7 +180,7 @@ pub(crate) struct Live {
 }
 
 /// What a back end with an index does besides the protocol's steps.
-pub(crate) trait Index: Backend {
+pub(crate) trait Index: Upkeep {
     /// How many records are looked at at once for those who wait for their ends.
     const AT_ONCE: usize = 16;
 
@@ -249,7 +250,7 @@ pub(crate) trait Index: Backend {
 pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, CommitError>> + 'a>>;
 
 /// A back end with an index, whatever its type.
-pub(crate) trait Door {
+pub(crate) trait Door: Caretaker {
     fn clock(&self) -> &SharedClock;
 
     /// The live sessions among the entries of a page, and where the next one begins.
@@ -405,7 +406,7 @@ impl<B: Index> Door for B {
     }
 }
 
-fn no_index<T>() -> Result<T, CommitError> {
+pub(super) fn no_index<T>() -> Result<T, CommitError> {
     Err(CommitError::Other(anyhow::anyhow!(
         "this store has no list of its sessions: they lie in cookies. To list or end a principal's \
          sessions, use a store that keeps them on the server"

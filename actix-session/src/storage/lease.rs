@@ -35,9 +35,7 @@ pub(crate) async fn take<B: Backend>(
     principal: &str,
     terms: &Terms,
 ) -> Result<Lease, CommitError> {
-    // No session key contains a full stop, so it is never a session.
-    let name = digest::hex(&format!("actix-session lock\0{principal}"));
-    let at = store.name(&SessionKey::generated(format!("lock.{name}")));
+    let at = name_of(store, principal);
     let deadline = deadline(terms.budget);
     while Instant::now() < deadline {
         if let Some(lease) = try_to_take(store, &at, terms).await? {
@@ -94,6 +92,34 @@ pub(crate) async fn release<B: Backend>(store: &B, lease: Lease, terms: &Terms) 
     if let Err(error) = store.run(&step, terms).await {
         tracing::debug!(%error, "the lock on a principal lapses by itself");
     }
+}
+
+/// Takes a lock away that nobody holds.
+pub(crate) async fn forget<B: Backend>(
+    store: &B,
+    principal: &str,
+    terms: &Terms,
+) -> Result<(), CommitError> {
+    let at = name_of(store, principal);
+    let now = store.clock().now().max(terms.now);
+    let free = match read(store, &at, terms).await? {
+        Stored::Record(known) if free_from(&known) <= now => known,
+        _ => return Ok(()),
+    };
+    let expect = free.version();
+    // A tombstone would stand in the way of whoever wants the lock next.
+    let terms = Terms {
+        grace: Millis(1),
+        ..terms.clone()
+    };
+    let ended = store.run(&Step::EndIf { at, expect }, &terms).await;
+    ended.map(drop).map_err(CommitError::of_store)
+}
+
+/// No session key contains a full stop, so it is never a session.
+fn name_of<B: Backend>(store: &B, principal: &str) -> Name {
+    let name = digest::hex(&format!("actix-session lock\0{principal}"));
+    store.name(&SessionKey::generated(format!("lock.{name}")))
 }
 
 async fn read<B: Backend>(store: &B, at: &Name, terms: &Terms) -> Result<Stored, CommitError> {

@@ -27,6 +27,7 @@ mod levels;
 mod logout;
 mod own_stores;
 mod own_times;
+mod personal;
 mod principal_entry;
 mod purge;
 mod purge_now;

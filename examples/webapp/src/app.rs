@@ -13,7 +13,6 @@ use actix_session::{
 };
 use actix_web::{
     App, HttpServer,
-    cookie::Key,
     dev::{Server, ServerHandle},
     middleware::{Logger, from_fn},
     web,
@@ -32,15 +31,14 @@ use crate::{
     users::Users,
 };
 
-/// How long a session lasts after the last request that used it, unless its user wants to stay
-/// logged in: then `pages/account.rs` sets a longer time.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// How long a session lasts after the login, however busy it is.
 const ABSOLUTE_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The name of the session's cookie. In production it gets the prefix `__Host-`.
-const COOKIE: &str = "webapp_session";
+pub(crate) const COOKIE: &str = "webapp_session";
+
+/// How long before its end a session warns, if it is not short.
+const WARNING: Duration = Duration::from_secs(120);
 
 /// How often expired sessions are deleted from an SQL database, and how many at a time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -56,6 +54,10 @@ pub(crate) struct State {
     pub(crate) guesses: Guesses,
     /// The proxies whose word on a client's address counts.
     pub(crate) trusted_proxies: Vec<IpAddr>,
+    /// The names of users who may end all sessions of any user.
+    pub(crate) admins: Vec<String>,
+    /// How long before its end a session warns.
+    pub(crate) warn_seconds: u64,
     /// Whether all requests of a session share one record. In a cookie, each has a copy of its own.
     pub(crate) sessions_are_shared: bool,
 }
@@ -88,6 +90,8 @@ impl Application {
             passwords: Passwords::new().map_err(StartError::passwords)?,
             guesses: Guesses::default(),
             trusted_proxies: config.trusted_proxies.clone(),
+            admins: config.admins.clone(),
+            warn_seconds: WARNING.min(config.idle_timeout / 2).as_secs(),
             sessions_are_shared: config.session_store != StoreUrl::Cookie,
         };
         let store = open_store(config).await?;
@@ -166,15 +170,18 @@ fn serve<S>(
 where
     S: SessionIndex + Clone + Send + 'static,
 {
-    let (key, environment) = (config.secret_key.clone(), config.environment);
-    let sessions = move || sessions(store.clone(), key.clone(), environment);
+    let config = config.clone();
+    let bind = config.bind.clone();
+    let sessions = move || sessions(store.clone(), &config);
     let manager = sessions().map_err(StartError::Sessions)?.manager();
+    let operator = web::Data::new(manager.operator());
     let (state, manager) = (web::Data::new(state), web::Data::new(manager));
     let server = HttpServer::new(move || {
         let sessions = sessions().expect("these settings were valid a moment ago");
         App::new()
             .app_data(state.clone())
             .app_data(manager.clone())
+            .app_data(operator.clone())
             .configure(assets::routes)
             .service(
                 web::scope("")
@@ -188,23 +195,25 @@ where
     let server = server
         .shutdown_timeout(SHUTDOWN_SECONDS)
         .listen(listener)
-        .map_err(|source| StartError::bind(&config.bind, source))?;
+        .map_err(|source| StartError::bind(&bind, source))?;
     Ok(server.run())
 }
 
 /// The cookie is for this very host and for HTTPS alone, and other sites' links come without it.
 /// Browsers refuse such a cookie over plain HTTP, so in development it is an ordinary one.
+///
+/// A user who wants to stay logged in has a longer time than the policy's: see `pages/account.rs`.
 fn sessions<S: SessionStore>(
     store: S,
-    key: Key,
-    environment: Environment,
+    config: &Config,
 ) -> Result<SessionMiddleware<S>, ConfigError> {
-    let policy = SessionPolicy::new("webapp", Some(IDLE_TIMEOUT), ABSOLUTE_TIMEOUT);
-    let builder = SessionMiddleware::builder(store, key)
+    let policy = SessionPolicy::new("webapp", Some(config.idle_timeout), ABSOLUTE_TIMEOUT);
+    let builder = SessionMiddleware::builder(store, config.secret_key.clone())
         .cookie_name(COOKIE.to_owned())
         .strict()
-        .policy(&policy);
-    let builder = match environment {
+        .policy(&policy)
+        .quiet_when(|request| request.path() == pages::session::REMAINING);
+    let builder = match config.environment {
         Environment::Production => builder,
         Environment::Development => builder.cookie_name(COOKIE.to_owned()).cookie_secure(false),
     };

@@ -5,16 +5,19 @@ use actix_web::{HttpResponse, http::header, web};
 use crate::pages::read;
 
 const STYLE: &str = include_str!("../assets/style.css");
+const SCRIPT: &str = include_str!("../assets/live.js");
 const ICON: &str = include_str!("../assets/icon.svg");
 
-/// Part of the style sheet's address: each version has its own, so browsers may cache it forever.
-pub(crate) const VERSION: u32 = fingerprint(STYLE.as_bytes());
+/// Part of the files' addresses: each version has its own, so browsers may cache it forever.
+pub(crate) const VERSION: u32 = fingerprint(STYLE.as_bytes()) ^ fingerprint(SCRIPT.as_bytes());
 
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     let style = read().to(async || file("text/css; charset=utf-8", STYLE));
+    let script = read().to(async || file("text/javascript; charset=utf-8", SCRIPT));
     let icon = read().to(async || file("image/svg+xml", ICON));
     config
         .service(web::resource("/static/style.css").route(style))
+        .service(web::resource("/static/live.js").route(script))
         .service(web::resource("/static/icon.svg").route(icon));
 }
 
@@ -26,7 +29,7 @@ fn file(kind: &'static str, body: &'static str) -> HttpResponse {
 }
 
 /// FNV-1a: good enough to distinguish versions, and it runs at compile time.
-const fn fingerprint(bytes: &[u8]) -> u32 {
+pub(crate) const fn fingerprint(bytes: &[u8]) -> u32 {
     let mut hash: u32 = 0x811c_9dc5;
     let mut at = 0;
     while at < bytes.len() {

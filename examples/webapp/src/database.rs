@@ -10,8 +10,10 @@ use sqlx::{
 };
 
 /// The schema's history, in the binary. To change the schema, add a line; never edit one.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "users", include_str!("../migrations/0001_users.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "users", include_str!("../migrations/0001_users.sql")),
+    (2, "email", include_str!("../migrations/0002_email.sql")),
+];
 
 /// Opens the file, creates it if it is missing, and brings its schema up to date.
 pub(crate) async fn open(file: &Path) -> Result<SqlitePool, sqlx::Error> {

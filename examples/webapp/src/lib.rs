@@ -7,6 +7,9 @@
 //! | --- | --- |
 //! | How is the session middleware set up? | `app.rs` |
 //! | What do login and logout do to the session? | `pages/account.rs` |
+//! | What asks for the password again before something sensitive? | `pages/confirm.rs` |
+//! | How does a user see and end their devices, and an administrator anybody's? | `pages/devices.rs`, `pages/admin.rs` |
+//! | How is a user warned before the end? | `pages/session.rs`, `assets/live.js` |
 //! | How do I keep a list in the session? | `notes.rs`, `pages/notes.rs` |
 //! | How do I count without losing a click? | `pages/home.rs` |
 //! | How does a message survive a redirect? | `flash.rs` |

@@ -73,7 +73,12 @@ fn as_page(error: Error, line: &str) -> Error {
 
 fn lacks_page(status: StatusCode, headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE);
-    let is_page = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/html"));
+    // JSON is for the script, which shows a text of its own.
+    let kinds = [&b"text/html"[..], b"application/json"];
+    let is_page = kind.is_some_and(|kind| {
+        let kind = kind.as_bytes();
+        kinds.iter().any(|known| kind.starts_with(known))
+    });
     (status.is_client_error() || status.is_server_error()) && !is_page
 }
 

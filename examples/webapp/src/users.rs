@@ -5,8 +5,21 @@ use sqlx::SqlitePool;
 /// An account as pages show it, without the password's hash.
 #[derive(Debug, Clone)]
 pub(crate) struct User {
+    pub(crate) id: String,
     pub(crate) name: String,
+    pub(crate) email: Option<String>,
     pub(crate) created_at: String,
+}
+
+impl User {
+    fn of_row((id, name, email, created_at): (String, String, Option<String>, String)) -> Self {
+        Self {
+            id,
+            name,
+            email,
+            created_at,
+        }
+    }
 }
 
 /// What a login is compared with.
@@ -37,11 +50,22 @@ impl Users {
     }
 
     pub(crate) async fn by_id(&self, id: &str) -> Result<Option<User>, sqlx::Error> {
-        let row = sqlx::query_as("SELECT name, created_at FROM users WHERE id = ?")
-            .bind(id)
-            .fetch_optional(&self.0)
-            .await?;
-        Ok(row.map(|(name, created_at)| User { name, created_at }))
+        let sql = "SELECT id, name, email, created_at FROM users WHERE id = ?";
+        let row = sqlx::query_as(sql).bind(id).fetch_optional(&self.0).await?;
+        Ok(row.map(User::of_row))
+    }
+
+    /// Up to so many users, by name.
+    pub(crate) async fn first(&self, most: u32) -> Result<Vec<User>, sqlx::Error> {
+        let sql = "SELECT id, name, email, created_at FROM users ORDER BY name LIMIT ?";
+        let rows = sqlx::query_as(sql).bind(most).fetch_all(&self.0).await?;
+        Ok(rows.into_iter().map(User::of_row).collect())
+    }
+
+    pub(crate) async fn set_email(&self, id: &str, email: &str) -> Result<(), sqlx::Error> {
+        let change = sqlx::query("UPDATE users SET email = ? WHERE id = ?");
+        let changed = change.bind(email).bind(id).execute(&self.0).await;
+        changed.map(drop)
     }
 
     pub(crate) async fn credentials(&self, name: &str) -> Result<Option<Credentials>, sqlx::Error> {
@@ -65,9 +89,34 @@ pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
     (!starts_with_letter).then_some("Start with a letter.")
 }
 
+/// Says what is wrong with an e-mail address, if anything. Whether it exists, only a mail can tell.
+pub(crate) fn email_problem(email: &str) -> Option<&'static str> {
+    let is_odd = |c: char| c.is_whitespace() || c.is_control() || "<>()[],;:\\\"".contains(c);
+    let parts = email.rsplit_once('@').filter(|(name, host)| {
+        !name.is_empty() && !name.contains('@') && host.split('.').all(|part| !part.is_empty())
+    });
+    if parts.is_none() || email.len() > 254 || email.contains(is_odd) {
+        return Some("Type one address, such as ada@example.org.");
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_one_address() {
+        for good in ["ada@example.org", "a.b+c@localhost", "zoë@exämple.org"] {
+            assert_eq!(email_problem(good), None, "{good}");
+        }
+        for bad in [
+            "", "ada", "@b", "a@", "a@b@c", "a b@c", "a@b,c@d", "a@b..c", "<a@b>", "a@b\n",
+        ] {
+            assert!(email_problem(bad).is_some(), "{bad}");
+        }
+        assert!(email_problem(&format!("{}@b", "a".repeat(253))).is_some());
+    }
 
     #[test]
     fn names_are_plain() {

@@ -17,6 +17,8 @@ pub(crate) struct Visitor {
     pub(crate) user: Option<User>,
     /// Whether the response goes out without its body.
     pub(crate) sees_no_body: bool,
+    /// How long before its end pages warn of it.
+    pub(crate) warn_seconds: u64,
 }
 
 impl FromRequest for Visitor {
@@ -34,6 +36,7 @@ impl FromRequest for Visitor {
                 session,
                 user,
                 sees_no_body,
+                warn_seconds: state.warn_seconds,
             })
         })
     }

@@ -8,4 +8,9 @@ impl MemorySessionStore {
     pub fn dump(&self) -> Vec<(String, String)> {
         self.all()
     }
+
+    /// The principals that the store names, for tests of what it forgets.
+    pub fn principals(&self) -> Vec<String> {
+        self.owners()
+    }
 }

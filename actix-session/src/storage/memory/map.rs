@@ -423,6 +423,11 @@ impl Map {
         all.flatten().collect()
     }
 
+    #[cfg(feature = "testing")]
+    pub(super) fn owners(&self) -> Vec<String> {
+        self.owners.principals()
+    }
+
     fn key<'a>(&self, name: &'a str) -> Key<'a> {
         Key::new(name, &self.hasher)
     }

@@ -20,6 +20,7 @@ use self::map::{Map, Write};
 use super::{
     backend::shared_store,
     index::{Index, Listed, Page, SessionIndex, StoreIndex},
+    upkeep::{Counts, Upkeep},
 };
 use crate::{
     clock::{Clock, Millis, SharedClock},
@@ -102,6 +103,12 @@ impl MemorySessionStore {
     /// Every record, redirect and tombstone as text under its name.
     pub(super) fn all(&self) -> Vec<(String, String)> {
         self.inner.map.all()
+    }
+
+    /// Whose sessions the store holds.
+    #[cfg(feature = "testing")]
+    pub(super) fn owners(&self) -> Vec<String> {
+        self.inner.map.owners()
     }
 
     /// How many sessions the store holds, including expired ones that it has not removed yet.
@@ -329,6 +336,24 @@ impl Index for MemorySessionStore {
         terms: &Terms,
     ) -> anyhow::Result<u64> {
         Ok(self.inner.map.end_marked(principal, mark, terms))
+    }
+}
+
+impl Upkeep for MemorySessionStore {
+    async fn forget(&self, _: &str, _: &NotBefore, terms: &Terms) -> anyhow::Result<()> {
+        self.inner.map.sweep(terms.now);
+        Ok(())
+    }
+
+    async fn counts(&self, _: &Terms) -> anyhow::Result<Counts> {
+        Ok(Counts {
+            live: Some(self.len() as u64),
+            ..Counts::default()
+        })
+    }
+
+    async fn sweep_all(&self, terms: &Terms) -> anyhow::Result<Option<u64>> {
+        Ok(Some(self.inner.map.sweep(terms.now) as u64))
     }
 }
 

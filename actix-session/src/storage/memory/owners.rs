@@ -12,6 +12,7 @@ use foldhash::fast::RandomState;
 
 use crate::{
     clock::Millis,
+    digest,
     protocol::{NotBefore, Owner, Stored},
     sync::lock,
 };
@@ -21,18 +22,19 @@ const SHARDS: usize = 64;
 /// The sessions of each principal. A step that holds the locks of its records takes one of these
 /// last, so nobody waits in a circle.
 pub(super) struct Owners {
-    shards: Vec<Mutex<HashMap<Box<str>, Owned, RandomState>>>,
+    shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     /// How many principals have sessions that ended together. Most stores have none, and then no
     /// load asks.
     marks: AtomicUsize,
 }
 
-/// One principal's sessions.
+/// Some principals' sessions.
 #[derive(Default)]
-struct Owned {
-    sessions: Vec<Session>,
-    mark: Option<Mark>,
+struct Shard {
+    sessions: HashMap<Box<str>, Vec<Session>, RandomState>,
+    /// By a digest of the principal, so that nobody can be read out of a mark.
+    marks: HashMap<u128, Mark, RandomState>,
 }
 
 struct Mark {
@@ -49,11 +51,14 @@ pub(super) struct Session {
     pub(super) at: u64,
 }
 
-type Shard<'a> = MutexGuard<'a, HashMap<Box<str>, Owned, RandomState>>;
-
 impl Owners {
     pub(super) fn new(hasher: RandomState) -> Self {
-        let shard = |_| Mutex::new(HashMap::with_hasher(hasher.clone()));
+        let shard = |_| {
+            Mutex::new(Shard {
+                sessions: HashMap::with_hasher(hasher.clone()),
+                marks: HashMap::with_hasher(hasher.clone()),
+            })
+        };
         Self {
             shards: (0..SHARDS).map(shard).collect(),
             hasher,
@@ -80,44 +85,35 @@ impl Owners {
     }
 
     fn ends(&self, owner: &Owner) -> bool {
-        let shard = self.shard(&owner.principal);
-        let owned = shard.get(&*owner.principal);
-        owned.is_some_and(|owned| owned.ends(owner))
+        self.shard(&owner.principal).ends(owner)
     }
 
     /// Notes where a session lies now; `false` if it has ended together with others.
     pub(super) fn enter(&self, owner: &Owner, at: u64) -> bool {
         let mut shard = self.shard(&owner.principal);
-        if let Some(owned) = shard.get_mut(&*owner.principal) {
-            let ended = owned.ends(owner);
-            if !ended {
-                owned.enter(owner, at);
-            }
-            return !ended;
+        let ended = shard.ends(owner);
+        if !ended {
+            shard.enter(owner, at);
         }
-        let mut owned = Owned::default();
-        owned.enter(owner, at);
-        shard.insert(owner.principal.as_str().into(), owned);
-        true
+        !ended
     }
 
     /// Forgets a session, if it lies there still.
     pub(super) fn leave(&self, owner: &Owner, at: u64) {
         let mut shard = self.shard(&owner.principal);
-        let Some(owned) = shard.get_mut(&*owner.principal) else {
+        let Some(sessions) = shard.sessions.get_mut(&*owner.principal) else {
             return;
         };
         let is_it = |session: &Session| session.id == owner.id && session.at == at;
-        owned.sessions.retain(|session| !is_it(session));
-        if owned.is_empty() {
-            shard.remove(&*owner.principal);
+        sessions.retain(|session| !is_it(session));
+        if sessions.is_empty() {
+            shard.sessions.remove(&*owner.principal);
         }
     }
 
     pub(super) fn sessions(&self, principal: &str) -> Vec<Session> {
         let shard = self.shard(principal);
-        let owned = shard.get(principal);
-        owned.map_or_else(Vec::new, |owned| owned.sessions.clone())
+        shard.sessions.get(principal).cloned().unwrap_or_default()
     }
 
     /// Ends a principal's sessions together. `false`: a mark before this one has ended the session of
@@ -129,16 +125,17 @@ impl Owners {
         by: Option<(u128, Millis)>,
         until: Millis,
     ) -> bool {
+        let name = name_of(principal);
         let mut shard = self.shard(principal);
-        let owned = shard.entry(principal.into()).or_default();
-        let earlier = owned.mark.as_ref();
+        let earlier = shard.marks.get(&name);
         if let (Some(mark), Some((id, login))) = (earlier, by)
             && mark.not_before.ends(id, login)
         {
             return false;
         }
         let not_before = not_before.after(earlier.map(|mark| &mark.not_before));
-        if owned.mark.replace(Mark { not_before, until }).is_none() {
+        let mark = Mark { not_before, until };
+        if shard.marks.insert(name, mark).is_none() {
             self.marks.fetch_add(1, Ordering::Release);
         }
         true
@@ -150,17 +147,26 @@ impl Owners {
             return;
         }
         for shard in &self.shards {
-            lock(shard).retain(|_, owned| {
-                if owned.mark.as_ref().is_some_and(|mark| mark.until <= now) {
-                    owned.mark = None;
-                    self.marks.fetch_sub(1, Ordering::Release);
-                }
-                !owned.is_empty()
-            });
+            let mut shard = lock(shard);
+            let before = shard.marks.len();
+            shard.marks.retain(|_, mark| mark.until > now);
+            let swept = before - shard.marks.len();
+            self.marks.fetch_sub(swept, Ordering::Release);
         }
     }
 
-    fn shard(&self, principal: &str) -> Shard<'_> {
+    /// The principals that have sessions, for tests.
+    #[cfg(feature = "testing")]
+    pub(super) fn principals(&self) -> Vec<String> {
+        let of = |shard: &Mutex<Shard>| {
+            let shard = lock(shard);
+            let names = shard.sessions.keys().map(|name| name.to_string());
+            names.collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(of).collect()
+    }
+
+    fn shard(&self, principal: &str) -> MutexGuard<'_, Shard> {
         use std::hash::BuildHasher as _;
 
         let hash = self.hasher.hash_one(principal) >> 32;
@@ -168,13 +174,12 @@ impl Owners {
     }
 }
 
-impl Owned {
-    fn is_empty(&self) -> bool {
-        self.sessions.is_empty() && self.mark.is_none()
-    }
-
+impl Shard {
     fn ends(&self, owner: &Owner) -> bool {
-        let mark = self.mark.as_ref();
+        if self.marks.is_empty() {
+            return false;
+        }
+        let mark = self.marks.get(&name_of(&owner.principal));
         mark.is_some_and(|mark| mark.not_before.ends(owner.id, owner.login))
     }
 
@@ -184,9 +189,18 @@ impl Owned {
             login: owner.login,
             at,
         };
-        match self.sessions.iter_mut().find(|known| known.id == owner.id) {
+        let Some(sessions) = self.sessions.get_mut(&*owner.principal) else {
+            let principal = owner.principal.as_str().into();
+            self.sessions.insert(principal, vec![session]);
+            return;
+        };
+        match sessions.iter_mut().find(|known| known.id == owner.id) {
             Some(known) => *known = session,
-            None => self.sessions.push(session),
+            None => sessions.push(session),
         }
     }
+}
+
+fn name_of(principal: &str) -> u128 {
+    digest::id(&format!("actix-session not before\0{principal}"))
 }

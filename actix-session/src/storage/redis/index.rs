@@ -8,7 +8,10 @@ use crate::{
     contract::Terms,
     live::{hub::Hub, line},
     protocol::{Backend as _, Name, NotBefore, Owner, OwnerBefore, RevokeMachine, Step},
-    storage::index::{Index, Listed, Page, SessionIndex, StoreIndex},
+    storage::{
+        index::{Index, Listed, Page, SessionIndex, StoreIndex},
+        upkeep::Upkeep,
+    },
 };
 
 /// How many records are looked at or ended at once.
@@ -228,6 +231,17 @@ impl Index for RedisSessionStore {
             Some(line) => line::listen(&line, hub).await,
             None => std::future::pending().await,
         }
+    }
+}
+
+impl Upkeep for RedisSessionStore {
+    /// What has expired left its entry behind.
+    async fn forget(&self, principal: &str, mark: &NotBefore, _: &Terms) -> anyhow::Result<()> {
+        let index = self.index_of(principal);
+        let mut dead = self.executor.entries(&index).await?;
+        dead.retain(|it| mark.ends(it.id, it.login));
+        self.executor.forget(&index, &dead).await;
+        Ok(())
     }
 }
 

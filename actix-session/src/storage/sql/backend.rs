@@ -12,6 +12,7 @@ use super::{
     statement::Values,
     statements::Statements,
     store::SqlSessionStore,
+    upkeep::erased_column,
 };
 use crate::{
     clock::{Millis, SharedClock},
@@ -101,6 +102,8 @@ impl<D: Database> Attempt<'_, D> {
                 D::execute(self.connection, &self.statements.tell, &values).await?;
                 Reply::Done
             }
+            Query::Forget(principal, mark) => return self.forget(principal, *mark).await,
+            Query::Count => return self.count().await,
         };
         Ok(reply.into())
     }
@@ -214,7 +217,7 @@ impl<D: Database> Attempt<'_, D> {
             return Ok(Reply::Found(Stored::Nothing));
         }
         let values = Values {
-            record: RecordColumns::of(new, now),
+            record: made(new, now),
             expires: Some(number(until)),
             redirect: RedirectColumns::of(redirect, now + grace),
             ..self.expecting(at, expect)
@@ -228,7 +231,7 @@ impl<D: Database> Attempt<'_, D> {
 
     async fn insert(&mut self, at: &str, new: &Record, until: Millis) -> Result<Reply, Error> {
         let mut values = Values {
-            record: RecordColumns::of(new, self.terms.now),
+            record: made(new, self.terms.now),
             expires: Some(number(until)),
             ..self.values(at)
         };
@@ -327,6 +330,14 @@ impl<D: Database> Attempt<'_, D> {
             whole,
             ..self.values(at)
         }
+    }
+}
+
+/// The columns of a record that a step makes, unless its owner's sessions have ended.
+fn made(new: &Record, now: Millis) -> RecordColumns<'_> {
+    RecordColumns {
+        erased: new.principal().map(erased_column),
+        ..RecordColumns::of(new, now)
     }
 }
 

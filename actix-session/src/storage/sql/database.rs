@@ -182,6 +182,13 @@ pub(crate) trait Database: sqlx::Database {
         statement: &Statement,
         values: &Values<'_>,
     ) -> impl Future<Output = Result<Vec<ListedRow>, Error>> + Send;
+
+    /// Runs a statement that returns one row of three numbers.
+    fn counts(
+        connection: &mut Self::Connection,
+        statement: &Statement,
+        values: &Values<'_>,
+    ) -> impl Future<Output = Result<[i64; 3], Error>> + Send;
 }
 
 /// Something that a migration creates.
@@ -376,6 +383,23 @@ macro_rules! queries {
                 })
             });
             listed.collect()
+        }
+
+        async fn counts(
+            connection: &mut Self::Connection,
+            statement: &$crate::storage::sql::statement::Statement,
+            values: &$crate::storage::sql::statement::Values<'_>,
+        ) -> Result<[i64; 3], sqlx::Error> {
+            use sqlx::{Executor as _, Row as _};
+
+            let row = match statement.written_out(values) {
+                Some(sql) => connection.fetch_one(sql.as_str()).await?,
+                None => {
+                    let query = $crate::storage::sql::database::bind!(statement, values);
+                    query.fetch_one(connection).await?
+                }
+            };
+            Ok([row.try_get(0)?, row.try_get(1)?, row.try_get(2)?])
         }
     };
 }

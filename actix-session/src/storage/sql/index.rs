@@ -162,7 +162,7 @@ impl<D: Database> Attempt<'_, D> {
         Ok(Answer::Ended(ended))
     }
 
-    fn values_of<'v>(&self, principal: &'v str) -> Values<'v> {
+    pub(super) fn values_of<'v>(&self, principal: &'v str) -> Values<'v> {
         Values {
             record: RecordColumns {
                 principal: Some(principal_column(principal)),

@@ -20,7 +20,7 @@ pub(crate) struct IndexStatements {
 }
 
 /// When `login` was called. Records of an earlier version do not say.
-const LOGIN: &str = "COALESCE(logged_in, authenticated, created)";
+pub(super) const LOGIN: &str = "COALESCE(logged_in, authenticated, created)";
 
 impl IndexStatements {
     pub(super) fn new<D: Database>(make: impl Fn(&str) -> Statement) -> Self {
@@ -87,11 +87,12 @@ pub(super) fn ended<D: Database>() -> String {
     )
 }
 
-/// The same of a session that is about to be written.
+/// The same of a session that is about to be written. Its owner may have been erased, too.
 pub(super) fn new_ended<D: Database>() -> String {
     let not_spared = not_spared::<D>("marks.spared", ":session_id");
     format!(
-        "EXISTS (SELECT 1 FROM {{not_before}} AS marks WHERE marks.principal = :principal \
+        "EXISTS (SELECT 1 FROM {{not_before}} AS marks \
+         WHERE marks.principal IN (:principal, :erased) \
          AND marks.ended_at >= :logged_in AND {not_spared})"
     )
 }

@@ -11,7 +11,7 @@
 //!   limits; `line`: who gets the next connection.
 //! - `ends`: ends of sessions, as PostgreSQL tells them.
 //! - `failure`: why something failed; `attempts`: whether it is tried again.
-//! - `migrate`: creates the table; `sweep`: deletes expired rows.
+//! - `migrate`: creates the table; `sweep`: deletes expired rows; `upkeep`: what operators ask for.
 //! - `database`: what differs between databases; `sqlite`, `postgres`, `mysql`: the dialects, and
 //!   the stores' names for them.
 
@@ -44,6 +44,7 @@ mod store;
 mod sweep;
 mod table;
 mod transaction;
+mod upkeep;
 
 #[cfg(test)]
 pub(crate) use self::database::Database;

@@ -3,7 +3,10 @@
 use crate::{
     clock::Millis,
     protocol::{Name, NotBefore, Reply, Step},
-    storage::index::{Listed, Page},
+    storage::{
+        index::{Listed, Page},
+        upkeep::Counts,
+    },
 };
 
 /// What is asked of the database.
@@ -26,6 +29,10 @@ pub(crate) enum Query {
         allow(dead_code, reason = "others cannot tell")
     )]
     Tell(String),
+    /// Takes away what names a principal whose sessions have ended by a mark of this time.
+    Forget(String, Millis),
+    /// Counts the rows.
+    Count,
 }
 
 /// What the database answered.
@@ -35,6 +42,7 @@ pub(crate) enum Answer {
     Listed(Vec<Listed>),
     Marked(bool),
     Ended(u64),
+    Counts(Counts),
 }
 
 impl From<Reply> for Answer {
@@ -47,7 +55,11 @@ impl Query {
     pub(crate) fn writes(&self) -> bool {
         !matches!(
             self,
-            Self::Read(_) | Self::Run(Step::Read { .. }) | Self::List(..) | Self::Tell(_)
+            Self::Read(_)
+                | Self::Run(Step::Read { .. })
+                | Self::List(..)
+                | Self::Count
+                | Self::Tell(_)
         )
     }
 

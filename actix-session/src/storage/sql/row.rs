@@ -18,6 +18,8 @@ pub(crate) struct RecordColumns<'a> {
     pub(crate) epoch: Option<i64>,
     pub(crate) session_id: Option<[u8; 16]>,
     pub(crate) principal: Option<Cow<'a, str>>,
+    /// The name of the principal's mark, if they were erased: what makes a record asks for it.
+    pub(crate) erased: Option<String>,
     pub(crate) created: i64,
     pub(crate) logged_in: Option<i64>,
     pub(crate) authenticated: Option<i64>,
@@ -44,6 +46,7 @@ impl<'a> RecordColumns<'a> {
             epoch: Some(record.epoch().cast_signed()).filter(|epoch| *epoch != 0),
             session_id: metadata.map(|metadata| metadata.id.to_be_bytes()),
             principal: record.principal().map(principal_column),
+            erased: None,
             created: number(metadata.map_or(now, |metadata| metadata.created)),
             logged_in: auth.map(|auth| number(auth.login())),
             authenticated: auth.map(|auth| number(auth.at)),

@@ -34,9 +34,10 @@ pub(crate) enum Param {
     ById,
     AfterLogin,
     AfterId,
+    Erased,
 }
 
-const PARAMS: [(&str, Param); 29] = [
+const PARAMS: [(&str, Param); 30] = [
     ("id", Param::Id),
     ("now", Param::Now),
     ("expect", Param::Expect),
@@ -66,6 +67,7 @@ const PARAMS: [(&str, Param); 29] = [
     ("by_id", Param::ById),
     ("after_login", Param::AfterLogin),
     ("after_id", Param::AfterId),
+    ("erased", Param::Erased),
 ];
 
 /// What is bound to a parameter.
@@ -221,6 +223,7 @@ impl Values<'_> {
             Param::ById => Value::Bytes(Some(&self.by.1)),
             Param::AfterLogin => Value::Int(Some(self.after.0)),
             Param::AfterId => Value::Bytes(Some(&self.after.1)),
+            Param::Erased => Value::Unicode(record.erased.as_deref()),
         }
     }
 }
@@ -230,7 +233,7 @@ impl Param {
     pub(crate) fn kind(self) -> Value<'static> {
         match self {
             Self::Id | Self::Target | Self::Flag => Value::Text(None),
-            Self::Principal => Value::Unicode(None),
+            Self::Principal | Self::Erased => Value::Unicode(None),
             Self::Prefix
             | Self::Whole
             | Self::State

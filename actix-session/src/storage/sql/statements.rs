@@ -5,6 +5,7 @@ use super::{
     index_statements::{IndexStatements, ended, new_ended},
     statement::{Statement, Values},
     table::Table,
+    upkeep::UpkeepStatements,
 };
 use crate::record::version_prefix;
 
@@ -33,6 +34,7 @@ pub(crate) struct Statements {
     pub(crate) delete_expired: Statement,
     pub(crate) sweep: Statement,
     pub(crate) index: IndexStatements,
+    pub(crate) upkeep: UpkeepStatements,
 }
 
 /// A statement that changes a record only while it is the expected version.
@@ -114,6 +116,7 @@ impl Statements {
             delete_expired: make("DELETE FROM {table} WHERE id = :id AND expires <= :now"),
             sweep: make(D::SWEEP),
             index: IndexStatements::new::<D>(make),
+            upkeep: UpkeepStatements::new(make),
         }
     }
 }

@@ -32,6 +32,9 @@ pub enum ConfigError {
          `openssl rand -base64 64`, keep it secret, and give every server the same"
     )]
     SecretMissing,
+    /// `SESSION_MINUTES` is no time that a session can last.
+    #[error("SESSION_MINUTES must be a whole number from 1 to 43200 (30 days), not `{0}`")]
+    SessionMinutes(String),
     /// `SESSION_STORE` names no known store.
     #[error("SESSION_STORE `{url}` is invalid: {source}")]
     Store {

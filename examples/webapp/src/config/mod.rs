@@ -8,6 +8,7 @@ use std::{
     env, fmt,
     net::IpAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use actix_web::cookie::Key;
@@ -28,14 +29,18 @@ pub enum Environment {
 ///
 /// | variable | meaning | default |
 /// | --- | --- | --- |
+/// | `ADMIN_USERS` | names of users, with commas between them, who may end all sessions of any user: register them before you name them | nobody |
 /// | `APP_ENV` | `development` or `production` | `development` |
 /// | `APP_SECRET_KEY` | encrypts the session cookie: at least 64 random bytes, as base64 or hexadecimal | in development, one is made and kept in `dev-secret.key` beside the database |
 /// | `BIND` | address and port to listen on | `127.0.0.1:8080` |
 /// | `DATABASE_FILE` | the SQLite file with the users | `data/webapp.sqlite3`, in the package's folder under `cargo run`, otherwise in the current one |
+/// | `SESSION_MINUTES` | how long a session lasts after the last request, in minutes | a day |
 /// | `SESSION_STORE` | `memory:`, `cookie:`, `sqlite://FILE`, `redis://HOST:PORT` (TLS: `rediss://`), `postgres://USER@HOST/DATABASE` or `mysql://USER@HOST/DATABASE` | `sessions.sqlite3` beside the users |
 /// | `TRUSTED_PROXIES` | IP addresses, with commas between them, of the proxies whose `X-Forwarded-For` says where a request comes from | none: it comes from its peer |
 #[derive(Clone)]
 pub struct Config {
+    /// `ADMIN_USERS`.
+    pub admins: Vec<String>,
     /// `APP_ENV`.
     pub environment: Environment,
     /// `APP_SECRET_KEY`.
@@ -44,6 +49,8 @@ pub struct Config {
     pub bind: String,
     /// `DATABASE_FILE`.
     pub database_file: PathBuf,
+    /// `SESSION_MINUTES`.
+    pub idle_timeout: Duration,
     /// `SESSION_STORE`.
     pub session_store: StoreUrl,
     /// `TRUSTED_PROXIES`.
@@ -85,6 +92,8 @@ impl Config {
             None => return Err(ConfigError::SecretMissing),
         };
         Ok(Self {
+            admins: names(lookup("ADMIN_USERS").as_deref()),
+            idle_timeout: idle_timeout(lookup("SESSION_MINUTES").as_deref())?,
             environment,
             secret_key,
             bind: lookup("BIND").unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
@@ -99,6 +108,8 @@ impl Config {
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
+            .field("admins", &self.admins)
+            .field("idle_timeout", &self.idle_timeout)
             .field("environment", &self.environment)
             .field("bind", &self.bind)
             .field("database_file", &self.database_file)
@@ -116,6 +127,27 @@ impl Environment {
             Some(other) => Err(ConfigError::Environment(other.to_owned())),
         }
     }
+}
+
+/// The value of `ADMIN_USERS`.
+fn names(list: Option<&str>) -> Vec<String> {
+    let items = list.into_iter().flat_map(|list| list.split(','));
+    let names = items.map(|name| name.trim().to_owned());
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// The value of `SESSION_MINUTES`.
+fn idle_timeout(minutes: Option<&str>) -> Result<Duration, ConfigError> {
+    const DAY: u64 = 24 * 60;
+    let invalid = |text: &str| ConfigError::SessionMinutes(text.to_owned());
+    let minutes = match minutes {
+        None => DAY,
+        Some(text) => text.trim().parse().map_err(|_| invalid(text))?,
+    };
+    if !(1..=30 * DAY).contains(&minutes) {
+        return Err(invalid(&minutes.to_string()));
+    }
+    Ok(Duration::from_secs(60 * minutes))
 }
 
 /// The value of `TRUSTED_PROXIES`.
@@ -166,6 +198,8 @@ mod tests {
         let config = config(&[]).unwrap();
         assert_eq!(config.environment, Environment::Development);
         assert_eq!(config.bind, "127.0.0.1:8080");
+        assert_eq!(config.admins, [""; 0]);
+        assert_eq!(config.idle_timeout, Duration::from_secs(86_400));
         assert_eq!(config.session_store, StoreUrl::File);
         assert_eq!(config.database_file, Path::new("data/webapp.sqlite3"));
     }
@@ -183,6 +217,26 @@ mod tests {
             error.contains("`development`") && error.contains("`production`"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_session_lasts_for_whole_minutes() {
+        let minutes = |text| config(&[("SESSION_MINUTES", text)]);
+        let two = minutes("2").unwrap().idle_timeout;
+        assert_eq!(two, Duration::from_secs(120));
+        for text in ["0", "-1", "1.5", "an hour", "43201"] {
+            let error = minutes(text).unwrap_err().to_string();
+            assert!(
+                error.contains("SESSION_MINUTES") && error.contains(text),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn administrators_are_names() {
+        let config = config(&[("ADMIN_USERS", " ada, ,bob ")]).unwrap();
+        assert_eq!(config.admins, ["ada", "bob"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use askama::Template;
 use serde::Deserialize;
 
 use super::{
-    Frame,
+    Frame, admin,
     devices::{self, Device},
     home::{self, START},
     html, read, see_other,
@@ -105,6 +105,7 @@ struct AccountPage<'a> {
     notes: usize,
     /// None if sessions lie in cookies, of which there is no list.
     devices: Option<Vec<Device>>,
+    is_admin: bool,
 }
 
 async fn register_page(visitor: Visitor) -> Result<HttpResponse, AppError> {
@@ -137,7 +138,7 @@ async fn register(
     let hash = state.passwords.hash(password).await?;
     match state.users.add(name, &hash).await? {
         Some(id) => {
-            visitor.session.login_with(login(id, &request))?;
+            visitor.session.login_with(login(id, &request, &state))?;
             flash::leave(
                 &visitor.session,
                 "Your account is ready, and you are logged in.",
@@ -208,7 +209,7 @@ async fn log_in(
     match stored {
         Some(stored) if matches => {
             guess.was_right();
-            welcome(&visitor, login(stored.id, &request), &form)
+            welcome(&visitor, login(stored.id, &request, &state), &form)
         }
         _ => {
             let status = StatusCode::UNPROCESSABLE_ENTITY;
@@ -224,6 +225,15 @@ fn too_many(
     form: &Credentials,
     wait: Duration,
 ) -> Result<HttpResponse, AppError> {
+    let (problem, seconds) = too_many_guesses(wait);
+    let mut page = log_in_again(visitor, form, StatusCode::TOO_MANY_REQUESTS, problem)?;
+    page.headers_mut()
+        .insert(header::RETRY_AFTER, seconds.into());
+    Ok(page)
+}
+
+/// What to say, and after how many seconds to try again.
+pub(super) fn too_many_guesses(wait: Duration) -> (Cow<'static, str>, u64) {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     let problem = match seconds.div_ceil(60) {
         1 => "Too many wrong passwords. Wait a minute, then try again.".into(),
@@ -231,10 +241,7 @@ fn too_many(
             format!("Too many wrong passwords. Wait {minutes} minutes, then try again.").into()
         }
     };
-    let mut page = log_in_again(visitor, form, StatusCode::TOO_MANY_REQUESTS, problem)?;
-    page.headers_mut()
-        .insert(header::RETRY_AFTER, seconds.into());
-    Ok(page)
+    (problem, seconds)
 }
 
 fn log_in_again(
@@ -264,9 +271,10 @@ fn welcome(visitor: &Visitor, login: Login, form: &Credentials) -> Result<HttpRe
     Ok(see_other(after_login(form.is_to_account())))
 }
 
-/// The label is for a list of the user's devices.
-fn login(id: String, request: &HttpRequest) -> Login {
-    let login = Login::new(id);
+/// What it says besides the user is for the list of the user's devices.
+fn login(id: String, request: &HttpRequest, state: &State) -> Login {
+    let address = client::address(request, &state.trusted_proxies);
+    let login = Login::new(id).method("password").address(address);
     match client::device(request) {
         Some(device) => login.device(device),
         None => login,
@@ -304,6 +312,7 @@ async fn account_page(
             true => Some(devices::of(&visitor.session, &sessions).await?),
             false => None,
         },
+        is_admin: admin::is_admin(&state, &visitor),
         frame: Frame::of(&visitor, ACCOUNT),
     };
     html(StatusCode::OK, &page)

@@ -22,6 +22,8 @@ pub(super) struct Device {
     pub(super) handle: SessionHandle,
     pub(super) label: String,
     pub(super) last_seen: String,
+    /// How and where the login began, as far as that is known.
+    pub(super) began: Option<String>,
     pub(super) is_this: bool,
 }
 
@@ -42,7 +44,16 @@ fn device(listed: &ListedSession, session: &Session) -> Device {
         handle: listed.handle(),
         label: listed.device().unwrap_or("Unknown device").to_owned(),
         last_seen: ago(age.unwrap_or_default()),
+        began: began(listed),
         is_this: listed.is(session),
+    }
+}
+
+fn began(listed: &ListedSession) -> Option<String> {
+    let address = listed.address().map(|address| address.to_string());
+    match (listed.method(), address) {
+        (Some(method), Some(address)) => Some(format!("{method}, from {address}")),
+        (method, address) => method.map(str::to_owned).or(address),
     }
 }
 

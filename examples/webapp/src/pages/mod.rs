@@ -1,9 +1,13 @@
 //! The pages: a module for each topic, a template for each page.
 
 mod account;
+mod admin;
+mod confirm;
 mod devices;
+mod email;
 mod home;
 mod notes;
+pub(crate) mod session;
 
 use actix_web::{
     HttpResponse, Route, guard,
@@ -26,6 +30,10 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .configure(notes::routes)
         .configure(account::routes)
         .configure(devices::routes)
+        .configure(confirm::routes)
+        .configure(email::routes)
+        .configure(admin::routes)
+        .configure(session::routes)
         .default_service(web::to(not_found));
 }
 
@@ -40,6 +48,8 @@ struct Frame {
     here: &'static str,
     account: Account,
     flash: Option<String>,
+    /// How long before its end the session warns.
+    warn_seconds: u64,
 }
 
 /// What the frame knows about the visitor.
@@ -66,6 +76,7 @@ impl Frame {
             here,
             account,
             flash,
+            warn_seconds: visitor.warn_seconds,
         }
     }
 }
@@ -84,6 +95,7 @@ pub(crate) fn failure(status: StatusCode) -> HttpResponse {
         here: "",
         account: Account::Unknown,
         flash: None,
+        warn_seconds: 0,
     };
     let (title, advice) = explain(status);
     html(

@@ -6,11 +6,14 @@
 )]
 
 mod accounts;
+mod admin;
+mod confirm;
 mod devices;
 mod forms;
 mod guesses;
 mod guests;
 mod journey;
+mod live;
 mod process;
 mod sessions;
 mod site;

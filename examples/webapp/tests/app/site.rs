@@ -1,6 +1,6 @@
 //! A running application, and its visitors.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use actix_web::{
     cookie::Key,
@@ -74,7 +74,9 @@ impl Site {
 /// A configuration for a free port.
 pub(crate) fn config(folder: &Path, session_store: StoreUrl) -> Config {
     Config {
+        admins: Vec::new(),
         environment: Environment::Development,
+        idle_timeout: Duration::from_secs(86_400),
         secret_key: Key::from(&[7; 64]),
         bind: "127.0.0.1:0".to_owned(),
         database_file: folder.join("webapp.sqlite3"),

@@ -1,0 +1,193 @@
+//! Sessions in the hands of an operator.
+
+use std::fmt;
+
+use super::{
+    ListedSession, NextPage, SessionHandle, SessionList, SessionManager, SessionManagerError,
+};
+use crate::storage::{SessionIndex, upkeep::Counts};
+
+/// Lists and ends sessions for whoever runs the application: admin pages, support, tools.
+///
+/// It acts on any session, whoever asks. So keep it apart from what users reach: handlers that act
+/// for a user take the [`SessionManager`], which asks whose session it is.
+///
+/// [`SessionManager::operator`] makes one that has a middleware's settings, and
+/// [`of_store`](Self::of_store) one for a tool. Clones share one store.
+///
+/// # Examples
+/// ```
+/// use actix_session::{SessionManagerError, SessionOperator};
+///
+/// /// Ends what began with a password, now that passkeys are required.
+/// async fn end_old_logins(
+///     operator: &SessionOperator,
+///     user: &str,
+/// ) -> Result<(), SessionManagerError> {
+///     for session in operator.list(user).await? {
+///         if session.method() == Some("password") {
+///             operator.end(&session).await?;
+///         }
+///     }
+///     Ok(())
+/// }
+/// # let _ = end_old_logins;
+/// ```
+#[derive(Clone)]
+pub struct SessionOperator(SessionManager);
+
+/// How much a store holds: see [`SessionOperator::stats`].
+///
+/// # Examples
+/// ```
+/// use actix_session::{SessionOperator, storage::MemorySessionStore};
+///
+/// # actix_web::rt::System::new().block_on(async {
+/// let operator = SessionOperator::of_store(&MemorySessionStore::new());
+/// assert_eq!(operator.stats().await?.live(), Some(0));
+/// # Ok::<(), actix_session::SessionManagerError>(()) }).unwrap();
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionStats(Counts);
+
+impl SessionStats {
+    /// How many sessions there are that have not expired. In an SQL database what renewals and
+    /// endings left in the last minute counts too, and so does each principal under
+    /// [`max_sessions`](crate::config::SessionMiddlewareBuilder::max_sessions); in memory, what has
+    /// just expired.
+    pub const fn live(&self) -> Option<u64> {
+        self.0.live
+    }
+
+    /// How many sessions belong to somebody, expired ones included until they are swept.
+    pub const fn of_principals(&self) -> Option<u64> {
+        self.0.owned
+    }
+
+    /// How much has expired, and waits to be swept.
+    pub const fn expired(&self) -> Option<u64> {
+        self.0.expired
+    }
+}
+
+impl SessionManager {
+    /// The operator of the same sessions.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{SessionManager, storage::MemorySessionStore};
+    ///
+    /// let operator = SessionManager::of_store(&MemorySessionStore::new()).operator();
+    /// # let _ = operator;
+    /// ```
+    pub fn operator(&self) -> SessionOperator {
+        SessionOperator(self.clone())
+    }
+}
+
+impl SessionOperator {
+    /// Makes an operator from a store alone, for tools: see [`SessionManager::of_store`].
+    pub fn of_store(store: &impl SessionIndex) -> Self {
+        SessionManager::of_store(store).operator()
+    }
+
+    /// Lists a principal's live sessions, as [`SessionManager::list`] does.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time.
+    pub async fn list(&self, principal: &str) -> Result<SessionList, SessionManagerError> {
+        self.0.list(principal).await
+    }
+
+    /// Lists the sessions that follow a list, as [`SessionManager::list_page`] does.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time.
+    pub async fn list_page(
+        &self,
+        principal: &str,
+        page: NextPage,
+        limit: usize,
+    ) -> Result<SessionList, SessionManagerError> {
+        self.0.list_page(principal, page, limit).await
+    }
+
+    /// Counts a principal's live sessions.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time.
+    pub async fn count(&self, principal: &str) -> Result<usize, SessionManagerError> {
+        self.0.count(principal).await
+    }
+
+    /// The live session that a handle names. A handle is a digest of the principal and the session, so
+    /// that no store finds one by the handle alone.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time.
+    pub async fn find(
+        &self,
+        principal: &str,
+        handle: &SessionHandle,
+    ) -> Result<Option<ListedSession>, SessionManagerError> {
+        let live = self.0.find(principal, handle).await?;
+        let terms = self.0.terms();
+        Ok(live.map(|live| ListedSession::new(&live, &terms)))
+    }
+
+    /// Ends a session, whoever it belongs to, and returns whether it was still there.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time: the session may be alive.
+    pub async fn end(&self, session: &ListedSession) -> Result<bool, SessionManagerError> {
+        self.0.revoke(session.principal(), &session.handle()).await
+    }
+
+    /// Ends all sessions of a principal, as [`SessionManager::revoke_all`] does, and returns how many
+    /// there were.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time: some sessions may be alive. It is safe to repeat
+    /// this.
+    pub async fn end_principal(&self, principal: &str) -> Result<u64, SessionManagerError> {
+        self.0.revoke_all(principal).await
+    }
+
+    /// Erases a principal, as [`SessionManager::erase`] does.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time: something may be left. It is safe to repeat this.
+    pub async fn erase(&self, principal: &str) -> Result<u64, SessionManagerError> {
+        self.0.erase(principal).await
+    }
+
+    /// Counts what the store holds, as far as it knows without a look at all of it. SQL stores count
+    /// by their indexes, which takes time in proportion to the number of sessions. Redis keeps no such
+    /// numbers: there, nothing is known.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time.
+    pub async fn stats(&self) -> Result<SessionStats, SessionManagerError> {
+        let terms = self.0.terms();
+        Ok(SessionStats(self.0.0.index.0.counts(&terms).await?))
+    }
+
+    /// Deletes what has expired, and returns how much that was. `None`: the store's server does so by
+    /// itself (Redis).
+    ///
+    /// No request ever sees what has expired, swept or not: sweeping only makes room.
+    ///
+    /// # Errors
+    /// The store fails, or does not answer in time.
+    pub async fn sweep(&self) -> Result<Option<u64>, SessionManagerError> {
+        let terms = self.0.terms();
+        Ok(self.0.0.index.0.sweep_all(&terms).await?)
+    }
+}
+
+/// Does not show the store: its address may contain a password.
+impl fmt::Debug for SessionOperator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionOperator").finish_non_exhaustive()
+    }
+}

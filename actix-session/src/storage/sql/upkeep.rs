@@ -1,0 +1,123 @@
+//! What is left of whoever is gone, how many rows there are, and room for more.
+
+use sqlx::Error;
+
+use super::{
+    backend::Attempt,
+    database::{Database, SqlDatabase},
+    failure::Failure,
+    index_statements::LOGIN,
+    query::{Answer, Query},
+    row::{number, principal_column},
+    statement::{Statement, Values},
+    store::SqlSessionStore,
+};
+use crate::{
+    clock::Millis,
+    contract::Terms,
+    protocol::NotBefore,
+    storage::upkeep::{Counts, Upkeep},
+};
+
+/// For how long a mark stays under the name of somebody who was erased: a statement that began before
+/// it, and did not see it, has ended long before.
+const NAMED_FOR: Millis = Millis::secs(600);
+
+/// How many rows are deleted at once.
+const BATCH: u32 = 1_000;
+
+/// Statements for operators.
+#[derive(Debug)]
+pub(crate) struct UpkeepStatements {
+    counts: Statement,
+    forget_sessions: Statement,
+    forget_mark: Statement,
+}
+
+impl UpkeepStatements {
+    pub(super) fn new(make: impl Fn(&str) -> Statement) -> Self {
+        Self {
+            // Each is answered by an index.
+            counts: make(
+                "SELECT (SELECT COUNT(*) FROM {table} WHERE expires > :now), \
+                 (SELECT COUNT(*) FROM {table} WHERE principal IS NOT NULL), \
+                 (SELECT COUNT(*) FROM {table} WHERE expires <= :now)",
+            ),
+            forget_sessions: make(&format!(
+                "DELETE FROM {{table}} WHERE principal = :principal AND {LOGIN} <= :mark \
+                 AND expires <= :now"
+            )),
+            forget_mark: make(
+                "UPDATE {not_before} SET expires = :expires WHERE principal = :principal \
+                 AND ended_at <= :mark",
+            ),
+        }
+    }
+}
+
+/// The name that keeps the mark of somebody who was erased, as the column has it. Every login looks at
+/// it, too.
+pub(super) fn erased_column(principal: &str) -> String {
+    principal_column(&erased(principal)).into_owned()
+}
+
+/// No column contains it as it is: it is one of those names that become a digest.
+fn erased(principal: &str) -> String {
+    format!("erased\0{principal}")
+}
+
+impl<D: SqlDatabase> Upkeep for SqlSessionStore<D> {
+    async fn forget(&self, principal: &str, mark: &NotBefore, terms: &Terms) -> anyhow::Result<()> {
+        let query = Query::Mark(erased(principal), mark.clone(), None);
+        self.ask(query, terms).await.map_err(Failure::into_error)?;
+        let query = Query::Forget(principal.into(), mark.at);
+        let forgotten = self.ask(query, terms).await;
+        forgotten.map(drop).map_err(Failure::into_error)
+    }
+
+    async fn counts(&self, terms: &Terms) -> anyhow::Result<Counts> {
+        match self.ask(Query::Count, terms).await {
+            Ok(Answer::Counts(counts)) => Ok(counts),
+            Ok(_) => anyhow::bail!("the session database gave an unexpected reply"),
+            Err(failure) => Err(failure.into_error()),
+        }
+    }
+
+    async fn sweep_all(&self, _: &Terms) -> anyhow::Result<Option<u64>> {
+        let mut swept = 0;
+        loop {
+            let some = self.sweep(BATCH).await?;
+            swept += some;
+            if some < u64::from(BATCH) {
+                return Ok(Some(swept));
+            }
+        }
+    }
+}
+
+impl<D: Database> Attempt<'_, D> {
+    /// Deletes what has expired of a principal, and lets the mark expire soon.
+    pub(super) async fn forget(&mut self, principal: &str, mark: Millis) -> Result<Answer, Error> {
+        let statements = &self.statements.upkeep;
+        let values = Values {
+            mark: number(mark),
+            expires: Some(number(self.terms.now + NAMED_FOR)),
+            ..self.values_of(principal)
+        };
+        let forgotten = D::execute(self.connection, &statements.forget_sessions, &values).await?;
+        D::execute(self.connection, &statements.forget_mark, &values).await?;
+        Ok(Answer::Ended(forgotten))
+    }
+
+    pub(super) async fn count(&mut self) -> Result<Answer, Error> {
+        let (statements, values) = (&self.statements.upkeep, self.values(""));
+        let [live, owned, expired] =
+            D::counts(self.connection, &statements.counts, &values).await?;
+        let count = |number: i64| u64::try_from(number).ok();
+        Ok(Answer::Counts(Counts {
+            live: count(live),
+            owned: count(owned),
+            expired: count(expired),
+        }))
+    }
+}

@@ -1,0 +1,171 @@
+//! The session behind the page: what the library knows and does, and a race to try.
+
+use std::time::{Duration, SystemTime};
+
+use actix_session::{ListedSession, SessionManager, handlers};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header},
+    web,
+};
+use askama::Template;
+use serde_json::json;
+
+use super::{Frame, home, html, read, see_other};
+use crate::{
+    app::{self, State},
+    assets::fingerprint,
+    error::AppError,
+    flash,
+    visitor::Visitor,
+};
+
+pub(crate) const SESSION: &str = "/session";
+
+/// What an open page asks by itself. It is no activity: otherwise a page that is left open would keep
+/// its session alive.
+pub(crate) const REMAINING: &str = "/session/remaining";
+
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(web::resource(SESSION).route(read().to(show)))
+        .service(web::resource(REMAINING).route(read().to(handlers::remaining)))
+        .service(web::resource("/session/stay").post(stay))
+        .service(web::resource("/session/renew").post(renew))
+        .service(web::resource("/session/clicks").route(read().to(clicks)));
+}
+
+#[derive(Template)]
+#[template(path = "session.html")]
+struct SessionPage {
+    frame: Frame,
+    clicks: u64,
+    sessions_are_shared: bool,
+    /// None if there is no session.
+    ends: Option<Ends>,
+    cookie: Option<String>,
+    /// None if nobody is logged in, or if there is no list.
+    listed: Option<Listed>,
+}
+
+struct Ends {
+    idle: Option<String>,
+    absolute: Option<String>,
+}
+
+struct Listed {
+    handle: String,
+    created: String,
+    authenticated: String,
+    method: String,
+    address: String,
+}
+
+async fn show(
+    state: web::Data<State>,
+    visitor: Visitor,
+    sessions: web::Data<SessionManager>,
+    request: HttpRequest,
+) -> Result<HttpResponse, AppError> {
+    let left = visitor.session.remaining();
+    let listed = match state.sessions_are_shared {
+        true => this(&visitor, &sessions).await?,
+        false => None,
+    };
+    let page = SessionPage {
+        clicks: home::clicks(&visitor)?,
+        sessions_are_shared: state.sessions_are_shared,
+        ends: left.map(|left| Ends {
+            idle: left.idle().map(span),
+            absolute: left.absolute().map(span),
+        }),
+        cookie: left.and_then(|_| cookie(&request)),
+        listed: listed.map(|listed| known(&listed)),
+        frame: Frame::of(&visitor, SESSION),
+    };
+    html(StatusCode::OK, &page)
+}
+
+/// This session in the list of its user's.
+async fn this(
+    visitor: &Visitor,
+    sessions: &SessionManager,
+) -> Result<Option<ListedSession>, AppError> {
+    let Some(principal) = visitor.session.principal() else {
+        return Ok(None);
+    };
+    let mut list = sessions.list(&principal).await?;
+    Ok(list.find(|listed| listed.is(&visitor.session)))
+}
+
+fn known(listed: &ListedSession) -> Listed {
+    let age = |at: SystemTime| SystemTime::now().duration_since(at).unwrap_or_default();
+    let address = listed.address().map(|address| address.to_string());
+    Listed {
+        handle: listed.handle().to_string(),
+        created: format!("{} ago", span(age(listed.created_at()))),
+        authenticated: format!("{} ago", span(age(listed.authenticated_at()))),
+        method: listed.method().unwrap_or("unknown").to_owned(),
+        address: address.unwrap_or_else(|| "unknown".to_owned()),
+    }
+}
+
+/// What identifies the cookie, and opens nothing: 32 bits of it, mixed up.
+fn cookie(request: &HttpRequest) -> Option<String> {
+    let cookie = [app::COOKIE.to_owned(), format!("__Host-{}", app::COOKIE)]
+        .iter()
+        .find_map(|name| request.cookie(name))?;
+    Some(format!("{:08x}", fingerprint(cookie.value().as_bytes())))
+}
+
+fn span(span: Duration) -> String {
+    let (number, unit) = match span.as_secs() {
+        seconds @ 0..=119 => (seconds, "second"),
+        seconds @ 120..=7_199 => (seconds / 60, "minute"),
+        seconds @ 7_200..=172_799 => (seconds / 3_600, "hour"),
+        seconds => (seconds / 86_400, "day"),
+    };
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {unit}{plural}")
+}
+
+/// "Stay logged in": any request is activity, and this one does nothing else.
+async fn stay(_: Visitor) -> HttpResponse {
+    HttpResponse::NoContent().finish()
+}
+
+async fn renew(visitor: Visitor, request: HttpRequest) -> Result<HttpResponse, AppError> {
+    let Some(before) = cookie(&request).filter(|_| visitor.session.remaining().is_some()) else {
+        return Ok(see_other(SESSION));
+    };
+    visitor.session.renew();
+    let text = format!("The key is renewed. The cookie before, #{before}, opens nothing any more.");
+    flash::leave(&visitor.session, text)?;
+    Ok(see_other(SESSION))
+}
+
+/// For the race: how many clicks there are, and whether somebody is logged in.
+async fn clicks(visitor: Visitor) -> Result<HttpResponse, AppError> {
+    let told = json!({
+        "clicks": home::clicks(&visitor)?,
+        "logged_in": visitor.user.is_some(),
+    });
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(told))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_told_roughly() {
+        let told = |seconds| span(Duration::from_secs(seconds));
+        assert_eq!(told(1), "1 second");
+        assert_eq!(told(119), "119 seconds");
+        assert_eq!(told(120), "2 minutes");
+        assert_eq!(told(86_399), "23 hours");
+        assert_eq!(told(30 * 86_400), "30 days");
+    }
+}

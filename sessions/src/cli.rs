@@ -1,0 +1,205 @@
+//! The command line.
+
+use std::ffi::OsString;
+
+use actix_session::SessionHandle;
+use anyhow::{Context as _, Result, bail};
+use pico_args::Arguments;
+
+use crate::store::Store;
+
+/// The answer to `sessions help`.
+pub(crate) const HELP: &str = "\
+sessions list USER [--json]             the user's live sessions, the latest login first
+sessions show USER HANDLE [--json]      one of them
+sessions end USER HANDLE                ends one of them
+sessions end-user USER                  ends all of them, and logins that are under way
+sessions stats [--json]                 how many sessions the store holds, as far as it knows
+sessions sweep                          deletes what has expired (Redis does so by itself)
+sessions help                           this list
+
+USER is the principal that the application logs in. HANDLE is in the list; it opens nothing. If a word begins with a
+hyphen, put two hyphens before the first such word: sessions list -- -user
+
+The store:
+    --store URL                         redis://HOST:PORT, rediss://, redis+cluster://, redis+sentinel://,
+                                        sqlite://FILE, postgres://USER@HOST/DATABASE or mysql://USER@HOST/DATABASE;
+                                        without it, the variable SESSION_STORE, which no list of processes shows
+    --prefix TEXT                       Redis: the application's `key_prefix`
+    --hashed-keys                       Redis: the application's names are hashed (`hashed_keys`)
+    --table NAME                        SQL: the application's table, if it is not actix_sessions
+    --schema NAME                       SQL: its schema
+
+The exit code is 0 if it was done, 1 if there is no such session, 2 if the command line is wrong, and 3 if the store
+fails.
+";
+
+/// What the user wants.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    Help,
+    Command(Command),
+}
+
+/// Something to do with a store.
+#[derive(Debug)]
+pub(crate) struct Command {
+    pub(crate) task: Task,
+    pub(crate) store: Store,
+    pub(crate) json: bool,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    List(String),
+    Show(String, SessionHandle),
+    End(String, SessionHandle),
+    EndUser(String),
+    Stats,
+    Sweep,
+}
+
+/// Reads the words after `sessions`, and the value of `SESSION_STORE`.
+pub(crate) fn parse(
+    words: impl IntoIterator<Item = OsString>,
+    variable: Option<String>,
+) -> Result<Wanted> {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    let hyphens = words.iter().position(|word| word == "--");
+    let behind = words.split_off(hyphens.unwrap_or(words.len()));
+    let mut words = Arguments::from_vec(words);
+    if words.contains(["-h", "--help"]) {
+        return Ok(Wanted::Help);
+    }
+    let json = words.contains("--json");
+    let url = words.opt_value_from_str("--store")?;
+    let store = Store {
+        url: url.or(variable).unwrap_or_default(),
+        prefix: words.opt_value_from_str("--prefix")?,
+        hashed_keys: words.contains("--hashed-keys"),
+        table: words.opt_value_from_str("--table")?,
+        schema: words.opt_value_from_str("--schema")?,
+    };
+    // Options may come before it.
+    let name = words.subcommand()?;
+    let free = words.finish();
+    if let Some(option) = free
+        .iter()
+        .find(|word| word.to_string_lossy().starts_with('-'))
+    {
+        bail!("the option {} is unknown", option.display());
+    }
+    let mut free = free.into_iter().chain(behind.into_iter().skip(1));
+    let Some(task) = task(name.as_deref(), &mut free)? else {
+        return Ok(Wanted::Help);
+    };
+    if let Some(word) = free.next() {
+        bail!("the word {} is one too many", word.display());
+    }
+    store.check()?;
+    Ok(Wanted::Command(Command { task, store, json }))
+}
+
+fn task(name: Option<&str>, words: &mut impl Iterator<Item = OsString>) -> Result<Option<Task>> {
+    Ok(Some(match name {
+        Some("list") => Task::List(user(words)?),
+        Some("show") => Task::Show(user(words)?, handle(words)?),
+        Some("end") => Task::End(user(words)?, handle(words)?),
+        Some("end-user") => Task::EndUser(user(words)?),
+        Some("stats") => Task::Stats,
+        Some("sweep") => Task::Sweep,
+        None | Some("help") => return Ok(None),
+        Some(other) => bail!("the command `{other}` is unknown"),
+    }))
+}
+
+fn user(words: &mut impl Iterator<Item = OsString>) -> Result<String> {
+    let word = words.next().context("the user is missing")?;
+    let name = word.into_string().ok();
+    name.filter(|name| !name.is_empty())
+        .context("the user must be a text in UTF-8")
+}
+
+fn handle(words: &mut impl Iterator<Item = OsString>) -> Result<SessionHandle> {
+    let word = words.next().context("the session's handle is missing")?;
+    Ok(word.to_string_lossy().parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URL: &str = "redis://127.0.0.1:6379";
+    const HANDLE: &str = "uU0nuZNNPgilLlLX2n2r-sSE7-N6U4DukIj3rOLvzek";
+
+    fn parsed(words: &[&str], variable: Option<&str>) -> Result<Wanted> {
+        let words = words.iter().map(OsString::from);
+        parse(words, variable.map(str::to_owned))
+    }
+
+    fn command(words: &[&str]) -> Command {
+        match parsed(words, Some(URL)) {
+            Ok(Wanted::Command(command)) => command,
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+
+    fn error(words: &[&str]) -> String {
+        parsed(words, Some(URL)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn each_command_takes_its_words() {
+        let handle = || HANDLE.parse().unwrap();
+        let ada = || "ada".to_owned();
+        for (words, task) in [
+            (&["list", "ada"][..], Task::List(ada())),
+            (&["show", "ada", HANDLE], Task::Show(ada(), handle())),
+            (&["end", "ada", HANDLE], Task::End(ada(), handle())),
+            (&["end-user", "ada"], Task::EndUser(ada())),
+            (&["stats"], Task::Stats),
+            (&["sweep"], Task::Sweep),
+            (&["list", "--", "-ada"], Task::List("-ada".to_owned())),
+            (
+                &["--prefix", "shop:", "--json", "list", "ada"],
+                Task::List(ada()),
+            ),
+        ] {
+            assert_eq!(command(words).task, task, "{words:?}");
+        }
+        for words in [&["help"][..], &[], &["--help"], &["list", "-h"]] {
+            assert!(matches!(parsed(words, None), Ok(Wanted::Help)), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_word_is_named() {
+        for (words, says) in [
+            (&["lst", "ada"][..], "`lst` is unknown"),
+            (&["list"], "the user is missing"),
+            (&["list", ""], "the user must be a text"),
+            (&["list", "ada", "bob"], "the word bob is one too many"),
+            (&["list", "ada", "--jsn"], "the option --jsn is unknown"),
+            (&["--jsn", "list"], "the option --jsn is unknown"),
+            (&["end", "ada"], "the session's handle is missing"),
+            (&["end", "ada", "x"], "invalid as the handle"),
+            (&["stats", "--table", "t"], "are for SQL databases"),
+            (&["stats", "--store", "mongodb://x"], "is not a kind"),
+            (&["stats", "--store", "memory:"], "lies in the application"),
+        ] {
+            let error = error(words);
+            assert!(error.contains(says), "{words:?}: {error}");
+        }
+        let error = parsed(&["stats"], None).unwrap_err().to_string();
+        assert!(error.contains("SESSION_STORE"), "{error}");
+    }
+
+    #[test]
+    fn the_command_line_comes_before_the_variable() {
+        let store = command(&["stats", "--store", "sqlite://file", "--table", "t"]).store;
+        assert_eq!(store.url, "sqlite://file");
+        assert_eq!(store.table.as_deref(), Some("t"));
+        assert_eq!(command(&["stats"]).store.url, URL);
+    }
+}

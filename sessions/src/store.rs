@@ -1,0 +1,188 @@
+//! The store that the command line names.
+
+use std::{fmt, path::Path};
+
+use actix_session::{
+    SessionOperator,
+    storage::{
+        AnySessionStore, MySqlSessionStore, PostgresSessionStore, RedisSessionStore, SqlDatabase,
+        SqlSessionStoreBuilder, SqliteSessionStore,
+    },
+};
+use anyhow::{Result, bail, ensure};
+
+/// Where the sessions are, as the application has it.
+pub(crate) struct Store {
+    pub(crate) url: String,
+    pub(crate) prefix: Option<String>,
+    pub(crate) hashed_keys: bool,
+    pub(crate) table: Option<String>,
+    pub(crate) schema: Option<String>,
+}
+
+/// A kind of store that others can open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Redis,
+    Sqlite,
+    Postgres,
+    MySql,
+}
+
+impl Store {
+    /// Checks what can be known without the store.
+    pub(crate) fn check(&self) -> Result<()> {
+        ensure!(
+            !self.url.trim().is_empty(),
+            "the store is missing: set the variable SESSION_STORE, or pass --store"
+        );
+        let is_sql = self.kind()? != Kind::Redis;
+        AnySessionStore::check_url(&self.url)?;
+        ensure!(
+            !is_sql || self.prefix.is_none() && !self.hashed_keys,
+            "`--prefix` and `--hashed-keys` are for Redis, and this store is an SQL database"
+        );
+        ensure!(
+            is_sql || self.table.is_none() && self.schema.is_none(),
+            "`--table` and `--schema` are for SQL databases, and this store is Redis"
+        );
+        Ok(())
+    }
+
+    fn kind(&self) -> Result<Kind> {
+        let scheme = self.url.trim().split(':').next().unwrap_or_default();
+        Ok(match scheme {
+            "sqlite" => Kind::Sqlite,
+            "postgres" | "postgresql" => Kind::Postgres,
+            "mysql" | "mariadb" => Kind::MySql,
+            "memory" | "cookie" => bail!(
+                "a `{scheme}:` store lies in the application, or in its users' browsers: no other \
+                 program sees it"
+            ),
+            _ => Kind::Redis,
+        })
+    }
+
+    /// Opens it. Nothing is created.
+    pub(crate) async fn open(&self) -> Result<SessionOperator> {
+        let url = self.url.trim();
+        Ok(match self.kind()? {
+            Kind::Redis => SessionOperator::of_store(&self.redis(url).await?),
+            Kind::Sqlite => {
+                check_file(url)?;
+                self.sql(SqliteSessionStore::builder(url)).await?
+            }
+            Kind::Postgres => self.sql(PostgresSessionStore::builder(url)).await?,
+            Kind::MySql => self.sql(MySqlSessionStore::builder(url)).await?,
+        })
+    }
+
+    async fn redis(&self, url: &str) -> Result<RedisSessionStore> {
+        let mut builder = RedisSessionStore::builder(url);
+        if let Some(prefix) = &self.prefix {
+            builder = builder.key_prefix(prefix);
+        }
+        if self.hashed_keys {
+            builder = builder.hashed_keys();
+        }
+        builder.build().await
+    }
+
+    async fn sql<D: SqlDatabase>(
+        &self,
+        builder: SqlSessionStoreBuilder<D>,
+    ) -> Result<SessionOperator> {
+        let mut builder = builder.migrate(false);
+        if let Some(table) = &self.table {
+            builder = builder.table(table);
+        }
+        if let Some(schema) = &self.schema {
+            builder = builder.schema(schema);
+        }
+        Ok(SessionOperator::of_store(&builder.build().await?))
+    }
+
+    /// A text without the store's address, which may hold a password.
+    pub(crate) fn hide(&self, text: &str) -> String {
+        let url = self.url.trim();
+        let text = text.replace(url, "the store's address");
+        match password(url) {
+            Some(password) => text.replace(password, "***"),
+            None => text,
+        }
+    }
+}
+
+/// Opening makes a file that is missing, and whoever mistypes a name would be told of an empty store.
+fn check_file(url: &str) -> Result<()> {
+    let rest = url.trim_start_matches("sqlite:");
+    let path = rest.trim_start_matches("//").split('?').next();
+    let path = path.unwrap_or_default();
+    let is_plain = !path.contains(['%', ':']);
+    ensure!(
+        !is_plain || Path::new(path).exists(),
+        "there is no file {path}"
+    );
+    Ok(())
+}
+
+/// The password in an address, if there is one.
+fn password(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("//")?;
+    let (login, _) = rest.rsplit_once('@')?;
+    let (_, password) = login.split_once(':')?;
+    Some(password).filter(|password| !password.is_empty())
+}
+
+/// Shows no address.
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(url: &str) -> Store {
+        Store {
+            url: url.to_owned(),
+            prefix: None,
+            hashed_keys: false,
+            table: None,
+            schema: None,
+        }
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let store = store("postgres://me:hunter2@db/app");
+        for text in ["no hunter2", "at postgres://me:hunter2@db/app"] {
+            let hidden = store.hide(text);
+            assert!(!hidden.contains("hunter2"), "{hidden}");
+        }
+        assert!(!format!("{store:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn settings_are_for_one_kind_of_store() {
+        let prefixed = Store {
+            prefix: Some("shop:".to_owned()),
+            ..store("sqlite://file")
+        };
+        assert!(prefixed.check().is_err());
+        let redis = Store {
+            url: "redis+cluster://a:1".to_owned(),
+            ..prefixed
+        };
+        redis.check().unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_missing_is_not_made() {
+        let error = check_file("sqlite:///no/such/file?mode=rwc").unwrap_err();
+        assert_eq!(error.to_string(), "there is no file /no/such/file");
+        check_file("sqlite://Cargo.toml").unwrap();
+    }
+}
