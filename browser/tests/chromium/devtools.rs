@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 use servers::{
     Chromium,
@@ -160,9 +161,20 @@ pub(crate) struct Page {
 
 impl Page {
     pub(crate) fn open(connection: &Connection) -> Self {
+        Self::open_as(connection, &json!({"url": "about:blank"}))
+    }
+
+    /// A tab in a profile of its own.
+    pub(crate) fn open_in_new_profile(connection: &Connection) -> Self {
+        let profile = connection.call(None, "Target.createBrowserContext", &json!({}));
+        let profile = &profile["browserContextId"];
+        let blank = json!({"url": "about:blank", "browserContextId": profile, "newWindow": true});
+        Self::open_as(connection, &blank)
+    }
+
+    fn open_as(connection: &Connection, blank: &Value) -> Self {
         let connection = connection.clone();
-        let blank = json!({"url": "about:blank"});
-        let target = text(&connection.call(None, "Target.createTarget", &blank)["targetId"]);
+        let target = text(&connection.call(None, "Target.createTarget", blank)["targetId"]);
         let flat = json!({"targetId": target, "flatten": true});
         let attached = connection.call(None, "Target.attachToTarget", &flat);
         let session = text(&attached["sessionId"]);
@@ -226,6 +238,13 @@ impl Page {
     /// The visible text.
     pub(crate) fn text(&self) -> String {
         text(&self.evaluate("document.body.innerText"))
+    }
+
+    /// A picture of the whole page, as PNG.
+    pub(crate) fn picture(&self) -> Vec<u8> {
+        let whole = json!({"format": "png", "captureBeyondViewport": true});
+        let taken = self.call("Page.captureScreenshot", &whole);
+        STANDARD.decode(text(&taken["data"])).unwrap()
     }
 
     /// The address of the page.

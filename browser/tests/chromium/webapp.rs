@@ -128,6 +128,80 @@ impl User {
     }
 }
 
+impl User {
+    fn in_new_profile(connection: &Connection, url: &str) -> Self {
+        Self {
+            page: Page::open_in_new_profile(connection),
+            connection: connection.clone(),
+            url: url.to_owned(),
+        }
+    }
+
+    fn log_in(&self) {
+        self.goto("/login");
+        self.fill("name", "ada");
+        self.fill("password", "correct horse battery");
+        self.press("/login");
+    }
+
+    /// Waits until the page's own connection is so far.
+    fn wait_for_live(&self, state: &str) {
+        let script = format!(
+            "new Promise((done) => {{ const look = () => \
+             document.documentElement.dataset.live === {} ? done() : setTimeout(look, 10); look(); }})",
+            json!(state)
+        );
+        self.page.evaluate(&script);
+    }
+
+    /// Keeps a picture of the page, where somebody has asked for it.
+    fn keep_picture(&self, name: &str) {
+        let size = json!({"width": 1000, "height": 720, "deviceScaleFactor": 1, "mobile": false});
+        self.page.call("Emulation.setDeviceMetricsOverride", &size);
+        let picture = self.page.picture();
+        assert!(picture.starts_with(b"\x89PNG"));
+        if let Some(folder) = std::env::var_os("PICTURES") {
+            std::fs::write(Path::new(&folder).join(format!("{name}.png")), picture).unwrap();
+        }
+    }
+}
+
+#[test]
+fn one_device_signs_another_out_and_its_open_page_knows_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let reserved = Port::reserve().unwrap();
+    let port = reserved.number();
+    let _running = Running::start(folder.path(), port);
+    let (connection, url) = (Browser::shared(), format!("http://127.0.0.1:{port}"));
+    let [laptop, phone] = [(); 2].map(|()| User::in_new_profile(&connection, &url));
+    laptop.goto("/register");
+    laptop.fill("name", "ada");
+    laptop.fill("password", "correct horse battery");
+    laptop.press("/register");
+    let agent = json!({"userAgent": "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) \
+        AppleWebKit/605.1.15 (KHTML, like Gecko) Version/19.0 Mobile/15E148 Safari/604.1"});
+    phone.page.call("Emulation.setUserAgentOverride", &agent);
+    phone.log_in();
+    assert!(phone.is_logged_in());
+    phone.goto("/notes");
+    phone.wait_for_live("open");
+
+    laptop.goto("/session");
+    laptop.keep_picture("session");
+    laptop.goto("/account");
+    laptop.assert_sees("this device");
+    laptop.keep_picture("devices");
+    laptop
+        .page
+        .follow("document.querySelector('.devices form button').click()");
+    // The open page is told, without a click.
+    phone.wait_for_live("ended");
+    phone.assert_sees("signed out from another device");
+    // And its next click leads to the login.
+    assert!(!phone.is_logged_in());
+    assert!(laptop.is_logged_in());
+}
+
 #[test]
 fn a_user_of_the_application_keeps_everything_until_the_logout_and_nothing_after_it() {
     let folder = tempfile::tempdir().unwrap();

@@ -69,7 +69,29 @@ const post = (address) => fetch(address, { method: "POST", redirect: "manual" })
       await post("/session/stay").catch(() => null);
       ask();
     });
-    document.addEventListener("visibilitychange", () => document.hidden || ask());
+    // The server says at once when the session has ended. A page that nobody sees does not listen:
+    // browsers open few connections to one server.
+    let events = null;
+    const listen = () => {
+      events?.close();
+      events = null;
+      if (document.hidden) return;
+      events = new EventSource("/session/events");
+      events.addEventListener("open", () => { document.documentElement.dataset.live = "open"; });
+      events.addEventListener("ended", (event) => {
+        events.close();
+        document.documentElement.dataset.live = "ended";
+        clearTimeout(next);
+        tell(event.data === "revoked"
+          ? "You were signed out from another device. Load the page again to log in."
+          : "You are logged out. Load the page again to log in.", false);
+      });
+    };
+    document.addEventListener("visibilitychange", () => {
+      listen();
+      document.hidden || ask();
+    });
+    listen();
     ask();
   }
 }

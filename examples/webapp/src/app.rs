@@ -212,7 +212,7 @@ fn sessions<S: SessionStore>(
         .cookie_name(COOKIE.to_owned())
         .strict()
         .policy(&policy)
-        .quiet_when(|request| request.path() == pages::session::REMAINING);
+        .quiet_when(|request| pages::session::QUIET.contains(&request.path()));
     let builder = match config.environment {
         Environment::Production => builder,
         Environment::Development => builder.cookie_name(COOKIE.to_owned()).cookie_secure(false),

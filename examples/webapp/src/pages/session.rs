@@ -1,14 +1,18 @@
 //! The session behind the page: what the library knows and does, and a race to try.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    convert::Infallible,
+    time::{Duration, SystemTime},
+};
 
-use actix_session::{ListedSession, SessionManager, handlers};
+use actix_session::{EndReason, ListedSession, Session, SessionManager, handlers};
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header},
-    web,
+    web::{self, Bytes},
 };
 use askama::Template;
+use futures_util::{FutureExt as _, StreamExt as _, future::ready};
 use serde_json::json;
 
 use super::{Frame, home, html, read, see_other};
@@ -24,12 +28,19 @@ pub(crate) const SESSION: &str = "/session";
 
 /// What an open page asks by itself. It is no activity: otherwise a page that is left open would keep
 /// its session alive.
-pub(crate) const REMAINING: &str = "/session/remaining";
+const REMAINING: &str = "/session/remaining";
+
+/// Where an open page learns that its session has ended. To listen is no activity either.
+const EVENTS: &str = "/session/events";
+
+/// What an open page asks by itself.
+pub(crate) const QUIET: [&str; 2] = [REMAINING, EVENTS];
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
         .service(web::resource(SESSION).route(read().to(show)))
         .service(web::resource(REMAINING).route(read().to(handlers::remaining)))
+        .service(web::resource(EVENTS).get(events))
         .service(web::resource("/session/stay").post(stay))
         .service(web::resource("/session/renew").post(renew))
         .service(web::resource("/session/clicks").route(read().to(clicks)));
@@ -127,6 +138,30 @@ fn span(span: Duration) -> String {
     };
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {unit}{plural}")
+}
+
+/// A stream that stays open as long as the session lives, and then says why it has ended.
+async fn events(session: Session) -> Result<HttpResponse, AppError> {
+    let ended = match session.ended() {
+        Ok(ended) if session.principal().is_some() => ended,
+        // There is nothing to wait for, or sessions live in cookies. The browser does not ask again.
+        _ => return Ok(HttpResponse::NoContent().finish()),
+    };
+    let told = ended.map(|reason| {
+        let reason = match reason {
+            EndReason::LoggedOut => "logged out",
+            EndReason::Revoked => "revoked",
+            _ => "gone",
+        };
+        format!("event: ended\ndata: {reason}\n\n")
+    });
+    // Something at once, so that the browser knows that the stream is open.
+    let open = ready(": open\n\n".to_owned());
+    let lines = open.into_stream().chain(told.into_stream());
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/event-stream"))
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .streaming(lines.map(|line| Ok::<_, Infallible>(Bytes::from(line)))))
 }
 
 /// "Stay logged in": any request is activity, and this one does nothing else.

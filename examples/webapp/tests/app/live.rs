@@ -178,3 +178,23 @@ async fn the_only_script_is_a_file() {
     assert_eq!(kind, "text/javascript; charset=utf-8");
     site.stop().await;
 }
+
+#[actix_web::test]
+async fn an_open_page_learns_that_its_session_has_ended() {
+    let (site, _folder) = Site::start().await;
+    let nobody = site.visitor().get("/session/events").await;
+    assert_eq!(nobody.status(), StatusCode::NO_CONTENT);
+    let ada = site.visitor();
+    ada.register("ada").await;
+    let mut stream = ada.get("/session/events").await;
+    assert_eq!(stream.headers()[header::CONTENT_TYPE], "text/event-stream");
+    let open = stream.chunk().await.unwrap().unwrap();
+    assert_eq!(open, ": open\n\n");
+    // A renewal goes on.
+    ada.submit("/session/renew", &[]).await;
+    ada.submit("/logout", &[]).await;
+    let told = stream.chunk().await.unwrap().unwrap();
+    assert_eq!(told, "event: ended\ndata: logged out\n\n");
+    assert_eq!(stream.chunk().await.unwrap(), None, "it is closed");
+    site.stop().await;
+}
