@@ -20,7 +20,7 @@ use crate::{
     contract::{End, Older, Terms},
     cookie::{read, seal::Sealer},
     protocol::{Redirect, Reply, Stored},
-    record::{Auth, Demand, Metadata, Proofs, Record},
+    record::{Auth, Demand, Metadata, Origin, Proofs, Record},
     storage::{redis, sql},
 };
 
@@ -99,6 +99,8 @@ pub struct ToldAuth {
     pub three: Option<i64>,
     /// Its time and its reason.
     pub demand: Option<(i64, String)>,
+    /// The time, the user and the session at an upstream.
+    pub origin: Option<(i64, u128, Option<u128>)>,
 }
 
 pub fn metadata(text: &str) -> Option<Told> {
@@ -124,6 +126,7 @@ fn told(commit: u64, metadata: Metadata) -> Told {
             two: auth.proofs.two.map(|at| at.0),
             three: auth.proofs.three.map(|at| at.0),
             demand: auth.proofs.demand.map(|it| (it.at.0, it.reason)),
+            origin: auth.origin.map(|it| (it.at.0, it.user, it.session)),
         }),
         rest: metadata.rest.map(String::from),
     }
@@ -179,6 +182,11 @@ pub fn metadata_text(told: &Told) -> String {
                 reason,
             }),
         },
+        origin: auth.origin.map(|(at, user, session)| Origin {
+            at: Millis(at),
+            user,
+            session,
+        }),
     };
     let metadata = Metadata {
         id: told.id,
@@ -235,6 +243,7 @@ impl From<Doing> for Changes {
                 keep_times: false,
                 level: Default::default(),
                 demand: String::new(),
+                origin: None,
             };
             login.into()
         });

@@ -50,7 +50,7 @@ pub mod testing;
 #[cfg(feature = "_backend")]
 pub use self::manager::{
     InvalidSessionHandle, ListedSession, NextPage, OpenedSession, SessionHandle, SessionList,
-    SessionManager, SessionManagerError,
+    SessionManager, SessionManagerError, UpstreamNotice,
 };
 #[doc(hidden)]
 pub use self::middleware::InnerSessionMiddleware;
@@ -61,7 +61,7 @@ pub use self::{
     session::{
         AuthRefusal, Entries, ExtractSession, Login, Remaining, Saved, Session, SessionAuthError,
         SessionExt, SessionGetError, SessionInsertError, SessionLoginError, SessionPurgeError,
-        SessionSaveError, SessionStatus, SessionTakeError, SessionUpdateError,
+        SessionSaveError, SessionStatus, SessionTakeError, SessionUpdateError, Upstream,
     },
 };
 

@@ -27,6 +27,7 @@ fn told(cursor: &mut Cursor<'_>) -> fuzzing::Told {
                 two: cursor.maybe(),
                 three: cursor.maybe(),
                 demand: cursor.flag().then(|| (cursor.number(), cursor.text())),
+                origin: cursor.flag().then(|| (cursor.number(), 7, cursor.flag().then_some(8))),
             }
         }),
         rest: cursor.flag().then(|| cursor.number().to_string()),

@@ -294,7 +294,10 @@ fn log_in(metadata: &mut Metadata, login: &LoginChange, another: bool) {
         metadata.ttl = None;
     }
     let mut auth = login.auth(login.span.or(span));
-    auth.keep_demand(metadata.auth.take().filter(|_| !another));
+    let before = metadata.auth.take().filter(|_| !another);
+    // Another proof of the same person makes it no session of this server's own.
+    auth.origin = auth.origin.or(before.as_ref().and_then(|it| it.origin));
+    auth.keep_demand(before);
     metadata.auth = Some(auth);
 }
 

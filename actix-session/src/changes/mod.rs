@@ -20,7 +20,7 @@ use crate::{
     contract::{Stamp, Terms},
     error::CommitError,
     random,
-    record::{Auth, Lowered, Proof, Proofs, Record},
+    record::{Auth, Lowered, Origin, Proof, Proofs, Record},
 };
 
 pub use self::made_on::{MadeOn, Merged};
@@ -123,6 +123,8 @@ pub(crate) struct LoginChange {
     pub(crate) level: Level,
     /// Why a login that proves nothing must be followed by one that does, or empty.
     pub(crate) demand: String,
+    /// The login at an upstream that this one comes from.
+    pub(crate) origin: Option<Origin>,
 }
 
 impl LoginChange {
@@ -135,6 +137,7 @@ impl LoginChange {
             login: self.proven.and(Some(self.at)),
             span,
             proofs: Proofs::of(self.level, at, &self.demand),
+            origin: self.origin,
         }
     }
 }
@@ -260,12 +263,14 @@ impl Changes {
     /// # Ok::<(), CommitError>(())
     /// ```
     pub fn new_record(&self, terms: &Terms) -> Result<Record, CommitError> {
+        self.refuse_upstream()?;
         let record = written(own_record(self, fresh(terms)?))?;
         record.ok_or_else(CommitError::unexpected)
     }
 
     /// The same for a store that takes maps.
     pub(crate) fn new_map(&self, terms: &Terms) -> Result<Record, CommitError> {
+        self.refuse_upstream()?;
         let record = written(overwrite_map(Record::empty(), self, fresh(terms)?))?;
         record.ok_or_else(CommitError::unexpected)
     }
@@ -292,6 +297,25 @@ impl Changes {
     /// ```
     pub fn made_on<'a>(&'a self, base: impl Into<Option<&'a Record>>) -> MadeOn<'a> {
         MadeOn::new(self, base.into())
+    }
+
+    /// For a store that does not know how to end what an upstream has ended.
+    ///
+    /// # Errors
+    /// They log somebody in who may be logged out there.
+    pub(crate) fn refuse_upstream(&self) -> Result<(), CommitError> {
+        if self
+            .login
+            .as_ref()
+            .is_none_or(|login| login.origin.is_none())
+        {
+            return Ok(());
+        }
+        Err(CommitError::Other(anyhow::anyhow!(
+            "the login names an upstream, but a logout there could not end the session in this store: \
+             use a store of this crate that keeps sessions on the server, and forward all methods to \
+             it with `forward_store_methods!` if you wrap it"
+        )))
     }
 
     /// Whether this request changed nothing at all.

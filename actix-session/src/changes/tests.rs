@@ -276,6 +276,7 @@ fn login(principal: &str, at: i64) -> Changes {
         keep_times: false,
         level: Default::default(),
         demand: String::new(),
+        origin: None,
     };
     Changes {
         login: Some(login.into()),

@@ -4,6 +4,7 @@ mod error;
 mod handle;
 mod listed;
 mod opened;
+mod upstream;
 
 use std::{fmt, sync::Arc};
 
@@ -12,6 +13,7 @@ pub use self::{
     handle::{InvalidSessionHandle, SessionHandle},
     listed::{ListedSession, NextPage, SessionList},
     opened::OpenedSession,
+    upstream::UpstreamNotice,
 };
 use crate::{
     Session,

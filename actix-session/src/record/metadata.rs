@@ -4,6 +4,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::{
     numbers::{decimal, hex, push_decimal, push_hex, push_ids},
+    origin::Origin,
     proofs::Proofs,
 };
 use crate::{clock::Millis, digest};
@@ -14,7 +15,7 @@ use crate::{clock::Millis, digest};
 pub(crate) const RESERVED: &str = "__actix_session";
 
 /// How many fields the metadata's text has here. Those of a later version follow them.
-const KNOWN_FIELDS: usize = 15;
+const KNOWN_FIELDS: usize = 16;
 
 /// What the library knows of a session, apart from its state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,6 +48,8 @@ pub(crate) struct Auth {
     /// This login's own absolute timeout, in place of the policy's.
     pub(crate) span: Option<Millis>,
     pub(crate) proofs: Proofs,
+    /// The login at an upstream that it comes from.
+    pub(crate) origin: Option<Origin>,
 }
 
 impl Auth {
@@ -118,7 +121,7 @@ impl Metadata {
     }
 
     /// Writes the metadata as
-    /// `commit.id.created.absolute.ttl.epoch.idle.at.principal.device.login.span.two.three.demand`,
+    /// `commit.id.created.absolute.ttl.epoch.idle.at.principal.device.login.span.two.three.demand.origin`,
     /// without the empty fields at the end, or with all of them and what a later version has added
     /// after them.
     ///
@@ -147,7 +150,7 @@ impl Metadata {
     fn encode_auth(&self, out: &mut String) {
         let Some(auth) = &self.auth else {
             if self.rest.is_some() {
-                out.push_str("........");
+                out.push_str(".........");
             }
             return;
         };
@@ -162,8 +165,15 @@ impl Metadata {
         }
         push_next(out, auth.login);
         push_next(out, auth.span);
-        if self.rest.is_some() || !auth.proofs.are_plain() {
+        let more = self.rest.is_some() || auth.origin.is_some();
+        if more || !auth.proofs.are_plain() {
             auth.proofs.encode(out);
+        }
+        if more {
+            out.push('.');
+        }
+        if let Some(origin) = &auth.origin {
+            origin.encode(out);
         }
     }
 
@@ -196,11 +206,11 @@ impl Metadata {
 impl Auth {
     /// Reads what follows the session's times. Nobody has none of it.
     fn decode<'a>(mut next: impl FnMut() -> &'a str) -> Option<Option<Self>> {
-        let [at, rest @ ..]: [&str; 8] = std::array::from_fn(|_| next());
+        let [at, rest @ ..]: [&str; 9] = std::array::from_fn(|_| next());
         let Some(at) = optional(at)? else {
             return rest.iter().all(|field| field.is_empty()).then_some(None);
         };
-        let [principal, device, login, span, proofs @ ..] = rest;
+        let [principal, device, login, span, proofs @ .., origin] = rest;
         Some(Some(Self {
             at,
             principal: text_field(principal)?,
@@ -211,6 +221,10 @@ impl Auth {
             login: optional(login)?,
             span: optional(span)?,
             proofs: Proofs::decode(proofs)?,
+            origin: match origin {
+                "" => None,
+                origin => Some(Origin::decode(origin)?),
+            },
         }))
     }
 }
@@ -308,15 +322,19 @@ pub(crate) mod tests {
             proptest::option::of(millis()),
             proptest::option::of(millis()),
             proofs(),
+            proptest::option::of(origin()),
         )
-            .prop_map(|(principal, at, device, login, span, proofs)| Auth {
-                principal,
-                at,
-                device,
-                login,
-                span,
-                proofs,
-            });
+            .prop_map(
+                |(principal, at, device, login, span, proofs, origin)| Auth {
+                    principal,
+                    at,
+                    device,
+                    login,
+                    span,
+                    proofs,
+                    origin,
+                },
+            );
         (
             any::<u128>(),
             millis(),
@@ -341,6 +359,16 @@ pub(crate) mod tests {
             )
     }
 
+    fn origin() -> impl Strategy<Value = Origin> {
+        (any::<i64>(), any::<u128>(), any::<Option<u128>>()).prop_map(|(at, user, session)| {
+            Origin {
+                at: Millis(at),
+                user,
+                session,
+            }
+        })
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read(metadata in metadata(), commit: u64) {
@@ -356,7 +384,7 @@ pub(crate) mod tests {
         }
     }
 
-    const KNOWN: [&str; 7] = [
+    const KNOWN: [&str; 8] = [
         "1.7.5...0.",
         "1.7.5...0..9.YQ",
         "1.7.5..60.2.8.9.YQ.~Yg.4",
@@ -364,15 +392,22 @@ pub(crate) mod tests {
         "1.7.5..60.2.8.9.YQ....8",
         "1.7.5..60.2.8.9.YQ.....8",
         "1.7.5..60.2.8.9.YQ......9~Yg",
+        "1.7.5..60.2.8.9.YQ.......9~00000000000000000000000000000007~",
     ];
 
     /// A later version appends its fields to all of ours.
     #[test]
     fn fields_of_a_later_version_are_kept_byte_by_byte() {
-        for (known, fill) in KNOWN
-            .into_iter()
-            .zip(["........", "......", "....", "...", "..", ".", ""])
-        {
+        for (known, fill) in KNOWN.into_iter().zip([
+            ".........",
+            ".......",
+            ".....",
+            "....",
+            "...",
+            "..",
+            ".",
+            "",
+        ]) {
             let (_, before) = Metadata::decode(known).unwrap();
             for rest in ["x", "", ".", "~aGk..-7._", "....."] {
                 let text = format!("{known}{fill}.{rest}");
@@ -397,7 +432,7 @@ pub(crate) mod tests {
     #[test]
     fn what_could_break_out_of_the_text_is_refused() {
         for rest in ["\"", "\\", " ", "\u{e9}", ":", "\n"] {
-            let text = format!("1.7.5...0..........{rest}");
+            let text = format!("1.7.5...0...........{rest}");
             assert_eq!(Metadata::decode(&text), None, "{text}");
         }
         for half in [
@@ -410,6 +445,9 @@ pub(crate) mod tests {
             "1.7.5...0.........4~",
             "1.7.5...0..9.YQ......4",
             "1.7.5...0..9.YQ......~",
+            "1.7.5...0..........4~7~",
+            "1.7.5...0..9.YQ.......4",
+            "1.7.5...0..9.YQ.......4~7",
             "1.7.5...0..9.YQ....x",
             "1.7.5...0",
         ] {
@@ -420,7 +458,7 @@ pub(crate) mod tests {
 
     #[test]
     fn another_id_drops_what_a_later_version_knows_of_the_old_one() {
-        let (_, metadata) = Metadata::decode("1.7.5...0..........x").unwrap();
+        let (_, metadata) = Metadata::decode("1.7.5...0...........x").unwrap();
         let mut same = metadata.clone();
         same.set_id(7);
         assert_eq!(same, metadata);

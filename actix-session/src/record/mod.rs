@@ -11,6 +11,7 @@ mod lookup;
 mod metadata;
 mod names;
 mod numbers;
+mod origin;
 mod packed;
 mod principal;
 mod proofs;
@@ -38,6 +39,7 @@ pub(crate) use self::{
     keys::{MetadataKeys, Place},
     metadata::{Auth, Metadata, RESERVED, id_after_clear},
     names::is_named,
+    origin::{Ended, Origin},
     packed::Packed,
     principal::{LONGEST_PRINCIPAL, PrincipalEntry, principal_of},
     proofs::{Lowered, Proof, Proofs},

@@ -67,6 +67,7 @@ impl Metadata {
             login: Some(login).filter(|login| *login != at),
             span: None,
             proofs: Proofs::default(),
+            origin: None,
         });
     }
 }

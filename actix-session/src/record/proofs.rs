@@ -229,6 +229,7 @@ pub(crate) mod tests {
             login: None,
             span: None,
             proofs: Proofs::of(level, Millis(at), ""),
+            origin: None,
         }
     }
 

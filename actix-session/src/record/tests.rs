@@ -80,6 +80,7 @@ fn logged_in(principal: &str) -> Metadata {
         login: None,
         span: None,
         proofs: Default::default(),
+        origin: None,
     };
     Metadata {
         auth: Some(auth),

@@ -2,7 +2,10 @@
 
 use std::time::SystemTime;
 
-use super::{Session, SessionLoginError, lifecycle::own_time, pending::NamedLogin, unloaded};
+use super::{
+    Session, SessionLoginError, lifecycle::own_time, pending::NamedLogin, unloaded,
+    upstream::Upstream,
+};
 use crate::{
     Level,
     changes::{LoginChange, TtlChange},
@@ -32,6 +35,7 @@ pub struct Login {
     absolute: Option<Millis>,
     keep_times: bool,
     level: Level,
+    pub(super) upstream: Option<Upstream>,
 }
 
 impl Login {
@@ -45,6 +49,7 @@ impl Login {
             absolute: None,
             keep_times: false,
             level: Level::default(),
+            upstream: None,
         }
     }
 
@@ -168,7 +173,10 @@ impl Login {
             (1..=LONGEST_PRINCIPAL).contains(&length),
             "a principal must have 1 to {LONGEST_PRINCIPAL} bytes, but this one has {length}"
         );
-        Ok(())
+        match &self.upstream {
+            Some(upstream) => upstream.check(),
+            None => Ok(()),
+        }
     }
 
     fn made(self, at: Millis, id: u128) -> LoginChange {
@@ -182,6 +190,7 @@ impl Login {
             keep_times: self.keep_times,
             level: self.level,
             demand: String::new(),
+            origin: self.upstream.map(|upstream| upstream.origin()),
         }
     }
 }
@@ -219,7 +228,7 @@ impl Session {
     /// Logs a principal in as [`login`](Self::login) does, with the details that the [`Login`] has.
     ///
     /// # Errors
-    /// The principal is empty, or longer than 1024 bytes; or the authentication is older than the
+    /// The principal is empty, or longer than 1024 bytes, and so for the names of the upstream; or the authentication is older than the
     /// absolute timeout, and the user must sign in again at the identity provider.
     pub fn login_with(&self, login: Login) -> Result<(), SessionLoginError> {
         login.check().map_err(SessionLoginError)?;

@@ -13,6 +13,7 @@ mod remaining;
 mod saving;
 mod unloaded;
 mod update;
+mod upstream;
 
 use std::{
     borrow::Cow,
@@ -31,6 +32,7 @@ pub use self::{
     ext::{ExtractSession, SessionExt},
     remaining::Remaining,
     saving::Saved,
+    upstream::Upstream,
 };
 pub(crate) use self::{
     ending::{Asked, Outcome},
@@ -39,6 +41,7 @@ pub(crate) use self::{
     pending::{Identity, Pending, Shown, Snapshot},
     remaining::Times,
     saving::{AskedToSave, Kept},
+    upstream::check_name,
 };
 use self::{
     errors::{inside, not_serializable, of_another_type, reserved},

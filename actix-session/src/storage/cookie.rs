@@ -337,6 +337,7 @@ impl SessionStore for CookieSessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<(SessionKey, End), CommitError> {
+        changes.refuse_upstream()?;
         let record = own_record(changes, self.stamp(terms)?);
         Self::value_of(record, terms)?.ok_or_else(CommitError::unexpected)
     }
@@ -377,6 +378,7 @@ impl SessionStore for CookieSessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<Rotated, CommitError> {
+        changes.refuse_upstream()?;
         let Some(base) = self.base(session_key, base, terms) else {
             return Ok(Rotated::Gone);
         };

@@ -33,6 +33,8 @@ mod store;
     feature = "mysql-session"
 ))]
 mod tests;
+#[cfg(any(feature = "_backend", test))]
+pub(crate) mod upstream;
 
 #[cfg(feature = "cookie-session")]
 pub use self::cookie::CookieSessionStore;

@@ -81,6 +81,7 @@ fn login() -> Changes {
         keep_times: false,
         level: Default::default(),
         demand: String::new(),
+        origin: None,
     };
     renew(Changes {
         login: Some(login.into()),

@@ -440,6 +440,7 @@ fn a_renewal_that_was_ended_before_its_repeat_is_gone() {
         keep_times: false,
         level: Default::default(),
         demand: String::new(),
+        origin: None,
     };
     let changes = Changes {
         login: Some(login.into()),

@@ -29,6 +29,7 @@ fn login() -> Changes {
         keep_times: false,
         level: Default::default(),
         demand: String::new(),
+        origin: None,
     };
     Changes {
         login: Some(login.into()),

@@ -322,6 +322,7 @@ fn first_record(logged_in: bool) -> Record {
         login: None,
         span: None,
         proofs: Default::default(),
+        origin: None,
     });
     let entries = [(OLD.into(), OLD_VALUE.into()), (COUNT.into(), "0".into())];
     Record::written(WireFormat::V1, 1, metadata, &entries)

@@ -230,6 +230,7 @@ fn expected_metadata(request: &Request, before: &Record, after: &Record) -> Meta
             login: None,
             span: None,
             proofs: Default::default(),
+            origin: None,
         });
     }
     metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);

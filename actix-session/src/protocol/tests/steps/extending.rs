@@ -116,6 +116,7 @@ async fn no_extension_reaches_past_the_absolute_end<P: Place>(steps: Steps<P>) {
             login: Some(now - minutes(15)),
             span: None,
             proofs: Default::default(),
+            origin: None,
         });
     };
     let own = |end: Millis| move |metadata: &mut Metadata| metadata.absolute_end = Some(end);

@@ -309,6 +309,7 @@ async fn the_absolute_end_holds_in<S: SessionStore, P: Place>(store: &S, steps: 
             keep_times: false,
             level: Default::default(),
             demand: String::new(),
+            origin: None,
         })),
         ..Changes::default()
     };
