@@ -37,6 +37,8 @@ mod level;
 #[cfg(feature = "_backend")]
 mod manager;
 mod middleware;
+#[cfg(feature = "_backend")]
+mod oidc;
 #[cfg(any(feature = "_backend", test))]
 mod protocol;
 mod random;
@@ -54,6 +56,8 @@ pub use self::manager::{
 };
 #[doc(hidden)]
 pub use self::middleware::InnerSessionMiddleware;
+#[cfg(feature = "_backend")]
+pub use self::oidc::{BackChannelLogout, BackChannelLogoutError, InvalidJwkSet, JwkSet};
 pub use self::{
     clock::{Clock, SystemClock},
     level::Level,

@@ -122,6 +122,10 @@ impl std::fmt::Debug for UpstreamNotice {
 }
 
 impl SessionManager {
+    pub(crate) fn now(&self) -> Millis {
+        self.0.clock.now()
+    }
+
     /// Ends the sessions that come from a login at an upstream
     /// ([`Login::upstream`](crate::Login::upstream)), once the user has logged out there, and returns
     /// how many there were.

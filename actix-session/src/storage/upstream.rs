@@ -412,3 +412,6 @@ fn principals(entry: &Record) -> Result<Vec<String>, CommitError> {
     let json = json.as_deref().unwrap_or("[]");
     serde_json::from_str(json).map_err(|error| CommitError::Other(error.into()))
 }
+
+#[cfg(all(test, feature = "memory-session"))]
+mod tests;
