@@ -159,9 +159,13 @@ impl Claims {
     }
 
     fn notice(self) -> Result<UpstreamNotice, Invalid> {
-        let names = [&self.sub, &self.sid].into_iter().flatten();
-        let mut names = names.chain([&self.iss, &self.jti]);
-        if names.any(|name| check_name("upstream", name).is_err()) {
+        let too_long = |name: &String| check_name("upstream", name).is_err();
+        let optional = [&self.sub, &self.sid].into_iter().flatten();
+        if [&self.iss, &self.jti]
+            .into_iter()
+            .chain(optional)
+            .any(too_long)
+        {
             return Err("the iss, jti, sub and sid of a logout token must have 1 to 1024 bytes");
         }
         let notice = UpstreamNotice::new(self.iss, self.iat).jti(self.jti, self.exp + LEEWAY);
