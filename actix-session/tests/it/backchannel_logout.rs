@@ -129,7 +129,9 @@ async fn tell(logout: &BackChannelLogout, token: &str) -> Answered {
 
 async fn logged_in(tested: &impl TestStore) -> Browser {
     let browser = tested.browser().await;
-    let upstream = Upstream::new(OP, "ferris", tested.clock().now()).sid("s1");
+    // As a token has it.
+    let at = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds(tested.clock().now()));
+    let upstream = Upstream::new(OP, "ferris", at).sid("s1");
     let login = Login::new("user-42").upstream(upstream);
     browser
         .visit(|s| s.login_with(login).unwrap())
