@@ -296,7 +296,8 @@ fn log_in(metadata: &mut Metadata, login: &LoginChange, another: bool) {
     let mut auth = login.auth(login.span.or(span));
     let before = metadata.auth.take().filter(|_| !another);
     // Another proof of the same person makes it no session of this server's own.
-    auth.origin = auth.origin.or(before.as_ref().and_then(|it| it.origin));
+    let kept = before.as_ref().and_then(|it| it.origin);
+    auth.origin = auth.origin.or(kept);
     auth.keep_demand(before);
     metadata.auth = Some(auth);
 }

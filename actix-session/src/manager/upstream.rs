@@ -23,7 +23,7 @@ use crate::{
 /// let issued_at = SystemTime::now();
 /// let everywhere = UpstreamNotice::of_subject("https://op.example", "248289761001", issued_at);
 /// let one_session = UpstreamNotice::of_session("https://op.example", "08a5019c", issued_at);
-/// let both = one_session.clone().sub("248289761001");
+/// let both = one_session.clone().subject("248289761001");
 /// # let _ = (everywhere, both);
 /// ```
 #[derive(Clone)]
@@ -45,7 +45,7 @@ impl UpstreamNotice {
         subject: impl Into<String>,
         issued_at: SystemTime,
     ) -> Self {
-        Self::new(issuer.into(), issued_at).sub(subject)
+        Self::new(issuer.into(), issued_at).subject(subject)
     }
 
     /// Of a session (`sid`) at an issuer (`iss`), which has ended there.
@@ -70,7 +70,7 @@ impl UpstreamNotice {
     }
 
     /// Names the user (`sub`) too.
-    pub fn sub(mut self, subject: impl Into<String>) -> Self {
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }

@@ -170,8 +170,8 @@ impl Claims {
         }
         let notice = UpstreamNotice::new(self.iss, self.iat).jti(self.jti, self.exp + LEEWAY);
         Ok(match (self.sub, self.sid) {
-            (Some(sub), Some(sid)) => notice.sub(sub).sid(sid),
-            (Some(sub), None) => notice.sub(sub),
+            (Some(sub), Some(sid)) => notice.subject(sub).sid(sid),
+            (Some(sub), None) => notice.subject(sub),
             (None, Some(sid)) => notice.sid(sid),
             (None, None) => return Err("the logout token must have a sub or a sid"),
         })

@@ -81,12 +81,12 @@ impl<'a> Entering<'a> {
         let kept = before.filter(|_| login.is_none_or(|login| login.keep_times));
         let span = login
             .and_then(|login| login.span)
-            .or(kept.and_then(|before| before.span));
+            .or_else(|| kept.and_then(|before| before.span));
         Some(Self {
-            origin: own.or(before.and_then(|before| before.origin))?,
+            origin: own.or_else(|| before.and_then(|before| before.origin))?,
             principal: login
                 .map(|login| &*login.principal)
-                .or(before.map(|before| &*before.principal))?,
+                .or_else(|| before.map(|before| &*before.principal))?,
             span: span.or(terms.absolute).unwrap_or(LONGEST),
             is_login: own.is_some(),
         })
@@ -252,7 +252,7 @@ async fn principals_of<B: Backend>(
     ended: &Ended,
     terms: &Terms,
 ) -> Result<Vec<String>, CommitError> {
-    let Some(what) = ended.user.map(user).or(ended.session.map(session)) else {
+    let Some(what) = ended.user.map(user).or_else(|| ended.session.map(session)) else {
         return Ok(Vec::new());
     };
     let at = name_of(store, ENTRY, &what);
@@ -413,5 +413,6 @@ fn principals(entry: &Record) -> Result<Vec<String>, CommitError> {
     serde_json::from_str(json).map_err(|error| CommitError::Other(error.into()))
 }
 
-#[cfg(all(test, feature = "memory-session"))]
+#[cfg(test)]
+#[cfg(feature = "memory-session")]
 mod tests;

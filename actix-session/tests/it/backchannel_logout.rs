@@ -318,15 +318,15 @@ async fn where_it_cannot_be_done_the_provider_repeats_it() {
     let broken = op.token(&with(valid.clone(), "iss", json!("https://broken.example")));
     let good = op.token(&valid);
     let browser = logged_in(&tested).await;
-    assert_failed(tell(&logout, &broken).await);
+    assert_failed(&tell(&logout, &broken).await);
     assert!(!browser.is_nobody().await);
     server.kill();
-    assert_failed(tell(&logout, &good).await);
+    assert_failed(&tell(&logout, &good).await);
     server.restart().unwrap();
     assert_eq!(tell(&logout, &good).await.status, StatusCode::OK);
 }
 
-fn assert_failed(told: Answered) {
+fn assert_failed(told: &Answered) {
     assert_eq!(told.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(told.body["error"], "temporarily_unavailable");
     let shown = told.body.to_string();

@@ -87,7 +87,7 @@ async fn end(sessions: &SessionManager, notice: UpstreamNotice) -> u64 {
 }
 
 #[track_caller]
-fn assert_overtaken(answer: Answer) {
+fn assert_overtaken(answer: &Answer) {
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     answer.assert_no_cookie();
 }
@@ -128,11 +128,11 @@ async fn a_session_there_ends_what_comes_from_it(tested: impl TestStore<Store: S
         let untold = logged_in(&site, "user-42", ferris(now + 5)).await;
         let notice = UpstreamNotice::of_session(OP, "s1", at(now + 7));
         let (notice, ends) = if both {
-            (notice.sub("ferris"), 3)
+            (notice.subject("ferris"), 3)
         } else {
             (notice, 2)
         };
-        let another = notice.clone().sub("corro");
+        let another = notice.clone().subject("corro");
         assert_eq!(end(&sessions, another).await, 0);
         assert_eq!(end(&sessions, notice).await, ends);
         assert!(phone.is_nobody().await && tab.is_nobody().await);
@@ -164,11 +164,11 @@ async fn a_login_in_flight_is_refused_and_a_later_one_passes(
             _ => of_ferris(now).sid("s1"),
         };
         end(&sessions, notice).await;
-        assert_overtaken(flight.finish().await);
+        assert_overtaken(&flight.finish().await);
         assert_eq!(sessions.count("user-42").await.unwrap(), 0);
         assert_eq!(browser.principal().await, None);
         // What authenticated by then is refused for ten minutes, and nobody else.
-        assert_overtaken(browser.visit(login("user-42", ferris(now).sid("s1"))).await);
+        assert_overtaken(&browser.visit(login("user-42", ferris(now).sid("s1"))).await);
         let own = |s: &Session| s.login("user-42").unwrap();
         browser.visit(own).await.assert_ok();
         let again = browser
@@ -241,7 +241,8 @@ async fn step_aside(times: usize) {
 
 async fn a_session_keeps_its_upstream_until_it_ends(tested: impl TestStore<Store: SessionIndex>) {
     let (site, sessions) = served(&tested).await;
-    let acts: [(fn(&Session), bool); 7] = [
+    type Act = fn(&Session);
+    let acts: [(Act, bool); 7] = [
         (|s| s.insert("a", 1).unwrap(), true),
         (Session::renew, true),
         (|s| s.reauthenticated().unwrap(), true),
@@ -323,7 +324,7 @@ async fn a_notice_lapses(tested: impl TestStore<Store: SessionIndex>) {
     end(&sessions, of_ferris(5)).await;
     tested.clock().advance(Duration::from_secs(599));
     let browser = Browser::new(site.clone());
-    assert_overtaken(browser.visit(login("user-42", ferris(5))).await);
+    assert_overtaken(&browser.visit(login("user-42", ferris(5))).await);
     tested.clock().advance(Duration::from_secs(1));
     // No login takes so long. Whoever is in is found by the next notice.
     logged_in(&site, "user-42", ferris(5)).await;
