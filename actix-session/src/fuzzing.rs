@@ -21,7 +21,7 @@ use crate::{
     contract::{End, Older, Terms},
     cookie::{read, seal::Sealer},
     protocol::{Redirect, Reply, Stored},
-    record::{Auth, Demand, Metadata, Origin, Proofs, Record},
+    record::{Auth, Demand, Metadata, Origin, Proofs, Record, UpstreamLogin},
     storage::{redis, sql},
 };
 
@@ -103,6 +103,8 @@ pub struct ToldAuth {
     /// Empty if it is not known.
     pub method: String,
     pub address: Option<ClientAddress>,
+    /// The time, the user and the session at an upstream.
+    pub upstream: Option<(i64, u128, Option<u128>)>,
 }
 
 pub fn metadata(text: &str) -> Option<Told> {
@@ -129,6 +131,7 @@ fn told(commit: u64, metadata: Metadata) -> Told {
             three: auth.proofs.three.map(|at| at.0),
             demand: auth.proofs.demand.map(|it| (it.at.0, it.reason)),
             address: auth.origin.as_ref().and_then(|origin| origin.address),
+            upstream: auth.upstream().map(|it| (it.at.0, it.user, it.session)),
             method: auth.origin.map(|origin| origin.method).unwrap_or_default(),
         }),
         rest: metadata.rest.map(String::from),
@@ -185,10 +188,19 @@ pub fn metadata_text(told: &Told) -> String {
                 reason,
             }),
         },
-        origin: (!auth.method.is_empty() || auth.address.is_some()).then(|| {
-            let (method, address) = (auth.method, auth.address);
-            Origin { method, address }.into()
-        }),
+        origin: {
+            let upstream = auth.upstream.map(|(at, user, session)| UpstreamLogin {
+                at: Millis(at),
+                user,
+                session,
+            });
+            let origin = Origin {
+                method: auth.method,
+                address: auth.address,
+                upstream,
+            };
+            (origin != Origin::default()).then(|| origin.into())
+        },
     };
     let metadata = Metadata {
         id: told.id,

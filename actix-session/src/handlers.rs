@@ -75,3 +75,27 @@ fn told(status: StatusCode, left: Option<Remaining>) -> HttpResponse {
             "{{\"idle_seconds\":{idle},\"absolute_seconds\":{absolute}}}"
         ))
 }
+
+/// Takes a logout token of an OpenID Provider (OpenID Connect Back-Channel Logout 1.0), and ends what
+/// it names.
+///
+/// It needs a [`BackChannelLogout`](crate::BackChannelLogout) as application data, which has an
+/// example, and a route for `POST`. The request is the provider's own and has no session: if your
+/// application refuses requests without a CSRF token, except its path. No cache keeps the response:
+///
+/// | status | when | body |
+/// | --- | --- | --- |
+/// | 200 | the sessions have ended, or had already | none |
+/// | 400 | the request or the token is invalid | `{"error":"invalid_request","error_description":"…"}` |
+/// | 503 | the keys cannot be had, or the store fails: the provider should repeat it | `{"error":"temporarily_unavailable","error_description":"…"}` |
+#[cfg(feature = "_backend")]
+pub async fn backchannel_logout(
+    form: Result<actix_web::web::Form<Vec<(String, String)>>, actix_web::Error>,
+    logout: actix_web::web::Data<crate::BackChannelLogout>,
+) -> Result<HttpResponse, crate::BackChannelLogoutError> {
+    let form = form.map_err(|_| "the body must be a form with a logout_token")?;
+    logout.accept(crate::oidc::token_in(&form)?).await?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .finish())
+}

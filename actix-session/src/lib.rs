@@ -39,6 +39,8 @@ mod live;
 #[cfg(feature = "_backend")]
 mod manager;
 mod middleware;
+#[cfg(feature = "_backend")]
+mod oidc;
 #[cfg(any(feature = "_backend", test))]
 mod protocol;
 mod random;
@@ -53,9 +55,12 @@ pub mod testing;
 pub use self::manager::{
     ExportedSession, InvalidSessionHandle, ListedSession, NextPage, OpenedSession, SessionHandle,
     SessionList, SessionManager, SessionManagerError, SessionOperator, SessionStats,
+    UpstreamNotice,
 };
 #[doc(hidden)]
 pub use self::middleware::InnerSessionMiddleware;
+#[cfg(feature = "_backend")]
+pub use self::oidc::{BackChannelLogout, BackChannelLogoutError, InvalidJwkSet, JwkSet};
 pub use self::{
     address::ClientAddress,
     clock::{Clock, SystemClock},
@@ -66,6 +71,7 @@ pub use self::{
         AuthRefusal, Entries, ExtractSession, Login, Remaining, Saved, Session, SessionAuthError,
         SessionEndedError, SessionExt, SessionGetError, SessionInsertError, SessionLoginError,
         SessionPurgeError, SessionSaveError, SessionStatus, SessionTakeError, SessionUpdateError,
+        Upstream,
     },
 };
 

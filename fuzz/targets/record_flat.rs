@@ -41,6 +41,9 @@ fn told(cursor: &mut Cursor<'_>) -> fuzzing::Told {
                 demand: cursor.flag().then(|| (cursor.number(), cursor.text())),
                 method: cursor.text(),
                 address: cursor.flag().then(|| address(cursor)),
+                upstream: cursor
+                    .flag()
+                    .then(|| (cursor.number(), 7, cursor.flag().then_some(8))),
             }
         }),
         rest: cursor.flag().then(|| cursor.number().to_string()),

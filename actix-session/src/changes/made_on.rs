@@ -165,6 +165,7 @@ impl<'a> MadeOn<'a> {
         terms: &Terms,
     ) -> Result<Option<Record>, CommitError> {
         let Self { changes, base } = self;
+        changes.refuse_upstream()?;
         let Some((stored, base)) = stored.zip(base) else {
             let alone = changes
                 .may_live_alone(base)

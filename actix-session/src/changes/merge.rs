@@ -294,7 +294,9 @@ fn log_in(metadata: &mut Metadata, login: &LoginChange, another: bool) {
         metadata.ttl = None;
     }
     let mut auth = login.auth(login.span.or(span));
-    auth.keep_demand(metadata.auth.take().filter(|_| !another));
+    let before = metadata.auth.take().filter(|_| !another);
+    auth.keep_upstream(before.as_ref());
+    auth.keep_demand(before);
     metadata.auth = Some(auth);
 }
 

@@ -20,7 +20,7 @@ use crate::{
     contract::{Stamp, Terms},
     error::CommitError,
     random,
-    record::{Auth, Lowered, Origin, Proof, Proofs, Record},
+    record::{Auth, Lowered, Origin, Proof, Proofs, Record, UpstreamLogin},
 };
 
 pub use self::made_on::{MadeOn, Merged};
@@ -127,6 +127,11 @@ pub(crate) struct LoginChange {
 }
 
 impl LoginChange {
+    /// The login at an upstream that it comes from.
+    pub(crate) fn upstream(&self) -> Option<UpstreamLogin> {
+        self.origin.as_ref()?.upstream
+    }
+
     pub(crate) fn auth(&self, span: Option<Millis>) -> Auth {
         let at = self.proven.unwrap_or(self.at);
         Auth {
@@ -262,12 +267,14 @@ impl Changes {
     /// # Ok::<(), CommitError>(())
     /// ```
     pub fn new_record(&self, terms: &Terms) -> Result<Record, CommitError> {
+        self.refuse_upstream()?;
         let record = written(own_record(self, fresh(terms)?))?;
         record.ok_or_else(CommitError::unexpected)
     }
 
     /// The same for a store that takes maps.
     pub(crate) fn new_map(&self, terms: &Terms) -> Result<Record, CommitError> {
+        self.refuse_upstream()?;
         let record = written(overwrite_map(Record::empty(), self, fresh(terms)?))?;
         record.ok_or_else(CommitError::unexpected)
     }
@@ -294,6 +301,22 @@ impl Changes {
     /// ```
     pub fn made_on<'a>(&'a self, base: impl Into<Option<&'a Record>>) -> MadeOn<'a> {
         MadeOn::new(self, base.into())
+    }
+
+    /// For a store that does not know how to end what an upstream has ended.
+    ///
+    /// # Errors
+    /// They log somebody in who may be logged out there.
+    pub(crate) fn refuse_upstream(&self) -> Result<(), CommitError> {
+        let upstream = self.login.as_ref().and_then(|login| login.upstream());
+        if upstream.is_none() {
+            return Ok(());
+        }
+        Err(CommitError::Other(anyhow::anyhow!(
+            "the login names an upstream, but a logout there could not end the session in this store: \
+             use a store of this crate that keeps sessions on the server, and forward all methods to \
+             it with `forward_store_methods!` if you wrap it"
+        )))
     }
 
     /// Whether this request changed nothing at all.

@@ -6,6 +6,7 @@ mod listed;
 mod opened;
 mod operator;
 mod personal;
+mod upstream;
 
 use std::{fmt, sync::Arc};
 
@@ -16,6 +17,7 @@ pub use self::{
     opened::OpenedSession,
     operator::{SessionOperator, SessionStats},
     personal::ExportedSession,
+    upstream::UpstreamNotice,
 };
 use crate::{
     Session,

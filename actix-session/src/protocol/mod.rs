@@ -343,6 +343,20 @@ pub(crate) trait Backend {
         async move { self.run(&Step::Insert { at, new, until }, terms).await }
     }
 
+    /// Reads what [`insert_note`](Self::insert_note) wrote, in one round trip.
+    fn read_note(
+        &self,
+        at: &str,
+        terms: &Terms,
+    ) -> impl Future<Output = Result<Stored, anyhow::Error>> {
+        async move {
+            match self.run(&Step::Read { at: at.into() }, terms).await? {
+                Reply::Found(found) => Ok(found),
+                _ => anyhow::bail!("the store gave an unexpected reply to a read"),
+            }
+        }
+    }
+
     /// Reads for a request, and extends the record in the same step if the terms say so.
     fn look(&self, at: &str, terms: &Terms) -> impl Future<Output = Result<Stored, anyhow::Error>>;
 

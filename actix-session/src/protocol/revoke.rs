@@ -1,7 +1,11 @@
 //! An ending of one principal's session, wherever renewals have moved it.
 
 use super::{Draw, Machine, Name, Next, Owner, Reply, Step, Stored};
-use crate::{contract::Terms, error::CommitError, record::Record};
+use crate::{
+    contract::Terms,
+    error::CommitError,
+    record::{Ended, Record},
+};
 
 /// Ends the record that a name leads to if it is still this session of this principal, and answers
 /// whether it was.
@@ -10,6 +14,8 @@ pub(crate) struct RevokeMachine<'a> {
     principal: &'a str,
     id: u128,
     terms: &'a Terms,
+    /// Why: only what an upstream has ended.
+    told: Option<Ended>,
     /// The ending that is under way.
     step: Option<Step>,
     /// An answer was lost.
@@ -23,9 +29,16 @@ impl<'a> RevokeMachine<'a> {
             principal,
             id,
             terms,
+            told: None,
             step: None,
             lost: false,
         }
+    }
+
+    /// Ends the session only if it comes from this login at an upstream.
+    pub(crate) fn told(mut self, ended: Ended) -> Self {
+        self.told = Some(ended);
+        self
     }
 
     fn found(&mut self, found: Stored) -> Next<bool> {
@@ -49,7 +62,8 @@ impl<'a> RevokeMachine<'a> {
     }
 
     fn is_meant(&self, record: &Record) -> bool {
-        Owner::of(record).is_some_and(|owner| owner.is(self.principal, self.id))
+        let is_owners = Owner::of(record).is_some_and(|it| it.is(self.principal, self.id));
+        is_owners && self.told.is_none_or(|ended| ended.names_record(record))
     }
 }
 

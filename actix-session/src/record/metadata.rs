@@ -6,6 +6,7 @@ use super::{
     numbers::{decimal, hex, push_decimal, push_hex, push_ids},
     origin::Origin,
     proofs::Proofs,
+    upstream::UpstreamLogin,
 };
 use crate::{clock::Millis, digest};
 
@@ -15,7 +16,7 @@ use crate::{clock::Millis, digest};
 pub(crate) const RESERVED: &str = "__actix_session";
 
 /// How many fields the metadata's text has here. Those of a later version follow them.
-const KNOWN_FIELDS: usize = 17;
+const KNOWN_FIELDS: usize = 18;
 
 /// What the library knows of a session, apart from its state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -55,6 +56,19 @@ impl Auth {
     /// When `login` was called. Revocations are compared with this.
     pub(crate) fn login(&self) -> Millis {
         self.login.unwrap_or(self.at)
+    }
+
+    /// The login at an upstream that it comes from.
+    pub(crate) fn upstream(&self) -> Option<UpstreamLogin> {
+        self.origin.as_ref()?.upstream
+    }
+
+    /// Another proof of the same person makes it no session of this server's own.
+    pub(crate) fn keep_upstream(&mut self, before: Option<&Self>) {
+        let kept = self.upstream().or_else(|| before?.upstream());
+        if kept != self.upstream() {
+            self.origin.get_or_insert_default().upstream = kept;
+        }
     }
 }
 
@@ -121,7 +135,7 @@ impl Metadata {
 
     /// Writes the metadata as
     /// `commit.id.created.absolute.ttl.epoch.idle.at.principal.device.login.span.two.three.demand`
-    /// and `.method.address`, without the empty fields at the end, or with all of them and what a
+    /// and `.method.address.upstream`, without the empty fields at the end, or with all of them and what a
     /// later version has added after them.
     ///
     /// The text needs no escaping in JSON, however often it is nested. The numbers that a Redis
@@ -149,7 +163,7 @@ impl Metadata {
     fn encode_auth(&self, out: &mut String) {
         let Some(auth) = &self.auth else {
             if self.rest.is_some() {
-                out.push_str("..........");
+                out.push_str("...........");
             }
             return;
         };
@@ -202,7 +216,7 @@ impl Metadata {
 impl Auth {
     /// Reads what follows the session's times. Nobody has none of it.
     fn decode<'a>(mut next: impl FnMut() -> &'a str) -> Option<Option<Self>> {
-        let [at, rest @ ..]: [&str; 10] = std::array::from_fn(|_| next());
+        let [at, rest @ ..]: [&str; 11] = std::array::from_fn(|_| next());
         let Some(at) = optional(at)? else {
             return rest.iter().all(|field| field.is_empty()).then_some(None);
         };
@@ -376,7 +390,7 @@ pub(crate) mod tests {
         }
     }
 
-    const KNOWN: [&str; 9] = [
+    const KNOWN: [&str; 10] = [
         "1.7.5...0.",
         "1.7.5...0..9.YQ",
         "1.7.5..60.2.8.9.YQ.~Yg.4",
@@ -386,13 +400,15 @@ pub(crate) mod tests {
         "1.7.5..60.2.8.9.YQ......9~Yg",
         "1.7.5..60.2.8.9.YQ.......cGFzc2tleQ",
         "1.7.5..60.2.8.9.YQ........c00002",
+        "1.7.5..60.2.8.9.YQ.........9~00000000000000000000000000000007~",
     ];
 
     /// A later version appends its fields to all of ours.
     #[test]
     fn fields_of_a_later_version_are_kept_byte_by_byte() {
         for (known, fill) in KNOWN.into_iter().zip([
-            "..........",
+            "...........",
+            ".........",
             "........",
             "......",
             ".....",
@@ -426,7 +442,7 @@ pub(crate) mod tests {
     #[test]
     fn what_could_break_out_of_the_text_is_refused() {
         for rest in ["\"", "\\", " ", "\u{e9}", ":", "\n"] {
-            let text = format!("1.7.5...0............{rest}");
+            let text = format!("1.7.5...0.............{rest}");
             assert_eq!(Metadata::decode(&text), None, "{text}");
         }
         for half in [
@@ -443,6 +459,9 @@ pub(crate) mod tests {
             "1.7.5...0..9.YQ.......~",
             "1.7.5...0..9.YQ......4",
             "1.7.5...0..9.YQ......~",
+            "1.7.5...0..........4~7~",
+            "1.7.5...0..9.YQ.......4",
+            "1.7.5...0..9.YQ.......4~7",
             "1.7.5...0..9.YQ....x",
             "1.7.5...0",
         ] {
@@ -453,7 +472,7 @@ pub(crate) mod tests {
 
     #[test]
     fn another_id_drops_what_a_later_version_knows_of_the_old_one() {
-        let (_, metadata) = Metadata::decode("1.7.5...0............x").unwrap();
+        let (_, metadata) = Metadata::decode("1.7.5...0.............x").unwrap();
         let mut same = metadata.clone();
         same.set_id(7);
         assert_eq!(same, metadata);

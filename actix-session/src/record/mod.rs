@@ -20,6 +20,7 @@ mod spans;
 mod splice;
 mod state;
 mod update;
+mod upstream;
 mod version;
 
 use std::{
@@ -45,6 +46,7 @@ pub(crate) use self::{
     proofs::{Lowered, Proof, Proofs},
     splice::{Value, Values},
     state::State,
+    upstream::{Ended, UpstreamLogin},
     version::Version,
 };
 

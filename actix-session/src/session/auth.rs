@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, time::SystemTime};
 
-use super::{Session, SessionLoginError, lifecycle::own_time, pending::NamedLogin, unloaded};
+use super::{
+    Session, SessionLoginError, lifecycle::own_time, pending::NamedLogin, unloaded,
+    upstream::Upstream,
+};
 use crate::{
     ClientAddress, Level,
     changes::{LoginChange, TtlChange},
@@ -33,6 +36,7 @@ pub struct Login {
     keep_times: bool,
     level: Level,
     origin: Option<Box<Origin>>,
+    pub(super) upstream: Option<Upstream>,
 }
 
 impl Login {
@@ -47,6 +51,7 @@ impl Login {
             keep_times: false,
             level: Level::default(),
             origin: None,
+            upstream: None,
         }
     }
 
@@ -223,10 +228,17 @@ impl Login {
             (1..=LONGEST_PRINCIPAL).contains(&length),
             "a principal must have 1 to {LONGEST_PRINCIPAL} bytes, but this one has {length}"
         );
-        Ok(())
+        match &self.upstream {
+            Some(upstream) => upstream.check(),
+            None => Ok(()),
+        }
     }
 
     fn made(self, at: Millis, id: u128) -> LoginChange {
+        let origin = Origin {
+            upstream: self.upstream.map(|upstream| upstream.login()),
+            ..self.origin.map(|origin| *origin).unwrap_or_default()
+        };
         LoginChange {
             principal: self.principal,
             at,
@@ -237,7 +249,7 @@ impl Login {
             keep_times: self.keep_times,
             level: self.level,
             demand: String::new(),
-            origin: self.origin.filter(|origin| **origin != Origin::default()),
+            origin: (origin != Origin::default()).then(|| origin.into()),
         }
     }
 }
@@ -275,7 +287,7 @@ impl Session {
     /// Logs a principal in as [`login`](Self::login) does, with the details that the [`Login`] has.
     ///
     /// # Errors
-    /// The principal is empty, or longer than 1024 bytes; or the authentication is older than the
+    /// The principal is empty, or longer than 1024 bytes, and so for the names of the upstream; or the authentication is older than the
     /// absolute timeout, and the user must sign in again at the identity provider.
     pub fn login_with(&self, login: Login) -> Result<(), SessionLoginError> {
         login.check().map_err(SessionLoginError)?;

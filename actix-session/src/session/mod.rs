@@ -14,6 +14,7 @@ mod remaining;
 mod saving;
 mod unloaded;
 mod update;
+mod upstream;
 
 use std::{
     borrow::Cow,
@@ -33,6 +34,7 @@ pub use self::{
     ext::{ExtractSession, SessionExt},
     remaining::Remaining,
     saving::Saved,
+    upstream::Upstream,
 };
 pub(crate) use self::{
     ending::{Asked, Outcome},
@@ -41,6 +43,7 @@ pub(crate) use self::{
     pending::{Identity, Pending, Shown, Snapshot},
     remaining::Times,
     saving::{AskedToSave, Kept},
+    upstream::check_name,
 };
 use self::{
     errors::{inside, not_serializable, of_another_type, reserved},

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use actix_web::cookie::time::Duration;
 
-use super::five_methods::age;
+use super::{five_methods::age, upstream::Entering};
 use crate::{
     changes::Changes,
     clock::Millis,
@@ -76,9 +76,18 @@ pub(crate) async fn create<B: Backend>(
     changes: &Changes,
     terms: &Terms,
 ) -> Result<(SessionKey, End), CommitError> {
+    let upstream = Entering::of(changes, None, terms);
+    if let Some(entering) = &upstream {
+        Box::pin(entering.enter(store, terms)).await?;
+    }
     let mut machine = RotateMachine::creating(changes, terms);
     match store.drive(&mut machine, terms).await? {
-        Rotated::Rotated(key, end, _) => Ok((key, end)),
+        Rotated::Rotated(key, end, _) => {
+            if let Some(entering) = &upstream {
+                Box::pin(entering.pass(store, &key, terms)).await?;
+            }
+            Ok((key, end))
+        }
         Rotated::Gone => Err(CommitError::gone()),
         Rotated::Moved => Err(CommitError::unexpected()),
     }
@@ -121,8 +130,16 @@ pub(crate) async fn rotate<B: Backend>(
         return Ok(Rotated::Gone);
     }
     let at = store.name(key);
+    let upstream = Entering::of(changes, base, terms);
+    if let Some(entering) = &upstream {
+        Box::pin(entering.enter(store, terms)).await?;
+    }
     let mut machine = RotateMachine::new(at.clone(), base.cloned(), changes, terms);
-    store.drive_in_line(&at, &mut machine, terms).await
+    let rotated = store.drive_in_line(&at, &mut machine, terms).await?;
+    if let (Some(entering), Rotated::Rotated(key, ..)) = (&upstream, &rotated) {
+        Box::pin(entering.pass(store, key, terms)).await?;
+    }
+    Ok(rotated)
 }
 
 /// Whether a key is current, for a request without changes.

@@ -356,6 +356,7 @@ impl SessionStore for CookieSessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<(SessionKey, End), CommitError> {
+        changes.refuse_upstream()?;
         let record = own_record(changes, self.stamp(terms)?);
         Self::value_of(record, terms)?.ok_or_else(CommitError::unexpected)
     }
@@ -396,6 +397,7 @@ impl SessionStore for CookieSessionStore {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<Rotated, CommitError> {
+        changes.refuse_upstream()?;
         let Some(base) = self.base(session_key, base, terms) else {
             return Ok(Rotated::Gone);
         };

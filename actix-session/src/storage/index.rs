@@ -8,6 +8,7 @@ use super::{
     SessionStore,
     lease::{self, Lease},
     upkeep::{Caretaker, Upkeep},
+    upstream::{self, Notice},
 };
 use crate::{
     changes::Changes,
@@ -286,6 +287,9 @@ pub(crate) trait Door: Caretaker {
         terms: &'a Terms,
     ) -> Answer<'a, Committed>;
 
+    /// Ends what an upstream says is over, and returns how many sessions that were.
+    fn end_upstream<'a>(&'a self, notice: &'a Notice, terms: &'a Terms) -> Answer<'a, u64>;
+
     /// Waits until nobody else decides about this principal's sessions.
     fn lock<'a>(&'a self, principal: &'a str, terms: &'a Terms) -> Answer<'a, Lease>;
 
@@ -369,6 +373,10 @@ impl<B: Index> Door for B {
         })
     }
 
+    fn end_upstream<'a>(&'a self, notice: &'a Notice, terms: &'a Terms) -> Answer<'a, u64> {
+        Box::pin(upstream::end(self, notice, terms))
+    }
+
     fn lock<'a>(&'a self, principal: &'a str, terms: &'a Terms) -> Answer<'a, Lease> {
         Box::pin(lease::take(self, principal, terms))
     }
@@ -442,6 +450,10 @@ impl Door for NoIndex {
     }
 
     fn commit<'a>(&'a self, _: &'a Live, _: &'a Changes, _: &'a Terms) -> Answer<'a, Committed> {
+        Box::pin(async { no_index() })
+    }
+
+    fn end_upstream<'a>(&'a self, _: &'a Notice, _: &'a Terms) -> Answer<'a, u64> {
         Box::pin(async { no_index() })
     }
 

@@ -35,6 +35,7 @@ mod store;
 mod tests;
 #[cfg(any(feature = "_backend", test))]
 pub(crate) mod upkeep;
+pub(crate) mod upstream;
 
 #[cfg(feature = "cookie-session")]
 pub use self::cookie::CookieSessionStore;

@@ -20,9 +20,17 @@ pub(crate) async fn revoke<B: Backend>(
     at: SystemTime,
     until: SystemTime,
 ) -> anyhow::Result<bool> {
-    let name = name_of(store, name);
+    leave(store, name_of(store, name), at.into(), until.into()).await
+}
+
+/// Leaves a note under a name. Returns whether there was none.
+pub(crate) async fn leave<B: Backend>(
+    store: &B,
+    name: Name,
+    at: Millis,
+    until: Millis,
+) -> anyhow::Result<bool> {
     let terms = store.own_terms();
-    let (at, until) = (Millis::from(at), Millis::from(until));
     let own_id = random::u128()?;
     let deadline = deadline(terms.budget);
     // Few revoke one thing at once; whoever loses sees the other's note and adds to it.
@@ -90,7 +98,7 @@ async fn look<B: Backend>(store: &B, name: &str, terms: &Terms) -> anyhow::Resul
 }
 
 /// The metadata's creation time is the time of the revocation.
-fn note(id: u128, at: Millis) -> anyhow::Result<Record> {
+pub(crate) fn note(id: u128, at: Millis) -> anyhow::Result<Record> {
     let metadata = Metadata::new(id, at);
     Ok(Record::written(
         WireFormat::V1,
@@ -100,7 +108,7 @@ fn note(id: u128, at: Millis) -> anyhow::Result<Record> {
     ))
 }
 
-fn revoked(record: &Record) -> Millis {
+pub(crate) fn revoked(record: &Record) -> Millis {
     record
         .metadata()
         .map_or(Millis(i64::MAX), |metadata| metadata.created)

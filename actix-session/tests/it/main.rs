@@ -10,6 +10,7 @@
 )]
 
 mod attacks;
+mod backchannel_logout;
 mod caps;
 mod compatibility;
 mod concurrency;
@@ -59,5 +60,6 @@ mod sql_refusals;
 mod sql_stores;
 mod sql_tables;
 mod support;
+mod upstream;
 mod wire_format;
 mod without_response;

@@ -4,6 +4,7 @@ use crate::{
     clock::Millis,
     protocol::{Owner, Redirect, Stored, TOMBSTONE},
     record::{Packed, Record},
+    storage::upstream::{ENTRY, NOTICED},
 };
 
 pub(super) struct Entry {
@@ -32,31 +33,49 @@ pub(super) enum Rank {
     Guest,
     /// The redirect to a session with a principal.
     UsersRedirect,
+    /// Whose sessions come from an upstream.
+    Upstream,
     User,
+    /// What an upstream says is over.
+    Notice,
 }
+
+/// How many ranks there are.
+pub(super) const RANKS: usize = 6;
 
 impl Rank {
     /// Those that make room for an entry of this rank, first the one that goes first.
     pub(super) const fn gives_way(self) -> &'static [Self] {
         match self {
-            Self::Tombstone | Self::Guest => &[Self::Tombstone, Self::Guest],
+            Self::Tombstone | Self::Guest => &[Self::Tombstone, Self::Guest, Self::Upstream],
             Self::UsersRedirect => &[Self::Tombstone, Self::Guest, Self::UsersRedirect],
-            Self::User => &[
+            Self::Upstream | Self::User | Self::Notice => &[
                 Self::Tombstone,
                 Self::Guest,
                 Self::UsersRedirect,
+                Self::Upstream,
                 Self::User,
             ],
+        }
+    }
+
+    fn of(name: &str, record: &Record) -> Self {
+        let kind = |kind: &str| {
+            name.strip_prefix(kind)
+                .is_some_and(|it| it.starts_with('.'))
+        };
+        match record.principal() {
+            Some(_) => Self::User,
+            None if kind(ENTRY) => Self::Upstream,
+            None if kind(NOTICED) => Self::Notice,
+            None => Self::Guest,
         }
     }
 }
 
 impl Entry {
-    pub(super) fn record(record: &Record, end: Millis) -> Self {
-        let rank = match record.principal() {
-            Some(_) => Rank::User,
-            None => Rank::Guest,
-        };
+    pub(super) fn record(name: &str, record: &Record, end: Millis) -> Self {
+        let rank = Rank::of(name, record);
         let held = match Packed::new(record) {
             Some(packed) => Held::Packed {
                 rank,
@@ -71,8 +90,8 @@ impl Entry {
     /// The redirect to a record.
     pub(super) fn redirect(redirect: &Redirect, to: &Self, end: Millis) -> Self {
         let rank = match to.rank() {
-            Rank::Tombstone | Rank::Guest => Rank::Guest,
-            Rank::UsersRedirect | Rank::User => Rank::UsersRedirect,
+            Rank::User | Rank::UsersRedirect => Rank::UsersRedirect,
+            _ => Rank::Guest,
         };
         let held = Held::Redirect(rank, redirect.clone().into());
         Self { held, end }

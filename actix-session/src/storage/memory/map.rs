@@ -98,7 +98,7 @@ impl Map {
     pub(super) fn replace(&self, write: &Write<'_>, until: Until, now: Millis) -> Reply {
         let at = self.key(write.at);
         // Made before the lock is taken, and what it replaces is dropped after that.
-        let mut entry = Entry::record(write.new, now);
+        let mut entry = Entry::record(write.at, write.new, now);
         let mut shard = self.shard(at);
         let Some(present) = shard.end_if_expected(at, write.expect, now) else {
             return Reply::Found(self.owners.living(shard.read(at, now)));
@@ -152,8 +152,8 @@ impl Map {
         end: Millis,
         now: Millis,
     ) -> Result<Reply, StoreFull> {
+        let entry = Entry::record(at, new, end);
         let at = self.key(at);
-        let entry = Entry::record(new, end);
         let owner = Owner::of(new);
         loop {
             let mut shard = self.shard(at);
@@ -191,7 +191,7 @@ impl Map {
             return Ok(Reply::Found(Stored::Nothing));
         }
         let [at, target] = [write.at, &*redirect.target].map(|name| self.key(name));
-        let new = Entry::record(write.new, until);
+        let new = Entry::record(&redirect.target, write.new, until);
         let left = Entry::redirect(redirect, &new, terms.now + terms.grace);
         let mut is_beyond = false;
         loop {

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table};
 
-use super::entry::{Entry, Rank};
+use super::entry::{Entry, RANKS, Rank};
 use crate::{
     clock::Millis,
     protocol::{Owner, Stored},
@@ -16,7 +16,7 @@ pub(super) struct Shard {
     entries: HashTable<Slot>,
     hasher: RandomState,
     /// How many entries there are of each rank.
-    count: [usize; 4],
+    count: [usize; RANKS],
     /// No entry expires before this.
     quiet_until: Option<Millis>,
     /// Some of those of one rank to evict next, the very next one last.
@@ -96,7 +96,7 @@ impl Shard {
         Self {
             entries: HashTable::new(),
             hasher,
-            count: [0; 4],
+            count: [0; RANKS],
             quiet_until: None,
             candidates: Vec::new(),
             candidates_rank: Rank::Tombstone,

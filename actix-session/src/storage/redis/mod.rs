@@ -259,6 +259,10 @@ impl Backend for RedisSessionStore {
         self.executor.insert_note(at, &new, until, terms).await
     }
 
+    async fn read_note(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
+        self.executor.read_note(at, terms).await
+    }
+
     async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
         self.executor.look(at, terms).await
     }

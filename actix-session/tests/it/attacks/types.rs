@@ -5,12 +5,12 @@ use std::{
     error::Error as StdError,
     fmt::Debug,
     sync::{Arc, Mutex},
-    time::Duration as StdDuration,
+    time::{Duration as StdDuration, SystemTime},
 };
 
 use actix_session::{
-    Clock as _, Level, Login, Saved, Session, SessionHandle, SessionMiddleware, SessionStatus,
-    SystemClock,
+    BackChannelLogout, Clock as _, JwkSet, Level, Login, Saved, Session, SessionHandle,
+    SessionMiddleware, SessionStatus, SystemClock, Upstream, UpstreamNotice,
     config::{
         BrowserSession, ConfigError, CookieContentSecurity, OldCookie, OnLoadError, OverLimit,
         PersistentSession, SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat,
@@ -64,6 +64,7 @@ pub(super) async fn all() -> Vec<Row> {
         in_use(&text).await,
         without_a_middleware(&text).await,
         managed(&text).await,
+        upstreams(&text).await,
         stores(&text).await,
         sqlite(&text).await,
         unreachable_stores(&text).await,
@@ -145,6 +146,27 @@ async fn without_a_middleware(text: &str) -> Vec<Row> {
         debug("Saved", &Saved::Done),
         debug("SessionStatus", &SessionStatus::Renewed),
         debug("ExtractSession", &Session::extract(&request)),
+    ]
+}
+
+/// What an upstream says of its users.
+async fn upstreams(text: &str) -> Vec<Row> {
+    let tested = Memory::start().await;
+    let logout = BackChannelLogout::new(tested.middleware().build().manager());
+    let (principal, now) = (somebody(), SystemTime::now());
+    vec![
+        debug("Upstream", &Upstream::new(text, &principal, now)),
+        debug(
+            "UpstreamNotice",
+            &UpstreamNotice::of_session(text, &principal, now),
+        ),
+        debug("JwkSet", &r#"{"keys":[]}"#.parse::<JwkSet>().unwrap()),
+        error("InvalidJwkSet", &text.parse::<JwkSet>().unwrap_err()),
+        debug("BackChannelLogout", &logout),
+        error(
+            "BackChannelLogoutError",
+            &logout.accept(text).await.unwrap_err(),
+        ),
     ]
 }
 

@@ -229,6 +229,22 @@ impl Executor {
         }
     }
 
+    /// Reads from a server that takes writes: another one may not know of a note yet.
+    pub(in super::super) async fn read_note(
+        &self,
+        at: &str,
+        terms: &Terms,
+    ) -> anyhow::Result<Stored> {
+        let get = get(at);
+        let job = Job::command(at, &get).within(terms.budget);
+        match self.connections.repeatable(&job).await {
+            Ok(Value::Nil) => Ok(Stored::Nothing),
+            Ok(value) => Ok(answer::record(Some(value))),
+            Err(error) if error.code() == Some("WRONGTYPE") => Ok(Stored::Unreadable),
+            Err(error) => Err(conn::failure(error)),
+        }
+    }
+
     async fn read_redirect(&self, name: &str) -> anyhow::Result<Stored> {
         match self.get(name).await {
             Ok(value) => Ok(answer::redirect(Some(value))),
