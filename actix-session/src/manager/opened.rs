@@ -35,7 +35,7 @@ impl OpenedSession {
         let inner = &manager.0;
         let entry = inner.terms.principal_entry.clone();
         let times = Times::from(&manager.terms());
-        let session = Session::of_request(entry, inner.clock.clone(), times);
+        let session = Session::of_request(entry, inner.clock.clone(), times).outside_of_requests();
         session.lock().load(Shown {
             record: Some(live.record.clone()),
             ..Shown::default()
@@ -52,7 +52,8 @@ impl OpenedSession {
     /// [`commit`](Self::commit).
     ///
     /// [`save`](Session::save), [`take`](Session::take) and [`purge_now`](Session::purge_now) are for
-    /// requests, and are errors here.
+    /// requests, and are errors here. After `purge_now`, as after [`purge`](Session::purge),
+    /// [`commit`](Self::commit) ends the session.
     pub fn session(&self) -> &Session {
         &self.session
     }

@@ -19,6 +19,8 @@ pub(crate) struct Endings {
     /// Wakes the middleware.
     waker: Option<Waker>,
     attached: bool,
+    /// There is no request that would carry anything out.
+    outside: bool,
 }
 
 impl Endings {
@@ -34,6 +36,10 @@ impl Endings {
         self.attached
     }
 
+    fn is_heard(&self) -> bool {
+        self.attached && !self.outside
+    }
+
     /// Whether dropping it runs nothing of the application's.
     pub(super) fn is_idle(&self) -> bool {
         self.waker.is_none() && !self.is_asked()
@@ -46,7 +52,7 @@ impl Endings {
 
     /// A waker is the application's code: the caller uses it without the lock.
     pub(super) fn ask(&mut self) -> Option<(Answer, Option<Waker>)> {
-        if !self.attached {
+        if !self.is_heard() {
             return None;
         }
         let (asked, answer) = oneshot::channel();
@@ -60,7 +66,7 @@ pub(super) type SaveAnswer = oneshot::Receiver<Result<Saved, Kept>>;
 impl Endings {
     /// The same for a commit.
     pub(super) fn ask_to_save(&mut self) -> Option<(SaveAnswer, Option<Waker>)> {
-        if !self.attached {
+        if !self.is_heard() {
             return None;
         }
         let (asked, answer) = oneshot::channel();
@@ -70,6 +76,13 @@ impl Endings {
 }
 
 impl Session {
+    /// Whoever asks for an ending or a commit is refused, since no middleware would hear it.
+    #[cfg(feature = "_backend")]
+    pub(crate) fn outside_of_requests(self) -> Self {
+        self.lock().endings().outside = true;
+        self
+    }
+
     pub(crate) fn take_asked_to_save(&self) -> Vec<AskedToSave> {
         std::mem::take(&mut self.lock().endings().asked_to_save)
     }
