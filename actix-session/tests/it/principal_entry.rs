@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use actix_session::{
     Session, SessionExt as _, SessionManager,
-    config::{OverLimit, SessionMiddlewareBuilder, TtlExtensionPolicy},
+    config::{OverLimit, SessionMiddlewareBuilder, TtlExtensionPolicy, WireFormat},
     storage::{SessionIndex, SessionStore},
 };
 use actix_web::{
@@ -35,6 +35,7 @@ on_each_index! {
     revocations_and_limits_hold,
     what_another_program_has_written_holds,
     what_another_program_has_written_ends_with_the_others,
+    equal_sessions_that_another_program_has_written_are_two,
     a_function_runs_once,
     what_names_nobody_is_an_entry_like_any_other,
 }
@@ -300,6 +301,31 @@ async fn what_another_program_has_written_ends_with_the_others(
     assert_eq!(quiet.principal().await, None);
     assert_eq!(quiet.number("basket").await, None);
     assert_eq!(sessions.count("ada").await.unwrap(), 0);
+}
+
+async fn equal_sessions_that_another_program_has_written_are_two(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    for (format, user) in [(WireFormat::V1, "ada"), (WireFormat::V0_11, "bob")] {
+        let naming = naming(&tested).wire_format(format).mixed_fleet();
+        let middleware = naming.build();
+        let sessions = middleware.manager();
+        let site = Site::new(middleware).await;
+        let other = Site::new(tested.middleware().wire_format(format).build()).await;
+        let browsers = [Browser::new(other.clone()), Browser::new(other)];
+        for browser in &browsers {
+            browser.visit(|s| s.insert(USER, user).unwrap()).await;
+        }
+        let here = browsers.map(|browser| browser.at(site.clone()));
+        for browser in &here {
+            assert_eq!(browser.principal().await.as_deref(), Some(user));
+        }
+        assert_eq!(sessions.count(user).await.unwrap(), 2, "{user}");
+        assert_eq!(sessions.revoke_all(user).await.unwrap(), 2, "{user}");
+        for browser in &here {
+            assert_eq!(browser.principal().await, None, "{user}");
+        }
+    }
 }
 
 async fn a_function_runs_once(tested: impl TestStore<Store: SessionIndex>) {
