@@ -175,7 +175,7 @@ impl Terms {
     /// A record once its metadata have been proven, and once it is known whose it is.
     pub(crate) fn prove(&self, record: Record, place: Place<'_>) -> Record {
         let proven = record.proven(place, self.keys.as_ref());
-        proven.with_principal_in(self.principal_entry.as_deref(), self.now)
+        proven.with_principal_in(self.principal_entry.as_deref(), place, self.now)
     }
 
     /// What a wrapper of the five methods does not hand on.

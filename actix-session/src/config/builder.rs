@@ -477,8 +477,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// - `login` sets it. `modify` on it runs once.
     ///
     /// Where the entry and what the library knows disagree, since another program wrote the entry, the
-    /// entry holds. The first write of this library puts such a session on the list; its login counts as
-    /// older than every revocation.
+    /// entry holds. The first request that loads such a session puts it on the list, which is a write;
+    /// its login counts as older than every revocation.
     ///
     /// # Examples
     /// ```

@@ -38,6 +38,7 @@ impl OpenedSession {
         let entry = inner.terms.principal_entry.clone();
         let times = Times::from(&manager.terms());
         let session = Session::of_request(entry, inner.clock.clone(), times, false);
+        let session = session.outside_of_requests();
         session.lock().load(Shown {
             record: Some(live.record.clone()),
             ..Shown::default()
@@ -54,7 +55,8 @@ impl OpenedSession {
     /// [`commit`](Self::commit).
     ///
     /// [`save`](Session::save), [`take`](Session::take) and [`purge_now`](Session::purge_now) are for
-    /// requests, and are errors here.
+    /// requests, and are errors here. After `purge_now`, as after [`purge`](Session::purge),
+    /// [`commit`](Self::commit) ends the session.
     pub fn session(&self) -> &Session {
         &self.session
     }

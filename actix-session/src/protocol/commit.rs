@@ -272,7 +272,7 @@ impl<'a> CommitMachine<'a> {
         make: impl FnOnce(&Record, &Changes, Stamp<'_>) -> Result<Applied, ApplyError>,
         draw: &mut impl Draw,
     ) -> Next<Committed> {
-        if self.changes.is_empty() && !on.is_undated() {
+        if self.changes.is_empty() && !on.is_undated() && !on.is_unlisted() {
             return Next::Answer(self.without_a_write(&on));
         }
         let stamp = or_fail!(stamp(self.terms, &self.at, draw));

@@ -56,6 +56,14 @@ impl<'a> RevokeMachine<'a> {
                 self.step = None;
                 Next::read(&self.at)
             }
+            // Nobody can say whose it is. The index says that it was this one's.
+            Stored::Unreadable => {
+                let step = Step::End {
+                    at: self.at.clone(),
+                };
+                self.step = Some(step.clone());
+                Next::Do(step)
+            }
             // Whatever ended it: an attempt of this one whose answer was lost, or another.
             _ => Next::Answer(self.lost),
         }

@@ -368,6 +368,11 @@ impl Record {
         self.written.derived
     }
 
+    /// Whether it is somebody's whose list does not know of it.
+    pub(crate) fn is_unlisted(&self) -> bool {
+        self.written.derived && self.principal().is_some()
+    }
+
     pub(crate) fn format(&self) -> WireFormat {
         self.written.format
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Record,
+    keys::Place,
     metadata::{Auth, Metadata},
     proofs::Proofs,
 };
@@ -26,7 +27,12 @@ pub(crate) fn principal_of(json: &str) -> Option<String> {
 impl Record {
     /// This record as one of whom the entry names. If the metadata say something else, another
     /// program wrote the entry, and they count as none: the login is older than every revocation.
-    pub(crate) fn with_principal_in(self, entry: Option<&str>, now: Millis) -> Self {
+    pub(crate) fn with_principal_in(
+        self,
+        entry: Option<&str>,
+        place: Place<'_>,
+        now: Millis,
+    ) -> Self {
         let Some(entry) = entry else {
             return self;
         };
@@ -35,16 +41,29 @@ impl Record {
         if named.as_deref() == self.principal() {
             return self;
         }
-        let text = || self.as_text().unwrap_or_default().to_owned();
         let known = self.metadata().cloned();
         let undated = known.is_none();
-        let mut metadata = known.unwrap_or_else(|| Metadata::new(digest::id(&text()), now));
+        let id = || self.derived_id(named.as_deref(), place);
+        let mut metadata = known.unwrap_or_else(|| Metadata::new(id(), now));
         metadata.belong_to(named, Millis::ZERO);
         self.changed(|written| {
             written.metadata = Some(metadata);
             written.derived = true;
             written.undated = undated;
         })
+    }
+}
+
+impl Record {
+    /// The id of a record that keeps none. Two sessions of one user may have the same entries, so the
+    /// name counts, if it is known.
+    fn derived_id(&self, principal: Option<&str>, place: Place<'_>) -> u128 {
+        match (place, principal) {
+            (Place::Named(at), Some(principal)) if !at.is_empty() => {
+                digest::id(&format!("actix-session of\0{at}\0{principal}"))
+            }
+            _ => digest::id(self.as_text().unwrap_or_default()),
+        }
     }
 }
 

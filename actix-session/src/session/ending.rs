@@ -24,6 +24,8 @@ pub(crate) struct Endings {
     attached: bool,
     /// The store can tell when a session ends.
     knows_ends: bool,
+    /// There is no request that would carry anything out.
+    outside: bool,
 }
 
 impl Endings {
@@ -38,6 +40,10 @@ impl Endings {
 
     pub(super) fn is_attached(&self) -> bool {
         self.attached
+    }
+
+    fn is_heard(&self) -> bool {
+        self.attached && !self.outside
     }
 
     /// Whether dropping it runs nothing of the application's.
@@ -85,7 +91,7 @@ impl Endings {
 
     /// A waker is the application's code: the caller uses it without the lock.
     pub(super) fn ask(&mut self) -> Option<(Answer, Option<Waker>)> {
-        if !self.attached {
+        if !self.is_heard() {
             return None;
         }
         let (asked, answer) = oneshot::channel();
@@ -99,7 +105,7 @@ pub(super) type SaveAnswer = oneshot::Receiver<Result<Saved, Kept>>;
 impl Endings {
     /// The same for a commit.
     pub(super) fn ask_to_save(&mut self) -> Option<(SaveAnswer, Option<Waker>)> {
-        if !self.attached {
+        if !self.is_heard() {
             return None;
         }
         let (asked, answer) = oneshot::channel();
@@ -109,6 +115,13 @@ impl Endings {
 }
 
 impl Session {
+    /// Whoever asks for an ending or a commit is refused, since no middleware would hear it.
+    #[cfg(feature = "_backend")]
+    pub(crate) fn outside_of_requests(self) -> Self {
+        self.lock().endings().outside = true;
+        self
+    }
+
     pub(crate) fn take_asked_to_save(&self) -> Vec<AskedToSave> {
         std::mem::take(&mut self.lock().endings().asked_to_save)
     }

@@ -44,12 +44,40 @@ pub(crate) async fn open<B: Backend>(
         name.as_str()
     };
     let found = store.look(at, terms).await.map_err(LoadError::Other)?;
-    Ok(match found.proven(at, terms).live(terms) {
+    let found = match found.proven(at, terms).live(terms) {
+        Stored::Record(record) if record.is_unlisted() => {
+            Box::pin(listed(store, at, record, terms)).await?
+        }
+        found => found,
+    };
+    Ok(match found {
         Stored::Record(record) => Opened::Live(record),
         Stored::Redirect(redirect) => Opened::Moved(age(terms, redirect.made_at)),
         Stored::Nothing => Opened::Nothing,
         Stored::Unreadable => Opened::Unreadable,
     })
+}
+
+/// Writes down whose a record is, which another program has made somebody's: the step compares it with
+/// what has ended its owner's sessions, and puts it on the list.
+async fn listed<B: Backend>(
+    store: &B,
+    at: &str,
+    record: Record,
+    terms: &Terms,
+) -> Result<Stored, LoadError> {
+    let (changes, quiet) = (Changes::default(), terms.quiet());
+    let mut machine = CommitMachine::new(at.into(), Some(record), &changes, &quiet);
+    let committed = store.drive(&mut machine, &quiet).await;
+    if matches!(committed.map_err(load_error)?, Committed::Gone) {
+        return Ok(Stored::Nothing);
+    }
+    let found = store.look(at, terms).await.map_err(LoadError::Other)?;
+    Ok(found.proven(at, terms).live(terms))
+}
+
+fn load_error(error: CommitError) -> LoadError {
+    LoadError::Other(error.into_anyhow())
 }
 
 pub(crate) fn opens_at_once<B: Backend>(_: &B) -> bool {

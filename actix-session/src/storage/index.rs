@@ -24,8 +24,10 @@ use crate::{
     record::Record,
 };
 
-/// How many entries are read at once by what goes through all of a principal's sessions.
+/// How many entries are read at once by what goes through all of a principal's sessions. Each page is
+/// larger than the one before, since some stores read the whole list for each.
 const BATCH: usize = 100;
+const GROWTH: usize = 4;
 /// How many redirects lead on from an entry at most. Each renewal writes the entry anew, so more than
 /// a few are none of ours.
 const MOST_REDIRECTS: usize = 32;
@@ -124,18 +126,17 @@ impl StoreIndex {
         terms: &Terms,
         mut look: impl FnMut(Vec<Live>) -> Option<T>,
     ) -> Result<Option<T>, CommitError> {
-        let mut after = None;
+        let mut page = Page {
+            after: None,
+            limit: BATCH,
+        };
         loop {
-            let page = Page {
-                after,
-                limit: BATCH,
-            };
             let (live, next) = self.0.list(principal, page, terms).await?;
             let found = look(live);
             if found.is_some() || next.is_none() {
                 return Ok(found);
             }
-            after = next;
+            page = page.followed_by(next);
         }
     }
 }
@@ -157,6 +158,14 @@ pub(crate) struct Page {
 }
 
 impl Page {
+    /// A larger page, after this one's last session.
+    fn followed_by(self, last: Option<After>) -> Self {
+        Self {
+            after: last,
+            limit: self.limit.saturating_mul(GROWTH),
+        }
+    }
+
     /// Whether a session comes after the last one of the page before.
     pub(crate) fn includes(&self, session: After) -> bool {
         self.after.is_none_or(|after| session < after)
@@ -192,6 +201,32 @@ pub(crate) trait Index: Upkeep {
         page: Page,
         terms: &Terms,
     ) -> impl Future<Output = anyhow::Result<Vec<Listed>>>;
+
+    /// The sessions that count as logged in later than a time.
+    fn later_than(
+        &self,
+        principal: &str,
+        at: Millis,
+        terms: &Terms,
+    ) -> impl Future<Output = anyhow::Result<Vec<(u128, Name)>>> {
+        async move {
+            let mut page = Page {
+                after: None,
+                limit: 1,
+            };
+            let mut later = Vec::new();
+            loop {
+                let listed = self.sessions(principal, page, terms).await?;
+                let known = later.len();
+                let is_later = listed.iter().take_while(|it| it.login > at);
+                later.extend(is_later.map(|it| (it.id, it.at.clone())));
+                if later.len() - known < page.limit {
+                    return Ok(later);
+                }
+                page = page.followed_by(listed.last().map(|last| (last.login, last.id)));
+            }
+        }
+    }
 
     /// Takes an entry away that leads to nothing, if it still says so.
     fn heal(
@@ -351,12 +386,21 @@ impl<B: Index> Door for B {
         terms: &'a Terms,
     ) -> Answer<'a, Option<u64>> {
         Box::pin(async move {
+            // Servers whose clocks are ahead have logged them in.
+            let later = self.later_than(principal, mark.at, terms).await;
+            let later = later.map_err(CommitError::of_store)?;
             let marked = self.mark(principal, &mark, by, terms).await;
             if !marked.map_err(CommitError::of_store)? {
                 return Ok(None);
             }
             let ended = self.end_marked(principal, &mark, terms).await;
-            ended.map(Some).map_err(CommitError::of_store)
+            let mut ended = ended.map_err(CommitError::of_store)?;
+            for (id, at) in later {
+                if !mark.spared.contains(&id) && self.end(at, principal, id, terms).await? {
+                    ended += 1;
+                }
+            }
+            Ok(Some(ended))
         })
     }
 

@@ -3,9 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use actix_session::{
-    Clock as _, ListedSession, Login, Session, SessionHandle, SessionManager, storage::SessionIndex,
+    Clock as _, ListedSession, Login, Session, SessionHandle, SessionManager,
+    storage::SessionIndex, testing::ManualClock,
 };
 use actix_web::http::StatusCode;
+use futures_util::FutureExt as _;
 
 use crate::support::{Browser, Site, TestStore, on_each_index, on_store};
 
@@ -18,6 +20,7 @@ on_each_index! {
     all_sessions_end_with_all_that_is_in_flight,
     a_login_that_began_before_does_not_count,
     a_login_after_the_end_passes,
+    a_login_by_a_clock_that_is_ahead_ends_too,
     all_but_this_one_end,
     this_one_goes_on_whatever_the_request_does,
     a_session_that_has_ended_ends_no_others,
@@ -26,6 +29,7 @@ on_each_index! {
     a_session_is_read_and_changed_from_outside,
     a_session_is_changed_after_its_renewal,
     what_needs_a_cookie_is_refused_outside,
+    what_needs_a_request_is_refused_outside,
     a_tool_changes_nothing,
 }
 
@@ -36,6 +40,7 @@ on_store!(on_hashed_cluster HashedCluster:
     one_session_ends_and_no_other
     all_sessions_end_with_all_that_is_in_flight
     a_login_that_began_before_does_not_count
+    a_login_by_a_clock_that_is_ahead_ends_too
     this_one_goes_on_whatever_the_request_does
     a_session_is_changed_after_its_renewal
 );
@@ -287,6 +292,26 @@ async fn a_login_after_the_end_passes(tested: impl TestStore<Store: SessionIndex
     }
 }
 
+async fn a_login_by_a_clock_that_is_ahead_ends_too(tested: impl TestStore<Store: SessionIndex>) {
+    let sessions = manager(&tested);
+    let ahead = ManualClock::at(tested.clock().now() + Duration::from_secs(30));
+    let elsewhere = tested.browser_of(tested.middleware().clock(ahead)).await;
+    log_in(&elsewhere, "user-42", "elsewhere").await;
+    let here = logged_in(&tested, "user-42", "here").await;
+    assert_eq!(devices(&sessions, "user-42").await, ["elsewhere", "here"]);
+    let flight = here.begin().await;
+    let ended = sessions.revoke_others(&flight.handle()).await;
+    assert_eq!(ended.unwrap(), 1);
+    flight.finish().await.assert_ok();
+    assert_eq!(devices(&sessions, "user-42").await, ["here"]);
+    assert!(elsewhere.is_nobody().await);
+
+    log_in(&elsewhere, "user-42", "elsewhere").await;
+    assert_eq!(sessions.revoke_all("user-42").await.unwrap(), 2);
+    assert!(elsewhere.is_nobody().await);
+    assert!(here.is_nobody().await);
+}
+
 async fn all_but_this_one_end(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     let phone = logged_in(&tested, "user-42", "phone").await;
@@ -497,6 +522,34 @@ async fn what_needs_a_cookie_is_refused_outside(tested: impl TestStore<Store: Se
     assert_eq!(browser.number("n").await, None);
     let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
     opened.session().purge();
+    opened.commit().await.unwrap();
+    assert!(browser.is_nobody().await);
+}
+
+async fn what_needs_a_request_is_refused_outside(tested: impl TestStore<Store: SessionIndex>) {
+    let sessions = manager(&tested);
+    let browser = logged_in(&tested, "user-42", "phone").await;
+    let handle = only(&sessions, "user-42").await.handle();
+    let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+    let session = opened.session();
+    session.insert("n", 1).unwrap();
+    // At once, since nobody would ever answer.
+    assert!(session.save().now_or_never().unwrap().is_err());
+    let taken = session.take::<String>("secret").now_or_never();
+    assert!(taken.unwrap().is_err());
+    opened.commit().await.unwrap();
+    assert_eq!(browser.number("n").await, Some(1));
+    let kept = |s: &Session| {
+        assert_eq!(
+            s.get::<String>("secret").unwrap().as_deref(),
+            Some("user-42")
+        )
+    };
+    browser.visit(kept).await.assert_ok();
+    let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+    let ended = opened.session().purge_now().now_or_never();
+    assert!(ended.unwrap().is_err());
+    browser.visit(kept).await.assert_ok();
     opened.commit().await.unwrap();
     assert!(browser.is_nobody().await);
 }

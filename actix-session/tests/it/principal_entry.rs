@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use actix_session::{
     Session, SessionExt as _, SessionManager,
-    config::{OverLimit, SessionMiddlewareBuilder, TtlExtensionPolicy},
+    config::{OverLimit, SessionMiddlewareBuilder, TtlExtensionPolicy, WireFormat},
     storage::{SessionIndex, SessionStore},
 };
 use actix_web::{
@@ -34,6 +34,8 @@ on_each_index! {
     a_login_sets_the_entry,
     revocations_and_limits_hold,
     what_another_program_has_written_holds,
+    what_another_program_has_written_ends_with_the_others,
+    equal_sessions_that_another_program_has_written_are_two,
     a_function_runs_once,
     what_names_nobody_is_an_entry_like_any_other,
 }
@@ -257,8 +259,8 @@ async fn revocations_and_limits_hold(tested: impl TestStore<Store: SessionIndex>
     logged_in(&site, "ada").await;
 }
 
-async fn what_another_program_has_written_holds(tested: impl TestStore<Store: SessionIndex>) {
-    let (site, sessions) = site_of(&tested).await;
+/// A browser with a session that another program has written.
+async fn with_foreign_session(tested: &impl TestStore, site: &Site) -> Browser {
     let entries = HashMap::from([
         (USER.to_owned(), r#""ada""#.to_owned()),
         ("basket".to_owned(), "1".to_owned()),
@@ -267,14 +269,63 @@ async fn what_another_program_has_written_holds(tested: impl TestStore<Store: Se
     let browser = Browser::new(site.clone());
     let sealed = private(tested.key(), "id", key.unwrap().as_ref());
     browser.set_cookie("id", sealed);
+    browser
+}
+
+async fn what_another_program_has_written_holds(tested: impl TestStore<Store: SessionIndex>) {
+    let (site, sessions) = site_of(&tested).await;
+    let browser = with_foreign_session(&tested, &site).await;
     assert_eq!(browser.principal().await.as_deref(), Some("ada"));
     assert_eq!(browser.number("basket").await, Some(1));
-    // The first write puts it on the list.
+    // The first request has put it on the list.
+    assert_eq!(sessions.count("ada").await.unwrap(), 1);
     browser.visit(|s| s.insert("n", 1).unwrap()).await;
+    assert_eq!(browser.number("n").await, Some(1));
     assert_eq!(browser.principal().await.as_deref(), Some("ada"));
     assert_eq!(sessions.count("ada").await.unwrap(), 1);
     assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1);
     assert_eq!(browser.principal().await, None);
+}
+
+async fn what_another_program_has_written_ends_with_the_others(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let (site, sessions) = site_of(&tested).await;
+    let browser = with_foreign_session(&tested, &site).await;
+    let quiet = with_foreign_session(&tested, &site).await;
+    // No list knows of them yet.
+    assert_eq!(sessions.revoke_all("ada").await.unwrap(), 0);
+    assert_eq!(browser.principal().await, None);
+    assert_eq!(browser.number("basket").await, None);
+    quiet.visit(|s| s.insert("n", 1).unwrap()).await.assert_ok();
+    assert_eq!(quiet.principal().await, None);
+    assert_eq!(quiet.number("basket").await, None);
+    assert_eq!(sessions.count("ada").await.unwrap(), 0);
+}
+
+async fn equal_sessions_that_another_program_has_written_are_two(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    for (format, user) in [(WireFormat::V1, "ada"), (WireFormat::V0_11, "bob")] {
+        let naming = naming(&tested).wire_format(format).mixed_fleet();
+        let middleware = naming.build();
+        let sessions = middleware.manager();
+        let site = Site::new(middleware).await;
+        let other = Site::new(tested.middleware().wire_format(format).build()).await;
+        let browsers = [Browser::new(other.clone()), Browser::new(other)];
+        for browser in &browsers {
+            browser.visit(|s| s.insert(USER, user).unwrap()).await;
+        }
+        let here = browsers.map(|browser| browser.at(site.clone()));
+        for browser in &here {
+            assert_eq!(browser.principal().await.as_deref(), Some(user));
+        }
+        assert_eq!(sessions.count(user).await.unwrap(), 2, "{user}");
+        assert_eq!(sessions.revoke_all(user).await.unwrap(), 2, "{user}");
+        for browser in &here {
+            assert_eq!(browser.principal().await, None, "{user}");
+        }
+    }
 }
 
 async fn a_function_runs_once(tested: impl TestStore<Store: SessionIndex>) {

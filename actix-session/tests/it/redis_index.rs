@@ -94,7 +94,7 @@ async fn the_index_takes_no_round_trip_of_its_own() {
     );
     assert_eq!(sessions.revoke_all(USER).await.unwrap(), 3);
     let mut asked = proxy.commands();
-    assert_eq!(asked[..2], ["EVALSHA", "HGETALL"]);
+    assert_eq!(asked[..3], ["HGETALL", "EVALSHA", "HGETALL"]);
     asked.sort();
     assert_eq!(asked[..3], ["EVALSHA"; 3].map(str::to_owned));
     // Nothing was searched for. (The look below is the test's own.)
@@ -107,6 +107,37 @@ async fn the_index_takes_no_round_trip_of_its_own() {
         assert!(!stats.contains(&searched), "{stats}");
     }
     assert_eq!(index(&tested).await.len(), 1, "the mark alone");
+}
+
+#[actix_web::test]
+async fn a_long_list_is_read_a_few_times() {
+    let (_server, proxy, tested) = counted().await;
+    let (browser, sessions) = (tested.browser().await, manager(&tested));
+    for _ in 0..220 {
+        browser.forget();
+        browser.visit(log_in).await.assert_ok();
+    }
+    proxy.commands();
+    assert_eq!(sessions.count(USER).await.unwrap(), 220);
+    let mut asked = proxy.commands();
+    asked.retain(|command| command == "HGETALL");
+    assert_eq!(asked.len(), 2, "each reads the whole list");
+}
+
+#[actix_web::test]
+async fn what_a_later_version_has_written_ends_too() {
+    let tested = <Redis as TestStore>::start().await;
+    let browser = tested.browser().await;
+    browser.visit(log_in).await.assert_ok();
+    let (name, mut connection) = (tested.only_name().await, tested.connection.clone());
+    let later: () = connection
+        .set(&name, r#"{"v":2,"state":{}}"#)
+        .await
+        .unwrap();
+    assert_eq!(later, ());
+    assert_eq!(manager(&tested).revoke_all(USER).await.unwrap(), 1);
+    let is_there: bool = connection.exists(&name).await.unwrap();
+    assert!(!is_there);
 }
 
 #[actix_web::test]

@@ -182,6 +182,17 @@ impl Index for RedisSessionStore {
         stream::iter(looks).buffered(AT_ONCE).try_collect().await
     }
 
+    async fn later_than(
+        &self,
+        principal: &str,
+        at: Millis,
+        _: &Terms,
+    ) -> anyhow::Result<Vec<(u128, Name)>> {
+        let known = self.executor.entries(&self.index_of(principal)).await?;
+        let later = known.into_iter().filter(|it| it.login > at);
+        Ok(later.map(|it| (it.id, it.at)).collect())
+    }
+
     async fn heal(&self, principal: &str, listed: &Listed, _: &Terms) -> anyhow::Result<()> {
         let dead = Known {
             id: listed.id,
