@@ -7,6 +7,8 @@
 //! A login writes its entries, then its record, and then looks at the notices. An ending leaves its
 //! notice, and then looks at the entries. So one of both sees the other.
 
+mod answered;
+
 use futures_util::{
     StreamExt as _, TryStreamExt as _,
     future::{join, try_join_all},
@@ -14,6 +16,8 @@ use futures_util::{
 };
 use tokio::time::Instant;
 
+pub(crate) use self::answered::token;
+use self::answered::{answer_to, remember};
 use super::{
     index::{Door as _, Index, Live, Page},
     notes,
@@ -300,36 +304,6 @@ async fn end_one<B: Index>(
     store.drive(&mut machine, terms).await
 }
 
-/// How many sessions a notice has ended that has come before.
-async fn answer_to<B: Backend>(
-    store: &B,
-    token: u128,
-    terms: &Terms,
-) -> Result<Option<u64>, CommitError> {
-    let at = token_name(store, token);
-    let known = note_in(store.read_note(&at, terms).await)?;
-    Ok(known.map(|known| u64::try_from(notes::revoked(&known).0).unwrap_or_default()))
-}
-
-/// The first answer counts.
-async fn remember<B: Backend>(
-    store: &B,
-    token: u128,
-    until: Millis,
-    ended: u64,
-    terms: &Terms,
-) -> Result<(), CommitError> {
-    let until = until.clamp(terms.now + NOTICE, terms.now + LONGEST);
-    let answer = Millis(i64::try_from(ended).unwrap_or(i64::MAX));
-    let note = notes::note(random::u128().map_err(CommitError::Other)?, answer);
-    let note = note.map_err(CommitError::Other)?;
-    let at = token_name(store, token);
-    match store.insert_note(&at, note, until, terms).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(CommitError::of_store(error)),
-    }
-}
-
 impl Ended {
     /// Whether it ends the session of a record.
     pub(crate) fn names_record(&self, record: &Record) -> bool {
@@ -353,19 +327,9 @@ fn both(user: &str, of: Option<u128>) -> String {
     format!("{user} {of}")
 }
 
-fn token_name<B: Backend>(store: &B, token: u128) -> Name {
-    name_of(store, "answered", &format!("{token:032x}"))
-}
-
 fn name_of<B: Backend>(store: &B, kind: &str, what: &str) -> Name {
     let digest = digest::hex(&format!("actix-session upstream {kind}\0{what}"));
     store.name(&SessionKey::generated(format!("{kind}.{digest}")))
-}
-
-/// The digest of a token's name at its issuer.
-pub(crate) fn token(issuer: &str, name: &str) -> u128 {
-    let length = issuer.len();
-    digest::id(&format!("actix-session token\0{length}\0{issuer}{name}"))
 }
 
 /// Entries and notices are always written in one format, without a MAC.

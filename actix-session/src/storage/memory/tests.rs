@@ -7,6 +7,7 @@ use actix_web::cookie::time::Duration;
 use super::*;
 use crate::{
     changes::{Changes, Effect, LoginChange},
+    record::{Metadata, Record, WireFormat},
     storage::{CommitError, Opened, Rotated, SaveError, SessionStore, StoreFull},
 };
 
@@ -96,6 +97,34 @@ async fn a_guest_displaces_a_guest_and_never_a_user() {
     }
     assert_eq!(store.len(), 900, "no more than needed is evicted");
     assert_eq!(count_live(&store, &keys).await, 840);
+}
+
+/// What an upstream has ended stays, and users' sessions displace who has come from there.
+#[actix_web::test]
+async fn in_a_full_store_a_notice_stays_and_an_entry_makes_room_for_users() {
+    let (store, terms) = (store_for(100), Terms::default());
+    let until = terms.now + Millis::secs(600);
+    let note = || Record::written(WireFormat::V1, 7, Metadata::new(1, Millis(0)), &[]);
+    for name in ["upstream.a", "upstream.b", "notice.a"] {
+        let inserted = store.insert_note(name, note(), until, &terms).await;
+        assert!(matches!(inserted, Ok(Reply::Done)), "{name}");
+    }
+    let is_there = async |name: &str| {
+        let found = store.read_note(name, &terms).await.unwrap();
+        matches!(found, Stored::Record(_))
+    };
+    // Guests displace guests.
+    for n in 0..200 {
+        create(&store, &set(n), &terms).await;
+    }
+    assert!(is_there("upstream.a").await && is_there("upstream.b").await);
+    users(&store, 300).await;
+    assert!(!is_there("upstream.a").await && !is_there("upstream.b").await);
+    assert!(is_there("notice.a").await);
+    // An entry displaces a user rather than to refuse the login.
+    let inserted = store.insert_note("upstream.c", note(), until, &terms).await;
+    assert!(matches!(inserted, Ok(Reply::Done)));
+    assert!(is_there("notice.a").await && store.len() == 100);
 }
 
 #[actix_web::test]
