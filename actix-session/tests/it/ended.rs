@@ -6,14 +6,18 @@ use actix_session::{
     EndReason, Session, SessionEnded, SessionMiddleware,
     storage::{CookieSessionStore, MemorySessionStore, SessionIndex},
 };
-use actix_web::{App, HttpResponse, cookie::Key, test::init_service, web};
+use actix_web::{App, HttpRequest, HttpResponse, cookie::Key, test::init_service, web};
 use futures_util::FutureExt as _;
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::sleep,
+};
 
 use crate::{
     devices::log_in,
     five_methods::FiveMethods,
-    support::{Browser, Memory, Site, TestStore, on_each_index, on_store, soon},
+    support::{Browser, Memory, Server, Site, TestStore, http_get, on_each_index, on_store, soon},
 };
 
 on_each_index! {
@@ -341,4 +345,62 @@ async fn it_is_independent_of_its_request() {
     assert_eq!((&mut ended).now_or_never(), None);
     browser.visit(Session::purge).await.assert_ok();
     assert_eq!((&mut ended).now_or_never(), Some(EndReason::LoggedOut));
+}
+
+/// A WebSocket closes at the logout of another connection, and tells why.
+#[actix_web::test]
+async fn a_websocket_ends_with_its_session() {
+    async fn socket(
+        req: HttpRequest,
+        body: web::Payload,
+        session: Session,
+    ) -> actix_web::Result<HttpResponse> {
+        let (response, socket, _messages) = actix_ws::handle(&req, body)?;
+        let ended = session.ended()?;
+        actix_web::rt::spawn(async move {
+            let description = Some(format!("{:?}", ended.await));
+            let code = actix_ws::CloseCode::Policy;
+            socket
+                .close(Some(actix_ws::CloseReason { code, description }))
+                .await
+        });
+        Ok(response)
+    }
+    async fn log_in(session: Session) -> HttpResponse {
+        session.login("user-42").unwrap();
+        HttpResponse::Ok().finish()
+    }
+    async fn log_out(session: Session) -> HttpResponse {
+        session.purge();
+        HttpResponse::Ok().finish()
+    }
+    let (store, key) = (MemorySessionStore::new(), Key::generate());
+    let middleware = move || SessionMiddleware::new(store.clone(), key.clone());
+    let server = Server::start(2, middleware, |config| {
+        config
+            .route("/socket", web::get().to(socket))
+            .route("/login", web::get().to(log_in))
+            .route("/logout", web::get().to(log_out));
+    });
+    let (_, pair) = http_get(server.address, "/login", None).await;
+    let pair = pair.unwrap();
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let request = format!(
+        "GET /socket HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         cookie: {pair}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(soon(stream.read_u8()).await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"));
+    http_get(server.address, "/logout", Some(&pair)).await;
+    // A close frame, its length, the code 1008 and the reason.
+    let mut frame = [0; 13];
+    soon(stream.read_exact(&mut frame)).await.unwrap();
+    assert_eq!(&frame, b"\x88\x0b\x03\xf0LoggedOut");
+    drop(stream);
+    server.stop().await;
 }
