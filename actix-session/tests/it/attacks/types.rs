@@ -21,7 +21,7 @@ use actix_session::{
         LoadError, MemorySessionStore, MySqlSessionStore, Older, Opened, OutcomeUnknown,
         PostgresSessionStore, Record, RedisActorSessionStore, RedisSessionStore, Rotated,
         SaveError, SessionIndex as _, SessionKey, SessionStore, SqliteSessionStore, StateTooLarge,
-        StoreFull, Terms, TooManySessions, UpdateError, generate_session_key,
+        StoreFull, Terms, TooManySessions, UpdateError, Watch, generate_session_key,
     },
     testing::ManualClock,
 };
@@ -104,7 +104,10 @@ async fn in_use(text: &str) -> Vec<Row> {
         rows.extend(session(s));
     };
     browser.visit(log_in).await.assert_ok();
-    let write = |s: &Session| s.insert("other", text).unwrap();
+    let write = |s: &Session| {
+        s.insert("other", text).unwrap();
+        drop(s.ended());
+    };
     browser.visit(write).await.assert_ok();
     rows.append(&mut seen.lock().unwrap());
     rows
@@ -194,6 +197,13 @@ async fn managed(text: &str) -> Vec<Row> {
         debug("ListedSession", &listed),
         debug("SessionHandle", &listed.handle()),
         debug("OpenedSession", &opened),
+        debug("SessionOperator", &sessions.operator()),
+        debug("SessionStats", &sessions.operator().stats().await.unwrap()),
+        debug(
+            "ExportedSession",
+            &sessions.export(&principal).await.unwrap(),
+        ),
+        debug("ClientAddress", &listed.address()),
         debug("SessionEnded", &opened.as_ref().map(|it| it.ended())),
         debug("EndReason", &actix_session::EndReason::Revoked),
         error("SessionEndedError", &Session::new().ended().unwrap_err()),
@@ -350,8 +360,13 @@ impl Peek {
 
 impl SessionStore for Peek {
     actix_session::forward_store_methods!(
-        self => self.inner; except open, create, commit, rotate
+        self => self.inner; except open, create, commit, rotate, watch
     );
+
+    async fn watch(&self, key: &SessionKey, watch: Watch, terms: &Terms) {
+        self.show("Watch", &watch);
+        self.inner.watch(key, watch, terms).await;
+    }
 
     async fn open(&self, key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
         let opened = self.inner.open(key, terms).await;
