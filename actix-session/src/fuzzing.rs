@@ -122,6 +122,7 @@ fn told(commit: u64, metadata: Metadata) -> Told {
         epoch: metadata.epoch,
         idle_end: metadata.idle_end.map(|end| end.0),
         auth: metadata.auth.map(|auth| ToldAuth {
+            upstream: auth.upstream().map(|it| (it.at.0, it.user, it.session)),
             who: auth.principal,
             at: auth.at.0,
             device: auth.device,
@@ -131,7 +132,6 @@ fn told(commit: u64, metadata: Metadata) -> Told {
             three: auth.proofs.three.map(|at| at.0),
             demand: auth.proofs.demand.map(|it| (it.at.0, it.reason)),
             address: auth.origin.as_ref().and_then(|origin| origin.address),
-            upstream: auth.upstream().map(|it| (it.at.0, it.user, it.session)),
             method: auth.origin.map(|origin| origin.method).unwrap_or_default(),
         }),
         rest: metadata.rest.map(String::from),
