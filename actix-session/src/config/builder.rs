@@ -389,7 +389,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     }
 
     /// Sets how often the store is asked whether a session still lives that somebody waits for by
-    /// [`Session::ended`](crate::Session::ended); 5 seconds by default, and at least 10 milliseconds.
+    /// [`Session::ended`](crate::Session::ended); 5 seconds by default, 10 milliseconds to a day.
     /// While the back end is known to tell by itself, it is asked twelve times less often.
     ///
     /// # Examples
@@ -404,7 +404,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// # let _ = middleware;
     /// ```
     pub fn ended_lease(mut self, lease: StdDuration) -> Self {
-        self.configuration.ended_lease = lease.max(StdDuration::from_millis(10));
+        self.configuration.ended_lease =
+            lease.clamp(StdDuration::from_millis(10), StdDuration::from_secs(86_400));
         self
     }
 

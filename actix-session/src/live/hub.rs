@@ -37,6 +37,8 @@ const BATCH: usize = 500;
 const SPEAKING: u32 = 12;
 /// How long the last watch is survived: another one may come.
 const REST: Duration = Duration::from_secs(10);
+/// The shortest time between two looks, however short the grace is.
+const LEAST: Duration = Duration::from_millis(10);
 /// When to look again after an answer that was lost.
 const SOON: Duration = Duration::from_millis(500);
 
@@ -47,6 +49,8 @@ pub(crate) struct Hub {
     watched: AtomicUsize,
     /// What other processes end is told here, too.
     speaks: AtomicBool,
+    /// And so is what they renew.
+    hears_renewals: AtomicBool,
     state: Mutex<State>,
     /// There is something to do before its time.
     hurry: Notify,
@@ -163,8 +167,10 @@ impl Hub {
             let mut ended = places.named(at);
             ended.retain(|token| {
                 let is_same = places.found(*token, new);
-                if is_same {
+                if is_same && at != to {
                     places.move_to(*token, to);
+                    // An end of the new record may have been told before this.
+                    places.hasten(*token, Instant::now());
                 }
                 !is_same
             });
@@ -233,11 +239,27 @@ impl Hub {
         self.hurry.notify_one();
     }
 
-    fn lease(&self, lease: Duration) -> Duration {
-        match self.speaks.load(Ordering::SeqCst) {
-            true => lease.saturating_mul(SPEAKING),
-            false => lease,
+    /// From now on, the line tells renewals as well while it speaks.
+    #[cfg_attr(
+        not(feature = "redis-session"),
+        allow(dead_code, reason = "no other back end does")
+    )]
+    pub(crate) fn hears_renewals(&self) {
+        self.hears_renewals.store(true, Ordering::SeqCst);
+    }
+
+    /// How long a look is good for. A renewal that nobody tells must be seen before its redirect goes.
+    fn lease(&self, watch: &Watch) -> Duration {
+        let speaks = self.speaks.load(Ordering::SeqCst);
+        let lease = match speaks {
+            true => watch.lease.saturating_mul(SPEAKING),
+            false => watch.lease,
+        };
+        if speaks && self.hears_renewals.load(Ordering::SeqCst) {
+            return lease;
         }
+        let grace = Duration::from_millis(watch.terms.grace.0.max(0).unsigned_abs());
+        lease.min((grace / 2).max(LEAST))
     }
 
     fn due(&self) -> Due {
@@ -276,10 +298,10 @@ impl Hub {
             match seen {
                 Seen::Live(at, record) if state.places.found(token, record) => {
                     state.places.move_to(token, at);
-                    let pause = state.places.get(token).map(|it| {
-                        let lease = self.lease(it.watch.lease);
-                        it.watch.pause(record, lease)
-                    });
+                    let pause = state
+                        .places
+                        .get(token)
+                        .map(|it| it.watch.pause(record, self.lease(&it.watch)));
                     let pause = pause.unwrap_or_default();
                     state.places.set_due(token, Instant::now() + pause);
                     None

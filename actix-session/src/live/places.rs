@@ -23,6 +23,8 @@ pub(super) struct Watched {
     pub(super) owner: Option<Owner>,
     /// When to look again; `None` while somebody looks.
     due: Option<Instant>,
+    /// When to look again at the latest, since something was told while somebody looked.
+    again: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -70,6 +72,7 @@ impl Places {
             at,
             owner: None,
             due: Some(due),
+            again: None,
         };
         self.all.insert(token, watched);
     }
@@ -143,6 +146,7 @@ impl Places {
 
     pub(super) fn set_due(&mut self, token: Token, due: Instant) {
         if let Some(watched) = self.all.get_mut(&token) {
+            let due = watched.again.take().map_or(due, |again| again.min(due));
             if let Some(before) = watched.due.replace(due) {
                 self.due.remove(&(before, token));
             }
@@ -150,11 +154,15 @@ impl Places {
         }
     }
 
-    /// Looks no later than that, unless somebody looks now.
+    /// Looks no later than that. If somebody looks now, what is seen may be older.
     pub(super) fn hasten(&mut self, token: Token, due: Instant) {
-        let planned = self.all.get(&token).and_then(|watched| watched.due);
-        if planned.is_some_and(|planned| planned > due) {
-            self.set_due(token, due);
+        let Some(watched) = self.all.get_mut(&token) else {
+            return;
+        };
+        match watched.due {
+            Some(planned) if planned <= due => {}
+            Some(_) => self.set_due(token, due),
+            None => watched.again = Some(watched.again.map_or(due, |again| again.min(due))),
         }
     }
 
@@ -180,7 +188,7 @@ impl Places {
 }
 
 /// Several tokens for each key.
-struct Many<K>(HashMap<K, Vec<Token>>);
+struct Many<K>(HashMap<K, BTreeSet<Token>>);
 
 impl<K> Default for Many<K> {
     fn default() -> Self {
@@ -190,12 +198,12 @@ impl<K> Default for Many<K> {
 
 impl<K: Eq + Hash> Many<K> {
     fn add(&mut self, key: K, token: Token) {
-        self.0.entry(key).or_default().push(token);
+        self.0.entry(key).or_default().insert(token);
     }
 
     fn remove(&mut self, key: &K, token: Token) {
         if let Some(tokens) = self.0.get_mut(key) {
-            tokens.retain(|known| *known != token);
+            tokens.remove(&token);
             if tokens.is_empty() {
                 self.0.remove(key);
             }
@@ -203,6 +211,9 @@ impl<K: Eq + Hash> Many<K> {
     }
 
     fn of(&self, key: &K) -> Vec<Token> {
-        self.0.get(key).cloned().unwrap_or_default()
+        let tokens = self.0.get(key);
+        tokens
+            .map(|it| it.iter().copied().collect())
+            .unwrap_or_default()
     }
 }

@@ -63,6 +63,8 @@ pub struct SessionManager(Arc<Inner>);
 struct Inner {
     index: StoreIndex,
     terms: Terms,
+    /// The same for looks after a call.
+    looking: Arc<Terms>,
     clock: SharedClock,
     /// The terms are those of a middleware, so that changes can be written.
     writes: bool,
@@ -94,6 +96,7 @@ impl SessionManager {
     fn new(index: StoreIndex, terms: Terms, clock: SharedClock, writes: bool) -> Self {
         Self(Arc::new(Inner {
             index,
+            looking: Arc::new(terms.clone()),
             terms,
             clock,
             writes,

@@ -80,11 +80,11 @@ impl OpenedSession {
         let (ended, waits) = live::pair();
         let Inner {
             index,
-            terms,
+            looking,
             clock,
             ..
         } = &*self.manager.0;
-        let (terms, id) = (Arc::new(terms.clone()), Some(self.live.id));
+        let (terms, id) = (Arc::clone(looking), Some(self.live.id));
         let watch = Watch::new(waits, id, terms, clock.clone(), ENDED_LEASE);
         index.0.watch(self.live.at.clone(), watch);
         ended

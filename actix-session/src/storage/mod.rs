@@ -35,6 +35,7 @@ mod store;
 mod tests;
 #[cfg(any(feature = "_backend", test))]
 pub(crate) mod upkeep;
+#[cfg(any(feature = "_backend", test))]
 pub(crate) mod upstream;
 
 #[cfg(feature = "cookie-session")]

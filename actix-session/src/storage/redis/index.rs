@@ -239,7 +239,10 @@ impl Index for RedisSessionStore {
 
     async fn listen(&self, hub: &Hub) {
         match RedisLine::new(&self.executor) {
-            Some(line) => line::listen(&line, hub).await,
+            Some(line) => {
+                hub.hears_renewals();
+                line::listen(&line, hub).await;
+            }
             None => std::future::pending().await,
         }
     }

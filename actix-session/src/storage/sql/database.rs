@@ -45,10 +45,8 @@ pub(crate) trait Database: sqlx::Database {
     /// Deletes up to `:batch` rows that expired at `:now` or before.
     const SWEEP: &'static str;
 
-    /// The call that tells a letter and the id of the session that was `old` (see [`tells`]), if the database
+    /// The call that tells a letter and the id of the session that was `old` (see `Tells`), if the database
     /// can tell other processes.
-    ///
-    /// [`tells`]: super::statements::tells
     const TELL: Option<&'static str> = None;
 
     /// Tells the hub what other processes end, as long as it is polled.
