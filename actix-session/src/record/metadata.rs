@@ -407,7 +407,7 @@ pub(crate) mod tests {
     #[test]
     fn fields_of_a_later_version_are_kept_byte_by_byte() {
         for known in KNOWN {
-            let fill = ".".repeat(KNOWN_FIELDS - known.matches('.').count());
+            let fill = ".".repeat(KNOWN_FIELDS - 1 - known.matches('.').count());
             let (_, before) = Metadata::decode(known).unwrap();
             for rest in ["x", "", ".", "~aGk..-7._", "....."] {
                 let text = format!("{known}{fill}.{rest}");
