@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     EndReason, Watch,
     look::Seen,
-    places::{Places, Token},
+    places::{Places, Token, Watched},
     runtime,
 };
 use crate::{
@@ -180,9 +180,6 @@ impl Hub {
 
     /// Looks at what lies under a name, at that time at the latest.
     fn look_at(&self, at: &str, due: Instant) {
-        if self.is_idle() {
-            return;
-        }
         let mut state = self.state();
         for token in state.places.named(&at.into()) {
             state.places.hasten(token, due);
@@ -193,6 +190,7 @@ impl Hub {
 
     /// Looks at what lies under a name.
     pub(crate) fn look_soon(&self, at: &str) {
+        // Told for each entry that goes, while hardly anybody waits.
         if !self.is_idle() {
             self.look_at(at, Instant::now());
         }
@@ -265,30 +263,24 @@ impl Hub {
     fn due(&self) -> Due {
         let mut state = self.state();
         let now = Instant::now();
-        let (mut names, mut terms) = (Vec::new(), None);
+        let (mut names, mut of_all) = (Vec::new(), None);
         for token in state.places.take_due(now, BATCH) {
-            let Some(watched) = state.places.get(token) else {
+            let Some(Watched { watch, at, .. }) = state.places.get(token) else {
                 continue;
             };
-            let of_all = terms.get_or_insert_with(|| Arc::clone(&watched.watch.terms));
-            if Arc::ptr_eq(of_all, &watched.watch.terms) {
-                names.push((token, watched.at.clone(), watched.watch.terms_now()));
+            let (settings, _) =
+                of_all.get_or_insert_with(|| (Arc::clone(&watch.terms), watch.terms_now()));
+            if Arc::ptr_eq(settings, &watch.terms) {
+                names.push((token, at.clone()));
             } else {
                 // Another middleware's: it is its turn next.
                 state.places.set_due(token, now);
             }
         }
-        let Some((.., terms)) = names.first() else {
-            return state.places.first_due().map_or(Due::Nothing, Due::At);
-        };
-        let terms = terms.clone();
-        Due::Look(
-            names
-                .into_iter()
-                .map(|(token, at, _)| (token, at))
-                .collect(),
-            terms,
-        )
+        match of_all {
+            Some((_, terms)) => Due::Look(names, terms),
+            None => state.places.first_due().map_or(Due::Nothing, Due::At),
+        }
     }
 
     /// Notes what was seen.

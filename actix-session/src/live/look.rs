@@ -2,12 +2,12 @@
 
 use crate::{
     contract::Terms,
-    protocol::{Backend, Flag, Name, Reply, Step, Stored},
+    protocol::{Backend, Flag, Name, Stored, read},
     record::Record,
 };
 
 /// How many redirects lead on from one name at most: more are none of ours.
-const MOST_REDIRECTS: usize = 32;
+pub(crate) const MOST_REDIRECTS: usize = 32;
 
 /// What a name leads to.
 #[derive(Debug)]
@@ -42,17 +42,4 @@ pub(crate) async fn follow<B: Backend>(
         }
     }
     Ok(Seen::Nothing)
-}
-
-/// # Errors
-/// The store fails.
-pub(crate) async fn read<B: Backend>(
-    store: &B,
-    at: &Name,
-    terms: &Terms,
-) -> anyhow::Result<Stored> {
-    match store.run(&Step::Read { at: at.clone() }, terms).await? {
-        Reply::Found(found) => Ok(found),
-        _ => anyhow::bail!("the store gave an unexpected reply to a read"),
-    }
 }

@@ -349,12 +349,8 @@ pub(crate) trait Backend {
         at: &str,
         terms: &Terms,
     ) -> impl Future<Output = Result<Stored, anyhow::Error>> {
-        async move {
-            match self.run(&Step::Read { at: at.into() }, terms).await? {
-                Reply::Found(found) => Ok(found),
-                _ => anyhow::bail!("the store gave an unexpected reply to a read"),
-            }
-        }
+        let at = at.into();
+        async move { read(self, &at, terms).await }
     }
 
     /// Reads for a request, and extends the record in the same step if the terms say so.
@@ -390,6 +386,21 @@ pub(crate) trait Backend {
     /// The terms for the five published methods, which get none.
     fn own_terms(&self) -> Terms {
         Terms::of_store(self.clock().now())
+    }
+}
+
+/// What lies under a name.
+///
+/// # Errors
+/// The store fails.
+pub(crate) async fn read<B: Backend + ?Sized>(
+    store: &B,
+    at: &Name,
+    terms: &Terms,
+) -> anyhow::Result<Stored> {
+    match store.run(&Step::Read { at: at.clone() }, terms).await? {
+        Reply::Found(found) => Ok(found),
+        _ => anyhow::bail!("the store gave an unexpected reply to a read"),
     }
 }
 

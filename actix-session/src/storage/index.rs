@@ -18,9 +18,9 @@ use crate::{
     live::{
         Watch,
         hub::Hub,
-        look::{Seen, follow, read},
+        look::{MOST_REDIRECTS, Seen, follow},
     },
-    protocol::{Backend, CommitMachine, Name, NotBefore, Owner, RevokeMachine, Stored},
+    protocol::{Backend, CommitMachine, Name, NotBefore, Owner, RevokeMachine, Stored, read},
     record::Record,
 };
 
@@ -28,9 +28,6 @@ use crate::{
 /// larger than the one before, since some stores read the whole list for each.
 const BATCH: usize = 100;
 const GROWTH: usize = 4;
-/// How many redirects lead on from an entry at most. Each renewal writes the entry anew, so more than
-/// a few are none of ours.
-const MOST_REDIRECTS: usize = 32;
 
 /// A store that knows whose sessions it holds: its sessions can be listed and ended by principal.
 ///

@@ -11,7 +11,7 @@ use crate::{
     digest,
     error::CommitError,
     key::SessionKey,
-    protocol::{Backend, Name, OwnerBefore, Reply, Step, Stored, Until},
+    protocol::{Backend, Name, OwnerBefore, Reply, Step, Stored, Until, read},
     random,
     record::{Metadata, Record, WireFormat},
 };
@@ -55,7 +55,7 @@ async fn try_to_take<B: Backend>(
     let now = store.clock().now().max(terms.now);
     let budget = Millis::from(terms.budget);
     let held = note(now + budget + MARGIN)?;
-    let step = match read(store, at, terms).await? {
+    let step = match look(store, at, terms).await? {
         Stored::Record(known) if free_from(&known) > now => return Ok(None),
         Stored::Record(known) => replace(at, &known, held.clone(), terms),
         _ => Step::Insert {
@@ -71,7 +71,7 @@ async fn try_to_take<B: Backend>(
     let is_own = match reply.map_err(CommitError::of_store)? {
         Reply::Done => true,
         // Perhaps it was taken all the same.
-        Reply::Lost => match read(store, at, terms).await? {
+        Reply::Lost => match look(store, at, terms).await? {
             Stored::Record(known) => known.is_same_commit(&held),
             _ => false,
         },
@@ -102,7 +102,7 @@ pub(crate) async fn forget<B: Backend>(
 ) -> Result<(), CommitError> {
     let at = name_of(store, principal);
     let now = store.clock().now().max(terms.now);
-    let free = match read(store, &at, terms).await? {
+    let free = match look(store, &at, terms).await? {
         Stored::Record(known) if free_from(&known) <= now => known,
         _ => return Ok(()),
     };
@@ -122,16 +122,9 @@ fn name_of<B: Backend>(store: &B, principal: &str) -> Name {
     store.name(&SessionKey::generated(format!("lock.{name}")))
 }
 
-async fn read<B: Backend>(store: &B, at: &Name, terms: &Terms) -> Result<Stored, CommitError> {
-    let step = Step::Read { at: at.clone() };
-    match store
-        .run(&step, terms)
-        .await
-        .map_err(CommitError::of_store)?
-    {
-        Reply::Found(found) => Ok(found),
-        _ => Err(CommitError::unexpected()),
-    }
+async fn look<B: Backend>(store: &B, at: &Name, terms: &Terms) -> Result<Stored, CommitError> {
+    let found = read(store, at, terms).await;
+    found.map_err(CommitError::of_store)
 }
 
 fn replace(at: &Name, known: &Record, new: Record, terms: &Terms) -> Step {
