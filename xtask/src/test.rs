@@ -1,7 +1,11 @@
 //! `cargo xtask test`: everything that judges the code by running it.
 
+use std::env;
+use std::ffi::OsString;
+use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
 
 use servers::python::{self, PythonPackage};
 use servers::{chromium, install, redis};
@@ -32,7 +36,20 @@ pub(crate) fn run(only: &[String], extra: Vec<String>) -> Result<ExitCode> {
     if everything {
         steps.extend(other_redis(&servers)?);
     }
-    runner.run(steps, only)
+    let steps = steps
+        .into_iter()
+        .map(|step| on_threads(step, env::var_os(THREADS)));
+    runner.run(steps.collect(), only)
+}
+
+/// How many tests a program runs at once.
+const THREADS: &str = "RUST_TEST_THREADS";
+
+/// Tests wait for servers more than they compute: two for each processor use it best.
+fn on_threads(step: Step, chosen: Option<OsString>) -> Step {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = chosen.unwrap_or_else(|| (2 * processors).to_string().into());
+    step.with(THREADS, threads)
 }
 
 /// The steps, in order.
@@ -143,6 +160,19 @@ fn names_packages(extra: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_chooses_a_number_of_threads_gets_it() {
+        let threads = |chosen: Option<&str>| {
+            let step = Step::cargo("workspace", ["test"]);
+            let step = on_threads(step, chosen.map(OsString::from));
+            let set = step.command.get_envs().find(|(name, _)| *name == THREADS);
+            let value = set.and_then(|(_, value)| value);
+            value.unwrap().to_str().unwrap().parse::<usize>().unwrap()
+        };
+        assert_eq!(threads(Some("7")), 7);
+        assert!(threads(None) >= 2);
+    }
 
     fn arguments(extra: &[&str]) -> String {
         cargo_test(extra.iter().map(|word| (*word).to_owned()).collect()).join(" ")
