@@ -26,6 +26,7 @@ pub mod config;
 mod contract;
 mod cookie;
 mod digest;
+mod duration;
 mod error;
 mod event;
 #[cfg(fuzzing)]
@@ -64,14 +65,15 @@ pub use self::oidc::{BackChannelLogout, BackChannelLogoutError, InvalidJwkSet, J
 pub use self::{
     address::ClientAddress,
     clock::{Clock, SystemClock},
+    duration::AnyDuration,
     level::Level,
     live::{EndReason, SessionEnded},
     middleware::SessionMiddleware,
     session::{
-        AuthRefusal, Entries, ExtractSession, Login, Remaining, Saved, Session, SessionAuthError,
-        SessionEndedError, SessionExt, SessionGetError, SessionInsertError, SessionLoginError,
-        SessionPurgeError, SessionSaveError, SessionStatus, SessionTakeError, SessionUpdateError,
-        Upstream,
+        AuthRefusal, Entries, ExtractNamedSession, ExtractSession, Flash, Login, NamedSession,
+        Remaining, Saved, Session, SessionAuthError, SessionEndedError, SessionEntry, SessionExt,
+        SessionGetError, SessionInsertError, SessionLoginError, SessionName, SessionPurgeError,
+        SessionSaveError, SessionStatus, SessionTakeError, SessionUpdateError, Upstream,
     },
 };
 

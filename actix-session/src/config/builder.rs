@@ -6,7 +6,7 @@ use std::{
 };
 
 use actix_web::{
-    cookie::{Key, SameSite, time::Duration},
+    cookie::{Key, SameSite},
     dev::ServiceRequest,
 };
 
@@ -15,7 +15,7 @@ use super::{
     SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat,
 };
 use crate::{
-    SessionMiddleware,
+    AnyDuration, SessionMiddleware,
     clock::{Clock, Millis, SharedClock},
     contract::ExtendOnRead,
     event,
@@ -272,8 +272,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     ///     .build();
     /// # let _ = middleware;
     /// ```
-    pub fn absolute_timeout(mut self, limit: Duration) -> Self {
-        self.configuration.terms.absolute = Some(limit.into());
+    pub fn absolute_timeout(mut self, limit: impl AnyDuration) -> Self {
+        self.configuration.terms.absolute = Some(limit.signed().into());
         self
     }
 
@@ -403,7 +403,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     ///     .build();
     /// # let _ = middleware;
     /// ```
-    pub fn ended_lease(mut self, lease: StdDuration) -> Self {
+    pub fn ended_lease(mut self, lease: impl AnyDuration) -> Self {
+        let lease = lease.unsigned();
         self.configuration.ended_lease =
             lease.clamp(StdDuration::from_millis(10), StdDuration::from_secs(86_400));
         self
@@ -411,15 +412,15 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
 
     /// Sets how long a renewal leaves a redirect, so that requests in flight still find the new
     /// record; 60 seconds by default. It must cover the longest handler.
-    pub fn renewal_grace(mut self, grace: Duration) -> Self {
-        self.configuration.terms.grace = grace.into();
+    pub fn renewal_grace(mut self, grace: impl AnyDuration) -> Self {
+        self.configuration.terms.grace = grace.signed().into();
         self
     }
 
     /// Sets the time limit for all attempts of one commit together; 3 seconds by default. Beyond it
     /// the response is a 503.
-    pub fn commit_budget(mut self, budget: StdDuration) -> Self {
-        self.configuration.terms.budget = budget;
+    pub fn commit_budget(mut self, budget: impl AnyDuration) -> Self {
+        self.configuration.terms.budget = budget.unsigned();
         self
     }
 
@@ -436,8 +437,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// let builder = builder.load_budget(Duration::from_secs(1));
     /// # let _ = builder;
     /// ```
-    pub fn load_budget(mut self, budget: StdDuration) -> Self {
-        self.configuration.load_budget = budget;
+    pub fn load_budget(mut self, budget: impl AnyDuration) -> Self {
+        self.configuration.load_budget = budget.unsigned();
         self
     }
 

@@ -7,7 +7,7 @@ use super::{
     upstream::Upstream,
 };
 use crate::{
-    ClientAddress, Level,
+    AnyDuration, ClientAddress, Level,
     changes::{LoginChange, TtlChange},
     clock::Millis,
     random,
@@ -174,8 +174,8 @@ impl Login {
     /// }
     /// # let _ = login(Session::new(), true);
     /// ```
-    pub fn idle(mut self, limit: actix_web::cookie::time::Duration) -> Self {
-        self.idle = Some(own_time(limit));
+    pub fn idle(mut self, limit: impl AnyDuration) -> Self {
+        self.idle = Some(own_time(limit.signed()));
         self
     }
 
@@ -196,8 +196,8 @@ impl Login {
     /// session.login_with(Login::new("an-administrator").absolute(Duration::hours(1)))?;
     /// # Ok::<(), actix_session::SessionLoginError>(())
     /// ```
-    pub fn absolute(mut self, limit: actix_web::cookie::time::Duration) -> Self {
-        self.absolute = Some(own_time(limit));
+    pub fn absolute(mut self, limit: impl AnyDuration) -> Self {
+        self.absolute = Some(own_time(limit.signed()));
         self
     }
 

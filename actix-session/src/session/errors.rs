@@ -289,14 +289,45 @@ impl ResponseError for SessionAuthError {
     }
 }
 
+/// What is stored cannot be read as the type that was asked for.
+#[derive(Debug, Display)]
+#[display("{_0}")]
+struct OfAnotherType(String);
+
+impl StdError for OfAnotherType {}
+
+macro_rules! tells_types_apart {
+    ($($name:ident)+) => {$(
+        impl $name {
+            /// Whether the stored value cannot be read as the type that was asked for. It is still
+            /// stored.
+            ///
+            /// # Examples
+            /// ```
+            /// # let session = actix_session::Session::new();
+            /// session.insert("n", "not a number")?;
+            /// assert!(session.get::<u32>("n").unwrap_err().is_of_another_type());
+            /// assert_eq!(session.get::<String>("n")?.as_deref(), Some("not a number"));
+            /// # Ok::<(), Box<dyn std::error::Error>>(())
+            /// ```
+            pub fn is_of_another_type(&self) -> bool {
+                self.0.is::<OfAnotherType>()
+            }
+        }
+    )+};
+}
+
+tells_types_apart! { SessionGetError SessionUpdateError SessionTakeError }
+
 /// The value must not be shown: sessions hold secrets.
 pub(crate) fn of_another_type<T>(name: &str, error: &serde_json::Error) -> anyhow::Error {
-    anyhow::anyhow!(
+    let text = format!(
         "Failed to deserialize the JSON-encoded session data attached to key `{name}` as a `{}` \
          type ({:?} error)",
         std::any::type_name::<T>(),
         error.classify(),
-    )
+    );
+    OfAnotherType(text).into()
 }
 
 pub(crate) fn not_serializable<T>(name: &str, error: serde_json::Error) -> anyhow::Error {

@@ -18,6 +18,7 @@ use actix_web::{
 use futures_util::future::LocalBoxFuture;
 
 use super::Session;
+use crate::cookie::attributes::wire_name;
 
 /// Gets the [`Session`] from requests, responses and guards.
 ///
@@ -34,11 +35,39 @@ use super::Session;
 pub trait SessionExt {
     /// Returns the session of the innermost middleware.
     fn get_session(&self) -> Session;
+
+    /// Returns the session whose cookie has this name, if its middleware serves the request.
+    ///
+    /// With several middlewares around a handler, each of their sessions can be had by its name.
+    /// [`NamedSession`](crate::NamedSession) is the extractor for it.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::SessionExt;
+    /// use actix_web::{HttpRequest, HttpResponse};
+    ///
+    /// async fn index(request: HttpRequest) -> HttpResponse {
+    ///     match request.get_session_named("admin").and_then(|admin| admin.principal()) {
+    ///         Some(_) => HttpResponse::Ok().body("hello, admin"),
+    ///         None => HttpResponse::Forbidden().finish(),
+    ///     }
+    /// }
+    /// # actix_web::web::to(index);
+    /// ```
+    fn get_session_named(&self, cookie: &str) -> Option<Session> {
+        // Whoever has implemented this trait for a type of their own knows of one session.
+        let _ = cookie;
+        None
+    }
 }
 
 impl SessionExt for HttpRequest {
     fn get_session(&self) -> Session {
         Session::get_session(&mut self.extensions_mut())
+    }
+
+    fn get_session_named(&self, cookie: &str) -> Option<Session> {
+        Session::get_named(&self.extensions(), cookie)
     }
 }
 
@@ -46,17 +75,29 @@ impl SessionExt for ServiceRequest {
     fn get_session(&self) -> Session {
         Session::get_session(&mut self.extensions_mut())
     }
+
+    fn get_session_named(&self, cookie: &str) -> Option<Session> {
+        Session::get_named(&self.extensions(), cookie)
+    }
 }
 
-impl SessionExt for ServiceResponse {
+impl<B> SessionExt for ServiceResponse<B> {
     fn get_session(&self) -> Session {
         self.request().get_session()
+    }
+
+    fn get_session_named(&self, cookie: &str) -> Option<Session> {
+        self.request().get_session_named(cookie)
     }
 }
 
 impl SessionExt for GuardContext<'_> {
     fn get_session(&self) -> Session {
         Session::get_session(&mut self.req_data_mut())
+    }
+
+    fn get_session_named(&self, cookie: &str) -> Option<Session> {
+        Session::get_named(&self.req_data(), cookie)
     }
 }
 
@@ -91,7 +132,18 @@ impl Held {
             Self::Later(later) => later.session(),
         }
     }
+
+    fn found(self, is_around: bool) -> Found {
+        let session = self.session();
+        match self {
+            Self::Later(later) if is_around => (session, Some(later)),
+            Self::Later(_) | Self::Made(_) => (session, None),
+        }
+    }
 }
+
+/// A session, and what loads it.
+type Found = (Session, Option<Rc<dyn LoadLater>>);
 
 struct Entered {
     held: Held,
@@ -159,16 +211,23 @@ impl InRequest {
     }
 
     /// With what loads it, as long as its middleware serves the request.
-    fn innermost(&self) -> Option<(Session, Option<Rc<dyn LoadLater>>)> {
+    fn innermost(&self) -> Option<Found> {
         let nested = self.0.borrow();
         let innermost = nested.inner.last().or(nested.outermost.as_ref())?;
         let (held, is_around) = (innermost.held.clone(), innermost.is_around);
         drop(nested);
-        let session = held.session();
-        Some(match held {
-            Held::Later(later) if is_around => (session, Some(later)),
-            Held::Later(_) | Held::Made(_) => (session, None),
-        })
+        Some(held.found(is_around))
+    }
+
+    /// The same for the innermost one whose cookie has this name.
+    fn named(&self, cookie: &str) -> Option<Found> {
+        let cookie = wire_name(cookie);
+        let nested = self.0.borrow();
+        let mut innermost_first = nested.inner.iter().rev().chain(&nested.outermost);
+        let named = innermost_first.find(|it| *it.cookie == *cookie)?;
+        let (held, is_around) = (named.held.clone(), named.is_around);
+        drop(nested);
+        Some(held.found(is_around))
     }
 }
 
@@ -184,12 +243,34 @@ impl Session {
         session
     }
 
+    fn get_named(extensions: &Extensions, cookie: &str) -> Option<Self> {
+        let (session, later) = Self::named(extensions, cookie)?;
+        if let Some(later) = later {
+            let _ = later.load_at_once();
+        }
+        Some(session)
+    }
+
+    pub(super) fn extract_named(extensions: &Extensions, cookie: &str) -> Option<ExtractSession> {
+        Self::named(extensions, cookie).map(ExtractSession::of)
+    }
+
+    fn named(extensions: &Extensions, cookie: &str) -> Option<Found> {
+        let sessions = extensions.get::<InRequest>()?;
+        sessions.named(cookie).map(Self::ask)
+    }
+
     /// What loads the session is `None` once that has been done.
-    fn innermost(extensions: &mut Extensions) -> (Self, Option<Rc<dyn LoadLater>>) {
+    fn innermost(extensions: &mut Extensions) -> Found {
         let innermost = extensions.get().and_then(InRequest::innermost);
-        let Some((session, later)) = innermost else {
-            return (Self::unattached(extensions), None);
-        };
+        match innermost {
+            Some(found) => Self::ask(found),
+            None => (Self::unattached(extensions), None),
+        }
+    }
+
+    /// Notes that the application has asked for the session.
+    fn ask((session, later): Found) -> Found {
         let mut pending = session.lock();
         pending.asked = true;
         let later = later.filter(|_| pending.unloaded);
@@ -212,12 +293,8 @@ impl FromRequest for Session {
     type Future = ExtractSession;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let (session, later) = Self::innermost(&mut req.extensions_mut());
-        ExtractSession(match later.map(|it| (it.load_at_once(), it)) {
-            None => Extract::Done(Ok(session)),
-            Some((Some(loaded), _)) => Extract::Done(loaded.map(|()| session)),
-            Some((None, later)) => Extract::Loading(session, later.load()),
-        })
+        let innermost = Self::innermost(&mut req.extensions_mut());
+        ExtractSession::of(innermost)
     }
 }
 
@@ -247,6 +324,14 @@ enum Extract {
 }
 
 impl ExtractSession {
+    fn of((session, later): Found) -> Self {
+        Self(match later.map(|it| (it.load_at_once(), it)) {
+            None => Extract::Done(Ok(session)),
+            Some((Some(loaded), _)) => Extract::Done(loaded.map(|()| session)),
+            Some((None, later)) => Extract::Loading(session, later.load()),
+        })
+    }
+
     /// Returns the session without waiting, as the `Ready` of the published crate does. One that is
     /// to be loaded first is not loaded.
     ///

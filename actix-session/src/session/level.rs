@@ -1,9 +1,7 @@
 //! What a user has proven, and what handlers ask of it.
 
-use std::time::Duration;
-
 use super::{AuthRefusal, Session, SessionAuthError};
-use crate::{Level, clock::Millis, record::Lowered};
+use crate::{AnyDuration, Level, clock::Millis, record::Lowered};
 
 /// How many characters of a demand's reason are kept.
 const LONGEST_REASON: usize = 256;
@@ -46,7 +44,12 @@ impl Session {
     /// }
     /// # let _ = (web::post().to(delete_account), web::get().to(account));
     /// ```
-    pub fn require_auth(&self, level: Level, max_age: Duration) -> Result<(), SessionAuthError> {
+    pub fn require_auth(
+        &self,
+        level: Level,
+        max_age: impl AnyDuration,
+    ) -> Result<(), SessionAuthError> {
+        let max_age = max_age.unsigned();
         let now = self.now();
         let pending = self.read();
         let auth = pending.auth();
@@ -95,7 +98,10 @@ impl Session {
     /// let refused = session.require_recent_authentication(Duration::from_secs(300));
     /// assert!(refused.unwrap_err().is_anonymous());
     /// ```
-    pub fn require_recent_authentication(&self, max_age: Duration) -> Result<(), SessionAuthError> {
+    pub fn require_recent_authentication(
+        &self,
+        max_age: impl AnyDuration,
+    ) -> Result<(), SessionAuthError> {
         self.require_auth(Level::One, max_age)
     }
 

@@ -1,7 +1,7 @@
 //! Changes to a session as a whole: clear, renew, set the TTL, end.
 
 use super::{Pending, Session, SessionPurgeError, errors::shared};
-use crate::{changes::TtlChange, clock::Millis, random};
+use crate::{AnyDuration, changes::TtlChange, clock::Millis, random};
 
 impl Session {
     /// Removes all entries and logs the user out. The session key stays.
@@ -47,8 +47,8 @@ impl Session {
     /// }
     /// # actix_web::web::to(remember_me);
     /// ```
-    pub fn set_ttl(&self, ttl: actix_web::cookie::time::Duration) {
-        let ttl = TtlChange::Set(own_time(ttl));
+    pub fn set_ttl(&self, ttl: impl AnyDuration) {
+        let ttl = TtlChange::Set(own_time(ttl.signed()));
         self.change(|pending| pending.set_ttl(ttl));
     }
 

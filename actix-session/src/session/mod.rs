@@ -9,9 +9,11 @@ mod ext;
 mod level;
 mod lifecycle;
 mod lock;
+mod named;
 mod pending;
 mod remaining;
 mod saving;
+mod typed;
 mod unloaded;
 mod update;
 mod upstream;
@@ -32,8 +34,10 @@ pub use self::{
         SessionUpdateError,
     },
     ext::{ExtractSession, SessionExt},
+    named::{ExtractNamedSession, NamedSession, SessionName},
     remaining::Remaining,
     saving::Saved,
+    typed::{Flash, SessionEntry},
     upstream::Upstream,
 };
 pub(crate) use self::{

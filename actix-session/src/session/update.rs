@@ -116,6 +116,19 @@ impl Session {
     /// assert!(!session.contains_key("n"));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// What the function captures is used each time that it runs, so a list gets a copy:
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// let book = "Dracula".to_owned();
+    /// session.modify("basket", move |basket: Option<Vec<String>>| {
+    ///     let mut basket = basket.unwrap_or_default();
+    ///     basket.push(book.clone());
+    ///     Some(basket)
+    /// })?;
+    /// assert_eq!(session.get::<Vec<String>>("basket")?, Some(vec!["Dracula".to_owned()]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn modify<T, F>(
         &self,
         key: impl Into<String>,

@@ -222,8 +222,12 @@ impl AnySessionStore {
     /// # Panics
     /// Outside of a Tokio (or Actix) runtime.
     #[cfg(feature = "_sql")]
-    pub fn spawn_sweeper(&self, interval: Duration, batch: u32) -> Option<super::Sweeper> {
-        self.0.spawn_sweeper(interval, batch)
+    pub fn spawn_sweeper(
+        &self,
+        interval: impl crate::AnyDuration,
+        batch: u32,
+    ) -> Option<super::Sweeper> {
+        self.0.spawn_sweeper(interval.unsigned(), batch)
     }
 }
 

@@ -60,6 +60,7 @@ mod sql_refusals;
 mod sql_stores;
 mod sql_tables;
 mod support;
+mod typed;
 mod upstream;
 mod wire_format;
 mod without_response;

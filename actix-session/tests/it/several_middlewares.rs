@@ -1,11 +1,12 @@
 //! Two session middlewares in one application.
 
 use actix_session::{
-    Session, SessionExt as _, SessionMiddleware, config::CookieContentSecurity,
+    NamedSession, Session, SessionExt as _, SessionMiddleware, SessionName,
+    config::{CookieContentSecurity, SessionMiddlewareBuilder},
     storage::MemorySessionStore,
 };
 use actix_web::{
-    App, Error, HttpResponse,
+    App, Error, HttpRequest, HttpResponse,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     error::ErrorUnauthorized,
@@ -21,6 +22,8 @@ on_each_store! {
     two_middlewares_side_by_side_never_mix,
     a_value_of_another_cookie_does_not_open,
     after_an_error_of_the_inner_one_the_outer_session_is_back,
+    each_session_can_be_had_by_its_name,
+    a_session_had_by_its_name_is_loaded_when_it_is_asked_for,
 }
 
 /// Between two middlewares: writes to the outer session before the handler and after it.
@@ -166,4 +169,93 @@ async fn after_an_error_of_the_inner_one_the_outer_session_is_back(tested: impl 
         Dump(outer.dump()).only(),
         expected(&[("flash", "\"an inner middleware\"")])
     );
+}
+
+struct Inner;
+
+impl SessionName for Inner {
+    const COOKIE: &'static str = "the inner one";
+}
+
+struct Outer;
+
+impl SessionName for Outer {
+    const COOKIE: &'static str = "the outer one";
+}
+
+struct Missing;
+
+impl SessionName for Missing {
+    const COOKIE: &'static str = "missing";
+}
+
+/// Counts in both sessions, and says what it sees in each.
+async fn count(
+    inner: NamedSession<Inner>,
+    outer: NamedSession<Outer>,
+    missing: Option<NamedSession<Missing>>,
+    request: HttpRequest,
+) -> Result<String, Error> {
+    assert!(missing.is_none());
+    assert!(request.get_session_named("id").is_none());
+    let seen = (inner.get("inner")?, outer.get("outer")?);
+    let (in_inner, in_outer): (Option<u64>, Option<u64>) = seen;
+    inner.insert("inner", in_inner.unwrap_or(0) + 1)?;
+    let outer = request.get_session_named(Outer::COOKIE).unwrap();
+    outer.insert("outer", in_outer.unwrap_or(0) + 10)?;
+    Ok(format!("{seen:?}"))
+}
+
+/// Asks for both sessions once the inner middleware has answered.
+async fn after_the_inner_one(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let response = next.call(req).await?;
+    assert!(response.get_session_named(Inner::COOKIE).is_none());
+    let outer = response.get_session_named(Outer::COOKIE).unwrap();
+    assert!(outer.contains_key("outer"));
+    outer.insert("on-the-way-out", true)?;
+    Ok(response)
+}
+
+async fn count_in_both<T: TestStore>(
+    tested: &T,
+    inner: SessionMiddlewareBuilder<T::Store>,
+    outer: SessionMiddlewareBuilder<MemorySessionStore>,
+    outer_store: MemorySessionStore,
+) {
+    let app = App::new()
+        .wrap(inner.cookie_name(Inner::COOKIE.to_owned()).build())
+        .wrap(from_fn(after_the_inner_one))
+        .wrap(outer.cookie_name(Outer::COOKIE.to_owned()).build())
+        .route("/", web::to(count))
+        .route(
+            "/missing",
+            web::to(|_: NamedSession<Missing>| HttpResponse::Ok()),
+        );
+    let browser = Browser::new(Site::of(init_service(app).await));
+    for seen in ["(None, None)", "(Some(1), Some(10))", "(Some(2), Some(20))"] {
+        let answer = browser.get("/").await;
+        answer.assert_ok();
+        assert_eq!(answer.body, seen);
+    }
+    assert_eq!(tested.dump().await.only(), expected(&[("inner", "3")]));
+    assert_eq!(
+        Dump(outer_store.dump()).only(),
+        expected(&[("on-the-way-out", "true"), ("outer", "30")])
+    );
+    browser.get("/missing").await.assert_opaque();
+}
+
+async fn each_session_can_be_had_by_its_name(tested: impl TestStore) {
+    let outer = MemorySessionStore::new();
+    let builder = SessionMiddleware::builder(outer.clone(), tested.key().clone());
+    count_in_both(&tested, tested.middleware(), builder, outer).await;
+}
+
+async fn a_session_had_by_its_name_is_loaded_when_it_is_asked_for(tested: impl TestStore) {
+    let outer = MemorySessionStore::new();
+    let builder = SessionMiddleware::builder(outer.clone(), tested.key().clone());
+    count_in_both(&tested, tested.middleware().lazy(), builder.lazy(), outer).await;
 }

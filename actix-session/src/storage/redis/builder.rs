@@ -11,7 +11,10 @@ use super::{
     conn::{Connections, Replicas, Timeouts},
     naming::{Keygen, Naming, check_for_cluster},
 };
-use crate::clock::{Clock, SharedClock};
+use crate::{
+    AnyDuration,
+    clock::{Clock, SharedClock},
+};
 
 /// Settings of a [`RedisSessionStore`].
 ///
@@ -99,8 +102,8 @@ impl RedisSessionStoreBuilder {
 
     /// Sets how long connecting may take, or how long to wait for a connection from a pool: 2
     /// seconds by default.
-    pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.timeouts.connect = limit;
+    pub fn connect_timeout(mut self, limit: impl AnyDuration) -> Self {
+        self.timeouts.connect = limit.unsigned();
         self
     }
 
@@ -108,8 +111,8 @@ impl RedisSessionStoreBuilder {
     ///
     /// Within this time, the store repeats a command that was refused for a reason that passes: a
     /// server is loading its file, or a cluster or Sentinel is about to choose another master.
-    pub fn command_timeout(mut self, limit: Duration) -> Self {
-        self.timeouts.command = limit;
+    pub fn command_timeout(mut self, limit: impl AnyDuration) -> Self {
+        self.timeouts.command = limit.unsigned();
         self
     }
 
@@ -173,10 +176,10 @@ impl RedisSessionStoreBuilder {
     /// back. This narrows that window but does not close it: if too few replicas answer in time,
     /// the ending holds on the master all the same, and a warning says so. It costs a second
     /// connection for each worker, and one round trip.
-    pub fn wait_for_replicas(mut self, count: u32, limit: Duration) -> Self {
+    pub fn wait_for_replicas(mut self, count: u32, limit: impl AnyDuration) -> Self {
         self.replicas = Some(Replicas {
             count,
-            timeout: limit,
+            timeout: limit.unsigned(),
         });
         self
     }

@@ -1,6 +1,6 @@
 //! The store and its builder, for every database.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use anyhow::Context as _;
 use sqlx::{Error, Pool};
@@ -14,6 +14,7 @@ use super::{
     table::{self, Table},
 };
 use crate::{
+    AnyDuration,
     clock::{Clock, SharedClock},
     live::hub::Hub,
 };
@@ -203,16 +204,16 @@ impl<D: SqlDatabase> SqlSessionStoreBuilder<D> {
     }
 
     /// Sets how long it may take to get a connection, free or new; 2 seconds by default.
-    pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.limits.connect = limit;
+    pub fn connect_timeout(mut self, limit: impl AnyDuration) -> Self {
+        self.limits.connect = limit.unsigned();
         self
     }
 
     /// Sets how long a statement may take; 1 second by default. In MySQL, from a second on, one that
     /// waits for a lock may take up to a quarter of a second longer. In SQLite, this is how long a
     /// statement waits for writers of other processes.
-    pub fn command_timeout(mut self, limit: Duration) -> Self {
-        self.limits.command = limit;
+    pub fn command_timeout(mut self, limit: impl AnyDuration) -> Self {
+        self.limits.command = limit.unsigned();
         self
     }
 

@@ -26,7 +26,7 @@ use super::{
     table::Table,
     transaction::begin,
 };
-use crate::{clock, random};
+use crate::{AnyDuration, clock, random};
 
 /// A batch may take longer than a request's statement.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -119,11 +119,11 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     ///
     /// # Panics
     /// Outside of a Tokio (or Actix) runtime.
-    pub fn spawn_sweeper(&self, interval: Duration, batch: u32) -> Sweeper {
+    pub fn spawn_sweeper(&self, interval: impl AnyDuration, batch: u32) -> Sweeper {
         let counts = Arc::new(Counts::default());
-        let task = self
-            .clone()
-            .sweep_forever(interval, batch.max(1), Arc::clone(&counts));
+        let task =
+            self.clone()
+                .sweep_forever(interval.unsigned(), batch.max(1), Arc::clone(&counts));
         let task = match &self.0.runtime {
             Some(runtime) => runtime.spawn(task),
             None => tokio::spawn(task),

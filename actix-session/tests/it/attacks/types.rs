@@ -9,8 +9,9 @@ use std::{
 };
 
 use actix_session::{
-    BackChannelLogout, Clock as _, JwkSet, Level, Login, Saved, Session, SessionHandle,
-    SessionMiddleware, SessionStatus, SystemClock, Upstream, UpstreamNotice,
+    BackChannelLogout, Clock as _, Flash, JwkSet, Level, Login, NamedSession, Saved, Session,
+    SessionEntry, SessionHandle, SessionMiddleware, SessionName, SessionStatus, SystemClock,
+    Upstream, UpstreamNotice,
     config::{
         BrowserSession, ConfigError, CookieContentSecurity, OldCookie, OnLoadError, OverLimit,
         PersistentSession, SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat,
@@ -136,6 +137,7 @@ async fn without_a_middleware(text: &str) -> Vec<Row> {
     let refused = who.require_auth(Level::One, StdDuration::MAX).unwrap_err();
     let untakable = session.take::<u8>("text").await.unwrap_err();
     let request = TestRequest::default().to_http_request();
+    let named: NamedSession<Shop> = session.clone().into();
     vec![
         error("SessionInsertError", &reserved),
         error("SessionLoginError", &too_long),
@@ -149,7 +151,20 @@ async fn without_a_middleware(text: &str) -> Vec<Row> {
         debug("Saved", &Saved::Done),
         debug("SessionStatus", &SessionStatus::Renewed),
         debug("ExtractSession", &Session::extract(&request)),
+        debug("NamedSession", &named),
+        debug("SessionEntry", &SessionEntry::<u8>::new("text")),
+        debug("Flash", &Flash::<u8>::new("text")),
+        debug(
+            "ExtractNamedSession",
+            &NamedSession::<Shop>::extract(&request),
+        ),
     ]
+}
+
+struct Shop;
+
+impl SessionName for Shop {
+    const COOKIE: &'static str = "shop";
 }
 
 /// What an upstream says of its users.

@@ -241,6 +241,13 @@ impl Browser {
         }
     }
 
+    /// A request whose handler is the application's own.
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        let answer = self.site.answer(self.request(path)).await;
+        self.absorb(&answer);
+        answer
+    }
+
     /// A request with these `Cookie` fields; the jar is neither asked nor changed.
     pub(crate) async fn visit_as(
         &self,

@@ -150,7 +150,7 @@ impl Kind {
                 modify();
                 insert("x");
             }
-            Self::SetTtl => session.set_ttl(own_ttl(who).into()),
+            Self::SetTtl => session.set_ttl(actix_web::cookie::time::Duration::from(own_ttl(who))),
             Self::Clear => session.clear(),
             Self::ClearInsertY => {
                 session.clear();
