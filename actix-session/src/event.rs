@@ -98,6 +98,9 @@ pub(crate) enum Refusal {
     /// Another live session came first.
     #[display("duplicate-cookie")]
     Duplicate,
+    /// The request carries its session in a header field.
+    #[display("beside-header")]
+    BesideHeader,
 }
 
 /// Logs a refused cookie.
@@ -107,6 +110,7 @@ pub(crate) fn refused(reason: Refusal, key: Option<&SessionKey>) {
     static UNBOUND: Throttle = Throttle::new();
     static UNREADABLE: Throttle = Throttle::new();
     static DUPLICATES: Throttle = Throttle::new();
+    static BESIDE_HEADERS: Throttle = Throttle::new();
 
     let session = key.map(SessionKey::fingerprint);
     // A client can make as many keys unknown as it likes, so that these count as one.
@@ -116,12 +120,13 @@ pub(crate) fn refused(reason: Refusal, key: Option<&SessionKey>) {
         Refusal::Unbound => (&UNBOUND, session.as_deref()),
         Refusal::Unreadable => (&UNREADABLE, session.as_deref()),
         Refusal::Duplicate => (&DUPLICATES, session.as_deref()),
+        Refusal::BesideHeader => (&BESIDE_HEADERS, None),
     };
     let Some(unreported) = throttle.pass(counted_as) else {
         return;
     };
     match reason {
-        Refusal::BadSeal | Refusal::UnknownKey => {
+        Refusal::BadSeal | Refusal::UnknownKey | Refusal::BesideHeader => {
             tracing::info!(%reason, session, unreported, "a session cookie was refused");
         }
         Refusal::Unbound | Refusal::Unreadable | Refusal::Duplicate => {
@@ -229,14 +234,25 @@ pub(crate) fn replaced_line() {
     }
 }
 
-/// Two middlewares of one request have a cookie name in common.
+pub(crate) fn replaced_field() {
+    static REPLACED: Throttle = Throttle::new();
+
+    if let Some(unreported) = REPLACED.pass(None) {
+        tracing::warn!(
+            unreported,
+            "a handler set a header field named like the session header; it was replaced"
+        );
+    }
+}
+
+/// Two middlewares of one request have a cookie's or header's name in common.
 pub(crate) fn wrapped_twice(name: &str) {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         tracing::warn!(
             cookie = name,
-            "two session middlewares around one handler have the same cookie name: the inner one's \
-             cookie is sent; wrap once, or give each its own `cookie_name`"
+            "two session middlewares around one handler have the same cookie name, or header: the \
+             inner one's is sent; wrap once, or give each its own `cookie_name` and `header`"
         );
     });
 }

@@ -184,6 +184,60 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
+    /// Lets clients that keep no cookies, such as mobile apps and command lines, carry their session
+    /// in a header field of this name.
+    ///
+    /// A request that brings the field, be it empty, uses it alone:
+    ///
+    /// - Its value is the session's. A response that would set a cookie has the new value in the same
+    ///   field, and one that would remove it has the field with an empty value. Such responses have no
+    ///   `Set-Cookie`.
+    /// - A client begins with an empty value. From then on it sends the last value that a response
+    ///   had, and an empty one again after an empty one.
+    /// - The session cookie of the same request is not read, and an event says that it came.
+    ///
+    /// All other requests use the cookie. The values are sealed as cookies are, but for another
+    /// purpose: neither opens as the other, so that no script gets the value of an `HttpOnly` cookie
+    /// by asking for the header. They are bound to the names of both. The client must keep its value
+    /// as it would keep a password. No browser adds the field by itself, hence a request that has it
+    /// cannot be forged from another site.
+    ///
+    /// Several fields count as several cookies do. Name and value together have at most 4,096 octets,
+    /// as in a cookie. `Vary` names the field. For scripts of other origins, CORS must allow it
+    /// (`Access-Control-Allow-Headers`) and show it (`Access-Control-Expose-Headers`).
+    ///
+    /// The name must not be one that HTTP, browsers or proxies use: [`try_build`](Self::try_build)
+    /// refuses it, and [`build`](Self::build) leaves the header out.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{Session, SessionMiddleware, storage::MemorySessionStore};
+    /// use actix_web::{App, cookie::Key, test, web};
+    ///
+    /// async fn login(session: Session) -> actix_web::Result<&'static str> {
+    ///     session.login("user-42")?;
+    ///     Ok("welcome")
+    /// }
+    ///
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let secret_key = Key::generate();
+    /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), secret_key)
+    ///     .header("X-Session")
+    ///     .try_build()?;
+    /// let app = App::new().wrap(middleware).route("/login", web::post().to(login));
+    /// let app = test::init_service(app).await;
+    ///
+    /// let request = test::TestRequest::post().uri("/login").insert_header(("X-Session", ""));
+    /// let response = test::call_service(&app, request.to_request()).await;
+    /// assert!(!response.headers().get("X-Session").unwrap().is_empty());
+    /// assert!(response.headers().get("Set-Cookie").is_none());
+    /// # Ok::<(), actix_session::config::ConfigError>(()) }).unwrap();
+    /// ```
+    pub fn header(mut self, name: impl Into<String>) -> Self {
+        self.configuration.header = Some(name.into());
+        self
+    }
+
     /// Applies the hardened settings. The cookie is named `__Host-id` (a name that was set before
     /// gets the prefix), and it is `Secure`, `HttpOnly` and `SameSite=Strict`, for the whole host
     /// and no other. If several live sessions come with a request, none is used. A record has at
@@ -206,7 +260,9 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// ```
     pub fn strict(mut self) -> Self {
         let cookie = &mut self.configuration.cookie;
-        if !cookie.name.starts_with("__Host-") {
+        if let Some(name) = cookie.name.strip_prefix("__Http-") {
+            cookie.name = format!("__Host-Http-{name}");
+        } else if !cookie.name.starts_with("__Host-") {
             cookie.name = format!("__Host-{}", cookie.name.trim_start_matches("__Secure-"));
         }
         cookie.path = "/".to_owned();

@@ -38,6 +38,14 @@ pub enum ConfigError {
     )]
     Domain,
 
+    /// The header's name is not one of the application's own.
+    #[display(
+        "the session header must have a name of its own of at most 256 letters, digits and hyphens, \
+         such as `X-Session`: without blanks or `:`, and not one that HTTP, browsers or proxies use, \
+         such as `Cookie` or `Authorization`"
+    )]
+    Header,
+
     /// The other attributes break the promise of `__Host-`.
     #[display(
         "a cookie whose name begins with `__Host-` must be Secure, with the path `/` and no \

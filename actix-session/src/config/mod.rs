@@ -22,7 +22,7 @@ pub use crate::record::WireFormat;
 use crate::{
     clock::{LONGEST_WAIT, Millis, SharedClock},
     contract::{BUDGET, ExtendOnRead, Terms},
-    cookie::attributes::CookieAttributes,
+    cookie::{attributes::CookieAttributes, header::header_name},
     middleware::cap::Cap,
 };
 
@@ -112,6 +112,8 @@ pub(crate) struct Configuration {
     pub(crate) previous_keys: Vec<Key>,
     /// Other names under which the cookie is read.
     pub(crate) read_also: Vec<OldCookie>,
+    /// The header field that clients without cookies use.
+    pub(crate) header: Option<String>,
     /// If several live cookies come, none is used.
     pub(crate) one_live_cookie: bool,
     pub(crate) content_security: CookieContentSecurity,
@@ -142,6 +144,7 @@ impl Configuration {
             key,
             previous_keys: Vec::new(),
             read_also: Vec::new(),
+            header: None,
             one_live_cookie: false,
             content_security: CookieContentSecurity::Private,
             persistent: false,
@@ -168,6 +171,10 @@ impl Configuration {
         self.cookie.check()?;
         for old in &self.read_also {
             old.check(&self.cookie)?;
+        }
+        let header = self.header.as_deref();
+        if header.is_some_and(|name| header_name(name).is_none()) {
+            return Err(ConfigError::Header);
         }
         self.check_times()?;
         if self.terms.format == WireFormat::V0_11 && self.cap.is_some() && !self.mixed_fleet {

@@ -1,7 +1,7 @@
 //! A former session cookie.
 
 use super::ConfigError;
-use crate::cookie::attributes::{CookieAttributes, check_name, check_place};
+use crate::cookie::attributes::{CookieAttributes, Promises, check_name, check_place};
 
 /// A former session cookie: its name, and the attributes that a browser needs to drop it. See
 /// [`read_also`](super::SessionMiddlewareBuilder::read_also).
@@ -92,13 +92,19 @@ impl OldCookie {
 
     /// The attributes of the header field that removes it.
     pub(crate) fn attributes(&self, present: &CookieAttributes) -> CookieAttributes {
-        // Browsers ignore the case of these prefixes.
-        let of_host = self.name.to_ascii_lowercase().starts_with("__host-");
+        let promises = Promises::of(&self.name);
         let domain = self.domain.as_ref().unwrap_or(&present.domain).clone();
+        let path = self.path.as_ref().unwrap_or(&present.path).clone();
         CookieAttributes {
             name: self.name.clone(),
-            path: self.path.clone().unwrap_or_else(|| present.path.clone()),
-            domain: domain.filter(|_| !of_host),
+            path: if promises.whole_host {
+                "/".into()
+            } else {
+                path
+            },
+            domain: domain.filter(|_| !promises.whole_host),
+            secure: present.secure || promises.secure,
+            http_only: present.http_only || promises.http_only,
             partitioned: self.partitioned.unwrap_or(present.partitioned),
             ..present.clone()
         }

@@ -40,6 +40,49 @@ fn contradictions_with_a_prefix_are_refused() {
     }
 }
 
+/// Whatever the present cookie is like, browsers take the removal of an old one.
+#[test]
+fn the_removal_of_a_prefixed_cookie_keeps_what_its_name_promises() {
+    let present = CookieAttributes {
+        path: "/app".to_owned(),
+        domain: Some("example.org".to_owned()),
+        secure: false,
+        http_only: false,
+        ..CookieAttributes::default()
+    };
+    for name in [
+        "id",
+        "__Secure-id",
+        "__Host-id",
+        "__Http-id",
+        "__Host-Http-id",
+        "__host-http-id",
+    ] {
+        let old = OldCookie::named(name).attributes(&present);
+        assert_eq!(old.check(), Ok(()), "{old:?}");
+        assert_eq!(old.name, name);
+    }
+}
+
+#[test]
+fn a_strict_name_keeps_its_promise() {
+    for (given, strict) in [
+        ("id", "__Host-id"),
+        ("__Secure-id", "__Host-id"),
+        ("__Host-id", "__Host-id"),
+        ("__Http-id", "__Host-Http-id"),
+        ("__Host-Http-id", "__Host-Http-id"),
+    ] {
+        let builder = crate::SessionMiddleware::builder(
+            crate::storage::CookieSessionStore::default(),
+            Key::generate(),
+        );
+        let builder = builder.cookie_name(given.to_owned()).strict();
+        let built = format!("{:?}", builder.try_build());
+        assert!(built.contains(&format!("{strict:?}")), "{built}");
+    }
+}
+
 #[test]
 fn what_browsers_refuse_is_refused_with_its_remedy() {
     let none = |configuration: &mut Configuration| {

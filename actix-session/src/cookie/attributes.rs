@@ -66,19 +66,15 @@ impl CookieAttributes {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         check_name(&self.name)?;
         check_place(Some(&self.path), self.domain.as_deref())?;
-        // Browsers ignore the case of these prefixes.
-        let name = self.name.to_ascii_lowercase();
-        let of_host = name.starts_with("__host-");
-        let http_only = name.starts_with("__http-") || name.starts_with("__host-http-");
-        let prefixed = of_host || http_only || name.starts_with("__secure-");
+        let promises = Promises::of(&self.name);
         let whole_host = self.path == "/" && self.domain.is_none();
-        if of_host && !(self.secure && whole_host) {
+        if promises.whole_host && !(self.secure && whole_host) {
             return Err(ConfigError::HostPrefix);
         }
-        if prefixed && !self.secure {
+        if promises.secure && !self.secure {
             return Err(ConfigError::SecurePrefix);
         }
-        if http_only && !self.http_only {
+        if promises.http_only && !self.http_only {
             return Err(ConfigError::HttpPrefix);
         }
         if self.same_site == SameSite::None && !self.secure {
@@ -88,6 +84,28 @@ impl CookieAttributes {
             return Err(ConfigError::Partitioned);
         }
         Ok(())
+    }
+}
+
+/// What the prefix of a cookie's name promises, so that browsers drop a cookie which breaks it.
+pub(crate) struct Promises {
+    pub(crate) secure: bool,
+    /// It is for the path `/`, and has no domain.
+    pub(crate) whole_host: bool,
+    pub(crate) http_only: bool,
+}
+
+impl Promises {
+    pub(crate) fn of(name: &str) -> Self {
+        // Browsers ignore the case of these prefixes.
+        let name = name.to_ascii_lowercase();
+        let whole_host = name.starts_with("__host-");
+        let http_only = name.starts_with("__http-") || name.starts_with("__host-http-");
+        Self {
+            secure: whole_host || http_only || name.starts_with("__secure-"),
+            whole_host,
+            http_only,
+        }
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::rc::Rc;
 
-use actix_web::http::header::HeaderValue;
+use actix_web::http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue};
 
 use super::{
     attributes::{CookieAttributes, wire_name},
+    header::Header,
     read,
     seal::{Sealer, Unsealed},
+    write,
 };
 use crate::{
     config::Configuration,
@@ -15,10 +17,20 @@ use crate::{
     key::SessionKey,
 };
 
-/// The cookie that is written, and the old ones that are read as well.
+/// The cookie that is written, the old ones that are read as well, and the header field that may
+/// come in their place.
 pub(crate) struct Cookies {
     pub(crate) own: Named,
     also: Vec<Also>,
+    pub(crate) header: Option<Header>,
+}
+
+/// The fields of a request that may carry a session.
+#[derive(Clone, Copy)]
+pub(crate) struct Fields<'a> {
+    pub(crate) cookies: &'a [HeaderValue],
+    /// The header field of the application's own. If it came, be it empty, no cookie counts.
+    pub(crate) header: &'a [HeaderValue],
 }
 
 /// An old cookie, and how to remove it.
@@ -50,14 +62,25 @@ pub(crate) struct Candidate {
     pub(crate) is_old: bool,
 }
 
-/// What the cookies of a request contain.
+/// What the cookies of a request contain, or its header.
 #[derive(Default)]
 pub(crate) struct Found {
     pub(crate) candidates: Vec<Candidate>,
-    /// A cookie of the current name came, valid or not.
+    /// A value came under the current name, valid or not.
     pub(crate) came: bool,
     /// Indices of the old cookies that the request carried.
     pub(crate) others: Vec<usize>,
+    /// The request carries its session in the header.
+    pub(crate) by_header: bool,
+}
+
+impl Found {
+    pub(crate) fn add(&mut self, candidate: Candidate) {
+        let mut known = self.candidates.iter();
+        if !known.any(|known| known.key == candidate.key) {
+            self.candidates.push(candidate);
+        }
+    }
 }
 
 impl Cookies {
@@ -82,6 +105,40 @@ impl Cookies {
                 .filter(|old| !old.attributes.is_same_cookie(own))
                 .collect(),
             own: named(&own.name),
+            header: Header::of(configuration),
+        }
+    }
+
+    pub(crate) fn header_name(&self) -> Option<&HeaderName> {
+        self.header.as_ref().map(|header| &header.name)
+    }
+
+    /// What of a request may carry a session.
+    pub(crate) fn fields<'a>(&self, headers: &'a HeaderMap) -> Fields<'a> {
+        let header = self.header_name();
+        let header = header.map(|name| headers.get_all(name).as_slice());
+        Fields {
+            cookies: headers.get_all(COOKIE).as_slice(),
+            header: header.unwrap_or_default(),
+        }
+    }
+
+    /// Under which name the response to such a request sets or removes the session.
+    pub(crate) fn written_name(&self, headers: &HeaderMap) -> &Rc<str> {
+        match &self.header {
+            Some(header) if headers.contains_key(&header.name) => &header.label,
+            _ => &self.own.wire_name,
+        }
+    }
+
+    /// The finished `name=value` pair, or the value of the header.
+    ///
+    /// # Errors
+    /// It is too long.
+    pub(crate) fn seal(&self, value: &str, by_header: bool) -> anyhow::Result<String> {
+        match &self.header {
+            Some(header) if by_header => header.seal(value),
+            _ => write::pair(&self.own.wire_name, &self.own.sealer.seal(value)?),
         }
     }
 
@@ -90,7 +147,27 @@ impl Cookies {
         self.also.get(index)
     }
 
-    pub(crate) fn find(&self, fields: &[HeaderValue], writes_old_mac: bool) -> Found {
+    pub(crate) fn find(&self, fields: Fields<'_>, writes_old_mac: bool) -> Found {
+        let Fields { cookies, header } = fields;
+        match &self.header {
+            Some(own) if !header.is_empty() => {
+                if self.are_sent(cookies) {
+                    event::refused(Refusal::BesideHeader, None);
+                }
+                own.find(header)
+            }
+            _ => self.find_cookies(cookies, writes_old_mac),
+        }
+    }
+
+    /// Whether the request carries any of the cookies.
+    pub(crate) fn are_sent(&self, fields: &[HeaderValue]) -> bool {
+        let also = self.also.iter().map(Also::wire_name);
+        let mut names = also.chain([&*self.own.wire_name]);
+        names.any(|name| read::is_sent(fields, name))
+    }
+
+    fn find_cookies(&self, fields: &[HeaderValue], writes_old_mac: bool) -> Found {
         let mut found = Found::default();
         let own = &*self.own.wire_name;
         // A value of an old cookie that has the present name looks like one of the present cookie.
@@ -133,14 +210,12 @@ impl Named {
             };
             let (unbound, stale) = (unsealed.unbound, stale(&unsealed));
             let key = SessionKey::generated(unsealed.value).sealed_as(unsealed.nonce);
-            if !found.candidates.iter().any(|known| known.key == key) {
-                found.candidates.push(Candidate {
-                    key,
-                    unbound,
-                    stale,
-                    is_old,
-                });
-            }
+            found.add(Candidate {
+                key,
+                unbound,
+                stale,
+                is_old,
+            });
         }
         came
     }

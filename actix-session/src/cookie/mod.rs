@@ -2,6 +2,7 @@
 
 pub(crate) mod attributes;
 mod base64;
+pub(crate) mod header;
 pub(crate) mod jar;
 pub(crate) mod read;
 pub(crate) mod seal;

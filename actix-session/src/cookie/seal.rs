@@ -19,8 +19,11 @@ const MAC_LENGTH: usize = 44;
 /// The purpose that the key of our MACs is derived for. MACs over a bare value use the key itself.
 /// A prefix of the value could not separate the two: an application may sign what users type.
 const PURPOSE: &[u8] = b"actix-session signed cookie v1\0";
+/// The purpose of the keys for values in a header field of their own: no value of a cookie passes for
+/// one of these, nor the other way round.
+const HEADER_PURPOSE: &[u8] = b"actix-session header v1\0";
 
-/// The secret keys, prepared for one cookie.
+/// The secret keys, prepared for one cookie or one header field.
 pub(crate) struct Sealer {
     name: String,
     /// The first one seals; all of them open.
@@ -36,7 +39,8 @@ enum Mode {
 }
 
 struct Macs {
-    bare: hmac::Key,
+    /// For values whose MAC does not cover the name. Old servers made them, in cookies alone.
+    bare: Option<hmac::Key>,
     bound: hmac::Key,
 }
 
@@ -44,25 +48,49 @@ impl Macs {
     /// Derives with another hash than cookies are signed with: no MAC in a cookie may equal the
     /// key.
     fn new(key: &Key) -> Self {
-        let deriving = hmac::Key::new(hmac::HMAC_SHA512, key.signing());
-        let derived = hmac::sign(&deriving, PURPOSE);
+        let derived = derive(key.signing(), PURPOSE);
         Self {
-            bare: hmac::Key::new(hmac::HMAC_SHA256, key.signing()),
+            bare: Some(hmac::Key::new(hmac::HMAC_SHA256, key.signing())),
+            bound: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
+        }
+    }
+
+    fn of_header(key: &Key) -> Self {
+        let derived = derive(key.signing(), HEADER_PURPOSE);
+        Self {
+            bare: None,
             bound: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
         }
     }
 }
 
+/// 64 bytes for one purpose.
+fn derive(secret: &[u8], purpose: &[u8]) -> hmac::Tag {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA512, secret), purpose)
+}
+
 impl Mode {
     fn new(key: &Key, security: CookieContentSecurity) -> Self {
         match security {
-            CookieContentSecurity::Private => {
-                let key = UnboundKey::new(&AES_256_GCM, key.encryption());
-                let key = key.expect("`Key` has 32 bytes for encryption");
-                Self::Private(Box::new(LessSafeKey::new(key)))
-            }
+            CookieContentSecurity::Private => Self::private(key.encryption()),
             CookieContentSecurity::Signed => Self::Signed(Box::new(Macs::new(key))),
         }
+    }
+
+    fn of_header(key: &Key, security: CookieContentSecurity) -> Self {
+        match security {
+            CookieContentSecurity::Private => {
+                let derived = derive(key.encryption(), HEADER_PURPOSE);
+                Self::private(&derived.as_ref()[..AES_256_GCM.key_len()])
+            }
+            CookieContentSecurity::Signed => Self::Signed(Box::new(Macs::of_header(key))),
+        }
+    }
+
+    fn private(key: &[u8]) -> Self {
+        let key = UnboundKey::new(&AES_256_GCM, key);
+        let key = key.expect("the key has 32 bytes");
+        Self::Private(Box::new(LessSafeKey::new(key)))
     }
 }
 
@@ -105,6 +133,25 @@ impl Sealer {
         }
     }
 
+    /// For values in a header field. They are bound to its name, and to the cookie's: two middlewares
+    /// with cookies of their own never open each other's values.
+    pub(crate) fn of_header(
+        key: &Key,
+        previous: &[Key],
+        security: CookieContentSecurity,
+        header: &str,
+        cookie: &str,
+    ) -> Self {
+        let mode = |key| Mode::of_header(key, security);
+        Self {
+            // No header's name contains the separator.
+            name: format!("{header}\0{cookie}"),
+            first: mode(key),
+            previous: previous.iter().map(mode).collect(),
+            old_mac: false,
+        }
+    }
+
     pub(crate) fn seal(&self, value: &str) -> anyhow::Result<Sealed> {
         match &self.first {
             Mode::Private(key) => Ok(Sealed {
@@ -112,10 +159,9 @@ impl Sealer {
                 is_base64: true,
             }),
             Mode::Signed(keys) => {
-                let mac = if self.old_mac {
-                    hmac::sign(&keys.bare, value.as_bytes())
-                } else {
-                    self.bound(&keys.bound, value).sign()
+                let mac = match &keys.bare {
+                    Some(bare) if self.old_mac => hmac::sign(bare, value.as_bytes()),
+                    _ => self.bound(&keys.bound, value).sign(),
                 };
                 let mut text = standard().encode(mac);
                 text.push_str(value);
@@ -205,7 +251,7 @@ impl Sealer {
         if self.bound(&keys.bound, value).verify(&mac) {
             return Some(unsealed(false));
         }
-        let old = hmac::verify(&keys.bare, value.as_bytes(), &mac);
+        let old = hmac::verify(keys.bare.as_ref()?, value.as_bytes(), &mac);
         old.is_ok().then(|| unsealed(true))
     }
 
@@ -340,6 +386,49 @@ mod tests {
                 .text;
             assert_eq!(sealer(1, mode, "idx", WireFormat::V1).open(&sealed), None);
             assert_eq!(sealer(2, mode, "id", WireFormat::V1).open(&sealed), None);
+        }
+    }
+
+    #[test]
+    fn a_cookie_and_a_header_never_pass_for_each_other() {
+        let header =
+            |mode, name: &str, cookie: &str| Sealer::of_header(&key(1), &[], mode, name, cookie);
+        for mode in MODES {
+            let of_header = header(mode, "x-session", "id");
+            let sealed = of_header.seal("value").unwrap().text;
+            assert_eq!(of_header.open(&sealed).unwrap().value, "value");
+            let others = [
+                sealer(1, mode, "id", WireFormat::V1),
+                sealer(1, mode, "id", WireFormat::V0_11),
+                sealer(1, mode, "x-session", WireFormat::V1),
+                sealer(1, mode, "x-session\0id", WireFormat::V1),
+                header(mode, "x-other", "id"),
+                header(mode, "x-session", "admin"),
+                header(mode, "x-session\0", "id"),
+            ];
+            for other in others {
+                assert_eq!(other.open(&sealed), None, "{mode:?} {:?}", other.name);
+                let theirs = other.seal("value").unwrap().text;
+                assert_eq!(of_header.open(&theirs), None, "{mode:?} {:?}", other.name);
+            }
+        }
+        // What users type may be signed, with the same key.
+        let bare = published(CookieContentSecurity::Signed, "note", "value");
+        let of_header = header(CookieContentSecurity::Signed, "x-session", "id");
+        assert_eq!(of_header.open(&bare), None);
+    }
+
+    #[test]
+    fn older_keys_open_header_values_and_say_so() {
+        for mode in MODES {
+            let with = |first, previous: &[u8]| {
+                let previous: Vec<Key> = previous.iter().map(|byte| key(*byte)).collect();
+                Sealer::of_header(&key(first), &previous, mode, "x-session", "id")
+            };
+            let sealed = with(1, &[]).seal("value").unwrap().text;
+            assert!(with(2, &[3, 1]).open(&sealed).unwrap().old_key);
+            assert!(!with(1, &[2]).open(&sealed).unwrap().old_key);
+            assert_eq!(with(2, &[3]).open(&sealed), None);
         }
     }
 

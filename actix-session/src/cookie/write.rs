@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use actix_web::{
     cookie::SameSite,
-    http::header::{HeaderMap, HeaderValue, SET_COOKIE},
+    http::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE},
 };
 use anyhow::Context as _;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -22,7 +22,8 @@ const LIMIT: usize = 4096;
 /// 400 days in seconds: browsers keep no cookie for longer (RFC 6265bis, 5.5).
 const MAX_AGE: i64 = 400 * 86_400;
 
-/// What a cookie's value must not contain (RFC 6265, 4.1.1), and `%`, which readers decode.
+/// What a cookie's value must not contain (RFC 6265, 4.1.1), and `%`, which readers decode. In a header
+/// field of their own, values are separated by commas.
 const NOT_COOKIE_OCTET: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -40,11 +41,7 @@ pub(crate) fn pair(wire_name: &str, value: &Sealed) -> anyhow::Result<String> {
     let mut pair = String::with_capacity(wire_name.len() + value.text.len() + 96);
     pair.push_str(wire_name);
     pair.push('=');
-    if value.is_base64 {
-        pair.push_str(&value.text);
-    } else {
-        pair.extend(utf8_percent_encode(&value.text, NOT_COOKIE_OCTET));
-    }
+    push_value(&mut pair, value);
     let length = pair.len();
     anyhow::ensure!(
         length <= LIMIT,
@@ -52,6 +49,31 @@ pub(crate) fn pair(wire_name: &str, value: &Sealed) -> anyhow::Result<String> {
          {LIMIT}: keep less in the session, or use a store on the server"
     );
     Ok(pair)
+}
+
+/// The finished value of a header field. Name and value together have the limit of cookies, so that a
+/// session fits one if it fits the other.
+///
+/// # Errors
+/// It is too long.
+pub(crate) fn header_value(name: &HeaderName, value: &Sealed) -> anyhow::Result<String> {
+    let mut text = String::with_capacity(value.text.len());
+    push_value(&mut text, value);
+    let length = name.as_str().len() + 1 + text.len();
+    anyhow::ensure!(
+        length <= LIMIT,
+        "the session header would have {length} octets, but at most {LIMIT} are sent: keep less in \
+         the session, or use a store on the server"
+    );
+    Ok(text)
+}
+
+fn push_value(text: &mut String, value: &Sealed) {
+    if value.is_base64 {
+        text.push_str(&value.text);
+    } else {
+        text.extend(utf8_percent_encode(&value.text, NOT_COOKIE_OCTET));
+    }
 }
 
 /// Adds the field that sets the cookie. Without `max_age`, the cookie ends with the browser's
@@ -188,6 +210,25 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("4096") && error.contains(&(name + LIMIT / 2 * 3).to_string()));
+    }
+
+    #[test]
+    fn a_header_has_the_limit_of_cookies() {
+        let name = HeaderName::from_static("x-session");
+        let most = LIMIT - "x-session:".len();
+        assert_eq!(
+            header_value(&name, &signed(&"a".repeat(most)))
+                .unwrap()
+                .len(),
+            most
+        );
+        let error = header_value(&name, &signed(&"a".repeat(most + 1))).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("4096") && error.contains("4097"), "{error}");
+        assert_eq!(
+            header_value(&name, &signed("a, é%")).unwrap(),
+            "a%2C%20%C3%A9%25"
+        );
     }
 
     #[test]

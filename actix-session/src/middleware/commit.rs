@@ -27,7 +27,6 @@ use crate::{
     clock::{Millis, deadline},
     config::OnLoadError,
     contract::{Committed, End, Rotated, Terms},
-    cookie::write,
     error::{CommitError, Contended, Degraded, Gone, LoadError, TooManySessions},
     event::{self, Why},
     key::SessionKey,
@@ -35,11 +34,11 @@ use crate::{
     storage::SessionStore,
 };
 
-/// What the response's headers do with the cookie.
+/// What the response's headers do with the cookie, or with the header in its place.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SetCookie {
     Leave,
-    /// The finished pair, and how long it lives from now.
+    /// The finished pair, or the header's value, and how long it lives from now.
     Set(String, Option<Millis>),
     Remove,
 }
@@ -399,11 +398,10 @@ impl<S: SessionStore> Work<'_, S> {
         if cookie.key.is_some() && self.way_out.is_awaited.get() {
             self.way_out.made.replace(Some(key.duplicate()));
         }
-        let sealer = &self.parts.cookies.own.sealer;
-        let sealed = sealer.seal(key.as_ref()).map_err(CommitError::Other)?;
-        let pair = write::pair(&self.parts.cookies.own.wire_name, &sealed);
+        let (cookies, by_header) = (&self.parts.cookies, self.request.incoming.by_header);
+        let sealed = cookies.seal(key.as_ref(), by_header);
         Ok(SetCookie::Set(
-            pair.map_err(CommitError::Other)?,
+            sealed.map_err(CommitError::Other)?,
             cookie.max_age,
         ))
     }

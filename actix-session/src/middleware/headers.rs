@@ -6,12 +6,13 @@ use actix_web::http::header::{
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
 
-use super::{Parts, commit::SetCookie, lazy::WayIn};
+use super::{Parts, commit::SetCookie, lazy::WayIn, load::Incoming};
 use crate::{Session, cookie::write, event};
 
 const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
-/// Sets or removes the cookie, and keeps one visitor's response out of shared caches.
+/// Sets or removes the cookie, or the header in its place, and keeps one visitor's response out of
+/// shared caches.
 ///
 /// # Errors
 /// The cookie's attributes contain characters that are invalid in headers.
@@ -22,14 +23,33 @@ pub(crate) fn write_headers<S>(
     headers: &mut HeaderMap,
     set_cookie: SetCookie,
 ) -> anyhow::Result<()> {
-    let cookie = &parts.configuration.cookie;
     if session.lock().asked {
-        vary_by_cookie(headers);
+        vary(headers, parts.cookies.header_name());
     }
     if set_cookie == SetCookie::Leave {
         return Ok(());
     }
     let incoming = way_in.incoming();
+    match &parts.cookies.header {
+        Some(header) if incoming.by_header => match set_cookie {
+            SetCookie::Set(value, _) => header.write(headers, value)?,
+            SetCookie::Remove => header.write(headers, String::new())?,
+            SetCookie::Leave => {}
+        },
+        _ => write_cookies(parts, incoming, headers, set_cookie)?,
+    }
+    keep_private(headers);
+    keep_out_of_cdns(headers);
+    Ok(())
+}
+
+fn write_cookies<S>(
+    parts: &Parts<S>,
+    incoming: &Incoming,
+    headers: &mut HeaderMap,
+    set_cookie: SetCookie,
+) -> anyhow::Result<()> {
+    let cookie = &parts.configuration.cookie;
     let old = incoming.old_cookies.iter();
     let old = old.filter_map(|index| parts.cookies.old(*index));
     drop_lines_of(headers, &parts.cookies.own.wire_name);
@@ -46,8 +66,6 @@ pub(crate) fn write_headers<S>(
         SetCookie::Remove if incoming.cookie_came => write::remove(headers, cookie)?,
         SetCookie::Remove | SetCookie::Leave => {}
     }
-    keep_private(headers);
-    keep_out_of_cdns(headers);
     Ok(())
 }
 
@@ -71,13 +89,14 @@ fn drop_lines_of(headers: &mut HeaderMap, name: &str) {
 }
 
 /// The error of an inner service, whose response differs from one visitor to the next.
-pub(crate) fn varying(error: actix_web::Error) -> actix_web::Error {
-    Varying(error).into()
+pub(crate) fn varying(error: actix_web::Error, header: Option<HeaderName>) -> actix_web::Error {
+    Varying(error, header).into()
 }
 
-/// An error whose response has `Vary: Cookie` too.
+/// An error whose response has `Vary: Cookie` too, and the name of the header in its place.
 #[derive(derive_more::Display)]
-struct Varying(actix_web::Error);
+#[display("{_0}")]
+struct Varying(actix_web::Error, Option<HeaderName>);
 
 impl std::fmt::Debug for Varying {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -92,19 +111,27 @@ impl ResponseError for Varying {
 
     fn error_response(&self) -> HttpResponse {
         let mut response = self.0.error_response();
-        vary_by_cookie(response.headers_mut());
+        vary(response.headers_mut(), self.1.as_ref());
         response
     }
 }
 
-fn vary_by_cookie(headers: &mut HeaderMap) {
+/// The response differs by all that may carry a session, whichever did.
+fn vary(headers: &mut HeaderMap, header: Option<&HeaderName>) {
+    vary_by(headers, "cookie", || HeaderValue::from_static("Cookie"));
+    if let Some(header) = header {
+        vary_by(headers, header.as_str(), || header.clone().into());
+    }
+}
+
+fn vary_by(headers: &mut HeaderMap, own: &str, field: impl FnOnce() -> HeaderValue) {
     let names = |field: &HeaderValue| {
         let field = field.as_bytes().to_ascii_lowercase();
         let mut names = field.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        names.any(|name| name == b"cookie" || name == b"*")
+        names.any(|name| name == own.as_bytes() || name == b"*")
     };
     if !headers.get_all(VARY).any(names) {
-        headers.append(VARY, HeaderValue::from_static("Cookie"));
+        headers.append(VARY, field());
     }
 }
 
@@ -285,8 +312,23 @@ mod tests {
             ("X-Cookie", vec!["X-Cookie", "Cookie"]),
         ] {
             let mut headers = headers(&[(VARY, given)]);
-            vary_by_cookie(&mut headers);
-            vary_by_cookie(&mut headers);
+            vary(&mut headers, None);
+            vary(&mut headers, None);
+            assert_eq!(all(&headers, VARY), after);
+        }
+    }
+
+    #[test]
+    fn vary_names_the_header_too() {
+        let header = HeaderName::from_static("x-session");
+        for (given, after) in [
+            ("Accept", vec!["Accept", "Cookie", "x-session"]),
+            ("Cookie, X-Session", vec!["Cookie, X-Session"]),
+            ("*", vec!["*"]),
+        ] {
+            let mut headers = headers(&[(VARY, given)]);
+            vary(&mut headers, Some(&header));
+            vary(&mut headers, Some(&header));
             assert_eq!(all(&headers, VARY), after);
         }
     }

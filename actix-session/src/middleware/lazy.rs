@@ -6,7 +6,7 @@ use std::{
     task::Waker,
 };
 
-use actix_web::http::header::{COOKIE, HeaderMap, HeaderValue};
+use actix_web::http::header::{HeaderMap, HeaderValue};
 use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use tokio::{
     sync,
@@ -23,6 +23,7 @@ use super::{
 use crate::{
     Session,
     config::OnLoadError,
+    cookie::jar::Fields,
     error::{CommitError, LoadError},
     event,
     session::{LoadLater, Shown, Snapshot},
@@ -42,7 +43,9 @@ pub(crate) struct Lazy<Store> {
     parts: Rc<Parts<Store>>,
     /// The request's `Cookie` fields. The request itself cannot be kept: actix-web requires to be
     /// its only owner while it routes.
-    fields: Vec<HeaderValue>,
+    cookies: Vec<HeaderValue>,
+    /// The fields that may come in place of cookies.
+    header: Vec<HeaderValue>,
     /// The request extends no session.
     quiet: bool,
     session: cell::OnceCell<Session>,
@@ -105,9 +108,12 @@ impl<Store: SessionStore + 'static> WayIn<Store> {
 
 impl<Store> Lazy<Store> {
     pub(crate) fn new(parts: Rc<Parts<Store>>, headers: &HeaderMap, quiet: bool) -> Self {
+        let Fields { cookies, header } = parts.cookies.fields(headers);
+        let (cookies, header) = (cookies.to_vec(), header.to_vec());
         Self {
             parts,
-            fields: headers.get_all(COOKIE).cloned().collect(),
+            cookies,
+            header,
             quiet,
             session: cell::OnceCell::new(),
             waker: Cell::new(None),
@@ -157,8 +163,15 @@ impl<Store> Lazy<Store> {
         session
     }
 
+    fn fields(&self) -> Fields<'_> {
+        Fields {
+            cookies: &self.cookies,
+            header: &self.header,
+        }
+    }
+
     fn incoming(&self) -> &Incoming {
-        let unopened = || Incoming::unopened(&self.parts, &self.fields);
+        let unopened = || Incoming::unopened(&self.parts, self.fields());
         let loaded = self.loaded.get();
         loaded.unwrap_or_else(|| self.unopened.get_or_init(unopened))
     }
@@ -190,7 +203,7 @@ impl<Store: SessionStore + 'static> Lazy<Store> {
 
     async fn load(&self) -> Incoming {
         let parts = &*self.parts;
-        let loaded = Incoming::load(parts, &self.fields, &parts.terms(self.quiet)).await;
+        let loaded = Incoming::load(parts, self.fields(), &parts.terms(self.quiet)).await;
         loaded.unwrap_or_else(|(error, degraded)| {
             event::store_failed("load", &error);
             if parts.configuration.on_load_error == OnLoadError::Fail {

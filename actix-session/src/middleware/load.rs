@@ -2,7 +2,6 @@
 
 use std::{future::Future, iter, time::Duration};
 
-use actix_web::http::header::HeaderValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -12,7 +11,7 @@ use super::{
 use crate::{
     clock::deadline,
     contract::{Opened, Terms},
-    cookie::jar::Candidate,
+    cookie::jar::{Candidate, Fields},
     error::LoadError,
     event::{self, Refusal},
     key::SessionKey,
@@ -29,8 +28,10 @@ pub(crate) struct Incoming {
     pub(crate) loaded: Loaded,
     /// The other keys that verified; a purge ends them too.
     pub(crate) others: Vec<SessionKey>,
-    /// A cookie of the current name came, valid or not.
+    /// A value came under the current name, valid or not.
     pub(crate) cookie_came: bool,
+    /// The session is carried in the header field of its own, and the response does the same.
+    pub(crate) by_header: bool,
     /// Indices of the old cookies that the request carried.
     pub(crate) old_cookies: Vec<usize>,
     /// The value should be sealed again: its key, its name or its MAC is old.
@@ -99,7 +100,7 @@ impl Incoming {
     /// keys it carried.
     pub(crate) async fn load<S: SessionStore>(
         parts: &Parts<S>,
-        fields: &[HeaderValue],
+        fields: Fields<'_>,
         terms: &Terms,
     ) -> Result<Self, (LoadError, Self)> {
         let (mut incoming, candidates) = Self::find(parts, fields);
@@ -153,17 +154,18 @@ impl Incoming {
     }
 
     /// What the cookies say by themselves: all that verified may lead to a session.
-    pub(crate) fn unopened<S>(parts: &Parts<S>, fields: &[HeaderValue]) -> Self {
+    pub(crate) fn unopened<S>(parts: &Parts<S>, fields: Fields<'_>) -> Self {
         let (mut incoming, candidates) = Self::find(parts, fields);
         incoming.others = candidates.into_iter().map(|it| it.key).collect();
         incoming.unopened = true;
         incoming
     }
 
-    fn find<S>(parts: &Parts<S>, fields: &[HeaderValue]) -> (Self, Vec<Candidate>) {
+    fn find<S>(parts: &Parts<S>, fields: Fields<'_>) -> (Self, Vec<Candidate>) {
         let found = parts.cookies.find(fields, parts.writes_old_mac());
         let incoming = Self {
             cookie_came: found.came,
+            by_header: found.by_header,
             old_cookies: found.others,
             ..Self::default()
         };

@@ -257,7 +257,8 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
     Store: SessionStore + 'static,
 {
-    let name = Rc::clone(&parts.cookies.own.wire_name);
+    let name = Rc::clone(parts.cookies.written_name(req.headers()));
+    let header = parts.cookies.header_name().cloned();
     let mut visit = Visit::begin(parts, &req).await?;
     let innermost = Innermost::enter(&req, visit.held(), &name);
     let result = visit.serve(&*service, req).await;
@@ -281,7 +282,7 @@ where
         Ok(Err(error)) => {
             settled.log();
             let asked = session.lock().asked;
-            Err(if asked { varying(error) } else { error })
+            Err(if asked { varying(error, header) } else { error })
         }
         Ok(Ok(mut response)) => {
             if respond(settled, session, response.headers_mut(), has_head)? {

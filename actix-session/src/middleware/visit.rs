@@ -9,10 +9,7 @@ use std::{
     task::Poll,
 };
 
-use actix_web::{
-    dev::{Service, ServiceRequest},
-    http::header::COOKIE,
-};
+use actix_web::dev::{Service, ServiceRequest};
 
 use super::{
     Parts,
@@ -122,7 +119,7 @@ async fn load<Store: SessionStore>(
     req: &ServiceRequest,
     quiet: bool,
 ) -> Result<Incoming, actix_web::Error> {
-    let fields = req.headers().get_all(COOKIE).as_slice();
+    let fields = parts.cookies.fields(req.headers());
     let loaded = Incoming::load(parts, fields, &parts.terms(quiet)).await;
     loaded.or_else(|(error, degraded)| {
         event::store_failed("load", &error);

@@ -21,6 +21,7 @@ mod ended_elsewhere;
 mod expiry;
 mod five_methods;
 mod forwarding;
+mod header_transport;
 mod headers;
 mod histories;
 mod lazy;

@@ -244,6 +244,10 @@ impl TestStore for InCookie {
                 .map_or_else(Vec::new, MemorySessionStore::dump),
         )
     }
+
+    fn is_in_cookies(&self) -> bool {
+        true
+    }
 }
 
 impl Arena for InCookie {

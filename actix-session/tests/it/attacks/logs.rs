@@ -30,6 +30,7 @@ attacks! {
         t65b_refusals,
         t65b_life_cycle,
         t65b_flood,
+        t65c_headers,
         t66_over_http,
     ],
 }
@@ -297,6 +298,37 @@ async fn t65b_flood() {
         assert!(count(&[reason, "unreported=0"]) >= 1);
     }
     arena.assert_sessions(2).await;
+}
+
+/// A cookie beside the header is an event, without either value. In a process of its own: the limit
+/// of such events is the process'.
+async fn t65c_headers() {
+    const CHILD: &str = "ATTACKS_HEADERS_ALONE";
+    capture::install();
+    if std::env::var_os(CHILD).is_none() {
+        let mut test = alone("attacks::logs::alone::t65c_headers");
+        assert_passed(&test.env(CHILD, "1").output().unwrap());
+        return;
+    }
+    let arena: Memory = crate::attacks::arena::begin().await;
+    let browser = arena
+        .visitor_of(arena.middleware().header("X-Session"))
+        .await;
+    let with = |value: &str| TestRequest::get().insert_header(("X-Session", value));
+    let write = |s: &Session| s.insert("a", 1).unwrap();
+    let answer = browser.visit_with(with(""), write).await;
+    let value = answer.headers.get("X-Session").unwrap().to_str().unwrap();
+    capture::plant("the value of a header", value);
+    assert!(!format!("{answer:?}").contains(value));
+    browser.visit(write).await.assert_sets_cookie();
+    let cookie = format!("id={}", browser.value().unwrap());
+    for value in [value, "", "junk"] {
+        let both = with(value).insert_header(("cookie", cookie.as_str()));
+        browser.visit_with(both, |_| ()).await.assert_ok();
+    }
+    assert_eq!(count(&["INFO", "reason=beside-header", "unreported=0"]), 1);
+    assert_eq!(count(&["INFO", "reason=bad-seal"]), 1);
+    assert_eq!(capture::leaks(), [""; 0]);
 }
 
 /// The cookies of two sessions.

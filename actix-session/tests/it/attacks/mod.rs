@@ -81,7 +81,7 @@
 //! | T-86 | `stores::t86_fat_state`; in cookies also `cookie_layer::t47_oversize` |
 //! | T-87 | `stores::t87_memory_bound`, `stores::t87_memory_sweep`, `storage::memory::tests` |
 
-mod arena;
+pub(crate) mod arena;
 pub(crate) mod capture;
 mod cookie_layer;
 mod debug;

@@ -19,6 +19,8 @@ mod stores;
 mod way;
 mod wire;
 
+pub(crate) use crate::attacks::arena::InCookie;
+
 pub(crate) use self::{
     actor::RedisActor,
     acts::{

@@ -35,6 +35,11 @@ pub(crate) trait TestStore: Sized {
         SessionMiddleware::builder(self.store(), self.key().clone()).clock(self.clock().clone())
     }
 
+    /// The state is in the value itself.
+    fn is_in_cookies(&self) -> bool {
+        false
+    }
+
     async fn browser(&self) -> Browser {
         self.browser_of(self.middleware()).await
     }
