@@ -80,9 +80,17 @@ pub(crate) enum Why {
     NoResponse,
 }
 
-/// Why a cookie opens no session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, derive_more::Display)]
-pub(crate) enum Refusal {
+/// Why a cookie, or the value of a session header, opens no session.
+///
+/// It prints itself as in the log, where it stays the same from one version to the next.
+///
+/// # Examples
+/// ```
+/// assert_eq!(actix_session::Refusal::BadSeal.to_string(), "bad-seal");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, derive_more::Display)]
+#[non_exhaustive]
+pub enum Refusal {
     /// None of the secret keys sealed it for this cookie.
     #[display("bad-seal")]
     BadSeal,
@@ -101,6 +109,21 @@ pub(crate) enum Refusal {
     /// The request carries its session in a header field.
     #[display("beside-header")]
     BesideHeader,
+}
+
+#[cfg(feature = "metrics")]
+impl Refusal {
+    /// What it prints.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::BadSeal => "bad-seal",
+            Self::Unbound => "unbound-signature",
+            Self::UnknownKey => "unknown-key",
+            Self::Unreadable => "unreadable-record",
+            Self::Duplicate => "duplicate-cookie",
+            Self::BesideHeader => "beside-header",
+        }
+    }
 }
 
 /// Logs a refused cookie.

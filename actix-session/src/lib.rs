@@ -39,7 +39,13 @@ mod level;
 mod live;
 #[cfg(feature = "_backend")]
 mod manager;
+#[cfg(feature = "metrics")]
+mod measure;
+#[cfg(not(feature = "metrics"))]
+#[path = "no_measure.rs"]
+mod measure;
 mod middleware;
+mod observe;
 #[cfg(feature = "_backend")]
 mod oidc;
 #[cfg(any(feature = "_backend", test))]
@@ -66,9 +72,11 @@ pub use self::{
     address::ClientAddress,
     clock::{Clock, SystemClock},
     duration::AnyDuration,
+    event::Refusal,
     level::Level,
     live::{EndReason, SessionEnded},
     middleware::SessionMiddleware,
+    observe::{SessionEvent, SessionEventKind, SessionObserver},
     session::{
         AuthRefusal, Entries, ExtractNamedSession, ExtractSession, Flash, Login, NamedSession,
         Remaining, Saved, Session, SessionAuthError, SessionEndedError, SessionEntry, SessionExt,
@@ -76,6 +84,9 @@ pub use self::{
         SessionSaveError, SessionStatus, SessionTakeError, SessionUpdateError, Upstream,
     },
 };
+
+#[doc = include_str!("../docs/observability.md")]
+pub mod observability {}
 
 /// Re-exports for the store macros: an application need not depend on these crates.
 #[doc(hidden)]

@@ -15,10 +15,11 @@ use super::{
     SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat,
 };
 use crate::{
-    AnyDuration, SessionMiddleware,
+    AnyDuration, SessionEvent, SessionMiddleware, SessionObserver,
     clock::{Clock, Millis, SharedClock},
     contract::ExtendOnRead,
     event,
+    observe::Observed,
     storage::SessionStore,
 };
 
@@ -552,6 +553,32 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         let name: String = name.into();
         self.configuration.terms.principal_entry = Some(name.into());
         self
+    }
+
+    /// Has an observer told what happens to sessions: logins, renewals, ends, refused cookies. It can
+    /// neither delay nor break a request. The last call counts.
+    ///
+    /// [`SessionObserver`] has an example. The manager that [`SessionMiddleware::manager`] makes tells
+    /// the same observer.
+    pub fn observer(mut self, observer: &SessionObserver) -> Self {
+        self.configuration.observed = Observed::by(observer.clone());
+        self
+    }
+
+    /// Has a closure told what happens to sessions: [`observer`](Self::observer) with an observer, and
+    /// so with a thread, of its own.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// let middleware = SessionMiddleware::builder(MemorySessionStore::new(), Key::generate())
+    ///     .on_event(|event| println!("{event:?}"))
+    ///     .build();
+    /// # let _ = middleware;
+    /// ```
+    pub fn on_event(self, observe: impl FnMut(SessionEvent) + Send + 'static) -> Self {
+        self.observer(&SessionObserver::new(observe))
     }
 
     /// Limits how many sessions a principal may have at once (ASVS 5.0, 7.1.2); by default any number.

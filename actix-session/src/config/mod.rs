@@ -24,6 +24,7 @@ use crate::{
     contract::{BUDGET, ExtendOnRead, Terms},
     cookie::{attributes::CookieAttributes, header::header_name},
     middleware::cap::Cap,
+    observe::Observed,
 };
 
 /// How often to look for the end of a session that somebody waits for.
@@ -135,6 +136,7 @@ pub(crate) struct Configuration {
     /// How often to look for the end of a session that somebody waits for.
     pub(crate) ended_lease: Duration,
     pub(crate) clock: SharedClock,
+    pub(crate) observed: Observed,
 }
 
 impl Configuration {
@@ -159,6 +161,7 @@ impl Configuration {
             quiet_when: None,
             ended_lease: ENDED_LEASE,
             clock: SharedClock::default(),
+            observed: Observed::default(),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
     config::Configuration,
     event::{self, Refusal},
     key::SessionKey,
+    observe::Observed,
 };
 
 /// Beginnings of names that HTTP and browsers keep for themselves.
@@ -108,7 +109,7 @@ impl Header {
     }
 
     /// What the fields contain. Several are read as several cookies are.
-    pub(crate) fn find(&self, fields: &[HeaderValue]) -> Found {
+    pub(crate) fn find(&self, fields: &[HeaderValue], observed: &Observed) -> Found {
         let mut found = Found {
             by_header: true,
             ..Found::default()
@@ -116,7 +117,7 @@ impl Header {
         for value in values(fields) {
             found.came = true;
             let Some((unsealed, is_old)) = self.open(&value) else {
-                event::refused(Refusal::BadSeal, None);
+                observed.refused(Refusal::BadSeal, None);
                 continue;
             };
             found.add(Candidate {

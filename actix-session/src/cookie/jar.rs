@@ -11,11 +11,7 @@ use super::{
     seal::{Sealer, Unsealed},
     write,
 };
-use crate::{
-    config::Configuration,
-    event::{self, Refusal},
-    key::SessionKey,
-};
+use crate::{config::Configuration, event::Refusal, key::SessionKey, observe::Observed};
 
 /// The cookie that is written, the old ones that are read as well, and the header field that may
 /// come in their place.
@@ -23,6 +19,7 @@ pub(crate) struct Cookies {
     pub(crate) own: Named,
     also: Vec<Also>,
     pub(crate) header: Option<Header>,
+    observed: Observed,
 }
 
 /// The fields of a request that may carry a session.
@@ -106,6 +103,7 @@ impl Cookies {
                 .collect(),
             own: named(&own.name),
             header: Header::of(configuration),
+            observed: configuration.observed.clone(),
         }
     }
 
@@ -152,9 +150,9 @@ impl Cookies {
         match &self.header {
             Some(own) if !header.is_empty() => {
                 if self.are_sent(cookies) {
-                    event::refused(Refusal::BesideHeader, None);
+                    self.observed.refused(Refusal::BesideHeader, None);
                 }
-                own.find(header)
+                own.find(header, &self.observed)
             }
             _ => self.find_cookies(cookies, writes_old_mac),
         }
@@ -175,7 +173,9 @@ impl Cookies {
         let stale = |unsealed: &Unsealed| {
             moves || unsealed.old_key || (unsealed.unbound && !writes_old_mac)
         };
-        found.came = self.own.find(fields, &mut found, stale, false);
+        found.came = self
+            .own
+            .find(fields, &mut found, stale, false, &self.observed);
         for (index, Also { named, .. }) in self.also.iter().enumerate() {
             if !read::is_sent(fields, &named.wire_name) {
                 continue;
@@ -184,7 +184,7 @@ impl Cookies {
             let name = &*named.wire_name;
             let mut before = self.also[..index].iter();
             if name != own && !before.any(|old| old.wire_name() == name) {
-                named.find(fields, &mut found, |_| true, true);
+                named.find(fields, &mut found, |_| true, true, &self.observed);
             }
         }
         found
@@ -200,12 +200,13 @@ impl Named {
         found: &mut Found,
         stale: impl Fn(&Unsealed) -> bool,
         is_old: bool,
+        observed: &Observed,
     ) -> bool {
         let mut came = false;
         for value in read::values(fields, &self.wire_name) {
             came = true;
             let Some(unsealed) = self.sealer.open(&value) else {
-                event::refused(Refusal::BadSeal, None);
+                observed.refused(Refusal::BadSeal, None);
                 continue;
             };
             let (unbound, stale) = (unsealed.unbound, stale(&unsealed));

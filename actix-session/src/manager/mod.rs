@@ -20,9 +20,10 @@ pub use self::{
     upstream::UpstreamNotice,
 };
 use crate::{
-    Session,
+    EndReason, Session,
     clock::SharedClock,
     contract::Terms,
+    observe::{Observed, SessionEventKind},
     protocol::NotBefore,
     storage::{
         SessionIndex, StoreIndex,
@@ -66,6 +67,7 @@ struct Inner {
     /// The same for looks after a call.
     looking: Arc<Terms>,
     clock: SharedClock,
+    observed: Observed,
     /// The terms are those of a middleware, so that changes can be written.
     writes: bool,
 }
@@ -86,19 +88,31 @@ impl SessionManager {
     pub fn of_store(store: &impl SessionIndex) -> Self {
         let index = store.index();
         let clock = index.0.clock().clone();
-        Self::new(index, Terms::default(), clock, false)
+        Self::new(index, Terms::default(), clock, Observed::default(), false)
     }
 
-    pub(crate) fn of_middleware(index: StoreIndex, terms: Terms, clock: SharedClock) -> Self {
-        Self::new(index, terms, clock, true)
+    pub(crate) fn of_middleware(
+        index: StoreIndex,
+        terms: Terms,
+        clock: SharedClock,
+        observed: Observed,
+    ) -> Self {
+        Self::new(index, terms, clock, observed, true)
     }
 
-    fn new(index: StoreIndex, terms: Terms, clock: SharedClock, writes: bool) -> Self {
+    fn new(
+        index: StoreIndex,
+        terms: Terms,
+        clock: SharedClock,
+        observed: Observed,
+        writes: bool,
+    ) -> Self {
         Self(Arc::new(Inner {
             index,
             looking: Arc::new(terms.clone()),
             terms,
             clock,
+            observed,
             writes,
         }))
     }
@@ -350,7 +364,11 @@ impl SessionManager {
     async fn end(&self, principal: &str, live: Live) -> Result<bool, SessionManagerError> {
         let terms = self.terms();
         let ended = self.0.index.0.end(live.at, principal, live.id, &terms);
-        Ok(ended.await?)
+        let ended = ended.await?;
+        if ended {
+            self.tell(SessionEventKind::Ended(EndReason::Revoked), Some(principal));
+        }
+        Ok(ended)
     }
 
     async fn end_all(
@@ -362,7 +380,15 @@ impl SessionManager {
         let terms = self.terms();
         let mark = self.mark(spared);
         let ended = self.0.index.0.end_all(principal, mark, by, &terms);
-        Ok(ended.await?)
+        let ended = ended.await?;
+        if let Some(ended) = ended {
+            self.tell(SessionEventKind::Revoked(ended), Some(principal));
+        }
+        Ok(ended)
+    }
+
+    fn tell(&self, kind: SessionEventKind, principal: Option<&str>) {
+        self.0.observed.tell(kind, None, principal);
     }
 
     fn mark(&self, spared: Vec<u128>) -> NotBefore {

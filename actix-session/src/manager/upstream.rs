@@ -161,7 +161,8 @@ impl SessionManager {
     pub async fn end_upstream(&self, notice: &UpstreamNotice) -> Result<u64, SessionManagerError> {
         let notice = notice.checked().map_err(SessionManagerError::new)?;
         let terms = self.terms();
-        let ended = self.0.index.0.end_upstream(&notice, &terms);
-        Ok(ended.await?)
+        let ended = self.0.index.0.end_upstream(&notice, &terms).await?;
+        self.tell(crate::SessionEventKind::Revoked(ended), None);
+        Ok(ended)
     }
 }

@@ -75,7 +75,8 @@ impl Cap {
         Err(CommitError::Other(TooManySessions.into()))
     }
 
-    /// Once the record is there, and before its key leaves: ends what is too much.
+    /// Once the record is there, and before its key leaves: ends what is too much, and returns how
+    /// many that were.
     ///
     /// # Errors
     /// The session that has just been made is among that.
@@ -85,10 +86,10 @@ impl Cap {
         base: Option<&Record>,
         changes: &Changes,
         terms: &Terms,
-    ) -> Result<(), CommitError> {
+    ) -> Result<usize, CommitError> {
         let settled = match Identity::of(base, changes) {
             Some(identity) if changes.login.is_some() => self.evict(&identity, terms).await,
-            _ => Ok(()),
+            _ => Ok(0),
         };
         self.release(admitted, terms).await?;
         settled
@@ -106,10 +107,10 @@ impl Cap {
         }
     }
 
-    async fn evict(&self, identity: &Identity, terms: &Terms) -> Result<(), CommitError> {
+    async fn evict(&self, identity: &Identity, terms: &Terms) -> Result<usize, CommitError> {
         let mut live = self.live(&identity.principal, terms).await?;
         if live.len() <= self.most {
-            return Ok(());
+            return Ok(0);
         }
         let is_there = |id: &u128| live.iter().any(|it| it.id == *id);
         // The one that it drew last is its own, if it is there; the one that the base has moved to
@@ -117,7 +118,9 @@ impl Cap {
         let own = identity.ids.iter().rev().copied().find(is_there);
         live.sort_by_key(|it| Some(it.id) != own && identity.ids.contains(&it.id));
         let mut is_gone = false;
-        for too_much in live.split_off(self.most) {
+        let surplus = live.split_off(self.most);
+        let count = surplus.len();
+        for too_much in surplus {
             is_gone |= Some(too_much.id) == own;
             let principal = &identity.principal;
             self.index
@@ -128,7 +131,7 @@ impl Cap {
         if is_gone {
             return Err(CommitError::gone());
         }
-        Ok(())
+        Ok(count)
     }
 
     /// All live sessions of a principal, the latest login first.

@@ -30,6 +30,8 @@ use crate::{
     error::{CommitError, Contended, Degraded, Gone, LoadError, TooManySessions},
     event::{self, Why},
     key::SessionKey,
+    measure::{self, timed},
+    observe::{Observed, SessionEventKind},
     session::Snapshot,
     storage::SessionStore,
 };
@@ -53,9 +55,9 @@ pub(crate) struct Failed {
 }
 
 impl Failed {
-    pub(crate) fn log(&self) {
+    pub(crate) fn log(&self, observed: &Observed) {
         if !self.is_logged {
-            event::store_failed("commit", &self.error);
+            observed.store_failed("commit", &self.error);
         }
     }
 
@@ -147,22 +149,11 @@ pub(crate) async fn commit<S: SessionStore>(
     };
     let decision = work.request.decide();
     match decision {
-        Decision::Leave(silence) => return Ok(leave(incoming, silence)),
+        Decision::Leave(silence) => return Ok(work.leave(silence)),
         Decision::Touch => work.terms = work.terms.touching(),
         _ => {}
     }
     work.deliver(decision, ended).await
-}
-
-fn leave(incoming: &Incoming, silence: Silence) -> SetCookie {
-    let key = incoming.loaded.key();
-    match (silence, key) {
-        (Silence::Dropped(why), key) => event::dropped(why, key),
-        (Silence::Forwarded, Some(key)) => event::forwarded(key),
-        (Silence::Gone, Some(key)) => event::gone(key),
-        (Silence::Unneeded | Silence::Forwarded | Silence::Gone, _) => {}
-    }
-    SetCookie::Leave
 }
 
 /// The least time between the end of a budget and the moment when the middleware gives up, however
@@ -217,7 +208,7 @@ impl<S: SessionStore> Work<'_, S> {
     async fn end(&self, then_create: bool, ended: bool) -> Result<SetCookie, Failed> {
         if !ended {
             let keys = self.request.incoming.keys();
-            let ended = end(self.parts, keys, self.way_out.limit).await;
+            let ended = end(self.parts, keys, self.base_principal(), self.way_out.limit).await;
             ended.map_err(|error| self.not_ended(error))?;
         }
         if !then_create || self.way_out.departure.is_over() {
@@ -240,6 +231,30 @@ impl<S: SessionStore> Work<'_, S> {
         CommitError::of_store(error)
     }
 
+    fn leave(&self, silence: Silence) -> SetCookie {
+        let key = self.request.incoming.loaded.key();
+        match (silence, key) {
+            (Silence::Dropped(why), key) => event::dropped(why, key),
+            (Silence::Forwarded, Some(key)) => event::forwarded(key),
+            (Silence::Gone, Some(key)) => event::gone(key),
+            (Silence::Unneeded | Silence::Forwarded | Silence::Gone, _) => {}
+        }
+        if matches!(silence, Silence::Dropped(_) | Silence::Gone) {
+            self.tell(SessionEventKind::Dropped, key, self.base_principal());
+        }
+        SetCookie::Leave
+    }
+
+    fn tell(&self, kind: SessionEventKind, key: Option<&SessionKey>, principal: Option<&str>) {
+        let observed = &self.parts.configuration.observed;
+        observed.tell(kind, key, principal);
+    }
+
+    /// Whose session the request has loaded.
+    fn base_principal(&self) -> Option<&str> {
+        self.request.incoming.loaded.record()?.principal()
+    }
+
     fn after_end(&self) -> SetCookie {
         match self.request.after_end() {
             CookieFate::Remove => SetCookie::Remove,
@@ -249,7 +264,7 @@ impl<S: SessionStore> Work<'_, S> {
 
     async fn answer(&self, decision: Decision) -> Result<SetCookie, CommitError> {
         match self.ask(decision).await? {
-            CookieFate::Leave(silence) => Ok(leave(self.request.incoming, silence)),
+            CookieFate::Leave(silence) => Ok(self.leave(silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),
             CookieFate::Send(cookie) if cookie.older.is_none() => self.seal(&cookie),
             CookieFate::Send(cookie) => boxed(|| self.send(cookie)).await,
@@ -275,10 +290,19 @@ impl<S: SessionStore> Work<'_, S> {
         let answer = match loaded.key() {
             Some(key) => {
                 let store = &self.parts.store;
-                boxed(|| store.commit(key, loaded.record(), changes, &self.terms)).await?
+                let committing = || store.commit(key, loaded.record(), changes, &self.terms);
+                boxed(|| timed("commit", committing())).await?
             }
             None => Committed::Gone,
         };
+        if self.request.snapshot.changes.set_any() {
+            measure::committed(&answer);
+        }
+        let is_written = matches!(answer, Committed::Saved(_) | Committed::NewValue(..));
+        if is_written && changes.cleared.is_some() && self.base_principal().is_some() {
+            let key = loaded.key();
+            self.tell(SessionEventKind::LoggedOut, key, self.base_principal());
+        }
         Ok(self.request.after_commit(answer))
     }
 
@@ -290,7 +314,10 @@ impl<S: SessionStore> Work<'_, S> {
         let answer = match loaded.key() {
             Some(key) => {
                 let store = &self.parts.store;
-                let rotating = || store.rotate(key, loaded.record(), changes, &self.terms);
+                let rotating = || {
+                    let rotated = store.rotate(key, loaded.record(), changes, &self.terms);
+                    timed("rotate", rotated)
+                };
                 match self.cap() {
                     None => boxed(rotating).await?,
                     Some(cap) => boxed(|| self.within(cap, rotating())).await?,
@@ -330,7 +357,11 @@ impl<S: SessionStore> Work<'_, S> {
         let admitted = cap.admit(base, changes, &terms).await?;
         match login.await {
             Ok(made) => {
-                cap.settle(admitted, base, changes, &terms).await?;
+                let evicted = cap.settle(admitted, base, changes, &terms).await?;
+                if evicted > 0 {
+                    let principal = changes.login.as_ref().map(|login| login.principal.as_str());
+                    self.tell(SessionEventKind::Evicted(evicted), None, principal);
+                }
                 Ok(made)
             }
             Err(error) => {
@@ -343,9 +374,10 @@ impl<S: SessionStore> Work<'_, S> {
     async fn create_in_time_left(&self) -> Result<(SessionKey, End), CommitError> {
         let (store, changes) = (&self.parts.store, &self.request.snapshot.changes);
         if store.opens_at_once() {
-            return store.create(changes, &self.terms).await;
+            return timed("create", store.create(changes, &self.terms)).await;
         }
-        store.create(changes, &self.terms_left()).await
+        let terms = self.terms_left();
+        timed("create", store.create(changes, &terms)).await
     }
 
     /// The terms for a store call that others have come before.
@@ -377,24 +409,44 @@ impl<S: SessionStore> Work<'_, S> {
             return Ok(line);
         }
         if self.way_out.departure.is_over() {
-            return Ok(leave(
-                self.request.incoming,
-                Silence::Dropped(Why::NoResponse),
-            ));
+            return Ok(self.leave(Silence::Dropped(Why::NoResponse)));
         }
         match boxed(|| self.ask(self.request.after_overtaken())).await? {
             CookieFate::Send(cookie) => self.seal(&cookie),
-            CookieFate::Leave(silence) => Ok(leave(self.request.incoming, silence)),
+            CookieFate::Leave(silence) => Ok(self.leave(silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),
+        }
+    }
+
+    /// A session has a new key.
+    fn made(&self, origin: Origin, came: Option<&SessionKey>, key: &SessionKey) {
+        let kind = match (origin, came) {
+            (Origin::Refreshed, _) => return,
+            (Origin::Renewed, Some(old)) => {
+                event::renewed(old, key);
+                SessionEventKind::Renewed
+            }
+            (Origin::Renewed | Origin::Created, _) => {
+                event::created(key);
+                SessionEventKind::Created
+            }
+        };
+        match &self.request.snapshot.changes.login {
+            Some(login) => self.tell(
+                SessionEventKind::LoggedIn,
+                Some(key),
+                Some(&login.principal),
+            ),
+            None => self.tell(kind, Some(key), self.base_principal()),
         }
     }
 
     fn seal(&self, cookie: &NewCookie) -> Result<SetCookie, CommitError> {
         let came = self.request.incoming.loaded.key();
         let Some(key) = cookie.key.as_ref().or(came) else {
-            return Ok(leave(self.request.incoming, Silence::Unneeded));
+            return Ok(self.leave(Silence::Unneeded));
         };
-        log(cookie.origin, came, key);
+        self.made(cookie.origin, came, key);
         if cookie.key.is_some() && self.way_out.is_awaited.get() {
             self.way_out.made.replace(Some(key.duplicate()));
         }
@@ -404,14 +456,6 @@ impl<S: SessionStore> Work<'_, S> {
             sealed.map_err(CommitError::Other)?,
             cookie.max_age,
         ))
-    }
-}
-
-fn log(origin: Origin, came: Option<&SessionKey>, key: &SessionKey) {
-    match (origin, came) {
-        (Origin::Renewed, Some(old)) => event::renewed(old, key),
-        (Origin::Renewed | Origin::Created, _) => event::created(key),
-        (Origin::Refreshed, _) => {}
     }
 }
 

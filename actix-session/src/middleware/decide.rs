@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// For this long after a renewal, the new cookie may still be on its way to the browser.
-const COOKIE_IN_FLIGHT: Duration = Duration::from_secs(10);
+pub(crate) const COOKIE_IN_FLIGHT: Duration = Duration::from_secs(10);
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

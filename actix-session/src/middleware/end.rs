@@ -13,22 +13,32 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Parts;
 use crate::{
-    Session, event,
+    EndReason, Session, event,
     key::SessionKey,
+    measure::timed,
+    observe::SessionEventKind,
     session::{Asked, Outcome},
     storage::SessionStore,
 };
 
 /// Ends every session of which a verified key came: all at once, so that each is tried before any
-/// is repeated.
+/// is repeated. The principal is that of the one in use.
 pub(crate) async fn end<'a, S: SessionStore>(
     parts: &Parts<S>,
     keys: impl Iterator<Item = &'a SessionKey>,
+    principal: Option<&str>,
     limit: Instant,
 ) -> anyhow::Result<()> {
-    let endings = join_all(keys.map(|key| async move {
-        parts.store.delete(key).await?;
+    let endings = join_all(keys.enumerate().map(|(index, key)| async move {
+        timed("delete", parts.store.delete(key)).await?;
         event::ended(key);
+        // The key in use comes first.
+        let principal = principal.filter(|_| index == 0);
+        let kind = SessionEventKind::Ended(EndReason::LoggedOut);
+        parts
+            .configuration
+            .observed
+            .tell(kind, Some(key), principal);
         Ok(())
     }));
     match timeout_at(limit, endings).await {
@@ -47,11 +57,12 @@ impl Ending {
     pub(crate) fn new<S: SessionStore + 'static>(
         parts: &Rc<Parts<S>>,
         keys: Vec<SessionKey>,
+        principal: Option<String>,
         asked: Vec<Asked>,
         limit: Instant,
     ) -> Self {
         let parts = Rc::clone(parts);
-        let work = async move { end(&parts, keys.iter(), limit).await };
+        let work = async move { end(&parts, keys.iter(), principal.as_deref(), limit).await };
         Self {
             work: Box::pin(work),
             asked,

@@ -111,7 +111,7 @@ impl<Store> Settled<Store> {
     /// Nobody reads the answer but the log.
     pub(crate) fn log(self) {
         if let Err(failed) = self.set_cookie {
-            failed.log();
+            failed.log(&self.parts.configuration.observed);
         }
     }
 }
@@ -332,10 +332,15 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
         if asked.is_empty() {
             return None;
         }
-        let keys = self.way_in.incoming().keys();
-        let keys = keys.map(SessionKey::duplicate).collect();
+        let incoming = self.way_in.incoming();
+        let keys = incoming.keys().map(SessionKey::duplicate).collect();
+        let principal = incoming
+            .loaded
+            .record()
+            .and_then(|record| record.principal());
+        let principal = principal.map(str::to_owned);
         let limit = way_out.unwrap_or_else(|| limit(self.budget()));
-        Some(Ending::new(&self.parts, keys, asked, limit))
+        Some(Ending::new(&self.parts, keys, principal, asked, limit))
     }
 }
 

@@ -25,7 +25,6 @@ use crate::{
     config::OnLoadError,
     cookie::jar::Fields,
     error::{CommitError, LoadError},
-    event,
     session::{LoadLater, Shown, Snapshot},
     storage::SessionStore,
 };
@@ -205,7 +204,7 @@ impl<Store: SessionStore + 'static> Lazy<Store> {
         let parts = &*self.parts;
         let loaded = Incoming::load(parts, self.fields(), &parts.terms(self.quiet)).await;
         loaded.unwrap_or_else(|(error, degraded)| {
-            event::store_failed("load", &error);
+            parts.configuration.observed.store_failed("load", &error);
             if parts.configuration.on_load_error == OnLoadError::Fail {
                 self.failure.replace(Some(error));
             }

@@ -7,14 +7,17 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Parts,
     commit::{boxed, limit},
+    decide::COOKIE_IN_FLIGHT,
 };
 use crate::{
     clock::deadline,
     contract::{Opened, Terms},
     cookie::jar::{Candidate, Fields},
     error::LoadError,
-    event::{self, Refusal},
+    event::Refusal,
     key::SessionKey,
+    measure::{self, timed},
+    observe::SessionEventKind,
     record::Record,
     storage::SessionStore,
 };
@@ -222,7 +225,10 @@ impl Incoming {
         let (loaded, stale) = led_to(parts, candidate, opened, terms);
         let better = match (&self.loaded, &loaded) {
             (Loaded::Live(..), Loaded::Live(key, _)) => {
-                event::refused(Refusal::Duplicate, Some(key));
+                parts
+                    .configuration
+                    .observed
+                    .refused(Refusal::Duplicate, Some(key));
                 self.ambiguous |= parts.configuration.one_live_cookie;
                 false
             }
@@ -281,7 +287,7 @@ async fn open<S: SessionStore>(
     time: Option<Time>,
 ) -> Result<Opened, LoadError> {
     match time {
-        None => store.open(key, terms).await,
+        None => timed("open", store.open(key, terms)).await,
         Some(time) => boxed(|| open_in_time(store, key, terms, time)).await,
     }
 }
@@ -293,7 +299,7 @@ async fn open_in_time<S: SessionStore>(
     time: Time,
 ) -> Result<Opened, LoadError> {
     let terms = time.left(terms);
-    let opened = timeout_at(time.limit, store.open(key, &terms)).await;
+    let opened = timeout_at(time.limit, timed("open", store.open(key, &terms))).await;
     opened.unwrap_or_else(|_| {
         let late = "the store has not loaded the session within the time limit";
         Err(LoadError::Other(anyhow::anyhow!(late)))
@@ -318,21 +324,44 @@ fn led_to<S>(
         // A value whose MAC does not cover the cookie's name may be another cookie's. If it is the
         // state itself, not just a key, that would be a forgery.
         Opened::Live(record) if refused && record.is_in_cookie() => {
-            event::refused(Refusal::Unbound, Some(&key));
+            parts
+                .configuration
+                .observed
+                .refused(Refusal::Unbound, Some(&key));
             return (Loaded::None, false);
         }
         Opened::Live(record) if is_too_old(parts, &record, terms) => {
-            event::refused(Refusal::UnknownKey, Some(&key));
+            parts
+                .configuration
+                .observed
+                .refused(Refusal::UnknownKey, Some(&key));
             Loaded::Lost(key)
         }
-        Opened::Live(record) => Loaded::Live(key, record),
-        Opened::Moved(age) => Loaded::Moved(key, age),
+        Opened::Live(record) => {
+            measure::loaded();
+            Loaded::Live(key, record)
+        }
+        Opened::Moved(age) => {
+            if age >= COOKIE_IN_FLIGHT {
+                parts
+                    .configuration
+                    .observed
+                    .tell(SessionEventKind::KeyReused, Some(&key), None);
+            }
+            Loaded::Moved(key, age)
+        }
         Opened::Nothing => {
-            event::refused(Refusal::UnknownKey, Some(&key));
+            parts
+                .configuration
+                .observed
+                .refused(Refusal::UnknownKey, Some(&key));
             Loaded::Lost(key)
         }
         Opened::Unreadable => {
-            event::refused(Refusal::Unreadable, Some(&key));
+            parts
+                .configuration
+                .observed
+                .refused(Refusal::Unreadable, Some(&key));
             Loaded::Lost(key)
         }
     };

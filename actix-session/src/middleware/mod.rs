@@ -146,8 +146,14 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
     where
         Store: crate::storage::SessionIndex,
     {
-        let Configuration { terms, clock, .. } = &self.0.configuration;
-        crate::SessionManager::of_middleware(self.0.store.index(), terms.clone(), clock.clone())
+        let Configuration {
+            terms,
+            clock,
+            observed,
+            ..
+        } = &self.0.configuration;
+        let index = self.0.store.index();
+        crate::SessionManager::of_middleware(index, terms.clone(), clock.clone(), observed.clone())
     }
 
     pub(crate) fn from_parts(store: Store, mut configuration: Configuration) -> Self {
@@ -309,7 +315,7 @@ fn respond<Store>(
     let write =
         |headers: &mut _, set_cookie| write_headers(&parts, &way_in, session, headers, set_cookie);
     let set_cookie = set_cookie.map_err(|failed| {
-        failed.log();
+        failed.log(&parts.configuration.observed);
         commit_failed(failed.error, |headers| write(headers, failed.set_cookie))
     })?;
     let set_cookie = if has_head {

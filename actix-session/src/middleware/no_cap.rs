@@ -34,7 +34,7 @@ impl Cap {
         _: Option<&Record>,
         _: &Changes,
         _: &Terms,
-    ) -> Result<(), CommitError> {
+    ) -> Result<usize, CommitError> {
         match self.0 {}
     }
 

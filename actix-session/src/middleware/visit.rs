@@ -19,7 +19,7 @@ use super::{
     load::Incoming,
     session_of,
 };
-use crate::{Session, config::OnLoadError, event, session::Held, storage::SessionStore};
+use crate::{Session, config::OnLoadError, session::Held, storage::SessionStore};
 
 #[allow(
     clippy::large_enum_variant,
@@ -122,7 +122,7 @@ async fn load<Store: SessionStore>(
     let fields = parts.cookies.fields(req.headers());
     let loaded = Incoming::load(parts, fields, &parts.terms(quiet)).await;
     loaded.or_else(|(error, degraded)| {
-        event::store_failed("load", &error);
+        parts.configuration.observed.store_failed("load", &error);
         match parts.configuration.on_load_error {
             OnLoadError::Anonymous => Ok(degraded),
             OnLoadError::Fail => Err(load_failed(error)),

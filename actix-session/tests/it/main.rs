@@ -27,6 +27,8 @@ mod histories;
 mod lazy;
 mod levels;
 mod logout;
+mod measured;
+mod observer;
 mod own_stores;
 mod own_times;
 mod personal;

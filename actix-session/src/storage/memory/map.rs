@@ -18,6 +18,7 @@ use crate::{
     contract::Terms,
     error::StoreFull,
     live::hub::Hub,
+    measure,
     protocol::{NotBefore, Owner, OwnerBefore, Redirect, Reply, Stored, Until},
     record::{Record, Version},
     storage::index::{Listed, Page},
@@ -337,6 +338,7 @@ impl Map {
         let expired = lock(shard).take_expired(now, AT_ONCE);
         self.room.give(expired.len());
         expired.iter().for_each(|slot| self.forget_slot(slot));
+        measure::swept(expired.len() as u64);
         expired.len()
     }
 
@@ -365,6 +367,7 @@ impl Map {
         if let Some(evicted) = evicted {
             self.room.give(1);
             self.forget_slot(&evicted);
+            measure::gave_way();
             tracing::debug!("the memory store is full: a session made room for another");
         }
         Some(())

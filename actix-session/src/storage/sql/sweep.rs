@@ -26,7 +26,7 @@ use super::{
     table::Table,
     transaction::begin,
 };
-use crate::{AnyDuration, clock, random};
+use crate::{AnyDuration, clock, measure, random};
 
 /// A batch may take longer than a request's statement.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -209,6 +209,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
                 return Ok(());
             };
             counts.swept.fetch_add(swept, Ordering::Relaxed);
+            measure::swept(swept);
             counts.runs.fetch_add(is_first.into(), Ordering::Relaxed);
             is_first = false;
             if swept < u64::from(batch) {

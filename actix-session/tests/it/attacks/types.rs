@@ -4,14 +4,14 @@ use std::{
     collections::HashMap,
     error::Error as StdError,
     fmt::Debug,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     time::{Duration as StdDuration, SystemTime},
 };
 
 use actix_session::{
-    BackChannelLogout, Clock as _, Flash, JwkSet, Level, Login, NamedSession, Saved, Session,
-    SessionEntry, SessionHandle, SessionMiddleware, SessionName, SessionStatus, SystemClock,
-    Upstream, UpstreamNotice,
+    BackChannelLogout, Clock as _, Flash, JwkSet, Level, Login, NamedSession, Refusal, Saved,
+    Session, SessionEntry, SessionEvent, SessionEventKind, SessionHandle, SessionMiddleware,
+    SessionName, SessionObserver, SessionStatus, SystemClock, Upstream, UpstreamNotice,
     config::{
         BrowserSession, ConfigError, CookieContentSecurity, OldCookie, OnLoadError, OverLimit,
         PersistentSession, SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat,
@@ -154,11 +154,31 @@ async fn without_a_middleware(text: &str) -> Vec<Row> {
         debug("NamedSession", &named),
         debug("SessionEntry", &SessionEntry::<u8>::new("text")),
         debug("Flash", &Flash::<u8>::new("text")),
+        debug("Refusal", &Refusal::BadSeal),
+        debug("SessionObserver", &SessionObserver::new(drop)),
+        debug("SessionEvent", &event(text).await),
+        debug("SessionEventKind", &SessionEventKind::Renewed),
         debug(
             "ExtractNamedSession",
             &NamedSession::<Shop>::extract(&request),
         ),
     ]
+}
+
+/// What an observer is told of a login.
+async fn event(text: &str) -> SessionEvent {
+    let (sender, events) = mpsc::channel();
+    let tested = Memory::start().await;
+    let observing = tested
+        .middleware()
+        .on_event(move |event| sender.send(event).unwrap());
+    let browser = tested.browser_of(observing).await;
+    let login = |s: &Session| {
+        s.insert("text", text).unwrap();
+        s.login(somebody()).unwrap();
+    };
+    browser.visit(login).await.assert_ok();
+    events.recv().unwrap()
 }
 
 struct Shop;

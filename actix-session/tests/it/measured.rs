@@ -1,0 +1,66 @@
+//! What is counted for an operator.
+
+use std::time::Duration;
+
+use actix_session::{
+    Session, SessionMiddleware, storage::MemorySessionStore, testing::ManualClock,
+};
+use actix_web::cookie::Key;
+use metrics_exporter_prometheus::PrometheusBuilder;
+
+use crate::support::{Browser, Site, count};
+
+/// The names are for dashboards and alerts, so they stay.
+#[actix_web::test]
+async fn the_counters_say_what_has_happened() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    // Of this thread alone: other tests count too.
+    let _local = metrics::set_default_local_recorder(&recorder);
+
+    let clock = ManualClock::new();
+    let store = MemorySessionStore::builder().clock(clock.clone()).build();
+    let middleware = SessionMiddleware::builder(store.clone(), Key::generate());
+    let middleware = middleware.clock(clock.clone()).build();
+    let sessions = middleware.manager();
+    let browser = Browser::new(Site::new(middleware).await);
+    browser.visit(count).await.assert_ok();
+    browser.visit(count).await.assert_ok();
+    let log_in = |s: &Session| s.login("ada").unwrap();
+    browser.visit(log_in).await.assert_ok();
+    let slow = browser.begin().await;
+    browser.visit(Session::renew).await.assert_ok();
+    count(&slow.handle());
+    slow.finish().await.assert_ok();
+    sessions.revoke_all("ada").await.unwrap();
+    browser.visit(count).await.assert_ok();
+    browser.visit(Session::purge).await.assert_ok();
+    browser.visit_as(&["id=forged"], |_| {}).await.assert_ok();
+    browser.visit(count).await.assert_ok();
+    clock.advance(Duration::from_secs(2 * 86_400));
+    sessions.operator().sweep().await.unwrap();
+
+    let shown = handle.render();
+    for line in [
+        "actix_session_created_total 3",
+        "actix_session_logins_total 1",
+        "actix_session_renewed_total 1",
+        "actix_session_loaded_total 5",
+        "actix_session_committed_total{outcome=\"stored\"} 1",
+        "actix_session_committed_total{outcome=\"forwarded\"} 1",
+        "actix_session_ended_total{reason=\"revoked\"} 1",
+        "actix_session_ended_total{reason=\"logged-out\"} 1",
+        "actix_session_refused_total{reason=\"unknown-key\"} 1",
+        "actix_session_refused_total{reason=\"bad-seal\"} 1",
+        "actix_session_store_seconds_count{operation=\"create\"} 3",
+        "actix_session_store_seconds_count{operation=\"rotate\"} 2",
+        "actix_session_store_seconds_count{operation=\"commit\"} 2",
+        "actix_session_store_seconds_count{operation=\"delete\"} 1",
+    ] {
+        assert!(
+            shown.lines().any(|it| it == line),
+            "{line} is not in\n{shown}"
+        );
+    }
+    assert!(shown.contains("actix_session_swept_total "), "{shown}");
+}

@@ -1,0 +1,125 @@
+//! What an observer is told.
+
+use std::{
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
+};
+
+use actix_session::{
+    EndReason, Refusal, Session, SessionEvent, SessionEventKind as Kind, SessionManager,
+    config::OverLimit, storage::SessionIndex,
+};
+
+use crate::support::{Browser, Site, TestStore, count, on_each_index};
+
+on_each_index! {
+    whatever_happens_to_a_session_is_told,
+    what_is_refused_is_told_with_its_reason,
+    what_is_ended_from_outside_is_told,
+}
+
+/// A visitor of a site whose middleware is observed.
+struct Observed {
+    browser: Browser,
+    sessions: SessionManager,
+    events: Receiver<SessionEvent>,
+}
+
+impl Observed {
+    async fn new<T: TestStore<Store: SessionIndex>>(tested: &T) -> Self {
+        let (sender, events) = channel();
+        let middleware = tested
+            .middleware()
+            .on_event(move |event| sender.send(event).unwrap())
+            .max_sessions(2, OverLimit::EvictOldest)
+            .build();
+        let sessions = middleware.manager();
+        Self {
+            browser: Browser::new(Site::new(middleware).await),
+            sessions,
+            events,
+        }
+    }
+
+    fn next(&self) -> SessionEvent {
+        self.events.recv_timeout(Duration::from_secs(30)).unwrap()
+    }
+
+    #[track_caller]
+    fn expect(&self, kind: Kind, principal: Option<&str>) {
+        let event = self.next();
+        assert_eq!((event.kind(), event.principal()), (kind, principal));
+    }
+}
+
+fn log_in(session: &Session) {
+    session.login("ada").unwrap();
+}
+
+async fn whatever_happens_to_a_session_is_told(tested: impl TestStore<Store: SessionIndex>) {
+    let observed = Observed::new(&tested).await;
+    let browser = &observed.browser;
+    browser.visit(count).await.assert_ok();
+    let created = observed.next();
+    assert_eq!((created.kind(), created.principal()), (Kind::Created, None));
+    let fingerprint = created.session().unwrap();
+    assert!(!browser.value().unwrap().contains(fingerprint));
+    // Nothing is told of a change.
+    browser.visit(count).await.assert_ok();
+    browser.visit(log_in).await.assert_ok();
+    observed.expect(Kind::LoggedIn, Some("ada"));
+    browser.visit(Session::renew).await.assert_ok();
+    observed.expect(Kind::Renewed, Some("ada"));
+    browser.visit(Session::clear).await.assert_ok();
+    observed.expect(Kind::LoggedOut, Some("ada"));
+    browser.visit(log_in).await.assert_ok();
+    observed.expect(Kind::LoggedIn, Some("ada"));
+
+    let late = browser.begin().await;
+    browser.visit(Session::purge).await.assert_ok();
+    observed.expect(Kind::Ended(EndReason::LoggedOut), Some("ada"));
+    count(&late.handle());
+    late.finish().await.assert_ok();
+    observed.expect(Kind::Dropped, Some("ada"));
+}
+
+async fn what_is_refused_is_told_with_its_reason(tested: impl TestStore<Store: SessionIndex>) {
+    let observed = Observed::new(&tested).await;
+    let browser = &observed.browser;
+    browser.set_cookie("id", "forged");
+    browser.visit(count).await.assert_ok();
+    observed.expect(Kind::Refused(Refusal::BadSeal), None);
+    observed.expect(Kind::Created, None);
+    let old = browser.fork();
+    browser.visit(Session::renew).await.assert_ok();
+    observed.expect(Kind::Renewed, None);
+    old.visit(|_| {}).await.assert_ok();
+    // A second tab may be as late as that, but no later.
+    tested.clock().advance(Duration::from_secs(11));
+    old.visit(|_| {}).await.assert_ok();
+    observed.expect(Kind::KeyReused, None);
+    let copy = browser.fork();
+    browser.visit(Session::purge).await.assert_ok();
+    observed.expect(Kind::Ended(EndReason::LoggedOut), None);
+    copy.visit(|_| {}).await.assert_ok();
+    observed.expect(Kind::Refused(Refusal::UnknownKey), None);
+}
+
+async fn what_is_ended_from_outside_is_told(tested: impl TestStore<Store: SessionIndex>) {
+    let observed = Observed::new(&tested).await;
+    for _ in 0..2 {
+        let other = Browser::new(observed.browser.site.clone());
+        other.visit(log_in).await.assert_ok();
+        observed.expect(Kind::LoggedIn, Some("ada"));
+        tested.clock().advance(Duration::from_secs(1));
+    }
+    observed.browser.visit(log_in).await.assert_ok();
+    observed.expect(Kind::Evicted(1), Some("ada"));
+    observed.expect(Kind::LoggedIn, Some("ada"));
+    let mut list = observed.sessions.list("ada").await.unwrap();
+    let handle = list.next().unwrap().handle();
+    assert!(observed.sessions.revoke("ada", &handle).await.unwrap());
+    observed.expect(Kind::Ended(EndReason::Revoked), Some("ada"));
+    assert_eq!(observed.sessions.revoke_all("ada").await.unwrap(), 1);
+    observed.expect(Kind::Revoked(1), Some("ada"));
+}
