@@ -23,6 +23,7 @@ use crate::{
     clock::{LONGEST_WAIT, Millis, SharedClock},
     contract::{BUDGET, ExtendOnRead, Terms},
     cookie::attributes::CookieAttributes,
+    live::Looking,
     middleware::cap::Cap,
 };
 
@@ -156,6 +157,15 @@ impl Configuration {
             quiet_when: None,
             ended_lease: ENDED_LEASE,
             clock: SharedClock::default(),
+        }
+    }
+
+    /// How ends are looked for, on these settings.
+    pub(crate) fn looking(&self) -> Looking {
+        Looking {
+            terms: Arc::new(self.terms.clone()),
+            clock: self.clock.clone(),
+            lease: self.ended_lease,
         }
     }
 

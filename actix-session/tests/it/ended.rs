@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use actix_session::{
     EndReason, Session, SessionEnded, SessionMiddleware,
+    config::OverLimit,
     storage::{CookieSessionStore, MemorySessionStore, SessionIndex},
+    testing::ManualClock,
 };
 use actix_web::{App, HttpRequest, HttpResponse, cookie::Key, test::init_service, web};
 use futures_util::FutureExt as _;
@@ -32,6 +34,7 @@ on_each_index! {
     none_is_made,
     what_is_over_is_found,
     a_session_opened_from_outside_tells_too,
+    whoever_has_too_many_is_told_so,
 }
 
 // It has no index, and looks by itself.
@@ -228,6 +231,20 @@ async fn a_session_opened_from_outside_tells_too(tested: impl TestStore<Store: S
     assert_is(soon(ended).await, EndReason::Revoked);
 }
 
+async fn whoever_has_too_many_is_told_so(tested: impl TestStore<Store: SessionIndex>) {
+    let middleware = tested.middleware().ended_lease(LEASE);
+    let middleware = middleware.max_sessions(1, OverLimit::EvictOldest).build();
+    let (phone, laptop) = {
+        let site = Site::new(middleware).await;
+        (Browser::new(site.clone()), Browser::new(site))
+    };
+    log_in(&phone, "user-42", "phone").await;
+    let ended = wait_for(&phone).await;
+    tested.clock().advance(Duration::from_secs(1));
+    log_in(&laptop, "user-42", "laptop").await;
+    assert_eq!(soon(ended).await, EndReason::OverLimit);
+}
+
 /// What is expired by its idle time, or gives way in a store that is full.
 #[actix_web::test]
 async fn waiting_extends_nothing() {
@@ -245,14 +262,18 @@ async fn waiting_extends_nothing() {
 
 #[actix_web::test]
 async fn a_session_that_gives_way_is_gone() {
-    let store = MemorySessionStore::builder().max_sessions(2).build();
-    let middleware = SessionMiddleware::new(store, Key::generate());
-    let site = Site::new(middleware).await;
+    // Of two that end in the same millisecond either gives way.
+    let clock = ManualClock::new();
+    let store = MemorySessionStore::builder().max_sessions(2);
+    let store = store.clock(clock.clone()).build();
+    let middleware = SessionMiddleware::builder(store, Key::generate()).clock(clock.clone());
+    let site = Site::new(middleware.build()).await;
     let write = |s: &Session| s.insert("n", 1).unwrap();
     let first = Browser::new(site.clone());
     first.visit(write).await.assert_sets_cookie();
     let ended = wait_for(&first).await;
     for _ in 0..2 {
+        clock.advance(Duration::from_secs(1));
         let other = Browser::new(site.clone());
         other.visit(write).await.assert_sets_cookie();
     }
@@ -317,6 +338,34 @@ async fn cookies_tell_what_their_list_knows() {
     assert_lives(&ended).await;
     store.revoke_principal("user-42").await.unwrap();
     assert_eq!(soon(ended).await, EndReason::Gone);
+}
+
+/// The list remembers where a session went.
+#[actix_web::test]
+async fn cookies_that_are_renewed_go_on() {
+    let store = CookieSessionStore::default().with_revocation(MemorySessionStore::new());
+    let middleware = SessionMiddleware::builder(store, Key::generate()).ended_lease(LEASE);
+    let browser = Browser::new(Site::new(middleware.build()).await);
+    for act in [
+        Session::purge as fn(&Session),
+        Session::clear,
+        |s| s.login("user-43").unwrap(),
+        |s| {
+            s.clear();
+            s.login("user-42").unwrap();
+        },
+    ] {
+        log_in(&browser, "user-42", "phone").await;
+        let ended = wait_for(&browser).await;
+        for _ in 0..3 {
+            browser.visit(Session::renew).await.assert_sets_cookie();
+        }
+        let again = |s: &Session| s.login("user-42").unwrap();
+        browser.visit(again).await.assert_sets_cookie();
+        assert_lives(&ended).await;
+        browser.visit(act).await.assert_ok();
+        assert_eq!(soon(ended).await, EndReason::Gone);
+    }
 }
 
 #[actix_web::test]
