@@ -336,8 +336,9 @@ async fn one_application_may_be_several_clients() {
     for client in ["operators", CLIENT] {
         let browser = logged_in(&tested).await;
         let now = tested.clock().now();
-        let told = tell(&logout, &op.token(&with(claims(now), "aud", json!(client))));
-        assert_eq!(told.await.status, StatusCode::OK, "{client}");
+        let token = op.token(&with(claims(now), "aud", json!(client)));
+        let told = tell(&logout, &token).await;
+        assert_eq!(told.status, StatusCode::OK, "{client}");
         assert!(browser.is_nobody().await);
         tested.clock().advance(Duration::from_secs(1));
     }

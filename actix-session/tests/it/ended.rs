@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_session::{
     EndReason, Session, SessionEnded, SessionMiddleware,
     config::OverLimit,
-    storage::{CookieSessionStore, MemorySessionStore, SessionIndex},
+    storage::{MemorySessionStore, SessionIndex},
     testing::ManualClock,
 };
 use actix_web::{App, HttpRequest, HttpResponse, cookie::Key, test::init_service, web};
@@ -54,7 +54,7 @@ on_store!(on_hashed_cluster HashedCluster:
 );
 
 /// So short that tests see several looks.
-const LEASE: Duration = Duration::from_millis(50);
+pub(crate) const LEASE: Duration = Duration::from_millis(50);
 
 async fn visitor(tested: &impl TestStore) -> Browser {
     tested
@@ -62,7 +62,7 @@ async fn visitor(tested: &impl TestStore) -> Browser {
         .await
 }
 
-async fn wait_for(browser: &Browser) -> SessionEnded {
+pub(crate) async fn wait_for(browser: &Browser) -> SessionEnded {
     let mut ended = None;
     let ask = |s: &Session| ended = Some(s.ended().unwrap());
     browser.visit(ask).await.assert_ok();
@@ -70,13 +70,13 @@ async fn wait_for(browser: &Browser) -> SessionEnded {
 }
 
 /// It was looked at several times.
-async fn assert_lives(ended: &SessionEnded) {
+pub(crate) async fn assert_lives(ended: &SessionEnded) {
     sleep(6 * LEASE).await;
     assert_eq!(ended.reason(), None);
 }
 
 /// A store that stays on one thread only sees that the session is gone.
-fn assert_is(reason: EndReason, expected: EndReason) {
+pub(crate) fn assert_is(reason: EndReason, expected: EndReason) {
     assert!(
         reason == expected || reason == EndReason::Gone,
         "{reason:?}"
@@ -316,56 +316,6 @@ async fn a_store_of_five_methods_tells_as_far_as_it_can() {
     assert_lives(&ended).await;
     browser.visit(Session::purge).await.assert_ok();
     assert_eq!(soon(ended).await, EndReason::Gone);
-}
-
-#[actix_web::test]
-async fn cookies_tell_what_their_list_knows() {
-    let key = Key::generate();
-    let without = SessionMiddleware::new(CookieSessionStore::default(), key.clone());
-    let browser = Browser::new(Site::new(without).await);
-    let refused = |s: &Session| {
-        let error = s.ended().unwrap_err().to_string();
-        assert!(error.contains("with_revocation"), "{error}");
-    };
-    browser.visit(refused).await.assert_ok();
-
-    let list = MemorySessionStore::new();
-    let store = CookieSessionStore::default().with_revocation(list);
-    let middleware = SessionMiddleware::builder(store.clone(), key).ended_lease(LEASE);
-    let browser = Browser::new(Site::new(middleware.build()).await);
-    log_in(&browser, "user-42", "phone").await;
-    let ended = wait_for(&browser).await;
-    assert_lives(&ended).await;
-    store.revoke_principal("user-42").await.unwrap();
-    assert_eq!(soon(ended).await, EndReason::Gone);
-}
-
-/// The list remembers where a session went.
-#[actix_web::test]
-async fn cookies_that_are_renewed_go_on() {
-    let store = CookieSessionStore::default().with_revocation(MemorySessionStore::new());
-    let middleware = SessionMiddleware::builder(store, Key::generate()).ended_lease(LEASE);
-    let browser = Browser::new(Site::new(middleware.build()).await);
-    for act in [
-        Session::purge as fn(&Session),
-        Session::clear,
-        |s| s.login("user-43").unwrap(),
-        |s| {
-            s.clear();
-            s.login("user-42").unwrap();
-        },
-    ] {
-        log_in(&browser, "user-42", "phone").await;
-        let ended = wait_for(&browser).await;
-        for _ in 0..3 {
-            browser.visit(Session::renew).await.assert_sets_cookie();
-        }
-        let again = |s: &Session| s.login("user-42").unwrap();
-        browser.visit(again).await.assert_sets_cookie();
-        assert_lives(&ended).await;
-        browser.visit(act).await.assert_ok();
-        assert_eq!(soon(ended).await, EndReason::Gone);
-    }
 }
 
 #[actix_web::test]
