@@ -27,7 +27,8 @@ pub(super) struct Watched {
 #[derive(Default)]
 pub(super) struct Places {
     next: Token,
-    all: BTreeMap<Token, Watched>,
+    /// In boxes: a tree's nodes are half empty.
+    all: BTreeMap<Token, Box<Watched>>,
     names: Many<Name>,
     ids: Many<u128>,
     due: BTreeSet<(Instant, Token)>,
@@ -55,7 +56,7 @@ impl Places {
     }
 
     pub(super) fn get(&self, token: Token) -> Option<&Watched> {
-        self.all.get(&token)
+        self.all.get(&token).map(AsRef::as_ref)
     }
 
     pub(super) fn insert(&mut self, token: Token, at: Name, watch: Watch, due: Instant) {
@@ -70,7 +71,7 @@ impl Places {
             due: Some(due),
             again: None,
         };
-        self.all.insert(token, watched);
+        self.all.insert(token, Box::new(watched));
     }
 
     pub(super) fn remove(&mut self, token: Token) -> Option<Watch> {
