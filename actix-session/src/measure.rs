@@ -15,6 +15,7 @@ pub(crate) fn told(kind: SessionEventKind) {
         SessionEventKind::Renewed => counter!("actix_session_renewed_total").increment(1),
         SessionEventKind::Ended(EndReason::LoggedOut) => ended("logged-out", 1),
         SessionEventKind::Ended(EndReason::Revoked) => ended("revoked", 1),
+        SessionEventKind::Ended(EndReason::OverLimit) => ended("too-many", 1),
         SessionEventKind::Ended(EndReason::Gone) => ended("gone", 1),
         SessionEventKind::Revoked(count) => ended("revoked", count),
         SessionEventKind::Evicted(count) => ended("too-many", count.try_into().unwrap_or(u64::MAX)),

@@ -93,6 +93,9 @@ fn plan<'a>(
     let kept = (!starts_over).then_some(stored);
     let values = values(kept, changes, another)?;
     settle_owner(&mut metadata, kept, &values, stamp);
+    if let Some(made) = &changes.made {
+        made.note(&metadata);
+    }
     Ok(Some(Plan {
         metadata,
         values,

@@ -9,7 +9,7 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -20,7 +20,8 @@ use crate::{
     contract::{Stamp, Terms},
     error::CommitError,
     random,
-    record::{Auth, Lowered, Origin, Proof, Proofs, Record, UpstreamLogin},
+    record::{Auth, Lowered, Metadata, Origin, Proof, Proofs, Record, UpstreamLogin},
+    sync::lock,
 };
 
 pub use self::made_on::{MadeOn, Merged};
@@ -58,6 +59,23 @@ pub struct Changes {
     /// The entry that names the principal was set to the value that it has. That is activity alone: it
     /// must not undo a logout.
     pub(crate) active: bool,
+    /// Somebody waits for the end of the session that they leave.
+    pub(crate) made: Option<Made>,
+}
+
+/// What a record that was made last knows of itself. Each attempt notes its own: the one that the store
+/// takes is the last.
+#[derive(Clone, Default)]
+pub(crate) struct Made(Arc<Mutex<Option<Metadata>>>);
+
+impl Made {
+    pub(crate) fn note(&self, metadata: &Metadata) {
+        *lock(&self.0) = Some(metadata.clone());
+    }
+
+    pub(crate) fn metadata(&self) -> Option<Metadata> {
+        lock(&self.0).clone()
+    }
 }
 
 /// What happens to the session's own TTL.
@@ -183,6 +201,7 @@ impl Changes {
             lowered: None,
             renew: false,
             active: false,
+            made: None,
         };
         &NONE
     }
@@ -340,6 +359,7 @@ impl Changes {
         Self {
             cleared: self.cleared,
             lowered: self.lowered.clone(),
+            made: self.made.clone(),
             ..Self::default()
         }
     }

@@ -23,6 +23,7 @@ use crate::{
     clock::{LONGEST_WAIT, Millis, SharedClock},
     contract::{BUDGET, ExtendOnRead, Terms},
     cookie::{attributes::CookieAttributes, header::header_name},
+    live::Looking,
     middleware::cap::Cap,
     observe::Observed,
 };
@@ -162,6 +163,15 @@ impl Configuration {
             ended_lease: ENDED_LEASE,
             clock: SharedClock::default(),
             observed: Observed::default(),
+        }
+    }
+
+    /// How ends are looked for, on these settings.
+    pub(crate) fn looking(&self) -> Looking {
+        Looking {
+            terms: Arc::new(self.terms.clone()),
+            clock: self.clock.clone(),
+            lease: self.ended_lease,
         }
     }
 

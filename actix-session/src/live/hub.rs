@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
@@ -10,11 +11,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::select;
+use futures_util::{FutureExt as _, future::select};
 use tokio::{
     sync::Notify,
     task::spawn_local,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -22,10 +23,12 @@ use super::{
     look::Seen,
     places::{Places, Token, Watched},
     runtime,
+    watch::{Looking, pause},
 };
 use crate::{
+    clock::Millis,
     contract::Terms,
-    protocol::{Name, NotBefore, Reply, Step},
+    protocol::{Flag, Name, NotBefore, Reply, Step},
     record::Record,
     storage::StoreIndex,
     sync::lock,
@@ -142,8 +145,11 @@ impl Hub {
         match (reply, step) {
             (_, Step::Read { .. } | Step::Insert { .. }) => {}
             (Reply::Done, Step::End { at }) => self.ended_at(at, EndReason::LoggedOut),
-            (Reply::Done, Step::EndIf { at, .. }) => self.ended_at(at, EndReason::Revoked),
+            (Reply::Done, Step::EndIf { at, why, .. }) => self.ended_at(at, *why),
             (Reply::Done, Step::Cas { at, new, .. }) => self.written(at, new, at),
+            (Reply::Done, Step::Rotate { at, redirect, .. }) if redirect.flag == Flag::Ended => {
+                self.ended_at(at, EndReason::LoggedOut);
+            }
             (
                 Reply::Done,
                 Step::Rotate {
@@ -196,12 +202,14 @@ impl Hub {
         }
     }
 
-    /// A principal's sessions have ended together.
+    /// A principal's sessions have ended together. One whose owner nobody knows here, since another
+    /// process has just logged in, is found by looking.
     pub(crate) fn marked(&self, principal: &str, mark: &NotBefore) {
         if self.is_idle() {
             return;
         }
         self.tell(EndReason::Revoked, |places| {
+            places.look_again(Instant::now());
             places.owned(|owner| owner.principal == principal && mark.ends(owner.id, owner.login))
         });
     }
@@ -229,7 +237,7 @@ impl Hub {
         let mut state = self.state();
         let now = Instant::now();
         for token in state.places.tokens() {
-            let lease = state.places.get(token).map(|it| it.watch.lease);
+            let lease = state.places.get(token).map(|it| it.watch.looking.lease);
             let wait = lease.filter(|_| !speaks).unwrap_or_default();
             state.places.hasten(token, now + wait);
         }
@@ -250,52 +258,64 @@ impl Hub {
     fn lease(&self, watch: &Watch) -> Duration {
         let speaks = self.speaks.load(Ordering::SeqCst);
         let lease = match speaks {
-            true => watch.lease.saturating_mul(SPEAKING),
-            false => watch.lease,
+            true => watch.looking.lease.saturating_mul(SPEAKING),
+            false => watch.looking.lease,
         };
         if speaks && self.hears_renewals.load(Ordering::SeqCst) {
             return lease;
         }
-        let grace = Duration::from_millis(watch.terms.grace.0.max(0).unsigned_abs());
+        let grace = Duration::from_millis(watch.looking.terms.grace.0.max(0).unsigned_abs());
         lease.min((grace / 2).max(LEAST))
     }
 
+    /// The application's clock is asked without the lock, and before anything is taken: whatever it
+    /// does, nothing is lost.
     fn due(&self) -> Due {
+        let first = {
+            let state = self.state();
+            let first = state.places.first_due();
+            first.map(|(due, looking)| (due, looking.clone()))
+        };
+        match first {
+            None => Due::Nothing,
+            Some((due, _)) if due > Instant::now() => Due::At(due),
+            Some((_, looking)) => {
+                let terms = looking.terms_now();
+                Due::Look(self.take_due(&looking), terms)
+            }
+        }
+    }
+
+    fn take_due(&self, looking: &Looking) -> Vec<(Token, Name)> {
         let mut state = self.state();
         let now = Instant::now();
-        let (mut names, mut of_all) = (Vec::new(), None);
+        let mut names = Vec::new();
         for token in state.places.take_due(now, BATCH) {
             let Some(Watched { watch, at, .. }) = state.places.get(token) else {
                 continue;
             };
-            let (settings, _) =
-                of_all.get_or_insert_with(|| (Arc::clone(&watch.terms), watch.terms_now()));
-            if Arc::ptr_eq(settings, &watch.terms) {
+            if Arc::ptr_eq(&looking.terms, &watch.looking.terms) {
                 names.push((token, at.clone()));
             } else {
                 // Another middleware's: it is its turn next.
                 state.places.set_due(token, now);
             }
         }
-        match of_all {
-            Some((_, terms)) => Due::Look(names, terms),
-            None => state.places.first_due().map_or(Due::Nothing, Due::At),
-        }
+        names
     }
 
-    /// Notes what was seen.
-    fn seen(&self, token: Token, seen: &Seen) {
+    /// Notes what was seen at a time.
+    fn seen(&self, token: Token, seen: &Seen, now: Millis) {
         let gone = {
             let mut state = self.state();
             match seen {
                 Seen::Live(at, record) if state.places.found(token, record) => {
                     state.places.move_to(token, at);
-                    let pause = state
+                    let watched = state.places.get(token);
+                    let pause = watched.map(|it| pause(record, now, self.lease(&it.watch)));
+                    state
                         .places
-                        .get(token)
-                        .map(|it| it.watch.pause(record, self.lease(&it.watch)));
-                    let pause = pause.unwrap_or_default();
-                    state.places.set_due(token, Instant::now() + pause);
+                        .set_due(token, Instant::now() + pause.unwrap_or_default());
                     None
                 }
                 Seen::Unreadable => {
@@ -318,7 +338,7 @@ impl Hub {
     /// Nobody knows whether the session lives.
     fn look_later(&self, token: Token) {
         let mut state = self.state();
-        if let Some(lease) = state.places.get(token).map(|it| it.watch.lease) {
+        if let Some(lease) = state.places.get(token).map(|it| it.watch.looking.lease) {
             state.places.set_due(token, Instant::now() + lease);
         }
     }
@@ -338,9 +358,26 @@ async fn run(hub: Arc<Hub>, index: StoreIndex) {
         let (hub, index) = (Arc::clone(&hub), index.clone());
         async move { index.0.listen(&hub).await }
     });
+    // The clock is the application's: whoever waits does not wait for ever if it panics.
+    while let Err(panic) = AssertUnwindSafe(search(&hub, &index)).catch_unwind().await {
+        tracing::error!("the search for ends of sessions has panicked, and goes on");
+        drop_panic(panic);
+        sleep(SOON).await;
+    }
+    listening.abort();
+    hub.speaks(false);
+}
+
+/// What it panicked with may panic in turn.
+fn drop_panic(panic: Box<dyn std::any::Any + Send>) {
+    let dropped = std::panic::catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    dropped.unwrap_or_else(std::mem::forget);
+}
+
+async fn search(hub: &Hub, index: &StoreIndex) {
     loop {
         match hub.due() {
-            Due::Look(names, terms) => look(&hub, &index, names, &terms).await,
+            Due::Look(names, terms) => look(hub, index, names, &terms).await,
             Due::At(due) => {
                 select(pin!(sleep_until(due)), pin!(hub.hurry.notified())).await;
             }
@@ -352,21 +389,25 @@ async fn run(hub: Arc<Hub>, index: StoreIndex) {
             }
         }
     }
-    listening.abort();
-    hub.speaks(false);
 }
 
 async fn look(hub: &Hub, index: &StoreIndex, names: Vec<(Token, Name)>, terms: &Terms) {
+    if names.is_empty() {
+        // Nobody waits any more.
+        return;
+    }
     let mut by_name: HashMap<Name, Vec<Token>> = HashMap::new();
     for (token, name) in names {
         by_name.entry(name).or_default().push(token);
     }
     let names = by_name.keys().cloned().collect();
+    let began = Instant::now();
     match index.0.look_at(names, terms).await {
         Ok(seen) => {
+            let now = terms.now + Millis::from(began.elapsed());
             for (name, seen) in seen {
                 for token in by_name.remove(&name).unwrap_or_default() {
-                    hub.seen(token, &seen);
+                    hub.seen(token, &seen, now);
                 }
             }
         }
@@ -384,15 +425,15 @@ mod tests {
 
     use super::*;
     use crate::{
-        clock::SharedClock,
-        live::{SessionEnded, pair},
+        clock::{Clock, SharedClock},
+        live::{SessionEnded, pair, watch::tests::looking},
+        record::Metadata,
     };
 
     /// Somebody who waits, for a store that cannot be asked.
     fn wait(hub: &Arc<Hub>, name: &str, id: u128) -> SessionEnded {
         let (ended, waits) = pair();
-        let (terms, clock) = (Arc::default(), SharedClock::default());
-        let watch = Watch::new(waits, Some(id), terms, clock, Duration::from_secs(5));
+        let watch = Watch::new(waits, Some(&Metadata::new(id, Millis::ZERO)), looking());
         hub.add(name.into(), watch, StoreIndex::none);
         ended
     }
@@ -427,13 +468,95 @@ mod tests {
         assert!(hub.state().places.has_nothing());
     }
 
+    /// A clock that panics once, and finds out whether it is asked under the hub's lock.
+    struct Asked {
+        hub: Weak<Hub>,
+        told: std::sync::mpsc::Sender<bool>,
+        panicked: AtomicBool,
+    }
+
+    impl Clock for Asked {
+        fn now(&self) -> std::time::SystemTime {
+            let hub = self.hub.upgrade();
+            let is_free = hub.is_none_or(|hub| hub.state.try_lock().is_ok());
+            // Nobody may listen any more.
+            let _ = self.told.send(is_free);
+            assert!(self.panicked.swap(true, Ordering::SeqCst), "a clock");
+            std::time::SystemTime::UNIX_EPOCH
+        }
+    }
+
+    #[test]
+    fn a_clock_is_asked_without_the_lock_and_may_panic() {
+        let hub = Arc::new(Hub::default());
+        let (told, asked) = std::sync::mpsc::channel();
+        let clock = SharedClock::new(Asked {
+            hub: Arc::downgrade(&hub),
+            told,
+            panicked: AtomicBool::new(false),
+        });
+        let (_ended, waits) = pair();
+        let watch = Watch::new(waits, None, Looking { clock, ..looking() });
+        hub.add("a".into(), watch, StoreIndex::none);
+        for _ in 0..2 {
+            let is_free = asked.recv_timeout(Duration::from_secs(60)).unwrap();
+            // Others lock it for a moment only, and nobody else is here.
+            assert!(is_free);
+        }
+    }
+
+    #[test]
+    fn whoever_is_revoked_is_told_before_the_first_look() {
+        let hub = Arc::new(Hub::default());
+        let [ours, later, others] =
+            [("a", 1, 5), ("a", 2, 7), ("b", 3, 5)].map(|(who, id, login)| {
+                let (ended, waits) = pair();
+                let mut metadata = Metadata::new(id, Millis::ZERO);
+                metadata.belong_to(Some(who.to_owned()), Millis(login));
+                let id = metadata.id;
+                let watch = Watch::new(waits, Some(&metadata), looking());
+                hub.add(id.to_string().into(), watch, StoreIndex::none);
+                ended
+            });
+        let mark = NotBefore {
+            at: Millis(5),
+            spared: Vec::new(),
+        };
+        hub.marked("a", &mark);
+        assert_eq!(ours.reason(), Some(EndReason::Revoked));
+        assert_eq!([later.reason(), others.reason()], [None, None]);
+    }
+
+    /// A record that was made has the id that it was made with, or none.
+    #[test]
+    fn what_was_made_is_no_other() {
+        for (found, is_same) in [(Some(1), true), (Some(2), false), (None, true)] {
+            let (_ended, waits) = pair();
+            let metadata = Metadata::new(1, Millis::ZERO);
+            let mut watch = Watch::new(waits, Some(&metadata), looking()).of_made();
+            let record = match found {
+                Some(id) => {
+                    let metadata = Metadata::new(id, Millis::ZERO);
+                    Record::written(crate::record::WireFormat::V1, 1, metadata, &[])
+                }
+                None => Record::empty(),
+            };
+            assert_eq!(watch.is_same(&record), is_same, "{found:?}");
+            // What comes next is no longer what was made.
+            if is_same {
+                let is_none = found.is_none();
+                assert_eq!(watch.is_same(&Record::empty()), is_none, "{found:?}");
+            }
+        }
+    }
+
     #[test]
     fn what_was_lost_is_looked_at_soon() {
         let hub = Arc::new(Hub::default());
         let _waits = wait(&hub, "a", 1);
         let step = Step::End { at: "a".into() };
         hub.after(&step, &Reply::Lost);
-        let due = hub.state().places.first_due();
+        let due = hub.state().places.first_due().map(|(due, _)| due);
         assert!(due.is_none_or(|due| due <= Instant::now() + SOON));
     }
 }

@@ -7,7 +7,7 @@
 use std::{cell::Cell, pin::pin, time::Duration};
 
 use futures_util::future::{Either, select};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{EndReason, hub::Hub};
 
@@ -32,7 +32,8 @@ pub(crate) enum Said {
 }
 
 impl Said {
-    /// Reads a letter and an id: `o` it has logged out, `r` it was revoked, `n` it has a new name.
+    /// Reads a letter and an id: `o` it has logged out, `r` it was revoked, `l` its principal had too
+    /// many, `n` it has a new name.
     pub(crate) fn read(text: &str) -> Self {
         let Some((letter, id)) = text.split_at_checked(1) else {
             return Self::Nothing;
@@ -40,9 +41,23 @@ impl Said {
         match (letter, u128::from_str_radix(id, 16)) {
             ("o", Ok(id)) => Self::Ended(id, EndReason::LoggedOut),
             ("r", Ok(id)) => Self::Ended(id, EndReason::Revoked),
+            ("l", Ok(id)) => Self::Ended(id, EndReason::OverLimit),
             ("n", Ok(id)) => Self::Renewed(id),
             _ => Self::Nothing,
         }
+    }
+}
+
+/// The letter that tells why a step has ended a session.
+#[cfg_attr(
+    not(feature = "redis-session"),
+    allow(dead_code, reason = "SQL has a statement for each")
+)]
+pub(crate) fn letter(why: EndReason) -> &'static str {
+    match why {
+        EndReason::LoggedOut => "o",
+        EndReason::OverLimit => "l",
+        EndReason::Revoked | EndReason::Gone => "r",
     }
 }
 
@@ -129,14 +144,22 @@ async fn hear(line: &impl Line, hub: &Hub) -> anyhow::Result<std::convert::Infal
                 _ => {}
             }
             sleep(ASK).await;
-            if said.get().elapsed() > SILENCE {
-                return Err(silent());
-            }
         }
     };
-    match select(pin!(hearing), pin!(asking)).await {
-        Either::Left((heard, _)) => heard,
-        Either::Right((asked, _)) => asked,
+    // Whatever the asking waits for.
+    let silence = async {
+        loop {
+            let cut = said.get() + SILENCE;
+            if cut <= Instant::now() {
+                return Err(silent());
+            }
+            sleep_until(cut).await;
+        }
+    };
+    let (hearing, asking) = (pin!(hearing), pin!(asking));
+    match select(select(hearing, asking), pin!(silence)).await {
+        Either::Left((Either::Left((heard, _)) | Either::Right((heard, _)), _)) => heard,
+        Either::Right((silent, _)) => silent,
     }
 }
 
@@ -154,6 +177,7 @@ mod tests {
         for (text, said) in [
             ("oab", ended(EndReason::LoggedOut)),
             ("rab", ended(EndReason::Revoked)),
+            ("lab", ended(EndReason::OverLimit)),
             ("nab", Said::Renewed(0xab)),
             ("xab", Said::Nothing),
             ("o", Said::Nothing),

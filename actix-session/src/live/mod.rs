@@ -23,5 +23,5 @@ pub(crate) use self::poll::poll_backend;
 pub use self::watch::{EndReason, SessionEnded, Watch};
 pub(crate) use self::{
     poll::{poll, unwanted, wait},
-    watch::{Waits, pair},
+    watch::{Looking, Waits, pair},
 };

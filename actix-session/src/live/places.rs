@@ -1,13 +1,10 @@
 //! Which watches there are: by the record's name, by the session's id, and by when to look again.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    hash::Hash,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use super::Watch;
+use super::{Watch, watch::Looking};
 use crate::{
     protocol::{Name, Owner},
     record::Record,
@@ -19,18 +16,19 @@ pub(super) type Token = u64;
 pub(super) struct Watched {
     pub(super) watch: Watch,
     pub(super) at: Name,
-    /// Whose it is, as far as somebody has looked.
-    pub(super) owner: Option<Owner>,
     /// When to look again; `None` while somebody looks.
     due: Option<Instant>,
     /// When to look again at the latest, since something was told while somebody looked.
     again: Option<Instant>,
 }
 
+/// Trees alone: they give back what goes. A hash table keeps the room of its fullest time, and grows
+/// further while watches come and go.
 #[derive(Default)]
 pub(super) struct Places {
     next: Token,
-    all: HashMap<Token, Watched>,
+    /// In boxes: a tree's nodes are half empty.
+    all: BTreeMap<Token, Box<Watched>>,
     names: Many<Name>,
     ids: Many<u128>,
     due: BTreeSet<(Instant, Token)>,
@@ -58,7 +56,7 @@ impl Places {
     }
 
     pub(super) fn get(&self, token: Token) -> Option<&Watched> {
-        self.all.get(&token)
+        self.all.get(&token).map(AsRef::as_ref)
     }
 
     pub(super) fn insert(&mut self, token: Token, at: Name, watch: Watch, due: Instant) {
@@ -70,11 +68,10 @@ impl Places {
         let watched = Watched {
             watch,
             at,
-            owner: None,
             due: Some(due),
             again: None,
         };
-        self.all.insert(token, watched);
+        self.all.insert(token, Box::new(watched));
     }
 
     pub(super) fn remove(&mut self, token: Token) -> Option<Watch> {
@@ -111,7 +108,7 @@ impl Places {
     /// Those that are whose sessions.
     pub(super) fn owned(&self, is_meant: impl Fn(&Owner) -> bool) -> Vec<Token> {
         let owned = self.all.iter().filter_map(|(token, watched)| {
-            let owner = watched.owner.as_ref()?;
+            let owner = watched.watch.owner.as_ref()?;
             is_meant(owner).then_some(*token)
         });
         owned.collect()
@@ -137,10 +134,14 @@ impl Places {
         if !watched.watch.is_same(record) {
             return false;
         }
-        if let (None, Some(id)) = (before, watched.watch.id) {
-            self.ids.add(id, token);
+        let now = watched.watch.id;
+        if before != now {
+            before
+                .into_iter()
+                .for_each(|id| self.ids.remove(&id, token));
+            now.into_iter().for_each(|id| self.ids.add(id, token));
         }
-        watched.owner = Owner::of(record);
+        watched.watch.owner = Owner::of(record);
         true
     }
 
@@ -166,8 +167,16 @@ impl Places {
         }
     }
 
-    pub(super) fn first_due(&self) -> Option<Instant> {
-        self.due.first().map(|(due, _)| *due)
+    /// Those that somebody looks at now are looked at again: what is seen may be older than this.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        let looked_at = self.all.values_mut().filter(|it| it.due.is_none());
+        looked_at.for_each(|it| it.again = Some(now));
+    }
+
+    /// When to look next, and how.
+    pub(super) fn first_due(&self) -> Option<(Instant, &Looking)> {
+        let (due, token) = self.due.first()?;
+        Some((*due, &self.all.get(token)?.watch.looking))
     }
 
     /// Takes up to so many that are due.
@@ -188,32 +197,25 @@ impl Places {
 }
 
 /// Several tokens for each key.
-struct Many<K>(HashMap<K, BTreeSet<Token>>);
+struct Many<K>(BTreeSet<(K, Token)>);
 
 impl<K> Default for Many<K> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(BTreeSet::new())
     }
 }
 
-impl<K: Eq + Hash> Many<K> {
+impl<K: Ord + Clone> Many<K> {
     fn add(&mut self, key: K, token: Token) {
-        self.0.entry(key).or_default().insert(token);
+        self.0.insert((key, token));
     }
 
     fn remove(&mut self, key: &K, token: Token) {
-        if let Some(tokens) = self.0.get_mut(key) {
-            tokens.remove(&token);
-            if tokens.is_empty() {
-                self.0.remove(key);
-            }
-        }
+        self.0.remove(&(key.clone(), token));
     }
 
     fn of(&self, key: &K) -> Vec<Token> {
-        let tokens = self.0.get(key);
-        tokens
-            .map(|it| it.iter().copied().collect())
-            .unwrap_or_default()
+        let tokens = (key.clone(), Token::MIN)..=(key.clone(), Token::MAX);
+        self.0.range(tokens).map(|(_, token)| *token).collect()
     }
 }

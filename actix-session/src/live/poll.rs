@@ -5,24 +5,24 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use futures_util::future::select;
 use tokio::{sync::Notify, time::sleep};
 
-use super::{EndReason, Watch};
+use super::{EndReason, Watch, watch::pause};
 use crate::{contract::Opened, key::SessionKey, storage::SessionStore};
 
 /// Looks by a store's own method. One that keeps no redirects cannot say where a renewed session is,
 /// so that it has ended.
 pub(crate) async fn poll<S: SessionStore + ?Sized>(store: &S, key: &SessionKey, mut watch: Watch) {
-    let unwanted = unwanted(&watch);
+    let (unwanted, lease) = (unwanted(&watch), watch.looking.lease);
     while !watch.is_unwanted() {
-        let terms = watch.terms_now();
-        let pause = match store.open(key, &terms).await {
-            Ok(Opened::Live(record)) if watch.is_same(&record) => watch.pause(&record, watch.lease),
+        let terms = watch.looking.terms_now();
+        let next = match store.open(key, &terms).await {
+            Ok(Opened::Live(record)) if watch.is_same(&record) => pause(&record, terms.now, lease),
             Ok(Opened::Live(_) | Opened::Moved(_) | Opened::Nothing) => {
                 return watch.tell(EndReason::Gone);
             }
             // Nobody knows: it may be alive.
-            Ok(Opened::Unreadable) | Err(_) => watch.lease,
+            Ok(Opened::Unreadable) | Err(_) => lease,
         };
-        wait(pause, &unwanted).await;
+        wait(next, &unwanted).await;
     }
 }
 
@@ -35,18 +35,18 @@ pub(crate) async fn poll_backend<B: crate::protocol::Backend>(
 ) {
     use super::look::{Seen, follow};
 
-    let unwanted = unwanted(&watch);
+    let (unwanted, lease) = (unwanted(&watch), watch.looking.lease);
     while !watch.is_unwanted() {
-        let terms = watch.terms_now();
-        let pause = match follow(store, at.clone(), None, &terms).await {
+        let terms = watch.looking.terms_now();
+        let next = match follow(store, at.clone(), None, &terms).await {
             Ok(Seen::Live(now_at, record)) if watch.is_same(&record) => {
                 at = now_at;
-                watch.pause(&record, watch.lease)
+                pause(&record, terms.now, lease)
             }
             Ok(Seen::Live(..) | Seen::Nothing) => return watch.tell(EndReason::Gone),
-            Ok(Seen::Unreadable) | Err(_) => watch.lease,
+            Ok(Seen::Unreadable) | Err(_) => lease,
         };
-        wait(pause, &unwanted).await;
+        wait(next, &unwanted).await;
     }
 }
 

@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use crate::{clock::SharedClock, contract::Terms, record::Record, sync::lock};
+use crate::{
+    clock::{Millis, SharedClock},
+    contract::Terms,
+    record::{Metadata, Record},
+    sync::lock,
+};
 
 /// Why a session has ended, as far as it is known.
 ///
@@ -20,6 +25,7 @@ use crate::{clock::SharedClock, contract::Terms, record::Record, sync::lock};
 ///     match reason {
 ///         EndReason::LoggedOut => "you have logged out",
 ///         EndReason::Revoked => "you were signed out on another device",
+///         EndReason::OverLimit => "you have signed in on too many devices",
 ///         _ => "your session has ended",
 ///     }
 /// }
@@ -31,9 +37,12 @@ pub enum EndReason {
     /// A request of its own has ended it: a purge, a logout, a `clear`, or another person's login.
     LoggedOut,
 
-    /// It was ended from outside: by a [`SessionManager`](crate::SessionManager), or since its
-    /// principal has too many.
+    /// It was ended from outside, by a [`SessionManager`](crate::SessionManager).
     Revoked,
+
+    /// Its principal has logged in elsewhere, and has too many sessions: it was the oldest
+    /// ([`max_sessions`](crate::config::SessionMiddlewareBuilder::max_sessions)).
+    OverLimit,
 
     /// It is no longer there. It may have expired or been evicted, or whoever has ended it could not
     /// tell.
@@ -72,8 +81,20 @@ pub struct Watch {
     waits: Waits,
     /// The session's id, if it is known. A record that keeps none counts as the same session.
     pub(crate) id: Option<u128>,
-    /// The settings of the middleware that looks, and its clock.
+    /// The record has just been made, and may turn out to keep no id.
+    is_made: bool,
+    /// Whose session it is, as far as is known.
+    #[cfg(any(feature = "_backend", test))]
+    pub(crate) owner: Option<crate::protocol::Owner>,
+    pub(crate) looking: Looking,
+}
+
+/// How a middleware looks for ends.
+#[derive(Clone)]
+pub(crate) struct Looking {
+    /// Its settings.
     pub(crate) terms: Arc<Terms>,
+    /// The application's code: never asked nor dropped under a lock.
     pub(crate) clock: SharedClock,
     /// How long after a look the next one comes.
     pub(crate) lease: Duration,
@@ -156,19 +177,23 @@ impl fmt::Debug for SessionEnded {
 }
 
 impl Watch {
-    pub(crate) fn new(
-        waits: Waits,
-        id: Option<u128>,
-        terms: Arc<Terms>,
-        clock: SharedClock,
-        lease: Duration,
-    ) -> Self {
+    /// For the session of a record that knows this of itself.
+    pub(crate) fn new(waits: Waits, known: Option<&Metadata>, looking: Looking) -> Self {
         Self {
             waits,
-            id,
-            terms,
-            clock,
-            lease,
+            id: known.map(|known| known.id),
+            is_made: false,
+            #[cfg(any(feature = "_backend", test))]
+            owner: known.and_then(crate::protocol::Owner::of_metadata),
+            looking,
+        }
+    }
+
+    /// The record has just been made with these metadata, which it keeps unless they say nothing.
+    pub(crate) fn of_made(self) -> Self {
+        Self {
+            is_made: true,
+            ..self
         }
     }
 
@@ -194,6 +219,20 @@ impl Watch {
         forget();
     }
 
+    /// Whether a record that was found is still the session. If its id was not known, it is now.
+    pub(crate) fn is_same(&mut self, found: &Record) -> bool {
+        let id = self.looking.known(found).map(|known| known.id);
+        let keeps_none = self.is_made && id.is_none();
+        let is_same = self.id.is_none() || self.id == id || keeps_none;
+        if is_same {
+            self.id = id;
+            self.is_made = false;
+        }
+        is_same
+    }
+}
+
+impl Looking {
     /// The terms of a look made now, which extends nothing.
     pub(crate) fn terms_now(&self) -> Terms {
         Terms {
@@ -202,20 +241,21 @@ impl Watch {
         }
     }
 
-    /// Whether a record that was found is still the session. If its id was not known, it is now.
-    pub(crate) fn is_same(&mut self, found: &Record) -> bool {
-        let is_same = self.id.is_none() || self.id == found.id();
-        self.id = self.id.or_else(|| found.id());
-        is_same
+    /// What a record knows of itself. Without a key that proves it, its word counts.
+    pub(crate) fn known<'a>(&self, record: &'a Record) -> Option<&'a Metadata> {
+        match self.terms.keys {
+            Some(_) => record.metadata(),
+            None => record.times(),
+        }
     }
+}
 
-    /// How long to wait for the next look at a record.
-    pub(crate) fn pause(&self, found: &Record, lease: Duration) -> Duration {
-        let left = found.end().map(|end| end - self.clock.now());
-        let left = left.map(|left| Duration::from_millis(left.0.max(0).unsigned_abs()));
-        // A moment after its end, whatever the clocks round.
-        left.map_or(lease, |left| lease.min(left + Duration::from_millis(2)))
-    }
+/// How long to wait for the next look at a record.
+pub(crate) fn pause(found: &Record, now: Millis, lease: Duration) -> Duration {
+    let left = found.end().map(|end| end - now);
+    let left = left.map(|left| Duration::from_millis(left.0.max(0).unsigned_abs()));
+    // A moment after its end, whatever the clocks round.
+    left.map_or(lease, |left| lease.min(left + Duration::from_millis(2)))
 }
 
 impl Drop for Waits {
@@ -245,15 +285,22 @@ impl Slot {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
 
+    pub(crate) fn looking() -> Looking {
+        Looking {
+            terms: Arc::default(),
+            clock: SharedClock::default(),
+            lease: Duration::from_secs(5),
+        }
+    }
+
     fn new() -> (SessionEnded, Watch) {
         let (ended, waits) = pair();
-        let (terms, clock) = (Arc::default(), SharedClock::default());
-        (ended, Watch::new(waits, None, terms, clock, Duration::ZERO))
+        (ended, Watch::new(waits, None, looking()))
     }
 
     #[test]

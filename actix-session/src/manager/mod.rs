@@ -22,7 +22,9 @@ pub use self::{
 use crate::{
     EndReason, Session,
     clock::SharedClock,
+    config::ENDED_LEASE,
     contract::Terms,
+    live::Looking,
     observe::{Observed, SessionEventKind},
     protocol::NotBefore,
     storage::{
@@ -64,9 +66,8 @@ pub struct SessionManager(Arc<Inner>);
 struct Inner {
     index: StoreIndex,
     terms: Terms,
-    /// The same for looks after a call.
-    looking: Arc<Terms>,
-    clock: SharedClock,
+    /// How ends are looked for, after a call too.
+    looking: Looking,
     observed: Observed,
     /// The terms are those of a middleware, so that changes can be written.
     writes: bool,
@@ -87,34 +88,42 @@ impl SessionManager {
     /// ```
     pub fn of_store(store: &impl SessionIndex) -> Self {
         let index = store.index();
-        let clock = index.0.clock().clone();
-        Self::new(index, Terms::default(), clock, Observed::default(), false)
+        let terms = Terms::default();
+        let looking = Looking {
+            terms: Arc::new(terms.clone()),
+            clock: index.0.clock().clone(),
+            lease: ENDED_LEASE,
+        };
+        Self::new(index, terms, looking, Observed::default(), false)
     }
 
     pub(crate) fn of_middleware(
         index: StoreIndex,
         terms: Terms,
-        clock: SharedClock,
+        looking: Looking,
         observed: Observed,
     ) -> Self {
-        Self::new(index, terms, clock, observed, true)
+        Self::new(index, terms, looking, observed, true)
     }
 
     fn new(
         index: StoreIndex,
         terms: Terms,
-        clock: SharedClock,
+        looking: Looking,
         observed: Observed,
         writes: bool,
     ) -> Self {
         Self(Arc::new(Inner {
             index,
-            looking: Arc::new(terms.clone()),
             terms,
-            clock,
+            looking,
             observed,
             writes,
         }))
+    }
+
+    fn clock(&self) -> &SharedClock {
+        &self.0.looking.clock
     }
 
     /// Lists a principal's live sessions, the latest login first. Looking at them extends none.
@@ -363,10 +372,11 @@ impl SessionManager {
 
     async fn end(&self, principal: &str, live: Live) -> Result<bool, SessionManagerError> {
         let terms = self.terms();
-        let ended = self.0.index.0.end(live.at, principal, live.id, &terms);
+        let why = EndReason::Revoked;
+        let ended = self.0.index.0.end(live.at, principal, live.id, why, &terms);
         let ended = ended.await?;
         if ended {
-            self.tell(SessionEventKind::Ended(EndReason::Revoked), Some(principal));
+            self.tell(SessionEventKind::Ended(why), Some(principal));
         }
         Ok(ended)
     }
@@ -393,7 +403,7 @@ impl SessionManager {
 
     fn mark(&self, spared: Vec<u128>) -> NotBefore {
         NotBefore {
-            at: self.0.clock.revocation_time(),
+            at: self.clock().revocation_time(),
             spared,
         }
     }
@@ -401,7 +411,7 @@ impl SessionManager {
     /// The terms of a call made now, which extends nothing.
     fn terms(&self) -> Terms {
         Terms {
-            now: self.0.clock.now(),
+            now: self.clock().now(),
             ..self.0.terms.quiet()
         }
     }

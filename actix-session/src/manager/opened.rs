@@ -1,11 +1,10 @@
 //! A session that was opened outside of its own requests.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use super::{Inner, SessionHandle, SessionManager, SessionManagerError};
 use crate::{
     Session,
-    config::ENDED_LEASE,
     contract::{Committed, Terms},
     live::{self, SessionEnded, Watch},
     session::{Shown, Snapshot, Times},
@@ -37,7 +36,7 @@ impl OpenedSession {
         let inner = &manager.0;
         let entry = inner.terms.principal_entry.clone();
         let times = Times::from(&manager.terms());
-        let session = Session::of_request(entry, inner.clock.clone(), times, false);
+        let session = Session::of_request(entry, manager.clock().clone(), times, false);
         let session = session.outside_of_requests();
         session.lock().load(Shown {
             record: Some(live.record.clone()),
@@ -78,14 +77,9 @@ impl OpenedSession {
     /// ```
     pub fn ended(&self) -> SessionEnded {
         let (ended, waits) = live::pair();
-        let Inner {
-            index,
-            looking,
-            clock,
-            ..
-        } = &*self.manager.0;
-        let (terms, id) = (Arc::clone(looking), Some(self.live.id));
-        let watch = Watch::new(waits, id, terms, clock.clone(), ENDED_LEASE);
+        let Inner { index, looking, .. } = &*self.manager.0;
+        let known = looking.known(&self.live.record);
+        let watch = Watch::new(waits, known, looking.clone());
         index.0.watch(self.live.at.clone(), watch);
         ended
     }

@@ -123,7 +123,7 @@ impl std::fmt::Debug for UpstreamNotice {
 
 impl SessionManager {
     pub(crate) fn now(&self) -> Millis {
-        self.0.clock.now()
+        self.clock().now()
     }
 
     /// Ends the sessions that come from a login at an upstream

@@ -5,6 +5,7 @@ use crate::{
     config::OverLimit,
     contract::Terms,
     error::{CommitError, TooManySessions},
+    live::EndReason,
     record::Record,
     session::Identity,
     storage::{StoreIndex, index::Live, lease::Lease},
@@ -125,7 +126,13 @@ impl Cap {
             let principal = &identity.principal;
             self.index
                 .0
-                .end(too_much.at, principal, too_much.id, terms)
+                .end(
+                    too_much.at,
+                    principal,
+                    too_much.id,
+                    EndReason::OverLimit,
+                    terms,
+                )
                 .await?;
         }
         if is_gone {

@@ -19,10 +19,11 @@ use super::{
     end::Ending,
     lazy::WayIn,
     save::{After, Saving, Way},
-    watching::watch,
+    watching::{watch_found, watch_made},
 };
 use crate::{
     Session,
+    changes::Made,
     error::CommitError,
     event,
     key::SessionKey,
@@ -186,6 +187,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             let waiting = self.session.0.take_waiting_for_later();
             way_out.is_awaited.set(!waiting.is_empty());
             let mut snapshot = self.session.0.lock().take_snapshot();
+            snapshot.changes.made = (!waiting.is_empty()).then(Made::default);
             drop(self.session);
             let (parts, way_in) = (&self.parts, &self.way_in);
             let loaded = way_in.load_for(&snapshot, way_out.limit).await;
@@ -203,7 +205,8 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             if !waiting.is_empty() && set_cookie.is_ok() {
                 let came = way_in.incoming().loaded.key().filter(|_| !snapshot.purged);
                 if let Some(key) = way_out.made.borrow().as_ref().or(came) {
-                    watch(parts, key, None, waiting);
+                    let made = snapshot.changes.made.as_ref().and_then(Made::metadata);
+                    watch_made(parts, (key, made.as_ref()), waiting);
                 }
             }
             Settled {
@@ -263,6 +266,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
                 return Poll::Pending;
             };
             self.go_on(after);
+            self.begin_watching();
             answers.send();
         }
     }
@@ -299,6 +303,15 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
         }
     }
 
+    /// Those who wait for the end of what was saved need not wait for the response.
+    fn begin_watching(&self) {
+        let waiting = self.session.0.take_waiting_for_present();
+        let loaded = &self.way_in.incoming().loaded;
+        if let Some((key, record)) = loaded.key().zip(loaded.record()) {
+            watch_made(&self.parts, (key, record.metadata()), waiting);
+        }
+    }
+
     /// Goes on with the ending that was asked for, until there is no more. On the way out, nothing
     /// has a time limit of its own.
     fn poll_ending(&mut self, cx: &mut Context<'_>, way_out: Option<Instant>) -> Poll<()> {
@@ -322,8 +335,8 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             return;
         }
         let loaded = &self.way_in.incoming().loaded;
-        if let Some((key, record)) = loaded.key().zip(loaded.record()) {
-            watch(&self.parts, key, record.id(), waiting);
+        if let Some(found) = loaded.key().zip(loaded.record()) {
+            watch_found(&self.parts, found, waiting);
         }
     }
 

@@ -43,6 +43,7 @@ use crate::{
     config::{Configuration, SessionMiddlewareBuilder},
     contract::{ExtendOnRead, Terms},
     cookie::jar::Cookies,
+    live::Looking,
     record::{MetadataKeys, WireFormat},
     session::Times,
     storage::SessionStore,
@@ -103,8 +104,8 @@ pub(crate) struct Parts<Store> {
     pub(crate) accepts_unbound: bool,
     /// The store can tell when a session ends.
     pub(crate) knows_ends: bool,
-    /// The terms for looks after the request.
-    pub(crate) looking: Arc<Terms>,
+    /// How ends are looked for, after the request too.
+    pub(crate) looking: Looking,
 }
 
 impl<Store: SessionStore> SessionMiddleware<Store> {
@@ -146,14 +147,18 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
     where
         Store: crate::storage::SessionIndex,
     {
-        let Configuration {
-            terms,
-            clock,
-            observed,
+        let Parts {
+            store,
+            configuration,
+            looking,
             ..
-        } = &self.0.configuration;
-        let index = self.0.store.index();
-        crate::SessionManager::of_middleware(index, terms.clone(), clock.clone(), observed.clone())
+        } = &*self.0;
+        crate::SessionManager::of_middleware(
+            store.index(),
+            configuration.terms.clone(),
+            looking.clone(),
+            configuration.observed.clone(),
+        )
     }
 
     pub(crate) fn from_parts(store: Store, mut configuration: Configuration) -> Self {
@@ -167,7 +172,7 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
             store,
             cookies: Cookies::new(&configuration),
             accepts_unbound: configuration.accepts_unbound,
-            looking: Arc::new(configuration.terms.clone()),
+            looking: configuration.looking(),
             configuration,
         }))
     }

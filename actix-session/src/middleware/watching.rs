@@ -9,26 +9,39 @@ use std::{
 use super::{Parts, guard::on_worker};
 use crate::{
     key::SessionKey,
-    live::{Waits, Watch},
+    live::{Looking, Waits, Watch},
+    record::{Metadata, Record},
     storage::SessionStore,
 };
 
-/// Has the store tell them when the session under this key ends, of which the id may be known.
-pub(crate) fn watch<Store: SessionStore + 'static>(
+/// Has the store tell them when the session ends whose record was found under this key.
+pub(crate) fn watch_found<Store: SessionStore + 'static>(
     parts: &Rc<Parts<Store>>,
-    key: &SessionKey,
-    id: Option<u128>,
+    (key, record): (&SessionKey, &Record),
     waiting: Vec<Waits>,
 ) {
+    let new = |waits, looking| Watch::new(waits, record.metadata(), looking);
+    watch(parts, key, waiting, new);
+}
+
+/// The same for a session that this request has just written, with these metadata.
+pub(crate) fn watch_made<Store: SessionStore + 'static>(
+    parts: &Rc<Parts<Store>>,
+    (key, made): (&SessionKey, Option<&Metadata>),
+    waiting: Vec<Waits>,
+) {
+    let new = |waits, looking| Watch::new(waits, made, looking).of_made();
+    watch(parts, key, waiting, new);
+}
+
+fn watch<Store: SessionStore + 'static>(
+    parts: &Rc<Parts<Store>>,
+    key: &SessionKey,
+    waiting: Vec<Waits>,
+    new: impl Fn(Waits, Looking) -> Watch,
+) {
     for waits in waiting {
-        let configuration = &parts.configuration;
-        let watch = Watch::new(
-            waits,
-            id,
-            parts.looking.clone(),
-            configuration.clock.clone(),
-            configuration.ended_lease,
-        );
+        let watch = new(waits, parts.looking.clone());
         let (parts, key) = (Rc::clone(parts), key.duplicate());
         let mut watching = Box::pin(async move {
             let terms = parts.terms(true);

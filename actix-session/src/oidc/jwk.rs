@@ -10,6 +10,8 @@ use derive_more::Display;
 use ring::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde::Deserialize;
 
+use super::object::Object;
+
 /// The public keys of an OpenID Provider: what lies at its `jwks_uri` (RFC 7517).
 ///
 /// It verifies `RS256`, `RS384`, `RS512`, `PS256`, `PS384` and `PS512` (keys of 2048 to 8192 bits),
@@ -105,9 +107,12 @@ impl FromStr for JwkSet {
         struct Set {
             keys: Vec<serde_json::Value>,
         }
-        let set: Set = serde_json::from_str(json).map_err(InvalidJwkSet)?;
-        let told = set.keys.into_iter().map(serde_json::from_value::<Told>);
-        Ok(Self(told.flatten().filter_map(Told::jwk).collect()))
+        let Object(set): Object<Set> = serde_json::from_str(json).map_err(InvalidJwkSet)?;
+        let told = set.keys.into_iter().map(serde_json::from_value);
+        let keys = told
+            .flatten()
+            .filter_map(|Object(told): Object<Told>| told.jwk());
+        Ok(Self(keys.collect()))
     }
 }
 
@@ -303,12 +308,16 @@ mod tests {
             r#"{"kty":"EC","crv":"secp256k1","x":"AAAA","y":"AAAA"}"#.to_owned(),
             r#"{"kty":"OKP","crv":"X25519","x":"AAAA"}"#.to_owned(),
             r#"{"kty":7}"#.to_owned(),
+            format!(
+                r#"["OKP",null,null,null,null,"Ed25519",null,null,"{}",null]"#,
+                base64(&[7; 32])
+            ),
             "5".to_owned(),
         ];
         let keys = set(&all.join(","));
         assert_eq!(keys.0.len(), 0);
         assert_eq!(format!("{keys:?}"), "JwkSet { keys: 0, .. }");
-        for json in ["", "[]", "{}", r#"{"keys":{}}"#] {
+        for json in ["", "[]", "[[]]", "{}", r#"{"keys":{}}"#] {
             let refused = json.parse::<JwkSet>().unwrap_err();
             assert!(refused.to_string().contains("must be an object"));
         }

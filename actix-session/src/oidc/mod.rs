@@ -5,6 +5,7 @@
 //! differently; and what verifies one kind of token alone needs little of it.
 
 mod jwk;
+mod object;
 mod token;
 
 use std::{fmt, pin::Pin, sync::Arc};
@@ -83,7 +84,8 @@ impl BackChannelLogout {
         }
     }
 
-    /// Adds an OpenID Provider by its issuer (`iss`), with this application's `client_id` there.
+    /// Adds an OpenID Provider by its issuer (`iss`), with this application's `client_id` there. If it
+    /// has several there, add the provider once for each.
     ///
     /// `keys` returns the keys that the provider signs with: what lies at its `jwks_uri`. It is called
     /// for each token that claims to be of this issuer, with the `kid` that the token names, before
@@ -116,9 +118,15 @@ impl BackChannelLogout {
     /// provider should repeat it.
     pub async fn accept(&self, logout_token: &str) -> Result<u64, BackChannelLogoutError> {
         let token = Token::read(logout_token)?;
-        let mut providers = self.providers.iter();
-        let provider = providers.find(|it| it.issuer == token.issuer());
-        let provider = provider.ok_or("the iss of the logout token is unknown here")?;
+        let mut providers = self
+            .providers
+            .iter()
+            .filter(|it| it.issuer == token.issuer());
+        let first = providers.clone().next();
+        let provider = providers
+            .find(|it| token.is_for(&it.client))
+            .or(first)
+            .ok_or("the iss of the logout token is unknown here")?;
         let keys = (provider.keys)(token.kid().map(str::to_owned)).await;
         let keys = keys.map_err(Cause::Failed)?;
         let now = self.sessions.now().to_system_time();

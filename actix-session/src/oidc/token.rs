@@ -5,11 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 
-use super::JwkSet;
+use super::{JwkSet, object::Object};
 use crate::{UpstreamNotice, session::check_name};
 
-/// The member of `events` that makes a token a logout token.
-const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 /// How far the clocks of both servers may be apart.
 const LEEWAY: Duration = Duration::from_secs(60);
 /// The last second of the year 9999.
@@ -46,11 +44,18 @@ struct Claims {
     #[serde(deserialize_with = "time")]
     exp: SystemTime,
     jti: String,
-    events: serde_json::Map<String, serde_json::Value>,
+    events: Object<Events>,
     sub: Option<String>,
     sid: Option<String>,
     #[serde(default, deserialize_with = "present")]
     nonce: bool,
+}
+
+/// The member that makes a token a logout token.
+#[derive(Deserialize)]
+struct Events {
+    #[serde(rename = "http://schemas.openid.net/event/backchannel-logout")]
+    logout: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +63,16 @@ struct Claims {
 enum Audience {
     One(String),
     Many(Vec<String>),
+}
+
+impl Audience {
+    fn is(&self, client: &str) -> bool {
+        match self {
+            Self::One(audience) => audience == client,
+            // Nobody else is trusted.
+            Self::Many(all) => !all.is_empty() && all.iter().all(|it| it == client),
+        }
+    }
 }
 
 /// Whether a member is there, whatever it is.
@@ -80,9 +95,9 @@ impl<'a> Token<'a> {
         let (signed, signature) = text.rsplit_once('.').ok_or(malformed)?;
         let (header, claims) = signed.split_once('.').ok_or(malformed)?;
         let decoded = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| malformed);
-        let header: Header = serde_json::from_slice(&decoded(header)?)
+        let Object(header) = serde_json::from_slice(&decoded(header)?)
             .map_err(|_| "the header of the logout token is invalid")?;
-        let claims: Claims = serde_json::from_slice(&decoded(claims)?)
+        let Object(claims) = serde_json::from_slice(&decoded(claims)?)
             .map_err(|_| "the logout token must have valid iss, aud, iat, exp, jti and events")?;
         Ok(Self {
             header,
@@ -95,6 +110,11 @@ impl<'a> Token<'a> {
     /// Who claims to have issued it.
     pub(super) fn issuer(&self) -> &str {
         &self.claims.iss
+    }
+
+    /// Whether it claims to be for this client alone.
+    pub(super) fn is_for(&self, client: &str) -> bool {
+        self.claims.aud.is(client)
     }
 
     pub(super) fn kid(&self) -> Option<&str> {
@@ -133,12 +153,7 @@ impl<'a> Token<'a> {
 
 impl Claims {
     fn check(&self, client: &str, now: SystemTime) -> Result<(), Invalid> {
-        let is_for_client = match &self.aud {
-            Audience::One(audience) => audience == client,
-            // Nobody else is trusted.
-            Audience::Many(all) => !all.is_empty() && all.iter().all(|it| it == client),
-        };
-        if !is_for_client {
+        if !self.aud.is(client) {
             return Err("the aud of the logout token must be this client alone");
         }
         if self.exp + LEEWAY <= now {
@@ -147,7 +162,8 @@ impl Claims {
         if self.iat > now + LEEWAY || self.iat > self.exp {
             return Err("the logout token must have been issued in the past");
         }
-        if !self.events.get(EVENT).is_some_and(|it| it.is_object()) {
+        let event = self.events.0.logout.as_ref();
+        if !event.is_some_and(serde_json::Value::is_object) {
             return Err(
                 "the events of the logout token must have the member for back-channel logout",
             );

@@ -21,7 +21,7 @@ use crate::{
     contract::{Stamp, Terms},
     error::CommitError,
     key::SessionKey,
-    live::hub::Hub,
+    live::{EndReason, hub::Hub},
     random,
     record::{Place, Record, Version},
     storage::StoreIndex,
@@ -204,6 +204,8 @@ pub(crate) enum Step {
     EndIf {
         at: Name,
         expect: Version,
+        /// What whoever waits for the end is told.
+        why: EndReason,
     },
 }
 

@@ -1,6 +1,9 @@
 //! Whose session a record is, and which sessions of one principal have ended together.
 
-use crate::{clock::Millis, record::Record};
+use crate::{
+    clock::Millis,
+    record::{Metadata, Record},
+};
 
 /// What an index knows of a record that belongs to somebody.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -32,7 +35,11 @@ pub(crate) struct NotBefore {
 impl Owner {
     /// `None` if the record is nobody's.
     pub(crate) fn of(record: &Record) -> Option<Self> {
-        let metadata = record.times()?;
+        Self::of_metadata(record.times()?)
+    }
+
+    /// `None` if they are nobody's.
+    pub(crate) fn of_metadata(metadata: &Metadata) -> Option<Self> {
         let auth = metadata.auth.as_ref()?;
         Some(Self {
             principal: auth.principal.clone(),

@@ -4,6 +4,7 @@ use super::{Draw, Machine, Name, Next, Owner, Reply, Step, Stored};
 use crate::{
     contract::Terms,
     error::CommitError,
+    live::EndReason,
     record::{Ended, Record},
 };
 
@@ -14,8 +15,9 @@ pub(crate) struct RevokeMachine<'a> {
     principal: &'a str,
     id: u128,
     terms: &'a Terms,
-    /// Why: only what an upstream has ended.
+    /// Only what an upstream has ended.
     told: Option<Ended>,
+    why: EndReason,
     /// The ending that is under way.
     step: Option<Step>,
     /// An answer was lost.
@@ -30,9 +32,16 @@ impl<'a> RevokeMachine<'a> {
             id,
             terms,
             told: None,
+            why: EndReason::Revoked,
             step: None,
             lost: false,
         }
+    }
+
+    /// What whoever waits for the end is told.
+    pub(crate) fn why(mut self, why: EndReason) -> Self {
+        self.why = why;
+        self
     }
 
     /// Ends the session only if it comes from this login at an upstream.
@@ -47,6 +56,7 @@ impl<'a> RevokeMachine<'a> {
                 let step = Step::EndIf {
                     at: self.at.clone(),
                     expect: record.version(),
+                    why: self.why,
                 };
                 self.step = Some(step.clone());
                 Next::Do(step)

@@ -21,8 +21,8 @@ impl Session {
     ///
     /// It resolves when the session has been purged or logged out, revoked or expired, on whatever
     /// server, and when it becomes another person's. A renewal, as by a login or a new password, goes
-    /// on. For a session that this request makes or clears it begins with the commit, and resolves at
-    /// once if none is made. Waiting extends nothing.
+    /// on. For a session that this request makes or clears it begins with the commit (the response's or
+    /// that of [`save`](Self::save)), and resolves at once if none is made. Waiting extends nothing.
     ///
     /// # How soon
     /// Within one process, at once. Between processes, at once over Redis and PostgreSQL, whose
@@ -87,6 +87,16 @@ impl Session {
     /// Those who wait for the end of the record that was loaded.
     pub(crate) fn take_waiting(&self) -> Vec<Waits> {
         self.lock().endings().waiting(|waiting| &mut waiting.now)
+    }
+
+    /// Those who wait for the end of the record that this request leaves, if the session goes on from
+    /// there already.
+    pub(crate) fn take_waiting_for_present(&self) -> Vec<Waits> {
+        let mut pending = self.lock();
+        if !pending.shows_present() {
+            return Vec::new();
+        }
+        pending.endings().waiting(|waiting| &mut waiting.later)
     }
 
     /// Those who wait for the end of the record that this request leaves.

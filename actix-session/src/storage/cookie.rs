@@ -14,11 +14,13 @@ use super::{
 use crate::{
     changes::{Applied, ApplyError, Changes, fresh, overwrite, own_record, written},
     clock::{Clock, Millis, SharedClock},
-    contract::{Committed, End, IdleEnd, Older, Opened, Rotated, SessionState, Stamp, Terms},
+    contract::{
+        Committed, End, GRACE, IdleEnd, Older, Opened, Rotated, SessionState, Stamp, Terms,
+    },
     error::{CommitError, LoadError, SaveError, UpdateError},
     key::SessionKey,
     live::{self, Watch},
-    record::{MetadataKeys, Place, Record},
+    record::{Metadata, MetadataKeys, Place, Record},
 };
 
 /// Keeps the whole state inside the session cookie, sealed.
@@ -134,7 +136,14 @@ impl CookieSessionStore {
 
     /// Whether the list says that the record's session has ended.
     async fn is_revoked(&self, record: &Record) -> anyhow::Result<bool> {
-        let (Some(revocation), Some(metadata)) = (&self.revocation, record.times()) else {
+        match record.times() {
+            Some(metadata) => self.has_revoked(metadata).await,
+            None => Ok(false),
+        }
+    }
+
+    async fn has_revoked(&self, metadata: &Metadata) -> anyhow::Result<bool> {
+        let Some(revocation) = &self.revocation else {
             return Ok(false);
         };
         let id = note_of("session", metadata.id);
@@ -339,15 +348,21 @@ impl SessionStore for CookieSessionStore {
 
     /// The list alone counts: the session may have got a later value, with a later end.
     async fn watch(&self, session_key: &SessionKey, watch: Watch, terms: &Terms) {
-        let Ok(record) = self.record_of(session_key, terms.now, terms.keys.as_ref()) else {
+        let record = self.record_of(session_key, terms.now, terms.keys.as_ref());
+        let Some(mut metadata) = record.ok().and_then(|record| record.times().cloned()) else {
             return;
         };
-        let unwanted = live::unwanted(&watch);
+        // Renewals are not remembered for longer.
+        let half_grace = std::time::Duration::from_millis(GRACE.0.unsigned_abs() / 2);
+        let (unwanted, lease) = (live::unwanted(&watch), watch.looking.lease.min(half_grace));
         while !watch.is_unwanted() {
-            if let Ok(true) = self.is_revoked(&record).await {
-                return;
+            match self.where_now(metadata.clone()).await {
+                Ok(Some(renewed)) => metadata = renewed,
+                Ok(None) => return,
+                // Nobody knows.
+                Err(_) => {}
             }
-            live::wait(watch.lease, &unwanted).await;
+            live::wait(lease, &unwanted).await;
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
     contract::{Committed, Terms},
     error::CommitError,
     live::{
-        Watch,
+        EndReason, Watch,
         hub::Hub,
         look::{MOST_REDIRECTS, Seen, follow},
     },
@@ -300,6 +300,7 @@ pub(crate) trait Door: Caretaker {
         at: Name,
         principal: &'a str,
         id: u128,
+        why: EndReason,
         terms: &'a Terms,
     ) -> Answer<'a, bool>;
 
@@ -367,10 +368,11 @@ impl<B: Index> Door for B {
         at: Name,
         principal: &'a str,
         id: u128,
+        why: EndReason,
         terms: &'a Terms,
     ) -> Answer<'a, bool> {
         Box::pin(async move {
-            let mut machine = RevokeMachine::new(at, principal, id, terms);
+            let mut machine = RevokeMachine::new(at, principal, id, terms).why(why);
             self.drive(&mut machine, terms).await
         })
     }
@@ -393,7 +395,8 @@ impl<B: Index> Door for B {
             let ended = self.end_marked(principal, &mark, terms).await;
             let mut ended = ended.map_err(CommitError::of_store)?;
             for (id, at) in later {
-                if !mark.spared.contains(&id) && self.end(at, principal, id, terms).await? {
+                let why = EndReason::Revoked;
+                if !mark.spared.contains(&id) && self.end(at, principal, id, why, terms).await? {
                     ended += 1;
                 }
             }
@@ -476,7 +479,14 @@ impl Door for NoIndex {
         Box::pin(async { no_index() })
     }
 
-    fn end<'a>(&'a self, _: Name, _: &'a str, _: u128, _: &'a Terms) -> Answer<'a, bool> {
+    fn end<'a>(
+        &'a self,
+        _: Name,
+        _: &'a str,
+        _: u128,
+        _: EndReason,
+        _: &'a Terms,
+    ) -> Answer<'a, bool> {
         Box::pin(async { no_index() })
     }
 

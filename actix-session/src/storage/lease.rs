@@ -11,6 +11,7 @@ use crate::{
     digest,
     error::CommitError,
     key::SessionKey,
+    live::EndReason,
     protocol::{Backend, Name, OwnerBefore, Reply, Step, Stored, Until, read},
     random,
     record::{Metadata, Record, WireFormat},
@@ -112,7 +113,8 @@ pub(crate) async fn forget<B: Backend>(
         grace: Millis(1),
         ..terms.clone()
     };
-    let ended = store.run(&Step::EndIf { at, expect }, &terms).await;
+    let why = EndReason::Gone;
+    let ended = store.run(&Step::EndIf { at, expect, why }, &terms).await;
     ended.map(drop).map_err(CommitError::of_store)
 }
 

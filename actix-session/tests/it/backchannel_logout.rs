@@ -238,7 +238,25 @@ async fn whatever_is_invalid_is_refused_and_ends_nothing() {
     let text = valid.to_string();
     // A member that comes twice.
     tokens.push(op.sign(&header(), &text.replacen('{', r#"{"sub":"corro","#, 1)));
+    let twice = format!(r#"{{"{EVENT}":5,"#);
+    let event = format!(r#"{{"{EVENT}""#);
+    let events = text.replacen(&event, &format!(r#"{twice}"{EVENT}""#), 1);
+    assert_ne!(events, text);
+    tokens.push(op.sign(&header(), &events));
     tokens.push(op.sign(&header(), "[]"));
+    // Lists, in the order in which members are read.
+    let list = json!(["EdDSA", "logout+jwt", "a"]);
+    tokens.push(op.sign(&list, &text));
+    let list = json!([OP, CLIENT, at, at + 120, "list", {EVENT: {}}, "ferris", "s1"]);
+    for list in [
+        list.clone(),
+        [list.as_array().unwrap().as_slice(), &[json!(false)]]
+            .concat()
+            .into(),
+    ] {
+        tokens.push(op.sign(&header(), &list.to_string()));
+    }
+    tokens.push(op.token(&with(valid.clone(), "events", json!([{}]))));
     for (name, value) in [
         ("typ", json!("at+jwt")),
         ("typ", json!("secevent+jwt")),
@@ -306,6 +324,27 @@ async fn whatever_is_invalid_is_refused_and_ends_nothing() {
     // It was valid all the while.
     assert_eq!(tell(&logout, &good).await.status, StatusCode::OK);
     assert!(browser.is_nobody().await);
+}
+
+/// As of an application for users and one for operators.
+#[actix_web::test]
+async fn one_application_may_be_several_clients() {
+    let tested = Memory::start().await;
+    let logout = logout(tested.middleware().build().manager());
+    let logout = logout.provider(OP, "operators", |_| async { Ok(Provider::new().keys()) });
+    let op = Provider::new();
+    for client in ["operators", CLIENT] {
+        let browser = logged_in(&tested).await;
+        let now = tested.clock().now();
+        let token = op.token(&with(claims(now), "aud", json!(client)));
+        let told = tell(&logout, &token).await;
+        assert_eq!(told.status, StatusCode::OK, "{client}");
+        assert!(browser.is_nobody().await);
+        tested.clock().advance(Duration::from_secs(1));
+    }
+    let other = with(claims(tested.clock().now()), "aud", json!("other"));
+    let told = tell(&logout, &op.token(&other)).await;
+    assert_eq!(told.status, StatusCode::BAD_REQUEST);
 }
 
 #[actix_web::test]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use actix_session::{
     EndReason, Session, SessionEnded, SessionMiddleware,
-    storage::{CookieSessionStore, MemorySessionStore, SessionIndex},
+    config::OverLimit,
+    storage::{MemorySessionStore, SessionIndex},
     testing::ManualClock,
 };
 use actix_web::{App, HttpRequest, HttpResponse, cookie::Key, test::init_service, web};
@@ -33,6 +34,7 @@ on_each_index! {
     none_is_made,
     what_is_over_is_found,
     a_session_opened_from_outside_tells_too,
+    whoever_has_too_many_is_told_so,
 }
 
 // It has no index, and looks by itself.
@@ -52,7 +54,7 @@ on_store!(on_hashed_cluster HashedCluster:
 );
 
 /// So short that tests see several looks.
-const LEASE: Duration = Duration::from_millis(50);
+pub(crate) const LEASE: Duration = Duration::from_millis(50);
 
 async fn visitor(tested: &impl TestStore) -> Browser {
     tested
@@ -60,7 +62,7 @@ async fn visitor(tested: &impl TestStore) -> Browser {
         .await
 }
 
-async fn wait_for(browser: &Browser) -> SessionEnded {
+pub(crate) async fn wait_for(browser: &Browser) -> SessionEnded {
     let mut ended = None;
     let ask = |s: &Session| ended = Some(s.ended().unwrap());
     browser.visit(ask).await.assert_ok();
@@ -68,13 +70,13 @@ async fn wait_for(browser: &Browser) -> SessionEnded {
 }
 
 /// It was looked at several times.
-async fn assert_lives(ended: &SessionEnded) {
+pub(crate) async fn assert_lives(ended: &SessionEnded) {
     sleep(6 * LEASE).await;
     assert_eq!(ended.reason(), None);
 }
 
 /// A store that stays on one thread only sees that the session is gone.
-fn assert_is(reason: EndReason, expected: EndReason) {
+pub(crate) fn assert_is(reason: EndReason, expected: EndReason) {
     assert!(
         reason == expected || reason == EndReason::Gone,
         "{reason:?}"
@@ -229,6 +231,20 @@ async fn a_session_opened_from_outside_tells_too(tested: impl TestStore<Store: S
     assert_is(soon(ended).await, EndReason::Revoked);
 }
 
+async fn whoever_has_too_many_is_told_so(tested: impl TestStore<Store: SessionIndex>) {
+    let middleware = tested.middleware().ended_lease(LEASE);
+    let middleware = middleware.max_sessions(1, OverLimit::EvictOldest).build();
+    let (phone, laptop) = {
+        let site = Site::new(middleware).await;
+        (Browser::new(site.clone()), Browser::new(site))
+    };
+    log_in(&phone, "user-42", "phone").await;
+    let ended = wait_for(&phone).await;
+    tested.clock().advance(Duration::from_secs(1));
+    log_in(&laptop, "user-42", "laptop").await;
+    assert_eq!(soon(ended).await, EndReason::OverLimit);
+}
+
 /// What is expired by its idle time, or gives way in a store that is full.
 #[actix_web::test]
 async fn waiting_extends_nothing() {
@@ -246,11 +262,10 @@ async fn waiting_extends_nothing() {
 
 #[actix_web::test]
 async fn a_session_that_gives_way_is_gone() {
+    // Of two that end in the same millisecond either gives way.
     let clock = ManualClock::new();
-    let store = MemorySessionStore::builder()
-        .max_sessions(2)
-        .clock(clock.clone())
-        .build();
+    let store = MemorySessionStore::builder().max_sessions(2);
+    let store = store.clock(clock.clone()).build();
     let middleware = SessionMiddleware::builder(store, Key::generate()).clock(clock.clone());
     let site = Site::new(middleware.build()).await;
     let write = |s: &Session| s.insert("n", 1).unwrap();
@@ -258,7 +273,6 @@ async fn a_session_that_gives_way_is_gone() {
     first.visit(write).await.assert_sets_cookie();
     let ended = wait_for(&first).await;
     for _ in 0..2 {
-        // Of sessions that end at the same time, any may give way.
         clock.advance(Duration::from_secs(1));
         let other = Browser::new(site.clone());
         other.visit(write).await.assert_sets_cookie();
@@ -301,28 +315,6 @@ async fn a_store_of_five_methods_tells_as_far_as_it_can() {
     let ended = wait_for(&browser).await;
     assert_lives(&ended).await;
     browser.visit(Session::purge).await.assert_ok();
-    assert_eq!(soon(ended).await, EndReason::Gone);
-}
-
-#[actix_web::test]
-async fn cookies_tell_what_their_list_knows() {
-    let key = Key::generate();
-    let without = SessionMiddleware::new(CookieSessionStore::default(), key.clone());
-    let browser = Browser::new(Site::new(without).await);
-    let refused = |s: &Session| {
-        let error = s.ended().unwrap_err().to_string();
-        assert!(error.contains("with_revocation"), "{error}");
-    };
-    browser.visit(refused).await.assert_ok();
-
-    let list = MemorySessionStore::new();
-    let store = CookieSessionStore::default().with_revocation(list);
-    let middleware = SessionMiddleware::builder(store.clone(), key).ended_lease(LEASE);
-    let browser = Browser::new(Site::new(middleware.build()).await);
-    log_in(&browser, "user-42", "phone").await;
-    let ended = wait_for(&browser).await;
-    assert_lives(&ended).await;
-    store.revoke_principal("user-42").await.unwrap();
     assert_eq!(soon(ended).await, EndReason::Gone);
 }
 

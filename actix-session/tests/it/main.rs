@@ -17,6 +17,8 @@ mod concurrency;
 mod cookies;
 mod devices;
 mod ended;
+mod ended_cookies;
+mod ended_early;
 mod ended_elsewhere;
 mod expiry;
 mod five_methods;

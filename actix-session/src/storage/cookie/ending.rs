@@ -50,6 +50,24 @@ impl CookieSessionStore {
         Ok(renewed.map(Millis::from))
     }
 
+    /// What the session is known as now, after renewals. `None`: it has ended, or is another one.
+    pub(super) async fn where_now(&self, mut known: Metadata) -> anyhow::Result<Option<Metadata>> {
+        let Some(revocation) = &self.revocation else {
+            return Ok(None);
+        };
+        while self.has_revoked(&known).await? {
+            let renewed = note_of("renewed", known.id);
+            let left = note_of("left", known.id);
+            if revocation.store.revoked_at(&renewed).await?.is_none()
+                || revocation.store.revoked_at(&left).await?.is_some()
+            {
+                return Ok(None);
+            }
+            known.id = renewed_id(known.id);
+        }
+        Ok(Some(known))
+    }
+
     /// Ends the session, and whatever it was renewed to while this request was in flight.
     pub(super) async fn revoke_ahead(&self, metadata: &Metadata) -> anyhow::Result<()> {
         let Some(revocation) = &self.revocation else {
@@ -80,8 +98,9 @@ impl CookieSessionStore {
         };
         stamp.fresh_id = renewed_id(metadata.id);
         let (store, metadata, clears) = (self.clone(), metadata.clone(), logs_out(changes));
+        let leaves = changes.cleared.is_some() || changes.log_in_another(base);
         Older::ended_by(async move {
-            let first = store.end_older(&metadata).await?;
+            let first = store.end_older(&metadata, leaves).await?;
             if clears && !first {
                 store.revoke_ahead(&metadata).await?;
             }
@@ -105,14 +124,18 @@ impl CookieSessionStore {
     }
 
     /// Ends the values from before a renewal, and returns whether nobody had ended the session
-    /// before.
-    async fn end_older(&self, metadata: &Metadata) -> anyhow::Result<bool> {
+    /// before. `leaves`: what comes after it is another session.
+    async fn end_older(&self, metadata: &Metadata, leaves: bool) -> anyhow::Result<bool> {
         let Some(revocation) = &self.revocation else {
             return Ok(true);
         };
-        // This note comes first, so that whoever finds the session ended also finds where it went.
+        // These notes come first, so that whoever finds the session ended also finds where it went.
         let now = self.clock.now();
         let grace = now + contract::GRACE;
+        if leaves {
+            let left = note_of("left", metadata.id);
+            revocation.revoke(&left, now, grace).await?;
+        }
         let renewed = note_of("renewed", metadata.id);
         revocation.revoke(&renewed, now, grace).await?;
         self.revoke(metadata, metadata.id).await

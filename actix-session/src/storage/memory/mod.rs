@@ -252,7 +252,7 @@ impl MemorySessionStore {
                 map.insert(at, new, *until, terms.now)?
             }
             Step::End { at } => map.end(at, terms),
-            Step::EndIf { at, expect } => map.end_if(at, expect, terms),
+            Step::EndIf { at, expect, .. } => map.end_if(at, expect, terms),
         })
     }
 }

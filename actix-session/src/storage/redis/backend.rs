@@ -29,6 +29,7 @@ use super::{
 use crate::{
     clock::Millis,
     contract::Terms,
+    live::{EndReason, line::letter},
     protocol::{OwnerBefore, Redirect, Reply, Step, Stored, TOMBSTONE, Until},
     record::{Record, Version},
 };
@@ -136,7 +137,7 @@ impl Executor {
                 self.or_enter(reply, at, indexing, terms).await
             }
             Step::End { at } => self.end(at, terms).await,
-            Step::EndIf { at, expect } => self.end_if(at, expect, terms).await,
+            Step::EndIf { at, expect, why } => self.end_if(at, expect, *why, terms).await,
         }
     }
 
@@ -359,12 +360,25 @@ impl Executor {
         self.or_redirect(reply, &beside).await
     }
 
-    async fn end_if(&self, at: &str, expect: &Version, terms: &Terms) -> anyhow::Result<Reply> {
+    async fn end_if(
+        &self,
+        at: &str,
+        expect: &Version,
+        why: EndReason,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
         let (beside, grace) = (redirect_name(at), terms.grace.0.to_string());
         let (expect, how) = expectation(expect);
         let (keys, args) = (
             [at, beside.as_str()],
-            [expect, how, TOMBSTONE, grace.as_str(), &self.channel],
+            [
+                expect,
+                how,
+                TOMBSTONE,
+                grace.as_str(),
+                letter(why),
+                &self.channel,
+            ],
         );
         let whole = END_IF_SCRIPT.call(&keys, &args);
         // The record alone, without a tombstone.

@@ -76,7 +76,7 @@ end
 "#;
 
 /// Tells whoever listens what became of the session of a record: `o` it has logged out, `r` it was
-/// revoked, `n` it has a new name. The last argument is the channel, which is taken away here. It is
+/// revoked, `l` its principal had too many, `n` it has a new name. The last argument is the channel, which is taken away here. It is
 /// told the id alone. A user who may not tell does what the script is for all the same.
 const TELL: &str = r"
 local channel = table.remove(ARGV)
@@ -239,15 +239,15 @@ end
 return {3}
 ";
 
-/// The first two arguments say which record is expected, the last two are the tombstone and its TTL in
-/// ms.
+/// The first two arguments say which record is expected, the next two are the tombstone and its TTL in
+/// ms, and the last one is what is told.
 const END_IF: &str = r"
 local text, other = read()
 if not text then return other end
 if not expected(text) then return found(text) end
 redis.call('DEL', KEYS[1])
 if KEYS[2] then redis.pcall('SET', KEYS[2], ARGV[3], 'PX', ARGV[4]) end
-tell('r', text)
+tell(ARGV[5], text)
 return {3}
 ";
 

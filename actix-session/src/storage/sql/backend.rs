@@ -19,7 +19,7 @@ use crate::{
     contract::Terms,
     digest,
     key::SessionKey,
-    live::hub::Hub,
+    live::{EndReason, hub::Hub},
     protocol::{Backend, Flag, Name, OwnerBefore, Redirect, Reply, Step, Stored, Until},
     record::{Record, Version},
     storage::{SessionIndex as _, StoreIndex, backend::shared_store},
@@ -78,6 +78,8 @@ enum Change {
     /// The same where it does.
     RotateOther,
     End,
+    /// The same, since the principal has too many.
+    EndOverLimit,
 }
 
 impl<D: Database> Attempt<'_, D> {
@@ -155,7 +157,7 @@ impl<D: Database> Attempt<'_, D> {
             } => self.rotate(at, expect, (new, *until), redirect).await,
             Step::Insert { at, new, until } => self.insert(at, new, *until).await,
             Step::End { at } => self.end(at).await,
-            Step::EndIf { at, expect } => self.end_if(at, expect).await,
+            Step::EndIf { at, expect, why } => self.end_if(at, expect, *why).await,
         }
     }
 
@@ -250,12 +252,16 @@ impl<D: Database> Attempt<'_, D> {
         self.read(at).await.map(Reply::Found)
     }
 
-    async fn end_if(&mut self, at: &str, expect: &Version) -> Result<Reply, Error> {
+    async fn end_if(&mut self, at: &str, expect: &Version, why: EndReason) -> Result<Reply, Error> {
         let values = Values {
             redirect: RedirectColumns::of_tombstone(self.terms.now + self.terms.grace),
             ..self.expecting(at, expect)
         };
-        self.change(Change::End, expect, values).await
+        let change = match why {
+            EndReason::OverLimit => Change::EndOverLimit,
+            _ => Change::End,
+        };
+        self.change(change, expect, values).await
     }
 
     /// Changes the expected record, or answers what is there instead.
@@ -302,6 +308,7 @@ impl<D: Database> Attempt<'_, D> {
             (Change::Replace, _) => &statements.replace,
             (Change::ReplaceOther, _) => &statements.replace_other,
             (Change::End, _) => &statements.revoke,
+            (Change::EndOverLimit, _) => &statements.revoke_over_limit,
             (Change::Rotate, Some(rotate)) => &rotate.same,
             (Change::RotateOther, Some(rotate)) => &rotate.other,
             (Change::Rotate | Change::RotateOther, None) => {

@@ -29,6 +29,8 @@ pub(crate) struct Statements {
     pub(crate) end: Statement,
     /// The same of a record that is the expected version.
     pub(crate) revoke: Expecting,
+    /// The same, and tells that the principal has too many.
+    pub(crate) revoke_over_limit: Expecting,
     /// Tells nothing on a channel, if the database can.
     pub(crate) tell: Statement,
     pub(crate) delete_expired: Statement,
@@ -111,7 +113,8 @@ impl Statements {
                 other: expecting(rotate_other::<D>),
             }),
             end: make(&end::<D>()),
-            revoke: expecting(revoke::<D>),
+            revoke: expecting(|version| revoke::<D>("r", version)),
+            revoke_over_limit: expecting(|version| revoke::<D>("l", version)),
             tell: make(D::TELL.map_or("SELECT 1", |_| "SELECT pg_notify(:id, '')")),
             delete_expired: make("DELETE FROM {table} WHERE id = :id AND expires <= :now"),
             sweep: make(D::SWEEP),
@@ -246,8 +249,8 @@ fn move_away_from<D: Database>(from: &str, version: &str) -> String {
     )
 }
 
-fn revoke<D: Database>(version: &str) -> String {
-    let Some(Tells { old, is_it, tell }) = Tells::of::<D>("r") else {
+fn revoke<D: Database>(letter: &str, version: &str) -> String {
+    let Some(Tells { old, is_it, tell }) = Tells::of::<D>(letter) else {
         return move_away::<D>(version);
     };
     let move_away = move_away_from::<D>(&old, version);

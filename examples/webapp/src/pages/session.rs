@@ -151,6 +151,7 @@ async fn events(session: Session) -> Result<HttpResponse, AppError> {
         let reason = match reason {
             EndReason::LoggedOut => "logged out",
             EndReason::Revoked => "revoked",
+            EndReason::OverLimit => "too many sessions",
             _ => "gone",
         };
         format!("event: ended\ndata: {reason}\n\n")

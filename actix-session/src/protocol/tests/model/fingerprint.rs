@@ -155,7 +155,7 @@ impl Fingerprint {
                 self.record(Some(new));
             }
             Step::End { at } => self.place(4, at),
-            Step::EndIf { at, expect } => {
+            Step::EndIf { at, expect, .. } => {
                 self.place(5, at);
                 self.version(expect);
             }

@@ -1,0 +1,63 @@
+//! Waiting for the end of a session that lives in its cookie.
+
+use actix_session::{
+    EndReason, Session, SessionMiddleware,
+    storage::{CookieSessionStore, MemorySessionStore},
+};
+use actix_web::cookie::Key;
+
+use crate::{
+    devices::log_in,
+    ended::{LEASE, assert_lives, wait_for},
+    support::{Browser, Site, soon},
+};
+
+#[actix_web::test]
+async fn cookies_tell_what_their_list_knows() {
+    let key = Key::generate();
+    let without = SessionMiddleware::new(CookieSessionStore::default(), key.clone());
+    let browser = Browser::new(Site::new(without).await);
+    let refused = |s: &Session| {
+        let error = s.ended().unwrap_err().to_string();
+        assert!(error.contains("with_revocation"), "{error}");
+    };
+    browser.visit(refused).await.assert_ok();
+
+    let list = MemorySessionStore::new();
+    let store = CookieSessionStore::default().with_revocation(list);
+    let middleware = SessionMiddleware::builder(store.clone(), key).ended_lease(LEASE);
+    let browser = Browser::new(Site::new(middleware.build()).await);
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    assert_lives(&ended).await;
+    store.revoke_principal("user-42").await.unwrap();
+    assert_eq!(soon(ended).await, EndReason::Gone);
+}
+
+/// The list remembers where a session went.
+#[actix_web::test]
+async fn cookies_that_are_renewed_go_on() {
+    let store = CookieSessionStore::default().with_revocation(MemorySessionStore::new());
+    let middleware = SessionMiddleware::builder(store, Key::generate()).ended_lease(LEASE);
+    let browser = Browser::new(Site::new(middleware.build()).await);
+    for act in [
+        Session::purge as fn(&Session),
+        Session::clear,
+        |s| s.login("user-43").unwrap(),
+        |s| {
+            s.clear();
+            s.login("user-42").unwrap();
+        },
+    ] {
+        log_in(&browser, "user-42", "phone").await;
+        let ended = wait_for(&browser).await;
+        for _ in 0..3 {
+            browser.visit(Session::renew).await.assert_sets_cookie();
+        }
+        let again = |s: &Session| s.login("user-42").unwrap();
+        browser.visit(again).await.assert_sets_cookie();
+        assert_lives(&ended).await;
+        browser.visit(act).await.assert_ok();
+        assert_eq!(soon(ended).await, EndReason::Gone);
+    }
+}
