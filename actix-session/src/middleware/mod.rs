@@ -28,7 +28,7 @@ use actix_web::{
     body::MessageBody,
     cookie::Key,
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
-    http::header::HeaderMap,
+    http::header::{HeaderMap, HeaderName},
 };
 
 use self::{
@@ -148,6 +148,16 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
     {
         let Configuration { terms, clock, .. } = &self.0.configuration;
         crate::SessionManager::of_middleware(self.0.store.index(), terms.clone(), clock.clone())
+    }
+
+    /// The names of the cookies that are read, as headers carry them.
+    pub(crate) fn cookie_names(&self) -> Vec<Rc<str>> {
+        self.0.cookies.names()
+    }
+
+    /// The header that may come in their place.
+    pub(crate) fn header_name(&self) -> Option<&HeaderName> {
+        self.0.cookies.header_name()
     }
 
     pub(crate) fn from_parts(store: Store, mut configuration: Configuration) -> Self {
