@@ -351,9 +351,8 @@ where
     fn call(&self, req: ServiceRequest) -> Self::Future {
         if let Err(reason) = self.rules.judge(&req) {
             event::cross_site(reason);
-            let refused = HttpResponse::from_error(CrossSiteRefusal { reason });
-            let response = req.into_response(refused).map_into_right_body();
-            return Box::pin(ready(Ok(response)));
+            let refused = req.error_response(CrossSiteRefusal { reason });
+            return Box::pin(ready(Ok(refused.map_into_right_body())));
         }
         let served = self.service.call(req);
         Box::pin(async move { served.await.map(ServiceResponse::map_into_left_body) })
