@@ -102,6 +102,9 @@
 //! # ).is_ok());
 //! ```
 //!
+//! A login that the callback itself finished would begin without the visitor's former session, and a
+//! redirect from there would arrive logged out, since it still comes from the other site.
+//!
 //! Use a store on the server for it: with cookie-stored sessions, nothing can be taken *once*. A
 //! provider that answers by `POST` (`response_mode=form_post`) gets a cookie only with
 //! `SameSite=None`; [exempt](CrossSiteGuard::exempt) that route from the guard.
