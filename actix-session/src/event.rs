@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{config::ConfigError, key::SessionKey, sync::lock};
+use crate::{config::ConfigError, csrf::CrossSiteReason, key::SessionKey, sync::lock};
 
 pub(crate) fn created(key: &SessionKey) {
     tracing::debug!(session = %key.fingerprint(), "session created");
@@ -243,6 +243,15 @@ fn harmless(symbol: char) -> char {
         }
         symbol if symbol.is_control() => char::REPLACEMENT_CHARACTER,
         symbol => symbol,
+    }
+}
+
+/// What a request says of itself is the client's, and not shown.
+pub(crate) fn cross_site(reason: CrossSiteReason) {
+    static REFUSED: Throttle = Throttle::new();
+
+    if let Some(unreported) = REFUSED.pass(None) {
+        tracing::info!(%reason, unreported, "a request from another site was refused");
     }
 }
 

@@ -25,6 +25,7 @@ mod clock;
 pub mod config;
 mod contract;
 mod cookie;
+pub mod csrf;
 mod digest;
 mod duration;
 mod error;

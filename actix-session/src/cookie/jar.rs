@@ -111,6 +111,12 @@ impl Cookies {
         self.header.as_ref().map(|header| &header.name)
     }
 
+    pub(crate) fn names(&self) -> Vec<Rc<str>> {
+        let also = self.also.iter().map(|old| &old.named);
+        let all = [&self.own].into_iter().chain(also);
+        all.map(|named| Rc::clone(&named.wire_name)).collect()
+    }
+
     /// What of a request may carry a session.
     pub(crate) fn fields<'a>(&self, headers: &'a HeaderMap) -> Fields<'a> {
         let header = self.header_name();

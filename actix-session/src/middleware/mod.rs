@@ -28,7 +28,7 @@ use actix_web::{
     body::MessageBody,
     cookie::Key,
     dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready},
-    http::header::HeaderMap,
+    http::header::{HeaderMap, HeaderName},
 };
 
 use self::{
@@ -159,6 +159,16 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
             looking.clone(),
             configuration.observed.clone(),
         )
+    }
+
+    /// The names of the cookies that are read, as headers carry them.
+    pub(crate) fn cookie_names(&self) -> Vec<Rc<str>> {
+        self.0.cookies.names()
+    }
+
+    /// The header that may come in their place.
+    pub(crate) fn header_name(&self) -> Option<&HeaderName> {
+        self.0.cookies.header_name()
     }
 
     pub(crate) fn from_parts(store: Store, mut configuration: Configuration) -> Self {

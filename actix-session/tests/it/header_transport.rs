@@ -16,19 +16,11 @@ use actix_web::{
 };
 
 use crate::support::{
-    Answer, Browser, Dump, InCookie, Memory, Site, TestStore, expected, on_each_store, on_store,
-    stop,
+    Answer, Browser, Dump, InCookie, Memory, Site, TestStore, expected,
+    on_each_store_and_in_cookies, stop,
 };
 
 const NAME: &str = "X-Session";
-
-/// The same for stores on the server and for sessions in the value itself.
-macro_rules! on_each_store_and_in_cookies {
-    ($($test:ident),+ $(,)?) => {
-        on_each_store!($($test),+);
-        on_store!(in_cookies InCookie: $($test)+);
-    };
-}
 
 on_each_store_and_in_cookies! {
     a_client_without_cookies_has_a_session,

@@ -15,6 +15,7 @@ mod caps;
 mod compatibility;
 mod concurrency;
 mod cookies;
+mod cross_site;
 mod devices;
 mod ended;
 mod ended_cookies;

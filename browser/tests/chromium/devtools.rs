@@ -268,7 +268,8 @@ impl Page {
         while self.events.try_recv().is_ok() {}
     }
 
-    fn wait_for_another_page(&self) {
+    /// Waits until the page that the browser goes to by itself is loaded.
+    pub(crate) fn wait_for_another_page(&self) {
         loop {
             let frame = self.next_event("Page.frameNavigated")["frame"].take();
             // Frames inside the page have parents.

@@ -17,6 +17,7 @@ mod pages;
 mod partitions;
 mod refusals;
 mod renaming;
+mod returning;
 mod server;
 mod setup;
 mod visit;

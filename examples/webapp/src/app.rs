@@ -9,6 +9,7 @@ use std::{
 use actix_session::{
     SessionMiddleware,
     config::{ConfigError, SessionPolicy},
+    csrf::CrossSiteGuard,
     storage::{AnySessionStore, SessionIndex, SessionStore, Sweeper},
 };
 use actix_web::{
@@ -22,7 +23,7 @@ use sqlx::SqlitePool;
 use crate::{
     assets,
     config::{self, Config, Environment, StoreUrl},
-    database, guard,
+    database,
     guesses::Guesses,
     pages,
     password::Passwords,
@@ -187,7 +188,8 @@ where
                 web::scope("")
                     .configure(pages::routes)
                     .wrap(sessions)
-                    .wrap(from_fn(guard::refuse_cross_site)),
+                    // With and without the cookie: another site must not log a visitor in, either.
+                    .wrap(CrossSiteGuard::new()),
             )
             .wrap(from_fn(responses::complete))
             .wrap(Logger::new("%a \"%r\" %s %b %Dms"))

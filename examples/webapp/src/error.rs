@@ -14,8 +14,6 @@ pub(crate) enum AppError {
     BadForm(#[from] actix_web::error::UrlencodedError),
     #[error("no thread was available for hashing")]
     Blocking(#[from] BlockingError),
-    #[error("a form was sent from another site")]
-    CrossSite,
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
     #[error("a password could not be hashed or compared: {0}")]
@@ -38,7 +36,6 @@ impl ResponseError for AppError {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::BadForm(error) => error.status_code(),
-            Self::CrossSite => StatusCode::FORBIDDEN,
             Self::Sessions(error) => error.status_code(),
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -13,7 +13,7 @@
 //! | How do I keep a list in the session? | `notes.rs`, `pages/notes.rs` |
 //! | How do I count without losing a click? | `pages/home.rs` |
 //! | How does a message survive a redirect? | `flash.rs` |
-//! | What protects against forms from other sites? | `guard.rs` |
+//! | What protects against forms from other sites? | `app.rs` |
 //! | What slows down whoever guesses passwords? | `guesses.rs` |
 //! | Which environment variables are there? | [`Config`] |
 
@@ -24,7 +24,6 @@ mod config;
 mod database;
 mod error;
 mod flash;
-mod guard;
 mod guesses;
 mod notes;
 mod pages;

@@ -61,10 +61,11 @@
 //! | T-55 | `cookie_layer::t55_huge_header` (found among 10,000; no time is asserted) |
 //! | T-56 | `cookie_layer::t56_caching` |
 //! | T-57 | none: `Clear-Site-Data` is the application's header |
-//! | T-58, T-59 | not yet: there is no guard against cross-site requests |
+//! | T-58, T-59 | `crate::cross_site`, `csrf::verdict::tests::the_rules_hold_in_their_order` |
 //! | T-60 | `logs::t60_digests_in_redis` (with `hashed_keys`; plain names by default, as published), `logs::t60_digests_in_the_list`; SQL stores hold digests: their own tests |
 //! | T-65 | `logs::t65_log_injection` |
 //! | T-65b | `logs::t65b_refusals`, `logs::t65b_life_cycle`, `logs::t65b_flood` |
+//! | T-65c | `logs::t65c_headers`; the header in place of a cookie: `crate::header_transport` |
 //! | T-66 | `logs::t66_secrets_in_logs`, which runs all others; `logs::t66_over_http` |
 //! | T-67 | `debug::t67_debug`, `debug::t67_list_is_complete` |
 //! | T-68 | `errors::t68_error_bodies`, `errors::t68_failed_modify`, `errors::t68_redis_says_no` |

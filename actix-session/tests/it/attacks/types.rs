@@ -17,6 +17,7 @@ use actix_session::{
         PersistentSession, SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat,
         secret_key,
     },
+    csrf::{CrossSiteGuard, CrossSiteReason, CrossSiteRefusal, CsrfTokenError},
     storage::{
         AnySessionStore, Changes, CommitError, Committed, Contended, CookieSessionStore, End, Gone,
         LoadError, MemorySessionStore, MySqlSessionStore, Older, Opened, OutcomeUnknown,
@@ -29,7 +30,7 @@ use actix_session::{
 use actix_web::{
     FromRequest as _,
     cookie::{Key, time::Duration},
-    dev::Transform as _,
+    dev::{Service as _, Transform as _},
     test::{TestRequest, ok_service},
 };
 
@@ -72,6 +73,7 @@ pub(super) async fn all() -> Vec<Row> {
         contract(&text),
         records(&text),
         errors(&text).await,
+        cross_site().await,
         settings(),
     ]
     .concat()
@@ -362,6 +364,27 @@ async fn too_large(text: &str) -> StateTooLarge {
         Err(SaveError::Other(error)) => *error.downcast_ref().unwrap(),
         other => panic!("{}", other.is_ok()),
     }
+}
+
+/// A guard, and what it says to another site.
+async fn cross_site() -> Vec<Row> {
+    let guard = CrossSiteGuard::new();
+    let untrusted = guard.clone().trust("example.com").unwrap_err();
+    let inner = guard.new_transform(ok_service()).await.unwrap();
+    let request = TestRequest::post().insert_header(("origin", "null"));
+    let refused = inner.call(request.to_srv_request()).await.unwrap();
+    let refusal = refused.response().error().unwrap();
+    vec![
+        debug("CrossSiteGuard", &guard),
+        debug("InnerCrossSiteGuard", &inner),
+        debug("CrossSiteReason", &CrossSiteReason::NullOrigin),
+        error(
+            "CrossSiteRefusal",
+            refusal.as_error::<CrossSiteRefusal>().unwrap(),
+        ),
+        error("InvalidOrigin", &untrusted),
+        error("CsrfTokenError", &CsrfTokenError::Invalid),
+    ]
 }
 
 fn settings() -> Vec<Row> {

@@ -80,6 +80,15 @@ macro_rules! on_each_store_and_pooler {
 }
 pub(crate) use on_each_store_and_pooler;
 
+/// The same as for every store, and for sessions whose state is in the cookie.
+macro_rules! on_each_store_and_in_cookies {
+    ($($test:ident),+ $(,)?) => {
+        $crate::support::on_each_store!($($test),+);
+        $crate::support::on_store!(in_cookies InCookie: $($test)+);
+    };
+}
+pub(crate) use on_each_store_and_in_cookies;
+
 /// Instantiates generic tests for one store.
 macro_rules! on_store {
     ($module:ident $store:ident: $($test:ident)+) => {

@@ -2,7 +2,7 @@
 
 use reqwest::{Method, Response, StatusCode, header};
 
-use crate::site::Site;
+use crate::site::{PASSWORD, Site};
 
 #[actix_web::test]
 async fn a_form_from_another_site_is_refused() {
@@ -40,6 +40,26 @@ async fn a_form_from_another_site_is_refused() {
         StatusCode::SEE_OTHER
     );
     assert!(!ada.is_logged_in().await);
+    site.stop().await;
+}
+
+/// A login needs no cookie: another site could log a visitor in to an account of its own.
+#[actix_web::test]
+async fn a_login_from_another_site_is_refused() {
+    let (site, _folder) = Site::start().await;
+    site.visitor().register("eve").await;
+    let visitor = site.visitor();
+    for origin in ["https://evil.example", "null"] {
+        let request = visitor
+            .client
+            .post(visitor.url.join("/login").unwrap())
+            .header("origin", origin)
+            .form(&[("name", "eve"), ("password", PASSWORD)]);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::FORBIDDEN, "{origin}");
+        assert!(response.text().await.unwrap().contains("another site"));
+    }
+    assert!(!visitor.is_logged_in().await);
     site.stop().await;
 }
 

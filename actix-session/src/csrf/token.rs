@@ -1,0 +1,319 @@
+//! A token for forms that proves that the session's own pages made them.
+//!
+//! The session holds up to four random secrets, usually one. A token is the MAC of the principal under
+//! a secret, masked with random bytes so that no two responses show the same text.
+
+use actix_web::{HttpRequest, HttpResponse, ResponseError, http::StatusCode};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use ring::hmac;
+
+use crate::{Session, SessionGetError, SessionUpdateError, random};
+
+/// The entry that holds the secrets, in base64.
+const ENTRY: &str = "__csrf";
+
+/// The header field that scripts put a token in.
+const HEADER: &str = "x-csrf-token";
+
+/// The length of a secret and of a MAC, in bytes.
+const LENGTH: usize = 32;
+
+/// How many parallel requests may make the first token of a session.
+const MOST: usize = 4;
+
+impl Session {
+    /// A token for a form or a script of this session (a synchronizer token), in 86 characters that
+    /// need no escaping. Each call gives another one, so that a compressed page does not betray it
+    /// (BREACH); all are valid for as long as the session belongs to the same principal.
+    ///
+    /// A token from before a login does not count after it. An application that notes the user in an
+    /// entry of its own calls [`reset_csrf_tokens`](Self::reset_csrf_tokens) beside
+    /// [`renew`](Self::renew), or sets
+    /// [`principal_entry`](crate::config::SessionMiddlewareBuilder::principal_entry).
+    ///
+    /// The first token of a session is a write (the entry `__csrf`), also for visitors who are not
+    /// logged in. Up to four parallel requests can make the first one: all of their tokens count.
+    /// [`CrossSiteGuard`](crate::csrf::CrossSiteGuard) needs no token; use this where one is asked for,
+    /// or for very old browsers.
+    ///
+    /// # Errors
+    /// The session is not loaded, its response was sent, or the operating system gives no random
+    /// numbers.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::Session;
+    /// use actix_web::{HttpResponse, web};
+    /// use serde::Deserialize;
+    ///
+    /// async fn form(session: Session) -> actix_web::Result<String> {
+    ///     let token = session.csrf_token()?;
+    ///     Ok(format!(r#"<input type="hidden" name="csrf_token" value="{token}">"#))
+    /// }
+    ///
+    /// #[derive(Deserialize)]
+    /// struct Transfer {
+    ///     csrf_token: String,
+    /// }
+    ///
+    /// async fn transfer(
+    ///     session: Session,
+    ///     form: web::Form<Transfer>,
+    /// ) -> actix_web::Result<HttpResponse> {
+    ///     session.verify_csrf_token(&form.csrf_token)?;
+    ///     Ok(HttpResponse::Ok().finish())
+    /// }
+    /// # actix_web::web::to(form);
+    /// # actix_web::web::to(transfer);
+    /// # let session = Session::new();
+    /// # let (one, other) = (session.csrf_token()?, session.csrf_token()?);
+    /// # assert_ne!(one, other);
+    /// # session.verify_csrf_token(&one)?;
+    /// # session.verify_csrf_token(&other)?;
+    /// # assert!(session.verify_csrf_token("").is_err());
+    /// # Ok::<(), actix_web::Error>(())
+    /// ```
+    pub fn csrf_token(&self) -> Result<String, SessionUpdateError> {
+        let secrets = self
+            .csrf_secrets()
+            .map_err(|error| SessionUpdateError(error.0))?;
+        let secret = match secrets.into_iter().next() {
+            Some(secret) => secret,
+            None => self.new_csrf_secret()?,
+        };
+        self.token_of(&secret).map_err(SessionUpdateError)
+    }
+
+    /// Checks a token that a form has sent, in constant time.
+    ///
+    /// # Errors
+    /// None of this session's pages had this token, or they had it before the login. The response is a
+    /// 403.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::Session;
+    ///
+    /// let session = Session::new();
+    /// let token = session.csrf_token()?;
+    /// assert!(session.verify_csrf_token(&token).is_ok());
+    /// assert!(Session::new().verify_csrf_token(&token).is_err());
+    /// session.login("user-42")?;
+    /// assert!(session.verify_csrf_token(&token).is_err());
+    /// # Ok::<(), actix_web::Error>(())
+    /// ```
+    pub fn verify_csrf_token(&self, token: &str) -> Result<(), CsrfTokenError> {
+        let mac = unmasked(token).ok_or(CsrfTokenError::Invalid)?;
+        let secrets = self.csrf_secrets().map_err(|_| CsrfTokenError::NotLoaded)?;
+        let message = self.csrf_message();
+        let is_ours = |secret: &[u8; LENGTH]| {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+            hmac::verify(&key, &message, &mac).is_ok()
+        };
+        match secrets.iter().any(is_ours) {
+            true => Ok(()),
+            false => Err(CsrfTokenError::Invalid),
+        }
+    }
+
+    /// Checks the token that a script has sent in the field `X-CSRF-Token`, in constant time.
+    ///
+    /// # Errors
+    /// There is no such field, or more than one; otherwise, as for
+    /// [`verify_csrf_token`](Self::verify_csrf_token).
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::Session;
+    /// use actix_web::test::TestRequest;
+    ///
+    /// let session = Session::new();
+    /// let token = session.csrf_token()?;
+    /// let request = TestRequest::post().insert_header(("X-CSRF-Token", token));
+    /// assert!(session.verify_csrf_header(&request.to_http_request()).is_ok());
+    /// assert!(session.verify_csrf_header(&TestRequest::post().to_http_request()).is_err());
+    /// # Ok::<(), actix_web::Error>(())
+    /// ```
+    pub fn verify_csrf_header(&self, req: &HttpRequest) -> Result<(), CsrfTokenError> {
+        let mut fields = req.headers().get_all(HEADER);
+        let field = fields.next().ok_or(CsrfTokenError::Missing)?;
+        let token = field.to_str().map_err(|_| CsrfTokenError::Invalid)?;
+        if fields.next().is_some() {
+            return Err(CsrfTokenError::Invalid);
+        }
+        self.verify_csrf_token(token)
+    }
+
+    /// Makes all tokens of this session invalid. [`login`](Self::login) of another principal and
+    /// [`clear`](Self::clear) need it not.
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// let token = session.csrf_token()?;
+    /// session.renew();
+    /// session.reset_csrf_tokens();
+    /// assert!(session.verify_csrf_token(&token).is_err());
+    /// # Ok::<(), actix_web::Error>(())
+    /// ```
+    pub fn reset_csrf_tokens(&self) {
+        let _ = self.remove(ENTRY);
+    }
+
+    /// What is no secret of ours is left out.
+    fn csrf_secrets(&self) -> Result<Vec<[u8; LENGTH]>, SessionGetError> {
+        let texts: Option<Vec<String>> = self.get(ENTRY)?;
+        let texts = texts.unwrap_or_default();
+        let secrets = texts.iter().take(MOST).filter_map(|text| {
+            let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+            bytes.try_into().ok()
+        });
+        Ok(secrets.collect())
+    }
+
+    /// Parallel requests each add theirs.
+    fn new_csrf_secret(&self) -> Result<[u8; LENGTH], SessionUpdateError> {
+        let mut secret = [0; LENGTH];
+        random::fill(&mut secret).map_err(SessionUpdateError)?;
+        let text = URL_SAFE_NO_PAD.encode(secret);
+        self.modify(ENTRY, move |secrets: Option<Vec<String>>| {
+            let mut secrets = secrets.unwrap_or_default();
+            if !secrets.contains(&text) && secrets.len() < MOST {
+                secrets.push(text.clone());
+            }
+            Some(secrets)
+        })?;
+        Ok(secret)
+    }
+
+    fn token_of(&self, secret: &[u8; LENGTH]) -> anyhow::Result<String> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        let mac = hmac::sign(&key, &self.csrf_message());
+        let mut token = [0; 2 * LENGTH];
+        let (mask, masked) = token.split_at_mut(LENGTH);
+        random::fill(mask)?;
+        for ((to, mask), mac) in masked.iter_mut().zip(mask.iter()).zip(mac.as_ref()) {
+            *to = *mask ^ *mac;
+        }
+        Ok(URL_SAFE_NO_PAD.encode(token))
+    }
+
+    /// What a token says: whose it is.
+    fn csrf_message(&self) -> Vec<u8> {
+        let mut message = b"actix-session csrf v1\0".to_vec();
+        if let Some(principal) = self.principal() {
+            message.push(1);
+            message.extend_from_slice(principal.as_bytes());
+        }
+        message
+    }
+}
+
+fn unmasked(token: &str) -> Option<[u8; LENGTH]> {
+    let bytes: [u8; 2 * LENGTH] = URL_SAFE_NO_PAD.decode(token).ok()?.try_into().ok()?;
+    let (mask, masked) = bytes.split_at(LENGTH);
+    let mut mac = [0; LENGTH];
+    for ((to, mask), masked) in mac.iter_mut().zip(mask).zip(masked) {
+        *to = *mask ^ *masked;
+    }
+    Some(mac)
+}
+
+/// A form without a valid token: a 403.
+///
+/// # Examples
+/// ```
+/// use actix_session::{Session, csrf::CsrfTokenError};
+///
+/// let refused = Session::new().verify_csrf_token("junk").unwrap_err();
+/// assert_eq!(refused, CsrfTokenError::Invalid);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, derive_more::Display)]
+#[non_exhaustive]
+pub enum CsrfTokenError {
+    /// The request has no `X-CSRF-Token`.
+    #[display("the request has no CSRF token")]
+    Missing,
+
+    /// No page of this session had this token since its login.
+    #[display("the CSRF token is invalid: the form must be loaded again")]
+    Invalid,
+
+    /// The session is not loaded ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)), or its
+    /// entry `__csrf` is another program's. The response is a 500.
+    #[display("the session's CSRF secrets cannot be read")]
+    NotLoaded,
+}
+
+impl std::error::Error for CsrfTokenError {}
+
+impl ResponseError for CsrfTokenError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::Missing | Self::Invalid => StatusCode::FORBIDDEN,
+            Self::NotLoaded => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status_code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_changed_character_is_noticed() {
+        let session = Session::new();
+        let token = session.csrf_token().unwrap();
+        assert_eq!(token.len(), 86);
+        for place in 0..token.len() {
+            let mut changed = token.clone().into_bytes();
+            changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert!(session.verify_csrf_token(&changed).is_err(), "{place}");
+            assert!(session.verify_csrf_token(&token[..place]).is_err());
+        }
+        assert!(session.verify_csrf_token(&token).is_ok());
+    }
+
+    #[test]
+    fn a_token_is_of_one_principal() {
+        let session = Session::new();
+        let of_nobody = session.csrf_token().unwrap();
+        session.login("ada").unwrap();
+        let of_ada = session.csrf_token().unwrap();
+        assert!(session.verify_csrf_token(&of_nobody).is_err());
+        assert!(session.verify_csrf_token(&of_ada).is_ok());
+        session.login("bob").unwrap();
+        assert!(session.verify_csrf_token(&of_ada).is_err());
+        session.clear();
+        assert!(session.verify_csrf_token(&of_nobody).is_err());
+    }
+
+    #[test]
+    fn what_another_program_wrote_is_an_error_or_ignored() {
+        let session = Session::new();
+        session.insert(ENTRY, 7).unwrap();
+        let token = Session::new().csrf_token().unwrap();
+        let refused = session.verify_csrf_token(&token).unwrap_err();
+        assert_eq!(refused, CsrfTokenError::NotLoaded);
+        assert!(session.csrf_token().is_err());
+        session.insert(ENTRY, ["", "x", "short"]).unwrap();
+        let token = session.csrf_token().unwrap();
+        assert!(session.verify_csrf_token(&token).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_passes(text in ".*") {
+            let session = Session::new();
+            session.csrf_token().unwrap();
+            prop_assert!(session.verify_csrf_token(&text).is_err());
+        }
+    }
+}
