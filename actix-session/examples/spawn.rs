@@ -12,7 +12,7 @@ use actix_session::{
 };
 use actix_web::{App, HttpServer, Responder, Result, cookie::Key, get, post, rt, web};
 
-/// Whatever the job must know: a `Session` itself is of no use once its request is answered.
+/// It knows the session by its handle: a `Session` can only be read once its request is answered.
 async fn work(sessions: SessionManager, user: String, session: SessionHandle) -> Outcome {
     rt::time::sleep(Duration::from_secs(3)).await;
     let Some(opened) = sessions.open(&user, &session).await? else {
@@ -26,7 +26,7 @@ async fn work(sessions: SessionManager, user: String, session: SessionHandle) ->
 type Outcome = Result<&'static str, SessionManagerError>;
 
 #[post("/report")]
-async fn report(session: Session, sessions: web::Data<SessionManager>) -> Result<impl Responder> {
+async fn start(session: Session, sessions: web::Data<SessionManager>) -> Result<impl Responder> {
     let user = session.principal().unwrap_or_default();
     let own = sessions.list(&user).await?.find(|it| it.is(&session));
     if let Some(own) = own {
@@ -39,7 +39,7 @@ async fn report(session: Session, sessions: web::Data<SessionManager>) -> Result
 #[get("/")]
 async fn index(session: Session) -> Result<web::Html> {
     let (user, report) = (session.principal(), session.get::<String>("report")?);
-    let form = |act| format!("<form method=post action=/{act}><button>{act}</button></form>");
+    let form = |it| format!("<form method=post action=/{it}><button>{it}</button></form>");
     let forms = ["login", "report", "logout"].map(form).concat();
     let page = format!("{user:?}, report: {report:?} <a href=/>again</a> {forms}");
     Ok(web::Html::new(page))
@@ -61,7 +61,7 @@ async fn main() -> std::io::Result<()> {
         let sessions = SessionMiddleware::builder(store.clone(), key.clone());
         let sessions = sessions.cookie_secure(false).build(); // plain http, on this computer alone
         let app = App::new().app_data(web::Data::new(sessions.manager()));
-        let app = app.service(index).service(report).service(act);
+        let app = app.service(index).service(start).service(act);
         app.wrap(sessions)
     };
     HttpServer::new(app).bind("127.0.0.1:8080")?.run().await

@@ -1,8 +1,8 @@
 //! `cargo run --example stream --features memory-session`
 //!
 //! Run `curl -c jar -b jar http://127.0.0.1:8080` twice. The second answer comes line by line, long
-//! after the handler has returned, and still reads the session as the handler saw it. Its last line
-//! says why nothing can be written there, and what to use instead.
+//! after the handler has returned, and still reads the session as the handler saw it. Nothing can be
+//! written there, as its last line says; the example `spawn` shows how to write later.
 
 use std::time::Duration;
 

@@ -24,6 +24,14 @@ mod changes;
 mod clock;
 pub mod config;
 mod contract;
+#[cfg(all(
+    any(doc, doctest),
+    feature = "cookie-session",
+    feature = "memory-session",
+    feature = "sqlite-session"
+))]
+#[doc = include_str!("../docs/cookbook.md")]
+pub mod cookbook {}
 mod cookie;
 mod digest;
 mod duration;

@@ -26,6 +26,7 @@ mod histories;
 mod lazy;
 mod levels;
 mod logout;
+mod other_languages;
 mod own_stores;
 mod own_times;
 mod personal;
