@@ -1,5 +1,7 @@
 #![doc = include_str!("../docs/overview.md")]
 #![doc = ""]
+#![doc = include_str!("../docs/request.svg")]
+#![doc = ""]
 #![doc = include_str!("../docs/migrating.md")]
 #![doc = ""]
 #![doc = include_str!("../docs/glossary.md")]
