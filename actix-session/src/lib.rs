@@ -1,5 +1,7 @@
 #![doc = include_str!("../docs/overview.md")]
 #![doc = ""]
+#![doc = include_str!("../docs/request.svg")]
+#![doc = ""]
 #![doc = include_str!("../docs/migrating.md")]
 #![doc = ""]
 #![doc = include_str!("../docs/glossary.md")]
@@ -24,6 +26,14 @@ mod changes;
 mod clock;
 pub mod config;
 mod contract;
+#[cfg(all(
+    any(doc, doctest),
+    feature = "cookie-session",
+    feature = "memory-session",
+    feature = "sqlite-session"
+))]
+#[doc = include_str!("../docs/cookbook.md")]
+pub mod cookbook {}
 mod cookie;
 pub mod csrf;
 mod digest;

@@ -5,6 +5,8 @@ mod check;
 mod cli;
 mod features;
 mod fuzz;
+#[cfg(test)]
+mod links;
 mod mutants;
 mod runner;
 mod servers;

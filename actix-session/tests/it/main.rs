@@ -32,6 +32,7 @@ mod levels;
 mod logout;
 mod measured;
 mod observer;
+mod other_languages;
 mod own_stores;
 mod own_times;
 mod personal;
