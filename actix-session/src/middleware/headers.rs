@@ -97,7 +97,7 @@ impl ResponseError for Varying {
     }
 }
 
-fn vary_by_cookie(headers: &mut HeaderMap) {
+pub(crate) fn vary_by_cookie(headers: &mut HeaderMap) {
     let names = |field: &HeaderValue| {
         let field = field.as_bytes().to_ascii_lowercase();
         let mut names = field.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
