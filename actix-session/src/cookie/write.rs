@@ -5,12 +5,11 @@ use actix_web::{
     http::header::{HeaderMap, HeaderValue, SET_COOKIE},
 };
 use anyhow::Context as _;
-use base64::Engine as _;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::{
     attributes::{CookieAttributes, wire_name},
-    base64::standard,
+    base64,
     seal::Sealed,
 };
 use crate::clock::Millis;
@@ -40,7 +39,7 @@ const ROOM: usize = 96;
 /// It is too long for browsers.
 pub(crate) fn pair(wire_name: &str, value: &Sealed) -> anyhow::Result<Vec<u8>> {
     let value_length = match value {
-        Sealed::Private(data) => data.len().div_ceil(3) * 4,
+        Sealed::Private(data) => base64::encoded_length(data.len()),
         Sealed::Signed(text) => text.len(),
     };
     let start = wire_name.len() + 1;
@@ -48,10 +47,7 @@ pub(crate) fn pair(wire_name: &str, value: &Sealed) -> anyhow::Result<Vec<u8>> {
     pair.extend_from_slice(wire_name.as_bytes());
     pair.push(b'=');
     match value {
-        Sealed::Private(data) => {
-            pair.resize(start + value_length, 0);
-            standard().encode_slice(data, &mut pair[start..])?;
-        }
+        Sealed::Private(data) => base64::push(data, &mut pair)?,
         Sealed::Signed(text) => {
             for piece in utf8_percent_encode(text, NOT_COOKIE_OCTET) {
                 pair.extend_from_slice(piece.as_bytes());
