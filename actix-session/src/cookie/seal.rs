@@ -316,7 +316,7 @@ mod tests {
                 let opened = new.open(&sealed).unwrap();
                 prop_assert_eq!((&opened.value, opened.unbound), (&value, false));
                 prop_assert!(!opened.old_key);
-                let again = new.open(&new.seal(&value).unwrap().text).unwrap();
+                let again = new.open(&new.seal(&value).unwrap().into_text()).unwrap();
                 let is_private = matches!(mode, CookieContentSecurity::Private);
                 prop_assert_eq!(opened.nonce != again.nonce, is_private);
                 let old = new.open(published(mode, "id", &value)).unwrap();
