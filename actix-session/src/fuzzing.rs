@@ -61,7 +61,7 @@ impl Seals {
 
     pub fn seal(&self, value: &str) -> String {
         let sealed = self.0.seal(value);
-        sealed.expect("short texts can be sealed").text
+        sealed.expect("short texts can be sealed").into_text()
     }
 
     pub fn open(&self, sealed: &str) -> Option<Opened> {

@@ -15,7 +15,11 @@ const FEW: usize = 16;
 pub(crate) struct Effects {
     all: Option<Arc<Vec<(String, Effect)>>>,
     /// Where each name is, once there are more than a few.
-    places: Option<HashMap<String, usize>>,
+    #[allow(
+        clippy::box_collection,
+        reason = "few requests have it, and each moves the rest"
+    )]
+    places: Option<Box<HashMap<String, usize>>>,
 }
 
 impl Effects {
@@ -39,17 +43,21 @@ impl Effects {
     }
 
     /// Returns the effect that this one replaces.
-    pub(crate) fn set(&mut self, name: &str, effect: Effect) -> Option<Effect> {
-        if let Some(known) = self.get_mut(name) {
+    pub(crate) fn set(
+        &mut self,
+        name: impl AsRef<str> + Into<String>,
+        effect: Effect,
+    ) -> Option<Effect> {
+        if let Some(known) = self.get_mut(name.as_ref()) {
             return Some(std::mem::replace(known, effect));
         }
         let place = self.len();
         if let Some(places) = &mut self.places {
-            places.insert(name.to_owned(), place);
+            places.insert(name.as_ref().to_owned(), place);
         }
-        self.all_mut().push((name.to_owned(), effect));
+        self.all_mut().push((name.into(), effect));
         if self.places.is_none() && self.len() > FEW {
-            self.places = Some(places(self));
+            self.places = Some(places(self).into());
         }
         None
     }
@@ -57,7 +65,7 @@ impl Effects {
     pub(crate) fn remove(&mut self, name: &str) -> Option<Effect> {
         let place = self.place(name)?;
         let (_, effect) = self.all_mut().remove(place);
-        self.places = (self.len() > FEW).then(|| places(self));
+        self.places = (self.len() > FEW).then(|| places(self).into());
         Some(effect)
     }
 
@@ -127,7 +135,7 @@ impl Deref for Effects {
 impl FromIterator<(String, Effect)> for Effects {
     fn from_iter<I: IntoIterator<Item = (String, Effect)>>(all: I) -> Self {
         let all: Vec<_> = all.into_iter().collect();
-        let places = (all.len() > FEW).then(|| places(&all));
+        let places = (all.len() > FEW).then(|| places(&all).into());
         let all = Some(Arc::new(all));
         Self { all, places }
     }

@@ -87,7 +87,7 @@ fn changes(acts: &BTreeMap<&'static str, Act>) -> Changes {
             Act::Remove => Effect::Removed,
             Act::Add(n) => Effect::Modify(vec![add(*n)]),
         };
-        changes.effects.set(name, effect);
+        changes.effects.set(*name, effect);
     }
     changes
 }
@@ -133,7 +133,7 @@ fn add_acts(changes: &mut Changes, acts: &BTreeMap<&'static str, Act>) -> Since 
         if !matches!(effect, Effect::Modify(_)) {
             since.names.push((*name).to_owned());
         }
-        changes.effects.set(name, effect);
+        changes.effects.set(*name, effect);
     }
     since
 }

@@ -143,12 +143,12 @@ impl Header {
     ///
     /// # Errors
     /// It is too long.
-    pub(crate) fn seal(&self, value: &str) -> anyhow::Result<String> {
+    pub(crate) fn seal(&self, value: &str) -> anyhow::Result<Vec<u8>> {
         write::header_value(&self.name, &self.own.seal(value)?)
     }
 
     /// Writes the field; an empty value tells the client to forget the one that it has.
-    pub(crate) fn write(&self, headers: &mut HeaderMap, value: String) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, headers: &mut HeaderMap, value: Vec<u8>) -> anyhow::Result<()> {
         let mut value = HeaderValue::try_from(value)?;
         value.set_sensitive(true);
         if headers.contains_key(&self.name) {

@@ -139,7 +139,7 @@ impl Cookies {
     ///
     /// # Errors
     /// It is too long.
-    pub(crate) fn seal(&self, value: &str, by_header: bool) -> anyhow::Result<String> {
+    pub(crate) fn seal(&self, value: &str, by_header: bool) -> anyhow::Result<Vec<u8>> {
         match &self.header {
             Some(header) if by_header => header.seal(value),
             _ => write::pair(&self.own.wire_name, &self.own.sealer.seal(value)?),

@@ -96,10 +96,21 @@ impl Mode {
 
 /// A sealed value.
 #[derive(Debug)]
-pub(crate) struct Sealed {
-    pub(crate) text: String,
-    /// Then no character of it needs an escape.
-    pub(crate) is_base64: bool,
+pub(crate) enum Sealed {
+    /// Written as base64, of which no character needs an escape.
+    Private(Vec<u8>),
+    Signed(String),
+}
+
+#[cfg(any(test, fuzzing))]
+impl Sealed {
+    /// The value as a cookie carries it, before percent-encoding.
+    pub(crate) fn into_text(self) -> String {
+        match self {
+            Self::Private(data) => standard().encode(data),
+            Self::Signed(text) => text,
+        }
+    }
 }
 
 /// An opened value.
@@ -154,10 +165,7 @@ impl Sealer {
 
     pub(crate) fn seal(&self, value: &str) -> anyhow::Result<Sealed> {
         match &self.first {
-            Mode::Private(key) => Ok(Sealed {
-                text: self.encrypt(key, value)?,
-                is_base64: true,
-            }),
+            Mode::Private(key) => self.encrypt(key, value).map(Sealed::Private),
             Mode::Signed(keys) => {
                 let mac = match &keys.bare {
                     Some(bare) if self.old_mac => hmac::sign(bare, value.as_bytes()),
@@ -165,10 +173,7 @@ impl Sealer {
                 };
                 let mut text = standard().encode(mac);
                 text.push_str(value);
-                Ok(Sealed {
-                    text,
-                    is_base64: false,
-                })
+                Ok(Sealed::Signed(text))
             }
         }
     }
@@ -204,7 +209,7 @@ impl Sealer {
         }
     }
 
-    fn encrypt(&self, key: &LessSafeKey, value: &str) -> anyhow::Result<String> {
+    fn encrypt(&self, key: &LessSafeKey, value: &str) -> anyhow::Result<Vec<u8>> {
         let mut nonce = [0; NONCE_LEN];
         random::fill(&mut nonce)?;
         let mut data = Vec::with_capacity(NONCE_LEN + value.len() + AES_256_GCM.tag_len());
@@ -216,7 +221,7 @@ impl Sealer {
             .seal_in_place_separate_tag(nonce, Aad::from(self.name.as_bytes()), text)
             .map_err(|_| anyhow::anyhow!("the session state is too long to encrypt"))?;
         data.extend_from_slice(tag.as_ref());
-        Ok(standard().encode(data))
+        Ok(data)
     }
 
     fn decrypt(&self, key: &LessSafeKey, sealed: &[u8]) -> Option<(String, u128)> {
@@ -341,7 +346,7 @@ mod tests {
         let sealer = sealer(1, CookieContentSecurity::Private, "id", WireFormat::V1);
         let mut seen = std::collections::HashSet::with_capacity(1_000_000);
         for _ in 0..1_000_000 {
-            let sealed = sealer.seal("the same").unwrap().text;
+            let sealed = sealer.seal("the same").unwrap().into_text();
             let start = standard().decode(&sealed.as_bytes()[..16]).unwrap();
             let nonce: [u8; 12] = start.try_into().unwrap();
             assert!(seen.insert(nonce));
@@ -353,17 +358,17 @@ mod tests {
         fn what_was_sealed_opens_here_and_for_old_servers(value in ".*") {
             for mode in MODES {
                 let new = sealer(1, mode, "id", WireFormat::V1);
-                let sealed = new.seal(&value).unwrap().text;
+                let sealed = new.seal(&value).unwrap().into_text();
                 let opened = new.open(&sealed).unwrap();
                 prop_assert_eq!((&opened.value, opened.unbound), (&value, false));
                 prop_assert!(!opened.old_key);
-                let again = new.open(&new.seal(&value).unwrap().text).unwrap();
+                let again = new.open(&new.seal(&value).unwrap().into_text()).unwrap();
                 let is_private = matches!(mode, CookieContentSecurity::Private);
                 prop_assert_eq!(opened.nonce != again.nonce, is_private);
                 let old = new.open(published(mode, "id", &value)).unwrap();
                 prop_assert_eq!(&old.value, &value);
                 prop_assert_eq!(old.unbound, matches!(mode, CookieContentSecurity::Signed));
-                let compatible = sealer(1, mode, "id", WireFormat::V0_11).seal(&value).unwrap().text;
+                let compatible = sealer(1, mode, "id", WireFormat::V0_11).seal(&value).unwrap().into_text();
                 // The published jar does not open an empty encrypted value either.
                 prop_assert_eq!(opened_by_published(mode, &compatible), Some(value.clone()));
             }
@@ -383,7 +388,7 @@ mod tests {
             let sealed = sealer(1, mode, "id", WireFormat::V1)
                 .seal("value")
                 .unwrap()
-                .text;
+                .into_text();
             assert_eq!(sealer(1, mode, "idx", WireFormat::V1).open(&sealed), None);
             assert_eq!(sealer(2, mode, "id", WireFormat::V1).open(&sealed), None);
         }
@@ -441,10 +446,13 @@ mod tests {
             } else {
                 (two, one)
             };
-            let sealed = signed(long).seal("value").unwrap().text;
+            let sealed = signed(long).seal("value").unwrap().into_text();
             let moved = format!("{}{rest}value", &sealed[..MAC_LENGTH]);
             assert_eq!(signed(short).open(&moved), None, "{long} as {short}");
-            let sealed = signed(short).seal(&format!("{rest}value")).unwrap().text;
+            let sealed = signed(short)
+                .seal(&format!("{rest}value"))
+                .unwrap()
+                .into_text();
             let moved = format!("{}value", &sealed[..MAC_LENGTH]);
             assert_eq!(signed(long).open(&moved), None, "{short} as {long}");
         }
@@ -484,7 +492,7 @@ mod tests {
                 let previous: Vec<Key> = previous.iter().map(|byte| key(*byte)).collect();
                 Sealer::new(&key(first), &previous, mode, "id", WireFormat::V1)
             };
-            let sealed = with(1, &[]).seal("value").unwrap().text;
+            let sealed = with(1, &[]).seal("value").unwrap().into_text();
             for previous in [[1, 3], [3, 1]] {
                 let opened = with(2, &previous).open(&sealed).unwrap();
                 assert_eq!((opened.value.as_str(), opened.old_key), ("value", true));
@@ -500,7 +508,7 @@ mod tests {
     fn every_changed_byte_is_noticed() {
         for mode in MODES {
             let sealer = sealer(1, mode, "id", WireFormat::V1);
-            let sealed = sealer.seal("value").unwrap().text;
+            let sealed = sealer.seal("value").unwrap().into_text();
             for place in 0..sealed.len() {
                 let mut bytes = sealed.clone().into_bytes();
                 bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };

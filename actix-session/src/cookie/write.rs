@@ -1,7 +1,5 @@
 //! The only writer of our `Set-Cookie` fields, for setting and for removing.
 
-use std::fmt::Write as _;
-
 use actix_web::{
     cookie::SameSite,
     http::header::{HeaderMap, HeaderName, HeaderValue, SET_COOKIE},
@@ -11,6 +9,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::{
     attributes::{CookieAttributes, wire_name},
+    base64,
     seal::Sealed,
 };
 use crate::clock::Millis;
@@ -32,16 +31,19 @@ const NOT_COOKIE_OCTET: &AsciiSet = &CONTROLS
     .add(b'\\')
     .add(b'%');
 
-/// The finished `name=value` pair.
+/// For the attributes, behind the pair.
+const ROOM: usize = 96;
+
+/// The finished `name=value` pair. In bytes: nobody asks whether it is UTF-8.
 ///
 /// # Errors
 /// It is too long for browsers.
-pub(crate) fn pair(wire_name: &str, value: &Sealed) -> anyhow::Result<String> {
-    // With room for the attributes.
-    let mut pair = String::with_capacity(wire_name.len() + value.text.len() + 96);
-    pair.push_str(wire_name);
-    pair.push('=');
-    push_value(&mut pair, value);
+pub(crate) fn pair(wire_name: &str, value: &Sealed) -> anyhow::Result<Vec<u8>> {
+    let start = wire_name.len() + 1;
+    let mut pair = Vec::with_capacity(start + value_length(value) + ROOM);
+    pair.extend_from_slice(wire_name.as_bytes());
+    pair.push(b'=');
+    push_value(&mut pair, value)?;
     let length = pair.len();
     anyhow::ensure!(
         length <= LIMIT,
@@ -56,9 +58,9 @@ pub(crate) fn pair(wire_name: &str, value: &Sealed) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// It is too long.
-pub(crate) fn header_value(name: &HeaderName, value: &Sealed) -> anyhow::Result<String> {
-    let mut text = String::with_capacity(value.text.len());
-    push_value(&mut text, value);
+pub(crate) fn header_value(name: &HeaderName, value: &Sealed) -> anyhow::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(value_length(value));
+    push_value(&mut text, value)?;
     let length = name.as_str().len() + 1 + text.len();
     anyhow::ensure!(
         length <= LIMIT,
@@ -68,12 +70,24 @@ pub(crate) fn header_value(name: &HeaderName, value: &Sealed) -> anyhow::Result<
     Ok(text)
 }
 
-fn push_value(text: &mut String, value: &Sealed) {
-    if value.is_base64 {
-        text.push_str(&value.text);
-    } else {
-        text.extend(utf8_percent_encode(&value.text, NOT_COOKIE_OCTET));
+/// How long a value is, if nothing in it has to be escaped.
+fn value_length(value: &Sealed) -> usize {
+    match value {
+        Sealed::Private(data) => base64::encoded_length(data.len()),
+        Sealed::Signed(text) => text.len(),
     }
+}
+
+fn push_value(field: &mut Vec<u8>, value: &Sealed) -> anyhow::Result<()> {
+    match value {
+        Sealed::Private(data) => base64::push(data, field)?,
+        Sealed::Signed(text) => {
+            for piece in utf8_percent_encode(text, NOT_COOKIE_OCTET) {
+                field.extend_from_slice(piece.as_bytes());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Adds the field that sets the cookie. Without `max_age`, the cookie ends with the browser's
@@ -81,7 +95,7 @@ fn push_value(text: &mut String, value: &Sealed) {
 pub(crate) fn set(
     headers: &mut HeaderMap,
     attributes: &CookieAttributes,
-    pair: String,
+    pair: Vec<u8>,
     max_age: Option<Millis>,
 ) -> anyhow::Result<()> {
     // At least a second: 0 would remove the cookie. No more than browsers keep.
@@ -95,7 +109,7 @@ pub(crate) fn remove(headers: &mut HeaderMap, attributes: &CookieAttributes) -> 
     append(
         headers,
         attributes,
-        format!("{}=", wire_name(&attributes.name)),
+        format!("{}=", wire_name(&attributes.name)).into(),
         Some(0),
     )
 }
@@ -103,38 +117,39 @@ pub(crate) fn remove(headers: &mut HeaderMap, attributes: &CookieAttributes) -> 
 fn append(
     headers: &mut HeaderMap,
     attributes: &CookieAttributes,
-    mut field: String,
+    mut field: Vec<u8>,
     max_age: Option<i64>,
 ) -> anyhow::Result<()> {
+    let mut push = |text: &str| field.extend_from_slice(text.as_bytes());
     if attributes.http_only {
-        field.push_str("; HttpOnly");
+        push("; HttpOnly");
     }
     let same_site = match attributes.same_site {
         SameSite::Strict => "Strict",
         SameSite::Lax => "Lax",
         SameSite::None => "None",
     };
-    field.push_str("; SameSite=");
-    field.push_str(same_site);
+    push("; SameSite=");
+    push(same_site);
     if attributes.secure {
-        field.push_str("; Secure");
+        push("; Secure");
     }
-    field.push_str("; Path=");
-    field.push_str(&attributes.path);
+    push("; Path=");
+    push(&attributes.path);
     if let Some(domain) = &attributes.domain {
-        field.push_str("; Domain=");
-        field.push_str(domain);
+        push("; Domain=");
+        push(domain);
     }
     if attributes.partitioned {
-        field.push_str("; Partitioned");
+        push("; Partitioned");
     }
     if let Some(seconds) = max_age {
-        // Writing to a `String` cannot fail.
-        let _ = write!(field, "; Max-Age={seconds}");
+        push("; Max-Age=");
+        push(itoa::Buffer::new().format(seconds));
     }
     if max_age == Some(0) {
         // For clients that do not know `Max-Age`.
-        field.push_str("; Expires=Thu, 01 Jan 1970 00:00:00 GMT");
+        push("; Expires=Thu, 01 Jan 1970 00:00:00 GMT");
     }
     let field = HeaderValue::try_from(field).context(
         "the session cookie's name, path or domain contains characters that are invalid in headers",
@@ -162,10 +177,7 @@ mod tests {
     }
 
     fn signed(text: &str) -> Sealed {
-        Sealed {
-            text: text.to_owned(),
-            is_base64: false,
-        }
+        Sealed::Signed(text.to_owned())
     }
 
     fn line(headers: &HeaderMap) -> &str {
@@ -184,7 +196,7 @@ mod tests {
         super::set(
             &mut late,
             &attributes(),
-            "id=a".to_owned(),
+            b"id=a".to_vec(),
             Some(Millis(i64::MAX)),
         )
         .unwrap();
@@ -227,7 +239,7 @@ mod tests {
         assert!(error.contains("4096") && error.contains("4097"), "{error}");
         assert_eq!(
             header_value(&name, &signed("a, é%")).unwrap(),
-            "a%2C%20%C3%A9%25"
+            b"a%2C%20%C3%A9%25"
         );
     }
 

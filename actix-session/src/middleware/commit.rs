@@ -24,7 +24,7 @@ use super::{
 use crate::{
     Session,
     changes::Changes,
-    clock::{Millis, deadline},
+    clock::{LONGEST_WAIT, Millis, deadline},
     config::OnLoadError,
     contract::{Committed, End, Rotated, Terms},
     error::{CommitError, Contended, Degraded, Gone, LoadError, TooManySessions},
@@ -41,7 +41,7 @@ use crate::{
 pub(crate) enum SetCookie {
     Leave,
     /// The finished pair, or the header's value, and how long it lives from now.
-    Set(String, Option<Millis>),
+    Set(Vec<u8>, Option<Millis>),
     Remove,
 }
 
@@ -114,11 +114,12 @@ pub(crate) struct WayOut {
 
 impl WayOut {
     pub(crate) fn new(exit: Exit, departure: Departure, budget: Duration) -> Self {
+        let deadline = deadline(budget);
         Self {
             exit,
             departure,
-            deadline: deadline(budget),
-            limit: limit(budget),
+            deadline,
+            limit: deadline + margin(budget),
             is_awaited: Cell::default(),
             made: RefCell::default(),
         }
@@ -163,7 +164,12 @@ const MARGIN: Duration = Duration::from_millis(200);
 /// When whatever is still under way is given up. It is a little later than the budget ends: a store
 /// that keeps to it says what went wrong.
 pub(crate) fn limit(budget: Duration) -> Instant {
-    deadline(budget.saturating_add(MARGIN.max(budget / 8)))
+    deadline(budget) + margin(budget)
+}
+
+/// No configured budget can overflow it.
+fn margin(budget: Duration) -> Duration {
+    MARGIN.max(budget.min(LONGEST_WAIT) / 8)
 }
 
 /// Puts a future on the heap. One that waits in place takes room in every future around it, and a

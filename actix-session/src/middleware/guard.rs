@@ -132,12 +132,14 @@ impl<Store: SessionStore + 'static> Guard<Store> {
         }))
     }
 
+    /// Whether there is nothing to commit, and the cookie stays as it is.
+    pub(crate) fn is_left(&self, exit: Exit) -> bool {
+        matches!(&self.0, Stage::Serving(unfinished) if unfinished.is_left(exit))
+    }
+
     /// Commits what was asked of the session.
     pub(crate) async fn commit(&mut self, exit: Exit) -> Settled<Store> {
         if let Stage::Serving(unfinished) = std::mem::replace(&mut self.0, Stage::Done) {
-            if unfinished.is_left(exit) {
-                return unfinished.leave();
-            }
             let departure = Departure::of(&unfinished.session.0);
             let way_out = unfinished.way_out(exit);
             self.0 = Stage::Committing(boxed(|| unfinished.commit(way_out)), departure);
@@ -230,14 +232,6 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
         }
     }
 
-    fn leave(self) -> Settled<Store> {
-        Settled {
-            parts: self.parts,
-            way_in: self.way_in,
-            set_cookie: Ok(SetCookie::Leave),
-        }
-    }
-
     fn is_asked_for_anything(&self) -> bool {
         self.saving.is_some() || self.session.0.lock().is_asked_for_anything()
     }
@@ -245,6 +239,9 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     /// Goes on with what the handler has asked for. What it saves may have been asked for while an
     /// ending ran, or the other way round.
     fn poll_asked(&mut self, cx: &mut Context<'_>, way_out: Option<Instant>) -> Poll<()> {
+        if self.ending.is_none() && self.saving.is_none() && !self.session.0.is_asked() {
+            return Poll::Ready(());
+        }
         self.watch_present();
         let ended = self.poll_ending(cx, way_out);
         let saved = self.poll_saving(cx, way_out);

@@ -33,7 +33,7 @@ pub(crate) fn write_headers<S>(
     match &parts.cookies.header {
         Some(header) if incoming.by_header => match set_cookie {
             SetCookie::Set(value, _) => header.write(headers, value)?,
-            SetCookie::Remove => header.write(headers, String::new())?,
+            SetCookie::Remove => header.write(headers, Vec::new())?,
             SetCookie::Leave => {}
         },
         _ => write_cookies(parts, incoming, headers, set_cookie)?,
@@ -117,7 +117,7 @@ impl ResponseError for Varying {
 }
 
 /// The response differs by all that may carry a session, whichever did.
-fn vary(headers: &mut HeaderMap, header: Option<&HeaderName>) {
+pub(crate) fn vary(headers: &mut HeaderMap, header: Option<&HeaderName>) {
     vary_by(headers, "cookie", || HeaderValue::from_static("Cookie"));
     if let Some(header) = header {
         vary_by(headers, header.as_str(), || header.clone().into());

@@ -17,6 +17,7 @@ mod visit;
 mod watching;
 
 use std::{
+    any::Any,
     fmt,
     future::{Future, Ready, ready},
     pin::Pin,
@@ -35,7 +36,7 @@ use self::{
     commit::{SetCookie, commit_failed, opaque},
     decide::{Exit, Policy},
     guard::{Innermost, Settled},
-    headers::{varying, write_headers},
+    headers::{vary, varying, write_headers},
     visit::Visit,
 };
 use crate::{
@@ -294,6 +295,10 @@ where
     } else {
         Exit::NoHead
     };
+    if guard.is_left(exit) {
+        // Most requests: nothing is moved around for them.
+        return answer_as_it_is(result, session, header);
+    }
     let settled = guard.commit(exit).await;
     match result {
         Err(panic) => {
@@ -302,8 +307,7 @@ where
         }
         Ok(Err(error)) => {
             settled.log();
-            let asked = session.lock().asked;
-            Err(if asked { varying(error, header) } else { error })
+            Err(varying_if_asked(error, session, header))
         }
         Ok(Ok(mut response)) => {
             if respond(settled, session, response.headers_mut(), has_head)? {
@@ -312,6 +316,32 @@ where
             Ok(response)
         }
     }
+}
+
+/// The response of a request that leaves its session as it is.
+fn answer_as_it_is<B>(
+    result: Result<Result<ServiceResponse<B>, actix_web::Error>, Box<dyn Any + Send>>,
+    session: &Session,
+    header: Option<HeaderName>,
+) -> Result<ServiceResponse<B>, actix_web::Error> {
+    let answer = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let mut response = match answer {
+        Ok(response) => response,
+        Err(error) => return Err(varying_if_asked(error, session, header)),
+    };
+    if session.lock().asked {
+        vary(response.headers_mut(), header.as_ref());
+    }
+    Ok(response)
+}
+
+fn varying_if_asked(
+    error: actix_web::Error,
+    session: &Session,
+    header: Option<HeaderName>,
+) -> actix_web::Error {
+    let asked = session.lock().asked;
+    if asked { varying(error, header) } else { error }
 }
 
 /// Writes what became of the session into the response's headers, and answers whether the cookie is

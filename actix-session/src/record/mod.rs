@@ -271,6 +271,14 @@ impl Record {
         self.written.state.text()
     }
 
+    /// The same, without a copy if nobody else has it.
+    pub(crate) fn into_text(self) -> Option<String> {
+        match Arc::try_unwrap(self.written) {
+            Ok(written) => written.state.into_text(),
+            Err(shared) => shared.state.text().map(str::to_owned),
+        }
+    }
+
     /// Without entries and metadata. All of these share what was written.
     pub(crate) fn empty() -> Self {
         static EMPTY: LazyLock<Record> = LazyLock::new(|| Record::from_map(HashMap::new()));

@@ -15,6 +15,9 @@ const DEPTH: u32 = 64;
 /// Up to this many names, comparing them with one another is faster than a set.
 const FEW: usize = 16;
 
+/// From so many bytes on, a string is long.
+const LONG: usize = 32;
+
 /// Where the parts of a record lie.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Scanned {
@@ -45,10 +48,12 @@ fn metadata_length(bytes: &[u8]) -> Option<usize> {
 struct Scanner<'a>(&'a [u8]);
 
 impl Scanner<'_> {
+    #[inline]
     fn byte(&self, at: usize) -> Option<u8> {
         self.0.get(at).copied()
     }
 
+    #[inline]
     fn literal(&self, at: usize, literal: &[u8]) -> Option<usize> {
         let end = at + literal.len();
         (self.0.get(at..end)? == literal).then_some(end)
@@ -73,6 +78,7 @@ impl Scanner<'_> {
     }
 
     /// A name without escapes, and the colon.
+    #[inline]
     fn name(&self, at: usize) -> Option<usize> {
         self.literal(at, b"\"")?;
         let end = self.special(at + 1)?;
@@ -123,6 +129,7 @@ impl Scanner<'_> {
     }
 
     /// A string, from behind its first quotation mark.
+    #[inline]
     fn string(&self, mut at: usize) -> Option<usize> {
         loop {
             at = self.special(at)?;
@@ -146,15 +153,17 @@ impl Scanner<'_> {
         }
     }
 
-    /// The next quotation mark, backslash or control character: 8 bytes at a time, or 16.
+    /// The next quotation mark, backslash or control character: 8 bytes at a time, in a long text 16.
+    #[inline]
     fn special(&self, mut at: usize) -> Option<usize> {
+        let long = at + LONG;
         while let Some(word) = self.chunk(at) {
             let found = specials(u64::from_le_bytes(*word));
             if found != 0 {
                 return Some(at + (found.trailing_zeros() / 8) as usize);
             }
             at += 8;
-            while self.chunk(at).is_some_and(has_no_special) {
+            while at >= long && self.chunk(at).is_some_and(has_no_special) {
                 at += 16;
             }
         }
@@ -162,6 +171,7 @@ impl Scanner<'_> {
         Some(at + rest.iter().position(|byte| is_special(*byte))?)
     }
 
+    #[inline]
     fn chunk<const N: usize>(&self, at: usize) -> Option<&[u8; N]> {
         self.0.get(at..)?.first_chunk()
     }
@@ -205,13 +215,16 @@ fn has_no_special(bytes: &[u8; 16]) -> bool {
 }
 
 /// Of the bytes of a word, the first to have its high bit set is the first that is special.
-fn specials(word: u64) -> u64 {
+#[inline]
+const fn specials(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
-    let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
-    let quote = is_zero(word ^ (ONES * 0x22));
-    let backslash = is_zero(word ^ (ONES * 0x5c));
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (quote | backslash | control) & (ONES * 0x80)
+    // Makes a blank of the quotation mark, and of a blank the character behind the mark: then what is
+    // up to a blank is a mark or a control character.
+    let marked = word ^ (ONES * 0x02);
+    let quotes_and_controls = marked.wrapping_sub(ONES * 0x21) & !marked;
+    let backslash = word ^ (ONES * 0x5c);
+    let backslashes = backslash.wrapping_sub(ONES) & !backslash;
+    (quotes_and_controls | backslashes) & (ONES * 0x80)
 }
 
 fn place(at: usize) -> u32 {

@@ -104,19 +104,28 @@ impl Spans {
 
     /// The place of a name among the others.
     pub(super) fn find(&self, name: &str, text: &str) -> Option<usize> {
-        let name_at = |place| self.name(place, text);
         match self {
-            Self::Few(starts) => (0..starts.len()).find(|place| is_named(name_at(*place), name)),
-            Self::Many(many) => many.lookup.find(name, self.len(), name_at),
+            Self::Few(starts) => find_few(starts, name, text),
+            Self::Many(many) => many
+                .lookup
+                .find(name, self.len(), |place| self.name(place, text)),
         }
     }
 
     /// The starts of a name and its value, if that says all.
+    #[inline]
     pub(super) fn start(&self, place: usize) -> Option<[usize; 2]> {
+        // No `map` of arrays: the compiler calls a function for each.
         match self {
-            Self::Few(starts) => starts.get(place).map(|start| start.map(usize::from)),
+            Self::Few(starts) => {
+                let [name, value] = *starts.get(place)?;
+                Some([usize::from(name), usize::from(value)])
+            }
             Self::Many(many) => match &many.places {
-                Places::Tight(starts) => starts.get(place).map(|start| start.map(|at| at as usize)),
+                Places::Tight(starts) => {
+                    let [name, value] = *starts.get(place)?;
+                    Some([name as usize, value as usize])
+                }
                 Places::Loose { .. } => None,
             },
         }
@@ -155,6 +164,18 @@ impl Spans {
         let raw = spans.get(place).map_or("", |span| slice(text, span.value));
         if nested { unnest(raw) } else { raw.into() }
     }
+}
+
+/// Names of another length are not compared.
+fn find_few(starts: &[[u16; 2]], name: &str, text: &str) -> Option<usize> {
+    let length = name.len() + GAP as usize;
+    starts.iter().position(|[from, value]| {
+        let (from, value) = (usize::from(*from), usize::from(*value));
+        from + length == value
+            && text
+                .get(from..value - GAP as usize)
+                .is_some_and(|known| is_named(known, name))
+    })
 }
 
 /// Spans are made only for the text that is kept with them.

@@ -47,7 +47,9 @@ pub(super) fn fresh(head: &str, values: &Values<'_>) -> Option<Text> {
         all.filter_map(|(name, json)| Some((*name, json.as_deref()?)))
     };
     let size: usize = set().map(|(name, json)| name.len() + json.len() + 4).sum();
-    let mut new = Tight::new(head, size + 2, values.len());
+    // The last one has no comma. A text that fits exactly is not moved once it is finished.
+    let size = size.saturating_sub(1) + END;
+    let mut new = Tight::new(head, size, values.len());
     for (name, json) in set() {
         new.put(name, json);
     }
@@ -57,6 +59,9 @@ pub(super) fn fresh(head: &str, values: &Values<'_>) -> Option<Text> {
 pub(super) fn needs_no_escape(text: &str) -> bool {
     !text.bytes().fold(false, |any, byte| any | is_special(byte))
 }
+
+/// The length of the braces at the end of a record.
+const END: usize = 2;
 
 type Changed<'a> = Vec<(usize, Option<&'a str>)>;
 type Added<'a> = Vec<(&'a str, &'a str)>;

@@ -147,6 +147,16 @@ impl State {
         }
     }
 
+    pub(super) fn into_text(self) -> Option<String> {
+        let Self::Text(Text(inner)) = self else {
+            return None;
+        };
+        Some(match Arc::try_unwrap(inner) {
+            Ok(inner) => inner.text.into(),
+            Err(shared) => shared.text.to_string(),
+        })
+    }
+
     /// In octets: of the text, or of a map as it would be written.
     pub(super) fn size(&self) -> usize {
         match self {

@@ -140,6 +140,11 @@ impl Session {
         self.lock().is_at_rest()
     }
 
+    /// Whether somebody waits for what the middleware has to do before the handler has answered.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.lock().endings().is_asked()
+    }
+
     pub(crate) fn take_asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.lock().endings().asked)
     }

@@ -182,13 +182,27 @@ impl Session {
     /// # Errors
     /// The session is not loaded, and this request did not set the entry.
     fn loaded_text(&self, key: &str) -> anyhow::Result<Option<String>> {
+        self.read_loaded(key, str::to_owned)
+    }
+
+    /// The same for whoever needs no copy. It runs without the lock.
+    ///
+    /// # Errors
+    /// As for [`loaded_text`](Self::loaded_text).
+    fn read_loaded<T>(&self, key: &str, read: impl FnOnce(&str) -> T) -> anyhow::Result<Option<T>> {
         let pending = self.lock();
         if pending.is_unknown(key) {
             drop(pending);
             unloaded::warn();
             return Err(unloaded::error());
         }
-        Ok(pending.value(key).map(Cow::into_owned))
+        if let Some(record) = pending.unchanged(key).cloned() {
+            drop(pending);
+            return Ok(record.state().get(key).map(|json| read(&json)));
+        }
+        let value = pending.value(key).map(Cow::into_owned);
+        drop(pending);
+        Ok(value.as_deref().map(read))
     }
 
     /// The lock, for reading what may not be loaded.
@@ -201,12 +215,12 @@ impl Session {
     }
 
     /// Sets an entry, unless the closure of this very entry asks for it.
-    fn set(&self, key: &str, json: String) -> anyhow::Result<()> {
-        anyhow::ensure!(!Running::is_inside(self, key), inside(key));
-        if self.lock().is_principal_entry(key)
+    fn set(&self, key: String, json: String) -> anyhow::Result<()> {
+        anyhow::ensure!(!Running::is_inside(self, &key), inside(&key));
+        if self.lock().is_principal_entry(&key)
             && let Some(principal) = principal_of(&json)
         {
-            return self.set_principal(key, principal, json);
+            return self.set_principal(&key, principal, json);
         }
         let mut pending = self.lock();
         pending.writable()?;
@@ -220,9 +234,8 @@ impl Session {
     /// The value is not of this type; or the session is not loaded
     /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)).
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, SessionGetError> {
-        let json = self.loaded_text(key).map_err(SessionGetError)?;
-        json.map(|json| parse(key, &json).map_err(SessionGetError))
-            .transpose()
+        let value = self.read_loaded(key, |json| parse(key, json));
+        value.and_then(Option::transpose).map_err(SessionGetError)
     }
 
     /// Whether there is an entry of this name.
@@ -286,7 +299,7 @@ impl Session {
         }
         let json = serde_json::to_string(&value)
             .map_err(|error| SessionInsertError(not_serializable::<T>(&key, error)))?;
-        self.set(&key, json).map_err(SessionInsertError)
+        self.set(key, json).map_err(SessionInsertError)
     }
 
     /// Removes an entry and returns its value as JSON text, if there was one.

@@ -28,7 +28,7 @@ pub(crate) struct Pending {
     base: Option<Record>,
     changes: Changes,
     /// The results of those effects in `changes` that are functions, for reading.
-    computed: HashMap<String, Option<String>>,
+    computed: Computed,
     purged: bool,
     discarded: Discarded,
     /// The application has asked for the session.
@@ -55,6 +55,28 @@ pub(crate) struct Pending {
     /// `None` if no middleware serves the session.
     pub(super) times: Option<Times>,
     endings: Endings,
+}
+
+/// The results of closures, by the names of their entries. Few requests have any.
+#[derive(Default)]
+#[allow(
+    clippy::box_collection,
+    reason = "few requests have any: a map would take more room in each"
+)]
+struct Computed(Option<Box<HashMap<String, Option<String>>>>);
+
+impl Computed {
+    fn get(&self, name: &str) -> Option<&Option<String>> {
+        self.0.as_ref()?.get(name)
+    }
+
+    fn insert(&mut self, name: String, result: Option<String>) {
+        self.0.get_or_insert_default().insert(name, result);
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Option<String>> {
+        self.0.as_mut()?.remove(name)
+    }
 }
 
 /// What the load of a request shows to its handler.
@@ -240,6 +262,12 @@ impl Pending {
         (!hidden && !self.changes.log_in_another(base)).then_some(base)
     }
 
+    /// The record, if an entry shows as it was loaded.
+    pub(super) fn unchanged(&self, name: &str) -> Option<&Record> {
+        let effect = self.changes.effects.get(name);
+        self.visible().filter(|_| effect.is_none())
+    }
+
     pub(crate) fn value(&self, name: &str) -> Option<Cow<'_, str>> {
         match self.changes.effects.get(name) {
             Some(Effect::Set(json)) => Some(Cow::Borrowed(json)),
@@ -277,16 +305,16 @@ impl Pending {
         }
     }
 
-    pub(crate) fn set(&mut self, name: &str, effect: Effect) {
-        if name == RESERVED {
+    pub(crate) fn set(&mut self, name: impl AsRef<str> + Into<String>, effect: Effect) {
+        if name.as_ref() == RESERVED {
             return;
         }
         self.mark_changed();
         if let Some(since) = &mut self.since {
-            since.names.push(name.to_owned());
+            since.names.push(name.as_ref().to_owned());
         }
         if let Some(before) = &mut self.changes.before_login {
-            before.remove(name);
+            before.remove(name.as_ref());
         }
         let replaced = self.changes.effects.set(name, effect);
         self.discarded.effects.extend(replaced);

@@ -51,7 +51,7 @@ impl Session {
         let value = parse(&key, &json).map_err(SessionUpdateError)?;
         let json = serde_json::to_string(&updater(value))
             .map_err(|error| SessionUpdateError(not_serializable::<T>(&key, error)))?;
-        self.set(&key, json).map_err(SessionUpdateError)
+        self.set(key, json).map_err(SessionUpdateError)
     }
 
     /// Replaces a value with what a function makes of it, or sets a default value if there is none.
@@ -184,7 +184,7 @@ impl Session {
             (modify.0)(before.as_deref())?
         };
         match now {
-            Some(json) => self.set(key, json),
+            Some(json) => self.set(key.to_owned(), json),
             None => {
                 self.remove(key);
                 Ok(())

@@ -203,12 +203,10 @@ impl CookieSessionStore {
         let Some(record) = written(applied)? else {
             return Ok(None);
         };
-        let end = record.idle_end();
-        let text = record.as_text().unwrap_or_default().to_owned();
-        Ok(Some((
-            SessionKey::generated(text),
-            End::of(&record, end.unwrap_or_else(|| terms.until(&record))),
-        )))
+        let end = record.idle_end().unwrap_or_else(|| terms.until(&record));
+        let end = End::of(&record, end);
+        let text = record.into_text().unwrap_or_default();
+        Ok(Some((SessionKey::generated(text), end)))
     }
 
     fn stamp<'a>(&self, terms: &'a Terms) -> Result<Stamp<'a>, CommitError> {

@@ -74,7 +74,7 @@ impl Pending {
     pub(crate) fn name_principal(&mut self, principal: &str) {
         if let Some(entry) = self.principal_entry.clone() {
             let json = serde_json::Value::from(principal).to_string();
-            self.set(&entry, Effect::Set(json));
+            self.set(&*entry, Effect::Set(json));
         }
     }
 
