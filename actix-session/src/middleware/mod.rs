@@ -13,6 +13,11 @@ mod headers;
 pub(crate) mod lazy;
 pub(crate) mod load;
 mod save;
+#[cfg(feature = "testing")]
+pub(crate) mod seeded;
+#[cfg(not(feature = "testing"))]
+#[path = "no_seeded.rs"]
+pub(crate) mod seeded;
 mod visit;
 mod watching;
 
@@ -150,6 +155,12 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
         crate::SessionManager::of_middleware(self.0.store.index(), terms.clone(), clock.clone())
     }
 
+    /// What its requests share.
+    #[cfg(feature = "testing")]
+    pub(crate) fn parts(&self) -> &Parts<Store> {
+        &self.0
+    }
+
     pub(crate) fn from_parts(store: Store, mut configuration: Configuration) -> Self {
         let Configuration {
             key, previous_keys, ..
@@ -251,12 +262,13 @@ where
 async fn handle<S, B, Store>(
     parts: Rc<Parts<Store>>,
     service: Rc<S>,
-    req: ServiceRequest,
+    mut req: ServiceRequest,
 ) -> Result<ServiceResponse<B>, actix_web::Error>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
     Store: SessionStore + 'static,
 {
+    seeded::plant(&parts, &mut req).await?;
     let name = Rc::clone(&parts.cookies.own.wire_name);
     let mut visit = Visit::begin(parts, &req).await?;
     let innermost = Innermost::enter(&req, visit.held(), &name);

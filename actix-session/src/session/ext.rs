@@ -14,10 +14,12 @@ use actix_web::{
     Error, FromRequest, HttpMessage as _, HttpRequest,
     dev::{Extensions, Payload, ServiceRequest, ServiceResponse},
     guard::GuardContext,
+    http::header::HeaderMap,
 };
 use futures_util::future::LocalBoxFuture;
 
 use super::Session;
+use crate::middleware::seeded;
 
 /// Gets the [`Session`] from requests, responses and guards.
 ///
@@ -38,13 +40,13 @@ pub trait SessionExt {
 
 impl SessionExt for HttpRequest {
     fn get_session(&self) -> Session {
-        Session::get_session(&mut self.extensions_mut())
+        Session::get_session(&mut self.extensions_mut(), self.headers())
     }
 }
 
 impl SessionExt for ServiceRequest {
     fn get_session(&self) -> Session {
-        Session::get_session(&mut self.extensions_mut())
+        Session::get_session(&mut self.extensions_mut(), self.headers())
     }
 }
 
@@ -56,7 +58,7 @@ impl SessionExt for ServiceResponse {
 
 impl SessionExt for GuardContext<'_> {
     fn get_session(&self) -> Session {
-        Session::get_session(&mut self.req_data_mut())
+        Session::get_session(&mut self.req_data_mut(), self.head().headers())
     }
 }
 
@@ -175,8 +177,8 @@ impl InRequest {
 impl Session {
     /// The session of the innermost middleware, or a new one if there is no middleware. It is
     /// loaded, if that needs no waiting.
-    pub(crate) fn get_session(extensions: &mut Extensions) -> Self {
-        let (session, later) = Self::innermost(extensions);
+    pub(crate) fn get_session(extensions: &mut Extensions, headers: &HeaderMap) -> Self {
+        let (session, later) = Self::innermost(extensions, headers);
         if let Some(later) = later {
             // A failure makes the response.
             let _ = later.load_at_once();
@@ -185,10 +187,13 @@ impl Session {
     }
 
     /// What loads the session is `None` once that has been done.
-    fn innermost(extensions: &mut Extensions) -> (Self, Option<Rc<dyn LoadLater>>) {
+    fn innermost(
+        extensions: &mut Extensions,
+        headers: &HeaderMap,
+    ) -> (Self, Option<Rc<dyn LoadLater>>) {
         let innermost = extensions.get().and_then(InRequest::innermost);
         let Some((session, later)) = innermost else {
-            return (Self::unattached(extensions), None);
+            return (Self::unattached(extensions, headers), None);
         };
         let mut pending = session.lock();
         pending.asked = true;
@@ -197,9 +202,9 @@ impl Session {
         (session, later)
     }
 
-    fn unattached(extensions: &mut Extensions) -> Self {
+    fn unattached(extensions: &mut Extensions, headers: &HeaderMap) -> Self {
         warn_unattached();
-        let session = Self::new();
+        let session = seeded::unattached(headers);
         let sessions = InRequest::default();
         sessions.push(Held::Made(session.clone()), Rc::default());
         extensions.insert(sessions);
@@ -212,7 +217,7 @@ impl FromRequest for Session {
     type Future = ExtractSession;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let (session, later) = Self::innermost(&mut req.extensions_mut());
+        let (session, later) = Self::innermost(&mut req.extensions_mut(), req.headers());
         ExtractSession(match later.map(|it| (it.load_at_once(), it)) {
             None => Extract::Done(Ok(session)),
             Some((Some(loaded), _)) => Extract::Done(loaded.map(|()| session)),

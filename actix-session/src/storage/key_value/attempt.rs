@@ -16,6 +16,8 @@ use crate::{
 
 /// From how many sessions on a login looks whether some of them have gone.
 const MANY: usize = 16;
+/// For how long an extension relies on what an earlier step has written of the owner.
+const KEPT_AFTER: Millis = Millis::secs(30 * 86_400);
 /// At how many of them it looks.
 const LOOKED_AT: usize = 8;
 
@@ -176,6 +178,23 @@ impl<'a, D: KeyValueDatabase> Attempt<'a, D> {
         sessions.enter(owner, at);
         self.put_sessions(&owner.principal, &sessions)?;
         Ok(true)
+    }
+
+    /// Keeps what is known of a session's owner for as long as the session may live, which an extension
+    /// prolongs.
+    pub(super) async fn keep_listed(&mut self, record: &Record, at: &Name) -> anyhow::Result<()> {
+        let Some(owner) = Owner::of(record) else {
+            return Ok(());
+        };
+        let known = self.sessions(&owner.principal).await?;
+        let is_known = known.all.iter().any(|it| it.id == owner.id && it.at == *at);
+        let name = principal_name(&owner.principal);
+        let end = self.value(&name).and_then(layout::end_of);
+        let lasts = end.is_some_and(|end| end > self.now + LONGEST - KEPT_AFTER);
+        if !(is_known && lasts) {
+            self.enter(&owner, at).await?;
+        }
+        Ok(())
     }
 
     /// Takes out some of the oldest sessions that have expired. Nobody told.

@@ -212,6 +212,7 @@ impl<D: KeyValueDatabase> Attempt<'_, D> {
                 .is_some_and(|end| terms.extends_at(record, end))
         {
             self.put_record(at, record, terms.until(record));
+            self.keep_listed(record, at).await?;
             return Ok((found, Reply::Done));
         }
         Ok((Stored::Nothing, Reply::Found(found)))
@@ -241,6 +242,9 @@ impl<D: KeyValueDatabase> Attempt<'_, D> {
         };
         if !self.change_owner(owned).await? {
             return Ok(Reply::Ended);
+        }
+        if let (Until::At(_), OwnerBefore::Same) = (until, owned.before) {
+            self.keep_listed(owned.new, at).await?;
         }
         self.put_record(at, owned.new, end);
         Ok(Reply::Done)

@@ -9,7 +9,7 @@ use crate::digest;
 ///
 /// Three methods are all that there is to write. The library keeps every promise of a session on top
 /// of them: merging, redirects, tombstones, lost answers, renewals, endings, the index of sessions by
-/// principal, caps and live ends. `examples/own_store_redb.rs` is a whole store, embedded and
+/// principal, caps and live ends. `examples/redb_store.rs` is a whole store, embedded and
 /// durable.
 ///
 /// # What the database must do
@@ -33,7 +33,7 @@ use crate::digest;
 ///
 /// | name | value |
 /// | --- | --- |
-/// | `s.` and a digest of the key | `END record EPOCH RECORD`: a session; `RECORD` is what [`Record::as_text`](super::Record::as_text) returns |
+/// | `s.` and a digest of the key | `END record EPOCH RECORD`: a session; `RECORD` is what [`Record::as_text`](crate::storage::Record::as_text) returns |
 /// | the same | `END moved FLAG\|TIME\|NAME`: the key was renewed, and the session is under this name |
 /// | the same | `END ended`: the session has ended, and the name is not used again |
 /// | `p.` and a digest of the principal | `END principal JSON`: which sessions are whose, and which were revoked together |
@@ -61,7 +61,7 @@ use crate::digest;
 ///     async fn commit(&self, transaction: KeyValueTransaction) -> anyhow::Result<KeyValueOutcome> {
 ///         // The lock is held from the comparison to the last write.
 ///         let mut values = self.0.lock().unwrap();
-///         let get = |name: &str| Ok(values.get(name).map(|(value, _)| value.clone()));
+///         let get = |name: &str| anyhow::Ok(values.get(name).map(|(value, _)| value.clone()));
 ///         if !transaction.is_as_expected(get)? {
 ///             return Ok(KeyValueOutcome::Changed);
 ///         }

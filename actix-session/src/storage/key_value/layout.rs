@@ -97,6 +97,11 @@ pub(super) fn end(end: Millis) -> u64 {
     u64::try_from(end.0).unwrap_or_default()
 }
 
+/// When a value ends.
+pub(super) fn end_of(value: &[u8]) -> Option<Millis> {
+    Some(split_end(value)?.0)
+}
+
 fn split_end(value: &[u8]) -> Option<(Millis, &str)> {
     let (end, rest) = str::from_utf8(value).ok()?.split_once(' ')?;
     Some((Millis(end.parse().ok()?), rest))

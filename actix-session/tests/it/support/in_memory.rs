@@ -9,14 +9,17 @@ use actix_session::storage::{
     KeyValueDatabase, KeyValueOutcome, KeyValueTransaction, KeyValueWrite,
 };
 
-/// Values and their ends. Clones share them.
+/// Values and their ends.
+type Values = BTreeMap<String, (Vec<u8>, u64)>;
+
+/// Clones share the values.
 #[derive(Clone, Default)]
 pub(crate) struct InMemory {
-    values: Arc<Mutex<BTreeMap<String, (Vec<u8>, u64)>>>,
+    values: Arc<Mutex<Values>>,
 }
 
 impl InMemory {
-    pub(crate) fn values(&self) -> MutexGuard<'_, BTreeMap<String, (Vec<u8>, u64)>> {
+    pub(crate) fn values(&self) -> MutexGuard<'_, Values> {
         self.values.lock().unwrap()
     }
 }

@@ -38,8 +38,10 @@ impl TestStore for KeyValue {
 
     async fn dump(&self) -> Dump {
         let values = self.store.database().values();
-        let of_keys = values.iter().filter(|(name, _)| name.starts_with("s."));
-        let texts = of_keys.map(|(name, (value, _))| (name.clone(), text(value)));
+        let texts = values.iter().filter_map(|(name, (value, _))| {
+            let digest = name.strip_prefix("s.")?;
+            Some((digest.to_owned(), text(value)))
+        });
         Dump::of(texts.collect())
     }
 }
