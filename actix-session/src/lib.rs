@@ -21,6 +21,10 @@
     )
 )]
 
+// A file of the tests is part of two programs, and names the library as others do.
+#[cfg(test)]
+extern crate self as actix_session;
+
 mod address;
 mod changes;
 mod clock;

@@ -20,6 +20,8 @@ mod watch;
 
 #[cfg(any(feature = "_backend", test))]
 pub(crate) use self::poll::poll_backend;
+#[cfg(feature = "key-value-session")]
+pub(crate) use self::runtime::spawn;
 pub use self::watch::{EndReason, SessionEnded, Watch};
 pub(crate) use self::{
     poll::{poll, unwanted, wait},

@@ -12,7 +12,7 @@ type Task = Pin<Box<dyn Future<Output = ()>>>;
 type Job = Box<dyn FnOnce() -> Task + Send>;
 
 /// Runs a task on that thread, which starts with the first one.
-pub(super) fn spawn<F: Future<Output = ()> + 'static>(make: impl FnOnce() -> F + Send + 'static) {
+pub(crate) fn spawn<F: Future<Output = ()> + 'static>(make: impl FnOnce() -> F + Send + 'static) {
     static JOBS: OnceLock<UnboundedSender<Job>> = OnceLock::new();
     let job: Job = Box::new(move || Box::pin(make()));
     // It fails only if the thread could not start, which was logged.

@@ -13,6 +13,11 @@ mod headers;
 pub(crate) mod lazy;
 pub(crate) mod load;
 mod save;
+#[cfg(feature = "testing")]
+pub(crate) mod seeded;
+#[cfg(not(feature = "testing"))]
+#[path = "no_seeded.rs"]
+pub(crate) mod seeded;
 mod visit;
 mod watching;
 
@@ -172,6 +177,12 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
         self.0.cookies.header_name()
     }
 
+    /// What its requests share.
+    #[cfg(feature = "testing")]
+    pub(crate) fn parts(&self) -> &Parts<Store> {
+        &self.0
+    }
+
     pub(crate) fn from_parts(store: Store, mut configuration: Configuration) -> Self {
         let Configuration {
             key, previous_keys, ..
@@ -273,12 +284,13 @@ where
 async fn handle<S, B, Store>(
     parts: Rc<Parts<Store>>,
     service: Rc<S>,
-    req: ServiceRequest,
+    mut req: ServiceRequest,
 ) -> Result<ServiceResponse<B>, actix_web::Error>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = actix_web::Error>,
     Store: SessionStore + 'static,
 {
+    seeded::plant(&parts, &mut req).await?;
     let name = Rc::clone(parts.cookies.written_name(req.headers()));
     let header = parts.cookies.header_name().cloned();
     let mut visit = Visit::begin(parts, &req).await?;

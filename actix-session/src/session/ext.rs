@@ -14,11 +14,12 @@ use actix_web::{
     Error, FromRequest, HttpMessage as _, HttpRequest,
     dev::{Extensions, Payload, ServiceRequest, ServiceResponse},
     guard::GuardContext,
+    http::header::HeaderMap,
 };
 use futures_util::future::LocalBoxFuture;
 
 use super::Session;
-use crate::cookie::attributes::wire_name;
+use crate::{cookie::attributes::wire_name, middleware::seeded};
 
 /// Gets the [`Session`] from requests, responses and guards.
 ///
@@ -63,7 +64,7 @@ pub trait SessionExt {
 
 impl SessionExt for HttpRequest {
     fn get_session(&self) -> Session {
-        Session::get_session(&mut self.extensions_mut())
+        Session::get_session(&mut self.extensions_mut(), self.headers())
     }
 
     fn get_session_named(&self, cookie: &str) -> Option<Session> {
@@ -73,7 +74,7 @@ impl SessionExt for HttpRequest {
 
 impl SessionExt for ServiceRequest {
     fn get_session(&self) -> Session {
-        Session::get_session(&mut self.extensions_mut())
+        Session::get_session(&mut self.extensions_mut(), self.headers())
     }
 
     fn get_session_named(&self, cookie: &str) -> Option<Session> {
@@ -93,7 +94,7 @@ impl<B> SessionExt for ServiceResponse<B> {
 
 impl SessionExt for GuardContext<'_> {
     fn get_session(&self) -> Session {
-        Session::get_session(&mut self.req_data_mut())
+        Session::get_session(&mut self.req_data_mut(), self.head().headers())
     }
 
     fn get_session_named(&self, cookie: &str) -> Option<Session> {
@@ -234,8 +235,8 @@ impl InRequest {
 impl Session {
     /// The session of the innermost middleware, or a new one if there is no middleware. It is
     /// loaded, if that needs no waiting.
-    pub(crate) fn get_session(extensions: &mut Extensions) -> Self {
-        let (session, later) = Self::innermost(extensions);
+    pub(crate) fn get_session(extensions: &mut Extensions, headers: &HeaderMap) -> Self {
+        let (session, later) = Self::innermost(extensions, headers);
         if let Some(later) = later {
             // A failure makes the response.
             let _ = later.load_at_once();
@@ -261,11 +262,11 @@ impl Session {
     }
 
     /// What loads the session is `None` once that has been done.
-    fn innermost(extensions: &mut Extensions) -> Found {
+    fn innermost(extensions: &mut Extensions, headers: &HeaderMap) -> Found {
         let innermost = extensions.get().and_then(InRequest::innermost);
         match innermost {
             Some(found) => Self::ask(found),
-            None => (Self::unattached(extensions), None),
+            None => (Self::unattached(extensions, headers), None),
         }
     }
 
@@ -278,9 +279,9 @@ impl Session {
         (session, later)
     }
 
-    fn unattached(extensions: &mut Extensions) -> Self {
+    fn unattached(extensions: &mut Extensions, headers: &HeaderMap) -> Self {
         warn_unattached();
-        let session = Self::new();
+        let session = seeded::unattached(headers);
         let sessions = InRequest::default();
         sessions.push(Held::Made(session.clone()), Rc::default());
         extensions.insert(sessions);
@@ -293,7 +294,7 @@ impl FromRequest for Session {
     type Future = ExtractSession;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let innermost = Self::innermost(&mut req.extensions_mut());
+        let innermost = Self::innermost(&mut req.extensions_mut(), req.headers());
         ExtractSession::of(innermost)
     }
 }

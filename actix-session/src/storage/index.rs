@@ -35,6 +35,7 @@ const GROWTH: usize = 4;
 /// no session of a principal that is not listed, and nothing to switch on.
 /// [`SessionManager`](crate::SessionManager) uses it.
 ///
+/// A store over a database of one's own ([`KeyValueSessionStore`](super::KeyValueSessionStore)) has one.
 /// All stores of this crate implement it whose sessions lie on the server, apart from
 /// `RedisActorSessionStore`, which stays on one thread. A wrapper returns the index of the store inside
 /// it:

@@ -8,6 +8,8 @@ mod cookie;
 mod five_methods;
 #[cfg(any(feature = "_backend", test))]
 pub(crate) mod index;
+#[cfg(feature = "key-value-session")]
+mod key_value;
 #[cfg(any(feature = "_backend", test))]
 pub(crate) mod lease;
 #[cfg(feature = "memory-session")]
@@ -42,6 +44,11 @@ pub(crate) mod upstream;
 pub use self::cookie::CookieSessionStore;
 #[cfg(feature = "_backend")]
 pub use self::index::{SessionIndex, StoreIndex};
+#[cfg(feature = "key-value-session")]
+pub use self::key_value::{
+    KeyValueDatabase, KeyValueOutcome, KeyValueSessionStore, KeyValueSessionStoreBuilder,
+    KeyValueTransaction, KeyValueWrite,
+};
 #[cfg(feature = "memory-session")]
 pub use self::memory::{MemorySessionStore, MemorySessionStoreBuilder};
 #[cfg(feature = "redis-actor-session")]

@@ -28,7 +28,11 @@ use crate::{
 /// request may commit, and its changes are lost; or it may end the session, and the write may bring
 /// it back. A warning says so at the first commit.
 ///
-/// A store that can compare and set in one step should override [`commit`](Self::commit) and
+/// Over a transactional database there is nothing to override: implement
+/// [`KeyValueDatabase`](crate::storage::KeyValueDatabase) instead (feature `key-value-session`), and
+/// every promise holds.
+///
+/// A store that can compare and set one value in one step should override [`commit`](Self::commit) and
 /// [`rotate`](Self::rotate) with [`Changes::made_on`], and [`create`](Self::create) with
 /// [`Changes::new_record`]. [`Terms`] says when a record ends, whether it is over, and whether it is
 /// to be extended or dated; [`Record`] has the text to keep.

@@ -6,6 +6,7 @@ mod lost_answers;
 pub(super) mod model;
 #[cfg(all(
     feature = "memory-session",
+    feature = "key-value-session",
     feature = "redis-session",
     feature = "sqlite-session",
     feature = "postgres-session",

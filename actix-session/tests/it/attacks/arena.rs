@@ -24,7 +24,7 @@ use actix_web::{
 use super::capture;
 pub(crate) use crate::support::private;
 use crate::support::{Browser, Dump, Site, TestStore, may_fail, opened, stop};
-pub(crate) use crate::support::{Memory, MySql, Postgres, Redis, RedisActor, Sqlite};
+pub(crate) use crate::support::{KeyValue, Memory, MySql, Postgres, Redis, RedisActor, Sqlite};
 
 /// A store, and what may be expected of it.
 pub(crate) trait Arena: TestStore {
@@ -177,6 +177,11 @@ pub(crate) fn secret(kind: &'static str) -> String {
 /// A principal. Logs must not say who is logged in either.
 pub(crate) fn somebody() -> String {
     secret("principal")
+}
+
+impl Arena for KeyValue {
+    const SERVER: bool = true;
+    const FLOOD: usize = 2_000;
 }
 
 impl Arena for Memory {

@@ -135,6 +135,7 @@ macro_rules! attacks {
         alone: [$($alone:ident),* $(,)?] $(,)?
     ) => {
         $crate::attacks::attacks_on!(on_memory Memory: $($every)* $($lasting)* $($server)* $($timed)*);
+        $crate::attacks::attacks_on!(on_key_value KeyValue: $($every)* $($lasting)* $($server)* $($timed)*);
         $crate::attacks::attacks_on!(on_redis Redis: $($every)* $($lasting)* $($server)*);
         $crate::attacks::attacks_on!(on_redis_actor RedisActor: $($every)* $($lasting)* $($server)*);
         $crate::attacks::attacks_on!(on_sqlite Sqlite: $($every)* $($lasting)* $($server)* $($timed)*);
@@ -160,6 +161,7 @@ macro_rules! attacks {
         pub(crate) fn all() -> Vec<crate::attacks::Attack> {
             [
                 on_memory::all(),
+                on_key_value::all(),
                 on_redis::all(),
                 on_redis_actor::all(),
                 on_sqlite::all(),

@@ -1,5 +1,7 @@
 //! Every public type, as it prints itself with secrets wherever there is room for one.
 
+mod kit;
+
 use std::{
     collections::HashMap,
     error::Error as StdError,
@@ -69,6 +71,8 @@ pub(super) async fn all() -> Vec<Row> {
         upstreams(&text).await,
         stores(&text).await,
         sqlite(&text).await,
+        kit::key_value(&text).await,
+        kit::kit(&text).await,
         unreachable_stores(&text).await,
         contract(&text),
         records(&text),

@@ -9,6 +9,8 @@ mod actor;
 mod acts;
 mod answer;
 mod browser;
+mod in_memory;
+mod key_value;
 pub(crate) mod load;
 mod proxy;
 mod random;
@@ -29,6 +31,8 @@ pub(crate) use self::{
     },
     answer::Answer,
     browser::{Browser, Flight, Site, may_fail, stop},
+    in_memory::InMemory,
+    key_value::KeyValue,
     proxy::Proxy,
     random::Random,
     redis::{Cluster, HashedCluster, Redis, RedisPool, Sentinel, connect},
@@ -43,6 +47,7 @@ pub(crate) use self::{
 macro_rules! on_each_store {
     ($($test:ident),+ $(,)?) => {
         $crate::support::on_store!(on_memory Memory: $($test)+);
+        $crate::support::on_store!(on_key_value KeyValue: $($test)+);
         $crate::support::on_store!(on_redis Redis: $($test)+);
         $crate::support::on_store!(on_redis_actor RedisActor: $($test)+);
         $crate::support::on_store!(on_redis_pool RedisPool: $($test)+);
@@ -61,6 +66,7 @@ pub(crate) use on_each_store;
 macro_rules! on_each_index {
     ($($test:ident),+ $(,)?) => {
         $crate::support::on_store!(on_memory Memory: $($test)+);
+        $crate::support::on_store!(on_key_value KeyValue: $($test)+);
         $crate::support::on_store!(on_redis Redis: $($test)+);
         $crate::support::on_store!(on_cluster Cluster: $($test)+);
         $crate::support::on_store!(on_sqlite Sqlite: $($test)+);

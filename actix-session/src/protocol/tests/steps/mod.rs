@@ -30,6 +30,7 @@ use crate::{
 macro_rules! on_each_place {
     ($($test:ident),+ $(,)?) => {
         on_each_place!(@ in_memory Memory: $($test)+);
+        on_each_place!(@ on_key_value KeyValue: $($test)+);
         on_each_place!(@ on_redis Redis: $($test)+);
         on_each_place!(@ on_cluster Cluster: $($test)+);
         on_each_place!(@ on_hashed_cluster HashedCluster: $($test)+);

@@ -8,14 +8,18 @@ use sqlx::{
     pool::PoolOptions,
 };
 
+#[path = "../../../../tests/it/support/in_memory.rs"]
+mod in_memory;
+
+use self::in_memory::InMemory;
 use crate::{
     clock::Millis,
     contract::Terms,
     protocol::{Backend, Stored},
     random,
     storage::{
-        MemorySessionStore, RedisSessionStore, RedisSessionStoreBuilder, SessionStore, SqlDatabase,
-        SqlSessionStore, SqlSessionStoreBuilder,
+        KeyValueSessionStore, MemorySessionStore, RedisSessionStore, RedisSessionStoreBuilder,
+        SessionStore, SqlDatabase, SqlSessionStore, SqlSessionStoreBuilder,
     },
     testing::ManualClock,
 };
@@ -65,6 +69,29 @@ impl Place for Memory {
 
     async fn garble(&self, _: &str) -> bool {
         false
+    }
+}
+
+/// A store over a database of one's own.
+pub(super) struct KeyValue(KeyValueSessionStore<InMemory>);
+
+impl Place for KeyValue {
+    type Store = KeyValueSessionStore<InMemory>;
+
+    async fn start(clock: ManualClock) -> Self {
+        let builder = KeyValueSessionStore::builder(InMemory::default());
+        Self(builder.clock(clock).build())
+    }
+
+    fn store(&self) -> &Self::Store {
+        &self.0
+    }
+
+    async fn garble(&self, at: &str) -> bool {
+        let mut values = self.0.database().values();
+        let (value, end) = values.get_mut(at).unwrap();
+        *value = format!("{end} record 0 garbage").into_bytes();
+        true
     }
 }
 

@@ -1,0 +1,50 @@
+//! Sessions that a test gives to its requests.
+
+use actix_web::{
+    dev::ServiceRequest,
+    http::header::{COOKIE, HeaderValue},
+};
+
+use super::{Parts, session_of};
+use crate::{Session, cookie::write, storage::SessionStore, testing::seeds};
+
+pub(crate) use crate::testing::seeds::unattached;
+
+/// Makes the session that a test wants its request to have, and gives the request its cookie.
+pub(crate) async fn plant<S: SessionStore>(
+    parts: &Parts<S>,
+    req: &mut ServiceRequest,
+) -> Result<(), actix_web::Error> {
+    let acts = seeds::take(req.headers());
+    if acts.is_empty() {
+        return Ok(());
+    }
+    let failed = |error| {
+        let words = format!("the session of a test request cannot be made: {error:#}");
+        actix_web::error::ErrorInternalServerError(words)
+    };
+    let act = |session: &Session| acts.into_iter().for_each(|act| act(session));
+    let pair = pair(parts, act).await.map_err(failed)?;
+    let field =
+        HeaderValue::from_bytes(&pair).map_err(actix_web::error::ErrorInternalServerError)?;
+    req.headers_mut().append(COOKIE, field);
+    Ok(())
+}
+
+/// Makes a session, and returns the pair that its cookie has.
+pub(crate) async fn pair<S: SessionStore>(
+    parts: &Parts<S>,
+    act: impl FnOnce(&Session),
+) -> anyhow::Result<Vec<u8>> {
+    let session = session_of(parts, false);
+    act(&session);
+    let changes = session.lock().take_snapshot().changes;
+    anyhow::ensure!(
+        changes.makes_session(),
+        "the session must have an entry or a login"
+    );
+    let created = parts.store.create(&changes, &parts.terms(false)).await;
+    let (key, _) = created.map_err(|error| error.into_anyhow())?;
+    let named = &parts.cookies.own;
+    write::pair(&named.wire_name, &named.sealer.seal(key.as_ref())?)
+}

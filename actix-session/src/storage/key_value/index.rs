@@ -1,0 +1,191 @@
+//! A principal's sessions: one value, which the step that writes a session writes too.
+
+use std::cmp::Reverse;
+
+use tokio::time::Instant;
+
+use super::{
+    KeyValueDatabase, KeyValueSessionStore,
+    attempt::Attempt,
+    layout::{Held, Session},
+};
+use crate::{
+    EndReason,
+    clock::{Millis, deadline},
+    contract::Terms,
+    protocol::{Backend as _, NotBefore, Reply, Step, Stored},
+    storage::{
+        SessionIndex, StoreIndex,
+        index::{Index, Listed, Page},
+        upkeep::Upkeep,
+    },
+};
+
+impl<D: KeyValueDatabase> SessionIndex for KeyValueSessionStore<D> {
+    fn index(&self) -> StoreIndex {
+        StoreIndex::new(self.clone())
+    }
+}
+
+impl<D: KeyValueDatabase> Index for KeyValueSessionStore<D> {
+    async fn sessions(
+        &self,
+        principal: &str,
+        page: Page,
+        terms: &Terms,
+    ) -> anyhow::Result<Vec<Listed>> {
+        let (sessions, mark) = self.entries(principal, page, terms).await?;
+        let names: Vec<_> = sessions
+            .iter()
+            .map(|it| String::from(it.at.clone()))
+            .collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values = self.get(&names).await?;
+        let listed = sessions.into_iter().zip(values).map(|(session, value)| {
+            let has_ended = mark
+                .as_ref()
+                .is_some_and(|mark| mark.ends(session.id, session.login));
+            let found = match has_ended {
+                true => Stored::Nothing,
+                false => Held::of(value.as_deref(), terms.now).stored(),
+            };
+            Listed {
+                id: session.id,
+                login: session.login,
+                at: session.at,
+                found,
+            }
+        });
+        Ok(listed.collect())
+    }
+
+    async fn heal(&self, principal: &str, listed: &Listed, terms: &Terms) -> anyhow::Result<()> {
+        self.forget_session(principal, (listed.id, &listed.at), terms)
+            .await
+    }
+
+    async fn mark(
+        &self,
+        principal: &str,
+        mark: &NotBefore,
+        by: Option<(u128, Millis)>,
+        terms: &Terms,
+    ) -> anyhow::Result<bool> {
+        let deadline = deadline(terms.budget);
+        loop {
+            let marked = self.carry_out(terms, async |attempt| {
+                let mut sessions = attempt.sessions(principal).await?;
+                let earlier = sessions.not_before.as_ref();
+                if let (Some(earlier), Some((id, login))) = (earlier, by)
+                    && earlier.ends(id, login)
+                {
+                    return Ok(Reply::Ended);
+                }
+                sessions.not_before = Some(mark.clone().after(earlier));
+                attempt.put_sessions(principal, &sessions)?;
+                Ok(Reply::Done)
+            });
+            match marked.await? {
+                Reply::Ended => return Ok(false),
+                // To do it twice is to do it once.
+                Reply::Lost if Instant::now() < deadline => {}
+                Reply::Lost => anyhow::bail!("it is unknown whether the revocation was noted"),
+                _ => break,
+            }
+        }
+        self.0.hub.marked(principal, mark);
+        Ok(true)
+    }
+
+    async fn end_marked(
+        &self,
+        principal: &str,
+        mark: &NotBefore,
+        terms: &Terms,
+    ) -> anyhow::Result<u64> {
+        let all = Page {
+            after: None,
+            limit: usize::MAX,
+        };
+        let (sessions, _) = self.entries(principal, all, terms).await?;
+        let mut ended = 0;
+        for session in sessions {
+            if mark.ends(session.id, session.login)
+                && self.end_one(principal, session, terms).await?
+            {
+                ended += 1;
+            }
+        }
+        Ok(ended)
+    }
+}
+
+impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
+    /// A page of a principal's sessions, the latest login first, and what has ended them together.
+    async fn entries(
+        &self,
+        principal: &str,
+        page: Page,
+        terms: &Terms,
+    ) -> anyhow::Result<(Vec<Session>, Option<NotBefore>)> {
+        let mut sessions = Attempt::new(self, terms).sessions(principal).await?;
+        sessions.all.retain(|it| page.includes((it.login, it.id)));
+        sessions
+            .all
+            .sort_unstable_by_key(|it| Reverse((it.login, it.id)));
+        sessions.all.truncate(page.limit);
+        Ok((sessions.all, sessions.not_before))
+    }
+
+    /// Deletes a session that a mark has ended. Whatever is written meanwhile has ended all the same.
+    async fn end_one(
+        &self,
+        principal: &str,
+        session: Session,
+        terms: &Terms,
+    ) -> anyhow::Result<bool> {
+        let value = self.get(&[String::from(session.at.clone())]).await?;
+        let value = value.into_iter().next().flatten();
+        let Stored::Record(record) = Held::of(value.as_deref(), terms.now).stored() else {
+            self.forget_session(principal, (session.id, &session.at), terms)
+                .await?;
+            return Ok(false);
+        };
+        let step = Step::EndIf {
+            at: session.at,
+            expect: record.version(),
+            why: EndReason::Revoked,
+        };
+        Ok(matches!(self.run(&step, terms).await?, Reply::Done))
+    }
+
+    /// Takes a session out that has gone, if it is said to lie there still.
+    async fn forget_session(
+        &self,
+        principal: &str,
+        (id, at): (u128, &str),
+        terms: &Terms,
+    ) -> anyhow::Result<()> {
+        let forgotten = self.carry_out(terms, async |attempt| {
+            let mut sessions = attempt.sessions(principal).await?;
+            if sessions.leave(id, at) {
+                attempt.put_sessions(principal, &sessions)?;
+            }
+            Ok(Reply::Done)
+        });
+        forgotten.await.map(drop)
+    }
+}
+
+impl<D: KeyValueDatabase> Upkeep for KeyValueSessionStore<D> {
+    /// What is known of a principal lies under a digest, and names nobody.
+    async fn forget(&self, _: &str, _: &NotBefore, _: &Terms) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    async fn sweep_all(&self, terms: &Terms) -> anyhow::Result<Option<u64>> {
+        self.sweep(terms.now).await.map(Some)
+    }
+}

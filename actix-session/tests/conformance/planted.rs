@@ -1,0 +1,194 @@
+//! Stores with a fault, which the kit names.
+
+use actix_session::{
+    storage::{
+        KeyValueDatabase, KeyValueOutcome, KeyValueSessionStore, KeyValueTransaction, KeyValueWrite,
+    },
+    testing::conformance::{self, BrokenPromise, Kit},
+};
+use actix_web::rt::task::yield_now;
+
+use crate::{in_memory::InMemory, stores::Waiting};
+
+/// What its author has got wrong.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    /// Others may write between the comparison and the writes, while this waits.
+    Waits,
+    /// The same, without waiting: the lock is released in between.
+    Unlocks,
+    /// It compares nothing.
+    Compares,
+    /// It compares, and takes the principal's value for less important.
+    ComparesSessionsAlone,
+    /// It makes one write after the other.
+    Tears,
+    /// It forgets to remove.
+    KeepsAll,
+    /// It answers in another order than it was asked.
+    Sorts,
+}
+
+#[derive(Clone)]
+struct Faulty(InMemory, Fault);
+
+impl Faulty {
+    fn is_as_expected(&self, transaction: &KeyValueTransaction) -> bool {
+        let values = self.0.values();
+        let mut transaction = transaction.clone();
+        if self.1 == Fault::ComparesSessionsAlone {
+            transaction
+                .expected
+                .retain(|(name, _)| name.starts_with("s."));
+        }
+        let get = |name: &str| anyhow::Ok(values.get(name).map(|(value, _)| value.clone()));
+        self.1 == Fault::Compares || transaction.is_as_expected(get).unwrap()
+    }
+
+    fn write(&self, write: KeyValueWrite) {
+        match write {
+            KeyValueWrite::Put { name, value, end } => {
+                self.0.values().insert(name, (value, end));
+            }
+            KeyValueWrite::Remove { name } => {
+                self.0.values().remove(&name);
+            }
+        }
+    }
+}
+
+impl KeyValueDatabase for Faulty {
+    async fn get(&self, names: &[String]) -> anyhow::Result<Vec<Option<Vec<u8>>>> {
+        let mut found = self.0.get(names).await?;
+        yield_now().await;
+        if self.1 == Fault::Sorts {
+            found.reverse();
+        }
+        Ok(found)
+    }
+
+    async fn commit(&self, transaction: KeyValueTransaction) -> anyhow::Result<KeyValueOutcome> {
+        if !self.is_as_expected(&transaction) {
+            return Ok(KeyValueOutcome::Changed);
+        }
+        match self.1 {
+            Fault::Waits => yield_now().await,
+            Fault::Unlocks => std::thread::sleep(std::time::Duration::from_micros(200)),
+            _ => {}
+        }
+        for write in transaction.writes {
+            if self.1 == Fault::Tears {
+                yield_now().await;
+            }
+            if self.1 == Fault::KeepsAll
+                && let KeyValueWrite::Put { value, .. } = &write
+                && value.ends_with(b"ended")
+            {
+                continue;
+            }
+            self.write(write);
+        }
+        Ok(KeyValueOutcome::Done)
+    }
+
+    async fn sweep(&self, now: u64, limit: usize) -> anyhow::Result<usize> {
+        self.0.sweep(now, limit).await
+    }
+}
+
+type Store = KeyValueSessionStore<Faulty>;
+
+async fn kit(fault: Fault) -> Kit<Store> {
+    Kit::new(async |clock| {
+        KeyValueSessionStore::builder(Faulty(InMemory::default(), fault))
+            .clock(clock)
+            .build()
+    })
+    .await
+}
+
+#[track_caller]
+fn assert_names(broken: Result<(), BrokenPromise>, words: &[&str]) {
+    let broken = broken.expect_err("the fault is found").to_string();
+    for words in words {
+        assert!(broken.contains(words), "{broken}");
+    }
+}
+
+#[actix_web::test]
+async fn a_race_between_compare_and_write_is_found() {
+    let kit = kit(Fault::Waits).await;
+    let words = ["were lost", "compare and write in one atomic step"];
+    assert_names(
+        conformance::parallel_changes_are_all_kept(&kit).await,
+        &words,
+    );
+    let words = ["has come back", "a logout is undone"];
+    assert_names(conformance::an_end_wins_every_race(&kit).await, &words);
+    let words = ["renewals of one session at once", "it must be one"];
+    assert_names(conformance::a_renewal_is_one_step(&kit).await, &words);
+}
+
+#[actix_web::test]
+async fn a_race_of_threads_is_found() {
+    let kit = kit(Fault::Unlocks).await;
+    let words = ["4 threads", "were lost", "under one lock"];
+    assert_names(conformance::threads_lose_nothing(&kit).await, &words);
+}
+
+#[actix_web::test]
+async fn what_compares_nothing_is_found() {
+    let kit = kit(Fault::Compares).await;
+    assert_names(
+        conformance::parallel_changes_are_all_kept(&kit).await,
+        &["were lost"],
+    );
+}
+
+#[actix_web::test]
+async fn what_leaves_the_principal_out_is_found() {
+    let kit = kit(Fault::ComparesSessionsAlone).await;
+    let words = ["must be compared in the transaction that writes the session"];
+    let broken = conformance::parallel_logins_are_all_listed(&kit).await;
+    assert_names(broken, &words);
+    let broken = conformance::a_revocation_ends_every_earlier_login(&kit).await;
+    assert_names(broken, &words);
+}
+
+#[actix_web::test]
+async fn what_writes_half_of_a_transaction_is_found() {
+    let kit = kit(Fault::Tears).await;
+    let broken = [
+        conformance::dropped_calls_leave_no_half(&kit).await,
+        conformance::a_renewal_is_one_step(&kit).await,
+        conformance::changes_and_ends_follow_a_renewal(&kit).await,
+    ];
+    assert!(broken.iter().any(Result::is_err), "half a renewal is found");
+}
+
+#[actix_web::test]
+async fn what_forgets_a_write_or_mixes_values_up_is_found() {
+    let keeps = kit(Fault::KeepsAll).await;
+    let words = ["a deleted session still opens"];
+    assert_names(conformance::sessions_live_and_end(&keeps).await, &words);
+    let sorts = kit(Fault::Sorts).await;
+    let broken = conformance::sessions_are_listed_by_principal(&sorts).await;
+    assert!(
+        broken.is_err(),
+        "values that come in another order are found"
+    );
+}
+
+/// A store of five methods that takes itself for more.
+#[actix_web::test]
+async fn what_five_methods_cannot_promise_is_found() {
+    async fn waiting() -> Kit<Waiting> {
+        Kit::new(async |_| Waiting::default()).await
+    }
+
+    let lost = conformance::parallel_changes_are_all_kept(&waiting().await).await;
+    assert_names(lost, &["were lost"]);
+    let moved = conformance::changes_and_ends_follow_a_renewal(&waiting().await).await;
+    assert_names(moved, &["must be `Forwarded`"]);
+    assert!(!conformance::not_promised_by_five_methods().is_empty());
+}
