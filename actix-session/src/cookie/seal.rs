@@ -362,7 +362,7 @@ mod tests {
                 let opened = new.open(&sealed).unwrap();
                 prop_assert_eq!((&opened.value, opened.unbound), (&value, false));
                 prop_assert!(!opened.old_key);
-                let again = new.open(&new.seal(&value).unwrap().into_text()).unwrap();
+                let again = new.open(new.seal(&value).unwrap().into_text()).unwrap();
                 let is_private = matches!(mode, CookieContentSecurity::Private);
                 prop_assert_eq!(opened.nonce != again.nonce, is_private);
                 let old = new.open(published(mode, "id", &value)).unwrap();
@@ -400,7 +400,7 @@ mod tests {
             |mode, name: &str, cookie: &str| Sealer::of_header(&key(1), &[], mode, name, cookie);
         for mode in MODES {
             let of_header = header(mode, "x-session", "id");
-            let sealed = of_header.seal("value").unwrap().text;
+            let sealed = of_header.seal("value").unwrap().into_text();
             assert_eq!(of_header.open(&sealed).unwrap().value, "value");
             let others = [
                 sealer(1, mode, "id", WireFormat::V1),
@@ -413,7 +413,7 @@ mod tests {
             ];
             for other in others {
                 assert_eq!(other.open(&sealed), None, "{mode:?} {:?}", other.name);
-                let theirs = other.seal("value").unwrap().text;
+                let theirs = other.seal("value").unwrap().into_text();
                 assert_eq!(of_header.open(&theirs), None, "{mode:?} {:?}", other.name);
             }
         }
@@ -430,7 +430,7 @@ mod tests {
                 let previous: Vec<Key> = previous.iter().map(|byte| key(*byte)).collect();
                 Sealer::of_header(&key(first), &previous, mode, "x-session", "id")
             };
-            let sealed = with(1, &[]).seal("value").unwrap().text;
+            let sealed = with(1, &[]).seal("value").unwrap().into_text();
             assert!(with(2, &[3, 1]).open(&sealed).unwrap().old_key);
             assert!(!with(1, &[2]).open(&sealed).unwrap().old_key);
             assert_eq!(with(2, &[3]).open(&sealed), None);
