@@ -59,6 +59,10 @@ pub(crate) struct Pending {
 
 /// The results of closures, by the names of their entries. Few requests have any.
 #[derive(Default)]
+#[allow(
+    clippy::box_collection,
+    reason = "few requests have it, and each moves the rest"
+)]
 struct Computed(Option<Box<HashMap<String, Option<String>>>>);
 
 impl Computed {
