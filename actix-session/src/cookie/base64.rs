@@ -4,7 +4,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 /// Up to this many bytes, a table is faster.
-const SHORT: usize = 192;
+const SHORT: usize = 96;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 /// The symbols of each twelve bits.
 static PAIRS: [[u8; 2]; 4096] = {
