@@ -29,7 +29,7 @@ struct Choice {
 
 #[get("/")]
 async fn index(session: Session) -> Html {
-    let left = session.principal().and(session.remaining());
+    let left = session.principal().and_then(|_| session.remaining());
     Html::new(format!("<pre>{left:#?}</pre>{PAGE}"))
 }
 

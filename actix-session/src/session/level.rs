@@ -11,7 +11,7 @@ impl Session {
     ///
     /// Call it before what is sensitive: changes of passwords, addresses and second factors (ASVS
     /// 5.0, 7.5.1 and 7.5.3). Neither activity nor a renewal makes a proof recent. To ask for a level
-    /// however long ago it was shown, pass [`Duration::MAX`].
+    /// however long ago it was shown, pass [`Duration::MAX`](std::time::Duration::MAX).
     ///
     /// # Errors
     /// [`SessionAuthError`] has the [reason](SessionAuthError::reason): nobody is logged in (as a
