@@ -25,7 +25,7 @@ use crate::{
     config::{self, Config, Environment, StoreUrl},
     database,
     guesses::Guesses,
-    pages,
+    metrics, pages,
     password::Passwords,
     responses,
     start_error::StartError,
@@ -68,6 +68,8 @@ pub struct Application {
     server: Server,
     address: SocketAddr,
     database: SqlitePool,
+    /// Serves the counters, and where.
+    metrics: Option<(Server, SocketAddr)>,
     /// Sweeps for as long as this lives.
     _sweeper: Option<Sweeper>,
 }
@@ -95,6 +97,8 @@ impl Application {
             warn_seconds: WARNING.min(config.idle_timeout / 2).as_secs(),
             sessions_are_shared: config.session_store != StoreUrl::Cookie,
         };
+        let metrics = config.metrics_address.as_deref().map(metrics::start);
+        let metrics = metrics.transpose()?;
         let store = open_store(config).await?;
         let sweeper = store.spawn_sweeper(SWEEP_INTERVAL, SWEEP_BATCH);
         let server = serve(listener, state, config, store)?;
@@ -102,6 +106,7 @@ impl Application {
             server,
             address,
             database,
+            metrics,
             _sweeper: sweeper,
         })
     }
@@ -119,6 +124,13 @@ impl Application {
         format!("http://{address}")
     }
 
+    /// Where the counters are, if they are anywhere.
+    #[must_use]
+    pub fn metrics_url(&self) -> Option<String> {
+        let (_, address) = self.metrics.as_ref()?;
+        Some(format!("http://{address}/metrics"))
+    }
+
     /// A handle that stops the server.
     #[must_use]
     pub fn handle(&self) -> ServerHandle {
@@ -130,7 +142,15 @@ impl Application {
     /// # Errors
     /// If one of the server's threads fails.
     pub async fn run(self) -> io::Result<()> {
+        let metrics = self.metrics.map(|(server, _)| {
+            let handle = server.handle();
+            actix_web::rt::spawn(server);
+            handle
+        });
         let outcome = self.server.await;
+        if let Some(metrics) = metrics {
+            metrics.stop(false).await;
+        }
         self.database.close().await;
         outcome
     }

@@ -15,6 +15,7 @@
 //! | How does a message survive a redirect? | `flash.rs` |
 //! | What protects against forms from other sites? | `app.rs` |
 //! | What slows down whoever guesses passwords? | `guesses.rs` |
+//! | How does an operator see what happens to sessions? | `metrics.rs` |
 //! | Which environment variables are there? | [`Config`] |
 
 mod app;
@@ -25,6 +26,7 @@ mod database;
 mod error;
 mod flash;
 mod guesses;
+mod metrics;
 mod notes;
 mod pages;
 mod password;

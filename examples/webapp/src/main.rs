@@ -27,6 +27,9 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     #[expect(clippy::print_stdout, reason = "this line says which address to open")]
     {
         println!("Open {}", application.url());
+        if let Some(url) = application.metrics_url() {
+            println!("Metrics: {url}");
+        }
     }
     application.run().await?;
     Ok(())

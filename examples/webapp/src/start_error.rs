@@ -32,6 +32,16 @@ pub enum StartError {
         /// The cause.
         source: Cause,
     },
+    /// The counters cannot be shown.
+    #[error(
+        "cannot serve metrics on {address} ({source}); set METRICS_ADDRESS to a free ADDRESS:PORT, or not at all"
+    )]
+    Metrics {
+        /// The value of `METRICS_ADDRESS`.
+        address: String,
+        /// The cause.
+        source: Cause,
+    },
     /// This machine cannot hash passwords.
     #[error("cannot hash passwords: {0}")]
     Passwords(Cause),
@@ -53,6 +63,13 @@ pub enum StartError {
 }
 
 impl StartError {
+    pub(crate) fn metrics(address: &str, source: Cause) -> Self {
+        Self::Metrics {
+            address: address.to_owned(),
+            source,
+        }
+    }
+
     pub(crate) fn bind(address: &str, source: io::Error) -> Self {
         Self::Bind {
             address: address.to_owned(),

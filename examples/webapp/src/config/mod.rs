@@ -34,6 +34,7 @@ pub enum Environment {
 /// | `APP_SECRET_KEY` | encrypts the session cookie: at least 64 random bytes, as base64 or hexadecimal | in development, one is made and kept in `dev-secret.key` beside the database |
 /// | `BIND` | address and port to listen on | `127.0.0.1:8080` |
 /// | `DATABASE_FILE` | the SQLite file with the users | `data/webapp.sqlite3`, in the package's folder under `cargo run`, otherwise in the current one |
+/// | `METRICS_ADDRESS` | address and port at which `/metrics` shows counters to a monitoring server; keep it away from visitors | nowhere |
 /// | `SESSION_MINUTES` | how long a session lasts after the last request, in minutes | a day |
 /// | `SESSION_STORE` | `memory:`, `cookie:`, `sqlite://FILE`, `redis://HOST:PORT` (TLS: `rediss://`), `postgres://USER@HOST/DATABASE` or `mysql://USER@HOST/DATABASE` | `sessions.sqlite3` beside the users |
 /// | `TRUSTED_PROXIES` | IP addresses, with commas between them, of the proxies whose `X-Forwarded-For` says where a request comes from | none: it comes from its peer |
@@ -49,6 +50,8 @@ pub struct Config {
     pub bind: String,
     /// `DATABASE_FILE`.
     pub database_file: PathBuf,
+    /// `METRICS_ADDRESS`.
+    pub metrics_address: Option<String>,
     /// `SESSION_MINUTES`.
     pub idle_timeout: Duration,
     /// `SESSION_STORE`.
@@ -98,6 +101,7 @@ impl Config {
             secret_key,
             bind: lookup("BIND").unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
             database_file,
+            metrics_address: lookup("METRICS_ADDRESS"),
             session_store,
             trusted_proxies,
         })
@@ -113,6 +117,7 @@ impl fmt::Debug for Config {
             .field("environment", &self.environment)
             .field("bind", &self.bind)
             .field("database_file", &self.database_file)
+            .field("metrics_address", &self.metrics_address)
             .field("session_store", &self.session_store)
             .field("trusted_proxies", &self.trusted_proxies)
             .finish_non_exhaustive()

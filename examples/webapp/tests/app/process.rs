@@ -109,14 +109,53 @@ impl Drop for Running {
 
 /// Starts the program with nothing configured, and reads its address.
 fn start(folder: &Path) -> (Running, reqwest::Url) {
-    let mut running = Running(webapp(folder, &[("BIND", "127.0.0.1:0")]).spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(running.0.stdout.as_mut().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let url = line.trim().strip_prefix("Open ");
-    let url = url.expect("the first line names the address").parse();
-    (running, url.unwrap())
+    let (running, [url]) = start_with(folder, &[], ["Open "]);
+    (running, url)
+}
+
+/// Starts the program, and reads the addresses that its first lines name after these words.
+fn start_with<const N: usize>(
+    folder: &Path,
+    variables: &[(&str, &str)],
+    words: [&str; N],
+) -> (Running, [reqwest::Url; N]) {
+    let variables = [&[("BIND", "127.0.0.1:0")], variables].concat();
+    let mut running = Running(webapp(folder, &variables).spawn().unwrap());
+    let mut lines = BufReader::new(running.0.stdout.as_mut().unwrap());
+    let urls = words.map(|words| {
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix(words);
+        url.expect("the line names an address").parse().unwrap()
+    });
+    (running, urls)
+}
+
+#[actix_web::test]
+async fn the_counters_are_on_an_address_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let variables = [("METRICS_ADDRESS", "127.0.0.1:0")];
+    let (_running, [url, metrics]) = start_with(folder.path(), &variables, ["Open ", "Metrics: "]);
+    Visitor::at(url.clone()).register("eve").await;
+    let shown = reqwest::get(metrics).await.unwrap().text().await.unwrap();
+    let logins = shown
+        .lines()
+        .any(|line| line == "actix_session_logins_total 1");
+    assert!(logins, "{shown}");
+    assert!(!shown.contains("eve"), "{shown}");
+    let elsewhere = url.join("/metrics").unwrap();
+    assert_eq!(reqwest::get(elsewhere).await.unwrap().status(), 404);
+}
+
+#[test]
+fn an_address_for_counters_that_is_taken_is_explained() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    let says = refusal(&[("BIND", "127.0.0.1:0"), ("METRICS_ADDRESS", &address)]);
+    assert!(
+        says.contains(&address) && says.contains("METRICS_ADDRESS"),
+        "{says}"
+    );
 }
 
 #[actix_web::test]

@@ -80,6 +80,7 @@ pub(crate) fn config(folder: &Path, session_store: StoreUrl) -> Config {
         secret_key: Key::from(&[7; 64]),
         bind: "127.0.0.1:0".to_owned(),
         database_file: folder.join("webapp.sqlite3"),
+        metrics_address: None,
         session_store,
         trusted_proxies: Vec::new(),
     }
