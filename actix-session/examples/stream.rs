@@ -13,9 +13,8 @@ use futures_util::{StreamExt as _, stream};
 #[get("/")]
 async fn rows(session: Session) -> Result<HttpResponse> {
     session.modify("visits", |n: Option<u64>| Some(n.unwrap_or(0) + 1))?;
-    let in_stream = session.clone();
     let rows = stream::iter(0..=5).then(move |row| {
-        let session = in_stream.clone();
+        let session = session.clone();
         async move {
             rt::time::sleep(Duration::from_millis(300)).await;
             Ok::<_, actix_web::Error>(Bytes::from(line(&session, row)?))
