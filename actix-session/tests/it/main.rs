@@ -27,6 +27,7 @@ mod lazy;
 mod levels;
 mod logout;
 mod other_languages;
+mod outer_middlewares;
 mod own_stores;
 mod own_times;
 mod personal;
