@@ -33,6 +33,7 @@ mod logout;
 mod measured;
 mod observer;
 mod other_languages;
+mod outer_middlewares;
 mod own_stores;
 mod own_times;
 mod personal;
