@@ -30,6 +30,7 @@ fn steps(library: &Library) -> Vec<Step> {
             &["--workspace", "--document-private-items"],
         ),
         doc("documentation", &["--workspace"]),
+        package(library),
         feature(library, "no feature", None),
     ];
     steps.extend(
@@ -56,6 +57,12 @@ fn doc(name: &str, selection: &[&str]) -> Step {
         .iter()
         .chain(selection);
     Step::cargo(name, arguments).with("RUSTDOCFLAGS", "-D warnings")
+}
+
+/// What the registry would get. Building it again would show nothing that the other steps do not.
+fn package(library: &Library) -> Step {
+    let words = ["package", "--no-verify", "--allow-dirty", "--package"];
+    Step::cargo("package", words.iter().chain(&[&*library.id]))
 }
 
 /// The library must build with each feature alone: applications choose one, and `--all-features`
