@@ -159,6 +159,7 @@ impl Combination {
         }
         let name = match set.name.as_str() {
             name if name.starts_with("__Host-") => name.to_owned(),
+            name if name.starts_with("__Http-") => name.replacen("__Http-", "__Host-Http-", 1),
             name => format!("__Host-{}", name.trim_start_matches("__Secure-")),
         };
         Attributes {
