@@ -1,0 +1,79 @@
+//! Whose sessions there are is looked up, never searched for. PostgreSQL's own statistics say so.
+
+use std::time::Duration;
+
+use actix_session::{Session, SessionManager, storage::SessionIndex};
+use actix_web::rt::time::sleep;
+
+use crate::support::{PATIENCE, Postgres, SqlTestStore as _, TestStore, fill_store};
+
+const USER: &str = "user-42";
+
+fn log_in(session: &Session) {
+    session.login(USER).unwrap();
+}
+
+/// Whatever has to do with a principal's sessions.
+async fn all_that_a_manager_does<T: TestStore<Store: SessionIndex>>(tested: &T) {
+    let sessions: SessionManager = tested.middleware().build().manager();
+    let (mine, other, third) = (
+        tested.browser().await,
+        tested.browser().await,
+        tested.browser().await,
+    );
+    for browser in [&mine, &other, &third] {
+        browser.visit(log_in).await.assert_ok();
+        tested.clock().advance(Duration::from_millis(5));
+    }
+    mine.visit(Session::renew).await.assert_ok();
+    assert_eq!(sessions.count(USER).await.unwrap(), 3);
+    let oldest = sessions.list(USER).await.unwrap().last().unwrap();
+    assert!(
+        sessions
+            .open(USER, &oldest.handle())
+            .await
+            .unwrap()
+            .is_some()
+    );
+    assert!(sessions.revoke(USER, &oldest.handle()).await.unwrap());
+    let flight = other.begin().await;
+    assert_eq!(sessions.revoke_others(&flight.handle()).await.unwrap(), 1);
+    flight.finish().await.assert_ok();
+    other.visit(Session::purge).await.assert_ok();
+    assert_eq!(sessions.revoke_all(USER).await.unwrap(), 0);
+    assert_eq!(sessions.export(USER).await.unwrap().len(), 0);
+}
+
+#[actix_web::test]
+async fn postgres_reads_no_table_from_its_beginning_to_its_end() {
+    let tested = Postgres::start().await;
+    fill_store(&tested.store(), 2_000).await;
+    tested.execute("ANALYZE {t}").await;
+    let scans = async |column: &str| {
+        let name = &tested.table;
+        let of_table = format!("FROM pg_stat_user_tables WHERE relname = '{name}'");
+        tested
+            .number(&format!("SELECT coalesce({column}, 0)::bigint {of_table}"))
+            .await
+    };
+    // What the filling has done is counted a moment later.
+    let settled = async |least: i64| {
+        for _ in 0..PATIENCE.as_millis() / 50 {
+            if scans("idx_scan").await > least {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the server counts no look-up by an index");
+    };
+    let browser = tested.browser().await;
+    browser.visit(log_in).await.assert_ok();
+    browser.visit(|_| {}).await.assert_ok();
+    settled(0).await;
+    sleep(Duration::from_millis(1_100)).await;
+    let before = (scans("seq_scan").await, scans("idx_scan").await);
+    all_that_a_manager_does(&tested).await;
+    settled(before.1).await;
+    sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(scans("seq_scan").await, before.0);
+}
