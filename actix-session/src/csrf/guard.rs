@@ -42,7 +42,9 @@ use crate::{SessionMiddleware, cookie::read, event, storage::SessionStore};
 /// are as for any other response. An event names the reason.
 ///
 /// It works inside and outside of [`SessionMiddleware`], and around an application, a scope or a
-/// resource. [`SessionMiddleware::cross_site_guard`] makes one that judges only requests with the
+/// resource. A middleware that rewrites paths must be around it, such as
+/// [`NormalizePath`](actix_web::middleware::NormalizePath): a route's name is that of the path which
+/// the guard sees. [`SessionMiddleware::cross_site_guard`] makes one that judges only requests with the
 /// session's cookie; put a guard made by [`new`](Self::new) around login routes, or name them in
 /// [`always`](Self::always).
 ///
@@ -241,7 +243,7 @@ impl Rules {
             return Ok(());
         }
         let is_named = |names: &[String]| {
-            let name = (!names.is_empty()).then(|| req.request().match_name());
+            let name = (!names.is_empty()).then(|| name_of(req));
             name.flatten()
                 .is_some_and(|own| names.iter().any(|name| name == own))
         };
@@ -252,6 +254,15 @@ impl Rules {
         }
         let authority = req.uri().authority().map(|authority| authority.as_str());
         judge(headers, authority, &self.trusted)
+    }
+}
+
+/// The name of the resource that the request is routed to. Routing decodes the path first, and the
+/// request's own lookup does not: it would take `/%6Cogin` for another resource than `/login`.
+fn name_of(req: &ServiceRequest) -> Option<&str> {
+    match req.match_info().as_str() {
+        routed if routed == req.path() => req.request().match_name(),
+        routed => req.resource_map().match_name(routed),
     }
 }
 

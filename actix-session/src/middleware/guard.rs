@@ -36,13 +36,18 @@ use crate::{
 pub(crate) struct Innermost(InRequest);
 
 impl Innermost {
-    pub(crate) fn enter(req: &ServiceRequest, held: Held, cookie: &Rc<str>) -> Self {
+    pub(crate) fn enter(
+        req: &ServiceRequest,
+        held: Held,
+        cookie: Rc<str>,
+        written_as: &Rc<str>,
+    ) -> Self {
         let mut extensions = req.extensions_mut();
         let sessions = extensions.get::<InRequest>().cloned().unwrap_or_default();
-        if sessions.has(cookie) {
-            event::wrapped_twice(cookie);
+        if sessions.has(written_as) {
+            event::wrapped_twice(written_as);
         }
-        sessions.push(held, Rc::clone(cookie));
+        sessions.push(held, cookie, Rc::clone(written_as));
         extensions.insert(sessions.clone());
         Self(sessions)
     }

@@ -291,10 +291,11 @@ where
     Store: SessionStore + 'static,
 {
     seeded::plant(&parts, &mut req).await?;
+    let cookie = Rc::clone(&parts.cookies.own.wire_name);
     let name = Rc::clone(parts.cookies.written_name(req.headers()));
     let header = parts.cookies.header_name().cloned();
     let mut visit = Visit::begin(parts, &req).await?;
-    let innermost = Innermost::enter(&req, visit.held(), &name);
+    let innermost = Innermost::enter(&req, visit.held(), cookie, &name);
     let result = visit.serve(&*service, req).await;
     let Some((session, guard)) = visit.asked() else {
         return result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));

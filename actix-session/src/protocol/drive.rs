@@ -203,6 +203,10 @@ impl<B: Backend> Drive<'_, B> {
     /// Waits if what comes next is a repeat, and gives up if that would use up the budget: a last
     /// attempt without time would leave nobody knowing what became of it.
     async fn before_repeat(&mut self, step: &Step, reply: Reply) -> Result<Reply, CommitError> {
+        if let Reply::Found(Stored::Redirect(_)) = reply {
+            self.before_following().await?;
+            return Ok(reply);
+        }
         let lost = matches!(reply, Reply::Lost);
         if !lost && !is_refusal(step, &reply) {
             return Ok(reply);
@@ -228,6 +232,18 @@ impl<B: Backend> Drive<'_, B> {
         }
         // What is rare is on the heap.
         Box::pin(self.look_again(step, reply)).await
+    }
+
+    /// Redirects in a damaged database may lead in a circle, and one that never waits reaches no timer.
+    async fn before_following(&self) -> Result<(), CommitError> {
+        if Instant::now() < self.deadline {
+            tokio::task::yield_now().await;
+            return Ok(());
+        }
+        Err(match self.lost {
+            true => CommitError::OutcomeUnknown,
+            false => CommitError::late(),
+        })
     }
 
     /// What is there after a pause: others have written meanwhile, and whoever compares with what

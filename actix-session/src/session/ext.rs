@@ -148,8 +148,10 @@ type Found = (Session, Option<Rc<dyn LoadLater>>);
 
 struct Entered {
     held: Held,
-    /// The name of its cookie.
+    /// The name of its cookie, by which it can be had, even if a header carries it.
     cookie: Rc<str>,
+    /// Under which name the response sets it: the cookie's, or a header's.
+    written_as: Rc<str>,
     /// Its middleware still serves the request.
     is_around: bool,
 }
@@ -164,10 +166,11 @@ struct Nested {
 }
 
 impl InRequest {
-    pub(crate) fn push(&self, held: Held, cookie: Rc<str>) {
+    pub(crate) fn push(&self, held: Held, cookie: Rc<str>, written_as: Rc<str>) {
         let entered = Entered {
             held,
             cookie,
+            written_as,
             is_around: true,
         };
         let nested = &mut *self.0.borrow_mut();
@@ -190,11 +193,11 @@ impl InRequest {
         nested.written = Default::default();
     }
 
-    /// Whether a middleware with this cookie is around.
-    pub(crate) fn has(&self, cookie: &str) -> bool {
+    /// Whether a middleware is around that sets this cookie or header.
+    pub(crate) fn has(&self, written_as: &str) -> bool {
         let nested = self.0.borrow();
         let mut all = nested.outermost.iter().chain(&nested.inner);
-        all.any(|it| it.is_around && *it.cookie == *cookie)
+        all.any(|it| it.is_around && *it.written_as == *written_as)
     }
 
     pub(crate) fn note_written(&self, cookie: Rc<str>) {
@@ -283,7 +286,7 @@ impl Session {
         warn_unattached();
         let session = seeded::unattached(headers);
         let sessions = InRequest::default();
-        sessions.push(Held::Made(session.clone()), Rc::default());
+        sessions.push(Held::Made(session.clone()), Rc::default(), Rc::default());
         extensions.insert(sessions);
         session
     }

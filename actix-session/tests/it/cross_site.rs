@@ -170,6 +170,64 @@ async fn reading_passes_and_sockets_do_not() {
     assert_refused(&site.answer(socket).await, "other-origin");
 }
 
+/// Routing decodes a path before it chooses a resource; so does whoever asks for the resource's name.
+#[actix_web::test]
+async fn a_path_with_escapes_has_the_name_of_the_resource_that_serves_it() {
+    let tested = Memory::start().await;
+    let sessions = tested.middleware().build();
+    let guard = sessions.cross_site_guard().exempt("any").always("login");
+    let resource = |path: &str, name: &str| {
+        web::resource(path.to_owned())
+            .name(name)
+            .route(web::route().to(HttpResponse::Ok))
+    };
+    let resources = |guard: CrossSiteGuard, at: &str| {
+        web::scope(at)
+            .service(resource("/login", "login"))
+            .service(resource("/transfer", "transfer"))
+            .service(resource("/{any}", "any"))
+            .wrap(guard)
+    };
+    let own = web::resource("/resource/transfer")
+        .name("transfer")
+        .route(web::route().to(HttpResponse::Ok));
+    let app = App::new()
+        .service(resources(guard.clone(), "/scope"))
+        .service(own.wrap(guard.clone()))
+        .service(resource("/resource/{any}", "any").wrap(guard.clone()))
+        .service(resources(guard, ""))
+        .wrap(sessions)
+        .wrap(from_fn(show_reason));
+    let site = Site::of(init_service(app).await);
+    let answer = async |path: &str, cookie: &str| {
+        let request = post(("origin", "https://evil.example"), cookie);
+        site.answer(request.uri(path)).await
+    };
+    for path in ["/login", "/%6Cogin", "/scope/logi%6e", "/%73cope/login"] {
+        assert_refused(&answer(path, "a=b").await, "other-origin");
+    }
+    for path in [
+        "/transfer",
+        "/%74ransfer",
+        "/scope/%74ransfer",
+        "/s%63ope/transfer",
+        "/resource/%74ransfer",
+    ] {
+        assert_refused(&answer(path, "id=a").await, "other-origin");
+    }
+    for path in [
+        "/a",
+        "/%61",
+        "/scope/%61",
+        "/s%63ope/a",
+        "/resource/%61",
+        "/a%2Fb",
+        "/%2561",
+    ] {
+        answer(path, "id=a").await.assert_ok();
+    }
+}
+
 /// Names are what routing takes them for, in scopes as well.
 #[actix_web::test]
 async fn routes_are_exempt_or_always_judged_by_their_names() {

@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 
 use actix_session::{
-    Session, SessionMiddleware,
+    NamedSession, Session, SessionExt as _, SessionMiddleware, SessionName,
     config::{ConfigError, CookieContentSecurity, SessionMiddlewareBuilder, WireFormat},
     storage::{MemorySessionStore, SessionStore},
 };
 use actix_web::{
-    App, HttpResponse,
+    App, HttpRequest, HttpResponse,
     cookie::Key,
+    error::ErrorInternalServerError,
     http::header::{CACHE_CONTROL, COOKIE, HeaderValue, VARY},
     test::{TestRequest, init_service},
     web,
@@ -33,6 +34,7 @@ on_each_store_and_in_cookies! {
     an_older_key_opens_a_value_and_it_is_sealed_anew,
     a_renamed_cookie_keeps_the_clients_with_a_header,
     two_nested_middlewares_never_mix,
+    a_session_in_a_header_can_be_had_by_its_name,
     a_failed_request_varies_too,
 }
 
@@ -385,6 +387,49 @@ async fn two_nested_middlewares_never_mix(tested: impl TestStore) {
     let alone = SessionMiddleware::builder(outer.clone(), tested.key().clone());
     let alone = Client::named(alone.cookie_name("outer".to_owned()), "outer").await;
     assert_eq!(nested(NAME).await.seen(&[alone.value()]).await, None);
+}
+
+struct Inner;
+
+impl SessionName for Inner {
+    const COOKIE: &'static str = "inner";
+}
+
+/// Counts in both sessions, by the names of their cookies.
+async fn count(inner: NamedSession<Inner>, req: HttpRequest) -> actix_web::Result<String> {
+    let outer = req.get_session_named("outer");
+    let outer = outer.ok_or_else(|| ErrorInternalServerError("no outer session"))?;
+    for session in [&*inner, &outer] {
+        session.modify("n", |n: Option<u64>| Some(n.unwrap_or(0) + 1))?;
+    }
+    Ok(format!(
+        "{:?} {:?}",
+        inner.get::<u64>("n")?,
+        outer.get::<u64>("n")?
+    ))
+}
+
+async fn a_session_in_a_header_can_be_had_by_its_name(tested: impl TestStore) {
+    let inner = tested.middleware().cookie_name("inner".to_owned());
+    let builder = SessionMiddleware::builder(MemorySessionStore::new(), tested.key().clone());
+    let outer = builder.cookie_name("outer".to_owned());
+    let app = App::new()
+        .wrap(inner.header(NAME).build())
+        .wrap(outer.header("X-Outer").build())
+        .default_service(web::to(count));
+    let site = Site::of(init_service(app).await);
+    let (mut own, mut others) = (String::new(), String::new());
+    for seen in ["Some(1) Some(1)", "Some(2) Some(2)"] {
+        let request = TestRequest::get().insert_header((NAME, own.as_str()));
+        let request = request.insert_header(("X-Outer", others.as_str()));
+        let answer = site.answer(request).await;
+        answer.assert_ok().assert_no_cookie();
+        assert_eq!(answer.body, seen);
+        own = field(&answer).unwrap_or(own);
+        if let Some(value) = answer.headers.get("X-Outer") {
+            others = value.to_str().unwrap().to_owned();
+        }
+    }
 }
 
 async fn a_failed_request_varies_too(tested: impl TestStore) {

@@ -106,6 +106,34 @@ fn patient() -> Terms {
     }
 }
 
+/// A record that was renewed, as a damaged database may say of any name.
+fn in_a_circle() -> Fate {
+    Answered(Reply::Found(Stored::Redirect(Redirect {
+        target: "a".into(),
+        made_at: Millis(0),
+        flag: Flag::Plain,
+    })))
+}
+
+#[actix_web::test]
+async fn redirects_in_a_circle_end_with_the_budget_even_if_nothing_ever_waits() {
+    let over = Terms {
+        budget: Duration::ZERO,
+        ..Terms::default()
+    };
+    let script = Script::of((0..100).map(|_| in_a_circle()));
+    let ended = drive(&script, &mut EndMachine::new("a".into()), &over).await;
+    assert!(matches!(ended, Err(CommitError::Other(_))), "{ended:?}");
+    let changes = set();
+    let mut commit = CommitMachine::new("a".into(), Some(base()), &changes, &over);
+    let committed = drive(&script, &mut commit, &over).await;
+    assert!(
+        matches!(committed, Err(CommitError::Other(_))),
+        "{committed:?}"
+    );
+    assert_eq!(script.fates.borrow().len(), 98);
+}
+
 async fn run<M: Machine>(
     mut machine: M,
     terms: &Terms,

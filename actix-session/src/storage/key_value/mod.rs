@@ -19,6 +19,7 @@ use std::{
 
 pub use self::database::{KeyValueDatabase, KeyValueOutcome, KeyValueTransaction, KeyValueWrite};
 use crate::{
+    AnyDuration,
     clock::{Clock, SharedClock},
     live::hub::Hub,
 };
@@ -99,12 +100,12 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
 ///
 /// # Examples
 /// ```
-/// use std::time::Duration;
 /// use actix_session::storage::{KeyValueDatabase, KeyValueSessionStore};
+/// use actix_web::cookie::time::Duration;
 ///
 /// fn store<D: KeyValueDatabase>(database: D) -> KeyValueSessionStore<D> {
 ///     KeyValueSessionStore::builder(database)
-///         .command_timeout(Duration::from_millis(500))
+///         .command_timeout(Duration::milliseconds(500))
 ///         .build()
 /// }
 /// ```
@@ -126,8 +127,8 @@ impl<D> fmt::Debug for KeyValueSessionStoreBuilder<D> {
 impl<D: KeyValueDatabase> KeyValueSessionStoreBuilder<D> {
     /// Sets how long one call of the database may take: a second by default. A read that takes longer
     /// fails; of a transaction that takes longer nobody knows whether it was done.
-    pub fn command_timeout(mut self, timeout: Duration) -> Self {
-        self.command_timeout = timeout;
+    pub fn command_timeout(mut self, limit: impl AnyDuration) -> Self {
+        self.command_timeout = limit.unsigned();
         self
     }
 

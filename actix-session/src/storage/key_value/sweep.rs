@@ -1,11 +1,13 @@
 //! Expired values are removed even if no request comes.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::time::sleep;
+use futures_util::FutureExt as _;
+use tokio::{task::yield_now, time::sleep};
 
 use super::{Inner, KeyValueDatabase, KeyValueSessionStore, layout};
 use crate::{clock::Millis, live};
@@ -26,12 +28,29 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
 
     /// Removes what has expired, and returns how much that was.
     pub(super) async fn sweep(&self, now: Millis) -> anyhow::Result<u64> {
-        let mut swept = 0;
+        let mut swept = 0_u64;
         loop {
             let some = self.0.database.sweep(layout::end(now), BATCH).await?;
-            swept += some as u64;
-            if some < BATCH {
+            swept = swept.saturating_add(some as u64);
+            // More than that, and the database takes no notice of the limit: nothing is left.
+            if some != BATCH {
                 return Ok(swept);
+            }
+            // A database that never waits would keep others of this thread waiting.
+            yield_now().await;
+        }
+    }
+
+    /// One turn of the sweeper. A database that panics in one is swept in the next.
+    async fn sweep_in_turn(&self) {
+        let sweep = async { self.sweep(self.0.clock.now()).await };
+        match AssertUnwindSafe(sweep).catch_unwind().await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "expired sessions could not be removed"),
+            Err(panic) => {
+                tracing::error!("the removal of expired sessions has panicked");
+                // What a panic carries may panic when it is dropped.
+                std::mem::forget(panic);
             }
         }
     }
@@ -43,8 +62,60 @@ async fn sweep_forever<D: KeyValueDatabase>(store: Weak<Inner<D>>) {
         let Some(store) = store.upgrade().map(KeyValueSessionStore) else {
             return;
         };
-        if let Err(error) = store.sweep(store.0.clock.now()).await {
-            tracing::warn!(%error, "expired sessions could not be removed");
+        store.sweep_in_turn().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::{
+        storage::{KeyValueOutcome, KeyValueTransaction},
+        sync::lock,
+    };
+
+    /// Answers sweeps as a test says; `None`: it panics.
+    struct Answers(Mutex<Vec<Option<usize>>>);
+
+    impl Answers {
+        fn store(answers: &[Option<usize>]) -> KeyValueSessionStore<Self> {
+            let answers = answers.iter().rev().copied().collect();
+            KeyValueSessionStore::new(Self(Mutex::new(answers)))
         }
+    }
+
+    impl KeyValueDatabase for Answers {
+        async fn get(&self, names: &[String]) -> anyhow::Result<Vec<Option<Vec<u8>>>> {
+            Ok(vec![None; names.len()])
+        }
+
+        async fn commit(&self, _: KeyValueTransaction) -> anyhow::Result<KeyValueOutcome> {
+            Ok(KeyValueOutcome::Done)
+        }
+
+        async fn sweep(&self, _: u64, _: usize) -> anyhow::Result<usize> {
+            let answer = lock(&self.0).pop();
+            Ok(answer.unwrap().unwrap())
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_database_that_takes_no_notice_of_the_limit_is_asked_once() {
+        let store = Answers::store(&[Some(BATCH), Some(BATCH), Some(1), Some(usize::MAX)]);
+        let swept = [store.sweep(Millis(1)).await, store.sweep(Millis(1)).await];
+        let swept = swept.map(Result::unwrap);
+        assert_eq!(swept, [2 * BATCH as u64 + 1, usize::MAX as u64]);
+        let store = Answers::store(&[Some(BATCH), Some(usize::MAX)]);
+        assert_eq!(store.sweep(Millis(1)).await.unwrap(), u64::MAX);
+    }
+
+    #[actix_web::test]
+    async fn a_database_that_panics_is_swept_again() {
+        let store = Answers::store(&[None, Some(7)]);
+        store.sweep_in_turn().await;
+        store.sweep_in_turn().await;
+        assert!(lock(&store.database().0).is_empty());
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     AnyDuration,
-    clock::{Clock, SharedClock},
+    clock::{Clock, LONGEST_WAIT, SharedClock},
 };
 
 /// Settings of a [`RedisSessionStore`].
@@ -101,18 +101,18 @@ impl RedisSessionStoreBuilder {
     }
 
     /// Sets how long connecting may take, or how long to wait for a connection from a pool: 2
-    /// seconds by default.
+    /// seconds by default, a day at most.
     pub fn connect_timeout(mut self, limit: impl AnyDuration) -> Self {
-        self.timeouts.connect = limit.unsigned();
+        self.timeouts.connect = wait(limit);
         self
     }
 
-    /// Sets how long a command may take: 1 second by default.
+    /// Sets how long a command may take: 1 second by default, a day at most.
     ///
     /// Within this time, the store repeats a command that was refused for a reason that passes: a
     /// server is loading its file, or a cluster or Sentinel is about to choose another master.
     pub fn command_timeout(mut self, limit: impl AnyDuration) -> Self {
-        self.timeouts.command = limit.unsigned();
+        self.timeouts.command = wait(limit);
         self
     }
 
@@ -179,7 +179,7 @@ impl RedisSessionStoreBuilder {
     pub fn wait_for_replicas(mut self, count: u32, limit: impl AnyDuration) -> Self {
         self.replicas = Some(Replicas {
             count,
-            timeout: limit.unsigned(),
+            timeout: wait(limit),
         });
         self
     }
@@ -226,10 +226,32 @@ impl RedisSessionStoreBuilder {
     }
 }
 
+/// How long to wait: not so long that a sum of two overflows, or that Redis refuses the number.
+fn wait(limit: impl AnyDuration) -> Duration {
+    limit.unsigned().min(LONGEST_WAIT)
+}
+
 /// Shows nothing of the address, which may hold a password.
 impl fmt::Debug for RedisSessionStoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisSessionStoreBuilder")
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_web::test]
+    async fn no_length_of_time_overflows() {
+        let most = Duration::MAX;
+        let builder = RedisSessionStoreBuilder::to_url("redis://127.0.0.1:1".to_owned())
+            .connect_timeout(most)
+            .command_timeout(most)
+            .wait_for_replicas(1, most);
+        let store = builder.unconnected().unwrap();
+        // Nobody listens there.
+        assert!(store.executor.line().await.is_err());
     }
 }
