@@ -204,7 +204,7 @@ impl<B: Backend> Drive<'_, B> {
     /// attempt without time would leave nobody knowing what became of it.
     async fn before_repeat(&mut self, step: &Step, reply: Reply) -> Result<Reply, CommitError> {
         if let Reply::Found(Stored::Redirect(_)) = reply {
-            self.before_following().await?;
+            self.before_following()?;
             return Ok(reply);
         }
         let lost = matches!(reply, Reply::Lost);
@@ -235,9 +235,8 @@ impl<B: Backend> Drive<'_, B> {
     }
 
     /// Redirects in a damaged database may lead in a circle, and one that never waits reaches no timer.
-    async fn before_following(&self) -> Result<(), CommitError> {
+    fn before_following(&self) -> Result<(), CommitError> {
         if Instant::now() < self.deadline {
-            tokio::task::yield_now().await;
             return Ok(());
         }
         Err(match self.lost {
