@@ -209,7 +209,7 @@ pub fn metadata_text(told: &Told) -> String {
         ttl: told.ttl.map(Millis),
         epoch: told.epoch,
         idle_end: told.idle_end.map(Millis),
-        auth: told.auth.clone().map(auth),
+        auth: told.auth.clone().map(|told| auth(told).into()),
         rest: told.rest.as_deref().map(Into::into),
     };
     let mut text = String::new();

@@ -24,8 +24,11 @@ const LIMIT: usize = 4064;
 pub struct SessionKey {
     text: String,
     /// Tells apart the sealed values of one text, if they differ.
-    seal: Option<u128>,
+    seal: Option<Seal>,
 }
+
+/// A number in two halves: it needs less room in all that holds a key.
+type Seal = [u64; 2];
 
 impl SessionKey {
     /// Wraps a text of any length that this library has made: the finished cookie is measured.
@@ -35,12 +38,18 @@ impl SessionKey {
 
     /// Notes which sealed value this is the text of.
     pub(crate) fn sealed_as(self, seal: Option<u128>) -> Self {
+        let half = |half: u128| u64::try_from(half & u128::from(u64::MAX)).unwrap_or_default();
+        let seal = seal.map(|seal| [half(seal >> 64), half(seal)]);
         Self { seal, ..self }
     }
 
     /// A number that no other sealed value has, if there is one.
     pub(crate) fn seal(&self) -> Option<u128> {
-        self.seal
+        let seal = self.seal?;
+        Some(
+            seal.iter()
+                .fold(0, |all, half| all << 64 | u128::from(*half)),
+        )
     }
 
     /// `Clone` is missing on purpose: nobody should copy a secret by accident.

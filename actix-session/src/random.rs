@@ -92,14 +92,15 @@ pub(crate) fn alphanumeric(length: usize) -> anyhow::Result<String> {
 
 /// Appends the symbols of as many bytes as are needed.
 fn push_symbols(text: &mut String, bytes: &[u8; DRAWN], length: usize) {
-    let mut symbols = [0; DRAWN];
-    let mut count = 0;
+    // As long as a `u8` counts: no place has to be checked.
+    let mut symbols = [0; 256];
+    let mut count = 0_u8;
     for byte in bytes {
-        symbols[count] = SYMBOLS[usize::from(*byte)];
+        symbols[usize::from(count)] = SYMBOLS[usize::from(*byte)];
         // The next one takes the place of a byte that has no fair share.
-        count += usize::from(*byte < FAIR);
+        count = count.wrapping_add(u8::from(*byte < FAIR));
     }
-    let needed = &symbols[..count.min(length - text.len())];
+    let needed = &symbols[..usize::from(count).min(length - text.len())];
     text.push_str(std::str::from_utf8(needed).expect("all symbols are ASCII"));
 }
 

@@ -281,7 +281,7 @@ pub(super) fn metadata_after(
 
 /// Whether that changes anything.
 fn lower(metadata: &mut Metadata, changes: &Changes) -> bool {
-    let somebody = metadata.auth.as_mut().zip(changes.lowered.as_deref());
+    let somebody = metadata.auth.as_deref_mut().zip(changes.lowered.as_deref());
     somebody.is_some_and(|(auth, lowered)| auth.lower(lowered))
 }
 
@@ -298,9 +298,9 @@ fn log_in(metadata: &mut Metadata, login: &LoginChange, another: bool) {
     }
     let mut auth = login.auth(login.span.or(span));
     let before = metadata.auth.take().filter(|_| !another);
-    auth.keep_upstream(before.as_ref());
-    auth.keep_demand(before);
-    metadata.auth = Some(auth);
+    auth.keep_upstream(before.as_deref());
+    auth.keep_demand(before.map(|before| *before));
+    metadata.auth = Some(auth.into());
 }
 
 /// The record's metadata, or new metadata if it has none yet.

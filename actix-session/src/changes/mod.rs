@@ -421,8 +421,10 @@ impl Changes {
         let Some(lowered) = &self.lowered else {
             return false;
         };
-        let auth = base.metadata().and_then(|metadata| metadata.auth.clone());
-        auth.is_some_and(|mut auth| auth.lower(lowered))
+        let auth = base
+            .metadata()
+            .and_then(|metadata| metadata.auth.as_deref());
+        auth.is_some_and(|auth| auth.clone().lower(lowered))
     }
 
     /// Whether they set an entry, be it to the value that it has: that is activity.

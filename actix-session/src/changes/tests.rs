@@ -451,7 +451,7 @@ fn a_reauthentication_needs_somebody_logged_in() {
         stamp(2),
     ));
     assert_eq!(
-        alice.metadata().unwrap().auth.as_ref().unwrap().at,
+        alice.metadata().unwrap().auth.as_deref().unwrap().at,
         Millis(900)
     );
 }
@@ -473,7 +473,7 @@ fn a_lowered_level_comes_along_when_changes_are_reduced() {
     let demanded = |record: &Record| {
         let auth = record
             .metadata()
-            .and_then(|metadata| metadata.auth.as_ref());
+            .and_then(|metadata| metadata.auth.as_deref());
         auth.and_then(|auth| auth.demand().map(str::to_owned))
     };
     assert_eq!(demanded(&once).as_deref(), Some("why"));

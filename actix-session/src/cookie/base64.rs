@@ -6,12 +6,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 /// Up to this many bytes, a table is faster.
 const SHORT: usize = 96;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-/// The symbols of each twelve bits.
-static PAIRS: [[u8; 2]; 4096] = {
-    let mut pairs = [[0; 2]; 4096];
+/// The symbols of each twelve bits, the first one in the low byte.
+static PAIRS: [u16; 4096] = {
+    let mut pairs = [0; 4096];
     let mut bits = 0;
     while bits < pairs.len() {
-        pairs[bits] = [ALPHABET[bits >> 6], ALPHABET[bits & 63]];
+        pairs[bits] = u16::from_le_bytes([ALPHABET[bits >> 6], ALPHABET[bits & 63]]);
         bits += 1;
     }
     pairs
@@ -26,12 +26,13 @@ pub(crate) fn push(data: &[u8], out: &mut Vec<u8>) -> anyhow::Result<()> {
         standard().encode_slice(data, out)?;
         return Ok(());
     }
-    let (groups, rest) = data.as_chunks::<3>();
-    let (quads, last) = out.split_at_mut(groups.len() * 4);
-    for ([one, two, three], quad) in groups.iter().zip(quads.as_chunks_mut().0) {
-        let bits = usize::from(*one) << 16 | usize::from(*two) << 8 | usize::from(*three);
-        let [[a, b], [c, d]] = [PAIRS[bits >> 12 & 0xfff], PAIRS[bits & 0xfff]];
-        *quad = [a, b, c, d];
+    let (groups, rest) = data.as_chunks::<6>();
+    let (quads, last) = out.split_at_mut(groups.len() * 8);
+    for ([a, b, c, d, e, f], quads) in groups.iter().zip(quads.as_chunks_mut().0) {
+        let bits = u64::from_be_bytes([0, 0, *a, *b, *c, *d, *e, *f]);
+        let pair = |from: u32| u64::from(PAIRS[usize::try_from(bits >> from & 0xfff).unwrap_or(0)]);
+        let symbols = pair(36) | pair(24) << 16 | pair(12) << 32 | pair(0) << 48;
+        *quads = symbols.to_le_bytes();
     }
     STANDARD.encode_slice(rest, last)?;
     Ok(())

@@ -126,7 +126,7 @@ impl ListedSession {
 
     /// When the principal logged in.
     pub fn logged_in_at(&self) -> SystemTime {
-        let auth = self.metadata.auth.as_ref();
+        let auth = self.metadata.auth.as_deref();
         let login = auth.map_or(self.metadata.created, crate::record::Auth::login);
         login.to_system_time()
     }
@@ -154,7 +154,7 @@ impl ListedSession {
     /// The label that the application gave with [`Login::device`](crate::Login::device). It may hold
     /// what a visitor has sent: escape it.
     pub fn device(&self) -> Option<&str> {
-        let auth = self.metadata.auth.as_ref();
+        let auth = self.metadata.auth.as_deref();
         auth.and_then(|auth| auth.device.as_deref())
     }
 
@@ -173,12 +173,12 @@ impl ListedSession {
     /// How strongly the principal has proven who they are. [`Level::Two`] or higher says that a second
     /// factor was shown.
     pub fn level(&self) -> Level {
-        let auth = self.metadata.auth.as_ref();
+        let auth = self.metadata.auth.as_deref();
         auth.map_or(Level::Zero, crate::record::Auth::level)
     }
 
     fn origin(&self) -> Option<&Origin> {
-        self.metadata.auth.as_ref()?.origin.as_deref()
+        self.metadata.auth.as_deref()?.origin.as_deref()
     }
 }
 

@@ -108,8 +108,8 @@ pub(crate) struct WayOut {
     pub(crate) limit: Instant,
     /// Somebody waits for the end of the session that the request leaves.
     pub(crate) is_awaited: Cell<bool>,
-    /// The key that the request has made, if somebody waits.
-    pub(crate) made: RefCell<Option<SessionKey>>,
+    /// The key that the request has made, if somebody waits. Apart, since few do.
+    pub(crate) made: RefCell<Option<Box<SessionKey>>>,
 }
 
 impl WayOut {
@@ -454,7 +454,7 @@ impl<S: SessionStore> Work<'_, S> {
         };
         self.made(cookie.origin, came, key);
         if cookie.key.is_some() && self.way_out.is_awaited.get() {
-            self.way_out.made.replace(Some(key.duplicate()));
+            self.way_out.made.replace(Some(key.duplicate().into()));
         }
         let (cookies, by_header) = (&self.parts.cookies, self.request.incoming.by_header);
         let sealed = cookies.seal(key.as_ref(), by_header);

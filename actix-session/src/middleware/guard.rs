@@ -211,7 +211,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             };
             if !waiting.is_empty() && set_cookie.is_ok() {
                 let came = way_in.incoming().loaded.key().filter(|_| !snapshot.purged);
-                if let Some(key) = way_out.made.borrow().as_ref().or(came) {
+                if let Some(key) = way_out.made.borrow().as_deref().or(came) {
                     let made = snapshot.changes.made.as_ref().and_then(Made::metadata);
                     watch_made(parts, (key, made.as_ref()), waiting);
                 }

@@ -202,7 +202,7 @@ impl<Store: SessionStore + 'static> Lazy<Store> {
 
     async fn load(&self) -> Incoming {
         let parts = &*self.parts;
-        let loaded = Incoming::load(parts, self.fields(), &parts.terms(self.quiet)).await;
+        let loaded = Incoming::load(parts, self.fields(), self.quiet).await;
         loaded.unwrap_or_else(|(error, degraded)| {
             parts.configuration.observed.store_failed("load", &error);
             if parts.configuration.on_load_error == OnLoadError::Fail {

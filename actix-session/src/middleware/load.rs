@@ -104,15 +104,15 @@ impl Incoming {
     pub(crate) async fn load<S: SessionStore>(
         parts: &Parts<S>,
         fields: Fields<'_>,
-        terms: &Terms,
+        quiet: bool,
     ) -> Result<Self, (LoadError, Self)> {
         let (mut incoming, candidates) = Self::find(parts, fields);
-        incoming.quiet = terms.keeps_end();
+        incoming.quiet = quiet || parts.configuration.terms.keeps_end();
         if candidates.is_empty() {
             return Ok(incoming);
         }
         // Apart, so that requests without a session carry no room for it.
-        boxed(|| incoming.look_up_all(parts, candidates, terms)).await
+        boxed(|| incoming.look_up_all(parts, candidates)).await
     }
 
     #[allow(
@@ -123,9 +123,9 @@ impl Incoming {
         mut self,
         parts: &Parts<S>,
         candidates: Vec<Candidate>,
-        terms: &Terms,
     ) -> impl Future<Output = Result<Self, (LoadError, Self)>> {
         async move {
+            let terms = &parts.terms(self.quiet);
             let time = Time::of(parts);
             let mut candidates = candidates.into_iter();
             let mut index = 0;

@@ -120,7 +120,7 @@ async fn load<Store: SessionStore>(
     quiet: bool,
 ) -> Result<Incoming, actix_web::Error> {
     let fields = parts.cookies.fields(req.headers());
-    let loaded = Incoming::load(parts, fields, &parts.terms(quiet)).await;
+    let loaded = Incoming::load(parts, fields, quiet).await;
     loaded.or_else(|(error, degraded)| {
         parts.configuration.observed.store_failed("load", &error);
         match parts.configuration.on_load_error {

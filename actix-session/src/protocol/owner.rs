@@ -40,7 +40,7 @@ impl Owner {
 
     /// `None` if they are nobody's.
     pub(crate) fn of_metadata(metadata: &Metadata) -> Option<Self> {
-        let auth = metadata.auth.as_ref()?;
+        let auth = metadata.auth.as_deref()?;
         Some(Self {
             principal: auth.principal.clone(),
             id: metadata.id,
@@ -59,7 +59,7 @@ impl OwnerBefore {
     pub(crate) fn of(stored: &Record, new: &Record) -> Self {
         let owner = |record: &Record| {
             let metadata = record.times()?;
-            let auth = metadata.auth.as_ref()?;
+            let auth = metadata.auth.as_deref()?;
             Some((metadata.id, auth.login()))
         };
         let same = owner(stored) == owner(new) && stored.principal() == new.principal();

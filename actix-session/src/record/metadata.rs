@@ -32,7 +32,8 @@ pub(crate) struct Metadata {
     pub(crate) epoch: u64,
     /// The idle end, only if the store keeps no time of its own (cookie-stored sessions).
     pub(crate) idle_end: Option<Millis>,
-    pub(crate) auth: Option<Auth>,
+    /// Apart: most sessions are nobody's, and all copy the rest.
+    pub(crate) auth: Option<Box<Auth>>,
     /// The fields of a later version, as they were read.
     pub(crate) rest: Option<Box<str>>,
 }
@@ -121,16 +122,16 @@ impl Metadata {
 
     /// When the absolute timeout starts: at the last authentication, or else at the creation.
     pub(crate) fn since(&self) -> Millis {
-        self.auth.as_ref().map_or(self.created, |auth| auth.at)
+        self.auth.as_deref().map_or(self.created, |auth| auth.at)
     }
 
     /// The absolute timeout that the login set in place of the policy's.
     pub(crate) fn own_span(&self) -> Option<Millis> {
-        self.auth.as_ref().and_then(|auth| auth.span)
+        self.auth.as_deref().and_then(|auth| auth.span)
     }
 
     pub(crate) fn principal(&self) -> Option<&str> {
-        self.auth.as_ref().map(|auth| auth.principal.as_str())
+        self.auth.as_deref().map(|auth| auth.principal.as_str())
     }
 
     /// Writes the metadata as
@@ -205,7 +206,7 @@ impl Metadata {
             idle_end: optional(fields.next()?)?,
             auth: match fields.left {
                 None => None,
-                Some(_) => Auth::decode(|| fields.next().unwrap_or_default())?,
+                Some(_) => Auth::decode(|| fields.next().unwrap_or_default())?.map(Box::new),
             },
             rest: fields.rest().map(Into::into),
         };
@@ -369,7 +370,7 @@ pub(crate) mod tests {
                     ttl,
                     epoch,
                     idle_end,
-                    auth,
+                    auth: auth.map(Box::new),
                     rest: rest.map(Into::into),
                 },
             )

@@ -19,6 +19,10 @@ const SAFE: usize = 18;
 
 /// Appends a number with at least so many hexadecimal digits.
 pub(super) fn push_hex(out: &mut String, number: u64, least: usize) {
+    if number == 0 && least <= 1 {
+        out.push('0');
+        return;
+    }
     let digits = hex_digits(number);
     let needed = (67 - number.leading_zeros() as usize) / 4;
     push_digits(out, &digits[16 - needed.max(least).clamp(1, 16)..]);
@@ -76,9 +80,10 @@ pub(super) fn hex(digits: &str) -> Option<u128> {
 
 /// At most 16 digits.
 fn short_hex(digits: &[u8]) -> Option<u64> {
-    if let Ok(all) = <&[u8; 16]>::try_from(digits) {
-        let [high, low] = [&all[..8], &all[8..]].map(eight_digits);
-        return Some(high? << 32 | low?);
+    if digits.len() == 16 {
+        // No `map` of arrays: the compiler calls a function for each.
+        let (high, low) = digits.split_at(8);
+        return Some(eight_digits(high)? << 32 | eight_digits(low)?);
     }
     let (mut number, mut all) = (0, 0);
     for digit in digits {
@@ -90,6 +95,7 @@ fn short_hex(digits: &[u8]) -> Option<u64> {
 }
 
 /// Eight digits at once: each step works on all bytes of a word.
+#[inline]
 fn eight_digits(digits: &[u8]) -> Option<u64> {
     const HIGH: u64 = ONES * 0x80;
     let word = u64::from_be_bytes(digits.try_into().ok()?);

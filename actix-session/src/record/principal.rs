@@ -79,7 +79,7 @@ impl Metadata {
             self.absolute_end = None;
         }
         let at = self.created.max(login);
-        self.auth = principal.map(|principal| Auth {
+        let auth = |principal| Auth {
             principal,
             at,
             device: None,
@@ -87,6 +87,7 @@ impl Metadata {
             span: None,
             proofs: Proofs::default(),
             origin: None,
-        });
+        };
+        self.auth = principal.map(|principal| auth(principal).into());
     }
 }

@@ -3,7 +3,7 @@
 //! As this library writes records, an entry's value begins two bytes behind its name, and the next
 //! name two bytes behind that. So the starts say all, in four bytes an entry if the text is short.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use super::{
     lookup::{FEW, Lookup},
@@ -19,6 +19,77 @@ pub(super) enum Spans {
     /// The starts of a few names and values in a text of less than 64 KiB.
     Few(Box<[[u16; 2]]>),
     Many(Box<Many>),
+}
+
+/// Collects the starts of a text as this library writes it.
+pub(super) enum Starts {
+    /// Those of a short text, and how many there are.
+    Few([[u16; 2]; FEW], usize),
+    Many(Vec<[u32; 2]>),
+}
+
+impl Starts {
+    /// For at most so many entries in a text that gets no longer than that.
+    pub(super) fn new(entries: usize, length: usize) -> Self {
+        if entries > FEW || u16::try_from(length).is_err() {
+            Self::Many(Vec::with_capacity(entries))
+        } else {
+            Self::Few([[0; 2]; FEW], 0)
+        }
+    }
+
+    pub(super) fn push(&mut self, name: usize, value: usize) {
+        match self {
+            Self::Few(starts, count) => {
+                starts[*count] = [short(name), short(value)];
+                *count += 1;
+            }
+            Self::Many(starts) => starts.push([long(name), long(value)]),
+        }
+    }
+
+    /// Appends those of some entries of another text, which have moved.
+    pub(super) fn copy(
+        &mut self,
+        others: &Spans,
+        places: Range<usize>,
+        (from, to): (usize, usize),
+    ) {
+        match (self, others) {
+            (Self::Few(starts, count), Spans::Few(others)) => {
+                // Both texts are short, so the difference is right modulo 2^16.
+                let moved = short(to).wrapping_sub(short(from));
+                let others = others.get(places).unwrap_or_default();
+                let room = &mut starts[*count..*count + others.len()];
+                for (start, [name, value]) in room.iter_mut().zip(others) {
+                    *start = [name.wrapping_add(moved), value.wrapping_add(moved)];
+                }
+                *count += others.len();
+            }
+            (starts, others) => {
+                for [name, value] in places.filter_map(|place| others.start(place)) {
+                    starts.push(name - from + to, value - from + to);
+                }
+            }
+        }
+    }
+
+    /// Of a text of this length.
+    pub(super) fn into_spans(self, length: usize) -> Spans {
+        match self {
+            Self::Few(starts, count) => Spans::Few(starts[..count].into()),
+            Self::Many(starts) => Spans::tight(starts, length),
+        }
+    }
+}
+
+/// Of a text whose length fits.
+fn short(start: usize) -> u16 {
+    u16::try_from(start).unwrap_or(u16::MAX)
+}
+
+fn long(start: usize) -> u32 {
+    u32::try_from(start).unwrap_or(u32::MAX)
 }
 
 pub(super) struct Many {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{scan::is_special, spans::Spans, state::Text};
+use super::{scan::is_special, spans::Starts, state::Text};
 
 /// An entry and its new JSON text; `None` removes it.
 pub(crate) type Value<'a> = (&'a str, Option<Cow<'a, str>>);
@@ -15,17 +15,25 @@ pub(super) fn splice(text: &Text, head: &str, values: &Values<'_>) -> Option<Tex
     if !is_usual {
         return None;
     }
-    let (changed, added) = sorted(text, values);
-    let size = size(text, &changed, &added);
+    let (mut few, mut many) = ([(0, None); 4], Vec::new());
+    let room = match few.get_mut(..values.len()) {
+        Some(room) => room,
+        None => {
+            many.resize(values.len(), (0, None));
+            &mut many
+        }
+    };
+    let (changed, added) = sorted(text, values, room);
+    let size = size(text, changed, &added);
     let mut splice = Splice {
         old: text,
         new: Tight::new(head, size, text.spans().len() + added.len()),
         next: 0,
     };
     for (place, json) in changed {
-        splice.copy_until(place);
+        splice.copy_until(*place);
         if let Some(json) = json {
-            splice.new.put(text.name(place), json);
+            splice.new.put(text.name(*place), json);
         }
         splice.next = place + 1;
     }
@@ -63,19 +71,27 @@ pub(super) fn needs_no_escape(text: &str) -> bool {
 /// The length of the braces at the end of a record.
 const END: usize = 2;
 
-type Changed<'a> = Vec<(usize, Option<&'a str>)>;
+type Changed<'a> = [(usize, Option<&'a str>)];
 type Added<'a> = Vec<(&'a str, &'a str)>;
 
-/// The values of entries that are there, by their places, and those of new ones.
-fn sorted<'a>(text: &Text, values: &'a Values<'_>) -> (Changed<'a>, Added<'a>) {
-    let (mut changed, mut added) = (Vec::with_capacity(values.len()), Vec::new());
+/// The values of entries that are there, by their places, and those of new ones. There is room for all.
+fn sorted<'a, 'r>(
+    text: &Text,
+    values: &'a Values<'_>,
+    room: &'r mut Changed<'a>,
+) -> (&'r Changed<'a>, Added<'a>) {
+    let (mut count, mut added) = (0, Vec::new());
     for (name, json) in values {
         match (text.place(name), json.as_deref()) {
-            (Some(place), json) => changed.push((place, json)),
+            (Some(place), json) => {
+                room[count] = (place, json);
+                count += 1;
+            }
             (None, Some(json)) => added.push((*name, json)),
             (None, None) => {}
         }
     }
+    let changed = &mut room[..count];
     changed.sort_unstable_by_key(|(place, _)| *place);
     (changed, added)
 }
@@ -117,10 +133,8 @@ impl Splice<'_> {
         let end = self.old.entry_start(place);
         let end = end.unwrap_or_else(|| self.old.spans().end(place - 1, self.old.as_str()));
         let to = self.new.text.len();
-        let moved = |at: usize| u32::try_from(at - from + to).unwrap_or(u32::MAX);
-        let starts = (self.next..place).filter_map(|place| self.old.spans().start(place));
-        let starts = starts.map(|start| start.map(moved));
-        self.new.starts.extend(starts);
+        let starts = &mut self.new.starts;
+        starts.copy(self.old.spans(), self.next..place, (from, to));
         let copied = self.old.as_str().get(from..end).unwrap_or_default();
         self.new.text.push_str(copied);
     }
@@ -130,7 +144,7 @@ impl Splice<'_> {
 struct Tight {
     text: String,
     head: usize,
-    starts: Vec<[u32; 2]>,
+    starts: Starts,
 }
 
 impl Tight {
@@ -140,16 +154,14 @@ impl Tight {
         Self {
             text,
             head: head.len(),
-            starts: Vec::with_capacity(entries),
+            starts: Starts::new(entries, head.len() + size),
         }
     }
 
     fn put(&mut self, name: &str, json: &str) {
         self.separate();
-        let small = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         let from = self.text.len() + 1;
-        self.starts
-            .push([small(from), small(from + name.len() + 2)]);
+        self.starts.push(from, from + name.len() + 2);
         self.text.push('"');
         self.text.push_str(name);
         self.text.push_str("\":");
@@ -169,7 +181,7 @@ impl Tight {
         }
         self.text.push_str("}}");
         u32::try_from(self.text.len()).ok()?;
-        let spans = Spans::tight(self.starts, self.text.len());
+        let spans = self.starts.into_spans(self.text.len());
         Some(Text::new(self.text, spans))
     }
 }

@@ -83,7 +83,7 @@ fn logged_in(principal: &str) -> Metadata {
         origin: None,
     };
     Metadata {
-        auth: Some(auth),
+        auth: Some(auth.into()),
         ..Metadata::new(7, Millis(5))
     }
 }

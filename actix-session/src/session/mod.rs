@@ -139,8 +139,7 @@ impl Session {
         times: Times,
         knows_ends: bool,
     ) -> Self {
-        let pending =
-            Pending::of_request(clock, times, knows_ends).with_principal_in(principal_entry);
+        let pending = Pending::of_request(principal_entry, clock, times, knows_ends);
         Self(Arc::new(Mutex::new(pending)))
     }
 

@@ -125,18 +125,21 @@ impl Snapshot {
 }
 
 impl Pending {
-    pub(crate) fn of_request(clock: SharedClock, times: Times, knows_ends: bool) -> Self {
+    /// `principal_entry` names the principal, if there is such an entry.
+    #[inline]
+    pub(crate) fn of_request(
+        principal_entry: Option<PrincipalEntry>,
+        clock: SharedClock,
+        times: Times,
+        knows_ends: bool,
+    ) -> Self {
         Self {
+            principal_entry,
             clock,
             times: Some(times),
             endings: Endings::attached(knows_ends),
             ..Self::default()
         }
-    }
-
-    pub(crate) fn with_principal_in(mut self, entry: Option<PrincipalEntry>) -> Self {
-        self.principal_entry = entry;
-        self
     }
 
     pub(crate) fn load(&mut self, shown: Shown) {

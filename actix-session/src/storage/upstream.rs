@@ -81,7 +81,7 @@ impl<'a> Entering<'a> {
         let base = base.filter(|base| stays && !changes.log_in_another(base));
         let before = base
             .and_then(Record::metadata)
-            .and_then(|it| it.auth.as_ref());
+            .and_then(|it| it.auth.as_deref());
         let kept = before.filter(|_| login.is_none_or(|login| login.keep_times));
         let span = login
             .and_then(|login| login.span)
@@ -307,7 +307,7 @@ async fn end_one<B: Index>(
 impl Ended {
     /// Whether it ends the session of a record.
     pub(crate) fn names_record(&self, record: &Record) -> bool {
-        let auth = record.times().and_then(|metadata| metadata.auth.as_ref());
+        let auth = record.times().and_then(|metadata| metadata.auth.as_deref());
         let origin = auth.and_then(|auth| auth.upstream());
         origin.is_some_and(|origin| self.names(&origin))
     }

@@ -88,7 +88,7 @@ impl<S: SessionStore> TestSessions<S> {
             cookies: &fields,
             header: &[],
         };
-        let loaded = Incoming::load(parts, fields, &parts.terms(true)).await;
+        let loaded = Incoming::load(parts, fields, true).await;
         let Ok(incoming) = loaded else {
             panic!("the store must answer what the session of a test holds")
         };

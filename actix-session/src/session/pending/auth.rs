@@ -21,7 +21,7 @@ impl Identity {
     pub(crate) fn of(base: Option<&Record>, changes: &Changes) -> Option<Self> {
         let metadata = base.and_then(Record::metadata);
         let login = changes.login.as_deref();
-        let stored = metadata.and_then(|metadata| metadata.auth.as_ref());
+        let stored = metadata.and_then(|metadata| metadata.auth.as_deref());
         let stored = stored.filter(|_| changes.cleared.is_none());
         let mut ids: Vec<u128> = metadata.map(|metadata| metadata.id).into_iter().collect();
         if let (Some(epoch), Some(id)) = (changes.cleared, ids.first()) {
@@ -151,7 +151,7 @@ impl Pending {
         if let Some(login) = &self.changes.login {
             return Some(login.proven.unwrap_or(login.at));
         }
-        let stored = self.visible()?.metadata()?.auth.as_ref()?.at;
+        let stored = self.visible()?.metadata()?.auth.as_deref()?.at;
         Some(
             self.changes
                 .reauthenticated
@@ -206,7 +206,7 @@ impl Pending {
     fn demanded_at(&self) -> Option<Millis> {
         let own = self.changes.lowered.as_deref();
         let stored = || {
-            let auth = self.visible()?.metadata()?.auth.as_ref()?;
+            let auth = self.visible()?.metadata()?.auth.as_deref()?;
             auth.proofs.demand.as_ref().map(|demand| demand.at)
         };
         own.and_then(Lowered::demanded_at).or_else(stored)
@@ -239,7 +239,7 @@ impl Pending {
         if let Some(login) = &self.changes.login {
             return Some(login.auth(None));
         }
-        let mut auth = self.visible()?.metadata()?.auth.clone()?;
+        let mut auth = self.visible()?.metadata()?.auth.as_deref()?.clone();
         if let Some(lowered) = &self.changes.lowered {
             auth.lower(lowered);
         }

@@ -39,7 +39,7 @@ pub(crate) struct RedirectColumns<'a> {
 impl<'a> RecordColumns<'a> {
     pub(crate) fn of(record: &'a Record, now: Millis) -> Self {
         let metadata = record.metadata();
-        let auth = metadata.and_then(|metadata| metadata.auth.as_ref());
+        let auth = metadata.and_then(|metadata| metadata.auth.as_deref());
         Self {
             state: record.as_text().map(str::as_bytes),
             revision: revision(&record.version()),

@@ -91,7 +91,7 @@ impl Fingerprint {
             }
             self.number(metadata.epoch);
             self.number(metadata.ttl.map_or(0, |ttl| ttl.0.unsigned_abs()));
-            let auth = metadata.auth.as_ref();
+            let auth = metadata.auth.as_deref();
             self.maybe_text(auth.map(|auth| &auth.principal[..1]));
             self.maybe_text(auth.and_then(|auth| auth.device.as_deref()));
             self.maybe_text(auth.and_then(|auth| auth.demand()));

@@ -321,7 +321,7 @@ impl Kind {
 
 /// Why whoever is logged in must authenticate again.
 pub(super) fn demand(record: &Record) -> Option<&str> {
-    record.metadata()?.auth.as_ref()?.demand()
+    record.metadata()?.auth.as_deref()?.demand()
 }
 
 /// The value that a request gives to the entries that it sets.

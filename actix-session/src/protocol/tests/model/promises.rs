@@ -293,7 +293,7 @@ enum Login {
 
 /// The login by which somebody is logged in.
 fn login_of(record: &Record) -> Option<Login> {
-    let auth = record.metadata()?.auth.as_ref()?;
+    let auth = record.metadata()?.auth.as_deref()?;
     Some(match &auth.device {
         None => Login::First,
         Some(device) => Login::Of(device.parse().expect("the device names the request")),

@@ -315,14 +315,16 @@ fn is_same(one: &Step, two: &Step) -> bool {
 
 fn first_record(logged_in: bool) -> Record {
     let mut metadata = Metadata::new(1, TERMS.now);
-    metadata.auth = logged_in.then(|| Auth {
-        principal: SOMEBODY.to_owned(),
-        at: TERMS.now,
-        device: None,
-        login: None,
-        span: None,
-        proofs: Default::default(),
-        origin: None,
+    metadata.auth = logged_in.then(|| {
+        Box::new(Auth {
+            principal: SOMEBODY.to_owned(),
+            at: TERMS.now,
+            device: None,
+            login: None,
+            span: None,
+            proofs: Default::default(),
+            origin: None,
+        })
     });
     let entries = [(OLD.into(), OLD_VALUE.into()), (COUNT.into(), "0".into())];
     Record::written(WireFormat::V1, 1, metadata, &entries)

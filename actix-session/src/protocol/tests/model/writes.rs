@@ -223,7 +223,7 @@ fn expected_metadata(request: &Request, before: &Record, after: &Record) -> Meta
             metadata.created = login.at;
         }
         metadata.ttl = None;
-        metadata.auth = Some(crate::record::Auth {
+        metadata.auth = Some(Box::new(crate::record::Auth {
             principal: login.principal.clone(),
             at: login.at,
             device: login.device.clone(),
@@ -231,7 +231,7 @@ fn expected_metadata(request: &Request, before: &Record, after: &Record) -> Meta
             span: None,
             proofs: Default::default(),
             origin: login.origin.clone(),
-        });
+        }));
     }
     metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);
     demand(&mut metadata, request);

@@ -109,7 +109,7 @@ async fn no_extension_reaches_past_the_absolute_end<P: Place>(steps: Steps<P>) {
     };
     let logged_in = |metadata: &mut Metadata| {
         metadata.created = now - minutes(35);
-        metadata.auth = Some(Auth {
+        metadata.auth = Some(Box::new(Auth {
             principal: "alice".to_owned(),
             at: now - minutes(5),
             device: None,
@@ -117,7 +117,7 @@ async fn no_extension_reaches_past_the_absolute_end<P: Place>(steps: Steps<P>) {
             span: None,
             proofs: Default::default(),
             origin: None,
-        });
+        }));
     };
     let own = |end: Millis| move |metadata: &mut Metadata| metadata.absolute_end = Some(end);
     for at in steps.each_with(own(now + minutes(30))).await {
