@@ -276,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_ever() {
         let first = enter(LONG).await;
-        let patient = enter(Duration::from_millis(20)).await;
+        let patient = enter(Duration::from_millis(500)).await;
         assert!(patient.place.is_none());
         patient.hand_on(None, || panic!("nobody is told"));
         drop(first);

@@ -47,7 +47,7 @@ async fn all_that_a_manager_does<T: TestStore<Store: SessionIndex>>(tested: &T) 
 #[actix_web::test]
 async fn postgres_reads_no_table_from_its_beginning_to_its_end() {
     let tested = Postgres::start().await;
-    fill_store(&tested.store(), 2_000).await;
+    fill_store(&tested.store(), 800).await;
     tested.execute("ANALYZE {t}").await;
     let scans = async |column: &str| {
         let name = &tested.table;
