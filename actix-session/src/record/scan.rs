@@ -32,16 +32,14 @@ pub(super) fn scan(text: &str) -> Option<Scanned> {
     // All places are below the length.
     u32::try_from(text.len()).ok()?;
     let bytes = text.as_bytes();
-    let metadata = HEAD.len()..HEAD.len() + metadata_length(bytes)?;
     let scanner = Scanner(bytes);
+    // Without escapes: what stands there is what it says.
+    let metadata = scanner.literal(0, HEAD.as_bytes())?;
+    let metadata = metadata..scanner.special(metadata)?;
     let at = scanner.literal(metadata.end, STATE.as_bytes())?;
     let (starts, end) = scanner.entries(at)?;
     let is_whole = bytes.get(end..) == Some(b"}");
     (is_whole && are_distinct(text, &starts)).then_some(Scanned { metadata, starts })
-}
-
-fn metadata_length(bytes: &[u8]) -> Option<usize> {
-    memchr::memchr(b'"', bytes.strip_prefix(HEAD.as_bytes())?)
 }
 
 /// Each method takes the place where something begins, and returns the place behind it.
