@@ -212,7 +212,14 @@ impl World {
         let (before, known) = (told(&text), known(&text));
         let id = known.as_ref().map(|told| told.id);
         match committed.expect("it is small") {
-            Committed::Gone => assert!(!self.is_free(before.as_ref())),
+            Committed::Gone => {
+                // Without the login's times, nothing may be left of the session's.
+                let over = |told: &Told| {
+                    let absolute = self.absolute.map(|absolute| told.created + absolute);
+                    doing.cleared.is_some() && absolute.is_some_and(|end| end <= self.now)
+                };
+                assert!(!self.is_free(before.as_ref()) || known.as_ref().is_some_and(over));
+            }
             Committed::NewValue(sealed, end, older) => {
                 assert!(
                     self.is_free(before.as_ref()),

@@ -59,7 +59,7 @@ fn script(cursor: &mut Cursor<'_>) {
         }
         1 => assert_eq!(shown, Shown::Unreadable),
         2 => assert_eq!(shown, text.and_then(redirect).unwrap_or(Shown::Nothing)),
-        3 | 4 => assert_eq!(shown, Shown::Other),
+        3 | 4 | 6 => assert_eq!(shown, Shown::Other),
         _ => assert_eq!(shown, Shown::Unreadable),
     }
 }

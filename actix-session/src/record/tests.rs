@@ -477,3 +477,12 @@ fn an_epoch_that_leaves_the_text_stays_beside_the_record() {
     }
     assert_eq!(new.epoch_since(&read(Some(9))), None, "it is there");
 }
+
+/// Nobody writes such a text, and the general reader reads it.
+#[test]
+fn metadata_with_an_escape_are_read() {
+    let plain = r#"{"v":1,"f":"0000000000000001.000a7.5...0.","state":{"n":1}}"#;
+    let escaped = plain.replace("000a7", r"000\u00617");
+    let ids = [plain, &escaped].map(|text| Record::decode(text.to_owned()).unwrap().id());
+    assert_eq!(ids, [Some(0xa7); 2]);
+}
