@@ -213,10 +213,15 @@ impl World {
         let id = known.as_ref().map(|told| told.id);
         match committed.expect("it is small") {
             Committed::Gone => {
-                // Without the login's times, nothing may be left of the session's.
+                // It ended while the request was in flight, or a clear leaves nothing of its time.
                 let over = |told: &Told| {
+                    let cleared = doing.cleared.is_some();
                     let absolute = self.absolute.map(|absolute| told.created + absolute);
-                    doing.cleared.is_some() && absolute.is_some_and(|end| end <= self.now)
+                    let mut ends = [told.idle_end, told.absolute_end]
+                        .into_iter()
+                        .chain([absolute.filter(|_| cleared)])
+                        .flatten();
+                    ends.any(|end| end <= self.now)
                 };
                 assert!(!self.is_free(before.as_ref()) || known.as_ref().is_some_and(over));
             }
