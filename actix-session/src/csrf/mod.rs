@@ -19,32 +19,24 @@
 //! # #[cfg(feature = "memory-session")]
 //! # mod example {
 //! use actix_session::{
-//!     Session, SessionExt as _, SessionMiddleware,
+//!     NamedSession, Session, SessionMiddleware, SessionName,
 //!     config::{ConfigError, PersistentSession},
 //!     storage::MemorySessionStore,
 //! };
 //! use actix_web::{
-//!     Error, HttpMessage as _, HttpResponse,
-//!     body::MessageBody,
+//!     HttpResponse,
 //!     cookie::{Key, SameSite, time::Duration},
-//!     dev::{HttpServiceFactory, ServiceRequest, ServiceResponse},
+//!     dev::HttpServiceFactory,
 //!     error::ErrorBadRequest,
-//!     middleware::{Next, from_fn},
 //!     web,
 //! };
 //! # use serde::Deserialize;
 //!
 //! /// The visitor's own session, beside that of the login.
-//! #[derive(Clone)]
-//! struct Main(Session);
+//! struct Main;
 //!
-//! async fn keep_main(
-//!     req: ServiceRequest,
-//!     next: Next<impl MessageBody>,
-//! ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-//!     let main = Main(req.get_session());
-//!     req.extensions_mut().insert(main);
-//!     next.call(req).await
+//! impl SessionName for Main {
+//!     const COOKIE: &'static str = "__Host-id";
 //! }
 //!
 //! /// Everything below `/login`. The application around it has the `Strict` session.
@@ -57,7 +49,6 @@
 //!         .try_build()?;
 //!     Ok(web::scope("/login")
 //!         .wrap(flow)
-//!         .wrap(from_fn(keep_main))
 //!         .route("/begin", web::get().to(begin))
 //!         .route("/callback", web::get().to(callback))
 //!         .route("/finish", web::get().to(finish)))
@@ -86,12 +77,12 @@
 //! }
 //!
 //! /// Comes from our own page, with both cookies.
-//! async fn finish(flow: Session, main: web::ReqData<Main>) -> actix_web::Result<HttpResponse> {
+//! async fn finish(flow: Session, main: NamedSession<Main>) -> actix_web::Result<HttpResponse> {
 //!     let Some(user) = flow.take::<String>("verified").await? else {
 //!         return Err(ErrorBadRequest("no login is pending"));
 //!     };
 //!     flow.purge();
-//!     main.0.login(user)?;
+//!     main.login(user)?;
 //!     Ok(HttpResponse::SeeOther().insert_header(("Location", "/")).finish())
 //! }
 //! # }

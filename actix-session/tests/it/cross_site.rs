@@ -1,7 +1,7 @@
 //! Requests of other sites, and tokens for forms, on each store.
 
 use actix_session::{
-    Session,
+    NamedSession, Session, SessionName,
     csrf::{CrossSiteGuard, CrossSiteReason, CsrfTokenError},
 };
 use actix_web::{
@@ -384,19 +384,10 @@ async fn a_token_comes_in_a_header_or_not_at_all() {
 }
 
 /// The visitor's session, beside that of the pending login.
-#[derive(Clone)]
-struct Main(Session);
+struct Main;
 
-async fn keep_main(
-    req: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    use actix_session::SessionExt as _;
-    use actix_web::HttpMessage as _;
-
-    let main = Main(req.get_session());
-    req.extensions_mut().insert(main);
-    next.call(req).await
+impl SessionName for Main {
+    const COOKIE: &'static str = "id";
 }
 
 async fn begin(flow: Session) -> actix_web::Result<HttpResponse> {
@@ -412,12 +403,12 @@ async fn callback(flow: Session) -> actix_web::Result<HttpResponse> {
     Ok(HttpResponse::Ok().finish())
 }
 
-async fn finish(flow: Session, main: web::ReqData<Main>) -> actix_web::Result<HttpResponse> {
+async fn finish(flow: Session, main: NamedSession<Main>) -> actix_web::Result<HttpResponse> {
     let Some(user) = flow.take::<String>("verified").await? else {
         return Ok(HttpResponse::BadRequest().finish());
     };
     flow.purge();
-    main.0.login(user)?;
+    main.login(user)?;
     Ok(HttpResponse::Ok().finish())
 }
 
@@ -432,7 +423,6 @@ async fn a_pending_login_comes_back_under_strict_and_is_taken_once(tested: impl 
         .service(
             web::scope("/login")
                 .wrap(flow.try_build().unwrap())
-                .wrap(from_fn(keep_main))
                 .route("/begin", web::get().to(begin))
                 .route("/callback", web::get().to(callback))
                 .route("/finish", web::get().to(finish)),

@@ -7,16 +7,14 @@ use std::{
 };
 
 use actix_session::{
-    Session, SessionExt as _, SessionMiddleware, csrf::CrossSiteGuard, storage::MemorySessionStore,
+    NamedSession, Session, SessionMiddleware, SessionName, csrf::CrossSiteGuard,
+    storage::MemorySessionStore,
 };
 use actix_web::{
-    App, Error, HttpMessage as _, HttpRequest, HttpResponse, HttpServer,
-    body::MessageBody,
+    App, HttpRequest, HttpResponse, HttpServer,
     cookie::{Key, SameSite},
-    dev::{ServiceRequest, ServiceResponse},
     error::ErrorBadRequest,
     http::header::{COOKIE, LOCATION},
-    middleware::{Next, from_fn},
     web,
 };
 
@@ -27,16 +25,10 @@ const SHOP: &str = "www.shop-of-returns.test";
 const PROVIDER: &str = "www.provider.test";
 
 /// The visitor's own session, beside that of the pending login.
-#[derive(Clone)]
-struct Main(Session);
+struct Main;
 
-async fn keep_main(
-    req: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let main = Main(req.get_session());
-    req.extensions_mut().insert(main);
-    next.call(req).await
+impl SessionName for Main {
+    const COOKIE: &'static str = "id";
 }
 
 fn html(body: &str) -> HttpResponse {
@@ -104,12 +96,12 @@ async fn callback(req: HttpRequest, flow: Session) -> actix_web::Result<HttpResp
     ))
 }
 
-async fn finish(flow: Session, main: web::ReqData<Main>) -> actix_web::Result<HttpResponse> {
+async fn finish(flow: Session, main: NamedSession<Main>) -> actix_web::Result<HttpResponse> {
     let Some(user) = flow.take::<String>("verified").await? else {
         return Err(ErrorBadRequest("no login is pending"));
     };
     flow.purge();
-    main.0.login(user)?;
+    main.login(user)?;
     Ok(see_other("/"))
 }
 
@@ -135,7 +127,6 @@ fn serve() -> u16 {
         let app = move || {
             let login = web::scope("/login")
                 .wrap(named(&flow, "flow", "/login", SameSite::Lax))
-                .wrap(from_fn(keep_main))
                 .route("/begin", web::get().to(begin))
                 .route("/callback", web::get().to(callback))
                 .route("/finish", web::get().to(finish));
