@@ -4,6 +4,7 @@ mod client;
 mod clock;
 pub mod conformance;
 mod faulty;
+mod polls;
 pub(crate) mod seeds;
 mod sessions;
 
@@ -11,6 +12,7 @@ pub use self::{
     client::TestClient,
     clock::ManualClock,
     faulty::{Fault, FaultyStore, StoreCall},
+    polls::dropped_after,
     seeds::SessionTestRequest,
     sessions::TestSessions,
 };

@@ -1,9 +1,11 @@
 //! Ways out of a handler without a response head: an error of an inner middleware, a panic, a
 //! dropped future.
 
-use std::{cell::Cell, future::poll_fn, pin::pin, rc::Rc, sync::Arc, task::Poll};
+use std::{cell::Cell, rc::Rc, sync::Arc};
 
-use actix_session::{Session, SessionExt as _, SessionMiddleware, storage::SessionStore};
+use actix_session::{
+    Session, SessionExt as _, SessionMiddleware, storage::SessionStore, testing::dropped_after,
+};
 use actix_web::{
     App, Error, HttpResponse,
     cookie::time::Duration,
@@ -392,24 +394,6 @@ impl<S: SessionStore> SessionStore for Yielding<S> {
     actix_session::__store_methods! { [opens_at_once knows_ends] self [aside] [] }
 }
 
-/// Polls a future so often, then drops it.
-async fn drop_after<T>(polls: usize, future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
-    let mut left = polls;
-    poll_fn(|cx| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        let polled = future.as_mut().poll(cx).map(Some);
-        if polled.is_pending() && left == 0 {
-            return Poll::Ready(None);
-        }
-        polled
-    })
-    .await
-}
-
 /// Waits until nobody holds the token any more. What hangs fails the test.
 async fn released(token: &Arc<()>) {
     let released = async {
@@ -451,7 +435,7 @@ async fn drop_at_each_await<T: TestStore>(
             .wrap_fn(move |req, service| {
                 let call = service.call(req);
                 async move {
-                    let answer = drop_after(polls, call).await;
+                    let answer = dropped_after(polls, call).await;
                     answer.unwrap_or_else(|| Err(actix_web::error::ErrorGatewayTimeout("dropped")))
                 }
             })

@@ -1,11 +1,6 @@
 //! What takes the library's whole protocol: redirects and tombstones beside the records.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    task::Poll,
-    thread,
-};
+use std::thread;
 
 use actix_web::rt::System;
 use futures_util::future::{join, join_all};
@@ -14,6 +9,7 @@ use super::kit::{BrokenPromise, Kept, Kit, promise};
 use crate::{
     contract::{Committed, Opened, Rotated},
     storage::SessionStore,
+    testing::dropped_after,
 };
 
 const ROUNDS: usize = 8;
@@ -190,22 +186,4 @@ pub async fn dropped_calls_leave_no_half<S: SessionStore>(kit: &Kit<S>) -> Kept 
         }
     }
     Ok(())
-}
-
-/// Polls a future so many times, and drops it then.
-async fn dropped_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut left = polls;
-    poll_fn(|cx| {
-        if left == 0 {
-            return Poll::Ready(None);
-        }
-        left -= 1;
-        let polled = future.as_mut().poll(cx).map(Some);
-        if polled.is_pending() && left == 0 {
-            return Poll::Ready(None);
-        }
-        polled
-    })
-    .await
 }
