@@ -88,30 +88,23 @@ pub(crate) enum Why {
 /// ```
 /// assert_eq!(actix_session::Refusal::BadSeal.to_string(), "bad-seal");
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, derive_more::Display)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Refusal {
     /// None of the secret keys sealed it for this cookie.
-    #[display("bad-seal")]
     BadSeal,
     /// Its signature does not cover the cookie's name.
-    #[display("unbound-signature")]
     Unbound,
     /// Its key leads to no record: the session ended, expired or never existed.
-    #[display("unknown-key")]
     UnknownKey,
     /// Its record cannot be read, and is left as it is.
-    #[display("unreadable-record")]
     Unreadable,
     /// Another live session came first.
-    #[display("duplicate-cookie")]
     Duplicate,
     /// The request carries its session in a header field.
-    #[display("beside-header")]
     BesideHeader,
 }
 
-#[cfg(feature = "metrics")]
 impl Refusal {
     /// What it prints.
     pub(crate) fn label(self) -> &'static str {
@@ -123,6 +116,12 @@ impl Refusal {
             Self::Duplicate => "duplicate-cookie",
             Self::BesideHeader => "beside-header",
         }
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.label())
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     event::{self, Refusal},
     key::SessionKey,
     measure,
+    sync::drop_panic,
 };
 
 /// How many events wait for an observer at most.
@@ -218,8 +219,7 @@ fn deliver(events: &Receiver<SessionEvent>, mut observe: impl FnMut(SessionEvent
         let observed = catch_unwind(AssertUnwindSafe(|| observe(event)));
         if let Err(panic) = observed {
             tracing::error!("the observer of session events has panicked");
-            // What a panic carries may panic when it is dropped.
-            std::mem::forget(panic);
+            drop_panic(panic);
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     error::CommitError,
     random,
     record::{Auth, Lowered, Metadata, Origin, Proof, Proofs, Record, UpstreamLogin},
-    sync::lock,
+    sync::{drop_panic, lock},
 };
 
 pub use self::made_on::{MadeOn, Merged};
@@ -169,9 +169,7 @@ impl Modify {
     fn run(&self, stored: Option<&str>) -> anyhow::Result<Option<String>> {
         let run = AssertUnwindSafe(|| (self.0)(stored));
         catch_unwind(run).unwrap_or_else(|panic| {
-            // What it panicked with may panic in turn.
-            let dropped = catch_unwind(AssertUnwindSafe(|| drop(panic)));
-            dropped.unwrap_or_else(std::mem::forget);
+            drop_panic(panic);
             Err(anyhow::anyhow!("the closure of `modify` panicked"))
         })
     }

@@ -31,7 +31,7 @@ use crate::{
     protocol::{Flag, Name, NotBefore, Reply, Step},
     record::Record,
     storage::StoreIndex,
-    sync::lock,
+    sync::{drop_panic, lock},
 };
 
 /// How many sessions are looked at at once.
@@ -366,12 +366,6 @@ async fn run(hub: Arc<Hub>, index: StoreIndex) {
     }
     listening.abort();
     hub.speaks(false);
-}
-
-/// What it panicked with may panic in turn.
-fn drop_panic(panic: Box<dyn std::any::Any + Send>) {
-    let dropped = std::panic::catch_unwind(AssertUnwindSafe(|| drop(panic)));
-    dropped.unwrap_or_else(std::mem::forget);
 }
 
 async fn search(hub: &Hub, index: &StoreIndex) {

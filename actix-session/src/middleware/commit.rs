@@ -214,7 +214,13 @@ impl<S: SessionStore> Work<'_, S> {
     async fn end(&self, then_create: bool, ended: bool) -> Result<SetCookie, Failed> {
         if !ended {
             let keys = self.request.incoming.keys();
-            let ended = end(self.parts, keys, self.base_principal(), self.way_out.limit).await;
+            let ended = end(
+                self.parts,
+                keys,
+                self.request.incoming.principal(),
+                self.way_out.limit,
+            )
+            .await;
             ended.map_err(|error| self.not_ended(error))?;
         }
         if !then_create || self.way_out.departure.is_over() {
@@ -246,19 +252,18 @@ impl<S: SessionStore> Work<'_, S> {
             (Silence::Unneeded | Silence::Forwarded | Silence::Gone, _) => {}
         }
         if matches!(silence, Silence::Dropped(_) | Silence::Gone) {
-            self.tell(SessionEventKind::Dropped, key, self.base_principal());
+            self.tell(
+                SessionEventKind::Dropped,
+                key,
+                self.request.incoming.principal(),
+            );
         }
         SetCookie::Leave
     }
 
     fn tell(&self, kind: SessionEventKind, key: Option<&SessionKey>, principal: Option<&str>) {
-        let observed = &self.parts.configuration.observed;
+        let observed = self.parts.observed();
         observed.tell(kind, key, principal);
-    }
-
-    /// Whose session the request has loaded.
-    fn base_principal(&self) -> Option<&str> {
-        self.request.incoming.loaded.record()?.principal()
     }
 
     fn after_end(&self) -> SetCookie {
@@ -301,13 +306,17 @@ impl<S: SessionStore> Work<'_, S> {
             }
             None => Committed::Gone,
         };
-        if self.request.snapshot.changes.set_any() {
+        if !changes.is_empty() {
             measure::committed(&answer);
         }
         let is_written = matches!(answer, Committed::Saved(_) | Committed::NewValue(..));
-        if is_written && changes.cleared.is_some() && self.base_principal().is_some() {
+        if is_written && changes.cleared.is_some() && self.request.incoming.principal().is_some() {
             let key = loaded.key();
-            self.tell(SessionEventKind::LoggedOut, key, self.base_principal());
+            self.tell(
+                SessionEventKind::LoggedOut,
+                key,
+                self.request.incoming.principal(),
+            );
         }
         Ok(self.request.after_commit(answer))
     }
@@ -443,7 +452,7 @@ impl<S: SessionStore> Work<'_, S> {
                 Some(key),
                 Some(&login.principal),
             ),
-            None => self.tell(kind, Some(key), self.base_principal()),
+            None => self.tell(kind, Some(key), self.request.incoming.principal()),
         }
     }
 

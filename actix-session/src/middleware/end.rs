@@ -35,10 +35,7 @@ pub(crate) async fn end<'a, S: SessionStore>(
         // The key in use comes first.
         let principal = principal.filter(|_| index == 0);
         let kind = SessionEventKind::Ended(EndReason::LoggedOut);
-        parts
-            .configuration
-            .observed
-            .tell(kind, Some(key), principal);
+        parts.observed().tell(kind, Some(key), principal);
         Ok(())
     }));
     match timeout_at(limit, endings).await {

@@ -117,7 +117,7 @@ impl<Store> Settled<Store> {
     /// Nobody reads the answer but the log.
     pub(crate) fn log(self) {
         if let Err(failed) = self.set_cookie {
-            failed.log(&self.parts.configuration.observed);
+            failed.log(self.parts.observed());
         }
     }
 }
@@ -349,11 +349,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
         }
         let incoming = self.way_in.incoming();
         let keys = incoming.keys().map(SessionKey::duplicate).collect();
-        let principal = incoming
-            .loaded
-            .record()
-            .and_then(|record| record.principal());
-        let principal = principal.map(str::to_owned);
+        let principal = incoming.principal().map(str::to_owned);
         let limit = way_out.unwrap_or_else(|| limit(self.budget()));
         Some(Ending::new(&self.parts, keys, principal, asked, limit))
     }

@@ -204,7 +204,7 @@ impl<Store: SessionStore + 'static> Lazy<Store> {
         let parts = &*self.parts;
         let loaded = Incoming::load(parts, self.fields(), self.quiet).await;
         loaded.unwrap_or_else(|(error, degraded)| {
-            parts.configuration.observed.store_failed("load", &error);
+            parts.observed().store_failed("load", &error);
             if parts.configuration.on_load_error == OnLoadError::Fail {
                 self.failure.replace(Some(error));
             }

@@ -93,6 +93,11 @@ impl Loaded {
 }
 
 impl Incoming {
+    /// Whose session the one in use is.
+    pub(crate) fn principal(&self) -> Option<&str> {
+        self.loaded.record()?.principal()
+    }
+
     /// All that verified and may lead to a session.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &SessionKey> {
         self.loaded.key().into_iter().chain(&self.others)
@@ -225,10 +230,7 @@ impl Incoming {
         let (loaded, stale) = led_to(parts, candidate, opened, terms);
         let better = match (&self.loaded, &loaded) {
             (Loaded::Live(..), Loaded::Live(key, _)) => {
-                parts
-                    .configuration
-                    .observed
-                    .refused(Refusal::Duplicate, Some(key));
+                parts.observed().refused(Refusal::Duplicate, Some(key));
                 self.ambiguous |= parts.configuration.one_live_cookie;
                 false
             }
@@ -324,17 +326,11 @@ fn led_to<S>(
         // A value whose MAC does not cover the cookie's name may be another cookie's. If it is the
         // state itself, not just a key, that would be a forgery.
         Opened::Live(record) if refused && record.is_in_cookie() => {
-            parts
-                .configuration
-                .observed
-                .refused(Refusal::Unbound, Some(&key));
+            parts.observed().refused(Refusal::Unbound, Some(&key));
             return (Loaded::None, false);
         }
         Opened::Live(record) if is_too_old(parts, &record, terms) => {
-            parts
-                .configuration
-                .observed
-                .refused(Refusal::UnknownKey, Some(&key));
+            parts.observed().refused(Refusal::UnknownKey, Some(&key));
             Loaded::Lost(key)
         }
         Opened::Live(record) => {
@@ -344,24 +340,17 @@ fn led_to<S>(
         Opened::Moved(age) => {
             if age >= COOKIE_IN_FLIGHT {
                 parts
-                    .configuration
-                    .observed
+                    .observed()
                     .tell(SessionEventKind::KeyReused, Some(&key), None);
             }
             Loaded::Moved(key, age)
         }
         Opened::Nothing => {
-            parts
-                .configuration
-                .observed
-                .refused(Refusal::UnknownKey, Some(&key));
+            parts.observed().refused(Refusal::UnknownKey, Some(&key));
             Loaded::Lost(key)
         }
         Opened::Unreadable => {
-            parts
-                .configuration
-                .observed
-                .refused(Refusal::Unreadable, Some(&key));
+            parts.observed().refused(Refusal::Unreadable, Some(&key));
             Loaded::Lost(key)
         }
     };

@@ -50,6 +50,7 @@ use crate::{
     contract::{ExtendOnRead, Terms},
     cookie::jar::Cookies,
     live::Looking,
+    observe::Observed,
     record::{MetadataKeys, WireFormat},
     session::Times,
     storage::SessionStore,
@@ -209,6 +210,10 @@ impl<Store> Parts<Store> {
             terms.extend = ExtendOnRead::Quiet;
         }
         terms
+    }
+
+    pub(crate) fn observed(&self) -> &Observed {
+        &self.configuration.observed
     }
 
     pub(crate) fn policy(&self) -> Policy {
@@ -373,7 +378,7 @@ fn respond<Store>(
     let write =
         |headers: &mut _, set_cookie| write_headers(&parts, &way_in, session, headers, set_cookie);
     let set_cookie = set_cookie.map_err(|failed| {
-        failed.log(&parts.configuration.observed);
+        failed.log(parts.observed());
         commit_failed(failed.error, |headers| write(headers, failed.set_cookie))
     })?;
     let set_cookie = if has_head {

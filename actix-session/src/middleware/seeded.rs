@@ -6,7 +6,7 @@ use actix_web::{
 };
 
 use super::{Parts, session_of};
-use crate::{Session, cookie::write, storage::SessionStore, testing::seeds};
+use crate::{Session, storage::SessionStore, testing::seeds};
 
 pub(crate) use crate::testing::seeds::unattached;
 
@@ -45,6 +45,5 @@ pub(crate) async fn pair<S: SessionStore>(
     );
     let created = parts.store.create(&changes, &parts.terms(false)).await;
     let (key, _) = created.map_err(|error| error.into_anyhow())?;
-    let named = &parts.cookies.own;
-    write::pair(&named.wire_name, &named.sealer.seal(key.as_ref())?)
+    parts.cookies.seal(key.as_ref(), false)
 }

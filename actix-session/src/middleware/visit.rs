@@ -122,7 +122,7 @@ async fn load<Store: SessionStore>(
     let fields = parts.cookies.fields(req.headers());
     let loaded = Incoming::load(parts, fields, quiet).await;
     loaded.or_else(|(error, degraded)| {
-        parts.configuration.observed.store_failed("load", &error);
+        parts.observed().store_failed("load", &error);
         match parts.configuration.on_load_error {
             OnLoadError::Anonymous => Ok(degraded),
             OnLoadError::Fail => Err(load_failed(error)),

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use tokio::{task::yield_now, time::sleep};
 
 use super::{Inner, KeyValueDatabase, KeyValueSessionStore, layout};
-use crate::{clock::Millis, live};
+use crate::{clock::Millis, live, sync::drop_panic};
 
 const INTERVAL: Duration = Duration::from_secs(60);
 /// How many values are removed at once: others wait no longer than that takes.
@@ -49,8 +49,7 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
             Ok(Err(error)) => tracing::warn!(%error, "expired sessions could not be removed"),
             Err(panic) => {
                 tracing::error!("the removal of expired sessions has panicked");
-                // What a panic carries may panic when it is dropped.
-                std::mem::forget(panic);
+                drop_panic(panic);
             }
         }
     }
