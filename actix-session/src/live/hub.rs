@@ -42,6 +42,8 @@ const SPEAKING: u32 = 12;
 const REST: Duration = Duration::from_secs(10);
 /// The shortest time between two looks, however short the grace is.
 const LEAST: Duration = Duration::from_millis(10);
+/// How long after a look has found nothing the reason may come. Then it is not known.
+const REASON: Duration = Duration::from_millis(250);
 /// When to look again after an answer that was lost.
 const SOON: Duration = Duration::from_millis(500);
 
@@ -323,6 +325,11 @@ impl Hub {
                     self.look_later(token);
                     None
                 }
+                // Whoever has ended it tells the reason, and may not have come to that yet.
+                Seen::Live(..) | Seen::Nothing if !state.places.missing(token) => {
+                    state.places.set_due(token, Instant::now() + REASON);
+                    None
+                }
                 Seen::Live(..) | Seen::Nothing => {
                     let gone = state.places.remove(token);
                     self.count(&state);
@@ -445,6 +452,24 @@ mod tests {
             assert!(hub.is_idle());
             assert!(hub.state().places.has_nothing());
         }
+    }
+
+    /// A step ends a session, and tells it then: a look may come in between.
+    #[test]
+    fn a_look_that_finds_nothing_waits_for_the_reason() {
+        let hub = Arc::new(Hub::default());
+        let [told, untold] = [("a", 1), ("b", 2)].map(|(at, id)| wait(&hub, at, id));
+        let look = || {
+            let tokens = hub.state().places.tokens();
+            let look = |token| hub.seen(token, &Seen::Nothing, Millis::ZERO);
+            tokens.into_iter().for_each(look);
+        };
+        look();
+        assert_eq!([told.reason(), untold.reason()], [None; 2]);
+        hub.ended(1, EndReason::LoggedOut);
+        look();
+        let reasons = [told.reason(), untold.reason()];
+        assert_eq!(reasons, [Some(EndReason::LoggedOut), Some(EndReason::Gone)]);
     }
 
     #[test]

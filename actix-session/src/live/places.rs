@@ -20,6 +20,8 @@ pub(super) struct Watched {
     due: Option<Instant>,
     /// When to look again at the latest, since something was told while somebody looked.
     again: Option<Instant>,
+    /// A look has found nothing.
+    is_missing: bool,
 }
 
 /// Trees alone: they give back what goes. A hash table keeps the room of its fullest time, and grows
@@ -70,6 +72,7 @@ impl Places {
             at,
             due: Some(due),
             again: None,
+            is_missing: false,
         };
         self.all.insert(token, Box::new(watched));
     }
@@ -142,7 +145,14 @@ impl Places {
             now.into_iter().for_each(|id| self.ids.add(id, token));
         }
         watched.watch.owner = Owner::of(record);
+        watched.is_missing = false;
         true
+    }
+
+    /// Notes that a look has found nothing, and returns whether one has before.
+    pub(super) fn missing(&mut self, token: Token) -> bool {
+        let watched = self.all.get_mut(&token);
+        watched.is_none_or(|watched| std::mem::replace(&mut watched.is_missing, true))
     }
 
     pub(super) fn set_due(&mut self, token: Token, due: Instant) {
