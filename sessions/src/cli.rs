@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use actix_session::SessionHandle;
 use anyhow::{Context as _, Result, bail};
@@ -84,10 +84,7 @@ pub(crate) fn parse(
     // Options may come before it.
     let name = words.subcommand()?;
     let free = words.finish();
-    if let Some(option) = free
-        .iter()
-        .find(|word| word.to_string_lossy().starts_with('-'))
-    {
+    if let Some(option) = free.iter().find(|word| is_an_option(word)) {
         bail!("the option {} is unknown", option.display());
     }
     let mut free = free.into_iter().chain(behind.into_iter().skip(1));
@@ -99,6 +96,12 @@ pub(crate) fn parse(
     }
     store.check()?;
     Ok(Wanted::Command(Command { task, store, json }))
+}
+
+/// Whether a word that stands for itself looks like an option. One handle in 64 begins with a hyphen.
+fn is_an_option(word: &OsStr) -> bool {
+    let word = word.to_string_lossy();
+    word.starts_with('-') && word.parse::<SessionHandle>().is_err()
 }
 
 fn task(name: Option<&str>, words: &mut impl Iterator<Item = OsString>) -> Result<Option<Task>> {
@@ -133,6 +136,9 @@ mod tests {
     const URL: &str = "redis://127.0.0.1:6379";
     const HANDLE: &str = "uU0nuZNNPgilLlLX2n2r-sSE7-N6U4DukIj3rOLvzek";
 
+    /// A handle that begins as an option does.
+    const HYPHENS: &str = "--0nuZNNPgilLlLX2n2r-sSE7-N6U4DukIj3rOLvzek";
+
     fn parsed(words: &[&str], variable: Option<&str>) -> Result<Wanted> {
         let words = words.iter().map(OsString::from);
         parse(words, variable.map(str::to_owned))
@@ -157,6 +163,10 @@ mod tests {
             (&["list", "ada"][..], Task::List(ada())),
             (&["show", "ada", HANDLE], Task::Show(ada(), handle())),
             (&["end", "ada", HANDLE], Task::End(ada(), handle())),
+            (
+                &["show", "ada", HYPHENS],
+                Task::Show(ada(), HYPHENS.parse().unwrap()),
+            ),
             (&["end-user", "ada"], Task::EndUser(ada())),
             (&["stats"], Task::Stats),
             (&["sweep"], Task::Sweep),
