@@ -40,6 +40,7 @@ struct World {
     renewed: BTreeMap<u128, (u128, i64)>,
     /// Principals, and the time up to which their logins are ended.
     principals: Vec<(String, i64)>,
+    logins: u128,
 }
 
 /// Nothing here waits: the list is in memory.
@@ -87,6 +88,7 @@ impl World {
             ended: BTreeSet::new(),
             renewed: BTreeMap::new(),
             principals: Vec::new(),
+            logins: 0,
         }
     }
 
@@ -125,7 +127,7 @@ impl World {
         Some(record)
     }
 
-    fn doing(&self, cursor: &mut Cursor<'_>) -> Doing {
+    fn doing(&mut self, cursor: &mut Cursor<'_>) -> Doing {
         let kind = cursor.byte();
         let mut doing = Doing {
             cleared: (kind & 1 != 0).then(|| u64::from(cursor.byte()) + 1),
@@ -134,7 +136,9 @@ impl World {
             ..Doing::default()
         };
         if kind & 8 != 0 {
-            let id = u128::from(cursor.number().cast_unsigned()) << 64 | 1;
+            // The operating system draws no id twice.
+            self.logins += 1;
+            let id = u128::from(cursor.number().cast_unsigned()) << 64 | self.logins;
             doing.login = Some((cursor.one_of(&PRINCIPALS).to_owned(), self.now, id));
         }
         for _ in 0..cursor.below(3) {
@@ -223,7 +227,9 @@ impl World {
                         .flatten();
                     ends.any(|end| end <= self.now)
                 };
-                assert!(!self.is_free(before.as_ref()) || known.as_ref().is_some_and(over));
+                // The times of metadata are believed, whoever wrote it.
+                assert!(!self.is_free(before.as_ref()) || before.as_ref().is_some_and(over));
+                self.clear_ahead(known.as_ref(), &doing);
             }
             Committed::NewValue(sealed, end, older) => {
                 assert!(
@@ -290,9 +296,14 @@ impl World {
                 }
                 if free {
                     self.end_older(older, &text, new.id);
+                } else {
+                    self.clear_ahead(known.as_ref(), &doing);
                 }
             }
-            Rotated::Gone => assert!(!free),
+            Rotated::Gone => {
+                assert!(!free);
+                self.clear_ahead(known.as_ref(), &doing);
+            }
             other => panic!("a cookie-stored session does not answer {other:?}"),
         }
     }
@@ -300,10 +311,21 @@ impl World {
     fn delete(&mut self, text: &str) {
         let Some(key) = key(text) else { return };
         now(self.store.delete(&key)).expect("the list is there");
-        let Some(told) = told(text).filter(|_| self.revocation) else {
-            return;
-        };
-        let mut id = told.id;
+        if let Some(told) = told(text).filter(|_| self.revocation) {
+            self.end_ahead(told.id);
+        }
+    }
+
+    /// A logout by `clear` that comes too late ends what the session was renewed to, and its other
+    /// values.
+    fn clear_ahead(&mut self, known: Option<&Told>, doing: &Doing) {
+        let logs_out = doing.cleared.is_some() && doing.login.is_none();
+        if let Some(told) = known.filter(|_| logs_out && self.revocation) {
+            self.end_ahead(told.id);
+        }
+    }
+
+    fn end_ahead(&mut self, mut id: u128) {
         while !self.ended.insert(id) {
             match self.renewed.get(&id) {
                 Some((next, until)) if self.now < *until => id = *next,
