@@ -84,7 +84,7 @@ pub(crate) fn decode(text: String) -> Result<Decoded, Undecodable> {
     };
     // What the scanner reads, the general reader reads in the same way.
     let facts = known(Some(Metadata::decode(&text[scanned.metadata])))?;
-    let spans = Spans::tight(scanned.starts, text.len());
+    let spans = scanned.starts.into_spans(text.len());
     Ok(Decoded {
         state: State::Text(Text::new(text, spans)),
         facts,

@@ -38,14 +38,37 @@ impl Starts {
         }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, name: usize, value: usize) {
-        match self {
-            Self::Few(starts, count) => {
-                starts[*count] = [short(name), short(value)];
+        if let Self::Few(starts, count) = self {
+            if let Some(start) = starts.get_mut(*count) {
+                *start = [short(name), short(value)];
                 *count += 1;
+                return;
             }
-            Self::Many(starts) => starts.push([long(name), long(value)]),
+            let few = starts.iter().map(|start| start.map(u32::from));
+            *self = Self::Many(few.collect());
         }
+        if let Self::Many(starts) = self {
+            starts.push([long(name), long(value)]);
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Few(_, count) => *count,
+            Self::Many(starts) => starts.len(),
+        }
+    }
+
+    /// The name at a place below the length, in the text that the starts are of.
+    #[inline]
+    pub(super) fn name<'a>(&self, place: usize, text: &'a [u8]) -> &'a [u8] {
+        let [from, value] = match self {
+            Self::Few(starts, _) => starts[place].map(usize::from),
+            Self::Many(starts) => starts[place].map(|start| start as usize),
+        };
+        &text[from..value - GAP as usize]
     }
 
     /// Appends those of some entries of another text, which have moved.

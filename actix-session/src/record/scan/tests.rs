@@ -228,11 +228,20 @@ proptest! {
     }
 
     #[test]
-    fn the_first_special_byte_of_a_word_is_found(bytes: [u8; 8], place in 0..8_usize, special in prop::sample::select(b"\"\\\x00\x1f".as_slice())) {
-        for bytes in [bytes, { let mut with = bytes; with[place] = special; with }] {
-            let found = specials(u64::from_le_bytes(bytes));
-            let found = (found != 0).then(|| (found.trailing_zeros() / 8) as usize);
-            prop_assert_eq!(found, bytes.iter().position(|byte| is_special(*byte)));
+    fn all_special_bytes_are_found_in_order(
+        mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        specials in proptest::collection::vec((any::<prop::sample::Index>(), prop::sample::select(b"\"\\\x00\x1f".as_slice())), 0..20),
+        from in 0..300_usize,
+    ) {
+        for (place, special) in specials {
+            if !bytes.is_empty() {
+                let place = place.index(bytes.len());
+                bytes[place] = special;
+            }
         }
+        let mut found = Specials::of(&bytes, from);
+        let found: Vec<_> = std::iter::from_fn(|| found.next(&bytes)).collect();
+        let are: Vec<_> = (from..bytes.len()).filter(|at| is_special(bytes[*at])).collect();
+        prop_assert_eq!(found, are);
     }
 }
