@@ -187,9 +187,9 @@ impl Modify {
 }
 
 impl Changes {
-    /// Those of a request that has made none.
-    pub(crate) fn none() -> &'static Self {
-        static NONE: Changes = Changes {
+    /// No changes.
+    pub(crate) const fn nothing() -> Self {
+        Self {
             effects: Effects::none(),
             cleared: None,
             ttl: None,
@@ -200,7 +200,12 @@ impl Changes {
             renew: false,
             active: false,
             made: None,
-        };
+        }
+    }
+
+    /// Those of a request that has made none.
+    pub(crate) fn none() -> &'static Self {
+        static NONE: Changes = Changes::nothing();
         &NONE
     }
 
@@ -402,7 +407,7 @@ impl Changes {
     }
 
     /// Returns the effects that it takes back.
-    pub(crate) fn clear(&mut self, epoch: u64) -> impl Iterator<Item = Effect> {
+    pub(crate) fn clear(&mut self, epoch: u64) -> Effects {
         let effects = std::mem::take(&mut self.effects);
         self.cleared = Some(epoch);
         // Nobody is logged in after a `clear`, even if this request logged in before it.
@@ -411,7 +416,7 @@ impl Changes {
         self.reauthenticated = None;
         self.lowered = None;
         self.ttl = None;
-        effects.into_iter().map(|(_, effect)| effect)
+        effects
     }
 
     /// Whether they lower the level of whoever is logged in.

@@ -1,13 +1,13 @@
 //! A session that was opened outside of its own requests.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::{Inner, SessionHandle, SessionManager, SessionManagerError};
 use crate::{
     Session,
     contract::{Committed, Terms},
     live::{self, SessionEnded, Watch},
-    session::{Shown, Snapshot, Times},
+    session::{Served, Shown, Snapshot, Times},
     storage::index::Live,
 };
 
@@ -34,14 +34,17 @@ pub struct OpenedSession {
 impl OpenedSession {
     pub(super) fn new(manager: SessionManager, principal: String, live: Live) -> Self {
         let inner = &manager.0;
-        let entry = inner.terms.principal_entry.clone();
-        let times = Times::from(&manager.terms());
-        let session = Session::of_request(entry, manager.clock().clone(), times, false);
-        let session = session.outside_of_requests();
-        session.lock().load(Shown {
+        let served = Served {
+            principal_entry: inner.terms.principal_entry.clone(),
+            clock: manager.clock().clone(),
+            times: Times::from(&manager.terms()),
+            knows_ends: false,
+        };
+        let shown = Shown {
             record: Some(live.record.clone()),
             ..Shown::default()
-        });
+        };
+        let session = Session::of_request(Arc::new(served), shown).outside_of_requests();
         Self {
             manager,
             principal,

@@ -119,7 +119,7 @@ pub(crate) struct Finished<'a> {
 pub(crate) fn is_left(incoming: &Incoming, exit: Exit, policy: Policy) -> bool {
     let request = Finished {
         incoming,
-        snapshot: &Snapshot::default(),
+        snapshot: Snapshot::none(),
         exit,
         policy,
         now: Millis::ZERO,

@@ -98,11 +98,16 @@ struct Unfinished<Store> {
 }
 
 /// The session's handle, until nobody serves it any more, for whatever reason.
-struct Attached(Session);
+struct Attached {
+    session: Session,
+    is_finished: bool,
+}
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        self.0.lock().finish();
+        if !self.is_finished {
+            self.session.lock().finish();
+        }
     }
 }
 
@@ -129,7 +134,10 @@ impl<Store: SessionStore + 'static> Guard<Store> {
         Self(Stage::Serving(Unfinished {
             parts,
             way_in,
-            session: Attached(session),
+            session: Attached {
+                session,
+                is_finished: false,
+            },
             ending: None,
             ended: false,
             saving: None,
@@ -137,15 +145,19 @@ impl<Store: SessionStore + 'static> Guard<Store> {
         }))
     }
 
-    /// Whether there is nothing to commit, and the cookie stays as it is.
-    pub(crate) fn is_left(&self, exit: Exit) -> bool {
-        matches!(&self.0, Stage::Serving(unfinished) if unfinished.is_left(exit))
+    /// If there is nothing to commit and the cookie stays as it is, finishes the session, and returns
+    /// whether the application has asked for it.
+    pub(crate) fn leave(&mut self, exit: Exit) -> Option<bool> {
+        match &mut self.0 {
+            Stage::Serving(unfinished) => unfinished.leave(exit),
+            Stage::Committing(..) | Stage::Done => None,
+        }
     }
 
     /// Commits what was asked of the session.
     pub(crate) async fn commit(&mut self, exit: Exit) -> Settled<Store> {
         if let Stage::Serving(unfinished) = std::mem::replace(&mut self.0, Stage::Done) {
-            let departure = Departure::of(&unfinished.session.0);
+            let departure = Departure::of(&unfinished.session.session);
             let way_out = unfinished.way_out(exit);
             self.0 = Stage::Committing(boxed(|| unfinished.commit(way_out)), departure);
         }
@@ -180,7 +192,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
 
     /// Its time runs from now on.
     fn way_out(&self, exit: Exit) -> WayOut {
-        WayOut::new(exit, Departure::of(&self.session.0), self.budget())
+        WayOut::new(exit, Departure::of(&self.session.session), self.budget())
     }
 
     #[allow(
@@ -191,9 +203,9 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     fn commit(mut self, way_out: WayOut) -> impl Future<Output = Settled<Store>> {
         async move {
             poll_fn(|cx| self.poll_asked(cx, Some(way_out.limit))).await;
-            let waiting = self.session.0.take_waiting_for_later();
+            let waiting = self.session.session.take_waiting_for_later();
             way_out.is_awaited.set(!waiting.is_empty());
-            let mut snapshot = self.session.0.lock().take_snapshot();
+            let mut snapshot = self.session.session.lock().take_snapshot();
             snapshot.changes.made = (!waiting.is_empty()).then(Made::default);
             drop(self.session);
             let (parts, way_in) = (&self.parts, &self.way_in);
@@ -224,27 +236,33 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
         }
     }
 
-    /// Whether the session was asked for nothing, and stays as it is.
-    fn is_left(&self, exit: Exit) -> bool {
+    /// Finishes the session if it was asked for nothing and stays as it is.
+    fn leave(&mut self, exit: Exit) -> Option<bool> {
         let waits = self.ending.is_some() || self.saving.is_some();
         let busy = waits || self.ended || self.is_unknown || self.way_in.has_failed();
-        if busy || !self.session.0.is_at_rest() {
-            return false;
+        let policy = || self.parts.policy();
+        let loaded = self.way_in.loaded();
+        if busy || loaded.is_some_and(|incoming| !is_left(incoming, exit, policy())) {
+            return None;
         }
-        match self.way_in.loaded() {
-            Some(incoming) => is_left(incoming, exit, self.parts.policy()),
-            None => true,
+        let mut pending = self.session.session.lock();
+        if !pending.is_at_rest() {
+            return None;
         }
+        pending.finish();
+        self.session.is_finished = true;
+        Some(pending.asked)
     }
 
     fn is_asked_for_anything(&self) -> bool {
-        self.saving.is_some() || self.session.0.lock().is_asked_for_anything()
+        let pending = || self.session.session.lock();
+        self.saving.is_some() || !self.session.is_finished && pending().is_asked_for_anything()
     }
 
     /// Goes on with what the handler has asked for. What it saves may have been asked for while an
     /// ending ran, or the other way round.
     fn poll_asked(&mut self, cx: &mut Context<'_>, way_out: Option<Instant>) -> Poll<()> {
-        if self.ending.is_none() && self.saving.is_none() && !self.session.0.is_asked() {
+        if self.ending.is_none() && self.saving.is_none() && !self.session.session.is_asked() {
             return Poll::Ready(());
         }
         self.watch_present();
@@ -274,7 +292,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     }
 
     fn asked_to_save(&self, way_out: Option<Instant>) -> Option<Box<Saving>> {
-        let asked = self.session.0.take_asked_to_save();
+        let asked = self.session.session.take_asked_to_save();
         if asked.is_empty() {
             return None;
         }
@@ -283,12 +301,12 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             WayIn::Lazy(lazy) => Way::Lazy(Rc::clone(lazy)),
         };
         let limit = way_out.unwrap_or_else(|| limit(self.budget()));
-        let saving = Saving::new(&self.parts, way, &self.session.0, asked, limit);
+        let saving = Saving::new(&self.parts, way, &self.session.session, asked, limit);
         Some(Box::new(saving))
     }
 
     fn go_on(&mut self, after: After) {
-        let session = &self.session.0;
+        let session = &self.session.session;
         match after {
             After::AsBefore => session.lock().not_saved(),
             After::Saved(changes, incoming) => {
@@ -307,7 +325,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
 
     /// Those who wait for the end of what was saved need not wait for the response.
     fn begin_watching(&self) {
-        let waiting = self.session.0.take_waiting_for_present();
+        let waiting = self.session.session.take_waiting_for_present();
         let loaded = &self.way_in.incoming().loaded;
         if let Some((key, record)) = loaded.key().zip(loaded.record()) {
             watch_made(&self.parts, (key, record.metadata()), waiting);
@@ -322,7 +340,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             let Some(mut ending) = self.ending.take().or_else(|| self.asked_for(way_out)) else {
                 return Poll::Ready(());
             };
-            let Poll::Ready(ended) = ending.poll(&self.session.0, cx) else {
+            let Poll::Ready(ended) = ending.poll(&self.session.session, cx) else {
                 self.ending = Some(ending);
                 return Poll::Pending;
             };
@@ -332,7 +350,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
 
     /// Hands those to the store who wait for the end of what was loaded.
     fn watch_present(&self) {
-        let waiting = self.session.0.take_waiting();
+        let waiting = self.session.session.take_waiting();
         if waiting.is_empty() {
             return;
         }
@@ -343,7 +361,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     }
 
     fn asked_for(&self, way_out: Option<Instant>) -> Option<Ending> {
-        let asked = self.session.0.take_asked();
+        let asked = self.session.session.take_asked();
         if asked.is_empty() {
             return None;
         }
@@ -357,8 +375,16 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
 
 impl<Store: SessionStore + 'static> Drop for Guard<Store> {
     fn drop(&mut self) {
+        let is_settled = match &self.0 {
+            Stage::Serving(unfinished) => !unfinished.is_asked_for_anything(),
+            Stage::Committing(..) => false,
+            Stage::Done => true,
+        };
+        if is_settled {
+            return;
+        }
         match std::mem::replace(&mut self.0, Stage::Done) {
-            Stage::Serving(unfinished) if unfinished.is_asked_for_anything() => {
+            Stage::Serving(unfinished) => {
                 let way_out = unfinished.way_out(Exit::NoHead);
                 spawn(Box::pin(unfinished.commit(way_out)));
             }
@@ -366,7 +392,7 @@ impl<Store: SessionStore + 'static> Drop for Guard<Store> {
                 departure.note();
                 spawn(committing);
             }
-            Stage::Serving(_) | Stage::Done => {}
+            Stage::Done => {}
         }
     }
 }

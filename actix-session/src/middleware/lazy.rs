@@ -149,7 +149,7 @@ impl<Store> Lazy<Store> {
     }
 
     fn make(&self) -> Session {
-        let session = session_of(&self.parts, self.quiet);
+        let session = session_of(&self.parts, self.quiet, Shown::default());
         let mut pending = session.lock();
         pending.unloaded = true;
         if self.is_over.get() {
@@ -224,7 +224,7 @@ impl<Store: SessionStore + 'static> Lazy<Store> {
         // It may have gone on from what was loaded.
         let unloaded = session.lock().unloaded;
         if unloaded {
-            fill(&session, incoming);
+            session.fill(shown(incoming));
         }
         Ok(())
     }
@@ -248,12 +248,12 @@ impl<Store: SessionStore + 'static> LoadLater for Lazy<Store> {
     }
 }
 
-/// Makes a session show what was loaded.
-pub(crate) fn fill(session: &Session, incoming: &Incoming) {
-    session.fill(Shown {
+/// What a session shows of what was loaded.
+pub(crate) fn shown(incoming: &Incoming) -> Shown {
+    Shown {
         record: incoming.loaded.record().cloned(),
         degraded: incoming.degraded,
         extended: incoming.extended,
         moved: matches!(incoming.loaded, Loaded::Moved(..)),
-    });
+    }
 }

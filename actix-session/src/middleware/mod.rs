@@ -52,7 +52,7 @@ use crate::{
     live::Looking,
     observe::Observed,
     record::{MetadataKeys, WireFormat},
-    session::Times,
+    session::{Served, Shown, Times},
     storage::SessionStore,
 };
 
@@ -109,8 +109,9 @@ pub(crate) struct Parts<Store> {
     pub(crate) cookies: Cookies,
     /// Cookie-stored sessions are accepted even if the MAC does not cover the cookie's name.
     pub(crate) accepts_unbound: bool,
-    /// The store can tell when a session ends.
-    pub(crate) knows_ends: bool,
+    served: Arc<Served>,
+    /// The same for requests that extend nothing.
+    quiet: Arc<Served>,
     /// How ends are looked for, after the request too.
     pub(crate) looking: Looking,
 }
@@ -190,8 +191,19 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
         } = &configuration;
         let keys = MetadataKeys::new(key, previous_keys);
         configuration.terms.keys = Some(Arc::new(keys));
+        let served = |extend| {
+            let times = Times::from(&configuration.terms);
+            Arc::new(Served {
+                principal_entry: configuration.terms.principal_entry.clone(),
+                clock: configuration.clock.clone(),
+                times: Times { extend, ..times },
+                // The store can tell when a session ends.
+                knows_ends: store.knows_ends(),
+            })
+        };
         Self(Rc::new(Parts {
-            knows_ends: store.knows_ends(),
+            served: served(configuration.terms.extend),
+            quiet: served(ExtendOnRead::Quiet),
             store,
             cookies: Cookies::new(&configuration),
             accepts_unbound: configuration.accepts_unbound,
@@ -313,9 +325,9 @@ where
     } else {
         Exit::NoHead
     };
-    if guard.is_left(exit) {
+    if let Some(asked) = guard.leave(exit) {
         // Most requests: nothing is moved around for them.
-        return answer_as_it_is(result, session, header);
+        return answer_as_it_is(result, asked, header);
     }
     let settled = guard.commit(exit).await;
     match result {
@@ -325,7 +337,8 @@ where
         }
         Ok(Err(error)) => {
             settled.log();
-            Err(varying_if_asked(error, session, header))
+            let asked = session.lock().asked;
+            Err(if asked { varying(error, header) } else { error })
         }
         Ok(Ok(mut response)) => {
             if respond(settled, session, response.headers_mut(), has_head)? {
@@ -339,27 +352,19 @@ where
 /// The response of a request that leaves its session as it is.
 fn answer_as_it_is<B>(
     result: Result<Result<ServiceResponse<B>, actix_web::Error>, Box<dyn Any + Send>>,
-    session: &Session,
+    asked: bool,
     header: Option<HeaderName>,
 ) -> Result<ServiceResponse<B>, actix_web::Error> {
     let answer = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let mut response = match answer {
         Ok(response) => response,
-        Err(error) => return Err(varying_if_asked(error, session, header)),
+        Err(error) if asked => return Err(varying(error, header)),
+        Err(error) => return Err(error),
     };
-    if session.lock().asked {
+    if asked {
         vary(response.headers_mut(), header.as_ref());
     }
     Ok(response)
-}
-
-fn varying_if_asked(
-    error: actix_web::Error,
-    session: &Session,
-    header: Option<HeaderName>,
-) -> actix_web::Error {
-    let asked = session.lock().asked;
-    if asked { varying(error, header) } else { error }
 }
 
 /// Writes what became of the session into the response's headers, and answers whether the cookie is
@@ -391,13 +396,7 @@ fn respond<Store>(
     Ok(writes)
 }
 
-fn session_of<Store>(parts: &Parts<Store>, quiet: bool) -> Session {
-    let configuration = &parts.configuration;
-    let mut times = Times::from(&configuration.terms);
-    if quiet {
-        times.extend = ExtendOnRead::Quiet;
-    }
-    let entry = configuration.terms.principal_entry.clone();
-    let clock = configuration.clock.clone();
-    Session::of_request(entry, clock, times, parts.knows_ends)
+fn session_of<Store>(parts: &Parts<Store>, quiet: bool, shown: Shown) -> Session {
+    let served = if quiet { &parts.quiet } else { &parts.served };
+    Session::of_request(Arc::clone(served), shown)
 }

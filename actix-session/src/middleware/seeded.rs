@@ -6,7 +6,7 @@ use actix_web::{
 };
 
 use super::{Parts, session_of};
-use crate::{Session, storage::SessionStore, testing::seeds};
+use crate::{Session, session::Shown, storage::SessionStore, testing::seeds};
 
 pub(crate) use crate::testing::seeds::unattached;
 
@@ -36,7 +36,7 @@ pub(crate) async fn pair<S: SessionStore>(
     parts: &Parts<S>,
     act: impl FnOnce(&Session),
 ) -> anyhow::Result<Vec<u8>> {
-    let session = session_of(parts, false);
+    let session = session_of(parts, false, Shown::default());
     act(&session);
     let changes = session.lock().take_snapshot().changes;
     anyhow::ensure!(

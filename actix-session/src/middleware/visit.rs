@@ -15,7 +15,7 @@ use super::{
     Parts,
     commit::load_failed,
     guard::Guard,
-    lazy::{Lazy, WayIn, fill},
+    lazy::{Lazy, WayIn, shown},
     load::Incoming,
     session_of,
 };
@@ -54,8 +54,7 @@ impl<Store: SessionStore + 'static> Visit<Store> {
             return Ok(Self::Unasked(Unasked(Rc::new(lazy))));
         }
         let incoming = load(&parts, req, quiet).await?;
-        let session = session_of(&parts, quiet);
-        fill(&session, &incoming);
+        let session = session_of(&parts, quiet, shown(&incoming));
         let guard = Guard::new(parts, WayIn::Loaded(incoming), session.clone());
         Ok(Self::Asked(session, guard))
     }

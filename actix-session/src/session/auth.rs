@@ -296,7 +296,7 @@ impl Session {
             id.map_err(SessionLoginError)?,
             epoch.map_err(SessionLoginError)?,
         );
-        let clock = self.lock().clock().clone();
+        let clock = self.lock().clock();
         let at = clock.login_time();
         let mut pending = self.lock();
         pending.writable().map_err(SessionLoginError)?;
@@ -326,7 +326,7 @@ impl Session {
         json: String,
     ) -> anyhow::Result<()> {
         let (id, epoch) = (random::u128()?, random::u64()?);
-        let clock = self.lock().clock().clone();
+        let clock = self.lock().clock();
         let login = Login::new(principal).made(clock.login_time(), id);
         let mut pending = self.lock();
         pending.writable()?;

@@ -15,10 +15,8 @@ pub(super) type Answer = oneshot::Receiver<Outcome>;
 /// What was asked of the middleware, which carries it out.
 #[derive(Default)]
 pub(crate) struct Endings {
-    asked: Vec<Asked>,
-    asked_to_save: Vec<AskedToSave>,
-    /// In a box, since few wait.
-    waiting: Option<Box<Waiting>>,
+    /// In a box, since few ask.
+    rare: Option<Box<Rare>>,
     /// Wakes the middleware.
     waker: Option<Waker>,
     attached: bool,
@@ -26,6 +24,14 @@ pub(crate) struct Endings {
     knows_ends: bool,
     /// There is no request that would carry anything out.
     outside: bool,
+}
+
+/// Those who wait for an answer.
+#[derive(Default)]
+struct Rare {
+    asked: Vec<Asked>,
+    asked_to_save: Vec<AskedToSave>,
+    waiting: Waiting,
 }
 
 impl Endings {
@@ -48,15 +54,14 @@ impl Endings {
 
     /// Whether dropping it runs nothing of the application's.
     pub(super) fn is_idle(&self) -> bool {
-        self.waker.is_none() && !self.is_asked() && self.waiting.is_none()
+        self.waker.is_none() && self.rare.is_none()
     }
 
     /// Whether somebody waits for an ending or a commit, or for the end of what was loaded.
     pub(super) fn is_asked(&self) -> bool {
-        let waiting = self.waiting.as_ref();
-        !self.asked.is_empty()
-            || !self.asked_to_save.is_empty()
-            || waiting.is_some_and(|waiting| waiting.is_asked())
+        self.rare.as_ref().is_some_and(|rare| {
+            !rare.asked.is_empty() || !rare.asked_to_save.is_empty() || rare.waiting.is_asked()
+        })
     }
 
     /// # Errors
@@ -78,15 +83,14 @@ impl Endings {
 
     /// Keeps somebody who waits. Whoever asks wakes the middleware.
     pub(super) fn wait(&mut self, waits: Waits, is_present: bool) -> Option<Waker> {
-        self.waiting.get_or_insert_default().add(waits, is_present);
+        let rare = self.rare.get_or_insert_default();
+        rare.waiting.add(waits, is_present);
         self.waker.take()
     }
 
     pub(super) fn waiting(&mut self, of: impl Fn(&mut Waiting) -> &mut Vec<Waits>) -> Vec<Waits> {
-        let Some(waiting) = &mut self.waiting else {
-            return Vec::new();
-        };
-        Waiting::take(of(waiting))
+        let rare = self.rare.as_mut();
+        rare.map_or_else(Vec::new, |rare| Waiting::take(of(&mut rare.waiting)))
     }
 
     /// A waker is the application's code: the caller uses it without the lock.
@@ -95,7 +99,7 @@ impl Endings {
             return None;
         }
         let (asked, answer) = oneshot::channel();
-        self.asked.push(asked);
+        self.rare.get_or_insert_default().asked.push(asked);
         Some((answer, self.waker.take()))
     }
 }
@@ -109,7 +113,8 @@ impl Endings {
             return None;
         }
         let (asked, answer) = oneshot::channel();
-        self.asked_to_save.push(asked);
+        let rare = self.rare.get_or_insert_default();
+        rare.asked_to_save.push(asked);
         Some((answer, self.waker.take()))
     }
 }
@@ -123,7 +128,9 @@ impl Session {
     }
 
     pub(crate) fn take_asked_to_save(&self) -> Vec<AskedToSave> {
-        std::mem::take(&mut self.lock().endings().asked_to_save)
+        let mut pending = self.lock();
+        let rare = pending.endings().rare.as_mut();
+        rare.map_or_else(Vec::new, |rare| std::mem::take(&mut rare.asked_to_save))
     }
 
     /// Sets what wakes the middleware when a handler asks for an ending.
@@ -135,17 +142,14 @@ impl Session {
         self.lock().endings().waker = Some(waker);
     }
 
-    /// Whether there is nothing to commit, and nobody waits for an ending.
-    pub(crate) fn is_at_rest(&self) -> bool {
-        self.lock().is_at_rest()
-    }
-
     /// Whether somebody waits for what the middleware has to do before the handler has answered.
     pub(crate) fn is_asked(&self) -> bool {
         self.lock().endings().is_asked()
     }
 
     pub(crate) fn take_asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.lock().endings().asked)
+        let mut pending = self.lock();
+        let rare = pending.endings().rare.as_mut();
+        rare.map_or_else(Vec::new, |rare| std::mem::take(&mut rare.asked))
     }
 }

@@ -39,9 +39,7 @@ impl DerefMut for Lock<'_> {
 
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
-        if let Some(mut pending) = self.0.take()
-            && pending.has_discarded()
-        {
+        if let Some(mut pending) = self.0.take() {
             let discarded = pending.take_discarded();
             drop(pending);
             drop(discarded);

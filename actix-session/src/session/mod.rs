@@ -44,7 +44,7 @@ pub(crate) use self::{
     ending::{Asked, Outcome},
     errors::status_of,
     ext::{Held, InRequest, LoadLater},
-    pending::{Identity, Pending, Shown, Snapshot},
+    pending::{Identity, Pending, Served, Shown, Snapshot},
     remaining::Times,
     saving::{AskedToSave, Kept},
     upstream::check_name,
@@ -55,8 +55,8 @@ use self::{
 };
 use crate::{
     changes::Effect,
-    clock::{Millis, SharedClock},
-    record::{PrincipalEntry, RESERVED, principal_of},
+    clock::Millis,
+    record::{RESERVED, principal_of},
 };
 
 /// The session of a request.
@@ -133,14 +133,8 @@ impl Session {
     }
 
     /// `principal_entry` names the principal, if there is such an entry.
-    pub(crate) fn of_request(
-        principal_entry: Option<PrincipalEntry>,
-        clock: SharedClock,
-        times: Times,
-        knows_ends: bool,
-    ) -> Self {
-        let pending = Pending::of_request(principal_entry, clock, times, knows_ends);
-        Self(Arc::new(Mutex::new(pending)))
+    pub(crate) fn of_request(served: Arc<Served>, shown: Shown) -> Self {
+        Self(Arc::new(Mutex::new(Pending::of_request(served, shown))))
     }
 
     pub(crate) fn lock(&self) -> Lock<'_> {
@@ -149,7 +143,7 @@ impl Session {
 
     /// The present time. A clock is the application's code: it runs without the lock.
     fn now(&self) -> Millis {
-        let clock = self.lock().clock().clone();
+        let clock = self.lock().clock();
         clock.now()
     }
 

@@ -16,7 +16,7 @@ use super::{
     ending::{Answer, Endings, SaveAnswer},
 };
 use crate::{
-    changes::{Changes, Effect, Modify, Since, TtlChange},
+    changes::{Changes, Effect, Effects, Modify, Since, TtlChange},
     clock::{Millis, SharedClock},
     contract::Terms,
     record::{PrincipalEntry, RESERVED, Record},
@@ -30,7 +30,8 @@ pub(crate) struct Pending {
     /// The results of those effects in `changes` that are functions, for reading.
     computed: Computed,
     purged: bool,
-    discarded: Discarded,
+    /// In a box, since few requests have any.
+    discarded: Option<Box<Discarded>>,
     /// The application has asked for the session.
     pub(crate) asked: bool,
     /// The store failed to load the record, and the request is served without it.
@@ -47,13 +48,10 @@ pub(crate) struct Pending {
     since: Option<Box<Since>>,
     /// The client has gone while they were being committed.
     pub(crate) departed: bool,
-    /// The entry that names the principal.
-    principal_entry: Option<PrincipalEntry>,
     /// A login of whoever is logged in, if the session is renewed too.
     named: Option<Box<NamedLogin>>,
-    clock: SharedClock,
     /// `None` if no middleware serves the session.
-    pub(super) times: Option<Times>,
+    pub(super) served: Option<Arc<Served>>,
     endings: Endings,
 }
 
@@ -76,6 +74,28 @@ impl Computed {
 
     fn remove(&mut self, name: &str) -> Option<Option<String>> {
         self.0.as_mut()?.remove(name)
+    }
+}
+
+/// What all sessions of a middleware have in common, but for quiet requests.
+pub(crate) struct Served {
+    /// The entry that names the principal, if there is one.
+    pub(crate) principal_entry: Option<PrincipalEntry>,
+    pub(crate) clock: SharedClock,
+    pub(crate) times: Times,
+    pub(crate) knows_ends: bool,
+}
+
+impl Served {
+    /// Of sessions whose principal no entry names.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn unnamed(clock: SharedClock, times: Times, knows_ends: bool) -> Arc<Self> {
+        Arc::new(Self {
+            principal_entry: None,
+            clock,
+            times,
+            knows_ends,
+        })
     }
 }
 
@@ -106,6 +126,16 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// Of a request that has done nothing.
+    pub(crate) fn none() -> &'static Self {
+        static NONE: Snapshot = Snapshot {
+            purged: false,
+            changes: Changes::nothing(),
+            named: None,
+        };
+        &NONE
+    }
+
     /// Whether its commit has to know what is stored.
     pub(crate) fn needs_record(&self) -> bool {
         !self.changes.is_empty() || self.named.is_some()
@@ -125,19 +155,15 @@ impl Snapshot {
 }
 
 impl Pending {
-    /// `principal_entry` names the principal, if there is such an entry.
     #[inline]
-    pub(crate) fn of_request(
-        principal_entry: Option<PrincipalEntry>,
-        clock: SharedClock,
-        times: Times,
-        knows_ends: bool,
-    ) -> Self {
+    pub(crate) fn of_request(served: Arc<Served>, shown: Shown) -> Self {
         Self {
-            principal_entry,
-            clock,
-            times: Some(times),
-            endings: Endings::attached(knows_ends),
+            base: shown.record,
+            degraded: shown.degraded,
+            extended: shown.extended,
+            moved: shown.moved,
+            endings: Endings::attached(served.knows_ends),
+            served: Some(served),
             ..Self::default()
         }
     }
@@ -207,11 +233,12 @@ impl Pending {
     }
 
     /// The handle can still be read, but no longer be changed.
+    #[inline]
     pub(crate) fn finish(&mut self) {
         self.finished = true;
         let endings = std::mem::take(&mut self.endings);
         if !endings.is_idle() {
-            self.discarded.endings.push(endings);
+            self.discarded().endings.push(endings);
         }
         self.keep_results();
     }
@@ -229,15 +256,20 @@ impl Pending {
         Ok(())
     }
 
-    pub(super) fn clock(&self) -> &SharedClock {
-        &self.clock
+    pub(super) fn clock(&self) -> SharedClock {
+        let served = self.served.as_ref();
+        served.map_or_else(SharedClock::default, |served| served.clock.clone())
+    }
+
+    pub(super) fn principal_entry(&self) -> Option<&PrincipalEntry> {
+        self.served.as_ref()?.principal_entry.as_ref()
     }
 
     /// The absolute timeout of a login that may keep the times of the one before it.
     pub(crate) fn absolute(&self, keeps_times: bool) -> Option<Millis> {
         let kept = self.visible().filter(|_| keeps_times);
         let kept = kept.and_then(|record| record.metadata()?.own_span());
-        kept.or_else(|| self.times?.absolute)
+        kept.or_else(|| self.served.as_ref()?.times.absolute)
     }
 
     /// Asks the middleware to end the session now, if there is one that still can. Whoever asks
@@ -320,7 +352,9 @@ impl Pending {
             before.remove(name.as_ref());
         }
         let replaced = self.changes.effects.set(name, effect);
-        self.discarded.effects.extend(replaced);
+        if let Some(replaced) = replaced {
+            self.discarded().effects.push(replaced);
+        }
     }
 
     pub(super) fn remove(&mut self, name: &str) -> Option<String> {
@@ -346,7 +380,7 @@ impl Pending {
             }
             None if !over_nothing && self.endings.is_attached() => Effect::Modify(vec![modify]),
             _ => {
-                self.discarded.effects.push(Effect::Modify(vec![modify]));
+                self.discarded().effects.push(Effect::Modify(vec![modify]));
                 now.clone().map_or(Effect::Removed, Effect::Set)
             }
         };
@@ -360,7 +394,8 @@ impl Pending {
         if self.purged {
             self.discard_changes();
         } else {
-            self.discarded.effects.extend(self.changes.clear(epoch));
+            let effects = self.changes.clear(epoch);
+            self.discard_effects(effects);
         }
     }
 
@@ -380,17 +415,24 @@ impl Pending {
 
     fn discard_changes(&mut self) {
         let effects = std::mem::take(&mut self.changes).effects;
-        let effects = effects.into_iter().map(|(_, effect)| effect);
-        self.discarded.effects.extend(effects);
+        self.discard_effects(effects);
     }
 
-    pub(super) fn has_discarded(&self) -> bool {
-        !self.discarded.effects.is_empty() || !self.discarded.endings.is_empty()
+    fn discard_effects(&mut self, effects: Effects) {
+        if !effects.is_empty() {
+            let effects = effects.into_iter().map(|(_, effect)| effect);
+            self.discarded().effects.extend(effects);
+        }
+    }
+
+    fn discarded(&mut self) -> &mut Discarded {
+        self.discarded.get_or_insert_default()
     }
 
     /// What is to be dropped without the lock.
-    pub(super) fn take_discarded(&mut self) -> Discarded {
-        std::mem::take(&mut self.discarded)
+    #[inline]
+    pub(super) fn take_discarded(&mut self) -> Option<Box<Discarded>> {
+        self.discarded.take()
     }
 
     pub(crate) fn renew(&mut self) {
@@ -515,7 +557,7 @@ impl Pending {
             self.computed.insert(name.to_owned(), Some(json));
         }
         let withdrawn = Effect::Modify(vec![withdrawn]);
-        self.discarded.effects.push(withdrawn);
+        self.discarded().effects.push(withdrawn);
     }
 
     fn discard(&mut self, forgotten: Vec<(String, Effect)>) {
@@ -523,7 +565,7 @@ impl Pending {
             if self.changes.effects.get(&name).is_none() {
                 self.computed.remove(&name);
             }
-            self.discarded.effects.push(effect);
+            self.discarded().effects.push(effect);
         }
     }
 
@@ -537,7 +579,8 @@ impl Pending {
                 let result = self.computed.remove(name).flatten();
                 let result = result.map_or(Effect::Removed, Effect::Set);
                 let closures = std::mem::replace(effect, result);
-                self.discarded.effects.push(closures);
+                let discarded = self.discarded.get_or_insert_default();
+                discarded.effects.push(closures);
             }
         }
     }

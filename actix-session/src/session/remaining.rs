@@ -133,7 +133,7 @@ struct Ends {
 
 impl Pending {
     fn ends(&self, now: Millis) -> Option<Ends> {
-        let times = self.times?;
+        let times = self.served.as_ref()?.times;
         if self.degraded || self.is_unloaded() {
             return None;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     changes::{Applied, forwarded_clear, overwrite, reduce, write_reduced},
+    clock::SharedClock,
     contract::Terms,
     record::{Record, compared},
 };
@@ -39,10 +40,8 @@ fn comparisons(count: usize) -> usize {
     compared();
     let (base, stored) = (record(count), record(count));
     let session = Session::of_request(
-        None,
-        SharedClock::default(),
-        Times::from(&Terms::default()),
-        true,
+        Served::unnamed(SharedClock::default(), Times::from(&Terms::default()), true),
+        Shown::default(),
     );
     session.lock().load(Shown {
         record: Some(base.clone()),
@@ -72,10 +71,8 @@ fn eight_times_the_entries_take_no_square_of_that() {
 #[test]
 fn a_closure_is_kept_once_however_often_its_entry_is_modified() {
     let session = Session::of_request(
-        None,
-        SharedClock::default(),
-        Times::from(&Terms::default()),
-        true,
+        Served::unnamed(SharedClock::default(), Times::from(&Terms::default()), true),
+        Shown::default(),
     );
     let captured = Arc::new(());
     for _ in 0..100 {

@@ -67,12 +67,12 @@ impl NamedLogin {
 
 impl Pending {
     pub(crate) fn is_principal_entry(&self, name: &str) -> bool {
-        self.principal_entry.as_deref() == Some(name)
+        self.principal_entry().map(|entry| &**entry) == Some(name)
     }
 
     /// Sets the entry, if there is one, to whoever has logged in.
     pub(crate) fn name_principal(&mut self, principal: &str) {
-        if let Some(entry) = self.principal_entry.clone() {
+        if let Some(entry) = self.principal_entry().cloned() {
             let json = serde_json::Value::from(principal).to_string();
             self.set(&*entry, Effect::Set(json));
         }
@@ -130,7 +130,7 @@ impl Pending {
     }
 
     pub(crate) fn principal(&self) -> Option<&str> {
-        let entry = self.principal_entry.as_deref();
+        let entry = self.principal_entry();
         let effect = entry.and_then(|entry| self.changes.effects.get(entry));
         if matches!(effect, Some(Effect::Removed)) {
             return None;

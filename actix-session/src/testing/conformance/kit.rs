@@ -12,7 +12,7 @@ use crate::{
     error::CommitError,
     key::SessionKey,
     record::{MetadataKeys, Place, Record},
-    session::{Shown, Times},
+    session::{Served, Shown, Times},
     storage::SessionStore,
     testing::ManualClock,
 };
@@ -173,12 +173,12 @@ impl<S: SessionStore> Kit<S> {
 
     fn session(&self, base: Option<Record>) -> Session {
         let clock = SharedClock::new(self.clock.clone());
-        let session = Session::of_request(None, clock, Times::from(&self.terms), true);
-        session.fill(Shown {
+        let served = Served::unnamed(clock, Times::from(&self.terms), true);
+        let shown = Shown {
             record: base,
             ..Shown::default()
-        });
-        session
+        };
+        Session::of_request(served, shown)
     }
 
     pub(super) async fn open(&self, key: &SessionKey) -> Result<Opened, BrokenPromise> {

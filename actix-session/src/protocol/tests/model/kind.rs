@@ -11,7 +11,7 @@ use crate::{
     clock::{Millis, SharedClock},
     contract::Terms,
     record::Record,
-    session::{Shown, Snapshot, Times},
+    session::{Served, Shown, Snapshot, Times},
 };
 
 /// The entry that the session has from the start.
@@ -296,10 +296,12 @@ impl Kind {
 
     fn record(self, who: usize, base: Option<&Record>) -> Snapshot {
         let session = Session::of_request(
-            None,
-            SharedClock::new(Still),
-            Times::from(&Terms::default()),
-            false,
+            Served::unnamed(
+                SharedClock::new(Still),
+                Times::from(&Terms::default()),
+                false,
+            ),
+            Shown::default(),
         );
         if let Some(base) = base {
             session.lock().load(Shown {
