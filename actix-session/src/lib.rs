@@ -6,6 +6,8 @@
 #![doc = ""]
 #![doc = include_str!("../docs/glossary.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Features that no user turns on by themselves.
+#![cfg_attr(docsrs, doc(auto_cfg(hide(feature = "_backend", feature = "_sql"))))]
 #![cfg_attr(
     not(all(
         feature = "cookie-session",

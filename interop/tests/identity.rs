@@ -1,4 +1,5 @@
-//! `actix-identity`, as published, over this library: a separate project, because a patch needs one.
+//! `actix-identity` and `actix-web-flash-messages`, as published, over this library: a separate project,
+//! because a patch needs one.
 
 #![expect(
     clippy::unwrap_used,
@@ -40,11 +41,15 @@ fn target() -> PathBuf {
     target.to_owned()
 }
 
+const FLASH: &str = r#"actix-web-flash-messages = { version = "=0.5.1", features = ["sessions"] }"#;
+
 /// A published version, the line that its `[patch]` needs besides ours, and how it spells.
 struct Dependant {
     version: &'static str,
     older: &'static str,
     spelling: &'static str,
+    /// Whether the fixture `flash` is tested with it: its crate asks for 0.10 alone.
+    flashes: bool,
 }
 
 #[test]
@@ -53,6 +58,7 @@ fn actix_identity_0_9_works_over_ours() {
         version: "0.9.0",
         older: "",
         spelling: "behavior",
+        flashes: false,
     });
 }
 
@@ -62,6 +68,7 @@ fn actix_identity_0_8_works_over_compat_0_10() {
         version: "0.8.0",
         older: "actix-session-0-10 = { package = \"actix-session\", path = \"{{repository}}/compat/0.10\" }",
         spelling: "behaviour",
+        flashes: true,
     });
 }
 
@@ -71,6 +78,7 @@ fn actix_identity_0_7_works_over_compat_0_9() {
         version: "0.7.1",
         older: "actix-session-0-9 = { package = \"actix-session\", path = \"{{repository}}/compat/0.9\" }",
         spelling: "behaviour",
+        flashes: false,
     });
 }
 
@@ -108,6 +116,7 @@ fn copy(dependant: &Dependant) -> PathBuf {
     let manifest = template
         .replace("{{actix-identity}}", dependant.version)
         .replace("{{older}}", dependant.older)
+        .replace("{{flash}}", if dependant.flashes { FLASH } else { "" })
         .replace("{{repository}}", repository);
     assert!(!manifest.contains("{{"), "{manifest}");
     fs::write(project.join("Cargo.toml"), manifest).unwrap();
@@ -116,6 +125,12 @@ fn copy(dependant: &Dependant) -> PathBuf {
     let source = source.replace("behavior(", &format!("{}(", dependant.spelling));
     let behavior = dependant.spelling.replace("be", "Be");
     let source = source.replace("LogoutBehavior", &format!("Logout{behavior}"));
-    fs::write(project.join("src/lib.rs"), source).unwrap();
+    let flash = if dependant.flashes {
+        "mod flash;\n"
+    } else {
+        ""
+    };
+    fs::write(project.join("src/lib.rs"), source + flash).unwrap();
+    fs::copy(fixture.join("src/flash.rs"), project.join("src/flash.rs")).unwrap();
     project
 }

@@ -1,5 +1,10 @@
 //! Stores with a fault, which the kit names.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
 use actix_session::{
     storage::{
         KeyValueDatabase, KeyValueOutcome, KeyValueSessionStore, KeyValueTransaction, KeyValueWrite,
@@ -27,10 +32,29 @@ enum Fault {
     KeepsAll,
     /// It answers in another order than it was asked.
     Sorts,
+    /// It leaves names without a value out.
+    Skips,
+    /// It has compared, and answers that it is done all the same.
+    Agrees,
+    /// It makes all writes but the last.
+    LosesLast,
+    /// It leaves what is to be removed.
+    Leaves,
+    /// It sweeps what lives.
+    SweepsAll,
+    /// It sweeps by the end that a value had at first.
+    SweepsByFirstEnd,
+    /// It looks for what has ended, and removes that later.
+    SweepsLate,
+    /// It fails.
+    Fails,
 }
 
 #[derive(Clone)]
-struct Faulty(InMemory, Fault);
+struct Faulty(InMemory, Fault, FirstEnds);
+
+/// The end that each name had at first.
+type FirstEnds = Arc<Mutex<BTreeMap<String, u64>>>;
 
 impl Faulty {
     fn is_as_expected(&self, transaction: &KeyValueTransaction) -> bool {
@@ -48,8 +72,10 @@ impl Faulty {
     fn write(&self, write: KeyValueWrite) {
         match write {
             KeyValueWrite::Put { name, value, end } => {
+                self.2.lock().unwrap().entry(name.clone()).or_insert(end);
                 self.0.values().insert(name, (value, end));
             }
+            KeyValueWrite::Remove { .. } if self.1 == Fault::Leaves => {}
             KeyValueWrite::Remove { name } => {
                 self.0.values().remove(&name);
             }
@@ -61,18 +87,28 @@ impl KeyValueDatabase for Faulty {
     async fn get(&self, names: &[String]) -> anyhow::Result<Vec<Option<Vec<u8>>>> {
         let mut found = self.0.get(names).await?;
         yield_now().await;
-        if self.1 == Fault::Sorts {
-            found.reverse();
+        match self.1 {
+            Fault::Sorts => found.reverse(),
+            Fault::Skips => found.retain(Option::is_some),
+            Fault::Fails => return Err(anyhow::anyhow!("no space").context("the disk is full")),
+            _ => {}
         }
         Ok(found)
     }
 
-    async fn commit(&self, transaction: KeyValueTransaction) -> anyhow::Result<KeyValueOutcome> {
+    async fn commit(
+        &self,
+        mut transaction: KeyValueTransaction,
+    ) -> anyhow::Result<KeyValueOutcome> {
         if !self.is_as_expected(&transaction) {
+            if self.1 == Fault::Agrees {
+                return Ok(KeyValueOutcome::Done);
+            }
             return Ok(KeyValueOutcome::Changed);
         }
         match self.1 {
             Fault::Waits => yield_now().await,
+            Fault::LosesLast if transaction.writes.len() > 1 => drop(transaction.writes.pop()),
             Fault::Unlocks => std::thread::sleep(std::time::Duration::from_micros(200)),
             _ => {}
         }
@@ -92,19 +128,38 @@ impl KeyValueDatabase for Faulty {
     }
 
     async fn sweep(&self, now: u64, limit: usize) -> anyhow::Result<usize> {
-        self.0.sweep(now, limit).await
+        match self.1 {
+            Fault::SweepsAll => self.0.sweep(u64::MAX, limit).await,
+            Fault::SweepsByFirstEnd => {
+                let ends = self.2.lock().unwrap();
+                let is_over = |name: &String| ends.get(name).is_some_and(|end| *end <= now);
+                self.0.values().retain(|name, _| !is_over(name));
+                Ok(0)
+            }
+            Fault::SweepsLate => {
+                let mut over = self.0.values().clone();
+                over.retain(|_, (_, end)| *end <= now);
+                yield_now().await;
+                self.0.values().retain(|name, _| !over.contains_key(name));
+                Ok(over.len())
+            }
+            _ => self.0.sweep(now, limit).await,
+        }
     }
 }
 
 type Store = KeyValueSessionStore<Faulty>;
 
+fn faulty(fault: Fault) -> Faulty {
+    Faulty(InMemory::default(), fault, FirstEnds::default())
+}
+
 async fn kit(fault: Fault) -> Kit<Store> {
-    Kit::new(async |clock| {
-        KeyValueSessionStore::builder(Faulty(InMemory::default(), fault))
-            .clock(clock)
-            .build()
-    })
-    .await
+    let store = async |clock| {
+        let builder = KeyValueSessionStore::builder(faulty(fault));
+        builder.clock(clock).build()
+    };
+    Kit::new(store).await
 }
 
 #[track_caller]
@@ -177,6 +232,58 @@ async fn what_forgets_a_write_or_mixes_values_up_is_found() {
         broken.is_err(),
         "values that come in another order are found"
     );
+}
+
+#[actix_web::test]
+async fn a_database_that_does_something_else_is_told_in_words_of_its_methods() {
+    for (fault, words) in [
+        (
+            Fault::Compares,
+            "`commit` must answer `Changed` if another value is there",
+        ),
+        (Fault::Agrees, "must answer `Changed`"),
+        (Fault::LosesLast, "not all of its writes are there"),
+        (Fault::Leaves, "a `Remove` must remove"),
+        (Fault::Sorts, "`get` must answer in the order of the names"),
+        (Fault::Skips, "`get` must answer one value for each name"),
+        (Fault::SweepsAll, "whose end is later than `now`"),
+        (Fault::SweepsByFirstEnd, "a `Put` replaces the end too"),
+        (
+            Fault::SweepsLate,
+            "compare the end and remove in one atomic step",
+        ),
+    ] {
+        let kit = kit(fault).await;
+        let broken = conformance::the_database_does_what_it_is_told(&kit).await;
+        assert_names(broken, &[words]);
+    }
+}
+
+#[actix_web::test]
+async fn a_sweep_that_removes_what_lives_is_found() {
+    let all = kit(Fault::SweepsAll).await;
+    let words = ["after a sweep", "must be `Forwarded`, and is `Gone`"];
+    assert_names(conformance::a_sweep_ends_nothing(&all).await, &words);
+    let first = kit(Fault::SweepsByFirstEnd).await;
+    let words = ["a sweep has removed a session that was extended"];
+    assert_names(conformance::a_sweep_ends_nothing(&first).await, &words);
+}
+
+#[actix_web::test]
+async fn a_store_that_has_another_clock_is_found() {
+    let store = KeyValueSessionStore::new(InMemory::default());
+    let kit = Kit::new(async |_| store).await;
+    let words = ["time to live is over", "must go by the clock"];
+    assert_names(conformance::sessions_end_in_time(&kit).await, &words);
+}
+
+/// Whether backtraces are on or not.
+#[actix_web::test]
+async fn a_failure_is_told_in_a_line_with_its_causes() {
+    let broken = conformance::sessions_live_and_end(&kit(Fault::Fails).await).await;
+    let broken = broken.unwrap_err().to_string();
+    assert!(broken.ends_with(": the disk is full: no space"), "{broken}");
+    assert!(broken.contains("`create` failed: "), "{broken}");
 }
 
 /// A store of five methods that takes itself for more.

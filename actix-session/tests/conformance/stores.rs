@@ -29,17 +29,25 @@ conformance!(memory, async |clock| {
     MemorySessionStore::builder().clock(clock).build()
 });
 
-conformance!(in_memory_database, async |clock| {
-    KeyValueSessionStore::builder(InMemory::default())
-        .clock(clock)
-        .build()
-});
+conformance!(
+    in_memory_database,
+    async |clock| {
+        KeyValueSessionStore::builder(InMemory::default())
+            .clock(clock)
+            .build()
+    },
+    key_value
+);
 
-conformance!(redb_example, async |clock| {
-    let database = Database::builder().create_with_backend(InMemoryBackend::new());
-    let database = Redb::new(database.unwrap()).unwrap();
-    KeyValueSessionStore::builder(database).clock(clock).build()
-});
+conformance!(
+    redb_example,
+    async |clock| {
+        let database = Database::builder().create_with_backend(InMemoryBackend::new());
+        let database = Redb::new(database.unwrap()).unwrap();
+        KeyValueSessionStore::builder(database).clock(clock).build()
+    },
+    key_value
+);
 
 conformance!(
     moka_example,

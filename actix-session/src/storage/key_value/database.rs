@@ -22,6 +22,14 @@ use crate::digest;
 /// - **A value is bytes**, and comes back as it was written.
 /// - **Futures may be dropped at any await.** A transaction that was begun is then either done or not,
 ///   as a whole.
+/// - **[`sweep`](Self::sweep) goes by the end that was written last**, and compares and removes in one
+///   atomic step: a value may be written anew meanwhile.
+/// - **No method blocks.** Whatever waits for the disk runs in [`web::block`](actix_web::web::block).
+///   Otherwise it holds up all requests of its thread, and
+///   [`command_timeout`](super::KeyValueSessionStoreBuilder::command_timeout) cannot cut it short.
+///
+/// Errors are those of the crate `anyhow`, version 1: add it to your dependencies. `conformance!` with
+/// `key_value` (feature `testing`) tests all of this except that it is durable.
 ///
 /// Names are ASCII, shorter than 64 bytes, and contain neither keys nor principals: only digests of
 /// them. A database that is used for other things too puts a prefix before them, or uses a table of
@@ -122,7 +130,9 @@ pub trait KeyValueDatabase: Send + Sync + 'static {
     /// `now` is in milliseconds since the Unix epoch.
     ///
     /// The library calls it about once a minute, and again at once if it removed as many as the limit
-    /// says. A database that removes values at their end by itself returns 0.
+    /// says. A database that removes values at their end by itself returns 0. To find what has ended
+    /// without reading everything, keep the names by their ends beside the values, and write both in the
+    /// same transaction.
     ///
     /// # Errors
     /// The database fails. Nothing depends on a sweep but room.

@@ -28,7 +28,7 @@ use crate::{
 /// library's own stores keep.
 ///
 /// The database is embedded or remote, and its author writes three methods: see
-/// [`KeyValueDatabase`]. `conformance!` (feature `testing`) tells whether they are right.
+/// [`KeyValueDatabase`]. `conformance!` with `key_value` (feature `testing`) tells whether they are right.
 ///
 /// Clones share the database. Each commit, renewal and ending is one transaction. A request of
 /// somebody who is logged in reads twice: the record, and what is known of its principal. A

@@ -3,7 +3,7 @@
 use actix_web::rt::task::yield_now;
 use futures_util::future::{join, join_all};
 
-use super::kit::{BrokenPromise, Kept, Kit, promise};
+use super::kit::{BrokenPromise, Kept, Kit, promise, word};
 use crate::{
     contract::{Committed, Opened},
     storage::SessionStore,
@@ -35,7 +35,8 @@ pub async fn parallel_changes_are_all_kept<S: SessionStore + Clone>(kit: &Kit<S>
             let answer = answer?;
             promise!(
                 matches!(answer, Committed::Saved(_)),
-                "a commit to a live session must be `Saved`, and is {answer:?}"
+                "a commit to a live session must be `Saved`, and is {}",
+                word(&answer)
             );
         }
     }

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use actix_web::rt::{spawn, task::yield_now, time::timeout};
 use futures_util::future::{join, join_all};
 
-use super::kit::{BrokenPromise, Kept, Kit, failed, promise};
+use super::kit::{BrokenPromise, Kept, Kit, TTL, failed, promise, word};
 use crate::{
     Session, SessionManager,
     clock::SharedClock,
+    contract::Committed,
     key::SessionKey,
     live::{Looking, Watch, pair},
     observe::Observed,
@@ -17,6 +18,7 @@ use crate::{
 
 /// No busy machine exceeds it.
 const PATIENCE: Duration = Duration::from_secs(30);
+const MINUTE: Duration = Duration::from_secs(60);
 const LEASE: Duration = Duration::from_millis(100);
 
 impl<S: SessionIndex> Kit<S> {
@@ -44,6 +46,11 @@ impl<S: SessionIndex> Kit<S> {
         // Logins are told apart by their times.
         self.pass(Duration::from_millis(10));
         key
+    }
+
+    async fn sweep(&self) -> Kept {
+        let swept = self.store.index().0.sweep_all(&self.terms()).await;
+        swept.map_err(failed("sweep")).map(drop)
     }
 
     async fn count(&self, principal: &str) -> Result<usize, BrokenPromise> {
@@ -189,6 +196,56 @@ pub async fn a_revocation_ends_every_earlier_login<S: SessionIndex>(kit: &Kit<S>
             "a login after a revocation must count"
         );
     }
+    Ok(())
+}
+
+/// A sweep removes nothing that counts: sessions whose life was extended, the way from an old key to a
+/// new one, what has ended, and whose sessions are whose.
+///
+/// # Errors
+/// It does.
+pub async fn a_sweep_ends_nothing<S: SessionIndex>(kit: &Kit<S>) -> Kept {
+    let (extended, committed) = (kit.login("ferris").await?, kit.login("ferris").await?);
+    kit.pass(TTL - MINUTE);
+    kit.open_on(&extended, &kit.extending()).await?;
+    let request = kit.load(&committed).await?;
+    request.insert("n", 1)?;
+    kit.commit(request).await?;
+    let (moved, ended) = (kit.login("ferris").await?, kit.login("ferris").await?);
+    let (held, late) = (kit.load(&moved).await?, kit.load(&ended).await?);
+    let renewed = kit.renew(kit.load(&moved).await?).await?;
+    kit.delete(&ended).await?;
+    kit.sweep().await?;
+    held.insert("n", 1)?;
+    let answer = kit.commit(held).await?;
+    promise!(
+        matches!(answer, Committed::Forwarded),
+        "after a sweep, a commit under a key that was renewed must be `Forwarded`, and is {}",
+        word(&answer)
+    );
+    // Past the first end of all that are older.
+    kit.pass(MINUTE + Duration::from_secs(1));
+    kit.sweep().await?;
+    promise!(
+        kit.is_live(&extended).await? && kit.is_live(&committed).await?,
+        "a sweep has removed a session that was extended: it must go by the end that was written last"
+    );
+    promise!(
+        kit.is_live(&renewed).await?,
+        "a sweep has removed a session that lives"
+    );
+    promise!(
+        kit.count("ferris").await? == 3,
+        "after a sweep, a principal's sessions are {} instead of 3: it must leave the value of the \
+         principal until that has ended",
+        kit.count("ferris").await?
+    );
+    late.insert("n", 1)?;
+    kit.commit(late).await?;
+    promise!(
+        !kit.is_live(&ended).await?,
+        "after a sweep, a request in flight has brought an ended session back"
+    );
     Ok(())
 }
 

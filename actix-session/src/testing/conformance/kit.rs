@@ -87,9 +87,16 @@ pub(super) use promise;
 
 pub(super) type Kept = Result<(), BrokenPromise>;
 
-/// A call failed that must not.
-pub(super) fn failed<E: fmt::Debug>(call: &str) -> impl FnOnce(E) -> BrokenPromise {
-    move |error| BrokenPromise(anyhow::anyhow!("`{call}` failed: {error:?}"))
+/// A call failed that must not. The causes are said in a line: their `Debug` has backtraces.
+pub(super) fn failed<E: Into<anyhow::Error>>(call: &str) -> impl FnOnce(E) -> BrokenPromise {
+    move |error| BrokenPromise(anyhow::anyhow!("`{call}` failed: {:#}", error.into()))
+}
+
+/// The name of an answer, without what is in it.
+pub(super) fn word(answer: &impl fmt::Debug) -> String {
+    let answer = format!("{answer:?}");
+    let end = answer.find(|c: char| !c.is_alphanumeric());
+    format!("`{}`", &answer[..end.unwrap_or(answer.len())])
 }
 
 /// A request whose session is loaded. Derefs to it.
@@ -210,7 +217,8 @@ impl<S: SessionStore> Kit<S> {
                 base: Some(record),
             }),
             found => Err(anyhow::anyhow!(
-                "a live session must be found, and `open` answered {found:?}"
+                "a live session must be found, and `open` answered {}",
+                word(&found)
             )
             .into()),
         }
@@ -294,7 +302,8 @@ impl<S: SessionStore> Kit<S> {
         match self.rotate(request).await? {
             Rotated::Rotated(key, ..) => Ok(key),
             answer => Err(anyhow::anyhow!(
-                "a live session is renewed, and `rotate` answered {answer:?}"
+                "a live session is renewed, and `rotate` answered {}",
+                word(&answer)
             )
             .into()),
         }

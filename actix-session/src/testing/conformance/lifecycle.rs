@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use actix_web::cookie::time::Duration as CookieDuration;
 
-use super::kit::{BrokenPromise, Kept, Kit, TTL, failed, promise};
+use super::kit::{BrokenPromise, Kept, Kit, TTL, failed, promise, word};
 use crate::{
     contract::{Committed, Opened, Rotated},
     key::SessionKey,
@@ -30,7 +30,8 @@ pub async fn sessions_live_and_end<S: SessionStore>(kit: &Kit<S>) -> Kept {
     let answer = kit.commit(request).await?;
     promise!(
         matches!(answer, Committed::Saved(_)),
-        "a commit to a live session must be `Saved`, and is {answer:?}"
+        "a commit to a live session must be `Saved`, and is {}",
+        word(&answer)
     );
     let request = kit.load(&one).await?;
     promise!(
@@ -106,7 +107,7 @@ pub async fn the_five_methods_agree<S: SessionStore>(kit: &Kit<S>) -> Kept {
         Err(error) => promise!(
             false,
             "`update` of a missing session must be the error `Gone`, inside `UpdateError::Other`, \
-             and is {error:?}"
+             and is: {error}"
         ),
         Ok(made) => {
             let revived = store.load(&made).await.map_err(failed("load"))?.is_some();
@@ -157,7 +158,8 @@ pub async fn hostile_keys_open_nothing<S: SessionStore>(kit: &Kit<S>) -> Kept {
         let opened = kit.open(&key).await?;
         promise!(
             matches!(opened, Opened::Nothing),
-            "the key \"{shown}\" was never handed out, and `open` answered {opened:?}"
+            "the key \"{shown}\" was never handed out, and `open` answered {}",
+            word(&opened)
         );
         kit.store.load(&key).await.map_err(failed("load"))?;
         let base = kit.load(&live).await?;
@@ -170,7 +172,8 @@ pub async fn hostile_keys_open_nothing<S: SessionStore>(kit: &Kit<S>) -> Kept {
             .await?;
         promise!(
             matches!(answer, Committed::Gone),
-            "a commit under the unknown key \"{shown}\" must be `Gone`, and is {answer:?}"
+            "a commit under the unknown key \"{shown}\" must be `Gone`, and is {}",
+            word(&answer)
         );
         promise!(
             !kit.is_live(&key).await?,
@@ -241,6 +244,7 @@ pub async fn any_state_comes_back<S: SessionStore>(kit: &Kit<S>) -> Kept {
 }
 
 /// A session ends when its time to live is over, not before and not later, and activity extends it.
+/// What the five methods save ends by the clock of the store.
 ///
 /// # Errors
 /// It does not. A store that cannot be given a clock leaves this out.
@@ -278,7 +282,8 @@ pub async fn sessions_end_in_time<S: SessionStore>(kit: &Kit<S>) -> Kept {
     let answer = kit.commit(late).await?;
     promise!(
         matches!(answer, Committed::Gone),
-        "a commit to an expired session must be `Gone`, and is {answer:?}"
+        "a commit to an expired session must be `Gone`, and is {}",
+        word(&answer)
     );
     let ttl = CookieDuration::hours(1);
     let touched = kit.store.update_ttl(&key, &ttl).await;
@@ -303,6 +308,26 @@ pub async fn sessions_end_in_time<S: SessionStore>(kit: &Kit<S>) -> Kept {
         !kit.is_live(&own).await?,
         "a session outlives its own time to live"
     );
+    the_stores_clock_counts(kit).await
+}
+
+/// The middleware says what time it is. The five methods have the store's clock alone.
+async fn the_stores_clock_counts<S: SessionStore>(kit: &Kit<S>) -> Kept {
+    let ttl = CookieDuration::hours(1);
+    let saved = kit.store.save(HashMap::new(), &ttl).await;
+    let key = saved.map_err(failed("save"))?;
+    kit.pass(TTL - MINUTE);
+    promise!(
+        load(&kit.store, &key).await?.is_some(),
+        "`load` does not find a session whose time to live is not over: the store must go by the clock \
+         that it is made with"
+    );
+    kit.pass(MINUTE);
+    promise!(
+        load(&kit.store, &key).await?.is_none(),
+        "`load` finds a session whose time to live is over: the store must go by the clock that it is \
+         made with"
+    );
     Ok(())
 }
 
@@ -319,7 +344,8 @@ pub async fn late_requests_bring_nothing_back<S: SessionStore>(kit: &Kit<S>) -> 
     let answer = kit.commit(writes).await?;
     promise!(
         matches!(answer, Committed::Gone),
-        "a commit to an ended session must be `Gone`, and is {answer:?}: a logout is undone"
+        "a commit to an ended session must be `Gone`, and is {}: a logout is undone",
+        word(&answer)
     );
     renews.session.renew();
     let answer = kit.rotate(renews).await?;

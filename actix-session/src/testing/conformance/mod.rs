@@ -10,16 +10,20 @@
 //! | over a database of its own ([`KeyValueSessionStore`](crate::storage::KeyValueSessionStore)), and each of the library's | every promise | |
 
 mod atomic;
+#[cfg(feature = "key-value-session")]
+mod database;
 #[cfg(feature = "_backend")]
 mod index;
 mod kit;
 mod lifecycle;
 mod whole;
 
+#[cfg(feature = "key-value-session")]
+pub use self::database::the_database_does_what_it_is_told;
 #[cfg(feature = "_backend")]
 pub use self::index::{
-    a_revocation_ends_every_earlier_login, ends_are_told, parallel_logins_are_all_listed,
-    sessions_are_listed_by_principal,
+    a_revocation_ends_every_earlier_login, a_sweep_ends_nothing, ends_are_told,
+    parallel_logins_are_all_listed, sessions_are_listed_by_principal,
 };
 pub use self::{
     atomic::{an_end_wins_every_race, parallel_changes_are_all_kept},
@@ -106,6 +110,7 @@ pub fn say(missing: &[&str]) {
 /// | | the store |
 /// | --- | --- |
 /// | nothing | keeps every promise, has an index ([`SessionIndex`](crate::storage::SessionIndex)), and is `Clone` and `Send` |
+/// | `key_value` | is a [`KeyValueSessionStore`](crate::storage::KeyValueSessionStore): what its database must do is tested too, and said in words of its three methods |
 /// | `compare_and_set` | overrides `commit`, `rotate` and `create` |
 /// | `five_methods` | has the five published methods |
 /// | `, without a clock` after any of these | cannot be given a clock: its test of expiry is left out |
@@ -132,6 +137,11 @@ macro_rules! conformance {
     ($module:ident, $make:expr, without a clock $(,)?) => {
         $crate::__conformance_tests! { whole $module $make, [] }
     };
+    ($module:ident, $make:expr, key_value $(,)?) => {
+        $crate::__conformance_tests! { whole $module $make, [
+            the_database_does_what_it_is_told sessions_end_in_time
+        ] }
+    };
     ($module:ident, $make:expr, compare_and_set $(,)?) => {
         $crate::__conformance_tests! { compare_and_set $module $make, [sessions_end_in_time] }
     };
@@ -157,7 +167,7 @@ macro_rules! __conformance_tests {
             threads_lose_nothing a_renewal_is_one_step changes_and_ends_follow_a_renewal
             dropped_calls_leave_no_half sessions_are_listed_by_principal
             parallel_logins_are_all_listed
-            a_revocation_ends_every_earlier_login ends_are_told
+            a_revocation_ends_every_earlier_login a_sweep_ends_nothing ends_are_told
         ], &[] }
     };
     (compare_and_set $module:ident $make:expr, [$($more:ident)*]) => {

@@ -5,7 +5,7 @@ use std::thread;
 use actix_web::rt::System;
 use futures_util::future::{join, join_all};
 
-use super::kit::{BrokenPromise, Kept, Kit, promise};
+use super::kit::{BrokenPromise, Kept, Kit, promise, word};
 use crate::{
     contract::{Committed, Opened, Rotated},
     storage::SessionStore,
@@ -71,7 +71,8 @@ pub async fn a_renewal_is_one_step<S: SessionStore + Clone>(kit: &Kit<S>) -> Kep
         let committed = committed?;
         promise!(
             !matches!(committed, Committed::Gone),
-            "a commit beside a renewal must be `Saved` or follow as `Forwarded`, and is {committed:?}"
+            "a commit beside a renewal must be `Saved` or follow as `Forwarded`, and is {}",
+            word(&committed)
         );
         let mut keys = Vec::new();
         for answer in renewed {
@@ -88,7 +89,8 @@ pub async fn a_renewal_is_one_step<S: SessionStore + Clone>(kit: &Kit<S>) -> Kep
         promise!(
             matches!(opened, Opened::Moved(_)),
             "the old key of a renewed session must open nothing and say that it has `Moved`, and \
-             `open` answered {opened:?}"
+             `open` answered {}",
+            word(&opened)
         );
         let request = kit.load(&keys[0]).await?;
         promise!(
@@ -114,7 +116,8 @@ pub async fn changes_and_ends_follow_a_renewal<S: SessionStore>(kit: &Kit<S>) ->
     let answer = kit.commit(in_flight).await?;
     promise!(
         matches!(answer, Committed::Forwarded),
-        "a commit under a key that was renewed must be `Forwarded`, and is {answer:?}"
+        "a commit under a key that was renewed must be `Forwarded`, and is {}",
+        word(&answer)
     );
     promise!(
         kit.load(&third).await?.number("n") == Some(1),
