@@ -32,6 +32,11 @@ fn ended(reason: &'static str, count: u64) {
     counter!("actix_session_ended_total", "reason" => reason).increment(count);
 }
 
+/// Changes go on top of those of another request, which was faster.
+pub(crate) fn merged() {
+    counter!("actix_session_merged_total").increment(1);
+}
+
 /// A request has found its session.
 pub(crate) fn loaded() {
     counter!("actix_session_loaded_total").increment(1);
@@ -59,9 +64,21 @@ pub(crate) fn gave_way() {
 
 /// Measures how long a store takes, in seconds. A call that is dropped is not counted.
 pub(crate) async fn timed<F: Future>(operation: &'static str, call: F) -> F::Output {
+    let (answer, seconds) = seconds(call).await;
+    histogram!("actix_session_store_seconds", "operation" => operation).record(seconds);
+    answer
+}
+
+/// Measures how long a store waits for a connection of its pool, in seconds.
+#[cfg_attr(not(any(feature = "_sql", feature = "redis-pool")), expect(dead_code))]
+pub(crate) async fn waited<F: Future>(pool: &'static str, call: F) -> F::Output {
+    let (answer, seconds) = seconds(call).await;
+    histogram!("actix_session_pool_wait_seconds", "pool" => pool).record(seconds);
+    answer
+}
+
+async fn seconds<F: Future>(call: F) -> (F::Output, f64) {
     let begun = Instant::now();
     let answer = call.await;
-    let taken = begun.elapsed().as_secs_f64();
-    histogram!("actix_session_store_seconds", "operation" => operation).record(taken);
-    answer
+    (answer, begun.elapsed().as_secs_f64())
 }

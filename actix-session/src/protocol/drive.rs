@@ -10,7 +10,7 @@ use crate::{
     contract::Terms,
     error::CommitError,
     key::SessionKey,
-    random,
+    measure, random,
 };
 
 /// Random values from the operating system. The store draws keys and names.
@@ -80,6 +80,7 @@ pub(crate) async fn drive_in_line<B: Backend, M: Machine>(
         let store = std::ptr::from_ref(backend).addr();
         let turn = turn.insert(Turn::enter(store, at, deadline).await?);
         if let Some(stored) = turn.take_handed() {
+            measure::merged();
             machine.take_up(stored);
         }
     }
@@ -139,6 +140,7 @@ pub(crate) fn drive_at_once<B: Backend, M: Machine>(
         };
         let reply = run(&step).map_err(CommitError::of_store)?;
         if is_refusal(&step, &reply) {
+            measure::merged();
             let deadline = *deadline.get_or_insert_with(|| clock::deadline(terms.budget));
             if Instant::now() >= deadline {
                 return Err(CommitError::Contended);
@@ -208,8 +210,11 @@ impl<B: Backend> Drive<'_, B> {
             return Ok(reply);
         }
         let lost = matches!(reply, Reply::Lost);
-        if !lost && !is_refusal(step, &reply) {
-            return Ok(reply);
+        if !lost {
+            if !is_refusal(step, &reply) {
+                return Ok(reply);
+            }
+            measure::merged();
         }
         self.refusals += 1;
         let pause = pause::<B>(self.refusals, lost);

@@ -36,6 +36,13 @@ async fn the_counters_say_what_has_happened() {
         .visit(|s| s.insert("a", 1).unwrap())
         .await
         .assert_ok();
+    let slow = browser.begin().await;
+    browser
+        .visit(|s| s.insert("b", 1).unwrap())
+        .await
+        .assert_ok();
+    slow.handle().insert("c", 1).unwrap();
+    slow.finish().await.assert_ok();
     let log_in = |s: &Session| s.login("ada").unwrap();
     browser.visit(log_in).await.assert_ok();
     let slow = browser.begin().await;
@@ -55,8 +62,9 @@ async fn the_counters_say_what_has_happened() {
         "actix_session_created_total 3",
         "actix_session_logins_total 1",
         "actix_session_renewed_total 1",
-        "actix_session_loaded_total 8",
-        "actix_session_committed_total{outcome=\"stored\"} 3",
+        "actix_session_loaded_total 10",
+        "actix_session_merged_total 1",
+        "actix_session_committed_total{outcome=\"stored\"} 5",
         "actix_session_committed_total{outcome=\"forwarded\"} 1",
         "actix_session_ended_total{reason=\"revoked\"} 1",
         "actix_session_ended_total{reason=\"logged-out\"} 1",
@@ -64,7 +72,7 @@ async fn the_counters_say_what_has_happened() {
         "actix_session_refused_total{reason=\"bad-seal\"} 1",
         "actix_session_store_seconds_count{operation=\"create\"} 3",
         "actix_session_store_seconds_count{operation=\"rotate\"} 2",
-        "actix_session_store_seconds_count{operation=\"commit\"} 5",
+        "actix_session_store_seconds_count{operation=\"commit\"} 7",
         "actix_session_store_seconds_count{operation=\"delete\"} 1",
     ] {
         assert!(

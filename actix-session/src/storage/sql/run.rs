@@ -24,7 +24,7 @@ use super::{
     failure::Failure,
     line::Line,
 };
-use crate::clock;
+use crate::{clock, measure};
 
 /// How often somebody who waits looks for connections that came back to the pool by other ways.
 const LOOK: Duration = Duration::from_millis(10);
@@ -141,6 +141,10 @@ impl<D: Database> Connections<D> {
     /// # Errors
     /// Nothing was done.
     pub(crate) async fn hold(&self, writes: bool, until: Instant) -> Result<Held<D>, Failure> {
+        measure::waited("sql", self.hold_any(writes, until)).await
+    }
+
+    async fn hold_any(&self, writes: bool, until: Instant) -> Result<Held<D>, Failure> {
         let deadline = clock::deadline(self.limits.connect).min(until);
         let mut held = Held {
             connection: None,
