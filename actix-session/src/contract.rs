@@ -362,8 +362,16 @@ impl Terms {
 
     pub(crate) fn end_of(&self, metadata: &Metadata) -> Millis {
         let idle = self.now + metadata.ttl.unwrap_or(self.ttl);
+        self.cap(metadata).map_or(idle, |cap| cap.min(idle))
+    }
+
+    /// When a record ends whatever its idle timeout is, if that is known.
+    pub(crate) fn absolute_end_of(&self, record: &Record) -> Option<Millis> {
+        record.times().and_then(|metadata| self.cap(metadata))
+    }
+
+    fn cap(&self, metadata: &Metadata) -> Option<Millis> {
         let absolute = self.absolute.map(|span| metadata.since() + span);
-        let cap = metadata.absolute_end.or(absolute);
-        cap.map_or(idle, |cap| cap.min(idle))
+        metadata.absolute_end.or(absolute)
     }
 }

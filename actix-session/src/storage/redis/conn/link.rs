@@ -5,11 +5,10 @@
 
 use std::{
     collections::HashMap,
-    io,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -20,7 +19,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Job, Outcome, Timeouts, is_spent, sentinel::Sentinel};
+use super::{Job, LastFailure, Outcome, Timeouts, is_spent, refusal, sentinel::Sentinel};
 use crate::sync::lock;
 
 #[derive(Clone)]
@@ -44,10 +43,8 @@ type Runtimes = HashMap<Id, Arc<RuntimeConnection>, foldhash::fast::RandomState>
 /// A runtime's connection. The first job makes it, while others wait.
 struct RuntimeConnection {
     connection: AsyncMutex<Option<Numbered>>,
-    /// How many attempts to connect have failed.
-    failures: AtomicU64,
-    /// Whether the last of them has found nobody at the address.
-    is_refused: AtomicBool,
+    /// Attempts to connect.
+    attempts: LastFailure,
     /// Ends with the runtime, and then forgets the connection.
     watcher: Mutex<Option<AbortHandle>>,
 }
@@ -74,21 +71,6 @@ impl RuntimeConnection {
         {
             *held = None;
         }
-    }
-
-    fn note_failure(&self, error: &RedisError) {
-        let is_refused = error.is_connection_refusal();
-        self.is_refused.store(is_refused, Ordering::Relaxed);
-        self.failures.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A job that has waited for an attempt that failed does not wait for another.
-    fn failed_a_moment_ago(&self) -> RedisError {
-        let kind = match self.is_refused.load(Ordering::Relaxed) {
-            true => io::ErrorKind::ConnectionRefused,
-            false => io::ErrorKind::ConnectionAborted,
-        };
-        io::Error::new(kind, "connecting to Redis failed a moment ago").into()
     }
 }
 
@@ -151,8 +133,7 @@ impl Link {
         // the watcher takes the lock itself.
         let made = Arc::new(RuntimeConnection {
             connection: AsyncMutex::new(None),
-            failures: AtomicU64::new(0),
-            is_refused: AtomicBool::new(false),
+            attempts: LastFailure::default(),
             watcher: Mutex::new(Some(self.forget_with_runtime(id))),
         });
         Arc::clone(self.runtimes().entry(id).or_insert(made))
@@ -184,18 +165,19 @@ impl Link {
     }
 
     async fn connection(&self, own: &RuntimeConnection) -> Result<Numbered, RedisError> {
-        let failures = own.failures.load(Ordering::Relaxed);
+        let failed = own.attempts.count();
         let mut held = own.connection.lock().await;
         if let Some(held) = &*held {
             return Ok(held.clone());
         }
-        if own.failures.load(Ordering::Relaxed) != failures {
-            return Err(own.failed_a_moment_ago());
+        // A job that has waited for an attempt that failed does not wait for another.
+        if let Some(error) = own.attempts.since(failed) {
+            return Err(error);
         }
         // What is rare is on the heap.
         let connecting = Box::pin(self.0.source.connect(self.0.timeouts));
         let connected = connecting.await;
-        let connection = connected.inspect_err(|error| own.note_failure(error))?;
+        let connection = connected.inspect_err(|error| own.attempts.note(error))?;
         let made = Numbered {
             number: next_number(),
             connection,
@@ -213,9 +195,8 @@ impl Source {
             .set_response_timeout(None);
         match self {
             Self::Server(client) => {
-                client
-                    .get_multiplexed_async_connection_with_config(&config)
-                    .await
+                let connecting = client.get_multiplexed_async_connection_with_config(&config);
+                connecting.await.map_err(refusal::of_connecting)
             }
             Self::Sentinel(sentinel) => sentinel.connect(&config).await,
         }

@@ -19,6 +19,7 @@ mod sentinel;
 use std::{
     io,
     pin::{Pin, pin},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -33,14 +34,16 @@ use tokio::{
 };
 
 pub(crate) use self::job::Job;
+#[cfg(feature = "redis-pool")]
+pub(super) use self::refusal::{of_connecting, without_room};
 use self::{
     cluster::Cluster,
     link::{Link, Source},
     pooled::Pooled,
     sentinel::{Sentinel, Watched},
 };
-use super::pool::{self, Pool};
-use crate::error::Contended;
+use super::pool::Pool;
+use crate::{error::Contended, sync::lock};
 
 /// How long to wait before a refusal that passes is tried again: short beside a failover.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
@@ -259,7 +262,7 @@ impl Topology {
             match outcome {
                 Err(error)
                     if self.passes(&error, tries)
-                        && Instant::now() < job.tries_until(&error, deadline) =>
+                        && is_time_left(job.tries_until(&error, deadline)) =>
                 {
                     sleep(RETRY_PAUSE).await;
                 }
@@ -285,7 +288,7 @@ impl Topology {
         match self {
             // The cluster has tried already.
             Self::Cluster(_) => false,
-            _ if refusal::is_not_now(error) || pool::is_all_in_use(error) => true,
+            _ if refusal::is_not_now(error) => true,
             // The connection broke while it was being made. If nobody is there, that is the answer.
             Self::Server(_) | Self::Pool(_) if error.kind() == ErrorKind::Io => {
                 !error.is_connection_refusal()
@@ -321,6 +324,33 @@ impl Timeouts {
     }
 }
 
+/// Whether another try would begin before this time is over. Whoever waits beyond it could not report
+/// the refusal any more.
+fn is_time_left(until: Instant) -> bool {
+    Instant::now() + RETRY_PAUSE < until
+}
+
+/// How often something has failed that several jobs wait for, and why it has failed last.
+#[derive(Default)]
+struct LastFailure(Mutex<(u64, Option<RedisError>)>);
+
+impl LastFailure {
+    fn count(&self) -> u64 {
+        lock(&self.0).0
+    }
+
+    fn note(&self, error: &RedisError) {
+        let mut last = lock(&self.0);
+        *last = (last.0 + 1, Some(error.clone()));
+    }
+
+    /// Why it has failed, if it has since it was counted.
+    fn since(&self, count: u64) -> Option<RedisError> {
+        let last = lock(&self.0);
+        last.1.clone().filter(|_| last.0 != count)
+    }
+}
+
 /// Tells an answer, a refusal and silence apart.
 fn judge(answer: Result<Value, RedisError>) -> Result<Outcome, RedisError> {
     match answer {
@@ -338,7 +368,7 @@ fn is_refusal(error: &RedisError) -> bool {
 
 /// A refusal as the store's error: contended, if all would have been well a moment later.
 pub(super) fn failure(error: RedisError) -> anyhow::Error {
-    let passes = refusal::is_not_now(&error) || pool::is_all_in_use(&error);
+    let passes = refusal::is_not_now(&error);
     let error = anyhow::Error::from(error);
     if passes {
         error.context(Contended)
@@ -351,6 +381,12 @@ pub(super) fn failure(error: RedisError) -> anyhow::Error {
 pub(super) fn refused(error: &anyhow::Error) -> Option<&RedisError> {
     let error = error.downcast_ref::<RedisError>();
     error.filter(|error| is_refusal(error))
+}
+
+/// Whether a failure of a store is that there was no connection for now.
+pub(super) fn is_without_room(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<RedisError>();
+    error.is_some_and(refusal::is_without_room)
 }
 
 /// Whether a cluster has put a job off, since not all of its keys have been moved yet.

@@ -151,6 +151,8 @@ impl Sentinel {
         while let Some(found) = searches.next().await {
             match found {
                 Ok(connection) => return Ok(connection),
+                // What a master says that will take a connection in a moment counts most.
+                Err(_) if refusal::is_not_now(&last) => {}
                 Err(error) => last = error,
             }
         }
@@ -174,9 +176,8 @@ impl Sentinel {
         })?;
         let client = Client::open(at(&self.data, host, port))?;
         let found = client.get_connection_info().addr().clone();
-        let mut master = client
-            .get_multiplexed_async_connection_with_config(config)
-            .await?;
+        let connecting = client.get_multiplexed_async_connection_with_config(config);
+        let mut master = connecting.await.map_err(refusal::of_connecting)?;
         // A sentinel that was cut off names the former master.
         match question(&mut master, &redis::cmd("ROLE"), self.timeouts).await {
             Ok(Value::Array(role)) if text(role.first()) == Some("slave") => {
