@@ -9,9 +9,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::time::Instant;
+
 pub use self::answers::{Committed, End, Older, Opened, Rotated};
 use crate::{
-    clock::Millis,
+    clock::{Millis, deadline},
     handed::{Handed, handed},
     record::{Metadata, MetadataKeys, Place, PrincipalEntry, Record, WireFormat},
 };
@@ -152,10 +154,12 @@ impl Terms {
                 keys,
                 format,
                 quiet,
+                until,
                 ..
             }) => Self {
                 keys,
                 format,
+                budget: until.saturating_duration_since(Instant::now()),
                 extend: if quiet {
                     ExtendOnRead::Quiet
                 } else {
@@ -184,6 +188,7 @@ impl Terms {
             keys: self.keys.clone(),
             format: self.format,
             quiet: self.keeps_end(),
+            until: deadline(self.budget),
             keeps_end: false,
         }
     }

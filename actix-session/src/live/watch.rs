@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    clock::{Millis, SharedClock},
+    clock::SharedClock,
     contract::Terms,
     record::{Metadata, Record},
     sync::lock,
@@ -290,6 +290,7 @@ pub(super) mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+    use crate::clock::Millis;
 
     pub(crate) fn looking() -> Looking {
         Looking {

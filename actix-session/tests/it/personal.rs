@@ -146,17 +146,23 @@ impl ByHand for Redis {
 }
 
 macro_rules! by_hand {
-    ($($store:ident)+) => {
+    ($($store:ident $state:literal,)+) => {
         $(impl ByHand for $store {
             async fn write_as_later_version(&self) {
-                let sql = "UPDATE {t} SET state = REPLACE(state, '";
-                let sql = format!("{sql}{OURS}', '{LATER}') WHERE state IS NOT NULL");
+                // Binary in each of them, which have no function for that in common.
+                let state = $state.replace("{new}", &format!("'{LATER}'"));
+                let state = state.replace("{from}", &(OURS.len() + 1).to_string());
+                let sql = format!("UPDATE {{t}} SET state = {state} WHERE state IS NOT NULL");
                 assert!(self.execute(&sql).await > 0);
             }
         })+
     };
 }
-by_hand!(Sqlite Postgres MySql);
+by_hand! {
+    Sqlite "CAST({new} || SUBSTR(CAST(state AS TEXT), {from}) AS BLOB)",
+    Postgres "CAST({new} AS BYTEA) || SUBSTRING(state FROM {from})",
+    MySql "CONCAT({new}, SUBSTRING(state, {from}))",
+}
 
 /// Nobody here can say whose such a record is, but the index can.
 async fn nothing_is_left_of_what_a_later_version_wrote(tested: impl ByHand) {

@@ -68,10 +68,7 @@ async fn a_look_that_is_no_activity_knows_the_end<P: Place>(steps: Steps<P>) {
         steps.pass(MINUTE).await;
         let again = steps.found_end(&at, &quiet()).await.unwrap();
         assert!(again <= end && again > end - MINUTE, "{again:?} {end:?}");
-        let Seen::Live(_, record) = follow(steps.store(), at, None, &quiet())
-            .await
-            .unwrap()
-        else {
+        let Seen::Live(_, record) = follow(steps.store(), at, None, &quiet()).await.unwrap() else {
             panic!("it is alive");
         };
         assert!(record.end().is_some_and(|end| end > steps.now()));
