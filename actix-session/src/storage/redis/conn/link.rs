@@ -29,7 +29,7 @@ pub(super) struct Link(Arc<Inner>);
 pub(super) enum Source {
     Server(Client),
     /// Whichever server is the master at the time of connecting.
-    Sentinel(Sentinel),
+    Sentinel(Arc<Sentinel>),
 }
 
 struct Inner {
@@ -122,6 +122,17 @@ impl Link {
             own.forget(number).await;
         }
         outcome
+    }
+
+    /// Uses none of the present connections any further. Jobs that are under way end there.
+    pub(super) fn leave(&self) {
+        let all: Vec<_> = self.runtimes().values().cloned().collect();
+        for own in all {
+            // Whoever holds it is making another, or drops it.
+            if let Ok(mut held) = own.connection.try_lock() {
+                *held = None;
+            }
+        }
     }
 
     fn of_this_runtime(&self) -> Arc<RuntimeConnection> {

@@ -19,7 +19,10 @@ mod sentinel;
 use std::{
     io,
     pin::{Pin, pin},
-    sync::Mutex,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -51,8 +54,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(25);
 #[derive(Clone)]
 pub(crate) struct Connections {
     topology: Topology,
-    /// For endings and renewals that wait for replicas: waiting blocks a connection.
-    waiting: Option<(Topology, Replicas)>,
+    /// For endings and renewals that wait for replicas.
+    waiting: Option<(Arc<[Way]>, Replicas)>,
     command_timeout: Duration,
 }
 
@@ -107,7 +110,14 @@ impl Connections {
                     command,
                     ..timeouts
                 };
-                Some((Topology::of(target, timeouts)?, replicas))
+                // A pool lends each job a connection of its own.
+                let most = if matches!(target, Target::Pool(_)) {
+                    1
+                } else {
+                    WAYS
+                };
+                let ways = (0..most).map(|_| Way::of(target, timeouts));
+                Some((ways.collect::<Result<_, _>>()?, replicas))
             }
         };
         Ok(Self {
@@ -132,9 +142,15 @@ impl Connections {
 
     async fn run_until(&self, job: &Job<'_>, deadline: Instant) -> Result<Outcome, RedisError> {
         match &self.waiting {
-            Some((waiting, replicas)) if job.ends => {
+            Some((ways, replicas)) if job.ends => {
                 let job = job.waiting_for(*replicas);
-                Box::pin(waiting.run_until(&job, deadline)).await
+                match ways
+                    .iter()
+                    .min_by_key(|way| way.busy.load(Ordering::Relaxed))
+                {
+                    Some(way) => Box::pin(way.run_until(&job, deadline)).await,
+                    None => self.topology.run_until(&job, deadline).await,
+                }
             }
             _ => self.topology.run_until(job, deadline).await,
         }
@@ -205,6 +221,39 @@ pub(super) async fn either<T, E>(
     match select(first, second).await {
         Either::Left((answer, _)) | Either::Right((answer @ Ok(_), _)) => answer,
         Either::Right((Err(_), first)) => first.await,
+    }
+}
+
+/// How many jobs wait for replicas at once on one runtime: more of them wait in line.
+const WAYS: usize = 16;
+
+/// Connections for those who wait for replicas. Waiting blocks a connection, so that each job takes the one
+/// with the fewest others on it. Those that nobody needs are never made.
+struct Way {
+    topology: Topology,
+    busy: AtomicUsize,
+}
+
+impl Way {
+    fn of(target: &Target, timeouts: Timeouts) -> Result<Self, RedisError> {
+        Ok(Self {
+            topology: Topology::of(target, timeouts)?,
+            busy: AtomicUsize::new(0),
+        })
+    }
+
+    async fn run_until(&self, job: &Job<'_>, deadline: Instant) -> Result<Outcome, RedisError> {
+        struct Busy<'a>(&'a AtomicUsize);
+
+        impl Drop for Busy<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        let _busy = Busy(&self.busy);
+        self.topology.run_until(job, deadline).await
     }
 }
 
@@ -296,7 +345,10 @@ impl Topology {
             // If the name leads to another server now, a new connection finds it.
             Self::Server(_) | Self::Pool(_) => refusal::is_not_here(error) && tries == 1,
             // Sentinel is about to name another master, or has done so.
-            Self::Sentinel(_) => sentinel::is_without_master(error),
+            Self::Sentinel(_) => {
+                let is_replaced = refusal::is_unreplicated(error) && tries == 1;
+                is_replaced || sentinel::is_without_master(error)
+            }
         }
     }
 }

@@ -95,6 +95,12 @@ pub(super) fn is_not_here(error: &RedisError) -> bool {
     )
 }
 
+/// Whether the server has too few replicas to take writes. If it has just been replaced, they follow the
+/// next master.
+pub(super) fn is_unreplicated(error: &RedisError) -> bool {
+    error.code() == Some("NOREPLICAS")
+}
+
 fn is_one_of(error: &RedisError, kinds: &[ServerErrorKind]) -> bool {
     matches!(error.kind(), ErrorKind::Server(kind) if kinds.contains(&kind))
 }

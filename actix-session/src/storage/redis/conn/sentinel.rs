@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, Value,
     aio::MultiplexedConnection,
@@ -18,13 +18,24 @@ use crate::sync::lock;
 /// How long reads do without a master, once none was found.
 const DO_WITHOUT: Duration = Duration::from_secs(5);
 
+/// How often the sentinels are asked, while the master is used, whether it still is the master. A former
+/// one takes writes for some ten seconds more, until the sentinels make a replica of it: all of these are
+/// lost.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// For how long no sentinel is believed that names a former master.
+const OUT_OF_DATE: Duration = Duration::from_secs(10);
+
 /// The master, and the server that was the last one.
 #[derive(Clone)]
 pub(super) struct Watched {
+    sentinel: Arc<Sentinel>,
     master: Link,
     last: LastKnown,
     /// When a search has ended in vain, unless a master was found since.
     in_vain: Arc<Mutex<Option<Instant>>>,
+    /// When the sentinels were asked again.
+    asked: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The server to which a sentinel has led last.
@@ -32,10 +43,13 @@ type LastKnown = Arc<Mutex<Option<(ConnectionAddr, Link)>>>;
 
 impl Watched {
     pub(super) fn new(sentinel: Sentinel, timeouts: Timeouts) -> Self {
+        let sentinel = Arc::new(sentinel);
         Self {
             last: Arc::clone(&sentinel.last),
-            master: Link::new(Source::Sentinel(sentinel), timeouts),
+            master: Link::new(Source::Sentinel(Arc::clone(&sentinel)), timeouts),
+            sentinel,
             in_vain: Arc::default(),
+            asked: Arc::default(),
         }
     }
 
@@ -55,14 +69,38 @@ impl Watched {
         {
             return Ok(Outcome::Value(value));
         }
+        self.ask_again();
         let outcome = self.master.once(job).await;
-        if outcome.is_ok() {
-            *lock(&self.in_vain) = None;
+        match &outcome {
+            Ok(_) => *lock(&self.in_vain) = None,
+            // Its replicas may follow another one.
+            Err(error) if refusal::is_unreplicated(error) => self.master.leave(),
+            Err(_) => {}
         }
         outcome.map_err(|error| match error.kind() {
             ErrorKind::Io => nobody(&error),
             _ => error,
         })
+    }
+
+    /// Finds out whether the sentinels name another master by now, while jobs go on.
+    fn ask_again(&self) {
+        let Some(known) = lock(&self.last).as_ref().map(|(known, _)| known.clone()) else {
+            return;
+        };
+        let mut asked = lock(&self.asked);
+        if asked.is_some_and(|at| at.elapsed() < ASK_AGAIN) {
+            return;
+        }
+        *asked = Some(Instant::now());
+        drop(asked);
+        let watched = self.clone();
+        tokio::spawn(async move {
+            if watched.sentinel.has_replaced(known).await {
+                tracing::info!("the sentinels name another Redis master: it is used from now on");
+                watched.master.leave();
+            }
+        });
     }
 
     /// Reads from the last known server, and from there at once for a while.
@@ -113,6 +151,8 @@ pub(super) struct Sentinel {
     data: ConnectionInfo,
     timeouts: Timeouts,
     last: LastKnown,
+    /// The master that was replaced last, and when that was noticed.
+    former: Mutex<Option<(ConnectionAddr, Instant)>>,
 }
 
 impl Sentinel {
@@ -129,6 +169,7 @@ impl Sentinel {
             data,
             timeouts,
             last: LastKnown::default(),
+            former: Mutex::default(),
         })
     }
 
@@ -159,11 +200,45 @@ impl Sentinel {
         Err(last)
     }
 
-    async fn through(
+    /// Whether most sentinels name another master than this one. A single one may be cut off.
+    async fn has_replaced(&self, known: ConnectionAddr) -> bool {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeouts.connect))
+            .set_response_timeout(None);
+        let asking = self.nodes.iter().map(|node| self.named_by(node, &config));
+        let asking = join_all(asking);
+        let limit = self.timeouts.connect.saturating_add(self.timeouts.command);
+        let Ok(named) = timeout(limit, asking).await else {
+            return false;
+        };
+        let named: Vec<_> = named.into_iter().flatten().collect();
+        let names = |master: &&ConnectionInfo| {
+            let votes = named.iter().filter(|it| it.addr() == master.addr());
+            votes.count() * 2 > self.nodes.len()
+        };
+        let is_another = named
+            .iter()
+            .find(names)
+            .is_some_and(|it| *it.addr() != known);
+        if is_another {
+            *lock(&self.former) = Some((known, Instant::now()));
+        }
+        is_another
+    }
+
+    fn is_former(&self, master: &ConnectionAddr) -> bool {
+        let former = lock(&self.former);
+        former
+            .as_ref()
+            .is_some_and(|(former, at)| former == master && at.elapsed() < OUT_OF_DATE)
+    }
+
+    /// How to connect to the master that a sentinel names.
+    async fn named_by(
         &self,
         node: &Client,
         config: &AsyncConnectionConfig,
-    ) -> Result<MultiplexedConnection, RedisError> {
+    ) -> Result<ConnectionInfo, RedisError> {
         let mut sentinel = node
             .get_multiplexed_async_connection_with_config(config)
             .await?;
@@ -174,8 +249,19 @@ impl Sentinel {
             let message = "a sentinel knows no master of this name";
             RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, message))
         })?;
-        let client = Client::open(at(&self.data, host, port))?;
+        Ok(at(&self.data, host, port))
+    }
+
+    async fn through(
+        &self,
+        node: &Client,
+        config: &AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let client = Client::open(self.named_by(node, config).await?)?;
         let found = client.get_connection_info().addr().clone();
+        if self.is_former(&found) {
+            return Err((ErrorKind::Io, "a sentinel named a former master").into());
+        }
         let connecting = client.get_multiplexed_async_connection_with_config(config);
         let mut master = connecting.await.map_err(refusal::of_connecting)?;
         // A sentinel that was cut off names the former master.
