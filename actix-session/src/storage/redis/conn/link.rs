@@ -52,6 +52,8 @@ struct RuntimeConnection {
 #[derive(Clone)]
 struct Numbered {
     number: u64,
+    /// When it was made, as its source counts.
+    era: u64,
     connection: MultiplexedConnection,
 }
 
@@ -111,6 +113,7 @@ impl Link {
         let Numbered {
             number,
             mut connection,
+            ..
         } = self.connection(&own).await?;
         let doing = pin!(job.over(&mut connection));
         let late = || {
@@ -122,17 +125,6 @@ impl Link {
             own.forget(number).await;
         }
         outcome
-    }
-
-    /// Uses none of the present connections any further. Jobs that are under way end there.
-    pub(super) fn leave(&self) {
-        let all: Vec<_> = self.runtimes().values().cloned().collect();
-        for own in all {
-            // Whoever holds it is making another, or drops it.
-            if let Ok(mut held) = own.connection.try_lock() {
-                *held = None;
-            }
-        }
     }
 
     fn of_this_runtime(&self) -> Arc<RuntimeConnection> {
@@ -178,7 +170,8 @@ impl Link {
     async fn connection(&self, own: &RuntimeConnection) -> Result<Numbered, RedisError> {
         let failed = own.attempts.count();
         let mut held = own.connection.lock().await;
-        if let Some(held) = &*held {
+        let era = self.0.source.era();
+        if let Some(held) = held.as_ref().filter(|held| held.era == era) {
             return Ok(held.clone());
         }
         // A job that has waited for an attempt that failed does not wait for another.
@@ -191,6 +184,7 @@ impl Link {
         let connection = connected.inspect_err(|error| own.attempts.note(error))?;
         let made = Numbered {
             number: next_number(),
+            era,
             connection,
         };
         *held = Some(made.clone());
@@ -199,6 +193,14 @@ impl Link {
 }
 
 impl Source {
+    /// Connections that were made in an earlier era lead to the wrong server.
+    fn era(&self) -> u64 {
+        match self {
+            Self::Server(_) => 0,
+            Self::Sentinel(sentinel) => sentinel.era(),
+        }
+    }
+
     async fn connect(&self, timeouts: Timeouts) -> Result<MultiplexedConnection, RedisError> {
         // Jobs have a timer of their own.
         let config = AsyncConnectionConfig::new()

@@ -102,6 +102,7 @@ impl Connections {
         timeouts: Timeouts,
         replicas: Option<Replicas>,
     ) -> Result<Self, RedisError> {
+        let topology = Topology::of(target, timeouts)?;
         let waiting = match replicas {
             None => None,
             Some(replicas) => {
@@ -116,12 +117,18 @@ impl Connections {
                 } else {
                     WAYS
                 };
-                let ways = (0..most).map(|_| Way::of(target, timeouts));
-                Some((ways.collect::<Result<_, _>>()?, replicas))
+                let way = |_| {
+                    Ok(Way {
+                        topology: topology.beside(target, timeouts)?,
+                        busy: AtomicUsize::new(0),
+                    })
+                };
+                let ways: Result<_, RedisError> = (0..most).map(way).collect();
+                Some((ways?, replicas))
             }
         };
         Ok(Self {
-            topology: Topology::of(target, timeouts)?,
+            topology,
             waiting,
             command_timeout: timeouts.command,
         })
@@ -235,13 +242,6 @@ struct Way {
 }
 
 impl Way {
-    fn of(target: &Target, timeouts: Timeouts) -> Result<Self, RedisError> {
-        Ok(Self {
-            topology: Topology::of(target, timeouts)?,
-            busy: AtomicUsize::new(0),
-        })
-    }
-
     async fn run_until(&self, job: &Job<'_>, deadline: Instant) -> Result<Outcome, RedisError> {
         struct Busy<'a>(&'a AtomicUsize);
 
@@ -294,6 +294,14 @@ impl Topology {
                 timeouts,
             }),
         })
+    }
+
+    /// Other connections to the same servers.
+    fn beside(&self, target: &Target, timeouts: Timeouts) -> Result<Self, RedisError> {
+        match self {
+            Self::Sentinel(watched) => Ok(Self::Sentinel(watched.beside(timeouts))),
+            _ => Self::of(target, timeouts),
+        }
     }
 
     async fn run_until(&self, job: &Job<'_>, deadline: Instant) -> Result<Outcome, RedisError> {

@@ -1,16 +1,23 @@
 //! A master that Sentinel names.
 
 use std::{
-    sync::{Arc, Mutex},
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, Value,
     aio::MultiplexedConnection,
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{Instant, timeout},
+};
 
 use super::{Job, Link, Outcome, Source, Timeouts, question, refusal};
 use crate::sync::lock;
@@ -23,6 +30,9 @@ const DO_WITHOUT: Duration = Duration::from_secs(5);
 /// lost.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long a job waits for that if nobody has asked for a while.
+const SOON: Duration = Duration::from_millis(100);
+
 /// For how long no sentinel is believed that names a former master.
 const OUT_OF_DATE: Duration = Duration::from_secs(10);
 
@@ -34,8 +44,6 @@ pub(super) struct Watched {
     last: LastKnown,
     /// When a search has ended in vain, unless a master was found since.
     in_vain: Arc<Mutex<Option<Instant>>>,
-    /// When the sentinels were asked again.
-    asked: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The server to which a sentinel has led last.
@@ -49,7 +57,15 @@ impl Watched {
             master: Link::new(Source::Sentinel(Arc::clone(&sentinel)), timeouts),
             sentinel,
             in_vain: Arc::default(),
-            asked: Arc::default(),
+        }
+    }
+
+    /// Other connections to the same master.
+    pub(super) fn beside(&self, timeouts: Timeouts) -> Self {
+        let source = Source::Sentinel(Arc::clone(&self.sentinel));
+        Self {
+            master: Link::new(source, timeouts),
+            ..self.clone()
         }
     }
 
@@ -69,12 +85,12 @@ impl Watched {
         {
             return Ok(Outcome::Value(value));
         }
-        self.ask_again();
+        self.ask_again().await;
         let outcome = self.master.once(job).await;
         match &outcome {
             Ok(_) => *lock(&self.in_vain) = None,
             // Its replicas may follow another one.
-            Err(error) if refusal::is_unreplicated(error) => self.master.leave(),
+            Err(error) if refusal::is_unreplicated(error) => self.sentinel.leave(),
             Err(_) => {}
         }
         outcome.map_err(|error| match error.kind() {
@@ -83,24 +99,23 @@ impl Watched {
         })
     }
 
-    /// Finds out whether the sentinels name another master by now, while jobs go on.
-    fn ask_again(&self) {
-        let Some(known) = lock(&self.last).as_ref().map(|(known, _)| known.clone()) else {
-            return;
-        };
-        let mut asked = lock(&self.asked);
-        if asked.is_some_and(|at| at.elapsed() < ASK_AGAIN) {
+    /// Finds out whether the sentinels name another master by now: while jobs go on, or else before the
+    /// first one after a while.
+    async fn ask_again(&self) {
+        let idle = self.sentinel.asked_ago();
+        if idle < ASK_AGAIN {
             return;
         }
-        *asked = Some(Instant::now());
-        drop(asked);
-        let watched = self.clone();
-        tokio::spawn(async move {
-            if watched.sentinel.has_replaced(known).await {
-                tracing::info!("the sentinels name another Redis master: it is used from now on");
-                watched.master.leave();
-            }
-        });
+        if idle < 3 * ASK_AGAIN {
+            self.sentinel.note_asked();
+            let sentinel = Arc::clone(&self.sentinel);
+            tokio::spawn(async move { sentinel.look().await });
+            return;
+        }
+        // What is rare is on the heap.
+        let looking = Box::pin(self.sentinel.look_for_all());
+        // Whoever gets no answer in time uses the master that is known.
+        let _ = timeout(SOON, looking).await;
     }
 
     /// Reads from the last known server, and from there at once for a while.
@@ -153,6 +168,11 @@ pub(super) struct Sentinel {
     last: LastKnown,
     /// The master that was replaced last, and when that was noticed.
     former: Mutex<Option<(ConnectionAddr, Instant)>>,
+    /// When the sentinels have said last which server is the master.
+    asked: Mutex<Option<Instant>>,
+    turn: AsyncMutex<()>,
+    /// Grows whenever the connections that are open lead to a former master.
+    era: AtomicU64,
 }
 
 impl Sentinel {
@@ -170,6 +190,9 @@ impl Sentinel {
             timeouts,
             last: LastKnown::default(),
             former: Mutex::default(),
+            asked: Mutex::default(),
+            turn: AsyncMutex::default(),
+            era: AtomicU64::new(0),
         })
     }
 
@@ -200,30 +223,60 @@ impl Sentinel {
         Err(last)
     }
 
-    /// Whether most sentinels name another master than this one. A single one may be cut off.
-    async fn has_replaced(&self, known: ConnectionAddr) -> bool {
+    /// Connections of an earlier era are not used any further.
+    pub(super) fn era(&self) -> u64 {
+        self.era.load(Ordering::Acquire)
+    }
+
+    fn leave(&self) {
+        self.era.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Long ago, if a master has never been known.
+    fn asked_ago(&self) -> Duration {
+        let asked = *lock(&self.asked);
+        asked.map_or(Duration::MAX, |at| at.elapsed())
+    }
+
+    fn note_asked(&self) {
+        *lock(&self.asked) = Some(Instant::now());
+    }
+
+    /// One job looks, and the others that begin meanwhile wait for it.
+    async fn look_for_all(&self) {
+        let _turn = self.turn.lock().await;
+        if self.asked_ago() >= ASK_AGAIN {
+            self.look().await;
+            self.note_asked();
+        }
+    }
+
+    /// Leaves the master that is known if most sentinels name another one. A single one may be cut off.
+    async fn look(&self) {
+        let Some(known) = lock(&self.last).as_ref().map(|(known, _)| known.clone()) else {
+            return;
+        };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeouts.connect))
             .set_response_timeout(None);
         let asking = self.nodes.iter().map(|node| self.named_by(node, &config));
-        let asking = join_all(asking);
-        let limit = self.timeouts.connect.saturating_add(self.timeouts.command);
-        let Ok(named) = timeout(limit, asking).await else {
-            return false;
-        };
-        let named: Vec<_> = named.into_iter().flatten().collect();
-        let names = |master: &&ConnectionInfo| {
-            let votes = named.iter().filter(|it| it.addr() == master.addr());
-            votes.count() * 2 > self.nodes.len()
-        };
-        let is_another = named
-            .iter()
-            .find(names)
-            .is_some_and(|it| *it.addr() != known);
-        if is_another {
-            *lock(&self.former) = Some((known, Instant::now()));
+        let mut asking: FuturesUnordered<_> = asking.collect();
+        let mut votes: HashMap<String, usize> = HashMap::new();
+        while let Some(named) = asking.next().await {
+            let Ok(named) = named else { continue };
+            let count = votes.entry(named.addr().to_string()).or_default();
+            *count += 1;
+            if *count * 2 <= self.nodes.len() {
+                continue;
+            }
+            // Nobody waits for those that are frozen.
+            if *named.addr() != known {
+                tracing::info!("the sentinels name another Redis master: it is used from now on");
+                *lock(&self.former) = Some((known, Instant::now()));
+                self.leave();
+            }
+            return;
         }
-        is_another
     }
 
     fn is_former(&self, master: &ConnectionAddr) -> bool {
@@ -277,6 +330,7 @@ impl Sentinel {
     }
 
     fn remember(&self, address: ConnectionAddr, client: Client) {
+        self.note_asked();
         let mut last = lock(&self.last);
         if last.as_ref().is_none_or(|(known, _)| *known != address) {
             let link = Link::new(Source::Server(client), self.timeouts);
