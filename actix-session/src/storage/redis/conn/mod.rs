@@ -10,19 +10,17 @@
 
 mod cluster;
 mod job;
+mod last_failure;
 mod line;
 mod link;
 mod pooled;
 mod refusal;
 mod sentinel;
+mod ways;
 
 use std::{
     io,
     pin::{Pin, pin},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::Duration,
 };
 
@@ -41,12 +39,14 @@ pub(crate) use self::job::Job;
 pub(super) use self::refusal::{of_connecting, without_room};
 use self::{
     cluster::Cluster,
+    last_failure::LastFailure,
     link::{Link, Source},
     pooled::Pooled,
     sentinel::{Sentinel, Watched},
+    ways::Ways,
 };
 use super::pool::Pool;
-use crate::{error::Contended, sync::lock};
+use crate::error::Contended;
 
 /// How long to wait before a refusal that passes is tried again: short beside a failover.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
@@ -55,7 +55,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(25);
 pub(crate) struct Connections {
     topology: Topology,
     /// For endings and renewals that wait for replicas.
-    waiting: Option<(Arc<[Way]>, Replicas)>,
+    waiting: Option<(Ways, Replicas)>,
     command_timeout: Duration,
 }
 
@@ -111,20 +111,7 @@ impl Connections {
                     command,
                     ..timeouts
                 };
-                // A pool lends each job a connection of its own.
-                let most = if matches!(target, Target::Pool(_)) {
-                    1
-                } else {
-                    WAYS
-                };
-                let way = |_| {
-                    Ok(Way {
-                        topology: topology.beside(target, timeouts)?,
-                        busy: AtomicUsize::new(0),
-                    })
-                };
-                let ways: Result<_, RedisError> = (0..most).map(way).collect();
-                Some((ways?, replicas))
+                Some((Ways::beside(&topology, target, timeouts)?, replicas))
             }
         };
         Ok(Self {
@@ -151,13 +138,7 @@ impl Connections {
         match &self.waiting {
             Some((ways, replicas)) if job.ends => {
                 let job = job.waiting_for(*replicas);
-                match ways
-                    .iter()
-                    .min_by_key(|way| way.busy.load(Ordering::Relaxed))
-                {
-                    Some(way) => Box::pin(way.run_until(&job, deadline)).await,
-                    None => self.topology.run_until(&job, deadline).await,
-                }
+                Box::pin(ways.run_until(&job, deadline)).await
             }
             _ => self.topology.run_until(job, deadline).await,
         }
@@ -228,32 +209,6 @@ pub(super) async fn either<T, E>(
     match select(first, second).await {
         Either::Left((answer, _)) | Either::Right((answer @ Ok(_), _)) => answer,
         Either::Right((Err(_), first)) => first.await,
-    }
-}
-
-/// How many jobs wait for replicas at once on one runtime: more of them wait in line.
-const WAYS: usize = 16;
-
-/// Connections for those who wait for replicas. Waiting blocks a connection, so that each job takes the one
-/// with the fewest others on it. Those that nobody needs are never made.
-struct Way {
-    topology: Topology,
-    busy: AtomicUsize,
-}
-
-impl Way {
-    async fn run_until(&self, job: &Job<'_>, deadline: Instant) -> Result<Outcome, RedisError> {
-        struct Busy<'a>(&'a AtomicUsize);
-
-        impl Drop for Busy<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-
-        self.busy.fetch_add(1, Ordering::Relaxed);
-        let _busy = Busy(&self.busy);
-        self.topology.run_until(job, deadline).await
     }
 }
 
@@ -388,27 +343,6 @@ impl Timeouts {
 /// the refusal any more.
 fn is_time_left(until: Instant) -> bool {
     Instant::now() + RETRY_PAUSE < until
-}
-
-/// How often something has failed that several jobs wait for, and why it has failed last.
-#[derive(Default)]
-struct LastFailure(Mutex<(u64, Option<RedisError>)>);
-
-impl LastFailure {
-    fn count(&self) -> u64 {
-        lock(&self.0).0
-    }
-
-    fn note(&self, error: &RedisError) {
-        let mut last = lock(&self.0);
-        *last = (last.0 + 1, Some(error.clone()));
-    }
-
-    /// Why it has failed, if it has since it was counted.
-    fn since(&self, count: u64) -> Option<RedisError> {
-        let last = lock(&self.0);
-        last.1.clone().filter(|_| last.0 != count)
-    }
 }
 
 /// Tells an answer, a refusal and silence apart.
