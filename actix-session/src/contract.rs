@@ -9,9 +9,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::time::Instant;
+
 pub use self::answers::{Committed, End, Older, Opened, Rotated};
 use crate::{
-    clock::Millis,
+    clock::{Millis, deadline},
     handed::{Handed, handed},
     record::{Metadata, MetadataKeys, Place, PrincipalEntry, Record, WireFormat},
 };
@@ -152,10 +154,12 @@ impl Terms {
                 keys,
                 format,
                 quiet,
+                until,
                 ..
             }) => Self {
                 keys,
                 format,
+                budget: until.saturating_duration_since(Instant::now()),
                 extend: if quiet {
                     ExtendOnRead::Quiet
                 } else {
@@ -184,6 +188,7 @@ impl Terms {
             keys: self.keys.clone(),
             format: self.format,
             quiet: self.keeps_end(),
+            until: deadline(self.budget),
             keeps_end: false,
         }
     }
@@ -362,8 +367,16 @@ impl Terms {
 
     pub(crate) fn end_of(&self, metadata: &Metadata) -> Millis {
         let idle = self.now + metadata.ttl.unwrap_or(self.ttl);
+        self.cap(metadata).map_or(idle, |cap| cap.min(idle))
+    }
+
+    /// When a record ends whatever its idle timeout is, if that is known.
+    pub(crate) fn absolute_end_of(&self, record: &Record) -> Option<Millis> {
+        record.times().and_then(|metadata| self.cap(metadata))
+    }
+
+    fn cap(&self, metadata: &Metadata) -> Option<Millis> {
         let absolute = self.absolute.map(|span| metadata.since() + span);
-        let cap = metadata.absolute_end.or(absolute);
-        cap.map_or(idle, |cap| cap.min(idle))
+        metadata.absolute_end.or(absolute)
     }
 }

@@ -1,11 +1,13 @@
-//! What a wrapper of the five published methods does not hand on to the store that it wraps: the
-//! keys that prove metadata, the format to write, and whether the request is quiet.
+//! What the five published methods do not say to a store: the keys that prove metadata, the format to
+//! write, whether the request is quiet, and how much time there is.
 //!
-//! The default bodies poll those methods inside [`hand`], and a store of this crate looks here. A
+//! The middleware polls `delete`, and the default bodies poll those methods inside [`hand`], and a store of this crate looks here. A
 //! wrapper that runs the inner store in another task loses this; its metadata then pass through
 //! unread.
 
 use std::{cell::RefCell, future::poll_fn, sync::Arc};
+
+use tokio::time::Instant;
 
 use crate::record::{MetadataKeys, WireFormat};
 
@@ -15,6 +17,8 @@ pub(crate) struct Handed {
     pub(crate) format: WireFormat,
     /// What is written ends no later than before.
     pub(crate) quiet: bool,
+    /// When the budget is over.
+    pub(crate) until: Instant,
     /// What the store hands back: only another key can extend this session.
     pub(crate) keeps_end: bool,
 }
@@ -71,6 +75,7 @@ mod tests {
             keys: None,
             format: WireFormat::V1,
             quiet: false,
+            until: Instant::now(),
             keeps_end: false,
         };
         keep_end();

@@ -306,15 +306,15 @@ impl Hub {
         names
     }
 
-    /// Notes what was seen at a time.
-    fn seen(&self, token: Token, seen: &Seen, now: Millis) {
+    /// Notes what was seen on these terms.
+    fn seen(&self, token: Token, seen: &Seen, terms: &Terms) {
         let gone = {
             let mut state = self.state();
             match seen {
                 Seen::Live(at, record) if state.places.found(token, record) => {
                     state.places.move_to(token, at);
                     let watched = state.places.get(token);
-                    let pause = watched.map(|it| pause(record, now, self.lease(&it.watch)));
+                    let pause = watched.map(|it| pause(record, terms, self.lease(&it.watch)));
                     state
                         .places
                         .set_due(token, Instant::now() + pause.unwrap_or_default());
@@ -405,10 +405,13 @@ async fn look(hub: &Hub, index: &StoreIndex, names: Vec<(Token, Name)>, terms: &
     let began = Instant::now();
     match index.0.look_at(names, terms).await {
         Ok(seen) => {
-            let now = terms.now + Millis::from(began.elapsed());
+            let terms = Terms {
+                now: terms.now + Millis::from(began.elapsed()),
+                ..terms.clone()
+            };
             for (name, seen) in seen {
                 for token in by_name.remove(&name).unwrap_or_default() {
-                    hub.seen(token, &seen, now);
+                    hub.seen(token, &seen, &terms);
                 }
             }
         }
@@ -461,7 +464,7 @@ mod tests {
         let [told, untold] = [("a", 1), ("b", 2)].map(|(at, id)| wait(&hub, at, id));
         let look = || {
             let tokens = hub.state().places.tokens();
-            let look = |token| hub.seen(token, &Seen::Nothing, Millis::ZERO);
+            let look = |token| hub.seen(token, &Seen::Nothing, &Terms::default());
             tokens.into_iter().for_each(look);
         };
         look();

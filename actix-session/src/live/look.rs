@@ -2,7 +2,7 @@
 
 use crate::{
     contract::Terms,
-    protocol::{Backend, Flag, Name, Stored, read},
+    protocol::{Backend, Flag, Name, Stored},
     record::Record,
 };
 
@@ -21,6 +21,9 @@ pub(crate) enum Seen {
 /// Follows redirects from a name, under which this may have been found already. Where one says that
 /// the session has ended or is another person's, nothing is there.
 ///
+/// The terms are those of a look that is no activity. What is found says when it ends, where the store
+/// knows.
+///
 /// # Errors
 /// The store fails.
 pub(crate) async fn follow<B: Backend>(
@@ -32,7 +35,7 @@ pub(crate) async fn follow<B: Backend>(
     for _ in 0..MOST_REDIRECTS {
         let known = match found.take() {
             Some(found) => found,
-            None => read(store, &at, terms).await?,
+            None => store.look(&at, terms).await?,
         };
         match known.proven(&at, terms).live(terms) {
             Stored::Record(record) => return Ok(Seen::Live(at, record)),

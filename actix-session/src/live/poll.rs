@@ -15,7 +15,7 @@ pub(crate) async fn poll<S: SessionStore + ?Sized>(store: &S, key: &SessionKey, 
     while !watch.is_unwanted() {
         let terms = watch.looking.terms_now();
         let next = match store.open(key, &terms).await {
-            Ok(Opened::Live(record)) if watch.is_same(&record) => pause(&record, terms.now, lease),
+            Ok(Opened::Live(record)) if watch.is_same(&record) => pause(&record, &terms, lease),
             Ok(Opened::Live(_) | Opened::Moved(_) | Opened::Nothing) => {
                 return watch.tell(EndReason::Gone);
             }
@@ -41,7 +41,7 @@ pub(crate) async fn poll_backend<B: crate::protocol::Backend>(
         let next = match follow(store, at.clone(), None, &terms).await {
             Ok(Seen::Live(now_at, record)) if watch.is_same(&record) => {
                 at = now_at;
-                pause(&record, terms.now, lease)
+                pause(&record, &terms, lease)
             }
             Ok(Seen::Live(..) | Seen::Nothing) => return watch.tell(EndReason::Gone),
             Ok(Seen::Unreadable) | Err(_) => lease,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    clock::{Millis, SharedClock},
+    clock::SharedClock,
     contract::Terms,
     record::{Metadata, Record},
     sync::lock,
@@ -250,9 +250,10 @@ impl Looking {
     }
 }
 
-/// How long to wait for the next look at a record.
-pub(crate) fn pause(found: &Record, now: Millis, lease: Duration) -> Duration {
-    let left = found.end().map(|end| end - now);
+/// How long to wait for the next look at a record that was found on these terms.
+pub(crate) fn pause(found: &Record, terms: &Terms, lease: Duration) -> Duration {
+    let ends = [found.end(), terms.absolute_end_of(found)];
+    let left = ends.into_iter().flatten().min().map(|end| end - terms.now);
     let left = left.map(|left| Duration::from_millis(left.0.max(0).unsigned_abs()));
     // A moment after its end, whatever the clocks round.
     left.map_or(lease, |left| lease.min(left + Duration::from_millis(2)))
@@ -289,6 +290,7 @@ pub(super) mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+    use crate::clock::Millis;
 
     pub(crate) fn looking() -> Looking {
         Looking {
@@ -319,6 +321,34 @@ pub(super) mod tests {
         let (ended, watch) = new();
         drop(watch);
         assert_eq!(ended.now_or_never(), Some(EndReason::Gone));
+    }
+
+    /// Whatever of it the store knows.
+    #[test]
+    fn the_next_look_comes_when_the_session_ends() {
+        let lease = Duration::from_secs(60);
+        let terms = |absolute| Terms {
+            now: Millis::secs(100),
+            absolute,
+            ..Terms::default()
+        };
+        let record = |end| {
+            let metadata = Metadata::new(1, Millis::secs(90));
+            let format = crate::record::WireFormat::V1;
+            Record::written(format, 1, metadata, &[]).with_end(end)
+        };
+        for (end, absolute, wanted) in [
+            (None, None, 60),
+            (Some(Millis::secs(130)), None, 30),
+            (None, Some(Millis::secs(15)), 5),
+            (Some(Millis::secs(130)), Some(Millis::secs(15)), 5),
+            (Some(Millis::secs(103)), Some(Millis::secs(15)), 3),
+            (Some(Millis::secs(50)), None, 0),
+            (Some(Millis(i64::MAX)), Some(Millis(i64::MAX)), 60),
+        ] {
+            let pause = pause(&record(end), &terms(absolute), lease);
+            assert_eq!(pause.as_secs(), wanted, "{end:?} {absolute:?}");
+        }
     }
 
     #[test]

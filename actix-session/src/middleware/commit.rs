@@ -168,7 +168,7 @@ pub(crate) fn limit(budget: Duration) -> Instant {
 }
 
 /// No configured budget can overflow it.
-fn margin(budget: Duration) -> Duration {
+pub(super) fn margin(budget: Duration) -> Duration {
     MARGIN.max(budget.min(LONGEST_WAIT) / 8)
 }
 

@@ -11,9 +11,10 @@ use std::{
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout_at};
 
-use super::Parts;
+use super::{Parts, commit::margin};
 use crate::{
     EndReason, Session, event,
+    handed::{Handed, hand},
     key::SessionKey,
     measure::timed,
     observe::SessionEventKind,
@@ -29,8 +30,14 @@ pub(crate) async fn end<'a, S: SessionStore>(
     principal: Option<&str>,
     limit: Instant,
 ) -> anyhow::Result<()> {
+    let terms = &parts.configuration.terms;
+    let handed = &Handed {
+        until: limit.checked_sub(margin(terms.budget)).unwrap_or(limit),
+        ..terms.handed()
+    };
     let endings = join_all(keys.enumerate().map(|(index, key)| async move {
-        timed("delete", parts.store.delete(key)).await?;
+        let deleting = hand(handed.clone(), parts.store.delete(key));
+        timed("delete", deleting).await.0?;
         event::ended(key);
         // The key in use comes first.
         let principal = principal.filter(|_| index == 0);

@@ -10,7 +10,8 @@ use crate::{Session, session::Shown, storage::SessionStore, testing::seeds};
 
 pub(crate) use crate::testing::seeds::unattached;
 
-/// Makes the session that a test wants its request to have, and gives the request its cookie.
+/// Makes the session that a test wants its request to have, and gives the request its cookie: or the
+/// header that may carry it, if the request has that.
 pub(crate) async fn plant<S: SessionStore>(
     parts: &Parts<S>,
     req: &mut ServiceRequest,
@@ -24,17 +25,23 @@ pub(crate) async fn plant<S: SessionStore>(
         actix_web::error::ErrorInternalServerError(words)
     };
     let act = |session: &Session| acts.into_iter().for_each(|act| act(session));
-    let pair = pair(parts, act).await.map_err(failed)?;
+    let header = parts.cookies.header_name();
+    let header = header.filter(|name| req.headers().contains_key(*name));
+    let sealed = sealed(parts, act, header.is_some()).await.map_err(failed)?;
     let field =
-        HeaderValue::from_bytes(&pair).map_err(actix_web::error::ErrorInternalServerError)?;
-    req.headers_mut().append(COOKIE, field);
+        HeaderValue::from_bytes(&sealed).map_err(actix_web::error::ErrorInternalServerError)?;
+    match header {
+        Some(name) => drop(req.headers_mut().insert(name.clone(), field)),
+        None => req.headers_mut().append(COOKIE, field),
+    }
     Ok(())
 }
 
-/// Makes a session, and returns the pair that its cookie has.
-pub(crate) async fn pair<S: SessionStore>(
+/// Makes a session, and returns the pair that its cookie has, or the value of the header.
+pub(crate) async fn sealed<S: SessionStore>(
     parts: &Parts<S>,
     act: impl FnOnce(&Session),
+    by_header: bool,
 ) -> anyhow::Result<Vec<u8>> {
     let session = session_of(parts, false, Shown::default());
     act(&session);
@@ -45,5 +52,5 @@ pub(crate) async fn pair<S: SessionStore>(
     );
     let created = parts.store.create(&changes, &parts.terms(false)).await;
     let (key, _) = created.map_err(|error| error.into_anyhow())?;
-    parts.cookies.seal(key.as_ref(), false)
+    parts.cookies.seal(key.as_ref(), by_header)
 }

@@ -26,8 +26,8 @@ impl Session {
     ///
     /// # How soon
     /// Within one process, at once. Between processes, at once over Redis and PostgreSQL, whose
-    /// messages carry ids, never keys. What nobody tells (an expiry, a row deleted by hand, an old
-    /// server) is found by looking, each
+    /// messages carry ids, never keys. An expiry is found when it is due. What nobody tells (a row
+    /// deleted by hand, an old server) is found by looking, each
     /// [`ended_lease`](crate::config::SessionMiddlewareBuilder::ended_lease): 5 s, and 60 s while the
     /// back end is known to tell. A store that fails ends nothing.
     ///

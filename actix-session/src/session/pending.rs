@@ -46,6 +46,8 @@ pub(crate) struct Pending {
     finished: bool,
     /// What was done since a commit began that a handler waits for.
     since: Option<Box<Since>>,
+    /// The session's own time that this request has set and saved: it is that of a login which follows.
+    saved_ttl: Option<TtlChange>,
     /// The client has gone while they were being committed.
     pub(crate) departed: bool,
     /// A login of whoever is logged in, if the session is renewed too.
@@ -390,6 +392,7 @@ impl Pending {
 
     pub(crate) fn clear(&mut self, epoch: u64) {
         self.mark_changed();
+        self.saved_ttl = None;
         self.note_since(|since| since.all = true);
         if self.purged {
             self.discard_changes();
@@ -402,6 +405,7 @@ impl Pending {
     pub(crate) fn purge(&mut self) {
         self.status = SessionStatus::Purged;
         self.purged = true;
+        self.saved_ttl = None;
         self.note_since(|since| since.all = true);
         self.discard_changes();
     }
@@ -521,6 +525,9 @@ impl Pending {
 
     /// These changes are committed, and this is what they have left.
     pub(crate) fn saved(&mut self, changes: &Changes, record: Record) {
+        if !self.since.as_ref().is_some_and(|since| since.all) {
+            self.saved_ttl = changes.ttl.or(self.saved_ttl);
+        }
         self.forget(changes);
         self.base = Some(record);
     }

@@ -256,7 +256,7 @@ pub(crate) trait Index: Upkeep {
         terms: &Terms,
     ) -> impl Future<Output = anyhow::Result<u64>>;
 
-    /// Reads what lies under several names, and extends none of it.
+    /// Looks at what lies under several names, and extends none of it.
     fn read_all(
         &self,
         names: Vec<Name>,
@@ -266,7 +266,7 @@ pub(crate) trait Index: Upkeep {
         Self: Sized,
     {
         let reads = names.into_iter().map(async move |at| {
-            let found = read(self, &at, terms).await?;
+            let found = self.look(&at, terms).await?;
             Ok((at, found))
         });
         stream::iter(reads)

@@ -86,7 +86,7 @@ async fn try_to_take<B: Backend>(
 
 /// Gives the lock back. If that fails, it lapses.
 pub(crate) async fn release<B: Backend>(store: &B, lease: Lease, terms: &Terms) {
-    let Ok(free) = note(Millis::ZERO) else {
+    let Ok(free) = note(Millis(i64::MIN)) else {
         return;
     };
     let step = replace(&lease.at, &lease.held, free, terms);

@@ -37,19 +37,56 @@ impl ManualClock {
         Self(Arc::new(Mutex::new(time)))
     }
 
-    /// Moves the clock forward. Clones show the same time.
+    /// Moves the clock forward, at most to the last time that the system can express. Clones show the
+    /// same time.
     pub fn advance(&self, span: Duration) {
-        *crate::sync::lock(&self.0) += span;
+        self.step(span, SystemTime::checked_add);
     }
 
-    /// Moves the clock back, as a correction of a server's time can do.
+    /// Moves the clock back, as a correction of a server's time can do: at most to the first time that
+    /// the system can express.
     pub fn turn_back(&self, span: Duration) {
-        *crate::sync::lock(&self.0) -= span;
+        self.step(span, SystemTime::checked_sub);
     }
+
+    fn step(&self, span: Duration, step: fn(&SystemTime, Duration) -> Option<SystemTime>) {
+        let mut time = crate::sync::lock(&self.0);
+        *time = step(&time, span).unwrap_or_else(|| last(*time, step));
+    }
+}
+
+/// The last time in a direction, to the second.
+fn last(time: SystemTime, step: fn(&SystemTime, Duration) -> Option<SystemTime>) -> SystemTime {
+    let spans = (0..u64::BITS)
+        .rev()
+        .map(|bit| Duration::from_secs(1 << bit));
+    spans.fold(time, |time, span| step(&time, span).unwrap_or(time))
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
         *crate::sync::lock(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_stops_at_the_ends_of_time() {
+        let clock = ManualClock::at(SystemTime::UNIX_EPOCH);
+        for span in [Duration::from_secs(1 << 40), Duration::MAX, Duration::MAX] {
+            let before = clock.now();
+            clock.advance(span);
+            assert!(clock.now() >= before);
+        }
+        assert_eq!(clock.now().checked_add(Duration::from_secs(1)), None);
+        for _ in 0..2 {
+            clock.turn_back(Duration::MAX);
+        }
+        assert_eq!(clock.now().checked_sub(Duration::from_secs(1)), None);
+        clock.advance(Duration::from_secs(1));
+        assert!(clock.now() < SystemTime::UNIX_EPOCH);
     }
 }

@@ -25,7 +25,8 @@ static SEEDS: LazyLock<Mutex<HashMap<String, Act>>> = LazyLock::new(Mutex::defau
 /// Gives a [`TestRequest`] a session: to handlers behind a [`SessionMiddleware`] and to those that are
 /// called without one.
 ///
-/// Behind a middleware the session is made in its store, and the request carries its cookie. All that
+/// Behind a middleware the session is made in its store, and the request carries its cookie, or the
+/// [header](crate::config::SessionMiddlewareBuilder::header) if it has that, be it empty. All that
 /// follows is as with a browser's: the handler finds it loaded, and may change, renew or end it.
 /// Without a middleware, the extractor gives a session that shows this.
 ///

@@ -3,14 +3,14 @@
 use actix_web::{
     cookie::Cookie,
     dev::ServiceResponse,
-    http::header::{COOKIE, HeaderValue, SET_COOKIE},
+    http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE},
 };
 
 use super::seeds::shown;
 use crate::{
     Session, SessionMiddleware,
     cookie::jar::Fields,
-    middleware::{load::Incoming, seeded},
+    middleware::{Parts, load::Incoming, seeded},
     storage::SessionStore,
 };
 
@@ -60,7 +60,7 @@ impl<S: SessionStore> TestSessions<S> {
     /// # Panics
     /// `act` has done nothing, the store fails, or the cookie would be too long.
     pub async fn cookie(&self, act: impl FnOnce(&Session)) -> Cookie<'static> {
-        let pair = seeded::pair(self.0.parts(), act).await;
+        let pair = seeded::sealed(self.0.parts(), act, false).await;
         let pair = pair.expect("the store makes the session of a test");
         let pair = String::from_utf8(pair).expect("a cookie is ASCII");
         let cookie = Cookie::parse_encoded(pair).expect("the pair is a cookie");
@@ -68,31 +68,59 @@ impl<S: SessionStore> TestSessions<S> {
     }
 
     /// The session as the response has left it, for its client: a handle that shows what is stored, and
-    /// that nobody saves. It is empty if there is none, or no longer one.
+    /// that nobody saves. It is empty if there is none, or no longer one. If the request came with the
+    /// [header](crate::config::SessionMiddlewareBuilder::header) that carries sessions, it is the
+    /// session which that header now carries.
     ///
     /// # Panics
     /// The store fails.
     pub async fn after<B>(&self, response: &ServiceResponse<B>) -> Session {
         let parts = self.0.parts();
-        let name = &*parts.cookies.own.wire_name;
-        let fields = response.headers().get_all(SET_COOKIE);
-        let mut set = fields.filter_map(|field| own_pair(field, name));
-        let fields = match set.next_back() {
-            Some(pair) => vec![pair],
-            None => {
-                let sent = response.request().headers().get_all(COOKIE);
-                sent.cloned().collect()
-            }
-        };
+        let carried = Carried::by(response, parts);
         let fields = Fields {
-            cookies: &fields,
-            header: &[],
+            cookies: &carried.cookies,
+            header: &carried.header,
         };
         let loaded = Incoming::load(parts, fields, true).await;
         let Ok(incoming) = loaded else {
             panic!("the store must answer what the session of a test holds")
         };
         shown(incoming.loaded.record().cloned())
+    }
+}
+
+/// What a client would send next that has kept what a response says.
+struct Carried {
+    cookies: Vec<HeaderValue>,
+    header: Vec<HeaderValue>,
+}
+
+impl Carried {
+    fn by<B, S>(response: &ServiceResponse<B>, parts: &Parts<S>) -> Self {
+        let (sent, set) = (response.request().headers(), response.headers());
+        let all = |headers: &HeaderMap, name: &HeaderName| {
+            headers.get_all(name).cloned().collect::<Vec<_>>()
+        };
+        // A client that brings the field, be it empty, gets no cookie, and none of its own is read.
+        if let Some(name) = parts.cookies.header_name()
+            && sent.contains_key(name)
+        {
+            let header = match set.get(name) {
+                Some(value) => vec![value.clone()],
+                None => all(sent, name),
+            };
+            return Self {
+                cookies: Vec::new(),
+                header,
+            };
+        }
+        let name = &*parts.cookies.own.wire_name;
+        let set = set.get_all(SET_COOKIE);
+        let set = set.filter_map(|field| own_pair(field, name)).next_back();
+        Self {
+            cookies: set.map_or_else(|| all(sent, &COOKIE), |pair| vec![pair]),
+            header: Vec::new(),
+        }
     }
 }
 

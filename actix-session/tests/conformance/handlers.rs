@@ -59,6 +59,45 @@ async fn a_test_gives_its_requests_a_session() {
     works_behind(builder(CookieSessionStore::default())).await;
 }
 
+/// Clients without cookies: what a request brings in the header decides.
+#[actix_web::test]
+async fn a_header_carries_the_session_of_a_test() {
+    let middleware = builder(MemorySessionStore::new())
+        .header("X-Session")
+        .build();
+    let sessions = TestSessions::new(&middleware);
+    let app = init_service(App::new().wrap(middleware).default_service(web::to(visit))).await;
+    let by = |value: &str| TestRequest::get().insert_header(("X-Session", value));
+    let number = async |response: &_| sessions.after(response).await.get::<u32>("n").unwrap();
+    let value = |response: &actix_web::dev::ServiceResponse| {
+        let value = response.headers().get("X-Session").unwrap();
+        value.to_str().unwrap().to_owned()
+    };
+
+    let first = by("").send_request(&app).await.map_into_boxed_body();
+    assert_eq!(number(&first).await, Some(1), "a new value came");
+    let value = value(&first);
+    let second = by(&value).send_request(&app).await;
+    assert!(!second.headers().contains_key("X-Session"));
+    assert_eq!(number(&second).await, Some(2), "the value stays");
+
+    // A cookie beside it does not count.
+    let cookie = sessions.cookie(|s| s.insert("n", 40).unwrap()).await;
+    let both = by(&value).cookie(cookie.clone()).send_request(&app).await;
+    assert_eq!(number(&both).await, Some(3));
+    let only = TestRequest::get().cookie(cookie).send_request(&app).await;
+    assert_eq!(number(&only).await, Some(41));
+
+    let ended = by(&value).uri("/end").send_request(&app).await;
+    assert!(sessions.after(&ended).await.is_empty());
+
+    let seeded = by("").session([("n", 4)]).login("user-42");
+    let seeded = seeded.send_request(&app).await;
+    assert_eq!(number(&seeded).await, Some(5));
+    assert!(!seeded.headers().contains_key("Set-Cookie"));
+    assert_eq!(read_body(seeded).await, r#"Some(4) Some("user-42")"#);
+}
+
 #[actix_web::test]
 async fn an_entry_names_the_principal() {
     let named = builder(MemorySessionStore::new()).principal_entry("user");

@@ -1,9 +1,9 @@
 //! How many sessions a principal may have.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use actix_session::{
-    Session, SessionMiddleware,
+    Clock as _, Session, SessionMiddleware,
     config::{ConfigError, OverLimit, SessionMiddlewareBuilder, WireFormat},
     storage::{MemorySessionStore, SessionIndex},
 };
@@ -24,6 +24,7 @@ on_each_index! {
     what_has_ended_does_not_count,
     a_handler_learns_of_a_refusal,
     a_session_that_was_renewed_meanwhile_goes_first,
+    nobody_waits_for_a_login_before_1970,
 }
 
 fn capped<T: TestStore>(
@@ -54,6 +55,21 @@ async fn are_in(browsers: &[Browser]) -> Vec<bool> {
         are_in.push(browser.principal().await.is_some());
     }
     are_in
+}
+
+/// A lock that was given back is free, whatever the clock says.
+async fn nobody_waits_for_a_login_before_1970(tested: impl TestStore<Store: SessionIndex>) {
+    let since = tested.clock().now().duration_since(UNIX_EPOCH).unwrap();
+    tested
+        .clock()
+        .turn_back(since + Duration::from_secs(86_400));
+    let site = site_of(&tested, 2, OverLimit::Refuse).await;
+    for _ in 0..2 {
+        Browser::new(site.clone()).visit(login).await.assert_ok();
+        tick(&tested);
+    }
+    let third = Browser::new(site).visit(login).await;
+    assert_eq!(third.status, StatusCode::FORBIDDEN);
 }
 
 async fn the_oldest_session_makes_room(tested: impl TestStore<Store: SessionIndex>) {

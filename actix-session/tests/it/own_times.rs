@@ -33,6 +33,7 @@ on_each_store! {
     a_login_has_times_of_its_own,
     a_login_may_keep_the_times_before_it,
     times_are_set_before_or_after_the_login,
+    a_time_that_was_saved_is_that_of_the_login_after_it,
     a_login_that_is_over_at_the_answer_leaves_no_session,
 }
 
@@ -334,6 +335,47 @@ async fn a_login_may_keep_the_times_before_it(tested: impl TestStore) {
     // Nobody else inherits them.
     assert_cookie_without_age(&browser.visit(keeps("user-7")).await);
     assert!(!tested.dump().await.holds(MONTH_TEXT));
+}
+
+async fn a_time_that_was_saved_is_that_of_the_login_after_it(tested: impl TestStore) {
+    type Act = fn(&Session);
+    let acts: [(Act, Option<i64>); 5] = [
+        (|s| s.login("user-42").unwrap(), Some(30)),
+        // Another person's login, in the same request too.
+        (|s| s.login("user-7").unwrap(), Some(30)),
+        (
+            |s| {
+                let week = CookieDuration::days(7);
+                s.login_with(Login::new("user-42").idle(week)).unwrap();
+            },
+            Some(7),
+        ),
+        (
+            |s| {
+                s.reset_ttl();
+                s.login("user-42").unwrap();
+            },
+            None,
+        ),
+        (
+            |s| {
+                s.clear();
+                s.login("user-42").unwrap();
+            },
+            None,
+        ),
+    ];
+    for (act, days) in acts {
+        let browser = tested.browser().await;
+        browser.visit(|s| s.login("user-42").unwrap()).await;
+        let flight = browser.begin().await;
+        flight.set_ttl(MONTH);
+        flight.save().await.unwrap();
+        act(&flight);
+        let answer = flight.finish().await;
+        answer.assert_ok().assert_sets_cookie();
+        assert_eq!(answer.max_age(), days.map(|days| days * DAY));
+    }
 }
 
 async fn times_are_set_before_or_after_the_login(tested: impl TestStore) {

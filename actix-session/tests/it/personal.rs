@@ -1,9 +1,9 @@
 //! What is known of a login, what a person may see and have erased, and what operators do.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, pin::Pin, time::Duration};
 
 use actix_session::{
-    Level, Login, Session, SessionManager, SessionOperator,
+    Level, Login, Session, SessionManager, SessionManagerError, SessionOperator,
     config::{OverLimit, WireFormat},
     storage::SessionIndex,
 };
@@ -16,7 +16,8 @@ use sqlx::Row as _;
 use crate::{
     devices::{log_in, tick},
     support::{
-        Browser, Memory, MySql, Postgres, Redis, Site, Sqlite, TestStore, on_each_index, on_store,
+        Browser, KeyValue, Memory, MySql, Postgres, Redis, Site, Sqlite, TestStore, on_each_index,
+        on_store,
     },
 };
 
@@ -26,11 +27,12 @@ on_each_index! {
     an_operator_acts_on_anybodys_sessions,
 }
 
+on_store!(all_on_key_value KeyValue: nothing_is_left_of_what_a_later_version_wrote);
 on_store!(all_on_memory Memory: nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
-on_store!(all_on_redis Redis: nothing_is_left_of_whoever_was_erased redis_counts_nothing);
-on_store!(all_on_sqlite Sqlite: nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
-on_store!(all_on_postgres Postgres: nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
-on_store!(all_on_mysql MySql: nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
+on_store!(all_on_redis Redis: nothing_is_left_of_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased redis_counts_nothing);
+on_store!(all_on_sqlite Sqlite: nothing_is_left_of_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
+on_store!(all_on_postgres Postgres: nothing_is_left_of_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
+on_store!(all_on_mysql MySql: nothing_is_left_of_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
 
 const WHO: &str = "erika@example.org";
 
@@ -107,6 +109,82 @@ rows! {
     Postgres sqlx::Postgres,
     MySql sqlx::MySql,
 }
+
+/// A store under test whose records can be written anew by hand.
+trait ByHand: TestStore<Store: SessionIndex> {
+    /// Writes what a later version would, and this one cannot read.
+    async fn write_as_later_version(&self);
+}
+
+const OURS: &str = "{\"v\":1,";
+const LATER: &str = "{\"v\":9,";
+
+impl ByHand for KeyValue {
+    async fn write_as_later_version(&self) {
+        let store = self.store();
+        let mut values = store.database().values();
+        for (value, _) in values.values_mut() {
+            let text = str::from_utf8(value).unwrap();
+            if text.contains(" record ") {
+                *value = text.replace(OURS, LATER).into_bytes();
+            }
+        }
+    }
+}
+
+impl ByHand for Redis {
+    async fn write_as_later_version(&self) {
+        for name in self.names().await {
+            let mut connection = self.connection.clone();
+            let text: Result<String, _> = connection.get(&name).await;
+            if let Ok(text) = text {
+                let text = text.replace(OURS, LATER);
+                let () = connection.set_ex(&name, text, 3600).await.unwrap();
+            }
+        }
+    }
+}
+
+macro_rules! by_hand {
+    ($($store:ident $state:literal,)+) => {
+        $(impl ByHand for $store {
+            async fn write_as_later_version(&self) {
+                // Binary in each of them, which have no function for that in common.
+                let state = $state.replace("{new}", &format!("'{LATER}'"));
+                let state = state.replace("{from}", &(OURS.len() + 1).to_string());
+                let sql = format!("UPDATE {{t}} SET state = {state} WHERE state IS NOT NULL");
+                assert!(self.execute(&sql).await > 0);
+            }
+        })+
+    };
+}
+by_hand! {
+    Sqlite "CAST({new} || SUBSTR(CAST(state AS TEXT), {from}) AS BLOB)",
+    Postgres "CAST({new} AS BYTEA) || SUBSTRING(state FROM {from})",
+    MySql "CONCAT({new}, SUBSTRING(state, {from}))",
+}
+
+/// Nobody here can say whose such a record is, but the index can.
+async fn nothing_is_left_of_what_a_later_version_wrote(tested: impl ByHand) {
+    let sessions = manager(&tested);
+    let ways: [fn(&SessionManager) -> Ending<'_>; 2] = [
+        |sessions| Box::pin(sessions.revoke_all(WHO)),
+        |sessions| Box::pin(sessions.erase(WHO)),
+    ];
+    for end in ways {
+        for _ in 0..2 {
+            logged_in(&tested, login).await;
+        }
+        tested.write_as_later_version().await;
+        assert!(tested.dump().await.holds(LATER));
+        assert_eq!(end(&sessions).await.unwrap(), 2);
+        assert!(!tested.dump().await.holds(LATER));
+        assert_eq!(end(&sessions).await.unwrap(), 0, "nor is anything listed");
+        tick(&tested);
+    }
+}
+
+type Ending<'a> = Pin<Box<dyn Future<Output = Result<u64, SessionManagerError>> + 'a>>;
 
 fn manager(tested: &impl TestStore<Store: SessionIndex>) -> SessionManager {
     tested.middleware().build().manager()

@@ -8,6 +8,7 @@ use actix_session::{
     storage::RedisSessionStore,
 };
 use actix_web::{cookie::Key, http::StatusCode, rt, web};
+use futures_util::future::join_all;
 use redis::AsyncCommands as _;
 use servers::RedisServer;
 
@@ -320,4 +321,24 @@ async fn something_else_under_a_marks_name_leads_nowhere() {
         .assert_removes_cookie();
     assert_eq!(browser.number("a").await, Some(1));
     let _: () = redis.del(redirect).await.unwrap();
+}
+
+/// Each waits for as long as it may, and none in line behind the others.
+#[actix_web::test]
+async fn endings_at_once_wait_together_for_a_replica_that_is_away() {
+    let server = RedisServer::start().unwrap();
+    let builder = RedisSessionStore::builder(server.url());
+    let wait = Duration::from_millis(700);
+    let store = builder.wait_for_replicas(1, wait).build().await.unwrap();
+    let site = Site::new(SessionMiddleware::builder(store, Key::generate()).build()).await;
+    let mut browsers = Vec::new();
+    for _ in 0..12 {
+        let here = Browser::new(site.clone());
+        here.visit(count).await.assert_sets_cookie();
+        browsers.push(here);
+    }
+    let ends = browsers.iter().map(|here| here.visit(Session::purge));
+    for answer in join_all(ends).await {
+        answer.assert_ok().assert_removes_cookie();
+    }
 }

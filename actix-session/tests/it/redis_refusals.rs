@@ -15,9 +15,9 @@ use actix_web::{
 use deadpool_redis::{Config, PoolConfig, Runtime};
 use futures_util::future::{join, join_all, join3};
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
-use servers::RedisServer;
+use servers::{RedisCluster, RedisServer};
 
-use crate::support::{Browser, PATIENCE, Site, connect, count, soon};
+use crate::support::{Answer, Browser, PATIENCE, Site, connect, count, soon};
 
 async fn ask(redis: &mut MultiplexedConnection, command: &str) {
     let mut words = command.split(' ');
@@ -181,32 +181,37 @@ async fn keep_busy(server: &RedisServer) -> JoinHandle<()> {
     script
 }
 
+/// A visitor whose requests wait for a while, and one whose requests wait for as long as it takes.
+async fn hurried_and_patient(store: impl SessionStore + Clone + 'static) -> (Browser, Browser) {
+    let begin = async |budget: Duration| {
+        let builder = SessionMiddleware::builder(store.clone(), Key::generate());
+        let builder = builder.load_budget(budget).commit_budget(budget);
+        let here = Browser::new(Site::new(builder.build()).await);
+        here.visit(count).await.assert_sets_cookie();
+        here
+    };
+    join(begin(Duration::from_secs(2)), begin(PATIENCE)).await
+}
+
+fn assert_not_now(refused: &Answer) {
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    refused.assert_no_cookie();
+}
+
 #[actix_web::test]
 async fn what_a_busy_server_refuses_is_done_later_or_is_a_503() {
     let server = RedisServer::start_with(&[("lua-time-limit", "1")]).unwrap();
     let command = Duration::from_millis(500);
     let builder = RedisSessionStore::builder(server.url()).command_timeout(command);
     let store = builder.build().await.unwrap();
-    let budget = Duration::from_secs(2);
-    let builder = SessionMiddleware::builder(store.clone(), Key::generate())
-        .load_budget(budget)
-        .commit_budget(budget);
-    let hurried = Browser::new(Site::new(builder.build()).await);
-    let patient = SessionMiddleware::builder(store, Key::generate())
-        .load_budget(PATIENCE)
-        .commit_budget(PATIENCE);
-    let patient = Browser::new(Site::new(patient.build()).await);
-    for here in [&hurried, &patient] {
-        here.visit(count).await.assert_sets_cookie();
-    }
+    let (hurried, patient) = hurried_and_patient(store).await;
     let writing = hurried.begin().await;
     let late = patient.begin().await;
     let busy = keep_busy(&server).await;
     count(&writing);
     count(&late);
     for refused in [hurried.visit(|_| ()).await, writing.finish().await] {
-        assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
-        refused.assert_no_cookie();
+        assert_not_now(&refused);
     }
     let end = async {
         sleep(2 * command).await;
@@ -219,4 +224,83 @@ async fn what_a_busy_server_refuses_is_done_later_or_is_a_503() {
     written.assert_ok();
     assert_eq!(patient.number("n").await, Some(2));
     assert_eq!(hurried.number("n").await, Some(1));
+}
+
+/// Its time is that of the middleware, which knows when it is over.
+#[actix_web::test]
+async fn a_logout_in_a_hurry_tells_that_the_server_is_busy() {
+    let server = RedisServer::start_with(&[("lua-time-limit", "1")]).unwrap();
+    let store = RedisSessionStore::new(server.url()).await.unwrap();
+    let mut logouts = Vec::new();
+    for budget in [500, 700, 1_000].map(Duration::from_millis) {
+        let builder = SessionMiddleware::builder(store.clone(), Key::generate());
+        let here = Browser::new(Site::new(builder.commit_budget(budget).build()).await);
+        // It takes as long as it takes on a busy machine.
+        while here.visit(count).await.cookie().is_none() {}
+        logouts.push(here.begin().await);
+    }
+    let busy = keep_busy(&server).await;
+    for logout in logouts {
+        logout.purge();
+        assert_not_now(&logout.finish().await);
+    }
+    let mut redis = connect(&server.url()).await;
+    ask(&mut redis, "SCRIPT KILL").await;
+    busy.await.unwrap();
+}
+
+/// Servers that have as many clients as they allow, after all but the test's own were closed.
+async fn turned_away(urls: &[String], store: impl SessionStore + Clone + 'static) {
+    let (hurried, patient) = hurried_and_patient(store).await;
+    let writing = hurried.begin().await;
+    let ending = hurried.fork().begin().await;
+    count(&writing);
+    ending.purge();
+    let mut own = join_all(urls.iter().map(|url| connect(url))).await;
+    for redis in &mut own {
+        ask(redis, "CONFIG SET maxclients 1").await;
+        ask(redis, "CLIENT KILL TYPE normal SKIPME yes").await;
+    }
+    // The first of these finds its connection closed. All of them wait together.
+    let reads = join_all((0..6).map(|_| hurried.visit(|_| ()))).await;
+    reads.iter().for_each(assert_not_now);
+    let (written, ended) = join(writing.finish(), ending.finish()).await;
+    assert_not_now(&written);
+    assert_not_now(&ended);
+    let allow = async {
+        sleep(Duration::from_millis(1500)).await;
+        for redis in &mut own {
+            ask(redis, "CONFIG SET maxclients 100").await;
+        }
+    };
+    let (seen, ()) = join(patient.number("n"), allow).await;
+    assert_eq!(seen, Some(1));
+    assert_eq!(hurried.number("n").await, Some(1));
+}
+
+#[actix_web::test]
+async fn whoever_is_turned_away_comes_again_or_has_a_503() {
+    let server = RedisServer::start().unwrap();
+    let store = RedisSessionStore::new(server.url()).await.unwrap();
+    turned_away(&[server.url()], store).await;
+    let named = RedisSessionStore::builder(format!("{}/3", server.url()));
+    turned_away(&[server.url()], named.build().await.unwrap()).await;
+}
+
+#[actix_web::test]
+async fn whoever_is_turned_away_comes_again_through_a_pool() {
+    let server = RedisServer::start().unwrap();
+    let mut pool = Config::from_url(server.url());
+    pool.pool = Some(PoolConfig::new(2));
+    let pool = pool.create_pool(Some(Runtime::Tokio1)).unwrap();
+    let store = RedisSessionStore::new_pooled(pool).await.unwrap();
+    turned_away(&[server.url()], store).await;
+}
+
+#[actix_web::test]
+async fn whoever_is_turned_away_comes_again_to_a_cluster() {
+    let cluster = RedisCluster::start().unwrap();
+    let builder = RedisSessionStore::builder_cluster(cluster.urls());
+    let store = builder.build().await.unwrap();
+    turned_away(&cluster.urls(), store).await;
 }

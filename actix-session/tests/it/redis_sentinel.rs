@@ -8,6 +8,7 @@ use actix_session::{
     storage::RedisSessionStore,
 };
 use actix_web::cookie::Key;
+use redis::AsyncCommands as _;
 use servers::RedisSentinel;
 
 use crate::support::{Browser, Site, aside, connect, count, load::Load, soon};
@@ -106,6 +107,61 @@ async fn a_failover_that_is_asked_for_is_followed() {
     let report = load.stop().await;
     assert_eq!(report.panics, 0, "{report}");
     assert_eq!(here.number("a").await, Some(1));
+    drop(sentinel);
+}
+
+/// The former master takes writes for some seconds more, until the sentinels make a replica of it. All of
+/// these are lost.
+#[actix_web::test]
+async fn a_former_master_is_left_before_it_forgets() {
+    let mut sentinel = RedisSentinel::start().unwrap();
+    let [old, new] = [0, 1].map(|number| sentinel.servers()[number].url());
+    let builder =
+        RedisSessionStore::builder_sentinel(sentinel.sentinel_urls(), RedisSentinel::MASTER);
+    // Those who wait for replicas have connections of their own.
+    let builder = builder.wait_for_replicas(1, Duration::from_millis(100));
+    let here = Browser::with(builder.build().await.unwrap()).await;
+    here.visit(count).await.assert_sets_cookie();
+    let ended = here.fork();
+    here.visit(Session::renew).await.assert_sets_cookie();
+    let port = sentinel.servers()[0].port();
+    let sentinel = aside(move || {
+        let started = Instant::now();
+        while let Err(error) = sentinel.fail_over() {
+            assert!(started.elapsed() < Duration::from_secs(30), "{error}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        sentinel
+    })
+    .await;
+    let sentinel = replaced(sentinel, port).await;
+    let (mut old, mut new) = (connect(&old).await, connect(&new).await);
+    let mut count_until_it_is_there = async || {
+        loop {
+            here.visit(count).await.assert_ok();
+            let wanted = here.number("n").await.unwrap();
+            let names: Vec<String> = redis::cmd("KEYS")
+                .arg("*")
+                .query_async(&mut new)
+                .await
+                .unwrap();
+            for name in names.iter().filter(|name| !name.ends_with(":moved")) {
+                let text: String = new.get(name).await.unwrap();
+                if text.contains(&format!("\"n\":{wanted}")) {
+                    return;
+                }
+            }
+            let role: Vec<redis::Value> = redis::cmd("ROLE").query_async(&mut old).await.unwrap();
+            let is_master = role[0] == redis::Value::BulkString(b"master".to_vec());
+            assert!(is_master, "it was used until it was a replica");
+        }
+    };
+    soon(count_until_it_is_there()).await;
+    // What is ended is ended there, too.
+    here.visit(Session::purge).await.assert_removes_cookie();
+    let left: Vec<String> = new.keys("*").await.unwrap();
+    assert!(left.iter().all(|name| name.ends_with(":moved")), "{left:?}");
+    assert!(ended.is_nobody().await);
     drop(sentinel);
 }
 

@@ -161,6 +161,43 @@ async fn one_silence_condemns_all_older_connections_on_mysql() {
     silent!(tested, MySqlSessionStore, MySqlPoolOptions);
 }
 
+/// A firewall has forgotten the only connection. To ask again over another one is free, so that a read is
+/// served as long as there is time.
+macro_rules! only_one_is_silent {
+    ($tested:ident, $store:ident) => {
+        let before = guest(&$tested).await;
+        let port = $tested.url().rsplit_once(':').unwrap().1;
+        let port = port.split('/').next().unwrap();
+        let firewall = Way::to(port.parse().unwrap());
+        let url = $tested.url().replace(port, &firewall.port().to_string());
+        let builder = $tested.builder(&url).max_connections(1);
+        let builder = builder.command_timeout(Duration::from_secs(2));
+        let store: $store = builder.connect_timeout(PATIENCE).build().await.unwrap();
+        let middleware = SessionMiddleware::builder(store, $tested.key().clone())
+            .clock($tested.clock().clone())
+            .load_budget(2 * PATIENCE);
+        let browser = $tested.browser_of(middleware).await;
+        let browser = before.at(browser.site.clone());
+        for _ in 0..2 {
+            assert_eq!(browser.number("a").await, Some(1));
+            firewall.forget();
+        }
+        assert_eq!(browser.number("a").await, Some(1));
+    };
+}
+
+#[actix_web::test]
+async fn a_read_gets_over_the_silence_of_the_only_connection_on_postgres() {
+    let tested = Postgres::start().await;
+    only_one_is_silent!(tested, PostgresSessionStore);
+}
+
+#[actix_web::test]
+async fn a_read_gets_over_the_silence_of_the_only_connection_on_mysql() {
+    let tested = MySql::start().await;
+    only_one_is_silent!(tested, MySqlSessionStore);
+}
+
 /// A worker has begun to load more sessions than there are connections, and then computes.
 macro_rules! busy_worker {
     ($tested:ident, $store:ident) => {

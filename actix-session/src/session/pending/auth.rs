@@ -166,7 +166,8 @@ impl Pending {
         let another = known.is_some_and(|known| known != login.principal);
         let earlier = self.changes.login.take();
         let keeps = login.keep_times && !another;
-        let set = self.changes.ttl.filter(|_| earlier.is_none() || keeps);
+        let set = self.changes.ttl.or(self.saved_ttl);
+        let set = set.filter(|_| earlier.is_none() || keeps);
         if let Some(earlier) = earlier.filter(|_| keeps) {
             login.span = login.span.or(earlier.span);
             login.keep_times = earlier.keep_times;

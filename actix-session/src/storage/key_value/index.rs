@@ -148,17 +148,24 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
     ) -> anyhow::Result<bool> {
         let value = self.get(&[String::from(session.at.clone())]).await?;
         let value = value.into_iter().next().flatten();
-        let Stored::Record(record) = Held::of(value.as_deref(), terms.now).stored() else {
-            self.forget_session(principal, (session.id, &session.at), terms)
-                .await?;
-            return Ok(false);
+        let (id, at) = (session.id, session.at);
+        let (step, is_unreadable) = match Held::of(value.as_deref(), terms.now).stored() {
+            Stored::Record(record) => {
+                let (at, expect, why) = (at.clone(), record.version(), EndReason::Revoked);
+                (Step::EndIf { at, expect, why }, false)
+            }
+            // Nobody can say whose it is. What is known of the principal says that it is theirs.
+            Stored::Unreadable => (Step::End { at: at.clone() }, true),
+            Stored::Redirect(_) | Stored::Nothing => {
+                self.forget_session(principal, (id, &at), terms).await?;
+                return Ok(false);
+            }
         };
-        let step = Step::EndIf {
-            at: session.at,
-            expect: record.version(),
-            why: EndReason::Revoked,
-        };
-        Ok(matches!(self.run(&step, terms).await?, Reply::Done))
+        let is_done = matches!(self.run(&step, terms).await?, Reply::Done);
+        if is_done && is_unreadable {
+            self.forget_session(principal, (id, &at), terms).await?;
+        }
+        Ok(is_done)
     }
 
     /// Takes a session out that has gone, if it is said to lie there still.

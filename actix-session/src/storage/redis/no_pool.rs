@@ -18,8 +18,4 @@ impl Pool {
     }
 }
 
-pub(super) fn is_all_in_use(_: &RedisError) -> bool {
-    false
-}
-
 pub(super) fn discard(_: Lent) {}

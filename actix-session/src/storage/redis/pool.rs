@@ -6,6 +6,8 @@ use deadpool_redis::{Connection, PoolError, TimeoutType};
 use redis::{ErrorKind, RedisError};
 use tokio::time::timeout;
 
+use super::conn;
+
 #[derive(Clone)]
 pub(crate) struct Pool(deadpool_redis::Pool);
 
@@ -21,7 +23,7 @@ impl Pool {
         let message = "the pool gave no connection";
         match timeout(limit, self.0.get()).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(PoolError::Backend(error))) => Err(error),
+            Ok(Err(PoolError::Backend(error))) => Err(conn::of_connecting(error)),
             Ok(Err(PoolError::Timeout(TimeoutType::Wait))) | Err(_) => Err(all_in_use()),
             Ok(Err(error)) => Err((ErrorKind::Io, message, error.to_string()).into()),
         }
@@ -29,13 +31,8 @@ impl Pool {
 }
 
 fn all_in_use() -> RedisError {
-    let message = "all connections of the pool are in use";
-    (ErrorKind::Client, message).into()
-}
-
-/// Whether a pool gave no connection since all of them were in use.
-pub(super) fn is_all_in_use(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Client
+    let message = "the pool gave no connection in time";
+    conn::without_room(message, "all of them are in use".to_owned())
 }
 
 /// Closes a connection instead of giving it back.

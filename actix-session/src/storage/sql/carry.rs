@@ -62,6 +62,8 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
                 let next = self.next_may_take(begun.elapsed());
                 failure.late |= Instant::now() + next > attempts.end();
             }
+            // To read once more is free: only the connection may be silent, and this one is closed.
+            failure.late &= query.writes() || failure.verdict != Verdict::Lost;
             attempts.again(failure, query.is_repeatable()).await?;
         }
     }

@@ -12,6 +12,7 @@ use crate::{
 
 on_each_place! {
     reading_extends_if_the_terms_say_so,
+    a_look_that_is_no_activity_knows_the_end,
     an_extension_rests_for_its_interval,
     a_ttl_of_its_own_comes_before_the_policys,
     no_extension_reaches_past_the_absolute_end,
@@ -54,6 +55,23 @@ impl<P: Place> Steps<P> {
     async fn each_with(&self, set: impl Fn(&mut Metadata)) -> [Name; 2] {
         let [one, two] = FORMATS.map(|format| self.with_metadata(format, 1, &set));
         [self.insert(&one).await, self.insert(&two).await]
+    }
+}
+
+/// Whoever waits for the end of a session looks again then, be it behind a redirect.
+async fn a_look_that_is_no_activity_knows_the_end<P: Place>(steps: Steps<P>) {
+    use crate::live::look::{Seen, follow};
+
+    let quiet = || steps.terms().quiet();
+    for at in steps.each_with(|_| {}).await {
+        let end = steps.found_end(&at, &quiet()).await.unwrap();
+        steps.pass(MINUTE).await;
+        let again = steps.found_end(&at, &quiet()).await.unwrap();
+        assert!(again <= end && again > end - MINUTE, "{again:?} {end:?}");
+        let Seen::Live(_, record) = follow(steps.store(), at, None, &quiet()).await.unwrap() else {
+            panic!("it is alive");
+        };
+        assert!(record.end().is_some_and(|end| end > steps.now()));
     }
 }
 

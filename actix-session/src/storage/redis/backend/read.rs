@@ -327,7 +327,7 @@ pub(super) fn get(name: &str) -> Cmd {
 
 /// Whether no server has extended the record, nor ever will for this request.
 fn is_refused(error: &anyhow::Error) -> bool {
-    conn::refused(error).is_some() || conn::has_no_master(error)
+    conn::refused(error).is_some() || conn::has_no_master(error) || conn::is_without_room(error)
 }
 
 fn held_back_by_redis() -> anyhow::Error {

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -22,7 +22,8 @@ use tokio::{
 
 use super::{
     super::slots::{SLOTS, slot},
-    Job, Link, Outcome, RETRY_PAUSE, Source, Timeouts, refusal, sentinel,
+    Job, LastFailure, Link, Outcome, RETRY_PAUSE, Source, Timeouts, is_time_left, refusal,
+    sentinel,
 };
 use crate::sync;
 
@@ -37,8 +38,8 @@ struct Inner {
     timeouts: Timeouts,
     map: RwLock<Map>,
     refreshing: AsyncMutex<()>,
-    /// How many looks at the cluster have failed.
-    failures: AtomicU64,
+    /// Looks at the cluster.
+    looks: LastFailure,
     /// An answer was lost: the map may be out of date.
     suspect: AtomicBool,
 }
@@ -70,7 +71,7 @@ impl Cluster {
             timeouts,
             map: RwLock::default(),
             refreshing: AsyncMutex::new(()),
-            failures: AtomicU64::new(0),
+            looks: LastFailure::default(),
             suspect: AtomicBool::new(false),
         })))
     }
@@ -83,14 +84,14 @@ impl Cluster {
         deadline: Instant,
     ) -> Result<Outcome, RedisError> {
         let slot = slot(job.at());
-        let mut node = self.first_node(slot).await?;
+        let mut node = self.first_node_for(&job, slot, deadline).await?;
         loop {
             let error = match node.link.once(&job).await {
                 Ok(outcome) => {
                     self.suspect_if_lost(&outcome);
                     return Ok(outcome);
                 }
-                Err(error) if Instant::now() >= job.tries_until(&error, deadline) => {
+                Err(error) if !is_time_left(job.tries_until(&error, deadline)) => {
                     return Err(error);
                 }
                 Err(error) => error,
@@ -112,6 +113,26 @@ impl Cluster {
                     job.asking = false;
                 }
                 Redirection::Wait | Redirection::Final => return Err(error),
+            }
+        }
+    }
+
+    /// The node to ask first, once one can be asked which it is.
+    async fn first_node_for(
+        &self,
+        job: &Job<'_>,
+        slot: u16,
+        deadline: Instant,
+    ) -> Result<Arc<Node>, RedisError> {
+        loop {
+            match self.first_node(slot).await {
+                Err(error)
+                    if refusal::is_not_now(&error)
+                        && is_time_left(job.tries_until(&error, deadline)) =>
+                {
+                    sleep(RETRY_PAUSE).await;
+                }
+                found => return found,
             }
         }
     }
@@ -214,25 +235,17 @@ impl Cluster {
     }
 
     async fn refresh_once(&self) -> Result<(), RedisError> {
-        let failures = || self.0.failures.load(Ordering::Relaxed);
-        let (version, failed) = (self.version(), failures());
+        let (version, looks) = (self.version(), &self.0.looks);
+        let failed = looks.count();
         let _alone = self.0.refreshing.lock().await;
         if self.version() != version {
             return Ok(());
         }
-        if failures() != failed {
-            // A job that has waited for a look that failed does not wait for another.
-            return Err((
-                ErrorKind::Io,
-                "no node of the cluster answered a moment ago",
-            )
-                .into());
+        // A job that has waited for a look that failed does not wait for another.
+        if let Some(error) = looks.since(failed) {
+            return Err(error);
         }
-        let looked = self.look().await;
-        if looked.is_err() {
-            self.0.failures.fetch_add(1, Ordering::Relaxed);
-        }
-        looked
+        self.look().await.inspect_err(|error| looks.note(error))
     }
 
     async fn look(&self) -> Result<(), RedisError> {

@@ -5,11 +5,10 @@
 
 use std::{
     collections::HashMap,
-    io,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -20,17 +19,18 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Job, Outcome, Timeouts, is_spent, sentinel::Sentinel};
+use super::{Job, LastFailure, Outcome, Timeouts, is_spent, refusal, sentinel::Sentinel};
 use crate::sync::lock;
 
 #[derive(Clone)]
 pub(super) struct Link(Arc<Inner>);
 
 /// Where a connection leads.
+#[allow(clippy::large_enum_variant, reason = "a link has one")]
 pub(super) enum Source {
     Server(Client),
     /// Whichever server is the master at the time of connecting.
-    Sentinel(Sentinel),
+    Sentinel(Arc<Sentinel>),
 }
 
 struct Inner {
@@ -44,10 +44,8 @@ type Runtimes = HashMap<Id, Arc<RuntimeConnection>, foldhash::fast::RandomState>
 /// A runtime's connection. The first job makes it, while others wait.
 struct RuntimeConnection {
     connection: AsyncMutex<Option<Numbered>>,
-    /// How many attempts to connect have failed.
-    failures: AtomicU64,
-    /// Whether the last of them has found nobody at the address.
-    is_refused: AtomicBool,
+    /// Attempts to connect.
+    attempts: LastFailure,
     /// Ends with the runtime, and then forgets the connection.
     watcher: Mutex<Option<AbortHandle>>,
 }
@@ -55,6 +53,8 @@ struct RuntimeConnection {
 #[derive(Clone)]
 struct Numbered {
     number: u64,
+    /// When it was made, as its source counts.
+    era: u64,
     connection: MultiplexedConnection,
 }
 
@@ -74,21 +74,6 @@ impl RuntimeConnection {
         {
             *held = None;
         }
-    }
-
-    fn note_failure(&self, error: &RedisError) {
-        let is_refused = error.is_connection_refusal();
-        self.is_refused.store(is_refused, Ordering::Relaxed);
-        self.failures.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A job that has waited for an attempt that failed does not wait for another.
-    fn failed_a_moment_ago(&self) -> RedisError {
-        let kind = match self.is_refused.load(Ordering::Relaxed) {
-            true => io::ErrorKind::ConnectionRefused,
-            false => io::ErrorKind::ConnectionAborted,
-        };
-        io::Error::new(kind, "connecting to Redis failed a moment ago").into()
     }
 }
 
@@ -129,6 +114,7 @@ impl Link {
         let Numbered {
             number,
             mut connection,
+            ..
         } = self.connection(&own).await?;
         let doing = pin!(job.over(&mut connection));
         let late = || {
@@ -151,8 +137,7 @@ impl Link {
         // the watcher takes the lock itself.
         let made = Arc::new(RuntimeConnection {
             connection: AsyncMutex::new(None),
-            failures: AtomicU64::new(0),
-            is_refused: AtomicBool::new(false),
+            attempts: LastFailure::default(),
             watcher: Mutex::new(Some(self.forget_with_runtime(id))),
         });
         Arc::clone(self.runtimes().entry(id).or_insert(made))
@@ -184,20 +169,23 @@ impl Link {
     }
 
     async fn connection(&self, own: &RuntimeConnection) -> Result<Numbered, RedisError> {
-        let failures = own.failures.load(Ordering::Relaxed);
+        let failed = own.attempts.count();
         let mut held = own.connection.lock().await;
-        if let Some(held) = &*held {
+        let era = self.0.source.era();
+        if let Some(held) = held.as_ref().filter(|held| held.era == era) {
             return Ok(held.clone());
         }
-        if own.failures.load(Ordering::Relaxed) != failures {
-            return Err(own.failed_a_moment_ago());
+        // A job that has waited for an attempt that failed does not wait for another.
+        if let Some(error) = own.attempts.since(failed) {
+            return Err(error);
         }
         // What is rare is on the heap.
         let connecting = Box::pin(self.0.source.connect(self.0.timeouts));
         let connected = connecting.await;
-        let connection = connected.inspect_err(|error| own.note_failure(error))?;
+        let connection = connected.inspect_err(|error| own.attempts.note(error))?;
         let made = Numbered {
             number: next_number(),
+            era,
             connection,
         };
         *held = Some(made.clone());
@@ -206,6 +194,14 @@ impl Link {
 }
 
 impl Source {
+    /// Connections that were made in an earlier era lead to the wrong server.
+    fn era(&self) -> u64 {
+        match self {
+            Self::Server(_) => 0,
+            Self::Sentinel(sentinel) => sentinel.era(),
+        }
+    }
+
     async fn connect(&self, timeouts: Timeouts) -> Result<MultiplexedConnection, RedisError> {
         // Jobs have a timer of their own.
         let config = AsyncConnectionConfig::new()
@@ -213,9 +209,8 @@ impl Source {
             .set_response_timeout(None);
         match self {
             Self::Server(client) => {
-                client
-                    .get_multiplexed_async_connection_with_config(&config)
-                    .await
+                let connecting = client.get_multiplexed_async_connection_with_config(&config);
+                connecting.await.map_err(refusal::of_connecting)
             }
             Self::Sentinel(sentinel) => sentinel.connect(&config).await,
         }

@@ -10,11 +10,13 @@
 
 mod cluster;
 mod job;
+mod last_failure;
 mod line;
 mod link;
 mod pooled;
 mod refusal;
 mod sentinel;
+mod ways;
 
 use std::{
     io,
@@ -33,13 +35,17 @@ use tokio::{
 };
 
 pub(crate) use self::job::Job;
+#[cfg(feature = "redis-pool")]
+pub(super) use self::refusal::{of_connecting, without_room};
 use self::{
     cluster::Cluster,
+    last_failure::LastFailure,
     link::{Link, Source},
     pooled::Pooled,
     sentinel::{Sentinel, Watched},
+    ways::Ways,
 };
-use super::pool::{self, Pool};
+use super::pool::Pool;
 use crate::error::Contended;
 
 /// How long to wait before a refusal that passes is tried again: short beside a failover.
@@ -48,8 +54,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(25);
 #[derive(Clone)]
 pub(crate) struct Connections {
     topology: Topology,
-    /// For endings and renewals that wait for replicas: waiting blocks a connection.
-    waiting: Option<(Topology, Replicas)>,
+    /// For endings and renewals that wait for replicas.
+    waiting: Option<(Ways, Replicas)>,
     command_timeout: Duration,
 }
 
@@ -96,6 +102,7 @@ impl Connections {
         timeouts: Timeouts,
         replicas: Option<Replicas>,
     ) -> Result<Self, RedisError> {
+        let topology = Topology::of(target, timeouts)?;
         let waiting = match replicas {
             None => None,
             Some(replicas) => {
@@ -104,11 +111,11 @@ impl Connections {
                     command,
                     ..timeouts
                 };
-                Some((Topology::of(target, timeouts)?, replicas))
+                Some((Ways::beside(&topology, target, timeouts)?, replicas))
             }
         };
         Ok(Self {
-            topology: Topology::of(target, timeouts)?,
+            topology,
             waiting,
             command_timeout: timeouts.command,
         })
@@ -129,9 +136,9 @@ impl Connections {
 
     async fn run_until(&self, job: &Job<'_>, deadline: Instant) -> Result<Outcome, RedisError> {
         match &self.waiting {
-            Some((waiting, replicas)) if job.ends => {
+            Some((ways, replicas)) if job.ends => {
                 let job = job.waiting_for(*replicas);
-                Box::pin(waiting.run_until(&job, deadline)).await
+                Box::pin(ways.run_until(&job, deadline)).await
             }
             _ => self.topology.run_until(job, deadline).await,
         }
@@ -244,6 +251,14 @@ impl Topology {
         })
     }
 
+    /// Other connections to the same servers.
+    fn beside(&self, target: &Target, timeouts: Timeouts) -> Result<Self, RedisError> {
+        match self {
+            Self::Sentinel(watched) => Ok(Self::Sentinel(watched.beside(timeouts))),
+            _ => Self::of(target, timeouts),
+        }
+    }
+
     async fn run_until(&self, job: &Job<'_>, deadline: Instant) -> Result<Outcome, RedisError> {
         let mut tries = 0;
         loop {
@@ -259,7 +274,7 @@ impl Topology {
             match outcome {
                 Err(error)
                     if self.passes(&error, tries)
-                        && Instant::now() < job.tries_until(&error, deadline) =>
+                        && is_time_left(job.tries_until(&error, deadline)) =>
                 {
                     sleep(RETRY_PAUSE).await;
                 }
@@ -285,7 +300,7 @@ impl Topology {
         match self {
             // The cluster has tried already.
             Self::Cluster(_) => false,
-            _ if refusal::is_not_now(error) || pool::is_all_in_use(error) => true,
+            _ if refusal::is_not_now(error) => true,
             // The connection broke while it was being made. If nobody is there, that is the answer.
             Self::Server(_) | Self::Pool(_) if error.kind() == ErrorKind::Io => {
                 !error.is_connection_refusal()
@@ -293,7 +308,10 @@ impl Topology {
             // If the name leads to another server now, a new connection finds it.
             Self::Server(_) | Self::Pool(_) => refusal::is_not_here(error) && tries == 1,
             // Sentinel is about to name another master, or has done so.
-            Self::Sentinel(_) => sentinel::is_without_master(error),
+            Self::Sentinel(_) => {
+                let is_replaced = refusal::is_unreplicated(error) && tries == 1;
+                is_replaced || sentinel::is_without_master(error)
+            }
         }
     }
 }
@@ -321,6 +339,12 @@ impl Timeouts {
     }
 }
 
+/// Whether another try would begin before this time is over. Whoever waits beyond it could not report
+/// the refusal any more.
+fn is_time_left(until: Instant) -> bool {
+    Instant::now() + RETRY_PAUSE < until
+}
+
 /// Tells an answer, a refusal and silence apart.
 fn judge(answer: Result<Value, RedisError>) -> Result<Outcome, RedisError> {
     match answer {
@@ -338,7 +362,7 @@ fn is_refusal(error: &RedisError) -> bool {
 
 /// A refusal as the store's error: contended, if all would have been well a moment later.
 pub(super) fn failure(error: RedisError) -> anyhow::Error {
-    let passes = refusal::is_not_now(&error) || pool::is_all_in_use(&error);
+    let passes = refusal::is_not_now(&error);
     let error = anyhow::Error::from(error);
     if passes {
         error.context(Contended)
@@ -351,6 +375,12 @@ pub(super) fn failure(error: RedisError) -> anyhow::Error {
 pub(super) fn refused(error: &anyhow::Error) -> Option<&RedisError> {
     let error = error.downcast_ref::<RedisError>();
     error.filter(|error| is_refusal(error))
+}
+
+/// Whether a failure of a store is that there was no connection for now.
+pub(super) fn is_without_room(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<RedisError>();
+    error.is_some_and(refusal::is_without_room)
 }
 
 /// Whether a cluster has put a job off, since not all of its keys have been moved yet.

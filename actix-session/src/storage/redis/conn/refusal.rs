@@ -58,7 +58,28 @@ fn read(line: &str) -> Option<RedisError> {
 /// Whether the same server will do it in a moment.
 pub(super) fn is_not_now(error: &RedisError) -> bool {
     let kinds = [ServerErrorKind::BusyLoading, ServerErrorKind::TryAgain];
-    is_one_of(error, &kinds) || error.code() == Some("BUSY")
+    is_one_of(error, &kinds) || error.code() == Some("BUSY") || is_without_room(error)
+}
+
+/// There is no connection for now, so that nothing was sent.
+pub(in super::super) fn without_room(message: &'static str, why: String) -> RedisError {
+    (ErrorKind::Client, message, why).into()
+}
+
+/// Whether there was no connection for now. The client library itself reports nothing of this kind once
+/// a connection is there.
+pub(super) fn is_without_room(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Client
+}
+
+/// What became of an attempt to connect. A server that has as many clients as it allows accepts another
+/// one, says so and closes it, before it has read anything; so does a proxy whose server is away.
+pub(in super::super) fn of_connecting(error: RedisError) -> RedisError {
+    if error.is_connection_dropped() && !error.is_connection_refusal() {
+        let message = "the server closes new connections at once: it may have too many clients";
+        return without_room(message, error.to_string());
+    }
+    unwrapped(error)
 }
 
 /// Whether keys of one slot lie on two nodes, since the slot is being moved.
@@ -72,6 +93,12 @@ pub(super) fn is_not_here(error: &RedisError) -> bool {
         error,
         &[ServerErrorKind::ReadOnly, ServerErrorKind::MasterDown],
     )
+}
+
+/// Whether the server has too few replicas to take writes. If it has just been replaced, they follow the
+/// next master.
+pub(super) fn is_unreplicated(error: &RedisError) -> bool {
+    error.code() == Some("NOREPLICAS")
 }
 
 fn is_one_of(error: &RedisError, kinds: &[ServerErrorKind]) -> bool {
@@ -151,6 +178,24 @@ mod tests {
             let after = refused(text);
             assert_eq!(after.code(), code.as_deref(), "{text}");
             assert_eq!(after.detail(), detail, "{text}");
+        }
+    }
+
+    #[test]
+    fn whoever_is_turned_away_may_come_again() {
+        use std::io;
+
+        let of = |kind: io::ErrorKind| of_connecting(io::Error::from(kind).into());
+        for kind in [
+            io::ErrorKind::BrokenPipe,
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::UnexpectedEof,
+        ] {
+            assert!(is_not_now(&of(kind)), "{kind}");
+        }
+        for kind in [io::ErrorKind::ConnectionRefused, io::ErrorKind::TimedOut] {
+            assert!(!is_not_now(&of(kind)), "{kind}");
+            assert_eq!(of(kind).kind(), ErrorKind::Io);
         }
     }
 

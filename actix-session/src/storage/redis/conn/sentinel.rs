@@ -1,7 +1,11 @@
 //! A master that Sentinel names.
 
 use std::{
-    sync::{Arc, Mutex},
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,7 +14,10 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, Value,
     aio::MultiplexedConnection,
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{Instant, timeout},
+};
 
 use super::{Job, Link, Outcome, Source, Timeouts, question, refusal};
 use crate::sync::lock;
@@ -18,9 +25,21 @@ use crate::sync::lock;
 /// How long reads do without a master, once none was found.
 const DO_WITHOUT: Duration = Duration::from_secs(5);
 
+/// How often the sentinels are asked, while the master is used, whether it still is the master. A former
+/// one takes writes for some ten seconds more, until the sentinels make a replica of it: all of these are
+/// lost.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a job waits for that if nobody has asked for a while.
+const SOON: Duration = Duration::from_millis(100);
+
+/// For how long no sentinel is believed that names a former master.
+const OUT_OF_DATE: Duration = Duration::from_secs(10);
+
 /// The master, and the server that was the last one.
 #[derive(Clone)]
 pub(super) struct Watched {
+    sentinel: Arc<Sentinel>,
     master: Link,
     last: LastKnown,
     /// When a search has ended in vain, unless a master was found since.
@@ -32,10 +51,21 @@ type LastKnown = Arc<Mutex<Option<(ConnectionAddr, Link)>>>;
 
 impl Watched {
     pub(super) fn new(sentinel: Sentinel, timeouts: Timeouts) -> Self {
+        let sentinel = Arc::new(sentinel);
         Self {
             last: Arc::clone(&sentinel.last),
-            master: Link::new(Source::Sentinel(sentinel), timeouts),
+            master: Link::new(Source::Sentinel(Arc::clone(&sentinel)), timeouts),
+            sentinel,
             in_vain: Arc::default(),
+        }
+    }
+
+    /// Other connections to the same master.
+    pub(super) fn beside(&self, timeouts: Timeouts) -> Self {
+        let source = Source::Sentinel(Arc::clone(&self.sentinel));
+        Self {
+            master: Link::new(source, timeouts),
+            ..self.clone()
         }
     }
 
@@ -55,14 +85,37 @@ impl Watched {
         {
             return Ok(Outcome::Value(value));
         }
+        self.ask_again().await;
         let outcome = self.master.once(job).await;
-        if outcome.is_ok() {
-            *lock(&self.in_vain) = None;
+        match &outcome {
+            Ok(_) => *lock(&self.in_vain) = None,
+            // Its replicas may follow another one.
+            Err(error) if refusal::is_unreplicated(error) => self.sentinel.leave(),
+            Err(_) => {}
         }
         outcome.map_err(|error| match error.kind() {
             ErrorKind::Io => nobody(&error),
             _ => error,
         })
+    }
+
+    /// Finds out whether the sentinels name another master by now: while jobs go on, or else before the
+    /// first one after a while.
+    async fn ask_again(&self) {
+        let idle = self.sentinel.asked_ago();
+        if idle < ASK_AGAIN {
+            return;
+        }
+        if idle < 3 * ASK_AGAIN {
+            self.sentinel.note_asked();
+            let sentinel = Arc::clone(&self.sentinel);
+            tokio::spawn(async move { sentinel.look().await });
+            return;
+        }
+        // What is rare is on the heap.
+        let looking = Box::pin(self.sentinel.look_for_all());
+        // Whoever gets no answer in time uses the master that is known.
+        let _ = timeout(SOON, looking).await;
     }
 
     /// Reads from the last known server, and from there at once for a while.
@@ -113,6 +166,13 @@ pub(super) struct Sentinel {
     data: ConnectionInfo,
     timeouts: Timeouts,
     last: LastKnown,
+    /// The master that was replaced last, and when that was noticed.
+    former: Mutex<Option<(ConnectionAddr, Instant)>>,
+    /// When the sentinels have said last which server is the master.
+    asked: Mutex<Option<Instant>>,
+    turn: AsyncMutex<()>,
+    /// Grows whenever the connections that are open lead to a former master.
+    era: AtomicU64,
 }
 
 impl Sentinel {
@@ -129,6 +189,10 @@ impl Sentinel {
             data,
             timeouts,
             last: LastKnown::default(),
+            former: Mutex::default(),
+            asked: Mutex::default(),
+            turn: AsyncMutex::default(),
+            era: AtomicU64::new(0),
         })
     }
 
@@ -151,17 +215,83 @@ impl Sentinel {
         while let Some(found) = searches.next().await {
             match found {
                 Ok(connection) => return Ok(connection),
+                // What a master says that will take a connection in a moment counts most.
+                Err(_) if refusal::is_not_now(&last) => {}
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
 
-    async fn through(
+    /// Connections of an earlier era are not used any further.
+    pub(super) fn era(&self) -> u64 {
+        self.era.load(Ordering::Acquire)
+    }
+
+    fn leave(&self) {
+        self.era.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Long ago, if a master has never been known.
+    fn asked_ago(&self) -> Duration {
+        let asked = *lock(&self.asked);
+        asked.map_or(Duration::MAX, |at| at.elapsed())
+    }
+
+    fn note_asked(&self) {
+        *lock(&self.asked) = Some(Instant::now());
+    }
+
+    /// One job looks, and the others that begin meanwhile wait for it.
+    async fn look_for_all(&self) {
+        let _turn = self.turn.lock().await;
+        if self.asked_ago() >= ASK_AGAIN {
+            self.look().await;
+            self.note_asked();
+        }
+    }
+
+    /// Leaves the master that is known if most sentinels name another one. A single one may be cut off.
+    async fn look(&self) {
+        let Some(known) = lock(&self.last).as_ref().map(|(known, _)| known.clone()) else {
+            return;
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeouts.connect))
+            .set_response_timeout(None);
+        let asking = self.nodes.iter().map(|node| self.named_by(node, &config));
+        let mut asking: FuturesUnordered<_> = asking.collect();
+        let mut votes: HashMap<String, usize> = HashMap::new();
+        while let Some(named) = asking.next().await {
+            let Ok(named) = named else { continue };
+            let count = votes.entry(named.addr().to_string()).or_default();
+            *count += 1;
+            if *count * 2 <= self.nodes.len() {
+                continue;
+            }
+            // Nobody waits for those that are frozen.
+            if *named.addr() != known {
+                tracing::info!("the sentinels name another Redis master: it is used from now on");
+                *lock(&self.former) = Some((known, Instant::now()));
+                self.leave();
+            }
+            return;
+        }
+    }
+
+    fn is_former(&self, master: &ConnectionAddr) -> bool {
+        let former = lock(&self.former);
+        former
+            .as_ref()
+            .is_some_and(|(former, at)| former == master && at.elapsed() < OUT_OF_DATE)
+    }
+
+    /// How to connect to the master that a sentinel names.
+    async fn named_by(
         &self,
         node: &Client,
         config: &AsyncConnectionConfig,
-    ) -> Result<MultiplexedConnection, RedisError> {
+    ) -> Result<ConnectionInfo, RedisError> {
         let mut sentinel = node
             .get_multiplexed_async_connection_with_config(config)
             .await?;
@@ -172,11 +302,21 @@ impl Sentinel {
             let message = "a sentinel knows no master of this name";
             RedisError::from((ErrorKind::MasterNameNotFoundBySentinel, message))
         })?;
-        let client = Client::open(at(&self.data, host, port))?;
+        Ok(at(&self.data, host, port))
+    }
+
+    async fn through(
+        &self,
+        node: &Client,
+        config: &AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let client = Client::open(self.named_by(node, config).await?)?;
         let found = client.get_connection_info().addr().clone();
-        let mut master = client
-            .get_multiplexed_async_connection_with_config(config)
-            .await?;
+        if self.is_former(&found) {
+            return Err((ErrorKind::Io, "a sentinel named a former master").into());
+        }
+        let connecting = client.get_multiplexed_async_connection_with_config(config);
+        let mut master = connecting.await.map_err(refusal::of_connecting)?;
         // A sentinel that was cut off names the former master.
         match question(&mut master, &redis::cmd("ROLE"), self.timeouts).await {
             Ok(Value::Array(role)) if text(role.first()) == Some("slave") => {
@@ -190,6 +330,7 @@ impl Sentinel {
     }
 
     fn remember(&self, address: ConnectionAddr, client: Client) {
+        self.note_asked();
         let mut last = lock(&self.last);
         if last.as_ref().is_none_or(|(known, _)| *known != address) {
             let link = Link::new(Source::Server(client), self.timeouts);
