@@ -12,7 +12,7 @@ use actix_web::body::MessageBody;
 use actix_web::cookie::Key;
 use actix_web::dev::{Service, ServiceResponse};
 use actix_web::test::{TestRequest, init_service};
-use actix_web::{App, HttpMessage as _, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpResponse, HttpServer, web};
 use anyhow::{Context as _, ensure};
 use futures_util::{StreamExt as _, stream};
 
@@ -75,7 +75,10 @@ where
     };
     let server = HttpServer::new(app).workers(1).disable_signals();
     let server = server.bind(("127.0.0.1", 0))?;
-    let address = *server.addrs().first().context("the server has no address")?;
+    let address = *server
+        .addrs()
+        .first()
+        .context("the server has no address")?;
     let server = server.run();
     let handle = server.handle();
     thread::spawn(move || {
@@ -123,14 +126,14 @@ where
     for _ in 0..rounds {
         let mut held = Vec::with_capacity(n);
         for (number, cookie) in cookies.iter_mut().enumerate() {
-            let cookie = match cookie.take() {
+            let known = match cookie.take() {
                 Some(known) => known,
                 None => logged_in(&app, &user(number)).await?,
             };
             for _ in 0..n / SESSIONS {
-                held.push(subscription(&app, &cookie).await?);
+                held.push(subscription(&app, &known).await?);
             }
-            cookies[number] = Some(cookie);
+            *cookie = Some(known);
         }
         let most = resident()?;
         for number in 0..ENDED {
@@ -177,9 +180,10 @@ where
     B: MessageBody,
 {
     let request = TestRequest::with_uri("/handle").insert_header(("cookie", cookie));
-    let answer = app.call(request.to_request()).await.map_err(failed)?;
+    let mut answer = app.call(request.to_request()).await.map_err(failed)?;
     ensure!(answer.status().is_success(), "{}", answer.status());
-    let ended = answer.response().extensions_mut().remove::<SessionEnded>();
+    let response = answer.response_mut();
+    let ended = response.extensions_mut().remove::<SessionEnded>();
     ended.context("the handler hands a subscription over")
 }
 

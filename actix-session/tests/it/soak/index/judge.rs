@@ -1,6 +1,9 @@
 //! Whether the index says what lives.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::LazyLock,
+};
 
 use actix_session::{SessionManager, SessionMiddleware, storage::Record};
 use actix_web::cookie::Key;
@@ -56,12 +59,9 @@ fn has_end(record: &Lying) -> bool {
 
 /// What lives, as records say it themselves.
 fn logins(records: &[Lying]) -> Logins {
-    let users: BTreeMap<String, String> = (0..USERS)
-        .map(|number| (URL_SAFE_NO_PAD.encode(user(number)), user(number)))
-        .collect();
     let mut logins = Logins::new();
     for record in records {
-        let Some(user) = owner(&record.text, &users) else {
+        let Some(user) = owner(&record.text) else {
             continue;
         };
         let state = Record::decode(record.text.clone()).unwrap().to_map();
@@ -73,22 +73,23 @@ fn logins(records: &[Lying]) -> Logins {
 }
 
 /// The user whom the metadata name.
-fn owner<'a>(text: &str, users: &'a BTreeMap<String, String>) -> Option<&'a str> {
+fn owner(text: &str) -> Option<&'static str> {
+    static USERS_BY_FIELD: LazyLock<HashMap<String, String>> = LazyLock::new(|| {
+        let users = (0..USERS).map(user);
+        users
+            .map(|user| (URL_SAFE_NO_PAD.encode(&user), user))
+            .collect()
+    });
     let (_, rest) = text.split_once("\"f\":\"")?;
     let (metadata, _) = rest.split_once('"')?;
     let mut fields = metadata.split('.');
-    fields
-        .find_map(|field| users.get(field))
-        .map(String::as_str)
+    let user = fields.find_map(|field| USERS_BY_FIELD.get(field));
+    user.map(String::as_str)
 }
 
-/// Whether a record is somebody's, as [`logins`] sees it.
+/// Whether a record is somebody's.
 pub(super) fn is_owned(text: &str) -> bool {
-    !logins(&[Lying {
-        text: text.to_owned(),
-        left: None,
-    }])
-    .is_empty()
+    owner(text).is_some()
 }
 
 async fn listed(sessions: &SessionManager) -> Logins {

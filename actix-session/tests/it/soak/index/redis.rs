@@ -1,6 +1,10 @@
 //! Redis by itself, and clusters, each with servers of its own: their statistics are looked at.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix_session::{
     Clock, SystemClock,
@@ -191,16 +195,19 @@ impl Place for Servers {
     }
 
     async fn halves(&self) -> usize {
+        if self.masters.len() == 1 {
+            // There, no step is a half.
+            return 0;
+        }
         let all = self.all().await;
         let entries = self.indexes(&all).await;
-        let is_listed = |name: &str| {
-            entries
-                .values()
-                .any(|it| it.split_once('|').is_some_and(|(_, at)| at == name))
-        };
+        let listed = entries.values().filter_map(|it| it.split_once('|'));
+        let listed: BTreeSet<&str> = listed.map(|(_, at)| at).collect();
         let owned = all.iter().filter(|it| is_record(it));
         let owned = owned.filter(|(_, text, _)| is_owned(text.as_deref().unwrap_or_default()));
-        owned.filter(|(name, _, _)| !is_listed(name)).count()
+        owned
+            .filter(|(name, _, _)| !listed.contains(name.as_str()))
+            .count()
     }
 
     async fn pass(&self, span: Duration) {
