@@ -1,7 +1,5 @@
 //! The contract, as far as it says whose sessions there are.
 
-use std::collections::BTreeSet;
-
 use super::{
     run::{ANOTHER, Act, Actor, Run, USER, World},
     store::Mode,
@@ -11,32 +9,20 @@ use crate::{protocol::Owner, record::Record};
 /// The user, and what names the login.
 type Login = (String, String);
 
-fn logins(world: &World) -> Vec<Login> {
-    let login = |record: Record| {
-        let label = record.state().get("label")?;
-        let label: String = serde_json::from_str(&label).unwrap();
-        Some((Owner::of(&record)?.principal, label))
-    };
-    let alive = world.shared.alive(world.now());
-    alive.into_iter().filter_map(login).collect()
+fn login(record: &Record) -> Option<Login> {
+    let label = record.state().get("label")?;
+    let label: String = serde_json::from_str(&label).unwrap();
+    Some((Owner::of(record)?.principal, label))
 }
 
 /// Nobody has more sessions that a browser can open than are allowed.
 pub(super) fn of_every_moment(run: &Run<'_>) -> Option<String> {
     let limit = run.world.scenario.limit?;
-    let live: BTreeSet<String> = logins(run.world)
-        .into_iter()
-        .map(|(_, label)| label)
-        .collect();
-    let known = run.actors.iter().filter(|it| it.is_acknowledged());
-    let known: Vec<&str> = known
-        .map(|it| it.label.as_str())
-        .chain(["a", "b"])
-        .collect();
-    let usable: Vec<&String> = live
-        .iter()
-        .filter(|label| known.contains(&label.as_str()))
-        .collect();
+    let alive = run.world.shared.alive(run.world.now());
+    // A signed cookie shows its key, which is the record's name.
+    let opens = |name: &str| run.cookies().any(|cookie| cookie.contains(name));
+    let usable = alive.iter().filter(|(name, _)| opens(name));
+    let usable: Vec<Login> = usable.filter_map(|(_, record)| login(record)).collect();
     (usable.len() > limit).then(|| format!("{usable:?} are more than {limit}"))
 }
 
@@ -48,7 +34,7 @@ pub(super) fn of_cookies(run: &Run<'_>, opens: &[String]) -> Option<String> {
             .iter()
             .find(|it| it.act == act && it.is_acknowledged())
     };
-    let came_before = |one: &Actor, other: &Actor| one.began < other.began;
+    let came_before = |one: &Actor, other: &Actor| one.called < other.called;
     let logins = || {
         let logins = [Act::Login, Act::LoginOverA];
         run.actors.iter().filter(move |it| logins.contains(&it.act))
@@ -61,7 +47,7 @@ pub(super) fn of_cookies(run: &Run<'_>, opens: &[String]) -> Option<String> {
         if before.any(|it| opens(&it.label)) {
             return Some("what logged in before opens after all has ended".to_owned());
         }
-        let is_later = |it: &&Actor| it.began > revoked.ended && it.is_acknowledged();
+        let is_later = |it: &&Actor| it.called > revoked.ended && it.is_acknowledged();
         let passes = run.world.scenario.tick > 0 && run.world.scenario.limit.is_none();
         let mut later = logins().filter(|it| passes && is_later(it));
         if later.any(|it| !opens(&it.label)) {
@@ -88,8 +74,9 @@ pub(super) fn of_cookies(run: &Run<'_>, opens: &[String]) -> Option<String> {
         return Some("a session that was ended opens".to_owned());
     }
     let keeps = |it: &Actor| matches!(it.act, Act::RenewA | Act::WriteA);
+    let has_cookie = |it: &Actor| it.answer.as_ref().is_some_and(|it| it.cookie.is_some());
     let mut renewed = run.actors.iter().filter(|it| it.act == Act::RenewA);
-    if run.actors.iter().all(keeps) && renewed.any(|it| it.is_acknowledged()) && !opens("a") {
+    if run.actors.iter().all(keeps) && renewed.any(has_cookie) && !opens("a") {
         return Some("a session that was renewed does not open".to_owned());
     }
     None
@@ -104,7 +91,11 @@ pub(super) async fn of_the_index(world: &World) -> Option<String> {
             listed.push((user.to_owned(), label));
         }
     }
-    let mut lives = logins(world);
+    let alive = world.shared.alive(world.now());
+    let mut lives: Vec<Login> = alive
+        .iter()
+        .filter_map(|(_, record)| login(record))
+        .collect();
     listed.sort();
     lives.sort();
     if listed != lives {

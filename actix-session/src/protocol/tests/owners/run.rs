@@ -5,7 +5,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -77,8 +77,9 @@ pub(super) struct Actor {
     pub(super) act: Act,
     /// What names its login.
     pub(super) label: String,
-    /// The steps of the run at which it came, and was answered.
-    pub(super) began: Option<usize>,
+    /// The steps of the run at which it came, its handler ran, and it was answered.
+    began: Option<usize>,
+    pub(super) called: Option<usize>,
     pub(super) ended: Option<usize>,
     pub(super) answer: Option<Answer>,
     is_dead: bool,
@@ -104,7 +105,13 @@ impl Actor {
 
 /// A process of the application.
 #[derive(Clone)]
-struct Process(Rc<dyn Fn(TestRequest) -> LocalBoxFuture<'static, Answer>>);
+struct Process {
+    ask: Rc<dyn Fn(TestRequest) -> LocalBoxFuture<'static, Answer>>,
+    called: Called,
+}
+
+/// Whether a handler has run.
+type Called = Arc<AtomicBool>;
 
 #[derive(Clone)]
 struct Ticks(Arc<AtomicU64>);
@@ -184,15 +191,31 @@ impl World {
         self.ticks.0.fetch_add(span, Ordering::SeqCst);
     }
 
+    /// Goes on with a request until it waits for its next turn.
+    fn polled(&self, actor: &mut Actor) -> Option<Answer> {
+        let waker = noop_waker();
+        let mut cx = Context::from_waker(&waker);
+        let asked = actor.asked.as_mut().expect("it goes on");
+        for _ in 0..1_000 {
+            if let Poll::Ready(answer) = asked.poll_unpin(&mut cx) {
+                return Some(answer);
+            }
+            if self.shared.state().turn.is_none() {
+                return None;
+            }
+        }
+        panic!("{:?} waits for something else than its turn", actor.act);
+    }
+
     /// What a cookie opens, if anybody is logged in there.
     async fn look(&self, cookie: &str) -> Option<String> {
-        let answer = (self.judge.0)(request("/look", Some(cookie))).await;
+        let answer = (self.judge.ask)(request("/look", Some(cookie))).await;
         Some(answer.body).filter(|label| !label.is_empty())
     }
 
     async fn log_in(&self, label: &str) -> String {
         self.passes(Duration::from_millis(1));
-        let answer = (self.judge.0)(request(&format!("/login/{USER}/{label}"), None)).await;
+        let answer = (self.judge.ask)(request(&format!("/login/{USER}/{label}"), None)).await;
         answer.cookie.expect("nothing else happens yet")
     }
 
@@ -208,6 +231,7 @@ impl World {
             act: *act,
             label: format!("l{who}"),
             began: None,
+            called: None,
             ended: None,
             answer: None,
             is_dead: false,
@@ -225,11 +249,7 @@ impl World {
             return broken;
         }
         let mut opens = Vec::new();
-        let new = run
-            .actors
-            .iter()
-            .filter_map(|it| it.answer.as_ref()?.cookie.as_ref());
-        for cookie in run.cookies.iter().chain(new) {
+        for cookie in run.cookies() {
             opens.extend(self.look(cookie).await);
         }
         let broken = promises::of_cookies(&run, &opens);
@@ -284,6 +304,13 @@ impl Run<'_> {
         }
     }
 
+    /// What browsers have.
+    pub(super) fn cookies(&self) -> impl Iterator<Item = &String> {
+        let answers = self.actors.iter().filter_map(|it| it.answer.as_ref());
+        let new = answers.filter_map(|answer| answer.cookie.as_ref());
+        self.cookies.iter().chain(new)
+    }
+
     /// Nothing of its process runs any more, no destructor either.
     fn dies(&mut self, who: usize) {
         self.crashes -= 1;
@@ -294,8 +321,9 @@ impl Run<'_> {
 
     fn step(&mut self, who: usize) {
         let steps = self.steps;
+        let process = &self.world.processes[who];
         if self.actors[who].began.is_none() {
-            let asked = (self.world.processes[who].0)(self.request(who));
+            let asked = (process.ask)(self.request(who));
             let actor = &mut self.actors[who];
             actor.began = Some(steps);
             actor.asked = Some(asked);
@@ -303,22 +331,15 @@ impl Run<'_> {
             self.world.shared.state().turn = Some(who);
         }
         let actor = &mut self.actors[who];
-        let waker = noop_waker();
-        let mut cx = Context::from_waker(&waker);
-        for _ in 0..1_000 {
-            let asked = actor.asked.as_mut().expect("it goes on");
-            if let Poll::Ready(answer) = asked.poll_unpin(&mut cx) {
-                actor.answer = Some(answer);
-                actor.ended = Some(steps);
-                actor.asked = None;
-                self.world.shared.state().turn = None;
-                return;
-            }
-            if self.world.shared.state().turn.is_none() {
-                return;
-            }
+        actor.answer = self.world.polled(actor);
+        self.world.shared.state().turn = None;
+        if process.called.swap(false, Ordering::SeqCst) {
+            actor.called = Some(steps);
         }
-        panic!("{:?} waits for something else than its turn", actor.act);
+        if actor.answer.is_some() {
+            actor.ended = Some(steps);
+            actor.asked = None;
+        }
     }
 
     fn request(&self, who: usize) -> TestRequest {
@@ -350,15 +371,21 @@ fn request(path: &str, cookie: Option<&str>) -> TestRequest {
 
 impl Process {
     async fn new(middleware: SessionMiddleware<super::store::Asked>) -> Self {
+        let called = Called::default();
         let app = App::new()
             .app_data(web::Data::new(middleware.manager()))
+            .app_data(web::Data::new(Arc::clone(&called)))
             .wrap(middleware)
             .default_service(web::to(handle));
         let service = Rc::new(init_service(app).await);
-        Self(Rc::new(move |request| {
+        let ask = move |request: TestRequest| {
             let service = Rc::clone(&service);
             async move { Answer::of(service.call(request.to_request()).await).await }.boxed_local()
-        }))
+        };
+        Self {
+            ask: Rc::new(ask),
+            called,
+        }
     }
 }
 
@@ -386,8 +413,9 @@ impl Answer {
 async fn handle(
     request: HttpRequest,
     session: Session,
-    sessions: web::Data<SessionManager>,
+    (sessions, called): (web::Data<SessionManager>, web::Data<Called>),
 ) -> actix_web::Result<HttpResponse> {
+    called.store(true, Ordering::SeqCst);
     let path: Vec<&str> = request.path().split('/').skip(1).collect();
     match path[..] {
         ["login", user, label] => {

@@ -107,10 +107,10 @@ impl Shared {
     }
 
     /// Every record that lives at a time, as the contract says it.
-    pub(super) fn alive(&self, now: Millis) -> Vec<Record> {
+    pub(super) fn alive(&self, now: Millis) -> Vec<(Name, Record)> {
         let mut state = self.state();
         state.tidied(now);
-        let has_ended = |record: &&Record| {
+        let has_ended = |record: &Record| {
             let owner = Owner::of(record);
             let mark = owner.as_ref().and_then(|it| state.marks.get(&it.principal));
             owner
@@ -118,8 +118,9 @@ impl Shared {
                 .is_some_and(|(it, mark)| mark.ends(it.id, it.login))
         };
         let records = state.records();
-        let alive = records.filter(|record| self.mode != Mode::Sql || !has_ended(record));
-        alive.cloned().collect()
+        let alive = records.filter(|(_, record)| self.mode != Mode::Sql || !has_ended(record));
+        let alive = alive.map(|(name, record)| (name.clone(), record.clone()));
+        alive.collect()
     }
 
     fn has(&self, fault: Fault) -> bool {
@@ -133,11 +134,11 @@ impl State {
         self.places.retain(|_, (_, end)| *end > now);
     }
 
-    fn records(&self) -> impl Iterator<Item = &Record> {
+    fn records(&self) -> impl Iterator<Item = (&Name, &Record)> {
         self.places
-            .values()
-            .filter_map(|(content, _)| match content {
-                Content::Record(record) => Some(record),
+            .iter()
+            .filter_map(|(name, (content, _))| match content {
+                Content::Record(record) => Some((name, record)),
                 _ => None,
             })
     }

@@ -70,7 +70,9 @@ pub(super) fn measure(_: &Selection) -> anyhow::Result<Part> {
 }
 
 fn streams(places: &[Place]) -> anyhow::Result<Table> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    // Starting a process waits for its port, and the proxies must go on meanwhile.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
         .enable_all()
         .build()?;
     let head = [
