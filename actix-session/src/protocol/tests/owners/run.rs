@@ -2,34 +2,28 @@
 
 use std::{
     mem,
-    rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use actix_web::{
-    App, Error, HttpRequest, HttpResponse,
-    cookie::Key,
-    dev::{Service as _, ServiceResponse},
-    test::{TestRequest, init_service},
-    web,
-};
+use actix_web::{cookie::Key, test::TestRequest};
 use futures_util::{
     future::{FutureExt as _, LocalBoxFuture},
     task::noop_waker,
 };
 
 use super::{
+    process::{Answer, Process, request},
     promises,
     schedule::{Choices, MOST},
     store::{ANYBODY, Fault, Mode, Shared},
 };
 use crate::{
-    Clock, Login, Session, SessionManager, SessionMiddleware,
+    Clock, SessionManager, SessionMiddleware,
     clock::{Millis, SharedClock},
     config::{CookieContentSecurity, OverLimit},
 };
@@ -86,13 +80,6 @@ pub(super) struct Actor {
     asked: Option<LocalBoxFuture<'static, Answer>>,
 }
 
-#[derive(Debug, Clone)]
-pub(super) struct Answer {
-    pub(super) is_ok: bool,
-    pub(super) cookie: Option<String>,
-    pub(super) body: String,
-}
-
 impl Actor {
     pub(super) fn is_acknowledged(&self) -> bool {
         self.answer.as_ref().is_some_and(|answer| answer.is_ok)
@@ -102,16 +89,6 @@ impl Actor {
         self.is_dead || self.answer.is_some()
     }
 }
-
-/// A process of the application.
-#[derive(Clone)]
-struct Process {
-    ask: Rc<dyn Fn(TestRequest) -> LocalBoxFuture<'static, Answer>>,
-    called: Called,
-}
-
-/// Whether a handler has run.
-type Called = Arc<AtomicBool>;
 
 #[derive(Clone)]
 struct Ticks(Arc<AtomicU64>);
@@ -359,80 +336,4 @@ impl Run<'_> {
         };
         request(&path, cookie.map(String::as_str))
     }
-}
-
-fn request(path: &str, cookie: Option<&str>) -> TestRequest {
-    let request = TestRequest::with_uri(path);
-    match cookie {
-        Some(cookie) => request.insert_header(("cookie", format!("id={cookie}"))),
-        None => request,
-    }
-}
-
-impl Process {
-    async fn new(middleware: SessionMiddleware<super::store::Asked>) -> Self {
-        let called = Called::default();
-        let app = App::new()
-            .app_data(web::Data::new(middleware.manager()))
-            .app_data(web::Data::new(Arc::clone(&called)))
-            .wrap(middleware)
-            .default_service(web::to(handle));
-        let service = Rc::new(init_service(app).await);
-        let ask = move |request: TestRequest| {
-            let service = Rc::clone(&service);
-            async move { Answer::of(service.call(request.to_request()).await).await }.boxed_local()
-        };
-        Self {
-            ask: Rc::new(ask),
-            called,
-        }
-    }
-}
-
-impl Answer {
-    async fn of(result: Result<ServiceResponse, Error>) -> Self {
-        let Ok(response) = result else {
-            return Self {
-                is_ok: false,
-                cookie: None,
-                body: String::new(),
-            };
-        };
-        let set = response.response().cookies().next();
-        let set = set.map(|cookie| cookie.value().to_owned());
-        let is_ok = response.status().is_success();
-        let body = actix_web::test::read_body(response).await;
-        Self {
-            is_ok,
-            cookie: set.filter(|value| !value.is_empty()),
-            body: String::from_utf8(body.to_vec()).unwrap(),
-        }
-    }
-}
-
-async fn handle(
-    request: HttpRequest,
-    session: Session,
-    (sessions, called): (web::Data<SessionManager>, web::Data<Called>),
-) -> actix_web::Result<HttpResponse> {
-    called.store(true, Ordering::SeqCst);
-    let path: Vec<&str> = request.path().split('/').skip(1).collect();
-    match path[..] {
-        ["login", user, label] => {
-            session.login_with(Login::new(user).device(label))?;
-            session.insert("label", label)?;
-        }
-        ["renew"] => session.renew(),
-        ["write"] => session.insert("n", 1)?,
-        ["clear"] => session.clear(),
-        ["purge"] => session.purge(),
-        ["revoke-all"] => drop(sessions.revoke_all(USER).await?),
-        ["revoke-others"] => drop(sessions.revoke_others(&session).await?),
-        _ => {}
-    }
-    let label = match session.principal() {
-        Some(_) => session.get::<String>("label")?.unwrap_or_default(),
-        None => String::new(),
-    };
-    Ok(HttpResponse::Ok().body(label))
 }
