@@ -13,6 +13,7 @@ mod redis;
 mod sql;
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     path::Path,
     process::{Child, ExitStatus, Stdio},
@@ -70,9 +71,9 @@ trait Place {
     /// Every record that a load would open.
     async fn records(&self) -> Vec<Lying>;
 
-    /// How many records of somebody are in no index at the moment.
-    async fn halves(&self) -> usize {
-        0
+    /// The records of somebody that are in no index at the moment.
+    async fn halves(&self) -> BTreeSet<String> {
+        BTreeSet::new()
     }
 
     /// Lets so much time pass, for the servers and for the judge. No site is up.
@@ -95,8 +96,6 @@ struct Deaths {
     midway: usize,
     /// Neither: they had done enough.
     none: usize,
-    /// How many records were in no index when a site had died.
-    halves: usize,
 }
 
 /// The child: a site, if it was ordered.
@@ -152,20 +151,21 @@ async fn endure<P: Place>(place: P) {
     let journal = folder.path().join("journal");
     let started = Instant::now();
     let mut random = Random::new(plan.seed);
-    let mut deaths = Deaths::default();
+    let (mut deaths, mut halves) = (Deaths::default(), BTreeSet::new());
     while journal::tally(&journal)
         .get("made")
         .is_none_or(|made| *made < goal)
     {
         let order = order(&place, &journal, &key, &mut random);
         live_and_die(order, &mut random, &mut deaths).await;
-        deaths.halves += place.halves().await;
+        halves.extend(place.halves().await);
         assert!(started.elapsed() < Duration::from_secs(3_600), "{deaths:?}");
     }
     let (took, tally) = (started.elapsed(), journal::tally(&journal));
     println!(
-        "{}: {tally:?}, {deaths:?} in {took:.1?}, seed {}",
+        "{}: {tally:?}, {deaths:?}, {} records in no index when a site had died, in {took:.1?}, seed {}",
         place.kind(),
+        halves.len(),
         plan.seed
     );
     place.assert_nobody_searched().await;

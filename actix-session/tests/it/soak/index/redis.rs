@@ -10,11 +10,11 @@ use actix_session::{
     Clock, SystemClock,
     storage::{RedisSessionStore, RedisSessionStoreBuilder},
 };
-use redis::{AsyncCommands as _, ScanOptions, aio::MultiplexedConnection};
+use redis::{AsyncCommands as _, AsyncConnectionConfig, ScanOptions, aio::MultiplexedConnection};
 use servers::{RedisCluster, RedisServer};
 
 use super::{Lying, Place, child::Order, judge::is_owned};
-use crate::support::{PATIENCE, connect};
+use crate::support::PATIENCE;
 
 const PREFIX: &str = "index:";
 
@@ -75,7 +75,7 @@ impl Servers {
     ) -> Self {
         let mut connections = Vec::new();
         for url in &urls[..masters] {
-            connections.push(connect(url).await);
+            connections.push(patient(url).await);
         }
         Self {
             kind,
@@ -132,6 +132,16 @@ impl Servers {
         }
         entries
     }
+}
+
+/// A connection for looks at everything, which take long on a busy machine.
+async fn patient(url: &str) -> MultiplexedConnection {
+    let client = redis::Client::open(url).unwrap();
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    let connecting = client.get_multiplexed_async_connection_with_config(&config);
+    connecting.await.unwrap()
 }
 
 /// What lies under names, in two round trips.
@@ -194,10 +204,10 @@ impl Place for Servers {
         lying.collect()
     }
 
-    async fn halves(&self) -> usize {
+    async fn halves(&self) -> BTreeSet<String> {
         if self.masters.len() == 1 {
             // There, no step is a half.
-            return 0;
+            return BTreeSet::new();
         }
         let all = self.all().await;
         let entries = self.indexes(&all).await;
@@ -205,9 +215,8 @@ impl Place for Servers {
         let listed: BTreeSet<&str> = listed.map(|(_, at)| at).collect();
         let owned = all.iter().filter(|it| is_record(it));
         let owned = owned.filter(|(_, text, _)| is_owned(text.as_deref().unwrap_or_default()));
-        owned
-            .filter(|(name, _, _)| !listed.contains(name.as_str()))
-            .count()
+        let halves = owned.filter(|(name, _, _)| !listed.contains(name.as_str()));
+        halves.map(|(name, _, _)| name.clone()).collect()
     }
 
     async fn pass(&self, span: Duration) {
