@@ -177,9 +177,8 @@ impl World {
             if let Poll::Ready(answer) = asked.poll_unpin(&mut cx) {
                 return Some(answer);
             }
-            if self.shared.state().turn.is_none() {
-                return None;
-            }
+            // It has taken its turn, and waits for the next.
+            self.shared.state().turn?;
         }
         panic!("{:?} waits for something else than its turn", actor.act);
     }

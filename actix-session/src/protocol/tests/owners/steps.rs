@@ -5,7 +5,7 @@ use crate::{
     clock::{Millis, SharedClock},
     contract::Terms,
     key::SessionKey,
-    protocol::{Backend, Name, Owner, OwnerBefore, Reply, Step, Stored, Until},
+    protocol::{Backend, Name, Owner, OwnerBefore, Redirect, Reply, Step, Stored, Until},
     record::{Record, WireFormat},
 };
 
@@ -133,7 +133,6 @@ impl Asked {
     /// A renewal between two slots.
     async fn across(&self, step: &Step, owner: &Owner, terms: &Terms) -> Reply {
         let Step::Rotate {
-            at,
             new,
             until,
             redirect,
@@ -145,42 +144,48 @@ impl Asked {
         let target = &redirect.target;
         let first = self.first(*until, terms);
         self.turn().await.put(target, new, first);
-        {
+        let left = Self::leave(&mut *self.turn().await, step, redirect, terms);
+        if let Some(found) = left {
             let mut state = self.turn().await;
-            if !state.expects(at, step) {
-                let found = state.found(at);
-                drop(state);
-                let mut state = self.turn().await;
-                if state
-                    .record(target)
-                    .is_some_and(|it| it.as_text() == new.as_text())
-                {
-                    state.places.remove(target);
-                }
-                return Reply::Found(found);
+            let own = state.record(target).and_then(Record::as_text);
+            if own == new.as_text() {
+                state.places.remove(target);
             }
-            state.leave(at, Content::Redirect(redirect.clone()), terms);
+            return Reply::Found(found);
         }
         self.enter(target, owner, *until).await
+    }
+
+    /// The second step, which decides; what is found there if it does nothing.
+    fn leave(state: &mut State, step: &Step, redirect: &Redirect, terms: &Terms) -> Option<Stored> {
+        let at: Name = step.at().into();
+        if !state.expects(&at, step) {
+            return Some(state.found(&at));
+        }
+        state.leave(&at, Content::Redirect(redirect.clone()), terms);
+        None
+    }
+
+    fn entered(&self, state: &mut State, at: &Name, owner: &Owner) -> bool {
+        let is_gone = self.shared.mode == Mode::Cluster && state.record(at).is_none();
+        if is_gone || self.is_refused(state, owner) {
+            return false;
+        }
+        state.enter(owner, at);
+        true
     }
 
     /// The last steps of what writes a record in a cluster.
     async fn enter(&self, at: &Name, owner: &Owner, until: Millis) -> Reply {
         let is_apart = self.shared.mode == Mode::Hidden;
-        {
-            let mut state = self.turn().await;
-            if !is_apart && state.record(at).is_none() {
-                return Reply::Ended;
-            }
-            if self.is_refused(&state, owner) {
-                if is_apart {
-                    drop(state);
-                    state = self.turn().await;
-                }
-                state.places.remove(at);
-                return Reply::Ended;
-            }
-            state.enter(owner, at);
+        let is_entered = self.entered(&mut *self.turn().await, at, owner);
+        if !is_entered {
+            let mut state = match is_apart {
+                true => self.turn().await,
+                false => self.state(),
+            };
+            state.places.remove(at);
+            return Reply::Ended;
         }
         let mut state = match is_apart {
             true => self.turn().await,

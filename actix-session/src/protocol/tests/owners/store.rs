@@ -193,10 +193,11 @@ impl Asked {
         if self.who != ANYBODY {
             poll_fn(|_| {
                 let mut state = self.shared.state();
-                match state.turn == Some(self.who) {
-                    true => Poll::Ready(state.turn = None),
-                    false => Poll::Pending,
+                if state.turn != Some(self.who) {
+                    return Poll::Pending;
                 }
+                state.turn = None;
+                Poll::Ready(())
             })
             .await;
         }

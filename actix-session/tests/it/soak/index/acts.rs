@@ -25,14 +25,14 @@ pub(super) enum Act {
         idle: Option<u64>,
     },
     Renew,
-    Write(u32),
+    Write(usize),
     Clear,
     Purge,
     RevokeOne(usize),
     RevokeAll,
     RevokeOthers,
     /// Changes a session from outside.
-    Open(u32),
+    Open(usize),
 }
 
 /// What a look shows: whose session it is, and which login.
@@ -47,13 +47,13 @@ impl Act {
                 idle: random.one_in(4).then(|| 100 + random.index(3_000) as u64),
             },
             1 => Self::Renew,
-            2 => Self::Write(random.index(100) as u32),
+            2 => Self::Write(random.index(100)),
             3 => Self::Clear,
             4 => Self::Purge,
             5 => Self::RevokeOne(random.index(5)),
             6 => Self::RevokeAll,
             7 => Self::RevokeOthers,
-            _ => Self::Open(random.index(100) as u32),
+            _ => Self::Open(random.index(100)),
         }
     }
 

@@ -33,7 +33,7 @@ const LIMIT: usize = 5;
 /// How many do something at once.
 const AT_ONCE: u64 = 4;
 /// So that a site ends even if nobody kills it.
-const MOST: u32 = 2_000;
+const MOST: usize = 2_000;
 /// A lock whose holder was killed keeps nobody waiting for longer.
 const BUDGET: Duration = Duration::from_millis(400);
 
@@ -54,7 +54,7 @@ pub(super) struct Order {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Death {
     /// In the first one after so many acts.
-    pub(super) after: u32,
+    pub(super) after: usize,
     /// Once it has been polled so many times.
     pub(super) polls: usize,
     /// And what was sent has had so long to arrive, in microseconds.
@@ -107,7 +107,7 @@ pub(super) fn request(act: &Act, cookie: Option<&str>) -> TestRequest {
 struct Crowd {
     sites: [Site; 3],
     dies: Cell<Option<Death>>,
-    acts: Cell<u32>,
+    acts: Cell<usize>,
     /// Whose cookies there are.
     known: RefCell<Vec<(usize, String)>>,
     journal: RefCell<File>,

@@ -176,7 +176,7 @@ async fn endure<P: Place>(place: P) {
 fn order(place: &impl Place, journal: &Path, key: &Key, random: &mut Random) -> Order {
     let midway = !random.one_in(3);
     let dies = Death {
-        after: 10 + random.index(80) as u32,
+        after: 10 + random.index(80),
         polls: 1 + random.index(5),
         pause: if random.one_in(2) {
             0
