@@ -5,6 +5,8 @@
 //! `bench` runs it for all, and makes the tables and plots.
 
 pub mod case;
+#[cfg(feature = "live")]
+pub mod live;
 pub mod seed;
 
 mod actix;

@@ -23,6 +23,8 @@ MODE is what happens during the load:
     redis                                          Redis is killed, frozen, cut off, paused and filled
     sql                                            PostgreSQL is killed, frozen, cut off and failed over
     hangups                                        clients hang up at any moment
+    index                                          processes are killed between the steps of logins and renewals,
+                                                   for 10,000 sessions in each store, however long that takes
 WORD is a measure, a library, a store or a route; see docs/performance.md. With --check, `bench` fails if a few
 instruction counts have grown by more than 3 % over benches/guard.txt, and --accept writes that file anew.
 ARGUMENTS go to `cargo test`, or to `cargo mutants`:
@@ -165,6 +167,7 @@ mod tests {
                 "soak hangups --seconds 5 redis",
                 soak(5, &[Mode::HangUps, Mode::Redis]),
             ),
+            ("soak index", soak(60, &[Mode::Index])),
             ("mutants", Task::Mutants(vec![])),
             ("mutants -- --list", Task::Mutants(words("--list"))),
             ("bench", Task::Bench(vec![])),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use servers::software::Software;
-use servers::{install, postgres, redis};
+use servers::{install, mariadb, postgres, redis};
 
 use crate::Result;
 use crate::runner::Runner;
@@ -19,10 +19,12 @@ pub(crate) enum Mode {
     Sql,
     /// Clients hang up at any moment.
     HangUps,
+    /// Processes are killed between the steps of logins and renewals.
+    Index,
 }
 
 impl Mode {
-    const ALL: [Self; 3] = [Self::Redis, Self::Sql, Self::HangUps];
+    const ALL: [Self; 4] = [Self::Redis, Self::Sql, Self::HangUps, Self::Index];
 
     /// The word for it, which is the name of the tests' module too.
     fn name(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Mode {
             Self::Redis => "redis",
             Self::Sql => "sql",
             Self::HangUps => "hangups",
+            Self::Index => "index",
         }
     }
 
@@ -38,6 +41,7 @@ impl Mode {
             Self::Redis => &[redis::SOFTWARE],
             Self::Sql => &[postgres::SOFTWARE],
             Self::HangUps => &[redis::SOFTWARE, postgres::SOFTWARE],
+            Self::Index => &[redis::SOFTWARE, postgres::SOFTWARE, mariadb::SOFTWARE],
         }
     }
 }
@@ -47,7 +51,7 @@ impl FromStr for Mode {
 
     fn from_str(word: &str) -> std::result::Result<Self, String> {
         let mode = Self::ALL.into_iter().find(|mode| mode.name() == word);
-        mode.ok_or_else(|| format!("`{word}` must be `redis`, `sql` or `hangups`"))
+        mode.ok_or_else(|| format!("`{word}` must be `redis`, `sql`, `hangups` or `index`"))
     }
 }
 

@@ -144,7 +144,11 @@ impl Places {
                 .for_each(|id| self.ids.remove(&id, token));
             now.into_iter().for_each(|id| self.ids.add(id, token));
         }
-        watched.watch.owner = Owner::of(record);
+        let owner = Owner::of(record);
+        // What is the same stays where it lies: each look would leave gaps in the memory otherwise.
+        if watched.watch.owner != owner {
+            watched.watch.owner = owner;
+        }
         watched.is_missing = false;
         true
     }

@@ -2,7 +2,7 @@
 
 mod any;
 #[cfg(any(feature = "_backend", test))]
-mod backend;
+pub(crate) mod backend;
 #[cfg(feature = "cookie-session")]
 mod cookie;
 mod five_methods;

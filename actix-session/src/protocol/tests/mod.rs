@@ -4,6 +4,8 @@
 mod driving;
 mod lost_answers;
 pub(super) mod model;
+#[cfg(feature = "memory-session")]
+mod owners;
 #[cfg(all(
     feature = "memory-session",
     feature = "key-value-session",

@@ -117,8 +117,12 @@ impl Executor {
             } => {
                 let write = Write::new((at, expect, new), *epoch, owner_before, terms);
                 let indexed = self.indexed(indexing, at);
+                if let Some(entry) = self.apart(indexing, at) {
+                    // The record is there and stays: whoever dies in between leaves it listed.
+                    self.enter_first(entry, terms).await?;
+                }
                 let reply = self.replace(write, *until, indexed, terms).await?;
-                self.or_enter(reply, at, indexing, terms).await
+                self.or_enter(reply, at, "", indexing, terms).await
             }
             Step::Rotate {
                 at,
@@ -134,7 +138,8 @@ impl Executor {
             }
             Step::Insert { at, new, until } => {
                 let reply = self.insert(at, new, *until, indexing, terms).await?;
-                self.or_enter(reply, at, indexing, terms).await
+                let ttl = ttl(*until, terms).to_string();
+                self.or_enter(reply, at, &ttl, indexing, terms).await
             }
             Step::End { at } => self.end(at, terms).await,
             Step::EndIf { at, expect, why } => self.end_if(at, expect, *why, terms).await,
@@ -300,6 +305,11 @@ impl Executor {
         indexing: &Indexing,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
+        let until = match self.apart(indexing, at) {
+            // It has its whole life once the index has it.
+            Some(_) => until.min(terms.now + terms.grace),
+            None => until,
+        };
         let (beside, ttl) = (redirect_name(at), ttl(until, terms).to_string());
         let indexed = self.indexed(indexing, at);
         let (own_keys, own_args) = ([at, &beside], [text(new), &ttl]);

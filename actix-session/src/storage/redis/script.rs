@@ -39,7 +39,9 @@ use std::sync::LazyLock;
 use redis::Cmd;
 
 use self::index::INDEX;
-pub(crate) use self::index::{ENTER_SCRIPT, FORGET_SCRIPT, INSERT_INDEXED_SCRIPT, MARK_SCRIPT};
+pub(crate) use self::index::{
+    ENTER_SCRIPT, FORGET_SCRIPT, INSERT_INDEXED_SCRIPT, LIVE_ON_SCRIPT, MARK_SCRIPT,
+};
 
 /// Reads the record, which is the first key, or else the redirect, which is the second.
 const READ: &str = r"

@@ -3,6 +3,7 @@
 //! long that takes, and shows the figures. Otherwise some faults come once, and no time is judged.
 
 mod hangups;
+mod index;
 mod pair;
 mod redis;
 mod sql;

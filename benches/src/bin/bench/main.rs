@@ -16,6 +16,7 @@ mod measure;
 mod page;
 mod peers;
 mod plot;
+mod proxy;
 mod select;
 mod table;
 

@@ -99,21 +99,7 @@ impl Peers {
             row.store.to_string(),
             threads.to_string(),
         ]);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let questions = child.stdin.take().context("the input is not piped")?;
-        let answers = child.stdout.take().context("the output is not piped")?;
-        let answers = BufReader::new(answers);
-        let mut served = Served {
-            child,
-            questions: Some(questions),
-            answers,
-            port: 0,
-        };
-        served.port = served.line()?.parse()?;
-        Ok(served)
+        Served::start(command)
     }
 }
 
@@ -136,6 +122,28 @@ pub(crate) struct Served {
 }
 
 impl Served {
+    /// Starts a program that prints its port, and ends when its input does.
+    ///
+    /// # Errors
+    /// It cannot be started, or says no port.
+    pub(crate) fn start(mut command: Command) -> anyhow::Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let questions = child.stdin.take().context("the input is not piped")?;
+        let answers = child.stdout.take().context("the output is not piped")?;
+        let answers = BufReader::new(answers);
+        let mut served = Self {
+            child,
+            questions: Some(questions),
+            answers,
+            port: 0,
+        };
+        served.port = served.line()?.parse()?;
+        Ok(served)
+    }
+
     /// The CPU time that the process has used.
     pub(crate) fn cpu(&mut self) -> anyhow::Result<Duration> {
         let questions = self.questions.as_mut().context("the input is closed")?;

@@ -10,7 +10,6 @@ use super::{
         index::Entry,
         naming::{epoch_name, redirect_name},
         script::{LEAVE_SCRIPT, PREPARE_SCRIPT, TAKE_BACK_SCRIPT},
-        slots::slot,
     },
     Executor, Indexed, Write, epoch_text, expectation, keeps_epochs_beside, text,
 };
@@ -35,12 +34,7 @@ impl Executor {
     ) -> anyhow::Result<Reply> {
         let target = redirect.target.as_str();
         let grace = terms.grace.0.to_string();
-        let lies_there = |entry: &Entry| slot(entry.index()) == slot(target);
-        let first = if enters.is_some_and(lies_there) {
-            &grace
-        } else {
-            ttl
-        };
+        let first = if enters.is_some() { &grace } else { ttl };
         match self.prepare(write, target, first, terms).await? {
             Reply::Done => {}
             reply => return Ok(reply),
@@ -53,10 +47,7 @@ impl Executor {
             Err(_) => false,
         };
         match (enters, &decided) {
-            (Some(entry), _) if is_done => {
-                let enter = async || self.enter(entry, target, ttl, terms).await;
-                for_certain(true, enter, terms).await
-            }
+            (Some(entry), _) if is_done => self.enter_for_certain(entry, target, ttl, terms).await,
             (_, Ok(Reply::Lost)) => decided,
             _ if is_done => decided,
             _ => {

@@ -11,7 +11,7 @@ use super::{
         answer,
         conn::{self, Job, Outcome},
         index::{Entry, Indexing, Known},
-        script::{ENTER_SCRIPT, FORGET_SCRIPT, MARK_SCRIPT, Script},
+        script::{ENTER_SCRIPT, FORGET_SCRIPT, LIVE_ON_SCRIPT, MARK_SCRIPT, Script},
         slots::slot,
     },
     Executor,
@@ -97,32 +97,61 @@ impl Executor {
         }
     }
 
+    /// The entry of a record whose owner's index lies in another slot.
+    pub(super) fn apart<'a>(&self, indexing: &'a Indexing, at: &str) -> Option<&'a Entry> {
+        let lies_apart = |entry: &&Entry| self.has_slots && slot(entry.index()) != slot(at);
+        indexing.enters().filter(lies_apart)
+    }
+
     /// Enters a record that a step has just written, or may have, if its owner's index lies in another
     /// slot. No answer leaves before that.
     pub(super) async fn or_enter(
         &self,
         reply: Reply,
         at: &str,
+        ttl: &str,
         indexing: &Indexing,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
-        let lies_apart = |entry: &&Entry| self.has_slots && slot(entry.index()) != slot(at);
-        let entry = match reply {
-            Reply::Done | Reply::Lost => indexing.enters().filter(lies_apart),
-            _ => None,
+        // What may not have been written is not looked for: the repeat finds out.
+        let (entry, ttl) = match reply {
+            Reply::Done => (self.apart(indexing, at), ttl),
+            Reply::Lost => (self.apart(indexing, at), ""),
+            _ => (None, ""),
         };
         let Some(entry) = entry else {
             return Ok(reply);
         };
-        let enter = async || self.enter(entry, at, "", terms).await;
-        Ok(match for_certain(true, enter, terms).await? {
+        Ok(match self.enter_for_certain(entry, at, ttl, terms).await? {
             Reply::Done => reply,
             entered => entered,
         })
     }
 
-    /// Enters a record that lives for a short while, and gives it its TTL. One that lies in another
-    /// slot than the index has it already.
+    /// Enters a record that lives for a short while, and gives it its TTL. A record that has its TTL
+    /// already is entered alone.
+    ///
+    /// Whoever dies before the index has the record leaves one that ends soon.
+    pub(super) async fn enter_for_certain(
+        &self,
+        entry: &Entry,
+        at: &str,
+        ttl: &str,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        let enter = async || self.enter(entry, at, ttl, terms).await;
+        let entered = for_certain(true, enter, terms).await?;
+        let is_whole = slot(entry.index()) == slot(at) || ttl.is_empty();
+        if is_whole || !matches!(entered, Reply::Done) {
+            return Ok(entered);
+        }
+        let (keys, args) = ([at], [ttl]);
+        let live_on = LIVE_ON_SCRIPT.call(&keys, &args);
+        let live_on = async || self.step(&Job::script(&live_on), terms).await;
+        for_certain(true, live_on, terms).await
+    }
+
+    /// One attempt to enter a record.
     pub(super) async fn enter(
         &self,
         entry: &Entry,
@@ -130,19 +159,11 @@ impl Executor {
         ttl: &str,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
-        let indexed = Indexed {
-            enters: Some(entry),
-            leaves: None,
-        };
         let lies_here = slot(entry.index()) == slot(at);
-        let (own_keys, own_args) = ([at], [ttl]);
         let own = usize::from(lies_here);
-        let (keys, args) = (
-            indexed.keys(&own_keys[..own]),
-            indexed.args(&own_args[..own]),
-        );
-        let call = ENTER_SCRIPT.call(&keys, &args);
-        let reply = self.entering(&Job::ending(&call), indexed, terms).await?;
+        let (keys, args) = ([at], [ttl]);
+        let entering = self.enter_with(entry, &keys[..own], &args[..own], terms);
+        let reply = entering.await?;
         if matches!(reply, Reply::Ended) && !lies_here {
             return match self.end(at, terms).await? {
                 Reply::Lost => Ok(Reply::Lost),
@@ -150,6 +171,28 @@ impl Executor {
             };
         }
         Ok(reply)
+    }
+
+    /// Writes an entry before the step that makes its record its owner's, which enters it again:
+    /// that one says whether the owner's sessions have ended.
+    pub(super) async fn enter_first(&self, entry: &Entry, terms: &Terms) -> anyhow::Result<()> {
+        self.enter_with(entry, &[], &[], terms).await.map(drop)
+    }
+
+    async fn enter_with(
+        &self,
+        entry: &Entry,
+        keys: &[&str],
+        args: &[&str],
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
+        let indexed = Indexed {
+            enters: Some(entry),
+            leaves: None,
+        };
+        let (keys, args) = (indexed.keys(keys), indexed.args(args));
+        let call = ENTER_SCRIPT.call(&keys, &args);
+        self.entering(&Job::ending(&call), indexed, terms).await
     }
 
     /// Runs a script that may change indexes.

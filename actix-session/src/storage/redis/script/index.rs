@@ -72,6 +72,13 @@ if KEYS[1] then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return done()
 ";
 
+/// Gives a record that has been entered in another slot its TTL in ms, the argument. It is over if it has
+/// ended meanwhile.
+const LIVE_ON: &str = r"
+if redis.call('PEXPIRE', KEYS[1], ARGV[1]) == 1 then return {3} end
+return {6}
+";
+
 /// Marks a principal's sessions as ended. The arguments are the time and the spared ids; the id and
 /// the time of the login of whoever asks, or ''; and the TTL of the index in ms.
 const MARK: &str = r"
@@ -98,5 +105,6 @@ return {3}
 pub(crate) static INSERT_INDEXED_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::indexed(&[INSERT_INDEXED]));
 pub(crate) static ENTER_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::indexed(&[ENTER]));
+pub(crate) static LIVE_ON_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[LIVE_ON]));
 pub(crate) static MARK_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[MARK]));
 pub(crate) static FORGET_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[FORGET]));

@@ -1,6 +1,7 @@
 //! What is measured. Each measure fills one part of the page.
 
 mod contention;
+mod ends;
 mod growth;
 mod instructions;
 mod load;
@@ -28,7 +29,7 @@ pub(crate) struct Measure {
 }
 
 /// All of them, in the order of the page.
-pub(crate) const ALL: [Measure; 7] = [
+pub(crate) const ALL: [Measure; 8] = [
     Measure {
         name: "instructions",
         run: instructions::measure,
@@ -52,6 +53,10 @@ pub(crate) const ALL: [Measure; 7] = [
     Measure {
         name: "stored",
         run: stored::measure,
+    },
+    Measure {
+        name: "ends",
+        run: ends::measure,
     },
     Measure {
         name: "growth",

@@ -1,7 +1,9 @@
 //! Renewals and logins in several steps, on a server that loses answers.
 
 use super::{
-    super::super::script::{ENTER_SCRIPT, LEAVE_SCRIPT, PREPARE_SCRIPT, TAKE_BACK_SCRIPT},
+    super::super::script::{
+        ENTER_SCRIPT, LEAVE_SCRIPT, LIVE_ON_SCRIPT, PREPARE_SCRIPT, TAKE_BACK_SCRIPT,
+    },
     *,
 };
 
@@ -12,6 +14,7 @@ fn half(command: &[String]) -> Option<&'static str> {
         ("leave", &*LEAVE_SCRIPT),
         ("take back", &*TAKE_BACK_SCRIPT),
         ("enter", &*ENTER_SCRIPT),
+        ("live on", &*LIVE_ON_SCRIPT),
     ];
     let called = |script: &Script| command[1] == *script.hash();
     let found = scripts.into_iter().find(|(_, script)| called(script));
@@ -134,4 +137,79 @@ async fn a_login_across_slots_repeats_its_last_step_until_it_is_answered() {
     let (reply, calls) = login_across_slots(&[None, OVER]).await;
     assert!(matches!(reply, Reply::Ended), "{reply:?}");
     assert_eq!(names(&calls), ["prepare", "leave", "enter", "enter"]);
+}
+
+/// What a step of somebody asks for whose index lies in a slot of its own, as the answers to "live on"
+/// say, or are lost.
+async fn calls_of(
+    step: &Step,
+    answers: &'static [Option<&'static str>],
+) -> (Reply, Vec<(&'static str, Vec<String>)>) {
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&calls);
+    let mut answers = answers.iter().copied();
+    let connections = fake::connections(None, move |command| {
+        let half = half(command).unwrap_or("end");
+        seen.borrow_mut().push((half, command[2..].to_vec()));
+        match half {
+            "live on" => answers.next().unwrap().map(str::to_owned),
+            _ => Some(DONE.to_owned()),
+        }
+    })
+    .await;
+    let executor = Executor {
+        has_slots: true,
+        ..Executor::new(connections)
+    };
+    let indexing = Indexing::of(step, &|key: &str| format!("{{c}}{key}"));
+    let reply = executor.run(step, &indexing, &Terms::default()).await;
+    let calls = calls.borrow().clone();
+    (reply.unwrap(), calls)
+}
+
+/// Nobody knows the key before the index has the record: whoever dies until then leaves nothing that
+/// outlives the grace.
+#[actix_web::test]
+async fn a_record_whose_index_lies_apart_lives_for_the_grace_until_it_is_entered() {
+    const OVER: Option<&str> = Some("*1\r\n:6\r\n");
+
+    let new = Record::decode("{\"v\":1,\"f\":\"1.7.5...0..9.YQ\",\"state\":{}}".to_owned());
+    let new = new.unwrap();
+    let until = Terms::default().now + Millis::secs(3_600);
+    let insert = Step::Insert {
+        at: "{a}".into(),
+        new: new.clone(),
+        until,
+    };
+    let old = Record::decode(r#"{"v":1,"state":{}}"#.to_owned()).unwrap();
+    let rotate = Step::Rotate {
+        at: "{a}".into(),
+        expect: old.version(),
+        new,
+        until,
+        redirect: own_redirect(),
+        epoch: None,
+        owner_before: OwnerBefore::Other(None),
+    };
+    for (step, first) in [
+        (insert, &["prepare", "enter"][..]),
+        (rotate, &["prepare", "leave", "enter"]),
+    ] {
+        let names = |calls: &[(&'static str, Vec<String>)], then: &[&'static str]| {
+            let names: Vec<_> = calls.iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, [first, then].concat());
+        };
+        let (reply, calls) = calls_of(&step, &[None, Some(DONE)]).await;
+        assert!(matches!(reply, Reply::Done), "{reply:?}");
+        names(&calls, &["live on", "live on"]);
+        let last = |call: usize| calls[call].1.last().unwrap().as_str();
+        assert_eq!(last(0), "60000");
+        let left: u64 = last(first.len()).parse().unwrap();
+        assert!((3_590_000..=3_600_000).contains(&left), "{left}");
+
+        // It was ended before that.
+        let (reply, calls) = calls_of(&step, &[OVER]).await;
+        assert!(matches!(reply, Reply::Ended), "{reply:?}");
+        names(&calls, &["live on"]);
+    }
 }

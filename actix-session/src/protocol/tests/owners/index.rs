@@ -1,0 +1,128 @@
+//! The index of the store: its entries and its marks.
+
+use super::store::{Asked, Fault};
+use crate::{
+    clock::Millis,
+    contract::Terms,
+    protocol::{Backend as _, NotBefore, RevokeMachine, Stored},
+    storage::{
+        SessionIndex, StoreIndex,
+        backend::shared_store,
+        index::{Index, Listed, Page},
+        upkeep::Upkeep,
+    },
+};
+
+impl Index for Asked {
+    async fn sessions(
+        &self,
+        principal: &str,
+        page: Page,
+        _: &Terms,
+    ) -> anyhow::Result<Vec<Listed>> {
+        let mut listed = self.entries_of(principal).await;
+        listed.retain(|it| page.includes((it.login, it.id)));
+        listed.sort_unstable_by_key(|it| std::cmp::Reverse((it.login, it.id)));
+        listed.truncate(page.limit);
+        // The records are looked at after that.
+        let state = self.turn().await;
+        for it in &mut listed {
+            it.found = self.loaded(&state, state.found(&it.at));
+        }
+        Ok(listed)
+    }
+
+    async fn heal(&self, principal: &str, listed: &Listed, _: &Terms) -> anyhow::Result<()> {
+        let mut state = self.turn().await;
+        let key = (principal.to_owned(), listed.id);
+        if state
+            .entries
+            .get(&key)
+            .is_some_and(|(login, at)| *login == listed.login && *at == listed.at)
+        {
+            state.entries.remove(&key);
+        }
+        Ok(())
+    }
+
+    async fn mark(
+        &self,
+        principal: &str,
+        mark: &NotBefore,
+        by: Option<(u128, Millis)>,
+        _: &Terms,
+    ) -> anyhow::Result<bool> {
+        let mut state = self.turn().await;
+        let earlier = state.marks.get(principal).cloned();
+        if let (Some(earlier), Some((id, login))) = (&earlier, by)
+            && earlier.ends(id, login)
+        {
+            return Ok(false);
+        }
+        let mut mark = mark.clone();
+        if let (true, Some((_, login))) = (self.shared.has(Fault::SparesByTime), by) {
+            mark = NotBefore {
+                at: login - Millis(1),
+                spared: Vec::new(),
+            };
+        }
+        state
+            .marks
+            .insert(principal.to_owned(), mark.after(earlier.as_ref()));
+        Ok(true)
+    }
+
+    async fn end_marked(
+        &self,
+        principal: &str,
+        mark: &NotBefore,
+        terms: &Terms,
+    ) -> anyhow::Result<u64> {
+        let known = self.state().marks.get(principal).cloned();
+        let mark = match self.shared.has(Fault::SparesByTime) {
+            true => known.unwrap_or_else(|| mark.clone()),
+            false => mark.clone(),
+        };
+        let mut known = self.entries_of(principal).await;
+        let equal_is_later = self.shared.has(Fault::EqualIsLater);
+        known.retain(|it| mark.ends(it.id, it.login) && !(equal_is_later && it.login == mark.at));
+        let mut ended = 0;
+        for it in known {
+            let mut machine = RevokeMachine::new(it.at.clone(), principal, it.id, terms);
+            let is_ended = self.drive(&mut machine, terms).await;
+            if is_ended.map_err(anyhow::Error::new)? {
+                ended += 1;
+                self.heal(principal, &it, terms).await?;
+            }
+        }
+        Ok(ended)
+    }
+}
+
+impl Asked {
+    async fn entries_of(&self, principal: &str) -> Vec<Listed> {
+        let state = self.turn().await;
+        let own = state.entries.iter().filter(|((of, _), _)| of == principal);
+        let listed = own.map(|((_, id), (login, at))| Listed {
+            id: *id,
+            login: *login,
+            at: at.clone(),
+            found: Stored::Nothing,
+        });
+        listed.collect()
+    }
+}
+
+impl Upkeep for Asked {
+    async fn forget(&self, _: &str, _: &NotBefore, _: &Terms) -> anyhow::Result<()> {
+        unreachable!("nobody is erased")
+    }
+}
+
+impl SessionIndex for Asked {
+    fn index(&self) -> StoreIndex {
+        StoreIndex::new(self.clone())
+    }
+}
+
+shared_store!(local Asked);
