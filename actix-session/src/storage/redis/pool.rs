@@ -7,6 +7,7 @@ use redis::{ErrorKind, RedisError};
 use tokio::time::timeout;
 
 use super::conn;
+use crate::measure;
 
 #[derive(Clone)]
 pub(crate) struct Pool(deadpool_redis::Pool);
@@ -21,7 +22,7 @@ impl Pool {
 
     pub(super) async fn lend(&self, limit: Duration) -> Result<Lent, RedisError> {
         let message = "the pool gave no connection";
-        match timeout(limit, self.0.get()).await {
+        match measure::waited("redis", timeout(limit, self.0.get())).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(PoolError::Backend(error))) => Err(conn::of_connecting(error)),
             Ok(Err(PoolError::Timeout(TimeoutType::Wait))) | Err(_) => Err(all_in_use()),
