@@ -330,7 +330,13 @@ impl Terms {
         match self.extend {
             ExtendOnRead::Never | ExtendOnRead::Quiet => false,
             ExtendOnRead::Always => true,
-            ExtendOnRead::AtMostEvery(interval) => self.until(record) - end >= interval,
+            ExtendOnRead::AtMostEvery(interval) => {
+                // Near the absolute end an extension gains less than an interval. One of less than a
+                // second is not worth a write: clocks differ by as much.
+                let gain = self.until(record) - end;
+                let since_last = self.idle_end(record.times()) - end;
+                since_last >= interval && gain >= interval.min(Millis::secs(1))
+            }
         }
     }
 
@@ -365,8 +371,14 @@ impl Terms {
             .map_or(self.now + self.ttl, |metadata| self.end_of(metadata))
     }
 
+    /// When a session ends that is used now, but for its absolute end.
+    fn idle_end(&self, metadata: Option<&Metadata>) -> Millis {
+        let own = metadata.and_then(|metadata| metadata.ttl);
+        self.now + own.unwrap_or(self.ttl)
+    }
+
     pub(crate) fn end_of(&self, metadata: &Metadata) -> Millis {
-        let idle = self.now + metadata.ttl.unwrap_or(self.ttl);
+        let idle = self.idle_end(Some(metadata));
         self.cap(metadata).map_or(idle, |cap| cap.min(idle))
     }
 

@@ -48,17 +48,20 @@ fn is_host(host: &str) -> bool {
     !host.is_empty() && host.bytes().all(in_host)
 }
 
-/// Whether an `Origin` has the host and port of the request. The scheme is not compared, since TLS may
-/// end at a proxy; it says which port goes without saying.
+/// Whether an `Origin` has the host and port of the request. Whether it is `http` or `https` is not
+/// compared, since TLS may end at a proxy; it says which port goes without saying. What has another
+/// scheme, such as a browser's extension, is another origin.
 pub(super) fn is_own(origin: &str, host: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else {
         return false;
     };
-    let default = default_port(scheme);
+    let Some(default) = default_port(scheme) else {
+        return false;
+    };
     let (Some((theirs, port)), Some((ours, own_port))) = (split(authority), split(host)) else {
         return false;
     };
-    let same_port = port.or(default) == own_port.or(default);
+    let same_port = port.unwrap_or(default) == own_port.unwrap_or(default);
     !theirs.is_empty() && theirs.eq_ignore_ascii_case(ours) && same_port
 }
 
@@ -161,6 +164,9 @@ mod tests {
             ("https://example.com:", "example.com"),
             ("example.com", "example.com"),
             ("http://[::1]:8080", "[::1]"),
+            ("chrome-extension://localhost", "localhost"),
+            ("capacitor://localhost:8080", "localhost:8080"),
+            ("ftp://localhost", "localhost"),
         ] {
             assert!(!is_own(origin, host), "{origin} {host}");
         }

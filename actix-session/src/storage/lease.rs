@@ -20,6 +20,8 @@ use crate::{
 /// For how long a lock is held at most, beyond the budget of whoever holds it: if the holder dies,
 /// others go on after that.
 const MARGIN: Millis = Millis::secs(5);
+/// The pause before a lost answer is asked for again.
+const AGAIN: Duration = Duration::from_millis(10);
 /// The longest pause before another look.
 const PAUSE: u64 = 20_000;
 
@@ -84,15 +86,25 @@ async fn try_to_take<B: Backend>(
     }))
 }
 
-/// Gives the lock back. If that fails, it lapses.
+/// Gives the lock back. If that fails, it lapses. To repeat it is harmless: it compares with this lease.
 pub(crate) async fn release<B: Backend>(store: &B, lease: Lease, terms: &Terms) {
     let Ok(free) = note(Millis(i64::MIN)) else {
         return;
     };
     let step = replace(&lease.at, &lease.held, free, terms);
-    if let Err(error) = store.run(&step, terms).await {
-        tracing::debug!(%error, "the lock on a principal lapses by itself");
+    let deadline = deadline(terms.budget);
+    loop {
+        match store.run(&step, terms).await {
+            Ok(Reply::Lost) if Instant::now() < deadline => sleep(AGAIN).await,
+            Ok(Reply::Lost) => return lapses(&"its answer was lost"),
+            Ok(_) => return,
+            Err(error) => return lapses(&error),
+        }
     }
+}
+
+fn lapses(why: &dyn std::fmt::Display) {
+    tracing::debug!(%why, "the lock on a principal lapses by itself");
 }
 
 /// Takes a lock away that nobody holds.

@@ -9,10 +9,11 @@ use actix_session::{
 };
 use actix_web::{cookie::Key, http::StatusCode};
 use futures_util::future::join_all;
+use servers::RedisServer;
 
 use crate::{
     devices::{log_in, tick},
-    support::{Browser, Site, TestStore, on_each_index},
+    support::{Browser, Proxy, Redis, Site, TestStore, on_each_index},
 };
 
 on_each_index! {
@@ -70,6 +71,23 @@ async fn nobody_waits_for_a_login_before_1970(tested: impl TestStore<Store: Sess
     }
     let third = Browser::new(site).visit(login).await;
     assert_eq!(third.status, StatusCode::FORBIDDEN);
+}
+
+/// Whoever gives the lock back finds out whether that has reached the server.
+#[actix_web::test]
+async fn nobody_waits_for_a_lock_that_was_given_back_in_vain() {
+    let server = RedisServer::start().unwrap();
+    let proxy = Proxy::before_redis(server.port());
+    let tested = Redis::through(&proxy.redis_url(), &server.url()).await;
+    let middleware = capped(&tested, 3, OverLimit::Refuse);
+    let middleware = middleware.commit_budget(Duration::from_secs(2)).build();
+    let site = Site::new(middleware).await;
+    Browser::new(site.clone()).visit(login).await.assert_ok();
+    // What says that nobody holds it.
+    proxy.hold_back("-9223372036854775808");
+    Browser::new(site.clone()).visit(login).await.assert_ok();
+    assert!(proxy.has_lost());
+    Browser::new(site).visit(login).await.assert_ok();
 }
 
 async fn the_oldest_session_makes_room(tested: impl TestStore<Store: SessionIndex>) {

@@ -43,6 +43,16 @@ impl Entry {
         }
     }
 
+    /// One that was read.
+    pub(super) fn known(index: &str, known: &Known) -> Self {
+        Self {
+            index: index.to_owned(),
+            id: Known::id_text(known.id),
+            login: known.login.0.to_string(),
+            text: Known::text(known.login, &known.at),
+        }
+    }
+
     /// The name of the index.
     pub(super) fn index(&self) -> &str {
         &self.index
@@ -193,15 +203,14 @@ impl Index for RedisSessionStore {
         Ok(later.map(|it| (it.id, it.at)).collect())
     }
 
-    async fn heal(&self, principal: &str, listed: &Listed, _: &Terms) -> anyhow::Result<()> {
+    async fn heal(&self, principal: &str, listed: &Listed, terms: &Terms) -> anyhow::Result<()> {
         let dead = Known {
             id: listed.id,
             login: listed.login,
             at: listed.at.clone(),
         };
         let index = self.index_of(principal);
-        self.executor.forget(&index, &[dead]).await;
-        Ok(())
+        self.executor.forget_unfound(&index, &[dead], terms).await
     }
 
     async fn mark(

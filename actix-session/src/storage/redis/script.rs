@@ -130,9 +130,15 @@ if at then
     end
   end
 end
+local idle = ttl
 if cap and cap - now < ttl then ttl = cap - now end
 local extended = 0
-if ttl > 0 and (ARGV[4] == '' or ttl - redis.call('PTTL', KEYS[1]) >= tonumber(ARGV[4])) then
+local function due()
+  if ARGV[4] == '' then return true end
+  local least, left = tonumber(ARGV[4]), redis.call('PTTL', KEYS[1])
+  return idle - left >= least and ttl - left >= math.min(least, 1000)
+end
+if ttl > 0 and due() then
   extended = redis.call('PEXPIRE', KEYS[1], ttl)
 end
 local found = found(text)

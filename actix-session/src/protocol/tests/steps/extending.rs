@@ -14,6 +14,7 @@ on_each_place! {
     reading_extends_if_the_terms_say_so,
     a_look_that_is_no_activity_knows_the_end,
     an_extension_rests_for_its_interval,
+    an_extension_comes_however_near_the_absolute_end_is,
     a_ttl_of_its_own_comes_before_the_policys,
     no_extension_reaches_past_the_absolute_end,
     what_is_past_its_absolute_end_is_not_extended,
@@ -105,6 +106,31 @@ async fn an_extension_rests_for_its_interval<P: Place>(steps: Steps<P>) {
     steps.pass(minutes(1)).await;
     for at in &names {
         steps.extends_to(at, &seldom(), TTL).await;
+    }
+}
+
+/// The interval is that between two extensions, not what one gains.
+async fn an_extension_comes_however_near_the_absolute_end_is<P: Place>(steps: Steps<P>) {
+    let end = steps.now() + minutes(70);
+    let names = steps
+        .each_with(|metadata| metadata.absolute_end = Some(end))
+        .await;
+    let seldom = || Terms {
+        extend: ExtendOnRead::AtMostEvery(minutes(30)),
+        ..steps.terms()
+    };
+    steps.pass(minutes(29)).await;
+    for at in &names {
+        steps.extends_to(at, &seldom(), minutes(31)).await;
+    }
+    steps.pass(minutes(2)).await;
+    for at in &names {
+        steps.extends_to(at, &seldom(), minutes(39)).await;
+    }
+    // There is nothing to gain any more.
+    steps.pass(minutes(35)).await;
+    for at in &names {
+        steps.extends_to(at, &seldom(), minutes(4)).await;
     }
 }
 

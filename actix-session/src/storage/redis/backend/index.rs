@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use anyhow::bail;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::BoxFuture, stream};
 use redis::Value;
+use tokio::time::Instant;
 
 use super::{
     super::{
@@ -18,9 +19,9 @@ use super::{
     across::for_certain,
 };
 use crate::{
-    clock::Millis,
+    clock::{Millis, deadline},
     contract::Terms,
-    protocol::{NotBefore, Reply},
+    protocol::{NotBefore, Owner, Reply, Stored},
 };
 
 /// An index lives for 400 days after the last step on it, in ms: as long as the longest session of a
@@ -212,13 +213,14 @@ impl Executor {
         };
         if let Some(entry) = indexed.enters.filter(|_| is_long(&value)) {
             let (executor, index) = (self.clone(), entry.index().to_owned());
-            tokio::spawn(async move { executor.tidy(&index).await });
+            let terms = terms.clone();
+            tokio::spawn(async move { executor.tidy(&index, &terms).await });
         }
         answer::reply(value, terms)
     }
 
     /// Takes out what has ended without a word: sessions that have expired, or that were purged.
-    async fn tidy(&self, index: &str) {
+    async fn tidy(&self, index: &str, terms: &Terms) {
         let tidied = async {
             let known = self.entries(index).await?;
             let looks = known.into_iter().map(async |it| {
@@ -227,8 +229,7 @@ impl Executor {
             });
             let looks = stream::iter(looks).buffer_unordered(AT_ONCE);
             let dead: Vec<Known> = looks.filter_map(async |it| it).collect().await;
-            self.forget(index, &dead).await;
-            anyhow::Ok(())
+            self.forget_unfound(index, &dead, terms).await
         };
         if let Err(error) = tidied.await {
             tracing::debug!(%error, "{UNTIDY}");
@@ -260,6 +261,57 @@ impl Executor {
             known.extend(Known::read(id, text));
         }
         Ok(known)
+    }
+
+    /// Takes entries away whose records were not found.
+    ///
+    /// Where a record lies in another slot than its entry, they are written by two steps. Whoever has
+    /// lost an answer may write the entry before the record, and once more after it; in between, the
+    /// record is not found. So what is there by now is entered again.
+    ///
+    /// # Errors
+    /// The server refuses that.
+    pub(in super::super) fn forget_unfound<'a>(
+        &'a self,
+        index: &'a str,
+        dead: &'a [Known],
+        terms: &'a Terms,
+    ) -> BoxFuture<'a, anyhow::Result<()>> {
+        Box::pin(async move {
+            self.forget(index, dead).await;
+            for known in dead {
+                if self.has_slots && slot(index) != slot(&known.at) {
+                    self.enter_if_there(index, known, terms).await?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    async fn enter_if_there(
+        &self,
+        index: &str,
+        known: &Known,
+        terms: &Terms,
+    ) -> anyhow::Result<()> {
+        let (at, entry) = (&known.at, Entry::known(index, known));
+        let found = self.look_again(at, terms).await;
+        match found.map(|found| found.proven(at, terms).live(terms)) {
+            Ok(Stored::Record(record)) => {
+                let owner = Owner::of(&record);
+                let is_its = owner.is_some_and(|owner| owner.id == known.id);
+                let until = deadline(terms.budget);
+                while is_its && Instant::now() < until {
+                    if !matches!(self.enter(&entry, at, "", terms).await?, Reply::Lost) {
+                        break;
+                    }
+                }
+                Ok(())
+            }
+            Ok(Stored::Redirect(_) | Stored::Nothing) => Ok(()),
+            // Nobody knows. A dead entry blocks nothing.
+            Ok(Stored::Unreadable) | Err(_) => self.enter_first(&entry, terms).await,
+        }
     }
 
     /// Takes entries away that still say so. Where that is refused they stay, and block nothing.

@@ -1,8 +1,12 @@
 //! Renewals and logins in several steps, on a server that loses answers.
 
 use super::{
-    super::super::script::{
-        ENTER_SCRIPT, LEAVE_SCRIPT, LIVE_ON_SCRIPT, PREPARE_SCRIPT, TAKE_BACK_SCRIPT,
+    super::super::{
+        index::Known,
+        script::{
+            ENTER_SCRIPT, FORGET_SCRIPT, LEAVE_SCRIPT, LIVE_ON_SCRIPT, LOOK_SCRIPT, PREPARE_SCRIPT,
+            TAKE_BACK_SCRIPT,
+        },
     },
     *,
 };
@@ -212,4 +216,63 @@ async fn a_record_whose_index_lies_apart_lives_for_the_grace_until_it_is_entered
         assert!(matches!(reply, Reply::Ended), "{reply:?}");
         names(&calls, &["live on"]);
     }
+}
+
+/// What is asked for once an entry's record was not found, if this is there when it is looked at again.
+async fn calls_to_forget(at: &str, found: String) -> Vec<&'static str> {
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&calls);
+    let connections = fake::connections(None, move |command| {
+        let scripts = [
+            ("forget", &*FORGET_SCRIPT),
+            ("look", &*LOOK_SCRIPT),
+            ("enter", &*ENTER_SCRIPT),
+        ];
+        let called = |script: &Script| command[1] == *script.hash();
+        let called = scripts.into_iter().find(|(_, script)| called(script));
+        let Some((name, _)) = called else {
+            return Some("$-1\r\n".to_owned());
+        };
+        seen.borrow_mut().push(name);
+        Some(match name {
+            "look" => found.clone(),
+            _ => DONE.to_owned(),
+        })
+    })
+    .await;
+    let executor = Executor {
+        has_slots: true,
+        ..Executor::new(connections)
+    };
+    let dead = Known {
+        id: 7,
+        login: Millis(9),
+        at: at.into(),
+    };
+    let terms = Terms::default();
+    executor
+        .forget_unfound("{c}", &[dead], &terms)
+        .await
+        .unwrap();
+    calls.borrow().clone()
+}
+
+/// Whoever has lost an answer may write the entry before the record, and once more after it.
+#[actix_web::test]
+async fn a_record_that_was_written_meanwhile_stays_in_its_index() {
+    let record = |id: u32| {
+        let text = format!("{{\"v\":1,\"f\":\"1.{id}.5...0..9.YQ\",\"state\":{{}}}}");
+        format!("*3\r\n:1\r\n{}:60000\r\n", bulk(&text))
+    };
+    let nothing = || "*1\r\n:0\r\n".to_owned();
+    let calls = calls_to_forget("{a}", record(7)).await;
+    assert_eq!(calls, ["forget", "look", "enter"]);
+    // Somebody else's.
+    let calls = calls_to_forget("{a}", record(8)).await;
+    assert_eq!(calls, ["forget", "look"]);
+    let calls = calls_to_forget("{a}", nothing()).await;
+    assert_eq!(calls, ["forget", "look"]);
+    // One step writes both.
+    let calls = calls_to_forget("{c}a", record(7)).await;
+    assert_eq!(calls, ["forget"]);
 }
