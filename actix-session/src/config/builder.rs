@@ -111,6 +111,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     }
 
     /// Sets how the cookie's content is secured; [`CookieContentSecurity::Private`] by default.
+    ///
+    /// A cookie that was secured in the other way is not opened: changing this logs everybody out.
     pub fn cookie_content_security(mut self, content_security: CookieContentSecurity) -> Self {
         self.configuration.content_security = content_security;
         self

@@ -33,7 +33,8 @@ impl Session {
     /// The time belongs to the login: [`clear`](Self::clear), [`logout`](Self::logout),
     /// [`purge`](Self::purge) and any [`login`](Self::login) that does not set it again end it. Set it
     /// before or after `login` in the same request, or with [`Login::idle`](crate::Login::idle).
-    /// [`reset_ttl`](Self::reset_ttl) takes it back. It makes no session by itself.
+    /// [`reset_ttl`](Self::reset_ttl) takes it back. It makes no session by itself. The time that the
+    /// session has already is no change, and no activity.
     ///
     /// # Examples
     /// ```
