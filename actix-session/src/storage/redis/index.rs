@@ -35,21 +35,21 @@ pub(super) struct Indexing {
 
 impl Entry {
     fn new(name: &dyn Fn(&str) -> String, owner: &Owner, at: &str) -> Self {
-        Self {
-            index: index_name(name, &owner.principal),
-            id: Known::id_text(owner.id),
-            login: owner.login.0.to_string(),
-            text: Known::text(owner.login, at),
-        }
+        let index = index_name(name, &owner.principal);
+        Self::under(index, owner.id, owner.login, at)
     }
 
     /// One that was read.
     pub(super) fn known(index: &str, known: &Known) -> Self {
+        Self::under(index.to_owned(), known.id, known.login, &known.at)
+    }
+
+    fn under(index: String, id: u128, login: Millis, at: &str) -> Self {
         Self {
-            index: index.to_owned(),
-            id: Known::id_text(known.id),
-            login: known.login.0.to_string(),
-            text: Known::text(known.login, &known.at),
+            index,
+            id: Known::id_text(id),
+            login: login.0.to_string(),
+            text: Known::text(login, at),
         }
     }
 

@@ -39,7 +39,7 @@ impl Executor {
             Reply::Done => {}
             reply => return Ok(reply),
         }
-        let leave = async || self.leave(write, redirect, terms).await;
+        let leave = || self.leave(write, redirect, terms);
         let decided = for_certain(false, leave, terms).await;
         let is_done = match &decided {
             Ok(Reply::Found(Stored::Redirect(found))) => found.target == *target,
@@ -105,11 +105,14 @@ impl Executor {
 /// Repeats a later step until its answer comes. Nobody may repeat an earlier one by then: if the
 /// renewal holds, others may have changed or ended the new record. `begun`: it holds already, so that
 /// a refusal changes nothing.
-pub(super) async fn for_certain(
+pub(super) async fn for_certain<F>(
     begun: bool,
-    attempt: impl AsyncFn() -> anyhow::Result<Reply>,
+    attempt: impl Fn() -> F,
     terms: &Terms,
-) -> anyhow::Result<Reply> {
+) -> anyhow::Result<Reply>
+where
+    F: Future<Output = anyhow::Result<Reply>>,
+{
     let mut lost = begun;
     let repeats = async {
         loop {

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use anyhow::bail;
 use futures_util::{StreamExt as _, future::BoxFuture, stream};
 use redis::Value;
-use tokio::time::Instant;
 
 use super::{
     super::{
@@ -19,7 +18,7 @@ use super::{
     across::for_certain,
 };
 use crate::{
-    clock::{Millis, deadline},
+    clock::Millis,
     contract::Terms,
     protocol::{NotBefore, Owner, Reply, Stored},
 };
@@ -91,7 +90,7 @@ impl<'a> Indexed<'a> {
 impl Executor {
     /// What a script at a name changes in indexes.
     pub(super) fn indexed<'a>(&self, indexing: &'a Indexing, at: &str) -> Indexed<'a> {
-        let lies_here = |entry: &&Entry| !self.has_slots || slot(entry.index()) == slot(at);
+        let lies_here = |entry: &&Entry| !self.lie_apart(entry.index(), at);
         Indexed {
             enters: indexing.enters().filter(lies_here),
             leaves: indexing.leaves().filter(lies_here),
@@ -100,8 +99,13 @@ impl Executor {
 
     /// The entry of a record whose owner's index lies in another slot.
     pub(super) fn apart<'a>(&self, indexing: &'a Indexing, at: &str) -> Option<&'a Entry> {
-        let lies_apart = |entry: &&Entry| self.has_slots && slot(entry.index()) != slot(at);
+        let lies_apart = |entry: &&Entry| self.lie_apart(entry.index(), at);
         indexing.enters().filter(lies_apart)
+    }
+
+    /// Whether two names are in different slots, so that no script changes both.
+    fn lie_apart(&self, one: &str, other: &str) -> bool {
+        self.has_slots && slot(one) != slot(other)
     }
 
     /// Enters a record that a step has just written, or may have, if its owner's index lies in another
@@ -140,16 +144,16 @@ impl Executor {
         ttl: &str,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
-        let enter = async || self.enter(entry, at, ttl, terms).await;
+        let enter = || self.enter(entry, at, ttl, terms);
         let entered = for_certain(true, enter, terms).await?;
-        let is_whole = slot(entry.index()) == slot(at) || ttl.is_empty();
+        let is_whole = ttl.is_empty() || !self.lie_apart(entry.index(), at);
         if is_whole || !matches!(entered, Reply::Done) {
             return Ok(entered);
         }
         let (keys, args) = ([at], [ttl]);
-        let live_on = LIVE_ON_SCRIPT.call(&keys, &args);
-        let live_on = async || self.step(&Job::script(&live_on), terms).await;
-        for_certain(true, live_on, terms).await
+        let call = LIVE_ON_SCRIPT.call(&keys, &args);
+        let job = Job::script(&call);
+        for_certain(true, || self.step(&job, terms), terms).await
     }
 
     /// One attempt to enter a record.
@@ -160,7 +164,7 @@ impl Executor {
         ttl: &str,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
-        let lies_here = slot(entry.index()) == slot(at);
+        let lies_here = !self.lie_apart(entry.index(), at);
         let own = usize::from(lies_here);
         let (keys, args) = ([at], [ttl]);
         let entering = self.enter_with(entry, &keys[..own], &args[..own], terms);
@@ -280,7 +284,7 @@ impl Executor {
         Box::pin(async move {
             self.forget(index, dead).await;
             for known in dead {
-                if self.has_slots && slot(index) != slot(&known.at) {
+                if self.lie_apart(index, &known.at) {
                     self.enter_if_there(index, known, terms).await?;
                 }
             }
@@ -298,13 +302,8 @@ impl Executor {
         let found = self.look_again(at, terms).await;
         match found.map(|found| found.proven(at, terms).live(terms)) {
             Ok(Stored::Record(record)) => {
-                let owner = Owner::of(&record);
-                let is_its = owner.is_some_and(|owner| owner.id == known.id);
-                let until = deadline(terms.budget);
-                while is_its && Instant::now() < until {
-                    if !matches!(self.enter(&entry, at, "", terms).await?, Reply::Lost) {
-                        break;
-                    }
+                if Owner::of(&record).is_some_and(|owner| owner.id == known.id) {
+                    self.enter_for_certain(&entry, at, "", terms).await?;
                 }
                 Ok(())
             }

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use redis::{AsyncConnectionConfig, Client, RedisError, aio::MultiplexedConnection};
+use redis::{Client, RedisError, aio::MultiplexedConnection};
 use tokio::{
     runtime::{Handle, Id},
     sync::Mutex as AsyncMutex,
@@ -203,10 +203,7 @@ impl Source {
     }
 
     async fn connect(&self, timeouts: Timeouts) -> Result<MultiplexedConnection, RedisError> {
-        // Jobs have a timer of their own.
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(timeouts.connect))
-            .set_response_timeout(None);
+        let config = timeouts.connecting();
         match self {
             Self::Server(client) => {
                 let connecting = client.get_multiplexed_async_connection_with_config(&config);

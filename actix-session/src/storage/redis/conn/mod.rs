@@ -26,7 +26,7 @@ use std::{
 
 use futures_util::future::{Either, select};
 use redis::{
-    Client, Cmd, ConnectionInfo, ErrorKind, RedisError, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, RedisError, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
 use tokio::{
@@ -321,6 +321,13 @@ impl Timeouts {
     /// half second after which connections of the application's give up by themselves, by default.
     fn patience(self) -> Duration {
         self.command / 5 * 2
+    }
+
+    /// How to connect. Jobs have a timer of their own.
+    fn connecting(self) -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect))
+            .set_response_timeout(None)
     }
 
     /// Waits for an answer, and tells if it is late. One timer does for both.

@@ -256,9 +256,7 @@ impl Sentinel {
         let Some(known) = lock(&self.last).as_ref().map(|(known, _)| known.clone()) else {
             return;
         };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeouts.connect))
-            .set_response_timeout(None);
+        let config = self.timeouts.connecting();
         let asking = self.nodes.iter().map(|node| self.named_by(node, &config));
         let mut asking: FuturesUnordered<_> = asking.collect();
         let mut votes: HashMap<String, usize> = HashMap::new();
