@@ -25,10 +25,7 @@ impl Specials {
 
     #[inline]
     pub(super) fn next(&mut self, text: &[u8]) -> Option<usize> {
-        while self.left == 0 {
-            self.block += BLOCK;
-            self.left = look(text, self.block)?;
-        }
+        self.find(text)?;
         let at = self.block + self.left.trailing_zeros() as usize;
         self.left &= self.left - 1;
         Some(at)
@@ -37,11 +34,18 @@ impl Specials {
     /// Passes over the next one, whose place is known.
     #[inline]
     pub(super) fn skip(&mut self, text: &[u8]) -> Option<()> {
+        self.find(text)?;
+        self.left &= self.left - 1;
+        Some(())
+    }
+
+    /// Goes on to a block that has one.
+    #[inline]
+    fn find(&mut self, text: &[u8]) -> Option<()> {
         while self.left == 0 {
             self.block += BLOCK;
             self.left = look(text, self.block)?;
         }
-        self.left &= self.left - 1;
         Some(())
     }
 }
