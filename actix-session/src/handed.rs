@@ -1,9 +1,9 @@
 //! What the five published methods do not say to a store: the keys that prove metadata, the format to
 //! write, whether the request is quiet, and how much time there is.
 //!
-//! The middleware polls `delete`, and the default bodies poll those methods inside [`hand`], and a store of this crate looks here. A
-//! wrapper that runs the inner store in another task loses this; its metadata then pass through
-//! unread.
+//! The middleware polls `delete` inside [`hand`], as the default bodies do with those methods, and a
+//! store of this crate looks here. A wrapper that runs the inner store in another task loses this; its
+//! metadata then pass through unread.
 
 use std::{cell::RefCell, future::poll_fn, sync::Arc};
 

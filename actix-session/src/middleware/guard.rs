@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     rc::Rc,
@@ -103,6 +104,14 @@ struct Attached {
     is_finished: bool,
 }
 
+impl Deref for Attached {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
 impl Drop for Attached {
     fn drop(&mut self) {
         if !self.is_finished {
@@ -157,7 +166,7 @@ impl<Store: SessionStore + 'static> Guard<Store> {
     /// Commits what was asked of the session.
     pub(crate) async fn commit(&mut self, exit: Exit) -> Settled<Store> {
         if let Stage::Serving(unfinished) = std::mem::replace(&mut self.0, Stage::Done) {
-            let departure = Departure::of(&unfinished.session.session);
+            let departure = Departure::of(&unfinished.session);
             let way_out = unfinished.way_out(exit);
             self.0 = Stage::Committing(boxed(|| unfinished.commit(way_out)), departure);
         }
@@ -192,7 +201,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
 
     /// Its time runs from now on.
     fn way_out(&self, exit: Exit) -> WayOut {
-        WayOut::new(exit, Departure::of(&self.session.session), self.budget())
+        WayOut::new(exit, Departure::of(&self.session), self.budget())
     }
 
     #[allow(
@@ -203,9 +212,9 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     fn commit(mut self, way_out: WayOut) -> impl Future<Output = Settled<Store>> {
         async move {
             poll_fn(|cx| self.poll_asked(cx, Some(way_out.limit))).await;
-            let waiting = self.session.session.take_waiting_for_later();
+            let waiting = self.session.take_waiting_for_later();
             way_out.is_awaited.set(!waiting.is_empty());
-            let mut snapshot = self.session.session.lock().take_snapshot();
+            let mut snapshot = self.session.lock().take_snapshot();
             snapshot.changes.made = (!waiting.is_empty()).then(Made::default);
             drop(self.session);
             let (parts, way_in) = (&self.parts, &self.way_in);
@@ -245,24 +254,26 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
         if busy || loaded.is_some_and(|incoming| !is_left(incoming, exit, policy())) {
             return None;
         }
-        let mut pending = self.session.session.lock();
+        let mut pending = self.session.lock();
         if !pending.is_at_rest() {
             return None;
         }
         pending.finish();
+        let asked = pending.asked;
+        drop(pending);
         self.session.is_finished = true;
-        Some(pending.asked)
+        Some(asked)
     }
 
     fn is_asked_for_anything(&self) -> bool {
-        let pending = || self.session.session.lock();
+        let pending = || self.session.lock();
         self.saving.is_some() || !self.session.is_finished && pending().is_asked_for_anything()
     }
 
     /// Goes on with what the handler has asked for. What it saves may have been asked for while an
     /// ending ran, or the other way round.
     fn poll_asked(&mut self, cx: &mut Context<'_>, way_out: Option<Instant>) -> Poll<()> {
-        if self.ending.is_none() && self.saving.is_none() && !self.session.session.is_asked() {
+        if self.ending.is_none() && self.saving.is_none() && !self.session.is_asked() {
             return Poll::Ready(());
         }
         self.watch_present();
@@ -292,7 +303,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     }
 
     fn asked_to_save(&self, way_out: Option<Instant>) -> Option<Box<Saving>> {
-        let asked = self.session.session.take_asked_to_save();
+        let asked = self.session.take_asked_to_save();
         if asked.is_empty() {
             return None;
         }
@@ -301,12 +312,12 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             WayIn::Lazy(lazy) => Way::Lazy(Rc::clone(lazy)),
         };
         let limit = way_out.unwrap_or_else(|| limit(self.budget()));
-        let saving = Saving::new(&self.parts, way, &self.session.session, asked, limit);
+        let saving = Saving::new(&self.parts, way, &self.session, asked, limit);
         Some(Box::new(saving))
     }
 
     fn go_on(&mut self, after: After) {
-        let session = &self.session.session;
+        let session = &self.session;
         match after {
             After::AsBefore => session.lock().not_saved(),
             After::Saved(changes, incoming) => {
@@ -325,7 +336,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
 
     /// Those who wait for the end of what was saved need not wait for the response.
     fn begin_watching(&self) {
-        let waiting = self.session.session.take_waiting_for_present();
+        let waiting = self.session.take_waiting_for_present();
         let loaded = &self.way_in.incoming().loaded;
         if let Some((key, record)) = loaded.key().zip(loaded.record()) {
             watch_made(&self.parts, (key, record.metadata()), waiting);
@@ -340,7 +351,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             let Some(mut ending) = self.ending.take().or_else(|| self.asked_for(way_out)) else {
                 return Poll::Ready(());
             };
-            let Poll::Ready(ended) = ending.poll(&self.session.session, cx) else {
+            let Poll::Ready(ended) = ending.poll(&self.session, cx) else {
                 self.ending = Some(ending);
                 return Poll::Pending;
             };
@@ -350,7 +361,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
 
     /// Hands those to the store who wait for the end of what was loaded.
     fn watch_present(&self) {
-        let waiting = self.session.session.take_waiting();
+        let waiting = self.session.take_waiting();
         if waiting.is_empty() {
             return;
         }
@@ -361,7 +372,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     }
 
     fn asked_for(&self, way_out: Option<Instant>) -> Option<Ending> {
-        let asked = self.session.session.take_asked();
+        let asked = self.session.take_asked();
         if asked.is_empty() {
             return None;
         }

@@ -338,7 +338,7 @@ where
         Ok(Err(error)) => {
             settled.log();
             let asked = session.lock().asked;
-            Err(if asked { varying(error, header) } else { error })
+            Err(varying_if(asked, error, header))
         }
         Ok(Ok(mut response)) => {
             if respond(settled, session, response.headers_mut(), has_head)? {
@@ -358,13 +358,20 @@ fn answer_as_it_is<B>(
     let answer = result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     let mut response = match answer {
         Ok(response) => response,
-        Err(error) if asked => return Err(varying(error, header)),
-        Err(error) => return Err(error),
+        Err(error) => return Err(varying_if(asked, error, header)),
     };
     if asked {
         vary(response.headers_mut(), header.as_ref());
     }
     Ok(response)
+}
+
+fn varying_if(
+    asked: bool,
+    error: actix_web::Error,
+    header: Option<HeaderName>,
+) -> actix_web::Error {
+    if asked { varying(error, header) } else { error }
 }
 
 /// Writes what became of the session into the response's headers, and answers whether the cookie is

@@ -210,11 +210,10 @@ impl<B: Backend> Drive<'_, B> {
             return Ok(reply);
         }
         let lost = matches!(reply, Reply::Lost);
-        if !lost {
-            if !is_refusal(step, &reply) {
-                return Ok(reply);
-            }
+        if is_refusal(step, &reply) {
             measure::merged();
+        } else if !lost {
+            return Ok(reply);
         }
         self.refusals += 1;
         let pause = pause::<B>(self.refusals, lost);

@@ -1,7 +1,5 @@
 //! Waiting for the end of a session.
 
-use std::mem;
-
 use super::{Session, errors::SessionEndedError, unloaded};
 use crate::live::{SessionEnded, Waits, pair};
 
@@ -118,9 +116,5 @@ impl Waiting {
     /// Whether somebody waits for the end of what was loaded.
     pub(super) fn is_asked(&self) -> bool {
         !self.now.is_empty()
-    }
-
-    pub(super) fn take(all: &mut Vec<Waits>) -> Vec<Waits> {
-        mem::take(all)
     }
 }

@@ -1,6 +1,6 @@
 //! Endings that a handler waits for, before it has answered.
 
-use std::{sync::Arc, task::Waker};
+use std::{mem, sync::Arc, task::Waker};
 
 use tokio::sync::oneshot;
 
@@ -89,8 +89,12 @@ impl Endings {
     }
 
     pub(super) fn waiting(&mut self, of: impl Fn(&mut Waiting) -> &mut Vec<Waits>) -> Vec<Waits> {
+        self.take(|rare| of(&mut rare.waiting))
+    }
+
+    fn take<T>(&mut self, of: impl FnOnce(&mut Rare) -> &mut Vec<T>) -> Vec<T> {
         let rare = self.rare.as_mut();
-        rare.map_or_else(Vec::new, |rare| Waiting::take(of(&mut rare.waiting)))
+        rare.map_or_else(Vec::new, |rare| mem::take(of(rare)))
     }
 
     /// A waker is the application's code: the caller uses it without the lock.
@@ -128,9 +132,7 @@ impl Session {
     }
 
     pub(crate) fn take_asked_to_save(&self) -> Vec<AskedToSave> {
-        let mut pending = self.lock();
-        let rare = pending.endings().rare.as_mut();
-        rare.map_or_else(Vec::new, |rare| std::mem::take(&mut rare.asked_to_save))
+        self.lock().endings().take(|rare| &mut rare.asked_to_save)
     }
 
     /// Sets what wakes the middleware when a handler asks for an ending.
@@ -148,8 +150,6 @@ impl Session {
     }
 
     pub(crate) fn take_asked(&self) -> Vec<Asked> {
-        let mut pending = self.lock();
-        let rare = pending.endings().rare.as_mut();
-        rare.map_or_else(Vec::new, |rare| std::mem::take(&mut rare.asked))
+        self.lock().endings().take(|rare| &mut rare.asked)
     }
 }
