@@ -48,7 +48,8 @@ where
     }
 }
 
-async fn serve<T, B, F>(app: F, threads: usize) -> anyhow::Result<()>
+/// Serves with so many threads, until the standard input ends.
+pub(crate) async fn serve<T, B, F>(app: F, threads: usize) -> anyhow::Result<()>
 where
     T: ServiceFactory<
             ServiceRequest,

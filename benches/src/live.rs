@@ -2,7 +2,6 @@
 
 use std::env;
 use std::fs;
-use std::thread;
 
 use actix_session::storage::{
     MemorySessionStore, PostgresSessionStore, RedisSessionStore, SessionIndex, SessionStore,
@@ -12,11 +11,11 @@ use actix_web::body::MessageBody;
 use actix_web::cookie::Key;
 use actix_web::dev::{Service, ServiceResponse};
 use actix_web::test::{TestRequest, init_service};
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpResponse, web};
 use anyhow::{Context as _, ensure};
 use futures_util::{StreamExt as _, stream};
 
-use crate::server::answer_questions;
+use crate::actix;
 
 /// Sessions of [`subscribe`]: each has so many subscriptions as it takes.
 const SESSIONS: usize = 1_000;
@@ -73,20 +72,7 @@ where
             .route("/stream", web::get().to(stream_until_the_end))
             .route("/revoke/{user}", web::get().to(revoke))
     };
-    let server = HttpServer::new(app).workers(1).disable_signals();
-    let server = server.bind(("127.0.0.1", 0))?;
-    let address = *server
-        .addrs()
-        .first()
-        .context("the server has no address")?;
-    let server = server.run();
-    let handle = server.handle();
-    thread::spawn(move || {
-        answer_questions(address);
-        // Asked to end, it ends without anybody who waits for it.
-        drop(handle.stop(false));
-    });
-    Ok(server.await?)
+    actix::serve(app, 1).await
 }
 
 async fn login(session: Session, user: web::Path<String>) -> actix_web::Result<HttpResponse> {

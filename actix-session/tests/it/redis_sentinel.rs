@@ -13,6 +13,20 @@ use servers::RedisSentinel;
 
 use crate::support::{Browser, Site, aside, connect, count, load::Load, soon};
 
+/// An operator asks for a fail-over.
+async fn failed_over(sentinel: RedisSentinel) -> RedisSentinel {
+    aside(move || {
+        // Refused until the sentinels have looked at the replica for a while.
+        let started = Instant::now();
+        while let Err(error) = sentinel.fail_over() {
+            assert!(started.elapsed() < Duration::from_secs(30), "{error}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        sentinel
+    })
+    .await
+}
+
 /// Waits until the sentinels name another master than the one at this port.
 async fn replaced(sentinel: RedisSentinel, old: u16) -> RedisSentinel {
     aside(move || {
@@ -92,17 +106,7 @@ async fn a_failover_that_is_asked_for_is_followed() {
     let old = sentinel.servers()[0].port();
     let load = Load::start(store).await;
     load.works_for(100).await;
-    sentinel = aside(move || {
-        // Refused until the sentinels have looked at the replica for a while.
-        let started = Instant::now();
-        while let Err(error) = sentinel.fail_over() {
-            assert!(started.elapsed() < Duration::from_secs(30), "{error}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        sentinel
-    })
-    .await;
-    let sentinel = replaced(sentinel, old).await;
+    let sentinel = replaced(failed_over(sentinel).await, old).await;
     load.works_for(200).await;
     let report = load.stop().await;
     assert_eq!(report.panics, 0, "{report}");
@@ -125,16 +129,7 @@ async fn a_former_master_is_left_before_it_forgets() {
     let ended = here.fork();
     here.visit(Session::renew).await.assert_sets_cookie();
     let port = sentinel.servers()[0].port();
-    let sentinel = aside(move || {
-        let started = Instant::now();
-        while let Err(error) = sentinel.fail_over() {
-            assert!(started.elapsed() < Duration::from_secs(30), "{error}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        sentinel
-    })
-    .await;
-    let sentinel = replaced(sentinel, port).await;
+    let sentinel = replaced(failed_over(sentinel).await, port).await;
     let (mut old, mut new) = (connect(&old).await, connect(&new).await);
     let mut count_until_it_is_there = async || {
         loop {

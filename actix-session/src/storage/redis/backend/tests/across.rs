@@ -11,7 +11,15 @@ use super::{
     *,
 };
 
-/// Which of a renewal's scripts a command is.
+/// On a cluster that answers like this.
+async fn executor(answer: impl FnMut(&[String]) -> Option<String> + 'static) -> Executor {
+    Executor {
+        has_slots: true,
+        ..Executor::new(fake::connections(None, answer).await)
+    }
+}
+
+/// Which of the scripts for several slots a command is.
 fn half(command: &[String]) -> Option<&'static str> {
     let scripts = [
         ("prepare", &*PREPARE_SCRIPT),
@@ -19,6 +27,8 @@ fn half(command: &[String]) -> Option<&'static str> {
         ("take back", &*TAKE_BACK_SCRIPT),
         ("enter", &*ENTER_SCRIPT),
         ("live on", &*LIVE_ON_SCRIPT),
+        ("forget", &*FORGET_SCRIPT),
+        ("look", &*LOOK_SCRIPT),
     ];
     let called = |script: &Script| command[1] == *script.hash();
     let found = scripts.into_iter().find(|(_, script)| called(script));
@@ -29,7 +39,7 @@ fn half(command: &[String]) -> Option<&'static str> {
 async fn renewal_that_lost_its_second_answer(then: String) -> (Reply, Vec<&'static str>) {
     let calls = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&calls);
-    let connections = fake::connections(None, move |command| {
+    let executor = executor(move |command| {
         let half = half(command).expect("a renewal in two steps");
         let before = seen.borrow().contains(&"leave");
         seen.borrow_mut().push(half);
@@ -40,10 +50,6 @@ async fn renewal_that_lost_its_second_answer(then: String) -> (Reply, Vec<&'stat
         }
     })
     .await;
-    let executor = Executor {
-        has_slots: true,
-        ..Executor::new(connections)
-    };
     let new = Record::decode(r#"{"v":1,"state":{}}"#.to_owned()).unwrap();
     let terms = Terms::default();
     let step = Step::Rotate {
@@ -83,7 +89,7 @@ async fn login_across_slots(
     let calls = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&calls);
     let mut answers = answers.iter().copied();
-    let connections = fake::connections(None, move |command| {
+    let executor = executor(move |command| {
         let half = half(command).expect("a login in three steps");
         seen.borrow_mut().push((half, command[2..].to_vec()));
         match half {
@@ -92,10 +98,6 @@ async fn login_across_slots(
         }
     })
     .await;
-    let executor = Executor {
-        has_slots: true,
-        ..Executor::new(connections)
-    };
     let old = Record::decode(r#"{"v":1,"state":{}}"#.to_owned()).unwrap();
     let auth = "{\"v\":1,\"f\":\"1.7.5...0..9.YQ\",\"state\":{}}";
     let terms = Terms::default();
@@ -152,7 +154,7 @@ async fn calls_of(
     let calls = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&calls);
     let mut answers = answers.iter().copied();
-    let connections = fake::connections(None, move |command| {
+    let executor = executor(move |command| {
         let half = half(command).unwrap_or("end");
         seen.borrow_mut().push((half, command[2..].to_vec()));
         match half {
@@ -161,10 +163,6 @@ async fn calls_of(
         }
     })
     .await;
-    let executor = Executor {
-        has_slots: true,
-        ..Executor::new(connections)
-    };
     let indexing = Indexing::of(step, &|key: &str| format!("{{c}}{key}"));
     let reply = executor.run(step, &indexing, &Terms::default()).await;
     let calls = calls.borrow().clone();
@@ -222,15 +220,8 @@ async fn a_record_whose_index_lies_apart_lives_for_the_grace_until_it_is_entered
 async fn calls_to_forget(at: &str, found: String) -> Vec<&'static str> {
     let calls = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&calls);
-    let connections = fake::connections(None, move |command| {
-        let scripts = [
-            ("forget", &*FORGET_SCRIPT),
-            ("look", &*LOOK_SCRIPT),
-            ("enter", &*ENTER_SCRIPT),
-        ];
-        let called = |script: &Script| command[1] == *script.hash();
-        let called = scripts.into_iter().find(|(_, script)| called(script));
-        let Some((name, _)) = called else {
+    let executor = executor(move |command| {
+        let Some(name) = half(command) else {
             return Some("$-1\r\n".to_owned());
         };
         seen.borrow_mut().push(name);
@@ -240,10 +231,6 @@ async fn calls_to_forget(at: &str, found: String) -> Vec<&'static str> {
         })
     })
     .await;
-    let executor = Executor {
-        has_slots: true,
-        ..Executor::new(connections)
-    };
     let dead = Known {
         id: 7,
         login: Millis(9),
