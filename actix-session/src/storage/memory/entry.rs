@@ -3,7 +3,7 @@
 use crate::{
     clock::Millis,
     protocol::{Owner, Redirect, Stored, TOMBSTONE},
-    record::{Packed, Record},
+    record::{Kind, Packed, Record},
     storage::upstream::{ENTRY, NOTICED},
 };
 
@@ -14,11 +14,7 @@ pub(super) struct Entry {
 
 /// The small fields lie where there is room for them: a store holds many of these.
 enum Held {
-    Packed {
-        rank: Rank,
-        has_entry: bool,
-        packed: Packed,
-    },
+    Packed(Rank, Kind, Packed),
     /// One that cannot be packed.
     Record(Rank, Box<Record>),
     Redirect(Rank, Box<Redirect>),
@@ -77,11 +73,7 @@ impl Entry {
     pub(super) fn record(name: &str, record: &Record, end: Millis) -> Self {
         let rank = Rank::of(name, record);
         let held = match Packed::new(record) {
-            Some(packed) => Held::Packed {
-                rank,
-                has_entry: record.has_entry(),
-                packed,
-            },
+            Some((packed, kind)) => Held::Packed(rank, kind, packed),
             None => Held::Record(rank, record.clone().into()),
         };
         Self { held, end }
@@ -107,19 +99,19 @@ impl Entry {
 
     pub(super) const fn rank(&self) -> Rank {
         match self.held {
-            Held::Packed { rank, .. } | Held::Record(rank, _) | Held::Redirect(rank, _) => rank,
+            Held::Packed(rank, ..) | Held::Record(rank, _) | Held::Redirect(rank, _) => rank,
             Held::Tombstone => Rank::Tombstone,
         }
     }
 
     pub(super) const fn is_record(&self) -> bool {
-        matches!(self.held, Held::Packed { .. } | Held::Record(..))
+        matches!(self.held, Held::Packed(..) | Held::Record(..))
     }
 
     /// A record's text.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.held {
-            Held::Packed { packed, .. } => Some(packed.text()),
+            Held::Packed(_, _, packed) => Some(packed.text()),
             Held::Record(_, record) => record.as_text(),
             Held::Redirect(..) | Held::Tombstone => None,
         }
@@ -128,10 +120,8 @@ impl Entry {
     pub(super) fn stored(&self) -> Stored {
         let record = |record: Record| Stored::Record(record.with_end(Some(self.end)));
         match &self.held {
-            Held::Packed {
-                has_entry, packed, ..
-            } => {
-                let packed = packed.record(*has_entry);
+            Held::Packed(_, kind, packed) => {
+                let packed = packed.record(*kind);
                 packed.map_or(Stored::Unreadable, record)
             }
             Held::Record(_, held) => record((**held).clone()),
@@ -161,7 +151,7 @@ impl Entry {
         match &self.held {
             Held::Redirect(_, redirect) => redirect.encode(),
             Held::Tombstone => TOMBSTONE.to_owned(),
-            Held::Packed { .. } | Held::Record(..) => self.text().unwrap_or_default().to_owned(),
+            Held::Packed(..) | Held::Record(..) => self.text().unwrap_or_default().to_owned(),
         }
     }
 }

@@ -9,6 +9,7 @@ use foldhash::fast::RandomState;
 
 use super::{
     entry::{Entry, Rank},
+    evict::Eviction,
     owners::{self, Owners},
     room::Room,
     shard::{Key, Shard, Slot, shard_of},
@@ -28,15 +29,13 @@ use crate::{
 const SHARDS: usize = 64;
 /// How many expired entries are dropped at once: others wait no longer than that takes.
 const AT_ONCE: usize = 512;
-/// Among how many entries an insertion searches for those that end soonest, about. In a store of
-/// more, the next insertions search on.
-const SEARCHED: usize = 8_000;
 
 /// Records and redirects by name. Each shard has a lock of its own. They share the room.
 pub(super) struct Map {
-    shards: Vec<Mutex<Shard>>,
+    pub(super) shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
-    room: Room,
+    pub(super) room: Room,
+    pub(super) eviction: Eviction,
     owners: Owners,
     /// Whoever waits for the end of a session is told what no step ends.
     hub: Arc<Hub>,
@@ -54,12 +53,17 @@ impl Map {
     pub(super) fn new(max_entries: usize, hub: Arc<Hub>) -> Self {
         // Each store has a seed of its own.
         let hasher = RandomState::default();
-        let shard = |_| Mutex::new(Shard::new(hasher.clone()));
+        let eviction = Eviction::new(SHARDS);
+        let shard = |place| {
+            let (counts, hints) = (eviction.counts(), eviction.hints());
+            Mutex::new(Shard::new(hasher.clone(), counts, (hints, place)))
+        };
         Self {
             shards: (0..SHARDS).map(shard).collect(),
             owners: Owners::new(hasher.clone()),
             hasher,
             room: Room::new(max_entries),
+            eviction,
             hub,
         }
     }
@@ -334,7 +338,7 @@ impl Map {
     }
 
     /// Removes some of what has expired. It is dropped without the lock.
-    fn sweep_some(&self, shard: &Mutex<Shard>, now: Millis) -> usize {
+    pub(super) fn sweep_some(&self, shard: &Mutex<Shard>, now: Millis) -> usize {
         let expired = lock(shard).take_expired(now, AT_ONCE);
         self.room.give(expired.len());
         expired.iter().for_each(|slot| self.forget_slot(slot));
@@ -342,60 +346,17 @@ impl Map {
         expired.len()
     }
 
-    fn forget_slot(&self, slot: &Slot) {
+    pub(super) fn forget_slot(&self, slot: &Slot) {
         self.hub.look_soon(slot.name());
         if let Some((owner, at)) = slot.owner(&self.hasher) {
             self.owners.leave(&owner, at);
         }
     }
 
-    /// Removes some of what has expired, or else what is worth least. The caller holds no lock, and
-    /// takes the room in competition with others.
-    fn make_room(&self, rank: Rank, spared: Key<'_>, now: Millis) -> Result<(), StoreFull> {
-        let mut shards = self.shards_from(spared);
-        if shards.any(|shard| self.sweep_some(shard, now) > 0) {
-            return Ok(());
-        }
-        self.evict(rank, spared).ok_or(StoreFull)
-    }
-
-    /// Locks one shard after the other, so that others may come first. `None` if nothing gives way.
-    fn evict(&self, rank: Rank, spared: Key<'_>) -> Option<()> {
-        let mut ranks = rank.gives_way().iter();
-        let (rank, shard) = ranks.find_map(|rank| Some((*rank, self.soonest(*rank, spared)?)))?;
-        let evicted = lock(shard).evict(rank, spared);
-        if let Some(evicted) = evicted {
-            self.room.give(1);
-            self.forget_slot(&evicted);
-            measure::gave_way();
-            tracing::debug!("the memory store is full: a session made room for another");
-        }
-        Some(())
-    }
-
-    /// The shard with the entry of this rank that ends first, or one of the first.
-    fn soonest(&self, rank: Rank, spared: Key<'_>) -> Option<&Mutex<Shard>> {
-        let (mut soonest, mut searched) = (None, 0);
-        for shard in self.shards_from(spared) {
-            let mut found = lock(shard);
-            let mut end = found.known_soonest(rank, spared);
-            if end.is_none() && found.has(rank) && (searched < SEARCHED || soonest.is_none()) {
-                searched += found.len();
-                end = found.find_soonest(rank, spared);
-            }
-            if let Some(end) = end
-                && soonest.is_none_or(|(least, _)| end < least)
-            {
-                soonest = Some((end, shard));
-            }
-        }
-        soonest.map(|(_, shard)| shard)
-    }
-
-    /// All shards. Another one comes first for each name, so that all have their turn.
-    fn shards_from(&self, at: Key<'_>) -> impl Iterator<Item = &Mutex<Shard>> {
-        let (before, from) = self.shards.split_at(at.shard(SHARDS));
-        from.iter().chain(before)
+    /// The places of all shards. Another one comes first for each name, so that all have their turn.
+    pub(super) fn shards_from(&self, at: Key<'_>) -> impl Iterator<Item = usize> + use<> {
+        let from = at.shard(SHARDS);
+        (from..SHARDS).chain(0..from)
     }
 
     /// Puts an entry for which room was taken where nothing live is.

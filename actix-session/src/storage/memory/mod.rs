@@ -1,9 +1,11 @@
 //! Sessions in this process's memory.
 //!
-//! `map.rs` has the protocol's steps on all shards, `shard.rs` one shard and what it evicts,
-//! `entry.rs` what lies under a name, `room.rs` the bound, and `sweep.rs` the thread that removes expired sessions.
+//! `map.rs` has the protocol's steps on all shards, `shard.rs` one shard, `entry.rs` what lies under a
+//! name, `room.rs` the bound, `evict.rs` what gives way then, and `sweep.rs` the thread that removes
+//! expired sessions.
 
 mod entry;
+mod evict;
 mod map;
 mod owners;
 mod room;

@@ -1,27 +1,43 @@
 //! One shard of the map.
 
-use std::cmp::Reverse;
+use std::{
+    cmp::Reverse,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use foldhash::fast::RandomState;
 use hashbrown::{HashTable, hash_table};
 
-use super::entry::{Entry, RANKS, Rank};
+use super::{
+    entry::{Entry, RANKS, Rank},
+    evict::Hint,
+};
 use crate::{
     clock::Millis,
     protocol::{Owner, Stored},
     record::Version,
 };
 
+/// How many entries there are of each rank.
+pub(super) type Counts = [AtomicUsize; RANKS];
+
 pub(super) struct Shard {
     entries: HashTable<Slot>,
     hasher: RandomState,
     /// How many entries there are of each rank.
     count: [usize; RANKS],
+    /// The same in all shards.
+    total: Arc<Counts>,
     /// No entry expires before this.
     quiet_until: Option<Millis>,
     /// Some of those of one rank to evict next, the very next one last.
     candidates: Vec<Candidate>,
     candidates_rank: Rank,
+    /// Where it says when the next one to evict ends, and at which place.
+    hints: (Arc<[Hint]>, usize),
 }
 
 /// An entry under its name.
@@ -92,8 +108,14 @@ fn hash(hasher: &RandomState, name: &str) -> u64 {
 }
 
 impl Shard {
-    pub(super) fn new(hasher: RandomState) -> Self {
+    pub(super) fn new(
+        hasher: RandomState,
+        total: Arc<Counts>,
+        hints: (Arc<[Hint]>, usize),
+    ) -> Self {
         Self {
+            total,
+            hints,
             entries: HashTable::new(),
             hasher,
             count: [0; RANKS],
@@ -136,8 +158,8 @@ impl Shard {
 
     /// Returns what was at the name, expired or not. It is best dropped without the lock.
     pub(super) fn put(&mut self, at: Key<'_>, entry: Entry) -> Option<Entry> {
-        self.note_end(entry.end, entry.rank());
-        self.count[entry.rank() as usize] += 1;
+        let rank = entry.rank();
+        self.note_end(entry.end, rank);
         let hasher = &self.hasher;
         let place = self.entries.entry(
             at.hash,
@@ -147,12 +169,16 @@ impl Shard {
         match place {
             hash_table::Entry::Occupied(mut found) => {
                 let replaced = std::mem::replace(&mut found.get_mut().entry, entry);
-                self.count[replaced.rank() as usize] -= 1;
+                if replaced.rank() != rank {
+                    self.one_less(replaced.rank());
+                    self.one_more(rank);
+                }
                 Some(replaced)
             }
             hash_table::Entry::Vacant(free) => {
                 let name = at.name.into();
                 free.insert(Slot { name, entry });
+                self.one_more(rank);
                 None
             }
         }
@@ -183,12 +209,22 @@ impl Shard {
         let expired = self.entries.extract_if(|slot| slot.entry.end <= now);
         let taken: Vec<_> = expired.take(most).collect();
         for slot in &taken {
-            self.count[slot.entry.rank() as usize] -= 1;
+            self.one_less(slot.entry.rank());
         }
         if taken.len() < most {
             self.quiet_until = self.entries.iter().map(|slot| slot.entry.end).min();
         }
         taken
+    }
+
+    fn one_more(&mut self, rank: Rank) {
+        self.count[rank as usize] += 1;
+        self.total[rank as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn one_less(&mut self, rank: Rank) {
+        self.count[rank as usize] -= 1;
+        self.total[rank as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether there may be an entry of this rank to evict.
@@ -209,8 +245,16 @@ impl Shard {
                 return Some(candidate.end);
             }
             self.candidates.pop();
+            self.give_hint();
         }
         None
+    }
+
+    /// Says when the next one to evict ends.
+    fn give_hint(&self) {
+        let (hints, place) = &self.hints;
+        let end = self.candidates.last().map(|candidate| candidate.end);
+        hints[*place].set(self.candidates_rank, end);
     }
 
     /// As [`known_soonest`](Self::known_soonest), after a search.
@@ -219,16 +263,15 @@ impl Shard {
         self.known_soonest(rank, spared)
     }
 
-    /// Takes out the entry of this rank that ends first, if there is one.
-    pub(super) fn evict(&mut self, rank: Rank, spared: Key<'_>) -> Option<Slot> {
-        if self.known_soonest(rank, spared).is_none() {
-            self.find_soonest(rank, spared)?;
-        }
+    /// Takes out the entry of this rank that ends first, if that is known.
+    pub(super) fn evict_known(&mut self, rank: Rank, spared: Key<'_>) -> Option<Slot> {
+        self.known_soonest(rank, spared)?;
         let candidate = self.candidates.pop()?;
+        self.give_hint();
         let is_same = |slot: &Slot| candidate.is(slot, rank) && !spared.is_of(slot);
         let found = self.entries.find_entry(candidate.hash, is_same).ok()?;
         let (slot, _) = found.remove();
-        self.count[rank as usize] -= 1;
+        self.one_less(rank);
         Some(slot)
     }
 
@@ -255,6 +298,7 @@ impl Shard {
         found.sort_unstable_by_key(|candidate| Reverse(candidate.end));
         self.candidates = found;
         self.candidates_rank = rank;
+        self.give_hint();
     }
 
     /// How many records there are.
@@ -278,9 +322,12 @@ impl Shard {
     fn note_end(&mut self, end: Millis, rank: Rank) {
         let until = self.quiet_until.map_or(end, |until| until.min(end));
         self.quiet_until = Some(until);
-        if rank == self.candidates_rank {
+        if rank == self.candidates_rank && !self.candidates.is_empty() {
             let later = self.candidates.partition_point(|other| other.end > end);
             self.candidates.drain(..later);
+            if self.candidates.is_empty() {
+                self.give_hint();
+            }
         }
     }
 

@@ -1,0 +1,162 @@
+//! What gives way in a full store.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, AtomicUsize, Ordering},
+};
+
+use super::{
+    entry::Rank,
+    map::Map,
+    shard::{Counts, Key, Slot},
+};
+use crate::{clock::Millis, error::StoreFull, measure, sync::lock};
+
+/// Among how many entries an insertion searches for those that end soonest, about. In a store of
+/// more, later insertions search on.
+const SEARCHED: usize = 8_000;
+/// After a look that has found nothing expired, there is none for so long: what expires meanwhile
+/// ends soonest, and gives way first.
+const LOOK_EVERY: Millis = Millis(100);
+
+/// What full stores remember, so that not every insertion locks all shards.
+pub(super) struct Eviction {
+    counts: Arc<Counts>,
+    hints: Arc<[Hint]>,
+    /// When the last look has found nothing expired.
+    looked: AtomicI64,
+}
+
+/// What a shard knows of the entry that it would evict next. It may have gone, or end later by now.
+pub(super) struct Hint {
+    rank: AtomicUsize,
+    /// The greatest time if the shard would have to search.
+    end: AtomicI64,
+}
+
+const UNKNOWN: i64 = i64::MAX;
+
+impl Hint {
+    fn unknown() -> Self {
+        Self {
+            rank: AtomicUsize::new(0),
+            end: AtomicI64::new(UNKNOWN),
+        }
+    }
+
+    /// Only whoever holds the shard's lock calls it.
+    pub(super) fn set(&self, rank: Rank, end: Option<Millis>) {
+        self.rank.store(rank as usize, Ordering::Relaxed);
+        let end = end.map_or(UNKNOWN, |end| end.0);
+        self.end.store(end, Ordering::Relaxed);
+    }
+
+    fn of_rank(&self, rank: Rank) -> Option<Millis> {
+        let end = self.end.load(Ordering::Relaxed);
+        let is_known = end != UNKNOWN && self.rank.load(Ordering::Relaxed) == rank as usize;
+        is_known.then_some(Millis(end))
+    }
+}
+
+enum Evicted {
+    Slot(Slot),
+    /// It went meanwhile, and made room by that, or it ends later now.
+    Gone,
+}
+
+impl Eviction {
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            counts: Arc::default(),
+            hints: (0..shards).map(|_| Hint::unknown()).collect(),
+            looked: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    /// Whoever adds entries to the map, or takes them out, counts them here.
+    pub(super) fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Those of all shards, by their places.
+    pub(super) fn hints(&self) -> Arc<[Hint]> {
+        Arc::clone(&self.hints)
+    }
+
+    fn has(&self, rank: Rank) -> bool {
+        self.counts[rank as usize].load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether a look a moment ago has found nothing expired. A clock may go back.
+    fn has_looked(&self, now: Millis) -> bool {
+        let looked = Millis(self.looked.load(Ordering::Relaxed));
+        looked <= now && now < looked + LOOK_EVERY
+    }
+
+    fn note_look(&self, now: Millis) {
+        self.looked.store(now.0, Ordering::Relaxed);
+    }
+}
+
+impl Map {
+    /// Removes some of what has expired, or else what is worth least. The caller holds no lock, and
+    /// takes the room in competition with others.
+    ///
+    /// # Errors
+    /// Nothing gives way.
+    pub(super) fn make_room(
+        &self,
+        rank: Rank,
+        spared: Key<'_>,
+        now: Millis,
+    ) -> Result<(), StoreFull> {
+        if !self.eviction.has_looked(now) {
+            let mut shards = self.shards_from(spared);
+            if shards.any(|shard| self.sweep_some(&self.shards[shard], now) > 0) {
+                return Ok(());
+            }
+            self.eviction.note_look(now);
+        }
+        let mut ranks = rank.gives_way().iter();
+        let evicted = ranks.find_map(|rank| self.evict(*rank, spared));
+        if let Evicted::Slot(slot) = evicted.ok_or(StoreFull)? {
+            self.room.give(1);
+            self.forget_slot(&slot);
+            measure::gave_way();
+            tracing::debug!("the memory store is full: a session made room for another");
+        }
+        Ok(())
+    }
+
+    /// Takes out the entry of this rank that ends first, or one of the first. `None` if there is none.
+    fn evict(&self, rank: Rank, spared: Key<'_>) -> Option<Evicted> {
+        if !self.eviction.has(rank) {
+            return None;
+        }
+        let shard = &self.shards[self.soonest(rank, spared)?];
+        let evicted = lock(shard).evict_known(rank, spared);
+        Some(evicted.map_or(Evicted::Gone, Evicted::Slot))
+    }
+
+    /// The shard with the entry of this rank that ends first, or one of the first. It locks one shard
+    /// after the other, and only those that have to search.
+    fn soonest(&self, rank: Rank, spared: Key<'_>) -> Option<usize> {
+        let (mut soonest, mut searched) = (None, 0);
+        for shard in self.shards_from(spared) {
+            let mut end = self.eviction.hints[shard].of_rank(rank);
+            if end.is_none() && (searched < SEARCHED || soonest.is_none()) {
+                let mut found = lock(&self.shards[shard]);
+                if found.has(rank) {
+                    searched += found.len();
+                    end = found.find_soonest(rank, spared);
+                }
+            }
+            if let Some(end) = end
+                && soonest.is_none_or(|(least, _)| end < least)
+            {
+                soonest = Some((end, shard));
+            }
+        }
+        soonest.map(|(_, shard)| shard)
+    }
+}
