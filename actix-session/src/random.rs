@@ -18,8 +18,9 @@ const SYMBOLS: [u8; 256] = {
 /// Four times the alphabet.
 const FAIR: u8 = 248;
 pub(crate) const KEY_LENGTH: usize = 64;
-/// As many are drawn at once as seldom leave a key too short.
-const DRAWN: usize = 80;
+/// As many are drawn at once as seldom leave a key too short. With the ids that makes 96 bytes: the
+/// kernel makes the next ones in a block of their own.
+const DRAWN: usize = 72;
 
 /// Draws a session key from the operating system: 64 alphanumeric characters, about 381 bits.
 ///

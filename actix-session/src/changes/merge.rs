@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, collections::HashMap};
 
+use smallvec::SmallVec;
+
 use super::{Changes, Effect, LoginChange, Modify, TtlChange};
 use crate::{
     clock::Millis,
@@ -66,10 +68,13 @@ pub(crate) fn overwrite_map(
     bounded(draft(plan.metadata, stamp).map(entries), before, stamp)
 }
 
+/// Few requests change more entries.
+type OwnValues<'a> = SmallVec<[Value<'a>; 2]>;
+
 /// What changes make of a record.
 struct Plan<'a> {
     metadata: Metadata,
-    values: Vec<Value<'a>>,
+    values: OwnValues<'a>,
     /// No stored entry stays.
     starts_over: bool,
 }
@@ -225,9 +230,9 @@ fn values<'a>(
     stored: Option<&Record>,
     changes: &'a Changes,
     another: bool,
-) -> Result<Vec<Value<'a>>, ApplyError> {
+) -> Result<OwnValues<'a>, ApplyError> {
     let before = changes.before_login.as_ref().filter(|_| another);
-    let mut values = Vec::with_capacity(changes.effects.len());
+    let mut values = OwnValues::with_capacity(changes.effects.len());
     for (name, effect) in changes.effects.iter() {
         let earlier = before.and_then(|before| before.get(name));
         if earlier.is_some_and(|earlier| effect.closures() <= earlier) {

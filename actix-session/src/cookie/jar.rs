@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use actix_web::http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 
 use super::{
     attributes::{CookieAttributes, wire_name},
@@ -59,10 +60,13 @@ pub(crate) struct Candidate {
     pub(crate) is_old: bool,
 }
 
+/// Seldom there is more than one.
+pub(crate) type Candidates = SmallVec<[Candidate; 1]>;
+
 /// What the cookies of a request contain, or its header.
 #[derive(Default)]
 pub(crate) struct Found {
-    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) candidates: Candidates,
     /// A value came under the current name, valid or not.
     pub(crate) came: bool,
     /// Indices of the old cookies that the request carried.

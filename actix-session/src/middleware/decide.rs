@@ -160,13 +160,15 @@ impl Finished<'_> {
     /// timeout counts from the creation.
     fn is_over_once_cleared(&self) -> bool {
         let changes = &self.snapshot.changes;
+        if changes.cleared.is_none() || changes.login.is_some() {
+            return false;
+        }
         let record = self.incoming.loaded.record();
         let created = record.and_then(Record::metadata).map(|it| it.created);
         let end = created
             .zip(self.policy.absolute)
             .map(|(at, span)| at + span);
-        let cleared = changes.cleared.is_some() && changes.login.is_none();
-        cleared && end.is_some_and(|end| end <= self.now)
+        end.is_some_and(|end| end <= self.now)
     }
 
     /// Whether the session that a login makes is over already: the user authenticated too long ago,

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::deadline,
     contract::{Opened, Terms},
-    cookie::jar::{Candidate, Fields},
+    cookie::jar::{Candidate, Candidates, Fields},
     error::LoadError,
     event::Refusal,
     key::SessionKey,
@@ -127,7 +127,7 @@ impl Incoming {
     fn look_up_all<S: SessionStore>(
         mut self,
         parts: &Parts<S>,
-        candidates: Vec<Candidate>,
+        candidates: Candidates,
     ) -> impl Future<Output = Result<Self, (LoadError, Self)>> {
         async move {
             let terms = &parts.terms(self.quiet);
@@ -169,7 +169,7 @@ impl Incoming {
         incoming
     }
 
-    fn find<S>(parts: &Parts<S>, fields: Fields<'_>) -> (Self, Vec<Candidate>) {
+    fn find<S>(parts: &Parts<S>, fields: Fields<'_>) -> (Self, Candidates) {
         let found = parts.cookies.find(fields, parts.writes_old_mac());
         let incoming = Self {
             cookie_came: found.came,

@@ -9,8 +9,9 @@ use std::{
 use super::{
     Record, WireFormat, Written, blanks,
     claim::Claim,
-    format::{Writer, head, is_json},
+    format::{Writer, is_json, with_head},
     keys::{MetadataKeys, Place},
+    known::{Facts, Known},
     metadata::Metadata,
     names::is_named,
     splice::{Values, fresh, splice},
@@ -96,11 +97,14 @@ impl<'a> Draft<'a> {
         if self.format != WireFormat::V1 {
             return None;
         }
-        let head = || head(self.commit, &self.metadata);
-        if stored.is_empty() {
-            return fresh(&head(), values);
-        }
-        splice(stored.as_text()?, &head(), values)
+        let stored = match stored.is_empty() {
+            true => None,
+            false => Some(stored.as_text()?),
+        };
+        with_head(self.commit, &self.metadata, |head| match stored {
+            None => fresh(head, values),
+            Some(stored) => splice(stored, head, values),
+        })
     }
 
     /// The record of a store that takes maps: nothing writes its text.
@@ -112,9 +116,11 @@ impl<'a> Draft<'a> {
         let has_entry = self.needs_entry();
         let knows_itself = has_entry || self.format == WireFormat::V1;
         Record::of(Written {
-            commit: if knows_itself { self.commit } else { 0 },
-            epoch,
-            metadata: knows_itself.then_some(self.metadata),
+            known: Known::Read(Facts {
+                commit: if knows_itself { self.commit } else { 0 },
+                epoch,
+                metadata: knows_itself.then_some(self.metadata),
+            }),
             has_entry,
             keys: self.keys.cloned(),
             format: self.format,
@@ -132,10 +138,11 @@ impl<'a> Draft<'a> {
 
     fn enveloped(self, state: State) -> Record {
         let has_entry = self.needs_entry();
+        let facts = Facts::enveloped(self.commit, self.metadata);
         Record::of(Written {
             has_entry,
             keys: self.keys.cloned(),
-            ..Written::enveloped(state, self.commit, self.metadata)
+            ..Written::enveloped(state, Known::Read(facts))
         })
     }
 
@@ -157,9 +164,11 @@ impl<'a> Draft<'a> {
             writer.entry(name, json);
         }
         let written = Written {
-            commit: if has_entry { self.commit } else { 0 },
-            epoch,
-            metadata: has_entry.then_some(self.metadata),
+            known: Known::Read(Facts {
+                commit: if has_entry { self.commit } else { 0 },
+                epoch,
+                metadata: has_entry.then_some(self.metadata),
+            }),
             has_entry,
             keys: self.keys.cloned(),
             ..Written::new(writer.finish_with(end.as_ref().or(clear.as_ref())))

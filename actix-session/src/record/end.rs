@@ -1,6 +1,6 @@
 //! When a record ends, and what a read has made of that.
 
-use super::Record;
+use super::{Metadata, Record};
 use crate::{clock::Millis, contract::End};
 
 impl Record {
@@ -31,7 +31,7 @@ impl Record {
 
     /// The idle end that the record itself says, or else its store.
     pub(crate) fn idle_end(&self) -> Option<Millis> {
-        let own = self.times().and_then(|metadata| metadata.idle_end);
+        let own = self.unusual_times().and_then(|metadata| metadata.idle_end);
         own.or(self.end)
     }
 
@@ -62,6 +62,9 @@ impl Record {
 
     /// Whether the record is past its absolute end, its own or the policy's.
     pub(crate) fn is_over(&self, now: Millis, absolute: Option<Millis>) -> bool {
+        if absolute.is_none() && self.is_plain() {
+            return false;
+        }
         let Some(metadata) = self.times() else {
             return false;
         };
@@ -71,7 +74,14 @@ impl Record {
         end.is_some_and(|end| end <= now)
     }
 
+    fn unusual_times(&self) -> Option<&Metadata> {
+        if self.is_plain() {
+            return None;
+        }
+        self.times()
+    }
+
     pub(crate) fn absolute_end(&self) -> Option<Millis> {
-        self.times().and_then(|metadata| metadata.absolute_end)
+        self.unusual_times()?.absolute_end
     }
 }

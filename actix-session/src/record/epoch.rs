@@ -5,13 +5,15 @@ use super::Record;
 impl Record {
     /// The epoch of the last `clear`; 0 before the first, or if nothing keeps it.
     pub(crate) fn epoch(&self) -> u64 {
-        self.written.epoch
+        self.written.facts().epoch
     }
 
     /// The epoch that lies beside the record, for a text that does not keep it.
     pub(crate) fn with_epoch_beside(self, epoch: Option<u64>) -> Self {
         match epoch {
-            Some(epoch) if self.written.epoch == 0 => self.changed(|written| written.epoch = epoch),
+            Some(epoch) if self.epoch() == 0 => {
+                self.changed(|written| written.facts_mut().epoch = epoch)
+            }
             _ => self,
         }
     }

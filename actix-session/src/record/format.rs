@@ -5,7 +5,7 @@
 //! and the metadata is one reserved entry, with a MAC: `<metadata>:<mac>`. Read: both of these, and
 //! the same envelope without metadata.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, cell::Cell, collections::HashMap};
 
 use serde::{
     Deserialize, Deserializer,
@@ -65,12 +65,12 @@ impl std::error::Error for Undecodable {}
 /// A decoded text.
 pub(crate) struct Decoded {
     pub(crate) state: State,
-    pub(crate) facts: Facts,
+    pub(crate) facts: Found,
     pub(crate) format: WireFormat,
 }
 
 /// What a text says of the session itself.
-pub(crate) enum Facts {
+pub(crate) enum Found {
     /// Only this library writes such a text.
     Known(u64, Metadata),
     /// An application on an old server can have written it.
@@ -150,11 +150,11 @@ fn decode_any(text: &str) -> Result<Decoded, Undecodable> {
 
 /// Unreadable metadata is an error: it says who is logged in, and when the session ends at the
 /// latest.
-fn known(metadata: Option<Option<(u64, Metadata)>>) -> Result<Facts, Undecodable> {
+fn known(metadata: Option<Option<(u64, Metadata)>>) -> Result<Found, Undecodable> {
     match metadata {
-        None => Ok(Facts::None),
+        None => Ok(Found::None),
         Some(None) => Err(Undecodable::Shape),
-        Some(Some((commit, metadata))) => Ok(Facts::Known(commit, metadata)),
+        Some(Some((commit, metadata))) => Ok(Found::Known(commit, metadata)),
     }
 }
 
@@ -166,7 +166,7 @@ fn decode_flat(object: &Object<'_>, text: &str) -> Decoded {
     });
     Decoded {
         state: State::Text(Text::new(text.to_owned(), spans(text, object, true))),
-        facts: claim.map_or(Facts::None, Facts::Claimed),
+        facts: claim.map_or(Found::None, Found::Claimed),
         format: WireFormat::V0_11,
     }
 }
@@ -257,11 +257,20 @@ pub(crate) fn version_prefix(commit: u64) -> String {
     prefix
 }
 
-/// The beginning of an envelope, up to its first entry.
-pub(crate) fn head(commit: u64, metadata: &Metadata) -> String {
-    let mut text = String::with_capacity(160);
-    push_head(&mut text, commit, metadata);
-    text
+thread_local! {
+    /// Room for the beginning of an envelope, which is only copied from it.
+    static HEAD: Cell<String> = const { Cell::new(String::new()) };
+}
+
+/// Calls `write` with the beginning of an envelope, up to its first entry.
+pub(crate) fn with_head<T>(commit: u64, metadata: &Metadata, write: impl FnOnce(&str) -> T) -> T {
+    // While a thread ends, there is no room that could be used again.
+    let mut head = HEAD.try_with(Cell::take).unwrap_or_default();
+    head.clear();
+    push_head(&mut head, commit, metadata);
+    let written = write(&head);
+    let _ = HEAD.try_with(|room| room.set(head));
+    written
 }
 
 fn push_head(text: &mut String, commit: u64, metadata: &Metadata) {

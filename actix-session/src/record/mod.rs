@@ -7,6 +7,7 @@ mod end;
 mod epoch;
 mod format;
 mod keys;
+mod known;
 mod lookup;
 mod metadata;
 mod names;
@@ -33,7 +34,11 @@ use std::{
 use crate::clock::Millis;
 
 pub use self::format::WireFormat;
-use self::{claim::Claim, format::Facts};
+use self::{
+    claim::Claim,
+    format::Found,
+    known::{Facts, Known},
+};
 pub(crate) use self::{
     draft::{Draft, Entries},
     format::{Undecodable, version_prefix},
@@ -41,7 +46,7 @@ pub(crate) use self::{
     metadata::{Auth, Metadata, RESERVED, id_after_clear},
     names::is_named,
     origin::Origin,
-    packed::Packed,
+    packed::{Kind, Packed},
     principal::{LONGEST_PRINCIPAL, PrincipalEntry, principal_of},
     proofs::{Lowered, Proof, Proofs},
     splice::{Value, Values},
@@ -80,13 +85,9 @@ pub struct Record {
 #[derive(Clone)]
 struct Written {
     state: State,
-    metadata: Option<Metadata>,
+    known: Known,
     /// Metadata that nothing has proven yet: its times count, and it gives no rights.
     claim: Option<Box<Claim>>,
-    /// 0 if the record keeps none.
-    commit: u64,
-    /// Of the last `clear`. Not every text keeps it.
-    epoch: u64,
     /// The metadata goes through the five methods as the reserved entry.
     has_entry: bool,
     /// They make the reserved entry count.
@@ -111,10 +112,8 @@ impl Written {
     fn new(state: State) -> Self {
         Self {
             state,
-            metadata: None,
+            known: Known::Read(Facts::default()),
             claim: None,
-            commit: 0,
-            epoch: 0,
             has_entry: false,
             keys: None,
             format: WireFormat::V0_11,
@@ -125,11 +124,9 @@ impl Written {
     }
 
     /// What an envelope says.
-    fn enveloped(state: State, commit: u64, metadata: Metadata) -> Self {
+    fn enveloped(state: State, known: Known) -> Self {
         Self {
-            commit,
-            epoch: metadata.epoch,
-            metadata: Some(metadata),
+            known,
             has_entry: true,
             format: WireFormat::V1,
             text_says_all: true,
@@ -137,14 +134,17 @@ impl Written {
         }
     }
 
-    /// An epoch that lies beside the record stays if the metadata keep none.
     fn know(&mut self, commit: u64, metadata: Metadata) {
-        self.commit = commit;
-        if metadata.epoch != 0 {
-            self.epoch = metadata.epoch;
-        }
-        self.metadata = Some(metadata);
+        self.facts_mut().know(commit, metadata);
         self.has_entry = true;
+    }
+
+    fn facts(&self) -> &Facts {
+        self.known.facts(self.state.text())
+    }
+
+    fn facts_mut(&mut self) -> &mut Facts {
+        self.known.facts_mut(self.state.text())
     }
 }
 
@@ -173,14 +173,15 @@ impl Record {
             ..Written::new(decoded.state)
         };
         match decoded.facts {
-            Facts::Known(commit, metadata) => {
-                Self::of(Written::enveloped(written.state, commit, metadata))
+            Found::Known(commit, metadata) => {
+                let facts = Facts::enveloped(commit, metadata);
+                Self::of(Written::enveloped(written.state, Known::Read(facts)))
             }
-            Facts::Claimed(claim) => Self::of(Written {
+            Found::Claimed(claim) => Self::of(Written {
                 claim: Some(Box::new(claim)),
                 ..written
             }),
-            Facts::None => {
+            Found::None => {
                 let end = written.state.text().and_then(blanks::read);
                 Self::of(written).with_end(end)
             }
@@ -260,8 +261,11 @@ impl Record {
         if let Some(claim) = &written.claim {
             return Some(claim.as_text().into());
         }
-        let metadata = written.metadata.as_ref().filter(|_| written.has_entry)?;
-        Some(Claim::text(written.commit, metadata, keys, Place::Unnamed).into())
+        let Facts {
+            commit, metadata, ..
+        } = written.facts();
+        let metadata = metadata.as_ref().filter(|_| written.has_entry)?;
+        Some(Claim::text(*commit, metadata, keys, Place::Unnamed).into())
     }
 
     /// The text that a store keeps.
@@ -356,19 +360,24 @@ impl Record {
     }
 
     pub(crate) fn metadata(&self) -> Option<&Metadata> {
-        self.written.metadata.as_ref()
+        self.written.facts().metadata.as_ref()
+    }
+
+    /// Whether the metadata are known to say no more than the defaults do.
+    fn is_plain(&self) -> bool {
+        self.written.known.are_plain()
     }
 
     /// The metadata for times and for endings alone. An old server can have made it up, and can set
     /// all times anyway.
     pub(crate) fn times(&self) -> Option<&Metadata> {
         let claim = self.written.claim.as_ref().map(|claim| &claim.metadata);
-        claim.or(self.written.metadata.as_ref())
+        claim.or_else(|| self.metadata())
     }
 
     /// Whether nothing says since when the session is there.
     pub(crate) fn is_undated(&self) -> bool {
-        self.written.undated || self.times().is_none()
+        self.written.undated || !self.is_plain() && self.times().is_none()
     }
 
     /// Whether no step has written down whose record it is.
@@ -387,11 +396,19 @@ impl Record {
 
     /// 0 if the record keeps none.
     pub(crate) fn commit_id(&self) -> u64 {
-        self.written.commit
+        self.written.facts().commit
     }
 
     pub(crate) fn principal(&self) -> Option<&str> {
-        self.written.metadata.as_ref().and_then(Metadata::principal)
+        self.unusual()?.principal()
+    }
+
+    /// The metadata, unless they are known to say no more than the defaults do.
+    fn unusual(&self) -> Option<&Metadata> {
+        if self.is_plain() {
+            return None;
+        }
+        self.metadata()
     }
 
     pub(crate) fn is_in_cookie(&self) -> bool {
@@ -405,7 +422,7 @@ impl Record {
 
     /// The session's own time to live, in place of the policy's.
     pub(crate) fn own_ttl(&self) -> Option<Millis> {
-        self.metadata().and_then(|metadata| metadata.ttl)
+        self.unusual()?.ttl
     }
 
     /// Whether the session has a time to live of its own.

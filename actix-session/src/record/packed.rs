@@ -2,7 +2,7 @@
 
 use super::{
     Record, Written,
-    metadata::Metadata,
+    known::{Facts, Known},
     scan::HEAD,
     state::{State, Text},
 };
@@ -10,29 +10,39 @@ use super::{
 /// A record whose text says all of it. Those who read it share the text, and the places in it.
 pub(crate) struct Packed(Text);
 
+/// What the text does not say, and what is not worth reading it for. A store keeps this beside it.
+#[derive(Clone, Copy)]
+pub(crate) struct Kind {
+    has_entry: bool,
+    is_plain: bool,
+}
+
 impl Packed {
     /// `None` if the record is of another form.
-    pub(crate) fn new(record: &Record) -> Option<Self> {
+    pub(crate) fn new(record: &Record) -> Option<(Self, Kind)> {
         let text = record.written.state.as_text()?;
         let is_usual = record.written.text_says_all && text.as_str().starts_with(HEAD);
-        is_usual.then(|| Self(text.clone()))
+        let kind = Kind {
+            has_entry: record.has_entry(),
+            is_plain: record.metadata().is_some_and(|it| !it.say_more()),
+        };
+        is_usual.then(|| (Self(text.clone()), kind))
     }
 
     pub(crate) fn text(&self) -> &str {
         self.0.as_str()
     }
 
-    /// The record; `None` if the text is none, which `new` rules out. `has_entry` is what
-    /// [`Record::has_entry`] said of it.
-    pub(crate) fn record(&self, has_entry: bool) -> Option<Record> {
-        let metadata = self.text().get(HEAD.len()..)?;
-        let (metadata, _) =
-            metadata.split_at_checked(memchr::memchr(b'"', metadata.as_bytes())?)?;
-        let (commit, metadata) = Metadata::decode(metadata)?;
+    /// The record; `None` if the text is none, which `new` rules out. `kind` is what it returned.
+    pub(crate) fn record(&self, kind: Kind) -> Option<Record> {
+        let known = match kind.is_plain {
+            true => Known::plain(),
+            false => Known::Read(Facts::read(self.text())?),
+        };
         let state = State::Text(self.0.clone());
         Some(Record::of(Written {
-            has_entry,
-            ..Written::enveloped(state, commit, metadata)
+            has_entry: kind.has_entry,
+            ..Written::enveloped(state, known)
         }))
     }
 }

@@ -47,7 +47,7 @@ impl Record {
         let mut metadata = known.unwrap_or_else(|| Metadata::new(id(), now));
         metadata.belong_to(named, Millis::ZERO);
         self.changed(|written| {
-            written.metadata = Some(metadata);
+            written.facts_mut().metadata = Some(metadata);
             written.derived = true;
             written.undated = undated;
         })

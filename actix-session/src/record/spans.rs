@@ -16,7 +16,9 @@ const GAP: u32 = 2;
 const END: u32 = 2;
 
 pub(super) enum Spans {
-    /// The starts of a few names and values in a text of less than 64 KiB.
+    /// The starts of the only name and its value in a text of less than 64 KiB.
+    One([[u16; 2]; 1]),
+    /// The same of a few names and values, or of none.
     Few(Box<[[u16; 2]]>),
     Many(Box<Many>),
 }
@@ -79,9 +81,10 @@ impl Starts {
         (from, to): (usize, usize),
     ) {
         match (self, others) {
-            (Self::Few(starts, count), Spans::Few(others)) => {
+            (Self::Few(starts, count), Spans::One(_) | Spans::Few(_)) => {
                 // Both texts are short, so the difference is right modulo 2^16.
                 let moved = short(to).wrapping_sub(short(from));
+                let others = others.few().unwrap_or_default();
                 let others = others.get(places).unwrap_or_default();
                 let room = &mut starts[*count..*count + others.len()];
                 for (start, [name, value]) in room.iter_mut().zip(others) {
@@ -100,7 +103,7 @@ impl Starts {
     /// Of a text of this length.
     pub(super) fn into_spans(self, length: usize) -> Spans {
         match self {
-            Self::Few(starts, count) => Spans::Few(starts[..count].into()),
+            Self::Few(starts, count) => Spans::of_few(&starts[..count]),
             Self::Many(starts) => Spans::tight(starts, length),
         }
     }
@@ -157,6 +160,23 @@ impl From<Places> for Spans {
 }
 
 impl Spans {
+    fn of_few(starts: &[[u16; 2]]) -> Self {
+        match starts {
+            [only] => Self::One([*only]),
+            _ => Self::Few(starts.into()),
+        }
+    }
+
+    /// The starts of a few names and values in a short text, if that is what it has.
+    #[inline]
+    fn few(&self) -> Option<&[[u16; 2]]> {
+        match self {
+            Self::One(starts) => Some(starts),
+            Self::Few(starts) => Some(starts),
+            Self::Many(_) => None,
+        }
+    }
+
     /// For a text as this library writes it, of this length.
     pub(super) fn tight(starts: Vec<[u32; 2]>, length: usize) -> Self {
         if starts.len() > FEW || u16::try_from(length).is_err() {
@@ -164,11 +184,15 @@ impl Spans {
         }
         // The length fits, so whatever is before it does.
         let short = |start: u32| u16::try_from(start).unwrap_or(u16::MAX);
-        Self::Few(starts.iter().map(|start| start.map(short)).collect())
+        match &*starts {
+            [only] => Self::One([only.map(short)]),
+            few => Self::Few(few.iter().map(|start| start.map(short)).collect()),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
         match self {
+            Self::One(_) => 1,
             Self::Few(starts) => starts.len(),
             Self::Many(many) => match &many.places {
                 Places::Tight(starts) => starts.len(),
@@ -183,7 +207,7 @@ impl Spans {
                 Places::Loose { spans, nested } => Some((spans, *nested)),
                 Places::Tight(_) => None,
             },
-            Self::Few(_) => None,
+            Self::One(_) | Self::Few(_) => None,
         }
     }
 
@@ -199,6 +223,7 @@ impl Spans {
     /// The place of a name among the others.
     pub(super) fn find(&self, name: &str, text: &str) -> Option<usize> {
         match self {
+            Self::One(only) => find_few(only, name, text),
             Self::Few(starts) => find_few(starts, name, text),
             Self::Many(many) => many
                 .lookup
@@ -210,11 +235,12 @@ impl Spans {
     #[inline]
     pub(super) fn start(&self, place: usize) -> Option<[usize; 2]> {
         // No `map` of arrays: the compiler calls a function for each.
+        if let Some(few) = self.few() {
+            let [name, value] = *few.get(place)?;
+            return Some([usize::from(name), usize::from(value)]);
+        }
         match self {
-            Self::Few(starts) => {
-                let [name, value] = *starts.get(place)?;
-                Some([usize::from(name), usize::from(value)])
-            }
+            Self::One(_) | Self::Few(_) => None,
             Self::Many(many) => match &many.places {
                 Places::Tight(starts) => {
                     let [name, value] = *starts.get(place)?;

@@ -1,6 +1,6 @@
 //! What the published `update` leaves of a record's metadata.
 
-use super::{Record, claim::Claim};
+use super::{Record, claim::Claim, known::Facts};
 
 impl Record {
     /// This record, made from a map, in place of a stored one.
@@ -9,7 +9,7 @@ impl Record {
     /// store itself may bring the reserved entry back as it got it, and the metadata stay; without
     /// that entry the session's times stay, and nobody is logged in any more.
     pub(crate) fn in_place_of(self, stored: &Self, is_program: bool) -> Self {
-        if !is_program || self.written.metadata.is_some() {
+        if !is_program || self.metadata().is_some() {
             return self;
         }
         match self.written.claim.as_deref().map(Claim::as_text) {
@@ -22,11 +22,10 @@ impl Record {
     }
 
     fn with_facts_of(self, stored: &Self) -> Self {
-        let (metadata, claim) = (
-            stored.written.metadata.clone(),
-            stored.written.claim.clone(),
-        );
-        let commit = stored.written.commit;
+        let Facts {
+            commit, metadata, ..
+        } = stored.written.facts().clone();
+        let claim = stored.written.claim.clone();
         self.changed(|written| {
             written.claim = claim;
             if let Some(metadata) = metadata {
@@ -36,7 +35,7 @@ impl Record {
     }
 
     fn with_times_of(self, stored: &Self) -> Self {
-        let Some(mut metadata) = stored.written.metadata.clone() else {
+        let Some(mut metadata) = stored.metadata().cloned() else {
             return self;
         };
         let absolute_end = metadata.absolute_end;
@@ -44,6 +43,6 @@ impl Record {
             metadata.clear(metadata.epoch);
         }
         metadata.absolute_end = absolute_end;
-        self.changed(|written| written.know(stored.written.commit, metadata))
+        self.changed(|written| written.know(stored.commit_id(), metadata))
     }
 }

@@ -24,8 +24,8 @@ impl Version {
 impl Record {
     pub(crate) fn version(&self) -> Version {
         let text = self.written.state.text().unwrap_or_default();
-        if self.written.format == WireFormat::V1 && self.written.metadata.is_some() {
-            let prefix = version_prefix(self.written.commit);
+        if self.written.format == WireFormat::V1 && self.metadata().is_some() {
+            let prefix = version_prefix(self.commit_id());
             // Another writer may have laid the fields out differently.
             if text.starts_with(&prefix) {
                 return Version::Prefix(prefix);
