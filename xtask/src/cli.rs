@@ -11,6 +11,7 @@ use crate::soak::Mode;
 pub(crate) const HELP: &str = "\
 cargo xtask test [--only STEP]... [-- ARGUMENTS]   start the servers, run every test, stop the servers
 cargo xtask check [--only STEP]...                 formatting, lints, documentation, each feature alone
+cargo xtask api [--accept]                         the public API, compared with the last one and the published one
 cargo xtask soak [--seconds 60] [MODE]...          load, and a fault every few seconds, for each mode
 cargo xtask fuzz [--seconds 60] [TARGET]...        random input, guided by the code that it reaches, for each target
 cargo xtask mutants [-- ARGUMENTS]                 change the core in one place at a time: does a unit test notice?
@@ -52,6 +53,8 @@ pub(crate) enum Task {
     Soak { seconds: u32, modes: Vec<Mode> },
     /// Feed random input to these targets, or to all, for so many seconds each.
     Fuzz { seconds: u32, targets: Vec<String> },
+    /// Compare the public API, or write it down.
+    Api { accept: bool },
     /// Change the core in one place at a time, and run the unit tests on each change.
     Mutants(Vec<String>),
     /// Measure what the words after `bench` select.
@@ -84,6 +87,9 @@ impl Task {
             Some("fuzz") => Self::Fuzz {
                 seconds: seconds(&mut words)?,
                 targets: targets(&mut words)?,
+            },
+            Some("api") => Self::Api {
+                accept: words.contains("--accept"),
             },
             Some("mutants") => Self::Mutants(extra.drain(..).skip(1).collect()),
             Some("bench") => Self::Bench(rest(&mut words)?),
@@ -170,6 +176,8 @@ mod tests {
             ("soak index", soak(60, &[Mode::Index])),
             ("mutants", Task::Mutants(vec![])),
             ("mutants -- --list", Task::Mutants(words("--list"))),
+            ("api", Task::Api { accept: false }),
+            ("api --accept", Task::Api { accept: true }),
             ("bench", Task::Bench(vec![])),
             ("bench --check", Task::Bench(words("--check"))),
             ("bench ours +cookie", Task::Bench(words("ours +cookie"))),

@@ -1,5 +1,6 @@
 //! The project's own commands: `cargo xtask help` lists them.
 
+mod api;
 mod bench;
 mod check;
 mod cli;
@@ -43,6 +44,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Check { only } => check::run(&only),
         Task::Soak { seconds, modes } => soak::run(&modes, seconds),
         Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets),
+        Task::Api { accept } => api::run(accept),
         Task::Mutants(extra) => mutants::run(extra),
         Task::Bench(words) => bench::run(words),
         Task::Servers => servers::run(),

@@ -1,6 +1,7 @@
 //! The builder of the middleware.
 
 use std::{
+    panic::{RefUnwindSafe, UnwindSafe},
     sync::Arc,
     time::{Duration as StdDuration, SystemTime},
 };
@@ -48,6 +49,10 @@ pub struct SessionMiddlewareBuilder<Store: SessionStore> {
     store: Store,
     configuration: Configuration,
 }
+
+/// As published. What the settings hold of the application's own answers for itself.
+impl<Store: SessionStore + UnwindSafe> UnwindSafe for SessionMiddlewareBuilder<Store> {}
+impl<Store: SessionStore + RefUnwindSafe> RefUnwindSafe for SessionMiddlewareBuilder<Store> {}
 
 impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     pub(crate) fn new(store: Store, key: Key) -> Self {

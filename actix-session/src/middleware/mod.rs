@@ -25,6 +25,7 @@ use std::{
     any::Any,
     fmt,
     future::{Future, Ready, ready},
+    panic::{RefUnwindSafe, UnwindSafe},
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -92,6 +93,10 @@ impl<Store: SessionStore> Clone for SessionMiddleware<Store> {
         Self(Rc::clone(&self.0))
     }
 }
+
+/// As published. What the settings hold of the application's own answers for itself.
+impl<Store: SessionStore + RefUnwindSafe> UnwindSafe for SessionMiddleware<Store> {}
+impl<Store: SessionStore + RefUnwindSafe> RefUnwindSafe for SessionMiddleware<Store> {}
 
 /// Does not show the store: its address may contain a password.
 impl<Store: SessionStore> fmt::Debug for SessionMiddleware<Store> {

@@ -73,6 +73,10 @@ pub struct CookieSessionStore {
     revocation: Option<Arc<Revocation>>,
 }
 
+/// As published. A clock or a list of the application's own answers for itself.
+impl std::panic::UnwindSafe for CookieSessionStore {}
+impl std::panic::RefUnwindSafe for CookieSessionStore {}
+
 /// How long an ended session stays ended: no cookie lives longer.
 const REVOCATION_TTL: Millis = crate::config::LONGEST;
 
