@@ -25,10 +25,16 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// many servers at once.
     ///
     /// # Errors
-    /// The database does not answer, or would undo what is written: MySQL with `autocommit = 0`. Or
+    /// The database does not answer, or would undo what is written: MySQL with `autocommit = 0`. A
+    /// pool of the application's prepares statements behind a pooler that mixes them up. Or
     /// something is missing and this user may not create it: the error shows the SQL that an
     /// administrator has to run. If all is there, the right to read and to write rows is enough.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
+        if self.0.runtime.is_none()
+            && let Some(must_change) = self.0.connections.check_pool().await
+        {
+            anyhow::bail!(must_change);
+        }
         // Usually the table exists. Then a user that may not create it is good enough.
         let look = |store: Self| async move { Ok(store.has_tables().await) };
         if self.there(look).await.map_err(Failure::into_error)?? {
@@ -46,13 +52,14 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// What an administrator has to do if the database refuses it to this user.
     async fn cannot_create(&self, failure: Failure) -> anyhow::Error {
         let is_refused = matches!(failure.verdict, Verdict::Refused | Verdict::NoTable);
-        if failure.late || !is_refused {
+        if failure.late || !is_refused || failure.has_hint::<D>() {
             return failure.error.context("the session table cannot be created");
         }
         let told = format!(
-            "this user of the database can neither use nor create the session tables. An \
-             administrator has to run the following, and to allow the user to SELECT, INSERT, \
-             UPDATE and DELETE rows of both tables:\n{}{}",
+            "the session tables cannot be used, and the database refuses to create them; its own \
+             words come last. If this user may not create tables, an administrator has to run the \
+             following, and to allow the user to SELECT, INSERT, UPDATE and DELETE rows of both \
+             tables:\n{}{}",
             self.schema_sql(),
             lines(self.missing_columns().await.iter()),
         );
