@@ -97,5 +97,5 @@ async fn an_address_whose_password_is_not_encoded_says_so() {
     let error = PostgresSessionStore::new(url).await.unwrap_err();
     let told = format!("{error:#}");
     assert!(told.contains("percent-encoded"), "{told}");
-    assert!(!told.contains("word@") && !told.contains("p@ss"), "{told}");
+    assert!(!told.contains("ss#word"), "{told}");
 }

@@ -9,7 +9,7 @@ use super::{
     RedisSessionStore,
     address::{Access, Address},
     backend::{Executor, is_in_cluster, warn_if_it_evicts},
-    conn::{Connections, Replicas, Target, Timeouts},
+    conn::{Connections, Replicas, Target, Timeouts, is_without_room},
     naming::{Keygen, Naming, check_for_cluster},
 };
 use crate::{
@@ -285,14 +285,15 @@ impl Parts {
 
 /// A server that is spoken to over TLS and does not speak it, or the other way round, waits or hangs up.
 fn unanswered(error: RedisError) -> anyhow::Error {
-    let is_silent = error.is_timeout() || error.is_connection_dropped();
-    let is_silent = is_silent && !error.is_connection_refusal();
-    anyhow::Error::from(error).context(if is_silent {
+    let is_late = error.is_timeout();
+    let error = anyhow::Error::from(error);
+    let context = if is_late || is_without_room(&error) {
         "Redis does not answer (if the port speaks TLS, the address must begin with `rediss`, or else \
          with `redis`)"
     } else {
         "Redis does not answer"
-    })
+    };
+    error.context(context)
 }
 
 /// Whether a server of a cluster can be at that address.

@@ -14,7 +14,9 @@ use super::{
     table::Table,
     transaction::begin,
 };
-use crate::clock;
+use crate::clock::{self, Millis};
+
+const DAY: Millis = Millis::secs(86_400);
 
 /// How long a migration may take, including the wait for other servers' migrations.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(90);
@@ -107,6 +109,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             if must_change.is_none() {
                 let values = Values::default();
                 D::fetch(held.get()?, &self.0.statements.probe, &values).await?;
+                self.warn_if_nobody_sweeps(held.get()?).await?;
             }
             Ok(must_change)
         };
@@ -116,6 +119,23 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             Ok(None) => Ok(true),
             Err(_) => Ok(false),
         }
+    }
+
+    /// Warns of rows that no sweeper would have left: a table that nobody sweeps only grows.
+    async fn warn_if_nobody_sweeps(&self, connection: &mut D::Connection) -> Result<(), Error> {
+        let day_ago = self.0.clock.now() - DAY;
+        let expired = format!(
+            "SELECT 1 FROM {{table}} WHERE expires < {} LIMIT 1",
+            day_ago.0
+        );
+        if D::finds(connection, &self.0.table.fill(&expired, D::QUOTE)).await? {
+            tracing::warn!(
+                table = self.0.table.fill("{table}", D::QUOTE),
+                "the session table has rows that expired more than a day ago: nothing deletes them by \
+                 itself, so keep what `spawn_sweeper` returns, or call `sweep` in a job of your own"
+            );
+        }
+        Ok(())
     }
 
     async fn create_tables(&self) -> Result<(), Failure> {
