@@ -375,8 +375,13 @@ async fn slots_without_nodes_are_minded() {
     let server = RedisServer::start_with(&settings).unwrap();
     has_all_slots(&server).await;
     let url = server.url().replace("redis://", "redis://app:x@");
-    let store = RedisSessionStore::new(url).await.unwrap();
+    let store = RedisSessionStore::new(&url).await.unwrap();
     does_everything(store, "a proxy").await;
+    // As for a pool of the application's.
+    let config = deadpool_redis::Config::from_url(url);
+    let pool = config.create_pool(Some(deadpool_redis::Runtime::Tokio1));
+    let store = RedisSessionStore::new_pooled(pool.unwrap()).await.unwrap();
+    does_everything(store, "a pool").await;
 }
 
 async fn has_all_slots(server: &RedisServer) {

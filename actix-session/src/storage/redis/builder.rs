@@ -210,14 +210,12 @@ impl RedisSessionStoreBuilder {
         store.executor.ping().await.map_err(unanswered)?;
         let info = store.executor.info().await;
         warn_if_it_evicts(&info);
+        let has_slots = store.executor.meets_slots(&*parts.keygen).await || is_in_cluster(&info);
         match target {
-            Target::Server(node) if has_port(&node) => {
-                let has_slots = store.executor.meets_slots(&*parts.keygen).await;
-                if has_slots || is_in_cluster(&info) {
-                    return parts.store_in_cluster(node).await;
-                }
-                Ok(store)
+            Target::Server(node) if has_slots && has_port(&node) => {
+                parts.store_in_cluster(node).await
             }
+            Target::Server(_) | Target::Pool(_) if has_slots => parts.minding_slots(store),
             _ => Ok(store),
         }
     }
@@ -270,12 +268,16 @@ impl Parts {
             tracing::info!("this Redis belongs to a cluster: the session store follows it");
             return Ok(store);
         };
+        tracing::debug!(%error, "this Redis does not say on which nodes the slots of its cluster are");
+        self.minding_slots(self.store_on(&Target::Server(node))?)
+    }
+
+    /// A store on a server that has all slots of a cluster, or knows where they are.
+    fn minding_slots(&self, store: RedisSessionStore) -> anyhow::Result<RedisSessionStore> {
+        check_for_cluster(&*self.keygen)?;
         tracing::info!(
-            %error,
-            "this Redis has the slots of a cluster, and does not say on which nodes they are: the \
-             session store leaves that to it"
+            "this Redis has slots: the session store keeps in one what belongs together"
         );
-        let store = self.store_on(&Target::Server(node))?;
         Ok(RedisSessionStore {
             executor: store.executor.in_slots(),
             ..store
