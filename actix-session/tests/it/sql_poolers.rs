@@ -17,6 +17,14 @@ fn pooler() -> PgBouncer {
     PgBouncer::before(&PostgresServer::shared_url().unwrap()).unwrap()
 }
 
+/// A pooler that takes the server's connections in turn.
+fn taking_turns() -> PgBouncer {
+    let url = PostgresServer::shared_url().unwrap();
+    let port = url.rsplit_once(':').unwrap().1;
+    let port = port.split('/').next().unwrap();
+    PgBouncer::start_with(&[("server_round_robin", "1"), ("postgres", port)]).unwrap()
+}
+
 /// As for a pool of the application's: with prepared statements, unless they are turned off.
 fn options(pooler: &PgBouncer) -> PgConnectOptions {
     let options: PgConnectOptions = pooler.url().parse().unwrap();
@@ -24,10 +32,8 @@ fn options(pooler: &PgBouncer) -> PgConnectOptions {
 }
 
 /// Several stores, as of several processes, and several requests at once.
-#[actix_web::test]
-async fn a_pooler_is_noticed() {
-    let (tested, pooler) = (Postgres::start().await, pooler());
-    for n in 1..4 {
+async fn is_noticed(tested: &Postgres, pooler: &PgBouncer) {
+    for n in 1..5 {
         let store = tested.builder(&pooler.url()).build().await.unwrap();
         let middleware =
             SessionMiddleware::builder(store, tested.key().clone()).clock(tested.clock().clone());
@@ -52,8 +58,24 @@ async fn a_pooler_is_noticed() {
 }
 
 #[actix_web::test]
+async fn a_pooler_is_noticed() {
+    is_noticed(&Postgres::start().await, &pooler()).await;
+}
+
+/// There, two connections that are asked in turn seem to have a process each.
+#[actix_web::test]
+async fn a_pooler_that_takes_turns_is_noticed() {
+    is_noticed(&Postgres::start().await, &taking_turns()).await;
+}
+
+#[actix_web::test]
 async fn a_pool_whose_statements_meet_others_is_refused() {
-    let (tested, pooler) = (Postgres::start().await, pooler());
+    is_refused(&pooler()).await;
+    is_refused(&taking_turns()).await;
+}
+
+async fn is_refused(pooler: &PgBouncer) {
+    let tested = Postgres::start().await;
     let store = async |options: PgConnectOptions| {
         let pool = PgPoolOptions::new().connect_with(options).await.unwrap();
         PostgresSessionStore::builder_from_pool(pool)
@@ -62,10 +84,10 @@ async fn a_pool_whose_statements_meet_others_is_refused() {
             .await
             .unwrap()
     };
-    let mixes = store(options(&pooler)).await;
+    let mixes = store(options(pooler)).await;
     let told = format!("{:#}", mixes.migrate().await.unwrap_err());
     assert!(told.contains("statement_cache_capacity(0)"), "{told}");
-    let fits = store(options(&pooler).statement_cache_capacity(0)).await;
+    let fits = store(options(pooler).statement_cache_capacity(0)).await;
     fits.migrate().await.unwrap();
     let direct = tested.url().parse::<PgConnectOptions>().unwrap();
     store(direct).await.migrate().await.unwrap();

@@ -67,11 +67,16 @@ async fn ask(
     matches!(timeout(limit, asking).await, Ok(Ok(true)))
 }
 
-/// Whether two connections lead to one process of the server, or one of them to several.
+/// Whether two connections lead to one process of the server, or one of them to several: one that takes
+/// turns is told by two questions in a row.
 async fn share(one: &mut PgConnection, two: &mut PgConnection) -> Result<bool, Error> {
     let first = process(one).await?;
     for _ in 0..QUESTIONS {
-        if process(two).await? == first || process(one).await? != first {
+        if process(one).await? != first {
+            return Ok(true);
+        }
+        let other = process(two).await?;
+        if other == first || process(two).await? != other {
             return Ok(true);
         }
     }
@@ -88,19 +93,29 @@ async fn process(connection: &mut PgConnection) -> Result<i32, Error> {
 
 /// Whether the first statements of two connections, which have one name, meet.
 async fn mix(one: &mut PgConnection, two: &mut PgConnection) -> bool {
-    let mixed = match number(one, "SELECT $1::bigint").await {
-        Ok(1) => match number(two, "SELECT $1::bigint + 1").await {
-            Ok(number) => number != 2,
-            Err(error) => is_mixed(&error),
-        },
-        Ok(_) => true,
-        Err(error) => is_mixed(&error),
-    };
-    if mixed {
-        // It would stay at the server, for others to meet.
-        let _ = two.execute("DEALLOCATE ALL").await;
+    for _ in 0..QUESTIONS {
+        if meets_others(one, "SELECT $1::bigint", 1).await
+            || meets_others(two, "SELECT $1::bigint + 1", 2).await
+        {
+            return true;
+        }
     }
-    mixed
+    false
+}
+
+async fn meets_others(connection: &mut PgConnection, sql: &str, wanted: i64) -> bool {
+    for _ in 0..2 {
+        let has_met = match number(connection, sql).await {
+            Ok(number) => number != wanted,
+            Err(error) => is_mixed(&error),
+        };
+        if has_met {
+            // It would stay at the server, for others to meet.
+            let _ = connection.execute("DEALLOCATE ALL").await;
+            return true;
+        }
+    }
+    false
 }
 
 async fn number(connection: &mut PgConnection, sql: &str) -> Result<i64, Error> {
