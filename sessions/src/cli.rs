@@ -22,7 +22,7 @@ USER is the principal that the application logs in. HANDLE is in the list; it op
 hyphen, put two hyphens before the first such word: sessions list -- -user
 
 The store:
-    --store URL                         redis://HOST:PORT, rediss://, redis+cluster://, redis+sentinel://,
+    --store URL                         redis://HOST:PORT, rediss://, redis+cluster://, redis+sentinel://, redis+unix:///PATH,
                                         sqlite://FILE, postgres://USER@HOST/DATABASE or mysql://USER@HOST/DATABASE;
                                         without it, the variable SESSION_STORE, which no list of processes shows
     --prefix TEXT                       Redis: the application's `key_prefix`

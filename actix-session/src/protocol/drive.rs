@@ -172,7 +172,10 @@ impl<B: Backend> Drive<'_, B> {
         let reply = match self.run(step).await {
             // After a lost answer a refusal says nothing about the attempt before it.
             Some(Err(error)) if self.lost => {
-                tracing::debug!(%error, "a repeated store command failed");
+                tracing::debug!(
+                    error = %format_args!("{error:#}"),
+                    "a repeated store command failed"
+                );
                 Reply::Lost
             }
             Some(reply) => reply

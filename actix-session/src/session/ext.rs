@@ -384,7 +384,8 @@ fn warn_unattached() {
     ONCE.call_once(|| {
         tracing::warn!(
             "a Session is used, but no SessionMiddleware is installed: nothing will be saved. \
-             Wrap the application (or the scope) in a SessionMiddleware."
+             Wrap the application (or the scope) in a SessionMiddleware, and wrap it last: what is \
+             wrapped last comes first."
         );
     });
 }

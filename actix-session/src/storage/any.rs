@@ -9,7 +9,8 @@ use std::{fmt, time::Duration};
 /// | `memory:` | `MemorySessionStore` | `memory-session` |
 /// | `cookie:` | `CookieSessionStore` | `cookie-session` |
 /// | `redis://`, `rediss://` | `RedisSessionStore` | `redis-session` (and one for TLS) |
-/// | `redis+cluster://`, `redis+sentinel://` | `RedisSessionStore` | `redis-session` |
+/// | `redis+cluster://`, `redis+sentinel://`, and `rediss` in their place | `RedisSessionStore` | `redis-session` (and one for TLS) |
+/// | `redis+unix:///PATH` | `RedisSessionStore` | `redis-session` |
 /// | `sqlite://FILE` | `SqliteSessionStore` | `sqlite-session` |
 /// | `postgres://`, `postgresql://` | `PostgresSessionStore` | `postgres-session` |
 /// | `mysql://`, `mariadb://` | `MySqlSessionStore` | `mysql-session` |
@@ -162,8 +163,9 @@ stores! {
     "redis-session" Redis(super::RedisSessionStore) "Redis"
     = |url| super::RedisSessionStore::new(url).await?, by_itself, indexed {
         "redis" | "rediss" | "valkey" | "valkeys" => "redis://HOST:PORT",
-        "redis+cluster" => "redis+cluster://HOST:PORT",
-        "redis+sentinel" => "redis+sentinel://HOST:PORT",
+        "redis+cluster" | "rediss+cluster" => "redis+cluster://HOST:PORT",
+        "redis+sentinel" | "rediss+sentinel" => "redis+sentinel://HOST:PORT",
+        "redis+unix" | "valkey+unix" | "unix" => "redis+unix:///PATH",
     }
     "sqlite-session" Sqlite(super::SqliteSessionStore) "SQLite"
     = |url| super::SqliteSessionStore::new(url).await?, swept, indexed {

@@ -65,6 +65,7 @@ mod sql_contention;
 mod sql_faults;
 mod sql_index;
 mod sql_left_behind;
+mod sql_poolers;
 mod sql_refusals;
 mod sql_stores;
 mod sql_tables;

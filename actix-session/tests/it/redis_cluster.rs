@@ -2,8 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use actix_session::{Session, SessionManager, storage::RedisSessionStore};
-use servers::{RedisCluster, resp::lines_of};
+use actix_session::{
+    Session, SessionManager,
+    storage::{RedisSessionStore, SessionKey, SessionStore as _},
+};
+use servers::{RedisCluster, RedisServer, resp::lines_of};
 
 use crate::support::{Browser, aside, count, load::Load};
 
@@ -322,4 +325,72 @@ async fn slots_on_the_move_lose_nothing() {
     }
     load.stop().await.assert_whole();
     assert_eq!(browser.number("n").await, Some(7));
+}
+
+/// Managed services have one address for a cluster. Programs that never renewed a session across slots
+/// worked with it.
+#[actix_web::test]
+async fn a_cluster_is_followed_from_an_address_that_does_not_say_so() {
+    let cluster = RedisCluster::start().unwrap();
+    let store = RedisSessionStore::new(&cluster.urls()[2]).await.unwrap();
+    does_everything(store, "by one server's address").await;
+}
+
+/// A single node may have a name for itself by which it cannot be reached from here.
+#[actix_web::test]
+async fn a_cluster_of_one_node_is_where_its_address_says() {
+    let settings = [
+        ("cluster-enabled", "yes"),
+        ("cluster-announce-ip", "192.0.2.1"),
+    ];
+    let server = RedisServer::start_with(&settings).unwrap();
+    has_all_slots(&server).await;
+    let store = RedisSessionStore::new(server.url()).await.unwrap();
+    does_everything(store, "one node").await;
+}
+
+/// Whoever does not connect at the start is told by the first error.
+#[actix_web::test]
+async fn a_cluster_that_is_taken_for_one_server_says_what_to_change() {
+    let cluster = RedisCluster::start().unwrap();
+    let builder = RedisSessionStore::builder(&cluster.urls()[0]).lazy_connect();
+    let store = builder.build().await.unwrap();
+    let mut told = String::new();
+    for n in 0..40 {
+        let key = SessionKey::try_from(format!("{n:064}")).unwrap();
+        if let Err(error) = store.load(&key).await {
+            told = format!("{:#}", anyhow::Error::from(error));
+        }
+    }
+    assert!(told.contains("redis+cluster://"), "{told:?}");
+}
+
+/// A proxy before a cluster has slots, and says nothing of nodes.
+#[actix_web::test]
+async fn slots_without_nodes_are_minded() {
+    let settings = [
+        ("cluster-enabled", "yes"),
+        ("user", "app on >x ~* &* +@all -cluster -info"),
+    ];
+    let server = RedisServer::start_with(&settings).unwrap();
+    has_all_slots(&server).await;
+    let url = server.url().replace("redis://", "redis://app:x@");
+    let store = RedisSessionStore::new(&url).await.unwrap();
+    does_everything(store, "a proxy").await;
+    // As for a pool of the application's.
+    let config = deadpool_redis::Config::from_url(url);
+    let pool = config.create_pool(Some(deadpool_redis::Runtime::Tokio1));
+    let store = RedisSessionStore::new_pooled(pool.unwrap()).await.unwrap();
+    does_everything(store, "a pool").await;
+}
+
+async fn has_all_slots(server: &RedisServer) {
+    lines_of(server.port(), "CLUSTER ADDSLOTSRANGE 0 16383").unwrap();
+    let is_ready = || {
+        let told = lines_of(server.port(), "CLUSTER INFO").unwrap_or_default();
+        told.iter().any(|line| line == "cluster_state:ok")
+    };
+    while !is_ready() {
+        actix_web::rt::time::sleep(Duration::from_millis(10)).await;
+    }
 }

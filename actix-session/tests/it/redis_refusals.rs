@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_session::{
     Session, SessionMiddleware,
     config::{PersistentSession, TtlExtensionPolicy},
-    storage::{RedisSessionStore, SessionStore},
+    storage::{RedisSessionStore, SessionKey, SessionStore},
 };
 use actix_web::{
     cookie::Key,
@@ -303,4 +303,27 @@ async fn whoever_is_turned_away_comes_again_to_a_cluster() {
     let builder = RedisSessionStore::builder_cluster(cluster.urls());
     let store = builder.build().await.unwrap();
     turned_away(&cluster.urls(), store).await;
+}
+
+/// A server repeats a command that it does not know, and the name of a record is a key that opens a
+/// session.
+#[actix_web::test]
+async fn no_error_shows_the_name_of_a_record() {
+    for unknown in ["EVALSHA", "GET"] {
+        let renamed = format!("{unknown} \"\"");
+        let server = RedisServer::start_with(&[("rename-command", &renamed)]).unwrap();
+        for prefix in ["", "shop:"] {
+            let builder = RedisSessionStore::builder(server.url()).key_prefix(prefix);
+            let store = builder.build().await.unwrap();
+            let key = "OHyDpdrVTfW3d5ILprFskuDzCGUGIYLHqMpN4lBvkE4HL2Hk0ZJhIPkTDZ0mmyxM";
+            let at = SessionKey::try_from(key.to_owned()).unwrap();
+            let error = match unknown {
+                "GET" => anyhow::Error::from(store.load(&at).await.unwrap_err()),
+                _ => store.delete(&at).await.unwrap_err(),
+            };
+            let told = format!("{error:#} {error:?}");
+            assert!(told.contains("unknown command"), "{told}");
+            assert!(!told.contains(&key[..20]), "{told}");
+        }
+    }
 }

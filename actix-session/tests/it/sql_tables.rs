@@ -8,9 +8,12 @@ use actix_session::storage::{
 };
 use futures_util::future::join_all;
 
-use crate::support::{
-    MySql, Postgres, SqlTestStore, Sqlite, TestStore, alone, assert_passed, fill_store,
-    on_each_database, random_name,
+use crate::{
+    attacks::capture,
+    support::{
+        MySql, PATIENCE, Postgres, SqlTestStore, Sqlite, TestStore, alone, assert_passed, count,
+        fill_store, on_each_database, random_name,
+    },
 };
 
 macro_rules! migrates {
@@ -354,4 +357,34 @@ async fn ten_processes_make_the_table_at_once() {
     }
     postgres.execute(&format!("DROP DATABASE \"{own}\"")).await;
     mysql.execute(&format!("DROP DATABASE `{own}`")).await;
+}
+
+async fn is_spoken_of(tested: impl SqlTestStore) {
+    capture::install();
+    let table = tested.table().to_owned();
+    let warnings = || {
+        let lines = capture::own_lines();
+        let warns = |text: &str| text.contains("expired more than a day ago");
+        let ours = lines.iter().filter(|line| warns(&line.text));
+        ours.filter(|line| line.text.contains(&table)).count()
+    };
+    let start = || tested.store_through(tested.url(), PATIENCE);
+    tested.browser().await.visit(count).await.assert_ok();
+    tested.clock().advance(Duration::from_secs(36 * 3600));
+    start().await;
+    assert_eq!(warnings(), 0, "it expired half a day ago");
+    tested.clock().advance(Duration::from_secs(24 * 3600));
+    let store = start().await;
+    assert_eq!(warnings(), 1);
+    drop(store);
+    tested.execute("DELETE FROM {t}").await;
+    start().await;
+    assert_eq!(warnings(), 1, "somebody has swept");
+}
+
+#[actix_web::test]
+async fn a_table_that_nobody_sweeps_is_spoken_of_at_the_start() {
+    is_spoken_of(Sqlite::start().await).await;
+    is_spoken_of(Postgres::start().await).await;
+    is_spoken_of(MySql::start().await).await;
 }

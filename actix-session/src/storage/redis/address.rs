@@ -6,7 +6,8 @@ use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo
 use super::{conn::Target, pool::Pool, tls};
 
 const HINT: &str = "the Redis address must be a URL such as redis://127.0.0.1:6379 (rediss:// \
-                    needs the feature redis-session-rustls or redis-session-native-tls)";
+                    needs the feature redis-session-rustls or redis-session-native-tls; percent-encode \
+                    users and passwords, or set them by `username` and `password`)";
 const SENTINEL_HINT: &str = "a Sentinel address must end with the master's name, as in \
                              redis+sentinel://host1:26379,host2:26379/mymaster";
 

@@ -65,7 +65,7 @@ pub(super) fn epoch(value: Option<Value>) -> Option<u64> {
 pub(super) fn text(value: Option<Value>) -> Option<String> {
     match value? {
         Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text),
         _ => None,
     }
 }

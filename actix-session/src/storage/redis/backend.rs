@@ -93,6 +93,14 @@ impl Executor {
         }
     }
 
+    /// For a server that has slots without being known as a cluster's: a proxy before one.
+    pub(super) fn in_slots(self) -> Self {
+        Self {
+            has_slots: true,
+            ..self
+        }
+    }
+
     pub(super) const fn has_slots(&self) -> bool {
         self.has_slots
     }
@@ -174,23 +182,33 @@ impl Executor {
         self.connections.repeatable(&job).await.map(drop)
     }
 
-    /// Warns if the server evicts sessions when its memory is full. A server that does not answer
-    /// the question is not warned about.
-    pub(super) async fn warn_if_it_evicts(&self) {
-        let mut info = redis::cmd("INFO");
-        info.arg("memory");
-        let Ok(answer) = self.connections.repeatable(&Job::command("", &info)).await else {
-            return;
-        };
-        let info = answer::text(Some(answer)).unwrap_or_default();
-        if let Some(policy) = evicting_policy(&info) {
-            tracing::warn!(
-                policy,
-                "this Redis evicts sessions when its memory is full, and with them the redirects \
-                 of renewals and lists of sessions: set `maxmemory-policy noeviction`, or give \
-                 sessions a server of their own"
-            );
+    /// What the server says of itself. A server that does not answer the question says nothing.
+    pub(super) async fn info(&self) -> String {
+        let info = redis::cmd("INFO");
+        let answer = self.connections.repeatable(&Job::command("", &info)).await;
+        let text = answer.ok().and_then(|answer| answer::text(Some(answer)));
+        text.unwrap_or_default()
+    }
+
+    /// Asks the server to run a script, over two slots if it has any. Returns whether it has. Warns if it
+    /// runs no scripts for this user: sessions are read then, and not changed.
+    pub(super) async fn meets_slots(&self, keygen: &dyn Fn(&str) -> String) -> bool {
+        let (one, two) = apart(keygen);
+        let (mut whole, mut by_hash) = (redis::cmd("EVAL"), redis::cmd("EVALSHA"));
+        whole.arg("return 1").arg(2).arg(&one).arg(&two);
+        by_hash.arg("0".repeat(40)).arg(1).arg(&one);
+        for command in [whole, by_hash] {
+            match self.connections.run(&Job::command(&one, &command)).await {
+                Err(error) if conn::is_of_a_cluster(&error) => return true,
+                Err(error) if conn::is_forbidden(&error) => tracing::warn!(
+                    %error,
+                    "this Redis refuses scripts, so that sessions can be read but not changed: allow \
+                     the store's user `EVALSHA` and `EVAL`"
+                ),
+                _ => {}
+            }
         }
+        false
     }
 
     async fn replace(
@@ -445,16 +463,43 @@ fn text(record: &Record) -> &str {
     record.as_text().unwrap_or_default()
 }
 
-/// The policy by which a server evicts keys, from its `INFO memory`. `None` if it evicts none.
+/// Two names that lie in two slots, unless all names lie in one.
+fn apart(keygen: &dyn Fn(&str) -> String) -> (String, String) {
+    let one = keygen("slots.");
+    let others = (0..64).map(|n| keygen(&format!("slots.{n}")));
+    let two = others.into_iter().find(|two| slot(two) != slot(&one));
+    (one.clone(), two.unwrap_or(one))
+}
+
+/// Warns if the server evicts sessions when its memory is full.
+pub(super) fn warn_if_it_evicts(info: &str) {
+    if let Some(policy) = evicting_policy(info) {
+        tracing::warn!(
+            policy,
+            "this Redis evicts sessions when its memory is full, and with them the redirects of \
+             renewals and lists of sessions: set `maxmemory-policy noeviction`, or give sessions a \
+             server of their own"
+        );
+    }
+}
+
+/// Whether the server belongs to a cluster, from its `INFO`.
+pub(super) fn is_in_cluster(info: &str) -> bool {
+    field(info, "cluster_enabled") == Some("1")
+}
+
+/// The policy by which a server evicts keys, from its `INFO`. `None` if it evicts none.
 fn evicting_policy(info: &str) -> Option<&str> {
-    let field = |name: &str| {
-        let mut lines = info.lines();
-        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-    };
-    let limited = field("maxmemory").is_some_and(|limit| limit.trim() != "0");
+    let limited = field(info, "maxmemory").is_some_and(|limit| limit != "0");
     // `volatile-*` policies evict sessions too: each has an end.
-    let policy = field("maxmemory_policy")?.trim();
+    let policy = field(info, "maxmemory_policy")?;
     (limited && policy != "noeviction").then_some(policy)
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = info.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    Some(value.trim())
 }
 
 #[cfg(test)]

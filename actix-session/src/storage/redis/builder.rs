@@ -3,12 +3,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use redis::{ConnectionAddr, ConnectionInfo, RedisError};
 
 use super::{
     RedisSessionStore,
     address::{Access, Address},
-    backend::Executor,
-    conn::{Connections, Replicas, Timeouts},
+    backend::{Executor, is_in_cluster, warn_if_it_evicts},
+    conn::{Connections, Replicas, Target, Timeouts, is_without_room},
     naming::{Keygen, Naming, check_for_cluster},
 };
 use crate::{
@@ -192,38 +193,114 @@ impl RedisSessionStoreBuilder {
 
     /// Connects and pings the server, unless [`lazy_connect`](Self::lazy_connect) is set.
     ///
-    /// It logs a warning if the server evicts sessions when its memory is full.
+    /// If the server turns out to belong to a cluster, the store follows the cluster, whatever the
+    /// address begins with. It logs a warning if the server evicts sessions when its memory is full, or
+    /// runs no scripts.
     ///
     /// # Errors
     /// The address or a certificate is invalid, names are invalid for a cluster, or the server does
     /// not answer.
     pub async fn build(self) -> Result<RedisSessionStore, anyhow::Error> {
         let lazy = self.lazy;
-        let store = self.unconnected()?;
-        if !lazy {
-            let pinged = store.executor.ping().await;
-            pinged.context("Redis does not answer")?;
-            store.executor.warn_if_it_evicts().await;
+        let (target, parts) = self.into_parts()?;
+        let store = parts.store_on(&target)?;
+        if lazy {
+            return Ok(store);
         }
-        Ok(store)
+        store.executor.ping().await.map_err(unanswered)?;
+        let info = store.executor.info().await;
+        warn_if_it_evicts(&info);
+        let has_slots = store.executor.meets_slots(&*parts.keygen).await || is_in_cluster(&info);
+        match target {
+            Target::Server(node) if has_slots && has_port(&node) => {
+                parts.store_in_cluster(node).await
+            }
+            Target::Server(_) | Target::Pool(_) if has_slots => parts.minding_slots(store),
+            _ => Ok(store),
+        }
     }
 
     /// The store, before its first connection.
     pub(super) fn unconnected(self) -> anyhow::Result<RedisSessionStore> {
+        let (target, parts) = self.into_parts()?;
+        parts.store_on(&target)
+    }
+
+    fn into_parts(self) -> anyhow::Result<(Target, Parts)> {
         let target = self.address.resolve(&self.access)?;
-        let connections = Connections::new(&target, self.timeouts, self.replicas)
+        let parts = Parts {
+            timeouts: self.timeouts,
+            replicas: self.replicas,
+            keygen: self.naming.into_keygen(),
+            clock: self.clock,
+        };
+        Ok((target, parts))
+    }
+}
+
+/// What a store is made of, whatever it is connected to.
+struct Parts {
+    timeouts: Timeouts,
+    replicas: Option<Replicas>,
+    keygen: Keygen,
+    clock: SharedClock,
+}
+
+impl Parts {
+    fn store_on(&self, target: &Target) -> anyhow::Result<RedisSessionStore> {
+        let connections = Connections::new(target, self.timeouts, self.replicas)
             .context("the Redis address is invalid: no connection to it is possible")?;
-        let keygen = self.naming.into_keygen();
         if connections.is_cluster() {
-            check_for_cluster(&*keygen)?;
+            check_for_cluster(&*self.keygen)?;
         }
         Ok(RedisSessionStore {
-            executor: Executor::new(connections).naming(&*keygen),
-            keygen,
-            clock: self.clock,
-            hub: std::sync::Arc::default(),
+            executor: Executor::new(connections).naming(&*self.keygen),
+            keygen: Arc::clone(&self.keygen),
+            clock: self.clock.clone(),
+            hub: Arc::default(),
         })
     }
+
+    /// The store on the cluster that a server belongs to, by its address.
+    async fn store_in_cluster(&self, node: ConnectionInfo) -> anyhow::Result<RedisSessionStore> {
+        let store = self.store_on(&Target::Cluster(vec![node.clone()]))?;
+        let Err(error) = store.executor.ping().await else {
+            tracing::info!("this Redis belongs to a cluster: the session store follows it");
+            return Ok(store);
+        };
+        tracing::debug!(%error, "this Redis does not say on which nodes the slots of its cluster are");
+        self.minding_slots(self.store_on(&Target::Server(node))?)
+    }
+
+    /// A store on a server that has all slots of a cluster, or knows where they are.
+    fn minding_slots(&self, store: RedisSessionStore) -> anyhow::Result<RedisSessionStore> {
+        check_for_cluster(&*self.keygen)?;
+        tracing::info!(
+            "this Redis has slots: the session store keeps in one what belongs together"
+        );
+        Ok(RedisSessionStore {
+            executor: store.executor.in_slots(),
+            ..store
+        })
+    }
+}
+
+/// A server that is spoken to over TLS and does not speak it, or the other way round, waits or hangs up.
+fn unanswered(error: RedisError) -> anyhow::Error {
+    let is_late = error.is_timeout();
+    let error = anyhow::Error::from(error);
+    let context = if is_late || is_without_room(&error) {
+        "Redis does not answer (if the port speaks TLS, the address must begin with `rediss`, or else \
+         with `redis`)"
+    } else {
+        "Redis does not answer"
+    };
+    error.context(context)
+}
+
+/// Whether a server of a cluster can be at that address.
+fn has_port(server: &ConnectionInfo) -> bool {
+    !matches!(server.addr(), ConnectionAddr::Unix(_))
 }
 
 /// How long to wait: not so long that a sum of two overflows, or that Redis refuses the number.

@@ -107,6 +107,7 @@ use crate::{
 /// | `redis://[user:password@]host[:port][/database]` | one server |
 /// | `redis+sentinel://[user:password@]host[:port],.../master[/database]` | the master that these sentinels know by this name. User and password are for the data servers; set those for the sentinels with [`sentinel_login`]. |
 /// | `redis+cluster://[user:password@]host[:port],...` | a cluster, by some of its nodes |
+/// | `redis+unix:///path[?db=database&user=...&pass=...]` | one server, by its socket |
 ///
 /// With `rediss` instead of `redis`, all connections use TLS, including those to sentinels. That
 /// needs the feature `redis-session-rustls` or `redis-session-native-tls`; with both, `rustls` is

@@ -55,7 +55,7 @@ impl Search {
     fn ended_in_vain(&self, failure: &Failure) {
         if !self.is_in_vain() {
             tracing::warn!(
-                error = %failure.error,
+                error = %format_args!("{:#}", failure.error),
                 "no connection leads to a database server that takes writes: sessions are read \
                  without being extended, and changes fail"
             );
@@ -129,7 +129,10 @@ impl<'a> Attempts<'a> {
         if !again {
             return Err(failure.contended());
         }
-        tracing::debug!(error = %failure.error, "a statement of the session store is tried again");
+        tracing::debug!(
+            error = %format_args!("{:#}", failure.error),
+            "a statement of the session store is tried again"
+        );
         self.pause(failure.verdict).await;
         Ok(())
     }

@@ -39,7 +39,10 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             && let Err(failure) = &replied
             && failure.verdict == Verdict::Lost
         {
-            tracing::debug!(error = %failure.error, "the answer to a statement was lost");
+            tracing::debug!(
+                error = %format_args!("{:#}", failure.error),
+                "the answer to a statement was lost"
+            );
             return Ok(Reply::Lost.into());
         }
         replied

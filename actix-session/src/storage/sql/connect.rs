@@ -27,7 +27,7 @@ pub(crate) async fn connect_to_server<D: Database>(
     url: &str,
     limits: Limits,
 ) -> Result<Pool<D>, Error> {
-    let options = D::options(url)?;
+    let options = D::adapted(D::options(url)?, &limits).await;
     let silence = Arc::new(Silence::default());
     let on_connect = D::on_connect(&limits, D::prepares(&options)).map(Arc::<str>::from);
     let connected = PoolOptions::new()

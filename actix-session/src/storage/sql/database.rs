@@ -78,6 +78,30 @@ pub(crate) trait Database: sqlx::Database {
         true
     }
 
+    /// The same options, for what lies between: it may allow nothing to be prepared.
+    fn adapted(
+        options: <Self::Connection as Connection>::Options,
+        limits: &Limits,
+    ) -> impl Future<Output = <Self::Connection as Connection>::Options> + Send {
+        let _ = limits;
+        async { options }
+    }
+
+    /// Says what must change in a pool of the application's, if what lies between does.
+    fn check_pool(
+        options: &<Self::Connection as Connection>::Options,
+        limits: &Limits,
+    ) -> impl Future<Output = Option<&'static str>> + Send {
+        let _ = (options, limits);
+        async { None }
+    }
+
+    /// Says what may have caused an error, if its own words do not.
+    fn hint(error: &dyn DatabaseError) -> Option<&'static str> {
+        let _ = error;
+        None
+    }
+
     /// The tables and their indexes, in the order in which they are created.
     fn parts(table: &Table) -> Vec<Part>;
 
@@ -228,6 +252,10 @@ pub(crate) fn verdict<D: Database>(error: &Error) -> Verdict {
         | Error::TypeNotFound { .. } => Verdict::Refused,
         _ => Verdict::Lost,
     }
+}
+
+pub(crate) fn hint<D: Database>(error: &Error) -> Option<&'static str> {
+    D::hint(error.as_database_error()?)
 }
 
 /// How long things may take, and how many connections there may be.

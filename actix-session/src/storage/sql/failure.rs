@@ -2,7 +2,7 @@
 
 use sqlx::Error;
 
-use super::database::{Database, Verdict, verdict};
+use super::database::{Database, Verdict, hint, verdict};
 use crate::error::Contended;
 
 /// Why something was not done, or may not have been.
@@ -33,8 +33,18 @@ impl Failure {
     }
 
     pub(crate) fn of<D: Database>(error: Error) -> Self {
-        let verdict = verdict::<D>(&error);
-        Self::with::<D>(error, verdict)
+        let (verdict, hint) = (verdict::<D>(&error), hint::<D>(&error));
+        let mut failure = Self::with::<D>(error, verdict);
+        if let Some(hint) = hint {
+            failure.error = failure.error.context(hint);
+        }
+        failure
+    }
+
+    /// Whether the database's words alone would not say what caused it.
+    pub(crate) fn has_hint<D: Database>(&self) -> bool {
+        let error = self.error.downcast_ref::<Error>();
+        error.is_some_and(|error| hint::<D>(error).is_some())
     }
 
     pub(crate) fn with<D: Database>(error: impl Into<anyhow::Error>, verdict: Verdict) -> Self {

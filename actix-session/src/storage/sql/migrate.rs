@@ -14,7 +14,9 @@ use super::{
     table::Table,
     transaction::begin,
 };
-use crate::clock;
+use crate::clock::{self, Millis};
+
+const DAY: Millis = Millis::secs(86_400);
 
 /// How long a migration may take, including the wait for other servers' migrations.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(90);
@@ -25,10 +27,16 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// many servers at once.
     ///
     /// # Errors
-    /// The database does not answer, or would undo what is written: MySQL with `autocommit = 0`. Or
+    /// The database does not answer, or would undo what is written: MySQL with `autocommit = 0`. A
+    /// pool of the application's prepares statements behind a pooler that mixes them up. Or
     /// something is missing and this user may not create it: the error shows the SQL that an
     /// administrator has to run. If all is there, the right to read and to write rows is enough.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
+        if self.0.runtime.is_none()
+            && let Some(must_change) = self.0.connections.check_pool().await
+        {
+            anyhow::bail!(must_change);
+        }
         // Usually the table exists. Then a user that may not create it is good enough.
         let look = |store: Self| async move { Ok(store.has_tables().await) };
         if self.there(look).await.map_err(Failure::into_error)?? {
@@ -46,13 +54,14 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// What an administrator has to do if the database refuses it to this user.
     async fn cannot_create(&self, failure: Failure) -> anyhow::Error {
         let is_refused = matches!(failure.verdict, Verdict::Refused | Verdict::NoTable);
-        if failure.late || !is_refused {
+        if failure.late || !is_refused || failure.has_hint::<D>() {
             return failure.error.context("the session table cannot be created");
         }
         let told = format!(
-            "this user of the database can neither use nor create the session tables. An \
-             administrator has to run the following, and to allow the user to SELECT, INSERT, \
-             UPDATE and DELETE rows of both tables:\n{}{}",
+            "the session tables cannot be used, and the database refuses to create them; its own \
+             words come last. If this user may not create tables, an administrator has to run the \
+             following, and to allow the user to SELECT, INSERT, UPDATE and DELETE rows of both \
+             tables:\n{}{}",
             self.schema_sql(),
             lines(self.missing_columns().await.iter()),
         );
@@ -100,6 +109,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             if must_change.is_none() {
                 let values = Values::default();
                 D::fetch(held.get()?, &self.0.statements.probe, &values).await?;
+                self.warn_if_nobody_sweeps(held.get()?).await?;
             }
             Ok(must_change)
         };
@@ -109,6 +119,23 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             Ok(None) => Ok(true),
             Err(_) => Ok(false),
         }
+    }
+
+    /// Warns of rows that no sweeper would have left: a table that nobody sweeps only grows.
+    async fn warn_if_nobody_sweeps(&self, connection: &mut D::Connection) -> Result<(), Error> {
+        let day_ago = self.0.clock.now() - DAY;
+        let expired = format!(
+            "SELECT 1 FROM {{table}} WHERE expires < {} LIMIT 1",
+            day_ago.0
+        );
+        if D::finds(connection, &self.0.table.fill(&expired, D::QUOTE)).await? {
+            tracing::warn!(
+                table = self.0.table.fill("{table}", D::QUOTE),
+                "the session table has rows that expired more than a day ago: nothing deletes them by \
+                 itself, so keep what `spawn_sweeper` returns, or call `sweep` in a job of your own"
+            );
+        }
+        Ok(())
     }
 
     async fn create_tables(&self) -> Result<(), Failure> {

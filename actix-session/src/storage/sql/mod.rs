@@ -9,7 +9,7 @@
 //! - `row`: a record and a redirect as columns; `table`: the names of the table and its indexes.
 //! - `connect`: a pool of the store's own; `runtime`: where it lives; `run`: connections and time
 //!   limits; `line`: who gets the next connection.
-//! - `ends`: ends of sessions, as PostgreSQL tells them.
+//! - `ends`: ends of sessions, as PostgreSQL tells them; `pooler`: what may lie before it.
 //! - `failure`: why something failed; `attempts`: whether it is tried again.
 //! - `migrate`: creates the table; `sweep`: deletes expired rows; `upkeep`: what operators ask for.
 //! - `database`: what differs between databases; `sqlite`, `postgres`, `mysql`: the dialects, and
@@ -30,6 +30,8 @@ mod look;
 mod migrate;
 #[cfg(feature = "mysql-session")]
 mod mysql;
+#[cfg(feature = "postgres-session")]
+mod pooler;
 #[cfg(feature = "postgres-session")]
 mod postgres;
 mod query;

@@ -10,6 +10,7 @@ use super::{
     connect::connect_to_server,
     database::{Database, Limits, Part, SqlDatabase, Verdict, queries},
     ends::PgLine,
+    pooler::{self, MEETS_OTHERS, POOL_MUST_CHANGE},
     statement::{Param, Value},
     store::{SqlSessionStore, SqlSessionStoreBuilder},
     table::Table,
@@ -26,9 +27,13 @@ use crate::live::{hub::Hub, line};
 /// The promotion of an asynchronous replica may bring an ended session back; so may a crash under
 /// `synchronous_commit = off`.
 ///
-/// The URL looks like `postgres://user:password@localhost/app`. Behind a pooler that gives each
-/// transaction another connection, such as PgBouncer with `pool_mode = transaction`, add
-/// `?statement-cache-capacity=0`: then the store prepares no statement.
+/// The URL looks like `postgres://user:password@localhost/app`. Percent-encode characters in users and
+/// passwords that have a meaning in URLs.
+///
+/// Behind a pooler that gives each transaction another connection, such as PgBouncer with `pool_mode =
+/// transaction`, a store that is made from a URL prepares no statement. It notices such a pooler when it
+/// connects; to be sure, add `?statement-cache-capacity=0` to the URL. A pool of yours needs connect
+/// options for that: [`migrate`](SqlSessionStore::migrate) tells which.
 ///
 /// # TLS
 /// Turn on one of `sqlx`'s features, such as `tls-rustls`, in the application.
@@ -158,6 +163,30 @@ impl Database for Postgres {
         // The options can be asked for nothing but a URL, and not even for that if the host is an
         // IPv6 address.
         !format!("{options:?}").contains("statement_cache_capacity: 0,")
+    }
+
+    async fn adapted(options: PgConnectOptions, limits: &Limits) -> PgConnectOptions {
+        if !Self::prepares(&options) || !pooler::lies_between(&options, limits.sign()).await {
+            return options;
+        }
+        tracing::info!(
+            "a pooler gives each transaction another connection to PostgreSQL: the session store \
+             prepares no statement"
+        );
+        options
+            .statement_cache_capacity(0)
+            .disable_statement_logging()
+    }
+
+    async fn check_pool(options: &PgConnectOptions, limits: &Limits) -> Option<&'static str> {
+        let mixes =
+            Self::prepares(options) && pooler::mixes_statements(options, limits.sign()).await;
+        mixes.then_some(POOL_MUST_CHANGE)
+    }
+
+    fn hint(error: &dyn DatabaseError) -> Option<&'static str> {
+        let error = error.try_downcast_ref::<PgDatabaseError>()?;
+        pooler::has_met_others(error).then_some(MEETS_OTHERS)
     }
 
     async fn connect(url: &str, limits: &Limits) -> Result<PgPool, Error> {

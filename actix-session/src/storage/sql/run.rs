@@ -132,6 +132,11 @@ impl<D: Database> Connections<D> {
         &self.pool
     }
 
+    /// Says what must change in a pool of the application's.
+    pub(crate) async fn check_pool(&self) -> Option<&'static str> {
+        D::check_pool(&self.pool.connect_options(), &self.limits).await
+    }
+
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }

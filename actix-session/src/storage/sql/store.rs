@@ -261,11 +261,18 @@ type Opened<D> = (Pool<D>, Option<OwnRuntime>);
 
 async fn open<D: SqlDatabase>(url: String, limits: Limits) -> anyhow::Result<Opened<D>> {
     let runtime = OwnRuntime::start().context("the session database needs a thread")?;
+    // An `@` or a `#` of a password is read as the end of it.
+    let is_odd = url.matches('@').count() > 1 || url.contains('#');
     let connected = runtime.run(async move { D::connect(&url, &limits).await });
     let pool = connected.await.unwrap_or(Err(Error::WorkerCrashed));
     let opened = pool.map(|pool| (pool, Some(runtime)));
     opened.map_err(|error| {
         let context = match error {
+            _ if is_odd && !D::LOCAL => format!(
+                "; its URL must look like {}, with each `@`, `#`, `/` and `?` of the password \
+                 percent-encoded",
+                D::URL
+            ),
             Error::Configuration(_) => format!("; its URL must look like {}", D::URL),
             _ => String::new(),
         };

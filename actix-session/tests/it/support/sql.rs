@@ -25,6 +25,8 @@ pub(crate) trait SqlTestStore: TestStore {
 
     fn url(&self) -> &str;
 
+    fn table(&self) -> &str;
+
     /// Settings of another store on the same table, on another way to the server.
     fn builder(&self, url: &str) -> Self::Builder;
 
@@ -92,6 +94,10 @@ macro_rules! test_store {
 
             fn url(&self) -> &str {
                 &self.url
+            }
+
+            fn table(&self) -> &str {
+                &self.table
             }
 
             fn builder(&self, url: &str) -> Self::Builder {

@@ -35,6 +35,15 @@ fn a_server_that_evicts_is_known() {
     assert_eq!(evicting_policy(""), None);
 }
 
+#[test]
+fn a_server_of_a_cluster_says_so() {
+    let says =
+        |enabled: &str| is_in_cluster(&format!("# Cluster\r\ncluster_enabled:{enabled}\r\n"));
+    assert!(says("1"));
+    assert!(!says("0"));
+    assert!(!is_in_cluster(""));
+}
+
 const DONE: &str = "*1\r\n:3\r\n";
 
 /// A server's bulk string.

@@ -361,15 +361,31 @@ impl Node {
         (host, port)
     }
 
+    /// The only node of a cluster is this one. It may have a name for itself by which it cannot be
+    /// reached from here.
+    fn or_own(&self, mut shares: Vec<Share>) -> Vec<Share> {
+        let owner = shares.first().map(|share| share.owner.clone());
+        let is_only = |share: &Share| share.is_alone && Some(&share.owner) == owner.as_ref();
+        if shares.iter().all(is_only) {
+            for share in &mut shares {
+                share.owner = self.address.clone();
+            }
+        }
+        shares
+    }
+
     /// Which node has which slots, as this one sees it.
     async fn shares(&self) -> Result<Vec<Share>, RedisError> {
         let mut ask = redis::cmd("CLUSTER");
         ask.arg("SLOTS");
         match self.link.once(&Job::command("", &ask)).await? {
-            Outcome::Value(Value::Array(shares)) => Ok(shares
-                .into_iter()
-                .filter_map(|share| Share::read(share, self))
-                .collect()),
+            Outcome::Value(Value::Array(shares)) => {
+                let shares = shares.into_iter();
+                let shares = shares
+                    .filter_map(|share| Share::read(share, self))
+                    .collect();
+                Ok(self.or_own(shares))
+            }
             Outcome::Value(_) => Err((
                 ErrorKind::Parse,
                 "the answer to CLUSTER SLOTS must be a list",
@@ -385,6 +401,8 @@ struct Share {
     first: usize,
     last: usize,
     owner: Address,
+    /// The master has no replicas.
+    is_alone: bool,
 }
 
 impl Share {
@@ -414,6 +432,7 @@ impl Share {
             first,
             last,
             owner: named_by.beside(host, port),
+            is_alone: parts.len() == 3,
         })
     }
 }

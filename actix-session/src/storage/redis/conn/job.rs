@@ -158,9 +158,13 @@ impl<'a> Job<'a> {
         connection: &mut MultiplexedConnection,
         command: &Cmd,
     ) -> Result<Outcome, RedisError> {
-        judge(match (self.asking, self.before) {
+        let answer = match (self.asking, self.before) {
             (false, None) => connection.req_packed_command(command).await,
             _ => Box::pin(self.send_both(connection, command)).await,
+        };
+        judge(answer).map_err(|error| {
+            let sent = self.before.into_iter().chain([command]);
+            refusal::without_what_was_sent(error, sent)
         })
     }
 

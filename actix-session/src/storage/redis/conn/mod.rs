@@ -35,6 +35,7 @@ use tokio::{
 };
 
 pub(crate) use self::job::Job;
+pub(super) use self::refusal::{is_forbidden, is_of_a_cluster};
 #[cfg(feature = "redis-pool")]
 pub(super) use self::refusal::{of_connecting, without_room};
 use self::{
@@ -278,9 +279,20 @@ impl Topology {
                 {
                     sleep(RETRY_PAUSE).await;
                 }
-                Err(error) => return Box::pin(self.or_last_known(job, error)).await,
+                Err(error) => {
+                    let error = self.explained(error);
+                    return Box::pin(self.or_last_known(job, error)).await;
+                }
                 outcome => return outcome,
             }
+        }
+    }
+
+    /// A refusal, with what to change if the address is that of another topology.
+    fn explained(&self, error: RedisError) -> RedisError {
+        match self {
+            Self::Server(_) | Self::Pool(_) => refusal::of_a_cluster(error),
+            Self::Sentinel(_) | Self::Cluster(_) => error,
         }
     }
 

@@ -4,7 +4,8 @@
 //! running script (call to f_...): @user_script:1: @user_script: 1: -READONLY ...`. Some proxies
 //! put `ERR` before whatever they pass on.
 
-use redis::{ErrorKind, RedisError, ServerErrorKind, Value};
+use memchr::memmem;
+use redis::{Arg, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 
 /// The codes that may be wrapped, and mean something to this store.
 const CODES: [&str; 15] = [
@@ -24,6 +25,39 @@ const CODES: [&str; 15] = [
     "TRYAGAIN",
     "WRONGTYPE",
 ];
+
+/// How many bytes of what was sent are its own: no word of an error is as long by chance.
+const TELLING: usize = 16;
+
+/// What a server writes before it repeats a command that it does not know.
+const REPEATS: &str = "with args beginning with";
+
+/// The refusal without what it repeats of the command: the name of a record is a key that opens a
+/// session, and what logs in is a password.
+pub(super) fn without_what_was_sent<'a>(
+    error: RedisError,
+    sent: impl IntoIterator<Item = &'a Cmd>,
+) -> RedisError {
+    let Some(detail) = error.detail() else {
+        return error;
+    };
+    let args = sent.into_iter().flat_map(Cmd::args_iter);
+    let starts = args.filter_map(|arg| match arg {
+        Arg::Simple(bytes) => bytes.get(..TELLING),
+        _ => None,
+    });
+    let starts = starts.chain([REPEATS.as_bytes()]);
+    let repeated = starts.filter_map(|start| memmem::find(detail.as_bytes(), start));
+    match (repeated.min(), error.code()) {
+        (Some(from), Some(code)) => {
+            let kept = String::from_utf8_lossy(&detail.as_bytes()[..from]);
+            let shortened = read(&format!("{code} {kept}..."));
+            let unread = || (ErrorKind::Server(ServerErrorKind::ResponseError), "refused").into();
+            shortened.unwrap_or_else(unread)
+        }
+        _ => error,
+    }
+}
 
 /// The refusal that was wrapped, or the one at hand.
 pub(super) fn unwrapped(error: RedisError) -> RedisError {
@@ -79,7 +113,31 @@ pub(in super::super) fn of_connecting(error: RedisError) -> RedisError {
         let message = "the server closes new connections at once: it may have too many clients";
         return without_room(message, error.to_string());
     }
-    unwrapped(error)
+    without_what_was_sent(unwrapped(error), [])
+}
+
+/// What a server says that was taken for the only one, and has but some slots of a cluster.
+pub(super) fn of_a_cluster(error: RedisError) -> RedisError {
+    let kinds = [ServerErrorKind::Moved, ServerErrorKind::CrossSlot];
+    if !is_one_of(&error, &kinds) {
+        return error;
+    }
+    let message = "the server belongs to a cluster: the address must begin with `redis+cluster://`, \
+                   or the store must be made by `builder_cluster`; before a cluster's proxy, a \
+                   `key_prefix` with a hash tag, such as `{sessions}:`, keeps all in one slot";
+    (ErrorKind::InvalidClientConfig, message, error.to_string()).into()
+}
+
+/// Whether it has been taken so. The client library itself reports nothing of this kind once a
+/// connection is there.
+pub(in super::super) fn is_of_a_cluster(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::InvalidClientConfig
+}
+
+/// Whether the server does not let this user run the command, or has none of that name.
+pub(in super::super) fn is_forbidden(error: &RedisError) -> bool {
+    let is_unknown = |detail: &str| detail.starts_with("unknown command");
+    error.code() == Some("NOPERM") || error.detail().is_some_and(is_unknown)
 }
 
 /// Whether keys of one slot lie on two nodes, since the slot is being moved.
@@ -178,6 +236,60 @@ mod tests {
             let after = refused(text);
             assert_eq!(after.code(), code.as_deref(), "{text}");
             assert_eq!(after.detail(), detail, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_not_repeated() {
+        const KEY: &str = "OHyDpdrVTfW3d5ILprFskuDzCGUGIYLHqMpN4lBvkE4HL2Hk0ZJhIPkTDZ0mmyxM";
+        for name in [KEY.to_owned(), format!("a:{KEY}"), format!("ä{KEY}")] {
+            let mut command = redis::cmd("EVALSHA");
+            command.arg("ef440cf4baeaa8312980a7bff79ff63386342b88");
+            command.arg(1).arg(&name);
+            let said = |text: &str| {
+                let error = without_what_was_sent(refused(text), [&command]);
+                let told = format!("{error} {error:?}");
+                assert!(!told.contains(&KEY[..20]), "{told}");
+                assert_eq!(error.code(), read(text).unwrap().code());
+                told
+            };
+            let whole = format!("with args beginning with: 'ef440c' '1' '{name}' ");
+            for told in [
+                said(&format!("ERR unknown command 'EVALSHA', {whole}")),
+                said(&format!("ERR Error running script: no `{name}` here")),
+                said(&format!("NOPERM no access to {}", &name[..40])),
+                said(&format!("MOVED {name}")),
+            ] {
+                assert!(told.contains("..."), "{told}");
+            }
+        }
+        let moved = refused("MOVED 3999 127.0.0.1:6381");
+        let moved = without_what_was_sent(moved, [&redis::cmd("GET")]);
+        assert_eq!(moved.redirect_node(), Some(("127.0.0.1:6381", 3999)));
+        // What old servers say to `HELLO`.
+        let hello = "ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `a`, `pw`";
+        assert!(!of_connecting(refused(hello)).to_string().contains("pw"));
+    }
+
+    #[test]
+    fn a_server_of_a_cluster_is_told_from_one_alone() {
+        for text in ["MOVED 3999 127.0.0.1:6381", "CROSSSLOT Keys in request"] {
+            let error = of_a_cluster(refused(text));
+            assert!(is_of_a_cluster(&error));
+            let told = error.to_string();
+            assert!(told.contains("redis+cluster://"), "{told}");
+        }
+        let other = of_a_cluster(refused("NOPERM no"));
+        assert_eq!(other.code(), Some("NOPERM"));
+    }
+
+    #[test]
+    fn a_command_that_is_forbidden_is_known() {
+        for text in ["NOPERM this user", "ERR unknown command 'EVAL', with"] {
+            assert!(is_forbidden(&refused(text)), "{text}");
+        }
+        for text in ["NOSCRIPT No matching script", "ERR wrong number"] {
+            assert!(!is_forbidden(&refused(text)), "{text}");
         }
     }
 
