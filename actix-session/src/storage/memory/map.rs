@@ -299,6 +299,7 @@ impl Map {
                 id: it.id,
                 login: it.login,
                 at: (*name).into(),
+                reserved: false,
                 found,
             })
         };

@@ -1,10 +1,10 @@
 //! The index of the store: its entries and its marks.
 
-use super::store::{Asked, Fault};
+use super::store::{Asked, Entry, Fault, State};
 use crate::{
     clock::Millis,
     contract::Terms,
-    protocol::{Backend as _, NotBefore, RevokeMachine, Stored},
+    protocol::{Backend as _, NotBefore, Owner, RevokeMachine, Stored},
     storage::{
         SessionIndex, StoreIndex,
         backend::shared_store,
@@ -33,14 +33,28 @@ impl Index for Asked {
     }
 
     async fn heal(&self, principal: &str, listed: &Listed, _: &Terms) -> anyhow::Result<()> {
-        let mut state = self.turn().await;
         let key = (principal.to_owned(), listed.id);
-        if state
-            .entries
-            .get(&key)
-            .is_some_and(|(login, at)| *login == listed.login && *at == listed.at)
-        {
+        let looked_at = Entry {
+            login: listed.login,
+            at: listed.at.clone(),
+            reserved: listed.reserved,
+        };
+        let any = self.shared.has(Fault::ReservesForGood);
+        let is_same = |known: &Entry| *known == looked_at || any && known.at == looked_at.at;
+        let mut state = self.turn().await;
+        if state.entries.get(&key).is_some_and(is_same) {
             state.entries.remove(&key);
+        }
+        drop(state);
+        if !listed.reserved {
+            return Ok(());
+        }
+        let is_there = |state: &State| {
+            let owner = state.record(&listed.at).and_then(Owner::of);
+            owner.is_some_and(|owner| owner.is(principal, listed.id))
+        };
+        if is_there(&*self.turn().await) {
+            self.turn().await.reserve(key, listed.login, &listed.at);
         }
         Ok(())
     }
@@ -103,10 +117,11 @@ impl Asked {
     async fn entries_of(&self, principal: &str) -> Vec<Listed> {
         let state = self.turn().await;
         let own = state.entries.iter().filter(|((of, _), _)| of == principal);
-        let listed = own.map(|((_, id), (login, at))| Listed {
+        let listed = own.map(|((_, id), entry)| Listed {
             id: *id,
-            login: *login,
-            at: at.clone(),
+            login: entry.login,
+            at: entry.at.clone(),
+            reserved: entry.reserved,
             found: Stored::Nothing,
         });
         listed.collect()
