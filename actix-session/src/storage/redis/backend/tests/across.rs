@@ -1,5 +1,9 @@
 //! Renewals and logins in several steps, on a server that loses answers.
 
+use std::cell::Cell;
+
+use redis::ConnectionAddr;
+
 use super::{
     super::super::{
         index::Known,
@@ -10,6 +14,7 @@ use super::{
     },
     *,
 };
+use crate::changes::Effect;
 
 /// On a cluster that answers like this.
 async fn executor(answer: impl FnMut(&[String]) -> Option<String> + 'static) -> Executor {
@@ -214,6 +219,56 @@ async fn a_record_whose_index_lies_apart_lives_for_the_grace_until_it_is_entered
         assert!(matches!(reply, Reply::Ended), "{reply:?}");
         names(&calls, &["live on"]);
     }
+}
+
+/// On a cluster of one node, which answers like this.
+async fn in_cluster(
+    mut answer: impl FnMut(&[String]) -> Option<String> + 'static,
+) -> RedisSessionStore {
+    let port = Rc::new(Cell::new(0));
+    let own = Rc::clone(&port);
+    let server = fake::listen(move |command| match &*command[0] {
+        "CLUSTER" => Some(format!(
+            "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n{}:{}\r\n",
+            bulk("127.0.0.1"),
+            own.get()
+        )),
+        _ => answer(command),
+    })
+    .await;
+    if let ConnectionAddr::Tcp(_, number) = server.addr() {
+        port.set(*number);
+    }
+    let cluster = conn::Target::Cluster(vec![server]);
+    store(Connections::new(&cluster, fake::PATIENCE, None).unwrap())
+}
+
+/// A new session whose first answer is lost, in a slot that is being moved for a while.
+#[actix_web::test]
+async fn a_creation_that_is_put_off_once_its_answer_was_lost_waits_for_the_slot() {
+    let names = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&names);
+    let store = in_cluster(move |command| {
+        if command[0] == "GET" {
+            return Some("$-1\r\n".to_owned());
+        }
+        let mut seen = seen.borrow_mut();
+        seen.push(command[3].clone());
+        match seen.len() {
+            1 => None,
+            2..5 => Some("-TRYAGAIN x\r\n".to_owned()),
+            _ => Some(DONE.to_owned()),
+        }
+    })
+    .await;
+    let changes = Changes {
+        effects: [("n".into(), Effect::Set("1".to_owned()))].into(),
+        ..Changes::default()
+    };
+    let created = backend::create(&store, &changes, &Terms::default()).await;
+    let (key, _) = created.unwrap();
+    // The key of the first attempt, which may have been carried out.
+    assert_eq!(*names.borrow(), [key.as_ref(); 5]);
 }
 
 /// What is asked for once an entry's record was not found, if this is there when it is looked at again.
