@@ -1,6 +1,6 @@
 //! The index of the store: its entries and its marks.
 
-use super::store::{Asked, Entry, Fault, State};
+use super::store::{Asked, Entry, Fault};
 use crate::{
     clock::Millis,
     contract::Terms,
@@ -39,21 +39,8 @@ impl Index for Asked {
             at: listed.at.clone(),
             reserved: listed.reserved,
         };
-        let any = self.shared.has(Fault::ReservesForGood);
-        let is_same = |known: &Entry| *known == looked_at || any && known.at == looked_at.at;
-        let mut state = self.turn().await;
-        if state.entries.get(&key).is_some_and(is_same) {
-            state.entries.remove(&key);
-        }
-        drop(state);
-        if !listed.reserved {
-            return Ok(());
-        }
-        let is_there = |state: &State| {
-            let owner = state.record(&listed.at).and_then(Owner::of);
-            owner.is_some_and(|owner| owner.is(principal, listed.id))
-        };
-        if is_there(&*self.turn().await) {
+        self.forget_entry(&key, &looked_at).await;
+        if listed.reserved && self.is_there(principal, listed).await {
             self.turn().await.reserve(key, listed.login, &listed.at);
         }
         Ok(())
@@ -114,6 +101,22 @@ impl Index for Asked {
 }
 
 impl Asked {
+    /// Takes an entry away that says what was looked at.
+    async fn forget_entry(&self, key: &(String, u128), looked_at: &Entry) {
+        let any = self.shared.has(Fault::ReservesForGood);
+        let is_same = |known: &Entry| known == looked_at || any && known.at == looked_at.at;
+        let mut state = self.turn().await;
+        if state.entries.get(key).is_some_and(is_same) {
+            state.entries.remove(key);
+        }
+    }
+
+    async fn is_there(&self, principal: &str, listed: &Listed) -> bool {
+        let state = self.turn().await;
+        let owner = state.record(&listed.at).and_then(Owner::of);
+        owner.is_some_and(|owner| owner.is(principal, listed.id))
+    }
+
     async fn entries_of(&self, principal: &str) -> Vec<Listed> {
         let state = self.turn().await;
         let own = state.entries.iter().filter(|((of, _), _)| of == principal);
