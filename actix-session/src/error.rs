@@ -82,6 +82,12 @@ pub enum CommitError {
     Other(anyhow::Error),
 }
 
+/// Inside an error: a step was not done, and will not be for a while, under this name alone.
+#[allow(dead_code, reason = "the Redis store alone makes it")]
+#[derive(Debug, Display)]
+#[display("the slot of the new session's name is being moved")]
+pub(crate) struct PutOff;
+
 impl CommitError {
     pub(crate) fn unreadable() -> Self {
         Self::Other(anyhow::anyhow!(

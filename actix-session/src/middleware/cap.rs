@@ -80,7 +80,7 @@ impl Cap {
     /// many that were.
     ///
     /// # Errors
-    /// The session that has just been made is among that.
+    /// The session that has just been made is among that, or has ended already.
     pub(crate) async fn settle(
         &self,
         admitted: Admitted,
@@ -110,19 +110,16 @@ impl Cap {
 
     async fn evict(&self, identity: &Identity, terms: &Terms) -> Result<usize, CommitError> {
         let mut live = self.live(&identity.principal, terms).await?;
-        if live.len() <= self.most {
-            return Ok(0);
-        }
         let is_there = |id: &u128| live.iter().any(|it| it.id == *id);
         // The one that it drew last is its own, if it is there; the one that the base has moved to
         // goes first.
         let own = identity.ids.iter().rev().copied().find(is_there);
         live.sort_by_key(|it| Some(it.id) != own && identity.ids.contains(&it.id));
-        let mut is_gone = false;
-        let surplus = live.split_off(self.most);
+        let surplus = live.split_off(self.most.min(live.len()));
         let count = surplus.len();
+        // Another login may have ended it before it was looked at.
+        let is_gone = own.is_none_or(|own| surplus.iter().any(|it| it.id == own));
         for too_much in surplus {
-            is_gone |= Some(too_much.id) == own;
             let principal = &identity.principal;
             self.index
                 .0

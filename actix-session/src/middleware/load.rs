@@ -347,6 +347,10 @@ fn led_to<S>(
         }
         Opened::Nothing => {
             parts.observed().refused(Refusal::UnknownKey, Some(&key));
+            // Another cookie's value is no key of ours, so there is nothing to end.
+            if unbound {
+                return (Loaded::None, false);
+            }
             Loaded::Lost(key)
         }
         Opened::Unreadable => {
@@ -354,11 +358,7 @@ fn led_to<S>(
             Loaded::Lost(key)
         }
     };
-    // Another cookie's value is no key of ours, so there is nothing to end.
-    match loaded {
-        Loaded::Lost(_) if unbound => (Loaded::None, false),
-        loaded => (loaded, stale),
-    }
+    (loaded, stale)
 }
 
 /// Whether a record is past its absolute end, which a store of the application's own may not have

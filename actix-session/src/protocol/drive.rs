@@ -8,7 +8,7 @@ use super::{Backend, Draw, Drawn, Machine, Name, Next, Reply, Step, Stored, line
 use crate::{
     clock::{self, deadline},
     contract::Terms,
-    error::CommitError,
+    error::{CommitError, PutOff},
     key::SessionKey,
     measure, random,
 };
@@ -170,6 +170,8 @@ struct Drive<'a, B> {
 impl<B: Backend> Drive<'_, B> {
     async fn carry_out(&mut self, step: &Step) -> Result<Reply, CommitError> {
         let reply = match self.run(step).await {
+            // The attempt before it may have made a session under this name, or may still do so.
+            Some(Err(error)) if error.is::<PutOff>() && !self.may_have_made(step) => Reply::Taken,
             // After a lost answer a refusal says nothing about the attempt before it.
             Some(Err(error)) if self.lost => {
                 tracing::debug!(
@@ -186,6 +188,10 @@ impl<B: Backend> Drive<'_, B> {
         };
         self.lost |= matches!(reply, Reply::Lost) && writes(step);
         Ok(reply)
+    }
+
+    fn may_have_made(&self, step: &Step) -> bool {
+        self.lost && matches!(step, Step::Insert { .. })
     }
 
     /// `None` if no answer came in time.

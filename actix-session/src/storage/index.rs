@@ -176,6 +176,8 @@ pub(crate) struct Listed {
     pub(crate) id: u128,
     pub(crate) login: Millis,
     pub(crate) at: Name,
+    /// The entry was written before its record, which may not have been there yet.
+    pub(crate) reserved: bool,
     pub(crate) found: Stored,
 }
 

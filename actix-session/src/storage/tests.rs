@@ -5,6 +5,7 @@ use servers::{MariaDbServer, PostgresServer, RedisCluster, RedisServer, resp::li
 use super::*;
 use crate::{
     clock::Millis,
+    error::PutOff,
     protocol::{Backend, Flag, Name, OwnerBefore, Redirect, Reply, Step, Stored, Until},
     record::{Metadata, WireFormat},
 };
@@ -53,12 +54,15 @@ impl<B: Backend> Steps<B> {
     }
 
     async fn insert(&self, at: &Name) -> Reply {
-        let step = Step::Insert {
+        self.run(self.insertion(at)).await
+    }
+
+    fn insertion(&self, at: &Name) -> Step {
+        Step::Insert {
             at: at.clone(),
             new: record(),
             until: self.until(),
-        };
-        self.run(step).await
+        }
     }
 
     async fn end(&self, at: &Name) -> Reply {
@@ -377,11 +381,13 @@ async fn a_slot_on_the_move_holds_up_no_ending_and_no_new_session() {
     let from = cluster.owner(slot, 0).unwrap();
     let to = (from + 1) % 3;
     cluster.begin_moving(slot, from, to).unwrap();
-    assert_reply!(steps.insert(new).await, Reply::Taken);
+    let insertion = steps.insertion(new);
+    let inserted = async || steps.store.run(&insertion, &steps.terms).await;
+    assert!(inserted().await.unwrap_err().is::<PutOff>());
     assert_reply!(steps.end(behind).await, Reply::Done);
     assert_reply!(steps.end(old).await, Reply::Found(Stored::Redirect(_)));
     cluster.move_keys(slot, from, to).unwrap();
-    assert_reply!(steps.insert(new).await, Reply::Taken);
+    assert!(inserted().await.unwrap_err().is::<PutOff>());
     assert_reply!(steps.end(ahead).await, Reply::Done);
     assert_reply!(steps.end(old).await, Reply::Found(Stored::Redirect(_)));
     assert!(matches!(steps.read(live).await, Stored::Record(_)));

@@ -5,7 +5,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use actix_session::{
     Clock as _, Session, SessionMiddleware,
     config::{ConfigError, OverLimit, SessionMiddlewareBuilder, WireFormat},
-    storage::{MemorySessionStore, SessionIndex},
+    forward_store_methods,
+    storage::{
+        Changes, CommitError, End, MemorySessionStore, SessionIndex, SessionKey, SessionStore,
+        StoreIndex, Terms,
+    },
 };
 use actix_web::{cookie::Key, http::StatusCode};
 use futures_util::future::join_all;
@@ -25,6 +29,7 @@ on_each_index! {
     what_has_ended_does_not_count,
     a_handler_learns_of_a_refusal,
     a_session_that_was_renewed_meanwhile_goes_first,
+    whoever_was_ended_before_the_limit_was_looked_at_is_not_logged_in,
     nobody_waits_for_a_login_before_1970,
 }
 
@@ -56,6 +61,45 @@ async fn are_in(browsers: &[Browser]) -> Vec<bool> {
         are_in.push(browser.principal().await.is_some());
     }
     are_in
+}
+
+/// Whatever is created has ended once its answer comes, as by a login that came later.
+struct EndsAtOnce<S>(S);
+
+impl<S: SessionStore> SessionStore for EndsAtOnce<S> {
+    forward_store_methods!(self => self.0; except create);
+
+    async fn create(
+        &self,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<(SessionKey, End), CommitError> {
+        let created = self.0.create(changes, terms).await?;
+        self.0.delete(&created.0).await.unwrap();
+        Ok(created)
+    }
+}
+
+impl<S: SessionIndex> SessionIndex for EndsAtOnce<S> {
+    fn index(&self) -> StoreIndex {
+        self.0.index()
+    }
+}
+
+async fn whoever_was_ended_before_the_limit_was_looked_at_is_not_logged_in(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    for over in [OverLimit::EvictOldest, OverLimit::Refuse] {
+        let store = EndsAtOnce(tested.store());
+        let middleware = SessionMiddleware::builder(store, Key::generate())
+            .clock(tested.clock().clone())
+            .max_sessions(2, over)
+            .build();
+        let browser = Browser::new(Site::new(middleware).await);
+        let answer = browser.visit(login).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        answer.assert_no_cookie();
+    }
 }
 
 /// A lock that was given back is free, whatever the clock says.

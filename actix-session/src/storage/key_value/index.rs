@@ -55,6 +55,7 @@ impl<D: KeyValueDatabase> Index for KeyValueSessionStore<D> {
                 id: session.id,
                 login: session.login,
                 at: session.at,
+                reserved: false,
                 found,
             }
         });

@@ -294,19 +294,33 @@ impl Map {
 
     /// A principal's sessions that are there, ended together or not, the latest login first.
     fn sessions_of(&self, principal: &str, now: Millis) -> Vec<Listed> {
-        let mut sessions = self.owners.sessions(principal);
-        sessions.sort_unstable_by_key(|it| Reverse((it.login, it.id)));
-        let known = |it: &owners::Session| {
-            let shard = lock(&self.shards[shard_of(it.at, SHARDS)]);
-            let (name, found) = shard.session(it.at, it.id, now)?;
-            Some(Listed {
-                id: it.id,
-                login: it.login,
-                at: (*name).into(),
-                found,
-            })
-        };
-        sessions.iter().filter_map(known).collect()
+        let sessions = self.owners.sessions(principal).into_iter();
+        let listed = sessions.filter_map(|it| self.listed(principal, it, now));
+        let mut listed: Vec<Listed> = listed.collect();
+        listed.sort_unstable_by_key(|it| Reverse((it.login, it.id)));
+        listed
+    }
+
+    /// A session where it lies now: a renewal may move it once its place is read, since no step holds
+    /// the lock of its owner while it waits for that of its record.
+    fn listed(&self, principal: &str, mut it: owners::Session, now: Millis) -> Option<Listed> {
+        loop {
+            let found = lock(&self.shards[shard_of(it.at, SHARDS)]).session(it.at, it.id, now);
+            if let Some((name, found)) = found {
+                return Some(Listed {
+                    id: it.id,
+                    login: it.login,
+                    at: (*name).into(),
+                    reserved: false,
+                    found,
+                });
+            }
+            let place = self.owners.session(principal, it.id)?;
+            if place.at == it.at {
+                return None;
+            }
+            it = place;
+        }
     }
 
     /// Ends a principal's sessions together. `false`: a mark before this one has ended the session of

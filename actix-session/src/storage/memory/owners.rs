@@ -116,6 +116,12 @@ impl Owners {
         shard.sessions.get(principal).cloned().unwrap_or_default()
     }
 
+    pub(super) fn session(&self, principal: &str, id: u128) -> Option<Session> {
+        let shard = self.shard(principal);
+        let sessions = shard.sessions.get(principal)?;
+        sessions.iter().find(|session| session.id == id).copied()
+    }
+
     /// Ends a principal's sessions together. `false`: a mark before this one has ended the session of
     /// whoever asks.
     pub(super) fn mark(

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     changes::{Changes, Effect, LoginChange},
     record::{Metadata, Record, WireFormat},
-    storage::{CommitError, Opened, Rotated, SaveError, SessionStore, StoreFull},
+    storage::{CommitError, Opened, Rotated, SaveError, SessionStore, StoreFull, index::Page},
 };
 
 fn set(n: usize) -> Changes {
@@ -340,6 +340,26 @@ async fn expired_sessions_and_redirects_are_swept_out() {
         map.sweep(now);
         assert_eq!(map.len(), left);
     }
+}
+
+/// Whoever lists reads where the session lies, and then what lies there.
+#[actix_web::test]
+async fn a_session_is_listed_while_another_thread_renews_it() {
+    let (store, terms) = (store_for(100), Terms::default());
+    let mut key = create(&store, &login(), &terms).await;
+    let listing = {
+        let (store, terms) = (store.clone(), terms.clone());
+        let page = Page {
+            after: None,
+            limit: 10,
+        };
+        move || (0..200_000).all(|_| store.inner.map.page("alice", page, terms.now).len() == 1)
+    };
+    let listing = std::thread::spawn(listing);
+    while !listing.is_finished() {
+        key = renew(&store, &key, &terms).await;
+    }
+    assert!(listing.join().unwrap(), "a live session was not listed");
 }
 
 #[actix_web::test]

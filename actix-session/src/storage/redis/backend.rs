@@ -29,6 +29,7 @@ use super::{
 use crate::{
     clock::Millis,
     contract::Terms,
+    error::PutOff,
     live::{EndReason, line::letter},
     protocol::{OwnerBefore, Redirect, Reply, Step, Stored, TOMBSTONE, Until},
     record::{Record, Version},
@@ -341,8 +342,10 @@ impl Executor {
         self.make(&script.call(&keys, &args), indexed, terms).await
     }
 
-    /// Runs a script that makes a record under a new name. In a slot that is being moved, the name
-    /// counts as taken: another one lies elsewhere.
+    /// Runs a script that makes a record under a new name.
+    ///
+    /// # Errors
+    /// [`PutOff`] in a slot that is being moved: another name lies elsewhere.
     async fn make(
         &self,
         call: &Call<'_>,
@@ -351,7 +354,7 @@ impl Executor {
     ) -> anyhow::Result<Reply> {
         let job = Job::script(call).or_otherwise();
         match self.entering(&job, indexed, terms).await {
-            Err(error) if conn::is_put_off(&error) => Ok(Reply::Taken),
+            Err(error) if conn::is_put_off(&error) => Err(error.context(PutOff)),
             reply => reply,
         }
     }

@@ -17,6 +17,10 @@ use crate::{
 /// How many records are looked at or ended at once.
 const AT_ONCE: usize = 16;
 
+/// What an entry begins with that was written before its record. Whoever has not found the record takes
+/// such an entry away, and not the one that the record's writer puts in its place.
+const RESERVED: &str = "+";
+
 /// A session in its owner's index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
@@ -39,9 +43,17 @@ impl Entry {
         Self::under(index, owner.id, owner.login, at)
     }
 
-    /// One that was read.
+    /// One that was read, and whose record is there.
     pub(super) fn known(index: &str, known: &Known) -> Self {
         Self::under(index.to_owned(), known.id, known.login, &known.at)
+    }
+
+    /// The same for a record that may not be there yet.
+    pub(super) fn reserved(&self) -> Self {
+        Self {
+            text: [RESERVED, &self.text].concat(),
+            ..self.clone()
+        }
     }
 
     fn under(index: String, id: u128, login: Millis, at: &str) -> Self {
@@ -121,25 +133,34 @@ pub(super) struct Known {
     pub(super) id: u128,
     pub(super) login: Millis,
     pub(super) at: Name,
+    /// Its record may not have been there yet.
+    pub(super) reserved: bool,
 }
 
 impl Known {
     /// `None` for whatever else lies in an index.
     pub(super) fn read(id: Option<String>, text: Option<String>) -> Option<Self> {
         let (id, text) = (id?, text?);
-        let (login, at) = text.split_once('|')?;
+        let certain = text.strip_prefix(RESERVED);
+        let (login, at) = certain.unwrap_or(&text).split_once('|')?;
         Some(Self {
             id: u128::from_str_radix(&id, 16)
                 .ok()
                 .filter(|_| id.len() == 32)?,
             login: Millis(login.parse().ok()?),
             at: at.into(),
+            reserved: certain.is_some(),
         })
     }
 
     /// The field and what it says.
     pub(super) fn fields(&self) -> [String; 2] {
-        [Self::id_text(self.id), Self::text(self.login, &self.at)]
+        let text = Self::text(self.login, &self.at);
+        let text = match self.reserved {
+            true => [RESERVED, &text].concat(),
+            false => text,
+        };
+        [Self::id_text(self.id), text]
     }
 
     pub(super) fn id_text(id: u128) -> String {
@@ -187,6 +208,7 @@ impl Index for RedisSessionStore {
                 id: it.id,
                 login: it.login,
                 at: it.at,
+                reserved: it.reserved,
             })
         });
         stream::iter(looks).buffered(AT_ONCE).try_collect().await
@@ -208,6 +230,7 @@ impl Index for RedisSessionStore {
             id: listed.id,
             login: listed.login,
             at: listed.at.clone(),
+            reserved: listed.reserved,
         };
         let index = self.index_of(principal);
         self.executor.forget_unfound(&index, &[dead], terms).await
@@ -282,15 +305,21 @@ mod tests {
     #[test]
     fn an_entry_is_read_as_it_was_written() {
         for name in ["abc", "shop:a|b", ""] {
-            let known = Known {
-                id: 7,
-                login: Millis(-5),
-                at: name.into(),
-            };
-            let [id, text] = known.fields();
-            assert_eq!(Known::read(Some(id), Some(text)), Some(known));
+            for reserved in [false, true] {
+                let known = Known {
+                    id: 7,
+                    login: Millis(-5),
+                    at: name.into(),
+                    reserved,
+                };
+                let entry = Entry::known("i", &known);
+                let entry = if reserved { entry.reserved() } else { entry };
+                let [id, text] = known.fields();
+                assert_eq!(entry.fields(), [&id, "-5", &text]);
+                assert_eq!(Known::read(Some(id), Some(text)), Some(known));
+            }
         }
-        for (id, text) in [("mark", "5|"), ("7", "5|a"), (&"0".repeat(32), "5")] {
+        for (id, text) in [("mark", "5|"), ("7", "5|a"), (&"0".repeat(32), "+5")] {
             let read = Known::read(Some(id.to_owned()), Some(text.to_owned()));
             assert_eq!(read, None, "{id} {text}");
         }

@@ -136,6 +136,7 @@ impl ListedRow {
             id,
             login: Millis(self.login),
             at: self.at.into(),
+            reserved: false,
             found: stored(Some(self.found)),
         })
     }

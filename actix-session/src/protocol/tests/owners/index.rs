@@ -1,10 +1,10 @@
 //! The index of the store: its entries and its marks.
 
-use super::store::{Asked, Fault};
+use super::store::{Asked, Entry, Fault};
 use crate::{
     clock::Millis,
     contract::Terms,
-    protocol::{Backend as _, NotBefore, RevokeMachine, Stored},
+    protocol::{Backend as _, NotBefore, Owner, RevokeMachine, Stored},
     storage::{
         SessionIndex, StoreIndex,
         backend::shared_store,
@@ -33,14 +33,15 @@ impl Index for Asked {
     }
 
     async fn heal(&self, principal: &str, listed: &Listed, _: &Terms) -> anyhow::Result<()> {
-        let mut state = self.turn().await;
         let key = (principal.to_owned(), listed.id);
-        if state
-            .entries
-            .get(&key)
-            .is_some_and(|(login, at)| *login == listed.login && *at == listed.at)
-        {
-            state.entries.remove(&key);
+        let looked_at = Entry {
+            login: listed.login,
+            at: listed.at.clone(),
+            reserved: listed.reserved,
+        };
+        self.forget_entry(&key, &looked_at).await;
+        if listed.reserved && self.is_there(principal, listed).await {
+            self.turn().await.reserve(key, listed.login, &listed.at);
         }
         Ok(())
     }
@@ -100,13 +101,30 @@ impl Index for Asked {
 }
 
 impl Asked {
+    /// Takes an entry away that says what was looked at.
+    async fn forget_entry(&self, key: &(String, u128), looked_at: &Entry) {
+        let any = self.shared.has(Fault::ReservesForGood);
+        let is_same = |known: &Entry| known == looked_at || any && known.at == looked_at.at;
+        let mut state = self.turn().await;
+        if state.entries.get(key).is_some_and(is_same) {
+            state.entries.remove(key);
+        }
+    }
+
+    async fn is_there(&self, principal: &str, listed: &Listed) -> bool {
+        let state = self.turn().await;
+        let owner = state.record(&listed.at).and_then(Owner::of);
+        owner.is_some_and(|owner| owner.is(principal, listed.id))
+    }
+
     async fn entries_of(&self, principal: &str) -> Vec<Listed> {
         let state = self.turn().await;
         let own = state.entries.iter().filter(|((of, _), _)| of == principal);
-        let listed = own.map(|((_, id), (login, at))| Listed {
+        let listed = own.map(|((_, id), entry)| Listed {
             id: *id,
-            login: *login,
-            at: at.clone(),
+            login: entry.login,
+            at: entry.at.clone(),
+            reserved: entry.reserved,
             found: Stored::Nothing,
         });
         listed.collect()

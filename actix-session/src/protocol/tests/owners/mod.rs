@@ -59,6 +59,7 @@ fn scenarios(mode: Mode) -> Vec<Scenario> {
             limit,
             crashes,
             tick,
+            loses: false,
             fault: None,
         })
     };
@@ -68,10 +69,24 @@ fn scenarios(mode: Mode) -> Vec<Scenario> {
     plain.chain(limited).chain(threes).collect()
 }
 
+/// Logins of which each loses its first step, and nobody dies.
+fn losses(mode: Mode) -> impl Iterator<Item = Scenario> {
+    let acts: [&[Act]; 2] = [&[Act::Login, Act::Login], &[Act::Login, Act::RevokeAll]];
+    acts.into_iter().map(move |acts| Scenario {
+        acts,
+        mode,
+        limit: Some(2),
+        crashes: 0,
+        tick: 1,
+        loses: true,
+        fault: None,
+    })
+}
+
 /// Runs each scenario in every order, or in so many orders at random if there are more.
 fn check(mode: Mode, at_least: usize) {
     let mut runs = 0;
-    for scenario in scenarios(mode) {
+    for scenario in scenarios(mode).into_iter().chain(losses(mode)) {
         let (done, broken) = scenario.explore();
         assert_eq!(broken, None, "{scenario:?}");
         runs += done;
@@ -103,7 +118,8 @@ fn four_steps_in_a_cluster_whose_names_hide_the_slot() {
 /// A scenario finds a fault of the store.
 #[track_caller]
 fn finds(fault: Fault, mode: Mode) {
-    let found = scenarios(mode).into_iter().find_map(|scenario| {
+    let all = scenarios(mode).into_iter().chain(losses(mode));
+    let found = all.into_iter().find_map(|scenario| {
         let scenario = Scenario {
             fault: Some(fault),
             ..scenario
@@ -145,4 +161,9 @@ fn a_revocation_that_spares_by_time_is_found_out() {
 fn a_last_step_that_does_not_compare_is_found_out() {
     finds(Fault::NoCompare, Mode::Cluster);
     finds(Fault::NoCompare, Mode::Redis);
+}
+
+#[test]
+fn a_reservation_that_looks_like_an_entry_is_found_out() {
+    finds(Fault::ReservesForGood, Mode::Hidden);
 }

@@ -69,6 +69,13 @@ pub(super) fn of_cookies(run: &Run<'_>, opens: &[String]) -> Option<String> {
             return Some("a login on the session that is spared does not open".to_owned());
         }
     }
+    let limit = run.world.scenario.limit.unwrap_or_default();
+    if run.actors.len() <= limit && run.actors.iter().all(|it| it.act == Act::Login) {
+        let is_refused = |it: &Actor| it.answer.as_ref().is_some_and(|answer| !answer.is_ok);
+        if run.actors.iter().any(is_refused) {
+            return Some("a login was refused though it is among those that stay".to_owned());
+        }
+    }
     let ends_a = [Act::PurgeA, Act::ClearA];
     if ends_a.iter().any(|act| done(*act).is_some()) && opens("a") {
         return Some("a session that was ended opens".to_owned());

@@ -63,6 +63,8 @@ pub(super) struct Scenario {
     pub(super) crashes: usize,
     /// How many ms pass with every step.
     pub(super) tick: u64,
+    /// The first step of each new session is lost on its way.
+    pub(super) loses: bool,
     pub(super) fault: Option<Fault>,
 }
 
@@ -132,7 +134,7 @@ impl Scenario {
 
 impl World {
     async fn new(scenario: Scenario) -> Self {
-        let shared = Shared::new(scenario.mode, scenario.fault);
+        let shared = Shared::new(scenario.mode, scenario.fault, scenario.loses);
         let ticks = Ticks(Arc::new(AtomicU64::new(1_000_000_000)));
         let key = Key::from(&[7; 64]);
         let middleware = |who| {

@@ -218,6 +218,12 @@ impl Backend for Asked {
             (Step::Rotate { .. }, Some(owner)) if steps => self.across(step, &owner, terms).await,
             (Step::Insert { at, new, until }, Some(owner)) if hides => {
                 let first = self.first(*until, terms);
+                if self.shared.loses && self.state().lost.insert(self.who) {
+                    // It may have been carried out, as far as anybody knows.
+                    let key = (owner.principal.clone(), owner.id);
+                    self.turn().await.reserve(key, owner.login, at);
+                    return Ok(Reply::Lost);
+                }
                 self.turn().await.put(at, new, first);
                 self.enter(at, &owner, *until).await
             }

@@ -1,7 +1,7 @@
 //! A store with an index, as plain as it can be. Before each of its steps it waits for its turn.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard},
     task::Poll,
@@ -42,13 +42,15 @@ pub(super) enum Fault {
     SparesByTime,
     /// What writes an entry does not look at the mark.
     NoCompare,
+    /// A reservation is no different from the entry that takes its place.
+    ReservesForGood,
 }
 
 /// The store as one process asks it.
 #[derive(Clone)]
 pub(super) struct Asked {
     pub(super) shared: Arc<Shared>,
-    who: usize,
+    pub(super) who: usize,
     pub(super) clock: SharedClock,
 }
 
@@ -58,6 +60,8 @@ pub(super) const ANYBODY: usize = usize::MAX;
 pub(super) struct Shared {
     pub(super) mode: Mode,
     pub(super) fault: Option<Fault>,
+    /// The first step of each new session is lost on its way.
+    pub(super) loses: bool,
     state: Mutex<State>,
 }
 
@@ -67,8 +71,18 @@ pub(super) struct State {
     pub(super) turn: Option<usize>,
     pub(super) places: BTreeMap<Name, (Content, Millis)>,
     /// By principal and id.
-    pub(super) entries: BTreeMap<(String, u128), (Millis, Name)>,
+    pub(super) entries: BTreeMap<(String, u128), Entry>,
     pub(super) marks: BTreeMap<String, NotBefore>,
+    /// Who has lost an answer already.
+    pub(super) lost: BTreeSet<usize>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) login: Millis,
+    pub(super) at: Name,
+    /// Its record may not be there yet.
+    pub(super) reserved: bool,
 }
 
 #[derive(Clone)]
@@ -79,10 +93,11 @@ pub(super) enum Content {
 }
 
 impl Shared {
-    pub(super) fn new(mode: Mode, fault: Option<Fault>) -> Arc<Self> {
+    pub(super) fn new(mode: Mode, fault: Option<Fault>, loses: bool) -> Arc<Self> {
         Arc::new(Self {
             mode,
             fault,
+            loses,
             state: Mutex::default(),
         })
     }
@@ -171,9 +186,22 @@ impl State {
     }
 
     pub(super) fn enter(&mut self, owner: &Owner, at: &Name) {
-        let entry = (owner.login, at.clone());
+        let entry = Entry {
+            login: owner.login,
+            at: at.clone(),
+            reserved: false,
+        };
         self.entries
             .insert((owner.principal.clone(), owner.id), entry);
+    }
+
+    /// Takes no entry's place.
+    pub(super) fn reserve(&mut self, owner: (String, u128), login: Millis, at: &Name) {
+        self.entries.entry(owner).or_insert_with(|| Entry {
+            login,
+            at: at.clone(),
+            reserved: true,
+        });
     }
 
     pub(super) fn exit(&mut self, before: &OwnerBefore, at: &Name) {
@@ -181,7 +209,7 @@ impl State {
             return;
         };
         let key = (owner.principal.clone(), owner.id);
-        if self.entries.get(&key).is_some_and(|(_, known)| known == at) {
+        if self.entries.get(&key).is_some_and(|known| known.at == *at) {
             self.entries.remove(&key);
         }
     }

@@ -118,16 +118,19 @@ impl Executor {
         indexing: &Indexing,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
-        // What may not have been written is not looked for: the repeat finds out.
-        let (entry, ttl) = match reply {
-            Reply::Done => (self.apart(indexing, at), ttl),
-            Reply::Lost => (self.apart(indexing, at), ""),
-            _ => (None, ""),
-        };
-        let Some(entry) = entry else {
+        let Some(entry) = self.apart(indexing, at) else {
             return Ok(reply);
         };
-        Ok(match self.enter_for_certain(entry, at, ttl, terms).await? {
+        let entered = match reply {
+            Reply::Done => self.enter_for_certain(entry, at, ttl, terms).await?,
+            // What may not have been written is not looked for: the repeat finds out.
+            Reply::Lost => {
+                let reserved = entry.reserved();
+                self.enter_for_certain(&reserved, at, "", terms).await?
+            }
+            _ => return Ok(reply),
+        };
+        Ok(match entered {
             Reply::Done => reply,
             entered => entered,
         })
@@ -181,7 +184,8 @@ impl Executor {
     /// Writes an entry before the step that makes its record its owner's, which enters it again:
     /// that one says whether the owner's sessions have ended.
     pub(super) async fn enter_first(&self, entry: &Entry, terms: &Terms) -> anyhow::Result<()> {
-        self.enter_with(entry, &[], &[], terms).await.map(drop)
+        let reserved = entry.reserved();
+        self.enter_with(&reserved, &[], &[], terms).await.map(drop)
     }
 
     async fn enter_with(
@@ -270,8 +274,9 @@ impl Executor {
     /// Takes entries away whose records were not found.
     ///
     /// Where a record lies in another slot than its entry, they are written by two steps. Whoever has
-    /// lost an answer may write the entry before the record, and once more after it; in between, the
-    /// record is not found. So what is there by now is entered again.
+    /// lost an answer may reserve the entry before the record is there. Once it is there, the entry takes
+    /// the reservation's place, which nobody takes away who has looked before. Whoever dies in between
+    /// has left the reservation alone, so what is there by now is entered again.
     ///
     /// # Errors
     /// The server refuses that.
@@ -283,10 +288,8 @@ impl Executor {
     ) -> BoxFuture<'a, anyhow::Result<()>> {
         Box::pin(async move {
             self.forget(index, dead).await;
-            for known in dead {
-                if self.lie_apart(index, &known.at) {
-                    self.enter_if_there(index, known, terms).await?;
-                }
+            for known in dead.iter().filter(|known| known.reserved) {
+                self.enter_if_there(index, known, terms).await?;
             }
             Ok(())
         })
@@ -303,7 +306,9 @@ impl Executor {
         match found.map(|found| found.proven(at, terms).live(terms)) {
             Ok(Stored::Record(record)) => {
                 if Owner::of(&record).is_some_and(|owner| owner.id == known.id) {
-                    self.enter_for_certain(&entry, at, "", terms).await?;
+                    // Whoever has entered it meanwhile knows better where it is.
+                    self.enter_for_certain(&entry.reserved(), at, "", terms)
+                        .await?;
                 }
                 Ok(())
             }

@@ -12,6 +12,8 @@ use super::Script;
 /// For each there is a key, the last ones. All of these are taken away here, so that the scripts
 /// find the keys and arguments that they have without an index.
 ///
+/// An entry that begins with `+` is a reservation (see `Entry::reserved`), which takes no entry's place.
+///
 /// What is done answers how many entries there are if there is one more: see `Executor::entering`.
 pub(super) const INDEX: &str = r"
 local left, left_id = table.remove(ARGV), table.remove(ARGV)
@@ -29,6 +31,7 @@ end
 local function enter()
   if not enters then return nil end
   before = redis.call('HGET', enters, id)
+  if before and string.sub(entry, 1, 1) == '+' then return nil end
   local entered = redis.pcall('HSET', enters, id, entry)
   if type(entered) ~= 'number' then return entered end
   return nil

@@ -1,5 +1,9 @@
 //! Renewals and logins in several steps, on a server that loses answers.
 
+use std::cell::Cell;
+
+use redis::ConnectionAddr;
+
 use super::{
     super::super::{
         index::Known,
@@ -10,6 +14,7 @@ use super::{
     },
     *,
 };
+use crate::changes::Effect;
 
 /// On a cluster that answers like this.
 async fn executor(answer: impl FnMut(&[String]) -> Option<String> + 'static) -> Executor {
@@ -216,15 +221,65 @@ async fn a_record_whose_index_lies_apart_lives_for_the_grace_until_it_is_entered
     }
 }
 
+/// On a cluster of one node, which answers like this.
+async fn in_cluster(
+    mut answer: impl FnMut(&[String]) -> Option<String> + 'static,
+) -> RedisSessionStore {
+    let port = Rc::new(Cell::new(0));
+    let own = Rc::clone(&port);
+    let server = fake::listen(move |command| match &*command[0] {
+        "CLUSTER" => Some(format!(
+            "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n{}:{}\r\n",
+            bulk("127.0.0.1"),
+            own.get()
+        )),
+        _ => answer(command),
+    })
+    .await;
+    if let ConnectionAddr::Tcp(_, number) = server.addr() {
+        port.set(*number);
+    }
+    let cluster = conn::Target::Cluster(vec![server]);
+    store(Connections::new(&cluster, fake::PATIENCE, None).unwrap())
+}
+
+/// A new session whose first answer is lost, in a slot that is being moved for a while.
+#[actix_web::test]
+async fn a_creation_that_is_put_off_once_its_answer_was_lost_waits_for_the_slot() {
+    let names = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&names);
+    let store = in_cluster(move |command| {
+        if command[0] == "GET" {
+            return Some("$-1\r\n".to_owned());
+        }
+        let mut seen = seen.borrow_mut();
+        seen.push(command[3].clone());
+        match seen.len() {
+            1 => None,
+            2..5 => Some("-TRYAGAIN x\r\n".to_owned()),
+            _ => Some(DONE.to_owned()),
+        }
+    })
+    .await;
+    let changes = Changes {
+        effects: [("n".into(), Effect::Set("1".to_owned()))].into(),
+        ..Changes::default()
+    };
+    let created = backend::create(&store, &changes, &Terms::default()).await;
+    let (key, _) = created.unwrap();
+    // The key of the first attempt, which may have been carried out.
+    assert_eq!(*names.borrow(), [key.as_ref(); 5]);
+}
+
 /// What is asked for once an entry's record was not found, if this is there when it is looked at again.
-async fn calls_to_forget(at: &str, found: String) -> Vec<&'static str> {
+async fn calls_to_forget(reserved: bool, found: String) -> Vec<(&'static str, Vec<String>)> {
     let calls = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&calls);
     let executor = executor(move |command| {
         let Some(name) = half(command) else {
             return Some("$-1\r\n".to_owned());
         };
-        seen.borrow_mut().push(name);
+        seen.borrow_mut().push((name, command[2..].to_vec()));
         Some(match name {
             "look" => found.clone(),
             _ => DONE.to_owned(),
@@ -234,7 +289,8 @@ async fn calls_to_forget(at: &str, found: String) -> Vec<&'static str> {
     let dead = Known {
         id: 7,
         login: Millis(9),
-        at: at.into(),
+        at: "{a}".into(),
+        reserved,
     };
     let terms = Terms::default();
     executor
@@ -244,7 +300,7 @@ async fn calls_to_forget(at: &str, found: String) -> Vec<&'static str> {
     calls.borrow().clone()
 }
 
-/// Whoever has lost an answer may write the entry before the record, and once more after it.
+/// Whoever has lost an answer may reserve the entry before the record is there.
 #[actix_web::test]
 async fn a_record_that_was_written_meanwhile_stays_in_its_index() {
     let record = |id: u32| {
@@ -252,14 +308,50 @@ async fn a_record_that_was_written_meanwhile_stays_in_its_index() {
         format!("*3\r\n:1\r\n{}:60000\r\n", bulk(&text))
     };
     let nothing = || "*1\r\n:0\r\n".to_owned();
-    let calls = calls_to_forget("{a}", record(7)).await;
-    assert_eq!(calls, ["forget", "look", "enter"]);
+    let names = |calls: &[(&'static str, Vec<String>)]| -> Vec<&str> {
+        calls.iter().map(|(name, _)| *name).collect()
+    };
+    let id = "00000000000000000000000000000007";
+    let calls = calls_to_forget(true, record(7)).await;
+    assert_eq!(names(&calls), ["forget", "look", "enter"]);
+    // It takes no entry's place that says more.
+    assert_eq!(calls[0].1[2..], [id, "+9|{a}"]);
+    assert_eq!(calls[2].1[3..6], [id, "9", "+9|{a}"]);
     // Somebody else's.
-    let calls = calls_to_forget("{a}", record(8)).await;
-    assert_eq!(calls, ["forget", "look"]);
-    let calls = calls_to_forget("{a}", nothing()).await;
-    assert_eq!(calls, ["forget", "look"]);
-    // One step writes both.
-    let calls = calls_to_forget("{c}a", record(7)).await;
-    assert_eq!(calls, ["forget"]);
+    let calls = calls_to_forget(true, record(8)).await;
+    assert_eq!(names(&calls), ["forget", "look"]);
+    let calls = calls_to_forget(true, nothing()).await;
+    assert_eq!(names(&calls), ["forget", "look"]);
+    // Its record was there once.
+    let calls = calls_to_forget(false, record(7)).await;
+    assert_eq!(names(&calls), ["forget"]);
+    assert_eq!(calls[0].1[2..], [id, "9|{a}"]);
+}
+
+/// Whoever has looked before the record was there takes the reservation away, and not the entry.
+#[actix_web::test]
+async fn an_entry_says_whether_its_record_was_there() {
+    let new = Record::decode("{\"v\":1,\"f\":\"1.7.5...0..9.YQ\",\"state\":{}}".to_owned());
+    let insert = Step::Insert {
+        at: "{a}".into(),
+        new: new.unwrap(),
+        until: Terms::default().now + Millis::secs(3_600),
+    };
+    let indexing = Indexing::of(&insert, &|key: &str| format!("{{c}}{key}"));
+    for (is_lost, entry) in [(true, "+9|{a}"), (false, "9|{a}")] {
+        let entered = Rc::new(RefCell::new(Vec::new()));
+        let seen = Rc::clone(&entered);
+        let executor = executor(move |command| match half(command) {
+            Some("prepare") if is_lost => None,
+            Some("enter") => {
+                seen.borrow_mut().push(command[command.len() - 3].clone());
+                Some(DONE.to_owned())
+            }
+            _ => Some(DONE.to_owned()),
+        })
+        .await;
+        let reply = executor.run(&insert, &indexing, &Terms::default()).await;
+        assert_eq!(matches!(reply.unwrap(), Reply::Lost), is_lost);
+        assert_eq!(*entered.borrow(), [entry]);
+    }
 }
