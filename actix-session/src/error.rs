@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 
 use derive_more::Display;
 
+use crate::event::RefusedLogin;
+
 /// Possible failures of [`SessionStore::load`](crate::storage::SessionStore::load).
 #[derive(Debug, Display)]
 pub enum LoadError {
@@ -127,6 +129,15 @@ impl CommitError {
 
     pub(crate) fn late() -> Self {
         Self::Other(anyhow::anyhow!("the store did not answer in time"))
+    }
+
+    /// Why a login does not count, if it says so: then nothing has failed.
+    pub(crate) fn refused_login(&self) -> Option<RefusedLogin> {
+        match self {
+            Self::Other(cause) if cause.is::<Gone>() => Some(RefusedLogin::Ended),
+            Self::Other(cause) if cause.is::<TooManySessions>() => Some(RefusedLogin::TooMany),
+            _ => None,
+        }
     }
 
     /// This error as the five methods of a store report it.

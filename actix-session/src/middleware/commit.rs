@@ -56,8 +56,12 @@ pub(crate) struct Failed {
 
 impl Failed {
     pub(crate) fn log(&self, observed: &Observed) {
-        if !self.is_logged {
-            observed.store_failed("commit", &self.error);
+        if self.is_logged {
+            return;
+        }
+        match self.error.refused_login() {
+            Some(why) => event::login_refused(why),
+            None => observed.store_failed("commit", &self.error),
         }
     }
 
