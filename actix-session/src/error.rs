@@ -275,11 +275,26 @@ impl StateTooLarge {
 
 impl StdError for StateTooLarge {}
 
+/// Somebody must be logged in, and nobody is: perhaps no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[display("nobody is logged in: call `login` once the user has proven who they are")]
+pub(crate) struct NobodyLoggedIn;
+
+/// The upstream has authenticated the user too long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[display(
+    "the authentication is older than the absolute timeout: the user must sign in again at the \
+     identity provider"
+)]
+pub(crate) struct AuthenticatedTooLongAgo;
+
 /// A request tried to change a session that could not be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("the session could not be loaded, so it cannot be changed")]
 pub(crate) struct Degraded;
 
+impl StdError for NobodyLoggedIn {}
+impl StdError for AuthenticatedTooLongAgo {}
 impl StdError for Degraded {}
 impl StdError for Gone {}
 impl StdError for Contended {}
