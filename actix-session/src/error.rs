@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 
 use derive_more::Display;
 
+use crate::event::RefusedLogin;
+
 /// Possible failures of [`SessionStore::load`](crate::storage::SessionStore::load).
 #[derive(Debug, Display)]
 pub enum LoadError {
@@ -133,6 +135,15 @@ impl CommitError {
 
     pub(crate) fn late() -> Self {
         Self::Other(anyhow::anyhow!("the store did not answer in time"))
+    }
+
+    /// Why a login does not count, if it says so: then nothing has failed.
+    pub(crate) fn refused_login(&self) -> Option<RefusedLogin> {
+        match self {
+            Self::Other(cause) if cause.is::<Gone>() => Some(RefusedLogin::Ended),
+            Self::Other(cause) if cause.is::<TooManySessions>() => Some(RefusedLogin::TooMany),
+            _ => None,
+        }
     }
 
     /// This error as the five methods of a store report it.
@@ -270,11 +281,26 @@ impl StateTooLarge {
 
 impl StdError for StateTooLarge {}
 
+/// Somebody must be logged in, and nobody is: perhaps no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[display("nobody is logged in: call `login` once the user has proven who they are")]
+pub(crate) struct NobodyLoggedIn;
+
+/// The upstream has authenticated the user too long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[display(
+    "the authentication is older than the absolute timeout: the user must sign in again at the \
+     identity provider"
+)]
+pub(crate) struct AuthenticatedTooLongAgo;
+
 /// A request tried to change a session that could not be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display("the session could not be loaded, so it cannot be changed")]
 pub(crate) struct Degraded;
 
+impl StdError for NobodyLoggedIn {}
+impl StdError for AuthenticatedTooLongAgo {}
 impl StdError for Degraded {}
 impl StdError for Gone {}
 impl StdError for Contended {}

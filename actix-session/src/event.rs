@@ -58,6 +58,31 @@ pub(crate) fn dropped(why: Why, key: Option<&SessionKey>) {
     }
 }
 
+/// A login that is refused is the user's to know, not the operator's.
+pub(crate) fn login_refused(why: RefusedLogin) {
+    static ENDED: Throttle = Throttle::new();
+    static TOO_MANY: Throttle = Throttle::new();
+
+    let throttle = match why {
+        RefusedLogin::Ended => &ENDED,
+        RefusedLogin::TooMany => &TOO_MANY,
+    };
+    if let Some(unreported) = throttle.pass(None) {
+        tracing::info!(reason = %why, unreported, "a login was refused");
+    }
+}
+
+/// Why a login does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, derive_more::Display)]
+pub(crate) enum RefusedLogin {
+    /// The principal's sessions, or this one, have ended since it began.
+    #[display("ended-meanwhile")]
+    Ended,
+    /// The principal has as many sessions as are allowed.
+    #[display("too-many-sessions")]
+    TooMany,
+}
+
 /// A read that was to extend a session's life could not: it happens to every request.
 pub(crate) fn not_extended(error: &dyn std::fmt::Display) {
     static REFUSED: Throttle = Throttle::new();

@@ -65,7 +65,9 @@ pub enum SessionEventKind {
     /// A login was stored. The session has a new key.
     LoggedIn,
 
-    /// A `clear` has logged the user out, and the session goes on as nobody's.
+    /// A `clear` has logged the user out, or the removal of the
+    /// [entry that names them](crate::config::SessionMiddlewareBuilder::principal_entry), and the
+    /// session goes on as nobody's.
     LoggedOut,
 
     /// The session got a new key, without a login.

@@ -53,8 +53,22 @@ fn run(command: &Command) -> Exit {
     match outcome {
         Ok(Outcome::Done(text)) => show(&text, Exit::Done),
         Ok(Outcome::NotFound) => complain("this user has no such session", Exit::NotFound),
-        Err(error) => complain(&command.store.hide(&format!("{error:#}")), Exit::Failed),
+        Err(error) => complain(&command.store.hide(&told(&error)), Exit::Failed),
     }
+}
+
+/// The messages of an error and its causes. Some errors show their cause themselves.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let message = cause.to_string();
+        if text.is_empty() {
+            text = message;
+        } else if !text.ends_with(&message) {
+            text = format!("{text}: {message}");
+        }
+    }
+    text
 }
 
 fn show(text: &str, exit: Exit) -> Exit {

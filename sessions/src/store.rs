@@ -1,6 +1,6 @@
 //! The store that the command line names.
 
-use std::{fmt, path::Path};
+use std::{fmt, str::FromStr as _, time::Duration};
 
 use actix_session::{
     SessionOperator,
@@ -9,7 +9,11 @@ use actix_session::{
         SqlSessionStoreBuilder, SqliteSessionStore,
     },
 };
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use sqlx::{
+    SqlitePool,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+};
 
 /// Where the sessions are, as the application has it.
 pub(crate) struct Store {
@@ -52,6 +56,9 @@ impl Store {
     fn kind(&self) -> Result<Kind> {
         let scheme = self.url.trim().split(':').next().unwrap_or_default();
         Ok(match scheme {
+            "sqlite" if self.url.contains(":memory:") || self.url.contains("mode=memory") => {
+                bail!("a database in memory lies in the application: no other program sees it")
+            }
             "sqlite" => Kind::Sqlite,
             "postgres" | "postgresql" => Kind::Postgres,
             "mysql" | "mariadb" => Kind::MySql,
@@ -69,8 +76,9 @@ impl Store {
         Ok(match self.kind()? {
             Kind::Redis => SessionOperator::of_store(&self.redis(url).await?),
             Kind::Sqlite => {
-                check_file(url)?;
-                self.sql(SqliteSessionStore::builder(url)).await?
+                let pool = open_file(url).await?;
+                self.sql(SqliteSessionStore::builder_from_pool(pool))
+                    .await?
             }
             Kind::Postgres => self.sql(PostgresSessionStore::builder(url)).await?,
             Kind::MySql => self.sql(MySqlSessionStore::builder(url)).await?,
@@ -113,17 +121,22 @@ impl Store {
     }
 }
 
-/// Opening makes a file that is missing, and whoever mistypes a name would be told of an empty store.
-fn check_file(url: &str) -> Result<()> {
-    let rest = url.trim_start_matches("sqlite:");
-    let path = rest.trim_start_matches("//").split('?').next();
-    let path = path.unwrap_or_default();
-    let is_plain = !path.contains(['%', ':']);
-    ensure!(
-        !is_plain || Path::new(path).exists(),
-        "there is no file {path}"
-    );
-    Ok(())
+/// How long it may take to open a file.
+const OPENING: Duration = Duration::from_secs(2);
+
+/// A pool that leaves a file as it is. The store's own makes one that is missing, and whoever mistypes a
+/// name would be told of an empty store; and it sets the file's journal mode, which is the
+/// application's to choose.
+async fn open_file(url: &str) -> Result<SqlitePool> {
+    let options = SqliteConnectOptions::from_str(url)?.create_if_missing(false);
+    let file = options.get_filename().to_owned();
+    ensure!(file.exists(), "there is no file {}", file.display());
+    let pool = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(OPENING)
+        .connect_with(options);
+    let opened = pool.await;
+    opened.with_context(|| format!("the file {} cannot be opened", file.display()))
 }
 
 /// The password in an address, if there is one.
@@ -177,12 +190,5 @@ mod tests {
             ..prefixed
         };
         redis.check().unwrap();
-    }
-
-    #[test]
-    fn a_file_that_is_missing_is_not_made() {
-        let error = check_file("sqlite:///no/such/file?mode=rwc").unwrap_err();
-        assert_eq!(error.to_string(), "there is no file /no/such/file");
-        check_file("sqlite://Cargo.toml").unwrap();
     }
 }

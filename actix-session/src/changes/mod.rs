@@ -367,6 +367,14 @@ impl Changes {
         }
     }
 
+    /// Whether they log out whoever is logged in, and nobody in: a `clear`, or the removal of the entry
+    /// that names the principal.
+    pub(crate) fn log_out(&self, principal_entry: Option<&str>) -> bool {
+        let is_removed = |entry| matches!(self.effects.get(entry), Some(Effect::Removed));
+        let takes_away = self.cleared.is_some() || principal_entry.is_some_and(is_removed);
+        takes_away && self.login.is_none()
+    }
+
     /// Whether the key must change.
     pub(crate) fn renews(&self) -> bool {
         self.renew || self.authenticate()

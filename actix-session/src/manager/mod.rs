@@ -27,6 +27,7 @@ use crate::{
     live::Looking,
     observe::{Observed, SessionEventKind},
     protocol::NotBefore,
+    session::Identity,
     storage::{
         SessionIndex, StoreIndex,
         index::{After, Live, Page},
@@ -295,6 +296,9 @@ impl SessionManager {
     pub async fn revoke_others(&self, session: &Session) -> Result<u64, SessionManagerError> {
         let identity = session.lock().identity();
         let identity = identity.ok_or_else(SessionManagerError::gone)?;
+        if !self.goes_on(&identity).await? {
+            return Err(SessionManagerError::gone());
+        }
         let own = identity.ids.first().copied().unwrap_or_default();
         let by = Some((own, identity.login));
         let ended = self.end_all(&identity.principal, identity.ids, by);
@@ -368,6 +372,18 @@ impl SessionManager {
         let terms = self.terms();
         let find = |live: Vec<Live>| live.into_iter().find(is_meant);
         Ok(self.0.index.each(principal, &terms, find).await?)
+    }
+
+    /// Whether a request's session is there still, or will be once the request is over.
+    async fn goes_on(&self, session: &Identity) -> Result<bool, SessionManagerError> {
+        if session.is_new {
+            return Ok(true);
+        }
+        let is_own = |live: &Live| session.ids.contains(&live.id);
+        let find = |live: Vec<Live>| live.iter().any(is_own).then_some(());
+        let terms = self.terms();
+        let found = self.0.index.each(&session.principal, &terms, find).await?;
+        Ok(found.is_some())
     }
 
     async fn end(&self, principal: &str, live: Live) -> Result<bool, SessionManagerError> {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use super::{Inner, SessionHandle, SessionManager, SessionManagerError};
 use crate::{
-    Session,
+    Session, SessionEventKind,
     contract::{Committed, Terms},
     live::{self, SessionEnded, Watch},
     session::{Served, Shown, Snapshot, Times},
@@ -136,6 +136,11 @@ impl OpenedSession {
                 ..live
             };
             committed = index.commit(&base, &snapshot.changes, &terms).await?;
+        }
+        let entry = terms.principal_entry.as_deref();
+        if matches!(committed, Committed::Saved(_)) && snapshot.changes.log_out(entry) {
+            let principal = Some(self.principal.as_str());
+            self.manager.tell(SessionEventKind::LoggedOut, principal);
         }
         match committed {
             Committed::Gone if snapshot.changes.cleared.is_none() => {

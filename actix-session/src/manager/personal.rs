@@ -6,7 +6,7 @@ use actix_web::cookie::time::{OffsetDateTime, format_description::well_known::Rf
 use serde::Serialize;
 
 use super::{ListedSession, SessionManager, SessionManagerError};
-use crate::ClientAddress;
+use crate::{ClientAddress, SessionEventKind};
 
 /// What is kept of a person's session, apart from the application's own entries: see
 /// [`SessionManager::export`].
@@ -170,7 +170,9 @@ impl SessionManager {
     pub async fn erase(&self, principal: &str) -> Result<u64, SessionManagerError> {
         let mark = self.mark(Vec::new());
         let terms = self.terms();
-        Ok(self.0.index.erase(principal, mark, &terms).await?)
+        let ended = self.0.index.erase(principal, mark, &terms).await?;
+        self.tell(SessionEventKind::Revoked(ended), Some(principal));
+        Ok(ended)
     }
 }
 

@@ -56,8 +56,12 @@ pub(crate) struct Failed {
 
 impl Failed {
     pub(crate) fn log(&self, observed: &Observed) {
-        if !self.is_logged {
-            observed.store_failed("commit", &self.error);
+        if self.is_logged {
+            return;
+        }
+        match self.error.refused_login() {
+            Some(why) => event::login_refused(why),
+            None => observed.store_failed("commit", &self.error),
         }
     }
 
@@ -309,14 +313,8 @@ impl<S: SessionStore> Work<'_, S> {
         if !changes.is_empty() {
             measure::committed(&answer);
         }
-        let is_written = matches!(answer, Committed::Saved(_) | Committed::NewValue(..));
-        if is_written && changes.cleared.is_some() && self.request.incoming.principal().is_some() {
-            let key = loaded.key();
-            self.tell(
-                SessionEventKind::LoggedOut,
-                key,
-                self.request.incoming.principal(),
-            );
+        if matches!(answer, Committed::Saved(_) | Committed::NewValue(..)) {
+            tell_logout(self.parts, self.request.incoming, changes, &self.terms);
         }
         Ok(self.request.after_commit(answer))
     }
@@ -435,10 +433,13 @@ impl<S: SessionStore> Work<'_, S> {
 
     /// A session has a new key.
     fn made(&self, origin: Origin, came: Option<&SessionKey>, key: &SessionKey) {
+        let (incoming, changes) = (self.request.incoming, &self.request.snapshot.changes);
+        let logs_out = changes.log_out(self.terms.principal_entry.as_deref());
         let kind = match (origin, came) {
             (Origin::Refreshed, _) => return,
             (Origin::Renewed, Some(old)) => {
                 event::renewed(old, key);
+                tell_logout(self.parts, incoming, changes, &self.terms);
                 SessionEventKind::Renewed
             }
             (Origin::Renewed | Origin::Created, _) => {
@@ -446,13 +447,16 @@ impl<S: SessionStore> Work<'_, S> {
                 SessionEventKind::Created
             }
         };
-        match &self.request.snapshot.changes.login {
+        match &changes.login {
             Some(login) => self.tell(
                 SessionEventKind::LoggedIn,
                 Some(key),
                 Some(&login.principal),
             ),
-            None => self.tell(kind, Some(key), self.request.incoming.principal()),
+            None => {
+                let principal = incoming.principal().filter(|_| !logs_out);
+                self.tell(kind, Some(key), principal);
+            }
         }
     }
 
@@ -471,6 +475,21 @@ impl<S: SessionStore> Work<'_, S> {
             sealed.map_err(CommitError::Other)?,
             cookie.max_age,
         ))
+    }
+}
+
+/// Tells of whom written changes have logged out.
+pub(crate) fn tell_logout<S>(
+    parts: &Parts<S>,
+    incoming: &Incoming,
+    changes: &Changes,
+    terms: &Terms,
+) {
+    let principal = incoming.principal();
+    if principal.is_some() && changes.log_out(terms.principal_entry.as_deref()) {
+        let kind = SessionEventKind::LoggedOut;
+        let observed = &parts.configuration.observed;
+        observed.tell(kind, incoming.loaded.key(), principal);
     }
 }
 

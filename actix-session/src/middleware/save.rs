@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Parts,
+    commit::tell_logout,
     decide::{Decision, Exit, Finished, Silence},
     lazy::Lazy,
     load::{Incoming, Loaded},
@@ -21,6 +22,7 @@ use crate::{
     contract::{Committed, ExtendOnRead, Opened, Terms},
     error::{CommitError, Gone},
     key::SessionKey,
+    measure::{self, timed},
     record::Record,
     session::{AskedToSave, Kept, Saved, Snapshot},
     storage::SessionStore,
@@ -122,6 +124,12 @@ async fn save<S: SessionStore + 'static>(
             let view = session.lock().view(base, &terms);
             let changes = &snapshot.changes;
             let committed = commit(parts, (key, base), changes, &terms, limit).await;
+            if let Ok(answer) = &committed {
+                measure::committed(answer);
+            }
+            if let Ok(Committed::Saved(_)) = committed {
+                tell_logout(parts, &incoming, changes, &terms);
+            }
             let left = Left {
                 parts,
                 terms: &terms,
@@ -185,7 +193,10 @@ async fn commit<S: SessionStore>(
     terms: &Terms,
     limit: Instant,
 ) -> Result<Committed, CommitError> {
-    let commit = parts.store.commit(key, Some(base), changes, terms);
+    let commit = timed(
+        "commit",
+        parts.store.commit(key, Some(base), changes, terms),
+    );
     if parts.store.opens_at_once() {
         return commit.await;
     }

@@ -10,6 +10,7 @@ use crate::{
     AnyDuration, ClientAddress, Level,
     changes::{LoginChange, TtlChange},
     clock::Millis,
+    error::{AuthenticatedTooLongAgo, NobodyLoggedIn},
     random,
     record::{LONGEST_PRINCIPAL, Origin},
 };
@@ -307,10 +308,7 @@ impl Session {
         if let (Some(proven), Some(limit)) = (login.proven, limit)
             && proven + limit <= login.at
         {
-            return Err(SessionLoginError(anyhow::anyhow!(
-                "the authentication is older than the absolute timeout: the user must sign in \
-                 again at the identity provider"
-            )));
+            return Err(SessionLoginError(AuthenticatedTooLongAgo.into()));
         }
         let principal = login.principal.clone();
         pending.login(login, idle, epoch);
@@ -398,9 +396,7 @@ impl Session {
             return Err(SessionLoginError(unloaded::error()));
         }
         if pending.principal().is_none() {
-            return Err(SessionLoginError(anyhow::anyhow!(
-                "nobody is logged in: call `login` once the user has proven who they are"
-            )));
+            return Err(SessionLoginError(NobodyLoggedIn.into()));
         }
         pending.reauthenticated(at, level);
         Ok(())

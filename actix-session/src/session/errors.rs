@@ -14,7 +14,10 @@ use derive_more::{Display, From};
 
 use crate::{
     Level,
-    error::{Contended, Degraded, Gone, OutcomeUnknown, StoreFull, TooManySessions},
+    error::{
+        AuthenticatedTooLongAgo, Contended, Degraded, Gone, NobodyLoggedIn, OutcomeUnknown,
+        StoreFull, TooManySessions,
+    },
 };
 
 macro_rules! session_error {
@@ -46,7 +49,7 @@ macro_rules! session_error {
 }
 
 pub(crate) fn status_of(error: &anyhow::Error) -> StatusCode {
-    if error.is::<Gone>() {
+    if error.is::<Gone>() || error.is::<NobodyLoggedIn>() || error.is::<AuthenticatedTooLongAgo>() {
         StatusCode::UNAUTHORIZED
     } else if error.is::<TooManySessions>() {
         StatusCode::FORBIDDEN
@@ -69,7 +72,9 @@ session_error! {
              [`Session::modify`](crate::Session::modify)."]
     SessionUpdateError
     #[doc = "Error returned by [`Session::login`](crate::Session::login) and \
-             [`Session::reauthenticated`](crate::Session::reauthenticated)."]
+             [`Session::reauthenticated`](crate::Session::reauthenticated). If nobody is logged \
+             in, or the authentication is older than the absolute timeout, the response is an \
+             empty 401: the user must log in."]
     SessionLoginError
     #[doc = "Error returned by [`Session::take`](crate::Session::take): the value is not given. \
              If the session has ended, the response is an empty 401."]
@@ -370,7 +375,10 @@ pub(crate) fn reserved(name: &str) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
+    use crate::{Login, Session};
 
     #[test]
     fn what_is_contended_may_be_tried_again() {
@@ -379,5 +387,18 @@ mod tests {
         assert_eq!(status(wrapped), StatusCode::SERVICE_UNAVAILABLE);
         let other = anyhow::anyhow!("no");
         assert_eq!(status(other), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+
+    #[test]
+    fn whoever_must_log_in_is_told_so() {
+        let session = Session::new();
+        let nobody = session.reauthenticated().unwrap_err();
+        assert_eq!(nobody.status_code(), StatusCode::UNAUTHORIZED);
+        let (hour, day) = (Duration::from_secs(3_600), Duration::from_secs(86_400));
+        let login = Login::new("user-42").authenticated_at(SystemTime::now() - day);
+        let too_old = session.login_with(login.absolute(hour)).unwrap_err();
+        assert_eq!(too_old.status_code(), StatusCode::UNAUTHORIZED);
+        let nameless = session.login("").unwrap_err();
+        assert_eq!(nameless.status_code(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 }

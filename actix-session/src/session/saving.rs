@@ -71,9 +71,15 @@ impl Kept {
         }
     }
 
-    /// The response shows no detail, so the log has to.
+    /// The response shows no detail, so the log has to. That a session has ended, or that a login will
+    /// be refused, is no failure.
     pub(crate) fn log(&self) {
-        if !matches!(self, Self::Gone) {
+        let is_failure = match self {
+            Self::Gone => false,
+            Self::Other(error) => error.refused_login().is_none(),
+            _ => true,
+        };
+        if is_failure {
             let error = self.clone().into_anyhow();
             event::store_failed("save", error.as_ref());
         }

@@ -24,6 +24,7 @@ on_each_index! {
     all_but_this_one_end,
     this_one_goes_on_whatever_the_request_does,
     a_session_that_has_ended_ends_no_others,
+    a_session_that_has_ended_alone_ends_no_others,
     lists_have_pages,
     what_has_expired_is_not_listed,
     a_session_is_read_and_changed_from_outside,
@@ -42,6 +43,7 @@ on_store!(on_hashed_cluster HashedCluster:
     a_login_that_began_before_does_not_count
     a_login_by_a_clock_that_is_ahead_ends_too
     this_one_goes_on_whatever_the_request_does
+    a_session_that_has_ended_alone_ends_no_others
     a_session_is_changed_after_its_renewal
 );
 
@@ -407,6 +409,34 @@ async fn a_session_that_has_ended_ends_no_others(tested: impl TestStore<Store: S
     flight.finish().await.assert_ok();
     let refused = sessions.revoke_others(&late.handle()).await.unwrap_err();
     assert!(refused.is_gone());
+    late.finish().await;
+    assert_eq!(owner.principal().await.as_deref(), Some("user-42"));
+}
+
+/// No mark says so: each of these ends one session.
+async fn a_session_that_has_ended_alone_ends_no_others(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let sessions = manager(&tested);
+    let owner = logged_in(&tested, "user-42", "owner").await;
+    let ends: [fn(&Session); 3] = [Session::purge, Session::clear, |s| {
+        s.login("user-43").unwrap()
+    }];
+    for end in ends {
+        let thief = logged_in(&tested, "user-42", "thief").await;
+        let late = thief.begin().await;
+        thief.visit(end).await.assert_ok();
+        tick(&tested);
+        let refused = sessions.revoke_others(&late.handle()).await;
+        assert!(refused.is_err_and(|error| error.is_gone()));
+        late.finish().await;
+    }
+    let thief = logged_in(&tested, "user-42", "thief").await;
+    let late = thief.begin().await;
+    let device = named(&sessions, "user-42", "thief").await;
+    assert!(sessions.revoke("user-42", &device).await.unwrap());
+    let refused = sessions.revoke_others(&late.handle()).await;
+    assert!(refused.is_err_and(|error| error.is_gone()));
     late.finish().await;
     assert_eq!(owner.principal().await.as_deref(), Some("user-42"));
 }

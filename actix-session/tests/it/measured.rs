@@ -54,6 +54,10 @@ async fn the_counters_say_what_has_happened() {
     browser.visit(Session::purge).await.assert_ok();
     browser.visit_as(&["id=forged"], |_| {}).await.assert_ok();
     browser.visit(count).await.assert_ok();
+    let saves = browser.begin().await;
+    count(&saves.handle());
+    saves.handle().save().await.unwrap();
+    saves.finish().await.assert_ok();
     clock.advance(Duration::from_secs(2 * 86_400));
     sessions.operator().sweep().await.unwrap();
 
@@ -62,9 +66,9 @@ async fn the_counters_say_what_has_happened() {
         "actix_session_created_total 3",
         "actix_session_logins_total 1",
         "actix_session_renewed_total 1",
-        "actix_session_loaded_total 10",
+        "actix_session_loaded_total 11",
         "actix_session_merged_total 1",
-        "actix_session_committed_total{outcome=\"stored\"} 5",
+        "actix_session_committed_total{outcome=\"stored\"} 6",
         "actix_session_committed_total{outcome=\"forwarded\"} 1",
         "actix_session_ended_total{reason=\"revoked\"} 1",
         "actix_session_ended_total{reason=\"logged-out\"} 1",
@@ -72,7 +76,7 @@ async fn the_counters_say_what_has_happened() {
         "actix_session_refused_total{reason=\"bad-seal\"} 1",
         "actix_session_store_seconds_count{operation=\"create\"} 3",
         "actix_session_store_seconds_count{operation=\"rotate\"} 2",
-        "actix_session_store_seconds_count{operation=\"commit\"} 7",
+        "actix_session_store_seconds_count{operation=\"commit\"} 8",
         "actix_session_store_seconds_count{operation=\"delete\"} 1",
     ] {
         assert!(

@@ -10,12 +10,17 @@ use actix_session::{
     config::OverLimit, storage::SessionIndex,
 };
 
+use actix_web::http::StatusCode;
+
 use crate::support::{Browser, Site, TestStore, count, on_each_index};
 
 on_each_index! {
     whatever_happens_to_a_session_is_told,
     what_is_refused_is_told_with_its_reason,
     what_is_ended_from_outside_is_told,
+    a_login_that_is_refused_is_no_failure_of_the_store,
+    a_logout_is_told_however_it_is_committed,
+    a_logout_by_the_entry_of_the_principal_is_told,
 }
 
 /// A visitor of a site whose middleware is observed.
@@ -27,11 +32,19 @@ struct Observed {
 
 impl Observed {
     async fn new<T: TestStore<Store: SessionIndex>>(tested: &T) -> Self {
+        Self::with(tested, 2, OverLimit::EvictOldest).await
+    }
+
+    async fn with<T: TestStore<Store: SessionIndex>>(
+        tested: &T,
+        most: usize,
+        over: OverLimit,
+    ) -> Self {
         let (sender, events) = channel();
         let middleware = tested
             .middleware()
             .on_event(move |event| sender.send(event).unwrap())
-            .max_sessions(2, OverLimit::EvictOldest)
+            .max_sessions(most, over)
             .build();
         let sessions = middleware.manager();
         Self {
@@ -122,4 +135,93 @@ async fn what_is_ended_from_outside_is_told(tested: impl TestStore<Store: Sessio
     observed.expect(Kind::Ended(EndReason::Revoked), Some("ada"));
     assert_eq!(observed.sessions.revoke_all("ada").await.unwrap(), 1);
     observed.expect(Kind::Revoked(1), Some("ada"));
+}
+
+/// Whoever is at the limit could have the operator called at will.
+async fn a_login_that_is_refused_is_no_failure_of_the_store(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let observed = Observed::with(&tested, 1, OverLimit::Refuse).await;
+    let other = Browser::new(observed.browser.site.clone());
+    other.visit(log_in).await.assert_ok();
+    observed.expect(Kind::LoggedIn, Some("ada"));
+    let too_many = observed.browser.visit(log_in).await;
+    assert_eq!(too_many.status, StatusCode::FORBIDDEN);
+    let told = observed.browser.begin().await;
+    log_in(&told.handle());
+    let refused = told.handle().save().await.unwrap_err();
+    assert!(refused.is_too_many_sessions());
+    assert_eq!(told.finish().await.status, StatusCode::FORBIDDEN);
+
+    other.visit(Session::purge).await.assert_ok();
+    observed.expect(Kind::Ended(EndReason::LoggedOut), Some("ada"));
+    let late = observed.browser.begin().await;
+    log_in(&late.handle());
+    tested.clock().advance(Duration::from_secs(1));
+    observed.sessions.revoke_all("ada").await.unwrap();
+    observed.expect(Kind::Revoked(0), Some("ada"));
+    assert_eq!(late.finish().await.status, StatusCode::UNAUTHORIZED);
+    // Nothing else was told of these three.
+    tested.clock().advance(Duration::from_secs(1));
+    observed.browser.visit(log_in).await.assert_ok();
+    observed.expect(Kind::LoggedIn, Some("ada"));
+}
+
+async fn a_logout_is_told_however_it_is_committed(tested: impl TestStore<Store: SessionIndex>) {
+    let observed = Observed::new(&tested).await;
+    let (browser, sessions) = (&observed.browser, &observed.sessions);
+    let logged_in = async || {
+        tested.clock().advance(Duration::from_secs(1));
+        browser.visit(log_in).await.assert_ok();
+        observed.expect(Kind::LoggedIn, Some("ada"));
+    };
+    logged_in().await;
+    let with_a_renewal = |s: &Session| {
+        s.clear();
+        s.renew();
+    };
+    browser.visit(with_a_renewal).await.assert_sets_cookie();
+    observed.expect(Kind::LoggedOut, Some("ada"));
+    observed.expect(Kind::Renewed, None);
+
+    logged_in().await;
+    let flight = browser.begin().await;
+    flight.handle().clear();
+    flight.handle().save().await.unwrap();
+    observed.expect(Kind::LoggedOut, Some("ada"));
+    flight.finish().await.assert_ok();
+
+    logged_in().await;
+    let mut list = sessions.list("ada").await.unwrap();
+    let handle = list.next().unwrap().handle();
+    let opened = sessions.open("ada", &handle).await.unwrap().unwrap();
+    opened.session().clear();
+    opened.commit().await.unwrap();
+    observed.expect(Kind::LoggedOut, Some("ada"));
+
+    logged_in().await;
+    assert_eq!(sessions.erase("ada").await.unwrap(), 1);
+    observed.expect(Kind::Revoked(1), Some("ada"));
+}
+
+async fn a_logout_by_the_entry_of_the_principal_is_told(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let (sender, events) = channel();
+    let middleware = tested
+        .middleware()
+        .principal_entry("user")
+        .on_event(move |event| sender.send(event).unwrap())
+        .build();
+    let observed = Observed {
+        sessions: middleware.manager(),
+        browser: Browser::new(Site::new(middleware).await),
+        events,
+    };
+    let names_ada = |s: &Session| s.insert("user", "ada").unwrap();
+    observed.browser.visit(names_ada).await.assert_ok();
+    observed.expect(Kind::LoggedIn, Some("ada"));
+    let removes = |s: &Session| drop(s.remove("user"));
+    observed.browser.visit(removes).await.assert_ok();
+    observed.expect(Kind::LoggedOut, Some("ada"));
 }

@@ -15,6 +15,8 @@ pub(crate) struct Identity {
     pub(crate) ids: Vec<u128>,
     /// The time of its login.
     pub(crate) login: Millis,
+    /// It is this request that logs in, so that there may be no such session yet.
+    pub(crate) is_new: bool,
 }
 
 impl Identity {
@@ -35,6 +37,7 @@ impl Identity {
             principal: principal.clone(),
             ids,
             login,
+            is_new: changes.login.is_some(),
         })
     }
 }
