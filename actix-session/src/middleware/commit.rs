@@ -163,7 +163,7 @@ pub(crate) async fn commit<S: SessionStore>(
 
 /// The least time between the end of a budget and the moment when the middleware gives up, however
 /// small the budget: a busy machine takes as long to run whatever has become ready.
-const MARGIN: Duration = Duration::from_millis(200);
+const MARGIN: Duration = Duration::from_millis(500);
 
 /// When whatever is still under way is given up. It is a little later than the budget ends: a store
 /// that keeps to it says what went wrong.
