@@ -174,8 +174,12 @@ impl Record {
         };
         match decoded.facts {
             Found::Known(commit, metadata) => {
+                let has_entry = metadata.say_more() || metadata.epoch != 0;
                 let facts = Facts::enveloped(commit, metadata);
-                Self::of(Written::enveloped(written.state, Known::Read(facts)))
+                Self::of(Written {
+                    has_entry,
+                    ..Written::enveloped(written.state, Known::Read(facts))
+                })
             }
             Found::Claimed(claim) => Self::of(Written {
                 claim: Some(Box::new(claim)),

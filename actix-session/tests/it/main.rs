@@ -74,3 +74,4 @@ mod typed;
 mod upstream;
 mod wire_format;
 mod without_response;
+mod written_back;

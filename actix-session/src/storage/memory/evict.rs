@@ -133,14 +133,15 @@ impl Map {
         if !self.eviction.has(rank) {
             return None;
         }
-        let shard = &self.shards[self.soonest(rank, spared)?];
-        let evicted = lock(shard).evict_known(rank, spared);
+        let (end, shard) = self.soonest(rank, spared)?;
+        // If it was extended, what ends first now may lie in another shard.
+        let evicted = lock(&self.shards[shard]).evict_known(rank, spared, end);
         Some(evicted.map_or(Evicted::Gone, Evicted::Slot))
     }
 
-    /// The shard with the entry of this rank that ends first, or one of the first. It locks one shard
-    /// after the other, and only those that have to search.
-    fn soonest(&self, rank: Rank, spared: Key<'_>) -> Option<usize> {
+    /// When the entry of this rank ends that ends first, or one of the first, and the shard that has it.
+    /// It locks one shard after the other, and only those that have to search.
+    fn soonest(&self, rank: Rank, spared: Key<'_>) -> Option<(Millis, usize)> {
         let (mut soonest, mut searched) = (None, 0);
         for shard in self.shards_from(spared) {
             let mut end = self.eviction.hints[shard].of_rank(rank);
@@ -157,6 +158,6 @@ impl Map {
                 soonest = Some((end, shard));
             }
         }
-        soonest.map(|(_, shard)| shard)
+        soonest
     }
 }

@@ -263,9 +263,11 @@ impl Shard {
         self.known_soonest(rank, spared)
     }
 
-    /// Takes out the entry of this rank that ends first, if that is known.
-    pub(super) fn evict_known(&mut self, rank: Rank, spared: Key<'_>) -> Option<Slot> {
-        self.known_soonest(rank, spared)?;
+    /// Takes out the entry of this rank that ends first, if that is known, and if it ends by then.
+    pub(super) fn evict_known(&mut self, rank: Rank, spared: Key<'_>, by: Millis) -> Option<Slot> {
+        if self.known_soonest(rank, spared)? > by {
+            return None;
+        }
         let candidate = self.candidates.pop()?;
         self.give_hint();
         let is_same = |slot: &Slot| candidate.is(slot, rank) && !spared.is_of(slot);

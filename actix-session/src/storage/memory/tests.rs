@@ -294,6 +294,35 @@ async fn a_candidate_that_was_extended_stays() {
     }
 }
 
+/// A shard's first candidate was extended: what another shard has may end sooner than its next one.
+#[actix_web::test]
+async fn what_ends_soonest_goes_first_whatever_was_extended() {
+    for round in 0..40 {
+        let store = standing_store_for(24);
+        let mut sessions: Vec<(u64, SessionKey)> = Vec::new();
+        for n in 0..200_u64 {
+            // In no order, and no two are equal.
+            let seconds = 1_000 + 5 * n + (n * 7 + round) % 5 * 500;
+            if let Some((end, key)) = sessions.get_mut(usize::try_from(n * 11 % 24).unwrap())
+                && n % 3 != 0
+            {
+                *end = 10_000 + n;
+                let extends = living(*end).with_extension(true);
+                store.open(key, &extends).await.unwrap();
+            }
+            let key = create(&store, &set(1), &living(seconds)).await;
+            if sessions.len() == 24 {
+                let soonest = (0..24).min_by_key(|n| sessions[*n].0).unwrap();
+                let (_, gone) = sessions.swap_remove(soonest);
+                assert!(!store.is_there(&gone), "{round}, {n}");
+            }
+            sessions.push((seconds, key));
+            let left = sessions.iter().filter(|(_, key)| store.is_there(key));
+            assert_eq!(left.count(), sessions.len(), "{round}, {n}");
+        }
+    }
+}
+
 /// In one shard, whatever was looked for before.
 #[actix_web::test]
 async fn what_comes_later_and_ends_sooner_goes_first() {

@@ -21,7 +21,7 @@ use crate::{
     key::SessionKey,
     live::{EndReason, hub::Hub},
     protocol::{Backend, Flag, Name, OwnerBefore, Redirect, Reply, Step, Stored, Until},
-    record::{Record, Version},
+    record::{Metadata, Record, Version},
     storage::{SessionIndex as _, StoreIndex, backend::shared_store},
 };
 
@@ -342,8 +342,9 @@ impl<D: Database> Attempt<'_, D> {
 
 /// The columns of a record that a step makes, unless its owner's sessions have ended.
 fn made(new: &Record, now: Millis) -> RecordColumns<'_> {
+    let owner = new.times().and_then(Metadata::principal);
     RecordColumns {
-        erased: new.principal().map(erased_column),
+        erased: owner.map(erased_column),
         ..RecordColumns::of(new, now)
     }
 }

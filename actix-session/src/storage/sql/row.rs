@@ -37,15 +37,16 @@ pub(crate) struct RedirectColumns<'a> {
 }
 
 impl<'a> RecordColumns<'a> {
+    /// Without a key to prove it, what a record claims counts, as in every index.
     pub(crate) fn of(record: &'a Record, now: Millis) -> Self {
-        let metadata = record.metadata();
+        let metadata = record.times();
         let auth = metadata.and_then(|metadata| metadata.auth.as_deref());
         Self {
             state: record.as_text().map(str::as_bytes),
             revision: revision(&record.version()),
             epoch: Some(record.epoch().cast_signed()).filter(|epoch| *epoch != 0),
             session_id: metadata.map(|metadata| metadata.id.to_be_bytes()),
-            principal: record.principal().map(principal_column),
+            principal: auth.map(|auth| principal_column(&auth.principal)),
             erased: None,
             created: number(metadata.map_or(now, |metadata| metadata.created)),
             logged_in: auth.map(|auth| number(auth.login())),
