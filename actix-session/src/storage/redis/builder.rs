@@ -268,7 +268,12 @@ impl Parts {
             tracing::info!("this Redis belongs to a cluster: the session store follows it");
             return Ok(store);
         };
-        tracing::debug!(%error, "this Redis does not say on which nodes the slots of its cluster are");
+        tracing::warn!(
+            %error,
+            "this Redis belongs to a cluster, and does not say where the cluster's slots are: the store \
+             takes this server for the only one. If there are others, allow the store's user \
+             `CLUSTER SLOTS`"
+        );
         self.minding_slots(self.store_on(&Target::Server(node))?)
     }
 
