@@ -541,6 +541,9 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// - Setting it to the value that it has is activity, and nothing else: it undoes no logout.
     /// - Removing it logs the user out.
     /// - `login` sets it. `modify` on it runs once.
+    /// - It must be a string of 1 to 1,024 bytes. Any other value, such as a number, is kept, but names
+    ///   nobody: it logs the user out, the session is in no list, and the first time a warning says so.
+    ///   (`null` names nobody without a warning.) If users have numbers, set the number's text.
     ///
     /// Where the entry and what the library knows disagree, since another program wrote the entry, the
     /// entry holds. The first request that loads such a session puts it on the list, which is a write;

@@ -16,7 +16,7 @@ use super::{
     ending::{Answer, Endings, SaveAnswer},
 };
 use crate::{
-    changes::{Changes, Effect, Effects, Modify, Since, TtlChange},
+    changes::{Changes, Effect, Effects, LoggedOut, Modify, Since, TtlChange},
     clock::{Millis, SharedClock},
     contract::Terms,
     record::{PrincipalEntry, RESERVED, Record},
@@ -475,9 +475,12 @@ impl Pending {
 
     /// What would have to be committed now.
     pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut changes = self.changes.clone();
+        let entry = self.principal_entry().map(|entry| &**entry);
+        changes.logout = changes.log_out(entry).then(LoggedOut::default);
         Snapshot {
             purged: self.purged,
-            changes: self.changes.clone(),
+            changes,
             named: None,
         }
     }
