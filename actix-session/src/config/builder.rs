@@ -454,7 +454,11 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
 
     /// Sets how often the store is asked whether a session still lives that somebody waits for by
     /// [`Session::ended`](crate::Session::ended); 5 seconds by default, 10 milliseconds to a day.
-    /// While the back end is known to tell by itself, it is asked twelve times less often.
+    /// While the back end is known to tell by itself, it is asked twelve times less often. If the store
+    /// does not answer, it is asked again within a second.
+    ///
+    /// An answer that a session is gone is told after a quarter of a second, in which the reason may
+    /// still come.
     ///
     /// # Examples
     /// ```
