@@ -411,6 +411,12 @@ impl Changes {
         takes_away && self.login.is_none()
     }
 
+    /// Whether their login made a session of its own, since the one that was loaded had moved or gone.
+    pub(crate) fn left_the_old_one(&self) -> bool {
+        let noted = self.logout.as_ref().and_then(LoggedOut::principal);
+        self.login.is_some() && noted == Some(None)
+    }
+
     /// Whom a commit of these changes has logged out. `principal` is whose session it was when it was
     /// loaded: a store that does not say has written over that.
     pub(crate) fn logged_out(&self, answer: &Committed, principal: Option<&str>) -> Option<String> {

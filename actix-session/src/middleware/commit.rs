@@ -447,7 +447,8 @@ impl<S: SessionStore> Work<'_, S> {
                 let principal = incoming.principal();
                 let stays = |login: &LoginChange| Some(&*login.principal) == principal;
                 let login = changes.login.as_deref();
-                if logs_out || changes.cleared.is_some() || !login.is_none_or(stays) {
+                let over = logs_out || changes.cleared.is_some() || !login.is_none_or(stays);
+                if over && !changes.left_the_old_one() {
                     told_logout(self.parts, incoming, principal);
                 }
                 SessionEventKind::Renewed

@@ -477,7 +477,8 @@ impl Pending {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut changes = self.changes.clone();
         let entry = self.principal_entry().map(|entry| &**entry);
-        changes.logout = changes.log_out(entry).then(LoggedOut::default);
+        let is_told = changes.log_out(entry) || changes.login.is_some();
+        changes.logout = is_told.then(LoggedOut::default);
         Snapshot {
             purged: self.purged,
             changes,
