@@ -5,7 +5,10 @@ use std::{
     time::Instant,
 };
 
-use crate::{config::ConfigError, csrf::CrossSiteReason, key::SessionKey, sync::lock};
+use crate::{
+    config::ConfigError, csrf::CrossSiteReason, key::SessionKey, record::LONGEST_PRINCIPAL,
+    sync::lock,
+};
 
 pub(crate) fn created(key: &SessionKey) {
     tracing::debug!(session = %key.fingerprint(), "session created");
@@ -309,6 +312,19 @@ pub(crate) fn wrapped_twice(name: &str) {
             cookie = name,
             "two session middlewares around one handler have the same cookie name, or header: the \
              inner one's is sent; wrap once, or give each its own `cookie_name` and `header`"
+        );
+    });
+}
+
+/// What the application has set for the entry that names the principal can be none.
+pub(crate) fn no_principal(entry: &str) {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        tracing::warn!(
+            entry,
+            "the session entry that `principal_entry` names was set to a value that can be no \
+             principal: it must be a JSON string of 1 to {LONGEST_PRINCIPAL} bytes; such sessions \
+             count as nobody's, are in no list, and cannot be revoked"
         );
     });
 }

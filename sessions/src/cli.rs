@@ -30,8 +30,8 @@ The store:
     --table NAME                        SQL: the application's table, if it is not actix_sessions
     --schema NAME                       SQL: its schema
 
-The exit code is 0 if it was done, 1 if there is no such session, 2 if the command line is wrong, and 3 if the store
-fails.
+The exit code is 0 if it was done, 1 if there is no such session, 2 if the command line or the store's address is wrong,
+and 3 if the store fails.
 ";
 
 /// What the user wants.

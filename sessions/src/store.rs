@@ -15,6 +15,8 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqlitePoolOptions},
 };
 
+use crate::told;
+
 /// Where the sessions are, as the application has it.
 pub(crate) struct Store {
     pub(crate) url: String,
@@ -41,7 +43,9 @@ impl Store {
             "the store is missing: set the variable SESSION_STORE, or pass --store"
         );
         let is_sql = self.kind()? != Kind::Redis;
-        AnySessionStore::check_url(&self.url)?;
+        if let Err(error) = AnySessionStore::check_url(&self.url) {
+            bail!(self.hide(&told(&error)));
+        }
         ensure!(
             !is_sql || self.prefix.is_none() && !self.hashed_keys,
             "`--prefix` and `--hashed-keys` are for Redis, and this store is an SQL database"

@@ -251,6 +251,31 @@ async fn a_failure_says_why_and_shows_no_password() {
         (&["stats", "--store", "sqlite::memory:"], 2, "in memory"),
         (&["list", "--", "\u{1b}[2J", "x"], 2, "one too many"),
         (
+            &["stats", "--store", "redis://me:hunter2@x:y"],
+            2,
+            "the Redis address must be",
+        ),
+        (
+            &["stats", "--store", "redis+sentinel://me:hunter2@x"],
+            2,
+            "the master's name",
+        ),
+        (
+            &["stats", "--store", "postgres://me:hunter2@x:y/z"],
+            2,
+            "cannot be parsed",
+        ),
+        (
+            &["stats", "--store", "mysql://me:hunter2@x:99999/z"],
+            2,
+            "cannot be parsed",
+        ),
+        (
+            &["stats", "--store", "sqlite://file?mode=some"],
+            2,
+            "cannot be parsed",
+        ),
+        (
             &["stats", "--store", "redis://me:hunter2@127.0.0.1:1"],
             3,
             "the store cannot be opened",

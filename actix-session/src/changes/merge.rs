@@ -149,6 +149,7 @@ pub(crate) fn reduce(changes: &Changes, stored: &Record, before: Option<&Record>
         effects: kept.cloned().collect(),
         ttl: changes.ttl.filter(|_| before.is_some_and(same_ttl)),
         lowered: changes.lowered.clone(),
+        logout: changes.logout.clone(),
         ..Changes::default()
     }
 }

@@ -17,10 +17,10 @@ use std::{
 use crate::{
     Level,
     clock::Millis,
-    contract::{Stamp, Terms},
+    contract::{Committed, Stamp, Terms},
     error::CommitError,
     random,
-    record::{Auth, Lowered, Metadata, Origin, Proof, Proofs, Record, UpstreamLogin},
+    record::{Auth, Lowered, Metadata, Origin, Proof, Proofs, Record, UpstreamLogin, principal_of},
     sync::{drop_panic, lock},
 };
 
@@ -61,6 +61,30 @@ pub struct Changes {
     pub(crate) active: bool,
     /// Somebody waits for the end of the session that they leave.
     pub(crate) made: Option<Made>,
+    /// They may log somebody out, and whoever observes wants to know whom.
+    pub(crate) logout: Option<LoggedOut>,
+}
+
+/// Whom a commit has logged out. A store of five methods does not say, and neither does a cookie.
+#[derive(Clone, Default)]
+pub(crate) struct LoggedOut(Arc<Mutex<Option<Option<String>>>>);
+
+impl LoggedOut {
+    /// `before` is the record that was written over.
+    pub(crate) fn note(&self, before: &Record, after: &Record) {
+        let was = before.principal().filter(|_| after.principal().is_none());
+        *lock(&self.0) = Some(was.map(str::to_owned));
+    }
+
+    /// Nobody yet.
+    pub(crate) fn note_nobody(&self) {
+        *lock(&self.0) = Some(None);
+    }
+
+    /// `None` if the store does not say.
+    pub(crate) fn principal(&self) -> Option<Option<String>> {
+        lock(&self.0).clone()
+    }
 }
 
 /// What a record that was made last knows of itself. Each attempt notes its own: the one that the store
@@ -106,6 +130,16 @@ pub(crate) enum Effect {
 }
 
 impl Effect {
+    /// Whether nobody is logged in after it, on the entry that names the principal.
+    pub(crate) fn names_nobody(&self) -> bool {
+        match self {
+            Self::Set(json) => principal_of(json).is_none(),
+            Self::Removed => true,
+            // Set once it has run.
+            Self::Modify(_) => false,
+        }
+    }
+
     /// How many closures it has.
     fn closures(&self) -> usize {
         match self {
@@ -200,6 +234,7 @@ impl Changes {
             renew: false,
             active: false,
             made: None,
+            logout: None,
         }
     }
 
@@ -363,16 +398,31 @@ impl Changes {
             cleared: self.cleared,
             lowered: self.lowered.clone(),
             made: self.made.clone(),
+            logout: self.logout.clone(),
             ..Self::default()
         }
     }
 
-    /// Whether they log out whoever is logged in, and nobody in: a `clear`, or the removal of the entry
-    /// that names the principal.
+    /// Whether they log out whoever is logged in, and nobody in: a `clear`, or an entry for the principal
+    /// that is removed or names nobody.
     pub(crate) fn log_out(&self, principal_entry: Option<&str>) -> bool {
-        let is_removed = |entry| matches!(self.effects.get(entry), Some(Effect::Removed));
-        let takes_away = self.cleared.is_some() || principal_entry.is_some_and(is_removed);
+        let effect = principal_entry.and_then(|entry| self.effects.get(entry));
+        let takes_away = self.cleared.is_some() || effect.is_some_and(Effect::names_nobody);
         takes_away && self.login.is_none()
+    }
+
+    /// Whether their login made a session of its own, since the one that was loaded had moved or gone.
+    pub(crate) fn left_the_old_one(&self) -> bool {
+        let noted = self.logout.as_ref().and_then(LoggedOut::principal);
+        self.login.is_some() && noted == Some(None)
+    }
+
+    /// Whom a commit of these changes has logged out. `principal` is whose session it was when it was
+    /// loaded: a store that does not say has written over that.
+    pub(crate) fn logged_out(&self, answer: &Committed, principal: Option<&str>) -> Option<String> {
+        let is_written = matches!(answer, Committed::Saved(_) | Committed::NewValue(..));
+        let loaded = || principal.filter(|_| is_written).map(str::to_owned);
+        self.logout.as_ref()?.principal().unwrap_or_else(loaded)
     }
 
     /// Whether the key must change.

@@ -454,7 +454,11 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
 
     /// Sets how often the store is asked whether a session still lives that somebody waits for by
     /// [`Session::ended`](crate::Session::ended); 5 seconds by default, 10 milliseconds to a day.
-    /// While the back end is known to tell by itself, it is asked twelve times less often.
+    /// While the back end is known to tell by itself, it is asked twelve times less often. If the store
+    /// does not answer, it is asked again within a second.
+    ///
+    /// An answer that a session is gone is told after a quarter of a second, in which the reason may
+    /// still come.
     ///
     /// # Examples
     /// ```
@@ -541,6 +545,9 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// - Setting it to the value that it has is activity, and nothing else: it undoes no logout.
     /// - Removing it logs the user out.
     /// - `login` sets it. `modify` on it runs once.
+    /// - It must be a string of 1 to 1,024 bytes. Any other value, such as a number, is kept, but names
+    ///   nobody: it logs the user out, the session is in no list, and the first time a warning says so.
+    ///   (`null` names nobody without a warning.) If users have numbers, set the number's text.
     ///
     /// Where the entry and what the library knows disagree, since another program wrote the entry, the
     /// entry holds. The first request that loads such a session puts it on the list, which is a write;

@@ -23,7 +23,7 @@ use super::{
     look::Seen,
     places::{Places, Token, Watched},
     runtime,
-    watch::{Looking, pause},
+    watch::{AGAIN, Looking, pause},
 };
 use crate::{
     clock::Millis,
@@ -342,11 +342,22 @@ impl Hub {
         }
     }
 
-    /// Nobody knows whether the session lives.
+    /// Nobody knows whether the session lives, and another look would say no more.
     fn look_later(&self, token: Token) {
+        self.look_within(token, Duration::MAX);
+    }
+
+    /// A look has failed. Another one comes soon, so that one late answer does not cost a lease.
+    fn look_again(&self, token: Token) {
+        self.look_within(token, AGAIN);
+    }
+
+    fn look_within(&self, token: Token, limit: Duration) {
         let mut state = self.state();
         if let Some(lease) = state.places.get(token).map(|it| it.watch.looking.lease) {
-            state.places.set_due(token, Instant::now() + lease);
+            state
+                .places
+                .set_due(token, Instant::now() + lease.min(limit));
         }
     }
 
@@ -419,7 +430,7 @@ async fn look(hub: &Hub, index: &StoreIndex, names: Vec<(Token, Name)>, terms: &
     }
     // What could not be read.
     for token in by_name.into_values().flatten() {
-        hub.look_later(token);
+        hub.look_again(token);
     }
 }
 
@@ -580,5 +591,22 @@ mod tests {
         hub.after(&step, &Reply::Lost);
         let due = hub.state().places.first_due().map(|(due, _)| due);
         assert!(due.is_none_or(|due| due <= Instant::now() + SOON));
+    }
+
+    #[actix_web::test]
+    async fn a_look_that_fails_is_repeated_before_the_lease_is_over() {
+        let hub = Arc::new(Hub::default());
+        let _waits = wait(&hub, "a", 1);
+        let tokens = hub.state().places.tokens();
+        let names = tokens.into_iter().map(|token| (token, "a".into()));
+        look(
+            &hub,
+            &StoreIndex::none(),
+            names.collect(),
+            &Terms::default(),
+        )
+        .await;
+        let due = hub.state().places.first_due().map(|(due, _)| due);
+        assert!(due.is_none_or(|due| due <= Instant::now() + AGAIN));
     }
 }

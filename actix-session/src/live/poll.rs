@@ -5,7 +5,10 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use futures_util::future::select;
 use tokio::{sync::Notify, time::sleep};
 
-use super::{EndReason, Watch, watch::pause};
+use super::{
+    EndReason, Watch,
+    watch::{AGAIN, pause},
+};
 use crate::{contract::Opened, key::SessionKey, storage::SessionStore};
 
 /// Looks by a store's own method. One that keeps no redirects cannot say where a renewed session is,
@@ -20,7 +23,8 @@ pub(crate) async fn poll<S: SessionStore + ?Sized>(store: &S, key: &SessionKey, 
                 return watch.tell(EndReason::Gone);
             }
             // Nobody knows: it may be alive.
-            Ok(Opened::Unreadable) | Err(_) => lease,
+            Ok(Opened::Unreadable) => lease,
+            Err(_) => lease.min(AGAIN),
         };
         wait(next, &unwanted).await;
     }
@@ -44,7 +48,8 @@ pub(crate) async fn poll_backend<B: crate::protocol::Backend>(
                 pause(&record, &terms, lease)
             }
             Ok(Seen::Live(..) | Seen::Nothing) => return watch.tell(EndReason::Gone),
-            Ok(Seen::Unreadable) | Err(_) => lease,
+            Ok(Seen::Unreadable) => lease,
+            Err(_) => lease.min(AGAIN),
         };
         wait(next, &unwanted).await;
     }

@@ -250,6 +250,9 @@ impl Looking {
     }
 }
 
+/// When a look that has failed is repeated, at the latest: one late answer must not cost a lease.
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
+
 /// How long to wait for the next look at a record that was found on these terms.
 pub(crate) fn pause(found: &Record, terms: &Terms, lease: Duration) -> Duration {
     let ends = [found.end(), terms.absolute_end_of(found)];

@@ -137,10 +137,12 @@ impl OpenedSession {
             };
             committed = index.commit(&base, &snapshot.changes, &terms).await?;
         }
-        let entry = terms.principal_entry.as_deref();
-        if matches!(committed, Committed::Saved(_)) && snapshot.changes.log_out(entry) {
-            let principal = Some(self.principal.as_str());
-            self.manager.tell(SessionEventKind::LoggedOut, principal);
+        let logged_out = snapshot
+            .changes
+            .logged_out(&committed, Some(&self.principal));
+        if logged_out.is_some() {
+            let kind = SessionEventKind::LoggedOut;
+            self.manager.tell(kind, logged_out.as_deref());
         }
         match committed {
             Committed::Gone if snapshot.changes.cleared.is_none() => {

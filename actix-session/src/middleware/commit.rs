@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Session,
-    changes::Changes,
+    changes::{Changes, LoginChange},
     clock::{LONGEST_WAIT, Millis, deadline},
     config::OnLoadError,
     contract::{Committed, End, Rotated, Terms},
@@ -313,8 +313,10 @@ impl<S: SessionStore> Work<'_, S> {
         if !changes.is_empty() {
             measure::committed(&answer);
         }
-        if matches!(answer, Committed::Saved(_) | Committed::NewValue(..)) {
-            tell_logout(self.parts, self.request.incoming, changes, &self.terms);
+        let told = tell_logout(self.parts, self.request.incoming, changes, &answer);
+        if told && matches!(answer, Committed::Gone) && changes.effects.is_empty() {
+            // It was all that there was to do.
+            return Ok(CookieFate::Leave(Silence::Forwarded));
         }
         Ok(self.request.after_commit(answer))
     }
@@ -341,6 +343,9 @@ impl<S: SessionStore> Work<'_, S> {
         if matches!(answer, Rotated::Gone) && changes.login.is_some() {
             // Whoever has logged in must know that it does not count.
             return Err(CommitError::gone());
+        }
+        if !matches!(answer, Rotated::Rotated(..)) {
+            tell_logout(self.parts, self.request.incoming, changes, &Committed::Gone);
         }
         Ok(self.request.after_rotate(answer))
     }
@@ -439,7 +444,13 @@ impl<S: SessionStore> Work<'_, S> {
             (Origin::Refreshed, _) => return,
             (Origin::Renewed, Some(old)) => {
                 event::renewed(old, key);
-                tell_logout(self.parts, incoming, changes, &self.terms);
+                let principal = incoming.principal();
+                let stays = |login: &LoginChange| Some(&*login.principal) == principal;
+                let login = changes.login.as_deref();
+                let over = logs_out || changes.cleared.is_some() || !login.is_none_or(stays);
+                if over && !changes.left_the_old_one() {
+                    told_logout(self.parts, incoming, principal);
+                }
                 SessionEventKind::Renewed
             }
             (Origin::Renewed | Origin::Created, _) => {
@@ -478,19 +489,24 @@ impl<S: SessionStore> Work<'_, S> {
     }
 }
 
-/// Tells of whom written changes have logged out.
+/// Tells whom changes have logged out, and whether they have.
 pub(crate) fn tell_logout<S>(
     parts: &Parts<S>,
     incoming: &Incoming,
     changes: &Changes,
-    terms: &Terms,
-) {
-    let principal = incoming.principal();
-    if principal.is_some() && changes.log_out(terms.principal_entry.as_deref()) {
+    answer: &Committed,
+) -> bool {
+    let told = changes.logged_out(answer, incoming.principal());
+    told_logout(parts, incoming, told.as_deref())
+}
+
+fn told_logout<S>(parts: &Parts<S>, incoming: &Incoming, principal: Option<&str>) -> bool {
+    if principal.is_some() {
         let kind = SessionEventKind::LoggedOut;
         let observed = &parts.configuration.observed;
         observed.tell(kind, incoming.loaded.key(), principal);
     }
+    principal.is_some()
 }
 
 /// An error response without a body: only the log says what went wrong.

@@ -116,23 +116,37 @@ impl ResponseError for Varying {
     }
 }
 
-/// The response differs by all that may carry a session, whichever did.
+/// The response differs by all that may carry a session, whichever did. All of it goes into one field:
+/// `actix-cors` keeps the first one alone.
 pub(crate) fn vary(headers: &mut HeaderMap, header: Option<&HeaderName>) {
-    vary_by(headers, "cookie", || HeaderValue::from_static("Cookie"));
-    if let Some(header) = header {
-        vary_by(headers, header.as_str(), || header.clone().into());
+    if header.is_none() && !headers.contains_key(VARY) {
+        headers.insert(VARY, HeaderValue::from_static("Cookie"));
+        return;
+    }
+    let own = [Some("Cookie"), header.map(HeaderName::as_str)];
+    let fields: Vec<&[u8]> = headers.get_all(VARY).map(HeaderValue::as_bytes).collect();
+    let missing = own.into_iter().flatten();
+    let missing: Vec<_> = missing.filter(|own| !is_named(&fields, own)).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let missing = missing.into_iter().map(str::as_bytes);
+    let all: Vec<_> = fields.iter().copied().chain(missing).collect();
+    // Valid fields with a comma between them are one.
+    if let Ok(field) = HeaderValue::from_bytes(&all.join(&b", "[..])) {
+        headers.insert(VARY, field);
     }
 }
 
-fn vary_by(headers: &mut HeaderMap, own: &str, field: impl FnOnce() -> HeaderValue) {
-    let names = |field: &HeaderValue| {
-        let field = field.as_bytes().to_ascii_lowercase();
-        let mut names = field.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        names.any(|name| name == own.as_bytes() || name == b"*")
-    };
-    if !headers.get_all(VARY).any(names) {
-        headers.append(VARY, field());
-    }
+/// Whether one of the fields has this name in its list, or stands for all.
+fn is_named(fields: &[&[u8]], name: &str) -> bool {
+    let mut names = fields
+        .iter()
+        .flat_map(|field| field.split(|byte| *byte == b','));
+    names.any(|named| {
+        let named = named.trim_ascii();
+        named.eq_ignore_ascii_case(name.as_bytes()) || named == b"*"
+    })
 }
 
 /// A response with a session cookie is for one visitor only (RFC 9111, 7.3; OWASP ASVS 5.0,
@@ -306,10 +320,10 @@ mod tests {
     #[test]
     fn vary_names_the_cookie_once() {
         for (given, after) in [
-            ("Accept", vec!["Accept", "Cookie"]),
+            ("Accept", vec!["Accept, Cookie"]),
             ("Accept, COOKIE", vec!["Accept, COOKIE"]),
             ("*", vec!["*"]),
-            ("X-Cookie", vec!["X-Cookie", "Cookie"]),
+            ("X-Cookie", vec!["X-Cookie, Cookie"]),
         ] {
             let mut headers = headers(&[(VARY, given)]);
             vary(&mut headers, None);
@@ -322,7 +336,7 @@ mod tests {
     fn vary_names_the_header_too() {
         let header = HeaderName::from_static("x-session");
         for (given, after) in [
-            ("Accept", vec!["Accept", "Cookie", "x-session"]),
+            ("Accept", vec!["Accept, Cookie, x-session"]),
             ("Cookie, X-Session", vec!["Cookie, X-Session"]),
             ("*", vec!["*"]),
         ] {

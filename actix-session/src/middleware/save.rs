@@ -127,8 +127,8 @@ async fn save<S: SessionStore + 'static>(
             if let Ok(answer) = &committed {
                 measure::committed(answer);
             }
-            if let Ok(Committed::Saved(_)) = committed {
-                tell_logout(parts, &incoming, changes, &terms);
+            if let Ok(answer) = &committed {
+                tell_logout(parts, &incoming, changes, answer);
             }
             let left = Left {
                 parts,

@@ -124,6 +124,7 @@ impl<'a> CommitMachine<'a> {
                 if self.is_ambiguous(&record) {
                     return Next::Fail(CommitError::OutcomeUnknown);
                 }
+                self.note_logout();
                 Next::Answer(self.answered(&record))
             }
             (Stored::Record(record), Route::Direct) => self.merge(record, draw),
@@ -149,6 +150,13 @@ impl<'a> CommitMachine<'a> {
     fn is_ambiguous(&self, record: &Record) -> bool {
         let without_proof = record.commit_id() == 0 && self.changes.cleared.is_none();
         without_proof && self.changes.has_modify()
+    }
+
+    /// Tells whom the last attempt has logged out.
+    fn note_logout(&self) {
+        if let (Some(logout), Some(attempt)) = (&self.changes.logout, &self.attempt) {
+            logout.note(&attempt.on, &attempt.new);
+        }
     }
 
     fn answered(&self, record: &Record) -> Committed {
@@ -392,6 +400,9 @@ impl Machine for CommitMachine<'_> {
     }
 
     fn start(&mut self, draw: &mut impl Draw) -> Next<Committed> {
+        if let Some(logout) = &self.changes.logout {
+            logout.note_nobody();
+        }
         match (&self.route, self.base.clone(), self.handed.take()) {
             (Route::Direct, Some(_), Some(stored)) => self.found(Stored::Record(stored), draw),
             (Route::Direct, Some(base), None) => self.attempt(base, overwrite, draw),
@@ -403,6 +414,7 @@ impl Machine for CommitMachine<'_> {
         match (reply, &self.attempt) {
             (Reply::Done, Some(attempt)) => {
                 self.done = true;
+                self.note_logout();
                 Next::Answer(attempt.answer.into())
             }
             (Reply::Found(found), _) => self.found(found, draw),

@@ -56,6 +56,7 @@ use self::{
 use crate::{
     changes::Effect,
     clock::Millis,
+    event,
     record::{RESERVED, principal_of},
 };
 
@@ -210,10 +211,14 @@ impl Session {
     /// Sets an entry, unless the closure of this very entry asks for it.
     fn set(&self, key: String, json: String) -> anyhow::Result<()> {
         anyhow::ensure!(!Running::is_inside(self, &key), inside(&key));
-        if self.lock().is_principal_entry(&key)
-            && let Some(principal) = principal_of(&json)
-        {
-            return self.set_principal(&key, principal, json);
+        if self.lock().is_principal_entry(&key) {
+            match principal_of(&json) {
+                Some(principal) => return self.set_principal(&key, principal, json),
+                // An `Option` without a value says so.
+                None if json == "null" => {}
+                // Without the lock: the log is the application's code.
+                None => event::no_principal(&key),
+            }
         }
         let mut pending = self.lock();
         pending.writable()?;

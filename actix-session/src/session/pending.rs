@@ -16,7 +16,7 @@ use super::{
     ending::{Answer, Endings, SaveAnswer},
 };
 use crate::{
-    changes::{Changes, Effect, Effects, Modify, Since, TtlChange},
+    changes::{Changes, Effect, Effects, LoggedOut, Modify, Since, TtlChange},
     clock::{Millis, SharedClock},
     contract::Terms,
     record::{PrincipalEntry, RESERVED, Record},
@@ -475,9 +475,13 @@ impl Pending {
 
     /// What would have to be committed now.
     pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut changes = self.changes.clone();
+        let entry = self.principal_entry().map(|entry| &**entry);
+        let is_told = changes.log_out(entry) || changes.login.is_some();
+        changes.logout = is_told.then(LoggedOut::default);
         Snapshot {
             purged: self.purged,
-            changes: self.changes.clone(),
+            changes,
             named: None,
         }
     }

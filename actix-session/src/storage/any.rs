@@ -46,7 +46,7 @@ struct Scheme {
 macro_rules! stores {
     ($(
         $feature:literal $kind:ident($store:ty) $name:literal
-        = |$url:ident| $open:expr, $sweep:ident, $index:ident {
+        = |$url:ident| $open:expr, |$text:ident| $parse:expr, $sweep:ident, $index:ident {
             $($($scheme:literal)|+ => $example:literal,)+
         }
     )+) => {
@@ -96,6 +96,16 @@ macro_rules! stores {
                 if [$($($scheme),+),+].contains(&scheme_of(url)) {
                     let $url = url;
                     return Ok(Self::$kind($open));
+                })+
+                Err(unknown(url).into())
+            }
+
+            /// What can be known of a URL without the server.
+            fn parse(url: &str) -> anyhow::Result<()> {
+                $(#[cfg(feature = $feature)]
+                if [$($($scheme),+),+].contains(&scheme_of(url)) {
+                    let $text = url;
+                    return $parse;
                 })+
                 Err(unknown(url).into())
             }
@@ -153,30 +163,30 @@ macro_rules! stores {
 
 stores! {
     "memory-session" Memory(super::MemorySessionStore) "memory"
-    = |_url| super::MemorySessionStore::new(), by_itself, indexed {
+    = |_url| super::MemorySessionStore::new(), |_url| Ok(()), by_itself, indexed {
         "memory" => "memory:",
     }
     "cookie-session" Cookie(super::CookieSessionStore) "cookie"
-    = |_url| super::CookieSessionStore::default(), by_itself, unindexed {
+    = |_url| super::CookieSessionStore::default(), |_url| Ok(()), by_itself, unindexed {
         "cookie" => "cookie:",
     }
     "redis-session" Redis(super::RedisSessionStore) "Redis"
-    = |url| super::RedisSessionStore::new(url).await?, by_itself, indexed {
+    = |url| super::RedisSessionStore::new(url).await?, |url| super::RedisSessionStore::parse(url), by_itself, indexed {
         "redis" | "rediss" | "valkey" | "valkeys" => "redis://HOST:PORT",
         "redis+cluster" | "rediss+cluster" => "redis+cluster://HOST:PORT",
-        "redis+sentinel" | "rediss+sentinel" => "redis+sentinel://HOST:PORT",
+        "redis+sentinel" | "rediss+sentinel" => "redis+sentinel://HOST:PORT/MASTER",
         "redis+unix" | "valkey+unix" | "unix" => "redis+unix:///PATH",
     }
     "sqlite-session" Sqlite(super::SqliteSessionStore) "SQLite"
-    = |url| super::SqliteSessionStore::new(url).await?, swept, indexed {
+    = |url| super::SqliteSessionStore::new(url).await?, |url| super::SqliteSessionStore::parse(url), swept, indexed {
         "sqlite" => "sqlite://FILE",
     }
     "postgres-session" Postgres(super::PostgresSessionStore) "PostgreSQL"
-    = |url| super::PostgresSessionStore::new(url).await?, swept, indexed {
+    = |url| super::PostgresSessionStore::new(url).await?, |url| super::PostgresSessionStore::parse(url), swept, indexed {
         "postgres" | "postgresql" => "postgres://USER@HOST/DATABASE",
     }
     "mysql-session" MySql(super::MySqlSessionStore) "MySQL"
-    = |url| super::MySqlSessionStore::new(url).await?, swept, indexed {
+    = |url| super::MySqlSessionStore::new(url).await?, |url| super::MySqlSessionStore::parse(url), swept, indexed {
         "mysql" | "mariadb" => "mysql://USER@HOST/DATABASE",
     }
 }
@@ -205,12 +215,14 @@ impl AnySessionStore {
         Kind::open(url).await.map(Self)
     }
 
-    /// Checks that a URL names a store that this build has, without making the store.
+    /// Checks that a URL can be parsed and names a store that this build has, without making the store.
     ///
     /// # Errors
-    /// Those of [`new`](Self::new), except the store's own.
+    /// Those of [`new`](Self::new), except the server's own.
     pub fn check_url(url: &str) -> Result<(), anyhow::Error> {
-        Ok(check(url.trim())?)
+        let url = url.trim();
+        check(url)?;
+        Kind::parse(url)
     }
 
     /// The store's kind, for a log: `memory`, `cookie`, `Redis`, `SQLite`, `PostgreSQL` or `MySQL`.
@@ -354,11 +366,38 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_cannot_be_parsed_is_refused_without_a_server() {
+        for url in [
+            "redis://",
+            "redis://host:port",
+            "redis://me:hunter2@host:99999",
+            "redis+cluster://",
+            "redis+sentinel://host",
+            "redis+sentinel://host/main/hunter2",
+            "postgres://me:hunter2@host:99999/db",
+            "postgres://me:hunter2@host/db?sslmode=some",
+            "mysql://me:hunter2@host:port/db",
+            "mysql://me:hunter2@host/db?ssl-mode=some",
+            "sqlite://file?mode=some",
+            "sqlite://file?hunter2=1",
+        ] {
+            let error = AnySessionStore::check_url(url).unwrap_err();
+            assert!(!format!("{error:?}").contains("me:hunter2"), "{error:?}");
+        }
+        #[cfg(feature = "redis-session")]
+        AnySessionStore::check_url("redis+sentinel://a,b:1/main/2").unwrap();
+    }
+
+    #[test]
     fn a_scheme_that_is_not_built_names_its_feature() {
         for scheme in SCHEMES {
-            let checked = AnySessionStore::check_url(&format!("{}://x", scheme.names[0]));
-            match (scheme.is_built, scheme.names[0]) {
+            let name = scheme.names[0];
+            let at = if name.ends_with("+unix") { "/x" } else { "x" };
+            let checked = AnySessionStore::check_url(&format!("{name}://{at}"));
+            match (scheme.is_built, name) {
                 (true, "memory" | "cookie") => assert!(checked.is_err(), "they have no host"),
+                // The master's name is missing.
+                (true, name) if name.ends_with("+sentinel") => assert!(checked.is_err()),
                 (true, _) => checked.unwrap(),
                 (false, _) => {
                     let error = checked.unwrap_err().to_string();

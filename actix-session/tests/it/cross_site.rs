@@ -73,8 +73,11 @@ fn assert_refused(answer: &Answer, reason: &str) {
     assert_eq!(answer.headers.get(REASON).unwrap(), reason);
     assert_eq!(answer.headers.get(CACHE_CONTROL).unwrap(), "no-store");
     let varies = answer.headers.get_all(VARY);
-    let varies: Vec<_> = varies.map(|it| it.to_str().unwrap()).collect();
-    assert!(varies.contains(&"Sec-Fetch-Site, Origin"), "{varies:?}");
+    let mut varies = varies.map(|it| it.to_str().unwrap());
+    assert!(
+        varies.any(|it| it.starts_with("Sec-Fetch-Site, Origin")),
+        "{answer:?}"
+    );
     assert!(!answer.failed, "access logs and CORS see a response");
     answer.assert_no_cookie();
 }

@@ -21,6 +21,9 @@ on_each_index! {
     a_login_that_is_refused_is_no_failure_of_the_store,
     a_logout_is_told_however_it_is_committed,
     a_logout_by_the_entry_of_the_principal_is_told,
+    a_login_over_another_tells_the_logout_first,
+    a_clear_that_follows_a_renewal_is_told_as_a_logout,
+    two_clears_of_one_session_are_one_logout,
 }
 
 /// A visitor of a site whose middleware is observed.
@@ -221,7 +224,82 @@ async fn a_logout_by_the_entry_of_the_principal_is_told(
     let names_ada = |s: &Session| s.insert("user", "ada").unwrap();
     observed.browser.visit(names_ada).await.assert_ok();
     observed.expect(Kind::LoggedIn, Some("ada"));
-    let removes = |s: &Session| drop(s.remove("user"));
-    observed.browser.visit(removes).await.assert_ok();
+    let acts: [fn(&Session); 4] = [
+        |s| drop(s.remove("user")),
+        |s| s.insert("user", 42).unwrap(),
+        |s| s.insert("user", None::<String>).unwrap(),
+        |s| s.insert("user", "x".repeat(2_000)).unwrap(),
+    ];
+    for act in acts {
+        observed.browser.visit(act).await.assert_ok();
+        observed.expect(Kind::LoggedOut, Some("ada"));
+        observed.browser.visit(names_ada).await.assert_ok();
+        observed.expect(Kind::LoggedIn, Some("ada"));
+    }
+}
+
+async fn a_login_over_another_tells_the_logout_first(tested: impl TestStore<Store: SessionIndex>) {
+    let observed = Observed::new(&tested).await;
+    let acts: [fn(&Session); 4] = [
+        |s| s.login("eve").unwrap(),
+        |s| {
+            s.clear();
+            s.login("ada").unwrap();
+        },
+        |s| {
+            s.clear();
+            s.login("eve").unwrap();
+        },
+        |s| s.login("ada").unwrap(),
+    ];
+    observed.browser.visit(log_in).await.assert_ok();
+    observed.expect(Kind::LoggedIn, Some("ada"));
+    let mut was = "ada";
+    for (act, named) in acts.into_iter().zip(["eve", "ada", "eve", "ada"]) {
+        observed.browser.visit(act).await.assert_ok();
+        observed.expect(Kind::LoggedOut, Some(was));
+        observed.expect(Kind::LoggedIn, Some(named));
+        was = named;
+    }
+    // The same user again is no logout.
+    observed.browser.visit(log_in).await.assert_ok();
+    observed.expect(Kind::LoggedIn, Some("ada"));
+}
+
+async fn a_clear_that_follows_a_renewal_is_told_as_a_logout(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let observed = Observed::new(&tested).await;
+    let browser = &observed.browser;
+    for dropped in [false, true] {
+        browser.visit(log_in).await.assert_ok();
+        observed.expect(Kind::LoggedIn, Some("ada"));
+        let flight = browser.begin().await;
+        browser.visit(Session::renew).await.assert_ok();
+        observed.expect(Kind::Renewed, Some("ada"));
+        flight.handle().clear();
+        if dropped {
+            count(&flight.handle());
+        }
+        flight.finish().await.assert_ok();
+        observed.expect(Kind::LoggedOut, Some("ada"));
+        if dropped {
+            observed.expect(Kind::Dropped, Some("ada"));
+        }
+        assert_eq!(browser.principal().await, None);
+    }
+}
+
+async fn two_clears_of_one_session_are_one_logout(tested: impl TestStore<Store: SessionIndex>) {
+    let observed = Observed::new(&tested).await;
+    let browser = &observed.browser;
+    browser.visit(log_in).await.assert_ok();
+    observed.expect(Kind::LoggedIn, Some("ada"));
+    let flight = browser.begin().await;
+    browser.visit(Session::clear).await.assert_ok();
     observed.expect(Kind::LoggedOut, Some("ada"));
+    flight.handle().clear();
+    flight.finish().await.assert_ok();
+    browser.visit(log_in).await.assert_ok();
+    observed.expect(Kind::LoggedIn, Some("ada"));
 }

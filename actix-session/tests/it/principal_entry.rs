@@ -16,9 +16,10 @@ use actix_web::{
 };
 
 use crate::{
+    attacks::capture,
     devices::tick,
     expiry::persistent,
-    support::{Browser, Site, Sqlite, TestStore, on_each_index, private},
+    support::{Browser, Site, Sqlite, TestStore, alone, assert_passed, on_each_index, private},
 };
 
 const USER: &str = "actix_identity.user_id";
@@ -358,10 +359,48 @@ async fn what_names_nobody_is_an_entry_like_any_other(tested: impl TestStore<Sto
         let browser = Browser::new(site.clone());
         browser.visit(act).await.assert_sets_cookie();
         assert_eq!(browser.principal().await, None);
-        // It takes the login of whoever was there.
+        // It takes the login of whoever was there, and the handle says so at once.
         let browser = logged_in(&site, "ada").await;
-        browser.visit(act).await.assert_ok();
+        let flight = browser.begin().await;
+        act(&flight.handle());
+        assert_eq!(flight.handle().principal(), None);
+        flight.finish().await.assert_ok();
         assert_eq!(browser.principal().await, None);
+    }
+}
+
+/// An application whose users have numbers would have no lists, and not know why.
+#[actix_web::test]
+async fn what_can_be_no_principal_is_warned_of_once() {
+    const NAME: &str = "principal_entry::what_can_be_no_principal_is_warned_of_once";
+    if std::env::var_os(NAME).is_none() {
+        let mut run = alone(NAME);
+        return assert_passed(&run.env(NAME, "1").output().unwrap());
+    }
+    capture::install();
+    let warned = || {
+        let lines = capture::own_lines();
+        let about = |text: &str| text.contains("can be no principal") && text.contains(USER);
+        lines.iter().filter(|line| about(&line.text)).count()
+    };
+    let (site, _) = site_of(&Sqlite::start().await).await;
+    let quiet: [fn(&Session); 3] = [
+        |s| log_in(s, "ada"),
+        |s| s.insert(USER, None::<String>).unwrap(),
+        |s| s.insert("other", 42).unwrap(),
+    ];
+    for act in quiet {
+        Browser::new(site.clone()).visit(act).await.assert_ok();
+    }
+    assert_eq!(warned(), 0);
+    let loud: [fn(&Session); 3] = [
+        |s| s.insert(USER, 42).unwrap(),
+        |s| s.insert(USER, "x".repeat(1_025)).unwrap(),
+        |s| s.modify(USER, |_: Option<u64>| Some(42)).unwrap(),
+    ];
+    for act in loud {
+        Browser::new(site.clone()).visit(act).await.assert_ok();
+        assert_eq!(warned(), 1);
     }
 }
 

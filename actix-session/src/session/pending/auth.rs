@@ -135,7 +135,7 @@ impl Pending {
     pub(crate) fn principal(&self) -> Option<&str> {
         let entry = self.principal_entry();
         let effect = entry.and_then(|entry| self.changes.effects.get(entry));
-        if matches!(effect, Some(Effect::Removed)) {
+        if effect.is_some_and(Effect::names_nobody) {
             return None;
         }
         match &self.changes.login {

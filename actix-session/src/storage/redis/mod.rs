@@ -198,6 +198,12 @@ impl RedisSessionStore {
     pub async fn new(connection_string: impl Into<String>) -> Result<Self, anyhow::Error> {
         Self::builder(connection_string).build().await
     }
+
+    /// What can be known of a URL without the server.
+    pub(in crate::storage) fn parse(url: &str) -> anyhow::Result<()> {
+        let address = address::Address::Url(url.to_owned());
+        address.resolve(&address::Access::default()).map(drop)
+    }
 }
 
 #[cfg(feature = "redis-pool")]

@@ -64,6 +64,12 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         Self::builder(url).build().await
     }
 
+    /// What can be known of a URL without the database.
+    pub(in crate::storage) fn parse(url: &str) -> anyhow::Result<()> {
+        D::options(url).context("the address of the database cannot be parsed")?;
+        Ok(())
+    }
+
     /// Keeps sessions in the table `actix_sessions`, through a pool of the application's.
     ///
     /// A worker that is busy keeps the connections that it uses, and those that it has opened stand
