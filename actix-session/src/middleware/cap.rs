@@ -6,6 +6,7 @@ use crate::{
     contract::Terms,
     error::{CommitError, TooManySessions},
     live::EndReason,
+    protocol::Owner,
     record::Record,
     session::Identity,
     storage::{StoreIndex, index::Live, lease::Lease},
@@ -114,6 +115,13 @@ impl Cap {
         // The one that it drew last is its own, if it is there; the one that the base has moved to
         // goes first.
         let own = identity.ids.iter().rev().copied().find(is_there);
+        // A record that another request has written meanwhile keeps the id that it got there.
+        let own = own.or_else(|| {
+            let is_of_login = |it: &&Live| {
+                Owner::of(&it.record).is_some_and(|owner| owner.login == identity.login)
+            };
+            live.iter().find(is_of_login).map(|it| it.id)
+        });
         live.sort_by_key(|it| Some(it.id) != own && identity.ids.contains(&it.id));
         let surplus = live.split_off(self.most.min(live.len()));
         let count = surplus.len();

@@ -30,6 +30,7 @@ on_each_index! {
     a_handler_learns_of_a_refusal,
     a_session_that_was_renewed_meanwhile_goes_first,
     whoever_was_ended_before_the_limit_was_looked_at_is_not_logged_in,
+    a_login_beside_a_clear_is_a_login,
     nobody_waits_for_a_login_before_1970,
 }
 
@@ -99,6 +100,26 @@ async fn whoever_was_ended_before_the_limit_was_looked_at_is_not_logged_in(
         let answer = browser.visit(login).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
         answer.assert_no_cookie();
+    }
+}
+
+/// The clear draws another id, which the login knows nothing of.
+async fn a_login_beside_a_clear_is_a_login(tested: impl TestStore<Store: SessionIndex>) {
+    for over in [OverLimit::EvictOldest, OverLimit::Refuse] {
+        let site = site_of(&tested, 2, over).await;
+        let browser = Browser::new(site);
+        browser
+            .visit(|s| s.insert("a", 1).unwrap())
+            .await
+            .assert_ok();
+        tick(&tested);
+        let flight = browser.begin().await;
+        browser.fork().visit(Session::clear).await.assert_ok();
+        login(&flight.handle());
+        flight.finish().await.assert_ok();
+        assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+        browser.visit(Session::purge).await.assert_ok();
+        tick(&tested);
     }
 }
 

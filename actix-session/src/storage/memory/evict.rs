@@ -8,23 +8,18 @@ use std::sync::{
 use super::{
     entry::Rank,
     map::Map,
-    shard::{Counts, Key, Slot},
+    shard::{Key, Slot, Totals},
 };
 use crate::{clock::Millis, error::StoreFull, measure, sync::lock};
 
 /// Among how many entries an insertion searches for those that end soonest, about. In a store of
 /// more, later insertions search on.
 const SEARCHED: usize = 8_000;
-/// After a look that has found nothing expired, there is none for so long: what expires meanwhile
-/// ends soonest, and gives way first.
-const LOOK_EVERY: Millis = Millis(100);
 
 /// What full stores remember, so that not every insertion locks all shards.
 pub(super) struct Eviction {
-    counts: Arc<Counts>,
+    totals: Arc<Totals>,
     hints: Arc<[Hint]>,
-    /// When the last look has found nothing expired.
-    looked: AtomicI64,
 }
 
 /// What a shard knows of the entry that it would evict next. It may have gone, or end later by now.
@@ -67,34 +62,19 @@ enum Evicted {
 impl Eviction {
     pub(super) fn new(shards: usize) -> Self {
         Self {
-            counts: Arc::default(),
+            totals: Arc::default(),
             hints: (0..shards).map(|_| Hint::unknown()).collect(),
-            looked: AtomicI64::new(i64::MIN),
         }
     }
 
-    /// Whoever adds entries to the map, or takes them out, counts them here.
-    pub(super) fn counts(&self) -> Arc<Counts> {
-        Arc::clone(&self.counts)
+    /// Whoever adds entries to the map, or takes them out, notes it here.
+    pub(super) fn totals(&self) -> Arc<Totals> {
+        Arc::clone(&self.totals)
     }
 
     /// Those of all shards, by their places.
     pub(super) fn hints(&self) -> Arc<[Hint]> {
         Arc::clone(&self.hints)
-    }
-
-    fn has(&self, rank: Rank) -> bool {
-        self.counts[rank as usize].load(Ordering::Relaxed) > 0
-    }
-
-    /// Whether a look a moment ago has found nothing expired. A clock may go back.
-    fn has_looked(&self, now: Millis) -> bool {
-        let looked = Millis(self.looked.load(Ordering::Relaxed));
-        looked <= now && now < looked + LOOK_EVERY
-    }
-
-    fn note_look(&self, now: Millis) {
-        self.looked.store(now.0, Ordering::Relaxed);
     }
 }
 
@@ -110,12 +90,14 @@ impl Map {
         spared: Key<'_>,
         now: Millis,
     ) -> Result<(), StoreFull> {
-        if !self.eviction.has_looked(now) {
+        if self.eviction.totals.may_have_expired(now) {
+            self.eviction.totals.begin_look();
             let mut shards = self.shards_from(spared);
             if shards.any(|shard| self.sweep_some(&self.shards[shard], now) > 0) {
+                // The others have not said until when they are quiet.
+                self.eviction.totals.note_end(now);
                 return Ok(());
             }
-            self.eviction.note_look(now);
         }
         let mut ranks = rank.gives_way().iter();
         let evicted = ranks.find_map(|rank| self.evict(*rank, spared));
@@ -130,7 +112,7 @@ impl Map {
 
     /// Takes out the entry of this rank that ends first, or one of the first. `None` if there is none.
     fn evict(&self, rank: Rank, spared: Key<'_>) -> Option<Evicted> {
-        if !self.eviction.has(rank) {
+        if !self.eviction.totals.has(rank) {
             return None;
         }
         let (end, shard) = self.soonest(rank, spared)?;

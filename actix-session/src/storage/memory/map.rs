@@ -55,8 +55,8 @@ impl Map {
         let hasher = RandomState::default();
         let eviction = Eviction::new(SHARDS);
         let shard = |place| {
-            let (counts, hints) = (eviction.counts(), eviction.hints());
-            Mutex::new(Shard::new(hasher.clone(), counts, (hints, place)))
+            let (totals, hints) = (eviction.totals(), eviction.hints());
+            Mutex::new(Shard::new(hasher.clone(), totals, (hints, place)))
         };
         Self {
             shards: (0..SHARDS).map(shard).collect(),

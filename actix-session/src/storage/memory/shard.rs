@@ -4,7 +4,7 @@ use std::{
     cmp::Reverse,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
 
@@ -21,16 +21,53 @@ use crate::{
     record::Version,
 };
 
-/// How many entries there are of each rank.
-pub(super) type Counts = [AtomicUsize; RANKS];
+/// What all shards know together.
+pub(super) struct Totals {
+    /// How many entries there are of each rank.
+    counts: [AtomicUsize; RANKS],
+    /// No entry expires before this.
+    quiet_until: AtomicI64,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            counts: Default::default(),
+            quiet_until: AtomicI64::new(i64::MAX),
+        }
+    }
+}
+
+impl Totals {
+    pub(super) fn has(&self, rank: Rank) -> bool {
+        self.counts[rank as usize].load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn may_have_expired(&self, now: Millis) -> bool {
+        self.quiet_until.load(Ordering::Relaxed) <= now.0
+    }
+
+    /// Each shard that is asked for what has expired says anew until when it is quiet. What is added
+    /// meanwhile counts as well.
+    pub(super) fn begin_look(&self) {
+        self.quiet_until.store(i64::MAX, Ordering::Relaxed);
+    }
+
+    /// Something may expire then.
+    pub(super) fn note_end(&self, end: Millis) {
+        // Seldom: what comes later mostly ends later.
+        if end.0 < self.quiet_until.load(Ordering::Relaxed) {
+            self.quiet_until.fetch_min(end.0, Ordering::Relaxed);
+        }
+    }
+}
 
 pub(super) struct Shard {
     entries: HashTable<Slot>,
     hasher: RandomState,
     /// How many entries there are of each rank.
     count: [usize; RANKS],
-    /// The same in all shards.
-    total: Arc<Counts>,
+    totals: Arc<Totals>,
     /// No entry expires before this.
     quiet_until: Option<Millis>,
     /// Some of those of one rank to evict next, the very next one last.
@@ -110,11 +147,11 @@ fn hash(hasher: &RandomState, name: &str) -> u64 {
 impl Shard {
     pub(super) fn new(
         hasher: RandomState,
-        total: Arc<Counts>,
+        totals: Arc<Totals>,
         hints: (Arc<[Hint]>, usize),
     ) -> Self {
         Self {
-            total,
+            totals,
             hints,
             entries: HashTable::new(),
             hasher,
@@ -203,6 +240,14 @@ impl Shard {
 
     /// Takes out at most so many of those that have expired.
     pub(super) fn take_expired(&mut self, now: Millis, most: usize) -> Vec<Slot> {
+        let taken = self.take_some_expired(now, most);
+        if let Some(until) = self.quiet_until {
+            self.totals.note_end(until);
+        }
+        taken
+    }
+
+    fn take_some_expired(&mut self, now: Millis, most: usize) -> Vec<Slot> {
         if self.quiet_until.is_none_or(|until| until > now) {
             return Vec::new();
         }
@@ -219,12 +264,12 @@ impl Shard {
 
     fn one_more(&mut self, rank: Rank) {
         self.count[rank as usize] += 1;
-        self.total[rank as usize].fetch_add(1, Ordering::Relaxed);
+        self.totals.counts[rank as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     fn one_less(&mut self, rank: Rank) {
         self.count[rank as usize] -= 1;
-        self.total[rank as usize].fetch_sub(1, Ordering::Relaxed);
+        self.totals.counts[rank as usize].fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether there may be an entry of this rank to evict.
@@ -324,6 +369,7 @@ impl Shard {
     fn note_end(&mut self, end: Millis, rank: Rank) {
         let until = self.quiet_until.map_or(end, |until| until.min(end));
         self.quiet_until = Some(until);
+        self.totals.note_end(end);
         if rank == self.candidates_rank && !self.candidates.is_empty() {
             let later = self.candidates.partition_point(|other| other.end > end);
             self.candidates.drain(..later);

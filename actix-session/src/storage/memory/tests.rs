@@ -341,6 +341,26 @@ async fn what_comes_later_and_ends_sooner_goes_first() {
     }
 }
 
+/// Nobody who lives gives way for want of a look, however little time has passed since the last one.
+#[actix_web::test]
+async fn what_has_just_expired_makes_room_at_once() {
+    let store = standing_store_for(3);
+    let at = |milliseconds| {
+        let now = Standing.now() + std::time::Duration::from_millis(milliseconds);
+        living(100).with_now(now)
+    };
+    let short = at(0).with_ttl(std::time::Duration::from_millis(10));
+    create(&store, &login(), &short).await;
+    let others = [
+        create(&store, &login(), &at(0)).await,
+        create(&store, &login(), &at(0)).await,
+    ];
+    let refused = store.create(&set(1), &at(0)).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Full), "{refused}");
+    create(&store, &set(1), &at(20)).await;
+    assert!(others.iter().all(|key| store.is_there(key)));
+}
+
 /// However large it is: the clone of a record is the record.
 #[actix_web::test]
 async fn a_read_copies_nothing() {

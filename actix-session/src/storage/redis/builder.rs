@@ -270,9 +270,9 @@ impl Parts {
         };
         tracing::warn!(
             %error,
-            "this Redis belongs to a cluster, and does not say where the cluster's slots are: the store \
-             takes this server for the only one. If there are others, allow the store's user \
-             `CLUSTER SLOTS`"
+            "this Redis belongs to a cluster whose nodes are not to be found: the store takes this server \
+             for the only one. If there are others, the store's user must be allowed `CLUSTER SLOTS`, and \
+             what it answers must be reachable from here"
         );
         self.minding_slots(self.store_on(&Target::Server(node))?)
     }

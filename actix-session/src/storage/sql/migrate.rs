@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::Error;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     attempts::Attempts,
@@ -109,20 +109,32 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             if must_change.is_none() {
                 let values = Values::default();
                 D::fetch(held.get()?, &self.0.statements.probe, &values).await?;
-                self.warn_if_nobody_sweeps(held.get()?).await?;
             }
             Ok(must_change)
         };
         let result = connections.bounded(work).await;
         match connections.settle(held, result) {
             Ok(Some(must_change)) => anyhow::bail!(must_change),
-            Ok(None) => Ok(true),
+            Ok(None) => {
+                self.warn_if_nobody_sweeps(until).await;
+                Ok(true)
+            }
             Err(_) => Ok(false),
         }
     }
 
-    /// Warns of rows that no sweeper would have left: a table that nobody sweeps only grows.
-    async fn warn_if_nobody_sweeps(&self, connection: &mut D::Connection) -> Result<(), Error> {
+    /// Warns of rows that no sweeper would have left: a table that nobody sweeps only grows. Whoever
+    /// cannot find out in time is not warned.
+    async fn warn_if_nobody_sweeps(&self, until: Instant) {
+        let connections = &self.0.connections;
+        if let Ok(mut held) = connections.hold(false, until).await {
+            let work = async { self.warn_of_rows(held.get()?).await };
+            let result = connections.bounded(work).await;
+            let _ = connections.settle(held, result);
+        }
+    }
+
+    async fn warn_of_rows(&self, connection: &mut D::Connection) -> Result<(), Error> {
         let day_ago = self.0.clock.now() - DAY;
         let expired = format!(
             "SELECT 1 FROM {{table}} WHERE expires < {} LIMIT 1",
