@@ -10,7 +10,7 @@ use public_api::Builder;
 
 use crate::features::Library;
 use crate::runner::Runner;
-use crate::step::Step;
+use crate::step::{Step, root};
 use crate::{Result, say};
 
 /// The library's, as it was when somebody last accepted it.
@@ -100,10 +100,6 @@ fn changes(before: &Lines, now: &Lines) -> Vec<String> {
     let gone = before.difference(now).map(|line| format!("- {line}"));
     let new = now.difference(before).map(|line| format!("+ {line}"));
     gone.chain(new).collect()
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// Apart, so that neither the documentation for people nor what was built for tests is built anew.

@@ -1,11 +1,11 @@
 //! `cargo xtask bench`: the programs in `benches/`, which compare what requests cost.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use crate::Result;
 use crate::runner::Runner;
-use crate::step::Step;
+use crate::step::{Step, root};
 
 const MANIFEST: &str = "benches/Cargo.toml";
 
@@ -58,10 +58,6 @@ fn here(mut step: Step) -> Step {
     step.command.current_dir(root());
     step.with("CARGO_TARGET_DIR", folder())
         .with("CARGO_INCREMENTAL", "0")
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 fn folder() -> PathBuf {

@@ -1,12 +1,12 @@
 //! `cargo xtask mutants`: changes the core in one place at a time, and asks whether a test notices.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 
 use crate::Result;
 use crate::runner::Runner;
-use crate::step::{Step, cargo};
+use crate::step::{Step, cargo, root};
 
 /// The program, with its version: another one makes other changes.
 const PROGRAM: &str = "cargo-mutants@27.1.0";
@@ -51,11 +51,6 @@ fn step(extra: Vec<String>) -> Step {
     step.command.arg("--output").arg(folder());
     // The dependencies are built once for all runs, and for nobody else's build.
     step.with("CARGO_TARGET_DIR", folder())
-}
-
-/// The repository.
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// The folder for what is built, and for the results.

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A named command.
@@ -41,6 +42,11 @@ impl Step {
     pub(crate) fn is_chosen(&self, only: &[String]) -> bool {
         only.is_empty() || only.iter().any(|start| self.name.starts_with(start))
     }
+}
+
+/// The repository.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// The cargo that runs this program, as a person at a terminal would call it.
