@@ -57,6 +57,12 @@ impl Observed {
         }
     }
 
+    /// Somebody logs in, and that is told.
+    async fn log_in(&self) {
+        self.browser.visit(log_in).await.assert_ok();
+        self.expect(Kind::LoggedIn, Some("ada"));
+    }
+
     fn next(&self) -> SessionEvent {
         self.events.recv_timeout(Duration::from_secs(30)).unwrap()
     }
@@ -82,14 +88,12 @@ async fn whatever_happens_to_a_session_is_told(tested: impl TestStore<Store: Ses
     assert!(!browser.value().unwrap().contains(fingerprint));
     // Nothing is told of a change.
     browser.visit(count).await.assert_ok();
-    browser.visit(log_in).await.assert_ok();
-    observed.expect(Kind::LoggedIn, Some("ada"));
+    observed.log_in().await;
     browser.visit(Session::renew).await.assert_ok();
     observed.expect(Kind::Renewed, Some("ada"));
     browser.visit(Session::clear).await.assert_ok();
     observed.expect(Kind::LoggedOut, Some("ada"));
-    browser.visit(log_in).await.assert_ok();
-    observed.expect(Kind::LoggedIn, Some("ada"));
+    observed.log_in().await;
 
     let late = browser.begin().await;
     browser.visit(Session::purge).await.assert_ok();
@@ -166,8 +170,7 @@ async fn a_login_that_is_refused_is_no_failure_of_the_store(
     assert_eq!(late.finish().await.status, StatusCode::UNAUTHORIZED);
     // Nothing else was told of these three.
     tested.clock().advance(Duration::from_secs(1));
-    observed.browser.visit(log_in).await.assert_ok();
-    observed.expect(Kind::LoggedIn, Some("ada"));
+    observed.log_in().await;
 }
 
 async fn a_logout_is_told_however_it_is_committed(tested: impl TestStore<Store: SessionIndex>) {
@@ -175,8 +178,7 @@ async fn a_logout_is_told_however_it_is_committed(tested: impl TestStore<Store: 
     let (browser, sessions) = (&observed.browser, &observed.sessions);
     let logged_in = async || {
         tested.clock().advance(Duration::from_secs(1));
-        browser.visit(log_in).await.assert_ok();
-        observed.expect(Kind::LoggedIn, Some("ada"));
+        observed.log_in().await;
     };
     logged_in().await;
     let with_a_renewal = |s: &Session| {
@@ -252,8 +254,7 @@ async fn a_login_over_another_tells_the_logout_first(tested: impl TestStore<Stor
         },
         |s| s.login("ada").unwrap(),
     ];
-    observed.browser.visit(log_in).await.assert_ok();
-    observed.expect(Kind::LoggedIn, Some("ada"));
+    observed.log_in().await;
     let mut was = "ada";
     for (act, named) in acts.into_iter().zip(["eve", "ada", "eve", "ada"]) {
         observed.browser.visit(act).await.assert_ok();
@@ -262,8 +263,7 @@ async fn a_login_over_another_tells_the_logout_first(tested: impl TestStore<Stor
         was = named;
     }
     // The same user again is no logout.
-    observed.browser.visit(log_in).await.assert_ok();
-    observed.expect(Kind::LoggedIn, Some("ada"));
+    observed.log_in().await;
 }
 
 async fn a_clear_that_follows_a_renewal_is_told_as_a_logout(
@@ -272,8 +272,7 @@ async fn a_clear_that_follows_a_renewal_is_told_as_a_logout(
     let observed = Observed::new(&tested).await;
     let browser = &observed.browser;
     for dropped in [false, true] {
-        browser.visit(log_in).await.assert_ok();
-        observed.expect(Kind::LoggedIn, Some("ada"));
+        observed.log_in().await;
         let flight = browser.begin().await;
         browser.visit(Session::renew).await.assert_ok();
         observed.expect(Kind::Renewed, Some("ada"));
@@ -293,13 +292,11 @@ async fn a_clear_that_follows_a_renewal_is_told_as_a_logout(
 async fn two_clears_of_one_session_are_one_logout(tested: impl TestStore<Store: SessionIndex>) {
     let observed = Observed::new(&tested).await;
     let browser = &observed.browser;
-    browser.visit(log_in).await.assert_ok();
-    observed.expect(Kind::LoggedIn, Some("ada"));
+    observed.log_in().await;
     let flight = browser.begin().await;
     browser.visit(Session::clear).await.assert_ok();
     observed.expect(Kind::LoggedOut, Some("ada"));
     flight.handle().clear();
     flight.finish().await.assert_ok();
-    browser.visit(log_in).await.assert_ok();
-    observed.expect(Kind::LoggedIn, Some("ada"));
+    observed.log_in().await;
 }

@@ -339,12 +339,7 @@ async fn a_cluster_is_followed_from_an_address_that_does_not_say_so() {
 /// A single node may have a name for itself by which it cannot be reached from here.
 #[actix_web::test]
 async fn a_cluster_of_one_node_is_where_its_address_says() {
-    let settings = [
-        ("cluster-enabled", "yes"),
-        ("cluster-announce-ip", "192.0.2.1"),
-    ];
-    let server = RedisServer::start_with(&settings).unwrap();
-    has_all_slots(&server).await;
+    let server = cluster_of_one(("cluster-announce-ip", "192.0.2.1")).await;
     let store = RedisSessionStore::new(server.url()).await.unwrap();
     does_everything(store, "one node").await;
 }
@@ -368,12 +363,7 @@ async fn a_cluster_that_is_taken_for_one_server_says_what_to_change() {
 /// A proxy before a cluster has slots, and says nothing of nodes.
 #[actix_web::test]
 async fn slots_without_nodes_are_minded() {
-    let settings = [
-        ("cluster-enabled", "yes"),
-        ("user", "app on >x ~* &* +@all -cluster -info"),
-    ];
-    let server = RedisServer::start_with(&settings).unwrap();
-    has_all_slots(&server).await;
+    let server = cluster_of_one(("user", "app on >x ~* &* +@all -cluster -info")).await;
     let url = server.url().replace("redis://", "redis://app:x@");
     let store = RedisSessionStore::new(&url).await.unwrap();
     does_everything(store, "a proxy").await;
@@ -384,7 +374,10 @@ async fn slots_without_nodes_are_minded() {
     does_everything(store, "a pool").await;
 }
 
-async fn has_all_slots(server: &RedisServer) {
+/// A node with this setting that has all slots.
+async fn cluster_of_one(setting: (&str, &str)) -> RedisServer {
+    let settings = [("cluster-enabled", "yes"), setting];
+    let server = RedisServer::start_with(&settings).unwrap();
     // Redis 6.2 knows no ranges, and no line may be longer than 64 KiB.
     let slots: Vec<_> = (0..16_384).map(|slot| slot.to_string()).collect();
     for some in slots.chunks(4_096) {
@@ -401,4 +394,5 @@ async fn has_all_slots(server: &RedisServer) {
     while !is_ready() {
         actix_web::rt::time::sleep(Duration::from_millis(10)).await;
     }
+    server
 }
