@@ -126,8 +126,6 @@ async fn save<S: SessionStore + 'static>(
             let committed = commit(parts, (key, base), changes, &terms, limit).await;
             if let Ok(answer) = &committed {
                 measure::committed(answer);
-            }
-            if let Ok(answer) = &committed {
                 tell_logout(parts, &incoming, changes, answer);
             }
             let left = Left {

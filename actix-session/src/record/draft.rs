@@ -140,9 +140,8 @@ impl<'a> Draft<'a> {
         let has_entry = self.needs_entry();
         let facts = Facts::enveloped(self.commit, self.metadata);
         Record::of(Written {
-            has_entry,
             keys: self.keys.cloned(),
-            ..Written::enveloped(state, Known::Read(facts))
+            ..Written::enveloped(state, Known::Read(facts), has_entry)
         })
     }
 
@@ -187,7 +186,7 @@ impl<'a> Draft<'a> {
     }
 
     fn needs_entry(&self) -> bool {
-        self.keeps_entry || self.metadata.say_more() || self.metadata.epoch != 0
+        self.keeps_entry || self.metadata.need_entry()
     }
 }
 

@@ -120,6 +120,11 @@ impl Metadata {
             || self.rest.is_some()
     }
 
+    /// Whether the five methods need the reserved entry to carry them.
+    pub(crate) fn need_entry(&self) -> bool {
+        self.say_more() || self.epoch != 0
+    }
+
     /// When the absolute timeout starts: at the last authentication, or else at the creation.
     pub(crate) fn since(&self) -> Millis {
         self.auth.as_deref().map_or(self.created, |auth| auth.at)

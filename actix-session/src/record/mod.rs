@@ -124,10 +124,10 @@ impl Written {
     }
 
     /// What an envelope says.
-    fn enveloped(state: State, known: Known) -> Self {
+    fn enveloped(state: State, known: Known, has_entry: bool) -> Self {
         Self {
             known,
-            has_entry: true,
+            has_entry,
             format: WireFormat::V1,
             text_says_all: true,
             ..Self::new(state)
@@ -174,12 +174,9 @@ impl Record {
         };
         match decoded.facts {
             Found::Known(commit, metadata) => {
-                let has_entry = metadata.say_more() || metadata.epoch != 0;
-                let facts = Facts::enveloped(commit, metadata);
-                Self::of(Written {
-                    has_entry,
-                    ..Written::enveloped(written.state, Known::Read(facts))
-                })
+                let has_entry = metadata.need_entry();
+                let known = Known::Read(Facts::enveloped(commit, metadata));
+                Self::of(Written::enveloped(written.state, known, has_entry))
             }
             Found::Claimed(claim) => Self::of(Written {
                 claim: Some(Box::new(claim)),

@@ -40,9 +40,6 @@ impl Packed {
             false => Known::Read(Facts::read(self.text())?),
         };
         let state = State::Text(self.0.clone());
-        Some(Record::of(Written {
-            has_entry: kind.has_entry,
-            ..Written::enveloped(state, known)
-        }))
+        Some(Record::of(Written::enveloped(state, known, kind.has_entry)))
     }
 }

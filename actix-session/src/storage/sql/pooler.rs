@@ -30,7 +30,7 @@ pub(super) const MEETS_OTHERS: &str = "the prepared statements of this connectio
 
 /// Whether such a pooler is there. `false` if nobody tells in time.
 pub(super) async fn lies_between(options: &PgConnectOptions, limit: Duration) -> bool {
-    ask(options, limit, async |one, two| share(one, two).await).await
+    ask(options, limit, share).await
 }
 
 /// Whether such a pooler is there, and does not keep prepared statements apart.
