@@ -213,6 +213,16 @@ impl Terms {
         }
     }
 
+    /// Whether a store does the same on these terms and on the others with what they write.
+    pub(crate) fn write_alike(&self, others: &Self) -> bool {
+        let same_keys = match (&self.keys, &others.keys) {
+            (Some(keys), Some(others)) => Arc::ptr_eq(keys, others),
+            (keys, others) => keys.is_none() && others.is_none(),
+        };
+        let entries = [self, others].map(|terms| terms.principal_entry.as_deref());
+        same_keys && entries[0] == entries[1] && self.format == others.format
+    }
+
     /// The current time, by the middleware's clock.
     pub fn now(&self) -> SystemTime {
         self.now.to_system_time()

@@ -221,6 +221,27 @@ impl Modify {
 }
 
 impl Changes {
+    /// Whether they change entries, none of which names the principal, and nothing else.
+    pub(crate) fn are_entries_alone(&self, principal_entry: Option<&str>) -> bool {
+        let Self {
+            effects,
+            cleared: None,
+            ttl: None,
+            login: None,
+            before_login: None,
+            reauthenticated: None,
+            lowered: None,
+            renew: false,
+            active: false,
+            made: None,
+            logout: None,
+        } = self
+        else {
+            return false;
+        };
+        principal_entry.is_none_or(|name| effects.get(name).is_none())
+    }
+
     /// No changes.
     pub(crate) const fn nothing() -> Self {
         Self {

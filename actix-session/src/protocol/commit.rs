@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Draw, Flag, Machine, Name, Next, OwnerBefore, Redirect, Reply, Step, Stored, Until, or_fail,
-    stamp,
+    Draw, Errand, Flag, Machine, Name, Next, OwnerBefore, Redirect, Reply, Step, Stored, Until,
+    or_fail, stamp,
 };
 use crate::{
     changes::{
@@ -14,7 +14,7 @@ use crate::{
     clock::Millis,
     contract::{Committed, End, Stamp, Terms},
     error::CommitError,
-    record::{Place, Record},
+    record::{Place, Record, WireFormat},
 };
 
 #[derive(Clone)]
@@ -28,6 +28,8 @@ pub(crate) struct CommitMachine<'a> {
     attempt: Option<Attempt>,
     /// What another commit has just written: this one goes on from there.
     handed: Option<Record>,
+    /// The attempt was another commit's, which carried this one along.
+    resumed: bool,
     /// The last attempt was done.
     done: bool,
     /// An answer was lost: from here on an effect happens only if the record shows that it has not
@@ -44,8 +46,9 @@ enum Route {
     },
 }
 
+/// A write, and what it answers.
 #[derive(Clone)]
-struct Attempt {
+pub(crate) struct Attempt {
     at: Name,
     /// The record that the attempt was made on.
     on: Record,
@@ -109,6 +112,7 @@ impl<'a> CommitMachine<'a> {
             route,
             attempt: None,
             handed: None,
+            resumed: false,
             done: false,
             careful: false,
         }
@@ -200,9 +204,17 @@ impl<'a> CommitMachine<'a> {
         if self.changes.has_modify() {
             return Next::Fail(CommitError::OutcomeUnknown);
         }
-        let attempted = self.attempt.as_ref().map(|attempt| &attempt.on);
-        self.changes = Cow::Owned(reduce(&self.changes, &stored, attempted));
+        self.changes = Cow::Owned(reduce(&self.changes, &stored, self.attempted_on()));
         self.attempt(stored, write_reduced, draw)
+    }
+
+    /// The record that the changes were last made on. What another commit went on from may be older
+    /// than the base.
+    fn attempted_on(&self) -> Option<&Record> {
+        match self.resumed {
+            true => self.base.as_ref(),
+            false => self.attempt.as_ref().map(|attempt| &attempt.on),
+        }
     }
 
     /// This request's base was read before a `clear`, so its changes count as older.
@@ -238,8 +250,9 @@ impl<'a> CommitMachine<'a> {
         if login && refused_behind_login(&stored, Some(&base), &self.changes) {
             return Next::Answer(Committed::Gone);
         }
-        let before = match &self.attempt {
-            Some(attempt) if self.careful && self.at == attempt.at => attempt.on.clone(),
+        let at = self.attempt.as_ref().map(|attempt| &attempt.at);
+        let before = match self.attempted_on() {
+            Some(on) if self.careful && at == Some(&self.at) => on.clone(),
             _ => base,
         };
         let mut left = reduce(&self.changes, &stored, Some(&before));
@@ -310,6 +323,7 @@ impl<'a> CommitMachine<'a> {
         };
         let step = attempt.step();
         self.attempt = Some(attempt);
+        self.resumed = false;
         Next::Do(step)
     }
 
@@ -373,8 +387,26 @@ impl Attempt {
         Some(terms.prove(read, Place::Named(&self.at)))
     }
 
+    /// Whether it only sets and removes entries of a session that goes on, where a commit id tells
+    /// what became of it.
+    fn is_usual(&self) -> bool {
+        let formats = [&self.on, &self.new].map(Record::format);
+        let is_known = self.new.commit_id() != 0 && self.on.commit_id() != 0;
+        let same_owner = OwnerBefore::of(&self.on, &self.new) == OwnerBefore::Same;
+        let until = matches!(self.until, Until::At(_));
+        formats == [WireFormat::V1; 2] && is_known && same_owner && until
+    }
+
+    /// The same write for a commit that it carries.
+    pub(super) fn of_carried(&self, end: End) -> Self {
+        Self {
+            answer: Answer::Saved(end),
+            ..self.clone()
+        }
+    }
+
     /// Made anew for a repeat, which seldom comes.
-    fn step(&self) -> Step {
+    pub(super) fn step(&self) -> Step {
         Step::Cas {
             at: self.at.clone(),
             expect: self.on.version(),
@@ -386,8 +418,60 @@ impl Attempt {
     }
 }
 
+impl CommitMachine<'_> {
+    /// Whether it may share a write with others.
+    fn is_shareable(&self) -> bool {
+        let entry = self.terms.principal_entry.as_deref();
+        let is_direct = self.route == Route::Direct && !self.careful;
+        is_direct && !self.terms.keeps_end() && self.changes.are_entries_alone(entry)
+    }
+}
+
 impl Machine for CommitMachine<'_> {
     type Answer = Committed;
+
+    fn errand(&self) -> Option<Errand> {
+        let base = self.base.as_ref().filter(|_| self.is_shareable())?;
+        let changes = self.changes.clone().into_owned();
+        Some(Errand::new(base.clone(), changes, self.terms.clone()))
+    }
+
+    fn carry(&mut self, errand: &Errand, draw: &mut impl Draw) -> Option<End> {
+        if !self.is_shareable() || !self.terms.write_alike(&errand.terms) {
+            return None;
+        }
+        let own = self.attempt.as_mut().filter(|own| own.is_usual())?;
+        let base = Some(errand.base.clone());
+        let mut other = CommitMachine::new(self.at.clone(), base, &errand.changes, &errand.terms);
+        other.take_up(own.as_read(self.terms)?);
+        let (Next::Do(Step::Cas { .. }), Some(added)) = (other.start(draw), other.attempt) else {
+            return None;
+        };
+        let (Until::At(end), Until::At(own_end), Answer::Saved(answer)) =
+            (added.until, own.until, added.answer)
+        else {
+            return None;
+        };
+        if !added.is_usual() {
+            return None;
+        }
+        own.new = added.new;
+        own.until = Until::At(end.max(own_end));
+        Some(answer)
+    }
+
+    fn attempt(&self) -> Option<&Attempt> {
+        self.attempt.as_ref()
+    }
+
+    fn carried(end: End) -> Option<Committed> {
+        Some(Committed::Saved(end))
+    }
+
+    fn resume(&mut self, attempt: Attempt) {
+        self.attempt = Some(attempt);
+        self.resumed = true;
+    }
 
     fn take_up(&mut self, stored: Record) {
         self.handed = Some(stored);
@@ -402,6 +486,9 @@ impl Machine for CommitMachine<'_> {
     fn start(&mut self, draw: &mut impl Draw) -> Next<Committed> {
         if let Some(logout) = &self.changes.logout {
             logout.note_nobody();
+        }
+        if self.attempt.is_some() {
+            return self.on(Reply::Lost, draw);
         }
         match (&self.route, self.base.clone(), self.handed.take()) {
             (Route::Direct, Some(_), Some(stored)) => self.found(Stored::Record(stored), draw),

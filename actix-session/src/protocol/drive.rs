@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Backend, Draw, Drawn, Machine, Name, Next, Reply, Step, Stored, line::Turn};
+use super::{
+    Backend, Draw, Drawn, Machine, Name, Next, Reply, Step, Stored,
+    line::{Boarded, Entered, Turn},
+};
 use crate::{
     clock::{self, deadline},
     contract::Terms,
@@ -63,7 +66,8 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
     machine: &mut M,
     terms: &Terms,
 ) -> Result<M::Answer, CommitError> {
-    drive_until(deadline(terms.budget), &mut None, backend, machine, terms).await
+    let mut drive = Drive::new(backend, terms, deadline(terms.budget));
+    drive.to_the_end(machine, None).await
 }
 
 /// The same for a change of a record, which others of this thread may be about to change: they queue
@@ -74,51 +78,26 @@ pub(crate) async fn drive_in_line<B: Backend, M: Machine>(
     machine: &mut M,
     terms: &Terms,
 ) -> Result<M::Answer, CommitError> {
-    let deadline = deadline(terms.budget);
-    let mut turn = None;
-    if B::REMOTE {
-        let store = std::ptr::from_ref(backend).addr();
-        let turn = turn.insert(Turn::enter(store, at, deadline).await?);
-        if let Some(stored) = turn.take_handed() {
-            measure::merged();
-            machine.take_up(stored);
-        }
+    let mut drive = Drive::new(backend, terms, deadline(terms.budget));
+    if !B::REMOTE {
+        return drive.to_the_end(machine, None).await;
     }
-    let mut trip = None;
-    let answer = drive_until(deadline, &mut trip, backend, machine, terms).await;
-    if let Some(turn) = turn {
-        turn.hand_on(trip, || machine.written());
-    }
-    answer
-}
-
-async fn drive_until<B: Backend, M: Machine>(
-    deadline: Instant,
-    trip: &mut Option<Duration>,
-    backend: &B,
-    machine: &mut M,
-    terms: &Terms,
-) -> Result<M::Answer, CommitError> {
-    let mut drive = Drive {
-        backend,
-        terms,
-        deadline,
-        trip,
-        lost: false,
-        refusals: 0,
+    let store = std::ptr::from_ref(backend).addr();
+    let mut turn = match Turn::enter(store, at, drive.deadline, || machine.errand()).await? {
+        Entered::Turn(turn) => turn,
+        Entered::Carried(end) => return M::carried(end).ok_or_else(CommitError::unexpected),
     };
-    let mut draw = OsDraw::new(backend);
-    let mut next = machine.start(&mut draw);
-    loop {
-        let step = match next {
-            Next::Answer(answer) => return Ok(answer),
-            Next::Fail(error) => return Err(error),
-            Next::Do(step) => step,
-        };
-        let reply = drive.carry_out(&step).await?;
-        let reply = drive.before_repeat(&step, reply).await?;
-        next = machine.on(reply, &mut draw);
+    let (doubt, handed) = (turn.take_doubt(), turn.take_handed());
+    if let Some(attempt) = doubt {
+        drive.lost = true;
+        machine.resume(attempt);
+    } else if let Some(stored) = handed {
+        measure::merged();
+        machine.take_up(stored);
     }
+    let answer = drive.to_the_end(machine, Some(&turn)).await;
+    turn.hand_on(drive.trip, || machine.written());
+    answer
 }
 
 /// The same for a store that never waits: what keeps changing is tried again at once, until the time
@@ -161,13 +140,67 @@ struct Drive<'a, B> {
     terms: &'a Terms,
     deadline: Instant,
     /// How long the last step took.
-    trip: &'a mut Option<Duration>,
+    trip: Option<Duration>,
     /// The answer to a step that writes was lost.
     lost: bool,
     refusals: u32,
 }
 
-impl<B: Backend> Drive<'_, B> {
+impl<'a, B: Backend> Drive<'a, B> {
+    const fn new(backend: &'a B, terms: &'a Terms, deadline: Instant) -> Self {
+        Self {
+            backend,
+            terms,
+            deadline,
+            trip: None,
+            lost: false,
+            refusals: 0,
+        }
+    }
+
+    async fn to_the_end<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        turn: Option<&Turn>,
+    ) -> Result<M::Answer, CommitError> {
+        let mut draw = OsDraw::new(self.backend);
+        let mut next = machine.start(&mut draw);
+        loop {
+            let step = match next {
+                Next::Answer(answer) => return Ok(answer),
+                Next::Fail(error) => return Err(error),
+                Next::Do(step) => step,
+            };
+            let (step, boarded) = self.board(step, machine, turn, &mut draw);
+            let reply = self.carry_out(&step).await;
+            boarded.settle(&reply);
+            let reply = self.before_repeat(&step, reply?).await?;
+            next = machine.on(reply, &mut draw);
+        }
+    }
+
+    /// Takes those along who wait for this turn to end. A repeat is the same step again.
+    fn board<M: Machine>(
+        &self,
+        step: Step,
+        machine: &mut M,
+        turn: Option<&Turn>,
+        draw: &mut impl Draw,
+    ) -> (Step, Boarded) {
+        let is_write = matches!(step, Step::Cas { .. }) && !self.lost;
+        let Some(turn) = turn.filter(|_| is_write) else {
+            return (step, Boarded::default());
+        };
+        let boarded = turn.board(self.trip, |errand| machine.carry(errand, draw));
+        match machine.attempt() {
+            Some(attempt) if !boarded.is_empty() => {
+                boarded.goes_with(attempt);
+                (attempt.step(), boarded)
+            }
+            _ => (step, boarded),
+        }
+    }
+
     async fn carry_out(&mut self, step: &Step) -> Result<Reply, CommitError> {
         let reply = match self.run(step).await {
             // The attempt before it may have made a session under this name, or may still do so.
@@ -207,7 +240,7 @@ impl<B: Backend> Drive<'_, B> {
         };
         let run = self.backend.run(step, &left);
         let reply = timeout_at(self.deadline, run).await.ok();
-        *self.trip = Some(begun.elapsed());
+        self.trip = Some(begun.elapsed());
         reply
     }
 

@@ -1,5 +1,5 @@
-//! Commits of one thread to one record queue, and hand the record on. Each then needs one round
-//! trip, and none starves.
+//! Commits of one thread to one record queue, and hand the record on. Whoever is at it carries
+//! along those that wait, so that one round trip serves many, and none starves.
 //!
 //! Only those of one thread: nobody waits for a worker whose handler keeps it busy. Between threads
 //! and processes the compare-and-set decides.
@@ -16,13 +16,17 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::Name;
-use crate::{error::CommitError, record::Record, sync::lock};
+use super::{
+    Name, Reply,
+    batch::{self, Batch, Errand, Leaving},
+    commit::Attempt,
+};
+use crate::{contract::End, error::CommitError, record::Record, sync::lock};
 
 /// Somebody is at the record, and these wait for it.
 #[derive(Default)]
 struct Line {
-    waiting: VecDeque<oneshot::Sender<Turn>>,
+    waiting: VecDeque<Waiting>,
     /// How often it has moved on.
     moves: u64,
 }
@@ -33,11 +37,33 @@ thread_local! {
     static LINES: Arc<Mutex<Lines>> = Arc::default();
 }
 
+/// One that waits for the record.
+pub(super) struct Waiting {
+    wake: oneshot::Sender<Wake>,
+    deadline: Instant,
+    /// `None` if nobody can carry it along.
+    pub(super) errand: Option<Arc<Errand>>,
+}
+
+enum Wake {
+    Turn(Turn),
+    Carried(End),
+}
+
+/// How the waiting ends.
+pub(super) enum Entered {
+    Turn(Turn),
+    /// Another one has carried this one along.
+    Carried(End),
+}
+
 /// The right to be the only one of this thread that writes a record, passed on when it is dropped.
 pub(super) struct Turn {
     /// `None` for whoever does not wait for a line that stands still.
     place: Option<Place>,
     left: Left,
+    /// This one was part of an attempt, and nobody knows what became of it.
+    doubt: Option<Attempt>,
 }
 
 /// What the one before leaves.
@@ -49,17 +75,33 @@ struct Left {
     trip: Option<Duration>,
 }
 
+#[derive(Clone)]
 struct Place {
     /// Of the thread that began: a task may be dropped on another one.
     lines: Arc<Mutex<Lines>>,
     of: (usize, Name),
 }
 
+/// One that has just joined a line.
+struct Wait {
+    wake: oneshot::Receiver<Wake>,
+    errand: Option<Arc<Errand>>,
+    /// How often the line had moved by then.
+    moves: u64,
+}
+
+impl Waiting {
+    pub(super) fn is_carried(self, end: End) {
+        // Whoever has gone needs no answer.
+        let _ = self.wake.send(Wake::Carried(end));
+    }
+}
+
 impl Turn {
     /// Waits for the others of this thread as long as they get on: whoever comes first may be a
     /// task that nobody polls.
     ///
-    /// `store` tells stores apart.
+    /// `store` tells stores apart. `errand` is for those who can carry this one along.
     ///
     /// # Errors
     /// There is no time left to write anything.
@@ -67,38 +109,76 @@ impl Turn {
         store: usize,
         at: &Name,
         deadline: Instant,
-    ) -> Result<Self, CommitError> {
+        errand: impl FnOnce() -> Option<Errand>,
+    ) -> Result<Entered, CommitError> {
         let place = Place {
             lines: LINES.with(Arc::clone),
             of: (store, at.clone()),
         };
-        let Some((turn, moves)) = place.stand_in_line() else {
-            return Ok(Self::of(Some(place)));
+        let Some(wait) = place.stand_in_line(deadline, errand) else {
+            return Ok(Entered::Turn(Self::of(Some(place))));
         };
-        let turn = place.wait(turn, moves, deadline).await?;
-        if turn.comes_too_late(deadline) {
-            return Err(CommitError::Contended);
+        let entered = place.wait(wait, deadline).await?;
+        if let Entered::Turn(turn) = &entered {
+            turn.comes_in_time(deadline)?;
         }
-        Ok(turn)
+        Ok(entered)
     }
 
     fn of(place: Option<Place>) -> Self {
         Self {
             place,
             left: Left::default(),
+            doubt: None,
         }
     }
 
-    /// Whether the answer to a write would not come in time: then nobody would know what became of
+    /// Whether the answer to a write would come in time: if not, nobody would know what became of
     /// it.
-    fn comes_too_late(&self, deadline: Instant) -> bool {
-        let trip = self.left.trip.unwrap_or_default();
-        Instant::now() + trip * 2 >= deadline
+    fn comes_in_time(&self, deadline: Instant) -> Result<(), CommitError> {
+        if is_in_time(self.left.trip, deadline) {
+            return Ok(());
+        }
+        Err(match self.doubt {
+            Some(_) => CommitError::OutcomeUnknown,
+            None => CommitError::Contended,
+        })
     }
 
     /// What the one before has written, if it wrote.
     pub(super) fn take_handed(&mut self) -> Option<Record> {
         self.left.record.take()
+    }
+
+    /// The attempt that this one was part of, if nobody knows what became of it.
+    pub(super) fn take_doubt(&mut self) -> Option<Attempt> {
+        self.doubt.take()
+    }
+
+    /// Those who wait, as far as `carry` can take them along.
+    pub(super) fn board(
+        &self,
+        trip: Option<Duration>,
+        mut carry: impl FnMut(&Errand) -> Option<End>,
+    ) -> Boarded {
+        let mut boarded = Boarded::default();
+        let Some(place) = self.place.as_ref().filter(|place| place.is_wanted()) else {
+            return boarded;
+        };
+        boarded.place = Some(place.clone());
+        // Closures of the application run without the lock.
+        let waiting = place.take_waiting();
+        let mut stay = VecDeque::with_capacity(waiting.len());
+        for waiting in waiting {
+            let fits = boarded.batch.len() < batch::MOST && is_in_time(trip, waiting.deadline);
+            let taken = match fits && !waiting.wake.is_closed() {
+                true => boarded.batch.take(waiting, &mut carry),
+                false => Err(waiting),
+            };
+            stay.extend(taken.err());
+        }
+        place.come_back(stay);
+        boarded
     }
 
     /// Gives way to the next one, which goes on from this record.
@@ -114,9 +194,54 @@ impl Turn {
     }
 }
 
+fn is_in_time(trip: Option<Duration>, deadline: Instant) -> bool {
+    Instant::now() + trip.unwrap_or_default() * 2 < deadline
+}
+
+/// Those whom a step carries along. They wait again if it is given up.
+#[derive(Default)]
+pub(super) struct Boarded {
+    batch: Batch,
+    place: Option<Place>,
+}
+
+impl Boarded {
+    pub(super) fn is_empty(&self) -> bool {
+        self.batch.len() == 0
+    }
+
+    /// From now on nobody knows what has become of them.
+    pub(super) fn goes_with(&self, attempt: &Attempt) {
+        self.batch.goes_with(attempt);
+    }
+
+    pub(super) fn settle(mut self, reply: &Result<Reply, CommitError>) {
+        self.end(reply);
+    }
+
+    fn end(&mut self, reply: &Result<Reply, CommitError>) {
+        let stay = self.batch.settle(reply);
+        if let Some(place) = &self.place {
+            place.come_back(stay.into());
+        }
+    }
+}
+
+impl Drop for Boarded {
+    fn drop(&mut self) {
+        if !self.is_empty() {
+            self.end(&Ok(Reply::Lost));
+        }
+    }
+}
+
 impl Place {
     /// `None` if nobody is at the record: then this one is.
-    fn stand_in_line(&self) -> Option<(oneshot::Receiver<Turn>, u64)> {
+    fn stand_in_line(
+        &self,
+        deadline: Instant,
+        errand: impl FnOnce() -> Option<Errand>,
+    ) -> Option<Wait> {
         let mut lines = lock(&self.lines);
         match lines.entry(self.of.clone()) {
             Entry::Vacant(free) => {
@@ -124,39 +249,50 @@ impl Place {
                 None
             }
             Entry::Occupied(mut line) => {
-                let (sender, turn) = oneshot::channel();
+                let (sender, wake) = oneshot::channel();
+                let errand = errand().map(Arc::new);
                 let line = line.get_mut();
-                line.waiting.push_back(sender);
-                Some((turn, line.moves))
+                line.waiting.push_back(Waiting {
+                    wake: sender,
+                    deadline,
+                    errand: errand.clone(),
+                });
+                Some(Wait {
+                    wake,
+                    errand,
+                    moves: line.moves,
+                })
             }
         }
     }
 
-    async fn wait(
-        &self,
-        mut turn: oneshot::Receiver<Turn>,
-        mut moves: u64,
-        deadline: Instant,
-    ) -> Result<Turn, CommitError> {
+    async fn wait(&self, mut wait: Wait, deadline: Instant) -> Result<Entered, CommitError> {
         let patience = deadline.saturating_duration_since(Instant::now()) / 4;
         loop {
             let until = (Instant::now() + patience).min(deadline);
-            match timeout_at(until, &mut turn).await {
-                Ok(Ok(turn)) => return Ok(turn),
-                Ok(Err(_)) => return Ok(Turn::of(None)),
-                Err(_) if until == deadline => return Err(CommitError::Contended),
-                Err(_) => {}
+            let woken = timeout_at(until, &mut wait.wake).await;
+            let is_over = woken.is_err();
+            let mut turn = match woken {
+                Ok(Ok(Wake::Carried(end))) => return Ok(Entered::Carried(end)),
+                Ok(Ok(Wake::Turn(turn))) => turn,
+                Ok(Err(_)) => Turn::of(None),
+                Err(_) if until == deadline => return Err(wait.given_up()),
+                Err(_) if self.has_moved(&mut wait.moves) => continue,
+                Err(_) => Turn::of(None),
+            };
+            match wait.leave() {
+                // Whoever waits on goes with the step that is just made.
+                Leaving::Taken if is_over => continue,
+                Leaving::Taken | Leaving::Free => {}
+                Leaving::Carried(attempt) => turn.doubt = Some(attempt),
             }
-            let now = self.moves();
-            if now == moves {
-                return Ok(Turn::of(None));
-            }
-            moves = now;
+            return Ok(Entered::Turn(turn));
         }
     }
 
-    fn moves(&self) -> u64 {
-        lock(&self.lines).get(&self.of).map_or(0, |line| line.moves)
+    fn has_moved(&self, moves: &mut u64) -> bool {
+        let now = lock(&self.lines).get(&self.of).map_or(0, |line| line.moves);
+        mem::replace(moves, now) != now
     }
 
     fn is_wanted(&self) -> bool {
@@ -166,8 +302,24 @@ impl Place {
             .is_some_and(|line| !line.waiting.is_empty())
     }
 
+    fn take_waiting(&self) -> VecDeque<Waiting> {
+        let mut lines = lock(&self.lines);
+        let line = lines.get_mut(&self.of);
+        line.map(|line| mem::take(&mut line.waiting))
+            .unwrap_or_default()
+    }
+
+    /// These come before all that have joined since. If the line is gone, they go on by themselves.
+    fn come_back(&self, mut first: VecDeque<Waiting>) {
+        let mut lines = lock(&self.lines);
+        if let Some(line) = lines.get_mut(&self.of) {
+            first.append(&mut line.waiting);
+            line.waiting = first;
+        }
+    }
+
     /// Who comes next; without anybody, nobody is at the record any more.
-    fn next(&self) -> Option<oneshot::Sender<Turn>> {
+    fn next(&self) -> Option<Waiting> {
         let mut lines = lock(&self.lines);
         let line = lines.get_mut(&self.of)?;
         line.moves += 1;
@@ -176,6 +328,22 @@ impl Place {
             lines.remove(&self.of);
         }
         next
+    }
+}
+
+impl Wait {
+    fn leave(&self) -> Leaving {
+        self.errand
+            .as_ref()
+            .map_or(Leaving::Free, |errand| errand.leave())
+    }
+
+    /// What it means that the time is over.
+    fn given_up(&self) -> CommitError {
+        match self.leave() {
+            Leaving::Free => CommitError::Contended,
+            Leaving::Carried(_) | Leaving::Taken => CommitError::OutcomeUnknown,
+        }
     }
 }
 
@@ -190,8 +358,9 @@ impl Drop for Turn {
             let turn = Self {
                 place: Some(place),
                 left,
+                doubt: None,
             };
-            let Err(mut back) = next.send(turn) else {
+            let Err(Wake::Turn(mut back)) = next.wake.send(Wake::Turn(turn)) else {
                 return;
             };
             self.place = back.place.take();
@@ -216,8 +385,14 @@ mod tests {
     }
 
     async fn enter(budget: Duration) -> Turn {
-        let turn = Turn::enter(1, &at(), Instant::now() + budget).await;
-        turn.unwrap()
+        enter_store(1, budget).await.unwrap()
+    }
+
+    async fn enter_store(store: usize, budget: Duration) -> Result<Turn, CommitError> {
+        match Turn::enter(store, &at(), Instant::now() + budget, || None).await? {
+            Entered::Turn(turn) => Ok(turn),
+            Entered::Carried(_) => panic!("nobody can carry it"),
+        }
     }
 
     const LONG: Duration = Duration::from_secs(600);
@@ -240,7 +415,7 @@ mod tests {
         let first = enter(LONG).await;
         let (mut second, mut third) = (pin!(enter(LONG)), pin!(enter(LONG)));
         assert!(waits(&mut second).await && waits(&mut third).await);
-        let other = Turn::enter(2, &at(), Instant::now() + LONG).await.unwrap();
+        let other = enter_store(2, LONG).await.unwrap();
         assert!(other.place.is_some(), "of another store");
         drop(other);
 
@@ -286,9 +461,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_has_no_time_for_a_round_trip_is_contended() {
         let first = enter(LONG).await;
-        let until = Instant::now() + Duration::from_secs(60);
-        let at = at();
-        let mut second = Box::pin(Turn::enter(1, &at, until));
+        let mut second = Box::pin(enter_store(1, Duration::from_secs(60)));
         let mut third = pin!(enter(LONG));
         let is_pending = poll_fn(|cx| Poll::Ready(second.as_mut().poll(cx).is_pending()));
         assert!(is_pending.await && waits(&mut third).await);

@@ -3,6 +3,7 @@
 //! The machines here take the reply to an atomic step, and say which step comes next. The stores
 //! ([`Backend`]) carry the steps out. So does the model checker, in every order.
 
+mod batch;
 mod commit;
 mod drive;
 mod end;
@@ -15,10 +16,14 @@ mod save;
 
 use std::{future::Future, sync::Arc};
 
-use self::drive::{drive, drive_in_line};
+use self::{
+    batch::Errand,
+    commit::Attempt,
+    drive::{drive, drive_in_line},
+};
 use crate::{
     clock::{Millis, SharedClock},
-    contract::{Stamp, Terms},
+    contract::{End, Stamp, Terms},
     error::CommitError,
     key::SessionKey,
     live::{EndReason, hub::Hub},
@@ -271,6 +276,31 @@ pub(crate) trait Machine {
     fn written(&self) -> Option<Record> {
         None
     }
+
+    /// What another commit needs to carry this one along. `None`: it goes alone.
+    fn errand(&self) -> Option<Errand> {
+        None
+    }
+
+    /// Takes another commit along in the write that is about to be made. `None` if they cannot go
+    /// together; otherwise when the other one's session ends.
+    fn carry(&mut self, _errand: &Errand, _draw: &mut impl Draw) -> Option<End> {
+        None
+    }
+
+    /// The write that is about to be made, with all that it carries.
+    fn attempt(&self) -> Option<&Attempt> {
+        None
+    }
+
+    /// The answer if another commit has carried this one along.
+    fn carried(_end: End) -> Option<Self::Answer> {
+        None
+    }
+
+    /// Goes on from an attempt that has carried this one along, and of which nobody knows what
+    /// became.
+    fn resume(&mut self, _attempt: Attempt) {}
 
     fn start(&mut self, draw: &mut impl Draw) -> Next<Self::Answer>;
     fn on(&mut self, reply: Reply, draw: &mut impl Draw) -> Next<Self::Answer>;

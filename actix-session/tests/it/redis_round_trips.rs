@@ -90,8 +90,9 @@ async fn how_many_round_trips_a_quiet_request_takes() {
 }
 
 #[actix_web::test]
-async fn competitors_for_one_session_take_one_round_trip_each() {
-    for format in [WireFormat::V1, WireFormat::V0_11] {
+async fn competitors_for_one_session_share_round_trips() {
+    // Without a commit id nobody could tell what became of a write that several share.
+    for (format, writes) in [(WireFormat::V1, 2), (WireFormat::V0_11, 64)] {
         let (_server, proxy, _, browser) = counted(|b| b.wire_format(format)).await;
         fill(&browser).await;
         let flights = join_all((0..64).map(|_| browser.begin())).await;
@@ -103,7 +104,7 @@ async fn competitors_for_one_session_take_one_round_trip_each() {
         for answer in join_all(flights.into_iter().map(Flight::finish)).await {
             answer.assert_ok().assert_no_cookie();
         }
-        assert_eq!(proxy.commands(), ["EVALSHA"; 64], "{format:?}");
+        assert_eq!(proxy.commands(), vec!["EVALSHA"; writes], "{format:?}");
         assert_eq!(browser.number("n").await, Some(64));
         for i in 0..64 {
             assert_eq!(browser.number(&format!("e{i}")).await, Some(i));

@@ -1,6 +1,7 @@
 //! Tests of the machines: single cases by hand, and a model that takes every order. And tests of
 //! what the machines build on: the atomic steps of every back end.
 
+mod batches;
 mod driving;
 mod lost_answers;
 pub(super) mod model;

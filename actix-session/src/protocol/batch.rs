@@ -1,0 +1,160 @@
+//! One step for many commits: whoever writes a record carries along those that wait for it.
+//!
+//! They happen together or not at all, and one commit id shows for all of them whether they have.
+
+use std::sync::{Arc, Mutex};
+
+use super::{Reply, commit::Attempt, line::Waiting};
+use crate::{
+    changes::Changes,
+    contract::{End, Terms},
+    error::CommitError,
+    measure,
+    record::Record,
+    sync::lock,
+};
+
+/// How many are carried along at most: whoever carries them makes all of their records.
+pub(super) const MOST: usize = 64;
+
+/// A commit that waits, for whoever can carry it along.
+pub(crate) struct Errand {
+    pub(super) base: Record,
+    pub(super) changes: Changes,
+    pub(super) terms: Terms,
+    state: Mutex<State>,
+}
+
+enum State {
+    Waits,
+    /// Somebody makes the step that is to carry it.
+    Taken,
+    /// Part of this attempt, of which nobody knows yet what becomes.
+    Carried(Attempt),
+    /// It goes alone.
+    Left,
+}
+
+/// What has become of an errand when its commit goes on by itself.
+pub(super) enum Leaving {
+    Free,
+    /// Part of an attempt. Nobody knows what has become of that.
+    Carried(Attempt),
+    /// It cannot leave yet.
+    Taken,
+}
+
+impl Errand {
+    pub(super) fn new(base: Record, changes: Changes, terms: Terms) -> Self {
+        Self {
+            base,
+            changes,
+            terms,
+            state: Mutex::new(State::Waits),
+        }
+    }
+
+    /// Nobody carries it any more.
+    pub(super) fn leave(&self) -> Leaving {
+        let mut state = lock(&self.state);
+        if let State::Taken = *state {
+            return Leaving::Taken;
+        }
+        match std::mem::replace(&mut *state, State::Left) {
+            State::Carried(attempt) => Leaving::Carried(attempt),
+            _ => Leaving::Free,
+        }
+    }
+
+    /// Whether it was there to be taken.
+    fn take(&self) -> bool {
+        let mut state = lock(&self.state);
+        let waits = matches!(*state, State::Waits);
+        if waits {
+            *state = State::Taken;
+        }
+        waits
+    }
+
+    fn is_in(&self, attempt: Attempt) {
+        *lock(&self.state) = State::Carried(attempt);
+    }
+
+    fn put_back(&self) {
+        let mut state = lock(&self.state);
+        if matches!(*state, State::Taken | State::Carried(_)) {
+            *state = State::Waits;
+        }
+    }
+}
+
+/// Those whom a step carries along.
+#[derive(Default)]
+pub(super) struct Batch(Vec<Member>);
+
+struct Member {
+    waiting: Waiting,
+    errand: Arc<Errand>,
+    end: End,
+}
+
+impl Batch {
+    /// Takes one along if `carry` can. If not, it stays in the line.
+    pub(super) fn take(
+        &mut self,
+        waiting: Waiting,
+        carry: impl FnOnce(&Errand) -> Option<End>,
+    ) -> Result<(), Waiting> {
+        let errand = waiting.errand.clone().filter(|errand| errand.take());
+        let Some(errand) = errand else {
+            return Err(waiting);
+        };
+        match carry(&errand) {
+            Some(end) => self.0.push(Member {
+                waiting,
+                errand,
+                end,
+            }),
+            None => {
+                errand.put_back();
+                return Err(waiting);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// From now on nobody knows what has become of them.
+    pub(super) fn goes_with(&self, attempt: &Attempt) {
+        for member in &self.0 {
+            member.errand.is_in(attempt.of_carried(member.end));
+        }
+    }
+
+    /// Tells them what became of the step, and returns those who do not know. Those who go on from
+    /// an attempt do not forget it.
+    pub(super) fn settle(&mut self, reply: &Result<Reply, CommitError>) -> Vec<Waiting> {
+        let members = std::mem::take(&mut self.0).into_iter();
+        match reply {
+            Ok(Reply::Done) => {
+                for Member { waiting, end, .. } in members {
+                    measure::merged();
+                    waiting.is_carried(end);
+                }
+                Vec::new()
+            }
+            Ok(Reply::Lost) | Err(CommitError::OutcomeUnknown) => {
+                members.map(|member| member.waiting).collect()
+            }
+            _ => members
+                .map(|member| {
+                    member.errand.put_back();
+                    member.waiting
+                })
+                .collect(),
+        }
+    }
+}

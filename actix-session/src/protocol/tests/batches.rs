@@ -1,0 +1,409 @@
+//! Commits that one write carries along, under everything that can happen to a write.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    future::{Future, poll_fn},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+
+use super::super::*;
+use crate::{
+    changes::{Changes, Effect, Modify},
+    contract::Committed,
+    record::{Metadata, WireFormat},
+};
+
+const AT: &str = "a";
+const RENEWED: &str = "b";
+
+/// What befalls writes, in percent. Without it they are done and answered.
+#[derive(Clone, Copy, Default)]
+struct Mishaps {
+    done_and_lost: u64,
+    lost: u64,
+    /// Lost, and done later if it still can be.
+    late: u64,
+    refused: u64,
+    /// Another process has written just before.
+    overtaken: u64,
+    /// Another process has renewed the key just before.
+    renewed: u64,
+    /// Whoever waits goes away.
+    dropped: u64,
+}
+
+/// A remote store with one record.
+struct Remote {
+    stored: RefCell<HashMap<Name, Stored>>,
+    late: RefCell<Vec<Step>>,
+    mishaps: Mishaps,
+    random: Cell<u64>,
+    writes: Cell<u64>,
+    clock: SharedClock,
+}
+
+impl Remote {
+    fn new(seed: u64, mishaps: Mishaps) -> Self {
+        let record = Record::written(WireFormat::V1, 1, Metadata::new(1, Millis(0)), &[]);
+        Self {
+            stored: RefCell::new([(AT.into(), Stored::Record(record))].into()),
+            late: RefCell::default(),
+            mishaps,
+            random: Cell::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            writes: Cell::new(0),
+            clock: SharedClock::default(),
+        }
+    }
+
+    fn below(&self, limit: u64) -> u64 {
+        let mut next = self.random.get();
+        next ^= next << 13;
+        next ^= next >> 7;
+        next ^= next << 17;
+        self.random.set(next);
+        (next >> 11) % limit
+    }
+
+    fn chance(&self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    async fn pass_time(&self) {
+        for _ in 0..self.below(4) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn found(&self, at: &str) -> Stored {
+        let stored = self.stored.borrow();
+        stored.get(at).cloned().unwrap_or(Stored::Nothing)
+    }
+
+    /// Where the session is now.
+    fn current(&self) -> (Name, Record) {
+        match self.found(AT) {
+            Stored::Record(record) => (AT.into(), record),
+            _ => match self.found(RENEWED) {
+                Stored::Record(record) => (RENEWED.into(), record),
+                found => panic!("the session is gone: {found:?}"),
+            },
+        }
+    }
+
+    fn carry_out(&self, step: &Step) -> Reply {
+        let found = self.found(step.at());
+        match (step, &found) {
+            (
+                Step::Cas {
+                    at, expect, new, ..
+                },
+                Stored::Record(record),
+            ) if expect.matches(record.as_text().unwrap()) => {
+                let read = Record::decode(new.as_text().unwrap().to_owned()).unwrap();
+                let mut stored = self.stored.borrow_mut();
+                stored.insert(at.clone(), Stored::Record(read));
+                Reply::Done
+            }
+            (Step::Cas { .. } | Step::Read { .. }, _) => Reply::Found(found),
+            (step, _) => panic!("{step:?}"),
+        }
+    }
+
+    fn arrive_late(&self) {
+        let all: Vec<Step> = self.late.take();
+        for step in all {
+            if self.chance(50) {
+                self.carry_out(&step);
+            } else {
+                self.late.borrow_mut().push(step);
+            }
+        }
+    }
+
+    fn by_another_process(&self) {
+        let (at, record) = self.current();
+        let terms = Terms::default();
+        let changes = append("another", &self.below(1 << 40).to_string());
+        let merged = changes.made_on(&record).merge_into(&record, &terms);
+        let crate::storage::Merged::Write(new) = merged.unwrap() else {
+            panic!("it writes");
+        };
+        self.stored.borrow_mut().insert(at, Stored::Record(new));
+    }
+
+    fn renew(&self) {
+        if let Stored::Record(record) = self.found(AT) {
+            let redirect = Redirect {
+                target: RENEWED.into(),
+                flag: Flag::Plain,
+                made_at: Millis(0),
+            };
+            let mut stored = self.stored.borrow_mut();
+            stored.insert(AT.into(), Stored::Redirect(redirect));
+            stored.insert(RENEWED.into(), Stored::Record(record));
+        }
+    }
+
+    fn value(&self, name: &str) -> String {
+        let map = self.current().1.to_map();
+        map.get(name).cloned().unwrap_or_default()
+    }
+}
+
+impl Backend for Remote {
+    const REMOTE: bool = true;
+
+    async fn run(&self, step: &Step, _: &Terms) -> Result<Reply, anyhow::Error> {
+        self.pass_time().await;
+        if let Step::Read { .. } = step {
+            return Ok(self.carry_out(step));
+        }
+        self.writes.set(self.writes.get() + 1);
+        let mishaps = self.mishaps;
+        self.arrive_late();
+        if self.chance(mishaps.overtaken) {
+            self.by_another_process();
+        }
+        if self.chance(mishaps.renewed) {
+            self.renew();
+        }
+        if self.chance(mishaps.refused) {
+            anyhow::bail!("refused");
+        }
+        if self.chance(mishaps.lost) {
+            return Ok(Reply::Lost);
+        }
+        if self.chance(mishaps.late) {
+            self.late.borrow_mut().push(step.clone());
+            return Ok(Reply::Lost);
+        }
+        let reply = self.carry_out(step);
+        let is_lost = self.chance(mishaps.done_and_lost);
+        self.pass_time().await;
+        Ok(if is_lost { Reply::Lost } else { reply })
+    }
+
+    async fn look(&self, at: &str, _: &Terms) -> Result<Stored, anyhow::Error> {
+        Ok(self.found(at))
+    }
+
+    async fn set_ttl(&self, _: &str, _: Millis) -> Result<(), anyhow::Error> {
+        Ok(())
+    }
+
+    fn name(&self, key: &SessionKey) -> Name {
+        key.as_ref().into()
+    }
+
+    fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+}
+
+fn append(name: &str, tag: &str) -> Changes {
+    let tag = format!("<{tag}>");
+    let modify = move |json: Option<&str>| {
+        let list: String = json.map_or(Ok(String::new()), serde_json::from_str)?;
+        Ok(Some(serde_json::to_string(&format!("{list}{tag}"))?))
+    };
+    let effect = Effect::Modify(vec![Modify(Arc::new(modify), None)]);
+    Changes {
+        effects: [(name.to_owned(), effect)].into(),
+        ..Changes::default()
+    }
+}
+
+fn terms() -> Terms {
+    Terms {
+        budget: Duration::from_secs(600),
+        ..Terms::default()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    NotDone,
+    Unknown,
+}
+
+/// What a client knows of its commits.
+#[derive(Default)]
+struct Known {
+    /// What was to be appended.
+    appended: Vec<(String, Outcome)>,
+    outcomes: Vec<Outcome>,
+    /// The value of its own entry, unless it does not know.
+    own: Option<String>,
+}
+
+impl Known {
+    fn note(&mut self, outcome: Outcome, appends: bool, tag: String) {
+        self.outcomes.push(outcome);
+        if appends {
+            self.appended.push((tag, outcome));
+        }
+    }
+}
+
+/// Polls a future so many times at most.
+async fn up_to<F: Future>(polls: u64, future: F) -> Option<F::Output> {
+    let mut future = Box::pin(future);
+    let mut left = polls;
+    poll_fn(move |context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        let polled = future.as_mut().poll(context).map(Some);
+        if polled.is_pending() {
+            context.waker().wake_by_ref();
+        }
+        polled
+    })
+    .await
+}
+
+async fn client(remote: &Remote, number: u64, commits: u64) -> Known {
+    let (terms, own) = (terms(), format!("own{number}"));
+    let mut known = Known {
+        own: Some(String::new()),
+        ..Known::default()
+    };
+    let mut base = remote.current();
+    for round in 0..commits {
+        remote.pass_time().await;
+        // Some go on from what they read long ago.
+        let is_fresh = remote.chance(70);
+        if is_fresh {
+            base = remote.current();
+        }
+        let tag = format!("{number}.{round}");
+        // Whether a `modify` has happened is harder to know than whether a value is set.
+        let appends = remote.chance(60);
+        let mut changes = match appends {
+            true => append("all", &tag),
+            false => Changes::default(),
+        };
+        let set = Effect::Set(format!("\"{tag}\""));
+        changes.effects.set(own.as_str(), set);
+        let mut machine =
+            CommitMachine::new(base.0.clone(), Some(base.1.clone()), &changes, &terms);
+        let commit = remote.drive_in_line(&base.0, &mut machine, &terms);
+        let answer = match remote.chance(remote.mishaps.dropped) {
+            true => up_to(remote.below(12), commit).await,
+            false => Some(commit.await),
+        };
+        match answer {
+            Some(Ok(Committed::Saved(_))) => {
+                // After a lost answer a value is set only where the base's is still there.
+                known.own = is_fresh.then(|| format!("\"{tag}\""));
+                known.note(Outcome::Done, appends, tag);
+            }
+            Some(Ok(Committed::Forwarded)) => {
+                // An entry that changed since the base was read is left alone.
+                known.own = None;
+                known.note(Outcome::Done, appends, tag);
+            }
+            Some(Ok(answer)) => panic!("{answer:?}"),
+            None | Some(Err(CommitError::OutcomeUnknown)) => {
+                known.own = None;
+                known.note(Outcome::Unknown, appends, tag);
+            }
+            Some(Err(_)) => known.note(Outcome::NotDone, appends, tag),
+        }
+        if let Some(value) = &known.own {
+            assert_eq!(remote.value(&own), *value);
+        }
+    }
+    known
+}
+
+/// What came of a game.
+#[derive(Debug, Default)]
+struct Played {
+    writes: u64,
+    done: usize,
+    unknown: usize,
+}
+
+async fn play(seed: u64, clients: u64, commits: u64, mishaps: Mishaps) -> Played {
+    let remote = Remote::new(seed, mishaps);
+    let all = join_all((0..clients).map(|number| client(&remote, number, commits))).await;
+    let list = remote.value("all");
+    for (tag, outcome) in all.iter().flat_map(|known| &known.appended) {
+        let times = list.matches(&format!("<{tag}>")).count();
+        let right = match outcome {
+            Outcome::Done => times == 1,
+            Outcome::NotDone => times == 0,
+            Outcome::Unknown => times <= 1,
+        };
+        assert!(right, "seed {seed}: {tag} is {outcome:?}: {list}");
+    }
+    let outcomes = || all.iter().flat_map(|known| &known.outcomes);
+    let count = |what| outcomes().filter(|outcome| **outcome == what).count();
+    Played {
+        writes: remote.writes.get(),
+        done: count(Outcome::Done),
+        unknown: count(Outcome::Unknown),
+    }
+}
+
+#[actix_web::test]
+async fn one_write_carries_all_that_wait() {
+    let played = play(1, 32, 8, Mishaps::default()).await;
+    assert_eq!((played.done, played.unknown), (256, 0));
+    assert!(played.writes < 100, "{played:?}");
+}
+
+#[actix_web::test]
+async fn nothing_is_lost_or_done_twice_whatever_befalls_a_write() {
+    let all = [
+        Mishaps {
+            overtaken: 40,
+            refused: 10,
+            ..Mishaps::default()
+        },
+        Mishaps {
+            done_and_lost: 15,
+            lost: 15,
+            ..Mishaps::default()
+        },
+        Mishaps {
+            done_and_lost: 10,
+            late: 20,
+            overtaken: 20,
+            refused: 10,
+            ..Mishaps::default()
+        },
+        Mishaps {
+            dropped: 30,
+            overtaken: 10,
+            done_and_lost: 5,
+            ..Mishaps::default()
+        },
+        Mishaps {
+            renewed: 2,
+            overtaken: 5,
+            lost: 5,
+            late: 5,
+            dropped: 10,
+            ..Mishaps::default()
+        },
+    ];
+    for mishaps in all {
+        let mut sum = Played::default();
+        for seed in 1..=20 {
+            let played = play(seed, 8, 6, mishaps).await;
+            sum.writes += played.writes;
+            sum.done += played.done;
+            sum.unknown += played.unknown;
+        }
+        assert!(sum.done > 500, "{sum:?}");
+    }
+}
