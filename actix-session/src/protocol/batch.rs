@@ -142,7 +142,7 @@ impl Batch {
             Ok(Reply::Done) => {
                 for Member { waiting, end, .. } in members {
                     measure::merged();
-                    waiting.is_carried(end);
+                    waiting.answer(end);
                 }
                 Vec::new()
             }

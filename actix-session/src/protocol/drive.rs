@@ -67,7 +67,7 @@ pub(crate) async fn drive<B: Backend, M: Machine>(
     terms: &Terms,
 ) -> Result<M::Answer, CommitError> {
     let mut drive = Drive::new(backend, terms, deadline(terms.budget));
-    drive.to_the_end(machine, None).await
+    drive.finish(machine, None).await
 }
 
 /// The same for a change of a record, which others of this thread may be about to change: they queue
@@ -80,7 +80,7 @@ pub(crate) async fn drive_in_line<B: Backend, M: Machine>(
 ) -> Result<M::Answer, CommitError> {
     let mut drive = Drive::new(backend, terms, deadline(terms.budget));
     if !B::REMOTE {
-        return drive.to_the_end(machine, None).await;
+        return drive.finish(machine, None).await;
     }
     let store = std::ptr::from_ref(backend).addr();
     let mut turn = match Turn::enter(store, at, drive.deadline, || machine.errand()).await? {
@@ -95,7 +95,7 @@ pub(crate) async fn drive_in_line<B: Backend, M: Machine>(
         measure::merged();
         machine.take_up(stored);
     }
-    let answer = drive.to_the_end(machine, Some(&turn)).await;
+    let answer = drive.finish(machine, Some(&turn)).await;
     turn.hand_on(drive.trip, || machine.written());
     answer
 }
@@ -158,7 +158,7 @@ impl<'a, B: Backend> Drive<'a, B> {
         }
     }
 
-    async fn to_the_end<M: Machine>(
+    async fn finish<M: Machine>(
         &mut self,
         machine: &mut M,
         turn: Option<&Turn>,

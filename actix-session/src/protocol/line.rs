@@ -91,7 +91,7 @@ struct Wait {
 }
 
 impl Waiting {
-    pub(super) fn is_carried(self, end: End) {
+    pub(super) fn answer(self, end: End) {
         // Whoever has gone needs no answer.
         let _ = self.wake.send(Wake::Carried(end));
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, try_join};
 use sqlx::{
     ConnectOptions as _, Connection as _, Error, Executor as _, Row as _,
     postgres::{PgConnectOptions, PgConnection, PgDatabaseError},
@@ -57,14 +57,16 @@ async fn ask(
     question: impl AsyncFnOnce(&mut PgConnection, &mut PgConnection) -> Result<bool, Error>,
 ) -> bool {
     let asking = async {
-        let mut one = options.connect().await?;
-        let mut two = options.connect().await?;
-        let answer = question(&mut one, &mut two).await;
-        // Whether they take leave does not matter.
-        let _ = join(one.close(), two.close()).await;
-        answer
+        let (mut one, mut two) = try_join(options.connect(), options.connect()).await?;
+        let answer = question(&mut one, &mut two).await?;
+        Ok::<_, Error>((answer, one, two))
     };
-    matches!(timeout(limit, asking).await, Ok(Ok(true)))
+    let Ok(Ok((answer, one, two))) = timeout(limit, asking).await else {
+        return false;
+    };
+    // Whether they take leave does not matter.
+    let _ = timeout(limit, join(one.close(), two.close())).await;
+    answer
 }
 
 /// Whether two connections lead to one process of the server, or one of them to several: one that takes

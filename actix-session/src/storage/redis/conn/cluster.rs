@@ -363,15 +363,34 @@ impl Node {
 
     /// The only node of a cluster is this one. It may have a name for itself by which it cannot be
     /// reached from here.
-    fn or_own(&self, mut shares: Vec<Share>) -> Vec<Share> {
-        let owner = shares.first().map(|share| share.owner.clone());
-        let is_only = |share: &Share| share.is_alone && Some(&share.owner) == owner.as_ref();
-        if shares.iter().all(is_only) {
+    async fn or_own(&self, mut shares: Vec<Share>) -> Vec<Share> {
+        let only = shares
+            .first()
+            .map(|share| (share.owner.clone(), share.id.clone()));
+        let Some((owner, id)) = only.filter(|(owner, _)| *owner != self.address) else {
+            return shares;
+        };
+        let is_only = |share: &Share| share.is_alone && share.owner == owner;
+        // A replica that has just begun to copy is not named yet.
+        if shares.iter().all(is_only) && self.may_be(&id).await {
             for share in &mut shares {
                 share.owner = self.address.clone();
             }
         }
         shares
+    }
+
+    /// Whether this is the node with that id, or does not say.
+    async fn may_be(&self, id: &Value) -> bool {
+        let mut ask = redis::cmd("CLUSTER");
+        ask.arg("MYID");
+        match self.link.once(&Job::command("", &ask)).await {
+            Ok(Outcome::Value(Value::BulkString(own))) => match id {
+                Value::BulkString(id) => own == *id,
+                _ => true,
+            },
+            _ => true,
+        }
     }
 
     /// Which node has which slots, as this one sees it.
@@ -384,7 +403,7 @@ impl Node {
                 let shares = shares
                     .filter_map(|share| Share::read(share, self))
                     .collect();
-                Ok(self.or_own(shares))
+                Ok(self.or_own(shares).await)
             }
             Outcome::Value(_) => Err((
                 ErrorKind::Parse,
@@ -401,6 +420,8 @@ struct Share {
     first: usize,
     last: usize,
     owner: Address,
+    /// The master's id.
+    id: Value,
     /// The master has no replicas.
     is_alone: bool,
 }
@@ -432,6 +453,7 @@ impl Share {
             first,
             last,
             owner: named_by.beside(host, port),
+            id: master.get(2).cloned().unwrap_or(Value::Nil),
             is_alone: parts.len() == 3,
         })
     }

@@ -82,3 +82,42 @@ async fn after_a_lost_answer_the_cluster_is_asked_who_has_what() {
 fn all_slots_at(port: u16) -> String {
     format!("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:{port}\r\n")
 }
+
+/// A replica that has just begun to copy names the master alone, and so does a master that has a name
+/// which does not lead to it.
+#[actix_web::test]
+async fn a_node_that_is_asked_is_the_only_one_if_its_id_says_so() {
+    for (own, gets) in [("replica", [0, 1]), ("master", [1, 0])] {
+        let counts: [Rc<Cell<usize>>; 2] = Default::default();
+        let counted = Rc::clone(&counts[1]);
+        let master = fake::listen(move |_| {
+            counted.set(counted.get() + 1);
+            Some("$1\r\nx\r\n".to_owned())
+        })
+        .await;
+        let ConnectionAddr::Tcp(_, port) = *master.addr() else {
+            panic!("it listens");
+        };
+        let counted = Rc::clone(&counts[0]);
+        let asked = fake::listen(move |command| {
+            Some(match command[1].as_str() {
+                "SLOTS" => format!(
+                    "*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$9\r\n127.0.0.1\r\n:{port}\r\n$6\r\nmaster\r\n"
+                ),
+                "MYID" => format!("${}\r\n{own}\r\n", own.len()),
+                _ => {
+                    counted.set(counted.get() + 1);
+                    "$1\r\nx\r\n".to_owned()
+                }
+            })
+        })
+        .await;
+        let cluster = Cluster::new(&[asked], fake::PATIENCE).unwrap();
+        let mut get = redis::cmd("GET");
+        get.arg("a");
+        let deadline = Instant::now() + fake::PATIENCE.command;
+        let got = cluster.run(Job::command("a", &get), deadline).await;
+        assert!(matches!(got, Ok(Outcome::Value(_))));
+        assert_eq!(counts.each_ref().map(|count| count.get()), gets, "{own}");
+    }
+}
