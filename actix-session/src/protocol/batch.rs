@@ -33,6 +33,8 @@ enum State {
     Carried(Attempt),
     /// It goes alone.
     Left,
+    /// It goes on alone from an attempt, and repeats that.
+    Repeats,
 }
 
 /// What has become of an errand when its commit goes on by itself.
@@ -61,9 +63,26 @@ impl Errand {
             return Leaving::Taken;
         }
         match std::mem::replace(&mut *state, State::Left) {
-            State::Carried(attempt) => Leaving::Carried(attempt),
+            State::Carried(attempt) => {
+                *state = State::Repeats;
+                Leaving::Carried(attempt)
+            }
             _ => Leaving::Free,
         }
+    }
+
+    /// Whether somebody carries it, or is about to. If not, nobody does any more.
+    pub(super) fn is_under_way(&self) -> bool {
+        let mut state = lock(&self.state);
+        let waits = matches!(*state, State::Waits);
+        if waits {
+            *state = State::Left;
+        }
+        !waits
+    }
+
+    fn repeats(&self) -> bool {
+        matches!(*lock(&self.state), State::Repeats)
     }
 
     /// Whether it was there to be taken.
@@ -134,11 +153,23 @@ impl Batch {
         }
     }
 
-    /// Tells them what became of the step, and returns those who do not know. Those who go on from
-    /// an attempt do not forget it.
-    pub(super) fn settle(&mut self, reply: &Result<Reply, CommitError>) -> Vec<Waiting> {
-        let members = std::mem::take(&mut self.0).into_iter();
-        match reply {
+    /// Tells them what became of the step. Returns what is to be made of the reply, and those who
+    /// wait again: some of them do not know.
+    ///
+    /// Nobody leaves meanwhile.
+    pub(super) fn settle(
+        &mut self,
+        reply: Result<Reply, CommitError>,
+    ) -> (Result<Reply, CommitError>, Vec<Waiting>) {
+        let members = std::mem::take(&mut self.0);
+        let is_repeated = members.iter().any(|member| member.errand.repeats());
+        let reply = match reply {
+            // Not by this one, but perhaps by whoever has not waited for the answer.
+            Ok(_) | Err(_) if is_repeated && !matches!(reply, Ok(Reply::Done)) => Ok(Reply::Lost),
+            reply => reply,
+        };
+        let members = members.into_iter();
+        let stay = match &reply {
             Ok(Reply::Done) => {
                 for Member { waiting, end, .. } in members {
                     measure::merged();
@@ -155,6 +186,7 @@ impl Batch {
                     member.waiting
                 })
                 .collect(),
-        }
+        };
+        (reply, stay)
     }
 }

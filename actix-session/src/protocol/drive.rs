@@ -173,8 +173,9 @@ impl<'a, B: Backend> Drive<'a, B> {
             };
             let (step, boarded) = self.board(step, machine, turn, &mut draw);
             let reply = self.carry_out(&step).await;
-            boarded.settle(&reply);
-            let reply = self.before_repeat(&step, reply?).await?;
+            let reply = boarded.settle(reply)?;
+            self.lost |= matches!(reply, Reply::Lost) && writes(&step);
+            let reply = self.before_repeat(&step, reply).await?;
             next = machine.on(reply, &mut draw);
         }
     }
@@ -219,7 +220,6 @@ impl<'a, B: Backend> Drive<'a, B> {
             None if self.lost || writes(step) => return Err(CommitError::OutcomeUnknown),
             None => return Err(CommitError::late()),
         };
-        self.lost |= matches!(reply, Reply::Lost) && writes(step);
         Ok(reply)
     }
 

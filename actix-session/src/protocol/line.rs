@@ -177,7 +177,7 @@ impl Turn {
             };
             stay.extend(taken.err());
         }
-        place.come_back(stay);
+        place.come_back(&mut lock(&place.lines), stay);
         boarded
     }
 
@@ -215,23 +215,28 @@ impl Boarded {
         self.batch.goes_with(attempt);
     }
 
-    pub(super) fn settle(mut self, reply: &Result<Reply, CommitError>) {
-        self.end(reply);
+    /// Tells them what became of the step, and returns what is to be made of the reply.
+    pub(super) fn settle(
+        mut self,
+        reply: Result<Reply, CommitError>,
+    ) -> Result<Reply, CommitError> {
+        self.end(reply)
     }
 
-    fn end(&mut self, reply: &Result<Reply, CommitError>) {
-        let stay = self.batch.settle(reply);
-        if let Some(place) = &self.place {
-            place.come_back(stay.into());
-        }
+    fn end(&mut self, reply: Result<Reply, CommitError>) -> Result<Reply, CommitError> {
+        let Some(place) = self.place.take() else {
+            return reply;
+        };
+        let mut lines = lock(&place.lines);
+        let (reply, stay) = self.batch.settle(reply);
+        place.come_back(&mut lines, stay.into());
+        reply
     }
 }
 
 impl Drop for Boarded {
     fn drop(&mut self) {
-        if !self.is_empty() {
-            self.end(&Ok(Reply::Lost));
-        }
+        let _ = self.end(Ok(Reply::Lost));
     }
 }
 
@@ -280,7 +285,7 @@ impl Place {
                 Err(_) if self.has_moved(&mut wait.moves) => continue,
                 Err(_) => Turn::of(None),
             };
-            match wait.leave() {
+            match self.leave(&wait) {
                 // Whoever waits on goes with the step that is just made.
                 Leaving::Taken if is_over => continue,
                 Leaving::Taken | Leaving::Free => {}
@@ -288,6 +293,13 @@ impl Place {
             }
             return Ok(Entered::Turn(turn));
         }
+    }
+
+    /// Nobody settles meanwhile what it was part of.
+    fn leave(&self, wait: &Wait) -> Leaving {
+        let _lines = lock(&self.lines);
+        let errand = wait.errand.as_ref();
+        errand.map_or(Leaving::Free, |errand| errand.leave())
     }
 
     fn has_moved(&self, moves: &mut u64) -> bool {
@@ -310,8 +322,7 @@ impl Place {
     }
 
     /// These come before all that have joined since. If the line is gone, they go on by themselves.
-    fn come_back(&self, mut first: VecDeque<Waiting>) {
-        let mut lines = lock(&self.lines);
+    fn come_back(&self, lines: &mut Lines, mut first: VecDeque<Waiting>) {
         if let Some(line) = lines.get_mut(&self.of) {
             first.append(&mut line.waiting);
             line.waiting = first;
@@ -332,17 +343,11 @@ impl Place {
 }
 
 impl Wait {
-    fn leave(&self) -> Leaving {
-        self.errand
-            .as_ref()
-            .map_or(Leaving::Free, |errand| errand.leave())
-    }
-
     /// What it means that the time is over.
     fn given_up(&self) -> CommitError {
-        match self.leave() {
-            Leaving::Free => CommitError::Contended,
-            Leaving::Carried(_) | Leaving::Taken => CommitError::OutcomeUnknown,
+        match &self.errand {
+            Some(errand) if errand.is_under_way() => CommitError::OutcomeUnknown,
+            _ => CommitError::Contended,
         }
     }
 }

@@ -44,6 +44,9 @@ struct Remote {
     mishaps: Mishaps,
     random: Cell<u64>,
     writes: Cell<u64>,
+    /// This write waits until the test lets it go.
+    held: Cell<Option<u64>>,
+    gate: tokio::sync::Notify,
     clock: SharedClock,
 }
 
@@ -56,6 +59,8 @@ impl Remote {
             mishaps,
             random: Cell::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
             writes: Cell::new(0),
+            held: Cell::new(None),
+            gate: tokio::sync::Notify::new(),
             clock: SharedClock::default(),
         }
     }
@@ -164,6 +169,9 @@ impl Backend for Remote {
             return Ok(self.carry_out(step));
         }
         self.writes.set(self.writes.get() + 1);
+        if self.held.get() == Some(self.writes.get()) {
+            self.gate.notified().await;
+        }
         let mishaps = self.mishaps;
         self.arrive_late();
         if self.chance(mishaps.overtaken) {
@@ -359,6 +367,57 @@ async fn one_write_carries_all_that_wait() {
     let played = play(1, 32, 8, Mishaps::default()).await;
     assert_eq!((played.done, played.unknown), (256, 0));
     assert!(played.writes < 100, "{played:?}");
+}
+
+/// One commit of an appended tag.
+async fn commit(remote: &Remote, tag: &str, budget: Duration) -> Result<Committed, CommitError> {
+    let (at, base) = remote.current();
+    let terms = Terms { budget, ..terms() };
+    let mut changes = append("all", tag);
+    let set = Effect::Set("1".to_owned());
+    changes.effects.set(tag, set);
+    let mut machine = CommitMachine::new(at.clone(), Some(base), &changes, &terms);
+    remote.drive_in_line(&at, &mut machine, &terms).await
+}
+
+/// Whoever has the turn may be a task that nobody polls. Then those whom it carries go on without
+/// it, and it learns that.
+#[actix_web::test]
+async fn whoever_is_carried_by_one_that_stands_still_goes_on_without_it() {
+    let long = Duration::from_secs(600);
+    for others_follow in [false, true] {
+        let remote = Remote::new(7, Mishaps::default());
+        remote.held.set(Some(2));
+        let mut first = Box::pin(commit(&remote, "first", long));
+        let mut leader = Box::pin(commit(&remote, "leader", long));
+        let mut carried = Box::pin(commit(&remote, "carried", Duration::from_secs(2)));
+        let mut is_done = poll_fn(|context| {
+            let begun = first.as_mut().poll(context).is_ready();
+            assert!(leader.as_mut().poll(context).is_pending());
+            assert!(carried.as_mut().poll(context).is_pending());
+            Poll::Ready(begun)
+        })
+        .await;
+        while !is_done {
+            is_done = up_to(1, &mut first).await.is_some();
+            tokio::task::yield_now().await;
+        }
+        // It makes the step, which carries the other one, and is not polled any more.
+        assert!(up_to(1, &mut leader).await.is_none());
+        while remote.writes.get() < 2 {
+            assert!(up_to(1, &mut leader).await.is_none());
+        }
+        let answer = carried.await;
+        assert!(matches!(answer, Ok(Committed::Saved(_))), "{answer:?}");
+        if others_follow {
+            remote.by_another_process();
+        }
+        remote.gate.notify_one();
+        let answer = leader.await;
+        let is_known = matches!(answer, Ok(Committed::Saved(_)));
+        assert!(is_known != others_follow, "{answer:?}");
+        assert_eq!(remote.value("all"), "\"<first><leader><carried>\"");
+    }
 }
 
 #[actix_web::test]
