@@ -14,8 +14,9 @@ use crate::{
     sync::lock,
 };
 
-/// How many are carried along at most: whoever carries them makes all of their records.
-pub(super) const MOST: usize = 64;
+/// How many are carried along at most. Whoever carries them makes all of their records first, and
+/// meanwhile another worker may write.
+pub(super) const MOST: usize = 16;
 
 /// A commit that waits, for whoever can carry it along.
 pub(crate) struct Errand {

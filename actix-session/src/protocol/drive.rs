@@ -258,9 +258,9 @@ impl<'a, B: Backend> Drive<'a, B> {
             return Ok(reply);
         }
         self.refusals += 1;
-        let pause = pause::<B>(self.refusals, lost);
-        let until = Instant::now() + pause;
         let trip = self.trip.unwrap_or_default();
+        let pause = pause::<B>(self.refusals, lost, trip);
+        let until = Instant::now() + pause;
         if until + trip >= self.deadline {
             return Err(match reply {
                 _ if self.lost => CommitError::OutcomeUnknown,
@@ -314,13 +314,22 @@ fn writes(step: &Step) -> bool {
 /// A random moment, so that requests that compete for a record drift apart.
 ///
 /// Those of one thread queue up, so few compete. Whoever is refused goes on from what it found at
-/// once: a timer would take longer than many round trips.
-fn pause<B: Backend>(refusals: u32, lost: bool) -> Duration {
+/// once: a timer would take longer than many round trips. Later the pauses grow with every refusal,
+/// from as long as the round trip that others need too.
+fn pause<B: Backend>(refusals: u32, lost: bool, trip: Duration) -> Duration {
     let at_once = if lost { 1 } else { 4 };
     if !B::REMOTE || refusals <= at_once {
         return Duration::ZERO;
     }
-    let most = if lost { 20_000 } else { 1_000 };
-    let range = (most << (refusals - at_once + 1).min(6)).min(100_000);
+    let first = match lost {
+        true => Duration::from_millis(20),
+        false => trip.clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
+    };
+    let doubled = (refusals - at_once + 1).min(8);
+    let range = (first * (1 << doubled)).min(LONGEST_PAUSE);
+    let range = u64::try_from(range.as_micros()).unwrap_or(u64::MAX).max(1);
     Duration::from_micros(random::u64().map_or(0, |n| n % range))
 }
+
+const SHORTEST_PAUSE: Duration = Duration::from_micros(250);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
