@@ -127,9 +127,10 @@ struct Axis {
 impl Axis {
     fn over(values: impl Iterator<Item = f64>, from: f64, to: f64) -> Self {
         let logs = values.map(|value| value.max(1e-9).log10());
-        let (low, high) = logs.fold((f64::MAX, f64::MIN), |(low, high), log| {
-            (low.min(log), high.max(log))
-        });
+        let range = logs.map(|log| (log, log));
+        let range = range.reduce(|(low, high), (log, _)| (low.min(log), high.max(log)));
+        // Without points the axis is empty.
+        let (low, high) = range.unwrap_or_default();
         let (low, high) = (low.floor(), high.ceil().max(low.floor() + 1.0));
         Self {
             low,
