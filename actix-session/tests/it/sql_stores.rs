@@ -3,9 +3,9 @@
 use std::{collections::HashMap, time::Duration};
 
 use actix_session::{
-    Session,
+    Session, SessionManager,
     config::{CookieContentSecurity, PersistentSession, TtlExtensionPolicy, WireFormat},
-    storage::{SessionKey, SessionStore},
+    storage::{SessionIndex, SessionKey, SessionStore},
     testing::ManualClock,
 };
 use actix_web::{cookie::time, rt};
@@ -30,11 +30,17 @@ on_each_sql_store! {
     rows_that_cannot_be_read_stay_as_they_are,
     what_cannot_be_read_ends_by_a_cookie_for_old_servers_too,
     marks_that_cannot_be_read_lead_nowhere,
+    marks_that_lead_in_a_circle_lead_nowhere,
     an_extension_keeps_to_the_sessions_own_ttl_and_end,
     rows_written_by_hand_are_compared_as_a_whole,
     the_principal_has_a_column,
     servers_whose_clocks_differ,
 }
+
+// MySQL's column takes no longer one.
+on_store!(ids_on_sqlite Sqlite: an_id_of_any_length_ends);
+on_store!(ids_on_postgres Postgres: an_id_of_any_length_ends);
+on_store!(ids_on_pgbouncer Pooled: an_id_of_any_length_ends);
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -145,6 +151,67 @@ async fn marks_that_cannot_be_read_lead_nowhere(tested: impl SqlTestStore) {
     assert!(old.is_nobody().await);
     assert_eq!(browser.number("a").await, Some(1));
     assert_eq!(browser.number("b").await, None);
+}
+
+async fn marks_that_lead_in_a_circle_lead_nowhere(tested: impl SqlTestStore) {
+    let to_itself = "moved_to = id";
+    let to_the_other = "moved_to = (SELECT other FROM (SELECT id AS other FROM {t}) AS others \
+                        WHERE other <> {t}.id)";
+    for (rows, circle) in [(1, to_itself), (2, to_the_other)] {
+        let end: [fn(&Session); 4] = [
+            Session::purge,
+            Session::logout,
+            |s| s.clear(),
+            |s| s.insert("b", 2).unwrap(),
+        ];
+        for (number, end) in end.into_iter().enumerate() {
+            let browsers = [guest(&tested).await, guest(&tested).await];
+            let mut flights = Vec::new();
+            for browser in &browsers[..rows] {
+                flights.push(browser.begin().await);
+            }
+            for browser in &browsers[rows..] {
+                browser.visit(Session::purge).await.assert_ok();
+            }
+            tested
+                .execute("DELETE FROM {t} WHERE moved_to IS NOT NULL")
+                .await;
+            let changed = format!(
+                "UPDATE {{t}} SET {circle}, state = NULL, moved_flag = 'p', moved_at = {}",
+                millis(tested.clock())
+            );
+            assert_eq!(tested.execute(&changed).await, rows as u64);
+            for flight in flights {
+                end(&flight);
+                flight.finish().await.assert_ok();
+            }
+            for browser in &browsers[..rows] {
+                assert!(browser.is_nobody().await, "{circle}, {number}");
+            }
+            tested.execute("DELETE FROM {t}").await;
+        }
+    }
+}
+
+/// The column has no limit in PostgreSQL and SQLite, but messages have one.
+async fn an_id_of_any_length_ends(tested: impl SqlTestStore<Store: SessionIndex>) {
+    let sessions: SessionManager = tested.middleware().build().manager();
+    for by_manager in [false, true] {
+        let browser = guest(&tested).await;
+        let login = |s: &Session| s.login("ferris").unwrap();
+        browser.visit(login).await.assert_ok();
+        let long = format!("'{}'", "a".repeat(10_000));
+        let changed = format!("UPDATE {{t}} SET session_id = {long} WHERE state IS NOT NULL");
+        assert_eq!(tested.execute(&changed).await, 1);
+        if by_manager {
+            assert_eq!(sessions.revoke_all("ferris").await.unwrap(), 1);
+        } else {
+            browser.visit(Session::logout).await.assert_ok();
+        }
+        assert!(browser.is_nobody().await);
+        tested.execute("DELETE FROM {t}").await;
+        tested.execute("DELETE FROM {not_before}").await;
+    }
 }
 
 async fn an_extension_keeps_to_the_sessions_own_ttl_and_end(tested: impl SqlTestStore) {
