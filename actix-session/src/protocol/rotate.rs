@@ -4,8 +4,7 @@ mod late;
 
 use super::{
     CommitMachine, Draw, Flag, Machine, Name, Next, OwnerBefore, Redirect, Reply, Step, Stored,
-    or_fail, stamp,
-    trail::Trail,
+    or_fail, stamp, trail::Trail,
 };
 use crate::{
     changes::{Changes, overwrite, written},

@@ -5,7 +5,8 @@ use crate::{
     changes::{own_record, written},
     contract::{Committed, End, Rotated},
     protocol::{
-        CommitMachine, Draw, Flag, Machine as _, Name, Next, Redirect, Step, Stored, or_fail, stamp, trail::Trail,
+        CommitMachine, Draw, Flag, Machine as _, Name, Next, Redirect, Step, Stored, or_fail,
+        stamp, trail::Trail,
     },
 };
 

@@ -170,7 +170,11 @@ async fn redirects_in_a_circle_lead_nowhere_and_are_not_followed_for_long() {
             cleared: Some(7),
             ..renewal()
         };
-        for (base, changes) in [(None, renewal()), (None, cleared), (Some(base()), renewal())] {
+        for (base, changes) in [
+            (None, renewal()),
+            (None, cleared),
+            (Some(base()), renewal()),
+        ] {
             let script = round(names);
             let mut renew = RotateMachine::new(first(), base, &changes, &terms);
             let renewed = drive(&script, &mut renew, &terms).await;
