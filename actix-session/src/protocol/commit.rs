@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     Draw, Errand, Flag, Machine, Name, Next, OwnerBefore, Redirect, Reply, Step, Stored, Until,
-    or_fail, stamp,
+    or_fail, stamp, trail::Trail,
 };
 use crate::{
     changes::{
@@ -20,6 +20,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct CommitMachine<'a> {
     at: Name,
+    trail: Trail,
     /// `None` if the load found a redirect, and showed nothing.
     base: Option<Record>,
     changes: Cow<'a, Changes>,
@@ -106,6 +107,7 @@ impl<'a> CommitMachine<'a> {
     ) -> Self {
         Self {
             at,
+            trail: Trail::default(),
             base,
             changes,
             terms,
@@ -176,7 +178,7 @@ impl<'a> CommitMachine<'a> {
     }
 
     fn follow(&mut self, redirect: Redirect) -> Next<Committed> {
-        if redirect.flag == Flag::Ended {
+        if redirect.flag == Flag::Ended || self.trail.comes_back_to(&redirect.target) {
             return Next::Answer(Committed::Gone);
         }
         let login = self.route == Route::Forward { login: true } || redirect.flag == Flag::Login;

@@ -1,6 +1,6 @@
 //! An ending: a loop of atomic steps, one for each redirect and one for the record.
 
-use super::{Draw, Machine, Name, Next, Reply, Step, Stored};
+use super::{Draw, Machine, Name, Next, Reply, Step, Stored, trail::Trail};
 
 /// Ends the record that a name leads to, through every redirect.
 ///
@@ -9,11 +9,15 @@ use super::{Draw, Machine, Name, Next, Reply, Step, Stored};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct EndMachine {
     at: Name,
+    trail: Trail,
 }
 
 impl EndMachine {
     pub(crate) fn new(at: Name) -> Self {
-        Self { at }
+        Self {
+            at,
+            trail: Trail::default(),
+        }
     }
 
     fn step(&self) -> Next<()> {
@@ -33,6 +37,9 @@ impl Machine for EndMachine {
     fn on(&mut self, reply: Reply, _: &mut impl Draw) -> Next<()> {
         match reply {
             Reply::Found(Stored::Redirect(redirect)) => {
+                if self.trail.comes_back_to(&redirect.target) {
+                    return Next::Answer(());
+                }
                 self.at = redirect.target;
                 self.step()
             }

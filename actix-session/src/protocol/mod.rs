@@ -13,6 +13,7 @@ mod owner;
 mod revoke;
 mod rotate;
 mod save;
+mod trail;
 
 use std::{future::Future, sync::Arc};
 

@@ -1,6 +1,6 @@
 //! An ending of one principal's session, wherever renewals have moved it.
 
-use super::{Draw, Machine, Name, Next, Owner, Reply, Step, Stored};
+use super::{Draw, Machine, Name, Next, Owner, Reply, Step, Stored, trail::Trail};
 use crate::{
     contract::Terms,
     error::CommitError,
@@ -12,6 +12,7 @@ use crate::{
 /// whether it was.
 pub(crate) struct RevokeMachine<'a> {
     at: Name,
+    trail: Trail,
     principal: &'a str,
     id: u128,
     terms: &'a Terms,
@@ -28,6 +29,7 @@ impl<'a> RevokeMachine<'a> {
     pub(crate) fn new(at: Name, principal: &'a str, id: u128, terms: &'a Terms) -> Self {
         Self {
             at,
+            trail: Trail::default(),
             principal,
             id,
             terms,
@@ -61,7 +63,7 @@ impl<'a> RevokeMachine<'a> {
                 self.step = Some(step.clone());
                 Next::Do(step)
             }
-            Stored::Redirect(redirect) => {
+            Stored::Redirect(redirect) if !self.trail.comes_back_to(&redirect.target) => {
                 self.at = redirect.target;
                 self.step = None;
                 Next::read(&self.at)

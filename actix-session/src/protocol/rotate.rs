@@ -4,7 +4,7 @@ mod late;
 
 use super::{
     CommitMachine, Draw, Flag, Machine, Name, Next, OwnerBefore, Redirect, Reply, Step, Stored,
-    or_fail, stamp,
+    or_fail, stamp, trail::Trail,
 };
 use crate::{
     changes::{Changes, overwrite, written},
@@ -47,6 +47,7 @@ enum Phase<'a> {
     /// Follows the redirect that the load found.
     Lookup {
         at: Name,
+        trail: Trail,
     },
     Rotating {
         step: Step,
@@ -78,7 +79,10 @@ impl<'a> RotateMachine<'a> {
         changes: &'a Changes,
         terms: &'a Terms,
     ) -> Self {
-        let phase = Phase::Lookup { at: at.clone() };
+        let phase = Phase::Lookup {
+            at: at.clone(),
+            trail: Trail::default(),
+        };
         Self {
             at,
             base,
@@ -289,7 +293,7 @@ impl<'a> RotateMachine<'a> {
     fn lost(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         match &mut self.phase {
             Phase::Fresh | Phase::Clearing(_) => Next::Fail(CommitError::unexpected()),
-            Phase::Lookup { at } => Next::read(at),
+            Phase::Lookup { at, .. } => Next::read(at),
             Phase::Rotating { step, .. } => Next::Do(step.clone()),
             Phase::Creating { step, lost, .. } => {
                 *lost = true;
@@ -314,7 +318,7 @@ impl RotateMachine<'_> {
         to.flag(self.cleared);
         match &self.phase {
             Phase::Fresh => to.number(0),
-            Phase::Lookup { at } => to.text(at),
+            Phase::Lookup { at, .. } => to.text(at),
             Phase::Rotating { step, .. } => to.step(step),
             Phase::Creating { step, lost, .. } => {
                 to.step(step);

@@ -20,6 +20,9 @@ use crate::{
 /// For how long a lock is held at most, beyond the budget of whoever holds it: if the holder dies,
 /// others go on after that.
 const MARGIN: Millis = Millis::secs(5);
+/// How far the clocks of two servers may be apart. A lock that is held for longer is nobody's: a clock
+/// that was set wrong has written it, or something has damaged it.
+const APART: Millis = Millis::secs(600);
 /// The pause before a lost answer is asked for again.
 const AGAIN: Duration = Duration::from_millis(10);
 /// The longest pause before another look.
@@ -57,11 +60,19 @@ async fn try_to_take<B: Backend>(
 ) -> Result<Option<Lease>, CommitError> {
     let now = store.clock().now().max(terms.now);
     let budget = Millis::from(terms.budget);
-    let held = note(now + budget + MARGIN)?;
+    let held_until = now + budget + MARGIN;
+    let held = note(held_until)?;
     let step = match look(store, at, terms).await? {
-        Stored::Record(known) if free_from(&known) > now => return Ok(None),
+        Stored::Record(known) if is_held(&known, now, held_until) => return Ok(None),
         Stored::Record(known) => replace(at, &known, held.clone(), terms),
-        _ => Step::Insert {
+        // Nobody can say until when it is held, and it would be in the way for ever. Whoever takes it
+        // away a moment after another one may let one login too many pass, once.
+        Stored::Unreadable => {
+            let step = Step::End { at: at.clone() };
+            let ended = store.run(&step, &untraced(terms)).await;
+            return ended.map(|_| None).map_err(CommitError::of_store);
+        }
+        Stored::Redirect(_) | Stored::Nothing => Step::Insert {
             at: at.clone(),
             new: held.clone(),
             until: terms.now + LONGEST,
@@ -120,14 +131,18 @@ pub(crate) async fn forget<B: Backend>(
         _ => return Ok(()),
     };
     let expect = free.version();
-    // A tombstone would stand in the way of whoever wants the lock next.
-    let terms = Terms {
-        grace: Millis(1),
-        ..terms.clone()
-    };
     let why = EndReason::Gone;
-    let ended = store.run(&Step::EndIf { at, expect, why }, &terms).await;
+    let step = Step::EndIf { at, expect, why };
+    let ended = store.run(&step, &untraced(terms)).await;
     ended.map(drop).map_err(CommitError::of_store)
+}
+
+/// A tombstone would stand in the way of whoever wants the lock next.
+fn untraced(terms: &Terms) -> Terms {
+    Terms {
+        grace: Millis(0),
+        ..terms.clone()
+    }
 }
 
 /// No session key contains a full stop, so it is never a session.
@@ -159,8 +174,14 @@ fn note(free_from: Millis) -> Result<Record, CommitError> {
     Ok(Record::written(WireFormat::V1, commit, metadata, &[]))
 }
 
+fn is_held(known: &Record, now: Millis, held_until: Millis) -> bool {
+    let free_from = free_from(known);
+    free_from > now && free_from <= held_until + APART
+}
+
+/// A record that does not say is no lock.
 fn free_from(record: &Record) -> Millis {
     record
         .metadata()
-        .map_or(Millis(i64::MAX), |metadata| metadata.created)
+        .map_or(Millis(i64::MIN), |metadata| metadata.created)
 }

@@ -223,6 +223,21 @@ async fn keeps_what_it_acknowledges(setting: (&str, &str)) {
     assert!(told.contains("SET autocommit = 1"), "{told}");
 }
 
+#[actix_web::test]
+async fn what_is_over_goes_under_safe_updates() {
+    let server = MariaDbServer::start_with(&[("sql_safe_updates", "1")]).unwrap();
+    let tested = MySql::at(&server.url()).await;
+    let browser = guest(&tested).await;
+    let login = |s: &Session| s.login("ferris").unwrap();
+    browser.visit(login).await.assert_ok();
+    let sessions = tested.middleware().build().manager();
+    assert_eq!(sessions.revoke_all("ferris").await.unwrap(), 1);
+    tested.clock().advance(Duration::from_secs(500 * 86_400));
+    tested.store().sweep(10).await.unwrap();
+    assert!(tested.dump().await.0.is_empty());
+    assert_eq!(tested.number("SELECT COUNT(*) FROM {not_before}").await, 0);
+}
+
 /// A value that arrives in another form than the driver reads is no missing session.
 #[actix_web::test]
 async fn what_the_driver_cannot_read_is_an_error() {

@@ -3,16 +3,17 @@
 use std::{collections::HashMap, time::Duration};
 
 use actix_session::{
-    Session,
-    config::{CookieContentSecurity, PersistentSession, TtlExtensionPolicy, WireFormat},
-    storage::{SessionKey, SessionStore},
+    Session, SessionManager,
+    config::{CookieContentSecurity, OverLimit, PersistentSession, TtlExtensionPolicy, WireFormat},
+    storage::{SessionIndex, SessionKey, SessionStore},
     testing::ManualClock,
 };
 use actix_web::{cookie::time, rt};
 use futures_util::future::join_all;
 
 use crate::support::{
-    Flight, SqlTestStore, TestStore, count, expected, fill_store, guest, on_each_database, on_store,
+    Browser, Flight, Site, SqlTestStore, TestStore, count, expected, fill_store, guest,
+    on_each_database, on_store,
 };
 
 macro_rules! on_each_sql_store {
@@ -30,11 +31,18 @@ on_each_sql_store! {
     rows_that_cannot_be_read_stay_as_they_are,
     what_cannot_be_read_ends_by_a_cookie_for_old_servers_too,
     marks_that_cannot_be_read_lead_nowhere,
+    marks_that_lead_in_a_circle_lead_nowhere,
+    a_lock_that_is_nobodys_keeps_nobody_waiting,
     an_extension_keeps_to_the_sessions_own_ttl_and_end,
     rows_written_by_hand_are_compared_as_a_whole,
     the_principal_has_a_column,
     servers_whose_clocks_differ,
 }
+
+// MySQL's column takes no longer one.
+on_store!(ids_on_sqlite Sqlite: an_id_of_any_length_ends);
+on_store!(ids_on_postgres Postgres: an_id_of_any_length_ends);
+on_store!(ids_on_pgbouncer Pooled: an_id_of_any_length_ends);
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -147,6 +155,101 @@ async fn marks_that_cannot_be_read_lead_nowhere(tested: impl SqlTestStore) {
     assert_eq!(browser.number("b").await, None);
 }
 
+async fn marks_that_lead_in_a_circle_lead_nowhere(tested: impl SqlTestStore) {
+    let to_itself = "moved_to = id";
+    let to_the_other = "moved_to = (SELECT other FROM (SELECT id AS other FROM {t}) AS others \
+                        WHERE other <> {t}.id)";
+    for (rows, circle) in [(1, to_itself), (2, to_the_other)] {
+        let end: [fn(&Session); 4] = [
+            Session::purge,
+            Session::logout,
+            |s| s.clear(),
+            |s| s.insert("b", 2).unwrap(),
+        ];
+        for (number, end) in end.into_iter().enumerate() {
+            let browsers = [guest(&tested).await, guest(&tested).await];
+            let mut flights = Vec::new();
+            for browser in &browsers[..rows] {
+                flights.push(browser.begin().await);
+            }
+            for browser in &browsers[rows..] {
+                browser.visit(Session::purge).await.assert_ok();
+            }
+            tested
+                .execute("DELETE FROM {t} WHERE moved_to IS NOT NULL")
+                .await;
+            let changed = format!(
+                "UPDATE {{t}} SET {circle}, state = NULL, moved_flag = 'p', moved_at = {}",
+                millis(tested.clock())
+            );
+            assert_eq!(tested.execute(&changed).await, rows as u64);
+            for flight in flights {
+                end(&flight);
+                flight.finish().await.assert_ok();
+            }
+            for browser in &browsers[..rows] {
+                assert!(browser.is_nobody().await, "{circle}, {number}");
+            }
+            tested.execute("DELETE FROM {t}").await;
+        }
+    }
+}
+
+/// Of all rows that belong to nobody, the lock of a login that may be refused is one.
+async fn a_lock_that_is_nobodys_keeps_nobody_waiting(
+    tested: impl SqlTestStore<Store: SessionIndex>,
+) {
+    let middleware = tested
+        .middleware()
+        .max_sessions(100, OverLimit::Refuse)
+        .commit_budget(Duration::from_secs(20));
+    let site = Site::new(middleware.build()).await;
+    let login = async || {
+        let browser = Browser::new(site.clone());
+        let login = |s: &Session| s.login("ferris").unwrap();
+        browser.visit(login).await.assert_ok().assert_sets_cookie();
+    };
+    login().await;
+    let held_until = |end: i64| format!("'{{\"v\":1,\"f\":\"1.1.{end}...0.\",\"state\":{{}}}}'");
+    let hours = |n: i64| n * 3_600_000;
+    let now = millis(tested.clock());
+    for state in [
+        "NULL",
+        "'garbage'",
+        r#"'{"v":2,"state":{}}'"#,
+        r#"'{"v":1,"state":{}}'"#,
+        &held_until(now + hours(1)),
+        &held_until(i64::MAX),
+    ] {
+        let lock = "WHERE principal IS NULL AND moved_to IS NULL";
+        let changed = format!("UPDATE {{t}} SET state = {state}, revision = NULL {lock}");
+        assert_eq!(tested.execute(&changed).await, 1, "{state}");
+        login().await;
+        login().await;
+    }
+}
+
+/// The column has no limit in PostgreSQL and SQLite, but messages have one.
+async fn an_id_of_any_length_ends(tested: impl SqlTestStore<Store: SessionIndex>) {
+    let sessions: SessionManager = tested.middleware().build().manager();
+    for by_manager in [false, true] {
+        let browser = guest(&tested).await;
+        let login = |s: &Session| s.login("ferris").unwrap();
+        browser.visit(login).await.assert_ok();
+        let long = format!("'{}'", "a".repeat(10_000));
+        let changed = format!("UPDATE {{t}} SET session_id = {long} WHERE state IS NOT NULL");
+        assert_eq!(tested.execute(&changed).await, 1);
+        if by_manager {
+            assert_eq!(sessions.revoke_all("ferris").await.unwrap(), 1);
+        } else {
+            browser.visit(Session::logout).await.assert_ok();
+        }
+        assert!(browser.is_nobody().await);
+        tested.execute("DELETE FROM {t}").await;
+        tested.execute("DELETE FROM {not_before}").await;
+    }
+}
+
 async fn an_extension_keeps_to_the_sessions_own_ttl_and_end(tested: impl SqlTestStore) {
     let lifecycle = PersistentSession::default()
         .session_ttl(time::Duration::hours(2))
@@ -190,13 +293,23 @@ fn millis(clock: &ManualClock) -> i64 {
 async fn rows_written_by_hand_are_compared_as_a_whole(tested: impl SqlTestStore) {
     let browser = guest(&tested).await;
     for revision in ["NULL", "17"] {
-        let by_hand = format!("UPDATE {{t}} SET revision = {revision}");
+        // In SQLite a text, as tools import it.
+        let dump = tested.dump().await;
+        let (_, state) = dump
+            .0
+            .iter()
+            .find(|(_, text)| text.starts_with('{'))
+            .unwrap();
+        let by_hand = format!(
+            "UPDATE {{t}} SET state = '{state}', revision = {revision} WHERE state IS NOT NULL"
+        );
         tested.execute(&by_hand).await;
         let flights = join_all((0..8).map(|_| browser.begin())).await;
         flights.iter().for_each(|flight| count(flight));
         for answer in join_all(flights.into_iter().map(Flight::finish)).await {
             answer.assert_ok();
         }
+        let by_hand = format!("UPDATE {{t}} SET revision = {revision} WHERE state IS NOT NULL");
         tested.execute(&by_hand).await;
         browser
             .visit(Session::renew)

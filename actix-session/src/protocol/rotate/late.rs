@@ -5,7 +5,8 @@ use crate::{
     changes::{own_record, written},
     contract::{Committed, End, Rotated},
     protocol::{
-        CommitMachine, Draw, Flag, Machine as _, Name, Next, Redirect, Step, Stored, or_fail, stamp,
+        CommitMachine, Draw, Flag, Machine as _, Name, Next, Redirect, Step, Stored, or_fail,
+        stamp, trail::Trail,
     },
 };
 
@@ -43,15 +44,26 @@ impl RotateMachine<'_> {
             // What the load found is decided on as without the `clear`.
             Next::Answer(_) => {
                 let at = self.at.clone();
-                self.look(at)
+                self.look(at, Trail::default())
             }
         }
     }
 
-    fn look(&mut self, at: Name) -> Next<Rotated> {
+    fn look(&mut self, at: Name, trail: Trail) -> Next<Rotated> {
         let next = Next::read(&at);
-        self.phase = Phase::Lookup { at };
+        self.phase = Phase::Lookup { at, trail };
         next
+    }
+
+    fn look_behind(&mut self, at: Name, draw: &mut impl Draw) -> Next<Rotated> {
+        let mut trail = match &self.phase {
+            Phase::Lookup { trail, .. } => trail.clone(),
+            _ => Trail::default(),
+        };
+        if trail.comes_back_to(&at) {
+            return self.own_session(draw);
+        }
+        self.look(at, trail)
     }
 
     /// Makes a session from this request's own changes, if it may have one.
@@ -93,7 +105,7 @@ impl RotateMachine<'_> {
                 if clears && redirect.flag != Flag::Ended {
                     self.clear_behind(redirect, draw)
                 } else {
-                    self.look(redirect.target)
+                    self.look_behind(redirect.target, draw)
                 }
             }
             Stored::Record(_) | Stored::Unreadable | Stored::Nothing => self.own_session(draw),

@@ -134,6 +134,56 @@ async fn redirects_in_a_circle_end_with_the_budget_even_if_nothing_ever_waits() 
     assert_eq!(script.fates.borrow().len(), 98);
 }
 
+/// Redirects that lead round and round through so many names.
+fn round(names: usize) -> Script {
+    let hops = (1..).map(|hop| {
+        Answered(Reply::Found(Stored::Redirect(Redirect {
+            target: format!("n{}", hop % names).into(),
+            made_at: Millis(0),
+            flag: Flag::Plain,
+        })))
+    });
+    Script::of(hops.take(100))
+}
+
+#[actix_web::test]
+async fn redirects_in_a_circle_lead_nowhere_and_are_not_followed_for_long() {
+    let terms = patient();
+    for names in [1, 2, 3, 7] {
+        let first = || Name::from("n0");
+        let soon = |script: &Script| assert!(script.fates.borrow().len() > 60, "{names}");
+        let script = round(names);
+        let ended = drive(&script, &mut EndMachine::new(first()), &terms).await;
+        assert!(matches!(ended, Ok(())), "{ended:?}");
+        soon(&script);
+        let script = round(names);
+        let mut revoke = RevokeMachine::new(first(), "ferris", 1, &terms);
+        let revoked = drive(&script, &mut revoke, &terms).await;
+        assert!(matches!(revoked, Ok(false)), "{revoked:?}");
+        soon(&script);
+        let (script, changes) = (round(names), set());
+        let mut commit = CommitMachine::new(first(), Some(base()), &changes, &terms);
+        let committed = drive(&script, &mut commit, &terms).await;
+        assert!(matches!(committed, Ok(Committed::Gone)), "{committed:?}");
+        soon(&script);
+        let cleared = Changes {
+            cleared: Some(7),
+            ..renewal()
+        };
+        for (base, changes) in [
+            (None, renewal()),
+            (None, cleared),
+            (Some(base()), renewal()),
+        ] {
+            let script = round(names);
+            let mut renew = RotateMachine::new(first(), base, &changes, &terms);
+            let renewed = drive(&script, &mut renew, &terms).await;
+            assert!(matches!(renewed, Ok(Rotated::Gone)), "{renewed:?}");
+            soon(&script);
+        }
+    }
+}
+
 async fn run<M: Machine>(
     mut machine: M,
     terms: &Terms,

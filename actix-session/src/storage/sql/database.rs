@@ -34,6 +34,10 @@ pub(crate) trait Database: sqlx::Database {
     const FIND: &'static str;
     /// What a `SELECT` without a table reads from.
     const FROM_NOTHING: &'static str = "";
+    /// The state as bytes.
+    const STATE: &'static str = "state";
+    /// The end of a deletion that goes by no index.
+    const UNINDEXED: &'static str = "";
     /// Whether an `UPDATE` can return the row.
     const RETURNS: bool;
     /// Whether a renewal is one statement.

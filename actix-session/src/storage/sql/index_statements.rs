@@ -59,7 +59,10 @@ impl IndexStatements {
                 "SELECT {COLUMNS} FROM {{table}} WHERE id = :id AND {}",
                 new_ended::<D>()
             )),
-            sweep: make("DELETE FROM {not_before} WHERE expires <= :now"),
+            sweep: make(&format!(
+                "DELETE FROM {{not_before}} WHERE expires <= :now{}",
+                D::UNINDEXED
+            )),
         }
     }
 }

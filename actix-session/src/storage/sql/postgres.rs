@@ -118,8 +118,11 @@ impl Database for Postgres {
     const ROTATES_AT_ONCE: bool = true;
     const BEGIN: &'static str = "BEGIN";
     const LOCAL: bool = false;
-    const TELL: Option<&'static str> =
-        Some("CAST(pg_notify('{channel}', '{letter}' || encode(old.old_session, 'hex')) AS text)");
+    // The server takes no long notice: an id that something has damaged must not keep its session alive.
+    const TELL: Option<&'static str> = Some(
+        "CAST(pg_notify('{channel}', \
+        '{letter}' || encode(substr(old.old_session, 1, 16), 'hex')) AS text)",
+    );
     // Never waits: rows that a request has locked are left for later.
     const SWEEP: &'static str = "DELETE FROM {table} WHERE expires <= :now AND id IN (\
         SELECT id FROM {table} WHERE expires <= :now ORDER BY expires LIMIT :batch \

@@ -89,7 +89,7 @@ impl Statements {
             Statement::new(&template, D::placeholder).prepared(are_prepared)
         };
         let expecting =
-            |template: fn(&str) -> String| Expecting::new(|version| make(&template(version)));
+            |template: fn(&str) -> String| Expecting::new::<D>(|version| make(&template(version)));
         Self {
             probe: make(&format!(
                 "SELECT {NEW_COLUMNS}, {COLUMNS} FROM {{table}} WHERE id = '' AND EXISTS \
@@ -125,15 +125,16 @@ impl Statements {
 }
 
 impl Expecting {
-    fn new(make: impl Fn(&str) -> Statement) -> Self {
+    fn new<D: Database>(make: impl Fn(&str) -> Statement) -> Self {
         // The prefix as well: whoever edits the text by hand leaves the revision as it was.
         let by_revision = format!(
-            "revision = :expect AND substr(state, 1, {}) = :prefix",
+            "revision = :expect AND substr({}, 1, {}) = :prefix",
+            D::STATE,
             version_prefix(0).len()
         );
         Self {
             by_revision: make(&by_revision),
-            by_text: make("state = :whole"),
+            by_text: make(&format!("{} = :whole", D::STATE)),
         }
     }
 
