@@ -167,6 +167,7 @@ impl<'a> MadeOn<'a> {
         let Self { changes, base } = self;
         changes.refuse_upstream()?;
         let Some((stored, base)) = stored.zip(base) else {
+            changes.note_alone();
             let alone = changes
                 .may_live_alone(base)
                 .then(|| changes.new_record(terms));
@@ -176,6 +177,8 @@ impl<'a> MadeOn<'a> {
         if changes.come_after_logout(base, &stored) {
             return Ok(None);
         }
+        let bare = changes.renewal_before_clear(base, &stored);
+        let changes = bare.as_ref().unwrap_or(changes);
         let stamp = onto(&stored, terms)?;
         written(overwrite(stored, changes, stamp))
     }

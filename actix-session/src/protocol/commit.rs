@@ -155,7 +155,7 @@ impl<'a> CommitMachine<'a> {
     /// Tells whom the last attempt has logged out.
     fn note_logout(&self) {
         if let (Some(logout), Some(attempt)) = (&self.changes.logout, &self.attempt) {
-            logout.note(&attempt.on, &attempt.new);
+            logout.note(&attempt.on, &attempt.new, false);
         }
     }
 
@@ -400,9 +400,7 @@ impl Machine for CommitMachine<'_> {
     }
 
     fn start(&mut self, draw: &mut impl Draw) -> Next<Committed> {
-        if let Some(logout) = &self.changes.logout {
-            logout.note_nobody();
-        }
+        self.changes.note_nobody();
         match (&self.route, self.base.clone(), self.handed.take()) {
             (Route::Direct, Some(_), Some(stored)) => self.found(Stored::Record(stored), draw),
             (Route::Direct, Some(base), None) => self.attempt(base, overwrite, draw),
