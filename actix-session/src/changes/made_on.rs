@@ -177,8 +177,6 @@ impl<'a> MadeOn<'a> {
         if changes.come_after_logout(base, &stored) {
             return Ok(None);
         }
-        let bare = changes.renewal_before_clear(base, &stored);
-        let changes = bare.as_ref().unwrap_or(changes);
         let stamp = onto(&stored, terms)?;
         written(overwrite(stored, changes, stamp))
     }

@@ -569,20 +569,6 @@ impl Changes {
         logged_out && self.login.is_none()
     }
 
-    /// What is left of a renewal if nobody was logged in when it was made and a `clear` has come since:
-    /// a new key. The `clear` wins over everything else that it brings, unless it logs somebody in or
-    /// clears too.
-    pub(crate) fn renewal_before_clear(&self, base: &Record, stored: &Record) -> Option<Self> {
-        let wins = self.login.is_none() && self.cleared.is_none();
-        let bare = || Self {
-            renew: true,
-            made: self.made.clone(),
-            logout: self.logout.clone(),
-            ..Self::default()
-        };
-        (wins && base.is_from_before_clear(stored)).then(bare)
-    }
-
     /// Whether the changes would leave the record that they were made on as it is.
     ///
     /// A renewal is a change of its own, and is not considered here.

@@ -201,6 +201,11 @@ impl<S: SessionStore> Work<'_, S> {
                     SetCookie::Leave
                 }))
             }
+            // The load has told of it.
+            Decision::Refuse => Err(Failed {
+                is_logged: true,
+                ..CommitError::degraded().into()
+            }),
             decision => Ok(self.in_time(decision).await?),
         }
     }

@@ -124,10 +124,7 @@ impl<'a> RotateMachine<'a> {
     fn rotate(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<Rotated> {
         let target = or_fail!(self.target(draw));
         let stamp = or_fail!(stamp(self.terms, &target, draw));
-        let base = self.base.as_ref();
-        let bare = base.and_then(|base| self.changes.renewal_before_clear(base, stored));
-        let changes = bare.as_ref().unwrap_or(self.changes);
-        let Some(new) = or_fail!(written(overwrite(stored, changes, stamp))) else {
+        let Some(new) = or_fail!(written(overwrite(stored, self.changes, stamp))) else {
             return Next::Answer(Rotated::Gone);
         };
         if let Some(logout) = &self.changes.logout {

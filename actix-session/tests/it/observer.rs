@@ -7,13 +7,14 @@ use std::{
 
 use actix_session::{
     EndReason, Refusal, Session, SessionEvent, SessionEventKind as Kind, SessionManager,
-    config::{OverLimit, PersistentSession, TtlExtensionPolicy},
+    SessionMiddleware,
+    config::{OnLoadError, OverLimit, PersistentSession, TtlExtensionPolicy},
     storage::SessionIndex,
 };
 
 use actix_web::http::StatusCode;
 
-use crate::support::{Browser, Site, TestStore, count, on_each_index};
+use crate::support::{Browser, Site, Spy, TestStore, count, on_each_index};
 
 on_each_index! {
     whatever_happens_to_a_session_is_told,
@@ -31,6 +32,7 @@ on_each_index! {
     what_begins_after_a_logout_is_nobodys,
     a_read_of_what_has_ended_drops_nothing,
     a_logout_of_nothing_is_not_told,
+    a_failed_load_is_told_once,
 }
 
 /// A visitor of a site whose middleware is observed.
@@ -426,4 +428,25 @@ async fn a_logout_of_nothing_is_not_told(tested: impl TestStore<Store: SessionIn
     copy.visit(Session::purge).await.assert_removes_cookie();
     observed.expect(Kind::Refused(Refusal::UnknownKey), None);
     observed.log_in().await;
+}
+
+/// A request that is served without its session, and refused since it changes it.
+async fn a_failed_load_is_told_once(tested: impl TestStore<Store: SessionIndex>) {
+    let (sender, events) = channel();
+    let spy = Spy::new(tested.store());
+    let builder = SessionMiddleware::builder(spy.clone(), tested.key().clone())
+        .clock(tested.clock().clone())
+        .on_load_error(OnLoadError::Anonymous)
+        .on_event(move |event| sender.send(event.kind()).unwrap());
+    let browser = tested.browser_of(builder).await;
+    let next = || events.recv_timeout(Duration::from_secs(30)).unwrap();
+    browser.visit(log_in).await.assert_ok();
+    assert_eq!(next(), Kind::LoggedIn);
+    spy.refuse(&["open"]);
+    let answer = browser.visit(count).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(next(), Kind::StoreFailed);
+    spy.refuse(&[]);
+    browser.visit(log_in).await.assert_ok();
+    assert_eq!(next(), Kind::LoggedIn);
 }

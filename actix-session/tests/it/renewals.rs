@@ -16,7 +16,6 @@ on_each_store_and_pooler! {
     two_renewals_of_a_guest_are_one_and_its_own_changes,
     two_renewals_of_somebody_are_one,
     what_was_purged_is_not_copied_by_a_login_that_came_before,
-    a_renewal_that_began_before_a_clear_brings_nothing_along,
     a_refused_renewal_leaves_the_old_session_working,
     a_renewal_without_a_session_makes_none,
     every_key_is_new,
@@ -363,17 +362,4 @@ async fn a_redis_that_forbids_writing_refuses_and_nothing_changes() {
         &[&["ACL", "SETUSER", "default", "+set"]],
     )
     .await;
-}
-
-async fn a_renewal_that_began_before_a_clear_brings_nothing_along(tested: impl TestStore) {
-    let browser = guest(&tested).await;
-    let flight = browser.begin().await;
-    let session = flight.handle();
-    session.insert("late", 1).unwrap();
-    let increment = |n: Option<i64>| Some(n.unwrap_or(0) + 1);
-    session.modify("a", increment).unwrap();
-    session.renew();
-    browser.visit(|s| s.clear()).await.assert_ok();
-    flight.finish().await.assert_ok().assert_sets_cookie();
-    browser.visit(|s| assert!(s.is_empty())).await.assert_ok();
 }
