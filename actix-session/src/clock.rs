@@ -35,11 +35,22 @@ use tokio::time::Instant;
 pub trait Clock: Send + Sync + 'static {
     /// Returns the current time.
     fn now(&self) -> SystemTime;
+
+    /// The latest times of a login and of a revocation by this clock, if it keeps them: so that they
+    /// hold for every middleware that it is given to.
+    #[doc(hidden)]
+    fn __latest(&self) -> Option<&[AtomicI64; 2]> {
+        None
+    }
 }
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
     fn now(&self) -> SystemTime {
         (**self).now()
+    }
+
+    fn __latest(&self) -> Option<&[AtomicI64; 2]> {
+        (**self).__latest()
     }
 }
 
@@ -51,6 +62,10 @@ impl Clock for SystemClock {
     fn now(&self) -> SystemTime {
         SystemTime::now()
     }
+
+    fn __latest(&self) -> Option<&[AtomicI64; 2]> {
+        Some(&LATEST)
+    }
 }
 
 /// A clock that a middleware and its store can share. `None` is the system's, which each session
@@ -59,33 +74,23 @@ impl Clock for SystemClock {
 pub(crate) struct SharedClock(Option<Arc<Injected>>);
 
 struct Injected<C: ?Sized = dyn Clock> {
-    order: Order,
+    /// For a clock that keeps none.
+    latest: [AtomicI64; 2],
     clock: C,
 }
 
-/// The latest times that this process has given to logins and revocations: of two in one
-/// millisecond, the later one has to count as later.
-struct Order {
-    login: AtomicI64,
-    revocation: AtomicI64,
-}
+/// The latest times that this process has given to logins and revocations, by the system's clock: of
+/// two in one millisecond, the later one has to count as later.
+static LATEST: [AtomicI64; 2] = no_times();
 
-impl Order {
-    const fn new() -> Self {
-        Self {
-            login: AtomicI64::new(i64::MIN),
-            revocation: AtomicI64::new(i64::MIN),
-        }
-    }
+pub(crate) const fn no_times() -> [AtomicI64; 2] {
+    [AtomicI64::new(i64::MIN), AtomicI64::new(i64::MIN)]
 }
-
-/// By the system's clock.
-static ORDER: Order = Order::new();
 
 impl SharedClock {
     pub(crate) fn new(clock: impl Clock) -> Self {
         Self(Some(Arc::new(Injected {
-            order: Order::new(),
+            latest: no_times(),
             clock,
         })))
     }
@@ -97,28 +102,28 @@ impl SharedClock {
         })
     }
 
-    fn order(&self) -> &Order {
+    fn latest(&self) -> &[AtomicI64; 2] {
         match &self.0 {
-            Some(injected) => &injected.order,
-            None => &ORDER,
+            Some(injected) => injected.clock.__latest().unwrap_or(&injected.latest),
+            None => &LATEST,
         }
     }
 
     /// The time of a revocation that is made now: it ends what this process has logged in before.
     pub(crate) fn revocation_time(&self) -> Millis {
-        let order = self.order();
-        let last = Millis(order.login.load(Ordering::SeqCst));
+        let [login, revocation] = self.latest();
+        let last = Millis(login.load(Ordering::SeqCst));
         let at = self.now().max(last);
-        order.revocation.fetch_max(at.0, Ordering::SeqCst);
+        revocation.fetch_max(at.0, Ordering::SeqCst);
         at
     }
 
     /// The time of a login that is made now: later than what this process has ended before.
     pub(crate) fn login_time(&self) -> Millis {
-        let order = self.order();
-        let last = Millis(order.revocation.load(Ordering::SeqCst));
+        let [login, revocation] = self.latest();
+        let last = Millis(revocation.load(Ordering::SeqCst));
         let at = self.now().max(last + Millis(1));
-        order.login.fetch_max(at.0, Ordering::SeqCst);
+        login.fetch_max(at.0, Ordering::SeqCst);
         at
     }
 }

@@ -167,6 +167,7 @@ impl<'a> MadeOn<'a> {
         let Self { changes, base } = self;
         changes.refuse_upstream()?;
         let Some((stored, base)) = stored.zip(base) else {
+            changes.note_alone();
             let alone = changes
                 .may_live_alone(base)
                 .then(|| changes.new_record(terms));

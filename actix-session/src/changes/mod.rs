@@ -61,29 +61,39 @@ pub struct Changes {
     pub(crate) active: bool,
     /// Somebody waits for the end of the session that they leave.
     pub(crate) made: Option<Made>,
-    /// They may log somebody out, and whoever observes wants to know whom.
+    /// They may log somebody out or renew, and whoever observes wants to know what came of it.
     pub(crate) logout: Option<LoggedOut>,
 }
 
-/// Whom a commit has logged out. A store of five methods does not say, and neither does a cookie.
+/// Whom a commit or a renewal has logged out. A store of five methods does not say, and neither does a
+/// cookie.
 #[derive(Clone, Default)]
-pub(crate) struct LoggedOut(Arc<Mutex<Option<Option<String>>>>);
+pub(crate) struct LoggedOut(Arc<Mutex<Noted>>);
+
+#[derive(Default)]
+struct Noted {
+    /// `None` if the store does not say.
+    principal: Option<Option<String>>,
+    /// A renewal has made a session of its own.
+    is_alone: bool,
+}
 
 impl LoggedOut {
-    /// `before` is the record that was written over.
-    pub(crate) fn note(&self, before: &Record, after: &Record) {
-        let was = before.principal().filter(|_| after.principal().is_none());
-        *lock(&self.0) = Some(was.map(str::to_owned));
+    /// `before` is the record that was written over. A `clear` logs out whomever it had.
+    pub(crate) fn note(&self, before: &Record, after: &Record, clears: bool) {
+        let stays = !clears && before.principal() == after.principal();
+        let was = before.principal().filter(|_| !stays);
+        lock(&self.0).principal = Some(was.map(str::to_owned));
     }
 
     /// Nobody yet.
     pub(crate) fn note_nobody(&self) {
-        *lock(&self.0) = Some(None);
+        lock(&self.0).principal = Some(None);
     }
 
     /// `None` if the store does not say.
     pub(crate) fn principal(&self) -> Option<Option<String>> {
-        lock(&self.0).clone()
+        lock(&self.0).principal.clone()
     }
 }
 
@@ -432,10 +442,44 @@ impl Changes {
         takes_away && self.login.is_none()
     }
 
-    /// Whether their login made a session of its own, since the one that was loaded had moved or gone.
+    /// They have logged out nobody yet.
+    pub(crate) fn note_nobody(&self) {
+        if let Some(logout) = &self.logout {
+            logout.note_nobody();
+        }
+    }
+
+    /// The session that was to be renewed has moved or ended. Whoever was logged in stays so, under
+    /// another key, unless a `clear` has followed it.
+    pub(crate) fn note_alone(&self) {
+        let Some(logout) = &self.logout else { return };
+        lock(&logout.0).is_alone = true;
+        if self.cleared.is_none() || self.login.is_some() {
+            logout.note_nobody();
+        }
+    }
+
+    /// Whether their renewal made a session of its own, since the one that was loaded had moved or gone.
     pub(crate) fn left_the_old_one(&self) -> bool {
+        let noted = self.logout.as_ref();
+        noted.is_some_and(|it| lock(&it.0).is_alone)
+    }
+
+    /// Whom their renewal has logged out. `principal` is whose session it was when it was loaded: a store
+    /// that does not say has renewed that one.
+    pub(crate) fn logged_out_by_renewal(
+        &self,
+        principal: Option<&str>,
+        principal_entry: Option<&str>,
+    ) -> Option<String> {
         let noted = self.logout.as_ref().and_then(LoggedOut::principal);
-        self.login.is_some() && noted == Some(None)
+        noted.unwrap_or_else(|| {
+            let stays = |login: &LoginChange| Some(&*login.principal) == principal;
+            let login = self.login.as_deref();
+            let stays =
+                self.cleared.is_none() && !self.log_out(principal_entry) && login.is_none_or(stays);
+            principal.filter(|_| !stays).map(str::to_owned)
+        })
     }
 
     /// Whom a commit of these changes has logged out. `principal` is whose session it was when it was

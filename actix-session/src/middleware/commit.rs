@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Session,
-    changes::{Changes, LoginChange},
+    changes::Changes,
     clock::{LONGEST_WAIT, Millis, deadline},
     config::OnLoadError,
     contract::{Committed, End, Rotated, Terms},
@@ -201,6 +201,11 @@ impl<S: SessionStore> Work<'_, S> {
                     SetCookie::Leave
                 }))
             }
+            // The load has told of it.
+            Decision::Refuse => Err(Failed {
+                is_logged: true,
+                ..CommitError::degraded().into()
+            }),
             decision => Ok(self.in_time(decision).await?),
         }
     }
@@ -291,13 +296,21 @@ impl<S: SessionStore> Work<'_, S> {
         match decision {
             Decision::Leave(silence) => Ok(CookieFate::Leave(silence)),
             Decision::Refuse => Err(CommitError::degraded()),
-            Decision::Check | Decision::Touch => self.commit(Changes::none()).await,
+            Decision::Check | Decision::Touch => self.check().await,
             Decision::Commit => self.commit(&request.snapshot.changes).await,
             Decision::Rotate => self.rotate().await,
             Decision::Create => self.create().await,
             Decision::CreateAfterClear => boxed(|| self.create_after_clear()).await,
             Decision::End { .. } => Ok(request.after_end()),
         }
+    }
+
+    /// Nothing is dropped with a session that has ended or moved, and nothing follows it.
+    async fn check(&self) -> Result<CookieFate, CommitError> {
+        Ok(match self.commit(Changes::none()).await? {
+            CookieFate::Leave(_) => CookieFate::Leave(Silence::Unneeded),
+            fate => fate,
+        })
     }
 
     async fn commit(&self, changes: &Changes) -> Result<CookieFate, CommitError> {
@@ -439,36 +452,35 @@ impl<S: SessionStore> Work<'_, S> {
     /// A session has a new key.
     fn made(&self, origin: Origin, came: Option<&SessionKey>, key: &SessionKey) {
         let (incoming, changes) = (self.request.incoming, &self.request.snapshot.changes);
-        let logs_out = changes.log_out(self.terms.principal_entry.as_deref());
         let kind = match (origin, came) {
             (Origin::Refreshed, _) => return,
-            (Origin::Renewed, Some(old)) => {
+            (Origin::Renewed, Some(old)) if !changes.left_the_old_one() => {
                 event::renewed(old, key);
-                let principal = incoming.principal();
-                let stays = |login: &LoginChange| Some(&*login.principal) == principal;
-                let login = changes.login.as_deref();
-                let over = logs_out || changes.cleared.is_some() || !login.is_none_or(stays);
-                if over && !changes.left_the_old_one() {
-                    told_logout(self.parts, incoming, principal);
-                }
+                let entry = self.terms.principal_entry.as_deref();
+                let was = changes.logged_out_by_renewal(incoming.principal(), entry);
+                told_logout(self.parts, incoming, was.as_deref());
                 SessionEventKind::Renewed
             }
             (Origin::Renewed | Origin::Created, _) => {
                 event::created(key);
+                if origin == Origin::Renewed {
+                    tell_logout(self.parts, incoming, changes, &Committed::Gone);
+                }
                 SessionEventKind::Created
             }
         };
-        match &changes.login {
-            Some(login) => self.tell(
-                SessionEventKind::LoggedIn,
-                Some(key),
-                Some(&login.principal),
-            ),
-            None => {
-                let principal = incoming.principal().filter(|_| !logs_out);
-                self.tell(kind, Some(key), principal);
-            }
-        }
+        let principal = match &changes.login {
+            Some(login) => Some(&*login.principal),
+            None => incoming.principal().filter(|_| {
+                let entry = self.terms.principal_entry.as_deref();
+                kind == SessionEventKind::Renewed && !changes.log_out(entry)
+            }),
+        };
+        let kind = match &changes.login {
+            Some(_) => SessionEventKind::LoggedIn,
+            None => kind,
+        };
+        self.tell(kind, Some(key), principal);
     }
 
     fn seal(&self, cookie: &NewCookie) -> Result<SetCookie, CommitError> {

@@ -188,7 +188,7 @@ impl Finished<'_> {
             Loaded::Live(_, base) if self.needs_check(base) => Decision::Check,
             Loaded::Live(..) => UNNEEDED,
             Loaded::Moved(_, age) => moved(changes, *age),
-            Loaded::None | Loaded::Lost(_) => create(changes),
+            Loaded::None | Loaded::Lost(_) | Loaded::Vacant(_) => create(changes),
         }
     }
 

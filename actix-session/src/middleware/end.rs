@@ -23,10 +23,10 @@ use crate::{
 };
 
 /// Ends every session of which a verified key came: all at once, so that each is tried before any
-/// is repeated. The principal is that of the one in use.
+/// is repeated. The principal is that of the one in use. Nothing is told of a key that leads nowhere.
 pub(crate) async fn end<'a, S: SessionStore>(
     parts: &Parts<S>,
-    keys: impl Iterator<Item = &'a SessionKey>,
+    keys: impl Iterator<Item = (&'a SessionKey, bool)>,
     principal: Option<&str>,
     limit: Instant,
 ) -> anyhow::Result<()> {
@@ -35,9 +35,12 @@ pub(crate) async fn end<'a, S: SessionStore>(
         until: limit.checked_sub(margin(terms.budget)).unwrap_or(limit),
         ..terms.handed()
     };
-    let endings = join_all(keys.enumerate().map(|(index, key)| async move {
+    let endings = join_all(keys.enumerate().map(|(index, (key, leads))| async move {
         let deleting = hand(handed.clone(), parts.store.delete(key));
         timed("delete", deleting).await.0?;
+        if !leads {
+            return Ok(());
+        }
         event::ended(key);
         // The key in use comes first.
         let principal = principal.filter(|_| index == 0);
@@ -60,13 +63,16 @@ pub(crate) struct Ending {
 impl Ending {
     pub(crate) fn new<S: SessionStore + 'static>(
         parts: &Rc<Parts<S>>,
-        keys: Vec<SessionKey>,
+        keys: Vec<(SessionKey, bool)>,
         principal: Option<String>,
         asked: Vec<Asked>,
         limit: Instant,
     ) -> Self {
         let parts = Rc::clone(parts);
-        let work = async move { end(&parts, keys.iter(), principal.as_deref(), limit).await };
+        let work = async move {
+            let keys = keys.iter().map(|(key, leads)| (key, *leads));
+            end(&parts, keys, principal.as_deref(), limit).await
+        };
         Self {
             work: Box::pin(work),
             asked,

@@ -27,7 +27,6 @@ use crate::{
     changes::Made,
     error::CommitError,
     event,
-    key::SessionKey,
     session::{Held, InRequest},
     storage::SessionStore,
 };
@@ -377,7 +376,10 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             return None;
         }
         let incoming = self.way_in.incoming();
-        let keys = incoming.keys().map(SessionKey::duplicate).collect();
+        let keys = incoming
+            .keys()
+            .map(|(key, leads)| (key.duplicate(), leads))
+            .collect();
         let principal = incoming.principal().map(str::to_owned);
         let limit = way_out.unwrap_or_else(|| limit(self.budget()));
         Some(Ending::new(&self.parts, keys, principal, asked, limit))

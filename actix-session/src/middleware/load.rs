@@ -31,6 +31,8 @@ pub(crate) struct Incoming {
     pub(crate) loaded: Loaded,
     /// The other keys that verified; a purge ends them too.
     pub(crate) others: Vec<SessionKey>,
+    /// Those of the others that lead to nothing.
+    pub(crate) vacant: Vec<SessionKey>,
     /// A value came under the current name, valid or not.
     pub(crate) cookie_came: bool,
     /// The session is carried in the header field of its own, and the response does the same.
@@ -64,13 +66,17 @@ pub(crate) enum Loaded {
     Moved(SessionKey, Duration),
     /// The key leads to no usable record.
     Lost(SessionKey),
+    /// There is no record under the key, and no redirect.
+    Vacant(SessionKey),
 }
 
 impl Loaded {
     pub(crate) fn key(&self) -> Option<&SessionKey> {
         match self {
             Self::None => None,
-            Self::Live(key, _) | Self::Moved(key, _) | Self::Lost(key) => Some(key),
+            Self::Live(key, _) | Self::Moved(key, _) | Self::Lost(key) | Self::Vacant(key) => {
+                Some(key)
+            }
         }
     }
 
@@ -80,6 +86,7 @@ impl Loaded {
             Self::Live(key, record) => Self::Live(key.duplicate(), record.clone()),
             Self::Moved(key, age) => Self::Moved(key.duplicate(), *age),
             Self::Lost(key) => Self::Lost(key.duplicate()),
+            Self::Vacant(key) => Self::Vacant(key.duplicate()),
         }
     }
 
@@ -87,7 +94,7 @@ impl Loaded {
     pub(crate) fn record(&self) -> Option<&Record> {
         match self {
             Self::Live(_, record) => Some(record),
-            Self::None | Self::Moved(..) | Self::Lost(_) => None,
+            Self::None | Self::Moved(..) | Self::Lost(_) | Self::Vacant(_) => None,
         }
     }
 }
@@ -98,9 +105,13 @@ impl Incoming {
         self.loaded.record()?.principal()
     }
 
-    /// All that verified and may lead to a session.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = &SessionKey> {
-        self.loaded.key().into_iter().chain(&self.others)
+    /// All that verified, the one in use first, and whether they may lead to a session.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&SessionKey, bool)> {
+        let leads = !matches!(self.loaded, Loaded::Vacant(_));
+        let in_use = self.loaded.key().map(|key| (key, leads));
+        let others = self.others.iter().map(|key| (key, true));
+        let vacant = self.vacant.iter().map(|key| (key, false));
+        in_use.into_iter().chain(others).chain(vacant)
     }
 
     /// # Errors
@@ -201,6 +212,7 @@ impl Incoming {
         Self {
             loaded: self.loaded.duplicate(),
             others: others.collect(),
+            vacant: self.vacant.iter().map(SessionKey::duplicate).collect(),
             old_cookies: self.old_cookies.clone(),
             ..*self
         }
@@ -217,6 +229,7 @@ impl Incoming {
     fn use_none(&mut self) {
         match std::mem::take(&mut self.loaded) {
             Loaded::None => {}
+            Loaded::Vacant(key) => self.vacant.push(key),
             Loaded::Live(key, _) | Loaded::Moved(key, _) | Loaded::Lost(key) => {
                 self.others.push(key);
             }
@@ -236,7 +249,7 @@ impl Incoming {
             }
             (Loaded::None, _) => true,
             (_, Loaded::Live(..)) => true,
-            (Loaded::Lost(_), Loaded::Moved(..)) => true,
+            (Loaded::Lost(_) | Loaded::Vacant(_), Loaded::Moved(..)) => true,
             _ => false,
         };
         let other = if better {
@@ -247,6 +260,7 @@ impl Incoming {
         };
         match other {
             Loaded::None => {}
+            Loaded::Vacant(key) => self.vacant.push(key),
             Loaded::Live(key, _) | Loaded::Moved(key, _) | Loaded::Lost(key) => {
                 self.others.push(key);
             }
@@ -351,7 +365,7 @@ fn led_to<S>(
             if unbound {
                 return (Loaded::None, false);
             }
-            Loaded::Lost(key)
+            Loaded::Vacant(key)
         }
         Opened::Unreadable => {
             parts.observed().refused(Refusal::Unreadable, Some(&key));

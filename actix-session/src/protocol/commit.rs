@@ -161,7 +161,7 @@ impl<'a> CommitMachine<'a> {
     /// Tells whom the last attempt has logged out.
     fn note_logout(&self) {
         if let (Some(logout), Some(attempt)) = (&self.changes.logout, &self.attempt) {
-            logout.note(&attempt.on, &attempt.new);
+            logout.note(&attempt.on, &attempt.new, false);
         }
     }
 
@@ -486,9 +486,7 @@ impl Machine for CommitMachine<'_> {
     }
 
     fn start(&mut self, draw: &mut impl Draw) -> Next<Committed> {
-        if let Some(logout) = &self.changes.logout {
-            logout.note_nobody();
-        }
+        self.changes.note_nobody();
         if self.attempt.is_some() {
             return self.on(Reply::Lost, draw);
         }

@@ -131,6 +131,9 @@ impl<'a> RotateMachine<'a> {
         let Some(new) = or_fail!(written(overwrite(stored, self.changes, stamp))) else {
             return Next::Answer(Rotated::Gone);
         };
+        if let Some(logout) = &self.changes.logout {
+            logout.note(stored, &new, self.changes.cleared.is_some());
+        }
         let until = if self.changes.authenticate() {
             self.terms.until(&new)
         } else {
@@ -223,18 +226,19 @@ impl<'a> RotateMachine<'a> {
         end: End,
         draw: &mut impl Draw,
     ) -> Next<Rotated> {
-        match found.live(self.terms) {
+        let found = found.live(self.terms);
+        if let (Stored::Redirect(redirect), Some(Target(_, own))) = (&found, &self.new)
+            && redirect.target == *own
+        {
+            self.phase = Phase::Own { end };
+            return Next::read(own);
+        }
+        self.changes.note_nobody();
+        match found {
             Stored::Record(record) => self.merge(&record, draw),
             Stored::Unreadable => Next::Fail(CommitError::unreadable()),
             Stored::Nothing => self.too_late(None, draw),
-            Stored::Redirect(redirect) => match &self.new {
-                Some(Target(_, name)) if *name == redirect.target => {
-                    let at = redirect.target;
-                    self.phase = Phase::Own { end };
-                    Next::read(&at)
-                }
-                _ => self.too_late(Some(redirect), draw),
-            },
+            Stored::Redirect(redirect) => self.too_late(Some(redirect), draw),
         }
     }
 
@@ -351,7 +355,10 @@ impl Machine for RotateMachine<'_> {
             Reply::Done => self.done(),
             Reply::Found(found) => self.found(found, draw),
             Reply::Taken => self.taken(draw),
-            Reply::Ended => Next::Answer(Rotated::Gone),
+            Reply::Ended => {
+                self.changes.note_nobody();
+                Next::Answer(Rotated::Gone)
+            }
             Reply::Lost => self.lost(draw),
         }
     }

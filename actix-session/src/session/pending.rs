@@ -477,7 +477,7 @@ impl Pending {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut changes = self.changes.clone();
         let entry = self.principal_entry().map(|entry| &**entry);
-        let is_told = changes.log_out(entry) || changes.login.is_some();
+        let is_told = changes.log_out(entry) || changes.renews();
         changes.logout = is_told.then(LoggedOut::default);
         Snapshot {
             purged: self.purged,

@@ -1,11 +1,11 @@
 //! A clock for tests.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicI64},
     time::{Duration, SystemTime},
 };
 
-use crate::Clock;
+use crate::{Clock, clock::no_times};
 
 /// A clock that stands still until a test moves it.
 ///
@@ -20,7 +20,13 @@ use crate::Clock;
 /// assert_eq!(clock.now(), before + Duration::from_secs(60));
 /// ```
 #[derive(Debug, Clone)]
-pub struct ManualClock(Arc<Mutex<SystemTime>>);
+pub struct ManualClock(Arc<Shown>);
+
+#[derive(Debug)]
+struct Shown {
+    time: Mutex<SystemTime>,
+    latest: [AtomicI64; 2],
+}
 
 impl ManualClock {
     /// Creates a clock that shows the current time.
@@ -34,7 +40,10 @@ impl ManualClock {
 
     /// Creates a clock that shows this time.
     pub fn at(time: SystemTime) -> Self {
-        Self(Arc::new(Mutex::new(time)))
+        Self(Arc::new(Shown {
+            time: Mutex::new(time),
+            latest: no_times(),
+        }))
     }
 
     /// Moves the clock forward, at most to the last time that the system can express. Clones show the
@@ -50,7 +59,7 @@ impl ManualClock {
     }
 
     fn step(&self, span: Duration, step: fn(&SystemTime, Duration) -> Option<SystemTime>) {
-        let mut time = crate::sync::lock(&self.0);
+        let mut time = crate::sync::lock(&self.0.time);
         *time = step(&time, span).unwrap_or_else(|| last(*time, step));
     }
 }
@@ -65,7 +74,11 @@ fn last(time: SystemTime, step: fn(&SystemTime, Duration) -> Option<SystemTime>)
 
 impl Clock for ManualClock {
     fn now(&self) -> SystemTime {
-        *crate::sync::lock(&self.0)
+        *crate::sync::lock(&self.0.time)
+    }
+
+    fn __latest(&self) -> Option<&[AtomicI64; 2]> {
+        Some(&self.0.latest)
     }
 }
 

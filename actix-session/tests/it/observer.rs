@@ -7,12 +7,14 @@ use std::{
 
 use actix_session::{
     EndReason, Refusal, Session, SessionEvent, SessionEventKind as Kind, SessionManager,
-    config::OverLimit, storage::SessionIndex,
+    SessionMiddleware,
+    config::{OnLoadError, OverLimit, PersistentSession, TtlExtensionPolicy},
+    storage::SessionIndex,
 };
 
 use actix_web::http::StatusCode;
 
-use crate::support::{Browser, Site, TestStore, count, on_each_index};
+use crate::support::{Browser, Site, Spy, TestStore, count, on_each_index};
 
 on_each_index! {
     whatever_happens_to_a_session_is_told,
@@ -24,6 +26,13 @@ on_each_index! {
     a_login_over_another_tells_the_logout_first,
     a_clear_that_follows_a_renewal_is_told_as_a_logout,
     two_clears_of_one_session_are_one_logout,
+    a_clear_beside_a_login_is_one_logout,
+    a_clear_and_a_renewal_that_come_too_late_are_a_logout_and_a_new_session,
+    a_renewal_that_comes_too_late_makes_a_new_session,
+    what_begins_after_a_logout_is_nobodys,
+    a_read_of_what_has_ended_drops_nothing,
+    a_logout_of_nothing_is_not_told,
+    a_failed_load_is_told_once,
 }
 
 /// A visitor of a site whose middleware is observed.
@@ -299,4 +308,145 @@ async fn two_clears_of_one_session_are_one_logout(tested: impl TestStore<Store: 
     flight.handle().clear();
     flight.finish().await.assert_ok();
     observed.log_in().await;
+}
+
+async fn a_clear_beside_a_login_is_one_logout(tested: impl TestStore<Store: SessionIndex>) {
+    let observed = Observed::new(&tested).await;
+    let browser = &observed.browser;
+    for named in ["ada", "eve"] {
+        observed.log_in().await;
+        let flight = browser.begin().await;
+        browser.visit(Session::clear).await.assert_ok();
+        observed.expect(Kind::LoggedOut, Some("ada"));
+        flight.handle().login(named).unwrap();
+        flight.finish().await.assert_ok();
+        observed.expect(Kind::LoggedIn, Some(named));
+        browser.visit(Session::purge).await.assert_ok();
+        observed.expect(Kind::Ended(EndReason::LoggedOut), Some(named));
+    }
+}
+
+async fn a_clear_and_a_renewal_that_come_too_late_are_a_logout_and_a_new_session(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let observed = Observed::new(&tested).await;
+    let browser = &observed.browser;
+    browser.visit(count).await.assert_ok();
+    observed.expect(Kind::Created, None);
+    let flight = browser.begin().await;
+    observed.log_in().await;
+    let session = flight.handle();
+    session.clear();
+    session.renew();
+    count(&session);
+    flight.finish().await.assert_sets_cookie();
+    observed.expect(Kind::LoggedOut, Some("ada"));
+    observed.expect(Kind::Created, None);
+
+    observed.log_in().await;
+    let flight = browser.begin().await;
+    browser.visit(Session::purge).await.assert_ok();
+    observed.expect(Kind::Ended(EndReason::LoggedOut), Some("ada"));
+    flight.handle().clear();
+    flight.handle().renew();
+    flight.finish().await.assert_ok().assert_no_cookie();
+    observed.expect(Kind::Dropped, Some("ada"));
+}
+
+async fn a_renewal_that_comes_too_late_makes_a_new_session(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let observed = Observed::new(&tested).await;
+    let browser = &observed.browser;
+    let acts = [
+        (Session::renew as fn(&Session), Kind::Renewed),
+        (Session::purge, Kind::Ended(EndReason::LoggedOut)),
+    ];
+    for (act, kind) in acts {
+        browser.visit(count).await.assert_ok();
+        observed.expect(Kind::Created, None);
+        let flight = browser.begin().await;
+        browser.visit(act).await.assert_ok();
+        observed.expect(kind, None);
+        count(&flight.handle());
+        flight.handle().renew();
+        flight.finish().await.assert_sets_cookie();
+        observed.expect(Kind::Created, None);
+        browser.forget();
+    }
+}
+
+async fn what_begins_after_a_logout_is_nobodys(tested: impl TestStore<Store: SessionIndex>) {
+    let observed = Observed::new(&tested).await;
+    observed.log_in().await;
+    let says_goodbye = |s: &Session| {
+        s.logout();
+        count(s);
+    };
+    observed.browser.visit(says_goodbye).await.assert_ok();
+    observed.expect(Kind::Ended(EndReason::LoggedOut), Some("ada"));
+    observed.expect(Kind::Created, None);
+}
+
+async fn a_read_of_what_has_ended_drops_nothing(tested: impl TestStore<Store: SessionIndex>) {
+    let (sender, events) = channel();
+    let middleware = tested
+        .middleware()
+        .session_lifecycle(
+            PersistentSession::default()
+                .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest),
+        )
+        .on_event(move |event| sender.send(event).unwrap())
+        .build();
+    let observed = Observed {
+        sessions: middleware.manager(),
+        browser: Browser::new(Site::new(middleware).await),
+        events,
+    };
+    let browser = &observed.browser;
+    browser.visit(count).await.assert_ok();
+    observed.expect(Kind::Created, None);
+    let (reads, sets_what_is_there) = (browser.begin().await, browser.begin().await);
+    let session = sets_what_is_there.handle();
+    let there: i64 = session.get("n").unwrap().unwrap();
+    session.insert("n", there).unwrap();
+    browser.visit(Session::purge).await.assert_ok();
+    observed.expect(Kind::Ended(EndReason::LoggedOut), None);
+    for flight in [reads, sets_what_is_there] {
+        flight.finish().await.assert_ok().assert_no_cookie();
+    }
+    observed.log_in().await;
+}
+
+async fn a_logout_of_nothing_is_not_told(tested: impl TestStore<Store: SessionIndex>) {
+    let observed = Observed::new(&tested).await;
+    let browser = &observed.browser;
+    observed.log_in().await;
+    let copy = browser.fork();
+    browser.visit(Session::purge).await.assert_ok();
+    observed.expect(Kind::Ended(EndReason::LoggedOut), Some("ada"));
+    copy.visit(Session::purge).await.assert_removes_cookie();
+    observed.expect(Kind::Refused(Refusal::UnknownKey), None);
+    observed.log_in().await;
+}
+
+/// A request that is served without its session, and refused since it changes it.
+async fn a_failed_load_is_told_once(tested: impl TestStore<Store: SessionIndex>) {
+    let (sender, events) = channel();
+    let spy = Spy::new(tested.store());
+    let builder = SessionMiddleware::builder(spy.clone(), tested.key().clone())
+        .clock(tested.clock().clone())
+        .on_load_error(OnLoadError::Anonymous)
+        .on_event(move |event| sender.send(event.kind()).unwrap());
+    let browser = tested.browser_of(builder).await;
+    let next = || events.recv_timeout(Duration::from_secs(30)).unwrap();
+    browser.visit(log_in).await.assert_ok();
+    assert_eq!(next(), Kind::LoggedIn);
+    spy.refuse(&["open"]);
+    let answer = browser.visit(count).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(next(), Kind::StoreFailed);
+    spy.refuse(&[]);
+    browser.visit(log_in).await.assert_ok();
+    assert_eq!(next(), Kind::LoggedIn);
 }

@@ -68,10 +68,7 @@ impl RotateMachine<'_> {
 
     /// Makes a session from this request's own changes, if it may have one.
     pub(super) fn own_session(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
-        if let (Some(logout), Some(_)) = (&self.changes.logout, &self.changes.login) {
-            // Whoever was logged in stays so, under another key.
-            logout.note_nobody();
-        }
+        self.changes.note_alone();
         if !self.changes.may_live_alone(self.base.as_ref()) {
             return Next::Answer(Rotated::Gone);
         }
