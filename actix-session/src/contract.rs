@@ -220,7 +220,8 @@ impl Terms {
             (keys, others) => keys.is_none() && others.is_none(),
         };
         let entries = [self, others].map(|terms| terms.principal_entry.as_deref());
-        same_keys && entries[0] == entries[1] && self.format == others.format
+        let same_times = self.ttl == others.ttl && self.absolute == others.absolute;
+        same_keys && same_times && entries[0] == entries[1] && self.format == others.format
     }
 
     /// The current time, by the middleware's clock.

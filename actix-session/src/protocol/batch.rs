@@ -14,6 +14,10 @@ use crate::{
     sync::lock,
 };
 
+/// How many octets a record has at most that carries others: what a store refuses for its size must
+/// fail alone.
+pub(super) const LARGEST: usize = 64 << 10;
+
 /// How many are carried along at most. Whoever carries them makes all of their records first, and
 /// meanwhile another worker may write.
 pub(super) const MOST: usize = 16;
@@ -36,6 +40,8 @@ enum State {
     Left,
     /// It goes on alone from an attempt, and repeats that.
     Repeats,
+    /// Done, with another one's write.
+    Done(End),
 }
 
 /// What has become of an errand when its commit goes on by itself.
@@ -45,6 +51,8 @@ pub(super) enum Leaving {
     Carried(Attempt),
     /// It cannot leave yet.
     Taken,
+    /// It is done.
+    Done(End),
 }
 
 impl Errand {
@@ -60,8 +68,10 @@ impl Errand {
     /// Nobody carries it any more.
     pub(super) fn leave(&self) -> Leaving {
         let mut state = lock(&self.state);
-        if let State::Taken = *state {
-            return Leaving::Taken;
+        match *state {
+            State::Taken => return Leaving::Taken,
+            State::Done(end) => return Leaving::Done(end),
+            _ => {}
         }
         match std::mem::replace(&mut *state, State::Left) {
             State::Carried(attempt) => {
@@ -72,14 +82,21 @@ impl Errand {
         }
     }
 
-    /// Whether somebody carries it, or is about to. If not, nobody does any more.
-    pub(super) fn is_under_way(&self) -> bool {
+    /// What it means that its time is over. Nobody carries it after this.
+    pub(super) fn give_up(&self) -> Result<End, CommitError> {
         let mut state = lock(&self.state);
-        let waits = matches!(*state, State::Waits);
-        if waits {
-            *state = State::Left;
+        match *state {
+            State::Done(end) => Ok(end),
+            State::Waits | State::Left => {
+                *state = State::Left;
+                Err(CommitError::Contended)
+            }
+            State::Taken | State::Carried(_) | State::Repeats => Err(CommitError::OutcomeUnknown),
         }
-        !waits
+    }
+
+    fn is_done(&self, end: End) {
+        *lock(&self.state) = State::Done(end);
     }
 
     fn repeats(&self) -> bool {
@@ -100,10 +117,11 @@ impl Errand {
         *lock(&self.state) = State::Carried(attempt);
     }
 
-    fn put_back(&self) {
+    /// Whether it may be carried again.
+    fn put_back(&self, again: bool) {
         let mut state = lock(&self.state);
         if matches!(*state, State::Taken | State::Carried(_)) {
-            *state = State::Waits;
+            *state = if again { State::Waits } else { State::Left };
         }
     }
 }
@@ -119,27 +137,25 @@ struct Member {
 }
 
 impl Batch {
-    /// Takes one along if `carry` can. If not, it stays in the line.
+    /// Takes one along if `carry` can. If not, it stays in the line, and goes alone.
     pub(super) fn take(
         &mut self,
         waiting: Waiting,
         carry: impl FnOnce(&Errand) -> Option<End>,
     ) -> Result<(), Waiting> {
-        let errand = waiting.errand.clone().filter(|errand| errand.take());
+        let errand = waiting.errand.upgrade().filter(|errand| errand.take());
         let Some(errand) = errand else {
             return Err(waiting);
         };
-        match carry(&errand) {
-            Some(end) => self.0.push(Member {
-                waiting,
-                errand,
-                end,
-            }),
-            None => {
-                errand.put_back();
-                return Err(waiting);
-            }
-        }
+        let Some(end) = carry(&errand) else {
+            errand.put_back(false);
+            return Err(waiting);
+        };
+        self.0.push(Member {
+            waiting,
+            errand,
+            end,
+        });
         Ok(())
     }
 
@@ -154,40 +170,38 @@ impl Batch {
         }
     }
 
-    /// Tells them what became of the step. Returns what is to be made of the reply, and those who
-    /// wait again: some of them do not know.
+    /// What is to be made of the reply. If it is not known what became of the step, all of them are
+    /// in doubt; if it was refused for what one of them brings, each goes alone.
     ///
     /// Nobody leaves meanwhile.
-    pub(super) fn settle(
-        &mut self,
-        reply: Result<Reply, CommitError>,
-    ) -> (Result<Reply, CommitError>, Vec<Waiting>) {
-        let members = std::mem::take(&mut self.0);
-        let is_repeated = members.iter().any(|member| member.errand.repeats());
+    pub(super) fn settle(&self, reply: Result<Reply, CommitError>) -> Result<Reply, CommitError> {
+        let is_repeated = self.0.iter().any(|member| member.errand.repeats());
         let reply = match reply {
+            Ok(Reply::Done) => Ok(Reply::Done),
             // Not by this one, but perhaps by whoever has not waited for the answer.
-            Ok(_) | Err(_) if is_repeated && !matches!(reply, Ok(Reply::Done)) => Ok(Reply::Lost),
+            _ if is_repeated => Ok(Reply::Lost),
             reply => reply,
         };
-        let members = members.into_iter();
-        let stay = match &reply {
-            Ok(Reply::Done) => {
-                for Member { waiting, end, .. } in members {
-                    measure::merged();
-                    waiting.answer(end);
-                }
-                Vec::new()
+        for Member { errand, end, .. } in &self.0 {
+            match &reply {
+                Ok(Reply::Done) => errand.is_done(*end),
+                Ok(Reply::Lost) | Err(CommitError::OutcomeUnknown) => {}
+                reply => errand.put_back(reply.is_ok()),
             }
-            Ok(Reply::Lost) | Err(CommitError::OutcomeUnknown) => {
-                members.map(|member| member.waiting).collect()
-            }
-            _ => members
-                .map(|member| {
-                    member.errand.put_back();
-                    member.waiting
-                })
-                .collect(),
-        };
-        (reply, stay)
+        }
+        reply
+    }
+
+    /// Those who wait for the record again.
+    pub(super) fn into_waiting(self) -> impl Iterator<Item = Waiting> {
+        self.0.into_iter().map(|member| member.waiting)
+    }
+
+    /// Tells those who are done.
+    pub(super) fn answer(self) {
+        for Member { waiting, end, .. } in self.0 {
+            measure::merged();
+            waiting.answer(end);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     Draw, Errand, Flag, Machine, Name, Next, OwnerBefore, Redirect, Reply, Step, Stored, Until,
-    or_fail, stamp, trail::Trail,
+    batch, or_fail, stamp, trail::Trail,
 };
 use crate::{
     changes::{
@@ -438,11 +438,15 @@ impl Machine for CommitMachine<'_> {
         Some(Errand::new(base.clone(), changes, self.terms.clone()))
     }
 
+    fn can_carry(&self) -> bool {
+        self.is_shareable() && self.attempt.as_ref().is_some_and(Attempt::is_usual)
+    }
+
     fn carry(&mut self, errand: &Errand, draw: &mut impl Draw) -> Option<End> {
-        if !self.is_shareable() || !self.terms.write_alike(&errand.terms) {
+        if !self.terms.write_alike(&errand.terms) {
             return None;
         }
-        let own = self.attempt.as_mut().filter(|own| own.is_usual())?;
+        let own = self.attempt.as_mut()?;
         let base = Some(errand.base.clone());
         let mut other = CommitMachine::new(self.at.clone(), base, &errand.changes, &errand.terms);
         other.take_up(own.as_read(self.terms)?);
@@ -454,7 +458,7 @@ impl Machine for CommitMachine<'_> {
         else {
             return None;
         };
-        if !added.is_usual() {
+        if !added.is_usual() || added.new.size() > batch::LARGEST {
             return None;
         }
         own.new = added.new;
@@ -468,6 +472,10 @@ impl Machine for CommitMachine<'_> {
 
     fn carried(end: End) -> Option<Committed> {
         Some(Committed::Saved(end))
+    }
+
+    fn go_alone(&mut self, own: Attempt) {
+        self.attempt = Some(own);
     }
 
     fn resume(&mut self, attempt: Attempt) {

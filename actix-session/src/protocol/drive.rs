@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
-    Backend, Draw, Drawn, Machine, Name, Next, Reply, Step, Stored,
+    Attempt, Backend, Draw, Drawn, Machine, Name, Next, Reply, Step, Stored,
     line::{Boarded, Entered, Turn},
 };
 use crate::{
@@ -161,7 +161,7 @@ impl<'a, B: Backend> Drive<'a, B> {
     async fn finish<M: Machine>(
         &mut self,
         machine: &mut M,
-        turn: Option<&Turn>,
+        mut turn: Option<&Turn>,
     ) -> Result<M::Answer, CommitError> {
         let mut draw = OsDraw::new(self.backend);
         let mut next = machine.start(&mut draw);
@@ -171,34 +171,47 @@ impl<'a, B: Backend> Drive<'a, B> {
                 Next::Fail(error) => return Err(error),
                 Next::Do(step) => step,
             };
-            let (step, boarded) = self.board(step, machine, turn, &mut draw);
+            let (step, boarded, own) = self.board(step, machine, turn, &mut draw);
             let reply = self.carry_out(&step).await;
-            let reply = boarded.settle(reply)?;
+            let reply = match (boarded.settle(reply), own) {
+                (Err(error), Some(own)) if !matches!(error, CommitError::OutcomeUnknown) => {
+                    // It may have been refused for what another one brings.
+                    turn = None;
+                    next = Next::Do(own.step());
+                    machine.go_alone(own);
+                    continue;
+                }
+                (reply, _) => reply?,
+            };
             self.lost |= matches!(reply, Reply::Lost) && writes(&step);
             let reply = self.before_repeat(&step, reply).await?;
             next = machine.on(reply, &mut draw);
         }
     }
 
-    /// Takes those along who wait for this turn to end. A repeat is the same step again.
+    /// Takes those along who wait for this turn to end. Returns what the machine would do without
+    /// them too. A repeat is the same step again.
     fn board<M: Machine>(
         &self,
         step: Step,
         machine: &mut M,
         turn: Option<&Turn>,
         draw: &mut impl Draw,
-    ) -> (Step, Boarded) {
+    ) -> (Step, Boarded, Option<Attempt>) {
         let is_write = matches!(step, Step::Cas { .. }) && !self.lost;
-        let Some(turn) = turn.filter(|_| is_write) else {
-            return (step, Boarded::default());
+        let Some(turn) = turn.filter(|_| is_write && machine.can_carry()) else {
+            return (step, Boarded::default(), None);
         };
-        let boarded = turn.board(self.trip, |errand| machine.carry(errand, draw));
+        let own = machine.attempt().cloned();
+        let boarded = turn.board(self.trip, self.deadline, |errand| {
+            machine.carry(errand, draw)
+        });
         match machine.attempt() {
             Some(attempt) if !boarded.is_empty() => {
                 boarded.goes_with(attempt);
-                (attempt.step(), boarded)
+                (attempt.step(), boarded, own)
             }
-            _ => (step, boarded),
+            _ => (step, boarded, None),
         }
     }
 

@@ -7,7 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     mem,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
@@ -41,8 +41,8 @@ thread_local! {
 pub(super) struct Waiting {
     wake: oneshot::Sender<Wake>,
     deadline: Instant,
-    /// `None` if nobody can carry it along.
-    pub(super) errand: Option<Arc<Errand>>,
+    /// Empty if nobody can carry it along, or nobody waits for it any more.
+    pub(super) errand: Weak<Errand>,
 }
 
 enum Wake {
@@ -155,10 +155,11 @@ impl Turn {
         self.doubt.take()
     }
 
-    /// Those who wait, as far as `carry` can take them along.
+    /// Those who wait, as far as `carry` can take them along in time.
     pub(super) fn board(
         &self,
         trip: Option<Duration>,
+        deadline: Instant,
         mut carry: impl FnMut(&Errand) -> Option<End>,
     ) -> Boarded {
         let mut boarded = Boarded::default();
@@ -166,18 +167,22 @@ impl Turn {
             return boarded;
         };
         boarded.place = Some(place.clone());
+        let trip = trip.or(self.left.trip);
         // Closures of the application run without the lock.
         let waiting = place.take_waiting();
         let mut stay = VecDeque::with_capacity(waiting.len());
         for waiting in waiting {
-            let fits = boarded.batch.len() < batch::MOST && is_in_time(trip, waiting.deadline);
+            let is_in_time = is_in_time(trip, waiting.deadline.min(deadline));
+            let fits = boarded.batch.len() < batch::MOST && is_in_time;
             let taken = match fits && !waiting.wake.is_closed() {
                 true => boarded.batch.take(waiting, &mut carry),
                 false => Err(waiting),
             };
             stay.extend(taken.err());
         }
-        place.come_back(&mut lock(&place.lines), stay);
+        let moves = u64::from(!boarded.is_empty());
+        let gone = place.come_back(&mut lock(&place.lines), stay, moves);
+        drop(gone);
         boarded
     }
 
@@ -227,9 +232,22 @@ impl Boarded {
         let Some(place) = self.place.take() else {
             return reply;
         };
+        let batch = mem::take(&mut self.batch);
         let mut lines = lock(&place.lines);
-        let (reply, stay) = self.batch.settle(reply);
-        place.come_back(&mut lines, stay.into());
+        let reply = batch.settle(reply);
+        let (done, gone) = match &reply {
+            Ok(Reply::Done) => (Some(batch), VecDeque::new()),
+            _ => {
+                let stay = batch.into_waiting().collect();
+                (None, place.come_back(&mut lines, stay, 0))
+            }
+        };
+        // What the application's closures hold is dropped without the lock.
+        drop(lines);
+        drop(gone);
+        if let Some(done) = done {
+            done.answer();
+        }
         reply
     }
 }
@@ -260,7 +278,7 @@ impl Place {
                 line.waiting.push_back(Waiting {
                     wake: sender,
                     deadline,
-                    errand: errand.clone(),
+                    errand: errand.as_ref().map(Arc::downgrade).unwrap_or_default(),
                 });
                 Some(Wait {
                     wake,
@@ -281,13 +299,14 @@ impl Place {
                 Ok(Ok(Wake::Carried(end))) => return Ok(Entered::Carried(end)),
                 Ok(Ok(Wake::Turn(turn))) => turn,
                 Ok(Err(_)) => Turn::of(None),
-                Err(_) if until == deadline => return Err(wait.given_up()),
+                Err(_) if until == deadline => return wait.give_up().map(Entered::Carried),
                 Err(_) if self.has_moved(&mut wait.moves) => continue,
                 Err(_) => Turn::of(None),
             };
             match self.leave(&wait) {
                 // Whoever waits on goes with the step that is just made.
                 Leaving::Taken if is_over => continue,
+                Leaving::Done(end) => return Ok(Entered::Carried(end)),
                 Leaving::Taken | Leaving::Free => {}
                 Leaving::Carried(attempt) => turn.doubt = Some(attempt),
             }
@@ -321,12 +340,20 @@ impl Place {
             .unwrap_or_default()
     }
 
-    /// These come before all that have joined since. If the line is gone, they go on by themselves.
-    fn come_back(&self, lines: &mut Lines, mut first: VecDeque<Waiting>) {
-        if let Some(line) = lines.get_mut(&self.of) {
-            first.append(&mut line.waiting);
-            line.waiting = first;
-        }
+    /// These come before all that have joined since. If the line is gone, they go on by themselves,
+    /// once the caller drops what is returned.
+    fn come_back(
+        &self,
+        lines: &mut Lines,
+        mut first: VecDeque<Waiting>,
+        moves: u64,
+    ) -> VecDeque<Waiting> {
+        let Some(line) = lines.get_mut(&self.of) else {
+            return first;
+        };
+        first.append(&mut line.waiting);
+        line.moves += moves;
+        mem::replace(&mut line.waiting, first)
     }
 
     /// Who comes next; without anybody, nobody is at the record any more.
@@ -344,10 +371,10 @@ impl Place {
 
 impl Wait {
     /// What it means that the time is over.
-    fn given_up(&self) -> CommitError {
+    fn give_up(&self) -> Result<End, CommitError> {
         match &self.errand {
-            Some(errand) if errand.is_under_way() => CommitError::OutcomeUnknown,
-            _ => CommitError::Contended,
+            Some(errand) => errand.give_up(),
+            None => Err(CommitError::Contended),
         }
     }
 }

@@ -283,8 +283,13 @@ pub(crate) trait Machine {
         None
     }
 
-    /// Takes another commit along in the write that is about to be made. `None` if they cannot go
-    /// together; otherwise when the other one's session ends.
+    /// Whether the write that is about to be made may carry others.
+    fn can_carry(&self) -> bool {
+        false
+    }
+
+    /// Takes another commit along in that write. `None` if they cannot go together; otherwise when the
+    /// other one's session ends.
     fn carry(&mut self, _errand: &Errand, _draw: &mut impl Draw) -> Option<End> {
         None
     }
@@ -293,6 +298,9 @@ pub(crate) trait Machine {
     fn attempt(&self) -> Option<&Attempt> {
         None
     }
+
+    /// Makes this attempt, which carries nobody.
+    fn go_alone(&mut self, _own: Attempt) {}
 
     /// The answer if another commit has carried this one along.
     fn carried(_end: End) -> Option<Self::Answer> {

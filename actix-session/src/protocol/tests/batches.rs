@@ -180,7 +180,8 @@ impl Backend for Remote {
         if self.chance(mishaps.renewed) {
             self.renew();
         }
-        if self.chance(mishaps.refused) {
+        let is_bad = matches!(step, Step::Cas { new, .. } if new.to_map().contains_key("bad"));
+        if is_bad || self.chance(mishaps.refused) {
             anyhow::bail!("refused");
         }
         if self.chance(mishaps.lost) {
@@ -378,6 +379,47 @@ async fn commit(remote: &Remote, tag: &str, budget: Duration) -> Result<Committe
     changes.effects.set(tag, set);
     let mut machine = CommitMachine::new(at.clone(), Some(base), &changes, &terms);
     remote.drive_in_line(&at, &mut machine, &terms).await
+}
+
+#[actix_web::test]
+async fn what_a_store_refuses_fails_alone() {
+    let remote = Remote::new(3, Mishaps::default());
+    let long = Duration::from_secs(600);
+    let tags = ["first", "a", "bad", "b", "c"];
+    let answers = join_all(tags.map(|tag| commit(&remote, tag, long))).await;
+    for (tag, answer) in tags.iter().zip(answers) {
+        let is_right = match answer {
+            Ok(Committed::Saved(_)) => *tag != "bad",
+            Err(CommitError::Other(_)) => *tag == "bad",
+            _ => false,
+        };
+        assert!(is_right, "{tag}");
+    }
+    assert_eq!(remote.value("all").matches('<').count(), 4);
+}
+
+/// A store may refuse a large record, and what is large takes long.
+#[actix_web::test]
+async fn what_is_large_goes_alone() {
+    let remote = Remote::new(5, Mishaps::default());
+    let (at, base) = remote.current();
+    let terms = terms();
+    let commits = join_all((0..6).map(async |number| {
+        let text = format!("\"{}\"", "x".repeat(40_000));
+        let name = format!("large{number}");
+        let changes = Changes {
+            effects: [(name, Effect::Set(text))].into(),
+            ..Changes::default()
+        };
+        let mut machine = CommitMachine::new(at.clone(), Some(base.clone()), &changes, &terms);
+        remote
+            .drive_in_line(&at, &mut machine, &terms)
+            .await
+            .unwrap();
+    }));
+    commits.await;
+    assert_eq!(remote.writes.get(), 6);
+    assert_eq!(remote.current().1.to_map().len(), 6);
 }
 
 /// Whoever has the turn may be a task that nobody polls. Then those whom it carries go on without
