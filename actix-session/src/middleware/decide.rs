@@ -343,13 +343,13 @@ fn own_session(changes: &Changes, age: Duration) -> Decision {
     if changes.login.is_some() {
         return Decision::Create;
     }
+    let is_in_flight = age < COOKIE_IN_FLIGHT;
     match (changes.renews(), changes.makes_session()) {
-        (true, true) => Decision::Rotate,
         (_, false) => UNNEEDED,
-        (false, true) if age < COOKIE_IN_FLIGHT => {
-            Decision::Leave(Silence::Dropped(Why::JustRenewed))
-        }
-        (false, true) => Decision::Create,
+        // The store looks whether somebody's session has the newer key.
+        (true, true) if is_in_flight => Decision::Rotate,
+        (false, true) if is_in_flight => Decision::Leave(Silence::Dropped(Why::JustRenewed)),
+        (_, true) => Decision::Create,
     }
 }
 

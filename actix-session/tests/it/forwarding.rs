@@ -259,7 +259,7 @@ async fn a_late_plain_write_with_the_old_key_is_dropped(tested: impl TestStore) 
 
 async fn ten_seconds_after_the_renewal_a_write_makes_a_session(tested: impl TestStore) {
     let browser = guest(&tested).await;
-    let old = browser.fork();
+    let (old, renewing) = (browser.fork(), browser.fork());
     browser.visit(|s| s.login("user-42").unwrap()).await;
     tested.clock().advance(Duration::from_secs(10));
     // Reading makes no session.
@@ -270,7 +270,15 @@ async fn ten_seconds_after_the_renewal_a_write_makes_a_session(tested: impl Test
     let records = tested.dump().await.records();
     assert_eq!(records.len(), 2);
     assert!(records.contains(&expected(&[("form", "1")])), "{records:?}");
-    assert_eq!(old.principal().await, None);
+    let answer = renewing.visit(|s| {
+        s.insert("form", 2).unwrap();
+        s.renew();
+    });
+    answer.await.assert_ok().assert_sets_cookie();
+    assert_eq!(renewing.number("form").await, Some(2));
+    for other in [old, renewing] {
+        assert_eq!(other.principal().await, None);
+    }
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
 }
 
