@@ -166,15 +166,33 @@ impl<'a, B: Backend> Drive<'a, B> {
     ) -> Result<M::Answer, CommitError> {
         let mut draw = OsDraw::new(self.backend);
         let mut next = machine.start(&mut draw);
+        // Those whom a step carries whose answer was lost: its repeat may show what became of it.
+        let mut in_doubt: Option<Boarded> = None;
         loop {
             let step = match next {
                 Next::Answer(answer) => return Ok(answer),
                 Next::Fail(error) => return Err(error),
                 Next::Do(step) => step,
             };
-            let (step, boarded, own) = self.board(step, machine, turn, &mut draw);
-            let reply = self.carry_out(&step, &boarded).await;
-            let reply = match (boarded.settle(reply), own) {
+            let (step, boarded, own) = match in_doubt.take() {
+                Some(boarded) => (step, boarded, None),
+                None => self.board(step, machine, turn, &mut draw),
+            };
+            let reply = match self.carry_out(&step, &boarded).await {
+                Ok(Reply::Lost) => {
+                    in_doubt = Some(boarded);
+                    Ok(Reply::Lost)
+                }
+                Ok(reply) if self.lost => {
+                    // What it shows of the step holds for all who share it.
+                    let is_done = matches!(reply, Reply::Done) || machine.is_shown_by(&reply);
+                    let shown = if is_done { Reply::Done } else { Reply::Lost };
+                    boarded.settle(Ok(shown))?;
+                    Ok(reply)
+                }
+                reply => boarded.settle(reply),
+            };
+            let reply = match (reply, own) {
                 (reply, Some(own)) if blames_one(&reply) && self.has_time() => {
                     turn = None;
                     next = Next::Do(own.step());

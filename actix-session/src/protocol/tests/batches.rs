@@ -50,6 +50,8 @@ struct Remote {
     gate: tokio::sync::Notify,
     /// Writes after so many are refused, shortly before the time is over.
     busy_after: Cell<u64>,
+    /// This write is done and its answer lost, and before the next but one another process writes.
+    lost_once: Cell<u64>,
     clock: SharedClock,
 }
 
@@ -65,6 +67,7 @@ impl Remote {
             held: Cell::new(None),
             gate: tokio::sync::Notify::new(),
             busy_after: Cell::new(u64::MAX),
+            lost_once: Cell::new(0),
             clock: SharedClock::default(),
         }
     }
@@ -180,6 +183,15 @@ impl Backend for Remote {
         }
         if self.held.get() == Some(self.writes.get()) {
             self.gate.notified().await;
+        }
+        match (self.lost_once.get(), self.writes.get()) {
+            (0, _) => {}
+            (lost, write) if write == lost => {
+                self.carry_out(step);
+                return Ok(Reply::Lost);
+            }
+            (lost, write) if write == lost + 2 => self.by_another_process(),
+            _ => {}
         }
         let mishaps = self.mishaps;
         self.arrive_late();
@@ -489,6 +501,24 @@ async fn a_store_that_is_busy_until_the_time_is_over_refuses_all() {
     }
     assert_eq!(remote.writes.get(), 2);
     assert_eq!(remote.value("all"), "\"<first>\"");
+}
+
+/// Otherwise each of them would ask, one after another, while others write.
+#[actix_web::test]
+async fn what_a_repeat_shows_holds_for_all_whom_the_step_carried() {
+    let remote = Remote::new(13, Mishaps::default());
+    remote.lost_once.set(2);
+    let long = Duration::from_secs(600);
+    let tags = ["first", "leader", "a", "b", "c"];
+    let answers = join_all(tags.map(|tag| commit(&remote, tag, long))).await;
+    for (tag, answer) in tags.iter().zip(answers) {
+        assert!(
+            matches!(answer, Ok(Committed::Saved(_))),
+            "{tag}: {answer:?}"
+        );
+    }
+    assert_eq!(remote.writes.get(), 3);
+    assert_eq!(remote.value("all"), "\"<first><leader><a><b><c>\"");
 }
 
 /// Says when it is dropped whether the lines are free then.
