@@ -2,7 +2,10 @@
 //!
 //! They happen together or not at all, and one commit id shows for all of them whether they have.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
 
 use super::{Reply, commit::Attempt, line::Waiting};
 use crate::{
@@ -126,6 +129,15 @@ impl Errand {
     }
 }
 
+/// Whether a step may have been refused for what one of those brings that share it. A store that is
+/// busy refuses whatever comes.
+pub(super) fn blames_one(reply: &Result<Reply, CommitError>) -> bool {
+    let is_refusal = |error: &CommitError| {
+        !matches!(error, CommitError::OutcomeUnknown | CommitError::Contended)
+    };
+    reply.as_ref().is_err_and(is_refusal)
+}
+
 /// Those whom a step carries along.
 #[derive(Default)]
 pub(super) struct Batch(Vec<Member>);
@@ -171,7 +183,7 @@ impl Batch {
     }
 
     /// What is to be made of the reply. If it is not known what became of the step, all of them are
-    /// in doubt; if it was refused for what one of them brings, each goes alone.
+    /// in doubt; if it was refused for what one of them may bring, each goes alone.
     ///
     /// Nobody leaves meanwhile.
     pub(super) fn settle(&self, reply: Result<Reply, CommitError>) -> Result<Reply, CommitError> {
@@ -186,15 +198,17 @@ impl Batch {
             match &reply {
                 Ok(Reply::Done) => errand.is_done(*end),
                 Ok(Reply::Lost) | Err(CommitError::OutcomeUnknown) => {}
-                reply => errand.put_back(reply.is_ok()),
+                reply => errand.put_back(!blames_one(reply)),
             }
         }
         reply
     }
 
-    /// Those who wait for the record again.
-    pub(super) fn into_waiting(self) -> impl Iterator<Item = Waiting> {
-        self.0.into_iter().map(|member| member.waiting)
+    /// Those who wait for the record again, and what they held to be carried. Of whoever has gone
+    /// away nobody else holds it.
+    pub(super) fn into_waiting(self) -> (VecDeque<Waiting>, Vec<Arc<Errand>>) {
+        let parts = |member: Member| (member.waiting, member.errand);
+        self.0.into_iter().map(parts).unzip()
     }
 
     /// Tells those who are done.

@@ -470,6 +470,15 @@ impl Machine for CommitMachine<'_> {
         self.attempt.as_ref()
     }
 
+    fn is_shown_by(&self, reply: &Reply) -> bool {
+        let Reply::Found(Stored::Record(record)) = reply else {
+            return false;
+        };
+        let is_known = |attempt: &Attempt| attempt.at == self.at && record.commit_id() != 0;
+        let attempt = self.attempt.as_ref().filter(|attempt| is_known(attempt));
+        attempt.is_some_and(|attempt| record.is_same_commit(&attempt.new))
+    }
+
     fn carried(end: End) -> Option<Committed> {
         Some(Committed::Saved(end))
     }

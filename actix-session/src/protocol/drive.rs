@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     Attempt, Backend, Draw, Drawn, Machine, Name, Next, Reply, Step, Stored,
+    batch::blames_one,
     line::{Boarded, Entered, Turn},
 };
 use crate::{
@@ -169,17 +170,34 @@ impl<'a, B: Backend> Drive<'a, B> {
     ) -> Result<M::Answer, CommitError> {
         let mut draw = OsDraw::new(self.backend);
         let mut next = machine.start(&mut draw);
+        // Those whom a step carries whose answer was lost: its repeat may show what became of it.
+        let mut in_doubt: Option<Boarded> = None;
         loop {
             let step = match next {
                 Next::Answer(answer) => return Ok(answer),
                 Next::Fail(error) => return Err(error),
                 Next::Do(step) => step,
             };
-            let (step, boarded, own) = self.board(step, machine, turn, &mut draw);
-            let reply = self.carry_out(&step).await;
-            let reply = match (boarded.settle(reply), own) {
-                (Err(error), Some(own)) if !matches!(error, CommitError::OutcomeUnknown) => {
-                    // It may have been refused for what another one brings.
+            let (step, boarded, own) = match in_doubt.take() {
+                Some(boarded) => (step, boarded, None),
+                None => self.board(step, machine, turn, &mut draw),
+            };
+            let reply = match self.carry_out(&step, &boarded).await {
+                Ok(Reply::Lost) => {
+                    in_doubt = Some(boarded);
+                    Ok(Reply::Lost)
+                }
+                Ok(reply) if self.lost => {
+                    // What it shows of the step holds for all who share it.
+                    let is_done = matches!(reply, Reply::Done) || machine.is_shown_by(&reply);
+                    let shown = if is_done { Reply::Done } else { Reply::Lost };
+                    boarded.settle(Ok(shown))?;
+                    Ok(reply)
+                }
+                reply => boarded.settle(reply),
+            };
+            let reply = match (reply, own) {
+                (reply, Some(own)) if blames_one(&reply) && self.has_time() => {
                     turn = None;
                     next = Next::Do(own.step());
                     machine.go_alone(own);
@@ -219,8 +237,13 @@ impl<'a, B: Backend> Drive<'a, B> {
         }
     }
 
-    async fn carry_out(&mut self, step: &Step) -> Result<Reply, CommitError> {
-        let reply = match self.run(step).await {
+    /// Whether the answer to another step would come in time.
+    fn has_time(&self) -> bool {
+        Instant::now() + self.trip.unwrap_or_default() < self.deadline
+    }
+
+    async fn carry_out(&mut self, step: &Step, boarded: &Boarded) -> Result<Reply, CommitError> {
+        let reply = match self.run(step, boarded).await {
             // The attempt before it may have made a session under this name, or may still do so.
             Some(Err(error)) if error.is::<PutOff>() && !self.may_have_made(step) => Reply::Taken,
             // After a lost answer a refusal says nothing about the attempt before it.
@@ -245,7 +268,11 @@ impl<'a, B: Backend> Drive<'a, B> {
     }
 
     /// `None` if no answer came in time.
-    async fn run(&mut self, step: &Step) -> Option<Result<Reply, anyhow::Error>> {
+    async fn run(
+        &mut self,
+        step: &Step,
+        boarded: &Boarded,
+    ) -> Option<Result<Reply, anyhow::Error>> {
         if !B::WAITS {
             // It has no use for a timer.
             return Some(self.backend.run(step, self.terms).await);
@@ -256,7 +283,7 @@ impl<'a, B: Backend> Drive<'a, B> {
             ..self.terms.clone()
         };
         let run = self.backend.run(step, &left);
-        let reply = timeout_at(self.deadline + MOMENT, run).await.ok();
+        let reply = boarded.wait_for(self.deadline + MOMENT, run).await;
         self.trip = Some(begun.elapsed());
         reply
     }
@@ -314,7 +341,7 @@ impl<'a, B: Backend> Drive<'a, B> {
         let read = Step::Read {
             at: step.at().into(),
         };
-        match self.carry_out(&read).await? {
+        match self.carry_out(&read, &Boarded::default()).await? {
             found @ Reply::Found(_) => Ok(found),
             _ => Ok(before),
         }

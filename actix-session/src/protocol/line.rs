@@ -6,7 +6,9 @@
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
+    future::Future,
     mem,
+    pin::pin,
     sync::{Arc, Mutex, Weak},
     time::Duration,
 };
@@ -22,6 +24,9 @@ use super::{
     commit::Attempt,
 };
 use crate::{contract::End, error::CommitError, record::Record, sync::lock};
+
+/// How often those whom a step carries see that somebody waits for its answer.
+const BEAT: Duration = Duration::from_millis(50);
 
 /// Somebody is at the record, and these wait for it.
 #[derive(Default)]
@@ -86,8 +91,10 @@ struct Place {
 struct Wait {
     wake: oneshot::Receiver<Wake>,
     errand: Option<Arc<Errand>>,
-    /// How often the line had moved by then.
+    /// How often the line had moved when it was last looked at.
     moves: u64,
+    /// Whether it had moved since the time before that.
+    had_moved: bool,
 }
 
 impl Waiting {
@@ -203,6 +210,12 @@ fn is_in_time(trip: Option<Duration>, deadline: Instant) -> bool {
     Instant::now() + trip.unwrap_or_default() * 2 < deadline
 }
 
+/// Whether no code of this thread is under the lock.
+#[cfg(test)]
+pub(super) fn is_free() -> bool {
+    LINES.with(|lines| lines.try_lock().is_ok())
+}
+
 /// Those whom a step carries along. They wait again if it is given up.
 #[derive(Default)]
 pub(super) struct Boarded {
@@ -218,6 +231,28 @@ impl Boarded {
     /// From now on nobody knows what has become of them.
     pub(super) fn goes_with(&self, attempt: &Attempt) {
         self.batch.goes_with(attempt);
+    }
+
+    /// Waits for the answer to the step. `None` if none came in time.
+    ///
+    /// Meanwhile they see that somebody waits for it, so that they do not repeat the step.
+    pub(super) async fn wait_for<T>(
+        &self,
+        deadline: Instant,
+        answer: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut answer = pin!(answer);
+        loop {
+            let until = match self.is_empty() {
+                true => deadline,
+                false => deadline.min(Instant::now() + BEAT),
+            };
+            match timeout_at(until, &mut answer).await {
+                Ok(answer) => return Some(answer),
+                Err(_) if until == deadline => return None,
+                Err(_) => self.place.iter().for_each(Place::moves_on),
+            }
+        }
     }
 
     /// Tells them what became of the step, and returns what is to be made of the reply.
@@ -236,10 +271,10 @@ impl Boarded {
         let mut lines = lock(&place.lines);
         let reply = batch.settle(reply);
         let (done, gone) = match &reply {
-            Ok(Reply::Done) => (Some(batch), VecDeque::new()),
+            Ok(Reply::Done) => (Some(batch), None),
             _ => {
-                let stay = batch.into_waiting().collect();
-                (None, place.come_back(&mut lines, stay, 0))
+                let (stay, errands) = batch.into_waiting();
+                (None, Some((place.come_back(&mut lines, stay, 0), errands)))
             }
         };
         // What the application's closures hold is dropped without the lock.
@@ -284,13 +319,14 @@ impl Place {
                     wake,
                     errand,
                     moves: line.moves,
+                    had_moved: true,
                 })
             }
         }
     }
 
     async fn wait(&self, mut wait: Wait, deadline: Instant) -> Result<Entered, CommitError> {
-        let patience = deadline.saturating_duration_since(Instant::now()) / 4;
+        let patience = deadline.saturating_duration_since(Instant::now()) / 8;
         loop {
             let until = (Instant::now() + patience).min(deadline);
             let woken = timeout_at(until, &mut wait.wake).await;
@@ -300,7 +336,7 @@ impl Place {
                 Ok(Ok(Wake::Turn(turn))) => turn,
                 Ok(Err(_)) => Turn::of(None),
                 Err(_) if until == deadline => return wait.give_up().map(Entered::Carried),
-                Err(_) if self.has_moved(&mut wait.moves) => continue,
+                Err(_) if self.has_moved(&mut wait) => continue,
                 Err(_) => Turn::of(None),
             };
             match self.leave(&wait) {
@@ -321,9 +357,17 @@ impl Place {
         errand.map_or(Leaving::Free, |errand| errand.leave())
     }
 
-    fn has_moved(&self, moves: &mut u64) -> bool {
+    /// Whether it has moved lately. If it has not moved once, perhaps this thread was busy.
+    fn has_moved(&self, wait: &mut Wait) -> bool {
         let now = lock(&self.lines).get(&self.of).map_or(0, |line| line.moves);
-        mem::replace(moves, now) != now
+        let has_moved = mem::replace(&mut wait.moves, now) != now;
+        mem::replace(&mut wait.had_moved, has_moved) || has_moved
+    }
+
+    fn moves_on(&self) {
+        if let Some(line) = lock(&self.lines).get_mut(&self.of) {
+            line.moves += 1;
+        }
     }
 
     fn is_wanted(&self) -> bool {

@@ -302,6 +302,11 @@ pub(crate) trait Machine {
     /// Makes this attempt, which carries nobody.
     fn go_alone(&mut self, _own: Attempt) {}
 
+    /// Whether the reply to a repeat shows that the write was done.
+    fn is_shown_by(&self, _reply: &Reply) -> bool {
+        false
+    }
+
     /// The answer if another commit has carried this one along.
     fn carried(_end: End) -> Option<Self::Answer> {
         None

@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     future::{Future, poll_fn},
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::Poll,
     time::Duration,
 };
@@ -16,6 +16,7 @@ use crate::{
     changes::{Changes, Effect, Modify},
     contract::Committed,
     record::{Metadata, WireFormat},
+    sync::lock,
 };
 
 const AT: &str = "a";
@@ -47,6 +48,10 @@ struct Remote {
     /// This write waits until the test lets it go.
     held: Cell<Option<u64>>,
     gate: tokio::sync::Notify,
+    /// Writes after so many are refused, shortly before the time is over.
+    busy_after: Cell<u64>,
+    /// This write is done and its answer lost, and before the next but one another process writes.
+    lost_once: Cell<u64>,
     clock: SharedClock,
 }
 
@@ -61,6 +66,8 @@ impl Remote {
             writes: Cell::new(0),
             held: Cell::new(None),
             gate: tokio::sync::Notify::new(),
+            busy_after: Cell::new(u64::MAX),
+            lost_once: Cell::new(0),
             clock: SharedClock::default(),
         }
     }
@@ -163,14 +170,28 @@ impl Remote {
 impl Backend for Remote {
     const REMOTE: bool = true;
 
-    async fn run(&self, step: &Step, _: &Terms) -> Result<Reply, anyhow::Error> {
+    async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
         self.pass_time().await;
         if let Step::Read { .. } = step {
             return Ok(self.carry_out(step));
         }
         self.writes.set(self.writes.get() + 1);
+        if self.writes.get() > self.busy_after.get() {
+            let last = Duration::from_millis(100);
+            tokio::time::sleep(terms.budget.saturating_sub(last).max(last * 2)).await;
+            return Err(crate::error::Contended.into());
+        }
         if self.held.get() == Some(self.writes.get()) {
             self.gate.notified().await;
+        }
+        match (self.lost_once.get(), self.writes.get()) {
+            (0, _) => {}
+            (lost, write) if write == lost => {
+                self.carry_out(step);
+                return Ok(Reply::Lost);
+            }
+            (lost, write) if write == lost + 2 => self.by_another_process(),
+            _ => {}
         }
         let mishaps = self.mishaps;
         self.arrive_late();
@@ -460,6 +481,92 @@ async fn whoever_is_carried_by_one_that_stands_still_goes_on_without_it() {
         assert!(is_known != others_follow, "{answer:?}");
         assert_eq!(remote.value("all"), "\"<first><leader><carried>\"");
     }
+}
+
+/// It was not done for anybody, and whoever tries again by itself only now has no time left.
+#[actix_web::test]
+async fn a_store_that_is_busy_until_the_time_is_over_refuses_all() {
+    let remote = Remote::new(9, Mishaps::default());
+    remote.busy_after.set(1);
+    let budget = Duration::from_millis(1200);
+    let tags = ["first", "leader", "a", "b", "c"];
+    let answers = join_all(tags.map(|tag| commit(&remote, tag, budget))).await;
+    for (tag, answer) in tags.iter().zip(answers) {
+        let is_right = match answer {
+            Ok(Committed::Saved(_)) => *tag == "first",
+            Err(CommitError::Contended) => *tag != "first",
+            _ => false,
+        };
+        assert!(is_right, "{tag}");
+    }
+    assert_eq!(remote.writes.get(), 2);
+    assert_eq!(remote.value("all"), "\"<first>\"");
+}
+
+/// Otherwise each of them would ask, one after another, while others write.
+#[actix_web::test]
+async fn what_a_repeat_shows_holds_for_all_whom_the_step_carried() {
+    let remote = Remote::new(13, Mishaps::default());
+    remote.lost_once.set(2);
+    let long = Duration::from_secs(600);
+    let tags = ["first", "leader", "a", "b", "c"];
+    let answers = join_all(tags.map(|tag| commit(&remote, tag, long))).await;
+    for (tag, answer) in tags.iter().zip(answers) {
+        assert!(
+            matches!(answer, Ok(Committed::Saved(_))),
+            "{tag}: {answer:?}"
+        );
+    }
+    assert_eq!(remote.writes.get(), 3);
+    assert_eq!(remote.value("all"), "\"<first><leader><a><b><c>\"");
+}
+
+/// Says when it is dropped whether the lines are free then.
+struct Held(Arc<Mutex<Option<bool>>>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        *lock(&self.0) = Some(line::is_free());
+    }
+}
+
+/// Whoever is carried may go away. What its closures hold is dropped by whoever carried it then.
+#[actix_web::test]
+async fn what_closures_hold_is_not_dropped_under_the_lock() {
+    let remote = Remote::new(11, Mishaps::default());
+    remote.held.set(Some(2));
+    let long = Duration::from_secs(600);
+    let was_free = Arc::default();
+    let held = Held(Arc::clone(&was_free));
+    let mut first = Box::pin(commit(&remote, "first", long));
+    let mut leader = Box::pin(commit(&remote, "leader", long));
+    assert!(up_to(1, &mut first).await.is_none());
+    assert!(up_to(1, &mut leader).await.is_none());
+    {
+        let (at, base) = remote.current();
+        let terms = terms();
+        let modify = move |_: Option<&str>| {
+            let _ = &held;
+            Ok(Some("1".to_owned()))
+        };
+        let effect = Effect::Modify(vec![Modify(Arc::new(modify), None)]);
+        let changes = Changes {
+            effects: [("held".to_owned(), effect)].into(),
+            ..Changes::default()
+        };
+        let mut machine = CommitMachine::new(at.clone(), Some(base), &changes, &terms);
+        let mut carried = Box::pin(remote.drive_in_line(&at, &mut machine, &terms));
+        assert!(up_to(1, &mut carried).await.is_none());
+        first.await.unwrap();
+        while remote.writes.get() < 2 {
+            assert!(up_to(1, &mut leader).await.is_none());
+        }
+    }
+    assert!(lock(&was_free).is_none(), "it is carried");
+    remote.by_another_process();
+    remote.gate.notify_one();
+    leader.await.unwrap();
+    assert_eq!(*lock(&was_free), Some(true));
 }
 
 #[actix_web::test]
