@@ -221,7 +221,8 @@ impl<'a, B: Backend> Drive<'a, B> {
         draw: &mut impl Draw,
     ) -> (Step, Boarded, Option<Attempt>) {
         let is_write = matches!(step, Step::Cas { .. }) && !self.lost;
-        let Some(turn) = turn.filter(|_| is_write && machine.can_carry()) else {
+        let carries = |turn: &&Turn| is_write && turn.is_wanted() && machine.can_carry();
+        let Some(turn) = turn.filter(carries) else {
             return (step, Boarded::default(), None);
         };
         let own = machine.attempt().cloned();
@@ -243,7 +244,7 @@ impl<'a, B: Backend> Drive<'a, B> {
     }
 
     async fn carry_out(&mut self, step: &Step, boarded: &Boarded) -> Result<Reply, CommitError> {
-        let reply = match self.run(step, boarded).await {
+        Ok(match self.run(step, boarded).await {
             // The attempt before it may have made a session under this name, or may still do so.
             Some(Err(error)) if error.is::<PutOff>() && !self.may_have_made(step) => Reply::Taken,
             // After a lost answer a refusal says nothing about the attempt before it.
@@ -259,8 +260,7 @@ impl<'a, B: Backend> Drive<'a, B> {
                 .proven(step.at(), self.terms),
             None if self.lost || writes(step) => return Err(CommitError::OutcomeUnknown),
             None => return Err(CommitError::late()),
-        };
-        Ok(reply)
+        })
     }
 
     fn may_have_made(&self, step: &Step) -> bool {

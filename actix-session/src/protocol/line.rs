@@ -162,6 +162,11 @@ impl Turn {
         self.doubt.take()
     }
 
+    /// Whether somebody waits for it.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.place.as_ref().is_some_and(Place::is_wanted)
+    }
+
     /// Those who wait, as far as `carry` can take them along in time.
     pub(super) fn board(
         &self,
@@ -170,7 +175,7 @@ impl Turn {
         mut carry: impl FnMut(&Errand) -> Option<End>,
     ) -> Boarded {
         let mut boarded = Boarded::default();
-        let Some(place) = self.place.as_ref().filter(|place| place.is_wanted()) else {
+        let Some(place) = &self.place else {
             return boarded;
         };
         boarded.place = Some(place.clone());
@@ -187,9 +192,11 @@ impl Turn {
             };
             stay.extend(taken.err());
         }
-        let moves = u64::from(!boarded.is_empty());
-        let gone = place.come_back(&mut lock(&place.lines), stay, moves);
+        let gone = place.come_back(&mut lock(&place.lines), stay);
         drop(gone);
+        if !boarded.is_empty() {
+            place.moves_on();
+        }
         boarded
     }
 
@@ -199,7 +206,7 @@ impl Turn {
         trip: Option<Duration>,
         written: impl FnOnce() -> Option<Record>,
     ) {
-        if self.place.as_ref().is_some_and(Place::is_wanted) {
+        if self.is_wanted() {
             let record = written();
             self.left = Left { record, trip };
         }
@@ -274,7 +281,7 @@ impl Boarded {
             Ok(Reply::Done) => (Some(batch), None),
             _ => {
                 let (stay, errands) = batch.into_waiting();
-                (None, Some((place.come_back(&mut lines, stay, 0), errands)))
+                (None, Some((place.come_back(&mut lines, stay), errands)))
             }
         };
         // What the application's closures hold is dropped without the lock.
@@ -386,17 +393,11 @@ impl Place {
 
     /// These come before all that have joined since. If the line is gone, they go on by themselves,
     /// once the caller drops what is returned.
-    fn come_back(
-        &self,
-        lines: &mut Lines,
-        mut first: VecDeque<Waiting>,
-        moves: u64,
-    ) -> VecDeque<Waiting> {
+    fn come_back(&self, lines: &mut Lines, mut first: VecDeque<Waiting>) -> VecDeque<Waiting> {
         let Some(line) = lines.get_mut(&self.of) else {
             return first;
         };
         first.append(&mut line.waiting);
-        line.moves += moves;
         mem::replace(&mut line.waiting, first)
     }
 
