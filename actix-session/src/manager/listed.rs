@@ -113,9 +113,10 @@ impl ListedSession {
         SessionHandle::of(&self.principal, self.id)
     }
 
-    /// Whether it is this request's session.
+    /// Whether it is this request's session. If that is not loaded
+    /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)), none is, and a warning says so once.
     pub fn is(&self, session: &Session) -> bool {
-        let identity = session.lock().identity();
+        let identity = session.identity().ok().flatten();
         identity.is_some_and(|identity| identity.ids.contains(&self.id))
     }
 

@@ -292,9 +292,12 @@ impl SessionManager {
     ///
     /// # Errors
     /// [`is_gone`](SessionManagerError::is_gone): nobody is logged in, or this session has ended
-    /// meanwhile, and nothing was done. Otherwise, as for [`revoke_all`](Self::revoke_all).
+    /// meanwhile, and nothing was done. Nothing was done either if the session is not loaded
+    /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)) or could not be
+    /// ([`Session::is_degraded`]): nobody knows which session to spare. Otherwise, as for
+    /// [`revoke_all`](Self::revoke_all).
     pub async fn revoke_others(&self, session: &Session) -> Result<u64, SessionManagerError> {
-        let identity = session.lock().identity();
+        let identity = session.identity().map_err(SessionManagerError::new)?;
         let identity = identity.ok_or_else(SessionManagerError::gone)?;
         if !self.goes_on(&identity).await? {
             return Err(SessionManagerError::gone());

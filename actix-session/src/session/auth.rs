@@ -3,14 +3,14 @@
 use std::{net::IpAddr, time::SystemTime};
 
 use super::{
-    Session, SessionLoginError, lifecycle::own_time, pending::NamedLogin, unloaded,
+    Identity, Session, SessionLoginError, lifecycle::own_time, pending::NamedLogin, unloaded,
     upstream::Upstream,
 };
 use crate::{
     AnyDuration, ClientAddress, Level,
-    changes::{LoginChange, TtlChange},
+    changes::{Before, LoginChange, TtlChange},
     clock::Millis,
-    error::{AuthenticatedTooLongAgo, NobodyLoggedIn},
+    error::{AuthenticatedTooLongAgo, Degraded, NobodyLoggedIn},
     random,
     record::{LONGEST_PRINCIPAL, Origin},
 };
@@ -333,6 +333,8 @@ impl Session {
             epoch,
             entry: entry.to_owned(),
             json,
+            before: Before::default(),
+            is_over: false,
         });
         Ok(())
     }
@@ -390,7 +392,7 @@ impl Session {
         let at = self.now();
         let mut pending = self.lock();
         pending.writable().map_err(SessionLoginError)?;
-        if pending.is_unloaded() && pending.principal().is_none() {
+        if pending.is_login_open() {
             drop(pending);
             unloaded::warn();
             return Err(SessionLoginError(unloaded::error()));
@@ -400,6 +402,23 @@ impl Session {
         }
         pending.reauthenticated(at, level);
         Ok(())
+    }
+
+    /// Whose session it is, for whoever acts on the principal's other sessions.
+    ///
+    /// # Errors
+    /// Nobody has loaded the session, or it could not be loaded.
+    pub(crate) fn identity(&self) -> anyhow::Result<Option<Identity>> {
+        let pending = self.lock();
+        if pending.degraded {
+            return Err(Degraded.into());
+        }
+        if pending.is_unloaded_or_cleared() {
+            drop(pending);
+            unloaded::warn();
+            return Err(unloaded::error());
+        }
+        Ok(pending.identity())
     }
 
     /// When the user last authenticated, at whatever level: at the login, or by

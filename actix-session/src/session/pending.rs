@@ -149,9 +149,11 @@ impl Snapshot {
             return;
         };
         let known = base.and_then(Record::principal);
-        let is_another = known != Some(&named.login.principal);
-        if is_another || self.changes.renew {
+        if named.is_login(known, self.changes.renew) {
             named.apply(&mut self.changes);
+            self.changes.logout = Some(LoggedOut::default());
+        } else if !named.is_over {
+            self.changes.effects.remove(&named.entry);
         }
     }
 }
@@ -176,11 +178,11 @@ impl Pending {
         self.extended = shown.extended;
         self.moved = shown.moved;
         self.unloaded = false;
+        self.settle_named();
         let base = self.base.as_ref();
         if base.is_some_and(|base| self.changes.log_in_another(base)) {
             self.forget_before_login();
         }
-        self.settle_named();
     }
 
     pub(super) fn changes(&self) -> &Changes {
@@ -207,7 +209,12 @@ impl Pending {
 
     /// Whether the record shows through, and nobody has loaded it.
     pub(super) fn is_unloaded(&self) -> bool {
-        self.unloaded && !self.purged && self.changes.cleared.is_none()
+        self.is_unloaded_or_cleared() && self.changes.cleared.is_none()
+    }
+
+    /// Whether the session goes on, and nobody has loaded it.
+    pub(super) fn is_unloaded_or_cleared(&self) -> bool {
+        self.unloaded && !self.purged
     }
 
     /// What the record holds, without this request's changes to it.
@@ -353,6 +360,7 @@ impl Pending {
         if let Some(before) = &mut self.changes.before_login {
             before.remove(name.as_ref());
         }
+        self.unname(name.as_ref());
         let replaced = self.changes.effects.set(name, effect);
         if let Some(replaced) = replaced {
             self.discarded().effects.push(replaced);
@@ -364,9 +372,19 @@ impl Pending {
         if before.is_some() || self.is_unknown(name) {
             self.set(name, Effect::Removed);
         } else {
+            self.unname(name);
             self.mark_changed();
         }
         before
+    }
+
+    /// Something else was done to an entry than a login by it, or after that.
+    fn unname(&mut self, name: &str) {
+        match &mut self.named {
+            Some(named) if named.entry == name => named.is_over = true,
+            Some(named) => named.before.remove(name),
+            None => {}
+        }
     }
 
     /// Adds a closure. If this request alone determines the value that the closure gets, or nobody
@@ -393,6 +411,7 @@ impl Pending {
     pub(crate) fn clear(&mut self, epoch: u64) {
         self.mark_changed();
         self.saved_ttl = None;
+        self.named = None;
         self.note_since(|since| since.all = true);
         if self.purged {
             self.discard_changes();
@@ -406,6 +425,7 @@ impl Pending {
         self.status = SessionStatus::Purged;
         self.purged = true;
         self.saved_ttl = None;
+        self.named = None;
         self.note_since(|since| since.all = true);
         self.discard_changes();
     }

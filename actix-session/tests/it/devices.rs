@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use actix_session::{
-    Clock as _, ListedSession, Login, Session, SessionHandle, SessionManager,
+    Clock as _, ListedSession, Login, Session, SessionExt as _, SessionHandle, SessionManager,
     storage::SessionIndex, testing::ManualClock,
 };
-use actix_web::http::StatusCode;
+use actix_web::{App, HttpRequest, HttpResponse, http::StatusCode, test::init_service, web};
 use futures_util::FutureExt as _;
 
 use crate::support::{Browser, Site, TestStore, on_each_index, on_store};
@@ -23,6 +23,7 @@ on_each_index! {
     a_login_by_a_clock_that_is_ahead_ends_too,
     all_but_this_one_end,
     this_one_goes_on_whatever_the_request_does,
+    a_session_that_nobody_has_loaded_ends_no_others,
     a_session_that_has_ended_ends_no_others,
     a_session_that_has_ended_alone_ends_no_others,
     lists_have_pages,
@@ -397,6 +398,37 @@ async fn this_one_goes_on_whatever_the_request_does(tested: impl TestStore<Store
     flight.finish().await.assert_sets_cookie();
     assert!(other.is_nobody().await);
     assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+}
+
+/// A login and the end of all other sessions, of a session that is not loaded.
+async fn logs_in_alone(req: HttpRequest, sessions: web::Data<SessionManager>) -> HttpResponse {
+    let session = req.get_session();
+    session.login("user-42").unwrap();
+    match sessions.revoke_others(&session).await {
+        Ok(ended) => HttpResponse::Ok().body(ended.to_string()),
+        Err(error) => HttpResponse::Accepted().body(error.to_string()),
+    }
+}
+
+async fn a_session_that_nobody_has_loaded_ends_no_others(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let other = logged_in(&tested, "user-42", "other").await;
+    let guest = tested.browser().await;
+    guest.visit(|s| s.insert("basket", 1).unwrap()).await;
+    tick(&tested);
+    let middleware = tested.middleware().lazy().build();
+    let sessions = web::Data::new(middleware.manager());
+    let app = App::new().wrap(middleware).app_data(sessions);
+    let app = app.default_service(web::to(logs_in_alone));
+    let lazy = guest.at(Site::of(init_service(app).await));
+    let answer = lazy.get("/").await;
+    answer.assert_sets_cookie();
+    guest.set_cookie("id", lazy.value().unwrap());
+    assert_eq!(guest.principal().await.as_deref(), Some("user-42"));
+    // A store that never waits has loaded it all the same.
+    let refused = answer.status == StatusCode::ACCEPTED;
+    assert_eq!(other.principal().await.is_some(), refused);
 }
 
 async fn a_session_that_has_ended_ends_no_others(tested: impl TestStore<Store: SessionIndex>) {

@@ -31,6 +31,7 @@ on_each_index! {
     the_same_user_with_a_renewal_is_a_login,
     another_user_starts_over,
     without_the_entry_nobody_is_logged_in,
+    a_renewal_after_a_logout_logs_nobody_in_again,
     a_removal_in_flight_logs_out_behind_a_renewal,
     a_login_sets_the_entry,
     revocations_and_limits_hold,
@@ -195,6 +196,30 @@ async fn without_the_entry_nobody_is_logged_in(tested: impl TestStore<Store: Ses
     browser.visit(|s| log_in(s, "ada")).await.assert_ok();
     let next = sessions.list("ada").await.unwrap().next().unwrap();
     assert_ne!(next.handle(), handle);
+}
+
+/// Of an application that sets the entry on every request.
+async fn a_renewal_after_a_logout_logs_nobody_in_again(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let (site, sessions) = site_of(&tested).await;
+    let ends: [fn(&Session); 4] = [
+        Session::purge,
+        Session::clear,
+        |s| drop(s.remove(USER)),
+        |s| s.insert(USER, None::<String>).unwrap(),
+    ];
+    for end in ends {
+        let browser = logged_in(&site, "ada").await;
+        let act = |s: &Session| {
+            s.insert(USER, "ada").unwrap();
+            end(s);
+            s.renew();
+        };
+        browser.visit(act).await.assert_ok();
+        assert_eq!(browser.principal().await, None);
+        assert_eq!(sessions.count("ada").await.unwrap(), 0);
+    }
 }
 
 async fn a_removal_in_flight_logs_out_behind_a_renewal(
@@ -427,4 +452,31 @@ async fn under_lazy_loading_the_load_decides() {
     site.answer(other).await.assert_sets_cookie();
     assert!(sessions.open("ada", &handle).await.unwrap().is_none());
     assert_eq!(sessions.count("eve").await.unwrap(), 1);
+}
+
+/// Logs somebody in, and then sets an entry.
+async fn names_and_notes(req: HttpRequest) -> HttpResponse {
+    let session = req.get_session();
+    session.insert("before", 1).unwrap();
+    session.insert(USER, req.query_string()).unwrap();
+    session.insert("after", 1).unwrap();
+    assert!(session.contains_key(USER));
+    HttpResponse::Ok().finish()
+}
+
+#[actix_web::test]
+async fn under_lazy_loading_what_follows_a_login_belongs_to_it() {
+    let tested = Sqlite::start().await;
+    let browser = Browser::new(Site::new(naming(&tested).build()).await);
+    browser.visit(|s| log_in(s, "ada")).await.assert_ok();
+    let middleware = naming(&tested).lazy().build();
+    let app = App::new()
+        .wrap(middleware)
+        .default_service(web::to(names_and_notes));
+    let lazy = browser.at(Site::of(init_service(app).await));
+    lazy.get("/?eve").await.assert_sets_cookie();
+    browser.set_cookie("id", lazy.value().unwrap());
+    assert_eq!(browser.principal().await.as_deref(), Some("eve"));
+    assert_eq!(browser.number("before").await, None);
+    assert_eq!(browser.number("after").await, Some(1));
 }

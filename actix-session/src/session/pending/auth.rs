@@ -49,6 +49,10 @@ pub(crate) struct NamedLogin {
     pub(crate) entry: String,
     /// The entry's value.
     pub(crate) json: String,
+    /// What was done before it, which belongs to whoever was there.
+    pub(crate) before: Before,
+    /// Something else was done to the entry since, and stands.
+    pub(crate) is_over: bool,
 }
 
 /// Shows nothing: principals are personal data.
@@ -59,11 +63,17 @@ impl std::fmt::Debug for NamedLogin {
 }
 
 impl NamedLogin {
-    /// The entry belongs to the login, and what was done before it belongs to whoever was there.
+    /// Once it is known who was there: whether it is a login.
+    pub(super) fn is_login(&self, known: Option<&str>, renew: bool) -> bool {
+        known != Some(&self.login.principal) || renew && !self.is_over
+    }
+
+    /// What came after it belongs to the login.
     pub(super) fn apply(self, changes: &mut Changes) {
-        changes.before_login = Some(Box::new(Before::of(&changes.effects)));
-        changes.effects.set(&self.entry, Effect::Set(self.json));
+        changes.before_login = Some(Box::new(self.before));
         changes.login = Some(Box::new(self.login));
+        changes.reauthenticated = None;
+        changes.lowered = None;
         changes.renew = true;
     }
 }
@@ -85,17 +95,36 @@ impl Pending {
     /// session is renewed as well.
     pub(crate) fn set_principal(&mut self, named: NamedLogin) {
         let is_new = self.principal() != Some(&named.login.principal);
-        if self.is_unloaded() && self.changes.login.is_none() {
-            self.named = Some(Box::new(named));
-            self.active();
+        let known = self.changes.effects.get(&named.entry);
+        let is_after_other = known.is_some_and(Effect::names_nobody) || self.named.is_some();
+        if self.is_login_open() && !(is_new && is_after_other) {
+            self.name_later(named);
         } else if is_new || self.changes.renew && self.changes.login.is_none() {
             self.log_in_named(named);
         } else if self.changes.login.is_some() {
             self.name_principal(&named.login.principal);
         } else {
-            self.named = Some(Box::new(named));
+            self.named.get_or_insert_with(|| Box::new(named));
             self.active();
         }
+    }
+
+    /// Only the load can tell whether it is a login. The entry shows already. Of several for one
+    /// principal the first one counts.
+    fn name_later(&mut self, mut named: NamedLogin) {
+        let earlier = self.named.take();
+        self.set(&named.entry, Effect::Set(named.json.clone()));
+        self.named = earlier.or_else(|| {
+            named.before = Before::of(&self.changes.effects);
+            named.before.remove(&named.entry);
+            Some(Box::new(named))
+        });
+        self.active();
+    }
+
+    /// Whether only the load can tell who is logged in.
+    pub(crate) fn is_login_open(&self) -> bool {
+        self.is_unloaded() && self.changes.login.is_none()
     }
 
     fn active(&mut self) {
@@ -114,7 +143,7 @@ impl Pending {
             // The load decides.
             return self.renew();
         }
-        match self.named.take() {
+        match self.named.take_if(|named| !named.is_over) {
             Some(named) => self.log_in_named(*named),
             None => self.renew(),
         }
@@ -125,11 +154,17 @@ impl Pending {
         let Some(named) = self.named.take() else {
             return;
         };
-        if self.principal() != Some(&named.login.principal) || self.changes.renew {
-            self.log_in_named(*named);
-        } else {
+        if !named.is_login(self.stored_principal(), self.changes.renew) {
+            if !named.is_over {
+                let same = self.changes.effects.remove(&named.entry);
+                self.discarded().effects.extend(same);
+            }
             self.named = Some(named);
+            return;
         }
+        self.changes.ttl = self.changes.ttl.or(self.saved_ttl);
+        named.apply(&mut self.changes);
+        self.renew();
     }
 
     pub(crate) fn principal(&self) -> Option<&str> {
@@ -138,9 +173,18 @@ impl Pending {
         if effect.is_some_and(Effect::names_nobody) {
             return None;
         }
-        match &self.changes.login {
-            Some(login) => Some(&login.principal),
-            None => self.visible()?.principal(),
+        self.stored_principal()
+    }
+
+    /// The same, whatever was done to the entry since.
+    fn stored_principal(&self) -> Option<&str> {
+        if let Some(login) = &self.changes.login {
+            return Some(&login.principal);
+        }
+        let named = self.named.as_ref();
+        match self.visible() {
+            Some(record) => record.principal(),
+            None => named.map(|named| &*named.login.principal),
         }
     }
 
@@ -165,12 +209,13 @@ impl Pending {
     /// `ttl` is the login's own. It may also be set before the login in the same request, but not
     /// for a login before it.
     pub(crate) fn login(&mut self, mut login: LoginChange, ttl: Option<TtlChange>, epoch: u64) {
-        let known = self.principal();
+        let known = self.stored_principal();
         let another = known.is_some_and(|known| known != login.principal);
         let earlier = self.changes.login.take();
         let keeps = login.keep_times && !another;
         let set = self.changes.ttl.or(self.saved_ttl);
-        let set = set.filter(|_| earlier.is_none() || keeps);
+        let named = self.named.take();
+        let set = set.filter(|_| earlier.is_none() && named.is_none() || keeps);
         if let Some(earlier) = earlier.filter(|_| keeps) {
             login.span = login.span.or(earlier.span);
             login.keep_times = earlier.keep_times;
@@ -179,7 +224,10 @@ impl Pending {
             // A principal must not see the entries of another one.
             self.clear(epoch);
         } else if self.is_unloaded() {
-            self.changes.before_login = Some(Box::new(Before::of(&self.changes.effects)));
+            let before = named.map(|named| named.before);
+            let first = || Box::new(before.unwrap_or_else(|| Before::of(&self.changes.effects)));
+            let first = self.changes.before_login.take().unwrap_or_else(first);
+            self.changes.before_login = Some(first);
         }
         self.note_since(|since| since.ttl = true);
         self.changes.ttl = ttl.or(set);
@@ -232,6 +280,12 @@ impl Pending {
         if let Some(proof) = &mut self.changes.reauthenticated {
             proof.level = proof.level.min(lowered.to);
             proof.answers = proof.answers.filter(|_| proof.level > Level::Zero);
+        }
+        if let Some(named) = &mut self.named {
+            named.login.level = named.login.level.min(lowered.to);
+            if !lowered.reason.is_empty() {
+                named.login.demand.clone_from(&lowered.reason);
+            }
         }
         self.note_since(|since| since.lowered = true);
         let earlier = self.changes.lowered.take().map(|earlier| *earlier);

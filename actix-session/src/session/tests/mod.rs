@@ -1,5 +1,7 @@
 //! What a request with very many entries costs.
 
+mod lazy;
+
 use std::sync::Arc;
 
 use super::*;

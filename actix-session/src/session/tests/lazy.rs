@@ -1,0 +1,163 @@
+//! A session that is loaded late leaves what one leaves that was loaded first.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    Level,
+    changes::TtlChange,
+    record::{Auth, PrincipalEntry},
+};
+
+const USER: &str = "user";
+
+/// What a handler does.
+#[derive(Debug, Clone)]
+enum Act {
+    Set(&'static str, u8),
+    /// Of an entry that nothing else sets: on a value of this request's own, the result is kept.
+    Count,
+    Remove(&'static str),
+    /// Sets the entry that names the principal, to nobody for `None`.
+    Name(Option<&'static str>),
+    Login(&'static str),
+    Lower,
+    Remember,
+    Renew,
+    Clear,
+    Purge,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let entry = || prop::sample::select(vec!["a", "b", USER]);
+    let plain = || prop::sample::select(vec!["a", "b"]);
+    let user = || prop::sample::select(vec!["ada", "eve"]);
+    prop_oneof![
+        3 => (plain(), 0_u8..3).prop_map(|(name, value)| Act::Set(name, value)),
+        2 => Just(Act::Count),
+        2 => entry().prop_map(Act::Remove),
+        6 => prop::option::weighted(0.9, user()).prop_map(Act::Name),
+        1 => user().prop_map(Act::Login),
+        1 => Just(Act::Lower),
+        1 => Just(Act::Remember),
+        2 => Just(Act::Renew),
+        1 => Just(Act::Clear),
+        1 => Just(Act::Purge),
+    ]
+}
+
+fn terms() -> Terms {
+    Terms {
+        principal_entry: Some(PrincipalEntry::from(USER)),
+        ..Terms::default()
+    }
+}
+
+fn session(shown: Shown) -> Session {
+    let served = Served {
+        principal_entry: terms().principal_entry,
+        clock: SharedClock::default(),
+        times: Times::from(&terms()),
+        knows_ends: true,
+    };
+    Session::of_request(Arc::new(served), shown)
+}
+
+fn play(session: &Session, act: &Act) {
+    match *act {
+        Act::Set(name, value) => session.insert(name, value).unwrap(),
+        Act::Count => {
+            let count = |n: Option<u8>| Some(n.unwrap_or(0).wrapping_add(1));
+            session.modify("n", count).unwrap();
+        }
+        Act::Remove(name) => drop(session.remove(name)),
+        Act::Name(user) => session.insert(USER, user).unwrap(),
+        Act::Login(user) => session.login(user).unwrap(),
+        Act::Lower => session.lower_level(Level::Zero),
+        Act::Remember => session.set_ttl(Duration::from_secs(77)),
+        Act::Renew => session.renew(),
+        Act::Clear => session.clear(),
+        Act::Purge => session.purge(),
+    }
+}
+
+/// A record of somebody, or of nobody.
+fn base(user: Option<&str>) -> Record {
+    let text = r#"{"v":1,"state":{"a":1,"z":1}}"#.to_owned();
+    let base = Record::decode(text).unwrap();
+    let shown = Shown {
+        record: Some(base.clone()),
+        ..Shown::default()
+    };
+    let made = session(shown);
+    made.insert("z", 2).unwrap();
+    if let Some(user) = user {
+        made.login(user).unwrap();
+    }
+    let changes = made.lock().take_snapshot().changes;
+    changes.on_top_of(&base, &terms()).unwrap()
+}
+
+/// What comes of a request.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    purged: bool,
+    renews: bool,
+    entries: BTreeMap<String, String>,
+    principal: Option<String>,
+    level: Option<Level>,
+    ttl: Option<TtlChange>,
+}
+
+fn outcome(session: &Session, base: &Record) -> Outcome {
+    let mut snapshot = session.lock().take_snapshot();
+    snapshot.settle_named(Some(base));
+    let (purged, changes) = (snapshot.purged, snapshot.changes);
+    let empty = Record::decode(r#"{"v":1,"state":{}}"#.to_owned()).unwrap();
+    let stored = if purged { &empty } else { base };
+    let left = changes.on_top_of(stored, &terms());
+    let left = left.as_ref().unwrap_or(stored);
+    let auth = left
+        .metadata()
+        .and_then(|metadata| metadata.auth.as_deref());
+    Outcome {
+        purged,
+        renews: changes.renews(),
+        entries: left.to_map().into_iter().collect(),
+        principal: left.principal().map(str::to_owned),
+        level: auth.map(Auth::level),
+        ttl: changes.ttl,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+    #[test]
+    fn the_time_of_the_load_changes_nothing(
+        user in prop::option::of(prop::sample::select(vec!["ada", "eve"])),
+        acts in prop::collection::vec(act(), 1..7),
+        loads_after in 0_usize..9,
+    ) {
+        let base = base(user);
+        let shown = || Shown { record: Some(base.clone()), ..Shown::default() };
+        let eager = session(shown());
+        let late = session(Shown::default());
+        late.lock().unloaded = true;
+        for (n, act) in acts.iter().enumerate() {
+            if n == loads_after {
+                late.fill(shown());
+            }
+            play(&eager, act);
+            play(&late, act);
+        }
+        let (mut late, mut eager) = (outcome(&late, &base), outcome(&eager, &base));
+        if acts.iter().any(|act| matches!(act, Act::Clear)) {
+            // Nobody knows whether a login came before it, and a new key harms nobody.
+            (late.renews, eager.renews) = (false, false);
+        }
+        prop_assert_eq!(late, eager);
+    }
+}
