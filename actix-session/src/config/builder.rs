@@ -3,7 +3,7 @@
 use std::{
     panic::{RefUnwindSafe, UnwindSafe},
     sync::Arc,
-    time::{Duration as StdDuration, SystemTime},
+    time::SystemTime,
 };
 
 use actix_web::{
@@ -472,9 +472,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// # let _ = middleware;
     /// ```
     pub fn ended_lease(mut self, lease: impl AnyDuration) -> Self {
-        let lease = lease.unsigned();
-        self.configuration.ended_lease =
-            lease.clamp(StdDuration::from_millis(10), StdDuration::from_secs(86_400));
+        self.configuration.ended_lease = lease.unsigned();
         self
     }
 
@@ -601,7 +599,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// Each login reads the list of the principal's sessions, and under [`OverLimit::Refuse`](super::OverLimit::Refuse) takes a
     /// lock on the principal: two to five more round trips. Other requests do not notice.
     ///
-    /// A limit of zero counts as one. Sessions that were there before a limit was set end with the next
+    /// A limit of zero is invalid, and counts as one. Sessions that were there before a limit was set end with the next
     /// login, under `EvictOldest`.
     ///
     /// # Examples
@@ -620,7 +618,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         Store: crate::storage::SessionIndex,
     {
         self.configuration.cap = Some(crate::middleware::cap::Cap {
-            most: most.max(1),
+            most,
             over,
             index: self.store.index(),
         });

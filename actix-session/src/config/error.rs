@@ -24,6 +24,10 @@ pub enum ConfigError {
     )]
     CommitBudget,
 
+    /// Ends would be looked for without a pause, or never.
+    #[display("the lease of `ended` must be between 10 milliseconds and a day")]
+    EndedLease,
+
     /// The budget leaves no time for a load, or has no effect.
     #[display(
         "the load budget must be longer than zero, and at most a day: no request waits for longer"
@@ -67,6 +71,10 @@ pub enum ConfigError {
          live, or nothing extends a session: choose a shorter interval, or `OnStateChanges`"
     )]
     Interval,
+
+    /// Nobody could log in.
+    #[display("the limit on a principal's sessions must be at least 1, or nobody can log in")]
+    MaxSessions,
 
     /// Records of this size hold nothing.
     #[display("the maximum size of a record must be at least 256 octets, or no session fits")]
@@ -115,6 +123,13 @@ pub enum ConfigError {
          characters"
     )]
     Path,
+
+    /// No handler can set this entry.
+    #[display(
+        "the entry that names the principal must not be `__actix_session`, which is reserved by \
+         actix-session: choose the one that the application sets, such as `actix_identity.user_id`"
+    )]
+    PrincipalEntry,
 
     /// A redirect that ends at once, or that never does.
     #[display(

@@ -26,10 +26,14 @@ use crate::{
     live::Looking,
     middleware::cap::Cap,
     observe::Observed,
+    record::RESERVED,
 };
 
 /// How often to look for the end of a session that somebody waits for.
 pub(crate) const ENDED_LEASE: Duration = Duration::from_secs(5);
+
+/// Below this, looking would be all that a process does.
+const SHORTEST_LEASE: Duration = Duration::from_millis(10);
 
 /// The longest time that browsers keep a cookie: 400 days (RFC 6265bis, 5.5).
 pub(crate) const LONGEST: Millis = Millis::secs(400 * 86_400);
@@ -193,6 +197,12 @@ impl Configuration {
         if self.terms.format == WireFormat::V0_11 && self.cap.is_some() && !self.mixed_fleet {
             return Err(ConfigError::CapInMixedFleet);
         }
+        if self.cap.as_ref().is_some_and(|cap| cap.most() == 0) {
+            return Err(ConfigError::MaxSessions);
+        }
+        if self.terms.principal_entry.as_deref() == Some(RESERVED) {
+            return Err(ConfigError::PrincipalEntry);
+        }
         if self.terms.max_state < SMALLEST {
             return Err(ConfigError::MaxStateSize);
         }
@@ -234,6 +244,9 @@ impl Configuration {
         if !is_budget(self.load_budget) {
             return Err(ConfigError::LoadBudget);
         }
+        if !(SHORTEST_LEASE..=LONGEST_WAIT).contains(&self.ended_lease) {
+            return Err(ConfigError::EndedLease);
+        }
         Ok(())
     }
 
@@ -246,6 +259,12 @@ impl Configuration {
         self.terms.ttl = clamp(self.terms.ttl, longest);
         self.terms.absolute = self.terms.absolute.map(|limit| clamp(limit, LONGEST_STATE));
         self.terms.grace = self.terms.grace.clamp(SHORTEST, LONGEST);
+        self.ended_lease = self.ended_lease.clamp(SHORTEST_LEASE, LONGEST_WAIT);
+        self.cap = self.cap.map(Cap::at_least_one);
+        // No handler can set it.
+        self.terms
+            .principal_entry
+            .take_if(|name| **name == *RESERVED);
         self
     }
 }

@@ -217,6 +217,14 @@ fn what_cannot_do_what_it_says_is_refused() {
         let error = (!valid).then_some(ConfigError::LoadBudget);
         assert_eq!(refused(|c| c.load_budget = budget), error);
     }
+    for (millis, valid) in [(0, false), (9, false), (10, true), (86_400_001, false)] {
+        let lease = std::time::Duration::from_millis(millis);
+        let error = (!valid).then_some(ConfigError::EndedLease);
+        assert_eq!(refused(|c| c.ended_lease = lease), error);
+    }
+    let names = |entry: &str| refused(|c| c.terms.principal_entry = Some(entry.into()));
+    assert_eq!(names("__actix_session"), Some(ConfigError::PrincipalEntry));
+    assert_eq!(names("user"), None);
     let size = |octets| refused(|c| c.terms.max_state = octets);
     assert_eq!(size(255), Some(ConfigError::MaxStateSize));
     assert_eq!(size(256), None);

@@ -25,6 +25,17 @@ pub(crate) struct Cap {
 pub(crate) struct Admitted(Option<Lease>);
 
 impl Cap {
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+
+    pub(crate) fn at_least_one(self) -> Self {
+        Self {
+            most: self.most.max(1),
+            ..self
+        }
+    }
+
     /// Decides whether somebody may log in, before any record is touched. Logins of one principal wait
     /// for each other here if they may be refused.
     ///

@@ -10,6 +10,14 @@ pub(crate) struct Cap(Infallible);
 pub(crate) struct Admitted;
 
 impl Cap {
+    pub(crate) fn most(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub(crate) fn at_least_one(self) -> Self {
+        self
+    }
+
     pub(crate) async fn admit(
         &self,
         _: Option<&Record>,
