@@ -67,7 +67,9 @@ pub enum CommitError {
 
     /// Other requests kept committing first until the budget was used up. Nothing was committed;
     /// the response is a 503.
-    #[display("the session is contended: other requests kept changing it")]
+    #[display(
+        "the session is contended: other requests kept changing it, or one has just renewed it"
+    )]
     Contended,
 
     /// The store is full, and no other session makes room for this one. Nothing was committed; the
@@ -221,7 +223,7 @@ pub struct Gone;
 /// Wrapped in [`UpdateError::Other`]. Methods that return [`CommitError`] report
 /// [`CommitError::Contended`] instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
-#[display("the session is contended: other requests kept changing it")]
+#[display("the session is contended: other requests kept changing it, or one has just renewed it")]
 pub struct Contended;
 
 /// The store is full, and no other session makes room for the new one.

@@ -4,7 +4,6 @@ use std::{
     future::Future,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -13,12 +12,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Parts, commit::margin};
 use crate::{
-    EndReason, Session, event,
+    EndReason, Session,
+    error::CommitError,
+    event,
     handed::{Handed, hand},
     key::SessionKey,
     measure::timed,
     observe::SessionEventKind,
-    session::{Asked, Outcome},
+    session::{Asked, Kept, Outcome},
     storage::SessionStore,
 };
 
@@ -81,7 +82,8 @@ impl Ending {
 
     /// Whether the session has ended. All that have asked until now get the answer.
     pub(crate) fn poll(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<bool> {
-        let outcome: Outcome = ready!(self.work.as_mut().poll(cx)).map_err(Arc::new);
+        let outcome = ready!(self.work.as_mut().poll(cx));
+        let outcome: Outcome = outcome.map_err(|error| Kept::new(CommitError::of_store(error)));
         let asked = self.asked.drain(..).chain(session.take_asked());
         for asked in asked {
             // The ending counts even if the handler no longer waits.

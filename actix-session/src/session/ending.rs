@@ -1,6 +1,6 @@
 //! Endings that a handler waits for, before it has answered.
 
-use std::{mem, sync::Arc, task::Waker};
+use std::{mem, task::Waker};
 
 use tokio::sync::oneshot;
 
@@ -8,7 +8,7 @@ use super::{AskedToSave, Kept, Saved, Session, ended::Waiting};
 use crate::live::Waits;
 
 /// What came of an ending, for each that asked for it.
-pub(crate) type Outcome = Result<(), Arc<anyhow::Error>>;
+pub(crate) type Outcome = Result<(), Kept>;
 pub(crate) type Asked = oneshot::Sender<Outcome>;
 pub(super) type Answer = oneshot::Receiver<Outcome>;
 

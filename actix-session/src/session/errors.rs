@@ -1,6 +1,6 @@
 //! The errors of a session's methods.
 
-use std::{error::Error as StdError, sync::Arc};
+use std::error::Error as StdError;
 
 use actix_web::{
     HttpResponse, ResponseError,
@@ -352,21 +352,6 @@ pub(crate) fn changes_itself(key: &str) -> String {
 
 pub(crate) fn inside(key: &str) -> String {
     format!("the closure of `modify` must not change the entry that it is called for (`{key}`)")
-}
-
-/// One error for several that wait.
-#[derive(Debug, Display)]
-#[display("{_0}")]
-struct Shared(Arc<anyhow::Error>);
-
-impl StdError for Shared {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source()
-    }
-}
-
-pub(crate) fn shared(error: Arc<anyhow::Error>) -> anyhow::Error {
-    Arc::try_unwrap(error).unwrap_or_else(|error| Shared(error).into())
 }
 
 pub(crate) fn reserved(name: &str) -> anyhow::Error {

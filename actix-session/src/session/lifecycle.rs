@@ -1,6 +1,6 @@
 //! Changes to a session as a whole: clear, renew, set the TTL, end.
 
-use super::{Pending, Session, SessionPurgeError, errors::shared};
+use super::{Pending, Session, SessionPurgeError};
 use crate::{AnyDuration, changes::TtlChange, clock::Millis, random};
 
 impl Session {
@@ -128,7 +128,7 @@ impl Session {
             waker.wake();
         }
         match answer.await {
-            Ok(outcome) => outcome.map_err(|error| SessionPurgeError(shared(error))),
+            Ok(outcome) => outcome.map_err(|kept| SessionPurgeError(kept.into_anyhow())),
             Err(_) => Err(unattached()),
         }
     }

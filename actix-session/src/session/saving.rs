@@ -1,10 +1,14 @@
 //! Commits that a handler waits for, before it has answered.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    error::Error as StdError,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use derive_more::Display;
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
@@ -15,7 +19,7 @@ use super::{
 };
 use crate::{
     changes::Modify,
-    error::{CommitError, Contended, Degraded, Gone, OutcomeUnknown, StoreFull},
+    error::{CommitError, Contended, Degraded, Gone, OutcomeUnknown, StoreFull, TooManySessions},
     event,
     record::RESERVED,
 };
@@ -56,7 +60,8 @@ pub(crate) enum Kept {
     Full,
     Degraded,
     OutcomeUnknown,
-    Other(Arc<CommitError>),
+    TooManySessions,
+    Other(Arc<anyhow::Error>),
 }
 
 impl Kept {
@@ -67,36 +72,43 @@ impl Kept {
             CommitError::OutcomeUnknown => Self::OutcomeUnknown,
             CommitError::Other(error) if error.is::<Gone>() => Self::Gone,
             CommitError::Other(error) if error.is::<Degraded>() => Self::Degraded,
-            error => Self::Other(Arc::new(error)),
+            CommitError::Other(error) if error.is::<TooManySessions>() => Self::TooManySessions,
+            error => Self::Other(Arc::new(error.into_anyhow())),
         }
     }
 
     /// The response shows no detail, so the log has to. That a session has ended, or that a login will
     /// be refused, is no failure.
     pub(crate) fn log(&self) {
-        let is_failure = match self {
-            Self::Gone => false,
-            Self::Other(error) => error.refused_login().is_none(),
-            _ => true,
-        };
-        if is_failure {
+        if !matches!(self, Self::Gone | Self::TooManySessions) {
             let error = self.clone().into_anyhow();
             event::store_failed("save", error.as_ref());
         }
     }
 
-    fn into_anyhow(self) -> anyhow::Error {
+    pub(super) fn into_anyhow(self) -> anyhow::Error {
         match self {
             Self::Gone => Gone.into(),
             Self::Contended => Contended.into(),
             Self::Full => StoreFull.into(),
             Self::Degraded => Degraded.into(),
             Self::OutcomeUnknown => OutcomeUnknown.into(),
-            Self::Other(error) => match Arc::try_unwrap(error) {
-                Ok(error) => error.into_anyhow(),
-                Err(error) => error.into(),
-            },
+            Self::TooManySessions => TooManySessions.into(),
+            Self::Other(error) => {
+                Arc::try_unwrap(error).unwrap_or_else(|error| Shared(error).into())
+            }
         }
+    }
+}
+
+/// It says what the error says.
+#[derive(Debug, Display)]
+#[display("{_0}")]
+struct Shared(Arc<anyhow::Error>);
+
+impl StdError for Shared {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
     }
 }
 

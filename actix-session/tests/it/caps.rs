@@ -11,8 +11,8 @@ use actix_session::{
         StoreIndex, Terms,
     },
 };
-use actix_web::{cookie::Key, http::StatusCode};
-use futures_util::future::join_all;
+use actix_web::{ResponseError as _, cookie::Key, http::StatusCode};
+use futures_util::future::{join, join_all};
 use servers::RedisServer;
 
 use crate::{
@@ -274,7 +274,12 @@ async fn a_handler_learns_of_a_refusal(tested: impl TestStore<Store: SessionInde
     flight.finish().await.assert_sets_cookie();
     let flight = second.begin().await;
     flight.handle().login("user-42").unwrap();
-    let refused = flight.handle().save().await.unwrap_err();
+    let session = flight.handle();
+    let (refused, also) = join(session.save(), session.save()).await;
+    let (refused, also) = (refused.unwrap_err(), also.unwrap_err());
+    // Whoever asks beside somebody else is told the same.
+    assert!(also.is_too_many_sessions());
+    assert_eq!(also.status_code(), StatusCode::FORBIDDEN);
     assert!(refused.is_too_many_sessions());
     assert!(!refused.is_gone());
     // The handler takes the login back, and says so itself.
@@ -313,4 +318,11 @@ fn a_limit_beside_old_servers_must_be_asked_for() {
     let refused = builder().try_build().unwrap_err();
     assert_eq!(refused, ConfigError::CapInMixedFleet);
     assert!(builder().mixed_fleet().try_build().is_ok());
+}
+
+#[test]
+fn a_limit_of_none_is_refused_or_counts_as_one() {
+    let builder = SessionMiddleware::builder(MemorySessionStore::new(), Key::generate());
+    let refused = builder.max_sessions(0, OverLimit::Refuse).try_build();
+    assert_eq!(refused.unwrap_err(), ConfigError::MaxSessions);
 }
