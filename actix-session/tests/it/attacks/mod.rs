@@ -21,17 +21,17 @@
 //! | T-11 | `logout::t11_resurrection`, `logout::t11_resurrection_by_renewal`; the ways of `crate::logout` |
 //! | T-12 | `logout::t12_resurrection_by_rotation`, `logout::t12_resurrection_by_login`; the ways of `crate::renewals` |
 //! | T-13 | `logout::t13_resurrection_by_touch`, `crate::logout::a_touch_in_flight_brings_nothing_back` |
-//! | T-14 | of cookie-stored sessions: `logout::t14_revocation_against_flight`; else not yet: sessions are not listed by principal |
+//! | T-14 | `logout::t14_revocation_against_flight`, `crate::devices::all_sessions_end_with_all_that_is_in_flight` |
 //! | T-15 | `logout::t15_late_set_cookie` |
 //! | T-16 | `logout::t16_logout_in_a_failing_request`; the ways of `crate::without_response` |
 //! | T-17 | `logout::t17_logout_without_a_session` |
-//! | T-18 | not yet: sessions are not listed by principal; the rule for a login of the same instant: `crate::revocation::a_principal_can_be_signed_out_everywhere` |
+//! | T-18 | `crate::devices::a_login_that_began_before_does_not_count`, `crate::devices::a_login_after_the_end_passes`, `crate::soak::index`; a list for cookies: `crate::revocation::a_principal_can_be_signed_out_everywhere` |
 //! | T-19 | `crate::concurrency::distinct_entries_all_land`, `crate::concurrency::modifies_add_up` and on several workers; `crate::histories` |
 //! | T-20 | `expiry::t20_idle`; Redis: `crate::redis_expiry::redis_keeps_milliseconds_and_extends_as_configured` |
 //! | T-21 | `expiry::t21_absolute` |
 //! | T-22 | `expiry::t22_replay_after_expiry` |
 //! | T-23 | `expiry::t23_clock_jumps` |
-//! | T-23b | `fixation::t23b_stale_authentication`; levels and demands are entries of the application: the library has no such thing |
+//! | T-23b | `fixation::t23b_stale_authentication`; levels and demands: `crate::levels` |
 //! | T-24b | none: a session past its idle end is over, and never locked |
 //! | T-24 | `expiry::t24_throttled_touch` (on Redis time cannot be moved to the millisecond) |
 //! | T-25 | `expiry::t25_tardy_eviction` |
@@ -77,10 +77,16 @@
 //! | T-80 | `stores::t80_anonymous_reads` |
 //! | T-81 | `stores::t81_logouts_of_nobody` |
 //! | T-82 | `stores::t82_unknown_and_garbage` |
-//! | T-83 | not yet: there is no cap on a principal's sessions |
+//! | T-83 | `crate::caps::the_oldest_session_makes_room`, `crate::caps::a_login_too_many_is_refused_and_changes_nothing`; there is no limit unless one is set |
 //! | T-84, T-85 | `stores::t84_failing_store`; `crate::redis_faults::a_dead_server_is_an_opaque_error_until_it_is_back`, `crate::redis_faults::a_frozen_server_is_an_opaque_error_in_bounded_time` and the lost answers there |
 //! | T-86 | `stores::t86_fat_state`; in cookies also `cookie_layer::t47_oversize` |
 //! | T-87 | `stores::t87_memory_bound`, `stores::t87_memory_sweep`, `storage::memory::tests` |
+//! | T-90 to T-92 | `crate::devices` |
+//! | T-93 | `crate::caps` |
+//! | T-95 | `crate::devices::what_has_expired_is_not_listed`, `crate::redis_index`, `crate::sql_index`, `crate::soak::index` |
+//! | T-96 | `crate::upstream`, `crate::backchannel_logout` |
+//! | T-97 | `crate::personal::an_export_says_what_is_known_and_opens_nothing`; the command's own: `sessions/tests/command.rs` |
+//! | T-98 | the cookbook's recipe, which runs as a test; `crate::levels::a_demand_reaches_a_renewed_session` |
 
 pub(crate) mod arena;
 pub(crate) mod capture;
