@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    hash::{DefaultHasher, Hasher as _},
     ops::{Add, Sub},
     sync::{
         Arc,
@@ -39,7 +40,7 @@ pub trait Clock: Send + Sync + 'static {
     /// The latest times of a login and of a revocation by this clock, if it keeps them: so that they
     /// hold for every middleware that it is given to.
     #[doc(hidden)]
-    fn __latest(&self) -> Option<&[AtomicI64; 2]> {
+    fn __latest(&self) -> Option<&Latest> {
         None
     }
 }
@@ -49,7 +50,7 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
         (**self).now()
     }
 
-    fn __latest(&self) -> Option<&[AtomicI64; 2]> {
+    fn __latest(&self) -> Option<&Latest> {
         (**self).__latest()
     }
 }
@@ -63,7 +64,7 @@ impl Clock for SystemClock {
         SystemTime::now()
     }
 
-    fn __latest(&self) -> Option<&[AtomicI64; 2]> {
+    fn __latest(&self) -> Option<&Latest> {
         Some(&LATEST)
     }
 }
@@ -75,22 +76,55 @@ pub(crate) struct SharedClock(Option<Arc<Injected>>);
 
 struct Injected<C: ?Sized = dyn Clock> {
     /// For a clock that keeps none.
-    latest: [AtomicI64; 2],
+    latest: Latest,
     clock: C,
 }
 
 /// The latest times that this process has given to logins and revocations, by the system's clock: of
 /// two in one millisecond, the later one has to count as later.
-static LATEST: [AtomicI64; 2] = no_times();
+static LATEST: Latest = Latest::none();
 
-pub(crate) const fn no_times() -> [AtomicI64; 2] {
-    [AtomicI64::new(i64::MIN), AtomicI64::new(i64::MIN)]
+/// The latest times of a login and of a revocation, for each share of the principals: if the clock was
+/// ahead for a while, others do not notice.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Latest([[AtomicI64; 2]; SHARES]);
+
+const SHARES: usize = 256;
+
+impl Latest {
+    pub(crate) const fn none() -> Self {
+        Self([const { [const { AtomicI64::new(i64::MIN) }; 2] }; SHARES])
+    }
+
+    fn of(&self, principal: &str) -> &[AtomicI64; 2] {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(principal.as_bytes());
+        let share = hasher.finish() % SHARES as u64;
+        &self.0[usize::try_from(share).unwrap_or_default()]
+    }
+}
+
+/// When a login is made.
+#[derive(Clone, Copy)]
+pub(crate) struct LoginTime {
+    /// Later than what this process has ended before.
+    pub(crate) at: Millis,
+    /// What the clock says.
+    pub(crate) now: Millis,
+}
+
+impl LoginTime {
+    /// Whether the clock was ahead when something was ended.
+    pub(crate) fn is_ahead(self) -> bool {
+        self.at > self.now + Millis::secs(1)
+    }
 }
 
 impl SharedClock {
     pub(crate) fn new(clock: impl Clock) -> Self {
         Self(Some(Arc::new(Injected {
-            latest: no_times(),
+            latest: Latest::none(),
             clock,
         })))
     }
@@ -102,16 +136,17 @@ impl SharedClock {
         })
     }
 
-    fn latest(&self) -> &[AtomicI64; 2] {
-        match &self.0 {
+    fn latest(&self, principal: &str) -> &[AtomicI64; 2] {
+        let latest = match &self.0 {
             Some(injected) => injected.clock.__latest().unwrap_or(&injected.latest),
             None => &LATEST,
-        }
+        };
+        latest.of(principal)
     }
 
     /// The time of a revocation that is made now: it ends what this process has logged in before.
-    pub(crate) fn revocation_time(&self) -> Millis {
-        let [login, revocation] = self.latest();
+    pub(crate) fn revocation_time(&self, principal: &str) -> Millis {
+        let [login, revocation] = self.latest(principal);
         let last = Millis(login.load(Ordering::SeqCst));
         let at = self.now().max(last);
         revocation.fetch_max(at.0, Ordering::SeqCst);
@@ -119,12 +154,13 @@ impl SharedClock {
     }
 
     /// The time of a login that is made now: later than what this process has ended before.
-    pub(crate) fn login_time(&self) -> Millis {
-        let [login, revocation] = self.latest();
+    pub(crate) fn login_time(&self, principal: &str) -> LoginTime {
+        let [login, revocation] = self.latest(principal);
         let last = Millis(revocation.load(Ordering::SeqCst));
-        let at = self.now().max(last + Millis(1));
+        let now = self.now();
+        let at = now.max(last + Millis(1));
         login.fetch_max(at.0, Ordering::SeqCst);
-        at
+        LoginTime { at, now }
     }
 }
 
@@ -214,6 +250,31 @@ impl From<Millis> for actix_web::cookie::time::Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One that somebody sets.
+    struct Set(Arc<AtomicI64>);
+
+    impl Clock for Set {
+        fn now(&self) -> SystemTime {
+            Millis(self.0.load(Ordering::SeqCst)).to_system_time()
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_dates_nobody_elses_logins() {
+        let time = Arc::new(AtomicI64::new(5_000_000));
+        let clock = SharedClock::new(Set(Arc::clone(&time)));
+        let ahead = clock.revocation_time("ada");
+        time.store(1_000_000, Ordering::SeqCst);
+        // Whoever was ended then logs in later than that, and has proven it now.
+        let again = clock.login_time("ada");
+        assert!(again.at > ahead && again.is_ahead());
+        assert_eq!(again.now, Millis(1_000_000));
+        assert!(clock.revocation_time("ada") >= again.at);
+        let others = (0..100).map(|n| format!("user-{n}"));
+        let dated = others.filter(|who| clock.login_time(who).is_ahead());
+        assert!(dated.count() < 10);
+    }
 
     #[test]
     fn conversions_saturate_instead_of_panicking() {

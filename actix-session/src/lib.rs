@@ -74,6 +74,8 @@ pub mod storage;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "_backend")]
+mod to_the_end;
 
 #[cfg(feature = "_backend")]
 pub use self::manager::{
@@ -108,6 +110,7 @@ pub mod observability {}
 /// Re-exports for the store macros: an application need not depend on these crates.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::clock::Latest;
     pub use std::collections::HashMap;
 
     pub use actix_web::cookie::time::Duration;

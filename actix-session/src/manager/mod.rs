@@ -25,6 +25,7 @@ use crate::{
     config::ENDED_LEASE,
     contract::Terms,
     live::Looking,
+    middleware::guard::on_worker,
     observe::{Observed, SessionEventKind},
     protocol::NotBefore,
     session::Identity,
@@ -32,7 +33,17 @@ use crate::{
         SessionIndex, StoreIndex,
         index::{After, Live, Page},
     },
+    to_the_end::ToTheEnd,
 };
+
+/// Does what must not stop halfway if whoever has asked for it goes away: it goes on, on the worker
+/// that it has begun on.
+async fn to_the_end<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
+    let finish = |work| {
+        on_worker(async move { drop(work.await) });
+    };
+    ToTheEnd::new(work, finish).await
+}
 
 /// Lists, opens and ends the sessions of a principal: "your devices", "sign out everywhere".
 ///
@@ -262,6 +273,10 @@ impl SessionManager {
     /// It also ends what is not stored yet: a login that began before this call and commits later is
     /// refused (its response is a 401). A login that begins later passes.
     ///
+    /// Once it has begun, it goes on to its end if its future is dropped, say because the client has gone;
+    /// on a thread of an Actix server, that is. The same goes for whatever else a manager ends or
+    /// commits.
+    ///
     /// # Errors
     /// The store fails, or does not answer in time: some sessions may be alive. It is safe to repeat
     /// this.
@@ -390,14 +405,17 @@ impl SessionManager {
     }
 
     async fn end(&self, principal: &str, live: Live) -> Result<bool, SessionManagerError> {
-        let terms = self.terms();
-        let why = EndReason::Revoked;
-        let ended = self.0.index.0.end(live.at, principal, live.id, why, &terms);
-        let ended = ended.await?;
-        if ended {
-            self.tell(SessionEventKind::Ended(why), Some(principal));
-        }
-        Ok(ended)
+        let (this, principal) = (self.clone(), principal.to_owned());
+        to_the_end(async move {
+            let (terms, why) = (this.terms(), EndReason::Revoked);
+            let index = &this.0.index.0;
+            let ended = index.end(live.at, &principal, live.id, why, &terms).await?;
+            if ended {
+                this.tell(SessionEventKind::Ended(why), Some(&principal));
+            }
+            Ok(ended)
+        })
+        .await
     }
 
     async fn end_all(
@@ -406,23 +424,25 @@ impl SessionManager {
         spared: Vec<u128>,
         by: Option<(u128, crate::clock::Millis)>,
     ) -> Result<Option<u64>, SessionManagerError> {
-        let terms = self.terms();
-        let mark = self.mark(spared);
-        let ended = self.0.index.0.end_all(principal, mark, by, &terms);
-        let ended = ended.await?;
-        if let Some(ended) = ended {
-            self.tell(SessionEventKind::Revoked(ended), Some(principal));
-        }
-        Ok(ended)
+        let (this, principal) = (self.clone(), principal.to_owned());
+        to_the_end(async move {
+            let (terms, mark) = (this.terms(), this.mark(&principal, spared));
+            let ended = this.0.index.0.end_all(&principal, mark, by, &terms).await?;
+            if let Some(ended) = ended {
+                this.tell(SessionEventKind::Revoked(ended), Some(&principal));
+            }
+            Ok(ended)
+        })
+        .await
     }
 
     fn tell(&self, kind: SessionEventKind, principal: Option<&str>) {
         self.0.observed.tell(kind, None, principal);
     }
 
-    fn mark(&self, spared: Vec<u128>) -> NotBefore {
+    fn mark(&self, principal: &str, spared: Vec<u128>) -> NotBefore {
         NotBefore {
-            at: self.clock().revocation_time(),
+            at: self.clock().revocation_time(principal),
             spared,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Inner, SessionHandle, SessionManager, SessionManagerError};
+use super::{Inner, SessionHandle, SessionManager, SessionManagerError, to_the_end};
 use crate::{
     Session, SessionEventKind,
     contract::{Committed, Terms},
@@ -120,7 +120,7 @@ impl OpenedSession {
                  middleware's (`SessionMiddleware::manager`)"
             )));
         }
-        self.write(snapshot).await
+        to_the_end(self.write(snapshot)).await
     }
 
     /// A session that was renewed longer ago than its redirect lives is looked up once more.

@@ -5,7 +5,7 @@ use std::{fmt, time::SystemTime};
 use actix_web::cookie::time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use serde::Serialize;
 
-use super::{ListedSession, SessionManager, SessionManagerError};
+use super::{ListedSession, SessionManager, SessionManagerError, to_the_end};
 use crate::{ClientAddress, SessionEventKind};
 
 /// What is kept of a person's session, apart from the application's own entries: see
@@ -168,11 +168,14 @@ impl SessionManager {
     /// # let _ = delete_account;
     /// ```
     pub async fn erase(&self, principal: &str) -> Result<u64, SessionManagerError> {
-        let mark = self.mark(Vec::new());
-        let terms = self.terms();
-        let ended = self.0.index.erase(principal, mark, &terms).await?;
-        self.tell(SessionEventKind::Revoked(ended), Some(principal));
-        Ok(ended)
+        let (this, principal) = (self.clone(), principal.to_owned());
+        to_the_end(async move {
+            let (mark, terms) = (this.mark(&principal, Vec::new()), this.terms());
+            let ended = this.0.index.erase(&principal, mark, &terms).await?;
+            this.tell(SessionEventKind::Revoked(ended), Some(&principal));
+            Ok(ended)
+        })
+        .await
     }
 }
 

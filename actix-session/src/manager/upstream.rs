@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::{SessionManager, SessionManagerError};
+use super::{SessionManager, SessionManagerError, to_the_end};
 use crate::{
     clock::Millis,
     record::{Ended, UpstreamLogin},
@@ -160,9 +160,13 @@ impl SessionManager {
     /// ```
     pub async fn end_upstream(&self, notice: &UpstreamNotice) -> Result<u64, SessionManagerError> {
         let notice = notice.checked().map_err(SessionManagerError::new)?;
-        let terms = self.terms();
-        let ended = self.0.index.0.end_upstream(&notice, &terms).await?;
-        self.tell(crate::SessionEventKind::Revoked(ended), None);
-        Ok(ended)
+        let this = self.clone();
+        to_the_end(async move {
+            let terms = this.terms();
+            let ended = this.0.index.0.end_upstream(&notice, &terms).await?;
+            this.tell(crate::SessionEventKind::Revoked(ended), None);
+            Ok(ended)
+        })
+        .await
     }
 }

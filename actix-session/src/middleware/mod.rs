@@ -8,7 +8,7 @@ pub(crate) mod cap;
 mod commit;
 pub(crate) mod decide;
 mod end;
-mod guard;
+pub(crate) mod guard;
 mod headers;
 pub(crate) mod lazy;
 pub(crate) mod load;

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     AnyDuration, ClientAddress, Level,
     changes::{Before, LoginChange, TtlChange},
-    clock::Millis,
+    clock::{LoginTime, Millis},
     error::{AuthenticatedTooLongAgo, Degraded, NobodyLoggedIn},
     random,
     record::{LONGEST_PRINCIPAL, Origin},
@@ -235,7 +235,9 @@ impl Login {
         }
     }
 
-    fn made(self, at: Millis, id: u128) -> LoginChange {
+    fn made(self, time: LoginTime, id: u128) -> LoginChange {
+        let LoginTime { at, now } = time;
+        let ahead = time.is_ahead().then_some(now);
         let origin = Origin {
             upstream: self.upstream.map(|upstream| upstream.login()),
             ..self.origin.map(|origin| *origin).unwrap_or_default()
@@ -243,7 +245,7 @@ impl Login {
         LoginChange {
             principal: self.principal,
             at,
-            proven: self.proven.filter(|proven| *proven < at),
+            proven: self.proven.filter(|proven| *proven < now).or(ahead),
             device: self.device,
             id,
             span: self.absolute,
@@ -298,15 +300,15 @@ impl Session {
             epoch.map_err(SessionLoginError)?,
         );
         let clock = self.lock().clock();
-        let at = clock.login_time();
+        let time = clock.login_time(&login.principal);
         let mut pending = self.lock();
         pending.writable().map_err(SessionLoginError)?;
         let idle = login.idle.map(TtlChange::Set);
-        let login = login.made(at, id);
+        let login = login.made(time, id);
         let keeps = login.keep_times && pending.principal() == Some(&*login.principal);
         let limit = login.span.or_else(|| pending.absolute(keeps));
         if let (Some(proven), Some(limit)) = (login.proven, limit)
-            && proven + limit <= login.at
+            && proven + limit <= time.now
         {
             return Err(SessionLoginError(AuthenticatedTooLongAgo.into()));
         }
@@ -325,7 +327,8 @@ impl Session {
     ) -> anyhow::Result<()> {
         let (id, epoch) = (random::u128()?, random::u64()?);
         let clock = self.lock().clock();
-        let login = Login::new(principal).made(clock.login_time(), id);
+        let time = clock.login_time(&principal);
+        let login = Login::new(principal).made(time, id);
         let mut pending = self.lock();
         pending.writable()?;
         pending.set_principal(NamedLogin {

@@ -1,11 +1,11 @@
 //! A clock for tests.
 
 use std::{
-    sync::{Arc, Mutex, atomic::AtomicI64},
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
-use crate::{Clock, clock::no_times};
+use crate::{Clock, clock::Latest};
 
 /// A clock that stands still until a test moves it.
 ///
@@ -25,7 +25,7 @@ pub struct ManualClock(Arc<Shown>);
 #[derive(Debug)]
 struct Shown {
     time: Mutex<SystemTime>,
-    latest: [AtomicI64; 2],
+    latest: Latest,
 }
 
 impl ManualClock {
@@ -42,7 +42,7 @@ impl ManualClock {
     pub fn at(time: SystemTime) -> Self {
         Self(Arc::new(Shown {
             time: Mutex::new(time),
-            latest: no_times(),
+            latest: Latest::none(),
         }))
     }
 
@@ -77,7 +77,7 @@ impl Clock for ManualClock {
         *crate::sync::lock(&self.0.time)
     }
 
-    fn __latest(&self) -> Option<&[AtomicI64; 2]> {
+    fn __latest(&self) -> Option<&Latest> {
         Some(&self.0.latest)
     }
 }

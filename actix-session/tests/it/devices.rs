@@ -4,12 +4,15 @@ use std::time::{Duration, SystemTime};
 
 use actix_session::{
     Clock as _, ListedSession, Login, Session, SessionExt as _, SessionHandle, SessionManager,
-    storage::SessionIndex, testing::ManualClock,
+    storage::SessionIndex,
+    testing::{ManualClock, dropped_after},
 };
-use actix_web::{App, HttpRequest, HttpResponse, http::StatusCode, test::init_service, web};
+use actix_web::{
+    App, HttpRequest, HttpResponse, http::StatusCode, rt::task::yield_now, test::init_service, web,
+};
 use futures_util::FutureExt as _;
 
-use crate::support::{Browser, Site, TestStore, on_each_index, on_store};
+use crate::support::{Browser, Site, TestStore, on_each_index, on_store, soon};
 
 on_each_index! {
     a_principal_has_what_logged_in,
@@ -18,6 +21,7 @@ on_each_index! {
     one_session_ends_and_no_other,
     a_session_that_is_renewed_meanwhile_ends_too,
     all_sessions_end_with_all_that_is_in_flight,
+    all_sessions_end_although_whoever_asked_has_gone,
     a_login_that_began_before_does_not_count,
     a_login_after_the_end_passes,
     a_login_by_a_clock_that_is_ahead_ends_too,
@@ -258,6 +262,33 @@ async fn all_sessions_end_with_all_that_is_in_flight(tested: impl TestStore<Stor
     assert_eq!(stranger.principal().await.as_deref(), Some("user-43"));
     assert_eq!(sessions.count("user-42").await.unwrap(), 0);
     assert_eq!(tested.dump().await.records().len(), 1);
+}
+
+/// At each await of the call.
+async fn all_sessions_end_although_whoever_asked_has_gone(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let sessions = manager(&tested);
+    for polls in 1.. {
+        let mut browsers = Vec::new();
+        for device in ["phone", "laptop", "thief"] {
+            browsers.push(logged_in(&tested, "user-42", device).await);
+        }
+        tick(&tested);
+        let ended = dropped_after(polls, sessions.revoke_all("user-42")).await;
+        soon(async {
+            while sessions.count("user-42").await.unwrap() > 0 {
+                yield_now().await;
+            }
+        })
+        .await;
+        for browser in &browsers {
+            assert!(browser.is_nobody().await, "after {polls} polls");
+        }
+        if ended.is_some() {
+            break;
+        }
+    }
 }
 
 async fn a_login_that_began_before_does_not_count(tested: impl TestStore<Store: SessionIndex>) {

@@ -5,13 +5,7 @@
 //! connections. So the connections that all workers share are opened, used and given back on a
 //! thread where no handler runs.
 
-use std::{
-    convert::Infallible,
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-    thread,
-};
+use std::{convert::Infallible, io, thread};
 
 use tokio::{
     runtime::{Builder, Handle},
@@ -19,6 +13,8 @@ use tokio::{
     task::JoinHandle,
 };
 use tracing::Instrument as _;
+
+use crate::to_the_end::ToTheEnd;
 
 /// A runtime with one thread, which ends when this is dropped.
 #[derive(Debug)]
@@ -66,36 +62,13 @@ impl OwnRuntime {
 
 /// Does work that goes on if nobody waits for it any more: on the runtime of whoever gave it up.
 pub(crate) async fn to_the_end<T: 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    ToTheEnd(Some(Box::pin(work))).await
-}
-
-struct ToTheEnd<T: 'static>(Option<Pin<Box<dyn Future<Output = T> + Send>>>);
-
-impl<T> Future for ToTheEnd<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        // Taken out: what panics must not be polled again.
-        let Some(mut work) = self.0.take() else {
-            return Poll::Pending;
-        };
-        let polled = work.as_mut().poll(cx);
-        if polled.is_pending() {
-            self.0 = Some(work);
-        }
-        polled
-    }
-}
-
-impl<T> Drop for ToTheEnd<T> {
-    fn drop(&mut self) {
-        if let Some(work) = self.0.take()
-            && let Ok(runtime) = Handle::try_current()
-        {
+    let finish = |work| {
+        if let Ok(runtime) = Handle::try_current() {
             let work = async move { drop(work.await) };
             runtime.spawn(work.in_current_span());
         }
-    }
+    };
+    ToTheEnd::new(work, finish).await
 }
 
 #[cfg(test)]

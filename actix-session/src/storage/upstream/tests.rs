@@ -107,7 +107,7 @@ fn login(origin: Option<UpstreamLogin>) -> Changes {
     let now = MemorySessionStore::new();
     let login = crate::changes::LoginChange {
         principal: PRINCIPAL.to_owned(),
-        at: Backend::clock(&now).login_time(),
+        at: Backend::clock(&now).login_time(PRINCIPAL).at,
         proven: None,
         device: None,
         id: random::u128().unwrap(),
