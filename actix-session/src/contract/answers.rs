@@ -184,3 +184,13 @@ pub enum Rotated {
     /// The session has ended; this request starts no session.
     Gone,
 }
+
+impl Rotated {
+    /// The new key.
+    pub(crate) fn key(&self) -> Option<&SessionKey> {
+        match self {
+            Self::Rotated(key, ..) => Some(key),
+            Self::Moved | Self::Gone => None,
+        }
+    }
+}

@@ -29,6 +29,7 @@ use crate::{
     contract::{Committed, End, Rotated, Terms},
     error::{CommitError, Contended, Degraded, Gone, LoadError, TooManySessions},
     event::{self, Why},
+    handed::hand,
     key::SessionKey,
     measure::{self, timed},
     observe::{Observed, SessionEventKind},
@@ -348,7 +349,7 @@ impl<S: SessionStore> Work<'_, S> {
                 };
                 match self.cap() {
                     None => boxed(rotating).await?,
-                    Some(cap) => boxed(|| self.within(cap, rotating())).await?,
+                    Some(cap) => boxed(|| self.within(cap, rotating(), Rotated::key)).await?,
                 }
             }
             None => Rotated::Gone,
@@ -366,7 +367,10 @@ impl<S: SessionStore> Work<'_, S> {
     async fn create(&self) -> Result<CookieFate, CommitError> {
         let created = match self.cap() {
             None => boxed(|| self.create_in_time_left()).await?,
-            Some(cap) => boxed(|| self.within(cap, self.create_in_time_left())).await?,
+            Some(cap) => {
+                let creating = self.create_in_time_left();
+                boxed(|| self.within(cap, creating, |(key, _)| Some(key))).await?
+            }
         };
         Ok(self.request.after_create(created))
     }
@@ -382,13 +386,18 @@ impl<S: SessionStore> Work<'_, S> {
         &self,
         cap: &Cap,
         login: impl Future<Output = Result<T, CommitError>>,
+        key_of: impl Fn(&T) -> Option<&SessionKey>,
     ) -> Result<T, CommitError> {
         let (base, changes) = (self.request.base(), &self.request.snapshot.changes);
         let terms = self.terms_left().quiet();
         let admitted = cap.admit(base, changes, &terms).await?;
         match login.await {
             Ok(made) => {
-                let evicted = cap.settle(admitted, base, changes, &terms).await?;
+                let settled = cap.settle(admitted, base, changes, &terms).await;
+                if let Err(error) = &settled {
+                    self.take_back(key_of(&made), error).await;
+                }
+                let evicted = settled?;
                 if evicted > 0 {
                     let principal = changes.login.as_ref().map(|login| login.principal.as_str());
                     self.tell(SessionEventKind::Evicted(evicted), None, principal);
@@ -398,6 +407,16 @@ impl<S: SessionStore> Work<'_, S> {
             Err(error) => {
                 cap.release(admitted, &terms).await?;
                 Err(error)
+            }
+        }
+    }
+
+    /// Nobody will hold a session whose login fails once it is made. One that has ended needs no end.
+    async fn take_back(&self, made: Option<&SessionKey>, error: &CommitError) {
+        if let Some(key) = made.filter(|_| error.refused_login().is_none()) {
+            let deleted = hand(self.terms_left().handed(), self.parts.store.delete(key)).await;
+            if let Err(error) = deleted.0 {
+                event::store_failed("delete", error.as_ref());
             }
         }
     }

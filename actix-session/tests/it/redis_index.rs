@@ -2,13 +2,13 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use actix_session::{Session, SessionManager, storage::SessionIndex};
+use actix_session::{Session, SessionManager, config::OverLimit, storage::SessionIndex};
 use actix_web::{http::StatusCode, rt};
 use futures_util::future::join;
 use redis::AsyncCommands as _;
 use servers::{RedisServer, resp::lines_of};
 
-use crate::support::{Browser, Proxy, Redis, RedisActor, TestStore, fill, on_store, soon};
+use crate::support::{Browser, Proxy, Redis, RedisActor, Site, TestStore, fill, on_store, soon};
 
 const USER: &str = "user-42";
 
@@ -335,6 +335,32 @@ async fn a_login_that_may_not_enter_leaves_everything_as_it_is() {
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{forbidden}");
         assert_eq!(index(&tested).await, before, "{forbidden}");
         assert_eq!(user.principal().await.as_deref(), Some(USER));
+    }
+}
+
+/// The look at the list fails once the session is there.
+#[actix_web::test]
+async fn a_login_whose_limit_cannot_be_looked_at_leaves_no_session() {
+    let (server, _proxy, tested) = counted().await;
+    let middleware = tested.middleware().max_sessions(2, OverLimit::EvictOldest);
+    let site = Site::new(middleware.build()).await;
+    let acl = |what: &str| {
+        let answer = lines_of(server.port(), &format!("ACL SETUSER default {what}")).unwrap();
+        assert_eq!(answer, ["+OK"], "{what}");
+    };
+    let [stranger, guest] = [(); 2].map(|()| Browser::new(site.clone()));
+    fill(&guest).await;
+    for browser in [&stranger, &guest] {
+        acl("-hgetall");
+        let answer = browser.visit(log_in).await;
+        acl("+hgetall");
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+        answer.assert_no_cookie();
+        assert_eq!(manager(&tested).count(USER).await.unwrap(), 0);
+        assert_eq!(
+            tested.dump().await.records().len(),
+            usize::from(browser.value().is_none())
+        );
     }
 }
 
