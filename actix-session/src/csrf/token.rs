@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, ResponseError, http::StatusCode};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::hmac;
 
-use crate::{Session, SessionGetError, SessionUpdateError, random};
+use crate::{Session, SessionGetError, SessionUpdateError, error::Degraded, random};
 
 /// The entry that holds the secrets, in base64.
 const ENTRY: &str = "__csrf";
@@ -37,8 +37,8 @@ impl Session {
     /// or for very old browsers.
     ///
     /// # Errors
-    /// The session is not loaded, its response was sent, or the operating system gives no random
-    /// numbers.
+    /// The session is not loaded or could not be ([`Session::is_degraded`]: the response is a 503), its
+    /// response was sent, or the operating system gives no random numbers.
     ///
     /// # Examples
     /// ```
@@ -74,6 +74,9 @@ impl Session {
     /// # Ok::<(), actix_web::Error>(())
     /// ```
     pub fn csrf_token(&self) -> Result<String, SessionUpdateError> {
+        if self.is_degraded() {
+            return Err(SessionUpdateError(Degraded.into()));
+        }
         let secrets = self
             .csrf_secrets()
             .map_err(|error| SessionUpdateError(error.0))?;
@@ -87,8 +90,8 @@ impl Session {
     /// Checks a token that a form has sent, in constant time.
     ///
     /// # Errors
-    /// None of this session's pages had this token, or they had it before the login. The response is a
-    /// 403.
+    /// None of this session's pages had this token, or they had it before the login: the response is a
+    /// 403. The session could not be loaded: it is a 503.
     ///
     /// # Examples
     /// ```
@@ -103,6 +106,9 @@ impl Session {
     /// # Ok::<(), actix_web::Error>(())
     /// ```
     pub fn verify_csrf_token(&self, token: &str) -> Result<(), CsrfTokenError> {
+        if self.is_degraded() {
+            return Err(CsrfTokenError::Degraded);
+        }
         let mac = unmasked(token).ok_or(CsrfTokenError::Invalid)?;
         let secrets = self.csrf_secrets().map_err(|_| CsrfTokenError::NotLoaded)?;
         let message = self.csrf_message();
@@ -239,6 +245,11 @@ pub enum CsrfTokenError {
     #[display("the CSRF token is invalid: the form must be loaded again")]
     Invalid,
 
+    /// The store failed to load the session ([`Session::is_degraded`]), so that nobody knows the token.
+    /// The response is a 503.
+    #[display("the session could not be loaded, so the CSRF token cannot be checked")]
+    Degraded,
+
     /// The session is not loaded ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)), or its
     /// entry `__csrf` is another program's. The response is a 500.
     #[display("the session's CSRF secrets cannot be read")]
@@ -251,6 +262,7 @@ impl ResponseError for CsrfTokenError {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::Missing | Self::Invalid => StatusCode::FORBIDDEN,
+            Self::Degraded => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotLoaded => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -1,11 +1,12 @@
 //! Requests of other sites, and tokens for forms, on each store.
 
 use actix_session::{
-    NamedSession, Session, SessionName,
+    NamedSession, Session, SessionMiddleware, SessionName,
+    config::OnLoadError,
     csrf::{CrossSiteGuard, CrossSiteReason, CsrfTokenError},
 };
 use actix_web::{
-    App, Error, HttpRequest, HttpResponse,
+    App, Error, HttpRequest, HttpResponse, ResponseError as _,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
@@ -18,7 +19,7 @@ use actix_web::{
 };
 
 use crate::support::{
-    Answer, Browser, Memory, Site, TestStore, expected, on_each_store_and_in_cookies, stop,
+    Answer, Browser, Memory, Site, Spy, TestStore, expected, on_each_store_and_in_cookies, stop,
 };
 
 const REASON: HeaderName = HeaderName::from_static("x-reason");
@@ -471,4 +472,26 @@ async fn a_pending_login_comes_back_under_strict_and_is_taken_once(tested: impl 
         let records = tested.dump().await.records();
         assert_eq!(records, [expected(&[("cart", "1")])]);
     }
+}
+
+/// Nobody knows then which token is right.
+#[actix_web::test]
+async fn without_the_store_a_token_is_a_503() {
+    let tested = Memory::start().await;
+    let spy = Spy::new(tested.store());
+    let builder = SessionMiddleware::builder(spy.clone(), tested.key().clone());
+    let builder = builder.on_load_error(OnLoadError::Anonymous);
+    let browser = tested.browser_of(builder).await;
+    let flight = browser.begin().await;
+    let token = flight.handle().csrf_token().unwrap();
+    flight.finish().await.assert_sets_cookie();
+    spy.refuse(&["open"]);
+    let flight = browser.begin().await;
+    let refused = flight.handle().verify_csrf_token(&token).unwrap_err();
+    assert_eq!(refused, CsrfTokenError::Degraded);
+    assert_eq!(refused.status_code(), StatusCode::SERVICE_UNAVAILABLE);
+    let refused = flight.handle().csrf_token().unwrap_err();
+    assert_eq!(refused.status_code(), StatusCode::SERVICE_UNAVAILABLE);
+    // A page that can do without is served.
+    flight.finish().await.assert_ok().assert_no_cookie();
 }
