@@ -21,6 +21,8 @@ use crate::{
 pub(super) const TTL: Duration = Duration::from_secs(3_600);
 /// No busy machine exceeds it.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often a commit may find that others came first for as long as that.
+const CONTENDED: usize = 3;
 
 /// A store under test, with its clock.
 ///
@@ -261,7 +263,7 @@ impl<S: SessionStore> Kit<S> {
     pub(super) async fn commit(&self, request: Request) -> Result<Committed, BrokenPromise> {
         let (changes, terms) = (request.changes(), self.terms());
         let base = request.base.as_ref();
-        loop {
+        for _ in 0..CONTENDED {
             let committed = self.store.commit(&request.key, base, &changes, &terms);
             match committed.await {
                 // Others came first for as long as the budget lasted: nothing was done.
@@ -269,6 +271,10 @@ impl<S: SessionStore> Kit<S> {
                 answer => return answer.map_err(failed("commit")),
             }
         }
+        Err(BrokenPromise(anyhow::anyhow!(
+            "a commit must come to an end: it was told again and again that others had changed the \
+             record meanwhile. Does the step compare what is stored with what it read, byte by byte?"
+        )))
     }
 
     pub(super) async fn rotate(&self, request: Request) -> Result<Rotated, BrokenPromise> {
