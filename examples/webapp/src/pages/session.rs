@@ -9,10 +9,11 @@ use actix_session::{EndReason, ListedSession, Session, SessionManager, handlers}
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header},
+    rt::time::timeout,
     web::{self, Bytes},
 };
 use askama::Template;
-use futures_util::{FutureExt as _, StreamExt as _, future::ready};
+use futures_util::{FutureExt as _, StreamExt as _, future::ready, stream};
 use serde_json::json;
 
 use super::{Frame, home, html, read, see_other};
@@ -147,22 +148,33 @@ async fn events(session: Session) -> Result<HttpResponse, AppError> {
         // There is nothing to wait for, or sessions live in cookies. The browser does not ask again.
         _ => return Ok(HttpResponse::NoContent().finish()),
     };
-    let told = ended.map(|reason| {
-        let reason = match reason {
-            EndReason::LoggedOut => "logged out",
-            EndReason::Revoked => "revoked",
-            EndReason::OverLimit => "too many sessions",
-            _ => "gone",
-        };
-        format!("event: ended\ndata: {reason}\n\n")
-    });
     // Something at once, so that the browser knows that the stream is open.
-    let open = ready(": open\n\n".to_owned());
-    let lines = open.into_stream().chain(told.into_stream());
+    let open = ready(": open\n\n".to_owned()).into_stream();
+    let lines = open.chain(stream::unfold(Some(ended), |ended| async move {
+        let mut ended = ended?;
+        Some(match timeout(PING, &mut ended).await {
+            Ok(reason) => (told(reason), None),
+            Err(_) => (": ping\n\n".to_owned(), Some(ended)),
+        })
+    }));
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/event-stream"))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .streaming(lines.map(|line| Ok::<_, Infallible>(Bytes::from(line)))))
+}
+
+/// How long the stream is silent at most: proxies cut what is silent, and a client that has gone without
+/// a word is noticed when something is written.
+const PING: Duration = Duration::from_secs(25);
+
+fn told(reason: EndReason) -> String {
+    let reason = match reason {
+        EndReason::LoggedOut => "logged out",
+        EndReason::Revoked => "revoked",
+        EndReason::OverLimit => "too many sessions",
+        _ => "gone",
+    };
+    format!("event: ended\ndata: {reason}\n\n")
 }
 
 /// "Stay logged in": any request is activity, and this one does nothing else.
