@@ -16,7 +16,7 @@ use futures_util::{
 };
 use tokio::time::Instant;
 
-pub(crate) use self::answered::token;
+pub(crate) use self::answered::{ANSWERED, token};
 use self::answered::{answer_to, remember};
 use super::{
     index::{Door as _, Index, Live, Page},
