@@ -204,6 +204,7 @@ impl LoginChange {
             span,
             proofs: Proofs::of(self.level, at, &self.demand),
             origin: self.origin.clone(),
+            listed: None,
         }
     }
 }

@@ -31,6 +31,7 @@ fn stamp(commit: u64) -> Stamp<'static> {
         keeps_epoch: true,
         keeps_entry: false,
         principal_entry: None,
+        lists: false,
     }
 }
 

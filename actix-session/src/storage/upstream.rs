@@ -96,6 +96,17 @@ impl<'a> Entering<'a> {
         })
     }
 
+    /// For a session that goes on, if it comes from an upstream.
+    pub(crate) fn again(record: &'a Record, terms: &Terms) -> Option<Self> {
+        let auth = record.metadata()?.auth.as_deref()?;
+        Some(Self {
+            origin: auth.upstream()?,
+            principal: &auth.principal,
+            span: auth.span.or(terms.absolute).unwrap_or(LONGEST),
+            is_login: false,
+        })
+    }
+
     /// Notes whose session comes from the upstream, before the record is written.
     pub(crate) async fn enter<B: Backend>(
         &self,
