@@ -190,6 +190,7 @@ impl Terms {
             quiet: self.keeps_end(),
             until: deadline(self.budget),
             keeps_end: false,
+            later: None,
         }
     }
 

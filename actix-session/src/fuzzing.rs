@@ -105,6 +105,8 @@ pub struct ToldAuth {
     pub address: Option<ClientAddress>,
     /// The time, the user and the session at an upstream.
     pub upstream: Option<(i64, u128, Option<u128>)>,
+    /// When a list was last told, if that was long after the login.
+    pub listed: Option<i64>,
 }
 
 pub fn metadata(text: &str) -> Option<Told> {
@@ -123,6 +125,7 @@ fn told(commit: u64, metadata: Metadata) -> Told {
         idle_end: metadata.idle_end.map(|end| end.0),
         auth: metadata.auth.map(|auth| ToldAuth {
             upstream: auth.upstream().map(|it| (it.at.0, it.user, it.session)),
+            listed: auth.listed.map(|at| at.0),
             who: auth.principal,
             at: auth.at.0,
             device: auth.device,
@@ -201,6 +204,7 @@ pub fn metadata_text(told: &Told) -> String {
             };
             (origin != Origin::default()).then(|| origin.into())
         },
+        listed: auth.listed.map(Millis),
     };
     let metadata = Metadata {
         id: told.id,

@@ -5,11 +5,14 @@
 //! store of this crate looks here. A wrapper that runs the inner store in another task loses this; its
 //! metadata then pass through unread.
 
-use std::{cell::RefCell, future::poll_fn, sync::Arc};
+use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc};
 
 use tokio::time::Instant;
 
-use crate::record::{MetadataKeys, WireFormat};
+use crate::{
+    contract::Older,
+    record::{MetadataKeys, WireFormat},
+};
 
 #[derive(Clone)]
 pub(crate) struct Handed {
@@ -21,6 +24,34 @@ pub(crate) struct Handed {
     pub(crate) until: Instant,
     /// What the store hands back: only another key can extend this session.
     pub(crate) keeps_end: bool,
+    /// Where a store whose key is the state puts what is to be ended once the new value is known to fit.
+    pub(crate) later: Option<Later>,
+}
+
+/// What a `delete` has left to be ended later.
+#[derive(Clone, Default)]
+pub(crate) struct Later(Rc<RefCell<Vec<Older>>>);
+
+impl Later {
+    pub(crate) fn put(&self, older: Older) {
+        self.0.borrow_mut().push(older);
+    }
+
+    /// All of it together.
+    pub(crate) fn take(&self) -> Older {
+        let mut all = self.0.take();
+        match all.pop() {
+            Some(only) if all.is_empty() => only,
+            Some(last) => Older::ended_by(async move {
+                let mut first = last.end().await?;
+                for older in all {
+                    first &= older.end().await?;
+                }
+                Ok(first)
+            }),
+            None => Older::none(),
+        }
+    }
 }
 
 thread_local! {
@@ -77,6 +108,7 @@ mod tests {
             quiet: false,
             until: Instant::now(),
             keeps_end: false,
+            later: None,
         };
         keep_end();
         assert!(!hand(handed.clone(), async {}).await.1);

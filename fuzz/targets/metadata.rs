@@ -24,7 +24,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     assert!(written.bytes().all(plain), "{written}");
     script(&written, &told);
     // Fields of a later version change nothing in the fields that are read, and are kept.
-    let all = written.split('.').count().max(18);
+    let all = written.split('.').count().max(19);
     let filler = ".".repeat(all - written.split('.').count());
     let added = Cursor::new(bytes).byte().to_string();
     let longer = fuzzing::metadata(&format!("{written}{filler}.{added}")).expect("it is longer");
@@ -41,7 +41,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
 
 /// Whether each field of a text is valid: a number, text in base64, or absent.
 fn is_readable(text: &str) -> bool {
-    let fields: Vec<&str> = text.splitn(19, '.').collect();
+    let fields: Vec<&str> = text.splitn(20, '.').collect();
     let number = |field: &str| field.parse::<i64>().is_ok();
     let or_none = |field: &str| field.is_empty() || number(field);
     let hexadecimal = |field: &str| u128::from_str_radix(field, 16).is_ok();
@@ -49,8 +49,20 @@ fn is_readable(text: &str) -> bool {
         return false;
     };
     let mut auth = auth.iter().copied().chain(std::iter::repeat(""));
-    let [at, rest @ ..]: [&str; 11] = std::array::from_fn(|_| auth.next().unwrap_or_default());
-    let [_, _, login, span, two, three, demand, _, address, origin] = rest;
+    let [at, rest @ ..]: [&str; 12] = std::array::from_fn(|_| auth.next().unwrap_or_default());
+    let [
+        _,
+        _,
+        login,
+        span,
+        two,
+        three,
+        demand,
+        _,
+        address,
+        origin,
+        listed,
+    ] = rest;
     let demand_is = match demand.split_once('~') {
         None => demand.is_empty(),
         Some((at, _)) => number(at),
@@ -64,7 +76,7 @@ fn is_readable(text: &str) -> bool {
     let auth_is = match at {
         "" => rest.concat().is_empty(),
         at => {
-            let times = [login, span, two, three];
+            let times = [login, span, two, three, listed];
             number(at)
                 && times.into_iter().all(or_none)
                 && demand_is

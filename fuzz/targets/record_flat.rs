@@ -44,6 +44,7 @@ fn told(cursor: &mut Cursor<'_>) -> fuzzing::Told {
                 upstream: cursor
                     .flag()
                     .then(|| (cursor.number(), 7, cursor.flag().then_some(8))),
+                listed: cursor.maybe(),
             }
         }),
         rest: cursor.flag().then(|| cursor.number().to_string()),

@@ -98,6 +98,12 @@ fn plan<'a>(
     let kept = (!starts_over).then_some(stored);
     let values = values(kept, changes, another)?;
     settle_owner(&mut metadata, kept, &values, stamp);
+    if let Some(auth) = metadata.auth.as_deref_mut()
+        && stamp.lists
+        && stamp.now > auth.listed()
+    {
+        auth.listed = Some(stamp.now);
+    }
     if let Some(made) = &changes.made {
         made.note(&metadata);
     }

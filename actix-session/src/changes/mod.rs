@@ -204,6 +204,7 @@ impl LoginChange {
             span,
             proofs: Proofs::of(self.level, at, &self.demand),
             origin: self.origin.clone(),
+            listed: None,
         }
     }
 }
@@ -583,11 +584,13 @@ impl Changes {
         (self.login.is_some() || !somebodys) && self.makes_session()
     }
 
-    /// Whether whoever was logged in when they were made has been logged out since, and they log nobody
-    /// in.
+    /// Whether whoever was logged in when they were made has been logged out since, or proved who they
+    /// are and the session is another's by now, and they log nobody in.
     pub(crate) fn come_after_logout(&self, base: &Record, stored: &Record) -> bool {
         let logged_out = base.principal().is_some() && base.is_from_before_clear(stored);
-        logged_out && self.login.is_none()
+        let is_anothers = base.principal() != stored.principal();
+        let proves_in_vain = self.reauthenticated.is_some() && is_anothers;
+        (logged_out || proves_in_vain) && self.login.is_none()
     }
 
     /// Whether the changes would leave the record that they were made on as it is.

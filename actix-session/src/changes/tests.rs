@@ -31,6 +31,7 @@ fn stamp(commit: u64) -> Stamp<'static> {
         keeps_epoch: true,
         keeps_entry: false,
         principal_entry: None,
+        lists: false,
     }
 }
 
@@ -454,6 +455,40 @@ fn a_reauthentication_needs_somebody_logged_in() {
         alice.metadata().unwrap().auth.as_deref().unwrap().at,
         Millis(900)
     );
+}
+
+/// An old server has given the session to another person, under the same key.
+#[test]
+fn a_proof_is_not_written_onto_another_persons_session() {
+    let proof = Proof {
+        at: Millis(900),
+        level: Level::Two,
+        answers: None,
+    };
+    let mut changes = Changes {
+        reauthenticated: Some(proof),
+        ..set("a", 1)
+    };
+    let terms = Terms::default();
+    let [alice, bob] = ["alice", "bob"].map(|who| logged_in(&some_map(), who));
+    let onto = |changes: &Changes, base: &Record, stored: &Record| {
+        let renewed = changes.made_on(base).renew(Some(stored), &terms).unwrap();
+        renewed.map(|record| record.principal().map(str::to_owned))
+    };
+    let nobodys = record(&some_map());
+    assert_eq!(onto(&changes, &alice, &bob), None);
+    assert_eq!(onto(&changes, &nobodys, &bob), None);
+    assert_eq!(
+        onto(&changes, &alice, &alice),
+        Some(Some("alice".to_owned()))
+    );
+    // What else there is does not depend on whose it is.
+    changes.reauthenticated = None;
+    assert!(onto(&changes, &alice, &bob).is_some());
+    changes.reauthenticated = Some(proof);
+    // A login says itself whose it is.
+    changes.login = login("alice", 600).login;
+    assert_eq!(onto(&changes, &alice, &bob), Some(Some("alice".to_owned())));
 }
 
 /// Other metadata stays behind when changes come late, or may come twice.

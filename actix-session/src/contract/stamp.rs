@@ -35,6 +35,8 @@ pub(crate) struct Stamp<'a> {
     pub(crate) keeps_entry: bool,
     /// The entry that names the principal.
     pub(crate) principal_entry: Option<&'a str>,
+    /// The step that writes the record tells the list of its owner's sessions of it.
+    pub(crate) lists: bool,
 }
 
 /// What a write makes of the idle end that the record itself says.
@@ -63,6 +65,7 @@ impl Terms {
             keeps_epoch: self.format != WireFormat::V0_11,
             keeps_entry: false,
             principal_entry: self.principal_entry.as_deref(),
+            lists: false,
         }
     }
 }

@@ -168,6 +168,13 @@ fn as_before(outcome: Result<Saved, CommitError>) -> Done {
     }
 }
 
+fn gone(changes: Changes) -> Done {
+    Done {
+        outcome: Err(CommitError::Other(Gone.into())),
+        after: After::Gone(changes),
+    }
+}
+
 fn decide<S>(
     parts: &Parts<S>,
     incoming: &Incoming,
@@ -224,17 +231,14 @@ impl<S: SessionStore> Left<'_, S> {
                 let record = self.stored().await;
                 self.incoming.after_save(None, record)
             }
-            Ok(Committed::NewValue(value, _, _)) => {
-                self.incoming.after_save(Some(value), self.view)
-            }
+            Ok(Committed::NewValue(value, _, older)) => match older.end().await {
+                Ok(true) => self.incoming.after_save(Some(value), self.view),
+                Ok(false) => return gone(changes),
+                Err(error) => return as_before(Err(CommitError::of_store(error))),
+            },
             // Nothing that is found behind a redirect is shown.
             Ok(Committed::Forwarded) => self.incoming.after_save(None, self.view),
-            Ok(Committed::Gone) => {
-                return Done {
-                    outcome: Err(CommitError::Other(Gone.into())),
-                    after: After::Gone(changes),
-                };
-            }
+            Ok(Committed::Gone) => return gone(changes),
             Err(CommitError::OutcomeUnknown) => {
                 return Done {
                     outcome: Err(CommitError::OutcomeUnknown),

@@ -33,6 +33,8 @@ pub(crate) struct CommitMachine<'a> {
     resumed: bool,
     /// The last attempt was done.
     done: bool,
+    /// It tells the list of the owner's sessions of the record again, if nobody has done so for long.
+    lists: bool,
     /// An answer was lost: from here on an effect happens only if the record shows that it has not
     /// happened yet.
     careful: bool,
@@ -86,6 +88,12 @@ impl<'a> CommitMachine<'a> {
         Self::on_route(Route::Direct, at, base, Cow::Borrowed(changes), terms)
     }
 
+    /// Tells the list of the owner's sessions of the record again, if nobody has done so for long.
+    pub(crate) const fn listing(mut self) -> Self {
+        self.lists = true;
+        self
+    }
+
     /// A machine that carries changes through a redirect that is already known.
     pub(crate) fn behind(
         redirect: Redirect,
@@ -116,6 +124,7 @@ impl<'a> CommitMachine<'a> {
             handed: None,
             resumed: false,
             done: false,
+            lists: false,
             careful: false,
         }
     }
@@ -295,10 +304,12 @@ impl<'a> CommitMachine<'a> {
         make: impl FnOnce(&Record, &Changes, Stamp<'_>) -> Result<Applied, ApplyError>,
         draw: &mut impl Draw,
     ) -> Next<Committed> {
-        if self.changes.is_empty() && !on.is_undated() && !on.is_unlisted() {
+        let lists = on.is_unlisted() || self.lists && on.was_listed_long_ago(self.terms.now);
+        if self.changes.is_empty() && !on.is_undated() && !lists {
             return Next::Answer(self.without_a_write(&on));
         }
         let stamp = or_fail!(stamp(self.terms, &self.at, draw));
+        let stamp = Stamp { lists, ..stamp };
         match make(&on, &self.changes, stamp) {
             Err(ApplyError(error)) => Next::Fail(CommitError::Serialization(error)),
             Ok(Applied::Gone) => Next::Answer(Committed::Gone),

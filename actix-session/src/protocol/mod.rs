@@ -339,6 +339,8 @@ pub(crate) trait Backend {
     const REMOTE: bool;
     /// Whether its answers may take time.
     const WAITS: bool = Self::REMOTE;
+    /// Whether it forgets which sessions a principal has, long after the last step that told it of one.
+    const FORGETS_OWNERS: bool = false;
     /// Whether a record's name is the key itself.
     const NAMED_BY_KEY: bool = false;
 

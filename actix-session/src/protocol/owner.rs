@@ -20,7 +20,8 @@ pub(crate) struct Owner {
 pub(crate) enum OwnerBefore {
     /// The same session of the same owner: an index changes only if the name does.
     Same,
-    /// Nobody's, or another session, which leaves the index.
+    /// Nobody's, or another session, which leaves the index. Or the same session, and the index may have
+    /// forgotten it.
     Other(Option<Box<Owner>>),
 }
 
@@ -64,11 +65,19 @@ impl OwnerBefore {
         };
         let same = owner(stored) == owner(new) && stored.principal() == new.principal();
         if same && !stored.has_derived_owner() {
-            return Self::Same;
+            return match listed(stored) == listed(new) {
+                true => Self::Same,
+                false => Self::Other(None),
+            };
         }
         let left = Owner::of(stored).filter(|_| !stored.has_derived_owner());
         Self::Other(left.map(Box::new))
     }
+}
+
+/// When the list of its owner was told of a record, if that was after the login.
+fn listed(record: &Record) -> Option<Millis> {
+    record.times()?.auth.as_deref()?.listed
 }
 
 impl NotBefore {

@@ -16,7 +16,7 @@ use crate::{clock::Millis, digest};
 pub(crate) const RESERVED: &str = "__actix_session";
 
 /// How many fields the metadata's text has here. Those of a later version follow them.
-const KNOWN_FIELDS: usize = 18;
+const KNOWN_FIELDS: usize = 19;
 
 /// What the library knows of a session, apart from its state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -51,12 +51,22 @@ pub(crate) struct Auth {
     pub(crate) span: Option<Millis>,
     pub(crate) proofs: Proofs,
     pub(crate) origin: Option<Box<Origin>>,
+    /// When the list of the principal's sessions was last told of this one, if that was long after the
+    /// login.
+    pub(crate) listed: Option<Millis>,
 }
 
 impl Auth {
     /// When `login` was called. Revocations are compared with this.
     pub(crate) fn login(&self) -> Millis {
         self.login.unwrap_or(self.at)
+    }
+
+    /// When the list of the principal's sessions was last told of this one, or later: a login does, and
+    /// so does the renewal of an authentication.
+    pub(crate) fn listed(&self) -> Millis {
+        let told = self.login().max(self.at);
+        self.listed.map_or(told, |listed| listed.max(told))
     }
 
     /// The login at an upstream that it comes from.
@@ -141,7 +151,7 @@ impl Metadata {
 
     /// Writes the metadata as
     /// `commit.id.created.absolute.ttl.epoch.idle.at.principal.device.login.span.two.three.demand`
-    /// and `.method.address.upstream`, without the empty fields at the end, or with all of them and what a
+    /// and `.method.address.upstream.listed`, without the empty fields at the end, or with all of them and what a
     /// later version has added after them.
     ///
     /// The text needs no escaping in JSON, however often it is nested. The numbers that a Redis
@@ -169,7 +179,7 @@ impl Metadata {
     fn encode_auth(&self, out: &mut String) {
         let Some(auth) = &self.auth else {
             if self.rest.is_some() {
-                out.push_str("...........");
+                out.push_str("............");
             }
             return;
         };
@@ -184,12 +194,13 @@ impl Metadata {
         }
         push_next(out, auth.login);
         push_next(out, auth.span);
-        let has_more = self.rest.is_some() || auth.origin.is_some();
+        let has_more = self.rest.is_some() || auth.origin.is_some() || auth.listed.is_some();
         if has_more || !auth.proofs.are_plain() {
             auth.proofs.encode(out);
         }
         if has_more {
             Origin::encode(auth.origin.as_deref(), out);
+            push_next(out, auth.listed);
         }
     }
 
@@ -222,7 +233,7 @@ impl Metadata {
 impl Auth {
     /// Reads what follows the session's times. Nobody has none of it.
     fn decode<'a>(mut next: impl FnMut() -> &'a str) -> Option<Option<Self>> {
-        let [at, rest @ ..]: [&str; 11] = std::array::from_fn(|_| next());
+        let [at, rest @ ..]: [&str; 12] = std::array::from_fn(|_| next());
         let Some(at) = optional(at)? else {
             return rest.iter().all(|field| field.is_empty()).then_some(None);
         };
@@ -234,7 +245,10 @@ impl Auth {
             two,
             three,
             demand,
-            origin @ ..,
+            method,
+            address,
+            upstream,
+            listed,
         ] = rest;
         Some(Some(Self {
             at,
@@ -246,7 +260,8 @@ impl Auth {
             login: optional(login)?,
             span: optional(span)?,
             proofs: Proofs::decode([two, three, demand])?,
-            origin: Origin::decode(origin)?,
+            origin: Origin::decode([method, address, upstream])?,
+            listed: optional(listed)?,
         }))
     }
 }
@@ -345,9 +360,10 @@ pub(crate) mod tests {
             proptest::option::of(millis()),
             proofs(),
             origins(),
+            proptest::option::of(millis()),
         )
             .prop_map(
-                |(principal, at, device, login, span, proofs, origin)| Auth {
+                |(principal, at, device, login, span, proofs, origin, listed)| Auth {
                     principal,
                     at,
                     device,
@@ -355,6 +371,7 @@ pub(crate) mod tests {
                     span,
                     proofs,
                     origin,
+                    listed,
                 },
             );
         (
@@ -396,7 +413,7 @@ pub(crate) mod tests {
         }
     }
 
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 11] = [
         "1.7.5...0.",
         "1.7.5...0..9.YQ",
         "1.7.5..60.2.8.9.YQ.~Yg.4",
@@ -407,6 +424,7 @@ pub(crate) mod tests {
         "1.7.5..60.2.8.9.YQ.......cGFzc2tleQ",
         "1.7.5..60.2.8.9.YQ........c00002",
         "1.7.5..60.2.8.9.YQ.........9~00000000000000000000000000000007~",
+        "1.7.5..60.2.8.9.YQ..........99",
     ];
 
     /// A later version appends its fields to all of ours.
@@ -438,7 +456,7 @@ pub(crate) mod tests {
     #[test]
     fn what_could_break_out_of_the_text_is_refused() {
         for rest in ["\"", "\\", " ", "\u{e9}", ":", "\n"] {
-            let text = format!("1.7.5...0.............{rest}");
+            let text = format!("1.7.5...0..............{rest}");
             assert_eq!(Metadata::decode(&text), None, "{text}");
         }
         for half in [
@@ -456,6 +474,8 @@ pub(crate) mod tests {
             "1.7.5...0..9.YQ......4",
             "1.7.5...0..9.YQ......~",
             "1.7.5...0..........4~7~",
+            "1.7.5...0..9.YQ..........x",
+            "1.7.5...0............9",
             "1.7.5...0..9.YQ.......4",
             "1.7.5...0..9.YQ.......4~7",
             "1.7.5...0..9.YQ....x",
@@ -468,7 +488,7 @@ pub(crate) mod tests {
 
     #[test]
     fn another_id_drops_what_a_later_version_knows_of_the_old_one() {
-        let (_, metadata) = Metadata::decode("1.7.5...0.............x").unwrap();
+        let (_, metadata) = Metadata::decode("1.7.5...0..............x").unwrap();
         let mut same = metadata.clone();
         same.set_id(7);
         assert_eq!(same, metadata);

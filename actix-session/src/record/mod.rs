@@ -55,6 +55,9 @@ pub(crate) use self::{
     version::Version,
 };
 
+/// How long nobody need tell a list of a session again.
+const LISTED_FOR: Millis = Millis::secs(30 * 86_400);
+
 /// A record: the state of a session, its metadata and the id of the last commit.
 ///
 /// Opaque, cheap to clone, and shared by its readers. Stores make one from the bytes that they hold
@@ -389,6 +392,23 @@ impl Record {
     /// Whether it is somebody's whose list does not know of it.
     pub(crate) fn is_unlisted(&self) -> bool {
         self.written.derived && self.principal().is_some()
+    }
+
+    /// The login at an upstream that its own comes from.
+    pub(crate) fn upstream(&self) -> Option<UpstreamLogin> {
+        self.unusual()?.auth.as_deref()?.upstream()
+    }
+
+    /// Whether it is somebody's whose list may have forgotten it, if no other session of theirs has
+    /// begun since: no step has told the list of this one for long.
+    pub(crate) fn was_listed_long_ago(&self, now: Millis) -> bool {
+        self.was_listed_by(now - LISTED_FOR)
+    }
+
+    /// Whether it is somebody's, and their list was last told of it by that time.
+    pub(crate) fn was_listed_by(&self, at: Millis) -> bool {
+        let auth = self.unusual().and_then(|it| it.auth.as_deref());
+        auth.is_some_and(|auth| auth.listed() <= at)
     }
 
     pub(crate) fn format(&self) -> WireFormat {

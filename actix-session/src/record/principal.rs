@@ -87,6 +87,7 @@ impl Metadata {
             span: None,
             proofs: Proofs::default(),
             origin: None,
+            listed: None,
         };
         self.auth = principal.map(|principal| auth(principal).into());
     }

@@ -230,6 +230,7 @@ pub(crate) mod tests {
             span: None,
             proofs: Proofs::of(level, Millis(at), ""),
             origin: None,
+            listed: None,
         }
     }
 

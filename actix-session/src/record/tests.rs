@@ -81,6 +81,7 @@ fn logged_in(principal: &str) -> Metadata {
         span: None,
         proofs: Default::default(),
         origin: None,
+        listed: None,
     };
     Metadata {
         auth: Some(auth.into()),

@@ -1,5 +1,7 @@
 //! The methods of every store with a shared back end.
 
+mod again;
+
 use std::collections::HashMap;
 
 use actix_web::cookie::time::Duration;
@@ -43,19 +45,31 @@ pub(crate) async fn open<B: Backend>(
         name = store.name(key);
         name.as_str()
     };
-    let found = store.look(at, terms).await.map_err(LoadError::Other)?;
-    let found = match found.proven(at, terms).live(terms) {
-        Stored::Record(record) if record.is_unlisted() => {
-            Box::pin(listed(store, at, record, terms)).await?
-        }
-        found => found,
-    };
-    Ok(match found {
+    Ok(match look(store, at, terms).await? {
         Stored::Record(record) => Opened::Live(record),
         Stored::Redirect(redirect) => Opened::Moved(age(terms, redirect.made_at)),
         Stored::Nothing => Opened::Nothing,
         Stored::Unreadable => Opened::Unreadable,
     })
+}
+
+/// Looks for a load. Whoever has a session that no list knows of enters it.
+async fn look<B: Backend>(store: &B, at: &str, terms: &Terms) -> Result<Stored, LoadError> {
+    let found = store.look(at, terms).await.map_err(LoadError::Other)?;
+    match found.proven(at, terms).live(terms) {
+        Stored::Record(record) if record.is_unlisted() => {
+            Box::pin(listed(store, at, record, terms)).await
+        }
+        Stored::Record(record) if is_forgotten::<B>(&record, terms) => {
+            Box::pin(again::listed(store, at, record, terms)).await
+        }
+        found => Ok(found),
+    }
+}
+
+/// Whether a list may have forgotten the session: that of its owner's, or of whose come from an upstream.
+fn is_forgotten<B: Backend>(record: &Record, terms: &Terms) -> bool {
+    record.was_listed_long_ago(terms.now) && (B::FORGETS_OWNERS || record.upstream().is_some())
 }
 
 /// Writes down whose a record is, which another program has made somebody's: the step compares it with
@@ -189,8 +203,7 @@ pub(crate) async fn load<B: Backend>(
         return Ok(None);
     }
     let (at, terms) = (store.name(key), store.own_terms());
-    let found = store.look(&at, &terms).await.map_err(LoadError::Other)?;
-    match found.proven(&at, &terms).live(&terms) {
+    match look(store, &at, &terms).await? {
         Stored::Record(record) => Ok(Some(record.with_keys(terms.keys).to_map_with_metadata())),
         Stored::Redirect(_) | Stored::Nothing => Ok(None),
         Stored::Unreadable => Err(LoadError::Deserialization(anyhow::anyhow!(

@@ -18,6 +18,7 @@ use crate::{
         Committed, End, GRACE, IdleEnd, Older, Opened, Rotated, SessionState, Stamp, Terms,
     },
     error::{CommitError, LoadError, SaveError, UpdateError},
+    handed::handed,
     key::SessionKey,
     live::{self, Watch},
     record::{Metadata, MetadataKeys, Place, Record},
@@ -320,8 +321,15 @@ impl SessionStore for CookieSessionStore {
         // Without keys nobody knows whether an old server has made the metadata up. If it has, the
         // list knows the session by its seal.
         let [told, known] = [record.times(), record.metadata()];
-        for metadata in told.into_iter().chain(known.filter(|_| record.has_claim())) {
-            self.revoke_ahead(metadata).await?;
+        let known = known.filter(|_| record.has_claim());
+        let all: Vec<_> = told.into_iter().chain(known).cloned().collect();
+        let later = handed().and_then(|handed| handed.later);
+        match later.filter(|_| self.revocation.is_some()) {
+            Some(later) => {
+                let store = self.clone();
+                later.put(Older::ended_by(async move { store.end_all(&all).await }));
+            }
+            None => drop(self.end_all(&all).await?),
         }
         Ok(())
     }

@@ -12,7 +12,8 @@ use crate::{
     clock::Millis,
     contract::{Committed, End, Older, Opened, Rotated, Terms},
     error::{CommitError, Gone, LoadError, UpdateError},
-    event, handed,
+    event,
+    handed::{self, Handed, Later},
     key::SessionKey,
     record::Record,
     sync::lock,
@@ -119,14 +120,16 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
         Merged::Unchanged => return Ok(unchanged),
         Merged::Gone => return Ok(Committed::Gone),
     };
-    let answer = replace(store, key, record, before, terms).await?;
-    if matches!(answer, Committed::NewValue(..)) && changes.cleared.is_some() {
+    match replace(store, key, record, before, terms).await? {
         // Older values of a cookie end with a logout, if the store knows how to end them. The new
         // value has an id of its own.
-        let ended = hand(terms, store.delete(key)).await;
-        ended.map_err(CommitError::of_store)?;
+        Committed::NewValue(value, end, _) if changes.cleared.is_some() => {
+            let older = end_older(store, key, terms).await;
+            let older = older.map_err(CommitError::of_store)?;
+            Ok(Committed::NewValue(value, end, older))
+        }
+        answer => Ok(answer),
     }
-    Ok(answer)
 }
 
 async fn replace<S: SessionStore + ?Sized>(
@@ -173,17 +176,34 @@ pub(crate) async fn rotate<S: SessionStore + ?Sized>(
     if !is_there {
         return Ok(Rotated::Rotated(new, end, Older::none()));
     }
-    if let Err(error) = hand(terms, store.delete(key)).await {
-        // The old key still works, so the new one must not. Nobody has it yet.
-        if hand(terms, store.delete(&new)).await.is_err() {
-            tracing::warn!(
-                "a failed renewal left a record that could not be deleted: it stays until its TTL \
-                 is over, under a key that nobody has"
-            );
-        }
-        return Err(CommitError::of_store(error));
+    let error = match end_older(store, key, terms).await {
+        Ok(older) => return Ok(Rotated::Rotated(new, end, older)),
+        Err(error) => error,
+    };
+    // The old key still works, so the new one must not. Nobody has it yet.
+    if hand(terms, store.delete(&new)).await.is_err() {
+        tracing::warn!(
+            "a failed renewal left a record that could not be deleted: it stays until its TTL is \
+             over, under a key that nobody has"
+        );
     }
-    Ok(Rotated::Rotated(new, end, Older::none()))
+    Err(CommitError::of_store(error))
+}
+
+/// Deletes what a new key replaces. A store whose key is the state may answer what is to be ended once
+/// the new value is known to fit into a cookie.
+async fn end_older<S: SessionStore + ?Sized>(
+    store: &S,
+    key: &SessionKey,
+    terms: &Terms,
+) -> anyhow::Result<Older> {
+    let later = Later::default();
+    let handed = Handed {
+        later: Some(later.clone()),
+        ..terms.handed()
+    };
+    handed::hand(handed, store.delete(key)).await.0?;
+    Ok(later.take())
 }
 
 /// Nobody else knows whether a store has more than five methods: a wrapper may have lost them.

@@ -6,20 +6,23 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     clock::{Millis, deadline},
-    config::LONGEST,
     contract::Terms,
     digest,
     error::CommitError,
     key::SessionKey,
     live::EndReason,
-    protocol::{Backend, Name, OwnerBefore, Reply, Step, Stored, Until, read},
+    protocol::{Backend, Name, OwnerBefore, Reply, Step, Stored, Until},
     random,
     record::{Metadata, Record, WireFormat},
 };
 
+/// The names of locks begin with this, and a full stop.
+pub(crate) const LOCK: &str = "lock";
 /// For how long a lock is held at most, beyond the budget of whoever holds it: if the holder dies,
-/// others go on after that.
+/// others go on after that. Its record is there for as much longer, so that it never goes before.
 const MARGIN: Millis = Millis::secs(5);
+/// Since when a lock is free that was given back.
+const FREE: Millis = Millis(i64::MIN);
 /// How far the clocks of two servers may be apart. A lock that is held for longer is nobody's: a clock
 /// that was set wrong has written it, or something has damaged it.
 const APART: Millis = Millis::secs(600);
@@ -64,7 +67,7 @@ async fn try_to_take<B: Backend>(
     let held = note(held_until)?;
     let step = match look(store, at, terms).await? {
         Stored::Record(known) if is_held(&known, now, held_until) => return Ok(None),
-        Stored::Record(known) => replace(at, &known, held.clone(), terms),
+        Stored::Record(known) => replace(at, &known, held.clone(), held_until + MARGIN),
         // Nobody can say until when it is held, and it would be in the way for ever. Whoever takes it
         // away a moment after another one may let one login too many pass, once.
         Stored::Unreadable => {
@@ -75,7 +78,7 @@ async fn try_to_take<B: Backend>(
         Stored::Redirect(_) | Stored::Nothing => Step::Insert {
             at: at.clone(),
             new: held.clone(),
-            until: terms.now + LONGEST,
+            until: held_until + MARGIN,
         },
     };
     let reply = match step {
@@ -99,10 +102,11 @@ async fn try_to_take<B: Backend>(
 
 /// Gives the lock back. If that fails, it lapses. To repeat it is harmless: it compares with this lease.
 pub(crate) async fn release<B: Backend>(store: &B, lease: Lease, terms: &Terms) {
-    let Ok(free) = note(Millis(i64::MIN)) else {
+    let Ok(free) = note(FREE) else {
         return;
     };
-    let step = replace(&lease.at, &lease.held, free, terms);
+    // Whoever logs in again at once finds it. To delete it would be told as an end.
+    let step = replace(&lease.at, &lease.held, free, terms.now + MARGIN);
     let deadline = deadline(terms.budget);
     loop {
         match store.run(&step, terms).await {
@@ -146,22 +150,22 @@ fn untraced(terms: &Terms) -> Terms {
 }
 
 /// No session key contains a full stop, so it is never a session.
-fn name_of<B: Backend>(store: &B, principal: &str) -> Name {
+pub(crate) fn name_of<B: Backend>(store: &B, principal: &str) -> Name {
     let name = digest::hex(&format!("actix-session lock\0{principal}"));
-    store.name(&SessionKey::generated(format!("lock.{name}")))
+    store.name(&SessionKey::generated(format!("{LOCK}.{name}")))
 }
 
 async fn look<B: Backend>(store: &B, at: &Name, terms: &Terms) -> Result<Stored, CommitError> {
-    let found = read(store, at, terms).await;
+    let found = store.read_note(at, terms).await;
     found.map_err(CommitError::of_store)
 }
 
-fn replace(at: &Name, known: &Record, new: Record, terms: &Terms) -> Step {
+fn replace(at: &Name, known: &Record, new: Record, until: Millis) -> Step {
     Step::Cas {
         at: at.clone(),
         expect: known.version(),
         new,
-        until: Until::At(terms.now + LONGEST),
+        until: Until::At(until),
         epoch: None,
         owner_before: OwnerBefore::Same,
     }
@@ -179,9 +183,12 @@ fn is_held(known: &Record, now: Millis, held_until: Millis) -> bool {
     free_from > now && free_from <= held_until + APART
 }
 
+/// Whether it was given back.
+pub(crate) fn is_free(record: &Record) -> bool {
+    free_from(record) == FREE
+}
+
 /// A record that does not say is no lock.
 fn free_from(record: &Record) -> Millis {
-    record
-        .metadata()
-        .map_or(Millis(i64::MIN), |metadata| metadata.created)
+    record.metadata().map_or(FREE, |metadata| metadata.created)
 }

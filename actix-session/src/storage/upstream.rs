@@ -16,7 +16,7 @@ use futures_util::{
 };
 use tokio::time::Instant;
 
-pub(crate) use self::answered::token;
+pub(crate) use self::answered::{ANSWERED, token};
 use self::answered::{answer_to, remember};
 use super::{
     index::{Door as _, Index, Live, Page},
@@ -93,6 +93,17 @@ impl<'a> Entering<'a> {
                 .or_else(|| before.map(|before| &*before.principal))?,
             span: span.or(terms.absolute).unwrap_or(LONGEST),
             is_login: own.is_some(),
+        })
+    }
+
+    /// For a session that goes on, if it comes from an upstream.
+    pub(crate) fn again(record: &'a Record, terms: &Terms) -> Option<Self> {
+        let auth = record.metadata()?.auth.as_deref()?;
+        Some(Self {
+            origin: auth.upstream()?,
+            principal: &auth.principal,
+            span: auth.span.or(terms.absolute).unwrap_or(LONGEST),
+            is_login: false,
         })
     }
 

@@ -9,7 +9,8 @@ use std::{
 use actix_session::{
     Session, SessionMiddleware,
     storage::{
-        Gone, LoadError, SaveError, SessionKey, SessionStore, UpdateError, generate_session_key,
+        CookieSessionStore, Gone, LoadError, MemorySessionStore, SaveError, SessionKey,
+        SessionStore, UpdateError, generate_session_key,
     },
 };
 use actix_web::cookie::{Key, time::Duration};
@@ -273,4 +274,36 @@ async fn a_wrapper_of_five_methods_keeps_what_the_library_knows(tested: impl Tes
         .clock()
         .advance(std::time::Duration::from_secs(20 * 60));
     assert!(browser.is_nobody().await);
+}
+
+/// The new value is refused as too large for a cookie, whatever the renewal has done by then.
+#[actix_web::test]
+async fn a_cookie_that_does_not_fit_leaves_the_session_behind_a_wrapper() {
+    let acts: [fn(&Session); 4] = [
+        Session::renew,
+        |s| s.login("user-42").unwrap(),
+        |s| s.reauthenticated().unwrap(),
+        Session::clear,
+    ];
+    for act in acts {
+        let list = MemorySessionStore::new();
+        let store = CookieSessionStore::default().with_revocation(list);
+        let browser = custom(Wrapper(store)).await;
+        let login = |s: &Session| s.login("user-42").unwrap();
+        browser.visit(login).await.assert_sets_cookie();
+        let copy = browser.fork();
+        let too_large = |s: &Session| {
+            act(s);
+            s.insert("large", "x".repeat(3_400)).unwrap();
+        };
+        browser
+            .visit(too_large)
+            .await
+            .assert_opaque()
+            .assert_no_cookie();
+        assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+        // One that fits ends the older value.
+        browser.visit(act).await.assert_sets_cookie();
+        assert_eq!(copy.principal().await, None);
+    }
 }

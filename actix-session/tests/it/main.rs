@@ -46,6 +46,7 @@ mod redis_conn;
 mod redis_expiry;
 mod redis_faults;
 mod redis_index;
+mod redis_long_sessions;
 mod redis_lost_answers;
 mod redis_pool;
 mod redis_refusals;

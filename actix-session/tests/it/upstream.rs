@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use actix_session::{
     Clock as _, Login, Session, SessionManager, SessionMiddleware, Upstream, UpstreamNotice,
-    config::WireFormat,
+    config::{PersistentSession, TtlExtensionPolicy, WireFormat},
     storage::{CookieSessionStore, SessionIndex, SessionStore},
 };
 use actix_web::{cookie::Key, http::StatusCode, rt};
@@ -27,6 +27,7 @@ on_each_index! {
     a_session_keeps_its_upstream_until_it_ends,
     a_repeat_is_answered_as_the_first_was,
     a_login_that_nobody_waits_for_is_no_exception,
+    a_session_in_use_is_found_however_old_it_is,
 }
 
 // There, an index lies in another slot than its records.
@@ -496,4 +497,22 @@ fn names_have_a_length() {
         !shown.contains("ferris") && !shown.contains("s1"),
         "{shown}"
     );
+}
+
+/// Entries are forgotten 430 days after the login, or after the last step on them.
+async fn a_session_in_use_is_found_however_old_it_is(tested: impl TestStore<Store: SessionIndex>) {
+    let lifecycle = PersistentSession::default()
+        .session_ttl(actix_web::cookie::time::Duration::days(60))
+        .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+    let middleware = tested.middleware().session_lifecycle(lifecycle).build();
+    let sessions = middleware.manager();
+    let site = Site::new(middleware).await;
+    let browser = logged_in(&site, "user-42", ferris(5).sid("s1")).await;
+    for _ in 0..12 {
+        tested.clock().advance(Duration::from_secs(40 * 86_400));
+        assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+    }
+    let notice = UpstreamNotice::of_session(OP, "s1", at(7));
+    assert_eq!(end(&sessions, notice).await, 1);
+    assert!(browser.is_nobody().await);
 }

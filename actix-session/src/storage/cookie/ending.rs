@@ -68,10 +68,20 @@ impl CookieSessionStore {
         Ok(Some(known))
     }
 
-    /// Ends the session, and whatever it was renewed to while this request was in flight.
-    pub(super) async fn revoke_ahead(&self, metadata: &Metadata) -> anyhow::Result<()> {
+    /// All of what a value may be known as. Returns whether nobody had ended any of it before.
+    pub(super) async fn end_all(&self, all: &[Metadata]) -> anyhow::Result<bool> {
+        let mut first = true;
+        for metadata in all {
+            first &= self.revoke_ahead(metadata).await?;
+        }
+        Ok(first)
+    }
+
+    /// Ends the session, and whatever it was renewed to while this request was in flight. Returns
+    /// whether nobody had ended it before.
+    pub(super) async fn revoke_ahead(&self, metadata: &Metadata) -> anyhow::Result<bool> {
         let Some(revocation) = &self.revocation else {
-            return Ok(());
+            return Ok(true);
         };
         let mut id = metadata.id;
         // As long as renewals are remembered, whatever their number: a thief may renew all the time.
@@ -79,7 +89,7 @@ impl CookieSessionStore {
             let first = self.revoke(metadata, id).await?;
             let renewed = note_of("renewed", id);
             if first || revocation.store.revoked_at(&renewed).await?.is_none() {
-                return Ok(());
+                return Ok(first && id == metadata.id);
             }
             id = renewed_id(id);
         }
@@ -114,13 +124,11 @@ impl CookieSessionStore {
         base: &Record,
         changes: &Changes,
     ) -> Result<(), CommitError> {
-        match base.metadata().filter(|_| logs_out(changes)) {
-            Some(metadata) => self
-                .revoke_ahead(metadata)
-                .await
-                .map_err(CommitError::of_store),
-            None => Ok(()),
+        if let Some(metadata) = base.metadata().filter(|_| logs_out(changes)) {
+            let ended = self.revoke_ahead(metadata).await;
+            ended.map_err(CommitError::of_store)?;
         }
+        Ok(())
     }
 
     /// Ends the values from before a renewal, and returns whether nobody had ended the session

@@ -71,6 +71,7 @@ impl<D: KeyValueDatabase> Backend for KeyValueSessionStore<D> {
             if let Stored::Record(record) = attempt.living(&at).await? {
                 let cap = record.absolute_end().unwrap_or(Millis(i64::MAX));
                 attempt.put_record(&at, &record, (terms.now + ttl).min(cap));
+                attempt.keep_listed(&record, &at).await?;
             }
             Ok(Reply::Done)
         });

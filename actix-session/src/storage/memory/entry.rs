@@ -4,7 +4,10 @@ use crate::{
     clock::Millis,
     protocol::{Owner, Redirect, Stored, TOMBSTONE},
     record::{Kind, Packed, Record},
-    storage::upstream::{ENTRY, NOTICED},
+    storage::{
+        lease,
+        upstream::{ANSWERED, ENTRY, NOTICED},
+    },
 };
 
 pub(super) struct Entry {
@@ -29,23 +32,25 @@ pub(super) enum Rank {
     Guest,
     /// The redirect to a session with a principal.
     UsersRedirect,
-    /// Whose sessions come from an upstream.
+    /// Whose sessions come from an upstream, and what it was answered.
     Upstream,
     User,
     /// What an upstream says is over.
     Notice,
+    /// A principal's lock that is held. It counts for nothing, since it goes with its login.
+    Lock,
 }
 
 /// How many ranks there are.
-pub(super) const RANKS: usize = 6;
+pub(super) const RANKS: usize = 7;
 
 impl Rank {
     /// Those that make room for an entry of this rank, first the one that goes first.
     pub(super) const fn gives_way(self) -> &'static [Self] {
         match self {
-            Self::Tombstone | Self::Guest => &[Self::Tombstone, Self::Guest, Self::Upstream],
+            Self::Tombstone | Self::Guest => &[Self::Tombstone, Self::Guest],
             Self::UsersRedirect => &[Self::Tombstone, Self::Guest, Self::UsersRedirect],
-            Self::Upstream | Self::User | Self::Notice => &[
+            Self::Upstream | Self::User | Self::Notice | Self::Lock => &[
                 Self::Tombstone,
                 Self::Guest,
                 Self::UsersRedirect,
@@ -62,8 +67,10 @@ impl Rank {
         };
         match record.principal() {
             Some(_) => Self::User,
-            None if kind(ENTRY) => Self::Upstream,
+            None if kind(ENTRY) || kind(ANSWERED) => Self::Upstream,
             None if kind(NOTICED) => Self::Notice,
+            None if kind(lease::LOCK) && lease::is_free(record) => Self::Tombstone,
+            None if kind(lease::LOCK) => Self::Lock,
             None => Self::Guest,
         }
     }

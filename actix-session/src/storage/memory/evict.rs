@@ -72,6 +72,11 @@ impl Eviction {
         Arc::clone(&self.totals)
     }
 
+    /// How many locks there are.
+    pub(super) fn locks(&self) -> usize {
+        self.totals.count(Rank::Lock)
+    }
+
     /// Those of all shards, by their places.
     pub(super) fn hints(&self) -> Arc<[Hint]> {
         Arc::clone(&self.hints)

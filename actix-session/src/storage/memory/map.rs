@@ -165,7 +165,7 @@ impl Map {
             if shard.is_taken(at, now) {
                 return Ok(Reply::Taken);
             }
-            if self.room.take() {
+            if self.take_room(entry.rank()) {
                 if !owner
                     .as_ref()
                     .is_none_or(|owner| self.owners.enter(owner, at.hash()))
@@ -213,7 +213,7 @@ impl Map {
             if is_beyond {
                 self.room.take_beyond();
             }
-            if is_beyond || self.room.take() {
+            if is_beyond || self.take_room(left.rank()) {
                 if !self.change_owner(write, at, target) {
                     self.room.give(1);
                     return Ok(Reply::Ended);
@@ -371,6 +371,16 @@ impl Map {
     pub(super) fn shards_from(&self, at: Key<'_>) -> impl Iterator<Item = usize> + use<> {
         let from = at.shard(SHARDS);
         (from..SHARDS).chain(0..from)
+    }
+
+    /// Takes the room of one entry, if there is any. Locks displace nobody: they lie beyond the bound,
+    /// and whatever else there is has as much room as without them.
+    fn take_room(&self, rank: Rank) -> bool {
+        if rank == Rank::Lock {
+            self.room.take_beyond();
+            return true;
+        }
+        self.room.take(self.eviction.locks())
     }
 
     /// Puts an entry for which room was taken where nothing live is.

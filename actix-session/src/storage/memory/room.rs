@@ -20,9 +20,9 @@ impl Room {
         }
     }
 
-    /// Takes the room of one entry, if there is any.
-    pub(super) fn take(&self) -> bool {
-        let one_more = |used| (used < self.max).then_some(used + 1);
+    /// Takes the room of one entry, if there is any. So many of those that there are lie beyond it.
+    pub(super) fn take(&self, beyond: usize) -> bool {
+        let one_more = |used: usize| (used < self.max.saturating_add(beyond)).then_some(used + 1);
         let order = Ordering::Relaxed;
         self.used.fetch_update(order, order, one_more).is_ok()
     }

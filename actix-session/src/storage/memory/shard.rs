@@ -40,7 +40,11 @@ impl Default for Totals {
 
 impl Totals {
     pub(super) fn has(&self, rank: Rank) -> bool {
-        self.counts[rank as usize].load(Ordering::Relaxed) > 0
+        self.count(rank) > 0
+    }
+
+    pub(super) fn count(&self, rank: Rank) -> usize {
+        self.counts[rank as usize].load(Ordering::Relaxed)
     }
 
     pub(super) fn may_have_expired(&self, now: Millis) -> bool {

@@ -8,7 +8,10 @@ use super::*;
 use crate::{
     changes::{Changes, Effect, LoginChange},
     record::{Metadata, Record, WireFormat},
-    storage::{CommitError, Opened, Rotated, SaveError, SessionStore, StoreFull, index::Page},
+    storage::{
+        CommitError, Opened, Rotated, SaveError, SessionStore, StoreFull, index::Page, lease,
+        upstream::ANSWERED,
+    },
 };
 
 fn set(n: usize) -> Changes {
@@ -125,6 +128,64 @@ async fn in_a_full_store_a_notice_stays_and_an_entry_makes_room_for_users() {
     let inserted = store.insert_note("upstream.c", note(), until, &terms).await;
     assert!(matches!(inserted, Ok(Reply::Done)));
     assert!(is_there("notice.a").await && store.len() == 100);
+}
+
+/// Whoever logs in may be refused, and holds the lock meanwhile.
+#[actix_web::test]
+async fn in_a_full_store_a_lock_displaces_nobody_and_stays_while_it_is_held() {
+    let (store, terms) = (store_for(100), Terms::default());
+    let mut keys = users(&store, 100).await;
+    let held = lease::take(&store, "alice", &terms).await.unwrap();
+    let other = lease::take(&store, "bob", &terms).await.unwrap();
+    assert_eq!(count_live(&store, &keys).await, 100);
+    let refused = store.create(&set(1), &terms).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Full), "{refused}");
+    keys.extend(users(&store, 50).await);
+    assert_eq!(count_live(&store, &keys).await, 100);
+    let brief = Terms {
+        budget: std::time::Duration::from_millis(30),
+        ..terms.clone()
+    };
+    for principal in ["alice", "bob"] {
+        let refused = lease::take(&store, principal, &brief).await.unwrap_err();
+        assert!(matches!(refused, CommitError::Contended), "{refused}");
+    }
+    // What was given back goes first.
+    lease::release(&store, held, &terms).await;
+    lease::release(&store, other, &terms).await;
+    keys.extend(users(&store, 1).await);
+    assert_eq!(count_live(&store, &keys).await, 100);
+    assert_eq!(store.inner.map.len(), 100);
+    lease::take(&store, "alice", &terms).await.unwrap();
+}
+
+/// A back-channel logout finds sessions by entries, and is not to be answered by an error once it has
+/// ended them.
+#[actix_web::test]
+async fn guests_displace_nothing_of_an_upstream_and_its_answer_finds_room_among_users() {
+    let (store, terms) = (store_for(100), Terms::default());
+    let until = terms.now + Millis::secs(600);
+    let note = || Record::written(WireFormat::V1, 7, Metadata::new(1, Millis(0)), &[]);
+    let answered = format!("{ANSWERED}.a");
+    for name in ["upstream.a", &answered] {
+        let inserted = store.insert_note(name, note(), until, &terms).await;
+        assert!(matches!(inserted, Ok(Reply::Done)), "{name}");
+    }
+    let keys = users(&store, 98).await;
+    for n in 0..200 {
+        let refused = store.create(&set(n), &terms).await.unwrap_err();
+        assert!(matches!(refused, CommitError::Full), "{refused}");
+    }
+    for name in ["upstream.a", &answered] {
+        let found = store.read_note(name, &terms).await.unwrap();
+        assert!(matches!(found, Stored::Record(_)), "{name}");
+    }
+    assert_eq!(count_live(&store, &keys).await, 98);
+    users(&store, 2).await;
+    assert_eq!(count_live(&store, &keys).await, 98);
+    let answer = format!("{ANSWERED}.b");
+    let inserted = store.insert_note(&answer, note(), until, &terms).await;
+    assert!(matches!(inserted, Ok(Reply::Done)));
 }
 
 #[actix_web::test]

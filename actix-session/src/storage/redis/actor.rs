@@ -227,6 +227,7 @@ impl RedisActorSessionStore {
 
 impl Backend for RedisActorSessionStore {
     const REMOTE: bool = true;
+    const FORGETS_OWNERS: bool = true;
 
     async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
         let indexing = Box::new(Indexing::of(step, &*self.keygen));

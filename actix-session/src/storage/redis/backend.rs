@@ -266,7 +266,8 @@ impl Executor {
         let script = indexed.script(&CAS_TELLING_SCRIPT, &CAS_INDEXED_SCRIPT);
         let whole = script.call(&keys, &args);
         let whole = Job::script(&whole);
-        if indexed.enters() {
+        // Without its epoch, a `clear` would not hold for requests in flight.
+        if indexed.enters() || write.epoch.is_some() {
             self.entering(&whole, indexed, terms).await
         } else {
             self.one_or_other(whole, plain, terms).await

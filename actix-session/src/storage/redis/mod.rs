@@ -248,6 +248,7 @@ impl fmt::Debug for RedisSessionStore {
 
 impl Backend for RedisSessionStore {
     const REMOTE: bool = true;
+    const FORGETS_OWNERS: bool = true;
 
     async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
         let indexing = Indexing::of(step, &*self.keygen);

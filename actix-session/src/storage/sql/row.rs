@@ -94,12 +94,23 @@ pub(crate) fn revision(version: &Version) -> Option<i64> {
     (version_prefix(commit) == *prefix).then_some(commit.cast_signed())
 }
 
-/// A principal, or its digest if some database's index could not hold it.
+/// What a digest in the column of principals begins with, and how many characters follow.
+const DIGEST: (&str, usize) = ("sha256:", 43);
+
+/// A principal, or its digest if some database's index could not hold it, or if it looks like the
+/// digest of another one.
 pub(crate) fn principal_column(principal: &str) -> Cow<'_, str> {
-    if principal.len() <= 255 && !principal.contains('\0') {
+    if principal.len() <= 255 && !principal.contains('\0') && !is_digest(principal) {
         return Cow::Borrowed(principal);
     }
-    Cow::Owned(format!("sha256:{}", digest::base64(principal)))
+    Cow::Owned([DIGEST.0, &digest::base64(principal)].concat())
+}
+
+fn is_digest(column: &str) -> bool {
+    let is_of_digests = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    column
+        .strip_prefix(DIGEST.0)
+        .is_some_and(|it| it.len() == DIGEST.1 && it.bytes().all(is_of_digests))
 }
 
 /// What a query found: a row, or something that cannot be one.
@@ -212,5 +223,18 @@ mod tests {
             assert!(principal_column(&principal).starts_with("sha256:"));
         }
         assert_ne!(principal_column("a\0b"), principal_column("a\0c"));
+        // A name that looks like the column of another one is not that one.
+        for principal in ["x".repeat(256), "erased\0YQ".to_owned()] {
+            let column = principal_column(&principal).into_owned();
+            assert_ne!(principal_column(&column), column);
+        }
+        // Rows that are there keep their names.
+        for name in [
+            "sha256:",
+            "sha256:abc",
+            &format!("sha256:{}", "=".repeat(43)),
+        ] {
+            assert_eq!(principal_column(name), name);
+        }
     }
 }

@@ -11,6 +11,9 @@ use crate::{
     random,
 };
 
+/// The names of answers begin with this, and a full stop.
+pub(crate) const ANSWERED: &str = "answered";
+
 /// How many sessions a notice has ended that has come before.
 pub(super) async fn answer_to<B: Backend>(
     store: &B,
@@ -42,7 +45,7 @@ pub(super) async fn remember<B: Backend>(
 }
 
 fn token_name<B: Backend>(store: &B, token: u128) -> Name {
-    name_of(store, "answered", &format!("{token:032x}"))
+    name_of(store, ANSWERED, &format!("{token:032x}"))
 }
 
 /// The digest of a token's name at its issuer.

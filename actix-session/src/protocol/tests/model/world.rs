@@ -324,6 +324,7 @@ fn first_record(logged_in: bool) -> Record {
             span: None,
             proofs: Default::default(),
             origin: None,
+            listed: None,
         })
     });
     let entries = [(OLD.into(), OLD_VALUE.into()), (COUNT.into(), "0".into())];

@@ -231,6 +231,7 @@ fn expected_metadata(request: &Request, before: &Record, after: &Record) -> Meta
             span: None,
             proofs: Default::default(),
             origin: login.origin.clone(),
+            listed: None,
         }));
     }
     metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);

@@ -8,6 +8,7 @@ use crate::{
     contract::{ExtendOnRead, Terms},
     protocol::{Name, Stored},
     record::{Auth, Metadata, Record, WireFormat},
+    storage::index::{Index as _, Page},
 };
 
 on_each_place! {
@@ -161,6 +162,7 @@ async fn no_extension_reaches_past_the_absolute_end<P: Place>(steps: Steps<P>) {
             span: None,
             proofs: Default::default(),
             origin: None,
+            listed: None,
         }));
     };
     let own = |end: Millis| move |metadata: &mut Metadata| metadata.absolute_end = Some(end);
@@ -266,5 +268,35 @@ async fn a_ttl_that_is_set_reaches_no_further_than_the_absolute_end<P: Place>(st
         steps.lives_for(&at, minutes(30)).await;
         steps.set_ttl(&at, minutes(10)).await;
         steps.lives_for(&at, minutes(10)).await;
+    }
+}
+
+/// As an extension does: behind a wrapper of five methods it comes by this one.
+#[actix_web::test]
+async fn a_ttl_that_is_set_keeps_what_a_database_knows_of_the_owner() {
+    let steps = Steps::<super::places::KeyValue>::start().await;
+    let record = steps.with_metadata(WireFormat::V1, 1, |metadata| {
+        metadata.auth = Some(Box::new(Auth {
+            principal: "alice".to_owned(),
+            at: metadata.created,
+            device: None,
+            login: None,
+            span: None,
+            proofs: Default::default(),
+            origin: None,
+            listed: None,
+        }));
+    });
+    let at = steps.insert(&record).await;
+    let days = |count: i64| minutes(count * 24 * 60);
+    let page = Page {
+        after: None,
+        limit: 10,
+    };
+    for _ in 0..12 {
+        steps.set_ttl(&at, days(60)).await;
+        steps.pass(days(40)).await;
+        let listed = steps.store().sessions("alice", page, &steps.terms()).await;
+        assert_eq!(listed.unwrap().len(), 1);
     }
 }

@@ -7,6 +7,7 @@ mod changing;
 mod ending;
 mod extending;
 mod five_methods;
+mod locks;
 mod places;
 mod renewing;
 mod sql;

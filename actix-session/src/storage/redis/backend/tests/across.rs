@@ -14,7 +14,7 @@ use super::{
     },
     *,
 };
-use crate::changes::Effect;
+use crate::{changes::Effect, protocol::Backend as _, record::WireFormat};
 
 /// On a cluster that answers like this.
 async fn executor(answer: impl FnMut(&[String]) -> Option<String> + 'static) -> Executor {
@@ -269,6 +269,41 @@ async fn a_creation_that_is_put_off_once_its_answer_was_lost_waits_for_the_slot(
     let (key, _) = created.unwrap();
     // The key of the first attempt, which may have been carried out.
     assert_eq!(*names.borrow(), [key.as_ref(); 5]);
+}
+
+/// Without its epoch, a `clear` would not hold for requests in flight.
+#[actix_web::test]
+async fn a_clear_that_is_put_off_waits_for_the_slot_if_its_epoch_lies_beside() {
+    for (format, expected) in [
+        (WireFormat::V0_11, ["3", "3", "3", "3"]),
+        (WireFormat::V1, ["2", "1", "1", "1"]),
+    ] {
+        let keys = Rc::new(RefCell::new(Vec::new()));
+        let seen = Rc::clone(&keys);
+        let store = in_cluster(move |command| {
+            let mut seen = seen.borrow_mut();
+            seen.push(command[2].clone());
+            let is_moved = seen.len() == 4;
+            Some(if is_moved { DONE } else { "-TRYAGAIN x\r\n" }.to_owned())
+        })
+        .await;
+        let terms = Terms {
+            format,
+            ..Terms::default()
+        };
+        let [old, new] = [FIRST, OTHER].map(|text| Record::decode(text.to_owned()).unwrap());
+        let clear = Step::Cas {
+            at: "{a}".into(),
+            expect: old.version(),
+            owner_before: OwnerBefore::of(&old, &new),
+            new,
+            until: Until::Same,
+            epoch: Some(7),
+        };
+        let reply = store.run(&clear, &terms).await.unwrap();
+        assert!(matches!(reply, Reply::Done), "{reply:?}");
+        assert_eq!(*keys.borrow(), expected, "{format:?}");
+    }
 }
 
 /// What is asked for once an entry's record was not found, if this is there when it is looked at again.
