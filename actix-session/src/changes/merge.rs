@@ -97,7 +97,7 @@ fn plan<'a>(
     let starts_over = changes.cleared.is_some() || another;
     let kept = (!starts_over).then_some(stored);
     let values = values(kept, changes, another)?;
-    settle_owner(&mut metadata, kept, &values, stamp);
+    settle_owner(&mut metadata, kept, (&values, changes.ttl), stamp);
     if let Some(auth) = metadata.auth.as_deref_mut()
         && stamp.lists
         && stamp.now > auth.listed()
@@ -118,7 +118,7 @@ fn plan<'a>(
 fn settle_owner(
     metadata: &mut Metadata,
     kept: Option<&Record>,
-    values: &Values<'_>,
+    (values, ttl): (&Values<'_>, Option<TtlChange>),
     stamp: Stamp<'_>,
 ) {
     let Some(entry) = stamp.principal_entry else {
@@ -131,9 +131,20 @@ fn settle_owner(
             .and_then(|json| principal_of(&json)),
     };
     if named.as_deref() != metadata.principal() {
-        metadata.belong_to(named, stamp.now);
-        metadata.absolute_end = absolute_end(metadata, stamp);
+        give_to(metadata, named, ttl, stamp);
     }
+}
+
+/// Whoever had the record before takes their times along. `ttl` is what this request has set since.
+pub(super) fn give_to(
+    metadata: &mut Metadata,
+    principal: Option<String>,
+    ttl: Option<TtlChange>,
+    stamp: Stamp<'_>,
+) {
+    metadata.belong_to(principal, stamp.now);
+    metadata.ttl = ttl.map_or(metadata.ttl, TtlChange::own);
+    metadata.absolute_end = absolute_end(metadata, stamp);
 }
 
 /// A session with these changes alone.
@@ -178,7 +189,7 @@ pub(crate) fn write_reduced(
         return Ok(Applied::Nothing);
     }
     metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);
-    settle_owner(&mut metadata, Some(stored), &values, stamp);
+    settle_owner(&mut metadata, Some(stored), (&values, changes.ttl), stamp);
     let new = rewrite(stored, &values, metadata, stamp);
     bounded(new, stored.size(), stamp)
 }

@@ -1,5 +1,10 @@
 //! Origins, as browsers write them, and hosts.
 
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
+
 use derive_more::Display;
 
 /// A trusted origin that no browser would send.
@@ -31,8 +36,13 @@ pub(super) fn check(origin: &str) -> Result<(), InvalidOrigin> {
     let begins = scheme.starts_with(|first: char| first.is_ascii_lowercase());
     let (host, port) = split(authority).ok_or(InvalidOrigin)?;
     let own_port = port.is_some() && port == default_port(scheme);
-    let valid = begins && scheme.bytes().all(in_scheme) && is_host(host) && !own_port;
-    valid.then_some(()).ok_or(InvalidOrigin)
+    let shortest = port.is_none_or(|port| authority.ends_with(&format!(":{port}")));
+    let numeric = default_port(scheme).is_some() && ends_in_number(host);
+    let known = !numeric || is_written(host, Ipv4Addr::to_string);
+    let valid = begins && scheme.bytes().all(in_scheme) && is_host(host) && known;
+    (valid && shortest && !own_port)
+        .then_some(())
+        .ok_or(InvalidOrigin)
 }
 
 /// A host name or address, as it is in an origin.
@@ -41,11 +51,34 @@ fn is_host(host: &str) -> bool {
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
     if let Some(address) = bracketed {
-        let in_address = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b':' | b'.');
-        return !address.is_empty() && address.bytes().all(in_address);
+        return is_written(address, ipv6);
     }
     let in_host = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_');
     !host.is_empty() && host.bytes().all(in_host)
+}
+
+/// Whether an address is written in the one way that browsers use.
+fn is_written<A: FromStr>(text: &str, write: fn(&A) -> String) -> bool {
+    let address = text.parse::<A>();
+    address.is_ok_and(|address| write(&address) == text)
+}
+
+/// Browsers write no part of it as IPv4.
+fn ipv6(address: &Ipv6Addr) -> String {
+    let [.., high, low] = address.segments();
+    match address.to_ipv4_mapped() {
+        Some(_) => format!("::ffff:{high:x}:{low:x}"),
+        None => address.to_string(),
+    }
+}
+
+/// Whether browsers take the host for an IPv4 address.
+fn ends_in_number(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let is_hex = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_decimal = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+    is_decimal || last.strip_prefix("0x").is_some_and(is_hex)
 }
 
 /// Whether an `Origin` has the host and port of the request. Whether it is `http` or `https` is not
@@ -100,6 +133,12 @@ mod tests {
             "https://a-b.example:8443",
             "http://127.0.0.1",
             "http://[::1]:8080",
+            "http://[2001:db8::1:0:0:1]",
+            "http://[::ffff:c000:201]",
+            "http://192.0.2.1:81",
+            "https://a.example:81",
+            "https://1.example",
+            "chrome-extension://127",
             "https://xn--bcher-kva.example",
             "chrome-extension://abcdefgh",
         ] {
@@ -131,6 +170,18 @@ mod tests {
             "https://a.example, https://b.example",
             "http://[::1",
             "http://[]",
+            "http://[0:0:0:0:0:0:0:1]",
+            "http://[::01]",
+            "http://[::ffff:192.0.2.1]",
+            "http://[:::]",
+            "http://127.1",
+            "http://127.0.0.01",
+            "http://127.0.0.1.",
+            "http://0x7f.1",
+            "http://a.0x7f",
+            "http://2130706433",
+            "http://256.0.0.1",
+            "https://example.com:0444",
             "1https://example.com",
         ] {
             assert_eq!(check(origin), Err(InvalidOrigin), "{origin}");

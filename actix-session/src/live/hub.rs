@@ -560,29 +560,6 @@ mod tests {
         assert_eq!([later.reason(), others.reason()], [None, None]);
     }
 
-    /// A record that was made has the id that it was made with, or none.
-    #[test]
-    fn what_was_made_is_no_other() {
-        for (found, is_same) in [(Some(1), true), (Some(2), false), (None, true)] {
-            let (_ended, waits) = pair();
-            let metadata = Metadata::new(1, Millis::ZERO);
-            let mut watch = Watch::new(waits, Some(&metadata), looking()).of_made();
-            let record = match found {
-                Some(id) => {
-                    let metadata = Metadata::new(id, Millis::ZERO);
-                    Record::written(crate::record::WireFormat::V1, 1, metadata, &[])
-                }
-                None => Record::empty(),
-            };
-            assert_eq!(watch.is_same(&record), is_same, "{found:?}");
-            // What comes next is no longer what was made.
-            if is_same {
-                let is_none = found.is_none();
-                assert_eq!(watch.is_same(&Record::empty()), is_none, "{found:?}");
-            }
-        }
-    }
-
     #[test]
     fn what_was_lost_is_looked_at_soon() {
         let hub = Arc::new(Hub::default());

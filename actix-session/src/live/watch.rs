@@ -11,7 +11,7 @@ use std::{
 use crate::{
     clock::SharedClock,
     contract::Terms,
-    record::{Metadata, Record},
+    record::{Metadata, Record, WireFormat},
     sync::lock,
 };
 
@@ -81,8 +81,8 @@ pub struct Watch {
     waits: Waits,
     /// The session's id, if it is known. A record that keeps none counts as the same session.
     pub(crate) id: Option<u128>,
-    /// The record has just been made, and may turn out to keep no id.
-    is_made: bool,
+    /// It is nobody's, or has just been made: the record may turn out to keep no id.
+    may_lose_id: bool,
     /// Whose session it is, as far as is known.
     #[cfg(any(feature = "_backend", test))]
     pub(crate) owner: Option<crate::protocol::Owner>,
@@ -182,17 +182,21 @@ impl Watch {
         Self {
             waits,
             id: known.map(|known| known.id),
-            is_made: false,
+            may_lose_id: known.is_some_and(|known| known.auth.is_none()),
             #[cfg(any(feature = "_backend", test))]
             owner: known.and_then(crate::protocol::Owner::of_metadata),
             looking,
         }
     }
 
-    /// The record has just been made with these metadata, which it keeps unless they say nothing.
-    pub(crate) fn of_made(self) -> Self {
+    /// The record has just been made with these metadata, which it keeps unless they say nothing. Old
+    /// servers' format keeps none then, so that a login's id will be the first.
+    pub(crate) fn of_made(self, known: Option<&Metadata>) -> Self {
+        let is_flat = self.looking.terms.format == WireFormat::V0_11;
+        let keeps_none = is_flat && known.is_some_and(|known| !known.say_more_than_an_end());
         Self {
-            is_made: true,
+            id: self.id.filter(|_| !keeps_none),
+            may_lose_id: true,
             ..self
         }
     }
@@ -221,12 +225,13 @@ impl Watch {
 
     /// Whether a record that was found is still the session. If its id was not known, it is now.
     pub(crate) fn is_same(&mut self, found: &Record) -> bool {
-        let id = self.looking.known(found).map(|known| known.id);
-        let keeps_none = self.is_made && id.is_none();
+        let known = self.looking.known(found);
+        let id = known.map(|known| known.id);
+        let keeps_none = self.may_lose_id && id.is_none();
         let is_same = self.id.is_none() || self.id == id || keeps_none;
         if is_same {
             self.id = id;
-            self.is_made = false;
+            self.may_lose_id = known.is_some_and(|known| known.auth.is_none());
         }
         is_same
     }
@@ -378,5 +383,61 @@ pub(super) mod tests {
         tokio::task::yield_now().await;
         watch.tell(EndReason::LoggedOut);
         assert_eq!(waits.await.unwrap(), EndReason::LoggedOut);
+    }
+
+    /// A record that was made has the id that it was made with, or none.
+    #[test]
+    fn what_was_made_is_no_other() {
+        for (found, is_same) in [(Some(1), true), (Some(2), false), (None, true)] {
+            let mut watch = made(WireFormat::V1);
+            assert_eq!(watch.is_same(&of_nobody(found)), is_same, "{found:?}");
+        }
+    }
+
+    /// Nobody's record may lose its id; it is another once there is another id.
+    #[test]
+    fn what_is_nobodys_may_keep_no_id() {
+        let mut watch = made(WireFormat::V1);
+        assert!(watch.is_same(&of_nobody(Some(1))));
+        assert!(watch.is_same(&of_nobody(None)));
+        assert!(watch.is_same(&of_nobody(Some(2))));
+        assert!(!watch.is_same(&of_nobody(Some(3))));
+    }
+
+    /// What somebody has logged out of is another.
+    #[test]
+    fn what_is_somebodys_keeps_its_id() {
+        let mut metadata = Metadata::new(1, Millis::ZERO);
+        metadata.belong_to(Some("ada".to_owned()), Millis(1));
+        let (_ended, waits) = pair();
+        let mut watch = Watch::new(waits, Some(&metadata), looking());
+        assert!(!watch.is_same(&of_nobody(None)));
+    }
+
+    /// A record in the format of old servers gets its first id with a login.
+    #[test]
+    fn what_was_made_without_an_id_takes_the_first() {
+        let mut watch = made(WireFormat::V0_11);
+        assert!(watch.is_same(&of_nobody(Some(2))));
+        assert!(!watch.is_same(&of_nobody(Some(3))));
+    }
+
+    fn made(format: WireFormat) -> Watch {
+        let (_, waits) = pair();
+        let metadata = Metadata::new(1, Millis::ZERO);
+        let mut looking = looking();
+        looking.terms = Arc::new(Terms {
+            format,
+            ..Terms::default()
+        });
+        Watch::new(waits, Some(&metadata), looking).of_made(Some(&metadata))
+    }
+
+    fn of_nobody(id: Option<u128>) -> Record {
+        let written = |id| {
+            let metadata = Metadata::new(id, Millis::ZERO);
+            Record::written(WireFormat::V1, 1, metadata, &[])
+        };
+        id.map_or_else(Record::empty, written)
     }
 }

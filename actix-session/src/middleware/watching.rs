@@ -30,7 +30,7 @@ pub(crate) fn watch_made<Store: SessionStore + 'static>(
     (key, made): (&SessionKey, Option<&Metadata>),
     waiting: Vec<Waits>,
 ) {
-    let new = |waits, looking| Watch::new(waits, made, looking).of_made();
+    let new = |waits, looking| Watch::new(waits, made, looking).of_made(made);
     watch(parts, key, waiting, new);
 }
 

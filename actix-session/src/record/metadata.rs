@@ -123,10 +123,14 @@ impl Metadata {
 
     /// Whether they say more than the defaults do, apart from the epoch.
     pub(crate) fn say_more(&self) -> bool {
+        self.say_more_than_an_end() || self.idle_end.is_some()
+    }
+
+    /// The same, apart from the idle end too, which can be told without them.
+    pub(crate) fn say_more_than_an_end(&self) -> bool {
         self.auth.is_some()
             || self.ttl.is_some()
             || self.absolute_end.is_some()
-            || self.idle_end.is_some()
             || self.rest.is_some()
     }
 

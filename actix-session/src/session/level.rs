@@ -128,8 +128,9 @@ impl Session {
     ///
     /// The user stays logged in, under the same key. If a parallel request renews the session, this
     /// reaches the renewed one. Levels that were shown later than this call stay, and so do those of an
-    /// authentication that has begun before it and commits after it. If nobody is logged in, nothing
-    /// happens.
+    /// authentication that has begun before it and commits after it. [`Level::Zero`] takes back all that
+    /// was shown before this call, as [`demand_reauth`](Self::demand_reauth) does. If nobody is logged in,
+    /// or this request sees no higher level, nothing happens.
     ///
     /// # Examples
     /// ```

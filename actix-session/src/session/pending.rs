@@ -195,9 +195,10 @@ impl Pending {
     }
 
     /// Whether the session is the one that was loaded, as far as this request goes: neither ended nor
-    /// cleared, nor another person's.
+    /// cleared, nor another person's, nor nobody's any more.
     pub(super) fn shows_present(&self) -> bool {
-        self.visible().is_some()
+        let visible = self.visible();
+        visible.is_some_and(|base| !self.has_left_by_entry(base))
     }
 
     /// Whether an entry depends on what nobody has loaded.
@@ -353,6 +354,7 @@ impl Pending {
         if name.as_ref() == RESERVED {
             return;
         }
+        self.note_effect(name.as_ref(), &effect);
         self.mark_changed();
         if let Some(since) = &mut self.since {
             since.names.push(name.as_ref().to_owned());

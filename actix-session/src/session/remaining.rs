@@ -141,7 +141,11 @@ impl Pending {
         if base.is_none() && !self.makes_session() {
             return None;
         }
-        let (end, absolute) = self.changes().ends(base, &times.terms(now));
+        let terms = Terms {
+            principal_entry: self.principal_entry().cloned(),
+            ..times.terms(now)
+        };
+        let (end, absolute) = self.changes().ends(base, &terms);
         let idle = match base {
             Some(base) if !self.moves_end(base, times.extend) => {
                 let quiet = self.is_asked_for_anything().then_some(end);

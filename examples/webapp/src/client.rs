@@ -12,15 +12,16 @@ pub(crate) fn address(request: &HttpRequest, trusted: &[IpAddr]) -> IpAddr {
     let unknown = || Ipv4Addr::UNSPECIFIED.into();
     let mut address = peer.map_or_else(unknown, |peer| peer.ip());
     let headers = request.headers().get_all("x-forwarded-for");
-    let forwarded: Vec<&str> = headers
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
+    let forwarded: Vec<&[u8]> = headers
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .collect();
+    // What cannot be read ends the way back. Without it, what stands before it would count, which is the
+    // client's word.
     for text in forwarded.into_iter().rev() {
         if !trusted.contains(&address.to_canonical()) {
             break;
         }
-        let Some(before) = parse(text.trim()) else {
+        let Some(before) = parse(text) else {
             break;
         };
         address = before;
@@ -29,7 +30,8 @@ pub(crate) fn address(request: &HttpRequest, trusted: &[IpAddr]) -> IpAddr {
 }
 
 /// Some proxies add the port.
-fn parse(text: &str) -> Option<IpAddr> {
+fn parse(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim();
     let with_port = || text.parse::<SocketAddr>().ok().map(|socket| socket.ip());
     text.parse().ok().or_else(with_port)
 }
@@ -76,9 +78,15 @@ mod tests {
     use super::*;
 
     fn seen(peer: &str, forwarded: &[&str]) -> String {
+        let lines: Vec<&[u8]> = forwarded.iter().map(|line| line.as_bytes()).collect();
+        seen_bytes(peer, &lines)
+    }
+
+    fn seen_bytes(peer: &str, forwarded: &[&[u8]]) -> String {
         let mut request = TestRequest::get().peer_addr(format!("{peer}:4711").parse().unwrap());
         for line in forwarded {
-            request = request.append_header(("x-forwarded-for", *line));
+            let line = header::HeaderValue::from_bytes(line).unwrap();
+            request = request.append_header(("x-forwarded-for", line));
         }
         let proxies = [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])];
         address(&request.to_http_request(), &proxies).to_string()
@@ -99,6 +107,15 @@ mod tests {
         let through_both = ["127.0.0.1, 192.0.2.1, 10.0.0.2"];
         assert_eq!(seen("10.0.0.1", &through_both), "192.0.2.1");
         assert_eq!(seen("10.0.0.1", &["192.0.2.1, nonsense"]), "10.0.0.1");
+    }
+
+    #[test]
+    fn what_cannot_be_read_hides_nothing() {
+        let seen = |lines: &[&[u8]]| seen_bytes("10.0.0.1", lines);
+        assert_eq!(seen(&[b"127.0.0.1", b"\xff, 192.0.2.1"]), "192.0.2.1");
+        assert_eq!(seen(&[b"127.0.0.1, \xff, 192.0.2.1"]), "192.0.2.1");
+        assert_eq!(seen(&[b"127.0.0.1", b"\xff"]), "10.0.0.1");
+        assert_eq!(seen(&[b"127.0.0.1, \xff"]), "10.0.0.1");
     }
 
     #[test]

@@ -167,10 +167,31 @@ impl Pending {
         self.renew();
     }
 
-    pub(crate) fn principal(&self) -> Option<&str> {
+    /// Whether this request has logged out whoever was logged in, by the entry that names the principal.
+    /// Its other entries stay.
+    fn names_nobody(&self) -> bool {
         let entry = self.principal_entry();
         let effect = entry.and_then(|entry| self.changes.effects.get(entry));
-        if effect.is_some_and(Effect::names_nobody) {
+        effect.is_some_and(Effect::names_nobody)
+    }
+
+    /// Whether whoever was logged in when the record was loaded has been logged out so.
+    pub(super) fn has_left_by_entry(&self, base: &Record) -> bool {
+        base.principal().is_some() && self.names_nobody()
+    }
+
+    /// The login's own times end with it.
+    pub(super) fn note_effect(&mut self, name: &str, effect: &Effect) {
+        let is_taken = matches!(effect, Effect::Modify(_));
+        let logs_out = self.is_principal_entry(name) && (is_taken || effect.names_nobody());
+        if logs_out && (self.principal().is_some() || self.is_login_open()) {
+            self.changes.ttl = None;
+            self.saved_ttl = None;
+        }
+    }
+
+    pub(crate) fn principal(&self) -> Option<&str> {
+        if self.names_nobody() {
             return None;
         }
         self.stored_principal()
@@ -190,11 +211,17 @@ impl Pending {
 
     /// Whose session it is, as a list of the principal's sessions knows it.
     pub(crate) fn identity(&self) -> Option<Identity> {
+        if self.names_nobody() {
+            return None;
+        }
         Identity::of(self.present(), &self.changes)
     }
 
     /// When the user last authenticated.
     pub(crate) fn authenticated_at(&self) -> Option<Millis> {
+        if self.names_nobody() {
+            return None;
+        }
         if let Some(login) = &self.changes.login {
             return Some(login.proven.unwrap_or(login.at));
         }
@@ -239,8 +266,9 @@ impl Pending {
 
     pub(crate) fn reauthenticated(&mut self, at: Millis, level: Level) {
         if let Some(login) = &mut self.changes.login {
+            // The time of a login may be ahead of the clock.
+            login.proven = (login.at > at + Millis::secs(1)).then_some(at);
             login.at = at.max(login.at);
-            login.proven = None;
             login.level = login.level.max(level);
             login.demand.clear();
         } else {
@@ -294,6 +322,9 @@ impl Pending {
 
     /// Who is logged in once this request has committed, and what they have proven.
     pub(in crate::session) fn auth(&self) -> Option<Auth> {
+        if self.names_nobody() {
+            return None;
+        }
         if let Some(login) = &self.changes.login {
             return Some(login.auth(None));
         }

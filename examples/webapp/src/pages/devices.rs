@@ -7,9 +7,9 @@ use actix_web::{HttpResponse, web};
 
 use super::{
     account::{ACCOUNT, LOG_IN_FOR_ACCOUNT},
-    see_other,
+    not_found, see_other,
 };
-use crate::{error::AppError, flash, visitor::Visitor};
+use crate::{app::State, error::AppError, flash, visitor::Visitor};
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
@@ -68,12 +68,17 @@ fn ago(age: Duration) -> String {
     format!("{number} {unit}{plural} ago")
 }
 
-/// Whose sessions they are, the session says, never the form.
+/// Whose sessions they are, the session says, never the form. Where there is no list of sessions, no page
+/// has the form.
 async fn end(
+    state: web::Data<State>,
     visitor: Visitor,
     sessions: web::Data<SessionManager>,
     device: web::Path<SessionHandle>,
 ) -> Result<HttpResponse, AppError> {
+    if !state.sessions_are_shared {
+        return not_found(visitor).await;
+    }
     let Some(principal) = visitor.session.principal() else {
         return Ok(see_other(LOG_IN_FOR_ACCOUNT));
     };
@@ -86,9 +91,13 @@ async fn end(
 }
 
 async fn end_others(
+    state: web::Data<State>,
     visitor: Visitor,
     sessions: web::Data<SessionManager>,
 ) -> Result<HttpResponse, AppError> {
+    if !state.sessions_are_shared {
+        return not_found(visitor).await;
+    }
     match sessions.revoke_others(&visitor.session).await {
         Ok(_) => flash::leave(&visitor.session, "All other devices are logged out.")?,
         Err(error) if error.is_gone() => return Ok(see_other(LOG_IN_FOR_ACCOUNT)),

@@ -71,5 +71,14 @@ async fn sessions_in_cookies_have_no_list() {
     let ada = site.visitor();
     ada.register("ada").await;
     assert!(!ada.page("/account").await.contains("Your devices"));
+    // There are no such pages either, whatever somebody sends.
+    let one = format!("/account/devices/{}/end", "A".repeat(43));
+    for path in [one.as_str(), "/account/devices/others/end"] {
+        for visitor in [&ada, &site.visitor()] {
+            let answer = visitor.post(path, &[]).await;
+            assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{path}");
+        }
+    }
+    assert!(ada.is_logged_in().await);
     site.stop().await;
 }

@@ -1,0 +1,180 @@
+//! What a request finds that has logged its user out by the entry which names them.
+
+use std::time::Duration;
+
+use actix_session::{
+    EndReason, Level, Login, Session, SessionEnded, SessionManager, storage::SessionIndex,
+};
+
+use crate::{
+    ended::{LEASE, assert_is, assert_lives},
+    support::{Browser, Site, TestStore, on_each_index, soon},
+};
+
+const USER: &str = "user";
+const HOUR: Duration = Duration::from_secs(3_600);
+
+on_each_index! {
+    nobody_is_logged_in_any_more,
+    the_others_stay,
+    the_times_of_the_login_end_with_it,
+    a_time_that_follows_is_the_sessions_own,
+    a_value_that_is_taken_logs_out_too,
+    who_waits_afterwards_waits_for_what_is_left,
+    a_login_of_the_same_request_is_taken_back,
+}
+
+/// Ways to log out by the entry.
+const WAYS: [fn(&Session); 3] = [
+    |s| drop(s.remove(USER)),
+    |s| s.insert(USER, 7).unwrap(),
+    |s| s.modify(USER, |_: Option<String>| None).unwrap(),
+];
+
+async fn site_of<T: TestStore<Store: SessionIndex>>(tested: &T) -> (Site, SessionManager) {
+    let middleware = tested.middleware().principal_entry(USER);
+    let middleware = middleware.ended_lease(LEASE).build();
+    let sessions = middleware.manager();
+    (Site::new(middleware).await, sessions)
+}
+
+/// With times of its own.
+fn log_in(session: &Session) {
+    let login = Login::new("ada").idle(2 * HOUR).absolute(8 * HOUR);
+    session.login_with(login.level(Level::Two)).unwrap();
+}
+
+async fn logged_in(site: &Site) -> Browser {
+    let browser = Browser::new(site.clone());
+    let kept = |s: &Session| {
+        log_in(s);
+        s.insert("basket", 1).unwrap();
+    };
+    browser.visit(kept).await.assert_ok().assert_sets_cookie();
+    browser
+}
+
+fn assert_nobody(session: &Session) {
+    assert_eq!(session.principal(), None);
+    assert_eq!(session.level(), None);
+    assert_eq!(session.authenticated_at(), None);
+    assert_eq!(session.reauth_demand(), None);
+    let refused = session.require_auth(Level::Zero, Duration::MAX);
+    assert!(refused.unwrap_err().is_anonymous());
+    assert!(session.reauthenticated().is_err());
+}
+
+async fn nobody_is_logged_in_any_more(tested: impl TestStore<Store: SessionIndex>) {
+    let (site, sessions) = site_of(&tested).await;
+    for leave in WAYS {
+        let browser = logged_in(&site).await;
+        let out = |s: &Session| {
+            leave(s);
+            assert_nobody(s);
+            assert!(s.contains_key("basket"));
+        };
+        browser.visit(out).await.assert_ok();
+        assert_eq!(browser.number("basket").await, Some(1));
+        browser.visit(assert_nobody).await.assert_ok();
+        assert_eq!(sessions.count("ada").await.unwrap(), 0);
+    }
+}
+
+async fn the_others_stay(tested: impl TestStore<Store: SessionIndex>) {
+    let (site, sessions) = site_of(&tested).await;
+    let (phone, laptop) = (logged_in(&site).await, logged_in(&site).await);
+    let flight = laptop.begin().await;
+    let session = flight.handle();
+    session.remove(USER);
+    assert!(
+        !sessions
+            .list("ada")
+            .await
+            .unwrap()
+            .any(|it| it.is(&session))
+    );
+    let refused = sessions.revoke_others(&session).await;
+    assert!(refused.unwrap_err().is_gone());
+    flight.finish().await.assert_ok();
+    assert_eq!(phone.principal().await.as_deref(), Some("ada"));
+    assert_eq!(sessions.count("ada").await.unwrap(), 1);
+}
+
+async fn the_times_of_the_login_end_with_it(tested: impl TestStore<Store: SessionIndex>) {
+    let (site, _) = site_of(&tested).await;
+    for leave in WAYS {
+        let browser = logged_in(&site).await;
+        let out = |s: &Session| {
+            // It would be the login's.
+            s.set_ttl(3 * HOUR);
+            leave(s);
+            let left = s.remaining().unwrap();
+            assert_eq!(left.absolute(), None);
+            assert_eq!(left.idle(), Some(24 * HOUR));
+        };
+        assert_eq!(browser.visit(out).await.assert_ok().max_age(), None);
+    }
+}
+
+async fn a_time_that_follows_is_the_sessions_own(tested: impl TestStore<Store: SessionIndex>) {
+    let (site, _) = site_of(&tested).await;
+    for leave in WAYS {
+        let browser = logged_in(&site).await;
+        let out = |s: &Session| {
+            leave(s);
+            s.set_ttl(3 * HOUR);
+            assert_eq!(s.remaining().unwrap().idle(), Some(3 * HOUR));
+        };
+        let answer = browser.visit(out).await;
+        assert_eq!(answer.assert_ok().max_age(), Some(3 * 3_600));
+        // It survives.
+        let answer = browser.visit(|s| s.insert("basket", 2).unwrap()).await;
+        assert_eq!(answer.assert_ok().max_age(), Some(3 * 3_600));
+    }
+}
+
+async fn a_value_that_is_taken_logs_out_too(tested: impl TestStore<Store: SessionIndex>) {
+    let (site, sessions) = site_of(&tested).await;
+    let browser = logged_in(&site).await;
+    let flight = browser.begin().await;
+    let session = flight.handle();
+    session.set_ttl(3 * HOUR);
+    let taken: Option<String> = session.take(USER).await.unwrap();
+    assert_eq!(taken.as_deref(), Some("ada"));
+    assert_nobody(&session);
+    assert_eq!(flight.finish().await.assert_ok().max_age(), None);
+    assert_eq!(sessions.count("ada").await.unwrap(), 0);
+}
+
+async fn who_waits_afterwards_waits_for_what_is_left(tested: impl TestStore<Store: SessionIndex>) {
+    let (site, _) = site_of(&tested).await;
+    for leave in WAYS {
+        let browser = logged_in(&site).await;
+        let mut both: Vec<SessionEnded> = Vec::new();
+        let out = |s: &Session| {
+            both.push(s.ended().unwrap());
+            leave(s);
+            both.push(s.ended().unwrap());
+        };
+        browser.visit(out).await.assert_ok();
+        let after = both.pop().unwrap();
+        assert_is(soon(both.pop().unwrap()).await, EndReason::LoggedOut);
+        assert_lives(&after).await;
+        browser.visit(Session::purge).await.assert_removes_cookie();
+        assert_is(soon(after).await, EndReason::LoggedOut);
+    }
+}
+
+async fn a_login_of_the_same_request_is_taken_back(tested: impl TestStore<Store: SessionIndex>) {
+    let (site, sessions) = site_of(&tested).await;
+    let browser = Browser::new(site);
+    let both = |s: &Session| {
+        s.insert("basket", 1).unwrap();
+        log_in(s);
+        s.remove(USER);
+        assert_nobody(s);
+    };
+    browser.visit(both).await.assert_ok();
+    browser.visit(assert_nobody).await.assert_ok();
+    assert_eq!(sessions.count("ada").await.unwrap(), 0);
+}
