@@ -184,7 +184,8 @@ impl Pending {
     pub(super) fn note_effect(&mut self, name: &str, effect: &Effect) {
         let is_taken = matches!(effect, Effect::Modify(_));
         let logs_out = self.is_principal_entry(name) && (is_taken || effect.names_nobody());
-        if logs_out && (self.principal().is_some() || self.is_login_open()) {
+        let may_end_login = self.is_login_open() && !self.names_nobody();
+        if logs_out && (self.principal().is_some() || may_end_login) {
             self.changes.ttl = None;
             self.saved_ttl = None;
         }

@@ -396,6 +396,7 @@ fn settings() -> Vec<Row> {
     vec![
         debug("OldCookie", &OldCookie::named("id")),
         debug("SystemClock", &SystemClock),
+        debug("Latest", &SystemClock.__latest()),
         debug("ManualClock", &ManualClock::new()),
         debug("CookieContentSecurity", &CookieContentSecurity::Private),
         debug("OnLoadError", &OnLoadError::Anonymous),
