@@ -306,11 +306,17 @@ impl Hub {
         names
     }
 
-    /// Notes what was seen on these terms.
-    fn seen(&self, token: Token, seen: &Seen, terms: &Terms) {
+    /// Notes what was seen on these terms, by a look under this name.
+    fn seen(&self, token: Token, asked: &Name, seen: &Seen, terms: &Terms) {
         let gone = {
             let mut state = self.state();
+            let is_elsewhere = state.places.get(token).is_some_and(|it| it.at != *asked);
             match seen {
+                // A step of this process has renewed it meanwhile: what was seen may be older.
+                _ if is_elsewhere => {
+                    state.places.set_due(token, Instant::now());
+                    None
+                }
                 Seen::Live(at, record) if state.places.found(token, record) => {
                     state.places.move_to(token, at);
                     let watched = state.places.get(token);
@@ -422,7 +428,7 @@ async fn look(hub: &Hub, index: &StoreIndex, names: Vec<(Token, Name)>, terms: &
             };
             for (name, seen) in seen {
                 for token in by_name.remove(&name).unwrap_or_default() {
-                    hub.seen(token, &seen, &terms);
+                    hub.seen(token, &name, &seen, &terms);
                 }
             }
         }
@@ -475,8 +481,10 @@ mod tests {
         let [told, untold] = [("a", 1), ("b", 2)].map(|(at, id)| wait(&hub, at, id));
         let look = || {
             let tokens = hub.state().places.tokens();
-            let look = |token| hub.seen(token, &Seen::Nothing, &Terms::default());
-            tokens.into_iter().for_each(look);
+            for token in tokens {
+                let at = hub.state().places.get(token).map(|it| it.at.clone());
+                hub.seen(token, &at.unwrap(), &Seen::Nothing, &Terms::default());
+            }
         };
         look();
         assert_eq!([told.reason(), untold.reason()], [None; 2]);
@@ -484,6 +492,22 @@ mod tests {
         look();
         let reasons = [told.reason(), untold.reason()];
         assert_eq!(reasons, [Some(EndReason::LoggedOut), Some(EndReason::Gone)]);
+    }
+
+    /// Otherwise nobody would find it under its new name when that ends.
+    #[test]
+    fn a_look_that_a_renewal_has_overtaken_says_nothing() {
+        let hub = Arc::new(Hub::default());
+        let ended = wait(&hub, "a", 1);
+        let token = hub.state().places.tokens()[0];
+        let metadata = Metadata::new(1, Millis::ZERO);
+        let record = Record::written(crate::record::WireFormat::V1, 1, metadata, &[]);
+        let (before, after) = (Name::from("a"), Name::from("b"));
+        let seen = Seen::Live(before.clone(), record.clone());
+        hub.written(&before, &record, &after);
+        hub.seen(token, &before, &seen, &Terms::default());
+        hub.ended_at(&after, EndReason::LoggedOut);
+        assert_eq!(ended.reason(), Some(EndReason::LoggedOut));
     }
 
     #[test]

@@ -82,10 +82,9 @@ pub(crate) trait Line {
     async fn ask(&self) -> anyhow::Result<()>;
 }
 
-/// The back end does not allow that anything is told.
+/// The back end does not allow that anything is told, for this reason.
 #[derive(Debug, derive_more::Display)]
-#[display("the back end does not allow that ends of sessions are told")]
-pub(crate) struct Refused;
+pub(crate) struct Refused(pub(crate) &'static str);
 
 impl std::error::Error for Refused {}
 
@@ -112,9 +111,7 @@ fn warn_once(error: &anyhow::Error) {
     ONCE.call_once(|| {
         tracing::warn!(
             %error,
-            "whoever waits for the end of a session finds it by looking, every few seconds: to tell \
-             ends at once, the user needs the right to publish and to listen on the channel that the \
-             documentation of the store names"
+            "whoever waits for the end of a session finds it by looking, every few seconds"
         );
     });
 }

@@ -20,7 +20,7 @@ use crate::{
     Session,
     changes::Changes,
     contract::{Committed, ExtendOnRead, Opened, Terms},
-    error::{CommitError, Gone},
+    error::CommitError,
     key::SessionKey,
     measure::{self, timed},
     record::Record,
@@ -37,6 +37,8 @@ pub(crate) struct Saving {
 /// What came of it.
 pub(crate) struct Done {
     outcome: Result<Saved, CommitError>,
+    /// The store was not asked: it has not failed.
+    is_refused_here: bool,
     pub(crate) after: After,
 }
 
@@ -77,10 +79,16 @@ impl Saving {
     /// Those who have asked meanwhile want what they have changed meanwhile, too, and wait for the
     /// next commit.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(After, Answers)> {
-        let Done { outcome, after } = ready!(self.work.as_mut().poll(cx));
+        let Done {
+            outcome,
+            is_refused_here,
+            after,
+        } = ready!(self.work.as_mut().poll(cx));
         let outcome = outcome.map_err(|error| {
             let kept = Kept::new(error);
-            kept.log();
+            if !is_refused_here {
+                kept.log();
+            }
             kept
         });
         let asked = std::mem::take(&mut self.asked);
@@ -99,6 +107,16 @@ impl Answers {
         for asked in self.asked {
             // It counts even if the handler no longer waits.
             let _ = asked.send(self.outcome.clone());
+        }
+    }
+}
+
+impl Done {
+    const fn new(outcome: Result<Saved, CommitError>, after: After) -> Self {
+        Self {
+            outcome,
+            is_refused_here: false,
+            after,
         }
     }
 }
@@ -141,7 +159,10 @@ async fn save<S: SessionStore + 'static>(
             as_before(Ok(Saved::Done))
         }
         // The cookie of the renewed session is on its way.
-        (Decision::Leave(Silence::Dropped(_)), _) => as_before(Err(CommitError::Contended)),
+        (Decision::Leave(Silence::Dropped(_)), _) => Done {
+            is_refused_here: true,
+            ..as_before(Err(CommitError::Contended))
+        },
         (Decision::Refuse, _) => as_before(Err(CommitError::degraded())),
         _ => as_before(look_at_cap(parts, &incoming, &snapshot, &terms).await),
     }
@@ -162,17 +183,11 @@ async fn look_at_cap<S>(
 }
 
 fn as_before(outcome: Result<Saved, CommitError>) -> Done {
-    Done {
-        outcome,
-        after: After::AsBefore,
-    }
+    Done::new(outcome, After::AsBefore)
 }
 
 fn gone(changes: Changes) -> Done {
-    Done {
-        outcome: Err(CommitError::Other(Gone.into())),
-        after: After::Gone(changes),
-    }
+    Done::new(Err(CommitError::gone()), After::Gone(changes))
 }
 
 fn decide<S>(
@@ -240,17 +255,12 @@ impl<S: SessionStore> Left<'_, S> {
             Ok(Committed::Forwarded) => self.incoming.after_save(None, self.view),
             Ok(Committed::Gone) => return gone(changes),
             Err(CommitError::OutcomeUnknown) => {
-                return Done {
-                    outcome: Err(CommitError::OutcomeUnknown),
-                    after: After::Unknown(changes),
-                };
+                let unknown = Err(CommitError::OutcomeUnknown);
+                return Done::new(unknown, After::Unknown(changes));
             }
             Err(error) => return as_before(Err(error)),
         };
-        Done {
-            outcome: Ok(Saved::Done),
-            after: After::Saved(changes, Box::new(incoming)),
-        }
+        Done::new(Ok(Saved::Done), After::Saved(changes, Box::new(incoming)))
     }
 
     /// The record as it is stored now. If it cannot be read, the next commit finds out that the base
@@ -269,5 +279,70 @@ impl<S: SessionStore> Left<'_, S> {
             Ok(Ok(Opened::Live(record))) if !self.view.is_from_before_clear(&record) => record,
             _ => self.view.clone(),
         }
+    }
+}
+
+#[cfg(all(test, feature = "memory-session"))]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use actix_web::{App, HttpResponse, cookie::Key, http::header, test, web};
+    use tracing::{Level, Metadata, Subscriber, span};
+
+    use crate::{Session, SessionMiddleware, storage::MemorySessionStore};
+
+    /// Counts what this thread logs as an error.
+    #[derive(Clone, Default)]
+    struct Errors(Arc<AtomicUsize>);
+
+    impl Subscriber for Errors {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::ERROR
+        }
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[actix_web::test]
+    async fn what_waits_for_a_cookie_on_its_way_is_no_failure_of_the_store() {
+        let middleware = SessionMiddleware::new(MemorySessionStore::new(), Key::from(&[7; 64]));
+        let login =
+            |session: Session| async move { session.login("ferris").map(|()| HttpResponse::Ok()) };
+        let save = |session: Session| async move {
+            session.insert("a", 1).map(drop)?;
+            let saved = session.save().await;
+            assert!(saved.is_err(), "{saved:?}");
+            Ok::<_, actix_web::Error>(HttpResponse::Ok())
+        };
+        let app = App::new()
+            .wrap(middleware)
+            .route("/login", web::post().to(login))
+            .route("/save", web::post().to(save));
+        let app = test::init_service(app).await;
+        let post = |path: &str, cookie: &str| {
+            let request = test::TestRequest::post().uri(path);
+            request.insert_header((header::COOKIE, cookie)).to_request()
+        };
+        let answer = test::call_service(&app, post("/login", "")).await;
+        let cookie = answer.response().cookies().next().unwrap().to_string();
+        let cookie = cookie.split(';').next().unwrap();
+        test::call_service(&app, post("/login", cookie)).await;
+
+        let errors = Errors::default();
+        let _here = tracing::subscriber::set_default(errors.clone());
+        let answer = test::call_service(&app, post("/save", cookie)).await;
+        assert!(answer.status().is_success());
+        assert_eq!(errors.0.load(Ordering::SeqCst), 0);
     }
 }

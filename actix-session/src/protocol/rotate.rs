@@ -108,15 +108,16 @@ impl<'a> RotateMachine<'a> {
         if let Some(Target(_, name)) = &self.new {
             return Ok(name.clone());
         }
-        let beside = Some(self.at.as_str()).filter(|at| !at.is_empty());
+        // Where the first name could not be had, the second may lie anywhere.
+        let is_first = self.draws == 0;
+        let beside = Some(self.at.as_str()).filter(|at| is_first && !at.is_empty());
         let login = self.changes.login.as_ref();
         let stays = self
             .base
             .as_ref()
             .filter(|_| self.changes.cleared.is_none());
         let owner = match login {
-            // Where the first name could not be had, the second may lie anywhere.
-            _ if self.draws > 0 => None,
+            _ if !is_first => None,
             Some(login) => Some(login.principal.as_str()),
             None => stays.and_then(Record::principal),
         };

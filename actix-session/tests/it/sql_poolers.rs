@@ -1,5 +1,7 @@
 //! Poolers that give each transaction another connection to PostgreSQL, without the setting for them.
 
+use std::time::Duration;
+
 use actix_session::{
     Session, SessionMiddleware,
     storage::{PostgresSessionStore, SessionKey, SessionStore as _},
@@ -7,11 +9,11 @@ use actix_session::{
 use futures_util::future::join_all;
 use servers::{PgBouncer, PostgresServer};
 use sqlx::{
-    ConnectOptions as _,
+    ConnectOptions as _, Executor as _, Row as _,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::support::{Postgres, SqlTestStore as _, TestStore as _, count};
+use crate::support::{Postgres, SqlTestStore as _, TestStore as _, count, soon};
 
 fn pooler() -> PgBouncer {
     PgBouncer::before(&PostgresServer::shared_url().unwrap()).unwrap()
@@ -110,6 +112,51 @@ async fn an_error_of_a_statement_that_has_met_others_names_the_setting() {
     for error in errors {
         let told = format!("{error:#}");
         assert!(told.contains("?statement-cache-capacity=0"), "{told}");
+    }
+}
+
+/// A channel would stay with the server's connection, and whoever gets that next would be told, in the
+/// middle of a statement.
+#[actix_web::test]
+async fn nobody_listens_through_a_pooler() {
+    let tested = Postgres::start().await;
+    let port = tested.url().rsplit_once(':').unwrap().1;
+    let port = port.split('/').next().unwrap();
+    let one = [("default_pool_size", "1"), ("postgres", port)];
+    let pooler = PgBouncer::start_with(&one).unwrap();
+    let prepares = PgPoolOptions::new().connect_lazy_with(options(&pooler));
+    let unprepared = format!("{}?statement-cache-capacity=0", pooler.url());
+    let builders = [
+        tested.builder(&pooler.url()),
+        tested.builder(&unprepared),
+        PostgresSessionStore::builder_from_pool(prepares)
+            .table(&tested.table)
+            .clock(tested.clock().clone()),
+    ];
+    for builder in builders {
+        let store = builder.build().await.unwrap();
+        let middleware = SessionMiddleware::builder(store, tested.key().clone())
+            .clock(tested.clock().clone())
+            .ended_lease(Duration::from_millis(50));
+        let (here, there) = (tested.browser_of(middleware).await, tested.browser().await);
+        for _ in 0..3 {
+            there
+                .visit(|s| s.login("ada").unwrap())
+                .await
+                .assert_sets_cookie();
+            let mut ended = None;
+            let here = there.at(here.site.clone());
+            here.visit(|s| ended = Some(s.ended().unwrap()))
+                .await
+                .assert_ok();
+            there.visit(Session::purge).await.assert_ok();
+            soon(ended.unwrap()).await;
+        }
+        let url = unprepared.parse::<PgConnectOptions>().unwrap();
+        let mut connection = url.extra_float_digits(None).connect().await.unwrap();
+        let listening = "SELECT count(*) FROM pg_listening_channels()";
+        let listening = connection.fetch_one(listening).await.unwrap();
+        assert_eq!(listening.get::<i64, _>(0), 0);
     }
 }
 

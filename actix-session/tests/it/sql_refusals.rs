@@ -21,8 +21,8 @@ use sqlx::{
 };
 
 use crate::support::{
-    MySql, PATIENCE, Postgres, Site, SqlTestStore, TestStore, expected, guest, on_each_database,
-    random_name,
+    Browser, MySql, PATIENCE, Postgres, Site, SqlTestStore, TestStore, expected, guest,
+    on_each_database, random_name,
 };
 
 fn extending() -> PersistentSession {
@@ -313,3 +313,48 @@ macro_rules! revokes_again {
 }
 
 on_each_database!(what_is_over_does_not_block_its_name, revokes_again);
+
+/// Other processes find what nobody may tell them.
+#[actix_web::test]
+async fn what_may_not_be_told_is_done_without_a_word() {
+    let here = Postgres::start().await;
+    let database = format!("n_{}", random_name().to_lowercase());
+    here.execute(&format!("CREATE DATABASE {database}")).await;
+    let server = here.url().rsplit_once('/').unwrap().0;
+    let tested = Postgres::at(&format!("{server}/{database}")).await;
+    let user = tested.user(10).await;
+    let rights = "EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC";
+    tested.execute(&format!("REVOKE {rights}")).await;
+    for prepared in ["", "?statement-cache-capacity=0"] {
+        tested.clock().advance(Duration::from_secs(1));
+        ends_without_a_word(&tested, &format!("{user}{prepared}")).await;
+    }
+}
+
+async fn ends_without_a_word(tested: &Postgres, url: &str) {
+    let store = tested.store_through(url, PATIENCE).await;
+    let builder = SessionMiddleware::builder(store, tested.key().clone());
+    let middleware = builder.clock(tested.clock().clone()).build();
+    let sessions = middleware.manager();
+    let browser = Browser::new(Site::new(middleware).await);
+    let log_in = |s: &Session| s.login("ferris").unwrap();
+    let acts: [fn(&Session); 4] = [
+        Session::purge,
+        Session::clear,
+        |s| s.login("corro").unwrap(),
+        |s| {
+            s.clear();
+            s.renew();
+        },
+    ];
+    for act in acts {
+        browser.visit(log_in).await.assert_ok();
+        let old = browser.fork();
+        browser.visit(act).await.assert_ok();
+        assert_eq!(sessions.count("ferris").await.unwrap(), 0);
+        assert!(old.principal().await.is_none());
+    }
+    browser.visit(log_in).await.assert_ok();
+    assert_eq!(sessions.revoke_all("ferris").await.unwrap(), 1);
+    assert!(browser.is_nobody().await);
+}

@@ -109,3 +109,54 @@ impl RotateMachine<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        changes::{Changes, Effect},
+        contract::Terms,
+        error::CommitError,
+        key::SessionKey,
+        protocol::Reply,
+    };
+
+    /// Notes where each key was to lie.
+    #[derive(Default)]
+    struct Noting(Vec<(Option<String>, Option<String>)>);
+
+    impl Draw for Noting {
+        fn commit_id(&mut self) -> Result<u64, CommitError> {
+            Ok(1)
+        }
+
+        fn session_id(&mut self) -> Result<u128, CommitError> {
+            Ok(2)
+        }
+
+        fn key(
+            &mut self,
+            beside: Option<&str>,
+            owner: Option<&str>,
+        ) -> Result<(SessionKey, Name), CommitError> {
+            self.0
+                .push((beside.map(str::to_owned), owner.map(str::to_owned)));
+            let name = format!("new{}", self.0.len());
+            Ok((SessionKey::generated(name.clone()), name.into()))
+        }
+    }
+
+    /// In a cluster, names beside the old one count as taken while their slot is being moved.
+    #[test]
+    fn a_session_of_its_own_lies_anywhere_if_its_first_name_is_taken() {
+        let mut changes = Changes::default();
+        changes.effects.set("a", Effect::Set("1".to_owned()));
+        let (terms, mut draw) = (Terms::default(), Noting::default());
+        let mut machine = RotateMachine::new("old".into(), None, &changes, &terms);
+        machine.start(&mut draw);
+        machine.on(Reply::Found(Stored::Nothing), &mut draw);
+        let next = machine.on(Reply::Taken, &mut draw);
+        assert!(matches!(next, Next::Do(Step::Insert { at, .. }) if &*at == "new2"));
+        assert_eq!(draw.0, [(Some("old".to_owned()), None), (None, None)]);
+    }
+}

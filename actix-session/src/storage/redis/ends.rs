@@ -49,12 +49,15 @@ impl Line for RedisLine<'_> {
     }
 }
 
+const RIGHTS: &str = "to tell ends at once, the user needs the right to publish and to listen on the \
+     channel that the documentation of the store names";
+
 /// A server that answers that it does not do that will not do so a moment later either.
 fn or_refused(error: redis::RedisError) -> anyhow::Error {
     let is_refused = error.code() == Some("NOPERM");
     let error = anyhow::Error::from(error);
     if is_refused && refused(&error).is_some() {
-        return error.context(Refused);
+        return error.context(Refused(RIGHTS));
     }
     error
 }

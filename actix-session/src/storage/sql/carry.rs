@@ -103,11 +103,12 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     ) -> Result<Answer, Failure> {
         let (query, terms) = &*asked;
         let connections = &self.0.connections;
+        let statements = self.0.statements.now();
         let work = async {
             let connection = held.get()?;
             let before = self.wait_within(connection, query, until).await?;
             let attempt = Attempt::<D> {
-                statements: &self.0.statements,
+                statements,
                 connection,
                 terms,
             };
@@ -121,6 +122,9 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             true => connections.bounded(work).await,
             false => connections.bounded_read(until, work).await,
         };
+        if let Some(Err(error)) = &result {
+            self.0.statements.failed::<D>(error);
+        }
         connections.settle(held, result)
     }
 

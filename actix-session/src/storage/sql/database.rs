@@ -53,6 +53,12 @@ pub(crate) trait Database: sqlx::Database {
     /// can tell other processes.
     const TELL: Option<&'static str> = None;
 
+    /// Whether an error refuses what a statement tells, and not what it does.
+    fn refuses_to_tell(error: &dyn DatabaseError) -> bool {
+        let _ = error;
+        false
+    }
+
     /// Tells the hub what other processes end, as long as it is polled.
     fn listen(store: &SqlSessionStore<Self>, hub: &Hub) -> impl Future<Output = ()>
     where

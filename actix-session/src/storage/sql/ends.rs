@@ -7,11 +7,19 @@ use sqlx::{
     postgres::{PgConnectOptions, PgListener},
 };
 
-use super::{failure::Failure, postgres::PostgresSessionStore, query::Query};
+use super::{
+    database::Database as _, failure::Failure, pooler, postgres::PostgresSessionStore, query::Query,
+};
 use crate::{
     contract::Terms,
-    live::line::{Line, Said},
+    live::line::{Line, Refused, Said},
 };
+
+/// What listens through such a pooler leaves its channels with one of the server's connections, and
+/// all who get that one afterwards are told: in the middle of their statements, which `sqlx` takes for
+/// a broken connection.
+const POOLER: &str = "a pooler that gives each transaction another connection to PostgreSQL lets no \
+     notification through";
 
 /// The channel of the table, and that on which this process asks for a sign of life.
 pub(super) struct PgLine<'a> {
@@ -35,11 +43,26 @@ impl<'a> PgLine<'a> {
     }
 }
 
+impl PgLine<'_> {
+    /// Whoever prepares nothing has such a pooler. Some of these keep prepared statements apart.
+    async fn is_pooled(&self) -> anyhow::Result<bool> {
+        if !Postgres::prepares(&self.options) {
+            return Ok(true);
+        }
+        let limit = self.store.0.connections.limits().sign();
+        let answer = pooler::lies_between(&self.options, limit).await;
+        answer.context("the database does not answer in time")
+    }
+}
+
 impl Line for PgLine<'_> {
     type Open = PgListener;
 
     /// A connection of its own: one of the application's pool would be missed there.
     async fn open(&self) -> anyhow::Result<PgListener> {
+        if self.is_pooled().await? {
+            return Err(Refused(POOLER).into());
+        }
         let pool = PoolOptions::<Postgres>::new()
             .max_connections(1)
             .max_lifetime(None)

@@ -23,7 +23,7 @@ pub(crate) struct IndexStatements {
 pub(super) const LOGIN: &str = "COALESCE(logged_in, authenticated, created)";
 
 impl IndexStatements {
-    pub(super) fn new<D: Database>(make: impl Fn(&str) -> Statement) -> Self {
+    pub(super) fn new<D: Database>(tell: Option<&str>, make: impl Fn(&str) -> Statement) -> Self {
         let page = |after: &str| {
             let ended = ended::<D>();
             make(&format!(
@@ -54,7 +54,7 @@ impl IndexStatements {
                 "INSERT INTO {not_before} (principal, ended_at, spared, expires) \
                  VALUES (:principal, :mark, :spared, :expires)",
             ),
-            end_marked: make(&end_marked::<D>(&not_spared)),
+            end_marked: make(&end_marked(tell, &not_spared)),
             has_ended: make(&format!(
                 "SELECT {COLUMNS} FROM {{table}} WHERE id = :id AND {}",
                 new_ended::<D>()
@@ -67,12 +67,12 @@ impl IndexStatements {
     }
 }
 
-fn end_marked<D: Database>(not_spared: &str) -> String {
+fn end_marked(tell: Option<&str>, not_spared: &str) -> String {
     let rows = format!(
         "principal = :principal AND moved_to IS NULL AND expires > :now AND {LOGIN} <= :mark \
          AND {not_spared}"
     );
-    match Tells::of_rows::<D>("r", &rows) {
+    match Tells::of_rows(tell, "r", &rows) {
         None => format!("UPDATE {{table}} SET {REDIRECT} WHERE {rows}"),
         Some(Tells { old, is_it, tell }) => {
             format!("UPDATE {{table}} SET {REDIRECT}{old} WHERE {rows}{is_it} RETURNING {tell}")

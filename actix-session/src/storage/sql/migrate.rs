@@ -108,7 +108,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             let must_change = D::check(held.get()?).await?;
             if must_change.is_none() {
                 let values = Values::default();
-                D::fetch(held.get()?, &self.0.statements.probe, &values).await?;
+                D::fetch(held.get()?, &self.0.statements.now().probe, &values).await?;
             }
             Ok(must_change)
         };
@@ -158,7 +158,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             let connection = held.get()?;
             create::<D>(connection, &self.0.table).await?;
             // They may have been there, but not for this user, or without a column.
-            let (probe, values) = (&self.0.statements.probe, Values::default());
+            let (probe, values) = (&self.0.statements.now().probe, Values::default());
             D::fetch(connection, probe, &values).await.map(drop)
         };
         let result = timeout_at(until, work).await.ok();

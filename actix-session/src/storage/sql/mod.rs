@@ -45,6 +45,7 @@ mod statements;
 mod store;
 mod sweep;
 mod table;
+mod telling;
 mod transaction;
 mod upkeep;
 

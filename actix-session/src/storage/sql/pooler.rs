@@ -28,17 +28,18 @@ pub(super) const MEETS_OTHERS: &str = "the prepared statements of this connectio
      `?statement-cache-capacity=0` in the URL or `statement_cache_capacity(0)` in the pool's connect \
      options";
 
-/// Whether such a pooler is there. `false` if nobody tells in time.
-pub(super) async fn lies_between(options: &PgConnectOptions, limit: Duration) -> bool {
+/// Whether such a pooler is there. `None` if nobody tells in time.
+pub(super) async fn lies_between(options: &PgConnectOptions, limit: Duration) -> Option<bool> {
     ask(options, limit, share).await
 }
 
-/// Whether such a pooler is there, and does not keep prepared statements apart.
+/// Whether such a pooler is there, and does not keep prepared statements apart. `false` if nobody
+/// tells in time.
 pub(super) async fn mixes_statements(options: &PgConnectOptions, limit: Duration) -> bool {
     let asking = async |one: &mut PgConnection, two: &mut PgConnection| {
         Ok(share(one, two).await? && mix(one, two).await)
     };
-    ask(options, limit, asking).await
+    ask(options, limit, asking).await.unwrap_or(false)
 }
 
 /// Whether the server has taken one prepared statement for another, or misses it.
@@ -55,18 +56,16 @@ async fn ask(
     options: &PgConnectOptions,
     limit: Duration,
     question: impl AsyncFnOnce(&mut PgConnection, &mut PgConnection) -> Result<bool, Error>,
-) -> bool {
+) -> Option<bool> {
     let asking = async {
         let (mut one, mut two) = try_join(options.connect(), options.connect()).await?;
         let answer = question(&mut one, &mut two).await?;
         Ok::<_, Error>((answer, one, two))
     };
-    let Ok(Ok((answer, one, two))) = timeout(limit, asking).await else {
-        return false;
-    };
+    let (answer, one, two) = timeout(limit, asking).await.ok()?.ok()?;
     // Whether they take leave does not matter.
     let _ = timeout(limit, join(one.close(), two.close())).await;
-    answer
+    Some(answer)
 }
 
 /// Whether two connections lead to one process of the server, or one of them to several: one that takes

@@ -128,6 +128,11 @@ impl Database for Postgres {
         SELECT id FROM {table} WHERE expires <= :now ORDER BY expires LIMIT :batch \
         FOR UPDATE SKIP LOCKED)";
 
+    fn refuses_to_tell(error: &dyn DatabaseError) -> bool {
+        let error = error.try_downcast_ref::<PgDatabaseError>();
+        error.is_some_and(|error| is_about_message(error.message(), error.routine()))
+    }
+
     async fn listen(store: &PostgresSessionStore, hub: &Hub) {
         line::listen(&PgLine::new(store), hub).await;
     }
@@ -169,7 +174,9 @@ impl Database for Postgres {
     }
 
     async fn adapted(options: PgConnectOptions, limits: &Limits) -> PgConnectOptions {
-        if !Self::prepares(&options) || !pooler::lies_between(&options, limits.sign()).await {
+        let is_pooled = Self::prepares(&options)
+            && pooler::lies_between(&options, limits.sign()).await == Some(true);
+        if !is_pooled {
             return options;
         }
         tracing::info!(
@@ -250,6 +257,10 @@ impl Database for Postgres {
         let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else {
             return Verdict::Lost;
         };
+        // Without its message, the statement may succeed.
+        if is_about_message(error.message(), error.routine()) {
+            return Verdict::Again;
+        }
         // PgBouncer's limits on clients have no code of their own.
         if error.message().starts_with("no more connections allowed") {
             return Verdict::Again;
@@ -285,6 +296,12 @@ impl Database for Postgres {
     }
 
     queries!();
+}
+
+/// Whether a statement was refused for its notification: the user may not call the function, the
+/// server has none, or the queue is full (which the server says only when it commits).
+fn is_about_message(message: &str, routine: Option<&str>) -> bool {
+    message.contains("pg_notify") || routine == Some("PreCommit_Notify")
 }
 
 /// What an SQLSTATE means for the statement that met it. The routine in the server that reports an
@@ -332,6 +349,16 @@ mod tests {
         let plan = Some("RevalidateCachedQuery");
         assert_eq!(verdict_of("0A000", plan, false), Verdict::NotHere);
         assert_eq!(verdict_of("0A000", None, false), Verdict::Refused);
+    }
+
+    #[test]
+    fn a_message_is_refused_for_reasons_of_its_own() {
+        let denied = "permission denied for function pg_notify";
+        assert!(is_about_message(denied, Some("aclcheck_error")));
+        let full = "too many notifications in the NOTIFY queue";
+        assert!(is_about_message(full, Some("PreCommit_Notify")));
+        let table = "permission denied for table actix_sessions";
+        assert!(!is_about_message(table, Some("aclcheck_error")));
     }
 
     #[test]

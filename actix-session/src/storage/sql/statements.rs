@@ -83,13 +83,19 @@ pub(super) const REDIRECT: &str = "state = NULL, revision = NULL, epoch = NULL, 
     moved_at = :moved_at, expires = :redirect_end";
 
 impl Statements {
-    pub(crate) fn new<D: Database>(table: &Table, are_prepared: bool) -> Self {
+    /// `tell` is the call that tells other processes what a statement ends, if it is to tell.
+    pub(crate) fn new<D: Database>(
+        table: &Table,
+        are_prepared: bool,
+        tell: Option<&'static str>,
+    ) -> Self {
         let make = |template: &str| {
             let template = table.fill(template, D::QUOTE);
             Statement::new(&template, D::placeholder).prepared(are_prepared)
         };
-        let expecting =
-            |template: fn(&str) -> String| Expecting::new::<D>(|version| make(&template(version)));
+        let expecting = |template: &dyn Fn(&str) -> String| {
+            Expecting::new::<D>(|version| make(&template(version)))
+        };
         Self {
             probe: make(&format!(
                 "SELECT {NEW_COLUMNS}, {COLUMNS} FROM {{table}} WHERE id = '' AND EXISTS \
@@ -101,24 +107,24 @@ impl Statements {
             )),
             touch: make(&touch::<D>()),
             set_end: make(&set_end::<D>()),
-            replace: expecting(replace::<D>),
-            replace_other: expecting(replace_other::<D>),
+            replace: expecting(&replace::<D>),
+            replace_other: expecting(&|version| replace_other::<D>(tell, version)),
             insert_owned: make(&insert_owned::<D>()),
             insert: make(&format!(
                 "INSERT INTO {{table}} ({NEW_COLUMNS}) VALUES ({NEW_VALUES})"
             )),
-            move_away: expecting(move_away::<D>),
+            move_away: expecting(&move_away::<D>),
             rotate: D::ROTATES_AT_ONCE.then(|| Rotating {
-                same: expecting(rotate::<D>),
-                other: expecting(rotate_other::<D>),
+                same: expecting(&rotate::<D>),
+                other: expecting(&|version| rotate_other::<D>(tell, version)),
             }),
-            end: make(&end::<D>()),
-            revoke: expecting(|version| revoke::<D>("r", version)),
-            revoke_over_limit: expecting(|version| revoke::<D>("l", version)),
-            tell: make(D::TELL.map_or("SELECT 1", |_| "SELECT pg_notify(:id, '')")),
+            end: make(&end(tell)),
+            revoke: expecting(&|version| revoke::<D>(tell, "r", version)),
+            revoke_over_limit: expecting(&|version| revoke::<D>(tell, "l", version)),
+            tell: make(tell.map_or("SELECT 1", |_| "SELECT pg_notify(:id, '')")),
             delete_expired: make("DELETE FROM {table} WHERE id = :id AND expires <= :now"),
             sweep: make(D::SWEEP),
-            index: IndexStatements::new::<D>(make),
+            index: IndexStatements::new::<D>(tell, make),
             upkeep: UpkeepStatements::new(make),
         }
     }
@@ -176,8 +182,8 @@ fn replace<D: Database>(version: &str) -> String {
     replace_from::<D>("", version)
 }
 
-fn replace_other<D: Database>(version: &str) -> String {
-    let Some(tells) = Tells::of::<D>("o") else {
+fn replace_other<D: Database>(tell: Option<&str>, version: &str) -> String {
+    let Some(tells) = Tells::of(tell, "o") else {
         return replace::<D>(version);
     };
     let Tells { old, is_it, tell } = &tells;
@@ -206,13 +212,13 @@ pub(super) struct Tells {
 
 impl Tells {
     /// What to tell about the record of a name.
-    fn of<D: Database>(letter: &str) -> Option<Self> {
-        Self::of_rows::<D>(letter, "id = :id AND moved_to IS NULL")
+    fn of(tell: Option<&str>, letter: &str) -> Option<Self> {
+        Self::of_rows(tell, letter, "id = :id AND moved_to IS NULL")
     }
 
-    /// `None` if the database cannot tell.
-    pub(super) fn of_rows<D: Database>(letter: &str, rows: &str) -> Option<Self> {
-        let tell = D::TELL?.replace("{letter}", letter);
+    /// `None` if nothing is to be told.
+    pub(super) fn of_rows(tell: Option<&str>, letter: &str, rows: &str) -> Option<Self> {
+        let tell = tell?.replace("{letter}", letter);
         Some(Self {
             old: format!(
                 " FROM (SELECT id AS old_id, session_id AS old_session FROM {{table}} \
@@ -224,9 +230,9 @@ impl Tells {
     }
 }
 
-fn end<D: Database>() -> String {
+fn end(tell: Option<&str>) -> String {
     let rows = "WHERE id = :id AND moved_to IS NULL";
-    match Tells::of::<D>("o") {
+    match Tells::of(tell, "o") {
         None => format!("UPDATE {{table}} SET {REDIRECT} {rows}"),
         Some(Tells { old, is_it, tell }) => {
             format!("UPDATE {{table}} SET {REDIRECT}{old} {rows}{is_it} RETURNING {tell}")
@@ -250,8 +256,8 @@ fn move_away_from<D: Database>(from: &str, version: &str) -> String {
     )
 }
 
-fn revoke<D: Database>(letter: &str, version: &str) -> String {
-    let Some(Tells { old, is_it, tell }) = Tells::of::<D>(letter) else {
+fn revoke<D: Database>(tell: Option<&str>, letter: &str, version: &str) -> String {
+    let Some(Tells { old, is_it, tell }) = Tells::of(tell, letter) else {
         return move_away::<D>(version);
     };
     let move_away = move_away_from::<D>(&old, version);
@@ -262,8 +268,8 @@ fn rotate<D: Database>(version: &str) -> String {
     rotate_from::<D>(&move_away::<D>(version), "1")
 }
 
-fn rotate_other<D: Database>(version: &str) -> String {
-    let Some(Tells { old, is_it, tell }) = Tells::of::<D>("o") else {
+fn rotate_other<D: Database>(tell: Option<&str>, version: &str) -> String {
+    let Some(Tells { old, is_it, tell }) = Tells::of(tell, "o") else {
         return rotate::<D>(version);
     };
     let move_away = move_away_from::<D>(&old, version);

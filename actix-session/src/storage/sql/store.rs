@@ -10,8 +10,8 @@ use super::{
     failure::Failure,
     run::Connections,
     runtime::OwnRuntime,
-    statements::Statements,
     table::{self, Table},
+    telling::Telling,
 };
 use crate::{
     AnyDuration,
@@ -46,7 +46,7 @@ pub(super) struct Inner<D: SqlDatabase> {
     /// Where the connections live, if the store itself opens them. Dropped after they are.
     pub(super) runtime: Option<OwnRuntime>,
     pub(super) table: Table,
-    pub(super) statements: Statements,
+    pub(super) statements: Telling,
     pub(super) clock: SharedClock,
     /// Whoever waits for the end of a session.
     pub(super) hub: Arc<Hub>,
@@ -115,7 +115,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         Self(Arc::new(Inner {
             connections: Connections::new(pool, limits),
             runtime,
-            statements: Statements::new::<D>(&table, prepares),
+            statements: Telling::new::<D>(&table, prepares),
             table,
             clock,
             hub: Arc::default(),

@@ -22,7 +22,7 @@ use super::{
     row::number,
     run::Held,
     statement::{Statement, Values},
-    store::{Inner, SqlSessionStore},
+    store::SqlSessionStore,
     table::Table,
     transaction::begin,
 };
@@ -175,9 +175,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         batch: u32,
         turn: Turn,
     ) -> Result<Option<u64>, Error> {
-        let Inner {
-            table, statements, ..
-        } = &*self.0;
+        let (table, statements) = (&self.0.table, self.0.statements.now());
         let values = Values {
             now: number(self.0.clock.now()),
             batch: batch.into(),
