@@ -1,15 +1,20 @@
 //! A real Sentinel: the master is whichever server it names.
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use actix_session::{
     Session, SessionMiddleware,
     config::{PersistentSession, TtlExtensionPolicy},
     storage::RedisSessionStore,
 };
-use actix_web::cookie::Key;
+use actix_web::{cookie::Key, rt};
 use redis::AsyncCommands as _;
 use servers::RedisSentinel;
+use tokio::net::TcpListener;
 
 use crate::support::{Browser, Site, aside, connect, count, load::Load, soon};
 
@@ -112,6 +117,38 @@ async fn a_failover_that_is_asked_for_is_followed() {
     assert_eq!(report.panics, 0, "{report}");
     assert_eq!(here.number("a").await, Some(1));
     drop(sentinel);
+}
+
+/// A look that most of them do not answer is not begun anew by each request.
+#[actix_web::test]
+async fn silent_sentinels_are_not_asked_by_each_request() {
+    const VISITS: usize = 30;
+    let sentinel = RedisSentinel::start().unwrap();
+    let mut urls = sentinel.sentinel_urls();
+    let asked = Rc::new(Cell::new(0));
+    for _ in 0..=urls.len() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        urls.push(format!("redis://{}", silent.local_addr().unwrap()));
+        let asked = Rc::clone(&asked);
+        rt::spawn(async move {
+            let mut kept = Vec::new();
+            while let Ok(client) = silent.accept().await {
+                kept.push(client);
+                asked.set(asked.get() + 1);
+            }
+        });
+    }
+    let silent = sentinel.sentinel_urls().len() + 1;
+    let builder = RedisSessionStore::builder_sentinel(urls, RedisSentinel::MASTER);
+    let here = Browser::with(builder.build().await.unwrap()).await;
+    here.visit(|s| s.insert("a", 1).unwrap())
+        .await
+        .assert_sets_cookie();
+    let before = asked.get();
+    for _ in 0..VISITS {
+        assert_eq!(here.number("a").await, Some(1));
+    }
+    assert!((asked.get() - before) / silent < VISITS / 2);
 }
 
 /// The former master takes writes for some seconds more, until the sentinels make a replica of it. All of

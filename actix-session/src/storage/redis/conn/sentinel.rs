@@ -112,8 +112,9 @@ impl Watched {
             tokio::spawn(async move { sentinel.look().await });
             return;
         }
-        // What is rare is on the heap.
-        let looking = Box::pin(self.sentinel.look_for_all());
+        // It goes on if that takes longer: a look that is given up has found nothing out.
+        let sentinel = Arc::clone(&self.sentinel);
+        let looking = tokio::spawn(async move { sentinel.look_for_all().await });
         // Whoever gets no answer in time uses the master that is known.
         let _ = timeout(SOON, looking).await;
     }
@@ -272,6 +273,9 @@ impl Sentinel {
                 tracing::info!("the sentinels name another Redis master: it is used from now on");
                 *lock(&self.former) = Some((known, Instant::now()));
                 self.leave();
+            } else if self.is_former(&known) {
+                // It is the master again.
+                *lock(&self.former) = None;
             }
             return;
         }
