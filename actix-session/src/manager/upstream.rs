@@ -161,8 +161,10 @@ impl SessionManager {
     pub async fn end_upstream(&self, notice: &UpstreamNotice) -> Result<u64, SessionManagerError> {
         let notice = notice.checked().map_err(SessionManagerError::new)?;
         let terms = self.terms();
-        let ended = self.0.index.0.end_upstream(&notice, &terms).await?;
-        self.tell(crate::SessionEventKind::Revoked(ended), None);
-        Ok(ended)
+        let answered = self.0.index.0.end_upstream(&notice, &terms).await?;
+        if !answered.is_repeat {
+            self.tell(crate::SessionEventKind::Revoked(answered.ended), None);
+        }
+        Ok(answered.ended)
     }
 }
