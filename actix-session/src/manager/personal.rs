@@ -150,6 +150,11 @@ impl SessionManager {
     /// before and commits later does not count. In an SQL database that time stays under the
     /// principal's name, too, for ten minutes; then sweeping deletes it.
     ///
+    /// What is kept of logins at an upstream ([`Login::upstream`](crate::Login::upstream)) names the
+    /// principal. This takes the name away as far as live sessions come from there. If all such sessions
+    /// have ended or expired before, or a login is refused in this moment, it stays until its own end: for as
+    /// long as the session could have lived, and up to 30 days more.
+    ///
     /// # Errors
     /// The store fails, or does not answer in time: something may be left. It is safe to repeat this.
     ///

@@ -163,9 +163,11 @@ impl SessionManager {
         let this = self.clone();
         to_the_end(async move {
             let terms = this.terms();
-            let ended = this.0.index.0.end_upstream(&notice, &terms).await?;
-            this.tell(crate::SessionEventKind::Revoked(ended), None);
-            Ok(ended)
+            let answered = this.0.index.0.end_upstream(&notice, &terms).await?;
+            if !answered.is_repeat {
+                this.tell(crate::SessionEventKind::Revoked(answered.ended), None);
+            }
+            Ok(answered.ended)
         })
         .await
     }

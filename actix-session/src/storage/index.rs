@@ -8,7 +8,7 @@ use super::{
     SessionStore,
     lease::{self, Lease},
     upkeep::{Caretaker, Upkeep},
-    upstream::{self, Notice},
+    upstream::{self, Answered, Notice},
 };
 use crate::{
     changes::Changes,
@@ -157,7 +157,7 @@ pub(crate) struct Page {
 
 impl Page {
     /// A larger page, after this one's last session.
-    fn followed_by(self, last: Option<After>) -> Self {
+    pub(crate) fn followed_by(self, last: Option<After>) -> Self {
         Self {
             after: last,
             limit: self.limit.saturating_mul(GROWTH),
@@ -187,6 +187,14 @@ pub(crate) struct Live {
     pub(crate) id: u128,
     pub(crate) at: Name,
     pub(crate) record: Record,
+}
+
+/// What an entry of the index leads to.
+#[derive(Debug)]
+pub(crate) enum Found {
+    Live(Live),
+    /// A session of this id, under this name, that only a later version can read.
+    Unreadable(u128, Name),
 }
 
 /// What a back end with an index does besides the protocol's steps.
@@ -323,8 +331,8 @@ pub(crate) trait Door: Caretaker {
         terms: &'a Terms,
     ) -> Answer<'a, Committed>;
 
-    /// Ends what an upstream says is over, and returns how many sessions that were.
-    fn end_upstream<'a>(&'a self, notice: &'a Notice, terms: &'a Terms) -> Answer<'a, u64>;
+    /// Ends what an upstream says is over.
+    fn end_upstream<'a>(&'a self, notice: &'a Notice, terms: &'a Terms) -> Answer<'a, Answered>;
 
     /// Waits until nobody else decides about this principal's sessions.
     fn lock<'a>(&'a self, principal: &'a str, terms: &'a Terms) -> Answer<'a, Lease>;
@@ -353,16 +361,12 @@ impl<B: Index> Door for B {
         terms: &'a Terms,
     ) -> Answer<'a, (Vec<Live>, Option<After>)> {
         Box::pin(async move {
-            let listed = self.sessions(principal, page, terms).await;
-            let listed = listed.map_err(CommitError::of_store)?;
-            let last = listed.last().map(|last| (last.login, last.id));
-            let next = last.filter(|_| listed.len() >= page.limit);
-            let mut live = Vec::with_capacity(listed.len());
-            for listed in listed {
-                let found = live_session(self, principal, listed, terms).await;
-                live.extend(found.map_err(CommitError::of_store)?);
-            }
-            Ok((live, next))
+            let (found, next) = page_of(self, principal, page, terms).await?;
+            let live = found.into_iter().filter_map(|found| match found {
+                Found::Live(live) => Some(live),
+                Found::Unreadable(..) => None,
+            });
+            Ok((live.collect(), next))
         })
     }
 
@@ -420,7 +424,7 @@ impl<B: Index> Door for B {
         })
     }
 
-    fn end_upstream<'a>(&'a self, notice: &'a Notice, terms: &'a Terms) -> Answer<'a, u64> {
+    fn end_upstream<'a>(&'a self, notice: &'a Notice, terms: &'a Terms) -> Answer<'a, Answered> {
         Box::pin(upstream::end(self, notice, terms))
     }
 
@@ -507,7 +511,7 @@ impl Door for NoIndex {
         Box::pin(async { no_index() })
     }
 
-    fn end_upstream<'a>(&'a self, _: &'a Notice, _: &'a Terms) -> Answer<'a, u64> {
+    fn end_upstream<'a>(&'a self, _: &'a Notice, _: &'a Terms) -> Answer<'a, Answered> {
         Box::pin(async { no_index() })
     }
 
@@ -530,23 +534,41 @@ impl Door for NoIndex {
     }
 }
 
+/// What the entries of a page lead to, and where the next one begins.
+pub(super) async fn page_of<B: Index>(
+    store: &B,
+    principal: &str,
+    page: Page,
+    terms: &Terms,
+) -> Result<(Vec<Found>, Option<After>), CommitError> {
+    let listed = store.sessions(principal, page, terms).await;
+    let listed = listed.map_err(CommitError::of_store)?;
+    let last = listed.last().map(|last| (last.login, last.id));
+    let next = last.filter(|_| listed.len() >= page.limit);
+    let mut all = Vec::with_capacity(listed.len());
+    for listed in listed {
+        let found = session_of(store, principal, listed, terms).await;
+        all.extend(found.map_err(CommitError::of_store)?);
+    }
+    Ok((all, next))
+}
+
 /// The session that an entry leads to, if it is alive and still the principal's.
-async fn live_session<B: Index>(
+async fn session_of<B: Index>(
     store: &B,
     principal: &str,
     mut listed: Listed,
     terms: &Terms,
-) -> anyhow::Result<Option<Live>> {
+) -> anyhow::Result<Option<Found>> {
     let id = listed.id;
     let mut at = listed.at.clone();
     for _ in 0..MOST_REDIRECTS {
         let found = std::mem::replace(&mut listed.found, Stored::Nothing);
         match found.proven(&at, terms).live(terms) {
             Stored::Record(record) if is_of(&record, principal, id) => {
-                return Ok(Some(Live { id, at, record }));
+                return Ok(Some(Found::Live(Live { id, at, record })));
             }
-            // A later version wrote it.
-            Stored::Unreadable => return Ok(None),
+            Stored::Unreadable => return Ok(Some(Found::Unreadable(id, at))),
             Stored::Redirect(redirect) => {
                 at = redirect.target;
                 listed.found = read(store, &at, terms).await?;

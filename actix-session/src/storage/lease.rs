@@ -142,7 +142,7 @@ pub(crate) async fn forget<B: Backend>(
 }
 
 /// A tombstone would stand in the way of whoever wants the lock next.
-fn untraced(terms: &Terms) -> Terms {
+pub(super) fn untraced(terms: &Terms) -> Terms {
     Terms {
         grace: Millis(0),
         ..terms.clone()

@@ -7,7 +7,8 @@ use tokio::time::Instant;
 
 use crate::{
     clock::{Millis, deadline},
-    contract::Terms,
+    config::LONGEST,
+    contract::{ExtendOnRead, Terms},
     key::SessionKey,
     protocol::{Backend, Name, OwnerBefore, Reply, Step, Stored, Until},
     random,
@@ -30,7 +31,7 @@ pub(crate) async fn leave<B: Backend>(
     at: Millis,
     until: Millis,
 ) -> anyhow::Result<bool> {
-    let terms = store.own_terms();
+    let terms = with_end(store.own_terms());
     let own_id = random::u128()?;
     let deadline = deadline(terms.budget);
     // Few revoke one thing at once; whoever loses sees the other's note and adds to it.
@@ -49,7 +50,7 @@ pub(crate) async fn leave<B: Backend>(
                 store.insert_note(&name, note, until, &terms).await?
             }
             Some(known) => {
-                let step = add(&name, &known, at, until)?;
+                let step = add(&name, &known, at, until.max(end_of(&known, &terms)))?;
                 store.run(&step, &terms).await?
             }
         };
@@ -60,9 +61,21 @@ pub(crate) async fn leave<B: Backend>(
     anyhow::bail!("a revocation could not be noted: others kept changing the note")
 }
 
+/// For a read that extends nothing that lives, and tells the end of what it reads.
+pub(crate) fn with_end(terms: Terms) -> Terms {
+    Terms {
+        extend: ExtendOnRead::AtMostEvery(terms.ttl),
+        ..terms
+    }
+}
+
+/// If the read could not tell, it may be as late as any.
+fn end_of(known: &Record, terms: &Terms) -> Millis {
+    known.end().unwrap_or(terms.now + LONGEST)
+}
+
 /// The later times win. The id stays that of the call that was first.
 fn add(name: &str, known: &Record, at: Millis, until: Millis) -> anyhow::Result<Step> {
-    let until = until.max(known.end().unwrap_or(until));
     Ok(Step::Cas {
         at: name.into(),
         expect: known.version(),

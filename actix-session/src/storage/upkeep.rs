@@ -4,8 +4,8 @@ use std::future::Future;
 
 use super::{
     StoreIndex,
-    index::{Answer, Index, NoIndex, no_index},
-    lease,
+    index::{Answer, Door as _, Index, NoIndex, no_index},
+    lease, upstream,
 };
 use crate::{
     contract::Terms,
@@ -46,12 +46,14 @@ pub(crate) trait Upkeep: Backend {
 
 /// The same, whatever the type of the back end.
 pub(crate) trait Caretaker {
-    fn forget<'a>(
+    /// Ends a principal's sessions together, keeps nothing that names the principal, and returns how
+    /// many sessions there were.
+    fn erase<'a>(
         &'a self,
         principal: &'a str,
-        mark: &'a NotBefore,
+        mark: NotBefore,
         terms: &'a Terms,
-    ) -> Answer<'a, ()>;
+    ) -> Answer<'a, u64>;
 
     fn counts<'a>(&'a self, terms: &'a Terms) -> Answer<'a, Counts>;
 
@@ -59,16 +61,26 @@ pub(crate) trait Caretaker {
 }
 
 impl<B: Index> Caretaker for B {
-    fn forget<'a>(
+    fn erase<'a>(
         &'a self,
         principal: &'a str,
-        mark: &'a NotBefore,
+        mark: NotBefore,
         terms: &'a Terms,
-    ) -> Answer<'a, ()> {
+    ) -> Answer<'a, u64> {
         Box::pin(async move {
-            let forgotten = Upkeep::forget(self, principal, mark, terms).await;
+            // As long as the records say which entries there are: whoever repeats this finds them.
+            let entries = upstream::entries_of(self, principal, terms).await?;
+            upstream::take_out(self, &entries, principal, terms).await?;
+            let ended = self.end_all(principal, mark.clone(), None, terms).await?;
+            let forgotten = Upkeep::forget(self, principal, &mark, terms).await;
             forgotten.map_err(CommitError::of_store)?;
-            lease::forget(self, principal, terms).await
+            lease::forget(self, principal, terms).await?;
+            if !entries.is_empty() {
+                // A renewal in between has entered its session again.
+                upstream::take_out(self, &entries, principal, terms).await?;
+                upstream::keep_others(self, principal, terms).await?;
+            }
+            Ok(ended.unwrap_or_default())
         })
     }
 
@@ -88,7 +100,7 @@ impl<B: Index> Caretaker for B {
 }
 
 impl Caretaker for NoIndex {
-    fn forget<'a>(&'a self, _: &'a str, _: &'a NotBefore, _: &'a Terms) -> Answer<'a, ()> {
+    fn erase<'a>(&'a self, _: &'a str, _: NotBefore, _: &'a Terms) -> Answer<'a, u64> {
         Box::pin(async { no_index() })
     }
 
@@ -110,8 +122,6 @@ impl StoreIndex {
         mark: NotBefore,
         terms: &Terms,
     ) -> Result<u64, CommitError> {
-        let ended = self.0.end_all(principal, mark.clone(), None, terms).await?;
-        self.0.forget(principal, &mark, terms).await?;
-        Ok(ended.unwrap_or_default())
+        self.0.erase(principal, mark, terms).await
     }
 }

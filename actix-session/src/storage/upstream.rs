@@ -5,46 +5,44 @@
 //! which login it comes from. *Notices* say until when a user, or a session, has ended there.
 //!
 //! A login writes its entries, then its record, and then looks at the notices. An ending leaves its
-//! notice, and then looks at the entries. So one of both sees the other.
+//! notice, and then looks at the entries. So one of both sees the other. Whoever is erased is taken out of
+//! the entries: so a login looks at these again too, once its record is there.
 
 mod answered;
+mod entries;
+mod erasing;
 
 use futures_util::{
     StreamExt as _, TryStreamExt as _,
-    future::{join, try_join_all},
+    future::{try_join, try_join_all},
     stream,
 };
-use tokio::time::Instant;
 
 pub(crate) use self::answered::{ANSWERED, token};
 use self::answered::{answer_to, remember};
+pub(crate) use self::erasing::{entries_of, keep_others, take_out};
 use super::{
-    index::{Door as _, Index, Live, Page},
+    index::{Found, Index, Page, page_of},
     notes,
 };
 use crate::{
     changes::Changes,
-    clock::{Millis, deadline},
+    clock::Millis,
     config::LONGEST,
-    contract::{ExtendOnRead, Terms},
+    contract::Terms,
     digest,
     error::CommitError,
     key::SessionKey,
-    protocol::{Backend, EndMachine, Name, OwnerBefore, Reply, RevokeMachine, Step, Stored, Until},
-    random,
-    record::{Ended, Metadata, Record, UpstreamLogin, WireFormat},
+    protocol::{Backend, EndMachine, Name, RevokeMachine, Stored},
+    record::{Ended, Record, UpstreamLogin},
 };
 
 /// How long a notice is kept: no login takes longer, from the moment when the upstream has authenticated
 /// the user.
 pub(crate) const NOTICE: Millis = Millis::secs(600);
-/// Entries are not written anew for less than this.
-const SLACK: Millis = Millis::secs(30 * 86_400);
 /// How many sessions are read at once, and how many are ended at once.
 const BATCH: usize = 100;
 const AT_ONCE: usize = 16;
-/// The field of an entry.
-const PRINCIPALS: &str = "principals";
 
 /// The names of entries begin with this, and a full stop. So do those of notices with the other one.
 pub(crate) const ENTRY: &str = "upstream";
@@ -113,15 +111,10 @@ impl<'a> Entering<'a> {
         store: &B,
         terms: &Terms,
     ) -> Result<(), CommitError> {
-        let terms = entry_terms(self.span, terms);
-        let names = [
-            Some(user(self.origin.user)),
-            self.origin.session.map(session),
-        ];
+        let (names, terms) = (entry_names(&self.origin), notes_terms(terms));
         let adding = names
             .iter()
-            .flatten()
-            .map(|what| add(store, what, self.principal, &terms));
+            .map(|what| entries::add(store, what, self.principal, self.span, &terms));
         try_join_all(adding).await.map(drop)
     }
 
@@ -139,7 +132,7 @@ impl<'a> Entering<'a> {
         if !self.is_login {
             return Ok(());
         }
-        let refused = match is_over(store, &self.origin, &notes_terms(terms)).await {
+        let refused = match self.is_over(store, terms).await {
             Ok(false) => return Ok(()),
             Ok(true) => CommitError::gone(),
             Err(error) => error,
@@ -155,49 +148,20 @@ impl<'a> Entering<'a> {
         }
         Err(refused)
     }
-}
 
-/// Adds a principal to an entry. Usually it is there already, or there is no entry: so both are asked
-/// for at once.
-async fn add<B: Backend>(
-    store: &B,
-    what: &str,
-    principal: &str,
-    terms: &Terms,
-) -> Result<(), CommitError> {
-    let at = name_of(store, ENTRY, what);
-    let deadline = deadline(terms.budget);
-    while Instant::now() < deadline {
-        let first = entry(&[principal.to_owned()], terms)?;
-        let until = terms.now + terms.ttl;
-        let inserting = store.insert_note(&at, first, until, terms);
-        let (inserted, found) = join(inserting, store.look(&at, terms)).await;
-        if let Reply::Done = inserted.map_err(CommitError::of_store)? {
-            return Ok(());
+    /// Whether the upstream has ended the login. An erasure may have taken its principal out of the
+    /// entries before the record was there to be seen.
+    async fn is_over<B: Backend>(&self, store: &B, terms: &Terms) -> Result<bool, CommitError> {
+        let (names, own) = (entry_names(&self.origin), notes_terms(terms));
+        let over = is_over(store, &self.origin, &own);
+        let named = entries::name(store, &names, self.principal, &own);
+        let (is_over_now, is_named) = try_join(over, named).await?;
+        if is_over_now || is_named {
+            return Ok(is_over_now);
         }
-        // It may have gone meanwhile, or only come.
-        let Some(known) = note_in(found)? else {
-            continue;
-        };
-        let mut principals = principals(&known)?;
-        if principals.iter().any(|known| known == principal) {
-            return Ok(());
-        }
-        principals.push(principal.to_owned());
-        let step = Step::Cas {
-            at: at.clone(),
-            expect: known.version(),
-            new: entry(&principals, terms)?,
-            until: Until::At(known.end().map_or(until, |end| end.max(until))),
-            epoch: None,
-            owner_before: OwnerBefore::Same,
-        };
-        let replaced = store.run(&step, terms).await;
-        if let Reply::Done = replaced.map_err(CommitError::of_store)? {
-            return Ok(());
-        }
+        self.enter(store, terms).await?;
+        is_over(store, &self.origin, &own).await
     }
-    Err(CommitError::Contended)
 }
 
 /// Whether a notice has ended a login.
@@ -220,17 +184,26 @@ async fn is_over<B: Backend>(
         .any(|note| origin.at <= notes::revoked(note)))
 }
 
-/// Ends what a notice names, and returns how many sessions that were. A repeat gets the same answer.
+/// How many sessions a notice has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answered {
+    pub(crate) ended: u64,
+    /// That was told before: the notice is a repeat.
+    pub(crate) is_repeat: bool,
+}
+
+/// Ends what a notice names. A repeat gets the same answer.
 pub(crate) async fn end<B: Index>(
     store: &B,
     notice: &Notice,
     terms: &Terms,
-) -> Result<u64, CommitError> {
+) -> Result<Answered, CommitError> {
     let own = notes_terms(terms);
     if let Some((token, _)) = notice.token
-        && let Some(answered) = answer_to(store, token, &own).await?
+        && let Some(ended) = answer_to(store, token, &own).await?
     {
-        return Ok(answered);
+        let is_repeat = true;
+        return Ok(Answered { ended, is_repeat });
     }
     leave(store, &notice.ended, &own).await?;
     let mut ended = 0;
@@ -240,7 +213,8 @@ pub(crate) async fn end<B: Index>(
     if let Some((token, until)) = notice.token {
         remember(store, token, until, ended, &own).await?;
     }
-    Ok(ended)
+    let is_repeat = false;
+    Ok(Answered { ended, is_repeat })
 }
 
 /// Leaves the notice, for logins that are under way.
@@ -270,9 +244,7 @@ async fn principals_of<B: Backend>(
     let Some(what) = ended.user.map(user).or_else(|| ended.session.map(session)) else {
         return Ok(Vec::new());
     };
-    let at = name_of(store, ENTRY, &what);
-    let found = note_in(store.read_note(&at, terms).await)?;
-    found.map_or_else(|| Ok(Vec::new()), |entry| principals(&entry))
+    entries::named_by(store, &what, terms).await
 }
 
 async fn end_all_of<B: Index>(
@@ -287,10 +259,13 @@ async fn end_all_of<B: Index>(
             after,
             limit: BATCH,
         };
-        let (live, next) = store.list(principal, page, terms).await?;
-        let meant = live
-            .into_iter()
-            .filter(|it| notice.names_record(&it.record));
+        let (found, next) = page_of(store, principal, page, terms).await?;
+        let meant = found.into_iter().filter_map(|it| match it {
+            Found::Live(live) if notice.names_record(&live.record) => Some((live.id, live.at)),
+            Found::Live(_) => None,
+            // Nobody here can say where it comes from. The entry says that it may be from there.
+            Found::Unreadable(id, at) => Some((id, at)),
+        });
         let ends = meant.map(|it| end_one(store, principal, it, *notice, terms));
         let ends: Vec<bool> = stream::iter(ends)
             .buffer_unordered(AT_ONCE)
@@ -307,11 +282,11 @@ async fn end_all_of<B: Index>(
 async fn end_one<B: Index>(
     store: &B,
     principal: &str,
-    live: Live,
+    (id, at): (u128, Name),
     notice: Ended,
     terms: &Terms,
 ) -> Result<bool, CommitError> {
-    let mut machine = RevokeMachine::new(live.at, principal, live.id, terms).told(notice);
+    let mut machine = RevokeMachine::new(at, principal, id, terms).told(notice);
     store.drive(&mut machine, terms).await
 }
 
@@ -322,6 +297,12 @@ impl Ended {
         let origin = auth.and_then(|auth| auth.upstream());
         origin.is_some_and(|origin| self.names(&origin))
     }
+}
+
+/// The entries of a login.
+fn entry_names(origin: &UpstreamLogin) -> Vec<String> {
+    let session = origin.session.map(session);
+    [user(origin.user)].into_iter().chain(session).collect()
 }
 
 fn user(user: u128) -> String {
@@ -352,17 +333,6 @@ fn notes_terms(terms: &Terms) -> Terms {
     }
 }
 
-/// The same for an entry, which is kept for as long as a session may live, and a little longer, so that
-/// not every login writes it anew.
-fn entry_terms(span: Millis, terms: &Terms) -> Terms {
-    let slack = SLACK.min(Millis(span.0 / 8));
-    Terms {
-        ttl: span + slack + NOTICE,
-        extend: ExtendOnRead::AtMostEvery(slack.max(Millis(1))),
-        ..notes_terms(terms)
-    }
-}
-
 fn note_in(found: anyhow::Result<Stored>) -> Result<Option<Record>, CommitError> {
     match found.map_err(CommitError::of_store)? {
         Stored::Record(record) => Ok(Some(record)),
@@ -371,21 +341,6 @@ fn note_in(found: anyhow::Result<Stored>) -> Result<Option<Record>, CommitError>
             "what is stored of an upstream cannot be read"
         ))),
     }
-}
-
-fn entry(principals: &[String], terms: &Terms) -> Result<Record, CommitError> {
-    let (commit, id) = random::ids().map_err(CommitError::Other)?;
-    let metadata = Metadata::new(id, terms.now);
-    let json =
-        serde_json::to_string(principals).map_err(|error| CommitError::Other(error.into()))?;
-    let entries = [(PRINCIPALS.into(), json.into())];
-    Ok(Record::written(WireFormat::V1, commit, metadata, &entries))
-}
-
-fn principals(entry: &Record) -> Result<Vec<String>, CommitError> {
-    let json = entry.state().get(PRINCIPALS);
-    let json = json.as_deref().unwrap_or("[]");
-    serde_json::from_str(json).map_err(|error| CommitError::Other(error.into()))
 }
 
 #[cfg(test)]

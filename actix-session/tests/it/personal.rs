@@ -1,9 +1,14 @@
 //! What is known of a login, what a person may see and have erased, and what operators do.
 
-use std::{net::IpAddr, pin::Pin, time::Duration};
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    time::{Duration, SystemTime},
+};
 
 use actix_session::{
-    Level, Login, Session, SessionManager, SessionManagerError, SessionOperator,
+    Level, Login, Session, SessionManager, SessionManagerError, SessionOperator, Upstream,
+    UpstreamNotice,
     config::{OverLimit, WireFormat},
     storage::SessionIndex,
 };
@@ -27,12 +32,12 @@ on_each_index! {
     an_operator_acts_on_anybodys_sessions,
 }
 
-on_store!(all_on_key_value KeyValue: nothing_is_left_of_what_a_later_version_wrote);
+on_store!(all_on_key_value KeyValue: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased a_logout_needs_no_list);
 on_store!(all_on_memory Memory: nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
-on_store!(all_on_redis Redis: nothing_is_left_of_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased redis_counts_nothing);
-on_store!(all_on_sqlite Sqlite: nothing_is_left_of_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
-on_store!(all_on_postgres Postgres: nothing_is_left_of_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
-on_store!(all_on_mysql MySql: nothing_is_left_of_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
+on_store!(all_on_redis Redis: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased redis_counts_nothing);
+on_store!(all_on_sqlite Sqlite: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
+on_store!(all_on_postgres Postgres: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
+on_store!(all_on_mysql MySql: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
 
 const WHO: &str = "erika@example.org";
 
@@ -54,6 +59,25 @@ impl Traces for Memory {
             .into_iter()
             .chain(texts.flat_map(|(name, text)| [name, text]))
             .collect()
+    }
+}
+
+impl Traces for KeyValue {
+    const FORGETS_AT_ONCE: bool = true;
+
+    async fn traces(&self) -> Vec<String> {
+        let store = self.store();
+        let values = store.database().values();
+        let texts = values.iter().flat_map(|(name, (value, _))| {
+            let text = String::from_utf8(value.clone()).unwrap();
+            // Ids, too, are strings in a list of sessions.
+            let words = text.split('"').map(str::to_owned);
+            [name.clone(), text.clone()]
+                .into_iter()
+                .chain(words)
+                .collect::<Vec<_>>()
+        });
+        texts.collect()
     }
 }
 
@@ -112,12 +136,14 @@ rows! {
 
 /// A store under test whose records can be written anew by hand.
 trait ByHand: TestStore<Store: SessionIndex> {
-    /// Writes what a later version would, and this one cannot read.
+    /// Writes sessions as a later version would, so that this one cannot read them.
     async fn write_as_later_version(&self);
 }
 
 const OURS: &str = "{\"v\":1,";
 const LATER: &str = "{\"v\":9,";
+/// In what a store keeps of an upstream.
+const ENTRY: &str = "\"principals\"";
 
 impl ByHand for KeyValue {
     async fn write_as_later_version(&self) {
@@ -125,7 +151,7 @@ impl ByHand for KeyValue {
         let mut values = store.database().values();
         for (value, _) in values.values_mut() {
             let text = str::from_utf8(value).unwrap();
-            if text.contains(" record ") {
+            if text.contains(" record ") && !text.contains(ENTRY) {
                 *value = text.replace(OURS, LATER).into_bytes();
             }
         }
@@ -137,7 +163,9 @@ impl ByHand for Redis {
         for name in self.names().await {
             let mut connection = self.connection.clone();
             let text: Result<String, _> = connection.get(&name).await;
-            if let Ok(text) = text {
+            if let Ok(text) = text
+                && !text.contains(ENTRY)
+            {
                 let text = text.replace(OURS, LATER);
                 let () = connection.set_ex(&name, text, 3600).await.unwrap();
             }
@@ -152,7 +180,7 @@ macro_rules! by_hand {
                 // Binary in each of them, which have no function for that in common.
                 let state = $state.replace("{new}", &format!("'{LATER}'"));
                 let state = state.replace("{from}", &(OURS.len() + 1).to_string());
-                let sql = format!("UPDATE {{t}} SET state = {state} WHERE state IS NOT NULL");
+                let sql = format!("UPDATE {{t}} SET state = {state} WHERE principal IS NOT NULL");
                 assert!(self.execute(&sql).await > 0);
             }
         })+
@@ -184,6 +212,38 @@ async fn nothing_is_left_of_what_a_later_version_wrote(tested: impl ByHand) {
     }
 }
 
+/// Nor can anybody say where it comes from, but the upstream knows its user.
+async fn an_upstream_ends_what_a_later_version_wrote(tested: impl ByHand) {
+    let sessions = manager(&tested);
+    let users = [
+        logged_in(&tested, from_upstream).await,
+        logged_in(&tested, from_upstream).await,
+    ];
+    let other = logged_in(&tested, |s| s.login("user-43").unwrap()).await;
+    tested.write_as_later_version().await;
+    let notice = UpstreamNotice::of_subject(OP, "erika", SystemTime::now());
+    assert_eq!(sessions.end_upstream(&notice).await.unwrap(), 2);
+    assert_eq!(sessions.end_upstream(&notice).await.unwrap(), 0);
+    let left = tested.dump().await;
+    assert_eq!(left.texts().filter(|text| text.contains(LATER)).count(), 1);
+    for browser in users.iter().chain([&other]) {
+        assert!(browser.is_nobody().await);
+    }
+}
+
+async fn a_logout_needs_no_list(tested: KeyValue) {
+    let browser = logged_in(&tested, login).await;
+    let flight = browser.begin().await;
+    for (name, (value, _)) in tested.store().database().values().iter_mut() {
+        if name.starts_with("p.") {
+            *value = b"9999999999999 principal {\"v\":2}".to_vec();
+        }
+    }
+    flight.purge();
+    flight.finish().await.assert_ok();
+    tested.dump().await.assert_no_record();
+}
+
 type Ending<'a> = Pin<Box<dyn Future<Output = Result<u64, SessionManagerError>> + 'a>>;
 
 fn manager(tested: &impl TestStore<Store: SessionIndex>) -> SessionManager {
@@ -204,6 +264,14 @@ fn erikas() -> Login {
 fn login(session: &Session) {
     session.insert("secret", "Erika's diary").unwrap();
     session.login_with(erikas()).unwrap();
+}
+
+const OP: &str = "https://op.example";
+
+fn from_upstream(session: &Session) {
+    let upstream = Upstream::new(OP, "erika", SystemTime::now()).sid("s1");
+    session.insert("secret", "Erika's diary").unwrap();
+    session.login_with(erikas().upstream(upstream)).unwrap();
 }
 
 async fn logged_in(tested: &impl TestStore, act: fn(&Session)) -> Browser {
@@ -317,7 +385,7 @@ async fn nothing_is_left_of_whoever_was_erased<T: Traces>(tested: T) {
     sessions.revoke_others(&flight.handle()).await.unwrap();
     flight.finish().await.assert_ok();
     tick(&tested);
-    laptop.visit(login).await.assert_ok();
+    laptop.visit(from_upstream).await.assert_ok();
     let stranger = logged_in(&tested, |s| s.login("user-43").unwrap()).await;
     let traces = tested.traces().await;
     let encoded = URL_SAFE_NO_PAD.encode(WHO);

@@ -1,9 +1,13 @@
 //! Logins at an upstream, which can end the session here.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::mpsc::channel,
+    time::{Duration, SystemTime},
+};
 
 use actix_session::{
-    Clock as _, Login, Session, SessionManager, SessionMiddleware, Upstream, UpstreamNotice,
+    Clock as _, Login, Session, SessionEventKind, SessionManager, SessionMiddleware, Upstream,
+    UpstreamNotice,
     config::{PersistentSession, TtlExtensionPolicy, WireFormat},
     storage::{CookieSessionStore, SessionIndex, SessionStore},
 };
@@ -12,6 +16,7 @@ use futures_util::future::join;
 use servers::RedisServer;
 
 use crate::{
+    devices::tick,
     five_methods::FiveMethods,
     support::{
         Answer, Browser, Flight, Proxy, Random, Redis, Site, TestStore, fill, on_each_index,
@@ -26,6 +31,7 @@ on_each_index! {
     what_was_noticed_while_a_login_committed_is_over,
     a_session_keeps_its_upstream_until_it_ends,
     a_repeat_is_answered_as_the_first_was,
+    whoever_was_erased_is_known_no_more_and_others_are,
     a_login_that_nobody_waits_for_is_no_exception,
     a_session_in_use_is_found_however_old_it_is,
 }
@@ -281,7 +287,15 @@ async fn a_session_keeps_its_upstream_until_it_ends(tested: impl TestStore<Store
 }
 
 async fn a_repeat_is_answered_as_the_first_was(tested: impl TestStore<Store: SessionIndex>) {
-    let (site, sessions) = served(&tested).await;
+    let (sender, events) = channel();
+    let observed = tested.middleware().on_event(move |event| {
+        if let SessionEventKind::Revoked(ended) = event.kind() {
+            sender.send(ended).unwrap();
+        }
+    });
+    let middleware = observed.build();
+    let sessions = middleware.manager();
+    let site = Site::new(middleware).await;
     let expires = tested.clock().now() + Duration::from_secs(120);
     let notice = |jti: &str| of_ferris(9).jti(jti, expires);
     for _ in 0..2 {
@@ -293,6 +307,29 @@ async fn a_repeat_is_answered_as_the_first_was(tested: impl TestStore<Store: Ses
     // Another issuer's names are its own.
     let other = UpstreamNotice::of_subject("https://other.example", "ferris", at(9));
     assert_eq!(end(&sessions, other.jti("a", expires)).await, 0);
+    // What ended is told once.
+    assert_eq!(events.try_iter().collect::<Vec<_>>(), [2, 0, 0]);
+}
+
+async fn whoever_was_erased_is_known_no_more_and_others_are(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let (site, sessions) = served(&tested).await;
+    let second = logged_in(&site, "org:user-42", ferris(6).sid("s1")).await;
+    let erased = logged_in(&site, "user-42", ferris(5).sid("s1")).await;
+    assert!(tested.dump().await.holds("\"user-42\""));
+    tick(&tested);
+    assert_eq!(sessions.erase("user-42").await.unwrap(), 1);
+    assert!(erased.is_nobody().await);
+    let left = tested.dump().await;
+    assert!(!left.holds("\"user-42\"") && left.holds("org:user-42"));
+    tick(&tested);
+    let again = logged_in(&site, "user-42", ferris(8)).await;
+    assert_eq!(end(&sessions, of_ferris(7)).await, 1);
+    assert!(second.is_nobody().await && !again.is_nobody().await);
+    assert_eq!(end(&sessions, of_ferris(8)).await, 1);
+    tick(&tested);
+    assert_eq!(sessions.erase("org:user-42").await.unwrap(), 0);
 }
 
 async fn a_login_that_nobody_waits_for_is_no_exception(

@@ -103,6 +103,14 @@ impl<'a, D: KeyValueDatabase> Attempt<'a, D> {
     /// # Errors
     /// The database fails, or this version cannot read what it has.
     pub(super) async fn sessions(&mut self, principal: &str) -> anyhow::Result<Sessions> {
+        let sessions = self.readable_sessions(principal).await?;
+        sessions.ok_or_else(|| {
+            anyhow::anyhow!("this version cannot read the list of a principal's sessions")
+        })
+    }
+
+    /// The same. `None`: this version cannot read it.
+    async fn readable_sessions(&mut self, principal: &str) -> anyhow::Result<Option<Sessions>> {
         let name = principal_name(principal);
         self.read(vec![name.clone()]).await?;
         // One step may write it twice.
@@ -111,10 +119,7 @@ impl<'a, D: KeyValueDatabase> Attempt<'a, D> {
             Some(KeyValueWrite::Remove { .. }) => None,
             None => self.value(&name),
         };
-        let sessions = Sessions::of(value, self.now);
-        sessions.ok_or_else(|| {
-            anyhow::anyhow!("this version cannot read the list of a principal's sessions")
-        })
+        Ok(Sessions::of(value, self.now))
     }
 
     pub(super) fn put_sessions(
@@ -197,8 +202,18 @@ impl<'a, D: KeyValueDatabase> Attempt<'a, D> {
         Ok(())
     }
 
+    /// Removes what lies under a name that has been read, if it has expired: nothing leads to it once it is
+    /// on no list.
+    pub(super) fn remove_expired(&mut self, at: &Name) {
+        if self.value(at).is_some() && matches!(self.held(at), Held::Nothing) {
+            let name = String::from(at.clone());
+            let remove = KeyValueWrite::Remove { name: name.clone() };
+            self.writes.insert(name, remove);
+        }
+    }
+
     /// Takes out some of the oldest sessions that have expired. Nobody told.
-    async fn heal(&self, sessions: &mut Sessions) -> anyhow::Result<()> {
+    async fn heal(&mut self, sessions: &mut Sessions) -> anyhow::Result<()> {
         let mut oldest: Vec<_> = sessions.all.iter().map(|it| (it.login, it.id)).collect();
         oldest.sort_unstable();
         oldest.truncate(LOOKED_AT);
@@ -211,20 +226,28 @@ impl<'a, D: KeyValueDatabase> Attempt<'a, D> {
             .iter()
             .map(|it| String::from(it.at.clone()))
             .collect();
-        // A name that is free again is never written again: nothing of this is to be expected.
         let values = self.store.get(&names).await?;
         for (session, value) in oldest.into_iter().zip(values) {
             let held = Held::of(value.as_deref(), self.now);
             if matches!(held, Held::Nothing | Held::Tombstone) {
                 sessions.leave(session.id, &session.at);
             }
+            // A name that is free again is never written again: nothing else of this is to be expected.
+            if matches!(held, Held::Nothing) && value.is_some() {
+                let name = String::from(session.at.clone());
+                self.read.entry(name).or_insert(value);
+                self.remove_expired(&session.at);
+            }
         }
         Ok(())
     }
 
-    /// Forgets a session, if it lies there still.
+    /// Forgets a session, if it lies there still. On a list that this version cannot read its entry stays,
+    /// and leads to nothing: an end needs no list.
     pub(super) async fn leave(&mut self, owner: &Owner, at: &Name) -> anyhow::Result<()> {
-        let mut sessions = self.sessions(&owner.principal).await?;
+        let Some(mut sessions) = self.readable_sessions(&owner.principal).await? else {
+            return Ok(());
+        };
         if sessions.leave(owner.id, at) {
             self.put_sessions(&owner.principal, &sessions)?;
         }

@@ -134,6 +134,8 @@ pub trait KeyValueDatabase: Send + Sync + 'static {
     /// without reading everything, keep the names by their ends beside the values, and write both in the
     /// same transaction.
     ///
+    /// A call that takes longer than 30 seconds is dropped; a later one goes on.
+    ///
     /// # Errors
     /// The database fails. Nothing depends on a sweep but room.
     fn sweep(&self, now: u64, limit: usize) -> impl Future<Output = anyhow::Result<usize>>;

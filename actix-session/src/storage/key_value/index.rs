@@ -13,7 +13,7 @@ use crate::{
     EndReason,
     clock::{Millis, deadline},
     contract::Terms,
-    protocol::{Backend as _, NotBefore, Reply, Step, Stored},
+    protocol::{Backend as _, Name, NotBefore, Reply, Step, Stored},
     storage::{
         SessionIndex, StoreIndex,
         index::{Index, Listed, Page},
@@ -169,14 +169,17 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
         Ok(is_done)
     }
 
-    /// Takes a session out that has gone, if it is said to lie there still.
+    /// Takes a session out that has gone, if it is said to lie there still, and removes what has expired
+    /// there.
     async fn forget_session(
         &self,
         principal: &str,
-        (id, at): (u128, &str),
+        (id, at): (u128, &Name),
         terms: &Terms,
     ) -> anyhow::Result<()> {
         let forgotten = self.carry_out(terms, async |attempt| {
+            attempt.read(vec![at.clone()]).await?;
+            attempt.remove_expired(at);
             let mut sessions = attempt.sessions(principal).await?;
             if sessions.leave(id, at) {
                 attempt.put_sessions(principal, &sessions)?;
@@ -188,8 +191,18 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
 }
 
 impl<D: KeyValueDatabase> Upkeep for KeyValueSessionStore<D> {
-    /// What is known of a principal lies under a digest, and names nobody.
-    async fn forget(&self, _: &str, _: &NotBefore, _: &Terms) -> anyhow::Result<()> {
+    /// What is known of a principal lies under a digest, and names nobody. What has expired is there until
+    /// it is swept.
+    async fn forget(&self, principal: &str, _: &NotBefore, terms: &Terms) -> anyhow::Result<()> {
+        let all = Page {
+            after: None,
+            limit: usize::MAX,
+        };
+        for listed in self.sessions(principal, all, terms).await? {
+            if matches!(listed.found, Stored::Nothing) {
+                self.heal(principal, &listed, terms).await?;
+            }
+        }
         Ok(())
     }
 

@@ -7,7 +7,10 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use tokio::{task::yield_now, time::sleep};
+use tokio::{
+    task::yield_now,
+    time::{sleep, timeout},
+};
 
 use super::{Inner, KeyValueDatabase, KeyValueSessionStore, layout};
 use crate::{clock::Millis, live, sync::drop_panic};
@@ -15,6 +18,9 @@ use crate::{clock::Millis, live, sync::drop_panic};
 const INTERVAL: Duration = Duration::from_secs(60);
 /// How many values are removed at once: others wait no longer than that takes.
 const BATCH: usize = 1_000;
+/// One call may take longer than a request's. If it never answered, nothing would be swept any more, and
+/// the sweeper would keep the store.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
     /// Starts the sweeper, unless it runs already. It ends with the store.
@@ -28,9 +34,17 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
 
     /// Removes what has expired, and returns how much that was.
     pub(super) async fn sweep(&self, now: Millis) -> anyhow::Result<u64> {
+        self.sweep_within(BATCH_TIMEOUT, now).await
+    }
+
+    /// The limit is for each call of the database.
+    async fn sweep_within(&self, limit: Duration, now: Millis) -> anyhow::Result<u64> {
         let mut swept = 0_u64;
         loop {
-            let some = self.0.database.sweep(layout::end(now), BATCH).await?;
+            let some = self.0.database.sweep(layout::end(now), BATCH);
+            let some = timeout(limit, some).await.map_err(|_| {
+                anyhow::anyhow!("the session database must sweep within {limit:?}, and did not")
+            })??;
             swept = swept.saturating_add(some as u64);
             // More than that, and the database takes no notice of the limit: nothing is left.
             if some != BATCH {
@@ -75,7 +89,7 @@ mod tests {
         sync::lock,
     };
 
-    /// Answers sweeps as a test says; `None`: it panics.
+    /// Answers sweeps as a test says; `None`: it panics. After the last answer it never answers.
     struct Answers(Mutex<Vec<Option<usize>>>);
 
     impl Answers {
@@ -96,7 +110,10 @@ mod tests {
 
         async fn sweep(&self, _: u64, _: usize) -> anyhow::Result<usize> {
             let answer = lock(&self.0).pop();
-            Ok(answer.unwrap().unwrap())
+            match answer {
+                Some(answer) => Ok(answer.unwrap()),
+                None => std::future::pending().await,
+            }
         }
     }
 
@@ -108,6 +125,14 @@ mod tests {
         assert_eq!(swept, [2 * BATCH as u64 + 1, usize::MAX as u64]);
         let store = Answers::store(&[Some(BATCH), Some(usize::MAX)]);
         assert_eq!(store.sweep(Millis(1)).await.unwrap(), u64::MAX);
+    }
+
+    #[actix_web::test]
+    async fn a_database_that_never_answers_is_late() {
+        let store = Answers::store(&[Some(BATCH)]);
+        let late = store.sweep_within(Duration::ZERO, Millis(1)).await;
+        let text = late.unwrap_err().to_string();
+        assert!(text.contains("must sweep within 0ns"), "{text}");
     }
 
     #[actix_web::test]

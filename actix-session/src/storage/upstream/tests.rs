@@ -1,5 +1,7 @@
 //! Notices against logins in flight, in any order of their steps.
 
+mod entries;
+
 use std::{
     future::poll_fn,
     pin::Pin,
@@ -10,13 +12,20 @@ use super::*;
 use crate::{
     clock::SharedClock,
     contract::Rotated,
-    protocol::NotBefore,
-    storage::{MemorySessionStore, backend, index::Listed, upkeep::Upkeep},
+    protocol::{NotBefore, Reply, Step},
+    random,
+    storage::{
+        MemorySessionStore, backend,
+        index::{Door as _, Listed, Live},
+        upkeep::Upkeep,
+    },
 };
 
 const PRINCIPAL: &str = "user-42";
 
-/// A store that lets others go first before and after each step.
+/// A store that lets others go first before and after each step. As in SQL, a read that extends is two
+/// steps, and the second one looks at no end.
+#[derive(Clone)]
 struct Slow(MemorySessionStore);
 
 /// Two more polls than the work takes.
@@ -48,7 +57,14 @@ impl Backend for Slow {
     }
 
     async fn look(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
-        slowly(self.0.look(at, terms)).await
+        let found = slowly(self.0.look(at, &terms.quiet())).await?;
+        match found {
+            Stored::Record(record) if terms.extends_at(&record, record.end().unwrap()) => {
+                self.set_ttl(at, terms.ttl).await?;
+                Ok(self.0.look(at, &terms.quiet()).await?.extended())
+            }
+            found => Ok(found),
+        }
     }
 
     async fn set_ttl(&self, at: &str, ttl: Millis) -> anyhow::Result<()> {
@@ -65,8 +81,8 @@ impl Backend for Slow {
 }
 
 impl Upkeep for Slow {
-    async fn forget(&self, _: &str, _: &NotBefore, _: &Terms) -> anyhow::Result<()> {
-        anyhow::bail!("nobody asks for this here")
+    async fn forget(&self, principal: &str, mark: &NotBefore, terms: &Terms) -> anyhow::Result<()> {
+        slowly(self.0.forget(principal, mark, terms)).await
     }
 }
 
@@ -82,16 +98,21 @@ impl Index for Slow {
 
     async fn mark(
         &self,
-        _: &str,
-        _: &NotBefore,
-        _: Option<(u128, Millis)>,
-        _: &Terms,
+        principal: &str,
+        mark: &NotBefore,
+        by: Option<(u128, Millis)>,
+        terms: &Terms,
     ) -> anyhow::Result<bool> {
-        anyhow::bail!("nobody asks for this here")
+        slowly(self.0.mark(principal, mark, by, terms)).await
     }
 
-    async fn end_marked(&self, _: &str, _: &NotBefore, _: &Terms) -> anyhow::Result<u64> {
-        anyhow::bail!("nobody asks for this here")
+    async fn end_marked(
+        &self,
+        principal: &str,
+        mark: &NotBefore,
+        terms: &Terms,
+    ) -> anyhow::Result<u64> {
+        slowly(self.0.end_marked(principal, mark, terms)).await
     }
 }
 
@@ -245,7 +266,7 @@ async fn no_login_outlives_a_notice_and_a_later_one_passes() {
             };
             let drop_after = (seed % 7 == 0).then_some(u32::try_from(seed % 11).unwrap());
             let (logged_in, noticed, is_first) = both.run(seed, drop_after);
-            let noticed = noticed.unwrap();
+            let noticed = noticed.unwrap().ended;
             let live = live(&store, &terms).await;
             let case = format!("seed {seed}, on {on}: {logged_in:?} {noticed} {live:?}");
             let is_left = |it: &&Live| notice.ended.names_record(&it.record);

@@ -109,7 +109,7 @@ impl Dump {
         Self(all)
     }
 
-    fn texts(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
         let records = self.0.iter().filter(|(_, text)| text.starts_with('{'));
         records.map(|(_, text)| text.as_str())
     }

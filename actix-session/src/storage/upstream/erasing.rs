@@ -1,0 +1,82 @@
+//! Entries do not name whoever was erased.
+
+use std::collections::BTreeSet;
+
+use super::{Entering, entries, entry_names, is_over, notes_terms};
+use crate::{
+    contract::Terms,
+    error::CommitError,
+    live::EndReason,
+    record::UpstreamLogin,
+    storage::index::{Door, Index, Live, Page},
+};
+
+/// How many sessions are read at once.
+const BATCH: usize = 100;
+
+/// The entries that a principal's live sessions come with.
+pub(crate) async fn entries_of<B: Index>(
+    store: &B,
+    principal: &str,
+    terms: &Terms,
+) -> Result<BTreeSet<String>, CommitError> {
+    let live = live(store, principal, terms).await?;
+    let names = live.iter().flat_map(|(_, origin)| entry_names(origin));
+    Ok(names.collect())
+}
+
+/// Takes a principal out of entries.
+pub(crate) async fn take_out<B: Index>(
+    store: &B,
+    entries: &BTreeSet<String>,
+    principal: &str,
+    terms: &Terms,
+) -> Result<(), CommitError> {
+    entries::take_out(store, entries, principal, &notes_terms(terms)).await
+}
+
+/// Whoever has logged in again meanwhile stays in the entries. A notice that has missed such a session,
+/// since the entry was not there, has left itself for it.
+pub(crate) async fn keep_others<B: Index>(
+    store: &B,
+    principal: &str,
+    terms: &Terms,
+) -> Result<(), CommitError> {
+    for (live, _) in live(store, principal, terms).await? {
+        if let Some(entering) = Entering::again(&live.record, terms) {
+            entering.enter(store, terms).await?;
+        }
+    }
+    for (live, origin) in live(store, principal, terms).await? {
+        if is_over(store, &origin, &notes_terms(terms)).await? {
+            let why = EndReason::Revoked;
+            store.end(live.at, principal, live.id, why, terms).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A principal's live sessions that come from an upstream.
+async fn live<B: Index>(
+    store: &B,
+    principal: &str,
+    terms: &Terms,
+) -> Result<Vec<(Live, UpstreamLogin)>, CommitError> {
+    let mut found = Vec::new();
+    let mut page = Page {
+        after: None,
+        limit: BATCH,
+    };
+    loop {
+        let (live, next) = store.list(principal, page, terms).await?;
+        found.extend(live.into_iter().filter_map(|live| {
+            let auth = live.record.times()?.auth.as_deref()?;
+            let origin = auth.upstream()?;
+            Some((live, origin))
+        }));
+        if next.is_none() {
+            return Ok(found);
+        }
+        page = page.followed_by(next);
+    }
+}
