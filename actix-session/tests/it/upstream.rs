@@ -19,8 +19,8 @@ use crate::{
     devices::tick,
     five_methods::FiveMethods,
     support::{
-        Answer, Browser, Flight, Proxy, Random, Redis, Site, TestStore, fill, on_each_index,
-        on_store, soon,
+        Answer, Browser, Flight, PATIENCE, Proxy, Random, Redis, Site, TestStore, fill,
+        on_each_index, on_store, soon,
     },
 };
 
@@ -290,7 +290,8 @@ async fn a_repeat_is_answered_as_the_first_was(tested: impl TestStore<Store: Ses
     let (sender, events) = channel();
     let observed = tested.middleware().on_event(move |event| {
         if let SessionEventKind::Revoked(ended) = event.kind() {
-            sender.send(ended).unwrap();
+            // Nobody listens any more once the test is over.
+            let _ = sender.send(ended);
         }
     });
     let middleware = observed.build();
@@ -308,7 +309,9 @@ async fn a_repeat_is_answered_as_the_first_was(tested: impl TestStore<Store: Ses
     let other = UpstreamNotice::of_subject("https://other.example", "ferris", at(9));
     assert_eq!(end(&sessions, other.jti("a", expires)).await, 0);
     // What ended is told once.
-    assert_eq!(events.try_iter().collect::<Vec<_>>(), [2, 0, 0]);
+    for ended in [2, 0, 0] {
+        assert_eq!(events.recv_timeout(PATIENCE), Ok(ended));
+    }
 }
 
 async fn whoever_was_erased_is_known_no_more_and_others_are(
@@ -445,17 +448,18 @@ async fn how_many_round_trips_a_login_takes() {
     };
     assert_eq!(trips(&guest, None).await, ["EVALSHA"]);
     guest.forget();
-    let notices = |n: usize| vec!["GET"; n];
-    let expected = |entries: &[&'static str], n| [entries, &["EVALSHA"], &notices(n)].concat();
-    // The pairs of the user's entry and of the session's go together, and so do the notices.
+    let looks = |n: usize| vec!["GET"; n];
+    let expected = |entries: &[&'static str], n| [entries, &["EVALSHA"], &looks(n)].concat();
+    // The pairs of the user's entry and of the session's go together, and so do the notices and the
+    // second looks at the entries.
     let both = ["SET", "EVALSHA", "SET", "EVALSHA"];
     for sid in ["s0", "s1", "s1"] {
         let made = trips(&guest, Some(ferris(6).sid(sid))).await;
-        assert_eq!(made, expected(&both, 3), "{sid}");
+        assert_eq!(made, expected(&both, 5), "{sid}");
         guest.forget();
     }
     let made = trips(&guest, Some(ferris(6))).await;
-    assert_eq!(made, expected(&both[..2], 2));
+    assert_eq!(made, expected(&both[..2], 3));
 }
 
 /// Whatever gets lost on the way of a login, nobody is in after a notice.

@@ -12,7 +12,7 @@ use crate::{
     contract::Terms,
     error::CommitError,
     live::EndReason,
-    protocol::{Backend, OwnerBefore, Reply, Step, Until},
+    protocol::{Backend, Name, OwnerBefore, Reply, Step, Until},
     random,
     record::{Metadata, Record, WireFormat},
     storage::{lease::untraced, notes::with_end},
@@ -60,17 +60,9 @@ pub(super) async fn add<B: Backend>(
             principals.push(principal.to_owned());
         }
         // If the read could not tell the end, the entry may be kept for as long as any.
-        let end = known
-            .end()
-            .unwrap_or(least.max(terms.now + LONGEST) + SLACK);
-        let step = Step::Cas {
-            at: at.clone(),
-            expect: known.version(),
-            new: entry(&principals, &terms)?,
-            until: Until::At(end.max(until)),
-            epoch: None,
-            owner_before: OwnerBefore::Same,
-        };
+        let any = || least.max(terms.now + LONGEST) + SLACK;
+        let end = known.end().unwrap_or_else(any);
+        let step = replace(&at, &known, &principals, Until::At(end.max(until)), &terms)?;
         let replaced = store.run(&step, &terms).await;
         if let Reply::Done = replaced.map_err(CommitError::of_store)? {
             return Ok(());
@@ -137,19 +129,14 @@ async fn take_out_of<B: Backend>(
         if others.len() == named.len() {
             return Ok(());
         }
-        let (at, expect) = (at.clone(), known.version());
         let step = if others.is_empty() {
-            let why = EndReason::Gone;
-            Step::EndIf { at, expect, why }
-        } else {
-            Step::Cas {
-                at,
-                expect,
-                new: entry(&others, &terms)?,
-                until: Until::Same,
-                epoch: None,
-                owner_before: OwnerBefore::Same,
+            Step::EndIf {
+                at: at.clone(),
+                expect: known.version(),
+                why: EndReason::Gone,
             }
+        } else {
+            replace(&at, &known, &others, Until::Same, &terms)?
         };
         let taken = store.run(&step, &terms).await;
         if let Reply::Done = taken.map_err(CommitError::of_store)? {
@@ -157,6 +144,23 @@ async fn take_out_of<B: Backend>(
         }
     }
     Err(CommitError::Contended)
+}
+
+fn replace(
+    at: &Name,
+    known: &Record,
+    principals: &[String],
+    until: Until,
+    terms: &Terms,
+) -> Result<Step, CommitError> {
+    Ok(Step::Cas {
+        at: at.clone(),
+        expect: known.version(),
+        new: entry(principals, terms)?,
+        until,
+        epoch: None,
+        owner_before: OwnerBefore::Same,
+    })
 }
 
 fn entry(principals: &[String], terms: &Terms) -> Result<Record, CommitError> {
