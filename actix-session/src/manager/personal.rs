@@ -152,8 +152,8 @@ impl SessionManager {
     ///
     /// What is kept of logins at an upstream ([`Login::upstream`](crate::Login::upstream)) names the
     /// principal. This takes the name away as far as live sessions come from there. If all such sessions
-    /// have ended or expired before, or a login is refused in this moment, it stays until its own end: for as
-    /// long as the session could have lived, and up to 30 days more.
+    /// have ended or expired before, or a login is refused in this moment, or this fails, it may stay until
+    /// its own end: for as long as the session could have lived, and up to 30 days more.
     ///
     /// # Errors
     /// The store fails, or does not answer in time: something may be left. It is safe to repeat this.

@@ -551,7 +551,8 @@ impl Pending {
 
     /// These changes are committed, and this is what they have left.
     pub(crate) fn saved(&mut self, changes: &Changes, record: Record) {
-        if !self.since.as_ref().is_some_and(|since| since.all) {
+        let since = self.since.as_ref();
+        if !since.is_some_and(|since| since.all || since.ttl) {
             self.saved_ttl = changes.ttl.or(self.saved_ttl);
         }
         self.forget(changes);

@@ -68,15 +68,15 @@ impl<B: Index> Caretaker for B {
         terms: &'a Terms,
     ) -> Answer<'a, u64> {
         Box::pin(async move {
-            // As long as the records say which entries there are: whoever repeats this finds them.
-            let entries = upstream::entries_of(self, principal, terms).await?;
-            upstream::take_out(self, &entries, principal, terms).await?;
+            // As long as the records say which entries there are. To end the sessions comes first all
+            // the same, and whoever lives stays in the entries.
+            let entries = upstream::entries_of(self, principal, terms).await;
             let ended = self.end_all(principal, mark.clone(), None, terms).await?;
             let forgotten = Upkeep::forget(self, principal, &mark, terms).await;
             forgotten.map_err(CommitError::of_store)?;
             lease::forget(self, principal, terms).await?;
+            let entries = entries?;
             if !entries.is_empty() {
-                // A renewal in between has entered its session again.
                 upstream::take_out(self, &entries, principal, terms).await?;
                 upstream::keep_others(self, principal, terms).await?;
             }

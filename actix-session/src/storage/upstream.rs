@@ -34,7 +34,7 @@ use crate::{
     error::CommitError,
     key::SessionKey,
     protocol::{Backend, EndMachine, Name, RevokeMachine, Stored},
-    record::{Ended, Record, UpstreamLogin},
+    record::{Auth, Ended, Record, UpstreamLogin},
 };
 
 /// How long a notice is kept: no login takes longer, from the moment when the upstream has authenticated
@@ -96,7 +96,10 @@ impl<'a> Entering<'a> {
 
     /// For a session that goes on, if it comes from an upstream.
     pub(crate) fn again(record: &'a Record, terms: &Terms) -> Option<Self> {
-        let auth = record.metadata()?.auth.as_deref()?;
+        Self::of_auth(record.metadata()?.auth.as_deref()?, terms)
+    }
+
+    fn of_auth(auth: &'a Auth, terms: &Terms) -> Option<Self> {
         Some(Self {
             origin: auth.upstream()?,
             principal: &auth.principal,

@@ -186,6 +186,7 @@ impl Pending {
         let logs_out = self.is_principal_entry(name) && (is_taken || effect.names_nobody());
         let may_end_login = self.is_login_open() && !self.names_nobody();
         if logs_out && (self.principal().is_some() || may_end_login) {
+            self.note_since(|since| since.ttl = true);
             self.changes.ttl = None;
             self.saved_ttl = None;
         }
