@@ -20,7 +20,10 @@ use futures_util::{
 
 pub(crate) use self::answered::{ANSWERED, token};
 use self::answered::{answer_to, remember};
-pub(crate) use self::erasing::{entries_of, keep_others, take_out};
+pub(crate) use self::{
+    entries::take_out,
+    erasing::{entries_of, keep_others},
+};
 use super::{
     index::{Found, Index, Page, page_of},
     notes,

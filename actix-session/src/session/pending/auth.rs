@@ -4,7 +4,7 @@ use super::Pending;
 use crate::{
     Level,
     changes::{Before, Changes, Effect, LoginChange, TtlChange},
-    clock::Millis,
+    clock::{LoginTime, Millis},
     record::{Auth, Lowered, Proof, Record, id_after_clear},
 };
 
@@ -268,9 +268,12 @@ impl Pending {
 
     pub(crate) fn reauthenticated(&mut self, at: Millis, level: Level) {
         if let Some(login) = &mut self.changes.login {
-            // The time of a login may be ahead of the clock.
-            login.proven = (login.at > at + Millis::secs(1)).then_some(at);
-            login.at = at.max(login.at);
+            let time = LoginTime {
+                at: at.max(login.at),
+                now: at,
+            };
+            login.proven = time.is_ahead().then_some(at);
+            login.at = time.at;
             login.level = login.level.max(level);
             login.demand.clear();
         } else {

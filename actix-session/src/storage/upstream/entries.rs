@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::{join, try_join_all};
 use tokio::time::Instant;
 
-use super::{ENTRY, NOTICE, name_of, note_in};
+use super::{ENTRY, NOTICE, name_of, note_in, notes_terms};
 use crate::{
     clock::{Millis, deadline},
     config::LONGEST,
@@ -95,14 +95,15 @@ pub(super) async fn named_by<B: Backend>(
 }
 
 /// Takes a principal out of entries.
-pub(super) async fn take_out<B: Backend>(
+pub(crate) async fn take_out<B: Backend>(
     store: &B,
     entries: &BTreeSet<String>,
     principal: &str,
     terms: &Terms,
 ) -> Result<(), CommitError> {
+    let terms = notes_terms(terms);
     for what in entries {
-        take_out_of(store, what, principal, terms).await?;
+        take_out_of(store, what, principal, &terms).await?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Entering, entries, entry_names, is_over, notes_terms};
+use super::{BATCH, Entering, entry_names, is_over, notes_terms};
 use crate::{
     contract::Terms,
     error::CommitError,
@@ -10,9 +10,6 @@ use crate::{
     record::UpstreamLogin,
     storage::index::{Door, Index, Live, Page},
 };
-
-/// How many sessions are read at once.
-const BATCH: usize = 100;
 
 /// The entries that a principal's live sessions come with.
 pub(crate) async fn entries_of<B: Index>(
@@ -23,16 +20,6 @@ pub(crate) async fn entries_of<B: Index>(
     let live = live(store, principal, terms).await?;
     let names = live.iter().flat_map(|(_, origin)| entry_names(origin));
     Ok(names.collect())
-}
-
-/// Takes a principal out of entries.
-pub(crate) async fn take_out<B: Index>(
-    store: &B,
-    entries: &BTreeSet<String>,
-    principal: &str,
-    terms: &Terms,
-) -> Result<(), CommitError> {
-    entries::take_out(store, entries, principal, &notes_terms(terms)).await
 }
 
 /// Whoever has logged in again meanwhile stays in the entries. A notice that has missed such a session,
