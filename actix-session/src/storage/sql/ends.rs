@@ -7,9 +7,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgListener},
 };
 
-use super::{
-    database::Database as _, failure::Failure, pooler, postgres::PostgresSessionStore, query::Query,
-};
+use super::{database::Database as _, pooler, postgres::PostgresSessionStore, query::Query};
 use crate::{
     contract::Terms,
     live::line::{Line, Refused, Said},
@@ -20,6 +18,8 @@ use crate::{
 /// a broken connection.
 const POOLER: &str = "a pooler that gives each transaction another connection to PostgreSQL lets no \
      notification through";
+
+const SILENT: &str = "PostgreSQL refuses the store's notifications";
 
 /// The channel of the table, and that on which this process asks for a sign of life.
 pub(super) struct PgLine<'a> {
@@ -86,7 +86,11 @@ impl Line for PgLine<'_> {
 
     async fn ask(&self) -> anyhow::Result<()> {
         let terms = Terms::default();
-        let asked = self.store.ask(Query::Tell(self.own.clone()), &terms).await;
-        asked.map(drop).map_err(Failure::into_error)
+        match self.store.ask(Query::Tell(self.own.clone()), &terms).await {
+            Ok(_) => Ok(()),
+            // The line would stay silent, and be opened again and again.
+            Err(failure) if failure.refuses_to_tell::<Postgres>() => Err(Refused(SILENT).into()),
+            Err(failure) => Err(failure.into_error()),
+        }
     }
 }

@@ -47,6 +47,12 @@ impl Failure {
         error.is_some_and(|error| hint::<D>(error).is_some())
     }
 
+    /// Whether only a message was refused, and not what it came with.
+    pub(crate) fn refuses_to_tell<D: Database>(&self) -> bool {
+        let error = self.error.downcast_ref::<Error>();
+        error.is_some_and(refuses_to_tell::<D>)
+    }
+
     pub(crate) fn with<D: Database>(error: impl Into<anyhow::Error>, verdict: Verdict) -> Self {
         let context = format!("the {} session store failed", D::NAME);
         Self {
@@ -73,4 +79,8 @@ impl Failure {
         }
         self
     }
+}
+
+pub(super) fn refuses_to_tell<D: Database>(error: &Error) -> bool {
+    error.as_database_error().is_some_and(D::refuses_to_tell)
 }

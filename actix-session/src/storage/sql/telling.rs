@@ -7,7 +7,7 @@ use std::{
 
 use sqlx::Error;
 
-use super::{database::Database, statements::Statements, table::Table};
+use super::{database::Database, failure::refuses_to_tell, statements::Statements, table::Table};
 use crate::sync::lock;
 
 /// How long nothing is told after a message was refused.
@@ -50,8 +50,7 @@ impl Telling {
 
     /// Notes an error: if it refuses a message, none is sent for a while.
     pub(super) fn failed<D: Database>(&self, error: &Error) {
-        let refuses = |error: &Error| error.as_database_error().is_some_and(D::refuses_to_tell);
-        if self.silent.is_none() || !refuses(error) {
+        if self.silent.is_none() || !refuses_to_tell::<D>(error) {
             return;
         }
         let is_news = lock(&self.refused).note(Instant::now());
