@@ -109,8 +109,10 @@ impl Map {
         if let Evicted::Slot(slot) = evicted.ok_or(StoreFull)? {
             self.room.give(1);
             self.forget_slot(&slot);
-            measure::gave_way();
-            tracing::debug!("the memory store is full: a session made room for another");
+            if slot.is_session() {
+                measure::gave_way();
+                tracing::debug!("the memory store is full: a session made room for another");
+            }
         }
         Ok(())
     }

@@ -91,6 +91,11 @@ impl Slot {
     pub(super) fn name(&self) -> &str {
         &self.name
     }
+
+    /// Whether it is a session, not what is kept beside sessions.
+    pub(super) fn is_session(&self) -> bool {
+        self.entry.is_record() && matches!(self.entry.rank(), Rank::Guest | Rank::User)
+    }
 }
 
 /// A name, which is hashed once.
