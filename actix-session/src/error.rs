@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 
 use derive_more::Display;
 
-use crate::event::RefusedLogin;
+use crate::{cookie::write::TooLong, event::RefusedLogin};
 
 /// Possible failures of [`SessionStore::load`](crate::storage::SessionStore::load).
 #[derive(Debug, Display)]
@@ -139,12 +139,27 @@ impl CommitError {
         Self::Other(anyhow::anyhow!("the store did not answer in time"))
     }
 
+    /// Whether the session that this is about has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.refused_login() == Some(RefusedLogin::Ended)
+    }
+
     /// Why a login does not count, if it says so: then nothing has failed.
     pub(crate) fn refused_login(&self) -> Option<RefusedLogin> {
         match self {
             Self::Other(cause) if cause.is::<Gone>() => Some(RefusedLogin::Ended),
             Self::Other(cause) if cause.is::<TooManySessions>() => Some(RefusedLogin::TooMany),
             _ => None,
+        }
+    }
+
+    /// Whether the store has nothing to do with it: what the handler has set does not fit, or does not
+    /// go together with what is there.
+    pub(crate) fn is_handlers(&self) -> bool {
+        match self {
+            Self::Serialization(_) => true,
+            Self::Other(cause) => cause.is::<TooLong>(),
+            Self::Contended | Self::Full | Self::OutcomeUnknown => false,
         }
     }
 

@@ -239,6 +239,15 @@ pub(crate) fn store_failed(operation: &'static str, error: &dyn std::error::Erro
     tracing::error!(operation, error = %chain(error), "the session store failed");
 }
 
+/// The store has nothing to do with it.
+pub(crate) fn not_kept(operation: &'static str, error: &dyn std::error::Error) {
+    tracing::error!(
+        operation,
+        error = %chain(error),
+        "what a handler has set in its session cannot be kept"
+    );
+}
+
 pub(crate) fn not_finished() {
     tracing::warn!(
         "a request was dropped outside a worker: its session changes were not committed"
@@ -270,6 +279,19 @@ fn harmless(symbol: char) -> char {
         }
         symbol if symbol.is_control() => char::REPLACEMENT_CHARACTER,
         symbol => symbol,
+    }
+}
+
+/// Whoever sends logout tokens can cause it.
+pub(crate) fn no_provider_keys(error: &dyn std::error::Error) {
+    static FAILED: Throttle = Throttle::new();
+
+    if let Some(unreported) = FAILED.pass(None) {
+        tracing::error!(
+            error = %chain(error),
+            unreported,
+            "the keys of an identity provider could not be had: its logout token is refused for now"
+        );
     }
 }
 

@@ -14,6 +14,7 @@ use std::{
 
 use crate::{
     EndReason,
+    error::CommitError,
     event::{self, Refusal},
     key::SessionKey,
     measure,
@@ -95,8 +96,8 @@ pub enum SessionEventKind {
     /// client lost the response with the new key, or somebody uses a copy of the old one.
     KeyReused,
 
-    /// A load or a commit failed: the store does not answer, or refuses. With few exceptions the
-    /// response is an error.
+    /// The store does not answer, or refuses: at a load, a commit, a `save`, or a call of a
+    /// [`SessionManager`](crate::SessionManager). With few exceptions the response is an error.
     StoreFailed,
 }
 
@@ -240,6 +241,16 @@ impl Observed {
     pub(crate) fn refused(&self, reason: Refusal, key: Option<&SessionKey>) {
         event::refused(reason, key);
         self.tell(SessionEventKind::Refused(reason), key, None);
+    }
+
+    /// Logs why changes could not be committed, too. A refused login is the user's to know, and what a
+    /// handler has set its author's: the store has failed in neither.
+    pub(crate) fn not_committed(&self, operation: &'static str, error: &CommitError) {
+        match error.refused_login() {
+            Some(why) => event::login_refused(why),
+            None if error.is_handlers() => event::not_kept(operation, error),
+            None => self.store_failed(operation, error),
+        }
     }
 
     /// Logs a failure of the store too.

@@ -31,6 +31,23 @@ const NOT_COOKIE_OCTET: &AsciiSet = &CONTROLS
     .add(b'\\')
     .add(b'%');
 
+/// The session does not fit into what carries it. So many octets would have to be sent.
+#[derive(Debug, derive_more::Display)]
+pub(crate) enum TooLong {
+    #[display(
+        "the session cookie would have {_0} octets, but browsers drop cookies of more than \
+         {LIMIT}: keep less in the session, or use a store on the server"
+    )]
+    Cookie(usize),
+    #[display(
+        "the session header would have {_0} octets, but at most {LIMIT} are sent: keep less in \
+         the session, or use a store on the server"
+    )]
+    Header(usize),
+}
+
+impl std::error::Error for TooLong {}
+
 /// For the attributes, behind the pair.
 const ROOM: usize = 96;
 
@@ -45,11 +62,7 @@ pub(crate) fn pair(wire_name: &str, value: &Sealed) -> anyhow::Result<Vec<u8>> {
     pair.push(b'=');
     push_value(&mut pair, value)?;
     let length = pair.len();
-    anyhow::ensure!(
-        length <= LIMIT,
-        "the session cookie would have {length} octets, but browsers drop cookies of more than \
-         {LIMIT}: keep less in the session, or use a store on the server"
-    );
+    anyhow::ensure!(length <= LIMIT, TooLong::Cookie(length));
     Ok(pair)
 }
 
@@ -62,11 +75,7 @@ pub(crate) fn header_value(name: &HeaderName, value: &Sealed) -> anyhow::Result<
     let mut text = Vec::with_capacity(value_length(value));
     push_value(&mut text, value)?;
     let length = name.as_str().len() + 1 + text.len();
-    anyhow::ensure!(
-        length <= LIMIT,
-        "the session header would have {length} octets, but at most {LIMIT} are sent: keep less in \
-         the session, or use a store on the server"
-    );
+    anyhow::ensure!(length <= LIMIT, TooLong::Header(length));
     Ok(text)
 }
 

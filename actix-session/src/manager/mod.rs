@@ -24,6 +24,7 @@ use crate::{
     clock::SharedClock,
     config::ENDED_LEASE,
     contract::Terms,
+    error::CommitError,
     live::Looking,
     middleware::guard::on_worker,
     observe::{Observed, SessionEventKind},
@@ -226,7 +227,7 @@ impl SessionManager {
             None::<()>
         };
         let terms = self.terms();
-        self.0.index.each(principal, &terms, counting).await?;
+        self.told(self.0.index.each(principal, &terms, counting).await)?;
         Ok(count)
     }
 
@@ -372,7 +373,8 @@ impl SessionManager {
                 after,
                 limit: limit - found.len(),
             };
-            let (live, next) = self.0.index.0.list(principal, page, &terms).await?;
+            let listed = self.0.index.0.list(principal, page, &terms).await;
+            let (live, next) = self.told(listed)?;
             found.extend(live.iter().map(|live| ListedSession::new(live, &terms)));
             after = next;
             if after.is_none() || found.len() >= limit {
@@ -389,7 +391,7 @@ impl SessionManager {
         let is_meant = |live: &Live| SessionHandle::of(principal, live.id) == *handle;
         let terms = self.terms();
         let find = |live: Vec<Live>| live.into_iter().find(is_meant);
-        Ok(self.0.index.each(principal, &terms, find).await?)
+        self.told(self.0.index.each(principal, &terms, find).await)
     }
 
     /// Whether a request's session is there still, or will be once the request is over.
@@ -400,8 +402,8 @@ impl SessionManager {
         let is_own = |live: &Live| session.ids.contains(&live.id);
         let find = |live: Vec<Live>| live.iter().any(is_own).then_some(());
         let terms = self.terms();
-        let found = self.0.index.each(&session.principal, &terms, find).await?;
-        Ok(found.is_some())
+        let found = self.0.index.each(&session.principal, &terms, find).await;
+        Ok(self.told(found)?.is_some())
     }
 
     async fn end(&self, principal: &str, live: Live) -> Result<bool, SessionManagerError> {
@@ -409,7 +411,8 @@ impl SessionManager {
         to_the_end(async move {
             let (terms, why) = (this.terms(), EndReason::Revoked);
             let index = &this.0.index.0;
-            let ended = index.end(live.at, &principal, live.id, why, &terms).await?;
+            let ended = index.end(live.at, &principal, live.id, why, &terms).await;
+            let ended = this.told(ended)?;
             if ended {
                 this.tell(SessionEventKind::Ended(why), Some(&principal));
             }
@@ -427,13 +430,24 @@ impl SessionManager {
         let (this, principal) = (self.clone(), principal.to_owned());
         to_the_end(async move {
             let (terms, mark) = (this.terms(), this.mark(&principal, spared));
-            let ended = this.0.index.0.end_all(&principal, mark, by, &terms).await?;
+            let index = &this.0.index.0;
+            let ended = this.told(index.end_all(&principal, mark, by, &terms).await)?;
             if let Some(ended) = ended {
                 this.tell(SessionEventKind::Revoked(ended), Some(&principal));
             }
             Ok(ended)
         })
         .await
+    }
+
+    /// The response shows no detail of a failure, so the log has to.
+    fn told<T>(&self, answer: Result<T, CommitError>) -> Result<T, SessionManagerError> {
+        if let Err(error) = &answer
+            && !error.is_gone()
+        {
+            self.0.observed.not_committed("manage", error);
+        }
+        Ok(answer?)
     }
 
     fn tell(&self, kind: SessionEventKind, principal: Option<&str>) {

@@ -127,7 +127,8 @@ impl OpenedSession {
     async fn write(self, snapshot: Snapshot) -> Result<(), SessionManagerError> {
         let index = &self.manager.0.index.0;
         let terms: Terms = self.manager.terms();
-        let mut committed = index.commit(&self.live, &snapshot.changes, &terms).await?;
+        let answer = index.commit(&self.live, &snapshot.changes, &terms).await;
+        let mut committed = self.manager.told(answer)?;
         if matches!(committed, Committed::Gone)
             && let Some(live) = self.manager.find(&self.principal, &self.handle()).await?
         {
@@ -135,7 +136,8 @@ impl OpenedSession {
                 record: self.live.record.clone(),
                 ..live
             };
-            committed = index.commit(&base, &snapshot.changes, &terms).await?;
+            let answer = index.commit(&base, &snapshot.changes, &terms).await;
+            committed = self.manager.told(answer)?;
         }
         let logged_out = snapshot
             .changes

@@ -169,7 +169,8 @@ impl SessionOperator {
     /// The store fails, or does not answer in time.
     pub async fn stats(&self) -> Result<SessionStats, SessionManagerError> {
         let terms = self.0.terms();
-        Ok(SessionStats(self.0.0.index.0.counts(&terms).await?))
+        let counts = self.0.0.index.0.counts(&terms).await;
+        self.0.told(counts).map(SessionStats)
     }
 
     /// Deletes what has expired, and returns how much that was. `None`: the store's server does so by
@@ -181,7 +182,7 @@ impl SessionOperator {
     /// The store fails, or does not answer in time.
     pub async fn sweep(&self) -> Result<Option<u64>, SessionManagerError> {
         let terms = self.0.terms();
-        Ok(self.0.0.index.0.sweep_all(&terms).await?)
+        self.0.told(self.0.0.index.0.sweep_all(&terms).await)
     }
 }
 

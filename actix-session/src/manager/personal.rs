@@ -176,7 +176,7 @@ impl SessionManager {
         let (this, principal) = (self.clone(), principal.to_owned());
         to_the_end(async move {
             let (mark, terms) = (this.mark(&principal, Vec::new()), this.terms());
-            let ended = this.0.index.erase(&principal, mark, &terms).await?;
+            let ended = this.told(this.0.index.erase(&principal, mark, &terms).await)?;
             this.tell(SessionEventKind::Revoked(ended), Some(&principal));
             Ok(ended)
         })

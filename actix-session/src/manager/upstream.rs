@@ -163,7 +163,7 @@ impl SessionManager {
         let this = self.clone();
         to_the_end(async move {
             let terms = this.terms();
-            let answered = this.0.index.0.end_upstream(&notice, &terms).await?;
+            let answered = this.told(this.0.index.0.end_upstream(&notice, &terms).await)?;
             if !answered.is_repeat {
                 this.tell(crate::SessionEventKind::Revoked(answered.ended), None);
             }

@@ -57,12 +57,8 @@ pub(crate) struct Failed {
 
 impl Failed {
     pub(crate) fn log(&self, observed: &Observed) {
-        if self.is_logged {
-            return;
-        }
-        match self.error.refused_login() {
-            Some(why) => event::login_refused(why),
-            None => observed.store_failed("commit", &self.error),
+        if !self.is_logged {
+            observed.not_committed("commit", &self.error);
         }
     }
 
@@ -198,7 +194,7 @@ impl<S: SessionStore> Work<'_, S> {
             Decision::Check | Decision::Touch => {
                 let refreshed = self.in_time(decision).await;
                 Ok(refreshed.unwrap_or_else(|error| {
-                    event::store_failed("refresh", &error);
+                    self.parts.observed().store_failed("refresh", &error);
                     SetCookie::Leave
                 }))
             }
@@ -416,7 +412,7 @@ impl<S: SessionStore> Work<'_, S> {
         if let Some(key) = made.filter(|_| error.refused_login().is_none()) {
             let deleted = hand(self.terms_left().handed(), self.parts.store.delete(key)).await;
             if let Err(error) = deleted.0 {
-                event::store_failed("delete", error.as_ref());
+                self.parts.observed().store_failed("delete", error.as_ref());
             }
         }
     }

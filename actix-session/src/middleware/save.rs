@@ -23,6 +23,7 @@ use crate::{
     error::CommitError,
     key::SessionKey,
     measure::{self, timed},
+    observe::Observed,
     record::Record,
     session::{AskedToSave, Kept, Saved, Snapshot},
     storage::SessionStore,
@@ -69,7 +70,10 @@ impl Saving {
         limit: Instant,
     ) -> Self {
         let (parts, session) = (Rc::clone(parts), session.clone());
-        let work = async move { save(&parts, way, &session, limit).await };
+        let work = async move {
+            let done = save(&parts, way, &session, limit).await;
+            done.told(parts.observed())
+        };
         Self {
             work: Box::pin(work),
             asked,
@@ -79,18 +83,8 @@ impl Saving {
     /// Those who have asked meanwhile want what they have changed meanwhile, too, and wait for the
     /// next commit.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(After, Answers)> {
-        let Done {
-            outcome,
-            is_refused_here,
-            after,
-        } = ready!(self.work.as_mut().poll(cx));
-        let outcome = outcome.map_err(|error| {
-            let kept = Kept::new(error);
-            if !is_refused_here {
-                kept.log();
-            }
-            kept
-        });
+        let Done { outcome, after, .. } = ready!(self.work.as_mut().poll(cx));
+        let outcome = outcome.map_err(Kept::new);
         let asked = std::mem::take(&mut self.asked);
         Poll::Ready((after, Answers { asked, outcome }))
     }
@@ -118,6 +112,18 @@ impl Done {
             is_refused_here: false,
             after,
         }
+    }
+
+    /// The response shows no detail, so the log has to. That a session has ended, or that a login will
+    /// be refused, is no failure.
+    fn told(self, observed: &Observed) -> Self {
+        match &self.outcome {
+            Err(error) if !self.is_refused_here && error.refused_login().is_none() => {
+                observed.not_committed("save", error);
+            }
+            _ => {}
+        }
+        self
     }
 }
 

@@ -21,7 +21,7 @@ use actix_web::{
 
 pub use self::jwk::{InvalidJwkSet, JwkSet};
 use self::token::{Invalid, Token};
-use crate::SessionManager;
+use crate::{SessionManager, event};
 
 /// Ends sessions when an OpenID Provider says that the user has logged out there: OpenID Connect
 /// Back-Channel Logout 1.0.
@@ -128,7 +128,10 @@ impl BackChannelLogout {
             .or(first)
             .ok_or("the iss of the logout token is unknown here")?;
         let keys = (provider.keys)(token.kid().map(str::to_owned)).await;
-        let keys = keys.map_err(Cause::Failed)?;
+        let keys = keys.map_err(|error| {
+            event::no_provider_keys(error.as_ref());
+            Cause::Failed(error)
+        })?;
         let now = self.sessions.now().to_system_time();
         let notice = token.verified(&provider.client, &keys, now)?;
         let ended = self.sessions.end_upstream(&notice).await;

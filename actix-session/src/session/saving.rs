@@ -20,7 +20,6 @@ use super::{
 use crate::{
     changes::Modify,
     error::{CommitError, Contended, Degraded, Gone, OutcomeUnknown, StoreFull, TooManySessions},
-    event,
     record::RESERVED,
 };
 
@@ -74,15 +73,6 @@ impl Kept {
             CommitError::Other(error) if error.is::<Degraded>() => Self::Degraded,
             CommitError::Other(error) if error.is::<TooManySessions>() => Self::TooManySessions,
             error => Self::Other(Arc::new(error.into_anyhow())),
-        }
-    }
-
-    /// The response shows no detail, so the log has to. That a session has ended, or that a login will
-    /// be refused, is no failure.
-    pub(crate) fn log(&self) {
-        if !matches!(self, Self::Gone | Self::TooManySessions) {
-            let error = self.clone().into_anyhow();
-            event::store_failed("save", error.as_ref());
         }
     }
 
