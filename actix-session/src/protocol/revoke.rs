@@ -2,7 +2,6 @@
 
 use super::{Draw, Machine, Name, Next, Owner, Reply, Step, Stored, trail::Trail};
 use crate::{
-    contract::Terms,
     error::CommitError,
     live::EndReason,
     record::{Ended, Record},
@@ -15,7 +14,6 @@ pub(crate) struct RevokeMachine<'a> {
     trail: Trail,
     principal: &'a str,
     id: u128,
-    terms: &'a Terms,
     /// Only what an upstream has ended.
     told: Option<Ended>,
     why: EndReason,
@@ -26,13 +24,12 @@ pub(crate) struct RevokeMachine<'a> {
 }
 
 impl<'a> RevokeMachine<'a> {
-    pub(crate) fn new(at: Name, principal: &'a str, id: u128, terms: &'a Terms) -> Self {
+    pub(crate) fn new(at: Name, principal: &'a str, id: u128) -> Self {
         Self {
             at,
             trail: Trail::default(),
             principal,
             id,
-            terms,
             told: None,
             why: EndReason::Revoked,
             step: None,
@@ -53,7 +50,8 @@ impl<'a> RevokeMachine<'a> {
     }
 
     fn found(&mut self, found: Stored) -> Next<bool> {
-        match found.live(self.terms) {
+        // Also one that is over by the timeout of whoever asks: others may give it longer.
+        match found {
             Stored::Record(record) if self.is_meant(&record) => {
                 let step = Step::EndIf {
                     at: self.at.clone(),

@@ -292,7 +292,7 @@ async fn end_one<B: Index>(
     notice: Ended,
     terms: &Terms,
 ) -> Result<bool, CommitError> {
-    let mut machine = RevokeMachine::new(at, principal, id, terms).told(notice);
+    let mut machine = RevokeMachine::new(at, principal, id).told(notice);
     store.drive(&mut machine, terms).await
 }
 

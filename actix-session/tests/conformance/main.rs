@@ -7,6 +7,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod erased;
 mod handlers;
 #[path = "../it/support/in_memory.rs"]
 mod in_memory;

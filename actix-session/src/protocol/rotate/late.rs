@@ -74,7 +74,8 @@ impl RotateMachine<'_> {
         }
         let at = or_fail!(self.target(draw));
         let stamp = or_fail!(stamp(self.terms, &at, draw));
-        let Some(new) = or_fail!(written(own_record(self.changes, stamp))) else {
+        let own = self.changes.alone(self.base.as_ref());
+        let Some(new) = or_fail!(written(own_record(&own, stamp))) else {
             return Next::Answer(Rotated::Gone);
         };
         let until = self.terms.until(&new);

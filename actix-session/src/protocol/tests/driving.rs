@@ -157,7 +157,7 @@ async fn redirects_in_a_circle_lead_nowhere_and_are_not_followed_for_long() {
         assert!(matches!(ended, Ok(())), "{ended:?}");
         soon(&script);
         let script = round(names);
-        let mut revoke = RevokeMachine::new(first(), "ferris", 1, &terms);
+        let mut revoke = RevokeMachine::new(first(), "ferris", 1);
         let revoked = drive(&script, &mut revoke, &terms).await;
         assert!(matches!(revoked, Ok(false)), "{revoked:?}");
         soon(&script);

@@ -21,6 +21,11 @@ use crate::{
     },
 };
 
+const ALL: Page = Page {
+    after: None,
+    limit: usize::MAX,
+};
+
 impl<D: KeyValueDatabase> SessionIndex for KeyValueSessionStore<D> {
     fn index(&self) -> StoreIndex {
         StoreIndex::new(self.clone())
@@ -34,37 +39,22 @@ impl<D: KeyValueDatabase> Index for KeyValueSessionStore<D> {
         page: Page,
         terms: &Terms,
     ) -> anyhow::Result<Vec<Listed>> {
-        let (sessions, mark) = self.entries(principal, page, terms).await?;
-        let names: Vec<_> = sessions
-            .iter()
-            .map(|it| String::from(it.at.clone()))
-            .collect();
-        if names.is_empty() {
-            return Ok(Vec::new());
+        let (mut sessions, mark) = self.entries(principal, page, terms).await?;
+        if let Some(mark) = mark {
+            // Their entries stay: whoever ends what is left of them finds it there.
+            sessions.retain(|it| !mark.ends(it.id, it.login));
         }
-        let values = self.get(&names).await?;
-        let listed = sessions.into_iter().zip(values).map(|(session, value)| {
-            let has_ended = mark
-                .as_ref()
-                .is_some_and(|mark| mark.ends(session.id, session.login));
-            let found = match has_ended {
-                true => Stored::Nothing,
-                false => Held::of(value.as_deref(), terms.now).stored(),
-            };
-            Listed {
-                id: session.id,
-                login: session.login,
-                at: session.at,
-                reserved: false,
-                found,
-            }
-        });
-        Ok(listed.collect())
+        sessions.truncate(page.limit);
+        self.found_at(sessions, terms).await
     }
 
+    /// What rides on a read does not make it fail.
     async fn heal(&self, principal: &str, listed: &Listed, terms: &Terms) -> anyhow::Result<()> {
-        self.forget_session(principal, (listed.id, &listed.at), terms)
-            .await
+        let dead = (listed.id, &listed.at);
+        if let Err(error) = self.forget_session(principal, dead, terms).await {
+            tracing::debug!(%error, "what has ended stays on the list of its principal for now");
+        }
+        Ok(())
     }
 
     async fn mark(
@@ -106,11 +96,7 @@ impl<D: KeyValueDatabase> Index for KeyValueSessionStore<D> {
         mark: &NotBefore,
         terms: &Terms,
     ) -> anyhow::Result<u64> {
-        let all = Page {
-            after: None,
-            limit: usize::MAX,
-        };
-        let (sessions, _) = self.entries(principal, all, terms).await?;
+        let (sessions, _) = self.entries(principal, ALL, terms).await?;
         let mut ended = 0;
         for session in sessions {
             if mark.ends(session.id, session.login)
@@ -124,7 +110,8 @@ impl<D: KeyValueDatabase> Index for KeyValueSessionStore<D> {
 }
 
 impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
-    /// A page of a principal's sessions, the latest login first, and what has ended them together.
+    /// A principal's sessions from where a page begins, the latest login first, and what has ended them
+    /// together.
     async fn entries(
         &self,
         principal: &str,
@@ -136,8 +123,27 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
         sessions
             .all
             .sort_unstable_by_key(|it| Reverse((it.login, it.id)));
-        sessions.all.truncate(page.limit);
         Ok((sessions.all, sessions.not_before))
+    }
+
+    async fn found_at(&self, sessions: Vec<Session>, terms: &Terms) -> anyhow::Result<Vec<Listed>> {
+        let names: Vec<_> = sessions
+            .iter()
+            .map(|it| String::from(it.at.clone()))
+            .collect();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let values = self.get(&names).await?;
+        let listed = sessions.into_iter().zip(values);
+        let listed = listed.map(|(session, value)| Listed {
+            id: session.id,
+            login: session.login,
+            at: session.at,
+            reserved: false,
+            found: Held::of(value.as_deref(), terms.now).stored(),
+        });
+        Ok(listed.collect())
     }
 
     /// Deletes a session that a mark has ended. Whatever is written meanwhile has ended all the same.
@@ -147,26 +153,41 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
         session: Session,
         terms: &Terms,
     ) -> anyhow::Result<bool> {
-        let value = self.get(&[String::from(session.at.clone())]).await?;
-        let value = value.into_iter().next().flatten();
+        let deadline = deadline(terms.budget);
         let (id, at) = (session.id, session.at);
-        let (step, is_unreadable) = match Held::of(value.as_deref(), terms.now).stored() {
-            Stored::Record(record) => {
-                let (at, expect, why) = (at.clone(), record.version(), EndReason::Revoked);
-                (Step::EndIf { at, expect, why }, false)
+        let mut was_lost = false;
+        loop {
+            let value = self.get(&[String::from(at.clone())]).await?;
+            let value = value.into_iter().next().flatten();
+            let (step, is_unreadable) = match Held::of(value.as_deref(), terms.now).stored() {
+                Stored::Record(record) => {
+                    let (at, expect, why) = (at.clone(), record.version(), EndReason::Revoked);
+                    (Step::EndIf { at, expect, why }, false)
+                }
+                // Nobody can say whose it is. What is known of the principal says that it is theirs.
+                Stored::Unreadable => (Step::End { at: at.clone() }, true),
+                Stored::Redirect(_) | Stored::Nothing => {
+                    self.forget_session(principal, (id, &at), terms).await?;
+                    return Ok(was_lost);
+                }
+            };
+            match self.run(&step, terms).await? {
+                Reply::Done => {
+                    if is_unreadable {
+                        self.forget_session(principal, (id, &at), terms).await?;
+                    }
+                    return Ok(true);
+                }
+                Reply::Lost => was_lost = true,
+                // It was written between the look and the step.
+                _ => {}
             }
-            // Nobody can say whose it is. What is known of the principal says that it is theirs.
-            Stored::Unreadable => (Step::End { at: at.clone() }, true),
-            Stored::Redirect(_) | Stored::Nothing => {
-                self.forget_session(principal, (id, &at), terms).await?;
-                return Ok(false);
+            if Instant::now() >= deadline {
+                anyhow::bail!(
+                    "it is unknown whether a session has ended: the store did not answer in time"
+                );
             }
-        };
-        let is_done = matches!(self.run(&step, terms).await?, Reply::Done);
-        if is_done && is_unreadable {
-            self.forget_session(principal, (id, &at), terms).await?;
         }
-        Ok(is_done)
     }
 
     /// Takes a session out that has gone, if it is said to lie there still, and removes what has expired
@@ -194,13 +215,11 @@ impl<D: KeyValueDatabase> Upkeep for KeyValueSessionStore<D> {
     /// What is known of a principal lies under a digest, and names nobody. What has expired is there until
     /// it is swept.
     async fn forget(&self, principal: &str, _: &NotBefore, terms: &Terms) -> anyhow::Result<()> {
-        let all = Page {
-            after: None,
-            limit: usize::MAX,
-        };
-        for listed in self.sessions(principal, all, terms).await? {
+        let (sessions, _) = self.entries(principal, ALL, terms).await?;
+        for listed in self.found_at(sessions, terms).await? {
             if matches!(listed.found, Stored::Nothing) {
-                self.heal(principal, &listed, terms).await?;
+                self.forget_session(principal, (listed.id, &listed.at), terms)
+                    .await?;
             }
         }
         Ok(())

@@ -185,7 +185,7 @@ impl RedisSessionStore {
         known: Known,
         terms: &Terms,
     ) -> anyhow::Result<Option<Known>> {
-        let mut machine = RevokeMachine::new(known.at.clone(), principal, known.id, terms);
+        let mut machine = RevokeMachine::new(known.at.clone(), principal, known.id);
         let ended = self.drive(&mut machine, terms).await;
         Ok(ended.map_err(anyhow::Error::new)?.then_some(known))
     }

@@ -89,7 +89,7 @@ impl Index for Asked {
         known.retain(|it| mark.ends(it.id, it.login) && !(equal_is_later && it.login == mark.at));
         let mut ended = 0;
         for it in known {
-            let mut machine = RevokeMachine::new(it.at.clone(), principal, it.id, terms);
+            let mut machine = RevokeMachine::new(it.at.clone(), principal, it.id);
             let is_ended = self.drive(&mut machine, terms).await;
             if is_ended.map_err(anyhow::Error::new)? {
                 ended += 1;
