@@ -170,7 +170,7 @@ impl<'a> MadeOn<'a> {
             changes.note_alone();
             let alone = changes
                 .may_live_alone(base)
-                .then(|| changes.new_record(terms));
+                .then(|| changes.alone(base).new_record(terms));
             return alone.transpose();
         };
         let stored = terms.prove(stored, Place::Unnamed);

@@ -6,6 +6,7 @@ mod made_on;
 mod merge;
 
 use std::{
+    borrow::Cow,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -302,6 +303,20 @@ impl Changes {
     /// Takes out what was done before a login.
     pub(crate) fn forget_before(&mut self, before: &Before) -> Vec<(String, Effect)> {
         self.split(|name| before.get(name))
+    }
+
+    /// What may become a session of its own once the one that they were made on has ended: nothing of one
+    /// person's reaches the next.
+    pub(crate) fn alone(&self, base: Option<&Record>) -> Cow<'_, Self> {
+        let is_another = base.is_some_and(|base| self.log_in_another(base));
+        match self.before_login.as_deref().filter(|_| is_another) {
+            Some(before) => {
+                let mut alone = self.clone();
+                drop(alone.forget_before(before));
+                Cow::Owned(alone)
+            }
+            None => Cow::Borrowed(self),
+        }
     }
 
     /// Takes out the effects of those entries for which there is a number: of closures, so many.

@@ -378,6 +378,32 @@ fn an_id_is_one_persons() {
     );
 }
 
+#[test]
+fn what_was_set_before_another_person_logs_in_reaches_nobody() {
+    let stored = Map::from([("theirs".to_owned(), "1".to_owned())]);
+    let alice = write(overwrite(&record(&stored), &login("alice", 500), stamp(1)));
+    let before: Effects = [("draft".into(), Effect::Set("1".into()))].into();
+    let mut after = login("bob", 600);
+    after.before_login = Some(Box::new(Before::of(&before)));
+    after.effects = before;
+    after.effects.set("own", Effect::Set("2".into()));
+    let own = |base| write(own_record(&after.alone(base), stamp(2))).to_map();
+    // Whether there is a record to log in to still, or no more.
+    for map in [
+        own(Some(&alice)),
+        write(overwrite(&alice, &after, stamp(2))).to_map(),
+    ] {
+        assert!(
+            map.contains_key("own") && !map.contains_key("draft"),
+            "{map:?}"
+        );
+    }
+    assert!(own(None).contains_key("draft"));
+    let terms = Terms::default();
+    let renewed = after.made_on(&alice).renew(None, &terms).unwrap().unwrap();
+    assert!(!renewed.to_map().contains_key("draft"));
+}
+
 fn with_rest(record: &Record) -> Record {
     let metadata = Metadata {
         rest: Some("later~.version".into()),

@@ -432,7 +432,7 @@ impl SessionStore for CookieSessionStore {
             if !changes.may_live_alone(Some(&base)) {
                 return Ok(Rotated::Gone);
             }
-            let (key, end) = self.create(changes, terms).await?;
+            let (key, end) = self.create(&changes.alone(Some(&base)), terms).await?;
             return Ok(Rotated::Rotated(key, end, Older::none()));
         }
         let mut stamp = self.stamp(terms)?;

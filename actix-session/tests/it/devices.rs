@@ -23,6 +23,7 @@ on_each_index! {
     all_sessions_end_with_all_that_is_in_flight,
     all_sessions_end_although_whoever_asked_has_gone,
     a_login_that_began_before_does_not_count,
+    a_login_that_is_proven_after_the_end_does_not_count,
     a_login_after_the_end_passes,
     a_login_by_a_clock_that_is_ahead_ends_too,
     all_but_this_one_end,
@@ -32,6 +33,8 @@ on_each_index! {
     a_session_that_has_ended_alone_ends_no_others,
     lists_have_pages,
     what_has_expired_is_not_listed,
+    a_timeout_of_ones_own_hides_no_session_from_an_end,
+    of_fifty_in_flight_none_is_alive,
     a_session_is_read_and_changed_from_outside,
     a_session_is_changed_after_its_renewal,
     what_needs_a_cookie_is_refused_outside,
@@ -243,17 +246,8 @@ async fn all_sessions_end_with_all_that_is_in_flight(tested: impl TestStore<Stor
     }
     assert_eq!(sessions.revoke_all("user-42").await.unwrap(), 2);
     assert_eq!(sessions.revoke_all("user-42").await.unwrap(), 0);
-    let acts: [fn(&Session); 4] = [
-        |s| s.insert("late", 1).unwrap(),
-        Session::renew,
-        |s| s.reauthenticated().unwrap(),
-        |s| {
-            s.modify("late", |n: Option<u32>| Some(n.unwrap_or(0) + 1))
-                .unwrap();
-        },
-    ];
-    for (flight, act) in flights.into_iter().zip(acts) {
-        act(&flight.handle());
+    for (n, flight) in flights.into_iter().enumerate() {
+        act_in_flight(&flight.handle(), n);
         flight.finish().await.assert_no_cookie();
     }
     for browser in forks.iter().chain([&phone, &laptop]) {
@@ -311,6 +305,23 @@ async fn a_login_that_began_before_does_not_count(tested: impl TestStore<Store: 
         assert_eq!(devices(&sessions, "user-42").await, ["phone"]);
         sessions.revoke_all("user-42").await.unwrap();
     }
+}
+
+async fn a_login_that_is_proven_after_the_end_does_not_count(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let sessions = manager(&tested);
+    let browser = tested.browser().await;
+    let flight = browser.begin().await;
+    flight.handle().login("user-42").unwrap();
+    tick(&tested);
+    sessions.revoke_all("user-42").await.unwrap();
+    tick(&tested);
+    flight.handle().reauthenticated().unwrap();
+    let answer = flight.finish().await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    answer.assert_no_cookie();
+    assert_eq!(sessions.count("user-42").await.unwrap(), 0);
 }
 
 async fn a_login_after_the_end_passes(tested: impl TestStore<Store: SessionIndex>) {
@@ -543,6 +554,58 @@ async fn what_has_expired_is_not_listed(tested: impl TestStore<Store: SessionInd
     assert_eq!(sessions.count("user-42").await.unwrap(), 0);
     assert!(!sessions.revoke("user-42", &handle).await.unwrap());
     assert!(sessions.open("user-42", &handle).await.unwrap().is_none());
+}
+
+/// As while a timeout is introduced server by server, or if a part of the site has one of its own.
+async fn a_timeout_of_ones_own_hides_no_session_from_an_end(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let hour = actix_web::cookie::time::Duration::hours(1);
+    let strict = tested.middleware().absolute_timeout(hour);
+    let (strict, lenient) = (strict.build().manager(), manager(&tested));
+    let phone = logged_in(&tested, "user-42", "phone").await;
+    tested.clock().advance(Duration::from_secs(3_601));
+    assert_eq!(strict.count("user-42").await.unwrap(), 0);
+    assert_eq!(devices(&lenient, "user-42").await, ["phone"]);
+    strict.revoke_all("user-42").await.unwrap();
+    assert!(phone.is_nobody().await);
+    tested.dump().await.assert_no_record();
+}
+
+/// All kinds of changes, begun before the end and committed after it. Once; `REVOCATIONS=1000` does it as
+/// often.
+async fn of_fifty_in_flight_none_is_alive(tested: impl TestStore<Store: SessionIndex>) {
+    let rounds = std::env::var("REVOCATIONS").map_or(1, |rounds| rounds.parse().unwrap());
+    let sessions = manager(&tested);
+    for _ in 0..rounds {
+        tick(&tested);
+        let phone = logged_in(&tested, "user-42", "phone").await;
+        let forks = [(); 50].map(|()| phone.fork());
+        let mut flights = Vec::new();
+        for fork in &forks {
+            flights.push(fork.begin().await);
+        }
+        assert_eq!(sessions.revoke_all("user-42").await.unwrap(), 1);
+        for (n, flight) in flights.into_iter().enumerate() {
+            act_in_flight(&flight.handle(), n);
+            flight.finish().await.assert_no_cookie();
+        }
+        for browser in forks.iter().chain([&phone]) {
+            assert!(browser.is_nobody().await);
+        }
+        assert_eq!(sessions.count("user-42").await.unwrap(), 0);
+        tested.dump().await.assert_no_record();
+    }
+}
+
+fn act_in_flight(session: &Session, n: usize) {
+    let add = |n: Option<u32>| Some(n.unwrap_or(0) + 1);
+    match n % 4 {
+        0 => session.insert("late", n).unwrap(),
+        1 => session.renew(),
+        2 => session.reauthenticated().unwrap(),
+        _ => drop(session.modify("late", add).unwrap()),
+    }
 }
 
 async fn a_session_is_read_and_changed_from_outside(tested: impl TestStore<Store: SessionIndex>) {

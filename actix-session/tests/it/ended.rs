@@ -25,6 +25,7 @@ use crate::{
 on_each_index! {
     a_purge_ends_it,
     a_clear_ends_it,
+    a_handle_reads_nothing_of_whoever_comes_next,
     another_person_ends_it,
     a_renewal_goes_on,
     a_login_from_nobody_goes_on,
@@ -102,6 +103,43 @@ async fn a_clear_ends_it(tested: impl TestStore) {
     // Whoever comes next on the same record.
     let next = wait_for(&browser).await;
     assert_lives(&next).await;
+}
+
+/// As that of an open socket.
+async fn a_handle_reads_nothing_of_whoever_comes_next(tested: impl TestStore<Store: SessionIndex>) {
+    let sessions = tested.middleware().build().manager();
+    let browser = visitor(&tested).await;
+    log_in(&browser, "user-42", "phone").await;
+    let (mut socket, mut named) = (None, None);
+    let opens = |s: &Session| {
+        socket = Some((s.clone(), s.ended().unwrap()));
+    };
+    browser.visit(opens).await.assert_ok();
+    named.replace(
+        sessions
+            .list("user-42")
+            .await
+            .unwrap()
+            .next()
+            .unwrap()
+            .handle(),
+    );
+    browser.visit(Session::clear).await.assert_ok();
+    log_in(&browser, "user-43", "phone").await;
+    browser
+        .visit(|s| s.insert("next", 1).unwrap())
+        .await
+        .assert_ok();
+    let ((handle, ended), named) = (socket.unwrap(), named.unwrap());
+    assert_is(soon(ended).await, EndReason::LoggedOut);
+    assert_eq!(
+        handle.get::<String>("secret").unwrap().as_deref(),
+        Some("user-42")
+    );
+    assert_eq!(handle.get::<i64>("next").unwrap(), None);
+    for principal in ["user-42", "user-43"] {
+        assert!(sessions.open(principal, &named).await.unwrap().is_none());
+    }
 }
 
 async fn another_person_ends_it(tested: impl TestStore) {

@@ -4,7 +4,7 @@ use super::Pending;
 use crate::{
     Level,
     changes::{Before, Changes, Effect, LoginChange, TtlChange},
-    clock::{LoginTime, Millis},
+    clock::Millis,
     record::{Auth, Lowered, Proof, Record, id_after_clear},
 };
 
@@ -268,12 +268,9 @@ impl Pending {
 
     pub(crate) fn reauthenticated(&mut self, at: Millis, level: Level) {
         if let Some(login) = &mut self.changes.login {
-            let time = LoginTime {
-                at: at.max(login.at),
-                now: at,
-            };
-            login.proven = time.is_ahead().then_some(at);
-            login.at = time.at;
+            // The time of the login stays: it is what a revocation compares.
+            let proven = login.proven.unwrap_or(login.at);
+            login.proven = login.proven.max((at > proven).then_some(at));
             login.level = login.level.max(level);
             login.demand.clear();
         } else {
