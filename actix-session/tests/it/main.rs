@@ -36,6 +36,7 @@ mod measured;
 mod observer;
 mod other_languages;
 mod outer_middlewares;
+mod own_handle;
 mod own_stores;
 mod own_times;
 mod personal;
