@@ -23,6 +23,7 @@ use crate::{
     error::CommitError,
     key::SessionKey,
     measure::{self, timed},
+    observe::Observed,
     record::Record,
     session::{AskedToSave, Kept, Saved, Snapshot},
     storage::SessionStore,
@@ -32,6 +33,7 @@ use crate::{
 pub(crate) struct Saving {
     work: Pin<Box<dyn Future<Output = Done>>>,
     asked: Vec<AskedToSave>,
+    observed: Observed,
 }
 
 /// What came of it.
@@ -68,11 +70,13 @@ impl Saving {
         asked: Vec<AskedToSave>,
         limit: Instant,
     ) -> Self {
+        let observed = parts.observed().clone();
         let (parts, session) = (Rc::clone(parts), session.clone());
         let work = async move { save(&parts, way, &session, limit).await };
         Self {
             work: Box::pin(work),
             asked,
+            observed,
         }
     }
 
@@ -87,7 +91,7 @@ impl Saving {
         let outcome = outcome.map_err(|error| {
             let kept = Kept::new(error);
             if !is_refused_here {
-                kept.log();
+                kept.log(&self.observed);
             }
             kept
         });

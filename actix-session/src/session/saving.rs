@@ -20,7 +20,7 @@ use super::{
 use crate::{
     changes::Modify,
     error::{CommitError, Contended, Degraded, Gone, OutcomeUnknown, StoreFull, TooManySessions},
-    event,
+    observe::Observed,
     record::RESERVED,
 };
 
@@ -79,10 +79,10 @@ impl Kept {
 
     /// The response shows no detail, so the log has to. That a session has ended, or that a login will
     /// be refused, is no failure.
-    pub(crate) fn log(&self) {
+    pub(crate) fn log(&self, observed: &Observed) {
         if !matches!(self, Self::Gone | Self::TooManySessions) {
             let error = self.clone().into_anyhow();
-            event::store_failed("save", error.as_ref());
+            observed.store_failed("save", error.as_ref());
         }
     }
 
