@@ -34,7 +34,7 @@ use crate::{
 ///
 /// A store that can compare and set one value in one step should override four methods.
 /// `examples/compare_and_set_store.rs` is a whole one, and
-/// [`conformance!`](crate::conformance) with `compare_and_set` tests it. [`Terms`] says when a record
+/// `conformance!` (feature `testing`) with `compare_and_set` tests it. [`Terms`] says when a record
 /// ends, whether it is over, and whether it is to be extended or dated.
 ///
 /// - **What to keep and to compare:** the text of [`Record::as_text`], and the end. Compare a revision
