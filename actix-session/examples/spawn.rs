@@ -27,10 +27,8 @@ type Outcome = Result<&'static str, SessionManagerError>;
 
 #[post("/report")]
 async fn start(session: Session, sessions: web::Data<SessionManager>) -> Result<impl Responder> {
-    let user = session.principal().unwrap_or_default();
-    let own = sessions.list(&user).await?.find(|it| it.is(&session));
-    if let Some(own) = own {
-        let work = work(sessions.get_ref().clone(), user, own.handle());
+    if let Some((user, handle)) = session.principal().zip(session.handle()) {
+        let work = work(sessions.get_ref().clone(), user, handle);
         rt::spawn(async { eprintln!("the job: {:?}", work.await) });
     }
     Ok(web::Redirect::to("/").see_other())

@@ -13,9 +13,8 @@ async fn socket(
     (request, body): (HttpRequest, web::Payload),
     (session, sessions): (Session, web::Data<SessionManager>),
 ) -> Result<HttpResponse> {
-    let user = session.principal().unwrap_or_default();
-    let own = sessions.list(&user).await?.find(|it| it.is(&session));
-    let handle = own.ok_or_else(|| ErrorUnauthorized("log in"))?.handle();
+    let own = session.principal().zip(session.handle());
+    let (user, handle) = own.ok_or_else(|| ErrorUnauthorized("log in"))?;
     let mut ended = session.ended()?;
     let (response, mut socket, mut messages) = actix_ws::handle(&request, body)?;
     rt::spawn(async move {

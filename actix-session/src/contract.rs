@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 pub use self::answers::{Committed, End, Older, Opened, Rotated};
 use crate::{
+    AnyDuration,
     clock::{Millis, deadline},
     handed::{Handed, handed},
     record::{Metadata, MetadataKeys, Place, PrincipalEntry, Record, WireFormat},
@@ -113,8 +114,8 @@ impl Default for Terms {
 impl Terms {
     /// Sets the idle timeout.
     #[must_use]
-    pub fn with_ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl.into();
+    pub fn with_ttl(mut self, ttl: impl AnyDuration) -> Self {
+        self.ttl = ttl.unsigned().into();
         self
     }
 
@@ -225,7 +226,8 @@ impl Terms {
         same_keys && same_times && entries[0] == entries[1] && self.format == others.format
     }
 
-    /// The current time, by the middleware's clock.
+    /// The current time, by the middleware's clock, in whole milliseconds. Compare ends with this, and count
+    /// them from a time that is as precise.
     pub fn now(&self) -> SystemTime {
         self.now.to_system_time()
     }
@@ -233,6 +235,25 @@ impl Terms {
     /// The idle timeout of sessions without a TTL of their own.
     pub fn ttl(&self) -> Duration {
         Duration::from_millis(self.ttl.0.unsigned_abs())
+    }
+
+    /// The time limit for all attempts of this call together.
+    ///
+    /// A store that finds the record changed reads it again, merges again and tries again, until this
+    /// much time has passed since the call; then it answers
+    /// [`CommitError::Contended`](crate::storage::CommitError::Contended). The middleware gives what is
+    /// left of its own limit
+    /// ([`commit_budget`](crate::config::SessionMiddlewareBuilder::commit_budget)).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use actix_session::storage::Terms;
+    ///
+    /// assert_eq!(Terms::default().budget(), Duration::from_secs(3));
+    /// ```
+    pub fn budget(&self) -> Duration {
+        self.budget
     }
 
     /// When a record ends that is written or extended now: after its idle timeout, or at its

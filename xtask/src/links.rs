@@ -68,10 +68,22 @@ fn has_heading(page: &str, anchor: &str) -> bool {
     headings.any(|line| slug(line) == anchor)
 }
 
+/// The pages that `rustdoc` reads, and that may link to Rust items.
+const OF_RUSTDOC: [&str; 6] = [
+    "overview.md",
+    "migrating.md",
+    "glossary.md",
+    "cookbook.md",
+    "observability.md",
+    "testing.md",
+];
+
 /// Paths of Rust items, which `rustdoc` checks, and other hosts.
 fn is_elsewhere(page: &Path, target: &str) -> bool {
+    let is_read = page.parent().is_some_and(|it| it.ends_with("docs"))
+        && OF_RUSTDOC.iter().any(|name| page.ends_with(name));
     let is_item = !target.contains(['/', '.', '#']) && page.ends_with("docs/overview.md");
-    is_item || target.contains("://") || target.contains("::")
+    is_item || target.contains("://") || is_read && target.contains("::")
 }
 
 /// What is wrong with a link.
@@ -136,6 +148,7 @@ fn links_and_headings_are_found() {
     let page = repository().join("README.md");
     assert!(complaint(&page, "x", "no-such-file").is_some());
     assert!(complaint(&page, "x", "#no-such-heading").is_some());
+    assert!(complaint(&page, "x", "crate::Session").is_some());
     assert!(complaint(&page, "`links::no_such_test`", "xtask/src/links.rs").is_some());
     assert_eq!(
         complaint(
@@ -173,5 +186,10 @@ fn examples_are_short_and_say_how_to_run_them() {
 }
 
 fn most_lines(example: &str) -> usize {
-    if example.ends_with("_store") { 150 } else { 60 }
+    match example {
+        // It has nine methods, not three or five.
+        "compare_and_set_store" => 300,
+        store if store.ends_with("_store") => 150,
+        _ => 60,
+    }
 }

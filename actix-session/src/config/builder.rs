@@ -202,7 +202,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     ///   `Set-Cookie`.
     /// - A client begins with an empty value. From then on it sends the last value that a response
     ///   had, and an empty one again after an empty one.
-    /// - The session cookie of the same request is not read, and an event says that it came.
+    /// - The session cookie of the same request is not read, and an event and a log line say that it came.
     ///
     /// All other requests use the cookie. The values are sealed as cookies are, but for another
     /// purpose: neither opens as the other, so that no script gets the value of an `HttpOnly` cookie
@@ -454,8 +454,9 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
 
     /// Sets how often the store is asked whether a session still lives that somebody waits for by
     /// [`Session::ended`](crate::Session::ended); 5 seconds by default, 10 milliseconds to a day.
-    /// While the back end is known to tell by itself, it is asked twelve times less often. If the store
-    /// does not answer, it is asked again within a second.
+    /// While the back end is known to tell by itself, it is asked twelve times less often; PostgreSQL,
+    /// which does not tell renewals, twice in each [`renewal_grace`](Self::renewal_grace) at least. If
+    /// the store does not answer, it is asked again within a second.
     ///
     /// An answer that a session is gone is told after a quarter of a second, in which the reason may
     /// still come.
@@ -655,9 +656,11 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
 
     /// Builds the middleware.
     ///
-    /// Timeouts of zero or less are raised, and a TTL of more than 400 days is lowered if the
-    /// cookie is persistent. Other invalid settings are kept. The first time, a warning says what
-    /// to change; [`try_build`](Self::try_build) returns an error instead.
+    /// Invalid settings that would break every request are clamped or left out: timeouts, TTLs, the
+    /// grace, the lease and [`max_sessions`](Self::max_sessions) become the nearest that is valid, and
+    /// a header that is no header and a reserved [`principal_entry`](Self::principal_entry) count as not
+    /// set. Other invalid settings are kept. The first time, a warning says what to change;
+    /// [`try_build`](Self::try_build) returns an error instead.
     #[must_use]
     pub fn build(self) -> SessionMiddleware<Store> {
         if let Err(error) = self.configuration.check() {

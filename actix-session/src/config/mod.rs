@@ -64,7 +64,8 @@ pub enum CookieContentSecurity {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnLoadError {
-    /// The response is an empty 500. The handler does not run, so it never mistakes an unknown
+    /// The response is an empty 500, or an empty 503 if the same request may succeed later (the store is
+    /// busy). The handler does not run, so it never mistakes an unknown
     /// session for an empty one.
     #[default]
     Fail,

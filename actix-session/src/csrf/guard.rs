@@ -39,7 +39,7 @@ use crate::{SessionMiddleware, cookie::read, event, storage::SessionStore};
 ///
 /// A refused request does not reach the handler. The response is a 403 with the [`CrossSiteReason`]
 /// among its extensions, and [`CrossSiteRefusal`] as its error, so that CORS headers and the access log
-/// are as for any other response. An event names the reason.
+/// are as for any other response. A log line names the reason.
 ///
 /// It works inside and outside of [`SessionMiddleware`], and around an application, a scope or a
 /// resource. A middleware that rewrites paths must be around it, such as

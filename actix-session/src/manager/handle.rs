@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use derive_more::Display;
 use serde::{Deserialize, Serialize};
 
-use crate::digest;
+use crate::{Session, digest};
 
 /// How many characters a handle has: those of a SHA-256 digest in base64.
 const LENGTH: usize = 43;
@@ -51,6 +51,47 @@ impl SessionHandle {
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Session {
+    /// The handle of this session, by which a [`SessionManager`](crate::SessionManager) opens or ends
+    /// it later: for sockets and jobs that outlive the request. Keep it with the
+    /// [`principal`](Self::principal). It asks the store nothing.
+    ///
+    /// It is the handle of the session that the request came with, as far as its principal is still
+    /// logged in. A first login, or that of another principal, has a handle once the response has
+    /// left: so the next request knows it.
+    ///
+    /// `None`: nobody is logged in, this request has logged somebody else in, or the session could not
+    /// be loaded ([`is_degraded`](Self::is_degraded)). If nobody has loaded it
+    /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)), a warning says so once.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{Session, SessionMiddleware, storage::MemorySessionStore};
+    /// use actix_session::testing::SessionTestRequest as _;
+    /// use actix_web::{App, HttpResponse, cookie::Key, test, web};
+    ///
+    /// # actix_web::rt::System::new().block_on(async {
+    /// let middleware = SessionMiddleware::new(MemorySessionStore::new(), Key::generate());
+    /// let manager = middleware.manager();
+    /// let index = async |session: Session| match session.handle() {
+    ///     Some(handle) => HttpResponse::Ok().body(handle.to_string()),
+    ///     None => HttpResponse::Unauthorized().finish(),
+    /// };
+    /// let app = App::new().wrap(middleware).route("/", web::get().to(index));
+    /// let app = test::init_service(app).await;
+    ///
+    /// let request = test::TestRequest::get().login("user-42");
+    /// let handle = test::read_body(request.send_request(&app).await).await;
+    /// let listed = manager.list("user-42").await?.next().unwrap();
+    /// assert_eq!(handle, listed.handle().to_string());
+    /// # Ok::<(), actix_session::SessionManagerError>(()) }).unwrap();
+    /// ```
+    pub fn handle(&self) -> Option<SessionHandle> {
+        let (principal, id) = self.stored_identity()?;
+        Some(SessionHandle::of(&principal, id))
     }
 }
 

@@ -24,12 +24,18 @@ use crate::storage::{SessionIndex, upkeep::Counts};
 ///     operator: &SessionOperator,
 ///     user: &str,
 /// ) -> Result<(), SessionManagerError> {
-///     for session in operator.list(user).await? {
-///         if session.method() == Some("password") {
-///             operator.end(&session).await?;
+///     let mut list = operator.list(user).await?;
+///     loop {
+///         let next = list.next_page();
+///         for session in list {
+///             if session.method() == Some("password") {
+///                 operator.end(&session).await?;
+///             }
 ///         }
+///         // A list has up to 50 sessions.
+///         let Some(next) = next else { return Ok(()) };
+///         list = operator.list_page(user, next, 50).await?;
 ///     }
-///     Ok(())
 /// }
 /// # let _ = end_old_logins;
 /// ```

@@ -117,10 +117,17 @@ impl SessionManager {
     ///     principal: &str,
     /// ) -> Result<Value, SessionManagerError> {
     ///     let mut baskets = Vec::new();
-    ///     for listed in sessions.list(principal).await? {
-    ///         if let Some(opened) = sessions.open(principal, &listed.handle()).await? {
-    ///             baskets.push(opened.session().get::<Vec<u32>>("basket")?);
+    ///     let mut list = sessions.list(principal).await?;
+    ///     loop {
+    ///         let next = list.next_page();
+    ///         for listed in list {
+    ///             if let Some(opened) = sessions.open(principal, &listed.handle()).await? {
+    ///                 baskets.push(opened.session().get::<Vec<u32>>("basket")?);
+    ///             }
     ///         }
+    ///         // A list has up to 50 sessions.
+    ///         let Some(next) = next else { break };
+    ///         list = sessions.list_page(principal, next, 50).await?;
     ///     }
     ///     Ok(json!({ "sessions": sessions.export(principal).await?, "baskets": baskets }))
     /// }

@@ -3,14 +3,14 @@
 use std::{net::IpAddr, time::SystemTime};
 
 use super::{
-    Identity, Session, SessionLoginError, lifecycle::own_time, pending::NamedLogin, unloaded,
+    Session, SessionLoginError, lifecycle::own_time, pending::NamedLogin, unloaded,
     upstream::Upstream,
 };
 use crate::{
     AnyDuration, ClientAddress, Level,
     changes::{Before, LoginChange, TtlChange},
     clock::{LoginTime, Millis},
-    error::{AuthenticatedTooLongAgo, Degraded, NobodyLoggedIn},
+    error::{AuthenticatedTooLongAgo, NobodyLoggedIn},
     random,
     record::{LONGEST_PRINCIPAL, Origin},
 };
@@ -407,33 +407,11 @@ impl Session {
         Ok(())
     }
 
-    /// Whose session it is, for whoever acts on the principal's other sessions.
-    ///
-    /// # Errors
-    /// Nobody has loaded the session, or it could not be loaded.
-    pub(crate) fn identity(&self) -> anyhow::Result<Option<Identity>> {
-        let pending = self.lock();
-        if pending.degraded {
-            return Err(Degraded.into());
-        }
-        if pending.is_unloaded_or_cleared() {
-            drop(pending);
-            unloaded::warn();
-            return Err(unloaded::error());
-        }
-        Ok(pending.identity())
-    }
-
     /// When the user last authenticated, at whatever level: at the login, or by
     /// [`reauthenticated`](Self::reauthenticated). [`require_auth`](Self::require_auth) says whether
     /// that still counts.
     pub fn authenticated_at(&self) -> Option<SystemTime> {
         let at = self.read().authenticated_at();
         at.map(Millis::to_system_time)
-    }
-
-    /// The principal that is logged in.
-    pub fn principal(&self) -> Option<String> {
-        self.read().principal().map(str::to_owned)
     }
 }

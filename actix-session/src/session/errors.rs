@@ -89,8 +89,9 @@ session_error! {
 
 /// Error returned by [`Session::save`](crate::Session::save).
 ///
-/// As a response it is an empty 401 if the session has ended, an empty 503 if the same request may
-/// succeed later, and an empty 500 otherwise: only the log names the cause.
+/// As a response it is an empty 401 if the session has ended, an empty 403 if the principal who logs in
+/// has as many sessions as are allowed, an empty 503 if the same request may succeed later, and an empty
+/// 500 otherwise: only the log names the cause.
 ///
 /// # Examples
 /// ```
@@ -164,8 +165,8 @@ impl ResponseError for SessionSaveError {
 ///
 /// `level` is the level that is required. The names of the errors are those of OpenID Connect and of
 /// RFC 9470. That RFC answers 401 in all cases, with a challenge for bearer tokens. There is no
-/// challenge for cookies, and many clients take each 401 for the end of the session; here only the
-/// one is.
+/// challenge for cookies, and many clients take each 401 for the end of the session; here a 401 says
+/// that nobody is logged in, and nothing else.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionAuthError {
     pub(super) reason: AuthRefusal,

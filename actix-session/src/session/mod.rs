@@ -10,6 +10,7 @@ mod level;
 mod lifecycle;
 mod lock;
 mod named;
+mod owner;
 mod pending;
 mod remaining;
 mod saving;

@@ -32,10 +32,29 @@ use crate::{
 /// [`KeyValueDatabase`](crate::storage::KeyValueDatabase) instead (feature `key-value-session`), and
 /// every promise holds.
 ///
-/// A store that can compare and set one value in one step should override [`commit`](Self::commit) and
-/// [`rotate`](Self::rotate) with [`Changes::made_on`], and [`create`](Self::create) with
-/// [`Changes::new_record`]. [`Terms`] says when a record ends, whether it is over, and whether it is
-/// to be extended or dated; [`Record`] has the text to keep.
+/// A store that can compare and set one value in one step should override four methods.
+/// `examples/compare_and_set_store.rs` is a whole one, and
+/// `conformance!` (feature `testing`) with `compare_and_set` tests it. [`Terms`] says when a record
+/// ends, whether it is over, and whether it is to be extended or dated.
+///
+/// - **What to keep and to compare:** the text of [`Record::as_text`], and the end. Compare a revision
+///   that each write changes, or else the whole text that was read (which is like no other, unless the
+///   middleware writes [`WireFormat::V0_11`](crate::config::WireFormat::V0_11)).
+/// - **[`open`](Self::open)** returns the record with its end ([`Record::ending_at`]). Without one, cookies
+///   and lists do not know it. [`load`](Self::load) returns [`Record::to_map_with_metadata`].
+/// - **[`create`](Self::create)** inserts what [`Changes::new_record`] returns, if its key is free, and
+///   draws another key if not.
+/// - **[`commit`](Self::commit)** reads, merges with
+///   [`Changes::made_on`] and [`merge_into`](super::MadeOn::merge_into), and writes if what it has read is there
+///   still; if not, it begins again, until [`Terms::budget`] is over ([`CommitError::Contended`]).
+/// - **[`rotate`](Self::rotate)** inserts the new record ([`renew`](super::MadeOn::renew)), and then deletes
+///   the old one if it is what was read. If it is not, the new record must go before the next attempt: a
+///   logout may have come first. If the answer to the deletion is lost, it must go too, and the answer is
+///   [`CommitError::OutcomeUnknown`]. Nobody has the new key yet.
+/// - **A lost answer:** look whether what was written is there, by its revision or its text; then it was
+///   done. If not, answer [`CommitError::OutcomeUnknown`]. To repeat the merge could count a `modify` twice. Only a store
+///   that knows better, since it follows renewals by notes of its own, repeats with
+///   [`merge_guarded_into`](super::MadeOn::merge_guarded_into).
 ///
 /// A store must also let a state go once its TTL is over: the bodies check the absolute end alone.
 /// (The example keeps its states for ever, to be short.)

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{Clock, clock::Latest};
+use crate::{AnyDuration, Clock, clock::Latest};
 
 /// A clock that stands still until a test moves it.
 ///
@@ -48,14 +48,14 @@ impl ManualClock {
 
     /// Moves the clock forward, at most to the last time that the system can express. Clones show the
     /// same time.
-    pub fn advance(&self, span: Duration) {
-        self.step(span, SystemTime::checked_add);
+    pub fn advance(&self, span: impl AnyDuration) {
+        self.step(span.unsigned(), SystemTime::checked_add);
     }
 
     /// Moves the clock back, as a correction of a server's time can do: at most to the first time that
     /// the system can express.
-    pub fn turn_back(&self, span: Duration) {
-        self.step(span, SystemTime::checked_sub);
+    pub fn turn_back(&self, span: impl AnyDuration) {
+        self.step(span.unsigned(), SystemTime::checked_sub);
     }
 
     fn step(&self, span: Duration, step: fn(&SystemTime, Duration) -> Option<SystemTime>) {

@@ -7,6 +7,9 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[path = "../../examples/compare_and_set_store.rs"]
+#[allow(dead_code, reason = "its server does not run here")]
+mod compare_and_set_store;
 mod erased;
 mod handlers;
 #[path = "../it/support/in_memory.rs"]

@@ -23,7 +23,10 @@ use redb::{Database, backends::InMemoryBackend};
 use servers::{MariaDbServer, PostgresServer, RedisServer};
 use tempfile::TempDir;
 
-use crate::{in_memory::InMemory, moka_store::MokaStore, redb_store::Redb};
+use crate::{
+    compare_and_set_store::CompareAndSetStore, in_memory::InMemory, moka_store::MokaStore,
+    redb_store::Redb,
+};
 
 conformance!(memory, async |clock| {
     MemorySessionStore::builder().clock(clock).build()
@@ -37,6 +40,14 @@ conformance!(
             .build()
     },
     key_value
+);
+
+// Whoever expires values by a clock of its own says so.
+conformance!(
+    in_memory_database_without_a_clock,
+    async |_clock| KeyValueSessionStore::new(InMemory::default()),
+    key_value,
+    without a clock
 );
 
 conformance!(
@@ -53,6 +64,12 @@ conformance!(
     moka_example,
     async |clock| MokaStore::new(1_000, clock),
     five_methods
+);
+
+conformance!(
+    compare_and_set_example,
+    async |clock| CompareAndSetStore::new(clock),
+    compare_and_set
 );
 
 conformance!(sqlite, async |clock| {

@@ -12,6 +12,9 @@
 mod attacks;
 mod backchannel_logout;
 mod caps;
+#[path = "../../examples/compare_and_set_store.rs"]
+#[allow(dead_code, reason = "its server does not run here")]
+mod compare_and_set_store;
 mod compatibility;
 mod concurrency;
 mod cookies;
@@ -36,6 +39,7 @@ mod measured;
 mod observer;
 mod other_languages;
 mod outer_middlewares;
+mod own_handle;
 mod own_stores;
 mod own_times;
 mod personal;

@@ -33,6 +33,7 @@ on_each_index! {
     a_read_of_what_has_ended_drops_nothing,
     a_logout_of_nothing_is_not_told,
     a_failed_load_is_told_once,
+    a_failed_save_is_told_once,
 }
 
 /// A visitor of a site whose middleware is observed.
@@ -449,4 +450,25 @@ async fn a_failed_load_is_told_once(tested: impl TestStore<Store: SessionIndex>)
     spy.refuse(&[]);
     browser.visit(log_in).await.assert_ok();
     assert_eq!(next(), Kind::LoggedIn);
+}
+
+/// The handler goes on, and the response commits what the store has refused.
+async fn a_failed_save_is_told_once(tested: impl TestStore<Store: SessionIndex>) {
+    let (sender, events) = channel();
+    let spy = Spy::new(tested.store());
+    let builder = SessionMiddleware::builder(spy.clone(), tested.key().clone())
+        .clock(tested.clock().clone())
+        .on_event(move |event| sender.send(event.kind()).unwrap());
+    let browser = tested.browser_of(builder).await;
+    let next = || events.recv_timeout(Duration::from_secs(30)).unwrap();
+    browser.visit(log_in).await.assert_ok();
+    assert_eq!(next(), Kind::LoggedIn);
+    let flight = browser.begin().await;
+    flight.insert("n", 1).unwrap();
+    spy.refuse_next("commit");
+    assert!(flight.save().await.is_err());
+    assert_eq!(next(), Kind::StoreFailed);
+    flight.finish().await.assert_ok();
+    browser.visit(Session::renew).await.assert_ok();
+    assert_eq!(next(), Kind::Renewed);
 }

@@ -1,19 +1,13 @@
 //! A store with all nine methods, as its author would write it: with what is public alone.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    rc::Rc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, time::Duration};
 
 use actix_session::{
-    Session, SessionMiddleware,
+    Clock as _, Session, SessionMiddleware,
     config::{PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy},
     storage::{
-        Changes, CommitError, Committed, End, Gone, LoadError, MemorySessionStore, Merged, Older,
-        Opened, Record, Rotated, SaveError, SessionKey, SessionStore, Terms, UpdateError,
-        generate_session_key,
+        LoadError, MemorySessionStore, Opened, Record, SaveError, SessionKey, SessionStore, Terms,
+        UpdateError,
     },
     testing::ManualClock,
 };
@@ -21,16 +15,17 @@ use actix_web::cookie::{Key, time::Duration as CookieDuration};
 
 use crate::{
     attacks::capture,
+    compare_and_set_store::CompareAndSetStore,
     five_methods::{FiveMethods, Wrapper, custom},
     support::{Browser, Site, count, soon},
 };
 
 type State = HashMap<String, String>;
 
-/// Texts and their ends by key.
+/// The example, and its clock.
 #[derive(Clone)]
 struct Own {
-    records: Rc<RefCell<HashMap<String, (String, SystemTime)>>>,
+    store: CompareAndSetStore<ManualClock>,
     clock: ManualClock,
     /// It opens whatever it finds, and looks at no time.
     forgetful: bool,
@@ -38,43 +33,12 @@ struct Own {
 
 impl Own {
     fn new(forgetful: bool) -> Self {
+        let clock = ManualClock::new();
         Self {
-            records: Rc::default(),
-            clock: ManualClock::new(),
+            store: CompareAndSetStore::new(clock.clone()),
+            clock,
             forgetful,
         }
-    }
-
-    fn get(&self, key: &SessionKey, terms: &Terms) -> Option<(Record, SystemTime)> {
-        let (text, end) = self.records.borrow().get(key.as_ref()).cloned()?;
-        let record = Record::decode(text).unwrap();
-        let live = end > terms.now() && !terms.is_over(&record);
-        (live || self.forgetful).then_some((record, end))
-    }
-
-    fn put(&self, key: &SessionKey, record: &Record, terms: &Terms) -> End {
-        self.put_until(key, record, terms.end(record))
-    }
-
-    fn put_until(&self, key: &SessionKey, record: &Record, end: End) -> End {
-        let entry = (record.as_text().unwrap().to_owned(), end.at());
-        let key = key.as_ref().to_owned();
-        self.records.borrow_mut().insert(key, entry);
-        end
-    }
-
-    /// The end after a read.
-    fn extend(&self, key: &SessionKey, (record, end): &(Record, SystemTime), terms: &Terms) -> End {
-        if terms.extends(record, *end) {
-            self.put(key, record, terms)
-        } else {
-            (*end).into()
-        }
-    }
-
-    fn now(&self) -> Terms {
-        use actix_session::Clock as _;
-        Terms::default().with_now(self.clock.now())
     }
 
     fn middleware(&self) -> SessionMiddlewareBuilder<Self> {
@@ -83,94 +47,24 @@ impl Own {
 }
 
 impl SessionStore for Own {
-    async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
-        let found = self.get(key, &self.now());
-        Ok(found.map(|(record, _)| record.to_map_with_metadata()))
-    }
-
-    async fn save(&self, state: State, _ttl: &CookieDuration) -> Result<SessionKey, SaveError> {
-        let _ = state;
-        Err(SaveError::Other(Gone.into()))
-    }
-
-    async fn update(
-        &self,
-        _key: SessionKey,
-        _state: State,
-        _ttl: &CookieDuration,
-    ) -> Result<SessionKey, UpdateError> {
-        Err(UpdateError::Other(Gone.into()))
-    }
-
-    async fn update_ttl(&self, _: &SessionKey, _: &CookieDuration) -> Result<(), anyhow::Error> {
-        Ok(())
-    }
-
-    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
-        self.records.borrow_mut().remove(key.as_ref());
-        Ok(())
-    }
+    actix_session::forward_store_methods!(self => self.store; except open);
 
     async fn open(&self, key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
-        let Some(found) = self.get(key, terms) else {
-            return Ok(Opened::Nothing);
-        };
-        let end = self.extend(key, &found, terms);
-        Ok(Opened::Live(found.0.ending_at(end)))
-    }
-
-    async fn create(
-        &self,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<(SessionKey, End), CommitError> {
-        let key = generate_session_key();
-        let end = self.put(&key, &changes.new_record(terms)?, terms);
-        Ok((key, end))
-    }
-
-    async fn commit(
-        &self,
-        key: &SessionKey,
-        base: Option<&Record>,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<Committed, CommitError> {
-        let Some(found) = self.get(key, terms) else {
-            return Ok(Committed::Gone);
-        };
-        if changes.is_empty() && !terms.is_undated(&found.0) {
-            return Ok(Committed::Saved(self.extend(key, &found, terms)));
+        if !self.forgetful {
+            return self.store.open(key, terms).await;
         }
-        let (stored, end) = found;
-        // Nobody writes in between: there is no await.
-        Ok(match changes.made_on(base).merge_into(&stored, terms)? {
-            Merged::Write(record) => {
-                let later = terms.end(&record);
-                let kept = terms.keeps_end() && end < later.at();
-                let end = if kept { end.into() } else { later };
-                Committed::Saved(self.put_until(key, &record, end))
-            }
-            Merged::Unchanged => Committed::Saved(end.into()),
-            Merged::Gone => Committed::Gone,
-        })
-    }
-
-    async fn rotate(
-        &self,
-        key: &SessionKey,
-        base: Option<&Record>,
-        changes: &Changes,
-        terms: &Terms,
-    ) -> Result<Rotated, CommitError> {
-        let stored = self.get(key, terms).map(|(record, _)| record);
-        let Some(record) = changes.made_on(base).renew(stored.as_ref(), terms)? else {
-            return Ok(Rotated::Gone);
-        };
-        let new = generate_session_key();
-        let end = self.put(&new, &record, terms);
-        self.delete(key).await.map_err(CommitError::Other)?;
-        Ok(Rotated::Rotated(new, end, Older::none()))
+        let found = self
+            .store
+            .server
+            .0
+            .lock()
+            .unwrap()
+            .get(key.as_ref())
+            .cloned();
+        Ok(found.map_or(Opened::Nothing, |row| {
+            let record = Record::decode(row.text).unwrap();
+            Opened::Live(record.ending_at(row.end))
+        }))
     }
 }
 
@@ -226,7 +120,7 @@ async fn a_renewal_takes_the_merged_record_along_and_revives_nothing() {
     late.insert("late", 1).unwrap();
     late.renew();
     late.finish().await.assert_ok().assert_no_cookie();
-    assert!(store.records.borrow().is_empty());
+    assert!(store.store.server.0.lock().unwrap().is_empty());
 }
 
 #[actix_web::test]
@@ -242,8 +136,9 @@ async fn its_sessions_keep_their_own_time() {
     for (pass, left) in [(1, 9), (1, 10), (9, 10)] {
         store.clock.advance(minutes(pass));
         assert_eq!(browser.number("n").await, Some(1));
-        let (_, end) = store.records.borrow().values().next().cloned().unwrap();
-        assert_eq!(end, store.now().now() + minutes(left));
+        let rows = store.store.server.0.lock().unwrap();
+        let end = rows.values().next().unwrap().end;
+        assert_eq!(end, store.clock.now() + minutes(left));
     }
     let own = browser
         .visit(|s| s.set_ttl(CookieDuration::minutes(60)))
@@ -309,8 +204,8 @@ async fn an_absolute_end_of_old_records_counts_from_the_first_sight() {
         .absolute_timeout(CookieDuration::hours(1));
     let browser = browser(limited).await;
     browser.visit(count).await.assert_sets_cookie();
-    for (text, _) in store.records.borrow_mut().values_mut() {
-        *text = r#"{"n":"1"}"#.to_owned();
+    for row in store.store.server.0.lock().unwrap().values_mut() {
+        row.text = r#"{"n":"1"}"#.to_owned();
     }
     store.clock.advance(minutes(30));
     for pass in [59, 1] {

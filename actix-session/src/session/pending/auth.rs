@@ -219,6 +219,14 @@ impl Pending {
         Identity::of(self.present(), &self.changes)
     }
 
+    /// The principal and the id of the session that the request came with, if they are this session's
+    /// still.
+    pub(crate) fn stored_identity(&self) -> Option<(&str, u128)> {
+        let metadata = self.visible()?.metadata()?;
+        let principal = metadata.principal()?;
+        (self.principal() == Some(principal)).then_some((principal, metadata.id))
+    }
+
     /// When the user last authenticated.
     pub(crate) fn authenticated_at(&self) -> Option<Millis> {
         if self.names_nobody() {

@@ -24,6 +24,11 @@ use crate::digest;
 ///   as a whole.
 /// - **[`sweep`](Self::sweep) goes by the end that was written last**, and compares and removes in one
 ///   atomic step: a value may be written anew meanwhile.
+/// - **A tokio runtime is there, and not always the same one.** Requests call from their workers.
+///   [`sweep`](Self::sweep), and [`get`](Self::get) for whoever awaits
+///   [`Session::ended`](crate::Session::ended), are called on the library's thread `session-ends`,
+///   which has a runtime of its own. A client that is bound to one runtime must be used through a
+///   channel.
 /// - **No method blocks.** Whatever waits for the disk runs in [`web::block`](actix_web::web::block).
 ///   Otherwise it holds up all requests of its thread, and
 ///   [`command_timeout`](super::KeyValueSessionStoreBuilder::command_timeout) cannot cut it short.
@@ -31,6 +36,18 @@ use crate::digest;
 /// Errors are those of the crate `anyhow`, version 1: add it to your dependencies. `conformance!` with
 /// `key_value` (feature `testing`) tests all of this except that it is durable.
 ///
+/// # How much is asked at once
+/// | | |
+/// | --- | --- |
+/// | names in one [`get`](Self::get) | one to four for a request; 100, then 400, then 1,600 to list or end a principal's sessions; for `erase` all that are on the list |
+/// | names in one [`commit`](Self::commit) | up to some 20, expected ones and writes together |
+/// | the value of a session | up to [`max_state_size`](crate::config::SessionMiddlewareBuilder::max_state_size) (16 MiB by default) and some hundred bytes: set that below your database's limit |
+/// | the value of a principal | some 100 bytes for each session, without a bound but [`max_sessions`](crate::config::SessionMiddlewareBuilder::max_sessions) |
+///
+/// A database that takes fewer names at once reads them in parts: the values of a `get` need not be of
+/// one moment.
+///
+/// # Names
 /// Names are ASCII, shorter than 64 bytes, and contain neither keys nor principals: only digests of
 /// them. A database that is used for other things too puts a prefix before them, or uses a table of
 /// its own.
@@ -44,9 +61,13 @@ use crate::digest;
 /// | `s.` and a digest of the key | `END record EPOCH RECORD`: a session; `RECORD` is what [`Record::as_text`](crate::storage::Record::as_text) returns |
 /// | the same | `END moved FLAG\|TIME\|NAME`: the key was renewed, and the session is under this name |
 /// | the same | `END ended`: the session has ended, and the name is not used again |
+/// | the same, of another name | what is no session, in the form of one: the lock of a login under [`OverLimit::Refuse`](crate::config::OverLimit::Refuse), what is kept of [upstreams](crate::Login::upstream) and of revoked cookies. Whoever counts `s.` counts them too |
 /// | `p.` and a digest of the principal | `END principal JSON`: which sessions are whose, and which were revoked together |
 ///
-/// The library never counts a value whose end has passed, swept or not.
+/// The library never counts a value whose end has passed, swept or not. So a database that expires values
+/// by a clock of its own may remove them late, but not early: what has gone is a session that has ended.
+/// The end of a value can move by each write. The kit moves a clock of its own, so that such a database says
+/// `key_value, without a clock` there.
 ///
 /// # Examples
 /// A database in memory, whole:
@@ -129,7 +150,7 @@ pub trait KeyValueDatabase: Send + Sync + 'static {
     /// Removes up to `limit` values whose end is `now` or earlier, and returns how many it removed.
     /// `now` is in milliseconds since the Unix epoch.
     ///
-    /// The library calls it about once a minute, and again at once if it removed as many as the limit
+    /// The library calls it about once a minute, from this process's first new session on, and again at once if it removed as many as the limit
     /// says. A database that removes values at their end by itself returns 0. To find what has ended
     /// without reading everything, keep the names by their ends beside the values, and write both in the
     /// same transaction.
@@ -186,15 +207,41 @@ pub enum KeyValueOutcome {
     /// All writes were made, durably.
     Done,
     /// An expected value is not there, or another transaction came first: nothing was done. The
-    /// library reads again, and decides anew.
+    /// library reads again, and decides anew, at once and as often as the budget allows
+    /// ([`commit_budget`](crate::config::SessionMiddlewareBuilder::commit_budget)). If that asks too much
+    /// of a remote database, wait a little before you return this.
     Changed,
     /// The database fails, and it is certain that nothing was done and nothing will be.
     Refused(anyhow::Error),
 }
 
 impl KeyValueTransaction {
+    /// Makes a transaction, for an author's own tests. No name may occur twice among the expected
+    /// values, and none among the writes.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::storage::{KeyValueTransaction, KeyValueWrite};
+    ///
+    /// let remove = KeyValueWrite::Remove { name: "a".to_owned() };
+    /// let transaction = KeyValueTransaction::new([("a".to_owned(), Some(b"1".to_vec()))], [remove]);
+    /// assert!(transaction.is_as_expected(|_| Ok::<_, ()>(Some("1")))?);
+    /// assert!(!transaction.is_as_expected(|_| Ok::<_, ()>(None::<&str>))?);
+    /// # Ok::<(), ()>(())
+    /// ```
+    pub fn new(
+        expected: impl IntoIterator<Item = (String, Option<Vec<u8>>)>,
+        writes: impl IntoIterator<Item = KeyValueWrite>,
+    ) -> Self {
+        Self {
+            expected: expected.into_iter().collect(),
+            writes: writes.into_iter().collect(),
+        }
+    }
+
     /// Whether all expected values are there, as `get` reads them. Call it under the lock, or in the
-    /// transaction, in which the writes are made.
+    /// transaction, in which the writes are made. A database that reads asynchronously reads the names of
+    /// [`expected`](Self::expected) first, or compares them by itself.
     ///
     /// # Errors
     /// Those of `get`.

@@ -145,6 +145,21 @@ mod tests {
         assert_eq!(name(twice), "abcabc");
     }
 
+    /// Rights on channels are given by these names.
+    #[test]
+    fn the_channel_of_ends_has_the_prefix() {
+        let channel = |prefix: &str| {
+            let prefix = prefix.to_owned();
+            let naming = Naming {
+                prefix,
+                ..Naming::default()
+            };
+            ends_channel(&*naming.into_keygen())
+        };
+        assert_eq!(channel(""), "{ends.}:told");
+        assert_eq!(channel("shop:"), "{shop:ends.}:told");
+    }
+
     #[test]
     fn odd_braces_are_refused() {
         let refused = |form: fn(&str) -> String| check_for_cluster(&form).is_err();

@@ -142,6 +142,9 @@ macro_rules! conformance {
             the_database_does_what_it_is_told sessions_end_in_time
         ] }
     };
+    ($module:ident, $make:expr, key_value, without a clock $(,)?) => {
+        $crate::__conformance_tests! { whole $module $make, [the_database_does_what_it_is_told] }
+    };
     ($module:ident, $make:expr, compare_and_set $(,)?) => {
         $crate::__conformance_tests! { compare_and_set $module $make, [sessions_end_in_time] }
     };

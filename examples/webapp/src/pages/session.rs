@@ -103,11 +103,11 @@ async fn this(
     visitor: &Visitor,
     sessions: &SessionManager,
 ) -> Result<Option<ListedSession>, AppError> {
-    let Some(principal) = visitor.session.principal() else {
+    let session = &visitor.session;
+    let Some((principal, handle)) = session.principal().zip(session.handle()) else {
         return Ok(None);
     };
-    let mut list = sessions.list(&principal).await?;
-    Ok(list.find(|listed| listed.is(&visitor.session)))
+    Ok(sessions.operator().find(&principal, &handle).await?)
 }
 
 fn known(listed: &ListedSession) -> Listed {
