@@ -153,6 +153,11 @@ impl SharedClock {
         at
     }
 
+    /// The time of the latest login that this process has made.
+    pub(crate) fn latest_login(&self, principal: &str) -> Millis {
+        Millis(self.latest(principal)[0].load(Ordering::SeqCst))
+    }
+
     /// The time of a login that is made now: later than what this process has ended before.
     pub(crate) fn login_time(&self, principal: &str) -> LoginTime {
         let [login, revocation] = self.latest(principal);

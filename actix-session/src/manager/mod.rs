@@ -29,10 +29,9 @@ use crate::{
     middleware::guard::on_worker,
     observe::{Observed, SessionEventKind},
     protocol::NotBefore,
-    session::Identity,
     storage::{
         SessionIndex, StoreIndex,
-        index::{After, Live, Page},
+        index::{After, By, EndAll, Live, Page},
     },
     to_the_end::ToTheEnd,
 };
@@ -263,10 +262,14 @@ impl SessionManager {
         principal: &str,
         handle: &SessionHandle,
     ) -> Result<bool, SessionManagerError> {
-        let Some(live) = self.find(principal, handle).await? else {
-            return Ok(false);
-        };
-        self.end(principal, live).await
+        let (this, principal, handle) = (self.clone(), principal.to_owned(), handle.clone());
+        to_the_end(async move {
+            match this.find(&principal, &handle).await? {
+                Some(live) => this.end_now(&principal, live).await,
+                None => Ok(false),
+            }
+        })
+        .await
     }
 
     /// Ends all sessions of a principal, and returns how many there were.
@@ -315,12 +318,12 @@ impl SessionManager {
     pub async fn revoke_others(&self, session: &Session) -> Result<u64, SessionManagerError> {
         let identity = session.identity().map_err(SessionManagerError::new)?;
         let identity = identity.ok_or_else(SessionManagerError::gone)?;
-        if !self.goes_on(&identity).await? {
-            return Err(SessionManagerError::gone());
-        }
-        let own = identity.ids.first().copied().unwrap_or_default();
-        let by = Some((own, identity.login));
-        let ended = self.end_all(&identity.principal, identity.ids, by);
+        let by = By {
+            id: identity.ids.first().copied().unwrap_or_default(),
+            login: identity.login,
+            is_stored: !identity.is_new,
+        };
+        let ended = self.end_all(&identity.principal, identity.ids, Some(by));
         ended.await?.ok_or_else(SessionManagerError::gone)
     }
 
@@ -394,44 +397,33 @@ impl SessionManager {
         self.told(self.0.index.each(principal, &terms, find).await)
     }
 
-    /// Whether a request's session is there still, or will be once the request is over.
-    async fn goes_on(&self, session: &Identity) -> Result<bool, SessionManagerError> {
-        if session.is_new {
-            return Ok(true);
-        }
-        let is_own = |live: &Live| session.ids.contains(&live.id);
-        let find = |live: Vec<Live>| live.iter().any(is_own).then_some(());
-        let terms = self.terms();
-        let found = self.0.index.each(&session.principal, &terms, find).await;
-        Ok(self.told(found)?.is_some())
-    }
-
     async fn end(&self, principal: &str, live: Live) -> Result<bool, SessionManagerError> {
         let (this, principal) = (self.clone(), principal.to_owned());
-        to_the_end(async move {
-            let (terms, why) = (this.terms(), EndReason::Revoked);
-            let index = &this.0.index.0;
-            let ended = index.end(live.at, &principal, live.id, why, &terms).await;
-            let ended = this.told(ended)?;
-            if ended {
-                this.tell(SessionEventKind::Ended(why), Some(&principal));
-            }
-            Ok(ended)
-        })
-        .await
+        to_the_end(async move { this.end_now(&principal, live).await }).await
+    }
+
+    async fn end_now(&self, principal: &str, live: Live) -> Result<bool, SessionManagerError> {
+        let (terms, why) = (self.terms(), EndReason::Revoked);
+        let index = &self.0.index.0;
+        let ended = index.end(live.at, principal, live.id, why, &terms).await;
+        let ended = self.told(ended)?;
+        if ended {
+            self.tell(SessionEventKind::Ended(why), Some(principal));
+        }
+        Ok(ended)
     }
 
     async fn end_all(
         &self,
         principal: &str,
         spared: Vec<u128>,
-        by: Option<(u128, crate::clock::Millis)>,
+        by: Option<By>,
     ) -> Result<Option<u64>, SessionManagerError> {
         let (this, principal) = (self.clone(), principal.to_owned());
         to_the_end(async move {
-            let (terms, mark) = (this.terms(), this.mark(&principal, spared));
+            let (terms, end) = (this.terms(), this.end_by(&principal, spared, by));
             let index = &this.0.index.0;
-            let ended = this.told(index.end_all(&principal, mark, by, &terms).await)?;
+            let ended = this.told(index.end_all(&principal, end, &terms).await)?;
             if let Some(ended) = ended {
                 this.tell(SessionEventKind::Revoked(ended), Some(&principal));
             }
@@ -454,10 +446,13 @@ impl SessionManager {
         self.0.observed.tell(kind, None, principal);
     }
 
-    fn mark(&self, principal: &str, spared: Vec<u128>) -> NotBefore {
-        NotBefore {
-            at: self.clock().revocation_time(principal),
-            spared,
+    fn end_by(&self, principal: &str, spared: Vec<u128>, by: Option<By>) -> EndAll {
+        let clock = self.clock().clone();
+        let at = clock.revocation_time(principal);
+        EndAll {
+            mark: NotBefore { at, spared },
+            by,
+            clock,
         }
     }
 

@@ -182,8 +182,8 @@ impl SessionManager {
     pub async fn erase(&self, principal: &str) -> Result<u64, SessionManagerError> {
         let (this, principal) = (self.clone(), principal.to_owned());
         to_the_end(async move {
-            let (mark, terms) = (this.mark(&principal, Vec::new()), this.terms());
-            let ended = this.told(this.0.index.erase(&principal, mark, &terms).await)?;
+            let (end, terms) = (this.end_by(&principal, Vec::new(), None), this.terms());
+            let ended = this.told(this.0.index.erase(&principal, end, &terms).await)?;
             this.tell(SessionEventKind::Revoked(ended), Some(&principal));
             Ok(ended)
         })

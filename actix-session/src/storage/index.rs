@@ -181,6 +181,32 @@ pub(crate) struct Listed {
     pub(crate) found: Stored,
 }
 
+/// A session that counts as logged in later than it was ended.
+#[derive(Debug)]
+pub(crate) struct Later {
+    pub(crate) id: u128,
+    pub(crate) login: Millis,
+    pub(crate) at: Name,
+}
+
+/// What ends a principal's sessions together.
+pub(crate) struct EndAll {
+    pub(crate) mark: NotBefore,
+    /// The session that ends the others.
+    pub(crate) by: Option<By>,
+    /// The mark's, which knows what this process has logged in.
+    pub(crate) clock: SharedClock,
+}
+
+/// A session that ends the others of its principal.
+pub(crate) struct By {
+    pub(crate) id: u128,
+    pub(crate) login: Millis,
+    /// It must be among the sessions, under one of the ids that are spared. One that is logged in by this
+    /// very request need not.
+    pub(crate) is_stored: bool,
+}
+
 /// A live session of a principal.
 #[derive(Debug, Clone)]
 pub(crate) struct Live {
@@ -216,7 +242,7 @@ pub(crate) trait Index: Upkeep {
         principal: &str,
         at: Millis,
         terms: &Terms,
-    ) -> impl Future<Output = anyhow::Result<Vec<(u128, Name)>>> {
+    ) -> impl Future<Output = anyhow::Result<Vec<Later>>> {
         async move {
             let mut page = Page {
                 after: None,
@@ -227,7 +253,11 @@ pub(crate) trait Index: Upkeep {
                 let listed = self.sessions(principal, page, terms).await?;
                 let known = later.len();
                 let is_later = listed.iter().take_while(|it| it.login > at);
-                later.extend(is_later.map(|it| (it.id, it.at.clone())));
+                later.extend(is_later.map(|it| Later {
+                    id: it.id,
+                    login: it.login,
+                    at: it.at.clone(),
+                }));
                 if later.len() - known < page.limit {
                     return Ok(later);
                 }
@@ -315,12 +345,12 @@ pub(crate) trait Door: Caretaker {
         terms: &'a Terms,
     ) -> Answer<'a, bool>;
 
-    /// Ends a principal's sessions together, and returns how many. `None`: `by` had ended before.
+    /// Ends a principal's sessions together, and returns how many. `None`: the session that ends the others
+    /// had ended before.
     fn end_all<'a>(
         &'a self,
         principal: &'a str,
-        mark: NotBefore,
-        by: Option<(u128, Millis)>,
+        end: EndAll,
         terms: &'a Terms,
     ) -> Answer<'a, Option<u64>>;
 
@@ -387,27 +417,12 @@ impl<B: Index> Door for B {
     fn end_all<'a>(
         &'a self,
         principal: &'a str,
-        mark: NotBefore,
-        by: Option<(u128, Millis)>,
+        end: EndAll,
         terms: &'a Terms,
     ) -> Answer<'a, Option<u64>> {
         Box::pin(async move {
-            // Servers whose clocks are ahead have logged them in.
-            let later = self.later_than(principal, mark.at, terms).await;
-            let later = later.map_err(CommitError::of_store)?;
-            let marked = self.mark(principal, &mark, by, terms).await;
-            if !marked.map_err(CommitError::of_store)? {
-                return Ok(None);
-            }
-            let ended = self.end_marked(principal, &mark, terms).await;
-            let mut ended = ended.map_err(CommitError::of_store)?;
-            for (id, at) in later {
-                let why = EndReason::Revoked;
-                if !mark.spared.contains(&id) && self.end(at, principal, id, why, terms).await? {
-                    ended += 1;
-                }
-            }
-            Ok(Some(ended))
+            let ahead = logged_in_ahead(self, principal, &end, terms).await?;
+            end_together(self, principal, &end, ahead, terms).await
         })
     }
 
@@ -497,13 +512,7 @@ impl Door for NoIndex {
         Box::pin(async { no_index() })
     }
 
-    fn end_all<'a>(
-        &'a self,
-        _: &'a str,
-        _: NotBefore,
-        _: Option<(u128, Millis)>,
-        _: &'a Terms,
-    ) -> Answer<'a, Option<u64>> {
+    fn end_all<'a>(&'a self, _: &'a str, _: EndAll, _: &'a Terms) -> Answer<'a, Option<u64>> {
         Box::pin(async { no_index() })
     }
 
@@ -531,6 +540,72 @@ impl Door for NoIndex {
 
     fn listen<'a>(&'a self, _: &'a Hub) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
         Box::pin(std::future::pending())
+    }
+}
+
+/// The sessions that servers have logged in whose clocks are ahead. What this process has logged in
+/// since the mark was made is later than that.
+pub(super) async fn logged_in_ahead<B: Index>(
+    store: &B,
+    principal: &str,
+    end: &EndAll,
+    terms: &Terms,
+) -> Result<Vec<Later>, CommitError> {
+    let later = store.later_than(principal, end.mark.at, terms).await;
+    let mut later = later.map_err(CommitError::of_store)?;
+    let own = end.clock.latest_login(principal);
+    later.retain(|it| it.login > own);
+    Ok(later)
+}
+
+/// Ends a principal's sessions by a mark, and those that were logged in ahead of it.
+pub(super) async fn end_together<B: Index>(
+    store: &B,
+    principal: &str,
+    EndAll { mark, by, .. }: &EndAll,
+    ahead: Vec<Later>,
+    terms: &Terms,
+) -> Result<Option<u64>, CommitError> {
+    let is_stored = by.as_ref().is_some_and(|by| by.is_stored);
+    if is_stored && !goes_on(store, principal, mark, terms).await? {
+        return Ok(None);
+    }
+    let by = by.as_ref().map(|by| (by.id, by.login));
+    let marked = store.mark(principal, mark, by, terms).await;
+    if !marked.map_err(CommitError::of_store)? {
+        return Ok(None);
+    }
+    let ended = store.end_marked(principal, mark, terms).await;
+    let mut ended = ended.map_err(CommitError::of_store)?;
+    for Later { id, at, .. } in ahead {
+        let why = EndReason::Revoked;
+        if !mark.spared.contains(&id) && store.end(at, principal, id, why, terms).await? {
+            ended += 1;
+        }
+    }
+    Ok(Some(ended))
+}
+
+/// Whether one of the sessions that a mark spares is there still.
+async fn goes_on<B: Index>(
+    store: &B,
+    principal: &str,
+    mark: &NotBefore,
+    terms: &Terms,
+) -> Result<bool, CommitError> {
+    let mut page = Page {
+        after: None,
+        limit: BATCH,
+    };
+    loop {
+        let (live, next) = store.list(principal, page, terms).await?;
+        if live.iter().any(|live| mark.spared.contains(&live.id)) {
+            return Ok(true);
+        }
+        if next.is_none() {
+            return Ok(false);
+        }
+        page = page.followed_by(next);
     }
 }
 

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use super::{
     StoreIndex,
-    index::{Answer, Door as _, Index, NoIndex, no_index},
+    index::{Answer, EndAll, Index, NoIndex, end_together, logged_in_ahead, no_index},
     lease, upstream,
 };
 use crate::{
@@ -48,12 +48,7 @@ pub(crate) trait Upkeep: Backend {
 pub(crate) trait Caretaker {
     /// Ends a principal's sessions together, keeps nothing that names the principal, and returns how
     /// many sessions there were.
-    fn erase<'a>(
-        &'a self,
-        principal: &'a str,
-        mark: NotBefore,
-        terms: &'a Terms,
-    ) -> Answer<'a, u64>;
+    fn erase<'a>(&'a self, principal: &'a str, end: EndAll, terms: &'a Terms) -> Answer<'a, u64>;
 
     fn counts<'a>(&'a self, terms: &'a Terms) -> Answer<'a, Counts>;
 
@@ -61,18 +56,15 @@ pub(crate) trait Caretaker {
 }
 
 impl<B: Index> Caretaker for B {
-    fn erase<'a>(
-        &'a self,
-        principal: &'a str,
-        mark: NotBefore,
-        terms: &'a Terms,
-    ) -> Answer<'a, u64> {
+    fn erase<'a>(&'a self, principal: &'a str, end: EndAll, terms: &'a Terms) -> Answer<'a, u64> {
         Box::pin(async move {
+            // At once: who logs in later goes on.
+            let ahead = logged_in_ahead(self, principal, &end, terms).await?;
             // As long as the records say which entries there are. To end the sessions comes first all
             // the same, and whoever lives stays in the entries.
             let entries = upstream::entries_of(self, principal, terms).await;
-            let ended = self.end_all(principal, mark.clone(), None, terms).await?;
-            let forgotten = Upkeep::forget(self, principal, &mark, terms).await;
+            let ended = end_together(self, principal, &end, ahead, terms).await?;
+            let forgotten = Upkeep::forget(self, principal, &end.mark, terms).await;
             forgotten.map_err(CommitError::of_store)?;
             lease::forget(self, principal, terms).await?;
             let entries = entries?;
@@ -100,7 +92,7 @@ impl<B: Index> Caretaker for B {
 }
 
 impl Caretaker for NoIndex {
-    fn erase<'a>(&'a self, _: &'a str, _: NotBefore, _: &'a Terms) -> Answer<'a, u64> {
+    fn erase<'a>(&'a self, _: &'a str, _: EndAll, _: &'a Terms) -> Answer<'a, u64> {
         Box::pin(async { no_index() })
     }
 
@@ -119,9 +111,9 @@ impl StoreIndex {
     pub(crate) async fn erase(
         &self,
         principal: &str,
-        mark: NotBefore,
+        end: EndAll,
         terms: &Terms,
     ) -> Result<u64, CommitError> {
-        self.0.erase(principal, mark, terms).await
+        self.0.erase(principal, end, terms).await
     }
 }

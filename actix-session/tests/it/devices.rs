@@ -1,6 +1,9 @@
 //! A principal's sessions: listed, ended, opened from outside.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    pin::pin,
+    time::{Duration, SystemTime},
+};
 
 use actix_session::{
     Clock as _, ListedSession, Login, Session, SessionExt as _, SessionHandle, SessionManager,
@@ -22,6 +25,10 @@ on_each_index! {
     a_session_that_is_renewed_meanwhile_ends_too,
     all_sessions_end_with_all_that_is_in_flight,
     all_sessions_end_although_whoever_asked_has_gone,
+    others_end_although_whoever_asked_has_gone,
+    one_session_ends_although_whoever_asked_has_gone,
+    a_login_that_begins_beside_an_end_goes_on,
+    what_a_later_mark_has_spared_ends_with_a_number,
     a_login_that_began_before_does_not_count,
     a_login_that_is_proven_after_the_end_does_not_count,
     a_login_after_the_end_passes,
@@ -283,6 +290,102 @@ async fn all_sessions_end_although_whoever_asked_has_gone(
             break;
         }
     }
+}
+
+/// At each await of the call.
+async fn others_end_although_whoever_asked_has_gone(tested: impl TestStore<Store: SessionIndex>) {
+    let sessions = manager(&tested);
+    let here = logged_in(&tested, "user-42", "here").await;
+    for polls in 1.. {
+        let thief = logged_in(&tested, "user-42", "thief").await;
+        tick(&tested);
+        let flight = here.begin().await;
+        let ended = dropped_after(polls, sessions.revoke_others(&flight.handle())).await;
+        soon(async {
+            while sessions.count("user-42").await.unwrap() > 1 {
+                yield_now().await;
+            }
+        })
+        .await;
+        flight.finish().await.assert_ok();
+        assert!(thief.is_nobody().await, "after {polls} polls");
+        assert_eq!(here.principal().await.as_deref(), Some("user-42"));
+        if ended.is_some() {
+            break;
+        }
+    }
+}
+
+/// At each await of the call.
+async fn one_session_ends_although_whoever_asked_has_gone(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let sessions = manager(&tested);
+    for polls in 1.. {
+        let thief = logged_in(&tested, "user-42", "thief").await;
+        let device = named(&sessions, "user-42", "thief").await;
+        let ended = dropped_after(polls, sessions.revoke("user-42", &device)).await;
+        soon(async {
+            while sessions.count("user-42").await.unwrap() > 0 {
+                yield_now().await;
+            }
+        })
+        .await;
+        assert!(thief.is_nobody().await, "after {polls} polls");
+        if ended.is_some() {
+            break;
+        }
+    }
+}
+
+/// The call has begun, and the store has not answered yet.
+async fn a_login_that_begins_beside_an_end_goes_on(tested: impl TestStore<Store: SessionIndex>) {
+    let sessions = manager(&tested);
+    for end in 0..3 {
+        let here = logged_in(&tested, "user-42", "here").await;
+        tick(&tested);
+        let flight = here.begin().await;
+        let session = flight.handle();
+        let mut ending = pin!(async {
+            match end {
+                0 => sessions.revoke_all("user-42").await,
+                1 => sessions.revoke_others(&session).await,
+                _ => sessions.erase("user-42").await,
+            }
+        });
+        let at_once = ending.as_mut().now_or_never();
+        tick(&tested);
+        let late = logged_in(&tested, "user-42", "late").await;
+        let ended = match at_once {
+            Some(ended) => ended,
+            None => ending.await,
+        };
+        assert_eq!(ended.unwrap(), u64::from(end != 1));
+        flight.finish().await;
+        assert_eq!(late.principal().await.as_deref(), Some("user-42"), "{end}");
+        tick(&tested);
+        sessions.revoke_all("user-42").await.unwrap();
+        tick(&tested);
+    }
+}
+
+/// The mark before this one is of a server whose clock is ahead.
+async fn what_a_later_mark_has_spared_ends_with_a_number(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let sessions = manager(&tested);
+    let ahead = ManualClock::at(tested.clock().now() + Duration::from_secs(30));
+    let ahead = || tested.middleware().clock(ahead.clone());
+    let elsewhere = tested.browser_of(ahead()).await;
+    log_in(&elsewhere, "user-42", "elsewhere").await;
+    let flight = elsewhere.begin().await;
+    let others = ahead().build().manager();
+    assert_eq!(others.revoke_others(&flight.handle()).await.unwrap(), 0);
+    flight.finish().await.assert_ok();
+    assert_eq!(devices(&sessions, "user-42").await, ["elsewhere"]);
+    assert_eq!(sessions.revoke_all("user-42").await.unwrap(), 1);
+    assert!(elsewhere.is_nobody().await);
+    assert_eq!(tested.dump().await.records().len(), 0);
 }
 
 async fn a_login_that_began_before_does_not_count(tested: impl TestStore<Store: SessionIndex>) {

@@ -147,6 +147,13 @@ impl Owners {
         true
     }
 
+    /// What has ended a principal's sessions together.
+    pub(super) fn not_before(&self, principal: &str) -> Option<NotBefore> {
+        let shard = self.shard(principal);
+        let mark = shard.marks.get(&name_of(principal));
+        mark.map(|mark| mark.not_before.clone())
+    }
+
     /// Forgets marks that have expired.
     pub(super) fn sweep(&self, now: Millis) {
         if !self.has_marks() {

@@ -9,7 +9,7 @@ use crate::{
     live::{hub::Hub, line},
     protocol::{Backend as _, Name, NotBefore, Owner, OwnerBefore, RevokeMachine, Step},
     storage::{
-        index::{Index, Listed, Page, SessionIndex, StoreIndex},
+        index::{Index, Later, Listed, Page, SessionIndex, StoreIndex},
         upkeep::Upkeep,
     },
 };
@@ -219,10 +219,15 @@ impl Index for RedisSessionStore {
         principal: &str,
         at: Millis,
         _: &Terms,
-    ) -> anyhow::Result<Vec<(u128, Name)>> {
+    ) -> anyhow::Result<Vec<Later>> {
         let known = self.executor.entries(&self.index_of(principal)).await?;
         let later = known.into_iter().filter(|it| it.login > at);
-        Ok(later.map(|it| (it.id, it.at)).collect())
+        let later = later.map(|it| Later {
+            id: it.id,
+            login: it.login,
+            at: it.at,
+        });
+        Ok(later.collect())
     }
 
     async fn heal(&self, principal: &str, listed: &Listed, terms: &Terms) -> anyhow::Result<()> {

@@ -54,7 +54,7 @@ impl IndexStatements {
                 "INSERT INTO {not_before} (principal, ended_at, spared, expires) \
                  VALUES (:principal, :mark, :spared, :expires)",
             ),
-            end_marked: make(&end_marked(tell, &not_spared)),
+            end_marked: make(&end_marked::<D>(tell, &not_spared)),
             has_ended: make(&format!(
                 "SELECT {COLUMNS} FROM {{table}} WHERE id = :id AND {}",
                 new_ended::<D>()
@@ -67,10 +67,12 @@ impl IndexStatements {
     }
 }
 
-fn end_marked(tell: Option<&str>, not_spared: &str) -> String {
+/// The mark that is stored may be of a later time, by a clock that is ahead, and have ended more.
+fn end_marked<D: Database>(tell: Option<&str>, not_spared: &str) -> String {
+    let ended = ended::<D>();
     let rows = format!(
-        "principal = :principal AND moved_to IS NULL AND expires > :now AND {LOGIN} <= :mark \
-         AND {not_spared}"
+        "principal = :principal AND moved_to IS NULL AND expires > :now \
+         AND (({LOGIN} <= :mark AND {not_spared}) OR {ended})"
     );
     match Tells::of_rows(tell, "r", &rows) {
         None => format!("UPDATE {{table}} SET {REDIRECT} WHERE {rows}"),
