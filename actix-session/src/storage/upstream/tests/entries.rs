@@ -3,7 +3,7 @@
 use futures_util::future::join;
 
 use super::*;
-use crate::storage::StoreIndex;
+use crate::storage::{StoreIndex, index::EndAll};
 
 const HOURS: Millis = Millis::secs(12 * 3_600);
 const DAYS: Millis = Millis::secs(30 * 86_400);
@@ -148,9 +148,13 @@ async fn an_erasure_hides_no_later_login_from_a_notice() {
         };
         let created = backend::create(&store.0, &older(50, 10), &terms).await;
         created.unwrap();
-        let mark = NotBefore {
-            at: terms.now - Millis(5),
-            spared: Vec::new(),
+        let erasure = EndAll {
+            mark: NotBefore {
+                at: terms.now - Millis(5),
+                spared: Vec::new(),
+            },
+            by: None,
+            clock: Backend::clock(&store.0).clone(),
         };
         let changes = older(99, 0);
         let index = StoreIndex::new(store.clone());
@@ -167,7 +171,7 @@ async fn an_erasure_hides_no_later_login_from_a_notice() {
                         _ => Ok(()),
                     }
                 };
-                join(index.erase(PRINCIPAL, mark, &terms), noticed).await
+                join(index.erase(PRINCIPAL, erasure, &terms), noticed).await
             }),
         };
         let (logged_in, (erased, noticed), _) = both.run(seed, None);
