@@ -3,7 +3,7 @@
 use futures_util::future::join;
 
 use super::*;
-use crate::storage::StoreIndex;
+use crate::storage::{StoreIndex, index::EndAll};
 
 const HOURS: Millis = Millis::secs(12 * 3_600);
 const DAYS: Millis = Millis::secs(30 * 86_400);
@@ -35,6 +35,15 @@ impl Backend for HeldBack {
 
     fn clock(&self) -> &SharedClock {
         Backend::clock(&self.0)
+    }
+}
+
+/// Of a process that has logged nobody in.
+struct NoLogins;
+
+impl crate::Clock for NoLogins {
+    fn now(&self) -> std::time::SystemTime {
+        std::time::SystemTime::now()
     }
 }
 
@@ -148,9 +157,13 @@ async fn an_erasure_hides_no_later_login_from_a_notice() {
         };
         let created = backend::create(&store.0, &older(50, 10), &terms).await;
         created.unwrap();
-        let mark = NotBefore {
-            at: terms.now - Millis(5),
-            spared: Vec::new(),
+        let end_all = EndAll {
+            mark: NotBefore {
+                at: terms.now - Millis(5),
+                spared: Vec::new(),
+            },
+            by: None,
+            clock: SharedClock::new(NoLogins),
         };
         let changes = older(99, 0);
         let index = StoreIndex::new(store.clone());
@@ -167,7 +180,7 @@ async fn an_erasure_hides_no_later_login_from_a_notice() {
                         _ => Ok(()),
                     }
                 };
-                join(index.erase(PRINCIPAL, mark, &terms), noticed).await
+                join(index.erase(PRINCIPAL, end_all, &terms), noticed).await
             }),
         };
         let (logged_in, (erased, noticed), _) = both.run(seed, None);
