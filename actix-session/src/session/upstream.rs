@@ -118,7 +118,8 @@ impl Login {
     /// Names the login at an upstream that this one comes from, so that a logout there ends the session
     /// here: [`SessionManager::end_upstream`](crate::SessionManager::end_upstream).
     ///
-    /// A login that the upstream has ended meanwhile is refused: its response is a 401. It takes two
+    /// A login that the upstream has ended meanwhile is refused: its response is a 401. The session that
+    /// the request came with stays, unless the notice came while the login was being stored. It takes two
     /// more round trips than a login without an upstream. The session keeps its upstream until it
     /// ends, `clear` is called, or another login names another one.
     ///

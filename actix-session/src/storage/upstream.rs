@@ -5,7 +5,8 @@
 //! which login it comes from. *Notices* say until when a user, or a session, has ended there.
 //!
 //! A login writes its entries, then its record, and then looks at the notices. An ending leaves its
-//! notice, and then looks at the entries. So one of both sees the other. Whoever is erased is taken out of
+//! notice, and then looks at the entries. So one of both sees the other. A notice that is there before the
+//! record is written refuses the login while the session before it is still there. Whoever is erased is taken out of
 //! the entries: so a login looks at these again too, once its record is there.
 
 mod answered;
@@ -112,15 +113,32 @@ impl<'a> Entering<'a> {
     }
 
     /// Notes whose session comes from the upstream, before the record is written.
+    ///
+    /// # Errors
+    /// The upstream has ended the login, so that no record need be touched; or the store fails.
     pub(crate) async fn enter<B: Backend>(
         &self,
         store: &B,
         terms: &Terms,
     ) -> Result<(), CommitError> {
-        let (names, terms) = (entry_names(&self.origin), notes_terms(terms));
+        let own = notes_terms(terms);
+        let over = async {
+            match self.is_login {
+                true => is_over(store, &self.origin, &own).await,
+                false => Ok(false),
+            }
+        };
+        match try_join(self.add(store, &own), over).await? {
+            ((), true) => Err(CommitError::gone()),
+            ((), false) => Ok(()),
+        }
+    }
+
+    async fn add<B: Backend>(&self, store: &B, own: &Terms) -> Result<(), CommitError> {
+        let names = entry_names(&self.origin);
         let adding = names
             .iter()
-            .map(|what| entries::add(store, what, self.principal, self.span, &terms));
+            .map(|what| entries::add(store, what, self.principal, self.span, own));
         try_join_all(adding).await.map(drop)
     }
 
@@ -165,7 +183,7 @@ impl<'a> Entering<'a> {
         if is_over_now || is_named {
             return Ok(is_over_now);
         }
-        self.enter(store, terms).await?;
+        self.add(store, &own).await?;
         is_over(store, &self.origin, &own).await
     }
 }

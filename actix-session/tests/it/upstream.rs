@@ -28,6 +28,7 @@ on_each_index! {
     what_comes_from_there_ends_and_nothing_else,
     a_session_there_ends_what_comes_from_it,
     a_login_in_flight_is_refused_and_a_later_one_passes,
+    a_login_that_is_over_leaves_the_session_before_it,
     what_was_noticed_while_a_login_committed_is_over,
     a_session_keeps_its_upstream_until_it_ends,
     a_repeat_is_answered_as_the_first_was,
@@ -184,6 +185,27 @@ async fn a_login_in_flight_is_refused_and_a_later_one_passes(
         again.assert_ok().assert_sets_cookie();
         assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
         assert_eq!(sessions.count("user-42").await.unwrap(), 1);
+        browser.visit(Session::purge).await.assert_ok();
+    }
+}
+
+async fn a_login_that_is_over_leaves_the_session_before_it(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let (site, sessions) = served(&tested).await;
+    for (round, before) in (1..).zip(["user-42", "user-43"]) {
+        let now = 10 * round;
+        let browser = Browser::new(site.clone());
+        let own = |s: &Session| s.login(before).unwrap();
+        browser.visit(own).await.assert_ok();
+        let flight = browser.begin().await;
+        login("user-42", ferris(now))(&flight);
+        end(&sessions, of_ferris(now)).await;
+        assert_overtaken(&flight.finish().await);
+        assert_eq!(browser.principal().await.as_deref(), Some(before));
+        assert_overtaken(&browser.visit(login("user-42", ferris(now))).await);
+        assert_eq!(browser.principal().await.as_deref(), Some(before));
+        assert_eq!(sessions.count(before).await.unwrap(), 1);
         browser.visit(Session::purge).await.assert_ok();
     }
 }

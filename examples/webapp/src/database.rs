@@ -29,8 +29,20 @@ pub(crate) async fn open(file: &Path) -> Result<SqlitePool, sqlx::Error> {
         .max_connections(4)
         .connect_with(options)
         .await?;
-    Migrator::new(Embedded).await?.run(&pool).await?;
+    migrate(&pool).await?;
     Ok(pool)
+}
+
+/// SQLite has no lock for migrations. Of several servers that start on one file, all but one fail at a
+/// change that the one has made meanwhile, and find it made when they try again.
+async fn migrate(pool: &SqlitePool) -> Result<(), sqlx::Error> {
+    let migrator = Migrator::new(Embedded).await?;
+    for _ in MIGRATIONS {
+        if migrator.run(pool).await.is_ok() {
+            return Ok(());
+        }
+    }
+    Ok(migrator.run(pool).await?)
 }
 
 #[derive(Debug)]
@@ -47,4 +59,27 @@ impl MigrationSource<'static> for Embedded {
 fn migration((version, description, sql): &(i64, &'static str, &'static str)) -> Migration {
     let kind = MigrationType::Simple;
     Migration::new(*version, (*description).into(), kind, (*sql).into(), false)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::try_join_all;
+
+    use super::*;
+
+    #[actix_web::test]
+    async fn servers_that_start_together_share_a_new_file() {
+        for _ in 0..10 {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("users.sqlite3");
+            let opened = try_join_all((0..4).map(|_| open(&file))).await.unwrap();
+            for pool in opened {
+                sqlx::query("SELECT email FROM users")
+                    .execute(&pool)
+                    .await
+                    .unwrap();
+                pool.close().await;
+            }
+        }
+    }
 }
