@@ -17,7 +17,7 @@ const ASK: Duration = Duration::from_millis(2_500);
 const SILENCE: Duration = Duration::from_secs(5);
 /// How long to wait before another try.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The same where the back end does not allow it.
+/// The same where the back end does not allow it, and at most.
 const LONG_PAUSE: Duration = Duration::from_secs(60);
 
 /// What is told.
@@ -88,21 +88,49 @@ pub(crate) struct Refused(pub(crate) &'static str);
 
 impl std::error::Error for Refused {}
 
+/// Nothing has come in time, or nothing would.
+#[derive(Debug, derive_more::Display)]
+#[display("nothing has come for {} s", SILENCE.as_secs())]
+pub(crate) struct Silent;
+
+impl std::error::Error for Silent {}
+
+/// How long to wait before another try. To open a line may cost the back end a great deal: PostgreSQL
+/// reads all of a long queue of notifications for it. So each line that stays silent is followed by a
+/// pause twice as long as the one before.
+#[derive(Debug, Default)]
+struct Patience(Duration);
+
+impl Patience {
+    fn after(&mut self, failure: &anyhow::Error, has_spoken: bool) -> Duration {
+        if failure.is::<Refused>() {
+            return LONG_PAUSE;
+        }
+        let is_silent = failure.is::<Silent>() && !has_spoken;
+        self.0 = match is_silent {
+            true => (self.0 * 2).clamp(PAUSE, LONG_PAUSE),
+            false => PAUSE,
+        };
+        self.0
+    }
+}
+
 /// Keeps a line open, and tells the hub what comes.
 pub(crate) async fn listen(line: &impl Line, hub: &Hub) {
+    let mut patience = Patience::default();
     loop {
-        let error = match hear(line, hub).await {
+        let has_spoken = Cell::new(false);
+        let error = match hear(line, hub, &has_spoken).await {
             Ok(never) => match never {},
             Err(error) => error,
         };
         hub.speaks(false);
-        let refused = error.is::<Refused>();
-        if refused {
+        if error.is::<Refused>() {
             warn_once(&error);
         } else {
             tracing::debug!(%error, "the line for ends of sessions is cut");
         }
-        sleep(if refused { LONG_PAUSE } else { PAUSE }).await;
+        sleep(patience.after(&error, has_spoken.get())).await;
     }
 }
 
@@ -116,15 +144,20 @@ fn warn_once(error: &anyhow::Error) {
     });
 }
 
-async fn hear(line: &impl Line, hub: &Hub) -> anyhow::Result<std::convert::Infallible> {
+async fn hear(
+    line: &impl Line,
+    hub: &Hub,
+    has_spoken: &Cell<bool>,
+) -> anyhow::Result<std::convert::Infallible> {
     let opened = timeout(SILENCE, line.open()).await;
-    let mut open = opened.map_err(|_| silent())??;
+    let mut open = opened.map_err(|_| Silent)??;
     let said = Cell::new(Instant::now());
     let hearing = async {
         loop {
             match line.next(&mut open).await? {
                 Said::Alive => {
                     said.set(Instant::now());
+                    has_spoken.set(true);
                     hub.speaks(true);
                 }
                 Said::Ended(id, reason) => hub.ended(id, reason),
@@ -148,7 +181,7 @@ async fn hear(line: &impl Line, hub: &Hub) -> anyhow::Result<std::convert::Infal
         loop {
             let cut = said.get() + SILENCE;
             if cut <= Instant::now() {
-                return Err(silent());
+                return Err(Silent.into());
             }
             sleep_until(cut).await;
         }
@@ -160,13 +193,24 @@ async fn hear(line: &impl Line, hub: &Hub) -> anyhow::Result<std::convert::Infal
     }
 }
 
-fn silent() -> anyhow::Error {
-    anyhow::anyhow!("nothing has come for {} s", SILENCE.as_secs())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_stays_silent_is_opened_less_and_less_often() {
+        let mut patience = Patience::default();
+        let mut pause =
+            |failure: anyhow::Error, has_spoken| patience.after(&failure, has_spoken).as_secs();
+        let silent = || anyhow::Error::from(Silent).context("a reason");
+        let pauses = [(); 8].map(|()| pause(silent(), false));
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(pause(Refused("").into(), false), 60);
+        assert_eq!(pause(silent(), true), 1, "it has spoken meanwhile");
+        assert_eq!(pause(silent(), false), 2);
+        let refused = anyhow::anyhow!("connection refused");
+        assert_eq!(pause(refused, false), 1, "that cost nothing");
+    }
 
     #[test]
     fn what_is_told_is_read() {

@@ -70,6 +70,7 @@ mod soak;
 mod sql_connections;
 mod sql_contention;
 mod sql_faults;
+mod sql_galera;
 mod sql_index;
 mod sql_left_behind;
 mod sql_poolers;

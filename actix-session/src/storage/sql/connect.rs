@@ -37,10 +37,10 @@ pub(crate) async fn connect_to_server<D: Database>(
         .after_connect(move |connection: &mut D::Connection, _| {
             let on_connect = on_connect.clone();
             Box::pin(async move {
-                match on_connect {
-                    Some(sql) => D::run(connection, &sql).await,
-                    None => Ok(()),
+                if let Some(sql) = on_connect {
+                    D::run(connection, &sql).await?;
                 }
+                D::settle(connection).await
             })
         })
         .before_acquire(move |connection: &mut D::Connection, known| {

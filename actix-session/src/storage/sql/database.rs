@@ -77,6 +77,12 @@ pub(crate) trait Database: sqlx::Database {
         None
     }
 
+    /// What each connection of the store's own needs besides, depending on the server that it leads to.
+    fn settle(connection: &mut Self::Connection) -> impl Future<Output = Result<(), Error>> + Send {
+        let _ = connection;
+        async { Ok(()) }
+    }
+
     /// How long a statement may take.
     fn statement_limit(limits: &Limits) -> Duration {
         limits.command

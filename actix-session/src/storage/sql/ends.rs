@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use sqlx::{
-    Postgres,
+    PgPool, Postgres,
     pool::PoolOptions,
     postgres::{PgConnectOptions, PgListener},
 };
@@ -10,7 +10,7 @@ use sqlx::{
 use super::{database::Database as _, pooler, postgres::PostgresSessionStore, query::Query};
 use crate::{
     contract::Terms,
-    live::line::{Line, Refused, Said},
+    live::line::{Line, Refused, Said, Silent},
 };
 
 /// What listens through such a pooler leaves its channels with one of the server's connections, and
@@ -19,7 +19,10 @@ use crate::{
 const POOLER: &str = "a pooler that gives each transaction another connection to PostgreSQL lets no \
      notification through";
 
-const SILENT: &str = "PostgreSQL refuses the store's notifications";
+const REFUSES: &str = "PostgreSQL refuses the store's notifications";
+
+/// From here on PostgreSQL warns of it, too.
+const FULL: f64 = 0.5;
 
 /// The channel of the table, and that on which this process asks for a sign of life.
 pub(super) struct PgLine<'a> {
@@ -55,6 +58,19 @@ impl PgLine<'_> {
     }
 }
 
+/// Asks how full the queue of notifications is. That has PostgreSQL forget what all have read: once
+/// the queue is full, nothing else does. Whoever begins to listen reads what is left, and keeps it
+/// from being forgotten meanwhile: gigabytes, if somebody else's transaction is open.
+async fn room(pool: &PgPool) -> anyhow::Result<()> {
+    let used = sqlx::query_scalar::<_, f64>("SELECT pg_notification_queue_usage()");
+    // Whoever may not ask listens all the same.
+    if used.fetch_one(pool).await.unwrap_or_default() > FULL {
+        let error = anyhow::Error::from(Silent);
+        return Err(error.context("more than half of the queue of notifications is in use"));
+    }
+    Ok(())
+}
+
 impl Line for PgLine<'_> {
     type Open = PgListener;
 
@@ -69,6 +85,7 @@ impl Line for PgLine<'_> {
             .idle_timeout(None)
             .connect_with(self.options.clone())
             .await?;
+        room(&pool).await?;
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.eager_reconnect(false);
         listener.listen_all([&*self.channel, &self.own]).await?;
@@ -89,7 +106,7 @@ impl Line for PgLine<'_> {
         match self.store.ask(Query::Tell(self.own.clone()), &terms).await {
             Ok(_) => Ok(()),
             // The line would stay silent, and be opened again and again.
-            Err(failure) if failure.refuses_to_tell::<Postgres>() => Err(Refused(SILENT).into()),
+            Err(failure) if failure.refuses_to_tell::<Postgres>() => Err(Refused(REFUSES).into()),
             Err(failure) => Err(failure.into_error()),
         }
     }

@@ -123,6 +123,21 @@ impl Database for MySql {
         Some(settings.to_owned())
     }
 
+    /// A node of a Galera cluster applies what others have committed a moment later. Without this, it
+    /// shows a session that has ended on another node, and not yet one that has begun there.
+    async fn settle(connection: &mut MySqlConnection) -> Result<(), Error> {
+        let is_a_node =
+            sqlx::query("SHOW SESSION VARIABLES WHERE variable_name = 'wsrep_on' AND value = 'ON'")
+                .fetch_optional(&mut *connection)
+                .await?
+                .is_some();
+        if is_a_node {
+            // Reads, updates and deletions, insertions.
+            Self::run(connection, "SET SESSION wsrep_sync_wait = 7").await?;
+        }
+        Ok(())
+    }
+
     /// Whoever waits for a lock in vain is told so after a second.
     fn statement_limit(limits: &Limits) -> Duration {
         if limits.command < LOCK_WAIT {
