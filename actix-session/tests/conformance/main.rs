@@ -7,6 +7,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod elsewhere;
 mod handlers;
 #[path = "../it/support/in_memory.rs"]
 mod in_memory;
@@ -18,4 +19,6 @@ mod planted;
 #[path = "../../examples/redb_store.rs"]
 #[allow(dead_code, reason = "its server does not run here")]
 mod redb_store;
+#[path = "../it/support/shared.rs"]
+mod shared;
 mod stores;
