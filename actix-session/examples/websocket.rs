@@ -17,11 +17,14 @@ async fn socket(
     let (user, handle) = own.ok_or_else(|| ErrorUnauthorized("log in"))?;
     let mut ended = session.ended()?;
     let (response, mut socket, mut messages) = actix_ws::handle(&request, body)?;
+    // Proxies cut what is silent for a minute. To notice clients that are gone, look for their pongs.
+    let mut beat = rt::time::interval(std::time::Duration::from_secs(20));
     rt::spawn(async move {
         loop {
             tokio::select! {
                 _why = &mut ended => return socket.close(None).await.ok(),
-                message = messages.recv() => message?.ok()?,
+                _ = beat.tick() => { socket.ping(b"").await.ok()?; continue }
+                it = messages.recv() => if !matches!(it?.ok()?, actix_ws::Message::Text(_)) { continue },
             };
             // What the handler saw is old by now, so each message opens the session again.
             let opened = sessions.open(&user, &handle).await.ok()??;
@@ -40,11 +43,9 @@ async fn count(opened: OpenedSession) -> Option<u32> {
 }
 
 const PAGE: &str = "<form method=post><button formaction=login>Log in</button>
-    <button formaction=logout>Log out</button></form>
-    <button onclick=socket.send(1)>Click</button> <b id=n>?</b>
-    <script>const socket = new WebSocket('/socket');
-    socket.onmessage = it => n.textContent = it.data;
-    socket.onclose = () => n.textContent = 'closed';</script>";
+    <button formaction=logout>Log out</button></form> <b id=n>?</b>
+    <button onclick=ws.send(1)>Click</button> <script>const ws = new WebSocket('/socket');
+    ws.onmessage = e => n.textContent = e.data; ws.onclose = () => n.textContent = 'closed';</script>";
 
 #[post("/{login_or_logout}")]
 async fn act(act: web::Path<String>, session: Session) -> Result<impl Responder> {

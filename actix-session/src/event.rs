@@ -99,6 +99,21 @@ pub(crate) fn not_extended(error: &dyn std::fmt::Display) {
     }
 }
 
+/// Rows of a principal that say neither a session's id nor its login: each list meets them again.
+#[cfg(feature = "_sql")]
+pub(crate) fn left_out(rows: usize) {
+    static LEFT_OUT: Throttle = Throttle::new();
+
+    if let Some(unreported) = LEFT_OUT.pass(None) {
+        tracing::warn!(
+            rows,
+            unreported,
+            "rows are left out of the list of a user's sessions: their `session_id` or the time of \
+             their login is damaged"
+        );
+    }
+}
+
 /// Why a request's changes are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, derive_more::Display)]
 pub(crate) enum Why {

@@ -195,6 +195,14 @@ mod tests {
             (&["end", "ada"], "the session's handle is missing"),
             (&["end", "ada", "x"], "invalid as the handle"),
             (&["stats", "--table", "t"], "are for SQL databases"),
+            (
+                &["stats", "--store", "sqlite://x", "--table", "a;b"],
+                "\"a;b\" is not a valid name",
+            ),
+            (
+                &["stats", "--store", "postgres://h/d", "--schema", "1"],
+                "must not begin with a digit",
+            ),
             (&["stats", "--store", "mongodb://x"], "is not a kind"),
             (&["stats", "--store", "memory:"], "lies in the application"),
         ] {

@@ -42,7 +42,8 @@ impl Store {
             !self.url.trim().is_empty(),
             "the store is missing: set the variable SESSION_STORE, or pass --store"
         );
-        let is_sql = self.kind()? != Kind::Redis;
+        let kind = self.kind()?;
+        let is_sql = kind != Kind::Redis;
         if let Err(error) = AnySessionStore::check_url(&self.url) {
             bail!(self.hide(&told(&error)));
         }
@@ -54,7 +55,18 @@ impl Store {
             is_sql || self.table.is_none() && self.schema.is_none(),
             "`--table` and `--schema` are for SQL databases, and this store is Redis"
         );
-        Ok(())
+        match kind {
+            Kind::Redis => Ok(()),
+            Kind::Sqlite => self
+                .named(SqliteSessionStore::builder(&self.url))
+                .check_names(),
+            Kind::Postgres => self
+                .named(PostgresSessionStore::builder(&self.url))
+                .check_names(),
+            Kind::MySql => self
+                .named(MySqlSessionStore::builder(&self.url))
+                .check_names(),
+        }
     }
 
     fn kind(&self) -> Result<Kind> {
@@ -104,14 +116,21 @@ impl Store {
         &self,
         builder: SqlSessionStoreBuilder<D>,
     ) -> Result<SessionOperator> {
-        let mut builder = builder.migrate(false);
+        let builder = self.named(builder).migrate(false);
+        Ok(SessionOperator::of_store(&builder.build().await?))
+    }
+
+    fn named<D: SqlDatabase>(
+        &self,
+        mut builder: SqlSessionStoreBuilder<D>,
+    ) -> SqlSessionStoreBuilder<D> {
         if let Some(table) = &self.table {
             builder = builder.table(table);
         }
         if let Some(schema) = &self.schema {
             builder = builder.schema(schema);
         }
-        Ok(SessionOperator::of_store(&builder.build().await?))
+        builder
     }
 
     /// A text without the store's address, which may hold a password.

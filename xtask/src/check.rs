@@ -90,6 +90,7 @@ mod tests {
         let steps = steps(&Library {
             id: "path+file:///x#lib@1.0.0".into(),
             features,
+            stores: Vec::new(),
         });
         let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
         assert!(

@@ -12,6 +12,9 @@ pub(crate) const HELP: &str = "\
 cargo xtask test [--only STEP]... [-- ARGUMENTS]   start the servers, run every test, stop the servers
 cargo xtask check [--only STEP]...                 formatting, lints, documentation, each feature alone
 cargo xtask api [--accept]                         the public API, compared with the last one and the published one
+cargo xtask deny [--advisories]                    licences, duplicates and sources of dependencies, by deny.toml
+cargo xtask powerset                               every combination of stores, and every two features
+cargo xtask minimal                                the library with the least versions that it asks for
 cargo xtask soak [--seconds 60] [MODE]...          load, and a fault every few seconds, for each mode
 cargo xtask fuzz [--seconds 60] [TARGET]...        random input, guided by the code that it reaches, for each target
 cargo xtask mutants [-- ARGUMENTS]                 change the core in one place at a time: does a unit test notice?
@@ -28,6 +31,7 @@ MODE is what happens during the load:
                                                    for 10,000 sessions in each store, however long that takes
 WORD is a measure, a library, a store or a route; see docs/performance.md. With --check, `bench` fails if a few
 instruction counts have grown by more than 3 % over benches/guard.txt, and --accept writes that file anew.
+--advisories fetches the database of rustsec.org, and fails if it cannot.
 ARGUMENTS go to `cargo test`, or to `cargo mutants`:
     cargo xtask test -- login                      tests with `login` in their names
     cargo xtask test -- -p servers                 one package
@@ -55,6 +59,12 @@ pub(crate) enum Task {
     Fuzz { seconds: u32, targets: Vec<String> },
     /// Compare the public API, or write it down.
     Api { accept: bool },
+    /// Judge the dependencies, with `advisories` by a database that is fetched.
+    Deny { advisories: bool },
+    /// Build every combination of stores, and every two features.
+    Powerset,
+    /// Build the library with the least versions that it asks for.
+    Minimal,
     /// Change the core in one place at a time, and run the unit tests on each change.
     Mutants(Vec<String>),
     /// Measure what the words after `bench` select.
@@ -91,6 +101,11 @@ impl Task {
             Some("api") => Self::Api {
                 accept: words.contains("--accept"),
             },
+            Some("deny") => Self::Deny {
+                advisories: words.contains("--advisories"),
+            },
+            Some("powerset") => Self::Powerset,
+            Some("minimal") => Self::Minimal,
             Some("mutants") => Self::Mutants(extra.drain(..).skip(1).collect()),
             Some("bench") => Self::Bench(rest(&mut words)?),
             Some("servers") => Self::Servers,
@@ -174,6 +189,10 @@ mod tests {
                 soak(5, &[Mode::HangUps, Mode::Redis]),
             ),
             ("soak index", soak(60, &[Mode::Index])),
+            ("deny", Task::Deny { advisories: false }),
+            ("deny --advisories", Task::Deny { advisories: true }),
+            ("powerset", Task::Powerset),
+            ("minimal", Task::Minimal),
             ("mutants", Task::Mutants(vec![])),
             ("mutants -- --list", Task::Mutants(words("--list"))),
             ("api", Task::Api { accept: false }),
@@ -229,6 +248,8 @@ mod tests {
             ("servers -- x", "--"),
             ("servers --only x", "--only"),
             ("mutants --list", "--list"),
+            ("deny --advisory", "--advisory"),
+            ("minimal redis", "redis"),
             ("bench -- x", "--"),
             ("soak 60", "60"),
             ("soak postgres", "`hangups`"),

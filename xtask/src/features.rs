@@ -13,6 +13,8 @@ pub(crate) struct Library {
     /// The features that applications choose from, in alphabetical order: not `default`, and no name
     /// that begins with `_`, which other features turn on.
     pub(crate) features: Vec<String>,
+    /// Those that bring one kind of store each: they do not build upon each other.
+    pub(crate) stores: Vec<String>,
 }
 
 impl Library {
@@ -35,14 +37,20 @@ impl Library {
             .as_array()?
             .iter()
             .find(|package| package["name"] == name)?;
-        let features = package["features"].as_object()?;
+        let all = package["features"].as_object()?;
+        let is_public = |name: &str| name != "default" && !name.starts_with('_');
+        let public = || all.iter().filter(|(name, _)| is_public(name));
+        let is_store = |name: &str, turns_on: &Value| {
+            let others = turns_on.as_array().into_iter().flatten();
+            let mut others = others.filter_map(Value::as_str);
+            name.ends_with("-session")
+                && !others.any(|other| all.contains_key(other) && is_public(other))
+        };
+        let stores = public().filter(|(name, turns_on)| is_store(name, turns_on));
         Some(Self {
             id: package["id"].as_str()?.to_owned(),
-            features: features
-                .keys()
-                .filter(|name| *name != "default" && !name.starts_with('_'))
-                .cloned()
-                .collect(),
+            features: public().map(|(name, _)| name.clone()).collect(),
+            stores: stores.map(|(name, _)| name.clone()).collect(),
         })
     }
 }
@@ -50,6 +58,17 @@ impl Library {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_is_what_builds_upon_no_other() {
+        let features = serde_json::json!({
+            "default": [], "_sql": [], "metrics": [], "x-session": ["_sql", "dep:x"], "y-session": [],
+            "x-pool": ["x-session"], "x-actor-session": ["x-session", "dep:actor"],
+        });
+        let package = serde_json::json!({ "name": "lib", "id": "l", "features": features });
+        let library = Library::read(&serde_json::json!({ "packages": [package] }), "lib");
+        assert_eq!(library.unwrap().stores, ["x-session", "y-session"]);
+    }
 
     #[test]
     fn the_list_has_every_feature_that_applications_choose() {

@@ -4,16 +4,20 @@ mod api;
 mod bench;
 mod check;
 mod cli;
+mod deny;
 mod features;
 mod fuzz;
 #[cfg(test)]
 mod links;
+mod minimal;
 mod mutants;
+mod powerset;
 mod runner;
 mod servers;
 mod soak;
 mod step;
 mod test;
+mod tool;
 
 use std::error::Error;
 use std::io::Write;
@@ -45,6 +49,9 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Soak { seconds, modes } => soak::run(&modes, seconds),
         Task::Fuzz { seconds, targets } => fuzz::run(seconds, &targets),
         Task::Api { accept } => api::run(accept),
+        Task::Deny { advisories } => deny::run(advisories),
+        Task::Powerset => powerset::run(),
+        Task::Minimal => minimal::run(),
         Task::Mutants(extra) => mutants::run(extra),
         Task::Bench(words) => bench::run(words),
         Task::Servers => servers::run(),

@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 
 use crate::Result;
 use crate::runner::Runner;
-use crate::step::{Step, cargo, root};
+use crate::step::{Step, root};
+use crate::tool::Tool;
 
-/// The program, with its version: another one makes other changes.
-const PROGRAM: &str = "cargo-mutants@27.1.0";
+const TOOL: Tool = Tool {
+    name: "mutants",
+    version: "27.1.0",
+};
 
 /// What is pure, so that unit tests alone can judge it.
 const CORE: [&str; 5] = [
@@ -26,23 +29,9 @@ const FEATURES: &str = "cookie-session,memory-session,testing";
 /// Runs the unit tests on every change. It fails if one is not noticed.
 pub(crate) fn run(extra: Vec<String>) -> Result<ExitCode> {
     let runner = Runner::new()?;
-    if !is_installed() {
-        let install = ["install", "--locked", PROGRAM];
-        let installed = runner.run(vec![Step::cargo("install cargo-mutants", install)], &[])?;
-        if installed != ExitCode::SUCCESS {
-            return Ok(installed);
-        }
-    }
     // The program makes no folder above the one for its results.
     fs::create_dir_all(folder())?;
-    runner.run(vec![step(extra)], &[])
-}
-
-fn is_installed() -> bool {
-    let mut asked = cargo();
-    asked.args(["mutants", "--version"]);
-    asked.stdout(Stdio::null()).stderr(Stdio::null());
-    asked.status().is_ok_and(|status| status.success())
+    TOOL.run(&runner, vec![step(extra)])
 }
 
 fn step(extra: Vec<String>) -> Step {

@@ -168,11 +168,11 @@ impl SessionOperator {
     }
 
     /// Counts what the store holds, as far as it knows without a look at all of it. SQL stores count
-    /// by their indexes, which takes time in proportion to the number of sessions. Redis keeps no such
-    /// numbers: there, nothing is known.
+    /// by their indexes, which takes time in proportion to the number of sessions, and occupies one of
+    /// the store's connections as long. Redis keeps no such numbers: there, nothing is known.
     ///
     /// # Errors
-    /// The store fails, or does not answer in time.
+    /// The store fails, or does not answer within a minute.
     pub async fn stats(&self) -> Result<SessionStats, SessionManagerError> {
         let terms = self.0.terms();
         let counts = self.0.0.index.0.counts(&terms).await;

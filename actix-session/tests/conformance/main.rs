@@ -10,6 +10,7 @@
 #[path = "../../examples/compare_and_set_store.rs"]
 #[allow(dead_code, reason = "its server does not run here")]
 mod compare_and_set_store;
+mod elsewhere;
 mod erased;
 mod handlers;
 #[path = "../it/support/in_memory.rs"]
@@ -22,4 +23,6 @@ mod planted;
 #[path = "../../examples/redb_store.rs"]
 #[allow(dead_code, reason = "its server does not run here")]
 mod redb_store;
+#[path = "../it/support/shared.rs"]
+mod shared;
 mod stores;

@@ -107,7 +107,7 @@ conformance!(
     without a clock
 );
 
-fn own_name() -> String {
+pub(crate) fn own_name() -> String {
     let key = generate_session_key();
     format!("kit_{}", &key.as_ref()[..16]).to_lowercase()
 }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use actix_session::{
-    Session, SessionManager,
+    Login, Session, SessionManager, SessionOperator,
     config::{CookieContentSecurity, OverLimit, PersistentSession, TtlExtensionPolicy, WireFormat},
     storage::{SessionIndex, SessionKey, SessionStore},
     testing::ManualClock,
@@ -11,9 +11,12 @@ use actix_session::{
 use actix_web::{cookie::time, rt};
 use futures_util::future::join_all;
 
-use crate::support::{
-    Browser, Flight, Site, SqlTestStore, TestStore, count, expected, fill_store, guest,
-    on_each_database, on_store,
+use crate::{
+    attacks::capture,
+    support::{
+        Browser, Flight, Postgres, Site, SqlTestStore, TestStore, count, expected, fill_store,
+        guest, on_each_database, on_store,
+    },
 };
 
 macro_rules! on_each_sql_store {
@@ -43,6 +46,12 @@ on_each_sql_store! {
 on_store!(ids_on_sqlite Sqlite: an_id_of_any_length_ends);
 on_store!(ids_on_postgres Postgres: an_id_of_any_length_ends);
 on_store!(ids_on_pgbouncer Pooled: an_id_of_any_length_ends);
+
+// MySQL's column takes no text of another length.
+on_store!(damage_on_sqlite Sqlite: a_damaged_row_hides_no_other times_of_any_type_hide_no_other);
+on_store!(damage_on_postgres Postgres: a_damaged_row_hides_no_other);
+
+on_store!(counts_on_postgres Postgres: counting_may_take_longer_than_a_request);
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -227,6 +236,80 @@ async fn a_lock_that_is_nobodys_keeps_nobody_waiting(
         login().await;
         login().await;
     }
+}
+
+async fn a_damaged_row_hides_no_other(tested: impl SqlTestStore<Store: SessionIndex>) {
+    only_the_damaged_is_left_out(&tested, "session_id = 'x'").await;
+}
+
+/// SQLite's columns take any type.
+async fn times_of_any_type_hide_no_other(tested: impl SqlTestStore<Store: SessionIndex>) {
+    for damage in [
+        "logged_in = 'yesterday'",
+        "logged_in = 0.5",
+        "session_id = 1",
+    ] {
+        only_the_damaged_is_left_out(&tested, damage).await;
+    }
+}
+
+/// Of five rows, two are damaged. Pages of each size show the others.
+async fn only_the_damaged_is_left_out(
+    tested: &impl SqlTestStore<Store: SessionIndex>,
+    damage: &str,
+) {
+    capture::install();
+    let sessions: SessionManager = tested.middleware().build().manager();
+    let principal = format!("who met {damage}");
+    let quoted = principal.replace('\'', "''");
+    for device in ["one", "two", "three", "four", "five"] {
+        let login = Login::new(&*principal).device(device);
+        let browser = guest(tested).await;
+        browser
+            .visit(|s| s.login_with(login.clone()).unwrap())
+            .await
+            .assert_ok();
+        if ["two", "four"].contains(&device) {
+            let latest = format!("(SELECT MAX(created) FROM {{t}} WHERE principal = '{quoted}')");
+            let its = format!("principal = '{quoted}' AND created = {latest}");
+            let changed = format!("UPDATE {{t}} SET {damage} WHERE {its}");
+            assert_eq!(tested.execute(&changed).await, 1, "{damage}");
+        }
+        tested.clock().advance(Duration::from_secs(1));
+    }
+    for limit in [1, 2, 3, 50] {
+        let mut page = sessions.first_page(&principal, limit).await.unwrap();
+        let mut devices = Vec::new();
+        loop {
+            let next = page.next_page();
+            devices.extend(page.map(|it| it.device().unwrap().to_owned()));
+            match next {
+                Some(next) => page = sessions.list_page(&principal, next, limit).await.unwrap(),
+                None => break,
+            }
+        }
+        assert_eq!(devices, ["five", "three", "one"], "{damage}, {limit}");
+    }
+    assert!(capture::told(&[
+        "rows are left out of the list of a user's sessions"
+    ]));
+}
+
+/// Whatever a request's statement may take.
+async fn counting_may_take_longer_than_a_request(tested: Postgres) {
+    let _ = guest(&tested).await;
+    let store = tested
+        .store_through(tested.url(), Duration::from_millis(100))
+        .await;
+    let table = tested.table();
+    for sql in [
+        format!("ALTER TABLE {{t}} RENAME TO \"{table}_rows\""),
+        format!("CREATE VIEW {{t}} AS SELECT r.* FROM \"{table}_rows\" AS r, pg_sleep(0.3)"),
+    ] {
+        tested.execute(&sql).await;
+    }
+    let stats = SessionOperator::of_store(&store).stats().await.unwrap();
+    assert_eq!(stats.live(), Some(1));
 }
 
 /// The column has no limit in PostgreSQL and SQLite, but messages have one.

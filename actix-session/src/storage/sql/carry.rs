@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::Error;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     attempts::Attempts,
@@ -118,9 +118,10 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             }
             result
         };
-        let result = match query.writes() {
-            true => connections.bounded(work).await,
-            false => connections.bounded_read(until, work).await,
+        let result = match query {
+            Query::Count => timeout_at(until, work).await.ok(),
+            _ if query.writes() => connections.bounded(work).await,
+            _ => connections.bounded_read(until, work).await,
         };
         if let Some(Err(error)) = &result {
             self.0.statements.failed::<D>(error);

@@ -215,11 +215,12 @@ pub(crate) trait Database: sqlx::Database {
     ) -> impl Future<Output = Result<Option<Found>, Error>> + Send;
 
     /// Runs a statement that returns rows with the name, the id and the time of the login in front.
+    /// `None` is a row in which one of these has the wrong type.
     fn fetch_all(
         connection: &mut Self::Connection,
         statement: &Statement,
         values: &Values<'_>,
-    ) -> impl Future<Output = Result<Vec<ListedRow>, Error>> + Send;
+    ) -> impl Future<Output = Result<Vec<Option<ListedRow>>, Error>> + Send;
 
     /// Runs a statement that returns one row of three numbers.
     fn counts(
@@ -404,7 +405,7 @@ macro_rules! queries {
             connection: &mut Self::Connection,
             statement: &$crate::storage::sql::statement::Statement,
             values: &$crate::storage::sql::statement::Values<'_>,
-        ) -> Result<Vec<$crate::storage::sql::row::ListedRow>, sqlx::Error> {
+        ) -> Result<Vec<Option<$crate::storage::sql::row::ListedRow>>, sqlx::Error> {
             use sqlx::{Executor as _, Row as _};
             use $crate::storage::sql::row::{Found, ListedRow, Row};
 
@@ -416,13 +417,20 @@ macro_rules! queries {
                 }
             };
             let listed = rows.into_iter().map(|row| {
-                Ok(ListedRow {
-                    // MySQL shows texts of a binary collation as bytes.
-                    at: row.try_get_unchecked(0)?,
-                    session_id: row.try_get(1)?,
-                    login: row.try_get(2)?,
-                    found: $crate::storage::sql::database::found!(row, 3)?,
-                })
+                let read = || {
+                    Ok(ListedRow {
+                        // MySQL shows texts of a binary collation as bytes.
+                        at: row.try_get_unchecked(0)?,
+                        session_id: row.try_get(1)?,
+                        login: row.try_get(2)?,
+                        found: $crate::storage::sql::database::found!(row, 3)?,
+                    })
+                };
+                match read() {
+                    // As above: the others are in order.
+                    Err(_) if Self::LOCAL => Ok(None),
+                    row => row.map(Some),
+                }
             });
             listed.collect()
         }

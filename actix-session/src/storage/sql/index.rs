@@ -7,7 +7,7 @@ use super::{
     database::{Database, SqlDatabase},
     failure::Failure,
     query::{Answer, Query},
-    row::{ListedRow, RecordColumns, RedirectColumns, number, principal_column},
+    row::{RecordColumns, RedirectColumns, number, principal_column},
     statement::Values,
     store::SqlSessionStore,
 };
@@ -15,6 +15,7 @@ use crate::{
     clock::Millis,
     config::LONGEST,
     contract::Terms,
+    event,
     live::hub::Hub,
     protocol::NotBefore,
     storage::{
@@ -103,14 +104,28 @@ impl<D: Database> Attempt<'_, D> {
             None => &index.first_page,
         };
         let (login, id) = page.after.unwrap_or_default();
-        let values = Values {
-            after: (number(login), id.to_be_bytes()),
-            batch: i64::try_from(page.limit).unwrap_or(i64::MAX),
-            ..self.values_of(principal)
-        };
-        let rows = D::fetch_all(self.connection, statement, &values).await?;
-        let listed = rows.into_iter().filter_map(ListedRow::listed);
-        Ok(Answer::Listed(listed.collect()))
+        let mut batch = page.limit;
+        loop {
+            let values = Values {
+                after: (number(login), id.to_be_bytes()),
+                batch: i64::try_from(batch).unwrap_or(i64::MAX),
+                ..self.values_of(principal)
+            };
+            let rows = D::fetch_all(self.connection, statement, &values).await?;
+            let there = rows.len();
+            let mut listed: Vec<_> = rows.into_iter().filter_map(|row| row?.listed()).collect();
+            let damaged = there - listed.len();
+            // A page that is not full is the last one.
+            if listed.len() < page.limit && there >= batch {
+                batch = page.limit.saturating_add(damaged.saturating_mul(2));
+                continue;
+            }
+            if damaged > 0 {
+                event::left_out(damaged);
+            }
+            listed.truncate(page.limit);
+            return Ok(Answer::Listed(listed));
+        }
     }
 
     /// Changes the mark, or inserts it if there is none. Whoever loses the race for that sees the

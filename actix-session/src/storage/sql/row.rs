@@ -141,7 +141,7 @@ pub(crate) struct ListedRow {
 }
 
 impl ListedRow {
-    /// `None` if the id is none.
+    /// `None` if the id is damaged.
     pub(crate) fn listed(self) -> Option<Listed> {
         let id = u128::from_be_bytes(self.session_id.try_into().ok()?);
         Some(Listed {

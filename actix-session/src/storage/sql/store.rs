@@ -243,13 +243,35 @@ impl<D: SqlDatabase> SqlSessionStoreBuilder<D> {
         self
     }
 
+    /// Checks the names of the table and the schema, without the database: for programs that take them
+    /// from a command line or a configuration. [`build`](Self::build) does so too.
+    ///
+    /// # Errors
+    /// A name is invalid: it must have 1 to 48 ASCII letters, digits and underscores, and must not begin
+    /// with a digit.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::PostgresSessionStore;
+    /// let builder = PostgresSessionStore::builder("postgres://localhost/shop");
+    /// let error = builder.table("a;b").check_names().unwrap_err();
+    /// assert!(error.to_string().contains(r#""a;b" is not a valid name"#));
+    /// ```
+    pub fn check_names(&self) -> Result<(), anyhow::Error> {
+        self.names().map(drop)
+    }
+
+    fn names(&self) -> anyhow::Result<Table> {
+        Table::new(self.schema.clone(), self.table.clone())
+    }
+
     /// Connects, and creates the table if [`migrate`](Self::migrate) says so.
     ///
     /// # Errors
     /// The URL cannot be parsed, a name is invalid, the database does not answer, or the table
     /// cannot be created.
     pub async fn build(self) -> Result<SqlSessionStore<D>, anyhow::Error> {
-        let table = Table::new(self.schema, self.table)?;
+        let table = self.names()?;
         let opened = match self.source {
             Source::Pool(pool) => (pool, None),
             Source::Url(url) => open(url, self.limits).await?,

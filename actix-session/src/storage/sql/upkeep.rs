@@ -1,5 +1,7 @@
 //! What is left of whoever is gone, how many rows there are, and room for more.
 
+use std::time::Duration;
+
 use sqlx::Error;
 
 use super::{
@@ -22,6 +24,9 @@ use crate::{
 /// For how long a mark stays under the name of somebody who was erased: a statement that began before
 /// it, and did not see it, has ended long before.
 const NAMED_FOR: Millis = Millis::secs(600);
+
+/// How long it may take to count: in proportion to the table, and no visitor waits for it.
+const COUNTING: Duration = Duration::from_secs(60);
 
 /// How many rows are deleted at once.
 const BATCH: u32 = 1_000;
@@ -76,7 +81,11 @@ impl<D: SqlDatabase> Upkeep for SqlSessionStore<D> {
     }
 
     async fn counts(&self, terms: &Terms) -> anyhow::Result<Counts> {
-        match self.ask(Query::Count, terms).await {
+        let terms = Terms {
+            budget: COUNTING,
+            ..terms.clone()
+        };
+        match self.ask(Query::Count, &terms).await {
             Ok(Answer::Counts(counts)) => Ok(counts),
             Ok(_) => anyhow::bail!("the session database gave an unexpected reply"),
             Err(failure) => Err(failure.into_error()),

@@ -15,6 +15,7 @@ pub(crate) mod load;
 mod proxy;
 mod random;
 mod redis;
+mod shared;
 mod spy;
 mod sql;
 mod stores;
@@ -40,7 +41,7 @@ pub(crate) use self::{
     sql::{MySql, Pooled, Postgres, SqlTestStore, Sqlite, fill_store, on_each_database},
     stores::{Dump, Memory, PATIENCE, TOMBSTONE, TestStore, expected, millis, random_name},
     way::Way,
-    wire::{Server, http_get},
+    wire::{HttpAnswer, Server, http_get},
 };
 
 /// Instantiates generic tests for every store. A test that is in no list is dead code.

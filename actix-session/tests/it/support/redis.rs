@@ -1,16 +1,14 @@
 //! Redis under test: one server, a pool of connections, Sentinel, and a cluster.
 
-use std::sync::OnceLock;
-
 use actix_session::{
     storage::{RedisSessionStore, RedisSessionStoreBuilder},
     testing::ManualClock,
 };
 use actix_web::cookie::Key;
 use redis::{AsyncCommands as _, ScanOptions, aio::MultiplexedConnection};
-use servers::{RedisCluster, RedisSentinel, RedisServer, resp::lines_of};
+use servers::{RedisSentinel, RedisServer};
 
-use super::{Dump, PATIENCE, TestStore, random_name};
+use super::{Dump, PATIENCE, TestStore, random_name, shared};
 
 /// A part of a Redis, under a prefix that nobody else has.
 pub(crate) struct Redis {
@@ -64,7 +62,7 @@ impl Redis {
 
     /// Another store of the same sessions in the cluster.
     pub(crate) async fn store_in_cluster(&self) -> RedisSessionStore {
-        let builder = RedisSessionStore::builder_cluster(cluster_urls());
+        let builder = RedisSessionStore::builder_cluster(shared::cluster_urls());
         let builder = patient(builder.key_prefix(&self.prefix));
         builder.clock(self.clock.clone()).build().await.unwrap()
     }
@@ -236,11 +234,8 @@ async fn pooled() -> Redis {
     Redis::build(plain, &[url]).await
 }
 
-/// One master with its sentinels for all tests of the process; nobody fails it over.
 async fn watched() -> Redis {
-    static SHARED: OnceLock<RedisSentinel> = OnceLock::new();
-
-    let shared = SHARED.get_or_init(patient_sentinel);
+    let shared = shared::sentinel();
     let master = format!("redis://127.0.0.1:{}", shared.master_port().unwrap());
     let urls = shared.sentinel_urls();
     let builder = RedisSessionStore::builder_sentinel(urls, RedisSentinel::MASTER);
@@ -248,32 +243,10 @@ async fn watched() -> Redis {
     Redis::build(plain, &[master]).await
 }
 
-/// A busy machine is no reason for a failover.
-fn patient_sentinel() -> RedisSentinel {
-    let shared = RedisSentinel::start().unwrap();
-    for url in shared.sentinel_urls() {
-        let port = url.rsplit(':').next().unwrap().parse().unwrap();
-        let name = RedisSentinel::MASTER;
-        let set = format!("SENTINEL SET {name} down-after-milliseconds 600000");
-        assert_eq!(lines_of(port, &set).unwrap(), ["+OK"]);
-    }
-    shared
-}
-
-/// One cluster for all tests of the process; its masters stay the first three, however busy the
-/// machine is.
-fn cluster_urls() -> Vec<String> {
-    static SHARED: OnceLock<RedisCluster> = OnceLock::new();
-
-    let config = [("cluster-node-timeout", "600000")];
-    let start = || RedisCluster::start_with(&config).unwrap();
-    SHARED.get_or_init(start).urls()
-}
-
 async fn clustered(
     name: impl FnOnce(RedisSessionStoreBuilder, &str) -> RedisSessionStoreBuilder,
 ) -> Redis {
-    let urls = cluster_urls();
+    let urls = shared::cluster_urls();
     let builder = RedisSessionStore::builder_cluster(urls.clone());
     let named = |prefix: &str| patient(name(builder, prefix));
     Redis::build(named, &urls[..3]).await

@@ -1,6 +1,6 @@
 //! The SQL stores under test: a table of its own for each test.
 
-use std::{collections::HashMap, sync::LazyLock, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use actix_session::{
     storage::{SessionKey, SessionStore},
@@ -9,7 +9,7 @@ use actix_session::{
 use actix_web::cookie::{Key, time};
 use sqlx::Row as _;
 
-use super::{Dump, PATIENCE, TOMBSTONE, TestStore, random_name};
+use super::{Dump, PATIENCE, TOMBSTONE, TestStore, random_name, shared};
 
 /// What tests of SQL stores need in addition.
 pub(crate) trait SqlTestStore: TestStore {
@@ -201,7 +201,7 @@ test_store!(
     PostgresSessionStoreBuilder,
     sqlx::Postgres,
     '"',
-    (pooled_url(), None)
+    (shared::pooled_url(), None)
 );
 
 test_store!(
@@ -249,21 +249,9 @@ fn as_user(url: &str, user: &str) -> String {
     format!("{scheme}://{user}@{}", rest.split_once('@').unwrap().1)
 }
 
-/// PostgreSQL behind a pooler that gives each transaction another connection.
-fn pooled_url() -> String {
-    static POOLER: LazyLock<servers::PgBouncer> = LazyLock::new(|| {
-        let url = servers::PostgresServer::shared_url().unwrap();
-        servers::PgBouncer::before(&url).unwrap()
-    });
-    format!("{}{UNPREPARED}", POOLER.url())
-}
-
-/// What the documentation recommends for such poolers.
-const UNPREPARED: &str = "?statement-cache-capacity=0";
-
 /// The test's own look goes to the server itself.
 fn not_pooled(url: &str) -> String {
-    if url.ends_with(UNPREPARED) {
+    if url.ends_with(shared::UNPREPARED) {
         return servers::PostgresServer::shared_url().unwrap();
     }
     url.to_owned()

@@ -97,20 +97,44 @@ pub(crate) async fn http_get(
     path: &str,
     cookie: Option<&str>,
 ) -> (u16, Option<String>) {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let cookie = cookie.map_or_else(String::new, |pair| format!("cookie: {pair}\r\n"));
-    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{cookie}\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    let field = answer.lines().find_map(|line| {
-        let (name, value) = line.split_once(": ")?;
-        name.eq_ignore_ascii_case("set-cookie").then_some(value)
-    });
-    let pair = field.map(|field| {
-        let cookie = Cookie::parse(field).unwrap();
-        format!("{}={}", cookie.name(), cookie.value())
-    });
-    (status, pair)
+    let fields: Vec<_> = cookie.into_iter().map(|pair| ("cookie", pair)).collect();
+    let answer = HttpAnswer::get(address, path, &fields).await;
+    (answer.status(), answer.cookie())
+}
+
+/// A response as it came over the wire.
+pub(crate) struct HttpAnswer(String);
+
+impl HttpAnswer {
+    /// Asks with these header fields, on a connection of its own.
+    pub(crate) async fn get(address: SocketAddr, path: &str, fields: &[(&str, &str)]) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let fields = fields
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"));
+        let fields: String = fields.collect();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{fields}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        Self(answer)
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.0.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn field(&self, wanted: &str) -> Option<&str> {
+        self.0.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case(wanted).then_some(value)
+        })
+    }
+
+    /// The cookie pair that is set.
+    pub(crate) fn cookie(&self) -> Option<String> {
+        let cookie = Cookie::parse(self.field("set-cookie")?).unwrap();
+        Some(format!("{}={}", cookie.name(), cookie.value()))
+    }
 }
