@@ -107,6 +107,35 @@ pub use self::{
 #[doc = include_str!("../docs/observability.md")]
 pub mod observability {}
 
+// Of two definitions of a link the first counts. Read as files, these pages have their own.
+#[cfg(all(any(doc, doctest), feature = "postgres-session"))]
+#[doc = "[sql]: crate::stores_sql"]
+#[doc = "[clocks]: crate::stores_sql#clocks"]
+#[doc = "[crashes]: crate::stores_sql#crashes-and-failures"]
+#[doc = "[upstream]: crate#logouts-at-an-identity-provider"]
+#[doc = ""]
+#[doc = include_str!("../docs/stores.md")]
+pub mod stores {}
+
+#[cfg(all(any(doc, doctest), feature = "postgres-session"))]
+#[doc = "[upstream]: crate#logouts-at-an-identity-provider"]
+#[doc = "[redis-fails]: crate::stores#when-redis-fails"]
+#[doc = "[late]: crate::stores#what-comes-late"]
+#[doc = ""]
+#[doc = include_str!("../docs/stores-sql.md")]
+pub mod stores_sql {}
+
+#[cfg(all(
+    any(doc, doctest),
+    feature = "cookie-session",
+    feature = "memory-session",
+    feature = "sqlite-session"
+))]
+#[doc = "[moved]: crate::cookbook#how-do-i-notice-a-cookie-that-has-moved-to-another-client"]
+#[doc = ""]
+#[doc = include_str!("../docs/threats.md")]
+pub mod threats {}
+
 /// Re-exports for the store macros: an application need not depend on these crates.
 #[doc(hidden)]
 pub mod __private {

@@ -69,13 +69,16 @@ fn has_heading(page: &str, anchor: &str) -> bool {
 }
 
 /// The pages that `rustdoc` reads, and that may link to Rust items.
-const OF_RUSTDOC: [&str; 6] = [
+const OF_RUSTDOC: [&str; 9] = [
     "overview.md",
     "migrating.md",
     "glossary.md",
     "cookbook.md",
     "observability.md",
     "testing.md",
+    "stores.md",
+    "stores-sql.md",
+    "threats.md",
 ];
 
 /// Paths of Rust items, which `rustdoc` checks, and other hosts.
