@@ -2,6 +2,7 @@
 
 use std::{path::Path, pin::Pin, time::Duration};
 
+use actix_web::rt::time::sleep;
 use sqlx::{
     SqlitePool,
     error::BoxDynError,
@@ -15,8 +16,27 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "email", include_str!("../migrations/0002_email.sql")),
 ];
 
+/// How long to wait before each further attempt, in milliseconds.
+const PAUSES: [u64; 5] = [20, 50, 100, 200, 400];
+
 /// Opens the file, creates it if it is missing, and brings its schema up to date.
+///
+/// SQLite has no lock for migrations, and none to wait for while a new file's journal is set. Of several
+/// servers that start on one file, some fail at what another one does in that moment, and find it done
+/// when they try again.
 pub(crate) async fn open(file: &Path) -> Result<SqlitePool, sqlx::Error> {
+    for pause in PAUSES {
+        match try_open(file).await {
+            Err(sqlx::Error::Database(_) | sqlx::Error::Migrate(_)) => {
+                sleep(Duration::from_millis(pause)).await;
+            }
+            opened => return opened,
+        }
+    }
+    try_open(file).await
+}
+
+async fn try_open(file: &Path) -> Result<SqlitePool, sqlx::Error> {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)
@@ -29,20 +49,8 @@ pub(crate) async fn open(file: &Path) -> Result<SqlitePool, sqlx::Error> {
         .max_connections(4)
         .connect_with(options)
         .await?;
-    migrate(&pool).await?;
+    Migrator::new(Embedded).await?.run(&pool).await?;
     Ok(pool)
-}
-
-/// SQLite has no lock for migrations. Of several servers that start on one file, all but one fail at a
-/// change that the one has made meanwhile, and find it made when they try again.
-async fn migrate(pool: &SqlitePool) -> Result<(), sqlx::Error> {
-    let migrator = Migrator::new(Embedded).await?;
-    for _ in MIGRATIONS {
-        if migrator.run(pool).await.is_ok() {
-            return Ok(());
-        }
-    }
-    Ok(migrator.run(pool).await?)
 }
 
 #[derive(Debug)]
