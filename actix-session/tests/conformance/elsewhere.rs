@@ -1,6 +1,6 @@
 //! Our stores through other doors: a cluster, Sentinel, pools, a pooler, and actors.
 
-use std::{rc::Rc, time::Duration};
+use std::{future::pending, rc::Rc, sync::mpsc, thread, time::Duration};
 
 use actix_session::{
     conformance,
@@ -9,6 +9,8 @@ use actix_session::{
         SessionStore,
     },
 };
+use actix_web::rt::System;
+use futures_util::future::join_all;
 use servers::{RedisSentinel, RedisServer};
 
 use crate::{shared, stores::own_name};
@@ -50,13 +52,33 @@ conformance!(
     without a clock
 );
 
+const CONNECTIONS: usize = 4;
+
+/// A connection ends with the runtime that has opened it, in the midst of what others ask for on it. Each
+/// thread of the kit has a runtime of its own, so all are opened on one that stays.
+fn opened(pool: deadpool_redis::Pool) -> deadpool_redis::Pool {
+    let (opened, wait) = mpsc::channel();
+    let shared = pool.clone();
+    thread::spawn(move || {
+        System::new().block_on(async move {
+            let all = join_all((0..CONNECTIONS).map(|_| shared.get())).await;
+            assert!(all.iter().all(Result::is_ok));
+            drop(all);
+            opened.send(()).unwrap();
+            pending::<()>().await;
+        });
+    });
+    wait.recv().unwrap();
+    pool
+}
+
 conformance!(
     redis_pool,
     async |clock| {
         let mut config = deadpool_redis::Config::from_url(RedisServer::shared_url().unwrap());
-        config.pool = Some(deadpool_redis::PoolConfig::new(4));
+        config.pool = Some(deadpool_redis::PoolConfig::new(CONNECTIONS));
         let pool = config.create_pool(Some(deadpool_redis::Runtime::Tokio1));
-        let builder = own(RedisSessionStore::builder_pooled(pool.unwrap()));
+        let builder = own(RedisSessionStore::builder_pooled(opened(pool.unwrap())));
         builder.clock(clock).build().await.unwrap()
     },
     without a clock
