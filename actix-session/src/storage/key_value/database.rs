@@ -34,13 +34,16 @@ use crate::digest;
 ///   [`command_timeout`](super::KeyValueSessionStoreBuilder::command_timeout) cannot cut it short.
 ///
 /// Errors are those of the crate `anyhow`, version 1: add it to your dependencies. `conformance!` with
-/// `key_value` (feature `testing`) tests all of this except that it is durable.
+/// `key_value` (feature `testing`) tests this, but not that it is durable, that nothing blocks, that a
+/// call which is dropped leaves no half, or that a sweep frees room. A narrow race may pass: run it more
+/// than once.
 ///
 /// # How much is asked at once
 /// | | |
 /// | --- | --- |
 /// | names in one [`get`](Self::get) | one to four for a request; 100, then 400, then 1,600 to list or end a principal's sessions; for `erase` all that are on the list |
 /// | names in one [`commit`](Self::commit) | up to some 20, expected ones and writes together |
+/// | values removed by one [`sweep`](Self::sweep) | up to 1,000; it may remove fewer, and is called again a minute later |
 /// | the value of a session | up to [`max_state_size`](crate::config::SessionMiddlewareBuilder::max_state_size) (16 MiB by default) and some hundred bytes: set that below your database's limit |
 /// | the value of a principal | some 100 bytes for each session, without a bound but [`max_sessions`](crate::config::SessionMiddlewareBuilder::max_sessions) |
 ///
@@ -141,7 +144,8 @@ pub trait KeyValueDatabase: Send + Sync + 'static {
     /// # Errors
     /// Nobody knows whether the transaction was done, or still will be: the answer was lost. The
     /// library then finds out, and repeats what can be repeated. If it is certain that nothing was
-    /// done and nothing will be, return [`KeyValueOutcome::Refused`].
+    /// done and nothing will be, return [`KeyValueOutcome::Refused`]: a read that fails before the first
+    /// write, for instance.
     fn commit(
         &self,
         transaction: KeyValueTransaction,
@@ -185,9 +189,11 @@ pub enum KeyValueWrite {
     Put {
         /// The name.
         name: String,
-        /// The value. It includes the end; no database needs to return that by itself.
+        /// The value, opaque to the database. It includes the end; no database needs to return that by
+        /// itself.
         value: Vec<u8>,
-        /// From when on the value may be removed, in milliseconds since the Unix epoch.
+        /// From when on the value may be removed, in milliseconds since the Unix epoch. If names are kept by
+        /// their ends, read the end before in this same transaction, to remove its entry.
         end: u64,
     },
     /// Removes a value, if there is one.

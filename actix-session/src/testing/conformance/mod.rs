@@ -6,7 +6,7 @@
 //! | a store | keeps | cannot promise |
 //! | --- | --- | --- |
 //! | of five methods | what it is asked for one at a time | that parallel requests lose nothing, that an end wins a race, and all below |
-//! | that overrides `commit`, `rotate` and `create` with a compare-and-set | these too | that changes and ends follow a renewal, lists by principal, revocations |
+//! | that overrides `open`, `create`, `commit` and `rotate` with a compare-and-set | these too | that changes and ends follow a renewal, lists by principal, revocations |
 //! | over a database of its own ([`KeyValueSessionStore`](crate::storage::KeyValueSessionStore)), and each of the library's | every promise | |
 
 mod atomic;
@@ -60,8 +60,8 @@ pub fn not_promised_by_five_methods() -> &'static [&'static str] {
     ]
 }
 
-/// What a store cannot promise that overrides `commit`, `rotate` and `create` with a compare-and-set,
-/// in words.
+/// What a store cannot promise that overrides `open`, `create`, `commit` and `rotate` with a
+/// compare-and-set, in words.
 ///
 /// # Examples
 /// ```
@@ -111,7 +111,7 @@ pub fn say(missing: &[&str]) {
 /// | --- | --- |
 /// | nothing | keeps every promise, has an index ([`SessionIndex`](crate::storage::SessionIndex)), and is `Clone` and `Send` |
 /// | `key_value` | is a [`KeyValueSessionStore`](crate::storage::KeyValueSessionStore): what its database must do is tested too, and said in words of its three methods |
-/// | `compare_and_set` | overrides `commit`, `rotate` and `create` |
+/// | `compare_and_set` | overrides `open`, `create`, `commit` and `rotate`, and is `Clone` (an `Arc` around it will do). The kit does not race `open` and `rotate` with a logout: read what [`SessionStore`](crate::storage::SessionStore) says of these |
 /// | `five_methods` | has the five published methods |
 /// | `, without a clock` after any of these | cannot be given a clock: its test of expiry is left out |
 ///
