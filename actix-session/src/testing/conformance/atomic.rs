@@ -1,5 +1,7 @@
 //! What takes a compare-and-set in one step.
 
+use std::time::Duration;
+
 use actix_web::rt::task::yield_now;
 use futures_util::future::{join, join_all};
 
@@ -51,11 +53,41 @@ pub async fn parallel_changes_are_all_kept<S: SessionStore + Clone>(kit: &Kit<S>
     Ok(())
 }
 
-/// If a session ends while a request commits to it, it stays ended.
+/// If a session ends while a request loads it, which may extend it, or commits to it, it stays ended.
 ///
 /// # Errors
 /// It comes back.
 pub async fn an_end_wins_every_race<S: SessionStore + Clone>(kit: &Kit<S>) -> Kept {
+    an_end_beside_commits(kit).await?;
+    an_end_beside_loads(kit).await
+}
+
+async fn an_end_beside_loads<S: SessionStore + Clone>(kit: &Kit<S>) -> Kept {
+    for round in 0..4 * ROUNDS {
+        let key = kit.counter().await?;
+        // So that there is something to extend.
+        kit.clock.advance(Duration::from_secs(1));
+        let load = async {
+            yields(round % 3).await;
+            kit.open_on(&key, &kit.extending()).await
+        };
+        let delete = async {
+            yields(round % 5).await;
+            kit.delete(&key).await
+        };
+        let (loaded, deleted) = join(load, delete).await;
+        (loaded?, deleted?);
+        let opened = kit.open(&key).await?;
+        promise!(
+            !matches!(opened, Opened::Live(_)),
+            "a session that was ended while a request loaded it has come back, so that a logout is undone: \
+             `open` writes a new end only if what it has read is there still"
+        );
+    }
+    Ok(())
+}
+
+async fn an_end_beside_commits<S: SessionStore + Clone>(kit: &Kit<S>) -> Kept {
     for round in 0..4 * ROUNDS {
         let key = kit.counter().await?;
         let mut requests = Vec::new();

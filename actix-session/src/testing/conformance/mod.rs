@@ -111,7 +111,7 @@ pub fn say(missing: &[&str]) {
 /// | --- | --- |
 /// | nothing | keeps every promise, has an index ([`SessionIndex`](crate::storage::SessionIndex)), and is `Clone` and `Send` |
 /// | `key_value` | is a [`KeyValueSessionStore`](crate::storage::KeyValueSessionStore): what its database must do is tested too, and said in words of its three methods |
-/// | `compare_and_set` | overrides `open`, `create`, `commit` and `rotate`, and is `Clone` (an `Arc` around it will do). The kit does not race `open` and `rotate` with a logout: read what [`SessionStore`](crate::storage::SessionStore) says of these |
+/// | `compare_and_set` | overrides `open`, `create`, `commit` and `rotate`, and is `Clone` (an `Arc` around it will do). The kit does not race `rotate` with a logout: read what [`SessionStore`](crate::storage::SessionStore) says of it |
 /// | `five_methods` | has the five published methods |
 /// | `, without a clock` after any of these | cannot be given a clock: its test of expiry is left out |
 ///
