@@ -14,11 +14,14 @@ mod sweep;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, Once, Weak, atomic::AtomicBool},
+    sync::{Arc, Mutex, Once, Weak},
     thread::{self, ThreadId},
 };
 
-use self::map::{Map, Write};
+use self::{
+    map::{Map, Write},
+    sweep::Sweeper,
+};
 use super::{
     backend::shared_store,
     index::{Index, Listed, Page, SessionIndex, StoreIndex},
@@ -79,8 +82,7 @@ struct Inner {
     /// Whoever waits for the end of a session.
     hub: Arc<Hub>,
     clock: SharedClock,
-    /// Whether the sweeper was started.
-    sweeping: AtomicBool,
+    sweeper: Sweeper,
     made_on: ThreadId,
 }
 
@@ -167,7 +169,7 @@ impl MemorySessionStoreBuilder {
             map: Map::new(self.max_sessions, Arc::clone(&hub)),
             hub,
             clock: self.clock,
-            sweeping: AtomicBool::new(false),
+            sweeper: Sweeper::default(),
             made_on: thread::current().id(),
         });
         if is_on_a_worker() {
