@@ -134,7 +134,7 @@ async fn of_two_logins_at_once_the_longer_one_counts() {
             login: Box::pin(long.enter(&store, &terms)),
             notice: Box::pin(short.enter(&store, &terms)),
         };
-        let (entered, other, _) = both.run(seed, None);
+        let (entered, other) = both.run(seed, None);
         entered.unwrap().unwrap();
         other.unwrap();
         for end in ends(&store.0, &terms).await {
@@ -183,7 +183,7 @@ async fn an_erasure_hides_no_later_login_from_a_notice() {
                 join(index.erase(PRINCIPAL, end_all, &terms), noticed).await
             }),
         };
-        let (logged_in, (erased, noticed), _) = both.run(seed, None);
+        let (logged_in, (erased, noticed)) = both.run(seed, None);
         erased.unwrap();
         noticed.unwrap();
         let case = format!("seed {seed}: {logged_in:?}");
