@@ -76,7 +76,8 @@ async fn an_end_beside_loads<S: SessionStore + Clone>(kit: &Kit<S>) -> Kept {
             kit.delete(&key).await
         };
         let (loaded, deleted) = join(load, delete).await;
-        (loaded?, deleted?);
+        loaded?;
+        deleted?;
         let opened = kit.open(&key).await?;
         promise!(
             !matches!(opened, Opened::Live(_)),
