@@ -139,11 +139,6 @@ impl CommitError {
         Self::Other(anyhow::anyhow!("the store did not answer in time"))
     }
 
-    /// Whether the session that this is about has ended.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.refused_login() == Some(RefusedLogin::Ended)
-    }
-
     /// Why a login does not count, if it says so: then nothing has failed.
     pub(crate) fn refused_login(&self) -> Option<RefusedLogin> {
         match self {

@@ -243,13 +243,16 @@ impl Observed {
         self.tell(SessionEventKind::Refused(reason), key, None);
     }
 
-    /// Logs why changes could not be committed, too. A refused login is the user's to know, and what a
-    /// handler has set its author's: the store has failed in neither.
+    /// Logs what has failed, too. That a session has ended, or a login is refused, is no failure; and if a
+    /// handler has set what cannot be kept, the store has not failed.
     pub(crate) fn not_committed(&self, operation: &'static str, error: &CommitError) {
-        match error.refused_login() {
-            Some(why) => event::login_refused(why),
-            None if error.is_handlers() => event::not_kept(operation, error),
-            None => self.store_failed(operation, error),
+        if error.refused_login().is_some() {
+            return;
+        }
+        if error.is_handlers() {
+            event::not_kept(operation, error);
+        } else {
+            self.store_failed(operation, error);
         }
     }
 

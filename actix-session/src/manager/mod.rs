@@ -434,9 +434,7 @@ impl SessionManager {
 
     /// The response shows no detail of a failure, so the log has to.
     fn told<T>(&self, answer: Result<T, CommitError>) -> Result<T, SessionManagerError> {
-        if let Err(error) = &answer
-            && !error.is_gone()
-        {
+        if let Err(error) = &answer {
             self.0.observed.not_committed("manage", error);
         }
         Ok(answer?)

@@ -57,8 +57,12 @@ pub(crate) struct Failed {
 
 impl Failed {
     pub(crate) fn log(&self, observed: &Observed) {
-        if !self.is_logged {
-            observed.not_committed("commit", &self.error);
+        if self.is_logged {
+            return;
+        }
+        match self.error.refused_login() {
+            Some(why) => event::login_refused(why),
+            None => observed.not_committed("commit", &self.error),
         }
     }
 

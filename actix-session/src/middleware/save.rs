@@ -114,14 +114,12 @@ impl Done {
         }
     }
 
-    /// The response shows no detail, so the log has to. That a session has ended, or that a login will
-    /// be refused, is no failure.
+    /// The response shows no detail, so the log has to.
     fn told(self, observed: &Observed) -> Self {
-        match &self.outcome {
-            Err(error) if !self.is_refused_here && error.refused_login().is_none() => {
-                observed.not_committed("save", error);
-            }
-            _ => {}
+        if let Err(error) = &self.outcome
+            && !self.is_refused_here
+        {
+            observed.not_committed("save", error);
         }
         self
     }

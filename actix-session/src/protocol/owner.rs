@@ -86,6 +86,12 @@ impl NotBefore {
         login <= self.at && !self.spared.contains(&id)
     }
 
+    /// The same, if another mark may be kept in its place: one of a later time, by a clock that is ahead,
+    /// may have ended more.
+    pub(crate) fn ends_beside(&self, kept: Option<&Self>, id: u128, login: Millis) -> bool {
+        self.ends(id, login) || kept.is_some_and(|kept| kept.ends(id, login))
+    }
+
     /// This one after an earlier one: the later time counts, and its own exceptions alone.
     pub(crate) fn after(mut self, earlier: Option<&Self>) -> Self {
         self.at = earlier.map_or(self.at, |earlier| earlier.at.max(self.at));

@@ -116,26 +116,36 @@ impl StoreIndex {
         Self(Arc::new(store))
     }
 
-    /// Goes through all of a principal's live sessions, the latest login first, until `look` finds what
-    /// it looks for.
+    /// See [`each`].
     pub(crate) async fn each<T>(
         &self,
         principal: &str,
         terms: &Terms,
-        mut look: impl FnMut(Vec<Live>) -> Option<T>,
+        look: impl FnMut(Vec<Live>) -> Option<T>,
     ) -> Result<Option<T>, CommitError> {
-        let mut page = Page {
-            after: None,
-            limit: BATCH,
-        };
-        loop {
-            let (live, next) = self.0.list(principal, page, terms).await?;
-            let found = look(live);
-            if found.is_some() || next.is_none() {
-                return Ok(found);
-            }
-            page = page.followed_by(next);
+        each(&*self.0, principal, terms, look).await
+    }
+}
+
+/// Goes through all of a principal's live sessions, the latest login first, until `look` finds what it
+/// looks for.
+pub(super) async fn each<D: Door + ?Sized, T>(
+    door: &D,
+    principal: &str,
+    terms: &Terms,
+    mut look: impl FnMut(Vec<Live>) -> Option<T>,
+) -> Result<Option<T>, CommitError> {
+    let mut page = Page {
+        after: None,
+        limit: BATCH,
+    };
+    loop {
+        let (live, next) = door.list(principal, page, terms).await?;
+        let found = look(live);
+        if found.is_some() || next.is_none() {
+            return Ok(found);
         }
+        page = page.followed_by(next);
     }
 }
 
@@ -567,8 +577,13 @@ pub(super) async fn end_together<B: Index>(
     terms: &Terms,
 ) -> Result<Option<u64>, CommitError> {
     let is_stored = by.as_ref().is_some_and(|by| by.is_stored);
-    if is_stored && !goes_on(store, principal, mark, terms).await? {
-        return Ok(None);
+    if is_stored {
+        // One of the sessions that the mark spares must be there still.
+        let is_spared = |live: &Live| mark.spared.contains(&live.id);
+        let look = |live: Vec<Live>| live.iter().any(is_spared).then_some(());
+        if each(store, principal, terms, look).await?.is_none() {
+            return Ok(None);
+        }
     }
     let by = by.as_ref().map(|by| (by.id, by.login));
     let marked = store.mark(principal, mark, by, terms).await;
@@ -584,29 +599,6 @@ pub(super) async fn end_together<B: Index>(
         }
     }
     Ok(Some(ended))
-}
-
-/// Whether one of the sessions that a mark spares is there still.
-async fn goes_on<B: Index>(
-    store: &B,
-    principal: &str,
-    mark: &NotBefore,
-    terms: &Terms,
-) -> Result<bool, CommitError> {
-    let mut page = Page {
-        after: None,
-        limit: BATCH,
-    };
-    loop {
-        let (live, next) = store.list(principal, page, terms).await?;
-        if live.iter().any(|live| mark.spared.contains(&live.id)) {
-            return Ok(true);
-        }
-        if next.is_none() {
-            return Ok(false);
-        }
-        page = page.followed_by(next);
-    }
 }
 
 /// What the entries of a page lead to, and where the next one begins.

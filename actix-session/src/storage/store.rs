@@ -41,14 +41,16 @@ use crate::{
 ///   that each write changes, or else the whole text that was read (which is like no other, unless the
 ///   middleware writes [`WireFormat::V0_11`](crate::config::WireFormat::V0_11)).
 /// - **[`open`](Self::open)** returns the record with its end ([`Record::ending_at`]). Without one, cookies
-///   and lists do not know it. An extension compares too: a logout may have come between. [`load`](Self::load) returns [`Record::to_map_with_metadata`].
+///   and lists do not know it. An extension compares too: a logout may have come between.
+///   [`load`](Self::load) returns [`Record::to_map_with_metadata`].
 /// - **[`create`](Self::create)** inserts what [`Changes::new_record`] returns, if its key is free, and
 ///   draws another key if not. [`save`](Self::save) and [`update`](Self::update) get a map, which has no text:
 ///   they keep its JSON.
 /// - **[`commit`](Self::commit)** reads, merges with
 ///   [`Changes::made_on`] and [`merge_into`](super::MadeOn::merge_into) (unless
-///   [there are no changes](Changes::is_empty): then only the end can be new), and writes if what it has read is there
-///   still; if not, it begins again, until [`Terms::budget`] is over ([`CommitError::Contended`]).
+///   [there are no changes](Changes::is_empty): then only the end can be new), and writes if what it has
+///   read is there still; if not, it begins again, until [`Terms::budget`] is over
+///   ([`CommitError::Contended`]).
 /// - **[`rotate`](Self::rotate)** inserts the new record ([`renew`](super::MadeOn::renew)), and then deletes
 ///   the old one if it is what was read. If it is not, the new record must go before the next attempt: a
 ///   logout may have come first. If the answer to the deletion is lost, it must go too, and the answer is

@@ -154,8 +154,8 @@ pub trait KeyValueDatabase: Send + Sync + 'static {
     /// Removes up to `limit` values whose end is `now` or earlier, and returns how many it removed.
     /// `now` is in milliseconds since the Unix epoch.
     ///
-    /// The library calls it about once a minute, from this process's first new session on, and again at once if it removed as many as the limit
-    /// says. A database that removes values at their end by itself returns 0. To find what has ended
+    /// The library calls it about once a minute, from this process's first new session on, and again at
+    /// once if it removed as many as the limit says. A database that removes values at their end by itself returns 0. To find what has ended
     /// without reading everything, keep the names by their ends beside the values, and write both in the
     /// same transaction.
     ///

@@ -96,12 +96,10 @@ impl<D: KeyValueDatabase> Index for KeyValueSessionStore<D> {
         mark: &NotBefore,
         terms: &Terms,
     ) -> anyhow::Result<u64> {
-        // The mark that is kept may be of a later time, by a clock that is ahead, and have ended more.
         let (sessions, kept) = self.entries(principal, ALL, terms).await?;
         let mut ended = 0;
         for session in sessions {
-            let by = |mark: &NotBefore| mark.ends(session.id, session.login);
-            if (by(mark) || kept.as_ref().is_some_and(by))
+            if mark.ends_beside(kept.as_ref(), session.id, session.login)
                 && self.end_one(principal, session, terms).await?
             {
                 ended += 1;

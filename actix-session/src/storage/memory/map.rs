@@ -278,16 +278,11 @@ impl Map {
         living.take(page.limit).collect()
     }
 
-    /// Deletes what a mark has ended, and returns how many sessions that were. The mark that is kept may
-    /// be of a later time, by a clock that is ahead, and have ended more.
+    /// Deletes what a mark has ended, and returns how many sessions that were.
     pub(super) fn end_marked(&self, principal: &str, mark: &NotBefore, terms: &Terms) -> u64 {
         let kept = self.owners.not_before(principal);
-        let is_over = |it: &Listed| {
-            let by = |mark: &NotBefore| mark.ends(it.id, it.login);
-            by(mark) || kept.as_ref().is_some_and(by)
-        };
         let sessions = self.sessions_of(principal, terms.now).into_iter();
-        let ended = sessions.filter(is_over);
+        let ended = sessions.filter(|it| mark.ends_beside(kept.as_ref(), it.id, it.login));
         let versions = ended.filter_map(|it| match it.found {
             Stored::Record(record) => Some((it.at, record.version())),
             _ => None,

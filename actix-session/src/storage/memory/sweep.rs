@@ -1,10 +1,7 @@
 //! Expired sessions are removed even if no request comes.
 
 use std::{
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock, Weak},
     thread::{self, Thread},
     time::Duration,
 };
@@ -13,16 +10,14 @@ use super::{Inner, MemorySessionStore};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// The thread that removes what has expired. It ends with the store, at once: a program may make many.
+/// The thread that removes what has expired, once it was started; `None`: there is none to be had. It
+/// ends with the store, at once: a program may make many.
 #[derive(Default)]
-pub(super) struct Sweeper {
-    is_started: AtomicBool,
-    thread: OnceLock<Thread>,
-}
+pub(super) struct Sweeper(OnceLock<Option<Thread>>);
 
 impl Drop for Sweeper {
     fn drop(&mut self) {
-        if let Some(thread) = self.thread.get() {
+        if let Some(Some(thread)) = self.0.get() {
             thread.unpark();
         }
     }
@@ -32,19 +27,17 @@ impl MemorySessionStore {
     /// Starts the sweeper, unless it runs already.
     pub(super) fn start_sweeper(&self) {
         // A fuzzer makes thousands of stores a second.
-        let own = &self.inner.sweeper;
-        if cfg!(fuzzing) || own.is_started.swap(true, Ordering::Relaxed) {
+        if cfg!(fuzzing) {
             return;
         }
-        let store = Arc::downgrade(&self.inner);
-        let sweeper = thread::Builder::new().name("actix-session sweeper".to_owned());
-        match sweeper.spawn(move || sweep(&store)) {
-            // The only one that is ever started.
-            Ok(started) => drop(own.thread.set(started.thread().clone())),
-            Err(error) => {
+        self.inner.sweeper.0.get_or_init(|| {
+            let store = Arc::downgrade(&self.inner);
+            let sweeper = thread::Builder::new().name("actix-session sweeper".to_owned());
+            let started = sweeper.spawn(move || sweep(&store)).inspect_err(|error| {
                 tracing::warn!(%error, "expired sessions are removed only if the memory store is full");
-            }
-        }
+            });
+            Some(started.ok()?.thread().clone())
+        });
     }
 }
 

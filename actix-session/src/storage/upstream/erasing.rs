@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{BATCH, Entering, entry_names, is_over, notes_terms};
+use super::{Entering, entry_names, is_over, notes_terms};
 use crate::{
     contract::Terms,
     error::CommitError,
     live::EndReason,
     record::UpstreamLogin,
-    storage::index::{Door, Index, Live, Page},
+    storage::index::{Door as _, Index, Live, each},
 };
 
 /// The entries that a principal's live sessions come with.
@@ -52,20 +52,14 @@ async fn live<B: Index>(
     terms: &Terms,
 ) -> Result<Vec<(Live, UpstreamLogin)>, CommitError> {
     let mut found = Vec::new();
-    let mut page = Page {
-        after: None,
-        limit: BATCH,
-    };
-    loop {
-        let (live, next) = store.list(principal, page, terms).await?;
+    let keep = |live: Vec<Live>| {
         found.extend(live.into_iter().filter_map(|live| {
             let auth = live.record.times()?.auth.as_deref()?;
             let origin = auth.upstream()?;
             Some((live, origin))
         }));
-        if next.is_none() {
-            return Ok(found);
-        }
-        page = page.followed_by(next);
-    }
+        None::<()>
+    };
+    each(store, principal, terms, keep).await?;
+    Ok(found)
 }
