@@ -107,6 +107,17 @@ async fn whoever_may_not_extend_reads() {
     }
 }
 
+/// A comparison within the server only saves work.
+#[actix_web::test]
+async fn whoever_may_not_compare_within_the_server_commits() {
+    let server = RedisServer::start().unwrap();
+    let here = without(&server, "-getrange").await;
+    here.visit(count).await.assert_ok();
+    let mut n = None;
+    here.visit(|s| n = s.get("n").unwrap()).await.assert_ok();
+    assert_eq!(n, Some(2));
+}
+
 /// It would be a logout, as far as the handler sees.
 #[actix_web::test]
 async fn whoever_may_not_read_has_an_error_and_not_no_session() {
