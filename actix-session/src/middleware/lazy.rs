@@ -6,7 +6,7 @@ use std::{
     task::Waker,
 };
 
-use actix_web::http::header::{HeaderMap, HeaderValue};
+use actix_web::{dev::ServiceRequest, http::header::HeaderValue};
 use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use tokio::{
     sync,
@@ -106,15 +106,20 @@ impl<Store: SessionStore + 'static> WayIn<Store> {
 }
 
 impl<Store> Lazy<Store> {
-    pub(crate) fn new(parts: Rc<Parts<Store>>, headers: &HeaderMap, quiet: bool) -> Self {
-        let Fields { cookies, header } = parts.cookies.fields(headers);
+    pub(crate) fn new(parts: Rc<Parts<Store>>, req: &ServiceRequest, quiet: bool) -> Self {
+        let Fields { cookies, header } = parts.cookies.fields(req.headers());
         let (cookies, header) = (cookies.to_vec(), header.to_vec());
+        let session = cell::OnceCell::new();
+        if let Some(early) = parts.early(req, quiet) {
+            early.lock().unloaded = true;
+            session.get_or_init(|| early);
+        }
         Self {
             parts,
             cookies,
             header,
             quiet,
-            session: cell::OnceCell::new(),
+            session,
             waker: Cell::new(None),
             is_guarded: Cell::new(false),
             is_over: Cell::new(false),

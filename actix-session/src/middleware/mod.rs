@@ -229,6 +229,18 @@ impl<Store> Parts<Store> {
         terms
     }
 
+    fn served(&self, quiet: bool) -> &Arc<Served> {
+        if quiet { &self.quiet } else { &self.served }
+    }
+
+    /// The session that somebody has asked for before this middleware served the request, which it
+    /// does from now on.
+    fn early(&self, req: &ServiceRequest, quiet: bool) -> Option<Session> {
+        let early = Session::take_early(req)?;
+        early.lock().attach(Arc::clone(self.served(quiet)));
+        Some(early)
+    }
+
     pub(crate) fn observed(&self) -> &Observed {
         &self.configuration.observed
     }
@@ -409,6 +421,5 @@ fn respond<Store>(
 }
 
 fn session_of<Store>(parts: &Parts<Store>, quiet: bool, shown: Shown) -> Session {
-    let served = if quiet { &parts.quiet } else { &parts.served };
-    Session::of_request(Arc::clone(served), shown)
+    Session::of_request(Arc::clone(parts.served(quiet)), shown)
 }

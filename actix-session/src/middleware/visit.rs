@@ -50,11 +50,18 @@ impl<Store: SessionStore + 'static> Visit<Store> {
     ) -> Result<Self, actix_web::Error> {
         let quiet = parts.configuration.is_quiet(req);
         if parts.configuration.loading.is_lazy(req) {
-            let lazy = Lazy::new(parts, req.headers(), quiet);
+            let lazy = Lazy::new(parts, req, quiet);
             return Ok(Self::Unasked(Unasked(Rc::new(lazy))));
         }
         let incoming = load(&parts, req, quiet).await?;
-        let session = session_of(&parts, quiet, shown(&incoming));
+        let shown = shown(&incoming);
+        let session = match parts.early(req, quiet) {
+            Some(early) => {
+                early.fill(shown);
+                early
+            }
+            None => session_of(&parts, quiet, shown),
+        };
         let guard = Guard::new(parts, WayIn::Loaded(incoming), session.clone());
         Ok(Self::Asked(session, guard))
     }

@@ -122,6 +122,8 @@ pub(crate) trait LoadLater {
 /// The session of a middleware.
 #[derive(Clone)]
 pub(crate) enum Held {
+    /// Of no middleware yet: the first one that serves the request takes it over.
+    Early(Session),
     Made(Session),
     Later(Rc<dyn LoadLater>),
 }
@@ -129,7 +131,7 @@ pub(crate) enum Held {
 impl Held {
     fn session(&self) -> Session {
         match self {
-            Self::Made(session) => session.clone(),
+            Self::Early(session) | Self::Made(session) => session.clone(),
             Self::Later(later) => later.session(),
         }
     }
@@ -138,7 +140,7 @@ impl Held {
         let session = self.session();
         match self {
             Self::Later(later) if is_around => (session, Some(later)),
-            Self::Later(_) | Self::Made(_) => (session, None),
+            Self::Early(_) | Self::Later(_) | Self::Made(_) => (session, None),
         }
     }
 }
@@ -179,6 +181,13 @@ impl InRequest {
         } else {
             nested.outermost = Some(entered);
         }
+    }
+
+    /// Gives the session away that somebody has asked for around all middlewares.
+    fn take_early(&self) -> Option<Session> {
+        let outermost = &mut self.0.borrow_mut().outermost;
+        let early = outermost.take_if(|it| matches!(it.held, Held::Early(_)));
+        early.map(|it| it.held.session())
     }
 
     /// The outermost session stays: whatever is around its middleware may ask for it.
@@ -282,11 +291,17 @@ impl Session {
         (session, later)
     }
 
+    /// The session that somebody has asked for before any middleware served the request: a middleware
+    /// of the application's around this one, or a guard.
+    pub(crate) fn take_early(req: &ServiceRequest) -> Option<Self> {
+        req.extensions().get().and_then(InRequest::take_early)
+    }
+
     fn unattached(extensions: &mut Extensions, headers: &HeaderMap) -> Self {
         warn_unattached();
         let session = seeded::unattached(headers);
         let sessions = InRequest::default();
-        sessions.push(Held::Made(session.clone()), Rc::default(), Rc::default());
+        sessions.push(Held::Early(session.clone()), Rc::default(), Rc::default());
         extensions.insert(sessions);
         session
     }
@@ -383,9 +398,9 @@ fn warn_unattached() {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         tracing::warn!(
-            "a Session is used, but no SessionMiddleware is installed: nothing will be saved. \
-             Wrap the application (or the scope) in a SessionMiddleware, and wrap it last: what is \
-             wrapped last comes first."
+            "a Session is used where no SessionMiddleware is around: it is empty, and unless one \
+             further in serves the request, nothing will be saved. Wrap the application (or the \
+             scope) in a SessionMiddleware, and wrap it last: what is wrapped last comes first."
         );
     });
 }

@@ -172,6 +172,17 @@ impl Pending {
         }
     }
 
+    /// A middleware serves the session from now on. Somebody has asked for it before.
+    pub(crate) fn attach(&mut self, served: Arc<Served>) {
+        let endings = Endings::attached(served.knows_ends);
+        let before = std::mem::replace(&mut self.endings, endings);
+        if !before.is_idle() {
+            self.discarded().endings.push(before);
+        }
+        self.served = Some(served);
+        self.asked = true;
+    }
+
     pub(crate) fn load(&mut self, shown: Shown) {
         self.base = shown.record;
         self.degraded = shown.degraded;

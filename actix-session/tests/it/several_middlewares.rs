@@ -24,6 +24,7 @@ on_each_store! {
     after_an_error_of_the_inner_one_the_outer_session_is_back,
     each_session_can_be_had_by_its_name,
     a_session_had_by_its_name_is_loaded_when_it_is_asked_for,
+    a_session_that_was_asked_for_early_is_taken_over,
 }
 
 /// Between two middlewares: writes to the outer session before the handler and after it.
@@ -258,4 +259,40 @@ async fn a_session_had_by_its_name_is_loaded_when_it_is_asked_for(tested: impl T
     let outer = MemorySessionStore::new();
     let builder = SessionMiddleware::builder(outer.clone(), tested.key().clone());
     count_in_both(&tested, tested.middleware().lazy(), builder.lazy(), outer).await;
+}
+
+/// Around the middleware, where the published crate has the same session.
+async fn around(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let early = req.get_session();
+    assert!(early.is_empty());
+    early.insert("early", 1)?;
+    let response = next.call(req).await?;
+    let late = response.request().get_session();
+    assert_eq!(late.get::<u64>("early")?, Some(1));
+    assert_eq!(late.entries().len(), early.entries().len());
+    Ok(response)
+}
+
+async fn a_session_that_was_asked_for_early_is_taken_over(tested: impl TestStore) {
+    for lazy in [false, true] {
+        let builder = tested.middleware();
+        let builder = if lazy { builder.lazy() } else { builder };
+        let app = App::new()
+            .wrap(builder.build())
+            .wrap(from_fn(around))
+            .default_service(web::to(stop));
+        let browser = Browser::new(Site::of(init_service(app).await));
+        browser.visit(|_| ()).await.assert_ok().assert_sets_cookie();
+        let set = |s: &Session| {
+            assert_eq!(s.get::<u64>("early").unwrap(), Some(1));
+            s.insert("n", 1).unwrap();
+        };
+        browser.visit(set).await.assert_ok();
+        let mut found = None;
+        browser.visit(|s| found = s.get::<u64>("n").unwrap()).await;
+        assert_eq!(found, Some(1), "lazy: {lazy}");
+    }
 }
