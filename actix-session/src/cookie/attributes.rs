@@ -5,10 +5,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::config::error::ConfigError;
 
-/// What a token must not contain (RFC 9110, 5.6.2), and `%`, which readers decode.
-const NOT_TOKEN: &AsciiSet = &NON_ALPHANUMERIC
+/// What the published crate percent-encodes in names: whatever a token must not contain (RFC 9110,
+/// 5.6.2), and `#`, `^`, `` ` `` and `|`, which it may. Browsers hold cookies of such names.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'!')
-    .remove(b'#')
     .remove(b'$')
     .remove(b'&')
     .remove(b'\'')
@@ -16,10 +16,7 @@ const NOT_TOKEN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'+')
     .remove(b'-')
     .remove(b'.')
-    .remove(b'^')
     .remove(b'_')
-    .remove(b'`')
-    .remove(b'|')
     .remove(b'~');
 
 /// The session cookie's attributes, as set on the builder.
@@ -109,9 +106,10 @@ impl Promises {
     }
 }
 
-/// A name must be a token (RFC 9110, 5.6.2), or headers cannot carry it unchanged.
+/// A name must be a token (RFC 9110, 5.6.2) without `%`, which readers decode.
 pub(crate) fn check_name(name: &str) -> Result<(), ConfigError> {
-    let is_token = !name.is_empty() && wire_name(name) == name;
+    let in_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte);
+    let is_token = !name.is_empty() && name.bytes().all(in_token);
     if is_token && name.len() <= 256 {
         Ok(())
     } else {
@@ -153,7 +151,7 @@ fn is_host(domain: &str) -> bool {
     host.len() <= 253 && host.split('.').all(is_label)
 }
 
-/// The name as headers carry it: percent-encoded if it is not a token, as published.
+/// The name as headers carry it, percent-encoded as published.
 pub(crate) fn wire_name(name: &str) -> String {
-    utf8_percent_encode(name, NOT_TOKEN).to_string()
+    utf8_percent_encode(name, ENCODED).to_string()
 }

@@ -263,4 +263,18 @@ mod tests {
         }
         assert_eq!(wire_name("my session;"), "my%20session%3B");
     }
+
+    #[test]
+    fn a_name_is_written_as_published() {
+        let tokens = "!#$&'*+-.^_`|~09azAZ";
+        for name in (' '..='~')
+            .chain(['é', '\u{1f36a}'])
+            .map(String::from)
+            .chain([tokens.into()])
+        {
+            let published = Cookie::new(name.clone(), "");
+            let published = published.stripped().encoded().to_string();
+            assert_eq!(Some(wire_name(&name).as_str()), published.strip_suffix('='));
+        }
+    }
 }
