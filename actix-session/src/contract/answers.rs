@@ -110,7 +110,7 @@ impl From<SystemTime> for End {
 /// assert_eq!(format!("{:?}", Older::none()), "Older(false)");
 /// ```
 #[derive(Default)]
-pub struct Older(Option<Pin<Box<dyn Future<Output = anyhow::Result<bool>>>>>);
+pub struct Older(Option<Pin<Box<dyn Future<Output = anyhow::Result<bool>> + Send>>>);
 
 impl Older {
     /// Nothing is left to end.
@@ -120,7 +120,9 @@ impl Older {
 
     /// Runs `end` once the new cookie is known to fit. `false` means that another request has ended
     /// the session meanwhile.
-    pub(crate) fn ended_by(end: impl Future<Output = anyhow::Result<bool>> + 'static) -> Self {
+    pub(crate) fn ended_by(
+        end: impl Future<Output = anyhow::Result<bool>> + Send + 'static,
+    ) -> Self {
         Self(Some(Box::pin(end)))
     }
 

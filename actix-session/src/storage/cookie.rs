@@ -18,7 +18,6 @@ use crate::{
         Committed, End, GRACE, IdleEnd, Older, Opened, Rotated, SessionState, Stamp, Terms,
     },
     error::{CommitError, LoadError, SaveError, UpdateError},
-    handed::handed,
     key::SessionKey,
     live::{self, Watch},
     record::{Metadata, MetadataKeys, Place, Record},
@@ -323,15 +322,10 @@ impl SessionStore for CookieSessionStore {
         let [told, known] = [record.times(), record.metadata()];
         let known = known.filter(|_| record.has_claim());
         let all: Vec<_> = told.into_iter().chain(known).cloned().collect();
-        let later = handed().and_then(|handed| handed.later);
-        match later.filter(|_| self.revocation.is_some()) {
-            Some(later) => {
-                let store = self.clone();
-                later.put(Older::ended_by(async move { store.end_all(&all).await }));
-            }
-            None => drop(self.end_all(&all).await?),
+        if self.end_later(&all) {
+            return Ok(());
         }
-        Ok(())
+        self.end_all(&all).await.map(drop)
     }
 
     async fn open(&self, session_key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {

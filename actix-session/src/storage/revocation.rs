@@ -4,8 +4,8 @@ use std::{future::Future, pin::Pin, time::SystemTime};
 
 use crate::{clock::Millis, digest};
 
-/// A future of a [`RevocationStore`].
-pub type RevocationFuture<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>> + 'a>>;
+/// A future of a [`RevocationStore`]. It is `Send`, as the calls of a [`CookieSessionStore`](super::CookieSessionStore) are.
+pub type RevocationFuture<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>> + Send + 'a>>;
 
 /// Keeps the list of ended sessions for a [`CookieSessionStore`](super::CookieSessionStore).
 ///

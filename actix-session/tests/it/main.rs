@@ -63,6 +63,7 @@ mod renewals;
 mod revocation;
 mod revocation_edges;
 mod save;
+mod send;
 mod session_handle;
 mod session_threads;
 mod several_middlewares;

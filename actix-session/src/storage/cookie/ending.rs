@@ -7,6 +7,7 @@ use crate::{
     clock::Millis,
     contract::{self, ExtendOnRead, Older, Stamp, Terms},
     error::CommitError,
+    handed::handed,
     record::{Metadata, Record},
     storage::revocation::{note_of, renewed_id},
 };
@@ -66,6 +67,18 @@ impl CookieSessionStore {
             known.id = renewed_id(known.id);
         }
         Ok(Some(known))
+    }
+
+    /// Leaves it to whoever has handed this call on, if there is somebody, to end all of this once the
+    /// new value is known to fit.
+    pub(super) fn end_later(&self, all: &[Metadata]) -> bool {
+        let later = handed().and_then(|handed| handed.later);
+        let Some(later) = later.filter(|_| self.revocation.is_some()) else {
+            return false;
+        };
+        let (store, all) = (self.clone(), all.to_vec());
+        later.put(Older::ended_by(async move { store.end_all(&all).await }));
+        true
     }
 
     /// All of what a value may be known as. Returns whether nobody had ended any of it before.

@@ -21,7 +21,7 @@ use crate::{
     storage::{SessionIndex as _, StoreIndex, backend::shared_store},
 };
 
-shared_store!(KeyValueSessionStore<D>, impl[D: KeyValueDatabase]);
+shared_store!(local KeyValueSessionStore<D>, impl[D: KeyValueDatabase]);
 
 impl<D: KeyValueDatabase> Backend for KeyValueSessionStore<D> {
     /// Another process may have the database too.

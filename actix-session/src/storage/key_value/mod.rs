@@ -9,6 +9,7 @@ mod backend;
 mod database;
 mod index;
 mod layout;
+mod revocation;
 mod sweep;
 
 use std::{
