@@ -85,6 +85,18 @@ async fn user_password_and_database_come_from_the_url_or_the_settings() {
 }
 
 #[actix_web::test]
+async fn a_server_that_starts_beside_the_program_is_waited_for() {
+    let mut server = RedisServer::start().unwrap();
+    server.kill();
+    let store = rt::spawn(RedisSessionStore::new(server.url()));
+    rt::time::sleep(Duration::from_millis(300)).await;
+    assert!(!store.is_finished());
+    server.restart().unwrap();
+    let here = Browser::with(store.await.unwrap().unwrap()).await;
+    here.visit(count).await.assert_sets_cookie();
+}
+
+#[actix_web::test]
 async fn a_lazy_store_starts_while_redis_is_down() {
     let mut server = RedisServer::start().unwrap();
     server.kill();

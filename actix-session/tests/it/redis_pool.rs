@@ -39,6 +39,17 @@ async fn a_pool_heals_when_the_server_restarts() {
     assert_eq!(here.number("n").await, Some(2));
 }
 
+#[actix_web::test]
+async fn a_store_starts_before_the_server_of_its_pool() {
+    let mut server = RedisServer::start().unwrap();
+    server.kill();
+    let store = soon(RedisSessionStore::new_pooled(pool(&server, 1))).await;
+    let here = Browser::with(store.unwrap()).await;
+    soon(here.visit(count)).await.assert_opaque();
+    server.restart().unwrap();
+    here.visit(count).await.assert_sets_cookie();
+}
+
 fn assert_unavailable(answer: &Answer) {
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
     answer.assert_no_cookie();

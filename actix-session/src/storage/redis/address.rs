@@ -64,7 +64,8 @@ impl Address {
 /// `redis://`, or a form with several hosts: `redis+cluster://[user:password@]host:port,...` or
 /// `redis+sentinel://[user:password@]host:port,.../master[/database]`.
 fn resolve_url(url: &str, access: &Access) -> anyhow::Result<Target> {
-    let (scheme, rest) = url.split_once("://").context(HINT)?;
+    // `unix:/path` has one slash.
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
     match scheme.split_once('+') {
         Some((base, "cluster")) => {
             let parts = Parts::of(base, rest)?;
@@ -248,6 +249,17 @@ mod tests {
             panic!("one server");
         };
         assert_eq!(shown(&info), "host:7000 me p@ss 3");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_socket() {
+        for url in ["unix:/run/redis.sock", "unix:///run/redis.sock"] {
+            let Target::Server(info) = resolve(url).unwrap() else {
+                panic!("one server");
+            };
+            assert_eq!(shown(&info), "/run/redis.sock - - 0");
+        }
     }
 
     #[test]

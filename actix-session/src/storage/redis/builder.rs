@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use redis::{ConnectionAddr, ConnectionInfo, RedisError};
+use tokio::time::{Instant, sleep};
 
 use super::{
     RedisSessionStore,
@@ -16,6 +17,9 @@ use crate::{
     AnyDuration,
     clock::{Clock, LONGEST_WAIT, SharedClock},
 };
+
+/// How long a server may refuse connections that starts beside the program.
+const START: Duration = Duration::from_secs(5);
 
 /// Settings of a [`RedisSessionStore`].
 ///
@@ -191,7 +195,9 @@ impl RedisSessionStoreBuilder {
         self
     }
 
-    /// Connects and pings the server, unless [`lazy_connect`](Self::lazy_connect) is set.
+    /// Connects and pings the server, unless [`lazy_connect`](Self::lazy_connect) is set. A server that
+    /// refuses the connection has five seconds to start beside the program. If a pool's server does not
+    /// answer, a warning says so, and requests ask it again.
     ///
     /// If the server turns out to belong to a cluster, the store follows the cluster, whatever the
     /// address begins with. It logs a warning if the server evicts sessions when its memory is full, or
@@ -207,7 +213,13 @@ impl RedisSessionStoreBuilder {
         if lazy {
             return Ok(store);
         }
-        store.executor.ping().await.map_err(unanswered)?;
+        if let Err(error) = wait_for(&store.executor).await {
+            if let Target::Pool(_) = target {
+                tracing::warn!(%error, "Redis does not answer the pool of the session store yet");
+                return Ok(store);
+            }
+            return Err(unanswered(error));
+        }
         let info = store.executor.info().await;
         warn_if_it_evicts(&info);
         let has_slots = store.executor.meets_slots(&*parts.keygen).await || is_in_cluster(&info);
@@ -287,6 +299,20 @@ impl Parts {
             executor: store.executor.in_slots(),
             ..store
         })
+    }
+}
+
+/// Asks the server whether it is there. One that starts beside this program refuses connections at first.
+async fn wait_for(executor: &Executor) -> Result<(), RedisError> {
+    let start = Instant::now();
+    loop {
+        let answer = executor.ping().await;
+        match &answer {
+            Err(error) if error.is_connection_refusal() && start.elapsed() < START => {
+                sleep(START / 25).await;
+            }
+            _ => return answer,
+        }
     }
 }
 
