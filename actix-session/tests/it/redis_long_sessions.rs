@@ -162,3 +162,24 @@ async fn a_list_that_cannot_be_told_fails_no_load_before_it_forgets() {
     assert_eq!(browser.principal().await.as_deref(), Some(USER));
     let _ = tested.store().index();
 }
+
+/// A server that takes no writes is asked for one now and then, and not by each read.
+#[actix_web::test]
+async fn a_list_that_cannot_be_told_delays_no_later_load() {
+    let server = RedisServer::start().unwrap();
+    let proxy = Proxy::before_redis(server.port());
+    let tested = Redis::through(&proxy.redis_url(), &server.url()).await;
+    let browsers = [tested.browser().await, tested.browser().await];
+    for browser in &browsers {
+        browser.visit(log_in).await.assert_ok();
+    }
+    let answer = lines_of(server.port(), "REPLICAOF 127.0.0.1 1").unwrap();
+    assert_eq!(answer, ["+OK"]);
+    tested.clock().advance(DAY * 31);
+    assert_eq!(browsers[0].principal().await.as_deref(), Some(USER));
+    for browser in &browsers {
+        proxy.commands();
+        assert_eq!(browser.principal().await.as_deref(), Some(USER));
+        assert_eq!(proxy.commands(), ["GET"]);
+    }
+}

@@ -279,6 +279,14 @@ impl Backend for RedisSessionStore {
         self.executor.set_ttl(at, ttl, &self.own_terms()).await
     }
 
+    fn spares_writes(&self) -> bool {
+        self.executor.spares_writes()
+    }
+
+    fn write_has_failed(&self) {
+        self.executor.write_has_failed();
+    }
+
     fn name(&self, key: &SessionKey) -> Name {
         (self.keygen)(key.as_ref()).into()
     }
