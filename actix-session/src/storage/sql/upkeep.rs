@@ -8,7 +8,6 @@ use super::{
     backend::Attempt,
     database::{Database, SqlDatabase},
     failure::Failure,
-    index_statements::LOGIN,
     query::{Answer, Query},
     row::{number, principal_column},
     statement::{Statement, Values},
@@ -40,7 +39,8 @@ pub(crate) struct UpkeepStatements {
 }
 
 impl UpkeepStatements {
-    pub(super) fn new(make: impl Fn(&str) -> Statement) -> Self {
+    pub(super) fn new<D: Database>(make: impl Fn(&str) -> Statement) -> Self {
+        let login = D::LOGIN;
         Self {
             // Each is answered by an index.
             counts: make(
@@ -49,7 +49,7 @@ impl UpkeepStatements {
                  (SELECT COUNT(*) FROM {table} WHERE expires <= :now)",
             ),
             forget_sessions: make(&format!(
-                "DELETE FROM {{table}} WHERE principal = :principal AND {LOGIN} <= :mark \
+                "DELETE FROM {{table}} WHERE principal = :principal AND {login} <= :mark \
                  AND expires <= :now"
             )),
             forget_mark: make(
