@@ -97,14 +97,7 @@ impl<D: SqlDatabase> Upkeep for SqlSessionStore<D> {
     }
 
     async fn sweep_all(&self, _: &Terms) -> anyhow::Result<Option<u64>> {
-        let mut swept = 0;
-        loop {
-            let some = self.sweep(BATCH).await?;
-            swept += some;
-            if some < u64::from(BATCH) {
-                return Ok(Some(swept));
-            }
-        }
+        self.sweep_whole(BATCH).await.map(Some)
     }
 }
 
