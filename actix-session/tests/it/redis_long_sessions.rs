@@ -12,12 +12,12 @@ use servers::{RedisServer, resp::lines_of};
 
 use crate::{
     five_methods::Wrapper,
-    support::{Browser, Cluster, HashedCluster, Proxy, Redis, RedisActor, TestStore, on_store},
+    support::{Browser, Cluster, HidingCluster, Proxy, Redis, RedisActor, TestStore, on_store},
 };
 
 on_store!(on_redis Redis: a_session_in_use_stays_on_its_owners_list);
 on_store!(on_cluster Cluster: a_session_in_use_stays_on_its_owners_list);
-on_store!(on_hashed_cluster HashedCluster: a_session_in_use_stays_on_its_owners_list);
+on_store!(on_hiding_cluster HidingCluster: a_session_in_use_stays_on_its_owners_list);
 
 const USER: &str = "user-42";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -38,7 +38,7 @@ impl Forgets for Cluster {
     }
 }
 
-impl Forgets for HashedCluster {
+impl Forgets for HidingCluster {
     fn redis(&self) -> &Redis {
         &self.0
     }
