@@ -62,6 +62,7 @@ mod remaining;
 mod renewals;
 mod revocation;
 mod revocation_edges;
+mod round_trips;
 mod save;
 mod session_handle;
 mod session_threads;
