@@ -37,6 +37,7 @@ mod logout;
 mod logout_by_entry;
 mod measured;
 mod observer;
+mod opens_nothing;
 mod other_languages;
 mod outer_middlewares;
 mod own_handle;
