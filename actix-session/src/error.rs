@@ -129,9 +129,9 @@ impl CommitError {
 
     pub(crate) fn taken() -> Self {
         Self::Other(anyhow::anyhow!(
-            "several new session keys in a row were already taken: `cache_keygen` must map \
-            different keys to different names (in a cluster, a name counts as taken while its slot \
-            is being moved)"
+            "several new session keys in a row were already taken: the store must keep \
+            different keys under different names, and find nothing under a new one (in a cluster, a \
+            name counts as taken while its slot is being moved)"
         ))
     }
 

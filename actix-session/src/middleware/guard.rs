@@ -218,7 +218,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             drop(self.session);
             let (parts, way_in) = (&self.parts, &self.way_in);
             let loaded = way_in.load_for(&snapshot, way_out.limit).await;
-            if snapshot.named.is_some() {
+            if snapshot.depends_on_owner() {
                 snapshot.settle_named(way_in.incoming().loaded.record());
             }
             // In a box it takes less room while the commit runs.
@@ -325,6 +325,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
                 }
                 self.way_in = WayIn::Loaded(*incoming);
             }
+            After::Unneeded(changes) => session.lock().not_needed(&changes),
             After::Gone(changes) => session.lock().forget(&changes),
             After::Unknown(changes) => {
                 session.lock().forget(&changes);

@@ -49,6 +49,8 @@ pub(crate) enum After {
     AsBefore,
     /// From the record that these changes have left.
     Saved(Changes, Box<Incoming>),
+    /// The record is what these changes would make of it.
+    Unneeded(Changes),
     /// The session has ended, and these changes with it.
     Gone(Changes),
     /// Nobody knows what became of these changes, so they are not tried again.
@@ -159,8 +161,13 @@ async fn save<S: SessionStore + 'static>(
             };
             left.after(committed, snapshot.changes.clone()).await
         }
-        (Decision::Leave(Silence::Unneeded) | Decision::Check | Decision::Touch, _) => {
-            as_before(Ok(Saved::Done))
+        (Decision::Leave(Silence::Unneeded) | Decision::Check | Decision::Touch, loaded) => {
+            let after = match loaded {
+                Loaded::Live(..) => After::Unneeded(snapshot.changes),
+                // They may become part of a session that this request makes.
+                _ => After::AsBefore,
+            };
+            Done::new(Ok(Saved::Done), after)
         }
         // The cookie of the renewed session is on its way.
         (Decision::Leave(Silence::Dropped(_)), _) => Done {

@@ -404,6 +404,14 @@ pub(crate) trait Backend {
     /// Reads for a request, and extends the record in the same step if the terms say so.
     fn look(&self, at: &str, terms: &Terms) -> impl Future<Output = Result<Stored, anyhow::Error>>;
 
+    /// Whether a write that can wait is left out for a moment, since one has just failed.
+    fn spares_writes(&self) -> bool {
+        false
+    }
+
+    /// A write that can wait has failed.
+    fn write_has_failed(&self) {}
+
     /// Sets how long a record lives from now on, up to its absolute end.
     fn set_ttl(&self, at: &str, ttl: Millis) -> impl Future<Output = Result<(), anyhow::Error>>;
 

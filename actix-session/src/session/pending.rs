@@ -48,6 +48,8 @@ pub(crate) struct Pending {
     since: Option<Box<Since>>,
     /// The session's own time that this request has set and saved: it is that of a login which follows.
     saved_ttl: Option<TtlChange>,
+    /// What an effect has ended, unless it turns out that it logs nobody out.
+    ended_times: Option<Box<EndedTimes>>,
     /// The client has gone while they were being committed.
     pub(crate) departed: bool,
     /// A login of whoever is logged in, if the session is renewed too.
@@ -55,6 +57,13 @@ pub(crate) struct Pending {
     /// `None` if no middleware serves the session.
     pub(super) served: Option<Arc<Served>>,
     endings: Endings,
+}
+
+/// The session's own time that this request has set, and that belongs to a login.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct EndedTimes {
+    ttl: Option<TtlChange>,
+    saved: Option<TtlChange>,
 }
 
 /// The results of closures, by the names of their entries. Few requests have any.
@@ -125,6 +134,8 @@ pub(crate) struct Snapshot {
     pub(crate) changes: Changes,
     /// A login, unless whom it names was logged in when nobody had loaded the session.
     pub(crate) named: Option<Box<NamedLogin>>,
+    /// What has ended with a login, unless nobody was logged in.
+    pub(crate) ended_times: Option<Box<EndedTimes>>,
 }
 
 impl Snapshot {
@@ -134,6 +145,7 @@ impl Snapshot {
             purged: false,
             changes: Changes::nothing(),
             named: None,
+            ended_times: None,
         };
         &NONE
     }
@@ -143,12 +155,20 @@ impl Snapshot {
         !self.changes.is_empty() || self.named.is_some()
     }
 
+    /// Whether they depend on whose session it was.
+    pub(crate) fn depends_on_owner(&self) -> bool {
+        self.named.is_some() || self.ended_times.is_some()
+    }
+
     /// Once it is known whose session it was.
     pub(crate) fn settle_named(&mut self, base: Option<&Record>) {
+        let known = base.and_then(Record::principal);
+        if let Some(ended) = self.ended_times.take_if(|_| known.is_none()) {
+            self.changes.ttl = self.changes.ttl.or(ended.ttl);
+        }
         let Some(named) = self.named.take() else {
             return;
         };
-        let known = base.and_then(Record::principal);
         if named.is_login(known, self.changes.renew) {
             named.apply(&mut self.changes);
             self.changes.logout = Some(LoggedOut::default());
@@ -189,6 +209,10 @@ impl Pending {
         self.extended = shown.extended;
         self.moved = shown.moved;
         self.unloaded = false;
+        let ended = self.ended_times.take();
+        if self.base.as_ref().and_then(Record::principal).is_none() {
+            self.take_back_end(ended);
+        }
         self.settle_named();
         let base = self.base.as_ref();
         if base.is_some_and(|base| self.changes.log_in_another(base)) {
@@ -424,6 +448,7 @@ impl Pending {
     pub(crate) fn clear(&mut self, epoch: u64) {
         self.mark_changed();
         self.saved_ttl = None;
+        self.ended_times = None;
         self.named = None;
         self.note_since(|since| since.all = true);
         if self.purged {
@@ -438,6 +463,7 @@ impl Pending {
         self.status = SessionStatus::Purged;
         self.purged = true;
         self.saved_ttl = None;
+        self.ended_times = None;
         self.named = None;
         self.note_since(|since| since.all = true);
         self.discard_changes();
@@ -498,8 +524,10 @@ impl Pending {
     /// Takes what must be committed.
     pub(crate) fn take_snapshot(&mut self) -> Snapshot {
         let named = self.named.take().filter(|_| self.is_unloaded());
+        let ended_times = self.ended_times.take().filter(|_| self.is_unloaded());
         let snapshot = Snapshot {
             named,
+            ended_times,
             ..self.snapshot()
         };
         self.finish();
@@ -516,6 +544,7 @@ impl Pending {
             purged: self.purged,
             changes,
             named: None,
+            ended_times: None,
         }
     }
 
@@ -562,12 +591,23 @@ impl Pending {
 
     /// These changes are committed, and this is what they have left.
     pub(crate) fn saved(&mut self, changes: &Changes, record: Record) {
+        self.note_saved_ttl(changes);
+        self.forget(changes);
+        self.base = Some(record);
+    }
+
+    /// These changes leave the record as it is. To set an entry is activity all the same.
+    pub(crate) fn not_needed(&mut self, changes: &Changes) {
+        self.note_saved_ttl(changes);
+        self.forget(changes);
+        self.changes.active |= changes.set_any();
+    }
+
+    fn note_saved_ttl(&mut self, changes: &Changes) {
         let since = self.since.as_ref();
         if !since.is_some_and(|since| since.all || since.ttl) {
             self.saved_ttl = changes.ttl.or(self.saved_ttl);
         }
-        self.forget(changes);
-        self.base = Some(record);
     }
 
     /// It was not known that somebody else was logged in.
@@ -581,6 +621,7 @@ impl Pending {
     /// These changes are not committed any more.
     pub(crate) fn forget(&mut self, changes: &Changes) {
         let since = self.since.take().unwrap_or_default();
+        self.ended_times = None;
         let forgotten = self.changes.forget(changes, &since);
         self.discard(forgotten);
     }
@@ -598,6 +639,10 @@ impl Pending {
         if all.is_empty() {
             self.changes.effects.remove(name);
             self.computed.remove(name);
+            if self.is_principal_entry(name) {
+                let ended = self.ended_times.take();
+                self.take_back_end(ended);
+            }
         } else {
             self.computed.insert(name.to_owned(), Some(json));
         }

@@ -208,6 +208,11 @@ pub trait SessionStore {
 
     /// Makes a session from the changes of a request that had none, under a new key.
     ///
+    /// The middleware asks for that only if the changes make a session: if they set an entry, or log
+    /// somebody in. To others, the stores of this crate that keep sessions on the server answer the error
+    /// [`Gone`](super::Gone) ([`KeyValueSessionStore`](super::KeyValueSessionStore) too, if its feature is
+    /// on); another store may make an empty session.
+    ///
     /// # Errors
     /// A change cannot be applied, or the store fails.
     fn create(

@@ -4,8 +4,12 @@ use servers::{MariaDbServer, PostgresServer, RedisCluster, RedisServer, resp::li
 
 use super::*;
 use crate::{
+    Level,
+    changes::{Changes, Effect, LoginChange},
     clock::Millis,
+    contract::{Committed, Opened, Rotated},
     error::PutOff,
+    key::SessionKey,
     protocol::{Backend, Flag, Name, OwnerBefore, Redirect, Reply, Step, Stored, Until},
     record::{Metadata, WireFormat},
 };
@@ -239,6 +243,122 @@ async fn an_epoch_lies_beside_a_record_that_does_not_keep_it<B: Backend>(store: 
     assert_eq!(steps.epochs(&names[2]).await, [9; 3]);
 }
 
+/// What a later version knows of a session stands behind all that this one knows.
+const LATER: &str = "x-later";
+
+fn as_later_version(record: &Record) -> Record {
+    let text = record.as_text().unwrap();
+    let start = text.find("\"f\":\"").unwrap() + 5;
+    let end = start + text[start..].find('"').unwrap();
+    let known = &text[start..end];
+    let all = "1.7.5...0..............x".matches('.').count();
+    let fill = ".".repeat(all - known.matches('.').count());
+    let text = format!("{}{fill}{LATER}{}", &text[..end], &text[end..]);
+    Record::decode(text).unwrap()
+}
+
+fn set(name: &str, json: &str) -> Changes {
+    Changes {
+        effects: [(name.to_owned(), Effect::Set(json.to_owned()))].into(),
+        ..Changes::default()
+    }
+}
+
+fn login(principal: &str, id: u128, at: Millis) -> Changes {
+    let login = LoginChange {
+        principal: principal.to_owned(),
+        at,
+        proven: None,
+        device: None,
+        id,
+        span: None,
+        keep_times: false,
+        level: Level::One,
+        demand: String::new(),
+        origin: None,
+    };
+    Changes {
+        login: Some(Box::new(login)),
+        renew: true,
+        ..Changes::default()
+    }
+}
+
+/// While servers of two versions run side by side, each write of this one keeps what the later one knows of
+/// the session, as long as it is the same session.
+async fn what_a_later_version_knows_is_kept<B: Backend>(store: B) {
+    let steps = Steps::on(store);
+    let (store, terms) = (&steps.store, &steps.terms);
+    let opened = async |key: &SessionKey, terms: &Terms| match backend::open(store, key, terms)
+        .await
+        .unwrap()
+    {
+        Opened::Live(record) => record,
+        other => panic!("{other:?}"),
+    };
+    let is_kept = async |key: &SessionKey| {
+        let record = opened(key, terms).await;
+        record.as_text().unwrap().contains(LATER)
+    };
+    let renewed = async |key: &SessionKey, changes: &Changes| {
+        let base = opened(key, terms).await;
+        match backend::rotate(store, key, Some(&base), changes, terms).await {
+            Ok(Rotated::Rotated(key, ..)) => key,
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = login("user-42", 1, terms.now);
+    for ends_by_clear in [true, false] {
+        let (key, _) = backend::create(store, &first, terms).await.unwrap();
+        let before = opened(&key, terms).await;
+        let step = Step::Cas {
+            at: store.name(&key),
+            expect: before.version(),
+            new: as_later_version(&before),
+            until: Until::Same,
+            epoch: None,
+            owner_before: OwnerBefore::Same,
+        };
+        assert_reply!(steps.run(step).await, Reply::Done);
+        assert!(is_kept(&key).await);
+        opened(&key, &terms.touching()).await;
+        assert!(is_kept(&key).await, "a touch");
+        let base = opened(&key, terms).await;
+        for n in ["1", "2"] {
+            // The second one finds that another has written.
+            let changes = set(n, n);
+            let committed = backend::commit(store, &key, Some(&base), &changes, terms).await;
+            assert!(matches!(committed.unwrap(), Committed::Saved(_)));
+            assert!(is_kept(&key).await, "commit {n}");
+        }
+        let renewal = Changes {
+            renew: true,
+            ..Changes::default()
+        };
+        let new = renewed(&key, &renewal).await;
+        assert!(is_kept(&new).await, "a renewal");
+        let late = backend::commit(store, &key, Some(&base), &set("3", "3"), terms).await;
+        assert!(matches!(late.unwrap(), Committed::Forwarded));
+        assert!(is_kept(&new).await, "a commit behind it");
+        let new = renewed(&new, &login("user-42", 2, terms.now + Millis(1))).await;
+        assert!(is_kept(&new).await, "the same user's login");
+        // What was known of the one is nothing that the next may have.
+        let new = if ends_by_clear {
+            let changes = Changes {
+                cleared: Some(9),
+                ..Changes::default()
+            };
+            let base = opened(&new, terms).await;
+            let committed = backend::commit(store, &new, Some(&base), &changes, terms).await;
+            assert!(matches!(committed.unwrap(), Committed::Saved(_)));
+            new
+        } else {
+            renewed(&new, &login("user-43", 3, terms.now + Millis(2))).await
+        };
+        assert!(!is_kept(&new).await, "another session");
+    }
+}
+
 /// After the grace a name is as if it had never been used.
 async fn a_tombstone_ends<B: Backend>(store: B) {
     let mut steps = Steps::on(store);
@@ -273,12 +393,14 @@ on_stores! {
     [
         a_late_creation_makes_nothing,
         a_renewal_takes_no_name_that_was_left,
-        an_epoch_lies_beside_a_record_that_does_not_keep_it
+        an_epoch_lies_beside_a_record_that_does_not_keep_it,
+        what_a_later_version_knows_is_kept
     ] {
         on_redis: (RedisSessionStore::new(redis_url()).await.unwrap(), ()),
         on_the_redis_actor: (RedisActorSessionStore::new(redis_url()), ()),
         on_a_cluster: clustered(|builder| builder).await,
-        on_a_cluster_with_two_steps: clustered(RedisSessionStoreBuilder::hashed_keys).await,
+        on_a_cluster_with_digests: clustered(RedisSessionStoreBuilder::hashed_keys).await,
+        on_a_cluster_with_two_steps: clustered(|builder| builder.cache_keygen(crate::digest::hex)).await,
         in_memory: (MemorySessionStore::new(), ()),
         on_sqlite: sqlite().await,
         on_postgres: (postgres().await, ()),

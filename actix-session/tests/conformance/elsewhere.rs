@@ -34,6 +34,17 @@ conformance!(
 
 // A key cannot be drawn for a slot there.
 conformance!(
+    redis_cluster_whose_names_hide_keys,
+    async |clock| {
+        let builder = RedisSessionStore::builder_cluster(shared::cluster_urls());
+        let prefix = own_name();
+        let hidden = move |key: &str| key.chars().rev().chain(prefix.chars()).collect();
+        builder.cache_keygen(hidden).clock(clock).build().await.unwrap()
+    },
+    without a clock
+);
+
+conformance!(
     redis_cluster_with_hashed_keys,
     async |clock| {
         let builder = own(RedisSessionStore::builder_cluster(shared::cluster_urls()));

@@ -50,7 +50,7 @@ on_each_index! {
 }
 
 // There, an index lies in another slot than its records.
-on_store!(on_hashed_cluster HashedCluster:
+on_store!(on_hiding_cluster HidingCluster:
     a_principal_has_what_logged_in
     a_handle_outlives_renewals_and_names_one_person
     one_session_ends_and_no_other

@@ -49,7 +49,7 @@ on_store!(on_redis_actor RedisActor:
     what_is_over_is_found
 );
 
-on_store!(on_hashed_cluster HashedCluster:
+on_store!(on_hiding_cluster HidingCluster:
     a_renewal_goes_on
     whoever_is_revoked_ends
 );

@@ -32,12 +32,12 @@ on_each_index! {
     an_operator_acts_on_anybodys_sessions,
 }
 
-on_store!(all_on_key_value KeyValue: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased a_logout_needs_no_list);
-on_store!(all_on_memory Memory: nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
-on_store!(all_on_redis Redis: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased redis_counts_nothing);
-on_store!(all_on_sqlite Sqlite: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
-on_store!(all_on_postgres Postgres: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
-on_store!(all_on_mysql MySql: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased an_operator_counts_and_sweeps);
+on_store!(all_on_key_value KeyValue: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased a_clock_that_was_ahead_keeps_no_name a_logout_needs_no_list);
+on_store!(all_on_memory Memory: nothing_is_left_of_whoever_was_erased a_clock_that_was_ahead_keeps_no_name an_operator_counts_and_sweeps);
+on_store!(all_on_redis Redis: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased a_clock_that_was_ahead_keeps_no_name redis_counts_nothing);
+on_store!(all_on_sqlite Sqlite: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased a_clock_that_was_ahead_keeps_no_name an_operator_counts_and_sweeps);
+on_store!(all_on_postgres Postgres: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased a_clock_that_was_ahead_keeps_no_name an_operator_counts_and_sweeps);
+on_store!(all_on_mysql MySql: nothing_is_left_of_what_a_later_version_wrote an_upstream_ends_what_a_later_version_wrote nothing_is_left_of_whoever_was_erased a_clock_that_was_ahead_keeps_no_name an_operator_counts_and_sweeps);
 
 const WHO: &str = "erika@example.org";
 
@@ -418,6 +418,21 @@ async fn nothing_is_left_of_whoever_was_erased<T: Traces>(tested: T) {
     assert_eq!(sessions.count(WHO).await.unwrap(), 1);
     tick(&tested);
     assert_eq!(sessions.erase(WHO).await.unwrap(), 1);
+}
+
+/// The sessions were ended before, by a server whose clock was ahead.
+async fn a_clock_that_was_ahead_keeps_no_name<T: Traces>(tested: T) {
+    let (sessions, ahead) = (manager(&tested), Duration::from_secs(3_600));
+    let browser = logged_in(&tested, login).await;
+    tested.clock().advance(ahead);
+    assert_eq!(sessions.revoke_all(WHO).await.unwrap(), 1);
+    tested.clock().turn_back(ahead);
+    assert_eq!(sessions.erase(WHO).await.unwrap(), 0);
+    tested.clock().advance(Duration::from_secs(601));
+    sessions.operator().sweep().await.unwrap();
+    tested.dump().await.assert_no_record();
+    assert_names_nobody(&tested.traces().await);
+    assert!(browser.is_nobody().await);
 }
 
 async fn an_operator_acts_on_anybodys_sessions(tested: impl TestStore<Store: SessionIndex>) {

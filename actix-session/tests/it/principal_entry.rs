@@ -19,7 +19,9 @@ use crate::{
     attacks::capture,
     devices::tick,
     expiry::persistent,
-    support::{Browser, Site, Sqlite, TestStore, alone, assert_passed, on_each_index, private},
+    support::{
+        Browser, Dump, Site, Sqlite, TestStore, alone, assert_passed, on_each_index, private,
+    },
 };
 
 const USER: &str = "actix_identity.user_id";
@@ -27,6 +29,7 @@ const USER: &str = "actix_identity.user_id";
 on_each_index! {
     whoever_the_entry_names_is_listed,
     the_same_user_again_is_activity_alone,
+    the_same_user_with_each_request_is_one_session,
     the_same_user_in_flight_undoes_no_logout,
     the_same_user_with_a_renewal_is_a_login,
     another_user_starts_over,
@@ -117,6 +120,37 @@ async fn the_same_user_again_is_activity_alone(tested: impl TestStore<Store: Ses
     answer.assert_ok();
     assert_eq!(browser.number("n").await, Some(1));
     assert_eq!(sessions.count("ada").await.unwrap(), 1);
+}
+
+async fn the_same_user_with_each_request_is_one_session(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let (site, sessions) = site_of(&tested).await;
+    let browser = logged_in(&site, "ada").await;
+    let handle = sessions.list("ada").await.unwrap().next().unwrap().handle();
+    let dump = tested.dump().await;
+    let names = |dump: &Dump| dump.names().map(str::to_owned).collect::<Vec<_>>();
+    for n in 0..5 {
+        let again = |s: &Session| {
+            s.insert(USER, "ada").unwrap();
+            if n % 2 == 0 {
+                s.insert("n", n).unwrap();
+            }
+        };
+        browser.visit(again).await.assert_ok().assert_no_cookie();
+        // At once, too.
+        let flights = [browser.begin().await, browser.begin().await];
+        for flight in flights {
+            again(&flight);
+            flight.finish().await.assert_ok().assert_no_cookie();
+        }
+        assert_eq!(names(&tested.dump().await), names(&dump), "no other record");
+        let listed = sessions.list("ada").await.unwrap();
+        let handles: Vec<_> = listed.map(|it| it.handle()).collect();
+        assert_eq!(handles, std::slice::from_ref(&handle));
+    }
+    assert!(sessions.revoke("ada", &handle).await.unwrap());
+    assert!(browser.is_nobody().await);
 }
 
 async fn the_same_user_in_flight_undoes_no_logout(tested: impl TestStore<Store: SessionIndex>) {

@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use actix_session::{
     Session, SessionManager,
-    storage::{RedisSessionStore, SessionKey, SessionStore as _},
+    storage::{RedisSessionStore, RedisSessionStoreBuilder, SessionKey, SessionStore as _},
 };
 use servers::{RedisCluster, RedisServer, resp::lines_of};
 
-use crate::support::{Browser, aside, count, load::Load};
+use crate::support::{Browser, aside, count, hidden, load::Load};
 
 /// Every name in the cluster, on whichever master it is.
 fn names(cluster: &mut RedisCluster) -> BTreeSet<String> {
@@ -70,8 +70,9 @@ async fn sessions_live_in_every_slot_under_every_kind_of_name() {
     does_everything(build(tagged).await, "tagged").await;
     let one_slot = builder().cache_keygen(|key| format!("{{shop}}:{key}"));
     does_everything(build(one_slot).await, "one slot").await;
-    // Two steps a renewal: the key cannot be drawn for a slot.
     does_everything(build(builder().hashed_keys()).await, "hashed").await;
+    // Two steps a renewal: the key cannot be drawn for a slot.
+    does_everything(build(builder().cache_keygen(hidden)).await, "hidden").await;
     // Nothing but redirects and indexes is left: neither a record, nor half of a renewal.
     let left = names(&mut cluster);
     let is_beside = |name: &String| name.ends_with(":moved") || name.ends_with(":sessions");
@@ -81,11 +82,11 @@ async fn sessions_live_in_every_slot_under_every_kind_of_name() {
 #[actix_web::test]
 async fn a_renewed_record_lies_in_the_old_ones_slot() {
     let mut cluster = RedisCluster::start().unwrap();
-    let store = RedisSessionStore::builder_cluster(cluster.urls())
-        .build()
-        .await
-        .unwrap();
-    for _ in 0..10 {
+    let builder = || RedisSessionStore::builder_cluster(cluster.urls());
+    let plain = builder().build().await.unwrap();
+    let hashed = builder().hashed_keys().build().await.unwrap();
+    for n in 0..10 {
+        let store = if n % 2 == 0 { &plain } else { &hashed };
         let browser = Browser::with(store.clone()).await;
         browser.visit(count).await.assert_sets_cookie();
         let before = names(&mut cluster);
@@ -113,8 +114,15 @@ fn index_and_records(cluster: &mut RedisCluster) -> (String, Vec<String>) {
 
 #[actix_web::test]
 async fn a_users_records_lie_in_the_slot_of_their_index() {
+    lie_with_their_index(|builder| builder).await;
+    lie_with_their_index(RedisSessionStoreBuilder::hashed_keys).await;
+}
+
+async fn lie_with_their_index(
+    named: impl FnOnce(RedisSessionStoreBuilder) -> RedisSessionStoreBuilder,
+) {
     let mut cluster = RedisCluster::start().unwrap();
-    let builder = RedisSessionStore::builder_cluster(cluster.urls());
+    let builder = named(RedisSessionStore::builder_cluster(cluster.urls()));
     let store = builder.key_prefix("shop:").build().await.unwrap();
     let login = |s: &Session| s.login("user-42").unwrap();
     let [guest, renewed, new] = [
@@ -169,7 +177,7 @@ async fn a_users_records_lie_in_the_slot_of_their_index() {
 #[actix_web::test]
 async fn a_renewal_in_two_steps_leaves_nothing_when_it_comes_too_late() {
     let mut cluster = RedisCluster::start().unwrap();
-    let builder = RedisSessionStore::builder_cluster(cluster.urls()).hashed_keys();
+    let builder = RedisSessionStore::builder_cluster(cluster.urls()).cache_keygen(hidden);
     let browser = Browser::with(builder.build().await.unwrap()).await;
     browser.visit(count).await.assert_sets_cookie();
     let (late, other) = (browser.begin().await, browser.fork());
@@ -196,7 +204,7 @@ async fn a_renewal_in_two_steps_leaves_nothing_when_it_comes_too_late() {
 #[actix_web::test]
 async fn a_renewal_in_two_steps_leaves_nothing_when_the_second_is_refused() {
     let mut cluster = RedisCluster::start().unwrap();
-    let builder = RedisSessionStore::builder_cluster(cluster.urls()).hashed_keys();
+    let builder = RedisSessionStore::builder_cluster(cluster.urls()).cache_keygen(hidden);
     let browser = Browser::with(builder.build().await.unwrap()).await;
     browser.visit(count).await.assert_sets_cookie();
     let before = names(&mut cluster);

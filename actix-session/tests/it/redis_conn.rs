@@ -343,6 +343,21 @@ async fn endings_and_renewals_wait_for_replicas() {
     let answer = here.visit(Session::purge).await;
     answer.assert_ok().assert_removes_cookie();
     assert!(here.is_nobody().await);
+    // However far the session has moved, its end waits once.
+    here.visit(count).await.assert_ok();
+    let old = here.fork();
+    for _ in 0..3 {
+        here.visit(Session::renew).await.assert_sets_cookie();
+    }
+    let before = waits(&mut redis).await;
+    old.visit(Session::purge).await.assert_ok();
+    assert_eq!(waits(&mut redis).await, before + 1);
+    assert!(here.is_nobody().await);
+    // And never for longer than a commit may take.
+    let here = Browser::with(store(Duration::from_secs(3_600)).await).await;
+    here.visit(count).await.assert_ok();
+    let answer = here.visit(Session::purge).await;
+    answer.assert_ok().assert_removes_cookie();
 }
 
 #[actix_web::test]

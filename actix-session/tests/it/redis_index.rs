@@ -18,7 +18,7 @@ fn log_in(session: &Session) {
 
 on_store!(on_redis Redis: a_login_never_outlives_the_end_of_all_that_came_after_it);
 on_store!(on_cluster Cluster: a_login_never_outlives_the_end_of_all_that_came_after_it);
-on_store!(on_hashed_cluster HashedCluster: a_login_never_outlives_the_end_of_all_that_came_after_it);
+on_store!(on_hiding_cluster HidingCluster: a_login_never_outlives_the_end_of_all_that_came_after_it);
 
 fn manager<T: TestStore>(tested: &T) -> SessionManager
 where

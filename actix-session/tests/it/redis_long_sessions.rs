@@ -12,12 +12,12 @@ use servers::{RedisServer, resp::lines_of};
 
 use crate::{
     five_methods::Wrapper,
-    support::{Browser, Cluster, HashedCluster, Proxy, Redis, RedisActor, TestStore, on_store},
+    support::{Browser, Cluster, HidingCluster, Proxy, Redis, RedisActor, TestStore, on_store},
 };
 
 on_store!(on_redis Redis: a_session_in_use_stays_on_its_owners_list);
 on_store!(on_cluster Cluster: a_session_in_use_stays_on_its_owners_list);
-on_store!(on_hashed_cluster HashedCluster: a_session_in_use_stays_on_its_owners_list);
+on_store!(on_hiding_cluster HidingCluster: a_session_in_use_stays_on_its_owners_list);
 
 const USER: &str = "user-42";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -38,7 +38,7 @@ impl Forgets for Cluster {
     }
 }
 
-impl Forgets for HashedCluster {
+impl Forgets for HidingCluster {
     fn redis(&self) -> &Redis {
         &self.0
     }
@@ -161,4 +161,25 @@ async fn a_list_that_cannot_be_told_fails_no_load_before_it_forgets() {
     acl("+hset");
     assert_eq!(browser.principal().await.as_deref(), Some(USER));
     let _ = tested.store().index();
+}
+
+/// A server that takes no writes is asked for one now and then, and not by each read.
+#[actix_web::test]
+async fn a_list_that_cannot_be_told_delays_no_later_load() {
+    let server = RedisServer::start().unwrap();
+    let proxy = Proxy::before_redis(server.port());
+    let tested = Redis::through(&proxy.redis_url(), &server.url()).await;
+    let browsers = [tested.browser().await, tested.browser().await];
+    for browser in &browsers {
+        browser.visit(log_in).await.assert_ok();
+    }
+    let answer = lines_of(server.port(), "REPLICAOF 127.0.0.1 1").unwrap();
+    assert_eq!(answer, ["+OK"]);
+    tested.clock().advance(DAY * 31);
+    assert_eq!(browsers[0].principal().await.as_deref(), Some(USER));
+    for browser in &browsers {
+        proxy.commands();
+        assert_eq!(browser.principal().await.as_deref(), Some(USER));
+        assert_eq!(proxy.commands(), ["GET"]);
+    }
 }

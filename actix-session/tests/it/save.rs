@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use actix_session::{
-    Saved, SessionMiddleware, SessionSaveError, forward_store_methods,
+    Saved, Session, SessionMiddleware, SessionSaveError, forward_store_methods,
     storage::{
         Changes, CommitError, Committed, CookieSessionStore, MemorySessionStore, Record,
         SessionKey, SessionStore, Terms,
@@ -35,6 +35,7 @@ on_each_store! {
     a_login_after_a_save_renews_all_of_it,
     a_value_that_was_taken_before_a_clear_is_not_taken_again,
     a_save_after_a_clear_brings_nothing_back,
+    an_equal_value_that_was_saved_undoes_nothing,
 }
 
 async fn what_was_saved_stays_if_the_handler_fails(tested: impl TestStore) {
@@ -230,6 +231,47 @@ async fn a_save_after_a_clear_brings_nothing_back(tested: impl TestStore) {
     flight.insert("secret", 4).unwrap();
     flight.finish().await.assert_ok();
     assert!(tested.dump().await.only().is_empty());
+}
+
+async fn an_equal_value_that_was_saved_undoes_nothing(tested: impl TestStore) {
+    let browser = guest(&tested).await;
+    let flight = browser.begin().await;
+    flight.insert("a", 1).unwrap();
+    flight.remove("none");
+    assert_eq!(flight.save().await.unwrap(), Saved::Done);
+    assert_eq!(flight.get("a").unwrap(), Some(1));
+    let others = |s: &Session| {
+        s.insert("a", 2).unwrap();
+        s.insert("none", 0).unwrap();
+    };
+    browser.visit(others).await.assert_ok();
+    flight.insert("b", 3).unwrap();
+    flight.finish().await.assert_ok();
+    let record = tested.dump().await.only();
+    assert_eq!((record["a"].as_str(), record["b"].as_str()), ("2", "3"));
+    assert_eq!(record["none"], "0");
+}
+
+#[actix_web::test]
+async fn a_refused_removal_of_the_principal_ends_no_times() {
+    let store = Spy::new(MemorySessionStore::new());
+    let middleware = SessionMiddleware::builder(store.clone(), Key::generate());
+    let middleware = middleware.principal_entry("user").build();
+    let browser = Browser::new(Site::new(middleware).await);
+    let login = |s: &Session| s.insert("user", "ada").unwrap();
+    browser.visit(login).await.assert_sets_cookie();
+    for is_refused in [true, false] {
+        let flight = browser.begin().await;
+        flight.set_ttl(actix_web::cookie::time::Duration::hours(2));
+        if is_refused {
+            store.refuse_next("commit");
+        }
+        let taken = flight.take::<String>("user").await;
+        assert_eq!(taken.is_err(), is_refused);
+        let answer = flight.finish().await;
+        let age = answer.assert_ok().max_age();
+        assert_eq!(age, is_refused.then_some(7_200));
+    }
 }
 
 #[actix_web::test]

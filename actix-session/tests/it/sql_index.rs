@@ -1,11 +1,14 @@
-//! Whose sessions there are is looked up, never searched for. PostgreSQL's own statistics say so.
+//! Whose sessions there are is looked up, never searched for. The statistics of PostgreSQL and MariaDB say so.
+//! (Of SQLite's statements each is explained in a unit test, `storage::sql::plans`.)
 
 use std::time::Duration;
 
 use actix_session::{Session, SessionManager, storage::SessionIndex};
 use actix_web::rt::time::sleep;
 
-use crate::support::{PATIENCE, Postgres, SqlTestStore as _, TestStore, fill_store};
+use servers::MariaDbServer;
+
+use crate::support::{MySql, PATIENCE, Postgres, SqlTestStore as _, TestStore, fill_store};
 
 const USER: &str = "user-42";
 
@@ -77,4 +80,42 @@ async fn postgres_reads_no_table_from_its_beginning_to_its_end() {
     settled(before.1).await;
     sleep(Duration::from_millis(1_100)).await;
     assert_eq!(scans("seq_scan").await, before.0);
+}
+
+/// MariaDB counts the rows that are read of each table, if it is told to.
+#[actix_web::test]
+async fn mariadb_reads_no_more_rows_than_there_are_sessions() {
+    const OTHERS: usize = 800;
+
+    let server = MariaDbServer::start().unwrap();
+    let tested = MySql::at(&server.url()).await;
+    tested.execute("SET GLOBAL userstat = 1").await;
+    fill_store(&tested.store(), OTHERS).await;
+    tested.execute("ANALYZE TABLE {t}").await;
+    let browser = tested.browser().await;
+    let another = |s: &Session| s.login("user-43").unwrap();
+    browser.visit(another).await.assert_ok();
+    let read = async || {
+        let name = &tested.table;
+        let rows = "SELECT CAST(COALESCE(SUM(rows_read), 0) AS SIGNED)";
+        let of_table =
+            format!("FROM information_schema.table_statistics WHERE table_name = '{name}'");
+        tested.number(&format!("{rows} {of_table}")).await
+    };
+    let before = read().await;
+    all_that_a_manager_does(&tested).await;
+    let used = read().await;
+    assert!(used > before, "the server counts");
+    let operator = tested.middleware().build().manager().operator();
+    assert_eq!(operator.sweep().await.unwrap(), Some(0));
+    let rows = read().await - before;
+    assert!(
+        rows < i64::try_from(OTHERS / 2).unwrap(),
+        "{rows} rows were read"
+    );
+    // It would be seen.
+    tested
+        .number("SELECT COUNT(*) FROM {t} WHERE state <> ''")
+        .await;
+    assert!(read().await - before > i64::try_from(OTHERS).unwrap());
 }

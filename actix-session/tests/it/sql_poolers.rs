@@ -13,6 +13,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use crate::attacks::capture;
 use crate::support::{Postgres, SqlTestStore as _, TestStore as _, count, soon};
 
 fn pooler() -> PgBouncer {
@@ -158,6 +159,26 @@ async fn nobody_listens_through_a_pooler() {
         let listening = connection.fetch_one(listening).await.unwrap();
         assert_eq!(listening.get::<i64, _>(0), 0);
     }
+}
+
+/// One connection does not tell whether the next statement meets another process of the server.
+#[actix_web::test]
+async fn whoever_has_one_connection_prepares_nothing() {
+    capture::install();
+    let tested = Postgres::start().await;
+    let url = tested.user(1).await;
+    let store = tested.builder(&url).max_connections(1).build();
+    let store = store.await.unwrap();
+    assert!(capture::told(&[
+        "PostgreSQL has one connection to spare",
+        "prepares no statement"
+    ]));
+    let middleware =
+        SessionMiddleware::builder(store, tested.key().clone()).clock(tested.clock().clone());
+    let browser = tested.browser_of(middleware).await;
+    browser.visit(count).await.assert_sets_cookie();
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    assert_eq!(browser.number("n").await, Some(1));
 }
 
 #[actix_web::test]

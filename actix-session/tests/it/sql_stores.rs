@@ -48,7 +48,7 @@ on_store!(ids_on_postgres Postgres: an_id_of_any_length_ends);
 on_store!(ids_on_pgbouncer Pooled: an_id_of_any_length_ends);
 
 // MySQL's column takes no text of another length.
-on_store!(damage_on_sqlite Sqlite: a_damaged_row_hides_no_other times_of_any_type_hide_no_other);
+on_store!(damage_on_sqlite Sqlite: a_damaged_row_hides_no_other times_of_any_type_hide_no_other no_time_outlives_a_revocation);
 on_store!(damage_on_postgres Postgres: a_damaged_row_hides_no_other);
 
 on_store!(counts_on_postgres Postgres: counting_may_take_longer_than_a_request);
@@ -250,6 +250,41 @@ async fn times_of_any_type_hide_no_other(tested: impl SqlTestStore<Store: Sessio
         "session_id = 1",
     ] {
         only_the_damaged_is_left_out(&tested, damage).await;
+    }
+}
+
+/// A text is later than any number, and so is a blob.
+async fn no_time_outlives_a_revocation(tested: impl SqlTestStore<Store: SessionIndex>) {
+    let sessions: SessionManager = tested.middleware().build().manager();
+    for damage in [
+        "logged_in = 'yesterday'",
+        "logged_in = x'00'",
+        "logged_in = 1e300",
+        "logged_in = NULL, authenticated = 'once'",
+        "logged_in = NULL, authenticated = NULL, created = 'once'",
+    ] {
+        for all in [true, false] {
+            let browser = guest(&tested).await;
+            let login = |s: &Session| s.login("ferris").unwrap();
+            browser.visit(login).await.assert_ok();
+            let live = "state IS NOT NULL AND moved_to IS NULL";
+            let changed = format!("UPDATE {{t}} SET {damage} WHERE {live}");
+            assert_eq!(tested.execute(&changed).await, 1, "{damage}");
+            tested.clock().advance(Duration::from_secs(1));
+            if all {
+                sessions.revoke_all("ferris").await.unwrap();
+            } else {
+                let other = guest(&tested).await;
+                other.visit(login).await.assert_ok();
+                let flight = other.begin().await;
+                sessions.revoke_others(&flight.handle()).await.unwrap();
+                flight.finish().await.assert_ok();
+                other.visit(Session::purge).await.assert_ok();
+            }
+            let left = format!("SELECT COUNT(*) FROM {{t}} WHERE {live}");
+            assert_eq!(tested.number(&left).await, 0, "{damage}");
+            assert!(browser.is_nobody().await);
+        }
     }
 }
 

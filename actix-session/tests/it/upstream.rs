@@ -38,7 +38,7 @@ on_each_index! {
 }
 
 // There, an index lies in another slot than its records.
-on_store!(on_hashed_cluster HashedCluster:
+on_store!(on_hiding_cluster HidingCluster:
     what_comes_from_there_ends_and_nothing_else
     a_login_in_flight_is_refused_and_a_later_one_passes
     what_was_noticed_while_a_login_committed_is_over

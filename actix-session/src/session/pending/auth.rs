@@ -1,6 +1,6 @@
 //! Who is logged in, and what they have proven.
 
-use super::Pending;
+use super::{EndedTimes, Pending};
 use crate::{
     Level,
     changes::{Before, Changes, Effect, LoginChange, TtlChange},
@@ -185,10 +185,29 @@ impl Pending {
         let is_taken = matches!(effect, Effect::Modify(_));
         let logs_out = self.is_principal_entry(name) && (is_taken || effect.names_nobody());
         let may_end_login = self.is_login_open() && !self.names_nobody();
-        if logs_out && (self.principal().is_some() || may_end_login) {
+        let is_somebodys = self.principal().is_some();
+        if logs_out && (is_somebodys || may_end_login) {
             self.note_since(|since| since.ttl = true);
-            self.changes.ttl = None;
-            self.saved_ttl = None;
+            self.end_times(is_taken || !is_somebodys);
+        }
+    }
+
+    /// `may_return`: it is not known yet whether anybody is logged out.
+    fn end_times(&mut self, may_return: bool) {
+        let earlier = self.ended_times.take().unwrap_or_default();
+        let ended = EndedTimes {
+            ttl: self.changes.ttl.take().or(earlier.ttl),
+            saved: self.saved_ttl.take().or(earlier.saved),
+        };
+        let any = ended.ttl.is_some() || ended.saved.is_some();
+        self.ended_times = (may_return && any).then(|| Box::new(ended));
+    }
+
+    /// Nobody was logged out. What was set since stands.
+    pub(super) fn take_back_end(&mut self, ended: Option<Box<EndedTimes>>) {
+        if let Some(ended) = ended {
+            self.changes.ttl = self.changes.ttl.or(ended.ttl);
+            self.saved_ttl = self.saved_ttl.or(ended.saved);
         }
     }
 
@@ -252,7 +271,9 @@ impl Pending {
         let keeps = login.keep_times && !another;
         let set = self.changes.ttl.or(self.saved_ttl);
         let named = self.named.take();
-        let set = set.filter(|_| earlier.is_none() && named.is_none() || keeps);
+        let is_kept = earlier.is_none() && named.is_none() || keeps;
+        let set = set.filter(|_| is_kept);
+        self.ended_times = self.ended_times.take().filter(|_| is_kept && ttl.is_none());
         if let Some(earlier) = earlier.filter(|_| keeps) {
             login.span = login.span.or(earlier.span);
             login.keep_times = earlier.keep_times;

@@ -158,11 +158,6 @@ proptest! {
             // Nobody knows whether a login came before it, and a new key harms nobody.
             (late.renews, eager.renews) = (false, false);
         }
-        let names_nobody = |act: &Act| matches!(act, Act::Remove(USER) | Act::Name(None));
-        if user.is_none() && acts.iter().any(names_nobody) {
-            // Before the load, it may have ended a login, and with it the login's own time.
-            (late.ttl, eager.ttl) = (None, None);
-        }
         prop_assert_eq!(late, eager);
     }
 }

@@ -14,7 +14,10 @@ mod sweep;
 
 use std::{
     fmt,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
     time::Duration,
 };
 
@@ -60,6 +63,8 @@ struct Inner<D> {
     hub: Arc<Hub>,
     /// Whether the sweeper was started.
     sweeping: AtomicBool,
+    /// How many values are removed at once: fewer if the database was late.
+    batch: AtomicUsize,
 }
 
 impl<D> Clone for KeyValueSessionStore<D> {
@@ -147,6 +152,7 @@ impl<D: KeyValueDatabase> KeyValueSessionStoreBuilder<D> {
             clock: self.clock,
             hub: Arc::default(),
             sweeping: AtomicBool::new(false),
+            batch: AtomicUsize::new(sweep::BATCH),
         }))
     }
 }

@@ -17,7 +17,7 @@ use crate::{clock::Millis, live, sync::drop_panic};
 
 const INTERVAL: Duration = Duration::from_secs(60);
 /// How many values are removed at once: others wait no longer than that takes.
-const BATCH: usize = 1_000;
+pub(super) const BATCH: usize = 1_000;
 /// One call may take longer than a request's. If it never answered, nothing would be swept any more, and
 /// the sweeper would keep the store.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,19 +37,30 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
         self.sweep_within(BATCH_TIMEOUT, now).await
     }
 
-    /// The limit is for each call of the database.
+    /// The limit is for each call of the database. A call that takes longer is made again for half as much,
+    /// or nothing would ever be swept.
     async fn sweep_within(&self, limit: Duration, now: Millis) -> anyhow::Result<u64> {
         let mut swept = 0_u64;
         loop {
-            let some = self.0.database.sweep(layout::end(now), BATCH);
-            let some = timeout(limit, some).await.map_err(|_| {
-                anyhow::anyhow!("the session database must sweep within {limit:?}, and did not")
-            })??;
+            let batch = self.0.batch.load(Ordering::Relaxed);
+            let some = self.0.database.sweep(layout::end(now), batch);
+            let Ok(some) = timeout(limit, some).await else {
+                anyhow::ensure!(
+                    batch > 1,
+                    "the session database must sweep within {limit:?}, and did not"
+                );
+                self.0.batch.store(batch / 2, Ordering::Relaxed);
+                continue;
+            };
+            let some = some?;
             swept = swept.saturating_add(some as u64);
             // More than that, and the database takes no notice of the limit: nothing is left.
-            if some != BATCH {
+            if some != batch {
                 return Ok(swept);
             }
+            self.0
+                .batch
+                .store((batch + 1).min(BATCH), Ordering::Relaxed);
             // A database that never waits would keep others of this thread waiting.
             yield_now().await;
         }
@@ -133,6 +144,44 @@ mod tests {
         let late = store.sweep_within(Duration::ZERO, Millis(1)).await;
         let text = late.unwrap_err().to_string();
         assert!(text.contains("must sweep within 0ns"), "{text}");
+    }
+
+    /// Takes longer than it may for more than ten values.
+    struct Slow(Mutex<(usize, Vec<usize>)>);
+
+    impl KeyValueDatabase for Slow {
+        async fn get(&self, names: &[String]) -> anyhow::Result<Vec<Option<Vec<u8>>>> {
+            Ok(vec![None; names.len()])
+        }
+
+        async fn commit(&self, _: KeyValueTransaction) -> anyhow::Result<KeyValueOutcome> {
+            Ok(KeyValueOutcome::Done)
+        }
+
+        async fn sweep(&self, _: u64, limit: usize) -> anyhow::Result<usize> {
+            lock(&self.0).1.push(limit);
+            if limit > 10 {
+                return std::future::pending().await;
+            }
+            let mut slow = lock(&self.0);
+            let swept = limit.min(slow.0);
+            slow.0 -= swept;
+            Ok(swept)
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_slow_database_is_swept_in_smaller_batches() {
+        let store = KeyValueSessionStore::new(Slow(Mutex::new((25, Vec::new()))));
+        let limit = Duration::from_millis(1);
+        assert_eq!(store.sweep_within(limit, Millis(1)).await.unwrap(), 25);
+        let (left, asked) = &*lock(&store.database().0);
+        assert_eq!(*left, 0);
+        assert_eq!(
+            asked[..8],
+            [1_000, 500, 250, 125, 62, 31, 15, 7],
+            "{asked:?}"
+        );
     }
 
     #[actix_web::test]

@@ -44,6 +44,8 @@ pub(super) struct Executor {
     /// In a cluster records lie in slots, and no step can change two slots.
     has_slots: bool,
     no_writes: NoWrites,
+    /// The same for what is written beside a read, and was refused for a reason of its own.
+    no_lists: NoWrites,
 }
 
 /// A record that replaces the expected one.
@@ -83,6 +85,7 @@ impl Executor {
             channel: ends_channel(&str::to_owned).into(),
             has_slots,
             no_writes: NoWrites::default(),
+            no_lists: NoWrites::default(),
         }
     }
 

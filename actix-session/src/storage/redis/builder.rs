@@ -99,7 +99,11 @@ impl RedisSessionStoreBuilder {
     /// [`cache_keygen`](Self::cache_keygen) returns for it), in hexadecimal digits. Whoever reads
     /// the server's memory, files or log then learns no key that opens a session.
     ///
-    /// The store no longer finds sessions that it has stored under other names.
+    /// In a cluster the last four characters of the key stand before the digest, in braces, so that keys can
+    /// be drawn for a slot: the other sixty are as secret as a key.
+    ///
+    /// The store no longer finds sessions that it has stored under other names, and so none that was stored
+    /// before the server became part of a cluster.
     pub fn hashed_keys(mut self) -> Self {
         self.naming.hashed = true;
         self
@@ -179,7 +183,9 @@ impl RedisSessionStoreBuilder {
     ///
     /// Without this, a failover to a replica that has not received an ending brings the session
     /// back. This narrows that window but does not close it: if too few replicas answer in time,
-    /// the ending holds on the master all the same, and a warning says so. It costs a second
+    /// the ending holds on the master all the same, and a warning says so. However far a session has moved,
+    /// its end waits once, and never for longer than half of what is left of the time limit
+    /// ([`commit_budget`](crate::config::SessionMiddlewareBuilder::commit_budget)). It costs a second
     /// connection for each worker, and one round trip.
     pub fn wait_for_replicas(mut self, count: u32, limit: impl AnyDuration) -> Self {
         self.replicas = Some(Replicas {
@@ -222,7 +228,8 @@ impl RedisSessionStoreBuilder {
         }
         let info = store.executor.info().await;
         warn_if_it_evicts(&info);
-        let has_slots = store.executor.meets_slots(&*parts.keygen).await || is_in_cluster(&info);
+        let has_slots =
+            store.executor.meets_slots(&*parts.keygen(false)).await || is_in_cluster(&info);
         match target {
             Target::Server(node) if has_slots && has_port(&node) => {
                 parts.store_in_cluster(node).await
@@ -243,7 +250,7 @@ impl RedisSessionStoreBuilder {
         let parts = Parts {
             timeouts: self.timeouts,
             replicas: self.replicas,
-            keygen: self.naming.into_keygen(),
+            naming: self.naming,
             clock: self.clock,
         };
         Ok((target, parts))
@@ -254,20 +261,30 @@ impl RedisSessionStoreBuilder {
 struct Parts {
     timeouts: Timeouts,
     replicas: Option<Replicas>,
-    keygen: Keygen,
+    naming: Naming,
     clock: SharedClock,
 }
 
 impl Parts {
+    fn keygen(&self, has_slots: bool) -> Keygen {
+        let naming = self.naming.clone();
+        if has_slots {
+            naming.into_keygen_with_slots()
+        } else {
+            naming.into_keygen()
+        }
+    }
+
     fn store_on(&self, target: &Target) -> anyhow::Result<RedisSessionStore> {
         let connections = Connections::new(target, self.timeouts, self.replicas)
             .context("the Redis address is invalid: no connection to it is possible")?;
+        let keygen = self.keygen(connections.is_cluster());
         if connections.is_cluster() {
-            check_for_cluster(&*self.keygen)?;
+            check_for_cluster(&*keygen)?;
         }
         Ok(RedisSessionStore {
-            executor: Executor::new(connections).naming(&*self.keygen),
-            keygen: Arc::clone(&self.keygen),
+            executor: Executor::new(connections).naming(&*keygen),
+            keygen,
             clock: self.clock.clone(),
             hub: Arc::default(),
         })
@@ -291,12 +308,14 @@ impl Parts {
 
     /// A store on a server that has all slots of a cluster, or knows where they are.
     fn minding_slots(&self, store: RedisSessionStore) -> anyhow::Result<RedisSessionStore> {
-        check_for_cluster(&*self.keygen)?;
+        let keygen = self.keygen(true);
+        check_for_cluster(&*keygen)?;
         tracing::info!(
             "this Redis has slots: the session store keeps in one what belongs together"
         );
         Ok(RedisSessionStore {
-            executor: store.executor.in_slots(),
+            executor: store.executor.in_slots().naming(&*keygen),
+            keygen,
             ..store
         })
     }

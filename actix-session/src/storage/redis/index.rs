@@ -65,6 +65,10 @@ impl Entry {
         }
     }
 
+    pub(super) fn is_reserved(&self) -> bool {
+        self.text.starts_with(RESERVED)
+    }
+
     /// The name of the index.
     pub(super) fn index(&self) -> &str {
         &self.index

@@ -116,10 +116,11 @@ use crate::{
 ///
 /// # Cluster
 /// A record and the redirect that its renewal leaves lie in one slot, and a renewal draws a new key
-/// whose record falls into the old one's slot, or into that of the user's other sessions. If
-/// [`cache_keygen`] or [`hashed_keys`] hides the key, or the two slots differ, a renewal takes more
-/// than one step: it writes the new record under a name that nobody knows, then replaces the old one
-/// by compare-and-set, and last notes whose session it is.
+/// whose record falls into the old one's slot, or into that of the user's other sessions. With
+/// [`hashed_keys`], what the key ends with says in which slot its record lies. If a [`cache_keygen`]
+/// hides the key, or the two slots differ, a renewal takes more than one step: it writes the new record
+/// under a name that nobody knows, then replaces the old one by compare-and-set, and last notes whose
+/// session it is.
 ///
 /// [`connect_timeout`]: RedisSessionStoreBuilder::connect_timeout
 /// [`command_timeout`]: RedisSessionStoreBuilder::command_timeout
@@ -277,6 +278,14 @@ impl Backend for RedisSessionStore {
 
     async fn set_ttl(&self, at: &str, ttl: Millis) -> Result<(), anyhow::Error> {
         self.executor.set_ttl(at, ttl, &self.own_terms()).await
+    }
+
+    fn spares_writes(&self) -> bool {
+        self.executor.spares_writes()
+    }
+
+    fn write_has_failed(&self) {
+        self.executor.write_has_failed();
     }
 
     fn name(&self, key: &SessionKey) -> Name {

@@ -10,7 +10,7 @@ use crate::{digest, error::CommitError, protocol::Drawn, random};
 pub(super) type Keygen = Arc<dyn Fn(&str) -> String + Send + Sync>;
 
 /// The settings that make a name, from the inside out.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(super) struct Naming {
     pub(super) custom: Option<Keygen>,
     pub(super) hashed: bool,
@@ -18,6 +18,26 @@ pub(super) struct Naming {
 }
 
 impl Naming {
+    /// The names in a cluster. A digest hides where its record lies, so that no key could be drawn for a slot.
+    /// What the key ends with stands before it, in the braces that say where.
+    pub(super) fn into_keygen_with_slots(self) -> Keygen {
+        let Self {
+            custom: None,
+            hashed: true,
+            prefix,
+        } = self
+        else {
+            return self.into_keygen();
+        };
+        Arc::new(move |key| {
+            let digest = digest::hex(key);
+            match tag_of(key).filter(|_| !prefix.contains('{')) {
+                Some(tag) => format!("{prefix}{{{tag}}}{digest}"),
+                None => format!("{prefix}{digest}"),
+            }
+        })
+    }
+
     pub(super) fn into_keygen(self) -> Keygen {
         let Self {
             custom,
@@ -37,6 +57,16 @@ impl Naming {
             }
         }
     }
+}
+
+/// How many characters of a key say where its record lies, if a digest hides the others: enough to draw from.
+pub(super) const TAG: usize = 4;
+
+/// Other names than those of sessions may end with anything.
+fn tag_of(key: &str) -> Option<&str> {
+    let tag = key.get(key.len().checked_sub(TAG)?..)?;
+    let is_plain = tag.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    is_plain.then_some(tag)
 }
 
 /// The name of a record's redirect, which lies in the same slot of a cluster.
@@ -143,6 +173,40 @@ mod tests {
             ..Naming::default()
         };
         assert_eq!(name(twice), "abcabc");
+    }
+
+    /// A digest is what it is on one server, and in a cluster the same behind a tag.
+    #[test]
+    fn in_a_cluster_a_digest_has_the_end_of_its_key_as_its_tag() {
+        let hashed = |prefix: &str, custom: Option<Keygen>| Naming {
+            custom,
+            hashed: true,
+            prefix: prefix.to_owned(),
+        };
+        let key = "a".repeat(60) + "WXYZ";
+        let sha = hashed("", None).into_keygen()(&key);
+        for (prefix, named) in [
+            ("", format!("{{WXYZ}}{sha}")),
+            ("shop:", format!("shop:{{WXYZ}}{sha}")),
+            ("{shop}:", format!("{{shop}}:{sha}")),
+        ] {
+            let keygen = hashed(prefix, None).into_keygen_with_slots();
+            assert_eq!(keygen(&key), named);
+            check_for_cluster(&*keygen).unwrap();
+            // It can be drawn where its owner's index lies.
+            let index = index_name(&*keygen, "user-42");
+            let drawn = draw_key(&*keygen, true, Some("old"), Some("user-42")).unwrap();
+            assert_eq!(slot(&drawn.name), slot(&index), "{index}");
+            assert!(!drawn.name.contains(&drawn.key.as_ref()[..60]));
+        }
+        for odd in ["", "abc", "ab{c}", "ends.", "\u{1F980}", "x\u{1F980}y"] {
+            let name = hashed("", None).into_keygen_with_slots()(odd);
+            assert_eq!(name, digest::hex(odd), "{odd}");
+        }
+        // What an application's names hide stays hidden.
+        let custom: Keygen = Arc::new(|key: &str| key.to_uppercase());
+        let both = hashed("", Some(custom)).into_keygen_with_slots();
+        assert_eq!(both(&key), digest::hex(&key.to_uppercase()));
     }
 
     /// Rights on channels are given by these names.

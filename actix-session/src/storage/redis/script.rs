@@ -370,6 +370,11 @@ impl Call<'_> {
         self.keys.first().copied().unwrap_or_default()
     }
 
+    /// Whether a text is what it leaves in a record's place: it is among the arguments.
+    pub(crate) fn writes(&self, text: &[u8]) -> bool {
+        self.args.iter().any(|arg| arg.as_bytes() == text)
+    }
+
     pub(crate) fn by_hash(&self) -> Cmd {
         self.command("EVALSHA", &self.script.hash)
     }

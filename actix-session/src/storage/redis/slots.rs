@@ -1,5 +1,6 @@
 //! The hash slots of a cluster, and session keys whose records fall into a given slot.
 
+use super::naming::TAG;
 use crate::{key::SessionKey, random};
 
 pub(crate) const SLOTS: usize = 16_384;
@@ -50,9 +51,15 @@ pub(crate) fn key_in(
 /// once.
 fn neighbour_in(wanted: u16, drawn: &str, name: &dyn Fn(&str) -> String) -> Option<String> {
     let own = name(drawn);
-    let (before, after) = hashed(&own).split_once(drawn)?;
-    let fixed = &drawn[..drawn.len() - 2];
-    let sum = crc(crc(0, before.as_bytes()), fixed.as_bytes());
+    let hashed = hashed(&own);
+    // All of the key, or what it ends with.
+    let parts = [drawn.len(), TAG].map(|length| &drawn[drawn.len() - length..]);
+    let mut found = parts
+        .into_iter()
+        .filter_map(|part| Some((part, hashed.split_once(part)?)));
+    let (part, (before, after)) = found.next()?;
+    let (fixed, fixed_part) = (&drawn[..drawn.len() - 2], &part[..part.len() - 2]);
+    let sum = crc(crc(0, before.as_bytes()), fixed_part.as_bytes());
     for one in ALPHABET {
         let sum = crc(sum, &[*one]);
         for two in ALPHABET {
@@ -128,7 +135,8 @@ mod tests {
         let prefix = |key: &str| format!("shop:{key}");
         let tagged = |key: &str| format!("s:{{{key}}}:x");
         let suffix = |key: &str| format!("{key}:session");
-        let names: [&dyn Fn(&str) -> String; 4] = [&str::to_owned, &prefix, &tagged, &suffix];
+        let end = |key: &str| format!("s:{{{}}}{:x}", &key[60..], crc(1, key.as_bytes()));
+        let names: [&dyn Fn(&str) -> String; 5] = [&str::to_owned, &prefix, &tagged, &suffix, &end];
         for (n, name) in names.into_iter().enumerate() {
             for wanted in (0..16_384_u16).step_by(1_365 + n) {
                 let key = key_in(wanted, name).unwrap().expect("a key");

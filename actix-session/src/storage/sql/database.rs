@@ -36,6 +36,8 @@ pub(crate) trait Database: sqlx::Database {
     const FROM_NOTHING: &'static str = "";
     /// The state as bytes.
     const STATE: &'static str = "state";
+    /// When `login` was called. Records of an earlier version do not say.
+    const LOGIN: &'static str = "COALESCE(logged_in, authenticated, created)";
     /// The end of a deletion that goes by no index.
     const UNINDEXED: &'static str = "";
     /// Whether an `UPDATE` can return the row.

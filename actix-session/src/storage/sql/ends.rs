@@ -7,7 +7,12 @@ use sqlx::{
     postgres::{PgConnectOptions, PgListener},
 };
 
-use super::{database::Database as _, pooler, postgres::PostgresSessionStore, query::Query};
+use super::{
+    database::Database as _,
+    pooler::{self, Between},
+    postgres::PostgresSessionStore,
+    query::Query,
+};
 use crate::{
     contract::Terms,
     live::line::{Line, Refused, Said, Silent},
@@ -54,7 +59,12 @@ impl PgLine<'_> {
         }
         let limit = self.store.0.connections.limits().sign();
         let answer = pooler::lies_between(&self.options, limit).await;
-        answer.context("the database does not answer in time")
+        match answer.context("the database does not answer in time")? {
+            Between::Nothing => Ok(false),
+            Between::Pooler => Ok(true),
+            // Somebody else's connection might be told.
+            Between::Unknown => anyhow::bail!("the database has no second connection to spare"),
+        }
     }
 }
 

@@ -19,18 +19,16 @@ pub(crate) struct IndexStatements {
     pub(crate) sweep: Statement,
 }
 
-/// When `login` was called. Records of an earlier version do not say.
-pub(super) const LOGIN: &str = "COALESCE(logged_in, authenticated, created)";
-
 impl IndexStatements {
     pub(super) fn new<D: Database>(tell: Option<&str>, make: impl Fn(&str) -> Statement) -> Self {
+        let login = D::LOGIN;
         let page = |after: &str| {
             let ended = ended::<D>();
             make(&format!(
-                "SELECT id, session_id, {LOGIN}, {COLUMNS} FROM {{table}} \
+                "SELECT id, session_id, COALESCE(logged_in, authenticated, created), {COLUMNS} FROM {{table}} \
                  WHERE principal = :principal AND session_id IS NOT NULL AND moved_to IS NULL \
                  AND expires > :now AND NOT {ended}{after} \
-                 ORDER BY {LOGIN} DESC, session_id DESC LIMIT :batch"
+                 ORDER BY {login} DESC, session_id DESC LIMIT :batch"
             ))
         };
         let not_spared = not_spared::<D>(":spared", "session_id");
@@ -42,8 +40,8 @@ impl IndexStatements {
         Self {
             first_page: page(""),
             page: page(&format!(
-                " AND ({LOGIN} < :after_login \
-                 OR ({LOGIN} = :after_login AND session_id < :after_id))"
+                " AND ({login} < :after_login \
+                 OR ({login} = :after_login AND session_id < :after_id))"
             )),
             mark: make(&format!(
                 "UPDATE {{not_before}} SET spared = :spared, \
@@ -69,10 +67,10 @@ impl IndexStatements {
 
 /// The mark that is stored may be of a later time, by a clock that is ahead, and have ended more.
 fn end_marked<D: Database>(tell: Option<&str>, not_spared: &str) -> String {
-    let ended = ended::<D>();
+    let (ended, login) = (ended::<D>(), D::LOGIN);
     let rows = format!(
         "principal = :principal AND moved_to IS NULL AND expires > :now \
-         AND (({LOGIN} <= :mark AND {not_spared}) OR {ended})"
+         AND (({login} <= :mark AND {not_spared}) OR {ended})"
     );
     match Tells::of_rows(tell, "r", &rows) {
         None => format!("UPDATE {{table}} SET {REDIRECT} WHERE {rows}"),
@@ -86,9 +84,10 @@ fn end_marked<D: Database>(tell: Option<&str>, not_spared: &str) -> String {
 /// has not.
 pub(super) fn ended<D: Database>() -> String {
     let not_spared = not_spared::<D>("marks.spared", "session_id");
+    let login = D::LOGIN;
     format!(
         "EXISTS (SELECT 1 FROM {{not_before}} AS marks WHERE marks.principal = {{bare}}.principal \
-         AND marks.ended_at >= {LOGIN} AND {not_spared})"
+         AND marks.ended_at >= {login} AND {not_spared})"
     )
 }
 

@@ -13,7 +13,7 @@
 //! - `failure`: why something failed; `attempts`: whether it is tried again.
 //! - `migrate`: creates the table; `sweep`: deletes expired rows; `upkeep`: what operators ask for.
 //! - `database`: what differs between databases; `sqlite`, `postgres`, `mysql`: the dialects, and
-//!   the stores' names for them.
+//!   the stores' names for them. `plans` (a test): by which index SQLite carries each statement out.
 
 mod attempts;
 mod backend;
@@ -30,6 +30,8 @@ mod look;
 mod migrate;
 #[cfg(feature = "mysql-session")]
 mod mysql;
+#[cfg(all(test, feature = "sqlite-session"))]
+mod plans;
 #[cfg(feature = "postgres-session")]
 mod pooler;
 #[cfg(feature = "postgres-session")]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::{join, try_join};
+use futures_util::future::join;
 use sqlx::{
     ConnectOptions as _, Connection as _, Error, Executor as _, Row as _,
     postgres::{PgConnectOptions, PgConnection, PgDatabaseError},
@@ -28,16 +28,38 @@ pub(super) const MEETS_OTHERS: &str = "the prepared statements of this connectio
      `?statement-cache-capacity=0` in the URL or `statement_cache_capacity(0)` in the pool's connect \
      options";
 
+/// What a look for such a pooler has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Between {
+    Nothing,
+    Pooler,
+    /// There is one connection to be had, which does not tell.
+    Unknown,
+}
+
 /// Whether such a pooler is there. `None` if nobody tells in time.
-pub(super) async fn lies_between(options: &PgConnectOptions, limit: Duration) -> Option<bool> {
-    ask(options, limit, share).await
+pub(super) async fn lies_between(options: &PgConnectOptions, limit: Duration) -> Option<Between> {
+    let asking = async |one: &mut PgConnection, two: Option<&mut PgConnection>| {
+        let (is_pooled, otherwise) = match two {
+            Some(two) => (share(one, two).await?, Between::Nothing),
+            None => (changes(one).await?, Between::Unknown),
+        };
+        Ok(if is_pooled {
+            Between::Pooler
+        } else {
+            otherwise
+        })
+    };
+    ask(options, limit, asking).await
 }
 
 /// Whether such a pooler is there, and does not keep prepared statements apart. `false` if nobody
 /// tells in time.
 pub(super) async fn mixes_statements(options: &PgConnectOptions, limit: Duration) -> bool {
-    let asking = async |one: &mut PgConnection, two: &mut PgConnection| {
-        Ok(share(one, two).await? && mix(one, two).await)
+    let asking = async |one: &mut PgConnection, two: Option<&mut PgConnection>| match two {
+        Some(two) => Ok(share(one, two).await? && mix(one, two).await),
+        // Whoever meets others is told by the first error.
+        None => Ok(false),
     };
     ask(options, limit, asking).await.unwrap_or(false)
 }
@@ -52,20 +74,40 @@ pub(super) fn has_met_others(error: &PgDatabaseError) -> bool {
     }
 }
 
-async fn ask(
+/// Asks two connections, or one if the server has no other to spare.
+async fn ask<T>(
     options: &PgConnectOptions,
     limit: Duration,
-    question: impl AsyncFnOnce(&mut PgConnection, &mut PgConnection) -> Result<bool, Error>,
-) -> Option<bool> {
+    question: impl AsyncFnOnce(&mut PgConnection, Option<&mut PgConnection>) -> Result<T, Error>,
+) -> Option<T> {
     let asking = async {
-        let (mut one, mut two) = try_join(options.connect(), options.connect()).await?;
-        let answer = question(&mut one, &mut two).await?;
-        Ok::<_, Error>((answer, one, two))
+        let (one, two) = join(options.connect(), options.connect()).await;
+        let (mut one, mut two) = match (one, two) {
+            (Ok(one), two) | (two, Ok(one)) => (one, two.ok()),
+            (Err(error), Err(_)) => return Err(error),
+        };
+        let answer = question(&mut one, two.as_mut()).await?;
+        Ok((answer, one, two))
     };
     let (answer, one, two) = timeout(limit, asking).await.ok()?.ok()?;
+    let close = async |connection: Option<PgConnection>| match connection {
+        Some(connection) => connection.close().await,
+        None => Ok(()),
+    };
     // Whether they take leave does not matter.
-    let _ = timeout(limit, join(one.close(), two.close())).await;
+    let _ = timeout(limit, join(close(Some(one)), close(two))).await;
     Some(answer)
+}
+
+/// Whether one connection leads to several processes of the server.
+async fn changes(one: &mut PgConnection) -> Result<bool, Error> {
+    let first = process(one).await?;
+    for _ in 0..QUESTIONS {
+        if process(one).await? != first {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether two connections lead to one process of the server, or one of them to several: one that takes

@@ -10,7 +10,7 @@ use super::{
     connect::connect_to_server,
     database::{Database, Limits, Part, SqlDatabase, Verdict, queries},
     ends::PgLine,
-    pooler::{self, MEETS_OTHERS, POOL_MUST_CHANGE},
+    pooler::{self, Between, MEETS_OTHERS, POOL_MUST_CHANGE},
     statement::{Param, Value},
     store::{SqlSessionStore, SqlSessionStoreBuilder},
     table::Table,
@@ -32,7 +32,8 @@ use crate::live::{hub::Hub, line};
 ///
 /// Behind a pooler that gives each transaction another connection, such as PgBouncer with `pool_mode =
 /// transaction`, a store that is made from a URL prepares no statement. It notices such a pooler when it
-/// connects; to be sure, add `?statement-cache-capacity=0` to the URL. A pool of yours needs connect
+/// connects, for which it needs two connections for a moment: with one, it prepares no statement either. To be
+/// sure, add `?statement-cache-capacity=0` to the URL. A pool of yours needs connect
 /// options for that: [`migrate`](SqlSessionStore::migrate) tells which.
 ///
 /// # TLS
@@ -174,15 +175,22 @@ impl Database for Postgres {
     }
 
     async fn adapted(options: PgConnectOptions, limits: &Limits) -> PgConnectOptions {
-        let is_pooled = Self::prepares(&options)
-            && pooler::lies_between(&options, limits.sign()).await == Some(true);
-        if !is_pooled {
+        if !Self::prepares(&options) {
             return options;
         }
-        tracing::info!(
-            "a pooler gives each transaction another connection to PostgreSQL: the session store \
-             prepares no statement"
-        );
+        match pooler::lies_between(&options, limits.sign()).await {
+            None | Some(Between::Nothing) => return options,
+            Some(Between::Pooler) => tracing::info!(
+                "a pooler gives each transaction another connection to PostgreSQL: the session store \
+                 prepares no statement"
+            ),
+            // That is right with such a pooler and without, and only takes longer.
+            Some(Between::Unknown) => tracing::warn!(
+                "PostgreSQL has one connection to spare, which does not tell whether there is a pooler \
+                 that gives each transaction another one: the session store prepares no statement. \
+                 Allow more connections, and restart"
+            ),
+        }
         options
             .statement_cache_capacity(0)
             .disable_statement_logging()

@@ -98,6 +98,10 @@ impl Database for Sqlite {
     const LOCAL: bool = true;
     // Whoever edits a row by hand leaves a text there, which equals no bytes.
     const STATE: &'static str = "CAST(state AS BLOB)";
+    // For the same reason there may be no number, which would be later than every other: it is as old as
+    // can be.
+    const LOGIN: &'static str = "CASE typeof(COALESCE(logged_in, authenticated, created)) \
+        WHEN 'integer' THEN COALESCE(logged_in, authenticated, created) ELSE 0 END";
     const SWEEP: &'static str = "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} \
         WHERE expires <= :now ORDER BY expires LIMIT :batch)";
 

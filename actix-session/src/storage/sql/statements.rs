@@ -125,7 +125,7 @@ impl Statements {
             delete_expired: make("DELETE FROM {table} WHERE id = :id AND expires <= :now"),
             sweep: make(D::SWEEP),
             index: IndexStatements::new::<D>(tell, make),
-            upkeep: UpkeepStatements::new(make),
+            upkeep: UpkeepStatements::new::<D>(make),
         }
     }
 }

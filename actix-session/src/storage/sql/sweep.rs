@@ -104,7 +104,8 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// Requests never see them, swept or not: sweeping only makes room.
     ///
     /// # Errors
-    /// The database does not answer, or refuses the statement.
+    /// The database does not answer within half a minute, or refuses the statement. If it is only slow, it
+    /// may delete a smaller batch in that time.
     pub async fn sweep(&self, batch: u32) -> Result<u64, anyhow::Error> {
         let work = move |store: Self| async move { store.sweep_batch(batch).await };
         self.there(work).await.map_err(Failure::into_error)
@@ -114,7 +115,8 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// of zero counts as a second.
     ///
     /// The sweeper deletes `batch` rows at a time (1,000 is a good number) until none is left, and
-    /// pauses after each batch for as long as the batch took. If several servers have a sweeper,
+    /// pauses after each batch for as long as the batch took. A batch that takes longer than half a minute
+    /// is tried again with half as many rows. If several servers have a sweeper,
     /// PostgreSQL and MySQL let one of them work at a time.
     ///
     /// # Panics
@@ -131,11 +133,13 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         Sweeper { task, counts }
     }
 
-    async fn sweep_forever(self, interval: Duration, batch: u32, counts: Arc<Counts>) {
+    async fn sweep_forever(self, interval: Duration, most: u32, counts: Arc<Counts>) {
+        // Kept from turn to turn: what was given up may hold the lock of the sweep for a while.
+        let mut batch = most;
         loop {
             sleep(jittered(interval)).await;
             let before = counts.swept.load(Ordering::Relaxed);
-            match self.sweep_in_turn(batch, &counts).await {
+            match self.sweep_in_turn(&mut batch, most, &counts).await {
                 Ok(()) => tracing::debug!(
                     swept = counts.swept.load(Ordering::Relaxed) - before,
                     "expired sessions were deleted"
@@ -146,6 +150,27 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
                     error = %failure.into_error(),
                     "expired sessions could not be deleted; the next turn tries again"
                 ),
+            }
+        }
+    }
+
+    /// Deletes all that has expired, for whoever waits for it.
+    pub(super) async fn sweep_whole(&self, batch: u32) -> Result<u64, anyhow::Error> {
+        let work = move |store: Self| async move { store.sweep_at_once(batch).await };
+        self.there(work).await.map_err(Failure::into_error)
+    }
+
+    async fn sweep_at_once(&self, mut batch: u32) -> Result<u64, Failure> {
+        let mut swept = 0;
+        loop {
+            match self.sweep_batch(batch).await {
+                Ok(some) => {
+                    swept += some;
+                    if some < u64::from(batch) {
+                        return Ok(swept);
+                    }
+                }
+                Err(failure) => batch = smaller(batch, failure)?,
             }
         }
     }
@@ -195,26 +220,50 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
 
     /// Sweeps until nothing is left, or another server is sweeping. Works at most half of the time,
     /// so that requests get through.
-    async fn sweep_in_turn(&self, batch: u32, counts: &Counts) -> Result<(), Failure> {
+    async fn sweep_in_turn(
+        &self,
+        batch: &mut u32,
+        most: u32,
+        counts: &Counts,
+    ) -> Result<(), Failure> {
         let mut is_first = true;
         loop {
             let started = Instant::now();
             let swept = if D::LOCAL {
-                self.sweep_batch(batch).await?
-            } else if let Some(swept) = self.sweep_once(batch, Turn::Own).await? {
-                swept
+                self.sweep_batch(*batch).await.map(Some)
             } else {
-                return Ok(());
+                self.sweep_once(*batch, Turn::Own).await
+            };
+            let swept = match swept {
+                Ok(Some(swept)) => swept,
+                Ok(None) => return Ok(()),
+                Err(failure) => {
+                    *batch = smaller(*batch, failure)?;
+                    continue;
+                }
             };
             counts.swept.fetch_add(swept, Ordering::Relaxed);
             measure::swept(swept);
             counts.runs.fetch_add(is_first.into(), Ordering::Relaxed);
             is_first = false;
-            if swept < u64::from(batch) {
+            if swept < u64::from(*batch) {
                 return Ok(());
             }
+            *batch = batch.saturating_add(1).min(most);
             sleep(started.elapsed().max(Duration::from_millis(1))).await;
         }
+    }
+}
+
+/// How many rows to delete at once after an attempt for so many took too long: otherwise nothing would ever
+/// be deleted.
+fn smaller(batch: u32, failure: Failure) -> Result<u32, Failure> {
+    // Without a connection it would be as late.
+    let may_help = failure.late && failure.verdict == Verdict::Lost && batch > 1;
+    if may_help {
+        Ok(batch / 2)
+    } else {
+        Err(failure)
     }
 }
 
@@ -265,6 +314,19 @@ mod tests {
                 .all(|span| *span >= minute * 3 / 4 && *span < minute * 5 / 4)
         );
         assert!(drawn.iter().any(|span| *span != drawn[0]));
+    }
+
+    #[test]
+    fn a_batch_that_took_too_long_is_halved() {
+        let late = |verdict| Failure::late("the statement", verdict);
+        assert_eq!(smaller(1_000, late(Verdict::Lost)).unwrap(), 500);
+        assert!(smaller(1, late(Verdict::Lost)).is_err());
+        assert!(smaller(1_000, late(Verdict::Again)).is_err());
+        let refused = Failure {
+            late: false,
+            ..late(Verdict::Lost)
+        };
+        assert!(smaller(1_000, refused).is_err());
     }
 
     #[test]

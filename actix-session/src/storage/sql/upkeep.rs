@@ -8,7 +8,6 @@ use super::{
     backend::Attempt,
     database::{Database, SqlDatabase},
     failure::Failure,
-    index_statements::LOGIN,
     query::{Answer, Query},
     row::{number, principal_column},
     statement::{Statement, Values},
@@ -35,12 +34,15 @@ const BATCH: u32 = 1_000;
 #[derive(Debug)]
 pub(crate) struct UpkeepStatements {
     counts: Statement,
+    /// The time of a principal's mark.
+    mark: Statement,
     forget_sessions: Statement,
     forget_mark: Statement,
 }
 
 impl UpkeepStatements {
-    pub(super) fn new(make: impl Fn(&str) -> Statement) -> Self {
+    pub(super) fn new<D: Database>(make: impl Fn(&str) -> Statement) -> Self {
+        let login = D::LOGIN;
         Self {
             // Each is answered by an index.
             counts: make(
@@ -48,8 +50,12 @@ impl UpkeepStatements {
                  (SELECT COUNT(*) FROM {table} WHERE principal IS NOT NULL), \
                  (SELECT COUNT(*) FROM {table} WHERE expires <= :now)",
             ),
+            mark: make(
+                "SELECT COALESCE((SELECT ended_at FROM {not_before} WHERE principal = :principal), \
+                 :mark), :mark, :mark",
+            ),
             forget_sessions: make(&format!(
-                "DELETE FROM {{table}} WHERE principal = :principal AND {LOGIN} <= :mark \
+                "DELETE FROM {{table}} WHERE principal = :principal AND {login} <= :mark \
                  AND expires <= :now"
             )),
             forget_mark: make(
@@ -73,8 +79,6 @@ fn erased(principal: &str) -> String {
 
 impl<D: SqlDatabase> Upkeep for SqlSessionStore<D> {
     async fn forget(&self, principal: &str, mark: &NotBefore, terms: &Terms) -> anyhow::Result<()> {
-        let query = Query::Mark(erased(principal), mark.clone(), None);
-        self.ask(query, terms).await.map_err(Failure::into_error)?;
         let query = Query::Forget(principal.into(), mark.at);
         let forgotten = self.ask(query, terms).await;
         forgotten.map(drop).map_err(Failure::into_error)
@@ -93,20 +97,20 @@ impl<D: SqlDatabase> Upkeep for SqlSessionStore<D> {
     }
 
     async fn sweep_all(&self, _: &Terms) -> anyhow::Result<Option<u64>> {
-        let mut swept = 0;
-        loop {
-            let some = self.sweep(BATCH).await?;
-            swept += some;
-            if some < u64::from(BATCH) {
-                return Ok(Some(swept));
-            }
-        }
+        self.sweep_whole(BATCH).await.map(Some)
     }
 }
 
 impl<D: Database> Attempt<'_, D> {
-    /// Deletes what has expired of a principal, and lets the mark expire soon.
+    /// Keeps the mark under a digest, deletes what has expired of a principal, and lets the mark that
+    /// names them expire soon.
     pub(super) async fn forget(&mut self, principal: &str, mark: Millis) -> Result<Answer, Error> {
+        let mark = self.latest_mark(principal, mark).await?;
+        let unnamed = NotBefore {
+            at: mark,
+            spared: Vec::new(),
+        };
+        self.mark(&erased(principal), &unnamed, None).await?;
         let statements = &self.statements.upkeep;
         let values = Values {
             mark: number(mark),
@@ -116,6 +120,17 @@ impl<D: Database> Attempt<'_, D> {
         let forgotten = D::execute(self.connection, &statements.forget_sessions, &values).await?;
         D::execute(self.connection, &statements.forget_mark, &values).await?;
         Ok(Answer::Ended(forgotten))
+    }
+
+    /// The mark that is stored may be of a later time, by a clock that is ahead.
+    async fn latest_mark(&mut self, principal: &str, mark: Millis) -> Result<Millis, Error> {
+        let values = Values {
+            mark: number(mark),
+            ..self.values_of(principal)
+        };
+        let stored = &self.statements.upkeep.mark;
+        let [stored, ..] = D::counts(self.connection, stored, &values).await?;
+        Ok(mark.max(Millis(stored)))
     }
 
     pub(super) async fn count(&mut self) -> Result<Answer, Error> {

@@ -5,18 +5,16 @@ use std::time::Duration;
 use actix_web::rt::task::yield_now;
 use futures_util::future::{join, join_all};
 
-use super::kit::{BrokenPromise, Kept, Kit, promise, word};
+use super::kit::{BrokenPromise, Kept, Kit, TTL, promise, word};
 use crate::{
-    contract::{Committed, Opened},
+    Session,
+    contract::{Committed, Opened, Rotated},
     storage::SessionStore,
 };
 
 /// How many requests run at once.
 const PARALLEL: u64 = 16;
 const ROUNDS: u64 = 4;
-
-const ATOMIC: &str = "compare and write in one atomic step, under one lock or in one transaction, \
-                      and merge with `Changes::made_on` what is there at that time";
 
 /// Requests that change one session at once lose nothing: neither entries of different names nor
 /// increments of one entry.
@@ -47,8 +45,9 @@ pub async fn parallel_changes_are_all_kept<S: SessionStore + Clone>(kit: &Kit<S>
     let all = ROUNDS * PARALLEL;
     promise!(
         request.number("n") == Some(all) && entries == all,
-        "{all} parallel commits were acknowledged, and {} of them were lost: {ATOMIC}",
-        all.abs_diff(request.number("n").unwrap_or_default().min(entries))
+        "{all} parallel commits were acknowledged, and {} of them were lost: {}",
+        all.abs_diff(request.number("n").unwrap_or_default().min(entries)),
+        kit.atomic()
     );
     Ok(())
 }
@@ -115,9 +114,129 @@ async fn an_end_beside_commits<S: SessionStore + Clone>(kit: &Kit<S>) -> Kept {
         promise!(
             !matches!(opened, Opened::Live(_)),
             "a session that was ended while a request committed to it has come back, so that a \
-             logout is undone: {ATOMIC}, and write nothing if the record is gone"
+             logout is undone: {}, and write nothing if the record is gone",
+            kit.atomic()
         );
     }
+    Ok(())
+}
+
+/// Of several renewals of one session at once one counts, and a change that is acknowledged beside them
+/// is in the renewed session.
+///
+/// # Errors
+/// Several count, or the change is lost.
+pub async fn one_renewal_counts<S: SessionStore + Clone>(kit: &Kit<S>) -> Kept {
+    for round in 0..4 * ROUNDS {
+        let key = kit.counter().await?;
+        let mut renewals = Vec::new();
+        for n in 1..=3 {
+            let request = kit.load(&key).await?;
+            request.session.renew();
+            renewals.push(async move {
+                yields(n * (round % 3)).await;
+                kit.rotate_apart(request).await
+            });
+        }
+        let counts = kit.load(&key).await?;
+        counts.count()?;
+        let counts = async {
+            yields(round % 7).await;
+            kit.commit_apart(counts).await
+        };
+        let (committed, renewed) = join(counts, join_all(renewals)).await;
+        let mut keys = Vec::new();
+        for answer in renewed {
+            if let Rotated::Rotated(key, ..) = answer? {
+                keys.push(key);
+            }
+        }
+        promise!(
+            keys.len() == 1,
+            "of three renewals of one session at once {} gave out a key, and it must be one: delete the \
+             old record only if it is what was read, and take the new one back if it is not",
+            keys.len()
+        );
+        let is_kept = matches!(committed?, Committed::Saved(_) | Committed::Forwarded);
+        promise!(
+            !is_kept || kit.load(&keys[0]).await?.number("n") == Some(1),
+            "a change that was acknowledged beside a renewal is lost: {}",
+            kit.atomic()
+        );
+    }
+    Ok(())
+}
+
+/// If somebody logs out by a `clear` while a request renews the session, the renewed session is nobody's.
+///
+/// # Errors
+/// It brings the login back.
+pub async fn a_renewal_undoes_no_logout<S: SessionStore + Clone>(kit: &Kit<S>) -> Kept {
+    for round in 0..8 * ROUNDS {
+        let login = |session: &Session| drop(session.login("ferris"));
+        let key = kit.create(login).await?;
+        let (renews, clears) = (kit.load(&key).await?, kit.load(&key).await?);
+        renews.session.renew();
+        clears.session.clear();
+        let renew = async {
+            yields(round % 3).await;
+            kit.rotate_apart(renews).await
+        };
+        let clear = async {
+            yields(round % 5).await;
+            kit.commit_apart(clears).await
+        };
+        let (renewed, cleared) = join(renew, clear).await;
+        // A logout that is `Gone` has come after the renewal.
+        let is_cleared = matches!(cleared?, Committed::Saved(_) | Committed::Forwarded);
+        let Rotated::Rotated(new, ..) = renewed? else {
+            continue;
+        };
+        let Opened::Live(record) = kit.open(&new).await? else {
+            continue;
+        };
+        promise!(
+            !is_cleared || record.principal().is_none(),
+            "a logout that was acknowledged beside a renewal is undone: whoever was logged in still is, \
+             under the new key: {}, and delete the old record only if it is what was read",
+            kit.atomic()
+        );
+    }
+    Ok(())
+}
+
+/// What a quiet request changes is written, and the session ends no later for that.
+///
+/// # Errors
+/// It ends later, or the change is lost. A store that cannot be given a clock leaves this out.
+pub async fn quiet_changes_move_no_end<S: SessionStore>(kit: &Kit<S>) -> Kept {
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    let key = kit.counter().await?;
+    kit.pass(TTL - MINUTE);
+    let request = kit.load(&key).await?;
+    request.count()?;
+    let answer = kit.commit_quietly(request).await?;
+    promise!(
+        matches!(answer, Committed::Saved(_)),
+        "a commit to a live session must be `Saved`, and is {}",
+        word(&answer)
+    );
+    promise!(
+        kit.load(&key).await?.number("n") == Some(1),
+        "what a quiet request has changed is not there"
+    );
+    kit.pass(MINUTE);
+    promise!(
+        !kit.is_live(&key).await?,
+        "{}",
+        if kit.is_over_a_database() {
+            "a session ends later than a quiet request has left it: keep the `end` of each `Put`"
+        } else {
+            "a quiet request has extended a session: on terms that keep the end (`Terms::keeps_end`), a \
+             commit writes the end that the record has, unless `Terms::end` comes before it"
+        }
+    );
     Ok(())
 }
 

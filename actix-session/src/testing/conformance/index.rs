@@ -91,10 +91,17 @@ pub async fn sessions_are_listed_by_principal<S: SessionIndex>(kit: &Kit<S>) -> 
         kit.count(ferris).await? == 2,
         "a session that was cleared is nobody's, and is still listed"
     );
+    let late = kit.load(&renewed).await?;
     kit.delete(&renewed).await?;
     promise!(
         kit.count(ferris).await? == 1,
         "an ended session is still listed"
+    );
+    late.session.renew();
+    kit.rotate(late).await?;
+    promise!(
+        kit.count(ferris).await? == 1,
+        "a renewal that came after the end of its session has left a new one behind, which is listed"
     );
     let manager = kit.manager();
     let list = manager.list(ferris).await.map_err(failed("list"))?;

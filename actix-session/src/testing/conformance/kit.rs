@@ -284,6 +284,17 @@ impl<S: SessionStore> Kit<S> {
         rotated.await.map_err(failed("rotate"))
     }
 
+    /// On terms that keep the end.
+    pub(super) async fn commit_quietly(
+        &self,
+        request: Request,
+    ) -> Result<Committed, BrokenPromise> {
+        let (changes, terms) = (request.changes(), self.terms().quiet());
+        let base = request.base.as_ref();
+        let committed = self.store.commit(&request.key, base, &changes, &terms);
+        committed.await.map_err(failed("commit"))
+    }
+
     /// As another worker would: a worker's own commits queue up, so that they do not compete.
     pub(super) async fn commit_apart(&self, request: Request) -> Result<Committed, BrokenPromise>
     where
@@ -317,6 +328,21 @@ impl<S: SessionStore> Kit<S> {
 
     pub(super) async fn delete(&self, key: &SessionKey) -> Result<(), BrokenPromise> {
         self.store.delete(key).await.map_err(failed("delete"))
+    }
+
+    /// What to do about a race, in words that the store's author knows.
+    pub(super) fn atomic(&self) -> &'static str {
+        if self.is_over_a_database() {
+            "compare and write in one atomic step, under one lock or in one transaction"
+        } else {
+            "compare and write in one atomic step, under one lock or in one transaction, and merge with \
+             `Changes::made_on` what is there at that time"
+        }
+    }
+
+    /// Whether its author has written three methods of a database, and no store.
+    pub(super) fn is_over_a_database(&self) -> bool {
+        std::any::type_name::<S>().contains("::KeyValueSessionStore<")
     }
 
     pub(super) fn pass(&self, span: Duration) {

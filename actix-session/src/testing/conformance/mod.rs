@@ -26,7 +26,10 @@ pub use self::index::{
     parallel_logins_are_all_listed, sessions_are_listed_by_principal,
 };
 pub use self::{
-    atomic::{an_end_wins_every_race, parallel_changes_are_all_kept},
+    atomic::{
+        a_renewal_undoes_no_logout, an_end_wins_every_race, one_renewal_counts,
+        parallel_changes_are_all_kept, quiet_changes_move_no_end,
+    },
     kit::{BrokenPromise, Kit},
     lifecycle::{
         any_state_comes_back, hostile_keys_open_nothing, late_requests_bring_nothing_back,
@@ -111,7 +114,7 @@ pub fn say(missing: &[&str]) {
 /// | --- | --- |
 /// | nothing | keeps every promise, has an index ([`SessionIndex`](crate::storage::SessionIndex)), and is `Clone` and `Send` |
 /// | `key_value` | is a [`KeyValueSessionStore`](crate::storage::KeyValueSessionStore): what its database must do is tested too, and said in words of its three methods |
-/// | `compare_and_set` | overrides `open`, `create`, `commit` and `rotate`, and is `Clone` (an `Arc` around it will do). The kit does not race `rotate` with a logout: read what [`SessionStore`](crate::storage::SessionStore) says of it |
+/// | `compare_and_set` | overrides `open`, `create`, `commit` and `rotate`, and is `Clone` (an `Arc` around it will do). The kit cannot see a new record that a `rotate` leaves behind when it finds the old one gone: read what [`SessionStore`](crate::storage::SessionStore) says of it |
 /// | `five_methods` | has the five published methods |
 /// | `, without a clock` after any of these | cannot be given a clock: its test of expiry is left out |
 ///
@@ -132,21 +135,25 @@ pub fn say(missing: &[&str]) {
 #[macro_export]
 macro_rules! conformance {
     ($module:ident, $make:expr $(,)?) => {
-        $crate::__conformance_tests! { whole $module $make, [sessions_end_in_time] }
+        $crate::__conformance_tests! { whole $module $make, [
+            sessions_end_in_time quiet_changes_move_no_end
+        ] }
     };
     ($module:ident, $make:expr, without a clock $(,)?) => {
         $crate::__conformance_tests! { whole $module $make, [] }
     };
     ($module:ident, $make:expr, key_value $(,)?) => {
         $crate::__conformance_tests! { whole $module $make, [
-            the_database_does_what_it_is_told sessions_end_in_time
+            the_database_does_what_it_is_told sessions_end_in_time quiet_changes_move_no_end
         ] }
     };
     ($module:ident, $make:expr, key_value, without a clock $(,)?) => {
         $crate::__conformance_tests! { whole $module $make, [the_database_does_what_it_is_told] }
     };
     ($module:ident, $make:expr, compare_and_set $(,)?) => {
-        $crate::__conformance_tests! { compare_and_set $module $make, [sessions_end_in_time] }
+        $crate::__conformance_tests! { compare_and_set $module $make, [
+            sessions_end_in_time quiet_changes_move_no_end
+        ] }
     };
     ($module:ident, $make:expr, compare_and_set, without a clock $(,)?) => {
         $crate::__conformance_tests! { compare_and_set $module $make, [] }
@@ -167,6 +174,7 @@ macro_rules! __conformance_tests {
         $crate::__conformance_tests! { all $module $make, [
             $($more)*
             parallel_changes_are_all_kept an_end_wins_every_race
+            one_renewal_counts a_renewal_undoes_no_logout
             threads_lose_nothing a_renewal_is_one_step changes_and_ends_follow_a_renewal
             dropped_calls_leave_no_half sessions_are_listed_by_principal
             parallel_logins_are_all_listed
@@ -176,6 +184,7 @@ macro_rules! __conformance_tests {
     (compare_and_set $module:ident $make:expr, [$($more:ident)*]) => {
         $crate::__conformance_tests! { all $module $make, [
             $($more)* parallel_changes_are_all_kept an_end_wins_every_race
+            one_renewal_counts a_renewal_undoes_no_logout
         ], $crate::testing::conformance::not_promised_by_compare_and_set() }
     };
     (five_methods $module:ident $make:expr, [$($more:ident)*]) => {

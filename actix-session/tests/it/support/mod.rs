@@ -36,7 +36,7 @@ pub(crate) use self::{
     key_value::KeyValue,
     proxy::Proxy,
     random::Random,
-    redis::{Cluster, HashedCluster, Redis, RedisPool, Sentinel, connect},
+    redis::{Cluster, HidingCluster, Redis, RedisPool, Sentinel, connect, hidden},
     spy::{DETAIL, Spy},
     sql::{MySql, Pooled, Postgres, SqlTestStore, Sqlite, fill_store, on_each_database},
     stores::{Dump, Memory, PATIENCE, TOMBSTONE, TestStore, expected, millis, random_name},
@@ -54,7 +54,7 @@ macro_rules! on_each_store {
         $crate::support::on_store!(on_redis_pool RedisPool: $($test)+);
         $crate::support::on_store!(on_sentinel Sentinel: $($test)+);
         $crate::support::on_store!(on_cluster Cluster: $($test)+);
-        $crate::support::on_store!(on_hashed_cluster HashedCluster: $($test)+);
+        $crate::support::on_store!(on_hiding_cluster HidingCluster: $($test)+);
         $crate::support::on_store!(on_sqlite Sqlite: $($test)+);
         $crate::support::on_store!(on_postgres Postgres: $($test)+);
         $crate::support::on_store!(on_mysql MySql: $($test)+);

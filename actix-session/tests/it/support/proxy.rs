@@ -34,6 +34,8 @@ struct Shared {
 struct State {
     /// Names of the Redis commands that came.
     commands: Vec<String>,
+    /// How many messages came from clients, but for signs of life.
+    messages: usize,
     losses: Losses,
     /// After a loss, no new connection gets through.
     held: bool,
@@ -112,6 +114,12 @@ impl Proxy {
     /// The Redis commands since this was asked last: each is one round trip.
     pub(crate) fn commands(&self) -> Vec<String> {
         std::mem::take(&mut self.shared.state().commands)
+    }
+
+    /// How many messages clients have sent since this was asked last: each waits for its answer, so that each
+    /// is one round trip. Signs of life are none: whether there are any depends on how much time has passed.
+    pub(crate) fn messages(&self) -> usize {
+        std::mem::take(&mut self.shared.state().messages)
     }
 
     /// The answer of the next such Redis command gets lost, and whoever sent it cannot ask again
@@ -220,10 +228,17 @@ impl State {
             Fate::AnswerLost => self.lost_answers += 1,
             Fate::HeldBack => {}
         }
+        self.messages += usize::from(!is_sign_of_life(bytes));
         let own = names.into_iter().filter(|name| !connects(name));
         self.commands.extend(own);
         fate
     }
+}
+
+/// What `sqlx` sends to MySQL and to PostgreSQL when a connection has been used, and before it uses one that was
+/// idle. No request waits for the first.
+fn is_sign_of_life(bytes: &[u8]) -> bool {
+    bytes == [1, 0, 0, 0, 0x0e] || bytes == b"S\0\0\0\x04" || holds(bytes, b"SQLx ping")
 }
 
 /// Commands by which a client introduces itself; the store does not send them.

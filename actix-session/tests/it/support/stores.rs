@@ -114,6 +114,11 @@ impl Dump {
         records.map(|(_, text)| text.as_str())
     }
 
+    /// The names of all that is there.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The entries of every record, without the metadata.
     pub(crate) fn records(&self) -> Vec<Entries> {
         self.texts().map(entries).collect()

@@ -35,6 +35,7 @@ macro_rules! on_each_place {
         on_each_place!(@ on_redis Redis: $($test)+);
         on_each_place!(@ on_cluster Cluster: $($test)+);
         on_each_place!(@ on_hashed_cluster HashedCluster: $($test)+);
+        on_each_place!(@ on_hiding_cluster HidingCluster: $($test)+);
         on_each_place!(@ on_sqlite Sqlite: $($test)+);
         on_each_place!(@ on_postgres Postgres: $($test)+);
         on_each_place!(@ on_mysql MySql: $($test)+);

@@ -161,7 +161,11 @@ impl Place for Redis {
 
     fn age(&self, name: &str, span: Millis) {
         self.make_older(name, span);
-        self.make_older(&format!("{{{name}}}:moved"), span);
+        let redirect = match name.contains('{') {
+            true => format!("{name}:moved"),
+            false => format!("{{{name}}}:moved"),
+        };
+        self.make_older(&redirect, span);
     }
 
     async fn left(&self, at: &str, _: Millis) -> Millis {
@@ -217,6 +221,11 @@ other_redis!(
 );
 other_redis!(
     /// A cluster in which a new name lies anywhere: a renewal takes two steps.
+    HidingCluster,
+    |builder: RedisSessionStoreBuilder| builder.cache_keygen(crate::digest::hex)
+);
+other_redis!(
+    /// A cluster whose names hide all of the key but its end.
     HashedCluster,
     RedisSessionStoreBuilder::hashed_keys
 );

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     super::{
@@ -32,6 +32,7 @@ impl Executor {
         enters: Option<&Entry>,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
+        let begun = Instant::now();
         let target = redirect.target.as_str();
         let grace = terms.grace.0.to_string();
         let first = if enters.is_some() { &grace } else { ttl };
@@ -47,7 +48,14 @@ impl Executor {
             Err(_) => false,
         };
         match (enters, &decided) {
-            (Some(entry), _) if is_done => self.enter_for_certain(entry, target, ttl, terms).await,
+            (Some(entry), _) if is_done => {
+                // Replicas that keep one step waiting keep the other, too: both have one budget.
+                let left = Terms {
+                    budget: terms.budget.saturating_sub(begun.elapsed()),
+                    ..terms.clone()
+                };
+                self.enter_for_certain(entry, target, ttl, &left).await
+            }
             (_, Ok(Reply::Lost)) => decided,
             _ if is_done => decided,
             _ => {

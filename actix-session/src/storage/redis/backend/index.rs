@@ -201,7 +201,12 @@ impl Executor {
         };
         let (keys, args) = (indexed.keys(keys), indexed.args(args));
         let call = ENTER_SCRIPT.call(&keys, &args);
-        self.entering(&Job::ending(&call), indexed, terms).await
+        // A reservation ends and renews nothing, so that replicas may have it later.
+        let job = match entry.is_reserved() {
+            true => Job::script(&call),
+            false => Job::ending(&call),
+        };
+        self.entering(&job, indexed, terms).await
     }
 
     /// Runs a script that may change indexes.

@@ -94,6 +94,16 @@ impl Extending {
 }
 
 impl Executor {
+    /// Whether reads do without what can be written later.
+    pub(in super::super) fn spares_writes(&self) -> bool {
+        self.no_writes.are_known() || self.no_lists.are_known()
+    }
+
+    /// What can be written later was refused, or took too long.
+    pub(in super::super) fn write_has_failed(&self) {
+        self.no_lists.note(DO_WITHOUT);
+    }
+
     /// Reads for a request, and extends the record if the terms say so.
     pub(in super::super) async fn look(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
         match Extending::of(terms) {

@@ -87,6 +87,34 @@ async fn a_repeated_ending_waits_for_replicas_too() {
     assert_eq!(*calls.borrow(), ["EVALSHA", "WAIT", "EVALSHA", "WAIT"]);
 }
 
+/// A hop found nothing to end, so that replicas have nothing to confirm.
+#[actix_web::test]
+async fn an_ending_waits_for_replicas_once() {
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let seen = Rc::clone(&calls);
+    let replicas = conn::Replicas {
+        count: 1,
+        timeout: Duration::from_secs(86_400),
+    };
+    let connections = fake::connections(Some(replicas), move |command| {
+        seen.borrow_mut().push(command[0].clone());
+        Some(match (command[0].as_str(), seen.borrow().len()) {
+            ("WAIT", _) => {
+                let limit: u64 = command[2].parse().unwrap();
+                let budget = Terms::default().budget().as_millis();
+                assert!(limit > 0 && u128::from(limit) < budget, "{limit} ms");
+                ":0\r\n".to_owned()
+            }
+            (_, hop @ 1..3) => format!("*2\r\n:2\r\n{}", bulk(&format!("p|1|{{{hop}}}"))),
+            _ => DONE.to_owned(),
+        })
+    })
+    .await;
+    let key = SessionKey::generated("a".repeat(64));
+    backend::delete(&store(connections), &key).await.unwrap();
+    assert_eq!(*calls.borrow(), ["EVALSHA", "EVALSHA", "EVALSHA", "WAIT"]);
+}
+
 fn store(connections: Connections) -> RedisSessionStore {
     RedisSessionStore {
         executor: Executor::new(connections),

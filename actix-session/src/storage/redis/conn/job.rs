@@ -145,12 +145,44 @@ impl<'a> Job<'a> {
             },
         };
         if let (Some(replicas), Outcome::Value(value)) = (self.replicas, &outcome)
-            && may_be_done(value)
-            && let Err(error) = Box::pin(wait(connection, replicas)).await
+            && self.may_have_done(value)
+            && let Err(error) = Box::pin(wait(connection, self.patient(replicas))).await
         {
             return Ok(Outcome::Lost(error));
         }
         Ok(outcome)
+    }
+
+    /// Whether a script has ended or renewed something, or an earlier attempt may have: then it finds
+    /// nothing, or what the script would leave. `WAIT` counts whatever the server had written by then,
+    /// on whichever connection. What another redirect leads to is a step of its own, which waits.
+    fn may_have_done(&self, value: &Value) -> bool {
+        let Value::Array(parts) = value else {
+            return false;
+        };
+        match &parts[..] {
+            [Value::Int(0 | 3), ..] => true,
+            [Value::Int(2), Value::BulkString(found), ..] => self.leaves(found),
+            _ => false,
+        }
+    }
+
+    /// Whether a script writes this text.
+    fn leaves(&self, text: &[u8]) -> bool {
+        match self.request {
+            Request::Command(_) => false,
+            Request::Script(call) => call.writes(text),
+        }
+    }
+
+    /// Leaves time within the budget to report what was done, and for the step that may follow.
+    fn patient(&self, wanted: Replicas) -> Replicas {
+        let left = |until: Instant| until.saturating_duration_since(Instant::now()) / 2;
+        let most = self.until.map_or(wanted.timeout, left);
+        Replicas {
+            timeout: wanted.timeout.min(most),
+            ..wanted
+        }
     }
 
     async fn send(
@@ -226,16 +258,6 @@ async fn both(
 
 fn no_answer() -> RedisError {
     (ErrorKind::Io, "a pipeline got no answer").into()
-}
-
-/// Whether a script has ended or renewed something, or an earlier attempt may have: then it finds
-/// nothing, or a redirect. `WAIT` counts whatever the server had written by then, on whichever
-/// connection.
-fn may_be_done(value: &Value) -> bool {
-    let Value::Array(parts) = value else {
-        return false;
-    };
-    matches!(parts.first(), Some(Value::Int(0 | 2 | 3)))
 }
 
 /// Waits until replicas have what this connection has written. If too few of them answer, only the

@@ -124,8 +124,8 @@ async fn a_cluster_lists_what_lives() {
 }
 
 #[actix_web::test]
-async fn a_cluster_with_hashed_keys_lists_what_lives() {
-    endure(redis::Servers::hashed_cluster().await).await;
+async fn a_cluster_whose_names_hide_keys_lists_what_lives() {
+    endure(redis::Servers::hiding_cluster().await).await;
 }
 
 #[actix_web::test]

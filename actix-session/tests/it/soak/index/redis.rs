@@ -14,7 +14,7 @@ use redis::{AsyncCommands as _, AsyncConnectionConfig, ScanOptions, aio::Multipl
 use servers::{RedisCluster, RedisServer};
 
 use super::{Lying, Place, child::Order, judge::is_owned};
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, hidden};
 
 const PREFIX: &str = "index:";
 
@@ -32,7 +32,7 @@ fn builder(kind: &str, urls: &[String]) -> RedisSessionStoreBuilder {
     let builder = match kind {
         "redis" => RedisSessionStore::builder(&urls[0]),
         "cluster" => RedisSessionStore::builder_cluster(urls.to_vec()),
-        _ => RedisSessionStore::builder_cluster(urls.to_vec()).hashed_keys(),
+        _ => RedisSessionStore::builder_cluster(urls.to_vec()).cache_keygen(hidden),
     };
     builder.key_prefix(PREFIX).connect_timeout(PATIENCE)
 }
@@ -55,8 +55,8 @@ impl Servers {
         Self::clustered("cluster").await
     }
 
-    pub(super) async fn hashed_cluster() -> Self {
-        Self::clustered("hashed cluster").await
+    pub(super) async fn hiding_cluster() -> Self {
+        Self::clustered("hiding cluster").await
     }
 
     async fn clustered(kind: &'static str) -> Self {
