@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 
 use actix_session::SessionHandle;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use pico_args::Arguments;
 
 use crate::store::Store;
@@ -68,7 +68,7 @@ pub(crate) fn parse(
     let mut words: Vec<OsString> = words.into_iter().collect();
     let hyphens = words.iter().position(|word| word == "--");
     let behind = words.split_off(hyphens.unwrap_or(words.len()));
-    let mut words = Arguments::from_vec(words);
+    let mut words = Arguments::from_vec(words.into_iter().flat_map(halves).collect());
     if words.contains(["-h", "--help"]) {
         return Ok(Wanted::Help);
     }
@@ -85,17 +85,37 @@ pub(crate) fn parse(
     let name = words.subcommand()?;
     let free = words.finish();
     if let Some(option) = free.iter().find(|word| is_an_option(word)) {
-        bail!("the option {} is unknown", option.display());
+        bail!("the option {} is unknown, or comes twice", shown(option));
     }
     let mut free = free.into_iter().chain(behind.into_iter().skip(1));
     let Some(task) = task(name.as_deref(), &mut free)? else {
         return Ok(Wanted::Help);
     };
     if let Some(word) = free.next() {
-        bail!("the word {} is one too many", word.display());
+        bail!("the word {} is one too many", shown(&word));
     }
     store.check()?;
     Ok(Wanted::Command(Command { task, store, json }))
+}
+
+/// An option and its value, if they are one word (`--store=URL`).
+fn halves(word: OsString) -> Vec<OsString> {
+    match word.to_str().and_then(|word| word.split_once('=')) {
+        Some((option @ ("--store" | "--prefix" | "--table" | "--schema"), value)) => {
+            vec![option.into(), value.into()]
+        }
+        _ => vec![word],
+    }
+}
+
+/// A word in an error: without what may be an address, since that may hold a password.
+fn shown(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let option = word.split_once('=').filter(|_| word.starts_with('-'));
+    match option.or_else(|| word.split_once(':')) {
+        Some((first, _)) => format!("{first}…"),
+        None => word.into_owned(),
+    }
 }
 
 /// Whether a word that stands for itself looks like an option. One handle in 64 begins with a hyphen.
@@ -113,15 +133,16 @@ fn task(name: Option<&str>, words: &mut impl Iterator<Item = OsString>) -> Resul
         Some("stats") => Task::Stats,
         Some("sweep") => Task::Sweep,
         None | Some("help") => return Ok(None),
-        Some(other) => bail!("the command `{other}` is unknown"),
+        Some(other) => bail!("the command `{}` is unknown", shown(other.as_ref())),
     }))
 }
 
 fn user(words: &mut impl Iterator<Item = OsString>) -> Result<String> {
     let word = words.next().context("the user is missing")?;
     let name = word.into_string().ok();
-    name.filter(|name| !name.is_empty())
-        .context("the user must be a text in UTF-8")
+    let name = name.context("the user must be a text in UTF-8")?;
+    ensure!(!name.is_empty(), "the user must not be empty");
+    Ok(name)
 }
 
 fn handle(words: &mut impl Iterator<Item = OsString>) -> Result<SessionHandle> {
@@ -188,10 +209,11 @@ mod tests {
         for (words, says) in [
             (&["lst", "ada"][..], "`lst` is unknown"),
             (&["list"], "the user is missing"),
-            (&["list", ""], "the user must be a text"),
+            (&["list", ""], "the user must not be empty"),
             (&["list", "ada", "bob"], "the word bob is one too many"),
             (&["list", "ada", "--jsn"], "the option --jsn is unknown"),
             (&["--jsn", "list"], "the option --jsn is unknown"),
+            (&["stats", "--table", "a", "--table", "b"], "comes twice"),
             (&["end", "ada"], "the session's handle is missing"),
             (&["end", "ada", "x"], "invalid as the handle"),
             (&["stats", "--table", "t"], "are for SQL databases"),
@@ -211,6 +233,33 @@ mod tests {
         }
         let error = parsed(&["stats"], None).unwrap_err().to_string();
         assert!(error.contains("SESSION_STORE"), "{error}");
+    }
+
+    #[test]
+    fn no_error_shows_an_address() {
+        let address = "redis://me:secret@127.0.0.1:6379";
+        for words in [
+            &["stats", address][..],
+            &["list", "ada", address],
+            &[address, "list"],
+            &["stats", &format!("--stroe={address}")],
+            &["stats", &format!("--STORE={address}")],
+        ] {
+            let error = error(words);
+            assert!(!error.contains("secret"), "{words:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_option_and_its_value_may_be_one_word() {
+        let store = command(&["stats", "--store=sqlite://file?mode=ro", "--table=t"]).store;
+        assert_eq!(store.url, "sqlite://file?mode=ro");
+        assert_eq!(store.table.as_deref(), Some("t"));
+        // A user may look like that too.
+        assert_eq!(
+            command(&["list", "--", "--table=t"]).task,
+            Task::List("--table=t".to_owned())
+        );
     }
 
     #[test]

@@ -136,7 +136,15 @@ impl Store {
     /// A text without the store's address, which may hold a password.
     pub(crate) fn hide(&self, text: &str) -> String {
         let url = self.url.trim();
-        let text = text.replace(url, "the store's address");
+        // A scheme alone hides nothing, and is in examples of addresses.
+        let names_more = url
+            .split_once("://")
+            .is_none_or(|(_, rest)| !rest.is_empty());
+        let text = if names_more && !url.is_empty() {
+            text.replace(url, "the store's address")
+        } else {
+            text.to_owned()
+        };
         match password(url) {
             Some(password) => text.replace(password, "***"),
             None => text,
@@ -199,6 +207,12 @@ mod tests {
             assert!(!hidden.contains("hunter2"), "{hidden}");
         }
         assert!(!format!("{store:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_scheme_is_no_secret() {
+        let example = "such as redis://127.0.0.1:6379";
+        assert_eq!(store("redis://").hide(example), example);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod jwk;
 mod object;
 mod token;
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpResponse, ResponseError,
@@ -22,6 +22,9 @@ use actix_web::{
 pub use self::jwk::{InvalidJwkSet, JwkSet};
 use self::token::{Invalid, Token};
 use crate::{SessionManager, event};
+
+/// How long it may take to have a provider's keys.
+const KEYS_LIMIT: Duration = Duration::from_secs(5);
 
 /// Ends sessions when an OpenID Provider says that the user has logged out there: OpenID Connect
 /// Back-Channel Logout 1.0.
@@ -90,7 +93,7 @@ impl BackChannelLogout {
     /// `keys` returns the keys that the provider signs with: what lies at its `jwks_uri`. It is called
     /// for each token that claims to be of this issuer, with the `kid` that the token names, before
     /// anything is verified: keep the keys, and fetch them again for a `kid` that you do not know at
-    /// most every few minutes. If it fails, the response is a 503.
+    /// most every few minutes. If it fails, or has not answered after 5 seconds, the response is a 503.
     pub fn provider<K, F>(
         mut self,
         issuer: impl Into<String>,
@@ -127,8 +130,8 @@ impl BackChannelLogout {
             .find(|it| token.is_for(&it.client))
             .or(first)
             .ok_or("the iss of the logout token is unknown here")?;
-        let keys = (provider.keys)(token.kid().map(str::to_owned)).await;
-        let keys = keys.map_err(|error| {
+        let keys = (provider.keys)(token.kid().map(str::to_owned));
+        let keys = within(KEYS_LIMIT, keys).await.map_err(|error| {
             event::no_provider_keys(error.as_ref());
             Cause::Failed(error)
         })?;
@@ -137,6 +140,14 @@ impl BackChannelLogout {
         let ended = self.sessions.end_upstream(&notice).await;
         ended.map_err(|error| Cause::Failed(error.into()).into())
     }
+}
+
+async fn within(
+    limit: Duration,
+    keys: impl Future<Output = anyhow::Result<JwkSet>>,
+) -> anyhow::Result<JwkSet> {
+    let late = |_| anyhow::anyhow!("there is no answer within {limit:?}");
+    tokio::time::timeout(limit, keys).await.map_err(late)?
 }
 
 /// Shows no provider.
@@ -227,5 +238,17 @@ pub(crate) fn token_in(form: &[(String, String)]) -> Result<&str, BackChannelLog
     match (tokens.next(), tokens.next()) {
         (Some((_, token)), None) => Ok(token),
         _ => Err("the form must have one logout_token".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_web::test]
+    async fn keys_that_never_come_are_an_error() {
+        let never = std::future::pending();
+        let error = within(Duration::from_millis(1), never).await.unwrap_err();
+        assert!(error.to_string().contains("no answer"), "{error}");
     }
 }

@@ -345,7 +345,9 @@ impl<'a> CommitMachine<'a> {
         let end = self.terms.until(new);
         match self.route {
             Route::Direct if self.changes.is_empty() => {
-                let kept = on.end().map_or(end, |kept| kept.min(end));
+                let cap = self.terms.absolute_end_of(new);
+                let capped = |kept: Millis| cap.map_or(kept, |cap| kept.min(cap));
+                let kept = on.end().map_or(end, capped);
                 (Until::Same, Answer::Saved(End::of(new, kept)))
             }
             // What is over already ends at once.

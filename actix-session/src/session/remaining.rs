@@ -148,8 +148,9 @@ impl Pending {
         let (end, absolute) = self.changes().ends(base, &terms);
         let idle = match base {
             Some(base) if !self.moves_end(base, times.extend) => {
-                let quiet = self.is_asked_for_anything().then_some(end);
-                let cap = quiet.or(absolute);
+                // What a quiet request writes may end the session sooner.
+                let written = self.writes(base).then_some(end);
+                let cap = written.or(absolute);
                 let kept = base.end().or_else(|| self.extended.then_some(end));
                 kept.map(|kept| cap.map_or(kept, |cap| kept.min(cap)))
             }
@@ -175,12 +176,18 @@ impl Pending {
         if self.extended && base.is_in_cookie() {
             return true;
         }
-        let same = |name: &str, now: Option<&str>| self.value(name).as_deref() == now;
-        if changes.renews() || !changes.leave_unchanged_by(base, |name, _, now| same(name, now)) {
+        if self.writes(base) {
             return true;
         }
         let throttled = matches!(extend, ExtendOnRead::AtMostEvery(_));
         let touches = base.is_in_cookie() || !throttled || self.extended;
         changes.set_any() && touches
+    }
+
+    /// Whether what was done so far changes anything.
+    fn writes(&self, base: &Record) -> bool {
+        let changes = self.changes();
+        let same = |name: &str, now: Option<&str>| self.value(name).as_deref() == now;
+        changes.renews() || !changes.leave_unchanged_by(base, |name, _, now| same(name, now))
     }
 }

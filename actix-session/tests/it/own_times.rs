@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_session::{
     Clock as _, Login, Session, SessionMiddleware,
-    config::{PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy},
+    config::{PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy, WireFormat},
     storage::{CookieSessionStore, SessionKey, SessionStore},
     testing::ManualClock,
 };
@@ -35,6 +35,7 @@ on_each_store! {
     times_are_set_before_or_after_the_login,
     a_time_that_was_saved_is_that_of_the_login_after_it,
     a_login_that_is_over_at_the_answer_leaves_no_session,
+    the_first_absolute_timeout_ends_no_old_session,
 }
 
 fn seconds(clock: &ManualClock, seconds: u64) {
@@ -477,6 +478,53 @@ async fn an_old_record_in_five_methods_has_an_absolute_end_too() {
     let bounded = builder().absolute_timeout(CookieDuration::hours(1));
     let browser = browser.at(Site::new(bounded.build()).await);
     ends_an_hour_after_the_first_sight(&browser, &clock).await;
+}
+
+/// In the older format, a session that nobody has logged in to does not say how old it is.
+async fn the_first_absolute_timeout_ends_no_old_session(tested: impl TestStore) {
+    let policies = [
+        TtlExtensionPolicy::OnEveryRequest,
+        TtlExtensionPolicy::OnStateChanges,
+        TtlExtensionPolicy::AtMostEvery(CookieDuration::minutes(5)),
+    ];
+    let same = |s: &Session| s.insert("n", 7).unwrap();
+    let change = |s: &Session| s.insert("a", 1).unwrap();
+    let acts: [fn(&Session); 3] = [|_| (), same, change];
+    for (policy, act) in policies.iter().flat_map(|it| acts.map(|act| (it, act))) {
+        for format in [WireFormat::V0_11, WireFormat::V1] {
+            let days = |format| {
+                let lifecycle = persistent(86_400_000, policy.clone());
+                let builder = tested.middleware().session_lifecycle(lifecycle);
+                builder.wire_format(format).mixed_fleet()
+            };
+            let browser = tested.browser_of(days(WireFormat::V0_11)).await;
+            browser.visit(same).await.assert_sets_cookie();
+            seconds(tested.clock(), 7_200);
+            let bounded = days(format).absolute_timeout(CookieDuration::hours(1));
+            let browser = browser.at(Site::new(bounded.build()).await);
+            browser.visit(act).await.assert_ok();
+            ends_an_hour_after_the_first_sight(&browser, tested.clock()).await;
+        }
+    }
+}
+
+/// It writes the absolute end down, and the idle end stays.
+#[actix_web::test]
+async fn the_age_of_the_cookie_is_that_of_the_record_at_first_sight() {
+    let tested = Memory::start().await;
+    let for_hours = |hours: u64| {
+        let lifecycle = persistent(hours * 3_600_000, TtlExtensionPolicy::OnStateChanges);
+        tested.middleware().session_lifecycle(lifecycle)
+    };
+    for (hours, absolute, age) in [(1, 12, 4), (12, 2, 2)] {
+        let old = for_hours(4).wire_format(WireFormat::V0_11);
+        let browser = tested.browser_of(old).await;
+        browser.visit(write).await.assert_sets_cookie();
+        let bounded = for_hours(hours).absolute_timeout(CookieDuration::hours(absolute));
+        let browser = browser.at(Site::new(bounded.build()).await);
+        let first = browser.visit(|_| ()).await;
+        assert_eq!(first.assert_sets_cookie().max_age(), Some(age * 3_600));
+    }
 }
 
 async fn ends_an_hour_after_the_first_sight(browser: &Browser, clock: &ManualClock) {

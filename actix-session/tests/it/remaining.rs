@@ -30,6 +30,7 @@ on_each_store! {
     a_lazy_session_is_quiet_too,
     a_quiet_request_costs_one_call,
     what_a_quiet_request_shortens_is_shorter,
+    what_changes_nothing_shortens_nothing,
     a_quiet_login_begins_a_new_time,
     a_quiet_change_takes_nothing_back,
     a_quiet_request_saves_before_it_answers,
@@ -197,6 +198,32 @@ async fn what_a_quiet_request_shortens_is_shorter(tested: impl TestStore) {
     };
     browser.visit_path("/quiet", clear).await.assert_ok();
     assert_about(left(&browser).await, 2);
+}
+
+async fn what_changes_nothing_shortens_nothing(tested: impl TestStore) {
+    let long = Browser::new(site(tested.middleware(), 2, OnStateChanges).await);
+    let short = long.at(site(tested.middleware(), 1, OnStateChanges).await);
+    start(&long).await;
+    let acts: [Act; 3] = [
+        |s| s.insert("n", 1).unwrap(),
+        |s| drop(s.remove("a")),
+        Session::reset_ttl,
+    ];
+    for act in acts {
+        let asked = |s: &Session| {
+            act(s);
+            assert_about(idle(s), 2);
+        };
+        let answer = short.visit_path("/quiet", asked).await;
+        answer.assert_ok().assert_no_cookie();
+        assert_about(left(&short).await, 2);
+    }
+    let change = |s: &Session| {
+        write(s);
+        assert_about(idle(s), 1);
+    };
+    short.visit_path("/quiet", change).await.assert_ok();
+    assert_about(left(&short).await, 1);
 }
 
 async fn a_quiet_login_begins_a_new_time(tested: impl TestStore) {

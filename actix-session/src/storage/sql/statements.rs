@@ -55,6 +55,10 @@ pub(crate) struct Rotating {
 }
 
 const FOREVER: i64 = i64::MAX;
+/// From when the policy's absolute timeout counts. A record without an id has no metadata, and counts as made
+/// at first sight, however old its row is.
+const SINCE: &str =
+    "COALESCE(authenticated, CASE WHEN session_id IS NULL THEN :now ELSE created END)";
 
 pub(super) const COLUMNS: &str = "state, expires, moved_to, moved_flag, moved_at, epoch, revision";
 
@@ -163,7 +167,7 @@ fn touch<D: Database>() -> String {
     };
     format!(
         "UPDATE {{table}} SET expires = {least}(COALESCE(:now + ttl, :idle_end), \
-         COALESCE(absolute_end, COALESCE(authenticated, created) + :absolute, {FOREVER})) \
+         COALESCE(absolute_end, {SINCE} + :absolute, {FOREVER})) \
          WHERE {}{returning}",
         live::<D>()
     )
