@@ -126,12 +126,8 @@ impl Database for MySql {
     /// A node of a Galera cluster applies what others have committed a moment later. Without this, it
     /// shows a session that has ended on another node, and not yet one that has begun there.
     async fn settle(connection: &mut MySqlConnection) -> Result<(), Error> {
-        let is_a_node =
-            sqlx::query("SHOW SESSION VARIABLES WHERE variable_name = 'wsrep_on' AND value = 'ON'")
-                .fetch_optional(&mut *connection)
-                .await?
-                .is_some();
-        if is_a_node {
+        let node = "SHOW SESSION VARIABLES WHERE variable_name = 'wsrep_on' AND value = 'ON'";
+        if Self::finds(connection, node).await? {
             // Reads, updates and deletions, insertions.
             Self::run(connection, "SET SESSION wsrep_sync_wait = 7").await?;
         }

@@ -113,7 +113,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         let (pool, runtime) = opened;
         let prepares = D::prepares(&pool.connect_options());
         Self(Arc::new(Inner {
-            connections: Connections::new(pool, limits),
+            connections: Connections::new(pool, limits, runtime.is_some()),
             runtime,
             statements: Telling::new::<D>(&table, prepares),
             table,
