@@ -181,8 +181,17 @@ pub(crate) fn is_worth_another<D: Database>(error: &Error) -> bool {
         ConnectionReset,
         UnexpectedEof,
     ];
-    let broke = matches!(error, Error::Io(error) if kinds.contains(&error.kind()));
+    let broke = match error {
+        Error::Io(error) => kinds.contains(&error.kind()),
+        error => hung_up_before_tls(error),
+    };
     broke || without_connection::<D>(error) == Verdict::Again
+}
+
+/// PostgreSQL's answer to the wish for TLS is one byte. `sqlx` takes none at all for a zero.
+fn hung_up_before_tls(error: &Error) -> bool {
+    let none = "unexpected response from SSLRequest: 0x00";
+    matches!(error, Error::Protocol(words) if words.starts_with(none))
 }
 
 /// Without a connection, nothing was done.
@@ -208,6 +217,18 @@ pub(crate) fn none_in_time<D: Database>(welcome: Option<&Welcome>) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether `sqlx` speaks TLS is the whole program's choice. Where it does, as in a test of the
+    /// workspace, `sql_left_behind` meets these words.
+    #[test]
+    fn whoever_hangs_up_before_tls_is_tried_again() {
+        let words = |byte| {
+            let words = format!("unexpected response from SSLRequest: {byte} (sqlx_postgres:1)");
+            Error::Protocol(words)
+        };
+        assert!(hung_up_before_tls(&words("0x00")));
+        assert!(!hung_up_before_tls(&words("0x48")), "it is no PostgreSQL");
+    }
 
     #[tokio::test]
     async fn one_silence_condemns_what_has_been_idle_for_longer() {

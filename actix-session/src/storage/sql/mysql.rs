@@ -35,7 +35,9 @@ const LOCK_TIMEOUT: i64 = 60;
 /// The URL looks like `mysql://user:password@localhost/app`.
 ///
 /// # TLS
-/// Turn on one of `sqlx`'s features, such as `tls-rustls`, in the application.
+/// Turn on one of `sqlx`'s features, such as `tls-rustls-ring-native-roots`, in the application, and
+/// write `?ssl-mode=VERIFY_IDENTITY` in the URL. Without a feature, everything goes over the network in
+/// plain text, and a URL that requires TLS is an error.
 ///
 /// # Examples
 /// ```no_run
