@@ -1,7 +1,11 @@
 //! Connections of SQL stores that are short, silent, or shared with a worker that is busy.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -13,13 +17,19 @@ use actix_session::{
     },
 };
 use actix_web::{http::StatusCode, rt};
-use futures_util::future::join_all;
-use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions};
-use tokio::sync::oneshot;
+use futures_util::future::{join_all, poll_immediate};
+use servers::MariaDbServer;
+use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions, sqlite::SqlitePoolOptions};
+use tokio::{
+    runtime::Builder,
+    sync::oneshot,
+    task::{spawn_blocking, yield_now},
+    time::sleep,
+};
 
 use crate::support::{
-    MySql, PATIENCE, Postgres, SqlTestStore, TestStore, Way, fill_store, guest, on_each_database,
-    soon,
+    MySql, PATIENCE, Postgres, SqlTestStore, Sqlite, TestStore, Way, fill_store, guest,
+    on_each_database, soon,
 };
 
 /// Forty requests at once, through a pool that wants ten connections and gets two.
@@ -114,6 +124,90 @@ async fn no_connection_is_a_503_that_tells_why_on_mysql() {
         url,
         "max_user_connections"
     );
+}
+
+/// The server, or a proxy before it, refuses what the store says first on each new connection.
+#[actix_web::test]
+async fn a_refused_greeting_is_told() {
+    let server = MariaDbServer::start().unwrap();
+    let tested = MySql::at(&server.url()).await;
+    let builder = || {
+        let builder = MySqlSessionStore::builder(server.url()).table(&tested.table);
+        builder.migrate(false).connect_timeout(PATIENCE)
+    };
+    let store = builder().build().await.unwrap();
+    let _taken = store.pool().acquire().await.unwrap();
+    tested.execute("SET GLOBAL max_join_size = 1").await;
+    let builder = builder().connect_timeout(Duration::from_secs(1));
+    let key = SessionKey::try_from("k".repeat(64)).unwrap();
+    for told in [
+        format!("{:?}", builder.build().await.unwrap_err()),
+        format!("{:?}", store.load(&key).await.unwrap_err()),
+    ] {
+        assert!(told.contains("MAX_JOIN_SIZE"), "{told}");
+    }
+}
+
+/// A worker that stops drops the requests that it has begun, and is no runtime any more. Each is
+/// dropped at each of its awaits: while its connection is opened, and in the midst of its statement.
+macro_rules! dropped_outside {
+    ($tested:ident, $store:ident, $pool:ident) => {
+        let (url, table) = ($tested.url().to_owned(), $tested.table().to_owned());
+        let opened = Arc::new(AtomicUsize::new(0));
+        let outside = thread::spawn(move || {
+            let key = SessionKey::try_from("k".repeat(64)).unwrap();
+            for (least, awaits) in [(0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3)] {
+                let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+                opened.store(0, Ordering::SeqCst);
+                let store = runtime.block_on(async {
+                    let opened = Arc::clone(&opened);
+                    let pool = $pool::new().min_connections(least);
+                    let pool = pool.after_connect(move |_, _| {
+                        opened.fetch_add(1, Ordering::SeqCst);
+                        Box::pin(async { Ok(()) })
+                    });
+                    let pool = pool.connect_lazy(&url).unwrap();
+                    let builder = $store::builder_from_pool(pool).table(&table);
+                    builder.migrate(false).build().await.unwrap()
+                });
+                let mut load = Box::pin(store.load(&key));
+                runtime.block_on(async {
+                    for _ in 0..awaits {
+                        if poll_immediate(load.as_mut()).await.is_some() {
+                            return;
+                        }
+                        while opened.load(Ordering::SeqCst) == 0 {
+                            sleep(Duration::from_millis(1)).await;
+                        }
+                        // What has been opened is handed over.
+                        for _ in 0..100 {
+                            yield_now().await;
+                        }
+                    }
+                });
+                drop(load);
+            }
+        });
+        spawn_blocking(|| outside.join().unwrap()).await.unwrap();
+    };
+}
+
+#[actix_web::test]
+async fn a_request_is_dropped_outside_of_a_runtime_on_sqlite() {
+    let tested = Sqlite::start().await;
+    dropped_outside!(tested, SqliteSessionStore, SqlitePoolOptions);
+}
+
+#[actix_web::test]
+async fn a_request_is_dropped_outside_of_a_runtime_on_postgres() {
+    let tested = Postgres::start().await;
+    dropped_outside!(tested, PostgresSessionStore, PgPoolOptions);
+}
+
+#[actix_web::test]
+async fn a_request_is_dropped_outside_of_a_runtime_on_mysql() {
+    let tested = MySql::start().await;
+    dropped_outside!(tested, MySqlSessionStore, MySqlPoolOptions);
 }
 
 macro_rules! silent {

@@ -29,19 +29,15 @@ pub(crate) async fn connect_to_server<D: Database>(
 ) -> Result<Pool<D>, Error> {
     let options = D::adapted(D::options(url)?, &limits).await;
     let silence = Arc::new(Silence::default());
-    let on_connect = D::on_connect(&limits, D::prepares(&options)).map(Arc::<str>::from);
+    let greeting = Greeting::of::<D>(&options, &limits);
+    let greet = greeting.clone();
     let connected = PoolOptions::new()
         .max_connections(limits.connections)
         .acquire_timeout(limits.connect())
         .test_before_acquire(false)
         .after_connect(move |connection: &mut D::Connection, _| {
-            let on_connect = on_connect.clone();
-            Box::pin(async move {
-                if let Some(sql) = on_connect {
-                    D::run(connection, &sql).await?;
-                }
-                D::settle(connection).await
-            })
+            let greet = greet.clone();
+            Box::pin(async move { greet.give::<D>(connection).await })
         })
         .before_acquire(move |connection: &mut D::Connection, known| {
             let silence = Arc::clone(&silence);
@@ -58,7 +54,7 @@ pub(crate) async fn connect_to_server<D: Database>(
         .connect_with(options.clone())
         .await;
     match connected {
-        Err(Error::PoolTimedOut) => Err(cause::<D>(&options, limits.sign()).await),
+        Err(Error::PoolTimedOut) => Err(cause::<D>(&options, &greeting, limits.sign()).await),
         connected => connected,
     }
 }
@@ -66,11 +62,41 @@ pub(crate) async fn connect_to_server<D: Database>(
 /// Why there is no connection: the pool has tried again and again, and tells only that.
 async fn cause<D: Database>(
     options: &<D::Connection as Connection>::Options,
+    greeting: &Greeting,
     limit: Duration,
 ) -> Error {
-    match timeout(limit, options.connect()).await {
+    match timeout(limit, greeting.to_new::<D>(options)).await {
         Ok(Err(error)) => error,
         Ok(Ok(_)) | Err(_) => Error::PoolTimedOut,
+    }
+}
+
+/// What the store's own pools say first on each connection. A server or a proxy may refuse it.
+#[derive(Debug, Clone)]
+pub(crate) struct Greeting(Option<Arc<str>>);
+
+impl Greeting {
+    pub(crate) fn of<D: Database>(
+        options: &<D::Connection as Connection>::Options,
+        limits: &Limits,
+    ) -> Self {
+        Self(D::on_connect(limits, D::prepares(options)).map(Arc::from))
+    }
+
+    async fn give<D: Database>(&self, connection: &mut D::Connection) -> Result<(), Error> {
+        if let Some(sql) = &self.0 {
+            D::run(connection, sql).await?;
+        }
+        D::settle(connection).await
+    }
+
+    async fn to_new<D: Database>(
+        &self,
+        options: &<D::Connection as Connection>::Options,
+    ) -> Result<D::Connection, Error> {
+        let mut connection = options.connect().await?;
+        self.give::<D>(&mut connection).await?;
+        Ok(connection)
     }
 }
 
@@ -102,18 +128,34 @@ pub(crate) type Welcome = Result<(), Arc<Error>>;
 
 /// One request connects, to learn why there is no connection, for all that wait.
 #[derive(Debug, Default)]
-pub(crate) struct Inquiry(Mutex<Option<(Instant, Welcome)>>);
+pub(crate) struct Inquiry {
+    last: Mutex<Option<(Instant, Welcome)>>,
+    /// What the pool says first, if it is the store's own.
+    greeting: Option<Greeting>,
+}
 
 impl Inquiry {
+    pub(crate) fn new(greeting: Option<Greeting>) -> Self {
+        Self {
+            last: Mutex::default(),
+            greeting,
+        }
+    }
+
     /// Asks, unless somebody has asked since.
     pub(crate) async fn ask<D: Database>(&self, pool: &Pool<D>, since: Instant) -> Welcome {
-        let mut last = self.0.lock().await;
+        let mut last = self.last.lock().await;
         if let Some((at, welcome)) = &*last
             && *at > since
         {
             return welcome.clone();
         }
-        let welcome = match pool.connect_options().connect().await {
+        let options = pool.connect_options();
+        let connected = match &self.greeting {
+            Some(greeting) => greeting.to_new::<D>(&options).await,
+            None => options.connect().await,
+        };
+        let welcome = match connected {
             // Whether it takes leave does not matter.
             Ok(connection) => connection.close().await.or(Ok(())),
             Err(error) => Err(Arc::new(error)),
@@ -139,8 +181,17 @@ pub(crate) fn is_worth_another<D: Database>(error: &Error) -> bool {
         ConnectionReset,
         UnexpectedEof,
     ];
-    let broke = matches!(error, Error::Io(error) if kinds.contains(&error.kind()));
+    let broke = match error {
+        Error::Io(error) => kinds.contains(&error.kind()),
+        error => hung_up_before_tls(error),
+    };
     broke || without_connection::<D>(error) == Verdict::Again
+}
+
+/// PostgreSQL's answer to the wish for TLS is one byte. `sqlx` takes none at all for a zero.
+fn hung_up_before_tls(error: &Error) -> bool {
+    let none = "unexpected response from SSLRequest: 0x00";
+    matches!(error, Error::Protocol(words) if words.starts_with(none))
 }
 
 /// Without a connection, nothing was done.
@@ -166,6 +217,18 @@ pub(crate) fn none_in_time<D: Database>(welcome: Option<&Welcome>) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whether `sqlx` speaks TLS is the whole program's choice. Where it does, as in a test of the
+    /// workspace, `sql_left_behind` meets these words.
+    #[test]
+    fn whoever_hangs_up_before_tls_is_tried_again() {
+        let words = |byte| {
+            let words = format!("unexpected response from SSLRequest: {byte} (sqlx_postgres:1)");
+            Error::Protocol(words)
+        };
+        assert!(hung_up_before_tls(&words("0x00")));
+        assert!(!hung_up_before_tls(&words("0x48")), "it is no PostgreSQL");
+    }
 
     #[tokio::test]
     async fn one_silence_condemns_what_has_been_idle_for_longer() {

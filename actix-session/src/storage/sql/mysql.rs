@@ -35,7 +35,9 @@ const LOCK_TIMEOUT: i64 = 60;
 /// The URL looks like `mysql://user:password@localhost/app`.
 ///
 /// # TLS
-/// Turn on one of `sqlx`'s features, such as `tls-rustls`, in the application.
+/// Turn on one of `sqlx`'s features, such as `tls-rustls-ring-native-roots`, in the application, and
+/// write `?ssl-mode=VERIFY_IDENTITY` in the URL. Without a feature, everything goes over the network in
+/// plain text, and a URL that requires TLS is an error.
 ///
 /// # Examples
 /// ```no_run
@@ -126,12 +128,8 @@ impl Database for MySql {
     /// A node of a Galera cluster applies what others have committed a moment later. Without this, it
     /// shows a session that has ended on another node, and not yet one that has begun there.
     async fn settle(connection: &mut MySqlConnection) -> Result<(), Error> {
-        let is_a_node =
-            sqlx::query("SHOW SESSION VARIABLES WHERE variable_name = 'wsrep_on' AND value = 'ON'")
-                .fetch_optional(&mut *connection)
-                .await?
-                .is_some();
-        if is_a_node {
+        let node = "SHOW SESSION VARIABLES WHERE variable_name = 'wsrep_on' AND value = 'ON'";
+        if Self::finds(connection, node).await? {
             // Reads, updates and deletions, insertions.
             Self::run(connection, "SET SESSION wsrep_sync_wait = 7").await?;
         }

@@ -37,7 +37,9 @@ use crate::live::{hub::Hub, line};
 /// options for that: [`migrate`](SqlSessionStore::migrate) tells which.
 ///
 /// # TLS
-/// Turn on one of `sqlx`'s features, such as `tls-rustls`, in the application.
+/// Turn on one of `sqlx`'s features, such as `tls-rustls-ring-native-roots`, in the application, and
+/// write `?sslmode=verify-full` in the URL. Without a feature, everything goes over the network in
+/// plain text, and a URL that requires TLS is an error.
 ///
 /// # Examples
 /// ```no_run

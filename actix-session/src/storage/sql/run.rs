@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     attempts::Search,
-    connect::{Inquiry, Welcome, is_worth_another, no_connection, none_in_time},
+    connect::{Greeting, Inquiry, Welcome, is_worth_another, no_connection, none_in_time},
     database::{Database, Limits, Verdict},
     failure::Failure,
     line::Line,
@@ -49,7 +49,7 @@ pub(crate) struct Connections<D: Database> {
 
 /// An open connection. It goes back to the pool when it is dropped.
 struct Open<D: Database> {
-    /// It is missing only after `take`, which consumes the whole.
+    /// It is missing only after it was taken out.
     connection: Option<PoolConnection<D>>,
     /// It was opened in this era or later.
     era: u64,
@@ -57,25 +57,32 @@ struct Open<D: Database> {
     is_awake: bool,
     /// How long the pool may wait for a sign of life before it takes the connection back.
     sign: Duration,
-}
-
-impl<D: Database> Open<D> {
-    fn take(mut self) -> Option<PoolConnection<D>> {
-        self.connection.take()
-    }
+    /// The runtime that opened it.
+    runtime: Handle,
 }
 
 impl<D: Database> Drop for Open<D> {
     /// By itself, the pool would wait without limit, and meanwhile miss a connection: for ever, if
     /// nothing comes any more from the server and nothing says so.
     fn drop(&mut self) {
-        if let Some(mut connection) = self.connection.take()
-            && !D::LOCAL
-            && let Ok(runtime) = Handle::try_current()
-        {
-            runtime.spawn(timeout(self.sign, connection.return_to_pool()));
-        }
+        let Some(mut connection) = self.connection.take() else {
+            return;
+        };
+        on_a_runtime(&self.runtime, || {
+            if !D::LOCAL {
+                tokio::spawn(timeout(self.sign, connection.return_to_pool()));
+            }
+            drop(connection);
+        });
     }
+}
+
+/// Drops a connection. The pool spawns a task for that, which panics outside of a runtime; and a
+/// worker that stops drops its requests there.
+fn on_a_runtime(opener: &Handle, drop: impl FnOnce()) {
+    let runtime = Handle::try_current().unwrap_or_else(|_| opener.clone());
+    let _entered = runtime.enter();
+    drop();
 }
 
 /// A connection that is closed unless it is given back. In the middle of a statement, only closing
@@ -84,6 +91,8 @@ pub(crate) struct Held<D: Database> {
     connection: Option<PoolConnection<D>>,
     /// It was opened in this era or later.
     era: u64,
+    /// The runtime that opened it.
+    runtime: Handle,
     _turn: Option<OwnedSemaphorePermit>,
 }
 
@@ -94,13 +103,15 @@ impl<D: Database> Held<D> {
     }
 
     fn close(&mut self) {
-        match self.connection.take() {
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
+        on_a_runtime(&self.runtime, || match D::LOCAL {
             // Its worker thread finishes the statement. Closing the last connection would delete a
             // database in memory.
-            Some(connection) if D::LOCAL => drop(connection),
-            Some(connection) => drop(connection.detach()),
-            None => {}
-        }
+            true => drop(connection),
+            false => drop(connection.detach()),
+        });
     }
 }
 
@@ -111,13 +122,15 @@ impl<D: Database> Drop for Held<D> {
 }
 
 impl<D: Database> Connections<D> {
-    pub(crate) fn new(pool: Pool<D>, limits: Limits) -> Self {
+    /// `is_own`: the store has made the pool.
+    pub(crate) fn new(pool: Pool<D>, limits: Limits, is_own: bool) -> Self {
+        let greeting = is_own.then(|| Greeting::of::<D>(&pool.connect_options(), &limits));
         Self {
             pool,
             limits,
             writer: Arc::new(Semaphore::new(1)),
             line: Arc::new(Line::new()),
-            inquiry: Inquiry::default(),
+            inquiry: Inquiry::new(greeting),
             suspects: AtomicU32::new(0),
             era: AtomicU64::new(0),
             search: Search::within(limits.connect),
@@ -154,14 +167,15 @@ impl<D: Database> Connections<D> {
         let mut held = Held {
             connection: None,
             era: 0,
+            runtime: Handle::current(),
             _turn: self.wait_to_write(writes, deadline).await?,
         };
         loop {
-            let open = self.take(deadline).await?;
-            let is_awake = open.is_awake;
+            let mut open = self.take(deadline).await?;
             held.era = open.era;
-            held.connection = open.take();
-            if self.is_alive(&mut held, is_awake, deadline).await {
+            held.runtime = open.runtime.clone();
+            held.connection = open.connection.take();
+            if self.is_alive(&mut held, open.is_awake, deadline).await {
                 return Ok(held);
             }
             held.close();
@@ -239,6 +253,7 @@ impl<D: Database> Connections<D> {
             era,
             is_awake: true,
             sign,
+            runtime: Handle::current(),
         };
         let mut acquiring = Box::pin(self.pool.acquire());
         if let Some(acquired) = (&mut acquiring).now_or_never() {
@@ -272,6 +287,7 @@ impl<D: Database> Connections<D> {
                     era,
                     is_awake: false,
                     sign: self.limits.sign(),
+                    runtime: Handle::current(),
                 };
             }
         }
@@ -347,6 +363,7 @@ impl<D: Database> Connections<D> {
             era: held.era,
             is_awake: true,
             sign: self.limits.sign(),
+            runtime: held.runtime.clone(),
         });
         drop(open.and_then(|open| self.line.hand(open)));
     }

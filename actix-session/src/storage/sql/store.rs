@@ -113,7 +113,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         let (pool, runtime) = opened;
         let prepares = D::prepares(&pool.connect_options());
         Self(Arc::new(Inner {
-            connections: Connections::new(pool, limits),
+            connections: Connections::new(pool, limits, runtime.is_some()),
             runtime,
             statements: Telling::new::<D>(&table, prepares),
             table,
@@ -143,6 +143,11 @@ impl<D: SqlDatabase> Clone for SqlSessionStore<D> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
+}
+
+/// Whether the URL asks for TLS, and no feature of `sqlx` brings it.
+fn lacks_tls(error: &Error) -> bool {
+    matches!(error, Error::Tls(error) if error.to_string().contains("without TLS support"))
 }
 
 /// Shows nothing of the URL, which may hold a password.
@@ -295,13 +300,16 @@ async fn open<D: SqlDatabase>(url: String, limits: Limits) -> anyhow::Result<Ope
     let pool = connected.await.unwrap_or(Err(Error::WorkerCrashed));
     let opened = pool.map(|pool| (pool, Some(runtime)));
     opened.map_err(|error| {
-        let context = match error {
+        let context = match &error {
             _ if is_odd && !D::LOCAL => format!(
                 "; its URL must look like {}, with each `@`, `#`, `/` and `?` of the password \
                  percent-encoded",
                 D::URL
             ),
             Error::Configuration(_) => format!("; its URL must look like {}", D::URL),
+            error if lacks_tls(error) => "; for TLS, turn on a feature of `sqlx` in the \
+                 application, such as `tls-rustls-ring-native-roots`"
+                .to_owned(),
             _ => String::new(),
         };
         let context = format!("the session database cannot be opened{context}");
@@ -315,5 +323,21 @@ impl<D: SqlDatabase> fmt::Debug for SqlSessionStoreBuilder<D> {
         f.debug_struct("SqlSessionStoreBuilder")
             .field("database", &D::NAME)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of `sqlx` 0.8: its features are the whole program's, so that a test cannot choose.
+    #[test]
+    fn whoever_lacks_tls_is_told_so() {
+        let words =
+            "TLS upgrade required by connect options but SQLx was built without TLS support";
+        assert!(lacks_tls(&Error::Tls(words.into())));
+        assert!(!lacks_tls(&Error::Tls(
+            "the certificate has expired".into()
+        )));
     }
 }
