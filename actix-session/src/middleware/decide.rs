@@ -196,9 +196,7 @@ impl Finished<'_> {
     /// by a change.
     fn touch(&self, base: &Record) -> Decision {
         let throttled = matches!(self.policy.extend, ExtendOnRead::AtMostEvery(_));
-        if base.is_in_cookie() {
-            Decision::Commit
-        } else if !throttled || self.incoming.extended {
+        if base.is_in_cookie() || !throttled || self.incoming.extended {
             Decision::Touch
         } else if self.needs_check(base) {
             Decision::Check
