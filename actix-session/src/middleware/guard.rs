@@ -325,9 +325,9 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
                 }
                 self.way_in = WayIn::Loaded(*incoming);
             }
-            After::Gone(changes) => session.lock().forget(&changes),
+            After::Gone(changes) => session.lock().give_up(&changes),
             After::Unknown(changes) => {
-                session.lock().forget(&changes);
+                session.lock().give_up(&changes);
                 self.is_unknown = true;
             }
         }

@@ -572,6 +572,16 @@ impl Pending {
         let since = self.since.take().unwrap_or_default();
         let forgotten = self.changes.forget(changes, &since);
         self.discard(forgotten);
+    /// The session has ended with these changes, or nobody knows what became of them. Whoever they logged
+    /// out stays so for the rest of the request.
+    pub(crate) fn give_up(&mut self, changes: &Changes) {
+        let entry = self.principal_entry().map(|entry| &**entry);
+        if changes.log_out(entry) {
+            self.base = None;
+        }
+        self.forget(changes);
+    }
+
     }
 
     /// Takes back what was to take an entry. `json` is what it was to take.
