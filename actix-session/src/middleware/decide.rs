@@ -160,7 +160,8 @@ impl Finished<'_> {
     /// timeout counts from the creation.
     fn is_over_once_cleared(&self) -> bool {
         let changes = &self.snapshot.changes;
-        if changes.cleared.is_none() || changes.login.is_some() {
+        let ends_login = changes.cleared.is_some() || self.logs_out_by_entry();
+        if !ends_login || changes.login.is_some() {
             return false;
         }
         let record = self.incoming.loaded.record();
@@ -169,6 +170,18 @@ impl Finished<'_> {
             .zip(self.policy.absolute)
             .map(|(at, span)| at + span);
         end.is_some_and(|end| end <= self.now)
+    }
+
+    /// Whether the entry that names the principal logs out whoever was logged in.
+    fn logs_out_by_entry(&self) -> bool {
+        let base = self.base().and_then(Record::principal);
+        self.snapshot.logs_out && base.is_some()
+    }
+
+    /// Whether a TTL of the session's own outlives the request.
+    fn keeps_own_ttl(&self) -> bool {
+        let changes = &self.snapshot.changes;
+        changes.keep_own_ttl(self.incoming.loaded.record()) && !self.logs_out_by_entry()
     }
 
     /// Whether the session that a login makes is over already: the user authenticated too long ago,

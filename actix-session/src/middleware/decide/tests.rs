@@ -82,6 +82,7 @@ fn login() -> Changes {
         level: Default::default(),
         demand: String::new(),
         origin: None,
+        by_entry: false,
     };
     renew(Changes {
         login: Some(login.into()),
