@@ -123,6 +123,8 @@ pub(super) struct Discarded {
 pub(crate) struct Snapshot {
     pub(crate) purged: bool,
     pub(crate) changes: Changes,
+    /// The changes log out whoever is logged in.
+    pub(crate) logs_out: bool,
     /// A login, unless whom it names was logged in when nobody had loaded the session.
     pub(crate) named: Option<Box<NamedLogin>>,
 }
@@ -133,6 +135,7 @@ impl Snapshot {
         static NONE: Snapshot = Snapshot {
             purged: false,
             changes: Changes::nothing(),
+            logs_out: false,
             named: None,
         };
         &NONE
@@ -499,11 +502,13 @@ impl Pending {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut changes = self.changes.clone();
         let entry = self.principal_entry().map(|entry| &**entry);
-        let is_told = changes.log_out(entry) || changes.renews();
+        let logs_out = changes.log_out(entry);
+        let is_told = logs_out || changes.renews();
         changes.logout = is_told.then(LoggedOut::default);
         Snapshot {
             purged: self.purged,
             changes,
+            logs_out,
             named: None,
         }
     }
@@ -567,11 +572,6 @@ impl Pending {
         }
     }
 
-    /// These changes are not committed any more.
-    pub(crate) fn forget(&mut self, changes: &Changes) {
-        let since = self.since.take().unwrap_or_default();
-        let forgotten = self.changes.forget(changes, &since);
-        self.discard(forgotten);
     /// The session has ended with these changes, or nobody knows what became of them. Whoever they logged
     /// out stays so for the rest of the request.
     pub(crate) fn give_up(&mut self, changes: &Changes) {
@@ -582,6 +582,11 @@ impl Pending {
         self.forget(changes);
     }
 
+    /// These changes are not committed any more.
+    pub(crate) fn forget(&mut self, changes: &Changes) {
+        let since = self.since.take().unwrap_or_default();
+        let forgotten = self.changes.forget(changes, &since);
+        self.discard(forgotten);
     }
 
     /// Takes back what was to take an entry. `json` is what it was to take.
