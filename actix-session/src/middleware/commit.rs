@@ -1,6 +1,7 @@
 //! The way out: makes the store call that was decided, and seals the cookie if one is sent.
 
 use std::{
+    borrow::Cow,
     cell::{Cell, RefCell},
     future::Future,
     pin::Pin,
@@ -350,7 +351,7 @@ impl<S: SessionStore> Work<'_, S> {
         );
         let answer = match loaded.key() {
             Some(key) => match self.cap() {
-                None => boxed(|| self.rotate_in_time_left(key)).await?,
+                None => self.rotate_in_time_left(key).await?,
                 Some(cap) => {
                     let rotating = self.rotate_in_time_left(key);
                     match boxed(|| self.within(cap, rotating, Rotated::key)).await? {
@@ -449,11 +450,11 @@ impl<S: SessionStore> Work<'_, S> {
     async fn rotate_in_time_left(&self, key: &SessionKey) -> Result<Rotated, CommitError> {
         let (store, request) = (&self.parts.store, &self.request);
         let (base, changes) = (request.incoming.loaded.record(), &request.snapshot.changes);
-        if store.opens_at_once() {
-            return timed("rotate", store.rotate(key, base, changes, &self.terms)).await;
-        }
-        let terms = self.terms_left();
-        timed("rotate", store.rotate(key, base, changes, &terms)).await
+        let terms = match store.opens_at_once() {
+            true => Cow::Borrowed(&self.terms),
+            false => Cow::Owned(self.terms_left()),
+        };
+        boxed(|| timed("rotate", store.rotate(key, base, changes, &terms))).await
     }
 
     /// Behind a base that has ended, nothing of one person's reaches the next.

@@ -109,15 +109,13 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
     // Such a state gets its times at first sight.
     let is_untimed = base.is_in_cookie() && base.end().is_none();
     let end = terms.until(&stored);
-    if changes.is_empty() && is_untimed {
-        return replace(store, key, stored, None, terms).await;
-    }
     if changes.is_empty() && !terms.is_undated(&stored) {
-        if terms.extends_on_read()
-            && let Extended::ByAnotherKey = extend(store, key, &stored, terms)
-                .await
-                .map_err(CommitError::of_store)?
-        {
+        let extended = match terms.extends_on_read() && !is_untimed {
+            true => extend(store, key, &stored, terms).await,
+            false => Ok(Extended::Done),
+        };
+        let extended = extended.map_err(CommitError::of_store)?;
+        if is_untimed || matches!(extended, Extended::ByAnotherKey) {
             return replace(store, key, stored, None, terms).await;
         }
         return Ok(Committed::Saved(End::of(&stored, end)));
