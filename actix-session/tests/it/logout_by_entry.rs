@@ -26,7 +26,6 @@ on_each_index! {
     a_login_of_the_same_request_is_taken_back,
     past_the_absolute_end_of_the_creation_it_counts_too,
     a_quiet_request_takes_the_cookies_age,
-    a_time_that_is_set_before_a_login_is_the_logins,
     after_a_save_that_is_gone_it_still_holds,
 }
 
@@ -252,20 +251,6 @@ async fn a_quiet_request_takes_the_cookies_age(tested: impl TestStore<Store: Ses
     let leave = |s: &Session| drop(s.remove(USER));
     let answer = browser.visit_path("/quiet", leave).await;
     assert_eq!(answer.assert_ok().assert_sets_cookie().max_age(), None);
-}
-
-async fn a_time_that_is_set_before_a_login_is_the_logins(
-    tested: impl TestStore<Store: SessionIndex>,
-) {
-    let (site, _) = site_of(&tested).await;
-    let browser = Browser::new(site);
-    browser.visit(|s| s.login("ada").unwrap()).await.assert_ok();
-    let again = |s: &Session| {
-        s.insert(USER, "ada").unwrap();
-        s.set_ttl(3 * HOUR);
-        s.login("ada").unwrap();
-    };
-    assert_eq!(browser.visit(again).await.max_age(), Some(3 * 3_600));
 }
 
 async fn after_a_save_that_is_gone_it_still_holds(tested: impl TestStore<Store: SessionIndex>) {

@@ -259,9 +259,7 @@ impl Pending {
         let keeps = login.keep_times && !another;
         let set = self.changes.ttl.or(self.saved_ttl);
         let named = self.named.take();
-        // Of a session that is known, it was no login.
-        let is_first = earlier.is_none() && (named.is_none() || !self.is_unloaded());
-        let set = set.filter(|_| is_first || keeps);
+        let set = set.filter(|_| earlier.is_none() && named.is_none() || keeps);
         if let Some(earlier) = earlier.filter(|_| keeps) {
             login.span = login.span.or(earlier.span);
             login.keep_times = earlier.keep_times;
