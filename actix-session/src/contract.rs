@@ -397,6 +397,16 @@ impl Terms {
         kept.map_or(until, |kept| kept.min(until))
     }
 
+    /// Until when a store holds a record that is written over another and ends at `end`, and the end to
+    /// answer. What these changes have ended, as a logout does past the absolute end of the creation, is
+    /// written all the same: refused, the record before it would live on. No load opens it.
+    pub(crate) fn until_written(&self, on: &Record, new: &Record, end: Millis) -> (Millis, Millis) {
+        if end > self.now || self.is_over(on) || !self.is_over(new) {
+            return (end, end);
+        }
+        (self.now + GRACE, self.now + Millis(1))
+    }
+
     /// [`end`](Self::end) in milliseconds.
     pub(crate) fn until(&self, record: &Record) -> Millis {
         record

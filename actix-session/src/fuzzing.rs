@@ -262,6 +262,7 @@ impl From<Doing> for Changes {
                 level: Default::default(),
                 demand: String::new(),
                 origin: None,
+                by_entry: false,
             };
             login.into()
         });

@@ -187,6 +187,8 @@ pub(crate) struct LoginChange {
     /// Why a login that proves nothing must be followed by one that does, or empty.
     pub(crate) demand: String,
     pub(crate) origin: Option<Box<Origin>>,
+    /// By the entry that names the principal, not by `login`.
+    pub(crate) by_entry: bool,
 }
 
 impl LoginChange {
@@ -592,11 +594,28 @@ impl Changes {
         self.login.is_some() || self.effects.iter().any(|(_, effect)| holds(effect))
     }
 
+    /// Whether they log somebody in, whatever has become of the record that they were made on. The entry,
+    /// set to the principal that it has there, does so only while that record lives.
+    pub(crate) fn logs_in(&self, base: Option<&Record>) -> bool {
+        let login = self.login.as_deref();
+        let named = base.and_then(Record::principal);
+        let is_again = |login: &LoginChange| {
+            login.by_entry && self.cleared.is_none() && named == Some(&*login.principal)
+        };
+        login.is_some_and(|login| !is_again(login))
+    }
+
+    /// Whether somebody is logged in by them, and the entry for the principal does not take that back.
+    pub(crate) fn leave_login(&self, principal_entry: Option<&str>) -> bool {
+        let effect = principal_entry.and_then(|entry| self.effects.get(entry));
+        self.login.is_some() && !effect.is_some_and(Effect::names_nobody)
+    }
+
     /// Whether these changes alone may become a session if the one to renew has ended or moved. If
     /// somebody was logged in to it, that takes a login.
     pub(crate) fn may_live_alone(&self, base: Option<&Record>) -> bool {
         let somebodys = base.is_some_and(|base| base.principal().is_some());
-        (self.login.is_some() || !somebodys) && self.makes_session()
+        (self.logs_in(base) || !somebodys) && self.makes_session()
     }
 
     /// Whether whoever was logged in when they were made has been logged out since, or proved who they
@@ -604,8 +623,8 @@ impl Changes {
     pub(crate) fn come_after_logout(&self, base: &Record, stored: &Record) -> bool {
         let logged_out = base.principal().is_some() && base.is_from_before_clear(stored);
         let is_anothers = base.principal() != stored.principal();
-        let proves_in_vain = self.reauthenticated.is_some() && is_anothers;
-        (logged_out || proves_in_vain) && self.login.is_none()
+        let proves = self.reauthenticated.is_some() || self.login.is_some();
+        (logged_out || proves && is_anothers) && !self.logs_in(Some(base))
     }
 
     /// Whether the changes would leave the record that they were made on as it is.

@@ -278,6 +278,7 @@ fn login(principal: &str, at: i64) -> Changes {
         level: Default::default(),
         demand: String::new(),
         origin: None,
+        by_entry: false,
     };
     Changes {
         login: Some(login.into()),

@@ -47,7 +47,7 @@ impl Cap {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<Admitted, CommitError> {
-        let Some(identity) = self.limits(base, changes) else {
+        let Some(identity) = self.limits(base, changes, terms) else {
             return Ok(Admitted::default());
         };
         let lease = self.index.0.lock(&identity.principal, terms).await?;
@@ -67,15 +67,16 @@ impl Cap {
         changes: &Changes,
         terms: &Terms,
     ) -> Result<(), CommitError> {
-        match self.limits(base, changes) {
+        match self.limits(base, changes, terms) {
             Some(identity) => self.check(&identity, terms).await,
             None => Ok(()),
         }
     }
 
     /// Who logs in, if that may be refused.
-    fn limits(&self, base: Option<&Record>, changes: &Changes) -> Option<Identity> {
-        let refuses = self.over == OverLimit::Refuse && changes.login.is_some();
+    fn limits(&self, base: Option<&Record>, changes: &Changes, terms: &Terms) -> Option<Identity> {
+        let logs_in = changes.leave_login(terms.principal_entry.as_deref());
+        let refuses = self.over == OverLimit::Refuse && logs_in;
         refuses.then(|| Identity::of(base, changes)).flatten()
     }
 

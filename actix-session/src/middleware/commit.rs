@@ -1,6 +1,7 @@
 //! The way out: makes the store call that was decided, and seals the cookie if one is sent.
 
 use std::{
+    borrow::Cow,
     cell::{Cell, RefCell},
     future::Future,
     pin::Pin,
@@ -141,12 +142,17 @@ pub(crate) async fn commit<S: SessionStore>(
 ) -> Result<SetCookie, Failed> {
     // The time of the response: the handler may have taken long.
     let terms = parts.terms(incoming.quiet);
+    // The client may have gone since, and the store has not been asked yet.
+    let exit = match way_out.departure.is_over() {
+        true => Exit::NoHead,
+        false => way_out.exit,
+    };
     let mut work = Work {
         parts,
         request: Finished {
             incoming,
             snapshot,
-            exit: way_out.exit,
+            exit,
             policy: parts.policy(),
             now: terms.now,
         },
@@ -161,6 +167,9 @@ pub(crate) async fn commit<S: SessionStore>(
     }
     work.deliver(decision, ended).await
 }
+
+/// The client has gone, and nobody would get the new key.
+const NO_RESPONSE: CookieFate = CookieFate::Leave(Silence::Dropped(Why::NoResponse));
 
 /// The least time between the end of a budget and the moment when the middleware gives up, however
 /// small the budget: a busy machine takes as long to run whatever has become ready.
@@ -341,24 +350,24 @@ impl<S: SessionStore> Work<'_, S> {
             &self.request.snapshot.changes,
         );
         let answer = match loaded.key() {
-            Some(key) => {
-                let store = &self.parts.store;
-                let rotating = || {
-                    let rotated = store.rotate(key, loaded.record(), changes, &self.terms);
-                    timed("rotate", rotated)
-                };
-                match self.cap() {
-                    None => boxed(rotating).await?,
-                    Some(cap) => boxed(|| self.within(cap, rotating(), Rotated::key)).await?,
+            Some(key) => match self.cap() {
+                None => self.rotate_in_time_left(key).await?,
+                Some(cap) => {
+                    let rotating = self.rotate_in_time_left(key);
+                    match boxed(|| self.within(cap, rotating, Rotated::key)).await? {
+                        Some(answer) => answer,
+                        None => return Ok(NO_RESPONSE),
+                    }
                 }
-            }
+            },
             None => Rotated::Gone,
         };
-        if matches!(answer, Rotated::Gone) && changes.login.is_some() {
+        let is_renewed = matches!(answer, Rotated::Rotated(..));
+        if !is_renewed && changes.logs_in(loaded.record()) {
             // Whoever has logged in must know that it does not count.
             return Err(CommitError::gone());
         }
-        if !matches!(answer, Rotated::Rotated(..)) {
+        if !is_renewed {
             tell_logout(self.parts, self.request.incoming, changes, &Committed::Gone);
         }
         Ok(self.request.after_rotate(answer))
@@ -369,7 +378,11 @@ impl<S: SessionStore> Work<'_, S> {
             None => boxed(|| self.create_in_time_left()).await?,
             Some(cap) => {
                 let creating = self.create_in_time_left();
-                boxed(|| self.within(cap, creating, |(key, _)| Some(key))).await?
+                let created = self.within(cap, creating, |(key, _)| Some(key));
+                match boxed(|| created).await? {
+                    Some(created) => created,
+                    None => return Ok(NO_RESPONSE),
+                }
             }
         };
         Ok(self.request.after_create(created))
@@ -378,20 +391,33 @@ impl<S: SessionStore> Work<'_, S> {
     /// What limits the sessions of whoever logs in.
     fn cap(&self) -> Option<&Cap> {
         let cap = self.parts.configuration.cap.as_ref();
-        cap.filter(|_| self.request.snapshot.changes.login.is_some())
+        cap.filter(|_| self.leaves_login())
     }
 
-    /// Logs somebody in, if their sessions allow it.
+    fn leaves_login(&self) -> bool {
+        let entry = self.terms.principal_entry.as_deref();
+        self.request.snapshot.changes.leave_login(entry)
+    }
+
+    /// Logs somebody in, if their sessions allow it. `None`: the client went before the store was asked.
     async fn within<T>(
         &self,
         cap: &Cap,
         login: impl Future<Output = Result<T, CommitError>>,
         key_of: impl Fn(&T) -> Option<&SessionKey>,
-    ) -> Result<T, CommitError> {
+    ) -> Result<Option<T>, CommitError> {
         let (base, changes) = (self.request.base(), &self.request.snapshot.changes);
         let terms = self.terms_left().quiet();
         let admitted = cap.admit(base, changes, &terms).await?;
+        if self.way_out.departure.is_over() {
+            cap.release(admitted, &terms).await?;
+            return Ok(None);
+        }
         match login.await {
+            Ok(made) if key_of(&made).is_none() => {
+                cap.release(admitted, &terms).await?;
+                Ok(Some(made))
+            }
             Ok(made) => {
                 let settled = cap.settle(admitted, base, changes, &terms).await;
                 if let Err(error) = &settled {
@@ -402,7 +428,7 @@ impl<S: SessionStore> Work<'_, S> {
                     let principal = changes.login.as_ref().map(|login| login.principal.as_str());
                     self.tell(SessionEventKind::Evicted(evicted), None, principal);
                 }
-                Ok(made)
+                Ok(Some(made))
             }
             Err(error) => {
                 cap.release(admitted, &terms).await?;
@@ -421,8 +447,20 @@ impl<S: SessionStore> Work<'_, S> {
         }
     }
 
+    async fn rotate_in_time_left(&self, key: &SessionKey) -> Result<Rotated, CommitError> {
+        let (store, request) = (&self.parts.store, &self.request);
+        let (base, changes) = (request.incoming.loaded.record(), &request.snapshot.changes);
+        let terms = match store.opens_at_once() {
+            true => Cow::Borrowed(&self.terms),
+            false => Cow::Owned(self.terms_left()),
+        };
+        boxed(|| timed("rotate", store.rotate(key, base, changes, &terms))).await
+    }
+
+    /// Behind a base that has ended, nothing of one person's reaches the next.
     async fn create_in_time_left(&self) -> Result<(SessionKey, End), CommitError> {
         let (store, changes) = (&self.parts.store, &self.request.snapshot.changes);
+        let changes = &changes.alone(self.request.base());
         if store.opens_at_once() {
             return timed("create", store.create(changes, &self.terms)).await;
         }
@@ -488,14 +526,15 @@ impl<S: SessionStore> Work<'_, S> {
                 SessionEventKind::Created
             }
         };
-        let principal = match &changes.login {
+        let login = changes.login.as_ref().filter(|_| self.leaves_login());
+        let principal = match login {
             Some(login) => Some(&*login.principal),
             None => incoming.principal().filter(|_| {
                 let entry = self.terms.principal_entry.as_deref();
                 kind == SessionEventKind::Renewed && !changes.log_out(entry)
             }),
         };
-        let kind = match &changes.login {
+        let kind = match login {
             Some(_) => SessionEventKind::LoggedIn,
             None => kind,
         };

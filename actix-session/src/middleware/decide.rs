@@ -136,7 +136,7 @@ impl Finished<'_> {
         }
         let has_head = self.exit == Exit::Response;
         let login_is_over = self.login_is_over();
-        if self.snapshot.purged || self.is_over_once_cleared() || has_head && login_is_over {
+        if self.snapshot.purged || self.is_over_once_logged_out() || has_head && login_is_over {
             let then_create = has_head && !login_is_over && changes.makes_session();
             return Decision::End { then_create };
         }
@@ -156,11 +156,12 @@ impl Finished<'_> {
         record.filter(|_| !self.snapshot.purged)
     }
 
-    /// Whether a `clear` leaves nothing of the session's time: without its login, the absolute
-    /// timeout counts from the creation.
-    fn is_over_once_cleared(&self) -> bool {
+    /// Whether a logout leaves nothing of the session's time: without its login, the absolute timeout
+    /// counts from the creation.
+    fn is_over_once_logged_out(&self) -> bool {
         let changes = &self.snapshot.changes;
-        if changes.cleared.is_none() || changes.login.is_some() {
+        let ends_login = changes.cleared.is_some() || self.logs_out_by_entry();
+        if !ends_login || changes.login.is_some() {
             return false;
         }
         let record = self.incoming.loaded.record();
@@ -169,6 +170,18 @@ impl Finished<'_> {
             .zip(self.policy.absolute)
             .map(|(at, span)| at + span);
         end.is_some_and(|end| end <= self.now)
+    }
+
+    /// Whether the entry that names the principal logs out whoever was logged in.
+    fn logs_out_by_entry(&self) -> bool {
+        let base = self.base().and_then(Record::principal);
+        self.snapshot.logs_out && base.is_some()
+    }
+
+    /// Whether a TTL of the session's own outlives the request.
+    fn keeps_own_ttl(&self) -> bool {
+        let changes = &self.snapshot.changes;
+        changes.keep_own_ttl(self.incoming.loaded.record()) && !self.logs_out_by_entry()
     }
 
     /// Whether the session that a login makes is over already: the user authenticated too long ago,
@@ -196,9 +209,7 @@ impl Finished<'_> {
     /// by a change.
     fn touch(&self, base: &Record) -> Decision {
         let throttled = matches!(self.policy.extend, ExtendOnRead::AtMostEvery(_));
-        if base.is_in_cookie() {
-            Decision::Commit
-        } else if !throttled || self.incoming.extended {
+        if base.is_in_cookie() || !throttled || self.incoming.extended {
             Decision::Touch
         } else if self.needs_check(base) {
             Decision::Check
@@ -228,9 +239,8 @@ impl Finished<'_> {
 
     /// Whether the request itself says whether the cookie has an age.
     fn changes_age(&self) -> bool {
-        let changes = &self.snapshot.changes;
-        let kept = changes.keep_own_ttl(self.incoming.loaded.record());
-        changes.ttl.is_some() || (self.had_own_ttl() && !kept)
+        let sets_ttl = self.snapshot.changes.ttl.is_some();
+        sets_ttl || (self.had_own_ttl() && !self.keeps_own_ttl())
     }
 
     /// Whether the session had a TTL of its own when it was loaded.
@@ -243,7 +253,7 @@ impl Finished<'_> {
     /// its own, as the store says. For a store that does not say, this request knows best.
     fn is_persistent(&self, end: End) -> bool {
         let changes = &self.snapshot.changes;
-        let kept = !self.snapshot.purged && changes.keep_own_ttl(self.incoming.loaded.record());
+        let kept = !self.snapshot.purged && self.keeps_own_ttl();
         let own = || match changes.ttl {
             Some(ttl) => ttl.own().is_some(),
             None => kept && self.had_own_ttl(),

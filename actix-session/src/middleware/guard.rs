@@ -326,9 +326,9 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
                 self.way_in = WayIn::Loaded(*incoming);
             }
             After::Unneeded(changes) => session.lock().not_needed(&changes),
-            After::Gone(changes) => session.lock().forget(&changes),
+            After::Gone(changes) => session.lock().give_up(&changes),
             After::Unknown(changes) => {
-                session.lock().forget(&changes);
+                session.lock().give_up(&changes);
                 self.is_unknown = true;
             }
         }

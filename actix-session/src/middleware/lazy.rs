@@ -262,3 +262,105 @@ pub(crate) fn shown(incoming: &Incoming) -> Shown {
         moved: matches!(incoming.loaded, Loaded::Moved(..)),
     }
 }
+
+#[cfg(all(test, feature = "memory-session"))]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use actix_web::{
+        App, HttpRequest, HttpResponse, cookie::Key, dev::Service as _, http::header, rt, test, web,
+    };
+    use futures_util::FutureExt as _;
+    use tokio::sync::RwLock;
+
+    use crate::{
+        Session, SessionExt as _, SessionMiddleware, forward_store_methods,
+        storage::{
+            Changes, CommitError, LoadError, MemorySessionStore, Opened, Record, Rotated,
+            SessionKey, SessionStore, Terms,
+        },
+    };
+
+    /// Opens nothing while the gate is held.
+    #[derive(Clone)]
+    struct Gated {
+        inner: MemorySessionStore,
+        gate: Arc<RwLock<()>>,
+        opened: Arc<AtomicUsize>,
+        renewed: Arc<AtomicUsize>,
+    }
+
+    impl SessionStore for Gated {
+        forward_store_methods!(self => self.inner; except open, rotate);
+
+        async fn open(&self, key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
+            drop(self.gate.read().await);
+            let opened = self.inner.open(key, terms).await;
+            self.opened.fetch_add(1, Ordering::SeqCst);
+            opened
+        }
+
+        async fn rotate(
+            &self,
+            key: &SessionKey,
+            base: Option<&Record>,
+            changes: &Changes,
+            terms: &Terms,
+        ) -> Result<Rotated, CommitError> {
+            self.renewed.fetch_add(1, Ordering::SeqCst);
+            self.inner.rotate(key, base, changes, terms).await
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_client_that_goes_before_the_store_was_asked_is_not_logged_in() {
+        let store = Gated {
+            inner: MemorySessionStore::new(),
+            gate: Arc::default(),
+            opened: Arc::default(),
+            renewed: Arc::default(),
+        };
+        let middleware = SessionMiddleware::builder(store.clone(), Key::from(&[7; 64])).lazy();
+        let begin = |session: Session| async move {
+            session.insert("a", 1).map(|()| HttpResponse::Ok().finish())
+        };
+        // It does not wait for the load.
+        let login = |req: HttpRequest| async move {
+            req.get_session()
+                .login("ferris")
+                .map(|()| HttpResponse::Ok().finish())
+        };
+        let app = App::new()
+            .wrap(middleware.build())
+            .route("/", web::post().to(begin))
+            .route("/login", web::post().to(login));
+        let app = test::init_service(app).await;
+        let post = |path: &str| test::TestRequest::post().uri(path);
+        let answer = test::call_service(&app, post("/").to_request()).await;
+        let cookie = answer.response().cookies().next().unwrap().to_string();
+        let cookie = cookie.split(';').next().unwrap().to_owned();
+        let login = || {
+            let request = post("/login").insert_header((header::COOKIE, cookie.as_str()));
+            app.call(request.to_request())
+        };
+
+        let held = store.gate.write().await;
+        let mut call = Box::pin(login());
+        assert!((&mut call).now_or_never().is_none());
+        drop(call);
+        drop(held);
+        while store.opened.load(Ordering::SeqCst) == 0 {
+            rt::task::yield_now().await;
+        }
+        for _ in 0..100 {
+            rt::task::yield_now().await;
+        }
+        assert_eq!(store.renewed.load(Ordering::SeqCst), 0);
+        // Whoever waits is.
+        assert!(login().await.unwrap().status().is_success());
+        assert_eq!(store.renewed.load(Ordering::SeqCst), 1);
+    }
+}

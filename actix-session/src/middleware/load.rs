@@ -196,8 +196,16 @@ impl Incoming {
     pub(crate) fn after_save(&self, value: Option<SessionKey>, record: Record) -> Self {
         let had_own_ttl = self.loaded.record().is_some_and(Record::has_own_ttl);
         let (is_new, has_own_ttl) = (value.is_some(), record.has_own_ttl());
-        let key = value.or_else(|| self.loaded.key().map(SessionKey::duplicate));
+        let came = self.loaded.key().map(SessionKey::duplicate);
+        let mut others: Vec<_> = self.others.iter().map(SessionKey::duplicate).collect();
+        // A purge ends the value that came, too.
+        let (key, replaced) = match value {
+            Some(value) => (Some(value), came),
+            None => (came, None),
+        };
+        others.extend(replaced);
         Self {
+            others,
             // The cookie has to carry the new value, or to lose its age.
             stale: self.stale || is_new || (had_own_ttl && !has_own_ttl),
             owes_cookie: self.owes_cookie || is_new || had_own_ttl != has_own_ttl,

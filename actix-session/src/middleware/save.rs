@@ -258,7 +258,12 @@ impl<S: SessionStore> Left<'_, S> {
                 self.incoming.after_save(None, record)
             }
             Ok(Committed::NewValue(value, _, older)) => match older.end().await {
-                Ok(true) => self.incoming.after_save(Some(value), self.view),
+                // Until the response brings it, nobody has the new value.
+                Ok(true) => {
+                    let incoming = self.incoming.after_save(Some(value), self.view);
+                    let after = After::Saved(changes, Box::new(incoming));
+                    return Done::new(Ok(Saved::WithResponse), after);
+                }
                 Ok(false) => return gone(changes),
                 Err(error) => return as_before(Err(CommitError::of_store(error))),
             },

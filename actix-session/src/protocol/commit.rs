@@ -356,7 +356,10 @@ impl<'a> CommitMachine<'a> {
                 let end = end.max(self.terms.now + Millis(1));
                 (Until::AtMost(end), Answer::Saved(End::of(new, kept)))
             }
-            Route::Direct => (Until::At(end), Answer::Saved(End::of(new, end))),
+            Route::Direct => {
+                let (until, end) = self.terms.until_written(on, new, end);
+                (Until::At(until), Answer::Saved(End::of(new, end)))
+            }
             // A `clear` ends the times of the login, so what is left is at most what the policy gives.
             // A record that is past its end already ends at once.
             Route::Forward { .. } if self.changes.cleared.is_some() => {

@@ -140,7 +140,8 @@ impl<'a> RotateMachine<'a> {
         } else {
             self.terms.until_over(&new, stored.end())
         };
-        let end = End::of(&new, until);
+        let (until, end) = self.terms.until_written(stored, &new, until);
+        let end = End::of(&new, end);
         let redirect = Redirect {
             target,
             flag: self.flag(stored, &new),

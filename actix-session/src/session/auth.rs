@@ -253,6 +253,7 @@ impl Login {
             level: self.level,
             demand: String::new(),
             origin: (origin != Origin::default()).then(|| origin.into()),
+            by_entry: false,
         }
     }
 }

@@ -132,6 +132,8 @@ pub(super) struct Discarded {
 pub(crate) struct Snapshot {
     pub(crate) purged: bool,
     pub(crate) changes: Changes,
+    /// The changes log out whoever is logged in.
+    pub(crate) logs_out: bool,
     /// A login, unless whom it names was logged in when nobody had loaded the session.
     pub(crate) named: Option<Box<NamedLogin>>,
     /// What has ended with a login, unless nobody was logged in.
@@ -144,6 +146,7 @@ impl Snapshot {
         static NONE: Snapshot = Snapshot {
             purged: false,
             changes: Changes::nothing(),
+            logs_out: false,
             named: None,
             ended_times: None,
         };
@@ -538,11 +541,13 @@ impl Pending {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut changes = self.changes.clone();
         let entry = self.principal_entry().map(|entry| &**entry);
-        let is_told = changes.log_out(entry) || changes.renews();
+        let logs_out = changes.log_out(entry);
+        let is_told = logs_out || changes.renews();
         changes.logout = is_told.then(LoggedOut::default);
         Snapshot {
             purged: self.purged,
             changes,
+            logs_out,
             named: None,
             ended_times: None,
         }
@@ -616,6 +621,16 @@ impl Pending {
             let forgotten = self.changes.forget_before(&before);
             self.discard(forgotten);
         }
+    }
+
+    /// The session has ended with these changes, or nobody knows what became of them. Whoever they logged
+    /// out stays so for the rest of the request.
+    pub(crate) fn give_up(&mut self, changes: &Changes) {
+        let entry = self.principal_entry().map(|entry| &**entry);
+        if changes.log_out(entry) {
+            self.base = None;
+        }
+        self.forget(changes);
     }
 
     /// These changes are not committed any more.

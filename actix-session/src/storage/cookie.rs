@@ -269,6 +269,7 @@ fn warn_untimed() {
 
 impl SessionStore for CookieSessionStore {
     async fn load(&self, session_key: &SessionKey) -> Result<Option<SessionState>, LoadError> {
+        crate::handed::keep_end();
         let Terms { now, keys, .. } = Terms::of_store(self.clock.now());
         let record = self.read(session_key, now, keys.as_ref());
         let Some(record) = record.map_err(LoadError::Deserialization)? else {

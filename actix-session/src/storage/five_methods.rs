@@ -24,7 +24,9 @@ pub(crate) async fn open<S: SessionStore + ?Sized>(
     key: &SessionKey,
     terms: &Terms,
 ) -> Result<Opened, LoadError> {
-    let record = match hand(terms, store.load(key)).await {
+    let (loaded, in_cookie) = handed::hand(terms.handed(), store.load(key)).await;
+    let record = match loaded {
+        Ok(Some(state)) if in_cookie => in_its_cookie(terms.record_of(state)),
         Ok(Some(state)) => terms.record_of(state),
         Ok(None) => return Ok(Opened::Nothing),
         Err(LoadError::Deserialization(error)) => {
@@ -42,11 +44,7 @@ pub(crate) async fn open<S: SessionStore + ?Sized>(
     Ok(Opened::Live(
         match extend(store, key, &record, terms).await {
             Ok(Extended::Done) => record,
-            Ok(Extended::ByAnotherKey) => {
-                let end = record.times().and_then(|metadata| metadata.idle_end);
-                // What is not known counts as due.
-                record.in_cookie().with_end(end.or(Some(terms.now)))
-            }
+            Ok(Extended::ByAnotherKey) => in_its_cookie(record),
             // It never fails the read.
             Err(error) => {
                 event::not_extended(&error);
@@ -54,6 +52,12 @@ pub(crate) async fn open<S: SessionStore + ?Sized>(
             }
         },
     ))
+}
+
+/// The key is the state, and says when it ends.
+fn in_its_cookie(record: Record) -> Record {
+    let end = record.times().and_then(|metadata| metadata.idle_end);
+    record.in_cookie().with_end(end)
 }
 
 /// What came of an extension.
@@ -102,13 +106,16 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
     let Some((stored, base)) = current(store, key, terms).await?.zip(base) else {
         return Ok(Committed::Gone);
     };
+    // Such a state gets its times at first sight.
+    let is_untimed = base.is_in_cookie() && base.end().is_none();
     let end = terms.until(&stored);
     if changes.is_empty() && !terms.is_undated(&stored) {
-        if terms.extends_on_read()
-            && let Extended::ByAnotherKey = extend(store, key, &stored, terms)
-                .await
-                .map_err(CommitError::of_store)?
-        {
+        let extended = match terms.extends_on_read() && !is_untimed {
+            true => extend(store, key, &stored, terms).await,
+            false => Ok(Extended::Done),
+        };
+        let extended = extended.map_err(CommitError::of_store)?;
+        if is_untimed || matches!(extended, Extended::ByAnotherKey) {
             return replace(store, key, stored, None, terms).await;
         }
         return Ok(Committed::Saved(End::of(&stored, end)));

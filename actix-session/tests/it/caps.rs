@@ -7,8 +7,8 @@ use actix_session::{
     config::{ConfigError, OverLimit, SessionMiddlewareBuilder, WireFormat},
     forward_store_methods,
     storage::{
-        Changes, CommitError, End, MemorySessionStore, SessionIndex, SessionKey, SessionStore,
-        StoreIndex, Terms,
+        Changes, CommitError, End, MemorySessionStore, Record, Rotated, SessionIndex, SessionKey,
+        SessionStore, StoreIndex, Terms,
     },
 };
 use actix_web::{ResponseError as _, cookie::Key, http::StatusCode};
@@ -31,6 +31,8 @@ on_each_index! {
     a_session_that_was_renewed_meanwhile_goes_first,
     whoever_was_ended_before_the_limit_was_looked_at_is_not_logged_in,
     a_login_beside_a_clear_is_a_login,
+    a_login_that_is_taken_back_counts_for_nothing,
+    a_login_whose_session_has_moved_is_an_error,
     nobody_waits_for_a_login_before_1970,
 }
 
@@ -325,4 +327,53 @@ fn a_limit_of_none_is_refused_or_counts_as_one() {
     let builder = SessionMiddleware::builder(MemorySessionStore::new(), Key::generate());
     let refused = builder.max_sessions(0, OverLimit::Refuse).try_build();
     assert_eq!(refused.unwrap_err(), ConfigError::MaxSessions);
+}
+
+async fn a_login_that_is_taken_back_counts_for_nothing(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    for over in [OverLimit::EvictOldest, OverLimit::Refuse] {
+        let middleware = capped(&tested, 1, over).principal_entry("user");
+        let site = Site::new(middleware.build()).await;
+        let (other, browser) = (Browser::new(site.clone()), Browser::new(site));
+        other.visit(login).await.assert_ok();
+        browser.visit(|s| s.insert("a", 1).unwrap()).await;
+        let fails = |s: &Session| {
+            login(s);
+            s.remove("user");
+        };
+        browser.visit(fails).await.assert_ok();
+        assert_eq!(browser.number("a").await, Some(1));
+        assert_eq!(browser.principal().await, None);
+        assert_eq!(other.principal().await.as_deref(), Some("user-42"));
+        other.visit(Session::purge).await.assert_ok();
+    }
+}
+
+/// Answers each renewal as if another had come first.
+struct Moves<S>(S);
+
+impl<S: SessionStore> SessionStore for Moves<S> {
+    forward_store_methods!(self => self.0; except rotate);
+
+    async fn rotate(
+        &self,
+        _: &SessionKey,
+        _: Option<&Record>,
+        _: &Changes,
+        _: &Terms,
+    ) -> Result<Rotated, CommitError> {
+        Ok(Rotated::Moved)
+    }
+}
+
+async fn a_login_whose_session_has_moved_is_an_error(tested: impl TestStore<Store: SessionIndex>) {
+    let middleware = SessionMiddleware::builder(Moves(tested.store()), Key::generate());
+    let middleware = middleware.clock(tested.clock().clone()).build();
+    let browser = Browser::new(Site::new(middleware).await);
+    browser.visit(|s| s.insert("a", 1).unwrap()).await;
+    let answer = browser.visit(login).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    let answer = browser.visit(Session::renew).await;
+    answer.assert_ok().assert_no_cookie();
 }

@@ -12,7 +12,7 @@ use actix_web::{
 use redis::AsyncCommands as _;
 
 use crate::support::{
-    Browser, Memory, Redis, Site, TestStore, expected, on_each_store, random_name,
+    Browser, Memory, Redis, Site, TestStore, expected, on_each_store, private, random_name,
 };
 
 on_each_store! {
@@ -315,4 +315,21 @@ async fn a_persistent_cookie_says_for_how_long() {
     assert_eq!(set.http_only(), removal.http_only());
     assert_eq!(set.same_site(), removal.same_site());
     assert_eq!(set.path(), Some("/app"));
+}
+
+/// With the times that a cookie has by now, it would be too long.
+#[actix_web::test]
+async fn an_old_cookie_that_fits_no_longer_serves_whoever_sets_its_values() {
+    let key = Key::generate();
+    let text = "x".repeat(2_950);
+    let old = format!(r#"{{"n":"7","text":"\"{text}\""}}"#);
+    let builder = SessionMiddleware::builder(CookieSessionStore::default(), key.clone());
+    let browser = Browser::new(Site::new(builder.build()).await);
+    browser.set_cookie("id", private(&key, "id", &old));
+    let before = browser.value();
+    assert!((4_000..4_094).contains(&before.as_ref().unwrap().len()));
+    let again = |s: &Session| s.insert("n", 7).unwrap();
+    browser.visit(again).await.assert_ok().assert_no_cookie();
+    assert_eq!(browser.value(), before);
+    assert_eq!(browser.number("n").await, Some(7));
 }

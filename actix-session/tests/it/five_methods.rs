@@ -7,7 +7,8 @@ use std::{
 };
 
 use actix_session::{
-    Session, SessionMiddleware,
+    Saved, Session, SessionMiddleware,
+    config::{CookieContentSecurity, SessionMiddlewareBuilder},
     storage::{
         CookieSessionStore, Gone, LoadError, MemorySessionStore, SaveError, SessionKey,
         SessionStore, UpdateError, generate_session_key,
@@ -15,7 +16,10 @@ use actix_session::{
 };
 use actix_web::cookie::{Key, time::Duration};
 
-use crate::support::{Browser, Site, TestStore, on_each_store};
+use crate::{
+    attacks::arena::signed,
+    support::{Browser, Site, TestStore, on_each_store, private},
+};
 
 on_each_store! {
     the_five_methods,
@@ -306,4 +310,59 @@ async fn a_cookie_that_does_not_fit_leaves_the_session_behind_a_wrapper() {
         browser.visit(act).await.assert_sets_cookie();
         assert_eq!(copy.principal().await, None);
     }
+}
+
+const OLD_STATE: &str = r#"{"n":"7"}"#;
+
+async fn behind_a_wrapper(
+    security: CookieContentSecurity,
+    value: fn(&Key) -> String,
+    configure: fn(
+        SessionMiddlewareBuilder<Wrapper<CookieSessionStore>>,
+    ) -> SessionMiddlewareBuilder<Wrapper<CookieSessionStore>>,
+) -> Browser {
+    let key = Key::generate();
+    let store = Wrapper(CookieSessionStore::default());
+    let builder = SessionMiddleware::builder(store, key.clone());
+    let builder = configure(builder.cookie_content_security(security));
+    let browser = Browser::new(Site::new(builder.build()).await);
+    browser.set_cookie("id", value(&key));
+    browser
+}
+
+#[actix_web::test]
+async fn a_cookie_of_another_name_opens_no_session_behind_a_wrapper() {
+    // Its MAC does not cover the name.
+    let other = |key: &Key| signed(key, "other", OLD_STATE);
+    let signed = CookieContentSecurity::Signed;
+    let browser = behind_a_wrapper(signed, other, |it| it).await;
+    assert_eq!(browser.number("n").await, None);
+    let accepted = behind_a_wrapper(signed, other, |it| it.accept_unbound_signatures(true)).await;
+    assert_eq!(accepted.number("n").await, Some(7));
+}
+
+#[actix_web::test]
+async fn old_cookies_get_their_times_behind_a_wrapper_or_are_refused() {
+    let old = |key: &Key| private(key, "id", OLD_STATE);
+    let browser = behind_a_wrapper(CookieContentSecurity::Private, old, |it| it).await;
+    let before = browser.value();
+    browser.visit(|_| ()).await.assert_ok().assert_sets_cookie();
+    assert_ne!(browser.value(), before);
+    assert_eq!(browser.number("n").await, Some(7));
+    browser.visit(|_| ()).await.assert_ok().assert_no_cookie();
+    let over = behind_a_wrapper(CookieContentSecurity::Private, old, |it| {
+        it.legacy_cookies_until(std::time::UNIX_EPOCH)
+    });
+    assert_eq!(over.await.number("n").await, None);
+}
+
+#[actix_web::test]
+async fn a_save_waits_for_the_response_behind_a_wrapper() {
+    let browser = custom(Wrapper(CookieSessionStore::default())).await;
+    browser.visit(|s| s.insert("a", 1).unwrap()).await;
+    let flight = browser.begin().await;
+    flight.insert("a", 2).unwrap();
+    assert_eq!(flight.save().await.unwrap(), Saved::WithResponse);
+    flight.finish().await.assert_ok().assert_sets_cookie();
+    assert_eq!(browser.number("a").await, Some(2));
 }

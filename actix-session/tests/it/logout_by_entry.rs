@@ -6,6 +6,8 @@ use actix_session::{
     EndReason, Level, Login, Session, SessionEnded, SessionManager, storage::SessionIndex,
 };
 
+use actix_web::cookie::time::Duration as CookieDuration;
+
 use crate::{
     ended::{LEASE, assert_is, assert_lives},
     support::{Browser, Site, TestStore, on_each_index, soon},
@@ -22,6 +24,9 @@ on_each_index! {
     a_value_that_is_taken_logs_out_too,
     who_waits_afterwards_waits_for_what_is_left,
     a_login_of_the_same_request_is_taken_back,
+    past_the_absolute_end_of_the_creation_it_counts_too,
+    a_quiet_request_takes_the_cookies_age,
+    after_a_save_that_is_gone_it_still_holds,
 }
 
 /// Ways to log out by the entry.
@@ -177,4 +182,89 @@ async fn a_login_of_the_same_request_is_taken_back(tested: impl TestStore<Store:
     browser.visit(both).await.assert_ok();
     browser.visit(assert_nobody).await.assert_ok();
     assert_eq!(sessions.count("ada").await.unwrap(), 0);
+}
+
+/// Bounded by 12 hours. A guest at first, who has logged in after 11.
+async fn logged_in_late(tested: &impl TestStore<Store: SessionIndex>) -> Browser {
+    let middleware = tested.middleware().principal_entry(USER);
+    let middleware = middleware.absolute_timeout(CookieDuration::hours(12));
+    let browser = tested.browser_of(middleware).await;
+    let basket = |s: &Session| s.insert("basket", 1).unwrap();
+    browser.visit(basket).await.assert_sets_cookie();
+    tested.clock().advance(11 * HOUR);
+    let login = |s: &Session| s.login("ada").unwrap();
+    browser.visit(login).await.assert_sets_cookie();
+    tested.clock().advance(2 * HOUR);
+    assert_eq!(browser.principal().await.as_deref(), Some("ada"));
+    browser
+}
+
+async fn past_the_absolute_end_of_the_creation_it_counts_too(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let renewing: fn(&Session) = |s| {
+        s.remove(USER);
+        s.renew();
+    };
+    for leave in WAYS.into_iter().chain([renewing]) {
+        let browser = logged_in_late(&tested).await;
+        let thief = browser.fork();
+        browser.visit(leave).await.assert_ok();
+        assert_eq!(browser.principal().await, None);
+        assert_eq!(thief.principal().await, None);
+    }
+    // What a handler takes at once, and what it saves.
+    let browser = logged_in_late(&tested).await;
+    let flight = browser.begin().await;
+    let session = flight.handle();
+    let taken: Option<String> = session.take(USER).await.unwrap();
+    assert_eq!(taken.as_deref(), Some("ada"));
+    assert_eq!(browser.fork().principal().await, None);
+    flight.finish().await.assert_ok();
+    let browser = logged_in_late(&tested).await;
+    let flight = browser.begin().await;
+    let session = flight.handle();
+    session.remove(USER);
+    session.save().await.unwrap();
+    flight.fail().await;
+    assert_eq!(browser.principal().await, None);
+    // One that has met another's commit.
+    let browser = logged_in_late(&tested).await;
+    let flight = browser.begin().await;
+    let more = |s: &Session| s.insert("n", 1).unwrap();
+    browser.fork().visit(more).await.assert_ok();
+    flight.remove(USER);
+    flight.finish().await.assert_ok();
+    assert_eq!(browser.principal().await, None);
+}
+
+async fn a_quiet_request_takes_the_cookies_age(tested: impl TestStore<Store: SessionIndex>) {
+    let middleware = tested.middleware().principal_entry(USER);
+    let middleware = middleware.quiet_when(|req| req.path() == "/quiet");
+    let browser = tested.browser_of(middleware).await;
+    let login = |s: &Session| {
+        s.login_with(Login::new("ada").idle(30 * 24 * HOUR))
+            .unwrap()
+    };
+    let answer = browser.visit(login).await;
+    assert_eq!(answer.max_age(), Some(30 * 24 * 3_600));
+    let leave = |s: &Session| drop(s.remove(USER));
+    let answer = browser.visit_path("/quiet", leave).await;
+    assert_eq!(answer.assert_ok().assert_sets_cookie().max_age(), None);
+}
+
+async fn after_a_save_that_is_gone_it_still_holds(tested: impl TestStore<Store: SessionIndex>) {
+    let (site, _) = site_of(&tested).await;
+    let leaves: [fn(&Session); 2] = [Session::clear, |s| drop(s.remove(USER))];
+    for leave in leaves {
+        let browser = logged_in(&site).await;
+        let flight = browser.begin().await;
+        browser.fork().visit(Session::purge).await.assert_ok();
+        let session = flight.handle();
+        leave(&session);
+        assert!(session.save().await.is_err());
+        assert_nobody(&session);
+        assert!(!session.contains_key("basket"));
+        flight.finish().await.assert_ok();
+    }
 }

@@ -32,6 +32,7 @@ on_each_index! {
     the_same_user_with_each_request_is_one_session,
     the_same_user_in_flight_undoes_no_logout,
     the_same_user_with_a_renewal_is_a_login,
+    the_same_user_with_a_renewal_undoes_no_end,
     another_user_starts_over,
     without_the_entry_nobody_is_logged_in,
     a_renewal_after_a_logout_logs_nobody_in_again,
@@ -197,6 +198,47 @@ async fn the_same_user_with_a_renewal_is_a_login(tested: impl TestStore<Store: S
         last = again.logged_in_at();
     }
     assert_eq!(sessions.count("ada").await.unwrap(), 1);
+}
+
+/// Whoever has stolen the cookie may hold a request open until the owner has logged out.
+async fn the_same_user_with_a_renewal_undoes_no_end(tested: impl TestStore<Store: SessionIndex>) {
+    let (site, sessions) = site_of(&tested).await;
+    let acts: [fn(&Session); 3] = [
+        |s| log_in(s, "ada"),
+        |s| {
+            s.renew();
+            s.insert(USER, "ada").unwrap();
+        },
+        |s| {
+            s.remove(USER);
+            log_in(s, "ada");
+        },
+    ];
+    let ends: [fn(&Session); 3] = [Session::purge, Session::clear, |s| drop(s.remove(USER))];
+    for act in acts {
+        for end in ends {
+            let browser = logged_in(&site, "ada").await;
+            let thief = browser.fork();
+            let late = thief.begin().await;
+            browser.visit(end).await.assert_ok();
+            act(&late);
+            late.finish().await.assert_ok().assert_no_cookie();
+            assert_eq!(thief.principal().await, None);
+        }
+        let browser = logged_in(&site, "ada").await;
+        let late = browser.fork().begin().await;
+        assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1);
+        tick(&tested);
+        act(&late);
+        late.finish().await.assert_ok().assert_no_cookie();
+        assert_eq!(sessions.count("ada").await.unwrap(), 0);
+        let browser = logged_in(&site, "ada").await;
+        let late = browser.fork().begin().await;
+        browser.visit(Session::renew).await.assert_sets_cookie();
+        act(&late);
+        late.finish().await.assert_ok().assert_no_cookie();
+        assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1);
+    }
 }
 
 async fn another_user_starts_over(tested: impl TestStore<Store: SessionIndex>) {

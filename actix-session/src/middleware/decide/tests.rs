@@ -82,6 +82,7 @@ fn login() -> Changes {
         level: Default::default(),
         demand: String::new(),
         origin: None,
+        by_entry: false,
     };
     renew(Changes {
         login: Some(login.into()),
@@ -569,5 +570,21 @@ fn a_renewal_that_a_logout_overtook_leaves_its_own_changes_alone() {
     assert_eq!(after(login()), Decision::Create);
     for changes in [set("b", "1"), renew(Changes::default())] {
         assert_eq!(after(changes), Decision::Leave(Silence::Gone));
+    }
+}
+
+#[test]
+fn a_state_in_a_cookie_is_sealed_anew_if_an_entry_is_set_to_its_value() {
+    let mut incoming = live();
+    incoming.loaded = Loaded::Live(key(), record().in_cookie());
+    for extend in [
+        ExtendOnRead::Never,
+        ExtendOnRead::Always,
+        ExtendOnRead::AtMostEvery(Millis(60_000)),
+    ] {
+        incoming.extended = false;
+        let policy = Policy { extend, ..QUIET };
+        // If it does not fit any more, that is no error.
+        assert_eq!(with(&incoming, set("a", "1"), policy), Decision::Touch);
     }
 }

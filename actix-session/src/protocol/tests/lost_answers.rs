@@ -441,6 +441,7 @@ fn a_renewal_that_was_ended_before_its_repeat_is_gone() {
         level: Default::default(),
         demand: String::new(),
         origin: None,
+        by_entry: false,
     };
     let changes = Changes {
         login: Some(login.into()),

@@ -71,7 +71,10 @@ impl NamedLogin {
     /// What came after it belongs to the login.
     pub(super) fn apply(self, changes: &mut Changes) {
         changes.before_login = Some(Box::new(self.before));
-        changes.login = Some(Box::new(self.login));
+        changes.login = Some(Box::new(LoginChange {
+            by_entry: true,
+            ..self.login
+        }));
         changes.reauthenticated = None;
         changes.lowered = None;
         changes.renew = true;
@@ -133,7 +136,11 @@ impl Pending {
     }
 
     fn log_in_named(&mut self, named: NamedLogin) {
-        self.login(named.login, None, named.epoch);
+        let login = LoginChange {
+            by_entry: true,
+            ..named.login
+        };
+        self.login(login, None, named.epoch);
         self.set(&named.entry, Effect::Set(named.json));
     }
 

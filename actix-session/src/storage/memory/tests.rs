@@ -34,6 +34,7 @@ fn login() -> Changes {
         level: Default::default(),
         demand: String::new(),
         origin: None,
+        by_entry: false,
     };
     Changes {
         login: Some(login.into()),

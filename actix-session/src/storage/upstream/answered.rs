@@ -7,12 +7,15 @@ use crate::{
     contract::Terms,
     digest,
     error::CommitError,
-    protocol::{Backend, Name},
+    protocol::{Backend, Name, Reply},
     random,
 };
 
 /// The names of answers begin with this, and a full stop.
 pub(crate) const ANSWERED: &str = "answered";
+
+/// An answer that is lost each time fails the notice, which its issuer repeats.
+const ATTEMPTS: u8 = 3;
 
 /// How many sessions a notice has ended that has come before.
 pub(super) async fn answer_to<B: Backend>(
@@ -38,10 +41,13 @@ pub(super) async fn remember<B: Backend>(
     let note = notes::note(random::u128().map_err(CommitError::Other)?, answer);
     let note = note.map_err(CommitError::Other)?;
     let at = token_name(store, token);
-    match store.insert_note(&at, note, until, terms).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(CommitError::of_store(error)),
+    for _ in 0..ATTEMPTS {
+        let reply = store.insert_note(&at, note.clone(), until, terms).await;
+        if !matches!(reply.map_err(CommitError::of_store)?, Reply::Lost) {
+            return Ok(());
+        }
     }
+    Err(CommitError::OutcomeUnknown)
 }
 
 fn token_name<B: Backend>(store: &B, token: u128) -> Name {

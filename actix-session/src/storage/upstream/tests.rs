@@ -143,6 +143,7 @@ fn login(origin: Option<UpstreamLogin>) -> Changes {
             };
             origin.into()
         }),
+        by_entry: false,
     };
     Changes {
         login: Some(login.into()),

@@ -310,6 +310,7 @@ async fn the_absolute_end_holds_in<S: SessionStore, P: Place>(store: &S, steps: 
             level: Default::default(),
             demand: String::new(),
             origin: None,
+            by_entry: false,
         })),
         ..Changes::default()
     };
