@@ -230,9 +230,15 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
                 Err(failed) => Err(*failed),
             };
             if !waiting.is_empty() && set_cookie.is_ok() {
-                let came = way_in.incoming().loaded.key().filter(|_| !snapshot.purged);
+                let made = snapshot.changes.made.as_ref().and_then(Made::metadata);
+                let loaded = &way_in.incoming().loaded;
+                // A `clear` of what was empty writes nothing, and the session goes on.
+                let cleared = snapshot.changes.cleared.is_some() && !snapshot.changes.renews();
+                let is_kept = cleared && loaded.record().is_some();
+                let came = loaded.key().filter(|_| !snapshot.purged);
+                let came = came.filter(|_| made.is_some() || is_kept);
+                // Nobody waits any more if none was made.
                 if let Some(key) = way_out.made.borrow().as_deref().or(came) {
-                    let made = snapshot.changes.made.as_ref().and_then(Made::metadata);
                     watch_made(parts, (key, made.as_ref()), waiting);
                 }
             }

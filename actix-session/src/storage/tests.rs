@@ -276,6 +276,7 @@ fn login(principal: &str, id: u128, at: Millis) -> Changes {
         level: Level::One,
         demand: String::new(),
         origin: None,
+        by_entry: false,
     };
     Changes {
         login: Some(Box::new(login)),

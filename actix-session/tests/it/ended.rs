@@ -33,6 +33,7 @@ on_each_index! {
     a_manager_ends_one,
     a_session_that_the_request_makes,
     none_is_made,
+    none_is_made_in_place_of_the_one_that_came,
     what_is_over_is_found,
     a_session_opened_from_outside_tells_too,
     whoever_has_too_many_is_told_so,
@@ -61,6 +62,30 @@ async fn visitor(tested: &impl TestStore) -> Browser {
     tested
         .browser_of(tested.middleware().ended_lease(LEASE))
         .await
+}
+
+async fn none_is_made_in_place_of_the_one_that_came(tested: impl TestStore) {
+    let browser = visitor(&tested).await;
+    let login = |s: &Session| s.login("user-42").unwrap();
+    browser.visit(login).await.assert_ok();
+    let flight = browser.begin().await;
+    flight.login("user-7").unwrap();
+    let ended = flight.ended().unwrap();
+    // The login is dropped.
+    flight.fail().await;
+    assert_is(soon(ended).await, EndReason::Gone);
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+    // A `clear` of what is empty changes nothing, and the session goes on.
+    let browser = visitor(&tested).await;
+    browser.visit(|s| s.insert("a", 1).unwrap()).await;
+    browser.visit(|s| drop(s.remove("a"))).await;
+    let mut ended = None;
+    let clear = |s: &Session| {
+        s.clear();
+        ended = Some(s.ended().unwrap());
+    };
+    browser.visit(clear).await.assert_ok();
+    assert_lives(ended.as_ref().unwrap()).await;
 }
 
 pub(crate) async fn wait_for(browser: &Browser) -> SessionEnded {
