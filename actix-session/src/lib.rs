@@ -28,6 +28,7 @@
 extern crate self as actix_session;
 
 mod address;
+mod boxed;
 mod changes;
 mod clock;
 pub mod config;

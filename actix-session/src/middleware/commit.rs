@@ -4,7 +4,6 @@ use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
     future::Future,
-    pin::Pin,
     time::Duration,
 };
 
@@ -24,6 +23,7 @@ use super::{
 };
 use crate::{
     Session,
+    boxed::boxed,
     changes::Changes,
     clock::{LONGEST_WAIT, Millis, deadline},
     config::OnLoadError,
@@ -184,12 +184,6 @@ pub(crate) fn limit(budget: Duration) -> Instant {
 /// No configured budget can overflow it.
 pub(super) fn margin(budget: Duration) -> Duration {
     MARGIN.max(budget.min(LONGEST_WAIT) / 8)
-}
-
-/// Puts a future on the heap. One that waits in place takes room in every future around it, and a
-/// local variable that held it does so even after it was moved.
-pub(crate) fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
-    Box::pin(make())
 }
 
 struct Work<'a, S: SessionStore> {

@@ -209,7 +209,14 @@ impl Finished<'_> {
     /// by a change.
     fn touch(&self, base: &Record) -> Decision {
         let throttled = matches!(self.policy.extend, ExtendOnRead::AtMostEvery(_));
-        if base.is_in_cookie() || !throttled || self.incoming.extended {
+        // The terms of a touch are those of loads that extend, after which it would not be over.
+        let not_extended = self.policy.extend == ExtendOnRead::Never;
+        let idle_end = base
+            .idle_end()
+            .filter(|_| base.is_in_cookie() && not_extended);
+        if idle_end.is_some_and(|end| end <= self.now) {
+            Decision::Commit
+        } else if base.is_in_cookie() || !throttled || self.incoming.extended {
             Decision::Touch
         } else if self.needs_check(base) {
             Decision::Check

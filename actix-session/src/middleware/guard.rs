@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{
     Parts,
-    commit::{Departure, Failed, SetCookie, WayOut, boxed, commit, limit},
+    commit::{Departure, Failed, SetCookie, WayOut, commit, limit},
     decide::{Exit, is_left},
     end::Ending,
     lazy::WayIn,
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     Session,
+    boxed::boxed,
     changes::Made,
     error::CommitError,
     event,

@@ -4,12 +4,9 @@ use std::{future::Future, iter, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{
-    Parts,
-    commit::{boxed, limit},
-    decide::COOKIE_IN_FLIGHT,
-};
+use super::{Parts, commit::limit, decide::COOKIE_IN_FLIGHT};
 use crate::{
+    boxed::boxed,
     clock::deadline,
     contract::{Opened, Terms},
     cookie::jar::{Candidate, Candidates, Fields},

@@ -15,6 +15,7 @@ use super::{
     upkeep::erased_column,
 };
 use crate::{
+    boxed::boxed,
     clock::{Millis, SharedClock},
     contract::Terms,
     digest,
@@ -31,20 +32,20 @@ impl<D: SqlDatabase> Backend for SqlSessionStore<D> {
     const REMOTE: bool = true;
 
     async fn run(&self, step: &Step, terms: &Terms) -> Result<Reply, anyhow::Error> {
-        let reply = self.query(Query::Run(step.clone()), terms).await;
+        let reply = boxed(|| self.query(Query::Run(step.clone()), terms)).await;
         let reply = reply.map_err(Failure::into_error)?;
         self.0.hub.after(step, &reply);
         Ok(reply)
     }
 
     async fn look(&self, at: &str, terms: &Terms) -> Result<Stored, anyhow::Error> {
-        self.look_and_extend(at, terms).await
+        boxed(|| self.look_and_extend(at, terms)).await
     }
 
     async fn set_ttl(&self, at: &str, ttl: Millis) -> Result<(), anyhow::Error> {
         let terms = self.own_terms();
         let end = terms.now + ttl;
-        let reply = self.query(Query::SetEnd(at.into(), end), &terms).await;
+        let reply = boxed(|| self.query(Query::SetEnd(at.into(), end), &terms)).await;
         reply.map(drop).map_err(Failure::into_error)
     }
 
