@@ -145,10 +145,7 @@ impl Store {
         } else {
             text.to_owned()
         };
-        match password(url) {
-            Some(password) => text.replace(password, "***"),
-            None => text,
-        }
+        passwords(url).fold(text, |text, password| text.replace(password, "***"))
     }
 }
 
@@ -170,12 +167,19 @@ async fn open_file(url: &str) -> Result<SqlitePool> {
     opened.with_context(|| format!("the file {} cannot be opened", file.display()))
 }
 
-/// The password in an address, if there is one.
-fn password(url: &str) -> Option<&str> {
-    let (_, rest) = url.split_once("//")?;
-    let (login, _) = rest.rsplit_once('@')?;
-    let (_, password) = login.split_once(':')?;
-    Some(password).filter(|password| !password.is_empty())
+/// What may be the password in an address: it ends before the host, and a query may have an `@` too. One
+/// that is not percent-encoded may have what ends a host.
+fn passwords(url: &str) -> impl Iterator<Item = &str> {
+    let (_, whole) = url.split_once("//").unwrap_or_default();
+    let host = whole.split(['/', '?', '#']).next();
+    [Some(whole), host]
+        .into_iter()
+        .flatten()
+        .filter_map(|part| {
+            let (login, _) = part.rsplit_once('@')?;
+            let (_, password) = login.split_once(':')?;
+            Some(password).filter(|password| !password.is_empty())
+        })
 }
 
 /// Shows no address.
@@ -201,11 +205,14 @@ mod tests {
 
     #[test]
     fn a_password_is_never_shown() {
-        let store = store("postgres://me:hunter2@db/app");
-        for text in ["no hunter2", "at postgres://me:hunter2@db/app"] {
-            let hidden = store.hide(text);
-            assert!(!hidden.contains("hunter2"), "{hidden}");
+        for end in ["db/app", "db/app?application_name=a@b", "/x@db/app"] {
+            let store = store(&format!("postgres://me:hunter2@{end}"));
+            for text in ["no hunter2", &format!("at postgres://me:hunter2@{end}")] {
+                let hidden = store.hide(text);
+                assert!(!hidden.contains("hunter2"), "{hidden}");
+            }
         }
+        let store = store("postgres://me:hunter2@db/app");
         assert!(!format!("{store:?}").contains("hunter2"));
     }
 

@@ -114,10 +114,11 @@ impl Header {
             by_header: true,
             ..Found::default()
         };
+        let mut is_bad = false;
         for value in values(fields) {
             found.came = true;
             let Some((unsealed, is_old)) = self.open(&value) else {
-                observed.refused(Refusal::BadSeal, None);
+                is_bad = true;
                 continue;
             };
             found.add(Candidate {
@@ -126,6 +127,9 @@ impl Header {
                 stale: is_old || unsealed.old_key,
                 is_old,
             });
+        }
+        if is_bad {
+            observed.refused(Refusal::BadSeal, None);
         }
         found
     }

@@ -212,11 +212,11 @@ impl Named {
         is_old: bool,
         observed: &Observed,
     ) -> bool {
-        let mut came = false;
+        let (mut came, mut is_bad) = (false, false);
         for value in read::values(fields, &self.wire_name) {
             came = true;
             let Some(unsealed) = self.sealer.open(&value) else {
-                observed.refused(Refusal::BadSeal, None);
+                is_bad = true;
                 continue;
             };
             let (unbound, stale) = (unsealed.unbound, stale(&unsealed));
@@ -227,6 +227,10 @@ impl Named {
                 stale,
                 is_old,
             });
+        }
+        // Once, or one request could push all else out of an observer's queue.
+        if is_bad {
+            observed.refused(Refusal::BadSeal, None);
         }
         came
     }

@@ -116,7 +116,8 @@ async fn whatever_happens_to_a_session_is_told(tested: impl TestStore<Store: Ses
 async fn what_is_refused_is_told_with_its_reason(tested: impl TestStore<Store: SessionIndex>) {
     let observed = Observed::new(&tested).await;
     let browser = &observed.browser;
-    browser.set_cookie("id", "forged");
+    // However many they are, a request tells it once.
+    browser.set_cookie("id", "forged; id=forged; id=another");
     browser.visit(count).await.assert_ok();
     observed.expect(Kind::Refused(Refusal::BadSeal), None);
     observed.expect(Kind::Created, None);

@@ -36,6 +36,7 @@ impl ResponseError for AppError {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::BadForm(error) => error.status_code(),
+            Self::SessionLogin(error) => error.status_code(),
             Self::Sessions(error) => error.status_code(),
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
