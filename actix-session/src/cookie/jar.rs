@@ -181,7 +181,9 @@ impl Cookies {
         // A value of an old cookie that has the present name looks like one of the present cookie.
         let moves = self.also.iter().any(|old| old.wire_name() == own);
         let stale = |unsealed: &Unsealed| {
-            moves || unsealed.old_key || (unsealed.unbound && !writes_old_mac)
+            // A private value is the same to old servers. What is signed has the MAC that is written here.
+            let is_signed = unsealed.nonce.is_none();
+            moves || unsealed.old_key || (is_signed && unsealed.unbound != writes_old_mac)
         };
         found.came = self
             .own

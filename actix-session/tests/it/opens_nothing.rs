@@ -110,7 +110,9 @@ async fn what_the_manager_tells_opens_nothing(tested: impl TestStore<Store: Sess
             if let Ok(key) = SessionKey::try_from(text.clone()) {
                 assert!(tested.store().load(&key).await.unwrap().is_none(), "{text}");
             }
-            for value in disguised(&text, &genuine) {
+            // A word of one letter may be the one that it takes the place of.
+            let disguised = disguised(&text, &genuine).into_iter();
+            for value in disguised.filter(|value| *value != genuine) {
                 let mut is_nobody = false;
                 let look = |s: &Session| is_nobody = s.is_empty() && s.principal().is_none();
                 let answer = browser.visit_as(&[format!("id={value}")], look).await;

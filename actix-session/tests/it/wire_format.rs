@@ -4,7 +4,10 @@ use std::{collections::HashMap, time::Duration as StdDuration};
 
 use actix_session::{
     Session, SessionMiddleware,
-    config::{PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy, WireFormat},
+    config::{
+        CookieContentSecurity, PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy,
+        WireFormat,
+    },
     storage::{CookieSessionStore, SessionKey, SessionStore},
     testing::ManualClock,
 };
@@ -12,7 +15,7 @@ use actix_web::cookie::{Key, time::Duration};
 
 use crate::{
     five_methods::{FiveMethods, Wrapper},
-    support::{Browser, Dump, Site, TestStore, on_each_store, opened},
+    support::{Browser, Dump, Memory, Site, TestStore, on_each_store, opened},
 };
 
 on_each_store! {
@@ -277,6 +280,25 @@ async fn a_clear_outlives_a_change_of_the_format(tested: impl TestStore) {
     late.finish().await.assert_ok();
     let expected = state(&[("m", "1"), ("k", "1")]);
     assert_eq!(states(&tested.dump().await), [expected]);
+}
+
+/// Old servers open the MAC over the value alone.
+#[actix_web::test]
+async fn each_format_signs_cookies_in_its_own_way() {
+    let tested = Memory::start().await;
+    let signed = || {
+        let builder = tested.middleware();
+        builder.cookie_content_security(CookieContentSecurity::Signed)
+    };
+    let browser = tested.browser_of(signed()).await;
+    browser.visit(set("n", 1)).await.assert_sets_cookie();
+    let old = browser.at(Site::new(for_old_servers(signed()).build()).await);
+    old.visit(|_| ()).await.assert_sets_cookie();
+    old.visit(|_| ()).await.assert_no_cookie();
+    let new = old.at(Site::new(signed().build()).await);
+    new.visit(|_| ()).await.assert_sets_cookie();
+    new.visit(|_| ()).await.assert_no_cookie();
+    assert_eq!(new.number("n").await, Some(1));
 }
 
 /// While the setting for old servers is removed, servers with it and without it run side by side.

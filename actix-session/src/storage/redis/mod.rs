@@ -218,10 +218,11 @@ impl RedisSessionStore {
         RedisSessionStoreBuilder::to(address::Address::Pool(pool))
     }
 
-    /// Takes connections from a pool of yours.
+    /// Takes connections from a pool of yours. If its server does not answer within five seconds, a warning
+    /// says so, and requests ask it again.
     ///
     /// # Errors
-    /// The server does not answer.
+    /// The server belongs to a cluster, and names are invalid for one.
     ///
     /// # Examples
     /// ```no_run
