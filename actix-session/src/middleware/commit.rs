@@ -444,10 +444,7 @@ impl<S: SessionStore> Work<'_, S> {
     async fn rotate_in_time_left(&self, key: &SessionKey) -> Result<Rotated, CommitError> {
         let (store, request) = (&self.parts.store, &self.request);
         let (base, changes) = (request.incoming.loaded.record(), &request.snapshot.changes);
-        let terms = match store.opens_at_once() {
-            true => Cow::Borrowed(&self.terms),
-            false => Cow::Owned(self.terms_left()),
-        };
+        let terms = self.terms_in_time();
         boxed(|| timed("rotate", store.rotate(key, base, changes, &terms))).await
     }
 
@@ -455,11 +452,18 @@ impl<S: SessionStore> Work<'_, S> {
     async fn create_in_time_left(&self) -> Result<(SessionKey, End), CommitError> {
         let (store, changes) = (&self.parts.store, &self.request.snapshot.changes);
         let changes = &changes.alone(self.request.base());
-        if store.opens_at_once() {
-            return timed("create", store.create(changes, &self.terms)).await;
-        }
-        let terms = self.terms_left();
+        let terms = self.terms_in_time();
         timed("create", store.create(changes, &terms)).await
+    }
+
+    /// The terms for a store call that others may have come before. A store that never waits has all of
+    /// its time.
+    fn terms_in_time(&self) -> Cow<'_, Terms> {
+        if self.parts.store.opens_at_once() {
+            Cow::Borrowed(&self.terms)
+        } else {
+            Cow::Owned(self.terms_left())
+        }
     }
 
     /// The terms for a store call that others have come before.
