@@ -44,7 +44,7 @@ impl Naming {
             hashed,
             prefix,
         } = self;
-        match (custom, hashed, prefix.as_str()) {
+        match (custom.map(whole), hashed, prefix.as_str()) {
             (None, false, "") => Arc::new(str::to_owned),
             (Some(custom), false, "") => custom,
             (None, false, _) => Arc::new(move |key| [&prefix, key].concat()),
@@ -57,6 +57,16 @@ impl Naming {
             }
         }
     }
+}
+
+/// An application's names are for session keys, and may count on their length: what else it has to name is
+/// no shorter.
+fn whole(custom: Keygen) -> Keygen {
+    let length = random::KEY_LENGTH;
+    Arc::new(move |key| match key.len() < length {
+        true => custom(&format!("{key:.<length$}")),
+        false => custom(key),
+    })
 }
 
 /// How many characters of a key say where its record lies, if a digest hides the others: enough to draw from.
@@ -172,7 +182,20 @@ mod tests {
             custom: Some(Arc::new(twice)),
             ..Naming::default()
         };
-        assert_eq!(name(twice), "abcabc");
+        let key = "a".repeat(random::KEY_LENGTH);
+        assert_eq!(twice.into_keygen()(&key), key.repeat(2));
+    }
+
+    #[test]
+    fn an_applications_names_are_asked_for_nothing_shorter_than_a_key() {
+        let custom: Keygen = Arc::new(|key: &str| format!("{}/{}", &key[..2], &key[63..]));
+        let naming = Naming {
+            custom: Some(custom),
+            ..Naming::default()
+        };
+        let keygen = naming.into_keygen();
+        assert_eq!(ends_channel(&*keygen), "{en/.}:told");
+        assert_eq!(keygen("slots.7"), "sl/.");
     }
 
     /// A digest is what it is on one server, and in a cluster the same behind a tag.

@@ -2,7 +2,8 @@
 //!
 //! Redis 6.2 reports what refused a command in a script as an error of the script: `ERR Error
 //! running script (call to f_...): @user_script:1: @user_script: 1: -READONLY ...`. Some proxies
-//! put `ERR` before whatever they pass on.
+//! put `ERR` before whatever they pass on. If the script has caught it and answers it, the place stands
+//! where the code would: `@user_script: 17: -READONLY ...`.
 
 use memchr::memmem;
 use redis::{Arg, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
@@ -63,6 +64,10 @@ pub(super) fn without_what_was_sent<'a>(
 pub(super) fn unwrapped(error: RedisError) -> RedisError {
     let inner = match (error.code(), error.detail()) {
         (Some("ERR"), Some(detail)) => inner(detail).and_then(read),
+        (Some(place), Some(detail)) if place.starts_with("@user_script") => {
+            let said = detail.split_once(": -").map(|(_, said)| said);
+            said.filter(|said| is_known(said)).and_then(read)
+        }
         _ => None,
     };
     inner.unwrap_or(error)
@@ -75,8 +80,12 @@ fn inner(detail: &str) -> Option<&str> {
         Some(wrapped) => wrapped.split_once(": -")?.1,
         None => said.strip_prefix('-').unwrap_or(said),
     };
-    let code = said.split_ascii_whitespace().next()?;
-    CODES.contains(&code).then_some(said)
+    is_known(said).then_some(said)
+}
+
+fn is_known(said: &str) -> bool {
+    let code = said.split_ascii_whitespace().next();
+    code.is_some_and(|code| CODES.contains(&code))
 }
 
 /// Only the client library's parser makes errors of a server.
@@ -182,6 +191,11 @@ mod tests {
         format!("ERR Error running script (call to {script}): {place}: -{inner}")
     }
 
+    /// The same, if the script caught it and answers it.
+    fn caught_by_6_2(inner: &str) -> String {
+        format!("@user_script: 17: -{inner}")
+    }
+
     #[test]
     fn what_refused_a_command_in_a_script_is_known() {
         for (wanted, inner) in [
@@ -204,6 +218,7 @@ mod tests {
             ),
         ] {
             assert_eq!(code(&from_6_2(inner)), wanted);
+            assert_eq!(code(&caught_by_6_2(inner)), wanted);
             // What Redis 7.0 and Valkey 9.1 say.
             assert_eq!(code(&format!("{inner} script: on @user_script:1.")), wanted);
         }
@@ -228,6 +243,8 @@ mod tests {
             "ERR value is not an integer or out of range",
             "ERR Error running script (call to f_1): @user_script:1: READONLY",
             &from_6_2("ERR wrong number of arguments"),
+            &caught_by_6_2("ERR wrong number of arguments"),
+            "@user_script: 17: READONLY",
             "WRONGPASS READONLY",
             "ERR",
         ] {
