@@ -1,6 +1,9 @@
 //! How a connection is set up, and what a server can do to it.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
 
 use actix_session::{
     Session, SessionMiddleware,
@@ -8,6 +11,7 @@ use actix_session::{
     storage::RedisSessionStore,
 };
 use actix_web::{cookie::Key, rt};
+use futures_util::future::{Either, select};
 use redis::{AsyncCommands as _, aio::MultiplexedConnection};
 use servers::RedisServer;
 
@@ -358,6 +362,40 @@ async fn endings_and_renewals_wait_for_replicas() {
     here.visit(count).await.assert_ok();
     let answer = here.visit(Session::purge).await;
     answer.assert_ok().assert_removes_cookie();
+}
+
+/// The first one may have waited in vain, and the next master may not know of it.
+#[actix_web::test]
+async fn an_ending_that_is_repeated_waits_again() {
+    let master = RedisServer::start().unwrap();
+    let mut replica = replica_of(&master).await;
+    let mut redis = connect(&master.url()).await;
+    let builder = RedisSessionStore::builder(master.url()).wait_for_replicas(1, PATIENCE);
+    let store = builder.command_timeout(PATIENCE).build().await.unwrap();
+    let here = Browser::with(store).await;
+    here.visit(count).await.assert_sets_cookie();
+    let again = here.fork();
+    replica.pause().unwrap();
+    here.visit(Session::purge).await.assert_ok();
+    // On a connection that has written nothing yet.
+    ask(&mut redis, "CLIENT KILL TYPE normal SKIPME yes").await;
+    let ending = rt::spawn(async move { again.visit(Session::purge).await });
+    let waits = async {
+        loop {
+            let mut info = redis::cmd("INFO");
+            let clients: String = info.arg("clients").query_async(&mut redis).await.unwrap();
+            if !clients.contains("blocked_clients:0") {
+                return;
+            }
+        }
+    };
+    match select(pin!(soon(waits)), ending).await {
+        Either::Left((_, ending)) => {
+            replica.resume().unwrap();
+            ending.await.unwrap().assert_ok();
+        }
+        Either::Right(_) => panic!("it did not wait"),
+    }
 }
 
 #[actix_web::test]

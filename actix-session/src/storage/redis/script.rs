@@ -59,6 +59,16 @@ end
 local function found(text) return {1, text, redis.call('PTTL', KEYS[1])} end
 ";
 
+/// What an earlier attempt has left is written once more, as it is: `WAIT` counts what its own connection
+/// has written (Redis from 7.2 on, and Valkey).
+const AGAIN: &str = r"
+local function again(other)
+  local left = KEYS[2] and redis.pcall('PTTL', KEYS[2])
+  if type(left) == 'number' and left > 0 then redis.pcall('PEXPIRE', KEYS[2], left) end
+  return other
+end
+";
+
 /// The first argument is the whole text or, if the second is 'p', the beginning of it.
 const EXPECTED: &str = r"
 local function expected(text)
@@ -188,7 +198,7 @@ return {3}
 /// the epoch of a `clear`, which takes its place.
 const ROTATE: &str = r"
 local text, other = read()
-if not text then return other end
+if not text then return again(other) end
 if not expected(text) then return found(text) end
 if redis.call('EXISTS', KEYS[3], KEYS[4]) > 0 then return {4} end
 local epoch, rest = ARGV[7], ARGV[6]
@@ -235,7 +245,7 @@ return {3}
 /// The second half, which decides. The last two arguments are the redirect and its TTL in ms.
 const LEAVE: &str = r"
 local text, other = read()
-if not text then return other end
+if not text then return again(other) end
 if not expected(text) then return found(text) end
 redis.call('SET', KEYS[2], ARGV[3], 'PX', ARGV[4])
 local refused = delete_after(KEYS[2])
@@ -259,7 +269,7 @@ return {3}
 /// ms, and the last one is what is told.
 const END_IF: &str = r"
 local text, other = read()
-if not text then return other end
+if not text then return again(other) end
 if not expected(text) then return found(text) end
 redis.call('DEL', KEYS[1])
 if KEYS[2] then redis.pcall('SET', KEYS[2], ARGV[3], 'PX', ARGV[4]) end
@@ -285,7 +295,7 @@ if redis.call('DEL', KEYS[1]) == 1 then
   return {3}
 end
 local text, other = read()
-return other or {0}
+return again(other or {0})
 ";
 
 pub(crate) static TOUCH_SCRIPT: LazyLock<Script> =
@@ -298,19 +308,20 @@ pub(crate) static CAS_TELLING_SCRIPT: LazyLock<Script> =
 pub(crate) static CAS_INDEXED_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::telling(&[INDEX, READ, EXPECTED, CAS]));
 pub(crate) static ROTATE_SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::telling(&[READ, EXPECTED, DELETE_AFTER, ROTATE]));
+    LazyLock::new(|| Script::telling(&[READ, AGAIN, EXPECTED, DELETE_AFTER, ROTATE]));
 pub(crate) static ROTATE_INDEXED_SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::telling(&[INDEX, READ, EXPECTED, DELETE_AFTER, ROTATE]));
+    LazyLock::new(|| Script::telling(&[INDEX, READ, AGAIN, EXPECTED, DELETE_AFTER, ROTATE]));
 pub(crate) static INSERT_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(&[INSERT]));
 pub(crate) static PREPARE_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, PREPARE]));
 pub(crate) static LEAVE_SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::telling(&[READ, EXPECTED, DELETE_AFTER, LEAVE]));
+    LazyLock::new(|| Script::telling(&[READ, AGAIN, EXPECTED, DELETE_AFTER, LEAVE]));
 pub(crate) static TAKE_BACK_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, TAKE_BACK]));
 pub(crate) static END_IF_SCRIPT: LazyLock<Script> =
-    LazyLock::new(|| Script::telling(&[READ, EXPECTED, END_IF]));
-pub(crate) static END_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::telling(&[READ, END]));
+    LazyLock::new(|| Script::telling(&[READ, AGAIN, EXPECTED, END_IF]));
+pub(crate) static END_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::telling(&[READ, AGAIN, END]));
 
 /// A script and its digest.
 pub(crate) struct Script {

@@ -154,8 +154,8 @@ impl<'a> Job<'a> {
     }
 
     /// Whether a script has ended or renewed something, or an earlier attempt may have: then it finds
-    /// nothing, or what the script would leave. `WAIT` counts whatever the server had written by then,
-    /// on whichever connection. What another redirect leads to is a step of its own, which waits.
+    /// nothing, or what the script would leave, and writes that once more for `WAIT` to count it. What
+    /// another redirect leads to is a step of its own, which waits.
     fn may_have_done(&self, value: &Value) -> bool {
         let Value::Array(parts) = value else {
             return false;
