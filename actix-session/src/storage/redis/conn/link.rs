@@ -4,7 +4,7 @@
 //! would die with one of them, and would wake two threads for each command.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard,
@@ -43,6 +43,7 @@ type Runtimes = HashMap<Id, Arc<RuntimeConnection>, foldhash::fast::RandomState>
 
 /// A runtime's connection. The first job makes it, while others wait.
 struct RuntimeConnection {
+    number: u64,
     connection: AsyncMutex<Option<Numbered>>,
     /// Attempts to connect.
     attempts: LastFailure,
@@ -135,10 +136,12 @@ impl Link {
         }
         // Made outside the lock: a runtime that is shutting down drops the watcher at once, and
         // the watcher takes the lock itself.
+        let number = next_number();
         let made = Arc::new(RuntimeConnection {
+            number,
             connection: AsyncMutex::new(None),
             attempts: LastFailure::default(),
-            watcher: Mutex::new(Some(self.forget_with_runtime(id))),
+            watcher: Mutex::new(Some(self.forget_with_runtime(id, number))),
         });
         Arc::clone(self.runtimes().entry(id).or_insert(made))
     }
@@ -147,25 +150,39 @@ impl Link {
         lock(&self.0.runtimes)
     }
 
-    /// Starts a task that is dropped with the runtime, and then drops the runtime's connection.
-    fn forget_with_runtime(&self, id: Id) -> AbortHandle {
-        struct Forget(std::sync::Weak<Inner>, Id);
+    /// Starts a task that is dropped with the runtime, and then drops the runtime's connection of this
+    /// number: another thread of the runtime may have made one first, which stays.
+    fn forget_with_runtime(&self, id: Id, number: u64) -> AbortHandle {
+        struct Forget {
+            link: std::sync::Weak<Inner>,
+            id: Id,
+            number: u64,
+        }
 
         impl Drop for Forget {
             fn drop(&mut self) {
-                if let Some(inner) = self.0.upgrade() {
-                    let own = Link(inner).runtimes().remove(&self.1);
+                if let Some(inner) = self.link.upgrade() {
+                    let own = Link(inner).remove(self.id, self.number);
                     drop(own);
                 }
             }
         }
 
-        let forget = Forget(Arc::downgrade(&self.0), id);
+        let link = Arc::downgrade(&self.0);
+        let forget = Forget { link, id, number };
         let watch = async move {
             let _forget = forget;
             std::future::pending::<()>().await;
         };
         tokio::spawn(watch).abort_handle()
+    }
+
+    /// Takes a runtime's connection out, unless it is another one by now.
+    fn remove(&self, id: Id, number: u64) -> Option<Arc<RuntimeConnection>> {
+        match self.runtimes().entry(id) {
+            Entry::Occupied(own) if own.get().number == number => Some(own.remove()),
+            _ => None,
+        }
     }
 
     async fn connection(&self, own: &RuntimeConnection) -> Result<Numbered, RedisError> {
@@ -217,4 +234,26 @@ impl Source {
 fn next_number() -> u64 {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     NUMBER.fetch_add(1, Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_its_own_watcher_forgets_a_connection() {
+        let client = Client::open("redis://127.0.0.1:1").unwrap();
+        let second = std::time::Duration::from_secs(1);
+        let timeouts = Timeouts {
+            connect: second,
+            command: second,
+        };
+        let link = Link::new(Source::Server(client), timeouts);
+        let own = link.of_this_runtime();
+        let id = Handle::current().id();
+        assert!(link.remove(id, own.number + 1).is_none());
+        assert!(Arc::ptr_eq(&link.of_this_runtime(), &own));
+        assert!(link.remove(id, own.number).is_some());
+        assert!(!Arc::ptr_eq(&link.of_this_runtime(), &own));
+    }
 }
