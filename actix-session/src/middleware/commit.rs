@@ -320,11 +320,7 @@ impl<S: SessionStore> Work<'_, S> {
     async fn commit(&self, changes: &Changes) -> Result<CookieFate, CommitError> {
         let loaded = &self.request.incoming.loaded;
         let answer = match loaded.key() {
-            Some(key) => {
-                let store = &self.parts.store;
-                let committing = || store.commit(key, loaded.record(), changes, &self.terms);
-                boxed(|| timed("commit", committing())).await?
-            }
+            Some(key) => boxed(|| self.commit_in_time_left(key, changes)).await?,
             None => Committed::Gone,
         };
         if !changes.is_empty() {
@@ -439,6 +435,20 @@ impl<S: SessionStore> Work<'_, S> {
                 self.parts.observed().store_failed("delete", error.as_ref());
             }
         }
+    }
+
+    async fn commit_in_time_left(
+        &self,
+        key: &SessionKey,
+        changes: &Changes,
+    ) -> Result<Committed, CommitError> {
+        let (store, loaded) = (&self.parts.store, &self.request.incoming.loaded);
+        let terms = self.terms_in_time();
+        timed(
+            "commit",
+            store.commit(key, loaded.record(), changes, &terms),
+        )
+        .await
     }
 
     async fn rotate_in_time_left(&self, key: &SessionKey) -> Result<Rotated, CommitError> {

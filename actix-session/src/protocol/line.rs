@@ -125,9 +125,10 @@ impl Turn {
         let Some(wait) = place.stand_in_line(deadline, errand) else {
             return Ok(Entered::Turn(Self::of(Some(place))));
         };
-        let entered = place.wait(wait, deadline).await?;
+        let patience = deadline.saturating_duration_since(Instant::now()) / 8;
+        let entered = place.wait(wait, deadline, patience).await?;
         if let Entered::Turn(turn) = &entered {
-            turn.comes_in_time(deadline)?;
+            turn.comes_in_time(deadline, patience)?;
         }
         Ok(entered)
     }
@@ -141,9 +142,11 @@ impl Turn {
     }
 
     /// Whether the answer to a write would come in time: if not, nobody would know what became of
-    /// it.
-    fn comes_in_time(&self, deadline: Instant) -> Result<(), CommitError> {
-        if is_in_time(self.left.trip, deadline) {
+    /// it. One trip that took very long says little of the next: all who wait would refuse, one after
+    /// the other.
+    fn comes_in_time(&self, deadline: Instant, patience: Duration) -> Result<(), CommitError> {
+        let trip = self.left.trip.map(|trip| trip.min(patience));
+        if is_in_time(trip, deadline) {
             return Ok(());
         }
         Err(match self.doubt {
@@ -332,8 +335,12 @@ impl Place {
         }
     }
 
-    async fn wait(&self, mut wait: Wait, deadline: Instant) -> Result<Entered, CommitError> {
-        let patience = deadline.saturating_duration_since(Instant::now()) / 8;
+    async fn wait(
+        &self,
+        mut wait: Wait,
+        deadline: Instant,
+        patience: Duration,
+    ) -> Result<Entered, CommitError> {
         loop {
             let until = (Instant::now() + patience).min(deadline);
             let woken = timeout_at(until, &mut wait.wake).await;
@@ -480,7 +487,11 @@ mod tests {
     }
 
     async fn waits(turn: &mut (impl Future<Output = Turn> + Unpin)) -> bool {
-        poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut *turn).poll(cx).is_pending())).await
+        is_pending(turn).await
+    }
+
+    async fn is_pending<T>(work: &mut (impl Future<Output = T> + Unpin)) -> bool {
+        poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut *work).poll(cx).is_pending())).await
     }
 
     fn nobody_is_left() -> bool {
@@ -540,12 +551,28 @@ mod tests {
         let first = enter(LONG).await;
         let mut second = Box::pin(enter_store(1, Duration::from_secs(60)));
         let mut third = pin!(enter(LONG));
-        let is_pending = poll_fn(|cx| Poll::Ready(second.as_mut().poll(cx).is_pending()));
-        assert!(is_pending.await && waits(&mut third).await);
+        assert!(is_pending(&mut second).await && waits(&mut third).await);
+        // Time passes, and the line moves on.
+        tokio::time::pause();
+        for _ in 0..50 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            first.place.iter().for_each(Place::moves_on);
+            assert!(is_pending(&mut second).await && waits(&mut third).await);
+        }
         first.hand_on(Some(Duration::from_secs(40)), written);
         assert!(matches!(second.await, Err(CommitError::Contended)));
         // What it did not take up goes on.
         assert!(third.await.take_handed().is_some());
+        assert!(nobody_is_left());
+    }
+
+    #[tokio::test]
+    async fn one_slow_trip_turns_nobody_away() {
+        let first = enter(LONG).await;
+        let mut second = Box::pin(enter_store(1, Duration::from_secs(60)));
+        assert!(is_pending(&mut second).await);
+        first.hand_on(Some(Duration::from_secs(40)), written);
+        assert!(second.await.unwrap().take_handed().is_some());
         assert!(nobody_is_left());
     }
 

@@ -46,9 +46,13 @@ pub(crate) async fn take<B: Backend>(
 ) -> Result<Lease, CommitError> {
     let at = name_of(store, principal);
     let deadline = deadline(terms.budget);
+    let now = store.clock().now().max(terms.now);
+    let held_until = now + Millis::from(terms.budget) + MARGIN;
+    // One for all attempts: whatever an attempt writes whose answer is lost, be it late, is its own.
+    let held = note(held_until)?;
     while Instant::now() < deadline {
-        if let Some(lease) = try_to_take(store, &at, terms).await? {
-            return Ok(lease);
+        if try_to_take(store, &at, &held, held_until, terms).await? {
+            return Ok(Lease { at, held });
         }
         let pause = random::u64().map_or(PAUSE, |n| n % PAUSE);
         sleep(Duration::from_micros(pause)).await;
@@ -59,21 +63,21 @@ pub(crate) async fn take<B: Backend>(
 async fn try_to_take<B: Backend>(
     store: &B,
     at: &Name,
+    held: &Record,
+    held_until: Millis,
     terms: &Terms,
-) -> Result<Option<Lease>, CommitError> {
+) -> Result<bool, CommitError> {
     let now = store.clock().now().max(terms.now);
-    let budget = Millis::from(terms.budget);
-    let held_until = now + budget + MARGIN;
-    let held = note(held_until)?;
     let step = match look(store, at, terms).await? {
-        Stored::Record(known) if is_held(&known, now, held_until) => return Ok(None),
+        Stored::Record(known) if known.is_same_commit(held) => return Ok(true),
+        Stored::Record(known) if is_held(&known, now, held_until) => return Ok(false),
         Stored::Record(known) => replace(at, &known, held.clone(), held_until + MARGIN),
         // Nobody can say until when it is held, and it would be in the way for ever. Whoever takes it
         // away a moment after another one may let one login too many pass, once.
         Stored::Unreadable => {
             let step = Step::End { at: at.clone() };
             let ended = store.run(&step, &untraced(terms)).await;
-            return ended.map(|_| None).map_err(CommitError::of_store);
+            return ended.map(|_| false).map_err(CommitError::of_store);
         }
         Stored::Redirect(_) | Stored::Nothing => Step::Insert {
             at: at.clone(),
@@ -85,19 +89,8 @@ async fn try_to_take<B: Backend>(
         Step::Insert { at, new, until } => store.insert_note(&at, new, until, terms).await,
         step => store.run(&step, terms).await,
     };
-    let is_own = match reply.map_err(CommitError::of_store)? {
-        Reply::Done => true,
-        // Perhaps it was taken all the same.
-        Reply::Lost => match look(store, at, terms).await? {
-            Stored::Record(known) => known.is_same_commit(&held),
-            _ => false,
-        },
-        _ => false,
-    };
-    Ok(is_own.then(|| Lease {
-        at: at.clone(),
-        held,
-    }))
+    // If the answer is lost, perhaps it was taken all the same: the next look tells.
+    Ok(matches!(reply.map_err(CommitError::of_store)?, Reply::Done))
 }
 
 /// Gives the lock back. If that fails, it lapses. To repeat it is harmless: it compares with this lease.

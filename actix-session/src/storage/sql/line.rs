@@ -27,7 +27,13 @@ impl<T> Line<T> {
 
     pub(crate) fn join(&self) -> Place<'_, T> {
         let (hand, handed) = oneshot::channel();
-        lock(&self.0).push_back(hand);
+        let mut waiting = lock(&self.0);
+        // Those who have given up, while nothing came back to be handed over. All wait equally long, so
+        // they are the first.
+        while waiting.front().is_some_and(oneshot::Sender::is_closed) {
+            waiting.pop_front();
+        }
+        waiting.push_back(hand);
         Place { line: self, handed }
     }
 
@@ -75,6 +81,18 @@ mod tests {
         let (mut one, mut two) = (line.join(), line.join());
         assert_eq!((line.hand(1), line.hand(2)), (None, None));
         assert_eq!((one.wait().await, two.wait().await), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn whoever_has_given_up_takes_no_room() {
+        let line: Line<u8> = Line::new();
+        let mut last = line.join();
+        for _ in 0..1_000 {
+            last = line.join();
+        }
+        assert_eq!(lock(&line.0).len(), 2);
+        assert_eq!(line.hand(1), None);
+        assert_eq!(last.wait().await, 1);
     }
 
     #[tokio::test]
