@@ -1,5 +1,7 @@
 //! Ends of sessions, as PostgreSQL tells them.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use sqlx::{
     PgPool, Postgres,
@@ -32,7 +34,6 @@ const FULL: f64 = 0.5;
 /// The channel of the table, and that on which this process asks for a sign of life.
 pub(super) struct PgLine<'a> {
     store: &'a PostgresSessionStore,
-    options: PgConnectOptions,
     channel: String,
     own: String,
 }
@@ -41,10 +42,8 @@ impl<'a> PgLine<'a> {
     pub(super) fn new(store: &'a PostgresSessionStore) -> Self {
         let channel = store.0.table.channel();
         let nonce = crate::random::u64().unwrap_or_default();
-        let options = store.0.connections.pool().connect_options();
         Self {
             store,
-            options: PgConnectOptions::clone(&options),
             own: format!("{}_{nonce:x}", &channel[..40]),
             channel,
         }
@@ -52,13 +51,19 @@ impl<'a> PgLine<'a> {
 }
 
 impl PgLine<'_> {
+    /// As they are now: an application may give its pool another password, again and again.
+    fn options(&self) -> Arc<PgConnectOptions> {
+        self.store.0.connections.pool().connect_options()
+    }
+
     /// Whoever prepares nothing has such a pooler. Some of these keep prepared statements apart.
     async fn is_pooled(&self) -> anyhow::Result<bool> {
-        if !Postgres::prepares(&self.options) {
+        let options = self.options();
+        if !Postgres::prepares(&options) {
             return Ok(true);
         }
         let limit = self.store.0.connections.limits().sign();
-        let answer = pooler::lies_between(&self.options, limit).await;
+        let answer = pooler::lies_between(&options, limit).await;
         match answer.context("the database does not answer in time")? {
             Between::Nothing => Ok(false),
             Between::Pooler => Ok(true),
@@ -93,7 +98,7 @@ impl Line for PgLine<'_> {
             .max_connections(1)
             .max_lifetime(None)
             .idle_timeout(None)
-            .connect_with(self.options.clone())
+            .connect_with(PgConnectOptions::clone(&self.options()))
             .await?;
         room(&pool).await?;
         let mut listener = PgListener::connect_with(&pool).await?;
