@@ -548,21 +548,20 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_has_no_time_for_a_round_trip_is_contended() {
-        let first = enter(LONG).await;
-        let mut second = Box::pin(enter_store(1, Duration::from_secs(60)));
-        let mut third = pin!(enter(LONG));
-        assert!(is_pending(&mut second).await && waits(&mut third).await);
-        // Time passes, and the line moves on.
-        tokio::time::pause();
-        for _ in 0..50 {
-            tokio::time::advance(Duration::from_secs(1)).await;
-            first.place.iter().for_each(Place::moves_on);
-            assert!(is_pending(&mut second).await && waits(&mut third).await);
-        }
-        first.hand_on(Some(Duration::from_secs(40)), written);
-        assert!(matches!(second.await, Err(CommitError::Contended)));
-        // What it did not take up goes on.
-        assert!(third.await.take_handed().is_some());
+        let mut first = enter(LONG).await;
+        let mut second = pin!(enter(LONG));
+        assert!(waits(&mut second).await);
+        let trip = Some(Duration::from_secs(40));
+        first.left = Left {
+            record: written(),
+            trip,
+        };
+        let (soon, patience) = (Duration::from_secs(10), Duration::from_secs(7));
+        let in_time = first.comes_in_time(Instant::now() + soon, patience);
+        assert!(matches!(in_time, Err(CommitError::Contended)));
+        // What it does not take up goes on.
+        drop(first);
+        assert!(second.await.take_handed().is_some());
         assert!(nobody_is_left());
     }
 
