@@ -39,6 +39,8 @@ mod tests;
 pub(crate) mod upkeep;
 #[cfg(any(feature = "_backend", test))]
 pub(crate) mod upstream;
+#[cfg(any(feature = "_backend", test))]
+pub(crate) mod walk;
 
 #[cfg(feature = "cookie-session")]
 pub use self::cookie::CookieSessionStore;

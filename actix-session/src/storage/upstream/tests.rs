@@ -1,6 +1,7 @@
 //! Notices against logins in flight, in any order of their steps.
 
 mod entries;
+mod moving;
 
 use std::{
     future::poll_fn,
@@ -16,8 +17,9 @@ use crate::{
     random,
     storage::{
         MemorySessionStore, backend,
-        index::{Door as _, Listed, Live},
+        index::{Door as _, Listed, Live, Page},
         upkeep::Upkeep,
+        walk::BATCH,
     },
 };
 
