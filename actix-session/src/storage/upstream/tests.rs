@@ -2,6 +2,7 @@
 
 mod entries;
 mod moving;
+mod repeated;
 
 use std::{
     future::poll_fn,
