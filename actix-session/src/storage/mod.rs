@@ -28,6 +28,7 @@ pub(crate) mod sql;
 mod store;
 #[cfg(test)]
 #[cfg(all(
+    feature = "key-value-session",
     feature = "memory-session",
     feature = "redis-actor-session",
     feature = "sqlite-session",
