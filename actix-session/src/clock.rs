@@ -240,7 +240,8 @@ impl From<Duration> for Millis {
 
 impl From<actix_web::cookie::time::Duration> for Millis {
     fn from(span: actix_web::cookie::time::Duration) -> Self {
-        let millis = span.whole_milliseconds();
+        // What is a little less than zero stays so.
+        let millis = span.whole_nanoseconds().div_euclid(1_000_000);
         let bound = if millis < 0 { i64::MIN } else { i64::MAX };
         Self(i64::try_from(millis).unwrap_or(bound))
     }

@@ -13,7 +13,7 @@ use actix_session::{
 };
 use actix_web::{
     App, HttpResponse,
-    cookie::{Cookie, Key},
+    cookie::{Cookie, CookieJar, Key},
     dev::ServiceResponse,
     test, web,
 };
@@ -66,6 +66,21 @@ impl<S: SessionStore + Clone + 'static> Site<S> {
         let response = self.ask("/who", Some(cookie.clone())).await;
         let body = test::read_body(response).await;
         String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    /// A cookie whose value says this to whoever has the secret key.
+    fn sealed(&self, text: &str) -> Cookie<'static> {
+        let mut jar = CookieJar::new();
+        let cookie = Cookie::new("id", text.to_owned());
+        jar.private_mut(&self.key).add(cookie);
+        jar.get("id").unwrap().clone()
+    }
+
+    /// What a cookie's value says.
+    fn opened(&self, cookie: &Cookie<'static>) -> String {
+        let mut jar = CookieJar::new();
+        jar.add_original(cookie.clone());
+        jar.private(&self.key).get("id").unwrap().value().to_owned()
     }
 
     /// Runs the command, and reads what it says.
@@ -205,7 +220,7 @@ async fn lists_and_ends<S: SessionStore + Clone + 'static>(site: &Site<S>) {
     let shown = site.done(&["show", USER, handle]);
     assert!(shown.contains("192.0.2.0/24"), "{shown}");
     let texts = [&list, &shown, &json.to_string(), &site.done(&["stats"])].map(String::from);
-    opens_nothing(site, &texts.concat()).await;
+    opens_nothing(site, &texts.concat(), &first).await;
 
     for words in [["show", "bob", handle], ["end", "bob", handle]] {
         assert_eq!(site.run(&words).0, 1, "another user's");
@@ -225,16 +240,25 @@ async fn lists_and_ends<S: SessionStore + Clone + 'static>(site: &Site<S>) {
     assert_eq!(site.who(&other).await, "bob");
 }
 
-/// No word of the text is a cookie, or a key.
-async fn opens_nothing<S: SessionStore + Clone + 'static>(site: &Site<S>, text: &str) {
+/// No word of the text is a cookie, a key, or what a cookie seals, even for whoever has the secret key.
+async fn opens_nothing<S: SessionStore + Clone + 'static>(
+    site: &Site<S>,
+    text: &str,
+    genuine: &Cookie<'static>,
+) {
     let words: Vec<&str> = text
         .split(|c: char| c.is_whitespace() || "\"',:{}[]".contains(c))
         .filter(|word| !word.is_empty())
         .collect();
     assert!(words.len() > 40, "{text}");
+    // What the genuine one seals opens the session again, so that the seal is the right one.
+    let key = site.opened(genuine);
+    assert_eq!(site.who(&site.sealed(&key)).await, USER);
+    assert!(!text.contains(&key));
     for word in words {
-        let cookie = Cookie::new("id", word.to_owned());
-        assert_eq!(site.who(&cookie).await, "", "{word}");
+        for cookie in [Cookie::new("id", word.to_owned()), site.sealed(word)] {
+            assert_eq!(site.who(&cookie).await, "", "{word}");
+        }
         let Ok(key) = SessionKey::try_from(word.to_owned()) else {
             continue;
         };

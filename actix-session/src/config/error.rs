@@ -14,8 +14,11 @@ use derive_more::Display;
 #[derive(Debug, Clone, PartialEq, Eq, Display)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The absolute timeout would end every session at once.
-    #[display("the absolute timeout must be longer than zero")]
+    /// The absolute timeout would end every session at once, or never.
+    #[display(
+        "the absolute timeout must be longer than zero, and at most 100 years: leave it out if there \
+         is to be none"
+    )]
     AbsoluteTimeout,
 
     /// The budget leaves no time for a commit, or has no effect.
@@ -154,8 +157,9 @@ pub enum ConfigError {
 
     /// The time to live is invalid.
     #[display(
-        "the time to live must be longer than zero, and at most 400 days for a persistent cookie: \
-         browsers keep no cookie longer (RFC 6265bis)"
+        "the time to live must be longer than zero, and at most 400 days for a persistent cookie, \
+         since browsers keep no cookie longer (RFC 6265bis), or 100 years for one that ends with the \
+         browser's session"
     )]
     Ttl,
 }

@@ -227,7 +227,8 @@ impl Configuration {
         if !within(terms.ttl, longest) {
             return Err(ConfigError::Ttl);
         }
-        if terms.absolute.is_some_and(|span| span <= Millis::ZERO) {
+        let is_invalid = |span| !within(span, LONGEST_STATE);
+        if terms.absolute.is_some_and(is_invalid) {
             return Err(ConfigError::AbsoluteTimeout);
         }
         if let ExtendOnRead::AtMostEvery(interval) = terms.extend
@@ -282,8 +283,8 @@ fn clamp(ttl: Millis, longest: Millis) -> Millis {
             tracing::warn!(
                 given_ms = ttl.0,
                 used_ms = clamped.0,
-                "a session's time to live must be longer than zero, and at most 400 days for a \
-                 persistent cookie: it was clamped"
+                "a session's time to live and its absolute timeout must be longer than zero, and at \
+                 most 100 years, or 400 days for a persistent cookie: one was clamped"
             );
         });
     }

@@ -171,9 +171,24 @@ fn invalid_times_and_formats_are_refused() {
         Some(ConfigError::Ttl)
     );
     let absolute = |c: &mut Configuration| c.terms.absolute = Some(Millis(1));
-    assert_eq!(
-        refused(|c| c.terms.absolute = Some(Millis(0))),
-        Some(ConfigError::AbsoluteTimeout)
+    for (span, error) in [
+        (Millis(0), Some(ConfigError::AbsoluteTimeout)),
+        (LONGEST_STATE, None),
+        (
+            LONGEST_STATE + Millis(1),
+            Some(ConfigError::AbsoluteTimeout),
+        ),
+    ] {
+        assert_eq!(refused(|c| c.terms.absolute = Some(span)), error);
+    }
+    let too_long = |c: &mut Configuration| c.terms.ttl = LONGEST_STATE + Millis(1);
+    assert_eq!(refused(too_long), Some(ConfigError::Ttl));
+    // Each names the limits that it has.
+    assert!(ConfigError::Ttl.to_string().contains("100 years"));
+    assert!(
+        ConfigError::AbsoluteTimeout
+            .to_string()
+            .contains("100 years")
     );
     let old = |c: &mut Configuration| {
         absolute(c);
@@ -205,6 +220,12 @@ fn what_cannot_do_what_it_says_is_refused() {
         (2 * day, Some(ConfigError::Interval)),
     ] {
         assert_eq!(refused(extend(interval)), error, "{interval}");
+    }
+    // Less than a millisecond is negative, too.
+    for nanoseconds in [-1, -999_999] {
+        let interval = Duration::nanoseconds(nanoseconds).into();
+        let extend = |c: &mut Configuration| c.terms.extend = ExtendOnRead::AtMostEvery(interval);
+        assert_eq!(refused(extend), Some(ConfigError::Interval));
     }
     for (grace, valid) in [(-1, false), (0, false), (1, true), (401 * day, false)] {
         let error = (!valid).then_some(ConfigError::RenewalGrace);

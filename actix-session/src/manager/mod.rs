@@ -220,14 +220,8 @@ impl SessionManager {
     /// # Errors
     /// The store fails, or does not answer in time.
     pub async fn count(&self, principal: &str) -> Result<usize, SessionManagerError> {
-        let mut count = 0;
-        let counting = |live: Vec<Live>| {
-            count += live.len();
-            None::<()>
-        };
         let terms = self.terms();
-        self.told(self.0.index.each(principal, &terms, counting).await)?;
-        Ok(count)
+        self.told(self.0.index.count(principal, &terms).await)
     }
 
     /// Ends one session of a principal, and returns whether there was such a session. One of

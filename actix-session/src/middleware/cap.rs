@@ -1,5 +1,7 @@
 //! How many sessions a principal may have.
 
+use std::cmp::Reverse;
+
 use crate::{
     changes::Changes,
     config::OverLimit,
@@ -166,6 +168,11 @@ impl Cap {
             None::<()>
         };
         self.index.each(principal, terms, collect).await?;
+        // What was logged in again meanwhile was found last.
+        all.sort_by_cached_key(|it| {
+            let login = Owner::of(&it.record).map(|owner| owner.login);
+            Reverse((login, it.id))
+        });
         Ok(all)
     }
 }

@@ -9,6 +9,7 @@ use super::{
     lease::{self, Lease},
     upkeep::{Caretaker, Upkeep},
     upstream::{self, Answered, Notice},
+    walk::Walk,
 };
 use crate::{
     changes::Changes,
@@ -23,11 +24,6 @@ use crate::{
     protocol::{Backend, CommitMachine, Name, NotBefore, Owner, RevokeMachine, Stored, read},
     record::Record,
 };
-
-/// How many entries are read at once by what goes through all of a principal's sessions. Each page is
-/// larger than the one before, since some stores read the whole list for each.
-const BATCH: usize = 100;
-const GROWTH: usize = 4;
 
 /// A store that knows whose sessions it holds: its sessions can be listed and ended by principal.
 ///
@@ -125,27 +121,44 @@ impl StoreIndex {
     ) -> Result<Option<T>, CommitError> {
         each(&*self.0, principal, terms, look).await
     }
+
+    /// Counts a principal's live sessions.
+    pub(crate) async fn count(&self, principal: &str, terms: &Terms) -> Result<usize, CommitError> {
+        let mut count = 0;
+        let counting = |live: Vec<Live>| {
+            count += live.len();
+            None::<()>
+        };
+        each_on(Walk::once(), &*self.0, principal, terms, counting).await?;
+        Ok(count)
+    }
 }
 
-/// Goes through all of a principal's live sessions, the latest login first, until `look` finds what it
-/// looks for.
+/// Goes through all of a principal's live sessions, each one once, until `look` finds what it looks for.
+/// The latest login comes first, apart from what is logged in meanwhile.
 pub(super) async fn each<D: Door + ?Sized, T>(
+    door: &D,
+    principal: &str,
+    terms: &Terms,
+    look: impl FnMut(Vec<Live>) -> Option<T>,
+) -> Result<Option<T>, CommitError> {
+    each_on(Walk::to_the_end(), door, principal, terms, look).await
+}
+
+async fn each_on<D: Door + ?Sized, T>(
+    mut walk: Walk,
     door: &D,
     principal: &str,
     terms: &Terms,
     mut look: impl FnMut(Vec<Live>) -> Option<T>,
 ) -> Result<Option<T>, CommitError> {
-    let mut page = Page {
-        after: None,
-        limit: BATCH,
-    };
     loop {
-        let (live, next) = door.list(principal, page, terms).await?;
+        let (mut live, next) = door.list(principal, walk.page(), terms).await?;
+        live.retain(|live| walk.sees(live.id));
         let found = look(live);
-        if found.is_some() || next.is_none() {
+        if found.is_some() || !walk.goes_on(next) {
             return Ok(found);
         }
-        page = page.followed_by(next);
     }
 }
 
@@ -166,14 +179,6 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// A larger page, after this one's last session.
-    pub(crate) fn followed_by(self, last: Option<After>) -> Self {
-        Self {
-            after: last,
-            limit: self.limit.saturating_mul(GROWTH),
-        }
-    }
-
     /// Whether a session comes after the last one of the page before.
     pub(crate) fn includes(&self, session: After) -> bool {
         self.after.is_none_or(|after| session < after)
@@ -231,6 +236,15 @@ pub(crate) enum Found {
     Live(Live),
     /// A session of this id, under this name, that only a later version can read.
     Unreadable(u128, Name),
+}
+
+impl Found {
+    pub(crate) fn id(&self) -> u128 {
+        match self {
+            Self::Live(live) => live.id,
+            Self::Unreadable(id, _) => *id,
+        }
+    }
 }
 
 /// What a back end with an index does besides the protocol's steps.

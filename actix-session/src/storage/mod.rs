@@ -28,6 +28,7 @@ pub(crate) mod sql;
 mod store;
 #[cfg(test)]
 #[cfg(all(
+    feature = "key-value-session",
     feature = "memory-session",
     feature = "redis-actor-session",
     feature = "sqlite-session",
@@ -39,6 +40,8 @@ mod tests;
 pub(crate) mod upkeep;
 #[cfg(any(feature = "_backend", test))]
 pub(crate) mod upstream;
+#[cfg(any(feature = "_backend", test))]
+pub(crate) mod walk;
 
 #[cfg(feature = "cookie-session")]
 pub use self::cookie::CookieSessionStore;

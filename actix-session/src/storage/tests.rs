@@ -2,6 +2,10 @@
 
 use servers::{MariaDbServer, PostgresServer, RedisCluster, RedisServer, resp::lines_of};
 
+#[path = "../../tests/it/support/in_memory.rs"]
+mod in_memory;
+
+use self::in_memory::InMemory;
 use super::*;
 use crate::{
     Level,
@@ -403,6 +407,7 @@ on_stores! {
         on_a_cluster_with_digests: clustered(RedisSessionStoreBuilder::hashed_keys).await,
         on_a_cluster_with_two_steps: clustered(|builder| builder.cache_keygen(crate::digest::hex)).await,
         in_memory: (MemorySessionStore::new(), ()),
+        in_a_database_of_ones_own: (key_value(), ()),
         on_sqlite: sqlite().await,
         on_postgres: (postgres().await, ()),
         on_mariadb: (mariadb().await, ()),
@@ -412,10 +417,15 @@ on_stores! {
 on_stores! {
     [a_tombstone_ends] {
         in_memory: (MemorySessionStore::new(), ()),
+        in_a_database_of_ones_own: (key_value(), ()),
         on_sqlite: sqlite().await,
         on_postgres: (postgres().await, ()),
         on_mariadb: (mariadb().await, ()),
     }
+}
+
+fn key_value() -> KeyValueSessionStore<InMemory> {
+    KeyValueSessionStore::builder(InMemory::default()).build()
 }
 
 fn redis_url() -> String {

@@ -26,8 +26,9 @@ pub(crate) use self::{
     erasing::{entries_of, keep_others},
 };
 use super::{
-    index::{Found, Index, Page, page_of},
+    index::{Found, Index, page_of},
     notes,
+    walk::Walk,
 };
 use crate::{
     changes::Changes,
@@ -44,8 +45,7 @@ use crate::{
 /// How long a notice is kept: no login takes longer, from the moment when the upstream has authenticated
 /// the user.
 pub(crate) const NOTICE: Millis = Millis::secs(600);
-/// How many sessions are read at once, and how many are ended at once.
-const BATCH: usize = 100;
+/// How many sessions are ended at once.
 const AT_ONCE: usize = 16;
 
 /// The names of entries begin with this, and a full stop. So do those of notices with the other one.
@@ -277,13 +277,12 @@ async fn end_all_of<B: Index>(
     notice: &Ended,
     terms: &Terms,
 ) -> Result<u64, CommitError> {
-    let (mut after, mut ended) = (None, 0);
+    let (mut walk, mut ended) = (Walk::to_the_end(), 0);
     loop {
-        let page = Page {
-            after,
-            limit: BATCH,
-        };
-        let (found, next) = page_of(store, principal, page, terms).await?;
+        let (found, next) = page_of(store, principal, walk.page(), terms).await?;
+        for found in &found {
+            walk.sees(found.id());
+        }
         let meant = found.into_iter().filter_map(|it| match it {
             Found::Live(live) if notice.names_record(&live.record) => Some((live.id, live.at)),
             Found::Live(_) => None,
@@ -296,8 +295,7 @@ async fn end_all_of<B: Index>(
             .try_collect()
             .await?;
         ended += ends.into_iter().map(u64::from).sum::<u64>();
-        after = next;
-        if after.is_none() {
+        if !walk.goes_on(next) {
             return Ok(ended);
         }
     }

@@ -1,6 +1,9 @@
 //! How many sessions a principal may have.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant, UNIX_EPOCH},
+};
 
 use actix_session::{
     Clock as _, Session, SessionMiddleware,
@@ -11,14 +14,19 @@ use actix_session::{
         SessionStore, StoreIndex, Terms,
     },
 };
-use actix_web::{ResponseError as _, cookie::Key, http::StatusCode};
+use actix_web::{ResponseError as _, cookie::Key, http::StatusCode, rt};
 use futures_util::future::{join, join_all};
 use servers::RedisServer;
+use tokio::sync::Notify;
 
 use crate::{
     devices::{log_in, tick},
-    support::{Browser, Proxy, Redis, Site, TestStore, on_each_index},
+    support::{Browser, Proxy, Redis, Site, TestStore, fill, on_each_index, on_store, soon},
 };
+
+// What is in memory alone never waits, and needs no limit.
+on_store!(on_redis_alone Redis: a_login_behind_a_limit_has_the_time_that_is_left);
+on_store!(on_sqlite_alone Sqlite: a_login_behind_a_limit_has_the_time_that_is_left);
 
 on_each_index! {
     the_oldest_session_makes_room,
@@ -103,6 +111,94 @@ async fn whoever_was_ended_before_the_limit_was_looked_at_is_not_logged_in(
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
         answer.assert_no_cookie();
     }
+}
+
+/// The first login stands still in the middle, while it holds the lock. It hears how much time each has.
+#[derive(Clone)]
+struct StandsStill<S> {
+    inner: S,
+    budgets: Arc<Mutex<Vec<Duration>>>,
+    gate: Arc<Notify>,
+}
+
+impl<S: SessionStore> SessionStore for StandsStill<S> {
+    forward_store_methods!(self => self.inner; except rotate);
+
+    async fn rotate(
+        &self,
+        key: &SessionKey,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<Rotated, CommitError> {
+        let is_first = {
+            let mut budgets = self.budgets.lock().unwrap();
+            budgets.push(terms.budget());
+            budgets.len() == 1
+        };
+        if is_first {
+            self.gate.notified().await;
+        }
+        self.inner.rotate(key, base, changes, terms).await
+    }
+}
+
+impl<S: SessionIndex> SessionIndex for StandsStill<S> {
+    fn index(&self) -> StoreIndex {
+        self.inner.index()
+    }
+}
+
+/// The limit and the renewal share one budget.
+async fn a_login_behind_a_limit_has_the_time_that_is_left(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let budget = Duration::from_secs(60);
+    let store = StandsStill {
+        inner: tested.store(),
+        budgets: Arc::default(),
+        gate: Arc::default(),
+    };
+    let (budgets, gate) = (Arc::clone(&store.budgets), Arc::clone(&store.gate));
+    let middleware = SessionMiddleware::builder(store, tested.key().clone())
+        .clock(tested.clock().clone())
+        .max_sessions(3, OverLimit::Refuse)
+        .commit_budget(budget);
+    let site = Site::new(middleware.build()).await;
+    let browsers = [(); 2].map(|()| Browser::new(site.clone()));
+    let mut logins = Vec::new();
+    for browser in &browsers {
+        fill(browser).await;
+        let flight = browser.begin().await;
+        login(&flight.handle());
+        logins.push(flight);
+    }
+    let (first, second) = (logins.remove(0), logins.remove(0));
+    let first = rt::spawn(first.finish());
+    let holds = async {
+        while budgets.lock().unwrap().is_empty() {
+            rt::task::yield_now().await;
+        }
+    };
+    soon(holds).await;
+    let second = rt::spawn(second.finish());
+    for _ in 0..100 {
+        rt::task::yield_now().await;
+    }
+    // Its time runs, and the lock is not free.
+    let waits_since = Instant::now();
+    rt::time::sleep(Duration::from_millis(50)).await;
+    let waited = waits_since.elapsed();
+    gate.notify_one();
+    for login in [first, second] {
+        soon(login).await.unwrap().assert_ok();
+    }
+    let budgets = budgets.lock().unwrap();
+    assert!(budgets[0] < budget, "the lock took some");
+    assert!(
+        budgets[1] <= budget - waited,
+        "{budgets:?} after {waited:?}"
+    );
 }
 
 /// The clear draws another id, which the login knows nothing of.

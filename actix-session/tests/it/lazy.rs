@@ -2,13 +2,16 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use actix_session::{
     Session, SessionExt as _, SessionMiddleware,
     config::{BrowserSession, OnLoadError, SessionMiddlewareBuilder, TtlExtensionPolicy},
-    storage::{CookieSessionStore, SessionStore},
+    forward_store_methods,
+    storage::{
+        Changes, CommitError, CookieSessionStore, Record, Rotated, SessionKey, SessionStore, Terms,
+    },
 };
 use actix_web::{
     App, FromRequest as _, HttpRequest, HttpResponse,
@@ -36,6 +39,7 @@ on_each_store!(
     named_requests_are_loaded_before,
     loading_after_changes_keeps_them,
     a_login_before_the_load_hides_the_other_users_entries,
+    what_was_set_before_a_login_is_lost_with_the_session_that_ends_meanwhile,
     a_task_can_end_the_session_that_it_asks_for_first,
     a_purge_by_what_is_dropped_with_the_request_is_carried_out,
 );
@@ -463,6 +467,54 @@ async fn a_login_before_the_load_hides_the_other_users_entries<T: TestStore>(tes
         }
     };
     soon(dropped).await;
+}
+
+/// A session ends after it was loaded, right before it is renewed.
+struct EndsFirst<S>(S, Arc<AtomicBool>);
+
+impl<S: SessionStore> SessionStore for EndsFirst<S> {
+    forward_store_methods!(self => self.0; except rotate);
+
+    async fn rotate(
+        &self,
+        key: &SessionKey,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<Rotated, CommitError> {
+        if self.1.load(Ordering::SeqCst) {
+            self.0.delete(key).await.unwrap();
+        }
+        self.0.rotate(key, base, changes, terms).await
+    }
+}
+
+/// It may be the first user's.
+async fn what_was_set_before_a_login_is_lost_with_the_session_that_ends_meanwhile<T: TestStore>(
+    tested: T,
+) {
+    let ends = Arc::new(AtomicBool::new(false));
+    let store = EndsFirst(tested.store(), Arc::clone(&ends));
+    let builder = SessionMiddleware::builder(store, tested.key().clone());
+    let site = site(builder.clock(tested.clock().clone()).lazy()).await;
+    let browser = Browser::new(site);
+    fill(&browser).await;
+    let ann = |s: &Session| s.login("ann").unwrap();
+    browser.visit(ann).await.assert_ok();
+    ends.store(true, Ordering::SeqCst);
+    let bob = |s: &Session| {
+        s.insert("draft", 1).unwrap();
+        count(s);
+        s.login("bob").unwrap();
+        s.insert("new", 3).unwrap();
+    };
+    let answer = browser.visit_path("/at_once", bob).await;
+    answer.assert_ok().assert_sets_cookie();
+    ends.store(false, Ordering::SeqCst);
+    assert_eq!(browser.principal().await.as_deref(), Some("bob"));
+    for (name, value) in [("a", None), ("draft", None), ("n", None), ("new", Some(3))] {
+        assert_eq!(browser.number(name).await, value, "{name}");
+    }
 }
 
 async fn a_task_can_end_the_session_that_it_asks_for_first<T: TestStore>(tested: T) {

@@ -1,6 +1,10 @@
 //! A server that answers what a test wants.
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
 use redis::{ConnectionInfo, IntoConnectionInfo as _};
 use tokio::{
@@ -29,18 +33,34 @@ pub(super) async fn connections(
 pub(super) async fn listen(
     answer: impl FnMut(&[String]) -> Option<String> + 'static,
 ) -> ConnectionInfo {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-    let url = format!("redis://{}", listener.local_addr().unwrap());
-    actix_web::rt::spawn(serve(listener, answer));
-    url.into_connection_info().unwrap()
+    listen_to(usize::MAX, answer).await.0
 }
 
-async fn serve<A>(listener: TcpListener, answer: A)
+/// Such a server, and how many connections it has accepted. It speaks on the first ones only; the
+/// others get no answer at all, not even to what sets them up.
+pub(super) async fn listen_to(
+    most: usize,
+    answer: impl FnMut(&[String]) -> Option<String> + 'static,
+) -> (ConnectionInfo, Rc<Cell<usize>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let accepted = Rc::new(Cell::new(0));
+    actix_web::rt::spawn(serve(listener, Rc::clone(&accepted), most, answer));
+    (url.into_connection_info().unwrap(), accepted)
+}
+
+async fn serve<A>(listener: TcpListener, accepted: Rc<Cell<usize>>, most: usize, answer: A)
 where
     A: FnMut(&[String]) -> Option<String> + 'static,
 {
     let answer = Rc::new(RefCell::new(answer));
+    let mut unheard = Vec::new();
     while let Ok((stream, _)) = listener.accept().await {
+        accepted.set(accepted.get() + 1);
+        if accepted.get() > most {
+            unheard.push(stream);
+            continue;
+        }
         actix_web::rt::spawn(speak(BufReader::new(stream), Rc::clone(&answer)));
     }
 }

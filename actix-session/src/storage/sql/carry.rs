@@ -67,6 +67,10 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             }
             // To read once more is free: only the connection may be silent, and this one is closed.
             failure.late &= query.writes() || failure.verdict != Verdict::Lost;
+            // Other statements do without their message. This one is nothing else.
+            if query.is_message() && failure.refuses_to_tell::<D>() {
+                return Err(failure);
+            }
             attempts.again(failure, query.is_repeatable()).await?;
         }
     }
@@ -103,7 +107,10 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     ) -> Result<Answer, Failure> {
         let (query, terms) = &*asked;
         let connections = &self.0.connections;
-        let statements = self.0.statements.now();
+        let statements = match query.is_message() {
+            true => self.0.statements.telling(),
+            false => self.0.statements.now(),
+        };
         let work = async {
             let connection = held.get()?;
             let before = self.wait_within(connection, query, until).await?;

@@ -126,3 +126,55 @@ impl Line for PgLine<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use servers::PostgresServer;
+    use sqlx::{Connection as _, PgConnection};
+
+    use super::*;
+    use crate::random;
+
+    /// Whoever would wait for a sign of life learns that none can come.
+    #[actix_web::test]
+    async fn a_user_who_may_not_tell_is_refused_the_sign_of_life() {
+        let url = PostgresServer::shared_url().unwrap();
+        let (scheme, rest) = url.split_once("://").unwrap();
+        let (_, address) = rest.split_once('@').unwrap();
+        let (address, _) = address.rsplit_once('/').unwrap();
+        let name = random::alphanumeric(16).unwrap().to_lowercase();
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        for sql in [
+            format!("CREATE DATABASE d_{name}"),
+            format!("CREATE ROLE u_{name} LOGIN"),
+        ] {
+            Postgres::run(&mut connection, &sql).await.unwrap();
+        }
+        let own = format!("{}/d_{name}", url.rsplit_once('/').unwrap().0);
+        let mut connection = PgConnection::connect(&own).await.unwrap();
+        let rights = "EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC";
+        let revoke = format!("REVOKE {rights}");
+        Postgres::run(&mut connection, &revoke).await.unwrap();
+        let user = format!("{scheme}://u_{name}@{address}/d_{name}");
+        let store = PostgresSessionStore::builder(user).migrate(false);
+        let store = store.build().await.unwrap();
+        // Once it is known as well.
+        for _ in 0..2 {
+            let asked = PgLine::new(&store).ask().await;
+            assert!(asked.unwrap_err().is::<Refused>());
+        }
+    }
+    /// An application that signs in with passwords of some minutes gives its pool another one each time.
+    #[actix_web::test]
+    async fn the_line_is_opened_as_the_pool_says_now() {
+        let pool = PgPool::connect(&PostgresServer::shared_url().unwrap()).await;
+        let pool = pool.unwrap();
+        let store = PostgresSessionStore::builder(pool.clone()).build().await;
+        let store = store.unwrap();
+        let line = PgLine::new(&store);
+        line.open().await.unwrap();
+        let known = PgConnectOptions::clone(&pool.connect_options());
+        pool.set_connect_options(known.username("nobody_of_this_name"));
+        assert!(line.open().await.is_err());
+    }
+}

@@ -63,6 +63,11 @@ impl Query {
         )
     }
 
+    /// Whether it only tells something.
+    pub(crate) fn is_message(&self) -> bool {
+        matches!(self, Self::Tell(_))
+    }
+
     /// Whether it may be done twice, even if the first time succeeded.
     pub(crate) fn is_repeatable(&self) -> bool {
         !matches!(self, Self::Run(step) if !matches!(step, Step::Read { .. }))

@@ -48,6 +48,11 @@ impl Telling {
         }
     }
 
+    /// Those that tell, even if that was refused a moment ago.
+    pub(super) fn telling(&self) -> &Statements {
+        &self.telling
+    }
+
     /// Notes an error: if it refuses a message, none is sent for a while.
     pub(super) fn failed<D: Database>(&self, error: &Error) {
         if self.silent.is_none() || !refuses_to_tell::<D>(error) {

@@ -1,6 +1,8 @@
 //! Notices against logins in flight, in any order of their steps.
 
 mod entries;
+mod moving;
+mod repeated;
 
 use std::{
     future::poll_fn,
@@ -16,8 +18,9 @@ use crate::{
     random,
     storage::{
         MemorySessionStore, backend,
-        index::{Door as _, Listed, Live},
+        index::{Door as _, Listed, Live, Page},
         upkeep::Upkeep,
+        walk::BATCH,
     },
 };
 

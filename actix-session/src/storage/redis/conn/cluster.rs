@@ -25,7 +25,7 @@ use super::{
     Job, LastFailure, Link, Outcome, RETRY_PAUSE, Source, Timeouts, is_time_left, refusal,
     sentinel,
 };
-use crate::sync;
+use crate::{random, sync};
 
 #[derive(Clone)]
 pub(crate) struct Cluster(Arc<Inner>);
@@ -50,6 +50,8 @@ struct Map {
     version: u64,
     /// By slot. Empty before the first refresh.
     owners: Vec<Option<Arc<Node>>>,
+    /// Those that were named since then because they take slots over.
+    taking_over: Nodes,
 }
 
 struct Node {
@@ -85,6 +87,7 @@ impl Cluster {
     ) -> Result<Outcome, RedisError> {
         let slot = slot(job.at());
         let mut node = self.first_node_for(&job, slot, deadline).await?;
+        let mut followed = 0;
         loop {
             let error = match node.link.once(&job).await {
                 Ok(outcome) => {
@@ -98,12 +101,15 @@ impl Cluster {
             };
             match Redirection::after(&error) {
                 Redirection::Moved => {
+                    pause_between_nodes(&mut followed).await;
                     node = self.redirected(&error, &node)?;
                     self.learn(slot, &node);
                     job.asking = false;
                 }
                 Redirection::Ask => {
+                    pause_between_nodes(&mut followed).await;
                     node = self.redirected(&error, &node)?;
+                    self.keep(&node);
                     job.asking = true;
                 }
                 Redirection::Wait if !job.moves_on_after(&error) => sleep(RETRY_PAUSE).await,
@@ -183,6 +189,13 @@ impl Cluster {
         }
     }
 
+    /// Keeps the connections to a node that has no slot yet, as far as this process knows.
+    fn keep(&self, node: &Arc<Node>) {
+        let mut map = self.map_mut();
+        let kept = map.taking_over.entry(node.address.clone());
+        kept.or_insert_with(|| Arc::clone(node));
+    }
+
     /// The node at an address, with the connections that it has already.
     fn node(&self, address: Address) -> Result<Arc<Node>, RedisError> {
         self.made(&mut self.known(), address)
@@ -212,6 +225,7 @@ impl Cluster {
         let map = self.map();
         let mut nodes: Vec<_> = self.0.seeds.iter().collect();
         nodes.extend(map.owners.iter().flatten());
+        nodes.extend(map.taking_over.values());
         // Neighbouring slots have one owner most of the time.
         nodes.dedup_by(|one, other| Arc::ptr_eq(one, other));
         let mut known = Nodes::new();
@@ -285,6 +299,7 @@ impl Cluster {
         let mut map = self.map_mut();
         map.version += 1;
         map.owners = owners;
+        map.taking_over.clear();
         Ok(())
     }
 
@@ -298,6 +313,17 @@ impl Cluster {
 
     fn map_mut(&self) -> RwLockWriteGuard<'_, Map> {
         sync::write(&self.0.map)
+    }
+}
+
+/// One redirection follows a slot that has moved, and another one a slot that is on the move. With more of
+/// them the nodes do not agree yet, and are left alone for a moment.
+async fn pause_between_nodes(followed: &mut u32) {
+    *followed += 1;
+    if *followed > 2 {
+        let jitter = random::u64().map_or(0, |n| n % 500);
+        let jitter = u32::try_from(jitter).unwrap_or_default();
+        sleep(RETRY_PAUSE / 2 + RETRY_PAUSE * jitter / 1_000).await;
     }
 }
 

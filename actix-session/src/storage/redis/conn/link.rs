@@ -45,6 +45,9 @@ type Runtimes = HashMap<Id, Arc<RuntimeConnection>, foldhash::fast::RandomState>
 struct RuntimeConnection {
     number: u64,
     connection: AsyncMutex<Option<Numbered>>,
+    /// The last connection that must not be used again, and so must no earlier one. Whoever finds
+    /// that out does not wait for the lock, which another job holds for as long as it connects.
+    spent: AtomicU64,
     /// Attempts to connect.
     attempts: LastFailure,
     /// Ends with the runtime, and then forgets the connection.
@@ -60,21 +63,17 @@ struct Numbered {
 }
 
 impl RuntimeConnection {
-    /// Drops a broken connection, unless another job has replaced it already.
-    async fn forget(&self, number: u64) {
-        let mut held = self.connection.lock().await;
-        if held.as_ref().is_some_and(|held| held.number == number) {
-            *held = None;
+    /// Has nobody use a connection again that broke, or that holds an answer back.
+    fn set_aside(&self, number: u64) {
+        self.spent.fetch_max(number, Ordering::AcqRel);
+        // It is closed at once, unless another is being made.
+        if let Ok(mut held) = self.connection.try_lock() {
+            held.take_if(|held| !self.may_use(held));
         }
     }
 
-    /// Drops a connection that holds an answer back, unless another is being made already.
-    fn set_aside(&self, number: u64) {
-        if let Ok(mut held) = self.connection.try_lock()
-            && held.as_ref().is_some_and(|held| held.number == number)
-        {
-            *held = None;
-        }
+    fn may_use(&self, held: &Numbered) -> bool {
+        held.number > self.spent.load(Ordering::Acquire)
     }
 }
 
@@ -124,7 +123,7 @@ impl Link {
         };
         let outcome = self.0.timeouts.bound(doing, late).await;
         if is_spent(&outcome) {
-            own.forget(number).await;
+            own.set_aside(number);
         }
         outcome
     }
@@ -140,6 +139,7 @@ impl Link {
         let made = Arc::new(RuntimeConnection {
             number,
             connection: AsyncMutex::new(None),
+            spent: AtomicU64::new(0),
             attempts: LastFailure::default(),
             watcher: Mutex::new(Some(self.forget_with_runtime(id, number))),
         });
@@ -189,7 +189,8 @@ impl Link {
         let failed = own.attempts.count();
         let mut held = own.connection.lock().await;
         let era = self.0.source.era();
-        if let Some(held) = held.as_ref().filter(|held| held.era == era) {
+        let usable = |held: &&Numbered| held.era == era && own.may_use(held);
+        if let Some(held) = held.as_ref().filter(usable) {
             return Ok(held.clone());
         }
         // A job that has waited for an attempt that failed does not wait for another.
@@ -231,24 +232,48 @@ impl Source {
     }
 }
 
+/// Later connections have larger numbers. None has 0.
 fn next_number() -> u64 {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
     NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
+    use futures_util::future::{Either, select};
+    use tokio::sync::Notify;
+
+    use super::{super::super::fake, *};
+
+    /// Another job connects meanwhile, to a server that lets nobody in.
+    #[actix_web::test]
+    async fn a_job_whose_time_is_up_waits_for_nobody_who_connects() {
+        let (server, accepted) = fake::listen_to(1, |_| Some(String::new())).await;
+        let timeouts = Timeouts {
+            command: Duration::from_millis(500),
+            ..fake::PATIENCE
+        };
+        let link = Link::new(Source::Server(Client::open(server).unwrap()), timeouts);
+        let (get, late) = (redis::cmd("GET"), Notify::new());
+        let job = Job::command("a", &get).telling(&late);
+        let next = async {
+            late.notified().await;
+            link.once(&Job::command("b", &get)).await
+        };
+        match select(pin!(link.once(&job)), pin!(next)).await {
+            Either::Left((Ok(Outcome::Lost(_)), _)) => {}
+            Either::Left(_) => panic!("nobody has answered it"),
+            Either::Right(_) => panic!("it has waited for the other one"),
+        }
+        assert_eq!(accepted.get(), 2);
+    }
 
     #[tokio::test]
     async fn only_its_own_watcher_forgets_a_connection() {
         let client = Client::open("redis://127.0.0.1:1").unwrap();
-        let second = std::time::Duration::from_secs(1);
-        let timeouts = Timeouts {
-            connect: second,
-            command: second,
-        };
-        let link = Link::new(Source::Server(client), timeouts);
+        let link = Link::new(Source::Server(client), fake::PATIENCE);
         let own = link.of_this_runtime();
         let id = Handle::current().id();
         assert!(link.remove(id, own.number + 1).is_none());

@@ -121,3 +121,72 @@ async fn a_node_that_is_asked_is_the_only_one_if_its_id_says_so() {
         assert_eq!(counts.each_ref().map(|count| count.get()), gets, "{own}");
     }
 }
+
+/// Nodes that do not agree name each other over and over.
+#[actix_web::test]
+async fn redirections_without_an_end_are_followed_with_pauses() {
+    let (ports, asked) = (Rc::new([Cell::new(0), Cell::new(0)]), Rc::new(Cell::new(0)));
+    let mut nodes = Vec::new();
+    for n in 0..2 {
+        let (all, count) = (Rc::clone(&ports), Rc::clone(&asked));
+        let node = fake::listen(move |command| {
+            Some(match command[0].as_str() {
+                "CLUSTER" => all_slots_at(all[n].get()),
+                _ => {
+                    count.set(count.get() + 1);
+                    format!("-MOVED 1 127.0.0.1:{}\r\n", all[1 - n].get())
+                }
+            })
+        })
+        .await;
+        ports[n].set(port_of(&node));
+        nodes.push(node);
+    }
+    let cluster = Cluster::new(&nodes[..1], fake::PATIENCE).unwrap();
+    let get = redis::cmd("GET");
+    let deadline = Instant::now() + Duration::from_millis(500);
+    assert!(
+        cluster
+            .run(Job::command("a", &get), deadline)
+            .await
+            .is_err()
+    );
+    // Without a pause there are thousands.
+    assert!(asked.get() <= 60, "{}", asked.get());
+}
+
+#[actix_web::test]
+async fn a_node_that_only_takes_slots_over_is_connected_once() {
+    let (importing, accepted) = fake::listen_to(usize::MAX, |command| {
+        Some(match command[0].as_str() {
+            "ASKING" => "+OK\r\n".to_owned(),
+            _ => "$1\r\nx\r\n".to_owned(),
+        })
+    })
+    .await;
+    let (there, own) = (port_of(&importing), Rc::new(Cell::new(0)));
+    let port = Rc::clone(&own);
+    let owner = fake::listen(move |command| {
+        Some(match command[0].as_str() {
+            "CLUSTER" => all_slots_at(port.get()),
+            _ => format!("-ASK 1 127.0.0.1:{there}\r\n"),
+        })
+    })
+    .await;
+    own.set(port_of(&owner));
+    let cluster = Cluster::new(&[owner], fake::PATIENCE).unwrap();
+    let get = redis::cmd("GET");
+    let deadline = Instant::now() + fake::PATIENCE.command;
+    for _ in 0..5 {
+        let got = cluster.run(Job::command("a", &get), deadline).await;
+        assert!(matches!(got, Ok(Outcome::Value(_))));
+    }
+    assert_eq!(accepted.get(), 1);
+}
+
+fn port_of(node: &ConnectionInfo) -> u16 {
+    match node.addr() {
+        ConnectionAddr::Tcp(_, port) => *port,
+        _ => panic!("it listens"),
+    }
+}
