@@ -127,6 +127,10 @@ pub(crate) trait Database: sqlx::Database {
     /// that is not there at all.
     fn later_columns(table: &Table) -> Vec<Part>;
 
+    /// The indexes. None is found missing if another one begins with its column, nor from a table that is
+    /// not there at all.
+    fn indexes(table: &Table) -> Vec<Part>;
+
     /// What an error that the database itself reported means.
     fn verdict(error: &dyn DatabaseError) -> Verdict;
 

@@ -84,6 +84,20 @@ const NOT_BEFORE: &str = "CREATE TABLE IF NOT EXISTS {not_before} (
     expires   BIGINT NOT NULL
 ) ENGINE = InnoDB";
 
+/// Of a table that is there without them: the column, and how to make it.
+const INDEXES: [(&str, &str, &str); 2] = [
+    (
+        "{name}",
+        "expires",
+        "CREATE INDEX {by_expires} ON {table} (expires)",
+    ),
+    (
+        "{name}",
+        "principal",
+        "CREATE INDEX {by_principal} ON {table} (principal)",
+    ),
+];
+
 impl SqlDatabase for MySql {}
 
 impl Database for MySql {
@@ -198,6 +212,24 @@ impl Database for MySql {
         [("session_id", "BINARY(16)"), ("logged_in", "BIGINT")]
             .map(part)
             .into()
+    }
+
+    fn indexes(table: &Table) -> Vec<Part> {
+        let database = database(table);
+        let part = |(name, column, create): (&str, &str, &str)| {
+            let of_table = format!("table_schema = {database} AND table_name = '{name}'");
+            let look = format!(
+                "SELECT 1 FROM DUAL WHERE NOT EXISTS (\
+                 SELECT 1 FROM information_schema.columns WHERE {of_table}) OR EXISTS (\
+                 SELECT 1 FROM information_schema.statistics WHERE {of_table} \
+                 AND seq_in_index = 1 AND column_name = '{column}')"
+            );
+            Part {
+                create: table.fill(create, Self::QUOTE),
+                look: Some(table.fill(&look, Self::QUOTE)),
+            }
+        };
+        INDEXES.map(part).into()
     }
 
     /// By number: one SQLSTATE covers many errors.

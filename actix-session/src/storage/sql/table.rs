@@ -43,6 +43,7 @@ impl Table {
             .replace("{table}", &self.quoted(quote, ""))
             .replace("{not_before}", &self.quoted(quote, "_not_before"))
             .replace("{bare}", &quoted(&self.name))
+            .replace("{name}", &self.name)
             .replace("{channel}", &self.channel())
             .replace("{schema.}", &prefix)
             .replace("{by_expires}", &index("by_expires"))
