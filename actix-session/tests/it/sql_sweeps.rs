@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_session::storage::MySqlSessionStore;
 use actix_web::rt::time::sleep;
-use sqlx::{Executor as _, MySqlPool};
+use sqlx::{Executor as _, MySqlPool, mysql::MySqlPoolOptions};
 
 use crate::support::{MySql, SqlTestStore as _, TestStore as _, fill_store, random_name, soon};
 
@@ -42,4 +42,28 @@ async fn applications_on_one_mariadb_server_sweep_at_once() {
     waits.stop().await;
     sweeps.stop().await;
     tested.execute(&format!("DROP DATABASE `{other}`")).await;
+}
+
+/// InnoDB locks what a deletion reads, not what it deletes.
+#[actix_web::test]
+async fn a_sweep_does_not_wait_for_marks_that_stay() {
+    let tested = MySql::start().await;
+    let mark = "INSERT INTO {not_before} (principal, ended_at, expires) SELECT seq, 1, \
+                4000000000000 + seq FROM seq_1_to_500";
+    tested.execute(mark).await;
+    tested.execute("ANALYZE TABLE {not_before}").await;
+    let mut lock = tested.pool().begin().await.unwrap();
+    let update = "UPDATE {not_before} SET spared = NULL WHERE principal = '250'";
+    lock.execute(tested.sql(update).as_str()).await.unwrap();
+    let pool = MySqlPoolOptions::new().after_connect(|connection, _| {
+        Box::pin(async move {
+            let set = "SET SESSION innodb_lock_wait_timeout = 0";
+            connection.execute(set).await.map(drop)
+        })
+    });
+    let pool = pool.connect(tested.url()).await.unwrap();
+    let store = MySqlSessionStore::builder_from_pool(pool).table(&tested.table);
+    let store = store.clock(tested.clock().clone()).build().await.unwrap();
+    soon(store.sweep(10)).await.unwrap();
+    lock.rollback().await.unwrap();
 }

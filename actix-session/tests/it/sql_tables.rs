@@ -277,6 +277,22 @@ async fn an_index_that_is_missing_is_made_again() {
     indexes_come_back(MySql::start().await, OF_MYSQL).await;
 }
 
+/// Those of an earlier version had none.
+async fn marks_get_an_index(tested: impl SqlTestStore, indexes: Indexes) {
+    let all = indexes.count(&tested).await;
+    indexes.drop(&tested, "{not_before}", "marks_by_end").await;
+    assert_eq!(indexes.count(&tested).await, all - 1);
+    tested.store_through(tested.url(), PATIENCE).await;
+    assert_eq!(indexes.count(&tested).await, all);
+}
+
+#[actix_web::test]
+async fn marks_that_are_there_already_get_an_index() {
+    marks_get_an_index(Sqlite::start().await, OF_SQLITE).await;
+    marks_get_an_index(Postgres::start().await, OF_POSTGRES).await;
+    marks_get_an_index(MySql::start().await, OF_MYSQL).await;
+}
+
 /// Whoever may not make it starts without, and is told.
 macro_rules! without_an_index {
     ($tested:ident, $store:ident, $indexes:ident) => {

@@ -81,11 +81,12 @@ const NOT_BEFORE: &str = "CREATE TABLE IF NOT EXISTS {not_before} (
     principal VARBINARY(255) NOT NULL PRIMARY KEY,
     ended_at  BIGINT NOT NULL,
     spared    LONGBLOB,
-    expires   BIGINT NOT NULL
+    expires   BIGINT NOT NULL,
+    INDEX {marks_by_end} (expires)
 ) ENGINE = InnoDB";
 
 /// Of a table that is there without them: the column, and how to make it.
-const INDEXES: [(&str, &str, &str); 2] = [
+const INDEXES: [(&str, &str, &str); 3] = [
     (
         "{name}",
         "expires",
@@ -95,6 +96,11 @@ const INDEXES: [(&str, &str, &str); 2] = [
         "{name}",
         "principal",
         "CREATE INDEX {by_principal} ON {table} (principal)",
+    ),
+    (
+        "{name}_not_before",
+        "expires",
+        "CREATE INDEX {marks_by_end} ON {not_before} (expires)",
     ),
 ];
 

@@ -109,7 +109,7 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS {table} (
 ) WITH (fillfactor = 85)";
 
 /// Of a table: the column, and how to make it.
-const INDEXES: [(&str, &str, &str); 2] = [
+const INDEXES: [(&str, &str, &str); 3] = [
     (
         "{table}",
         "expires",
@@ -120,6 +120,11 @@ const INDEXES: [(&str, &str, &str); 2] = [
         "principal",
         "CREATE INDEX IF NOT EXISTS {by_principal} ON {table} (principal) \
          WHERE principal IS NOT NULL",
+    ),
+    (
+        "{not_before}",
+        "expires",
+        "CREATE INDEX IF NOT EXISTS {marks_by_end} ON {not_before} (expires)",
     ),
 ];
 

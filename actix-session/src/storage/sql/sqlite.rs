@@ -83,7 +83,7 @@ const NOT_BEFORE: &str = "CREATE TABLE IF NOT EXISTS {not_before} (
 )";
 
 /// Of a table: the column, and how to make it.
-const INDEXES: [(&str, &str, &str); 2] = [
+const INDEXES: [(&str, &str, &str); 3] = [
     (
         "{name}",
         "expires",
@@ -94,6 +94,11 @@ const INDEXES: [(&str, &str, &str); 2] = [
         "principal",
         "CREATE INDEX IF NOT EXISTS {schema.}{by_principal} ON {bare} (principal) \
          WHERE principal IS NOT NULL",
+    ),
+    (
+        "{name}_not_before",
+        "expires",
+        "CREATE INDEX IF NOT EXISTS {schema.}{marks_by_end} ON {bare_not_before} (expires)",
     ),
 ];
 

@@ -46,6 +46,8 @@ impl Table {
             .replace("{name}", &self.name)
             .replace("{channel}", &self.channel())
             .replace("{schema.}", &prefix)
+            .replace("{bare_not_before}", &index("not_before"))
+            .replace("{marks_by_end}", &index("marks_by_end"))
             .replace("{by_expires}", &index("by_expires"))
             .replace("{by_principal}", &index("by_principal"))
     }
