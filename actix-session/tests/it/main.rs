@@ -79,6 +79,7 @@ mod sql_left_behind;
 mod sql_poolers;
 mod sql_refusals;
 mod sql_stores;
+mod sql_sweeps;
 mod sql_tables;
 mod support;
 mod typed;

@@ -41,6 +41,7 @@ on_each_index! {
     revocations_and_limits_hold,
     what_another_program_has_written_holds,
     what_another_program_has_written_ends_with_the_others,
+    what_another_program_has_written_stays_ended_after_an_erasure,
     equal_sessions_that_another_program_has_written_are_two,
     a_function_runs_once,
     what_names_nobody_is_an_entry_like_any_other,
@@ -403,6 +404,31 @@ async fn what_another_program_has_written_ends_with_the_others(
     assert_eq!(quiet.principal().await, None);
     assert_eq!(quiet.number("basket").await, None);
     assert_eq!(sessions.count("ada").await.unwrap(), 0);
+}
+
+/// The mark that names whoever was erased goes after ten minutes; what ends their sessions stays.
+async fn what_another_program_has_written_stays_ended_after_an_erasure(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let (site, sessions) = site_of(&tested).await;
+    let browser = with_foreign_session(&tested, &site).await;
+    let quiet = with_foreign_session(&tested, &site).await;
+    let renewing = with_foreign_session(&tested, &site).await;
+    assert_eq!(sessions.erase("ada").await.unwrap(), 0);
+    tested.clock().advance(Duration::from_secs(660));
+    sessions.operator().sweep().await.unwrap();
+    assert_eq!(browser.principal().await, None);
+    assert_eq!(browser.number("basket").await, None);
+    quiet.visit(|s| s.insert("n", 1).unwrap()).await.assert_ok();
+    assert_eq!(quiet.principal().await, None);
+    assert_eq!(quiet.number("basket").await, None);
+    renewing.visit(Session::renew).await.assert_ok();
+    assert_eq!(renewing.principal().await, None);
+    assert_eq!(renewing.number("basket").await, None);
+    assert_eq!(sessions.count("ada").await.unwrap(), 0);
+    // They may come back.
+    let again = logged_in(&site, "ada").await;
+    assert_eq!(again.principal().await.as_deref(), Some("ada"));
 }
 
 async fn equal_sessions_that_another_program_has_written_are_two(

@@ -6,14 +6,20 @@ use actix_session::{
     Session, SessionMiddleware,
     config::{PersistentSession, TtlExtensionPolicy},
     storage::{MySqlSessionStore, PostgresSessionStore, SessionStore, SqliteSessionStore},
+    testing::ManualClock,
 };
-use actix_web::http::StatusCode;
-use futures_util::future::join_all;
-use sqlx::{Executor as _, SqlitePool, mysql::MySqlPoolOptions, postgres::PgPoolOptions};
+use actix_web::{cookie::Key, http::StatusCode};
+use futures_util::future::{join, join_all};
+use sqlx::{
+    Connection as _, Executor as _, SqliteConnection, SqlitePool,
+    mysql::MySqlPoolOptions,
+    postgres::PgPoolOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode},
+};
 
 use crate::support::{
-    Flight, MySql, Postgres, SqlTestStore, Sqlite, TestStore, count, fill_store, guest,
-    on_each_database, soon,
+    Browser, Flight, MySql, PATIENCE, Postgres, Site, SqlTestStore, Sqlite, TestStore, count,
+    fill_store, guest, on_each_database, soon,
 };
 
 macro_rules! full_pool {
@@ -341,4 +347,108 @@ async fn statements_that_nobody_waits_for_do_not_wait_for_locks() {
          WHERE info LIKE 'UPDATE %{t}%' AND command <> 'Sleep'",
     );
     gives_up!(tested, MySqlSessionStore, &waiting);
+}
+
+/// Where a reader keeps a commit waiting, outside of WAL mode, an extension may fail as late as that.
+#[actix_web::test]
+async fn an_extension_that_fails_at_its_commit_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = SqliteConnectOptions::new()
+        .filename(folder.path().join("sessions.sqlite3"))
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Delete);
+    let pool = SqlitePool::connect_with(options.clone()).await.unwrap();
+    let clock = ManualClock::new();
+    let store = SqliteSessionStore::builder_from_pool(pool.clone())
+        .clock(clock.clone())
+        .command_timeout(Duration::from_millis(400));
+    let store = store.build().await.unwrap();
+    store.migrate().await.unwrap();
+    let lifecycle = PersistentSession::default()
+        .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+    let middleware = SessionMiddleware::builder(store, Key::generate())
+        .clock(clock.clone())
+        .session_lifecycle(lifecycle);
+    let browser = Browser::new(Site::new(middleware.build()).await);
+    browser.visit(count).await.assert_sets_cookie();
+    clock.advance(Duration::from_secs(60));
+    let end = "SELECT MAX(expires) FROM actix_sessions";
+    let end = async || sqlx::query_scalar::<_, i64>(end).fetch_one(&pool).await;
+    let before = end().await.unwrap();
+
+    let mut reader = SqliteConnection::connect_with(&options).await.unwrap();
+    reader.execute("BEGIN").await.unwrap();
+    let read = "SELECT COUNT(*) FROM actix_sessions";
+    reader.fetch_one(read).await.unwrap();
+    let mut seen = None;
+    let answer = browser.visit(|s| seen = s.get::<i64>("n").unwrap()).await;
+    answer.assert_ok().assert_no_cookie();
+    assert_eq!(seen, Some(1));
+    assert_eq!(end().await.unwrap(), before);
+    reader.execute("ROLLBACK").await.unwrap();
+    browser.visit(|_| {}).await.assert_ok().assert_sets_cookie();
+    assert!(end().await.unwrap() > before);
+}
+
+/// The row that is locked becomes somebody's whose sessions have ended.
+#[actix_web::test]
+async fn whoever_waited_for_a_row_opens_nothing_that_has_ended() {
+    let tested = Postgres::start().await;
+    let store = tested.store_through(tested.url(), PATIENCE).await;
+    let lifecycle = PersistentSession::default()
+        .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
+    let middleware = SessionMiddleware::builder(store, tested.key().clone())
+        .clock(tested.clock().clone())
+        .session_lifecycle(lifecycle);
+    let site = Site::new(middleware.build()).await;
+    let mark = format!(
+        "INSERT INTO {{not_before}} (principal, ended_at, expires) VALUES ('\\x70', 1, {})",
+        i64::MAX
+    );
+    tested.execute(&mark).await;
+    let begun = async || {
+        let browser = Browser::new(site.clone());
+        browser.visit(count).await.assert_sets_cookie();
+        browser
+    };
+    let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                   AND query LIKE '%{t}%'";
+    let locked = async || {
+        let mut owner = tested.pool().begin().await.unwrap();
+        let update = "UPDATE {t} SET principal = '\\x70', logged_in = 0 \
+                      WHERE principal IS NULL AND state IS NOT NULL";
+        let changed = owner.execute(tested.sql(update).as_str()).await.unwrap();
+        assert_eq!(changed.rows_affected(), 1);
+        owner
+    };
+    let browser = begun().await;
+    let owner = locked().await;
+    let commit = async {
+        while tested.number(waiting).await == 0 {}
+        owner.commit().await.unwrap();
+    };
+    let (seen, ()) = soon(join(browser.number("n"), commit)).await;
+    assert_eq!(seen, None, "a load");
+
+    let acts: [(&str, fn(&Session)); 4] = [
+        ("nothing", |_| ()),
+        ("a change", count),
+        ("a renewal", Session::renew),
+        ("a logout", Session::clear),
+    ];
+    for (what, act) in acts {
+        let browser = begun().await;
+        let flight = browser.begin().await;
+        act(&flight.handle());
+        let owner = locked().await;
+        let commit = async {
+            while tested.number(waiting).await == 0 {}
+            owner.commit().await.unwrap();
+        };
+        let (answer, ()) = soon(join(flight.finish(), commit)).await;
+        answer.assert_ok().assert_no_cookie();
+        assert_eq!(browser.number("n").await, None, "{what}");
+        let changed = "SELECT COUNT(*) FROM {t} WHERE principal IS NULL AND state IS NOT NULL";
+        assert_eq!(tested.number(changed).await, 0, "{what}");
+    }
 }

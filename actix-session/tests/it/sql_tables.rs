@@ -216,6 +216,113 @@ async fn a_table_of_an_earlier_version_is_told_to_mysql_users() {
     earlier_table_of_another!(tested, MySqlSessionStore);
 }
 
+/// The indexes of a table and of the one beside it: how many, and how to drop one.
+struct Indexes {
+    count: &'static str,
+    drop: &'static str,
+}
+
+const OF_SQLITE: Indexes = Indexes {
+    count: "SELECT COUNT(*) FROM sqlite_master WHERE type = 'index' AND tbl_name LIKE 'TABLE%'",
+    drop: "DROP INDEX \"INDEX\"",
+};
+const OF_POSTGRES: Indexes = Indexes {
+    count: "SELECT COUNT(*) FROM pg_indexes WHERE tablename LIKE 'TABLE%'",
+    drop: "DROP INDEX \"INDEX\"",
+};
+const OF_MYSQL: Indexes = Indexes {
+    count: "SELECT COUNT(DISTINCT table_name, index_name) FROM information_schema.statistics \
+            WHERE table_schema = DATABASE() AND table_name LIKE 'TABLE%'",
+    drop: "DROP INDEX `INDEX` ON ON_TABLE",
+};
+
+impl Indexes {
+    async fn count(&self, tested: &impl SqlTestStore) -> i64 {
+        tested
+            .number(&self.count.replace("TABLE", tested.table()))
+            .await
+    }
+
+    /// Drops the index with that end of its name.
+    async fn drop(&self, tested: &impl SqlTestStore, table: &str, suffix: &str) {
+        let name = format!("{}_{suffix}", tested.table());
+        let drop = self.drop.replace("INDEX`", &format!("{name}`"));
+        let drop = drop.replace("INDEX\"", &format!("{name}\""));
+        tested.execute(&drop.replace("ON_TABLE", table)).await;
+    }
+}
+
+/// After a restore that left them out, sweeps and lists would go through the whole table.
+async fn indexes_come_back(tested: impl SqlTestStore, indexes: Indexes) {
+    let start = || tested.store_through(tested.url(), PATIENCE);
+    let all = indexes.count(&tested).await;
+    for suffix in ["by_expires", "by_principal"] {
+        indexes.drop(&tested, "{t}", suffix).await;
+    }
+    assert_eq!(indexes.count(&tested).await, all - 2);
+    start().await;
+    assert_eq!(indexes.count(&tested).await, all);
+    // One of the administrator's own is as good.
+    indexes.drop(&tested, "{t}", "by_expires").await;
+    let own = format!("CREATE INDEX own_{} ON {{t}} (expires, id)", tested.table());
+    tested.execute(&own).await;
+    start().await;
+    assert_eq!(indexes.count(&tested).await, all);
+}
+
+#[actix_web::test]
+async fn an_index_that_is_missing_is_made_again() {
+    indexes_come_back(Sqlite::start().await, OF_SQLITE).await;
+    indexes_come_back(Postgres::start().await, OF_POSTGRES).await;
+    indexes_come_back(MySql::start().await, OF_MYSQL).await;
+}
+
+/// Those of an earlier version had none.
+async fn marks_get_an_index(tested: impl SqlTestStore, indexes: Indexes) {
+    let all = indexes.count(&tested).await;
+    indexes.drop(&tested, "{not_before}", "marks_by_end").await;
+    assert_eq!(indexes.count(&tested).await, all - 1);
+    tested.store_through(tested.url(), PATIENCE).await;
+    assert_eq!(indexes.count(&tested).await, all);
+}
+
+#[actix_web::test]
+async fn marks_that_are_there_already_get_an_index() {
+    marks_get_an_index(Sqlite::start().await, OF_SQLITE).await;
+    marks_get_an_index(Postgres::start().await, OF_POSTGRES).await;
+    marks_get_an_index(MySql::start().await, OF_MYSQL).await;
+}
+
+/// Whoever may not make it starts without, and is told.
+macro_rules! without_an_index {
+    ($tested:ident, $store:ident, $indexes:ident) => {
+        capture::install();
+        let url = $tested.user(10).await;
+        $indexes.drop(&$tested, "{t}", "by_expires").await;
+        let all = $indexes.count(&$tested).await;
+        let builder = $store::builder(&url).table(&$tested.table);
+        let store = builder.build().await.unwrap();
+        let key = fill_store(&store, 0).await;
+        assert!(store.load(&key).await.unwrap().is_some());
+        assert_eq!($indexes.count(&$tested).await, all);
+        let lines = capture::own_lines();
+        let told = |text: &str| text.contains("CREATE INDEX") && text.contains(&$tested.table);
+        assert_eq!(lines.iter().filter(|line| told(&line.text)).count(), 1);
+    };
+}
+
+#[actix_web::test]
+async fn rights_on_rows_are_enough_without_an_index_on_postgres() {
+    let tested = Postgres::start().await;
+    without_an_index!(tested, PostgresSessionStore, OF_POSTGRES);
+}
+
+#[actix_web::test]
+async fn rights_on_rows_are_enough_without_an_index_on_mysql() {
+    let tested = MySql::start().await;
+    without_an_index!(tested, MySqlSessionStore, OF_MYSQL);
+}
+
 macro_rules! rows_name_sessions {
     ($tested:ident, $store:ident) => {
         let _of_this_kind: $store = $tested.store();

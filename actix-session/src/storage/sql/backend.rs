@@ -199,8 +199,12 @@ impl<D: Database> Attempt<'_, D> {
             Until::Same => (None, i64::MAX),
             Until::AtMost(end) => (None, number(end)),
         };
+        let record = match change {
+            Change::ReplaceOther => made(new, self.terms.now),
+            _ => RecordColumns::of(new, self.terms.now),
+        };
         let values = Values {
-            record: RecordColumns::of(new, self.terms.now),
+            record,
             expires,
             idle_end: latest,
             ..self.expecting(at, expect)
@@ -285,8 +289,13 @@ impl<D: Database> Attempt<'_, D> {
                 reply => return Ok(reply),
             }
         }
-        let renews = matches!(change, Change::Rotate | Change::RotateOther);
-        if renews && self.has_ended(&values).await? {
+        let may_have_ended = match change {
+            Change::Rotate | Change::RotateOther => true,
+            // What is newer may be somebody else's.
+            Change::ReplaceOther => is_expected(&found, expect),
+            Change::Replace | Change::End | Change::EndOverLimit => false,
+        };
+        if may_have_ended && self.has_ended(&values).await? {
             return Ok(Reply::Ended);
         }
         Ok(Reply::Found(found))
@@ -372,6 +381,14 @@ fn name_to_take(step: &Step) -> Option<&str> {
         Step::Rotate { redirect, .. } => Some(redirect.target.as_str()),
         Step::Read { .. } | Step::Cas { .. } | Step::End { .. } | Step::EndIf { .. } => None,
     }
+}
+
+/// Whether the expected record is there, so that something else kept it from being changed.
+fn is_expected(found: &Stored, expect: &Version) -> bool {
+    let Stored::Record(record) = found else {
+        return false;
+    };
+    record.as_text().is_some_and(|text| expect.matches(text))
 }
 
 /// The text that is there, if it is the expected one although its revision column says otherwise.

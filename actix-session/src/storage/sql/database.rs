@@ -127,6 +127,10 @@ pub(crate) trait Database: sqlx::Database {
     /// that is not there at all.
     fn later_columns(table: &Table) -> Vec<Part>;
 
+    /// The indexes. None is found missing if another one begins with its column, nor from a table that is
+    /// not there at all.
+    fn indexes(table: &Table) -> Vec<Part>;
+
     /// What an error that the database itself reported means.
     fn verdict(error: &dyn DatabaseError) -> Verdict;
 
@@ -392,13 +396,16 @@ macro_rules! queries {
             use sqlx::{Executor as _, Row as _};
             use $crate::storage::sql::row::{Found, Row};
 
-            let row = match statement.written_out(values) {
-                Some(sql) => connection.fetch_optional(sql.as_str()).await?,
+            // To the statement's end: SQLite commits there, and may fail to. `fetch_optional` stops at the
+            // row, and hides that.
+            let rows = match statement.written_out(values) {
+                Some(sql) => connection.fetch_all(sql.as_str()).await?,
                 None => {
                     let query = $crate::storage::sql::database::bind!(statement, values);
-                    query.fetch_optional(connection).await?
+                    query.fetch_all(connection).await?
                 }
             };
+            let row = rows.into_iter().next();
             row.map(|row| $crate::storage::sql::database::found!(row, 0))
                 .transpose()
         }

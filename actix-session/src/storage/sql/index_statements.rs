@@ -82,16 +82,20 @@ fn end_marked<D: Database>(tell: Option<&str>, not_spared: &str) -> String {
 
 /// Whether the row of a session has ended together with its owner's others. One that belongs to nobody
 /// has not.
+///
+/// Not by `EXISTS`, of which PostgreSQL makes a join: whoever has waited for the row's lock looks again at
+/// the row as it is then, but not at what it is joined with, and the owner may be another one.
 pub(super) fn ended<D: Database>() -> String {
     let not_spared = not_spared::<D>("marks.spared", "session_id");
     let login = D::LOGIN;
     format!(
-        "EXISTS (SELECT 1 FROM {{not_before}} AS marks WHERE marks.principal = {{bare}}.principal \
-         AND marks.ended_at >= {login} AND {not_spared})"
+        "((SELECT 1 FROM {{not_before}} AS marks WHERE marks.principal = {{bare}}.principal \
+         AND marks.ended_at >= {login} AND {not_spared} LIMIT 1) IS NOT NULL)"
     )
 }
 
-/// The same of a session that is about to be written. Its owner may have been erased, too.
+/// The same of a session that is about to be written. Its owner may have been erased, too. Nothing here is
+/// the row's.
 pub(super) fn new_ended<D: Database>() -> String {
     let not_spared = not_spared::<D>("marks.spared", ":session_id");
     format!(

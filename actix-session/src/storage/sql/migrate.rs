@@ -21,16 +21,20 @@ const DAY: Millis = Millis::secs(86_400);
 /// How long a migration may take, including the wait for other servers' migrations.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// For how long a start tries to make an index that is missing: all works without it.
+const INDEX_TIMEOUT: Duration = Duration::from_secs(15);
+
 impl<D: SqlDatabase> SqlSessionStore<D> {
-    /// Creates the session table and the table beside it if they are missing, and adds the columns
-    /// that a table of an earlier version lacks. It is harmless to repeat this, and to call it from
-    /// many servers at once.
+    /// Creates the session table and the table beside it if they are missing, and adds the columns and
+    /// indexes that a table lacks, of an earlier version or after a restore. It is harmless to repeat this,
+    /// and to call it from many servers at once.
     ///
     /// # Errors
     /// The database does not answer, or would undo what is written: MySQL with `autocommit = 0`. A
     /// pool of the application's prepares statements behind a pooler that mixes them up. Or
     /// something is missing and this user may not create it: the error shows the SQL that an
-    /// administrator has to run. If all is there, the right to read and to write rows is enough.
+    /// administrator has to run. If all is there, the right to read and to write rows is enough. If an index
+    /// alone is missing and cannot be made, that is a warning.
     pub async fn migrate(&self) -> Result<(), anyhow::Error> {
         if self.0.runtime.is_none()
             && let Some(must_change) = self.0.connections.check_pool().await
@@ -43,7 +47,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             return Ok(());
         }
         let create = |store: Self| async move {
-            match store.create_patiently().await {
+            match store.create_patiently(all::<D>, MIGRATION_TIMEOUT).await {
                 Ok(()) => Ok(Ok(())),
                 Err(failure) => Ok(Err(store.cannot_create(failure).await)),
             }
@@ -63,15 +67,19 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
              following, and to allow the user to SELECT, INSERT, UPDATE and DELETE rows of both \
              tables:\n{}{}",
             self.schema_sql(),
-            lines(self.missing_columns().await.iter()),
+            lines(self.missing_later().await.iter()),
         );
         failure.error.context(told)
     }
 
-    async fn create_patiently(&self) -> Result<(), Failure> {
-        let mut attempts = Attempts::within(MIGRATION_TIMEOUT, self.0.connections.search());
+    async fn create_patiently(
+        &self,
+        parts: fn(&Table) -> Vec<Part>,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        let mut attempts = Attempts::within(limit, self.0.connections.search());
         loop {
-            let failure = match self.create_tables().await {
+            let failure = match self.create_parts(parts).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
@@ -84,16 +92,42 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         lines(D::parts(&self.0.table).iter())
     }
 
-    /// The columns that a table of an earlier version lacks, as far as this user can tell.
-    async fn missing_columns(&self) -> Vec<Part> {
+    /// What a table lacks that is there, as far as this user can tell, and `schema_sql` does not have.
+    async fn missing_later(&self) -> Vec<Part> {
+        let table = &self.0.table;
+        let later = D::later_columns(table).into_iter().chain(D::indexes(table));
+        let (missing, schema_sql) = (self.missing(later.collect()).await, self.schema_sql());
+        let is_new = |part: &Part| !schema_sql.contains(&part.create);
+        missing.into_iter().filter(is_new).collect()
+    }
+
+    /// The parts that are missing, as far as this user can tell.
+    async fn missing(&self, parts: Vec<Part>) -> Vec<Part> {
         let connections = &self.0.connections;
         let until = clock::deadline(MIGRATION_TIMEOUT);
         let Ok(mut held) = connections.hold(false, until).await else {
             return Vec::new();
         };
-        let work = async { missing::<D>(held.get()?, D::later_columns(&self.0.table)).await };
+        let work = async { missing::<D>(held.get()?, parts).await };
         let result = connections.bounded(work).await;
         connections.settle(held, result).unwrap_or_default()
+    }
+
+    /// Makes the indexes that are missing, as after a restore that left them out. All works without them, but
+    /// lists and sweeps go through the whole table.
+    async fn make_indexes(&self) {
+        let missing = self.missing(D::indexes(&self.0.table)).await;
+        if missing.is_empty() {
+            return;
+        }
+        if let Err(failure) = self.create_patiently(D::indexes, INDEX_TIMEOUT).await {
+            tracing::warn!(
+                error = %format_args!("{:#}", failure.error),
+                "an index is missing and could not be made, so that lists and sweeps go through whole tables; \
+                 an administrator has to run:\n{}",
+                lines(missing.iter()),
+            );
+        }
     }
 
     /// Whether the tables are there, and connections keep what they write. If none can be asked,
@@ -116,6 +150,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         match connections.settle(held, result) {
             Ok(Some(must_change)) => anyhow::bail!(must_change),
             Ok(None) => {
+                self.make_indexes().await;
                 self.warn_if_nobody_sweeps(until).await;
                 Ok(true)
             }
@@ -150,13 +185,13 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         Ok(())
     }
 
-    async fn create_tables(&self) -> Result<(), Failure> {
+    async fn create_parts(&self, parts: fn(&Table) -> Vec<Part>) -> Result<(), Failure> {
         let connections = &self.0.connections;
         let until = clock::deadline(MIGRATION_TIMEOUT);
         let mut held = connections.hold(true, until).await?;
         let work = async {
             let connection = held.get()?;
-            create::<D>(connection, &self.0.table).await?;
+            create::<D>(connection, &self.0.table, parts).await?;
             // They may have been there, but not for this user, or without a column.
             let (probe, values) = (&self.0.statements.now().probe, Values::default());
             D::fetch(connection, probe, &values).await.map(drop)
@@ -166,11 +201,23 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     }
 }
 
+/// All that there should be.
+fn all<D: Database>(table: &Table) -> Vec<Part> {
+    [D::parts(table), D::later_columns(table), D::indexes(table)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
 /// Creates what is missing, in one transaction if the database can, and never twice at once.
-async fn create<D: Database>(connection: &mut D::Connection, table: &Table) -> Result<(), Error> {
+async fn create<D: Database>(
+    connection: &mut D::Connection,
+    table: &Table,
+    parts: fn(&Table) -> Vec<Part>,
+) -> Result<(), Error> {
     let mut transaction = begin::<D>(connection).await?;
     D::lock_for_migration(&mut transaction, table).await?;
-    let created = create_parts::<D>(&mut transaction, table).await;
+    let created = create_parts::<D>(&mut transaction, parts(table)).await;
     // Whatever came of it: MySQL's lock outlives a transaction.
     D::unlock_after_migration(&mut transaction, table).await?;
     created?;
@@ -179,9 +226,9 @@ async fn create<D: Database>(connection: &mut D::Connection, table: &Table) -> R
 
 async fn create_parts<D: Database>(
     connection: &mut D::Connection,
-    table: &Table,
+    parts: Vec<Part>,
 ) -> Result<(), Error> {
-    for part in D::parts(table).into_iter().chain(D::later_columns(table)) {
+    for part in parts {
         if !is_there::<D>(connection, &part).await? {
             D::run(connection, &part.create).await?;
         }

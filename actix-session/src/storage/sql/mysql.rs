@@ -81,8 +81,28 @@ const NOT_BEFORE: &str = "CREATE TABLE IF NOT EXISTS {not_before} (
     principal VARBINARY(255) NOT NULL PRIMARY KEY,
     ended_at  BIGINT NOT NULL,
     spared    LONGBLOB,
-    expires   BIGINT NOT NULL
+    expires   BIGINT NOT NULL,
+    INDEX {marks_by_end} (expires)
 ) ENGINE = InnoDB";
+
+/// Of a table that is there without them: the column, and how to make it.
+const INDEXES: [(&str, &str, &str); 3] = [
+    (
+        "{name}",
+        "expires",
+        "CREATE INDEX {by_expires} ON {table} (expires)",
+    ),
+    (
+        "{name}",
+        "principal",
+        "CREATE INDEX {by_principal} ON {table} (principal)",
+    ),
+    (
+        "{name}_not_before",
+        "expires",
+        "CREATE INDEX {marks_by_end} ON {not_before} (expires)",
+    ),
+];
 
 impl SqlDatabase for MySql {}
 
@@ -180,10 +200,9 @@ impl Database for MySql {
     }
 
     fn later_columns(table: &Table) -> Vec<Part> {
-        let schema = table.schema().map(|schema| format!("'{schema}'"));
         let columns = format!(
             "SELECT 1 FROM information_schema.columns WHERE table_schema = {} AND table_name = '{}'",
-            schema.as_deref().unwrap_or("DATABASE()"),
+            database(table),
             table.name(),
         );
         let part = |(column, kind): (&str, &str)| Part {
@@ -199,6 +218,24 @@ impl Database for MySql {
         [("session_id", "BINARY(16)"), ("logged_in", "BIGINT")]
             .map(part)
             .into()
+    }
+
+    fn indexes(table: &Table) -> Vec<Part> {
+        let database = database(table);
+        let part = |(name, column, create): (&str, &str, &str)| {
+            let of_table = format!("table_schema = {database} AND table_name = '{name}'");
+            let look = format!(
+                "SELECT 1 FROM DUAL WHERE NOT EXISTS (\
+                 SELECT 1 FROM information_schema.columns WHERE {of_table}) OR EXISTS (\
+                 SELECT 1 FROM information_schema.statistics WHERE {of_table} \
+                 AND seq_in_index = 1 AND column_name = '{column}')"
+            );
+            Part {
+                create: table.fill(create, Self::QUOTE),
+                look: Some(table.fill(&look, Self::QUOTE)),
+            }
+        };
+        INDEXES.map(part).into()
     }
 
     /// By number: one SQLSTATE covers many errors.
@@ -226,9 +263,8 @@ impl Database for MySql {
         connection: &mut MySqlConnection,
         table: &Table,
     ) -> Result<(), Error> {
-        let name = table.lock_name("migrate");
-        let got = sqlx::query_scalar::<_, Option<i64>>("SELECT GET_LOCK(?, ?)")
-            .bind(name)
+        let get = format!("SELECT GET_LOCK({}, ?)", lock_name(table, "migrate"));
+        let got = sqlx::query_scalar::<_, Option<i64>>(&get)
             .bind(LOCK_TIMEOUT)
             .fetch_one(connection)
             .await?;
@@ -249,8 +285,8 @@ impl Database for MySql {
         connection: &mut MySqlConnection,
         table: &Table,
     ) -> Result<bool, Error> {
-        let got = sqlx::query_scalar::<_, Option<i64>>("SELECT GET_LOCK(?, 0)")
-            .bind(table.lock_name("sweep"))
+        let get = format!("SELECT GET_LOCK({}, 0)", lock_name(table, "sweep"));
+        let got = sqlx::query_scalar::<_, Option<i64>>(&get)
             .fetch_one(connection)
             .await?;
         Ok(got == Some(1))
@@ -271,11 +307,24 @@ async fn release(
     table: &Table,
     purpose: &str,
 ) -> Result<(), Error> {
-    sqlx::query("DO RELEASE_LOCK(?)")
-        .bind(table.lock_name(purpose))
-        .execute(connection)
-        .await
-        .map(drop)
+    let release = format!("DO RELEASE_LOCK({})", lock_name(table, purpose));
+    sqlx::query(&release).execute(connection).await.map(drop)
+}
+
+/// The name of an advisory lock on a table, in SQL. Such names are the whole server's, so the database is in
+/// it; they have up to 64 characters.
+fn lock_name(table: &Table, purpose: &str) -> String {
+    let (database, name) = (database(table), table.name());
+    format!(
+        "CONCAT('actix-session ', LEFT(SHA2(CONCAT('{purpose} {name} ', \
+         HEX(COALESCE({database}, ''))), 256), 40))"
+    )
+}
+
+/// The database that a table is in, in SQL.
+fn database(table: &Table) -> String {
+    let schema = table.schema().map(|schema| format!("'{schema}'"));
+    schema.unwrap_or_else(|| "DATABASE()".to_owned())
 }
 
 /// What an error's number means for the statement that met it.

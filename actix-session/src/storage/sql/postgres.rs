@@ -108,6 +108,26 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS {table} (
     moved_at      BIGINT
 ) WITH (fillfactor = 85)";
 
+/// Of a table: the column, and how to make it.
+const INDEXES: [(&str, &str, &str); 3] = [
+    (
+        "{table}",
+        "expires",
+        "CREATE INDEX IF NOT EXISTS {by_expires} ON {table} (expires)",
+    ),
+    (
+        "{table}",
+        "principal",
+        "CREATE INDEX IF NOT EXISTS {by_principal} ON {table} (principal) \
+         WHERE principal IS NOT NULL",
+    ),
+    (
+        "{not_before}",
+        "expires",
+        "CREATE INDEX IF NOT EXISTS {marks_by_end} ON {not_before} (expires)",
+    ),
+];
+
 impl SqlDatabase for Postgres {}
 
 impl Database for Postgres {
@@ -227,20 +247,25 @@ impl Database for Postgres {
                 "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = '{schema}'"
             )),
         });
-        let own = [
-            part("{table}", TABLE),
-            part(
-                "{schema.}{by_expires}",
-                "CREATE INDEX IF NOT EXISTS {by_expires} ON {table} (expires)",
-            ),
-            part(
-                "{schema.}{by_principal}",
-                "CREATE INDEX IF NOT EXISTS {by_principal} ON {table} (principal) \
-                 WHERE principal IS NOT NULL",
-            ),
-            part("{not_before}", NOT_BEFORE),
-        ];
-        schema.into_iter().chain(own).collect()
+        let own = [part("{table}", TABLE), part("{not_before}", NOT_BEFORE)];
+        let tables = schema.into_iter().chain(own);
+        tables.chain(Self::indexes(table)).collect()
+    }
+
+    fn indexes(table: &Table) -> Vec<Part> {
+        let part = |(relation, column, create): (&str, &str, &str)| {
+            let look = format!(
+                "SELECT 1 WHERE to_regclass('{relation}') IS NULL OR EXISTS (\
+                 SELECT 1 FROM pg_catalog.pg_index JOIN pg_catalog.pg_attribute \
+                 ON attrelid = indrelid AND attnum = indkey[0] \
+                 WHERE indrelid = to_regclass('{relation}') AND attname = '{column}')"
+            );
+            Part {
+                create: table.fill(create, Self::QUOTE),
+                look: Some(table.fill(&look, Self::QUOTE)),
+            }
+        };
+        INDEXES.map(part).into()
     }
 
     fn later_columns(table: &Table) -> Vec<Part> {

@@ -82,6 +82,26 @@ const NOT_BEFORE: &str = "CREATE TABLE IF NOT EXISTS {not_before} (
     expires   INTEGER NOT NULL
 )";
 
+/// Of a table: the column, and how to make it.
+const INDEXES: [(&str, &str, &str); 3] = [
+    (
+        "{name}",
+        "expires",
+        "CREATE INDEX IF NOT EXISTS {schema.}{by_expires} ON {bare} (expires)",
+    ),
+    (
+        "{name}",
+        "principal",
+        "CREATE INDEX IF NOT EXISTS {schema.}{by_principal} ON {bare} (principal) \
+         WHERE principal IS NOT NULL",
+    ),
+    (
+        "{name}_not_before",
+        "expires",
+        "CREATE INDEX IF NOT EXISTS {schema.}{marks_by_end} ON {bare_not_before} (expires)",
+    ),
+];
+
 impl SqlDatabase for Sqlite {}
 
 impl Database for Sqlite {
@@ -114,9 +134,8 @@ impl Database for Sqlite {
             create: table.fill(create, Self::QUOTE),
             look: None,
         };
-        vec![
-            part(
-                "CREATE TABLE IF NOT EXISTS {table} (
+        let table_itself = part(
+            "CREATE TABLE IF NOT EXISTS {table} (
     id            TEXT PRIMARY KEY NOT NULL,
     state         BLOB,
     revision      INTEGER,
@@ -133,14 +152,27 @@ impl Database for Sqlite {
     moved_flag    TEXT,
     moved_at      INTEGER
 )",
-            ),
-            part("CREATE INDEX IF NOT EXISTS {schema.}{by_expires} ON {bare} (expires)"),
-            part(
-                "CREATE INDEX IF NOT EXISTS {schema.}{by_principal} ON {bare} (principal) \
-                 WHERE principal IS NOT NULL",
-            ),
-            part(NOT_BEFORE),
-        ]
+        );
+        let tables = [table_itself, part(NOT_BEFORE)];
+        tables.into_iter().chain(Self::indexes(table)).collect()
+    }
+
+    fn indexes(table: &Table) -> Vec<Part> {
+        let schema = table.schema().map(|schema| format!(", '{schema}'"));
+        let schema = schema.unwrap_or_default();
+        let part = |(table_name, column, create): (&str, &str, &str)| {
+            let look = format!(
+                "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM pragma_table_info('{table_name}'{schema})) \
+                 OR EXISTS (SELECT 1 FROM pragma_index_list('{table_name}'{schema}) AS list, \
+                 pragma_index_info(list.name{schema}) AS info \
+                 WHERE info.seqno = 0 AND info.name = '{column}')"
+            );
+            Part {
+                create: table.fill(create, Self::QUOTE),
+                look: Some(table.fill(&look, Self::QUOTE)),
+            }
+        };
+        INDEXES.map(part).into()
     }
 
     fn later_columns(table: &Table) -> Vec<Part> {

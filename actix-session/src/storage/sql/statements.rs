@@ -186,12 +186,14 @@ fn replace<D: Database>(version: &str) -> String {
     replace_from::<D>("", version)
 }
 
+/// Not if the owner that the record gets has ended such sessions, or was erased.
 fn replace_other<D: Database>(tell: Option<&str>, version: &str) -> String {
+    let version = format!("{version} AND NOT {}", new_ended::<D>());
     let Some(tells) = Tells::of(tell, "o") else {
-        return replace::<D>(version);
+        return replace::<D>(&version);
     };
     let Tells { old, is_it, tell } = &tells;
-    let replace = replace_from::<D>(old, version);
+    let replace = replace_from::<D>(old, &version);
     let is_other = "old.old_session IS DISTINCT FROM :session_id";
     format!("{replace}{is_it} RETURNING CASE WHEN {is_other} THEN {tell} END")
 }

@@ -43,8 +43,11 @@ impl Table {
             .replace("{table}", &self.quoted(quote, ""))
             .replace("{not_before}", &self.quoted(quote, "_not_before"))
             .replace("{bare}", &quoted(&self.name))
+            .replace("{name}", &self.name)
             .replace("{channel}", &self.channel())
             .replace("{schema.}", &prefix)
+            .replace("{bare_not_before}", &index("not_before"))
+            .replace("{marks_by_end}", &index("marks_by_end"))
             .replace("{by_expires}", &index("by_expires"))
             .replace("{by_principal}", &index("by_principal"))
     }
@@ -66,20 +69,12 @@ impl Table {
 
     /// The number of an advisory lock on this table.
     pub(crate) fn lock_number(&self, purpose: &str) -> i64 {
-        let name = self.lock_name(purpose);
+        let table = self.quoted('"', "");
+        let name = digest::base64(&format!("{purpose} {table}"));
         let bytes = name.as_bytes().iter().rev().take(10);
         bytes.fold(7, |sum: i64, byte| {
             sum.wrapping_mul(67).wrapping_add(i64::from(*byte))
         })
-    }
-
-    /// The name of an advisory lock on this table.
-    pub(crate) fn lock_name(&self, purpose: &str) -> String {
-        let table = self.quoted('"', "");
-        format!(
-            "actix-session {}",
-            digest::base64(&format!("{purpose} {table}"))
-        )
     }
 }
 
@@ -138,7 +133,5 @@ mod tests {
         let (one, two) = (Table::default(), Table::new(None, "other".into()).unwrap());
         assert_ne!(one.lock_number("sweep"), one.lock_number("migrate"));
         assert_ne!(one.lock_number("sweep"), two.lock_number("sweep"));
-        // MySQL's names have up to 64 characters.
-        assert!(one.lock_name("migrate").len() <= 64);
     }
 }
