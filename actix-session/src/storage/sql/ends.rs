@@ -169,7 +169,9 @@ mod tests {
     async fn the_line_is_opened_as_the_pool_says_now() {
         let pool = PgPool::connect(&PostgresServer::shared_url().unwrap()).await;
         let pool = pool.unwrap();
-        let store = PostgresSessionStore::builder(pool.clone()).build().await;
+        let store = PostgresSessionStore::builder_from_pool(pool.clone())
+            .build()
+            .await;
         let store = store.unwrap();
         let line = PgLine::new(&store);
         line.open().await.unwrap();
