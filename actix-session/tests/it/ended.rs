@@ -1,14 +1,25 @@
 //! Waiting for the end of a session.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use actix_session::{
     EndReason, Session, SessionEnded, SessionMiddleware,
     config::OverLimit,
-    storage::{MemorySessionStore, SessionIndex},
+    storage::{
+        KeyValueDatabase, KeyValueOutcome, KeyValueSessionStore, KeyValueTransaction,
+        MemorySessionStore, SessionIndex,
+    },
     testing::ManualClock,
 };
-use actix_web::{App, HttpRequest, HttpResponse, cookie::Key, test::init_service, web};
+use actix_web::{
+    App, HttpRequest, HttpResponse,
+    cookie::Key,
+    test::init_service,
+    web,
+};
 use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -18,8 +29,11 @@ use tokio::{
 
 use crate::{
     devices::log_in,
+    ended_early::Closed,
     five_methods::FiveMethods,
-    support::{Browser, Memory, Server, Site, TestStore, http_get, on_each_index, on_store, soon},
+    support::{
+        Browser, InMemory, Memory, Server, Site, TestStore, http_get, on_each_index, on_store, soon,
+    },
 };
 
 on_each_index! {
@@ -465,4 +479,80 @@ async fn a_websocket_ends_with_its_session() {
     assert_eq!(&frame, b"\x88\x0b\x03\xf0LoggedOut");
     drop(stream);
     server.stop().await;
+}
+
+/// A database that does not read what lies under some names to whoever looks for ends.
+#[derive(Clone, Default)]
+struct Sick {
+    inner: InMemory,
+    names: Arc<Mutex<Vec<String>>>,
+    panics: bool,
+}
+
+impl KeyValueDatabase for Sick {
+    async fn get(&self, names: &[String]) -> anyhow::Result<Vec<Option<Vec<u8>>>> {
+        let looks = std::thread::current().name() == Some("session-ends");
+        let is_sick = |name: &String| self.names.lock().unwrap().contains(name);
+        if looks && names.iter().any(is_sick) {
+            assert!(!self.panics, "a database");
+            anyhow::bail!("this cannot be read");
+        }
+        self.inner.get(names).await
+    }
+
+    async fn commit(&self, transaction: KeyValueTransaction) -> anyhow::Result<KeyValueOutcome> {
+        self.inner.commit(transaction).await
+    }
+
+    async fn sweep(&self, now: u64, limit: usize) -> anyhow::Result<usize> {
+        self.inner.sweep(now, limit).await
+    }
+}
+
+impl Sick {
+    fn records(&self) -> Vec<String> {
+        let values = self.inner.values();
+        let names = values.keys().filter(|name| name.starts_with("s."));
+        names.cloned().collect()
+    }
+
+    /// By hand: no step tells that.
+    fn forget(&self, names: &[String]) {
+        self.inner.values().retain(|name, _| !names.contains(name));
+    }
+}
+
+async fn what_cannot_be_read_hides_no_other(panics: bool) {
+    let closed = Closed::gate();
+    let database = Sick {
+        panics,
+        ..Sick::default()
+    };
+    let clock = ManualClock::new();
+    let store = KeyValueSessionStore::builder(database.clone());
+    let store = store.clock(clock.clone()).build();
+    let middleware = SessionMiddleware::builder(store, Key::generate());
+    let middleware = middleware.clock(closed.clock(clock));
+    let site = Site::new(middleware.ended_lease(LEASE).build()).await;
+    let (bad, good) = (Browser::new(site.clone()), Browser::new(site));
+    log_in(&bad, "user-1", "phone").await;
+    let sick = database.records();
+    log_in(&good, "user-2", "phone").await;
+    let (bad, good) = (wait_for(&bad).await, wait_for(&good).await);
+    let mut well = database.records();
+    well.retain(|name| !sick.contains(name));
+    database.forget(&well);
+    *database.names.lock().unwrap() = sick.clone();
+    // From now on both are looked at together.
+    drop(closed);
+    assert_eq!(soon(good).await, EndReason::Gone);
+    assert_eq!(bad.reason(), None);
+    database.names.lock().unwrap().clear();
+    database.forget(&sick);
+    assert_eq!(soon(bad).await, EndReason::Gone);
+}
+
+#[actix_web::test]
+async fn a_name_that_cannot_be_read_hides_no_other() {
+    what_cannot_be_read_hides_no_other(false).await;
 }
