@@ -1,7 +1,7 @@
 //! The sessions of one store that somebody waits for.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{
@@ -414,6 +414,7 @@ async fn look(hub: &Hub, index: &StoreIndex, names: Vec<(Token, Name)>, terms: &
         // Nobody waits any more.
         return;
     }
+    let mut taken = Taken::new(hub, &names);
     let mut by_name: HashMap<Name, Vec<Token>> = HashMap::new();
     for (token, name) in names {
         by_name.entry(name).or_default().push(token);
@@ -428,15 +429,37 @@ async fn look(hub: &Hub, index: &StoreIndex, names: Vec<(Token, Name)>, terms: &
             };
             for (name, seen) in seen {
                 for token in by_name.remove(&name).unwrap_or_default() {
+                    taken.settle(token);
                     hub.seen(token, &name, &seen, &terms);
                 }
             }
         }
         Err(error) => tracing::debug!(%error, "the store cannot say whether sessions live"),
     }
-    // What could not be read.
-    for token in by_name.into_values().flatten() {
-        hub.look_again(token);
+}
+
+/// Those that were taken for a look: who is left without an answer, for whatever reason, is looked at again.
+struct Taken<'a> {
+    hub: &'a Hub,
+    tokens: HashSet<Token>,
+}
+
+impl<'a> Taken<'a> {
+    fn new(hub: &'a Hub, names: &[(Token, Name)]) -> Self {
+        let tokens = names.iter().map(|(token, _)| *token).collect();
+        Self { hub, tokens }
+    }
+
+    fn settle(&mut self, token: Token) {
+        self.tokens.remove(&token);
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        for token in &self.tokens {
+            self.hub.look_again(*token);
+        }
     }
 }
 
@@ -609,5 +632,41 @@ mod tests {
         .await;
         let due = hub.state().places.first_due().map(|(due, _)| due);
         assert!(due.is_none_or(|due| due <= Instant::now() + AGAIN));
+    }
+
+    /// Of a principal's session; nobody looks meanwhile.
+    fn wait_quietly(hub: &Arc<Hub>, name: &str, id: u128) -> SessionEnded {
+        hub.state().runs = true;
+        let (ended, waits) = pair();
+        let record = record_of("user-42", id);
+        let watch = Watch::new(waits, record.metadata(), looking());
+        hub.add(name.into(), watch, StoreIndex::none);
+        ended
+    }
+
+    fn record_of(principal: &str, id: u128) -> Record {
+        let mut metadata = Metadata::new(id, Millis::ZERO);
+        metadata.belong_to(Some(principal.to_owned()), Millis(1));
+        Record::written(crate::record::WireFormat::V1, 1, metadata, &[])
+    }
+
+    /// Whoever is left in the middle of a look is looked at again.
+    #[test]
+    fn whoever_gets_no_answer_is_looked_at_again() {
+        let hub = Arc::new(Hub::default());
+        let _waits = [1, 2].map(|id| wait_quietly(&hub, "a", id));
+        let names: Vec<_> = hub.take_due(&hub_looking(&hub));
+        assert_eq!(names.len(), 1, "those of other middlewares wait");
+        assert!(hub.state().places.first_due().is_some());
+        let token = names[0].0;
+        drop(Taken::new(&hub, &names));
+        let due = hub.state().places.due_of(token);
+        assert!(due.is_some_and(|due| due <= Instant::now() + AGAIN));
+    }
+
+    fn hub_looking(hub: &Hub) -> Looking {
+        let state = hub.state();
+        let first = state.places.first_due().map(|(_, looking)| looking.clone());
+        first.unwrap()
     }
 }

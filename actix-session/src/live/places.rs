@@ -181,6 +181,11 @@ impl Places {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn due_of(&self, token: Token) -> Option<Instant> {
+        self.get(token)?.due
+    }
+
     /// Those that somebody looks at now are looked at again: what is seen may be older than this.
     pub(super) fn look_again(&mut self, now: Instant) {
         let looked_at = self.all.values_mut().filter(|it| it.due.is_none());

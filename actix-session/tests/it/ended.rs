@@ -556,3 +556,8 @@ async fn what_cannot_be_read_hides_no_other(panics: bool) {
 async fn a_name_that_cannot_be_read_hides_no_other() {
     what_cannot_be_read_hides_no_other(false).await;
 }
+
+#[actix_web::test]
+async fn a_look_that_panics_hides_no_other() {
+    what_cannot_be_read_hides_no_other(true).await;
+}
