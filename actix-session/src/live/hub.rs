@@ -30,7 +30,7 @@ use crate::{
     contract::Terms,
     protocol::{Flag, Name, NotBefore, Reply, Step},
     record::Record,
-    storage::StoreIndex,
+    storage::{StoreIndex, index::Live},
     sync::{drop_panic, lock},
 };
 
@@ -306,6 +306,16 @@ impl Hub {
         names
     }
 
+    /// Whose session it is, and its id, if a look under this name has found nothing again: its principal's
+    /// list says where it is, if it is anywhere.
+    fn lost(&self, token: Token, asked: &Name, seen: &Seen) -> Option<(String, u128)> {
+        let state = self.state();
+        let watched = state.places.get(token)?;
+        let is_lost = matches!(seen, Seen::Nothing) && watched.is_missing && watched.at == *asked;
+        let owner = watched.watch.owner.as_ref().filter(|_| is_lost)?;
+        Some((owner.principal.clone(), owner.id))
+    }
+
     /// Notes what was seen on these terms, by a look under this name.
     fn seen(&self, token: Token, asked: &Name, seen: &Seen, terms: &Terms) {
         let gone = {
@@ -421,21 +431,78 @@ async fn look(hub: &Hub, index: &StoreIndex, names: Vec<(Token, Name)>, terms: &
     }
     let names = by_name.keys().cloned().collect();
     let began = Instant::now();
-    match index.0.look_at(names, terms).await {
-        Ok(seen) => {
-            let terms = Terms {
-                now: terms.now + Millis::from(began.elapsed()),
-                ..terms.clone()
-            };
-            for (name, seen) in seen {
-                for token in by_name.remove(&name).unwrap_or_default() {
+    let seen = match index.0.look_at(names, terms).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            tracing::debug!(%error, "the store cannot say whether sessions live");
+            return;
+        }
+    };
+    let now = || Terms {
+        now: terms.now + Millis::from(began.elapsed()),
+        ..terms.clone()
+    };
+    let then = now();
+    let mut lost: HashMap<String, Vec<Lost>> = HashMap::new();
+    for (name, seen) in seen {
+        for token in by_name.remove(&name).unwrap_or_default() {
+            match hub.lost(token, &name, &seen) {
+                Some((principal, id)) => {
+                    let at = name.clone();
+                    lost.entry(principal)
+                        .or_default()
+                        .push(Lost { token, at, id });
+                }
+                None => {
                     taken.settle(token);
-                    hub.seen(token, &name, &seen, &terms);
+                    hub.seen(token, &name, &seen, &then);
                 }
             }
         }
-        Err(error) => tracing::debug!(%error, "the store cannot say whether sessions live"),
     }
+    for (principal, lost) in lost {
+        let Some(found) = find(index, &principal, &lost, terms).await else {
+            continue;
+        };
+        let then = now();
+        for (Lost { token, at, .. }, found) in lost.into_iter().zip(found) {
+            taken.settle(token);
+            let seen = found.map_or(Seen::Nothing, |live| Seen::Live(live.at, live.record));
+            hub.seen(token, &at, &seen, &then);
+        }
+    }
+}
+
+/// Somebody's session of which nothing is left where it was.
+struct Lost {
+    token: Token,
+    at: Name,
+    id: u128,
+}
+
+/// Where a principal's sessions are now, by their list: a renewal that nobody here was told of, longer ago
+/// than its redirect lives, ends none. `None`: the store cannot say that now.
+async fn find(
+    index: &StoreIndex,
+    principal: &str,
+    lost: &[Lost],
+    terms: &Terms,
+) -> Option<Vec<Option<Live>>> {
+    let mut found: Vec<Option<Live>> = lost.iter().map(|_| None).collect();
+    let search = |live: Vec<Live>| {
+        for live in live {
+            let meant = lost.iter().zip(&mut found);
+            meant
+                .filter(|(lost, _)| lost.id == live.id)
+                .for_each(|(_, found)| *found = Some(live.clone()));
+        }
+        found.iter().all(Option::is_some).then_some(())
+    };
+    if let Err(error) = index.each(principal, terms, search).await {
+        tracing::debug!(%error, "the store cannot say where a session is");
+        return None;
+    }
+    Some(found)
 }
 
 /// Those that were taken for a look: who is left without an answer, for whatever reason, is looked at again.

@@ -21,7 +21,7 @@ pub(super) struct Watched {
     /// When to look again at the latest, since something was told while somebody looked.
     again: Option<Instant>,
     /// A look has found nothing.
-    is_missing: bool,
+    pub(super) is_missing: bool,
 }
 
 /// Trees alone: they give back what goes. A hash table keeps the room of its fullest time, and grows

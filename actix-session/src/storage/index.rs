@@ -126,6 +126,17 @@ impl StoreIndex {
     ) -> Result<Option<T>, CommitError> {
         each(&*self.0, principal, terms, look).await
     }
+
+    /// One of a principal's live sessions, wherever it lies now.
+    pub(crate) async fn find(
+        &self,
+        principal: &str,
+        id: u128,
+        terms: &Terms,
+    ) -> Result<Option<Live>, CommitError> {
+        let find = |live: Vec<Live>| live.into_iter().find(|live| live.id == id);
+        self.each(principal, terms, find).await
+    }
 }
 
 /// Goes through all of a principal's live sessions, the latest login first, until `look` finds what it

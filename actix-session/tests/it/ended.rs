@@ -50,6 +50,7 @@ on_each_index! {
     none_is_made_in_place_of_the_one_that_came,
     what_is_over_is_found,
     a_session_opened_from_outside_tells_too,
+    a_session_opened_before_its_renewal_tells_too,
     whoever_has_too_many_is_told_so,
 }
 
@@ -66,6 +67,7 @@ on_store!(on_redis_actor RedisActor:
 
 on_store!(on_hiding_cluster HidingCluster:
     a_renewal_goes_on
+    a_session_opened_before_its_renewal_tells_too
     whoever_is_revoked_ends
 );
 
@@ -306,6 +308,30 @@ async fn a_session_opened_from_outside_tells_too(tested: impl TestStore<Store: S
     assert_lives(&ended).await;
     assert!(opened.end().await.unwrap());
     assert_is(soon(ended).await, EndReason::Revoked);
+}
+
+/// Nobody remembers its name any more, and its list says where it is.
+async fn a_session_opened_before_its_renewal_tells_too(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let middleware = tested.middleware().ended_lease(LEASE);
+    let sessions = middleware.build().manager();
+    let browser = visitor(&tested).await;
+    log_in(&browser, "user-42", "phone").await;
+    let listed = sessions.list("user-42").await.unwrap().next().unwrap();
+    let open = async || sessions.open("user-42", &listed.handle()).await.unwrap();
+    let (opened, late) = (open().await.unwrap(), open().await.unwrap());
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    tested.pass_grace().await;
+    let ended = opened.ended();
+    for _ in 0..3 {
+        assert_lives(&ended).await;
+    }
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    assert_lives(&ended).await;
+    browser.visit(Session::purge).await.assert_removes_cookie();
+    assert_is(soon(ended).await, EndReason::LoggedOut);
+    assert_eq!(soon(late.ended()).await, EndReason::Gone);
 }
 
 async fn whoever_has_too_many_is_told_so(tested: impl TestStore<Store: SessionIndex>) {
