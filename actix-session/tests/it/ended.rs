@@ -1,6 +1,9 @@
 //! Waiting for the end of a session.
 
 use std::{
+    cell::Cell,
+    collections::HashMap,
+    rc::Rc,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -9,14 +12,14 @@ use actix_session::{
     EndReason, Session, SessionEnded, SessionMiddleware,
     config::OverLimit,
     storage::{
-        KeyValueDatabase, KeyValueOutcome, KeyValueSessionStore, KeyValueTransaction,
-        MemorySessionStore, SessionIndex,
+        KeyValueDatabase, KeyValueOutcome, KeyValueSessionStore, KeyValueTransaction, LoadError,
+        MemorySessionStore, SaveError, SessionIndex, SessionKey, SessionStore, UpdateError,
     },
     testing::ManualClock,
 };
 use actix_web::{
     App, HttpRequest, HttpResponse,
-    cookie::Key,
+    cookie::{self, Key},
     test::init_service,
     web,
 };
@@ -70,6 +73,8 @@ on_store!(on_hiding_cluster HidingCluster:
     a_session_opened_before_its_renewal_tells_too
     whoever_is_revoked_ends
 );
+
+type State = HashMap<String, String>;
 
 /// So short that tests see several looks.
 pub(crate) const LEASE: Duration = Duration::from_millis(50);
@@ -505,6 +510,103 @@ async fn a_websocket_ends_with_its_session() {
     assert_eq!(&frame, b"\x88\x0b\x03\xf0LoggedOut");
     drop(stream);
     server.stop().await;
+}
+
+/// A store of five methods that never answers one look.
+#[derive(Clone, Default)]
+struct Mute {
+    inner: FiveMethods,
+    /// The next load is not answered.
+    is_mute: Rc<Cell<bool>>,
+    /// Whoever waits for the answer has it too.
+    waits: Rc<()>,
+}
+
+impl SessionStore for Mute {
+    async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
+        if self.is_mute.take() {
+            let _waits = Rc::clone(&self.waits);
+            std::future::pending::<()>().await;
+        }
+        self.inner.load(key).await
+    }
+
+    async fn save(
+        &self,
+        state: State,
+        ttl: &cookie::time::Duration,
+    ) -> Result<SessionKey, SaveError> {
+        self.inner.save(state, ttl).await
+    }
+
+    async fn update(
+        &self,
+        key: SessionKey,
+        state: State,
+        ttl: &cookie::time::Duration,
+    ) -> Result<SessionKey, UpdateError> {
+        self.inner.update(key, state, ttl).await
+    }
+
+    async fn update_ttl(
+        &self,
+        key: &SessionKey,
+        ttl: &cookie::time::Duration,
+    ) -> anyhow::Result<()> {
+        self.inner.update_ttl(key, ttl).await
+    }
+
+    async fn delete(&self, key: &SessionKey) -> anyhow::Result<()> {
+        self.inner.delete(key).await
+    }
+}
+
+impl Mute {
+    /// Until a look waits for its answer.
+    async fn is_asked(&self) {
+        self.is_mute.set(true);
+        soon(async {
+            while self.is_mute.get() {
+                sleep(LEASE).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[actix_web::test]
+async fn an_answer_that_never_comes_is_asked_for_again() {
+    let store = Mute::default();
+    let middleware = SessionMiddleware::builder(store.clone(), Key::generate());
+    let middleware = middleware.ended_lease(LEASE).commit_budget(LEASE);
+    let browser = Browser::new(Site::new(middleware.build()).await);
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    store.is_asked().await;
+    browser.visit(Session::purge).await.assert_ok();
+    assert_eq!(soon(ended).await, EndReason::Gone);
+}
+
+#[actix_web::test]
+async fn whoever_no_longer_waits_leaves_no_look_behind() {
+    let store = Mute::default();
+    let middleware = SessionMiddleware::builder(store.clone(), Key::generate());
+    let middleware = middleware
+        .ended_lease(LEASE)
+        .commit_budget(Duration::from_secs(3_600));
+    let browser = Browser::new(Site::new(middleware.build()).await);
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    store.is_asked().await;
+    let count = || Rc::strong_count(&store.waits);
+    let asked = count();
+    drop(ended);
+    soon(async {
+        while count() >= asked {
+            sleep(LEASE).await;
+        }
+    })
+    .await;
 }
 
 /// A database that does not read what lies under some names to whoever looks for ends.
