@@ -54,6 +54,7 @@ on_each_index! {
     what_is_over_is_found,
     a_session_opened_from_outside_tells_too,
     a_session_opened_before_its_renewal_tells_too,
+    whoever_asks_as_the_client_goes_waits_on,
     whoever_has_too_many_is_told_so,
 }
 
@@ -66,6 +67,7 @@ on_store!(on_redis_actor RedisActor:
     a_session_that_the_request_makes
     none_is_made
     what_is_over_is_found
+    whoever_asks_as_the_client_goes_waits_on
 );
 
 on_store!(on_hiding_cluster HidingCluster:
@@ -337,6 +339,18 @@ async fn a_session_opened_before_its_renewal_tells_too(
     browser.visit(Session::purge).await.assert_removes_cookie();
     assert_is(soon(ended).await, EndReason::LoggedOut);
     assert_eq!(soon(late.ended()).await, EndReason::Gone);
+}
+
+/// The middleware is not polled any more.
+async fn whoever_asks_as_the_client_goes_waits_on(tested: impl TestStore) {
+    let browser = visitor(&tested).await;
+    log_in(&browser, "user-42", "phone").await;
+    let flight = browser.begin().await;
+    let ended = flight.ended().unwrap();
+    flight.abort().await;
+    assert_lives(&ended).await;
+    browser.visit(Session::purge).await.assert_removes_cookie();
+    assert_is(soon(ended).await, EndReason::LoggedOut);
 }
 
 async fn whoever_has_too_many_is_told_so(tested: impl TestStore<Store: SessionIndex>) {
