@@ -789,6 +789,26 @@ async fn a_session_ends_after_its_renewal(tested: impl TestStore<Store: SessionI
     assert_eq!(other.principal().await.as_deref(), Some("user-42"));
 }
 
+/// A closure may hold the handle of the session that it changes.
+#[actix_web::test]
+async fn what_was_opened_and_is_not_committed_leaves_nothing() {
+    let tested = crate::support::Memory::start().await;
+    let sessions = manager(&tested);
+    logged_in(&tested, "user-42", "phone").await;
+    let handle = only(&sessions, "user-42").await.handle();
+    let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+    let kept = std::sync::Arc::new(());
+    let (left, own) = (std::sync::Arc::downgrade(&kept), opened.session().clone());
+    let captures = move |n: Option<u32>| {
+        let _ = (&kept, &own);
+        n.map(|n| n + 1)
+    };
+    opened.session().modify("n", captures).unwrap();
+    assert!(left.upgrade().is_some());
+    drop(opened);
+    assert!(left.upgrade().is_none());
+}
+
 async fn what_needs_a_cookie_is_refused_outside(tested: impl TestStore<Store: SessionIndex>) {
     let sessions = manager(&tested);
     let browser = logged_in(&tested, "user-42", "phone").await;
