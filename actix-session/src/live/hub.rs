@@ -171,6 +171,7 @@ impl Hub {
 
     /// A record was written over the one of this name, which may lie elsewhere now.
     fn written(&self, at: &Name, new: &Record, to: &Name) {
+        let mut hastens = false;
         self.tell(EndReason::LoggedOut, |places| {
             let mut ended = places.named(at);
             ended.retain(|token| {
@@ -179,11 +180,15 @@ impl Hub {
                     places.move_to(*token, to);
                     // An end of the new record may have been told before this.
                     places.hasten(*token, Instant::now());
+                    hastens = true;
                 }
                 !is_same
             });
             ended
         });
+        if hastens {
+            self.hurry.notify_one();
+        }
     }
 
     /// Looks at what lies under a name, at that time at the latest.
@@ -715,6 +720,22 @@ mod tests {
         let mut metadata = Metadata::new(id, Millis::ZERO);
         metadata.belong_to(Some(principal.to_owned()), Millis(1));
         Record::written(crate::record::WireFormat::V1, 1, metadata, &[])
+    }
+
+    /// The search may sleep until the next look that is planned.
+    #[test]
+    fn what_has_moved_is_looked_at_at_once() {
+        let hub = Arc::new(Hub::default());
+        let ended = wait_quietly(&hub, "a", 1);
+        let hurries = || hub.hurry.notified().now_or_never().is_some();
+        assert!(hurries());
+        hub.written(
+            &"a".into(),
+            &record_of("user-42", 1),
+            &"b".into(),
+        );
+        assert!(hurries());
+        assert_eq!(ended.reason(), None);
     }
 
     /// Whoever is left in the middle of a look is looked at again.
