@@ -148,17 +148,29 @@ impl Hub {
             (_, Step::Read { .. } | Step::Insert { .. }) => {}
             (Reply::Done, Step::End { at }) => self.ended_at(at, EndReason::LoggedOut),
             (Reply::Done, Step::EndIf { at, why, .. }) => self.ended_at(at, *why),
-            (Reply::Done, Step::Cas { at, new, .. }) => self.written(at, new, at),
+            (
+                Reply::Done,
+                Step::Cas {
+                    at,
+                    new,
+                    owner_before,
+                    ..
+                },
+            ) => self.written((at, owner_before.id(new)), new, at),
             (Reply::Done, Step::Rotate { at, redirect, .. }) if redirect.flag == Flag::Ended => {
                 self.ended_at(at, EndReason::LoggedOut);
             }
             (
                 Reply::Done,
                 Step::Rotate {
-                    at, new, redirect, ..
+                    at,
+                    new,
+                    redirect,
+                    owner_before,
+                    ..
                 },
             ) => {
-                self.written(at, new, &redirect.target);
+                self.written((at, owner_before.id(new)), new, &redirect.target);
             }
             (Reply::Lost, step) => self.look_at(step.at(), Instant::now() + SOON),
             _ => {}
@@ -169,20 +181,28 @@ impl Hub {
         self.tell(reason, |places| places.named(at));
     }
 
-    /// A record was written over the one of this name, which may lie elsewhere now.
-    fn written(&self, at: &Name, new: &Record, to: &Name) {
+    /// A record was written over the one of this name, which may lie elsewhere now. The session's id
+    /// before, as far as it is known.
+    fn written(&self, (at, before): (&Name, Option<u128>), new: &Record, to: &Name) {
         let mut hastens = false;
         self.tell(EndReason::LoggedOut, |places| {
             let mut ended = places.named(at);
             ended.retain(|token| {
                 let is_same = places.found(*token, new);
+                let id = places.get(*token).and_then(|it| it.watch.id);
+                let is_before = before.is_none() || before == id;
                 if is_same && at != to {
                     places.move_to(*token, to);
                     // An end of the new record may have been told before this.
                     places.hasten(*token, Instant::now());
                     hastens = true;
+                } else if !is_same && !is_before {
+                    // Steps are told in any order: this one may be older than the session.
+                    places.doubt(*token, EndReason::LoggedOut);
+                    places.hasten(*token, Instant::now());
+                    hastens = true;
                 }
-                !is_same
+                !is_same && is_before
             });
             ended
         });
@@ -323,6 +343,7 @@ impl Hub {
 
     /// Notes what was seen on these terms, by a look under this name.
     fn seen(&self, token: Token, asked: &Name, seen: &Seen, terms: &Terms) {
+        let mut reason = EndReason::Gone;
         let gone = {
             let mut state = self.state();
             let is_elsewhere = state.places.get(token).is_some_and(|it| it.at != *asked);
@@ -346,20 +367,24 @@ impl Hub {
                     self.look_later(token);
                     None
                 }
-                // Whoever has ended it tells the reason, and may not have come to that yet.
-                Seen::Live(..) | Seen::Nothing if !state.places.missing(token) => {
-                    state.places.set_due(token, Instant::now() + REASON);
-                    None
-                }
                 Seen::Live(..) | Seen::Nothing => {
-                    let gone = state.places.remove(token);
-                    self.count(&state);
-                    gone
+                    let is_another = matches!(seen, Seen::Live(..));
+                    let doubt = state.places.take_doubt(token).filter(|_| is_another);
+                    // Whoever has ended it tells the reason, and may not have come to that yet.
+                    if doubt.is_none() && !state.places.missing(token) {
+                        state.places.set_due(token, Instant::now() + REASON);
+                        None
+                    } else {
+                        reason = doubt.unwrap_or(reason);
+                        let gone = state.places.remove(token);
+                        self.count(&state);
+                        gone
+                    }
                 }
             }
         };
         if let Some(watch) = gone {
-            watch.tell(EndReason::Gone);
+            watch.tell(reason);
         }
     }
 
@@ -599,7 +624,7 @@ mod tests {
         let record = Record::written(crate::record::WireFormat::V1, 1, metadata, &[]);
         let (before, after) = (Name::from("a"), Name::from("b"));
         let seen = Seen::Live(before.clone(), record.clone());
-        hub.written(&before, &record, &after);
+        hub.written((&before, None), &record, &after);
         hub.seen(token, &before, &seen, &Terms::default());
         hub.ended_at(&after, EndReason::LoggedOut);
         assert_eq!(ended.reason(), Some(EndReason::LoggedOut));
@@ -722,6 +747,17 @@ mod tests {
         Record::written(crate::record::WireFormat::V1, 1, metadata, &[])
     }
 
+    fn written(stored: &Record, new: &Record) -> Step {
+        Step::Cas {
+            at: "a".into(),
+            expect: stored.version(),
+            new: new.clone(),
+            until: crate::protocol::Until::Same,
+            epoch: None,
+            owner_before: crate::protocol::OwnerBefore::of(stored, new),
+        }
+    }
+
     /// The search may sleep until the next look that is planned.
     #[test]
     fn what_has_moved_is_looked_at_at_once() {
@@ -730,12 +766,43 @@ mod tests {
         let hurries = || hub.hurry.notified().now_or_never().is_some();
         assert!(hurries());
         hub.written(
-            &"a".into(),
+            (&"a".into(), Some(1)),
             &record_of("user-42", 1),
             &"b".into(),
         );
         assert!(hurries());
         assert_eq!(ended.reason(), None);
+    }
+
+    /// A thread tells what it has written after another one has told what came next.
+    #[test]
+    fn a_write_that_is_told_late_ends_nothing() {
+        let hub = Arc::new(Hub::default());
+        let (one, other) = (record_of("user-42", 1), record_of("user-42", 2));
+        let late = written(&one, &one);
+        let ended = wait_quietly(&hub, "a", 2);
+        hub.after(&late, &Reply::Done);
+        assert_eq!(ended.reason(), None);
+        let token = hub.state().places.tokens()[0];
+        let see = |record: &Record| {
+            let seen = Seen::Live("a".into(), record.clone());
+            hub.seen(token, &"a".into(), &seen, &Terms::default());
+        };
+        see(&other);
+        assert_eq!(ended.reason(), None);
+        // If it was not late, the look tells the reason.
+        hub.after(&late, &Reply::Done);
+        see(&one);
+        assert_eq!(ended.reason(), Some(EndReason::LoggedOut));
+    }
+
+    #[test]
+    fn a_write_ends_the_session_that_it_replaces() {
+        let hub = Arc::new(Hub::default());
+        let ended = wait_quietly(&hub, "a", 1);
+        let next = written(&record_of("user-42", 1), &record_of("user-43", 2));
+        hub.after(&next, &Reply::Done);
+        assert_eq!(ended.reason(), Some(EndReason::LoggedOut));
     }
 
     /// Whoever is left in the middle of a look is looked at again.
