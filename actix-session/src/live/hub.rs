@@ -420,7 +420,7 @@ impl Hub {
 async fn run(hub: Arc<Hub>, index: StoreIndex) {
     let listening = spawn_local({
         let (hub, index) = (Arc::clone(&hub), index.clone());
-        async move { index.0.listen(&hub).await }
+        async move { listen(&hub, || index.0.listen(&hub)).await }
     });
     // The clock is the application's: whoever waits does not wait for ever if it panics.
     while let Err(panic) = AssertUnwindSafe(search(&hub, &index)).catch_unwind().await {
@@ -429,6 +429,18 @@ async fn run(hub: Arc<Hub>, index: StoreIndex) {
         sleep(SOON).await;
     }
     listening.abort();
+    hub.speaks(false);
+}
+
+/// What listens may run code of the application's, too: a connection pool's, say. If it panics, nothing is
+/// told until it listens again.
+async fn listen<F: Future<Output = ()>>(hub: &Hub, mut listening: impl FnMut() -> F) {
+    while let Err(panic) = AssertUnwindSafe(listening()).catch_unwind().await {
+        hub.speaks(false);
+        tracing::error!("the line for ends of sessions has panicked, and is opened again");
+        drop_panic(panic);
+        sleep(SOON).await;
+    }
     hub.speaks(false);
 }
 
@@ -823,5 +835,20 @@ mod tests {
         let state = hub.state();
         let first = state.places.first_due().map(|(_, looking)| looking.clone());
         first.unwrap()
+    }
+
+    #[actix_web::test]
+    async fn a_line_that_panics_is_opened_again() {
+        let hub = Hub::default();
+        let tries = std::cell::Cell::new(0);
+        let listening = || async {
+            tries.set(tries.get() + 1);
+            assert!(!hub.speaks.load(Ordering::SeqCst));
+            hub.speaks(true);
+            assert!(tries.get() > 1, "a line");
+        };
+        listen(&hub, listening).await;
+        assert_eq!(tries.get(), 2);
+        assert!(!hub.speaks.load(Ordering::SeqCst));
     }
 }
