@@ -1,7 +1,7 @@
 //! The sessions of one store that somebody waits for.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{
@@ -30,7 +30,7 @@ use crate::{
     contract::Terms,
     protocol::{Flag, Name, NotBefore, Reply, Step},
     record::Record,
-    storage::StoreIndex,
+    storage::{StoreIndex, index::Live},
     sync::{drop_panic, lock},
 };
 
@@ -148,17 +148,29 @@ impl Hub {
             (_, Step::Read { .. } | Step::Insert { .. }) => {}
             (Reply::Done, Step::End { at }) => self.ended_at(at, EndReason::LoggedOut),
             (Reply::Done, Step::EndIf { at, why, .. }) => self.ended_at(at, *why),
-            (Reply::Done, Step::Cas { at, new, .. }) => self.written(at, new, at),
+            (
+                Reply::Done,
+                Step::Cas {
+                    at,
+                    new,
+                    owner_before,
+                    ..
+                },
+            ) => self.written((at, owner_before.id(new)), new, at),
             (Reply::Done, Step::Rotate { at, redirect, .. }) if redirect.flag == Flag::Ended => {
                 self.ended_at(at, EndReason::LoggedOut);
             }
             (
                 Reply::Done,
                 Step::Rotate {
-                    at, new, redirect, ..
+                    at,
+                    new,
+                    redirect,
+                    owner_before,
+                    ..
                 },
             ) => {
-                self.written(at, new, &redirect.target);
+                self.written((at, owner_before.id(new)), new, &redirect.target);
             }
             (Reply::Lost, step) => self.look_at(step.at(), Instant::now() + SOON),
             _ => {}
@@ -169,21 +181,34 @@ impl Hub {
         self.tell(reason, |places| places.named(at));
     }
 
-    /// A record was written over the one of this name, which may lie elsewhere now.
-    fn written(&self, at: &Name, new: &Record, to: &Name) {
+    /// A record was written over the one of this name, which may lie elsewhere now. The session's id
+    /// before, as far as it is known.
+    fn written(&self, (at, before): (&Name, Option<u128>), new: &Record, to: &Name) {
+        let mut hastens = false;
         self.tell(EndReason::LoggedOut, |places| {
             let mut ended = places.named(at);
             ended.retain(|token| {
                 let is_same = places.found(*token, new);
+                let id = places.get(*token).and_then(|it| it.watch.id);
+                let is_before = before.is_none() || before == id;
                 if is_same && at != to {
                     places.move_to(*token, to);
                     // An end of the new record may have been told before this.
                     places.hasten(*token, Instant::now());
+                    hastens = true;
+                } else if !is_same && !is_before {
+                    // Steps are told in any order: this one may be older than the session.
+                    places.doubt(*token, EndReason::LoggedOut);
+                    places.hasten(*token, Instant::now());
+                    hastens = true;
                 }
-                !is_same
+                !is_same && is_before
             });
             ended
         });
+        if hastens {
+            self.hurry.notify_one();
+        }
     }
 
     /// Looks at what lies under a name, at that time at the latest.
@@ -306,8 +331,19 @@ impl Hub {
         names
     }
 
+    /// Whose session it is, and its id, if a look under this name has found nothing again: its principal's
+    /// list says where it is, if it is anywhere.
+    fn lost(&self, token: Token, asked: &Name, seen: &Seen) -> Option<(String, u128)> {
+        let state = self.state();
+        let watched = state.places.get(token)?;
+        let is_lost = matches!(seen, Seen::Nothing) && watched.is_missing && watched.at == *asked;
+        let owner = watched.watch.owner.as_ref().filter(|_| is_lost)?;
+        Some((owner.principal.clone(), owner.id))
+    }
+
     /// Notes what was seen on these terms, by a look under this name.
     fn seen(&self, token: Token, asked: &Name, seen: &Seen, terms: &Terms) {
+        let mut reason = EndReason::Gone;
         let gone = {
             let mut state = self.state();
             let is_elsewhere = state.places.get(token).is_some_and(|it| it.at != *asked);
@@ -331,20 +367,24 @@ impl Hub {
                     self.look_later(token);
                     None
                 }
-                // Whoever has ended it tells the reason, and may not have come to that yet.
-                Seen::Live(..) | Seen::Nothing if !state.places.missing(token) => {
-                    state.places.set_due(token, Instant::now() + REASON);
-                    None
-                }
                 Seen::Live(..) | Seen::Nothing => {
-                    let gone = state.places.remove(token);
-                    self.count(&state);
-                    gone
+                    let is_another = matches!(seen, Seen::Live(..));
+                    let doubt = state.places.take_doubt(token).filter(|_| is_another);
+                    // Whoever has ended it tells the reason, and may not have come to that yet.
+                    if doubt.is_none() && !state.places.missing(token) {
+                        state.places.set_due(token, Instant::now() + REASON);
+                        None
+                    } else {
+                        reason = doubt.unwrap_or(reason);
+                        let gone = state.places.remove(token);
+                        self.count(&state);
+                        gone
+                    }
                 }
             }
         };
         if let Some(watch) = gone {
-            watch.tell(EndReason::Gone);
+            watch.tell(reason);
         }
     }
 
@@ -380,7 +420,7 @@ impl Hub {
 async fn run(hub: Arc<Hub>, index: StoreIndex) {
     let listening = spawn_local({
         let (hub, index) = (Arc::clone(&hub), index.clone());
-        async move { index.0.listen(&hub).await }
+        async move { listen(&hub, || index.0.listen(&hub)).await }
     });
     // The clock is the application's: whoever waits does not wait for ever if it panics.
     while let Err(panic) = AssertUnwindSafe(search(&hub, &index)).catch_unwind().await {
@@ -389,6 +429,18 @@ async fn run(hub: Arc<Hub>, index: StoreIndex) {
         sleep(SOON).await;
     }
     listening.abort();
+    hub.speaks(false);
+}
+
+/// What listens may run code of the application's, too: a connection pool's, say. If it panics, nothing is
+/// told until it listens again.
+async fn listen<F: Future<Output = ()>>(hub: &Hub, mut listening: impl FnMut() -> F) {
+    while let Err(panic) = AssertUnwindSafe(listening()).catch_unwind().await {
+        hub.speaks(false);
+        tracing::error!("the line for ends of sessions has panicked, and is opened again");
+        drop_panic(panic);
+        sleep(SOON).await;
+    }
     hub.speaks(false);
 }
 
@@ -414,29 +466,109 @@ async fn look(hub: &Hub, index: &StoreIndex, names: Vec<(Token, Name)>, terms: &
         // Nobody waits any more.
         return;
     }
+    let mut taken = Taken::new(hub, &names);
     let mut by_name: HashMap<Name, Vec<Token>> = HashMap::new();
     for (token, name) in names {
         by_name.entry(name).or_default().push(token);
     }
     let names = by_name.keys().cloned().collect();
     let began = Instant::now();
-    match index.0.look_at(names, terms).await {
-        Ok(seen) => {
-            let terms = Terms {
-                now: terms.now + Millis::from(began.elapsed()),
-                ..terms.clone()
-            };
-            for (name, seen) in seen {
-                for token in by_name.remove(&name).unwrap_or_default() {
-                    hub.seen(token, &name, &seen, &terms);
+    let seen = match index.0.look_at(names, terms).await {
+        Ok(seen) => seen,
+        Err(error) => {
+            tracing::debug!(%error, "the store cannot say whether sessions live");
+            return;
+        }
+    };
+    let now = || Terms {
+        now: terms.now + Millis::from(began.elapsed()),
+        ..terms.clone()
+    };
+    let then = now();
+    let mut lost: HashMap<String, Vec<Lost>> = HashMap::new();
+    for (name, seen) in seen {
+        for token in by_name.remove(&name).unwrap_or_default() {
+            match hub.lost(token, &name, &seen) {
+                Some((principal, id)) => {
+                    let at = name.clone();
+                    lost.entry(principal)
+                        .or_default()
+                        .push(Lost { token, at, id });
+                }
+                None => {
+                    taken.settle(token);
+                    hub.seen(token, &name, &seen, &then);
                 }
             }
         }
-        Err(error) => tracing::debug!(%error, "the store cannot say whether sessions live"),
     }
-    // What could not be read.
-    for token in by_name.into_values().flatten() {
-        hub.look_again(token);
+    for (principal, lost) in lost {
+        let Some(found) = find(index, &principal, &lost, terms).await else {
+            continue;
+        };
+        let then = now();
+        for (Lost { token, at, .. }, found) in lost.into_iter().zip(found) {
+            taken.settle(token);
+            let seen = found.map_or(Seen::Nothing, |live| Seen::Live(live.at, live.record));
+            hub.seen(token, &at, &seen, &then);
+        }
+    }
+}
+
+/// Somebody's session of which nothing is left where it was.
+struct Lost {
+    token: Token,
+    at: Name,
+    id: u128,
+}
+
+/// Where a principal's sessions are now, by their list: a renewal that nobody here was told of, longer ago
+/// than its redirect lives, ends none. `None`: the store cannot say that now.
+async fn find(
+    index: &StoreIndex,
+    principal: &str,
+    lost: &[Lost],
+    terms: &Terms,
+) -> Option<Vec<Option<Live>>> {
+    let mut found: Vec<Option<Live>> = lost.iter().map(|_| None).collect();
+    let search = |live: Vec<Live>| {
+        for live in live {
+            let meant = lost.iter().zip(&mut found);
+            meant
+                .filter(|(lost, _)| lost.id == live.id)
+                .for_each(|(_, found)| *found = Some(live.clone()));
+        }
+        found.iter().all(Option::is_some).then_some(())
+    };
+    if let Err(error) = index.each(principal, terms, search).await {
+        tracing::debug!(%error, "the store cannot say where a session is");
+        return None;
+    }
+    Some(found)
+}
+
+/// Those that were taken for a look: who is left without an answer, for whatever reason, is looked at again.
+struct Taken<'a> {
+    hub: &'a Hub,
+    tokens: HashSet<Token>,
+}
+
+impl<'a> Taken<'a> {
+    fn new(hub: &'a Hub, names: &[(Token, Name)]) -> Self {
+        let tokens = names.iter().map(|(token, _)| *token).collect();
+        Self { hub, tokens }
+    }
+
+    fn settle(&mut self, token: Token) {
+        self.tokens.remove(&token);
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        for token in &self.tokens {
+            self.hub.look_again(*token);
+        }
     }
 }
 
@@ -504,7 +636,7 @@ mod tests {
         let record = Record::written(crate::record::WireFormat::V1, 1, metadata, &[]);
         let (before, after) = (Name::from("a"), Name::from("b"));
         let seen = Seen::Live(before.clone(), record.clone());
-        hub.written(&before, &record, &after);
+        hub.written((&before, None), &record, &after);
         hub.seen(token, &before, &seen, &Terms::default());
         hub.ended_at(&after, EndReason::LoggedOut);
         assert_eq!(ended.reason(), Some(EndReason::LoggedOut));
@@ -609,5 +741,114 @@ mod tests {
         .await;
         let due = hub.state().places.first_due().map(|(due, _)| due);
         assert!(due.is_none_or(|due| due <= Instant::now() + AGAIN));
+    }
+
+    /// Of a principal's session; nobody looks meanwhile.
+    fn wait_quietly(hub: &Arc<Hub>, name: &str, id: u128) -> SessionEnded {
+        hub.state().runs = true;
+        let (ended, waits) = pair();
+        let record = record_of("user-42", id);
+        let watch = Watch::new(waits, record.metadata(), looking());
+        hub.add(name.into(), watch, StoreIndex::none);
+        ended
+    }
+
+    fn record_of(principal: &str, id: u128) -> Record {
+        let mut metadata = Metadata::new(id, Millis::ZERO);
+        metadata.belong_to(Some(principal.to_owned()), Millis(1));
+        Record::written(crate::record::WireFormat::V1, 1, metadata, &[])
+    }
+
+    fn written(stored: &Record, new: &Record) -> Step {
+        Step::Cas {
+            at: "a".into(),
+            expect: stored.version(),
+            new: new.clone(),
+            until: crate::protocol::Until::Same,
+            epoch: None,
+            owner_before: crate::protocol::OwnerBefore::of(stored, new),
+        }
+    }
+
+    /// The search may sleep until the next look that is planned.
+    #[test]
+    fn what_has_moved_is_looked_at_at_once() {
+        let hub = Arc::new(Hub::default());
+        let ended = wait_quietly(&hub, "a", 1);
+        let hurries = || hub.hurry.notified().now_or_never().is_some();
+        assert!(hurries());
+        hub.written(
+            (&"a".into(), Some(1)),
+            &record_of("user-42", 1),
+            &"b".into(),
+        );
+        assert!(hurries());
+        assert_eq!(ended.reason(), None);
+    }
+
+    /// A thread tells what it has written after another one has told what came next.
+    #[test]
+    fn a_write_that_is_told_late_ends_nothing() {
+        let hub = Arc::new(Hub::default());
+        let (one, other) = (record_of("user-42", 1), record_of("user-42", 2));
+        let late = written(&one, &one);
+        let ended = wait_quietly(&hub, "a", 2);
+        hub.after(&late, &Reply::Done);
+        assert_eq!(ended.reason(), None);
+        let token = hub.state().places.tokens()[0];
+        let see = |record: &Record| {
+            let seen = Seen::Live("a".into(), record.clone());
+            hub.seen(token, &"a".into(), &seen, &Terms::default());
+        };
+        see(&other);
+        assert_eq!(ended.reason(), None);
+        // If it was not late, the look tells the reason.
+        hub.after(&late, &Reply::Done);
+        see(&one);
+        assert_eq!(ended.reason(), Some(EndReason::LoggedOut));
+    }
+
+    #[test]
+    fn a_write_ends_the_session_that_it_replaces() {
+        let hub = Arc::new(Hub::default());
+        let ended = wait_quietly(&hub, "a", 1);
+        let next = written(&record_of("user-42", 1), &record_of("user-43", 2));
+        hub.after(&next, &Reply::Done);
+        assert_eq!(ended.reason(), Some(EndReason::LoggedOut));
+    }
+
+    /// Whoever is left in the middle of a look is looked at again.
+    #[test]
+    fn whoever_gets_no_answer_is_looked_at_again() {
+        let hub = Arc::new(Hub::default());
+        let _waits = [1, 2].map(|id| wait_quietly(&hub, "a", id));
+        let names: Vec<_> = hub.take_due(&hub_looking(&hub));
+        assert_eq!(names.len(), 1, "those of other middlewares wait");
+        assert!(hub.state().places.first_due().is_some());
+        let token = names[0].0;
+        drop(Taken::new(&hub, &names));
+        let due = hub.state().places.due_of(token);
+        assert!(due.is_some_and(|due| due <= Instant::now() + AGAIN));
+    }
+
+    fn hub_looking(hub: &Hub) -> Looking {
+        let state = hub.state();
+        let first = state.places.first_due().map(|(_, looking)| looking.clone());
+        first.unwrap()
+    }
+
+    #[actix_web::test]
+    async fn a_line_that_panics_is_opened_again() {
+        let hub = Hub::default();
+        let tries = std::cell::Cell::new(0);
+        let listening = || async {
+            tries.set(tries.get() + 1);
+            assert!(!hub.speaks.load(Ordering::SeqCst));
+            hub.speaks(true);
+            assert!(tries.get() > 1, "a line");
+        };
+        listen(&hub, listening).await;
+        assert_eq!(tries.get(), 2);
+        assert!(!hub.speaks.load(Ordering::SeqCst));
     }
 }

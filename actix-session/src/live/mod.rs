@@ -24,6 +24,6 @@ pub(crate) use self::poll::poll_backend;
 pub(crate) use self::runtime::spawn;
 pub use self::watch::{EndReason, SessionEnded, Watch};
 pub(crate) use self::{
-    poll::{poll, unwanted, wait},
+    poll::{ask, poll, unwanted, wait},
     watch::{Looking, Waits, pair},
 };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use super::{Watch, watch::Looking};
+use super::{EndReason, Watch, watch::Looking};
 use crate::{
     protocol::{Name, Owner},
     record::Record,
@@ -21,7 +21,9 @@ pub(super) struct Watched {
     /// When to look again at the latest, since something was told while somebody looked.
     again: Option<Instant>,
     /// A look has found nothing.
-    is_missing: bool,
+    pub(super) is_missing: bool,
+    /// Why it has ended, if a look finds another session.
+    doubt: Option<EndReason>,
 }
 
 /// Trees alone: they give back what goes. A hash table keeps the room of its fullest time, and grows
@@ -73,6 +75,7 @@ impl Places {
             due: Some(due),
             again: None,
             is_missing: false,
+            doubt: None,
         };
         self.all.insert(token, Box::new(watched));
     }
@@ -150,7 +153,19 @@ impl Places {
             watched.watch.owner = owner;
         }
         watched.is_missing = false;
+        watched.doubt = None;
         true
+    }
+
+    /// Another session has been written under the name, now or before this one.
+    pub(super) fn doubt(&mut self, token: Token, reason: EndReason) {
+        if let Some(watched) = self.all.get_mut(&token) {
+            watched.doubt = Some(reason);
+        }
+    }
+
+    pub(super) fn take_doubt(&mut self, token: Token) -> Option<EndReason> {
+        self.all.get_mut(&token)?.doubt.take()
     }
 
     /// Notes that a look has found nothing, and returns whether one has before.
@@ -179,6 +194,11 @@ impl Places {
             Some(_) => self.set_due(token, due),
             None => watched.again = Some(watched.again.map_or(due, |again| again.min(due))),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn due_of(&self, token: Token) -> Option<Instant> {
+        self.get(token)?.due
     }
 
     /// Those that somebody looks at now are looked at again: what is seen may be older than this.

@@ -2,14 +2,21 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures_util::future::select;
-use tokio::{sync::Notify, time::sleep};
+use futures_util::future::{Either, select};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 use super::{
     EndReason, Watch,
     watch::{AGAIN, pause},
 };
-use crate::{contract::Opened, key::SessionKey, storage::SessionStore};
+use crate::{
+    contract::{Opened, Terms},
+    key::SessionKey,
+    storage::SessionStore,
+};
 
 /// Looks by a store's own method. One that keeps no redirects cannot say where a renewed session is,
 /// so that it has ended.
@@ -17,14 +24,17 @@ pub(crate) async fn poll<S: SessionStore + ?Sized>(store: &S, key: &SessionKey, 
     let (unwanted, lease) = (unwanted(&watch), watch.looking.lease);
     while !watch.is_unwanted() {
         let terms = watch.looking.terms_now();
-        let next = match store.open(key, &terms).await {
-            Ok(Opened::Live(record)) if watch.is_same(&record) => pause(&record, &terms, lease),
-            Ok(Opened::Live(_) | Opened::Moved(_) | Opened::Nothing) => {
+        let Some(answer) = ask(store.open(key, &terms), &terms, &unwanted).await else {
+            return;
+        };
+        let next = match answer {
+            Some(Opened::Live(record)) if watch.is_same(&record) => pause(&record, &terms, lease),
+            Some(Opened::Live(_) | Opened::Moved(_) | Opened::Nothing) => {
                 return watch.tell(EndReason::Gone);
             }
             // Nobody knows: it may be alive.
-            Ok(Opened::Unreadable) => lease,
-            Err(_) => lease.min(AGAIN),
+            Some(Opened::Unreadable) => lease,
+            None => lease.min(AGAIN),
         };
         wait(next, &unwanted).await;
     }
@@ -42,16 +52,34 @@ pub(crate) async fn poll_backend<B: crate::protocol::Backend>(
     let (unwanted, lease) = (unwanted(&watch), watch.looking.lease);
     while !watch.is_unwanted() {
         let terms = watch.looking.terms_now();
-        let next = match follow(store, at.clone(), None, &terms).await {
-            Ok(Seen::Live(now_at, record)) if watch.is_same(&record) => {
+        let look = follow(store, at.clone(), None, &terms);
+        let Some(answer) = ask(look, &terms, &unwanted).await else {
+            return;
+        };
+        let next = match answer {
+            Some(Seen::Live(now_at, record)) if watch.is_same(&record) => {
                 at = now_at;
                 pause(&record, &terms, lease)
             }
-            Ok(Seen::Live(..) | Seen::Nothing) => return watch.tell(EndReason::Gone),
-            Ok(Seen::Unreadable) => lease,
-            Err(_) => lease.min(AGAIN),
+            Some(Seen::Live(..) | Seen::Nothing) => return watch.tell(EndReason::Gone),
+            Some(Seen::Unreadable) => lease,
+            None => lease.min(AGAIN),
         };
         wait(next, &unwanted).await;
+    }
+}
+
+/// What the store answers, if it does so in time. The outer `None`: nobody waits any more.
+#[allow(clippy::option_option, reason = "both mean something of their own")]
+pub(crate) async fn ask<T, E>(
+    call: impl Future<Output = Result<T, E>>,
+    terms: &Terms,
+    unwanted: &Notify,
+) -> Option<Option<T>> {
+    let answer = timeout(terms.budget, call);
+    match select(pin!(answer), pin!(unwanted.notified())).await {
+        Either::Left((answer, _)) => Some(answer.ok().and_then(Result::ok)),
+        Either::Right(_) => None,
     }
 }
 

@@ -396,11 +396,18 @@ impl SessionManager {
         to_the_end(async move { this.end_now(&principal, live).await }).await
     }
 
+    /// A session that was renewed longer ago than its redirect lives is looked up once more.
     async fn end_now(&self, principal: &str, live: Live) -> Result<bool, SessionManagerError> {
         let (terms, why) = (self.terms(), EndReason::Revoked);
-        let index = &self.0.index.0;
-        let ended = index.end(live.at, principal, live.id, why, &terms).await;
-        let ended = self.told(ended)?;
+        let (index, id) = (&self.0.index.0, live.id);
+        let end = async |at| self.told(index.end(at, principal, id, why, &terms).await);
+        let mut ended = end(live.at).await?;
+        if !ended {
+            let found = self.0.index.find(principal, id, &terms).await;
+            if let Some(live) = self.told(found)? {
+                ended = end(live.at).await?;
+            }
+        }
         if ended {
             self.tell(SessionEventKind::Ended(why), Some(principal));
         }

@@ -28,7 +28,16 @@ pub struct OpenedSession {
     manager: SessionManager,
     principal: String,
     live: Live,
-    session: Session,
+    session: Opened,
+}
+
+/// What a closure of the application's has captured goes with it: that may be the session's own handle.
+struct Opened(Session);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.lock().finish();
+    }
 }
 
 impl OpenedSession {
@@ -49,7 +58,7 @@ impl OpenedSession {
             manager,
             principal,
             live,
-            session,
+            session: Opened(session),
         }
     }
 
@@ -60,7 +69,7 @@ impl OpenedSession {
     /// requests, and are errors here. After `purge_now`, as after [`purge`](Session::purge),
     /// [`commit`](Self::commit) ends the session.
     pub fn session(&self) -> &Session {
-        &self.session
+        &self.session.0
     }
 
     /// Resolves when this session ends, as [`Session::ended`] does: for sockets and jobs that go on.
@@ -100,7 +109,7 @@ impl OpenedSession {
     /// The changes need a cookie (a renewal, a login), or the manager was made from a store alone.
     /// Otherwise, the store fails.
     pub async fn commit(self) -> Result<(), SessionManagerError> {
-        let snapshot = self.session.lock().take_snapshot();
+        let snapshot = self.session.0.lock().take_snapshot();
         if snapshot.purged {
             return self.end().await.map(drop);
         }

@@ -272,8 +272,8 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
     }
 
     fn is_asked_for_anything(&self) -> bool {
-        let pending = || self.session.lock();
-        self.saving.is_some() || !self.session.is_finished && pending().is_asked_for_anything()
+        let is_at_rest = || self.session.lock().is_at_rest();
+        self.saving.is_some() || !self.session.is_finished && !is_at_rest()
     }
 
     /// Goes on with what the handler has asked for. What it saves may have been asked for while an

@@ -57,6 +57,14 @@ impl Owner {
 }
 
 impl OwnerBefore {
+    /// The id of the session that the record was, where that is known: not of nobody's.
+    pub(crate) fn id(&self, new: &Record) -> Option<u128> {
+        match self {
+            Self::Same => Owner::of(new).map(|owner| owner.id),
+            Self::Other(owner) => owner.as_ref().map(|owner| owner.id),
+        }
+    }
+
     pub(crate) fn of(stored: &Record, new: &Record) -> Self {
         let owner = |record: &Record| {
             let metadata = record.times()?;

@@ -361,11 +361,13 @@ impl SessionStore for CookieSessionStore {
         let half_grace = std::time::Duration::from_millis(GRACE.0.unsigned_abs() / 2);
         let (unwanted, lease) = (live::unwanted(&watch), watch.looking.lease.min(half_grace));
         while !watch.is_unwanted() {
-            match self.where_now(metadata.clone()).await {
-                Ok(Some(renewed)) => metadata = renewed,
-                Ok(None) => return,
+            let look = self.where_now(metadata.clone());
+            match live::ask(look, terms, &unwanted).await {
+                Some(Some(Some(renewed))) => metadata = renewed,
                 // Nobody knows.
-                Err(_) => {}
+                Some(None) => {}
+                // It has ended, or nobody waits any more.
+                Some(Some(None)) | None => return,
             }
             live::wait(lease, &unwanted).await;
         }

@@ -1,8 +1,8 @@
 //! A principal's sessions, in stores with a shared back end.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 
 use super::{
     SessionStore,
@@ -23,6 +23,7 @@ use crate::{
     },
     protocol::{Backend, CommitMachine, Name, NotBefore, Owner, RevokeMachine, Stored, read},
     record::Record,
+    sync::drop_panic,
 };
 
 /// A store that knows whose sessions it holds: its sessions can be listed and ended by principal.
@@ -131,6 +132,17 @@ impl StoreIndex {
         };
         each_on(Walk::once(), &*self.0, principal, terms, counting).await?;
         Ok(count)
+    }
+
+    /// One of a principal's live sessions, wherever it lies now.
+    pub(crate) async fn find(
+        &self,
+        principal: &str,
+        id: u128,
+        terms: &Terms,
+    ) -> Result<Option<Live>, CommitError> {
+        let find = |live: Vec<Live>| live.into_iter().find(|live| live.id == id);
+        self.each(principal, terms, find).await
     }
 }
 
@@ -320,28 +332,41 @@ pub(crate) trait Index: Upkeep {
         terms: &Terms,
     ) -> impl Future<Output = anyhow::Result<u64>>;
 
-    /// Looks at what lies under several names, and extends none of it.
-    fn read_all(
-        &self,
-        names: Vec<Name>,
-        terms: &Terms,
-    ) -> impl Future<Output = anyhow::Result<Vec<(Name, Stored)>>>
+    /// Looks at what lies under several names, and extends none of it. What cannot be read is left out.
+    fn read_all(&self, names: Vec<Name>, terms: &Terms) -> impl Future<Output = Vec<(Name, Stored)>>
     where
         Self: Sized,
     {
         let reads = names.into_iter().map(async move |at| {
-            let found = self.look(&at, terms).await?;
-            Ok((at, found))
+            let found = alone(self.look(&at, terms)).await?;
+            Some((at, found))
         });
         stream::iter(reads)
             .buffer_unordered(Self::AT_ONCE)
-            .try_collect()
+            .filter_map(std::future::ready)
+            .collect()
     }
 
     /// Tells the hub what other processes end, as long as it is polled. Does nothing if the back end
     /// cannot tell.
     fn listen(&self, _: &Hub) -> impl Future<Output = ()> {
         std::future::pending()
+    }
+}
+
+/// One look of many, whose failure or panic is nobody else's.
+async fn alone<T>(look: impl Future<Output = anyhow::Result<T>>) -> Option<T> {
+    match AssertUnwindSafe(look).catch_unwind().await {
+        Ok(Ok(found)) => Some(found),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the store cannot say whether a session lives");
+            None
+        }
+        Err(panic) => {
+            tracing::error!("the look at a session that somebody waits for has panicked");
+            drop_panic(panic);
+            None
+        }
     }
 }
 
@@ -393,7 +418,7 @@ pub(crate) trait Door: Caretaker {
 
     fn unlock<'a>(&'a self, lease: Lease, terms: &'a Terms) -> Answer<'a, ()>;
 
-    /// What names lead to now. Looking is no activity.
+    /// What names lead to now, but for those of which nobody can tell. Looking is no activity.
     fn look_at<'a>(&'a self, names: Vec<Name>, terms: &'a Terms) -> Answer<'a, Vec<(Name, Seen)>>;
 
     /// Has a watch told when the record of this name ends.
@@ -481,15 +506,14 @@ impl<B: Index> Door for B {
     fn look_at<'a>(&'a self, names: Vec<Name>, terms: &'a Terms) -> Answer<'a, Vec<(Name, Seen)>> {
         Box::pin(async move {
             let found = self.read_all(names, terms).await;
-            let found = found.map_err(CommitError::of_store)?;
             let follow = found.into_iter().map(async |(name, found)| {
-                let seen = follow(self, name.clone(), Some(found), terms).await?;
-                Ok((name, seen))
+                let seen = alone(follow(self, name.clone(), Some(found), terms)).await?;
+                Some((name, seen))
             });
             let seen = stream::iter(follow)
                 .buffer_unordered(Self::AT_ONCE)
-                .try_collect();
-            seen.await.map_err(CommitError::of_store)
+                .filter_map(std::future::ready);
+            Ok(seen.collect().await)
         })
     }
 

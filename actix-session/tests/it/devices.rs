@@ -44,6 +44,7 @@ on_each_index! {
     of_fifty_in_flight_none_is_alive,
     a_session_is_read_and_changed_from_outside,
     a_session_is_changed_after_its_renewal,
+    a_session_ends_after_its_renewal,
     what_needs_a_cookie_is_refused_outside,
     what_needs_a_request_is_refused_outside,
     a_tool_changes_nothing,
@@ -60,6 +61,7 @@ on_store!(on_hiding_cluster HidingCluster:
     this_one_goes_on_whatever_the_request_does
     a_session_that_has_ended_alone_ends_no_others
     a_session_is_changed_after_its_renewal
+    a_session_ends_after_its_renewal
 );
 
 fn manager(tested: &impl TestStore<Store: SessionIndex>) -> SessionManager {
@@ -761,6 +763,50 @@ async fn a_session_is_changed_after_its_renewal(tested: impl TestStore<Store: Se
     opened.commit().await.unwrap();
     assert!(browser.principal().await.is_none());
     assert_eq!(sessions.count("user-42").await.unwrap(), 0);
+}
+
+/// Its name is no more, and the redirect that was there neither.
+async fn a_session_ends_after_its_renewal(tested: impl TestStore<Store: SessionIndex>) {
+    let sessions = manager(&tested);
+    let other = logged_in(&tested, "user-42", "other").await;
+    for purges in [true, false] {
+        let browser = logged_in(&tested, "user-42", "phone").await;
+        let handle = named(&sessions, "user-42", "phone").await;
+        let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+        let late = sessions.open("user-42", &handle).await.unwrap().unwrap();
+        browser.visit(Session::renew).await.assert_sets_cookie();
+        tested.pass_grace().await;
+        if purges {
+            opened.session().purge();
+            opened.commit().await.unwrap();
+        } else {
+            assert!(opened.end().await.unwrap());
+        }
+        assert!(browser.is_nobody().await);
+        assert!(!late.end().await.unwrap());
+        assert_eq!(devices(&sessions, "user-42").await, ["other"]);
+    }
+    assert_eq!(other.principal().await.as_deref(), Some("user-42"));
+}
+
+/// A closure may hold the handle of the session that it changes.
+#[actix_web::test]
+async fn what_was_opened_and_is_not_committed_leaves_nothing() {
+    let tested = crate::support::Memory::start().await;
+    let sessions = manager(&tested);
+    logged_in(&tested, "user-42", "phone").await;
+    let handle = only(&sessions, "user-42").await.handle();
+    let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+    let kept = std::sync::Arc::new(());
+    let (left, own) = (std::sync::Arc::downgrade(&kept), opened.session().clone());
+    let captures = move |n: Option<u32>| {
+        let _ = (&kept, &own);
+        n.map(|n| n + 1)
+    };
+    opened.session().modify("n", captures).unwrap();
+    assert!(left.upgrade().is_some());
+    drop(opened);
+    assert!(left.upgrade().is_none());
 }
 
 async fn what_needs_a_cookie_is_refused_outside(tested: impl TestStore<Store: SessionIndex>) {

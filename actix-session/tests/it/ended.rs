@@ -1,14 +1,28 @@
 //! Waiting for the end of a session.
 
-use std::time::Duration;
+use std::{
+    cell::Cell,
+    collections::HashMap,
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use actix_session::{
     EndReason, Session, SessionEnded, SessionMiddleware,
     config::OverLimit,
-    storage::{MemorySessionStore, SessionIndex},
+    storage::{
+        KeyValueDatabase, KeyValueOutcome, KeyValueSessionStore, KeyValueTransaction, LoadError,
+        MemorySessionStore, SaveError, SessionIndex, SessionKey, SessionStore, UpdateError,
+    },
     testing::ManualClock,
 };
-use actix_web::{App, HttpRequest, HttpResponse, cookie::Key, test::init_service, web};
+use actix_web::{
+    App, HttpRequest, HttpResponse,
+    cookie::{self, Key},
+    test::init_service,
+    web,
+};
 use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -18,8 +32,11 @@ use tokio::{
 
 use crate::{
     devices::log_in,
+    ended_early::Closed,
     five_methods::FiveMethods,
-    support::{Browser, Memory, Server, Site, TestStore, http_get, on_each_index, on_store, soon},
+    support::{
+        Browser, InMemory, Memory, Server, Site, TestStore, http_get, on_each_index, on_store, soon,
+    },
 };
 
 on_each_index! {
@@ -36,6 +53,8 @@ on_each_index! {
     none_is_made_in_place_of_the_one_that_came,
     what_is_over_is_found,
     a_session_opened_from_outside_tells_too,
+    a_session_opened_before_its_renewal_tells_too,
+    whoever_asks_as_the_client_goes_waits_on,
     whoever_has_too_many_is_told_so,
 }
 
@@ -48,12 +67,16 @@ on_store!(on_redis_actor RedisActor:
     a_session_that_the_request_makes
     none_is_made
     what_is_over_is_found
+    whoever_asks_as_the_client_goes_waits_on
 );
 
 on_store!(on_hiding_cluster HidingCluster:
     a_renewal_goes_on
+    a_session_opened_before_its_renewal_tells_too
     whoever_is_revoked_ends
 );
+
+type State = HashMap<String, String>;
 
 /// So short that tests see several looks.
 pub(crate) const LEASE: Duration = Duration::from_millis(50);
@@ -294,6 +317,42 @@ async fn a_session_opened_from_outside_tells_too(tested: impl TestStore<Store: S
     assert_is(soon(ended).await, EndReason::Revoked);
 }
 
+/// Nobody remembers its name any more, and its list says where it is.
+async fn a_session_opened_before_its_renewal_tells_too(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let middleware = tested.middleware().ended_lease(LEASE);
+    let sessions = middleware.build().manager();
+    let browser = visitor(&tested).await;
+    log_in(&browser, "user-42", "phone").await;
+    let listed = sessions.list("user-42").await.unwrap().next().unwrap();
+    let open = async || sessions.open("user-42", &listed.handle()).await.unwrap();
+    let (opened, late) = (open().await.unwrap(), open().await.unwrap());
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    tested.pass_grace().await;
+    let ended = opened.ended();
+    for _ in 0..3 {
+        assert_lives(&ended).await;
+    }
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    assert_lives(&ended).await;
+    browser.visit(Session::purge).await.assert_removes_cookie();
+    assert_is(soon(ended).await, EndReason::LoggedOut);
+    assert_eq!(soon(late.ended()).await, EndReason::Gone);
+}
+
+/// The middleware is not polled any more.
+async fn whoever_asks_as_the_client_goes_waits_on(tested: impl TestStore) {
+    let browser = visitor(&tested).await;
+    log_in(&browser, "user-42", "phone").await;
+    let flight = browser.begin().await;
+    let ended = flight.ended().unwrap();
+    flight.abort().await;
+    assert_lives(&ended).await;
+    browser.visit(Session::purge).await.assert_removes_cookie();
+    assert_is(soon(ended).await, EndReason::LoggedOut);
+}
+
 async fn whoever_has_too_many_is_told_so(tested: impl TestStore<Store: SessionIndex>) {
     let middleware = tested.middleware().ended_lease(LEASE);
     let middleware = middleware.max_sessions(1, OverLimit::EvictOldest).build();
@@ -465,4 +524,182 @@ async fn a_websocket_ends_with_its_session() {
     assert_eq!(&frame, b"\x88\x0b\x03\xf0LoggedOut");
     drop(stream);
     server.stop().await;
+}
+
+/// A store of five methods that never answers one look.
+#[derive(Clone, Default)]
+struct Mute {
+    inner: FiveMethods,
+    /// The next load is not answered.
+    is_mute: Rc<Cell<bool>>,
+    /// Whoever waits for the answer has it too.
+    waits: Rc<()>,
+}
+
+impl SessionStore for Mute {
+    async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
+        if self.is_mute.take() {
+            let _waits = Rc::clone(&self.waits);
+            std::future::pending::<()>().await;
+        }
+        self.inner.load(key).await
+    }
+
+    async fn save(
+        &self,
+        state: State,
+        ttl: &cookie::time::Duration,
+    ) -> Result<SessionKey, SaveError> {
+        self.inner.save(state, ttl).await
+    }
+
+    async fn update(
+        &self,
+        key: SessionKey,
+        state: State,
+        ttl: &cookie::time::Duration,
+    ) -> Result<SessionKey, UpdateError> {
+        self.inner.update(key, state, ttl).await
+    }
+
+    async fn update_ttl(
+        &self,
+        key: &SessionKey,
+        ttl: &cookie::time::Duration,
+    ) -> anyhow::Result<()> {
+        self.inner.update_ttl(key, ttl).await
+    }
+
+    async fn delete(&self, key: &SessionKey) -> anyhow::Result<()> {
+        self.inner.delete(key).await
+    }
+}
+
+impl Mute {
+    /// Until a look waits for its answer.
+    async fn is_asked(&self) {
+        self.is_mute.set(true);
+        soon(async {
+            while self.is_mute.get() {
+                sleep(LEASE).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[actix_web::test]
+async fn an_answer_that_never_comes_is_asked_for_again() {
+    let store = Mute::default();
+    let middleware = SessionMiddleware::builder(store.clone(), Key::generate());
+    let middleware = middleware.ended_lease(LEASE).commit_budget(LEASE);
+    let browser = Browser::new(Site::new(middleware.build()).await);
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    store.is_asked().await;
+    browser.visit(Session::purge).await.assert_ok();
+    assert_eq!(soon(ended).await, EndReason::Gone);
+}
+
+#[actix_web::test]
+async fn whoever_no_longer_waits_leaves_no_look_behind() {
+    let store = Mute::default();
+    let middleware = SessionMiddleware::builder(store.clone(), Key::generate());
+    let middleware = middleware
+        .ended_lease(LEASE)
+        .commit_budget(Duration::from_secs(3_600));
+    let browser = Browser::new(Site::new(middleware.build()).await);
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    store.is_asked().await;
+    let count = || Rc::strong_count(&store.waits);
+    let asked = count();
+    drop(ended);
+    soon(async {
+        while count() >= asked {
+            sleep(LEASE).await;
+        }
+    })
+    .await;
+}
+
+/// A database that does not read what lies under some names to whoever looks for ends.
+#[derive(Clone, Default)]
+struct Sick {
+    inner: InMemory,
+    names: Arc<Mutex<Vec<String>>>,
+    panics: bool,
+}
+
+impl KeyValueDatabase for Sick {
+    async fn get(&self, names: &[String]) -> anyhow::Result<Vec<Option<Vec<u8>>>> {
+        let looks = std::thread::current().name() == Some("session-ends");
+        let is_sick = |name: &String| self.names.lock().unwrap().contains(name);
+        if looks && names.iter().any(is_sick) {
+            assert!(!self.panics, "a database");
+            anyhow::bail!("this cannot be read");
+        }
+        self.inner.get(names).await
+    }
+
+    async fn commit(&self, transaction: KeyValueTransaction) -> anyhow::Result<KeyValueOutcome> {
+        self.inner.commit(transaction).await
+    }
+
+    async fn sweep(&self, now: u64, limit: usize) -> anyhow::Result<usize> {
+        self.inner.sweep(now, limit).await
+    }
+}
+
+impl Sick {
+    fn records(&self) -> Vec<String> {
+        let values = self.inner.values();
+        let names = values.keys().filter(|name| name.starts_with("s."));
+        names.cloned().collect()
+    }
+
+    /// By hand: no step tells that.
+    fn forget(&self, names: &[String]) {
+        self.inner.values().retain(|name, _| !names.contains(name));
+    }
+}
+
+async fn what_cannot_be_read_hides_no_other(panics: bool) {
+    let closed = Closed::gate();
+    let database = Sick {
+        panics,
+        ..Sick::default()
+    };
+    let clock = ManualClock::new();
+    let store = KeyValueSessionStore::builder(database.clone());
+    let store = store.clock(clock.clone()).build();
+    let middleware = SessionMiddleware::builder(store, Key::generate());
+    let middleware = middleware.clock(closed.clock(clock));
+    let site = Site::new(middleware.ended_lease(LEASE).build()).await;
+    let (bad, good) = (Browser::new(site.clone()), Browser::new(site));
+    log_in(&bad, "user-1", "phone").await;
+    let sick = database.records();
+    log_in(&good, "user-2", "phone").await;
+    let (bad, good) = (wait_for(&bad).await, wait_for(&good).await);
+    let mut well = database.records();
+    well.retain(|name| !sick.contains(name));
+    database.forget(&well);
+    *database.names.lock().unwrap() = sick.clone();
+    // From now on both are looked at together.
+    drop(closed);
+    assert_eq!(soon(good).await, EndReason::Gone);
+    assert_eq!(bad.reason(), None);
+    database.names.lock().unwrap().clear();
+    database.forget(&sick);
+    assert_eq!(soon(bad).await, EndReason::Gone);
+}
+
+#[actix_web::test]
+async fn a_name_that_cannot_be_read_hides_no_other() {
+    what_cannot_be_read_hides_no_other(false).await;
+}
+
+#[actix_web::test]
+async fn a_look_that_panics_hides_no_other() {
+    what_cannot_be_read_hides_no_other(true).await;
 }

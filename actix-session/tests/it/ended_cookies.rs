@@ -1,10 +1,19 @@
 //! Waiting for the end of a session that lives in its cookie.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
+
 use actix_session::{
     EndReason, Session, SessionMiddleware,
-    storage::{CookieSessionStore, MemorySessionStore},
+    storage::{CookieSessionStore, MemorySessionStore, RevocationFuture, RevocationStore},
 };
 use actix_web::cookie::Key;
+use tokio::time::sleep;
 
 use crate::{
     devices::log_in,
@@ -60,4 +69,52 @@ async fn cookies_that_are_renewed_go_on() {
         browser.visit(act).await.assert_ok();
         assert_eq!(soon(ended).await, EndReason::Gone);
     }
+}
+
+/// A list that never answers one look.
+struct Mute {
+    list: MemorySessionStore,
+    is_mute: Arc<AtomicBool>,
+}
+
+impl RevocationStore for Mute {
+    fn revoke<'a>(
+        &'a self,
+        name: &'a str,
+        at: SystemTime,
+        until: SystemTime,
+    ) -> RevocationFuture<'a, bool> {
+        self.list.revoke(name, at, until)
+    }
+
+    fn revoked_at<'a>(&'a self, name: &'a str) -> RevocationFuture<'a, Option<SystemTime>> {
+        match self.is_mute.swap(false, Ordering::SeqCst) {
+            true => Box::pin(std::future::pending()),
+            false => self.list.revoked_at(name),
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_list_that_does_not_answer_is_asked_again() {
+    let is_mute = Arc::new(AtomicBool::new(false));
+    let list = Mute {
+        list: MemorySessionStore::new(),
+        is_mute: Arc::clone(&is_mute),
+    };
+    let store = CookieSessionStore::default().with_revocation(list);
+    let middleware = SessionMiddleware::builder(store.clone(), Key::generate());
+    let middleware = middleware.ended_lease(LEASE).commit_budget(LEASE);
+    let browser = Browser::new(Site::new(middleware.build()).await);
+    log_in(&browser, "user-42", "phone").await;
+    let ended = wait_for(&browser).await;
+    is_mute.store(true, Ordering::SeqCst);
+    soon(async {
+        while is_mute.load(Ordering::SeqCst) {
+            sleep(LEASE).await;
+        }
+    })
+    .await;
+    store.revoke_principal("user-42").await.unwrap();
+    assert_eq!(soon(ended).await, EndReason::Gone);
 }

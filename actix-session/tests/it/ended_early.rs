@@ -50,10 +50,10 @@ impl Clock for Held {
 }
 
 /// Opens the gate again, however the test ends.
-struct Closed(Arc<Gate>);
+pub(crate) struct Closed(Arc<Gate>);
 
 impl Closed {
-    fn gate() -> Self {
+    pub(crate) fn gate() -> Self {
         let gate = Arc::new(Gate::default());
         *gate.is_closed.lock().unwrap() = true;
         Self(gate)
@@ -64,8 +64,13 @@ impl Closed {
     }
 
     fn middleware<T: TestStore>(&self, tested: &T) -> SessionMiddlewareBuilder<T::Store> {
-        let clock = Held(tested.clock().clone(), Arc::clone(&self.0));
-        tested.middleware().clock(clock)
+        tested
+            .middleware()
+            .clock(self.clock(tested.clock().clone()))
+    }
+
+    pub(crate) fn clock(&self, clock: ManualClock) -> impl Clock + use<> {
+        Held(clock, Arc::clone(&self.0))
     }
 }
 

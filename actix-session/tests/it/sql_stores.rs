@@ -1,9 +1,16 @@
 //! What only SQL stores have: rows, their times, the sweeper.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
 
 use actix_session::{
-    Login, Session, SessionManager, SessionOperator,
+    Clock, Login, Session, SessionManager, SessionOperator,
     config::{CookieContentSecurity, OverLimit, PersistentSession, TtlExtensionPolicy, WireFormat},
     storage::{SessionIndex, SessionKey, SessionStore},
     testing::ManualClock,
@@ -14,8 +21,8 @@ use futures_util::future::join_all;
 use crate::{
     attacks::capture,
     support::{
-        Browser, Flight, Postgres, Site, SqlTestStore, TestStore, count, expected, fill_store,
-        guest, on_each_database, on_store,
+        Browser, Flight, Postgres, Site, SqlTestStore, Sqlite, TestStore, count, expected,
+        fill_store, guest, on_each_database, on_store, soon,
     },
 };
 
@@ -514,3 +521,37 @@ macro_rules! sweeps {
     };
 }
 on_each_database!(the_sweeper_deletes_what_is_over_and_nothing_else, sweeps);
+
+/// A clock that panics once when a test says so.
+struct Frail(Arc<AtomicBool>);
+
+impl Clock for Frail {
+    fn now(&self) -> SystemTime {
+        assert!(!self.0.swap(false, Ordering::SeqCst), "a clock");
+        SystemTime::now()
+    }
+}
+
+#[actix_web::test]
+async fn a_sweeper_goes_on_after_a_panic() {
+    let tested = Sqlite::start().await;
+    let panics = Arc::new(AtomicBool::new(false));
+    let builder = tested.builder(tested.url());
+    let builder = builder.clock(Frail(Arc::clone(&panics)));
+    let store = builder.build().await.unwrap();
+    let sweeper = store.spawn_sweeper(Duration::from_millis(2), 5);
+    let until = async |is_so: &dyn Fn() -> bool| {
+        soon(async {
+            while !is_so() {
+                rt::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    };
+    until(&|| sweeper.runs() > 0).await;
+    panics.store(true, Ordering::SeqCst);
+    until(&|| !panics.load(Ordering::SeqCst)).await;
+    let runs = sweeper.runs();
+    until(&|| sweeper.runs() > runs + 1).await;
+    sweeper.stop().await;
+}

@@ -1,12 +1,14 @@
 //! Expired sessions are removed even if no request comes.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock, Weak},
     thread::{self, Thread},
     time::Duration,
 };
 
 use super::{Inner, MemorySessionStore};
+use crate::sync::drop_panic;
 
 const INTERVAL: Duration = Duration::from_secs(30);
 
@@ -47,6 +49,46 @@ fn sweep(store: &Weak<Inner>) {
         let Some(store) = store.upgrade() else {
             return;
         };
-        store.map.sweep(store.clock.now());
+        sweep_once(&store);
+    }
+}
+
+/// The clock is the application's: if it panics, the next turn sweeps.
+fn sweep_once(store: &Inner) {
+    let sweep = AssertUnwindSafe(|| store.map.sweep(store.clock.now()));
+    if let Err(panic) = catch_unwind(sweep) {
+        tracing::error!("the removal of expired sessions has panicked");
+        drop_panic(panic);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicU32, Ordering},
+        time::SystemTime,
+    };
+
+    use super::*;
+    use crate::Clock;
+
+    struct Frail(Arc<AtomicU32>);
+
+    impl Clock for Frail {
+        fn now(&self) -> SystemTime {
+            assert!(self.0.fetch_add(1, Ordering::SeqCst) > 0, "a clock");
+            SystemTime::now()
+        }
+    }
+
+    #[test]
+    fn a_clock_that_panics_ends_no_sweeper() {
+        let asked = Arc::new(AtomicU32::new(0));
+        let clock = Frail(Arc::clone(&asked));
+        let store = MemorySessionStore::builder().clock(clock).build();
+        for _ in 0..2 {
+            sweep_once(&store.inner);
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
     }
 }

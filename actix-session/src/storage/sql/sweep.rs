@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use sqlx::Error;
 use tokio::{
     task::JoinHandle,
@@ -26,7 +28,7 @@ use super::{
     table::Table,
     transaction::begin,
 };
-use crate::{AnyDuration, clock, measure, random};
+use crate::{AnyDuration, clock, measure, random, sync::drop_panic};
 
 /// A batch may take longer than a request's statement.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -139,7 +141,17 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         loop {
             sleep(jittered(interval)).await;
             let before = counts.swept.load(Ordering::Relaxed);
-            match self.sweep_in_turn(&mut batch, most, &counts).await {
+            let turn = AssertUnwindSafe(self.sweep_in_turn(&mut batch, most, &counts));
+            // The clock is the application's: if it panics, the next turn sweeps.
+            let swept = match turn.catch_unwind().await {
+                Ok(swept) => swept,
+                Err(panic) => {
+                    tracing::error!("the removal of expired sessions has panicked");
+                    drop_panic(panic);
+                    continue;
+                }
+            };
+            match swept {
                 Ok(()) => tracing::debug!(
                     swept = counts.swept.load(Ordering::Relaxed) - before,
                     "expired sessions were deleted"

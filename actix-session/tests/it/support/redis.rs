@@ -82,9 +82,14 @@ impl Redis {
 
     /// Takes away what says whose sessions there are, as 400 days without a step on it do.
     pub(crate) async fn forget_indexes(&self) {
+        self.forget(":sessions").await;
+    }
+
+    /// Takes away what has such a name, as if its time were over.
+    async fn forget(&self, suffix: &str) {
         for master in std::iter::once(&self.connection).chain(&self.others) {
             let mut names = self.names_on(master).await;
-            names.retain(|name| name.ends_with(":sessions"));
+            names.retain(|name| name.ends_with(suffix));
             for name in names {
                 let _: () = master.clone().del(name).await.unwrap();
             }
@@ -154,6 +159,12 @@ impl TestStore for Redis {
         &self.key
     }
 
+    /// The server's clock ends them.
+    async fn pass_grace(&self) {
+        self.clock.advance(std::time::Duration::from_secs(61));
+        self.forget(":moved").await;
+    }
+
     async fn dump(&self) -> Dump {
         let mut all = Vec::new();
         for master in std::iter::once(&self.connection).chain(&self.others) {
@@ -194,6 +205,10 @@ macro_rules! redis_store {
 
             fn key(&self) -> &Key {
                 self.0.key()
+            }
+
+            async fn pass_grace(&self) {
+                self.0.pass_grace().await;
             }
 
             async fn dump(&self) -> Dump {

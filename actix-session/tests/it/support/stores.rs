@@ -35,6 +35,11 @@ pub(crate) trait TestStore: Sized {
         SessionMiddleware::builder(self.store(), self.key().clone()).clock(self.clock().clone())
     }
 
+    /// Lets redirects end.
+    async fn pass_grace(&self) {
+        self.clock().advance(Duration::from_secs(61));
+    }
+
     /// The state is in the value itself.
     fn is_in_cookies(&self) -> bool {
         false
