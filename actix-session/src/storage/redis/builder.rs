@@ -240,6 +240,7 @@ impl RedisSessionStoreBuilder {
     }
 
     /// The store, before its first connection.
+    #[cfg(any(feature = "redis-actor-session", test))]
     pub(super) fn unconnected(self) -> anyhow::Result<RedisSessionStore> {
         let (target, parts) = self.into_parts()?;
         parts.store_on(&target)
