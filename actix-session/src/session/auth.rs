@@ -339,6 +339,7 @@ impl Session {
             json,
             before: Before::default(),
             is_over: false,
+            is_renewed: false,
         });
         Ok(())
     }

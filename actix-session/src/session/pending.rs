@@ -48,7 +48,8 @@ pub(crate) struct Pending {
     since: Option<Box<Since>>,
     /// The session's own time that this request has set and saved: it is that of a login which follows.
     saved_ttl: Option<TtlChange>,
-    /// What an effect has ended, unless it turns out that it logs nobody out.
+    /// What an effect has ended, unless it turns out that it logs nobody out; or a login, unless it turns
+    /// out that there was none before it.
     ended_times: Option<Box<EndedTimes>>,
     /// The client has gone while they were being committed.
     pub(crate) departed: bool,
@@ -60,10 +61,18 @@ pub(crate) struct Pending {
 }
 
 /// The session's own time that this request has set, and that belongs to a login.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default)]
 pub(crate) struct EndedTimes {
     ttl: Option<TtlChange>,
     saved: Option<TtlChange>,
+    /// It stands if this is who was logged in when the request came.
+    stands_for: Option<String>,
+}
+
+impl EndedTimes {
+    fn stand(&self, known: Option<&str>) -> bool {
+        known == self.stands_for.as_deref()
+    }
 }
 
 /// The results of closures, by the names of their entries. Few requests have any.
@@ -136,7 +145,7 @@ pub(crate) struct Snapshot {
     pub(crate) logs_out: bool,
     /// A login, unless whom it names was logged in when nobody had loaded the session.
     pub(crate) named: Option<Box<NamedLogin>>,
-    /// What has ended with a login, unless nobody was logged in.
+    /// What has ended with a login, unless it turns out who was logged in.
     pub(crate) ended_times: Option<Box<EndedTimes>>,
 }
 
@@ -166,7 +175,7 @@ impl Snapshot {
     /// Once it is known whose session it was.
     pub(crate) fn settle_named(&mut self, base: Option<&Record>) {
         let known = base.and_then(Record::principal);
-        if let Some(ended) = self.ended_times.take_if(|_| known.is_none()) {
+        if let Some(ended) = self.ended_times.take_if(|ended| ended.stand(known)) {
             self.changes.ttl = self.changes.ttl.or(ended.ttl);
         }
         let Some(named) = self.named.take() else {
@@ -212,10 +221,9 @@ impl Pending {
         self.extended = shown.extended;
         self.moved = shown.moved;
         self.unloaded = false;
-        let ended = self.ended_times.take();
-        if self.base.as_ref().and_then(Record::principal).is_none() {
-            self.take_back_end(ended);
-        }
+        let known = self.base.as_ref().and_then(Record::principal);
+        let ended = self.ended_times.take().filter(|ended| ended.stand(known));
+        self.take_back_end(ended);
         self.settle_named();
         let base = self.base.as_ref();
         if base.is_some_and(|base| self.changes.log_in_another(base)) {
@@ -527,7 +535,10 @@ impl Pending {
     /// Takes what must be committed.
     pub(crate) fn take_snapshot(&mut self) -> Snapshot {
         let named = self.named.take().filter(|_| self.is_unloaded());
-        let ended_times = self.ended_times.take().filter(|_| self.is_unloaded());
+        let ended_times = self.ended_times.take().filter(|ended| {
+            let is_login = ended.stands_for.is_some();
+            self.is_unloaded() || is_login && self.is_unloaded_or_cleared()
+        });
         let snapshot = Snapshot {
             named,
             ended_times,

@@ -2,6 +2,10 @@
 
 use servers::{MariaDbServer, PostgresServer, RedisCluster, RedisServer, resp::lines_of};
 
+#[allow(
+    clippy::duplicate_mod,
+    reason = "the tests of the steps have it too, out of reach"
+)]
 #[path = "../../tests/it/support/in_memory.rs"]
 mod in_memory;
 

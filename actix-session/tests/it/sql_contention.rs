@@ -356,10 +356,11 @@ async fn an_extension_that_fails_at_its_commit_is_none() {
     let options = SqliteConnectOptions::new()
         .filename(folder.path().join("sessions.sqlite3"))
         .create_if_missing(true)
+        .busy_timeout(Duration::from_millis(5))
         .journal_mode(SqliteJournalMode::Delete);
     let pool = SqlitePool::connect_with(options.clone()).await.unwrap();
     let clock = ManualClock::new();
-    let store = SqliteSessionStore::builder_from_pool(pool.clone())
+    let store = SqliteSessionStore::builder_from_pool(pool)
         .clock(clock.clone())
         .command_timeout(Duration::from_millis(400));
     let store = store.build().await.unwrap();
@@ -373,7 +374,9 @@ async fn an_extension_that_fails_at_its_commit_is_none() {
     browser.visit(count).await.assert_sets_cookie();
     clock.advance(Duration::from_secs(60));
     let end = "SELECT MAX(expires) FROM actix_sessions";
-    let end = async || sqlx::query_scalar::<_, i64>(end).fetch_one(&pool).await;
+    let patient = options.clone().busy_timeout(PATIENCE);
+    let looks = SqlitePool::connect_with(patient).await.unwrap();
+    let end = async || sqlx::query_scalar::<_, i64>(end).fetch_one(&looks).await;
     let before = end().await.unwrap();
 
     let mut reader = SqliteConnection::connect_with(&options).await.unwrap();

@@ -53,6 +53,8 @@ pub(crate) struct NamedLogin {
     pub(crate) before: Before,
     /// Something else was done to the entry since, and stands.
     pub(crate) is_over: bool,
+    /// The session was renewed while it stood, so that it was a login, whoever was there.
+    pub(crate) is_renewed: bool,
 }
 
 /// Shows nothing: principals are personal data.
@@ -66,6 +68,16 @@ impl NamedLogin {
     /// Once it is known who was there: whether it is a login.
     pub(super) fn is_login(&self, known: Option<&str>, renew: bool) -> bool {
         known != Some(&self.login.principal) || renew && !self.is_over
+    }
+
+    /// A time that was set before another login is that one's, if this turns out to be none.
+    fn time_before_another(&self, set: Option<TtlChange>) -> Option<Box<EndedTimes>> {
+        let ttl = set.filter(|_| !self.is_renewed)?;
+        Some(Box::new(EndedTimes {
+            ttl: Some(ttl),
+            saved: None,
+            stands_for: Some(self.login.principal.clone()),
+        }))
     }
 
     /// What came after it belongs to the login.
@@ -120,6 +132,7 @@ impl Pending {
         self.named = earlier.or_else(|| {
             named.before = Before::of(&self.changes.effects);
             named.before.remove(&named.entry);
+            named.is_renewed = self.changes.renew;
             Some(Box::new(named))
         });
         self.active();
@@ -148,6 +161,9 @@ impl Pending {
     pub(crate) fn renew_named(&mut self) {
         if self.is_unloaded() {
             // The load decides.
+            if let Some(named) = self.named.as_mut().filter(|named| !named.is_over) {
+                named.is_renewed = true;
+            }
             return self.renew();
         }
         match self.named.take_if(|named| !named.is_over) {
@@ -201,10 +217,13 @@ impl Pending {
 
     /// `may_return`: it is not known yet whether anybody is logged out.
     fn end_times(&mut self, may_return: bool) {
-        let earlier = self.ended_times.take().unwrap_or_default();
+        // What a login has ended is that of nobody.
+        let earlier = self.ended_times.take().filter(|it| it.stand(None));
+        let earlier = earlier.unwrap_or_default();
         let ended = EndedTimes {
             ttl: self.changes.ttl.take().or(earlier.ttl),
             saved: self.saved_ttl.take().or(earlier.saved),
+            stands_for: None,
         };
         let any = ended.ttl.is_some() || ended.saved.is_some();
         self.ended_times = (may_return && any).then(|| Box::new(ended));
@@ -277,10 +296,16 @@ impl Pending {
         let earlier = self.changes.login.take();
         let keeps = login.keep_times && !another;
         let set = self.changes.ttl.or(self.saved_ttl);
-        let named = self.named.take();
+        // To set the entry that names the principal to the value that it has is no login.
+        let mut named = self.named.take();
+        named.take_if(|named| !self.is_unloaded() && !named.is_renewed);
         let is_kept = earlier.is_none() && named.is_none() || keeps;
+        let open = named.as_deref().filter(|_| earlier.is_none() && !is_kept);
+        let ended = match open {
+            Some(named) => named.time_before_another(set),
+            None => self.ended_times.take().filter(|_| is_kept && !another),
+        };
         let set = set.filter(|_| is_kept);
-        self.ended_times = self.ended_times.take().filter(|_| is_kept && ttl.is_none());
         if let Some(earlier) = earlier.filter(|_| keeps) {
             login.span = login.span.or(earlier.span);
             login.keep_times = earlier.keep_times;
@@ -295,6 +320,7 @@ impl Pending {
             self.changes.before_login = Some(first);
         }
         self.note_since(|since| since.ttl = true);
+        self.ended_times = ended.filter(|_| ttl.is_none());
         self.changes.ttl = ttl.or(set);
         self.changes.login = Some(Box::new(login));
         self.changes.reauthenticated = None;

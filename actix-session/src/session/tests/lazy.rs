@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     Level,
     changes::TtlChange,
+    clock::Millis,
     record::{Auth, PrincipalEntry},
 };
 
@@ -39,9 +40,9 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::Count),
         2 => entry().prop_map(Act::Remove),
         6 => prop::option::weighted(0.9, user()).prop_map(Act::Name),
-        1 => user().prop_map(Act::Login),
+        2 => user().prop_map(Act::Login),
         1 => Just(Act::Lower),
-        1 => Just(Act::Remember),
+        2 => Just(Act::Remember),
         2 => Just(Act::Renew),
         1 => Just(Act::Clear),
         1 => Just(Act::Purge),
@@ -129,6 +130,32 @@ fn outcome(session: &Session, base: &Record) -> Outcome {
         principal: left.principal().map(str::to_owned),
         level: auth.map(Auth::level),
         ttl: changes.ttl,
+    }
+}
+
+/// What a login sets is set before or after it in the same request. To set the entry that names the
+/// principal to the value that it has is no login that it could belong to.
+#[test]
+fn a_time_that_is_set_before_a_login_is_the_logins() {
+    let kept = Some(TtlChange::Set(Millis::secs(77)));
+    let (name, remember) = (Act::Name(Some("ada")), Act::Remember);
+    for (user, ttl) in [(Some("ada"), kept), (Some("eve"), None), (None, None)] {
+        for login in [Act::Login("ada"), Act::Login("eve"), Act::Name(Some("eve"))] {
+            for acts in [[&name, &remember, &login], [&remember, &name, &login]] {
+                for is_late in [false, true] {
+                    let base = base(user);
+                    let shown = Shown {
+                        record: Some(base.clone()).filter(|_| !is_late),
+                        ..Shown::default()
+                    };
+                    let session = session(shown);
+                    session.lock().unloaded = is_late;
+                    acts.iter().for_each(|act| play(&session, act));
+                    let left = outcome(&session, &base);
+                    assert_eq!(left.ttl, ttl, "{user:?} {acts:?} {is_late}");
+                }
+            }
+        }
     }
 }
 
