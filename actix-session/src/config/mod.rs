@@ -283,8 +283,9 @@ fn clamp(ttl: Millis, longest: Millis) -> Millis {
             tracing::warn!(
                 given_ms = ttl.0,
                 used_ms = clamped.0,
-                "a session's time to live and its absolute timeout must be longer than zero, and at \
-                 most 100 years, or 400 days for a persistent cookie: one was clamped"
+                "a session's time to live must be longer than zero, and at most 400 days for a \
+                 persistent cookie or 100 years for another one, and an absolute timeout at most 100 \
+                 years: one was clamped"
             );
         });
     }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, future::select};
+use futures_util::{FutureExt as _, StreamExt as _, future::select, stream};
 use tokio::{
     sync::Notify,
     task::spawn_local,
@@ -36,6 +36,8 @@ use crate::{
 
 /// How many sessions are looked at at once.
 const BATCH: usize = 500;
+/// How many lists are read at once to find sessions that have moved.
+const AT_ONCE: usize = 16;
 /// How much longer a lease is while the back end is known to tell.
 const SPEAKING: u32 = 12;
 /// How long the last watch is survived: another one may come.
@@ -331,12 +333,17 @@ impl Hub {
         names
     }
 
-    /// Whose session it is, and its id, if a look under this name has found nothing again: its principal's
-    /// list says where it is, if it is anywhere.
+    /// Whose session it is, and its id, if a look under this name has found nothing again, and a redirect
+    /// may have come and gone since it was there: its principal's list says where it is, if it is anywhere.
     fn lost(&self, token: Token, asked: &Name, seen: &Seen) -> Option<(String, u128)> {
         let state = self.state();
         let watched = state.places.get(token)?;
-        let is_lost = matches!(seen, Seen::Nothing) && watched.is_missing && watched.at == *asked;
+        let grace = watched.watch.looking.terms.grace.0.max(0).unsigned_abs();
+        let is_old = |at: Instant| at.elapsed() >= Duration::from_millis(grace / 4 * 3);
+        let is_lost = matches!(seen, Seen::Nothing)
+            && watched.is_missing
+            && watched.at == *asked
+            && watched.found_at.is_none_or(is_old);
         let owner = watched.watch.owner.as_ref().filter(|_| is_lost)?;
         Some((owner.principal.clone(), owner.id))
     }
@@ -502,8 +509,13 @@ async fn look(hub: &Hub, index: &StoreIndex, names: Vec<(Token, Name)>, terms: &
             }
         }
     }
-    for (principal, lost) in lost {
-        let Some(found) = find(index, &principal, &lost, terms).await else {
+    let finds = lost.into_iter().map(async |(principal, lost)| {
+        let found = find(index, &principal, &lost, terms).await;
+        (lost, found)
+    });
+    let mut finds = pin!(stream::iter(finds).buffer_unordered(AT_ONCE));
+    while let Some((lost, found)) = finds.next().await {
+        let Some(found) = found else {
             continue;
         };
         let then = now();

@@ -22,6 +22,8 @@ pub(super) struct Watched {
     again: Option<Instant>,
     /// A look has found nothing.
     pub(super) is_missing: bool,
+    /// When it was last known to be there.
+    pub(super) found_at: Option<Instant>,
     /// Why it has ended, if a look finds another session.
     doubt: Option<EndReason>,
 }
@@ -75,6 +77,7 @@ impl Places {
             due: Some(due),
             again: None,
             is_missing: false,
+            found_at: None,
             doubt: None,
         };
         self.all.insert(token, Box::new(watched));
@@ -153,6 +156,7 @@ impl Places {
             watched.watch.owner = owner;
         }
         watched.is_missing = false;
+        watched.found_at = Some(Instant::now());
         watched.doubt = None;
         true
     }

@@ -8,8 +8,8 @@ impl Session {
     ///
     /// This also removes what parallel requests have committed. Requests in flight, which loaded
     /// the session before, write nothing when they commit later.
-    /// If another request has renewed the session meanwhile, the entries that were set since then stay: they
-    /// are not what this request saw.
+    /// If another request has renewed the session meanwhile, entries that others have set since this
+    /// request loaded it stay.
     ///
     /// The login's times end too. The configured absolute timeout then counts from the session's
     /// creation; if that was longer ago, the session ends, as by [`purge`](Self::purge).

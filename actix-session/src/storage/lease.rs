@@ -89,8 +89,15 @@ async fn try_to_take<B: Backend>(
         Step::Insert { at, new, until } => store.insert_note(&at, new, until, terms).await,
         step => store.run(&step, terms).await,
     };
-    // If the answer is lost, perhaps it was taken all the same: the next look tells.
-    Ok(matches!(reply.map_err(CommitError::of_store)?, Reply::Done))
+    Ok(match reply.map_err(CommitError::of_store)? {
+        Reply::Done => true,
+        // Perhaps it was taken all the same.
+        Reply::Lost => match look(store, at, terms).await? {
+            Stored::Record(known) => known.is_same_commit(held),
+            _ => false,
+        },
+        _ => false,
+    })
 }
 
 /// Gives the lock back. If that fails, it lapses. To repeat it is harmless: it compares with this lease.

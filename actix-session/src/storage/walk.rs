@@ -25,7 +25,7 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
-    /// Misses nobody who lives all the while.
+    /// Misses nobody who lives all the while, unless somebody logs in again during each round.
     pub(crate) fn to_the_end() -> Self {
         Self::in_rounds(ROUNDS)
     }

@@ -192,14 +192,17 @@ async fn an_index_that_grows_is_tidied() {
     let stays = tested.browser().await;
     stays.visit(log_in).await.assert_ok();
     let passing = stays.fork();
-    for _ in 0..256 {
+    let comes_and_goes = async || {
         passing.forget();
         passing.visit(log_in).await.assert_ok();
         passing.visit(Session::purge).await.assert_ok();
+    };
+    for _ in 0..256 {
+        comes_and_goes().await;
     }
     let tidied = async {
         while index(&tested).await.len() >= 2 * 64 {
-            rt::task::yield_now().await;
+            comes_and_goes().await;
         }
     };
     soon(tidied).await;

@@ -402,6 +402,8 @@ async fn whoever_waited_for_a_row_opens_nothing_that_has_ended() {
         .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest);
     let middleware = SessionMiddleware::builder(store, tested.key().clone())
         .clock(tested.clock().clone())
+        .load_budget(PATIENCE)
+        .commit_budget(PATIENCE)
         .session_lifecycle(lifecycle);
     let site = Site::new(middleware.build()).await;
     let mark = format!(

@@ -93,8 +93,13 @@ impl RedisActorSessionStoreBuilder {
     where
         F: Fn(&str) -> String + 'static,
     {
-        self.keygen = Box::new(keygen);
+        self.keygen = Box::new(move |key| keygen(&naming::whole(key)));
         self
+    }
+
+    #[cfg(test)]
+    pub(super) fn keygen(&self) -> &dyn Fn(&str) -> String {
+        &*self.keygen
     }
 
     /// Sets the clock for absolute timeouts. Give the middleware the same one.

@@ -1,6 +1,6 @@
 //! How a session key becomes the name of its record.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use anyhow::ensure;
 
@@ -44,7 +44,8 @@ impl Naming {
             hashed,
             prefix,
         } = self;
-        match (custom.map(whole), hashed, prefix.as_str()) {
+        let custom = custom.map(|custom| Arc::new(move |key: &str| custom(&whole(key))) as Keygen);
+        match (custom, hashed, prefix.as_str()) {
             (None, false, "") => Arc::new(str::to_owned),
             (Some(custom), false, "") => custom,
             (None, false, _) => Arc::new(move |key| [&prefix, key].concat()),
@@ -61,12 +62,12 @@ impl Naming {
 
 /// An application's names are for session keys, and may count on their length: what else it has to name is
 /// no shorter.
-fn whole(custom: Keygen) -> Keygen {
+pub(super) fn whole(key: &str) -> Cow<'_, str> {
     let length = random::KEY_LENGTH;
-    Arc::new(move |key| match key.len() < length {
-        true => custom(&format!("{key:.<length$}")),
-        false => custom(key),
-    })
+    match key.len() < length {
+        true => format!("{key:.<length$}").into(),
+        false => key.into(),
+    }
 }
 
 /// How many characters of a key say where its record lies, if a digest hides the others: enough to draw from.
@@ -184,6 +185,21 @@ mod tests {
         };
         let key = "a".repeat(random::KEY_LENGTH);
         assert_eq!(twice.into_keygen()(&key), key.repeat(2));
+    }
+
+    #[cfg(feature = "redis-actor-session")]
+    #[test]
+    fn both_stores_tell_ends_on_one_channel() {
+        let naming = Naming {
+            custom: Some(Arc::new(|key: &str| format!("s:{key}"))),
+            ..Naming::default()
+        };
+        let actor = crate::storage::RedisActorSessionStore::builder("127.0.0.1:1");
+        let actor = actor.cache_keygen(|key| format!("s:{key}"));
+        assert_eq!(
+            ends_channel(&*naming.into_keygen()),
+            ends_channel(actor.keygen())
+        );
     }
 
     #[test]

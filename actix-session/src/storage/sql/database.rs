@@ -172,6 +172,15 @@ pub(crate) trait Database: sqlx::Database {
         limits: &Limits,
     ) -> impl Future<Output = Result<Pool<Self>, Error>> + Send;
 
+    /// Has the server itself give a migration up, before whoever waits for it does.
+    fn limit_migration(
+        connection: &mut Self::Connection,
+        limit: Duration,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let _ = (connection, limit);
+        async { Ok(()) }
+    }
+
     /// Takes the lock that migrations share, in the connection's transaction.
     fn lock_for_migration(
         connection: &mut Self::Connection,

@@ -132,8 +132,13 @@ mod tests {
     use servers::PostgresServer;
     use sqlx::{Connection as _, PgConnection};
 
+    use std::time::Duration;
+
     use super::*;
     use crate::random;
+
+    /// Against a test that hangs; nothing is measured.
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     /// Whoever would wait for a sign of life learns that none can come.
     #[actix_web::test]
@@ -156,7 +161,10 @@ mod tests {
         let revoke = format!("REVOKE {rights}");
         Postgres::run(&mut connection, &revoke).await.unwrap();
         let user = format!("{scheme}://u_{name}@{address}/d_{name}");
-        let store = PostgresSessionStore::builder(user).migrate(false);
+        let store = PostgresSessionStore::builder(user)
+            .migrate(false)
+            .connect_timeout(PATIENCE)
+            .command_timeout(PATIENCE);
         let store = store.build().await.unwrap();
         // Once it is known as well.
         for _ in 0..2 {
@@ -177,6 +185,7 @@ mod tests {
         line.open().await.unwrap();
         let known = PgConnectOptions::clone(&pool.connect_options());
         pool.set_connect_options(known.username("nobody_of_this_name"));
-        assert!(line.open().await.is_err());
+        let refused = format!("{:#}", line.open().await.unwrap_err());
+        assert!(refused.contains("nobody_of_this_name"), "{refused}");
     }
 }

@@ -84,13 +84,14 @@ fn end_marked<D: Database>(tell: Option<&str>, not_spared: &str) -> String {
 /// has not.
 ///
 /// Not by `EXISTS`, of which PostgreSQL makes a join: whoever has waited for the row's lock looks again at
-/// the row as it is then, but not at what it is joined with, and the owner may be another one.
+/// the row as it is then, but not at what it is joined with, and the owner may be another one. A principal
+/// has one mark at most.
 pub(super) fn ended<D: Database>() -> String {
     let not_spared = not_spared::<D>("marks.spared", "session_id");
     let login = D::LOGIN;
     format!(
         "((SELECT 1 FROM {{not_before}} AS marks WHERE marks.principal = {{bare}}.principal \
-         AND marks.ended_at >= {login} AND {not_spared} LIMIT 1) IS NOT NULL)"
+         AND marks.ended_at >= {login} AND {not_spared}) IS NOT NULL)"
     )
 }
 

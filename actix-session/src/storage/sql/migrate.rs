@@ -22,7 +22,7 @@ const DAY: Millis = Millis::secs(86_400);
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// For how long a start tries to make an index that is missing: all works without it.
-const INDEX_TIMEOUT: Duration = Duration::from_secs(15);
+const INDEX_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl<D: SqlDatabase> SqlSessionStore<D> {
     /// Creates the session table and the table beside it if they are missing, and adds the columns and
@@ -79,7 +79,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     ) -> Result<(), Failure> {
         let mut attempts = Attempts::within(limit, self.0.connections.search());
         loop {
-            let failure = match self.create_parts(parts).await {
+            let failure = match self.create_parts(parts, limit).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
@@ -185,13 +185,17 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         Ok(())
     }
 
-    async fn create_parts(&self, parts: fn(&Table) -> Vec<Part>) -> Result<(), Failure> {
+    async fn create_parts(
+        &self,
+        parts: fn(&Table) -> Vec<Part>,
+        limit: Duration,
+    ) -> Result<(), Failure> {
         let connections = &self.0.connections;
-        let until = clock::deadline(MIGRATION_TIMEOUT);
+        let until = clock::deadline(limit);
         let mut held = connections.hold(true, until).await?;
         let work = async {
             let connection = held.get()?;
-            create::<D>(connection, &self.0.table, parts).await?;
+            create::<D>(connection, &self.0.table, parts, limit).await?;
             // They may have been there, but not for this user, or without a column.
             let (probe, values) = (&self.0.statements.now().probe, Values::default());
             D::fetch(connection, probe, &values).await.map(drop)
@@ -214,8 +218,10 @@ async fn create<D: Database>(
     connection: &mut D::Connection,
     table: &Table,
     parts: fn(&Table) -> Vec<Part>,
+    limit: Duration,
 ) -> Result<(), Error> {
     let mut transaction = begin::<D>(connection).await?;
+    D::limit_migration(&mut transaction, limit).await?;
     D::lock_for_migration(&mut transaction, table).await?;
     let created = create_parts::<D>(&mut transaction, parts(table)).await;
     // Whatever came of it: MySQL's lock outlives a transaction.

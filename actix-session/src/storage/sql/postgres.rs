@@ -1,5 +1,7 @@
 //! PostgreSQL.
 
+use std::time::Duration;
+
 use sqlx::{
     ConnectOptions as _, Error, PgPool, Postgres,
     error::DatabaseError,
@@ -258,7 +260,8 @@ impl Database for Postgres {
                 "SELECT 1 WHERE to_regclass('{relation}') IS NULL OR EXISTS (\
                  SELECT 1 FROM pg_catalog.pg_index JOIN pg_catalog.pg_attribute \
                  ON attrelid = indrelid AND attnum = indkey[0] \
-                 WHERE indrelid = to_regclass('{relation}') AND attname = '{column}')"
+                 WHERE indrelid = to_regclass('{relation}') AND attname = '{column}' \
+                 AND indisvalid AND (indpred IS NULL OR attname = 'principal'))"
             );
             Part {
                 create: table.fill(create, Self::QUOTE),
@@ -305,6 +308,12 @@ impl Database for Postgres {
     }
 
     /// Held until the transaction ends.
+    /// To make an index keeps all writers out, and the server would go on with it for whoever has gone.
+    async fn limit_migration(connection: &mut PgConnection, limit: Duration) -> Result<(), Error> {
+        let most = (limit * 4 / 5).as_millis();
+        Self::run(connection, &format!("SET LOCAL statement_timeout = {most}")).await
+    }
+
     async fn lock_for_migration(connection: &mut PgConnection, table: &Table) -> Result<(), Error> {
         // Whoever waits for a lock on a table holds up all that come later, readers too.
         Self::run(connection, "SET LOCAL lock_timeout = 300").await?;

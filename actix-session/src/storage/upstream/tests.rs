@@ -1,5 +1,6 @@
 //! Notices against logins in flight, in any order of their steps.
 
+mod disturbed;
 mod entries;
 mod moving;
 mod repeated;

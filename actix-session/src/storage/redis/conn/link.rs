@@ -252,7 +252,7 @@ mod tests {
     async fn a_job_whose_time_is_up_waits_for_nobody_who_connects() {
         let (server, accepted) = fake::listen_to(1, |_| Some(String::new())).await;
         let timeouts = Timeouts {
-            command: Duration::from_millis(500),
+            command: Duration::from_secs(5),
             ..fake::PATIENCE
         };
         let link = Link::new(Source::Server(Client::open(server).unwrap()), timeouts);

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::*;
+use super::{disturbed::Disturbed, *};
 use crate::{
     SessionHandle, SessionManager,
     config::ENDED_LEASE,
@@ -18,88 +18,8 @@ use crate::{
 
 const CROWD: i64 = 150;
 
-/// A store in which somebody logs in again once the first page of a list has been read.
-#[derive(Clone)]
-struct Busy {
-    store: MemorySessionStore,
-    next: Arc<Mutex<Option<SessionKey>>>,
-}
-
-impl Backend for Busy {
-    const REMOTE: bool = false;
-
-    async fn run(&self, step: &Step, terms: &Terms) -> anyhow::Result<Reply> {
-        self.store.run(step, terms).await
-    }
-
-    async fn look(&self, at: &str, terms: &Terms) -> anyhow::Result<Stored> {
-        self.store.look(at, terms).await
-    }
-
-    async fn set_ttl(&self, at: &str, ttl: Millis) -> anyhow::Result<()> {
-        self.store.set_ttl(at, ttl).await
-    }
-
-    fn name(&self, key: &SessionKey) -> Name {
-        self.store.name(key)
-    }
-
-    fn clock(&self) -> &SharedClock {
-        Backend::clock(&self.store)
-    }
-}
-
-impl Upkeep for Busy {
-    async fn forget(&self, principal: &str, mark: &NotBefore, terms: &Terms) -> anyhow::Result<()> {
-        self.store.forget(principal, mark, terms).await
-    }
-}
-
-impl Index for Busy {
-    async fn sessions(
-        &self,
-        principal: &str,
-        page: Page,
-        terms: &Terms,
-    ) -> anyhow::Result<Vec<Listed>> {
-        let listed = self.store.sessions(principal, page, terms).await?;
-        // A look at one alone is for the latest login.
-        let is_first = page.after.is_none() && page.limit > 1;
-        let next = lock(&self.next).take_if(|_| is_first);
-        if let Some(key) = next {
-            let Stored::Record(base) = self.store.look(key.as_ref(), terms).await? else {
-                anyhow::bail!("it lives");
-            };
-            let again = login(None);
-            let rotated = backend::rotate(&self.store, &key, Some(&base), &again, terms).await;
-            let is_in = matches!(rotated, Ok(Rotated::Rotated(..)));
-            anyhow::ensure!(is_in, "it is logged in again");
-        }
-        Ok(listed)
-    }
-
-    async fn mark(
-        &self,
-        principal: &str,
-        mark: &NotBefore,
-        by: Option<(u128, Millis)>,
-        terms: &Terms,
-    ) -> anyhow::Result<bool> {
-        self.store.mark(principal, mark, by, terms).await
-    }
-
-    async fn end_marked(
-        &self,
-        principal: &str,
-        mark: &NotBefore,
-        terms: &Terms,
-    ) -> anyhow::Result<u64> {
-        self.store.end_marked(principal, mark, terms).await
-    }
-}
-
 /// A user with many sessions, of which the oldest is about to be logged in again; and its id.
-async fn crowd() -> (Busy, Terms, u128) {
+async fn crowd() -> (Disturbed, Terms, u128) {
     let store = MemorySessionStore::new();
     let terms = Terms::of_store(Backend::clock(&store).now());
     let mut oldest = None;
@@ -112,8 +32,12 @@ async fn crowd() -> (Busy, Terms, u128) {
         oldest.get_or_insert((key, id));
     }
     let (key, id) = oldest.unwrap();
-    let next = Arc::new(Mutex::new(Some(key)));
-    (Busy { store, next }, terms, id)
+    let store = Disturbed {
+        store,
+        moves: Arc::new(Mutex::new(Some(key))),
+        ..Disturbed::default()
+    };
+    (store, terms, id)
 }
 
 #[actix_web::test]
@@ -121,7 +45,7 @@ async fn whoever_is_logged_in_again_meanwhile_ends_too() {
     let (store, terms, _) = crowd().await;
     let noticed = end(&store, &notice(100, true, None), &terms).await;
     assert_eq!(noticed.unwrap().ended, CROWD.unsigned_abs());
-    assert!(lock(&store.next).is_none());
+    assert!(lock(&store.moves).is_none());
     let left = live(&Slow(store.store), &terms).await;
     assert!(left.is_empty(), "{left:?}");
 }
@@ -129,7 +53,7 @@ async fn whoever_is_logged_in_again_meanwhile_ends_too() {
 #[actix_web::test]
 async fn whoever_is_logged_in_again_meanwhile_is_found() {
     let (store, terms, id) = crowd().await;
-    let next = Arc::clone(&store.next);
+    let next = Arc::clone(&store.moves);
     let index = StoreIndex::new(store);
     let looking = Looking {
         terms: Arc::new(terms.clone()),
