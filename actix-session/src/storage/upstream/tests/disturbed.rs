@@ -6,7 +6,7 @@ use super::*;
 use crate::sync::lock;
 
 /// Clones share what is still to come.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Disturbed {
     pub(super) store: MemorySessionStore,
     /// A step is carried out and its answer lost, after so many others.
@@ -16,6 +16,14 @@ pub(super) struct Disturbed {
 }
 
 impl Disturbed {
+    pub(super) fn over(store: MemorySessionStore) -> Self {
+        Self {
+            store,
+            loses_after: Arc::default(),
+            moves: Arc::default(),
+        }
+    }
+
     /// Whether the answer to this step is lost.
     fn loses(&self) -> bool {
         let mut after = lock(&self.loses_after);

@@ -1,7 +1,7 @@
 //! A session that is logged in again moves to the front of its list, perhaps while somebody goes through
 //! that.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::{disturbed::Disturbed, *};
 use crate::{
@@ -32,11 +32,8 @@ async fn crowd() -> (Disturbed, Terms, u128) {
         oldest.get_or_insert((key, id));
     }
     let (key, id) = oldest.unwrap();
-    let store = Disturbed {
-        store,
-        moves: Arc::new(Mutex::new(Some(key))),
-        ..Disturbed::default()
-    };
+    let store = Disturbed::over(store);
+    *lock(&store.moves) = Some(key);
     (store, terms, id)
 }
 

@@ -1,7 +1,5 @@
 //! A notice that comes again, since nobody has heard the first answer.
 
-use std::sync::{Arc, Mutex};
-
 use super::{disturbed::Disturbed, *};
 use crate::sync::lock;
 
@@ -15,11 +13,8 @@ async fn a_repeat_is_answered_as_the_first_was_whatever_is_lost() {
             let changes = login(Some(at_upstream(50, Some("s1"))));
             backend::create(&store, &changes, &terms).await.unwrap();
         }
-        let store = Disturbed {
-            store,
-            loses_after: Arc::new(Mutex::new(Some(lost))),
-            ..Disturbed::default()
-        };
+        let store = Disturbed::over(store);
+        *lock(&store.loses_after) = Some(lost);
         let named = Notice {
             token: Some((7, terms.now)),
             ..notice(100, true, None)
