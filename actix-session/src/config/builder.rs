@@ -324,8 +324,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
 
     /// Sets the absolute timeout: how long a session may live, however busy it is. It counts from
     /// the creation, or from the last [`login`](crate::Session::login) or
-    /// [`reauthenticated`](crate::Session::reauthenticated). By default there is none. The longest one
-    /// is 100 years.
+    /// [`reauthenticated`](crate::Session::reauthenticated). By default there is none. A longer one
+    /// than 100 years is shortened to that.
     ///
     /// # Examples
     /// ```

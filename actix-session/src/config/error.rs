@@ -14,11 +14,8 @@ use derive_more::Display;
 #[derive(Debug, Clone, PartialEq, Eq, Display)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The absolute timeout would end every session at once, or never.
-    #[display(
-        "the absolute timeout must be longer than zero, and at most 100 years: leave it out if there \
-         is to be none"
-    )]
+    /// The absolute timeout would end every session at once.
+    #[display("the absolute timeout must be longer than zero")]
     AbsoluteTimeout,
 
     /// The budget leaves no time for a commit, or has no effect.

@@ -227,8 +227,7 @@ impl Configuration {
         if !within(terms.ttl, longest) {
             return Err(ConfigError::Ttl);
         }
-        let is_invalid = |span| !within(span, LONGEST_STATE);
-        if terms.absolute.is_some_and(is_invalid) {
+        if terms.absolute.is_some_and(|span| span <= Millis::ZERO) {
             return Err(ConfigError::AbsoluteTimeout);
         }
         if let ExtendOnRead::AtMostEvery(interval) = terms.extend
