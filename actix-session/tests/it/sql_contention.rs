@@ -393,6 +393,8 @@ async fn an_extension_that_fails_at_its_commit_is_none() {
     assert!(end().await.unwrap() > before);
 }
 
+type Act = fn(&Session);
+
 /// The row that is locked becomes somebody's whose sessions have ended.
 #[actix_web::test]
 async fn whoever_waited_for_a_row_opens_nothing_that_has_ended() {
@@ -435,7 +437,7 @@ async fn whoever_waited_for_a_row_opens_nothing_that_has_ended() {
     let (seen, ()) = soon(join(browser.number("n"), commit)).await;
     assert_eq!(seen, None, "a load");
 
-    let acts: [(&str, fn(&Session)); 4] = [
+    let acts: [(&str, Act); 4] = [
         ("nothing", |_| ()),
         ("a change", count),
         ("a renewal", Session::renew),
