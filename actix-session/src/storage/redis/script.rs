@@ -127,11 +127,15 @@ if not text then return other end
 local metadata = '^%x+%.%x+%.(%-?%d+)%.(%-?%d*)%.(%-?%d*)%.%x+%.%-?%d*%.?(%-?%d*)'
 local at = place(text)
 local now, ttl, cap = tonumber(ARGV[1]), tonumber(ARGV[2]), nil
+local least = tonumber(ARGV[4])
 if at then
   local _, stop = string.find(text, '^[%x%.%-]*', at)
   local created, absolute, own, auth = string.match(string.sub(text, at, stop), metadata)
   if created then
-    if own ~= '' and ARGV[5] == 'own' then ttl = tonumber(own) end
+    if own ~= '' and ARGV[5] == 'own' then
+      ttl = tonumber(own)
+      if least and ttl <= least then least = math.floor(ttl / 2) end
+    end
     if absolute ~= '' then cap = tonumber(absolute)
     elseif ARGV[3] ~= '' then
       local since = created
@@ -144,8 +148,8 @@ local idle = ttl
 if cap and cap - now < ttl then ttl = cap - now end
 local extended = 0
 local function due()
-  if ARGV[4] == '' then return true end
-  local least, left = tonumber(ARGV[4]), redis.call('PTTL', KEYS[1])
+  if not least then return true end
+  local left = redis.call('PTTL', KEYS[1])
   return idle - left >= least and ttl - left >= math.min(least, 1000)
 end
 if ttl > 0 and due() then

@@ -15,6 +15,7 @@ on_each_place! {
     reading_extends_if_the_terms_say_so,
     a_look_that_is_no_activity_knows_the_end,
     an_extension_rests_for_its_interval,
+    an_interval_ends_no_session_of_a_shorter_time,
     an_extension_comes_however_near_the_absolute_end_is,
     a_ttl_of_its_own_comes_before_the_policys,
     no_extension_reaches_past_the_absolute_end,
@@ -107,6 +108,25 @@ async fn an_extension_rests_for_its_interval<P: Place>(steps: Steps<P>) {
     steps.pass(minutes(1)).await;
     for at in &names {
         steps.extends_to(at, &seldom(), TTL).await;
+    }
+}
+
+/// It would end in use: such a session is extended once half of its time is over.
+async fn an_interval_ends_no_session_of_a_shorter_time<P: Place>(steps: Steps<P>) {
+    for own in [minutes(8), minutes(10)] {
+        let names = steps.each_with(|metadata| metadata.ttl = Some(own)).await;
+        let seldom = || Terms {
+            extend: ExtendOnRead::AtMostEvery(minutes(10)),
+            ..steps.terms()
+        };
+        steps.pass(minutes(3)).await;
+        for at in &names {
+            steps.extends_to(at, &seldom(), own - minutes(3)).await;
+        }
+        steps.pass(minutes(2)).await;
+        for at in &names {
+            steps.extends_to(at, &seldom(), own).await;
+        }
     }
 }
 
