@@ -106,7 +106,7 @@ impl CookieSessionStore {
 
     /// Ends all sessions that a principal has logged in to until now: "sign out everywhere".
     ///
-    /// A login in the same millisecond counts as ended.
+    /// A login in the same millisecond counts as ended, unless this process makes it after this call.
     ///
     /// # Errors
     /// There is no list of ended sessions ([`with_revocation`](Self::with_revocation)), or its
@@ -127,13 +127,10 @@ impl CookieSessionStore {
         let Some(revocation) = &self.revocation else {
             anyhow::bail!("to end cookie-stored sessions early, set a store by `with_revocation`");
         };
-        let now = self.clock.now();
+        let at = self.clock.revocation_time(principal);
+        let name = note_name("principal", principal);
         revocation
-            .revoke(
-                &note_name("principal", principal),
-                now,
-                now + REVOCATION_TTL,
-            )
+            .revoke(&name, at, at + REVOCATION_TTL)
             .await
             .map(drop)
     }
@@ -332,7 +329,7 @@ impl SessionStore for CookieSessionStore {
     async fn open(&self, session_key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
         let record = match self.read(session_key, terms.now, terms.keys.as_ref()) {
             Err(_) => return Ok(Opened::Unreadable),
-            Ok(Some(record)) if !terms.is_over(&record) => record,
+            Ok(Some(record)) if !terms.is_over(&record) => terms.prove(record, PLACE),
             Ok(_) => return Ok(Opened::Nothing),
         };
         let ended = self.is_revoked(&record).await.map_err(LoadError::Other)?;
@@ -354,6 +351,7 @@ impl SessionStore for CookieSessionStore {
     /// The list alone counts: the session may have got a later value, with a later end.
     async fn watch(&self, session_key: &SessionKey, watch: Watch, terms: &Terms) {
         let record = self.record_of(session_key, terms.now, terms.keys.as_ref());
+        let record = record.map(|record| terms.prove(record, PLACE));
         let Some(mut metadata) = record.ok().and_then(|record| record.times().cloned()) else {
             return;
         };

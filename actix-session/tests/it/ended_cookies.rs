@@ -10,9 +10,11 @@ use std::{
 
 use actix_session::{
     EndReason, Session, SessionMiddleware,
+    config::{BrowserSession, TtlExtensionPolicy},
     storage::{CookieSessionStore, MemorySessionStore, RevocationFuture, RevocationStore},
+    testing::ManualClock,
 };
-use actix_web::cookie::Key;
+use actix_web::cookie::{Key, time::Duration};
 use tokio::time::sleep;
 
 use crate::{
@@ -117,4 +119,52 @@ async fn a_list_that_does_not_answer_is_asked_again() {
     .await;
     store.revoke_principal("user-42").await.unwrap();
     assert_eq!(soon(ended).await, EndReason::Gone);
+}
+
+/// What was written before the entry had a name says nothing of a login.
+#[actix_web::test]
+async fn whoever_an_entry_names_is_signed_out_everywhere() {
+    const USER: &str = "actix_identity.user_id";
+    let key = Key::generate();
+    let store = CookieSessionStore::default().with_revocation(MemorySessionStore::new());
+    let builder = || SessionMiddleware::builder(store.clone(), key.clone());
+    let browser = Browser::new(Site::new(builder().build()).await);
+    let old = |s: &Session| s.insert(USER, "42").unwrap();
+    browser.visit(old).await.assert_sets_cookie();
+    let naming = builder().principal_entry(USER).ended_lease(LEASE);
+    let browser = browser.at(Site::new(naming.build()).await);
+    assert_eq!(browser.principal().await.as_deref(), Some("42"));
+    let ended = wait_for(&browser).await;
+    assert_lives(&ended).await;
+    store.revoke_principal("42").await.unwrap();
+    assert!(browser.is_nobody().await);
+    browser
+        .visit(|s| assert!(!s.contains_key(USER)))
+        .await
+        .assert_ok();
+    assert_eq!(soon(ended).await, EndReason::Gone);
+}
+
+/// A request that extends nothing has not moved the end either.
+#[actix_web::test]
+async fn a_login_in_a_quiet_request_takes_over_nothing_that_has_ended() {
+    let clock = ManualClock::new();
+    let list = MemorySessionStore::builder().clock(clock.clone()).build();
+    let store = CookieSessionStore::default().clock(clock.clone());
+    let middleware = SessionMiddleware::builder(store.with_revocation(list), Key::generate())
+        .clock(clock.clone())
+        .session_lifecycle(
+            BrowserSession::default()
+                .state_ttl(Duration::hours(1))
+                .state_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest),
+        )
+        .quiet_when(|_| true);
+    let browser = Browser::new(Site::new(middleware.build()).await);
+    browser.visit(|s| s.insert("basket", 3).unwrap()).await;
+    let flight = browser.begin().await;
+    clock.advance(std::time::Duration::from_secs(3_601));
+    flight.handle().login("user-42").unwrap();
+    flight.finish().await.assert_sets_cookie();
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+    assert_eq!(browser.number("basket").await, None);
 }

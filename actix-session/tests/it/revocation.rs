@@ -185,9 +185,7 @@ async fn a_principal_can_be_signed_out_everywhere() {
         assert_eq!(client.who(cookie).await, "");
     }
     assert_eq!(client.who(&bob).await, "bob");
-    // A login of the same instant counts as ended, one of later does not.
-    assert_eq!(client.who(&client.login("alice").await).await, "");
-    clock.advance(std::time::Duration::from_millis(1));
+    // A login of the same instant counts as ended, one that this process makes later does not.
     assert_eq!(client.who(&client.login("alice").await).await, "alice");
     // It is the login that counts, and not when an identity provider saw the proof.
     assert_eq!(

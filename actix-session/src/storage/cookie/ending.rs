@@ -5,7 +5,7 @@ use super::{CookieSessionStore, REVOCATION_TTL};
 use crate::{
     changes::Changes,
     clock::Millis,
-    contract::{self, ExtendOnRead, Older, Stamp, Terms},
+    contract::{self, Older, Stamp, Terms},
     error::CommitError,
     handed::handed,
     record::{Metadata, Record},
@@ -166,8 +166,7 @@ impl CookieSessionStore {
 /// Whether a session that was live at the load has ended by its time. Where loads extend sessions,
 /// this request's load has done so.
 fn is_past_its_end(base: &Record, terms: &Terms) -> bool {
-    let reads_extend = terms.extend != ExtendOnRead::Never;
-    let idle_end = base.idle_end().filter(|_| !reads_extend);
+    let idle_end = base.idle_end().filter(|_| !terms.extends_on_read());
     terms.is_over(base) || idle_end.is_some_and(|end| end <= terms.now)
 }
 
