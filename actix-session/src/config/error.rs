@@ -95,6 +95,13 @@ pub enum ConfigError {
     )]
     CapInMixedFleet,
 
+    /// The store has no lists: a store that was opened by a URL for sessions in cookies.
+    #[display(
+        "a limit on a principal's sessions needs a store with lists of them, which sessions in cookies \
+         do not have: open another store, or remove the limit"
+    )]
+    CapWithoutLists,
+
     /// The cookie's name is not a valid token.
     #[display(
         "the cookie's name must be a token (letters, digits, and no blanks, `=`, `;` or `,`) of at \

@@ -126,8 +126,7 @@ impl Cap {
     async fn evict(&self, identity: &Identity, terms: &Terms) -> Result<usize, CommitError> {
         let mut live = self.live(&identity.principal, terms).await?;
         let is_there = |id: &u128| live.iter().any(|it| it.id == *id);
-        // The one that it drew last is its own, if it is there; the one that the base has moved to
-        // goes first.
+        // The one that it drew last is its own, if it is there.
         let own = identity.ids.iter().rev().copied().find(is_there);
         // A record that another request has written meanwhile keeps the id that it got there.
         let own = own.or_else(|| {
@@ -136,7 +135,11 @@ impl Cap {
             };
             live.iter().find(is_of_login).map(|it| it.id)
         });
-        live.sort_by_key(|it| Some(it.id) != own && identity.ids.contains(&it.id));
+        // The one that the base has moved to goes first, unless it was logged in later: whoever did
+        // that ends this one.
+        let place = live.iter().position(|it| Some(it.id) == own);
+        let earlier = place.map_or(0, |place| place + 1);
+        live[earlier..].sort_by_key(|it| identity.ids.contains(&it.id));
         let surplus = live.split_off(self.most.min(live.len()));
         let count = surplus.len();
         // Another login may have ended it before it was looked at.

@@ -374,6 +374,11 @@ pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, CommitErro
 
 /// A back end with an index, whatever its type.
 pub(crate) trait Door: Caretaker {
+    /// Whether there are lists at all.
+    fn has_lists(&self) -> bool {
+        true
+    }
+
     fn clock(&self) -> &SharedClock;
 
     /// The live sessions among the entries of a page, and where the next one begins.
@@ -536,6 +541,10 @@ pub(super) fn no_index<T>() -> Result<T, CommitError> {
 }
 
 impl Door for NoIndex {
+    fn has_lists(&self) -> bool {
+        false
+    }
+
     fn clock(&self) -> &SharedClock {
         &self.0
     }

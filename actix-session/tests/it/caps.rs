@@ -10,8 +10,8 @@ use actix_session::{
     config::{ConfigError, OverLimit, SessionMiddlewareBuilder, WireFormat},
     forward_store_methods,
     storage::{
-        Changes, CommitError, End, MemorySessionStore, Record, Rotated, SessionIndex, SessionKey,
-        SessionStore, StoreIndex, Terms,
+        AnySessionStore, Changes, CommitError, End, MemorySessionStore, Record, Rotated,
+        SessionIndex, SessionKey, SessionStore, StoreIndex, Terms,
     },
 };
 use actix_web::{ResponseError as _, cookie::Key, http::StatusCode, rt};
@@ -42,6 +42,8 @@ on_each_index! {
     a_login_that_is_taken_back_counts_for_nothing,
     a_login_whose_session_has_moved_is_an_error,
     nobody_waits_for_a_login_before_1970,
+    a_session_that_is_purged_makes_room,
+    of_two_logins_of_one_session_the_later_one_stays,
 }
 
 fn capped<T: TestStore>(
@@ -386,6 +388,20 @@ async fn a_handler_learns_of_a_refusal(tested: impl TestStore<Store: SessionInde
     assert_eq!(first.principal().await.as_deref(), Some("user-42"));
 }
 
+async fn a_session_that_is_purged_makes_room(tested: impl TestStore<Store: SessionIndex>) {
+    let site = site_of(&tested, 1, OverLimit::Refuse).await;
+    let browser = Browser::new(site);
+    log_in(&browser, "user-42", "device").await;
+    let before = browser.value();
+    let flight = browser.begin().await;
+    flight.handle().purge();
+    login(&flight.handle());
+    flight.handle().save().await.unwrap();
+    flight.finish().await.assert_sets_cookie();
+    assert_ne!(browser.value(), before);
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+}
+
 async fn a_session_that_was_renewed_meanwhile_goes_first(
     tested: impl TestStore<Store: SessionIndex>,
 ) {
@@ -404,6 +420,50 @@ async fn a_session_that_was_renewed_meanwhile_goes_first(
     second.finish().await.assert_sets_cookie();
     assert_eq!(other.principal().await.as_deref(), Some("user-42"));
     assert_eq!(doubled.principal().await, None);
+}
+
+/// Whichever is committed first: or each of them could end the other.
+async fn of_two_logins_of_one_session_the_later_one_stays(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let site = site_of(&tested, 1, OverLimit::EvictOldest).await;
+    for later_comes_first in [true, false] {
+        let browser = Browser::new(site.clone());
+        browser.visit(|s| s.insert("basket", 3).unwrap()).await;
+        let both = [browser.fork(), browser.fork()];
+        let [earlier, later] = [both[0].begin().await, both[1].begin().await];
+        for flight in [&earlier, &later] {
+            tick(&tested);
+            login(&flight.handle());
+        }
+        let statuses = if later_comes_first {
+            let later = later.finish().await.status;
+            (earlier.finish().await.status, later)
+        } else {
+            (earlier.finish().await.status, later.finish().await.status)
+        };
+        let refused = match later_comes_first {
+            true => StatusCode::UNAUTHORIZED,
+            false => StatusCode::OK,
+        };
+        assert_eq!(statuses, (refused, StatusCode::OK));
+        assert_eq!(are_in(&both).await, [false, true]);
+        tick(&tested);
+    }
+}
+
+/// Its logins would all be errors.
+#[actix_web::test]
+async fn a_limit_needs_lists() {
+    let refused = async |url: &str| {
+        let store = AnySessionStore::new(url).await.unwrap();
+        SessionMiddleware::builder(store, Key::generate())
+            .max_sessions(3, OverLimit::Refuse)
+            .try_build()
+            .err()
+    };
+    assert_eq!(refused("cookie:").await, Some(ConfigError::CapWithoutLists));
+    assert_eq!(refused("memory:").await, None);
 }
 
 #[test]
