@@ -340,6 +340,10 @@ impl<'a> CommitMachine<'a> {
         Next::Do(step)
     }
 
+    fn at_most(&self, end: Millis) -> Until {
+        Until::AtMost(end.max(self.terms.now + Millis(1)))
+    }
+
     /// What only writes metadata down, for a request without changes, moves no idle end.
     fn until_and_answer(&self, on: &Record, new: &Record) -> (Until, Answer) {
         let end = self.terms.until(new);
@@ -353,18 +357,19 @@ impl<'a> CommitMachine<'a> {
             // What is over already ends at once.
             Route::Direct if self.terms.keeps_end() => {
                 let kept = self.terms.until_over(new, on.end());
-                let end = end.max(self.terms.now + Millis(1));
-                (Until::AtMost(end), Answer::Saved(End::of(new, kept)))
+                (self.at_most(end), Answer::Saved(End::of(new, kept)))
             }
             Route::Direct => {
                 let (until, end) = self.terms.until_written(on, new, end);
                 (Until::At(until), Answer::Saved(End::of(new, end)))
             }
-            // A `clear` ends the times of the login, so what is left is at most what the policy gives.
+            // A logout ends the times of the login, so what is left is at most what the policy gives.
             // A record that is past its end already ends at once.
             Route::Forward { .. } if self.changes.cleared.is_some() => {
-                let end = end.max(self.terms.now + Millis(1));
-                (Until::AtMost(end), Answer::Gone)
+                (self.at_most(end), Answer::Gone)
+            }
+            Route::Forward { .. } if on.principal().is_some() && new.principal().is_none() => {
+                (self.at_most(end), Answer::Forwarded)
             }
             Route::Forward { .. } => (Until::Same, Answer::Forwarded),
         }

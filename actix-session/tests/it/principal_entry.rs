@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use actix_session::{
-    Session, SessionExt as _, SessionManager,
+    Login, Session, SessionExt as _, SessionManager,
     config::{OverLimit, SessionMiddlewareBuilder, TtlExtensionPolicy, WireFormat},
     storage::{SessionIndex, SessionStore},
 };
@@ -318,6 +318,25 @@ async fn a_removal_in_flight_logs_out_behind_a_renewal(
         assert_eq!(browser.principal().await, None);
         assert_eq!(sessions.count("ada").await.unwrap(), 0);
     }
+}
+
+/// What is nobody's lives no longer than a session of nobody's.
+#[actix_web::test]
+async fn a_removal_behind_a_renewal_ends_the_times_of_the_login() {
+    let tested = Sqlite::start().await;
+    let browser = tested.browser_of(naming(&tested)).await;
+    let remembered = Login::new("ada").idle(CookieDuration::days(30));
+    let log_in = move |s: &Session| s.login_with(remembered.clone()).unwrap();
+    browser.visit(log_in).await.assert_sets_cookie();
+    let late = browser.fork().begin().await;
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    late.handle().remove(USER);
+    late.handle().insert("basket", 3).unwrap();
+    late.finish().await.assert_no_cookie();
+    assert_eq!(browser.principal().await, None);
+    assert_eq!(browser.number("basket").await, Some(3));
+    tested.clock().advance(Duration::from_secs(86_401));
+    assert_eq!(browser.number("basket").await, None);
 }
 
 async fn a_login_sets_the_entry(tested: impl TestStore<Store: SessionIndex>) {
