@@ -18,7 +18,7 @@ use std::{
 use crate::{
     Level,
     clock::Millis,
-    contract::{Committed, Stamp, Terms},
+    contract::{Stamp, Terms},
     error::CommitError,
     random,
     record::{Auth, Lowered, Metadata, Origin, Proof, Proofs, Record, UpstreamLogin, principal_of},
@@ -167,6 +167,12 @@ pub(crate) type ModifyFn =
 /// With a flag, it says whether it has taken the value away when it ran last.
 #[derive(Clone)]
 pub(crate) struct Modify(pub(crate) Arc<ModifyFn>, pub(crate) Option<Arc<AtomicBool>>);
+
+impl Modify {
+    fn takes(&self) -> bool {
+        self.1.is_some()
+    }
+}
 
 /// A login in this request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -460,6 +466,13 @@ impl Changes {
         takes_away && self.login.is_none()
     }
 
+    /// The same, or the entry is taken, if it is there then.
+    pub(crate) fn may_log_out(&self, principal_entry: Option<&str>) -> bool {
+        let effect = principal_entry.and_then(|entry| self.effects.get(entry));
+        let takes = matches!(effect, Some(Effect::Modify(all)) if all.iter().any(Modify::takes));
+        self.log_out(principal_entry) || takes && self.login.is_none()
+    }
+
     /// They have logged out nobody yet.
     pub(crate) fn note_nobody(&self) {
         if let Some(logout) = &self.logout {
@@ -500,10 +513,9 @@ impl Changes {
         })
     }
 
-    /// Whom a commit of these changes has logged out. `principal` is whose session it was when it was
-    /// loaded: a store that does not say has written over that.
-    pub(crate) fn logged_out(&self, answer: &Committed, principal: Option<&str>) -> Option<String> {
-        let is_written = matches!(answer, Committed::Saved(_) | Committed::NewValue(..));
+    /// Whom these changes have logged out. `principal` is whose session it was when it was loaded: a
+    /// store that does not say, and has written them, has written over that.
+    pub(crate) fn logged_out(&self, is_written: bool, principal: Option<&str>) -> Option<String> {
         let loaded = || principal.filter(|_| is_written).map(str::to_owned);
         self.logout.as_ref()?.principal().unwrap_or_else(loaded)
     }
@@ -539,7 +551,9 @@ impl Changes {
         policy: Option<Millis>,
     ) -> Option<Millis> {
         let login = self.login.as_ref()?;
-        let same = base.filter(|base| login.keep_times && !self.log_in_another(base));
+        let same = base.filter(|base| {
+            login.keep_times && self.cleared.is_none() && !self.log_in_another(base)
+        });
         let kept = || same?.metadata()?.own_span();
         let span = login.span.or_else(kept).or(policy)?;
         let proof = self.reauthenticated.map(|proof| proof.at);

@@ -171,6 +171,13 @@ pub enum Committed {
     Gone,
 }
 
+impl Committed {
+    /// Whether the changes have gone to the record under the key that the request came with.
+    pub(crate) fn is_written(&self) -> bool {
+        matches!(self, Self::Saved(_) | Self::NewValue(..))
+    }
+}
+
 /// The outcome of a renewal.
 #[derive(Debug)]
 #[non_exhaustive]

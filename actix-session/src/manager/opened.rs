@@ -150,7 +150,7 @@ impl OpenedSession {
         }
         let logged_out = snapshot
             .changes
-            .logged_out(&committed, Some(&self.principal));
+            .logged_out(committed.is_written(), Some(&self.principal));
         if logged_out.is_some() {
             let kind = SessionEventKind::LoggedOut;
             self.manager.tell(kind, logged_out.as_deref());

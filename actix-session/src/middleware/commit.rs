@@ -265,11 +265,7 @@ impl<S: SessionStore> Work<'_, S> {
             (Silence::Unneeded | Silence::Forwarded | Silence::Gone, _) => {}
         }
         if matches!(silence, Silence::Dropped(_) | Silence::Gone) {
-            self.tell(
-                SessionEventKind::Dropped,
-                key,
-                self.request.incoming.principal(),
-            );
+            tell_dropped(self.parts, self.request.incoming);
         }
         SetCookie::Leave
     }
@@ -290,7 +286,7 @@ impl<S: SessionStore> Work<'_, S> {
         match self.ask(decision).await? {
             CookieFate::Leave(silence) => Ok(self.leave(silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),
-            CookieFate::Send(cookie) if cookie.older.is_none() => self.seal(&cookie),
+            CookieFate::Send(cookie) if cookie.older.is_none() => self.send_at_once(&cookie),
             CookieFate::Send(cookie) => boxed(|| self.send(cookie)).await,
         }
     }
@@ -326,7 +322,9 @@ impl<S: SessionStore> Work<'_, S> {
         if !changes.is_empty() {
             measure::committed(&answer);
         }
-        let told = tell_logout(self.parts, self.request.incoming, changes, &answer);
+        // A new value counts once the cookie with it is made.
+        let is_made = !matches!(answer, Committed::NewValue(..));
+        let told = is_made && self.tell_logout(changes, answer.is_written());
         if told && matches!(answer, Committed::Gone) && changes.effects.is_empty() {
             // It was all that there was to do.
             return Ok(CookieFate::Leave(Silence::Forwarded));
@@ -358,7 +356,7 @@ impl<S: SessionStore> Work<'_, S> {
             return Err(CommitError::gone());
         }
         if !is_renewed {
-            tell_logout(self.parts, self.request.incoming, changes, &Committed::Gone);
+            self.tell_logout(changes, false);
         }
         Ok(self.request.after_rotate(answer))
     }
@@ -501,24 +499,42 @@ impl<S: SessionStore> Work<'_, S> {
     /// lost.
     async fn send(&self, cookie: NewCookie) -> Result<SetCookie, CommitError> {
         let line = self.seal(&cookie)?;
-        if cookie.older.end().await.map_err(CommitError::of_store)? {
+        let NewCookie {
+            key, origin, older, ..
+        } = cookie;
+        if older.end().await.map_err(CommitError::of_store)? {
+            self.made(origin, key.as_ref());
             return Ok(line);
         }
         if self.way_out.departure.is_over() {
             return Ok(self.leave(Silence::Dropped(Why::NoResponse)));
         }
         match boxed(|| self.ask(self.request.after_overtaken())).await? {
-            CookieFate::Send(cookie) => self.seal(&cookie),
+            CookieFate::Send(cookie) => self.send_at_once(&cookie),
             CookieFate::Leave(silence) => Ok(self.leave(silence)),
             CookieFate::Remove => Ok(SetCookie::Remove),
         }
     }
 
-    /// A session has a new key.
-    fn made(&self, origin: Origin, came: Option<&SessionKey>, key: &SessionKey) {
+    /// If there is no older value to end.
+    fn send_at_once(&self, cookie: &NewCookie) -> Result<SetCookie, CommitError> {
+        let line = self.seal(cookie)?;
+        self.made(cookie.origin, cookie.key.as_ref());
+        Ok(line)
+    }
+
+    /// A session has a new key, and the cookie for it is made.
+    fn made(&self, origin: Origin, new: Option<&SessionKey>) {
         let (incoming, changes) = (self.request.incoming, &self.request.snapshot.changes);
+        let came = incoming.loaded.key();
+        let Some(key) = new.or(came) else { return };
         let kind = match (origin, came) {
-            (Origin::Refreshed, _) => return,
+            (Origin::Refreshed, _) => {
+                if new.is_some() {
+                    self.tell_logout(changes, true);
+                }
+                return;
+            }
             (Origin::Renewed, Some(old)) if !changes.left_the_old_one() => {
                 event::renewed(old, key);
                 let entry = self.terms.principal_entry.as_deref();
@@ -529,7 +545,7 @@ impl<S: SessionStore> Work<'_, S> {
             (Origin::Renewed | Origin::Created, _) => {
                 event::created(key);
                 if origin == Origin::Renewed {
-                    tell_logout(self.parts, incoming, changes, &Committed::Gone);
+                    self.tell_logout(changes, false);
                 }
                 SessionEventKind::Created
             }
@@ -549,12 +565,15 @@ impl<S: SessionStore> Work<'_, S> {
         self.tell(kind, Some(key), principal);
     }
 
+    fn tell_logout(&self, changes: &Changes, is_written: bool) -> bool {
+        tell_logout(self.parts, self.request.incoming, changes, is_written)
+    }
+
     fn seal(&self, cookie: &NewCookie) -> Result<SetCookie, CommitError> {
         let came = self.request.incoming.loaded.key();
         let Some(key) = cookie.key.as_ref().or(came) else {
             return Ok(self.leave(Silence::Unneeded));
         };
-        self.made(cookie.origin, came, key);
         if cookie.key.is_some() && self.way_out.is_awaited.get() {
             self.way_out.made.replace(Some(key.duplicate().into()));
         }
@@ -572,9 +591,9 @@ pub(crate) fn tell_logout<S>(
     parts: &Parts<S>,
     incoming: &Incoming,
     changes: &Changes,
-    answer: &Committed,
+    is_written: bool,
 ) -> bool {
-    let told = changes.logged_out(answer, incoming.principal());
+    let told = changes.logged_out(is_written, incoming.principal());
     told_logout(parts, incoming, told.as_deref())
 }
 
@@ -585,6 +604,13 @@ fn told_logout<S>(parts: &Parts<S>, incoming: &Incoming, principal: Option<&str>
         observed.tell(kind, incoming.loaded.key(), principal);
     }
     principal.is_some()
+}
+
+/// The changes of a request are lost.
+pub(crate) fn tell_dropped<S>(parts: &Parts<S>, incoming: &Incoming) {
+    let (key, principal) = (incoming.loaded.key(), incoming.principal());
+    let observed = parts.observed();
+    observed.tell(SessionEventKind::Dropped, key, principal);
 }
 
 /// An error response without a body: only the log says what went wrong.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Parts,
-    commit::tell_logout,
+    commit::{tell_dropped, tell_logout},
     decide::{Decision, Exit, Finished, Silence},
     lazy::Lazy,
     load::{Incoming, Loaded},
@@ -21,6 +21,7 @@ use crate::{
     changes::Changes,
     contract::{Committed, ExtendOnRead, Opened, Terms},
     error::CommitError,
+    event,
     key::SessionKey,
     measure::{self, timed},
     observe::Observed,
@@ -150,7 +151,7 @@ async fn save<S: SessionStore + 'static>(
             let committed = commit(parts, (key, base), changes, &terms, limit).await;
             if let Ok(answer) = &committed {
                 measure::committed(answer);
-                tell_logout(parts, &incoming, changes, answer);
+                tell_logout(parts, &incoming, changes, answer.is_written());
             }
             let left = Left {
                 parts,
@@ -187,7 +188,8 @@ async fn look_at_cap<S>(
     terms: &Terms,
 ) -> Result<Saved, CommitError> {
     if let Some(cap) = &parts.configuration.cap {
-        let base = incoming.loaded.record().filter(|_| !snapshot.purged);
+        // A session that is purged is gone before somebody logs in.
+        let base = incoming.loaded.record();
         cap.look(base, &snapshot.changes, terms).await?;
     }
     Ok(Saved::WithResponse)
@@ -195,10 +197,6 @@ async fn look_at_cap<S>(
 
 fn as_before(outcome: Result<Saved, CommitError>) -> Done {
     Done::new(outcome, After::AsBefore)
-}
-
-fn gone(changes: Changes) -> Done {
-    Done::new(Err(CommitError::gone()), After::Gone(changes))
 }
 
 fn decide<S>(
@@ -264,12 +262,12 @@ impl<S: SessionStore> Left<'_, S> {
                     let after = After::Saved(changes, Box::new(incoming));
                     return Done::new(Ok(Saved::WithResponse), after);
                 }
-                Ok(false) => return gone(changes),
+                Ok(false) => return self.gone(changes),
                 Err(error) => return as_before(Err(CommitError::of_store(error))),
             },
             // Nothing that is found behind a redirect is shown.
             Ok(Committed::Forwarded) => self.incoming.after_save(None, self.view),
-            Ok(Committed::Gone) => return gone(changes),
+            Ok(Committed::Gone) => return self.gone(changes),
             Err(CommitError::OutcomeUnknown) => {
                 let unknown = Err(CommitError::OutcomeUnknown);
                 return Done::new(unknown, After::Unknown(changes));
@@ -277,6 +275,14 @@ impl<S: SessionStore> Left<'_, S> {
             Err(error) => return as_before(Err(error)),
         };
         Done::new(Ok(Saved::Done), After::Saved(changes, Box::new(incoming)))
+    }
+
+    fn gone(&self, changes: Changes) -> Done {
+        if let Some(key) = self.incoming.loaded.key() {
+            event::gone(key);
+        }
+        tell_dropped(self.parts, self.incoming);
+        Done::new(Err(CommitError::gone()), After::Gone(changes))
     }
 
     /// The record as it is stored now. If it cannot be read, the next commit finds out that the base

@@ -9,10 +9,10 @@ use actix_session::{
     EndReason, Refusal, Session, SessionEvent, SessionEventKind as Kind, SessionManager,
     SessionMiddleware,
     config::{OnLoadError, OverLimit, PersistentSession, TtlExtensionPolicy},
-    storage::SessionIndex,
+    storage::{CookieSessionStore, SessionIndex},
 };
 
-use actix_web::http::StatusCode;
+use actix_web::{cookie::Key, http::StatusCode};
 
 use crate::support::{Browser, Site, Spy, TestStore, count, on_each_index};
 
@@ -34,6 +34,8 @@ on_each_index! {
     a_logout_of_nothing_is_not_told,
     a_failed_load_is_told_once,
     a_failed_save_is_told_once,
+    what_a_save_has_lost_is_told,
+    whoever_takes_the_entry_of_the_principal_logs_out,
 }
 
 /// A visitor of a site whose middleware is observed.
@@ -472,4 +474,79 @@ async fn a_failed_save_is_told_once(tested: impl TestStore<Store: SessionIndex>)
     flight.finish().await.assert_ok();
     browser.visit(Session::renew).await.assert_ok();
     assert_eq!(next(), Kind::Renewed);
+}
+
+async fn what_a_save_has_lost_is_told(tested: impl TestStore<Store: SessionIndex>) {
+    let observed = Observed::new(&tested).await;
+    observed.log_in().await;
+    let late = observed.browser.begin().await;
+    observed.browser.visit(Session::purge).await.assert_ok();
+    observed.expect(Kind::Ended(EndReason::LoggedOut), Some("ada"));
+    count(&late.handle());
+    assert!(late.handle().save().await.unwrap_err().is_gone());
+    observed.expect(Kind::Dropped, Some("ada"));
+    late.finish().await.assert_ok();
+    observed.log_in().await;
+}
+
+async fn whoever_takes_the_entry_of_the_principal_logs_out(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let (sender, events) = channel();
+    let builder = tested
+        .middleware()
+        .principal_entry("user")
+        .on_event(move |event| {
+            sender
+                .send((event.kind(), event.principal().map(str::to_owned)))
+                .unwrap()
+        });
+    let browser = tested.browser_of(builder).await;
+    let next = || events.recv_timeout(Duration::from_secs(30)).unwrap();
+    let ada = || Some("ada".to_owned());
+    browser.visit(log_in).await.assert_ok();
+    assert_eq!(next(), (Kind::LoggedIn, ada()));
+    let flight = browser.begin().await;
+    assert_eq!(flight.handle().take("user").await.unwrap(), ada());
+    flight.finish().await.assert_ok();
+    assert_eq!(next(), (Kind::LoggedOut, ada()));
+    // Taken once, there is nothing to take.
+    browser.visit(log_in).await.assert_ok();
+    assert_eq!(next(), (Kind::LoggedIn, ada()));
+    let (first, second) = (browser.begin().await, browser.begin().await);
+    assert_eq!(first.handle().take("user").await.unwrap(), ada());
+    assert_eq!(next(), (Kind::LoggedOut, ada()));
+    assert_eq!(second.handle().take::<String>("user").await.unwrap(), None);
+    first.finish().await.assert_ok();
+    second.finish().await.assert_ok();
+    browser.visit(log_in).await.assert_ok();
+    assert_eq!(next(), (Kind::LoggedIn, ada()));
+}
+
+/// What is told has happened: a cookie that is too large is not sent.
+#[actix_web::test]
+async fn a_cookie_that_cannot_be_sent_is_told_as_nothing() {
+    let (sender, events) = channel();
+    let middleware = SessionMiddleware::builder(CookieSessionStore::default(), Key::generate())
+        .on_event(move |event| sender.send(event.kind()).unwrap())
+        .build();
+    let browser = Browser::new(Site::new(middleware).await);
+    let next = || events.recv_timeout(Duration::from_secs(30)).unwrap();
+    browser.visit(log_in).await.assert_ok();
+    assert_eq!(next(), Kind::LoggedIn);
+    let too_much = |s: &Session| s.insert("much", "x".repeat(5_000)).unwrap();
+    let acts: [fn(&Session); 3] = [|s| s.clear(), Session::renew, log_in];
+    for act in acts {
+        let flight = browser.begin().await;
+        act(&flight.handle());
+        too_much(&flight.handle());
+        let answer = flight.finish().await;
+        assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    browser.visit(Session::renew).await.assert_ok();
+    let mut told = next();
+    while told == Kind::StoreFailed {
+        told = next();
+    }
+    assert_eq!(told, Kind::Renewed);
 }

@@ -443,6 +443,35 @@ async fn times_are_set_before_or_after_the_login(tested: impl TestStore) {
     }
 }
 
+/// A `clear` ends the times before it, so that there are none to keep.
+#[actix_web::test]
+async fn a_login_after_a_clear_keeps_no_times() {
+    let tested = Memory::start().await;
+    let builder = tested
+        .middleware()
+        .absolute_timeout(CookieDuration::hours(12));
+    let browser = tested.browser_of(builder).await;
+    let login = Login::new("user-42").absolute(CookieDuration::hours(1));
+    browser
+        .visit(move |s| s.login_with(login.clone()).unwrap())
+        .await
+        .assert_sets_cookie();
+    let since = tested.clock().now() - Duration::from_secs(7_200);
+    let again = Login::new("user-42").keep_times().authenticated_at(since);
+    browser
+        .visit(move |s| {
+            s.clear();
+            s.login_with(again.clone()).unwrap();
+        })
+        .await
+        .assert_sets_cookie();
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+    seconds(tested.clock(), 10 * 3_600 - 1);
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+    seconds(tested.clock(), 1);
+    assert_eq!(browser.principal().await, None);
+}
+
 /// What an old server wrote says nothing of its beginning: the first sight counts.
 #[actix_web::test]
 async fn an_old_record_that_is_only_read_has_an_absolute_end_too() {
