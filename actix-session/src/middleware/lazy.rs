@@ -106,15 +106,19 @@ impl<Store: SessionStore + 'static> WayIn<Store> {
 }
 
 impl<Store> Lazy<Store> {
-    pub(crate) fn new(parts: Rc<Parts<Store>>, req: &ServiceRequest, quiet: bool) -> Self {
+    pub(crate) fn new(
+        parts: Rc<Parts<Store>>,
+        req: &ServiceRequest,
+        quiet: bool,
+    ) -> Result<Self, actix_web::Error> {
         let Fields { cookies, header } = parts.cookies.fields(req.headers());
         let (cookies, header) = (cookies.to_vec(), header.to_vec());
         let session = cell::OnceCell::new();
-        if let Some(early) = parts.early(req, quiet) {
+        if let Some(early) = parts.early(req, quiet)? {
             early.lock().unloaded = true;
             session.get_or_init(|| early);
         }
-        Self {
+        Ok(Self {
             parts,
             cookies,
             header,
@@ -126,7 +130,7 @@ impl<Store> Lazy<Store> {
             loaded: sync::OnceCell::new(),
             unopened: cell::OnceCell::new(),
             failure: RefCell::default(),
-        }
+        })
     }
 
     /// Sets what wakes the middleware when somebody first asks for the session.

@@ -235,10 +235,17 @@ impl<Store> Parts<Store> {
 
     /// The session that somebody has asked for before this middleware served the request, which it
     /// does from now on.
-    fn early(&self, req: &ServiceRequest, quiet: bool) -> Option<Session> {
-        let early = Session::take_early(req)?;
-        early.lock().attach(Arc::clone(self.served(quiet)));
-        Some(early)
+    fn early(
+        &self,
+        req: &ServiceRequest,
+        quiet: bool,
+    ) -> Result<Option<Session>, actix_web::Error> {
+        let early = Session::take_early(req);
+        if let Some(early) = &early {
+            let served = Arc::clone(self.served(quiet));
+            early.attach(served).map_err(opaque)?;
+        }
+        Ok(early)
     }
 
     pub(crate) fn observed(&self) -> &Observed {

@@ -50,12 +50,12 @@ impl<Store: SessionStore + 'static> Visit<Store> {
     ) -> Result<Self, actix_web::Error> {
         let quiet = parts.configuration.is_quiet(req);
         if parts.configuration.loading.is_lazy(req) {
-            let lazy = Lazy::new(parts, req, quiet);
+            let lazy = Lazy::new(parts, req, quiet)?;
             return Ok(Self::Unasked(Unasked(Rc::new(lazy))));
         }
         let incoming = load(&parts, req, quiet).await?;
         let shown = shown(&incoming);
-        let session = match parts.early(req, quiet) {
+        let session = match parts.early(req, quiet)? {
             Some(early) => {
                 early.fill(shown);
                 early

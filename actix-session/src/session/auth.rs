@@ -397,7 +397,7 @@ impl Session {
         let at = self.now();
         let mut pending = self.lock();
         pending.writable().map_err(SessionLoginError)?;
-        if pending.is_login_open() {
+        if pending.unloaded && pending.is_login_open() {
             drop(pending);
             unloaded::warn();
             return Err(SessionLoginError(unloaded::error()));

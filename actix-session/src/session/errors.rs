@@ -133,6 +133,11 @@ impl SessionSaveError {
     pub fn is_outcome_unknown(&self) -> bool {
         self.0.is::<OutcomeUnknown>()
     }
+
+    /// Whether the changes are not tried again.
+    pub(super) fn is_final(&self) -> bool {
+        self.is_gone() || self.is_outcome_unknown()
+    }
 }
 
 impl StdError for SessionSaveError {

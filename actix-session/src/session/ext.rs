@@ -300,6 +300,7 @@ impl Session {
     fn unattached(extensions: &mut Extensions, headers: &HeaderMap) -> Self {
         warn_unattached();
         let session = seeded::unattached(headers);
+        session.lock().wait_for_middleware();
         let sessions = InRequest::default();
         sessions.push(Held::Early(session.clone()), Rc::default(), Rc::default());
         extensions.insert(sessions);

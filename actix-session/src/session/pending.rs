@@ -42,6 +42,9 @@ pub(crate) struct Pending {
     pub(super) moved: bool,
     /// Under lazy loading, nobody has loaded the record yet.
     pub(crate) unloaded: bool,
+    /// Somebody has asked for the session before a middleware serves the request, which loads the record
+    /// then. Until it does, the session shows what was done to it.
+    early: bool,
     /// The changes have been committed; later ones would be lost.
     finished: bool,
     /// What was done since a commit began that a handler waits for.
@@ -215,12 +218,18 @@ impl Pending {
         self.asked = true;
     }
 
+    /// A middleware may serve the session later.
+    pub(super) fn wait_for_middleware(&mut self) {
+        self.early = self.base.is_none();
+    }
+
     pub(crate) fn load(&mut self, shown: Shown) {
         self.base = shown.record;
         self.degraded = shown.degraded;
         self.extended = shown.extended;
         self.moved = shown.moved;
         self.unloaded = false;
+        self.early = false;
         let known = self.base.as_ref().and_then(Record::principal);
         let ended = self.ended_times.take().filter(|ended| ended.stand(known));
         self.take_back_end(ended);
@@ -254,6 +263,18 @@ impl Pending {
         !known && self.is_unloaded()
     }
 
+    /// Whether the record may have an entry that does not show.
+    fn may_hide(&self, name: &str) -> bool {
+        let effect = self.changes.effects.get(name);
+        let known = matches!(effect, Some(Effect::Set(_) | Effect::Removed));
+        !known && (self.is_to_be_loaded() || self.hides_by_failure())
+    }
+
+    /// Whether a failed load hides what the record has.
+    pub(super) fn hides_by_failure(&self) -> bool {
+        self.degraded && !self.purged && self.changes.cleared.is_none()
+    }
+
     /// Whether the record shows through, and nobody has loaded it.
     pub(super) fn is_unloaded(&self) -> bool {
         self.is_unloaded_or_cleared() && self.changes.cleared.is_none()
@@ -262,6 +283,15 @@ impl Pending {
     /// Whether the session goes on, and nobody has loaded it.
     pub(super) fn is_unloaded_or_cleared(&self) -> bool {
         self.unloaded && !self.purged
+    }
+
+    /// Whether a load may still tell what a change has changed.
+    pub(super) fn is_to_be_loaded(&self) -> bool {
+        self.goes_on_to_be_loaded() && self.changes.cleared.is_none()
+    }
+
+    fn goes_on_to_be_loaded(&self) -> bool {
+        (self.unloaded || self.early) && !self.purged
     }
 
     /// What the record holds, without this request's changes to it.
@@ -417,7 +447,8 @@ impl Pending {
 
     pub(super) fn remove(&mut self, name: &str) -> Option<String> {
         let before = self.value(name).map(Cow::into_owned);
-        if before.is_some() || self.is_unknown(name) {
+        // What a failed load hides is removed as well, so that the response says that it was not.
+        if before.is_some() || self.may_hide(name) {
             self.set(name, Effect::Removed);
         } else {
             self.unname(name);
@@ -439,6 +470,7 @@ impl Pending {
     /// will commit it, only the result is kept.
     pub(crate) fn modify(&mut self, name: &str, modify: Modify, now: Option<String>) {
         let over_nothing = self.purged || self.changes.cleared.is_some();
+        let may_merge = !over_nothing && self.may_be_committed();
         let effect = match self.changes.effects.get_mut(name) {
             Some(Effect::Modify(all)) => {
                 all.push(modify);
@@ -446,7 +478,7 @@ impl Pending {
                 self.mark_changed();
                 return;
             }
-            None if !over_nothing && self.endings.is_attached() => Effect::Modify(vec![modify]),
+            None if may_merge => Effect::Modify(vec![modify]),
             _ => {
                 self.discarded().effects.push(Effect::Modify(vec![modify]));
                 now.clone().map_or(Effect::Removed, Effect::Set)
@@ -534,10 +566,10 @@ impl Pending {
 
     /// Takes what must be committed.
     pub(crate) fn take_snapshot(&mut self) -> Snapshot {
-        let named = self.named.take().filter(|_| self.is_unloaded());
+        let named = self.named.take().filter(|_| self.is_to_be_loaded());
         let ended_times = self.ended_times.take().filter(|ended| {
             let is_login = ended.stands_for.is_some();
-            self.is_unloaded() || is_login && self.is_unloaded_or_cleared()
+            self.is_to_be_loaded() || is_login && self.goes_on_to_be_loaded()
         });
         let snapshot = Snapshot {
             named,
@@ -553,7 +585,7 @@ impl Pending {
         let mut changes = self.changes.clone();
         let entry = self.principal_entry().map(|entry| &**entry);
         let logs_out = changes.log_out(entry);
-        let is_told = logs_out || changes.renews();
+        let is_told = changes.may_log_out(entry) || changes.renews();
         changes.logout = is_told.then(LoggedOut::default);
         Snapshot {
             purged: self.purged,
@@ -581,9 +613,24 @@ impl Pending {
 
     /// Whether the store has no say in an entry's value.
     pub(super) fn decides_alone(&self, name: &str) -> bool {
-        let in_cookie = self.base.as_ref().is_some_and(Record::is_in_cookie);
+        let is_alone = match &self.base {
+            Some(base) => base.is_in_cookie(),
+            None => !self.degraded && !self.unloaded,
+        };
         let effect = self.changes.effects.get(name);
-        in_cookie || !self.endings.is_attached() || matches!(effect, Some(Effect::Set(_)))
+        is_alone || !self.endings.is_attached() || matches!(effect, Some(Effect::Set(_)))
+    }
+
+    /// What this request has removed of its own is there again, unless something else is by now.
+    pub(super) fn put_back(&mut self, name: &str, json: String) {
+        if let Some(Effect::Removed) = self.changes.effects.get(name) {
+            self.set(name, Effect::Set(json));
+        }
+    }
+
+    /// Whether a middleware serves the session, or may do so later.
+    fn may_be_committed(&self) -> bool {
+        self.early || self.endings.is_attached()
     }
 
     /// Whether nothing is pending that only the response can complete.
@@ -638,7 +685,7 @@ impl Pending {
     /// out stays so for the rest of the request.
     pub(crate) fn give_up(&mut self, changes: &Changes) {
         let entry = self.principal_entry().map(|entry| &**entry);
-        if changes.log_out(entry) {
+        if changes.may_log_out(entry) {
             self.base = None;
         }
         self.forget(changes);
@@ -652,14 +699,14 @@ impl Pending {
         self.discard(forgotten);
     }
 
-    /// Takes back what was to take an entry. `json` is what it was to take.
-    pub(super) fn withdraw(&mut self, name: &str, taken: &Arc<AtomicBool>, json: String) {
+    /// Takes back what was to take an entry, if it is not committed. `json` is what it was to take.
+    pub(super) fn withdraw(&mut self, name: &str, taken: &Arc<AtomicBool>, json: String) -> bool {
         let Some(Effect::Modify(all)) = self.changes.effects.get_mut(name) else {
-            return;
+            return false;
         };
         let is_it = |modify: &Modify| modify.1.as_ref().is_some_and(|it| Arc::ptr_eq(it, taken));
         let Some(place) = all.iter().position(is_it) else {
-            return;
+            return false;
         };
         let withdrawn = all.remove(place);
         if all.is_empty() {
@@ -674,6 +721,7 @@ impl Pending {
         }
         let withdrawn = Effect::Modify(vec![withdrawn]);
         self.discarded().effects.push(withdrawn);
+        true
     }
 
     fn discard(&mut self, forgotten: Vec<(String, Effect)>) {

@@ -204,16 +204,19 @@ impl Session {
                     .map_err(|error| SessionTakeError(error.0))?;
             }
             let Some(json) = self.loaded_text(key).map_err(SessionTakeError)? else {
-                return Ok(None);
+                let is_hidden = self.lock().hides_by_failure();
+                // Whoever is told that there is none would take it for used.
+                return match is_hidden {
+                    true => Err(SessionTakeError(Degraded.into())),
+                    false => Ok(None),
+                };
             };
             let value = parse(key, &json).map_err(SessionTakeError)?;
             match self.remove_if_same(key, &json).map_err(SessionTakeError)? {
                 Taking::Changed => {}
                 Taking::Alone => return Ok(Some(value)),
                 Taking::Own => {
-                    self.save()
-                        .await
-                        .map_err(|error| SessionTakeError(error.0))?;
+                    self.taken_own(key, json).await.map_err(SessionTakeError)?;
                     return Ok(Some(value));
                 }
                 Taking::Asked(taken) => {
@@ -235,11 +238,26 @@ impl Session {
         let error = match self.save().await {
             Ok(Saved::Done) => return Ok(taken.load(Ordering::Acquire)),
             Ok(Saved::WithResponse) => pending(),
-            Err(error) if error.is_gone() || error.is_outcome_unknown() => return Err(error.0),
+            Err(error) if error.is_final() => return Err(error.0),
             Err(error) => error.0,
         };
-        self.lock().withdraw(key, taken, json);
+        let is_withdrawn = self.lock().withdraw(key, taken, json);
+        // It is done if the response carries what the store has made of it.
+        if !is_withdrawn && taken.load(Ordering::Acquire) {
+            return Ok(true);
+        }
         Err(error)
+    }
+
+    /// Saves what this request has removed of its own, which stays if nothing was done.
+    async fn taken_own(&self, key: &str, json: String) -> anyhow::Result<()> {
+        let Err(error) = self.save().await else {
+            return Ok(());
+        };
+        if !error.is_final() {
+            self.lock().put_back(key, json);
+        }
+        Err(error.0)
     }
 
     /// Removes an entry as soon as it is committed, if it has the same value then.

@@ -1,6 +1,8 @@
 //! Sessions that nobody has loaded yet, under lazy loading.
 
-use super::{Session, Shown, lock::Running};
+use std::sync::Arc;
+
+use super::{Session, Shown, lock::Running, pending::Served};
 use crate::{
     changes::{Changes, Modify},
     record::Record,
@@ -22,6 +24,20 @@ pub(super) fn warn() {
 }
 
 impl Session {
+    /// A middleware serves the session from now on. Somebody has asked for it before.
+    ///
+    /// # Errors
+    /// The operating system has no random numbers for a login.
+    pub(crate) fn attach(&self, served: Arc<Served>) -> anyhow::Result<()> {
+        let mut pending = self.lock();
+        pending.attach(served);
+        let set = pending.take_early_principal();
+        drop(pending);
+        set.map_or(Ok(()), |(entry, principal, json)| {
+            self.set_principal(&entry, principal, json)
+        })
+    }
+
     /// Shows what was loaded, under the changes that have been made meanwhile.
     pub(crate) fn fill(&self, shown: Shown) {
         let mut pending = self.lock();

@@ -91,6 +91,59 @@ pub(crate) async fn custom<S: SessionStore + 'static>(store: S) -> Browser {
     Browser::new(Site::new(builder.build()).await)
 }
 
+/// The key is the state.
+struct InKey;
+
+impl InKey {
+    fn key(state: &State) -> Result<SessionKey, anyhow::Error> {
+        Ok(serde_json::to_string(state)?.try_into()?)
+    }
+}
+
+impl SessionStore for InKey {
+    async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
+        Ok(serde_json::from_str(key.as_ref()).ok())
+    }
+
+    async fn save(&self, state: State, _: &Duration) -> Result<SessionKey, SaveError> {
+        Self::key(&state).map_err(SaveError::Other)
+    }
+
+    async fn update(
+        &self,
+        _: SessionKey,
+        state: State,
+        _: &Duration,
+    ) -> Result<SessionKey, UpdateError> {
+        Self::key(&state).map_err(UpdateError::Other)
+    }
+
+    async fn update_ttl(&self, _: &SessionKey, _: &Duration) -> Result<(), anyhow::Error> {
+        Ok(())
+    }
+
+    async fn delete(&self, _: &SessionKey) -> Result<(), anyhow::Error> {
+        Ok(())
+    }
+}
+
+/// The response brings what is left.
+#[actix_web::test]
+async fn what_is_taken_from_a_key_is_taken() {
+    let browser = custom(InKey).await;
+    let set = |s: &Session| {
+        s.insert("a", 1).unwrap();
+        s.insert("b", 2).unwrap();
+    };
+    browser.visit(set).await.assert_sets_cookie();
+    let flight = browser.begin().await;
+    assert_eq!(flight.take("a").await.unwrap(), Some(1));
+    assert_eq!(flight.take::<u32>("a").await.unwrap(), None);
+    flight.finish().await.assert_sets_cookie();
+    assert_eq!(browser.number("a").await, None);
+    assert_eq!(browser.number("b").await, Some(2));
+}
+
 #[actix_web::test]
 async fn a_store_of_five_methods_brings_nothing_back() {
     let store = FiveMethods::default();

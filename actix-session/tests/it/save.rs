@@ -6,13 +6,15 @@ use std::sync::{
 };
 
 use actix_session::{
-    Saved, Session, SessionMiddleware, SessionSaveError, forward_store_methods,
+    Level, Saved, Session, SessionMiddleware, SessionSaveError,
+    config::OnLoadError,
+    forward_store_methods,
     storage::{
         Changes, CommitError, Committed, CookieSessionStore, MemorySessionStore, Record,
         SessionKey, SessionStore, Terms,
     },
 };
-use actix_web::{cookie::Key, http::StatusCode, rt};
+use actix_web::{ResponseError as _, cookie::Key, http::StatusCode, rt};
 use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore};
 
@@ -36,6 +38,8 @@ on_each_store! {
     a_value_that_was_taken_before_a_clear_is_not_taken_again,
     a_save_after_a_clear_brings_nothing_back,
     an_equal_value_that_was_saved_undoes_nothing,
+    what_a_request_has_made_itself_can_be_taken,
+    what_a_failed_load_hides_is_not_removed_in_silence,
 }
 
 async fn what_was_saved_stays_if_the_handler_fails(tested: impl TestStore) {
@@ -284,6 +288,69 @@ async fn a_value_that_the_store_refuses_to_remove_can_be_taken_later() {
     assert!(flight.take::<u32>("a").await.is_err());
     assert_eq!(flight.get("a").unwrap(), Some(1));
     assert_eq!(flight.take::<u32>("a").await.unwrap(), Some(1));
+    flight.finish().await.assert_ok();
+    browser.visit(|s| assert!(!s.contains_key("a"))).await;
+}
+
+/// A store that does not know the session yet has no say.
+async fn what_a_request_has_made_itself_can_be_taken(tested: impl TestStore) {
+    let browser = tested.browser().await;
+    let flight = browser.begin().await;
+    flight.insert("b", 2).unwrap();
+    count(&flight);
+    assert_eq!(flight.take("n").await.unwrap(), Some(1));
+    assert_eq!(flight.take::<u32>("n").await.unwrap(), None);
+    flight.finish().await.assert_ok().assert_sets_cookie();
+    let only_b = |s: &Session| assert_eq!(s.entries().keys().collect::<Vec<_>>(), ["b"]);
+    browser.visit(only_b).await.assert_ok();
+}
+
+async fn what_a_failed_load_hides_is_not_removed_in_silence(tested: impl TestStore) {
+    let spy = Spy::new(tested.store());
+    let builder = SessionMiddleware::builder(spy.clone(), tested.key().clone())
+        .clock(tested.clock().clone())
+        .on_load_error(OnLoadError::Anonymous);
+    let browser = tested.browser_of(builder).await;
+    let log_in = |s: &Session| {
+        s.login("ada").unwrap();
+        s.insert("a", 1).unwrap();
+    };
+    browser.visit(log_in).await.assert_ok();
+    let acts: [fn(&Session); 3] = [
+        |s| drop(s.remove("a")),
+        |s| s.demand_reauth("fraud"),
+        |s| s.lower_level(Level::Zero),
+    ];
+    for act in acts {
+        spy.refuse(&["open"]);
+        let answer = browser.visit(act).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        spy.refuse(&[]);
+    }
+    spy.refuse(&["open"]);
+    let flight = browser.begin().await;
+    let error = flight.take::<u32>("a").await.unwrap_err();
+    assert_eq!(error.status_code(), StatusCode::SERVICE_UNAVAILABLE);
+    // What the request has ended itself is not there.
+    flight.clear();
+    assert_eq!(flight.take::<u32>("a").await.unwrap(), None);
+    spy.refuse(&[]);
+    let answer = flight.finish().await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(browser.number("a").await, Some(1));
+}
+
+#[actix_web::test]
+async fn a_value_of_its_own_that_the_store_refuses_can_be_taken_later() {
+    let store = Spy::new(MemorySessionStore::new());
+    let browser = Browser::with(store.clone()).await;
+    fill(&browser).await;
+    let flight = browser.begin().await;
+    flight.insert("a", 2).unwrap();
+    store.refuse_next("commit");
+    assert!(flight.take::<u32>("a").await.is_err());
+    assert_eq!(flight.take("a").await.unwrap(), Some(2));
+    assert_eq!(flight.take::<u32>("a").await.unwrap(), None);
     flight.finish().await.assert_ok();
     browser.visit(|s| assert!(!s.contains_key("a"))).await;
 }

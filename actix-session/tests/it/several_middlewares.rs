@@ -15,7 +15,7 @@ use actix_web::{
     web,
 };
 
-use crate::support::{Browser, Dump, Site, TestStore, expected, on_each_store, stop};
+use crate::support::{self, Browser, Dump, Site, TestStore, expected, on_each_store, stop};
 
 on_each_store! {
     two_nested_middlewares_never_mix,
@@ -25,6 +25,8 @@ on_each_store! {
     each_session_can_be_had_by_its_name,
     a_session_had_by_its_name_is_loaded_when_it_is_asked_for,
     a_session_that_was_asked_for_early_is_taken_over,
+    what_is_done_early_counts_as_in_the_handler,
+    whoever_is_named_early_is_logged_in,
 }
 
 /// Between two middlewares: writes to the outer session before the handler and after it.
@@ -294,5 +296,83 @@ async fn a_session_that_was_asked_for_early_is_taken_over(tested: impl TestStore
         let mut found = None;
         browser.visit(|s| found = s.get::<u64>("n").unwrap()).await;
         assert_eq!(found, Some(1), "lazy: {lazy}");
+    }
+}
+
+/// Around the middleware: adds up, and asks for a token.
+async fn counts(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let early = req.get_session();
+    support::count(&early);
+    assert_eq!(early.get::<u32>("n")?, Some(1), "nothing else is known");
+    early.remove("basket");
+    next.call(req).await
+}
+
+async fn what_is_done_early_counts_as_in_the_handler(tested: impl TestStore) {
+    for lazy in [false, true] {
+        let builder = tested.middleware();
+        let builder = if lazy { builder.lazy() } else { builder };
+        let app = App::new()
+            .wrap(builder.build())
+            .wrap(from_fn(counts))
+            .default_service(web::to(stop));
+        let browser = Browser::new(Site::of(init_service(app).await));
+        for n in 1..=3_u32 {
+            let look = |s: &Session| {
+                assert_eq!(s.get::<u32>("n").unwrap(), Some(n), "lazy: {lazy}");
+                assert!(!s.contains_key("basket"), "lazy: {lazy}");
+                s.insert("basket", 1).unwrap();
+            };
+            browser.visit(look).await.assert_ok();
+        }
+    }
+}
+
+/// Around the middleware: logs in whom the query names, in one of two ways.
+async fn names_early(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let early = req.get_session();
+    match req.query_string().split_once('=') {
+        Some(("login", user)) => early.login(user)?,
+        Some(("entry", user)) => early.insert("user", user)?,
+        _ => {}
+    }
+    next.call(req).await
+}
+
+async fn whoever_is_named_early_is_logged_in(tested: impl TestStore) {
+    for lazy in [false, true] {
+        let builder = tested.middleware().principal_entry("user");
+        let builder = if lazy { builder.lazy() } else { builder };
+        let app = App::new()
+            .wrap(builder.build())
+            .wrap(from_fn(names_early))
+            .default_service(web::to(stop));
+        let browser = Browser::new(Site::of(init_service(app).await));
+        for (n, way) in ["login=ada", "entry=bob", "entry=bob", "login=eve"]
+            .iter()
+            .enumerate()
+        {
+            let before = browser.value();
+            let flight = browser.begin_at(&format!("/?{way}")).await;
+            let user = &way[6..];
+            let session = flight.handle();
+            assert_eq!(session.principal().as_deref(), Some(user), "lazy: {lazy}");
+            // Nothing of one person reaches the next.
+            let known = session.get::<usize>("last").unwrap();
+            assert_eq!(known, (n == 2).then_some(1), "lazy: {lazy}");
+            session.insert("last", n).unwrap();
+            flight.finish().await.assert_ok();
+            assert_eq!(browser.value() == before, n == 2, "lazy: {lazy}");
+            assert_eq!(browser.principal().await.as_deref(), Some(user));
+            let named =
+                |s: &Session| assert_eq!(s.get::<String>("user").unwrap().as_deref(), Some(user));
+            browser.visit(named).await.assert_ok();
+        }
     }
 }

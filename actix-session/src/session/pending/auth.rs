@@ -5,7 +5,7 @@ use crate::{
     Level,
     changes::{Before, Changes, Effect, LoginChange, TtlChange},
     clock::Millis,
-    record::{Auth, Lowered, Proof, Record, id_after_clear},
+    record::{Auth, Lowered, Proof, Record, id_after_clear, principal_of},
 };
 
 /// Whose session a request has.
@@ -106,6 +106,26 @@ impl Pending {
         }
     }
 
+    /// What was done before a middleware served the session, which says what the entry is called: a
+    /// login sets it, and whoever has set it logs in. Returns what is to be set so.
+    pub(in crate::session) fn take_early_principal(&mut self) -> Option<(String, String, String)> {
+        let entry = self.principal_entry()?.to_string();
+        let effect = self.changes.effects.get(&entry);
+        if let Some(login) = &self.changes.login {
+            if effect.is_none() {
+                let principal = login.principal.clone();
+                self.name_principal(&principal);
+            }
+            return None;
+        }
+        let Some(Effect::Set(json)) = effect else {
+            return None;
+        };
+        let (principal, json) = (principal_of(json)?, json.clone());
+        self.changes.effects.remove(&entry);
+        Some((entry, principal, json))
+    }
+
     /// Sets the entry that names the principal. To the value that it has, that is no change, unless the
     /// session is renewed as well.
     pub(crate) fn set_principal(&mut self, named: NamedLogin) {
@@ -140,7 +160,7 @@ impl Pending {
 
     /// Whether only the load can tell who is logged in.
     pub(crate) fn is_login_open(&self) -> bool {
-        self.is_unloaded() && self.changes.login.is_none()
+        self.is_to_be_loaded() && self.changes.login.is_none()
     }
 
     fn active(&mut self) {
@@ -159,7 +179,7 @@ impl Pending {
 
     /// The request has renewed the session. With the entry that names the principal, that is a login.
     pub(crate) fn renew_named(&mut self) {
-        if self.is_unloaded() {
+        if self.is_to_be_loaded() {
             // The load decides.
             if let Some(named) = self.named.as_mut().filter(|named| !named.is_over) {
                 named.is_renewed = true;
@@ -298,7 +318,7 @@ impl Pending {
         let set = self.changes.ttl.or(self.saved_ttl);
         // To set the entry that names the principal to the value that it has is no login.
         let mut named = self.named.take();
-        named.take_if(|named| !self.is_unloaded() && !named.is_renewed);
+        named.take_if(|named| !self.is_to_be_loaded() && !named.is_renewed);
         let is_kept = earlier.is_none() && named.is_none() || keeps;
         let open = named.as_deref().filter(|_| earlier.is_none() && !is_kept);
         let ended = match open {
@@ -313,7 +333,7 @@ impl Pending {
         if another {
             // A principal must not see the entries of another one.
             self.clear(epoch);
-        } else if self.is_unloaded() {
+        } else if self.is_to_be_loaded() {
             let before = named.map(|named| named.before);
             let first = || Box::new(before.unwrap_or_else(|| Before::of(&self.changes.effects)));
             let first = self.changes.before_login.take().unwrap_or_else(first);
@@ -358,7 +378,7 @@ impl Pending {
 
     /// If nobody is logged in, there is nothing to take back.
     pub(crate) fn lower(&mut self, lowered: Lowered) {
-        if self.principal().is_none() && !self.is_unloaded() {
+        if self.principal().is_none() && !self.is_to_be_loaded() && !self.hides_by_failure() {
             return;
         }
         self.mark_changed();
