@@ -1,4 +1,4 @@
-//! `cargo run --example devices --features memory-session`
+//! `cargo run --manifest-path actix-session/Cargo.toml --example devices --features memory-session`
 //!
 //! Open <http://127.0.0.1:8080> in a window, and in another browser or a private window. Log in in
 //! both: each lists both, and can end the other. Whoever is ended is a guest at their next request.

@@ -1,4 +1,4 @@
-//! `cargo run --example flash --features memory-session`
+//! `cargo run --manifest-path actix-session/Cargo.toml --example flash --features memory-session`
 //!
 //! Open <http://127.0.0.1:8080> and press the button: the page says once what was done, and no more
 //! when you reload it. Of several tabs that load at once, one shows it.

@@ -1,4 +1,4 @@
-//! `cargo run --example login --features memory-session`
+//! `cargo run --manifest-path actix-session/Cargo.toml --example login --features memory-session`
 //!
 //! Open <http://127.0.0.1:8080> and log in as `ada` with the password `engine`. The cookie `id` has
 //! another value after the login: whoever planted the old one in your browser has nothing. After the

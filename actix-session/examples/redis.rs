@@ -1,4 +1,4 @@
-//! `cargo run --example redis --features redis-session`
+//! `cargo run --manifest-path actix-session/Cargo.toml --example redis --features redis-session`
 //!
 //! `REDIS_URL` names the server; `redis://127.0.0.1:6379` if it is not set. The program starts whether
 //! Redis runs or not. Open <http://127.0.0.1:8080>, then stop Redis: `/health` still answers, since it

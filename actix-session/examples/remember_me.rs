@@ -1,4 +1,4 @@
-//! `cargo run --example remember_me --features memory-session`
+//! `cargo run --manifest-path actix-session/Cargo.toml --example remember_me --features memory-session`
 //!
 //! Open <http://127.0.0.1:8080> and log in both ways. Without the tick the session ends after an hour
 //! without a request, after twelve hours in any case, and with the browser. With it the times are 30

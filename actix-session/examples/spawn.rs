@@ -1,4 +1,4 @@
-//! `cargo run --example spawn --features memory-session`
+//! `cargo run --manifest-path actix-session/Cargo.toml --example spawn --features memory-session`
 //!
 //! Open <http://127.0.0.1:8080>, log in and start the report: the answer comes at once, the work goes
 //! on, and three seconds later the session has its result. Log out meanwhile: the job's change goes

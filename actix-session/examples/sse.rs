@@ -1,4 +1,4 @@
-//! `cargo run --example sse --features memory-session`
+//! `cargo run --manifest-path actix-session/Cargo.toml --example sse --features memory-session`
 //!
 //! Open <http://127.0.0.1:8080> in two tabs and log in: each counts seconds, as server-sent events.
 //! Log out in one tab: both streams end, although nobody has closed them. Without `take_until` they

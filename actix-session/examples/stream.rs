@@ -1,4 +1,4 @@
-//! `cargo run --example stream --features memory-session`
+//! `cargo run --manifest-path actix-session/Cargo.toml --example stream --features memory-session`
 //!
 //! Run `curl -c jar -b jar http://127.0.0.1:8080` twice. The second answer comes line by line, long
 //! after the handler has returned, and still reads the session as the handler saw it. Nothing can be

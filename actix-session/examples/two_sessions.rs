@@ -1,4 +1,4 @@
-//! `cargo run --example two_sessions --features memory-session`
+//! `cargo run --manifest-path actix-session/Cargo.toml --example two_sessions --features memory-session`
 //!
 //! Open <http://127.0.0.1:8080/shop> and <http://127.0.0.1:8080/admin>, and reload them. There are two
 //! cookies, with keys, stores and times of their own, and neither session sees the other's entries.

@@ -1,4 +1,4 @@
-//! `cargo run --example websocket --features memory-session`
+//! `cargo run --manifest-path actix-session/Cargo.toml --example websocket --features memory-session`
 //!
 //! Open <http://127.0.0.1:8080> in two tabs, log in, and press "Click": the session counts, over
 //! each tab's socket. Log out in one tab: both sockets close at once.

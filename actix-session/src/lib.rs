@@ -1,3 +1,24 @@
+// Of two definitions of a link the first counts. Read as files, the pages have their own.
+#![doc = "[glossary]: #glossary"]
+#![doc = "[dependants]: #dependants"]
+#![doc = "[`ended_lease`]: config::SessionMiddlewareBuilder::ended_lease"]
+#![doc = "[`max_sessions`]: config::SessionMiddlewareBuilder::max_sessions"]
+#![doc = "[`principal_entry`]: config::SessionMiddlewareBuilder::principal_entry"]
+#![doc = "[`CookieSessionStore::revoke_principal`]: storage::CookieSessionStore::revoke_principal"]
+#![doc = "[`absolute_timeout`]: config::SessionMiddlewareBuilder::absolute_timeout"]
+#![doc = "[`quiet_when`]: config::SessionMiddlewareBuilder::quiet_when"]
+#![doc = "[`CrossSiteGuard`]: csrf::CrossSiteGuard"]
+#![doc = "[`header`]: config::SessionMiddlewareBuilder::header"]
+#![doc = "[`lazy`]: config::SessionMiddlewareBuilder::lazy"]
+#![doc = "[`load_when`]: config::SessionMiddlewareBuilder::load_when"]
+#![doc = "[`MemorySessionStore`]: storage"]
+#![doc = "[`RedisSessionStore`]: storage"]
+#![doc = "[`SqliteSessionStore`]: storage"]
+#![doc = "[`PostgresSessionStore`]: storage"]
+#![doc = "[`MySqlSessionStore`]: storage"]
+#![doc = "[`CookieSessionStore`]: storage"]
+#![doc = "[`AnySessionStore`]: storage::AnySessionStore"]
+#![doc = ""]
 #![doc = include_str!("../docs/overview.md")]
 #![doc = ""]
 #![doc = include_str!("../docs/request.svg")]
@@ -105,10 +126,14 @@ pub use self::{
     },
 };
 
+#[doc = "[`on_event`]: crate::config::SessionMiddlewareBuilder::on_event"]
+#[doc = "[`SessionObserver::lost`]: crate::SessionObserver::lost"]
+#[doc = "[`Session::ended`]: crate::Session::ended"]
+#[doc = "[logger]: crate::cookbook#where-does-logger-belong"]
+#[doc = ""]
 #[doc = include_str!("../docs/observability.md")]
 pub mod observability {}
 
-// Of two definitions of a link the first counts. Read as files, these pages have their own.
 #[cfg(all(any(doc, doctest), feature = "postgres-session"))]
 #[doc = "[sql]: crate::stores_sql"]
 #[doc = "[clocks]: crate::stores_sql#clocks"]

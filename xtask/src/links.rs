@@ -1,10 +1,8 @@
-//! Whether the documentation leads anywhere: each link of each page, and each test that a page names.
+//! Whether the documentation leads anywhere: each link of each page, and each test and each place in the
+//! code that a page names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// The crate's documentation is one page, made of these.
-const ONE_PAGE: [&str; 3] = ["overview.md", "migrating.md", "glossary.md"];
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -41,6 +39,13 @@ fn prose(page: &str) -> impl Iterator<Item = &str> {
 
 /// The text and the target of each link in a line.
 fn links(line: &str) -> Vec<(&str, &str)> {
+    let mut links = in_place(line);
+    links.extend(definition(line));
+    links
+}
+
+/// Links whose targets stand beside their texts.
+fn in_place(line: &str) -> Vec<(&str, &str)> {
     let mut links = Vec::new();
     let mut rest = line;
     while let Some((before, after)) = rest.split_once("](") {
@@ -49,9 +54,12 @@ fn links(line: &str) -> Vec<(&str, &str)> {
         links.push((text, target));
         rest = following;
     }
-    let definition = line.strip_prefix('[').and_then(|it| it.split_once("]: "));
-    links.extend(definition);
     links
+}
+
+/// The name of a link and its target.
+fn definition(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix('[')?.split_once("]: ")
 }
 
 /// As hosts of repositories and `rustdoc` name a heading.
@@ -68,7 +76,7 @@ fn has_heading(page: &str, anchor: &str) -> bool {
     headings.any(|line| slug(line) == anchor)
 }
 
-/// The pages that `rustdoc` reads, and that may link to Rust items.
+/// The pages that `rustdoc` reads.
 const OF_RUSTDOC: [&str; 9] = [
     "overview.md",
     "migrating.md",
@@ -81,17 +89,12 @@ const OF_RUSTDOC: [&str; 9] = [
     "threats.md",
 ];
 
-/// Paths of Rust items, which `rustdoc` checks, and other hosts.
-fn is_elsewhere(page: &Path, target: &str) -> bool {
-    let is_read = page.parent().is_some_and(|it| it.ends_with("docs"))
-        && OF_RUSTDOC.iter().any(|name| page.ends_with(name));
-    let is_item = !target.contains(['/', '.', '#']) && page.ends_with("docs/overview.md");
-    is_item || target.contains("://") || is_read && target.contains("::")
-}
+/// Where these define the names of links anew.
+const DEFINE: [&str; 2] = ["lib.rs", "testing/mod.rs"];
 
 /// What is wrong with a link.
 fn complaint(page: &Path, text: &str, target: &str) -> Option<String> {
-    if is_elsewhere(page, target) {
+    if target.contains("://") {
         return None;
     }
     let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
@@ -113,16 +116,7 @@ fn complaint(page: &Path, text: &str, target: &str) -> Option<String> {
         let is_there = contents.contains(&format!("fn {function}"));
         return (!is_there).then(|| format!("{} has no fn {function}", file.display()));
     }
-    let name = file
-        .file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or_default();
-    let mut parts = vec![contents];
-    if ONE_PAGE.contains(&name) {
-        let part = |name| fs::read_to_string(file.with_file_name(name)).unwrap_or_default();
-        parts.extend(ONE_PAGE.map(part));
-    }
-    let is_there = anchor.is_empty() || parts.iter().any(|part| has_heading(part, anchor));
+    let is_there = anchor.is_empty() || has_heading(&contents, anchor);
     (!is_there).then(|| format!("{} has no heading #{anchor}", file.display()))
 }
 
@@ -135,6 +129,95 @@ fn each_link_leads_somewhere() {
         let wrong = links.filter_map(|(text, target)| complaint(&page, text, target));
         complaints.extend(wrong.map(|it| format!("{}: {it}", page.display())));
     }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// What is wrong with a line of a page that `rustdoc` reads: a file lies elsewhere there, so that a link to
+/// it has a name, and the code that reads the page defines that too.
+fn complaints_of_rustdoc(line: &str, code: &str) -> Vec<String> {
+    let is_here = |target: &str| target.starts_with('#') || target.contains("://");
+    let mut complaints: Vec<_> = in_place(line)
+        .into_iter()
+        .filter(|(_, target)| !is_here(target))
+        .map(|(text, _)| format!("the link on {text} must have a name"))
+        .collect();
+    if let Some((name, target)) = definition(line) {
+        let anchor = target.split_once('#').map_or("", |(_, anchor)| anchor);
+        let is_defined = code.lines().any(|line| {
+            let defined = line.split_once(&format!("[{name}]: "));
+            defined.is_some_and(|(_, to)| to.trim_end_matches(['"', ']']).ends_with(anchor))
+        });
+        if !is_defined {
+            complaints.push(format!("{DEFINE:?} must define [{name}], on #{anchor}"));
+        }
+    }
+    complaints
+}
+
+#[test]
+fn pages_lead_somewhere_in_rustdoc_too() {
+    let folder = repository().join("actix-session");
+    let read = |file| fs::read_to_string(folder.join(file)).unwrap();
+    let code = DEFINE.map(|file| read(format!("src/{file}"))).concat();
+    let mut complaints = Vec::new();
+    for page in OF_RUSTDOC {
+        let text = read(format!("docs/{page}"));
+        let wrong = prose(&text).flat_map(|line| complaints_of_rustdoc(line, &code));
+        complaints.extend(wrong.map(|it| format!("{page}: {it}")));
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// What a text has in back quotes.
+fn spans(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// What is wrong with a cell that names files of the crate or folders of the repository, and what is in them.
+fn places_complaints(cell: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut contents = None;
+    for span in spans(cell) {
+        if span.contains('/') {
+            let places = [repository().join("actix-session"), repository()];
+            let place = places
+                .map(|it| it.join(span))
+                .into_iter()
+                .find(|it| it.exists());
+            contents = place.map(|it| fs::read_to_string(it).unwrap_or_default());
+            if contents.is_none() {
+                complaints.push(format!("there is no {span}"));
+            }
+        } else if let Some(contents) = &contents {
+            let name = span.rsplit("::").next().unwrap_or_default();
+            if !contents.contains(name) {
+                complaints.push(format!("{span} is not there"));
+            }
+        }
+    }
+    complaints
+}
+
+/// The table of ASVS says where each requirement is met.
+#[test]
+fn places_in_the_code_are_there() {
+    let page = repository().join("actix-session/docs/threats.md");
+    let text = fs::read_to_string(page).unwrap();
+    let mut rows = prose(&text)
+        .map(|line| line.split('|').map(str::trim).collect::<Vec<_>>())
+        .skip_while(|cells| cells.get(1) != Some(&"no."));
+    let place = rows
+        .next()
+        .and_then(|head| head.iter().position(|cell| *cell == "where"))
+        .unwrap();
+    let cells: Vec<_> = rows
+        .map_while(|row| row.get(place).map(|cell| (*cell).to_owned()))
+        .collect();
+    assert!(cells.iter().any(|cell| spans(cell).count() > 1));
+    let complaints: Vec<_> = cells
+        .iter()
+        .flat_map(|cell| places_complaints(cell))
+        .collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
@@ -160,6 +243,17 @@ fn links_and_headings_are_found() {
             "xtask/src/links.rs"
         ),
         None
+    );
+    let code = "[one]: crate::two#three\n";
+    assert!(complaints_of_rustdoc("[one](#here), [one]", code).is_empty());
+    assert!(complaints_of_rustdoc("[one]: two.md#three", code).is_empty());
+    for wrong in ["[one](two.md)", "[one]: two.md#four", "[two]: two.md"] {
+        assert_eq!(complaints_of_rustdoc(wrong, code).len(), 1, "{wrong}");
+    }
+    assert!(places_complaints("`src/lib.rs`: `crate::SessionManager`; `sessions/`").is_empty());
+    assert_eq!(
+        places_complaints("`src/lib.rs`: `Missing`; `src/missing.rs`").len(),
+        2
     );
 }
 

@@ -1,3 +1,9 @@
+//! [`principal_entry`]: crate::config::SessionMiddlewareBuilder::principal_entry
+//! [`conformance!`]: crate::conformance
+//! [`KeyValueDatabase`]: crate::storage::KeyValueDatabase
+//! [`KeyValueSessionStore`]: crate::storage::KeyValueSessionStore
+//! [`SessionStore`]: crate::storage::SessionStore
+//!
 #![doc = include_str!("../../docs/testing.md")]
 
 mod client;
