@@ -7,7 +7,7 @@ use actix_web::cookie::time::Duration as SignedDuration;
 /// A length of time: a [`std::time::Duration`], or the signed one of Actix Web's cookies
 /// ([`actix_web::cookie::time::Duration`]).
 ///
-/// Only these two implement it. Where a length of time cannot be negative, one that is counts as
+/// Only these two implement it. If a length of time must not be negative, a negative one counts as
 /// zero. One that is longer than the other kind can say counts as the longest that it can.
 ///
 /// # Examples

@@ -243,7 +243,7 @@ pub struct Contended;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
 #[display(
     "the store is full of sessions that belong to principals, so that it refuses one that does not: \
-     raise `max_sessions`"
+     raise `MemorySessionStoreBuilder::max_sessions`"
 )]
 pub struct StoreFull;
 

@@ -69,7 +69,7 @@ pub enum SessionEventKind {
     /// A `clear` has logged the user out, or the removal of the
     /// [entry that names them](crate::config::SessionMiddlewareBuilder::principal_entry) (or a value in
     /// it that names nobody), or the login of somebody else in the same session. The session goes on as
-    /// nobody's, or as that of whoever logs in: [`LoggedIn`](Self::LoggedIn) comes next then.
+    /// nobody's, or as that of whoever logs in: then [`LoggedIn`](Self::LoggedIn) follows.
     LoggedOut,
 
     /// The session got a new key, without a login.

@@ -305,6 +305,18 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     }
 
     /// Sets the format that stores write; [`WireFormat::V1`] by default.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let builder = SessionMiddleware::builder(MemorySessionStore::new(), Key::generate());
+    /// use actix_session::config::WireFormat;
+    ///
+    /// // As long as old servers run beside this one, or may come back.
+    /// let middleware = builder.wire_format(WireFormat::V0_11).build();
+    /// # let _ = middleware;
+    /// ```
     pub fn wire_format(mut self, format: WireFormat) -> Self {
         self.configuration.terms.format = format;
         self
@@ -316,7 +328,22 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// Their signature does not cover the cookie's name. If users influence the value of any other
     /// signed cookie, that value can pass for a session. Accept such sessions only as long as they
     /// live. (Stores on the server always accept such signatures: there the value must be the key
-    /// of a live record.)
+    /// of a live record.) Under [`WireFormat::V0_11`] they are accepted in any case, since that format
+    /// writes them.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{
+    ///     SessionMiddleware, config::CookieContentSecurity, storage::CookieSessionStore,
+    /// };
+    /// # use actix_web::cookie::Key;
+    ///
+    /// let middleware = SessionMiddleware::builder(CookieSessionStore::default(), Key::generate())
+    ///     .cookie_content_security(CookieContentSecurity::Signed)
+    ///     .accept_unbound_signatures(true)
+    ///     .build();
+    /// # let _ = middleware;
+    /// ```
     pub fn accept_unbound_signatures(mut self, accept: bool) -> Self {
         self.configuration.accepts_unbound = accept;
         self
@@ -345,6 +372,19 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// Declares that servers with actix-session 0.11 or older share the store. They may drop or
     /// copy a session's metadata, so an absolute timeout under [`WireFormat::V0_11`] is best
     /// effort.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, config::WireFormat, storage::MemorySessionStore};
+    /// # use actix_web::cookie::{Key, time::Duration};
+    /// let builder = || {
+    ///     SessionMiddleware::builder(MemorySessionStore::new(), Key::generate())
+    ///         .wire_format(WireFormat::V0_11)
+    ///         .absolute_timeout(Duration::hours(12))
+    /// };
+    /// assert!(builder().try_build().is_err());
+    /// assert!(builder().mixed_fleet().try_build().is_ok());
+    /// ```
     pub fn mixed_fleet(mut self) -> Self {
         self.configuration.mixed_fleet = true;
         self
@@ -353,12 +393,36 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// Sets the date until which cookie-stored sessions without times are accepted, as
     /// actix-session 0.11 and older made them. Without a date they are always accepted, and each
     /// start logs a warning: a copy of such a cookie never expires.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let builder = SessionMiddleware::builder(MemorySessionStore::new(), Key::generate());
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// // January 1, 2027.
+    /// let date = SystemTime::UNIX_EPOCH + Duration::from_secs(1_798_761_600);
+    /// let middleware = builder.legacy_cookies_until(date).build();
+    /// # let _ = middleware;
+    /// ```
     pub fn legacy_cookies_until(mut self, date: SystemTime) -> Self {
         self.configuration.untimed_until = Some(date.into());
         self
     }
 
     /// Sets what happens if the store fails to load a session; [`OnLoadError::Fail`] by default.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let builder = SessionMiddleware::builder(MemorySessionStore::new(), Key::generate());
+    /// use actix_session::config::OnLoadError;
+    ///
+    /// let middleware = builder.on_load_error(OnLoadError::Anonymous).build();
+    /// # let _ = middleware;
+    /// ```
     pub fn on_load_error(mut self, policy: OnLoadError) -> Self {
         self.configuration.on_load_error = policy;
         self
@@ -369,15 +433,15 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// A request that never asks costs no store command, and is served while the store is down. It
     /// extends no session either: for the idle timeout, only requests that load are activity.
     ///
-    /// The [`Session`](crate::Session) extractor loads it. If that fails, the response is the 500 of
-    /// [`OnLoadError::Fail`], whatever the handler answered. [`get_session`], which guards,
+    /// The [`Session`](crate::Session) extractor loads it. If that fails, the response is the 500 or 503
+    /// of [`OnLoadError::Fail`], whatever the handler answered. [`get_session`], which guards,
     /// middlewares and other extractors (those of `actix-identity` too) use, cannot wait: it loads
     /// the session of a store that [opens at once](SessionStore::opens_at_once), in memory or in the
-    /// cookie. With other stores, name the requests that need it in [`load_when`](Self::load_when).
+    /// cookie (without a list of ended sessions). With other stores, name the requests that need it in [`load_when`](Self::load_when).
     /// Otherwise such a session is *not loaded*: [`get`](crate::Session::get) and the updates return
-    /// an error, [`contains_key`](crate::Session::contains_key) and
-    /// [`entries`](crate::Session::entries) show what the request itself has set, and changes are
-    /// committed to what is stored then. The first time, a warning says so.
+    /// an error, [`contains_key`](crate::Session::contains_key),
+    /// [`entries`](crate::Session::entries) and [`principal`](crate::Session::principal) show what the
+    /// request itself has set, and changes are committed to what is stored then. The first time, a warning says so.
     ///
     /// [`get_session`]: crate::SessionExt::get_session
     ///
@@ -453,8 +517,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
-    /// Sets how often the store is asked whether a session still lives that somebody waits for by
-    /// [`Session::ended`](crate::Session::ended); 5 seconds by default, 10 milliseconds to a day.
+    /// Sets how often the store is asked whether a session still lives, while somebody awaits
+    /// [`Session::ended`](crate::Session::ended): 5 seconds by default, from 10 milliseconds to a day.
     /// While the back end is known to tell by itself, it is asked twelve times less often; PostgreSQL,
     /// which does not tell renewals, twice in each [`renewal_grace`](Self::renewal_grace) at least. If
     /// the store does not answer, it is asked again within a second.
@@ -479,14 +543,38 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     }
 
     /// Sets how long a renewal leaves a redirect, so that requests in flight still find the new
-    /// record; 60 seconds by default. It must cover the longest handler.
+    /// record; 60 seconds by default, 400 days at most. It must cover the longest handler: the changes of a
+    /// request that outlives it are lost, and its purge removes the cookie alone.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let builder = SessionMiddleware::builder(MemorySessionStore::new(), Key::generate());
+    /// use std::time::Duration;
+    ///
+    /// let middleware = builder.renewal_grace(Duration::from_secs(300)).build();
+    /// # let _ = middleware;
+    /// ```
     pub fn renewal_grace(mut self, grace: impl AnyDuration) -> Self {
         self.configuration.terms.grace = grace.signed().into();
         self
     }
 
-    /// Sets the time limit for all attempts of one commit together; 3 seconds by default. Beyond it
-    /// the response is a 503.
+    /// Sets the time limit for all that a request asks of the store on its way out; 3 seconds by default,
+    /// a day at most. If other requests keep changing the session until then, the response is a 503; if the
+    /// store does not answer, it is a 500.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let builder = SessionMiddleware::builder(MemorySessionStore::new(), Key::generate());
+    /// use std::time::Duration;
+    ///
+    /// let middleware = builder.commit_budget(Duration::from_secs(1)).build();
+    /// # let _ = middleware;
+    /// ```
     pub fn commit_budget(mut self, budget: impl AnyDuration) -> Self {
         self.configuration.terms.budget = budget.unsigned();
         self
@@ -549,8 +637,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     ///   nobody: it logs the user out, the session is in no list, and the first time a warning says so.
     ///   (`null` names nobody without a warning.) If users have numbers, set the number's text.
     ///
-    /// Where the entry and what the library knows disagree, since another program wrote the entry, the
-    /// entry holds. The first request that loads such a session puts it on the list, which is a write;
+    /// If another program has written the entry, the entry counts, and not what the library knew. The first request that loads such a session puts it on the list, which is a write;
     /// its login counts as older than every revocation.
     ///
     /// # Examples
@@ -572,8 +659,19 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// Has an observer told what happens to sessions: logins, renewals, ends, refused cookies. It can
     /// neither delay nor break a request. The last call counts.
     ///
-    /// [`SessionObserver`] has an example. The manager that [`SessionMiddleware::manager`] makes tells
-    /// the same observer.
+    /// The manager that [`SessionMiddleware::manager`] makes tells the same observer.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
+    /// # use actix_web::cookie::Key;
+    /// # let builder = SessionMiddleware::builder(MemorySessionStore::new(), Key::generate());
+    /// use actix_session::SessionObserver;
+    ///
+    /// let observer = SessionObserver::new(|event| println!("{event:?}"));
+    /// let middleware = builder.observer(&observer).build();
+    /// # let _ = middleware;
+    /// ```
     pub fn observer(mut self, observer: &SessionObserver) -> Self {
         self.configuration.observed = Observed::by(observer.clone());
         self
@@ -628,6 +726,19 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     }
 
     /// Sets the source of time, for tests. Give the store the same clock.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{SessionMiddleware, storage::MemorySessionStore, testing::ManualClock};
+    /// # use actix_web::cookie::Key;
+    ///
+    /// let clock = ManualClock::new();
+    /// let store = MemorySessionStore::builder().clock(clock.clone()).build();
+    /// let middleware = SessionMiddleware::builder(store, Key::generate())
+    ///     .clock(clock.clone())
+    ///     .build();
+    /// # let _ = middleware;
+    /// ```
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.configuration.clock = SharedClock::new(clock);
         self

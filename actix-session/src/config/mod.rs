@@ -53,8 +53,8 @@ pub enum CookieContentSecurity {
     /// can read or change it. One key seals at most 2^32 cookies: see [`secret_key`].
     Private,
 
-    /// Signed (HMAC-SHA-256), and bound to the cookie's name: only the server can change it, but
-    /// whoever sees it can read it.
+    /// Signed (HMAC-SHA-256), and bound to the cookie's name (not under [`WireFormat::V0_11`]): only the
+    /// server can change it, but whoever sees it can read it.
     Signed,
 }
 
@@ -66,7 +66,8 @@ pub enum CookieContentSecurity {
 pub enum OnLoadError {
     /// The response is an empty 500, or an empty 503 if the same request may succeed later (the store is
     /// busy). The handler does not run, so it never mistakes an unknown
-    /// session for an empty one.
+    /// session for an empty one. (Under [`lazy`](SessionMiddlewareBuilder::lazy) it may, behind an
+    /// `Option<Session>`; its answer is thrown away.)
     #[default]
     Fail,
 
@@ -83,7 +84,8 @@ pub enum OnLoadError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OverLimit {
-    /// The login succeeds, and the sessions that were logged in first end.
+    /// The login succeeds, and the sessions that were logged in first end. Of more parallel logins than the
+    /// limit, the earlier ones are refused: the response is a 401.
     EvictOldest,
 
     /// The login is refused: the response is a 403, and the session before it stays as it is.

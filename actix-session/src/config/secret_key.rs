@@ -137,7 +137,7 @@ enum Problem {
     Missing,
     #[display("cannot be read ({_0})")]
     Unreadable(std::io::ErrorKind),
-    #[display("is neither base64 nor hexadecimal")]
+    #[display("must be base64 or hexadecimal")]
     Encoding,
     #[display("holds {_0} bytes, but a key must have at least {LENGTH}")]
     Short(usize),

@@ -197,7 +197,7 @@ impl fmt::Debug for CrossSiteGuard {
 
 impl<Store: SessionStore> SessionMiddleware<Store> {
     /// A guard against requests of other sites that judges those with a cookie of this middleware:
-    /// where there is none, nobody's session can be abused. See [`CrossSiteGuard`].
+    /// without such a cookie, no session can be abused. See [`CrossSiteGuard`].
     ///
     /// Requests that carry the session in a [header](crate::config::SessionMiddlewareBuilder::header)
     /// pass: no browser adds it by itself.

@@ -150,8 +150,8 @@ impl Session {
         self.verify_csrf_token(token)
     }
 
-    /// Makes all tokens of this session invalid. [`login`](Self::login) of another principal and
-    /// [`clear`](Self::clear) need it not.
+    /// Makes all tokens of this session invalid. After [`clear`](Self::clear), or a
+    /// [`login`](Self::login) of another principal, you need not call it.
     ///
     /// # Examples
     /// ```

@@ -300,7 +300,7 @@ impl SessionManager {
 
     /// Ends all sessions of a request's principal but this one, and returns how many there were.
     ///
-    /// This session goes on, also if the same request renews it or logs the principal in. Of logins in
+    /// This session goes on, even if the same request renews it or logs the principal in. Of logins in
     /// other requests the same holds as for [`revoke_all`](Self::revoke_all).
     ///
     /// # Errors
@@ -309,6 +309,22 @@ impl SessionManager {
     /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)) or could not be
     /// ([`Session::is_degraded`]): nobody knows which session to spare. Otherwise, as for
     /// [`revoke_all`](Self::revoke_all).
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{Session, SessionManager};
+    /// use actix_web::web;
+    ///
+    /// async fn new_password(
+    ///     session: Session,
+    ///     sessions: web::Data<SessionManager>,
+    /// ) -> actix_web::Result<String> {
+    ///     // ... after the new password has been stored
+    ///     let ended = sessions.revoke_others(&session).await?;
+    ///     Ok(format!("{ended} other sessions have ended"))
+    /// }
+    /// # actix_web::web::to(new_password);
+    /// ```
     pub async fn revoke_others(&self, session: &Session) -> Result<u64, SessionManagerError> {
         let identity = session.identity().map_err(SessionManagerError::new)?;
         let identity = identity.ok_or_else(SessionManagerError::gone)?;

@@ -93,6 +93,14 @@ impl SessionManager {
 
 impl SessionOperator {
     /// Makes an operator from a store alone, for tools: see [`SessionManager::of_store`].
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{SessionOperator, storage::MemorySessionStore};
+    ///
+    /// let operator = SessionOperator::of_store(&MemorySessionStore::new());
+    /// # let _ = operator;
+    /// ```
     pub fn of_store(store: &impl SessionIndex) -> Self {
         SessionManager::of_store(store).operator()
     }
@@ -101,6 +109,17 @@ impl SessionOperator {
     ///
     /// # Errors
     /// The store fails, or does not answer in time.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionOperator, storage::MemorySessionStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let operator = SessionOperator::of_store(&MemorySessionStore::new());
+    /// for session in operator.list("user-42").await? {
+    ///     println!("{} since {:?}", session.handle(), session.logged_in_at());
+    /// }
+    /// # Ok::<(), actix_session::SessionManagerError>(()) }).unwrap();
+    /// ```
     pub async fn list(&self, principal: &str) -> Result<SessionList, SessionManagerError> {
         self.0.list(principal).await
     }
@@ -109,6 +128,9 @@ impl SessionOperator {
     ///
     /// # Errors
     /// The store fails, or does not answer in time.
+    ///
+    /// # Examples
+    /// See [`SessionOperator`].
     pub async fn list_page(
         &self,
         principal: &str,
@@ -122,6 +144,15 @@ impl SessionOperator {
     ///
     /// # Errors
     /// The store fails, or does not answer in time.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionOperator, storage::MemorySessionStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let operator = SessionOperator::of_store(&MemorySessionStore::new());
+    /// assert_eq!(operator.count("user-42").await?, 0);
+    /// # Ok::<(), actix_session::SessionManagerError>(()) }).unwrap();
+    /// ```
     pub async fn count(&self, principal: &str) -> Result<usize, SessionManagerError> {
         self.0.count(principal).await
     }
@@ -131,6 +162,21 @@ impl SessionOperator {
     ///
     /// # Errors
     /// The store fails, or does not answer in time.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{SessionHandle, SessionManagerError, SessionOperator};
+    ///
+    /// async fn began(
+    ///     operator: &SessionOperator,
+    ///     principal: &str,
+    ///     handle: &SessionHandle,
+    /// ) -> Result<Option<std::time::SystemTime>, SessionManagerError> {
+    ///     let found = operator.find(principal, handle).await?;
+    ///     Ok(found.map(|session| session.logged_in_at()))
+    /// }
+    /// # let _ = began;
+    /// ```
     pub async fn find(
         &self,
         principal: &str,
@@ -145,6 +191,9 @@ impl SessionOperator {
     ///
     /// # Errors
     /// The store fails, or does not answer in time: the session may be alive.
+    ///
+    /// # Examples
+    /// See [`SessionOperator`].
     pub async fn end(&self, session: &ListedSession) -> Result<bool, SessionManagerError> {
         self.0.revoke(session.principal(), &session.handle()).await
     }
@@ -155,6 +204,16 @@ impl SessionOperator {
     /// # Errors
     /// The store fails, or does not answer in time: some sessions may be alive. It is safe to repeat
     /// this.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionOperator, storage::MemorySessionStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let operator = SessionOperator::of_store(&MemorySessionStore::new());
+    /// let ended = operator.end_principal("user-42").await?;
+    /// println!("{ended} sessions have ended");
+    /// # Ok::<(), actix_session::SessionManagerError>(()) }).unwrap();
+    /// ```
     pub async fn end_principal(&self, principal: &str) -> Result<u64, SessionManagerError> {
         self.0.revoke_all(principal).await
     }
@@ -163,16 +222,28 @@ impl SessionOperator {
     ///
     /// # Errors
     /// The store fails, or does not answer in time: something may be left. It is safe to repeat this.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionOperator, storage::MemorySessionStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let operator = SessionOperator::of_store(&MemorySessionStore::new());
+    /// operator.erase("user-42").await?;
+    /// # Ok::<(), actix_session::SessionManagerError>(()) }).unwrap();
+    /// ```
     pub async fn erase(&self, principal: &str) -> Result<u64, SessionManagerError> {
         self.0.erase(principal).await
     }
 
     /// Counts what the store holds, as far as it knows without a look at all of it. SQL stores count
     /// by their indexes, which takes time in proportion to the number of sessions, and occupies one of
-    /// the store's connections as long. Redis keeps no such numbers: there, nothing is known.
+    /// the store's connections as long. A memory store knows how many live; Redis keeps no such numbers.
     ///
     /// # Errors
     /// The store fails, or does not answer within a minute.
+    ///
+    /// # Examples
+    /// See [`SessionStats`].
     pub async fn stats(&self) -> Result<SessionStats, SessionManagerError> {
         let terms = self.0.terms();
         let counts = self.0.0.index.0.counts(&terms).await;
@@ -186,6 +257,15 @@ impl SessionOperator {
     ///
     /// # Errors
     /// The store fails, or does not answer in time.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::{SessionOperator, storage::MemorySessionStore};
+    /// # actix_web::rt::System::new().block_on(async {
+    /// # let operator = SessionOperator::of_store(&MemorySessionStore::new());
+    /// assert_eq!(operator.sweep().await?, Some(0));
+    /// # Ok::<(), actix_session::SessionManagerError>(()) }).unwrap();
+    /// ```
     pub async fn sweep(&self) -> Result<Option<u64>, SessionManagerError> {
         let terms = self.0.terms();
         self.0.told(self.0.0.index.0.sweep_all(&terms).await)

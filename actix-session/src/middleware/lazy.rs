@@ -29,7 +29,7 @@ use crate::{
     storage::SessionStore,
 };
 
-const LATE: &str = "the store did not load the session within the time limit";
+pub(super) const LATE: &str = "the store did not load the session within the time limit";
 
 /// What a request carried.
 pub(crate) enum WayIn<Store> {

@@ -4,7 +4,7 @@ use std::{future::Future, iter, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Parts, commit::limit, decide::COOKIE_IN_FLIGHT};
+use super::{Parts, commit::limit, decide::COOKIE_IN_FLIGHT, lazy::LATE};
 use crate::{
     boxed::boxed,
     clock::deadline,
@@ -321,10 +321,7 @@ async fn open_in_time<S: SessionStore>(
 ) -> Result<Opened, LoadError> {
     let terms = time.left(terms);
     let opened = timeout_at(time.limit, timed("open", store.open(key, &terms))).await;
-    opened.unwrap_or_else(|_| {
-        let late = "the store has not loaded the session within the time limit";
-        Err(LoadError::Other(anyhow::anyhow!(late)))
-    })
+    opened.unwrap_or_else(|_| Err(LoadError::Other(anyhow::anyhow!(LATE))))
 }
 
 /// What a verified value leads to, and whether the cookie has to be sealed again.

@@ -29,7 +29,8 @@ const KEYS_LIMIT: Duration = Duration::from_secs(5);
 /// Ends sessions when an OpenID Provider says that the user has logged out there: OpenID Connect
 /// Back-Channel Logout 1.0.
 ///
-/// It verifies a logout token by every rule of the specification (2.6), and ends what it names
+/// It verifies a logout token by every rule of the specification (2.6), with 60 seconds of leeway for
+/// `exp` and `iat`, and with a `typ` of `logout+jwt`, `JWT` or none. It ends what the token names
 /// ([`SessionManager::end_upstream`]). [`handlers::backchannel_logout`] is the handler for it.
 ///
 /// A login must name its upstream ([`Login::upstream`](crate::Login::upstream)).
@@ -129,7 +130,9 @@ impl BackChannelLogout {
         let provider = providers
             .find(|it| token.is_for(&it.client))
             .or(first)
-            .ok_or("the iss of the logout token is unknown here")?;
+            .ok_or(
+                "the iss of the logout token must be that of a `provider` of this application",
+            )?;
         let keys = (provider.keys)(token.kid().map(str::to_owned));
         let keys = within(KEYS_LIMIT, keys).await.map_err(|error| {
             event::no_provider_keys(error.as_ref());

@@ -145,7 +145,7 @@ impl<'a> Token<'a> {
             return Err("the typ of the logout token must be logout+jwt");
         }
         if self.header.crit {
-            return Err("the logout token has critical headers, which are not supported");
+            return Err("the logout token must have no critical headers (`crit`)");
         }
         Ok(())
     }

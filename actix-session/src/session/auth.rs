@@ -270,8 +270,15 @@ impl Session {
     ///
     /// The entries stay. If the session belonged to another principal, it starts empty instead.
     ///
+    /// The *response* may still refuse the login: it is an empty 401 if the principal's sessions have been
+    /// revoked meanwhile, and an empty 403 if there are as many as [`max_sessions`] allows, which
+    /// [`save`](Self::save) tells inside the handler.
+    ///
+    /// [`max_sessions`]: crate::config::SessionMiddlewareBuilder::max_sessions
+    ///
     /// # Errors
-    /// The principal is empty, or longer than 1024 bytes.
+    /// The principal is empty, or longer than 1024 bytes; the operating system gives no random numbers; or
+    /// the response has been sent.
     ///
     /// # Examples
     /// ```
@@ -291,8 +298,11 @@ impl Session {
     /// Logs a principal in as [`login`](Self::login) does, with the details that the [`Login`] has.
     ///
     /// # Errors
-    /// The principal is empty, or longer than 1024 bytes, and so for the names of the upstream; or the authentication is older than the
-    /// absolute timeout, and the user must sign in again at the identity provider.
+    /// As there, and so for the names of the upstream; or the authentication is older than the absolute
+    /// timeout, and the user must sign in again at the identity provider.
+    ///
+    /// # Examples
+    /// See [`Login`].
     pub fn login_with(&self, login: Login) -> Result<(), SessionLoginError> {
         login.check().map_err(SessionLoginError)?;
         let (id, epoch) = (random::u128(), random::u64());
@@ -411,7 +421,17 @@ impl Session {
 
     /// When the user last authenticated, at whatever level: at the login, or by
     /// [`reauthenticated`](Self::reauthenticated). [`require_auth`](Self::require_auth) says whether
-    /// that still counts.
+    /// that still counts. `None` if nobody is logged in, or the session is [not
+    /// loaded](Session#not-loaded).
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// assert_eq!(session.authenticated_at(), None);
+    /// session.login("user-42")?;
+    /// assert!(session.authenticated_at().is_some());
+    /// # Ok::<(), actix_session::SessionLoginError>(())
+    /// ```
     pub fn authenticated_at(&self) -> Option<SystemTime> {
         let at = self.read().authenticated_at();
         at.map(Millis::to_system_time)

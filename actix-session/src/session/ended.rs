@@ -26,17 +26,19 @@ impl Session {
     /// Within one process, at once. Between processes, at once over Redis and PostgreSQL, whose
     /// messages carry ids, never keys. An expiry is found when it is due. What nobody tells (a row
     /// deleted by hand, an old server) is found by looking, each
-    /// [`ended_lease`](crate::config::SessionMiddlewareBuilder::ended_lease): 5 s, and 60 s while the
-    /// back end is known to tell. A store that fails ends nothing.
+    /// [`ended_lease`](crate::config::SessionMiddlewareBuilder::ended_lease) (5 s), and twelve times less
+    /// often while the back end is known to tell (PostgreSQL: twice in each
+    /// [`renewal_grace`](crate::config::SessionMiddlewareBuilder::renewal_grace) at least). A store that
+    /// fails ends nothing.
     ///
     /// In a store with the five published methods alone a renewal ends it too. With cookie-stored
-    /// sessions it knows what the list of revocations knows.
+    /// sessions it knows what the list of ended sessions knows.
     ///
     /// # Errors
     /// There is no middleware, the request has been answered, the session could not be loaded
     /// ([`is_degraded`](Self::is_degraded)), or nobody has loaded it
     /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)); or sessions live in cookies and there
-    /// is no list of revocations.
+    /// is no list of ended sessions.
     ///
     /// # Examples
     /// ```

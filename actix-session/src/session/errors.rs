@@ -24,8 +24,8 @@ macro_rules! session_error {
     ($(#[$doc:meta] $name:ident)+) => {$(
         #[$doc]
         ///
-        /// As a response it is an empty 500, or 503 if other requests kept changing the session:
-        /// only the log names the cause.
+        /// As a response it is empty, with a status of the table at
+        /// [`SessionSaveError`](crate::SessionSaveError): only the log names the cause.
         #[derive(Debug, Display, From)]
         #[display("{_0}")]
         pub struct $name(pub(crate) anyhow::Error);
@@ -89,9 +89,14 @@ session_error! {
 
 /// Error returned by [`Session::save`](crate::Session::save).
 ///
-/// As a response it is an empty 401 if the session has ended, an empty 403 if the principal who logs in
-/// has as many sessions as are allowed, an empty 503 if the same request may succeed later, and an empty
-/// 500 otherwise: only the log names the cause.
+/// As a response it is empty: only the log names the cause.
+///
+/// | status | if |
+/// | --- | --- |
+/// | 401 | the session has ended, nobody is logged in, or the authentication was too long ago |
+/// | 403 | the principal who logs in has as many sessions as are allowed |
+/// | 503 | the same request may succeed later: other requests kept changing the session, the store is busy or full, or the session could not be loaded ([`is_degraded`](crate::Session::is_degraded)) |
+/// | 500 | otherwise |
 ///
 /// # Examples
 /// ```

@@ -106,7 +106,8 @@ impl Session {
     }
 
     /// The highest level that the user has shown in this session, however long ago, and that nobody
-    /// has taken back. `None` if nobody is logged in.
+    /// has taken back. `None` if nobody is logged in, or the session is [not
+    /// loaded](Session#not-loaded).
     ///
     /// # Examples
     /// ```

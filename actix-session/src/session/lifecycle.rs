@@ -12,7 +12,17 @@ impl Session {
     /// request loaded it stay.
     ///
     /// The login's times end too. The configured absolute timeout then counts from the session's
-    /// creation; if that was longer ago, the session ends, as by [`purge`](Self::purge).
+    /// creation; if that was longer ago, the session ends, as by [`purge`](Self::purge). (With
+    /// cookie-stored sessions, a copy of the cookie still opens what it holds: `purge` says more.)
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// session.login("user-42")?;
+    /// session.clear();
+    /// assert_eq!(session.principal(), None);
+    /// # Ok::<(), actix_session::SessionLoginError>(())
+    /// ```
     pub fn clear(&self) {
         // If the random number generator fails, the time distinguishes epochs.
         let epoch = random::u64().unwrap_or_else(|_| self.now().0.unsigned_abs().max(1));
@@ -22,7 +32,19 @@ impl Session {
     /// Gives the session a new key. The old one then opens nothing.
     ///
     /// Call it when a session gains rights, unless [`login`](Self::login) does so: a key that an
-    /// attacker planted before must not open the session that is logged in.
+    /// attacker planted before must not open the session that is logged in. (With cookie-stored sessions,
+    /// the old cookie still opens what it holds: [`purge`](Self::purge) says more.)
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// use actix_session::SessionStatus;
+    ///
+    /// session.insert("is_admin", true)?;
+    /// session.renew();
+    /// assert_eq!(session.status(), SessionStatus::Renewed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn renew(&self) {
         self.change(Pending::renew_named);
     }
@@ -78,6 +100,11 @@ impl Session {
     /// Ends the session: the middleware deletes the record, even if renewals have moved it to
     /// another key, and removes the cookie. A request in flight cannot bring the session back.
     ///
+    /// Two kinds of store cannot keep this promise. With cookie-stored sessions, a copy of the cookie opens
+    /// until it expires, unless there is a list of ended sessions (`CookieSessionStore::with_revocation`).
+    /// In a custom store with the five published methods alone, a request in flight can bring the session
+    /// back.
+    ///
     /// Entries set afterwards start a new session under a new key.
     ///
     /// # Examples
@@ -96,6 +123,15 @@ impl Session {
     }
 
     /// Ends the session, as [`purge`](Self::purge) does.
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// session.login("user-42")?;
+    /// session.logout();
+    /// assert_eq!(session.principal(), None);
+    /// # Ok::<(), actix_session::SessionLoginError>(())
+    /// ```
     pub fn logout(&self) {
         self.purge();
     }
@@ -104,7 +140,7 @@ impl Session {
     ///
     /// The middleware carries out a [`purge`](Self::purge) once the handler has answered, and as
     /// far as possible if the handler panics or is dropped. Call `purge_now` if you must be
-    /// certain.
+    /// certain; `purge` says which stores cannot be.
     ///
     /// # Errors
     /// The store failed, the request has been answered, or there is no middleware. If the store

@@ -66,7 +66,8 @@ use crate::{
 /// It is an extractor; [`SessionExt`] also gets it from requests, responses and
 /// guards. All clones are the same session. A session is `Send` and `Sync`, so tasks and body
 /// streams may keep it. Once the response is sent, it can still be read, as the handler left it,
-/// but no longer be changed.
+/// but no longer be changed: what returns a `Result` is an error then, and other changes do nothing
+/// and log a warning.
 ///
 /// A handler makes *changes* to its session. Once it has answered, the middleware commits them, in
 /// one atomic step, to what is stored *at that time*. If parallel requests change different
@@ -83,6 +84,12 @@ use crate::{
 /// | [`purge`](Self::purge), [`logout`](Self::logout) | ends, for requests in flight too | removed |
 ///
 /// [`save`](Self::save) and [`take`](Self::take) commit at once, before the handler has answered.
+///
+/// # Not loaded
+/// Under [`lazy`](crate::config::SessionMiddlewareBuilder::lazy), whoever gets the session without the
+/// extractor may find that it is *not loaded*. Then [`get`](Self::get) and the updates are errors; the
+/// other methods know what this request itself has set, and nothing of what is stored. Changes are
+/// committed all the same.
 ///
 /// # Examples
 /// ```
@@ -232,19 +239,37 @@ impl Session {
     /// # Errors
     /// The value is not of this type; or the session is not loaded
     /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)).
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// session.insert("n", 1)?;
+    /// assert_eq!(session.get::<u32>("n")?, Some(1));
+    /// assert_eq!(session.get::<u32>("m")?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, SessionGetError> {
         let value = self.read_loaded(key, |json| parse(key, json));
         value.and_then(Option::transpose).map_err(SessionGetError)
     }
 
-    /// Whether there is an entry of this name.
+    /// Whether there is an entry of this name, as far as the session is [loaded](Session#not-loaded).
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// session.insert("n", 1)?;
+    /// assert!(session.contains_key("n"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn contains_key(&self, key: &str) -> bool {
         self.read().contains(key)
     }
 
     /// All entries with their values as JSON text, as they are now.
     ///
-    /// This is a snapshot: later changes to the session do not affect it.
+    /// This is a snapshot: later changes to the session do not affect it. Of a session that is [not
+    /// loaded](Session#not-loaded), these are the entries that this request has set.
     ///
     /// # Examples
     /// ```
@@ -259,12 +284,31 @@ impl Session {
         Entries::new(self.read().entries())
     }
 
-    /// Whether there are no entries.
+    /// Whether there are no [`entries`](Self::entries).
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// assert!(session.is_empty());
+    /// session.insert("n", 1)?;
+    /// assert!(!session.is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.read().entries().is_empty()
     }
 
     /// What the handler has done to the session so far.
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// use actix_session::SessionStatus;
+    ///
+    /// session.insert("n", 1)?;
+    /// assert_eq!(session.status(), SessionStatus::Changed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn status(&self) -> SessionStatus {
         self.lock().status.clone()
     }
@@ -285,8 +329,17 @@ impl Session {
     /// Sets an entry. If parallel requests set the same one, the last commit wins.
     ///
     /// # Errors
-    /// The value does not serialize as JSON, or the name is reserved. The session is then
-    /// unchanged.
+    /// The value does not serialize as JSON, the name is reserved, the closure of a
+    /// [`modify`](Self::modify) of this very entry asks for it, or the response has been sent. The session
+    /// is then unchanged.
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// session.insert("user", "ferris")?;
+    /// assert_eq!(session.get::<String>("user")?.as_deref(), Some("ferris"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn insert<T: Serialize>(
         &self,
         key: impl Into<String>,
@@ -301,7 +354,17 @@ impl Session {
         self.set(key, json).map_err(SessionInsertError)
     }
 
-    /// Removes an entry and returns its value as JSON text, if there was one.
+    /// Removes an entry and returns its value as JSON text, if there was one. If the session is [not
+    /// loaded](Session#not-loaded), it is removed all the same, and its value is not known.
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// session.insert("user", "ferris")?;
+    /// assert_eq!(session.remove("user").as_deref(), Some(r#""ferris""#));
+    /// assert_eq!(session.remove("user"), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remove(&self, key: &str) -> Option<String> {
         if self.is_finished() {
             return self.text(key);

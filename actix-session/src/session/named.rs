@@ -43,8 +43,8 @@ pub trait SessionName {
 /// # Errors
 /// The response is a 500 if no middleware with this cookie name is around the handler, and a log line
 /// says which name was asked for. Extract an `Option<NamedSession<N>>` if that may be so. It is a
-/// 500, too, if the session is loaded [lazily](crate::config::SessionMiddlewareBuilder::lazy) and
-/// the store fails.
+/// 500 or a 503, too, if the session is loaded
+/// [lazily](crate::config::SessionMiddlewareBuilder::lazy) and the store fails.
 ///
 /// # Examples
 /// ```

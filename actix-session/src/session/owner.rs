@@ -4,7 +4,17 @@ use super::{Identity, Session, unloaded};
 use crate::error::Degraded;
 
 impl Session {
-    /// The principal that is logged in.
+    /// The principal that is logged in. `None` too if the session is [not
+    /// loaded](Session#not-loaded).
+    ///
+    /// # Examples
+    /// ```
+    /// # let session = actix_session::Session::new();
+    /// assert_eq!(session.principal(), None);
+    /// session.login("user-42")?;
+    /// assert_eq!(session.principal().as_deref(), Some("user-42"));
+    /// # Ok::<(), actix_session::SessionLoginError>(())
+    /// ```
     pub fn principal(&self) -> Option<String> {
         self.read().principal().map(str::to_owned)
     }

@@ -124,6 +124,10 @@ impl Session {
     ///   and the response becomes a 500, whatever the handler answers.
     /// - The store has refused the changes, other requests kept changing the session, or one has just
     ///   renewed it: the changes wait for the response, and are tried again then.
+    /// - The login that waits for the response would be one too many
+    ///   ([`is_too_many_sessions`](SessionSaveError::is_too_many_sessions)).
+    /// - The session could not be loaded ([`is_degraded`](Self::is_degraded)), or cannot be loaded now
+    ///   ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)).
     /// - There is no middleware, or the request has been answered.
     ///
     /// # Concurrency

@@ -24,8 +24,9 @@ impl Session {
     /// like, use [`modify`](Self::modify).
     ///
     /// # Errors
-    /// The value is of another type, the new one does not serialize, or the session is not loaded
-    /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)). The session is then unchanged.
+    /// The value is of another type, the new one does not serialize, the session is not loaded
+    /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)), or the response has been sent. The
+    /// session is then unchanged.
     ///
     /// # Examples
     /// ```
@@ -59,8 +60,7 @@ impl Session {
     /// As with [`update`](Self::update), the function runs once.
     ///
     /// # Errors
-    /// The value is of another type, the new one does not serialize, or the session is not loaded
-    /// ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)). The session is then unchanged.
+    /// As for [`update`](Self::update).
     ///
     /// # Examples
     /// ```
@@ -102,9 +102,12 @@ impl Session {
     ///
     /// # Errors
     /// The value that this request sees is of another type, the new one does not serialize, the name
-    /// is reserved, or the function changes the entry that it is called for, be it on another thread.
-    /// The session is then unchanged. If this happens only when the commit merges, the response is a
-    /// 500 and nothing of this request is committed.
+    /// is reserved, the response has been sent, or the function changes the entry that it is called for,
+    /// be it on another thread. The session is then unchanged. If this happens only when the commit merges,
+    /// the response is a 500 and nothing of this request is committed.
+    ///
+    /// # Panics
+    /// If the function does. If it panics only when the commit merges, the commit fails in the same way.
     ///
     /// # Examples
     /// ```

@@ -8,9 +8,9 @@ use std::{fmt, time::Duration};
 /// | --- | --- | --- |
 /// | `memory:` | `MemorySessionStore` | `memory-session` |
 /// | `cookie:` | `CookieSessionStore` | `cookie-session` |
-/// | `redis://`, `rediss://` | `RedisSessionStore` | `redis-session` (and one for TLS) |
+/// | `redis://`, `rediss://`, `valkey://`, `valkeys://` | `RedisSessionStore` | `redis-session` (and one for TLS) |
 /// | `redis+cluster://`, `redis+sentinel://`, and `rediss` in their place | `RedisSessionStore` | `redis-session` (and one for TLS) |
-/// | `redis+unix:///PATH` | `RedisSessionStore` | `redis-session` |
+/// | `redis+unix:///PATH`, `valkey+unix:///PATH`, `unix:///PATH` | `RedisSessionStore` | `redis-session` |
 /// | `sqlite://FILE` | `SqliteSessionStore` | `sqlite-session` |
 /// | `postgres://`, `postgresql://` | `PostgresSessionStore` | `postgres-session` |
 /// | `mysql://`, `mariadb://` | `MySqlSessionStore` | `mysql-session` |

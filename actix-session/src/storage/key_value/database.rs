@@ -159,7 +159,7 @@ pub trait KeyValueDatabase: Send + Sync + 'static {
     /// without reading everything, keep the names by their ends beside the values, and write both in the
     /// same transaction.
     ///
-    /// A call that takes longer than 30 seconds is dropped; a later one goes on.
+    /// A call that takes longer than 30 seconds is dropped, and made again at once with half the limit.
     ///
     /// # Errors
     /// The database fails. Nothing depends on a sweep but room.

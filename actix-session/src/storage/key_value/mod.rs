@@ -133,18 +133,36 @@ impl<D> fmt::Debug for KeyValueSessionStoreBuilder<D> {
 impl<D: KeyValueDatabase> KeyValueSessionStoreBuilder<D> {
     /// Sets how long one call of the database may take: a second by default. A read that takes longer
     /// fails; of a transaction that takes longer nobody knows whether it was done.
+    ///
+    /// # Examples
+    /// See [`KeyValueSessionStoreBuilder`].
     pub fn command_timeout(mut self, limit: impl AnyDuration) -> Self {
         self.command_timeout = limit.unsigned();
         self
     }
 
     /// Sets the clock that sessions expire by. Give the middleware the same one.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{
+    ///     storage::{KeyValueDatabase, KeyValueSessionStore},
+    ///     testing::ManualClock,
+    /// };
+    ///
+    /// fn store<D: KeyValueDatabase>(database: D, clock: &ManualClock) -> KeyValueSessionStore<D> {
+    ///     KeyValueSessionStore::builder(database).clock(clock.clone()).build()
+    /// }
+    /// ```
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
         self
     }
 
     /// Makes the store.
+    ///
+    /// # Examples
+    /// See [`KeyValueSessionStoreBuilder`].
     pub fn build(self) -> KeyValueSessionStore<D> {
         KeyValueSessionStore(Arc::new(Inner {
             database: self.database,

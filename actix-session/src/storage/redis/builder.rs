@@ -81,6 +81,14 @@ impl RedisSessionStoreBuilder {
     /// Different keys must get different names. In a cluster, text in braces decides which slot the
     /// record lies in, as usual there. `build` refuses names with an empty `{}` or a brace that has
     /// no partner.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::RedisSessionStore;
+    /// let builder = RedisSessionStore::builder("redis://127.0.0.1:6379")
+    ///     .cache_keygen(|key| format!("shop-session-{key}"));
+    /// # let _ = builder;
+    /// ```
     pub fn cache_keygen<F>(mut self, keygen: F) -> Self
     where
         F: Fn(&str) -> String + 'static + Send + Sync,
@@ -90,6 +98,14 @@ impl RedisSessionStoreBuilder {
     }
 
     /// Puts a prefix before each name, whatever other settings say about names.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::RedisSessionStore;
+    /// let builder = RedisSessionStore::builder("redis://127.0.0.1:6379")
+    ///     .key_prefix("shop:");
+    /// # let _ = builder;
+    /// ```
     pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
         self.naming.prefix = prefix.into();
         self
@@ -104,6 +120,15 @@ impl RedisSessionStoreBuilder {
     ///
     /// The store no longer finds sessions that it has stored under other names, and so none that was stored
     /// before the server became part of a cluster.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::RedisSessionStore;
+    /// let builder = RedisSessionStore::builder("redis://127.0.0.1:6379")
+    ///     .key_prefix("shop:")
+    ///     .hashed_keys();
+    /// # let _ = builder;
+    /// ```
     pub fn hashed_keys(mut self) -> Self {
         self.naming.hashed = true;
         self
@@ -111,6 +136,14 @@ impl RedisSessionStoreBuilder {
 
     /// Sets how long connecting may take, or how long to wait for a connection from a pool: 2
     /// seconds by default, a day at most.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::RedisSessionStore;
+    /// let builder = RedisSessionStore::builder("redis://127.0.0.1:6379")
+    ///     .connect_timeout(std::time::Duration::from_millis(500));
+    /// # let _ = builder;
+    /// ```
     pub fn connect_timeout(mut self, limit: impl AnyDuration) -> Self {
         self.timeouts.connect = wait(limit);
         self
@@ -118,32 +151,78 @@ impl RedisSessionStoreBuilder {
 
     /// Sets how long a command may take: 1 second by default, a day at most.
     ///
-    /// Within this time, the store repeats a command that was refused for a reason that passes: a
-    /// server is loading its file, or a cluster or Sentinel is about to choose another master.
+    /// A command that is refused for a reason that passes, say while a server loads its file, is repeated
+    /// for as long as the request's budget allows ([`commit_budget`], [`load_budget`]). Another master is
+    /// looked for, in a cluster or with Sentinel, within this time.
+    ///
+    /// [`commit_budget`]: crate::config::SessionMiddlewareBuilder::commit_budget
+    /// [`load_budget`]: crate::config::SessionMiddlewareBuilder::load_budget
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::RedisSessionStore;
+    /// let builder = RedisSessionStore::builder("redis://127.0.0.1:6379")
+    ///     .command_timeout(std::time::Duration::from_millis(500));
+    /// # let _ = builder;
+    /// ```
     pub fn command_timeout(mut self, limit: impl AnyDuration) -> Self {
         self.timeouts.command = wait(limit);
         self
     }
 
     /// Sets the user, in place of one in the URL.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::RedisSessionStore;
+    /// let builder = RedisSessionStore::builder("redis://127.0.0.1:6379")
+    ///     .username("shop")
+    ///     .password("p@ss");
+    /// # let _ = builder;
+    /// ```
     pub fn username(mut self, username: impl Into<String>) -> Self {
         self.access.username = Some(username.into());
         self
     }
 
-    /// Sets the password, in place of one in the URL.
+    /// Sets the password, in place of one in the URL. It need not be percent-encoded.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::RedisSessionStore;
+    /// let builder = RedisSessionStore::builder("redis://127.0.0.1:6379")
+    ///     .password("p@ss");
+    /// # let _ = builder;
+    /// ```
     pub fn password(mut self, password: impl Into<String>) -> Self {
         self.access.password = Some(password.into());
         self
     }
 
     /// Sets the number of the database, in place of one in the URL. A cluster has only 0.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::RedisSessionStore;
+    /// let builder = RedisSessionStore::builder("redis://127.0.0.1:6379")
+    ///     .database(1);
+    /// # let _ = builder;
+    /// ```
     pub fn database(mut self, number: u32) -> Self {
         self.access.database = Some(i64::from(number));
         self
     }
 
     /// Sets the user, if any, and the password for the sentinels.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::RedisSessionStore;
+    /// let sentinels = ["redis://10.0.0.1:26379", "redis://10.0.0.2:26379"];
+    /// let builder = RedisSessionStore::builder_sentinel(sentinels, "master")
+    ///     .sentinel_login(None, "p@ss");
+    /// # let _ = builder;
+    /// ```
     pub fn sentinel_login(mut self, username: Option<String>, password: impl Into<String>) -> Self {
         self.access.sentinel = Some((username, password.into()));
         self
@@ -153,6 +232,15 @@ impl RedisSessionStoreBuilder {
     /// PEM).
     ///
     /// The address must begin with `rediss://`.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # use actix_session::storage::RedisSessionStore;
+    /// let builder = RedisSessionStore::builder("rediss://redis.example:6379")
+    ///     .tls_ca(std::fs::read("/etc/redis/ca.pem")?);
+    /// # let _ = builder;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn tls_ca(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.access.tls.ca = Some(pem.into());
         self
@@ -162,6 +250,16 @@ impl RedisSessionStoreBuilder {
     /// (PKCS#8), both as PEM.
     ///
     /// The address must begin with `rediss://`.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # use actix_session::storage::RedisSessionStore;
+    /// # use std::fs::read;
+    /// let builder = RedisSessionStore::builder("rediss://redis.example:6379")
+    ///     .tls_client(read("/etc/redis/client.pem")?, read("/etc/redis/client.key")?);
+    /// # let _ = builder;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn tls_client(
         mut self,
         certificate_pem: impl Into<Vec<u8>>,
@@ -173,6 +271,15 @@ impl RedisSessionStoreBuilder {
 
     /// Does not connect in `build`, so that the application can start while Redis is down. Requests
     /// fail until Redis is up, and then succeed without a restart.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::RedisSessionStore;
+    /// # actix_web::rt::System::new().block_on(async {
+    /// let builder = RedisSessionStore::builder("redis://127.0.0.1:1"); // nobody listens there
+    /// assert!(builder.lazy_connect().build().await.is_ok());
+    /// # });
+    /// ```
     pub fn lazy_connect(mut self) -> Self {
         self.lazy = true;
         self
@@ -185,8 +292,16 @@ impl RedisSessionStoreBuilder {
     /// back. This narrows that window but does not close it: if too few replicas answer in time,
     /// the ending holds on the master all the same, and a warning says so. However far a session has moved,
     /// its end waits once, and never for longer than half of what is left of the time limit
-    /// ([`commit_budget`](crate::config::SessionMiddlewareBuilder::commit_budget)). It costs a second
-    /// connection for each worker, and one round trip.
+    /// ([`commit_budget`](crate::config::SessionMiddlewareBuilder::commit_budget)). It costs one round trip,
+    /// and up to 16 more connections for each worker, made as they are needed.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::RedisSessionStore;
+    /// let builder = RedisSessionStore::builder("redis://127.0.0.1:6379")
+    ///     .wait_for_replicas(1, std::time::Duration::from_millis(200));
+    /// # let _ = builder;
+    /// ```
     pub fn wait_for_replicas(mut self, count: u32, limit: impl AnyDuration) -> Self {
         self.replicas = Some(Replicas {
             count,
@@ -196,6 +311,14 @@ impl RedisSessionStoreBuilder {
     }
 
     /// Sets the clock for absolute timeouts. Give the middleware the same one.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::RedisSessionStore;
+    /// let builder = RedisSessionStore::builder("redis://127.0.0.1:6379")
+    ///     .clock(actix_session::testing::ManualClock::new());
+    /// # let _ = builder;
+    /// ```
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
         self
@@ -212,6 +335,9 @@ impl RedisSessionStoreBuilder {
     /// # Errors
     /// The address or a certificate is invalid, names are invalid for a cluster, or the server does
     /// not answer.
+    ///
+    /// # Examples
+    /// See [`RedisSessionStoreBuilder`].
     pub async fn build(self) -> Result<RedisSessionStore, anyhow::Error> {
         let lazy = self.lazy;
         let (target, parts) = self.into_parts()?;

@@ -73,7 +73,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
     /// Keeps sessions in the table `actix_sessions`, through a pool of the application's.
     ///
     /// A worker that is busy keeps the connections that it uses, and those that it has opened stand
-    /// still: a handler that computes for long belongs into `web::block`.
+    /// still: run long computations in `web::block`.
     ///
     /// While the store writes to SQLite, the connection's `busy_timeout` is at most what is left of the
     /// time for the write, and then what it was before.
@@ -203,18 +203,42 @@ impl<D: SqlDatabase> SqlSessionStoreBuilder<D> {
     }
 
     /// Sets the table's name: up to 48 ASCII letters, digits and underscores.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::PostgresSessionStore;
+    /// let builder = PostgresSessionStore::builder("postgres://localhost/shop")
+    ///     .table("web_sessions");
+    /// # let _ = builder;
+    /// ```
     pub fn table(mut self, name: impl Into<String>) -> Self {
         self.table = name.into();
         self
     }
 
     /// Sets the schema of the table. In MySQL this is the database, in SQLite the attached file.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::PostgresSessionStore;
+    /// let builder = PostgresSessionStore::builder("postgres://localhost/shop")
+    ///     .schema("web");
+    /// # let _ = builder;
+    /// ```
     pub fn schema(mut self, name: impl Into<String>) -> Self {
         self.schema = Some(name.into());
         self
     }
 
     /// Sets how long it may take to get a connection, free or new; 2 seconds by default.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::PostgresSessionStore;
+    /// let builder = PostgresSessionStore::builder("postgres://localhost/shop")
+    ///     .connect_timeout(std::time::Duration::from_secs(1));
+    /// # let _ = builder;
+    /// ```
     pub fn connect_timeout(mut self, limit: impl AnyDuration) -> Self {
         self.limits.connect = limit.unsigned();
         self
@@ -223,6 +247,14 @@ impl<D: SqlDatabase> SqlSessionStoreBuilder<D> {
     /// Sets how long a statement may take; 1 second by default. In MySQL, from a second on, one that
     /// waits for a lock may take up to a quarter of a second longer. In SQLite, this is how long a
     /// statement waits for writers of other processes.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::PostgresSessionStore;
+    /// let builder = PostgresSessionStore::builder("postgres://localhost/shop")
+    ///     .command_timeout(std::time::Duration::from_millis(500));
+    /// # let _ = builder;
+    /// ```
     pub fn command_timeout(mut self, limit: impl AnyDuration) -> Self {
         self.limits.command = limit.unsigned();
         self
@@ -230,12 +262,28 @@ impl<D: SqlDatabase> SqlSessionStoreBuilder<D> {
 
     /// Sets the greatest number of connections; 10 by default. It does not change a pool that the
     /// application brings.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::PostgresSessionStore;
+    /// let builder = PostgresSessionStore::builder("postgres://localhost/shop")
+    ///     .max_connections(30);
+    /// # let _ = builder;
+    /// ```
     pub fn max_connections(mut self, most: u32) -> Self {
         self.limits.connections = most.max(1);
         self
     }
 
     /// Sets the clock that decides what has expired. Give the middleware the same clock.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::PostgresSessionStore;
+    /// let builder = PostgresSessionStore::builder("postgres://localhost/shop")
+    ///     .clock(actix_session::testing::ManualClock::new());
+    /// # let _ = builder;
+    /// ```
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = SharedClock::new(clock);
         self
@@ -243,6 +291,14 @@ impl<D: SqlDatabase> SqlSessionStoreBuilder<D> {
 
     /// Sets whether [`build`](Self::build) creates the table: by default yes for a URL, no for a
     /// pool.
+    ///
+    /// # Examples
+    /// ```
+    /// # use actix_session::storage::PostgresSessionStore;
+    /// let builder = PostgresSessionStore::builder("postgres://localhost/shop")
+    ///     .migrate(false);
+    /// # let _ = builder;
+    /// ```
     pub fn migrate(mut self, migrates: bool) -> Self {
         self.migrates = migrates;
         self
@@ -275,6 +331,9 @@ impl<D: SqlDatabase> SqlSessionStoreBuilder<D> {
     /// # Errors
     /// The URL cannot be parsed, a name is invalid, the database does not answer, or the table
     /// cannot be created.
+    ///
+    /// # Examples
+    /// See [`SqlSessionStoreBuilder`].
     pub async fn build(self) -> Result<SqlSessionStore<D>, anyhow::Error> {
         let table = self.names()?;
         let opened = match self.source {
