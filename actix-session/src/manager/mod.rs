@@ -340,7 +340,7 @@ impl SessionManager {
     /// Opens a session of a principal, to read or to change it: for sockets that outlive their
     /// request, and for jobs. `None`: there is no such session, or it is another principal's.
     ///
-    /// Opening extends nothing.
+    /// Opening extends nothing: [`OpenedSession::extend`] does.
     ///
     /// # Errors
     /// The store fails, or does not answer in time.
@@ -473,9 +473,14 @@ impl SessionManager {
 
     /// The terms of a call made now, which extends nothing.
     fn terms(&self) -> Terms {
+        self.extending_terms().quiet()
+    }
+
+    /// The terms of a call made now, which extends what a request would extend.
+    fn extending_terms(&self) -> Terms {
         Terms {
             now: self.clock().now(),
-            ..self.0.terms.quiet()
+            ..self.0.terms.clone()
         }
     }
 }

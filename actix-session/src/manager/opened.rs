@@ -7,6 +7,7 @@ use crate::{
     Session, SessionEventKind,
     contract::{Committed, Terms},
     live::{self, SessionEnded, Watch},
+    protocol::Name,
     session::{Served, Shown, Snapshot, Times},
     storage::index::Live,
 };
@@ -101,8 +102,62 @@ impl OpenedSession {
         SessionHandle::of(&self.principal, self.live.id)
     }
 
+    /// Extends the session by its idle timeout, or by its own TTL, as a request does that counts as
+    /// activity: for a user who works over a socket alone. Nothing else extends the session here.
+    ///
+    /// The absolute end stays, and under
+    /// [`AtMostEvery`](crate::config::TtlExtensionPolicy::AtMostEvery) this writes at most once an
+    /// interval. Renewals are followed, and nothing that has ended comes back. The browser's cookie
+    /// stays as it is: a persistent one has its own end, which only a request moves.
+    ///
+    /// # Errors
+    /// [`is_gone`](SessionManagerError::is_gone): the session has ended, or is another person's now.
+    /// The manager was made from a store alone. Otherwise, the store fails or takes no writes.
+    ///
+    /// # Examples
+    /// ```
+    /// use actix_session::{OpenedSession, SessionManagerError};
+    ///
+    /// /// Called for each message of the user's. `false`: the session has ended.
+    /// async fn active(opened: &OpenedSession) -> Result<bool, SessionManagerError> {
+    ///     match opened.extend().await {
+    ///         Ok(()) => Ok(true),
+    ///         Err(error) if error.is_gone() => Ok(false),
+    ///         Err(error) => Err(error),
+    ///     }
+    /// }
+    /// # let _ = active;
+    /// ```
+    pub async fn extend(&self) -> Result<(), SessionManagerError> {
+        if !self.manager.0.writes {
+            return Err(changes_nothing());
+        }
+        let mut extended = self.touch(self.live.at.clone()).await?;
+        if matches!(extended, Committed::Gone)
+            && let Some(live) = self.manager.find(&self.principal, &self.handle()).await?
+        {
+            // It was renewed longer ago than its redirect lives.
+            extended = self.touch(live.at).await?;
+        }
+        match extended {
+            Committed::Gone => Err(SessionManagerError::gone()),
+            Committed::NotExtended => Err(SessionManagerError::new(anyhow::anyhow!(
+                "the session was not extended: its store takes no writes at present"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn touch(&self, at: Name) -> Result<Committed, SessionManagerError> {
+        let terms = self.manager.extending_terms();
+        let index = &self.manager.0.index.0;
+        let touched = index.touch(at, &self.principal, self.live.id, &terms);
+        self.manager.told(touched.await)
+    }
+
     /// Commits what was changed, as a request of the session would: others' changes stay, and so does
-    /// a logout. The session is not extended: this is no activity of the user's.
+    /// a logout. The session is not extended ([`extend`](Self::extend)): this is no activity of the
+    /// user's.
     ///
     /// # Errors
     /// [`is_gone`](SessionManagerError::is_gone): the session has ended, or is another person's now.
@@ -124,10 +179,7 @@ impl OpenedSession {
             return Ok(());
         }
         if !self.manager.0.writes {
-            return Err(SessionManagerError::new(anyhow::anyhow!(
-                "a manager that was made from a store alone changes no session: take the \
-                 middleware's (`SessionMiddleware::manager`)"
-            )));
+            return Err(changes_nothing());
         }
         to_the_end(self.write(snapshot)).await
     }
@@ -170,6 +222,13 @@ impl OpenedSession {
     pub async fn end(self) -> Result<bool, SessionManagerError> {
         self.manager.end(&self.principal, self.live).await
     }
+}
+
+fn changes_nothing() -> SessionManagerError {
+    SessionManagerError::new(anyhow::anyhow!(
+        "a manager that was made from a store alone changes no session: take the middleware's \
+         (`SessionMiddleware::manager`)"
+    ))
 }
 
 /// Shows neither the principal nor the content.

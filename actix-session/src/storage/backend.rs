@@ -1,6 +1,7 @@
 //! The methods of every store with a shared back end.
 
 mod again;
+mod touch;
 
 use std::collections::HashMap;
 
@@ -20,6 +21,8 @@ use crate::{
     random,
     record::Record,
 };
+
+pub(crate) use self::touch::touch;
 
 /// Whether a key is one that these stores make. Others never reach a back end.
 fn is_ours(key: &SessionKey) -> bool {

@@ -5,7 +5,7 @@ use std::{fmt, future::Future, panic::AssertUnwindSafe, pin::Pin, sync::Arc};
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 
 use super::{
-    SessionStore,
+    SessionStore, backend,
     lease::{self, Lease},
     upkeep::{Caretaker, Upkeep},
     upstream::{self, Answered, Notice},
@@ -415,6 +415,15 @@ pub(crate) trait Door: Caretaker {
         terms: &'a Terms,
     ) -> Answer<'a, Committed>;
 
+    /// Extends a session if it is still the principal's.
+    fn touch<'a>(
+        &'a self,
+        at: Name,
+        principal: &'a str,
+        id: u128,
+        terms: &'a Terms,
+    ) -> Answer<'a, Committed>;
+
     /// Ends what an upstream says is over.
     fn end_upstream<'a>(&'a self, notice: &'a Notice, terms: &'a Terms) -> Answer<'a, Answered>;
 
@@ -491,6 +500,16 @@ impl<B: Index> Door for B {
             let mut machine = CommitMachine::new(live.at.clone(), base, changes, terms);
             self.drive_in_line(&live.at, &mut machine, terms).await
         })
+    }
+
+    fn touch<'a>(
+        &'a self,
+        at: Name,
+        principal: &'a str,
+        id: u128,
+        terms: &'a Terms,
+    ) -> Answer<'a, Committed> {
+        Box::pin(backend::touch(self, at, principal, id, terms))
     }
 
     fn end_upstream<'a>(&'a self, notice: &'a Notice, terms: &'a Terms) -> Answer<'a, Answered> {
@@ -574,6 +593,10 @@ impl Door for NoIndex {
     }
 
     fn commit<'a>(&'a self, _: &'a Live, _: &'a Changes, _: &'a Terms) -> Answer<'a, Committed> {
+        Box::pin(async { no_index() })
+    }
+
+    fn touch<'a>(&'a self, _: Name, _: &'a str, _: u128, _: &'a Terms) -> Answer<'a, Committed> {
         Box::pin(async { no_index() })
     }
 
@@ -698,6 +721,6 @@ async fn session_of<B: Index>(
     Ok(None)
 }
 
-fn is_of(record: &Record, principal: &str, id: u128) -> bool {
+pub(super) fn is_of(record: &Record, principal: &str, id: u128) -> bool {
     Owner::of(record).is_some_and(|owner| owner.is(principal, id))
 }

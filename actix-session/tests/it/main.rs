@@ -26,6 +26,7 @@ mod ended_early;
 mod ended_elsewhere;
 mod ended_without_ids;
 mod expiry;
+mod extended;
 mod five_methods;
 mod forwarding;
 mod header_transport;
