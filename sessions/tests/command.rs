@@ -216,9 +216,12 @@ async fn lists_and_ends<S: SessionStore + Clone + 'static>(site: &Site<S>) {
     let json: serde_json::Value =
         serde_json::from_str(&site.done(&["list", USER, "--json"])).unwrap();
     assert_eq!(json[0]["device"], DEVICE);
+    // The command does not know the application's idle timeout.
+    assert!(json[0].get("last_seen").is_none(), "{json}");
     let handle = json[2]["handle"].as_str().unwrap();
     let shown = site.done(&["show", USER, handle]);
     assert!(shown.contains("192.0.2.0/24"), "{shown}");
+    assert!(shown.contains("last seen      -\n"), "{shown}");
     let texts = [&list, &shown, &json.to_string(), &site.done(&["stats"])].map(String::from);
     opens_nothing(site, &texts.concat(), &first).await;
 

@@ -6,7 +6,6 @@ use super::SessionHandle;
 use crate::{
     ClientAddress, Level, Session,
     clock::Millis,
-    contract::Terms,
     record::{Metadata, Origin},
     storage::index::{After, Live},
 };
@@ -91,14 +90,18 @@ impl Iterator for SessionList {
 impl ExactSizeIterator for SessionList {}
 
 impl ListedSession {
-    pub(super) fn new(live: &Live, terms: &Terms) -> Self {
+    /// `idle` is the idle timeout of sessions without a TTL of their own, if it is known.
+    pub(super) fn new(live: &Live, now: Millis, idle: Option<Millis>) -> Self {
         let metadata = live.record.times().cloned();
-        let metadata = metadata.unwrap_or_else(|| Metadata::new(live.id, terms.now));
+        let metadata = metadata.unwrap_or_else(|| Metadata::new(live.id, now));
         let ends_at = live.record.end();
+        let idle = metadata.ttl.or(idle);
+        let seen = ends_at.zip(idle).map(|(end, idle)| end - idle);
         Self {
             id: live.id,
             principal: metadata.principal().unwrap_or_default().to_owned(),
-            last_seen: ends_at.map(|end| last_seen(&metadata, end, terms)),
+            // No earlier than the login, if the absolute end came first.
+            last_seen: seen.map(|seen| seen.max(metadata.since()).min(now)),
             metadata,
             ends_at,
         }
@@ -139,7 +142,9 @@ impl ListedSession {
 
     /// When the session was last used, as exact as it is extended: under
     /// [`OnEveryRequest`](crate::config::TtlExtensionPolicy::OnEveryRequest) its last request, and
-    /// otherwise its last extension or change. `None` if the store does not say when it ends.
+    /// otherwise its last extension or change. `None` if the store does not say when it ends, and if the
+    /// manager was made from a store alone, which does not know the idle timeout: then only a session
+    /// with a TTL of its own ([`Session::set_ttl`]) says it.
     ///
     /// Nothing is written for it: it is the end less the idle timeout. So it is of no use once the
     /// configured timeout has changed, until the session is extended again.
@@ -181,13 +186,6 @@ impl ListedSession {
     fn origin(&self) -> Option<&Origin> {
         self.metadata.auth.as_deref()?.origin.as_deref()
     }
-}
-
-/// The end less the idle timeout; but no earlier than the login, if the absolute end came first.
-fn last_seen(metadata: &Metadata, end: Millis, terms: &Terms) -> Millis {
-    let idle = metadata.ttl.unwrap_or(terms.ttl);
-    let seen = (end - idle).max(metadata.since());
-    seen.min(terms.now)
 }
 
 /// Shows no principal and no device: they are personal data.

@@ -388,12 +388,17 @@ impl SessionManager {
             };
             let listed = self.0.index.0.list(principal, page, &terms).await;
             let (live, next) = self.told(listed)?;
-            found.extend(live.iter().map(|live| ListedSession::new(live, &terms)));
+            found.extend(live.iter().map(|live| self.listed(live, &terms)));
             after = next;
             if after.is_none() || found.len() >= limit {
                 return Ok(SessionList::new(found, after));
             }
         }
+    }
+
+    fn listed(&self, live: &Live, terms: &Terms) -> ListedSession {
+        let idle = self.0.writes.then_some(terms.ttl);
+        ListedSession::new(live, terms.now, idle)
     }
 
     async fn find(

@@ -184,7 +184,7 @@ impl SessionOperator {
     ) -> Result<Option<ListedSession>, SessionManagerError> {
         let live = self.0.find(principal, handle).await?;
         let terms = self.0.terms();
-        Ok(live.map(|live| ListedSession::new(&live, &terms)))
+        Ok(live.map(|live| self.0.listed(&live, &terms)))
     }
 
     /// Ends a session, whoever it belongs to, and returns whether it was still there.

@@ -7,6 +7,7 @@ use std::{
 
 use actix_session::{
     Clock as _, ListedSession, Login, Session, SessionExt as _, SessionHandle, SessionManager,
+    config::TtlExtensionPolicy,
     storage::SessionIndex,
     testing::{ManualClock, dropped_after},
 };
@@ -15,11 +16,15 @@ use actix_web::{
 };
 use futures_util::FutureExt as _;
 
-use crate::support::{Browser, Site, TestStore, on_each_index, on_store, soon};
+use crate::{
+    expiry::browser_session,
+    support::{Browser, Site, TestStore, on_each_index, on_store, soon},
+};
 
 on_each_index! {
     a_principal_has_what_logged_in,
     a_list_says_what_is_known,
+    a_list_says_when_a_session_was_last_seen,
     a_handle_outlives_renewals_and_names_one_person,
     one_session_ends_and_no_other,
     a_session_that_is_renewed_meanwhile_ends_too,
@@ -183,6 +188,41 @@ async fn a_list_says_what_is_known(tested: impl TestStore<Store: SessionIndex>) 
         !shown.contains("user-42") && !shown.contains("phone"),
         "{shown}"
     );
+}
+
+/// Whoever does not know the idle timeout does not guess.
+async fn a_list_says_when_a_session_was_last_seen(tested: impl TestStore<Store: SessionIndex>) {
+    let half_an_hour = Duration::from_secs(30 * 60);
+    let fortnight = Duration::from_secs(14 * 86_400);
+    let (tool, day) = (SessionManager::of_store(&tested.store()), manager(&tested));
+    let off = |seen: Option<SystemTime>, at: SystemTime| {
+        let off = at.duration_since(seen.unwrap());
+        off.unwrap_or_else(|before| before.duration())
+    };
+    // A server that counts by its own clock may be a moment late.
+    let moment = Duration::from_secs(30);
+    for idle in [half_an_hour, fortnight] {
+        let middleware = || {
+            let lifecycle = browser_session(idle.as_secs(), TtlExtensionPolicy::OnStateChanges);
+            tested.middleware().session_lifecycle(lifecycle)
+        };
+        let own = middleware().build().manager();
+        let browser = tested.browser_of(middleware()).await;
+        log_in(&browser, "user-42", "phone").await;
+        let listed = only(&own, "user-42").await;
+        assert!(off(listed.last_seen(), now(&tested)) < moment);
+        let listed = only(&tool, "user-42").await;
+        assert_eq!(listed.last_seen(), None, "{idle:?}");
+        let found = tool.operator().find("user-42", &listed.handle()).await;
+        assert_eq!(found.unwrap().unwrap().last_seen(), None);
+        // One that says it itself.
+        browser.visit(|s| s.set_ttl(idle)).await.assert_ok();
+        for sessions in [&own, &day, &tool] {
+            let listed = only(sessions, "user-42").await;
+            assert!(off(listed.last_seen(), now(&tested)) < moment, "{idle:?}");
+        }
+        browser.visit(|s| s.purge()).await.assert_removes_cookie();
+    }
 }
 
 async fn a_handle_outlives_renewals_and_names_one_person(
