@@ -4,7 +4,10 @@ use std::error::Error as StdError;
 
 use derive_more::Display;
 
-use crate::{cookie::write::TooLong, event::RefusedLogin};
+use crate::{
+    cookie::write::TooLong,
+    event::{RefusedLogin, TurnedAway},
+};
 
 /// Possible failures of [`SessionStore::load`](crate::storage::SessionStore::load).
 #[derive(Debug, Display)]
@@ -145,6 +148,16 @@ impl CommitError {
             Self::Other(cause) if cause.is::<Gone>() => Some(RefusedLogin::Ended),
             Self::Other(cause) if cause.is::<TooManySessions>() => Some(RefusedLogin::TooMany),
             _ => None,
+        }
+    }
+
+    /// Why the same request may succeed later, if it says so: the store has answered, and clients can
+    /// cause it.
+    pub(crate) fn turned_away(&self) -> Option<TurnedAway> {
+        match self {
+            Self::Full => Some(TurnedAway::Full),
+            Self::Contended => Some(TurnedAway::Contended),
+            Self::Serialization(_) | Self::OutcomeUnknown | Self::Other(_) => None,
         }
     }
 

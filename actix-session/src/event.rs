@@ -86,6 +86,59 @@ pub(crate) enum RefusedLogin {
     TooMany,
 }
 
+/// Why what a request wants of its session is refused for now: a 503.
+///
+/// It prints itself as in the log, where it stays the same from one version to the next.
+///
+/// # Examples
+/// ```
+/// assert_eq!(actix_session::TurnedAway::Contended.to_string(), "contended");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TurnedAway {
+    /// The memory store is full of sessions that belong to somebody, and the new one does not.
+    Full,
+    /// Other requests kept changing the session until the time was up, or the store's server or pool
+    /// had no room for this one.
+    Contended,
+}
+
+impl TurnedAway {
+    /// What it prints.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Contended => "contended",
+        }
+    }
+}
+
+impl std::fmt::Display for TurnedAway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+/// One client can cause it as often as it likes.
+pub(crate) fn turned_away(operation: &'static str, reason: TurnedAway) {
+    static FULL: Throttle = Throttle::new();
+    static CONTENDED: Throttle = Throttle::new();
+
+    let throttle = match reason {
+        TurnedAway::Full => &FULL,
+        TurnedAway::Contended => &CONTENDED,
+    };
+    if let Some(unreported) = throttle.pass(None) {
+        tracing::warn!(
+            operation,
+            %reason,
+            unreported,
+            "a request was turned away: the same one may succeed later"
+        );
+    }
+}
+
 /// A read that was to extend a session's life could not: it happens to every request.
 pub(crate) fn not_extended(error: &dyn std::fmt::Display) {
     static REFUSED: Throttle = Throttle::new();
@@ -264,9 +317,35 @@ pub(crate) fn not_kept(operation: &'static str, error: &dyn std::error::Error) {
 }
 
 pub(crate) fn not_finished() {
-    tracing::warn!(
-        "a request was dropped outside a worker: its session changes were not committed"
-    );
+    static DROPPED: Throttle = Throttle::new();
+
+    if let Some(unreported) = DROPPED.pass(None) {
+        tracing::warn!(
+            unreported,
+            "a request was dropped outside a worker: its session changes were not committed"
+        );
+    }
+}
+
+/// A socket may do so with each message.
+pub(crate) fn changed_too_late() {
+    static LATE: Throttle = Throttle::new();
+
+    if let Some(unreported) = LATE.pass(None) {
+        tracing::warn!(
+            unreported,
+            "a session was changed after its response had been sent: the change is lost"
+        );
+    }
+}
+
+/// A handler asks for the session of a middleware that is not there.
+pub(crate) fn not_around(cookie: &str, error: &dyn std::fmt::Display) {
+    static MISSING: Throttle = Throttle::new();
+
+    if let Some(unreported) = MISSING.pass(Some(cookie)) {
+        tracing::error!(unreported, "{error}");
+    }
 }
 
 /// The messages of an error and its causes, on one line.

@@ -113,7 +113,7 @@ pub use self::{
     address::ClientAddress,
     clock::{Clock, SystemClock},
     duration::AnyDuration,
-    event::Refusal,
+    event::{Refusal, TurnedAway},
     level::Level,
     live::{EndReason, SessionEnded},
     middleware::SessionMiddleware,

@@ -24,6 +24,9 @@ pub(crate) fn told(kind: SessionEventKind) {
             counter!("actix_session_refused_total", "reason" => reason.label()).increment(1);
         }
         SessionEventKind::KeyReused => counter!("actix_session_reused_keys_total").increment(1),
+        SessionEventKind::TurnedAway(reason) => {
+            counter!("actix_session_turned_away_total", "reason" => reason.label()).increment(1);
+        }
         SessionEventKind::StoreFailed => counter!("actix_session_store_errors_total").increment(1),
     }
 }

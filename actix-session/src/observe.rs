@@ -15,7 +15,7 @@ use std::{
 use crate::{
     EndReason,
     error::CommitError,
-    event::{self, Refusal},
+    event::{self, Refusal, TurnedAway},
     key::SessionKey,
     measure,
     sync::drop_panic,
@@ -95,6 +95,9 @@ pub enum SessionEventKind {
     /// A key came that a renewal has replaced, later than a cookie needs for its way. Either the
     /// client lost the response with the new key, or somebody uses a copy of the old one.
     KeyReused,
+
+    /// What a request or a manager wanted is refused for now: a 503 that is nobody's failure.
+    TurnedAway(TurnedAway),
 
     /// The store does not answer, or refuses: at a load, a commit, a `save`, or a call of a
     /// [`SessionManager`](crate::SessionManager). With few exceptions the response is an error.
@@ -244,12 +247,15 @@ impl Observed {
     }
 
     /// Logs what has failed, too. That a session has ended, or a login is refused, is no failure; and if a
-    /// handler has set what cannot be kept, the store has not failed.
+    /// handler has set what cannot be kept, or a client may come again later, the store has not failed.
     pub(crate) fn not_committed(&self, operation: &'static str, error: &CommitError) {
         if error.refused_login().is_some() {
             return;
         }
-        if error.is_handlers() {
+        if let Some(reason) = error.turned_away() {
+            event::turned_away(operation, reason);
+            self.tell(SessionEventKind::TurnedAway(reason), None, None);
+        } else if error.is_handlers() {
             event::not_kept(operation, error);
         } else {
             self.store_failed(operation, error);
@@ -281,9 +287,12 @@ impl Observed {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::{Mutex, mpsc};
+
+    use tracing::{Level, Metadata, Subscriber, span};
 
     use super::*;
+    use crate::sync::lock;
 
     fn tell(observer: &SessionObserver, ended: u64) {
         Observed::by(observer.clone()).tell(SessionEventKind::Revoked(ended), None, Some("ada"));
@@ -300,6 +309,49 @@ mod tests {
         tell(&observer, 2);
         assert_eq!(events.recv().unwrap().kind(), SessionEventKind::Revoked(2));
         assert_eq!(observer.lost(), 0);
+    }
+
+    /// Counts the lines that this thread logs of each level.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<Level>>>);
+
+    impl Subscriber for Lines {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+        fn event(&self, event: &tracing::Event<'_>) {
+            lock(&self.0).push(*event.metadata().level());
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn what_clients_can_cause_is_no_failure_and_floods_no_log() {
+        for error in [CommitError::Full, CommitError::Contended] {
+            let reason = error.turned_away().unwrap();
+            let (sender, events) = mpsc::channel();
+            let observer = SessionObserver::new(move |event| sender.send(event.kind()).unwrap());
+            let observed = Observed::by(observer);
+            let lines = Lines::default();
+            tracing::subscriber::with_default(lines.clone(), || {
+                for _ in 0..2_000 {
+                    observed.not_committed("commit", &error);
+                }
+            });
+            drop(observed);
+            // One in each second, however slow the machine is.
+            let lines = lock(&lines.0).clone();
+            assert!(lines.len() < 1_000, "{}", lines.len());
+            assert!(lines.iter().all(|level| *level == Level::WARN), "{lines:?}");
+            let told: Vec<_> = events.iter().collect();
+            assert_eq!(told, [SessionEventKind::TurnedAway(reason); 2_000]);
+        }
     }
 
     #[test]

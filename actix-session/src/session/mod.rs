@@ -167,9 +167,7 @@ impl Session {
     fn is_finished(&self) -> bool {
         let finished = self.lock().is_finished();
         if finished {
-            tracing::warn!(
-                "a session was changed after its response had been sent: the change is lost"
-            );
+            event::changed_too_late();
         }
         finished
     }

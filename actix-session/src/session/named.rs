@@ -15,6 +15,7 @@ use actix_web::{
 };
 
 use super::{ExtractSession, Session};
+use crate::event;
 
 /// Names one of the sessions of an application: see [`NamedSession`].
 ///
@@ -166,6 +167,6 @@ fn not_around(cookie: &str) -> Error {
         "a NamedSession was extracted, but no SessionMiddleware whose cookie is named {cookie:?} is \
          around the handler: wrap the application (or the scope) in one"
     );
-    tracing::error!("{error}");
+    event::not_around(cookie, &error);
     InternalError::from_response(error, HttpResponse::InternalServerError().finish()).into()
 }

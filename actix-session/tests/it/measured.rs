@@ -1,11 +1,12 @@
 //! What is counted for an operator.
 
-use std::time::Duration;
+use std::{sync::mpsc::channel, time::Duration};
 
 use actix_session::{
-    Session, SessionMiddleware, storage::MemorySessionStore, testing::ManualClock,
+    Session, SessionEventKind, SessionMiddleware, TurnedAway, storage::MemorySessionStore,
+    testing::ManualClock,
 };
-use actix_web::cookie::Key;
+use actix_web::{cookie::Key, http::StatusCode};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::support::{Browser, Site, count};
@@ -85,4 +86,34 @@ async fn the_counters_say_what_has_happened() {
         );
     }
     assert!(shown.contains("actix_session_swept_total "), "{shown}");
+}
+
+/// A stranger that a full store turns away is no failure of it, and pages nobody.
+#[actix_web::test]
+async fn a_full_store_has_not_failed() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let store = MemorySessionStore::builder().max_sessions(1).build();
+    let (sender, events) = channel();
+    let middleware = SessionMiddleware::builder(store, Key::generate())
+        .on_event(move |event| sender.send(event.kind()).unwrap())
+        .build();
+    let site = Site::new(middleware).await;
+    let user = Browser::new(site.clone());
+    user.visit(|s| s.login("ada").unwrap()).await.assert_ok();
+    for stranger in [Browser::new(site.clone()), Browser::new(site)] {
+        let answer = stranger.visit(count).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let shown = handle.render();
+    let line = "actix_session_turned_away_total{reason=\"full\"} 2";
+    assert!(shown.lines().any(|it| it == line), "{shown}");
+    assert!(!shown.contains("store_errors"), "{shown}");
+    let next = || events.recv_timeout(Duration::from_secs(30)).unwrap();
+    let full = SessionEventKind::TurnedAway(TurnedAway::Full);
+    assert_eq!(
+        [next(), next(), next()],
+        [SessionEventKind::LoggedIn, full, full]
+    );
 }

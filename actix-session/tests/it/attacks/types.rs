@@ -13,7 +13,7 @@ use std::{
 use actix_session::{
     BackChannelLogout, Clock as _, Flash, JwkSet, Level, Login, NamedSession, Refusal, Saved,
     Session, SessionEntry, SessionEvent, SessionEventKind, SessionHandle, SessionMiddleware,
-    SessionName, SessionObserver, SessionStatus, SystemClock, Upstream, UpstreamNotice,
+    SessionName, SessionObserver, SessionStatus, SystemClock, TurnedAway, Upstream, UpstreamNotice,
     config::{
         BrowserSession, ConfigError, CookieContentSecurity, OldCookie, OnLoadError, OverLimit,
         PersistentSession, SessionLifecycle, SessionPolicy, TtlExtensionPolicy, WireFormat,
@@ -161,6 +161,7 @@ async fn without_a_middleware(text: &str) -> Vec<Row> {
         debug("SessionEntry", &SessionEntry::<u8>::new("text")),
         debug("Flash", &Flash::<u8>::new("text")),
         debug("Refusal", &Refusal::BadSeal),
+        debug("TurnedAway", &TurnedAway::Full),
         debug("SessionObserver", &SessionObserver::new(drop)),
         debug("SessionEvent", &event(text).await),
         debug("SessionEventKind", &SessionEventKind::Renewed),
