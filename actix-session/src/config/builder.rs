@@ -543,8 +543,9 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     }
 
     /// Sets how long a renewal leaves a redirect, so that requests in flight still find the new
-    /// record; 60 seconds by default, 400 days at most. It must cover the longest handler: the changes of a
-    /// request that outlives it are lost, and its purge removes the cookie alone.
+    /// record; 60 seconds by default, 400 days at most; less than a second counts as one. It must cover the
+    /// longest handler: the changes of a request that outlives it are lost, and its purge removes the
+    /// cookie alone.
     ///
     /// # Examples
     /// ```
@@ -768,9 +769,10 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
 
     /// Builds the middleware.
     ///
-    /// Invalid settings that would break every request are clamped or left out: timeouts, TTLs, the
-    /// grace, the lease and [`max_sessions`](Self::max_sessions) become the nearest that is valid, and
-    /// a header that is no header and a reserved [`principal_entry`](Self::principal_entry) count as not
+    /// Invalid settings that would break every request are clamped or left out: timeouts and TTLs of zero
+    /// or less become a second; what is too long becomes the longest that is valid; the grace, the lease,
+    /// [`max_state_size`](Self::max_state_size) and [`max_sessions`](Self::max_sessions) become the
+    /// nearest that is valid; and a header that is no header and a reserved [`principal_entry`](Self::principal_entry) count as not
     /// set. Other invalid settings are kept. The first time, a warning says what to change;
     /// [`try_build`](Self::try_build) returns an error instead.
     #[must_use]

@@ -39,7 +39,7 @@ const SHORTEST_LEASE: Duration = Duration::from_millis(10);
 pub(crate) const LONGEST: Millis = Millis::secs(400 * 86_400);
 /// The longest TTL that is asked of a store: 100 years.
 const LONGEST_STATE: Millis = Millis::secs(100 * 365 * 86_400);
-/// The shortest TTL: zero and less are raised to it.
+/// What a TTL of zero or less is raised to, and the shortest grace.
 const SHORTEST: Millis = Millis::secs(1);
 /// The smallest limit on a record that leaves room for an entry beside the metadata, in octets.
 const SMALLEST: usize = 256;
@@ -269,6 +269,7 @@ impl Configuration {
         self.terms.ttl = clamp(self.terms.ttl, longest);
         self.terms.absolute = self.terms.absolute.map(|limit| clamp(limit, LONGEST_STATE));
         self.terms.grace = self.terms.grace.clamp(SHORTEST, LONGEST);
+        self.terms.max_state = self.terms.max_state.max(SMALLEST);
         self.ended_lease = self.ended_lease.clamp(SHORTEST_LEASE, LONGEST_WAIT);
         self.cap = self.cap.map(Cap::at_least_one);
         // No handler can set it.

@@ -276,3 +276,24 @@ fn absurd_times_are_clamped() {
     assert_eq!(with(false, Duration::milliseconds(1_500)), Millis(1_500));
     assert!(with(false, Duration::MAX).0 > 0);
 }
+
+#[test]
+fn what_would_break_every_request_is_clamped() {
+    let clamped = |set: fn(&mut Configuration)| {
+        let mut configuration = Configuration::new(Key::generate());
+        set(&mut configuration);
+        let configuration = configuration.clamped();
+        assert_eq!(configuration.check(), Ok(()));
+        configuration.terms
+    };
+    for set in [
+        |c: &mut Configuration| c.terms.max_state = 0,
+        |c: &mut Configuration| c.terms.max_state = 255,
+    ] {
+        assert_eq!(clamped(set).max_state, SMALLEST);
+    }
+    assert_eq!(clamped(|c| c.terms.max_state = 300).max_state, 300);
+    assert_eq!(clamped(|c| c.terms.grace = Millis(999)).grace, SHORTEST);
+    let kept = clamped(|c| c.terms.grace = Millis(1_001)).grace;
+    assert_eq!(kept, Millis(1_001));
+}
