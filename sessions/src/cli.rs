@@ -14,6 +14,8 @@ sessions list USER [--json]             the user's live sessions, the latest log
 sessions show USER HANDLE [--json]      one of them
 sessions end USER HANDLE                ends one of them
 sessions end-user USER                  ends all of them, and logins that are under way
+sessions export USER                    what is kept of the user's sessions, as JSON for the user
+sessions erase USER                     ends all of them, and takes the user's name out of the store
 sessions stats [--json]                 how many sessions the store holds, as far as it knows
 sessions sweep                          deletes what has expired (Redis does so by itself)
 sessions help                           this list
@@ -56,6 +58,8 @@ pub(crate) enum Task {
     Show(String, SessionHandle),
     End(String, SessionHandle),
     EndUser(String),
+    Export(String),
+    Erase(String),
     Stats,
     Sweep,
 }
@@ -130,6 +134,8 @@ fn task(name: Option<&str>, words: &mut impl Iterator<Item = OsString>) -> Resul
         Some("show") => Task::Show(user(words)?, handle(words)?),
         Some("end") => Task::End(user(words)?, handle(words)?),
         Some("end-user") => Task::EndUser(user(words)?),
+        Some("export") => Task::Export(user(words)?),
+        Some("erase") => Task::Erase(user(words)?),
         Some("stats") => Task::Stats,
         Some("sweep") => Task::Sweep,
         None | Some("help") => return Ok(None),
@@ -189,6 +195,8 @@ mod tests {
                 Task::Show(ada(), HYPHENS.parse().unwrap()),
             ),
             (&["end-user", "ada"], Task::EndUser(ada())),
+            (&["export", "ada"], Task::Export(ada())),
+            (&["erase", "ada"], Task::Erase(ada())),
             (&["stats"], Task::Stats),
             (&["sweep"], Task::Sweep),
             (&["list", "--", "-ada"], Task::List("-ada".to_owned())),
@@ -209,6 +217,7 @@ mod tests {
         for (words, says) in [
             (&["lst", "ada"][..], "`lst` is unknown"),
             (&["list"], "the user is missing"),
+            (&["erase"], "the user is missing"),
             (&["list", ""], "the user must not be empty"),
             (&["list", "ada", "bob"], "the word bob is one too many"),
             (&["list", "ada", "--jsn"], "the option --jsn is unknown"),

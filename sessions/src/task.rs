@@ -34,10 +34,9 @@ pub(crate) async fn run(command: &Command) -> Result<Outcome> {
             Some(found) if operator.end(&found).await? => "the session has ended\n".to_owned(),
             _ => return Ok(Outcome::NotFound),
         },
-        Task::EndUser(user) => match operator.end_principal(user).await? {
-            1 => "1 session has ended\n".to_owned(),
-            ended => format!("{ended} sessions have ended\n"),
-        },
+        Task::EndUser(user) => ended(operator.end_principal(user).await?),
+        Task::Export(user) => export(&all(&operator, user).await?)?,
+        Task::Erase(user) => ended(operator.erase(user).await?) + "the user is erased\n",
         Task::Stats => stats(&operator, command.json).await?,
         Task::Sweep => match operator.sweep().await? {
             Some(swept) => format!("{swept} expired rows are deleted\n"),
@@ -45,6 +44,19 @@ pub(crate) async fn run(command: &Command) -> Result<Outcome> {
         },
     };
     Ok(Outcome::Done(text))
+}
+
+fn ended(count: u64) -> String {
+    match count {
+        1 => "1 session has ended\n".to_owned(),
+        count => format!("{count} sessions have ended\n"),
+    }
+}
+
+/// For the user: without the handles, which are for whoever ends sessions.
+fn export(sessions: &[ListedSession]) -> Result<String> {
+    let exported: Vec<_> = sessions.iter().map(ExportedSession::from).collect();
+    Ok(print::json(&serde_json::to_value(exported)?))
 }
 
 async fn all(operator: &SessionOperator, user: &str) -> Result<Vec<ListedSession>> {

@@ -222,7 +222,21 @@ async fn lists_and_ends<S: SessionStore + Clone + 'static>(site: &Site<S>) {
     let shown = site.done(&["show", USER, handle]);
     assert!(shown.contains("192.0.2.0/24"), "{shown}");
     assert!(shown.contains("last seen      -\n"), "{shown}");
-    let texts = [&list, &shown, &json.to_string(), &site.done(&["stats"])].map(String::from);
+    let exported = site.done(&["export", USER]);
+    assert!(!exported.contains(handle), "{exported}");
+    let told: serde_json::Value = serde_json::from_str(&exported).unwrap();
+    assert_eq!(told.as_array().unwrap().len(), 3);
+    for (name, value) in [("device", DEVICE), ("address", "192.0.2.0/24")] {
+        assert_eq!(told[2][name], value);
+    }
+    let texts = [
+        &list,
+        &shown,
+        &exported,
+        &json.to_string(),
+        &site.done(&["stats"]),
+    ];
+    let texts = texts.map(String::from);
     opens_nothing(site, &texts.concat(), &first).await;
 
     for words in [["show", "bob", handle], ["end", "bob", handle]] {
@@ -241,6 +255,18 @@ async fn lists_and_ends<S: SessionStore + Clone + 'static>(site: &Site<S>) {
         assert_eq!(site.who(ended).await, "");
     }
     assert_eq!(site.who(&other).await, "bob");
+    erases(site).await;
+}
+
+async fn erases<S: SessionStore + Clone + 'static>(site: &Site<S>) {
+    assert_eq!(site.done(&["export", "nobody"]), "[]\n");
+    let carol = site.log_in("carol").await;
+    let text = site.done(&["erase", "carol"]);
+    assert_eq!(text, "1 session has ended\nthe user is erased\n");
+    assert_eq!(site.who(&carol).await, "");
+    assert_eq!(site.done(&["export", "carol"]), "[]\n");
+    let text = site.done(&["erase", "carol"]);
+    assert!(text.starts_with("0 sessions have ended\n"), "{text}");
 }
 
 /// No word of the text is a cookie, a key, or what a cookie seals, even for whoever has the secret key.
