@@ -75,7 +75,21 @@ impl Failed {
             ..CommitError::of_store(error).into()
         }
     }
+
+    /// The same for whoever needs the session before the response.
+    pub(crate) fn not_loaded(error: &LoadError) -> Self {
+        let error = match error {
+            LoadError::Other(cause) if cause.is::<Contended>() => CommitError::Contended,
+            _ => CommitError::Other(anyhow::anyhow!(NOT_LOADED)),
+        };
+        Self {
+            is_logged: true,
+            ..error.into()
+        }
+    }
 }
+
+const NOT_LOADED: &str = "the session could not be loaded";
 
 impl From<CommitError> for Failed {
     fn from(error: CommitError) -> Self {
@@ -649,7 +663,7 @@ pub(crate) fn load_failed(error: LoadError) -> actix_web::Error {
 /// What an extractor answers, before the middleware does.
 pub(crate) fn not_loaded(error: &LoadError) -> actix_web::Error {
     let response = HttpResponse::new(status_of(error));
-    InternalError::from_response("the session could not be loaded", response).into()
+    InternalError::from_response(NOT_LOADED, response).into()
 }
 
 fn status_of(error: &LoadError) -> StatusCode {

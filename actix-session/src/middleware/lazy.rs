@@ -194,19 +194,16 @@ impl<Store: SessionStore + 'static> Lazy<Store> {
     /// What a commit before the response needs.
     ///
     /// # Errors
-    /// The session cannot be loaded.
-    pub(super) async fn loaded_for_saving(
-        &self,
-        limit: Instant,
-    ) -> Result<Box<Incoming>, CommitError> {
+    /// The session cannot be loaded. The load has told why, and the response says it.
+    pub(super) async fn loaded_for_saving(&self, limit: Instant) -> Result<Box<Incoming>, Failed> {
         let loaded = timeout_at(limit, self.loaded()).await;
         let incoming = loaded.map_err(|_| CommitError::Other(anyhow::anyhow!(LATE)))?;
-        match self.fill(incoming) {
-            Ok(()) => Ok(Box::new(incoming.duplicate())),
-            Err(_) => Err(CommitError::Other(anyhow::anyhow!(
-                "the session could not be loaded"
-            ))),
+        if let Some(error) = &*self.failure.borrow() {
+            return Err(Failed::not_loaded(error));
         }
+        // Nothing else can go wrong.
+        let _ = self.fill(incoming);
+        Ok(Box::new(incoming.duplicate()))
     }
 
     async fn load(&self) -> Incoming {

@@ -39,8 +39,8 @@ pub(crate) struct Saving {
 /// What came of it.
 pub(crate) struct Done {
     outcome: Result<Saved, CommitError>,
-    /// The store was not asked: it has not failed.
-    is_refused_here: bool,
+    /// The store was not asked, or its failure was told when the session was loaded.
+    is_told: bool,
     pub(crate) after: After,
 }
 
@@ -112,7 +112,7 @@ impl Done {
     const fn new(outcome: Result<Saved, CommitError>, after: After) -> Self {
         Self {
             outcome,
-            is_refused_here: false,
+            is_told: false,
             after,
         }
     }
@@ -120,7 +120,7 @@ impl Done {
     /// The response shows no detail, so the log has to.
     fn told(self, observed: &Observed) -> Self {
         if let Err(error) = &self.outcome
-            && !self.is_refused_here
+            && !self.is_told
         {
             observed.not_committed("save", error);
         }
@@ -138,7 +138,12 @@ async fn save<S: SessionStore + 'static>(
         Way::Loaded(incoming) => incoming,
         Way::Lazy(lazy) => match lazy.loaded_for_saving(limit).await {
             Ok(incoming) => incoming,
-            Err(error) => return as_before(Err(error)),
+            Err(failed) => {
+                return Done {
+                    is_told: failed.is_logged,
+                    ..as_before(Err(failed.error))
+                };
+            }
         },
     };
     let snapshot = session.lock().snapshot_to_save();
@@ -172,10 +177,13 @@ async fn save<S: SessionStore + 'static>(
         }
         // The cookie of the renewed session is on its way.
         (Decision::Leave(Silence::Dropped(_)), _) => Done {
-            is_refused_here: true,
+            is_told: true,
             ..as_before(Err(CommitError::Contended))
         },
-        (Decision::Refuse, _) => as_before(Err(CommitError::degraded())),
+        (Decision::Refuse, _) => Done {
+            is_told: true,
+            ..as_before(Err(CommitError::degraded()))
+        },
         _ => as_before(look_at_cap(parts, &incoming, &snapshot, &terms).await),
     }
 }
@@ -309,12 +317,23 @@ mod tests {
     use std::sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
+        mpsc::channel,
     };
 
-    use actix_web::{App, HttpResponse, cookie::Key, http::header, test, web};
+    use actix_web::{
+        App, HttpRequest, HttpResponse, ResponseError as _, cookie::Key, dev::Service as _,
+        http::header, test, web,
+    };
     use tracing::{Level, Metadata, Subscriber, span};
 
-    use crate::{Session, SessionMiddleware, storage::MemorySessionStore};
+    use crate::{
+        Session, SessionEventKind, SessionExt as _, SessionMiddleware,
+        config::OnLoadError,
+        forward_store_methods,
+        storage::{
+            Contended, LoadError, MemorySessionStore, Opened, SessionKey, SessionStore, Terms,
+        },
+    };
 
     /// Counts what this thread logs as an error.
     #[derive(Clone, Default)]
@@ -334,6 +353,89 @@ mod tests {
         fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
         fn enter(&self, _: &span::Id) {}
         fn exit(&self, _: &span::Id) {}
+    }
+
+    /// Cannot load anything.
+    #[derive(Clone)]
+    struct Failing {
+        inner: MemorySessionStore,
+        is_busy: bool,
+    }
+
+    impl SessionStore for Failing {
+        forward_store_methods!(self => self.inner; except open, opens_at_once);
+
+        async fn open(&self, _: &SessionKey, _: &Terms) -> Result<Opened, LoadError> {
+            Err(LoadError::Other(match self.is_busy {
+                true => Contended.into(),
+                false => anyhow::anyhow!("the store is down"),
+            }))
+        }
+
+        fn opens_at_once(&self) -> bool {
+            false
+        }
+    }
+
+    /// By the load. What the handler hears is what the response is.
+    #[actix_web::test]
+    async fn a_failed_load_is_told_once_although_the_handler_saves() {
+        for (is_busy, on_error, status) in [
+            (true, OnLoadError::Fail, 503),
+            (false, OnLoadError::Fail, 500),
+            (false, OnLoadError::Anonymous, 503),
+        ] {
+            let store = Failing {
+                inner: MemorySessionStore::new(),
+                is_busy,
+            };
+            let (sender, told) = channel();
+            let middleware = SessionMiddleware::builder(store, Key::from(&[7; 64]))
+                .lazy()
+                .on_load_error(on_error)
+                .on_event(move |event| sender.send(event.kind()).unwrap());
+            let begin = |session: Session| async move {
+                session.insert("a", 1).map(|()| HttpResponse::Ok().finish())
+            };
+            let heard = Arc::new(AtomicUsize::new(0));
+            let hears = Arc::clone(&heard);
+            let save = move |request: HttpRequest| {
+                let hears = Arc::clone(&hears);
+                async move {
+                    let session = request.get_session();
+                    session.insert("a", 1).map(drop)?;
+                    let status = session.save().await.unwrap_err().status_code();
+                    hears.store(status.as_u16().into(), Ordering::SeqCst);
+                    Ok::<_, actix_web::Error>(HttpResponse::Ok())
+                }
+            };
+            let app = App::new()
+                .wrap(middleware.build())
+                .route("/begin", web::post().to(begin))
+                .route("/save", web::post().to(save));
+            let app = test::init_service(app).await;
+            let post = |path: &str| test::TestRequest::post().uri(path);
+            let answer = test::call_service(&app, post("/begin").to_request()).await;
+            let cookie = answer.response().cookies().next().unwrap().to_string();
+            let cookie = cookie.split(';').next().unwrap().to_owned();
+
+            let errors = Errors::default();
+            let here = tracing::subscriber::set_default(errors.clone());
+            let request = post("/save").insert_header((header::COOKIE, cookie));
+            let answer = app.call(request.to_request()).await;
+            drop(here);
+            let answered = answer.map_or_else(
+                |error| error.as_response_error().status_code(),
+                |answer| answer.status(),
+            );
+            assert_eq!(usize::from(answered.as_u16()), status);
+            assert_eq!(heard.load(Ordering::SeqCst), status);
+            assert_eq!(errors.0.load(Ordering::SeqCst), 1);
+            drop(app);
+            let told: Vec<_> = told.iter().collect();
+            let once = [SessionEventKind::Created, SessionEventKind::StoreFailed];
+            assert_eq!(told, once);
+        }
     }
 
     #[actix_web::test]
