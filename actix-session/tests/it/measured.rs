@@ -3,13 +3,14 @@
 use std::{sync::mpsc::channel, time::Duration};
 
 use actix_session::{
-    Session, SessionEventKind, SessionMiddleware, TurnedAway, storage::MemorySessionStore,
+    Session, SessionEventKind, SessionMiddleware, SessionOperator, TurnedAway,
+    storage::{MemorySessionStore, SessionIndex},
     testing::ManualClock,
 };
 use actix_web::{cookie::Key, http::StatusCode};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
-use crate::support::{Browser, Site, count};
+use crate::support::{Browser, KeyValue, Memory, Site, Sqlite, TestStore, count};
 
 /// The names are for dashboards and alerts, so they stay.
 #[actix_web::test]
@@ -116,4 +117,25 @@ async fn a_full_store_has_not_failed() {
         [next(), next(), next()],
         [SessionEventKind::LoggedIn, full, full]
     );
+}
+
+/// Whoever sweeps: here a tool, without a sweeper in the background.
+#[actix_web::test]
+async fn what_is_swept_is_counted_on_each_store() {
+    swept_once(Memory::start().await).await;
+    swept_once(KeyValue::start().await).await;
+    swept_once(Sqlite::start().await).await;
+}
+
+async fn swept_once(tested: impl TestStore<Store: SessionIndex>) {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    tested.browser().await.visit(count).await.assert_ok();
+    tested.clock().advance(Duration::from_secs(2 * 86_400));
+    let operator = SessionOperator::of_store(&tested.store());
+    assert_eq!(operator.sweep().await.unwrap(), Some(1));
+    let shown = handle.render();
+    let line = "actix_session_swept_total 1";
+    assert!(shown.lines().any(|it| it == line), "{shown}");
 }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{Inner, KeyValueDatabase, KeyValueSessionStore, layout};
-use crate::{clock::Millis, live, sync::drop_panic};
+use crate::{clock::Millis, live, measure, sync::drop_panic};
 
 const INTERVAL: Duration = Duration::from_secs(60);
 /// How many values are removed at once: others wait no longer than that takes.
@@ -54,6 +54,7 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
             };
             let some = some?;
             swept = swept.saturating_add(some as u64);
+            measure::swept(some as u64);
             // More than that, and the database takes no notice of the limit: nothing is left.
             if some != batch {
                 return Ok(swept);

@@ -224,6 +224,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             Turn::Own => delete_in_turn::<D>(connection, table, sweep, &values).await?,
             Turn::Any => Some(D::execute(connection, sweep, &values).await?),
         };
+        measure::swept(swept.unwrap_or_default());
         if swept.is_some_and(|swept| swept < u64::from(batch)) {
             D::execute(connection, &statements.index.sweep, &values).await?;
         }
@@ -255,7 +256,6 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
                 }
             };
             counts.swept.fetch_add(swept, Ordering::Relaxed);
-            measure::swept(swept);
             counts.runs.fetch_add(is_first.into(), Ordering::Relaxed);
             is_first = false;
             if swept < u64::from(*batch) {
