@@ -310,7 +310,7 @@ fn lower(metadata: &mut Metadata, changes: &Changes) -> bool {
 
 /// A session's own times belong to its login: they end with the next one, unless that keeps them.
 fn log_in(metadata: &mut Metadata, login: &LoginChange, another: bool) {
-    let keeps = login.keep_times && !another;
+    let keeps = login.keep_times && metadata.principal() == Some(&*login.principal);
     let span = metadata.own_span().filter(|_| keeps);
     if another {
         // It is another person's session now: no time of the old one counts.

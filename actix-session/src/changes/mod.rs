@@ -198,6 +198,11 @@ pub(crate) struct LoginChange {
 }
 
 impl LoginChange {
+    /// Whether the times of what is stored go on: they are the same principal's.
+    fn keeps_times_of(&self, base: &Record) -> bool {
+        self.keep_times && base.principal() == Some(&*self.principal)
+    }
+
     /// The login at an upstream that it comes from.
     pub(crate) fn upstream(&self) -> Option<UpstreamLogin> {
         self.origin.as_ref()?.upstream
@@ -532,9 +537,8 @@ impl Changes {
 
     /// Whether a TTL of the session's own outlives them: it belongs to the login.
     pub(crate) fn keep_own_ttl(&self, base: Option<&Record>) -> bool {
-        let another = base.is_some_and(|base| self.log_in_another(base));
-        let kept = self.login.as_ref().is_none_or(|login| login.keep_times);
-        self.cleared.is_none() && kept && !another
+        let kept = |login: &LoginChange| base.is_some_and(|base| login.keeps_times_of(base));
+        self.cleared.is_none() && self.login.as_deref().is_none_or(kept)
     }
 
     /// Whether they log in somebody else than whoever is logged in.
@@ -551,9 +555,7 @@ impl Changes {
         policy: Option<Millis>,
     ) -> Option<Millis> {
         let login = self.login.as_ref()?;
-        let same = base.filter(|base| {
-            login.keep_times && self.cleared.is_none() && !self.log_in_another(base)
-        });
+        let same = base.filter(|base| self.cleared.is_none() && login.keeps_times_of(base));
         let kept = || same?.metadata()?.own_span();
         let span = login.span.or_else(kept).or(policy)?;
         let proof = self.reauthenticated.map(|proof| proof.at);

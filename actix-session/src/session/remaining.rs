@@ -81,6 +81,9 @@ impl Session {
     pub fn remaining(&self) -> Option<Remaining> {
         let now = self.now();
         let ends = self.read().ends(now)?;
+        if ends.absolute.is_some_and(|end| end <= now) {
+            return None;
+        }
         let left = |end: Millis| Duration::from_millis((end - now).0.try_into().unwrap_or(0));
         Some(Remaining {
             idle: ends.idle.map(left),

@@ -102,8 +102,9 @@ impl Session {
     ///
     /// # Errors
     /// The value that this request sees is of another type, the new one does not serialize, the name
-    /// is reserved, the response has been sent, or the function changes the entry that it is called for,
-    /// be it on another thread. The session is then unchanged. If this happens only when the commit merges,
+    /// is reserved, the response has been sent, or the function changes the entry that it is called for on
+    /// another thread. The session is then unchanged. (On its own thread such a change is refused by
+    /// itself: an `insert` is an error, and a `remove` does nothing.) If this happens only when the commit merges,
     /// the response is a 500 and nothing of this request is committed.
     ///
     /// # Panics

@@ -336,6 +336,16 @@ async fn a_login_may_keep_the_times_before_it(tested: impl TestStore) {
     // Nobody else inherits them.
     assert_cookie_without_age(&browser.visit(keeps("user-7")).await);
     assert!(!tested.dump().await.holds(MONTH_TEXT));
+    // Nor does whoever logs in where nobody was logged in.
+    let guest = browser.fork();
+    guest.forget();
+    let for_a_month = |s: &Session| {
+        s.insert("basket", 1).unwrap();
+        s.set_ttl(MONTH);
+    };
+    assert_eq!(guest.visit(for_a_month).await.max_age(), Some(30 * DAY));
+    assert_cookie_without_age(&guest.visit(keeps("user-7")).await);
+    assert!(!tested.dump().await.holds(MONTH_TEXT));
 }
 
 async fn a_time_that_was_saved_is_that_of_the_login_after_it(tested: impl TestStore) {

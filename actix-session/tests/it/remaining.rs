@@ -358,6 +358,29 @@ async fn the_absolute_time_counts_down(tested: impl TestStore) {
 }
 
 /// What the handler answers.
+/// What this request ends has no time left.
+#[actix_web::test]
+async fn a_clear_that_ends_the_session_leaves_no_time() {
+    let tested = Memory::start().await;
+    let builder = tested
+        .middleware()
+        .absolute_timeout(CookieDuration::hours(1));
+    let browser = tested.browser_of(builder).await;
+    browser.visit(|s| s.login("ada").unwrap()).await.assert_ok();
+    tested.clock().advance(Duration::from_secs(1_800));
+    browser
+        .visit(|s| s.reauthenticated().unwrap())
+        .await
+        .assert_ok();
+    tested.clock().advance(Duration::from_secs(1_801));
+    let clear = |s: &Session| {
+        assert!(s.remaining().is_some());
+        s.clear();
+        assert_eq!(s.remaining(), None);
+    };
+    browser.visit(clear).await.assert_removes_cookie();
+}
+
 async fn asked(browser: &Browser, path: &str) -> (StatusCode, Value, Answer) {
     let answer = browser.visit_path(path, |_| ()).await;
     assert_eq!(answer.headers.get(CACHE_CONTROL).unwrap(), "no-store");

@@ -56,7 +56,8 @@ pub fn not_promised_by_five_methods() -> &'static [&'static str] {
          one, also with `modify`",
         "an end wins every race: a session that ends between the read and the write of a commit may \
          come back",
-        "a renewal is one step: if it fails halfway, the session may live under two keys for a moment",
+        "a renewal is one step: if it fails halfway, the session may live under two keys for a moment, \
+         and two renewals at once leave two sessions",
         "the changes of requests in flight, and logouts with the old cookie, follow a renewal",
         "`take` gives a value to one request only",
         "sessions can be listed and revoked by principal",
