@@ -314,10 +314,13 @@ impl<S: SessionStore> Left<'_, S> {
 
 #[cfg(all(test, feature = "memory-session"))]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-        mpsc::channel,
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+            mpsc::channel,
+        },
+        time::Duration,
     };
 
     use actix_web::{
@@ -354,6 +357,9 @@ mod tests {
         fn enter(&self, _: &span::Id) {}
         fn exit(&self, _: &span::Id) {}
     }
+
+    /// How long an event may take that is sure to come.
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     /// Cannot load anything.
     #[derive(Clone)]
@@ -431,10 +437,15 @@ mod tests {
             assert_eq!(usize::from(answered.as_u16()), status);
             assert_eq!(heard.load(Ordering::SeqCst), status);
             assert_eq!(errors.0.load(Ordering::SeqCst), 1);
-            drop(app);
-            let told: Vec<_> = told.iter().collect();
-            let once = [SessionEventKind::Created, SessionEventKind::StoreFailed];
-            assert_eq!(told, once);
+            // What comes next shows that nothing else has come.
+            test::call_service(&app, post("/begin").to_request()).await;
+            for kind in [
+                SessionEventKind::Created,
+                SessionEventKind::StoreFailed,
+                SessionEventKind::Created,
+            ] {
+                assert_eq!(told.recv_timeout(PATIENCE).unwrap(), kind);
+            }
         }
     }
 

@@ -203,7 +203,8 @@ async fn a_list_says_when_a_session_was_last_seen(tested: impl TestStore<Store: 
     let moment = Duration::from_secs(30);
     for idle in [half_an_hour, fortnight] {
         let middleware = || {
-            let lifecycle = browser_session(idle.as_secs(), TtlExtensionPolicy::OnStateChanges);
+            let millis = idle.as_secs() * 1_000;
+            let lifecycle = browser_session(millis, TtlExtensionPolicy::OnStateChanges);
             tested.middleware().session_lifecycle(lifecycle)
         };
         let own = middleware().build().manager();

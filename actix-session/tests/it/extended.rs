@@ -44,7 +44,7 @@ fn manager(tested: &impl TestStore<Store: SessionIndex>) -> SessionManager {
 
 /// Somebody whose own requests leave the session ten minutes.
 async fn hasty(tested: &impl TestStore) -> Browser {
-    let lifecycle = browser_session(10 * MINUTE, TtlExtensionPolicy::OnStateChanges);
+    let lifecycle = browser_session(10 * MINUTE * 1_000, TtlExtensionPolicy::OnStateChanges);
     let middleware = tested.middleware().session_lifecycle(lifecycle);
     let browser = tested.browser_of(middleware).await;
     log_in(&browser, "user-42", "phone").await;
