@@ -128,8 +128,8 @@ pub enum TtlExtensionPolicy {
 
     /// Every request with a live session, but at most once in this interval.
     ///
-    /// After its last request, a session then lives for its time to live less this interval at
-    /// most. A busy session costs hardly more than with [`OnStateChanges`](Self::OnStateChanges): a
+    /// After its last request, a session then lives for its time to live, or for up to this interval
+    /// less. A busy session costs hardly more than with [`OnStateChanges`](Self::OnStateChanges): a
     /// persistent cookie is sent again only by the response to a request that extends. The interval
     /// must be shorter than the time to live. A session with a time of its own
     /// ([`set_ttl`](crate::Session::set_ttl)) that is not longer than the interval is extended once
