@@ -135,11 +135,11 @@ impl Cap {
             };
             live.iter().find(is_of_login).map(|it| it.id)
         });
-        // The one that the base has moved to goes first, unless it was logged in later: whoever did
-        // that ends this one.
-        let place = live.iter().position(|it| Some(it.id) == own);
-        let earlier = place.map_or(0, |place| place + 1);
-        live[earlier..].sort_by_key(|it| identity.ids.contains(&it.id));
+        // This one and the one that the base has moved to are one browser's: the earlier login goes first.
+        // Whoever made the other one says the same.
+        let is_one = |id: u128| Some(id) == own || identity.ids.contains(&id);
+        let latest = live.iter().map(|it| it.id).find(|id| is_one(*id));
+        live.sort_by_key(|it| Some(it.id) != latest && is_one(it.id));
         let surplus = live.split_off(self.most.min(live.len()));
         let count = surplus.len();
         // Another login may have ended it before it was looked at.

@@ -154,14 +154,16 @@ async fn save<S: SessionStore + 'static>(
             let view = session.lock().view(base, &terms);
             let changes = &snapshot.changes;
             let committed = commit(parts, (key, base), changes, &terms, limit).await;
+            let mut has_told = false;
             if let Ok(answer) = &committed {
                 measure::committed(answer);
-                tell_logout(parts, &incoming, changes, answer.is_written());
+                has_told = tell_logout(parts, &incoming, changes, answer.is_written());
             }
             let left = Left {
                 parts,
                 terms: &terms,
                 incoming: &incoming,
+                has_told,
                 view: view.unwrap_or_else(|| base.clone()),
                 limit,
             };
@@ -246,6 +248,8 @@ struct Left<'a, S> {
     parts: &'a Parts<S>,
     terms: &'a Terms,
     incoming: &'a Incoming,
+    /// A logout among the changes was told.
+    has_told: bool,
     /// The base with the request's changes on top.
     view: Record,
     limit: Instant,
@@ -286,10 +290,13 @@ impl<S: SessionStore> Left<'_, S> {
     }
 
     fn gone(&self, changes: Changes) -> Done {
-        if let Some(key) = self.incoming.loaded.key() {
-            event::gone(key);
+        // A logout that was all that there was to do is not lost.
+        if !self.has_told || !changes.effects.is_empty() {
+            if let Some(key) = self.incoming.loaded.key() {
+                event::gone(key);
+            }
+            tell_dropped(self.parts, self.incoming);
         }
-        tell_dropped(self.parts, self.incoming);
         Done::new(Err(CommitError::gone()), After::Gone(changes))
     }
 

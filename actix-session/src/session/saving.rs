@@ -239,18 +239,19 @@ impl Session {
         taken: &Arc<AtomicBool>,
         json: String,
     ) -> anyhow::Result<bool> {
+        let is_ours = || Ok(taken.load(Ordering::Acquire));
         let error = match self.save().await {
-            Ok(Saved::Done) => return Ok(taken.load(Ordering::Acquire)),
-            Ok(Saved::WithResponse) => pending(),
+            Ok(Saved::Done) => return is_ours(),
+            Ok(Saved::WithResponse) => None,
             Err(error) if error.is_final() => return Err(error.0),
-            Err(error) => error.0,
+            Err(error) => Some(error.0),
         };
         let is_withdrawn = self.lock().withdraw(key, taken, json);
-        // It is done if the response carries what the store has made of it.
-        if !is_withdrawn && taken.load(Ordering::Acquire) {
-            return Ok(true);
+        match error {
+            // The response carries what the store has made of it.
+            None if !is_withdrawn => is_ours(),
+            error => Err(error.unwrap_or_else(pending)),
         }
-        Err(error)
     }
 
     /// Saves what this request has removed of its own, which stays if nothing was done.

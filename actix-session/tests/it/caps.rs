@@ -426,9 +426,11 @@ async fn a_session_that_was_renewed_meanwhile_goes_first(
 async fn of_two_logins_of_one_session_the_later_one_stays(
     tested: impl TestStore<Store: SessionIndex>,
 ) {
-    let site = site_of(&tested, 1, OverLimit::EvictOldest).await;
-    for later_comes_first in [true, false] {
+    for (most, later_comes_first) in [(1, true), (1, false), (2, true), (2, false)] {
+        let site = site_of(&tested, most, OverLimit::EvictOldest).await;
         let browser = Browser::new(site.clone());
+        let other = Browser::new(site);
+        log_in(&other, "user-42", "device").await;
         browser.visit(|s| s.insert("basket", 3).unwrap()).await;
         let both = [browser.fork(), browser.fork()];
         let [earlier, later] = [both[0].begin().await, both[1].begin().await];
@@ -448,6 +450,7 @@ async fn of_two_logins_of_one_session_the_later_one_stays(
         };
         assert_eq!(statuses, (refused, StatusCode::OK));
         assert_eq!(are_in(&both).await, [false, true]);
+        assert_eq!(are_in(&[other]).await, [most == 2]);
         tick(&tested);
     }
 }

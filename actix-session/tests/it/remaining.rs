@@ -357,7 +357,6 @@ async fn the_absolute_time_counts_down(tested: impl TestStore) {
     assert!(!there);
 }
 
-/// What the handler answers.
 /// What this request ends has no time left.
 #[actix_web::test]
 async fn a_clear_that_ends_the_session_leaves_no_time() {
@@ -381,6 +380,7 @@ async fn a_clear_that_ends_the_session_leaves_no_time() {
     browser.visit(clear).await.assert_removes_cookie();
 }
 
+/// What the handler answers.
 async fn asked(browser: &Browser, path: &str) -> (StatusCode, Value, Answer) {
     let answer = browser.visit_path(path, |_| ()).await;
     assert_eq!(answer.headers.get(CACHE_CONTROL).unwrap(), "no-store");
