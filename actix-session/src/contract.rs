@@ -364,12 +364,9 @@ impl Terms {
             ExtendOnRead::Never | ExtendOnRead::Quiet => false,
             ExtendOnRead::Always => true,
             ExtendOnRead::AtMostEvery(interval) => {
-                // A session with a TTL of its own that is no longer than the interval would end in use.
+                // A session whose own TTL is hardly longer than the interval would end in use.
                 let own = record.times().and_then(|metadata| metadata.ttl);
-                let interval = match own {
-                    Some(own) if own <= interval => Millis(own.0 / 2),
-                    _ => interval,
-                };
+                let interval = own.map_or(interval, |own| interval.min(Millis(own.0 / 2)));
                 // Near the absolute end an extension gains less than an interval. One of less than a
                 // second is not worth a write: clocks differ by as much.
                 let gain = self.until(record) - end;

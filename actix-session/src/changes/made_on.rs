@@ -85,8 +85,8 @@ impl<'a> MadeOn<'a> {
     /// has the value of the base.
     ///
     /// A `modify` runs in any case. (Behind the redirect of a login, the library's own stores refuse one
-    /// whose entry has changed, and with it all changes of its request.) A `clear` removes the principal, and the entries that still have
-    /// the values of the base; nothing else of its request is applied.
+    /// whose entry has changed, and with it all changes of its request.) A `clear` removes the principal,
+    /// and the entries that still have the values of the base; nothing else of its request is applied.
     ///
     /// # Errors
     /// As for [`merge_into`](Self::merge_into).

@@ -437,7 +437,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// of [`OnLoadError::Fail`], whatever the handler answered. [`get_session`], which guards,
     /// middlewares and other extractors (those of `actix-identity` too) use, cannot wait: it loads
     /// the session of a store that [opens at once](SessionStore::opens_at_once), in memory or in the
-    /// cookie (without a list of ended sessions). With other stores, name the requests that need it in [`load_when`](Self::load_when).
+    /// cookie (without a list of ended sessions). With other stores, name the requests that need it in
+    /// [`load_when`](Self::load_when).
     /// Otherwise such a session is *not loaded*: [`get`](crate::Session::get) and the updates return
     /// an error, [`contains_key`](crate::Session::contains_key),
     /// [`entries`](crate::Session::entries) and [`principal`](crate::Session::principal) show what the
@@ -638,7 +639,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     ///   nobody: it logs the user out, the session is in no list, and the first time a warning says so.
     ///   (`null` names nobody without a warning.) If users have numbers, set the number's text.
     ///
-    /// If another program has written the entry, the entry counts, and not what the library knew. The first request that loads such a session puts it on the list, which is a write;
+    /// If another program has written the entry, the entry counts, and not what the library knew. The
+    /// first request that loads such a session puts it on the list, which is a write;
     /// its login counts as older than every revocation.
     ///
     /// # Examples
@@ -772,8 +774,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// Invalid settings that would break every request are clamped or left out: timeouts and TTLs of zero
     /// or less become a second; what is too long becomes the longest that is valid; the grace, the lease,
     /// [`max_state_size`](Self::max_state_size) and [`max_sessions`](Self::max_sessions) become the
-    /// nearest that is valid; and a header that is no header and a reserved [`principal_entry`](Self::principal_entry) count as not
-    /// set. Other invalid settings are kept. The first time, a warning says what to change;
+    /// nearest that is valid; and a header that is no header and a reserved
+    /// [`principal_entry`](Self::principal_entry) count as not set. Other invalid settings are kept. The first time, a warning says what to change;
     /// [`try_build`](Self::try_build) returns an error instead.
     #[must_use]
     pub fn build(self) -> SessionMiddleware<Store> {

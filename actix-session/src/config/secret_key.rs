@@ -178,7 +178,7 @@ mod tests {
         for (text, word) in [
             ("", "empty"),
             ("c2hvcnQ=", "holds 5 bytes"),
-            ("s3cret!", "neither"),
+            ("s3cret!", "must be base64"),
         ] {
             let error = parse(text).err().unwrap();
             let shown = format!("{error} {error:?}");

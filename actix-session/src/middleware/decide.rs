@@ -362,9 +362,6 @@ fn own_session(changes: &Changes, age: Duration) -> Decision {
     }
     let is_in_flight = age < COOKIE_IN_FLIGHT;
     match (changes.renews(), changes.makes_session()) {
-        (false, false) if is_in_flight && !changes.effects.is_empty() => {
-            Decision::Leave(Silence::Dropped(Why::JustRenewed))
-        }
         (_, false) => UNNEEDED,
         // The store looks whether somebody's session has the newer key.
         (true, true) if is_in_flight => Decision::Rotate,

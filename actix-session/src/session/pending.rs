@@ -258,16 +258,18 @@ impl Pending {
 
     /// Whether an entry depends on what nobody has loaded.
     pub(super) fn is_unknown(&self, name: &str) -> bool {
+        !self.decides(name) && self.is_unloaded()
+    }
+
+    /// Whether this request alone determines an entry.
+    fn decides(&self, name: &str) -> bool {
         let effect = self.changes.effects.get(name);
-        let known = matches!(effect, Some(Effect::Set(_) | Effect::Removed));
-        !known && self.is_unloaded()
+        matches!(effect, Some(Effect::Set(_) | Effect::Removed))
     }
 
     /// Whether the record may have an entry that does not show.
     fn may_hide(&self, name: &str) -> bool {
-        let effect = self.changes.effects.get(name);
-        let known = matches!(effect, Some(Effect::Set(_) | Effect::Removed));
-        !known && (self.is_to_be_loaded() || self.hides_by_failure())
+        !self.decides(name) && (self.is_to_be_loaded() || self.hides_by_failure())
     }
 
     /// Whether a failed load hides what the record has.

@@ -81,9 +81,6 @@ impl Session {
     pub fn remaining(&self) -> Option<Remaining> {
         let now = self.now();
         let ends = self.read().ends(now)?;
-        if ends.absolute.is_some_and(|end| end <= now) {
-            return None;
-        }
         let left = |end: Millis| Duration::from_millis((end - now).0.try_into().unwrap_or(0));
         Some(Remaining {
             idle: ends.idle.map(left),
@@ -149,7 +146,14 @@ impl Pending {
             ..times.terms(now)
         };
         let (end, absolute) = self.changes().ends(base, &terms);
-        let idle = match base {
+        // What these changes have ended is followed by a new session, if there is any.
+        let is_over = absolute.is_some_and(|end| end <= now);
+        let (end, absolute) = match is_over {
+            true if !self.makes_session() => return None,
+            true => self.changes().ends(None, &terms),
+            false => (end, absolute),
+        };
+        let idle = match base.filter(|_| !is_over) {
             Some(base) if !self.moves_end(base, times.extend) => {
                 // What a quiet request writes may end the session sooner.
                 let written = self.writes(base).then_some(end);

@@ -31,11 +31,13 @@ impl Session {
     pub(crate) fn attach(&self, served: Arc<Served>) -> anyhow::Result<()> {
         let mut pending = self.lock();
         pending.attach(served);
-        let set = pending.take_early_principal();
+        let early = pending.take_early_principal();
         drop(pending);
-        set.map_or(Ok(()), |(entry, principal, json)| {
-            self.set_principal(&entry, principal, json)
-        })
+        if let Some(early) = early {
+            self.set_principal(&early.entry, early.principal, early.json)?;
+            self.lock().do_later(early.later);
+        }
+        Ok(())
     }
 
     /// Shows what was loaded, under the changes that have been made meanwhile.

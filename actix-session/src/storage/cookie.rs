@@ -83,6 +83,13 @@ const REVOCATION_TTL: Millis = crate::config::LONGEST;
 /// A state in a cookie has no name.
 const PLACE: Place<'_> = Place::Named("");
 
+/// What the entry that names the principal makes of a record, if that is not what its facts say. An end
+/// may have been noted under either.
+fn named_anew(record: &Record, terms: &Terms) -> Option<Record> {
+    let proven = terms.prove(record.clone(), PLACE);
+    (proven.times() != record.times()).then_some(proven)
+}
+
 impl CookieSessionStore {
     /// Keeps a list of ended sessions in a store on the server.
     ///
@@ -329,12 +336,20 @@ impl SessionStore for CookieSessionStore {
     async fn open(&self, session_key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
         let record = match self.read(session_key, terms.now, terms.keys.as_ref()) {
             Err(_) => return Ok(Opened::Unreadable),
-            Ok(Some(record)) if !terms.is_over(&record) => terms.prove(record, PLACE),
+            Ok(Some(record)) if !terms.is_over(&record) => record,
             Ok(_) => return Ok(Opened::Nothing),
         };
         let ended = self.is_revoked(&record).await.map_err(LoadError::Other)?;
         if !ended {
-            return Ok(Opened::Live(record));
+            let named = named_anew(&record, terms);
+            let ended = match &named {
+                Some(named) => self.is_revoked(named).await.map_err(LoadError::Other)?,
+                None => false,
+            };
+            return Ok(match ended {
+                true => Opened::Nothing,
+                false => Opened::Live(named.unwrap_or(record)),
+            });
         }
         let renewed = self.renewed_at(&record).await.map_err(LoadError::Other)?;
         Ok(renewed.map_or(Opened::Nothing, |at| Opened::Moved(age(terms, at))))
@@ -351,15 +366,17 @@ impl SessionStore for CookieSessionStore {
     /// The list alone counts: the session may have got a later value, with a later end.
     async fn watch(&self, session_key: &SessionKey, watch: Watch, terms: &Terms) {
         let record = self.record_of(session_key, terms.now, terms.keys.as_ref());
-        let record = record.map(|record| terms.prove(record, PLACE));
-        let Some(mut metadata) = record.ok().and_then(|record| record.times().cloned()) else {
+        let Ok(record) = record else { return };
+        let named = named_anew(&record, terms);
+        let named = named.as_ref().and_then(Record::times);
+        let Some(mut metadata) = record.times().or(named).cloned() else {
             return;
         };
         // Renewals are not remembered for longer.
         let half_grace = std::time::Duration::from_millis(GRACE.0.unsigned_abs() / 2);
         let (unwanted, lease) = (live::unwanted(&watch), watch.looking.lease.min(half_grace));
         while !watch.is_unwanted() {
-            let look = self.where_now(metadata.clone());
+            let look = self.where_now(metadata.clone(), named);
             match live::ask(look, terms, &unwanted).await {
                 Some(Some(Some(renewed))) => metadata = renewed,
                 // Nobody knows.

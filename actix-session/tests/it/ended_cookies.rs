@@ -145,6 +145,34 @@ async fn whoever_an_entry_names_is_signed_out_everywhere() {
     assert_eq!(soon(ended).await, EndReason::Gone);
 }
 
+/// The facts of a login say somebody, and the entry, which has just got its name, says nobody.
+#[actix_web::test]
+async fn a_logout_ends_what_the_entry_makes_of_a_cookie() {
+    let key = Key::generate();
+    let store = CookieSessionStore::default().with_revocation(MemorySessionStore::new());
+    let builder = || SessionMiddleware::builder(store.clone(), key.clone());
+    let site = Site::new(builder().build()).await;
+    let naming = Site::new(builder().principal_entry("user").build()).await;
+    for ends_all in [false, true] {
+        let browser = Browser::new(site.clone());
+        log_in(&browser, "ada", "phone").await;
+        let copy = browser.fork().at(naming.clone());
+        let browser = browser.at(naming.clone());
+        if ends_all {
+            store.revoke_principal("ada").await.unwrap();
+        } else {
+            browser.visit(Session::purge).await.assert_removes_cookie();
+        }
+        let empty = |s: &Session| assert!(s.is_empty() && s.principal().is_none());
+        copy.visit(empty).await.assert_ok();
+        let set = |s: &Session| s.insert("n", 1).unwrap();
+        copy.visit(set).await.assert_ok();
+        copy.visit(|s| assert!(!s.contains_key("secret")))
+            .await
+            .assert_ok();
+    }
+}
+
 /// A request that extends nothing has not moved the end either.
 #[actix_web::test]
 async fn a_login_in_a_quiet_request_takes_over_nothing_that_has_ended() {

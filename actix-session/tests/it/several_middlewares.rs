@@ -331,7 +331,7 @@ async fn what_is_done_early_counts_as_in_the_handler(tested: impl TestStore) {
     }
 }
 
-/// Around the middleware: logs in whom the query names, in one of two ways.
+/// Around the middleware: logs in whom the query names. What is done last counts.
 async fn names_early(
     req: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -339,7 +339,18 @@ async fn names_early(
     let early = req.get_session();
     match req.query_string().split_once('=') {
         Some(("login", user)) => early.login(user)?,
-        Some(("entry", user)) => early.insert("user", user)?,
+        Some(("entry", user)) => {
+            early.insert("user", user)?;
+            early.insert("role", user)?;
+        }
+        Some(("again", user)) => {
+            early.insert("user", "mallory")?;
+            early.login(user)?;
+        }
+        Some(("later", user)) => {
+            early.login("mallory")?;
+            early.insert("user", user)?;
+        }
         _ => {}
     }
     next.call(req).await
@@ -354,16 +365,24 @@ async fn whoever_is_named_early_is_logged_in(tested: impl TestStore) {
             .wrap(from_fn(names_early))
             .default_service(web::to(stop));
         let browser = Browser::new(Site::of(init_service(app).await));
-        for (n, way) in ["login=ada", "entry=bob", "entry=bob", "login=eve"]
-            .iter()
-            .enumerate()
-        {
+        let ways = [
+            "login=ada",
+            "entry=bob",
+            "entry=bob",
+            "login=eve",
+            "again=fay",
+            "later=gus",
+        ];
+        for (n, way) in ways.iter().enumerate() {
             let before = browser.value();
             let flight = browser.begin_at(&format!("/?{way}")).await;
             let user = &way[6..];
             let session = flight.handle();
             assert_eq!(session.principal().as_deref(), Some(user), "lazy: {lazy}");
             // Nothing of one person reaches the next.
+            let role = session.get::<String>("role").unwrap();
+            let expected = way.starts_with("entry").then_some(user);
+            assert_eq!(role.as_deref(), expected, "lazy: {lazy}");
             let known = session.get::<usize>("last").unwrap();
             assert_eq!(known, (n == 2).then_some(1), "lazy: {lazy}");
             session.insert("last", n).unwrap();

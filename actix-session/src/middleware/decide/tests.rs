@@ -171,13 +171,6 @@ fn soon_after_a_renewal_only_a_login_makes_a_session() {
     let dropped = Decision::Leave(Silence::Dropped(Why::JustRenewed));
     assert_eq!(with(&moved(9), set("a", "1"), QUIET), dropped);
     assert_eq!(with(&moved(10), set("a", "1"), QUIET), Decision::Create);
-    let removed = || Changes {
-        effects: [("a".to_owned(), Effect::Removed)].into_iter().collect(),
-        ..Changes::default()
-    };
-    assert_eq!(with(&moved(9), removed(), QUIET), dropped);
-    let unneeded = Decision::Leave(Silence::Unneeded);
-    assert_eq!(with(&moved(10), removed(), QUIET), unneeded);
     for age in [1, 20] {
         assert_eq!(with(&moved(age), login(), QUIET), Decision::Create);
         let renewal = with(&moved(age), renew(set("a", "1")), QUIET);

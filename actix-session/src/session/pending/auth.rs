@@ -93,6 +93,14 @@ impl NamedLogin {
     }
 }
 
+/// The entry that names the principal, set before a middleware served the session.
+pub(in crate::session) struct EarlyPrincipal {
+    pub(in crate::session) entry: String,
+    pub(in crate::session) principal: String,
+    pub(in crate::session) json: String,
+    pub(in crate::session) later: Vec<(String, Effect)>,
+}
+
 impl Pending {
     pub(crate) fn is_principal_entry(&self, name: &str) -> bool {
         self.principal_entry().map(|entry| &**entry) == Some(name)
@@ -107,23 +115,41 @@ impl Pending {
     }
 
     /// What was done before a middleware served the session, which says what the entry is called: a
-    /// login sets it, and whoever has set it logs in. Returns what is to be set so.
-    pub(in crate::session) fn take_early_principal(&mut self) -> Option<(String, String, String)> {
+    /// login sets it, and whoever has set it logs in. The later one counts. Returns what is to be set so.
+    pub(in crate::session) fn take_early_principal(&mut self) -> Option<EarlyPrincipal> {
         let entry = self.principal_entry()?.to_string();
-        let effect = self.changes.effects.get(&entry);
+        let effects = &self.changes.effects;
         if let Some(login) = &self.changes.login {
-            if effect.is_none() {
+            let before = self.changes.before_login.as_ref();
+            let is_before = before.is_some_and(|before| before.get(&entry).is_some());
+            if is_before || effects.get(&entry).is_none() {
                 let principal = login.principal.clone();
                 self.name_principal(&principal);
+                return None;
             }
-            return None;
         }
-        let Some(Effect::Set(json)) = effect else {
-            return None;
-        };
-        let (principal, json) = (principal_of(json)?, json.clone());
-        self.changes.effects.remove(&entry);
-        Some((entry, principal, json))
+        let json = self.value(&entry)?.into_owned();
+        let principal = principal_of(&json)?;
+        let behind = effects.iter().skip_while(|(name, _)| *name != entry);
+        let behind: Vec<_> = behind.map(|(name, _)| name.clone()).collect();
+        let taken = behind.into_iter().map(|name| {
+            let effect = self.changes.effects.remove(&name);
+            (name, effect)
+        });
+        let taken = taken.filter_map(|(name, effect)| Some((name, effect?)));
+        Some(EarlyPrincipal {
+            later: taken.skip(1).collect(),
+            entry,
+            principal,
+            json,
+        })
+    }
+
+    /// What was done after the entry was set belongs to whoever it names.
+    pub(in crate::session) fn do_later(&mut self, later: Vec<(String, Effect)>) {
+        for (name, effect) in later {
+            self.set(name, effect);
+        }
     }
 
     /// Sets the entry that names the principal. To the value that it has, that is no change, unless the

@@ -51,11 +51,21 @@ impl CookieSessionStore {
         Ok(renewed.map(Millis::from))
     }
 
-    /// What the session is known as now, after renewals. `None`: it has ended, or is another one.
-    pub(super) async fn where_now(&self, mut known: Metadata) -> anyhow::Result<Option<Metadata>> {
+    /// What the session is known as now, after renewals. `None`: it has ended, or is another one. `named`:
+    /// what else it may have been ended as.
+    pub(super) async fn where_now(
+        &self,
+        mut known: Metadata,
+        named: Option<&Metadata>,
+    ) -> anyhow::Result<Option<Metadata>> {
         let Some(revocation) = &self.revocation else {
             return Ok(None);
         };
+        if let Some(named) = named
+            && self.has_revoked(named).await?
+        {
+            return Ok(None);
+        }
         while self.has_revoked(&known).await? {
             let renewed = note_of("renewed", known.id);
             let left = note_of("left", known.id);

@@ -134,7 +134,7 @@ if at then
   if created then
     if own ~= '' and ARGV[5] == 'own' then
       ttl = tonumber(own)
-      if least and ttl <= least then least = math.floor(ttl / 2) end
+      if least then least = math.min(least, math.floor(ttl / 2)) end
     end
     if absolute ~= '' then cap = tonumber(absolute)
     elseif ARGV[3] ~= '' then

@@ -111,19 +111,22 @@ async fn an_extension_rests_for_its_interval<P: Place>(steps: Steps<P>) {
     }
 }
 
-/// It would end in use: such a session is extended once half of its time is over.
+/// A session with a time of its own is extended once half of that is over: it would end in use.
 async fn an_interval_ends_no_session_of_a_shorter_time<P: Place>(steps: Steps<P>) {
-    for own in [minutes(8), minutes(10)] {
+    for own in [minutes(8), minutes(10), minutes(12)] {
         let names = steps.each_with(|metadata| metadata.ttl = Some(own)).await;
         let seldom = || Terms {
             extend: ExtendOnRead::AtMostEvery(minutes(10)),
             ..steps.terms()
         };
+        for at in &names {
+            steps.extends_to(at, &steps.extending(), own).await;
+        }
         steps.pass(minutes(3)).await;
         for at in &names {
             steps.extends_to(at, &seldom(), own - minutes(3)).await;
         }
-        steps.pass(minutes(2)).await;
+        steps.pass(minutes(3)).await;
         for at in &names {
             steps.extends_to(at, &seldom(), own).await;
         }
