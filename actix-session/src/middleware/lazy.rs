@@ -114,7 +114,8 @@ impl<Store> Lazy<Store> {
         let Fields { cookies, header } = parts.cookies.fields(req.headers());
         let (cookies, header) = (cookies.to_vec(), header.to_vec());
         let session = cell::OnceCell::new();
-        if let Some(early) = parts.early(req, quiet)? {
+        if let Some(early) = Session::take_early(req) {
+            parts.attach(&early, quiet)?;
             early.lock().unloaded = true;
             session.get_or_init(|| early);
         }

@@ -233,19 +233,9 @@ impl<Store> Parts<Store> {
         if quiet { &self.quiet } else { &self.served }
     }
 
-    /// The session that somebody has asked for before this middleware served the request, which it
-    /// does from now on.
-    fn early(
-        &self,
-        req: &ServiceRequest,
-        quiet: bool,
-    ) -> Result<Option<Session>, actix_web::Error> {
-        let early = Session::take_early(req);
-        if let Some(early) = &early {
-            let served = Arc::clone(self.served(quiet));
-            early.attach(served).map_err(opaque)?;
-        }
-        Ok(early)
+    /// Serves a session that somebody has asked for before this middleware served the request.
+    fn attach(&self, early: &Session, quiet: bool) -> Result<(), actix_web::Error> {
+        early.attach(Arc::clone(self.served(quiet))).map_err(opaque)
     }
 
     pub(crate) fn observed(&self) -> &Observed {

@@ -55,8 +55,9 @@ impl<Store: SessionStore + 'static> Visit<Store> {
         }
         let incoming = load(&parts, req, quiet).await?;
         let shown = shown(&incoming);
-        let session = match parts.early(req, quiet)? {
+        let session = match Session::take_early(req) {
             Some(early) => {
+                parts.attach(&early, quiet)?;
                 early.fill(shown);
                 early
             }

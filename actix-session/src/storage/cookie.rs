@@ -341,14 +341,15 @@ impl SessionStore for CookieSessionStore {
         };
         let ended = self.is_revoked(&record).await.map_err(LoadError::Other)?;
         if !ended {
-            let named = named_anew(&record, terms);
+            let named = self.revocation.as_ref();
+            let named = named.and_then(|_| named_anew(&record, terms));
             let ended = match &named {
                 Some(named) => self.is_revoked(named).await.map_err(LoadError::Other)?,
                 None => false,
             };
             return Ok(match ended {
                 true => Opened::Nothing,
-                false => Opened::Live(named.unwrap_or(record)),
+                false => Opened::Live(record),
             });
         }
         let renewed = self.renewed_at(&record).await.map_err(LoadError::Other)?;
