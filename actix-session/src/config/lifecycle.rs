@@ -132,7 +132,8 @@ pub enum TtlExtensionPolicy {
     /// less. A busy session costs hardly more than with [`OnStateChanges`](Self::OnStateChanges): a
     /// persistent cookie is sent again only by the response to a request that extends. The interval
     /// must be shorter than the time to live. A session with a time of its own
-    /// ([`set_ttl`](crate::Session::set_ttl)) is extended as soon as half of that time is over.
+    /// ([`set_ttl`](crate::Session::set_ttl)) is extended once half of that time is over, if that is
+    /// sooner.
     AtMostEvery(Duration),
 }
 

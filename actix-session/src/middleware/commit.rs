@@ -520,10 +520,6 @@ impl<S: SessionStore> Work<'_, S> {
             self.made(origin, key.as_ref());
             return Ok(line);
         }
-        if origin == Origin::Refreshed {
-            // A logout that another renewal has overtaken follows it.
-            self.tell_logout(&self.request.snapshot.changes, true);
-        }
         if self.way_out.departure.is_over() {
             return Ok(self.leave(Silence::Dropped(Why::NoResponse)));
         }

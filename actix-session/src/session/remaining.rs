@@ -146,11 +146,11 @@ impl Pending {
             ..times.terms(now)
         };
         let (end, absolute) = self.changes().ends(base, &terms);
-        // What these changes have ended is followed by a new session, if there is any.
         let is_over = absolute.is_some_and(|end| end <= now);
         let (end, absolute) = match is_over {
-            true if !self.makes_session() => return None,
-            true => self.changes().ends(None, &terms),
+            // What a `clear` has ended is followed by a new session, if there is any.
+            true if self.is_cleared() && self.makes_session() => self.changes().ends(None, &terms),
+            true => return None,
             false => (end, absolute),
         };
         let idle = match base.filter(|_| !is_over) {
@@ -164,6 +164,12 @@ impl Pending {
             _ => Some(end),
         };
         Some(Ends { idle, absolute })
+    }
+
+    /// Whether this request has logged out, and nobody in.
+    fn is_cleared(&self) -> bool {
+        let changes = self.changes();
+        changes.cleared.is_some() && changes.login.is_none()
     }
 
     /// Whether this request makes a session where it sees none.

@@ -83,11 +83,21 @@ const REVOCATION_TTL: Millis = crate::config::LONGEST;
 /// A state in a cookie has no name.
 const PLACE: Place<'_> = Place::Named("");
 
-/// What the entry that names the principal makes of a record, if that is not what its facts say. An end
-/// may have been noted under either.
-fn named_anew(record: &Record, terms: &Terms) -> Option<Record> {
-    let proven = terms.prove(record.clone(), PLACE);
-    (proven.times() != record.times()).then_some(proven)
+/// What the list may know a record as: what the entry that names the principal makes of it, and what its
+/// facts say, if that has another id.
+fn known_as(record: &Record, terms: &Terms) -> Vec<Metadata> {
+    let named = terms.prove(record.clone(), PLACE);
+    let mut all: Vec<_> = named.times().cloned().into_iter().collect();
+    let told = record.times().filter(|told| {
+        let known = all.first().map(|named| named.id);
+        known != Some(told.id)
+    });
+    all.extend(told.map(|told| Metadata {
+        // If the session is another person's, the facts' principal counts for nothing.
+        auth: told.auth.clone().filter(|_| named.principal().is_none()),
+        ..told.clone()
+    }));
+    all
 }
 
 impl CookieSessionStore {
@@ -339,21 +349,17 @@ impl SessionStore for CookieSessionStore {
             Ok(Some(record)) if !terms.is_over(&record) => record,
             Ok(_) => return Ok(Opened::Nothing),
         };
-        let ended = self.is_revoked(&record).await.map_err(LoadError::Other)?;
-        if !ended {
-            let named = self.revocation.as_ref();
-            let named = named.and_then(|_| named_anew(&record, terms));
-            let ended = match &named {
-                Some(named) => self.is_revoked(named).await.map_err(LoadError::Other)?,
-                None => false,
-            };
-            return Ok(match ended {
-                true => Opened::Nothing,
-                false => Opened::Live(record),
-            });
+        if self.revocation.is_none() {
+            return Ok(Opened::Live(record));
         }
-        let renewed = self.renewed_at(&record).await.map_err(LoadError::Other)?;
-        Ok(renewed.map_or(Opened::Nothing, |at| Opened::Moved(age(terms, at))))
+        for known in known_as(&record, terms) {
+            if self.has_revoked(&known).await.map_err(LoadError::Other)? {
+                let renewed = self.renewed_at(known.id).await;
+                let renewed = renewed.map_err(LoadError::Other)?;
+                return Ok(renewed.map_or(Opened::Nothing, |at| Opened::Moved(age(terms, at))));
+            }
+        }
+        Ok(Opened::Live(record))
     }
 
     fn opens_at_once(&self) -> bool {
@@ -367,19 +373,17 @@ impl SessionStore for CookieSessionStore {
     /// The list alone counts: the session may have got a later value, with a later end.
     async fn watch(&self, session_key: &SessionKey, watch: Watch, terms: &Terms) {
         let record = self.record_of(session_key, terms.now, terms.keys.as_ref());
-        let Ok(record) = record else { return };
-        let named = named_anew(&record, terms);
-        let named = named.as_ref().and_then(Record::times);
-        let Some(mut metadata) = record.times().or(named).cloned() else {
+        let mut all = record.map_or_else(|_| Vec::new(), |record| known_as(&record, terms));
+        if all.is_empty() {
             return;
-        };
+        }
         // Renewals are not remembered for longer.
         let half_grace = std::time::Duration::from_millis(GRACE.0.unsigned_abs() / 2);
         let (unwanted, lease) = (live::unwanted(&watch), watch.looking.lease.min(half_grace));
         while !watch.is_unwanted() {
-            let look = self.where_now(metadata.clone(), named);
+            let look = self.where_all_are(all.clone());
             match live::ask(look, terms, &unwanted).await {
-                Some(Some(Some(renewed))) => metadata = renewed,
+                Some(Some(Some(renewed))) => all = renewed,
                 // Nobody knows.
                 Some(None) => {}
                 // It has ended, or nobody waits any more.
@@ -409,7 +413,7 @@ impl SessionStore for CookieSessionStore {
         let Some(base) = self.base(session_key, base, terms) else {
             return Ok(Committed::Gone);
         };
-        if self.has_ended(&base, terms).await? {
+        if self.has_ended(session_key, &base, terms).await? {
             self.clear_ahead(&base, changes).await?;
             return Ok(Committed::Gone);
         }
@@ -439,7 +443,7 @@ impl SessionStore for CookieSessionStore {
         let Some(base) = self.base(session_key, base, terms) else {
             return Ok(Rotated::Gone);
         };
-        if self.has_ended(&base, terms).await? {
+        if self.has_ended(session_key, &base, terms).await? {
             self.clear_ahead(&base, changes).await?;
             // As with a store on the server, only this request's own changes may live.
             if !changes.may_live_alone(Some(&base)) {

@@ -136,6 +136,8 @@ async fn whoever_an_entry_names_is_signed_out_everywhere() {
     assert_eq!(browser.principal().await.as_deref(), Some("42"));
     let ended = wait_for(&browser).await;
     assert_lives(&ended).await;
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    assert_lives(&ended).await;
     store.revoke_principal("42").await.unwrap();
     assert!(browser.is_nobody().await);
     browser
@@ -158,11 +160,15 @@ async fn a_logout_ends_what_the_entry_makes_of_a_cookie() {
         log_in(&browser, "ada", "phone").await;
         let copy = browser.fork().at(naming.clone());
         let browser = browser.at(naming.clone());
+        let late = copy.fork().begin().await;
         if ends_all {
             store.revoke_principal("ada").await.unwrap();
         } else {
             browser.visit(Session::purge).await.assert_removes_cookie();
+            // Nor does what is in flight bring it back.
+            late.handle().insert("n", 1).unwrap();
         }
+        late.finish().await.assert_ok().assert_no_cookie();
         let empty = |s: &Session| assert!(s.is_empty() && s.principal().is_none());
         copy.visit(empty).await.assert_ok();
         let set = |s: &Session| s.insert("n", 1).unwrap();

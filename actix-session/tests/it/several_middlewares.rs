@@ -345,6 +345,7 @@ async fn names_early(
         }
         Some(("again", user)) => {
             early.insert("user", "mallory")?;
+            early.insert("role", "mallory")?;
             early.login(user)?;
         }
         Some(("later", user)) => {

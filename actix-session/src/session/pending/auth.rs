@@ -1,5 +1,7 @@
 //! Who is logged in, and what they have proven.
 
+use std::borrow::Cow;
+
 use super::{EndedTimes, Pending};
 use crate::{
     Level,
@@ -118,30 +120,42 @@ impl Pending {
     /// login sets it, and whoever has set it logs in. The later one counts. Returns what is to be set so.
     pub(in crate::session) fn take_early_principal(&mut self) -> Option<EarlyPrincipal> {
         let entry = self.principal_entry()?.to_string();
-        let effects = &self.changes.effects;
+        let is_set = self.changes.effects.get(&entry).is_some();
+        let named = self.value(&entry).filter(|_| is_set).map(Cow::into_owned);
+        let principal = named.as_deref().and_then(principal_of);
         if let Some(login) = &self.changes.login {
+            let login = login.principal.clone();
             let before = self.changes.before_login.as_ref();
             let is_before = before.is_some_and(|before| before.get(&entry).is_some());
-            if is_before || effects.get(&entry).is_none() {
-                let principal = login.principal.clone();
-                self.name_principal(&principal);
+            if is_before && principal.is_some_and(|named| named != login) {
+                self.forget_before_login();
+            }
+            if is_before || !is_set {
+                self.name_principal(&login);
                 return None;
             }
         }
-        let json = self.value(&entry)?.into_owned();
+        self.take_from(entry, named?)
+    }
+
+    /// Takes an entry that names a principal, and all that was set after it.
+    fn take_from(&mut self, entry: String, json: String) -> Option<EarlyPrincipal> {
         let principal = principal_of(&json)?;
+        let effects = &mut self.changes.effects;
         let behind = effects.iter().skip_while(|(name, _)| *name != entry);
-        let behind: Vec<_> = behind.map(|(name, _)| name.clone()).collect();
-        let taken = behind.into_iter().map(|name| {
-            let effect = self.changes.effects.remove(&name);
-            (name, effect)
+        let behind: Vec<_> = behind.skip(1).map(|(name, _)| name.clone()).collect();
+        let later = behind.into_iter().filter_map(|name| {
+            let effect = effects.remove(&name);
+            effect.map(|effect| (name, effect))
         });
-        let taken = taken.filter_map(|(name, effect)| Some((name, effect?)));
+        let later = later.collect();
+        let taken = effects.remove(&entry);
+        self.discarded().effects.extend(taken);
         Some(EarlyPrincipal {
-            later: taken.skip(1).collect(),
             entry,
             principal,
             json,
+            later,
         })
     }
 

@@ -8,6 +8,7 @@ use crate::{
     contract::{self, Older, Stamp, Terms},
     error::CommitError,
     handed::handed,
+    key::SessionKey,
     record::{Metadata, Record},
     storage::revocation::{note_of, renewed_id},
 };
@@ -16,13 +17,34 @@ impl CookieSessionStore {
     /// Whether the session has ended since the request loaded it.
     pub(super) async fn has_ended(
         &self,
+        key: &SessionKey,
         base: &Record,
         terms: &Terms,
     ) -> Result<bool, CommitError> {
         if is_past_its_end(base, terms) {
             return Ok(true);
         }
-        self.is_revoked(base).await.map_err(CommitError::of_store)
+        let ended = self.is_revoked(base).await.map_err(CommitError::of_store)?;
+        Ok(ended || self.is_ended_as_told(key, base, terms).await?)
+    }
+
+    /// Whether it has ended as its facts say, if the entry that names the principal says otherwise.
+    async fn is_ended_as_told(
+        &self,
+        key: &SessionKey,
+        base: &Record,
+        terms: &Terms,
+    ) -> Result<bool, CommitError> {
+        let Some(revocation) = &self.revocation else {
+            return Ok(false);
+        };
+        let told = self.record_of(key, terms.now, terms.keys.as_ref()).ok();
+        let told = told
+            .and_then(|told| told.id())
+            .filter(|id| Some(*id) != base.id());
+        let Some(id) = told else { return Ok(false) };
+        let ended = revocation.store.revoked_at(&note_of("session", id)).await;
+        Ok(ended.map_err(CommitError::of_store)?.is_some())
     }
 
     /// Ends all values of the session that have this id, and returns whether nobody had ended them
@@ -43,29 +65,34 @@ impl CookieSessionStore {
     }
 
     /// When a renewal or a `clear` ended this value, if that is remembered.
-    pub(super) async fn renewed_at(&self, record: &Record) -> anyhow::Result<Option<Millis>> {
-        let (Some(revocation), Some(id)) = (&self.revocation, record.id()) else {
+    pub(super) async fn renewed_at(&self, id: u128) -> anyhow::Result<Option<Millis>> {
+        let Some(revocation) = &self.revocation else {
             return Ok(None);
         };
         let renewed = revocation.store.revoked_at(&note_of("renewed", id)).await?;
         Ok(renewed.map(Millis::from))
     }
 
-    /// What the session is known as now, after renewals. `None`: it has ended, or is another one. `named`:
-    /// what else it may have been ended as.
-    pub(super) async fn where_now(
+    /// The same for all that a session is known as: it has ended if it has as any of it.
+    pub(super) async fn where_all_are(
         &self,
-        mut known: Metadata,
-        named: Option<&Metadata>,
-    ) -> anyhow::Result<Option<Metadata>> {
+        all: Vec<Metadata>,
+    ) -> anyhow::Result<Option<Vec<Metadata>>> {
+        let mut now = Vec::new();
+        for known in all {
+            let Some(known) = self.where_now(known).await? else {
+                return Ok(None);
+            };
+            now.push(known);
+        }
+        Ok(Some(now))
+    }
+
+    /// What the session is known as now, after renewals. `None`: it has ended, or is another one.
+    async fn where_now(&self, mut known: Metadata) -> anyhow::Result<Option<Metadata>> {
         let Some(revocation) = &self.revocation else {
             return Ok(None);
         };
-        if let Some(named) = named
-            && self.has_revoked(named).await?
-        {
-            return Ok(None);
-        }
         while self.has_revoked(&known).await? {
             let renewed = note_of("renewed", known.id);
             let left = note_of("left", known.id);

@@ -83,7 +83,7 @@ mod tests {
     fn short_and_broken_keys_are_refused_with_advice() {
         for (text, says) in [
             ("ab".repeat(32), "32 bytes"),
-            ("hunter2 !".to_owned(), "neither"),
+            ("hunter2 !".to_owned(), "must be base64"),
         ] {
             let error = parse(&text).err().unwrap().to_string();
             for part in ["APP_SECRET_KEY", says, "openssl rand -base64 64"] {
