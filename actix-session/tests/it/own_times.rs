@@ -464,7 +464,7 @@ async fn a_login_after_a_clear_keeps_no_times() {
     let browser = tested.browser_of(builder).await;
     let login = Login::new("user-42").absolute(CookieDuration::hours(1));
     browser
-        .visit(move |s| s.login_with(login.clone()).unwrap())
+        .visit(move |s| s.login_with(login).unwrap())
         .await
         .assert_sets_cookie();
     let since = tested.clock().now() - Duration::from_secs(7_200);
@@ -472,7 +472,7 @@ async fn a_login_after_a_clear_keeps_no_times() {
     browser
         .visit(move |s| {
             s.clear();
-            s.login_with(again.clone()).unwrap();
+            s.login_with(again).unwrap();
         })
         .await
         .assert_sets_cookie();
