@@ -200,11 +200,7 @@ impl Configuration {
         if self.terms.format == WireFormat::V0_11 && self.cap.is_some() && !self.mixed_fleet {
             return Err(ConfigError::CapInMixedFleet);
         }
-        if self
-            .cap
-            .as_ref()
-            .is_some_and(|cap| !cap.index.0.has_lists())
-        {
+        if self.cap.as_ref().is_some_and(|cap| !cap.has_lists()) {
             return Err(ConfigError::CapWithoutLists);
         }
         if self.cap.as_ref().is_some_and(|cap| cap.most() == 0) {

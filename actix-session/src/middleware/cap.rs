@@ -31,6 +31,11 @@ impl Cap {
         self.most
     }
 
+    /// Whether the store has lists of its sessions.
+    pub(crate) fn has_lists(&self) -> bool {
+        self.index.0.has_lists()
+    }
+
     pub(crate) fn at_least_one(self) -> Self {
         Self {
             most: self.most.max(1),

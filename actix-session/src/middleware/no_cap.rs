@@ -14,6 +14,10 @@ impl Cap {
         match self.0 {}
     }
 
+    pub(crate) fn has_lists(&self) -> bool {
+        match self.0 {}
+    }
+
     pub(crate) fn at_least_one(self) -> Self {
         self
     }
