@@ -78,9 +78,9 @@ impl Failed {
 
     /// The same for whoever needs the session before the response.
     pub(crate) fn not_loaded(error: &LoadError) -> Self {
-        let error = match error {
-            LoadError::Other(cause) if cause.is::<Contended>() => CommitError::Contended,
-            _ => CommitError::Other(anyhow::anyhow!(NOT_LOADED)),
+        let error = match is_contended(error) {
+            true => CommitError::Contended,
+            false => CommitError::Other(anyhow::anyhow!(NOT_LOADED)),
         };
         Self {
             is_logged: true,
@@ -667,8 +667,12 @@ pub(crate) fn not_loaded(error: &LoadError) -> actix_web::Error {
 }
 
 fn status_of(error: &LoadError) -> StatusCode {
-    match error {
-        LoadError::Other(cause) if cause.is::<Contended>() => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    match is_contended(error) {
+        true => StatusCode::SERVICE_UNAVAILABLE,
+        false => StatusCode::INTERNAL_SERVER_ERROR,
     }
+}
+
+fn is_contended(error: &LoadError) -> bool {
+    matches!(error, LoadError::Other(cause) if cause.is::<Contended>())
 }
