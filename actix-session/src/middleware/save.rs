@@ -169,6 +169,25 @@ async fn save<S: SessionStore + 'static>(
             };
             left.after(committed, snapshot.changes.clone()).await
         }
+        // Nothing is to be written, but whoever waits hears whether the session is still there.
+        (
+            Decision::Leave(Silence::Unneeded) | Decision::Check | Decision::Touch,
+            Loaded::Live(key, base),
+        ) if snapshot.changes.set_any() && !base.is_in_cookie() => {
+            let terms = match decision {
+                Decision::Touch => terms.touching(),
+                _ => terms,
+            };
+            match commit(parts, (key, base), &Changes::none(), &terms, limit).await {
+                Ok(Committed::Gone) => gone(parts, &incoming, snapshot.changes),
+                Ok(_) => Done::new(Ok(Saved::Done), After::Unneeded(snapshot.changes)),
+                // No effect is in doubt.
+                Err(CommitError::OutcomeUnknown) => as_before(Err(CommitError::of_store(
+                    anyhow::anyhow!("the store did not say in time whether the session is there"),
+                ))),
+                Err(error) => as_before(Err(error)),
+            }
+        }
         (Decision::Leave(Silence::Unneeded) | Decision::Check | Decision::Touch, loaded) => {
             let after = match loaded {
                 Loaded::Live(..) => After::Unneeded(snapshot.changes),
@@ -243,6 +262,15 @@ async fn commit<S: SessionStore>(
     committed.unwrap_or(Err(CommitError::OutcomeUnknown))
 }
 
+/// The session has ended, and the changes are lost with it.
+fn gone<S>(parts: &Parts<S>, incoming: &Incoming, changes: Changes) -> Done {
+    if let Some(key) = incoming.loaded.key() {
+        event::gone(key);
+    }
+    tell_dropped(parts, incoming);
+    Done::new(Err(CommitError::gone()), After::Gone(changes))
+}
+
 /// What a commit leaves.
 struct Left<'a, S> {
     parts: &'a Parts<S>,
@@ -291,13 +319,10 @@ impl<S: SessionStore> Left<'_, S> {
 
     fn gone(&self, changes: Changes) -> Done {
         // A logout that was all that there was to do is not lost.
-        if !self.has_told || !changes.effects.is_empty() {
-            if let Some(key) = self.incoming.loaded.key() {
-                event::gone(key);
-            }
-            tell_dropped(self.parts, self.incoming);
+        if self.has_told && changes.effects.is_empty() {
+            return Done::new(Err(CommitError::gone()), After::Gone(changes));
         }
-        Done::new(Err(CommitError::gone()), After::Gone(changes))
+        gone(self.parts, self.incoming, changes)
     }
 
     /// The record as it is stored now. If it cannot be read, the next commit finds out that the base

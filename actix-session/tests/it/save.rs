@@ -1,8 +1,11 @@
 //! `save` and `take`: what is committed before the handler has answered.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use actix_session::{
@@ -19,7 +22,7 @@ use futures_util::future::join_all;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::support::{
-    Browser, Flight, Site, Spy, TestStore, count, fill, guest, on_each_store, soon,
+    Browser, Flight, Memory, Site, Spy, TestStore, count, fill, guest, on_each_store, soon,
 };
 
 on_each_store! {
@@ -30,6 +33,7 @@ on_each_store! {
     what_others_have_committed_shows_after_it,
     nothing_is_saved_while_a_login_or_a_new_session_is_pending,
     what_was_ended_does_not_come_back,
+    an_equal_value_is_not_saved_in_a_session_that_has_ended,
     what_is_saved_travels_behind_a_renewal,
     of_those_who_take_a_value_one_gets_it,
     a_value_that_has_changed_is_not_taken,
@@ -149,6 +153,19 @@ async fn what_was_ended_does_not_come_back(tested: impl TestStore) {
     assert!(tested.dump().await.records().is_empty());
 }
 
+/// Whoever charges a card then must not take it for saved.
+async fn an_equal_value_is_not_saved_in_a_session_that_has_ended(tested: impl TestStore) {
+    let browser = guest(&tested).await;
+    let flight = browser.begin().await;
+    flight.insert("a", 1).unwrap();
+    assert_eq!(flight.save().await.unwrap(), Saved::Done);
+    browser.fork().visit(|s| s.purge()).await;
+    flight.insert("a", 1).unwrap();
+    assert!(flight.save().await.unwrap_err().is_gone());
+    flight.finish().await.assert_ok().assert_no_cookie();
+    assert!(tested.dump().await.records().is_empty());
+}
+
 async fn what_is_saved_travels_behind_a_renewal(tested: impl TestStore) {
     let browser = guest(&tested).await;
     let flight = browser.begin().await;
@@ -254,6 +271,22 @@ async fn an_equal_value_that_was_saved_undoes_nothing(tested: impl TestStore) {
     let record = tested.dump().await.only();
     assert_eq!((record["a"].as_str(), record["b"].as_str()), ("2", "3"));
     assert_eq!(record["none"], "0");
+}
+
+/// A long upload keeps its session alive so.
+#[actix_web::test]
+async fn to_save_an_equal_value_extends_the_session() {
+    let tested = <Memory as TestStore>::start().await;
+    let browser = guest(&tested).await;
+    let flight = browser.begin().await;
+    for _ in 0..3 {
+        tested.clock().advance(Duration::from_secs(18 * 60 * 60));
+        flight.insert("a", 1).unwrap();
+        assert_eq!(flight.save().await.unwrap(), Saved::Done);
+    }
+    flight.insert("b", 2).unwrap();
+    flight.finish().await.assert_ok();
+    assert_eq!(tested.dump().await.only()["b"], "2");
 }
 
 #[actix_web::test]
