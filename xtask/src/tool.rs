@@ -36,7 +36,8 @@ impl Tool {
     fn install(&self) -> Step {
         let package = format!("cargo-{}@{}", self.name, self.version);
         let name = format!("install cargo-{}", self.name);
-        Step::cargo(name, ["install", "--locked", &package])
+        // Such programs run for seconds, and take minutes less to build so.
+        Step::cargo(name, ["install", "--debug", "--locked", &package])
     }
 }
 
@@ -53,7 +54,9 @@ mod tests {
         assert!(!tool.is_installed());
         let install = format!("{:?}", tool.install().command);
         assert!(
-            install.ends_with(r#""install" "--locked" "cargo-absent-from-every-machine@1.2.3""#),
+            install.ends_with(
+                r#""install" "--debug" "--locked" "cargo-absent-from-every-machine@1.2.3""#
+            ),
             "{install}"
         );
     }
