@@ -30,8 +30,8 @@ pub(crate) use crate::support::{KeyValue, Memory, MySql, Postgres, Redis, RedisA
 pub(crate) trait Arena: TestStore {
     /// There is a record on the server for each session.
     const SERVER: bool;
-    /// How many requests make a flood: fewer if the store is far away.
-    const FLOOD: usize = 10_000;
+    /// How many requests of each kind make a flood: fewer if another store has shown it.
+    const FLOOD: usize = 1_000;
 
     fn has_records(&self) -> bool {
         Self::SERVER
@@ -181,12 +181,11 @@ pub(crate) fn somebody() -> String {
 
 impl Arena for KeyValue {
     const SERVER: bool = true;
-    const FLOOD: usize = 2_000;
 }
 
 impl Arena for Memory {
     const SERVER: bool = true;
-    const FLOOD: usize = 100_000;
+    const FLOOD: usize = 25_000;
 }
 
 impl Arena for Redis {

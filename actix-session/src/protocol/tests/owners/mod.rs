@@ -97,22 +97,22 @@ fn check(mode: Mode, at_least: usize) {
 
 #[test]
 fn one_step_for_a_record_and_its_entry_and_loads_that_ask_for_the_mark() {
-    check(Mode::Sql, 10_000);
+    check(Mode::Sql, 5_000);
 }
 
 #[test]
 fn one_step_for_a_record_and_its_entry() {
-    check(Mode::Redis, 10_000);
+    check(Mode::Redis, 5_000);
 }
 
 #[test]
 fn three_steps_in_a_cluster() {
-    check(Mode::Cluster, 12_000);
+    check(Mode::Cluster, 6_000);
 }
 
 #[test]
 fn four_steps_in_a_cluster_whose_names_hide_the_slot() {
-    check(Mode::Hidden, 14_000);
+    check(Mode::Hidden, 7_000);
 }
 
 /// A scenario finds a fault of the store.

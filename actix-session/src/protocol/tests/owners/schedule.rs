@@ -1,7 +1,7 @@
 //! Every order, one after the other.
 
 /// How many orders of one scenario are run at most: if there are more, then so many at random.
-pub(super) const MOST: usize = 250;
+pub(super) const MOST: usize = 125;
 
 /// The choices of one run, and which run comes next.
 pub(super) enum Choices {
