@@ -12,8 +12,8 @@ use servers::RedisServer;
 use crate::{
     devices::{log_in, tick},
     support::{
-        Browser, Cluster, MySql, Postgres, Redis, Site, SqlTestStore as _, Sqlite, TestStore, Way,
-        connect, on_store, soon,
+        Browser, MySql, Postgres, Redis, Site, SqlTestStore as _, Sqlite, TestStore, Way, connect,
+        on_store, soon,
     },
 };
 
@@ -46,6 +46,9 @@ trait Twice: TestStore {
 
 impl Twice for Redis {
     async fn again(&self) -> RedisSessionStore {
+        if self.is_cluster() {
+            return self.store_in_cluster().await;
+        }
         self.store_through(&RedisServer::shared_url().unwrap())
             .await
     }
@@ -57,20 +60,6 @@ impl Twice for Redis {
 
     fn port(&self) -> u16 {
         port_of(&RedisServer::shared_url().unwrap())
-    }
-}
-
-impl Twice for Cluster {
-    async fn again(&self) -> RedisSessionStore {
-        self.0.store_in_cluster().await
-    }
-
-    async fn through(&self, _: &Way) -> RedisSessionStore {
-        unreachable!("its nodes name each other")
-    }
-
-    fn port(&self) -> u16 {
-        unreachable!("it has several")
     }
 }
 

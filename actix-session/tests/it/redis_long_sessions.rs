@@ -5,14 +5,14 @@ use std::time::Duration;
 use actix_session::{
     Session, SessionManager, SessionMiddleware,
     config::{PersistentSession, TtlExtensionPolicy, WireFormat},
-    storage::{RedisSessionStore, SessionIndex},
+    storage::SessionIndex,
 };
 use actix_web::{cookie::time, http::StatusCode};
 use servers::{RedisServer, resp::lines_of};
 
 use crate::{
     five_methods::Wrapper,
-    support::{Browser, Cluster, HidingCluster, Proxy, Redis, RedisActor, TestStore, on_store},
+    support::{Browser, Proxy, Redis, RedisActor, TestStore, on_store},
 };
 
 on_store!(on_redis Redis: a_session_in_use_stays_on_its_owners_list);
@@ -21,28 +21,6 @@ on_store!(on_hiding_cluster HidingCluster: a_session_in_use_stays_on_its_owners_
 
 const USER: &str = "user-42";
 const DAY: Duration = Duration::from_secs(86_400);
-
-trait Forgets: TestStore<Store = RedisSessionStore> {
-    fn redis(&self) -> &Redis;
-}
-
-impl Forgets for Redis {
-    fn redis(&self) -> &Redis {
-        self
-    }
-}
-
-impl Forgets for Cluster {
-    fn redis(&self) -> &Redis {
-        &self.0
-    }
-}
-
-impl Forgets for HidingCluster {
-    fn redis(&self) -> &Redis {
-        &self.0
-    }
-}
 
 fn log_in(session: &Session) {
     session.login(USER).unwrap();
@@ -55,7 +33,7 @@ fn persistent() -> PersistentSession {
         .session_ttl_extension_policy(TtlExtensionPolicy::OnEveryRequest)
 }
 
-async fn a_session_in_use_stays_on_its_owners_list(tested: impl Forgets) {
+async fn a_session_in_use_stays_on_its_owners_list(tested: Redis) {
     for format in [WireFormat::V1, WireFormat::V0_11] {
         let builder = || tested.middleware().wire_format(format);
         let sessions = builder().build().manager();
@@ -74,14 +52,10 @@ async fn a_session_in_use_stays_on_its_owners_list(tested: impl Forgets) {
     }
 }
 
-async fn stays_on_its_owners_list(
-    tested: &impl Forgets,
-    sessions: &SessionManager,
-    browser: &Browser,
-) {
+async fn stays_on_its_owners_list(tested: &Redis, sessions: &SessionManager, browser: &Browser) {
     let pass_days = async |days| {
         tested.clock().advance(DAY * days);
-        tested.redis().forget_indexes().await;
+        tested.forget_indexes().await;
     };
     browser.visit(log_in).await.assert_sets_cookie();
     assert_eq!(sessions.count(USER).await.unwrap(), 1);

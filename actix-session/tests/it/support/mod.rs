@@ -100,10 +100,12 @@ pub(crate) use on_each_store_and_in_cookies;
 macro_rules! on_store {
     ($module:ident $store:ident: $($test:ident)+) => {
         mod $module {
+            #[allow(unused_imports, reason = "of Redis there are several kinds")]
+            use $crate::support::TestStore as _;
+
             $(#[actix_web::test]
             async fn $test() {
-                type Store = $crate::support::$store;
-                super::$test(<Store as $crate::support::TestStore>::start().await).await;
+                super::$test($crate::support::$store::start().await).await;
             })+
         }
     };

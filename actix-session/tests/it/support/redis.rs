@@ -67,6 +67,10 @@ impl Redis {
         builder.clock(self.clock.clone()).build().await.unwrap()
     }
 
+    pub(crate) fn is_cluster(&self) -> bool {
+        !self.others.is_empty()
+    }
+
     /// For a look at a server that was started again.
     pub(crate) async fn connect_again(&mut self, url: &str) {
         self.connection = connect(url).await;
@@ -83,6 +87,20 @@ impl Redis {
     /// Takes away what says whose sessions there are, as 400 days without a step on it do.
     pub(crate) async fn forget_indexes(&self) {
         self.forget(":sessions").await;
+    }
+
+    /// How many entries there are in indexes, marks included.
+    pub(crate) async fn indexed(&self) -> usize {
+        let mut entries = 0;
+        for master in std::iter::once(&self.connection).chain(&self.others) {
+            for name in self.names_on(master).await {
+                if name.ends_with(":sessions") {
+                    let own: usize = master.clone().hlen(name).await.unwrap();
+                    entries += own;
+                }
+            }
+        }
+        entries
     }
 
     /// Takes away what has such a name, as if its time were over.
@@ -186,33 +204,11 @@ impl TestStore for Redis {
 macro_rules! redis_store {
     ($(#[$about:meta])* $name:ident, $start:expr) => {
         $(#[$about])*
-        pub(crate) struct $name(pub(crate) Redis);
+        pub(crate) struct $name;
 
-        impl TestStore for $name {
-            type Store = RedisSessionStore;
-
-            async fn start() -> Self {
-                Self($start.await)
-            }
-
-            fn store(&self) -> RedisSessionStore {
-                self.0.store()
-            }
-
-            fn clock(&self) -> &ManualClock {
-                self.0.clock()
-            }
-
-            fn key(&self) -> &Key {
-                self.0.key()
-            }
-
-            async fn pass_grace(&self) {
-                self.0.pass_grace().await;
-            }
-
-            async fn dump(&self) -> Dump {
-                self.0.dump().await
+        impl $name {
+            pub(crate) async fn start() -> Redis {
+                $start.await
             }
         }
     };
