@@ -192,6 +192,7 @@ impl Terms {
             until: deadline(self.budget),
             keeps_end: false,
             later: None,
+            owner: None,
         }
     }
 

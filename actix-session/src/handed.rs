@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     contract::Older,
+    protocol::Owner,
     record::{MetadataKeys, WireFormat},
 };
 
@@ -26,6 +27,8 @@ pub(crate) struct Handed {
     pub(crate) keeps_end: bool,
     /// Where a store whose key is the state puts what is to be ended once the new value is known to fit.
     pub(crate) later: Option<Later>,
+    /// Whose the session is that is to be ended, if that is known.
+    pub(crate) owner: Option<Owner>,
 }
 
 /// What a `delete` has left to be ended later.
@@ -109,6 +112,7 @@ mod tests {
             until: Instant::now(),
             keeps_end: false,
             later: None,
+            owner: None,
         };
         keep_end();
         assert!(!hand(handed.clone(), async {}).await.1);

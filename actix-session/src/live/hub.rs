@@ -148,7 +148,7 @@ impl Hub {
         }
         match (reply, step) {
             (_, Step::Read { .. } | Step::Insert { .. }) => {}
-            (Reply::Done, Step::End { at }) => self.ended_at(at, EndReason::LoggedOut),
+            (Reply::Done, Step::End { at, .. }) => self.ended_at(at, EndReason::LoggedOut),
             (Reply::Done, Step::EndIf { at, why, .. }) => self.ended_at(at, *why),
             (
                 Reply::Done,
@@ -732,7 +732,8 @@ mod tests {
     fn what_was_lost_is_looked_at_soon() {
         let hub = Arc::new(Hub::default());
         let _waits = wait(&hub, "a", 1);
-        let step = Step::End { at: "a".into() };
+        let (at, owner) = ("a".into(), None);
+        let step = Step::End { at, owner };
         hub.after(&step, &Reply::Lost);
         let due = hub.state().places.first_due().map(|(due, _)| due);
         assert!(due.is_none_or(|due| due <= Instant::now() + SOON));

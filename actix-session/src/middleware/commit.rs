@@ -240,14 +240,9 @@ impl<S: SessionStore> Work<'_, S> {
     /// Once everything has ended, the cookie is removed even if the new session fails.
     async fn end(&self, then_create: bool, ended: bool) -> Result<SetCookie, Failed> {
         if !ended {
-            let keys = self.request.incoming.keys();
-            let ended = end(
-                self.parts,
-                keys,
-                self.request.incoming.principal(),
-                self.way_out.limit,
-            )
-            .await;
+            let incoming = self.request.incoming;
+            let (keys, owner) = (incoming.keys(), incoming.owner());
+            let ended = end(self.parts, keys, owner.as_ref(), self.way_out.limit).await;
             ended.map_err(|error| self.not_ended(error))?;
         }
         if !then_create || self.way_out.departure.is_over() {

@@ -19,16 +19,17 @@ use crate::{
     key::SessionKey,
     measure::timed,
     observe::SessionEventKind,
+    protocol::Owner,
     session::{Asked, Kept, Outcome},
     storage::SessionStore,
 };
 
 /// Ends every session of which a verified key came: all at once, so that each is tried before any
-/// is repeated. The principal is that of the one in use. Nothing is told of a key that leads nowhere.
+/// is repeated. The owner is that of the one in use. Nothing is told of a key that leads nowhere.
 pub(crate) async fn end<'a, S: SessionStore>(
     parts: &Parts<S>,
     keys: impl Iterator<Item = (&'a SessionKey, bool)>,
-    principal: Option<&str>,
+    owner: Option<&Owner>,
     limit: Instant,
 ) -> anyhow::Result<()> {
     let terms = &parts.configuration.terms;
@@ -37,16 +38,22 @@ pub(crate) async fn end<'a, S: SessionStore>(
         ..terms.handed()
     };
     let endings = join_all(keys.enumerate().map(|(index, (key, leads))| async move {
-        let deleting = hand(handed.clone(), parts.store.delete(key));
+        // The key in use comes first.
+        let owner = owner.filter(|_| index == 0);
+        let handed = Handed {
+            owner: owner.cloned(),
+            ..handed.clone()
+        };
+        let deleting = hand(handed, parts.store.delete(key));
         timed("delete", deleting).await.0?;
         if !leads {
             return Ok(());
         }
         event::ended(key);
-        // The key in use comes first.
-        let principal = principal.filter(|_| index == 0);
         let kind = SessionEventKind::Ended(EndReason::LoggedOut);
-        parts.observed().tell(kind, Some(key), principal);
+        parts
+            .observed()
+            .tell(kind, Some(key), owner.map(|owner| &*owner.principal));
         Ok(())
     }));
     match timeout_at(limit, endings).await {
@@ -65,14 +72,14 @@ impl Ending {
     pub(crate) fn new<S: SessionStore + 'static>(
         parts: &Rc<Parts<S>>,
         keys: Vec<(SessionKey, bool)>,
-        principal: Option<String>,
+        owner: Option<Owner>,
         asked: Vec<Asked>,
         limit: Instant,
     ) -> Self {
         let parts = Rc::clone(parts);
         let work = async move {
             let keys = keys.iter().map(|(key, leads)| (key, *leads));
-            end(&parts, keys, principal.as_deref(), limit).await
+            end(&parts, keys, owner.as_ref(), limit).await
         };
         Self {
             work: Box::pin(work),

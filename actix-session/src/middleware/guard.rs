@@ -388,9 +388,9 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             .keys()
             .map(|(key, leads)| (key.duplicate(), leads))
             .collect();
-        let principal = incoming.principal().map(str::to_owned);
         let limit = way_out.unwrap_or_else(|| limit(self.budget()));
-        Some(Ending::new(&self.parts, keys, principal, asked, limit))
+        let ending = Ending::new(&self.parts, keys, incoming.owner(), asked, limit);
+        Some(ending)
     }
 }
 

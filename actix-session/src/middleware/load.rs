@@ -15,6 +15,7 @@ use crate::{
     key::SessionKey,
     measure::{self, timed},
     observe::SessionEventKind,
+    protocol::Owner,
     record::Record,
     storage::SessionStore,
 };
@@ -100,6 +101,12 @@ impl Incoming {
     /// Whose session the one in use is.
     pub(crate) fn principal(&self) -> Option<&str> {
         self.loaded.record()?.principal()
+    }
+
+    /// The same with all that an index knows of it.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        let record = self.loaded.record()?;
+        record.principal().and_then(|_| Owner::of(record))
     }
 
     /// All that verified, the one in use first, and whether they may lead to a session.

@@ -1,6 +1,6 @@
 //! An ending: a loop of atomic steps, one for each redirect and one for the record.
 
-use super::{Draw, Machine, Name, Next, Reply, Step, Stored, trail::Trail};
+use super::{Draw, Machine, Name, Next, Owner, Reply, Step, Stored, trail::Trail};
 
 /// Ends the record that a name leads to, through every redirect.
 ///
@@ -9,6 +9,7 @@ use super::{Draw, Machine, Name, Next, Reply, Step, Stored, trail::Trail};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct EndMachine {
     at: Name,
+    owner: Option<Box<Owner>>,
     trail: Trail,
 }
 
@@ -16,13 +17,23 @@ impl EndMachine {
     pub(crate) fn new(at: Name) -> Self {
         Self {
             at,
+            owner: None,
             trail: Trail::default(),
+        }
+    }
+
+    /// The same for a record of which it is known whose it was.
+    pub(crate) fn of(at: Name, owner: Option<Owner>) -> Self {
+        Self {
+            owner: owner.map(Box::new),
+            ..Self::new(at)
         }
     }
 
     fn step(&self) -> Next<()> {
         Next::Do(Step::End {
             at: self.at.clone(),
+            owner: self.owner.clone(),
         })
     }
 }

@@ -205,6 +205,8 @@ pub(crate) enum Step {
     /// Deletes the record, whether or not it can be read, and leaves a tombstone beside it.
     End {
         at: Name,
+        /// Whose it was when it was loaded, if that is known.
+        owner: Option<Box<Owner>>,
     },
     /// The same if the stored record is still the expected version.
     EndIf {
@@ -223,7 +225,7 @@ impl Step {
             | Self::Cas { at, .. }
             | Self::Rotate { at, .. }
             | Self::Insert { at, .. }
-            | Self::End { at }
+            | Self::End { at, .. }
             | Self::EndIf { at, .. } => at,
         }
     }

@@ -70,6 +70,7 @@ impl<'a> RevokeMachine<'a> {
             Stored::Unreadable => {
                 let step = Step::End {
                     at: self.at.clone(),
+                    owner: None,
                 };
                 self.step = Some(step.clone());
                 Next::Do(step)

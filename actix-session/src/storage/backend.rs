@@ -13,6 +13,7 @@ use crate::{
     clock::Millis,
     contract::{Committed, End, Opened, Rotated, Terms},
     error::{CommitError, Gone, LoadError, SaveError, UpdateError},
+    handed::handed,
     key::SessionKey,
     live::{Watch, poll_backend},
     protocol::{
@@ -268,7 +269,8 @@ pub(crate) async fn delete<B: Backend>(store: &B, key: &SessionKey) -> Result<()
     if !is_ours(key) {
         return Ok(());
     }
-    let mut machine = EndMachine::new(store.name(key));
+    let owner = handed().and_then(|handed| handed.owner);
+    let mut machine = EndMachine::of(store.name(key), owner);
     let terms = store.own_terms();
     store
         .drive(&mut machine, &terms)

@@ -75,7 +75,8 @@ async fn try_to_take<B: Backend>(
         // Nobody can say until when it is held, and it would be in the way for ever. Whoever takes it
         // away a moment after another one may let one login too many pass, once.
         Stored::Unreadable => {
-            let step = Step::End { at: at.clone() };
+            let (at, owner) = (at.clone(), None);
+            let step = Step::End { at, owner };
             let ended = store.run(&step, &untraced(terms)).await;
             return ended.map(|_| false).map_err(CommitError::of_store);
         }

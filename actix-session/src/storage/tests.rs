@@ -78,7 +78,8 @@ impl<B: Backend> Steps<B> {
     }
 
     async fn end(&self, at: &Name) -> Reply {
-        self.run(Step::End { at: at.clone() }).await
+        let at = at.clone();
+        self.run(Step::End { at, owner: None }).await
     }
 
     fn redirect(&self, target: &Name) -> Redirect {

@@ -16,9 +16,9 @@ fn log_in(session: &Session) {
     session.login(USER).unwrap();
 }
 
-on_store!(on_redis Redis: a_login_never_outlives_the_end_of_all_that_came_after_it);
-on_store!(on_cluster Cluster: a_login_never_outlives_the_end_of_all_that_came_after_it);
-on_store!(on_hiding_cluster HidingCluster: a_login_of_two_steps_never_outlives_the_end_of_all);
+on_store!(on_redis Redis: a_login_never_outlives_the_end_of_all_that_came_after_it whoever_logs_out_leaves_the_index);
+on_store!(on_cluster Cluster: a_login_never_outlives_the_end_of_all_that_came_after_it whoever_logs_out_leaves_the_index);
+on_store!(on_hiding_cluster HidingCluster: a_login_of_two_steps_never_outlives_the_end_of_all whoever_logs_out_leaves_the_index);
 
 fn manager<T: TestStore>(tested: &T) -> SessionManager
 where
@@ -82,6 +82,8 @@ async fn the_index_takes_no_round_trip_of_its_own() {
     assert_eq!(trips(&|s| s.clear()).await, both);
     assert_eq!(trips(&log_in).await, both);
     assert_eq!(trips(&log_in).await, both);
+    assert_eq!(trips(&|s| s.purge()).await, both);
+    assert_eq!(trips(&log_in).await, ["EVALSHA"]);
     for _ in 0..2 {
         tested.browser().await.visit(log_in).await.assert_ok();
     }
@@ -162,15 +164,30 @@ async fn an_index_says_nothing_of_whoever_it_is_about_and_has_an_end() {
     }
 }
 
+/// Each logout takes its entry along, so that nobody's list grows with their visits.
+async fn whoever_logs_out_leaves_the_index(tested: Redis) {
+    let (other, stays) = (tested.browser().await, tested.browser().await);
+    stays.visit(log_in).await.assert_ok();
+    for end in [Session::purge, Session::clear] {
+        other.visit(log_in).await.assert_ok();
+        assert_eq!(tested.indexed().await, 2);
+        other.visit(end).await.assert_ok();
+        assert_eq!(tested.indexed().await, 1);
+    }
+    // The request that ends it has seen it before a renewal.
+    other.visit(log_in).await.assert_ok();
+    let flight = other.begin().await;
+    other.visit(Session::renew).await.assert_ok();
+    flight.handle().purge();
+    flight.finish().await.assert_ok();
+    assert_eq!(tested.indexed().await, 1);
+    assert_eq!(stays.principal().await.as_deref(), Some(USER));
+}
+
 #[actix_web::test]
 async fn what_ended_without_a_word_leaves_the_index_when_somebody_looks() {
     let tested = <Redis as TestStore>::start().await;
     let sessions = manager(&tested);
-    for end in [Session::purge, Session::clear] {
-        let browser = tested.browser().await;
-        browser.visit(log_in).await.assert_ok();
-        browser.visit(end).await.assert_ok();
-    }
     let deleted = tested.browser().await;
     deleted.visit(log_in).await.assert_ok();
     let entry = index(&tested).await;
@@ -184,8 +201,8 @@ async fn what_ended_without_a_word_leaves_the_index_when_somebody_looks() {
     assert_eq!(index(&tested).await.len(), 1);
 }
 
-/// Whoever never looks has no more entries for it than a few times 64: what one tidying has missed, since
-/// an answer came late, the next takes away.
+/// Sessions that expire take nothing along. Whoever never looks has no more entries for it than a few times
+/// 64: what one tidying has missed, since an answer came late, the next takes away.
 #[actix_web::test]
 async fn an_index_that_grows_is_tidied() {
     let tested = <Redis as TestStore>::start().await;
@@ -194,8 +211,11 @@ async fn an_index_that_grows_is_tidied() {
     let passing = stays.fork();
     let comes_and_goes = async || {
         passing.forget();
+        let before = tested.names().await;
         passing.visit(log_in).await.assert_ok();
-        passing.visit(Session::purge).await.assert_ok();
+        let is_new = |name: &String| !name.ends_with(":sessions") && !before.contains(name);
+        let made = tested.names().await.into_iter().find(is_new).unwrap();
+        let _: () = tested.connection.clone().del(made).await.unwrap();
     };
     for _ in 0..256 {
         comes_and_goes().await;

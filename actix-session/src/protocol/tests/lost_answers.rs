@@ -555,7 +555,7 @@ fn a_clear_on_its_way_behind_a_redirect_is_repeated_there() {
 fn an_ending_is_repeated_where_it_was_lost() {
     #[track_caller]
     fn assert_ends(next: &Next<()>, name: &str) {
-        let ends = matches!(next, Next::Do(Step::End { at }) if *at == *name);
+        let ends = matches!(next, Next::Do(Step::End { at, .. }) if *at == *name);
         assert!(ends, "{next:?}");
     }
     let mut machine = Driven::new(EndMachine::new(OLD.into()));

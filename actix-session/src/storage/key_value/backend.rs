@@ -187,7 +187,7 @@ impl<D: KeyValueDatabase> Attempt<'_, D> {
                 self.rotate(&owned, expect, (redirect, *until), terms).await
             }
             Step::Insert { at, new, until } => self.insert(at, new, *until).await,
-            Step::End { at } => {
+            Step::End { at, .. } => {
                 self.read(vec![at.clone()]).await?;
                 match self.held(at) {
                     held @ (Held::Record(_) | Held::Unreadable) => self.end(at, held, terms).await,

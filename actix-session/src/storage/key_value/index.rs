@@ -165,7 +165,10 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
                     (Step::EndIf { at, expect, why }, false)
                 }
                 // Nobody can say whose it is. What is known of the principal says that it is theirs.
-                Stored::Unreadable => (Step::End { at: at.clone() }, true),
+                Stored::Unreadable => {
+                    let (at, owner) = (at.clone(), None);
+                    (Step::End { at, owner }, true)
+                }
                 Stored::Redirect(_) | Stored::Nothing => {
                     self.forget_session(principal, (id, &at), terms).await?;
                     return Ok(was_lost);

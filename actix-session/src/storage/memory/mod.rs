@@ -255,7 +255,7 @@ impl MemorySessionStore {
                 self.start_sweeper();
                 map.insert(at, new, *until, terms.now)?
             }
-            Step::End { at } => map.end(at, terms),
+            Step::End { at, .. } => map.end(at, terms),
             Step::EndIf { at, expect, .. } => map.end_if(at, expect, terms),
         })
     }

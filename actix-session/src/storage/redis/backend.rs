@@ -21,8 +21,9 @@ use super::{
     index::Indexing,
     naming::{ends_channel, epoch_name, redirect_name},
     script::{
-        CAS_INDEXED_SCRIPT, CAS_SCRIPT, CAS_TELLING_SCRIPT, Call, END_IF_SCRIPT, END_SCRIPT,
-        INSERT_INDEXED_SCRIPT, INSERT_SCRIPT, PREPARE_SCRIPT, ROTATE_INDEXED_SCRIPT, ROTATE_SCRIPT,
+        CAS_INDEXED_SCRIPT, CAS_SCRIPT, CAS_TELLING_SCRIPT, Call, END_IF_SCRIPT,
+        END_INDEXED_SCRIPT, END_SCRIPT, INSERT_INDEXED_SCRIPT, INSERT_SCRIPT, PREPARE_SCRIPT,
+        ROTATE_INDEXED_SCRIPT, ROTATE_SCRIPT,
     },
     slots::slot,
 };
@@ -117,6 +118,19 @@ impl Executor {
         indexing: &Indexing,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
+        let reply = self.carry_out(step, indexing, terms).await?;
+        if let Reply::Done = reply {
+            self.or_leave(step.at(), indexing).await;
+        }
+        Ok(reply)
+    }
+
+    async fn carry_out(
+        &self,
+        step: &Step,
+        indexing: &Indexing,
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
         match step {
             Step::Read { at } => Ok(Reply::Found(self.read(at, terms).await?)),
             Step::Cas {
@@ -153,7 +167,7 @@ impl Executor {
                 let ttl = ttl(*until, terms).to_string();
                 self.or_enter(reply, at, &ttl, indexing, terms).await
             }
-            Step::End { at } => self.end(at, terms).await,
+            Step::End { at, .. } => self.end(at, indexing, terms).await,
             Step::EndIf { at, expect, why } => self.end_if(at, expect, *why, terms).await,
         }
     }
@@ -384,12 +398,17 @@ impl Executor {
         })
     }
 
-    async fn end(&self, at: &str, terms: &Terms) -> anyhow::Result<Reply> {
+    async fn end(&self, at: &str, indexing: &Indexing, terms: &Terms) -> anyhow::Result<Reply> {
         let (beside, grace) = (redirect_name(at), terms.grace.0.to_string());
-        let (keys, args) = ([at, beside.as_str()], [TOMBSTONE, &grace, &self.channel]);
-        let whole = END_SCRIPT.call(&keys, &args);
+        let indexed = self.indexed(indexing, at);
+        let (own_keys, own_args) = ([at, beside.as_str()], [TOMBSTONE, grace.as_str()]);
+        let (keys, args) = (indexed.keys(&own_keys), indexed.args(&own_args));
+        let args = self.telling(&args);
+        let script = indexed.script(&END_SCRIPT, &END_INDEXED_SCRIPT);
+        let whole = script.call(&keys, &args);
         // The record alone, without a tombstone.
-        let plain = END_SCRIPT.call(&keys[..1], &args);
+        let own_args = self.telling(&own_args);
+        let plain = END_SCRIPT.call(&own_keys[..1], &own_args);
         let (whole, plain) = (Job::ending(&whole), Job::ending(&plain));
         let reply = self.one_or_other(whole, &plain, terms).await?;
         self.or_redirect(reply, &beside).await

@@ -103,6 +103,13 @@ impl Indexing {
                 owner_before: owner_before @ OwnerBefore::Other(_),
                 ..
             } => (new, at, other(owner_before, at)),
+            Step::End { at, owner } => {
+                let leaves = owner.as_deref().map(|owner| Entry::new(name, owner, at));
+                return Self {
+                    leaves,
+                    ..Self::default()
+                };
+            }
             _ => return Self::default(),
         };
         let enters = Owner::of(new).map(|owner| Entry::new(name, &owner, at));

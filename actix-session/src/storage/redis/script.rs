@@ -296,6 +296,7 @@ local ended = redis.pcall('GET', KEYS[1])
 if redis.call('DEL', KEYS[1]) == 1 then
   if KEYS[2] then redis.pcall('SET', KEYS[2], ARGV[1], 'PX', ARGV[2]) end
   tell('o', ended)
+  --@ if true then return done() end
   return {3}
 end
 local text, other = read()
@@ -326,6 +327,8 @@ pub(crate) static END_IF_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::telling(&[READ, AGAIN, EXPECTED, END_IF]));
 pub(crate) static END_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::telling(&[READ, AGAIN, END]));
+pub(crate) static END_INDEXED_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::telling(&[INDEX, READ, AGAIN, END]));
 
 /// A script and its digest.
 pub(crate) struct Script {

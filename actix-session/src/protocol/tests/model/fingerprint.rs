@@ -154,7 +154,7 @@ impl Fingerprint {
                 self.place(3, at);
                 self.record(Some(new));
             }
-            Step::End { at } => self.place(4, at),
+            Step::End { at, .. } => self.place(4, at),
             Step::EndIf { at, expect, .. } => {
                 self.place(5, at);
                 self.version(expect);

@@ -40,11 +40,11 @@ impl Mutant {
                 let kept = with_its_x(new, store.record(at));
                 store.replace(at, &kept)
             }
-            (Self::PurgeStops, Step::End { at }) => {
+            (Self::PurgeStops, Step::End { at, .. }) => {
                 store.leave(at, Left::Tombstone);
                 (Reply::Done, None)
             }
-            (Self::NoTombstone, Step::End { at }) => (store.end(at, Left::Nothing), None),
+            (Self::NoTombstone, Step::End { at, .. }) => (store.end(at, Left::Nothing), None),
             _ => store.carry_out(step, own),
         }
     }

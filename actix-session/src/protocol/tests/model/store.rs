@@ -145,7 +145,7 @@ impl Store {
                 let before = None;
                 (Reply::Done, Some(Written { before, revived }))
             }
-            Step::End { at } => (self.end(at, Left::Tombstone), None),
+            Step::End { at, .. } => (self.end(at, Left::Tombstone), None),
             Step::EndIf { .. } => unreachable!("no request revokes here"),
         }
     }
@@ -190,7 +190,7 @@ impl Store {
             // Ids are never used twice: a record that was replaced is never the expected one again.
             Step::Cas { .. } | Step::Rotate { .. } => self.expects(step),
             Step::Insert { at, .. } => !self.is_taken(at),
-            Step::End { at } | Step::EndIf { at, .. } => self.record(at).is_some(),
+            Step::End { at, .. } | Step::EndIf { at, .. } => self.record(at).is_some(),
         }
     }
 }

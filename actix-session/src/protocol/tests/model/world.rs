@@ -308,7 +308,7 @@ fn is_same(one: &Step, two: &Step) -> bool {
         | (Step::Insert { new: one, .. }, Step::Insert { new: two, .. }) => {
             one.commit_id() == two.commit_id()
         }
-        (Step::End { at: one }, Step::End { at: two }) => one == two,
+        (Step::End { at: one, .. }, Step::End { at: two, .. }) => one == two,
         _ => false,
     }
 }

@@ -225,7 +225,8 @@ impl<P: Place> Steps<P> {
     }
 
     async fn end(&self, at: &str) -> Reply {
-        self.run(Step::End { at: at.into() }).await
+        let at = at.into();
+        self.run(Step::End { at, owner: None }).await
     }
 
     async fn read(&self, at: &str) -> Stored {

@@ -173,7 +173,7 @@ impl Executor {
         let entering = self.enter_with(entry, &keys[..own], &args[..own], terms);
         let reply = entering.await?;
         if matches!(reply, Reply::Ended) && !lies_here {
-            return match self.end(at, terms).await? {
+            return match self.end(at, &Indexing::default(), terms).await? {
                 Reply::Lost => Ok(Reply::Lost),
                 _ => Ok(Reply::Ended),
             };
@@ -330,7 +330,20 @@ impl Executor {
         }
         let args: Vec<String> = dead.iter().flat_map(Known::fields).collect();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let (keys, args) = ([index], args.as_slice());
+        self.forget_fields(index, &args).await;
+    }
+
+    /// Takes the entry away that a step has left behind, if that lies in another slot.
+    pub(super) async fn or_leave(&self, at: &str, indexing: &Indexing) {
+        let lies_apart = |entry: &&Entry| self.lie_apart(entry.index(), at);
+        if let Some(entry) = indexing.leaves().filter(lies_apart) {
+            let [id, _, text] = entry.fields();
+            self.forget_fields(entry.index(), &[id, text]).await;
+        }
+    }
+
+    async fn forget_fields(&self, index: &str, args: &[&str]) {
+        let keys = [index];
         let call = FORGET_SCRIPT.call(&keys, args);
         if let Err(error) = self.connections.repeatable(&Job::script(&call)).await {
             tracing::debug!(%error, "{UNTIDY}");
@@ -368,5 +381,6 @@ fn is_long(answer: &Value) -> bool {
     let Value::Array(parts) = answer else {
         return false;
     };
-    matches!(parts[..], [_, Value::Int(entries)] if entries > 0 && entries % 64 == 0)
+    matches!(parts[..], [_, Value::Int(16 | 32)])
+        || matches!(parts[..], [_, Value::Int(entries)] if entries > 0 && entries % 64 == 0)
 }

@@ -321,6 +321,7 @@ async fn what_the_server_does_not_do_within_the_budget_is_contended() {
         assert!(error.is::<Contended>(), "{error:?}");
         let step = Step::End {
             at: name.as_str().into(),
+            owner: None,
         };
         let error = store
             .executor
