@@ -11,7 +11,9 @@ use std::{
 use actix_session::{
     EndReason, Session, SessionMiddleware,
     config::{BrowserSession, TtlExtensionPolicy},
-    storage::{CookieSessionStore, MemorySessionStore, RevocationFuture, RevocationStore},
+    storage::{
+        CookieSessionStore, MemorySessionStore, RevocationFuture, RevocationStore, SessionStore,
+    },
     testing::ManualClock,
 };
 use actix_web::cookie::{Key, time::Duration};
@@ -177,6 +179,55 @@ async fn a_logout_ends_what_the_entry_makes_of_a_cookie() {
             .await
             .assert_ok();
     }
+}
+
+/// One list for two sites. The entry has a name at the second alone.
+async fn at_two_sites<S: SessionStore + 'static>(
+    wrap: impl Fn(CookieSessionStore) -> S,
+) -> (CookieSessionStore, Site, Site) {
+    let key = Key::generate();
+    let store = CookieSessionStore::default().with_revocation(MemorySessionStore::new());
+    let builder = || SessionMiddleware::builder(wrap(store.clone()), key.clone());
+    let naming = builder().principal_entry("user").ended_lease(LEASE);
+    let sites = (builder().build(), naming.build());
+    (store, Site::new(sites.0).await, Site::new(sites.1).await)
+}
+
+/// A session of which the facts say ada, and the entry somebody else or nobody.
+async fn told_as_ada(site: &Site, named: Option<&str>) -> Browser {
+    let browser = Browser::new(site.clone());
+    log_in(&browser, "ada", "phone").await;
+    if let Some(named) = named {
+        let name = |s: &Session| s.insert("user", named).unwrap();
+        browser.visit(name).await.assert_sets_cookie();
+    }
+    browser
+}
+
+/// A wrapper by hand that has the default of `watch`.
+struct Opening<S>(S);
+
+impl<S: SessionStore> SessionStore for Opening<S> {
+    actix_session::forward_store_methods!(self => self.0; except watch, knows_ends);
+}
+
+#[actix_web::test]
+async fn a_wrapper_that_only_opens_knows_what_lives() {
+    let (store, site, naming) = at_two_sites(Opening).await;
+    let browser = told_as_ada(&site, Some("bob")).await.at(naming);
+    let ended = wait_for(&browser).await;
+    assert_lives(&ended).await;
+    store.revoke_principal("bob").await.unwrap();
+    assert_eq!(soon(ended).await, EndReason::Gone);
+    // Without a list, too.
+    let key = Key::generate();
+    let builder =
+        || SessionMiddleware::builder(Opening(CookieSessionStore::default()), key.clone());
+    let site = Site::new(builder().build()).await;
+    let naming = builder().principal_entry("user").ended_lease(LEASE);
+    let browser = told_as_ada(&site, Some("bob")).await;
+    let ended = wait_for(&browser.at(Site::new(naming.build()).await)).await;
+    assert_lives(&ended).await;
 }
 
 /// A request that extends nothing has not moved the end either.
