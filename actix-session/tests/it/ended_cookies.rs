@@ -167,9 +167,9 @@ async fn a_logout_ends_what_the_entry_makes_of_a_cookie() {
             store.revoke_principal("ada").await.unwrap();
         } else {
             browser.visit(Session::purge).await.assert_removes_cookie();
-            // Nor does what is in flight bring it back.
-            late.handle().insert("n", 1).unwrap();
         }
+        // Nor does what is in flight bring it back.
+        late.handle().insert("n", 1).unwrap();
         late.finish().await.assert_ok().assert_no_cookie();
         let empty = |s: &Session| assert!(s.is_empty() && s.principal().is_none());
         copy.visit(empty).await.assert_ok();
@@ -202,6 +202,66 @@ async fn told_as_ada(site: &Site, named: Option<&str>) -> Browser {
         browser.visit(name).await.assert_sets_cookie();
     }
     browser
+}
+
+const NAMED: [Option<&str>; 2] = [None, Some("bob")];
+
+/// Whether what was there before it has ended is there.
+async fn is_there(browser: &Browser) -> bool {
+    let mut is_there = false;
+    let look = |s: &Session| is_there = s.contains_key("secret");
+    browser.visit(look).await.assert_ok();
+    is_there
+}
+
+#[actix_web::test]
+async fn an_older_cookie_brings_nothing_back_whatever_its_entry_says() {
+    let (_, site, naming) = at_two_sites(|store| store).await;
+    for named in NAMED {
+        for act in [Session::clear, Session::renew] {
+            let browser = told_as_ada(&site, named).await.at(naming.clone());
+            let older = browser.fork();
+            browser.visit(act).await.assert_sets_cookie();
+            let renew = |s: &Session| {
+                s.renew();
+                s.insert("n", 1).unwrap();
+            };
+            older.visit(renew).await.assert_ok();
+            assert_eq!(older.principal().await, None);
+            assert!(!is_there(&older).await, "{named:?}");
+        }
+        let browser = told_as_ada(&site, named).await.at(naming.clone());
+        let older = browser.fork();
+        browser.visit(Session::renew).await.assert_sets_cookie();
+        assert!(is_there(&browser).await);
+        older.visit(Session::clear).await.assert_ok();
+        assert!(browser.is_nobody().await, "{named:?}");
+    }
+}
+
+/// All that a cookie is known as, at the site that knows less of it too.
+#[actix_web::test]
+async fn a_logout_ends_a_cookie_as_its_facts_say_too() {
+    let (_, site, naming) = at_two_sites(|store| store).await;
+    for act in [Session::clear, Session::purge] {
+        let browser = told_as_ada(&site, None).await;
+        let copy = browser.fork();
+        browser.at(naming.clone()).visit(act).await.assert_ok();
+        assert!(copy.is_nobody().await);
+    }
+}
+
+#[actix_web::test]
+async fn a_renewed_cookie_ends_no_longer_with_whom_its_facts_said() {
+    let (store, site, naming) = at_two_sites(|store| store).await;
+    let browser = told_as_ada(&site, None).await.at(naming);
+    let ended = wait_for(&browser).await;
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    store.revoke_principal("ada").await.unwrap();
+    assert_lives(&ended).await;
+    assert!(is_there(&browser).await);
+    browser.visit(Session::purge).await.assert_removes_cookie();
+    assert_eq!(soon(ended).await, EndReason::Gone);
 }
 
 /// A wrapper by hand that has the default of `watch`.
