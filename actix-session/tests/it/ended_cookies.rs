@@ -22,6 +22,7 @@ use tokio::time::sleep;
 use crate::{
     devices::log_in,
     ended::{LEASE, assert_lives, wait_for},
+    five_methods,
     support::{Browser, Site, soon},
 };
 
@@ -249,6 +250,47 @@ async fn a_logout_ends_a_cookie_as_its_facts_say_too() {
         browser.at(naming.clone()).visit(act).await.assert_ok();
         assert!(copy.is_nobody().await);
     }
+}
+
+/// `late` has been loaded before its session gets another value.
+async fn a_logout_ends_what_a_cookie_has_become<S: SessionStore + 'static>(
+    wrap: impl Fn(CookieSessionStore) -> S,
+    acts: &[fn(&Session)],
+) {
+    let (_, site, naming) = at_two_sites(wrap).await;
+    for named in NAMED {
+        for act in acts {
+            let browser = told_as_ada(&site, named).await.at(naming.clone());
+            let (late, older) = (browser.fork().begin().await, browser.fork());
+            browser.visit(*act).await.assert_sets_cookie();
+            assert_eq!(browser.principal().await.as_deref(), named);
+            assert!(is_there(&browser).await);
+            late.handle().purge();
+            late.finish().await.assert_removes_cookie();
+            assert!(browser.is_nobody().await, "{named:?}");
+            assert!(older.is_nobody().await);
+        }
+        // And the other way round.
+        let browser = told_as_ada(&site, named).await.at(naming.clone());
+        let older = browser.fork();
+        let change = |s: &Session| s.insert("n", 1).unwrap();
+        browser.visit(change).await.assert_sets_cookie();
+        browser.visit(Session::purge).await.assert_removes_cookie();
+        assert!(older.is_nobody().await, "{named:?}");
+    }
+}
+
+#[actix_web::test]
+async fn a_logout_ends_what_the_cookie_has_become_meanwhile() {
+    let change = |s: &Session| s.insert("n", 1).unwrap();
+    a_logout_ends_what_a_cookie_has_become(|store| store, &[change, Session::renew]).await;
+}
+
+/// What a renewal makes there has an id of its own.
+#[actix_web::test]
+async fn a_logout_ends_what_the_cookie_has_become_behind_a_wrapper() {
+    let change = |s: &Session| s.insert("n", 1).unwrap();
+    a_logout_ends_what_a_cookie_has_become(five_methods::Wrapper, &[change]).await;
 }
 
 #[actix_web::test]
