@@ -67,6 +67,9 @@ use crate::{
 ///
 /// If another request renews the session while a logout is in flight, the logout ends the renewed
 /// session too. This holds for 60 seconds after the renewal, as with a store on the server.
+///
+/// What a server of actix-session 0.11 writes with the cookie of a session that has ended ends with it,
+/// even another person's login.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CookieSessionStore {
