@@ -187,6 +187,7 @@ impl Terms {
     pub(crate) fn handed(&self) -> Handed {
         Handed {
             keys: self.keys.clone(),
+            principal_entry: self.principal_entry.clone(),
             format: self.format,
             quiet: self.keeps_end(),
             until: deadline(self.budget),

@@ -1,5 +1,5 @@
-//! What the five published methods do not say to a store: the keys that prove metadata, the format to
-//! write, whether the request is quiet, and how much time there is.
+//! What the five published methods do not say to a store: the keys that prove metadata, the entry that
+//! names the principal, the format to write, whether the request is quiet, and how much time there is.
 //!
 //! The middleware polls `delete` inside [`hand`], as the default bodies do with those methods, and a
 //! store of this crate looks here. A wrapper that runs the inner store in another task loses this; its
@@ -12,12 +12,14 @@ use tokio::time::Instant;
 use crate::{
     contract::Older,
     protocol::Owner,
-    record::{MetadataKeys, WireFormat},
+    record::{MetadataKeys, PrincipalEntry, WireFormat},
 };
 
 #[derive(Clone)]
 pub(crate) struct Handed {
     pub(crate) keys: Option<Arc<MetadataKeys>>,
+    /// For a store that ends sessions by what they are known as.
+    pub(crate) principal_entry: Option<PrincipalEntry>,
     pub(crate) format: WireFormat,
     /// What is written ends no later than before.
     pub(crate) quiet: bool,
@@ -107,6 +109,7 @@ mod tests {
     async fn what_a_program_asks_for_itself_says_nothing_of_the_next_call() {
         let handed = Handed {
             keys: None,
+            principal_entry: None,
             format: WireFormat::V1,
             quiet: false,
             until: Instant::now(),

@@ -27,7 +27,7 @@ pub(crate) async fn poll<S: SessionStore + ?Sized>(store: &S, key: &SessionKey, 
         let Some(answer) = ask(store.open(key, &terms), &terms, &unwanted).await else {
             return;
         };
-        let next = match answer {
+        let next = match answer.map(|opened| opened.proven(&terms)) {
             Some(Opened::Live(record)) if watch.is_same(&record) => pause(&record, &terms, lease),
             Some(Opened::Live(_) | Opened::Moved(_) | Opened::Nothing) => {
                 return watch.tell(EndReason::Gone);

@@ -100,6 +100,8 @@ struct Written {
     text_says_all: bool,
     /// The owner is whom an entry names: the metadata do not say so.
     derived: bool,
+    /// What the metadata say, if that is another session than the owner's.
+    told: Option<Box<Metadata>>,
     /// The metadata are made up.
     undated: bool,
 }
@@ -122,6 +124,7 @@ impl Written {
             format: WireFormat::V0_11,
             text_says_all: false,
             derived: false,
+            told: None,
             undated: false,
         }
     }
@@ -377,6 +380,15 @@ impl Record {
     pub(crate) fn times(&self) -> Option<&Metadata> {
         let claim = self.written.claim.as_ref().map(|claim| &claim.metadata);
         claim.or_else(|| self.metadata())
+    }
+
+    /// All that a list of ended sessions may know it as, and first what it goes on as.
+    pub(crate) fn all_known(&self) -> impl Iterator<Item = &Metadata> {
+        let written = &*self.written;
+        // Without keys nobody knows whether an old server has made the claim up.
+        let claim = written.claim.as_ref().map(|claim| &claim.metadata);
+        let told = written.told.as_deref();
+        self.metadata().into_iter().chain(claim).chain(told)
     }
 
     /// Whether nothing says since when the session is there.

@@ -41,14 +41,20 @@ impl Record {
         if named.as_deref() == self.principal() {
             return self;
         }
-        let known = self.metadata().cloned();
+        let known = self.metadata();
         let undated = known.is_none();
         let id = || self.derived_id(named.as_deref(), place);
-        let mut metadata = known.unwrap_or_else(|| Metadata::new(id(), now));
+        let mut metadata = known.cloned().unwrap_or_else(|| Metadata::new(id(), now));
         metadata.belong_to(named, Millis::ZERO);
+        let mut told = known.filter(|told| told.id != metadata.id).cloned();
+        if let (Some(told), Some(_)) = (&mut told, &metadata.auth) {
+            // The session is another person's: this one counts for nothing.
+            told.auth = None;
+        }
         self.changed(|written| {
             written.facts_mut().metadata = Some(metadata);
             written.derived = true;
+            written.told = told.map(Box::new);
             written.undated = undated;
         })
     }

@@ -9,7 +9,7 @@ use actix_web::cookie::time::Duration;
 use super::{
     RevocationStore, SessionStore,
     five_methods::age,
-    revocation::{Revocation, note_name, note_of},
+    revocation::{Revocation, note_name},
 };
 use crate::{
     changes::{Applied, ApplyError, Changes, fresh, overwrite, own_record, written},
@@ -18,9 +18,10 @@ use crate::{
         Committed, End, GRACE, IdleEnd, Older, Opened, Rotated, SessionState, Stamp, Terms,
     },
     error::{CommitError, LoadError, SaveError, UpdateError},
+    handed::{handed, keep_end},
     key::SessionKey,
     live::{self, Watch},
-    record::{Metadata, MetadataKeys, Place, Record},
+    record::{Place, Record},
 };
 
 /// Keeps the whole state inside the session cookie, sealed.
@@ -66,6 +67,9 @@ use crate::{
 ///
 /// If another request renews the session while a logout is in flight, the logout ends the renewed
 /// session too. This holds for 60 seconds after the renewal, as with a store on the server.
+///
+/// What a server of actix-session 0.11 writes with the cookie of a session that has ended ends with it,
+/// even another person's login.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CookieSessionStore {
@@ -82,23 +86,6 @@ const REVOCATION_TTL: Millis = crate::config::LONGEST;
 
 /// A state in a cookie has no name.
 const PLACE: Place<'_> = Place::Named("");
-
-/// What the list may know a record as: what the entry that names the principal makes of it, and what its
-/// facts say, if that has another id.
-fn known_as(record: &Record, terms: &Terms) -> Vec<Metadata> {
-    let named = terms.prove(record.clone(), PLACE);
-    let mut all: Vec<_> = named.times().cloned().into_iter().collect();
-    let told = record.times().filter(|told| {
-        let known = all.first().map(|named| named.id);
-        known != Some(told.id)
-    });
-    all.extend(told.map(|told| Metadata {
-        // If the session is another person's, the facts' principal counts for nothing.
-        auth: told.auth.clone().filter(|_| named.principal().is_none()),
-        ..told.clone()
-    }));
-    all
-}
 
 impl CookieSessionStore {
     /// Keeps a list of ended sessions in a store on the server.
@@ -152,66 +139,56 @@ impl CookieSessionStore {
             .map(drop)
     }
 
-    /// Whether the list says that the record's session has ended.
-    async fn is_revoked(&self, record: &Record) -> anyhow::Result<bool> {
-        match record.times() {
-            Some(metadata) => self.has_revoked(metadata).await,
-            None => Ok(false),
+    /// As what the list says that the record's session has ended, if it has.
+    async fn ended_as(&self, record: &Record) -> anyhow::Result<Option<u128>> {
+        let Some(revocation) = &self.revocation else {
+            return Ok(None);
+        };
+        for known in record.all_known() {
+            if revocation.has_ended(known).await? {
+                return Ok(Some(known.id));
+            }
         }
+        Ok(None)
     }
 
-    async fn has_revoked(&self, metadata: &Metadata) -> anyhow::Result<bool> {
-        let Some(revocation) = &self.revocation else {
-            return Ok(false);
-        };
-        let id = note_of("session", metadata.id);
-        if revocation.store.revoked_at(&id).await?.is_some() {
-            return Ok(true);
+    /// The terms of a call that brings none.
+    fn own_terms(&self) -> Terms {
+        Terms {
+            principal_entry: handed().and_then(|handed| handed.principal_entry),
+            ..Terms::of_store(self.clock.now())
         }
-        let Some(auth) = &metadata.auth else {
-            return Ok(false);
-        };
-        let name = note_name("principal", &auth.principal);
-        let revoked = revocation.store.revoked_at(&name).await?;
-        Ok(revoked.is_some_and(|at| auth.login() <= Millis::from(at)))
     }
 
     /// The record that a value is. If it has no id, as one from 0.11 or older, the list knows it by
     /// its seal.
-    fn record_of(
-        &self,
-        key: &SessionKey,
-        now: Millis,
-        keys: Option<&Arc<MetadataKeys>>,
-    ) -> anyhow::Result<Record> {
+    fn record_of(&self, key: &SessionKey, terms: &Terms) -> anyhow::Result<Record> {
         let record = Record::decode(key.as_ref().to_owned())?.in_cookie();
-        let record = record.proven(PLACE, keys);
-        let seal = key.seal().filter(|_| self.revocation.is_some());
-        Ok(match (record.metadata(), seal) {
-            (None, Some(seal)) => record.known_as(seal, now),
+        let record = record.proven(PLACE, terms.keys.as_ref());
+        if self.revocation.is_none() {
+            // Whose it is, the middleware asks alone.
+            return Ok(record);
+        }
+        let record = match (record.metadata(), key.seal()) {
+            (None, Some(seal)) => record.known_as(seal, terms.now),
             _ => record,
-        })
+        };
+        Ok(terms.prove(record, PLACE))
     }
 
-    fn read(
-        &self,
-        key: &SessionKey,
-        now: Millis,
-        keys: Option<&Arc<MetadataKeys>>,
-    ) -> anyhow::Result<Option<Record>> {
-        let record = self.record_of(key, now, keys)?;
+    fn read(&self, key: &SessionKey, terms: &Terms) -> anyhow::Result<Option<Record>> {
+        let record = self.record_of(key, terms)?;
         let idle_end = record.idle_end();
         if idle_end.is_none() {
             warn_untimed();
         }
-        let expired = idle_end.is_some_and(|end| end <= now);
+        let expired = idle_end.is_some_and(|end| end <= terms.now);
         Ok((!expired).then(|| record.with_end(idle_end)))
     }
 
     /// The record that a request has loaded, or would have if its session had not ended.
     fn base(&self, key: &SessionKey, base: Option<&Record>, terms: &Terms) -> Option<Record> {
-        base.cloned()
-            .or_else(|| self.record_of(key, terms.now, terms.keys.as_ref()).ok())
+        base.cloned().or_else(|| self.record_of(key, terms).ok())
     }
 
     fn value_of(
@@ -283,14 +260,15 @@ fn warn_untimed() {
 
 impl SessionStore for CookieSessionStore {
     async fn load(&self, session_key: &SessionKey) -> Result<Option<SessionState>, LoadError> {
-        crate::handed::keep_end();
-        let Terms { now, keys, .. } = Terms::of_store(self.clock.now());
-        let record = self.read(session_key, now, keys.as_ref());
+        keep_end();
+        let terms = self.own_terms();
+        let record = self.read(session_key, &terms);
         let Some(record) = record.map_err(LoadError::Deserialization)? else {
             return Ok(None);
         };
-        let ended = self.is_revoked(&record).await.map_err(LoadError::Other)?;
-        Ok((!ended).then(|| record.with_keys(keys).to_map_with_metadata()))
+        let ended = self.ended_as(&record).await.map_err(LoadError::Other)?;
+        let lives = ended.is_none();
+        Ok(lives.then(|| record.with_keys(terms.keys).into_map_with_metadata()))
     }
 
     async fn save(
@@ -322,44 +300,33 @@ impl SessionStore for CookieSessionStore {
         _session_key: &SessionKey,
         _ttl: &Duration,
     ) -> Result<(), anyhow::Error> {
-        crate::handed::keep_end();
+        keep_end();
         Ok(())
     }
 
     async fn delete(&self, session_key: &SessionKey) -> Result<(), anyhow::Error> {
-        let Terms { now, keys, .. } = Terms::of_store(self.clock.now());
-        // Such a value can never open.
-        let Ok(record) = self.record_of(session_key, now, keys.as_ref()) else {
+        // A value that cannot be read can never open.
+        let Ok(record) = self.record_of(session_key, &self.own_terms()) else {
             return Ok(());
         };
-        // Without keys nobody knows whether an old server has made the metadata up. If it has, the
-        // list knows the session by its seal.
-        let [told, known] = [record.times(), record.metadata()];
-        let known = known.filter(|_| record.has_claim());
-        let all: Vec<_> = told.into_iter().chain(known).cloned().collect();
-        if self.end_later(&all) {
+        if self.end_later(&record) {
             return Ok(());
         }
-        self.end_all(&all).await.map(drop)
+        self.end_all(record.all_known()).await.map(drop)
     }
 
     async fn open(&self, session_key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {
-        let record = match self.read(session_key, terms.now, terms.keys.as_ref()) {
+        let record = match self.read(session_key, terms) {
             Err(_) => return Ok(Opened::Unreadable),
             Ok(Some(record)) if !terms.is_over(&record) => record,
             Ok(_) => return Ok(Opened::Nothing),
         };
-        if self.revocation.is_none() {
+        let ended = self.ended_as(&record).await.map_err(LoadError::Other)?;
+        let Some(id) = ended else {
             return Ok(Opened::Live(record));
-        }
-        for known in known_as(&record, terms) {
-            if self.has_revoked(&known).await.map_err(LoadError::Other)? {
-                let renewed = self.renewed_at(known.id).await;
-                let renewed = renewed.map_err(LoadError::Other)?;
-                return Ok(renewed.map_or(Opened::Nothing, |at| Opened::Moved(age(terms, at))));
-            }
-        }
-        Ok(Opened::Live(record))
+        };
+        let renewed = self.renewed_at(id).await.map_err(LoadError::Other)?;
+        Ok(renewed.map_or(Opened::Nothing, |at| Opened::Moved(age(terms, at))))
     }
 
     fn opens_at_once(&self) -> bool {
@@ -372,8 +339,10 @@ impl SessionStore for CookieSessionStore {
 
     /// The list alone counts: the session may have got a later value, with a later end.
     async fn watch(&self, session_key: &SessionKey, watch: Watch, terms: &Terms) {
-        let record = self.record_of(session_key, terms.now, terms.keys.as_ref());
-        let mut all = record.map_or_else(|_| Vec::new(), |record| known_as(&record, terms));
+        let Ok(record) = self.record_of(session_key, terms) else {
+            return;
+        };
+        let mut all: Vec<_> = record.all_known().cloned().collect();
         if all.is_empty() {
             return;
         }
@@ -381,7 +350,7 @@ impl SessionStore for CookieSessionStore {
         let half_grace = std::time::Duration::from_millis(GRACE.0.unsigned_abs() / 2);
         let (unwanted, lease) = (live::unwanted(&watch), watch.looking.lease.min(half_grace));
         while !watch.is_unwanted() {
-            let look = self.where_all_are(all.clone());
+            let look = self.where_now(all.clone());
             match live::ask(look, terms, &unwanted).await {
                 Some(Some(Some(renewed))) => all = renewed,
                 // Nobody knows.
@@ -413,7 +382,7 @@ impl SessionStore for CookieSessionStore {
         let Some(base) = self.base(session_key, base, terms) else {
             return Ok(Committed::Gone);
         };
-        if self.has_ended(session_key, &base, terms).await? {
+        if self.has_ended(&base, terms).await? {
             self.clear_ahead(&base, changes).await?;
             return Ok(Committed::Gone);
         }
@@ -443,7 +412,7 @@ impl SessionStore for CookieSessionStore {
         let Some(base) = self.base(session_key, base, terms) else {
             return Ok(Rotated::Gone);
         };
-        if self.has_ended(session_key, &base, terms).await? {
+        if self.has_ended(&base, terms).await? {
             self.clear_ahead(&base, changes).await?;
             // As with a store on the server, only this request's own changes may live.
             if !changes.may_live_alone(Some(&base)) {

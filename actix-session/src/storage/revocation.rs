@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::Pin, time::SystemTime};
 
-use crate::{clock::Millis, digest};
+use crate::{clock::Millis, digest, record::Metadata};
 
 /// A future of a [`RevocationStore`]. It is `Send`, as the calls of a [`CookieSessionStore`](super::CookieSessionStore) are.
 pub type RevocationFuture<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>> + Send + 'a>>;
@@ -52,6 +52,20 @@ impl Revocation {
         self.store
             .revoke(name, at.to_system_time(), until.to_system_time())
             .await
+    }
+
+    /// Whether a session has ended that is known as this, or all sessions of whose it is.
+    pub(super) async fn has_ended(&self, known: &Metadata) -> anyhow::Result<bool> {
+        let id = note_of("session", known.id);
+        if self.store.revoked_at(&id).await?.is_some() {
+            return Ok(true);
+        }
+        let Some(auth) = &known.auth else {
+            return Ok(false);
+        };
+        let name = note_name("principal", &auth.principal);
+        let revoked = self.store.revoked_at(&name).await?;
+        Ok(revoked.is_some_and(|at| auth.login() <= Millis::from(at)))
     }
 }
 

@@ -11,7 +11,9 @@ use std::{
 use actix_session::{
     EndReason, Session, SessionMiddleware,
     config::{BrowserSession, TtlExtensionPolicy},
-    storage::{CookieSessionStore, MemorySessionStore, RevocationFuture, RevocationStore},
+    storage::{
+        CookieSessionStore, MemorySessionStore, RevocationFuture, RevocationStore, SessionStore,
+    },
     testing::ManualClock,
 };
 use actix_web::cookie::{Key, time::Duration};
@@ -20,6 +22,7 @@ use tokio::time::sleep;
 use crate::{
     devices::log_in,
     ended::{LEASE, assert_lives, wait_for},
+    five_methods,
     support::{Browser, Site, soon},
 };
 
@@ -165,9 +168,9 @@ async fn a_logout_ends_what_the_entry_makes_of_a_cookie() {
             store.revoke_principal("ada").await.unwrap();
         } else {
             browser.visit(Session::purge).await.assert_removes_cookie();
-            // Nor does what is in flight bring it back.
-            late.handle().insert("n", 1).unwrap();
         }
+        // Nor does what is in flight bring it back.
+        late.handle().insert("n", 1).unwrap();
         late.finish().await.assert_ok().assert_no_cookie();
         let empty = |s: &Session| assert!(s.is_empty() && s.principal().is_none());
         copy.visit(empty).await.assert_ok();
@@ -177,6 +180,156 @@ async fn a_logout_ends_what_the_entry_makes_of_a_cookie() {
             .await
             .assert_ok();
     }
+}
+
+/// One list for two sites. The entry has a name at the second alone.
+async fn at_two_sites<S: SessionStore + 'static>(
+    wrap: impl Fn(CookieSessionStore) -> S,
+) -> (CookieSessionStore, Site, Site) {
+    let key = Key::generate();
+    let store = CookieSessionStore::default().with_revocation(MemorySessionStore::new());
+    let builder = || SessionMiddleware::builder(wrap(store.clone()), key.clone());
+    let naming = builder().principal_entry("user").ended_lease(LEASE);
+    let sites = (builder().build(), naming.build());
+    (store, Site::new(sites.0).await, Site::new(sites.1).await)
+}
+
+/// A session of which the facts say ada, and the entry somebody else or nobody.
+async fn told_as_ada(site: &Site, named: Option<&str>) -> Browser {
+    let browser = Browser::new(site.clone());
+    log_in(&browser, "ada", "phone").await;
+    if let Some(named) = named {
+        let name = |s: &Session| s.insert("user", named).unwrap();
+        browser.visit(name).await.assert_sets_cookie();
+    }
+    browser
+}
+
+const NAMED: [Option<&str>; 2] = [None, Some("bob")];
+
+/// Whether what was there before it has ended is there.
+async fn is_there(browser: &Browser) -> bool {
+    let mut is_there = false;
+    let look = |s: &Session| is_there = s.contains_key("secret");
+    browser.visit(look).await.assert_ok();
+    is_there
+}
+
+#[actix_web::test]
+async fn an_older_cookie_brings_nothing_back_whatever_its_entry_says() {
+    let (_, site, naming) = at_two_sites(|store| store).await;
+    for named in NAMED {
+        for act in [Session::clear, Session::renew] {
+            let browser = told_as_ada(&site, named).await.at(naming.clone());
+            let older = browser.fork();
+            browser.visit(act).await.assert_sets_cookie();
+            let renew = |s: &Session| {
+                s.renew();
+                s.insert("n", 1).unwrap();
+            };
+            older.visit(renew).await.assert_ok();
+            assert_eq!(older.principal().await, None);
+            assert!(!is_there(&older).await, "{named:?}");
+        }
+        let browser = told_as_ada(&site, named).await.at(naming.clone());
+        let older = browser.fork();
+        browser.visit(Session::renew).await.assert_sets_cookie();
+        assert!(is_there(&browser).await);
+        older.visit(Session::clear).await.assert_ok();
+        assert!(browser.is_nobody().await, "{named:?}");
+    }
+}
+
+/// All that a cookie is known as, at the site that knows less of it too.
+#[actix_web::test]
+async fn a_logout_ends_a_cookie_as_its_facts_say_too() {
+    let (_, site, naming) = at_two_sites(|store| store).await;
+    for act in [Session::clear, Session::purge] {
+        let browser = told_as_ada(&site, None).await;
+        let copy = browser.fork();
+        browser.at(naming.clone()).visit(act).await.assert_ok();
+        assert!(copy.is_nobody().await);
+    }
+}
+
+/// `late` has been loaded before its session gets another value.
+async fn a_logout_ends_what_a_cookie_has_become<S: SessionStore + 'static>(
+    wrap: impl Fn(CookieSessionStore) -> S,
+    acts: &[fn(&Session)],
+) {
+    let (_, site, naming) = at_two_sites(wrap).await;
+    for named in NAMED {
+        for act in acts {
+            let browser = told_as_ada(&site, named).await.at(naming.clone());
+            let (late, older) = (browser.fork().begin().await, browser.fork());
+            browser.visit(*act).await.assert_sets_cookie();
+            assert_eq!(browser.principal().await.as_deref(), named);
+            assert!(is_there(&browser).await);
+            late.handle().purge();
+            late.finish().await.assert_removes_cookie();
+            assert!(browser.is_nobody().await, "{named:?}");
+            assert!(older.is_nobody().await);
+        }
+        // And the other way round.
+        let browser = told_as_ada(&site, named).await.at(naming.clone());
+        let older = browser.fork();
+        let change = |s: &Session| s.insert("n", 1).unwrap();
+        browser.visit(change).await.assert_sets_cookie();
+        browser.visit(Session::purge).await.assert_removes_cookie();
+        assert!(older.is_nobody().await, "{named:?}");
+    }
+}
+
+#[actix_web::test]
+async fn a_logout_ends_what_the_cookie_has_become_meanwhile() {
+    let change = |s: &Session| s.insert("n", 1).unwrap();
+    a_logout_ends_what_a_cookie_has_become(|store| store, &[change, Session::renew]).await;
+}
+
+/// What a renewal makes there has an id of its own.
+#[actix_web::test]
+async fn a_logout_ends_what_the_cookie_has_become_behind_a_wrapper() {
+    let change = |s: &Session| s.insert("n", 1).unwrap();
+    a_logout_ends_what_a_cookie_has_become(five_methods::Wrapper, &[change]).await;
+}
+
+#[actix_web::test]
+async fn a_renewed_cookie_ends_no_longer_with_whom_its_facts_said() {
+    let (store, site, naming) = at_two_sites(|store| store).await;
+    let browser = told_as_ada(&site, None).await.at(naming);
+    let ended = wait_for(&browser).await;
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    store.revoke_principal("ada").await.unwrap();
+    assert_lives(&ended).await;
+    assert!(is_there(&browser).await);
+    browser.visit(Session::purge).await.assert_removes_cookie();
+    assert_eq!(soon(ended).await, EndReason::Gone);
+}
+
+/// A wrapper by hand that has the default of `watch`.
+struct Opening<S>(S);
+
+impl<S: SessionStore> SessionStore for Opening<S> {
+    actix_session::forward_store_methods!(self => self.0; except watch, knows_ends);
+}
+
+#[actix_web::test]
+async fn a_wrapper_that_only_opens_knows_what_lives() {
+    let (store, site, naming) = at_two_sites(Opening).await;
+    let browser = told_as_ada(&site, Some("bob")).await.at(naming);
+    let ended = wait_for(&browser).await;
+    assert_lives(&ended).await;
+    store.revoke_principal("bob").await.unwrap();
+    assert_eq!(soon(ended).await, EndReason::Gone);
+    // Without a list, too.
+    let key = Key::generate();
+    let builder =
+        || SessionMiddleware::builder(Opening(CookieSessionStore::default()), key.clone());
+    let site = Site::new(builder().build()).await;
+    let naming = builder().principal_entry("user").ended_lease(LEASE);
+    let browser = told_as_ada(&site, Some("bob")).await;
+    let ended = wait_for(&browser.at(Site::new(naming.build()).await)).await;
+    assert_lives(&ended).await;
 }
 
 /// A request that extends nothing has not moved the end either.

@@ -8,7 +8,6 @@ use crate::{
     contract::{self, Older, Stamp, Terms},
     error::CommitError,
     handed::handed,
-    key::SessionKey,
     record::{Metadata, Record},
     storage::revocation::{note_of, renewed_id},
 };
@@ -17,34 +16,14 @@ impl CookieSessionStore {
     /// Whether the session has ended since the request loaded it.
     pub(super) async fn has_ended(
         &self,
-        key: &SessionKey,
         base: &Record,
         terms: &Terms,
     ) -> Result<bool, CommitError> {
         if is_past_its_end(base, terms) {
             return Ok(true);
         }
-        let ended = self.is_revoked(base).await.map_err(CommitError::of_store)?;
-        Ok(ended || self.is_ended_as_told(key, base, terms).await?)
-    }
-
-    /// Whether it has ended as its facts say, if the entry that names the principal says otherwise.
-    async fn is_ended_as_told(
-        &self,
-        key: &SessionKey,
-        base: &Record,
-        terms: &Terms,
-    ) -> Result<bool, CommitError> {
-        let Some(revocation) = &self.revocation else {
-            return Ok(false);
-        };
-        let told = self.record_of(key, terms.now, terms.keys.as_ref()).ok();
-        let told = told
-            .and_then(|told| told.id())
-            .filter(|id| Some(*id) != base.id());
-        let Some(id) = told else { return Ok(false) };
-        let ended = revocation.store.revoked_at(&note_of("session", id)).await;
-        Ok(ended.map_err(CommitError::of_store)?.is_some())
+        let ended = self.ended_as(base).await.map_err(CommitError::of_store)?;
+        Ok(ended.is_some())
     }
 
     /// Ends all values of the session that have this id, and returns whether nobody had ended them
@@ -73,27 +52,20 @@ impl CookieSessionStore {
         Ok(renewed.map(Millis::from))
     }
 
-    /// The same for all that a session is known as: it has ended if it has as any of it.
-    pub(super) async fn where_all_are(
+    /// All that the session is known as now, after renewals. `None`: it has ended, or is another one.
+    pub(super) async fn where_now(
         &self,
-        all: Vec<Metadata>,
+        mut all: Vec<Metadata>,
     ) -> anyhow::Result<Option<Vec<Metadata>>> {
-        let mut now = Vec::new();
-        for known in all {
-            let Some(known) = self.where_now(known).await? else {
-                return Ok(None);
-            };
-            now.push(known);
-        }
-        Ok(Some(now))
-    }
-
-    /// What the session is known as now, after renewals. `None`: it has ended, or is another one.
-    async fn where_now(&self, mut known: Metadata) -> anyhow::Result<Option<Metadata>> {
         let Some(revocation) = &self.revocation else {
             return Ok(None);
         };
-        while self.has_revoked(&known).await? {
+        let mut at = 0;
+        while let Some(known) = all.get_mut(at) {
+            if !revocation.has_ended(known).await? {
+                at += 1;
+                continue;
+            }
             let renewed = note_of("renewed", known.id);
             let left = note_of("left", known.id);
             if revocation.store.revoked_at(&renewed).await?.is_none()
@@ -102,34 +74,42 @@ impl CookieSessionStore {
                 return Ok(None);
             }
             known.id = renewed_id(known.id);
+            // A renewal takes along what the session goes on as, and nothing else.
+            all.truncate(at + 1);
         }
-        Ok(Some(known))
+        Ok(Some(all))
     }
 
-    /// Leaves it to whoever has handed this call on, if there is somebody, to end all of this once the
-    /// new value is known to fit.
-    pub(super) fn end_later(&self, all: &[Metadata]) -> bool {
+    /// Leaves it to whoever has handed this call on, if there is somebody, to end this value once the
+    /// new one is known to fit.
+    pub(super) fn end_later(&self, older: &Record) -> bool {
         let later = handed().and_then(|handed| handed.later);
         let Some(later) = later.filter(|_| self.revocation.is_some()) else {
             return false;
         };
-        let (store, all) = (self.clone(), all.to_vec());
-        later.put(Older::ended_by(async move { store.end_all(&all).await }));
+        let (store, older) = (self.clone(), older.clone());
+        let end = async move { store.end_all(older.all_known()).await };
+        later.put(Older::ended_by(end));
         true
     }
 
-    /// All of what a value may be known as. Returns whether nobody had ended any of it before.
-    pub(super) async fn end_all(&self, all: &[Metadata]) -> anyhow::Result<bool> {
-        let mut first = true;
-        for metadata in all {
-            first &= self.revoke_ahead(metadata).await?;
+    /// Ends all that a value may be known as. Returns whether nobody had ended the first of it before:
+    /// that alone decides who was first, since others may be under way.
+    pub(super) async fn end_all<'a>(
+        &self,
+        all: impl Iterator<Item = &'a Metadata> + Send,
+    ) -> anyhow::Result<bool> {
+        let mut first = None;
+        for known in all {
+            let is_first = self.revoke_ahead(known).await?;
+            first.get_or_insert(is_first);
         }
-        Ok(first)
+        Ok(first.unwrap_or(true))
     }
 
     /// Ends the session, and whatever it was renewed to while this request was in flight. Returns
     /// whether nobody had ended it before.
-    pub(super) async fn revoke_ahead(&self, metadata: &Metadata) -> anyhow::Result<bool> {
+    async fn revoke_ahead(&self, metadata: &Metadata) -> anyhow::Result<bool> {
         let Some(revocation) = &self.revocation else {
             return Ok(true);
         };
@@ -157,12 +137,13 @@ impl CookieSessionStore {
             return Older::none();
         };
         stamp.fresh_id = renewed_id(metadata.id);
-        let (store, metadata, clears) = (self.clone(), metadata.clone(), logs_out(changes));
-        let leaves = changes.cleared.is_some() || changes.log_in_another(base);
+        let (store, base, clears) = (self.clone(), base.clone(), logs_out(changes));
+        let leaves = changes.cleared.is_some() || changes.log_in_another(&base);
         Older::ended_by(async move {
-            let first = store.end_older(&metadata, leaves).await?;
-            if clears && !first {
-                store.revoke_ahead(&metadata).await?;
+            let first = store.end_older(&base, leaves).await?;
+            if clears {
+                // If it was first, only this request's new value comes after it.
+                store.end_all(base.all_known().skip(first.into())).await?;
             }
             Ok(first)
         })
@@ -174,8 +155,8 @@ impl CookieSessionStore {
         base: &Record,
         changes: &Changes,
     ) -> Result<(), CommitError> {
-        if let Some(metadata) = base.metadata().filter(|_| logs_out(changes)) {
-            let ended = self.revoke_ahead(metadata).await;
+        if logs_out(changes) {
+            let ended = self.end_all(base.all_known()).await;
             ended.map_err(CommitError::of_store)?;
         }
         Ok(())
@@ -183,8 +164,8 @@ impl CookieSessionStore {
 
     /// Ends the values from before a renewal, and returns whether nobody had ended the session
     /// before. `leaves`: what comes after it is another session.
-    async fn end_older(&self, metadata: &Metadata, leaves: bool) -> anyhow::Result<bool> {
-        let Some(revocation) = &self.revocation else {
+    async fn end_older(&self, base: &Record, leaves: bool) -> anyhow::Result<bool> {
+        let (Some(revocation), Some(metadata)) = (&self.revocation, base.metadata()) else {
             return Ok(true);
         };
         // These notes come first, so that whoever finds the session ended also finds where it went.
