@@ -1,5 +1,6 @@
 //! What the five published methods do not say to a store: the keys that prove metadata, the entry that
-//! names the principal, the format to write, whether the request is quiet, and how much time there is.
+//! names the principal, the format to write, whether the request is quiet, how much time there is, and whose
+//! session is to be ended.
 //!
 //! The middleware polls `delete` inside [`hand`], as the default bodies do with those methods, and a
 //! store of this crate looks here. A wrapper that runs the inner store in another task loses this; its
