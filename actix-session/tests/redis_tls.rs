@@ -124,11 +124,48 @@ async fn a_server_is_trusted_for_an_authority_of_ones_own_and_for_no_other() {
     );
 }
 
+async fn told(builder: RedisSessionStoreBuilder) -> String {
+    format!("{:#}", builder.build().await.unwrap_err())
+}
+
 #[actix_web::test]
 async fn a_certificate_for_another_name_is_refused() {
     let own = Authority::new();
     let server = server(&own, "elsewhere.example", false);
-    assert!(builder(&server).tls_ca(own.pem()).build().await.is_err());
+    let told = told(builder(&server).tls_ca(own.pem())).await;
+    assert!(told.contains("the address must have a name"), "{told}");
+}
+
+/// Some managed services have such certificates, and keep their authority to themselves.
+#[actix_web::test]
+async fn without_the_authority_the_error_says_what_is_left() {
+    let server = server(&Authority::new(), "elsewhere.example", false);
+    let refused = told(builder(&server)).await;
+    assert!(refused.contains("`tls_ca`"), "{refused}");
+    assert!(refused.contains("#insecure"), "{refused}");
+    let insecure = RedisSessionStore::builder(format!("{}/#insecure", server.url()));
+    if cfg!(feature = "redis-session-rustls") {
+        let told = told(insecure).await;
+        assert!(told.contains("`tls-rustls-insecure` of"), "{told}");
+    } else {
+        works(insecure.build().await.unwrap()).await;
+    }
+}
+
+/// One that signs itself is its own authority, if it does not say that it signs others.
+#[actix_web::test]
+async fn a_certificate_that_signs_itself_is_trusted_as_its_own_authority() {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.distinguished_name = named("localhost");
+    let key = KeyPair::generate().unwrap();
+    let own = params.self_signed(&key).unwrap().pem();
+    let certificates = Certificates {
+        certificate: &own,
+        key: &key.serialize_pem(),
+        ca: &own,
+    };
+    let server = TlsRedis::start(certificates, false).unwrap();
+    works(builder(&server).tls_ca(own).build().await.unwrap()).await;
 }
 
 #[actix_web::test]
@@ -171,9 +208,6 @@ async fn connections_over_tls_heal_too() {
 async fn mistakes_are_told_at_the_start() {
     let own = Authority::new();
     let server = server(&own, "localhost", false);
-    let told = async |builder: RedisSessionStoreBuilder| {
-        format!("{:#}", builder.build().await.unwrap_err())
-    };
     let plain = RedisSessionStore::builder("redis://127.0.0.1:1").tls_ca(own.pem());
     assert!(told(plain).await.contains("rediss://"));
     let junk = builder(&server)

@@ -545,7 +545,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
 
     /// Sets how long a renewal leaves a redirect, so that requests in flight still find the new
     /// record; 60 seconds by default, 400 days at most; less than a second counts as one. It must cover the
-    /// longest handler: the changes of a request that outlives it are lost, and its purge removes the
+    /// longest handler, with the body that it waits for: the changes of a request that outlives it are lost, and its purge removes the
     /// cookie alone. Cookie-stored sessions with a list of ended sessions keep 60 seconds.
     ///
     /// # Examples

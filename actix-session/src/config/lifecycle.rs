@@ -41,7 +41,9 @@ pub struct BrowserSession {
 impl BrowserSession {
     /// Sets how long the state lives in the store unless it is extended; 1 day by default.
     ///
-    /// The server does not learn when a browser's session ends; this is the upper bound.
+    /// The server does not learn when a browser's session ends; this is the upper bound. A session is
+    /// loaded before the body of the request comes: an upload that takes longer has to extend it (the
+    /// cookbook says how).
     #[must_use]
     pub fn state_ttl(mut self, ttl: Duration) -> Self {
         self.state_ttl = ttl;
@@ -85,6 +87,9 @@ pub struct PersistentSession {
 
 impl PersistentSession {
     /// Sets how long the cookie and the state live unless they are extended; 1 day by default.
+    ///
+    /// A session is loaded before the body of the request comes: an upload that takes longer has to
+    /// extend it (the cookbook says how).
     #[doc(alias = "max_age", alias = "max age", alias = "expires")]
     #[must_use]
     pub fn session_ttl(mut self, session_ttl: Duration) -> Self {

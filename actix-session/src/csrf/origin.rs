@@ -141,6 +141,8 @@ mod tests {
             "chrome-extension://127",
             "https://xn--bcher-kva.example",
             "chrome-extension://abcdefgh",
+            // Apps in a WebView, on iOS.
+            "capacitor://localhost",
         ] {
             assert_eq!(check(origin), Ok(()), "{origin}");
         }

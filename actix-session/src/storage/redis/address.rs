@@ -166,13 +166,13 @@ struct Parts<'a> {
     user: &'a str,
     hosts: &'a str,
     path: &'a str,
-    /// With its `?`.
+    /// With its `?`, and a fragment with its `#`.
     query: &'a str,
 }
 
 impl<'a> Parts<'a> {
     fn of(base: &'a str, rest: &'a str) -> anyhow::Result<Self> {
-        let (rest, query) = rest.split_at(rest.find('?').unwrap_or(rest.len()));
+        let (rest, query) = rest.split_at(rest.find(['?', '#']).unwrap_or(rest.len()));
         let (user, rest) = rest.split_at(rest.rfind('@').map_or(0, |at| at + 1));
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         if hosts.is_empty() {
@@ -286,6 +286,21 @@ mod tests {
         assert_eq!(nodes, ["a:26379 - - 0", "b:2 - - 0", "::1:26379 - - 0"]);
         assert_eq!(master, "main");
         assert!(shown(&data).ends_with("me pw 5"));
+    }
+
+    #[test]
+    fn a_query_and_a_fragment_are_for_each_host() {
+        let parts = Parts::of("rediss", "me:pw@a,b:2/main/5?protocol=resp3#insecure").unwrap();
+        assert_eq!(parts.path, "main/5");
+        assert_eq!(
+            parts.urls(Some(1)),
+            [
+                "rediss://me:pw@a:1?protocol=resp3#insecure",
+                "rediss://me:pw@b:2?protocol=resp3#insecure",
+            ]
+        );
+        let parts = Parts::of("rediss", "a:1/#insecure").unwrap();
+        assert_eq!(parts.urls(None), ["rediss://a:1#insecure"]);
     }
 
     #[test]

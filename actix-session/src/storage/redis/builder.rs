@@ -18,6 +18,12 @@ use crate::{
     clock::{Clock, LONGEST_WAIT, SharedClock},
 };
 
+const UNTRUSTED: &str = "the certificate of Redis is not accepted: `tls_ca` must have whatever signed it, and \
+     the address must have a name that it is for. If neither can be had, end the address with `/#insecure`: then \
+     nothing is verified (rustls needs the feature `tls-rustls-insecure` of the crate `redis` for that)";
+const NOT_BUILT: &str = "for an address that ends with `#insecure`, turn on the feature `tls-rustls-insecure` of \
+     the crate `redis` in the application, or use `redis-session-native-tls` alone";
+
 /// How long a server may refuse connections that starts beside the program.
 const START: Duration = Duration::from_secs(5);
 
@@ -464,15 +470,27 @@ async fn wait_for(executor: &Executor) -> Result<(), RedisError> {
 
 /// A server that is spoken to over TLS and does not speak it, or the other way round, waits or hangs up.
 fn unanswered(error: RedisError) -> anyhow::Error {
-    let is_late = error.is_timeout();
+    let (is_late, remedy) = (error.is_timeout(), of_tls(&error.to_string()));
     let error = anyhow::Error::from(error);
-    let context = if is_late || is_without_room(&error) {
-        "Redis does not answer (if the port speaks TLS, the address must begin with `rediss`, or else \
-         with `redis`)"
-    } else {
-        "Redis does not answer"
+    let context = match remedy {
+        Some(remedy) => remedy,
+        None if is_late || is_without_room(&error) => {
+            "Redis does not answer (if the port speaks TLS, the address must begin with `rediss`, or else \
+             with `redis`)"
+        }
+        None => "Redis does not answer",
     };
     error.context(context)
+}
+
+/// What to change, by the words of the client library and of those for TLS: no error of theirs has a code.
+/// An alert is the server's, and about the client's certificate.
+fn of_tls(words: &str) -> Option<&'static str> {
+    if words.contains("tls-rustls-insecure") {
+        return Some(NOT_BUILT);
+    }
+    let is_about_servers = words.contains("certificate") && !words.contains("alert");
+    is_about_servers.then_some(UNTRUSTED)
 }
 
 /// Whether a server of a cluster can be at that address.
@@ -496,6 +514,26 @@ impl fmt::Debug for RedisSessionStoreBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_tls_refuses_is_told_with_the_remedy() {
+        for words in [
+            "invalid peer certificate: UnknownIssuer",
+            "invalid peer certificate: certificate not valid for name \"a\"",
+            "error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify failed",
+        ] {
+            assert_eq!(of_tls(words), Some(UNTRUSTED), "{words}");
+        }
+        let refused = "Cannot create insecure client without tls-rustls-insecure feature";
+        assert_eq!(of_tls(refused), Some(NOT_BUILT));
+        for words in [
+            "Connection refused (os error 111)",
+            "received fatal alert: CertificateRequired",
+            "error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required",
+        ] {
+            assert_eq!(of_tls(words), None, "{words}");
+        }
+    }
 
     #[actix_web::test]
     async fn no_length_of_time_overflows() {

@@ -91,7 +91,8 @@ const NOT_BEFORE: &str = "CREATE TABLE IF NOT EXISTS {not_before} (
     expires   BIGINT NOT NULL
 )";
 
-/// It leaves room in each page, since every commit writes a new version of its row.
+/// It leaves room in each page, since every commit and every extension writes a new version of its row.
+/// Whatever moves the session's end writes new entries in the indexes too, since one of them has it.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS {table} (
     id            TEXT COLLATE \"C\" PRIMARY KEY,
     state         BYTEA,

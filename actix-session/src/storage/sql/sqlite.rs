@@ -29,7 +29,7 @@ use super::{
 ///
 /// The table holds digests of session keys: nobody can use a session by reading it or a copy of it.
 ///
-/// The URL looks like `sqlite://sessions.sqlite3`.
+/// The URL looks like `sqlite://sessions.sqlite3`. The file must be on a local disk, not on NFS, SMB or 9p.
 ///
 /// [`new`]: SqlSessionStore::new
 /// [`command_timeout`]: SqlSessionStoreBuilder::command_timeout
@@ -74,6 +74,12 @@ pub type SqliteSessionStoreBuilder = SqlSessionStoreBuilder<Sqlite>;
 
 /// SQLite counts milliseconds in 32 bits.
 const MAX_WAIT: Duration = Duration::from_secs(86_400);
+
+const NO_FILE: &str = "the URL names no file: each connection would have an empty database of its own \
+     (for one that ends with the store, write `sqlite::memory:`)";
+
+const NOT_LOCAL: &str = "SQLite could not read, write or lock its files: the disk is broken, or they are \
+     not on a local disk of this machine (SQLite cannot rely on NFS, SMB and 9p)";
 
 const NOT_BEFORE: &str = "CREATE TABLE IF NOT EXISTS {not_before} (
     principal TEXT PRIMARY KEY NOT NULL,
@@ -198,8 +204,7 @@ impl Database for Sqlite {
     }
 
     fn verdict(error: &dyn DatabaseError) -> Verdict {
-        let code = error.code().and_then(|code| code.parse::<u32>().ok());
-        match code.map(|code| (code, code & 0xff)) {
+        match code(error).map(|code| (code, code & 0xff)) {
             // `SQLITE_BUSY` and `SQLITE_LOCKED`, with their extended codes.
             Some((_, 5 | 6)) => Verdict::Again,
             // `SQLITE_ERROR`: SQLite has no code of its own for a missing table, and the rest of a
@@ -209,19 +214,35 @@ impl Database for Sqlite {
         }
     }
 
+    fn hint(error: &dyn DatabaseError) -> Option<&'static str> {
+        hint_for(code(error)?)
+    }
+
+    /// SQLite takes a URL without a file for a temporary one, which no other connection sees.
+    fn options(url: &str) -> Result<SqliteConnectOptions, Error> {
+        let options = SqliteConnectOptions::from_str(url)?;
+        if options.get_filename().as_os_str().is_empty() && !is_in_memory(url) {
+            return Err(Error::Configuration(NO_FILE.into()));
+        }
+        Ok(options)
+    }
+
     /// Opens a file, and creates it if it is missing.
     ///
     /// With WAL and `synchronous = NORMAL`, a crash of the process loses nothing. A crash of the
     /// machine may undo the last commits, but does not damage the file.
     async fn connect(url: &str, limits: &Limits) -> Result<SqlitePool, Error> {
-        let options = SqliteConnectOptions::from_str(url)?
+        let options = Self::options(url)?
             .create_if_missing(true)
             .busy_timeout(limits.command.min(MAX_WAIT))
             .synchronous(SqliteSynchronous::Normal);
         let file = options.get_filename().to_owned();
-        let in_memory = url.contains(":memory:") || url.contains("mode=memory");
+        let connections = match is_in_memory(url) {
+            true => 1,
+            false => limits.connections,
+        };
         let pool = SqlitePoolOptions::new()
-            .max_connections(if in_memory { 1 } else { limits.connections })
+            .max_connections(connections)
             .acquire_timeout(limits.connect())
             .idle_timeout(None)
             .max_lifetime(None)
@@ -229,7 +250,7 @@ impl Database for Sqlite {
             .connect_with(options)
             .await
             .map_err(|error| or_missing_folder(&file, error))?;
-        turn_on_wal(&pool, limits.connect).await?;
+        warn_unless_wal(&turn_on_wal(&pool, limits.connect).await?);
         Ok(pool)
     }
 
@@ -273,6 +294,21 @@ impl Database for Sqlite {
     queries!();
 }
 
+fn code(error: &dyn DatabaseError) -> Option<u32> {
+    error.code()?.parse().ok()
+}
+
+/// `SQLITE_IOERR` and `SQLITE_PROTOCOL`, with their extended codes: what file systems without shared memory
+/// or locks come to.
+fn hint_for(code: u32) -> Option<&'static str> {
+    matches!(code & 0xff, 10 | 15).then_some(NOT_LOCAL)
+}
+
+/// Its content ends with its only connection.
+fn is_in_memory(url: &str) -> bool {
+    url.contains(":memory:") || url.contains("mode=memory")
+}
+
 /// SQLite itself says only that it cannot open the file.
 fn or_missing_folder(file: &Path, error: Error) -> Error {
     let named = file
@@ -288,17 +324,118 @@ fn or_missing_folder(file: &Path, error: Error) -> Error {
     Error::Io(io::Error::new(io::ErrorKind::NotFound, told))
 }
 
-/// The file stays in WAL mode. SQLite's busy timeout does not wait for the lock that this takes.
-async fn turn_on_wal(pool: &SqlitePool, limit: Duration) -> Result<(), Error> {
+/// The file stays in WAL mode. SQLite's busy timeout does not wait for the lock that this takes. If WAL is
+/// impossible, that is no error: the answer is the mode that the file has.
+async fn turn_on_wal(pool: &SqlitePool, limit: Duration) -> Result<String, Error> {
     let deadline = crate::clock::deadline(limit);
     loop {
-        match sqlx::query("PRAGMA journal_mode = WAL").execute(pool).await {
+        let mode = sqlx::query_scalar("PRAGMA journal_mode = WAL");
+        match mode.fetch_one(pool).await {
             Err(error)
                 if verdict::<Sqlite>(&error) == Verdict::Again && Instant::now() < deadline =>
             {
                 sleep(Duration::from_millis(10)).await;
             }
-            result => return result.map(drop),
+            mode => return mode,
+        }
+    }
+}
+
+fn warn_unless_wal(mode: &str) {
+    if !["wal", "memory"].contains(&mode) {
+        tracing::warn!(
+            mode,
+            "SQLite cannot turn on WAL for the sessions, since the file system has no shared memory: reads and \
+             writes wait for each other, and a crash of the machine may damage the file. Put the file on a \
+             local disk of this machine, not on NFS, SMB or 9p"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use tracing::{Level, Metadata, Subscriber, span};
+
+    use super::*;
+
+    /// Counts what this thread warns of.
+    #[derive(Clone, Default)]
+    struct Warnings(Arc<AtomicUsize>);
+
+    impl Subscriber for Warnings {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            *metadata.level() == Level::WARN && metadata.target().starts_with("actix_session")
+        }
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    /// SQLite's own ways to a file without shared memory stand for file systems that have none.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_that_cannot_have_wal_is_warned_of_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for (number, way, warned, mode) in [
+            (1, "", 0, "wal"),
+            (2, "?vfs=unix-none", 1, "delete"),
+            (3, "?vfs=unix-dotfile", 1, "delete"),
+        ] {
+            let warnings = Warnings::default();
+            let here = tracing::subscriber::set_default(warnings.clone());
+            let url = format!("sqlite://{}/{number}.sqlite3{way}", folder.path().display());
+            let pool = Sqlite::connect(&url, &Limits::default()).await.unwrap();
+            drop(here);
+            assert_eq!(warnings.0.load(Ordering::SeqCst), warned, "{way}");
+            let present = sqlx::query_scalar::<_, String>("PRAGMA journal_mode");
+            assert_eq!(present.fetch_one(&pool).await.unwrap(), mode, "{way}");
+            pool.close().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_in_memory_needs_no_wal() {
+        for url in ["sqlite::memory:", "sqlite://?mode=memory"] {
+            let warnings = Warnings::default();
+            let _here = tracing::subscriber::set_default(warnings.clone());
+            SqliteSessionStore::new(url).await.unwrap();
+            let pool = Sqlite::connect(url, &Limits::default()).await.unwrap();
+            assert_eq!(warnings.0.load(Ordering::SeqCst), 0, "{url}");
+            assert_eq!(pool.options().get_max_connections(), 1, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_url_names_a_file_or_memory() {
+        for url in ["sqlite:", "sqlite://", "sqlite://?mode=rwc"] {
+            assert!(SqliteSessionStore::parse(url).is_err(), "{url}");
+            let error = SqliteSessionStore::new(url).await.unwrap_err();
+            let told = format!("{error:#}");
+            assert!(told.contains("names no file"), "{told}");
+            assert!(told.contains("sqlite::memory:"), "{told}");
+        }
+    }
+
+    #[test]
+    fn errors_of_file_systems_are_explained() {
+        // `SQLITE_IOERR_SHMMAP` and `SQLITE_IOERR_LOCK` among them.
+        for code in [10, 15, 10 | 21 << 8, 10 | 15 << 8] {
+            assert!(hint_for(code).is_some(), "{code}");
+        }
+        for code in [1, 5, 6, 11, 13, 14, 8 | 10 << 8] {
+            assert!(hint_for(code).is_none(), "{code}");
         }
     }
 }

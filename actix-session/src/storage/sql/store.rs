@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use sqlx::{Error, Pool};
 
 use super::{
-    database::{Limits, SqlDatabase},
+    database::{Limits, SqlDatabase, hint},
     failure::Failure,
     run::Connections,
     runtime::OwnRuntime,
@@ -369,7 +369,7 @@ async fn open<D: SqlDatabase>(url: String, limits: Limits) -> anyhow::Result<Ope
             error if lacks_tls(error) => "; for TLS, turn on a feature of `sqlx` in the \
                  application, such as `tls-rustls-ring-native-roots`"
                 .to_owned(),
-            _ => String::new(),
+            error => hint::<D>(error).map_or_else(String::new, |hint| format!("; {hint}")),
         };
         let context = format!("the session database cannot be opened{context}");
         anyhow::Error::from(error).context(context)
