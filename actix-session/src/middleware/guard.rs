@@ -389,8 +389,8 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             .map(|(key, leads)| (key.duplicate(), leads))
             .collect();
         let limit = way_out.unwrap_or_else(|| limit(self.budget()));
-        let ending = Ending::new(&self.parts, keys, incoming.owner(), asked, limit);
-        Some(ending)
+        let owner = incoming.owner();
+        Some(Ending::new(&self.parts, keys, owner, asked, limit))
     }
 }
 

@@ -105,8 +105,7 @@ impl Incoming {
 
     /// The same with all that an index knows of it.
     pub(crate) fn owner(&self) -> Option<Owner> {
-        let record = self.loaded.record()?;
-        record.principal().and_then(|_| Owner::of(record))
+        Owner::of_metadata(self.loaded.record()?.metadata()?)
     }
 
     /// All that verified, the one in use first, and whether they may lead to a session.

@@ -164,6 +164,16 @@ async fn an_index_says_nothing_of_whoever_it_is_about_and_has_an_end() {
     }
 }
 
+/// If the index lies in another slot than the record, that is done behind the answer's back.
+async fn has_one_left(tested: &Redis) {
+    let left = async {
+        while tested.indexed().await != 1 {
+            rt::task::yield_now().await;
+        }
+    };
+    soon(left).await;
+}
+
 /// Each logout takes its entry along, so that nobody's list grows with their visits.
 async fn whoever_logs_out_leaves_the_index(tested: Redis) {
     let (other, stays) = (tested.browser().await, tested.browser().await);
@@ -172,7 +182,7 @@ async fn whoever_logs_out_leaves_the_index(tested: Redis) {
         other.visit(log_in).await.assert_ok();
         assert_eq!(tested.indexed().await, 2);
         other.visit(end).await.assert_ok();
-        assert_eq!(tested.indexed().await, 1);
+        has_one_left(&tested).await;
     }
     // The request that ends it has seen it before a renewal.
     other.visit(log_in).await.assert_ok();
@@ -180,7 +190,7 @@ async fn whoever_logs_out_leaves_the_index(tested: Redis) {
     other.visit(Session::renew).await.assert_ok();
     flight.handle().purge();
     flight.finish().await.assert_ok();
-    assert_eq!(tested.indexed().await, 1);
+    has_one_left(&tested).await;
     assert_eq!(stays.principal().await.as_deref(), Some(USER));
 }
 

@@ -120,7 +120,7 @@ impl Executor {
     ) -> anyhow::Result<Reply> {
         let reply = self.carry_out(step, indexing, terms).await?;
         if let Reply::Done = reply {
-            self.or_leave(step.at(), indexing).await;
+            self.or_leave(step.at(), indexing);
         }
         Ok(reply)
     }

@@ -232,7 +232,7 @@ impl Executor {
         answer::reply(value, terms)
     }
 
-    /// Takes out what has ended without a word: sessions that have expired, or that were purged.
+    /// Takes out what has ended without a word, as sessions do that expire.
     async fn tidy(&self, index: &str, terms: &Terms) {
         let tidied = async {
             let known = self.entries(index).await?;
@@ -333,12 +333,15 @@ impl Executor {
         self.forget_fields(index, &args).await;
     }
 
-    /// Takes the entry away that a step has left behind, if that lies in another slot.
-    pub(super) async fn or_leave(&self, at: &str, indexing: &Indexing) {
+    /// Takes the entry away that a step has left behind, if that lies in another slot. Nobody waits for it.
+    pub(super) fn or_leave(&self, at: &str, indexing: &Indexing) {
         let lies_apart = |entry: &&Entry| self.lie_apart(entry.index(), at);
         if let Some(entry) = indexing.leaves().filter(lies_apart) {
-            let [id, _, text] = entry.fields();
-            self.forget_fields(entry.index(), &[id, text]).await;
+            let (executor, entry) = (self.clone(), entry.clone());
+            tokio::spawn(async move {
+                let [id, _, text] = entry.fields();
+                executor.forget_fields(entry.index(), &[id, text]).await;
+            });
         }
     }
 
@@ -381,6 +384,5 @@ fn is_long(answer: &Value) -> bool {
     let Value::Array(parts) = answer else {
         return false;
     };
-    matches!(parts[..], [_, Value::Int(16 | 32)])
-        || matches!(parts[..], [_, Value::Int(entries)] if entries > 0 && entries % 64 == 0)
+    matches!(parts[..], [_, Value::Int(entries)] if entries > 0 && entries % 64 == 0)
 }
