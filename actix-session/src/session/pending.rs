@@ -42,6 +42,8 @@ pub(crate) struct Pending {
     pub(super) extended: bool,
     /// The load found that another request has renewed the session.
     pub(super) moved: bool,
+    /// Then: an entry was removed before, which nobody could see.
+    removed_unseen: bool,
     /// Under lazy loading, nobody has loaded the record yet.
     pub(crate) unloaded: bool,
     /// Somebody has asked for the session before a middleware serves the request, which loads the record
@@ -155,6 +157,8 @@ pub(crate) struct Snapshot {
     pub(crate) changes: Changes,
     /// The changes log out whoever is logged in.
     pub(crate) logs_out: bool,
+    /// An entry was removed before anybody could see it.
+    pub(crate) removed_unseen: bool,
     /// A login, unless whom it names was logged in when nobody had loaded the session.
     pub(crate) named: Option<Box<NamedLogin>>,
     /// What has ended with a login, unless it turns out who was logged in.
@@ -168,6 +172,7 @@ impl Snapshot {
             purged: false,
             changes: Changes::nothing(),
             logs_out: false,
+            removed_unseen: false,
             named: None,
             ended_times: None,
         };
@@ -177,6 +182,19 @@ impl Snapshot {
     /// Whether its commit has to know what is stored.
     pub(crate) fn needs_record(&self) -> bool {
         !self.changes.is_empty() || self.named.is_some()
+    }
+
+    /// The session was loaded after all that was done.
+    pub(crate) fn was_unseen(&mut self) {
+        self.removed_unseen = self.changes.remove_any();
+    }
+
+    /// Whether something stored was to change that does not show behind a redirect. An entry that this
+    /// request has set and removed again is nothing.
+    pub(crate) fn changes_unseen(&self) -> bool {
+        let changes = &self.changes;
+        let sets_metadata = changes.lowered.is_some() || changes.ttl.is_some();
+        self.removed_unseen || sets_metadata || changes.has_modify()
     }
 
     /// Whether they depend on whose session it was.
@@ -248,6 +266,8 @@ impl Pending {
     }
 
     pub(crate) fn load(&mut self, shown: Shown) {
+        let may_hide = shown.moved && self.is_to_be_loaded();
+        self.removed_unseen = may_hide && self.changes.remove_any();
         self.base = shown.record;
         self.degraded = shown.degraded;
         self.extended = shown.extended;
@@ -649,6 +669,7 @@ impl Pending {
             purged: self.purged,
             changes,
             logs_out,
+            removed_unseen: self.removed_unseen,
             named: None,
             ended_times: None,
         }
