@@ -214,7 +214,7 @@ impl Pending {
     }
 
     /// Whether whoever was logged in when the record was loaded has been logged out so.
-    pub(super) fn has_left_by_entry(&self, base: &Record) -> bool {
+    pub(in crate::session) fn has_left_by_entry(&self, base: &Record) -> bool {
         base.principal().is_some() && self.names_nobody()
     }
 
