@@ -593,6 +593,11 @@ impl Changes {
         self.active || effects.any(|(_, effect)| !matches!(effect, Effect::Removed))
     }
 
+    pub(crate) fn remove_any(&self) -> bool {
+        let mut effects = self.effects.iter();
+        effects.any(|(_, effect)| matches!(effect, Effect::Removed))
+    }
+
     pub(crate) fn has_modify(&self) -> bool {
         self.effects
             .iter()

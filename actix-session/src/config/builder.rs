@@ -775,8 +775,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// or less become a second; what is too long becomes the longest that is valid; the grace, the lease,
     /// [`max_state_size`](Self::max_state_size) and [`max_sessions`](Self::max_sessions) become the
     /// nearest that is valid; and a header that is no header and a reserved
-    /// [`principal_entry`](Self::principal_entry) count as not set. Other invalid settings are kept. The first time, a warning says what to change;
-    /// [`try_build`](Self::try_build) returns an error instead.
+    /// [`principal_entry`](Self::principal_entry) count as not set. Other invalid settings are kept. The
+    /// first time, a warning says what to change; [`try_build`](Self::try_build) returns an error instead.
     #[must_use]
     pub fn build(self) -> SessionMiddleware<Store> {
         if let Err(error) = self.configuration.check() {

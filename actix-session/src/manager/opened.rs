@@ -105,10 +105,11 @@ impl OpenedSession {
     /// Extends the session by its idle timeout, or by its own TTL, as a request does that counts as
     /// activity: for a user who works over a socket alone. Nothing else extends the session here.
     ///
-    /// The absolute end stays, and under
-    /// [`AtMostEvery`](crate::config::TtlExtensionPolicy::AtMostEvery) this writes at most once an
-    /// interval. Renewals are followed, and nothing that has ended comes back. The browser's cookie
-    /// stays as it is: a persistent one has its own end, which only a request moves.
+    /// The absolute end stays. Under
+    /// [`AtMostEvery`](crate::config::TtlExtensionPolicy::AtMostEvery) this writes no more often than
+    /// requests do: at most once an interval, or, for a TTL of the session's own, once half of that is
+    /// over, if that is sooner. Renewals are followed, and nothing that has ended comes back. The
+    /// browser's cookie stays as it is: a persistent one has its own end, which only a request moves.
     ///
     /// # Errors
     /// [`is_gone`](SessionManagerError::is_gone): the session has ended, or is another person's now.

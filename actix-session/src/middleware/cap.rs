@@ -141,7 +141,9 @@ impl Cap {
             live.iter().find(is_of_login).map(|it| it.id)
         });
         // This one and the one that the base has moved to are one browser's: the earlier login goes first.
-        // Whoever made the other one says the same.
+        // Only the request that drew a new id knows both: the other one has kept the base's. So if both look
+        // at the same time, the other one may end a third session for nothing; and if it looks last, its own
+        // may have gone already.
         let is_one = |id: u128| Some(id) == own || identity.ids.contains(&id);
         let latest = live.iter().map(|it| it.id).find(|id| is_one(*id));
         live.sort_by_key(|it| Some(it.id) != latest && is_one(it.id));

@@ -78,9 +78,10 @@ impl Failed {
 
     /// The same for whoever needs the session before the response.
     pub(crate) fn not_loaded(error: &LoadError) -> Self {
-        let error = match is_contended(error) {
-            true => CommitError::Contended,
-            false => CommitError::Other(anyhow::anyhow!(NOT_LOADED)),
+        let error = if is_contended(error) {
+            CommitError::Contended
+        } else {
+            CommitError::Other(anyhow::anyhow!(NOT_LOADED))
         };
         Self {
             is_logged: true,
@@ -662,9 +663,10 @@ pub(crate) fn not_loaded(error: &LoadError) -> actix_web::Error {
 }
 
 fn status_of(error: &LoadError) -> StatusCode {
-    match is_contended(error) {
-        true => StatusCode::SERVICE_UNAVAILABLE,
-        false => StatusCode::INTERNAL_SERVER_ERROR,
+    if is_contended(error) {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::INTERNAL_SERVER_ERROR
     }
 }
 

@@ -200,7 +200,7 @@ impl Finished<'_> {
             Loaded::Live(_, base) if changes.set_any() && !self.incoming.quiet => self.touch(base),
             Loaded::Live(_, base) if self.needs_check(base) => Decision::Check,
             Loaded::Live(..) => UNNEEDED,
-            Loaded::Moved(_, age) => moved(changes, *age),
+            Loaded::Moved(_, age) => moved(self.snapshot, *age),
             Loaded::None | Loaded::Lost(_) | Loaded::Vacant(_) => create(changes),
         }
     }
@@ -343,8 +343,8 @@ fn create(changes: &Changes) -> Decision {
 }
 
 /// A logout travels, and what follows it is decided as without it.
-fn moved(changes: &Changes, age: Duration) -> Decision {
-    let own = own_session(changes, age);
+fn moved(snapshot: &Snapshot, age: Duration) -> Decision {
+    let (changes, own) = (&snapshot.changes, own_session(snapshot, age));
     match (changes.cleared, own) {
         (None, own) => own,
         // The renewal takes it along.
@@ -356,12 +356,16 @@ fn moved(changes: &Changes, age: Duration) -> Decision {
 }
 
 /// What a request asks for that met a redirect.
-fn own_session(changes: &Changes, age: Duration) -> Decision {
+fn own_session(snapshot: &Snapshot, age: Duration) -> Decision {
+    let changes = &snapshot.changes;
     if changes.login.is_some() {
         return Decision::Create;
     }
     let is_in_flight = age < COOKIE_IN_FLIGHT;
     match (changes.renews(), changes.makes_session()) {
+        (_, false) if is_in_flight && snapshot.changes_unseen() => {
+            Decision::Leave(Silence::Dropped(Why::JustRenewed))
+        }
         (_, false) => UNNEEDED,
         // The store looks whether somebody's session has the newer key.
         (true, true) if is_in_flight => Decision::Rotate,

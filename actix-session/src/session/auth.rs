@@ -323,9 +323,7 @@ impl Session {
         {
             return Err(SessionLoginError(AuthenticatedTooLongAgo.into()));
         }
-        let principal = login.principal.clone();
-        pending.login(login, idle, epoch);
-        pending.name_principal(&principal);
+        pending.login_and_name(login, idle, epoch);
         Ok(())
     }
 

@@ -1,8 +1,10 @@
 //! What a session handle holds: the record as it was loaded, and the changes on top.
 
 mod auth;
+mod early;
 
 pub(crate) use self::auth::{Identity, NamedLogin};
+use self::early::{Act, Acts};
 
 use std::{
     borrow::Cow,
@@ -40,6 +42,8 @@ pub(crate) struct Pending {
     pub(super) extended: bool,
     /// The load found that another request has renewed the session.
     pub(super) moved: bool,
+    /// Then: an entry was removed before, which nobody could see.
+    removed_unseen: bool,
     /// Under lazy loading, nobody has loaded the record yet.
     pub(crate) unloaded: bool,
     /// Somebody has asked for the session before a middleware serves the request, which loads the record
@@ -47,8 +51,7 @@ pub(crate) struct Pending {
     early: bool,
     /// The changes have been committed; later ones would be lost.
     finished: bool,
-    /// What was done since a commit began that a handler waits for.
-    since: Option<Box<Since>>,
+    noted: Option<Box<Noted>>,
     /// The session's own time that this request has set and saved: it is that of a login which follows.
     saved_ttl: Option<TtlChange>,
     /// What an effect has ended, unless it turns out that it logs nobody out; or a login, unless it turns
@@ -76,6 +79,14 @@ impl EndedTimes {
     fn stand(&self, known: Option<&str>) -> bool {
         known == self.stands_for.as_deref()
     }
+}
+
+/// What is done to a session, noted for whoever has to know it later.
+enum Noted {
+    /// Since a commit began that a handler waits for.
+    Since(Since),
+    /// Before a middleware serves the session.
+    Early(Acts),
 }
 
 /// The results of closures, by the names of their entries. Few requests have any.
@@ -146,6 +157,8 @@ pub(crate) struct Snapshot {
     pub(crate) changes: Changes,
     /// The changes log out whoever is logged in.
     pub(crate) logs_out: bool,
+    /// An entry was removed before anybody could see it.
+    pub(crate) removed_unseen: bool,
     /// A login, unless whom it names was logged in when nobody had loaded the session.
     pub(crate) named: Option<Box<NamedLogin>>,
     /// What has ended with a login, unless it turns out who was logged in.
@@ -159,6 +172,7 @@ impl Snapshot {
             purged: false,
             changes: Changes::nothing(),
             logs_out: false,
+            removed_unseen: false,
             named: None,
             ended_times: None,
         };
@@ -168,6 +182,19 @@ impl Snapshot {
     /// Whether its commit has to know what is stored.
     pub(crate) fn needs_record(&self) -> bool {
         !self.changes.is_empty() || self.named.is_some()
+    }
+
+    /// The session was loaded after all that was done.
+    pub(crate) fn was_unseen(&mut self) {
+        self.removed_unseen = self.changes.remove_any();
+    }
+
+    /// Whether something stored was to change that does not show behind a redirect. An entry that this
+    /// request has set and removed again is nothing.
+    pub(crate) fn changes_unseen(&self) -> bool {
+        let changes = &self.changes;
+        let sets_metadata = changes.lowered.is_some() || changes.ttl.is_some();
+        self.removed_unseen || sets_metadata || changes.has_modify()
     }
 
     /// Whether they depend on whose session it was.
@@ -207,8 +234,9 @@ impl Pending {
         }
     }
 
-    /// A middleware serves the session from now on. Somebody has asked for it before.
-    pub(crate) fn attach(&mut self, served: Arc<Served>) {
+    /// A middleware serves the session from now on. Somebody has asked for it before. Returns what was
+    /// done to it until then.
+    fn attach(&mut self, served: Arc<Served>) -> Acts {
         let endings = Endings::attached(served.knows_ends);
         let before = std::mem::replace(&mut self.endings, endings);
         if !before.is_idle() {
@@ -216,14 +244,30 @@ impl Pending {
         }
         self.served = Some(served);
         self.asked = true;
+        match self.noted.take().map(|noted| *noted) {
+            Some(Noted::Early(acts)) => acts,
+            Some(Noted::Since(_)) | None => Acts::default(),
+        }
     }
 
     /// A middleware may serve the session later.
     pub(super) fn wait_for_middleware(&mut self) {
         self.early = self.base.is_none();
+        let noted = || Box::new(Noted::Early(Acts::default()));
+        self.noted = self.early.then(noted);
+    }
+
+    /// Forgets what was done, which is to be done again.
+    fn start_over(&mut self) {
+        self.discard_changes();
+        self.computed = Computed::default();
+        self.status = SessionStatus::Unchanged;
+        self.purged = false;
     }
 
     pub(crate) fn load(&mut self, shown: Shown) {
+        let may_hide = shown.moved && self.is_to_be_loaded();
+        self.removed_unseen = may_hide && self.changes.remove_any();
         self.base = shown.record;
         self.degraded = shown.degraded;
         self.extended = shown.extended;
@@ -429,14 +473,27 @@ impl Pending {
     }
 
     pub(crate) fn set(&mut self, name: impl AsRef<str> + Into<String>, effect: Effect) {
+        self.set_by(name, effect, |name, effect| {
+            Act::Change(name.to_owned(), effect.clone())
+        });
+    }
+
+    /// `act` is what has led to the effect.
+    fn set_by(
+        &mut self,
+        name: impl AsRef<str> + Into<String>,
+        effect: Effect,
+        act: impl FnOnce(&str, &Effect) -> Act,
+    ) {
         if name.as_ref() == RESERVED {
             return;
         }
         self.note_effect(name.as_ref(), &effect);
         self.mark_changed();
-        if let Some(since) = &mut self.since {
-            since.names.push(name.as_ref().to_owned());
-        }
+        self.note(
+            |since| since.names.push(name.as_ref().to_owned()),
+            || act(name.as_ref(), &effect),
+        );
         if let Some(before) = &mut self.changes.before_login {
             before.remove(name.as_ref());
         }
@@ -453,6 +510,7 @@ impl Pending {
         if before.is_some() || self.may_hide(name) {
             self.set(name, Effect::Removed);
         } else {
+            self.note(|_| {}, || Act::Change(name.to_owned(), Effect::Removed));
             self.unname(name);
             self.mark_changed();
         }
@@ -473,29 +531,38 @@ impl Pending {
     pub(crate) fn modify(&mut self, name: &str, modify: Modify, now: Option<String>) {
         let over_nothing = self.purged || self.changes.cleared.is_some();
         let may_merge = !over_nothing && self.may_be_committed();
-        let effect = match self.changes.effects.get_mut(name) {
+        match self.changes.effects.get_mut(name) {
             Some(Effect::Modify(all)) => {
+                if let Some(Noted::Early(acts)) = self.noted.as_deref_mut() {
+                    acts.push(|| Act::modify(name, &modify));
+                }
                 all.push(modify);
                 self.computed.insert(name.to_owned(), now);
                 self.mark_changed();
-                return;
             }
-            None if may_merge => Effect::Modify(vec![modify]),
+            None if may_merge => {
+                self.computed.insert(name.to_owned(), now);
+                self.set(name, Effect::Modify(vec![modify]));
+            }
             _ => {
+                let effect = now.clone().map_or(Effect::Removed, Effect::Set);
+                self.computed.insert(name.to_owned(), now);
+                self.set_by(name, effect, |name, _| Act::modify(name, &modify));
                 self.discarded().effects.push(Effect::Modify(vec![modify]));
-                now.clone().map_or(Effect::Removed, Effect::Set)
             }
-        };
-        self.computed.insert(name.to_owned(), now);
-        self.set(name, effect);
+        }
     }
 
     pub(crate) fn clear(&mut self, epoch: u64) {
+        self.note(|since| since.all = true, || Act::Clear(epoch));
+        self.start_empty(epoch);
+    }
+
+    fn start_empty(&mut self, epoch: u64) {
         self.mark_changed();
         self.saved_ttl = None;
         self.ended_times = None;
         self.named = None;
-        self.note_since(|since| since.all = true);
         if self.purged {
             self.discard_changes();
         } else {
@@ -510,13 +577,22 @@ impl Pending {
         self.saved_ttl = None;
         self.ended_times = None;
         self.named = None;
-        self.note_since(|since| since.all = true);
+        self.note(|since| since.all = true, || Act::Purge);
         self.discard_changes();
     }
 
+    /// Notes what is done, if somebody has to know it later.
+    fn note(&mut self, since: impl FnOnce(&mut Since), act: impl FnOnce() -> Act) {
+        match self.noted.as_deref_mut() {
+            None => {}
+            Some(Noted::Since(noted)) => since(noted),
+            Some(Noted::Early(acts)) => acts.push(act),
+        }
+    }
+
     /// While a commit is under way that a handler waits for.
-    pub(super) fn note_since(&mut self, note: impl FnOnce(&mut Since)) {
-        if let Some(since) = &mut self.since {
+    fn note_since(&mut self, note: impl FnOnce(&mut Since)) {
+        if let Some(Noted::Since(since)) = self.noted.as_deref_mut() {
             note(since);
         }
     }
@@ -552,7 +628,7 @@ impl Pending {
 
     pub(crate) fn set_ttl(&mut self, ttl: TtlChange) {
         self.mark_changed();
-        self.note_since(|since| since.ttl = true);
+        self.note(|since| since.ttl = true, || Act::SetTtl(ttl));
         self.changes.ttl = Some(ttl);
     }
 
@@ -593,6 +669,7 @@ impl Pending {
             purged: self.purged,
             changes,
             logs_out,
+            removed_unseen: self.removed_unseen,
             named: None,
             ended_times: None,
         }
@@ -600,17 +677,24 @@ impl Pending {
 
     /// The same for a commit that a handler waits for.
     pub(crate) fn snapshot_to_save(&mut self) -> Snapshot {
-        self.since = Some(Box::default());
+        self.noted = Some(Box::new(Noted::Since(Since::default())));
         self.snapshot()
     }
 
     /// What was to be saved waits for the response.
     pub(crate) fn not_saved(&mut self) {
-        self.since = None;
+        self.noted = None;
     }
 
     pub(super) fn is_saving(&self) -> bool {
-        self.since.is_some()
+        self.since().is_some()
+    }
+
+    fn since(&self) -> Option<&Since> {
+        match self.noted.as_deref() {
+            Some(Noted::Since(since)) => Some(since),
+            Some(Noted::Early(_)) | None => None,
+        }
     }
 
     /// Whether the store has no say in an entry's value.
@@ -669,7 +753,7 @@ impl Pending {
     }
 
     fn note_saved_ttl(&mut self, changes: &Changes) {
-        let since = self.since.as_ref();
+        let since = self.since();
         if !since.is_some_and(|since| since.all || since.ttl) {
             self.saved_ttl = changes.ttl.or(self.saved_ttl);
         }
@@ -695,7 +779,10 @@ impl Pending {
 
     /// These changes are not committed any more.
     pub(crate) fn forget(&mut self, changes: &Changes) {
-        let since = self.since.take().unwrap_or_default();
+        let since = match self.noted.take().map(|noted| *noted) {
+            Some(Noted::Since(since)) => since,
+            Some(Noted::Early(_)) | None => Since::default(),
+        };
         self.ended_times = None;
         let forgotten = self.changes.forget(changes, &since);
         self.discard(forgotten);

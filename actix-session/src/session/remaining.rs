@@ -148,8 +148,10 @@ impl Pending {
         let (end, absolute) = self.changes().ends(base, &terms);
         let is_over = absolute.is_some_and(|end| end <= now);
         let (end, absolute) = match is_over {
-            // What a `clear` has ended is followed by a new session, if there is any.
-            true if self.is_cleared() && self.makes_session() => self.changes().ends(None, &terms),
+            // What a logout has ended is followed by a new session, if there is any.
+            true if self.logs_out(base) && self.makes_session() => {
+                self.changes().ends(None, &terms)
+            }
             true => return None,
             false => (end, absolute),
         };
@@ -167,9 +169,10 @@ impl Pending {
     }
 
     /// Whether this request has logged out, and nobody in.
-    fn is_cleared(&self) -> bool {
+    fn logs_out(&self, base: Option<&Record>) -> bool {
         let changes = self.changes();
-        changes.cleared.is_some() && changes.login.is_none()
+        let has_left = base.is_some_and(|base| self.has_left_by_entry(base));
+        (changes.cleared.is_some() || has_left) && changes.login.is_none()
     }
 
     /// Whether this request makes a session where it sees none.

@@ -246,10 +246,14 @@ impl Session {
             Err(error) if error.is_final() => return Err(error.0),
             Err(error) => Some(error.0),
         };
-        let is_withdrawn = self.lock().withdraw(key, taken, json);
+        let mut session = self.lock();
+        let is_withdrawn = session.withdraw(key, taken, json);
+        // Another task has purged the session or logged in, and nobody has asked the store.
+        let is_discarded = !session.can_save() && !taken.load(Ordering::Acquire);
+        drop(session);
         match error {
-            // The response carries what the store has made of it.
-            None if !is_withdrawn => is_ours(),
+            // The store has a new value for the cookie, which the response carries.
+            None if !is_withdrawn && !is_discarded => is_ours(),
             error => Err(error.unwrap_or_else(pending)),
         }
     }

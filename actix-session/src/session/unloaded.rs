@@ -1,8 +1,6 @@
 //! Sessions that nobody has loaded yet, under lazy loading.
 
-use std::sync::Arc;
-
-use super::{Session, Shown, lock::Running, pending::Served};
+use super::{Session, Shown, lock::Running};
 use crate::{
     changes::{Changes, Modify},
     record::Record,
@@ -24,22 +22,6 @@ pub(super) fn warn() {
 }
 
 impl Session {
-    /// A middleware serves the session from now on. Somebody has asked for it before.
-    ///
-    /// # Errors
-    /// The operating system has no random numbers for a login.
-    pub(crate) fn attach(&self, served: Arc<Served>) -> anyhow::Result<()> {
-        let mut pending = self.lock();
-        pending.attach(served);
-        let early = pending.take_early_principal();
-        drop(pending);
-        if let Some(early) = early {
-            self.set_principal(&early.entry, early.principal, early.json)?;
-            self.lock().do_later(early.later);
-        }
-        Ok(())
-    }
-
     /// Shows what was loaded, under the changes that have been made meanwhile.
     pub(crate) fn fill(&self, shown: Shown) {
         let mut pending = self.lock();

@@ -159,7 +159,7 @@ impl Session {
     }
 
     /// Runs a closure without the lock, again if another thread has changed the entry meanwhile.
-    fn run(&self, key: &str, modify: Modify) -> anyhow::Result<()> {
+    pub(super) fn run(&self, key: &str, modify: Modify) -> anyhow::Result<()> {
         anyhow::ensure!(!Running::is_inside(self, key), inside(key));
         if self.lock().is_principal_entry(key) {
             return self.run_once(key, &modify);

@@ -1,12 +1,17 @@
 //! Lazy loading: a session is loaded when it is first asked for.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    iter,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{Receiver, channel},
+    },
+    time::Duration,
 };
 
 use actix_session::{
-    Session, SessionExt as _, SessionMiddleware,
+    Session, SessionEventKind, SessionExt as _, SessionMiddleware,
     config::{BrowserSession, OnLoadError, SessionMiddlewareBuilder, TtlExtensionPolicy},
     forward_store_methods,
     storage::{
@@ -14,10 +19,13 @@ use actix_session::{
     },
 };
 use actix_web::{
-    App, FromRequest as _, HttpRequest, HttpResponse,
+    App, Error, FromRequest as _, HttpRequest, HttpResponse,
+    body::MessageBody,
     cookie::Key,
+    dev::{ServiceRequest, ServiceResponse},
     guard::fn_guard,
     http::{StatusCode, header::VARY},
+    middleware::{Next, from_fn},
     test::{TestRequest, init_service},
     web,
 };
@@ -38,6 +46,7 @@ on_each_store!(
     a_load_that_fails_makes_the_response,
     named_requests_are_loaded_before,
     loading_after_changes_keeps_them,
+    a_removal_behind_a_renewal_is_dropped_aloud,
     a_login_before_the_load_hides_the_other_users_entries,
     what_was_set_before_a_login_is_lost_with_the_session_that_ends_meanwhile,
     a_task_can_end_the_session_that_it_asks_for_first,
@@ -372,6 +381,81 @@ async fn loading_after_changes_keeps_them<T: TestStore>(tested: T) {
     assert_eq!(elsewhere.get("/").await, StatusCode::OK);
     assert_eq!(visitor.spy.calls(), ["open", "commit"]);
     assert_eq!(visitor.browser.number("a").await, Some(11));
+}
+
+/// How many requests have dropped their changes since the session was renewed last. It is renewed again.
+async fn dropped(browser: &Browser, told: &Receiver<SessionEventKind>) -> usize {
+    browser.visit(Session::renew).await.assert_sets_cookie();
+    let next = || told.recv_timeout(Duration::from_secs(30)).ok();
+    let before = iter::from_fn(next).take_while(|kind| *kind != SessionEventKind::Renewed);
+    before
+        .filter(|kind| *kind == SessionEventKind::Dropped)
+        .count()
+}
+
+/// Nothing behind a redirect shows, and whoever removes there what they cannot see must know that it stays.
+async fn a_removal_behind_a_renewal_is_dropped_aloud<T: TestStore>(tested: T) {
+    let (sender, told) = channel();
+    let visitor = with(&tested, |it| {
+        it.lazy()
+            .on_event(move |event| sender.send(event.kind()).unwrap())
+    })
+    .await;
+    let (browser, other) = (&visitor.browser, visitor.browser.fork());
+    assert_eq!(dropped(browser, &told).await, 0);
+    let nothing = |s: &Session| s.modify("a", |_: Option<u32>| None).unwrap();
+    other.visit_path("/at_once", nothing).await.assert_ok();
+    assert_eq!(dropped(browser, &told).await, 1);
+    // Loaded at once, it shows that there is nothing to remove.
+    let unseen = usize::from(!visitor.opens_at_once);
+    let remove = |s: &Session| drop(s.remove("a"));
+    let answer = other.visit_path("/at_once", remove).await;
+    answer.assert_ok().assert_no_cookie();
+    assert_eq!(dropped(browser, &told).await, unseen);
+    let flight = other.begin_at("/at_once").await;
+    remove(&flight);
+    assert_eq!(flight.save().await.is_err(), unseen == 1);
+    flight.finish().await.assert_ok();
+    assert_eq!(dropped(browser, &told).await, unseen);
+    // What a request has set itself is no loss.
+    let flight = other.begin().await;
+    flight.insert("own", 1).unwrap();
+    assert_eq!(flight.take("own").await.unwrap(), Some(1));
+    flight.finish().await.assert_ok();
+    assert_eq!(dropped(browser, &told).await, 0);
+    assert_eq!(browser.number("a").await, Some(1));
+}
+
+/// Around the middleware.
+async fn removes_early(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    if req.path() == "/remove" {
+        req.get_session().remove("a");
+    }
+    next.call(req).await
+}
+
+#[actix_web::test]
+async fn an_early_removal_behind_a_renewal_is_dropped_aloud() {
+    let tested = Memory::start().await;
+    let (sender, told) = channel();
+    let builder = tested
+        .middleware()
+        .on_event(move |event| sender.send(event.kind()).unwrap());
+    let app = App::new()
+        .wrap(builder.build())
+        .wrap(from_fn(removes_early))
+        .default_service(web::to(stop));
+    let browser = Browser::new(Site::of(init_service(app).await));
+    fill(&browser).await;
+    let other = browser.fork();
+    assert_eq!(dropped(&browser, &told).await, 0);
+    let answer = other.visit_path("/remove", |_| ()).await;
+    answer.assert_ok().assert_no_cookie();
+    assert_eq!(dropped(&browser, &told).await, 1);
+    assert_eq!(browser.number("a").await, Some(1));
 }
 
 /// A handler of an application that loads lazily, for the visitor.

@@ -380,6 +380,35 @@ async fn a_clear_that_ends_the_session_leaves_no_time() {
     browser.visit(clear).await.assert_removes_cookie();
 }
 
+/// Whoever logs out by the entry leaves a session of nobody's, or a new one where that is over.
+#[actix_web::test]
+async fn what_is_set_after_a_logout_by_the_entry_has_its_own_time() {
+    let tested = Memory::start().await;
+    let builder = tested
+        .middleware()
+        .principal_entry("user")
+        .absolute_timeout(CookieDuration::hours(1));
+    let browser = tested.browser_of(builder).await;
+    let log_in = |s: &Session| s.insert("user", "ada").unwrap();
+    browser.visit(log_in).await.assert_ok();
+    tested.clock().advance(Duration::from_secs(1_800));
+    browser
+        .visit(|s| s.reauthenticated().unwrap())
+        .await
+        .assert_ok();
+    tested.clock().advance(Duration::from_secs(1_801));
+    let mut expected = None;
+    let log_out = |s: &Session| {
+        s.remove("user");
+        assert_eq!(s.remaining(), None);
+        s.insert("flash", "goodbye").unwrap();
+        expected = absolute(s);
+    };
+    browser.visit(log_out).await.assert_sets_cookie();
+    assert_eq!(expected, Some(HOUR));
+    browser.visit(|s| assert_eq!(absolute(s), expected)).await;
+}
+
 /// What the handler answers.
 async fn asked(browser: &Browser, path: &str) -> (StatusCode, Value, Answer) {
     let answer = browser.visit_path(path, |_| ()).await;

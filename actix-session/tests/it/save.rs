@@ -18,7 +18,7 @@ use actix_session::{
     },
 };
 use actix_web::{ResponseError as _, cookie::Key, http::StatusCode, rt};
-use futures_util::future::join_all;
+use futures_util::{future::join_all, poll};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::support::{
@@ -37,6 +37,7 @@ on_each_store! {
     what_is_saved_travels_behind_a_renewal,
     of_those_who_take_a_value_one_gets_it,
     a_value_that_has_changed_is_not_taken,
+    a_value_that_the_request_ends_meanwhile_is_not_called_used,
     a_ttl_that_was_saved_reaches_the_cookie,
     a_login_after_a_save_renews_all_of_it,
     a_value_that_was_taken_before_a_clear_is_not_taken_again,
@@ -201,6 +202,25 @@ async fn a_value_that_has_changed_is_not_taken(tested: impl TestStore) {
     assert_eq!(flight.get("a").unwrap(), Some(2));
     flight.finish().await.assert_ok();
     assert_eq!(tested.dump().await.only()["a"], "2");
+}
+
+async fn a_value_that_the_request_ends_meanwhile_is_not_called_used(tested: impl TestStore) {
+    let ends: [fn(&Session); 2] = [Session::purge, |s| s.login("eve").unwrap()];
+    for end in ends {
+        let browser = tested.browser().await;
+        let begin = |s: &Session| {
+            s.login("ada").unwrap();
+            s.insert("token", 1).unwrap();
+        };
+        browser.visit(begin).await.assert_ok();
+        let flight = browser.begin().await;
+        let mut taken = Box::pin(flight.take::<u32>("token"));
+        assert!(poll!(&mut taken).is_pending());
+        // Another task, before the store is asked.
+        end(&flight);
+        assert!(taken.await.is_err());
+        flight.finish().await.assert_ok();
+    }
 }
 
 async fn a_ttl_that_was_saved_reaches_the_cookie(tested: impl TestStore) {

@@ -352,6 +352,23 @@ async fn names_early(
             early.login("mallory")?;
             early.insert("user", user)?;
         }
+        Some(("clear", user)) => {
+            early.clear();
+            early.insert("user", "mallory")?;
+            early.insert("role", "mallory")?;
+            early.login(user)?;
+        }
+        Some(("twice", user)) => {
+            early.insert("role", "guest")?;
+            early.insert("user", user)?;
+            early.insert("role", user)?;
+        }
+        Some(("mixed", user)) => {
+            early.insert("user", "mallory")?;
+            early.insert("role", "mallory")?;
+            early.login(user)?;
+            early.insert("user", user)?;
+        }
         _ => {}
     }
     next.call(req).await
@@ -373,6 +390,9 @@ async fn whoever_is_named_early_is_logged_in(tested: impl TestStore) {
             "login=eve",
             "again=fay",
             "later=gus",
+            "clear=hal",
+            "twice=ida",
+            "mixed=joe",
         ];
         for (n, way) in ways.iter().enumerate() {
             let before = browser.value();
@@ -382,7 +402,8 @@ async fn whoever_is_named_early_is_logged_in(tested: impl TestStore) {
             assert_eq!(session.principal().as_deref(), Some(user), "lazy: {lazy}");
             // Nothing of one person reaches the next.
             let role = session.get::<String>("role").unwrap();
-            let expected = way.starts_with("entry").then_some(user);
+            let is_users = way.starts_with("entry") || way.starts_with("twice");
+            let expected = is_users.then_some(user);
             assert_eq!(role.as_deref(), expected, "lazy: {lazy}");
             let known = session.get::<usize>("last").unwrap();
             assert_eq!(known, (n == 2).then_some(1), "lazy: {lazy}");

@@ -1,11 +1,14 @@
 //! The table of outcomes.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::{
-    changes::{Effect, Effects, LoginChange, TtlChange},
+    Level,
+    changes::{Effect, Effects, LoginChange, Modify, TtlChange},
     clock::Millis,
     key::SessionKey,
-    record::{Record, WireFormat},
+    record::{Lowered, Record, WireFormat},
 };
 
 const QUIET: Policy = Policy {
@@ -173,6 +176,40 @@ fn soon_after_a_renewal_only_a_login_makes_a_session() {
     assert_eq!(with(&moved(10), set("a", "1"), QUIET), Decision::Create);
     for age in [1, 20] {
         assert_eq!(with(&moved(age), login(), QUIET), Decision::Create);
+        // What nobody could see is not removed in silence.
+        let removal = Changes {
+            effects: [("a".into(), Effect::Removed)].into(),
+            ..Changes::default()
+        };
+        let unseen = |changes: Changes| Snapshot {
+            removed_unseen: true,
+            ..asked(changes)
+        };
+        let lowered = Lowered {
+            to: Level::Zero,
+            at: Millis::ZERO,
+            reason: String::new(),
+        };
+        let lowers = Changes {
+            lowered: Some(lowered.into()),
+            ..Changes::default()
+        };
+        let to_nothing = Modify(Arc::new(|_| Ok(None)), None);
+        let modifies = Changes {
+            effects: [("a".into(), Effect::Modify(vec![to_nothing]))].into(),
+            ..Changes::default()
+        };
+        for snapshot in [
+            unseen(removal.clone()),
+            unseen(renew(removal)),
+            asked(modifies),
+            asked(lowers),
+        ] {
+            let incoming = moved(age);
+            let decision = answered(&incoming, &snapshot, QUIET).decide();
+            let expected = if age < 10 { dropped } else { UNNEEDED };
+            assert_eq!(decision, expected, "{age}");
+        }
         let renewal = with(&moved(age), renew(set("a", "1")), QUIET);
         let expected = if age < 10 {
             Decision::Rotate

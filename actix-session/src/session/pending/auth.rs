@@ -1,13 +1,11 @@
 //! Who is logged in, and what they have proven.
 
-use std::borrow::Cow;
-
-use super::{EndedTimes, Pending};
+use super::{Act, EndedTimes, Pending};
 use crate::{
     Level,
     changes::{Before, Changes, Effect, LoginChange, TtlChange},
     clock::Millis,
-    record::{Auth, Lowered, Proof, Record, id_after_clear, principal_of},
+    record::{Auth, Lowered, Proof, Record, id_after_clear},
 };
 
 /// Whose session a request has.
@@ -95,74 +93,28 @@ impl NamedLogin {
     }
 }
 
-/// The entry that names the principal, set before a middleware served the session.
-pub(in crate::session) struct EarlyPrincipal {
-    pub(in crate::session) entry: String,
-    pub(in crate::session) principal: String,
-    pub(in crate::session) json: String,
-    pub(in crate::session) later: Vec<(String, Effect)>,
-}
-
 impl Pending {
     pub(crate) fn is_principal_entry(&self, name: &str) -> bool {
         self.principal_entry().map(|entry| &**entry) == Some(name)
     }
 
+    /// Logs somebody in, and sets the entry that names the principal, if there is one.
+    pub(crate) fn login_and_name(
+        &mut self,
+        login: LoginChange,
+        ttl: Option<TtlChange>,
+        epoch: u64,
+    ) {
+        let principal = login.principal.clone();
+        self.login(login, ttl, epoch);
+        self.name_principal(&principal);
+    }
+
     /// Sets the entry, if there is one, to whoever has logged in.
-    pub(crate) fn name_principal(&mut self, principal: &str) {
+    fn name_principal(&mut self, principal: &str) {
         if let Some(entry) = self.principal_entry().cloned() {
             let json = serde_json::Value::from(principal).to_string();
             self.set(&*entry, Effect::Set(json));
-        }
-    }
-
-    /// What was done before a middleware served the session, which says what the entry is called: a
-    /// login sets it, and whoever has set it logs in. The later one counts. Returns what is to be set so.
-    pub(in crate::session) fn take_early_principal(&mut self) -> Option<EarlyPrincipal> {
-        let entry = self.principal_entry()?.to_string();
-        let is_set = self.changes.effects.get(&entry).is_some();
-        let named = self.value(&entry).filter(|_| is_set).map(Cow::into_owned);
-        let principal = named.as_deref().and_then(principal_of);
-        if let Some(login) = &self.changes.login {
-            let login = login.principal.clone();
-            let before = self.changes.before_login.as_ref();
-            let is_before = before.is_some_and(|before| before.get(&entry).is_some());
-            if is_before && principal.is_some_and(|named| named != login) {
-                self.forget_before_login();
-            }
-            if is_before || !is_set {
-                self.name_principal(&login);
-                return None;
-            }
-        }
-        self.take_from(entry, named?)
-    }
-
-    /// Takes an entry that names a principal, and all that was set after it.
-    fn take_from(&mut self, entry: String, json: String) -> Option<EarlyPrincipal> {
-        let principal = principal_of(&json)?;
-        let effects = &mut self.changes.effects;
-        let behind = effects.iter().skip_while(|(name, _)| *name != entry);
-        let behind: Vec<_> = behind.skip(1).map(|(name, _)| name.clone()).collect();
-        let later = behind.into_iter().filter_map(|name| {
-            let effect = effects.remove(&name);
-            effect.map(|effect| (name, effect))
-        });
-        let later = later.collect();
-        let taken = effects.remove(&entry);
-        self.discarded().effects.extend(taken);
-        Some(EarlyPrincipal {
-            entry,
-            principal,
-            json,
-            later,
-        })
-    }
-
-    /// What was done after the entry was set belongs to whoever it names.
-    pub(in crate::session) fn do_later(&mut self, later: Vec<(String, Effect)>) {
-        for (name, effect) in later {
-            self.set(name, effect);
         }
     }
 
@@ -219,12 +171,15 @@ impl Pending {
 
     /// The request has renewed the session. With the entry that names the principal, that is a login.
     pub(crate) fn renew_named(&mut self) {
-        if self.is_to_be_loaded() {
-            // The load decides.
-            if let Some(named) = self.named.as_mut().filter(|named| !named.is_over) {
-                named.is_renewed = true;
+        if self.unloaded || self.early {
+            self.note(|_| {}, || Act::Renew);
+            if self.is_to_be_loaded() {
+                // The load decides.
+                if let Some(named) = self.named.as_mut().filter(|named| !named.is_over) {
+                    named.is_renewed = true;
+                }
+                return self.renew();
             }
-            return self.renew();
         }
         match self.named.take_if(|named| !named.is_over) {
             Some(named) => self.log_in_named(*named),
@@ -259,7 +214,7 @@ impl Pending {
     }
 
     /// Whether whoever was logged in when the record was loaded has been logged out so.
-    pub(super) fn has_left_by_entry(&self, base: &Record) -> bool {
+    pub(in crate::session) fn has_left_by_entry(&self, base: &Record) -> bool {
         base.principal().is_some() && self.names_nobody()
     }
 
@@ -351,6 +306,10 @@ impl Pending {
     /// `ttl` is the login's own. It may also be set before the login in the same request, but not
     /// for a login before it.
     pub(crate) fn login(&mut self, mut login: LoginChange, ttl: Option<TtlChange>, epoch: u64) {
+        self.note(
+            |since| since.ttl = true,
+            || Act::Login(Box::new(login.clone()), ttl, epoch),
+        );
         let known = self.stored_principal();
         let another = known.is_some_and(|known| known != login.principal);
         let earlier = self.changes.login.take();
@@ -372,14 +331,14 @@ impl Pending {
         }
         if another {
             // A principal must not see the entries of another one.
-            self.clear(epoch);
+            self.note_since(|since| since.all = true);
+            self.start_empty(epoch);
         } else if self.is_to_be_loaded() {
             let before = named.map(|named| named.before);
             let first = || Box::new(before.unwrap_or_else(|| Before::of(&self.changes.effects)));
             let first = self.changes.before_login.take().unwrap_or_else(first);
             self.changes.before_login = Some(first);
         }
-        self.note_since(|since| since.ttl = true);
         self.ended_times = ended.filter(|_| ttl.is_none());
         self.changes.ttl = ttl.or(set);
         self.changes.login = Some(Box::new(login));
@@ -395,6 +354,7 @@ impl Pending {
             login.proven = login.proven.max((at > proven).then_some(at));
             login.level = login.level.max(level);
             login.demand.clear();
+            self.note(|_| {}, || Act::Reauthenticate(at, level));
         } else {
             let earlier = self.changes.reauthenticated.map(|proof| proof.level);
             self.changes.reauthenticated = Some(Proof {
@@ -418,6 +378,7 @@ impl Pending {
 
     /// If nobody is logged in, there is nothing to take back.
     pub(crate) fn lower(&mut self, lowered: Lowered) {
+        self.note(|since| since.lowered = true, || Act::Lower(lowered.clone()));
         if self.principal().is_none() && !self.is_to_be_loaded() && !self.hides_by_failure() {
             return;
         }
@@ -439,7 +400,6 @@ impl Pending {
                 named.login.demand.clone_from(&lowered.reason);
             }
         }
-        self.note_since(|since| since.lowered = true);
         let earlier = self.changes.lowered.take().map(|earlier| *earlier);
         self.changes.lowered = Some(lowered.after(earlier).into());
     }

@@ -56,14 +56,27 @@ fn terms() -> Terms {
     }
 }
 
-fn session(shown: Shown) -> Session {
-    let served = Served {
+fn served() -> Arc<Served> {
+    Arc::new(Served {
         principal_entry: terms().principal_entry,
         clock: SharedClock::default(),
         times: Times::from(&terms()),
         knows_ends: true,
-    };
-    Session::of_request(Arc::new(served), shown)
+    })
+}
+
+fn session(shown: Shown) -> Session {
+    Session::of_request(served(), shown)
+}
+
+/// One that somebody has asked for before a middleware serves the request.
+fn early(acts: &[Act], is_lazy: bool) -> Session {
+    let session = Session::new();
+    session.lock().wait_for_middleware();
+    acts.iter().for_each(|act| play(&session, act));
+    session.attach(served()).unwrap();
+    session.lock().unloaded = is_lazy;
+    session
 }
 
 fn play(session: &Session, act: &Act) {
@@ -159,8 +172,92 @@ fn a_time_that_is_set_before_a_login_is_the_logins() {
     }
 }
 
+/// Of several who are named before a middleware serves the request the last one counts, and what was set
+/// for one does not reach the next.
+#[test]
+fn whoever_is_named_last_before_a_middleware_serves_is_logged_in() {
+    use Act::{Clear, Count, Login, Name, Purge, Remove, Renew, Set};
+    let acts: [&[Act]; 12] = [
+        &[Clear, Name(Some("eve")), Login("ada")],
+        &[Purge, Name(Some("eve")), Set("a", 2), Login("ada")],
+        &[Login("ada"), Name(Some("eve")), Login("ada")],
+        &[Set("a", 1), Name(Some("ada")), Set("a", 2)],
+        &[Name(Some("ada")), Set("b", 2), Name(Some("ada"))],
+        &[Count, Name(Some("ada")), Count],
+        &[
+            Name(Some("eve")),
+            Set("b", 2),
+            Login("ada"),
+            Name(Some("ada")),
+        ],
+        &[Name(Some("eve")), Set("b", 2), Name(Some("ada"))],
+        &[Set("b", 2), Login("ada"), Set("a", 2), Login("ada")],
+        &[Name(Some("ada")), Renew, Name(Some("ada"))],
+        &[Clear, Renew, Name(Some("ada"))],
+        &[Login("eve"), Remove(USER), Name(Some("ada"))],
+    ];
+    for user in [None, Some("ada"), Some("eve")] {
+        let base = base(user);
+        let shown = || Shown {
+            record: Some(base.clone()),
+            ..Shown::default()
+        };
+        for acts in acts {
+            let eager = session(shown());
+            acts.iter().for_each(|act| play(&eager, act));
+            let expected = outcome(&eager, &base);
+            assert_eq!(expected.principal.as_deref(), Some("ada"), "{acts:?}");
+            for is_lazy in [false, true] {
+                let early = early(acts, is_lazy);
+                assert_eq!(early.principal().as_deref(), Some("ada"), "{acts:?}");
+                early.fill(shown());
+                assert_eq!(outcome(&early, &base), expected, "{user:?} {acts:?}");
+            }
+        }
+    }
+}
+
+#[actix_web::test]
+async fn what_is_set_before_a_middleware_serves_can_be_taken() {
+    let unserved = Session::new();
+    unserved.lock().wait_for_middleware();
+    unserved.insert("a", 1).unwrap();
+    assert_eq!(unserved.take::<u8>("a").await.unwrap(), Some(1));
+    assert_eq!(unserved.take::<u8>("a").await.unwrap(), None);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+    #[test]
+    fn what_is_done_before_a_middleware_serves_counts_as_after_that(
+        user in prop::option::of(prop::sample::select(vec!["ada", "eve"])),
+        acts in prop::collection::vec(act(), 1..8),
+        served_after in 1_usize..9,
+        loads_after in prop::option::of(0_usize..9),
+    ) {
+        let base = base(user);
+        let shown = || Shown { record: Some(base.clone()), ..Shown::default() };
+        let eager = session(shown());
+        let (before, after) = acts.split_at(served_after.min(acts.len()));
+        let early = early(before, loads_after.is_some());
+        if loads_after.is_none() {
+            early.fill(shown());
+        }
+        before.iter().for_each(|act| play(&eager, act));
+        for (n, act) in after.iter().enumerate() {
+            if loads_after == Some(n) {
+                early.fill(shown());
+            }
+            play(&eager, act);
+            play(&early, act);
+        }
+        let (mut early, mut eager) = (outcome(&early, &base), outcome(&eager, &base));
+        if acts.iter().any(|act| matches!(act, Act::Clear)) {
+            (early.renews, eager.renews) = (false, false);
+        }
+        prop_assert_eq!(early, eager);
+    }
 
     #[test]
     fn the_time_of_the_load_changes_nothing(
