@@ -236,7 +236,12 @@ impl Pending {
 
     /// A middleware serves the session from now on. Somebody has asked for it before. Returns what was
     /// done to it until then.
-    fn attach(&mut self, served: Arc<Served>) -> Acts {
+    /// Whether somebody has asked for the session before a middleware serves it, and nobody has loaded it since.
+    pub(super) fn is_early(&self) -> bool {
+        self.early
+    }
+
+    fn attach(&mut self, served: Arc<Served>) -> Option<Acts> {
         let endings = Endings::attached(served.knows_ends);
         let before = std::mem::replace(&mut self.endings, endings);
         if !before.is_idle() {
@@ -244,9 +249,9 @@ impl Pending {
         }
         self.served = Some(served);
         self.asked = true;
-        match self.noted.take().map(|noted| *noted) {
-            Some(Noted::Early(acts)) => acts,
-            Some(Noted::Since(_)) | None => Acts::default(),
+        match *self.noted.take()? {
+            Noted::Early(acts) => Some(acts),
+            Noted::Since(_) => None,
         }
     }
 
@@ -577,6 +582,11 @@ impl Pending {
         self.saved_ttl = None;
         self.ended_times = None;
         self.named = None;
+        if let Some(Noted::Early(acts)) = self.noted.as_deref_mut() {
+            // What came before it counts for nothing.
+            let past = std::mem::take(acts).into_effects();
+            self.discarded().effects.extend(past);
+        }
         self.note(|since| since.all = true, || Act::Purge);
         self.discard_changes();
     }

@@ -189,6 +189,11 @@ impl Session {
         };
         match now {
             Some(json) => self.set(key.to_owned(), json),
+            // Whom the stored entry names, nobody knows yet. The commit asks the closure again.
+            None if before.is_none() && self.lock().is_early() => {
+                self.lock().modify(key, modify.clone(), None);
+                Ok(())
+            }
             None => {
                 self.remove(key);
                 Ok(())

@@ -62,6 +62,13 @@ impl Acts {
         }
     }
 
+    pub(super) fn into_effects(self) -> impl Iterator<Item = Effect> {
+        self.all.into_iter().filter_map(|act| match act {
+            Act::Change(_, effect) => Some(effect),
+            _ => None,
+        })
+    }
+
     fn are_all(&self) -> bool {
         self.size <= MOST
     }
@@ -76,7 +83,9 @@ impl Session {
     pub(crate) fn attach(&self, served: Arc<Served>) -> anyhow::Result<()> {
         let is_named = served.principal_entry.is_some();
         let mut pending = self.lock();
-        let acts = pending.attach(served);
+        let Some(acts) = pending.attach(served) else {
+            return Ok(());
+        };
         if is_named {
             pending.start_over();
         }
@@ -130,12 +139,21 @@ mod tests {
             Some(Noted::Early(acts)) => assert!(acts.all.len() < 10),
             _ => panic!("nobody serves it yet"),
         }
-        let served = Served {
-            principal_entry: Some(PrincipalEntry::from("user")),
-            clock: SharedClock::default(),
-            times: Times::from(&Terms::default()),
-            knows_ends: true,
+        let served = || {
+            Arc::new(Served {
+                principal_entry: Some(PrincipalEntry::from("user")),
+                clock: SharedClock::default(),
+                times: Times::from(&Terms::default()),
+                knows_ends: true,
+            })
         };
-        assert!(session.attach(Arc::new(served)).is_err());
+        assert!(session.attach(served()).is_err());
+        // What is purged has no past.
+        let session = Session::new();
+        session.lock().wait_for_middleware();
+        session.insert("a", "x".repeat(MOST)).unwrap();
+        session.purge();
+        session.attach(served()).unwrap();
+        assert!(session.lock().purged);
     }
 }

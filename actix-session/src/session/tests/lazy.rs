@@ -217,6 +217,24 @@ fn whoever_is_named_last_before_a_middleware_serves_is_logged_in() {
     }
 }
 
+/// Before the load it sees nobody, and so names nobody.
+#[test]
+fn a_closure_that_leaves_the_principal_as_it_is_logs_nobody_out() {
+    let unserved = Session::new();
+    unserved.lock().wait_for_middleware();
+    unserved
+        .modify(USER, |named: Option<String>| named)
+        .unwrap();
+    unserved.attach(served()).unwrap();
+    let base = base(Some("ada"));
+    unserved.fill(Shown {
+        record: Some(base.clone()),
+        ..Shown::default()
+    });
+    let outcome = outcome(&unserved, &base);
+    assert_eq!(outcome.principal.as_deref(), Some("ada"));
+}
+
 #[actix_web::test]
 async fn what_is_set_before_a_middleware_serves_can_be_taken() {
     let unserved = Session::new();
