@@ -178,7 +178,7 @@ async fn save<S: SessionStore + 'static>(
                 Decision::Touch => terms.touching(),
                 _ => terms,
             };
-            match commit(parts, (key, base), &Changes::none(), &terms, limit).await {
+            match commit(parts, (key, base), Changes::none(), &terms, limit).await {
                 Ok(Committed::Gone) => gone(parts, &incoming, snapshot.changes),
                 Ok(_) => Done::new(Ok(Saved::Done), After::Unneeded(snapshot.changes)),
                 // No effect is in doubt.
