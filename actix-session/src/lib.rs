@@ -75,6 +75,8 @@ mod handed;
 pub mod handlers;
 mod key;
 mod level;
+#[cfg(test)]
+mod lines;
 mod live;
 #[cfg(feature = "_backend")]
 mod manager;

@@ -287,12 +287,12 @@ impl Observed {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, mpsc};
+    use std::sync::mpsc;
 
-    use tracing::{Level, Metadata, Subscriber, span};
+    use tracing::Level;
 
     use super::*;
-    use crate::sync::lock;
+    use crate::lines::Lines;
 
     fn tell(observer: &SessionObserver, ended: u64) {
         Observed::by(observer.clone()).tell(SessionEventKind::Revoked(ended), None, Some("ada"));
@@ -311,26 +311,6 @@ mod tests {
         assert_eq!(observer.lost(), 0);
     }
 
-    /// Counts the lines that this thread logs of each level.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<Level>>>);
-
-    impl Subscriber for Lines {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
-            true
-        }
-        fn event(&self, event: &tracing::Event<'_>) {
-            lock(&self.0).push(*event.metadata().level());
-        }
-        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-            span::Id::from_u64(1)
-        }
-        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-        fn enter(&self, _: &span::Id) {}
-        fn exit(&self, _: &span::Id) {}
-    }
-
     #[test]
     fn what_clients_can_cause_is_no_failure_and_floods_no_log() {
         for error in [CommitError::Full, CommitError::Contended] {
@@ -346,7 +326,7 @@ mod tests {
             });
             drop(observed);
             // One in each second, however slow the machine is.
-            let lines = lock(&lines.0).clone();
+            let lines = lines.levels();
             assert!(lines.len() < 1_000, "{}", lines.len());
             assert!(lines.iter().all(|level| *level == Level::WARN), "{lines:?}");
             let told: Vec<_> = events.iter().collect();

@@ -359,36 +359,17 @@ mod tests {
         App, HttpRequest, HttpResponse, ResponseError as _, cookie::Key, dev::Service as _,
         http::header, test, web,
     };
-    use tracing::{Level, Metadata, Subscriber, span};
+    use tracing::Level;
 
     use crate::{
         Session, SessionEventKind, SessionExt as _, SessionMiddleware,
         config::OnLoadError,
         forward_store_methods,
+        lines::Lines,
         storage::{
             Contended, LoadError, MemorySessionStore, Opened, SessionKey, SessionStore, Terms,
         },
     };
-
-    /// Counts what this thread logs as an error.
-    #[derive(Clone, Default)]
-    struct Errors(Arc<AtomicUsize>);
-
-    impl Subscriber for Errors {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            *metadata.level() == Level::ERROR
-        }
-        fn event(&self, _: &tracing::Event<'_>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-            span::Id::from_u64(1)
-        }
-        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-        fn enter(&self, _: &span::Id) {}
-        fn exit(&self, _: &span::Id) {}
-    }
 
     /// How long an event may take that is sure to come.
     const PATIENCE: Duration = Duration::from_secs(30);
@@ -457,8 +438,8 @@ mod tests {
             let cookie = answer.response().cookies().next().unwrap().to_string();
             let cookie = cookie.split(';').next().unwrap().to_owned();
 
-            let errors = Errors::default();
-            let here = tracing::subscriber::set_default(errors.clone());
+            let lines = Lines::default();
+            let here = tracing::subscriber::set_default(lines.clone());
             let request = post("/save").insert_header((header::COOKIE, cookie));
             let answer = app.call(request.to_request()).await;
             drop(here);
@@ -468,7 +449,7 @@ mod tests {
             );
             assert_eq!(usize::from(answered.as_u16()), status);
             assert_eq!(heard.load(Ordering::SeqCst), status);
-            assert_eq!(errors.0.load(Ordering::SeqCst), 1);
+            assert_eq!(lines.count(Level::ERROR), 1);
             // What comes next shows that nothing else has come.
             test::call_service(&app, post("/begin").to_request()).await;
             for kind in [
@@ -506,10 +487,10 @@ mod tests {
         let cookie = cookie.split(';').next().unwrap();
         test::call_service(&app, post("/login", cookie)).await;
 
-        let errors = Errors::default();
-        let _here = tracing::subscriber::set_default(errors.clone());
+        let lines = Lines::default();
+        let _here = tracing::subscriber::set_default(lines.clone());
         let answer = test::call_service(&app, post("/save", cookie)).await;
         assert!(answer.status().is_success());
-        assert_eq!(errors.0.load(Ordering::SeqCst), 0);
+        assert_eq!(lines.count(Level::ERROR), 0);
     }
 }

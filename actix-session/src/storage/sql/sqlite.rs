@@ -354,34 +354,10 @@ fn warn_unless_wal(mode: &str) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    };
-
-    use tracing::{Level, Metadata, Subscriber, span};
+    use tracing::Level;
 
     use super::*;
-
-    /// Counts what this thread warns of.
-    #[derive(Clone, Default)]
-    struct Warnings(Arc<AtomicUsize>);
-
-    impl Subscriber for Warnings {
-        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            *metadata.level() == Level::WARN && metadata.target().starts_with("actix_session")
-        }
-        fn event(&self, _: &tracing::Event<'_>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-            span::Id::from_u64(1)
-        }
-        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-        fn enter(&self, _: &span::Id) {}
-        fn exit(&self, _: &span::Id) {}
-    }
+    use crate::lines::Lines;
 
     /// SQLite's own ways to a file without shared memory stand for file systems that have none.
     #[cfg(unix)]
@@ -393,12 +369,12 @@ mod tests {
             (2, "?vfs=unix-none", 1, "delete"),
             (3, "?vfs=unix-dotfile", 1, "delete"),
         ] {
-            let warnings = Warnings::default();
-            let here = tracing::subscriber::set_default(warnings.clone());
+            let lines = Lines::default();
+            let here = tracing::subscriber::set_default(lines.clone());
             let url = format!("sqlite://{}/{number}.sqlite3{way}", folder.path().display());
             let pool = Sqlite::connect(&url, &Limits::default()).await.unwrap();
             drop(here);
-            assert_eq!(warnings.0.load(Ordering::SeqCst), warned, "{way}");
+            assert_eq!(lines.count(Level::WARN), warned, "{way}");
             let present = sqlx::query_scalar::<_, String>("PRAGMA journal_mode");
             assert_eq!(present.fetch_one(&pool).await.unwrap(), mode, "{way}");
             pool.close().await;
@@ -408,11 +384,11 @@ mod tests {
     #[tokio::test]
     async fn a_database_in_memory_needs_no_wal() {
         for url in ["sqlite::memory:", "sqlite://?mode=memory"] {
-            let warnings = Warnings::default();
-            let _here = tracing::subscriber::set_default(warnings.clone());
+            let lines = Lines::default();
+            let _here = tracing::subscriber::set_default(lines.clone());
             SqliteSessionStore::new(url).await.unwrap();
             let pool = Sqlite::connect(url, &Limits::default()).await.unwrap();
-            assert_eq!(warnings.0.load(Ordering::SeqCst), 0, "{url}");
+            assert_eq!(lines.count(Level::WARN), 0, "{url}");
             assert_eq!(pool.options().get_max_connections(), 1, "{url}");
         }
     }
