@@ -17,7 +17,8 @@ use crate::{
     key::SessionKey,
     live::{Watch, poll_backend},
     protocol::{
-        Backend, CommitMachine, EndMachine, ReplaceMachine, RotateMachine, SaveMachine, Stored,
+        Backend, CommitMachine, EndMachine, Flag, ReplaceMachine, RotateMachine, SaveMachine,
+        Stored,
     },
     random,
     record::Record,
@@ -193,8 +194,8 @@ fn checked(found: &Stored, terms: &Terms) -> Committed {
     match found {
         Stored::Record(record) if record.has_kept_end() => Committed::NotExtended,
         Stored::Record(record) => Committed::Saved(End::of_stored(record, terms)),
-        Stored::Redirect(_) => Committed::Forwarded,
-        Stored::Nothing | Stored::Unreadable => Committed::Gone,
+        Stored::Redirect(redirect) if redirect.flag != Flag::Ended => Committed::Forwarded,
+        Stored::Redirect(_) | Stored::Nothing | Stored::Unreadable => Committed::Gone,
     }
 }
 

@@ -165,6 +165,14 @@ async fn an_equal_value_is_not_saved_in_a_session_that_has_ended(tested: impl Te
     assert!(flight.save().await.unwrap_err().is_gone());
     flight.finish().await.assert_ok().assert_no_cookie();
     assert!(tested.dump().await.records().is_empty());
+    // Another person's session comes after it.
+    let browser = guest(&tested).await;
+    browser.visit(|s| s.login("ada").unwrap()).await.assert_ok();
+    let flight = browser.begin().await;
+    browser.visit(|s| s.login("eve").unwrap()).await.assert_ok();
+    flight.insert("a", 1).unwrap();
+    assert!(flight.save().await.unwrap_err().is_gone());
+    flight.finish().await.assert_ok().assert_no_cookie();
 }
 
 async fn what_is_saved_travels_behind_a_renewal(tested: impl TestStore) {
