@@ -371,7 +371,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
 
     /// Declares that servers with actix-session 0.11 or older share the store. They may drop or
     /// copy a session's metadata, so an absolute timeout under [`WireFormat::V0_11`] is best
-    /// effort.
+    /// effort. Whose sessions were all ended once (`revoke_all`) is logged in here only by logins of servers with
+    /// this version.
     ///
     /// # Examples
     /// ```
