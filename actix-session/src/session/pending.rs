@@ -234,13 +234,13 @@ impl Pending {
         }
     }
 
-    /// A middleware serves the session from now on. Somebody has asked for it before. Returns what was
-    /// done to it until then.
-    /// Whether somebody has asked for the session before a middleware serves it, and nobody has loaded it since.
+    /// Whether somebody has asked for the session before a middleware served it, and nobody has loaded it since.
     pub(super) fn is_early(&self) -> bool {
         self.early
     }
 
+    /// A middleware serves the session from now on. Somebody has asked for it before. Returns what was
+    /// done to it until then.
     fn attach(&mut self, served: Arc<Served>) -> Option<Acts> {
         let endings = Endings::attached(served.knows_ends);
         let before = std::mem::replace(&mut self.endings, endings);
