@@ -12,8 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     contract::Older,
-    protocol::Owner,
-    record::{MetadataKeys, PrincipalEntry, WireFormat},
+    record::{MetadataKeys, Owner, PrincipalEntry, WireFormat},
 };
 
 #[derive(Clone)]

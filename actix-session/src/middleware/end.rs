@@ -19,7 +19,7 @@ use crate::{
     key::SessionKey,
     measure::timed,
     observe::SessionEventKind,
-    protocol::Owner,
+    record::Owner,
     session::{Asked, Kept, Outcome},
     storage::SessionStore,
 };

@@ -15,8 +15,7 @@ use crate::{
     key::SessionKey,
     measure::{self, timed},
     observe::SessionEventKind,
-    protocol::Owner,
-    record::Record,
+    record::{Owner, Record},
     storage::SessionStore,
 };
 

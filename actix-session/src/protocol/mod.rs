@@ -33,12 +33,14 @@ use crate::{
     storage::StoreIndex,
 };
 
+pub(crate) use crate::record::Owner;
+
 pub(crate) use self::{
     commit::CommitMachine,
     drive::drive_at_once,
     end::EndMachine,
     name::Name,
-    owner::{NotBefore, Owner, OwnerBefore},
+    owner::{NotBefore, OwnerBefore},
     revoke::RevokeMachine,
     rotate::RotateMachine,
     save::{ReplaceMachine, SaveMachine},

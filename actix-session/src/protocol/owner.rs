@@ -1,19 +1,9 @@
-//! Whose session a record is, and which sessions of one principal have ended together.
+//! Whose session a record was, and which sessions of one principal have ended together.
 
 use crate::{
     clock::Millis,
-    record::{Metadata, Record},
+    record::{Owner, Record},
 };
-
-/// What an index knows of a record that belongs to somebody.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Owner {
-    pub(crate) principal: String,
-    /// The session's id, whatever its key.
-    pub(crate) id: u128,
-    /// When `login` was called.
-    pub(crate) login: Millis,
-}
 
 /// Whose the record was that a step replaces.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -31,29 +21,6 @@ pub(crate) struct NotBefore {
     pub(crate) at: Millis,
     /// The ids of sessions that go on all the same.
     pub(crate) spared: Vec<u128>,
-}
-
-impl Owner {
-    /// `None` if the record is nobody's.
-    pub(crate) fn of(record: &Record) -> Option<Self> {
-        Self::of_metadata(record.times()?)
-    }
-
-    /// `None` if they are nobody's.
-    pub(crate) fn of_metadata(metadata: &Metadata) -> Option<Self> {
-        let auth = metadata.auth.as_deref()?;
-        Some(Self {
-            principal: auth.principal.clone(),
-            id: metadata.id,
-            login: auth.login(),
-        })
-    }
-
-    /// Whether it is this session of this principal. Without a key to prove it, what a record claims
-    /// counts, as in the index.
-    pub(crate) fn is(&self, principal: &str, id: u128) -> bool {
-        self.id == id && self.principal == principal
-    }
 }
 
 impl OwnerBefore {

@@ -61,10 +61,13 @@ impl Record {
     }
 
     /// Whether the record is past its absolute end, its own or the policy's.
+    #[inline]
     pub(crate) fn is_over(&self, now: Millis, absolute: Option<Millis>) -> bool {
-        if absolute.is_none() && self.is_plain() {
-            return false;
-        }
+        // Most records have neither.
+        !(absolute.is_none() && self.is_plain()) && self.is_past(now, absolute)
+    }
+
+    fn is_past(&self, now: Millis, absolute: Option<Millis>) -> bool {
         let Some(metadata) = self.times() else {
             return false;
         };

@@ -13,6 +13,7 @@ mod metadata;
 mod names;
 mod numbers;
 mod origin;
+mod owner;
 mod packed;
 mod principal;
 mod proofs;
@@ -46,6 +47,7 @@ pub(crate) use self::{
     metadata::{Auth, Metadata, RESERVED, id_after_clear},
     names::is_named,
     origin::Origin,
+    owner::Owner,
     packed::{Kind, Packed},
     principal::{LONGEST_PRINCIPAL, PrincipalEntry, principal_of},
     proofs::{Lowered, Proof, Proofs},
