@@ -89,6 +89,17 @@ enum Noted {
     Early(Acts),
 }
 
+impl Noted {
+    /// Few requests need it.
+    #[cold]
+    fn note(&mut self, since: impl FnOnce(&mut Since), act: impl FnOnce() -> Act) {
+        match self {
+            Self::Since(noted) => since(noted),
+            Self::Early(acts) => acts.push(act),
+        }
+    }
+}
+
 /// The results of closures, by the names of their entries. Few requests have any.
 #[derive(Default)]
 #[allow(
@@ -593,10 +604,8 @@ impl Pending {
 
     /// Notes what is done, if somebody has to know it later.
     fn note(&mut self, since: impl FnOnce(&mut Since), act: impl FnOnce() -> Act) {
-        match self.noted.as_deref_mut() {
-            None => {}
-            Some(Noted::Since(noted)) => since(noted),
-            Some(Noted::Early(acts)) => acts.push(act),
+        if let Some(noted) = self.noted.as_deref_mut() {
+            noted.note(since, act);
         }
     }
 
