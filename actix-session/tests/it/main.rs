@@ -19,6 +19,7 @@ mod compatibility;
 mod concurrency;
 mod cookies;
 mod cross_site;
+mod demoted;
 mod devices;
 mod ended;
 mod ended_cookies;

@@ -29,6 +29,11 @@ impl Pool {
             Ok(Err(error)) => Err((ErrorKind::Io, message, error.to_string()).into()),
         }
     }
+
+    /// Closes the connections that nobody uses: they lead to the wrong server.
+    pub(super) fn close_idle(&self) {
+        drop(self.0.retain(|_, _| false));
+    }
 }
 
 fn all_in_use() -> RedisError {

@@ -107,8 +107,21 @@ impl<D: Database> Attempt<'_, D> {
             }
             Query::Forget(principal, mark) => return self.forget(principal, *mark).await,
             Query::Count => return self.count().await,
+            Query::Prove => {
+                self.prove().await?;
+                Reply::Done
+            }
         };
         Ok(reply.into())
+    }
+
+    /// Some users may write where others may not: what counts is whether the server refuses to.
+    async fn prove(&mut self) -> Result<(), Error> {
+        if D::finds(self.connection, D::MAY_BE_READ_ONLY).await? {
+            let values = self.values("");
+            D::execute(self.connection, &self.statements.delete_expired, &values).await?;
+        }
+        Ok(())
     }
 
     async fn run(&mut self, step: &Step) -> Result<Reply, Error> {

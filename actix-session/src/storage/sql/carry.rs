@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::Error;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     attempts::Attempts,
     backend::Attempt,
     database::{SqlDatabase, Verdict},
     failure::Failure,
+    proof::{Due, SOON},
     query::{Answer, Query},
     run::Held,
     runtime::to_the_end,
@@ -48,8 +49,42 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         replied
     }
 
-    /// Carries out a query, and tries again whenever the database says that this may help.
     async fn carry_out(&self, asked: &Arc<(Query, Terms)>) -> Result<Answer, Failure> {
+        let (query, terms) = &**asked;
+        if query.needs_proof() {
+            self.have_proof(terms).await;
+        }
+        self.repeat(asked).await
+    }
+
+    /// While sessions are only read, has the server show now and then that it takes writes. One that is
+    /// demoted while it runs keeps its clients, and goes on answering reads with what may be older than the end
+    /// of a session.
+    async fn have_proof(&self, terms: &Terms) {
+        let connections = &self.0.connections;
+        if D::LOCAL || connections.search().is_in_vain() {
+            return;
+        }
+        let Some(due) = connections.proof().due() else {
+            return;
+        };
+        let store = self.clone();
+        let asked = Arc::new((Query::Prove, terms.clone()));
+        let proving = tokio::spawn(async move {
+            if let Err(failure) = store.repeat(&asked).await
+                && failure.verdict != Verdict::NotHere
+            {
+                store.0.connections.proof().do_without();
+            }
+        });
+        if due == Due::First {
+            // Whoever gets no answer in time reads all the same.
+            let _ = timeout(SOON, proving).await;
+        }
+    }
+
+    /// Carries out a query, and tries again whenever the database says that this may help.
+    async fn repeat(&self, asked: &Arc<(Query, Terms)>) -> Result<Answer, Failure> {
         let (query, terms) = &**asked;
         let mut attempts = Attempts::within(terms.budget, self.0.connections.search());
         loop {
@@ -57,6 +92,9 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             let mut failure = match self.attempt(asked, attempts.end()).await {
                 Ok(reply) => {
                     attempts.succeeded();
+                    if query.writes() {
+                        self.0.connections.proof().note();
+                    }
                     return Ok(reply);
                 }
                 Err(failure) => failure,

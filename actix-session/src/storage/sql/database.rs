@@ -55,6 +55,9 @@ pub(crate) trait Database: sqlx::Database {
     /// can tell other processes.
     const TELL: Option<&'static str> = None;
 
+    /// Finds a row if the server may refuse writes of this connection's user.
+    const MAY_BE_READ_ONLY: &'static str = "SELECT 1";
+
     /// Whether an error refuses what a statement tells, and not what it does.
     fn refuses_to_tell(error: &dyn DatabaseError) -> bool {
         let _ = error;

@@ -36,6 +36,7 @@ mod plans;
 mod pooler;
 #[cfg(feature = "postgres-session")]
 mod postgres;
+mod proof;
 mod query;
 mod row;
 mod run;

@@ -124,6 +124,10 @@ impl Database for MySql {
     const SWEEP: &'static str =
         "DELETE FROM {table} WHERE expires <= :now ORDER BY expires LIMIT :batch";
 
+    // It is a number, and a word in later versions of MariaDB.
+    const MAY_BE_READ_ONLY: &'static str =
+        "SELECT 1 FROM DUAL WHERE CAST(@@global.read_only AS CHAR) NOT IN ('0', 'OFF')";
+
     fn placeholder(_: Param, _: usize) -> String {
         "?".to_owned()
     }

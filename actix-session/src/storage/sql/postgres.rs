@@ -154,6 +154,9 @@ impl Database for Postgres {
         SELECT id FROM {table} WHERE expires <= :now ORDER BY expires LIMIT :batch \
         FOR UPDATE SKIP LOCKED)";
 
+    const MAY_BE_READ_ONLY: &'static str =
+        "SELECT 1 WHERE current_setting('transaction_read_only') <> 'off'";
+
     fn refuses_to_tell(error: &dyn DatabaseError) -> bool {
         let error = error.try_downcast_ref::<PgDatabaseError>();
         error.is_some_and(|error| is_about_message(error.message(), error.routine()))

@@ -33,6 +33,8 @@ pub(crate) enum Query {
     Forget(String, Millis),
     /// Counts the rows.
     Count,
+    /// Finds out whether the server takes writes.
+    Prove,
 }
 
 /// What the database answered.
@@ -61,6 +63,11 @@ impl Query {
                 | Self::Count
                 | Self::Tell(_)
         )
+    }
+
+    /// Whether a server that takes no writes would answer it, and perhaps with what is old.
+    pub(crate) fn needs_proof(&self) -> bool {
+        !self.writes() && !self.is_message()
     }
 
     /// Whether it only tells something.

@@ -23,6 +23,7 @@ use super::{
     database::{Database, Limits, Verdict},
     failure::Failure,
     line::Line,
+    proof::Proof,
 };
 use crate::{clock, measure};
 
@@ -45,6 +46,7 @@ pub(crate) struct Connections<D: Database> {
     /// Grows whenever the connections that are open turn out to be useless.
     era: AtomicU64,
     search: Search,
+    proof: Proof,
 }
 
 /// An open connection. It goes back to the pool when it is dropped.
@@ -134,7 +136,12 @@ impl<D: Database> Connections<D> {
             suspects: AtomicU32::new(0),
             era: AtomicU64::new(0),
             search: Search::within(limits.connect),
+            proof: Proof::new(),
         }
+    }
+
+    pub(crate) fn proof(&self) -> &Proof {
+        &self.proof
     }
 
     pub(crate) fn search(&self) -> &Search {

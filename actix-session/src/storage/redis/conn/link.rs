@@ -12,14 +12,20 @@ use std::{
     },
 };
 
+use futures_util::future::join;
 use redis::{Client, RedisError, aio::MultiplexedConnection};
 use tokio::{
     runtime::{Handle, Id},
     sync::Mutex as AsyncMutex,
     task::AbortHandle,
+    time::timeout,
 };
 
-use super::{Job, LastFailure, Outcome, Timeouts, is_spent, refusal, sentinel::Sentinel};
+use super::{
+    Job, LastFailure, Outcome, Timeouts, is_spent, refusal,
+    role::{self, Asking},
+    sentinel::Sentinel,
+};
 use crate::sync::lock;
 
 #[derive(Clone)]
@@ -50,6 +56,7 @@ struct RuntimeConnection {
     spent: AtomicU64,
     /// Attempts to connect.
     attempts: LastFailure,
+    asking: Asking,
     /// Ends with the runtime, and then forgets the connection.
     watcher: Mutex<Option<AbortHandle>>,
 }
@@ -60,6 +67,16 @@ struct Numbered {
     /// When it was made, as its source counts.
     era: u64,
     connection: MultiplexedConnection,
+}
+
+impl Numbered {
+    fn new(era: u64, connection: MultiplexedConnection) -> Self {
+        Self {
+            number: next_number(),
+            era,
+            connection,
+        }
+    }
 }
 
 impl RuntimeConnection {
@@ -104,18 +121,81 @@ impl Link {
 
     /// Does a job once.
     ///
-    /// A server that holds a write back, as in `CLIENT PAUSE WRITE`, holds back whatever comes after
-    /// it on the same connection. So a connection whose answer is late is not used any further.
-    ///
     /// # Errors
     /// The job was refused.
     pub(super) async fn once(&self, job: &Job<'_>) -> Result<Outcome, RedisError> {
         let own = self.of_this_runtime();
+        let held = self.connection(&own).await?;
+        self.over(&own, held, job).await
+    }
+
+    /// Does a job once. A read asks now and then whether the server is a replica by now.
+    ///
+    /// # Errors
+    /// The job was refused.
+    pub(super) async fn once_at_master(&self, job: &Job<'_>) -> Result<Outcome, RedisError> {
+        let own = self.of_this_runtime();
+        let held = self.connection(&own).await?;
+        if job.reads && own.asking.is_due() {
+            // What is rare is on the heap.
+            return Box::pin(self.once_asking(&own, held, job)).await;
+        }
+        self.over(&own, held, job).await
+    }
+
+    /// Does it, and again if the server is a replica and a new connection leads to a master.
+    async fn once_asking(
+        &self,
+        own: &RuntimeConnection,
+        held: Numbered,
+        job: &Job<'_>,
+    ) -> Result<Outcome, RedisError> {
+        let asking = role::is_replica(held.connection.clone(), self.0.timeouts);
+        let (is_replica, outcome) = join(asking, self.over(own, held, job)).await;
+        if !is_replica {
+            return outcome;
+        }
+        let searching = timeout(self.0.timeouts.command, self.finds_master(own));
+        if searching.await.is_ok_and(|found| found) {
+            return self.once(job).await;
+        }
+        own.asking.do_without();
+        outcome
+    }
+
+    /// Connects anew. If that leads to a master, all later jobs go there.
+    async fn finds_master(&self, own: &RuntimeConnection) -> bool {
+        let source = &self.0.source;
+        let era = source.era();
+        let Ok(connection) = source.connect(self.0.timeouts).await else {
+            return false;
+        };
+        if role::is_replica(connection.clone(), self.0.timeouts).await {
+            return false;
+        }
+        *own.connection.lock().await = Some(Numbered::new(era, connection));
+        tracing::info!(
+            "the Redis server has become a replica, and its address leads to another one, which is used \
+             from now on"
+        );
+        true
+    }
+
+    /// Does a job on a connection.
+    ///
+    /// A server that holds a write back, as in `CLIENT PAUSE WRITE`, holds back whatever comes after
+    /// it on the same connection. So a connection whose answer is late is not used any further.
+    async fn over(
+        &self,
+        own: &RuntimeConnection,
+        held: Numbered,
+        job: &Job<'_>,
+    ) -> Result<Outcome, RedisError> {
         let Numbered {
             number,
             mut connection,
             ..
-        } = self.connection(&own).await?;
+        } = held;
         let doing = pin!(job.over(&mut connection));
         let late = || {
             own.set_aside(number);
@@ -141,6 +221,7 @@ impl Link {
             connection: AsyncMutex::new(None),
             spent: AtomicU64::new(0),
             attempts: LastFailure::default(),
+            asking: Asking::later(),
             watcher: Mutex::new(Some(self.forget_with_runtime(id, number))),
         });
         Arc::clone(self.runtimes().entry(id).or_insert(made))
@@ -201,11 +282,7 @@ impl Link {
         let connecting = Box::pin(self.0.source.connect(self.0.timeouts));
         let connected = connecting.await;
         let connection = connected.inspect_err(|error| own.attempts.note(error))?;
-        let made = Numbered {
-            number: next_number(),
-            era,
-            connection,
-        };
+        let made = Numbered::new(era, connection);
         *held = Some(made.clone());
         Ok(made)
     }
@@ -243,6 +320,7 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::future::{Either, select};
+    use redis::Value;
     use tokio::sync::Notify;
 
     use super::{super::super::fake, *};
@@ -268,6 +346,56 @@ mod tests {
             Either::Right(_) => panic!("it has waited for the other one"),
         }
         assert_eq!(accepted.get(), 2);
+    }
+
+    /// What a server answers to `HELLO` and to `GET`.
+    fn answer(role: &str, value: u32) -> impl Fn(&[String]) -> Option<String> {
+        let hello = format!("*2\r\n$4\r\nrole\r\n${}\r\n{role}\r\n", role.len());
+        move |command| match command[0].as_str() {
+            "HELLO" => Some(hello.clone()),
+            _ => Some(format!(":{value}\r\n")),
+        }
+    }
+
+    async fn read(link: &Link) -> Value {
+        let get = redis::cmd("GET");
+        match link.once_at_master(&Job::command("a", &get).reading()).await {
+            Ok(Outcome::Value(value)) => value,
+            _ => panic!("it is served"),
+        }
+    }
+
+    #[actix_web::test]
+    async fn reads_do_without_a_master_for_a_while() {
+        let (server, accepted) = fake::listen_to(usize::MAX, answer("replica", 1)).await;
+        let source = Source::Server(Client::open(server).unwrap());
+        let link = Link::new(source, fake::PATIENCE);
+        assert_eq!(read(&link).await, Value::Int(1));
+        assert_eq!(accepted.get(), 1, "nobody has asked yet");
+        link.of_this_runtime().asking.at_once();
+        for _ in 0..3 {
+            assert_eq!(read(&link).await, Value::Int(1));
+            assert_eq!(accepted.get(), 2, "one of them looks for a master");
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_read_leaves_a_replica_for_a_master() {
+        let (old, new) = (answer("replica", 1), answer("master", 2));
+        let mut asked = 0;
+        let both = move |command: &[String]| {
+            asked += usize::from(command[0] == "HELLO");
+            let answer = if asked < 2 { &old } else { &new };
+            answer(command)
+        };
+        let (server, accepted) = fake::listen_to(usize::MAX, both).await;
+        let source = Source::Server(Client::open(server).unwrap());
+        let link = Link::new(source, fake::PATIENCE);
+        link.of_this_runtime().asking.at_once();
+        assert_eq!(read(&link).await, Value::Int(2));
+        assert_eq!(accepted.get(), 2);
+        assert_eq!(read(&link).await, Value::Int(2));
+        assert_eq!(accepted.get(), 2, "all of them go there from now on");
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ mod line;
 mod link;
 mod pooled;
 mod refusal;
+mod role;
 mod sentinel;
 mod ways;
 
@@ -51,6 +52,9 @@ use crate::error::Contended;
 
 /// How long to wait before a refusal that passes is tried again: short beside a failover.
 const RETRY_PAUSE: Duration = Duration::from_millis(25);
+
+/// How many connections of a pool a job tries if they lead to a replica.
+const POOL_TRIES: u32 = 3;
 
 #[derive(Clone)]
 pub(crate) struct Connections {
@@ -245,10 +249,7 @@ impl Topology {
                 Self::Sentinel(Watched::new(sentinel, timeouts))
             }
             Target::Cluster(seeds) => Self::Cluster(Cluster::new(seeds, timeouts)?),
-            Target::Pool(pool) => Self::Pool(Pooled {
-                pool: pool.clone(),
-                timeouts,
-            }),
+            Target::Pool(pool) => Self::Pool(Pooled::new(pool.clone(), timeouts)),
         })
     }
 
@@ -266,7 +267,7 @@ impl Topology {
             // On the heap: whatever waits for a command would hold the largest of these, and a load
             // waits at several depths.
             let outcome = match self {
-                Self::Server(link) => Box::pin(link.once(job)).await,
+                Self::Server(link) => Box::pin(link.once_at_master(job)).await,
                 Self::Sentinel(watched) => Box::pin(watched.once(job)).await,
                 Self::Cluster(cluster) => Box::pin(cluster.run(*job, deadline)).await,
                 Self::Pool(pooled) => Box::pin(pooled.once(job)).await,
@@ -318,7 +319,9 @@ impl Topology {
                 !error.is_connection_refusal()
             }
             // If the name leads to another server now, a new connection finds it.
-            Self::Server(_) | Self::Pool(_) => refusal::is_not_here(error) && tries == 1,
+            Self::Server(_) => refusal::is_not_here(error) && tries == 1,
+            // Another job may have given back an old one meanwhile.
+            Self::Pool(_) => refusal::is_not_here(error) && tries <= POOL_TRIES,
             // Sentinel is about to name another master, or has done so.
             Self::Sentinel(_) => {
                 let is_replaced = refusal::is_unreplicated(error) && tries == 1;

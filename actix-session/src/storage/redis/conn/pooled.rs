@@ -1,7 +1,8 @@
 //! One job on a connection that a pool lends.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
+use futures_util::future::join;
 use redis::{
     RedisError,
     aio::{ConnectionLike as _, MultiplexedConnection},
@@ -10,23 +11,71 @@ use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     super::pool::{self, Lent, Pool},
-    Job, Outcome, Timeouts, is_spent,
+    Job, Outcome, Timeouts, is_spent, refusal,
+    role::{self, Asking},
 };
 
 #[derive(Clone)]
 pub(super) struct Pooled {
-    pub(super) pool: Pool,
-    pub(super) timeouts: Timeouts,
+    pool: Pool,
+    timeouts: Timeouts,
+    asking: Arc<Asking>,
 }
 
 impl Pooled {
-    /// Does a job once, on a connection that nobody else uses meanwhile. If the answer is late, the
-    /// pool may lend another in its place.
+    pub(super) fn new(pool: Pool, timeouts: Timeouts) -> Self {
+        Self {
+            pool,
+            timeouts,
+            asking: Arc::new(Asking::later()),
+        }
+    }
+
+    /// Does a job once, on a connection that nobody else uses meanwhile. A read asks now and then whether
+    /// the server is a replica by now.
     ///
     /// # Errors
     /// The job was refused, or the pool gave no connection.
     pub(super) async fn once(&self, job: &Job<'_>) -> Result<Outcome, RedisError> {
-        let lent = self.pool.lend(self.timeouts.connect).await?;
+        let lent = self.lend().await?;
+        if job.reads && self.asking.is_due() {
+            // What is rare is on the heap.
+            return Box::pin(self.once_asking(lent, job)).await;
+        }
+        self.over(lent, job).await
+    }
+
+    async fn lend(&self) -> Result<Lent, RedisError> {
+        self.pool.lend(self.timeouts.connect).await
+    }
+
+    fn is_replica(&self, lent: &Lent) -> impl Future<Output = bool> + use<> {
+        role::is_replica(MultiplexedConnection::clone(lent), self.timeouts)
+    }
+
+    /// Does it, and again if the server is a replica and the pool opens a connection to a master.
+    async fn once_asking(&self, lent: Lent, job: &Job<'_>) -> Result<Outcome, RedisError> {
+        let asking = self.is_replica(&lent);
+        let (is_replica, outcome) = join(asking, self.over(lent, job)).await;
+        if !is_replica {
+            return outcome;
+        }
+        self.pool.close_idle();
+        let other = timeout(self.timeouts.command, async {
+            let lent = self.lend().await.ok()?;
+            (!self.is_replica(&lent).await).then_some(lent)
+        });
+        match other.await {
+            Ok(Some(lent)) => self.over(lent, job).await,
+            Ok(None) | Err(_) => {
+                self.asking.do_without();
+                outcome
+            }
+        }
+    }
+
+    /// Does a job on a connection. If the answer is late, the pool may lend another in its place.
+    async fn over(&self, lent: Lent, job: &Job<'_>) -> Result<Outcome, RedisError> {
         let mut connection = MultiplexedConnection::clone(&lent);
         let doing = pin!(job.over(&mut connection));
         let mut lent = Unfinished {
@@ -40,6 +89,9 @@ impl Pooled {
         let outcome = self.timeouts.bound(doing, late).await;
         if is_spent(&outcome) {
             lent.discard();
+        }
+        if outcome.as_ref().is_err_and(refusal::is_not_here) {
+            self.pool.close_idle();
         }
         drop(lent.lent.take());
         outcome

@@ -19,11 +19,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Job, Link, Outcome, Source, Timeouts, question, refusal};
+use super::{
+    Job, Link, Outcome, Source, Timeouts, question, refusal,
+    role::{DO_WITHOUT, text},
+};
 use crate::sync::lock;
-
-/// How long reads do without a master, once none was found.
-const DO_WITHOUT: Duration = Duration::from_secs(5);
 
 /// How often the sentinels are asked, while the master is used, whether it still is the master. A former
 /// one takes writes for some ten seconds more, until the sentinels make a replica of it: all of these are
@@ -348,14 +348,6 @@ fn address(answer: Value) -> Option<(String, u16)> {
     let host = text(parts.first())?.to_owned();
     let port = text(parts.get(1))?.parse().ok()?;
     Some((host, port))
-}
-
-fn text(value: Option<&Value>) -> Option<&str> {
-    match value? {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
-    }
 }
 
 /// How to connect to another address in the same way.

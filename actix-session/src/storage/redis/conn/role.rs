@@ -1,0 +1,104 @@
+//! Whether a server is a replica by now.
+//!
+//! A master that is demoted while it runs keeps its clients, and goes on answering reads: with what may be
+//! older than the end of a session. A write it refuses, which leads to the new master. So what only reads
+//! asks now and then.
+
+use std::{sync::Mutex, time::Duration};
+
+use redis::{Value, aio::MultiplexedConnection};
+use tokio::time::Instant;
+
+use super::{Timeouts, question};
+use crate::sync::lock;
+
+/// How often a server is asked while sessions are read from it.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long reads do without a master, once none was found.
+pub(super) const DO_WITHOUT: Duration = Duration::from_secs(5);
+
+/// When a read asks next.
+pub(super) struct Asking(Mutex<Instant>);
+
+impl Asking {
+    /// Nobody asks where a connection has just led.
+    pub(super) fn later() -> Self {
+        Self(Mutex::new(Instant::now() + ASK_AGAIN))
+    }
+
+    /// Whether it is time. The next read that asks does so later.
+    pub(super) fn is_due(&self) -> bool {
+        let now = Instant::now();
+        let mut next = lock(&self.0);
+        let is_due = *next <= now;
+        if is_due {
+            *next = now + ASK_AGAIN;
+        }
+        is_due
+    }
+
+    /// Nobody asks for a while: no master was found.
+    pub(super) fn do_without(&self) {
+        *lock(&self.0) = Instant::now() + DO_WITHOUT;
+        tracing::warn!(
+            "the Redis server has become a replica, and its address leads to no master: sessions are read \
+             from it, and changes fail"
+        );
+    }
+
+    #[cfg(test)]
+    pub(super) fn at_once(&self) {
+        *lock(&self.0) = Instant::now();
+    }
+}
+
+/// Whether the server says that it is a replica. No permission is needed to ask, and nothing that holds
+/// writes up holds this up.
+pub(super) async fn is_replica(mut connection: MultiplexedConnection, timeouts: Timeouts) -> bool {
+    let hello = redis::cmd("HELLO");
+    let told = question(&mut connection, &hello, timeouts).await;
+    told.is_ok_and(|told| role(&told) == Some("replica"))
+}
+
+/// What a server calls itself. A proxy may not know.
+fn role(told: &Value) -> Option<&str> {
+    let is_role = |name: &Value| text(Some(name)) == Some("role");
+    match told {
+        Value::Map(fields) => {
+            let field = fields.iter().find(|(name, _)| is_role(name));
+            text(field.map(|(_, value)| value))
+        }
+        Value::Array(parts) => {
+            let field = parts.chunks_exact(2).find(|field| is_role(&field[0]));
+            text(field.map(|field| &field[1]))
+        }
+        _ => None,
+    }
+}
+
+pub(super) fn text(value: Option<&Value>) -> Option<&str> {
+    match value? {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_read_from_both_forms_of_the_protocol() {
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let fields = [("server", "redis"), ("role", "replica")];
+        let map = fields.map(|(name, value)| (bulk(name), bulk(value)));
+        assert_eq!(role(&Value::Map(map.to_vec())), Some("replica"));
+        let array = fields.map(|(name, value)| [bulk(name), bulk(value)]);
+        assert_eq!(role(&Value::Array(array.concat())), Some("replica"));
+        // A value is no name, and a sentinel has no role.
+        assert_eq!(role(&Value::Array(vec![bulk("a"), bulk("role")])), None);
+        assert_eq!(role(&Value::Okay), None);
+    }
+}

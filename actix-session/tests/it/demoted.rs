@@ -1,0 +1,152 @@
+//! Servers that are demoted while they run, and keep their clients: whoever only reads finds the new one
+//! too.
+
+use std::time::Duration;
+
+use actix_session::storage::RedisSessionStore;
+use actix_web::rt;
+use deadpool_redis::{Config, PoolConfig, Runtime};
+use futures_util::future::join_all;
+use servers::{MariaDbServer, PostgresServer, RedisServer, resp::lines_of};
+use sqlx::{Connection as _, Executor as _, MySqlConnection, PgConnection};
+
+use crate::support::{
+    Browser, MySql, Postgres, SqlTestStore as _, Way, aside, count, guest, soon,
+};
+
+/// Servers at which there is the same session, and a way to the one that is the master.
+struct Pair {
+    old: RedisServer,
+    new: RedisServer,
+    way: Way,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        aside(|| {
+            let (old, new) = (RedisServer::start().unwrap(), RedisServer::start().unwrap());
+            let way = Way::to(old.port());
+            Self { old, new, way }
+        })
+        .await
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.way.port())
+    }
+
+    /// The old one becomes a replica that knows of nothing which comes after. At the new one, nobody has a
+    /// session.
+    fn demote(&self) {
+        let answer = lines_of(self.old.port(), "REPLICAOF 127.0.0.1 1").unwrap();
+        assert_eq!(answer, ["+OK"]);
+        self.way.lead_to(self.new.port());
+    }
+}
+
+/// Reads until they come from the server where there is no session. Each of them is served.
+async fn becomes_nobody(here: &Browser) {
+    let reading = async {
+        while !here.is_nobody().await {
+            rt::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon(reading).await;
+}
+
+#[actix_web::test]
+async fn what_only_reads_leaves_a_former_master_on_redis() {
+    let pair = Pair::start().await;
+    let store = RedisSessionStore::new(pair.url()).await.unwrap();
+    let here = Browser::with(store).await;
+    here.visit(count).await.assert_sets_cookie();
+    pair.demote();
+    becomes_nobody(&here).await;
+}
+
+fn pool(url: &str) -> deadpool_redis::Pool {
+    let mut config = Config::from_url(url);
+    config.pool = Some(PoolConfig::new(4));
+    config.create_pool(Some(Runtime::Tokio1)).unwrap()
+}
+
+/// Opens all of a pool's connections.
+async fn fill(pool: &deadpool_redis::Pool) {
+    let all = join_all((0..4).map(|_| pool.get())).await;
+    assert!(all.iter().all(Result::is_ok));
+    drop(all);
+    assert_eq!(pool.status().available, 4);
+}
+
+#[actix_web::test]
+async fn what_only_reads_leaves_a_former_master_in_a_pool() {
+    let pair = Pair::start().await;
+    let pool = pool(&pair.url());
+    let store = RedisSessionStore::new_pooled(pool.clone()).await.unwrap();
+    let here = Browser::with(store).await;
+    here.visit(count).await.assert_sets_cookie();
+    fill(&pool).await;
+    pair.demote();
+    becomes_nobody(&here).await;
+}
+
+/// One connection shows where all that are as old lead.
+#[actix_web::test]
+async fn a_write_leaves_a_former_master_with_all_connections_of_a_pool() {
+    let pair = Pair::start().await;
+    let pool = pool(&pair.url());
+    let store = RedisSessionStore::new_pooled(pool.clone()).await.unwrap();
+    let here = Browser::with(store).await;
+    fill(&pool).await;
+    pair.demote();
+    here.visit(count).await.assert_ok().assert_sets_cookie();
+    here.visit(count).await.assert_ok();
+    assert_eq!(here.number("n").await, Some(2));
+}
+
+macro_rules! demoted {
+    ($kind:ident, $server:ident, $connection:ident, $user:expr, $demote:expr) => {
+        let (old, new) = aside(|| ($server::start().unwrap(), $server::start().unwrap())).await;
+        for server in [&old, &new] {
+            let mut admin = $connection::connect(&server.url()).await.unwrap();
+            for statement in $user {
+                admin.execute(statement).await.unwrap();
+            }
+        }
+        let way = Way::to(old.port());
+        let to = |port: u16| {
+            let url = old.url().replace("tester@", "reader@");
+            url.replace(&old.port().to_string(), &port.to_string())
+        };
+        let tested = $kind::at(&to(way.port())).await;
+        let here = guest(&tested).await;
+        // The table is there, and the session is not.
+        tested.builder(&to(new.port())).build().await.unwrap();
+        let mut admin = $connection::connect(&old.url()).await.unwrap();
+        for statement in $demote {
+            admin.execute(statement).await.unwrap();
+        }
+        way.lead_to(new.port());
+        becomes_nobody(&here).await;
+    };
+}
+
+#[actix_web::test]
+async fn what_only_reads_leaves_a_former_primary_on_postgres() {
+    let demote = [
+        "ALTER SYSTEM SET default_transaction_read_only = on",
+        "SELECT pg_reload_conf()",
+    ];
+    demoted!(Postgres, PostgresServer, PgConnection, [""; 0], demote);
+}
+
+/// Users that may write all the same are not kept from a server that is read-only to others.
+#[actix_web::test]
+async fn what_only_reads_leaves_a_former_primary_on_mysql() {
+    let user = [
+        "CREATE USER reader@'127.0.0.1'",
+        "GRANT ALL ON sessions.* TO reader@'127.0.0.1'",
+    ];
+    let demote = ["SET GLOBAL read_only = 1"];
+    demoted!(MySql, MariaDbServer, MySqlConnection, user, demote);
+}
