@@ -156,10 +156,12 @@ impl Terms {
                 format,
                 quiet,
                 until,
+                principal_entry,
                 ..
             }) => Self {
                 keys,
                 format,
+                principal_entry,
                 budget: until.saturating_duration_since(Instant::now()),
                 extend: if quiet {
                     ExtendOnRead::Quiet

@@ -71,6 +71,8 @@ pub struct Login {
 struct LoggedIn {
     who: u8,
     at: i64,
+    /// When they authenticated again after that, in the same request.
+    proven: Option<i64>,
     /// The session's id if it was another principal's.
     lineage: u32,
     span: Option<i64>,
@@ -314,7 +316,7 @@ impl Request {
             return false;
         }
         match &mut self.changes.login {
-            Some(login) => login.at = now,
+            Some(login) => login.proven = Some(now),
             None => self.changes.proven = Some(now),
         }
         self.changes.renew = true;
@@ -455,6 +457,7 @@ impl Model {
         let mut made = LoggedIn {
             who: login.who,
             at: self.now,
+            proven: None,
             lineage: 0,
             span: login.absolute,
             keep: login.keep,
@@ -531,10 +534,7 @@ impl Model {
         let base = request.base();
         let same = base.filter(|base| base.auth.is_none_or(|(who, _)| who == login.who));
         let kept = same.filter(|_| login.keep).and_then(|base| base.span);
-        let since = request
-            .changes
-            .proven
-            .map_or(login.at, |at| at.max(login.at));
+        let since = login.proven.unwrap_or(login.at);
         let span = login.span.or(kept).or(self.policy.absolute);
         span.is_some_and(|span| since + span <= self.now)
     }
@@ -667,7 +667,8 @@ impl Model {
                 (new.ttl, new.span) = (None, None);
             }
             new.span = login.span.or(new.span);
-            (new.auth, new.logged_in) = (Some((login.who, login.at)), Some(login.at));
+            let since = login.proven.unwrap_or(login.at);
+            (new.auth, new.logged_in) = (Some((login.who, since)), Some(login.at));
         }
         new.ttl = changes.ttl.unwrap_or(new.ttl);
         if let (Some(at), Some((_, since))) = (changes.proven, &mut new.auth) {

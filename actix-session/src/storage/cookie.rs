@@ -18,7 +18,7 @@ use crate::{
         Committed, End, GRACE, IdleEnd, Older, Opened, Rotated, SessionState, Stamp, Terms,
     },
     error::{CommitError, LoadError, SaveError, UpdateError},
-    handed::{handed, keep_end},
+    handed::keep_end,
     key::SessionKey,
     live::{self, Watch},
     record::{Place, Record},
@@ -154,10 +154,7 @@ impl CookieSessionStore {
 
     /// The terms of a call that brings none.
     fn own_terms(&self) -> Terms {
-        Terms {
-            principal_entry: handed().and_then(|handed| handed.principal_entry),
-            ..Terms::of_store(self.clock.now())
-        }
+        Terms::of_store(self.clock.now())
     }
 
     /// The record that a value is. If it has no id, as one from 0.11 or older, the list knows it by

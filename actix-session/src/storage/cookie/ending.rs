@@ -66,6 +66,10 @@ impl CookieSessionStore {
                 at += 1;
                 continue;
             }
+            // The value goes with any of them; what goes on is this one's.
+            if at > 0 {
+                return Ok(None);
+            }
             let renewed = note_of("renewed", known.id);
             let left = note_of("left", known.id);
             if revocation.store.revoked_at(&renewed).await?.is_none()
@@ -75,7 +79,7 @@ impl CookieSessionStore {
             }
             known.id = renewed_id(known.id);
             // A renewal takes along what the session goes on as, and nothing else.
-            all.truncate(at + 1);
+            all.truncate(1);
         }
         Ok(Some(all))
     }
