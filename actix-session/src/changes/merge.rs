@@ -361,7 +361,7 @@ fn idle_end(metadata: &Metadata, stamp: Stamp<'_>) -> Option<Millis> {
 
 /// The stored entries, some of them replaced and the others copied as they are.
 fn rewrite(stored: &Record, values: &Values<'_>, metadata: Metadata, stamp: Stamp<'_>) -> Record {
-    draft(metadata, stamp).write_onto(stored.state(), values)
+    draft(metadata, stamp).write_onto(stored, values)
 }
 
 fn draft(mut metadata: Metadata, stamp: Stamp<'_>) -> Draft<'_> {

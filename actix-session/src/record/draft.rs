@@ -67,10 +67,11 @@ impl<'a> Draft<'a> {
     }
 
     /// The stored entries with some of them replaced, and the others as they are.
-    pub(crate) fn write_onto(self, stored: &State, values: &Values<'_>) -> Record {
+    pub(crate) fn write_onto(self, stored: &Record, values: &Values<'_>) -> Record {
         if let Some(text) = self.tight(stored, values) {
             return self.enveloped(State::Text(text));
         }
+        let stored = stored.state();
         let many: Option<HashSet<&str>> =
             (values.len() > FEW).then(|| values.iter().map(|(name, _)| *name).collect());
         let is_changed = |name: &str| match &many {
@@ -93,17 +94,19 @@ impl<'a> Draft<'a> {
     }
 
     /// `None` if something is not of the usual form.
-    fn tight(&self, stored: &State, values: &Values<'_>) -> Option<Text> {
+    fn tight(&self, stored: &Record, values: &Values<'_>) -> Option<Text> {
         if self.format != WireFormat::V1 {
             return None;
         }
-        let stored = match stored.is_empty() {
+        let is_same = stored.says_of_itself(&self.metadata);
+        let text = match stored.state().is_empty() {
             true => None,
-            false => Some(stored.as_text()?),
+            false => Some(stored.state().as_text()?),
         };
-        with_head(self.commit, &self.metadata, |head| match stored {
+        let before = text.filter(|_| is_same).and_then(Text::head);
+        with_head(self.commit, &self.metadata, before, |head| match text {
             None => fresh(head, values),
-            Some(stored) => splice(stored, head, values),
+            Some(text) => splice(text, head, values),
         })
     }
 

@@ -262,15 +262,38 @@ thread_local! {
     static HEAD: Cell<String> = const { Cell::new(String::new()) };
 }
 
-/// Calls `write` with the beginning of an envelope, up to its first entry.
-pub(crate) fn with_head<T>(commit: u64, metadata: &Metadata, write: impl FnOnce(&str) -> T) -> T {
+/// Calls `write` with the beginning of an envelope, up to its first entry. `before` is that of a text by
+/// this library which says the same but for the commit.
+pub(crate) fn with_head<T>(
+    commit: u64,
+    metadata: &Metadata,
+    before: Option<&str>,
+    write: impl FnOnce(&str) -> T,
+) -> T {
     // While a thread ends, there is no room that could be used again.
     let mut head = HEAD.try_with(Cell::take).unwrap_or_default();
     head.clear();
-    push_head(&mut head, commit, metadata);
+    match before.and_then(behind_commit) {
+        Some(behind) => {
+            head.push_str(scan::HEAD);
+            push_hex(&mut head, commit, COMMIT);
+            head.push_str(behind);
+        }
+        None => push_head(&mut head, commit, metadata),
+    }
     let written = write(&head);
     let _ = HEAD.try_with(|room| room.set(head));
     written
+}
+
+/// The number of digits of a commit in an envelope.
+const COMMIT: usize = 16;
+
+/// What follows the commit. `None` if the text begins otherwise than this library writes it.
+fn behind_commit(head: &str) -> Option<&str> {
+    let (commit, behind) = head.strip_prefix(scan::HEAD)?.split_at_checked(COMMIT)?;
+    let is_usual = behind.starts_with('.') && commit.bytes().all(|byte| byte != b'.');
+    is_usual.then_some(behind)
 }
 
 fn push_head(text: &mut String, commit: u64, metadata: &Metadata) {

@@ -372,6 +372,11 @@ impl Record {
         self.written.facts().metadata.as_ref()
     }
 
+    /// Whether the text says just this beside the entries and the commit.
+    fn says_of_itself(&self, metadata: &Metadata) -> bool {
+        self.written.text_says_all && self.metadata() == Some(metadata)
+    }
+
     /// Whether the metadata are known to say no more than the defaults do.
     fn is_plain(&self) -> bool {
         self.written.known.are_plain()

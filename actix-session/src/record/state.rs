@@ -72,6 +72,11 @@ impl Text {
         self.spans().start(place).map(|[name, _]| name - 1)
     }
 
+    /// What comes before the first entry.
+    pub(super) fn head(&self) -> Option<&str> {
+        self.as_str().get(..self.entry_start(0)?)
+    }
+
     pub(super) fn value(&self, place: usize) -> Cow<'_, str> {
         self.spans().value(place, self.as_str())
     }

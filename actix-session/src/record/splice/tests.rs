@@ -78,7 +78,7 @@ proptest! {
 }
 
 fn onto(stored: &Record, values: &Values<'_>, metadata: super::super::Metadata) -> Record {
-    Draft::new(WireFormat::V1, 2, metadata).write_onto(stored.state(), values)
+    Draft::new(WireFormat::V1, 2, metadata).write_onto(stored, values)
 }
 
 #[test]
@@ -91,6 +91,13 @@ fn a_changed_entry_keeps_its_place_and_the_text_its_room() {
         let (_, state) = new.as_text().unwrap().split_once("state\":").unwrap();
         state.to_owned()
     };
+    let same = onto(&stored, &[], metadata.clone());
+    let after = text.replacen("0000000000000001", "0000000000000002", 1);
+    assert_eq!(same.as_text(), Some(&*after));
+    let mut other = metadata.clone();
+    other.created = super::super::Millis(6);
+    let other = onto(&stored, &[], other);
+    assert_eq!(other.as_text(), Some(&*after.replacen(".5.", ".6.", 1)));
     let some = |json: &'static str| Some(json.into());
     assert_eq!(spliced(&[]), r#"{"a":1,"b":[2],"c":3}}"#);
     assert_eq!(
