@@ -10,9 +10,7 @@ use futures_util::future::join_all;
 use servers::{MariaDbServer, PostgresServer, RedisServer, resp::lines_of};
 use sqlx::{Connection as _, Executor as _, MySqlConnection, PgConnection};
 
-use crate::support::{
-    Browser, MySql, Postgres, SqlTestStore as _, Way, aside, count, guest, soon,
-};
+use crate::support::{Browser, MySql, Postgres, SqlTestStore as _, Way, aside, count, guest, soon};
 
 /// Servers at which there is the same session, and a way to the one that is the master.
 struct Pair {

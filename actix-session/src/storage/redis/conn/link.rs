@@ -359,7 +359,10 @@ mod tests {
 
     async fn read(link: &Link) -> Value {
         let get = redis::cmd("GET");
-        match link.once_at_master(&Job::command("a", &get).reading()).await {
+        match link
+            .once_at_master(&Job::command("a", &get).reading())
+            .await
+        {
             Ok(Outcome::Value(value)) => value,
             _ => panic!("it is served"),
         }
