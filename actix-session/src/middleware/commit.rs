@@ -332,6 +332,7 @@ impl<S: SessionStore> Work<'_, S> {
         if !changes.is_empty() {
             measure::committed(&answer);
         }
+        tell_lost_time(self.parts, self.request.incoming, changes, &answer);
         // A new value counts once the cookie with it is made.
         let is_made = !matches!(answer, Committed::NewValue(..));
         let told = is_made && self.tell_logout(changes, answer.is_written());
@@ -621,6 +622,19 @@ pub(crate) fn tell_dropped<S>(parts: &Parts<S>, incoming: &Incoming) {
     let (key, principal) = (incoming.loaded.key(), incoming.principal());
     let observed = parts.observed();
     observed.tell(SessionEventKind::Dropped, key, principal);
+}
+
+/// What a session's own time is set to does not follow a renewal.
+pub(crate) fn tell_lost_time<S>(
+    parts: &Parts<S>,
+    incoming: &Incoming,
+    changes: &Changes,
+    answer: &Committed,
+) {
+    if matches!(answer, Committed::Forwarded) && changes.ttl.is_some() {
+        event::dropped(Why::JustRenewed, incoming.loaded.key());
+        tell_dropped(parts, incoming);
+    }
 }
 
 /// An error response without a body: only the log says what went wrong.

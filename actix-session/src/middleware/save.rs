@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Parts,
-    commit::{tell_dropped, tell_logout},
+    commit::{tell_dropped, tell_logout, tell_lost_time},
     decide::{Decision, Exit, Finished, Silence},
     lazy::Lazy,
     load::{Incoming, Loaded},
@@ -157,6 +157,7 @@ async fn save<S: SessionStore + 'static>(
             let mut has_told = false;
             if let Ok(answer) = &committed {
                 measure::committed(answer);
+                tell_lost_time(parts, &incoming, changes, answer);
                 has_told = tell_logout(parts, &incoming, changes, answer.is_written());
             }
             let left = Left {

@@ -58,7 +58,8 @@ impl Session {
     /// [`purge`](Self::purge) and any [`login`](Self::login) that does not set it again end it. Set it
     /// before or after `login` in the same request, or with [`Login::idle`](crate::Login::idle).
     /// [`reset_ttl`](Self::reset_ttl) takes it back. It makes no session by itself. The time that the
-    /// session has already is no change, and no activity.
+    /// session has already is no change, and no activity. If another request renews the session before the commit, the
+    /// time is dropped, with an event: the renewed session keeps its own.
     ///
     /// # Examples
     /// ```
