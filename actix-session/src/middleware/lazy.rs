@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     Parts,
     commit::{Failed, not_loaded},
+    decide::COOKIE_IN_FLIGHT,
     guard::Guard,
     load::{Incoming, Loaded},
     session_of,
@@ -269,6 +270,7 @@ pub(crate) fn shown(incoming: &Incoming) -> Shown {
         degraded: incoming.degraded,
         extended: incoming.extended,
         moved: matches!(incoming.loaded, Loaded::Moved(..)),
+        in_flight: matches!(incoming.loaded, Loaded::Moved(_, age) if age < COOKIE_IN_FLIGHT),
     }
 }
 

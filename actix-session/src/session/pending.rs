@@ -42,7 +42,9 @@ pub(crate) struct Pending {
     pub(super) extended: bool,
     /// The load found that another request has renewed the session.
     pub(super) moved: bool,
-    /// Then: an entry was removed before, which nobody could see.
+    /// A moment ago, so that the cookie of the renewed session may be on its way.
+    in_flight: bool,
+    /// Then: an entry was removed that nobody could see.
     removed_unseen: bool,
     /// Under lazy loading, nobody has loaded the record yet.
     pub(crate) unloaded: bool,
@@ -151,6 +153,8 @@ pub(crate) struct Shown {
     pub(crate) degraded: bool,
     pub(crate) extended: bool,
     pub(crate) moved: bool,
+    /// A moment ago.
+    pub(crate) in_flight: bool,
 }
 
 /// What is over, and may run code of the application when it is dropped: closures, and whatever
@@ -239,6 +243,7 @@ impl Pending {
             degraded: shown.degraded,
             extended: shown.extended,
             moved: shown.moved,
+            in_flight: shown.in_flight,
             endings: Endings::attached(served.knows_ends),
             served: Some(served),
             ..Self::default()
@@ -288,6 +293,7 @@ impl Pending {
         self.degraded = shown.degraded;
         self.extended = shown.extended;
         self.moved = shown.moved;
+        self.in_flight = shown.in_flight;
         self.unloaded = false;
         self.early = false;
         let known = self.base.as_ref().and_then(Record::principal);
@@ -329,12 +335,14 @@ impl Pending {
 
     /// Whether the record may have an entry that does not show.
     fn may_hide(&self, name: &str) -> bool {
-        !self.decides(name) && (self.is_to_be_loaded() || self.hides_by_failure())
+        !self.decides(name) && (self.is_to_be_loaded() || self.is_hidden_for_now())
     }
 
-    /// Whether a failed load hides what the record has.
-    pub(super) fn hides_by_failure(&self) -> bool {
-        self.degraded && !self.purged && self.changes.cleared.is_none()
+    /// Whether a failed load hides what the record has, or another request's renewal, so that the client sees
+    /// it in a moment.
+    pub(super) fn is_hidden_for_now(&self) -> bool {
+        let is_hidden = self.degraded || self.in_flight;
+        is_hidden && !self.purged && self.changes.cleared.is_none()
     }
 
     /// Whether the record shows through, and nobody has loaded it.
@@ -522,8 +530,9 @@ impl Pending {
 
     pub(super) fn remove(&mut self, name: &str) -> Option<String> {
         let before = self.value(name).map(Cow::into_owned);
-        // What a failed load hides is removed as well, so that the response says that it was not.
+        // What is hidden is removed as well, so that the response or an event says that it was not.
         if before.is_some() || self.may_hide(name) {
+            self.removed_unseen |= before.is_none() && self.in_flight;
             self.set(name, Effect::Removed);
         } else {
             self.note(|_| {}, || Act::Change(name.to_owned(), Effect::Removed));
@@ -720,7 +729,7 @@ impl Pending {
     pub(super) fn decides_alone(&self, name: &str) -> bool {
         let is_alone = match &self.base {
             Some(base) => base.is_in_cookie(),
-            None => !self.degraded && !self.unloaded,
+            None => !self.degraded && !self.in_flight && !self.unloaded,
         };
         let effect = self.changes.effects.get(name);
         is_alone || !self.endings.is_attached() || matches!(effect, Some(Effect::Set(_)))

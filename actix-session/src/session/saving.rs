@@ -42,7 +42,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Saved {
-    /// The store has the changes, or there were none. They stay, whatever the handler answers.
+    /// The store has the changes, or there were none. They stay, whatever the handler answers. If another
+    /// request has renewed the session meanwhile, they have followed as far as they apply there.
     Done,
 
     /// Nothing is written yet, since something is pending that only the response can complete: a
@@ -208,10 +209,11 @@ impl Session {
                     .map_err(|error| SessionTakeError(error.0))?;
             }
             let Some(json) = self.loaded_text(key).map_err(SessionTakeError)? else {
-                let is_hidden = self.lock().hides_by_failure();
                 // Whoever is told that there is none would take it for used.
-                return match is_hidden {
-                    true => Err(SessionTakeError(Degraded.into())),
+                let session = self.lock();
+                return match session.is_hidden_for_now() {
+                    true if session.degraded => Err(SessionTakeError(Degraded.into())),
+                    true => Err(SessionTakeError(Contended.into())),
                     false => Ok(None),
                 };
             };

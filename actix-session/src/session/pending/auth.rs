@@ -379,7 +379,7 @@ impl Pending {
     /// If nobody is logged in, there is nothing to take back.
     pub(crate) fn lower(&mut self, lowered: Lowered) {
         self.note(|since| since.lowered = true, || Act::Lower(lowered.clone()));
-        if self.principal().is_none() && !self.is_to_be_loaded() && !self.hides_by_failure() {
+        if self.principal().is_none() && !self.is_to_be_loaded() && !self.is_hidden_for_now() {
             return;
         }
         self.mark_changed();
