@@ -1,13 +1,14 @@
 //! What lies under the names of sessions that somebody waits for.
 
+use tokio::time::Instant;
+
 use crate::{
+    clock::deadline,
     contract::Terms,
-    protocol::{Backend, Flag, Name, Stored},
+    error::Contended,
+    protocol::{Backend, Flag, Name, Stored, Trail},
     record::Record,
 };
-
-/// How many redirects lead on from one name at most: more are none of ours.
-pub(crate) const MOST_REDIRECTS: usize = 32;
 
 /// What a name leads to.
 #[derive(Debug)]
@@ -25,14 +26,15 @@ pub(crate) enum Seen {
 /// knows.
 ///
 /// # Errors
-/// The store fails.
+/// The store fails, or the session is renewed again and again for as long as the budget is.
 pub(crate) async fn follow<B: Backend>(
     store: &B,
     mut at: Name,
     mut found: Option<Stored>,
     terms: &Terms,
 ) -> anyhow::Result<Seen> {
-    for _ in 0..MOST_REDIRECTS {
+    let (mut trail, deadline) = (Trail::default(), deadline(terms.budget));
+    loop {
         let known = match found.take() {
             Some(found) => found,
             None => store.look(&at, terms).await?,
@@ -41,8 +43,13 @@ pub(crate) async fn follow<B: Backend>(
             Stored::Record(record) => return Ok(Seen::Live(at, record)),
             Stored::Unreadable => return Ok(Seen::Unreadable),
             Stored::Redirect(redirect) if redirect.flag != Flag::Ended => at = redirect.target,
-            Stored::Redirect(_) | Stored::Nothing => break,
+            Stored::Redirect(_) | Stored::Nothing => return Ok(Seen::Nothing),
+        }
+        if trail.comes_back_to(&at) {
+            return Ok(Seen::Nothing);
+        }
+        if Instant::now() >= deadline {
+            return Err(Contended.into());
         }
     }
-    Ok(Seen::Nothing)
 }

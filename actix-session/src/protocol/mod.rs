@@ -44,6 +44,7 @@ pub(crate) use self::{
     revoke::RevokeMachine,
     rotate::RotateMachine,
     save::{ReplaceMachine, SaveMachine},
+    trail::Trail,
 };
 
 /// What a renewal leaves beside the old key.
@@ -216,6 +217,8 @@ pub(crate) enum Step {
         expect: Version,
         /// What whoever waits for the end is told.
         why: EndReason,
+        /// Whose it is, if it is somebody's.
+        owner: Option<Box<Owner>>,
     },
 }
 

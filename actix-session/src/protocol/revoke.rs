@@ -57,6 +57,7 @@ impl<'a> RevokeMachine<'a> {
                     at: self.at.clone(),
                     expect: record.version(),
                     why: self.why,
+                    owner: Owner::of(&record).map(Box::new),
                 };
                 self.step = Some(step.clone());
                 Next::Do(step)

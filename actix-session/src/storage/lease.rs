@@ -137,7 +137,12 @@ pub(crate) async fn forget<B: Backend>(
     };
     let expect = free.version();
     let why = EndReason::Gone;
-    let step = Step::EndIf { at, expect, why };
+    let step = Step::EndIf {
+        at,
+        expect,
+        why,
+        owner: None,
+    };
     let ended = store.run(&step, &untraced(terms)).await;
     ended.map(drop).map_err(CommitError::of_store)
 }

@@ -191,7 +191,20 @@ async fn whoever_logs_out_leaves_the_index(tested: Redis) {
     flight.handle().purge();
     flight.finish().await.assert_ok();
     has_one_left(&tested).await;
+    // By its handle, and by a login that is one too many.
+    other.visit(log_in).await.assert_ok();
+    let mut handle = None;
+    other.visit(|s| handle = s.handle()).await.assert_ok();
+    let sessions = manager(&tested);
+    assert!(sessions.revoke(USER, &handle.unwrap()).await.unwrap());
+    has_one_left(&tested).await;
     assert_eq!(stays.principal().await.as_deref(), Some(USER));
+    tick(&tested);
+    let middleware = tested.middleware().max_sessions(1, OverLimit::EvictOldest);
+    let site = Site::new(middleware.build()).await;
+    other.at(site).visit(log_in).await.assert_ok();
+    has_one_left(&tested).await;
+    assert_eq!(stays.principal().await, None);
 }
 
 #[actix_web::test]

@@ -162,7 +162,15 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
             let (step, is_unreadable) = match Held::of(value.as_deref(), terms.now).stored() {
                 Stored::Record(record) => {
                     let (at, expect, why) = (at.clone(), record.version(), EndReason::Revoked);
-                    (Step::EndIf { at, expect, why }, false)
+                    (
+                        Step::EndIf {
+                            at,
+                            expect,
+                            why,
+                            owner: None,
+                        },
+                        false,
+                    )
                 }
                 // Nobody can say whose it is. What is known of the principal says that it is theirs.
                 Stored::Unreadable => {

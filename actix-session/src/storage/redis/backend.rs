@@ -21,9 +21,9 @@ use super::{
     index::Indexing,
     naming::{ends_channel, epoch_name, redirect_name},
     script::{
-        CAS_INDEXED_SCRIPT, CAS_SCRIPT, CAS_TELLING_SCRIPT, Call, END_IF_SCRIPT,
-        END_INDEXED_SCRIPT, END_SCRIPT, INSERT_INDEXED_SCRIPT, INSERT_SCRIPT, PREPARE_SCRIPT,
-        ROTATE_INDEXED_SCRIPT, ROTATE_SCRIPT,
+        CAS_INDEXED_SCRIPT, CAS_SCRIPT, CAS_TELLING_SCRIPT, Call, END_IF_INDEXED_SCRIPT,
+        END_IF_SCRIPT, END_INDEXED_SCRIPT, END_SCRIPT, INSERT_INDEXED_SCRIPT, INSERT_SCRIPT,
+        PREPARE_SCRIPT, ROTATE_INDEXED_SCRIPT, ROTATE_SCRIPT,
     },
     slots::slot,
 };
@@ -168,7 +168,9 @@ impl Executor {
                 self.or_enter(reply, at, &ttl, indexing, terms).await
             }
             Step::End { at, .. } => self.end(at, indexing, terms).await,
-            Step::EndIf { at, expect, why } => self.end_if(at, expect, *why, terms).await,
+            Step::EndIf {
+                at, expect, why, ..
+            } => self.end_if((at, expect), *why, indexing, terms).await,
         }
     }
 
@@ -416,27 +418,25 @@ impl Executor {
 
     async fn end_if(
         &self,
-        at: &str,
-        expect: &Version,
+        (at, expect): (&str, &Version),
         why: EndReason,
+        indexing: &Indexing,
         terms: &Terms,
     ) -> anyhow::Result<Reply> {
         let (beside, grace) = (redirect_name(at), terms.grace.0.to_string());
         let (expect, how) = expectation(expect);
-        let (keys, args) = (
+        let indexed = self.indexed(indexing, at);
+        let (own_keys, own_args) = (
             [at, beside.as_str()],
-            [
-                expect,
-                how,
-                TOMBSTONE,
-                grace.as_str(),
-                letter(why),
-                &self.channel,
-            ],
+            [expect, how, TOMBSTONE, grace.as_str(), letter(why)],
         );
-        let whole = END_IF_SCRIPT.call(&keys, &args);
+        let (keys, args) = (indexed.keys(&own_keys), indexed.args(&own_args));
+        let args = self.telling(&args);
+        let script = indexed.script(&END_IF_SCRIPT, &END_IF_INDEXED_SCRIPT);
+        let whole = script.call(&keys, &args);
         // The record alone, without a tombstone.
-        let plain = END_IF_SCRIPT.call(&keys[..1], &args);
+        let own_args = self.telling(&own_args);
+        let plain = END_IF_SCRIPT.call(&own_keys[..1], &own_args);
         let (whole, plain) = (Job::ending(&whole), Job::ending(&plain));
         let reply = self.one_or_other(whole, &plain, terms).await?;
         let reply = self.or_redirect(reply, &beside).await?;

@@ -103,7 +103,7 @@ impl Indexing {
                 owner_before: owner_before @ OwnerBefore::Other(_),
                 ..
             } => (new, at, other(owner_before, at)),
-            Step::End { at, owner } => {
+            Step::End { at, owner } | Step::EndIf { at, owner, .. } => {
                 let leaves = owner.as_deref().map(|owner| Entry::new(name, owner, at));
                 return Self {
                     leaves,
@@ -239,6 +239,11 @@ impl Index for RedisSessionStore {
             at: it.at,
         });
         Ok(later.collect())
+    }
+
+    async fn entry_of(&self, principal: &str, id: u128) -> anyhow::Result<Option<Name>> {
+        let known = self.executor.entry(&self.index_of(principal), id).await?;
+        Ok(known.map(|known| known.at))
     }
 
     async fn heal(&self, principal: &str, listed: &Listed, terms: &Terms) -> anyhow::Result<()> {

@@ -278,6 +278,7 @@ if not expected(text) then return found(text) end
 redis.call('DEL', KEYS[1])
 if KEYS[2] then redis.pcall('SET', KEYS[2], ARGV[3], 'PX', ARGV[4]) end
 tell(ARGV[5], text)
+--@ if true then return done() end
 return {3}
 ";
 
@@ -325,6 +326,8 @@ pub(crate) static TAKE_BACK_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new(&[READ, TAKE_BACK]));
 pub(crate) static END_IF_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::telling(&[READ, AGAIN, EXPECTED, END_IF]));
+pub(crate) static END_IF_INDEXED_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::telling(&[INDEX, READ, AGAIN, EXPECTED, END_IF]));
 pub(crate) static END_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::telling(&[READ, AGAIN, END]));
 pub(crate) static END_INDEXED_SCRIPT: LazyLock<Script> =

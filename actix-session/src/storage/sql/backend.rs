@@ -171,7 +171,9 @@ impl<D: Database> Attempt<'_, D> {
             } => self.rotate(at, expect, (new, *until), redirect).await,
             Step::Insert { at, new, until } => self.insert(at, new, *until).await,
             Step::End { at, .. } => self.end(at).await,
-            Step::EndIf { at, expect, why } => self.end_if(at, expect, *why).await,
+            Step::EndIf {
+                at, expect, why, ..
+            } => self.end_if(at, expect, *why).await,
         }
     }
 

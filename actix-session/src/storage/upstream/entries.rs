@@ -135,6 +135,7 @@ async fn take_out_of<B: Backend>(
                 at: at.clone(),
                 expect: known.version(),
                 why: EndReason::Gone,
+                owner: None,
             }
         } else {
             replace(&at, &known, &others, Until::Same, &terms)?

@@ -276,6 +276,21 @@ impl Executor {
         Ok(known)
     }
 
+    /// What the entry of a session says.
+    pub(in super::super) async fn entry(
+        &self,
+        index: &str,
+        id: u128,
+    ) -> anyhow::Result<Option<Known>> {
+        let id = Known::id_text(id);
+        let mut get = redis::cmd("HGET");
+        get.arg(index).arg(&id);
+        let job = Job::command(index, &get).reading();
+        let text = self.connections.repeat_or_read(&job).await;
+        let text = answer::text(Some(text.map_err(conn::failure)?));
+        Ok(Known::read(Some(id), text))
+    }
+
     /// Takes entries away whose records were not found.
     ///
     /// Where a record lies in another slot than its entry, they are written by two steps. Whoever has
