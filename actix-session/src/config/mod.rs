@@ -85,7 +85,8 @@ pub enum OnLoadError {
 #[non_exhaustive]
 pub enum OverLimit {
     /// The login succeeds, and the sessions that were logged in first end. Of more parallel logins than the
-    /// limit, the earlier ones are refused: the response is a 401.
+    /// limit, the earlier ones are refused: the response is a 401. Two that one browser sends at the same
+    /// moment, as by a double click, may end one session more than needed.
     EvictOldest,
 
     /// The login is refused: the response is a 403, and the session before it stays as it is.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use actix_session::{
-    Login, Session, SessionExt as _, SessionManager,
+    Login, Session, SessionExt as _, SessionManager, SessionMiddleware,
     config::{OverLimit, SessionMiddlewareBuilder, TtlExtensionPolicy, WireFormat},
     storage::{SessionIndex, SessionStore},
 };
@@ -19,6 +19,7 @@ use crate::{
     attacks::capture,
     devices::tick,
     expiry::persistent,
+    five_methods::Wrapper,
     support::{
         Browser, Dump, Site, Sqlite, TestStore, alone, assert_passed, on_each_index, private,
     },
@@ -42,6 +43,7 @@ on_each_index! {
     what_another_program_has_written_holds,
     what_another_program_has_written_ends_with_the_others,
     what_another_program_has_written_stays_ended_after_an_erasure,
+    what_another_program_has_written_ends_behind_a_wrapper,
     equal_sessions_that_another_program_has_written_are_two,
     a_function_runs_once,
     what_names_nobody_is_an_entry_like_any_other,
@@ -448,6 +450,29 @@ async fn what_another_program_has_written_stays_ended_after_an_erasure(
     // They may come back.
     let again = logged_in(&site, "ada").await;
     assert_eq!(again.principal().await.as_deref(), Some("ada"));
+}
+
+/// The wrapper forwards five methods alone.
+async fn what_another_program_has_written_ends_behind_a_wrapper(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let (_, sessions) = site_of(&tested).await;
+    let other = tested.middleware().wire_format(WireFormat::V0_11).build();
+    let other = Site::new(other).await;
+    let wrapped = SessionMiddleware::builder(Wrapper(tested.store()), tested.key().clone())
+        .clock(tested.clock().clone())
+        .principal_entry(USER);
+    let site = Site::new(wrapped.build()).await;
+    let browsers = [Browser::new(other.clone()), Browser::new(other)];
+    for browser in &browsers {
+        browser.visit(|s| s.insert(USER, "eve").unwrap()).await;
+    }
+    let [seen, unseen] = browsers.map(|browser| browser.at(site.clone()));
+    assert_eq!(seen.principal().await.as_deref(), Some("eve"));
+    sessions.revoke_all("eve").await.unwrap();
+    for browser in [seen, unseen] {
+        assert!(browser.is_nobody().await);
+    }
 }
 
 async fn equal_sessions_that_another_program_has_written_are_two(
