@@ -431,12 +431,14 @@ impl Model {
         let Stored::Rec(mut rec) = self.slot(key) else {
             return false;
         };
+        let Some(interval) = self.policy.extend else {
+            return false;
+        };
+        // A session whose own time is short is extended before it ends in use.
+        let interval = rec.ttl.map_or(interval, |own| interval.min(own / 2));
         let end = self.end_of(&rec);
-        if self
-            .policy
-            .extend
-            .is_some_and(|worth| end - rec.end >= worth || worth == 0)
-        {
+        let since_last = self.now + rec.ttl.unwrap_or(self.policy.ttl) - rec.end;
+        if interval == 0 || since_last >= interval && end - rec.end >= interval.min(1_000) {
             rec.end = end;
             self.slots[key] = Stored::Rec(rec);
             return true;
