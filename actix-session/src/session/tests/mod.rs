@@ -1,5 +1,6 @@
 //! What a request with very many entries costs.
 
+mod early;
 mod lazy;
 
 use std::sync::Arc;
