@@ -146,5 +146,6 @@ async fn load<Store: SessionStore>(
     })
 }
 
-#[cfg(all(test, feature = "memory-session"))]
+#[cfg(test)]
+#[cfg(feature = "memory-session")]
 mod tests;
