@@ -115,6 +115,12 @@ pub(crate) struct LoginTime {
 }
 
 impl LoginTime {
+    /// When the user authenticated, if that was earlier than the login.
+    pub(crate) fn proven(self, proven: Option<Millis>) -> Option<Millis> {
+        let ahead = self.is_ahead().then_some(self.now);
+        proven.filter(|proven| *proven < self.now).or(ahead)
+    }
+
     /// Whether the clock was ahead when something was ended.
     pub(crate) fn is_ahead(self) -> bool {
         self.at > self.now + Millis::secs(1)
@@ -127,6 +133,10 @@ impl SharedClock {
             latest: Latest::none(),
             clock,
         })))
+    }
+
+    pub(crate) fn is_systems(&self) -> bool {
+        self.0.is_none()
     }
 
     pub(crate) fn now(&self) -> Millis {

@@ -118,28 +118,23 @@ impl<Store> Lazy<Store> {
         parts: Rc<Parts<Store>>,
         req: &ServiceRequest,
         quiet: bool,
-    ) -> Result<Self, actix_web::Error> {
+        early: Option<Session>,
+    ) -> Self {
         let Fields { cookies, header } = parts.cookies.fields(req.headers());
         let (cookies, header) = (cookies.to_vec(), header.to_vec());
-        let session = cell::OnceCell::new();
-        if let Some(early) = Session::take_early(req) {
-            parts.attach(&early, quiet)?;
-            early.lock().unloaded = true;
-            session.get_or_init(|| early);
-        }
-        Ok(Self {
+        Self {
             parts,
             cookies,
             header,
             quiet,
-            session,
+            session: early.map_or_else(cell::OnceCell::new, cell::OnceCell::from),
             waker: Cell::new(None),
             is_guarded: Cell::new(false),
             is_over: Cell::new(false),
             loaded: sync::OnceCell::new(),
             unopened: cell::OnceCell::new(),
             failure: RefCell::default(),
-        })
+        }
     }
 
     /// Sets what wakes the middleware when somebody first asks for the session.

@@ -50,6 +50,7 @@ use crate::{
     config::{Configuration, SessionMiddlewareBuilder},
     contract::{ExtendOnRead, Terms},
     cookie::jar::Cookies,
+    error::CommitError,
     live::Looking,
     observe::Observed,
     record::{MetadataKeys, WireFormat},
@@ -234,8 +235,14 @@ impl<Store> Parts<Store> {
     }
 
     /// Serves a session that somebody has asked for before this middleware served the request.
-    fn attach(&self, early: &Session, quiet: bool) -> Result<(), actix_web::Error> {
-        early.attach(Arc::clone(self.served(quiet))).map_err(opaque)
+    #[cold]
+    fn attach(&self, early: &Session, quiet: bool, shown: Shown) -> Result<(), actix_web::Error> {
+        let attached = early.attach(self.served(quiet), shown);
+        attached.map_err(|error| {
+            let error = CommitError::Serialization(error);
+            self.observed().not_committed("attach", &error);
+            opaque(error)
+        })
     }
 
     pub(crate) fn observed(&self) -> &Observed {

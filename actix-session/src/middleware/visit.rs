@@ -9,7 +9,10 @@ use std::{
     task::Poll,
 };
 
-use actix_web::dev::{Service, ServiceRequest};
+use actix_web::{
+    HttpMessage as _,
+    dev::{Service, ServiceRequest},
+};
 
 use super::{
     Parts,
@@ -50,15 +53,21 @@ impl<Store: SessionStore + 'static> Visit<Store> {
     ) -> Result<Self, actix_web::Error> {
         let quiet = parts.configuration.is_quiet(req);
         if parts.configuration.loading.is_lazy(req) {
-            let lazy = Lazy::new(parts, req, quiet)?;
-            return Ok(Self::Unasked(Unasked(Rc::new(lazy))));
+            let early = Session::take_early(req);
+            let is_served = |early: &Session| early.attach_unloaded(parts.served(quiet));
+            match early {
+                Some(early) if !is_served(&early) => early.keep_early(&mut req.extensions_mut()),
+                early => {
+                    let lazy = Lazy::new(parts, req, quiet, early);
+                    return Ok(Self::Unasked(Unasked(Rc::new(lazy))));
+                }
+            }
         }
         let incoming = load(&parts, req, quiet).await?;
         let shown = shown(&incoming);
         let session = match Session::take_early(req) {
             Some(early) => {
-                parts.attach(&early, quiet)?;
-                early.fill(shown);
+                parts.attach(&early, quiet, shown)?;
                 early
             }
             None => session_of(&parts, quiet, shown),
@@ -136,3 +145,7 @@ async fn load<Store: SessionStore>(
         }
     })
 }
+
+#[cfg(test)]
+#[cfg(feature = "memory-session")]
+mod tests;

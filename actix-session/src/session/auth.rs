@@ -236,16 +236,14 @@ impl Login {
     }
 
     fn made(self, time: LoginTime, id: u128) -> LoginChange {
-        let LoginTime { at, now } = time;
-        let ahead = time.is_ahead().then_some(now);
         let origin = Origin {
             upstream: self.upstream.map(|upstream| upstream.login()),
             ..self.origin.map(|origin| *origin).unwrap_or_default()
         };
         LoginChange {
             principal: self.principal,
-            at,
-            proven: self.proven.filter(|proven| *proven < now).or(ahead),
+            at: time.at,
+            proven: time.proven(self.proven),
             device: self.device,
             id,
             span: self.absolute,

@@ -301,10 +301,15 @@ impl Session {
         warn_unattached();
         let session = seeded::unattached(headers);
         session.lock().wait_for_middleware();
-        let sessions = InRequest::default();
-        sessions.push(Held::Early(session.clone()), Rc::default(), Rc::default());
-        extensions.insert(sessions);
+        session.keep_early(extensions);
         session
+    }
+
+    /// For the first middleware that serves the request.
+    pub(crate) fn keep_early(&self, extensions: &mut Extensions) {
+        let sessions = InRequest::default();
+        sessions.push(Held::Early(self.clone()), Rc::default(), Rc::default());
+        extensions.insert(sessions);
     }
 }
 

@@ -217,7 +217,9 @@ impl Session {
     /// Sets an entry, unless the closure of this very entry asks for it.
     fn set(&self, key: String, json: String) -> anyhow::Result<()> {
         anyhow::ensure!(!Running::is_inside(self, &key), inside(&key));
-        if self.lock().is_principal_entry(&key) {
+        let mut pending = self.lock();
+        if pending.is_principal_entry(&key) {
+            drop(pending);
             match principal_of(&json) {
                 Some(principal) => return self.set_principal(&key, principal, json),
                 // An `Option` without a value says so.
@@ -225,8 +227,8 @@ impl Session {
                 // Without the lock: the log is the application's code.
                 None => event::no_principal(&key),
             }
+            pending = self.lock();
         }
-        let mut pending = self.lock();
         pending.writable()?;
         pending.set(key, Effect::Set(json));
         Ok(())

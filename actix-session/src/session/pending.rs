@@ -250,14 +250,8 @@ impl Pending {
         }
     }
 
-    /// Whether somebody has asked for the session before a middleware served it, and nobody has loaded it since.
-    pub(super) fn is_early(&self) -> bool {
-        self.early
-    }
-
-    /// A middleware serves the session from now on. Somebody has asked for it before. Returns what was
-    /// done to it until then.
-    fn attach(&mut self, served: Arc<Served>) -> Option<Acts> {
+    /// A middleware serves the session from now on. Somebody has asked for it before.
+    fn attach(&mut self, served: Arc<Served>) {
         let endings = Endings::attached(served.knows_ends);
         let before = std::mem::replace(&mut self.endings, endings);
         if !before.is_idle() {
@@ -265,10 +259,21 @@ impl Pending {
         }
         self.served = Some(served);
         self.asked = true;
-        match *self.noted.take()? {
-            Noted::Early(acts) => Some(acts),
-            Noted::Since(_) => None,
+        if let Some(acts) = self.acts().map(std::mem::take) {
+            self.discarded().effects.extend(acts.into_effects());
         }
+        self.noted = None;
+    }
+
+    /// The same for one to which all has been done again. Returns what was there.
+    fn replace(&mut self, again: Self) -> Self {
+        let may_hide = again.moved && self.is_to_be_loaded();
+        let again = Self {
+            asked: true,
+            removed_unseen: may_hide && again.changes.remove_any(),
+            ..again
+        };
+        std::mem::replace(self, again)
     }
 
     /// A middleware may serve the session later.
@@ -276,14 +281,6 @@ impl Pending {
         self.early = self.base.is_none();
         let noted = || Box::new(Noted::Early(Acts::default()));
         self.noted = self.early.then(noted);
-    }
-
-    /// Forgets what was done, which is to be done again.
-    fn start_over(&mut self) {
-        self.discard_changes();
-        self.computed = Computed::default();
-        self.status = SessionStatus::Unchanged;
-        self.purged = false;
     }
 
     pub(crate) fn load(&mut self, shown: Shown) {
@@ -331,6 +328,12 @@ impl Pending {
     fn decides(&self, name: &str) -> bool {
         let effect = self.changes.effects.get(name);
         matches!(effect, Some(Effect::Set(_) | Effect::Removed))
+    }
+
+    /// Whether an entry shows what the record has, perhaps with closures on top.
+    fn shows_stored(&self, name: &str) -> bool {
+        let is_over = self.purged || self.changes.cleared.is_some();
+        !is_over && !self.decides(name)
     }
 
     /// Whether the record may have an entry that does not show.

@@ -161,10 +161,10 @@ impl Session {
     /// Runs a closure without the lock, again if another thread has changed the entry meanwhile.
     pub(super) fn run(&self, key: &str, modify: Modify) -> anyhow::Result<()> {
         anyhow::ensure!(!Running::is_inside(self, key), inside(key));
-        if self.lock().is_principal_entry(key) {
-            return self.run_once(key, &modify);
-        }
         for _ in 0..MOST_RUNS {
+            if self.lock().is_principal_entry(key) {
+                return self.run_once(key, &modify);
+            }
             let before = self.text(key);
             let now = {
                 let _running = Running::new(self, key);
@@ -172,7 +172,9 @@ impl Session {
             };
             let mut pending = self.lock();
             pending.writable()?;
-            if pending.value(key).as_deref() == before.as_deref() {
+            // Since a middleware has taken the session over, it may name the principal.
+            let is_same = pending.value(key).as_deref() == before.as_deref();
+            if is_same && !pending.is_principal_entry(key) {
                 pending.modify(key, modify, now);
                 return Ok(());
             }
@@ -189,11 +191,6 @@ impl Session {
         };
         match now {
             Some(json) => self.set(key.to_owned(), json),
-            // Whom the stored entry names, nobody knows yet. The commit asks the closure again.
-            None if before.is_none() && self.lock().is_early() => {
-                self.lock().modify(key, modify.clone(), None);
-                Ok(())
-            }
             None => {
                 self.remove(key);
                 Ok(())

@@ -1,5 +1,6 @@
 //! What a request with very many entries costs.
 
+mod early;
 mod hidden;
 mod lazy;
 
