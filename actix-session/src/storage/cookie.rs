@@ -63,13 +63,16 @@ use crate::{
 ///
 /// Encrypted cookies of actix-session 0.11 or older can be ended like others. A signed one has nothing
 /// that tells it from another visitor's cookie with the same state, so nothing ends it before the
-/// store has first seen it and given it an id.
+/// store has first seen it and given it an id. (If
+/// [`principal_entry`](crate::config::SessionMiddlewareBuilder::principal_entry) says whose it is, cookies
+/// with the same state end together.)
 ///
 /// If another request renews the session while a logout is in flight, the logout ends the renewed
 /// session too. This holds for 60 seconds after the renewal, as with a store on the server.
 ///
 /// What a server of actix-session 0.11 writes with the cookie of a session that has ended ends with it,
-/// even another person's login.
+/// even another person's login: that server copies the metadata. A cookie that it made for a session of
+/// its own, or after a `clear`, carries none, so what it still writes with that one opens.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CookieSessionStore {
