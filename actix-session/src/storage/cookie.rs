@@ -93,9 +93,10 @@ const PLACE: Place<'_> = Place::Named("");
 impl CookieSessionStore {
     /// Keeps a list of ended sessions in a store on the server.
     ///
-    /// A purge then ends copies of the session's cookie too. A renewal and a `clear` end the older
-    /// copies. If the list does not answer, requests fail as they do if a store fails. Times are by
-    /// this store's [`clock`](Self::clock).
+    /// A purge then ends copies of the session's cookie too. A renewal, a `clear` and a logout by the
+    /// [entry](crate::config::SessionMiddlewareBuilder::principal_entry) that names the user end the
+    /// older copies. If the list does not answer, requests fail as they do if a store fails. Times are
+    /// by this store's [`clock`](Self::clock).
     #[must_use]
     pub fn with_revocation(mut self, store: impl RevocationStore) -> Self {
         let store = Box::new(store);
@@ -383,7 +384,7 @@ impl SessionStore for CookieSessionStore {
             return Ok(Committed::Gone);
         };
         if self.has_ended(&base, terms).await? {
-            self.clear_ahead(&base, changes).await?;
+            self.log_out_ahead(&base, changes, terms).await?;
             return Ok(Committed::Gone);
         }
         let mut stamp = self.stamp(terms)?;
@@ -413,7 +414,7 @@ impl SessionStore for CookieSessionStore {
             return Ok(Rotated::Gone);
         };
         if self.has_ended(&base, terms).await? {
-            self.clear_ahead(&base, changes).await?;
+            self.log_out_ahead(&base, changes, terms).await?;
             // As with a store on the server, only this request's own changes may live.
             if !changes.may_live_alone(Some(&base)) {
                 return Ok(Rotated::Gone);
