@@ -91,13 +91,14 @@ fn plan<'a>(
         return Ok(None);
     }
     let mut metadata = metadata_after(stored, changes, another, stamp);
-    if stamp.new_id {
-        metadata.set_id(stamp.fresh_id);
-    }
     let starts_over = changes.cleared.is_some() || another;
     let kept = (!starts_over).then_some(stored);
     let values = values(kept, changes, another)?;
     settle_owner(&mut metadata, kept, (&values, changes.ttl), stamp);
+    if stamp.new_id {
+        // Whoever is logged out here too: those who know the old id find the new one.
+        metadata.set_id(stamp.fresh_id);
+    }
     if let Some(auth) = metadata.auth.as_deref_mut()
         && stamp.lists
         && stamp.now > auth.listed()

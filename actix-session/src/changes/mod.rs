@@ -547,6 +547,27 @@ impl Changes {
         principals.is_some_and(|(stored, login)| stored != login.principal)
     }
 
+    /// Whether what they make of the base is another session: they clear it, or whoever was logged in no
+    /// longer is.
+    pub(crate) fn leave(&self, base: &Record, principal_entry: Option<&str>) -> bool {
+        if self.cleared.is_some() || self.log_in_another(base) {
+            return true;
+        }
+        let Some((principal, entry)) = base.principal().zip(principal_entry) else {
+            return false;
+        };
+        let next = match self.effects.get(entry) {
+            None => return false,
+            Some(Effect::Set(json)) => principal_of(json),
+            Some(Effect::Removed) => None,
+            Some(Effect::Modify(closures)) => {
+                let then = Modify::run_all(closures, base.state().get(entry).as_deref());
+                then.ok().flatten().and_then(|json| principal_of(&json))
+            }
+        };
+        next.as_deref() != Some(principal)
+    }
+
     /// When the session that their login makes must end, if it must. `policy`: for how long a session
     /// may live whose login does not say.
     pub(crate) fn end_of_login(

@@ -98,7 +98,7 @@ impl From<SystemTime> for End {
 }
 
 /// For cookie stores with a list of ended sessions: the pending work that ends the older values of
-/// a session after a renewal or a `clear`.
+/// a session after a renewal or a logout.
 ///
 /// The middleware ends them once the new cookie is known to fit. Stores whose key only names the
 /// state return [`Older::none`]. Wrappers return what they received.

@@ -310,8 +310,8 @@ impl Finished<'_> {
         }
     }
 
-    /// A logout came before the renewal or the `clear` of a cookie-stored session, so the new
-    /// cookie is not sent. The request's own changes may become a session, as with stores on the
+    /// A logout came before the renewal or the logout of a cookie-stored session, so the new cookie
+    /// is not sent. The request's own changes may become a session, as with stores on the
     /// server.
     pub(crate) fn after_overtaken(&self) -> Decision {
         let changes = &self.snapshot.changes;

@@ -63,13 +63,16 @@ use crate::{
 ///
 /// Encrypted cookies of actix-session 0.11 or older can be ended like others. A signed one has nothing
 /// that tells it from another visitor's cookie with the same state, so nothing ends it before the
-/// store has first seen it and given it an id.
+/// store has first seen it and given it an id. (If
+/// [`principal_entry`](crate::config::SessionMiddlewareBuilder::principal_entry) says whose it is, cookies
+/// with the same state end together.)
 ///
 /// If another request renews the session while a logout is in flight, the logout ends the renewed
 /// session too. This holds for 60 seconds after the renewal, as with a store on the server.
 ///
 /// What a server of actix-session 0.11 writes with the cookie of a session that has ended ends with it,
-/// even another person's login.
+/// even another person's login: that server copies the metadata. A cookie that it made for a session of
+/// its own, or after a `clear`, carries none, so what it still writes with that one opens.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct CookieSessionStore {
@@ -90,9 +93,10 @@ const PLACE: Place<'_> = Place::Named("");
 impl CookieSessionStore {
     /// Keeps a list of ended sessions in a store on the server.
     ///
-    /// A purge then ends copies of the session's cookie too. A renewal and a `clear` end the older
-    /// copies. If the list does not answer, requests fail as they do if a store fails. Times are by
-    /// this store's [`clock`](Self::clock).
+    /// A purge then ends copies of the session's cookie too. A renewal, a `clear` and a logout by the
+    /// [entry](crate::config::SessionMiddlewareBuilder::principal_entry) that names the user end the
+    /// older copies. If the list does not answer, requests fail as they do if a store fails. Times are
+    /// by this store's [`clock`](Self::clock).
     #[must_use]
     pub fn with_revocation(mut self, store: impl RevocationStore) -> Self {
         let store = Box::new(store);
@@ -380,7 +384,7 @@ impl SessionStore for CookieSessionStore {
             return Ok(Committed::Gone);
         };
         if self.has_ended(&base, terms).await? {
-            self.clear_ahead(&base, changes).await?;
+            self.log_out_ahead(&base, changes, terms).await?;
             return Ok(Committed::Gone);
         }
         let mut stamp = self.stamp(terms)?;
@@ -410,7 +414,7 @@ impl SessionStore for CookieSessionStore {
             return Ok(Rotated::Gone);
         };
         if self.has_ended(&base, terms).await? {
-            self.clear_ahead(&base, changes).await?;
+            self.log_out_ahead(&base, changes, terms).await?;
             // As with a store on the server, only this request's own changes may live.
             if !changes.may_live_alone(Some(&base)) {
                 return Ok(Rotated::Gone);

@@ -130,7 +130,9 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
     match replace(store, key, record, before, terms).await? {
         // Older values of a cookie end with a logout, if the store knows how to end them. The new
         // value has an id of its own.
-        Committed::NewValue(value, end, _) if changes.cleared.is_some() => {
+        Committed::NewValue(value, end, _)
+            if changes.leave(base, terms.principal_entry.as_deref()) =>
+        {
             let older = end_older(store, key, terms).await;
             let older = older.map_err(CommitError::of_store)?;
             Ok(Committed::NewValue(value, end, older))

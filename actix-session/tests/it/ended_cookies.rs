@@ -252,6 +252,30 @@ async fn a_logout_ends_a_cookie_as_its_facts_say_too() {
     }
 }
 
+/// So does one by the entry, whomever the facts name.
+#[actix_web::test]
+async fn a_logout_by_the_entry_ends_a_cookie_as_its_facts_say_too() {
+    let (_, site, naming) = at_two_sites(|store| store).await;
+    let ways: [fn(&Session); 3] = [
+        |s| drop(s.remove("user")),
+        |s| s.insert("user", 7).unwrap(),
+        |s| s.modify("user", |_: Option<String>| None).unwrap(),
+    ];
+    for leave in ways {
+        let browser = told_as_ada(&site, Some("bob")).await;
+        let copy = browser.fork();
+        let browser = browser.at(naming.clone());
+        let (late, ended) = (browser.fork().begin().await, wait_for(&browser).await);
+        browser.visit(leave).await.assert_sets_cookie();
+        assert!(copy.is_nobody().await && copy.at(naming.clone()).is_nobody().await);
+        assert_eq!(soon(ended).await, EndReason::Gone);
+        late.handle().insert("n", 1).unwrap();
+        late.finish().await.assert_ok().assert_no_cookie();
+        assert_eq!(browser.principal().await, None);
+        assert!(is_there(&browser).await);
+    }
+}
+
 /// `late` has been loaded before its session gets another value.
 async fn a_logout_ends_what_a_cookie_has_become<S: SessionStore + 'static>(
     wrap: impl Fn(CookieSessionStore) -> S,

@@ -18,6 +18,7 @@ mod compare_and_set_store;
 mod compatibility;
 mod concurrency;
 mod cookies;
+mod cookies_left_by_entry;
 mod cross_site;
 mod demoted;
 mod devices;

@@ -43,7 +43,7 @@ impl CookieSessionStore {
         revocation.revoke(&note_of("session", id), now, until).await
     }
 
-    /// When a renewal or a `clear` ended this value, if that is remembered.
+    /// When a renewal or a logout that leaves the record ended this value, if that is remembered.
     pub(super) async fn renewed_at(&self, id: u128) -> anyhow::Result<Option<Millis>> {
         let Some(revocation) = &self.revocation else {
             return Ok(None);
@@ -136,16 +136,18 @@ impl CookieSessionStore {
         base: &Record,
         changes: &Changes,
     ) -> Older {
-        stamp.new_id = self.revocation.is_some() && (changes.renews() || changes.cleared.is_some());
+        let entry = stamp.principal_entry;
+        let leaves = self.revocation.is_some() && changes.leave(base, entry);
+        stamp.new_id = leaves || self.revocation.is_some() && changes.renews();
         let (true, Some(metadata)) = (stamp.new_id, base.metadata()) else {
             return Older::none();
         };
         stamp.fresh_id = renewed_id(metadata.id);
-        let (store, base, clears) = (self.clone(), base.clone(), logs_out(changes));
-        let leaves = changes.cleared.is_some() || changes.log_in_another(&base);
+        let logs_out = leaves && !changes.leave_login(entry);
+        let (store, base) = (self.clone(), base.clone());
         Older::ended_by(async move {
             let first = store.end_older(&base, leaves).await?;
-            if clears {
+            if logs_out {
                 // If it was first, only this request's new value comes after it.
                 store.end_all(base.all_known().skip(first.into())).await?;
             }
@@ -153,13 +155,15 @@ impl CookieSessionStore {
         })
     }
 
-    /// A logout by `clear` follows a renewal that was faster.
-    pub(super) async fn clear_ahead(
+    /// A logout follows a renewal that was faster.
+    pub(super) async fn log_out_ahead(
         &self,
         base: &Record,
         changes: &Changes,
+        terms: &Terms,
     ) -> Result<(), CommitError> {
-        if logs_out(changes) {
+        let entry = terms.principal_entry.as_deref();
+        if changes.leave(base, entry) && !changes.leave_login(entry) {
             let ended = self.end_all(base.all_known()).await;
             ended.map_err(CommitError::of_store)?;
         }
@@ -190,8 +194,4 @@ impl CookieSessionStore {
 fn is_past_its_end(base: &Record, terms: &Terms) -> bool {
     let idle_end = base.idle_end().filter(|_| !terms.extends_on_read());
     terms.is_over(base) || idle_end.is_some_and(|end| end <= terms.now)
-}
-
-fn logs_out(changes: &Changes) -> bool {
-    changes.cleared.is_some() && changes.login.is_none()
 }

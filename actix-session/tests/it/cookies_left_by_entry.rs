@@ -1,0 +1,380 @@
+//! Logouts by the entry that names the principal, of sessions that live in their cookies, with a list of
+//! ended ones.
+
+use actix_session::{
+    EndReason, Saved, Session, SessionExt as _, SessionMiddleware,
+    config::{CookieContentSecurity, SessionMiddlewareBuilder, WireFormat},
+    storage::{CookieSessionStore, MemorySessionStore, SessionStore},
+};
+use actix_web::{
+    App, HttpRequest,
+    body::MessageBody,
+    cookie::Key,
+    dev::{ServiceRequest, ServiceResponse},
+    middleware::{Next, from_fn},
+    test::{TestRequest, init_service},
+    web,
+};
+
+use crate::{
+    ended::{LEASE, assert_lives, wait_for},
+    five_methods::Wrapper,
+    support::{Browser, Site, private, soon, stop},
+};
+
+const USER: &str = "user";
+
+/// Ways to log out by the entry.
+const WAYS: [fn(&Session); 5] = [
+    |s| drop(s.remove(USER)),
+    |s| s.insert(USER, 7).unwrap(),
+    |s| s.modify(USER, |_: Option<String>| None).unwrap(),
+    |s| {
+        s.remove(USER);
+        s.renew();
+    },
+    |s| {
+        s.login("ada").unwrap();
+        s.remove(USER);
+    },
+];
+
+/// Ways to log in.
+const LOGINS: [fn(&Session); 2] = [
+    |s| s.login("ada").unwrap(),
+    |s| {
+        s.insert(USER, "ada").unwrap();
+        s.renew();
+    },
+];
+
+type Builder<S> = SessionMiddlewareBuilder<S>;
+
+const SETTINGS: [fn(Builder<CookieSessionStore>) -> Builder<CookieSessionStore>; 5] = [
+    |builder| builder,
+    |builder| builder.cookie_content_security(CookieContentSecurity::Signed),
+    |builder| builder.wire_format(WireFormat::V0_11),
+    |builder| {
+        let signed = builder.cookie_content_security(CookieContentSecurity::Signed);
+        signed.wire_format(WireFormat::V0_11)
+    },
+    Builder::lazy,
+];
+
+fn key() -> Key {
+    Key::from(&[7; 64])
+}
+
+fn naming<S: SessionStore>(wrap: impl Fn(CookieSessionStore) -> S) -> Builder<S> {
+    let store = CookieSessionStore::default().with_revocation(MemorySessionStore::new());
+    let builder = SessionMiddleware::builder(wrap(store), key());
+    builder.principal_entry(USER).ended_lease(LEASE)
+}
+
+async fn site() -> Site {
+    Site::new(naming(|store| store).build()).await
+}
+
+async fn logged_in(site: &Site, login: fn(&Session)) -> Browser {
+    let browser = Browser::new(site.clone());
+    let act = |s: &Session| {
+        s.insert("basket", 1).unwrap();
+        login(s);
+    };
+    browser.visit(act).await.assert_sets_cookie();
+    assert_eq!(browser.principal().await.as_deref(), Some("ada"));
+    browser
+}
+
+/// Nobody is logged in, and the rest goes on.
+async fn assert_left(browser: &Browser) {
+    assert_eq!(browser.principal().await, None);
+    assert_eq!(browser.number("basket").await, Some(1));
+    let change = |s: &Session| s.insert("basket", 1).unwrap();
+    browser.visit(change).await.assert_sets_cookie();
+    assert_eq!(browser.number("basket").await, Some(1));
+}
+
+#[actix_web::test]
+async fn a_copy_opens_nothing_and_whoever_waits_hears_it() {
+    for settings in SETTINGS {
+        let site = Site::new(settings(naming(|store| store)).build()).await;
+        for login in LOGINS {
+            for leave in WAYS {
+                let browser = logged_in(&site, login).await;
+                let (copy, ended) = (browser.fork(), wait_for(&browser).await);
+                browser.visit(leave).await.assert_sets_cookie();
+                assert!(copy.is_nobody().await);
+                assert_eq!(soon(ended).await, EndReason::Gone);
+                assert_left(&browser).await;
+            }
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_value_that_is_taken_logs_out_too() {
+    let browser = logged_in(&site().await, LOGINS[0]).await;
+    let copy = browser.fork();
+    let flight = browser.begin().await;
+    let taken: Option<String> = flight.take(USER).await.unwrap();
+    assert_eq!(taken.as_deref(), Some("ada"));
+    flight.finish().await.assert_sets_cookie();
+    assert!(copy.is_nobody().await);
+    assert_left(&browser).await;
+}
+
+#[actix_web::test]
+async fn who_waits_afterwards_waits_for_what_is_left() {
+    let site = site().await;
+    for leave in WAYS {
+        let browser = logged_in(&site, LOGINS[0]).await;
+        let mut both = Vec::new();
+        let out = |s: &Session| {
+            both.push(s.ended().unwrap());
+            leave(s);
+            both.push(s.ended().unwrap());
+        };
+        browser.visit(out).await.assert_sets_cookie();
+        let after = both.pop().unwrap();
+        assert_eq!(soon(both.pop().unwrap()).await, EndReason::Gone);
+        assert_lives(&after).await;
+        browser.visit(Session::purge).await.assert_removes_cookie();
+        assert_eq!(soon(after).await, EndReason::Gone);
+    }
+}
+
+/// Of two sessions with the same entries, the other one goes on.
+#[actix_web::test]
+async fn a_cookie_of_an_old_server_ends_too() {
+    let site = site().await;
+    let old = || {
+        let browser = Browser::new(site.clone());
+        let text = r#"{"user":"\"ada\"","basket":"1"}"#;
+        browser.set_cookie("id", private(&key(), "id", text));
+        browser
+    };
+    for leave in WAYS {
+        let (browser, other) = (old(), old());
+        let copy = browser.fork();
+        let flight = browser.fork().begin().await;
+        // Its first visit gives it times, and an id.
+        assert_eq!(browser.principal().await.as_deref(), Some("ada"));
+        browser.visit(leave).await.assert_sets_cookie();
+        flight.insert("n", 1).unwrap();
+        flight.finish().await.assert_ok().assert_no_cookie();
+        assert!(copy.is_nobody().await);
+        assert_left(&browser).await;
+        assert_eq!(other.principal().await.as_deref(), Some("ada"));
+    }
+}
+
+/// What requests do that were loaded before the logout.
+const LATE: [fn(&Session); 6] = [
+    |s| s.insert("n", 1).unwrap(),
+    |s| s.insert(USER, "ada").unwrap(),
+    |s| s.modify("n", |_: Option<u32>| Some(1)).unwrap(),
+    Session::renew,
+    |s| {
+        s.renew();
+        s.insert("n", 1).unwrap();
+    },
+    |s| {
+        s.insert(USER, "ada").unwrap();
+        s.renew();
+    },
+];
+
+async fn nothing_in_flight_undoes_it<S: SessionStore + 'static>(
+    wrap: impl Fn(CookieSessionStore) -> S,
+) {
+    let site = Site::new(naming(wrap).build()).await;
+    for leave in WAYS {
+        for late in LATE {
+            let browser = logged_in(&site, LOGINS[0]).await;
+            let (copy, flight) = (browser.fork(), browser.fork().begin().await);
+            browser.visit(leave).await.assert_sets_cookie();
+            late(&flight);
+            flight.finish().await.assert_ok().assert_no_cookie();
+            assert!(copy.is_nobody().await);
+            assert_left(&browser).await;
+        }
+    }
+}
+
+#[actix_web::test]
+async fn nothing_in_flight_undoes_a_logout() {
+    nothing_in_flight_undoes_it(|store| store).await;
+}
+
+#[actix_web::test]
+async fn nothing_in_flight_undoes_a_logout_behind_a_wrapper() {
+    nothing_in_flight_undoes_it(Wrapper).await;
+}
+
+/// An end follows what the session has become.
+#[actix_web::test]
+async fn a_purge_in_flight_ends_what_is_left() {
+    let site = site().await;
+    for leave in WAYS {
+        let browser = logged_in(&site, LOGINS[0]).await;
+        let flight = browser.fork().begin().await;
+        browser.visit(leave).await.assert_sets_cookie();
+        flight.purge();
+        flight.finish().await.assert_removes_cookie();
+        assert_eq!(browser.number("basket").await, None);
+    }
+}
+
+/// As a `clear` does.
+#[actix_web::test]
+async fn a_logout_in_flight_follows_a_renewal() {
+    let site = site().await;
+    for leave in WAYS {
+        let browser = logged_in(&site, LOGINS[0]).await;
+        let flight = browser.fork().begin().await;
+        browser.visit(Session::renew).await.assert_sets_cookie();
+        leave(&flight);
+        flight.finish().await.assert_ok();
+        assert!(browser.is_nobody().await);
+    }
+}
+
+#[actix_web::test]
+async fn a_logout_waits_for_the_response_and_happens_without_one() {
+    let site = site().await;
+    for fails in [false, true] {
+        let browser = logged_in(&site, LOGINS[0]).await;
+        let copy = browser.fork();
+        let flight = browser.begin().await;
+        flight.remove(USER);
+        assert_eq!(flight.save().await.unwrap(), Saved::WithResponse);
+        assert_eq!(copy.principal().await.as_deref(), Some("ada"));
+        let _ = match fails {
+            true => flight.fail().await,
+            false => flight.finish().await,
+        };
+        assert!(copy.is_nobody().await);
+    }
+}
+
+#[actix_web::test]
+async fn nothing_ends_with_a_cookie_that_does_not_fit() {
+    let browser = logged_in(&site().await, LOGINS[0]).await;
+    let ended = wait_for(&browser).await;
+    let too_long = |s: &Session| {
+        s.remove(USER);
+        s.insert("long", "x".repeat(4_096)).unwrap();
+    };
+    browser.visit(too_long).await.assert_opaque();
+    assert_eq!(browser.principal().await.as_deref(), Some("ada"));
+    assert_lives(&ended).await;
+}
+
+#[actix_web::test]
+async fn a_login_may_follow_in_the_same_request() {
+    let site = site().await;
+    let logins: [(fn(&Session), &str); 4] = [
+        (|s| s.login("bob").unwrap(), "bob"),
+        (|s| s.insert(USER, "bob").unwrap(), "bob"),
+        (|s| s.login("ada").unwrap(), "ada"),
+        (|s| s.insert(USER, "ada").unwrap(), "ada"),
+    ];
+    for (login, name) in logins {
+        let browser = logged_in(&site, LOGINS[0]).await;
+        let (copy, ended) = (browser.fork(), wait_for(&browser).await);
+        let act = |s: &Session| {
+            s.remove(USER);
+            login(s);
+        };
+        browser.visit(act).await.assert_sets_cookie();
+        assert!(copy.is_nobody().await);
+        assert_eq!(browser.principal().await.as_deref(), Some(name));
+        match name {
+            "ada" => assert_lives(&ended).await,
+            _ => assert_eq!(soon(ended).await, EndReason::Gone),
+        }
+    }
+}
+
+/// Nobody has been logged out: an entry went.
+#[actix_web::test]
+async fn an_entry_that_named_nobody_ends_nothing() {
+    let browser = Browser::new(site().await);
+    let guest = |s: &Session| s.insert(USER, 7).unwrap();
+    browser.visit(guest).await.assert_sets_cookie();
+    let copy = browser.fork();
+    let remove = |s: &Session| drop(s.remove(USER));
+    browser.visit(remove).await.assert_sets_cookie();
+    assert_eq!(copy.number(USER).await, Some(7));
+}
+
+/// Logs out before the session middleware serves the request, if there is such a field.
+async fn leave_outside(
+    req: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> actix_web::Result<ServiceResponse<impl MessageBody>> {
+    if req.headers().contains_key("leave") {
+        let session = req.get_session();
+        session.modify(USER, |_: Option<String>| None).unwrap();
+    }
+    next.call(req).await
+}
+
+/// Nobody knows whom the entry names, until the commit.
+#[actix_web::test]
+async fn a_logout_of_whoever_is_not_known_yet_counts() {
+    let at_once = |req: HttpRequest| {
+        let session = req.get_session();
+        stop(req, session)
+    };
+    for is_lazy in [false, true] {
+        let naming = naming(|store| store);
+        let naming = if is_lazy { naming.lazy() } else { naming };
+        let app = App::new()
+            .wrap(naming.build())
+            .wrap(from_fn(leave_outside))
+            .route("/at_once", web::to(at_once))
+            .default_service(web::to(stop));
+        let site = Site::of(init_service(app).await);
+        for by_outer in [false, true] {
+            let browser = logged_in(&site, LOGINS[0]).await;
+            let (copy, ended) = (browser.fork(), wait_for(&browser).await);
+            let flight = browser.fork().begin().await;
+            let cookie = format!("id={}", browser.value().unwrap());
+            let request = TestRequest::with_uri("/at_once").insert_header(("cookie", cookie));
+            let leaving = match by_outer {
+                true => {
+                    browser
+                        .begin_with(request.insert_header(("leave", "1")))
+                        .await
+                }
+                false => browser.begin_with(request).await,
+            };
+            if !by_outer {
+                leaving.remove(USER);
+            }
+            leaving.finish().await.assert_sets_cookie();
+            assert!(copy.is_nobody().await);
+            assert_eq!(soon(ended).await, EndReason::Gone);
+            flight.insert("n", 1).unwrap();
+            flight.finish().await.assert_ok().assert_no_cookie();
+            assert_left(&browser).await;
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_value_in_a_header_ends_too() {
+    const NAME: &str = "x-session";
+    let middleware = naming(|store| store).header(NAME).build();
+    let browser = Browser::new(Site::new(middleware).await);
+    let request = |value: &str| TestRequest::get().insert_header((NAME, value));
+    let login = |s: &Session| s.login("ada").unwrap();
+    let answer = browser.visit_with(request(""), login).await;
+    let value = answer.headers.get(NAME).unwrap().to_str().unwrap();
+    let leave = |s: &Session| drop(s.remove(USER).unwrap());
+    browser.visit_with(request(value), leave).await.assert_ok();
+    let look = |s: &Session| assert!(s.is_empty() && s.principal().is_none());
+    browser.visit_with(request(value), look).await.assert_ok();
+}
