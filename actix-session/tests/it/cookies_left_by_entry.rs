@@ -48,6 +48,7 @@ const LOGINS: [fn(&Session); 2] = [
     },
 ];
 
+type Act = fn(&Session);
 type Builder<S> = SessionMiddlewareBuilder<S>;
 
 const SETTINGS: [fn(Builder<CookieSessionStore>) -> Builder<CookieSessionStore>; 5] = [
@@ -274,7 +275,7 @@ async fn nothing_ends_with_a_cookie_that_does_not_fit() {
 #[actix_web::test]
 async fn a_login_may_follow_in_the_same_request() {
     let site = site().await;
-    let logins: [(fn(&Session), &str); 4] = [
+    let logins: [(Act, &str); 4] = [
         (|s| s.login("bob").unwrap(), "bob"),
         (|s| s.insert(USER, "bob").unwrap(), "bob"),
         (|s| s.login("ada").unwrap(), "ada"),
