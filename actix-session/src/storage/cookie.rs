@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use actix_web::cookie::time::Duration;
 
+use self::ending::Follow;
 use super::{
     RevocationStore, SessionStore,
     five_methods::age,
@@ -313,7 +314,9 @@ impl SessionStore for CookieSessionStore {
         if self.end_later(&record) {
             return Ok(());
         }
-        self.end_all(record.all_known()).await.map(drop)
+        self.end_all(record.all_known(), Follow::All)
+            .await
+            .map(drop)
     }
 
     async fn open(&self, session_key: &SessionKey, terms: &Terms) -> Result<Opened, LoadError> {

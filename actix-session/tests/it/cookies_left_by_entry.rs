@@ -213,6 +213,32 @@ async fn nothing_in_flight_undoes_a_logout_behind_a_wrapper() {
     nothing_in_flight_undoes_it(Wrapper).await;
 }
 
+/// As behind a `clear` with a store on the server: the second click of a double click.
+#[actix_web::test]
+async fn a_second_logout_leaves_what_the_first_has_left() {
+    let site = site().await;
+    let clear: fn(&Session) = |s| {
+        s.clear();
+        s.insert("basket", 1).unwrap();
+    };
+    for leave in WAYS.into_iter().chain([clear]) {
+        for second in WAYS.into_iter().chain([Session::clear as fn(&Session)]) {
+            let browser = logged_in(&site, LOGINS[0]).await;
+            let flights = [browser.fork().begin().await, browser.fork().begin().await];
+            browser.visit(leave).await.assert_sets_cookie();
+            let [late, later] = flights;
+            second(&late);
+            late.finish().await.assert_ok();
+            // The next person is not logged out either.
+            browser.visit(|s| s.login("eve").unwrap()).await.assert_ok();
+            second(&later);
+            later.finish().await.assert_ok();
+            assert_eq!(browser.principal().await.as_deref(), Some("eve"));
+            assert_eq!(browser.number("basket").await, Some(1));
+        }
+    }
+}
+
 /// An end follows what the session has become.
 #[actix_web::test]
 async fn a_purge_in_flight_ends_what_is_left() {

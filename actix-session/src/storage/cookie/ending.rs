@@ -92,20 +92,21 @@ impl CookieSessionStore {
             return false;
         };
         let (store, older) = (self.clone(), older.clone());
-        let end = async move { store.end_all(older.all_known()).await };
+        let end = async move { store.end_all(older.all_known(), Follow::All).await };
         later.put(Older::ended_by(end));
         true
     }
 
-    /// Ends all that a value may be known as. Returns whether nobody had ended the first of it before:
+    /// Ends all that a value may be known as, and what that was renewed to. Returns whether nobody had ended the first of it before:
     /// that alone decides who was first, since others may be under way.
     pub(super) async fn end_all<'a>(
         &self,
         all: impl Iterator<Item = &'a Metadata> + Send,
+        follow: Follow,
     ) -> anyhow::Result<bool> {
         let mut first = None;
         for known in all {
-            let is_first = self.revoke_ahead(known).await?;
+            let is_first = self.revoke_ahead(known, follow).await?;
             first.get_or_insert(is_first);
         }
         Ok(first.unwrap_or(true))
@@ -113,17 +114,26 @@ impl CookieSessionStore {
 
     /// Ends the session, and whatever it was renewed to while this request was in flight. Returns
     /// whether nobody had ended it before.
-    async fn revoke_ahead(&self, metadata: &Metadata) -> anyhow::Result<bool> {
+    async fn revoke_ahead(&self, metadata: &Metadata, follow: Follow) -> anyhow::Result<bool> {
         let Some(revocation) = &self.revocation else {
             return Ok(true);
+        };
+        let noted = async |what, id| {
+            let at = revocation.store.revoked_at(&note_of(what, id)).await?;
+            anyhow::Ok(at.is_some())
         };
         let mut id = metadata.id;
         // As long as renewals are remembered, whatever their number: a thief may renew all the time.
         loop {
-            let first = self.revoke(metadata, id).await?;
-            let renewed = note_of("renewed", id);
-            if first || revocation.store.revoked_at(&renewed).await?.is_none() {
-                return Ok(first && id == metadata.id);
+            if self.revoke(metadata, id).await? {
+                return Ok(id == metadata.id);
+            }
+            let stops = match follow {
+                Follow::All => false,
+                Follow::UntilLeft { own } => own != Some(id) && noted("left", id).await?,
+            };
+            if stops || !noted("renewed", id).await? {
+                return Ok(false);
             }
             id = renewed_id(id);
         }
@@ -146,10 +156,11 @@ impl CookieSessionStore {
         let logs_out = leaves && !changes.leave_login(entry);
         let (store, base) = (self.clone(), base.clone());
         Older::ended_by(async move {
-            let first = store.end_older(&base, leaves).await?;
+            let (first, own) = store.end_older(&base, leaves).await?;
             if logs_out {
                 // If it was first, only this request's new value comes after it.
-                store.end_all(base.all_known().skip(first.into())).await?;
+                let others = base.all_known().skip(first.into());
+                store.end_all(others, Follow::UntilLeft { own }).await?;
             }
             Ok(first)
         })
@@ -164,29 +175,41 @@ impl CookieSessionStore {
     ) -> Result<(), CommitError> {
         let entry = terms.principal_entry.as_deref();
         if changes.leave(base, entry) && !changes.leave_login(entry) {
-            let ended = self.end_all(base.all_known()).await;
+            let follow = Follow::UntilLeft { own: None };
+            let ended = self.end_all(base.all_known(), follow).await;
             ended.map_err(CommitError::of_store)?;
         }
         Ok(())
     }
 
     /// Ends the values from before a renewal, and returns whether nobody had ended the session
-    /// before. `leaves`: what comes after it is another session.
-    async fn end_older(&self, base: &Record, leaves: bool) -> anyhow::Result<bool> {
+    /// before. `leaves`: what comes after it is another session. Returns its id too if nobody has left it
+    /// before.
+    async fn end_older(&self, base: &Record, leaves: bool) -> anyhow::Result<(bool, Option<u128>)> {
         let (Some(revocation), Some(metadata)) = (&self.revocation, base.metadata()) else {
-            return Ok(true);
+            return Ok((true, None));
         };
         // These notes come first, so that whoever finds the session ended also finds where it went.
         let now = self.clock.now();
         let grace = now + contract::GRACE;
-        if leaves {
-            let left = note_of("left", metadata.id);
-            revocation.revoke(&left, now, grace).await?;
-        }
+        let left = note_of("left", metadata.id);
+        let is_own = leaves && revocation.revoke(&left, now, grace).await?;
         let renewed = note_of("renewed", metadata.id);
         revocation.revoke(&renewed, now, grace).await?;
-        self.revoke(metadata, metadata.id).await
+        let first = self.revoke(metadata, metadata.id).await?;
+        Ok((first, is_own.then_some(metadata.id)))
     }
+}
+
+/// How far an end follows renewals.
+#[derive(Clone, Copy)]
+pub(super) enum Follow {
+    All,
+    /// A logout leaves alone what an earlier one has left of the session. `own`: the id at which this one
+    /// has noted so itself.
+    UntilLeft {
+        own: Option<u128>,
+    },
 }
 
 /// Whether a session that was live at the load has ended by its time. Where loads extend sessions,
