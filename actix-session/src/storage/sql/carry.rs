@@ -72,7 +72,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         let asked = Arc::new((Query::Prove, terms.clone()));
         let proving = tokio::spawn(async move {
             if let Err(failure) = store.repeat(&asked).await
-                && failure.verdict != Verdict::NotHere
+                && failure.is_refusal()
             {
                 store.0.connections.proof().do_without();
             }

@@ -47,6 +47,13 @@ impl Failure {
         error.is_some_and(|error| hint::<D>(error).is_some())
     }
 
+    /// Whether the database itself has answered that it does not do it, and will not do it later.
+    pub(crate) fn is_refusal(&self) -> bool {
+        let error = self.error.downcast_ref::<Error>();
+        let is_its_own = error.is_some_and(|error| error.as_database_error().is_some());
+        self.verdict == Verdict::Refused && is_its_own
+    }
+
     /// Whether only a message was refused, and not what it came with.
     pub(crate) fn refuses_to_tell<D: Database>(&self) -> bool {
         let error = self.error.downcast_ref::<Error>();
