@@ -12,7 +12,6 @@ use std::{
     },
 };
 
-use futures_util::future::join;
 use redis::{Client, RedisError, aio::MultiplexedConnection};
 use tokio::{
     runtime::{Handle, Id},
@@ -150,8 +149,9 @@ impl Link {
         held: Numbered,
         job: &Job<'_>,
     ) -> Result<Outcome, RedisError> {
-        let asking = role::is_replica(held.connection.clone(), self.0.timeouts);
-        let (is_replica, outcome) = join(asking, self.over(own, held, job)).await;
+        let (connection, timeouts) = (held.connection.clone(), self.0.timeouts);
+        let doing = self.over(own, held, job);
+        let (is_replica, outcome) = own.asking.along(connection, timeouts, doing).await;
         if !is_replica {
             return outcome;
         }

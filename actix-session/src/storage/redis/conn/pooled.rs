@@ -2,7 +2,6 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use futures_util::future::join;
 use redis::{
     RedisError,
     aio::{ConnectionLike as _, MultiplexedConnection},
@@ -49,21 +48,21 @@ impl Pooled {
         self.pool.lend(self.timeouts.connect).await
     }
 
-    fn is_replica(&self, lent: &Lent) -> impl Future<Output = bool> + use<> {
-        role::is_replica(MultiplexedConnection::clone(lent), self.timeouts)
-    }
-
     /// Does it, and again if the server is a replica and the pool opens a connection to a master.
     async fn once_asking(&self, lent: Lent, job: &Job<'_>) -> Result<Outcome, RedisError> {
-        let asking = self.is_replica(&lent);
-        let (is_replica, outcome) = join(asking, self.over(lent, job)).await;
+        let connection = MultiplexedConnection::clone(&lent);
+        let doing = self.over(lent, job);
+        let asking = self.asking.along(connection, self.timeouts, doing);
+        let (is_replica, outcome) = asking.await;
         if !is_replica {
             return outcome;
         }
         self.pool.close_idle();
         let other = timeout(self.timeouts.command, async {
             let lent = self.lend().await.ok()?;
-            (!self.is_replica(&lent).await).then_some(lent)
+            let connection = MultiplexedConnection::clone(&lent);
+            let is_replica = role::is_replica(connection, self.timeouts).await;
+            (!is_replica).then_some(lent)
         });
         match other.await {
             Ok(Some(lent)) => self.over(lent, job).await,

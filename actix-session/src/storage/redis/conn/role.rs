@@ -4,16 +4,23 @@
 //! older than the end of a session. A write it refuses, which leads to the new master. So what only reads
 //! asks now and then.
 
-use std::{sync::Mutex, time::Duration};
+use std::{future::Future, pin::pin, sync::Mutex, time::Duration};
 
+use futures_util::future::{Either, select};
 use redis::{Value, aio::MultiplexedConnection};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Timeouts, question};
 use crate::sync::lock;
 
 /// How often a server is asked while sessions are read from it.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often one is that does not say.
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// How long whoever has an answer waits for that.
+const SOON: Duration = Duration::from_millis(100);
 
 /// How long reads do without a master, once none was found.
 pub(super) const DO_WITHOUT: Duration = Duration::from_secs(5);
@@ -36,6 +43,33 @@ impl Asking {
             *next = now + ASK_AGAIN;
         }
         is_due
+    }
+
+    /// The server has not said in time what it is: what lies before it may swallow the question.
+    fn seldom(&self) {
+        *lock(&self.0) = Instant::now() + SELDOM;
+    }
+
+    /// Does a read, and asks beside it. Answers whether the server is a replica, too. Nobody waits long for
+    /// that once the read is done.
+    pub(super) async fn along<T>(
+        &self,
+        connection: MultiplexedConnection,
+        timeouts: Timeouts,
+        doing: impl Future<Output = T>,
+    ) -> (bool, T) {
+        let asking = pin!(is_replica(connection, timeouts));
+        // The question goes ahead.
+        match select(asking, pin!(doing)).await {
+            Either::Left((is_replica, doing)) => (is_replica, doing.await),
+            Either::Right((done, asking)) => {
+                let answer = timeout(SOON, asking).await;
+                if answer.is_err() {
+                    self.seldom();
+                }
+                (answer.unwrap_or(false), done)
+            }
+        }
     }
 
     /// Nobody asks for a while: no master was found.
