@@ -34,6 +34,7 @@ use crate::{
     key::SessionKey,
     measure::{self, timed},
     observe::{Observed, SessionEventKind},
+    record::Record,
     session::Snapshot,
     storage::SessionStore,
 };
@@ -631,7 +632,10 @@ pub(crate) fn tell_lost_time<S>(
     changes: &Changes,
     answer: &Committed,
 ) {
-    if matches!(answer, Committed::Forwarded) && changes.ttl.is_some() {
+    let before = || incoming.loaded.record().and_then(Record::own_ttl);
+    if matches!(answer, Committed::Forwarded)
+        && changes.ttl.is_some_and(|ttl| ttl.own() != before())
+    {
         event::dropped(Why::JustRenewed, incoming.loaded.key());
         tell_dropped(parts, incoming);
     }
