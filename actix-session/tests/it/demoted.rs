@@ -1,16 +1,23 @@
 //! Servers that are demoted while they run, and keep their clients: whoever only reads finds the new one
 //! too.
 
-use std::time::Duration;
-
-use actix_session::storage::RedisSessionStore;
-use actix_web::rt;
+use actix_session::{
+    SessionMiddleware,
+    config::{PersistentSession, TtlExtensionPolicy},
+    storage::RedisSessionStore,
+};
+use actix_web::{
+    cookie::{Key, time::Duration},
+    rt,
+};
 use deadpool_redis::{Config, PoolConfig, Runtime};
 use futures_util::future::join_all;
 use servers::{MariaDbServer, PostgresServer, RedisServer, resp::lines_of};
 use sqlx::{Connection as _, Executor as _, MySqlConnection, PgConnection};
 
-use crate::support::{Browser, MySql, Postgres, SqlTestStore as _, Way, aside, count, guest, soon};
+use crate::support::{
+    Browser, MySql, Postgres, Site, SqlTestStore as _, Way, aside, count, guest, soon,
+};
 
 /// Servers at which there is the same session, and a way to the one that is the master.
 struct Pair {
@@ -46,7 +53,7 @@ impl Pair {
 async fn becomes_nobody(here: &Browser) {
     let reading = async {
         while !here.is_nobody().await {
-            rt::time::sleep(Duration::from_millis(20)).await;
+            rt::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
     soon(reading).await;
@@ -57,6 +64,21 @@ async fn what_only_reads_leaves_a_former_master_on_redis() {
     let pair = Pair::start().await;
     let store = RedisSessionStore::new(pair.url()).await.unwrap();
     let here = Browser::with(store).await;
+    here.visit(count).await.assert_sets_cookie();
+    pair.demote();
+    becomes_nobody(&here).await;
+}
+
+/// Within the interval, a load that may extend writes nothing.
+#[actix_web::test]
+async fn what_extends_seldom_leaves_a_former_master_on_redis() {
+    let pair = Pair::start().await;
+    let store = RedisSessionStore::new(pair.url()).await.unwrap();
+    let seldom = TtlExtensionPolicy::AtMostEvery(Duration::minutes(10));
+    let lifecycle = PersistentSession::default().session_ttl_extension_policy(seldom);
+    let middleware = SessionMiddleware::builder(store, Key::generate());
+    let site = Site::new(middleware.session_lifecycle(lifecycle).build()).await;
+    let here = Browser::new(site);
     here.visit(count).await.assert_sets_cookie();
     pair.demote();
     becomes_nobody(&here).await;

@@ -288,7 +288,7 @@ impl Executor {
             [now.as_str(), &ttl, &absolute, &least, own],
         );
         let call = TOUCH_SCRIPT.call(self.keys(&keys), &args);
-        let job = Job::script(&call);
+        let job = Job::script(&call).looking();
         let job = late.map_or(job, |late| job.telling(late));
         self.found(&job, &redirect, terms).await
     }
@@ -302,7 +302,7 @@ impl Executor {
         let redirect = redirect_name(at);
         let keys = [at, redirect.as_str()];
         let call = LOOK_SCRIPT.call(self.keys(&keys), &[]);
-        let job = Job::script(&call).within(terms.budget);
+        let job = Job::script(&call).looking().within(terms.budget);
         self.found(&job, &redirect, terms).await
     }
 

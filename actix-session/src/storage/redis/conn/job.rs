@@ -22,6 +22,8 @@ pub(crate) struct Job<'a> {
     pub(super) ends: bool,
     /// It only reads, so that a server which takes no writes will do.
     pub(super) reads: bool,
+    /// It may write nothing, so that a server which takes no writes may not refuse it.
+    pub(super) looks: bool,
     /// Told if the answer is held back for long.
     late: Option<&'a Notify>,
     replicas: Option<Replicas>,
@@ -63,6 +65,7 @@ impl<'a> Job<'a> {
             before: None,
             ends: false,
             reads: false,
+            looks: false,
             late: None,
             replicas: None,
             asking: false,
@@ -94,6 +97,12 @@ impl<'a> Job<'a> {
     /// It only reads.
     pub(crate) const fn reading(mut self) -> Self {
         self.reads = true;
+        self.looking()
+    }
+
+    /// It may write nothing.
+    pub(crate) const fn looking(mut self) -> Self {
+        self.looks = true;
         self
     }
 

@@ -135,7 +135,7 @@ impl Link {
     pub(super) async fn once_at_master(&self, job: &Job<'_>) -> Result<Outcome, RedisError> {
         let own = self.of_this_runtime();
         let held = self.connection(&own).await?;
-        if job.reads && own.asking.is_due() {
+        if job.looks && own.asking.is_due() {
             // What is rare is on the heap.
             return Box::pin(self.once_asking(&own, held, job)).await;
         }

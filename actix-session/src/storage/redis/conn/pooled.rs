@@ -37,7 +37,7 @@ impl Pooled {
     /// The job was refused, or the pool gave no connection.
     pub(super) async fn once(&self, job: &Job<'_>) -> Result<Outcome, RedisError> {
         let lent = self.lend().await?;
-        if job.reads && self.asking.is_due() {
+        if job.looks && self.asking.is_due() {
             // What is rare is on the heap.
             return Box::pin(self.once_asking(lent, job)).await;
         }
