@@ -534,7 +534,7 @@ impl Model {
             return false;
         };
         let base = request.base();
-        let same = base.filter(|base| base.auth.is_none_or(|(who, _)| who == login.who));
+        let same = base.filter(|base| base.auth.is_some_and(|(who, _)| who == login.who));
         let kept = same.filter(|_| login.keep).and_then(|base| base.span);
         let since = login.proven.unwrap_or(login.at);
         let span = login.span.or(kept).or(self.policy.absolute);
@@ -564,13 +564,11 @@ impl Model {
         if changes.is_empty() || !changes.makes_session() || !head {
             return Cookie::Leave;
         }
-        if changes.renew {
-            return self.rotate(key, request);
+        match changes.renew {
+            _ if age >= ON_ITS_WAY => self.create(request),
+            true => self.rotate(key, request),
+            false => Cookie::Leave,
         }
-        if age < ON_ITS_WAY {
-            return Cookie::Leave;
-        }
-        self.create(request)
     }
 
     /// Nothing has changed. A cookie with an age is refreshed if its key is current.
@@ -665,7 +663,9 @@ impl Model {
             if another {
                 (new.lineage, new.created) = (login.lineage, login.at);
             }
-            if another || !login.keep {
+            // The times of a guest are nobody's login's.
+            let is_same = stored.auth.is_some_and(|(who, _)| who == login.who);
+            if !is_same || !login.keep {
                 (new.ttl, new.span) = (None, None);
             }
             new.span = login.span.or(new.span);
