@@ -553,7 +553,7 @@ impl Model {
         let makes = changes.makes_session();
         if changes.cleared.is_some() && head && makes && (changes.renew || age >= ON_ITS_WAY) {
             self.forward(key, None, changes);
-            return match changes.renew {
+            return match age < ON_ITS_WAY {
                 true => self.rotate(key, request),
                 false => self.create(request),
             };
