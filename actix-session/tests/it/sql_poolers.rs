@@ -6,10 +6,11 @@ use actix_session::{
     Session, SessionMiddleware,
     storage::{PostgresSessionStore, SessionKey, SessionStore as _},
 };
-use futures_util::future::join_all;
+use actix_web::rt;
+use futures_util::future::{join, join_all};
 use servers::{PgBouncer, PostgresServer};
 use sqlx::{
-    ConnectOptions as _, Executor as _, Row as _,
+    ConnectOptions as _, Connection as _, Executor as _, Row as _,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -179,6 +180,28 @@ async fn whoever_has_one_connection_prepares_nothing() {
     browser.visit(count).await.assert_sets_cookie();
     browser.visit(Session::renew).await.assert_sets_cookie();
     assert_eq!(browser.number("n").await, Some(1));
+}
+
+/// Statements might meet others there: who knows nothing prepares nothing.
+#[actix_web::test]
+async fn whoever_is_not_told_of_a_pooler_prepares_nothing() {
+    capture::install();
+    let tested = Postgres::start().await;
+    let url = tested.user(1).await;
+    let only = url.parse::<PgConnectOptions>().unwrap();
+    let only = only.connect().await.unwrap();
+    let store = tested.builder(&url).max_connections(1).build();
+    let freed = async {
+        while !capture::told(&["does not tell in time", "prepares no statement"]) {
+            rt::time::sleep(Duration::from_millis(10)).await;
+        }
+        only.close().await.unwrap();
+    };
+    let (store, ()) = soon(join(store, freed)).await;
+    let middleware = SessionMiddleware::builder(store.unwrap(), tested.key().clone())
+        .clock(tested.clock().clone());
+    let browser = tested.browser_of(middleware).await;
+    browser.visit(count).await.assert_sets_cookie();
 }
 
 #[actix_web::test]

@@ -84,10 +84,11 @@ async fn ask<T>(
         let (one, two) = join(options.connect(), options.connect()).await;
         let (mut one, mut two) = match (one, two) {
             (Ok(one), two) | (two, Ok(one)) => (one, two.ok()),
-            (Err(error), Err(_)) => return Err(error),
+            // Where there is one to be had, the server may have refused each for the other.
+            (Err(_), Err(_)) => (options.connect().await?, None),
         };
         let answer = question(&mut one, two.as_mut()).await?;
-        Ok((answer, one, two))
+        Ok::<_, Error>((answer, one, two))
     };
     let (answer, one, two) = timeout(limit, asking).await.ok()?.ok()?;
     let close = async |connection: Option<PgConnection>| match connection {

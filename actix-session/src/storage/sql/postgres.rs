@@ -34,9 +34,9 @@ use crate::live::{hub::Hub, line};
 ///
 /// Behind a pooler that gives each transaction another connection, such as PgBouncer with `pool_mode =
 /// transaction`, a store that is made from a URL prepares no statement. It notices such a pooler when it
-/// connects, for which it needs two connections for a moment: with one, it prepares no statement either. To be
-/// sure, add `?statement-cache-capacity=0` to the URL. A pool of yours needs connect
-/// options for that: [`migrate`](SqlSessionStore::migrate) tells which.
+/// connects, for which it needs two connections for a moment: with one, or without an answer in time, it prepares
+/// no statement either, and warns. To be sure, add `?statement-cache-capacity=0` to the URL. A pool of yours needs
+/// connect options for that: [`migrate`](SqlSessionStore::migrate) tells which.
 ///
 /// # TLS
 /// Turn on one of `sqlx`'s features, such as `tls-rustls-ring-native-roots`, in the application, and
@@ -206,17 +206,21 @@ impl Database for Postgres {
         if !Self::prepares(&options) {
             return options;
         }
+        // To prepare nothing is right with such a pooler and without, and only takes longer.
         match pooler::lies_between(&options, limits.sign()).await {
-            None | Some(Between::Nothing) => return options,
+            Some(Between::Nothing) => return options,
             Some(Between::Pooler) => tracing::info!(
                 "a pooler gives each transaction another connection to PostgreSQL: the session store \
                  prepares no statement"
             ),
-            // That is right with such a pooler and without, and only takes longer.
             Some(Between::Unknown) => tracing::warn!(
                 "PostgreSQL has one connection to spare, which does not tell whether there is a pooler \
                  that gives each transaction another one: the session store prepares no statement. \
                  Allow more connections, and restart"
+            ),
+            None => tracing::warn!(
+                "PostgreSQL does not tell in time whether there is a pooler that gives each transaction \
+                 another connection: the session store prepares no statement. Restart once it answers"
             ),
         }
         options
