@@ -75,7 +75,17 @@ pub(super) fn note_of(kind: &str, id: u128) -> String {
 
 /// The id that a renewal gives. A logout that knows only the old one can compute it.
 pub(super) fn renewed_id(id: u128) -> u128 {
-    let name = note_of("id after", id);
+    id_after("id after", id)
+}
+
+/// The id of what is left of a session after a logout or a login over it. A purge that knows only the old
+/// one can compute it.
+pub(super) fn left_id(id: u128) -> u128 {
+    id_after("id left after", id)
+}
+
+fn id_after(kind: &str, id: u128) -> u128 {
+    let name = note_of(kind, id);
     u128::from_str_radix(&name[..32], 16).expect("a digest is hexadecimal")
 }
 

@@ -1,10 +1,20 @@
 //! Logouts by the entry that names the principal, of sessions that live in their cookies, with a list of
 //! ended ones.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::SystemTime,
+};
+
 use actix_session::{
     EndReason, Saved, Session, SessionExt as _, SessionMiddleware,
     config::{CookieContentSecurity, SessionMiddlewareBuilder, WireFormat},
-    storage::{CookieSessionStore, MemorySessionStore, SessionStore},
+    storage::{
+        CookieSessionStore, MemorySessionStore, RevocationFuture, RevocationStore, SessionStore,
+    },
 };
 use actix_web::{
     App, HttpRequest,
@@ -12,9 +22,12 @@ use actix_web::{
     cookie::Key,
     dev::{ServiceRequest, ServiceResponse},
     middleware::{Next, from_fn},
+    rt,
     test::{TestRequest, init_service},
     web,
 };
+use futures_util::future::join;
+use tokio::sync::Notify;
 
 use crate::{
     ended::{LEASE, assert_lives, wait_for},
@@ -68,7 +81,15 @@ fn key() -> Key {
 
 fn naming<S: SessionStore>(wrap: impl Fn(CookieSessionStore) -> S) -> Builder<S> {
     let store = CookieSessionStore::default().with_revocation(MemorySessionStore::new());
-    let builder = SessionMiddleware::builder(wrap(store), key());
+    naming_over(wrap(store))
+}
+
+fn naming_with(list: List) -> Builder<CookieSessionStore> {
+    naming_over(CookieSessionStore::default().with_revocation(list))
+}
+
+fn naming_over<S: SessionStore>(store: S) -> Builder<S> {
+    let builder = SessionMiddleware::builder(store, key());
     builder.principal_entry(USER).ended_lease(LEASE)
 }
 
@@ -235,6 +256,147 @@ async fn a_second_logout_leaves_what_the_first_has_left() {
             later.finish().await.assert_ok();
             assert_eq!(browser.principal().await.as_deref(), Some("eve"));
             assert_eq!(browser.number("basket").await, Some(1));
+        }
+    }
+}
+
+/// A list that answers as a test wants it.
+#[derive(Clone)]
+struct List {
+    list: MemorySessionStore,
+    /// How many more calls until one fails.
+    until_failure: Arc<AtomicU32>,
+    /// How many more calls until one waits, if any does.
+    until_held: Arc<AtomicU32>,
+    held: Arc<Notify>,
+    goes_on: Arc<Notify>,
+    /// What decides how long each call takes.
+    pace: Arc<AtomicU32>,
+}
+
+impl List {
+    fn new() -> Self {
+        Self {
+            list: MemorySessionStore::new(),
+            until_failure: Arc::new(AtomicU32::new(u32::MAX)),
+            until_held: Arc::new(AtomicU32::new(u32::MAX)),
+            held: Arc::default(),
+            goes_on: Arc::default(),
+            pace: Arc::default(),
+        }
+    }
+
+    fn fail_at(&self, call: u32) {
+        self.until_failure.store(call, Ordering::SeqCst);
+    }
+
+    /// Whether the call that was to fail has come.
+    fn has_failed(&self) -> bool {
+        self.until_failure.load(Ordering::SeqCst) > u32::MAX / 2
+    }
+
+    fn hold_at(&self, call: u32) {
+        self.until_held.store(call, Ordering::SeqCst);
+    }
+
+    async fn is_held(&self) {
+        self.held.notified().await;
+    }
+
+    fn go_on(&self) {
+        self.goes_on.notify_one();
+    }
+
+    async fn turn(&self) -> anyhow::Result<()> {
+        let next = |pace: u32| pace.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let pace = self.pace.fetch_add(1, Ordering::SeqCst);
+        for _ in 0..next(next(pace)) >> 30 {
+            rt::task::yield_now().await;
+        }
+        if self.until_held.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.held.notify_one();
+            self.goes_on.notified().await;
+        }
+        match self.until_failure.fetch_sub(1, Ordering::SeqCst) {
+            1 => anyhow::bail!("the list fails once"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RevocationStore for List {
+    fn revoke<'a>(
+        &'a self,
+        name: &'a str,
+        at: SystemTime,
+        until: SystemTime,
+    ) -> RevocationFuture<'a, bool> {
+        Box::pin(async move {
+            self.turn().await?;
+            self.list.revoke(name, at, until).await
+        })
+    }
+
+    fn revoked_at<'a>(&'a self, name: &'a str) -> RevocationFuture<'a, Option<SystemTime>> {
+        Box::pin(async move {
+            self.turn().await?;
+            self.list.revoked_at(name).await
+        })
+    }
+}
+
+/// However far the first logout has come, the second one ends what the session was renewed to meanwhile.
+#[actix_web::test]
+async fn a_logout_that_failed_halfway_may_be_repeated() {
+    let list = List::new();
+    let site = Site::new(naming_with(list.clone()).build()).await;
+    let mut failures = 0;
+    for leave in WAYS.into_iter().chain([Session::clear as fn(&Session)]) {
+        for (held, failing) in (1..6).flat_map(|held| (1..8).map(move |failing| (held, failing))) {
+            let browser = logged_in(&site, LOGINS[0]).await;
+            let thief = browser.fork();
+            let (first, second) = (browser.begin().await, browser.fork().begin().await);
+            leave(&first);
+            list.hold_at(held);
+            let stealing = async {
+                list.is_held().await;
+                thief.visit(Session::renew).await.assert_sets_cookie();
+                list.fail_at(failing);
+                list.go_on();
+            };
+            let (answer, ()) = soon(join(first.finish(), stealing)).await;
+            failures += usize::from(list.has_failed());
+            assert!(list.has_failed() || !answer.failed);
+            list.fail_at(u32::MAX);
+            leave(&second);
+            second.finish().await.assert_ok();
+            assert!(thief.is_nobody().await, "call {failing} after {held}");
+        }
+    }
+    assert!(failures > 40, "{failures}");
+}
+
+/// Whichever is first: the other one ends nothing of what it has left.
+#[actix_web::test]
+async fn of_two_logouts_at_once_one_leaves_the_rest() {
+    let site = Site::new(naming_with(List::new()).build()).await;
+    let over: fn(&Session) = |s| s.login("eve").unwrap();
+    for leave in WAYS.into_iter().chain([over]) {
+        for _ in 0..40 {
+            let browser = logged_in(&site, LOGINS[0]).await;
+            let browsers = [browser.fork(), browser];
+            let flights = [browsers[0].begin().await, browsers[1].begin().await];
+            leave(&flights[0]);
+            WAYS[0](&flights[1]);
+            let [one, other] = flights;
+            let (one, other) = join(one.finish(), other.finish()).await;
+            let sets = [&one, &other].map(|answer| {
+                let cookie = answer.cookie();
+                cookie.is_some_and(|cookie| !cookie.value().is_empty())
+            });
+            assert_eq!(sets.iter().filter(|sets| **sets).count(), 1);
+            let winner = &browsers[usize::from(sets[1])];
+            assert_eq!(winner.number("basket").await, Some(1));
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     error::CommitError,
     handed::handed,
     record::{Metadata, Record},
-    storage::revocation::{note_of, renewed_id},
+    storage::revocation::{left_id, note_of, renewed_id},
 };
 
 impl CookieSessionStore {
@@ -97,8 +97,8 @@ impl CookieSessionStore {
         true
     }
 
-    /// Ends all that a value may be known as, and what that was renewed to. Returns whether nobody had ended the first of it before:
-    /// that alone decides who was first, since others may be under way.
+    /// Ends all that a value may be known as, and what comes after it. Returns whether nobody had ended the
+    /// first of it before: that alone decides who was first, since others may be under way.
     pub(super) async fn end_all<'a>(
         &self,
         all: impl Iterator<Item = &'a Metadata> + Send,
@@ -112,8 +112,7 @@ impl CookieSessionStore {
         Ok(first.unwrap_or(true))
     }
 
-    /// Ends the session, and whatever it was renewed to while this request was in flight. Returns
-    /// whether nobody had ended it before.
+    /// Ends the session, and what comes after it by now. Returns whether nobody had ended it before.
     async fn revoke_ahead(&self, metadata: &Metadata, follow: Follow) -> anyhow::Result<bool> {
         let Some(revocation) = &self.revocation else {
             return Ok(true);
@@ -122,21 +121,25 @@ impl CookieSessionStore {
             let at = revocation.store.revoked_at(&note_of(what, id)).await?;
             anyhow::Ok(at.is_some())
         };
-        let mut id = metadata.id;
-        // As long as renewals are remembered, whatever their number: a thief may renew all the time.
-        loop {
-            if self.revoke(metadata, id).await? {
-                return Ok(id == metadata.id);
-            }
-            let stops = match follow {
-                Follow::All => false,
-                Follow::UntilLeft { own } => own != Some(id) && noted("left", id).await?,
-            };
-            if stops || !noted("renewed", id).await? {
-                return Ok(false);
-            }
-            id = renewed_id(id);
+        if self.revoke(metadata, metadata.id).await? {
+            return Ok(true);
         }
+        // As long as that is remembered, whatever their number: a thief may renew all the time. Who notes
+        // what comes next need not have been first, so that there may be nothing under that id.
+        let mut ended = vec![metadata.id];
+        while let Some(id) = ended.pop() {
+            let renewed = noted("renewed", id).await?.then(|| renewed_id(id));
+            let left = match follow {
+                Follow::All => noted("left", id).await?.then(|| left_id(id)),
+                Follow::Renewals => None,
+            };
+            for next in renewed.into_iter().chain(left) {
+                if !self.revoke(metadata, next).await? {
+                    ended.push(next);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// If older values must end, gives the session a new id, and returns what ends them.
@@ -152,15 +155,18 @@ impl CookieSessionStore {
         let (true, Some(metadata)) = (stamp.new_id, base.metadata()) else {
             return Older::none();
         };
-        stamp.fresh_id = renewed_id(metadata.id);
+        stamp.fresh_id = match leaves {
+            true => left_id(metadata.id),
+            false => renewed_id(metadata.id),
+        };
         let logs_out = leaves && !changes.leave_login(entry);
         let (store, base) = (self.clone(), base.clone());
         Older::ended_by(async move {
-            let (first, own) = store.end_older(&base, leaves).await?;
+            let first = store.end_older(&base, leaves).await?;
             if logs_out {
                 // If it was first, only this request's new value comes after it.
                 let others = base.all_known().skip(first.into());
-                store.end_all(others, Follow::UntilLeft { own }).await?;
+                store.end_all(others, Follow::Renewals).await?;
             }
             Ok(first)
         })
@@ -175,41 +181,37 @@ impl CookieSessionStore {
     ) -> Result<(), CommitError> {
         let entry = terms.principal_entry.as_deref();
         if changes.leave(base, entry) && !changes.leave_login(entry) {
-            let follow = Follow::UntilLeft { own: None };
-            let ended = self.end_all(base.all_known(), follow).await;
+            let ended = self.end_all(base.all_known(), Follow::Renewals).await;
             ended.map_err(CommitError::of_store)?;
         }
         Ok(())
     }
 
     /// Ends the values from before a renewal, and returns whether nobody had ended the session
-    /// before. `leaves`: what comes after it is another session. Returns its id too if nobody has left it
-    /// before.
-    async fn end_older(&self, base: &Record, leaves: bool) -> anyhow::Result<(bool, Option<u128>)> {
+    /// before. `leaves`: what comes after it is another session.
+    async fn end_older(&self, base: &Record, leaves: bool) -> anyhow::Result<bool> {
         let (Some(revocation), Some(metadata)) = (&self.revocation, base.metadata()) else {
-            return Ok((true, None));
+            return Ok(true);
         };
         // These notes come first, so that whoever finds the session ended also finds where it went.
         let now = self.clock.now();
         let grace = now + contract::GRACE;
-        let left = note_of("left", metadata.id);
-        let is_own = leaves && revocation.revoke(&left, now, grace).await?;
+        if leaves {
+            let left = note_of("left", metadata.id);
+            revocation.revoke(&left, now, grace).await?;
+        }
         let renewed = note_of("renewed", metadata.id);
         revocation.revoke(&renewed, now, grace).await?;
-        let first = self.revoke(metadata, metadata.id).await?;
-        Ok((first, is_own.then_some(metadata.id)))
+        self.revoke(metadata, metadata.id).await
     }
 }
 
-/// How far an end follows renewals.
+/// What an end follows.
 #[derive(Clone, Copy)]
 pub(super) enum Follow {
     All,
-    /// A logout leaves alone what an earlier one has left of the session. `own`: the id at which this one
-    /// has noted so itself.
-    UntilLeft {
-        own: Option<u128>,
-    },
+    /// A logout leaves alone what another one has left of the session, and whoever has logged in over it.
+    Renewals,
 }
 
 /// Whether a session that was live at the load has ended by its time. Where loads extend sessions,
