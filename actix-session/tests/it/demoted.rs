@@ -1,6 +1,8 @@
 //! Servers that are demoted while they run, and keep their clients: whoever only reads finds the new one
 //! too.
 
+use std::pin::pin;
+
 use actix_session::{
     SessionMiddleware,
     config::{PersistentSession, TtlExtensionPolicy},
@@ -11,7 +13,7 @@ use actix_web::{
     rt,
 };
 use deadpool_redis::{Config, PoolConfig, Runtime};
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 use servers::{MariaDbServer, PostgresServer, RedisServer, resp::lines_of};
 use sqlx::{Connection as _, Executor as _, MySqlConnection, PgConnection};
 
@@ -108,6 +110,36 @@ async fn what_only_reads_leaves_a_former_master_in_a_pool() {
     fill(&pool).await;
     pair.demote();
     becomes_nobody(&here).await;
+}
+
+/// Connections that are in use then do not come back: somebody always waits for one.
+#[actix_web::test]
+async fn a_write_leaves_a_former_master_in_a_busy_pool() {
+    let pair = Pair::start().await;
+    let pool = pool(&pair.url());
+    let store = RedisSessionStore::new_pooled(pool.clone()).await.unwrap();
+    let here = Browser::with(store).await;
+    here.visit(count).await.assert_sets_cookie();
+    fill(&pool).await;
+    let read = async || loop {
+        here.fork().number("n").await;
+    };
+    let reads = join_all((0..12).map(|_| read()));
+    let writing = async {
+        while pool.status().waiting == 0 {
+            rt::task::yield_now().await;
+        }
+        pair.demote();
+        for _ in 0..20 {
+            let other = Browser::new(here.site.clone());
+            other.visit(count).await.assert_ok().assert_sets_cookie();
+        }
+        assert!(here.is_nobody().await);
+    };
+    match select(pin!(reads), pin!(writing)).await {
+        Either::Left(_) => unreachable!("they read all the time"),
+        Either::Right(((), _)) => {}
+    }
 }
 
 /// One connection shows where all that are as old lead.

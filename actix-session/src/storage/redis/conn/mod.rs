@@ -320,7 +320,7 @@ impl Topology {
             }
             // If the name leads to another server now, a new connection finds it.
             Self::Server(_) => refusal::is_not_here(error) && tries == 1,
-            // Another job may have given back an old one meanwhile.
+            // The application may have given back an old one meanwhile.
             Self::Pool(_) => refusal::is_not_here(error) && tries < POOL_TRIES,
             // Sentinel is about to name another master, or has done so.
             Self::Sentinel(_) => {

@@ -1,6 +1,13 @@
 //! One job on a connection that a pool lends.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use redis::{
     RedisError,
@@ -9,7 +16,7 @@ use redis::{
 use tokio::{runtime::Handle, time::timeout};
 
 use super::{
-    super::pool::{self, Lent, Pool},
+    super::pool::{self, Pool},
     Job, Outcome, Timeouts, is_spent, refusal,
     role::{self, Asking},
 };
@@ -19,7 +26,12 @@ pub(super) struct Pooled {
     pool: Pool,
     timeouts: Timeouts,
     asking: Arc<Asking>,
+    era: Era,
 }
+
+/// How often the connections of that time have been left, since they lead to a replica. Those that are in
+/// use then are closed when they come back.
+type Era = Arc<AtomicU64>;
 
 impl Pooled {
     pub(super) fn new(pool: Pool, timeouts: Timeouts) -> Self {
@@ -27,6 +39,7 @@ impl Pooled {
             pool,
             timeouts,
             asking: Arc::new(Asking::later()),
+            era: Era::default(),
         }
     }
 
@@ -45,23 +58,40 @@ impl Pooled {
     }
 
     async fn lend(&self) -> Result<Lent, RedisError> {
-        self.pool.lend(self.timeouts.connect).await
+        // Whoever waits for a connection may get an older one than is known then.
+        let since = self.era.load(Ordering::Acquire);
+        let connection = self.pool.lend(self.timeouts.connect).await?;
+        Ok(Lent {
+            connection,
+            era: Arc::clone(&self.era),
+            since,
+        })
+    }
+
+    /// Leaves all connections of an era. Others may have done so already.
+    fn leave(&self, since: u64) {
+        let next = since.wrapping_add(1);
+        let swapped = self
+            .era
+            .compare_exchange(since, next, Ordering::AcqRel, Ordering::Acquire);
+        if swapped.is_ok() {
+            self.pool.close_idle();
+        }
     }
 
     /// Does it, and again if the server is a replica and the pool opens a connection to a master.
     async fn once_asking(&self, lent: Lent, job: &Job<'_>) -> Result<Outcome, RedisError> {
-        let connection = MultiplexedConnection::clone(&lent);
+        let (connection, since) = (lent.handle(), lent.since);
         let doing = self.over(lent, job);
         let asking = self.asking.along(connection, self.timeouts, doing);
         let (is_replica, outcome) = asking.await;
         if !is_replica {
             return outcome;
         }
-        self.pool.close_idle();
+        self.leave(since);
         let other = timeout(self.timeouts.command, async {
             let lent = self.lend().await.ok()?;
-            let connection = MultiplexedConnection::clone(&lent);
-            let is_replica = role::is_replica(connection, self.timeouts).await;
+            let is_replica = role::is_replica(lent.handle(), self.timeouts).await;
             (!is_replica).then_some(lent)
         });
         match other.await {
@@ -75,7 +105,7 @@ impl Pooled {
 
     /// Does a job on a connection. If the answer is late, the pool may lend another in its place.
     async fn over(&self, lent: Lent, job: &Job<'_>) -> Result<Outcome, RedisError> {
-        let mut connection = MultiplexedConnection::clone(&lent);
+        let (mut connection, since) = (lent.handle(), lent.since);
         let doing = pin!(job.over(&mut connection));
         let mut lent = Unfinished {
             lent: Some(lent),
@@ -90,10 +120,38 @@ impl Pooled {
             lent.discard();
         }
         if outcome.as_ref().is_err_and(refusal::is_not_here) {
-            self.pool.close_idle();
+            self.leave(since);
         }
-        drop(lent.lent.take());
+        lent.give_back();
         outcome
+    }
+}
+
+/// A connection that the pool has lent.
+struct Lent {
+    connection: pool::Lent,
+    era: Era,
+    /// The era in which it was asked for.
+    since: u64,
+}
+
+impl Lent {
+    fn handle(&self) -> MultiplexedConnection {
+        MultiplexedConnection::clone(&self.connection)
+    }
+
+    /// Gives it back to its pool, unless it has been left.
+    fn give_back(self) {
+        if self.era.load(Ordering::Acquire) == self.since {
+            drop(self.connection);
+        } else {
+            self.discard();
+        }
+    }
+
+    /// Closes it.
+    fn discard(self) {
+        pool::discard(self.connection);
     }
 }
 
@@ -107,7 +165,13 @@ struct Unfinished {
 impl Unfinished {
     fn discard(&mut self) {
         if let Some(lent) = self.lent.take() {
-            pool::discard(lent);
+            lent.discard();
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(lent) = self.lent.take() {
+            lent.give_back();
         }
     }
 }
@@ -119,7 +183,7 @@ impl Drop for Unfinished {
         };
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(give_back(lent, self.patience))),
-            Err(_) => pool::discard(lent),
+            Err(_) => lent.discard(),
         }
     }
 }
@@ -127,10 +191,10 @@ impl Drop for Unfinished {
 /// Gives a connection back to its pool once the server has done what it was asked before. If that
 /// takes long, the server may block the connection, which is closed.
 async fn give_back(lent: Lent, patience: Duration) {
-    let mut connection = MultiplexedConnection::clone(&lent);
+    let mut connection = lent.handle();
     let ping = redis::cmd("PING");
     match timeout(patience, connection.req_packed_command(&ping)).await {
-        Ok(Ok(_)) => drop(lent),
-        Ok(Err(_)) | Err(_) => pool::discard(lent),
+        Ok(Ok(_)) => lent.give_back(),
+        Ok(Err(_)) | Err(_) => lent.discard(),
     }
 }
