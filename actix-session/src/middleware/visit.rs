@@ -54,13 +54,13 @@ impl<Store: SessionStore + 'static> Visit<Store> {
         let quiet = parts.configuration.is_quiet(req);
         if parts.configuration.loading.is_lazy(req) {
             let early = Session::take_early(req);
-            let is_served = |early: &Session| early.attach_unloaded(parts.served(quiet));
-            match early {
-                Some(early) if !is_served(&early) => early.keep_early(&mut req.extensions_mut()),
-                early => {
-                    let lazy = Lazy::new(parts, req, quiet, early);
-                    return Ok(Self::Unasked(Unasked(Rc::new(lazy))));
-                }
+            let attach = |early: &Session| early.attach_unloaded(parts.served(quiet));
+            if early.as_ref().is_none_or(attach) {
+                let lazy = Lazy::new(parts, req, quiet, early);
+                return Ok(Self::Unasked(Unasked(Rc::new(lazy))));
+            }
+            if let Some(early) = early {
+                early.keep_early(&mut req.extensions_mut());
             }
         }
         let incoming = load(&parts, req, quiet).await?;

@@ -44,8 +44,6 @@ pub(crate) struct Pending {
     pub(super) moved: bool,
     /// A moment ago, so that the cookie of the renewed session may be on its way.
     in_flight: bool,
-    /// Then: an entry was removed that nobody could see.
-    removed_unseen: bool,
     /// Under lazy loading, nobody has loaded the record yet.
     pub(crate) unloaded: bool,
     /// Somebody has asked for the session before a middleware serves the request, which loads the record
@@ -172,8 +170,6 @@ pub(crate) struct Snapshot {
     pub(crate) changes: Changes,
     /// The changes log out whoever is logged in.
     pub(crate) logs_out: bool,
-    /// An entry was removed before anybody could see it.
-    pub(crate) removed_unseen: bool,
     /// A login, unless whom it names was logged in when nobody had loaded the session.
     pub(crate) named: Option<Box<NamedLogin>>,
     /// What has ended with a login, unless it turns out who was logged in.
@@ -187,7 +183,6 @@ impl Snapshot {
             purged: false,
             changes: Changes::nothing(),
             logs_out: false,
-            removed_unseen: false,
             named: None,
             ended_times: None,
         };
@@ -199,17 +194,13 @@ impl Snapshot {
         !self.changes.is_empty() || self.named.is_some()
     }
 
-    /// The session was loaded after all that was done.
-    pub(crate) fn was_unseen(&mut self) {
-        self.removed_unseen = self.changes.remove_any();
-    }
-
-    /// Whether something stored was to change that does not show behind a redirect. An entry that this
-    /// request has set and removed again is nothing.
+    /// Whether something stored was to change that does not show behind a redirect. What this request has
+    /// set and removed again may be there, too.
     pub(crate) fn changes_unseen(&self) -> bool {
         let changes = &self.changes;
-        let sets_metadata = changes.lowered.is_some() || changes.ttl.is_some();
-        self.removed_unseen || sets_metadata || changes.has_modify()
+        let changes_metadata = changes.lowered.is_some() || changes.ttl.is_some();
+        let changes_entries = changes.has_modify() || changes.remove_any();
+        changes.cleared.is_none() && (changes_metadata || changes_entries)
     }
 
     /// Whether they depend on whose session it was.
@@ -267,10 +258,8 @@ impl Pending {
 
     /// The same for one to which all has been done again. Returns what was there.
     fn replace(&mut self, again: Self) -> Self {
-        let may_hide = again.moved && self.is_to_be_loaded();
         let again = Self {
             asked: true,
-            removed_unseen: may_hide && again.changes.remove_any(),
             ..again
         };
         std::mem::replace(self, again)
@@ -284,8 +273,6 @@ impl Pending {
     }
 
     pub(crate) fn load(&mut self, shown: Shown) {
-        let may_hide = shown.moved && self.is_to_be_loaded();
-        self.removed_unseen = may_hide && self.changes.remove_any();
         self.base = shown.record;
         self.degraded = shown.degraded;
         self.extended = shown.extended;
@@ -373,22 +360,32 @@ impl Pending {
         value.map(Cow::into_owned)
     }
 
-    /// The closures whose results depend on the record.
-    pub(super) fn closures(&self) -> Vec<(String, Vec<Modify>)> {
+    /// The entries whose values depend on the record and on closures.
+    pub(super) fn modified(&self) -> Vec<String> {
         let effects = self.changes.effects.iter();
-        let closures = effects.filter_map(|(name, effect)| match effect {
-            Effect::Modify(all) => Some((name.clone(), all.clone())),
-            Effect::Set(_) | Effect::Removed => None,
-        });
-        closures.collect()
+        let modified = effects.filter(|(_, effect)| matches!(effect, Effect::Modify(_)));
+        modified.map(|(name, _)| name.clone()).collect()
     }
 
-    /// The result of an entry's closures, unless there are more of them by now.
-    pub(super) fn compute(&mut self, name: &str, closures: &[Modify], result: Option<String>) {
-        let effect = self.changes.effects.get(name);
-        if matches!(effect, Some(Effect::Modify(all)) if all.len() == closures.len()) {
+    pub(super) fn closures(&self, name: &str) -> &[Modify] {
+        match self.changes.effects.get(name) {
+            Some(Effect::Modify(all)) => all,
+            Some(Effect::Set(_) | Effect::Removed) | None => &[],
+        }
+    }
+
+    /// Notes the result of an entry's closures, if these are still all of them.
+    pub(super) fn compute(
+        &mut self,
+        name: &str,
+        closures: &[Modify],
+        result: Option<String>,
+    ) -> bool {
+        let are_all = self.closures(name).len() == closures.len();
+        if are_all && !closures.is_empty() {
             self.computed.insert(name.to_owned(), result);
         }
+        are_all
     }
 
     /// The handle can still be read, but no longer be changed.
@@ -535,7 +532,6 @@ impl Pending {
         let before = self.value(name).map(Cow::into_owned);
         // What is hidden is removed as well, so that the response or an event says that it was not.
         if before.is_some() || self.may_hide(name) {
-            self.removed_unseen |= before.is_none() && self.in_flight;
             self.set(name, Effect::Removed);
         } else {
             self.note(|_| {}, || Act::Change(name.to_owned(), Effect::Removed));
@@ -578,6 +574,16 @@ impl Pending {
                 self.set_by(name, effect, |name, _| Act::modify(name, &modify));
                 self.discarded().effects.push(Effect::Modify(vec![modify]));
             }
+        }
+    }
+
+    /// There is nothing to update, as far as anybody can see. If the record may have it, what changes nothing
+    /// has the response or an event say so.
+    pub(super) fn update_unseen(&mut self, name: &str) {
+        let is_unseen = self.is_hidden_for_now() && !self.decides(name);
+        if is_unseen && !self.is_principal_entry(name) && !self.finished {
+            let same = |stored: Option<&str>| Ok(stored.map(str::to_owned));
+            self.modify(name, Modify(Arc::new(same), None), None);
         }
     }
 
@@ -700,7 +706,6 @@ impl Pending {
             purged: self.purged,
             changes,
             logs_out,
-            removed_unseen: self.removed_unseen,
             named: None,
             ended_times: None,
         }

@@ -1,6 +1,6 @@
 //! Sessions that nobody has loaded yet, under lazy loading.
 
-use super::{Session, Shown, lock::Running};
+use super::{Session, Shown, lock::Running, update::MOST_RUNS};
 use crate::{
     changes::{Changes, Modify},
     record::Record,
@@ -29,31 +29,41 @@ impl Session {
             return;
         }
         pending.load(shown);
-        let closures = pending.closures();
         drop(pending);
-        for (name, closures) in closures {
-            self.compute(&name, &closures);
-        }
+        self.compute_all();
     }
 
     /// Goes on from the record that these changes have left.
     pub(crate) fn go_on_from(&self, record: Record, saved: &Changes) {
         let mut pending = self.lock();
         pending.saved(saved, record);
-        let closures = pending.closures();
         drop(pending);
-        for (name, closures) in closures {
-            self.compute(&name, &closures);
+        self.compute_all();
+    }
+
+    /// Runs the closures of `modify` on what is known now. If one fails, so does the commit.
+    fn compute_all(&self) {
+        let names = self.lock().modified();
+        for name in names {
+            // Again, if other threads have added some meanwhile.
+            for _ in 0..MOST_RUNS {
+                if self.compute(&name) {
+                    break;
+                }
+            }
         }
     }
 
-    /// Runs closures of `modify` on what was loaded. If one fails, so does the commit.
-    fn compute(&self, name: &str, closures: &[Modify]) {
-        let stored = self.lock().loaded_value(name);
+    fn compute(&self, name: &str) -> bool {
+        let pending = self.lock();
+        let closures = pending.closures(name).to_vec();
+        let stored = pending.loaded_value(name);
+        drop(pending);
         let result = {
             let _running = Running::new(self, name);
-            Modify::run_all(closures, stored.as_deref())
+            Modify::run_all(&closures, stored.as_deref())
         };
-        self.lock().compute(name, closures, result.ok().flatten());
+        let result = result.ok().flatten();
+        self.lock().compute(name, &closures, result)
     }
 }

@@ -14,7 +14,7 @@ use crate::{changes::Modify, record::RESERVED};
 
 /// How often a closure of `modify` runs at most in one call: far more often than threads that
 /// compete for an entry need.
-const MOST_RUNS: u32 = 1_000;
+pub(super) const MOST_RUNS: u32 = 1_000;
 
 impl Session {
     /// Replaces a value, if there is one, with what a function makes of it.
@@ -47,6 +47,7 @@ impl Session {
         let key = key.into();
         let json = self.loaded_text(&key).map_err(SessionUpdateError)?;
         let Some(json) = json else {
+            self.lock().update_unseen(&key);
             return Ok(());
         };
         let value = parse(&key, &json).map_err(SessionUpdateError)?;

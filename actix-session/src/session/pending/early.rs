@@ -121,12 +121,14 @@ impl Session {
         done
     }
 
-    /// The same under lazy loading. Answers whether the record has to be loaded first: only that tells whom
-    /// an entry names that was changed. The commit of a change would load it as well.
+    /// The same under lazy loading. Answers `false` if the record has to be loaded first, and all done again:
+    /// only the record tells whom an entry names that was changed, and until now, times were the system's. The
+    /// commit of a change would load it as well.
     #[cold]
     pub(crate) fn attach_unloaded(&self, served: &Arc<Served>) -> bool {
         let mut pending = self.lock();
-        if served.principal_entry.is_some() && pending.acts().is_some_and(|acts| !acts.is_empty()) {
+        let must_again = served.principal_entry.is_some() || !served.clock.is_systems();
+        if must_again && pending.acts().is_some_and(|acts| !acts.is_empty()) {
             return false;
         }
         pending.attach(Arc::clone(served));

@@ -145,6 +145,17 @@ fn a_login_has_the_time_of_the_middleware() {
     let login = session.lock().identity().unwrap().login;
     assert_eq!(login, Millis(0));
     assert_eq!(session.authenticated_at(), Some(SystemTime::UNIX_EPOCH));
+    // So under lazy loading, without an entry that names the principal.
+    let served = Arc::new(Served {
+        principal_entry: None,
+        ..Arc::into_inner(served()).unwrap()
+    });
+    let session = early();
+    session.login("ada").unwrap();
+    assert!(!session.attach_unloaded(&served));
+    session.attach(&served, Shown::default()).unwrap();
+    assert_eq!(session.authenticated_at(), Some(SystemTime::UNIX_EPOCH));
+    assert!(early().attach_unloaded(&served));
 }
 
 #[test]

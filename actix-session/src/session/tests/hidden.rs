@@ -26,9 +26,14 @@ fn is_dropped(in_flight: bool, act: impl FnOnce(&Session)) -> bool {
 
 #[test]
 fn what_does_not_show_is_not_changed_in_silence() {
-    let acts: [fn(&Session); 4] = [
+    let acts: [fn(&Session); 6] = [
         |s| assert_eq!(s.remove("a"), None),
         |s| s.modify("a", |_: Option<u32>| None).unwrap(),
+        |s| {
+            s.modify("a", |_: Option<u32>| Some(1)).unwrap();
+            assert!(s.remove("a").is_some());
+        },
+        |s| s.update("a", |n: u32| n + 1).unwrap(),
         |s| s.lower_level(Level::Zero),
         |s| s.demand_reauth("a leak"),
     ];
@@ -39,11 +44,12 @@ fn what_does_not_show_is_not_changed_in_silence() {
             act(s);
         }));
     }
-    // What this request has set itself, it has seen.
-    assert!(!is_dropped(true, |s| {
+    // What is stored under the name of what this request has set would stay.
+    assert!(is_dropped(true, |s| {
         s.insert("a", 1).unwrap();
         assert!(s.remove("a").is_some());
     }));
+    assert!(!is_dropped(true, |s| drop(s.get::<u32>("a"))));
     // By then the client has the newer cookie, and this one is nobody's.
     assert!(!is_dropped(false, |s| drop(s.remove("a"))));
 }

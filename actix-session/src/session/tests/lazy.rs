@@ -1,6 +1,11 @@
 //! A session that is loaded late leaves what one leaves that was loaded first.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
@@ -346,4 +351,26 @@ proptest! {
         }
         prop_assert_eq!(late, eager);
     }
+}
+
+#[test]
+fn what_another_thread_adds_during_the_load_counts_from_the_record() {
+    let late = session(Shown::default());
+    late.lock().unloaded = true;
+    let (runs, this) = (AtomicU32::new(0), late.clone());
+    let count = move |n: Option<u32>| {
+        if runs.fetch_add(1, Ordering::SeqCst) == 1 {
+            let this = this.clone();
+            let add = move || this.modify("z", |n: Option<u32>| Some(n.unwrap_or(0) + 10));
+            thread::spawn(add).join().unwrap().unwrap();
+        }
+        Some(n.unwrap_or(0) + 100)
+    };
+    late.modify("z", count).unwrap();
+    late.fill(Shown {
+        record: Some(base(None)),
+        ..Shown::default()
+    });
+    assert_eq!(late.get::<u32>("z").unwrap(), Some(112));
+    late.lock().finish();
 }
