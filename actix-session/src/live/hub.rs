@@ -369,6 +369,11 @@ impl Hub {
                         .set_due(token, Instant::now() + pause.unwrap_or_default());
                     None
                 }
+                Seen::Ahead(at) => {
+                    state.places.move_to(token, at);
+                    state.places.set_due(token, Instant::now());
+                    None
+                }
                 Seen::Unreadable => {
                     drop(state);
                     self.look_later(token);
@@ -651,6 +656,18 @@ mod tests {
         hub.written((&before, None), &record, &after);
         hub.seen(token, &before, &seen, &Terms::default());
         hub.ended_at(&after, EndReason::LoggedOut);
+        assert_eq!(ended.reason(), Some(EndReason::LoggedOut));
+    }
+
+    #[test]
+    fn a_look_that_a_renewal_stays_ahead_of_is_not_lost() {
+        let hub = Arc::new(Hub::default());
+        let ended = wait(&hub, "a", 1);
+        let token = hub.state().places.tokens()[0];
+        let ahead = Seen::Ahead("b".into());
+        hub.seen(token, &"a".into(), &ahead, &Terms::default());
+        assert_eq!(ended.reason(), None);
+        hub.ended_at(&"b".into(), EndReason::LoggedOut);
         assert_eq!(ended.reason(), Some(EndReason::LoggedOut));
     }
 

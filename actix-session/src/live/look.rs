@@ -5,7 +5,6 @@ use tokio::time::Instant;
 use crate::{
     clock::deadline,
     contract::Terms,
-    error::Contended,
     protocol::{Backend, Flag, Name, Stored, Trail},
     record::Record,
 };
@@ -16,17 +15,19 @@ pub(crate) enum Seen {
     Live(Name, Record),
     /// A later version wrote it.
     Unreadable,
+    /// The session is renewed again and again, and was here last: the next look begins here.
+    Ahead(Name),
     Nothing,
 }
 
-/// Follows redirects from a name, under which this may have been found already. Where one says that
-/// the session has ended or is another person's, nothing is there.
+/// Follows redirects from a name, under which this may have been found already, for as long as the budget
+/// is. Where one says that the session has ended or is another person's, nothing is there.
 ///
 /// The terms are those of a look that is no activity. What is found says when it ends, where the store
 /// knows.
 ///
 /// # Errors
-/// The store fails, or the session is renewed again and again for as long as the budget is.
+/// The store fails.
 pub(crate) async fn follow<B: Backend>(
     store: &B,
     mut at: Name,
@@ -49,7 +50,7 @@ pub(crate) async fn follow<B: Backend>(
             return Ok(Seen::Nothing);
         }
         if Instant::now() >= deadline {
-            return Err(Contended.into());
+            return Ok(Seen::Ahead(at));
         }
     }
 }

@@ -61,6 +61,10 @@ pub(crate) async fn poll_backend<B: crate::protocol::Backend>(
                 at = now_at;
                 pause(&record, &terms, lease)
             }
+            Some(Seen::Ahead(now_at)) => {
+                at = now_at;
+                Duration::ZERO
+            }
             Some(Seen::Live(..) | Seen::Nothing) => return watch.tell(EndReason::Gone),
             Some(Seen::Unreadable) => lease,
             None => lease.min(AGAIN),
