@@ -289,11 +289,13 @@ pub(crate) fn with_head<T>(
 /// The number of digits of a commit in an envelope.
 const COMMIT: usize = 16;
 
-/// What follows the commit. `None` if the text begins otherwise than this library writes it.
+/// What follows the commit. `None` if the text begins otherwise than this library writes it: nothing but
+/// the metadata comes before the first entry.
 fn behind_commit(head: &str) -> Option<&str> {
     let (commit, behind) = head.strip_prefix(scan::HEAD)?.split_at_checked(COMMIT)?;
-    let is_usual = behind.starts_with('.') && commit.bytes().all(|byte| byte != b'.');
-    is_usual.then_some(behind)
+    let metadata = behind.strip_suffix(scan::STATE)?;
+    let is_usual = metadata.starts_with('.') && !metadata.contains('"');
+    (is_usual && !commit.contains('.')).then_some(behind)
 }
 
 fn push_head(text: &mut String, commit: u64, metadata: &Metadata) {

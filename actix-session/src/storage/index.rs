@@ -724,9 +724,10 @@ async fn session_of<B: Index>(
             }
             Stored::Unreadable => return Ok(Some(Found::Unreadable(id, at))),
             Stored::Redirect(redirect) if Instant::now() < deadline => {
-                // Who renews a session again and again may stay ahead of whoever follows the redirects.
+                // Who renews a session again and again may stay ahead of whoever follows the redirects. An
+                // entry that names what was read a moment ago is about to change.
                 at = match store.entry_of(principal, id).await? {
-                    Some(now) if now != entry => {
+                    Some(now) if now != entry && now != at => {
                         entry = now.clone();
                         now
                     }

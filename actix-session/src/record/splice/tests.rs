@@ -112,3 +112,21 @@ fn a_changed_entry_keeps_its_place_and_the_text_its_room() {
     let more = [("d", some("4")), ("c", None), ("x", None)];
     assert_eq!(spliced(&more), r#"{"a":1,"b":[2],"d":4}}"#);
 }
+
+/// What is not of our writing may say one thing twice: only the last of it counts, and nothing else comes
+/// back.
+#[test]
+fn what_was_read_as_gone_stays_gone() {
+    let of = |between: &str, state: &str| {
+        let head = r#"{"v":1,"f":"0000000000000001.00000000000000000000000000000007.5...0.""#;
+        let text = format!("{head}{between},\"state\":{{{state}}}}}");
+        let stored = Record::decode(text).unwrap();
+        let metadata = stored.metadata().unwrap().clone();
+        let new = onto(&stored, &[("a", None)], metadata);
+        new.as_text().unwrap().to_owned()
+    };
+    let after = of("", "");
+    assert_eq!(of("", r#""a":2"#), after);
+    assert_eq!(of("", r#""a":1,"a":2"#), after);
+    assert_eq!(of(r#","later":1"#, r#""a":2"#), after);
+}

@@ -74,7 +74,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             if let Err(failure) = store.repeat(&asked).await
                 && failure.is_refusal()
             {
-                store.0.connections.proof().do_without();
+                store.0.connections.proof().note_refusal();
             }
         });
         if due == Due::First {

@@ -47,7 +47,7 @@ impl Failure {
         error.is_some_and(|error| hint::<D>(error).is_some())
     }
 
-    /// Whether the database itself has answered that it does not do it, and will not do it later.
+    /// Whether the database itself has answered that it does not do it.
     pub(crate) fn is_refusal(&self) -> bool {
         let error = self.error.downcast_ref::<Error>();
         let is_its_own = error.is_some_and(|error| error.as_database_error().is_some());

@@ -12,13 +12,23 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How often if it cannot tell: the user may not write, say.
 const SELDOM: Duration = Duration::from_secs(60);
 
+/// After how many refusals in a row that is so. One alone may pass.
+const REFUSALS: u32 = 3;
+
 /// How long a read waits for that if nobody has asked for a while.
 pub(super) const SOON: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct Proof {
+    asked: Mutex<Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
     /// When it has last shown it, or was last asked.
-    last: Mutex<Instant>,
+    last: Instant,
+    /// How often it has refused to answer since it last did.
+    refused: u32,
 }
 
 /// How a read has it shown.
@@ -34,20 +44,23 @@ impl Proof {
     /// Of a server that has just been found.
     pub(super) fn new() -> Self {
         Self {
-            last: Mutex::new(Instant::now()),
+            asked: Mutex::new(Asked {
+                last: Instant::now(),
+                refused: 0,
+            }),
         }
     }
 
     /// Whether it is time to ask. Others do not ask meanwhile.
     pub(super) fn due(&self) -> Option<Due> {
         let now = Instant::now();
-        let mut last = lock(&self.last);
-        let ago = now.saturating_duration_since(*last);
+        let mut asked = lock(&self.asked);
+        let ago = now.saturating_duration_since(asked.last);
         // What lies ahead is when it may be asked again.
         if ago < AGAIN {
             return None;
         }
-        *last = now;
+        asked.last = now;
         Some(if ago < 3 * AGAIN {
             Due::Beside
         } else {
@@ -57,12 +70,19 @@ impl Proof {
 
     /// It takes writes.
     pub(super) fn note(&self) {
-        *lock(&self.last) = Instant::now();
+        *lock(&self.asked) = Asked {
+            last: Instant::now(),
+            refused: 0,
+        };
     }
 
-    /// It cannot tell.
-    pub(super) fn do_without(&self) {
-        *lock(&self.last) = Instant::now() + SELDOM;
+    /// It refuses to answer.
+    pub(super) fn note_refusal(&self) {
+        let mut asked = lock(&self.asked);
+        asked.refused = asked.refused.saturating_add(1);
+        if asked.refused >= REFUSALS {
+            asked.last = Instant::now() + SELDOM;
+        }
     }
 }
 
@@ -75,7 +95,7 @@ mod tests {
         let proof = Proof::new();
         assert_eq!(proof.due(), None);
         let before = |span: Duration| {
-            *lock(&proof.last) = Instant::now().checked_sub(span).unwrap();
+            lock(&proof.asked).last = Instant::now().checked_sub(span).unwrap();
         };
         before(AGAIN);
         assert_eq!(proof.due(), Some(Due::Beside));
@@ -90,9 +110,19 @@ mod tests {
     #[test]
     fn whoever_cannot_tell_is_asked_seldom() {
         let proof = Proof::new();
-        proof.do_without();
+        let left = || {
+            let last = lock(&proof.asked).last;
+            last.saturating_duration_since(Instant::now())
+        };
+        for _ in 1..REFUSALS {
+            proof.note_refusal();
+            assert_eq!(left(), Duration::ZERO);
+        }
+        proof.note_refusal();
         assert_eq!(proof.due(), None);
-        let left = lock(&proof.last).saturating_duration_since(Instant::now());
-        assert!(left > SELDOM / 2);
+        assert!(left() > SELDOM / 2);
+        proof.note();
+        proof.note_refusal();
+        assert_eq!(left(), Duration::ZERO);
     }
 }
