@@ -218,7 +218,7 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
             snapshot.changes.made = (!waiting.is_empty()).then(Made::default);
             drop(self.session);
             let (parts, way_in) = (&self.parts, &self.way_in);
-            let loaded = way_in.load_for(&snapshot, way_out.limit).await;
+            let loaded = way_in.load_for(&mut snapshot, way_out.limit).await;
             if snapshot.depends_on_owner() {
                 snapshot.settle_named(way_in.incoming().loaded.record());
             }

@@ -90,7 +90,11 @@ impl<Store: SessionStore + 'static> WayIn<Store> {
     ///
     /// # Errors
     /// The session cannot be loaded, or could not be when it was asked for.
-    pub(crate) async fn load_for(&self, snapshot: &Snapshot, limit: Instant) -> Result<(), Failed> {
+    pub(crate) async fn load_for(
+        &self,
+        snapshot: &mut Snapshot,
+        limit: Instant,
+    ) -> Result<(), Failed> {
         let Self::Lazy(lazy) = self else {
             return Ok(());
         };
@@ -98,6 +102,9 @@ impl<Store: SessionStore + 'static> WayIn<Store> {
             timeout_at(limit, lazy.loaded())
                 .await
                 .map_err(|_| CommitError::Other(anyhow::anyhow!(LATE)))?;
+            if lazy.session.get().is_some_and(|it| it.lock().unloaded) {
+                snapshot.was_unseen();
+            }
         }
         match lazy.failure.take() {
             Some(error) => Err(Failed::at_load(error)),

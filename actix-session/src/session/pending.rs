@@ -44,6 +44,8 @@ pub(crate) struct Pending {
     pub(super) moved: bool,
     /// A moment ago, so that the cookie of the renewed session may be on its way.
     in_flight: bool,
+    /// Then: an entry was removed that nobody could see.
+    removed_unseen: bool,
     /// Under lazy loading, nobody has loaded the record yet.
     pub(crate) unloaded: bool,
     /// Somebody has asked for the session before a middleware serves the request, which loads the record
@@ -170,6 +172,8 @@ pub(crate) struct Snapshot {
     pub(crate) changes: Changes,
     /// The changes log out whoever is logged in.
     pub(crate) logs_out: bool,
+    /// An entry was removed before anybody could see it.
+    pub(crate) removed_unseen: bool,
     /// A login, unless whom it names was logged in when nobody had loaded the session.
     pub(crate) named: Option<Box<NamedLogin>>,
     /// What has ended with a login, unless it turns out who was logged in.
@@ -183,6 +187,7 @@ impl Snapshot {
             purged: false,
             changes: Changes::nothing(),
             logs_out: false,
+            removed_unseen: false,
             named: None,
             ended_times: None,
         };
@@ -194,13 +199,17 @@ impl Snapshot {
         !self.changes.is_empty() || self.named.is_some()
     }
 
-    /// Whether something stored was to change that does not show behind a redirect. What this request has
-    /// set and removed again may be there, too.
+    /// The session was loaded after all that was done.
+    pub(crate) fn was_unseen(&mut self) {
+        self.removed_unseen = self.changes.remove_any();
+    }
+
+    /// Whether something stored was to change that does not show behind a redirect. An entry that this
+    /// request has set and removed again is nothing.
     pub(crate) fn changes_unseen(&self) -> bool {
         let changes = &self.changes;
-        let changes_metadata = changes.lowered.is_some() || changes.ttl.is_some();
-        let changes_entries = changes.has_modify() || changes.remove_any();
-        changes.cleared.is_none() && (changes_metadata || changes_entries)
+        let sets_metadata = changes.lowered.is_some() || changes.ttl.is_some();
+        self.removed_unseen || sets_metadata || changes.has_modify()
     }
 
     /// Whether they depend on whose session it was.
@@ -258,8 +267,10 @@ impl Pending {
 
     /// The same for one to which all has been done again. Returns what was there.
     fn replace(&mut self, again: Self) -> Self {
+        let may_hide = again.moved && self.is_to_be_loaded();
         let again = Self {
             asked: true,
+            removed_unseen: may_hide && again.changes.remove_any(),
             ..again
         };
         std::mem::replace(self, again)
@@ -273,6 +284,8 @@ impl Pending {
     }
 
     pub(crate) fn load(&mut self, shown: Shown) {
+        let may_hide = shown.moved && self.is_to_be_loaded();
+        self.removed_unseen = may_hide && self.changes.remove_any();
         self.base = shown.record;
         self.degraded = shown.degraded;
         self.extended = shown.extended;
@@ -532,6 +545,8 @@ impl Pending {
         let before = self.value(name).map(Cow::into_owned);
         // What is hidden is removed as well, so that the response or an event says that it was not.
         if before.is_some() || self.may_hide(name) {
+            // A closure has seen nothing of what is stored.
+            self.removed_unseen |= self.in_flight && self.shows_stored(name);
             self.set(name, Effect::Removed);
         } else {
             self.note(|_| {}, || Act::Change(name.to_owned(), Effect::Removed));
@@ -706,6 +721,7 @@ impl Pending {
             purged: self.purged,
             changes,
             logs_out,
+            removed_unseen: self.removed_unseen,
             named: None,
             ended_times: None,
         }
