@@ -9,7 +9,7 @@ use crate::{
     error::CommitError,
     handed::handed,
     record::{Metadata, Record},
-    storage::revocation::{left_id, note_of, renewed_id},
+    storage::revocation::{Revocation, left_id, note_of, renewed_id},
 };
 
 impl CookieSessionStore {
@@ -117,29 +117,32 @@ impl CookieSessionStore {
         let Some(revocation) = &self.revocation else {
             return Ok(true);
         };
-        let noted = async |what, id| {
-            let at = revocation.store.revoked_at(&note_of(what, id)).await?;
-            anyhow::Ok(at.is_some())
+        let end = async |id| {
+            // This note comes first: a renewal that loses against this end has noted that it was under way.
+            let was_left = !self.note_left(revocation, id).await?;
+            let is_first = self.revoke(metadata, id).await?;
+            anyhow::Ok((!is_first).then_some((id, was_left)))
         };
-        if self.revoke(metadata, metadata.id).await? {
-            return Ok(true);
-        }
+        let mut ended = Vec::from_iter(end(metadata.id).await?);
+        let is_first = ended.is_empty();
         // As long as that is remembered, whatever their number: a thief may renew all the time. Who notes
         // what comes next need not have been first, so that there may be nothing under that id.
-        let mut ended = vec![metadata.id];
-        while let Some(id) = ended.pop() {
-            let renewed = noted("renewed", id).await?.then(|| renewed_id(id));
-            let left = match follow {
-                Follow::All => noted("left", id).await?.then(|| left_id(id)),
-                Follow::Renewals => None,
-            };
-            for next in renewed.into_iter().chain(left) {
-                if !self.revoke(metadata, next).await? {
-                    ended.push(next);
-                }
+        while let Some((id, was_left)) = ended.pop() {
+            let renewed = self.renewed_at(id).await?.map(|_| renewed_id(id));
+            let left = was_left && matches!(follow, Follow::All);
+            for next in renewed.into_iter().chain(left.then(|| left_id(id))) {
+                ended.extend(end(next).await?);
             }
         }
-        Ok(false)
+        Ok(is_first)
+    }
+
+    /// Notes that what comes after a value, if anything does, is another session. Returns whether nobody had
+    /// noted it before.
+    async fn note_left(&self, revocation: &Revocation, id: u128) -> anyhow::Result<bool> {
+        let now = self.clock.now();
+        let left = note_of("left", id);
+        revocation.revoke(&left, now, now + contract::GRACE).await
     }
 
     /// If older values must end, gives the session a new id, and returns what ends them.
@@ -197,8 +200,7 @@ impl CookieSessionStore {
         let now = self.clock.now();
         let grace = now + contract::GRACE;
         if leaves {
-            let left = note_of("left", metadata.id);
-            revocation.revoke(&left, now, grace).await?;
+            self.note_left(revocation, metadata.id).await?;
         }
         let renewed = note_of("renewed", metadata.id);
         revocation.revoke(&renewed, now, grace).await?;
