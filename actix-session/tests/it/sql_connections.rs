@@ -1,6 +1,7 @@
 //! Connections of SQL stores that are short, silent, or shared with a worker that is busy.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,7 +18,7 @@ use actix_session::{
     },
 };
 use actix_web::{http::StatusCode, rt};
-use futures_util::future::{join_all, poll_immediate};
+use futures_util::future::{join, join_all, poll_immediate};
 use servers::MariaDbServer;
 use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions, sqlite::SqlitePoolOptions};
 use tokio::{
@@ -28,7 +29,7 @@ use tokio::{
 };
 
 use crate::support::{
-    MySql, PATIENCE, Postgres, SqlTestStore, Sqlite, TestStore, Way, fill_store, guest,
+    MySql, PATIENCE, Postgres, SqlTestStore, Sqlite, TestStore, Way, count, fill_store, guest,
     on_each_database, soon,
 };
 
@@ -378,4 +379,38 @@ async fn what_a_firewall_forgets_is_not_missing_for_ever_on_postgres() {
 async fn what_a_firewall_forgets_is_not_missing_for_ever_on_mysql() {
     let tested = MySql::start().await;
     forgotten_under_load!(tested, MySqlSessionStore);
+}
+
+/// Whoever waits longest for a connection is not the only one to open the next.
+#[actix_web::test]
+async fn a_busy_pool_gets_over_the_loss_of_all_connections() {
+    let tested = Postgres::start().await;
+    let url = tested.user(50).await;
+    let user = url.split(['/', '@']).nth(2).unwrap();
+    let store = tested.builder(&url).max_connections(3).build().await;
+    let middleware = SessionMiddleware::builder(store.unwrap(), tested.key().clone())
+        .clock(tested.clock().clone());
+    let browser = tested.browser_of(middleware).await;
+    browser.visit(count).await.assert_sets_cookie();
+    let is_over = Cell::new(false);
+    let reads = join_all((0..12).map(async |_| {
+        while !is_over.get() {
+            browser
+                .fork()
+                .visit(|s| drop(s.get::<u32>("n")))
+                .await
+                .assert_ok();
+        }
+    }));
+    let losing = async {
+        for _ in 0..2 {
+            // For as long as anybody stands in line.
+            sleep(Duration::from_millis(2_500)).await;
+            let lose = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ";
+            tested.execute(&format!("{lose}'{user}'")).await;
+        }
+        sleep(Duration::from_secs(1)).await;
+        is_over.set(true);
+    };
+    join(reads, losing).await;
 }

@@ -39,6 +39,9 @@ pub(crate) struct Connections<D: Database> {
     writer: Arc<Semaphore>,
     /// Those who wait for a connection.
     line: Arc<Line<Open<D>>>,
+    /// As many have the pool open one at once as it may have. In a longer line, those in front would be there
+    /// for so long that their time was up before the connection is.
+    openers: Arc<Semaphore>,
     inquiry: Inquiry,
     /// How many connections may be dead, since another one was lost: each is pinged before its next
     /// use.
@@ -127,10 +130,12 @@ impl<D: Database> Connections<D> {
     /// `is_own`: the store has made the pool.
     pub(crate) fn new(pool: Pool<D>, limits: Limits, is_own: bool) -> Self {
         let greeting = is_own.then(|| Greeting::of::<D>(&pool.connect_options(), &limits));
+        let most = pool.options().get_max_connections();
         Self {
             pool,
             limits,
             writer: Arc::new(Semaphore::new(1)),
+            openers: Arc::new(Semaphore::new(most.max(1) as usize)),
             line: Arc::new(Line::new()),
             inquiry: Inquiry::new(greeting),
             suspects: AtomicU32::new(0),
@@ -253,30 +258,43 @@ impl<D: Database> Connections<D> {
     /// is opened all the same, for the next in line: otherwise a busy server would be asked for
     /// connections again and again, and never have enough.
     async fn open(&self) -> Result<Open<D>, Error> {
-        let era = self.era.load(Ordering::Acquire);
-        let sign = self.limits.sign();
-        let open = move |connection| Open {
-            connection: Some(connection),
-            era,
-            is_awake: true,
-            sign,
-            runtime: Handle::current(),
-        };
-        let mut acquiring = Box::pin(self.pool.acquire());
-        if let Some(acquired) = (&mut acquiring).now_or_never() {
-            return acquired.map(open);
-        }
-        let (tell, told) = oneshot::channel();
-        let (line, limit) = (Arc::clone(&self.line), self.limits.connect());
-        tokio::spawn(async move {
-            let Ok(acquired) = timeout(limit, acquiring).await else {
-                return;
+        let mut turn = None;
+        loop {
+            let era = self.era.load(Ordering::Acquire);
+            let sign = self.limits.sign();
+            let open = move |connection| Open {
+                connection: Some(connection),
+                era,
+                is_awake: true,
+                sign,
+                runtime: Handle::current(),
             };
-            if let Err(Ok(open)) = tell.send(acquired.map(open)) {
-                drop(line.hand(open));
+            let mut acquiring = Box::pin(self.pool.acquire());
+            if let Some(acquired) = (&mut acquiring).now_or_never() {
+                return acquired.map(open);
             }
-        });
-        told.await.unwrap_or(Err(Error::PoolTimedOut))
+            let openers = || Arc::clone(&self.openers);
+            let Some(turn) = turn.or_else(|| openers().try_acquire_owned().ok()) else {
+                // It has only stood in line: the others come before it, and may take all there is.
+                drop(acquiring);
+                let next = openers().acquire_owned().await;
+                turn = Some(next.map_err(|_| Error::PoolClosed)?);
+                continue;
+            };
+            let (tell, told) = oneshot::channel();
+            let (line, limit) = (Arc::clone(&self.line), self.limits.connect());
+            tokio::spawn(async move {
+                let acquired = timeout(limit, acquiring).await;
+                drop(turn);
+                let Ok(acquired) = acquired else {
+                    return;
+                };
+                if let Err(Ok(open)) = tell.send(acquired.map(open)) {
+                    drop(line.hand(open));
+                }
+            });
+            return told.await.unwrap_or(Err(Error::PoolTimedOut));
+        }
     }
 
     /// Waits for a connection that somebody gives back. One that is idle meanwhile will do: what the
