@@ -642,7 +642,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     ///
     /// If another program has written the entry, the entry counts, and not what the library knew. The
     /// first request that loads such a session puts it on the list, which is a write;
-    /// its login counts as older than every revocation.
+    /// its login counts as older than every revocation. Nobody knows when the user has proven who they are:
+    /// such a session is at [`Level::Zero`](crate::Level::Zero) until they do so again.
     ///
     /// # Examples
     /// ```

@@ -8,7 +8,7 @@ use super::{
     metadata::{Auth, Metadata},
     proofs::Proofs,
 };
-use crate::{clock::Millis, digest};
+use crate::{Level, clock::Millis, digest};
 
 /// The maximum length of a principal, in bytes.
 pub(crate) const LONGEST_PRINCIPAL: usize = 1024;
@@ -46,6 +46,10 @@ impl Record {
         let id = || self.derived_id(named.as_deref(), place);
         let mut metadata = known.cloned().unwrap_or_else(|| Metadata::new(id(), now));
         metadata.belong_to(named, Millis::ZERO);
+        if let Some(auth) = &mut metadata.auth {
+            // Nobody knows when they proved who they are: they are only remembered.
+            auth.proofs = Proofs::of(Level::Zero, auth.at, "");
+        }
         let mut told = known.filter(|told| told.id != metadata.id).cloned();
         if let (Some(told), Some(_)) = (&mut told, &metadata.auth) {
             // The session is another person's: this one counts for nothing.

@@ -146,12 +146,20 @@ impl Auth {
     /// A demand that was made after the call of this login, which commits later, has not been
     /// answered by it.
     pub(crate) fn keep_demand(&mut self, stored: Option<Self>) {
-        let demand = stored.and_then(|stored| stored.proofs.demand);
+        let demanded = stored.filter(|stored| !stored.is_unproven());
+        let demand = demanded.and_then(|stored| stored.proofs.demand);
         let own = self.proofs.demand.as_ref().map(|own| own.at);
         let later = |demand: &Demand| demand.at > self.at && own.is_none_or(|own| own < demand.at);
         if let Some(demand) = demand.filter(later) {
             self.proofs.demand = Some(demand);
         }
+    }
+
+    /// Whether another program has logged them in, and nobody has demanded anything.
+    fn is_unproven(&self) -> bool {
+        let demand = self.proofs.demand.as_ref();
+        let is_none = demand.is_some_and(|it| it.at == self.at && it.reason.is_empty());
+        self.login() == Millis::ZERO && is_none
     }
 
     pub(crate) fn prove(&mut self, proof: Proof) {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use actix_session::{
-    Login, Session, SessionExt as _, SessionManager, SessionMiddleware,
+    Clock as _, Level, Login, Session, SessionExt as _, SessionManager, SessionMiddleware,
     config::{OverLimit, SessionMiddlewareBuilder, TtlExtensionPolicy, WireFormat},
     storage::{SessionIndex, SessionStore},
 };
@@ -41,6 +41,7 @@ on_each_index! {
     a_login_sets_the_entry,
     revocations_and_limits_hold,
     what_another_program_has_written_holds,
+    what_another_program_has_written_proves_nothing,
     what_another_program_has_written_ends_with_the_others,
     what_another_program_has_written_stays_ended_after_an_erasure,
     what_another_program_has_written_ends_behind_a_wrapper,
@@ -409,6 +410,36 @@ async fn what_another_program_has_written_holds(tested: impl TestStore<Store: Se
     assert_eq!(sessions.count("ada").await.unwrap(), 1);
     assert_eq!(sessions.revoke_all("ada").await.unwrap(), 1);
     assert_eq!(browser.principal().await, None);
+}
+
+/// Whoever was logged in by an old server is remembered: nobody knows when they gave their password.
+async fn what_another_program_has_written_proves_nothing(
+    tested: impl TestStore<Store: SessionIndex>,
+) {
+    let (site, _) = site_of(&tested).await;
+    let is_proven = async |browser: &Browser| {
+        let mut is_proven = false;
+        let ask = |s: &Session| is_proven = s.require_auth(Level::One, Duration::MAX).is_ok();
+        browser.visit(ask).await.assert_ok();
+        is_proven
+    };
+    let a_while_ago = tested.clock().now() - Duration::from_secs(60);
+    let again: [&dyn Fn(&Session); 3] = [
+        &|s| s.reauthenticated().unwrap(),
+        &|s| log_in(s, "ada"),
+        &|s| {
+            let login = Login::new("ada").authenticated_at(a_while_ago);
+            s.login_with(login).unwrap();
+        },
+    ];
+    for again in again {
+        let browser = with_foreign_session(&tested, &site).await;
+        assert!(!is_proven(&browser).await);
+        browser.visit(|s| s.insert("n", 1).unwrap()).await;
+        assert!(!is_proven(&browser).await);
+        browser.visit(again).await.assert_sets_cookie();
+        assert!(is_proven(&browser).await);
+    }
 }
 
 async fn what_another_program_has_written_ends_with_the_others(
