@@ -6,6 +6,7 @@ use super::SessionHandle;
 use crate::{
     ClientAddress, Level, Session,
     clock::Millis,
+    contract::Terms,
     record::{Metadata, Origin},
     storage::index::{After, Live},
 };
@@ -91,16 +92,20 @@ impl ExactSizeIterator for SessionList {}
 
 impl ListedSession {
     /// `idle` is the idle timeout of sessions without a TTL of their own, if it is known.
-    pub(super) fn new(live: &Live, now: Millis, idle: Option<Millis>) -> Self {
+    pub(super) fn new(live: &Live, terms: &Terms, idle: Option<Millis>) -> Self {
+        let now = terms.now;
         let metadata = live.record.times().cloned();
         let metadata = metadata.unwrap_or_else(|| Metadata::new(live.id, now));
         let ends_at = live.record.end();
         let idle = metadata.ttl.or(idle);
-        let seen = ends_at.zip(idle).map(|(end, idle)| end - idle);
+        // Where the absolute end comes first, the end does not say. Stores may round it.
+        let cap = terms.absolute_end_of(&live.record);
+        let idle_end = ends_at.filter(|end| cap.is_none_or(|cap| *end + Millis::secs(1) < cap));
+        let seen = idle_end.zip(idle).map(|(end, idle)| end - idle);
         Self {
             id: live.id,
             principal: metadata.principal().unwrap_or_default().to_owned(),
-            // No earlier than the login, if the absolute end came first.
+            // No earlier than the login, if the configured timeout has changed.
             last_seen: seen.map(|seen| seen.max(metadata.since()).min(now)),
             metadata,
             ends_at,

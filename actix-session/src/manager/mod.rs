@@ -398,7 +398,7 @@ impl SessionManager {
 
     fn listed(&self, live: &Live, terms: &Terms) -> ListedSession {
         let idle = self.0.writes.then_some(terms.ttl);
-        ListedSession::new(live, terms.now, idle)
+        ListedSession::new(live, terms, idle)
     }
 
     async fn find(

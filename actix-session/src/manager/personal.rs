@@ -6,7 +6,7 @@ use actix_web::cookie::time::{OffsetDateTime, format_description::well_known::Rf
 use serde::Serialize;
 
 use super::{ListedSession, SessionManager, SessionManagerError, to_the_end};
-use crate::{ClientAddress, SessionEventKind};
+use crate::{ClientAddress, SessionEventKind, storage::index::Live};
 
 /// What is kept of a person's session, apart from the application's own entries: see
 /// [`SessionManager::export`].
@@ -137,16 +137,16 @@ impl SessionManager {
         &self,
         principal: &str,
     ) -> Result<Vec<ExportedSession>, SessionManagerError> {
-        let mut exported = Vec::new();
-        let mut list = self.list(principal).await?;
-        loop {
-            let next = list.next_page();
-            exported.extend(list.map(|session| ExportedSession::from(&session)));
-            match next {
-                Some(next) => list = self.list_page(principal, next, 50).await?,
-                None => return Ok(exported),
-            }
-        }
+        let (terms, mut exported) = (self.terms(), Vec::new());
+        // Those that are logged in again meanwhile, too.
+        let exporting = |live: Vec<Live>| {
+            let listed = live.iter().map(|live| self.listed(live, &terms));
+            exported.extend(listed.map(|session| ExportedSession::from(&session)));
+            None::<()>
+        };
+        let done = self.0.index.each(principal, &terms, exporting).await;
+        self.told(done)?;
+        Ok(exported)
     }
 
     /// Ends all sessions of a principal as [`revoke_all`](Self::revoke_all) does, and takes away

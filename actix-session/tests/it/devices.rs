@@ -222,6 +222,11 @@ async fn a_list_says_when_a_session_was_last_seen(tested: impl TestStore<Store: 
             let listed = only(sessions, "user-42").await;
             assert!(off(listed.last_seen(), now(&tested)) < moment, "{idle:?}");
         }
+        // At its absolute end, the end does not say.
+        let login = || Login::new("user-42").idle(idle).absolute(idle);
+        let again = |s: &Session| s.login_with(login()).unwrap();
+        browser.visit(again).await.assert_sets_cookie();
+        assert_eq!(only(&own, "user-42").await.last_seen(), None, "{idle:?}");
         browser.visit(|s| s.purge()).await.assert_removes_cookie();
     }
 }
