@@ -16,7 +16,7 @@ use crate::{
     protocol::{Backend as _, Name, NotBefore, Reply, Step, Stored},
     storage::{
         SessionIndex, StoreIndex,
-        index::{Index, Listed, Page},
+        index::{Index, Listed, Page, is_of},
         upkeep::Upkeep,
     },
 };
@@ -160,7 +160,7 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
             let value = self.get(&[String::from(at.clone())]).await?;
             let value = value.into_iter().next().flatten();
             let (step, is_unreadable) = match Held::of(value.as_deref(), terms.now).stored() {
-                Stored::Record(record) => {
+                Stored::Record(record) if is_of(&record, principal, id) => {
                     let (at, expect, why) = (at.clone(), record.version(), EndReason::Revoked);
                     (
                         Step::EndIf {
@@ -177,7 +177,8 @@ impl<D: KeyValueDatabase> KeyValueSessionStore<D> {
                     let (at, owner) = (at.clone(), None);
                     (Step::End { at, owner }, true)
                 }
-                Stored::Redirect(_) | Stored::Nothing => {
+                // A record that is another person's by now, or nobody's, stays.
+                Stored::Record(_) | Stored::Redirect(_) | Stored::Nothing => {
                     self.forget_session(principal, (id, &at), terms).await?;
                     return Ok(was_lost);
                 }
