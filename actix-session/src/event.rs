@@ -390,6 +390,20 @@ pub(crate) fn no_provider_keys(error: &dyn std::error::Error) {
     }
 }
 
+/// The reason shows nothing of the token.
+#[cfg(feature = "_backend")]
+pub(crate) fn logout_token_refused(reason: &crate::BackChannelLogoutError) {
+    static REFUSED: Throttle = Throttle::new();
+
+    if let Some(unreported) = REFUSED.pass(None) {
+        tracing::warn!(
+            %reason,
+            unreported,
+            "a logout token was refused: the sessions that it may name go on"
+        );
+    }
+}
+
 /// What a request says of itself is the client's, and not shown.
 pub(crate) fn cross_site(reason: CrossSiteReason) {
     static REFUSED: Throttle = Throttle::new();

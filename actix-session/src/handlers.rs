@@ -93,9 +93,20 @@ pub async fn backchannel_logout(
     form: Result<actix_web::web::Form<Vec<(String, String)>>, actix_web::Error>,
     logout: actix_web::web::Data<crate::BackChannelLogout>,
 ) -> Result<HttpResponse, crate::BackChannelLogoutError> {
-    let form = form.map_err(|_| "the body must be a form with a logout_token")?;
-    logout.accept(crate::oidc::token_in(&form)?).await?;
-    Ok(HttpResponse::Ok()
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .finish())
+    let accepting = async {
+        let form = form.map_err(|_| "the body must be a form with a logout_token")?;
+        logout.accept(crate::oidc::token_in(&form)?).await
+    };
+    match accepting.await {
+        Ok(_) => Ok(HttpResponse::Ok()
+            .insert_header((CACHE_CONTROL, "no-store"))
+            .finish()),
+        Err(error) => {
+            // The provider shows the response to nobody.
+            if error.is_invalid() {
+                crate::event::logout_token_refused(&error);
+            }
+            Err(error)
+        }
+    }
 }

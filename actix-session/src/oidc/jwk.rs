@@ -135,11 +135,17 @@ impl JwkSet {
     ) -> bool {
         let is_named = |jwk: &&Jwk| {
             let is_kid = kid.is_none_or(|kid| jwk.kid.as_deref() == Some(kid));
-            is_kid && jwk.alg.as_deref().is_none_or(|own| own == alg)
+            is_kid && jwk.alg.as_deref().is_none_or(|own| is_one(own, alg))
         };
         let mut named = self.0.iter().filter(is_named);
         named.any(|jwk| jwk.key.verify(alg, message, signature))
     }
+}
+
+/// Whether two names mean one algorithm. Ed25519 has two (RFC 9864).
+fn is_one(own: &str, alg: &str) -> bool {
+    let is_edwards = |name| matches!(name, "EdDSA" | "Ed25519");
+    own == alg || is_edwards(own) && is_edwards(alg)
 }
 
 impl Key {
@@ -286,10 +292,16 @@ mod tests {
         let pkcs8 = Ed25519KeyPair::generate_pkcs8(&random).unwrap();
         let pair = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
         let x = base64(pair.public_key().as_ref());
-        let keys = set(&format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}"}}"#));
         let signature = pair.sign(MESSAGE);
-        assert!(keys.verify(("EdDSA", None), MESSAGE, signature.as_ref()));
-        assert!(!keys.verify(("ES256", None), MESSAGE, signature.as_ref()));
+        for named in ["", r#","alg":"EdDSA""#, r#","alg":"Ed25519""#] {
+            let keys = set(&format!(
+                r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}"{named}}}"#
+            ));
+            for (alg, verifies) in [("EdDSA", true), ("Ed25519", true), ("ES256", false)] {
+                let verified = keys.verify((alg, None), MESSAGE, signature.as_ref());
+                assert_eq!(verified, verifies, "{alg} {named}");
+            }
+        }
     }
 
     fn signing_length(crv: &str) -> usize {

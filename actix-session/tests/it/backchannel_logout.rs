@@ -18,7 +18,10 @@ use serde_json::{Value, json};
 
 use servers::RedisServer;
 
-use crate::support::{Browser, Memory, Redis, TestStore};
+use crate::{
+    attacks::capture,
+    support::{Browser, Memory, Redis, TestStore},
+};
 
 const OP: &str = "https://op.example";
 const CLIENT: &str = "client";
@@ -188,6 +191,7 @@ async fn what_a_valid_token_names_ends() {
 
 #[actix_web::test]
 async fn whatever_is_invalid_is_refused_and_ends_nothing() {
+    capture::install();
     let tested = Memory::start().await;
     let logout = logout(tested.middleware().build().manager());
     let op = Provider::new();
@@ -324,6 +328,7 @@ async fn whatever_is_invalid_is_refused_and_ends_nothing() {
     // It was valid all the while.
     assert_eq!(tell(&logout, &good).await.status, StatusCode::OK);
     assert!(browser.is_nobody().await);
+    assert!(capture::told(&["a logout token was refused"]));
 }
 
 /// As of an application for users and one for operators.
