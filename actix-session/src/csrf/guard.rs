@@ -42,7 +42,7 @@ use crate::{SessionMiddleware, cookie::read, event, storage::SessionStore};
 /// are as for any other response. A log line names the reason.
 ///
 /// It works inside and outside of [`SessionMiddleware`], and around an application, a scope or a
-/// resource. A middleware that rewrites paths must be around it, such as
+/// resource. Outside (wrapped later), what it refuses loads and extends no session. A middleware that rewrites paths must be around it, such as
 /// [`NormalizePath`](actix_web::middleware::NormalizePath): a route's name is that of the path which
 /// the guard sees. [`SessionMiddleware::cross_site_guard`] makes one that judges only requests with the
 /// session's cookie; put a guard made by [`new`](Self::new) around login routes, or name them in
@@ -164,6 +164,11 @@ impl CrossSiteGuard {
     /// Judges a route, by the name of its resource, without a cookie too: a login, where another site
     /// could log a visitor in to an account of its own.
     ///
+    /// **Names are looked up without guards.** Of several scopes with one prefix that differ by a guard
+    /// alone, such as one for each [`Host`](actix_web::guard::Host), only the names in the first are
+    /// found, and a login in another one is not judged without a cookie. So it is with resources of one
+    /// path. There, wrap the login's resource in a guard made by [`new`](Self::new).
+    ///
     /// # Examples
     /// ```
     /// # #[cfg(feature = "memory-session")]
@@ -172,9 +177,10 @@ impl CrossSiteGuard {
     /// use actix_web::{App, HttpResponse, web};
     ///
     /// let sessions = SessionMiddleware::new(MemorySessionStore::new(), secret_key);
+    /// let guard = sessions.cross_site_guard().always("login");
     /// let app = App::new()
-    ///     .wrap(sessions.cross_site_guard().always("login"))
     ///     .wrap(sessions)
+    ///     .wrap(guard)
     ///     .service(web::resource("/login").name("login").post(HttpResponse::Ok));
     /// # let _ = app;
     /// # }
@@ -212,9 +218,10 @@ impl<Store: SessionStore> SessionMiddleware<Store> {
     ///
     /// # actix_web::rt::System::new().block_on(async {
     /// let sessions = SessionMiddleware::new(MemorySessionStore::new(), Key::generate());
+    /// let guard = sessions.cross_site_guard();
     /// let app = App::new()
-    ///     .wrap(sessions.cross_site_guard())
     ///     .wrap(sessions)
+    ///     .wrap(guard)
     ///     .route("/", web::post().to(HttpResponse::Ok));
     /// let app = test::init_service(app).await;
     ///

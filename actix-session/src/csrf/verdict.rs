@@ -31,6 +31,10 @@ pub enum CrossSiteReason {
     OtherOrigin,
 
     /// Its `Origin` is `null`: a sandboxed frame, a file, or a page that hides where it is.
+    ///
+    /// Under `Referrer-Policy: no-referrer`, an application's own pages hide it with their own forms. A
+    /// browser says `Sec-Fetch-Site` as well, which counts, but not over plain `http` (except to
+    /// `localhost`). There, `same-origin` is a policy that hides nothing from the application itself.
     #[display("null-origin")]
     NullOrigin,
 
