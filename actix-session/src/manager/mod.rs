@@ -183,7 +183,8 @@ impl SessionManager {
 
     /// Lists up to `limit` of the sessions that follow a list that was not complete.
     ///
-    /// Each session that lives all the while is in exactly one list.
+    /// Each session that lives all the while is in exactly one list, unless it is logged in again between
+    /// the two.
     ///
     /// # Errors
     /// The store fails, or does not answer in time.
