@@ -106,7 +106,9 @@ impl<C: Clock + Clone> SessionStore for MokaStore<C> {
     }
 
     async fn delete(&self, key: &SessionKey) -> anyhow::Result<()> {
-        self.entries.invalidate(key.as_ref());
+        // Not `invalidate`: it does not wait for a change that is under way and would bring the entry back.
+        let entry = self.entries.entry(key.as_ref().to_owned());
+        entry.and_compute_with(|_| Op::Remove);
         Ok(())
     }
 }
