@@ -149,7 +149,9 @@ impl ListedSession {
     /// [`OnEveryRequest`](crate::config::TtlExtensionPolicy::OnEveryRequest) its last request, and
     /// otherwise its last extension or change. `None` if the store does not say when it ends, and if the
     /// manager was made from a store alone, which does not know the idle timeout: then only a session
-    /// with a TTL of its own ([`Session::set_ttl`]) says it.
+    /// with a TTL of its own ([`Session::set_ttl`]) says it. `None`, too, if the session ends by its
+    /// absolute timeout before its idle timeout is over: then no activity moves the end, as with a login
+    /// whose [`idle`](crate::Login::idle) and [`absolute`](crate::Login::absolute) times are equal.
     ///
     /// Nothing is written for it: it is the end less the idle timeout. So it is of no use once the
     /// configured timeout has changed, until the session is extended again.

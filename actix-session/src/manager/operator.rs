@@ -57,10 +57,15 @@ pub struct SessionOperator(SessionManager);
 pub struct SessionStats(Counts);
 
 impl SessionStats {
-    /// How many sessions there are that have not expired. In an SQL database what renewals and
-    /// endings left in the last minute counts too, and so does each principal under
-    /// [`max_sessions`](crate::config::SessionMiddlewareBuilder::max_sessions); in memory, what has
-    /// just expired.
+    /// How many sessions there are that have not expired, at most: it counts some of what is kept beside
+    /// them, too. In an SQL database, that is what renewals and endings left in the last minute; in
+    /// memory, what has just expired; in both, each principal that has
+    /// logged in under [`OverLimit::Refuse`](crate::config::OverLimit::Refuse), and what a list of ended
+    /// sessions holds.
+    ///
+    /// With logins at an [`Upstream`](crate::Upstream), it is far too high: each user and each session
+    /// there counts until the session's longest life is over, a year and more without an absolute
+    /// timeout. So does each of its logouts, for ten minutes and more.
     pub const fn live(&self) -> Option<u64> {
         self.0.live
     }

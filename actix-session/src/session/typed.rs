@@ -284,7 +284,9 @@ impl<T: Serialize + DeserializeOwned> Flash<T> {
     /// Takes all messages, the oldest first. Call it where they are shown.
     ///
     /// # Errors
-    /// As for [`Session::take`]: then the messages stay.
+    /// As for [`Session::take`]: then the messages stay. So one message that an older version of the
+    /// application has left, and this one cannot read, holds up all that follow. Take the entry out
+    /// then, or give it another name when `T` changes.
     ///
     /// # Examples
     /// ```
@@ -296,6 +298,17 @@ impl<T: Serialize + DeserializeOwned> Flash<T> {
     /// NOTICES.push(&session, &2)?;
     /// assert_eq!(NOTICES.take(&session).await?, [1, 2]);
     /// assert!(NOTICES.take(&session).await?.is_empty());
+    ///
+    /// // A message is not worth an error page.
+    /// session.insert("notices", ["an older version's"])?;
+    /// let notices = match NOTICES.take(&session).await {
+    ///     Err(error) if error.is_of_another_type() => {
+    ///         session.remove("notices");
+    ///         Vec::new()
+    ///     }
+    ///     taken => taken?,
+    /// };
+    /// assert!(notices.is_empty() && session.is_empty());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// # }).unwrap();
     /// ```

@@ -115,7 +115,10 @@ impl MemorySessionStore {
         self.inner.map.owners()
     }
 
-    /// How many sessions the store holds, including expired ones that it has not removed yet.
+    /// How many sessions the store holds, including expired ones that it has not removed yet. What it
+    /// keeps beside them counts too, such as logins at an upstream: see [`SessionStats::live`].
+    ///
+    /// [`SessionStats::live`]: crate::SessionStats::live
     pub fn len(&self) -> usize {
         self.inner.map.sessions()
     }
