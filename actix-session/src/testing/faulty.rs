@@ -26,6 +26,12 @@ use crate::{
 /// Clones share the faults. A middleware calls `Open`, `Create`, `Commit`, `Rotate` and `Delete`;
 /// `Load`, `Save`, `Update` and `UpdateTtl` are called inside a store of five methods alone.
 ///
+/// It never [opens at once](SessionStore::opens_at_once), whatever it wraps, since a fault may wait.
+/// So under [`lazy`], name the requests whose guards or middlewares ask for the session in [`load_when`].
+///
+/// [`lazy`]: crate::config::SessionMiddlewareBuilder::lazy
+/// [`load_when`]: crate::config::SessionMiddlewareBuilder::load_when
+///
 /// # Examples
 /// ```
 /// # #[cfg(feature = "memory-session")]
