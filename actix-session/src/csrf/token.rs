@@ -2,12 +2,19 @@
 //!
 //! The session holds up to four random secrets, usually one. A token is the MAC of the principal under
 //! a secret, masked with random bytes so that no two responses show the same text.
+//!
+//! Clients can read what their signed cookie holds, and one client may have planted the session that
+//! another logs in with. So each secret is bound to whom it was made for, and counts for nobody else.
 
 use actix_web::{HttpRequest, HttpResponse, ResponseError, http::StatusCode};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::hmac;
 
-use crate::{Session, SessionGetError, SessionUpdateError, error::Degraded, random};
+use crate::{
+    Session, SessionGetError, SessionUpdateError,
+    error::Degraded,
+    random,
+};
 
 /// The entry that holds the secrets, in base64.
 const ENTRY: &str = "__csrf";
@@ -17,6 +24,9 @@ const HEADER: &str = "x-csrf-token";
 
 /// The length of a secret and of a MAC, in bytes.
 const LENGTH: usize = 32;
+
+/// The length of what binds a secret to its principal, in bytes.
+const BINDING: usize = 16;
 
 /// How many parallel requests may make the first token of a session.
 const MOST: usize = 4;
@@ -77,14 +87,15 @@ impl Session {
         if self.is_degraded() {
             return Err(SessionUpdateError(Degraded.into()));
         }
+        let whose = self.csrf_message();
         let secrets = self
-            .csrf_secrets()
+            .csrf_secrets(&whose)
             .map_err(|error| SessionUpdateError(error.0))?;
         let secret = match secrets.into_iter().next() {
             Some(secret) => secret,
-            None => self.new_csrf_secret()?,
+            None => self.new_csrf_secret(&whose)?,
         };
-        self.token_of(&secret).map_err(SessionUpdateError)
+        token_of(&secret, &whose).map_err(SessionUpdateError)
     }
 
     /// Checks a token that a form has sent, in constant time.
@@ -110,15 +121,14 @@ impl Session {
             return Err(CsrfTokenError::Degraded);
         }
         let mac = unmasked(token).ok_or(CsrfTokenError::Invalid)?;
-        let secrets = self.csrf_secrets().map_err(|_| CsrfTokenError::NotLoaded)?;
-        let message = self.csrf_message();
-        let is_ours = |secret: &[u8; LENGTH]| {
-            let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-            hmac::verify(&key, &message, &mac).is_ok()
-        };
-        match secrets.iter().any(is_ours) {
-            true => Ok(()),
-            false => Err(CsrfTokenError::Invalid),
+        let whose = self.csrf_message();
+        let secrets = self.csrf_secrets(&whose);
+        let secrets = secrets.map_err(|_| CsrfTokenError::NotLoaded)?;
+        let is_ours = |secret: &hmac::Key| hmac::verify(secret, &whose, &mac).is_ok();
+        if secrets.iter().any(is_ours) {
+            Ok(())
+        } else {
+            Err(CsrfTokenError::Invalid)
         }
     }
 
@@ -166,42 +176,31 @@ impl Session {
         let _ = self.remove(ENTRY);
     }
 
-    /// What is no secret of ours is left out.
-    fn csrf_secrets(&self) -> Result<Vec<[u8; LENGTH]>, SessionGetError> {
+    fn csrf_secrets(&self, whose: &[u8]) -> Result<Vec<hmac::Key>, SessionGetError> {
         let texts: Option<Vec<String>> = self.get(ENTRY)?;
         let texts = texts.unwrap_or_default();
-        let secrets = texts.iter().take(MOST).filter_map(|text| {
-            let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-            bytes.try_into().ok()
-        });
-        Ok(secrets.collect())
+        let secrets = texts.iter().filter_map(|text| secret_of(text, whose));
+        Ok(secrets.take(MOST).collect())
     }
 
-    /// Parallel requests each add theirs.
-    fn new_csrf_secret(&self) -> Result<[u8; LENGTH], SessionUpdateError> {
-        let mut secret = [0; LENGTH];
-        random::fill(&mut secret).map_err(SessionUpdateError)?;
-        let text = URL_SAFE_NO_PAD.encode(secret);
+    /// Parallel requests each add theirs. What is no secret of ours, or another principal's, goes.
+    fn new_csrf_secret(&self, whose: &[u8]) -> Result<hmac::Key, SessionUpdateError> {
+        let mut bytes = [0; LENGTH + BINDING];
+        let (secret, binding) = bytes.split_at_mut(LENGTH);
+        random::fill(secret).map_err(SessionUpdateError)?;
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
+        binding.copy_from_slice(&binding_of(&secret, whose));
+        let text = URL_SAFE_NO_PAD.encode(bytes);
+        let whose = whose.to_vec();
         self.modify(ENTRY, move |secrets: Option<Vec<String>>| {
             let mut secrets = secrets.unwrap_or_default();
+            secrets.retain(|text| secret_of(text, &whose).is_some());
             if !secrets.contains(&text) && secrets.len() < MOST {
                 secrets.push(text.clone());
             }
             Some(secrets)
         })?;
         Ok(secret)
-    }
-
-    fn token_of(&self, secret: &[u8; LENGTH]) -> anyhow::Result<String> {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        let mac = hmac::sign(&key, &self.csrf_message());
-        let mut token = [0; 2 * LENGTH];
-        let (mask, masked) = token.split_at_mut(LENGTH);
-        random::fill(mask)?;
-        for ((to, mask), mac) in masked.iter_mut().zip(mask.iter()).zip(mac.as_ref()) {
-            *to = *mask ^ *mac;
-        }
-        Ok(URL_SAFE_NO_PAD.encode(token))
     }
 
     /// What a token says: whose it is.
@@ -213,6 +212,36 @@ impl Session {
         }
         message
     }
+}
+
+/// The secret that a text of the entry holds, if it was made for this principal.
+fn secret_of(text: &str, whose: &[u8]) -> Option<hmac::Key> {
+    let bytes: [u8; LENGTH + BINDING] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+    let (secret, binding) = bytes.split_at(LENGTH);
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    (binding_of(&secret, whose) == binding).then_some(secret)
+}
+
+/// Not a token's MAC: it stands where clients may read it.
+fn binding_of(secret: &hmac::Key, whose: &[u8]) -> [u8; BINDING] {
+    let message = [b"made for ", whose].concat();
+    let mac = hmac::sign(secret, &message);
+    let mut binding = [0; BINDING];
+    for (to, from) in binding.iter_mut().zip(mac.as_ref()) {
+        *to = *from;
+    }
+    binding
+}
+
+fn token_of(secret: &hmac::Key, whose: &[u8]) -> anyhow::Result<String> {
+    let mac = hmac::sign(secret, whose);
+    let mut token = [0; 2 * LENGTH];
+    let (mask, masked) = token.split_at_mut(LENGTH);
+    random::fill(mask)?;
+    for ((to, mask), mac) in masked.iter_mut().zip(mask.iter()).zip(mac.as_ref()) {
+        *to = *mask ^ *mac;
+    }
+    Ok(URL_SAFE_NO_PAD.encode(token))
 }
 
 fn unmasked(token: &str) -> Option<[u8; LENGTH]> {
@@ -274,9 +303,17 @@ impl ResponseError for CsrfTokenError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{
+        clock::SharedClock,
+        contract::Terms,
+        record::Record,
+        session::{Served, Shown, Times},
+    };
 
     #[test]
     fn every_changed_character_is_noticed() {
@@ -307,6 +344,72 @@ mod tests {
         assert!(session.verify_csrf_token(&of_nobody).is_err());
     }
 
+    /// The texts of the entry.
+    fn texts(session: &Session) -> Vec<String> {
+        session.get(ENTRY).unwrap().unwrap_or_default()
+    }
+
+    /// What a client makes of a text that its signed cookie shows.
+    fn forged(text: &str, principal: &str) -> String {
+        let bytes = URL_SAFE_NO_PAD.decode(text).unwrap();
+        let secret = hmac::Key::new(hmac::HMAC_SHA256, &bytes[..LENGTH]);
+        let of_principal = Session::new();
+        of_principal.login(principal).unwrap();
+        token_of(&secret, &of_principal.csrf_message()).unwrap()
+    }
+
+    /// Whoever has planted the session of a guest must not have a token for whoever logs in.
+    #[test]
+    fn a_secret_from_before_a_login_makes_no_token_after_it() {
+        let session = Session::new();
+        session.csrf_token().unwrap();
+        let of_nobody = texts(&session);
+        session.login("ada").unwrap();
+        let forged = forged(&of_nobody[0], "ada");
+        assert!(session.verify_csrf_token(&forged).is_err());
+        let of_ada = session.csrf_token().unwrap();
+        assert!(session.verify_csrf_token(&forged).is_err());
+        assert_eq!(texts(&session).len(), 1);
+        assert_ne!(texts(&session), of_nobody);
+        // To prove again who one is leaves forms alone.
+        session.reauthenticated().unwrap();
+        session.login("ada").unwrap();
+        assert!(session.verify_csrf_token(&of_ada).is_ok());
+    }
+
+    /// Their entries stay where the principal's entry alone is removed.
+    #[test]
+    fn a_secret_of_one_person_makes_no_token_for_the_next() {
+        let served = Served {
+            principal_entry: Some("user".into()),
+            clock: SharedClock::default(),
+            times: Times::from(&Terms::default()),
+            knows_ends: true,
+        };
+        let served = Arc::new(served);
+        let session = Session::of_request(Arc::clone(&served), Shown::default());
+        session.insert("user", "ada").unwrap();
+        let token = session.csrf_token().unwrap();
+        let of_ada = texts(&session);
+        session.remove("user");
+        assert!(session.verify_csrf_token(&token).is_err());
+        assert_eq!(texts(&session), of_ada);
+        // The next request's.
+        let left = serde_json::json!({ "v": 1, "state": { ENTRY: of_ada } });
+        let shown = Shown {
+            record: Some(Record::decode(left.to_string()).unwrap()),
+            ..Shown::default()
+        };
+        let session = Session::of_request(served, shown);
+        session.insert("user", "bob").unwrap();
+        assert_eq!(texts(&session), of_ada);
+        let forged = forged(&of_ada[0], "bob");
+        assert!(session.verify_csrf_token(&forged).is_err());
+        let token = session.csrf_token().unwrap();
+        assert!(session.verify_csrf_token(&token).is_ok());
+        assert!(session.verify_csrf_token(&forged).is_err());
+    }
+
     #[test]
     fn what_another_program_wrote_is_an_error_or_ignored() {
         let session = Session::new();
@@ -315,9 +418,16 @@ mod tests {
         let refused = session.verify_csrf_token(&token).unwrap_err();
         assert_eq!(refused, CsrfTokenError::NotLoaded);
         assert!(session.csrf_token().is_err());
-        session.insert(ENTRY, ["", "x", "short"]).unwrap();
-        let token = session.csrf_token().unwrap();
-        assert!(session.verify_csrf_token(&token).is_ok());
+        let long = URL_SAFE_NO_PAD.encode([7; LENGTH + BINDING]);
+        let foreign = ["", "x", "short", &long, &long];
+        for count in 1..=foreign.len() {
+            session.insert(ENTRY, &foreign[..count]).unwrap();
+            let tokens: Vec<_> = (0..2).map(|_| session.csrf_token().unwrap()).collect();
+            for token in tokens {
+                assert!(session.verify_csrf_token(&token).is_ok(), "{count}");
+            }
+            assert_eq!(texts(&session).len(), 1, "{count}");
+        }
     }
 
     proptest! {
