@@ -12,7 +12,7 @@ use ring::hmac;
 
 use crate::{
     Session, SessionGetError, SessionUpdateError,
-    error::Degraded,
+    error::{Contended, Degraded},
     random,
 };
 
@@ -42,13 +42,15 @@ impl Session {
     /// [`principal_entry`](crate::config::SessionMiddlewareBuilder::principal_entry).
     ///
     /// The first token of a session is a write (the entry `__csrf`), also for visitors who are not
-    /// logged in. Up to four parallel requests can make the first one: all of their tokens count.
+    /// logged in. Up to four parallel requests of a session can make the first one: all of their tokens
+    /// count.
     /// [`CrossSiteGuard`](crate::csrf::CrossSiteGuard) needs no token; use this where one is asked for,
     /// or for very old browsers.
     ///
     /// # Errors
     /// The session is not loaded or could not be ([`Session::is_degraded`]: the response is a 503), its
-    /// response was sent, or the operating system gives no random numbers.
+    /// response was sent, or the operating system gives no random numbers. Another request renewed the
+    /// session a moment ago, so that no token of this one could ever be valid: it is a 503 too.
     ///
     /// # Examples
     /// ```
@@ -93,6 +95,7 @@ impl Session {
             .map_err(|error| SessionUpdateError(error.0))?;
         let secret = match secrets.into_iter().next() {
             Some(secret) => secret,
+            None if self.hides_secrets() => return Err(SessionUpdateError(Contended.into())),
             None => self.new_csrf_secret(&whose)?,
         };
         token_of(&secret, &whose).map_err(SessionUpdateError)
@@ -102,7 +105,7 @@ impl Session {
     ///
     /// # Errors
     /// None of this session's pages had this token, or they had it before the login: the response is a
-    /// 403. The session could not be loaded: it is a 503.
+    /// 403. The session could not be loaded, or another request renewed it a moment ago: it is a 503.
     ///
     /// # Examples
     /// ```
@@ -127,6 +130,8 @@ impl Session {
         let is_ours = |secret: &hmac::Key| hmac::verify(secret, &whose, &mac).is_ok();
         if secrets.iter().any(is_ours) {
             Ok(())
+        } else if self.hides_secrets() {
+            Err(CsrfTokenError::Degraded)
         } else {
             Err(CsrfTokenError::Invalid)
         }
@@ -203,6 +208,13 @@ impl Session {
         Ok(secret)
     }
 
+    /// Whether the record may have secrets that do not show, and what this request makes would not
+    /// reach it. A login makes a session of its own, even behind a renewal.
+    fn hides_secrets(&self) -> bool {
+        let session = self.lock();
+        session.is_hidden_for_now() && session.principal().is_none()
+    }
+
     /// What a token says: whose it is.
     fn csrf_message(&self) -> Vec<u8> {
         let mut message = b"actix-session csrf v1\0".to_vec();
@@ -274,8 +286,8 @@ pub enum CsrfTokenError {
     #[display("the CSRF token is invalid: the form must be loaded again")]
     Invalid,
 
-    /// The store failed to load the session ([`Session::is_degraded`]), so that nobody knows the token.
-    /// The response is a 503.
+    /// The store failed to load the session ([`Session::is_degraded`]), or another request renewed it a
+    /// moment ago, so that nobody knows the token here. The response is a 503.
     #[display("the session could not be loaded, so the CSRF token cannot be checked")]
     Degraded,
 
@@ -408,6 +420,36 @@ mod tests {
         let token = session.csrf_token().unwrap();
         assert!(session.verify_csrf_token(&token).is_ok());
         assert!(session.verify_csrf_token(&forged).is_err());
+    }
+
+    #[test]
+    fn behind_a_renewal_of_a_moment_ago_there_is_no_token_and_none_is_refused_for_good() {
+        let served = || Served::unnamed(SharedClock::default(), (&Terms::default()).into(), true);
+        let hidden = || {
+            let shown = Shown {
+                moved: true,
+                in_flight: true,
+                ..Shown::default()
+            };
+            Session::of_request(served(), shown)
+        };
+        let token = Session::new().csrf_token().unwrap();
+        let session = hidden();
+        let refused = session.csrf_token().unwrap_err();
+        assert_eq!(refused.status_code(), StatusCode::SERVICE_UNAVAILABLE);
+        let refused = session.verify_csrf_token(&token).unwrap_err();
+        assert_eq!(refused.status_code(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(session.is_empty());
+        // A login makes a session of its own, and so does whatever follows a purge.
+        let ends: [fn(&Session); 2] = [|it| it.login("ada").unwrap(), Session::purge];
+        for end in ends {
+            let session = hidden();
+            end(&session);
+            let own = session.csrf_token().unwrap();
+            assert!(session.verify_csrf_token(&own).is_ok());
+            let refused = session.verify_csrf_token(&token).unwrap_err();
+            assert_eq!(refused, CsrfTokenError::Invalid);
+        }
     }
 
     #[test]

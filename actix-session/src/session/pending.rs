@@ -343,7 +343,7 @@ impl Pending {
 
     /// Whether a failed load hides what the record has, or another request's renewal, so that the client sees
     /// it in a moment.
-    pub(super) fn is_hidden_for_now(&self) -> bool {
+    pub(crate) fn is_hidden_for_now(&self) -> bool {
         let is_hidden = self.degraded || self.in_flight;
         is_hidden && !self.purged && self.changes.cleared.is_none()
     }
