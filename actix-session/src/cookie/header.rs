@@ -17,16 +17,22 @@ use crate::{
     observe::Observed,
 };
 
-/// Beginnings of names that HTTP and browsers keep for themselves.
-const TAKEN_PREFIXES: [&str; 5] = ["access-control-", "cf-", "content-", "proxy-", "sec-"];
+/// Beginnings of names that HTTP, browsers and proxies keep for themselves.
+const TAKEN_PREFIXES: [&str; 8] = [
+    "accept-",
+    "access-control-",
+    "cf-",
+    "content-",
+    "if-",
+    "proxy-",
+    "sec-",
+    "x-forwarded-",
+];
 
 /// Names that clients, proxies and servers understand: most are forbidden to scripts (Fetch, 2.2.2),
-/// the others would change what a response means.
-const TAKEN: [&str; 40] = [
+/// the others would change what a request or a response means.
+const TAKEN: [&str; 43] = [
     "accept",
-    "accept-charset",
-    "accept-encoding",
-    "accept-language",
     "age",
     "allow",
     "alt-svc",
@@ -42,15 +48,19 @@ const TAKEN: [&str; 40] = [
     "expect",
     "expires",
     "forwarded",
+    "from",
     "host",
     "keep-alive",
     "last-modified",
     "link",
     "location",
+    "max-forwards",
     "origin",
     "pragma",
     "range",
     "referer",
+    "refresh",
+    "retry-after",
     "server",
     "set-cookie",
     "set-cookie2",
@@ -63,6 +73,9 @@ const TAKEN: [&str; 40] = [
     "vary",
     "via",
     "www-authenticate",
+    // `Session::verify_csrf_header` reads it.
+    "x-csrf-token",
+    "x-real-ip",
 ];
 
 /// The name of a field of the application's own, or `None`.
@@ -218,6 +231,23 @@ mod tests {
             "Sec-Fetch-Site",
             "Proxy-X",
             "Access-Control-Allow-Origin",
+            "Accept",
+            "Accept-Language",
+            "Accept-Ranges",
+            "If-None-Match",
+            "If-Match",
+            "If-Modified-Since",
+            "If-Unmodified-Since",
+            "If-Range",
+            "From",
+            "Max-Forwards",
+            "Refresh",
+            "Retry-After",
+            "X-Forwarded-For",
+            "X-Forwarded-Host",
+            "X-Forwarded-Proto",
+            "X-Real-IP",
+            "X-CSRF-Token",
             &long,
         ] {
             assert_eq!(header_name(name), None, "{name}");
