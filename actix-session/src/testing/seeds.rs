@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{LazyLock, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use actix_web::{
@@ -13,12 +13,13 @@ use actix_web::{
     test::TestRequest,
 };
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{Session, SessionInsertError, random, session::Shown, storage::Terms, sync::lock};
 
 const HEADER: HeaderName = HeaderName::from_static("x-actix-session-test");
 
-type Act = Box<dyn FnOnce(&Session) + Send>;
+type Act = Arc<dyn Fn(&Session) + Send + Sync>;
 
 static SEEDS: LazyLock<Mutex<HashMap<String, Act>>> = LazyLock::new(Mutex::default);
 
@@ -30,7 +31,8 @@ static SEEDS: LazyLock<Mutex<HashMap<String, Act>>> = LazyLock::new(Mutex::defau
 /// follows is as with a browser's: the handler finds it loaded, and may change, renew or end it.
 /// Without a middleware, the extractor gives a session that shows this.
 ///
-/// If several middlewares serve the request, the outermost one has the session.
+/// If several middlewares serve the request, the outermost one has the session. Whoever asks for it
+/// outside of them, where a server's request shows an empty one, sees these entries and this login too.
 ///
 /// # Examples
 /// ```
@@ -86,17 +88,16 @@ impl SessionTestRequest for TestRequest {
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
         let entries = entries.into_iter().map(|(name, value)| {
-            let value = serde_json::to_value(value).expect("a value serializes as JSON");
+            // As text, numbers stay as they are.
+            let value = to_raw_value(&value).expect("a value serializes as JSON");
             (name.into(), value)
         });
-        let entries: Vec<(String, serde_json::Value)> = entries.collect();
-        let act = |session: &Session| {
-            let inserted = entries
-                .into_iter()
-                .try_for_each(|(name, value)| session.insert(name, value));
-            checked(inserted);
+        let entries: Vec<(String, Box<RawValue>)> = entries.collect();
+        let act = move |session: &Session| {
+            let mut entries = entries.iter();
+            checked(entries.try_for_each(|(name, value)| session.insert(name, value)));
         };
-        self.append_header((HEADER, keep(Box::new(act))))
+        self.append_header((HEADER, keep(Arc::new(act))))
     }
 
     #[track_caller]
@@ -104,10 +105,10 @@ impl SessionTestRequest for TestRequest {
         let principal = principal.into();
         let act = move |session: &Session| {
             session
-                .login(principal)
+                .login(&*principal)
                 .expect("the principal of a test is not empty and not too long");
         };
-        self.append_header((HEADER, keep(Box::new(act))))
+        self.append_header((HEADER, keep(Arc::new(act))))
     }
 }
 
@@ -122,19 +123,20 @@ fn keep(act: Act) -> String {
     token
 }
 
-/// What a request wants to be in its session. It is there once.
+/// What a request wants to be in its session, for the middleware that makes it: it is there once.
 pub(crate) fn take(headers: &HeaderMap) -> Vec<Act> {
+    acts(headers, |token| lock(&SEEDS).remove(token))
+}
+
+fn acts(headers: &HeaderMap, by_token: impl Fn(&str) -> Option<Act>) -> Vec<Act> {
     let tokens = headers.get_all(HEADER);
-    let acts = tokens.filter_map(|token| {
-        let token = token.to_str().ok()?;
-        lock(&SEEDS).remove(token)
-    });
+    let acts = tokens.filter_map(|token| by_token(token.to_str().ok()?));
     acts.collect()
 }
 
-/// The session of a request that no middleware serves.
+/// The session of a request that no middleware serves, or none yet: one further in finds all of it.
 pub(crate) fn unattached(headers: &HeaderMap) -> Session {
-    let acts = take(headers);
+    let acts = acts(headers, |token| lock(&SEEDS).get(token).cloned());
     let session = Session::new();
     if acts.is_empty() {
         return session;
@@ -155,4 +157,69 @@ pub(crate) fn shown(record: Option<crate::record::Record>) -> Session {
         ..Shown::default()
     });
     session
+}
+
+#[cfg(test)]
+#[cfg(feature = "memory-session")]
+mod tests {
+    use actix_web::{
+        App, Error, HttpResponse,
+        body::MessageBody,
+        cookie::Key,
+        dev::{ServiceRequest, ServiceResponse},
+        middleware::{Next, from_fn},
+        test, web,
+    };
+
+    use super::*;
+    use crate::{SessionExt as _, SessionMiddleware, storage::MemorySessionStore};
+
+    /// Around the middleware.
+    async fn around(
+        req: ServiceRequest,
+        next: Next<impl MessageBody + 'static>,
+    ) -> Result<ServiceResponse<impl MessageBody>, Error> {
+        if req.path() == "/writes" {
+            req.get_session().insert("early", 1)?;
+        } else {
+            req.get_session();
+        }
+        next.call(req).await
+    }
+
+    async fn handler(session: Session) -> Result<HttpResponse, Error> {
+        let counts = [session.get::<u8>("n")?, session.get("early")?];
+        Ok(HttpResponse::Ok().body(format!("{:?} {counts:?}", session.principal())))
+    }
+
+    #[actix_web::test]
+    async fn whoever_asks_outside_of_the_middleware_leaves_the_session_to_it() {
+        for is_lazy in [false, true] {
+            let builder =
+                SessionMiddleware::builder(MemorySessionStore::new(), Key::from(&[7; 64]));
+            let builder = if is_lazy { builder.lazy() } else { builder };
+            let app = App::new()
+                .wrap(builder.build())
+                .wrap(from_fn(around))
+                .default_service(web::to(handler));
+            let app = test::init_service(app).await;
+            for (path, early) in [("/", "None"), ("/writes", "Some(1)")] {
+                let request = TestRequest::with_uri(path).login("ada").session([("n", 7)]);
+                let seen = test::call_and_read_body(&app, request.to_request()).await;
+                let expected = format!("Some(\"ada\") [Some(7), {early}]");
+                assert_eq!(seen, expected, "lazy: {is_lazy}");
+            }
+        }
+    }
+
+    #[actix_web::test]
+    async fn numbers_of_128_bits_stay_as_they_are() {
+        let numbers = [u128::MAX, u128::from(u64::MAX) + 1];
+        let request = TestRequest::default().session([("n", numbers)]);
+        let session = request.to_http_request().get_session();
+        assert_eq!(session.get("n").unwrap(), Some(numbers));
+        let request = TestRequest::default().session([("n", i128::MIN)]);
+        let session = request.to_http_request().get_session();
+        assert_eq!(session.get("n").unwrap(), Some(i128::MIN));
+    }
 }
