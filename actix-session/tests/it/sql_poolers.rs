@@ -15,7 +15,7 @@ use sqlx::{
 };
 
 use crate::attacks::capture;
-use crate::support::{Postgres, SqlTestStore as _, TestStore as _, count, soon};
+use crate::support::{PATIENCE, Postgres, SqlTestStore as _, TestStore as _, count, soon};
 
 fn pooler() -> PgBouncer {
     PgBouncer::before(&PostgresServer::shared_url().unwrap()).unwrap()
@@ -168,8 +168,9 @@ async fn whoever_has_one_connection_prepares_nothing() {
     capture::install();
     let tested = Postgres::start().await;
     let url = tested.user(1).await;
-    let store = tested.builder(&url).max_connections(1).build();
-    let store = store.await.unwrap();
+    let builder = tested.builder(&url).max_connections(1);
+    let builder = builder.connect_timeout(PATIENCE).command_timeout(PATIENCE);
+    let store = builder.build().await.unwrap();
     assert!(capture::told(&[
         "PostgreSQL has one connection to spare",
         "prepares no statement"
@@ -190,7 +191,8 @@ async fn whoever_is_not_told_of_a_pooler_prepares_nothing() {
     let url = tested.user(1).await;
     let only = url.parse::<PgConnectOptions>().unwrap();
     let only = only.connect().await.unwrap();
-    let store = tested.builder(&url).max_connections(1).build();
+    let builder = tested.builder(&url).max_connections(1);
+    let store = builder.connect_timeout(PATIENCE).build();
     let freed = async {
         while !capture::told(&["does not tell in time", "prepares no statement"]) {
             rt::time::sleep(Duration::from_millis(10)).await;

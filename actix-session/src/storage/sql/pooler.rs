@@ -8,13 +8,18 @@ use std::time::Duration;
 
 use futures_util::future::join;
 use sqlx::{
-    ConnectOptions as _, Connection as _, Error, Executor as _, Row as _,
+    ConnectOptions as _, Connection as _, Error, Executor as _, Postgres, Row as _,
     postgres::{PgConnectOptions, PgConnection, PgDatabaseError},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+
+use super::database::{Verdict, verdict};
 
 /// How often both connections are asked: between the questions, others may use the pooler too.
 const QUESTIONS: usize = 3;
+
+/// How long to wait for whoever has the only connection.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What to change in a pool whose connections go through such a pooler.
 pub(super) const POOL_MUST_CHANGE: &str = "the pool's connections go through a pooler that gives each transaction another connection to \
@@ -85,7 +90,7 @@ async fn ask<T>(
         let (mut one, mut two) = match (one, two) {
             (Ok(one), two) | (two, Ok(one)) => (one, two.ok()),
             // Where there is one to be had, the server may have refused each for the other.
-            (Err(_), Err(_)) => (options.connect().await?, None),
+            (Err(_), Err(_)) => (alone(options).await?, None),
         };
         let answer = question(&mut one, two.as_mut()).await?;
         Ok::<_, Error>((answer, one, two))
@@ -98,6 +103,16 @@ async fn ask<T>(
     // Whether they take leave does not matter.
     let _ = timeout(limit, join(close(Some(one)), close(two))).await;
     Some(answer)
+}
+
+/// The only connection that there is, once it is to be had.
+async fn alone(options: &PgConnectOptions) -> Result<PgConnection, Error> {
+    loop {
+        match options.connect().await {
+            Err(error) if verdict::<Postgres>(&error) == Verdict::Again => sleep(PAUSE).await,
+            connected => return connected,
+        }
+    }
 }
 
 /// Whether one connection leads to several processes of the server.
