@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::{
     Frame, admin,
-    devices::{self, Device},
+    devices::{self, Device, MOST_DEVICES},
     home::{self, START},
     html, read, see_other,
 };
@@ -105,6 +105,7 @@ struct AccountPage<'a> {
     notes: usize,
     /// None if sessions lie in cookies, of which there is no list.
     devices: Option<Vec<Device>>,
+    most_devices: usize,
     is_admin: bool,
 }
 
@@ -312,6 +313,7 @@ async fn account_page(
             true => Some(devices::of(&visitor.session, &sessions).await?),
             false => None,
         },
+        most_devices: MOST_DEVICES,
         is_admin: admin::is_admin(&state, &visitor),
         frame: Frame::of(&visitor, ACCOUNT),
     };

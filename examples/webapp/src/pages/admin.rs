@@ -34,6 +34,8 @@ struct Line {
 struct AdminPage {
     frame: Frame,
     lines: Vec<Line>,
+    /// There may be others.
+    is_full: bool,
 }
 
 /// For everybody else, and where there is no list of sessions, there is no such page.
@@ -50,6 +52,7 @@ async fn show(
     }
     let users = state.users.first(MOST_USERS).await?;
     let page = AdminPage {
+        is_full: users.len() >= MOST_USERS as usize,
         lines: lines(users, &operator).await?,
         frame: Frame::of(&visitor, ADMIN),
     };

@@ -17,6 +17,9 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/account/devices/{device}/end").post(end));
 }
 
+/// How many devices the list shows.
+pub(super) const MOST_DEVICES: usize = 50;
+
 /// A line of the list.
 pub(super) struct Device {
     pub(super) handle: SessionHandle,
@@ -27,13 +30,13 @@ pub(super) struct Device {
     pub(super) is_this: bool,
 }
 
-/// The devices that the session's user is logged in on.
+/// The devices that the session's user has logged in on last.
 pub(super) async fn of(
     session: &Session,
     sessions: &SessionManager,
 ) -> Result<Vec<Device>, SessionManagerError> {
     let principal = session.principal().unwrap_or_default();
-    let listed = sessions.list(&principal).await?;
+    let listed = sessions.first_page(&principal, MOST_DEVICES).await?;
     Ok(listed.map(|listed| device(&listed, session)).collect())
 }
 

@@ -1,6 +1,7 @@
 //! The page for administrators.
 
 use reqwest::StatusCode;
+use sqlx::{Connection as _, SqliteConnection};
 use webapp::{Config, StoreUrl};
 
 use crate::site::{Site, config};
@@ -50,6 +51,28 @@ async fn an_administrator_ends_all_sessions_of_a_user() {
     // The administrator's own.
     assert_eq!(ada.submit(&ends[0], &[]).await, "/");
     assert!(!ada.is_logged_in().await);
+    site.stop().await;
+}
+
+#[actix_web::test]
+async fn a_list_that_is_cut_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = site(folder.path(), StoreUrl::Memory).await;
+    let ada = site.visitor();
+    ada.register("ada").await;
+    let file = folder.path().join("webapp.sqlite3");
+    let file = format!("sqlite://{}", file.display());
+    let mut users = SqliteConnection::connect(&file).await.unwrap();
+    for number in 1..100 {
+        let page = ada.page("/admin").await;
+        assert!(!page.contains("users by name"), "{page}");
+        let register = "INSERT INTO users (name, password_hash) VALUES (?, '')";
+        let query = sqlx::query(register).bind(format!("user-{number}"));
+        query.execute(&mut users).await.unwrap();
+    }
+    let page = ada.page("/admin").await;
+    assert!(page.contains("The first 100 users by name"), "{page}");
+    users.close().await.unwrap();
     site.stop().await;
 }
 

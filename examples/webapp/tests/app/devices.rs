@@ -46,6 +46,25 @@ async fn a_user_ends_one_device_and_then_all_others() {
 }
 
 #[actix_web::test]
+async fn a_list_that_is_cut_says_so() {
+    let (site, _folder) = Site::start().await;
+    let ada = site.visitor();
+    ada.register("ada").await;
+    for _ in 0..48 {
+        site.visitor().log_in("ada").await;
+    }
+    assert!(!ada.page("/account").await.contains("The last 50 logins"));
+    for _ in 0..2 {
+        site.visitor().log_in("ada").await;
+    }
+    let page = ada.page("/account").await;
+    assert!(page.contains("The last 50 logins are shown."), "{page}");
+    // Each that is shown, and all others: whoever asks is not among the last.
+    assert_eq!(buttons(&page).len(), 51);
+    site.stop().await;
+}
+
+#[actix_web::test]
 async fn nobody_ends_anothers_device() {
     let (site, _folder) = Site::start().await;
     let [ada, other, eve] = [site.visitor(), site.visitor(), site.visitor()];
