@@ -210,9 +210,6 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// as it would keep a password. No browser adds the field by itself, hence a request that has it
     /// cannot be forged from another site.
     ///
-    /// The `Debug` output of the request hides the value, as it does a cookie's, if the middleware is
-    /// around an application or a scope with a resource for the path. Do not log a request before that.
-    ///
     /// Several fields count as several cookies do. Name and value together have at most 4,096 octets,
     /// as in a cookie. `Vary` names the field. For scripts of other origins, CORS must allow it
     /// (`Access-Control-Allow-Headers`) and show it (`Access-Control-Expose-Headers`).

@@ -10,7 +10,6 @@ pub(crate) mod decide;
 mod end;
 pub(crate) mod guard;
 mod headers;
-mod hide;
 pub(crate) mod lazy;
 pub(crate) mod load;
 mod save;
@@ -44,7 +43,6 @@ use self::{
     decide::{Exit, Policy},
     guard::{Innermost, Settled},
     headers::{vary, varying, write_headers},
-    hide::hide_values,
     visit::Visit,
 };
 use crate::{
@@ -334,9 +332,6 @@ where
     let cookie = Rc::clone(&parts.cookies.own.wire_name);
     let name = Rc::clone(parts.cookies.written_name(req.headers()));
     let header = parts.cookies.header_name().cloned();
-    if let Some(header) = &header {
-        hide_values(&mut req, header);
-    }
     let mut visit = Visit::begin(parts, &req).await?;
     let innermost = Innermost::enter(&req, visit.held(), cookie, &name);
     let result = visit.serve(&*service, req).await;
