@@ -112,6 +112,24 @@ async fn what_only_reads_leaves_a_former_master_in_a_pool() {
     becomes_nobody(&here).await;
 }
 
+/// What the application has in use then goes back to the pool, and is not lent to the store.
+#[actix_web::test]
+async fn what_the_application_had_lent_serves_no_read_of_a_former_master() {
+    let pair = Pair::start().await;
+    let pool = pool(&pair.url());
+    let store = RedisSessionStore::new_pooled(pool.clone()).await.unwrap();
+    let here = Browser::with(store).await;
+    here.visit(count).await.assert_sets_cookie();
+    fill(&pool).await;
+    let (again, own) = (here.fork(), pool.get().await.unwrap());
+    pair.demote();
+    becomes_nobody(&here).await;
+    drop(own);
+    for _ in 0..8 {
+        assert!(again.fork().is_nobody().await);
+    }
+}
+
 /// Connections that are in use then do not come back: somebody always waits for one.
 #[actix_web::test]
 async fn a_write_leaves_a_former_master_in_a_busy_pool() {

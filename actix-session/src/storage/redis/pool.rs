@@ -1,28 +1,54 @@
 //! Connections of a pool that the application made.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use deadpool_redis::{Connection, PoolError, TimeoutType};
 use redis::{ErrorKind, RedisError};
 use tokio::time::timeout;
 
 use super::conn;
-use crate::measure;
+use crate::{measure, sync::lock};
+
+/// Connections that led to a replica are left together at most so often.
+const LEAVE_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
-pub(crate) struct Pool(deadpool_redis::Pool);
+pub(crate) struct Pool {
+    pool: deadpool_redis::Pool,
+    left: Arc<Left>,
+}
+
+/// When all connections were left, since they led to a replica.
+#[derive(Default)]
+struct Left {
+    /// Counts how often. Those that are in use then are closed when they come back.
+    era: AtomicU64,
+    last: Mutex<Option<Instant>>,
+}
 
 /// A connection that the pool has lent. It goes back when dropped.
 pub(super) type Lent = Connection;
 
 impl Pool {
-    pub(super) const fn new(pool: deadpool_redis::Pool) -> Self {
-        Self(pool)
+    pub(super) fn new(pool: deadpool_redis::Pool) -> Self {
+        Self {
+            pool,
+            left: Arc::default(),
+        }
     }
 
     pub(super) async fn lend(&self, limit: Duration) -> Result<Lent, RedisError> {
         let message = "the pool gave no connection";
-        match measure::waited("redis", timeout(limit, self.0.get())).await {
+        if self.era() > 0 {
+            self.close_left();
+        }
+        match measure::waited("redis", timeout(limit, self.pool.get())).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(PoolError::Backend(error))) => Err(conn::of_connecting(error)),
             Ok(Err(PoolError::Timeout(TimeoutType::Wait))) | Err(_) => Err(all_in_use()),
@@ -30,9 +56,29 @@ impl Pool {
         }
     }
 
-    /// Closes the connections that nobody uses: they lead to the wrong server.
-    pub(super) fn close_idle(&self) {
-        drop(self.0.retain(|_, _| false));
+    pub(super) fn era(&self) -> u64 {
+        self.left.era.load(Ordering::Acquire)
+    }
+
+    /// Leaves all connections of an era: they lead to the wrong server. Others may have done so already.
+    pub(super) fn leave(&self, since: u64) {
+        let mut last = lock(&self.left.last);
+        let is_known = last.is_some_and(|last| last.elapsed() < LEAVE_AGAIN);
+        if is_known || self.era() != since {
+            return;
+        }
+        *last = Some(Instant::now());
+        self.left.era.fetch_add(1, Ordering::AcqRel);
+        drop(last);
+        self.close_left();
+    }
+
+    /// Closes what nobody uses and was opened before: what the application had lent then comes back later.
+    fn close_left(&self) {
+        let last = *lock(&self.left.last);
+        if let Some(last) = last {
+            drop(self.pool.retain(|_, metrics| metrics.created > last));
+        }
     }
 }
 

@@ -1,13 +1,6 @@
 //! One job on a connection that a pool lends.
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use redis::{
     RedisError,
@@ -26,12 +19,7 @@ pub(super) struct Pooled {
     pool: Pool,
     timeouts: Timeouts,
     asking: Arc<Asking>,
-    era: Era,
 }
-
-/// How often the connections of that time have been left, since they lead to a replica. Those that are in
-/// use then are closed when they come back.
-type Era = Arc<AtomicU64>;
 
 impl Pooled {
     pub(super) fn new(pool: Pool, timeouts: Timeouts) -> Self {
@@ -39,7 +27,6 @@ impl Pooled {
             pool,
             timeouts,
             asking: Arc::new(Asking::later()),
-            era: Era::default(),
         }
     }
 
@@ -59,24 +46,13 @@ impl Pooled {
 
     async fn lend(&self) -> Result<Lent, RedisError> {
         // Whoever waits for a connection may get an older one than is known then.
-        let since = self.era.load(Ordering::Acquire);
+        let since = self.pool.era();
         let connection = self.pool.lend(self.timeouts.connect).await?;
         Ok(Lent {
             connection,
-            era: Arc::clone(&self.era),
+            pool: self.pool.clone(),
             since,
         })
-    }
-
-    /// Leaves all connections of an era. Others may have done so already.
-    fn leave(&self, since: u64) {
-        let next = since.wrapping_add(1);
-        let swapped = self
-            .era
-            .compare_exchange(since, next, Ordering::AcqRel, Ordering::Acquire);
-        if swapped.is_ok() {
-            self.pool.close_idle();
-        }
     }
 
     /// Does it, and again if the server is a replica and the pool opens a connection to a master.
@@ -88,18 +64,20 @@ impl Pooled {
         if !is_replica {
             return outcome;
         }
-        self.leave(since);
+        self.pool.leave(since);
         let other = timeout(self.timeouts.command, async {
             let lent = self.lend().await.ok()?;
             let is_replica = role::is_replica(lent.handle(), self.timeouts).await;
-            (!is_replica).then_some(lent)
+            Some((is_replica, lent))
         });
         match other.await {
-            Ok(Some(lent)) => self.over(lent, job).await,
-            Ok(None) | Err(_) => {
+            Ok(Some((false, lent))) => self.over(lent, job).await,
+            Ok(Some((true, _))) => {
                 self.asking.do_without();
                 outcome
             }
+            // All are in use: the next read that asks finds out.
+            Ok(None) | Err(_) => outcome,
         }
     }
 
@@ -120,7 +98,7 @@ impl Pooled {
             lent.discard();
         }
         if outcome.as_ref().is_err_and(refusal::is_not_here) {
-            self.leave(since);
+            self.pool.leave(since);
         }
         lent.give_back();
         outcome
@@ -130,7 +108,7 @@ impl Pooled {
 /// A connection that the pool has lent.
 struct Lent {
     connection: pool::Lent,
-    era: Era,
+    pool: Pool,
     /// The era in which it was asked for.
     since: u64,
 }
@@ -142,7 +120,7 @@ impl Lent {
 
     /// Gives it back to its pool, unless it has been left.
     fn give_back(self) {
-        if self.era.load(Ordering::Acquire) == self.since {
+        if self.pool.era() == self.since {
             drop(self.connection);
         } else {
             self.discard();
