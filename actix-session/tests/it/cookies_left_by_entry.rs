@@ -413,6 +413,55 @@ async fn whoever_waits_hears_of_an_end_that_a_renewal_meets() {
     }
 }
 
+/// Whoever logs in over a session and comes too late gets one of their own.
+#[actix_web::test]
+async fn a_login_that_loses_against_a_renewal_ends_nothing() {
+    let list = List::new();
+    let site = Site::new(naming_with(list.clone()).build()).await;
+    for held in 1..5 {
+        let browser = logged_in(&site, LOGINS[0]).await;
+        let login = browser.fork().begin().await;
+        let ended = wait_for(&browser).await;
+        login.login("eve").unwrap();
+        list.hold_at(held);
+        let renewing = async {
+            list.is_held().await;
+            browser.visit(Session::renew).await.assert_sets_cookie();
+            list.go_on();
+        };
+        let (answer, ()) = soon(join(login.finish(), renewing)).await;
+        answer.assert_ok().assert_sets_cookie();
+        assert_lives(&ended).await;
+        assert_eq!(browser.principal().await.as_deref(), Some("ada"));
+        browser.visit(Session::purge).await.assert_removes_cookie();
+        assert_eq!(soon(ended).await, EndReason::Gone);
+    }
+}
+
+/// What was left in that very moment is ahead of the purge.
+#[actix_web::test]
+async fn a_purge_ends_what_a_logout_at_once_has_left() {
+    let list = List::new();
+    let site = Site::new(naming_with(list.clone()).build()).await;
+    for leave in &WAYS[..4] {
+        for held in 1..3 {
+            let browser = logged_in(&site, LOGINS[0]).await;
+            let (purge, logout) = (browser.fork().begin().await, browser.begin().await);
+            purge.purge();
+            leave(&logout);
+            list.hold_at(held);
+            let leaving = async {
+                list.is_held().await;
+                logout.finish().await.assert_sets_cookie();
+                list.go_on();
+            };
+            let (answer, ()) = soon(join(purge.finish(), leaving)).await;
+            answer.assert_removes_cookie();
+            assert_eq!(browser.number("basket").await, None, "call {held}");
+        }
+    }
+}
+
 /// Whichever is first: the other one ends nothing of what it has left, nor whoever has logged in over it.
 #[actix_web::test]
 async fn of_two_logouts_at_once_one_leaves_the_rest() {

@@ -12,6 +12,15 @@ use crate::{
     storage::revocation::{Revocation, left_id, note_of, renewed_id},
 };
 
+/// A renewal of a value was under way, or a logout or a login over it.
+const RENEWED: &str = "renewed";
+
+/// What comes after a value, if anything does, is another session.
+const LEFT: &str = "left";
+
+/// How long after a renewal was under way it has become known whose session came after it.
+const SETTLED: Millis = Millis::secs(10);
+
 impl CookieSessionStore {
     /// Whether the session has ended since the request loaded it.
     pub(super) async fn has_ended(
@@ -48,11 +57,12 @@ impl CookieSessionStore {
         let Some(revocation) = &self.revocation else {
             return Ok(None);
         };
-        let renewed = revocation.store.revoked_at(&note_of("renewed", id)).await?;
+        let renewed = revocation.store.revoked_at(&note_of(RENEWED, id)).await?;
         Ok(renewed.map(Millis::from))
     }
 
-    /// All that the session is known as now, after renewals. `None`: it has ended, or is another one.
+    /// All that the session is known as now, after renewals. `None`: it has ended, or is another one. A renewal
+    /// of a moment ago may turn out to be a login over the session: until then, the next look begins before it.
     pub(super) async fn where_now(
         &self,
         mut all: Vec<Metadata>,
@@ -60,7 +70,7 @@ impl CookieSessionStore {
         let Some(revocation) = &self.revocation else {
             return Ok(None);
         };
-        let mut at = 0;
+        let (mut at, mut settled) = (0, None);
         while let Some(known) = all.get_mut(at) {
             if !revocation.has_ended(known).await? {
                 at += 1;
@@ -70,18 +80,22 @@ impl CookieSessionStore {
             if at > 0 {
                 return Ok(None);
             }
-            let renewed = note_of("renewed", known.id);
-            let left = note_of("left", known.id);
-            if revocation.store.revoked_at(&renewed).await?.is_none()
-                || revocation.store.revoked_at(&left).await?.is_some()
-            {
+            let left = note_of(LEFT, known.id);
+            let Some(renewed) = self.renewed_at(known.id).await? else {
                 return Ok(None);
+            };
+            if revocation.store.revoked_at(&left).await?.is_some() {
+                return Ok(None);
+            }
+            let is_young = renewed + SETTLED > self.clock.now();
+            if is_young && settled.is_none() {
+                settled = Some(known.clone());
             }
             known.id = renewed_id(known.id);
             // A renewal takes along what the session goes on as, and nothing else.
             all.truncate(1);
         }
-        Ok(Some(all))
+        Ok(Some(settled.map_or(all, |before| vec![before])))
     }
 
     /// Leaves it to whoever has handed this call on, if there is somebody, to end this value once the
@@ -119,30 +133,32 @@ impl CookieSessionStore {
         };
         let end = async |id| {
             // This note comes first: a renewal that loses against this end has noted that it was under way.
-            let was_left = !self.note_left(revocation, id).await?;
+            self.note(revocation, LEFT, id).await?;
             let is_first = self.revoke(metadata, id).await?;
-            anyhow::Ok((!is_first).then_some((id, was_left)))
+            anyhow::Ok((!is_first).then_some(id))
         };
         let mut ended = Vec::from_iter(end(metadata.id).await?);
         let is_first = ended.is_empty();
-        // As long as that is remembered, whatever their number: a thief may renew all the time. Who notes
-        // what comes next need not have been first, so that there may be nothing under that id.
-        while let Some((id, was_left)) = ended.pop() {
-            let renewed = self.renewed_at(id).await?.map(|_| renewed_id(id));
-            let left = was_left && matches!(follow, Follow::All);
-            for next in renewed.into_iter().chain(left.then(|| left_id(id))) {
+        // For as long as renewals are remembered, however many: a thief may renew all the time. Who has noted
+        // one need not have been first, so that there may be nothing under an id that follows.
+        while let Some(id) = ended.pop() {
+            if self.renewed_at(id).await?.is_none() {
+                continue;
+            }
+            let left = matches!(follow, Follow::All).then(|| left_id(id));
+            for next in left.into_iter().chain([renewed_id(id)]) {
                 ended.extend(end(next).await?);
             }
         }
         Ok(is_first)
     }
 
-    /// Notes that what comes after a value, if anything does, is another session. Returns whether nobody had
-    /// noted it before.
-    async fn note_left(&self, revocation: &Revocation, id: u128) -> anyhow::Result<bool> {
+    /// Notes what comes after a value, for as long as that may be asked for.
+    async fn note(&self, revocation: &Revocation, kind: &str, id: u128) -> anyhow::Result<()> {
         let now = self.clock.now();
-        let left = note_of("left", id);
-        revocation.revoke(&left, now, now + contract::GRACE).await
+        let until = now + contract::GRACE;
+        revocation.revoke(&note_of(kind, id), now, until).await?;
+        Ok(())
     }
 
     /// If older values must end, gives the session a new id, and returns what ends them.
@@ -165,11 +181,14 @@ impl CookieSessionStore {
         let logs_out = leaves && !changes.leave_login(entry);
         let (store, base) = (self.clone(), base.clone());
         Older::ended_by(async move {
-            let first = store.end_older(&base, leaves).await?;
+            let first = store.end_older(&base, logs_out).await?;
             if logs_out {
                 // If it was first, only this request's new value comes after it.
                 let others = base.all_known().skip(first.into());
                 store.end_all(others, Follow::Renewals).await?;
+            } else if leaves && first {
+                // Whoever logs in over it and loses leaves it alone.
+                store.note_login_over(&base).await?;
             }
             Ok(first)
         })
@@ -191,20 +210,25 @@ impl CookieSessionStore {
     }
 
     /// Ends the values from before a renewal, and returns whether nobody had ended the session
-    /// before. `leaves`: what comes after it is another session.
-    async fn end_older(&self, base: &Record, leaves: bool) -> anyhow::Result<bool> {
+    /// before.
+    async fn end_older(&self, base: &Record, logs_out: bool) -> anyhow::Result<bool> {
         let (Some(revocation), Some(metadata)) = (&self.revocation, base.metadata()) else {
             return Ok(true);
         };
         // These notes come first, so that whoever finds the session ended also finds where it went.
-        let now = self.clock.now();
-        let grace = now + contract::GRACE;
-        if leaves {
-            self.note_left(revocation, metadata.id).await?;
+        if logs_out {
+            self.note(revocation, LEFT, metadata.id).await?;
         }
-        let renewed = note_of("renewed", metadata.id);
-        revocation.revoke(&renewed, now, grace).await?;
+        self.note(revocation, RENEWED, metadata.id).await?;
         self.revoke(metadata, metadata.id).await
+    }
+
+    /// What comes after this value is the session of whoever has logged in.
+    async fn note_login_over(&self, base: &Record) -> anyhow::Result<()> {
+        match (&self.revocation, base.metadata()) {
+            (Some(revocation), Some(metadata)) => self.note(revocation, LEFT, metadata.id).await,
+            _ => Ok(()),
+        }
     }
 }
 
