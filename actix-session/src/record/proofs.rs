@@ -164,6 +164,7 @@ impl Auth {
 
     pub(crate) fn prove(&mut self, proof: Proof) {
         let Proof { at, level, answers } = proof;
+        let was_unproven = self.is_unproven();
         if at > self.at {
             self.login = Some(self.login());
             self.at = at;
@@ -171,7 +172,8 @@ impl Auth {
         let proofs = &mut self.proofs;
         proofs.two = proofs.two.max((level >= Level::Two).then_some(at));
         proofs.three = proofs.three.max((level >= Level::Three).then_some(at));
-        let answered = |demand: &Demand| demand.at < at || Some(demand.at) == answers;
+        let answered =
+            |demand: &Demand| was_unproven || demand.at < at || Some(demand.at) == answers;
         if level > Level::Zero && proofs.demand.as_ref().is_some_and(answered) {
             proofs.demand = None;
         }
@@ -261,6 +263,22 @@ pub(crate) mod tests {
     fn shown(auth: &Auth) -> [Option<i64>; 3] {
         let levels = [Level::One, Level::Two, Level::Three];
         levels.map(|level| auth.shown_at(level).map(|at| at.0))
+    }
+
+    /// A commit may date what an old server has left later than the load that the proof came after.
+    #[test]
+    fn whoever_an_old_server_has_logged_in_proves_it_at_any_time() {
+        for at in [3, 5, 7] {
+            let mut auth = login(Level::Zero, 5);
+            auth.login = Some(Millis::ZERO);
+            auth.prove(proof(Level::One, at));
+            assert_eq!(auth.level(), Level::One, "{at}");
+        }
+        // Here somebody has demanded it.
+        let mut demanded = login(Level::One, 5);
+        demanded.lower(&lowered(Level::Zero, 5, ""));
+        demanded.prove(proof(Level::One, 3));
+        assert_eq!(demanded.level(), Level::Zero);
     }
 
     #[test]
