@@ -18,7 +18,7 @@ use super::database::{Verdict, verdict};
 /// How often both connections are asked: between the questions, others may use the pooler too.
 const QUESTIONS: usize = 3;
 
-/// How long to wait for whoever has the only connection.
+/// How long to wait before the server is asked again.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What to change in a pool whose connections go through such a pooler.
@@ -89,8 +89,8 @@ async fn ask<T>(
         let (one, two) = join(options.connect(), options.connect()).await;
         let (mut one, mut two) = match (one, two) {
             (Ok(one), two) | (two, Ok(one)) => (one, two.ok()),
-            // Where there is one to be had, the server may have refused each for the other.
-            (Err(_), Err(_)) => (alone(options).await?, None),
+            // Where there is one to be had, the server may have refused each for the other. It may start, too.
+            (Err(_), Err(_)) => (at_last(options).await?, options.connect().await.ok()),
         };
         let answer = question(&mut one, two.as_mut()).await?;
         Ok::<_, Error>((answer, one, two))
@@ -105,14 +105,20 @@ async fn ask<T>(
     Some(answer)
 }
 
-/// The only connection that there is, once it is to be had.
-async fn alone(options: &PgConnectOptions) -> Result<PgConnection, Error> {
+/// A connection, once one is to be had.
+async fn at_last(options: &PgConnectOptions) -> Result<PgConnection, Error> {
     loop {
         match options.connect().await {
-            Err(error) if verdict::<Postgres>(&error) == Verdict::Again => sleep(PAUSE).await,
+            Err(error) if passes(&error) => sleep(PAUSE).await,
             connected => return connected,
         }
     }
+}
+
+/// Whether nobody answers yet, or somebody else has the only connection.
+fn passes(error: &Error) -> bool {
+    let verdict = verdict::<Postgres>(error);
+    matches!(error, Error::Io(_)) || matches!(verdict, Verdict::Again | Verdict::NotHere)
 }
 
 /// Whether one connection leads to several processes of the server.

@@ -39,8 +39,8 @@ pub(crate) struct Connections<D: Database> {
     writer: Arc<Semaphore>,
     /// Those who wait for a connection.
     line: Arc<Line<Open<D>>>,
-    /// As many have the pool open one at once as it may have. In a longer line, those in front would be there
-    /// for so long that their time was up before the connection is.
+    /// As many may open a connection at once as the pool may have. In a longer line, those in front would have
+    /// stood there until their time is nearly up.
     openers: Arc<Semaphore>,
     inquiry: Inquiry,
     /// How many connections may be dead, since another one was lost: each is pinged before its next
