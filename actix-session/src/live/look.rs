@@ -20,8 +20,8 @@ pub(crate) enum Seen {
     Nothing,
 }
 
-/// Follows redirects from a name, under which this may have been found already, for as long as the budget
-/// is. Where one says that the session has ended or is another person's, nothing is there.
+/// Follows redirects from a name, under which this may have been found already, within half of the budget.
+/// Where one says that the session has ended or is another person's, nothing is there.
 ///
 /// The terms are those of a look that is no activity. What is found says when it ends, where the store
 /// knows.
@@ -34,7 +34,8 @@ pub(crate) async fn follow<B: Backend>(
     mut found: Option<Stored>,
     terms: &Terms,
 ) -> anyhow::Result<Seen> {
-    let (mut trail, deadline) = (Trail::default(), deadline(terms.budget));
+    // Whoever waits for this waits no longer than the budget.
+    let (mut trail, deadline) = (Trail::default(), deadline(terms.budget / 2));
     loop {
         let known = match found.take() {
             Some(found) => found,

@@ -592,10 +592,10 @@ impl Pending {
         }
     }
 
-    /// There is nothing to update, as far as anybody can see. If the record may have it, what changes nothing
-    /// has the response or an event say so.
+    /// Nothing shows that could be updated. If the record may hold it, a closure that changes nothing is noted,
+    /// so that the response or an event says so.
     pub(super) fn update_unseen(&mut self, name: &str) {
-        let is_unseen = self.is_hidden_for_now() && !self.decides(name);
+        let is_unseen = self.is_hidden_for_now() && self.changes.effects.get(name).is_none();
         if is_unseen && !self.is_principal_entry(name) && !self.finished {
             let same = |stored: Option<&str>| Ok(stored.map(str::to_owned));
             self.modify(name, Modify(Arc::new(same), None), None);

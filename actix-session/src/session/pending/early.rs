@@ -121,14 +121,14 @@ impl Session {
         done
     }
 
-    /// The same under lazy loading. Answers `false` if the record has to be loaded first, and all done again:
-    /// only the record tells whom an entry names that was changed, and until now, times were the system's. The
-    /// commit of a change would load it as well.
+    /// The same under lazy loading. Answers `false` if the record has to be loaded first, and all repeated: only
+    /// the record tells whom a changed entry named, and times that are not the middleware's must be taken anew.
+    /// The commit of a change would load it as well.
     #[cold]
     pub(crate) fn attach_unloaded(&self, served: &Arc<Served>) -> bool {
         let mut pending = self.lock();
-        let must_again = served.principal_entry.is_some() || !served.clock.is_systems();
-        if must_again && pending.acts().is_some_and(|acts| !acts.is_empty()) {
+        let must_repeat = served.principal_entry.is_some() || !served.clock.is_systems();
+        if must_repeat && pending.acts().is_some_and(|acts| !acts.is_empty()) {
             return false;
         }
         pending.attach(Arc::clone(served));
