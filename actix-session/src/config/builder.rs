@@ -208,7 +208,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// purpose: neither opens as the other, so that no script gets the value of an `HttpOnly` cookie
     /// by asking for the header. They are bound to the names of both. The client must keep its value
     /// as it would keep a password. No browser adds the field by itself, hence a request that has it
-    /// cannot be forged from another site.
+    /// cannot be forged from another site. The `Debug` output of a request shows it, which hides only cookies
+    /// and `Authorization`: do not log that.
     ///
     /// Several fields count as several cookies do. Name and value together have at most 4,096 octets,
     /// as in a cookie. `Vary` names the field. For scripts of other origins, CORS must allow it
