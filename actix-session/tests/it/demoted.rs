@@ -112,6 +112,28 @@ async fn what_only_reads_leaves_a_former_master_in_a_pool() {
     becomes_nobody(&here).await;
 }
 
+/// While its address takes nobody new, it serves those that it has.
+#[actix_web::test]
+async fn a_former_master_whose_address_leads_nowhere_serves_reads_from_a_pool() {
+    let pair = Pair::start().await;
+    let pool = pool(&pair.url());
+    let store = RedisSessionStore::new_pooled(pool.clone()).await.unwrap();
+    let here = Browser::with(store).await;
+    here.visit(count).await.assert_sets_cookie();
+    fill(&pool).await;
+    let answer = lines_of(pair.old.port(), "REPLICAOF 127.0.0.1 1").unwrap();
+    assert_eq!(answer, ["+OK"]);
+    // Nobody is there.
+    pair.way.lead_to(1);
+    // For as long as it takes to ask, and again.
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(7);
+    while std::time::Instant::now() < until {
+        let seen = join_all((0..8).map(|_| here.number("n"))).await;
+        assert!(seen.into_iter().all(|n| n == Some(1)));
+        rt::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
 /// What the application has in use then goes back to the pool, and is not lent to the store.
 #[actix_web::test]
 async fn what_the_application_had_lent_serves_no_read_of_a_former_master() {

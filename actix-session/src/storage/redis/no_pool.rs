@@ -17,6 +17,10 @@ impl Pool {
         Err((ErrorKind::InvalidClientConfig, message).into())
     }
 
+    pub(super) async fn open(&self) -> Result<Lent, RedisError> {
+        self.lend(Duration::ZERO).await
+    }
+
     #[allow(clippy::unused_self, reason = "as the pool that it stands in for")]
     pub(super) fn era(&self) -> u64 {
         0

@@ -8,8 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use deadpool::managed::Manager as _;
 use deadpool_redis::{Connection, PoolError, TimeoutType};
-use redis::{ErrorKind, RedisError};
+use redis::{ErrorKind, RedisError, aio::MultiplexedConnection};
 use tokio::time::timeout;
 
 use super::conn;
@@ -54,6 +55,11 @@ impl Pool {
             Ok(Err(PoolError::Timeout(TimeoutType::Wait))) | Err(_) => Err(all_in_use()),
             Ok(Err(error)) => Err((ErrorKind::Io, message, error.to_string()).into()),
         }
+    }
+
+    /// Opens a connection beside those that the pool has.
+    pub(super) async fn open(&self) -> Result<MultiplexedConnection, RedisError> {
+        self.pool.manager().create().await
     }
 
     pub(super) fn era(&self) -> u64 {

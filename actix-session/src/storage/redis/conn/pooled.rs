@@ -55,7 +55,8 @@ impl Pooled {
         })
     }
 
-    /// Does it, and again if the server is a replica and the pool opens a connection to a master.
+    /// Does it, and again if the server is a replica and a new connection leads to a master. Until one does,
+    /// those that there are serve reads.
     async fn once_asking(&self, lent: Lent, job: &Job<'_>) -> Result<Outcome, RedisError> {
         let (connection, since) = (lent.handle(), lent.since);
         let doing = self.over(lent, job);
@@ -64,21 +65,21 @@ impl Pooled {
         if !is_replica {
             return outcome;
         }
+        let Some(mut master) = self.master().await else {
+            self.asking.do_without();
+            return outcome;
+        };
         self.pool.leave(since);
-        let other = timeout(self.timeouts.command, async {
-            let lent = self.lend().await.ok()?;
-            let is_replica = role::is_replica(lent.handle(), self.timeouts).await;
-            Some((is_replica, lent))
-        });
-        match other.await {
-            Ok(Some((false, lent))) => self.over(lent, job).await,
-            Ok(Some((true, _))) => {
-                self.asking.do_without();
-                outcome
-            }
-            // All are in use: the next read that asks finds out.
-            Ok(None) | Err(_) => outcome,
-        }
+        let doing = pin!(job.over(&mut master));
+        self.timeouts.bound(doing, || job.is_late()).await
+    }
+
+    /// A new connection, if it leads to a master.
+    async fn master(&self) -> Option<MultiplexedConnection> {
+        let opening = timeout(self.timeouts.command, self.pool.open());
+        let connection = opening.await.ok()?.ok()?;
+        let is_replica = role::is_replica(connection.clone(), self.timeouts).await;
+        (!is_replica).then_some(connection)
     }
 
     /// Does a job on a connection. If the answer is late, the pool may lend another in its place.
