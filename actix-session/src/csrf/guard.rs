@@ -42,7 +42,8 @@ use crate::{SessionMiddleware, cookie::read, event, storage::SessionStore};
 /// are as for any other response. A log line names the reason.
 ///
 /// It works inside and outside of [`SessionMiddleware`], and around an application, a scope or a
-/// resource. Outside (wrapped later), what it refuses loads and extends no session. A middleware that rewrites paths must be around it, such as
+/// resource. Outside (wrapped later), what it refuses loads and extends no session. A middleware that
+/// rewrites paths must be around it, such as
 /// [`NormalizePath`](actix_web::middleware::NormalizePath): a route's name is that of the path which
 /// the guard sees. [`SessionMiddleware::cross_site_guard`] makes one that judges only requests with the
 /// session's cookie; put a guard made by [`new`](Self::new) around login routes, or name them in

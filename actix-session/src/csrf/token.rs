@@ -43,14 +43,13 @@ impl Session {
     ///
     /// The first token of a session is a write (the entry `__csrf`), also for visitors who are not
     /// logged in. Up to four parallel requests of a session can make the first one: all of their tokens
-    /// count.
-    /// [`CrossSiteGuard`](crate::csrf::CrossSiteGuard) needs no token; use this where one is asked for,
-    /// or for very old browsers.
+    /// count. [`CrossSiteGuard`](crate::csrf::CrossSiteGuard) needs no token; use this where one is asked
+    /// for, or for very old browsers.
     ///
     /// # Errors
     /// The session is not loaded or could not be ([`Session::is_degraded`]: the response is a 503), its
     /// response was sent, or the operating system gives no random numbers. Another request renewed the
-    /// session a moment ago, so that no token of this one could ever be valid: it is a 503 too.
+    /// session less than 10 s ago, so that no token of this one could ever be valid: it is a 503 too.
     ///
     /// # Examples
     /// ```

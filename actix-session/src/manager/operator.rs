@@ -59,9 +59,8 @@ pub struct SessionStats(Counts);
 impl SessionStats {
     /// How many sessions there are that have not expired, at most: it counts some of what is kept beside
     /// them, too. In an SQL database, that is what renewals and endings left in the last minute; in
-    /// memory, what has just expired; in both, each principal that has
-    /// logged in under [`OverLimit::Refuse`](crate::config::OverLimit::Refuse), and what a list of ended
-    /// sessions holds.
+    /// memory, what has just expired; in both, each principal that has logged in under
+    /// [`OverLimit::Refuse`](crate::config::OverLimit::Refuse), and what a list of ended sessions holds.
     ///
     /// With logins at an [`Upstream`](crate::Upstream), it is far too high: each user and each session
     /// there counts until the session's longest life is over, a year and more without an absolute

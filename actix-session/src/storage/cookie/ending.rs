@@ -70,7 +70,7 @@ impl CookieSessionStore {
         let Some(revocation) = &self.revocation else {
             return Ok(None);
         };
-        let (mut at, mut settled) = (0, None);
+        let (mut at, mut before) = (0, None);
         while let Some(known) = all.get_mut(at) {
             if !revocation.has_ended(known).await? {
                 at += 1;
@@ -88,14 +88,14 @@ impl CookieSessionStore {
                 return Ok(None);
             }
             let is_young = renewed + SETTLED > self.clock.now();
-            if is_young && settled.is_none() {
-                settled = Some(known.clone());
+            if is_young && before.is_none() {
+                before = Some(known.clone());
             }
             known.id = renewed_id(known.id);
             // A renewal takes along what the session goes on as, and nothing else.
             all.truncate(1);
         }
-        Ok(Some(settled.map_or(all, |before| vec![before])))
+        Ok(Some(before.map_or(all, |before| vec![before])))
     }
 
     /// Leaves it to whoever has handed this call on, if there is somebody, to end this value once the
