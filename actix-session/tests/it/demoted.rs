@@ -12,8 +12,9 @@ use actix_web::{
     cookie::{Key, time::Duration},
     rt,
 };
-use deadpool_redis::{Config, PoolConfig, Runtime};
+use deadpool_redis::{Config, Hook, HookError, PoolConfig, Runtime};
 use futures_util::future::{Either, join_all, select};
+use redis::aio::MultiplexedConnection;
 use servers::{MariaDbServer, PostgresServer, RedisServer, resp::lines_of};
 use sqlx::{Connection as _, Executor as _, MySqlConnection, PgConnection};
 
@@ -92,6 +93,14 @@ fn pool(url: &str) -> deadpool_redis::Pool {
     config.create_pool(Some(Runtime::Tokio1)).unwrap()
 }
 
+/// Whoever visits a store over a pool of the application's.
+async fn pooled() -> (Pair, deadpool_redis::Pool, Browser) {
+    let pair = Pair::start().await;
+    let pool = pool(&pair.url());
+    let store = RedisSessionStore::new_pooled(pool.clone()).await.unwrap();
+    (pair, pool, Browser::with(store).await)
+}
+
 /// Opens all of a pool's connections.
 async fn fill(pool: &deadpool_redis::Pool) {
     let all = join_all((0..4).map(|_| pool.get())).await;
@@ -102,23 +111,48 @@ async fn fill(pool: &deadpool_redis::Pool) {
 
 #[actix_web::test]
 async fn what_only_reads_leaves_a_former_master_in_a_pool() {
-    let pair = Pair::start().await;
-    let pool = pool(&pair.url());
-    let store = RedisSessionStore::new_pooled(pool.clone()).await.unwrap();
-    let here = Browser::with(store).await;
+    let (pair, pool, here) = pooled().await;
     here.visit(count).await.assert_sets_cookie();
     fill(&pool).await;
     pair.demote();
     becomes_nobody(&here).await;
 }
 
+/// Hooks of the pool choose the database: elsewhere there is no session.
+#[actix_web::test]
+async fn no_read_goes_past_the_hooks_of_a_pool() {
+    let pair = Pair::start().await;
+    let config = Config::from_url(pair.url());
+    let select = Hook::async_fn(|connection: &mut MultiplexedConnection, _| {
+        let mut connection = connection.clone();
+        Box::pin(async move {
+            let mut select = redis::cmd("SELECT");
+            let selected = select.arg(3).exec_async(&mut connection).await;
+            selected.map_err(HookError::Backend)
+        })
+    });
+    let builder = config.builder().unwrap().runtime(Runtime::Tokio1);
+    let pool = builder.post_create(select).build().unwrap();
+    let store = RedisSessionStore::new_pooled(pool).await.unwrap();
+    let here = Browser::with(store).await;
+    here.visit(count).await.assert_sets_cookie();
+    let ask = |command: &str| lines_of(pair.new.port(), command).unwrap();
+    ask(&format!("REPLICAOF 127.0.0.1 {}", pair.old.port()));
+    while !ask("ROLE").iter().any(|line| line == "connected") {
+        rt::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(ask("REPLICAOF NO ONE"), ["+OK"]);
+    pair.demote();
+    let until = std::time::Instant::now() + std::time::Duration::from_millis(2_500);
+    while std::time::Instant::now() < until {
+        assert_eq!(here.number("n").await, Some(1));
+    }
+}
+
 /// While its address takes nobody new, it serves those that it has.
 #[actix_web::test]
 async fn a_former_master_whose_address_leads_nowhere_serves_reads_from_a_pool() {
-    let pair = Pair::start().await;
-    let pool = pool(&pair.url());
-    let store = RedisSessionStore::new_pooled(pool.clone()).await.unwrap();
-    let here = Browser::with(store).await;
+    let (pair, pool, here) = pooled().await;
     here.visit(count).await.assert_sets_cookie();
     fill(&pool).await;
     let answer = lines_of(pair.old.port(), "REPLICAOF 127.0.0.1 1").unwrap();
@@ -137,10 +171,7 @@ async fn a_former_master_whose_address_leads_nowhere_serves_reads_from_a_pool() 
 /// What the application has in use then goes back to the pool, and is not lent to the store.
 #[actix_web::test]
 async fn what_the_application_had_lent_serves_no_read_of_a_former_master() {
-    let pair = Pair::start().await;
-    let pool = pool(&pair.url());
-    let store = RedisSessionStore::new_pooled(pool.clone()).await.unwrap();
-    let here = Browser::with(store).await;
+    let (pair, pool, here) = pooled().await;
     here.visit(count).await.assert_sets_cookie();
     fill(&pool).await;
     let (again, own) = (here.fork(), pool.get().await.unwrap());
@@ -155,10 +186,7 @@ async fn what_the_application_had_lent_serves_no_read_of_a_former_master() {
 /// Connections that are in use then do not come back: somebody always waits for one.
 #[actix_web::test]
 async fn a_write_leaves_a_former_master_in_a_busy_pool() {
-    let pair = Pair::start().await;
-    let pool = pool(&pair.url());
-    let store = RedisSessionStore::new_pooled(pool.clone()).await.unwrap();
-    let here = Browser::with(store).await;
+    let (pair, pool, here) = pooled().await;
     here.visit(count).await.assert_sets_cookie();
     fill(&pool).await;
     let read = async || loop {
@@ -185,10 +213,7 @@ async fn a_write_leaves_a_former_master_in_a_busy_pool() {
 /// One connection shows where all that are as old lead.
 #[actix_web::test]
 async fn a_write_leaves_a_former_master_with_all_connections_of_a_pool() {
-    let pair = Pair::start().await;
-    let pool = pool(&pair.url());
-    let store = RedisSessionStore::new_pooled(pool.clone()).await.unwrap();
-    let here = Browser::with(store).await;
+    let (pair, pool, here) = pooled().await;
     fill(&pool).await;
     pair.demote();
     here.visit(count).await.assert_ok().assert_sets_cookie();

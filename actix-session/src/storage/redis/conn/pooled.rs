@@ -65,21 +65,25 @@ impl Pooled {
         if !is_replica {
             return outcome;
         }
-        let Some(mut master) = self.master().await else {
+        if !self.leads_to_master().await {
             self.asking.do_without();
             return outcome;
-        };
+        }
         self.pool.leave(since);
-        let doing = pin!(job.over(&mut master));
-        self.timeouts.bound(doing, || job.is_late()).await
+        // From the pool, whose hooks may choose a database or a user.
+        match timeout(self.timeouts.command, self.lend()).await {
+            Ok(Ok(lent)) => self.over(lent, job).await,
+            Ok(Err(_)) | Err(_) => outcome,
+        }
     }
 
-    /// A new connection, if it leads to a master.
-    async fn master(&self) -> Option<MultiplexedConnection> {
+    /// Whether a new connection leads to a master.
+    async fn leads_to_master(&self) -> bool {
         let opening = timeout(self.timeouts.command, self.pool.open());
-        let connection = opening.await.ok()?.ok()?;
-        let is_replica = role::is_replica(connection.clone(), self.timeouts).await;
-        (!is_replica).then_some(connection)
+        match opening.await {
+            Ok(Ok(connection)) => !role::is_replica(connection, self.timeouts).await,
+            Ok(Err(_)) | Err(_) => false,
+        }
     }
 
     /// Does a job on a connection. If the answer is late, the pool may lend another in its place.
