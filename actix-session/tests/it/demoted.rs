@@ -1,7 +1,11 @@
 //! Servers that are demoted while they run, and keep their clients: whoever only reads finds the new one
 //! too.
 
-use std::pin::pin;
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    pin::pin,
+};
 
 use actix_session::{
     SessionMiddleware,
@@ -13,7 +17,7 @@ use actix_web::{
     rt,
 };
 use deadpool_redis::{Config, Hook, HookError, PoolConfig, Runtime};
-use futures_util::future::{Either, join_all, select};
+use futures_util::future::{Either, join, join_all, select};
 use redis::aio::MultiplexedConnection;
 use servers::{MariaDbServer, PostgresServer, RedisServer, resp::lines_of};
 use sqlx::{Connection as _, Executor as _, MySqlConnection, PgConnection};
@@ -46,9 +50,20 @@ impl Pair {
     /// The old one becomes a replica that knows of nothing which comes after. At the new one, nobody has a
     /// session.
     fn demote(&self) {
+        self.demote_and_lead_to(self.new.port());
+    }
+
+    fn demote_and_lead_to(&self, port: u16) {
         let answer = lines_of(self.old.port(), "REPLICAOF 127.0.0.1 1").unwrap();
         assert_eq!(answer, ["+OK"]);
-        self.way.lead_to(self.new.port());
+        self.way.lead_to(port);
+    }
+
+    async fn browser_under(&self, policy: TtlExtensionPolicy) -> Browser {
+        let store = RedisSessionStore::new(self.url()).await.unwrap();
+        let lifecycle = PersistentSession::default().session_ttl_extension_policy(policy);
+        let middleware = SessionMiddleware::builder(store, Key::generate());
+        Browser::new(Site::new(middleware.session_lifecycle(lifecycle).build()).await)
     }
 }
 
@@ -76,12 +91,8 @@ async fn what_only_reads_leaves_a_former_master_on_redis() {
 #[actix_web::test]
 async fn what_extends_seldom_leaves_a_former_master_on_redis() {
     let pair = Pair::start().await;
-    let store = RedisSessionStore::new(pair.url()).await.unwrap();
     let seldom = TtlExtensionPolicy::AtMostEvery(Duration::minutes(10));
-    let lifecycle = PersistentSession::default().session_ttl_extension_policy(seldom);
-    let middleware = SessionMiddleware::builder(store, Key::generate());
-    let site = Site::new(middleware.session_lifecycle(lifecycle).build()).await;
-    let here = Browser::new(site);
+    let here = pair.browser_under(seldom).await;
     here.visit(count).await.assert_sets_cookie();
     pair.demote();
     becomes_nobody(&here).await;
@@ -149,23 +160,95 @@ async fn no_read_goes_past_the_hooks_of_a_pool() {
     }
 }
 
-/// While its address takes nobody new, it serves those that it has.
-#[actix_web::test]
-async fn a_former_master_whose_address_leads_nowhere_serves_reads_from_a_pool() {
-    let (pair, pool, here) = pooled().await;
-    here.visit(count).await.assert_sets_cookie();
-    fill(&pool).await;
-    let answer = lines_of(pair.old.port(), "REPLICAOF 127.0.0.1 1").unwrap();
-    assert_eq!(answer, ["+OK"]);
-    // Nobody is there.
-    pair.way.lead_to(1);
-    // For as long as it takes to ask, and again.
+/// Reads for longer than it takes to ask again, beside changes: all reads are served, and no change is.
+async fn only_reads_are_served(here: &Browser) {
     let until = std::time::Instant::now() + std::time::Duration::from_secs(7);
     while std::time::Instant::now() < until {
-        let seen = join_all((0..8).map(|_| here.number("n"))).await;
+        let other = Browser::new(here.site.clone());
+        let reads = join_all((0..8).map(|_| here.number("n")));
+        let (seen, refused) = join(reads, other.visit(count)).await;
         assert!(seen.into_iter().all(|n| n == Some(1)));
+        assert!(refused.status.is_server_error());
         rt::time::sleep(std::time::Duration::from_millis(50)).await;
     }
+}
+
+/// Where nobody listens, and where somebody does who never speaks.
+fn nowhere() -> [(u16, Option<TcpListener>); 2] {
+    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = silent.local_addr().unwrap().port();
+    [(1, None), (port, Some(silent))]
+}
+
+#[actix_web::test]
+async fn a_former_master_whose_address_leads_nowhere_serves_reads_from_a_pool() {
+    for (port, _silent) in nowhere() {
+        let (pair, pool, here) = pooled().await;
+        here.visit(count).await.assert_sets_cookie();
+        fill(&pool).await;
+        pair.demote_and_lead_to(port);
+        only_reads_are_served(&here).await;
+        pair.way.lead_to(pair.new.port());
+        becomes_nobody(&here).await;
+    }
+}
+
+/// Reads that extend are writes to it.
+#[actix_web::test]
+async fn a_former_master_whose_address_leads_nowhere_serves_reads() {
+    for (port, _silent) in nowhere() {
+        for policy in [
+            TtlExtensionPolicy::OnStateChanges,
+            TtlExtensionPolicy::OnEveryRequest,
+        ] {
+            let pair = Pair::start().await;
+            let here = pair.browser_under(policy).await;
+            here.visit(count).await.assert_sets_cookie();
+            pair.demote_and_lead_to(port);
+            only_reads_are_served(&here).await;
+            pair.way.lead_to(pair.new.port());
+            becomes_nobody(&here).await;
+        }
+    }
+}
+
+/// Proxies without a server say so, and so do servers that load their data.
+#[actix_web::test]
+async fn a_former_master_is_not_left_for_what_refuses_everything() {
+    for words in [
+        "ERR no backend",
+        "LOADING Redis is loading the dataset in memory",
+    ] {
+        let pair = Pair::start().await;
+        let here = pair.browser_under(TtlExtensionPolicy::OnStateChanges).await;
+        here.visit(count).await.assert_sets_cookie();
+        pair.demote_and_lead_to(refusing(words));
+        only_reads_are_served(&here).await;
+    }
+}
+
+/// A server that answers each command with this error.
+fn refusing(words: &'static str) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let mut read = [0; 4096];
+                while stream.read(&mut read).is_ok_and(|count| count > 0) {
+                    // A command for each array that begins; what sets a connection up comes together.
+                    let commands = read.iter().filter(|&&byte| byte == b'*').count();
+                    let answer = format!("-{words}\r\n").repeat(commands);
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                    read.fill(0);
+                }
+            });
+        }
+    });
+    port
 }
 
 /// What the application has in use then goes back to the pool, and is not lent to the store.
@@ -221,14 +304,12 @@ async fn a_write_leaves_a_former_master_with_all_connections_of_a_pool() {
     assert_eq!(here.number("n").await, Some(2));
 }
 
-macro_rules! demoted {
-    ($kind:ident, $server:ident, $connection:ident, $user:expr, $demote:expr) => {
+/// Two database servers, a way to the first, and whoever has a session there. `$user` lets `reader` in.
+macro_rules! sql_pair {
+    ($kind:ident, $server:ident, $connection:ident, $user:expr) => {{
         let (old, new) = aside(|| ($server::start().unwrap(), $server::start().unwrap())).await;
         for server in [&old, &new] {
-            let mut admin = $connection::connect(&server.url()).await.unwrap();
-            for statement in $user {
-                admin.execute(statement).await.unwrap();
-            }
+            run!($connection, server, $user);
         }
         let way = Way::to(old.port());
         let to = |port: u16| {
@@ -239,10 +320,37 @@ macro_rules! demoted {
         let here = guest(&tested).await;
         // The table is there, and the session is not.
         tested.builder(&to(new.port())).build().await.unwrap();
-        let mut admin = $connection::connect(&old.url()).await.unwrap();
-        for statement in $demote {
+        (old, new, way, here)
+    }};
+}
+
+/// Runs statements as the administrator.
+macro_rules! run {
+    ($connection:ident, $server:expr, $statements:expr) => {
+        let mut admin = $connection::connect(&$server.url()).await.unwrap();
+        for statement in $statements {
             admin.execute(statement).await.unwrap();
         }
+    };
+}
+
+const READ_ONLY_POSTGRES: [&str; 2] = [
+    "ALTER SYSTEM SET default_transaction_read_only = on",
+    "SELECT pg_reload_conf()",
+];
+
+/// Users that may write all the same are not kept from a server that is read-only to others.
+const USER_OF_MYSQL: [&str; 2] = [
+    "CREATE USER reader@'127.0.0.1'",
+    "GRANT ALL ON sessions.* TO reader@'127.0.0.1'",
+];
+
+const READ_ONLY_MYSQL: [&str; 1] = ["SET GLOBAL read_only = 1"];
+
+macro_rules! demoted {
+    ($kind:ident, $server:ident, $connection:ident, $user:expr, $demote:expr) => {
+        let (old, new, way, here) = sql_pair!($kind, $server, $connection, $user);
+        run!($connection, old, $demote);
         way.lead_to(new.port());
         becomes_nobody(&here).await;
     };
@@ -250,20 +358,60 @@ macro_rules! demoted {
 
 #[actix_web::test]
 async fn what_only_reads_leaves_a_former_primary_on_postgres() {
-    let demote = [
-        "ALTER SYSTEM SET default_transaction_read_only = on",
-        "SELECT pg_reload_conf()",
-    ];
-    demoted!(Postgres, PostgresServer, PgConnection, [""; 0], demote);
+    let nobody_else = [""; 0];
+    demoted!(
+        Postgres,
+        PostgresServer,
+        PgConnection,
+        nobody_else,
+        READ_ONLY_POSTGRES
+    );
 }
 
-/// Users that may write all the same are not kept from a server that is read-only to others.
 #[actix_web::test]
 async fn what_only_reads_leaves_a_former_primary_on_mysql() {
-    let user = [
-        "CREATE USER reader@'127.0.0.1'",
-        "GRANT ALL ON sessions.* TO reader@'127.0.0.1'",
-    ];
-    let demote = ["SET GLOBAL read_only = 1"];
-    demoted!(MySql, MariaDbServer, MySqlConnection, user, demote);
+    demoted!(
+        MySql,
+        MariaDbServer,
+        MySqlConnection,
+        USER_OF_MYSQL,
+        READ_ONLY_MYSQL
+    );
+}
+
+macro_rules! demoted_and_left_alone {
+    ($kind:ident, $server:ident, $connection:ident, $user:expr, $demote:expr) => {
+        let (old, new, way, here) = sql_pair!($kind, $server, $connection, $user);
+        here.visit(count).await.assert_ok();
+        run!($connection, old, $demote);
+        for (port, _silent) in nowhere() {
+            way.lead_to(port);
+            only_reads_are_served(&here).await;
+        }
+        way.lead_to(new.port());
+        becomes_nobody(&here).await;
+    };
+}
+
+#[actix_web::test]
+async fn a_former_primary_whose_address_leads_nowhere_serves_reads_on_postgres() {
+    let nobody_else = [""; 0];
+    demoted_and_left_alone!(
+        Postgres,
+        PostgresServer,
+        PgConnection,
+        nobody_else,
+        READ_ONLY_POSTGRES
+    );
+}
+
+#[actix_web::test]
+async fn a_former_primary_whose_address_leads_nowhere_serves_reads_on_mysql() {
+    demoted_and_left_alone!(
+        MySql,
+        MariaDbServer,
+        MySqlConnection,
+        USER_OF_MYSQL,
+        READ_ONLY_MYSQL
+    );
 }

@@ -52,7 +52,7 @@ impl Search {
         self.failed_within(DO_WITHOUT)
     }
 
-    fn ended_in_vain(&self, failure: &Failure) {
+    pub(crate) fn ended_in_vain(&self, failure: &Failure) {
         if !self.is_in_vain() {
             tracing::warn!(
                 error = %format_args!("{:#}", failure.error),
@@ -120,7 +120,7 @@ impl<'a> Attempts<'a> {
         self.failed += 1;
         let again = match failure.verdict {
             Verdict::Again => self.is_in_time() && !failure.late,
-            Verdict::NotHere => self.may_look_elsewhere(&failure).await,
+            Verdict::NotHere | Verdict::ReadOnly => self.may_look_elsewhere(&failure).await,
             Verdict::Lost => {
                 repeatable && self.is_in_time() && !failure.late && self.failed < MAX_ATTEMPTS
             }
@@ -175,8 +175,8 @@ impl<'a> Attempts<'a> {
     async fn pause(&self, verdict: Verdict) {
         let limit = match verdict {
             // Each attempt opens a connection.
-            Verdict::NotHere if self.failed > 1 => 200_000,
-            Verdict::NotHere => return,
+            verdict if verdict.is_about_server() && self.failed > 1 => 200_000,
+            verdict if verdict.is_about_server() => return,
             _ => 20_000,
         };
         let most = (500_u64 << self.failed.min(9)).min(limit);

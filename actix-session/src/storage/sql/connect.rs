@@ -170,6 +170,14 @@ pub(crate) fn no_connection<D: Database>(error: Error) -> Failure {
     Failure::with::<D>(error, verdict)
 }
 
+/// Whether a new connection is to be had, as soon as the server has room for it.
+pub(crate) fn is_welcome<D: Database>(welcome: &Welcome) -> bool {
+    match welcome {
+        Ok(()) => true,
+        Err(error) => verdict::<D>(error) == Verdict::Again,
+    }
+}
+
 /// Whether the server allows no further connection for now, or hung up while one was opened; so may
 /// what lies before it.
 pub(crate) fn is_worth_another<D: Database>(error: &Error) -> bool {
@@ -197,7 +205,7 @@ fn hung_up_before_tls(error: &Error) -> bool {
 /// Without a connection, nothing was done.
 fn without_connection<D: Database>(error: &Error) -> Verdict {
     match verdict::<D>(error) {
-        Verdict::Again | Verdict::NotHere => Verdict::Again,
+        Verdict::Again | Verdict::NotHere | Verdict::ReadOnly => Verdict::Again,
         Verdict::Refused | Verdict::NoTable | Verdict::Lost => Verdict::Refused,
     }
 }

@@ -265,12 +265,22 @@ pub(crate) enum Verdict {
     /// Nothing was done: this connection, and those that are as old, lead to the wrong server, or
     /// are of no use. An attempt on a new one may succeed.
     NotHere,
+    /// Nothing was done: the server takes no writes, but serves reads. An attempt on a new connection may
+    /// succeed.
+    ReadOnly,
     /// Nothing was done.
     Refused,
     /// Nothing was done, since the table is missing.
     NoTable,
     /// The statement may have been done.
     Lost,
+}
+
+impl Verdict {
+    /// Whether another connection may lead to a server that does it.
+    pub(crate) fn is_about_server(self) -> bool {
+        matches!(self, Self::NotHere | Self::ReadOnly)
+    }
 }
 
 pub(crate) fn verdict<D: Database>(error: &Error) -> Verdict {

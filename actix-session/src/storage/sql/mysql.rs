@@ -337,10 +337,11 @@ fn verdict_of(number: u16) -> Verdict {
         // Deadlock, lock wait timeout, changed since the snapshot, overtaken in a cluster; the table
         // has been altered; too many connections, in all or of this user.
         1213 | 1205 | 1020 | 3101 | 1412 | 1615 | 1040 | 1203 | 1226 => Verdict::Again,
-        // A read-only server: by an option, by the transaction's default, in read-only mode, or
-        // InnoDB alone. A node of a cluster that is not ready, a statement that the server has
-        // forgotten, and a connection that was closed before it read the statement.
-        1290 | 1792 | 1836 | 1874 | 1047 | 1243 | 4031 => Verdict::NotHere,
+        // By an option, by the transaction's default, in read-only mode, or InnoDB alone.
+        1290 | 1792 | 1836 | 1874 => Verdict::ReadOnly,
+        // A node of a cluster that is not ready, a statement that the server has forgotten, and a
+        // connection that was closed before it read the statement.
+        1047 | 1243 | 4031 => Verdict::NotHere,
         1146 => Verdict::NoTable,
         // Shutdown, a killed connection or query, a network error, an error during the commit.
         1053 | 1077 | 1079 | 1927 | 1317 | 1152 | 1158..=1161 | 1180 => Verdict::Lost,
@@ -357,7 +358,10 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_of_no_use_is_left() {
-        for number in [1290, 1792, 1836, 1874, 1047, 1243, 4031] {
+        for number in [1290, 1792, 1836, 1874] {
+            assert_eq!(verdict_of(number), Verdict::ReadOnly, "{number}");
+        }
+        for number in [1047, 1243, 4031] {
             assert_eq!(verdict_of(number), Verdict::NotHere, "{number}");
         }
     }

@@ -118,7 +118,7 @@ async fn at_last(options: &PgConnectOptions) -> Result<PgConnection, Error> {
 /// Whether nobody answers yet, or somebody else has the only connection.
 fn passes(error: &Error) -> bool {
     let verdict = verdict::<Postgres>(error);
-    matches!(error, Error::Io(_)) || matches!(verdict, Verdict::Again | Verdict::NotHere)
+    matches!(error, Error::Io(_)) || verdict == Verdict::Again || verdict.is_about_server()
 }
 
 /// Whether one connection leads to several processes of the server.

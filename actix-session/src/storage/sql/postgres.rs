@@ -362,9 +362,10 @@ fn verdict_of(code: &str, routine: Option<&str>, ends: bool) -> Verdict {
     match code {
         // Serialization failure, deadlock, lock not available, too many connections for now.
         "40001" | "40P01" | "55P03" | "53300" => Verdict::Again,
-        // A read-only server, a statement that the server has forgotten, a server that starts, and
-        // one that closed the connection before it read the statement.
-        "25006" | "26000" | "57P03" | "57P05" => Verdict::NotHere,
+        "25006" => Verdict::ReadOnly,
+        // A statement that the server has forgotten, a server that starts, and one that closed the
+        // connection before it read the statement.
+        "26000" | "57P03" | "57P05" => Verdict::NotHere,
         // "cached plan must not change result type": the table has been altered.
         "0A000" if routine == Some("RevalidateCachedQuery") => Verdict::NotHere,
         "42P01" => Verdict::NoTable,
@@ -395,7 +396,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_of_no_use_is_left() {
-        for code in ["25006", "26000", "57P03", "57P05"] {
+        assert_eq!(verdict_of("25006", None, false), Verdict::ReadOnly);
+        for code in ["26000", "57P03", "57P05"] {
             assert_eq!(verdict_of(code, None, false), Verdict::NotHere, "{code}");
         }
         let plan = Some("RevalidateCachedQuery");

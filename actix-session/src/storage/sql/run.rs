@@ -19,7 +19,9 @@ use tokio::{
 
 use super::{
     attempts::Search,
-    connect::{Greeting, Inquiry, Welcome, is_worth_another, no_connection, none_in_time},
+    connect::{
+        Greeting, Inquiry, Welcome, is_welcome, is_worth_another, no_connection, none_in_time,
+    },
     database::{Database, Limits, Verdict},
     failure::Failure,
     line::Line,
@@ -346,7 +348,7 @@ impl<D: Database> Connections<D> {
     }
 
     /// Ends the use of a connection, and gives it back unless it may be broken.
-    pub(crate) fn settle<T>(
+    pub(crate) async fn settle<T>(
         &self,
         held: Held<D>,
         result: Option<Result<T, Error>>,
@@ -370,7 +372,17 @@ impl<D: Database> Connections<D> {
                 match failure.verdict {
                     Verdict::Lost => self.suspect(),
                     // While nobody looks for another server, this one is good for reads.
-                    Verdict::NotHere if !self.search.rests() => self.condemn(held),
+                    Verdict::NotHere if !self.search.rests() => {
+                        let era = held.era;
+                        drop(held);
+                        self.condemn(era);
+                    }
+                    Verdict::ReadOnly if !self.search.rests() => {
+                        let era = held.era;
+                        self.give_back(held);
+                        // What is rare is on the heap.
+                        Box::pin(self.leave(era, &failure)).await;
+                    }
                     _ => self.give_back(held),
                 }
                 Err(failure)
@@ -393,11 +405,22 @@ impl<D: Database> Connections<D> {
         drop(open.and_then(|open| self.line.hand(open)));
     }
 
-    /// Closes a connection that is useless, and all that were opened before it was known to be:
-    /// those in the pool now, those in use when they are given back.
-    fn condemn(&self, held: Held<D>) {
-        let era = held.era;
-        drop(held);
+    /// Has nobody use connections to a read-only server any further, once a new one is to be had: until then
+    /// they serve reads.
+    async fn leave(&self, era: u64, failure: &Failure) {
+        if era != self.era.load(Ordering::Acquire) {
+            return;
+        }
+        let asking = self.inquiry.ask(&self.pool, Instant::now());
+        match timeout(self.limits.sign(), asking).await {
+            Ok(welcome) if is_welcome::<D>(&welcome) => self.condemn(era),
+            Ok(_) | Err(_) => self.search.ended_in_vain(failure),
+        }
+    }
+
+    /// Closes all connections that were opened before they were known to be useless: those in the pool now,
+    /// those in use when they are given back.
+    fn condemn(&self, era: u64) {
         let next = self
             .era
             .compare_exchange(era, era + 1, Ordering::AcqRel, Ordering::Acquire);

@@ -17,7 +17,6 @@ use tokio::{
     runtime::{Handle, Id},
     sync::Mutex as AsyncMutex,
     task::AbortHandle,
-    time::timeout,
 };
 
 use super::{
@@ -125,21 +124,33 @@ impl Link {
     pub(super) async fn once(&self, job: &Job<'_>) -> Result<Outcome, RedisError> {
         let own = self.of_this_runtime();
         let held = self.connection(&own).await?;
-        self.over(&own, held, job).await
+        let number = held.number;
+        let outcome = self.over(&own, held, job).await;
+        if outcome.as_ref().is_err_and(refusal::is_not_here) {
+            own.set_aside(number);
+        }
+        outcome
     }
 
-    /// Does a job once. A read asks now and then whether the server is a replica by now.
+    /// Does a job once. A read asks now and then whether the server is a replica by now. If it is, it serves
+    /// reads until a new connection leads to a master.
     ///
     /// # Errors
     /// The job was refused.
     pub(super) async fn once_at_master(&self, job: &Job<'_>) -> Result<Outcome, RedisError> {
         let own = self.of_this_runtime();
         let held = self.connection(&own).await?;
-        if job.looks && own.asking.is_due() {
+        let number = held.number;
+        let outcome = if job.looks && own.asking.is_due() {
             // What is rare is on the heap.
-            return Box::pin(self.once_asking(&own, held, job)).await;
+            Box::pin(self.once_asking(&own, held, job)).await
+        } else {
+            self.over(&own, held, job).await
+        };
+        if outcome.as_ref().is_err_and(refusal::is_not_here) {
+            Box::pin(self.finds_master(&own, number)).await;
         }
-        self.over(&own, held, job).await
+        outcome
     }
 
     /// Does it, and again if the server is a replica and a new connection leads to a master.
@@ -150,35 +161,45 @@ impl Link {
         job: &Job<'_>,
     ) -> Result<Outcome, RedisError> {
         let (connection, timeouts) = (held.connection.clone(), self.0.timeouts);
+        let number = held.number;
         let doing = self.over(own, held, job);
         let (is_replica, outcome) = own.asking.along(connection, timeouts, doing).await;
         if !is_replica {
             return outcome;
         }
-        let searching = timeout(self.0.timeouts.command, self.finds_master(own));
-        if searching.await.is_ok_and(|found| found) {
-            return self.once(job).await;
+        if self.finds_master(own, number).await {
+            let held = self.connection(own).await?;
+            return self.over(own, held, job).await;
         }
         own.asking.do_without();
         outcome
     }
 
-    /// Connects anew. If that leads to a master, all later jobs go there.
-    async fn finds_master(&self, own: &RuntimeConnection) -> bool {
-        let source = &self.0.source;
-        let era = source.era();
-        let Ok(connection) = source.connect(self.0.timeouts).await else {
-            return false;
+    /// Connects anew, unless somebody has done so since. If that leads to a master, all later jobs go there.
+    async fn finds_master(&self, own: &RuntimeConnection, number: u64) -> bool {
+        let timeouts = self.0.timeouts;
+        let looking = async {
+            let held = own.connection.lock().await;
+            if held.as_ref().is_some_and(|held| held.number > number) {
+                return true;
+            }
+            drop(held);
+            let source = &self.0.source;
+            let era = source.era();
+            let Ok(connection) = source.connect(timeouts).await else {
+                return false;
+            };
+            if !role::is_worth_leaving_for(connection.clone(), timeouts).await {
+                return false;
+            }
+            *own.connection.lock().await = Some(Numbered::new(era, connection));
+            tracing::info!(
+                "the Redis server has become a replica, and its address leads to another one, which is \
+                 used from now on"
+            );
+            true
         };
-        if role::is_replica(connection.clone(), self.0.timeouts).await {
-            return false;
-        }
-        *own.connection.lock().await = Some(Numbered::new(era, connection));
-        tracing::info!(
-            "the Redis server has become a replica, and its address leads to another one, which is used \
-             from now on"
-        );
-        true
+        own.asking.look(timeouts.command, looking).await
     }
 
     /// Does a job on a connection.

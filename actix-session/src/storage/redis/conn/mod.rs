@@ -416,13 +416,9 @@ pub(super) fn has_no_master(error: &anyhow::Error) -> bool {
     error.is_some_and(sentinel::is_without_master)
 }
 
-/// Whether the connection must not be used again: it broke, or leads to a replica.
+/// Whether the connection must not be used again.
 fn is_spent(outcome: &Result<Outcome, RedisError>) -> bool {
-    match outcome {
-        Ok(Outcome::Value(_)) => false,
-        Ok(Outcome::Lost(_)) => true,
-        Err(error) => refusal::is_not_here(error),
-    }
+    matches!(outcome, Ok(Outcome::Lost(_)))
 }
 
 /// Asks something that decides nothing, on a connection of its own.

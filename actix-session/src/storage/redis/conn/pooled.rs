@@ -37,11 +37,17 @@ impl Pooled {
     /// The job was refused, or the pool gave no connection.
     pub(super) async fn once(&self, job: &Job<'_>) -> Result<Outcome, RedisError> {
         let lent = self.lend().await?;
-        if job.looks && self.asking.is_due() {
+        let since = lent.since;
+        let outcome = if job.looks && self.asking.is_due() {
             // What is rare is on the heap.
-            return Box::pin(self.once_asking(lent, job)).await;
+            Box::pin(self.once_asking(lent, job)).await
+        } else {
+            self.over(lent, job).await
+        };
+        if outcome.as_ref().is_err_and(refusal::is_not_here) {
+            Box::pin(self.leave_for_master(since)).await;
         }
-        self.over(lent, job).await
+        outcome
     }
 
     async fn lend(&self) -> Result<Lent, RedisError> {
@@ -55,8 +61,7 @@ impl Pooled {
         })
     }
 
-    /// Does it, and again if the server is a replica and a new connection leads to a master. Until one does,
-    /// those that there are serve reads.
+    /// Does it, and again if the server is a replica and a new connection leads to a master.
     async fn once_asking(&self, lent: Lent, job: &Job<'_>) -> Result<Outcome, RedisError> {
         let (connection, since) = (lent.handle(), lent.since);
         let doing = self.over(lent, job);
@@ -65,11 +70,10 @@ impl Pooled {
         if !is_replica {
             return outcome;
         }
-        if !self.leads_to_master().await {
+        if !self.leave_for_master(since).await {
             self.asking.do_without();
             return outcome;
         }
-        self.pool.leave(since);
         // From the pool, whose hooks may choose a database or a user.
         match timeout(self.timeouts.command, self.lend()).await {
             Ok(Ok(lent)) => self.over(lent, job).await,
@@ -77,18 +81,27 @@ impl Pooled {
         }
     }
 
-    /// Whether a new connection leads to a master.
-    async fn leads_to_master(&self) -> bool {
-        let opening = timeout(self.timeouts.command, self.pool.open());
-        match opening.await {
-            Ok(Ok(connection)) => !role::is_replica(connection, self.timeouts).await,
-            Ok(Err(_)) | Err(_) => false,
-        }
+    /// Leaves all connections of an era once a new one leads to a master. Until then they serve reads.
+    async fn leave_for_master(&self, since: u64) -> bool {
+        let looking = async {
+            if self.pool.era() != since {
+                return true;
+            }
+            let Ok(connection) = self.pool.open().await else {
+                return false;
+            };
+            let is_worth_it = role::is_worth_leaving_for(connection, self.timeouts).await;
+            if is_worth_it {
+                self.pool.leave(since);
+            }
+            is_worth_it
+        };
+        self.asking.look(self.timeouts.command, looking).await
     }
 
     /// Does a job on a connection. If the answer is late, the pool may lend another in its place.
     async fn over(&self, lent: Lent, job: &Job<'_>) -> Result<Outcome, RedisError> {
-        let (mut connection, since) = (lent.handle(), lent.since);
+        let mut connection = lent.handle();
         let doing = pin!(job.over(&mut connection));
         let mut lent = Unfinished {
             lent: Some(lent),
@@ -101,9 +114,6 @@ impl Pooled {
         let outcome = self.timeouts.bound(doing, late).await;
         if is_spent(&outcome) {
             lent.discard();
-        }
-        if outcome.as_ref().is_err_and(refusal::is_not_here) {
-            self.pool.leave(since);
         }
         lent.give_back();
         outcome

@@ -7,8 +7,11 @@
 use std::{future::Future, pin::pin, sync::Mutex, time::Duration};
 
 use futures_util::future::{Either, select};
-use redis::{Value, aio::MultiplexedConnection};
-use tokio::time::{Instant, timeout};
+use redis::{RedisError, Value, aio::MultiplexedConnection};
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{Instant, timeout},
+};
 
 use super::{Timeouts, question};
 use crate::sync::lock;
@@ -25,19 +28,41 @@ const SOON: Duration = Duration::from_millis(100);
 /// How long reads do without a master, once none was found.
 pub(super) const DO_WITHOUT: Duration = Duration::from_secs(5);
 
-/// When a read asks next.
-pub(super) struct Asking(Mutex<Instant>);
+/// For how long nobody looks for a master again after a look in vain.
+const REST: Duration = Duration::from_millis(250);
+
+/// When a read asks next, and whose turn it is to look for a master.
+pub(super) struct Asking {
+    next: Mutex<Instant>,
+    /// When the last look was in vain.
+    in_vain: AsyncMutex<Option<Instant>>,
+}
 
 impl Asking {
     /// Nobody asks where a connection has just led.
     pub(super) fn later() -> Self {
-        Self(Mutex::new(Instant::now() + ASK_AGAIN))
+        Self {
+            next: Mutex::new(Instant::now() + ASK_AGAIN),
+            in_vain: AsyncMutex::default(),
+        }
+    }
+
+    /// One job looks for a master, for all that find meanwhile that their server is none. Answers whether one
+    /// is known.
+    pub(super) async fn look(&self, limit: Duration, looking: impl Future<Output = bool>) -> bool {
+        let mut in_vain = self.in_vain.lock().await;
+        if in_vain.is_some_and(|at| at.elapsed() < REST) {
+            return false;
+        }
+        let is_found = timeout(limit, looking).await.unwrap_or(false);
+        *in_vain = (!is_found).then(Instant::now);
+        is_found
     }
 
     /// Whether it is time. The next read that asks does so later.
     pub(super) fn is_due(&self) -> bool {
         let now = Instant::now();
-        let mut next = lock(&self.0);
+        let mut next = lock(&self.next);
         let is_due = *next <= now;
         if is_due {
             *next = now + ASK_AGAIN;
@@ -47,7 +72,7 @@ impl Asking {
 
     /// The server has not said in time what it is: what lies before it may swallow the question.
     fn seldom(&self) {
-        *lock(&self.0) = Instant::now() + SELDOM;
+        *lock(&self.next) = Instant::now() + SELDOM;
     }
 
     /// Does a read, and asks beside it. Answers whether the server is a replica, too. Nobody waits long for
@@ -74,7 +99,7 @@ impl Asking {
 
     /// Nobody asks for a while: no master was found.
     pub(super) fn do_without(&self) {
-        *lock(&self.0) = Instant::now() + DO_WITHOUT;
+        *lock(&self.next) = Instant::now() + DO_WITHOUT;
         tracing::warn!(
             "the Redis server has become a replica, and its address leads to no master: sessions are read \
              from it, and changes fail"
@@ -83,16 +108,39 @@ impl Asking {
 
     #[cfg(test)]
     pub(super) fn at_once(&self) {
-        *lock(&self.0) = Instant::now();
+        *lock(&self.next) = Instant::now();
     }
 }
 
 /// Whether the server says that it is a replica. No permission is needed to ask, and nothing that holds
 /// writes up holds this up.
 pub(super) async fn is_replica(mut connection: MultiplexedConnection, timeouts: Timeouts) -> bool {
-    let hello = redis::cmd("HELLO");
-    let told = question(&mut connection, &hello, timeouts).await;
+    let told = say_hello(&mut connection, timeouts).await;
     told.is_ok_and(|told| role(&told) == Some("replica"))
+}
+
+/// Whether a server may be used in place of a replica. A proxy or an old server may not know its role, but
+/// answers; a server that loads its data, or a proxy without a server, refuses to.
+pub(super) async fn is_worth_leaving_for(
+    mut connection: MultiplexedConnection,
+    timeouts: Timeouts,
+) -> bool {
+    let told = say_hello(&mut connection, timeouts).await;
+    if told.is_ok_and(|told| role(&told) == Some("replica")) {
+        return false;
+    }
+    match question(&mut connection, &redis::cmd("PING"), timeouts).await {
+        Ok(_) => true,
+        // A hook of the application's pool may log in; or the user may not ping.
+        Err(error) => matches!(error.code(), Some("NOAUTH" | "NOPERM")),
+    }
+}
+
+async fn say_hello(
+    connection: &mut MultiplexedConnection,
+    timeouts: Timeouts,
+) -> Result<Value, RedisError> {
+    question(connection, &redis::cmd("HELLO"), timeouts).await
 }
 
 /// What a server calls itself. A proxy may not know.
