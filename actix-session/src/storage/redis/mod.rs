@@ -110,8 +110,9 @@ use crate::{
 /// | `redis+unix:///path[?db=database&user=...&pass=...]` | one server, by its socket |
 ///
 /// With `rediss` instead of `redis`, all connections use TLS, including those to sentinels. That
-/// needs the feature `redis-session-rustls` or `redis-session-native-tls`; with both, `rustls` is
-/// used. Set your own certificates with [`tls_ca`] and [`tls_client`]. Percent-encode characters in
+/// needs the feature `redis-session-rustls-ring` or `redis-session-native-tls`; with both, `rustls` is
+/// used. `redis-session-rustls` is the former without `ring`, for programs that have another provider
+/// of cryptography for `rustls`. Set your own certificates with [`tls_ca`] and [`tls_client`]. Percent-encode characters in
 /// users and passwords that have a meaning in URLs.
 ///
 /// # Cluster

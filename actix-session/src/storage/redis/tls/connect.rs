@@ -14,7 +14,7 @@ pub(super) fn with_files(info: ConnectionInfo, files: &Files) -> anyhow::Result<
         );
         return Ok(info);
     };
-    tls_provider::choose();
+    tls_provider::choose()?;
     if *insecure {
         return Ok(info);
     }

@@ -8,7 +8,7 @@ use super::address::Files;
 pub(super) fn with_files(info: ConnectionInfo, files: &Files) -> anyhow::Result<ConnectionInfo> {
     anyhow::ensure!(
         !files.is_set(),
-        "certificates for Redis need the feature redis-session-rustls or redis-session-native-tls"
+        "certificates for Redis need the feature redis-session-rustls-ring or redis-session-native-tls"
     );
     Ok(info)
 }

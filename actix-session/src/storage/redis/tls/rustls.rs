@@ -1,15 +1,32 @@
 //! What `rustls` needs before the first connection.
 
+use std::panic::catch_unwind;
+
 use anyhow::Context as _;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::{ClientConfig, crypto::CryptoProvider};
 
-/// Chooses `ring` if the application has chosen no provider: without one, `rustls` panics.
-pub(super) fn choose() {
-    if CryptoProvider::get_default().is_none() {
-        // Somebody else may have been faster, which is as good.
-        let _ = ring::default_provider().install_default();
+/// Makes sure that there is a provider, for the whole process: without one, `rustls` panics at the first
+/// connection. One that the application has chosen stays.
+///
+/// # Errors
+/// There is none, or nobody has chosen between two.
+pub(super) fn choose() -> anyhow::Result<()> {
+    if CryptoProvider::get_default().is_some() {
+        return Ok(());
     }
+    #[cfg(feature = "redis-session-rustls-ring")]
+    // Somebody else may have been faster, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // It takes the only one that is built in, and panics otherwise.
+    let chosen = catch_unwind(|| drop(ClientConfig::builder()));
+    chosen.map_err(|_| {
+        anyhow::anyhow!(
+            "TLS to Redis needs a provider of cryptography for `rustls`: turn on the feature \
+             `redis-session-rustls-ring`, or have the application install one \
+             (`rustls::crypto::CryptoProvider::install_default`)"
+        )
+    })
 }
 
 /// The certificates that the system trusts, as PEM.
