@@ -59,6 +59,19 @@ pub(crate) mod convert {
     }
 }
 
+/// Refuses a time-out within which nothing could be done.
+///
+/// # Errors
+/// It is shorter than a millisecond.
+#[cfg(any(feature = "redis-session", feature = "_sql"))]
+pub(crate) fn check_timeout(name: &str, limit: Duration) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        limit >= Duration::from_millis(1),
+        "`{name}` must be a millisecond or longer"
+    );
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::{convert::Convert as _, *};

@@ -414,3 +414,21 @@ async fn a_server_that_comes_back_is_used_again() {
     // No figure is asserted; `cargo xtask soak` prints them.
     println!("requests went on failing for {failed:?}");
 }
+
+#[actix_web::test]
+async fn time_outs_within_which_nothing_can_be_done_are_refused() {
+    let builder = || RedisSessionStore::builder("redis://127.0.0.1:1");
+    for (builder, name) in [
+        (
+            builder().command_timeout(Duration::ZERO),
+            "`command_timeout`",
+        ),
+        (
+            builder().connect_timeout(Duration::ZERO),
+            "`connect_timeout`",
+        ),
+    ] {
+        let error = builder.build().await.err().unwrap().to_string();
+        assert!(error.contains(name), "{error}");
+    }
+}

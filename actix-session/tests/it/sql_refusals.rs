@@ -358,3 +358,29 @@ async fn ends_without_a_word(tested: &Postgres, url: &str) {
     assert_eq!(sessions.revoke_all("ferris").await.unwrap(), 1);
     assert!(browser.is_nobody().await);
 }
+
+#[actix_web::test]
+async fn time_outs_within_which_nothing_can_be_done_are_refused() {
+    let nothing = Duration::ZERO;
+    let postgres = || PostgresSessionStore::builder("postgres://127.0.0.1:1/nowhere");
+    for (builder, name) in [
+        (postgres().command_timeout(nothing), "`command_timeout`"),
+        (postgres().connect_timeout(nothing), "`connect_timeout`"),
+    ] {
+        let error = builder.build().await.err().unwrap().to_string();
+        assert!(error.contains(name), "{error}");
+        assert!(error.contains("must be a millisecond or longer"), "{error}");
+    }
+    // SQLite's statements need not wait for others, and extend all the same.
+    let folder = tempfile::tempdir().unwrap();
+    let builder = SqliteSessionStore::builder(folder.path().join("s.db").to_str().unwrap());
+    let store = builder.command_timeout(nothing).build().await.unwrap();
+    let middleware = SessionMiddleware::builder(store, actix_web::cookie::Key::generate());
+    let extending = middleware.session_lifecycle(extending()).build();
+    let browser = Browser::new(Site::new(extending).await);
+    browser
+        .visit(|s| s.insert("a", 1).unwrap())
+        .await
+        .assert_sets_cookie();
+    browser.visit(|_| {}).await.assert_ok().assert_sets_cookie();
+}

@@ -131,13 +131,13 @@ impl<D> fmt::Debug for KeyValueSessionStoreBuilder<D> {
 }
 
 impl<D: KeyValueDatabase> KeyValueSessionStoreBuilder<D> {
-    /// Sets how long one call of the database may take: a second by default. A read that takes longer
-    /// fails; of a transaction that takes longer nobody knows whether it was done.
+    /// Sets how long one call of the database may take: a second by default, and a millisecond at least. A
+    /// read that takes longer fails; of a transaction that takes longer nobody knows whether it was done.
     ///
     /// # Examples
     /// See [`KeyValueSessionStoreBuilder`].
     pub fn command_timeout(mut self, limit: impl AnyDuration) -> Self {
-        self.command_timeout = limit.unsigned();
+        self.command_timeout = limit.unsigned().max(Duration::from_millis(1));
         self
     }
 

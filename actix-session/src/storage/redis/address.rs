@@ -6,7 +6,7 @@ use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo
 use super::{conn::Target, pool::Pool, tls};
 
 const HINT: &str = "the Redis address must be a URL such as redis://127.0.0.1:6379 (rediss:// \
-                    needs the feature redis-session-rustls or redis-session-native-tls; percent-encode \
+                    needs the feature redis-session-rustls-ring or redis-session-native-tls; percent-encode \
                     users and passwords, or set them by `username` and `password`)";
 const SENTINEL_HINT: &str = "a Sentinel address must end with the master's name, as in \
                              redis+sentinel://host1:26379,host2:26379/mymaster";
@@ -126,13 +126,35 @@ fn sentinels(urls: &[String], access: &Access) -> anyhow::Result<Vec<ConnectionI
 
 /// One server's URL, with the certificates.
 fn one(url: &str, files: &Files) -> anyhow::Result<ConnectionInfo> {
-    let info = url.into_connection_info().context(HINT)?;
+    let url = with_loopback(url);
+    let info = url.as_str().into_connection_info().context(HINT)?;
     // Fails if this build cannot connect to addresses of this kind.
     let info = Client::open(info)
         .context(HINT)?
         .get_connection_info()
         .clone();
     tls::with_files(info, files)
+}
+
+/// Systems connect to the address that stands for all of their own as to the loopback. The client library of
+/// version 1 refuses it, which earlier ones did not.
+fn with_loopback(url: &str) -> String {
+    for (any, loopback) in [("0.0.0.0", "127.0.0.1"), ("[::]", "[::1]")] {
+        let Some((scheme, rest)) = url.split_once("://") else {
+            break;
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let begin = authority.rfind('@').map_or(0, |at| at + 1);
+        let (user, host) = authority.split_at(begin);
+        if let Some(port) = host
+            .strip_prefix(any)
+            .filter(|port| port.is_empty() || port.starts_with(':'))
+        {
+            return format!("{scheme}://{user}{loopback}{port}{path}");
+        }
+    }
+    url.to_owned()
 }
 
 impl Access {
@@ -325,6 +347,23 @@ mod tests {
         };
         assert_eq!(shown(&nodes[0]), "a:1 x guard 0");
         assert!(shown(&data).ends_with("you other 2"));
+    }
+
+    #[test]
+    fn the_address_of_all_interfaces_is_the_loopback() {
+        for (url, meant) in [
+            ("redis://0.0.0.0", "redis://127.0.0.1"),
+            ("redis://a:b@0.0.0.0:6380/2", "redis://a:b@127.0.0.1:6380/2"),
+            ("rediss://[::]:1/?x=0.0.0.0", "rediss://[::1]:1/?x=0.0.0.0"),
+            (
+                "redis://0.0.0.0.example.com/",
+                "redis://0.0.0.0.example.com/",
+            ),
+            ("redis://:0.0.0.0@localhost", "redis://:0.0.0.0@localhost"),
+            ("unix:/0.0.0.0", "unix:/0.0.0.0"),
+        ] {
+            assert_eq!(with_loopback(url), meant);
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     AnyDuration,
     clock::{Clock, LONGEST_WAIT, SharedClock},
+    duration::check_timeout,
 };
 
 const UNTRUSTED: &str = "the certificate of Redis is not accepted: `tls_ca` must have whatever signed it, and \
@@ -379,6 +380,8 @@ impl RedisSessionStoreBuilder {
     }
 
     fn into_parts(self) -> anyhow::Result<(Target, Parts)> {
+        check_timeout("connect_timeout", self.timeouts.connect)?;
+        check_timeout("command_timeout", self.timeouts.command)?;
         let target = self.address.resolve(&self.access)?;
         let parts = Parts {
             timeouts: self.timeouts,

@@ -1,5 +1,7 @@
 //! Reading for a request, and extending what is read.
 
+use std::time::Duration;
+
 use tokio::time::timeout;
 
 use super::{
@@ -15,6 +17,9 @@ use crate::{
     protocol::{Reply, Stored},
     record::Record,
 };
+
+/// An extension may take as long as this, however short the time-outs are.
+const LEAST: Duration = Duration::from_millis(100);
 
 impl<D: SqlDatabase> SqlSessionStore<D> {
     pub(super) async fn look_and_extend(
@@ -46,7 +51,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         if self.0.connections.search().is_in_vain() {
             return Ok(self.read(at, terms).await?.not_extended());
         }
-        let limit = self.0.connections.limits().command / 2;
+        let limit = (self.0.connections.limits().command / 2).max(LEAST);
         let soon = Terms {
             budget: terms.budget.min(limit),
             ..terms.clone()
@@ -60,7 +65,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         // If reading fails too, that is the error.
         let found = self.read(at, terms).await?;
         // The search for another server has told it, once for all requests.
-        if failure.verdict != Verdict::NotHere {
+        if !failure.verdict.is_about_server() {
             event::not_extended(&failure.error);
         }
         Ok(found.not_extended())

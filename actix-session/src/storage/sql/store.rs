@@ -16,6 +16,7 @@ use super::{
 use crate::{
     AnyDuration,
     clock::{Clock, SharedClock},
+    duration::check_timeout,
     live::hub::Hub,
 };
 
@@ -329,13 +330,18 @@ impl<D: SqlDatabase> SqlSessionStoreBuilder<D> {
     /// Connects, and creates the table if [`migrate`](Self::migrate) says so.
     ///
     /// # Errors
-    /// The URL cannot be parsed, a name is invalid, the database does not answer, or the table
-    /// cannot be created.
+    /// The URL cannot be parsed, a name is invalid, a time-out is shorter than a millisecond, the database
+    /// does not answer, or the table cannot be created.
     ///
     /// # Examples
     /// See [`SqlSessionStoreBuilder`].
     pub async fn build(self) -> Result<SqlSessionStore<D>, anyhow::Error> {
         let table = self.names()?;
+        check_timeout("connect_timeout", self.limits.connect)?;
+        // In SQLite, statements may wait for nobody.
+        if !D::LOCAL {
+            check_timeout("command_timeout", self.limits.command)?;
+        }
         let opened = match self.source {
             Source::Pool(pool) => (pool, None),
             Source::Url(url) => open(url, self.limits).await?,
