@@ -16,6 +16,8 @@ pub(crate) struct IndexStatements {
     pub(crate) end_marked: Statement,
     /// Finds a row if a login has ended with others.
     pub(crate) has_ended: Statement,
+    /// Deletes what marks have ended that have expired.
+    pub(crate) sweep_ended: Statement,
     pub(crate) sweep: Statement,
 }
 
@@ -56,6 +58,12 @@ impl IndexStatements {
             has_ended: make(&format!(
                 "SELECT {COLUMNS} FROM {{table}} WHERE id = :id AND {}",
                 new_ended::<D>()
+            )),
+            sweep_ended: make(&format!(
+                "DELETE FROM {{table}} WHERE principal IN \
+                 (SELECT principal FROM {{not_before}} WHERE expires <= :now) AND {}{}",
+                ended::<D>(),
+                D::UNINDEXED
             )),
             sweep: make(&format!(
                 "DELETE FROM {{not_before}} WHERE expires <= :now{}",

@@ -203,7 +203,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         let until = clock::deadline(BATCH_TIMEOUT);
         let mut held = connections.hold(true, until).await?;
         let result = timeout_at(until, self.delete(&mut held, batch, turn)).await;
-        connections.settle(held, result.ok())
+        connections.settle(held, result.ok()).await
     }
 
     async fn delete(
@@ -226,9 +226,31 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         };
         measure::swept(swept.unwrap_or_default());
         if swept.is_some_and(|swept| swept < u64::from(batch)) {
-            D::execute(connection, &statements.index.sweep, &values).await?;
+            self.delete_marks(connection, &values).await?;
         }
         Ok(swept)
+    }
+
+    /// Deletes the marks that have expired, after what they have ended: a row that was written beside a mark
+    /// would be open again without it.
+    async fn delete_marks(
+        &self,
+        connection: &mut D::Connection,
+        values: &Values<'_>,
+    ) -> Result<(), Error> {
+        let (table, index) = (&self.0.table, &self.0.statements.now().index);
+        let expired = format!(
+            "SELECT 1 FROM {{not_before}} WHERE expires <= {} LIMIT 1",
+            values.now
+        );
+        // Seldom there is one, and the deletion goes by no index everywhere.
+        if D::finds(connection, &table.fill(&expired, D::QUOTE)).await? {
+            let ended = D::execute(connection, &index.sweep_ended, values).await?;
+            if ended.cast_signed() < values.batch {
+                D::execute(connection, &index.sweep, values).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Sweeps until nothing is left, or another server is sweeping. Works at most half of the time,
