@@ -422,7 +422,7 @@ impl SessionManager {
     async fn end_now(&self, principal: &str, live: Live) -> Result<bool, SessionManagerError> {
         let (terms, why) = (self.terms(), EndReason::Revoked);
         let (index, id) = (&self.0.index.0, live.id);
-        let end = async |at| self.told(index.end(at, principal, id, why, &terms).await);
+        let end = async |at| self.told(index.end(at, principal, id, None, why, &terms).await);
         let mut ended = end(live.at).await?;
         if !ended {
             let found = self.0.index.find(principal, id, &terms).await;

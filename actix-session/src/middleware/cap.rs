@@ -151,18 +151,12 @@ impl Cap {
         let count = surplus.len();
         // Another login may have ended it before it was looked at.
         let is_gone = own.is_none_or(|own| surplus.iter().any(|it| it.id == own));
-        for too_much in surplus {
-            let principal = &identity.principal;
-            self.index
-                .0
-                .end(
-                    too_much.at,
-                    principal,
-                    too_much.id,
-                    EndReason::OverLimit,
-                    terms,
-                )
-                .await?;
+        for Live { id, at, record } in surplus {
+            let (principal, why) = (&identity.principal, EndReason::OverLimit);
+            // Whoever has logged in to it again since is no longer the earliest.
+            let latest = Owner::of(&record).map(|owner| owner.login);
+            let end = self.index.0.end(at, principal, id, latest, why, terms);
+            end.await?;
         }
         if is_gone {
             return Err(CommitError::gone());

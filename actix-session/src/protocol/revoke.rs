@@ -2,6 +2,7 @@
 
 use super::{Draw, Machine, Name, Next, Owner, Reply, Step, Stored, trail::Trail};
 use crate::{
+    clock::Millis,
     error::CommitError,
     live::EndReason,
     record::{Ended, Record},
@@ -14,6 +15,8 @@ pub(crate) struct RevokeMachine<'a> {
     trail: Trail,
     principal: &'a str,
     id: u128,
+    /// Only a login of that time or before.
+    latest: Option<Millis>,
     /// Only what an upstream has ended.
     told: Option<Ended>,
     why: EndReason,
@@ -30,6 +33,7 @@ impl<'a> RevokeMachine<'a> {
             trail: Trail::default(),
             principal,
             id,
+            latest: None,
             told: None,
             why: EndReason::Revoked,
             step: None,
@@ -40,6 +44,12 @@ impl<'a> RevokeMachine<'a> {
     /// What whoever waits for the end is told.
     pub(crate) fn why(mut self, why: EndReason) -> Self {
         self.why = why;
+        self
+    }
+
+    /// Ends the session only if its user has not logged in again since.
+    pub(crate) fn no_later_than(mut self, login: Option<Millis>) -> Self {
+        self.latest = login;
         self
     }
 
@@ -82,7 +92,11 @@ impl<'a> RevokeMachine<'a> {
     }
 
     fn is_meant(&self, record: &Record) -> bool {
-        let is_owners = Owner::of(record).is_some_and(|it| it.is(self.principal, self.id));
+        let is_listed = |it: Owner| {
+            let is_later = self.latest.is_some_and(|latest| it.login > latest);
+            it.is(self.principal, self.id) && !is_later
+        };
+        let is_owners = Owner::of(record).is_some_and(is_listed);
         is_owners && self.told.is_none_or(|ended| ended.names_record(record))
     }
 }

@@ -402,12 +402,14 @@ pub(crate) trait Door: Caretaker {
         terms: &'a Terms,
     ) -> Answer<'a, (Vec<Live>, Option<After>)>;
 
-    /// Ends a session if it is still the principal's, and answers whether it was.
+    /// Ends a session if it is still the principal's, and they have not logged in to it again since
+    /// `latest`. Answers whether it was so.
     fn end<'a>(
         &'a self,
         at: Name,
         principal: &'a str,
         id: u128,
+        latest: Option<Millis>,
         why: EndReason,
         terms: &'a Terms,
     ) -> Answer<'a, bool>;
@@ -481,11 +483,13 @@ impl<B: Index> Door for B {
         at: Name,
         principal: &'a str,
         id: u128,
+        latest: Option<Millis>,
         why: EndReason,
         terms: &'a Terms,
     ) -> Answer<'a, bool> {
         Box::pin(async move {
-            let mut machine = RevokeMachine::new(at, principal, id).why(why);
+            let machine = RevokeMachine::new(at, principal, id).why(why);
+            let mut machine = machine.no_later_than(latest);
             self.drive(&mut machine, terms).await
         })
     }
@@ -595,6 +599,7 @@ impl Door for NoIndex {
         _: Name,
         _: &'a str,
         _: u128,
+        _: Option<Millis>,
         _: EndReason,
         _: &'a Terms,
     ) -> Answer<'a, bool> {
@@ -675,9 +680,15 @@ pub(super) async fn end_together<B: Index>(
     }
     let ended = store.end_marked(principal, mark, terms).await;
     let mut ended = ended.map_err(CommitError::of_store)?;
-    for Later { id, at, .. } in ahead {
+    for Later { id, login, at } in ahead {
+        if mark.spared.contains(&id) {
+            continue;
+        }
         let why = EndReason::Revoked;
-        if !mark.spared.contains(&id) && store.end(at, principal, id, why, terms).await? {
+        if store
+            .end(at, principal, id, Some(login), why, terms)
+            .await?
+        {
             ended += 1;
         }
     }

@@ -10,7 +10,7 @@ use super::super::*;
 use crate::{
     changes::{Changes, Effect},
     contract::{Committed, Rotated},
-    record::{Metadata, WireFormat},
+    record::{Auth, Metadata, WireFormat},
 };
 
 /// What becomes of a step.
@@ -298,4 +298,33 @@ async fn the_last_reply_says_what_the_end_of_the_budget_means() {
     assert!(known, "{contended:?}");
     let machine = ReplaceMachine::new("old".into(), HashMap::new(), &over);
     assert_definite(&run(machine, &over, [LOST]).await);
+}
+
+/// Whoever is to be ended by the time of a login has logged in again at 9, over the same session.
+#[actix_web::test]
+async fn a_later_login_of_the_same_session_is_not_ended_with_the_listed_one() {
+    let auth = Auth {
+        principal: "ferris".into(),
+        at: Millis(9),
+        device: None,
+        login: None,
+        span: None,
+        proofs: Default::default(),
+        origin: None,
+        listed: None,
+    };
+    let metadata = Metadata {
+        auth: Some(auth.into()),
+        ..Metadata::new(1, Millis(0))
+    };
+    let terms = patient();
+    for (listed, expected) in [(Some(8), false), (Some(9), true), (None, true)] {
+        let found = Record::written(WireFormat::V1, 1, metadata.clone(), &[]);
+        let found = Answered(Reply::Found(Stored::Record(found)));
+        let script = Script::of([found, DONE]);
+        let machine = RevokeMachine::new("a".into(), "ferris", 1);
+        let mut machine = machine.no_later_than(listed.map(Millis));
+        let ended = drive(&script, &mut machine, &terms).await;
+        assert_eq!(ended.unwrap(), expected, "{listed:?}");
+    }
 }

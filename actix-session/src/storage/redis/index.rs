@@ -193,10 +193,13 @@ impl RedisSessionStore {
     async fn end_one(
         &self,
         principal: &str,
+        mark: &NotBefore,
         known: Known,
         terms: &Terms,
     ) -> anyhow::Result<Option<Known>> {
-        let mut machine = RevokeMachine::new(known.at.clone(), principal, known.id);
+        let machine = RevokeMachine::new(known.at.clone(), principal, known.id);
+        // Not by the entry's time: in a cluster, that of an earlier login may be left.
+        let mut machine = machine.no_later_than(Some(mark.at));
         let ended = self.drive(&mut machine, terms).await;
         Ok(ended.map_err(anyhow::Error::new)?.then_some(known))
     }
@@ -283,7 +286,7 @@ impl Index for RedisSessionStore {
         known.retain(|it| mark.ends(it.id, it.login));
         let ends = known
             .into_iter()
-            .map(|it| self.end_one(principal, it, terms));
+            .map(|it| self.end_one(principal, mark, it, terms));
         let ends = stream::iter(ends).buffer_unordered(AT_ONCE);
         let ended: Vec<Known> = ends.try_filter_map(async |it| Ok(it)).try_collect().await?;
         self.executor.forget(&index, &ended).await;

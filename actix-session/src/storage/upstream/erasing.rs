@@ -39,7 +39,9 @@ pub(crate) async fn keep_others<B: Index>(
     for (live, origin) in live(store, principal, terms).await? {
         if is_over(store, &origin, &notes_terms(terms)).await? {
             let why = EndReason::Revoked;
-            store.end(live.at, principal, live.id, why, terms).await?;
+            store
+                .end(live.at, principal, live.id, None, why, terms)
+                .await?;
         }
     }
     Ok(())
