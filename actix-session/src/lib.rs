@@ -98,7 +98,7 @@ pub mod storage;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
-#[cfg(feature = "_backend")]
+#[cfg(any(feature = "_backend", feature = "cookie-session"))]
 mod to_the_end;
 
 #[cfg(feature = "_backend")]

@@ -23,6 +23,7 @@ use crate::{
     key::SessionKey,
     live::{self, Watch},
     record::{Place, Record},
+    to_the_end::to_the_end,
 };
 
 /// Keeps the whole state inside the session cookie, sealed.
@@ -133,15 +134,16 @@ impl CookieSessionStore {
     /// # });
     /// ```
     pub async fn revoke_principal(&self, principal: &str) -> anyhow::Result<()> {
-        let Some(revocation) = &self.revocation else {
+        let Some(revocation) = self.revocation.clone() else {
             anyhow::bail!("to end cookie-stored sessions early, set a store by `with_revocation`");
         };
         let at = self.clock.revocation_time(principal);
         let name = note_name("principal", principal);
-        revocation
-            .revoke(&name, at, at + REVOCATION_TTL)
-            .await
-            .map(drop)
+        to_the_end(async move {
+            let noted = revocation.revoke(&name, at, at + REVOCATION_TTL).await;
+            noted.map(drop)
+        })
+        .await
     }
 
     /// As what the list says that the record's session has ended, if it has.

@@ -26,7 +26,7 @@ use actix_web::{
     test::{TestRequest, init_service},
     web,
 };
-use futures_util::future::join;
+use futures_util::future::{Either, join, select};
 use tokio::sync::Notify;
 
 use crate::{
@@ -392,6 +392,28 @@ async fn a_logout_that_failed_halfway_may_be_repeated() {
         }
     }
     assert!(failures > 40, "{failures}");
+}
+
+/// The client that asked for it has gone in the middle of the call.
+#[actix_web::test]
+async fn a_revocation_goes_on_without_whoever_asked_for_it() {
+    let list = List::new();
+    let site = Site::new(naming_with(list.clone()).build()).await;
+    let browser = logged_in(&site, LOGINS[0]).await;
+    let store = CookieSessionStore::default().with_revocation(list.clone());
+    list.hold_note_at(1);
+    let asking = Box::pin(store.revoke_principal("ada"));
+    let Either::Right((_, asking)) = select(asking, Box::pin(list.is_held())).await else {
+        panic!("the list holds it");
+    };
+    drop(asking);
+    list.go_on();
+    let ending = async {
+        while !browser.is_nobody().await {
+            rt::task::yield_now().await;
+        }
+    };
+    soon(ending).await;
 }
 
 /// A renewal that loses against an end has noted that it was under way.

@@ -181,14 +181,12 @@ impl CookieSessionStore {
         let logs_out = leaves && !changes.leave_login(entry);
         let (store, base) = (self.clone(), base.clone());
         Older::ended_by(async move {
-            let first = store.end_older(&base, logs_out).await?;
+            let logs_in = leaves && !logs_out;
+            let first = store.end_older(&base, logs_out, logs_in).await?;
             if logs_out {
                 // If it was first, only this request's new value comes after it.
                 let others = base.all_known().skip(first.into());
                 store.end_all(others, Follow::Renewals).await?;
-            } else if leaves && first {
-                // Whoever logs in over it and loses leaves it alone.
-                store.note_login_over(&base).await?;
             }
             Ok(first)
         })
@@ -211,7 +209,12 @@ impl CookieSessionStore {
 
     /// Ends the values from before a renewal, and returns whether nobody had ended the session
     /// before.
-    async fn end_older(&self, base: &Record, logs_out: bool) -> anyhow::Result<bool> {
+    async fn end_older(
+        &self,
+        base: &Record,
+        logs_out: bool,
+        logs_in: bool,
+    ) -> anyhow::Result<bool> {
         let (Some(revocation), Some(metadata)) = (&self.revocation, base.metadata()) else {
             return Ok(true);
         };
@@ -220,15 +223,12 @@ impl CookieSessionStore {
             self.note(revocation, LEFT, metadata.id).await?;
         }
         self.note(revocation, RENEWED, metadata.id).await?;
-        self.revoke(metadata, metadata.id).await
-    }
-
-    /// What comes after this value is the session of whoever has logged in.
-    async fn note_login_over(&self, base: &Record) -> anyhow::Result<()> {
-        match (&self.revocation, base.metadata()) {
-            (Some(revocation), Some(metadata)) => self.note(revocation, LEFT, metadata.id).await,
-            _ => Ok(()),
+        let first = self.revoke(metadata, metadata.id).await?;
+        // Whoever logs in over it and loses leaves it alone.
+        if logs_in && first {
+            self.note(revocation, LEFT, metadata.id).await?;
         }
+        Ok(first)
     }
 }
 

@@ -13,10 +13,9 @@ use super::{
     proof::{Due, SOON},
     query::{Answer, Query},
     run::Held,
-    runtime::to_the_end,
     store::SqlSessionStore,
 };
-use crate::{contract::Terms, protocol::Reply};
+use crate::{contract::Terms, protocol::Reply, to_the_end::to_the_end};
 
 impl<D: SqlDatabase> SqlSessionStore<D> {
     /// Carries out a query where the connections live.
@@ -171,7 +170,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         if let Some(Err(error)) = &result {
             self.0.statements.failed::<D>(error);
         }
-        connections.settle(held, result)
+        connections.settle(held, result).await
     }
 
     /// A statement in this process cannot be given up. So one that waits for others' locks gives up

@@ -14,8 +14,6 @@ use tokio::{
 };
 use tracing::Instrument as _;
 
-use crate::to_the_end::ToTheEnd;
-
 /// A runtime with one thread, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct OwnRuntime {
@@ -60,22 +58,9 @@ impl OwnRuntime {
     }
 }
 
-/// Does work that goes on if nobody waits for it any more: on the runtime of whoever gave it up.
-pub(crate) async fn to_the_end<T: 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    let finish = |work| {
-        if let Ok(runtime) = Handle::try_current() {
-            let work = async move { drop(work.await) };
-            runtime.spawn(work.in_current_span());
-        }
-    };
-    ToTheEnd::new(work, finish).await
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-
-    use futures_util::FutureExt as _;
 
     use super::*;
 
@@ -89,21 +74,6 @@ mod tests {
         work.await.unwrap();
         assert_eq!(runtime.run(async { 2 }).await, Some(2));
         assert_eq!(runtime.run(async { panic!("as meant") }).await, None::<()>);
-    }
-
-    #[tokio::test]
-    async fn work_that_nobody_waits_for_goes_on() {
-        let (go, wait) = oneshot::channel();
-        let (done, seen) = oneshot::channel();
-        let mut work = Box::pin(to_the_end(async move {
-            wait.await.unwrap();
-            done.send(1).unwrap();
-        }));
-        assert!((&mut work).now_or_never().is_none(), "it waits");
-        drop(work);
-        go.send(()).unwrap();
-        assert_eq!(seen.await.unwrap(), 1);
-        assert_eq!(to_the_end(async { 2 }).await, 2);
     }
 
     #[test]
