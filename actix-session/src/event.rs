@@ -153,6 +153,45 @@ pub(crate) fn not_extended(error: &dyn std::fmt::Display) {
     }
 }
 
+/// The store has not failed: it had no room for now, or what the cookie holds does not fit into one any
+/// more.
+pub(crate) fn not_refreshed(error: &dyn std::fmt::Display) {
+    static LEFT: Throttle = Throttle::new();
+
+    if let Some(unreported) = LEFT.pass(None) {
+        tracing::warn!(%error, unreported, "a session's cookie was not sent again");
+    }
+}
+
+/// It happens to every ending and renewal while a replica is away.
+#[cfg(feature = "redis-session")]
+pub(crate) fn too_few_replicas(wanted: u32, have: &dyn std::fmt::Debug) {
+    static TOO_FEW: Throttle = Throttle::new();
+
+    if let Some(unreported) = TOO_FEW.pass(None) {
+        tracing::warn!(
+            wanted,
+            ?have,
+            unreported,
+            "too few replicas have the ending or renewal of a session: a failover could undo it"
+        );
+    }
+}
+
+/// The server refuses `WAIT`.
+#[cfg(feature = "redis-session")]
+pub(crate) fn replicas_unknown(error: &dyn std::fmt::Display) {
+    static UNKNOWN: Throttle = Throttle::new();
+
+    if let Some(unreported) = UNKNOWN.pass(None) {
+        tracing::warn!(
+            %error,
+            unreported,
+            "the server does not say which replicas have the ending or renewal of a session"
+        );
+    }
+}
+
 /// Rows of a principal that say neither a session's id nor its login: each list meets them again.
 #[cfg(feature = "_sql")]
 pub(crate) fn left_out(rows: usize) {

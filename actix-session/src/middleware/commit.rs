@@ -135,6 +135,11 @@ pub(crate) struct WayOut {
 }
 
 impl WayOut {
+    /// Whether there is a response, which can tell of a failure.
+    pub(crate) fn has_head(&self) -> bool {
+        self.exit == Exit::Response
+    }
+
     pub(crate) fn new(exit: Exit, departure: Departure, budget: Duration) -> Self {
         let deadline = deadline(budget);
         Self {
@@ -217,7 +222,10 @@ impl<S: SessionStore> Work<'_, S> {
             Decision::Check | Decision::Touch => {
                 let refreshed = self.in_time(decision).await;
                 Ok(refreshed.unwrap_or_else(|error| {
-                    self.parts.observed().store_failed("refresh", &error);
+                    match error.turned_away().is_some() || error.is_handlers() {
+                        true => event::not_refreshed(&error),
+                        false => self.parts.observed().store_failed("refresh", &error),
+                    }
                     SetCookie::Leave
                 }))
             }

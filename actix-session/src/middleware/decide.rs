@@ -130,13 +130,15 @@ pub(crate) fn is_left(incoming: &Incoming, exit: Exit, policy: Policy) -> bool {
 impl Finished<'_> {
     pub(crate) fn decide(&self) -> Decision {
         let changes = &self.snapshot.changes;
-        if self.incoming.degraded {
+        let has_head = self.exit == Exit::Response;
+        // Nobody is told that a purge was refused if there is no response: so it is tried.
+        if self.incoming.degraded && (has_head || !self.snapshot.purged) {
             let wants = self.snapshot.purged || !changes.is_empty();
             return if wants { Decision::Refuse } else { UNNEEDED };
         }
-        let has_head = self.exit == Exit::Response;
         let login_is_over = self.login_is_over();
-        if self.snapshot.purged || self.is_over_once_logged_out() || has_head && login_is_over {
+        let ends = self.snapshot.purged || self.is_over_once_logged_out() || self.clears_unread();
+        if ends || has_head && login_is_over {
             let then_create = has_head && !login_is_over && changes.makes_session();
             return Decision::End { then_create };
         }
@@ -148,6 +150,13 @@ impl Finished<'_> {
             (Exit::NoHead, Decision::Check) if !self.is_undated() => UNNEEDED,
             (_, decision) => decision,
         }
+    }
+
+    /// Whether a logout meets a record that cannot be read, say of a later version: whose it is, and what is
+    /// to be kept of it, nobody knows.
+    fn clears_unread(&self) -> bool {
+        let is_unread = matches!(self.incoming.loaded, Loaded::Lost(_));
+        is_unread && self.snapshot.changes.cleared.is_some()
     }
 
     /// The record that the changes were made on.

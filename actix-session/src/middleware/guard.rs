@@ -227,8 +227,11 @@ impl<Store: SessionStore + 'static> Unfinished<Store> {
                 Ok(()) if self.is_unknown && !snapshot.purged => {
                     Err(CommitError::OutcomeUnknown.into())
                 }
-                Ok(()) => commit(parts, way_in.incoming(), &snapshot, self.ended, &way_out).await,
-                Err(failed) => Err(*failed),
+                // Without a response nobody hears of the failed load, and a purge is tried all the same.
+                Err(failed) if way_out.has_head() || !snapshot.purged => Err(*failed),
+                Ok(()) | Err(_) => {
+                    commit(parts, way_in.incoming(), &snapshot, self.ended, &way_out).await
+                }
             };
             if !waiting.is_empty() && set_cookie.is_ok() {
                 let made = snapshot.changes.made.as_ref().and_then(Made::metadata);

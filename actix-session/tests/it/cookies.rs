@@ -1,7 +1,9 @@
 //! Which cookie opens which session.
 
+use std::sync::mpsc::channel;
+
 use actix_session::{
-    Session, SessionMiddleware,
+    EndReason, Session, SessionEventKind, SessionMiddleware,
     config::{CookieContentSecurity, PersistentSession},
     storage::{CookieSessionStore, RedisSessionStore},
 };
@@ -12,7 +14,7 @@ use actix_web::{
 use redis::AsyncCommands as _;
 
 use crate::support::{
-    Browser, Memory, Redis, Site, TestStore, expected, on_each_store, private, random_name,
+    Browser, Memory, Redis, Site, TestStore, expected, on_each_store, private, random_name, soon,
 };
 
 on_each_store! {
@@ -246,6 +248,15 @@ async fn a_record_that_cannot_be_read_is_left_as_it_is() {
             .assert_ok()
             .assert_removes_cookie();
         assert_eq!(stored().await, None);
+        // So does logging out: nobody knows what is to be kept of it.
+        let tested = Redis::start().await;
+        let browser = with(&tested, "a").await;
+        let name = overwrite(&tested, text).await;
+        let answer = browser.visit(Session::clear).await;
+        answer.assert_ok().assert_removes_cookie();
+        let mut connection = tested.connection.clone();
+        let left: Option<String> = connection.get(&name).await.unwrap();
+        assert_eq!(left, None, "{text}");
     }
 }
 
@@ -324,7 +335,9 @@ async fn an_old_cookie_that_fits_no_longer_serves_whoever_sets_its_values() {
     let text = "x".repeat(2_950);
     let old = format!(r#"{{"n":"7","text":"\"{text}\""}}"#);
     let builder = SessionMiddleware::builder(CookieSessionStore::default(), key.clone());
-    let browser = Browser::new(Site::new(builder.build()).await);
+    let (sender, events) = channel();
+    let observed = builder.on_event(move |event| sender.send(event.kind()).unwrap());
+    let browser = Browser::new(Site::new(observed.build()).await);
     browser.set_cookie("id", private(&key, "id", &old));
     let before = browser.value();
     assert!((4_000..4_094).contains(&before.as_ref().unwrap().len()));
@@ -332,4 +345,9 @@ async fn an_old_cookie_that_fits_no_longer_serves_whoever_sets_its_values() {
     browser.visit(again).await.assert_ok().assert_no_cookie();
     assert_eq!(browser.value(), before);
     assert_eq!(browser.number("n").await, Some(7));
+    // No store has failed.
+    browser.visit(Session::purge).await.assert_ok();
+    let told = soon(actix_web::rt::task::spawn_blocking(move || events.recv()));
+    let ended = SessionEventKind::Ended(EndReason::LoggedOut);
+    assert_eq!(told.await.unwrap().unwrap(), ended);
 }

@@ -327,6 +327,20 @@ async fn a_load_that_fails_makes_the_response<T: TestStore>(tested: T) {
         .await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     answer.assert_no_cookie();
+
+    // Without a response nobody hears of that, so the purge is tried.
+    visitor.spy.refuse(&["open"]);
+    let failed = visitor.browser.begin_at("/at_once").await;
+    failed.insert("b", 2).unwrap();
+    failed.save().await.unwrap_err();
+    anonymous.spy.refuse(&["open"]);
+    let degraded = anonymous.browser.begin().await;
+    for (visitor, flight) in [(visitor, failed), (anonymous, degraded)] {
+        visitor.spy.refuse(&[]);
+        flight.purge();
+        flight.fail().await;
+        assert!(visitor.browser.is_nobody().await);
+    }
 }
 
 async fn named_requests_are_loaded_before<T: TestStore>(tested: T) {

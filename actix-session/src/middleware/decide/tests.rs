@@ -448,6 +448,27 @@ fn without_a_store_only_reading_is_served() {
         finished(&degraded, &purged, Exit::Response, QUIET).decide(),
         Decision::Refuse
     );
+    // There is nobody to tell.
+    assert_eq!(
+        finished(&degraded, &purged, Exit::NoHead, QUIET).decide(),
+        Decision::End { then_create: false }
+    );
+}
+
+#[test]
+fn a_clear_ends_what_cannot_be_read() {
+    let cleared = |changes: Changes| Changes {
+        cleared: Some(1),
+        ..changes
+    };
+    assert_eq!(
+        with(&lost(), cleared(Changes::default()), PERSISTENT),
+        Decision::End { then_create: false }
+    );
+    assert_eq!(
+        with(&lost(), cleared(set("a", "1")), PERSISTENT),
+        Decision::End { then_create: true }
+    );
 }
 
 /// A request that was answered, and its changes.

@@ -9,7 +9,7 @@ use redis::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{super::script::Call, Outcome, Replicas, judge, refusal};
-use crate::clock::deadline;
+use crate::{clock::deadline, event};
 
 /// A command or script, and the record that it is about.
 #[derive(Clone, Copy)]
@@ -282,15 +282,8 @@ async fn wait(connection: &mut MultiplexedConnection, wanted: Replicas) -> Resul
     match judge(connection.req_packed_command(&wait).await) {
         Ok(Outcome::Lost(error)) => return Err(error),
         Ok(Outcome::Value(Value::Int(have))) if have >= i64::from(wanted.count) => {}
-        Ok(Outcome::Value(have)) => tracing::warn!(
-            wanted = wanted.count,
-            ?have,
-            "too few replicas have the ending or renewal of a session: a failover could undo it"
-        ),
-        Err(error) => tracing::warn!(
-            %error,
-            "the server does not say which replicas have the ending or renewal of a session"
-        ),
+        Ok(Outcome::Value(have)) => event::too_few_replicas(wanted.count, &have),
+        Err(error) => event::replicas_unknown(&error),
     }
     Ok(())
 }
