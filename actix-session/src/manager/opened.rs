@@ -7,7 +7,8 @@ use crate::{
     Session, SessionEventKind,
     contract::{Committed, Terms},
     live::{self, SessionEnded, Watch},
-    protocol::Name,
+    protocol::{Name, Owner},
+    record::Record,
     session::{Served, Shown, Snapshot, Times},
     storage::index::Live,
 };
@@ -162,19 +163,22 @@ impl OpenedSession {
     ///
     /// # Errors
     /// [`is_gone`](SessionManagerError::is_gone): the session has ended, or is another person's now.
-    /// The changes need a cookie (a renewal, a login), or the manager was made from a store alone.
-    /// Otherwise, the store fails.
+    /// The changes need a cookie (a renewal, a login, entries after a `purge`, which ends the session all the
+    /// same), or the manager was made from a store alone. Otherwise, the store fails.
     pub async fn commit(self) -> Result<(), SessionManagerError> {
         let snapshot = self.session.0.lock().take_snapshot();
-        if snapshot.purged {
-            return self.end().await.map(drop);
-        }
         let needs_cookie = snapshot.changes.renews() || snapshot.changes.login.is_some();
+        if snapshot.purged {
+            self.end().await?;
+            let makes_another = needs_cookie || snapshot.changes.makes_session();
+            return if makes_another {
+                Err(needs_a_cookie())
+            } else {
+                Ok(())
+            };
+        }
         if needs_cookie {
-            return Err(SessionManagerError::new(anyhow::anyhow!(
-                "a session that is opened outside of its requests cannot be renewed or logged in: \
-                 its cookie would have to change"
-            )));
+            return Err(needs_a_cookie());
         }
         if snapshot.changes.leave_unchanged(&self.live.record) {
             return Ok(());
@@ -193,6 +197,7 @@ impl OpenedSession {
         let mut committed = self.manager.told(answer)?;
         if matches!(committed, Committed::Gone)
             && let Some(live) = self.manager.find(&self.principal, &self.handle()).await?
+            && !is_behind_login(&self.live.record, &live.record, &terms)
         {
             let base = Live {
                 record: self.live.record.clone(),
@@ -223,6 +228,21 @@ impl OpenedSession {
     pub async fn end(self) -> Result<bool, SessionManagerError> {
         self.manager.end(&self.principal, self.live).await
     }
+}
+
+/// Whether the user has logged in to the session again, so lately that the login's redirect is still there:
+/// what it has refused is not done past it.
+fn is_behind_login(base: &Record, found: &Record, terms: &Terms) -> bool {
+    let login = |record| Owner::of(record).map(|owner| owner.login);
+    let again = login(found).filter(|again| Some(*again) > login(base));
+    again.is_some_and(|again| terms.now < again + terms.grace)
+}
+
+fn needs_a_cookie() -> SessionManagerError {
+    SessionManagerError::new(anyhow::anyhow!(
+        "a session that is opened outside of its requests cannot be renewed or logged in, nor become \
+         another one: its cookie would have to change"
+    ))
 }
 
 fn changes_nothing() -> SessionManagerError {

@@ -875,6 +875,20 @@ async fn what_needs_a_cookie_is_refused_outside(tested: impl TestStore<Store: Se
     opened.session().purge();
     opened.commit().await.unwrap();
     assert!(browser.is_nobody().await);
+    // What comes after a purge is another session; the one that there was has ended.
+    let acts: [fn(&Session); 2] = [
+        |s| s.insert("n", 1).unwrap(),
+        |s| s.login("user-43").unwrap(),
+    ];
+    for act in acts {
+        let browser = logged_in(&tested, "user-42", "phone").await;
+        let handle = only(&sessions, "user-42").await.handle();
+        let opened = sessions.open("user-42", &handle).await.unwrap().unwrap();
+        opened.session().purge();
+        act(opened.session());
+        assert!(!opened.commit().await.unwrap_err().is_gone());
+        assert!(browser.is_nobody().await);
+    }
 }
 
 async fn what_needs_a_request_is_refused_outside(tested: impl TestStore<Store: SessionIndex>) {
