@@ -1,6 +1,10 @@
 //! The effects of a request, one for each entry.
 
-use std::{collections::HashMap, ops::Deref, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Deref,
+    sync::Arc,
+};
 
 use super::Effect;
 use crate::record::is_named;
@@ -84,7 +88,7 @@ impl Effects {
 
 /// Which entries had effects at some time, and how many closures.
 #[derive(Clone, Default)]
-pub(crate) struct Before(Vec<(String, usize)>);
+pub(crate) struct Before(HashMap<String, usize>);
 
 impl Before {
     pub(crate) fn of(effects: &Effects) -> Self {
@@ -96,13 +100,11 @@ impl Before {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<usize> {
-        let mut all = self.0.iter();
-        all.find(|(known, _)| known == name)
-            .map(|(_, closures)| *closures)
+        self.0.get(name).copied()
     }
 
     pub(crate) fn remove(&mut self, name: &str) {
-        self.0.retain(|(known, _)| known != name);
+        self.0.remove(name);
     }
 }
 
@@ -110,7 +112,7 @@ impl Before {
 #[derive(Debug, Default)]
 pub(crate) struct Since {
     /// The entries that were set or removed.
-    pub(crate) names: Vec<String>,
+    pub(crate) names: HashSet<String>,
     pub(crate) ttl: bool,
     pub(crate) lowered: bool,
     /// A `clear` or a purge: all that is there has come after it.

@@ -308,7 +308,7 @@ impl Changes {
         self.lowered = self.lowered.take().filter(|_| since.lowered);
         self.split(|name| {
             let effect = committed.effects.get(name)?;
-            let is_new = since.names.iter().any(|since| since == name);
+            let is_new = since.names.contains(name);
             (!is_new).then(|| effect.closures())
         })
     }

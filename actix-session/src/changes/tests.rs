@@ -132,7 +132,7 @@ fn add_acts(changes: &mut Changes, acts: &BTreeMap<&'static str, Act>) -> Since 
             (None, Act::Add(n)) => Effect::Modify(vec![add(*n)]),
         };
         if !matches!(effect, Effect::Modify(_)) {
-            since.names.push((*name).to_owned());
+            since.names.insert((*name).to_owned());
         }
         changes.effects.set(*name, effect);
     }

@@ -528,7 +528,9 @@ impl Pending {
         self.note_effect(name.as_ref(), &effect);
         self.mark_changed();
         self.note(
-            |since| since.names.push(name.as_ref().to_owned()),
+            |since| {
+                since.names.insert(name.as_ref().to_owned());
+            },
             || act(name.as_ref(), &effect),
         );
         if let Some(before) = &mut self.changes.before_login {
@@ -544,7 +546,9 @@ impl Pending {
     pub(super) fn remove(&mut self, name: &str) -> Option<String> {
         let before = self.value(name).map(Cow::into_owned);
         // What is hidden is removed as well, so that the response or an event says that it was not.
-        if before.is_some() || self.may_hide(name) {
+        // A closure that has left nothing here may leave something when it meets what others have stored.
+        let is_modified = matches!(self.changes.effects.get(name), Some(Effect::Modify(_)));
+        if before.is_some() || is_modified || self.may_hide(name) {
             // A closure has seen nothing of what is stored.
             self.removed_unseen |= self.in_flight && self.shows_stored(name);
             self.set(name, Effect::Removed);

@@ -22,6 +22,7 @@ on_each_store_and_pooler! {
     a_removal_and_an_insert_of_others_both_happen,
     what_a_request_did_not_name_stays_as_stored,
     a_modify_can_remove_and_create,
+    a_remove_after_a_modify_counts,
     a_modify_that_meets_another_type_commits_nothing,
     update_alone_is_kept,
     distinct_entries_land_on_several_workers,
@@ -168,6 +169,18 @@ async fn a_modify_can_remove_and_create(tested: impl TestStore) {
     assert!(!tested.dump().await.only().contains_key("seed"));
     second.finish().await.assert_ok();
     assert_eq!(tested.dump().await.only()["seed"], "7");
+}
+
+/// Whatever the closure makes of what others have stored, the entry was removed after it.
+async fn a_remove_after_a_modify_counts(tested: impl TestStore) {
+    let browser = seeded(&tested).await;
+    let flight = browser.begin().await;
+    let toggle = |n: Option<u32>| if n == Some(7) { Some(8) } else { None };
+    flight.modify("seed", toggle).unwrap();
+    assert_eq!(flight.remove("seed"), None);
+    browser.visit(|s| s.insert("seed", 7).unwrap()).await;
+    flight.finish().await.assert_ok();
+    assert!(!tested.dump().await.only().contains_key("seed"));
 }
 
 async fn a_modify_that_meets_another_type_commits_nothing(tested: impl TestStore) {
