@@ -192,6 +192,7 @@ impl Terms {
             principal_entry: self.principal_entry.clone(),
             format: self.format,
             quiet: self.keeps_end(),
+            grace: self.grace,
             until: deadline(self.budget),
             keeps_end: false,
             later: None,

@@ -11,6 +11,7 @@ use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc};
 use tokio::time::Instant;
 
 use crate::{
+    clock::Millis,
     contract::Older,
     record::{MetadataKeys, Owner, PrincipalEntry, WireFormat},
 };
@@ -23,6 +24,8 @@ pub(crate) struct Handed {
     pub(crate) format: WireFormat,
     /// What is written ends no later than before.
     pub(crate) quiet: bool,
+    /// For how long what is ended leaves a trace.
+    pub(crate) grace: Millis,
     /// When the budget is over.
     pub(crate) until: Instant,
     /// What the store hands back: only another key can extend this session.
@@ -112,6 +115,7 @@ mod tests {
             principal_entry: None,
             format: WireFormat::V1,
             quiet: false,
+            grace: Millis::ZERO,
             until: Instant::now(),
             keeps_end: false,
             later: None,

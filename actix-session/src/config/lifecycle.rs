@@ -138,7 +138,8 @@ pub enum TtlExtensionPolicy {
     /// persistent cookie is sent again only by the response to a request that extends. The interval
     /// must be shorter than the time to live. A session with a time of its own
     /// ([`set_ttl`](crate::Session::set_ttl)) is extended once half of that time is over, if that is
-    /// sooner.
+    /// sooner. A store of the five published methods does not say when a session ends, so with it each
+    /// request extends.
     AtMostEvery(Duration),
 }
 

@@ -270,9 +270,12 @@ pub(crate) async fn delete<B: Backend>(store: &B, key: &SessionKey) -> Result<()
     if !is_ours(key) {
         return Ok(());
     }
-    let owner = handed().and_then(|handed| handed.owner);
+    let mut terms = store.own_terms();
+    let owner = handed().and_then(|handed| {
+        terms.grace = handed.grace;
+        handed.owner
+    });
     let mut machine = EndMachine::of(store.name(key), owner);
-    let terms = store.own_terms();
     store
         .drive(&mut machine, &terms)
         .await

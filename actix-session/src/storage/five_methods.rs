@@ -114,7 +114,11 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
             true => extend(store, key, &stored, terms).await,
             false => Ok(Extended::Done),
         };
-        let extended = extended.map_err(CommitError::of_store)?;
+        let extended = extended.unwrap_or_else(|error| {
+            // The session is there, and nothing was to be written.
+            event::not_extended(&error);
+            Extended::Done
+        });
         if is_untimed || matches!(extended, Extended::ByAnotherKey) {
             return replace(store, key, stored, None, terms).await;
         }

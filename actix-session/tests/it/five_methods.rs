@@ -127,6 +127,47 @@ impl SessionStore for InKey {
     }
 }
 
+/// A store that takes no extensions at present.
+struct ExtendsNothing(FiveMethods);
+
+impl SessionStore for ExtendsNothing {
+    async fn load(&self, key: &SessionKey) -> Result<Option<State>, LoadError> {
+        self.0.load(key).await
+    }
+
+    async fn save(&self, state: State, ttl: &Duration) -> Result<SessionKey, SaveError> {
+        self.0.save(state, ttl).await
+    }
+
+    async fn update(
+        &self,
+        key: SessionKey,
+        state: State,
+        ttl: &Duration,
+    ) -> Result<SessionKey, UpdateError> {
+        self.0.update(key, state, ttl).await
+    }
+
+    async fn update_ttl(&self, _: &SessionKey, _: &Duration) -> Result<(), anyhow::Error> {
+        anyhow::bail!("read-only")
+    }
+
+    async fn delete(&self, key: &SessionKey) -> Result<(), anyhow::Error> {
+        self.0.delete(key).await
+    }
+}
+
+#[actix_web::test]
+async fn a_save_of_nothing_new_needs_no_extension() {
+    let browser = custom(ExtendsNothing(FiveMethods::default())).await;
+    let set = |s: &Session| s.insert("a", 1).unwrap();
+    browser.visit(set).await.assert_sets_cookie();
+    let flight = browser.begin().await;
+    set(&flight);
+    flight.save().await.unwrap();
+    flight.finish().await.assert_ok();
+}
+
 /// The response brings what is left.
 #[actix_web::test]
 async fn what_is_taken_from_a_key_is_taken() {
