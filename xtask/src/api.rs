@@ -2,9 +2,10 @@
 //! before, and with what the published version offers.
 
 use std::collections::BTreeSet;
+use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
 use public_api::Builder;
 
@@ -29,11 +30,11 @@ type Lines = BTreeSet<String>;
 /// either way.
 pub(crate) fn run(accept: bool) -> Result<ExitCode> {
     let library = Library::find("actix-session")?;
-    let documented = Runner::new()?.run(vec![document(&library.id)], &[])?;
+    let documented = Runner::new()?.run(vec![document()?], &[])?;
     if documented != ExitCode::SUCCESS {
         return Ok(documented);
     }
-    let present = listed(&folder().join("doc/actix_session.json"))?;
+    let present = listed(&library.target.join("doc/actix_session.json"))?;
     let (published, exceptions) = (read(PUBLISHED)?, read(EXCEPTIONS)?);
     let missing = missing(&published, &present, &exceptions);
     for line in &missing {
@@ -58,14 +59,31 @@ pub(crate) fn run(accept: bool) -> Result<ExitCode> {
     })
 }
 
-/// Has the library documented for programs to read. Stable compilers do that only if they are told to
-/// behave like others.
-fn document(package: &str) -> Step {
-    let words = ["rustdoc", "--all-features", "--lib", "--package", package];
-    let format = ["--", "-Zunstable-options", "--output-format", "json"];
-    Step::cargo("public API", words.iter().chain(&format))
-        .with("RUSTC_BOOTSTRAP", "1")
-        .with("CARGO_TARGET_DIR", folder())
+/// Has the library documented for programs to read, with all that is documented for people: so nothing that
+/// it needs is built once more. This program stands in for the compiler of documentation.
+fn document() -> Result<Step> {
+    let words = ["doc", "--no-deps", "--all-features", "--workspace"];
+    Ok(Step::cargo("public API", words)
+        .with("RUSTDOCFLAGS", "-Zunstable-options --output-format json")
+        .with("RUSTDOC", env::current_exe()?)
+        .with(STANDS_IN, "1"))
+}
+
+/// Set if cargo calls this program as if it were `rustdoc`.
+const STANDS_IN: &str = "XTASK_IS_RUSTDOC";
+
+/// Calls `rustdoc` with these arguments, if cargo has asked for that. Stable compilers document for programs
+/// only if they are told to behave like others. The rest of cargo must not hear of it: it would build
+/// everything anew.
+pub(crate) fn stand_in(arguments: impl Iterator<Item = String>) -> Option<Result<ExitCode>> {
+    env::var_os(STANDS_IN)?;
+    let mut rustdoc = Command::new("rustdoc");
+    rustdoc.args(arguments).env("RUSTC_BOOTSTRAP", "1");
+    Some(match rustdoc.status() {
+        Ok(status) if status.success() => Ok(ExitCode::SUCCESS),
+        Ok(_) => Ok(ExitCode::FAILURE),
+        Err(error) => Err(format!("rustdoc: {error}").into()),
+    })
 }
 
 fn listed(documentation: &Path) -> Result<Lines> {
@@ -100,11 +118,6 @@ fn changes(before: &Lines, now: &Lines) -> Vec<String> {
     let gone = before.difference(now).map(|line| format!("- {line}"));
     let new = now.difference(before).map(|line| format!("+ {line}"));
     gone.chain(new).collect()
-}
-
-/// Apart, so that neither the documentation for people nor what was built for tests is built anew.
-fn folder() -> PathBuf {
-    root().join("target/api")
 }
 
 #[cfg(test)]

@@ -25,7 +25,14 @@ pub(crate) fn run(words: Vec<String>) -> Result<ExitCode> {
 /// Checks the format of the programs, and the lints of what the guard needs.
 pub(crate) fn checks() -> Vec<Step> {
     let format = ["fmt", "--manifest-path", MANIFEST, "--check"];
-    let lints = ["clippy", "--all-targets", "--manifest-path", MANIFEST];
+    // In the profile of the build, which needs the same macros and build scripts.
+    let lints = [
+        "clippy",
+        "--release",
+        "--all-targets",
+        "--manifest-path",
+        MANIFEST,
+    ];
     let lints = lints.iter().chain(&[LIBRARY_ALONE, "--", "-D", "warnings"]);
     vec![
         Step::cargo("benches format", format),

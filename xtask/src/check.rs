@@ -91,6 +91,7 @@ mod tests {
             id: "path+file:///x#lib@1.0.0".into(),
             features,
             stores: Vec::new(),
+            target: "t".into(),
         });
         let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
         assert!(

@@ -1,5 +1,7 @@
 //! The library's features, from cargo, so that nobody has to maintain a list.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
 use crate::Result;
@@ -15,6 +17,8 @@ pub(crate) struct Library {
     pub(crate) features: Vec<String>,
     /// Those that bring one kind of store each: they do not build upon each other.
     pub(crate) stores: Vec<String>,
+    /// Where cargo puts what it makes.
+    pub(crate) target: PathBuf,
 }
 
 impl Library {
@@ -51,6 +55,7 @@ impl Library {
             id: package["id"].as_str()?.to_owned(),
             features: public().map(|(name, _)| name.clone()).collect(),
             stores: stores.map(|(name, _)| name.clone()).collect(),
+            target: metadata["target_directory"].as_str()?.into(),
         })
     }
 }
@@ -66,13 +71,14 @@ mod tests {
             "x-pool": ["x-session"], "x-actor-session": ["x-session", "dep:actor"],
         });
         let package = serde_json::json!({ "name": "lib", "id": "l", "features": features });
-        let library = Library::read(&serde_json::json!({ "packages": [package] }), "lib");
+        let metadata = serde_json::json!({ "packages": [package], "target_directory": "t" });
+        let library = Library::read(&metadata, "lib");
         assert_eq!(library.unwrap().stores, ["x-session", "y-session"]);
     }
 
     #[test]
     fn the_list_has_every_feature_that_applications_choose() {
-        let metadata = serde_json::json!({"packages": [
+        let metadata = serde_json::json!({"target_directory": "t", "packages": [
             {"name": "other", "id": "o", "features": {"x": []}},
             {"name": "lib", "id": "path+file:///l#lib@1.0.0", "features": {"b": ["_c"], "default": ["a"], "_c": [], "a": []}},
         ]});

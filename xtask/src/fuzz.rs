@@ -74,9 +74,16 @@ pub(crate) fn replays() -> Result<Vec<Step>> {
 
 /// Checks the format and lints of the targets, which are a workspace of their own.
 pub(crate) fn checks() -> Result<Vec<Step>> {
-    let fuzz = Fuzz::find("dev")?;
+    // In the profile of the build, which needs the same macros and build scripts.
+    let fuzz = Fuzz::find("replay")?;
     let format = ["fmt", "--manifest-path", MANIFEST, "--check"];
-    let lints = ["clippy", "--manifest-path", MANIFEST];
+    let lints = [
+        "clippy",
+        "--profile",
+        fuzz.profile,
+        "--manifest-path",
+        MANIFEST,
+    ];
     let strictly = ["--target", &fuzz.host, "--", "-D", "warnings"];
     let lints = lints.iter().chain(&strictly);
     Ok(vec![

@@ -29,6 +29,9 @@ use cli::Task;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
+    if let Some(done) = api::stand_in(std::env::args().skip(1)) {
+        return done.unwrap_or_else(failed);
+    }
     let task = match Task::parse(std::env::args().skip(1)) {
         Ok(task) => task,
         Err(error) => {
@@ -36,10 +39,13 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    run(task).unwrap_or_else(|error| {
-        eprintln!("error: {error}");
-        ExitCode::FAILURE
-    })
+    run(task).unwrap_or_else(failed)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it ends with the program")]
+fn failed(error: Box<dyn Error>) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
 }
 
 fn run(task: Task) -> Result<ExitCode> {
