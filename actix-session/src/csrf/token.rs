@@ -237,11 +237,8 @@ fn secret_of(text: &str, whose: &[u8]) -> Option<hmac::Key> {
 fn binding_of(secret: &hmac::Key, whose: &[u8]) -> [u8; BINDING] {
     let message = [b"made for ", whose].concat();
     let mac = hmac::sign(secret, &message);
-    let mut binding = [0; BINDING];
-    for (to, from) in binding.iter_mut().zip(mac.as_ref()) {
-        *to = *from;
-    }
-    binding
+    let binding = mac.as_ref().first_chunk();
+    *binding.expect("a MAC is longer than what is kept of it")
 }
 
 fn token_of(secret: &hmac::Key, whose: &[u8]) -> anyhow::Result<String> {
