@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use rustix::process::geteuid;
 
@@ -21,7 +23,10 @@ const SETTINGS: [&str; 3] = [
 ];
 
 /// Another installation may be in progress: wait for it, but not forever.
-const LOCK: &str = "-oDPkg::Lock::Timeout=120";
+const LOCK: &str = "-oDPkg::Lock::Timeout=300";
+
+/// How often the lists of packages are asked for while somebody else has them locked, once a second.
+const TRIES: u32 = 120;
 
 /// Finds a server's program. A missing one is installed if the machine has `apt-get` and this
 /// process may use it: as root, or with a `sudo` that does not ask for a password.
@@ -96,7 +101,7 @@ fn ensure_packages(wanted: &Packages) -> Result<(), Error> {
     let manager = Manager::find().ok_or_else(missing)?;
     eprintln!("{} is missing: installing it with apt-get", wanted.name);
     // A failure does not matter yet: the lists may be fresh enough, or an unrelated source broken.
-    let updated = manager.run(&["apt-get", "update"]);
+    let updated = manager.update();
     let installed = manager.install_packages(wanted.debian);
     installed.or_else(|error| updated.and(Err(error)))?;
     if is_there() {
@@ -130,7 +135,7 @@ impl Manager {
         eprintln!("{} is missing: installing it with apt-get", software.name);
         // A failure does not matter yet: the lists may be fresh enough, or an unrelated source
         // broken.
-        let updated = self.run(&["apt-get", "update"]);
+        let updated = self.update();
         let mut result = Ok(());
         for package in software.debian_packages {
             result = self.install_packages(&[package]);
@@ -140,6 +145,17 @@ impl Manager {
             }
         }
         updated.and(result)
+    }
+
+    /// Gets the lists of packages. That lock has no time-out of its own.
+    fn update(&self) -> Result<(), Error> {
+        for _ in 1..TRIES {
+            match self.run(&["apt-get", "update"]) {
+                Err(error) if error.to_string().contains("/lock") => sleep(Duration::from_secs(1)),
+                updated => return updated,
+            }
+        }
+        self.run(&["apt-get", "update"])
     }
 
     fn install_packages(&self, packages: &[&str]) -> Result<(), Error> {

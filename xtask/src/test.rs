@@ -45,10 +45,10 @@ pub(crate) fn run(only: &[String], extra: Vec<String>) -> Result<ExitCode> {
 /// How many tests a program runs at once.
 const THREADS: &str = "RUST_TEST_THREADS";
 
-/// Tests wait for servers more than they compute: four for each processor use it best.
+/// Tests wait for servers more than they compute: two for each processor use it best.
 fn on_threads(step: Step, chosen: Option<OsString>) -> Step {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = chosen.unwrap_or_else(|| (4 * processors).to_string().into());
+    let threads = chosen.unwrap_or_else(|| (2 * processors).to_string().into());
     step.with(THREADS, threads)
 }
 
