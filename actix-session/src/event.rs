@@ -163,6 +163,20 @@ pub(crate) fn not_refreshed(error: &dyn std::fmt::Display) {
     }
 }
 
+/// Each worker says so, and again if the server does not say what it is.
+#[cfg(feature = "redis-session")]
+pub(crate) fn left_replica() {
+    static LEFT: Throttle = Throttle::new();
+
+    if let Some(unreported) = LEFT.pass(None) {
+        tracing::info!(
+            unreported,
+            "the Redis server takes no writes, and its address leads to another one, which is used from \
+             now on"
+        );
+    }
+}
+
 /// It happens to every ending and renewal while a replica is away.
 #[cfg(feature = "redis-session")]
 pub(crate) fn too_few_replicas(wanted: u32, have: &dyn std::fmt::Debug) {

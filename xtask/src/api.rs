@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -75,7 +76,7 @@ const STANDS_IN: &str = "XTASK_IS_RUSTDOC";
 /// Calls `rustdoc` with these arguments, if cargo has asked for that. Stable compilers document for programs
 /// only if they are told to behave like others. The rest of cargo must not hear of it: it would build
 /// everything anew.
-pub(crate) fn stand_in(arguments: impl Iterator<Item = String>) -> Option<Result<ExitCode>> {
+pub(crate) fn stand_in(arguments: impl Iterator<Item = OsString>) -> Option<Result<ExitCode>> {
     env::var_os(STANDS_IN)?;
     let mut rustdoc = Command::new("rustdoc");
     rustdoc.args(arguments).env("RUSTC_BOOTSTRAP", "1");

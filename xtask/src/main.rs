@@ -29,7 +29,7 @@ use cli::Task;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> ExitCode {
-    if let Some(done) = api::stand_in(std::env::args().skip(1)) {
+    if let Some(done) = api::stand_in(std::env::args_os().skip(1)) {
         return done.unwrap_or_else(failed);
     }
     let task = match Task::parse(std::env::args().skip(1)) {

@@ -135,9 +135,9 @@ pub(crate) struct WayOut {
 }
 
 impl WayOut {
-    /// Whether there is a response, which can tell of a failure.
+    /// Whether there is a response, which can tell of a failure, and somebody who waits for it.
     pub(crate) fn has_head(&self) -> bool {
-        self.exit == Exit::Response
+        self.exit == Exit::Response && !self.departure.is_over()
     }
 
     pub(crate) fn new(exit: Exit, departure: Departure, budget: Duration) -> Self {

@@ -12,7 +12,8 @@ impl Session {
     /// request loaded it stay.
     ///
     /// The login's times end too. The configured absolute timeout then counts from the session's
-    /// creation; if that was longer ago, the session ends, as by [`purge`](Self::purge). (With
+    /// creation; if that was longer ago, the session ends, as by [`purge`](Self::purge). So does one whose
+    /// record cannot be read, say since a later version has written it. (With
     /// cookie-stored sessions, a copy of the cookie still opens what it holds: `purge` says more.)
     ///
     /// # Examples

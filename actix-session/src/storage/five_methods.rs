@@ -114,11 +114,14 @@ pub(crate) async fn commit<S: SessionStore + ?Sized>(
             true => extend(store, key, &stored, terms).await,
             false => Ok(Extended::Done),
         };
-        let extended = extended.unwrap_or_else(|error| {
+        let extended = match extended {
+            Ok(extended) => extended,
             // The session is there, and nothing was to be written.
-            event::not_extended(&error);
-            Extended::Done
-        });
+            Err(error) => {
+                event::not_extended(&error);
+                return Ok(Committed::NotExtended);
+            }
+        };
         if is_untimed || matches!(extended, Extended::ByAnotherKey) {
             return replace(store, key, stored, None, terms).await;
         }

@@ -8,7 +8,9 @@ use std::{
 
 use actix_session::{
     Saved, Session, SessionMiddleware,
-    config::{CookieContentSecurity, SessionMiddlewareBuilder},
+    config::{
+        CookieContentSecurity, PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy,
+    },
     storage::{
         CookieSessionStore, Gone, LoadError, MemorySessionStore, SaveError, SessionKey,
         SessionStore, UpdateError, generate_session_key,
@@ -159,13 +161,20 @@ impl SessionStore for ExtendsNothing {
 
 #[actix_web::test]
 async fn a_save_of_nothing_new_needs_no_extension() {
-    let browser = custom(ExtendsNothing(FiveMethods::default())).await;
+    let store = ExtendsNothing(FiveMethods::default());
+    let policy = TtlExtensionPolicy::OnEveryRequest;
+    let extending = PersistentSession::default().session_ttl_extension_policy(policy);
+    let builder = SessionMiddleware::builder(store, Key::generate());
+    let site = Site::new(builder.session_lifecycle(extending).build()).await;
+    let browser = Browser::new(site);
     let set = |s: &Session| s.insert("a", 1).unwrap();
     browser.visit(set).await.assert_sets_cookie();
     let flight = browser.begin().await;
     set(&flight);
     flight.save().await.unwrap();
-    flight.finish().await.assert_ok();
+    flight.finish().await.assert_ok().assert_no_cookie();
+    browser.visit(|_| {}).await.assert_ok().assert_no_cookie();
+    browser.visit(set).await.assert_ok().assert_no_cookie();
 }
 
 /// The response brings what is left.

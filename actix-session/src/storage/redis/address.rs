@@ -1,5 +1,7 @@
 //! Addresses: what a URL says about servers, and what the settings add.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use anyhow::{Context as _, bail};
 use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo};
 
@@ -139,22 +141,24 @@ fn one(url: &str, files: &Files) -> anyhow::Result<ConnectionInfo> {
 /// Systems connect to the address that stands for all of their own as to the loopback. The client library of
 /// version 1 refuses it, which earlier ones did not.
 fn with_loopback(url: &str) -> String {
-    for (any, loopback) in [("0.0.0.0", "127.0.0.1"), ("[::]", "[::1]")] {
-        let Some((scheme, rest)) = url.split_once("://") else {
-            break;
-        };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let begin = authority.rfind('@').map_or(0, |at| at + 1);
-        let (user, host) = authority.split_at(begin);
-        if let Some(port) = host
-            .strip_prefix(any)
-            .filter(|port| port.is_empty() || port.starts_with(':'))
-        {
-            return format!("{scheme}://{user}{loopback}{port}{path}");
-        }
-    }
-    url.to_owned()
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let begin = authority.rfind('@').map_or(0, |at| at + 1);
+    let (user, server) = authority.split_at(begin);
+    let port = match server.find(']') {
+        Some(end) => end + 1,
+        None => server.find(':').unwrap_or(server.len()),
+    };
+    let (host, port) = server.split_at(port);
+    let loopback = match host.trim_matches(['[', ']']).parse() {
+        Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => "127.0.0.1",
+        Ok(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => "[::1]",
+        _ => return url.to_owned(),
+    };
+    format!("{scheme}://{user}{loopback}{port}{path}")
 }
 
 impl Access {
@@ -354,6 +358,7 @@ mod tests {
         for (url, meant) in [
             ("redis://0.0.0.0", "redis://127.0.0.1"),
             ("redis://a:b@0.0.0.0:6380/2", "redis://a:b@127.0.0.1:6380/2"),
+            ("redis://[0::0]", "redis://[::1]"),
             ("rediss://[::]:1/?x=0.0.0.0", "rediss://[::1]:1/?x=0.0.0.0"),
             (
                 "redis://0.0.0.0.example.com/",

@@ -164,7 +164,7 @@ impl<'a> Attempts<'a> {
         if search.rests() {
             self.turn = None;
         }
-        if search.failed_at().is_some() {
+        if search.is_in_vain() {
             // After a search in vain, one more look each time is enough.
             self.deadline = Instant::now();
         }

@@ -170,7 +170,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         if let Some(Err(error)) = &result {
             self.0.statements.failed::<D>(error);
         }
-        connections.settle(held, result).await
+        connections.settle(held, result, until).await
     }
 
     /// A statement in this process cannot be given up. So one that waits for others' locks gives up

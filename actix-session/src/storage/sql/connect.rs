@@ -165,17 +165,10 @@ impl Inquiry {
     }
 }
 
-pub(crate) fn no_connection<D: Database>(error: Error) -> Failure {
+pub(crate) fn no_connection<D: Database>(error: impl Into<Arc<Error>>) -> Failure {
+    let error = error.into();
     let verdict = without_connection::<D>(&error);
     Failure::with::<D>(error, verdict)
-}
-
-/// Whether a new connection is to be had, as soon as the server has room for it.
-pub(crate) fn is_welcome<D: Database>(welcome: &Welcome) -> bool {
-    match welcome {
-        Ok(()) => true,
-        Err(error) => verdict::<D>(error) == Verdict::Again,
-    }
 }
 
 /// Whether the server allows no further connection for now, or hung up while one was opened; so may

@@ -38,8 +38,6 @@ pub(crate) trait Database: sqlx::Database {
     const STATE: &'static str = "state";
     /// When `login` was called. Records of an earlier version do not say.
     const LOGIN: &'static str = "COALESCE(logged_in, authenticated, created)";
-    /// The end of a deletion that goes by no index.
-    const UNINDEXED: &'static str = "";
     /// Whether an `UPDATE` can return the row.
     const RETURNS: bool;
     /// Whether a renewal is one statement.
@@ -211,6 +209,12 @@ pub(crate) trait Database: sqlx::Database {
         connection: &mut Self::Connection,
         sql: &str,
     ) -> impl Future<Output = Result<bool, Error>> + Send;
+
+    /// What a query without parameters finds, whose column has principals.
+    fn principals(
+        connection: &mut Self::Connection,
+        sql: &str,
+    ) -> impl Future<Output = Result<Vec<String>, Error>> + Send;
 
     /// Runs a statement without parameters, which is not worth caching.
     fn run(
@@ -393,6 +397,20 @@ macro_rules! queries {
 
             let row = connection.fetch_optional(sql).await?;
             Ok(row.is_some())
+        }
+
+        async fn principals(
+            connection: &mut Self::Connection,
+            sql: &str,
+        ) -> Result<Vec<String>, sqlx::Error> {
+            use sqlx::Executor as _;
+
+            let rows = connection.fetch_all(sql).await?;
+            let read = |row| match Self::UNICODE {
+                true => sqlx::Row::try_get(row, 0).ok(),
+                false => String::from_utf8(sqlx::Row::try_get(row, 0).ok()?).ok(),
+            };
+            Ok(rows.iter().filter_map(read).collect())
         }
 
         async fn execute(

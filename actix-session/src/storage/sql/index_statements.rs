@@ -16,9 +16,9 @@ pub(crate) struct IndexStatements {
     pub(crate) end_marked: Statement,
     /// Finds a row if a login has ended with others.
     pub(crate) has_ended: Statement,
-    /// Deletes what marks have ended that have expired.
+    /// Deletes what a principal's mark has ended.
     pub(crate) sweep_ended: Statement,
-    pub(crate) sweep: Statement,
+    pub(crate) sweep_mark: Statement,
 }
 
 impl IndexStatements {
@@ -60,15 +60,12 @@ impl IndexStatements {
                 new_ended::<D>()
             )),
             sweep_ended: make(&format!(
-                "DELETE FROM {{table}} WHERE principal IN \
-                 (SELECT principal FROM {{not_before}} WHERE expires <= :now) AND {}{}",
-                ended::<D>(),
-                D::UNINDEXED
+                "DELETE FROM {{table}} WHERE principal = :principal AND {}",
+                ended::<D>()
             )),
-            sweep: make(&format!(
-                "DELETE FROM {{not_before}} WHERE expires <= :now{}",
-                D::UNINDEXED
-            )),
+            sweep_mark: make(
+                "DELETE FROM {not_before} WHERE principal = :principal AND expires <= :now",
+            ),
         }
     }
 }

@@ -110,7 +110,10 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         };
         let work = async { missing::<D>(held.get()?, parts).await };
         let result = connections.bounded(work).await;
-        connections.settle(held, result).await.unwrap_or_default()
+        connections
+            .settle(held, result, until)
+            .await
+            .unwrap_or_default()
     }
 
     /// Makes the indexes that are missing, as after a restore that left them out. All works without them, but
@@ -147,7 +150,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             Ok(must_change)
         };
         let result = connections.bounded(work).await;
-        match connections.settle(held, result).await {
+        match connections.settle(held, result, until).await {
             Ok(Some(must_change)) => anyhow::bail!(must_change),
             Ok(None) => {
                 self.make_indexes().await;
@@ -165,7 +168,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         if let Ok(mut held) = connections.hold(false, until).await {
             let work = async { self.warn_of_rows(held.get()?).await };
             let result = connections.bounded(work).await;
-            let _ = connections.settle(held, result).await;
+            let _ = connections.settle(held, result, until).await;
         }
     }
 
@@ -201,7 +204,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
             D::fetch(connection, probe, &values).await.map(drop)
         };
         let result = timeout_at(until, work).await.ok();
-        connections.settle(held, result).await
+        connections.settle(held, result, until).await
     }
 }
 

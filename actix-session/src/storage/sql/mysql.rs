@@ -120,7 +120,6 @@ impl Database for MySql {
     const BEGIN: &'static str = "START TRANSACTION";
     const LOCAL: bool = false;
     // Under `sql_safe_updates` the server refuses a deletion that has neither an index nor a limit.
-    const UNINDEXED: &'static str = " LIMIT :batch";
     const SWEEP: &'static str =
         "DELETE FROM {table} WHERE expires <= :now ORDER BY expires LIMIT :batch";
 

@@ -19,9 +19,7 @@ use tokio::{
 
 use super::{
     attempts::Search,
-    connect::{
-        Greeting, Inquiry, Welcome, is_welcome, is_worth_another, no_connection, none_in_time,
-    },
+    connect::{Greeting, Inquiry, Welcome, is_worth_another, no_connection, none_in_time},
     database::{Database, Limits, Verdict},
     failure::Failure,
     line::Line,
@@ -349,9 +347,10 @@ impl<D: Database> Connections<D> {
 
     /// Ends the use of a connection, and gives it back unless it may be broken.
     pub(crate) async fn settle<T>(
-        &self,
+        self: &Arc<Self>,
         held: Held<D>,
         result: Option<Result<T, Error>>,
+        until: Instant,
     ) -> Result<T, Failure> {
         let Some(result) = result else {
             self.suspect();
@@ -372,16 +371,18 @@ impl<D: Database> Connections<D> {
                 match failure.verdict {
                     Verdict::Lost => self.suspect(),
                     // While nobody looks for another server, this one is good for reads.
-                    Verdict::NotHere if !self.search.rests() => {
+                    verdict if verdict.is_about_server() && !self.search.rests() => {
                         let era = held.era;
-                        drop(held);
-                        self.condemn(era);
-                    }
-                    Verdict::ReadOnly if !self.search.rests() => {
-                        let era = held.era;
-                        self.give_back(held);
-                        // What is rare is on the heap.
-                        Box::pin(self.leave(era, &failure)).await;
+                        if verdict == Verdict::ReadOnly {
+                            self.give_back(held);
+                            // What is rare is on the heap.
+                            let leaving = Box::pin(Arc::clone(self).leave(era));
+                            // It goes on if there is no time to wait for it.
+                            let _ = timeout_at(until, tokio::spawn(leaving)).await;
+                        } else {
+                            drop(held);
+                            self.condemn(era);
+                        }
                     }
                     _ => self.give_back(held),
                 }
@@ -406,16 +407,19 @@ impl<D: Database> Connections<D> {
     }
 
     /// Has nobody use connections to a read-only server any further, once a new one is to be had: until then
-    /// they serve reads.
-    async fn leave(&self, era: u64, failure: &Failure) {
+    /// they serve reads. A server that turns it away for now is asked again by whoever looks for another one.
+    async fn leave(self: Arc<Self>, era: u64) {
         if era != self.era.load(Ordering::Acquire) {
             return;
         }
         let asking = self.inquiry.ask(&self.pool, Instant::now());
-        match timeout(self.limits.sign(), asking).await {
-            Ok(welcome) if is_welcome::<D>(&welcome) => self.condemn(era),
-            Ok(_) | Err(_) => self.search.ended_in_vain(failure),
-        }
+        let failure = match timeout(self.limits.connect(), asking).await {
+            Ok(Ok(())) => return self.condemn(era),
+            Ok(Err(error)) if is_worth_another::<D>(&error) => return,
+            Ok(Err(error)) => no_connection::<D>(error),
+            Err(_) => Failure::late("connecting", Verdict::ReadOnly),
+        };
+        self.search.ended_in_vain(&failure);
     }
 
     /// Closes all connections that were opened before they were known to be useless: those in the pool now,

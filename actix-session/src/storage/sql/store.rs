@@ -43,7 +43,7 @@ use crate::{
 pub struct SqlSessionStore<D: SqlDatabase>(pub(super) Arc<Inner<D>>);
 
 pub(super) struct Inner<D: SqlDatabase> {
-    pub(super) connections: Connections<D>,
+    pub(super) connections: Arc<Connections<D>>,
     /// Where the connections live, if the store itself opens them. Dropped after they are.
     pub(super) runtime: Option<OwnRuntime>,
     pub(super) table: Table,
@@ -114,7 +114,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         let (pool, runtime) = opened;
         let prepares = D::prepares(&pool.connect_options());
         Self(Arc::new(Inner {
-            connections: Connections::new(pool, limits, runtime.is_some()),
+            connections: Arc::new(Connections::new(pool, limits, runtime.is_some())),
             runtime,
             statements: Telling::new::<D>(&table, prepares),
             table,
@@ -330,8 +330,8 @@ impl<D: SqlDatabase> SqlSessionStoreBuilder<D> {
     /// Connects, and creates the table if [`migrate`](Self::migrate) says so.
     ///
     /// # Errors
-    /// The URL cannot be parsed, a name is invalid, a time-out is shorter than a millisecond, the database
-    /// does not answer, or the table cannot be created.
+    /// The URL cannot be parsed, a name is invalid, a time-out is shorter than a millisecond (in SQLite,
+    /// `command_timeout` may be), the database does not answer, or the table cannot be created.
     ///
     /// # Examples
     /// See [`SqlSessionStoreBuilder`].

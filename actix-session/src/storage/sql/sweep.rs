@@ -21,7 +21,7 @@ use super::{
     attempts::Attempts,
     database::{Database, SqlDatabase, Verdict},
     failure::Failure,
-    row::number,
+    row::{RecordColumns, number},
     run::Held,
     statement::{Statement, Values},
     store::SqlSessionStore,
@@ -32,6 +32,9 @@ use crate::{AnyDuration, clock, measure, random, sync::drop_panic};
 
 /// A batch may take longer than a request's statement.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many marks are deleted at once.
+const MARKS: u32 = 100;
 
 /// Deletes expired sessions in the background until it is dropped, or its runtime ends.
 ///
@@ -203,7 +206,7 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         let until = clock::deadline(BATCH_TIMEOUT);
         let mut held = connections.hold(true, until).await?;
         let result = timeout_at(until, self.delete(&mut held, batch, turn)).await;
-        connections.settle(held, result.ok()).await
+        connections.settle(held, result.ok(), until).await
     }
 
     async fn delete(
@@ -238,17 +241,24 @@ impl<D: SqlDatabase> SqlSessionStore<D> {
         connection: &mut D::Connection,
         values: &Values<'_>,
     ) -> Result<(), Error> {
-        let (table, index) = (&self.0.table, &self.0.statements.now().index);
+        let index = &self.0.statements.now().index;
         let expired = format!(
-            "SELECT 1 FROM {{not_before}} WHERE expires <= {} LIMIT 1",
+            "SELECT principal FROM {{not_before}} WHERE expires <= {} LIMIT {MARKS}",
             values.now
         );
-        // Seldom there is one, and the deletion goes by no index everywhere.
-        if D::finds(connection, &table.fill(&expired, D::QUOTE)).await? {
-            let ended = D::execute(connection, &index.sweep_ended, values).await?;
-            if ended.cast_signed() < values.batch {
-                D::execute(connection, &index.sweep, values).await?;
-            }
+        let expired = self.0.table.fill(&expired, D::QUOTE);
+        // One principal after the other goes by an index everywhere.
+        for principal in D::principals(connection, &expired).await? {
+            let values = Values {
+                record: RecordColumns {
+                    principal: Some(principal.into()),
+                    ..RecordColumns::default()
+                },
+                now: values.now,
+                ..Values::default()
+            };
+            D::execute(connection, &index.sweep_ended, &values).await?;
+            D::execute(connection, &index.sweep_mark, &values).await?;
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::{
     contract::Terms,
     error::CommitError,
     live::EndReason,
+    protocol::Owner,
     record::UpstreamLogin,
     storage::index::{Door as _, Index, Live, each},
 };
@@ -38,10 +39,10 @@ pub(crate) async fn keep_others<B: Index>(
     }
     for (live, origin) in live(store, principal, terms).await? {
         if is_over(store, &origin, &notes_terms(terms)).await? {
-            let why = EndReason::Revoked;
-            store
-                .end(live.at, principal, live.id, None, why, terms)
-                .await?;
+            let (why, login) = (EndReason::Revoked, Owner::of(&live.record));
+            let latest = login.map(|owner| owner.login);
+            let end = store.end(live.at, principal, live.id, latest, why, terms);
+            end.await?;
         }
     }
     Ok(())

@@ -17,6 +17,7 @@ use tokio::{
     runtime::{Handle, Id},
     sync::Mutex as AsyncMutex,
     task::AbortHandle,
+    time::Instant,
 };
 
 use super::{
@@ -24,7 +25,7 @@ use super::{
     role::{self, Asking},
     sentinel::Sentinel,
 };
-use crate::sync::lock;
+use crate::{event, sync::lock};
 
 #[derive(Clone)]
 pub(super) struct Link(Arc<Inner>);
@@ -54,7 +55,7 @@ struct RuntimeConnection {
     spent: AtomicU64,
     /// Attempts to connect.
     attempts: LastFailure,
-    asking: Asking,
+    asking: Arc<Asking>,
     /// Ends with the runtime, and then forgets the connection.
     watcher: Mutex<Option<AbortHandle>>,
 }
@@ -137,7 +138,11 @@ impl Link {
     ///
     /// # Errors
     /// The job was refused.
-    pub(super) async fn once_at_master(&self, job: &Job<'_>) -> Result<Outcome, RedisError> {
+    pub(super) async fn once_at_master(
+        &self,
+        job: &Job<'_>,
+        until: Instant,
+    ) -> Result<Outcome, RedisError> {
         let own = self.of_this_runtime();
         let held = self.connection(&own).await?;
         let number = held.number;
@@ -148,7 +153,7 @@ impl Link {
             self.over(&own, held, job).await
         };
         if outcome.as_ref().is_err_and(refusal::is_not_here) {
-            Box::pin(self.finds_master(&own, number)).await;
+            Box::pin(self.finds_master(&own, number, until)).await;
         }
         outcome
     }
@@ -156,7 +161,7 @@ impl Link {
     /// Does it, and again if the server is a replica and a new connection leads to a master.
     async fn once_asking(
         &self,
-        own: &RuntimeConnection,
+        own: &Arc<RuntimeConnection>,
         held: Numbered,
         job: &Job<'_>,
     ) -> Result<Outcome, RedisError> {
@@ -167,39 +172,45 @@ impl Link {
         if !is_replica {
             return outcome;
         }
-        if self.finds_master(own, number).await {
-            let held = self.connection(own).await?;
-            return self.over(own, held, job).await;
+        let until = Instant::now() + role::SOON;
+        match self.finds_master(own, number, until).await {
+            Some(true) => {
+                let held = self.connection(own).await?;
+                return self.over(own, held, job).await;
+            }
+            Some(false) => own.asking.do_without(),
+            None => {}
         }
-        own.asking.do_without();
         outcome
     }
 
     /// Connects anew, unless somebody has done so since. If that leads to a master, all later jobs go there.
-    async fn finds_master(&self, own: &RuntimeConnection, number: u64) -> bool {
-        let timeouts = self.0.timeouts;
-        let looking = async {
-            let held = own.connection.lock().await;
+    async fn finds_master(
+        &self,
+        own: &Arc<RuntimeConnection>,
+        number: u64,
+        until: Instant,
+    ) -> Option<bool> {
+        let (link, runtime, timeouts) = (self.clone(), Arc::clone(own), self.0.timeouts);
+        let looking = async move {
+            let held = runtime.connection.lock().await;
             if held.as_ref().is_some_and(|held| held.number > number) {
                 return true;
             }
             drop(held);
-            let source = &self.0.source;
+            let source = &link.0.source;
             let era = source.era();
             let Ok(connection) = source.connect(timeouts).await else {
                 return false;
             };
-            if !role::is_worth_leaving_for(connection.clone(), timeouts).await {
-                return false;
+            let is_worth_it = role::is_worth_leaving_for(connection.clone(), timeouts).await;
+            if is_worth_it {
+                *runtime.connection.lock().await = Some(Numbered::new(era, connection));
+                event::left_replica();
             }
-            *own.connection.lock().await = Some(Numbered::new(era, connection));
-            tracing::info!(
-                "the Redis server has become a replica, and its address leads to another one, which is \
-                 used from now on"
-            );
-            true
+            is_worth_it
         };
-        own.asking.look(timeouts.command, looking).await
+        own.asking.look(timeouts, until, looking).await
     }
 
     /// Does a job on a connection.
@@ -381,7 +392,7 @@ mod tests {
     async fn read(link: &Link) -> Value {
         let get = redis::cmd("GET");
         match link
-            .once_at_master(&Job::command("a", &get).reading())
+            .once_at_master(&Job::command("a", &get).reading(), Instant::now())
             .await
         {
             Ok(Outcome::Value(value)) => value,

@@ -267,10 +267,10 @@ impl Topology {
             // On the heap: whatever waits for a command would hold the largest of these, and a load
             // waits at several depths.
             let outcome = match self {
-                Self::Server(link) => Box::pin(link.once_at_master(job)).await,
+                Self::Server(link) => Box::pin(link.once_at_master(job, deadline)).await,
                 Self::Sentinel(watched) => Box::pin(watched.once(job)).await,
                 Self::Cluster(cluster) => Box::pin(cluster.run(*job, deadline)).await,
-                Self::Pool(pooled) => Box::pin(pooled.once(job)).await,
+                Self::Pool(pooled) => Box::pin(pooled.once(job, deadline)).await,
             };
             tries += 1;
             match outcome {

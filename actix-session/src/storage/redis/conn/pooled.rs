@@ -6,7 +6,10 @@ use redis::{
     RedisError,
     aio::{ConnectionLike as _, MultiplexedConnection},
 };
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
 
 use super::{
     super::pool::{self, Pool},
@@ -26,7 +29,7 @@ impl Pooled {
         Self {
             pool,
             timeouts,
-            asking: Arc::new(Asking::later()),
+            asking: Asking::later(),
         }
     }
 
@@ -35,7 +38,7 @@ impl Pooled {
     ///
     /// # Errors
     /// The job was refused, or the pool gave no connection.
-    pub(super) async fn once(&self, job: &Job<'_>) -> Result<Outcome, RedisError> {
+    pub(super) async fn once(&self, job: &Job<'_>, until: Instant) -> Result<Outcome, RedisError> {
         let lent = self.lend().await?;
         let since = lent.since;
         let outcome = if job.looks && self.asking.is_due() {
@@ -45,7 +48,7 @@ impl Pooled {
             self.over(lent, job).await
         };
         if outcome.as_ref().is_err_and(refusal::is_not_here) {
-            Box::pin(self.leave_for_master(since)).await;
+            Box::pin(self.leave_for_master(since, until)).await;
         }
         outcome
     }
@@ -70,9 +73,14 @@ impl Pooled {
         if !is_replica {
             return outcome;
         }
-        if !self.leave_for_master(since).await {
-            self.asking.do_without();
-            return outcome;
+        let until = Instant::now() + role::SOON;
+        match self.leave_for_master(since, until).await {
+            Some(true) => {}
+            Some(false) => {
+                self.asking.do_without();
+                return outcome;
+            }
+            None => return outcome,
         }
         // From the pool, whose hooks may choose a database or a user.
         match timeout(self.timeouts.command, self.lend()).await {
@@ -82,21 +90,22 @@ impl Pooled {
     }
 
     /// Leaves all connections of an era once a new one leads to a master. Until then they serve reads.
-    async fn leave_for_master(&self, since: u64) -> bool {
-        let looking = async {
-            if self.pool.era() != since {
+    async fn leave_for_master(&self, since: u64, until: Instant) -> Option<bool> {
+        let (pool, timeouts) = (self.pool.clone(), self.timeouts);
+        let looking = async move {
+            if pool.era() != since {
                 return true;
             }
-            let Ok(connection) = self.pool.open().await else {
+            let Ok(connection) = pool.open().await else {
                 return false;
             };
-            let is_worth_it = role::is_worth_leaving_for(connection, self.timeouts).await;
+            let is_worth_it = role::is_worth_leaving_for(connection, timeouts).await;
             if is_worth_it {
-                self.pool.leave(since);
+                pool.leave(since);
             }
             is_worth_it
         };
-        self.asking.look(self.timeouts.command, looking).await
+        self.asking.look(timeouts, until, looking).await
     }
 
     /// Does a job on a connection. If the answer is late, the pool may lend another in its place.

@@ -4,13 +4,18 @@
 //! older than the end of a session. A write it refuses, which leads to the new master. So what only reads
 //! asks now and then.
 
-use std::{future::Future, pin::pin, sync::Mutex, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::future::{Either, select};
-use redis::{RedisError, Value, aio::MultiplexedConnection};
+use redis::{Value, aio::MultiplexedConnection};
 use tokio::{
-    sync::Mutex as AsyncMutex,
-    time::{Instant, timeout},
+    sync::Notify,
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{Timeouts, question};
@@ -23,40 +28,80 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const SELDOM: Duration = Duration::from_secs(60);
 
 /// How long whoever has an answer waits for that.
-const SOON: Duration = Duration::from_millis(100);
+pub(super) const SOON: Duration = Duration::from_millis(100);
 
 /// How long reads do without a master, once none was found.
 pub(super) const DO_WITHOUT: Duration = Duration::from_secs(5);
 
-/// For how long nobody looks for a master again after a look in vain.
+/// For how long what a look for a master has found out counts.
 const REST: Duration = Duration::from_millis(250);
 
-/// When a read asks next, and whose turn it is to look for a master.
+/// When a read asks next, and what the last look for a master has found out.
 pub(super) struct Asking {
     next: Mutex<Instant>,
-    /// When the last look was in vain.
-    in_vain: AsyncMutex<Option<Instant>>,
+    last: Mutex<Look>,
+    ended: Notify,
+}
+
+#[derive(Clone, Copy)]
+enum Look {
+    UnderWay,
+    Ended {
+        at: Instant,
+        found: bool,
+    },
+    /// Nobody has looked.
+    Never,
 }
 
 impl Asking {
     /// Nobody asks where a connection has just led.
-    pub(super) fn later() -> Self {
-        Self {
+    pub(super) fn later() -> Arc<Self> {
+        Arc::new(Self {
             next: Mutex::new(Instant::now() + ASK_AGAIN),
-            in_vain: AsyncMutex::default(),
+            last: Mutex::new(Look::Never),
+            ended: Notify::new(),
+        })
+    }
+
+    /// Has one task look for a master, for all that find meanwhile that their server is none. Answers whether
+    /// one is known; `None` if that takes longer. The look goes on then.
+    pub(super) async fn look(
+        self: &Arc<Self>,
+        timeouts: Timeouts,
+        until: Instant,
+        looking: impl Future<Output = bool> + Send + 'static,
+    ) -> Option<bool> {
+        let mut ended = pin!(self.ended.notified());
+        // From here on it hears of the end.
+        ended.as_mut().enable();
+        if let Some(found) = self.known() {
+            return Some(found);
+        }
+        if self.begins() {
+            let under_way = UnderWay(Arc::clone(self));
+            let limit = timeouts.connect.saturating_add(timeouts.command);
+            tokio::spawn(async move {
+                let found = timeout(limit, looking).await;
+                under_way.end(found.unwrap_or(false));
+            });
+        }
+        timeout_at(until, ended).await.ok()?;
+        self.known()
+    }
+
+    /// What a look has found out a moment ago.
+    fn known(&self) -> Option<bool> {
+        match *lock(&self.last) {
+            Look::Ended { at, found } if at.elapsed() < REST => Some(found),
+            Look::Ended { .. } | Look::UnderWay | Look::Never => None,
         }
     }
 
-    /// One job looks for a master, for all that find meanwhile that their server is none. Answers whether one
-    /// is known.
-    pub(super) async fn look(&self, limit: Duration, looking: impl Future<Output = bool>) -> bool {
-        let mut in_vain = self.in_vain.lock().await;
-        if in_vain.is_some_and(|at| at.elapsed() < REST) {
-            return false;
-        }
-        let is_found = timeout(limit, looking).await.unwrap_or(false);
-        *in_vain = (!is_found).then(Instant::now);
-        is_found
+    /// Whether nobody looks: then whoever has asked does.
+    fn begins(&self) -> bool {
+        let before = std::mem::replace(&mut *lock(&self.last), Look::UnderWay);
+        !matches!(before, Look::UnderWay)
     }
 
     /// Whether it is time. The next read that asks does so later.
@@ -112,35 +157,45 @@ impl Asking {
     }
 }
 
+/// A look is under way. If its task is dropped with a runtime, it has found nothing.
+struct UnderWay(Arc<Asking>);
+
+impl UnderWay {
+    fn end(&self, found: bool) {
+        let at = Instant::now();
+        *lock(&self.0.last) = Look::Ended { at, found };
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if matches!(*lock(&self.0.last), Look::UnderWay) {
+            self.end(false);
+        }
+        self.0.ended.notify_waiters();
+    }
+}
+
 /// Whether the server says that it is a replica. No permission is needed to ask, and nothing that holds
 /// writes up holds this up.
 pub(super) async fn is_replica(mut connection: MultiplexedConnection, timeouts: Timeouts) -> bool {
-    let told = say_hello(&mut connection, timeouts).await;
+    let hello = redis::cmd("HELLO");
+    let told = question(&mut connection, &hello, timeouts).await;
     told.is_ok_and(|told| role(&told) == Some("replica"))
 }
 
-/// Whether a server may be used in place of a replica. A proxy or an old server may not know its role, but
-/// answers; a server that loads its data, or a proxy without a server, refuses to.
+/// Whether a server may be used in place of a replica. A proxy or an old server may not know its role, or
+/// hang up at the question, but answers; a server that loads its data, or a proxy without a server, refuses to.
 pub(super) async fn is_worth_leaving_for(
     mut connection: MultiplexedConnection,
     timeouts: Timeouts,
 ) -> bool {
-    let told = say_hello(&mut connection, timeouts).await;
-    if told.is_ok_and(|told| role(&told) == Some("replica")) {
-        return false;
-    }
-    match question(&mut connection, &redis::cmd("PING"), timeouts).await {
+    let answers = match question(&mut connection, &redis::cmd("PING"), timeouts).await {
         Ok(_) => true,
         // A hook of the application's pool may log in; or the user may not ping.
         Err(error) => matches!(error.code(), Some("NOAUTH" | "NOPERM")),
-    }
-}
-
-async fn say_hello(
-    connection: &mut MultiplexedConnection,
-    timeouts: Timeouts,
-) -> Result<Value, RedisError> {
-    question(connection, &redis::cmd("HELLO"), timeouts).await
+    };
+    answers && !is_replica(connection, timeouts).await
 }
 
 /// What a server calls itself. A proxy may not know.

@@ -1,10 +1,8 @@
 //! What `rustls` needs before the first connection.
 
-use std::panic::catch_unwind;
-
 use anyhow::Context as _;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use rustls::{ClientConfig, crypto::CryptoProvider};
+use rustls::crypto::CryptoProvider;
 
 /// Makes sure that there is a provider, for the whole process: without one, `rustls` panics at the first
 /// connection. One that the application has chosen stays.
@@ -15,15 +13,26 @@ pub(super) fn choose() -> anyhow::Result<()> {
     if CryptoProvider::get_default().is_some() {
         return Ok(());
     }
-    #[cfg(feature = "redis-session-rustls-ring")]
+    default()
+}
+
+#[cfg(feature = "redis-session-rustls-ring")]
+#[allow(clippy::unnecessary_wraps, reason = "as without the feature")]
+fn default() -> anyhow::Result<()> {
     // Somebody else may have been faster, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // It takes the only one that is built in, and panics otherwise.
-    let chosen = catch_unwind(|| drop(ClientConfig::builder()));
+    Ok(())
+}
+
+/// Chooses the only one that is built in.
+#[cfg(not(feature = "redis-session-rustls-ring"))]
+fn default() -> anyhow::Result<()> {
+    // Nothing else says whether there is one.
+    let chosen = std::panic::catch_unwind(|| drop(rustls::ClientConfig::builder()));
     chosen.map_err(|_| {
         anyhow::anyhow!(
             "TLS to Redis needs a provider of cryptography for `rustls`: turn on the feature \
-             `redis-session-rustls-ring`, or have the application install one \
+             `redis-session-rustls-ring`, or have the application install one before the store is made \
              (`rustls::crypto::CryptoProvider::install_default`)"
         )
     })
