@@ -137,8 +137,7 @@ impl Finished<'_> {
             return if wants { Decision::Refuse } else { UNNEEDED };
         }
         let login_is_over = self.login_is_over();
-        let ends =
-            self.snapshot.purged || self.is_over_once_logged_out() || self.clears_unreadable();
+        let ends = self.snapshot.purged || self.is_over_once_logged_out() || self.clears_unread();
         if ends || has_head && login_is_over {
             let then_create = has_head && !login_is_over && changes.makes_session();
             return Decision::End { then_create };
@@ -153,13 +152,13 @@ impl Finished<'_> {
         }
     }
 
-    /// Whether a logout meets a record that cannot be read: whose it is, and what is to be kept of it, nobody
-    /// knows. Without a response, what else is to be done with it would be half done.
-    fn clears_unreadable(&self) -> bool {
+    /// Whether a logout meets a record that cannot be read, say of a later version: whose it is, and what is
+    /// to be kept of it, nobody knows. Without a response, what else is to be done with it would be half done.
+    fn clears_unread(&self) -> bool {
         let (has_head, changes) = (self.exit == Exit::Response, &self.snapshot.changes);
-        let is_unreadable = matches!(self.incoming.loaded, Loaded::Unreadable(_));
-        let ends_alone = !changes.renews() && !changes.makes_session();
-        is_unreadable && changes.cleared.is_some() && (has_head || ends_alone)
+        let is_unread = matches!(self.incoming.loaded, Loaded::Lost(_));
+        let clears = is_unread && changes.cleared.is_some();
+        clears && (has_head || !changes.renews() && !changes.makes_session())
     }
 
     /// The record that the changes were made on.
@@ -213,9 +212,7 @@ impl Finished<'_> {
             Loaded::Live(_, base) if self.needs_check(base) => Decision::Check,
             Loaded::Live(..) => UNNEEDED,
             Loaded::Moved(_, age) => moved(self.snapshot, *age),
-            Loaded::None | Loaded::Lost(_) | Loaded::Unreadable(_) | Loaded::Vacant(_) => {
-                create(changes)
-            }
+            Loaded::None | Loaded::Lost(_) | Loaded::Vacant(_) => create(changes),
         }
     }
 

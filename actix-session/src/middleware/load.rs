@@ -61,10 +61,8 @@ pub(crate) enum Loaded {
     Live(SessionKey, Record),
     /// The key was renewed this long ago.
     Moved(SessionKey, Duration),
-    /// The record is over.
+    /// The key leads to no usable record.
     Lost(SessionKey),
-    /// The record cannot be read, say since it is of a later version.
-    Unreadable(SessionKey),
     /// There is no record under the key, and no redirect.
     Vacant(SessionKey),
 }
@@ -73,11 +71,9 @@ impl Loaded {
     pub(crate) fn key(&self) -> Option<&SessionKey> {
         match self {
             Self::None => None,
-            Self::Live(key, _)
-            | Self::Moved(key, _)
-            | Self::Lost(key)
-            | Self::Unreadable(key)
-            | Self::Vacant(key) => Some(key),
+            Self::Live(key, _) | Self::Moved(key, _) | Self::Lost(key) | Self::Vacant(key) => {
+                Some(key)
+            }
         }
     }
 
@@ -87,7 +83,6 @@ impl Loaded {
             Self::Live(key, record) => Self::Live(key.duplicate(), record.clone()),
             Self::Moved(key, age) => Self::Moved(key.duplicate(), *age),
             Self::Lost(key) => Self::Lost(key.duplicate()),
-            Self::Unreadable(key) => Self::Unreadable(key.duplicate()),
             Self::Vacant(key) => Self::Vacant(key.duplicate()),
         }
     }
@@ -96,11 +91,7 @@ impl Loaded {
     pub(crate) fn record(&self) -> Option<&Record> {
         match self {
             Self::Live(_, record) => Some(record),
-            Self::None
-            | Self::Moved(..)
-            | Self::Lost(_)
-            | Self::Unreadable(_)
-            | Self::Vacant(_) => None,
+            Self::None | Self::Moved(..) | Self::Lost(_) | Self::Vacant(_) => None,
         }
     }
 }
@@ -249,10 +240,7 @@ impl Incoming {
         match std::mem::take(&mut self.loaded) {
             Loaded::None => {}
             Loaded::Vacant(key) => self.vacant.push(key),
-            Loaded::Live(key, _)
-            | Loaded::Moved(key, _)
-            | Loaded::Lost(key)
-            | Loaded::Unreadable(key) => {
+            Loaded::Live(key, _) | Loaded::Moved(key, _) | Loaded::Lost(key) => {
                 self.others.push(key);
             }
         }
@@ -271,9 +259,7 @@ impl Incoming {
             }
             (Loaded::None, _) => true,
             (_, Loaded::Live(..)) => true,
-            (Loaded::Lost(_) | Loaded::Unreadable(_) | Loaded::Vacant(_), Loaded::Moved(..)) => {
-                true
-            }
+            (Loaded::Lost(_) | Loaded::Vacant(_), Loaded::Moved(..)) => true,
             _ => false,
         };
         let other = if better {
@@ -285,10 +271,7 @@ impl Incoming {
         match other {
             Loaded::None => {}
             Loaded::Vacant(key) => self.vacant.push(key),
-            Loaded::Live(key, _)
-            | Loaded::Moved(key, _)
-            | Loaded::Lost(key)
-            | Loaded::Unreadable(key) => {
+            Loaded::Live(key, _) | Loaded::Moved(key, _) | Loaded::Lost(key) => {
                 self.others.push(key);
             }
         }
@@ -393,7 +376,7 @@ fn led_to<S>(
         }
         Opened::Unreadable => {
             parts.observed().refused(Refusal::Unreadable, Some(&key));
-            Loaded::Unreadable(key)
+            Loaded::Lost(key)
         }
     };
     (loaded, stale)

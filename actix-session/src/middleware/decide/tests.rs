@@ -457,28 +457,18 @@ fn without_a_store_only_reading_is_served() {
 
 #[test]
 fn a_clear_ends_what_cannot_be_read() {
-    let incoming = |loaded| Incoming {
-        loaded,
-        cookie_came: true,
-        ..Incoming::default()
-    };
-    let unreadable = incoming(Loaded::Unreadable(key()));
     let cleared = |changes: Changes| Changes {
         cleared: Some(1),
         ..changes
     };
-    let bare = || cleared(Changes::default());
-    let ended = |then_create| Decision::End { then_create };
-    assert_eq!(with(&unreadable, bare(), PERSISTENT), ended(false));
-    let set_too = || cleared(set("a", "1"));
-    assert_eq!(with(&unreadable, set_too(), PERSISTENT), ended(true));
-    let unheard =
-        |snapshot: &Snapshot| finished(&unreadable, snapshot, Exit::NoHead, QUIET).decide();
-    assert_eq!(unheard(&asked(bare())), ended(false));
-    let dropped = Decision::Leave(Silence::Dropped(Why::NoResponse));
-    assert_eq!(unheard(&asked(set_too())), dropped);
-    // What is over counts as missing.
-    assert_eq!(with(&lost(), bare(), PERSISTENT), UNNEEDED);
+    assert_eq!(
+        with(&lost(), cleared(Changes::default()), PERSISTENT),
+        Decision::End { then_create: false }
+    );
+    assert_eq!(
+        with(&lost(), cleared(set("a", "1")), PERSISTENT),
+        Decision::End { then_create: true }
+    );
 }
 
 /// A request that was answered, and its changes.
