@@ -585,7 +585,9 @@ async fn what_can_be_no_principal_is_warned_of_once() {
         let about = |text: &str| text.contains("can be no principal") && text.contains(USER);
         lines.iter().filter(|line| about(&line.text)).count()
     };
-    let (site, _) = site_of(&Sqlite::start().await).await;
+    // Its folder goes with it.
+    let tested = Sqlite::start().await;
+    let (site, _) = site_of(&tested).await;
     let quiet: [fn(&Session); 3] = [
         |s| log_in(s, "ada"),
         |s| s.insert(USER, None::<String>).unwrap(),
