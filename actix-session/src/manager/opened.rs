@@ -7,8 +7,7 @@ use crate::{
     Session, SessionEventKind,
     contract::{Committed, Terms},
     live::{self, SessionEnded, Watch},
-    protocol::{Name, Owner},
-    record::Record,
+    protocol::Name,
     session::{Served, Shown, Snapshot, Times},
     storage::index::Live,
 };
@@ -197,7 +196,7 @@ impl OpenedSession {
         let mut committed = self.manager.told(answer)?;
         if matches!(committed, Committed::Gone)
             && let Some(live) = self.manager.find(&self.principal, &self.handle()).await?
-            && !is_behind_login(&self.live.record, &live.record, &terms)
+            && !is_behind_login(&self.live, &live, &terms)
         {
             let base = Live {
                 record: self.live.record.clone(),
@@ -232,9 +231,8 @@ impl OpenedSession {
 
 /// Whether the user has logged in to the session again, so lately that the login's redirect is still there:
 /// what it has refused is not done past it.
-fn is_behind_login(base: &Record, found: &Record, terms: &Terms) -> bool {
-    let login = |record| Owner::of(record).map(|owner| owner.login);
-    let again = login(found).filter(|again| Some(*again) > login(base));
+fn is_behind_login(base: &Live, found: &Live, terms: &Terms) -> bool {
+    let again = found.login().filter(|again| Some(*again) > base.login());
     again.is_some_and(|again| terms.now < again + terms.grace)
 }
 

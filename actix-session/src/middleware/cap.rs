@@ -135,9 +135,7 @@ impl Cap {
         let own = identity.ids.iter().rev().copied().find(is_there);
         // A record that another request has written meanwhile keeps the id that it got there.
         let own = own.or_else(|| {
-            let is_of_login = |it: &&Live| {
-                Owner::of(&it.record).is_some_and(|owner| owner.login == identity.login)
-            };
+            let is_of_login = |it: &&Live| it.login() == Some(identity.login);
             live.iter().find(is_of_login).map(|it| it.id)
         });
         // This one and the one that the base has moved to are one browser's: the earlier login goes first.
@@ -151,11 +149,12 @@ impl Cap {
         let count = surplus.len();
         // Another login may have ended it before it was looked at.
         let is_gone = own.is_none_or(|own| surplus.iter().any(|it| it.id == own));
-        for Live { id, at, record } in surplus {
+        for live in surplus {
             let (principal, why) = (&identity.principal, EndReason::OverLimit);
             // Whoever has logged in to it again since is no longer the earliest.
-            let latest = Owner::of(&record).map(|owner| owner.login);
-            let end = self.index.0.end(at, principal, id, latest, why, terms);
+            let latest = live.login();
+            let index = &self.index.0;
+            let end = index.end(live.at, principal, live.id, latest, why, terms);
             end.await?;
         }
         if is_gone {

@@ -57,6 +57,20 @@ pub(crate) struct Auth {
 }
 
 impl Auth {
+    /// A login of which nothing else is known.
+    pub(crate) fn new(principal: impl Into<String>, at: Millis) -> Self {
+        Self {
+            principal: principal.into(),
+            at,
+            device: None,
+            login: None,
+            span: None,
+            proofs: Proofs::default(),
+            origin: None,
+            listed: None,
+        }
+    }
+
     /// When `login` was called. Revocations are compared with this.
     pub(crate) fn login(&self) -> Millis {
         self.login.unwrap_or(self.at)

@@ -90,15 +90,9 @@ impl Metadata {
         }
         let at = self.created.max(login);
         let auth = |principal| Auth {
-            principal,
-            at,
-            device: None,
             login: Some(login).filter(|login| *login != at),
-            span: None,
-            proofs: Proofs::default(),
-            origin: None,
-            listed: None,
+            ..Auth::new(principal, at)
         };
-        self.auth = principal.map(|principal| auth(principal).into());
+        self.auth = principal.map(|principal: String| auth(principal).into());
     }
 }

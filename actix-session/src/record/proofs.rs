@@ -233,14 +233,8 @@ pub(crate) mod tests {
 
     fn login(level: Level, at: i64) -> Auth {
         Auth {
-            principal: "alice".to_owned(),
-            at: Millis(at),
-            device: None,
-            login: None,
-            span: None,
             proofs: Proofs::of(level, Millis(at), ""),
-            origin: None,
-            listed: None,
+            ..Auth::new("alice", Millis(at))
         }
     }
 

@@ -73,18 +73,8 @@ fn has_entry(format: WireFormat, metadata: &Metadata) -> bool {
 }
 
 fn logged_in(principal: &str) -> Metadata {
-    let auth = Auth {
-        principal: principal.into(),
-        at: Millis(9),
-        device: None,
-        login: None,
-        span: None,
-        proofs: Default::default(),
-        origin: None,
-        listed: None,
-    };
     Metadata {
-        auth: Some(auth.into()),
+        auth: Some(Auth::new(principal, Millis(9)).into()),
         ..Metadata::new(7, Millis(5))
     }
 }

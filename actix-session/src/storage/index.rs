@@ -245,6 +245,13 @@ pub(crate) struct Live {
     pub(crate) record: Record,
 }
 
+impl Live {
+    /// When its user logged in.
+    pub(crate) fn login(&self) -> Option<Millis> {
+        Owner::of(&self.record).map(|owner| owner.login)
+    }
+}
+
 /// What an entry of the index leads to.
 #[derive(Debug)]
 pub(crate) enum Found {

@@ -347,6 +347,31 @@ const USER_OF_MYSQL: [&str; 2] = [
 
 const READ_ONLY_MYSQL: [&str; 1] = ["SET GLOBAL read_only = 1"];
 
+macro_rules! on_postgres {
+    ($test:ident) => {
+        let nobody_else = [""; 0];
+        $test!(
+            Postgres,
+            PostgresServer,
+            PgConnection,
+            nobody_else,
+            READ_ONLY_POSTGRES
+        );
+    };
+}
+
+macro_rules! on_mysql {
+    ($test:ident) => {
+        $test!(
+            MySql,
+            MariaDbServer,
+            MySqlConnection,
+            USER_OF_MYSQL,
+            READ_ONLY_MYSQL
+        );
+    };
+}
+
 macro_rules! demoted {
     ($kind:ident, $server:ident, $connection:ident, $user:expr, $demote:expr) => {
         let (old, new, way, here) = sql_pair!($kind, $server, $connection, $user);
@@ -358,25 +383,12 @@ macro_rules! demoted {
 
 #[actix_web::test]
 async fn what_only_reads_leaves_a_former_primary_on_postgres() {
-    let nobody_else = [""; 0];
-    demoted!(
-        Postgres,
-        PostgresServer,
-        PgConnection,
-        nobody_else,
-        READ_ONLY_POSTGRES
-    );
+    on_postgres!(demoted);
 }
 
 #[actix_web::test]
 async fn what_only_reads_leaves_a_former_primary_on_mysql() {
-    demoted!(
-        MySql,
-        MariaDbServer,
-        MySqlConnection,
-        USER_OF_MYSQL,
-        READ_ONLY_MYSQL
-    );
+    on_mysql!(demoted);
 }
 
 macro_rules! demoted_and_left_alone {
@@ -395,23 +407,10 @@ macro_rules! demoted_and_left_alone {
 
 #[actix_web::test]
 async fn a_former_primary_whose_address_leads_nowhere_serves_reads_on_postgres() {
-    let nobody_else = [""; 0];
-    demoted_and_left_alone!(
-        Postgres,
-        PostgresServer,
-        PgConnection,
-        nobody_else,
-        READ_ONLY_POSTGRES
-    );
+    on_postgres!(demoted_and_left_alone);
 }
 
 #[actix_web::test]
 async fn a_former_primary_whose_address_leads_nowhere_serves_reads_on_mysql() {
-    demoted_and_left_alone!(
-        MySql,
-        MariaDbServer,
-        MySqlConnection,
-        USER_OF_MYSQL,
-        READ_ONLY_MYSQL
-    );
+    on_mysql!(demoted_and_left_alone);
 }

@@ -303,18 +303,8 @@ async fn the_last_reply_says_what_the_end_of_the_budget_means() {
 /// Whoever is to be ended by the time of a login has logged in again at 9, over the same session.
 #[actix_web::test]
 async fn a_later_login_of_the_same_session_is_not_ended_with_the_listed_one() {
-    let auth = Auth {
-        principal: "ferris".into(),
-        at: Millis(9),
-        device: None,
-        login: None,
-        span: None,
-        proofs: Default::default(),
-        origin: None,
-        listed: None,
-    };
     let metadata = Metadata {
-        auth: Some(auth.into()),
+        auth: Some(Auth::new("ferris", Millis(9)).into()),
         ..Metadata::new(1, Millis(0))
     };
     let terms = patient();

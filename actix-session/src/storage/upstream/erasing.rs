@@ -7,7 +7,6 @@ use crate::{
     contract::Terms,
     error::CommitError,
     live::EndReason,
-    protocol::Owner,
     record::UpstreamLogin,
     storage::index::{Door as _, Index, Live, each},
 };
@@ -39,8 +38,7 @@ pub(crate) async fn keep_others<B: Index>(
     }
     for (live, origin) in live(store, principal, terms).await? {
         if is_over(store, &origin, &notes_terms(terms)).await? {
-            let (why, login) = (EndReason::Revoked, Owner::of(&live.record));
-            let latest = login.map(|owner| owner.login);
+            let (why, latest) = (EndReason::Revoked, live.login());
             let end = store.end(live.at, principal, live.id, latest, why, terms);
             end.await?;
         }

@@ -315,18 +315,7 @@ fn is_same(one: &Step, two: &Step) -> bool {
 
 fn first_record(logged_in: bool) -> Record {
     let mut metadata = Metadata::new(1, TERMS.now);
-    metadata.auth = logged_in.then(|| {
-        Box::new(Auth {
-            principal: SOMEBODY.to_owned(),
-            at: TERMS.now,
-            device: None,
-            login: None,
-            span: None,
-            proofs: Default::default(),
-            origin: None,
-            listed: None,
-        })
-    });
+    metadata.auth = logged_in.then(|| Auth::new(SOMEBODY, TERMS.now).into());
     let entries = [(OLD.into(), OLD_VALUE.into()), (COUNT.into(), "0".into())];
     Record::written(WireFormat::V1, 1, metadata, &entries)
 }

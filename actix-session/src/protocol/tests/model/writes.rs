@@ -224,14 +224,9 @@ fn expected_metadata(request: &Request, before: &Record, after: &Record) -> Meta
         }
         metadata.ttl = None;
         metadata.auth = Some(Box::new(crate::record::Auth {
-            principal: login.principal.clone(),
-            at: login.at,
             device: login.device.clone(),
-            login: None,
-            span: None,
-            proofs: Default::default(),
             origin: login.origin.clone(),
-            listed: None,
+            ..crate::record::Auth::new(&*login.principal, login.at)
         }));
     }
     metadata.ttl = changes.ttl.map_or(metadata.ttl, TtlChange::own);

@@ -178,14 +178,8 @@ async fn no_extension_reaches_past_the_absolute_end<P: Place>(steps: Steps<P>) {
     let logged_in = |metadata: &mut Metadata| {
         metadata.created = now - minutes(35);
         metadata.auth = Some(Box::new(Auth {
-            principal: "alice".to_owned(),
-            at: now - minutes(5),
-            device: None,
             login: Some(now - minutes(15)),
-            span: None,
-            proofs: Default::default(),
-            origin: None,
-            listed: None,
+            ..Auth::new("alice", now - minutes(5))
         }));
     };
     let own = |end: Millis| move |metadata: &mut Metadata| metadata.absolute_end = Some(end);
@@ -299,16 +293,7 @@ async fn a_ttl_that_is_set_reaches_no_further_than_the_absolute_end<P: Place>(st
 async fn a_ttl_that_is_set_keeps_what_a_database_knows_of_the_owner() {
     let steps = Steps::<super::places::KeyValue>::start().await;
     let record = steps.with_metadata(WireFormat::V1, 1, |metadata| {
-        metadata.auth = Some(Box::new(Auth {
-            principal: "alice".to_owned(),
-            at: metadata.created,
-            device: None,
-            login: None,
-            span: None,
-            proofs: Default::default(),
-            origin: None,
-            listed: None,
-        }));
+        metadata.auth = Some(Auth::new("alice", metadata.created).into());
     });
     let at = steps.insert(&record).await;
     let days = |count: i64| minutes(count * 24 * 60);
