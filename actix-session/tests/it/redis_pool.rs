@@ -95,6 +95,13 @@ async fn a_connection_whose_answer_is_late_goes_to_nobody_else() {
     assert_eq!(here.number("n").await, Some(1));
 }
 
+/// Says by which number the server knows the connection that the pool lends.
+async fn id_in(pool: &deadpool_redis::Pool) -> i64 {
+    let mut connection = pool.get().await.unwrap();
+    let mut id = redis::cmd("CLIENT");
+    id.arg("ID").query_async(&mut connection).await.unwrap()
+}
+
 #[actix_web::test]
 async fn whoever_gives_up_costs_an_application_no_connection() {
     let server = RedisServer::start().unwrap();
@@ -103,15 +110,7 @@ async fn whoever_gives_up_costs_an_application_no_connection() {
     let builder = RedisSessionStore::builder_pooled(pool.clone());
     let store = builder.command_timeout(PATIENCE).build().await.unwrap();
     let key = fill_store(&store, 0).await;
-    let id = async || {
-        let mut connection = pool.get().await.unwrap();
-        let id: redis::RedisResult<i64> = redis::cmd("CLIENT")
-            .arg("ID")
-            .query_async(&mut connection)
-            .await;
-        id.unwrap()
-    };
-    let before = id().await;
+    let before = id_in(&pool).await;
     let pause = |command: &str| redis::cmd("CLIENT").arg(command).to_owned();
     let mut stop = pause("PAUSE");
     stop.arg(60_000)
@@ -123,5 +122,19 @@ async fn whoever_gives_up_costs_an_application_no_connection() {
     let limit = Duration::from_millis(100);
     timeout(limit, extending).await.unwrap_err();
     pause("UNPAUSE").exec_async(&mut redis).await.unwrap();
-    assert_eq!(soon(id()).await, before);
+    assert_eq!(soon(id_in(&pool)).await, before);
+}
+
+#[actix_web::test]
+async fn whoever_gives_up_while_the_pool_looks_at_a_connection_does_not_close_it() {
+    let mut server = RedisServer::start().unwrap();
+    let pool = pool(&server, 1);
+    let store = RedisSessionStore::new_pooled(pool.clone()).await.unwrap();
+    let key = fill_store(&store, 0).await;
+    let before = id_in(&pool).await;
+    server.pause().unwrap();
+    let limit = Duration::from_millis(100);
+    timeout(limit, store.load(&key)).await.unwrap_err();
+    server.resume().unwrap();
+    assert_eq!(soon(id_in(&pool)).await, before);
 }

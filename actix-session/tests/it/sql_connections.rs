@@ -25,7 +25,7 @@ use tokio::{
     runtime::Builder,
     sync::oneshot,
     task::{spawn_blocking, yield_now},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::support::{
@@ -254,6 +254,59 @@ async fn one_silence_condemns_all_older_connections_on_postgres() {
 async fn one_silence_condemns_all_older_connections_on_mysql() {
     let tested = MySql::start().await;
     silent!(tested, MySqlSessionStore, MySqlPoolOptions);
+}
+
+/// The pool pings a connection before it lends it, and closes it if nobody waits for that any more.
+macro_rules! keeps_its_connection {
+    ($tested:ident, $store:ident, $pool:ident) => {
+        let opened = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&opened);
+        let pool = $pool::new().max_connections(1);
+        let pool = pool.after_connect(move |_, _| {
+            counting.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async { Ok(()) })
+        });
+        let pool = pool.connect($tested.url()).await.unwrap();
+        let builder = $store::builder_from_pool(pool).table(&$tested.table);
+        let builder = builder.clock($tested.clock().clone());
+        let builder = builder.connect_timeout(PATIENCE).command_timeout(PATIENCE);
+        let store = builder.build().await.unwrap();
+        let key = fill_store(&store, 0).await;
+        let shared = Arc::new((store, key));
+        let workers = (0..3u64).map(|worker| {
+            let shared = Arc::clone(&shared);
+            spawn_blocking(move || {
+                let (store, key) = &*shared;
+                let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(join_all((0..3u64).map(async |reader| {
+                    for turn in 0..150 {
+                        let load = store.load(key);
+                        if worker == 0 && reader == 0 {
+                            let _ = timeout(Duration::from_millis(turn % 3), load).await;
+                        } else {
+                            assert!(load.await.unwrap().is_some());
+                        }
+                    }
+                })));
+            })
+        });
+        for worker in join_all(workers).await {
+            worker.unwrap();
+        }
+        assert_eq!(opened.load(Ordering::SeqCst), 1);
+    };
+}
+
+#[actix_web::test]
+async fn requests_cost_an_application_no_connection_on_postgres() {
+    let tested = Postgres::start().await;
+    keeps_its_connection!(tested, PostgresSessionStore, PgPoolOptions);
+}
+
+#[actix_web::test]
+async fn requests_cost_an_application_no_connection_on_mysql() {
+    let tested = MySql::start().await;
+    keeps_its_connection!(tested, MySqlSessionStore, MySqlPoolOptions);
 }
 
 /// A firewall has forgotten the only connection. To ask again over another one is free, so that a read is

@@ -11,13 +11,16 @@ use std::{
 use deadpool::managed::Manager as _;
 use deadpool_redis::{Connection, PoolError, TimeoutType};
 use redis::{ErrorKind, RedisError, aio::MultiplexedConnection};
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 
 use super::conn;
-use crate::{measure, sync::lock};
+use crate::{measure, sync::lock, to_the_end::ToTheEnd};
 
 /// Connections that led to a replica are left together at most so often.
 const LEAVE_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long the pool may look at a connection for nobody.
+const LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(crate) struct Pool {
@@ -44,12 +47,20 @@ impl Pool {
         }
     }
 
+    /// Lends a connection. The pool looks at it first, and closes it if it is told to stop meanwhile: so this
+    /// goes on for a while if nobody waits for it any more.
     pub(super) async fn lend(&self, limit: Duration) -> Result<Lent, RedisError> {
         let message = "the pool gave no connection";
         if self.era() > 0 {
             self.close_left();
         }
-        match measure::waited("redis", timeout(limit, self.pool.get())).await {
+        let pool = self.pool.clone();
+        let getting = ToTheEnd::new(async move { pool.get().await }, |getting| {
+            if let Ok(runtime) = Handle::try_current() {
+                runtime.spawn(timeout(LOOK, getting));
+            }
+        });
+        match measure::waited("redis", timeout(limit, getting)).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(PoolError::Backend(error))) => Err(conn::of_connecting(error)),
             Ok(Err(PoolError::Timeout(TimeoutType::Wait))) | Err(_) => Err(all_in_use()),

@@ -25,7 +25,7 @@ use super::{
     line::Line,
     proof::Proof,
 };
-use crate::{clock, measure};
+use crate::{clock, measure, to_the_end::to_the_end};
 
 /// How often somebody who waits looks for connections that came back to the pool by other ways.
 const LOOK: Duration = Duration::from_millis(10);
@@ -66,6 +66,17 @@ struct Open<D: Database> {
     runtime: Handle,
 }
 
+impl<D: Database> Open<D> {
+    fn hold(mut self, turn: Option<OwnedSemaphorePermit>) -> Held<D> {
+        Held {
+            connection: self.connection.take(),
+            era: self.era,
+            runtime: self.runtime.clone(),
+            _turn: turn,
+        }
+    }
+}
+
 impl<D: Database> Drop for Open<D> {
     /// By itself, the pool would wait without limit, and meanwhile miss a connection: for ever, if
     /// nothing comes any more from the server and nothing says so.
@@ -103,8 +114,19 @@ pub(crate) struct Held<D: Database> {
 
 impl<D: Database> Held<D> {
     pub(crate) fn get(&mut self) -> Result<&mut D::Connection, Error> {
-        // It is missing only after `give_back`, which consumes the whole.
+        // It is missing only after `open`, which consumes the whole.
         self.connection.as_deref_mut().ok_or(Error::PoolClosed)
+    }
+
+    /// Nothing is under way on it: it may go back to the pool.
+    fn open(mut self, sign: Duration) -> Option<Open<D>> {
+        Some(Open {
+            connection: Some(self.connection.take()?),
+            era: self.era,
+            is_awake: true,
+            sign,
+            runtime: self.runtime.clone(),
+        })
     }
 
     fn close(&mut self) {
@@ -170,27 +192,27 @@ impl<D: Database> Connections<D> {
     ///
     /// # Errors
     /// Nothing was done.
-    pub(crate) async fn hold(&self, writes: bool, until: Instant) -> Result<Held<D>, Failure> {
+    pub(crate) async fn hold(
+        self: &Arc<Self>,
+        writes: bool,
+        until: Instant,
+    ) -> Result<Held<D>, Failure> {
         measure::waited("sql", self.hold_any(writes, until)).await
     }
 
-    async fn hold_any(&self, writes: bool, until: Instant) -> Result<Held<D>, Failure> {
+    async fn hold_any(self: &Arc<Self>, writes: bool, until: Instant) -> Result<Held<D>, Failure> {
         let deadline = clock::deadline(self.limits.connect).min(until);
-        let mut held = Held {
-            connection: None,
-            era: 0,
-            runtime: Handle::current(),
-            _turn: self.wait_to_write(writes, deadline).await?,
-        };
+        let turn = self.wait_to_write(writes, deadline).await?;
         loop {
-            let mut open = self.take(deadline).await?;
-            held.era = open.era;
-            held.runtime = open.runtime.clone();
-            held.connection = open.connection.take();
-            if self.is_alive(&mut held, open.is_awake, deadline).await {
-                return Ok(held);
+            let open = self.take(deadline).await?;
+            let open = match D::LOCAL || (open.is_awake && !self.has_suspects()) {
+                true => Some(open),
+                // Whoever gives up meanwhile would close it.
+                false => to_the_end(Arc::clone(self).alive(open, deadline)).await,
+            };
+            if let Some(open) = open {
+                return Ok(open.hold(turn));
             }
-            held.close();
         }
     }
 
@@ -258,42 +280,53 @@ impl<D: Database> Connections<D> {
     /// is opened all the same, for the next in line: otherwise a busy server would be asked for
     /// connections again and again, and never have enough.
     async fn open(&self) -> Result<Open<D>, Error> {
-        let mut turn = None;
-        loop {
-            let era = self.era.load(Ordering::Acquire);
-            let sign = self.limits.sign();
-            let open = move |connection| Open {
-                connection: Some(connection),
-                era,
-                is_awake: true,
-                sign,
-                runtime: Handle::current(),
+        let openers = || Arc::clone(&self.openers);
+        let turn = match openers().try_acquire_owned() {
+            Ok(turn) => turn,
+            // The pool may look at one that is idle, and closes it if it is told to stop.
+            Err(_) => match self.idle() {
+                Some(open) => return Ok(open),
+                None => openers()
+                    .acquire_owned()
+                    .await
+                    .map_err(|_| Error::PoolClosed)?,
+            },
+        };
+        let open = self.opened(true);
+        let mut acquiring = Box::pin(self.pool.acquire());
+        if let Some(acquired) = (&mut acquiring).now_or_never() {
+            return acquired.map(open);
+        }
+        let (tell, told) = oneshot::channel();
+        let (line, limit) = (Arc::clone(&self.line), self.limits.connect());
+        tokio::spawn(async move {
+            let acquired = timeout(limit, acquiring).await;
+            drop(turn);
+            let Ok(acquired) = acquired else {
+                return;
             };
-            let mut acquiring = Box::pin(self.pool.acquire());
-            if let Some(acquired) = (&mut acquiring).now_or_never() {
-                return acquired.map(open);
+            if let Err(Ok(open)) = tell.send(acquired.map(open)) {
+                drop(line.hand(open));
             }
-            let openers = || Arc::clone(&self.openers);
-            let Some(turn) = turn.or_else(|| openers().try_acquire_owned().ok()) else {
-                // It has only stood in line: the others come before it, and may take all there is.
-                drop(acquiring);
-                let next = openers().acquire_owned().await;
-                turn = Some(next.map_err(|_| Error::PoolClosed)?);
-                continue;
-            };
-            let (tell, told) = oneshot::channel();
-            let (line, limit) = (Arc::clone(&self.line), self.limits.connect());
-            tokio::spawn(async move {
-                let acquired = timeout(limit, acquiring).await;
-                drop(turn);
-                let Ok(acquired) = acquired else {
-                    return;
-                };
-                if let Err(Ok(open)) = tell.send(acquired.map(open)) {
-                    drop(line.hand(open));
-                }
-            });
-            return told.await.unwrap_or(Err(Error::PoolTimedOut));
+        });
+        told.await.unwrap_or(Err(Error::PoolTimedOut))
+    }
+
+    /// What nobody uses now. It was asked for no sign of life.
+    fn idle(&self) -> Option<Open<D>> {
+        let open = self.opened(false);
+        self.pool.try_acquire().map(open)
+    }
+
+    /// Asked for before the pool is, which may give an older one than is known then.
+    fn opened(&self, is_awake: bool) -> impl FnOnce(PoolConnection<D>) -> Open<D> + use<D> {
+        let (era, sign) = (self.era.load(Ordering::Acquire), self.limits.sign());
+        move |connection| Open {
+            connection: Some(connection),
+            era,
+            is_awake,
+            sign,
+            runtime: Handle::current(),
         }
     }
 
@@ -305,28 +338,20 @@ impl<D: Database> Connections<D> {
             if let Ok(open) = timeout(LOOK, place.wait()).await {
                 return open;
             }
-            let era = self.era.load(Ordering::Acquire);
-            if let Some(connection) = self.pool.try_acquire() {
-                return Open {
-                    connection: Some(connection),
-                    era,
-                    is_awake: false,
-                    sign: self.limits.sign(),
-                    runtime: Handle::current(),
-                };
+            if let Some(open) = self.idle() {
+                return open;
             }
         }
     }
 
+    fn has_suspects(&self) -> bool {
+        self.suspects.load(Ordering::Relaxed) > 0
+    }
+
     /// Pings a connection that may be dead. One that is silent condemns those that are idle.
-    async fn is_alive(&self, held: &mut Held<D>, is_awake: bool, deadline: Instant) -> bool {
-        let suspects = self.suspects.load(Ordering::Relaxed);
-        if D::LOCAL || (is_awake && suspects == 0) {
-            return true;
-        }
-        let Ok(connection) = held.get() else {
-            return false;
-        };
+    async fn alive(self: Arc<Self>, open: Open<D>, deadline: Instant) -> Option<Open<D>> {
+        let mut held = open.hold(None);
+        let connection = held.get().ok()?;
         let limit = clock::deadline(self.limits.sign()).min(deadline);
         let answered = timeout_at(limit, connection.ping()).await;
         let less = |suspects: u32| suspects.checked_sub(1);
@@ -336,7 +361,10 @@ impl<D: Database> Connections<D> {
         if answered.is_err() {
             self.close_idle();
         }
-        matches!(answered, Ok(Ok(())))
+        match answered {
+            Ok(Ok(())) => held.open(self.limits.sign()),
+            Ok(Err(_)) | Err(_) => None,
+        }
     }
 
     fn close_idle(&self) {
@@ -392,18 +420,11 @@ impl<D: Database> Connections<D> {
     }
 
     /// Gives a connection to whoever has waited longest, or else to the pool.
-    fn give_back(&self, mut held: Held<D>) {
-        if held.era != self.era.load(Ordering::Acquire) {
-            return;
+    fn give_back(&self, held: Held<D>) {
+        if held.era == self.era.load(Ordering::Acquire) {
+            let open = held.open(self.limits.sign());
+            drop(open.and_then(|open| self.line.hand(open)));
         }
-        let open = held.connection.take().map(|connection| Open {
-            connection: Some(connection),
-            era: held.era,
-            is_awake: true,
-            sign: self.limits.sign(),
-            runtime: held.runtime.clone(),
-        });
-        drop(open.and_then(|open| self.line.hand(open)));
     }
 
     /// Has nobody use connections to a read-only server any further, once a new one is to be had: until then
