@@ -37,7 +37,6 @@ pub(crate) fn run(extra: Vec<String>) -> Result<ExitCode> {
 fn step(extra: Vec<String>) -> Step {
     let mut step = Step::cargo("mutants", arguments(extra));
     step.command.current_dir(root());
-    step.command.arg("--output").arg(folder());
     // The dependencies are built once for all runs, and for nobody else's build.
     step.with("CARGO_TARGET_DIR", folder())
 }
@@ -47,10 +46,13 @@ fn folder() -> PathBuf {
     root().join("target/mutants")
 }
 
-/// Without a choice of the user's: all of the core.
+/// Without a choice of the user's: all of the core. The user's words are the last: behind `--`, they go to the
+/// tests.
 fn arguments(extra: Vec<String>) -> Vec<String> {
+    let output = format!("--output={}", folder().display());
     let mut words = vec![
         "mutants",
+        &output,
         "--package=actix-session",
         "--cargo-arg=--lib",
         "--no-default-features",
@@ -85,7 +87,13 @@ mod tests {
             let arguments = with(extra);
             assert!(CORE.iter().all(|files| arguments.contains(files)));
         }
-        for extra in [&["--file", "x.rs"][..], &["--file=x.rs"], &["-fx.rs"]] {
+        let behind = ["-fx.rs", "--", "--", "--skip", "x"];
+        for extra in [
+            &["--file", "x.rs"][..],
+            &["--file=x.rs"],
+            &["-fx.rs"],
+            &behind,
+        ] {
             let arguments = with(extra);
             assert!(!CORE.iter().any(|files| arguments.contains(files)));
             assert!(arguments.ends_with(&extra.join(" ")), "{arguments}");
