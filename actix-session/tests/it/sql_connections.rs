@@ -2,13 +2,14 @@
 
 use std::{
     cell::Cell,
+    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix_session::{
@@ -23,7 +24,7 @@ use servers::MariaDbServer;
 use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions, sqlite::SqlitePoolOptions};
 use tokio::{
     runtime::Builder,
-    sync::oneshot,
+    sync::{Barrier, oneshot},
     task::{spawn_blocking, yield_now},
     time::{sleep, timeout},
 };
@@ -273,21 +274,25 @@ macro_rules! keeps_its_connection {
         let store = builder.build().await.unwrap();
         let key = fill_store(&store, 0).await;
         let shared = Arc::new((store, key));
-        let workers = (0..3u64).map(|worker| {
-            let shared = Arc::clone(&shared);
+        // They have a runtime each, and meet by chance. What one has begun may go on until all are done.
+        let all_done = Arc::new(Barrier::new(3));
+        let workers = [7, 5, 3].map(|gap| {
+            let (shared, all_done) = (Arc::clone(&shared), Arc::clone(&all_done));
             spawn_blocking(move || {
                 let (store, key) = &*shared;
                 let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(join_all((0..3u64).map(async |reader| {
-                    for turn in 0..150 {
+                runtime.block_on(async {
+                    for turn in 0..300 {
                         let load = store.load(key);
-                        if worker == 0 && reader == 0 {
-                            let _ = timeout(Duration::from_millis(turn % 3), load).await;
+                        if gap == 3 {
+                            let _ = timeout(Duration::from_millis(turn % gap), load).await;
                         } else {
                             assert!(load.await.unwrap().is_some());
                         }
+                        sleep(Duration::from_millis(turn % gap)).await;
                     }
-                })));
+                    all_done.wait().await;
+                });
             })
         });
         for worker in join_all(workers).await {
@@ -466,4 +471,35 @@ async fn a_busy_pool_gets_over_the_loss_of_all_connections() {
         is_over.set(true);
     };
     join(reads, losing).await;
+}
+
+/// A proxy whose server is dead takes connections and closes them. However many wait, it is asked as often as
+/// the pool may have connections, and then there is a pause.
+#[actix_web::test]
+async fn whoever_closes_connections_at_once_is_not_asked_by_all_who_wait() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("postgres://nobody@{}/x", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counting = Arc::clone(&asked);
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            drop(connection);
+            counting.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let pool = PgPoolOptions::new().max_connections(2);
+    let pool = pool.connect_lazy(&url).unwrap();
+    let builder = PostgresSessionStore::builder_from_pool(pool).migrate(false);
+    let builder = builder.connect_timeout(Duration::from_secs(1));
+    let store = builder.build().await.unwrap();
+    let key = SessionKey::try_from("k".repeat(64)).unwrap();
+    asked.store(0, Ordering::SeqCst);
+    let begun = Instant::now();
+    for answer in join_all((0..40).map(|_| store.load(&key))).await {
+        answer.unwrap_err();
+    }
+    let rounds = usize::try_from(begun.elapsed().as_millis() / 20).unwrap() + 1;
+    // Each request may also ask for the reason.
+    let most = 2 * rounds + 40;
+    assert!(asked.load(Ordering::SeqCst) <= most, "{asked:?} of {most}");
 }

@@ -1,6 +1,7 @@
 //! Connections, time limits, and what becomes of errors.
 
 use std::{
+    future::pending,
     pin::pin,
     sync::{
         Arc, OnceLock,
@@ -29,6 +30,9 @@ use crate::{clock, measure, to_the_end::to_the_end};
 
 /// How often somebody who waits looks for connections that came back to the pool by other ways.
 const LOOK: Duration = Duration::from_millis(10);
+
+/// After a server has refused a connection, it is asked again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A pool, and what is known about its connections.
 pub(crate) struct Connections<D: Database> {
@@ -233,7 +237,7 @@ impl<D: Database> Connections<D> {
     }
 
     /// Takes a connection that the pool has or opens, or that another request gives back.
-    async fn take(&self, deadline: Instant) -> Result<Open<D>, Failure> {
+    async fn take(self: &Arc<Self>, deadline: Instant) -> Result<Open<D>, Failure> {
         let welcome = OnceLock::new();
         let opening = pin!(self.open_or_ask(&welcome));
         let waiting = pin!(self.wait_in_line());
@@ -245,14 +249,18 @@ impl<D: Database> Connections<D> {
     }
 
     /// Opens a connection. If that takes long, asks the server why.
-    async fn open_or_ask(&self, welcome: &OnceLock<Welcome>) -> Result<Open<D>, Error> {
+    async fn open_or_ask(self: &Arc<Self>, welcome: &OnceLock<Welcome>) -> Result<Open<D>, Error> {
         if D::LOCAL {
             return self.open_at_last().await;
         }
         let began = Instant::now();
         let asking = async {
             sleep(self.limits.sign()).await;
-            self.inquiry.ask(&self.pool, began).await
+            // Others wait for the same answer.
+            match to_the_end(Arc::clone(self).inquire(began)).await {
+                Some(welcome) => welcome,
+                None => pending().await,
+            }
         };
         match select(pin!(self.open_at_last()), pin!(asking)).await {
             Either::Left((opened, _)) => opened,
@@ -261,6 +269,11 @@ impl<D: Database> Connections<D> {
                 opening.await
             }
         }
+    }
+
+    async fn inquire(self: Arc<Self>, since: Instant) -> Option<Welcome> {
+        let asking = self.inquiry.ask(&self.pool, since);
+        timeout(self.limits.connect(), asking).await.ok()
     }
 
     /// Has the pool try again while the server allows no further connection, or if one breaks while
@@ -272,7 +285,7 @@ impl<D: Database> Connections<D> {
                 Err(error) if is_worth_another::<D>(&error) => {}
                 opened => return opened,
             }
-            sleep(2 * LOOK).await;
+            sleep(PAUSE).await;
         }
     }
 
@@ -300,14 +313,19 @@ impl<D: Database> Connections<D> {
         let (tell, told) = oneshot::channel();
         let (line, limit) = (Arc::clone(&self.line), self.limits.connect());
         tokio::spawn(async move {
-            let acquired = timeout(limit, acquiring).await;
-            drop(turn);
-            let Ok(acquired) = acquired else {
+            let Ok(acquired) = timeout(limit, acquiring).await else {
                 return;
             };
+            let failed = acquired.is_err();
+            // A refusal takes the pause, too: otherwise everybody who waits would ask in it.
+            let turn = failed.then_some(turn);
             if let Err(Ok(open)) = tell.send(acquired.map(open)) {
                 drop(line.hand(open));
             }
+            if failed {
+                sleep(PAUSE).await;
+            }
+            drop(turn);
         });
         told.await.unwrap_or(Err(Error::PoolTimedOut))
     }
@@ -433,12 +451,11 @@ impl<D: Database> Connections<D> {
         if era != self.era.load(Ordering::Acquire) {
             return;
         }
-        let asking = self.inquiry.ask(&self.pool, Instant::now());
-        let failure = match timeout(self.limits.connect(), asking).await {
-            Ok(Ok(())) => return self.condemn(era),
-            Ok(Err(error)) if is_worth_another::<D>(&error) => return,
-            Ok(Err(error)) => no_connection::<D>(error),
-            Err(_) => Failure::late("connecting", Verdict::ReadOnly),
+        let failure = match Arc::clone(&self).inquire(Instant::now()).await {
+            Some(Ok(())) => return self.condemn(era),
+            Some(Err(error)) if is_worth_another::<D>(&error) => return,
+            Some(Err(error)) => no_connection::<D>(error),
+            None => Failure::late("connecting", Verdict::ReadOnly),
         };
         self.search.ended_in_vain(&failure);
     }
