@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use actix_session::storage::{
-    CookieSessionStore, MemorySessionStore, RedisSessionStore, SessionStore as _,
+    CookieSessionStore, MemorySessionStore, MySqlSessionStore, PostgresSessionStore,
+    RedisSessionStore, SessionStore as _, SqliteSessionStore,
 };
 use actix_web::cookie::time::Duration;
 use servers::RedisServer;
@@ -34,4 +35,30 @@ async fn each_call_of_a_store_is_send() {
     calls!(CookieSessionStore::default().with_revocation(MemorySessionStore::new()));
     let server = RedisServer::start().unwrap();
     calls!(RedisSessionStore::new(server.url()).await.unwrap());
+}
+
+#[actix_web::test]
+async fn each_way_to_make_a_store_is_send() {
+    let server = RedisServer::start().unwrap();
+    let pool = || {
+        let config = deadpool_redis::Config::from_url(server.url());
+        config.create_pool(None).unwrap()
+    };
+    let (named, pooled) = (
+        RedisSessionStore::builder(server.url()),
+        RedisSessionStore::builder_pooled(pool()),
+    );
+    let keygen = |key: &str| format!("s:{key}");
+    send(RedisSessionStore::new(server.url())).await.unwrap();
+    send(RedisSessionStore::new_pooled(pool())).await.unwrap();
+    send(named.cache_keygen(keygen).build()).await.unwrap();
+    send(pooled.cache_keygen(keygen).build()).await.unwrap();
+    let nowhere = "127.0.0.1:1/sessions";
+    send(SqliteSessionStore::new("sqlite::memory:"))
+        .await
+        .unwrap();
+    drop(send(PostgresSessionStore::new(format!(
+        "postgres://{nowhere}"
+    ))));
+    drop(send(MySqlSessionStore::new(format!("mysql://{nowhere}"))));
 }

@@ -212,7 +212,7 @@ impl Executor {
 
     /// Asks the server to run a script, over two slots if it has any. Returns whether it has. Warns if it
     /// runs no scripts for this user: sessions are read then, and not changed.
-    pub(super) async fn meets_slots(&self, keygen: &dyn Fn(&str) -> String) -> bool {
+    pub(super) async fn meets_slots(&self, keygen: &(dyn Fn(&str) -> String + Sync)) -> bool {
         let (one, two) = apart(keygen);
         let (mut whole, mut by_hash) = (redis::cmd("EVAL"), redis::cmd("EVALSHA"));
         whole.arg("return 1").arg(2).arg(&one).arg(&two);
