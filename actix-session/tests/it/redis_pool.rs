@@ -75,6 +75,25 @@ async fn a_pool_that_gives_no_connection_is_a_refusal_in_bounded_time() {
     assert_eq!(here.number("n").await, Some(2));
 }
 
+/// By default, a request waits no longer than until it can still say so.
+#[actix_web::test]
+async fn a_pool_that_gives_no_connection_is_a_refusal_and_nothing_unknown() {
+    let server = RedisServer::start().unwrap();
+    let pool = pool(&server, 1);
+    let store = RedisSessionStore::new_pooled(pool.clone()).await.unwrap();
+    let here = Browser::with(store).await;
+    here.visit(count).await.assert_sets_cookie();
+    let late = here.begin().await;
+    let taken = pool.get().await.unwrap();
+    assert_unavailable(&here.visit(count).await);
+    count(&late);
+    late.renew();
+    assert_unavailable(&late.finish().await);
+    drop(taken);
+    here.visit(count).await.assert_ok();
+    assert_eq!(here.number("n").await, Some(2));
+}
+
 #[actix_web::test]
 async fn a_connection_whose_answer_is_late_goes_to_nobody_else() {
     let mut server = RedisServer::start().unwrap();

@@ -9,6 +9,7 @@ use std::{
         Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
@@ -94,7 +95,7 @@ impl Cluster {
                     self.suspect_if_lost(&outcome);
                     return Ok(outcome);
                 }
-                Err(error) if !is_time_left(job.tries_until(&error, deadline)) => {
+                Err(error) if !is_time_left(job.tries_until(&error, deadline), Duration::ZERO) => {
                     return Err(error);
                 }
                 Err(error) => error,
@@ -134,7 +135,7 @@ impl Cluster {
             match self.first_node(slot).await {
                 Err(error)
                     if refusal::is_not_now(&error)
-                        && is_time_left(job.tries_until(&error, deadline)) =>
+                        && is_time_left(job.tries_until(&error, deadline), Duration::ZERO) =>
                 {
                     sleep(RETRY_PAUSE).await;
                 }

@@ -87,6 +87,12 @@ impl<'a> Job<'a> {
         until.unwrap_or(otherwise)
     }
 
+    /// How long it may wait before anything is sent, so that a refusal can still be reported.
+    pub(super) fn may_wait(&self, most: Duration) -> Duration {
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        self.until.map_or(most, |until| most.min(left(until)))
+    }
+
     /// Tells whoever waits once the answer is held back for long. From then on other jobs go over
     /// another connection.
     pub(crate) const fn telling(mut self, late: &'a Notify) -> Self {

@@ -39,7 +39,7 @@ impl Pooled {
     /// # Errors
     /// The job was refused, or the pool gave no connection.
     pub(super) async fn once(&self, job: &Job<'_>, until: Instant) -> Result<Outcome, RedisError> {
-        let lent = self.lend().await?;
+        let lent = self.lend(job).await?;
         let since = lent.since;
         let outcome = if job.looks && self.asking.is_due() {
             // What is rare is on the heap.
@@ -53,10 +53,10 @@ impl Pooled {
         outcome
     }
 
-    async fn lend(&self) -> Result<Lent, RedisError> {
+    async fn lend(&self, job: &Job<'_>) -> Result<Lent, RedisError> {
         // Whoever waits for a connection may get an older one than is known then.
         let since = self.pool.era();
-        let connection = self.pool.lend(self.timeouts.connect).await?;
+        let connection = self.pool.lend(job.may_wait(self.timeouts.connect)).await?;
         Ok(Lent {
             connection,
             pool: self.pool.clone(),
@@ -83,7 +83,7 @@ impl Pooled {
             None => return outcome,
         }
         // From the pool, whose hooks may choose a database or a user.
-        match timeout(self.timeouts.command, self.lend()).await {
+        match timeout(self.timeouts.command, self.lend(job)).await {
             Ok(Ok(lent)) => self.over(lent, job).await,
             Ok(Err(_)) | Err(_) => outcome,
         }
