@@ -321,11 +321,12 @@ impl Terms {
         record.is_over(self.now, self.absolute)
     }
 
-    /// Whether there is an absolute timeout, and nothing says since when it counts for this record:
-    /// an old server wrote it.
+    /// Whether a commit writes this record even without changes: the record that
+    /// [`merge_into`](crate::storage::MadeOn::merge_into) returns.
     ///
-    /// It counts from the first sight. So a commit writes the record that
-    /// [`merge_into`](crate::storage::MadeOn::merge_into) returns, even without changes.
+    /// There is an absolute timeout, and nothing says since when it counts for this record, since an old
+    /// server wrote it: it counts from the first sight. Or only a previous secret key proves what the
+    /// library itself knows of the session, which would be lost once that key is taken out.
     ///
     /// # Examples
     /// ```
@@ -336,7 +337,16 @@ impl Terms {
     /// # Ok::<(), actix_session::storage::DecodeError>(())
     /// ```
     pub fn is_undated(&self, record: &Record) -> bool {
-        self.absolute.is_some() && record.is_undated()
+        (self.absolute.is_some() && record.is_undated()) || self.is_by_previous_key(record)
+    }
+
+    fn is_by_previous_key(&self, record: &Record) -> bool {
+        // What a store has decoded may not have been proven yet.
+        let by_previous = || {
+            self.prove(record.clone(), Place::Unnamed)
+                .is_by_previous_key()
+        };
+        record.is_by_previous_key() || record.has_claim() && by_previous()
     }
 
     /// Whether reading a record extends its life now. `end` is when it ends so far.

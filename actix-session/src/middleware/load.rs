@@ -170,6 +170,8 @@ impl Incoming {
             }
             let live = self.loaded.record();
             self.extended = live.is_some_and(|record| terms.have_extended(record));
+            // A request without changes writes it by the first key, as it seals the cookie.
+            self.stale |= live.is_some_and(Record::is_by_previous_key);
             Ok(self)
         }
     }

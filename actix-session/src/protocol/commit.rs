@@ -305,7 +305,8 @@ impl<'a> CommitMachine<'a> {
         draw: &mut impl Draw,
     ) -> Next<Committed> {
         let lists = on.is_unlisted() || self.lists && on.was_listed_long_ago(self.terms.now);
-        if self.changes.is_empty() && !on.is_undated() && !lists {
+        let is_due = on.is_undated() || on.is_by_previous_key();
+        if self.changes.is_empty() && !is_due && !lists {
             return Next::Answer(self.without_a_write(&on));
         }
         let stamp = or_fail!(stamp(self.terms, &self.at, draw));
@@ -530,7 +531,10 @@ impl Machine for CommitMachine<'_> {
         }
         match (&self.route, self.base.clone(), self.handed.take()) {
             (Route::Direct, Some(_), Some(stored)) => self.found(Stored::Record(stored), draw),
-            (Route::Direct, Some(base), None) => self.attempt(base, overwrite, draw),
+            (Route::Direct, Some(base), None) if !self.terms.is_over(&base) => {
+                self.attempt(base, overwrite, draw)
+            }
+            // What has come to its end since the load may have a later one by now.
             _ => Next::read(&self.at),
         }
     }

@@ -1,7 +1,7 @@
 //! Metadata that an application on an old server can have written.
 
 use super::{
-    keys::{MetadataKeys, Place},
+    keys::{Maker, MetadataKeys, Place},
     metadata::{Metadata, is_plain},
 };
 
@@ -50,9 +50,10 @@ impl Claim {
         &self.text
     }
 
-    pub(super) fn holds(&self, keys: &MetadataKeys, place: Place<'_>) -> bool {
+    /// `None` if none of the keys proves it.
+    pub(super) fn maker(&self, keys: &MetadataKeys, place: Place<'_>) -> Option<Maker> {
         let (metadata, mac) = parts(&self.text);
-        keys.verify(metadata, mac, place)
+        keys.maker(metadata, mac, place)
     }
 }
 

@@ -29,6 +29,14 @@ pub(crate) enum Place<'a> {
     Unnamed,
 }
 
+/// The key that made a MAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Maker {
+    First,
+    /// The MAC counts until this key is taken out.
+    Previous,
+}
+
 impl MetadataKeys {
     pub(crate) fn new(key: &Key, previous: &[Key]) -> Self {
         Self {
@@ -37,24 +45,34 @@ impl MetadataKeys {
         }
     }
 
+    /// The same before the first key came.
+    pub(super) fn before(&self) -> Option<Self> {
+        let (first, previous) = self.previous.split_first()?;
+        Some(Self {
+            first: first.clone(),
+            previous: previous.to_vec(),
+        })
+    }
+
     /// The MAC of a metadata's text, in 43 characters that need no escaping.
     pub(super) fn mac(&self, text: &str, place: Place<'_>) -> String {
         URL_SAFE_NO_PAD.encode(hmac::sign(&self.first, &message(text, place)))
     }
 
-    /// Whether one of the keys made the MAC, for this place or for the five methods, which can copy
-    /// an entry anywhere.
-    pub(super) fn verify(&self, text: &str, mac: &str, place: Place<'_>) -> bool {
-        let Ok(mac) = URL_SAFE_NO_PAD.decode(mac) else {
-            return false;
-        };
+    /// Which key made the MAC, for this place or for the five methods, which can copy an entry
+    /// anywhere.
+    pub(super) fn maker(&self, text: &str, mac: &str, place: Place<'_>) -> Option<Maker> {
+        let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
         let places = [message(text, place), message(text, Place::Unnamed)];
-        let mut keys = std::iter::once(&self.first).chain(&self.previous);
-        keys.any(|key| {
+        let made = |key: &hmac::Key| {
             // Compares in constant time.
             let verifies = |message: &Vec<u8>| hmac::verify(key, message, &mac).is_ok();
             places.iter().any(verifies)
-        })
+        };
+        if made(&self.first) {
+            return Some(Maker::First);
+        }
+        self.previous.iter().any(made).then_some(Maker::Previous)
     }
 }
 
@@ -109,11 +127,12 @@ mod tests {
             assert_eq!(mac.len(), 43);
             for place in PLACES {
                 let holds = made == place || made == Place::Unnamed;
-                assert_eq!(keys.verify("bc", &mac, place), holds, "{made:?} {place:?}");
-                assert!(!keys.verify("c", &mac, place));
+                let maker = keys.maker("bc", &mac, place);
+                assert_eq!(maker, holds.then_some(Maker::First), "{made:?} {place:?}");
+                assert_eq!(keys.maker("c", &mac, place), None);
             }
             for end in 0..mac.len() {
-                assert!(!keys.verify("bc", &mac[..end], made));
+                assert_eq!(keys.maker("bc", &mac[..end], made), None);
             }
         }
     }
@@ -122,8 +141,10 @@ mod tests {
     fn the_first_key_makes_macs_and_all_of_them_count() {
         let mac = keys(1, &[]).mac("text", Place::Unnamed);
         assert_eq!(keys(1, &[2]).mac("text", Place::Unnamed), mac);
-        assert!(keys(2, &[3, 1]).verify("text", &mac, Place::Unnamed));
-        assert!(!keys(2, &[3]).verify("text", &mac, Place::Unnamed));
+        let maker = |keys: MetadataKeys| keys.maker("text", &mac, Place::Unnamed);
+        assert_eq!(maker(keys(1, &[2])), Some(Maker::First));
+        assert_eq!(maker(keys(2, &[3, 1])), Some(Maker::Previous));
+        assert_eq!(maker(keys(2, &[3])), None);
     }
 
     /// An application may sign what users type, with the same secret key.
@@ -132,6 +153,6 @@ mod tests {
         let message = message("text", Place::Unnamed);
         let signing = hmac::Key::new(hmac::HMAC_SHA256, key(1).signing());
         let mac = URL_SAFE_NO_PAD.encode(hmac::sign(&signing, &message));
-        assert!(!keys(1, &[]).verify("text", &mac, Place::Unnamed));
+        assert_eq!(keys(1, &[]).maker("text", &mac, Place::Unnamed), None);
     }
 }

@@ -38,6 +38,7 @@ pub use self::format::WireFormat;
 use self::{
     claim::Claim,
     format::Found,
+    keys::Maker,
     known::{Facts, Known},
 };
 pub(crate) use self::{
@@ -106,6 +107,8 @@ struct Written {
     told: Option<Box<Metadata>>,
     /// The metadata are made up.
     undated: bool,
+    /// The metadata count until a previous key is taken out.
+    by_previous_key: bool,
 }
 
 /// The text is not a record of a version that this library reads.
@@ -128,6 +131,7 @@ impl Written {
             derived: false,
             told: None,
             undated: false,
+            by_previous_key: false,
         }
     }
 
@@ -248,7 +252,11 @@ impl Record {
 
     /// The same without a copy, if nobody else has the record.
     pub(crate) fn into_map_with_metadata(self) -> HashMap<String, String> {
-        let entry = self.entry(self.written.keys.as_deref());
+        let keys = self.written.keys.as_deref();
+        // Whoever reads the map has to know.
+        let before = keys.filter(|_| self.is_by_previous_key());
+        let before = before.and_then(MetadataKeys::before);
+        let entry = self.entry(before.as_ref().or(keys));
         let entry = entry.map(|text| format!("\"{text}\""));
         let mut map = self.into_map();
         if let Some(entry) = entry {
@@ -326,12 +334,11 @@ impl Record {
             return self;
         };
         self.changed(|written| {
-            let claim = written
-                .claim
-                .take()
-                .filter(|claim| claim.holds(keys, place));
-            if let Some(claim) = claim {
+            if let Some(claim) = written.claim.take()
+                && let Some(maker) = claim.maker(keys, place)
+            {
                 written.know(claim.commit, claim.metadata);
+                written.by_previous_key = maker == Maker::Previous;
             }
             written.keys = Some(Arc::clone(keys));
         })
@@ -401,6 +408,11 @@ impl Record {
     /// Whether nothing says since when the session is there.
     pub(crate) fn is_undated(&self) -> bool {
         self.written.undated || !self.is_plain() && self.times().is_none()
+    }
+
+    /// Whether its metadata are lost with a previous key unless somebody writes them anew.
+    pub(crate) fn is_by_previous_key(&self) -> bool {
+        self.written.by_previous_key
     }
 
     /// Whether no step has written down whose record it is.

@@ -28,6 +28,7 @@ on_each_store! {
     a_clear_is_no_entry_and_what_began_before_it_stays_cleared,
     a_clear_that_leaves_the_entries_as_they_were_counts,
     a_clear_outlives_a_change_of_the_format,
+    a_visit_takes_a_login_along_to_the_new_key,
     a_clear_for_old_servers_holds_for_those_that_write_the_present_format,
 }
 
@@ -387,6 +388,35 @@ async fn a_key_that_is_taken_out_takes_its_logins_with_it() {
     let late = copy.at(Site::new(with(&old, &[]).build()).await);
     assert_eq!(late.number("n").await, Some(1));
     assert_eq!(late.principal().await, None);
+}
+
+/// Any request takes the session along to the new key, whatever store it is in.
+async fn a_visit_takes_a_login_along_to_the_new_key(tested: impl TestStore) {
+    takes_a_login_along(|| tested.store(), tested.clock()).await;
+    takes_a_login_along(|| Wrapper(tested.store()), tested.clock()).await;
+}
+
+async fn takes_a_login_along<S: SessionStore + 'static>(
+    store: impl Fn() -> S,
+    clock: &ManualClock,
+) {
+    let with = |key: &Key, previous: &[&Key]| {
+        let builder = SessionMiddleware::builder(store(), key.clone()).clock(clock.clone());
+        let previous = previous.iter().copied().cloned();
+        for_old_servers(builder.previous_keys(previous)).build()
+    };
+    let (old, new) = (Key::generate(), Key::generate());
+    let browser = Browser::new(Site::new(with(&old, &[])).await);
+    browser.visit(login("ferris")).await.assert_sets_cookie();
+    let rotated = browser.at(Site::new(with(&new, &[&old])).await);
+    assert_eq!(rotated.principal().await.as_deref(), Some("ferris"));
+    // Once is enough.
+    rotated
+        .visit(|s| drop(s.entries()))
+        .await
+        .assert_no_cookie();
+    let done = rotated.at(Site::new(with(&new, &[])).await);
+    assert_eq!(done.principal().await.as_deref(), Some("ferris"));
 }
 
 /// Cookie-stored sessions with a list, behind a wrapper that knows of five methods alone.
