@@ -343,8 +343,9 @@ impl Machine for RotateMachine<'_> {
     fn start(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         match (&self.phase, self.base.clone()) {
             (Phase::Fresh, _) => self.own_session(draw),
-            (_, Some(base)) => self.rotate(&base, draw),
-            (_, None) => Next::read(&self.at),
+            (_, Some(base)) if !self.terms.is_over(&base) => self.rotate(&base, draw),
+            // What has come to its end since the load may have a later one by now.
+            _ => Next::read(&self.at),
         }
     }
 

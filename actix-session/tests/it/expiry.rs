@@ -24,6 +24,7 @@ on_each_store! {
     the_absolute_end_is_not_pushed_by_activity_or_renewals,
     a_login_and_a_step_up_push_the_absolute_end,
     what_is_past_its_absolute_end_is_not_there,
+    no_login_goes_on_with_what_has_come_to_its_end_since_the_load,
     a_ttl_of_ones_own_makes_the_cookie_persistent_and_stays,
     a_ttl_of_ones_own_ends_with_its_login,
     an_entry_set_to_the_value_that_it_has_is_activity,
@@ -306,6 +307,23 @@ async fn a_login_and_a_step_up_push_the_absolute_end(tested: impl TestStore) {
     }
     advance(tested.clock(), 1_000);
     assert!(browser.is_nobody().await);
+}
+
+/// Such a step would give it another end.
+async fn no_login_goes_on_with_what_has_come_to_its_end_since_the_load(tested: impl TestStore) {
+    let browser = bounded(&tested).await;
+    browser.visit(|s| s.login("user-42").unwrap()).await;
+    advance(tested.clock(), 500_000);
+    browser.visit(|_| ()).await.assert_ok();
+    let step_up = browser.fork().begin().await;
+    let again = browser.begin().await;
+    advance(tested.clock(), 500_001);
+    step_up.reauthenticated().unwrap();
+    step_up.finish().await.assert_no_cookie();
+    again.login("user-42").unwrap();
+    again.finish().await.assert_ok().assert_sets_cookie();
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+    assert_eq!(browser.number("n").await, None);
 }
 
 async fn what_is_past_its_absolute_end_is_not_there(tested: impl TestStore) {
