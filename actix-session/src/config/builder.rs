@@ -47,7 +47,9 @@ use crate::{
 #[must_use]
 pub struct SessionMiddlewareBuilder<Store: SessionStore> {
     store: Store,
-    configuration: Configuration,
+    pub(super) configuration: Configuration,
+    /// A policy has set the timeouts.
+    has_policy: bool,
 }
 
 /// As published. What the settings hold of the application's own answers for itself.
@@ -59,6 +61,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         Self {
             store,
             configuration: Configuration::new(key),
+            has_policy: false,
         }
     }
 
@@ -77,6 +80,10 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
 
     /// Sets how long sessions and their cookies live; [`BrowserSession`](super::BrowserSession) by
     /// default.
+    ///
+    /// After [`policy`](Self::policy), the timeouts are the policy's: this sets only whether the cookie outlives
+    /// the browser, and, with
+    /// [`AtMostEvery`](super::TtlExtensionPolicy::AtMostEvery), how often an extension is written.
     pub fn session_lifecycle<S: Into<SessionLifecycle>>(mut self, session_lifecycle: S) -> Self {
         let (persistent, ttl, extension) = match session_lifecycle.into() {
             SessionLifecycle::BrowserSession(browser) => {
@@ -87,12 +94,16 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
             }
         };
         self.configuration.persistent = persistent;
-        self.configuration.terms.ttl = ttl.into();
-        self.configuration.terms.extend = match extension {
+        let terms = &mut self.configuration.terms;
+        terms.extend = match extension {
+            TtlExtensionPolicy::AtMostEvery(interval) => ExtendOnRead::AtMostEvery(interval.into()),
+            _ if self.has_policy => ExtendOnRead::Always,
             TtlExtensionPolicy::OnEveryRequest => ExtendOnRead::Always,
             TtlExtensionPolicy::OnStateChanges => ExtendOnRead::Never,
-            TtlExtensionPolicy::AtMostEvery(interval) => ExtendOnRead::AtMostEvery(interval.into()),
         };
+        if !self.has_policy {
+            terms.ttl = ttl.into();
+        }
         self
     }
 
@@ -285,7 +296,12 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     }
 
     /// Sets the idle and absolute timeouts of a [`SessionPolicy`]. Whether the cookie outlives the
-    /// browser stays as it is.
+    /// browser stays as it is, and so does an interval in which extensions are written
+    /// ([`AtMostEvery`](super::TtlExtensionPolicy::AtMostEvery)): before or after this,
+    /// [`session_lifecycle`](Self::session_lifecycle) sets them.
+    ///
+    /// Sessions keep the absolute end that they got: [`absolute_timeout`](Self::absolute_timeout) says
+    /// until when.
     ///
     /// # Examples
     /// ```
@@ -299,9 +315,13 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// ```
     pub fn policy(mut self, policy: &SessionPolicy) -> Self {
         let absolute = Millis::from(policy.absolute());
-        self.configuration.terms.ttl = policy.idle().map_or(absolute, Millis::from);
-        self.configuration.terms.extend = ExtendOnRead::Always;
-        self.configuration.terms.absolute = Some(absolute);
+        let terms = &mut self.configuration.terms;
+        terms.ttl = policy.idle().map_or(absolute, Millis::from);
+        if !matches!(terms.extend, ExtendOnRead::AtMostEvery(_)) {
+            terms.extend = ExtendOnRead::Always;
+        }
+        terms.absolute = Some(absolute);
+        self.has_policy = true;
         self
     }
 
@@ -355,6 +375,10 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// [`reauthenticated`](crate::Session::reauthenticated). By default there is none. A longer one
     /// than 100 years is shortened to that.
     ///
+    /// A session keeps the absolute end that it got. So a changed timeout counts for new sessions, and
+    /// for others from their next login, re-authentication or [`clear`](crate::Session::clear). If it is
+    /// to count for all at once, end those that live.
+    ///
     /// # Examples
     /// ```
     /// # use actix_session::{SessionMiddleware, storage::MemorySessionStore};
@@ -371,9 +395,9 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     }
 
     /// Declares that servers with actix-session 0.11 or older share the store. They may drop or
-    /// copy a session's metadata, so an absolute timeout under [`WireFormat::V0_11`] is best
-    /// effort. Whose sessions were all ended once (`revoke_all`) is logged in here only by logins of servers with
-    /// this version.
+    /// copy a session's metadata, so an absolute timeout, lists of a user's sessions and a limit on them
+    /// ([`max_sessions`](Self::max_sessions)) are best effort under [`WireFormat::V0_11`]. Whose sessions
+    /// were all ended once (`revoke_all`) is logged in here only by logins of servers with this version.
     ///
     /// # Examples
     /// ```
@@ -701,7 +725,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
 
     /// Limits how many sessions a principal may have at once (ASVS 5.0, 7.1.2); by default any number.
     ///
-    /// It counts sessions that [`login`](crate::Session::login) made, and holds for parallel logins.
+    /// It counts sessions that [`login`](crate::Session::login) made, and holds for parallel logins. Under
+    /// [`WireFormat::V0_11`] it is best effort ([`mixed_fleet`](Self::mixed_fleet)).
     /// Each login reads the list of the principal's sessions, and under [`OverLimit::Refuse`](super::OverLimit::Refuse) takes a
     /// lock on the principal: two to five more round trips. Other requests do not notice.
     ///
@@ -775,7 +800,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// Builds the middleware.
     ///
     /// Invalid settings that would break every request are clamped or left out: timeouts and TTLs of zero
-    /// or less become a second; what is too long becomes the longest that is valid; the grace, the lease,
+    /// or less become a second; what is too long becomes the longest that is valid; time limits of zero become the
+    /// default; the grace, the lease,
     /// [`max_state_size`](Self::max_state_size) and [`max_sessions`](Self::max_sessions) become the
     /// nearest that is valid; and a header that is no header and a reserved
     /// [`principal_entry`](Self::principal_entry) count as not set. Other invalid settings are kept. The

@@ -1,5 +1,7 @@
 //! What settings are refused, and what is made of the others.
 
+use std::time::Duration as StdDuration;
+
 use actix_web::cookie::{SameSite, time::Duration};
 
 use super::*;
@@ -296,4 +298,54 @@ fn what_would_break_every_request_is_clamped() {
     assert_eq!(clamped(|c| c.terms.grace = Millis(999)).grace, SHORTEST);
     let kept = clamped(|c| c.terms.grace = Millis(1_001)).grace;
     assert_eq!(kept, Millis(1_001));
+    let budget = |set: fn(&mut Configuration)| clamped(set).budget;
+    assert_eq!(budget(|c| c.terms.budget = StdDuration::ZERO), BUDGET);
+    assert_eq!(budget(|c| c.terms.budget = StdDuration::MAX), LONGEST_WAIT);
+    clamped(|c| c.load_budget = StdDuration::ZERO);
+    clamped(|c| c.load_budget = StdDuration::MAX);
+}
+
+/// In either order.
+#[test]
+fn a_lifecycle_leaves_the_times_of_a_policy_alone() {
+    use crate::{
+        config::{PersistentSession, SessionPolicy, TtlExtensionPolicy},
+        storage::CookieSessionStore,
+    };
+
+    let policy = SessionPolicy::aal2();
+    let lifecycle = |extension: Option<TtlExtensionPolicy>| {
+        let lifecycle = PersistentSession::default().session_ttl(Duration::weeks(9));
+        match extension {
+            Some(extension) => lifecycle.session_ttl_extension_policy(extension),
+            None => lifecycle,
+        }
+    };
+    let seldom = TtlExtensionPolicy::AtMostEvery(Duration::minutes(5));
+    for (extension, extends) in [
+        (None, ExtendOnRead::Always),
+        (
+            Some(TtlExtensionPolicy::OnStateChanges),
+            ExtendOnRead::Always,
+        ),
+        (Some(seldom), ExtendOnRead::AtMostEvery(Millis(300_000))),
+    ] {
+        let builder =
+            || SessionMiddlewareBuilder::new(CookieSessionStore::default(), Key::generate());
+        let first = builder()
+            .policy(&policy)
+            .session_lifecycle(lifecycle(extension.clone()));
+        let last = builder()
+            .session_lifecycle(lifecycle(extension))
+            .policy(&policy);
+        for builder in [first, last] {
+            let Configuration {
+                persistent, terms, ..
+            } = builder.configuration;
+            assert!(persistent);
+            assert_eq!(terms.ttl, policy.idle().unwrap().into());
+            assert_eq!(terms.absolute, Some(policy.absolute().into()));
+            assert_eq!(terms.extend, extends);
+        }
+    }
 }
