@@ -42,8 +42,6 @@ const AT_ONCE: usize = 16;
 const SPEAKING: u32 = 12;
 /// How long the last watch is survived: another one may come.
 const REST: Duration = Duration::from_secs(10);
-/// The shortest time between two looks, however short the grace is.
-const LEAST: Duration = Duration::from_millis(10);
 /// How long after a look has found nothing the reason may come. Then it is not known.
 const REASON: Duration = Duration::from_millis(250);
 /// When to look again after an answer that was lost.
@@ -293,8 +291,7 @@ impl Hub {
         if speaks && self.hears_renewals.load(Ordering::SeqCst) {
             return lease;
         }
-        let grace = Duration::from_millis(watch.looking.terms.grace.0.max(0).unsigned_abs());
-        lease.min((grace / 2).max(LEAST))
+        watch.looking.within_grace(lease)
     }
 
     /// The application's clock is asked without the lock, and before anything is taken: whatever it

@@ -49,7 +49,8 @@ pub(crate) async fn poll_backend<B: crate::protocol::Backend>(
 ) {
     use super::look::{Seen, follow};
 
-    let (unwanted, lease) = (unwanted(&watch), watch.looking.lease);
+    let lease = watch.looking.within_grace(watch.looking.lease);
+    let unwanted = unwanted(&watch);
     while !watch.is_unwanted() {
         let terms = watch.looking.terms_now();
         let look = follow(store, at.clone(), None, &terms);

@@ -246,6 +246,13 @@ impl Looking {
         }
     }
 
+    /// A lease that is no longer than the redirect of a renewal that nobody tells.
+    #[cfg(any(feature = "_backend", test))]
+    pub(super) fn within_grace(&self, lease: Duration) -> Duration {
+        let grace = Duration::from_millis(self.terms.grace.0.max(0).unsigned_abs());
+        lease.min((grace / 2).max(LEAST))
+    }
+
     /// What a record knows of itself. Without a key that proves it, its word counts.
     pub(crate) fn known<'a>(&self, record: &'a Record) -> Option<&'a Metadata> {
         match self.terms.keys {
@@ -254,6 +261,10 @@ impl Looking {
         }
     }
 }
+
+/// The shortest time between two looks, however short the grace is.
+#[cfg(any(feature = "_backend", test))]
+const LEAST: Duration = Duration::from_millis(10);
 
 /// When a look that has failed is repeated, at the latest: one late answer must not cost a lease.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
