@@ -2,7 +2,8 @@
 //! many others do. Here, a map with a lock stands for the server.
 //!
 //! Beside the five published methods, such a store overrides four: parallel requests lose nothing, and a
-//! logout wins every race. What it cannot promise, `actix_session::testing::conformance` says.
+//! logout wins every race but one. It keeps no redirects, so that a logout by a key that a renewal has
+//! replaced ends nothing. What else it cannot promise, `actix_session::testing::conformance` says.
 //!
 //! cargo run --manifest-path actix-session/Cargo.toml --example compare_and_set_store
 

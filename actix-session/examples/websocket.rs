@@ -28,6 +28,8 @@ async fn socket(
             };
             // What the handler saw is old by now, so each message opens the session again.
             let opened = sessions.open(&user, &handle).await.ok()??;
+            // No request comes, so that nothing else shows that somebody is there.
+            opened.extend().await.ok()?;
             socket.text(count(opened).await?.to_string()).await.ok()?;
         }
     });

@@ -32,8 +32,8 @@ use crate::{SessionMiddleware, cookie::read, event, storage::SessionStore};
 /// 2. `Origin` is one that the application [trusts](Self::trust).
 /// 3. The browser says in `Sec-Fetch-Site` that it comes from the same origin, or from no page at all.
 ///    If it says anything else, the request is refused; sibling subdomains are other origins.
-/// 4. There is neither `Sec-Fetch-Site` nor `Origin`. No browser sends such a request, hence nobody's
-///    cookies were added to it.
+/// 4. There is neither `Sec-Fetch-Site` nor `Origin`. No browser since 2020 sends such a request, hence
+///    nobody's cookies were added to it. An older browser may send one, and it passes.
 /// 5. `Origin` has the host and port of the request's `Host` field. The scheme is not compared, since
 ///    TLS may end at a proxy. Behind a proxy that changes `Host`, trust the public origin.
 ///

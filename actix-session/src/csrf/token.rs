@@ -105,6 +105,8 @@ impl Session {
     /// # Errors
     /// None of this session's pages had this token, or they had it before the login: the response is a
     /// 403. The session could not be loaded, or another request renewed it a moment ago: it is a 503.
+    /// Nobody has loaded it ([`lazy`](crate::config::SessionMiddlewareBuilder::lazy)), or its entry
+    /// `__csrf` is another program's: it is a 500.
     ///
     /// # Examples
     /// ```

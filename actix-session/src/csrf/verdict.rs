@@ -63,7 +63,7 @@ pub(super) fn judge(
     match (text(headers, &SEC_FETCH_SITE)?, own) {
         (Some("same-origin" | "none"), _) => Ok(()),
         (Some(_), _) => Err(CrossSiteReason::CrossSite),
-        // No browser, so that nobody added cookies by itself.
+        // No browser since 2020, so that nobody added cookies by itself.
         (None, None) => Ok(()),
         (None, Some("null")) => Err(CrossSiteReason::NullOrigin),
         (None, Some(own)) => {

@@ -163,7 +163,12 @@ impl OpenedSession {
     /// # Errors
     /// [`is_gone`](SessionManagerError::is_gone): the session has ended, or is another person's now.
     /// The changes need a cookie (a renewal, a login, entries after a `purge`, which ends the session all the
-    /// same), or the manager was made from a store alone. Otherwise, the store fails.
+    /// same), make the record larger than
+    /// [`max_state_size`](crate::config::SessionMiddlewareBuilder::max_state_size), or cannot be computed (a
+    /// `modify` of a value of another type); or the manager was made from a store alone. Others kept changing
+    /// the session until the time was up: as a response, it is a 503. Otherwise, the store fails; if its
+    /// answer was lost, nobody knows what was done
+    /// ([`is_outcome_unknown`](SessionManagerError::is_outcome_unknown)).
     pub async fn commit(self) -> Result<(), SessionManagerError> {
         let snapshot = self.session.0.lock().take_snapshot();
         let needs_cookie = snapshot.changes.renews() || snapshot.changes.login.is_some();

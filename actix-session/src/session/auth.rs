@@ -155,8 +155,8 @@ impl Login {
     }
 
     /// Sets how long the session lives without activity, instead of the configured time.
-    /// [`Session::set_ttl`] does the same, and says what holds. Values outside 1 ms to 400 days are
-    /// clamped.
+    /// [`Session::set_ttl`] does the same, and says what holds. It makes the cookie persistent, so that
+    /// the login outlives the browser. Values outside 1 ms to 400 days are clamped.
     ///
     /// # Examples
     /// ```

@@ -18,9 +18,10 @@ impl Session {
     /// request.
     ///
     /// It resolves when the session has been purged or logged out, revoked or expired, on whatever
-    /// server, and when it becomes another person's. A renewal, as by a login or a new password, goes
-    /// on. For a session that this request makes or clears it begins with the commit (the response's or
-    /// that of [`save`](Self::save)), and resolves at once if none is made. Waiting extends nothing.
+    /// server, and when it becomes another person's (but for the exceptions below). A renewal, as by a
+    /// login or a new password, goes on. For a session that this request makes or clears it begins with
+    /// the commit (the response's or that of [`save`](Self::save)), and resolves at once if none is made.
+    /// Waiting extends nothing.
     ///
     /// # How soon
     /// Within one process, at once. Between processes, at once over Redis and PostgreSQL, whose
@@ -31,8 +32,11 @@ impl Session {
     /// [`renewal_grace`](crate::config::SessionMiddlewareBuilder::renewal_grace) at least). A store that
     /// fails ends nothing.
     ///
-    /// In a store with the five published methods alone a renewal ends it too. With cookie-stored
-    /// sessions it knows what the list of ended sessions knows.
+    /// # Exceptions
+    /// In a custom store that keeps no redirects, with a compare-and-set of its own or with the five
+    /// published methods alone, a renewal ends it too. With cookie-stored sessions it knows what the list
+    /// of ended sessions knows, and so no expiry, neither by the idle timeout nor by the absolute one.
+    /// [`remaining`](Self::remaining) says when the latter is over, so that you can stop then.
     ///
     /// # Errors
     /// There is no middleware, the request has been answered, the session could not be loaded

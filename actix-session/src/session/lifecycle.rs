@@ -9,7 +9,8 @@ impl Session {
     /// This also removes what parallel requests have committed. Requests in flight, which loaded
     /// the session before, write nothing when they commit later.
     /// If another request has renewed the session meanwhile, entries that others have set since this
-    /// request loaded it stay.
+    /// request loaded it stay. (In custom stores that keep no redirects, which [`purge`](Self::purge)
+    /// names, such a `clear` is dropped: the user stays logged in.)
     ///
     /// The login's times end too. The configured absolute timeout then counts from the session's
     /// creation; if that was longer ago, the session ends, as by [`purge`](Self::purge). So does one whose
@@ -102,10 +103,11 @@ impl Session {
     /// Ends the session: the middleware deletes the record, even if renewals have moved it to
     /// another key, and removes the cookie. A request in flight cannot bring the session back.
     ///
-    /// Two kinds of store cannot keep this promise. With cookie-stored sessions, a copy of the cookie opens
+    /// Three kinds of store cannot keep this promise. With cookie-stored sessions, a copy of the cookie opens
     /// until it expires, unless there is a list of ended sessions (`CookieSessionStore::with_revocation`).
-    /// In a custom store with the five published methods alone, a request in flight can bring the session
-    /// back.
+    /// Custom stores with a compare-and-set of their own, or with the five published methods alone, keep no
+    /// redirects: a purge by a key that a renewal has replaced ends nothing, and the session lives on under
+    /// its new key. With the five alone, a request in flight can bring the session back, too.
     ///
     /// Entries set afterwards start a new session under a new key.
     ///

@@ -9,12 +9,17 @@
 /// Call it inside the `impl`. It forwards all methods, so the wrapper keeps every promise of
 /// the other store. After `except`, list the methods that the wrapper implements itself.
 ///
+/// The middleware does not call `load`, `save`, `update` or `update_ttl`, and forwarded methods call those
+/// of the store inside. So a wrapper that encrypts or denies something implements `open`, `create`,
+/// `commit` and `rotate`. Managers and `max_sessions` go by the store's
+/// [index](crate::storage::SessionIndex), and so past the wrapper.
+///
 /// # Examples
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
 /// use actix_session::storage::{SessionKey, SessionStore};
 ///
-/// /// Counts the sessions that end.
+/// /// Counts the endings that requests ask for. Those of managers and of `max_sessions` pass by.
 /// struct Counted<S> {
 ///     inner: S,
 ///     ended: AtomicUsize,

@@ -9,8 +9,9 @@ pub type RevocationFuture<'a, T> = Pin<Box<dyn Future<Output = anyhow::Result<T>
 
 /// Keeps the list of ended sessions for a [`CookieSessionStore`](super::CookieSessionStore).
 ///
-/// The stores of this crate that keep records on the server implement it. A name is the digest of
-/// what was revoked, and reveals nothing of it.
+/// The stores of this crate that keep records on the server implement it, except
+/// `RedisActorSessionStore` and `AnySessionStore`. A name is the digest of what was revoked, and reveals
+/// nothing of it.
 ///
 /// # Examples
 /// ```

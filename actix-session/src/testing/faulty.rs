@@ -24,7 +24,9 @@ use crate::{
 /// A store around another one that fails, waits or loses answers when a test says so.
 ///
 /// Clones share the faults. A middleware calls `Open`, `Create`, `Commit`, `Rotate` and `Delete`;
-/// `Load`, `Save`, `Update` and `UpdateTtl` are called inside a store of five methods alone.
+/// `Load`, `Save`, `Update` and `UpdateTtl` are called inside a store of five methods alone. Managers
+/// and `max_sessions` go by the index of the store inside: no fault reaches them, and no call of theirs
+/// is among [`calls`](Self::calls).
 ///
 /// It never [opens at once](SessionStore::opens_at_once), whatever it wraps, since a fault may wait.
 /// So under [`lazy`], name the requests whose guards or middlewares ask for the session in [`load_when`].

@@ -21,13 +21,16 @@ const GONE: &str = "the actor that holds the connections to Redis is gone";
 /// Keeps sessions in Redis, with the interface that this store had in 0.9: build it inside the
 /// closure of `HttpServer::new`, once for each worker and without waiting.
 ///
-/// It does all that [`RedisSessionStore`](crate::storage::RedisSessionStore) does, over the same
+/// Requests are served as by [`RedisSessionStore`](crate::storage::RedisSessionStore), over the same
 /// kind of connections, which a supervised actor holds. Prefer `RedisSessionStore` in new code: it
-/// reports at the start if Redis does not answer.
+/// reports at the start if Redis does not answer, and has settings that are missing here (time limits,
+/// a prefix, hashed keys, replicas to wait for).
 ///
-/// It has no [`SessionIndex`](crate::storage::SessionIndex) of its own, since it stays on one thread. What
-/// it writes is in the index all the same: a `RedisSessionStore` on the same server, with the same
-/// names, lists and ends it.
+/// It has no [`SessionIndex`](crate::storage::SessionIndex) of its own, since it stays on one thread: no
+/// manager and no `max_sessions`. What it writes is in the index all the same: a `RedisSessionStore` on
+/// the same server, with the same names, lists and ends it. For the same reason it is no list for
+/// `CookieSessionStore::with_revocation`, and [`Session::ended`](crate::Session::ended) finds an end by
+/// looking, within [`ended_lease`](crate::config::SessionMiddlewareBuilder::ended_lease).
 ///
 /// # Panics
 /// Building one outside an Actix system panics: the actor runs in that system.
