@@ -23,7 +23,8 @@ use servers::{MariaDbServer, PostgresServer, RedisServer, resp::lines_of};
 use sqlx::{Connection as _, Executor as _, MySqlConnection, PgConnection};
 
 use crate::support::{
-    Browser, MySql, Postgres, Site, SqlTestStore as _, Way, aside, count, guest, soon,
+    Browser, MySql, Postgres, Site, SqlTestStore as _, TestStore as _, Way, aside, count, guest,
+    soon,
 };
 
 /// Servers at which there is the same session, and a way to the one that is the master.
@@ -320,7 +321,7 @@ macro_rules! sql_pair {
         let here = guest(&tested).await;
         // The table is there, and the session is not.
         tested.builder(&to(new.port())).build().await.unwrap();
-        (old, new, way, here)
+        (old, new, way, (tested, here))
     }};
 }
 
@@ -374,7 +375,7 @@ macro_rules! on_mysql {
 
 macro_rules! demoted {
     ($kind:ident, $server:ident, $connection:ident, $user:expr, $demote:expr) => {
-        let (old, new, way, here) = sql_pair!($kind, $server, $connection, $user);
+        let (old, new, way, (_tested, here)) = sql_pair!($kind, $server, $connection, $user);
         run!($connection, old, $demote);
         way.lead_to(new.port());
         becomes_nobody(&here).await;
@@ -393,7 +394,7 @@ async fn what_only_reads_leaves_a_former_primary_on_mysql() {
 
 macro_rules! demoted_and_left_alone {
     ($kind:ident, $server:ident, $connection:ident, $user:expr, $demote:expr) => {
-        let (old, new, way, here) = sql_pair!($kind, $server, $connection, $user);
+        let (old, new, way, (_tested, here)) = sql_pair!($kind, $server, $connection, $user);
         here.visit(count).await.assert_ok();
         run!($connection, old, $demote);
         for (port, _silent) in nowhere() {
@@ -413,4 +414,43 @@ async fn a_former_primary_whose_address_leads_nowhere_serves_reads_on_postgres()
 #[actix_web::test]
 async fn a_former_primary_whose_address_leads_nowhere_serves_reads_on_mysql() {
     on_mysql!(demoted_and_left_alone);
+}
+
+/// Whoever is silent goes on being so.
+macro_rules! silent_at_first {
+    ($kind:ident, $server:ident, $connection:ident, $user:expr, $demote:expr) => {
+        let (old, new, way, (tested, here)) = sql_pair!($kind, $server, $connection, $user);
+        let patient = std::time::Duration::from_secs(600);
+        let store = tested.store_through(tested.url(), patient).await;
+        let middleware = SessionMiddleware::builder(store, tested.key().clone());
+        let middleware = middleware.clock(tested.clock().clone());
+        let there = here.at(tested.browser_of(middleware).await.site.clone());
+        there.visit(count).await.assert_ok();
+        run!($connection, old, $demote);
+        let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        way.lead_to(silent.local_addr().unwrap().port());
+        let asked = aside(move || silent.accept().map(|asked| (asked, silent)));
+        let reading = async {
+            loop {
+                assert_eq!(there.number("n").await, Some(1));
+                rt::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        let _silent = match select(pin!(soon(asked)), pin!(reading)).await {
+            Either::Left((asked, _)) => asked.unwrap(),
+            Either::Right((never, _)) => never,
+        };
+        way.lead_to(new.port());
+        becomes_nobody(&there).await;
+    };
+}
+
+#[actix_web::test]
+async fn a_look_for_a_primary_does_not_wait_for_whoever_is_silent_on_postgres() {
+    on_postgres!(silent_at_first);
+}
+
+#[actix_web::test]
+async fn a_look_for_a_primary_does_not_wait_for_whoever_is_silent_on_mysql() {
+    on_mysql!(silent_at_first);
 }

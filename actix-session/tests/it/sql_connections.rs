@@ -282,16 +282,18 @@ macro_rules! keeps_its_connection {
                 let (store, key) = &*shared;
                 let runtime = Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
+                    let mut failed = 0;
                     for turn in 0..300 {
                         let load = store.load(key);
                         if gap == 3 {
                             let _ = timeout(Duration::from_millis(turn % gap), load).await;
-                        } else {
-                            assert!(load.await.unwrap().is_some());
+                        } else if !matches!(load.await, Ok(Some(_))) {
+                            failed += 1;
                         }
                         sleep(Duration::from_millis(turn % gap)).await;
                     }
                     all_done.wait().await;
+                    assert_eq!(failed, 0);
                 });
             })
         });

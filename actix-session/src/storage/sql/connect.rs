@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use sqlx::{ConnectOptions as _, Connection, Error, Pool, pool::PoolOptions};
 use tokio::{
     sync::Mutex,
@@ -21,6 +22,11 @@ use crate::sync::lock;
 /// A connection that has been idle for longer gives a sign of life before it is used: a ping for
 /// each request would double the round trips of a load.
 const SHORT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a connection is waited for before another one is begun.
+const ANEW: Duration = Duration::from_millis(500);
+/// How many of them may be under way.
+const AT_ONCE: usize = 4;
 
 /// The pool of a database server. Call this on the runtime where its connections are to live.
 pub(crate) async fn connect_to_server<D: Database>(
@@ -150,18 +156,35 @@ impl Inquiry {
         {
             return welcome.clone();
         }
-        let options = pool.connect_options();
-        let connected = match &self.greeting {
-            Some(greeting) => greeting.to_new::<D>(&options).await,
-            None => options.connect().await,
-        };
-        let welcome = match connected {
+        let welcome = match self.connect::<D>(&pool.connect_options()).await {
             // Whether it takes leave does not matter.
             Ok(connection) => connection.close().await.or(Ok(())),
             Err(error) => Err(Arc::new(error)),
         };
         *last = Some((Instant::now(), welcome.clone()));
         welcome
+    }
+
+    /// Begins once more beside a connection that is not answered: it may have gone where nobody is any more.
+    async fn connect<D: Database>(
+        &self,
+        options: &<D::Connection as Connection>::Options,
+    ) -> Result<D::Connection, Error> {
+        let connect = || async {
+            match &self.greeting {
+                Some(greeting) => greeting.to_new::<D>(options).await,
+                None => options.connect().await,
+            }
+        };
+        let mut begun = FuturesUnordered::new();
+        loop {
+            if begun.len() < AT_ONCE {
+                begun.push(connect());
+            }
+            if let Ok(Some(connected)) = timeout(ANEW, begun.next()).await {
+                return connected;
+            }
+        }
     }
 }
 

@@ -281,8 +281,7 @@ impl<D: Database> Connections<D> {
     async fn open_at_last(&self) -> Result<Open<D>, Error> {
         loop {
             match self.open().await {
-                Err(Error::PoolTimedOut) => {}
-                Err(error) if is_worth_another::<D>(&error) => {}
+                Err(error) if is_tried_again::<D>(&error) => {}
                 opened => return opened,
             }
             sleep(PAUSE).await;
@@ -316,13 +315,13 @@ impl<D: Database> Connections<D> {
             let Ok(acquired) = timeout(limit, acquiring).await else {
                 return;
             };
-            let failed = acquired.is_err();
-            // A refusal takes the pause, too: otherwise everybody who waits would ask in it.
-            let turn = failed.then_some(turn);
+            // It is tried again after a pause, in which everybody who waits would ask otherwise.
+            let pauses = acquired.as_ref().is_err_and(is_tried_again::<D>);
+            let turn = pauses.then_some(turn);
             if let Err(Ok(open)) = tell.send(acquired.map(open)) {
                 drop(line.hand(open));
             }
-            if failed {
+            if pauses {
                 sleep(PAUSE).await;
             }
             drop(turn);
@@ -492,4 +491,8 @@ impl<D: Database> Connections<D> {
     ) -> Option<T> {
         timeout_at(until, self.bounded(work)).await.ok().flatten()
     }
+}
+
+fn is_tried_again<D: Database>(error: &Error) -> bool {
+    matches!(error, Error::PoolTimedOut) || is_worth_another::<D>(error)
 }
