@@ -9,7 +9,7 @@ use std::{
 };
 
 use deadpool::managed::Manager as _;
-use deadpool_redis::{Connection, PoolError, TimeoutType};
+use deadpool_redis::{Connection, PoolError, TimeoutType, Timeouts};
 use redis::{ErrorKind, RedisError, aio::MultiplexedConnection};
 use tokio::{runtime::Handle, time::timeout};
 
@@ -55,7 +55,19 @@ impl Pool {
             self.close_left();
         }
         let pool = self.pool.clone();
-        let getting = ToTheEnd::new(async move { pool.get().await }, |getting| {
+        // Whoever has given up waits no longer in line than whoever has not.
+        let waiting = pool.timeouts();
+        let waiting = Timeouts {
+            wait: Some(waiting.wait.map_or(limit, |own| own.min(limit))),
+            ..waiting
+        };
+        let getting = async move {
+            match pool.timeout_get(&waiting).await {
+                Err(PoolError::NoRuntimeSpecified) => pool.get().await,
+                got => got,
+            }
+        };
+        let getting = ToTheEnd::new(getting, |getting| {
             if let Ok(runtime) = Handle::try_current() {
                 runtime.spawn(timeout(LOOK, getting));
             }

@@ -9,7 +9,6 @@ use std::{
         Arc, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
@@ -95,7 +94,7 @@ impl Cluster {
                     self.suspect_if_lost(&outcome);
                     return Ok(outcome);
                 }
-                Err(error) if !is_time_left(job.tries_until(&error, deadline), Duration::ZERO) => {
+                Err(error) if !is_time_left(job.tries_until(&error, deadline)) => {
                     return Err(error);
                 }
                 Err(error) => error,
@@ -135,7 +134,7 @@ impl Cluster {
             match self.first_node(slot).await {
                 Err(error)
                     if refusal::is_not_now(&error)
-                        && is_time_left(job.tries_until(&error, deadline), Duration::ZERO) =>
+                        && is_time_left(job.tries_until(&error, deadline)) =>
                 {
                     sleep(RETRY_PAUSE).await;
                 }

@@ -264,7 +264,6 @@ impl Topology {
     async fn run_until(&self, job: &Job<'_>, deadline: Instant) -> Result<Outcome, RedisError> {
         let mut tries = 0;
         loop {
-            let begun = Instant::now();
             // On the heap: whatever waits for a command would hold the largest of these, and a load
             // waits at several depths.
             let outcome = match self {
@@ -277,10 +276,7 @@ impl Topology {
             match outcome {
                 Err(error)
                     if self.passes(&error, tries)
-                        && is_time_left(
-                            job.tries_until(&error, deadline),
-                            next_wait(&error, begun),
-                        ) =>
+                        && is_time_left(job.tries_until(&error, deadline)) =>
                 {
                     sleep(RETRY_PAUSE).await;
                 }
@@ -365,19 +361,10 @@ impl Timeouts {
     }
 }
 
-/// Whoever has waited for a connection in vain may have to wait as long again.
-fn next_wait(error: &RedisError, begun: Instant) -> Duration {
-    if refusal::is_without_room(error) {
-        begun.elapsed()
-    } else {
-        Duration::ZERO
-    }
-}
-
-/// Whether another try of this length would be over before this time. Whoever waits beyond it could not
-/// report the refusal any more.
-fn is_time_left(until: Instant, next: Duration) -> bool {
-    Instant::now() + RETRY_PAUSE + next < until
+/// Whether another try would begin before this time is over. Whoever waits beyond it could not report
+/// the refusal any more.
+fn is_time_left(until: Instant) -> bool {
+    Instant::now() + RETRY_PAUSE < until
 }
 
 /// Tells an answer, a refusal and silence apart.
