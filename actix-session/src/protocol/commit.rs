@@ -534,7 +534,7 @@ impl Machine for CommitMachine<'_> {
             (Route::Direct, Some(base), None) if !self.terms.is_over(&base) => {
                 self.attempt(base, overwrite, draw)
             }
-            // What has come to its end since the load may have a later one by now.
+            // What has come to its end since the load would get another one.
             _ => Next::read(&self.at),
         }
     }

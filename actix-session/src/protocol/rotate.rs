@@ -343,9 +343,12 @@ impl Machine for RotateMachine<'_> {
     fn start(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         match (&self.phase, self.base.clone()) {
             (Phase::Fresh, _) => self.own_session(draw),
-            (_, Some(base)) if !self.terms.is_over(&base) => self.rotate(&base, draw),
-            // What has come to its end since the load may have a later one by now.
-            _ => Next::read(&self.at),
+            (_, Some(base)) => match self.rotate(&base, draw) {
+                // What has come to its end since the load would get another one.
+                Next::Do(_) if self.terms.is_over(&base) => Next::read(&self.at),
+                next => next,
+            },
+            (_, None) => Next::read(&self.at),
         }
     }
 

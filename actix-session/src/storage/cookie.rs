@@ -61,7 +61,8 @@ use crate::{
 /// The list keeps a note until the session's absolute end, or for 400 days if it has no absolute
 /// end, since another value of the session may live that long. Set an
 /// [`absolute_timeout`](crate::config::SessionMiddlewareBuilder::absolute_timeout) to keep the list
-/// short. Keep the list in a store that evicts nothing: a full `MemorySessionStore` evicts notes.
+/// short. Keep the list in a store that evicts nothing: a full `MemorySessionStore` evicts notes, and
+/// every visitor can add some by a logout, so that whoever floods it can push others' logouts out.
 ///
 /// Encrypted cookies of actix-session 0.11 or older can be ended like others. A signed one has nothing
 /// that tells it from another visitor's cookie with the same state, so nothing ends it before the
@@ -388,7 +389,7 @@ impl SessionStore for CookieSessionStore {
         let Some(base) = self.base(session_key, base, terms) else {
             return Ok(Committed::Gone);
         };
-        if self.has_ended(&base, terms).await? {
+        if terms.is_over(&base) || self.has_ended(&base, terms).await? {
             self.log_out_ahead(&base, changes, terms).await?;
             return Ok(Committed::Gone);
         }
@@ -418,7 +419,7 @@ impl SessionStore for CookieSessionStore {
         let Some(base) = self.base(session_key, base, terms) else {
             return Ok(Rotated::Gone);
         };
-        if self.has_ended(&base, terms).await? {
+        if terms.is_over(&base) || self.has_ended(&base, terms).await? {
             self.log_out_ahead(&base, changes, terms).await?;
             // As with a store on the server, only this request's own changes may live.
             if !changes.may_live_alone(Some(&base)) {

@@ -309,21 +309,31 @@ async fn a_login_and_a_step_up_push_the_absolute_end(tested: impl TestStore) {
     assert!(browser.is_nobody().await);
 }
 
+crate::support::on_store! { in_cookies InCookie: no_login_goes_on_with_what_has_come_to_its_end_since_the_load }
+
 /// Such a step would give it another end.
 async fn no_login_goes_on_with_what_has_come_to_its_end_since_the_load(tested: impl TestStore) {
-    let browser = bounded(&tested).await;
-    browser.visit(|s| s.login("user-42").unwrap()).await;
-    advance(tested.clock(), 500_000);
-    browser.visit(|_| ()).await.assert_ok();
-    let step_up = browser.fork().begin().await;
-    let again = browser.begin().await;
-    advance(tested.clock(), 500_001);
-    step_up.reauthenticated().unwrap();
-    step_up.finish().await.assert_no_cookie();
-    again.login("user-42").unwrap();
-    again.finish().await.assert_ok().assert_sets_cookie();
-    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
-    assert_eq!(browser.number("n").await, None);
+    for steps_up in [false, true] {
+        let browser = bounded(&tested).await;
+        browser.visit(|s| s.login("user-42").unwrap()).await;
+        advance(tested.clock(), 500_000);
+        browser.visit(|_| ()).await.assert_ok();
+        let (late, step_up) = (browser.begin().await, browser.fork().begin().await);
+        let other = browser.fork();
+        if steps_up {
+            // It gets a later end, and another key.
+            other.visit(|s| s.reauthenticated().unwrap()).await;
+        } else {
+            step_up.reauthenticated().unwrap();
+        }
+        advance(tested.clock(), 500_001);
+        step_up.finish().await.assert_no_cookie();
+        late.login("user-42").unwrap();
+        late.finish().await.assert_ok().assert_sets_cookie();
+        assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
+        assert_eq!(browser.number("n").await, None);
+        assert_eq!(other.number("n").await, steps_up.then_some(1));
+    }
 }
 
 async fn what_is_past_its_absolute_end_is_not_there(tested: impl TestStore) {
