@@ -163,15 +163,6 @@ pub(crate) fn not_refreshed(error: &dyn std::fmt::Display) {
     }
 }
 
-/// A store of five methods says so. It may be a wrapper that opens values which it has not sealed.
-pub(crate) fn undecodable(error: &dyn std::fmt::Display) {
-    static UNDECODABLE: Throttle = Throttle::new();
-
-    if let Some(unreported) = UNDECODABLE.pass(None) {
-        tracing::warn!(%error, unreported, "a session record cannot be decoded");
-    }
-}
-
 /// Each worker says so, and again if the server does not say what it is.
 #[cfg(feature = "redis-session")]
 pub(crate) fn left_replica() {

@@ -13,11 +13,12 @@ use crate::{
     clock::Millis,
     contract::{Committed, End, Opened, Rotated, Terms},
     error::{CommitError, Gone, LoadError, SaveError, UpdateError},
+    event,
     handed::handed,
     key::SessionKey,
     live::{Watch, poll_backend},
     protocol::{
-        Backend, CommitMachine, EndMachine, Flag, ReplaceMachine, RotateMachine, SaveMachine,
+        Backend, CommitMachine, EndMachine, Flag, Name, ReplaceMachine, RotateMachine, SaveMachine,
         Stored,
     },
     random,
@@ -156,14 +157,39 @@ pub(crate) async fn commit<B: Backend>(
         let found = found.map_err(CommitError::of_store)?;
         return match found.proven(&at, terms).live(terms) {
             Stored::Record(record) if terms.is_undated(&record) => {
-                let mut machine = CommitMachine::new(at, Some(record), changes, terms);
-                store.drive(&mut machine, terms).await
+                write_down(store, at, record, terms).await
             }
             found => Ok(checked(&found, terms)),
         };
     }
     let mut machine = CommitMachine::new(at.clone(), base.cloned(), changes, terms);
     store.drive_in_line(&at, &mut machine, terms).await
+}
+
+/// Writes what has to be written down without any changes. What only a previous key proves has time until
+/// that key is taken out.
+async fn write_down<B: Backend>(
+    store: &B,
+    at: Name,
+    record: Record,
+    terms: &Terms,
+) -> Result<Committed, CommitError> {
+    let has_time = record.is_by_previous_key();
+    let found = Stored::Record(record.clone());
+    if has_time && (record.has_kept_end() || store.spares_writes()) {
+        // The store takes no writes at present.
+        return Ok(checked(&found, terms));
+    }
+    let changes = Changes::none();
+    let mut machine = CommitMachine::new(at, Some(record), changes, terms);
+    match store.drive(&mut machine, terms).await {
+        Err(error) if has_time => {
+            store.write_has_failed();
+            event::not_refreshed(&error);
+            Ok(checked(&found, terms))
+        }
+        written => written,
+    }
 }
 
 pub(crate) async fn rotate<B: Backend>(

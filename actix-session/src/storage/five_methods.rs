@@ -30,7 +30,7 @@ pub(crate) async fn open<S: SessionStore + ?Sized>(
         Ok(Some(state)) => terms.record_of(state),
         Ok(None) => return Ok(Opened::Nothing),
         Err(LoadError::Deserialization(error)) => {
-            event::undecodable(&error);
+            tracing::debug!(%error, "a session record cannot be decoded");
             return Ok(Opened::Unreadable);
         }
         Err(error) => return Err(error),
