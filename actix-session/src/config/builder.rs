@@ -800,12 +800,13 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// Builds the middleware.
     ///
     /// Invalid settings that would break every request are clamped or left out: timeouts and TTLs of zero
-    /// or less become a second; what is too long becomes the longest that is valid; time limits of zero become the
-    /// default; the grace, the lease,
+    /// or less become a second; what is too long becomes the longest that is valid; an interval that is
+    /// not shorter than the TTL becomes half of it; the grace, the lease,
     /// [`max_state_size`](Self::max_state_size) and [`max_sessions`](Self::max_sessions) become the
     /// nearest that is valid; and a header that is no header and a reserved
-    /// [`principal_entry`](Self::principal_entry) count as not set. Other invalid settings are kept. The
-    /// first time, a warning says what to change; [`try_build`](Self::try_build) returns an error instead.
+    /// [`principal_entry`](Self::principal_entry) count as not set. Other invalid settings are kept, a time
+    /// limit of zero among them, in which no server answers. The first time, a warning says what to change;
+    /// [`try_build`](Self::try_build) returns an error instead.
     #[must_use]
     pub fn build(self) -> SessionMiddleware<Store> {
         if let Err(error) = self.configuration.check() {

@@ -265,14 +265,14 @@ impl Configuration {
         };
         self.terms.ttl = clamp(self.terms.ttl, longest);
         self.terms.absolute = self.terms.absolute.map(|limit| clamp(limit, LONGEST_STATE));
+        if let ExtendOnRead::AtMostEvery(interval) = &mut self.terms.extend
+            && *interval >= self.terms.ttl
+        {
+            // Otherwise nothing would ever be extended.
+            *interval = Millis(self.terms.ttl.0 / 2);
+        }
         self.terms.grace = self.terms.grace.clamp(SHORTEST, LONGEST);
         self.terms.max_state = self.terms.max_state.max(SMALLEST);
-        for budget in [&mut self.terms.budget, &mut self.load_budget] {
-            if budget.is_zero() {
-                *budget = BUDGET;
-            }
-            *budget = LONGEST_WAIT.min(*budget);
-        }
         self.ended_lease = self.ended_lease.clamp(SHORTEST_LEASE, LONGEST_WAIT);
         self.cap = self.cap.map(Cap::at_least_one);
         // No handler can set it.

@@ -1,7 +1,5 @@
 //! What settings are refused, and what is made of the others.
 
-use std::time::Duration as StdDuration;
-
 use actix_web::cookie::{SameSite, time::Duration};
 
 use super::*;
@@ -298,11 +296,14 @@ fn what_would_break_every_request_is_clamped() {
     assert_eq!(clamped(|c| c.terms.grace = Millis(999)).grace, SHORTEST);
     let kept = clamped(|c| c.terms.grace = Millis(1_001)).grace;
     assert_eq!(kept, Millis(1_001));
-    let budget = |set: fn(&mut Configuration)| clamped(set).budget;
-    assert_eq!(budget(|c| c.terms.budget = StdDuration::ZERO), BUDGET);
-    assert_eq!(budget(|c| c.terms.budget = StdDuration::MAX), LONGEST_WAIT);
-    clamped(|c| c.load_budget = StdDuration::ZERO);
-    clamped(|c| c.load_budget = StdDuration::MAX);
+    let interval = |interval: i64| {
+        let mut configuration = Configuration::new(Key::generate());
+        configuration.terms.ttl = Millis(1_000);
+        configuration.terms.extend = ExtendOnRead::AtMostEvery(Millis(interval));
+        configuration.clamped().terms.extend
+    };
+    assert_eq!(interval(999), ExtendOnRead::AtMostEvery(Millis(999)));
+    assert_eq!(interval(1_000), ExtendOnRead::AtMostEvery(Millis(500)));
 }
 
 /// In either order.
