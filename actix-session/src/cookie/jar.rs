@@ -60,6 +60,27 @@ pub(crate) struct Candidate {
     pub(crate) is_old: bool,
 }
 
+/// How many keys of a request count. Browsers keep fewer cookies for a site.
+const MOST: usize = 256;
+
+/// How many bytes of a request's fields are looked at: more than a head of HTTP/1.1 may have. Over HTTP/2, a
+/// few bytes can stand for a field that was sent before.
+const LONGEST: usize = 128 * 1024;
+
+/// The fields at the front that are not too long together.
+fn bounded(fields: &[HeaderValue]) -> &[HeaderValue] {
+    let mut left = LONGEST;
+    let too_long = fields.iter().position(|field| {
+        let rest = left.checked_sub(field.len());
+        left = rest.unwrap_or_default();
+        rest.is_none()
+    });
+    match too_long {
+        Some(count) => &fields[..count],
+        None => fields,
+    }
+}
+
 /// Seldom there is more than one.
 pub(crate) type Candidates = SmallVec<[Candidate; 1]>;
 
@@ -76,9 +97,10 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// Takes no more than any browser sends: a purge ends them all.
     pub(crate) fn add(&mut self, candidate: Candidate) {
         let mut known = self.candidates.iter();
-        if !known.any(|known| known.key == candidate.key) {
+        if known.len() < MOST && !known.any(|known| known.key == candidate.key) {
             self.candidates.push(candidate);
         }
     }
@@ -126,8 +148,8 @@ impl Cookies {
         let header = self.header_name();
         let header = header.map(|name| headers.get_all(name).as_slice());
         Fields {
-            cookies: headers.get_all(COOKIE).as_slice(),
-            header: header.unwrap_or_default(),
+            cookies: bounded(headers.get_all(COOKIE).as_slice()),
+            header: bounded(header.unwrap_or_default()),
         }
     }
 
@@ -235,5 +257,37 @@ impl Named {
             observed.refused(Refusal::BadSeal, None);
         }
         came
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_looked_at_than_a_head_may_have() {
+        let field = |length: usize| HeaderValue::from_str(&"x".repeat(length)).unwrap();
+        let count = |lengths: &[usize]| {
+            let fields: Vec<_> = lengths.iter().copied().map(field).collect();
+            bounded(&fields).len()
+        };
+        assert_eq!(count(&[]), 0);
+        assert_eq!(count(&[LONGEST]), 1);
+        assert_eq!(count(&[LONGEST + 1, 1]), 0);
+        assert_eq!(count(&[1, LONGEST - 1, 1]), 2);
+    }
+
+    #[test]
+    fn no_more_keys_count_than_a_browser_sends() {
+        let mut found = Found::default();
+        for n in (0..2 * MOST).chain(0..1) {
+            found.add(Candidate {
+                key: SessionKey::generated(n.to_string()),
+                unbound: false,
+                stale: false,
+                is_old: false,
+            });
+        }
+        assert_eq!(found.candidates.len(), MOST);
     }
 }

@@ -101,8 +101,8 @@ pub(crate) async fn drive_in_line<B: Backend, M: Machine>(
     answer
 }
 
-/// The same for a store that never waits: what keeps changing is tried again at once, until the time
-/// is over.
+/// The same for a store that never waits: what keeps changing or leads on is tried again at once, until the
+/// time is over.
 pub(crate) fn drive_at_once<B: Backend, M: Machine>(
     backend: &B,
     run: impl Fn(&Step) -> Result<Reply, anyhow::Error>,
@@ -119,8 +119,12 @@ pub(crate) fn drive_at_once<B: Backend, M: Machine>(
             Next::Do(step) => step,
         };
         let reply = run(&step).map_err(CommitError::of_store)?;
-        if is_refusal(&step, &reply) {
+        let is_refused = is_refusal(&step, &reply);
+        if is_refused {
             measure::merged();
+        }
+        // A key may have been renewed again and again.
+        if is_refused || matches!(reply, Reply::Found(Stored::Redirect(_))) {
             let deadline = *deadline.get_or_insert_with(|| clock::deadline(terms.budget));
             if Instant::now() >= deadline {
                 return Err(CommitError::Contended);
