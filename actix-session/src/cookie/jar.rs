@@ -146,10 +146,10 @@ impl Cookies {
     /// What of a request may carry a session.
     pub(crate) fn fields<'a>(&self, headers: &'a HeaderMap) -> Fields<'a> {
         let header = self.header_name();
-        let header = header.map(|name| headers.get_all(name).as_slice());
+        let header = header.map(|name| bounded(headers.get_all(name).as_slice()));
         Fields {
             cookies: bounded(headers.get_all(COOKIE).as_slice()),
-            header: bounded(header.unwrap_or_default()),
+            header: header.unwrap_or_default(),
         }
     }
 

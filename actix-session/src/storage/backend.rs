@@ -157,7 +157,7 @@ pub(crate) async fn commit<B: Backend>(
         let found = found.map_err(CommitError::of_store)?;
         return match found.proven(&at, terms).live(terms) {
             Stored::Record(record) if terms.is_undated(&record) => {
-                write_down(store, at, record, terms).await
+                Box::pin(write_down(store, at, record, terms)).await
             }
             found => Ok(checked(&found, terms)),
         };
