@@ -431,11 +431,18 @@ fn spawn<Store: 'static>(committing: Committing<Store>) {
     }
 }
 
+/// Whether an Actix server has made this thread for one of its workers.
+pub(crate) fn is_workers_thread() -> bool {
+    std::thread::current().name().is_some_and(|name| {
+        name.starts_with("actix-rt|") || name.starts_with("actix-server worker")
+    })
+}
+
 /// Runs a task on this worker. `false`: this thread is none.
 pub(crate) fn on_worker(work: impl Future<Output = ()> + 'static) -> bool {
-    // `spawn` panics if this thread takes no local tasks right now, and there is no way to ask
-    // first.
-    let on_worker =
-        actix_web::rt::System::is_registered() && tokio::runtime::Handle::try_current().is_ok();
+    // Under `#[tokio::main]`, workers have no actix `System`. `spawn` panics if this thread takes no
+    // local tasks right now, and there is no way to ask first.
+    let on_worker = (actix_web::rt::System::is_registered() || is_workers_thread())
+        && tokio::runtime::Handle::try_current().is_ok();
     on_worker && catch_unwind(AssertUnwindSafe(|| drop(actix_web::rt::spawn(work)))).is_ok()
 }

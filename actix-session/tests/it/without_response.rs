@@ -1,14 +1,16 @@
 //! Ways out of a handler without a response head: an error of an inner middleware, a panic, a
 //! dropped future.
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{cell::Cell, future::pending, rc::Rc, sync::Arc};
 
 use actix_session::{
-    Session, SessionExt as _, SessionMiddleware, storage::SessionStore, testing::dropped_after,
+    Session, SessionExt as _, SessionMiddleware,
+    storage::{MemorySessionStore, SessionStore},
+    testing::dropped_after,
 };
 use actix_web::{
-    App, Error, HttpResponse,
-    cookie::time::Duration,
+    App, Error, HttpResponse, HttpServer,
+    cookie::{Key, time::Duration},
     dev::Service as _,
     http::StatusCode,
     middleware::from_fn,
@@ -16,9 +18,11 @@ use actix_web::{
     test::{TestRequest, init_service},
     web,
 };
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Notify};
 
 use crate::support::{
-    Browser, Dump, Flight, Site, Spy, TestStore, expected, may_fail, on_each_store,
+    Browser, Dump, Flight, HttpAnswer, Site, Spy, TestStore, expected, http_get, may_fail,
+    on_each_store,
 };
 
 on_each_store! {
@@ -327,6 +331,57 @@ async fn purge_now_from_another_task_and_thread(tested: impl TestStore) {
     thread.join().unwrap().unwrap();
     tested.dump().await.assert_no_record();
     flight.finish().await.assert_removes_cookie();
+}
+
+/// Under `#[tokio::main]`, no worker has a `System` of actix.
+#[tokio::test]
+async fn what_a_client_that_hangs_up_has_asked_for_is_done_without_a_system() {
+    async fn log_in(session: Session) -> &'static str {
+        session.login("user-42").unwrap();
+        ""
+    }
+    async fn who(session: Session) -> String {
+        session.principal().unwrap_or_default()
+    }
+    /// Tells that it has been asked, and never answers.
+    async fn hang(session: Session, asked: web::Data<Notify>) -> &'static str {
+        session.purge();
+        asked.notify_one();
+        pending().await
+    }
+    let (store, key) = (MemorySessionStore::new(), Key::generate());
+    let asked = web::Data::new(Notify::new());
+    let data = asked.clone();
+    let make = move || {
+        App::new()
+            .app_data(data.clone())
+            .wrap(SessionMiddleware::new(store.clone(), key.clone()))
+            .route("/login", web::get().to(log_in))
+            .route("/who", web::get().to(who))
+            .route("/logout", web::get().to(hang))
+    };
+    let server = HttpServer::new(make).workers(1).disable_signals();
+    let server = server.bind(("127.0.0.1", 0)).unwrap();
+    let address = server.addrs()[0];
+    let server = server.run();
+    let handle = server.handle();
+    let visits = async {
+        let (_, pair) = http_get(address, "/login", None).await;
+        let pair = pair.unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET /logout HTTP/1.1\r\nhost: test\r\ncookie: {pair}\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        asked.notified().await;
+        // A client that is still there to read would be served on.
+        client.set_zero_linger().unwrap();
+        drop(client);
+        let fields = [("cookie", pair.as_str())];
+        while HttpAnswer::get(address, "/who", &fields).await.body() != "" {}
+        handle.stop(true).await;
+    };
+    let all = async { futures_util::join!(server, visits).0 };
+    let in_time = tokio::time::timeout(std::time::Duration::from_secs(20), all);
+    in_time.await.expect("the logout takes place").unwrap();
 }
 
 async fn a_failing_store_does_not_hide_the_error(tested: impl TestStore) {

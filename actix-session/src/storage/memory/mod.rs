@@ -14,7 +14,7 @@ mod sweep;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, Once, Weak},
+    sync::{Arc, Mutex, Weak},
     thread::{self, ThreadId},
 };
 
@@ -34,8 +34,9 @@ use crate::{
     error::CommitError,
     key::SessionKey,
     live::hub::Hub,
+    middleware::guard::is_workers_thread,
     protocol::{Backend, Machine, Name, NotBefore, Reply, Step, Stored, drive_at_once},
-    sync::lock,
+    sync::{FirstTime, lock},
 };
 
 /// Keeps sessions in the memory of this process: for one server, for development and for tests.
@@ -175,39 +176,31 @@ impl MemorySessionStoreBuilder {
             sweeper: Sweeper::default(),
             made_on: thread::current().id(),
         });
-        if is_on_a_worker() {
+        if is_workers_thread() {
             warn_if_made_on_each_worker(&inner);
         }
         MemorySessionStore { inner }
     }
 }
 
-/// Whether an Actix server runs the closure of `HttpServer::new` now: it does so on the threads of
-/// its workers.
-fn is_on_a_worker() -> bool {
-    thread::current().name().is_some_and(|name| {
-        name.starts_with("actix-rt|") || name.starts_with("actix-server worker")
-    })
-}
-
 /// Two live stores made on two workers are a store for each worker.
 fn warn_if_made_on_each_worker(made: &Arc<Inner>) {
     static ON_WORKERS: Mutex<Vec<Weak<Inner>>> = Mutex::new(Vec::new());
-    static ONCE: Once = Once::new();
+    static FIRST: FirstTime = FirstTime::new();
 
     let mut known = lock(&ON_WORKERS);
     known.retain(|store| store.strong_count() > 0);
     let mut others = known.iter().filter_map(Weak::upgrade);
-    if others.any(|store| store.made_on != made.made_on) {
-        ONCE.call_once(|| {
-            tracing::warn!(
-                "a MemorySessionStore was made for each worker, so sessions created by one worker \
-                 are unknown to the others: make it once, before `HttpServer::new`, and clone it \
-                 inside"
-            );
-        });
-    }
+    let is_elsewhere = others.any(|store| store.made_on != made.made_on);
     known.push(Arc::downgrade(made));
+    drop(known);
+    if is_elsewhere && FIRST.is_now() {
+        tracing::warn!(
+            "a MemorySessionStore was made for each worker, so sessions created by one worker \
+             are unknown to the others: make it once, before `HttpServer::new`, and clone it \
+             inside"
+        );
+    }
 }
 
 impl MemorySessionStore {

@@ -132,6 +132,10 @@ impl HttpAnswer {
         })
     }
 
+    pub(crate) fn body(&self) -> &str {
+        self.0.split_once("\r\n\r\n").unwrap().1
+    }
+
     /// The cookie pair that is set.
     pub(crate) fn cookie(&self) -> Option<String> {
         let cookie = Cookie::parse(self.field("set-cookie")?).unwrap();
