@@ -175,11 +175,11 @@ impl<'a> MadeOn<'a> {
             return alone.transpose();
         };
         let stored = terms.prove(stored, Place::Unnamed);
-        if changes.come_after_logout(base, &stored) {
+        let Some(changes) = changes.to_renew(base, &stored) else {
             return Ok(None);
-        }
+        };
         let stamp = onto(&stored, terms)?;
-        written(overwrite(stored, changes, stamp))
+        written(overwrite(stored, &changes, stamp))
     }
 }
 

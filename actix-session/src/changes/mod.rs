@@ -660,13 +660,32 @@ impl Changes {
         (self.logs_in(base) || !somebodys) && self.makes_session()
     }
 
-    /// Whether whoever was logged in when they were made has been logged out since, or proved who they
-    /// are and the session is another's by now, and they log nobody in.
-    pub(crate) fn come_after_logout(&self, base: &Record, stored: &Record) -> bool {
-        let logged_out = base.principal().is_some() && base.is_from_before_clear(stored);
+    /// What a renewal carries of these changes, now that the record is no longer the base. `None`:
+    /// whoever was logged in when they were made has been logged out since, or proved who they are and
+    /// the session is another's by now.
+    ///
+    /// What came before somebody's `clear` is dropped, but for a `clear` or a login of their own: the
+    /// other `clear` may have left entries that this request saw and cleared.
+    pub(crate) fn to_renew(&self, base: &Record, stored: &Record) -> Option<Cow<'_, Self>> {
+        if self.logs_in(Some(base)) {
+            return Some(Cow::Borrowed(self));
+        }
+        let is_older = base.is_from_before_clear(stored) && self.cleared.is_none();
         let is_anothers = base.principal() != stored.principal();
         let proves = self.reauthenticated.is_some() || self.login.is_some();
-        (logged_out || proves && is_anothers) && !self.logs_in(Some(base))
+        if is_older && base.principal().is_some() || proves && is_anothers {
+            return None;
+        }
+        if !is_older {
+            return Some(Cow::Borrowed(self));
+        }
+        self.nothing_taken();
+        Some(Cow::Owned(Self {
+            renew: self.renew,
+            made: self.made.clone(),
+            logout: self.logout.clone(),
+            ..Self::default()
+        }))
     }
 
     /// Whether the changes would leave the record that they were made on as it is.

@@ -126,16 +126,21 @@ impl<'a> RotateMachine<'a> {
         Ok(name)
     }
 
-    fn rotate(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<Rotated> {
+    fn rotate(
+        &mut self,
+        stored: &Record,
+        changes: &Changes,
+        draw: &mut impl Draw,
+    ) -> Next<Rotated> {
         let target = or_fail!(self.target(draw));
         let stamp = or_fail!(stamp(self.terms, &target, draw));
-        let Some(new) = or_fail!(written(overwrite(stored, self.changes, stamp))) else {
+        let Some(new) = or_fail!(written(overwrite(stored, changes, stamp))) else {
             return Next::Answer(Rotated::Gone);
         };
-        if let Some(logout) = &self.changes.logout {
-            logout.note(stored, &new, self.changes.cleared.is_some());
+        if let Some(logout) = &changes.logout {
+            logout.note(stored, &new, changes.cleared.is_some());
         }
-        let until = if self.changes.authenticate() {
+        let until = if changes.authenticate() {
             self.terms.until(&new)
         } else {
             self.terms.until_over(&new, stored.end())
@@ -176,11 +181,10 @@ impl<'a> RotateMachine<'a> {
 
     /// Another request has committed since.
     fn merge(&mut self, stored: &Record, draw: &mut impl Draw) -> Next<Rotated> {
-        match &self.base {
-            Some(base) if !self.changes.come_after_logout(base, stored) => {
-                self.rotate(stored, draw)
-            }
-            _ => Next::Answer(Rotated::Gone),
+        let base = self.base.as_ref();
+        match base.and_then(|base| self.changes.to_renew(base, stored)) {
+            Some(changes) => self.rotate(stored, &changes, draw),
+            None => Next::Answer(Rotated::Gone),
         }
     }
 
@@ -273,7 +277,7 @@ impl<'a> RotateMachine<'a> {
         }
         match &self.phase {
             Phase::Rotating { .. } => match self.base.clone() {
-                Some(base) => self.rotate(&base, draw),
+                Some(base) => self.rotate(&base, self.changes, draw),
                 None => Next::Answer(Rotated::Gone),
             },
             _ => self.own_session(draw),
@@ -343,7 +347,7 @@ impl Machine for RotateMachine<'_> {
     fn start(&mut self, draw: &mut impl Draw) -> Next<Rotated> {
         match (&self.phase, self.base.clone()) {
             (Phase::Fresh, _) => self.own_session(draw),
-            (_, Some(base)) => match self.rotate(&base, draw) {
+            (_, Some(base)) => match self.rotate(&base, self.changes, draw) {
                 // What has come to its end since the load would get another one.
                 Next::Do(_) if self.terms.is_over(&base) => Next::read(&self.at),
                 next => next,

@@ -132,6 +132,9 @@ fn is_kept(world: &World, request: &Request) -> bool {
     let Some(live) = world.live(session).filter(|live| live.epoch() == epoch) else {
         return true;
     };
+    if session == request.session && renewed_what_was_cleared(request, epoch) {
+        return true;
+    }
     let alone = |name| {
         !world
             .requests
@@ -151,6 +154,13 @@ fn is_kept(world: &World, request: &Request) -> bool {
             Want::Counted => is.is_some_and(|count| counted(&count, request.who) == 1),
         }
     })
+}
+
+/// Whether a request's own changes came before a `clear` of the record that it has renewed.
+fn renewed_what_was_cleared(request: &Request, epoch: u64) -> bool {
+    let kind = request.kind;
+    let may_count = kind.clears() || kind.logs_in() || kind.purges();
+    !may_count && matches!(request.seen, Seen::Record(seen) if seen != epoch)
 }
 
 /// If an acknowledged request wrote nothing, it came before a `clear`, or others overwrote its

@@ -209,6 +209,31 @@ fn a_logout_that_renews_logs_out_although_another_has_renewed() {
     assert_eq!((left.principal(), left.len()), (None, 0));
 }
 
+/// The other `clear` came through a redirect, and left what it had not seen. This one has seen it.
+#[test]
+fn a_logout_that_renews_clears_what_another_has_left() {
+    let mut run = Run::logged_in(&[Kind::Clear, Kind::RenewInsertX, Kind::ClearRenew]);
+    run.start(0, FIRST);
+    run.run(1, FIRST).answers(1, &renewed("K2"));
+    run.start(2, "K2");
+    run.finish(0).answers(0, &Answer::Gone);
+    assert_eq!(run.value("K2", "x").as_deref(), Some("11"));
+    run.finish(2).answers(2, &renewed("K3"));
+    assert_eq!(run.record("K3").unwrap().len(), 0);
+}
+
+/// The key is another one all the same.
+#[test]
+fn a_renewal_of_nobodys_session_brings_nothing_from_before_a_clear() {
+    for kind in [Kind::RenewInsertX, Kind::RenewModify] {
+        let mut run = Run::of(&[Kind::Clear, kind]);
+        run.start(1, FIRST);
+        run.run(0, FIRST).answers(0, &Answer::Saved);
+        run.finish(1).answers(1, &renewed("K2"));
+        assert_eq!(run.record("K2").unwrap().len(), 0);
+    }
+}
+
 /// Effects after a forwarded `clear` are dropped, and the answer does not claim otherwise.
 #[test]
 fn what_is_set_after_a_clear_that_travels_is_dropped_and_not_called_done() {

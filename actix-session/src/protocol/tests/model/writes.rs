@@ -45,13 +45,8 @@ pub(super) fn fault_of_write(
                 at, new, redirect, ..
             },
             Some(before),
-        ) if *at == request.at => {
-            let logged_in = request.base_principal().is_some();
-            let stays = logged_in && changes(request).login.is_none();
-            fault_of_merge(request, before, new)
-                .or_else(|| fault_of_redirect(request, before, new, redirect))
-                .or_else(|| stays.then(|| fault_of_epoch(request, before)).flatten())
-        }
+        ) if *at == request.at => fault_of_renewal(request, before, new)
+            .or_else(|| fault_of_redirect(request, before, new, redirect)),
         (Step::Rotate { .. }, Some(_)) => Some("a renewal renewed another key than its own"),
         _ => Some("a write made a record where none was"),
     }
@@ -196,6 +191,23 @@ fn fault_of_merge(request: &Request, before: &Record, after: &Record) -> Fault {
     fault_if(
         !metadata_are(&expected_metadata(request, before, after), after),
         "a merge changed metadata that the request did not set",
+    )
+}
+
+/// A renewal of a record that was cleared since renews what nobody was logged in to, and nothing more.
+fn fault_of_renewal(request: &Request, before: &Record, after: &Record) -> Fault {
+    if changes(request).login.is_some() || fault_of_epoch(request, before).is_none() {
+        return fault_of_merge(request, before, after);
+    }
+    if request.base_principal().is_some() {
+        return fault_of_epoch(request, before);
+    }
+    let same_entries = NAMES
+        .iter()
+        .all(|name| entry(after, name) == entry(before, name));
+    fault_if(
+        !same_entries || before.metadata() != after.metadata(),
+        "what came before a clear was written by its renewal",
     )
 }
 
@@ -407,9 +419,7 @@ fn gone_has_cause(store: &Store, request: &Request) -> bool {
         return own || refused && (ended || moved || cleared);
     }
     if changes.cleared.is_some() {
-        let epoch = store.record(&request.at).map(Record::epoch);
-        let cleared = epoch.is_some_and(|epoch| request.seen != Seen::Record(epoch));
-        return ended || moved || changes.renews() && cleared;
+        return ended || moved;
     }
     let over = store
         .route_from(&request.at)
