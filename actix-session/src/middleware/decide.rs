@@ -199,7 +199,7 @@ impl Finished<'_> {
     /// or the handler took too long.
     fn login_is_over(&self) -> bool {
         let changes = &self.snapshot.changes;
-        let end = changes.end_of_login(self.incoming.loaded.record(), self.policy.absolute);
+        let end = changes.end_of_login(self.base(), self.policy.absolute);
         end.is_some_and(|end| end <= self.now)
     }
 

@@ -33,6 +33,7 @@ on_each_store! {
     a_login_has_times_of_its_own,
     a_login_may_keep_the_times_before_it,
     times_are_set_before_or_after_the_login,
+    a_login_after_a_purge_has_no_times_to_keep,
     a_time_that_was_saved_is_that_of_the_login_after_it,
     a_login_that_is_over_at_the_answer_leaves_no_session,
     the_first_absolute_timeout_ends_no_old_session,
@@ -347,6 +348,26 @@ async fn a_login_may_keep_the_times_before_it(tested: impl TestStore) {
     assert_eq!(guest.visit(for_a_month).await.max_age(), Some(43_200));
     assert_cookie_without_age(&guest.visit(keeps("user-7")).await);
     assert!(!tested.dump().await.holds(MONTH_TEXT));
+}
+
+async fn a_login_after_a_purge_has_no_times_to_keep(tested: impl TestStore) {
+    let builder = tested
+        .middleware()
+        .absolute_timeout(CookieDuration::hours(12));
+    let browser = tested.browser_of(builder).await;
+    let for_an_hour = |s: &Session| {
+        let login = Login::new("user-42").absolute(CookieDuration::hours(1));
+        s.login_with(login).unwrap();
+    };
+    browser.visit(for_an_hour).await.assert_sets_cookie();
+    let proven = tested.clock().now() - Duration::from_secs(7_200);
+    let again = |s: &Session| {
+        s.purge();
+        let login = Login::new("user-42").keep_times();
+        s.login_with(login.authenticated_at(proven)).unwrap();
+    };
+    browser.visit(again).await.assert_ok().assert_sets_cookie();
+    assert_eq!(browser.principal().await.as_deref(), Some("user-42"));
 }
 
 async fn a_time_that_was_saved_is_that_of_the_login_after_it(tested: impl TestStore) {
