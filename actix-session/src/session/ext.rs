@@ -19,7 +19,7 @@ use actix_web::{
 use futures_util::future::LocalBoxFuture;
 
 use super::Session;
-use crate::{cookie::attributes::wire_name, middleware::seeded};
+use crate::{cookie::attributes::wire_name, middleware::seeded, sync::FirstTime};
 
 /// Gets the [`Session`] from requests, responses and guards.
 ///
@@ -64,7 +64,8 @@ pub trait SessionExt {
 
 impl SessionExt for HttpRequest {
     fn get_session(&self) -> Session {
-        Session::get_session(&mut self.extensions_mut(), self.headers())
+        let found = Session::get_session(&self.extensions());
+        found.unwrap_or_else(|| Session::unattached(&mut self.extensions_mut(), self.headers()))
     }
 
     fn get_session_named(&self, cookie: &str) -> Option<Session> {
@@ -74,7 +75,8 @@ impl SessionExt for HttpRequest {
 
 impl SessionExt for ServiceRequest {
     fn get_session(&self) -> Session {
-        Session::get_session(&mut self.extensions_mut(), self.headers())
+        let found = Session::get_session(&self.extensions());
+        found.unwrap_or_else(|| Session::unattached(&mut self.extensions_mut(), self.headers()))
     }
 
     fn get_session_named(&self, cookie: &str) -> Option<Session> {
@@ -94,7 +96,9 @@ impl<B> SessionExt for ServiceResponse<B> {
 
 impl SessionExt for GuardContext<'_> {
     fn get_session(&self) -> Session {
-        Session::get_session(&mut self.req_data_mut(), self.head().headers())
+        let found = Session::get_session(&self.req_data());
+        found
+            .unwrap_or_else(|| Session::unattached(&mut self.req_data_mut(), self.head().headers()))
     }
 
     fn get_session_named(&self, cookie: &str) -> Option<Session> {
@@ -245,23 +249,22 @@ impl InRequest {
 }
 
 impl Session {
-    /// The session of the innermost middleware, or a new one if there is no middleware. It is
-    /// loaded, if that needs no waiting.
-    pub(crate) fn get_session(extensions: &mut Extensions, headers: &HeaderMap) -> Self {
-        let (session, later) = Self::innermost(extensions, headers);
+    /// The session of the innermost middleware, if there is any. It is loaded, if that needs no
+    /// waiting. The extensions are not written to: a handler may look into them meanwhile.
+    fn get_session(extensions: &Extensions) -> Option<Self> {
+        Self::innermost(extensions).map(Self::load_at_once)
+    }
+
+    fn get_named(extensions: &Extensions, cookie: &str) -> Option<Self> {
+        Self::named(extensions, cookie).map(Self::load_at_once)
+    }
+
+    fn load_at_once((session, later): Found) -> Self {
         if let Some(later) = later {
             // A failure makes the response.
             let _ = later.load_at_once();
         }
         session
-    }
-
-    fn get_named(extensions: &Extensions, cookie: &str) -> Option<Self> {
-        let (session, later) = Self::named(extensions, cookie)?;
-        if let Some(later) = later {
-            let _ = later.load_at_once();
-        }
-        Some(session)
     }
 
     pub(super) fn extract_named(extensions: &Extensions, cookie: &str) -> Option<ExtractSession> {
@@ -273,16 +276,13 @@ impl Session {
         sessions.named(cookie).map(Self::ask)
     }
 
-    /// What loads the session is `None` once that has been done.
-    fn innermost(extensions: &mut Extensions, headers: &HeaderMap) -> Found {
+    fn innermost(extensions: &Extensions) -> Option<Found> {
         let innermost = extensions.get().and_then(InRequest::innermost);
-        match innermost {
-            Some(found) => Self::ask(found),
-            None => (Self::unattached(extensions, headers), None),
-        }
+        innermost.map(Self::ask)
     }
 
-    /// Notes that the application has asked for the session.
+    /// Notes that the application has asked for the session. What loads it is `None` once that has been
+    /// done.
     fn ask((session, later): Found) -> Found {
         let mut pending = session.lock();
         pending.asked = true;
@@ -297,6 +297,7 @@ impl Session {
         req.extensions().get().and_then(InRequest::take_early)
     }
 
+    /// A new session, for whoever asks around all middlewares.
     fn unattached(extensions: &mut Extensions, headers: &HeaderMap) -> Self {
         warn_unattached();
         let session = seeded::unattached(headers);
@@ -318,8 +319,11 @@ impl FromRequest for Session {
     type Future = ExtractSession;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let innermost = Self::innermost(&mut req.extensions_mut(), req.headers());
-        ExtractSession::of(innermost)
+        let innermost = Self::innermost(&req.extensions());
+        ExtractSession::of(innermost.unwrap_or_else(|| {
+            let session = Self::unattached(&mut req.extensions_mut(), req.headers());
+            (session, None)
+        }))
     }
 }
 
@@ -401,12 +405,12 @@ impl fmt::Debug for ExtractSession {
 }
 
 fn warn_unattached() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
+    static FIRST: FirstTime = FirstTime::new();
+    if FIRST.is_now() {
         tracing::warn!(
             "a Session is used where no SessionMiddleware is around: it is empty, and unless one \
              further in serves the request, nothing will be saved. Wrap the application (or the \
              scope) in a SessionMiddleware, and wrap it last: what is wrapped last comes first."
         );
-    });
+    }
 }
