@@ -52,6 +52,12 @@ impl SessionKey {
         )
     }
 
+    /// Whether an id is a seal, which has 96 bits: so has one drawn id in 2^32.
+    #[cfg(feature = "cookie-session")]
+    pub(crate) fn is_seal(id: u128) -> bool {
+        id >> 96 == 0
+    }
+
     /// `Clone` is missing on purpose: nobody should copy a secret by accident.
     pub(crate) fn duplicate(&self) -> Self {
         Self {

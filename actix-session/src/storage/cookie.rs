@@ -23,6 +23,7 @@ use crate::{
     key::SessionKey,
     live::{self, Watch},
     record::{Place, Record},
+    sync::FirstTime,
     to_the_end::to_the_end,
 };
 
@@ -59,7 +60,7 @@ use crate::{
 /// is logged in), and as many again if the response sets the cookie.
 ///
 /// The list keeps a note until the session's absolute end, or for 400 days if it has no absolute
-/// end, since another value of the session may live that long. Set an
+/// end or began as a cookie of 0.11, since another value of the session may live that long. Set an
 /// [`absolute_timeout`](crate::config::SessionMiddlewareBuilder::absolute_timeout) to keep the list
 /// short. Keep the list in a store that evicts nothing: a full `MemorySessionStore` evicts notes, and
 /// every visitor can add some by a logout, so that whoever floods it can push others' logouts out.
@@ -254,13 +255,13 @@ impl std::fmt::Debug for CookieSessionStore {
 }
 
 fn warn_untimed() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
+    static FIRST: FirstTime = FirstTime::new();
+    if FIRST.is_now() {
         tracing::warn!(
             "accepting cookie-stored sessions without times, as actix-session 0.11 and older made \
              them: a copy of such a cookie opens its session until the secret key changes"
         );
-    });
+    }
 }
 
 impl SessionStore for CookieSessionStore {

@@ -7,8 +7,12 @@ use actix_session::{
     storage::{
         CookieSessionStore, MemorySessionStore, RevocationStore as _, SessionKey, SessionStore,
     },
+    testing::ManualClock,
 };
-use actix_web::{cookie::Key, rt};
+use actix_web::{
+    cookie::{Key, time::Duration},
+    rt,
+};
 use serde_json::json;
 use servers::RedisServer;
 use tokio::sync::Barrier;
@@ -66,6 +70,30 @@ async fn a_logout_with_an_old_servers_cookie_ends_its_copies_and_no_other_sessio
         }
     }
     assert_eq!(user(&elsewhere).await.as_deref(), Some("alice"));
+}
+
+/// That value has no end, so what it was given at first sight says nothing of its copies.
+#[actix_web::test]
+async fn a_logout_ends_the_copies_of_an_old_servers_cookie_for_good() {
+    let clock = ManualClock::at(SystemTime::now());
+    let list = MemorySessionStore::builder().clock(clock.clone()).build();
+    let store = CookieSessionStore::default().with_revocation(list);
+    let middleware = SessionMiddleware::builder(store.clock(clock.clone()), key())
+        .clock(clock.clone())
+        .absolute_timeout(Duration::days(1));
+    let site = Site::new(middleware.build()).await;
+    for act in [
+        Session::purge as fn(&Session),
+        Session::clear,
+        Session::renew,
+    ] {
+        let old = untimed();
+        let browser = holding(&site, &old);
+        assert_eq!(user(&browser).await.as_deref(), Some("alice"));
+        browser.visit(act).await.assert_ok();
+        clock.advance(StdDuration::from_secs(3 * 86_400));
+        assert_eq!(user(&holding(&site, &old)).await, None);
+    }
 }
 
 /// An application on an old server can set the reserved entry too.

@@ -8,6 +8,7 @@ use crate::{
     contract::{self, Older, Stamp, Terms},
     error::CommitError,
     handed::handed,
+    key::SessionKey,
     record::{Metadata, Record},
     storage::revocation::{Revocation, left_id, note_of, renewed_id},
 };
@@ -43,10 +44,12 @@ impl CookieSessionStore {
         };
         let now = self.clock.now();
         // Another value of this session may have a longer TTL than this one, and a request in
-        // flight may make one more. Only the absolute end is common to all, until a renewal.
+        // flight may make one more. Only the absolute end is common to all, until a renewal; a value
+        // of 0.11, which its seal names, has none.
         let grace = now + contract::GRACE;
         let longest = grace + REVOCATION_TTL;
-        let end = metadata.absolute_end.filter(|_| id == metadata.id);
+        let is_common = id == metadata.id && !SessionKey::is_seal(id);
+        let end = metadata.absolute_end.filter(|_| is_common);
         let until = end.map_or(longest, |end| end.min(longest));
         let until = until.max(metadata.idle_end.unwrap_or(now)).max(grace);
         revocation.revoke(&note_of("session", id), now, until).await
