@@ -145,7 +145,10 @@ impl Executor {
                 let indexed = self.indexed(indexing, at);
                 if let Some(entry) = self.apart(indexing, at) {
                     // The record is there and stays: whoever dies in between leaves it listed.
-                    self.enter_first(entry, terms).await?;
+                    match self.enter_first(entry, (at, expect), terms).await? {
+                        Reply::Done => {}
+                        refused => return Ok(refused),
+                    }
                 }
                 let reply = self.replace(write, *until, indexed, terms).await?;
                 self.or_enter(reply, at, "", indexing, terms).await

@@ -20,7 +20,9 @@ use super::{
 use crate::{
     clock::Millis,
     contract::Terms,
+    live::EndReason,
     protocol::{NotBefore, Owner, Reply, Stored},
+    record::Version,
 };
 
 /// An index lives for 400 days after the last step on it, in ms: as long as the longest session of a
@@ -181,11 +183,26 @@ impl Executor {
         Ok(reply)
     }
 
-    /// Writes an entry before the step that makes its record its owner's, which enters it again:
-    /// that one says whether the owner's sessions have ended.
-    pub(super) async fn enter_first(&self, entry: &Entry, terms: &Terms) -> anyhow::Result<()> {
+    /// Writes an entry before the step that makes its record its owner's, which enters it again. If the
+    /// owner's sessions have ended, the record ends instead, unless it is another one by now: once the
+    /// step is done, no load would ask.
+    pub(super) async fn enter_first(
+        &self,
+        entry: &Entry,
+        (at, expect): (&str, &Version),
+        terms: &Terms,
+    ) -> anyhow::Result<Reply> {
         let reserved = entry.reserved();
-        self.enter_with(&reserved, &[], &[], terms).await.map(drop)
+        let entered = self.enter_with(&reserved, &[], &[], terms).await?;
+        if !matches!(entered, Reply::Ended) {
+            return Ok(entered);
+        }
+        let (why, indexing) = (EndReason::Revoked, Indexing::default());
+        let ended = self.end_if((at, expect), why, &indexing, terms).await?;
+        Ok(match ended {
+            Reply::Done => Reply::Ended,
+            found => found,
+        })
     }
 
     async fn enter_with(
@@ -334,7 +351,10 @@ impl Executor {
             }
             Ok(Stored::Redirect(_) | Stored::Nothing) => Ok(()),
             // Nobody knows. A dead entry blocks nothing.
-            Ok(Stored::Unreadable) | Err(_) => self.enter_first(&entry, terms).await,
+            Ok(Stored::Unreadable) | Err(_) => {
+                let reserved = entry.reserved();
+                self.enter_with(&reserved, &[], &[], terms).await.map(drop)
+            }
         }
     }
 

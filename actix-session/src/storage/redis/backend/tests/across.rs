@@ -150,6 +150,43 @@ async fn a_login_across_slots_repeats_its_last_step_until_it_is_answered() {
     assert_eq!(names(&calls), ["prepare", "leave", "enter", "enter"]);
 }
 
+/// The record was there before its index knew of it. Once it says that it is listed, no load asks.
+#[actix_web::test]
+async fn a_record_whose_owners_sessions_have_ended_is_not_listed_but_ended() {
+    let text = r#"{"v":1,"f":"1.7.5...0..9.YQ","state":{}}"#;
+    let new = Record::decode(text.to_owned()).unwrap();
+    let step = Step::Cas {
+        at: "{a}".into(),
+        expect: new.version(),
+        until: Until::Same,
+        new,
+        epoch: None,
+        owner_before: OwnerBefore::Other(None),
+    };
+    let indexing = Indexing::of(&step, &|key: &str| format!("{{c}}{key}"));
+    for (answer, then) in [
+        (Some("*1\r\n:6\r\n"), vec!["enter", "end"]),
+        (None, vec!["enter"]),
+    ] {
+        let calls = Rc::new(RefCell::new(Vec::new()));
+        let seen = Rc::clone(&calls);
+        let executor = executor(move |command| {
+            let half = half(command).unwrap_or("end");
+            seen.borrow_mut().push(half);
+            match half {
+                "enter" => answer.map(str::to_owned),
+                _ => Some(DONE.to_owned()),
+            }
+        })
+        .await;
+        let reply = executor.run(&step, &indexing, &Terms::default()).await;
+        let reply = reply.unwrap();
+        assert_eq!(matches!(reply, Reply::Ended), answer.is_some(), "{reply:?}");
+        assert_eq!(matches!(reply, Reply::Lost), answer.is_none(), "{reply:?}");
+        assert_eq!(*calls.borrow(), then);
+    }
+}
+
 /// What a step of somebody asks for whose index lies in a slot of its own, as the answers to "live on"
 /// say, or are lost.
 async fn calls_of(
