@@ -283,7 +283,8 @@ impl Hub {
 
     /// How long a look is good for. A renewal that nobody tells must be seen before its redirect goes.
     fn lease(&self, watch: &Watch) -> Duration {
-        let speaks = self.speaks.load(Ordering::SeqCst);
+        // Messages carry ids.
+        let speaks = self.speaks.load(Ordering::SeqCst) && watch.id.is_some();
         let lease = match speaks {
             true => watch.looking.lease.saturating_mul(SPEAKING),
             false => watch.looking.lease,
@@ -751,6 +752,22 @@ mod tests {
         hub.after(&step, &Reply::Lost);
         let due = hub.state().places.first_due().map(|(due, _)| due);
         assert!(due.is_none_or(|due| due <= Instant::now() + SOON));
+    }
+
+    /// Its renewal is told to nobody, and must be seen before the redirect goes.
+    #[test]
+    fn a_session_without_an_id_is_looked_at_as_if_the_line_were_silent() {
+        let hub = Hub::default();
+        hub.hears_renewals();
+        let lease_of = |known: Option<&Metadata>| {
+            let (_ended, waits) = pair();
+            hub.lease(&Watch::new(waits, known, looking()))
+        };
+        let known = Metadata::new(1, Millis::ZERO);
+        let silent = lease_of(Some(&known));
+        hub.speaks(true);
+        assert_eq!(lease_of(None), silent);
+        assert_eq!(lease_of(Some(&known)), silent * SPEAKING);
     }
 
     #[actix_web::test]
