@@ -173,7 +173,9 @@ fn keep_private(headers: &mut HeaderMap) {
         .into_iter()
         .filter(|part| !matches!(name(part).as_str(), "public" | "s-maxage" | "private"))
         .collect();
-    if !kept.iter().any(|part| name(part) == "no-store") {
+    let has = |directive: &str| kept.iter().any(|part| name(part) == directive);
+    // Whoever understands `must-understand` passes over `no-store` (RFC 9111, 5.2.2.3).
+    if !has("no-store") || has("must-understand") {
         kept.push("private");
     }
     if let Ok(field) = HeaderValue::try_from(kept.join(", ")) {
@@ -270,6 +272,10 @@ mod tests {
             ),
             (Some("private, max-age=5"), "max-age=5, private"),
             (Some("no-store"), "no-store"),
+            (
+                Some("must-understand, no-store, max-age=5"),
+                "must-understand, no-store, max-age=5, private",
+            ),
             (Some("public"), "private"),
             (
                 Some("private=\"x-a, x-b\", max-age=5"),
