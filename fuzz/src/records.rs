@@ -37,11 +37,16 @@ pub fn meaning(text: &str) -> Option<Meaning> {
     if let Some(flat) = old_reader(text) {
         let mut entries: Map = flat.into_iter().collect();
         let reserved = entries.remove(RESERVED);
+        let blanks = time_in_blanks(text);
+        let told = reserved.and_then(|json| metadata_in(&json));
         return Some(Meaning {
             entries,
-            metadata: reserved.and_then(|json| metadata_in(&json)),
+            metadata: told.map(|told| Told {
+                idle_end: told.idle_end.or(blanks),
+                ..told
+            }),
             claimed: true,
-            blanks: time_in_blanks(text),
+            blanks,
         });
     }
     let outer: HashMap<String, Box<RawValue>> = serde_json::from_str(text).ok()?;

@@ -4,6 +4,7 @@ use super::{
     keys::{Maker, MetadataKeys, Place},
     metadata::{Metadata, is_plain},
 };
+use crate::clock::Millis;
 
 /// The text of a reserved entry, and what it says.
 ///
@@ -27,6 +28,12 @@ impl Claim {
             metadata,
             text: text.into(),
         })
+    }
+
+    /// The idle end that stands behind the text, if this entry says none.
+    pub(super) fn ending_at(mut self, end: Option<Millis>) -> Self {
+        self.metadata.idle_end = self.metadata.idle_end.or(end);
+        self
     }
 
     /// The reserved entry's text for these metadata; without keys it has no MAC.

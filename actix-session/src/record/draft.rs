@@ -156,11 +156,18 @@ impl<'a> Draft<'a> {
         }
         let in_store = self.metadata.idle_end.is_none();
         let clear = (in_store && epoch != self.metadata.epoch).then(|| blanks::of_epoch(epoch));
-        let end = self.take_blanks();
+        // It stands behind the text, where an old server's write drops it: that server knows nothing of
+        // this end, and has its own time.
+        let end = self.metadata.idle_end.take();
+        let blanks = end.and_then(blanks::of);
+        if blanks.is_none() {
+            self.metadata.idle_end = end;
+        }
         let has_entry = self.needs_entry();
         let keys = self.keys.map(|keys| &**keys);
         let claim = || Claim::text(self.commit, &self.metadata, keys, self.place);
         let claim = has_entry.then(claim);
+        self.metadata.idle_end = end;
         let mut writer = Writer::flat(claim.as_deref(), size(entries));
         for (name, json) in entries {
             writer.entry(name, json);
@@ -173,19 +180,9 @@ impl<'a> Draft<'a> {
             }),
             has_entry,
             keys: self.keys.cloned(),
-            ..Written::new(writer.finish_with(end.as_ref().or(clear.as_ref())))
+            ..Written::new(writer.finish_with(blanks.as_ref().or(clear.as_ref())))
         };
-        Record::of(written).with_end(end.as_deref().and_then(blanks::read))
-    }
-
-    /// If the idle end is all that a record has to say, it needs no entry for that.
-    fn take_blanks(&mut self) -> Option<String> {
-        let end = self.metadata.idle_end.take()?;
-        let blanks = blanks::of(end).filter(|_| !self.needs_entry());
-        if blanks.is_none() {
-            self.metadata.idle_end = Some(end);
-        }
-        blanks
+        Record::of(written).with_end(end.filter(|_| !has_entry))
     }
 
     fn needs_entry(&self) -> bool {

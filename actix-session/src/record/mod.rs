@@ -190,10 +190,13 @@ impl Record {
                 let known = Known::Read(Facts::enveloped(commit, metadata));
                 Self::of(Written::enveloped(written.state, known, has_entry))
             }
-            Found::Claimed(claim) => Self::of(Written {
-                claim: Some(Box::new(claim)),
-                ..written
-            }),
+            Found::Claimed(claim) => {
+                let end = written.state.text().and_then(blanks::read);
+                Self::of(Written {
+                    claim: Some(Box::new(claim.ending_at(end))),
+                    ..written
+                })
+            }
             Found::None => {
                 let end = written.state.text().and_then(blanks::read);
                 Self::of(written).with_end(end)

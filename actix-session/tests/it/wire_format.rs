@@ -15,7 +15,7 @@ use actix_web::cookie::{Key, time::Duration};
 
 use crate::{
     five_methods::{FiveMethods, Wrapper},
-    support::{Browser, Dump, Memory, Site, TestStore, on_each_store, opened},
+    support::{Browser, Dump, Memory, Site, TestStore, on_each_store, opened, private},
 };
 
 on_each_store! {
@@ -506,6 +506,32 @@ async fn a_wrapped_cookie_is_extended() {
         clock.advance(StdDuration::from_secs(3600));
         assert!(browser.is_nobody().await);
     }
+}
+
+/// An old server copies the reserved entry. The end in it would log out whoever is active there.
+#[actix_web::test]
+async fn a_change_by_an_old_server_is_activity() {
+    let (clock, key) = (ManualClock::new(), Key::generate());
+    let minutes = |minutes: u64| clock.advance(StdDuration::from_secs(60 * minutes));
+    let store = CookieSessionStore::default().clock(clock.clone());
+    let lifecycle = PersistentSession::default().session_ttl(Duration::hours(1));
+    let builder = for_old_servers(SessionMiddleware::builder(store, key.clone()));
+    let builder = builder.clock(clock.clone()).session_lifecycle(lifecycle);
+    let browser = Browser::new(Site::new(builder.build()).await);
+    browser.visit(login("ferris")).await.assert_sets_cookie();
+    minutes(40);
+    let text = opened(&key, "id", &browser.value().unwrap()).unwrap();
+    let mut state: State = serde_json::from_str(&text).unwrap();
+    state.insert("n".to_owned(), "1".to_owned());
+    let text = serde_json::to_string(&state).unwrap();
+    browser.set_cookie("id", private(&key, "id", &text));
+    minutes(40);
+    assert_eq!(browser.principal().await.as_deref(), Some("ferris"));
+    // From its first sight on, it has an end again.
+    minutes(59);
+    assert_eq!(browser.number("n").await, Some(1));
+    minutes(1);
+    assert!(browser.is_nobody().await);
 }
 
 #[actix_web::test]
