@@ -88,6 +88,8 @@ pub(crate) enum ExtendOnRead {
 
 /// The time limit for all attempts of one commit together.
 pub(crate) const BUDGET: Duration = Duration::from_secs(3);
+/// How much nearer a read brings an end at least, where it extends seldom.
+const SHORTENED: Millis = Millis::secs(300);
 /// How long a renewal leaves its redirect.
 pub(crate) const GRACE: Millis = Millis::secs(60);
 /// The maximum size of a record: far more than any session needs, yet accepted by every back end.
@@ -182,7 +184,10 @@ impl Terms {
     /// A record once its metadata have been proven, and once it is known whose it is.
     pub(crate) fn prove(&self, record: Record, place: Place<'_>) -> Record {
         let proven = record.proven(place, self.keys.as_ref());
-        proven.with_principal_in(self.principal_entry.as_deref(), place, self.now)
+        match self.principal_entry.as_deref() {
+            Some(entry) => proven.with_principal_in(entry, place, self.now),
+            None => proven,
+        }
     }
 
     /// What a wrapper of the five methods does not hand on.
@@ -351,7 +356,8 @@ impl Terms {
 
     /// Whether reading a record extends its life now. `end` is when it ends so far.
     ///
-    /// If so, its new end is [`end`](Self::end). A store that does not know when its records end
+    /// If so, its new end is [`end`](Self::end), which may be nearer than the present one if the time to live has
+    /// become shorter. A store that does not know when its records end
     /// passes the present time, and extends them too often at worst.
     ///
     /// # Examples
@@ -386,7 +392,9 @@ impl Terms {
                 // second is not worth a write: clocks differ by as much.
                 let gain = self.until(record) - end;
                 let since_last = self.idle_end(record.times()) - end;
-                since_last >= interval && gain >= interval.min(Millis::secs(1))
+                let is_due = since_last >= interval && gain >= interval.min(Millis::secs(1));
+                // It was given much more time than there is by now, and not only by a clock that is ahead.
+                is_due || end - self.until(record) >= interval.max(SHORTENED)
             }
         }
     }

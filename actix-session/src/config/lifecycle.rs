@@ -39,7 +39,8 @@ pub struct BrowserSession {
 }
 
 impl BrowserSession {
-    /// Sets how long the state lives in the store unless it is extended; 1 day by default.
+    /// Sets how long the state lives in the store unless it is extended; 1 day by default. A shorter
+    /// time counts as it does for a [persistent session](PersistentSession::session_ttl).
     ///
     /// The server does not learn when a browser's session ends; this is the upper bound. A session is
     /// loaded before the body of the request comes: an upload that takes longer has to extend it (the
@@ -88,6 +89,10 @@ pub struct PersistentSession {
 impl PersistentSession {
     /// Sets how long the cookie and the state live unless they are extended; 1 day by default.
     ///
+    /// A session keeps the end that it got until something extends it. So a shorter time counts for a
+    /// session from its next extension, and one that nobody uses lives as long as it was promised. If
+    /// the time is to count for all at once, end those that live.
+    ///
     /// A session is loaded before the body of the request comes: an upload that takes longer has to
     /// extend it (the cookbook says how).
     #[doc(alias = "max_age", alias = "max age", alias = "expires")]
@@ -134,7 +139,7 @@ pub enum TtlExtensionPolicy {
     /// Every request with a live session, but at most once in this interval.
     ///
     /// After its last request, a session then lives for its time to live, or for up to this interval
-    /// less. A busy session costs hardly more than with [`OnStateChanges`](Self::OnStateChanges): a
+    /// less (or more, if the time to live has just become shorter). A busy session costs hardly more than with [`OnStateChanges`](Self::OnStateChanges): a
     /// persistent cookie is sent again only by the response to a request that extends. The interval
     /// must be shorter than the time to live. A session with a time of its own
     /// ([`set_ttl`](crate::Session::set_ttl)) is extended once half of that time is over, if that is

@@ -253,13 +253,16 @@ impl Incoming {
     /// record.
     fn take<S>(&mut self, parts: &Parts<S>, candidate: Candidate, opened: Opened, terms: &Terms) {
         let (loaded, stale) = led_to(parts, candidate, opened, terms);
+        if let Loaded::None = self.loaded {
+            (self.loaded, self.stale) = (loaded, stale);
+            return;
+        }
         let better = match (&self.loaded, &loaded) {
             (Loaded::Live(..), Loaded::Live(key, _)) => {
                 parts.observed().refused(Refusal::Duplicate, Some(key));
                 self.ambiguous |= parts.configuration.one_live_cookie;
                 false
             }
-            (Loaded::None, _) => true,
             (_, Loaded::Live(..)) => true,
             (Loaded::Lost(_) | Loaded::Vacant(_), Loaded::Moved(..)) => true,
             _ => false,

@@ -27,15 +27,7 @@ pub(crate) fn principal_of(json: &str) -> Option<String> {
 impl Record {
     /// This record as one of whom the entry names. If the metadata say something else, another
     /// program wrote the entry, and they count as none: the login is older than every revocation.
-    pub(crate) fn with_principal_in(
-        self,
-        entry: Option<&str>,
-        place: Place<'_>,
-        now: Millis,
-    ) -> Self {
-        let Some(entry) = entry else {
-            return self;
-        };
+    pub(crate) fn with_principal_in(self, entry: &str, place: Place<'_>, now: Millis) -> Self {
         let named = self.state().get(entry);
         let named = named.and_then(|json| principal_of(&json));
         if named.as_deref() == self.principal() {

@@ -153,7 +153,12 @@ pub(crate) async fn commit<B: Backend>(
     }
     let at = store.name(key);
     if changes.is_empty() {
-        let found = store.look(&at, terms).await;
+        let found = if terms.extends_on_read() {
+            store.look(&at, terms).await
+        } else {
+            // A cookie that is sealed anew lives as long as the record, so its end is asked for.
+            Box::pin(async { store.look(&at, &terms.quiet()).await }).await
+        };
         let found = found.map_err(CommitError::of_store)?;
         return match found.proven(&at, terms).live(terms) {
             Stored::Record(record) if terms.is_undated(&record) => {

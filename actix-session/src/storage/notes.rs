@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{
     clock::{Millis, deadline},
     config::LONGEST,
-    contract::{ExtendOnRead, Terms},
+    contract::Terms,
     key::SessionKey,
     protocol::{Backend, Name, OwnerBefore, Reply, Step, Stored, Until},
     random,
@@ -31,7 +31,7 @@ pub(crate) async fn leave<B: Backend>(
     at: Millis,
     until: Millis,
 ) -> anyhow::Result<bool> {
-    let terms = with_end(store.own_terms());
+    let terms = store.own_terms().quiet();
     let own_id = random::u128()?;
     let deadline = deadline(terms.budget);
     // Few revoke one thing at once; whoever loses sees the other's note and adds to it.
@@ -59,14 +59,6 @@ pub(crate) async fn leave<B: Backend>(
         }
     }
     anyhow::bail!("a revocation could not be noted: others kept changing the note")
-}
-
-/// For a read that extends nothing that lives, and tells the end of what it reads.
-pub(crate) fn with_end(terms: Terms) -> Terms {
-    Terms {
-        extend: ExtendOnRead::AtMostEvery(terms.ttl),
-        ..terms
-    }
 }
 
 /// If the read could not tell, it may be as late as any.

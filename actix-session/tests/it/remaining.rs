@@ -28,6 +28,8 @@ on_each_store! {
     quiet_requests_move_no_end,
     quiet_requests_of_the_older_format_move_no_end,
     a_lazy_session_is_quiet_too,
+    a_shorter_timeout_reaches_sessions_that_are_only_read,
+    a_cookie_that_is_sealed_anew_ends_with_its_record,
     a_quiet_request_costs_one_call,
     what_a_quiet_request_shortens_is_shorter,
     what_changes_nothing_shortens_nothing,
@@ -113,6 +115,37 @@ async fn in_each_lifecycle<T: TestStore>(
         start(&short).await;
         moves_no_end(&short, &long).await;
     }
+}
+
+async fn a_shorter_timeout_reaches_sessions_that_are_only_read(tested: impl TestStore) {
+    let interval = TtlExtensionPolicy::AtMostEvery(CookieDuration::minutes(1));
+    for policy in [interval, OnEveryRequest] {
+        let long = Browser::new(site(tested.middleware(), 3, policy.clone()).await);
+        let short = long.at(site(tested.middleware(), 1, policy).await);
+        start(&long).await;
+        assert_about(left(&short).await, 3);
+        let answer = short.visit(|_| ()).await;
+        let age = answer.assert_ok().assert_sets_cookie().max_age();
+        assert_about(age.map(i64::cast_unsigned), 1);
+        assert_about(left(&short).await, 1);
+    }
+}
+
+crate::support::on_store! { in_cookies InCookie: a_shorter_timeout_reaches_sessions_that_are_only_read }
+
+/// The first key seals again what another one has sealed, and extends nothing.
+async fn a_cookie_that_is_sealed_anew_ends_with_its_record(tested: impl TestStore) {
+    let short = Browser::new(site(tested.middleware(), 1, OnStateChanges).await);
+    start(&short).await;
+    let builder = SessionMiddleware::builder(tested.store(), Key::generate());
+    let builder = builder
+        .clock(tested.clock().clone())
+        .previous_keys([tested.key().clone()]);
+    let long = short.at(site(builder, 2, OnStateChanges).await);
+    let answer = long.visit(|_| ()).await;
+    let age = answer.assert_ok().assert_sets_cookie().max_age();
+    assert_about(age.map(i64::cast_unsigned), 1);
+    assert_about(left(&long).await, 1);
 }
 
 /// `long` would extend the session from one hour to two.

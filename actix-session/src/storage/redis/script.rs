@@ -150,6 +150,7 @@ local extended = 0
 local function due()
   if not least then return true end
   local left = redis.call('PTTL', KEYS[1])
+  if left - ttl >= math.max(least, 300000) then return true end
   return idle - left >= least and ttl - left >= math.min(least, 1000)
 end
 if ttl > 0 and due() then

@@ -15,7 +15,7 @@ use crate::{
     protocol::{Backend, Name, OwnerBefore, Reply, Step, Until},
     random,
     record::{Metadata, Record, WireFormat},
-    storage::{lease::untraced, notes::with_end},
+    storage::lease::untraced,
 };
 
 /// Entries are not written anew for less than this.
@@ -36,7 +36,7 @@ pub(super) async fn add<B: Backend>(
     span: Millis,
     terms: &Terms,
 ) -> Result<(), CommitError> {
-    let (at, terms) = (name_of(store, ENTRY, what), with_end(terms.clone()));
+    let (at, terms) = (name_of(store, ENTRY, what), terms.quiet());
     let least = terms.now + span + NOTICE;
     let until = least + SLACK.min(Millis(span.0 / 8));
     let deadline = deadline(terms.budget);
