@@ -6,8 +6,11 @@ use std::{
 };
 
 use crate::{
-    config::ConfigError, csrf::CrossSiteReason, key::SessionKey, record::LONGEST_PRINCIPAL,
-    sync::lock,
+    config::ConfigError,
+    csrf::CrossSiteReason,
+    key::SessionKey,
+    record::LONGEST_PRINCIPAL,
+    sync::{FirstTime, lock},
 };
 
 pub(crate) fn created(key: &SessionKey) {
@@ -490,27 +493,27 @@ pub(crate) fn replaced_field() {
 
 /// Two middlewares of one request have a cookie's or header's name in common.
 pub(crate) fn wrapped_twice(name: &str) {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
+    static FIRST: FirstTime = FirstTime::new();
+    if FIRST.is_now() {
         tracing::warn!(
             cookie = name,
             "two session middlewares around one handler have the same cookie name, or header: the \
              inner one's is sent; wrap once, or give each its own `cookie_name` and `header`"
         );
-    });
+    }
 }
 
 /// What the application has set for the entry that names the principal can be none.
 pub(crate) fn no_principal(entry: &str) {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
+    static FIRST: FirstTime = FirstTime::new();
+    if FIRST.is_now() {
         tracing::warn!(
             entry,
             "the session entry that `principal_entry` names was set to a value that can be no \
              principal: it must be a JSON string of 1 to {LONGEST_PRINCIPAL} bytes; such sessions \
              count as nobody's, are in no list, and cannot be revoked"
         );
-    });
+    }
 }
 
 /// Said once for each kind: each worker builds the middleware anew.
@@ -518,10 +521,12 @@ pub(crate) fn invalid_setting(error: ConfigError) {
     static SAID: Mutex<Vec<ConfigError>> = Mutex::new(Vec::new());
 
     let mut said = lock(&SAID);
-    if !said.contains(&error) {
-        tracing::warn!(%error, "a session setting is invalid");
-        said.push(error);
+    if said.contains(&error) {
+        return;
     }
+    said.push(error.clone());
+    drop(said);
+    tracing::warn!(%error, "a session setting is invalid");
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use crate::{
     middleware::cap::Cap,
     observe::Observed,
     record::RESERVED,
+    sync::FirstTime,
 };
 
 /// How often to look for the end of a session that somebody waits for.
@@ -290,8 +291,8 @@ fn clamp(ttl: Millis, longest: Millis) -> Millis {
         ttl.min(longest)
     };
     if clamped != ttl {
-        static ONCE: std::sync::Once = std::sync::Once::new();
-        ONCE.call_once(|| {
+        static FIRST: FirstTime = FirstTime::new();
+        if FIRST.is_now() {
             tracing::warn!(
                 given_ms = ttl.0,
                 used_ms = clamped.0,
@@ -299,7 +300,7 @@ fn clamp(ttl: Millis, longest: Millis) -> Millis {
                  persistent cookie or 100 years for another one, and an absolute timeout at most 100 \
                  years: one was clamped"
             );
-        });
+        }
     }
     clamped
 }

@@ -10,6 +10,7 @@ use futures_util::future::{Either, select};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{EndReason, hub::Hub};
+use crate::sync::FirstTime;
 
 /// How often it is asked for a sign of life.
 const ASK: Duration = Duration::from_millis(2_500);
@@ -135,13 +136,13 @@ pub(crate) async fn listen(line: &impl Line, hub: &Hub) {
 }
 
 fn warn_once(error: &anyhow::Error) {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
+    static FIRST: FirstTime = FirstTime::new();
+    if FIRST.is_now() {
         tracing::warn!(
             %error,
             "whoever waits for the end of a session finds it by looking, every few seconds"
         );
-    });
+    }
 }
 
 async fn hear(

@@ -10,6 +10,7 @@ use actix_web::{dev::ServiceRequest, http::header::HeaderValue};
 use futures_util::{FutureExt as _, future::LocalBoxFuture};
 use tokio::{
     sync,
+    task::unconstrained,
     time::{Instant, timeout_at},
 };
 
@@ -249,7 +250,8 @@ impl<Store: SessionStore + 'static> LoadLater for Lazy<Store> {
         if !self.parts.store.opens_at_once() {
             return None;
         }
-        let incoming = self.loaded().now_or_never()?;
+        // Whatever the task has done before: it does not wait.
+        let incoming = unconstrained(self.loaded()).now_or_never()?;
         Some(self.fill(incoming))
     }
 

@@ -57,24 +57,27 @@ pub(super) struct Running(());
 
 impl Running {
     pub(super) fn new(session: &Session, entry: &str) -> Self {
-        RUNNING.with_borrow_mut(|all| all.push((address(session), entry.to_owned())));
+        of_this_thread(|all| all.push((address(session), entry.to_owned())));
         Self(())
     }
 
     /// Whether this thread is inside a closure of the entry.
     pub(super) fn is_inside(session: &Session, entry: &str) -> bool {
         let this = address(session);
-        RUNNING.with_borrow(|all| {
-            all.iter()
-                .any(|(other, name)| *other == this && name == entry)
-        })
+        let is_this = |(other, name): &(usize, String)| *other == this && name == entry;
+        of_this_thread(|all| all.iter().any(is_this)).unwrap_or(false)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        RUNNING.with_borrow_mut(|all| drop(all.pop()));
+        of_this_thread(|all| drop(all.pop()));
     }
+}
+
+/// `None` while the thread ends, when no closure runs.
+fn of_this_thread<T>(act: impl FnOnce(&mut Vec<(usize, String)>) -> T) -> Option<T> {
+    RUNNING.try_with(|all| act(&mut all.borrow_mut())).ok()
 }
 
 fn address(session: &Session) -> usize {

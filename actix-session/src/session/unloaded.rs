@@ -4,6 +4,7 @@ use super::{Session, Shown, lock::Running, update::MOST_RUNS};
 use crate::{
     changes::{Changes, Modify},
     record::Record,
+    sync::FirstTime,
 };
 
 const REMEDY: &str = "under `lazy()`, take the `Session` extractor in the handler, or name the \
@@ -15,10 +16,12 @@ pub(super) fn error() -> anyhow::Error {
 }
 
 pub(super) fn warn() {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        tracing::warn!("a session is read that is not loaded, and shows what this request itself has set: {REMEDY}");
-    });
+    static FIRST: FirstTime = FirstTime::new();
+    if FIRST.is_now() {
+        tracing::warn!(
+            "a session is read that is not loaded, and shows what this request itself has set: {REMEDY}"
+        );
+    }
 }
 
 impl Session {

@@ -5,7 +5,7 @@
 //! connections. So the connections that all workers share are opened, used and given back on a
 //! thread where no handler runs.
 
-use std::{convert::Infallible, io, thread};
+use std::{convert::Infallible, io, sync, thread};
 
 use tokio::{
     runtime::{Builder, Handle},
@@ -26,16 +26,22 @@ impl OwnRuntime {
     /// # Errors
     /// The system allows no further thread, or no further file descriptor.
     pub(crate) fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
         let (alive, ended) = oneshot::channel();
+        let (told, built) = sync::mpsc::channel();
+        // It is built there: where there is no thread, it could not be dropped without blocking.
         thread::Builder::new()
             .name("session-database".to_owned())
             .spawn(move || {
-                runtime
-                    .block_on(ended)
-                    .map_or_else(drop, |never| match never {})
+                let runtime = match Builder::new_current_thread().enable_all().build() {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(told.send(Err(error))),
+                };
+                if told.send(Ok(runtime.handle().clone())).is_ok() {
+                    let ended = runtime.block_on(ended);
+                    ended.map_or_else(drop, |never| match never {});
+                }
             })?;
+        let handle = built.recv().map_err(io::Error::other)??;
         Ok(Self {
             handle,
             _alive: alive,
