@@ -113,7 +113,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
         self
     }
 
-    /// Sets the cookie's `Path` attribute; `/` by default.
+    /// Sets the cookie's `Path` attribute; `/` by default. It is the path that the browser asks for:
+    /// behind a proxy that takes a prefix away, the one with the prefix.
     pub fn cookie_path(mut self, path: String) -> Self {
         self.configuration.cookie.path = path;
         self
@@ -263,8 +264,9 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// and no other. If several live sessions come with a request, none is used. A record has at
     /// most 64 KiB. Settings that follow override these.
     ///
-    /// Under `Strict`, visitors who follow a link from another site arrive logged out. If that is a
-    /// problem, set `Lax` afterwards (NIST SP 800-63B-4, 5.1.1 allows both).
+    /// Under `Strict`, visitors who follow a link from another site arrive logged out, and stay so if
+    /// the page that they arrive at makes a session: its cookie replaces theirs (the cookbook says what
+    /// to do). If that is a problem, set `Lax` afterwards (NIST SP 800-63B-4, 5.1.1 allows both).
     ///
     /// # Examples
     /// ```
@@ -418,7 +420,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
 
     /// Sets the date until which cookie-stored sessions without times are accepted, as
     /// actix-session 0.11 and older made them. Without a date they are always accepted, and each
-    /// start logs a warning: a copy of such a cookie never expires.
+    /// start logs a warning: a copy of such a cookie never expires. While old servers run, they make
+    /// such cookies of ours: the date must be later than the last of them.
     ///
     /// # Examples
     /// ```
@@ -669,6 +672,9 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// first request that loads such a session puts it on the list, which is a write;
     /// its login counts as older than every revocation. Nobody knows when the user has proven who they are:
     /// such a session is at [`Level::Zero`](crate::Level::Zero) until they do so again.
+    ///
+    /// In an application that calls `login`, set this from the first login on: a session without the entry
+    /// is nobody's from then on, and whoever logs in next finds what it holds.
     ///
     /// # Examples
     /// ```

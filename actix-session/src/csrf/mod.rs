@@ -12,8 +12,9 @@
 //!
 //! An identity provider sends the user back with a redirect. Under `SameSite=Strict` that request
 //! comes without the session cookie, so the session cannot keep what began the login (`state`, the
-//! PKCE verifier). Keep it in a second session of its own name, which is `Lax`, lives for ten
-//! minutes, and is taken once:
+//! PKCE verifier). Keep it in a second session of its own name, which is `Lax` and lives for ten
+//! minutes: an entry for each login that is begun, since two tabs may begin one each. The entry is
+//! taken once.
 //!
 //! ```
 //! # #[cfg(feature = "memory-session")]
@@ -56,32 +57,41 @@
 //!
 //! async fn begin(flow: Session) -> actix_web::Result<HttpResponse> {
 //!     let state = "a random text, drawn for this login";
-//!     flow.insert("pending", state)?;
+//!     flow.insert(format!("pending.{state}"), true)?;
 //!     let to = format!("https://op.example/authorize?state={state}");
 //!     Ok(HttpResponse::SeeOther().insert_header(("Location", to)).finish())
 //! }
 //!
 //! # #[derive(Deserialize)]
 //! # struct Answer { state: String, code: String }
+//! # #[derive(Deserialize)]
+//! # struct Begun { state: String }
 //! # async fn redeem(code: &str) -> actix_web::Result<String> { Ok(code.to_owned()) }
 //! /// Comes from the other site: with the `Lax` cookie, without the `Strict` one.
 //! async fn callback(flow: Session, answer: web::Query<Answer>) -> actix_web::Result<HttpResponse> {
-//!     let pending: Option<String> = flow.take("pending").await?;
-//!     if pending.as_deref() != Some(answer.state.as_str()) {
+//!     let state = &answer.state;
+//!     if flow.take::<bool>(&format!("pending.{state}")).await?.is_none() {
 //!         return Err(ErrorBadRequest("no such login is pending"));
 //!     }
-//!     flow.insert("verified", redeem(&answer.code).await?)?;
-//!     // A redirect would still come from the other site. This page's own request does not.
-//!     let page = r#"<meta http-equiv="refresh" content="0;url=/login/finish">"#;
+//!     flow.insert(format!("verified.{state}"), redeem(&answer.code).await?)?;
+//!     // A redirect would still come from the other site. This page's own request does not. The
+//!     // text of `state` is known to be ours.
+//!     let page = format!(
+//!         r#"<meta http-equiv="refresh" content="0;url=/login/finish?state={state}">"#
+//!     );
 //!     Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page))
 //! }
 //!
 //! /// Comes from our own page, with both cookies.
-//! async fn finish(flow: Session, main: NamedSession<Main>) -> actix_web::Result<HttpResponse> {
-//!     let Some(user) = flow.take::<String>("verified").await? else {
+//! async fn finish(
+//!     flow: Session,
+//!     main: NamedSession<Main>,
+//!     begun: web::Query<Begun>,
+//! ) -> actix_web::Result<HttpResponse> {
+//!     let verified = format!("verified.{}", begun.state);
+//!     let Some(user) = flow.take::<String>(&verified).await? else {
 //!         return Err(ErrorBadRequest("no login is pending"));
 //!     };
-//!     flow.purge();
 //!     main.login(user)?;
 //!     Ok(HttpResponse::SeeOther().insert_header(("Location", "/")).finish())
 //! }

@@ -57,6 +57,9 @@ async fn to_the_end<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
 /// An ended session fails its next load, and requests in flight find it gone when they commit (ASVS
 /// 5.0, 7.4.1).
 ///
+/// Await its methods in a tokio runtime. The manager goes to any thread, but what its methods return
+/// stays on one: start a job with [`actix_web::rt::spawn`], not with `tokio::spawn`.
+///
 /// # Examples
 /// ```
 /// use actix_session::{Session, SessionManager};

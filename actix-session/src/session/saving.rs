@@ -117,6 +117,9 @@ impl Session {
     /// answer is [`Saved::WithResponse`]: only the response can complete these. The same goes for
     /// states that live in the cookie.
     ///
+    /// The middleware does the work, on the request's own thread. Whoever blocks that thread until this
+    /// returns (`futures::executor::block_on`) waits for ever; from another thread it works.
+    ///
     /// # Errors
     /// - The session has ended meanwhile ([`is_gone`](SessionSaveError::is_gone)): the changes are
     ///   gone with it.
@@ -174,6 +177,8 @@ impl Session {
     /// Two kinds of store cannot keep this promise between requests: with cookie-stored sessions,
     /// and in a custom store with the five published methods alone, two parallel requests can get
     /// the same value.
+    ///
+    /// As with [`save`](Self::save), nobody must block the request's own thread meanwhile.
     ///
     /// # Errors
     /// The value is of another type, and stays; the name is reserved; a renewal, a login or a purge
