@@ -10,9 +10,14 @@
 /// the other store. After `except`, list the methods that the wrapper implements itself.
 ///
 /// The middleware does not call `load`, `save`, `update` or `update_ttl`, and forwarded methods call those
-/// of the store inside. So a wrapper that encrypts or denies something implements `open`, `create`,
-/// `commit` and `rotate`. Managers and `max_sessions` go by the store's
-/// [index](crate::storage::SessionIndex), and so past the wrapper.
+/// of the store inside. So a wrapper that denies or counts something implements `open`, `create`,
+/// `commit` and `rotate`. One that changes what is stored, say by encryption, implements the five published methods, and
+/// forwards none: it keeps what those can promise, under [`V0_11`](crate::config::WireFormat::V0_11). Managers
+/// and `max_sessions` go by the store's [index](crate::storage::SessionIndex), and so past the wrapper.
+///
+/// If a wrapper implements `open`, `create`, `commit` or `rotate`, `opens_at_once` is not forwarded, and is
+/// `false`: what it does may wait, and has the time limits of a store that does. If it never waits, implement
+/// `opens_at_once`, too.
 ///
 /// # Examples
 /// ```
@@ -81,6 +86,11 @@ macro_rules! __store_method {
     (commit [commit $($rest:ident)*] $($more:tt)*) => {};
     (rotate [rotate $($rest:ident)*] $($more:tt)*) => {};
     (opens_at_once [opens_at_once $($rest:ident)*] $($more:tt)*) => {};
+    // What a wrapper does itself may wait.
+    (opens_at_once [open $($rest:ident)*] $($more:tt)*) => {};
+    (opens_at_once [create $($rest:ident)*] $($more:tt)*) => {};
+    (opens_at_once [commit $($rest:ident)*] $($more:tt)*) => {};
+    (opens_at_once [rotate $($rest:ident)*] $($more:tt)*) => {};
     (knows_ends [knows_ends $($rest:ident)*] $($more:tt)*) => {};
     (watch [watch $($rest:ident)*] $($more:tt)*) => {};
     ($method:ident [$other:ident $($rest:ident)*] $($more:tt)*) => {

@@ -162,6 +162,9 @@ pub trait SessionStore {
 
     /// Sets the time to live of the state under a key. It must never make or revive a session.
     ///
+    /// In all of these methods, a time to live has from one millisecond to 400 days. A back end that counts
+    /// in seconds rounds up: 0 would be an error there, or for ever.
+    ///
     /// # Errors
     /// The store fails.
     fn update_ttl(
@@ -194,7 +197,8 @@ pub trait SessionStore {
     /// cookie.
     ///
     /// Under [`lazy`](crate::config::SessionMiddlewareBuilder::lazy), such a store's sessions are
-    /// loaded at first use wherever that is; others only by the extractor, which can wait.
+    /// loaded at first use wherever that is; others only by the extractor, which can wait. No method of
+    /// such a store may wait: none has a time limit.
     ///
     /// # Examples
     /// ```

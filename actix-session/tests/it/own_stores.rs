@@ -6,8 +6,8 @@ use actix_session::{
     Clock as _, Session, SessionMiddleware,
     config::{PersistentSession, SessionMiddlewareBuilder, TtlExtensionPolicy},
     storage::{
-        LoadError, MemorySessionStore, Opened, Record, SaveError, SessionKey, SessionStore, Terms,
-        UpdateError,
+        Changes, CommitError, Committed, LoadError, MemorySessionStore, Opened, Record, SaveError,
+        SessionKey, SessionStore, Terms, UpdateError,
     },
     testing::ManualClock,
 };
@@ -331,4 +331,35 @@ async fn a_touch_that_a_store_of_five_methods_refuses_or_never_answers_serves_th
         answer.assert_ok().assert_no_cookie();
         assert_eq!(seen, Some(1));
     }
+}
+
+/// What it does itself may wait, and has a time limit.
+struct Audited(MemorySessionStore);
+
+impl SessionStore for Audited {
+    actix_session::forward_store_methods!(self => self.0; except commit);
+
+    async fn commit(
+        &self,
+        key: &SessionKey,
+        base: Option<&Record>,
+        changes: &Changes,
+        terms: &Terms,
+    ) -> Result<Committed, CommitError> {
+        std::future::pending::<()>().await;
+        self.0.commit(key, base, changes, terms).await
+    }
+}
+
+#[actix_web::test]
+async fn a_wrapper_that_commits_by_itself_has_a_time_limit() {
+    let store = Audited(MemorySessionStore::new());
+    assert!(!store.opens_at_once());
+    let builder = SessionMiddleware::builder(store, Key::generate());
+    let builder = builder.commit_budget(Duration::from_millis(10));
+    let browser = Browser::new(Site::new(builder.build()).await);
+    let write = |s: &Session| s.insert("n", 1).unwrap();
+    browser.visit(write).await.assert_ok().assert_sets_cookie();
+    let answer = browser.visit(|s| s.insert("n", 2).unwrap()).await;
+    assert!(answer.status.is_server_error(), "{}", answer.status);
 }
