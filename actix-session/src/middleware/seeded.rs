@@ -32,9 +32,29 @@ pub(crate) async fn plant<S: SessionStore>(
         HeaderValue::from_bytes(&sealed).map_err(actix_web::error::ErrorInternalServerError)?;
     match header {
         Some(name) => drop(req.headers_mut().insert(name.clone(), field)),
-        None => req.headers_mut().append(COOKIE, field),
+        None => {
+            // The client's own cookie of that name gives way.
+            let name = &*parts.cookies.own.wire_name;
+            let fields = req.headers().get_all(COOKIE);
+            let others: Vec<_> = fields.filter_map(|field| without(field, name)).collect();
+            let headers = req.headers_mut();
+            headers.insert(COOKIE, field);
+            others
+                .into_iter()
+                .for_each(|other| headers.append(COOKIE, other));
+        }
     }
     Ok(())
+}
+
+/// A `Cookie` field without the cookies of this name, if any are left.
+fn without(field: &HeaderValue, name: &str) -> Option<HeaderValue> {
+    let is_other = |pair: &&str| pair.split('=').next().is_none_or(|it| it.trim() != name);
+    let pairs: Vec<_> = field.to_str().ok()?.split(';').filter(is_other).collect();
+    let left = pairs.join(";");
+    HeaderValue::from_str(left.trim())
+        .ok()
+        .filter(|left| !left.is_empty())
 }
 
 /// Makes a session, and returns the pair that its cookie has, or the value of the header.

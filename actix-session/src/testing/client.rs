@@ -87,11 +87,16 @@ impl<S> TestClient<S> {
         S: Service<actix_http::Request, Response = ServiceResponse<B>, Error = Error>,
     {
         let sent = self.with_cookies(request).to_request();
+        let headers = sent.head().headers().clone();
         let response = match self.app.call(sent).await {
             Ok(response) => response.map_into_boxed_body(),
             Err(error) => {
-                let request = self.with_cookies(TestRequest::default());
-                ServiceResponse::from_err(error, request.to_http_request())
+                let same = headers
+                    .iter()
+                    .fold(TestRequest::default(), |request, field| {
+                        request.append_header(field)
+                    });
+                ServiceResponse::from_err(error, same.to_http_request())
             }
         };
         self.keep(&response);

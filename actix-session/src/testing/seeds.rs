@@ -165,14 +165,18 @@ mod tests {
     use actix_web::{
         App, Error, HttpResponse,
         body::MessageBody,
-        cookie::Key,
+        cookie::{Cookie, Key},
         dev::{ServiceRequest, ServiceResponse},
         middleware::{Next, from_fn},
         test, web,
     };
 
     use super::*;
-    use crate::{SessionExt as _, SessionMiddleware, storage::MemorySessionStore};
+    use crate::{
+        SessionExt as _, SessionMiddleware,
+        storage::MemorySessionStore,
+        testing::{TestClient, TestSessions},
+    };
 
     /// Around the middleware.
     async fn around(
@@ -209,6 +213,25 @@ mod tests {
                 let expected = format!("Some(\"ada\") [Some(7), {early}]");
                 assert_eq!(seen, expected, "lazy: {is_lazy}");
             }
+        }
+    }
+
+    #[actix_web::test]
+    async fn what_a_test_gives_takes_the_place_of_the_clients_own_cookie() {
+        for is_strict in [false, true] {
+            let builder =
+                SessionMiddleware::builder(MemorySessionStore::new(), Key::from(&[7; 64]));
+            let builder = if is_strict { builder.strict() } else { builder };
+            let middleware = builder.build();
+            let sessions = TestSessions::new(&middleware);
+            let app = App::new().wrap(middleware);
+            let app = test::init_service(app.default_service(web::to(handler))).await;
+            let client = TestClient::new(&app);
+            client.set_cookie(Cookie::new("other", "1"));
+            client.set_cookie(sessions.cookie(|s| s.login("ada").unwrap()).await);
+            let request = TestRequest::default().login("bob").session([("n", 7)]);
+            let seen = test::read_body(client.send(request).await).await;
+            assert_eq!(seen, r#"Some("bob") [Some(7), None]"#);
         }
     }
 
