@@ -4,7 +4,9 @@
 //! another value after the login: whoever planted the old one in your browser has nothing. After the
 //! logout it is gone, and a copy of it opens nothing.
 
-use actix_session::{Session, SessionMiddleware, storage::MemorySessionStore};
+use actix_session::{
+    Session, SessionMiddleware, csrf::CrossSiteGuard, storage::MemorySessionStore,
+};
 use actix_web::{
     App, HttpServer, Responder, Result,
     cookie::Key,
@@ -26,6 +28,7 @@ struct Credentials {
 #[get("/")]
 async fn index(session: Session) -> Html {
     Html::new(match session.principal() {
+        // `ada` needs no escaping. Your users' names do.
         Some(user) => format!("<p>Hello, {user}.</p>{LOGOUT}"),
         None => LOGIN.to_owned(),
     })
@@ -54,7 +57,8 @@ async fn main() -> std::io::Result<()> {
         let sessions = SessionMiddleware::builder(store.clone(), key.clone());
         let sessions = sessions.cookie_secure(false).build(); // plain http, on this computer alone
         let app = App::new().service(index).service(login).service(logout);
-        app.wrap(sessions)
+        // No other site logs a visitor in, or out.
+        app.wrap(sessions).wrap(CrossSiteGuard::new())
     };
     HttpServer::new(app).bind("127.0.0.1:8080")?.run().await
 }

@@ -77,7 +77,10 @@ fn show(text: &str, exit: Exit) -> Exit {
         Ok(()) => exit,
         // Whoever reads it has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => exit,
-        Err(_) => Exit::Failed,
+        Err(error) => complain(
+            &format!("the output cannot be written: {error}"),
+            Exit::Failed,
+        ),
     }
 }
 

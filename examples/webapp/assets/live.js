@@ -11,6 +11,8 @@ const post = (address) => fetch(address, { method: "POST", redirect: "manual" })
   const button = document.getElementById("ending-stay");
   const warnAt = Number(warning?.dataset.warnSeconds);
   let next, ticking;
+  // Whatever comes later is another session's, such as that of the goodbye.
+  let isOver = false;
 
   const later = (seconds) => {
     clearTimeout(next);
@@ -45,14 +47,22 @@ const post = (address) => fetch(address, { method: "POST", redirect: "manual" })
     if (wasHidden && !isLast) button.focus({ preventScroll: true });
   };
 
+  const end = (words) => {
+    isOver = true;
+    clearTimeout(next);
+    tell(words, false);
+  };
+
   const ask = async () => {
+    if (isOver) return;
     let answer;
     try {
       answer = await fetch("/session/remaining", { cache: "no-store" });
     } catch {
       return later(30);
     }
-    if (answer.status === 401) return tell("You are logged out. Load the page again to log in.", false);
+    if (isOver) return;
+    if (answer.status === 401) return end("You are logged out. Load the page again to log in.");
     if (!answer.ok) return later(5);
     const { idle_seconds: idle, absolute_seconds: absolute } = await answer.json();
     if (idle === null) return later(60);
@@ -75,16 +85,15 @@ const post = (address) => fetch(address, { method: "POST", redirect: "manual" })
     const listen = () => {
       events?.close();
       events = null;
-      if (document.hidden) return;
+      if (document.hidden || isOver) return;
       events = new EventSource("/session/events");
       events.addEventListener("open", () => { document.documentElement.dataset.live = "open"; });
       events.addEventListener("ended", (event) => {
         events.close();
         document.documentElement.dataset.live = "ended";
-        clearTimeout(next);
-        tell(event.data === "revoked"
+        end(event.data === "revoked"
           ? "You were signed out from another device. Load the page again to log in."
-          : "You are logged out. Load the page again to log in.", false);
+          : "You are logged out. Load the page again to log in.");
       });
     };
     document.addEventListener("visibilitychange", () => {

@@ -9,7 +9,8 @@ const SCRIPT: &str = include_str!("../assets/live.js");
 const ICON: &str = include_str!("../assets/icon.svg");
 
 /// Part of the files' addresses: each version has its own, so browsers may cache it forever.
-pub(crate) const VERSION: u32 = fingerprint(STYLE.as_bytes()) ^ fingerprint(SCRIPT.as_bytes());
+pub(crate) const VERSION: u32 =
+    fingerprint(STYLE.as_bytes()) ^ fingerprint(SCRIPT.as_bytes()) ^ fingerprint(ICON.as_bytes());
 
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     let style = read().to(async || file("text/css; charset=utf-8", STYLE));

@@ -85,11 +85,15 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
+/// The options go, too: they may name a user and a password.
 fn without_password(url: &str) -> String {
-    match (url.split_once("//"), url.rsplit_once('@')) {
+    let place = url.split_once('?').map_or(url, |(place, _)| place);
+    match (url.split_once("//"), place.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}//{host}"),
         (None, Some((_, host))) => host.to_owned(),
-        (_, None) => url.to_owned(),
+        // A password with a question mark that is not escaped.
+        (Some((scheme, _)), None) if url.contains('@') => format!("{scheme}//"),
+        (_, None) => place.to_owned(),
     }
 }
 
@@ -156,6 +160,16 @@ mod tests {
         let url = StoreUrl::parse(Some("rediss://me:hunter2@db:6380/1")).unwrap();
         assert_eq!(url.to_string(), "rediss://db:6380/1");
         assert_eq!(format!("{url:?}"), "StoreUrl(rediss://db:6380/1)");
+        for (url, shown) in [
+            (
+                "redis+unix:///run/redis.sock?user=me&pass=hunter@2",
+                "redis+unix://",
+            ),
+            ("postgres://db/app?password=hunter2", "postgres://db/app"),
+            ("postgres://me:hunter?2@db/app", "postgres://"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
     }
 
     #[test]

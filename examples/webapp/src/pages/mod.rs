@@ -148,7 +148,11 @@ fn explain(status: StatusCode) -> (&'static str, &'static str) {
         ),
         StatusCode::SERVICE_UNAVAILABLE => (
             "Too busy right now",
-            "Nothing was changed. Please try again in a moment.",
+            "Look whether it was done, and try again in a moment.",
+        ),
+        StatusCode::UNAUTHORIZED => (
+            "You are not logged in",
+            "Your login has ended meanwhile. Please log in again.",
         ),
         status if status.is_client_error() => (
             "The form could not be read",
