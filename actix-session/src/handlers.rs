@@ -25,6 +25,9 @@ use crate::{Remaining, Session};
 /// left in any case: if both are the same, only a new login helps. Under 200, `null` says that the
 /// store does not tell ([`Remaining::idle`]), or that there is no absolute timeout.
 ///
+/// A session of nobody's lives, too: after a logout that left a message, the answer is a 200. A page
+/// that told its visitor of the end must not take that back.
+///
 /// Name its path in [`quiet_when`]: otherwise the question itself is activity, and an open page
 /// keeps the session alive. Then all tabs get the same answer. "Stay logged in" is any other
 /// request.

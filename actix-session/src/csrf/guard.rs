@@ -165,6 +165,9 @@ impl CrossSiteGuard {
     /// Judges a route, by the name of its resource, without a cookie too: a login, where another site
     /// could log a visitor in to an account of its own.
     ///
+    /// A name that no resource has is judged nowhere, and nothing says so. `App::route` makes resources
+    /// without names.
+    ///
     /// **Names are looked up without guards.** Of several scopes with one prefix that differ by a guard
     /// alone, such as one for each [`Host`](actix_web::guard::Host), only the names in the first are
     /// found, and a login in another one is not judged without a cookie. So it is with resources of one
