@@ -517,11 +517,11 @@ pub(crate) fn no_principal(entry: &str) {
 }
 
 /// Said once for each kind: each worker builds the middleware anew.
-pub(crate) fn invalid_setting(error: ConfigError) {
+pub(crate) fn invalid_setting(error: &ConfigError) {
     static SAID: Mutex<Vec<ConfigError>> = Mutex::new(Vec::new());
 
     let mut said = lock(&SAID);
-    if said.contains(&error) {
+    if said.contains(error) {
         return;
     }
     said.push(error.clone());

@@ -816,7 +816,7 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     #[must_use]
     pub fn build(self) -> SessionMiddleware<Store> {
         if let Err(error) = self.configuration.check() {
-            event::invalid_setting(error);
+            event::invalid_setting(&error);
         }
         SessionMiddleware::from_parts(self.store, self.configuration.clamped())
     }
