@@ -1,10 +1,11 @@
 //! `cargo run --manifest-path actix-session/Cargo.toml --example websocket --features memory-session`
 //!
 //! Open <http://127.0.0.1:8080> in two tabs, log in, and press "Click": the session counts, over
-//! each tab's socket. Log out in one tab: both sockets close at once.
+//! each tab's socket. Log out in one tab: both sockets close at once. Elsewhere, wrap a `CrossSiteGuard`
+//! around it, as the example `login` does: it refuses sockets that pages of other origins open.
 
+use actix_session::storage::MemorySessionStore;
 use actix_session::{OpenedSession, Session, SessionManager, SessionMiddleware};
-use actix_session::{csrf::CrossSiteGuard, storage::MemorySessionStore};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, Responder, Result, rt, web};
 use actix_web::{cookie::Key, error::ErrorUnauthorized, get, post};
 
@@ -24,11 +25,7 @@ async fn socket(
             tokio::select! {
                 _why = &mut ended => return socket.close(None).await.ok(),
                 _ = beat.tick() => { socket.ping(b"").await.ok()?; continue }
-                it = messages.recv() => match it?.ok()? {
-                    actix_ws::Message::Text(_) => {}
-                    actix_ws::Message::Ping(bytes) => { socket.pong(&bytes).await.ok()?; continue }
-                    _ => continue,
-                },
+                it = messages.recv() => if !matches!(it?.ok()?, actix_ws::Message::Text(_)) { continue },
             };
             // What the handler saw is old by now, so each message opens the session again.
             let opened = sessions.open(&user, &handle).await.ok()??;
@@ -70,8 +67,7 @@ async fn main() -> std::io::Result<()> {
         let sessions = sessions.cookie_secure(false).build(); // plain http, on this computer alone
         let app = App::new().app_data(web::Data::new(sessions.manager()));
         let app = app.route("/", web::get().to(|| async { web::Html::new(PAGE) }));
-        let app = app.service(act).service(socket).wrap(sessions);
-        app.wrap(CrossSiteGuard::new()) // no other site opens the socket
+        app.service(act).service(socket).wrap(sessions)
     };
     HttpServer::new(app).bind("127.0.0.1:8080")?.run().await
 }
