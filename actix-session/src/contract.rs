@@ -356,9 +356,9 @@ impl Terms {
 
     /// Whether reading a record extends its life now. `end` is when it ends so far.
     ///
-    /// If so, its new end is [`end`](Self::end), which may be nearer than the present one if the time to live has
-    /// become shorter. A store that does not know when its records end
-    /// passes the present time, and extends them too often at worst.
+    /// If so, its new end is [`end`](Self::end), which may be nearer than the present one if the
+    /// time to live has become shorter. A store that does not know when its records end passes the
+    /// present time, and extends them too often at worst.
     ///
     /// # Examples
     /// ```
@@ -390,11 +390,12 @@ impl Terms {
                 let interval = own.map_or(interval, |own| interval.min(Millis(own.0 / 2)));
                 // Near the absolute end an extension gains less than an interval. One of less than a
                 // second is not worth a write: clocks differ by as much.
-                let gain = self.until(record) - end;
+                let until = self.until(record);
+                let gain = until - end;
                 let since_last = self.idle_end(record.times()) - end;
                 let is_due = since_last >= interval && gain >= interval.min(Millis::secs(1));
                 // It was given much more time than there is by now, and not only by a clock that is ahead.
-                is_due || end - self.until(record) >= interval.max(SHORTENED)
+                is_due || end - until >= interval.max(SHORTENED)
             }
         }
     }

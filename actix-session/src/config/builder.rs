@@ -673,8 +673,8 @@ impl<Store: SessionStore> SessionMiddlewareBuilder<Store> {
     /// its login counts as older than every revocation. Nobody knows when the user has proven who they are:
     /// such a session is at [`Level::Zero`](crate::Level::Zero) until they do so again.
     ///
-    /// In an application that calls `login`, set this from the first login on: a session without the entry
-    /// is nobody's from then on, and whoever logs in next finds what it holds.
+    /// In an application that calls `login`, set this from the first login on: a session without
+    /// the entry is nobody's from then on, and whoever logs in next finds what it holds.
     ///
     /// # Examples
     /// ```

@@ -139,12 +139,12 @@ pub enum TtlExtensionPolicy {
     /// Every request with a live session, but at most once in this interval.
     ///
     /// After its last request, a session then lives for its time to live, or for up to this interval
-    /// less (or more, if the time to live has just become shorter). A busy session costs hardly more than with [`OnStateChanges`](Self::OnStateChanges): a
-    /// persistent cookie is sent again only by the response to a request that extends. The interval
-    /// must be shorter than the time to live. A session with a time of its own
-    /// ([`set_ttl`](crate::Session::set_ttl)) is extended once half of that time is over, if that is
-    /// sooner. A store of the five published methods does not say when a session ends, so with it each
-    /// request extends.
+    /// less (or more, if the time to live has just become shorter). A busy session costs hardly
+    /// more than with [`OnStateChanges`](Self::OnStateChanges): a persistent cookie is sent again
+    /// only by the response to a request that extends. The interval must be shorter than the time
+    /// to live. A session with a time of its own ([`set_ttl`](crate::Session::set_ttl)) is extended
+    /// once half of that time is over, if that is sooner. A store of the five published methods
+    /// does not say when a session ends, so with it each request extends.
     AtMostEvery(Duration),
 }
 

@@ -43,8 +43,9 @@ impl Session {
     ///
     /// The first token of a session is a write (the entry `__csrf`), also for visitors who are not
     /// logged in. Up to four parallel requests of a session can make the first one: all of their tokens
-    /// count, except with cookie-stored sessions, in stores of five methods, and if the visitor has no session yet: there, those of the
-    /// last answer alone do. [`CrossSiteGuard`](crate::csrf::CrossSiteGuard) needs no token; use this where one is asked
+    /// count, except with cookie-stored sessions, in stores of five methods, and if the visitor has
+    /// no session yet: there, those of the last answer alone do.
+    /// [`CrossSiteGuard`](crate::csrf::CrossSiteGuard) needs no token; use this where one is asked
     /// for, or for very old browsers.
     ///
     /// # Errors

@@ -9,9 +9,10 @@ impl Session {
     /// This also removes what parallel requests have committed. Requests in flight, which loaded
     /// the session before, write nothing when they commit later.
     /// If another request has renewed the session meanwhile, entries that others have set since this
-    /// request loaded it stay; if it came with a key that a renewal had already replaced, all do. Whoever
-    /// logs in next then has them, so log out by [`logout`](Self::logout) or `purge`. (In custom stores that keep no redirects, which [`purge`](Self::purge)
-    /// names, such a `clear` is dropped: the user stays logged in.)
+    /// request loaded it stay; if it came with a key that a renewal had already replaced, all do.
+    /// Whoever logs in next then has them, so log out by [`logout`](Self::logout) or `purge`. (In
+    /// custom stores that keep no redirects, which [`purge`](Self::purge) names, such a `clear` is
+    /// dropped: the user stays logged in.)
     ///
     /// The login's times end too. The configured absolute timeout then counts from the session's
     /// creation; if that was longer ago, the session ends, as by [`purge`](Self::purge). So does one whose
@@ -145,8 +146,8 @@ impl Session {
     ///
     /// The middleware carries out a [`purge`](Self::purge) once the handler has answered, and as
     /// far as possible if the handler panics or is dropped. Call `purge_now` if you must be
-    /// certain; `purge` says which stores cannot be. As with [`save`](Self::save), nobody must block the
-    /// request's own thread meanwhile.
+    /// certain; `purge` says which stores cannot be. As with [`save`](Self::save), nobody must
+    /// block the request's own thread meanwhile.
     ///
     /// # Errors
     /// The store failed, the request has been answered, or there is no middleware. If the store

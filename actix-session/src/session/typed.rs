@@ -284,10 +284,10 @@ impl<T: Serialize + DeserializeOwned> Flash<T> {
     /// Takes all messages, the oldest first. Call it where they are shown.
     ///
     /// # Errors
-    /// As for [`Session::take`]: then the messages stay. That also goes for a call after `login` or `renew` in
-    /// the same request, if a message waits: take before it. One message that an older version of the
-    /// application has left, and this one cannot read, holds up all that follow. Take the entry out
-    /// then, or give it another name when `T` changes.
+    /// As for [`Session::take`]: then the messages stay. That also goes for a call after `login` or
+    /// `renew` in the same request, if a message waits: take before it. One message that an older
+    /// version of the application has left, and this one cannot read, holds up all that follow.
+    /// Take the entry out then, or give it another name when `T` changes.
     ///
     /// # Examples
     /// ```

@@ -11,13 +11,14 @@
 ///
 /// The middleware does not call `load`, `save`, `update` or `update_ttl`, and forwarded methods call those
 /// of the store inside. So a wrapper that denies or counts something implements `open`, `create`,
-/// `commit` and `rotate`. One that changes what is stored, say by encryption, implements the five published methods, and
-/// forwards none: it keeps what those can promise, under [`V0_11`](crate::config::WireFormat::V0_11). Managers
-/// and `max_sessions` go by the store's [index](crate::storage::SessionIndex), and so past the wrapper.
+/// `commit` and `rotate`. One that changes what is stored, say by encryption, implements the five
+/// published methods, and forwards none: it keeps what those can promise, under
+/// [`V0_11`](crate::config::WireFormat::V0_11). Managers and `max_sessions` go by the store's
+/// [index](crate::storage::SessionIndex), and so past the wrapper.
 ///
-/// If a wrapper implements `open`, `create`, `commit` or `rotate`, `opens_at_once` is not forwarded, and is
-/// `false`: what it does may wait, and has the time limits of a store that does. If it never waits, implement
-/// `opens_at_once`, too.
+/// If a wrapper implements `open`, `create`, `commit` or `rotate`, `opens_at_once` is not forwarded,
+/// and is `false`: what it does may wait, and has the time limits of a store that does. If it never
+/// waits, implement `opens_at_once`, too.
 ///
 /// # Examples
 /// ```

@@ -162,8 +162,8 @@ pub trait SessionStore {
 
     /// Sets the time to live of the state under a key. It must never make or revive a session.
     ///
-    /// In all of these methods, a time to live has from one millisecond to 400 days. A back end that counts
-    /// in seconds rounds up: 0 would be an error there, or for ever.
+    /// In all of these methods, a time to live has from one millisecond to 400 days. A back end
+    /// that counts in seconds rounds up: 0 would be an error there, or for ever.
     ///
     /// # Errors
     /// The store fails.

@@ -27,8 +27,8 @@ use crate::digest;
 /// - **A tokio runtime is there, and not always the same one.** Requests call from their workers.
 ///   [`sweep`](Self::sweep), and [`get`](Self::get) for whoever awaits
 ///   [`Session::ended`](crate::Session::ended), are called on the library's thread `session-ends`,
-///   which has a runtime of its own. For a list of ended cookies, all three are. A client that is bound to one runtime must be used through a
-///   channel.
+///   which has a runtime of its own. For a list of ended cookies, all three are. A client that is
+///   bound to one runtime must be used through a channel.
 /// - **No method blocks.** Whatever waits for the disk runs in [`web::block`](actix_web::web::block).
 ///   Otherwise it holds up all requests of its thread, and
 ///   [`command_timeout`](super::KeyValueSessionStoreBuilder::command_timeout) cannot cut it short.
